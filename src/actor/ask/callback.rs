@@ -1,0 +1,88 @@
+//! Asks whose answer comes back as a message: one box that is first the reply's target and then the envelope.
+
+use crate::actor::Actor;
+use crate::actor::context::{AnyEnvelope, Context, enter};
+use crate::actor::refs::ActorRef;
+use crate::actor::reply::{Reply, ReplyVtable};
+use crate::cell::envelope::{Envelope, EnvelopeVtable, deliver_exempt};
+use crate::cell::header::Header;
+use crate::error::AskError;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+#[repr(C)]
+struct Callback<A: Actor, R, F> {
+    envelope: Envelope,
+    /// Keeps the asking actor alive until the answer is in its mailbox.
+    owner: Option<ActorRef<A>>,
+    answer: Option<Result<R, AskError>>,
+    then: F,
+}
+
+struct Tables<A, R, F>(PhantomData<(A, R, F)>);
+
+impl<A, R, F> Tables<A, R, F>
+where
+    A: Actor,
+    R: Send + 'static,
+    F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>) + Send + 'static,
+{
+    const ENVELOPE: EnvelopeVtable =
+        EnvelopeVtable { handle: handle::<A, R, F>, discard: discard::<A, R, F> };
+    const REPLY: ReplyVtable<R> =
+        ReplyVtable { answer: answer::<A, R, F>, wanted: wanted::<A, R, F>, cancel: cancel::<A, R, F> };
+}
+
+/// A reply that calls `then` in a turn of `owner`.
+pub(crate) fn reply<A, R, F>(owner: ActorRef<A>, then: F) -> Reply<R>
+where
+    A: Actor,
+    R: Send + 'static,
+    F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>) + Send + 'static,
+{
+    let envelope = Envelope::new(&Tables::<A, R, F>::ENVELOPE);
+    let callback = Box::new(Callback::<A, R, F> { envelope, owner: Some(owner), answer: None, then });
+    // SAFETY: the box is given up to the reply, and this is its table.
+    unsafe { Reply::new(NonNull::from(Box::leak(callback)).cast(), &Tables::<A, R, F>::REPLY) }
+}
+
+unsafe fn answer<A: Actor, R, F>(to: NonNull<()>, answer: Result<R, AskError>) {
+    // SAFETY: the reply's one use of the box.
+    unsafe {
+        let callback = to.cast::<Callback<A, R, F>>().as_mut();
+        callback.answer = Some(answer);
+        let owner = callback.owner.take().expect("taken only here");
+        deliver_exempt(owner.as_ptr(), to.cast());
+        // Let go only now that the message keeps the actor.
+        drop(owner);
+    }
+}
+
+unsafe fn wanted<A: Actor, R, F>(to: NonNull<()>) -> bool {
+    // SAFETY: the reply has not been used.
+    let callback = unsafe { to.cast::<Callback<A, R, F>>().as_ref() };
+    callback.owner.as_ref().is_some_and(|owner| !owner.header().state.peek().closed())
+}
+
+unsafe fn cancel<A: Actor, R, F>(to: NonNull<()>) {
+    // SAFETY: the reply's one use of the box.
+    drop(unsafe { Box::from_raw(to.cast::<Callback<A, R, F>>().as_ptr()) });
+}
+
+unsafe fn handle<A, R, F>(this: AnyEnvelope, header: NonNull<Header>)
+where
+    A: Actor,
+    F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>),
+{
+    // SAFETY: the caller's: our box, in the actor's turn.
+    unsafe {
+        let callback = *Box::from_raw(this.cast::<Callback<A, R, F>>().as_ptr());
+        let (actor, mut ctx) = enter::<A>(header);
+        (callback.then)(actor, callback.answer.expect("set before it was sent"), &mut ctx);
+    }
+}
+
+unsafe fn discard<A: Actor, R, F>(this: AnyEnvelope, _: AskError) {
+    // SAFETY: the caller's.
+    drop(unsafe { Box::from_raw(this.cast::<Callback<A, R, F>>().as_ptr()) });
+}

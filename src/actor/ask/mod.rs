@@ -1,0 +1,237 @@
+//! Asking: a message with a way back, and the future of its answer.
+//!
+//! [`slot`]: an ask for whoever waits (a thread or a task); [`callback`]: an ask whose answer is a message to an actor.
+
+pub(crate) mod callback;
+pub(crate) mod slot;
+
+use super::refs::ActorRef;
+use super::reply::Reply;
+use super::wait::{self, Blocking};
+use super::{Actor, Receive};
+use crate::cell::envelope::{Lane, deliver, refused_already};
+use crate::error::{AskError, SendError};
+use crate::mailbox::reply::Slot;
+use crate::time::{self, Duration, Instant};
+use slot::{Asked, AskedHead, AskedWith};
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context as TaskContext, Poll};
+
+/// An asker looks this long before it sleeps: waking a thread costs more than most answers take.
+const SPIN: Duration = Duration::from_micros(20);
+
+/// The answer to come. The message is on its way already, whether or not anybody waits.
+///
+/// A future of its own, for any runtime; [`wait`](Self::wait) and [`wait_timeout`](Self::wait_timeout) block instead.
+/// Dropping it withdraws interest, never the message. Polling it again after it was ready panics.
+///
+/// ```
+/// # use heist::{Actor, AskError, Context, Executor, Handler};
+/// # use std::time::Duration;
+/// # struct Doubler;
+/// # impl Actor for Doubler {}
+/// # impl Handler<u32> for Doubler {
+/// #     type Reply = u32;
+/// #     fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 { 2 * n }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let executor = Executor::new();
+/// let doubler = executor.spawn(Doubler);
+/// let (one, two) = (doubler.ask(1)?, doubler.ask(2)?);   // both are on their way
+/// assert_eq!(two.wait()?, 4);
+/// assert_eq!(one.wait_timeout(Duration::from_secs(5))?, 2);
+/// let awaited = async { doubler.ask(21)?.await.map_err(Box::<dyn std::error::Error + Send + Sync>::from) };
+/// assert_eq!(futures::executor::block_on(awaited)?, 42);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "an answer is on its way; use tell where none is wanted"]
+pub struct Ask<R> {
+    /// None once the answer was taken.
+    head: Option<NonNull<AskedHead<R>>>,
+}
+
+// SAFETY: one of the slot's two sides, whose answer is Send; nothing in it belongs to a thread.
+unsafe impl<R: Send> Send for Ask<R> {}
+// SAFETY: a shared reference gives no access to the answer.
+unsafe impl<R: Send> Sync for Ask<R> {}
+impl<R> Unpin for Ask<R> {}
+
+impl<R> Ask<R> {
+    fn slot(&self) -> Option<NonNull<Slot<Result<R, AskError>>>> {
+        self.head.map(AskedHead::slot)
+    }
+
+    /// Is the answer there, so that waiting would return at once?
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        // SAFETY: our side has not let go.
+        self.slot().is_none_or(|slot| unsafe { slot.as_ref() }.ready())
+    }
+
+    /// Blocks until the answer comes.
+    ///
+    /// Inside a handler this blocks a worker. It is refused for an ask to oneself, and where it would block the last
+    /// unblocked worker; [`Context::ask_then`](crate::Context::ask_then) is the way there.
+    ///
+    /// # Errors
+    /// Why there is no answer. After a refusal the error holds the ask.
+    pub fn wait(self) -> Result<R, WaitAskError<R>> {
+        self.wait_until(None)
+    }
+
+    /// Blocks until the answer comes or the time, counted from now, has passed.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait); after [`AskError::TimedOut`] the error holds the ask, to wait on or to drop.
+    pub fn wait_timeout(self, timeout: Duration) -> Result<R, WaitAskError<R>> {
+        self.wait_until(time::after(timeout))
+    }
+
+    fn wait_until(mut self, until: Option<Instant>) -> Result<R, WaitAskError<R>> {
+        let Some(head) = self.head else { panic!("an ask was used after its answer was taken") };
+        if !self.is_ready() {
+            // SAFETY: our side has not let go.
+            let target = unsafe { head.as_ref() }.target();
+            // SAFETY: the slot's weak count keeps the header.
+            if unsafe { target.as_ref() }.core().forked() {
+                return Err(WaitAskError { error: AskError::Forked, ask: Some(self) });
+            }
+            let _blocking = match Blocking::begin(target) {
+                Ok(blocking) => blocking,
+                Err(wait::Refused::WouldDeadlock) => {
+                    return Err(WaitAskError { error: AskError::WouldDeadlock, ask: Some(self) });
+                }
+                Err(wait::Refused::NoSpare) => {
+                    return Err(WaitAskError { error: AskError::NoSpare, ask: Some(self) });
+                }
+            };
+            wait::spin_until(SPIN, || self.is_ready());
+            return match wait::block_on(&mut self, until) {
+                Some(answer) => answer.map_err(|error| WaitAskError { error, ask: None }),
+                None => Err(WaitAskError { error: AskError::TimedOut, ask: Some(self) }),
+            };
+        }
+        match wait::block_on(&mut self, None) {
+            Some(answer) => answer.map_err(|error| WaitAskError { error, ask: None }),
+            None => unreachable!("it was ready"),
+        }
+    }
+}
+
+impl<R> Future for Ask<R> {
+    type Output = Result<R, AskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let slot = self.slot().expect("an ask was polled after its answer was taken");
+        // SAFETY: our side has not let go; when the answer is there it has, and `head` is cleared.
+        let poll = unsafe { Slot::poll(slot, cx) };
+        if poll.is_ready() {
+            self.head = None;
+        }
+        poll
+    }
+}
+
+impl<R> Drop for Ask<R> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot() {
+            // SAFETY: our side has not let go, and does so here.
+            drop(unsafe { Slot::abandon(slot) });
+        }
+    }
+}
+
+impl<R> fmt::Debug for Ask<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ask").field("ready", &self.is_ready()).finish_non_exhaustive()
+    }
+}
+
+/// Why a blocking wait has no answer. Where one may still come, the ask is inside.
+pub struct WaitAskError<R> {
+    error: AskError,
+    ask: Option<Ask<R>>,
+}
+
+impl<R> WaitAskError<R> {
+    /// Why.
+    #[must_use]
+    pub fn error(&self) -> &AskError {
+        &self.error
+    }
+
+    /// The ask, if its answer may still come: after a timeout or a refusal to wait.
+    #[must_use]
+    pub fn into_ask(self) -> Option<Ask<R>> {
+        self.ask
+    }
+}
+
+impl<R> From<WaitAskError<R>> for AskError {
+    fn from(error: WaitAskError<R>) -> Self {
+        error.error
+    }
+}
+
+impl<R> fmt::Debug for WaitAskError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WaitAskError").field(&self.error).finish()
+    }
+}
+
+impl<R> fmt::Display for WaitAskError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl<R> Error for WaitAskError<R> {}
+
+impl<A: Actor> ActorRef<A> {
+    /// Sends a message and returns its answer to come. The message is sent at once: the order of calls is the order
+    /// of messages. Never waits; what it returns can be waited for or awaited, or dropped.
+    ///
+    /// # Errors
+    /// The message comes back inside the error when the mailbox is full, the actor has stopped, or the executor shuts
+    /// down.
+    pub fn ask<M: Send + 'static>(&self, message: M) -> Result<Ask<A::Reply>, SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        if let Some(refusal) = refused_already(self.header()) {
+            return Err(SendError::new(message, refusal));
+        }
+        let (asked, head) = Asked::<M, A::Reply>::new::<A>(message, self.as_ptr());
+        // SAFETY: `self` is a strong reference; the envelope was made for an actor of its type.
+        match unsafe { deliver(self.as_ptr(), asked, Lane::Ordinary) } {
+            Ok(()) => Ok(Ask { head: Some(head) }),
+            // SAFETY: refused, so it is ours again, both sides.
+            Err(refusal) => Err(SendError::new(unsafe { Asked::<M, A::Reply>::unwrap(asked) }, refusal)),
+        }
+    }
+
+    /// Sends a message whose answer goes to `reply`.
+    pub(crate) fn send_with_reply<M: Send + 'static>(
+        &self,
+        message: M,
+        reply: Reply<A::Reply>,
+    ) -> Result<(), SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        let asked = AskedWith::new::<A>(message, reply);
+        // SAFETY: as above.
+        unsafe {
+            deliver(self.as_ptr(), asked, Lane::Ordinary).map_err(|refusal| {
+                let (message, reply) = AskedWith::<M, A::Reply>::unwrap(asked);
+                reply.cancel();
+                SendError::new(message, refusal)
+            })
+        }
+    }
+}

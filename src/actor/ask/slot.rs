@@ -1,0 +1,202 @@
+//! Envelopes with a way back. The common one holds message and reply slot in one allocation.
+
+use crate::actor::Receive;
+use crate::actor::context::{AnyEnvelope, enter};
+use crate::actor::reply::{Reply, ReplyVtable};
+use crate::cell::envelope::{Envelope, EnvelopeVtable};
+use crate::cell::header::Header;
+use crate::error::AskError;
+use crate::mailbox::reply::{Answered, Slot};
+use crate::panics;
+use std::cell::UnsafeCell;
+use std::marker::PhantomData;
+use std::mem::{MaybeUninit, offset_of};
+use std::ptr::NonNull;
+
+type AnswerSlot<R> = Slot<Result<R, AskError>>;
+
+/// The front of an asked message: what asker and replier know, whatever the message's type.
+#[repr(C)]
+pub(crate) struct AskedHead<R> {
+    envelope: Envelope,
+    /// The asked actor, by a weak count that the slot owns.
+    target: NonNull<Header>,
+    slot: AnswerSlot<R>,
+}
+
+impl<R> AskedHead<R> {
+    pub(crate) fn target(&self) -> NonNull<Header> {
+        self.target
+    }
+
+    /// With the allocation's provenance, so that the slot can free all of it.
+    pub(crate) fn slot(this: NonNull<Self>) -> NonNull<AnswerSlot<R>> {
+        // SAFETY: a field of what `this` points to; never null.
+        unsafe { NonNull::new_unchecked(&raw mut (*this.as_ptr()).slot) }
+    }
+
+    fn of_slot(slot: NonNull<AnswerSlot<R>>) -> NonNull<Self> {
+        // SAFETY: slots of this type exist only inside this struct.
+        unsafe { slot.byte_sub(offset_of!(Self, slot)).cast() }
+    }
+}
+
+/// A message that somebody waits for the answer of.
+#[repr(C)]
+pub(crate) struct Asked<M, R> {
+    head: AskedHead<R>,
+    /// Taken when the message is handled or discarded; the rest stays until both sides have let go.
+    message: UnsafeCell<MaybeUninit<M>>,
+}
+
+struct Tables<A, M, R>(PhantomData<(A, M, R)>);
+
+impl<A: Receive<M>, M: Send + 'static> Tables<A, M, A::Reply> {
+    const ASKED: EnvelopeVtable =
+        EnvelopeVtable { handle: Asked::<M, A::Reply>::handle::<A>, discard: Asked::<M, A::Reply>::discard };
+    const WITH: EnvelopeVtable = EnvelopeVtable {
+        handle: AskedWith::<M, A::Reply>::handle::<A>,
+        discard: AskedWith::<M, A::Reply>::discard,
+    };
+}
+
+struct SlotTable<R>(PhantomData<R>);
+
+impl<R: Send + 'static> SlotTable<R> {
+    const REPLY: ReplyVtable<R> =
+        ReplyVtable { answer: answer::<R>, wanted: wanted::<R>, cancel: cancel::<R> };
+}
+
+unsafe fn answer<R>(to: NonNull<()>, value: Result<R, AskError>) {
+    let head: NonNull<AskedHead<R>> = to.cast();
+    let slot = AskedHead::slot(head);
+    // SAFETY: the replier's side has not let go, and this is the one answer.
+    match unsafe { Slot::answer(slot, value) } {
+        Answered::Delivered => {}
+        Answered::Wake(waker) => panics::contain(|| waker.wake()),
+        Answered::Discarded(value) => {
+            // SAFETY: the slot is ours now, and its weak count keeps the header until it is released.
+            unsafe {
+                head.as_ref().target.as_ref().core().count_here(|tally| &tally.discarded_replies, 1);
+                Slot::release(slot);
+            }
+            drop(value);
+        }
+    }
+}
+
+unsafe fn wanted<R>(to: NonNull<()>) -> bool {
+    // SAFETY: the replier's side has not let go.
+    unsafe { to.cast::<AskedHead<R>>().as_ref() }.slot.wanted()
+}
+
+unsafe fn cancel<R>(to: NonNull<()>) {
+    // SAFETY: the replier's side lets go.
+    unsafe { answer::<R>(to, Err(AskError::NoReply)) };
+}
+
+impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
+    /// The envelope, and the asker's side of its slot.
+    pub(crate) fn new<A: Receive<M, Reply = R>>(
+        message: M,
+        target: NonNull<Header>,
+    ) -> (AnyEnvelope, NonNull<AskedHead<R>>) {
+        // SAFETY: the caller holds a strong reference.
+        unsafe { target.as_ref() }.add_weak();
+        let head = AskedHead {
+            envelope: Envelope::new(&Tables::<A, M, R>::ASKED),
+            target,
+            slot: Slot::new(Self::free),
+        };
+        let message = UnsafeCell::new(MaybeUninit::new(message));
+        let asked = NonNull::from(Box::leak(Box::new(Asked { head, message })));
+        (asked.cast(), asked.cast())
+    }
+
+    /// The slot's last side lets go; message and answer are gone.
+    unsafe fn free(slot: NonNull<AnswerSlot<R>>) {
+        // SAFETY: the slot lies in a box that `new` made, and nobody else knows it any more.
+        unsafe {
+            let asked = Box::from_raw(AskedHead::of_slot(slot).cast::<Self>().as_ptr());
+            let target = asked.head.target;
+            drop(asked); // the message is MaybeUninit: nothing of it is dropped
+            Header::release_weak(target);
+        }
+    }
+
+    /// A refused envelope: both sides are ours.
+    ///
+    /// # Safety
+    /// With the only pointers to it.
+    pub(crate) unsafe fn unwrap(this: AnyEnvelope) -> M {
+        // SAFETY: the caller's.
+        unsafe {
+            let message = Self::take_message(this);
+            Self::free(AskedHead::slot(this.cast()));
+            message
+        }
+    }
+
+    unsafe fn take_message(this: AnyEnvelope) -> M {
+        // SAFETY: called once, by the holder of the envelope.
+        unsafe { (*this.cast::<Self>().as_ref().message.get()).assume_init_read() }
+    }
+
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
+        // SAFETY: the caller's: our envelope, in the actor's turn. From here on the reply is the replier's side.
+        unsafe {
+            let message = Self::take_message(this);
+            let reply = Reply::new(this.cast(), &SlotTable::<R>::REPLY);
+            let (actor, mut ctx) = enter::<A>(header);
+            actor.receive(message, reply, &mut ctx);
+        }
+    }
+
+    unsafe fn discard(this: AnyEnvelope, why: AskError) {
+        // SAFETY: as above. The asker is told even if the message's drop panics.
+        unsafe {
+            let message = Self::take_message(this);
+            Reply::new(this.cast(), &SlotTable::<R>::REPLY).fail(why);
+            drop(message);
+        }
+    }
+}
+
+/// A message with any kind of reply.
+#[repr(C)]
+pub(crate) struct AskedWith<M, R: 'static> {
+    envelope: Envelope,
+    reply: Reply<R>,
+    message: M,
+}
+
+impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
+    pub(crate) fn new<A: Receive<M, Reply = R>>(message: M, reply: Reply<R>) -> AnyEnvelope {
+        let envelope = Envelope::new(&Tables::<A, M, R>::WITH);
+        NonNull::from(Box::leak(Box::new(AskedWith { envelope, reply, message }))).cast()
+    }
+
+    /// # Safety
+    /// With the only pointer to it.
+    pub(crate) unsafe fn unwrap(this: AnyEnvelope) -> (M, Reply<R>) {
+        // SAFETY: made by `new`.
+        let asked = unsafe { *Box::from_raw(this.cast::<Self>().as_ptr()) };
+        (asked.message, asked.reply)
+    }
+
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
+        // SAFETY: the caller's.
+        unsafe {
+            let (message, reply) = Self::unwrap(this);
+            let (actor, mut ctx) = enter::<A>(header);
+            actor.receive(message, reply, &mut ctx);
+        }
+    }
+
+    unsafe fn discard(this: AnyEnvelope, why: AskError) {
+        // SAFETY: the caller's.
+        let (message, reply) = unsafe { Self::unwrap(this) };
+        reply.fail(why);
+        drop(message);
+    }
+}

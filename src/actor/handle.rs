@@ -1,0 +1,158 @@
+//! An executor as its users hold it: to spawn on, to wait for, to look at.
+
+use super::Actor;
+use super::refs::ActorRef;
+use super::spawn::{SpawnBuilder, SpawnError, Spawner};
+use super::wait;
+use crate::cell::core::Core;
+use crate::cell::event::Report;
+use crate::error::WaitError;
+use crate::sched::Quiescence;
+use crate::sched::queue::Policy;
+use crate::time::{self, Duration, Instant};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// A way to reach an executor from anywhere, handlers included. Cheap to clone. It does not keep the executor running.
+///
+/// [`Executor`](crate::Executor) dereferences to it.
+///
+/// ```
+/// # use heist::{Actor, Executor};
+/// # struct Job;
+/// # impl Actor for Job {}
+/// let executor = Executor::new();
+/// let handle = executor.handle();
+/// std::thread::spawn(move || {
+///     let job = handle.spawn(Job);
+///     job.detach(); // nobody will hold a reference; the executor's end is its end
+/// });
+/// ```
+#[derive(Clone)]
+pub struct Handle {
+    core: Arc<Core>,
+}
+
+impl Handle {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Handle { core }
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Spawns an actor with what is default: an allocation, and a first turn scheduled, in which
+    /// [`Actor::started`] runs. Never waits.
+    ///
+    /// The actor ends when the last reference to it is dropped: keep the one that this returns, or
+    /// [`detach`](ActorRef::detach) it. Once the executor shuts down this returns a reference to an actor that has
+    /// ended already and of which nothing ever ran; see [`try_spawn`](Self::try_spawn).
+    #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
+    pub fn spawn<A: Actor + Send>(&self, actor: A) -> ActorRef<A> {
+        Spawner::new(&self.core).spawn(actor)
+    }
+
+    /// Spawns an actor with what is default.
+    ///
+    /// # Errors
+    /// Once the executor shuts down; the actor comes back inside the error.
+    pub fn try_spawn<A: Actor + Send>(&self, actor: A) -> Result<ActorRef<A>, SpawnError<A>> {
+        self.build(actor).try_spawn()
+    }
+
+    /// Begins an actor with a name, a capacity or a budget of its own.
+    pub fn build<A: Actor + Send>(&self, actor: A) -> SpawnBuilder<'_, A> {
+        SpawnBuilder::new(Spawner::new(&self.core), actor)
+    }
+
+    /// How many workers the crew has.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.core.workers()
+    }
+
+    /// Where runnable actors go.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.core.scheduler.policy
+    }
+
+    /// How the last shutdown went, once there was one: also that of a dropped executor.
+    #[must_use]
+    pub fn last_report(&self) -> Option<Report> {
+        self.core.report.lock().clone()
+    }
+
+    /// Blocks until everything is quiet: all messages accepted before this call, and all that they caused, are handled.
+    /// What comes from outside meanwhile may keep it waiting.
+    ///
+    /// An answer that somebody outside the crew still owes is not waited for.
+    ///
+    /// # Errors
+    /// [`WaitError::OnCrew`] on a worker of this executor.
+    pub fn wait_idle(&self) -> Result<(), WaitError> {
+        self.wait_idle_until(None)
+    }
+
+    /// The same, for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`], [`WaitError::OnCrew`].
+    pub fn wait_idle_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
+        self.wait_idle_until(time::after(timeout))
+    }
+
+    pub(crate) fn wait_idle_until(&self, until: Option<Instant>) -> Result<(), WaitError> {
+        if self.core.on_crew() {
+            return Err(WaitError::OnCrew);
+        }
+        if self.core.forked() {
+            return Err(WaitError::Forked);
+        }
+        wait::block_on(&mut self.wait_idle_async(), until).ok_or(WaitError::TimedOut)
+    }
+
+    /// Resolves when everything is quiet: the awaited form of [`wait_idle`](Self::wait_idle).
+    pub fn wait_idle_async(&self) -> WaitIdle {
+        WaitIdle { core: Arc::clone(&self.core) }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("workers", &self.workers()).field("policy", &self.policy()).finish()
+    }
+}
+
+/// Quiescence, to be awaited.
+#[derive(Debug)]
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct WaitIdle {
+    core: Arc<Core>,
+}
+
+impl Future for WaitIdle {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let scheduler = &self.core.scheduler;
+        // The second look is the one after leaving a waker.
+        for look in 0..2 {
+            match scheduler.quiescence() {
+                Quiescence::Quiet => return Poll::Ready(()),
+                Quiescence::Entering => {
+                    std::thread::yield_now();
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Quiescence::Busy if look == 0 => scheduler.quiet.want(cx.waker()),
+                Quiescence::Busy => {}
+            }
+        }
+        Poll::Pending
+    }
+}

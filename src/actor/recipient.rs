@@ -1,0 +1,144 @@
+//! References by message type: who takes an `M`, whatever it is.
+
+use super::Receive;
+use super::ask::Ask;
+use super::refs::ActorRef;
+use crate::error::SendError;
+use crate::id::ActorId;
+use std::fmt;
+
+type TellFn<M> = fn(&ActorRef<()>, M) -> Result<(), SendError<M>>;
+type AskFn<M, R> = fn(&ActorRef<()>, M) -> Result<Ask<R>, SendError<M>>;
+
+/// The actor's own type again, which the function pointer beside the reference remembers.
+fn typed<A>(untyped: &ActorRef<()>) -> &ActorRef<A> {
+    // SAFETY: an ActorRef is a pointer to an untyped header, whatever its parameter (repr(transparent)), and callers
+    // name the type that it was made from.
+    unsafe { &*std::ptr::from_ref(untyped).cast() }
+}
+
+fn untyped<A>(actor: ActorRef<A>) -> ActorRef<()> {
+    ActorRef::from_strong(actor.into_strong())
+}
+
+/// A reference to some actor that takes messages of type `M`. Keeps it alive, as an [`ActorRef`] does.
+///
+/// ```
+/// # use heist::{Actor, Context, Executor, Handler, Recipient};
+/// # struct Screen; struct File;
+/// # impl Actor for Screen {}
+/// # impl Actor for File {}
+/// # impl Handler<String> for Screen { type Reply = (); fn handle(&mut self, _: String, _: &mut Context<Self>) {} }
+/// # impl Handler<String> for File { type Reply = u64; fn handle(&mut self, _: String, _: &mut Context<Self>) -> u64 { 0 } }
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let executor = Executor::new();
+/// let logs: Vec<Recipient<String>> = vec![executor.spawn(Screen).recipient(), executor.spawn(File).recipient()];
+/// for log in &logs {
+///     log.tell("started".to_string())?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Recipient<M> {
+    actor: ActorRef<()>,
+    tell: TellFn<M>,
+}
+
+impl<M: Send + 'static> Recipient<M> {
+    pub(crate) fn new<A: Receive<M>>(actor: ActorRef<A>) -> Self {
+        Recipient { actor: untyped(actor), tell: |actor, message| typed::<A>(actor).tell(message) }
+    }
+
+    /// Sends a message; see [`ActorRef::tell`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn tell(&self, message: M) -> Result<(), SendError<M>> {
+        (self.tell)(&self.actor, message)
+    }
+}
+
+impl<M> Recipient<M> {
+    /// The actor's id.
+    #[must_use]
+    pub fn id(&self) -> ActorId {
+        self.actor.id()
+    }
+
+    /// Does it still accept messages?
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.actor.is_running()
+    }
+}
+
+impl<M> Clone for Recipient<M> {
+    fn clone(&self) -> Self {
+        Recipient { actor: self.actor.clone(), tell: self.tell }
+    }
+}
+
+impl<M> fmt::Debug for Recipient<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Recipient").field(&self.actor).finish()
+    }
+}
+
+/// A reference to some actor that answers messages of type `M` with an `R`. Keeps it alive, as an [`ActorRef`] does.
+///
+/// ```
+/// # use heist::{Actor, Asker, Context, Executor, Handler};
+/// # struct Doubler;
+/// # impl Actor for Doubler {}
+/// # impl Handler<u32> for Doubler { type Reply = u32; fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 { 2 * n } }
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let executor = Executor::new();
+/// let asker: Asker<u32, u32> = executor.spawn(Doubler).asker();
+/// assert_eq!(asker.ask(4)?.wait()?, 8);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Asker<M, R> {
+    actor: ActorRef<()>,
+    ask: AskFn<M, R>,
+}
+
+impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
+    pub(crate) fn new<A: Receive<M, Reply = R>>(actor: ActorRef<A>) -> Self {
+        Asker { actor: untyped(actor), ask: |actor, message| typed::<A>(actor).ask(message) }
+    }
+
+    /// Sends a message and returns its answer to come; see [`ActorRef::ask`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask(&self, message: M) -> Result<Ask<R>, SendError<M>> {
+        (self.ask)(&self.actor, message)
+    }
+}
+
+impl<M, R> Asker<M, R> {
+    /// The actor's id.
+    #[must_use]
+    pub fn id(&self) -> ActorId {
+        self.actor.id()
+    }
+
+    /// Does it still accept messages?
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.actor.is_running()
+    }
+}
+
+impl<M, R> Clone for Asker<M, R> {
+    fn clone(&self) -> Self {
+        Asker { actor: self.actor.clone(), ask: self.ask }
+    }
+}
+
+impl<M, R> fmt::Debug for Asker<M, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Asker").field(&self.actor).finish()
+    }
+}

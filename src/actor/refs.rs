@@ -1,0 +1,336 @@
+//! References to actors: what a user holds.
+
+use super::Receive;
+use super::recipient::{Asker, Recipient};
+use super::wait;
+use crate::cell::end;
+use crate::cell::header::{Header, Strong};
+use crate::error::{StopReason, WaitError};
+use crate::id::ActorId;
+use crate::mailbox::state::MAX_LEN;
+use crate::sync::Ordering::Relaxed;
+use crate::time::{self, Duration, Instant};
+use std::fmt;
+use std::future::Future;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll};
+
+/// A reference to an actor of type `A`: cheap to clone, to send and to share, whatever `A` is. Two are equal when they
+/// mean the same actor.
+///
+/// An actor lives while there is one (or a [`Recipient`], an [`Asker`], a message for it, a turn, an unanswered
+/// [`ask_then`](crate::Context::ask_then) or [`when_room`](crate::Context::when_room) of its own). When the last one is
+/// dropped the actor ends: a final turn is scheduled, so its code never runs inside the drop. A reference that outlives
+/// its executor is safe, and gets errors.
+///
+/// ```
+/// # use heist::{Actor, Context, Executor, Handler, StopReason};
+/// # struct Counter(u64);
+/// # impl Actor for Counter {}
+/// # struct Add(u64);
+/// # impl Handler<Add> for Counter {
+/// #     type Reply = u64;
+/// #     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 { self.0 += n; self.0 }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let executor = Executor::new();
+/// let counter = executor.spawn(Counter(0));
+/// counter.tell(Add(1))?;                         // never waits
+/// counter.send(Add(1))?;                         // waits for room
+/// assert_eq!(counter.ask(Add(1))?.wait()?, 3);   // waits for the answer
+/// counter.stop();
+/// assert_eq!(counter.wait_stopped()?, StopReason::Stopped);
+/// assert!(counter.tell(Add(1)).is_err());
+/// # Ok(())
+/// # }
+/// ```
+#[repr(transparent)]
+pub struct ActorRef<A> {
+    strong: Strong,
+    // Send and Sync whatever A is: the actor itself stays on the crew.
+    actor: PhantomData<fn(A) -> A>,
+}
+
+/// A snapshot of one actor's counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ActorStats {
+    /// Messages handled so far, those of the running turn not included.
+    pub handled: u64,
+    /// Messages that wait now, those of the running turn included.
+    pub waiting: usize,
+    /// The most messages that waited when a turn began.
+    pub most_waiting: usize,
+}
+
+impl<A> ActorRef<A> {
+    pub(crate) fn from_strong(strong: Strong) -> Self {
+        ActorRef { strong, actor: PhantomData }
+    }
+    pub(crate) fn into_strong(self) -> Strong {
+        self.strong
+    }
+    #[inline]
+    pub(crate) fn header(&self) -> &Header {
+        self.strong.header()
+    }
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> NonNull<Header> {
+        self.strong.as_ptr()
+    }
+
+    /// The actor's id, unique in its executor.
+    #[must_use]
+    pub fn id(&self) -> ActorId {
+        self.header().id()
+    }
+
+    /// The name given when it was spawned, if any.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.header().cold_if_any()?.name.as_deref()
+    }
+
+    /// Messages that wait now, those of the running turn included. Out of date when you read it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.header().state.peek().len() as usize
+    }
+
+    /// Does nothing wait now?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The most messages that may wait; `None` for an unbounded mailbox (which ends at 2^28 - 1).
+    #[must_use]
+    pub fn capacity(&self) -> Option<usize> {
+        let capacity = self.header().capacity;
+        (capacity < MAX_LEN).then_some(capacity as usize)
+    }
+
+    /// Counts of this actor.
+    #[must_use]
+    pub fn stats(&self) -> ActorStats {
+        let header = self.header();
+        ActorStats {
+            handled: header.handled.get(),
+            waiting: self.len(),
+            most_waiting: header.most_waiting.load(Relaxed) as usize,
+        }
+    }
+
+    /// Ends the actor once it has handled what it has accepted: in one step, what was accepted before is handled, and
+    /// all that comes later is refused. Returns at once; see [`wait_stopped`](Self::wait_stopped). Works on a full
+    /// mailbox.
+    pub fn stop(&self) {
+        Header::close(self.as_ptr(), false);
+    }
+
+    /// Ends the actor after the message that it is handling now, if any: what waits becomes dead letters, whose askers
+    /// are told.
+    pub fn stop_now(&self) {
+        Header::close(self.as_ptr(), true);
+    }
+
+    /// Does it still accept messages? `false` from the moment it is stopped, has panicked, or its executor closed it.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.header().state.peek().closed()
+    }
+
+    /// Lets the actor live without references, until it is stopped or its executor shuts down.
+    pub fn detach(self) {
+        self.header().state.detach();
+    }
+
+    /// A reference that does not keep the actor alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakRef<A> {
+        self.header().add_weak();
+        WeakRef { header: self.as_ptr(), actor: PhantomData }
+    }
+
+    /// The same actor as a place for messages of type `M`.
+    #[must_use]
+    pub fn recipient<M: Send + 'static>(&self) -> Recipient<M>
+    where
+        A: Receive<M>,
+    {
+        Recipient::new(self.clone())
+    }
+
+    /// The same actor as one who answers messages of type `M`.
+    #[must_use]
+    pub fn asker<M: Send + 'static>(&self) -> Asker<M, A::Reply>
+    where
+        A: Receive<M>,
+    {
+        Asker::new(self.clone())
+    }
+
+    /// Blocks until the actor has ended: [`stopped`](crate::Actor::stopped) has run and the state is dropped. Says why.
+    ///
+    /// It does not stop the actor.
+    ///
+    /// # Errors
+    /// [`WaitError::OnCrew`] on a worker of its executor.
+    pub fn wait_stopped(&self) -> Result<StopReason, WaitError> {
+        self.wait_stopped_until(None)
+    }
+
+    /// Blocks until the actor has ended or the time has passed.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`], [`WaitError::OnCrew`].
+    pub fn wait_stopped_timeout(&self, timeout: Duration) -> Result<StopReason, WaitError> {
+        self.wait_stopped_until(time::after(timeout))
+    }
+
+    fn wait_stopped_until(&self, until: Option<Instant>) -> Result<StopReason, WaitError> {
+        let mut stopped = self.wait_stopped_async();
+        if !self.header().state.peek().dead() {
+            if self.header().core().on_crew() {
+                return Err(WaitError::OnCrew);
+            }
+            if self.header().core().forked() {
+                return Err(WaitError::Forked);
+            }
+        }
+        wait::block_on(&mut stopped, until).ok_or(WaitError::TimedOut)
+    }
+
+    /// Resolves when the actor has ended, with the reason.
+    pub fn wait_stopped_async(&self) -> Stopped<A> {
+        Stopped { actor: self.clone() }
+    }
+}
+
+impl<A> Clone for ActorRef<A> {
+    #[inline]
+    fn clone(&self) -> Self {
+        ActorRef::from_strong(self.strong.clone())
+    }
+}
+
+impl<A> PartialEq for ActorRef<A> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_ptr() == other.as_ptr()
+    }
+}
+
+impl<A> Eq for ActorRef<A> {}
+
+impl<A> Hash for ActorRef<A> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_ptr().hash(state);
+    }
+}
+
+impl<A> fmt::Debug for ActorRef<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("ActorRef");
+        out.field("id", &self.id().get()).field("type", &self.header().type_name());
+        if let Some(name) = self.name() {
+            out.field("name", &name);
+        }
+        out.finish()
+    }
+}
+
+/// The end of an actor, to be awaited. It keeps the actor referenced, as any `ActorRef` does.
+#[derive(Debug)]
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Stopped<A> {
+    actor: ActorRef<A>,
+}
+
+impl<A> Future for Stopped<A> {
+    type Output = StopReason;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
+        let header = self.actor.header();
+        if header.state.peek().dead() {
+            // Acquires what the last turn wrote.
+            let _ = header.state.wait_for_stop();
+            return Poll::Ready(end::reason(header));
+        }
+        let waker = cx.waker().clone();
+        let mut waiting = header.cold().stop.lock();
+        if !header.state.wait_for_stop() {
+            drop(waiting);
+            return Poll::Ready(end::reason(header));
+        }
+        if !waiting.iter().any(|known| known.will_wake(&waker)) {
+            waiting.push(waker);
+        }
+        Poll::Pending
+    }
+}
+
+/// A reference that does not keep its actor alive.
+///
+/// ```
+/// # use heist::{Actor, Executor};
+/// # struct Idle;
+/// # impl Actor for Idle {}
+/// let executor = Executor::new();
+/// let actor = executor.spawn(Idle);
+/// let weak = actor.downgrade();
+/// assert_eq!(weak.upgrade().as_ref(), Some(&actor));
+/// actor.stop();
+/// assert!(weak.upgrade().is_none());
+/// ```
+pub struct WeakRef<A> {
+    header: NonNull<Header>,
+    actor: PhantomData<fn(A) -> A>,
+}
+
+// SAFETY: a counted pointer to a `Header`, which is `Sync`; dropping it never runs the actor's code.
+unsafe impl<A> Send for WeakRef<A> {}
+// SAFETY: as above.
+unsafe impl<A> Sync for WeakRef<A> {}
+
+impl<A> WeakRef<A> {
+    fn header(&self) -> &Header {
+        // SAFETY: our weak count keeps the memory.
+        unsafe { self.header.as_ref() }
+    }
+
+    /// A reference proper, as long as the actor is running.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<ActorRef<A>> {
+        // SAFETY: the transition added the count that the new reference owns.
+        self.header().state.upgrade().then(|| ActorRef::from_strong(unsafe { Strong::from_raw(self.header) }))
+    }
+
+    /// The actor's id.
+    #[must_use]
+    pub fn id(&self) -> ActorId {
+        self.header().id()
+    }
+}
+
+impl<A> Clone for WeakRef<A> {
+    fn clone(&self) -> Self {
+        self.header().add_weak();
+        WeakRef { header: self.header, actor: PhantomData }
+    }
+}
+
+impl<A> Drop for WeakRef<A> {
+    fn drop(&mut self) {
+        // SAFETY: we own the count, and are gone afterwards.
+        unsafe { Header::release_weak(self.header) };
+    }
+}
+
+impl<A> fmt::Debug for WeakRef<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakRef").field("id", &self.id().get()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,189 @@
+//! Sending that waits for room, oldest first: for threads and tasks outside the crew.
+
+use super::context::AnyEnvelope;
+use super::refs::ActorRef;
+use super::tell::Told;
+use super::wait::{self, Blocking, Refused};
+use super::{Actor, Receive};
+use crate::cell::envelope::{Envelope, Lane, deliver};
+use crate::cell::room::{self, Ticket, TicketNow};
+use crate::error::{AskError, Refusal, SendError};
+use crate::mailbox::state::RoomWait;
+use crate::panics;
+use crate::time::{self, Duration, Instant};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+impl<A: Actor> ActorRef<A> {
+    /// Sends a message, waiting for room in the mailbox if need be. Whoever has waited longest comes first, and no
+    /// `tell` slips in between.
+    ///
+    /// In a handler this blocks a worker: see [`Context::when_room`](crate::Context::when_room) for the way there.
+    ///
+    /// # Errors
+    /// The message comes back inside the error when the actor has stopped or stops while this waits, when the executor
+    /// shuts down, or (on a worker) when the wait would be for oneself or block the last unblocked worker.
+    pub fn send<M: Send + 'static>(&self, message: M) -> Result<(), SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        self.send_until(message, None)
+    }
+
+    /// Sends a message, waiting for room for at most `timeout`, counted from this call.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`Refusal::TimedOut`].
+    pub fn send_timeout<M: Send + 'static>(&self, message: M, timeout: Duration) -> Result<(), SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        self.send_until(message, time::after(timeout))
+    }
+
+    fn send_until<M: Send + 'static>(&self, message: M, until: Option<Instant>) -> Result<(), SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        let message = match self.tell(message) {
+            Err(error) if error.is_full() => error.into_message(),
+            done => return done,
+        };
+        if self.header().core().forked() {
+            return Err(SendError::new(message, Refusal::Forked));
+        }
+        let _blocking = match Blocking::begin(self.as_ptr()) {
+            Ok(blocking) => blocking,
+            Err(Refused::WouldDeadlock) => return Err(SendError::new(message, Refusal::WouldDeadlock)),
+            Err(Refused::NoSpare) => return Err(SendError::new(message, Refusal::NoSpare)),
+        };
+        let mut send = self.send_async(message);
+        match wait::block_on(&mut send, until) {
+            Some(result) => result,
+            None => send.give_up(),
+        }
+    }
+
+    /// Sends a message, waiting for room if need be: the awaited form of [`send`](Self::send). It takes its place in
+    /// line when it is first polled; dropping it drops the message, unless it was accepted already.
+    pub fn send_async<M: Send + 'static>(&self, message: M) -> Sending<A, M>
+    where
+        A: Receive<M>,
+    {
+        Sending { actor: self.clone(), state: State::Fresh(message) }
+    }
+}
+
+enum State<M> {
+    Fresh(M),
+    Waiting(Arc<Ticket>),
+    Done,
+}
+
+/// A message on its way into a mailbox, to be awaited.
+///
+/// Resolves to `Ok` once the message is in the mailbox, or to an error with the message inside.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Sending<A, M: Send + 'static> {
+    actor: ActorRef<A>,
+    state: State<M>,
+}
+
+impl<A, M: Send + 'static> Unpin for Sending<A, M> {}
+
+/// Our own envelope's message, back.
+fn reopen<M: Send + 'static>(envelope: AnyEnvelope) -> M {
+    // SAFETY: callers got it back from the list or from a refusal: it is the envelope that `poll` made, and unique.
+    unsafe { Told::<M>::unwrap(envelope) }
+}
+
+impl<A, M: Send + 'static> Sending<A, M> {
+    /// Out of the line, if still in it.
+    fn withdraw(&mut self) -> Option<AnyEnvelope> {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Waiting(ticket) => match room::withdraw(self.actor.header(), &ticket) {
+                Some(envelope) => Some(envelope),
+                None => match ticket.look(std::task::Waker::noop()) {
+                    TicketNow::Refused(envelope, _) => Some(envelope),
+                    TicketNow::Accepted | TicketNow::Waiting => None,
+                },
+            },
+            State::Fresh(_) | State::Done => None,
+        }
+    }
+
+    fn give_up(mut self) -> Result<(), SendError<M>> {
+        match self.withdraw() {
+            Some(envelope) => Err(SendError::new(reopen(envelope), Refusal::TimedOut)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
+    type Output = Result<(), SendError<M>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        match std::mem::replace(&mut this.state, State::Done) {
+            State::Fresh(message) => {
+                let envelope = Told::<M>::plain::<A>(message);
+                let ticket = Ticket::new(envelope, cx.waker().clone());
+                loop {
+                    // SAFETY: `actor` is a strong reference, and the envelope was made for its type.
+                    match unsafe { deliver(this.actor.as_ptr(), envelope, Lane::Ordinary) } {
+                        Ok(()) => return Poll::Ready(Ok(())),
+                        Err(Refusal::Full) => {}
+                        Err(refusal) => return Poll::Ready(Err(SendError::new(reopen(envelope), refusal))),
+                    }
+                    match room::join(this.actor.header(), &ticket) {
+                        RoomWait::Room => {} // since just now: try again
+                        RoomWait::Closed => {
+                            let closing = this.actor.header().core().closing();
+                            let refusal = if closing { Refusal::ShuttingDown } else { Refusal::Stopped };
+                            return Poll::Ready(Err(SendError::new(reopen(envelope), refusal)));
+                        }
+                        RoomWait::Waiting => {
+                            this.state = State::Waiting(ticket);
+                            return Poll::Pending;
+                        }
+                    }
+                }
+            }
+            State::Waiting(ticket) => match ticket.look(cx.waker()) {
+                TicketNow::Waiting => {
+                    this.state = State::Waiting(ticket);
+                    Poll::Pending
+                }
+                TicketNow::Accepted => Poll::Ready(Ok(())),
+                TicketNow::Refused(envelope, refusal) => {
+                    Poll::Ready(Err(SendError::new(reopen(envelope), refusal)))
+                }
+            },
+            State::Done => panic!("a send was polled after it was done"),
+        }
+    }
+}
+
+impl<A, M: Send + 'static> Drop for Sending<A, M> {
+    fn drop(&mut self) {
+        if let Some(envelope) = self.withdraw() {
+            // SAFETY: withdrawn, so the pointer is the only one.
+            panics::contain(|| unsafe { Envelope::discard(envelope, AskError::Stopped) });
+        }
+    }
+}
+
+impl<A, M: Send + 'static> fmt::Debug for Sending<A, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Fresh(_) => "not sent yet",
+            State::Waiting(_) => "waiting for room",
+            State::Done => "done",
+        };
+        f.debug_struct("Sending").field("actor", &self.actor).field("state", &state).finish()
+    }
+}

@@ -1,0 +1,235 @@
+//! What all cells of one executor share: the scheduler, the registry, the counts, the hook.
+
+use super::event::{DeadLetterReason, Event, Report};
+use super::header::Header;
+use super::registry::Shard;
+use crate::id::ActorId;
+use crate::panics;
+use crate::sched::local::Local;
+use crate::sched::queue::Policy;
+use crate::sched::{Scheduler, Seat};
+use crate::sync::{AtomicBool, Counter, Mutex, Ordering::*, Padded, fence};
+use crate::time::Duration;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// A turn's budget.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) messages: u32,
+    pub(crate) time: Duration,
+}
+
+/// Told of what happens; called on whichever thread saw it.
+pub(crate) type Hook = Box<dyn Fn(&Event) + Send + Sync>;
+
+/// The shared part of one executor.
+pub(crate) struct Core {
+    pub(crate) scheduler: Scheduler,
+    /// One for each worker, and the last for everybody else.
+    pub(crate) shards: Box<[Shard]>,
+    tallies: Box<[Padded<Tally>]>,
+    pub(crate) capacity: u32,
+    pub(crate) limits: Limits,
+    hook: Option<Hook>,
+    pid: u32,
+    /// Refuses what comes from outside.
+    draining: AtomicBool,
+    /// No new actors, and the end of the last one ends the crew.
+    closing: AtomicBool,
+    /// A worker's seat was given up without having been taken.
+    seat_lost: AtomicBool,
+    /// How the last shutdown went.
+    pub(crate) report: Mutex<Option<Report>>,
+}
+
+/// One writer's counts.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) spawned: Counter,
+    pub(crate) ended: Counter,
+    pub(crate) accepted: Counter,
+    pub(crate) handled: Counter,
+    pub(crate) panicked: Counter,
+    pub(crate) discarded_replies: Counter,
+    /// By [`DeadLetterReason`].
+    pub(crate) dead: [Counter; 4],
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("scheduler", &self.scheduler).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    pub(crate) fn new(
+        workers: usize,
+        policy: Policy,
+        capacity: u32,
+        limits: Limits,
+        hook: Option<Hook>,
+    ) -> (Arc<Self>, Vec<Seat>) {
+        let (scheduler, seats) = Scheduler::new(workers, policy);
+        let core = Arc::new(Core {
+            scheduler,
+            shards: (0..=workers).map(Shard::new).collect(),
+            tallies: (0..=workers).map(|_| Padded::default()).collect(),
+            capacity,
+            limits,
+            hook,
+            pid: std::process::id(),
+            draining: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            seat_lost: AtomicBool::new(false),
+            report: Mutex::new(None),
+        });
+        core.shards.iter().for_each(|shard| shard.belong_to(&core));
+        (core, seats)
+    }
+
+    /// Another counted reference.
+    pub(crate) fn share(&self) -> Arc<Self> {
+        let this = std::ptr::from_ref(self);
+        // SAFETY: a core lives in an Arc from `new` on, and somebody holds it while it is borrowed.
+        unsafe {
+            Arc::increment_strong_count(this);
+            Arc::from_raw(this)
+        }
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.scheduler.slots.len()
+    }
+
+    /// Adds to a count: the worker's own where there is one, else the shared one.
+    #[inline]
+    pub(crate) fn count(&self, local: Option<&Local>, which: impl Fn(&Tally) -> &Counter, n: u64) {
+        match local {
+            Some(local) => which(&self.tallies[local.index()]).add(n),
+            None => which(&self.tallies[self.workers()]).add_shared(n),
+        }
+    }
+
+    /// The same, from a thread that does not know yet what it is.
+    pub(crate) fn count_here(&self, which: impl Fn(&Tally) -> &Counter, n: u64) {
+        Local::with(&self.scheduler, |local| self.count(local, which, n));
+    }
+
+    pub(crate) fn count_dead(&self, local: Option<&Local>, reason: DeadLetterReason, n: u64) {
+        self.count(local, |tally| &tally.dead[reason as usize], n);
+    }
+
+    /// A count's sum over all writers.
+    pub(crate) fn total(&self, which: impl Fn(&Tally) -> &Counter) -> u64 {
+        self.tallies.iter().map(|tally| which(tally).get()).sum()
+    }
+
+    /// One worker's count.
+    pub(crate) fn of_worker(&self, worker: usize, which: impl Fn(&Tally) -> &Counter) -> u64 {
+        which(&self.tallies[worker]).get()
+    }
+
+    pub(crate) fn live(&self) -> u64 {
+        // Ended first: an actor counted as ended was counted as spawned before.
+        let ended = self.total(|tally| &tally.ended);
+        fence(Acquire);
+        self.total(|tally| &tally.spawned).saturating_sub(ended)
+    }
+
+    /// The shard for cells that this thread makes.
+    pub(crate) fn shard_here(&self, local: Option<&Local>) -> &Shard {
+        &self.shards[local.map_or(self.workers(), Local::index)]
+    }
+
+    pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
+        if let Some(hook) = &self.hook {
+            panics::contain(|| hook(&event()));
+        }
+    }
+
+    /// In a child made by `fork` without `exec` the crew's threads do not exist. Asked only before blocking.
+    pub(crate) fn forked(&self) -> bool {
+        std::process::id() != self.pid
+    }
+
+    /// Is the calling thread one of the crew?
+    pub(crate) fn on_crew(&self) -> bool {
+        Local::with(&self.scheduler, |local| local.is_some())
+    }
+
+    pub(crate) fn draining(&self) -> bool {
+        // SeqCst, after a sender's step through the gate: see `start_draining`.
+        self.draining.load(SeqCst)
+    }
+
+    /// Nothing more from outside. A sender that passed the gate before is waited for by whoever waits for
+    /// quiescence next; one that passes later sees the flag.
+    pub(crate) fn start_draining(&self) {
+        self.draining.store(true, SeqCst);
+    }
+
+    pub(crate) fn closing(&self) -> bool {
+        self.closing.load(Relaxed)
+    }
+
+    /// No new actors; the live ones are closed. May be called again, to kill.
+    pub(crate) fn close_all(&self, kill: bool) {
+        self.closing.store(true, SeqCst);
+        self.shards.iter().for_each(Shard::close);
+        // After the shards are closed nobody can be missed. A closed actor's own turns do the rest.
+        self.shards.iter().for_each(|shard| shard.for_each(|header| Header::close(header, kill)));
+        // Pairs with the fence in `ended`: either that actor's worker sees `closing`, or this sees its count.
+        fence(SeqCst);
+        self.stop_if_empty();
+    }
+
+    /// An actor's last turn is over, all but the release of its memory.
+    pub(crate) fn ended(&self, local: &Local) {
+        self.count(Some(local), |tally| &tally.ended, 1);
+        fence(SeqCst);
+        if self.closing() {
+            self.stop_if_empty();
+        }
+    }
+
+    fn stop_if_empty(&self) {
+        if self.live() == 0 {
+            self.scheduler.idle.stop();
+        }
+    }
+
+    pub(crate) fn lose_seat(&self) {
+        self.seat_lost.store(true, SeqCst);
+    }
+
+    pub(crate) fn seat_lost(&self) -> bool {
+        self.seat_lost.load(SeqCst)
+    }
+
+    /// A cell that was never alive, for a reference to an actor that could not be spawned.
+    pub(crate) fn tombstone(
+        &self,
+        make: impl FnOnce(&Shard, ActorId, u32) -> NonNull<Header>,
+    ) -> NonNull<Header> {
+        let shard = self.shard_here(None);
+        let header = shard.enroll_even_closed(|id, place| make(shard, id, place));
+        // SAFETY: nobody else knows it yet.
+        unsafe { header.as_ref() }.bury();
+        header
+    }
+
+    /// The actors that have not ended.
+    pub(crate) fn unfinished(&self, mut f: impl FnMut(&Header)) {
+        for shard in &self.shards {
+            shard.for_each(|header: NonNull<Header>| {
+                // SAFETY: listed cells are not freed while the shard is locked.
+                let header = unsafe { header.as_ref() };
+                if !header.state.peek().dead() {
+                    f(header);
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! An actor's last turns: leftovers, `stopped`, the state's drop, and then nothing but memory.
+//!
+//! In this order, each step finished before the next begins, spread over as many turns as the leftovers need:
+//!
+//! 1. what waits becomes dead letters, and its askers are told;
+//! 2. senders that wait for room get their messages back;
+//! 3. `stopped` runs, if `started` had returned;
+//! 4. the state is dropped;
+//! 5. the word says dead; whoever waits for the end is told; the memory goes with the last reference.
+//!
+//! A panic in any of them is reported and does not keep the others from happening.
+
+use super::envelope::Envelope;
+use super::event::{DeadLetterReason, Event, PanicPlace};
+use super::header::{Header, Phase, Reason};
+use super::room;
+use super::turn::guarded_for;
+use crate::error::{AskError, Refusal, StopReason};
+use crate::panics::{self, PanicText};
+use crate::sched::local::Local;
+use crate::sched::task::After;
+use std::ptr::NonNull;
+
+/// Dead letters in one turn.
+const LETTERS: u32 = 256;
+
+/// The last of the actor's ordinary turns is over.
+pub(crate) fn begin(header: &Header) {
+    header.phase.set(match header.phase.get() {
+        Phase::New => Phase::EndingUnstarted,
+        _ => Phase::Ending,
+    });
+    if header.reason.get() == Reason::None {
+        header.reason.set(if header.core().closing() {
+            Reason::Shutdown
+        } else if header.state.peek().killed() {
+            Reason::Killed
+        } else {
+            Reason::Stopped
+        });
+    }
+}
+
+/// Why it ends, with the panic's text.
+pub(crate) fn reason(header: &Header) -> StopReason {
+    match header.reason.get() {
+        Reason::None | Reason::Stopped => StopReason::Stopped,
+        Reason::Killed => StopReason::Killed,
+        Reason::Unreferenced => StopReason::Unreferenced,
+        Reason::Shutdown => StopReason::Shutdown,
+        Reason::Panicked => {
+            let text = header.cold().panic.lock().clone();
+            StopReason::Panicked(text.expect("set together with the reason"))
+        }
+    }
+}
+
+/// One of the last turns.
+///
+/// # Safety
+/// The caller holds the runnable, and [`begin`] was called. When the result is `Gone` the cell must not be touched.
+pub(crate) unsafe fn proceed(this: NonNull<Header>, local: &Local) -> After {
+    // SAFETY: the runnable keeps the cell alive until `set_dead`.
+    let header = unsafe { this.as_ref() };
+    let cause = match reason(header) {
+        StopReason::Panicked(text) => AskError::Panicked(text),
+        _ => AskError::Stopped,
+    };
+    let taken = discard_leftovers(header, local, &cause);
+    let rest = if taken > 0 { header.state.give_back(taken) } else { header.state.peek() };
+    if rest.len() > 0 {
+        return if taken == 0 { After::RequeueGap } else { After::Requeue };
+    }
+    let refusal = if header.core().closing() { Refusal::ShuttingDown } else { Refusal::Stopped };
+    room::refuse_all(header, refusal);
+    if header.phase.get() == Phase::Ending {
+        let reason = reason(header);
+        // SAFETY: in the actor's turn.
+        let outcome = super::turn::guarded(|| unsafe { (header.vtable().stopped)(this, &reason) });
+        report(header, local, outcome, PanicPlace::Stopped);
+    }
+    header.phase.set(Phase::Ended);
+    // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
+    let outcome = guarded_for(&cause, || unsafe { (header.vtable().drop_state)(this) });
+    report(header, local, outcome, PanicPlace::StateDrop);
+    // What follows may free the cell on another thread, and the cell alone must not be what keeps the core: this
+    // worker does.
+    let core = NonNull::from(header.core());
+    let mut secured = false;
+    let dead = loop {
+        match header.state.set_dead(secured) {
+            Some(dead) => break dead,
+            None => {
+                header.add_weak();
+                secured = true;
+            }
+        }
+    };
+    if dead.tell_waiters {
+        wake_waiters(header);
+    }
+    // SAFETY: `free` says that the strong side's weak count is ours to let go; `secured`, that we took one; the core
+    // outlives both because the worker's thread holds it.
+    unsafe {
+        if dead.free {
+            Header::release_weak(this);
+        }
+        if secured {
+            Header::release_weak(this);
+        }
+        core.as_ref().ended(local);
+    }
+    After::Gone
+}
+
+fn discard_leftovers(header: &Header, local: &Local, cause: &AskError) -> u32 {
+    let mut taken = 0;
+    while taken < LETTERS {
+        // SAFETY: we hold the runnable.
+        let Some(node) = (unsafe { header.inbox.pop() }) else { break };
+        taken += 1;
+        // SAFETY: popped, so the pointer is the only one.
+        let drop_it = || unsafe { Envelope::discard(Envelope::from_node(node), cause.clone()) };
+        report(header, local, guarded_for(cause, drop_it), PanicPlace::MessageDrop);
+    }
+    if taken > 0 {
+        let reason = match header.reason.get() {
+            Reason::Panicked => DeadLetterReason::Panicked,
+            Reason::Shutdown => DeadLetterReason::Shutdown,
+            Reason::Killed => DeadLetterReason::Killed,
+            _ => DeadLetterReason::Stopped,
+        };
+        let core = header.core();
+        core.count_dead(Some(local), reason, u64::from(taken));
+        core.emit(|| Event::DeadLetters {
+            actor: header.id(),
+            type_name: header.type_name(),
+            reason,
+            count: u64::from(taken),
+        });
+    }
+    taken
+}
+
+fn report(header: &Header, local: &Local, outcome: Result<(), PanicText>, place: PanicPlace) {
+    if let Err(text) = outcome {
+        let core = header.core();
+        core.count(Some(local), |tally| &tally.panicked, 1);
+        core.emit(|| Event::Panicked { actor: header.id(), type_name: header.type_name(), place, text });
+    }
+}
+
+/// Tells everybody who waits for the end.
+fn wake_waiters(header: &Header) {
+    let Some(cold) = header.cold_if_any() else { return };
+    let wakers = std::mem::take(&mut *cold.stop.lock());
+    wakers.into_iter().for_each(|waker| panics::contain(|| waker.wake()));
+}

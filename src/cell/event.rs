@@ -1,0 +1,120 @@
+//! What an executor tells its hook. Nothing is printed by the crate itself.
+
+use crate::id::ActorId;
+use crate::panics::PanicText;
+
+/// Something that an embedding program may want to log.
+///
+/// The hook runs on whichever thread saw the event, outside all locks; a panic in it is swallowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// User code of an actor panicked.
+    Panicked {
+        /// Which actor.
+        actor: ActorId,
+        /// Its Rust type.
+        type_name: &'static str,
+        /// In which code.
+        place: PanicPlace,
+        /// What the panic said.
+        text: PanicText,
+    },
+    /// Accepted messages were not handled, because their actor ended first.
+    DeadLetters {
+        /// Which actor.
+        actor: ActorId,
+        /// Its Rust type.
+        type_name: &'static str,
+        /// Why.
+        reason: DeadLetterReason,
+        /// How many, in this one turn.
+        count: u64,
+    },
+    /// An actor had not ended when its executor's shutdown had to.
+    Stuck {
+        /// Which actor.
+        actor: ActorId,
+        /// Its Rust type.
+        type_name: &'static str,
+    },
+}
+
+/// Which of an actor's code panicked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PanicPlace {
+    /// A handler, a callback, or the drop of what they were given.
+    Handler,
+    /// [`Actor::started`](crate::Actor::started).
+    Started,
+    /// [`Actor::stopped`](crate::Actor::stopped).
+    Stopped,
+    /// The drop of the actor's state.
+    StateDrop,
+    /// The drop of a message that was not handled.
+    MessageDrop,
+}
+
+/// Why an accepted message was not handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeadLetterReason {
+    /// It came (exempt) for an actor that had stopped.
+    Stopped,
+    /// [`stop_now`](crate::ActorRef::stop_now).
+    Killed,
+    /// The actor had panicked.
+    Panicked,
+    /// The executor stopped at once.
+    Shutdown,
+}
+
+/// Dead letters by reason: accepted messages that were not handled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct DeadLetters {
+    /// [`DeadLetterReason::Stopped`].
+    pub stopped: u64,
+    /// [`DeadLetterReason::Killed`].
+    pub killed: u64,
+    /// [`DeadLetterReason::Panicked`].
+    pub panicked: u64,
+    /// [`DeadLetterReason::Shutdown`].
+    pub shutdown: u64,
+}
+
+impl DeadLetters {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.stopped + self.killed + self.panicked + self.shutdown
+    }
+}
+
+/// An actor that had not ended when its executor's shutdown had to: it was in a turn that did not return in time, or
+/// behind one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Unfinished {
+    /// Which actor.
+    pub id: ActorId,
+    /// Its Rust type.
+    pub type_name: &'static str,
+}
+
+/// How a shutdown went. The counts are those of the executor's whole life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Messages handled.
+    pub handled: u64,
+    /// Messages accepted and not handled.
+    pub dead_letters: DeadLetters,
+    /// Actors that had not ended at the deadline: the first 1,000 of them.
+    pub unfinished: Vec<Unfinished>,
+    /// How many there were.
+    pub unfinished_count: usize,
+    /// All actors have ended, and no thread of the crew is left.
+    pub complete: bool,
+}

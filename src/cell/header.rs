@@ -1,0 +1,317 @@
+//! The cell: an actor's one allocation. Its untyped front, who keeps it alive, and who frees it.
+//!
+//! | counted by | keeps | held by |
+//! |---|---|---|
+//! | `STRONG` of the state word | the actor | `ActorRef`, `Recipient`, `Asker`, a callback, a place on a room list |
+//! | `weak` | the memory | each `WeakRef`, and one for all strong references and the living actor together |
+//!
+//! The one weak count of the strong side is let go by whoever makes "dead and `STRONG` = 0" true, which the state
+//! word says exactly once ([`Release::Free`], [`Dead::free`](crate::mailbox::state::Dead)). The memory goes with the
+//! last weak count. A queued or running cell is never dead, so a runnable needs no count of its own.
+
+use super::core::{Core, Limits};
+use super::registry::Shard;
+use super::room::RoomList;
+use crate::error::StopReason;
+use crate::id::ActorId;
+use crate::mailbox::inbox::Inbox;
+use crate::mailbox::state::{Release, State};
+use crate::panics::PanicText;
+use crate::sched::task::{Task, TaskHeader, TaskVtable};
+use crate::sync::{AtomicPtr, AtomicU32, Counter, Mutex, Ordering::*};
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+use std::task::Waker;
+
+/// What the lower floors need to know of an actor's type.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct ActorVtable {
+    pub(crate) task: TaskVtable,
+    pub(crate) type_name: fn() -> &'static str,
+    /// Hooks and the drop of the state; all may panic.
+    pub(crate) started: unsafe fn(NonNull<Header>),
+    pub(crate) stopped: unsafe fn(NonNull<Header>, &StopReason),
+    pub(crate) drop_state: unsafe fn(NonNull<Header>),
+    /// Gives the cell's memory back; the state is dropped by then.
+    pub(crate) free: unsafe fn(NonNull<Header>),
+}
+
+/// Where an actor is in its life; touched by turns only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// `started` has not returned.
+    New,
+    Running,
+    /// Ending; `started` had not returned, so `stopped` will not run.
+    EndingUnstarted,
+    Ending,
+    /// `stopped` has run.
+    Ended,
+}
+
+/// Why an actor ends; the panic's text is in the cold part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reason {
+    None,
+    Stopped,
+    Killed,
+    Unreferenced,
+    Panicked,
+    Shutdown,
+}
+
+/// The cell's front. The actor's state lies behind it.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Header {
+    task: TaskHeader,
+    pub(crate) state: State,
+    pub(crate) inbox: Inbox,
+    pub(crate) handled: Counter,
+    pub(crate) most_waiting: AtomicU32,
+    pub(crate) capacity: u32,
+    pub(crate) phase: Cell<Phase>,
+    pub(crate) reason: Cell<Reason>,
+    /// The one `again` that is prepaid is under way.
+    pub(crate) again: Cell<bool>,
+    weak: AtomicU32,
+    place: u32,
+    shard: *const Shard,
+    id: ActorId,
+    cold: AtomicPtr<Cold>,
+}
+
+// SAFETY: the `Cell`s and the inbox's receiving end are touched by the holder of the runnable only; the rest is
+// atomic or never changes; `shard` points into the `Core` that the registry keeps alive for every cell.
+unsafe impl Sync for Header {}
+// SAFETY: as above.
+unsafe impl Send for Header {}
+
+/// What most actors never need.
+#[derive(Debug, Default)]
+pub(crate) struct Cold {
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) limits: Option<Limits>,
+    pub(crate) panic: Mutex<Option<PanicText>>,
+    pub(crate) room: Mutex<RoomList>,
+    pub(crate) stop: Mutex<Vec<Waker>>,
+}
+
+impl Header {
+    /// A new actor's front: one reference, its first turn still to be pushed by the caller.
+    pub(crate) fn new(
+        vtable: &'static ActorVtable,
+        shard: &Shard,
+        id: ActorId,
+        place: u32,
+        capacity: u32,
+        cold: Option<Box<Cold>>,
+    ) -> Self {
+        Header {
+            task: TaskHeader { vtable: ptr::from_ref(vtable).cast() },
+            state: State::new(),
+            inbox: Inbox::new(),
+            handled: Counter::default(),
+            most_waiting: AtomicU32::new(0),
+            capacity,
+            phase: Cell::new(Phase::New),
+            reason: Cell::new(Reason::None),
+            again: Cell::new(false),
+            weak: AtomicU32::new(1),
+            place,
+            shard,
+            id,
+            cold: AtomicPtr::new(cold.map_or(ptr::null_mut(), Box::into_raw)),
+        }
+    }
+
+    /// Makes a cell that was never alive: closed, dead, and nothing in it.
+    pub(crate) fn bury(&self) {
+        self.phase.set(Phase::Ended);
+        self.reason.set(Reason::Shutdown);
+        let _first_turn = self.state.close(true);
+        let _nobody = self.state.set_dead(true);
+    }
+
+    #[inline]
+    pub(crate) fn vtable(&self) -> &'static ActorVtable {
+        // SAFETY: `new` made the pointer from exactly such a reference.
+        unsafe { &*self.task.vtable.cast() }
+    }
+
+    pub(crate) fn type_name(&self) -> &'static str {
+        (self.vtable().type_name)()
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &Core {
+        // SAFETY: the registry keeps the core, and with it the shard, alive while this cell exists.
+        unsafe { (*self.shard).core() }
+    }
+
+    pub(crate) fn shard(&self) -> &Shard {
+        // SAFETY: as above.
+        unsafe { &*self.shard }
+    }
+
+    pub(crate) fn id(&self) -> ActorId {
+        self.id
+    }
+
+    pub(crate) fn place(&self) -> u32 {
+        self.place
+    }
+
+    /// The cold part, if there is one.
+    #[inline]
+    pub(crate) fn cold_if_any(&self) -> Option<&Cold> {
+        // Acquire: pairs with the Release in `cold`. SAFETY: once set it stays until the cell is freed.
+        unsafe { self.cold.load(Acquire).as_ref() }
+    }
+
+    /// The cold part, made now if need be.
+    #[cold]
+    pub(crate) fn cold(&self) -> &Cold {
+        if let Some(cold) = self.cold_if_any() {
+            return cold;
+        }
+        let fresh = Box::into_raw(Box::<Cold>::default());
+        match self.cold.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire) {
+            // SAFETY: it stays until the cell is freed.
+            Ok(_) => unsafe { &*fresh },
+            Err(first) => {
+                // SAFETY: ours was never shared; theirs stays until the cell is freed.
+                unsafe {
+                    drop(Box::from_raw(fresh));
+                    &*first
+                }
+            }
+        }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.cold_if_any().and_then(|cold| cold.limits).unwrap_or(self.core().limits)
+    }
+
+    /// The runnable.
+    ///
+    /// # Safety
+    /// Only for whom a transition of the state word said to push it, or for the creator, once.
+    #[inline]
+    pub(crate) unsafe fn runnable(this: NonNull<Header>) -> Task {
+        // SAFETY: the header begins with its task header; a scheduled cell is not freed; uniqueness is the caller's.
+        unsafe { Task::from_raw(this.cast()) }
+    }
+
+    /// # Safety
+    /// As for [`runnable`](Self::runnable).
+    #[inline]
+    pub(crate) unsafe fn schedule(this: NonNull<Header>) {
+        // SAFETY: scheduled, so it lives until its turn; the core lives as long.
+        unsafe { this.as_ref().core().scheduler.schedule(Header::runnable(this)) };
+    }
+
+    /// Closes the mailbox; with `kill`, what waits is not handled.
+    pub(crate) fn close(this: NonNull<Header>, kill: bool) {
+        // SAFETY: callers hold a reference, or the registry's lock. The transition says whether to push.
+        unsafe {
+            if this.as_ref().state.close(kill) {
+                Header::schedule(this);
+            }
+        }
+    }
+
+    /// Lets go of one strong reference.
+    ///
+    /// # Safety
+    /// The caller owned one, and does not use `this` afterwards.
+    #[inline]
+    pub(crate) unsafe fn release(this: NonNull<Header>) {
+        // SAFETY: the caller's reference keeps it alive until here.
+        match unsafe { this.as_ref() }.state.release_ref() {
+            Release::Nothing => {}
+            // SAFETY: the transition made us the one to push it.
+            Release::Schedule => unsafe { Header::schedule(this) },
+            // SAFETY: the transition says that the strong side's weak count is ours to let go.
+            Release::Free => unsafe { Header::release_weak(this) },
+        }
+    }
+
+    pub(crate) fn add_weak(&self) {
+        // Relaxed: the caller holds a reference of some kind.
+        if self.weak.fetch_add(1, Relaxed) > u32::MAX / 2 {
+            std::process::abort();
+        }
+    }
+
+    /// Lets go of one weak count; the last one frees the memory.
+    ///
+    /// # Safety
+    /// The caller owned one, and does not use `this` afterwards.
+    pub(crate) unsafe fn release_weak(this: NonNull<Header>) {
+        // AcqRel: Release gives what this holder did to whoever frees, Acquire takes it from all earlier ones.
+        // SAFETY: the caller's count keeps the memory until here.
+        if unsafe { this.as_ref() }.weak.fetch_sub(1, AcqRel) != 1 {
+            return;
+        }
+        // SAFETY: the last count is gone, so this is the only thread that knows the cell besides the registry, which
+        // forgets it first; the core may go with it, so nothing of it is used afterwards.
+        unsafe {
+            let header = this.as_ref();
+            let free = header.vtable().free;
+            let core = header.shard().forget(header.place());
+            let cold = header.cold.load(Relaxed);
+            if !cold.is_null() {
+                drop(Box::from_raw(cold));
+            }
+            free(this);
+            drop(core);
+        }
+    }
+}
+
+/// A strong reference without a type.
+#[derive(Debug)]
+pub(crate) struct Strong(NonNull<Header>);
+
+// SAFETY: a counted reference to a `Header`, which is `Sync`; dropping it never runs the actor's code.
+unsafe impl Send for Strong {}
+// SAFETY: as above.
+unsafe impl Sync for Strong {}
+
+impl Strong {
+    /// # Safety
+    /// The caller gives up a strong reference that it owns.
+    #[inline]
+    pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Self {
+        Strong(header)
+    }
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> NonNull<Header> {
+        self.0
+    }
+    #[inline]
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: our count keeps it alive.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for Strong {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.header().state.add_ref();
+        Strong(self.0)
+    }
+}
+
+impl Drop for Strong {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: we own the count, and are gone afterwards.
+        unsafe { Header::release(self.0) };
+    }
+}

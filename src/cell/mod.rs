@@ -1,0 +1,16 @@
+//! Floor 2: the cell, which is one actor's one allocation, and the turn, which drains its mailbox.
+//!
+//! - [`header`]: the cell's untyped front; references and memory
+//! - [`envelope`]: what waits in a mailbox, and how it gets there
+//! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
+//! - [`room`]: those who wait for room in a mailbox
+//! - [`core`]: what the cells of one executor share; [`registry`]: all of them
+
+pub(crate) mod core;
+pub(crate) mod end;
+pub(crate) mod envelope;
+pub(crate) mod event;
+pub(crate) mod header;
+pub(crate) mod registry;
+pub(crate) mod room;
+pub(crate) mod turn;

@@ -1,0 +1,156 @@
+//! All cells of one executor: a shard for each worker and one for outside, so that spawning seldom meets anybody.
+//!
+//! A shard gives out ids, holds a place for each cell until its memory goes (8 bytes a cell, places used again), and
+//! keeps the core alive while it has cells: one reference for all of them, so spawning touches no shared count.
+
+use super::core::Core;
+use super::header::Header;
+use crate::id::ActorId;
+use crate::sync::{AtomicPtr, Mutex, Ordering::*, Padded};
+use std::num::NonZeroU64;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+/// Ids are `sequence << SHARD_BITS | shard`, sequences from 1.
+const SHARD_BITS: u32 = 13;
+const NO_PLACE: u32 = u32::MAX;
+
+/// One part of the registry.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    core: AtomicPtr<Core>,
+    index: u32,
+    inner: Padded<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    places: Vec<Place>,
+    first_free: u32,
+    cells: usize,
+    sequence: u64,
+    closed: bool,
+}
+
+/// A cell's address, or (odd) the next free place.
+#[derive(Clone, Copy, Debug)]
+struct Place(usize);
+
+impl Place {
+    fn taken(header: NonNull<Header>) -> Self {
+        Place(header.as_ptr() as usize)
+    }
+    fn free(next: u32) -> Self {
+        Place((next as usize) << 1 | 1)
+    }
+    fn header(self) -> Option<NonNull<Header>> {
+        if self.0 & 1 == 1 { None } else { NonNull::new(ptr::with_exposed_provenance_mut(self.0)) }
+    }
+    fn next_free(self) -> u32 {
+        (self.0 >> 1) as u32
+    }
+}
+
+impl Shard {
+    pub(crate) fn new(index: usize) -> Self {
+        Shard {
+            core: AtomicPtr::new(ptr::null_mut()),
+            index: index as u32,
+            inner: Padded(Mutex::new(Inner {
+                places: Vec::new(),
+                first_free: NO_PLACE,
+                cells: 0,
+                sequence: 0,
+                closed: false,
+            })),
+        }
+    }
+
+    /// Once, before the first cell.
+    pub(crate) fn belong_to(&self, core: &Arc<Core>) {
+        self.core.store(Arc::as_ptr(core).cast_mut(), Release);
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &Core {
+        // Relaxed: set before the first cell was made, and whoever asks has got a cell since.
+        // SAFETY: the shard is part of the core.
+        unsafe { &*self.core.load(Relaxed) }
+    }
+
+    /// A new cell: `make` builds it from its id and place. `None` once the shard is closed; then `make` was not called.
+    pub(crate) fn enroll(
+        &self,
+        make: impl FnOnce(ActorId, u32) -> NonNull<Header>,
+    ) -> Option<NonNull<Header>> {
+        let mut inner = self.inner.lock();
+        (!inner.closed).then(|| self.add(&mut inner, make))
+    }
+
+    /// The same for a cell that will never be alive.
+    pub(crate) fn enroll_even_closed(
+        &self,
+        make: impl FnOnce(ActorId, u32) -> NonNull<Header>,
+    ) -> NonNull<Header> {
+        self.add(&mut self.inner.lock(), make)
+    }
+
+    fn add(&self, inner: &mut Inner, make: impl FnOnce(ActorId, u32) -> NonNull<Header>) -> NonNull<Header> {
+        let place = match inner.first_free {
+            NO_PLACE => {
+                let place = u32::try_from(inner.places.len()).expect("fewer than 2^32 actors in a shard");
+                inner.places.push(Place::free(NO_PLACE));
+                place
+            }
+            free => {
+                inner.first_free = inner.places[free as usize].next_free();
+                free
+            }
+        };
+        inner.sequence += 1;
+        let raw = inner.sequence << SHARD_BITS | u64::from(self.index);
+        let id = ActorId::from_raw(NonZeroU64::new(raw).expect("sequences begin at 1"));
+        let header = make(id, place);
+        header.as_ptr().expose_provenance();
+        inner.places[place as usize] = Place::taken(header);
+        inner.cells += 1;
+        if inner.cells == 1 {
+            // SAFETY: the pointer is an Arc's, which the caller keeps alive.
+            unsafe { Arc::increment_strong_count(self.core.load(Relaxed)) };
+        }
+        header
+    }
+
+    /// Forgets a cell whose memory goes. The caller drops what comes back last: the core may go with it.
+    pub(crate) fn forget(&self, place: u32) -> Option<Arc<Core>> {
+        let mut inner = self.inner.lock();
+        inner.places[place as usize] = Place::free(inner.first_free);
+        inner.first_free = place;
+        inner.cells -= 1;
+        if inner.cells == 0 {
+            inner.places = Vec::new();
+            inner.first_free = NO_PLACE;
+            // SAFETY: this is the reference that the first cell took.
+            return Some(unsafe { Arc::from_raw(self.core.load(Relaxed)) });
+        }
+        None
+    }
+
+    /// No new cells from now on.
+    pub(crate) fn close(&self) {
+        self.inner.lock().closed = true;
+    }
+
+    /// Calls `f` with every cell that exists throughout; in parts, so that nobody waits long for the lock.
+    /// `f` runs under the lock: it must not run user code, nor let go of a reference.
+    pub(crate) fn for_each(&self, mut f: impl FnMut(NonNull<Header>)) {
+        const PART: usize = 256;
+        let mut from = 0;
+        loop {
+            let inner = self.inner.lock();
+            let Some(rest) = inner.places.get(from..).filter(|rest| !rest.is_empty()) else { return };
+            rest.iter().take(PART).filter_map(|place| place.header()).for_each(&mut f);
+            from += PART;
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Those who wait for room in a mailbox, oldest first.
+//!
+//! A waiting sender does not sleep until there is room and then tries again: it leaves its message here, and the turn
+//! that gives room back moves the message into the mailbox itself and then wakes the sender. So the order of
+//! waiting is the order of arrival, and nobody can slip in between. While anybody is on the list the state word's
+//! `ROOM_WAIT` refuses ordinary messages.
+//!
+//! | the list | the flag | changed under |
+//! |---|---|---|
+//! | empty to not empty | set, in the step that finds no room | the list's lock |
+//! | last one taken off | cleared | the same lock |
+//!
+//! Why nobody is forgotten: the flag is set only while `LEN` > 0, so the actor is scheduled, and no turn ends idle
+//! while the flag is set.
+//!
+//! An actor may not wait inside its turn; it asks for a notice instead (`Context::when_room`): a message to itself
+//! that comes when the mailbox has fallen to half its capacity.
+
+use super::envelope::{Envelope, deliver_exempt, deliver_in_turn};
+use super::header::{Header, Strong};
+use crate::error::Refusal;
+use crate::id::ActorId;
+use crate::mailbox::state::RoomWait;
+use crate::panics;
+use crate::sync::Mutex;
+use std::collections::VecDeque;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// A waiting sender, shared between it and the list.
+#[derive(Debug)]
+pub(crate) struct Ticket(Mutex<TicketState>);
+
+#[derive(Debug)]
+enum TicketState {
+    Waiting { envelope: NonNull<Envelope>, waker: Waker },
+    Accepted,
+    Refused { envelope: NonNull<Envelope>, refusal: Refusal },
+    Taken,
+}
+
+// SAFETY: an envelope's message is Send, and the ticket hands it over as a whole.
+unsafe impl Send for Ticket {}
+// SAFETY: as above; access is under the mutex.
+unsafe impl Sync for Ticket {}
+
+/// What a waiting sender finds.
+#[derive(Debug)]
+pub(crate) enum TicketNow {
+    Waiting,
+    Accepted,
+    Refused(NonNull<Envelope>, Refusal),
+}
+
+/// Who waits.
+#[derive(Debug)]
+enum Waiter {
+    /// For any room.
+    Sender(Arc<Ticket>),
+    /// For half of it: `envelope` then goes to `owner`.
+    Notice { owner: Strong, envelope: NonNull<Envelope> },
+}
+
+/// The list, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct RoomList(VecDeque<Waiter>);
+
+// SAFETY: envelopes' messages are Send.
+unsafe impl Send for RoomList {}
+
+impl Ticket {
+    pub(crate) fn new(envelope: NonNull<Envelope>, waker: Waker) -> Arc<Self> {
+        Arc::new(Ticket(Mutex::new(TicketState::Waiting { envelope, waker })))
+    }
+
+    /// What has become of it; a refused envelope comes back once.
+    pub(crate) fn look(&self, waker: &Waker) -> TicketNow {
+        let mut state = self.0.lock();
+        let old = match &mut *state {
+            TicketState::Waiting { waker: old, .. } => {
+                if old.will_wake(waker) {
+                    return TicketNow::Waiting;
+                }
+                std::mem::replace(old, waker.clone())
+            }
+            TicketState::Refused { envelope, refusal } => {
+                let refused = TicketNow::Refused(*envelope, *refusal);
+                *state = TicketState::Taken;
+                return refused;
+            }
+            TicketState::Accepted | TicketState::Taken => return TicketNow::Accepted,
+        };
+        drop(state);
+        drop(old); // user code, not under the lock
+        TicketNow::Waiting
+    }
+}
+
+/// Waits in line unless there is room: then the caller may deliver at once.
+pub(crate) fn join(header: &Header, ticket: &Arc<Ticket>) -> RoomWait {
+    let mut list = header.cold().room.lock();
+    let below = if list.0.is_empty() { header.capacity - 1 } else { 0 };
+    let found = header.state.wait_for_room(below);
+    if found == RoomWait::Waiting {
+        list.0.push_back(Waiter::Sender(Arc::clone(ticket)));
+    }
+    found
+}
+
+/// Takes a waiting sender out of the line. `None`: too late, look at the ticket.
+pub(crate) fn withdraw(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNull<Envelope>> {
+    let mut list = header.cold().room.lock();
+    let at = list.0.iter().position(|w| matches!(w, Waiter::Sender(other) if Arc::ptr_eq(other, ticket)))?;
+    list.0.remove(at);
+    if list.0.is_empty() {
+        header.state.clear_room_wait();
+    }
+    let mut state = ticket.0.lock();
+    let TicketState::Waiting { envelope, .. } = *state else { unreachable!("listed tickets wait") };
+    let waiting = std::mem::replace(&mut *state, TicketState::Taken);
+    drop(state);
+    drop(list);
+    drop(waiting); // the waker, not under a lock
+    Some(envelope)
+}
+
+/// Asks for a notice. `Err`: that owner waits for this mailbox already.
+pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Envelope>) -> Result<(), ()> {
+    let mut list = header.cold().room.lock();
+    let id: ActorId = owner.header().id();
+    if list.0.iter().any(|w| matches!(w, Waiter::Notice { owner, .. } if owner.header().id() == id)) {
+        drop(list);
+        return Err(()); // `owner` is let go of after the lock
+    }
+    let below = if list.0.is_empty() { half(header) } else { 0 };
+    match header.state.wait_for_room(below) {
+        RoomWait::Waiting => list.0.push_back(Waiter::Notice { owner, envelope }),
+        RoomWait::Room | RoomWait::Closed => {
+            drop(list);
+            // SAFETY: `owner` is a strong reference, and the envelope was made for it.
+            unsafe { deliver_exempt(owner.as_ptr(), envelope) };
+        }
+    }
+    Ok(())
+}
+
+fn half(header: &Header) -> u32 {
+    header.capacity / 2
+}
+
+/// Moves messages in and gives notices, as far as there is room. Called by the turn that gave it back.
+pub(crate) fn serve(this: NonNull<Header>) {
+    // SAFETY: the caller holds the runnable.
+    let header = unsafe { this.as_ref() };
+    let mut wake = Vec::new();
+    let mut notices = Vec::new();
+    {
+        let mut list = header.cold().room.lock();
+        while let Some(front) = list.0.front() {
+            let waiting = header.state.peek().len();
+            match front {
+                Waiter::Sender(_) if waiting >= header.capacity => break,
+                Waiter::Notice { .. } if waiting > half(header) => break,
+                _ => {}
+            }
+            match list.0.pop_front() {
+                Some(Waiter::Sender(ticket)) => {
+                    let mut state = ticket.0.lock();
+                    let TicketState::Waiting { envelope, .. } = *state else {
+                        unreachable!("listed tickets wait")
+                    };
+                    // SAFETY: the cell is in its turn; the envelope was made for it and leaves the ticket here.
+                    let next = match unsafe { deliver_in_turn(this, envelope) } {
+                        Ok(()) => TicketState::Accepted,
+                        Err(refusal) => TicketState::Refused { envelope, refusal },
+                    };
+                    wake.push(std::mem::replace(&mut *state, next));
+                }
+                Some(Waiter::Notice { owner, envelope }) => notices.push((owner, envelope)),
+                None => unreachable!("there was a front"),
+            }
+        }
+        if list.0.is_empty() {
+            header.state.clear_room_wait();
+        }
+    }
+    settle(wake, notices);
+}
+
+/// The mailbox is closed: every sender gets its message back, every owner its notice.
+pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
+    let Some(cold) = header.cold_if_any() else { return };
+    let all = std::mem::take(&mut cold.room.lock().0);
+    let mut wake = Vec::new();
+    let mut notices = Vec::new();
+    for waiter in all {
+        match waiter {
+            Waiter::Sender(ticket) => {
+                let mut state = ticket.0.lock();
+                let TicketState::Waiting { envelope, .. } = *state else {
+                    unreachable!("listed tickets wait")
+                };
+                wake.push(std::mem::replace(&mut *state, TicketState::Refused { envelope, refusal }));
+            }
+            Waiter::Notice { owner, envelope } => notices.push((owner, envelope)),
+        }
+    }
+    settle(wake, notices);
+}
+
+/// User code (wakers) and other actors' mailboxes: outside all locks.
+fn settle(wake: Vec<TicketState>, notices: Vec<(Strong, NonNull<Envelope>)>) {
+    for waiting in wake {
+        if let TicketState::Waiting { waker, .. } = waiting {
+            panics::contain(|| waker.wake());
+        }
+    }
+    for (owner, envelope) in notices {
+        // SAFETY: `owner` is a strong reference, and the envelope was made for it.
+        unsafe { deliver_exempt(owner.as_ptr(), envelope) };
+    }
+}

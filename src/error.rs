@@ -1,0 +1,271 @@
+//! Floor 0: what can go wrong, in words. Each error hands back what it refused.
+
+use crate::panics::PanicText;
+use std::error::Error;
+use std::fmt;
+
+/// Why a message was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The mailbox holds as many messages as it may, or others wait for room already.
+    Full,
+    /// The actor stops or has stopped.
+    Stopped,
+    /// The executor shuts down and takes nothing more from outside.
+    ShuttingDown,
+    /// There was no room before the timeout passed.
+    TimedOut,
+    /// Waiting for room in one's own mailbox, inside one's own turn, would wait for ever.
+    WouldDeadlock,
+    /// Waiting would block the last worker that is not blocked yet.
+    NoSpare,
+    /// The process was forked since the executor was made: its threads are not here.
+    Forked,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refusal::Full => "the mailbox is full",
+            Refusal::Stopped => "the actor has stopped",
+            Refusal::ShuttingDown => "the executor is shutting down",
+            Refusal::TimedOut => "there was no room in time",
+            Refusal::WouldDeadlock => "an actor cannot wait for room in its own mailbox",
+            Refusal::NoSpare => "waiting here would block the last unblocked worker",
+            Refusal::Forked => "the executor's threads are in the parent process",
+        })
+    }
+}
+
+/// What must only be moved or borrowed mutably, and therefore may be shared between threads: nobody can look at it.
+struct Sealed<T>(T);
+
+// SAFETY: no method gives access to the inside through a shared reference.
+unsafe impl<T> Sync for Sealed<T> {}
+
+/// A message that was not accepted, and why.
+///
+/// It implements [`Error`] whatever the message is, so `?` works into `Box<dyn Error + Send + Sync>` and the like.
+///
+/// ```
+/// # use heist::{Actor, Context, Executor, Handler, Refusal};
+/// # struct Sink;
+/// # impl Actor for Sink {}
+/// # impl Handler<String> for Sink {
+/// #     type Reply = ();
+/// #     fn handle(&mut self, _: String, _: &mut Context<Self>) {}
+/// # }
+/// # let executor = Executor::new();
+/// let sink = executor.spawn(Sink);
+/// sink.stop();
+/// let error = sink.tell("hello".to_string()).unwrap_err();
+/// assert_eq!(error.refusal(), Refusal::Stopped);
+/// assert_eq!(error.into_message(), "hello");
+/// ```
+pub struct SendError<M> {
+    message: Sealed<M>,
+    refusal: Refusal,
+}
+
+impl<M> SendError<M> {
+    pub(crate) fn new(message: M, refusal: Refusal) -> Self {
+        SendError { message: Sealed(message), refusal }
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        self.refusal
+    }
+
+    /// The mailbox is full: trying again later may help.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.refusal == Refusal::Full
+    }
+
+    /// The message, as it was handed in.
+    #[must_use]
+    pub fn into_message(self) -> M {
+        self.message.0
+    }
+}
+
+impl<M> fmt::Debug for SendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendError").field("refusal", &self.refusal).finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Display for SendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "message not sent: {}", self.refusal)
+    }
+}
+
+impl<M> Error for SendError<M> {}
+
+/// What [`tell_many`](crate::ActorRef::tell_many) could not send: the first message that was refused, and all that come
+/// after it.
+pub struct TellManyError<M, I> {
+    /// Messages accepted before the refusal.
+    pub accepted: usize,
+    /// The message that was refused.
+    pub message: M,
+    /// What the iterator has left.
+    pub rest: I,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+impl<M, I> fmt::Debug for TellManyError<M, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TellManyError")
+            .field("accepted", &self.accepted)
+            .field("refusal", &self.refusal)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M, I> fmt::Display for TellManyError<M, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stopped sending after {} messages: {}", self.accepted, self.refusal)
+    }
+}
+
+impl<M, I> Error for TellManyError<M, I> {}
+
+/// Why an ask has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AskError {
+    /// The actor stopped before it handled the message.
+    Stopped,
+    /// The actor's handler, or the actor before it came to the message, panicked.
+    Panicked(PanicText),
+    /// The handler let its [`Reply`](crate::Reply) go without an answer.
+    NoReply,
+    /// No answer came before the timeout passed.
+    TimedOut,
+    /// An actor that waits for itself would wait for ever.
+    WouldDeadlock,
+    /// Waiting would block the last worker that is not blocked yet.
+    NoSpare,
+    /// The process was forked since the executor was made: its threads are not here.
+    Forked,
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AskError::Stopped => "the actor stopped before it handled the message",
+            AskError::Panicked(text) => return write!(f, "the actor panicked: {text}"),
+            AskError::NoReply => "the handler gave no reply",
+            AskError::TimedOut => "no reply came in time",
+            AskError::WouldDeadlock => "an actor cannot wait for itself",
+            AskError::NoSpare => "waiting here would block the last unblocked worker",
+            AskError::Forked => "the executor's threads are in the parent process",
+        })
+    }
+}
+
+impl Error for AskError {}
+
+/// The two layers of "no" of a handler that returns a `Result`: its own error, or no answer at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FlatError<E> {
+    /// The handler answered with its error.
+    Handler(E),
+    /// There was no answer.
+    Ask(AskError),
+}
+
+impl<E: fmt::Display> fmt::Display for FlatError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FlatError::Handler(error) => fmt::Display::fmt(error, f),
+            FlatError::Ask(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for FlatError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            FlatError::Handler(error) => error.source(),
+            FlatError::Ask(error) => error.source(),
+        }
+    }
+}
+
+/// Joins the answer's two error layers: `ask.wait().flat()?`.
+pub trait Flat<T, E> {
+    /// `Ok` of the inside, or whichever error there was.
+    ///
+    /// # Errors
+    /// The handler's own, or the ask's.
+    fn flat(self) -> Result<T, FlatError<E>>;
+}
+
+impl<T, E, W: Into<AskError>> Flat<T, E> for Result<Result<T, E>, W> {
+    fn flat(self) -> Result<T, FlatError<E>> {
+        match self {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(FlatError::Handler(error)),
+            Err(error) => Err(FlatError::Ask(error.into())),
+        }
+    }
+}
+
+/// Why an actor ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// [`stop`](crate::ActorRef::stop): all that it had accepted was handled.
+    Stopped,
+    /// [`stop_now`](crate::ActorRef::stop_now): what waited became dead letters.
+    Killed,
+    /// The last reference to it was dropped, and nothing waited.
+    Unreferenced,
+    /// It panicked.
+    Panicked(PanicText),
+    /// Its executor shut down.
+    Shutdown,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StopReason::Stopped => "stopped",
+            StopReason::Killed => "stopped at once",
+            StopReason::Unreferenced => "no longer referenced",
+            StopReason::Panicked(text) => return write!(f, "panicked: {text}"),
+            StopReason::Shutdown => "its executor shut down",
+        })
+    }
+}
+
+/// Why a wait for quiescence, for an actor's end or for a shutdown did not come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The timeout passed first.
+    TimedOut,
+    /// A worker cannot wait for its own crew: this was called inside a handler, hook or drop.
+    OnCrew,
+    /// The process was forked since the executor was made: its threads are not here.
+    Forked,
+}
+
+impl fmt::Display for WaitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WaitError::TimedOut => "the timeout passed",
+            WaitError::OnCrew => "a worker cannot wait for its own crew",
+            WaitError::Forked => "the executor's threads are in the parent process",
+        })
+    }
+}
+
+impl Error for WaitError {}

@@ -1,0 +1,381 @@
+//! Making an executor: settings, their checks, and the crew's threads.
+
+use super::executor::Executor;
+use crate::cell::core::{Core, Hook, Limits};
+use crate::cell::event::Event;
+use crate::mailbox::state::MAX_LEN;
+use crate::sched::Seat;
+use crate::sched::idle::MAX_WORKERS;
+use crate::sched::queue::Policy;
+use crate::time::Duration;
+use crossbeam_channel::{Receiver, Sender};
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// How many messages may wait in a mailbox where nothing else is said: 1,024.
+///
+/// Enough that a burst of a thousand (a page of rows, a batch of events) passes without a refusal, and that a sender
+/// that waits for room is woken for hundreds of messages at a time rather than for each. Little enough that an actor that
+/// cannot keep up says so while its backlog is some 100 kB and, at a microsecond a message, a millisecond old.
+/// Nothing is allocated in advance.
+pub const DEFAULT_CAPACITY: usize = 1024;
+
+/// A turn's messages and time where nothing else is said. The time does the work; see ARCHITECTURE.md.
+const DEFAULT_LIMITS: Limits = Limits { messages: 4096, time: Duration::from_micros(100) };
+const DEFAULT_DROP_DEADLINE: Duration = Duration::from_secs(5);
+
+type SpawnHandler<'a> = Box<dyn FnMut(WorkerThread) -> io::Result<()> + 'a>;
+
+/// Settings for an [`Executor`].
+///
+/// ```
+/// use heist::{Executor, Policy};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let executor = Executor::builder()
+///     .workers(2)
+///     .thread_name("simulation")
+///     .capacity(100)
+///     .on_event(|event| eprintln!("{event:?}"))
+///     .build()?;
+/// assert_eq!(executor.workers(), 2);
+///
+/// let error = Executor::builder().workers(0).build().unwrap_err();
+/// assert_eq!(error.to_string(), "executor not built: it needs 1 to 4096 workers, not 0");
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "an executor exists once `build` was called"]
+pub struct Builder<'a> {
+    workers: Option<usize>,
+    thread_name: String,
+    stack_size: Option<usize>,
+    spawn_handler: Option<SpawnHandler<'a>>,
+    capacity: Option<usize>,
+    unbounded: bool,
+    limits: Limits,
+    policy: Policy,
+    drop_deadline: Duration,
+    hook: Option<Hook>,
+    events: Option<Sender<Event>>,
+}
+
+impl<'a> Builder<'a> {
+    pub(crate) fn new() -> Self {
+        Builder {
+            workers: None,
+            thread_name: "heist".to_string(),
+            stack_size: None,
+            spawn_handler: None,
+            capacity: None,
+            unbounded: false,
+            limits: DEFAULT_LIMITS,
+            policy: Policy::Stealing,
+            drop_deadline: DEFAULT_DROP_DEADLINE,
+            hook: None,
+            events: None,
+        }
+    }
+
+    /// How many worker threads: 1 to 4,096. Default: as many as the CPUs this process may use (affinity mask and cgroup
+    /// quota respected).
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// What the threads' names begin with; `-0`, `-1` and so on follow. Default: `heist`.
+    pub fn thread_name(mut self, prefix: impl Into<String>) -> Self {
+        self.thread_name = prefix.into();
+        self
+    }
+
+    /// The threads' stack size in bytes. Default: that of the standard library.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Starts the threads in a way of your own: `handler` gets each [`WorkerThread`] and must see to it that its
+    /// [`run`](WorkerThread::run) is called on a thread that does nothing else.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let executor = heist::Executor::builder()
+    ///     .workers(2)
+    ///     .spawn_handler(|worker| {
+    ///         std::thread::Builder::new().name(format!("mine {}", worker.index())).spawn(|| worker.run())?;
+    ///         Ok(())
+    ///     })
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawn_handler(mut self, handler: impl FnMut(WorkerThread) -> io::Result<()> + 'a) -> Self {
+        self.spawn_handler = Some(Box::new(handler));
+        self
+    }
+
+    /// How many messages may wait in a mailbox, for actors that say nothing else: 1 to 2^28 - 2. Default:
+    /// [`DEFAULT_CAPACITY`].
+    pub fn capacity(mut self, messages: usize) -> Self {
+        self.capacity = Some(messages);
+        self
+    }
+
+    /// No bound on mailboxes, for actors that say nothing else. Contradicts [`capacity`](Self::capacity).
+    pub fn unbounded(mut self) -> Self {
+        self.unbounded = true;
+        self
+    }
+
+    /// The most messages in one turn, at least 1. Default: 4,096 (a turn never takes more than waited when it began).
+    pub fn budget_messages(mut self, messages: u32) -> Self {
+        self.limits.messages = messages;
+        self
+    }
+
+    /// The time after which a turn ends, between two messages; more than zero. Default: 100 µs.
+    pub fn budget_time(mut self, time: Duration) -> Self {
+        self.limits.time = time;
+        self
+    }
+
+    /// Where runnable actors go. Default: [`Policy::Stealing`]; the others are there to be compared with.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// How long a dropped executor waits for its actors to end. Default: 5 s.
+    pub fn drop_deadline(mut self, deadline: Duration) -> Self {
+        self.drop_deadline = deadline;
+        self
+    }
+
+    /// Is told of panics, dead letters and stuck actors. Default: nobody is; nothing is ever printed (but by the process's
+    /// own panic hook).
+    pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.hook = Some(Box::new(hook));
+        self
+    }
+
+    /// Puts the events into a channel of the given capacity, instead of or besides calling a hook. What does not fit
+    /// is not waited for, and lost.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (builder, events) = heist::Executor::builder().event_channel(100);
+    /// let executor = builder.build()?;
+    /// assert!(events.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn event_channel(mut self, capacity: usize) -> (Self, Receiver<Event>) {
+        let (sender, receiver) = crossbeam_channel::bounded(capacity);
+        self.events = Some(sender);
+        (self, receiver)
+    }
+
+    /// Starts the crew.
+    ///
+    /// # Errors
+    /// When a setting is zero or too large, two contradict each other, or a thread cannot be started; threads that were
+    /// started before are gone by then.
+    pub fn build(mut self) -> Result<Executor, BuildError> {
+        let workers = self.workers.unwrap_or_else(num_cpus::get);
+        if !(1..=MAX_WORKERS).contains(&workers) {
+            return Err(BuildError::Workers(workers));
+        }
+        let capacity = match (self.capacity, self.unbounded) {
+            (Some(_), true) => return Err(BuildError::BoundedAndUnbounded),
+            (None, true) => MAX_LEN,
+            (capacity, false) => match u32::try_from(capacity.unwrap_or(DEFAULT_CAPACITY)) {
+                Ok(capacity @ 1..MAX_LEN) => capacity,
+                _ => return Err(BuildError::Capacity(capacity.unwrap_or_default())),
+            },
+        };
+        if self.limits.messages == 0 || self.limits.time.is_zero() {
+            return Err(BuildError::Budget);
+        }
+        if self.stack_size == Some(0) {
+            return Err(BuildError::StackSize);
+        }
+        if self.thread_name.contains('\0') {
+            return Err(BuildError::ThreadName);
+        }
+        let hook = join_hooks(self.hook.take(), self.events.take());
+        let (core, seats) = Core::new(workers, self.policy, capacity, self.limits, hook);
+        self.start(core, seats)
+    }
+
+    fn start(mut self, core: Arc<Core>, seats: Vec<Seat>) -> Result<Executor, BuildError> {
+        let (alive, gone) = crossbeam_channel::bounded(0);
+        let mut threads = Vec::new();
+        let mut outcome = Ok(());
+        for seat in seats {
+            let worker = WorkerThread {
+                name: format!("{}-{}", self.thread_name, seat.index()),
+                stack_size: self.stack_size,
+                index: seat.index(),
+                core: Arc::clone(&core),
+                seat: Some(seat),
+                _alive: alive.clone(),
+            };
+            outcome = match &mut self.spawn_handler {
+                Some(handler) => handler(worker),
+                None => worker.spawn().map(|thread| threads.push(thread)),
+            };
+            if outcome.is_err() {
+                break;
+            }
+        }
+        drop(alive);
+        let executor = Executor::assemble(core, threads, gone, self.drop_deadline);
+        match outcome {
+            Err(error) => {
+                executor.abandon();
+                Err(BuildError::Thread(error))
+            }
+            Ok(()) if executor.core().seat_lost() => {
+                executor.abandon();
+                Err(BuildError::ThreadLost)
+            }
+            Ok(()) => Ok(executor),
+        }
+    }
+}
+
+fn join_hooks(hook: Option<Hook>, events: Option<Sender<Event>>) -> Option<Hook> {
+    match (hook, events) {
+        (hook, None) => hook,
+        (hook, Some(events)) => Some(Box::new(move |event| {
+            let _lost_if_full = events.try_send(event.clone());
+            if let Some(hook) = &hook {
+                hook(event);
+            }
+        })),
+    }
+}
+
+impl fmt::Debug for Builder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("workers", &self.workers)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One worker of an executor, before it has a thread. See [`Builder::spawn_handler`].
+#[must_use = "a worker without a thread is missing in its crew"]
+pub struct WorkerThread {
+    name: String,
+    stack_size: Option<usize>,
+    index: usize,
+    core: Arc<Core>,
+    seat: Option<Seat>,
+    /// Never sent on: the channel is disconnected when the last worker has gone. The last field, so that everything
+    /// else is dropped by then.
+    _alive: Sender<Infallible>,
+}
+
+impl WorkerThread {
+    /// 0, 1 and so on.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The name that the thread should have.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The stack size that the builder was given, in bytes.
+    #[must_use]
+    pub fn stack_size(&self) -> Option<usize> {
+        self.stack_size
+    }
+
+    /// Works, until the executor shuts down.
+    pub fn run(mut self) {
+        let seat = self.seat.take().expect("taken only here");
+        self.core.scheduler.work(seat);
+    }
+
+    fn spawn(self) -> io::Result<JoinHandle<()>> {
+        let mut thread = std::thread::Builder::new().name(self.name.clone());
+        if let Some(bytes) = self.stack_size {
+            thread = thread.stack_size(bytes);
+        }
+        thread.spawn(|| self.run())
+    }
+}
+
+impl Drop for WorkerThread {
+    fn drop(&mut self) {
+        if self.seat.is_some() {
+            self.core.lose_seat();
+        }
+    }
+}
+
+impl fmt::Debug for WorkerThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerThread").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Why an executor was not built.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// None, or too many.
+    Workers(usize),
+    /// A default capacity of 0, or too large.
+    Capacity(usize),
+    /// Both a default capacity and none.
+    BoundedAndUnbounded,
+    /// A turn's budget of no messages, or no time.
+    Budget,
+    /// A stack of no bytes.
+    StackSize,
+    /// A name that no thread can have: it contains a NUL.
+    ThreadName,
+    /// A thread could not be started.
+    Thread(io::Error),
+    /// The spawn handler gave a worker up without running it.
+    ThreadLost,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("executor not built: ")?;
+        match self {
+            BuildError::Workers(n) => write!(f, "it needs 1 to {MAX_WORKERS} workers, not {n}"),
+            BuildError::Capacity(n) => write!(f, "mailboxes hold 1 to {} messages, not {n}", MAX_LEN - 1),
+            BuildError::BoundedAndUnbounded => f.write_str("mailboxes cannot be both bounded and unbounded"),
+            BuildError::Budget => f.write_str("a turn's budget must not be 0"),
+            BuildError::StackSize => f.write_str("a thread's stack cannot be of 0 bytes"),
+            BuildError::ThreadName => f.write_str("a thread's name cannot contain a NUL"),
+            BuildError::Thread(error) => write!(f, "a thread could not be started: {error}"),
+            BuildError::ThreadLost => f.write_str("the spawn handler gave up a worker"),
+        }
+    }
+}
+
+impl Error for BuildError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            BuildError::Thread(error) => Some(error),
+            _ => None,
+        }
+    }
+}

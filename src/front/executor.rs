@@ -1,0 +1,121 @@
+//! The executor: who owns the crew.
+
+use super::builder::Builder;
+use crate::actor::handle::Handle;
+use crate::cell::core::Core;
+use crate::sync::Mutex;
+use crate::time::Duration;
+use crossbeam_channel::Receiver;
+use std::convert::Infallible;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// A crew of worker threads that runs actors. The start of everything.
+///
+/// Several may live in one process; they do not know of each other. It dereferences to its [`Handle`], which is what
+/// spawns and waits.
+///
+/// **Dropping it stops now**: messages that wait become dead letters, `stopped` hooks run, states are dropped, and the
+/// threads end; the drop waits for that, for at most [`Builder::drop_deadline`]. To have everything handled first, call
+/// [`shutdown`](Self::shutdown).
+///
+/// ```
+/// use heist::Executor;
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let executor = Executor::new();
+/// // ... spawn, tell, ask ...
+/// let report = executor.shutdown(Duration::from_secs(10))?;
+/// assert!(report.complete);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Executor {
+    handle: Handle,
+    pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Disconnected when the last worker has gone.
+    pub(super) gone: Receiver<Infallible>,
+    drop_deadline: Duration,
+}
+
+impl Executor {
+    /// An executor with a worker for each CPU that this process may use, and all else by default.
+    ///
+    /// # Panics
+    /// When the threads cannot be started; [`Builder::build`] returns that as an error.
+    #[must_use]
+    pub fn new() -> Self {
+        match Self::builder().build() {
+            Ok(executor) => executor,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Settings for one that is not the default.
+    pub fn builder<'a>() -> Builder<'a> {
+        Builder::new()
+    }
+
+    pub(super) fn assemble(
+        core: Arc<Core>,
+        threads: Vec<JoinHandle<()>>,
+        gone: Receiver<Infallible>,
+        drop_deadline: Duration,
+    ) -> Self {
+        Executor { handle: Handle::new(core), threads: Mutex::new(threads), gone, drop_deadline }
+    }
+
+    /// A handle, for threads and actors that do not own the executor.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// A crew that never was whole: its threads have nothing to do, so they end at once.
+    pub(super) fn abandon(self) {
+        self.core().close_all(true);
+        self.join();
+    }
+
+    /// Waits for the threads, which are about to end.
+    pub(super) fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            let _its_panic_was_printed = thread.join();
+        }
+    }
+}
+
+impl Default for Executor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Deref for Executor {
+    type Target = Handle;
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        if self.core().on_crew() || self.core().forked() {
+            // A worker cannot wait for itself: the crew ends by itself, after this turn.
+            self.core().start_draining();
+            self.core().close_all(true);
+        } else {
+            let _recorded = self.shutdown_now(self.drop_deadline);
+        }
+    }
+}
+
+impl fmt::Debug for Executor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Executor").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,104 @@
+//! What can be read of an executor: counts that their writers keep anyway, added up when somebody asks.
+
+use crate::actor::handle::Handle;
+use crate::cell::event::{DeadLetterReason, DeadLetters};
+use crate::time::Duration;
+
+/// A snapshot of one executor's counts, from its beginning. Cheap: a few loads for each worker.
+///
+/// At every quiet moment `accepted = handled + dead_letters.total()`, plus what waits in mailboxes of actors that are
+/// not scheduled, which is nothing. While there is work the counts of different workers are read at slightly different
+/// times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Each worker's, in order.
+    pub workers: Vec<WorkerStats>,
+    /// Actors that have been spawned and have not ended.
+    pub live_actors: u64,
+    /// Messages put into mailboxes.
+    pub accepted: u64,
+    /// Messages handled, those whose handler panicked included.
+    pub handled: u64,
+    /// Panics in actors' code.
+    pub panicked: u64,
+    /// Accepted messages that were not handled.
+    pub dead_letters: DeadLetters,
+    /// Answers that nobody waited for any more.
+    pub discarded_replies: u64,
+}
+
+/// One worker's counts. Written by that worker; busy time is brought up to date every few turns, and whenever it runs
+/// out of work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerStats {
+    /// Turns of actors run.
+    pub turns: u64,
+    /// Messages handled in them.
+    pub messages: u64,
+    /// Time with work.
+    pub busy: Duration,
+    /// Time asleep.
+    pub parked: Duration,
+    /// Tries to steal from a sibling that seemed to have work.
+    pub steals_tried: u64,
+    /// Tries that brought something.
+    pub steals: u64,
+    /// Actors taken over by them.
+    pub stolen_items: u64,
+    /// Turns that came from the LIFO slot.
+    pub lifo_hits: u64,
+    /// Visits to the injector that brought something.
+    pub injector_takes: u64,
+    /// Times it went to sleep.
+    pub parks: u64,
+    /// Times it woke up.
+    pub wakes: u64,
+    /// Times it found, as the sentinel, work that waited behind a sibling's long turn.
+    pub sentinel_catches: u64,
+}
+
+impl Handle {
+    /// Counts of this executor, from its beginning.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let core = self.core();
+        let workers = core.scheduler.slots.iter().enumerate().map(|(index, slot)| {
+            let counters = &slot.counters;
+            WorkerStats {
+                turns: counters.turns.get(),
+                messages: core.of_worker(index, |tally| &tally.handled),
+                busy: Duration::from_nanos(counters.busy_ns.get()),
+                parked: Duration::from_nanos(counters.parked_ns.get()),
+                steals_tried: counters.steals_tried.get(),
+                steals: counters.steals.get(),
+                stolen_items: counters.stolen_items.get(),
+                lifo_hits: counters.lifo_hits.get(),
+                injector_takes: counters.injector_takes.get(),
+                parks: counters.parks.get(),
+                wakes: counters.wakes.get(),
+                sentinel_catches: counters.sentinel_catches.get(),
+            }
+        });
+        Stats {
+            workers: workers.collect(),
+            live_actors: core.live(),
+            accepted: core.total(|tally| &tally.accepted) + core.scheduler.gate.accepted(),
+            handled: core.total(|tally| &tally.handled),
+            panicked: core.total(|tally| &tally.panicked),
+            dead_letters: self.dead_letters(),
+            discarded_replies: core.total(|tally| &tally.discarded_replies),
+        }
+    }
+
+    pub(super) fn dead_letters(&self) -> DeadLetters {
+        let by = |reason: DeadLetterReason| self.core().total(|tally| &tally.dead[reason as usize]);
+        DeadLetters {
+            stopped: by(DeadLetterReason::Stopped),
+            killed: by(DeadLetterReason::Killed),
+            panicked: by(DeadLetterReason::Panicked),
+            shutdown: by(DeadLetterReason::Shutdown),
+        }
+    }
+}

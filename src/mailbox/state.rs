@@ -1,0 +1,394 @@
+//! The state word: every decision about one actor is a transition of this one atomic, so no two can contradict.
+//!
+//! ```text
+//!  63            36 35             8 7      0
+//! +----------------+----------------+--------+
+//! |  STRONG (28)   |    LEN (28)    | flags  |
+//! +----------------+----------------+--------+
+//! ```
+//!
+//! `STRONG` counts references that keep the actor alive. `LEN` counts reserved places in the mailbox: a sender first
+//! reserves, then links its envelope, so for a moment `LEN` may exceed what can be taken ("the gap"). Flags:
+//!
+//! | flag | set by | cleared by | means |
+//! |---|---|---|---|
+//! | `SCHEDULED` | whoever finds it clear and has a reason for a turn | the turn that ends idle | one runnable exists; its holder is the only one who may run a turn |
+//! | `CLOSED` | `stop`, collecting, failing, shutdown | never | nothing is accepted any more |
+//! | `KILLED` | `stop_now`, failing | never | what waits is not handled |
+//! | `DEAD` | the last turn | never | the state is dropped; only memory is left |
+//! | `ROOM_WAIT` | a sender that waits for room (under the list's lock) | the server of the list (same lock) | plain sends may not barge |
+//! | `STOP_WAIT` | `wait_stopped` | never | the last turn has someone to tell |
+//! | `DETACHED` | `detach` | never | the actor lives without references |
+//!
+//! | from | event | to | who must act |
+//! |---|---|---|---|
+//! | idle | reserve, close, last reference dropped | scheduled | that thread pushes the runnable |
+//! | scheduled | the same | scheduled | nobody: the turn's end looks again |
+//! | scheduled | turn ends, `LEN` = 0, referenced | idle | nobody; the cell is no longer ours to touch |
+//! | scheduled | turn ends, `LEN` > 0 | scheduled | the worker requeues it |
+//! | scheduled | turn ends, `LEN` = 0, unreferenced | scheduled + closed | the turn goes on to the actor's end |
+//! | scheduled | turn ends, closed and `LEN` = 0, or killed | scheduled | the same |
+//! | scheduled + closed | the end is reached | dead | frees the cell if `STRONG` = 0, else the last reference does |
+//!
+//! **Why no wake-up is lost**: "empty, so idle" and "a message more" are compare-and-swaps of the same word; one of
+//! them comes second and sees the first. **Why nothing is collected too early**: the same holds for "unreferenced,
+//! so end" against `upgrade`, a clone made inside the turn, or a message.
+//!
+//! Ordering: transitions are AcqRel read-modify-writes, so all of them form one release sequence; a turn begins
+//! with an Acquire load that reads from it, which makes whatever an earlier turn (its `end_turn`) and any dropped
+//! reference (its `release_ref`) did happen before. Messages themselves are published by the inbox.
+
+use crate::sync::{AtomicU64, Ordering::*, chaos};
+
+const SCHEDULED: u64 = 1;
+const CLOSED: u64 = 1 << 1;
+const KILLED: u64 = 1 << 2;
+const DEAD: u64 = 1 << 3;
+const ROOM_WAIT: u64 = 1 << 4;
+const STOP_WAIT: u64 = 1 << 5;
+const DETACHED: u64 = 1 << 6;
+
+const LEN_SHIFT: u32 = 8;
+const LEN_ONE: u64 = 1 << LEN_SHIFT;
+const STRONG_SHIFT: u32 = 36;
+const STRONG_ONE: u64 = 1 << STRONG_SHIFT;
+
+/// The most messages that any mailbox holds, and what "unbounded" means: 2^28 - 1.
+pub(crate) const MAX_LEN: u32 = (1 << (STRONG_SHIFT - LEN_SHIFT)) - 1;
+/// References beyond this abort the process, as `Arc` does: half the field's range is left for racing threads.
+const MAX_STRONG: u64 = 1 << 27;
+
+/// The word. See the page above.
+#[derive(Debug)]
+pub(crate) struct State(AtomicU64);
+
+/// A reading of the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot(u64);
+
+impl Snapshot {
+    pub(crate) fn len(self) -> u32 {
+        (self.0 >> LEN_SHIFT) as u32 & MAX_LEN
+    }
+    pub(crate) fn closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+    pub(crate) fn killed(self) -> bool {
+        self.0 & KILLED != 0
+    }
+    pub(crate) fn dead(self) -> bool {
+        self.0 & DEAD != 0
+    }
+    pub(crate) fn room_wait(self) -> bool {
+        self.0 & ROOM_WAIT != 0
+    }
+    fn strong(self) -> u64 {
+        self.0 >> STRONG_SHIFT
+    }
+    fn has(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+}
+
+/// What became of a request for a place.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reserve {
+    /// The place is the caller's: it links its envelope, then pushes the runnable if `schedule`.
+    Accepted {
+        schedule: bool,
+    },
+    Full,
+    Closed,
+}
+
+/// What the one that let go of a reference must do.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    Nothing,
+    /// Push the runnable: the actor's final turn.
+    Schedule,
+    /// Nothing will ever use the cell again but weak references.
+    Free,
+}
+
+/// What follows a turn.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndTurn {
+    /// The cell is no longer ours to touch.
+    Idle,
+    /// To the back of the queue.
+    More,
+    /// Senders wait for room and may get some: serve them, then ask again.
+    ServeRoom,
+    /// Stopped or killed: go on to the end.
+    Ending,
+    /// Nobody can reach it any more, and it is closed now: go on to the end.
+    Unreferenced,
+}
+
+/// What a sender that wants to wait for room finds.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RoomWait {
+    /// There is room after all.
+    Room,
+    /// The flag is set; the turn that gives room back will look at the list.
+    Waiting,
+    Closed,
+}
+
+/// What the last turn must do for others.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dead {
+    pub(crate) tell_waiters: bool,
+    pub(crate) free: bool,
+}
+
+impl State {
+    /// A new actor: one reference, and a first turn that the creator must push.
+    pub(crate) fn new() -> Self {
+        State(AtomicU64::new(STRONG_ONE | SCHEDULED))
+    }
+
+    /// Relaxed: for readers that only report (`len`, `is_running`).
+    pub(crate) fn peek(&self) -> Snapshot {
+        Snapshot(self.0.load(Relaxed))
+    }
+
+    /// The reading that a turn begins with. Acquire: pairs with every transition, above all the last `end_turn`.
+    pub(crate) fn begin_turn(&self) -> Snapshot {
+        let snapshot = Snapshot(self.0.load(Acquire));
+        debug_assert!(snapshot.has(SCHEDULED) && !snapshot.dead(), "a turn without its flag: {snapshot:?}");
+        snapshot
+    }
+
+    /// A compare-and-swap loop: `step` gives the next value and the result, or a result without a change.
+    #[inline]
+    fn transition<R>(&self, step: impl Fn(Snapshot) -> Result<(u64, R), R>) -> R {
+        let mut current = self.0.load(Relaxed);
+        loop {
+            chaos();
+            match step(Snapshot(current)) {
+                Err(unchanged) => return unchanged,
+                Ok((next, result)) => match self.0.compare_exchange_weak(current, next, AcqRel, Relaxed) {
+                    Ok(_) => return result,
+                    Err(seen) => current = seen,
+                },
+            }
+        }
+    }
+
+    /// A place for an ordinary message.
+    #[inline]
+    pub(crate) fn reserve(&self, capacity: u32) -> Reserve {
+        self.transition(|now| {
+            if now.closed() {
+                Err(Reserve::Closed)
+            } else if now.len() >= capacity || now.room_wait() {
+                Err(Reserve::Full)
+            } else {
+                Ok(((now.0 + LEN_ONE) | SCHEDULED, Reserve::Accepted { schedule: !now.has(SCHEDULED) }))
+            }
+        })
+    }
+
+    /// A place for what its owner prepaid: exempt from capacity, not from order.
+    pub(crate) fn reserve_exempt(&self) -> Reserve {
+        self.transition(|now| {
+            if now.closed() {
+                Err(Reserve::Closed)
+            } else if now.len() == MAX_LEN {
+                Err(Reserve::Full)
+            } else {
+                Ok(((now.0 + LEN_ONE) | SCHEDULED, Reserve::Accepted { schedule: !now.has(SCHEDULED) }))
+            }
+        })
+    }
+
+    /// Gives back `handled` places in the middle of a turn.
+    pub(crate) fn give_back(&self, handled: u32) -> Snapshot {
+        let taken = u64::from(handled) << LEN_SHIFT;
+        // Release, as in end_turn: a sender that gets the place must come after the turn's reads of it.
+        Snapshot(self.0.fetch_sub(taken, AcqRel) - taken)
+    }
+
+    /// Ends a turn that took `handled` messages. `served`: the room list was looked at since the last message.
+    #[inline]
+    pub(crate) fn end_turn(&self, handled: u32, served: bool) -> EndTurn {
+        let taken = u64::from(handled) << LEN_SHIFT;
+        self.transition(|now| {
+            let rest = Snapshot(now.0 - taken);
+            let empty = rest.len() == 0;
+            Ok(if rest.killed() || (rest.closed() && empty) {
+                (rest.0, EndTurn::Ending)
+            } else if rest.room_wait() && !rest.closed() && (empty || !served) {
+                (rest.0, EndTurn::ServeRoom)
+            } else if !empty {
+                (rest.0, EndTurn::More)
+            } else if rest.strong() == 0 && !rest.has(DETACHED) {
+                (rest.0 | CLOSED, EndTurn::Unreferenced)
+            } else {
+                (rest.0 & !SCHEDULED, EndTurn::Idle)
+            })
+        })
+    }
+
+    /// Refuses everything from now on; with `kill`, what waits is not handled either. True: push the runnable.
+    #[must_use]
+    pub(crate) fn close(&self, kill: bool) -> bool {
+        let flags = if kill { CLOSED | KILLED } else { CLOSED };
+        self.transition(|now| {
+            if now.dead() || now.0 & flags == flags {
+                Err(false)
+            } else {
+                Ok((now.0 | flags | SCHEDULED, !now.has(SCHEDULED)))
+            }
+        })
+    }
+
+    /// The end of the last turn. `None`, and nothing is changed, when somebody waits for the end and the caller is
+    /// not `secured`: from this step on the memory may go at any moment, so whoever has to tell the waiters must
+    /// have a weak count of its own first.
+    pub(crate) fn set_dead(&self, secured: bool) -> Option<Dead> {
+        self.transition(|now| {
+            debug_assert!(now.has(SCHEDULED) && now.closed() && now.len() == 0, "not at its end: {now:?}");
+            if now.has(STOP_WAIT) && !secured {
+                return Err(None);
+            }
+            let dead = Dead { tell_waiters: now.has(STOP_WAIT), free: now.strong() == 0 };
+            Ok(((now.0 | DEAD) & !SCHEDULED, Some(dead)))
+        })
+    }
+
+    /// One more reference, by one who holds one (or is inside the actor's turn).
+    #[inline]
+    pub(crate) fn add_ref(&self) {
+        // Relaxed: whoever clones already has what the first holder published.
+        let old = Snapshot(self.0.fetch_add(STRONG_ONE, Relaxed));
+        if old.strong() >= MAX_STRONG {
+            std::process::abort();
+        }
+    }
+
+    /// One reference less.
+    #[inline]
+    pub(crate) fn release_ref(&self) -> Release {
+        self.transition(|now| {
+            let rest = now.0 - STRONG_ONE;
+            Ok(if now.strong() > 1 {
+                (rest, Release::Nothing)
+            } else if now.dead() {
+                (rest, Release::Free)
+            } else if now.has(SCHEDULED) || now.has(DETACHED) {
+                (rest, Release::Nothing)
+            } else {
+                (rest | SCHEDULED, Release::Schedule)
+            })
+        })
+    }
+
+    /// A weak reference asks for a strong one; refused once the actor is closed.
+    #[must_use]
+    pub(crate) fn upgrade(&self) -> bool {
+        self.transition(|now| {
+            if now.closed() {
+                Err(false)
+            } else if now.strong() >= MAX_STRONG {
+                std::process::abort()
+            } else {
+                Ok((now.0 + STRONG_ONE, true))
+            }
+        })
+    }
+
+    /// The actor stays until it is stopped.
+    pub(crate) fn detach(&self) {
+        self.0.fetch_or(DETACHED, AcqRel);
+    }
+
+    /// Called under the room list's lock by one who will put itself on the list: is there room when at most `below`
+    /// messages wait?
+    pub(crate) fn wait_for_room(&self, below: u32) -> RoomWait {
+        self.transition(|now| {
+            if now.closed() {
+                Err(RoomWait::Closed)
+            } else if now.len() <= below {
+                Err(RoomWait::Room)
+            } else {
+                Ok((now.0 | ROOM_WAIT, RoomWait::Waiting))
+            }
+        })
+    }
+
+    /// Under the room list's lock, when the list is empty.
+    pub(crate) fn clear_room_wait(&self) {
+        self.0.fetch_and(!ROOM_WAIT, AcqRel);
+    }
+
+    /// Under the stop list's lock: false when the actor is dead already.
+    #[must_use]
+    pub(crate) fn wait_for_stop(&self) -> bool {
+        !Snapshot(self.0.fetch_or(STOP_WAIT, AcqRel)).dead()
+    }
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_or_closed_mailbox_accepts_nothing() {
+        let state = State::new();
+        assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false });
+        assert_eq!(state.reserve(1), Reserve::Full);
+        assert_eq!(state.reserve_exempt(), Reserve::Accepted { schedule: false });
+        assert!(!state.close(false), "its runnable exists");
+        assert_eq!(state.reserve(9), Reserve::Closed);
+        assert_eq!(state.end_turn(2, false), EndTurn::Ending);
+        assert!(state.wait_for_stop());
+        assert_eq!(state.set_dead(false), None);
+        assert_eq!(state.set_dead(true), Some(Dead { tell_waiters: true, free: false }));
+        assert!(!state.wait_for_stop());
+        assert_eq!(state.release_ref(), Release::Free);
+    }
+
+    #[test]
+    fn the_last_reference_schedules_the_final_turn_once() {
+        let state = State::new();
+        assert_eq!(state.end_turn(0, false), EndTurn::Idle);
+        state.add_ref();
+        assert_eq!(state.release_ref(), Release::Nothing);
+        assert_eq!(state.release_ref(), Release::Schedule);
+        assert!(state.upgrade(), "a weak reference may still come first");
+        assert_eq!(state.end_turn(0, false), EndTurn::Idle);
+        assert_eq!(state.release_ref(), Release::Schedule);
+        assert_eq!(state.end_turn(0, false), EndTurn::Unreferenced);
+        assert!(!state.upgrade());
+        assert!(state.set_dead(false).unwrap().free);
+    }
+
+    #[test]
+    fn a_detached_actor_needs_no_reference() {
+        let state = State::new();
+        state.detach();
+        assert_eq!(state.release_ref(), Release::Nothing);
+        assert_eq!(state.end_turn(0, false), EndTurn::Idle);
+        assert!(state.close(true));
+        assert_eq!(state.end_turn(0, false), EndTurn::Ending);
+    }
+
+    #[test]
+    fn nobody_barges_past_those_who_wait_for_room() {
+        let state = State::new();
+        assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false });
+        assert_eq!(state.wait_for_room(0), RoomWait::Waiting);
+        assert_eq!(state.end_turn(1, false), EndTurn::ServeRoom);
+        assert_eq!(state.reserve(1), Reserve::Full);
+        state.clear_room_wait();
+        assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false });
+    }
+}

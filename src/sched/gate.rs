@@ -1,0 +1,76 @@
+//! The gate: where threads from outside the crew come in.
+//!
+//! A sender from outside first makes an actor scheduled and then pushes its runnable. Between the two the actor's
+//! mailbox is not empty, yet no queue holds it, so whoever asks "is everything quiet?" in that moment would be told
+//! yes too early. Therefore an outside sender passes the gate: it is counted in before its first step and out after
+//! its last. The same word counts what it sent, so that this costs no further instruction.
+//!
+//! The counts are striped over cache lines by thread, since outside threads may be many. A stripe is read as a
+//! whole, and a sender is counted in and out on one stripe, so a sender that is inside during the whole of a
+//! reader's pass over the stripes is always seen.
+
+use crate::sync::{AtomicU64, Ordering::*, Padded};
+
+const STRIPES: usize = 16;
+const INSIDE_BITS: u32 = 16;
+const INSIDE: u64 = (1 << INSIDE_BITS) - 1;
+
+/// The stripes. Low 16 bits of each: senders inside. The rest: messages accepted from them.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    stripes: Box<[Padded<AtomicU64>]>,
+}
+
+/// One sender inside; leaving is dropping it.
+#[derive(Debug)]
+pub(crate) struct Pass<'a> {
+    stripe: &'a AtomicU64,
+    accepted: u64,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        Gate { stripes: (0..STRIPES).map(|_| Padded(AtomicU64::new(0))).collect() }
+    }
+
+    /// Counts the calling thread in.
+    pub(crate) fn enter(&self) -> Pass<'_> {
+        let stripe = &self.stripes[stripe_of_this_thread()].0;
+        // SeqCst, with the fence in `inside`: a reader that saw nobody inside comes before this step, so what this
+        // sender does is not yet accepted at that moment.
+        stripe.fetch_add(1, SeqCst);
+        Pass { stripe, accepted: 0 }
+    }
+
+    /// Is anybody inside?
+    pub(crate) fn inside(&self) -> bool {
+        crate::sync::fence(SeqCst);
+        // Acquire: pairs with the Release in `Pass::drop`; what those who left have pushed is visible.
+        self.stripes.iter().any(|stripe| stripe.load(Acquire) & INSIDE != 0)
+    }
+
+    /// Messages accepted from outside so far.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.stripes.iter().map(|stripe| stripe.load(Relaxed) >> INSIDE_BITS).sum()
+    }
+}
+
+impl Pass<'_> {
+    /// One message was accepted.
+    pub(crate) fn count(&mut self) {
+        self.accepted += 1;
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.stripe.fetch_add((self.accepted << INSIDE_BITS).wrapping_sub(1), SeqCst);
+    }
+}
+
+fn stripe_of_this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    // The address of a thread's own variable tells threads apart without a global counter.
+    let address = HERE.with(|here| std::ptr::from_ref(here) as u64);
+    (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - STRIPES.ilog2())) as usize
+}

@@ -1,0 +1,182 @@
+//! Floor 1: the scheduler. It moves runnables between workers and never names an actor or a message.
+//!
+//! - [`task`]: what it moves
+//! - [`queue`], [`lifo`]: where runnables wait; the policies
+//! - [`local`]: one worker, from taking a runnable to parking
+//! - [`idle`]: the idle protocol and its proof
+//! - [`gate`]: where outside threads come in; [`quiet`]: who waits for quiescence
+
+pub(crate) mod gate;
+pub(crate) mod idle;
+pub(crate) mod lifo;
+pub(crate) mod local;
+pub(crate) mod queue;
+pub(crate) mod quiet;
+pub(crate) mod task;
+
+use crate::sync::{AtomicUsize, Ordering::*};
+use crate::time::Duration;
+use crossbeam_deque::{Injector, Worker};
+use gate::Gate;
+use idle::{Crew, Idle};
+use local::{Local, Sightings};
+use queue::{Policy, Slot};
+use quiet::Quiet;
+use task::Task;
+
+/// Work that waits longer than this behind a sibling's turn is worth the sentinel's getting up.
+const STUCK: Duration = Duration::from_micros(900);
+
+/// The crew's shared part.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    pub(crate) policy: Policy,
+    pub(crate) slots: Box<[Slot]>,
+    pub(crate) idle: Idle,
+    pub(crate) gate: Gate,
+    pub(crate) quiet: Quiet,
+    injector: Injector<Task>,
+    /// The sentinel's note to itself; there is one sentinel at a time.
+    rescue_from: AtomicUsize,
+    /// Workers that block inside a turn.
+    blocked: AtomicUsize,
+}
+
+/// What a look for quiescence found.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quiescence {
+    /// Nothing runs, nothing waits, nobody is on the way in.
+    Quiet,
+    /// Somebody works; the last to park will say so.
+    Busy,
+    /// Somebody from outside is between two steps: look again at once.
+    Entering,
+}
+
+/// A worker's queue, for the thread that will be that worker.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    index: usize,
+    queue: Worker<Task>,
+}
+
+impl Seat {
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+}
+
+impl Scheduler {
+    /// A crew's shared part, and the seats for its threads. Every seat must be taken by [`work`](Self::work).
+    pub(crate) fn new(workers: usize, policy: Policy) -> (Self, Vec<Seat>) {
+        // First in, first out: a thief takes what has waited longest, and a batch costs it one compare-and-swap.
+        let seats: Vec<Seat> = (0..workers).map(|index| Seat { index, queue: Worker::new_fifo() }).collect();
+        let scheduler = Scheduler {
+            policy,
+            slots: seats.iter().map(|seat| Slot::new(seat.queue.stealer())).collect(),
+            idle: Idle::new(workers),
+            gate: Gate::new(),
+            quiet: Quiet::new(),
+            injector: Injector::new(),
+            rescue_from: AtomicUsize::new(0),
+            blocked: AtomicUsize::new(0),
+        };
+        (scheduler, seats)
+    }
+
+    /// The life of a worker: returns when the crew has stopped.
+    pub(crate) fn work(&self, seat: Seat) {
+        Local::run(self, seat.index, seat.queue);
+    }
+
+    /// Takes a runnable, from whatever thread.
+    #[inline]
+    pub(crate) fn schedule(&self, task: Task) {
+        Local::with(self, |local| match local {
+            Some(local) => local.push(task),
+            None => self.push_from_outside(task),
+        });
+    }
+
+    fn push_from_outside(&self, task: Task) {
+        match self.policy {
+            Policy::Stealing | Policy::SharedQueue => self.inject(task),
+            Policy::Sharded => self.send_home(task.home(self.slots.len()), task),
+        }
+    }
+
+    fn inject(&self, task: Task) {
+        self.injector.push(task);
+        self.idle.notify();
+    }
+
+    fn send_home(&self, home: usize, task: Task) {
+        self.slots[home].inbox.push(task);
+        self.idle.notify_worker(home);
+    }
+
+    /// Is there anything that worker `me` could take? LIFO slots do not count: they are their owners', and the
+    /// sentinel's.
+    fn has_work(&self, me: usize) -> bool {
+        !self.injector.is_empty()
+            || !self.slots[me].inbox.is_empty()
+            || (self.policy == Policy::Stealing && self.slots.iter().any(|slot| !slot.stealer.is_empty()))
+    }
+
+    /// The sentinel's look: whose work will have to wait long, at the pace of its last turns?
+    fn stuck_victim(&self, seen: &mut Sightings) -> Option<usize> {
+        let paces = seen.look(&self.slots)?;
+        let victim = self.slots.iter().zip(paces).position(|(slot, pace)| {
+            let waiting = slot.stealer.len() + usize::from(!slot.lifo.is_empty());
+            waiting > 0 && pace * u32::try_from(waiting).unwrap_or(u32::MAX) > STUCK
+        })?;
+        self.rescue_from.store(victim, Relaxed);
+        Some(victim)
+    }
+
+    /// Is everything that was accepted before this call, and all that it caused, over?
+    ///
+    /// All workers are parked in one and the same epoch before and after all queues were seen empty: so none was
+    /// awake in between, and none left anything behind. Whoever is on the way in is seen first (see [`gate`]): had it
+    /// left the gate before, its runnable would be in a queue, or would have woken a worker, which moves the epoch.
+    pub(crate) fn quiescence(&self) -> Quiescence {
+        let Some(before) = self.idle.all_parked() else { return Quiescence::Busy };
+        if self.gate.inside() {
+            return Quiescence::Entering;
+        }
+        let empty = self.injector.is_empty()
+            && self
+                .slots
+                .iter()
+                .all(|slot| slot.inbox.is_empty() && slot.stealer.is_empty() && slot.lifo.is_empty());
+        let after: Option<Crew> = self.idle.all_parked();
+        if !empty {
+            // Pushed, and the pusher is about to notify.
+            Quiescence::Entering
+        } else if after == Some(before) {
+            Quiescence::Quiet
+        } else {
+            Quiescence::Busy
+        }
+    }
+
+    /// A worker is about to block inside a turn: allowed while another stays unblocked, and after all that waits
+    /// behind this turn has been given to the others. `false`: refused.
+    #[must_use]
+    pub(crate) fn begin_blocking(&self, local: &Local) -> bool {
+        // Under Sharded nobody else could run what is this worker's.
+        let all = self.slots.len();
+        let step = |blocked: usize| (blocked + 1 < all).then_some(blocked + 1);
+        if self.policy == Policy::Sharded || self.blocked.fetch_update(AcqRel, Relaxed, step).is_err() {
+            return false;
+        }
+        local.give_away();
+        true
+    }
+
+    /// The end of what [`begin_blocking`](Self::begin_blocking) allowed.
+    pub(crate) fn end_blocking(&self) {
+        self.blocked.fetch_sub(1, AcqRel);
+    }
+}

@@ -1,0 +1,73 @@
+//! What the scheduler moves: a pointer to something that can be run, and nothing it knows about it.
+
+use super::local::Local;
+use std::ptr::NonNull;
+
+/// How the scheduler uses a runnable; the first field of whatever table the owner has for it.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct TaskVtable {
+    /// Runs one turn.
+    pub(crate) run: unsafe fn(NonNull<TaskHeader>, &Local) -> After,
+    /// What `Policy::Sharded` hashes to choose the worker.
+    pub(crate) key: unsafe fn(NonNull<TaskHeader>) -> u64,
+}
+
+/// The first field of whatever can be scheduled.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct TaskHeader {
+    pub(crate) vtable: *const TaskVtable,
+}
+
+/// What becomes of the runnable after its turn.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// There is more to do: to the back of the queue.
+    Requeue,
+    /// There will be more in a moment, when another thread has finished its step: to the back of the queue, and let
+    /// other threads run.
+    RequeueGap,
+    /// It is no longer the scheduler's to touch.
+    Gone,
+}
+
+/// A runnable: there is at most one for each thing that can be scheduled, and it can only be moved.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct Task(NonNull<TaskHeader>);
+
+// SAFETY: a runnable is the right to run one turn somewhere; what it points to is made for being run on any worker
+// (`from_raw`'s contract).
+unsafe impl Send for Task {}
+
+impl Task {
+    /// # Safety
+    /// The header stays valid until the task has been run, may be run on any thread, and no other `Task` for it
+    /// exists.
+    pub(crate) unsafe fn from_raw(header: NonNull<TaskHeader>) -> Self {
+        Task(header)
+    }
+
+    pub(crate) fn into_raw(self) -> NonNull<TaskHeader> {
+        self.0
+    }
+
+    /// Runs one turn.
+    #[inline]
+    pub(crate) fn run(self, local: &Local) -> (NonNull<TaskHeader>, After) {
+        // SAFETY: valid until run, by `from_raw`'s contract.
+        let after = unsafe { ((*self.0.as_ref().vtable).run)(self.0, local) };
+        (self.0, after)
+    }
+
+    /// The worker of `workers` that `Policy::Sharded` keeps it on.
+    pub(crate) fn home(&self, workers: usize) -> usize {
+        // SAFETY: as above.
+        let key = unsafe { ((*self.0.as_ref().vtable).key)(self.0) };
+        // Fibonacci hashing (Knuth, TAOCP 3, 6.4), then the high bits scaled to the number of workers.
+        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        ((hash * workers as u64) >> 32) as usize
+    }
+}

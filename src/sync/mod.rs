@@ -1,0 +1,84 @@
+//! Floor 0: the only room that names the standard library's (or loom's) atomics, fences and locks.
+//!
+//! Everything above imports its synchronization from here, so that one switch (`--cfg heist_loom`) puts the whole
+//! crate on loom's model, and another (`--cfg heist_chaos`) makes [`chaos`] yield at random at the places where a
+//! protocol is most delicate. In a normal build `chaos` is nothing at all.
+
+mod counter;
+mod pad;
+mod parker;
+
+pub(crate) use counter::Counter;
+pub(crate) use pad::Padded;
+pub(crate) use parker::{Parker, ThreadWaker};
+
+#[cfg(not(heist_loom))]
+mod real {
+    pub(crate) use parking_lot::{Condvar, Mutex};
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+
+    /// `std::cell::UnsafeCell` with loom's interface, so that the models see each access.
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            UnsafeCell(std::cell::UnsafeCell::new(value))
+        }
+        #[inline(always)]
+        pub(crate) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
+            access(self.0.get())
+        }
+    }
+
+    /// Gives the other hardware thread a moment; for loops that wait a few nanoseconds.
+    pub(crate) fn spin_hint() {
+        std::hint::spin_loop();
+    }
+}
+
+#[cfg(heist_loom)]
+#[path = "model.rs"]
+mod real;
+
+pub(crate) use real::*;
+
+/// A place where a thread may be made to lose its processor, to widen a window that is otherwise nanoseconds wide.
+#[cfg(not(heist_chaos))]
+#[inline(always)]
+pub(crate) fn chaos() {}
+
+#[cfg(heist_chaos)]
+pub(crate) use chaotic::chaos;
+
+#[cfg(heist_chaos)]
+mod chaotic {
+    use std::cell::Cell;
+
+    thread_local! {
+        // Seeded by the address of the thread's own copy: different in each thread, and no global is needed.
+        static SEED: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(crate) fn chaos() {
+        let draw = SEED.with(|seed| {
+            let mut x = seed.get();
+            if x == 0 {
+                x = (std::ptr::from_ref(seed) as u64) ^ 0x9e37_79b9_7f4a_7c15;
+            }
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            seed.set(x);
+            x >> 32
+        });
+        match draw % 64 {
+            0..4 => std::thread::yield_now(),
+            4..8 => (0..draw % 512).for_each(|_| std::hint::spin_loop()),
+            8 if draw % 4096 == 8 => std::thread::sleep(std::time::Duration::from_micros(50)),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! loom's stand-ins, with the shape of what the rest of the crate uses.
+
+pub(crate) use loom::cell::UnsafeCell;
+pub(crate) use loom::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
+use std::ops::{Deref, DerefMut};
+use std::time::Instant;
+
+pub(crate) fn spin_hint() {
+    loom::thread::yield_now();
+}
+
+/// parking_lot's interface over loom's mutex.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+/// The guard is taken out while a condition variable waits.
+#[derive(Debug)]
+pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Mutex(loom::sync::Mutex::new(value))
+    }
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard(Some(self.0.lock().expect("no model panics while it holds a lock")))
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("only empty inside Condvar::wait")
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("only empty inside Condvar::wait")
+    }
+}
+
+/// What a timed wait says of itself.
+#[derive(Debug)]
+pub(crate) struct WaitTimeoutResult;
+
+/// parking_lot's interface over loom's condition variable; a timed wait only yields, since a model has no time.
+#[derive(Debug, Default)]
+pub(crate) struct Condvar(loom::sync::Condvar);
+
+impl Condvar {
+    pub(crate) fn new() -> Self {
+        Condvar(loom::sync::Condvar::new())
+    }
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        let inner = guard.0.take().expect("only empty inside Condvar::wait");
+        guard.0 = Some(self.0.wait(inner).expect("no model panics while it holds a lock"));
+    }
+    pub(crate) fn wait_until<T>(&self, _guard: &mut MutexGuard<'_, T>, _until: Instant) -> WaitTimeoutResult {
+        loom::thread::yield_now();
+        WaitTimeoutResult
+    }
+}

@@ -1,0 +1,73 @@
+//! A thread's own place to sleep. One token: an unpark before the park makes the park return at once.
+//!
+//! Not `std::thread::park`, whose token user code inside a handler could take (any executor's `block_on` does).
+
+use super::{Condvar, Mutex};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::Instant;
+
+/// Holds at most one token of type `T`; the park takes it.
+#[derive(Debug)]
+pub(crate) struct Parker<T> {
+    token: Mutex<Option<T>>,
+    arrived: Condvar,
+}
+
+impl<T> Parker<T> {
+    pub(crate) fn new() -> Self {
+        Parker { token: Mutex::new(None), arrived: Condvar::new() }
+    }
+
+    /// Sleeps until a token is there, or until the instant has passed: then `None`.
+    pub(crate) fn park(&self, until: Option<Instant>) -> Option<T> {
+        let mut token = self.token.lock();
+        loop {
+            if let Some(taken) = token.take() {
+                return Some(taken);
+            }
+            match until {
+                None => self.arrived.wait(&mut token),
+                Some(instant) if crate::time::now() >= instant => return None,
+                Some(instant) => {
+                    let _ = self.arrived.wait_until(&mut token, instant);
+                    if cfg!(heist_loom) {
+                        return token.take(); // a model's clock stands still: any timed wait may be over
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leaves a token (a newer one replaces one that was not taken yet) and wakes the sleeper.
+    pub(crate) fn unpark(&self, token: T) {
+        *self.token.lock() = Some(token);
+        self.arrived.notify_one();
+    }
+}
+
+/// A waker that unparks one thread, for the blocking forms of what can be awaited.
+#[derive(Debug)]
+pub(crate) struct ThreadWaker(Parker<()>);
+
+impl ThreadWaker {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(ThreadWaker(Parker::new()))
+    }
+    pub(crate) fn waker(self: &Arc<Self>) -> Waker {
+        Waker::from(Arc::clone(self))
+    }
+    /// `false` when the instant passed first.
+    pub(crate) fn park(&self, until: Option<Instant>) -> bool {
+        self.0.park(until).is_some()
+    }
+}
+
+impl Wake for ThreadWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark(());
+    }
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark(());
+    }
+}
