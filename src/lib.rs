@@ -1,5 +1,153 @@
 //! A work-stealing actor executor: millions of lightweight actors on a handful of worker threads, each handled one
 //! message at a time, balanced by stealing.
+//!
+//! A program that has far more actors than threads (one for each account, connection, aircraft or key) gets every core
+//! busy, needs no locks of its own, and no async runtime that it did not ask for.
+//!
+//! ```
+//! use heist::{Actor, Context, Executor, Handler};
+//! use std::time::Duration;
+//!
+//! struct Account { balance: i64 }
+//! impl Actor for Account {}
+//!
+//! struct Deposit(i64);
+//! impl Handler<Deposit> for Account {
+//!     type Reply = i64;
+//!     fn handle(&mut self, Deposit(amount): Deposit, _: &mut Context<Self>) -> i64 {
+//!         self.balance += amount;
+//!         self.balance
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! let executor = Executor::new();                            // a worker for each core
+//! let account = executor.spawn(Account { balance: 0 });
+//! account.tell(Deposit(20))?;                                // never blocks; an error hands the message back
+//! assert_eq!(account.ask(Deposit(22))?.wait()?, 42);         // or .wait_timeout(d), or .await in any runtime
+//! executor.shutdown(Duration::from_secs(5))?;                // handles all that was accepted, then ends
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The way through
+//!
+//! 1. Make an [`Executor`], or several; [`Executor::builder`] has the settings. Whoever owns it ends it.
+//! 2. Write an [`Actor`]: its state, and a [`Handler`] for each type of message. One that answers later implements
+//!    [`Receive`] and keeps the [`Reply`].
+//! 3. [`spawn`](Handle::spawn) it, from outside or inside other actors, and keep the [`ActorRef`].
+//! 4. [`tell`](ActorRef::tell), [`ask`](ActorRef::ask) or [`send`](ActorRef::send) it messages.
+//! 5. End it by [`stop`](ActorRef::stop), or by dropping the last reference.
+//! 6. End everything by [`shutdown`](Executor::shutdown), which reports what became of it all.
+//!
+//! # Which way to send
+//!
+//! | | mailbox has room | full | stopped | from inside a handler |
+//! |---|---|---|---|---|
+//! | [`tell`](ActorRef::tell) | accepted | refused: [`Refusal::Full`] | refused: [`Refusal::Stopped`] | the same |
+//! | [`ask`](ActorRef::ask) | accepted; the answer is a future | refused | refused; if it stops before its turn: [`AskError::Stopped`] | the same; do not wait: [`Context::ask_then`] |
+//! | [`send`](ActorRef::send) | accepted | waits for room, oldest first | refused, also while it waits | refused where it would block the last worker: [`Context::when_room`] |
+//! | [`Context::again`] (to oneself) | accepted | accepted, once | refused | only there |
+//!
+//! A refused message always comes back inside the error. Mailboxes hold [`DEFAULT_CAPACITY`] messages unless the
+//! builder, or the [spawn builder](Handle::build), says otherwise.
+//!
+//! A handler that meets a full mailbox has two ways on: keep the message and ask to be told when there is room
+//! ([`Context::when_room`]), or drop it. It never waits, so a full mailbox cannot stop the crew.
+//!
+//! ```
+//! use heist::{Actor, ActorRef, Context, Executor, Handler};
+//! use std::collections::VecDeque;
+//!
+//! /// Passes lines on to a slower actor, in order, however slow that one is.
+//! struct Relay { to: ActorRef<Writer>, held: VecDeque<String> }
+//! impl Actor for Relay {}
+//!
+//! struct Line(String);
+//! struct Room;
+//!
+//! impl Relay {
+//!     fn pass_on(&mut self, ctx: &mut Context<Self>) {
+//!         while let Some(line) = self.held.pop_front() {
+//!             if let Err(refused) = self.to.tell(line) {
+//!                 self.held.push_front(refused.into_message());
+//!                 let _on_its_way_already = ctx.when_room(&self.to, Room);
+//!                 return;
+//!             }
+//!         }
+//!     }
+//! }
+//! impl Handler<Line> for Relay {
+//!     type Reply = ();
+//!     fn handle(&mut self, Line(line): Line, ctx: &mut Context<Self>) {
+//!         self.held.push_back(line);
+//!         if self.held.len() == 1 {
+//!             self.pass_on(ctx);
+//!         }
+//!     }
+//! }
+//! impl Handler<Room> for Relay {
+//!     type Reply = ();
+//!     fn handle(&mut self, _: Room, ctx: &mut Context<Self>) {
+//!         self.pass_on(ctx);
+//!     }
+//! }
+//!
+//! #[derive(Default)]
+//! struct Writer { written: usize }
+//! impl Actor for Writer {}
+//! impl Handler<String> for Writer {
+//!     type Reply = ();
+//!     fn handle(&mut self, line: String, _: &mut Context<Self>) {
+//!         self.written += line.len();
+//!     }
+//! }
+//! struct Written;
+//! impl Handler<Written> for Writer {
+//!     type Reply = usize;
+//!     fn handle(&mut self, _: Written, _: &mut Context<Self>) -> usize {
+//!         self.written
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! let executor = Executor::new();
+//! let writer = executor.build(Writer::default()).capacity(4).spawn();
+//! let relay = executor.spawn(Relay { to: writer.clone(), held: VecDeque::new() });
+//! for _ in 0..1000 {
+//!     relay.send(Line("abc".to_string()))?;
+//! }
+//! executor.wait_idle()?;
+//! assert_eq!(writer.ask(Written)?.wait()?, 3000);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is promised
+//!
+//! - **One at a time**: no two turns of one actor overlap, and what one did happens before the next.
+//! - **In order**: messages from one sender to one actor are handled in the order sent, and delivery inside an executor
+//!   is causal. Only [`stop_now`](ActorRef::stop_now) overtakes.
+//! - **Handled once, or accounted for**: a refused message comes back; an accepted one is handled once or, if its actor
+//!   ends first, is a dead letter that is counted with its reason.
+//! - **No lost wake-up, no idle hands**: work that others may take waits some 10 ms at most while a worker sleeps, even
+//!   behind a sibling's long turn.
+//! - **Fair**: a turn ends at its budget of messages and time.
+//! - **A panic stays inside** its actor, and the askers get the cause. (A second panic while unwinding, and
+//!   `panic = "abort"`, end the process. The process's own panic hook prints as it does for any panic.)
+//! - **Nothing hangs**: every ask ends; waiting that could not end is refused; a shutdown keeps its deadline.
+//! - **Bounded**: a mailbox holds its capacity, and what its owner prepaid, and no more.
+//! - **Quiet**: with nothing to do all threads sleep.
+//! - **Clean**: after a shutdown everything has been dropped once, and no thread is left.
+//! - **Self-contained**: no globals, no hidden threads, no environment variables. (Awaiting a shutdown starts a thread
+//!   for its deadline, and says so.)
+//!
+//! `ARCHITECTURE.md` says how each is kept, and `CHECKLIST.md` which test shows it.
+//!
+//! # Limits
+//!
+//! Handlers are synchronous; async code meets actors at the edge, where an [`Ask`] is a future like any other. There are
+//! no priorities, no supervision and no network here. A handler that blocks blocks its worker.
 
 mod actor;
 mod cell;

@@ -45,7 +45,7 @@ impl<A: Actor> CellOf<A> {
     #[inline]
     pub(crate) unsafe fn state<'a>(this: NonNull<Header>) -> &'a mut A {
         // SAFETY: the header is the first field of a CellOf<A>, and the turn is exclusive.
-        unsafe { &mut *(*this.cast::<CellOf<A>>().as_ref()).state.get() }
+        unsafe { &mut *this.cast::<CellOf<A>>().as_ref().state.get() }
     }
 
     unsafe fn key(task: NonNull<TaskHeader>) -> u64 {
@@ -66,7 +66,7 @@ impl<A: Actor> CellOf<A> {
 
     unsafe fn drop_state(this: NonNull<Header>) {
         // SAFETY: the caller is in the actor's last turn and calls this once.
-        unsafe { ManuallyDrop::drop(&mut *(*this.cast::<CellOf<A>>().as_ref()).state.get()) };
+        unsafe { ManuallyDrop::drop(&mut *this.cast::<CellOf<A>>().as_ref().state.get()) };
     }
 
     unsafe fn free(this: NonNull<Header>) {

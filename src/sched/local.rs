@@ -243,17 +243,17 @@ impl Local {
             return Some(task);
         }
         self.lifo_run.set(0);
-        self.queue.pop().or_else(|| slot.lifo.take()).or_else(|| self.from_outside())
+        self.queue.pop().or_else(|| slot.lifo.take()).or_else(|| self.take_outside())
     }
 
     /// Every now and then outside work goes first.
     #[cold]
     fn fair_share(&self) -> Option<Task> {
         self.injector_in.set((INJECTOR_EVERY_NS / self.mean_turn_ns.get().max(1)).clamp(4, 256) as u32);
-        self.from_outside()
+        self.take_outside()
     }
 
-    fn from_outside(&self) -> Option<Task> {
+    fn take_outside(&self) -> Option<Task> {
         let slot = self.slot();
         if !slot.inbox.is_empty()
             && let Some(task) = retry(|| slot.inbox.steal_batch_and_pop(&self.queue))
@@ -307,7 +307,7 @@ impl Local {
                 Woken::Searching => searching = true,
                 Woken::Running => {
                     searching = false;
-                    if let Some(task) = self.from_outside() {
+                    if let Some(task) = self.take_outside() {
                         break Some(task);
                     }
                 }
@@ -364,7 +364,7 @@ impl Local {
 
     /// One look everywhere.
     fn hunt(&self) -> Option<Task> {
-        if let Some(task) = self.from_outside() {
+        if let Some(task) = self.take_outside() {
             return Some(task);
         }
         let scheduler = self.scheduler();

@@ -206,7 +206,7 @@ impl<A: Actor> ActorRef<A> {
         if let Some(refusal) = refused_already(self.header()) {
             return Err(SendError::new(message, refusal));
         }
-        let (asked, head) = Asked::<M, A::Reply>::new::<A>(message, self.as_ptr());
+        let (asked, head) = Asked::<M, A::Reply>::boxed::<A>(message, self.as_ptr());
         // SAFETY: `self` is a strong reference; the envelope was made for an actor of its type.
         match unsafe { deliver(self.as_ptr(), asked, Lane::Ordinary) } {
             Ok(()) => Ok(Ask { head: Some(head) }),
@@ -224,7 +224,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        let asked = AskedWith::new::<A>(message, reply);
+        let asked = AskedWith::boxed::<A>(message, reply);
         // SAFETY: as above.
         unsafe {
             deliver(self.as_ptr(), asked, Lane::Ordinary).map_err(|refusal| {

@@ -97,7 +97,7 @@ unsafe fn cancel<R>(to: NonNull<()>) {
 
 impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
     /// The envelope, and the asker's side of its slot.
-    pub(crate) fn new<A: Receive<M, Reply = R>>(
+    pub(crate) fn boxed<A: Receive<M, Reply = R>>(
         message: M,
         target: NonNull<Header>,
     ) -> (AnyEnvelope, NonNull<AskedHead<R>>) {
@@ -115,7 +115,7 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
 
     /// The slot's last side lets go; message and answer are gone.
     unsafe fn free(slot: NonNull<AnswerSlot<R>>) {
-        // SAFETY: the slot lies in a box that `new` made, and nobody else knows it any more.
+        // SAFETY: the slot lies in a box that `boxed` made, and nobody else knows it any more.
         unsafe {
             let asked = Box::from_raw(AskedHead::of_slot(slot).cast::<Self>().as_ptr());
             let target = asked.head.target;
@@ -171,7 +171,7 @@ pub(crate) struct AskedWith<M, R: 'static> {
 }
 
 impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
-    pub(crate) fn new<A: Receive<M, Reply = R>>(message: M, reply: Reply<R>) -> AnyEnvelope {
+    pub(crate) fn boxed<A: Receive<M, Reply = R>>(message: M, reply: Reply<R>) -> AnyEnvelope {
         let envelope = Envelope::new(&Tables::<A, M, R>::WITH);
         NonNull::from(Box::leak(Box::new(AskedWith { envelope, reply, message }))).cast()
     }
@@ -179,7 +179,7 @@ impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
     /// # Safety
     /// With the only pointer to it.
     pub(crate) unsafe fn unwrap(this: AnyEnvelope) -> (M, Reply<R>) {
-        // SAFETY: made by `new`.
+        // SAFETY: made by `boxed`.
         let asked = unsafe { *Box::from_raw(this.cast::<Self>().as_ptr()) };
         (asked.message, asked.reply)
     }
