@@ -10,8 +10,8 @@
 //! | empty to not empty | set, in the step that finds no room | the list's lock |
 //! | last one taken off | cleared | the same lock |
 //!
-//! Why nobody is forgotten: the flag is set only while `LEN` > 0, so the actor is scheduled, and no turn ends idle
-//! while the flag is set.
+//! Why nobody is forgotten: the first one sets the flag only while `LEN` > 0, so the actor is scheduled, and no turn ends
+//! idle while the flag is set; those behind it find it set, under the same lock.
 //!
 //! An actor may not wait inside its turn; it asks for a notice instead (`Context::when_room`): a message to itself
 //! that comes when the mailbox has fallen to half its capacity.
@@ -76,14 +76,10 @@ impl Ticket {
 
     /// What has become of it; a refused envelope comes back once.
     pub(crate) fn look(&self, waker: &Waker) -> TicketNow {
+        let waker = waker.clone(); // user code, not under the lock
         let mut state = self.0.lock();
         let old = match &mut *state {
-            TicketState::Waiting { waker: old, .. } => {
-                if old.will_wake(waker) {
-                    return TicketNow::Waiting;
-                }
-                std::mem::replace(old, waker.clone())
-            }
+            TicketState::Waiting { waker: old, .. } => std::mem::replace(old, waker),
             TicketState::Refused { envelope, refusal } => {
                 let refused = TicketNow::Refused(*envelope, *refusal);
                 *state = TicketState::Taken;
@@ -92,7 +88,7 @@ impl Ticket {
             TicketState::Accepted | TicketState::Taken => return TicketNow::Accepted,
         };
         drop(state);
-        drop(old); // user code, not under the lock
+        drop(old); // likewise
         TicketNow::Waiting
     }
 }
@@ -100,8 +96,7 @@ impl Ticket {
 /// Waits in line unless there is room: then the caller may deliver at once.
 pub(crate) fn join(header: &Header, ticket: &Arc<Ticket>) -> RoomWait {
     let mut list = header.cold().room.lock();
-    let below = if list.0.is_empty() { header.capacity - 1 } else { 0 };
-    let found = header.state.wait_for_room(below);
+    let found = header.state.wait_for_room(list.0.is_empty().then(|| header.capacity - 1));
     if found == RoomWait::Waiting {
         list.0.push_back(Waiter::Sender(Arc::clone(ticket)));
     }
@@ -133,8 +128,7 @@ pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Env
         drop(list);
         return Err(()); // `owner` is let go of after the lock
     }
-    let below = if list.0.is_empty() { half(header) } else { 0 };
-    match header.state.wait_for_room(below) {
+    match header.state.wait_for_room(list.0.is_empty().then(|| half(header))) {
         RoomWait::Waiting => list.0.push_back(Waiter::Notice { owner, envelope }),
         RoomWait::Room | RoomWait::Closed => {
             drop(list);

@@ -64,14 +64,22 @@ pub(crate) fn cause_of_drop(later: impl FnOnce() -> Orphan) -> Option<AskError> 
 pub(crate) fn guarded(f: impl FnOnce()) -> Result<(), PanicText> {
     SCOPE.with(|scope| scope.depth.set(scope.depth.get() + 1));
     let result = panics::guard(f);
-    SCOPE.with(|scope| scope.depth.set(scope.depth.get() - 1));
-    if let Err(text) = &result {
-        let orphans = SCOPE.with(|scope| scope.orphans.take());
-        for orphan in orphans {
-            panics::contain(|| orphan(AskError::Panicked(text.clone())));
-        }
+    let orphaned = SCOPE.with(|scope| {
+        scope.depth.set(scope.depth.get() - 1);
+        !scope.orphans.borrow().is_empty()
+    });
+    if orphaned {
+        answer_orphans(result.as_ref().err());
     }
     result
+}
+
+/// `None`: the code caught its panic itself.
+#[cold]
+fn answer_orphans(text: Option<&PanicText>) {
+    for orphan in SCOPE.with(|scope| scope.orphans.take()) {
+        panics::contain(|| orphan(text.cloned().map_or(AskError::NoReply, AskError::Panicked)));
+    }
 }
 
 /// Runs user code; replies that it drops unanswered are told `cause`.
@@ -181,6 +189,9 @@ impl<'a> Run<'a> {
     fn messages(&self, this: NonNull<Header>) {
         let header = self.header;
         if header.phase.get() == Phase::New {
+            if header.state.peek().killed() {
+                return;
+            }
             // SAFETY: in the actor's turn.
             unsafe { (header.vtable().started)(this) };
             header.phase.set(Phase::Running);

@@ -139,7 +139,6 @@ impl Shutdown {
         let executor = Arc::new(executor);
         let run = move |executor: Arc<Executor>, shared: Arc<Mutex<Outcome>>| {
             let result = executor.end(deadline, now);
-            drop(executor);
             let mut outcome = shared.lock();
             outcome.result = Some(result);
             let waker = outcome.waker.take();
@@ -147,6 +146,7 @@ impl Shutdown {
             if let Some(waker) = waker {
                 crate::panics::contain(|| waker.wake());
             }
+            drop(executor); // after an incomplete end this waits once more
         };
         let ours = Arc::clone(&executor);
         let thread = std::thread::Builder::new().name("heist-shutdown".to_string());

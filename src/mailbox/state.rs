@@ -310,13 +310,13 @@ impl State {
         self.0.fetch_or(DETACHED, AcqRel);
     }
 
-    /// Called under the room list's lock by one who will put itself on the list: is there room when at most `below`
-    /// messages wait?
-    pub(crate) fn wait_for_room(&self, below: u32) -> RoomWait {
+    /// Called under the room list's lock by one who will put itself on the list. With `at_most`: not if at most so many
+    /// messages wait. `None` is for those who come behind others: the flag is set already, and stays.
+    pub(crate) fn wait_for_room(&self, at_most: Option<u32>) -> RoomWait {
         self.transition(|now| {
             if now.closed() {
                 Err(RoomWait::Closed)
-            } else if now.len() <= below {
+            } else if at_most.is_some_and(|at_most| now.len() <= at_most) {
                 Err(RoomWait::Room)
             } else {
                 Ok((now.0 | ROOM_WAIT, RoomWait::Waiting))
@@ -385,7 +385,7 @@ mod tests {
     fn nobody_barges_past_those_who_wait_for_room() {
         let state = State::new();
         assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false });
-        assert_eq!(state.wait_for_room(0), RoomWait::Waiting);
+        assert_eq!(state.wait_for_room(Some(0)), RoomWait::Waiting);
         assert_eq!(state.end_turn(1, false), EndTurn::ServeRoom);
         assert_eq!(state.reserve(1), Reserve::Full);
         state.clear_room_wait();

@@ -19,9 +19,10 @@ impl Quiet {
 
     /// Leaves a waker. The caller must look for itself once more afterwards.
     pub(crate) fn want(&self, waker: &Waker) {
+        let waker = waker.clone(); // user code, not under the lock
         let mut wakers = self.wakers.lock();
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
+        if !wakers.iter().any(|known| known.will_wake(&waker)) {
+            wakers.push(waker);
         }
         self.wanted.store(true, Relaxed);
         drop(wakers);
