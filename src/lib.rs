@@ -178,3 +178,8 @@ pub use front::stats::{Stats, WorkerStats};
 pub use id::ActorId;
 pub use panics::PanicText;
 pub use sched::queue::Policy;
+
+/// README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
