@@ -302,6 +302,13 @@ impl Held {
     /// Returns once the turn is under way.
     #[track_caller]
     pub(crate) fn hold(puppet: &heist::ActorRef<Puppet>) -> Self {
+        let (held, entered) = Self::queue(puppet);
+        entered.wait();
+        held
+    }
+    /// Returns at once; the latch opens when the turn is under way.
+    #[track_caller]
+    pub(crate) fn queue(puppet: &heist::ActorRef<Puppet>) -> (Self, Latch) {
         let (entered, release) = (Latch::new(), Latch::new());
         let (inside, until) = (entered.clone(), release.clone());
         let hold = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
@@ -309,8 +316,7 @@ impl Held {
             until.wait();
         });
         puppet.tell(hold).expect("room for the hold");
-        entered.wait();
-        Held(release)
+        (Held(release), entered)
     }
     pub(crate) fn release(self) {}
 }
@@ -318,6 +324,23 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.open();
+    }
+}
+
+/// A puppet that a turn of `other` does not hold up: under `Sharded`, one at home on another worker.
+#[track_caller]
+pub(crate) fn apart_from(executor: &Executor, other: &heist::ActorRef<Puppet>) -> heist::ActorRef<Puppet> {
+    assert!(executor.workers() > 1, "there is but one worker");
+    let home = |puppet: &heist::ActorRef<Puppet>| {
+        let here = Run(|_: &mut Puppet, _: &mut Context<Puppet>| thread::current().id());
+        answer(puppet.ask(here).expect("room to ask")).expect("an answer")
+    };
+    let theirs = home(other);
+    loop {
+        let puppet = executor.spawn(Puppet::default());
+        if executor.policy() != Policy::Sharded || home(&puppet) != theirs {
+            return puppet;
+        }
     }
 }
 
