@@ -1,0 +1,183 @@
+//! The import rules of the source, checked on its text: which room may name which, who may name atomics and locks, how
+//! long a file may be, and how it begins.
+//!
+//! A room is a directory (or a file) under `src`; it imports only from rooms on floors below its own. The exceptions are
+//! in [`EXCEPTIONS`], and one that is no longer needed is an error too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every room and its floor.
+const FLOORS: [(&str, u32); 10] = [
+    ("sync", 0),
+    ("time", 0),
+    ("panics", 0),
+    ("error", 0),
+    ("id", 0),
+    ("sched", 1),
+    ("mailbox", 1),
+    ("cell", 2),
+    ("actor", 3),
+    ("front", 4),
+];
+
+/// Imports on one and the same floor: (who, from whom, why). They make no circle.
+const EXCEPTIONS: [(&str, &str, &str); 2] =
+    [("error", "panics", "errors carry a panic's text"), ("sync", "time", "a thread parks until an instant")];
+
+const MOST_LINES: usize = 500;
+
+/// What only `sync` may name.
+const PRIMITIVES: [&str; 10] = [
+    "sync::atomic",
+    "loom::",
+    "parking_lot",
+    "sync::Mutex",
+    "sync::RwLock",
+    "sync::Condvar",
+    "sync::Once",
+    "sync::mpsc",
+    "thread::park",
+    "static mut",
+];
+
+struct Source {
+    path: PathBuf,
+    /// The directory or file under `src`; none for the crate's root.
+    room: Option<String>,
+    text: String,
+}
+
+impl Source {
+    /// Lines without comments, with their numbers. The file's own unit tests are not part of the building.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let tests = self.text.find("\n#[cfg(all(test").unwrap_or(self.text.len());
+        let lines = self.text[..tests].lines().enumerate();
+        lines.map(|(i, line)| (i + 1, line.split("//").next().unwrap_or_default()))
+    }
+
+    fn at(&self, line: usize) -> String {
+        format!("{}:{line}", self.path.display())
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let inside = path.strip_prefix(&root).unwrap().with_extension("");
+                let room = inside.iter().next().unwrap().to_str().unwrap().to_string();
+                found.push(Source { path, room: Some(room).filter(|room| room != "lib"), text });
+            }
+        }
+    }
+    assert!(found.len() > 20, "the sources are elsewhere");
+    found
+}
+
+fn floor(room: &str) -> Option<u32> {
+    FLOORS.iter().find(|(name, _)| *name == room).map(|&(_, floor)| floor)
+}
+
+/// The first words of all paths that begin with `crate::`; of a group in braces, those of all its members.
+fn imported(line: &str) -> Vec<&str> {
+    let word = |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let from_crate = line.match_indices("crate::").map(|(at, path)| &line[at + path.len()..]);
+    from_crate
+        .flat_map(|rest| match rest.strip_prefix('{') {
+            Some(group) => group.split(',').map(|member| &member.trim()[..word(member.trim())]).collect(),
+            None => vec![&rest[..word(rest)]],
+        })
+        .collect()
+}
+
+#[test]
+fn every_room_imports_only_from_floors_below() {
+    let mut used = Vec::new();
+    for source in sources() {
+        let Some(room) = &source.room else { continue };
+        let own = floor(room).unwrap_or_else(|| panic!("{room} is on no floor: add it to FLOORS"));
+        for (number, line) in source.code() {
+            for target in imported(line).into_iter().filter(|target| target != room) {
+                let there = floor(target);
+                let there = there.unwrap_or_else(|| panic!("{}: {target} is no room", source.at(number)));
+                let exception = EXCEPTIONS.iter().position(|&(from, to, _)| (from, to) == (room, target));
+                used.extend(exception);
+                assert!(
+                    there < own || exception.is_some(),
+                    "{}: {room} (floor {own}) imports {target} (floor {there})",
+                    source.at(number)
+                );
+            }
+        }
+    }
+    for (i, exception) in EXCEPTIONS.iter().enumerate() {
+        assert!(used.contains(&i), "no longer needed: {exception:?}");
+    }
+}
+
+/// `super` leads out of a module; it must not lead out of a room, past the rule above.
+#[test]
+fn no_path_climbs_out_of_its_room() {
+    for source in sources() {
+        if source.room.is_none() {
+            continue;
+        }
+        let inside = source.path.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap();
+        let file = inside.file_name().unwrap();
+        let depth = inside.iter().count() - usize::from(file == "mod.rs");
+        for (number, line) in source.code() {
+            let climbed = (1..5).take_while(|&n| line.contains(&"super::".repeat(n))).count();
+            assert!(climbed < depth.max(1), "{}: {}", source.at(number), line.trim());
+        }
+    }
+}
+
+#[test]
+fn only_sync_names_atomics_and_locks() {
+    for source in sources().iter().filter(|source| source.room.as_deref() != Some("sync")) {
+        // Imports may be spread over lines and grouped in braces; nothing else may name these either.
+        let code: String = source.code().map(|(_, line)| line.trim()).collect();
+        let foreign = code.replace("crate::sync::", "");
+        for primitive in PRIMITIVES {
+            assert!(!foreign.contains(primitive), "{} names {primitive}", source.path.display());
+        }
+        for group in foreign.split("std::sync::{").skip(1) {
+            let group = &group[..group.find('}').unwrap()];
+            let plain = group.split(',').all(|name| ["Arc", "Weak", ""].contains(&name.trim()));
+            assert!(plain, "{} imports std::sync::{{{group}}}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn files_say_what_they_are_for_and_stay_short() {
+    for source in sources() {
+        assert!(source.text.starts_with("//! "), "{} has no header", source.path.display());
+        let lines = source.text.lines().count();
+        assert!(lines <= MOST_LINES, "{} has {lines} lines", source.path.display());
+    }
+}
+
+#[test]
+fn every_unsafe_block_gives_its_reason() {
+    /// A reason stands above the statement that the block is part of, which may begin some lines earlier.
+    const ABOVE: usize = 10;
+    for source in sources() {
+        let lines: Vec<&str> = source.text.lines().collect();
+        for (number, line) in source.code() {
+            if line.contains("unsafe {") || line.contains("unsafe impl") {
+                let above = &lines[number.saturating_sub(ABOVE)..number];
+                let reason = above.iter().any(|line| line.contains("SAFETY"));
+                assert!(reason, "{}: {}", source.at(number), line.trim());
+            }
+        }
+    }
+}

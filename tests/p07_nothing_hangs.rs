@@ -1,0 +1,296 @@
+//! P7, nothing hangs: every ask ends, waiting for oneself is refused, and a worker that blocks never freezes the crew.
+
+mod common;
+
+use common::*;
+use heist::{Actor, ActorRef, AskError, Context, Handler, Policy, Receive, Refusal, Reply};
+use std::thread;
+use std::time::Duration;
+
+/// Does with its reply what the message says.
+#[derive(Default)]
+struct Replier(Vec<Reply<u64>>);
+
+impl Actor for Replier {}
+
+enum Do {
+    Answer,
+    Drop,
+    Panic,
+    /// Not before the actor ends.
+    Keep,
+    /// On a thread of its own.
+    Elsewhere,
+}
+
+impl Receive<Do> for Replier {
+    type Reply = u64;
+    fn receive(&mut self, what: Do, reply: Reply<u64>, _: &mut Context<Self>) {
+        match what {
+            Do::Answer => reply.send(42),
+            Do::Drop => drop(reply),
+            Do::Panic => intended_panic(),
+            Do::Keep => self.0.push(reply),
+            Do::Elsewhere => drop(thread::spawn(move || reply.send(43))),
+        }
+    }
+}
+
+#[test]
+fn p07_every_way_an_ask_ends() {
+    quiet_panics();
+    on_every_crew(|executor| {
+        let replier = || executor.spawn(Replier::default());
+        let actor = replier();
+        assert_eq!(answer(actor.ask(Do::Answer).unwrap()), Ok(42));
+        assert_eq!(answer(actor.ask(Do::Elsewhere).unwrap()), Ok(43));
+        assert_eq!(answer(actor.ask(Do::Drop).unwrap()), Err(AskError::NoReply));
+
+        // A timeout hands the ask back; the answer can still be waited for.
+        let kept = actor.ask(Do::Keep).unwrap();
+        let error = kept.wait_timeout(Duration::from_millis(1)).unwrap_err();
+        assert_eq!(error.error(), &AskError::TimedOut);
+        let kept = error.into_ask().unwrap();
+        actor.stop();
+        assert_eq!(answer(kept), Err(AskError::Stopped), "the state dropped the reply");
+
+        let failing = replier();
+        let (kept, fatal) = (failing.ask(Do::Keep).unwrap(), failing.ask(Do::Panic).unwrap());
+        assert_eq!(cause(fatal), INTENDED);
+        assert_eq!(cause(kept), INTENDED);
+        ended(&failing);
+        assert_eq!(failing.ask(Do::Answer).unwrap_err().refusal(), Refusal::Stopped);
+
+        // What waited behind is answered with the reason for which it is not handled.
+        let doomed = executor.spawn(Puppet::default());
+        let held = Held::hold(&doomed);
+        let fatal =
+            doomed.ask(Run(|_: &mut Puppet, _: &mut Context<Puppet>| -> () { intended_panic() })).unwrap();
+        let behind = doomed.ask(Note(1)).unwrap();
+        held.release();
+        assert_eq!(cause(fatal), INTENDED);
+        assert_eq!(cause(behind), INTENDED);
+        let killed = executor.spawn(Puppet::default());
+        let held = Held::hold(&killed);
+        let waiting = killed.ask(Note(1)).unwrap();
+        killed.stop_now();
+        held.release();
+        assert_eq!(answer(waiting), Err(AskError::Stopped));
+    });
+}
+
+#[test]
+fn p07_asks_end_when_the_executor_does() {
+    for workers in CREWS {
+        let executor = crew(workers);
+        let keeper = executor.spawn(Replier::default());
+        let puppet = executor.spawn(Puppet::default());
+        let kept = keeper.ask(Do::Keep).unwrap();
+        settle(&executor);
+        let held = Held::hold(&puppet);
+        let waiting: Vec<_> = (0..10).map(|n| puppet.ask(Note(n)).unwrap()).collect();
+        let ending = thread::spawn(move || {
+            let report = executor.shutdown_now(Duration::from_secs(LONG)).unwrap();
+            assert!(report.complete, "{report:?}");
+        });
+        within(LONG, "the actor is closed", || !puppet.is_running());
+        held.release();
+        ending.join().unwrap();
+        assert_eq!(answer(kept), Err(AskError::Stopped));
+        for ask in waiting {
+            assert_eq!(answer(ask), Err(AskError::Stopped));
+        }
+    }
+}
+
+/// What came of waiting inside a handler: the error, and whether the ask or the message came back with it.
+type Inside = (Option<AskError>, bool);
+
+fn wait_inside(asker: &ActorRef<Puppet>, target: &ActorRef<Puppet>) -> Inside {
+    let target = target.clone();
+    let wait =
+        Run(move |_: &mut Puppet, _: &mut Context<Puppet>| match target.ask(Note(1)).unwrap().wait() {
+            Ok(_) => (None, false),
+            Err(error) => (Some(error.error().clone()), error.into_ask().is_some()),
+        });
+    answer(asker.ask(wait).unwrap()).unwrap()
+}
+
+#[test]
+fn p07_asking_oneself_and_waiting_is_refused_and_the_ask_comes_back() {
+    on_every_crew(|executor| {
+        let puppet = executor.spawn(Puppet::default());
+        assert_eq!(wait_inside(&puppet, &puppet), (Some(AskError::WouldDeadlock), true));
+        // Not waiting for it is fine.
+        let own = puppet.clone();
+        let asked = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| own.ask(Note(7)).unwrap());
+        let asked = answer(puppet.ask(asked).unwrap()).unwrap();
+        assert_eq!(answer(asked), Ok(7));
+    });
+}
+
+#[test]
+fn p07_the_last_unblocked_worker_may_not_wait() {
+    for policy in POLICIES {
+        let executor = build(heist::Executor::builder().workers(1).policy(policy));
+        let (one, two) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        assert_eq!(wait_inside(&one, &two), (Some(AskError::NoSpare), true));
+        shut_down(&executor);
+    }
+    // While a sibling stays unblocked it may.
+    let executor = crew(2);
+    let (one, two) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+    assert_eq!(wait_inside(&one, &two), (None, false));
+    shut_down(&executor);
+}
+
+/// A waiting worker takes nothing with it: what it had queued runs on its siblings meanwhile.
+#[test]
+fn p07_what_is_queued_behind_a_waiting_handler_goes_on() {
+    for policy in [Policy::Stealing, Policy::SharedQueue] {
+        let executor = build(heist::Executor::builder().workers(2).policy(policy));
+        let chain: Vec<_> = (0..5).map(|_| executor.spawn(Puppet::default())).collect();
+        let asker = executor.spawn(Puppet::default());
+        let targets = chain.clone();
+        let sum = asker.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+            // All are made ready by this worker, in its LIFO slot and its local queue.
+            let asks: Vec<_> = (1..).zip(&targets).map(|(n, to)| to.ask(Note(n)).unwrap()).collect();
+            asks.into_iter().map(|ask| ask.wait().unwrap()).sum::<u64>()
+        }));
+        assert_eq!(answer(sum.unwrap()), Ok(15));
+        shut_down(&executor);
+    }
+}
+
+/// Asks the next one around a ring and waits for it.
+struct Link {
+    next: Option<ActorRef<Link>>,
+}
+
+impl Actor for Link {}
+
+struct SetNext(ActorRef<Link>);
+struct Around;
+struct Direct;
+
+impl Handler<SetNext> for Link {
+    type Reply = ();
+    fn handle(&mut self, SetNext(next): SetNext, _: &mut Context<Self>) {
+        self.next = Some(next);
+    }
+}
+
+impl Handler<Around> for Link {
+    type Reply = Result<u64, AskError>;
+    fn handle(&mut self, _: Around, _: &mut Context<Self>) -> Result<u64, AskError> {
+        let ask = self.next.as_ref().unwrap().ask(Direct).expect("there is room");
+        ask.wait().map_err(AskError::from)
+    }
+}
+
+impl Handler<Direct> for Link {
+    type Reply = u64;
+    fn handle(&mut self, _: Direct, _: &mut Context<Self>) -> u64 {
+        1
+    }
+}
+
+/// A ring in which everybody waits for the next one needs at least one refusal, and then all get something.
+#[test]
+fn p07_everybody_asks_everybody_in_a_ring_and_nobody_hangs() {
+    on_every_crew(|executor| {
+        for _ in 0..50 {
+            let ring: Vec<_> = (0..executor.workers()).map(|_| executor.spawn(Link { next: None })).collect();
+            for (i, link) in ring.iter().enumerate() {
+                link.tell(SetNext(ring[(i + 1) % ring.len()].clone())).unwrap();
+            }
+            let asks: Vec<_> = ring.iter().map(|link| link.ask(Around).unwrap()).collect();
+            for ask in asks {
+                match answer(ask).unwrap() {
+                    Ok(1) | Err(AskError::NoSpare | AskError::WouldDeadlock) => {}
+                    other => panic!("neither an answer nor a refusal: {other:?}"),
+                }
+            }
+            ring.iter().for_each(ActorRef::stop);
+        }
+    });
+}
+
+#[test]
+fn p07_sending_inside_a_handler_waits_or_hands_the_message_back() {
+    for policy in POLICIES {
+        for workers in CREWS {
+            let executor = build(heist::Executor::builder().workers(workers).policy(policy));
+            let sender = executor.spawn(Puppet::default());
+            let full = executor.build(Puppet::default()).capacity(1).spawn();
+            let refused = |target: &ActorRef<Puppet>| {
+                let target = target.clone();
+                let send = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                    while target.tell(Note(0)).is_ok() {}
+                    target.send(Note(1)).map_err(|error| (error.refusal(), error.into_message()))
+                });
+                sender.ask(send).unwrap()
+            };
+            assert_eq!(answer(refused(&sender)).unwrap(), Err((Refusal::WouldDeadlock, Note(1))));
+            let expected = if workers == 1 || policy == Policy::Sharded {
+                Err((Refusal::NoSpare, Note(1)))
+            } else {
+                Ok(())
+            };
+            settle(&executor);
+            assert_eq!(answer(refused(&full)).unwrap(), expected);
+            shut_down(&executor);
+        }
+    }
+}
+
+#[test]
+fn p07_a_timeout_holds_against_an_actor_that_does_not_come_to_it() {
+    let executor = crew(2);
+    let puppet = executor.build(Puppet::default()).capacity(2).spawn();
+    let held = Held::hold(&puppet);
+    let ask = puppet.ask(Note(1)).unwrap();
+    let error = ask.wait_timeout(Duration::from_millis(5)).unwrap_err();
+    assert_eq!(error.error(), &AskError::TimedOut);
+    let send = puppet.send_timeout(Note(2), Duration::from_millis(5)).unwrap_err();
+    assert_eq!(send.refusal(), Refusal::TimedOut);
+    // On a worker the same.
+    let (other, target) = (executor.spawn(Puppet::default()), puppet.clone());
+    let late = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        target.send_timeout(Note(3), Duration::from_millis(5)).unwrap_err().refusal()
+    });
+    assert_eq!(answer(other.ask(late).unwrap()), Ok(Refusal::TimedOut));
+    held.release();
+    assert_eq!(answer(error.into_ask().unwrap()), Ok(1));
+    shut_down(&executor);
+}
+
+#[test]
+fn p07_shutdown_ends_although_an_actor_does_not() {
+    for workers in CREWS {
+        for now in [false, true] {
+            let executor = crew(workers);
+            let stuck = executor.spawn(Puppet::default());
+            let others: Vec<_> = (0..10).map(|_| executor.spawn(Puppet::default())).collect();
+            settle(&executor);
+            let held = Held::hold(&stuck);
+            let waiting = stuck.ask(Note(1)).unwrap();
+            let deadline = Duration::from_millis(100);
+            let report = if now { executor.shutdown_now(deadline) } else { executor.shutdown(deadline) };
+            let report = report.unwrap();
+            assert!(!report.complete);
+            let named: Vec<_> = report.unfinished.iter().map(|unfinished| unfinished.id).collect();
+            assert!(named.contains(&stuck.id()), "{report:?}");
+            assert!(report.unfinished[0].type_name.ends_with("Puppet"), "{report:?}");
+            assert_eq!(report.unfinished_count, named.len());
+            if workers > 1 {
+                others.iter().for_each(|other| _ = ended(other));
+            }
+            // Late is not never: the handler returns, its asker is told, and the crew ends.
+            held.release();
+            assert_eq!(answer(waiting), Err(AskError::Stopped));
+            ended(&stuck);
+            within(LONG, "the crew ends", || executor.shutdown(Duration::from_millis(100)).unwrap().complete);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! P9, quiet: with nothing to do all threads sleep. No polling, no periodic wake-ups: fresh, after a burst, after a
+//! panic, and while others wait for something that does not come.
+//!
+//! What is measured is a whole process, by the kernel's own counts for all its threads: each test runs itself once
+//! more in a child, which prepares its executors and then blocks; the test looks at the child from outside.
+#![cfg(target_os = "linux")]
+#![allow(clippy::print_stdout)] // how the child says that it is ready
+
+mod common;
+
+use common::*;
+use heist::{Actor, ActorRef, Context, Executor, Receive, Reply};
+use std::any::Any;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, stdin};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+const CHILD: &str = "HEIST_QUIET_CHILD";
+const READY: &str = "the child is ready";
+
+const WINDOW: Duration = Duration::from_secs(2);
+const MOST_CPU_NS: u64 = 1_000_000;
+
+/// What the kernel says of all threads of one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Activity {
+    threads: usize,
+    cpu_ns: u64,
+    voluntary_switches: u64,
+}
+
+impl Activity {
+    fn of(pid: u32) -> Self {
+        let mut sum = Activity { threads: 0, cpu_ns: 0, voluntary_switches: 0 };
+        for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+            let task = task.unwrap().path();
+            let schedstat = fs::read_to_string(task.join("schedstat")).unwrap();
+            let status = fs::read_to_string(task.join("status")).unwrap();
+            let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            sum.threads += 1;
+            sum.cpu_ns += schedstat.split(' ').next().unwrap().parse::<u64>().unwrap();
+            sum.voluntary_switches += switches.unwrap().trim().parse::<u64>().unwrap();
+        }
+        sum
+    }
+}
+
+/// Ends the child whatever happens to the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// `test` is the calling test's own name; what `prepare` returns is kept while the child is looked at.
+fn assert_quiet(test: &str, prepare: impl FnOnce() -> Box<dyn Any>) {
+    if std::env::var_os(CHILD).is_some() {
+        let kept = prepare();
+        println!("\n{READY}");
+        let _until_the_parent_closes_it = stdin().read(&mut [0]);
+        drop(kept);
+        return;
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, "1");
+    let mut child = Ended(child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+    let pid = child.0.id();
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == READY), "the child ended early");
+
+    // The sentinel lingers for some milliseconds; then the counts must stand still.
+    let mut before = Activity::of(pid);
+    within(LONG, "the executors fall asleep", || {
+        thread::sleep(Duration::from_millis(50));
+        std::mem::replace(&mut before, Activity::of(pid)) == before
+    });
+    thread::sleep(WINDOW);
+    let after = Activity::of(pid);
+    assert!(before.threads > CREWS.iter().sum(), "not all threads were seen: {before:?}");
+    assert_eq!(after.voluntary_switches, before.voluntary_switches, "a thread woke up: {before:?} {after:?}");
+    assert!(after.cpu_ns - before.cpu_ns <= MOST_CPU_NS, "a thread was busy: {before:?} {after:?}");
+}
+
+fn crews() -> Vec<Executor> {
+    CREWS.map(crew).into()
+}
+
+#[test]
+fn p09_a_fresh_executor_sleeps() {
+    assert_quiet("p09_a_fresh_executor_sleeps", || Box::new(crews()));
+}
+
+/// Actors that tell each other, from outside and inside, with work to steal.
+fn burst(executor: &Executor) -> Vec<ActorRef<Puppet>> {
+    let actors: Vec<_> = (0..1000).map(|_| executor.spawn(Puppet::default())).collect();
+    for round in 0..10 {
+        for (i, actor) in actors.iter().enumerate() {
+            let next = actors[(i + 1) % actors.len()].clone();
+            let pass_on = move |_: &mut Puppet, _: &mut Context<Puppet>| drop(next.tell(Note(round)));
+            actor.tell(Run(pass_on)).unwrap();
+        }
+    }
+    settle(executor);
+    actors
+}
+
+#[test]
+fn p09_an_executor_sleeps_after_a_burst() {
+    assert_quiet("p09_an_executor_sleeps_after_a_burst", || {
+        let crews = crews();
+        let actors: Vec<_> = crews.iter().map(burst).collect();
+        Box::new((actors, crews))
+    });
+}
+
+#[test]
+fn p09_an_executor_sleeps_after_a_panic() {
+    assert_quiet("p09_an_executor_sleeps_after_a_panic", || {
+        quiet_panics();
+        let crews = crews();
+        for executor in &crews {
+            for actor in burst(executor) {
+                actor.tell(Run(|_: &mut Puppet, _: &mut Context<Puppet>| intended_panic())).unwrap();
+            }
+            settle(executor);
+            assert_eq!(executor.stats().panicked, 1000);
+        }
+        Box::new(crews)
+    });
+}
+
+/// Keeps every reply, and so every asker waiting.
+#[derive(Default)]
+struct Miser(Vec<Reply<()>>);
+
+impl Actor for Miser {}
+
+struct Please;
+
+impl Receive<Please> for Miser {
+    type Reply = ();
+    fn receive(&mut self, _: Please, reply: Reply<()>, _: &mut Context<Self>) {
+        self.0.push(reply);
+    }
+}
+
+#[test]
+fn p09_an_executor_sleeps_while_others_wait() {
+    assert_quiet("p09_an_executor_sleeps_while_others_wait", || {
+        let crews = crews();
+        let misers: Vec<_> = crews.iter().map(|executor| executor.spawn(Miser::default())).collect();
+        let waiting: Vec<_> = misers
+            .iter()
+            .flat_map(|miser| {
+                let (ask, end) = (miser.ask(Please).unwrap(), miser.clone());
+                [thread::spawn(move || drop(ask.wait())), thread::spawn(move || drop(end.wait_stopped()))]
+            })
+            .collect();
+        crews.iter().for_each(settle);
+        Box::new((misers, waiting, crews))
+    });
+}

@@ -1,0 +1,221 @@
+//! P12, small: bytes for an idle actor; allocations for a tell, an ask and a spawn; no growth from round to round.
+//!
+//! Counted by the allocator itself. What one thread allocates is counted for that thread alone, so the counts of
+//! allocations are exact; the bytes are the whole process's, so the tests of this file run one at a time.
+#![allow(clippy::print_stdout)] // the sizes, for whoever looks
+
+mod common;
+
+use common::*;
+use heist::{Actor, ActorRef, Context, Executor, Handler};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
+
+struct Counting;
+
+static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
+
+thread_local! {
+    static ALLOCATIONS_HERE: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count(bytes: i64, allocations: u64) {
+    LIVE_BYTES.fetch_add(bytes, Relaxed);
+    let _at_a_threads_end = ALLOCATIONS_HERE.try_with(|here| here.set(here.get() + allocations));
+}
+
+// SAFETY: all is passed on to the system's allocator, unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64, 1);
+        // SAFETY: the caller's.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count(-(layout.size() as i64), 0);
+        // SAFETY: the caller's.
+        unsafe { System.dealloc(at, layout) }
+    }
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size as i64 - layout.size() as i64, 1);
+        // SAFETY: the caller's.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn live_bytes() -> i64 {
+    LIVE_BYTES.load(Relaxed)
+}
+
+/// What this thread has allocated so far.
+fn allocations() -> u64 {
+    ALLOCATIONS_HERE.get()
+}
+
+/// Allocations made here by `f`.
+fn allocated_by(f: impl FnOnce()) -> u64 {
+    let before = allocations();
+    f();
+    allocations() - before
+}
+
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// The header of a cell, its place in the registry, and the state of the actors here.
+const HEADER: i64 = 88;
+const PLACE: i64 = 8;
+const STATE: i64 = 8;
+/// What the queues keep for later, whatever the number of actors: their old buffers, which the epoch collector frees
+/// when it comes to it. It is one for the whole process, so those of other tests count too.
+const SLACK: i64 = 256 * 1024;
+
+/// What comes from outside passes a queue that allocates a block for each 31 entries at the most.
+const BLOCK: u64 = 31;
+
+#[derive(Default)]
+struct Small(#[allow(dead_code)] u64);
+
+impl Actor for Small {}
+
+/// Is answered with what the handling thread had allocated by then.
+struct Ping;
+
+impl Handler<Ping> for Small {
+    type Reply = u64;
+    fn handle(&mut self, _: Ping, _: &mut Context<Self>) -> u64 {
+        allocations()
+    }
+}
+
+#[test]
+fn p12_an_idle_actor_takes_its_cell_and_a_place() {
+    const ACTORS: i64 = 1 << 18; // a power of two: the registry's table is full
+    let _alone = alone();
+    for workers in CREWS {
+        let executor = crew(workers);
+        let mut actors = Vec::with_capacity(ACTORS as usize);
+        settle(&executor);
+        let before = live_bytes();
+        actors.extend((0..ACTORS).map(|_| executor.spawn(Small::default())));
+        settle(&executor);
+        let bytes = live_bytes() - before;
+        println!(
+            "{workers} workers: {:.1} bytes an actor with a state of {STATE}",
+            bytes as f64 / ACTORS as f64
+        );
+        assert!(bytes <= ACTORS * (HEADER + PLACE + STATE) + SLACK, "{bytes} bytes for {ACTORS} actors");
+
+        // A message each leaves nothing behind, and the actors' end leaves nothing at all.
+        actors.iter().for_each(|actor| actor.tell(Ping).unwrap());
+        settle(&executor);
+        assert!(live_bytes() - before <= bytes + SLACK, "{} bytes more", live_bytes() - before - bytes);
+        actors.clear();
+        settle(&executor);
+        assert!(live_bytes() - before <= SLACK, "{} bytes stay", live_bytes() - before);
+    }
+}
+
+const MESSAGES: u64 = 10_000;
+
+/// Tells `MESSAGES` from inside a turn; returns what that allocated.
+fn tell_from_inside(teller: &ActorRef<Puppet>, sink: &ActorRef<Small>) -> u64 {
+    let sink = sink.clone();
+    let burst = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        allocated_by(|| (0..MESSAGES).for_each(|_| sink.tell(Ping).unwrap()))
+    });
+    answer(teller.ask(burst).unwrap()).unwrap()
+}
+
+#[test]
+fn p12_a_tell_is_one_allocation() {
+    let _alone = alone();
+    let executor = crew(1);
+    let sink = executor.build(Small::default()).unbounded().spawn();
+    let teller = executor.spawn(Puppet::default());
+    settle(&executor);
+    assert!(tell_from_inside(&teller, &sink) <= MESSAGES);
+    settle(&executor);
+
+    let busy = Held::hold(&teller);
+    let queued = allocated_by(|| (0..MESSAGES).for_each(|_| sink.tell(Ping).unwrap()));
+    drop(busy);
+    assert!(queued <= MESSAGES + 1, "{queued} allocations, one of them for the runnable's queue");
+
+    let mut scheduled = 0;
+    for _ in 0..MESSAGES {
+        scheduled += allocated_by(|| sink.tell(Ping).unwrap());
+        settle(&executor);
+    }
+    assert!(scheduled <= MESSAGES + MESSAGES / BLOCK + 1, "{scheduled} allocations");
+}
+
+#[test]
+fn p12_an_ask_is_one_allocation_and_its_answer_none() {
+    let _alone = alone();
+    let executor = crew(1);
+    let small = executor.spawn(Small::default());
+    let ask = || small.ask(Ping).unwrap().wait().unwrap();
+    let first = ask(); // a thread's first wait makes its waker
+    let asked = allocated_by(|| (0..MESSAGES).for_each(|_| _ = std::hint::black_box(ask())));
+    let answered = ask() - first;
+    println!("{asked} allocations for {MESSAGES} asks, {answered} for their answers");
+    assert!(asked <= MESSAGES + MESSAGES / BLOCK + 1, "{asked} allocations");
+    assert!(answered <= 8, "{answered} allocations on the worker's side");
+}
+
+#[test]
+fn p12_a_spawn_is_one_allocation() {
+    const ACTORS: u64 = 1 << 14;
+    /// Allocations for growing: the registry's table doubles, and so does the worker's queue, whose old buffer takes a
+    /// few more on its way to the epoch collector.
+    const DOUBLINGS: u64 = 4 * 16;
+    let _alone = alone();
+    let executor = crew(1);
+    let mut actors = Vec::with_capacity(ACTORS as usize);
+    let outside = allocated_by(|| actors.extend((0..ACTORS).map(|_| executor.spawn(Small::default()))));
+    assert!(outside <= ACTORS + ACTORS / BLOCK + DOUBLINGS, "{outside} allocations");
+
+    let spawner = executor.spawn(Puppet::default());
+    let inside = spawner.ask(Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| {
+        let mut actors = Vec::with_capacity(ACTORS as usize);
+        allocated_by(|| actors.extend((0..ACTORS).map(|_| ctx.spawn(Small::default()))))
+    }));
+    let inside = answer(inside.unwrap()).unwrap();
+    println!("{ACTORS} actors: {outside} allocations from outside, {inside} from inside");
+    assert!(inside <= ACTORS + DOUBLINGS, "{inside} allocations");
+}
+
+fn round(executor: &Executor) {
+    let actors: Vec<_> = (0..1000).map(|_| executor.spawn(Small::default())).collect();
+    let asks: Vec<_> = actors.iter().map(|actor| actor.ask(Ping).unwrap()).collect();
+    actors.iter().for_each(|actor| actor.tell(Ping).unwrap());
+    let weak: Vec<_> = actors.iter().map(ActorRef::downgrade).collect();
+    actors.iter().step_by(2).for_each(ActorRef::stop);
+    actors.iter().step_by(5).for_each(ActorRef::stop_now);
+    drop(asks);
+    drop(actors);
+    settle(executor);
+    assert!(weak.iter().all(|weak| weak.upgrade().is_none()), "an actor is left");
+}
+
+#[test]
+fn p12_spawning_and_stopping_does_not_grow() {
+    let _alone = alone();
+    for workers in CREWS {
+        let executor = crew(workers);
+        (0..10).for_each(|_| round(&executor));
+        let before = live_bytes();
+        (0..100).for_each(|_| round(&executor));
+        let grown = live_bytes() - before;
+        println!("{workers} workers: {grown} bytes more after 100 rounds");
+        assert!(grown <= SLACK, "{grown} bytes more after 100 rounds");
+    }
+}
