@@ -1,0 +1,140 @@
+//! A year of real flights through a quarter of a million actors.
+//!
+//! `cargo run --release --example flights` reads the flights that left New York in 2013, gives every aircraft,
+//! every aircraft's every day, every route, every airport and every carrier an actor of its own, streams all
+//! flights through them, and asks every actor for what it counted. Each answer is compared with a plain
+//! sequential pass over the same file. The same stream then runs under heist's other two scheduling policies,
+//! and a table shows what each made of it.
+//!
+//! ```text
+//! this program --> aircraft --> its day          (spawned by the aircraft when it first flies that day)
+//!                           --> the route
+//!                           --> the airport of departure --> the carrier
+//!                           --> the airport of arrival
+//! ```
+//!
+//! Origins and destinations are airports alike: an airport counts its departures and its arrivals apart, and
+//! passes its departures on, so that a carrier hears of each flight once. Flights without a tail number (mostly
+//! cancelled before an aircraft was chosen) belong to one more aircraft called `(none)`, so that no flight is
+//! left out; it is not listed among the busiest.
+//!
+//! Where to look: `actors.rs` has the actors, `outbox.rs` what an actor does when a mailbox is full, `run.rs`
+//! spawns, streams and asks, `tally.rs` is what is counted and the sequential pass, `check.rs` compares,
+//! `data.rs` reads the file, `report.rs` and `balance.rs` print, and `options.rs`, `machine.rs` and
+//! `progress.rs` do what their names say.
+//!
+//! Exit code: 0 when every actor of every run agrees with the sequential pass, 1 when one does not, 2 when the
+//! program could not run.
+
+mod actors;
+mod balance;
+mod check;
+mod data;
+mod machine;
+mod options;
+mod outbox;
+mod progress;
+mod report;
+mod run;
+mod tally;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use heist::Policy;
+
+use crate::data::Flights;
+use crate::machine::Cost;
+use crate::options::{Options, Request};
+use crate::progress::Progress;
+use crate::report::{grouped, seconds};
+use crate::run::Run;
+use crate::tally::Results;
+
+const POLICIES: [Policy; 3] = [Policy::Stealing, Policy::Sharded, Policy::SharedQueue];
+
+fn main() -> ExitCode {
+    match flights() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            // Nothing is left to be done when stderr is gone too.
+            let _ = writeln!(io::stderr(), "flights: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs the whole program; the answer is whether every actor agreed with the sequential pass.
+fn flights() -> Result<bool, Box<dyn Error>> {
+    let options = match options::parse(std::env::args_os().skip(1))? {
+        Request::Run(options) => options,
+        Request::Help => {
+            say(options::HELP)?;
+            return Ok(true);
+        }
+    };
+
+    let began = Instant::now();
+    let flights = Flights::read(&options.file, &mut Progress::new("reading"))?;
+    let read = began.elapsed();
+    let began = Instant::now();
+    let expected = Results::sequential(&flights);
+    let counted = began.elapsed();
+    say(&format!(
+        "{}: {}, read in {}, counted by a sequential pass in {}.\n",
+        options.file.file_name().unwrap_or_default().display(),
+        report::count(flights.list.len(), "flight"),
+        seconds(read),
+        seconds(counted)
+    ))?;
+    say(&report::overview(&flights, &expected))?;
+
+    let cost = Cost::calibrated(options.cost_us);
+    let mut runs = Vec::new();
+    // Round by round, so that a machine that slows down meanwhile slows all policies down.
+    for round in 1..=options.repeat {
+        for policy in POLICIES {
+            let label = format!("{policy:?}, run {round} of {}", options.repeat);
+            let (run, results) = run::run(&flights, policy, options.workers, cost, &label)
+                .map_err(|error| format!("{label}: {error}"))?;
+            let differences = check::compare(&flights, &expected, &results);
+            if !differences.is_empty() {
+                say(&format!("\n{label}: {differences}"))?;
+                return Ok(false);
+            }
+            if runs.is_empty() {
+                say(&agreement(&run, &options))?;
+                say(&report::tables(&flights, &results))?;
+            }
+            runs.push(run);
+        }
+    }
+    say(&balance::table_and_bars(&runs, &options))?;
+    Ok(true)
+}
+
+fn agreement(run: &Run, options: &Options) -> String {
+    let mut text = format!(
+        "\nOn {} they handled {} messages in {}. All {} actors agree with the\n\
+         sequential pass, aircraft and their days also about the order of their flights.\n",
+        report::count(run.busy.len(), "worker"),
+        grouped(run.messages),
+        seconds(run.makespan),
+        grouped(run.actors),
+    );
+    if options.cost_us > 0.0 {
+        text += &format!("Each flight cost each of its actors {} us of extra CPU time.\n", options.cost_us);
+    }
+    text
+}
+
+/// Prints and says so when it cannot, where `print!` would panic (as in `flights | head`).
+fn say(text: &str) -> Result<(), Box<dyn Error>> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| format!("could not print the results: {error}").into())
+}

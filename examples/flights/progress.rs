@@ -1,0 +1,108 @@
+//! Progress on stderr: one line that is rewritten on a terminal, a line now and then elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use heist::Handle;
+
+use crate::report::grouped;
+
+/// Says how something is going. The line on a terminal goes away with it.
+pub(crate) struct Progress {
+    label: String,
+    terminal: bool,
+    written: bool,
+    next: Instant,
+}
+
+impl Progress {
+    pub(crate) fn new(label: &str) -> Self {
+        let mut progress = Self {
+            label: label.into(),
+            terminal: io::stderr().is_terminal(),
+            written: false,
+            next: Instant::now(),
+        };
+        progress.next += progress.interval();
+        progress
+    }
+
+    fn interval(&self) -> Duration {
+        if self.terminal { Duration::from_millis(100) } else { Duration::from_secs(5) }
+    }
+
+    /// Shows `state` if it is time to; cheap enough to be called at every step.
+    pub(crate) fn show(&mut self, state: impl FnOnce() -> String) {
+        if Instant::now() < self.next {
+            return;
+        }
+        let (label, state) = (&self.label, state());
+        // A lost line of progress is no reason to stop.
+        let _ = if self.terminal {
+            write!(io::stderr(), "\r\x1b[K{label}: {state}")
+        } else {
+            writeln!(io::stderr(), "{label}: {state}")
+        };
+        self.written = true;
+        self.next = Instant::now() + self.interval();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.terminal && self.written {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// Shows how a run is going until it is dropped. It is a thread of its own because the one that sends the flights
+/// has to wait now and then, and does not know for how long.
+pub(crate) struct Watch {
+    sent: Arc<AtomicUsize>,
+    done: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    pub(crate) fn start(label: &str, flights: usize, executor: Handle) -> Self {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let (done, is_done) = mpsc::channel();
+        let mut progress = Progress::new(label);
+        let watched = Arc::clone(&sent);
+        let show = move || {
+            while is_done.recv_timeout(progress.interval()) == Err(RecvTimeoutError::Timeout) {
+                let sent = watched.load(Ordering::Relaxed);
+                let stats = executor.stats();
+                progress.show(|| {
+                    format!(
+                        "{:3} % sent, {} messages handled, {} actors",
+                        100 * sent / flights,
+                        grouped(stats.handled),
+                        grouped(stats.live_actors),
+                    )
+                });
+            }
+        };
+        Self { sent, done: Some(done), thread: Some(thread::spawn(show)) }
+    }
+
+    /// So many flights are sent by now.
+    pub(crate) fn sent(&self, flights: usize) {
+        self.sent.store(flights, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        drop(self.done.take());
+        if let Some(thread) = self.thread.take() {
+            // It has nothing to say any more, not even by a panic.
+            let _ = thread.join();
+        }
+    }
+}
