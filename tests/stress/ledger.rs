@@ -1,0 +1,224 @@
+//! What the test itself knows of each message: one row per message, its fate as bits, each of which is set once.
+//!
+//! A loss and a duplicate cannot cancel out, since every message has a row of its own. All accesses are relaxed, so
+//! that the bookkeeping orders nothing that the executor should have ordered itself.
+
+use crate::fail;
+use std::cell::Cell;
+use std::panic::panic_any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+const CREATED: u8 = 1;
+/// The call that sent it said yes (for an answer: the asker got it).
+const ACCEPTED: u8 = 1 << 1;
+const HANDLED: u8 = 1 << 2;
+/// It came back inside an error.
+const REFUSED: u8 = 1 << 3;
+const DROPPED: u8 = 1 << 4;
+const CALLBACK: u8 = 1 << 5;
+const ANSWER: u8 = 1 << 6;
+
+const ROWS: usize = 1 << 18;
+
+/// One round's rows.
+pub struct Ledger {
+    rows: Box<[AtomicU8]>,
+    next: AtomicU32,
+    /// Grows with everything that happens: what the watchdog looks at.
+    pub progress: AtomicU64,
+}
+
+/// What became of all messages, counted row by row.
+#[derive(Debug, Default)]
+pub struct Fates {
+    pub handled: u64,
+    pub dead: u64,
+    pub refused: u64,
+    /// Callbacks whose answer is still owed.
+    pub pending: u64,
+    pub answers: u64,
+}
+
+impl Ledger {
+    pub fn new() -> Arc<Self> {
+        let rows = (0..ROWS).map(|_| AtomicU8::new(0)).collect();
+        Arc::new(Ledger { rows, next: AtomicU32::new(0), progress: AtomicU64::new(0) })
+    }
+
+    /// Nothing new should be begun: the round has had its share.
+    pub fn spent(&self) -> bool {
+        self.next.load(Relaxed) as usize > ROWS / 2
+    }
+
+    pub fn used(&self) -> u32 {
+        self.next.load(Relaxed)
+    }
+
+    fn token(self: &Arc<Self>, kind: u8, bomb: bool) -> Token {
+        let id = self.next.fetch_add(1, Relaxed);
+        if id as usize >= ROWS {
+            fail("the ledger is full: the round's messages breed without bound");
+        }
+        self.mark(id, CREATED | kind);
+        Token { ledger: Arc::clone(self), id, bomb }
+    }
+
+    /// A message's.
+    pub fn message(self: &Arc<Self>, bomb: bool) -> Token {
+        self.token(0, bomb)
+    }
+
+    /// An `ask_then` callback's: it becomes a message when the answer is given.
+    pub fn callback(self: &Arc<Self>, bomb: bool) -> Token {
+        self.token(CALLBACK, bomb)
+    }
+
+    pub fn answer(self: &Arc<Self>, bomb: bool) -> Token {
+        self.token(ANSWER, bomb)
+    }
+
+    fn mark(&self, id: u32, bits: u8) {
+        let old = self.rows[id as usize].fetch_or(bits, Relaxed);
+        if old & bits != 0 {
+            fail(&format!("message {id}: {} once more (it was {})", words(bits), words(old)));
+        }
+    }
+
+    /// The call that sent it returned `Ok`.
+    pub fn accepted(&self, id: u32) {
+        self.mark(id, ACCEPTED);
+        self.progress.fetch_add(1, Relaxed);
+    }
+
+    /// A send was given up half way: was its message taken back? If not, it had been accepted.
+    pub fn settle(&self, id: u32) {
+        if self.rows[id as usize].load(Relaxed) & REFUSED == 0 {
+            self.accepted(id);
+        }
+    }
+
+    /// Every row must be at its end; with `quiet`, callbacks may still wait for their answers.
+    pub fn close(&self, quiet: bool) -> Fates {
+        let mut fates = Fates::default();
+        for id in 0..self.used() {
+            let row = self.rows[id as usize].load(Relaxed);
+            let kind = row & (CALLBACK | ANSWER);
+            let fate = row & !(CALLBACK | ANSWER | CREATED);
+            match (kind, fate) {
+                (ANSWER, f) if f & !ACCEPTED == DROPPED => fates.answers += 1,
+                (ANSWER, f) if quiet && f & DROPPED == 0 => fates.answers += 1, // lies ready in an ask
+                (CALLBACK, ACCEPTED) if quiet => fates.pending += 1,
+                (0 | CALLBACK, f) if f == ACCEPTED | HANDLED | DROPPED => fates.handled += 1,
+                (0 | CALLBACK, f) if f == ACCEPTED | DROPPED => fates.dead += 1,
+                (0 | CALLBACK, f) if f == REFUSED | DROPPED => fates.refused += 1,
+                _ => fail(&format!("message {id} ended as: {}", words(row))),
+            }
+        }
+        fates
+    }
+
+    /// Rows that are not at their end, for the watchdog.
+    pub fn open(&self) -> Vec<String> {
+        let row = |id: &u32| self.rows[*id as usize].load(Relaxed);
+        let open = (0..self.used()).filter(|id| row(id) & DROPPED == 0);
+        open.map(|id| format!("{id}: {}", words(row(&id)))).collect()
+    }
+}
+
+fn words(row: u8) -> String {
+    const NAMES: [(u8, &str); 7] = [
+        (CREATED, "created"),
+        (ACCEPTED, "accepted"),
+        (HANDLED, "handled"),
+        (REFUSED, "refused"),
+        (DROPPED, "dropped"),
+        (CALLBACK, "callback"),
+        (ANSWER, "answer"),
+    ];
+    NAMES.iter().filter(|(bit, _)| row & bit != 0).map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
+}
+
+/// A payload: it enters its own drop in the ledger, and may panic then.
+pub struct Token {
+    ledger: Arc<Ledger>,
+    pub id: u32,
+    bomb: bool,
+}
+
+thread_local!(static TAKING_BACK: Cell<bool> = const { Cell::new(false) });
+
+/// What is dropped inside `call`, on this thread, was not sent: it came back and was thrown away.
+pub fn taking_back<R>(call: impl FnOnce() -> R) -> R {
+    TAKING_BACK.set(true);
+    let result = call();
+    TAKING_BACK.set(false);
+    result
+}
+
+impl Token {
+    pub fn handled(&self) {
+        self.ledger.mark(self.id, HANDLED);
+        self.ledger.progress.fetch_add(1, Relaxed);
+    }
+
+    /// It came back to the caller.
+    pub fn refused(mut self) {
+        self.bomb = false;
+        self.ledger.mark(self.id, REFUSED);
+        self.ledger.progress.fetch_add(1, Relaxed);
+    }
+
+    /// An answer has reached its asker.
+    pub fn got(mut self) {
+        self.bomb = false;
+        self.ledger.accepted(self.id);
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        let back = TAKING_BACK.get();
+        self.ledger.mark(self.id, if back { REFUSED | DROPPED } else { DROPPED });
+        if self.bomb && !back && !std::thread::panicking() {
+            explode(self.id);
+        }
+    }
+}
+
+/// A panic that belongs to the test, with all kinds of payload: some of them panic when they are dropped.
+pub fn explode(kind: u32) -> ! {
+    match kind % 5 {
+        0 => panic!("planned"),
+        1 => panic_any(String::from("planned, with a payload of its own")),
+        2 => panic_any(Grenade::<0>),
+        3 => panic_any(Grenade::<1>),
+        _ => panic_any(Grenade::<2>),
+    }
+}
+
+/// Panics `N` times in a row when dropped. Of no size, since a payload that never stops is leaked on purpose.
+struct Grenade<const N: u8>;
+
+impl<const N: u8> Drop for Grenade<N> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        match N {
+            0 => {}
+            1 => panic_any(Grenade::<0>),
+            _ => panic_any(Grenade::<1>),
+        }
+    }
+}
+
+/// Is it one of the test's own panics?
+pub fn is_planned(payload: &(dyn std::any::Any + Send)) -> bool {
+    let text =
+        payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+    text.is_some_and(|text| text.starts_with("planned"))
+        || payload.is::<Grenade<0>>()
+        || payload.is::<Grenade<1>>()
+        || payload.is::<Grenade<2>>()
+}

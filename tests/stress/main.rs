@@ -1,0 +1,270 @@
+//! A random mesh of actors, with everything that can go wrong, and books that must balance.
+//!
+//! Each round builds an executor (the policies and 1, 2, 3, 8 workers in turn), lets actors and outside threads send
+//! each other messages in every way there is, while handlers, hooks, drops, wakers and panic payloads panic, actors
+//! stop, mailboxes are full and replies travel; ends it in one of six ways, some in the middle; and then checks:
+//!
+//! - every message was handled, became a dead letter, or came back: one of them, once (one row each: [`ledger`]);
+//! - every payload and every state was dropped exactly once, states on the crew, after `stopped`, after `started`;
+//! - every ask ended, with its own answer;
+//! - turns of one actor never overlapped; numbers from one sender came in order; the triangle was causal;
+//! - `stats()` says what the books say, at quiet and at the end.
+//!
+//! It runs without the test harness, whose own threads trouble the sanitizers. Best with `--cfg heist_chaos`.
+//!
+//! | variable | |
+//! |---|---|
+//! | `HEIST_STRESS_SEED` | the first round's seed; the others count up from it. By default from the clock; printed. |
+//! | `HEIST_STRESS_ROUNDS` | how many rounds (default 96); 0: without end |
+//! | `HEIST_STRESS_SECONDS` | no new round after this time |
+//! | `HEIST_STRESS_PATIENCE` | seconds without any progress that mean a hang (default 60) |
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
+#![allow(missing_docs, missing_debug_implementations, unreachable_pub, reason = "a test")]
+
+mod ledger;
+mod node;
+mod threads;
+mod watch;
+mod world;
+
+use heist::{Event, Executor, Policy, Refusal};
+use ledger::{Fates, explode};
+use node::answer_to;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime};
+use world::{Note, Rng, Sender, World};
+
+const DRIVERS: usize = 3;
+/// Longer than any watchdog: a shutdown that needs it has hung.
+const DEADLINE: Duration = Duration::from_secs(1000);
+
+static SEED: AtomicU64 = AtomicU64::new(0);
+
+/// A broken promise: says so and ends the process, since a panic might be contained.
+pub fn fail(what: &str) -> ! {
+    let seed = SEED.load(Relaxed);
+    eprintln!("stress: FAILED, seed {seed}: {what}");
+    eprintln!("stress: to run it again: HEIST_STRESS_SEED={seed} HEIST_STRESS_ROUNDS=1");
+    std::process::abort();
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
+}
+
+fn main() {
+    if std::env::args().any(|argument| argument == "--list") {
+        return println!("stress: test");
+    }
+    std::panic::set_hook(Box::new(|info| {
+        if !ledger::is_planned(info.payload()) {
+            fail(&format!("an unplanned panic: {info}"));
+        }
+    }));
+    let clock =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+    let first = number("HEIST_STRESS_SEED").unwrap_or(clock);
+    let rounds = number("HEIST_STRESS_ROUNDS").unwrap_or(96);
+    let end = number("HEIST_STRESS_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let watch = watch::start(Duration::from_secs(number("HEIST_STRESS_PATIENCE").unwrap_or(60)));
+    println!("stress: seeds from {first}, chaos {}", if cfg!(heist_chaos) { "on" } else { "off" });
+    let mut sum = Sum::default();
+    let (began, mut said) = (Instant::now(), Instant::now());
+    while (rounds == 0 || sum.rounds < rounds) && end.is_none_or(|end| Instant::now() < end) {
+        round(first + sum.rounds, &watch, &mut sum);
+        if said.elapsed() > Duration::from_secs(10) {
+            said = Instant::now();
+            println!("stress: {:4.0} s, {sum}", began.elapsed().as_secs_f64());
+        }
+    }
+    println!("stress: {:4.0} s, {sum}", began.elapsed().as_secs_f64());
+    println!("test result: ok. {} passed; 0 failed", sum.rounds);
+}
+
+/// What all rounds did: shows that they did something.
+#[derive(Default)]
+struct Sum {
+    rounds: u64,
+    handled: u64,
+    dead: u64,
+    refused: u64,
+    answers: u64,
+    actors: u64,
+    panics: u64,
+    steals: u64,
+    catches: u64,
+}
+
+impl std::fmt::Display for Sum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Sum { rounds, handled, dead, refused, answers, actors, panics, steals, catches } = self;
+        write!(
+            f,
+            "{rounds} rounds: {actors} actors, {handled} messages handled, {dead} dead, {refused} refused, "
+        )?;
+        write!(f, "{answers} answers, {panics} panics, {steals} steals, {catches} sentinel catches")
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Drain,
+    Now,
+    Drop,
+}
+
+fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
+    SEED.store(seed, Relaxed);
+    let mut rng = Rng::new(seed);
+    let policy = [Policy::Stealing, Policy::Sharded, Policy::SharedQueue][seed as usize % 3];
+    let workers = [1, 2, 3, 8][seed as usize / 3 % 4];
+    let end = [End::Drain, End::Now, End::Drop][rng.below(3) as usize];
+    let in_the_middle = rng.one_in(2);
+    let heard = Arc::new(AtomicU64::new(0));
+    let hook = Arc::clone(&heard);
+    let executor = Executor::builder()
+        .workers(workers)
+        .policy(policy)
+        .capacity(1 + rng.below(24) as usize)
+        .budget_messages([2, 16, 128][rng.below(3) as usize])
+        .drop_deadline(DEADLINE)
+        .on_event(move |event| {
+            if let Event::Panicked { .. } = event {
+                let count = hook.fetch_add(1, Relaxed);
+                if count % 16 == 5 {
+                    explode(count as u32); // the hook's own panic is swallowed
+                }
+            }
+        })
+        .build()
+        .unwrap_or_else(|error| fail(&format!("no executor: {error}")));
+    let world = World::new(seed, executor.handle(), DRIVERS);
+    watch.look_at(Some((
+        Arc::clone(&world),
+        format!("{policy:?}, {workers} workers, {end:?}, middle: {in_the_middle}"),
+    )));
+
+    let mut fates = Fates::default();
+    std::thread::scope(|scope| {
+        let waiters = (0..2).map(|_| scope.spawn(|| threads::wait(&world))).collect::<Vec<_>>();
+        let answerer = scope.spawn(|| threads::answer(&world));
+        let operations = 400 + rng.below(800) as u32;
+        let drivers: Vec<_> = (0..DRIVERS)
+            .map(|index| {
+                scope.spawn({
+                    let world = &world;
+                    move || threads::drive(world, index, operations)
+                })
+            })
+            .collect();
+        let join_drivers = |drivers: Vec<std::thread::ScopedJoinHandle<'_, ()>>| {
+            drivers
+                .into_iter()
+                .for_each(|driver| driver.join().unwrap_or_else(|_| fail("a driver panicked")));
+        };
+        if in_the_middle {
+            let share = rng.below(4000) as u32;
+            while world.ledger.used() < share && !drivers.iter().all(|driver| driver.is_finished()) {
+                std::thread::yield_now();
+            }
+            finish(executor, end);
+            world.over.store(true, Relaxed);
+            join_drivers(drivers);
+        } else {
+            join_drivers(drivers);
+            balance_at_quiet(&world);
+            finish(executor, end);
+        }
+        refuse_from_now_on(&world);
+        world.replies.close();
+        answerer.join().unwrap_or_else(|_| fail("the answering thread panicked"));
+        for (id, reply) in std::mem::take(&mut *world.late.lock()) {
+            threads::careful(|| reply.send(answer_to(&world, id, &mut rng)));
+        }
+        world.asks.close();
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap_or_else(|_| fail("a waiter panicked")));
+        fates = world.ledger.close(false);
+    });
+    watch.look_at(None);
+    let stats = world.handle.stats();
+    let books = (fates.handled + fates.dead, fates.handled, fates.dead, 0);
+    let said = (stats.accepted, stats.handled, stats.dead_letters.total(), stats.live_actors);
+    if books != said {
+        fail(&format!(
+            "at the end stats() has {said:?}, the books {books:?} (accepted, handled, dead, live)"
+        ));
+    }
+    if stats.panicked != heard.load(Relaxed) {
+        fail(&format!("{} panics counted, {} told", stats.panicked, heard.load(Relaxed)));
+    }
+    let (made, dropped) = (world.made.load(Relaxed), world.dropped.load(Relaxed));
+    if made != dropped {
+        fail(&format!("{made} states were made and {dropped} dropped"));
+    }
+    sum.rounds += 1;
+    sum.handled += fates.handled;
+    sum.dead += fates.dead;
+    sum.refused += fates.refused;
+    sum.answers += fates.answers;
+    sum.actors += made;
+    sum.panics += stats.panicked;
+    sum.steals += stats.workers.iter().map(|worker| worker.steals).sum::<u64>();
+    sum.catches += stats.workers.iter().map(|worker| worker.sentinel_catches).sum::<u64>();
+}
+
+/// Nothing comes from outside any more: the books must balance before anything is torn down.
+fn balance_at_quiet(world: &Arc<World>) {
+    // What the answering thread sends causes more, which may end up with it again.
+    loop {
+        world.handle.wait_idle().unwrap_or_else(|error| fail(&format!("wait_idle: {error}")));
+        if world.replies.open.load(Relaxed) == 0 {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    world.handle.wait_idle().unwrap_or_else(|error| fail(&format!("wait_idle: {error}")));
+    let fates = world.ledger.close(true);
+    let stats = world.handle.stats();
+    let books = (fates.handled + fates.dead, fates.handled, fates.dead);
+    let said = (stats.accepted, stats.handled, stats.dead_letters.total());
+    if books != said {
+        fail(&format!("at quiet stats() has {said:?}, the books {books:?} (accepted, handled, dead)"));
+    }
+}
+
+fn finish(executor: Executor, end: End) {
+    let handle = executor.handle();
+    let report = match end {
+        End::Drain => executor.shutdown(DEADLINE),
+        End::Now => executor.shutdown_now(DEADLINE),
+        End::Drop => {
+            drop(executor);
+            Ok(handle.last_report().unwrap_or_else(|| fail("a dropped executor left no report")))
+        }
+    };
+    match report {
+        Ok(report) if report.complete && report.unfinished.is_empty() => {}
+        other => fail(&format!("the shutdown was not complete: {other:?}")),
+    }
+}
+
+/// References that outlive the executor are safe and get errors.
+fn refuse_from_now_on(world: &Arc<World>) {
+    let mut rng = Rng::new(world.seed);
+    let mut sender = Sender::new(99, world);
+    for slot in &world.slots {
+        let Some(actor) = slot.lock().take() else { continue };
+        let letter = sender.letter(&actor, &mut rng, 0);
+        let id = letter.token.id;
+        match actor.tell(Note(letter)) {
+            Err(error) if error.refusal() == Refusal::ShuttingDown => {
+                sender.refuse(id, error.into_message().0)
+            }
+            other => fail(&format!("a message to a dead executor: {other:?}")),
+        }
+    }
+    world.weak.lock().clear();
+}

@@ -1,0 +1,323 @@
+//! What the actors and threads of one round share.
+
+use crate::fail;
+use crate::ledger::{Ledger, Token};
+use crate::node::Node;
+use heist::{ActorRef, Ask, AskError, Handle, Reply, SendError, WeakRef};
+use parking_lot::{Condvar, Mutex};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// Slots for actors. Waiting inside a handler goes to higher slots only, so that nobody waits in a circle.
+pub const SLOTS: usize = 20;
+
+/// xorshift64*: every party has its own, seeded from the round's.
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// What every message carries.
+pub struct Letter {
+    pub token: Token,
+    pub from: u64,
+    /// Grows from one letter to the next between one sender and one receiver; 0: out of order by intent.
+    pub seq: u32,
+    /// Sent after this one (sender, number) had been accepted, so it must be handled after it.
+    pub after: Option<(u64, u32)>,
+    /// To be passed on, as proof of causal order: the receiver got `after` from us before this was sent.
+    pub pass_on: Option<(ActorRef<Node>, (u64, u32))>,
+    /// Generations that may follow.
+    pub ttl: u8,
+    /// Somebody waits without a timeout: the reply must not be kept.
+    pub prompt: bool,
+}
+
+/// For [`heist::Receive`]: the reply may go anywhere.
+pub struct Note(pub Letter);
+/// For [`heist::Handler`].
+pub struct Small(pub Letter);
+
+/// An answer says what it answers, so that a mix-up shows.
+pub struct Answer {
+    pub to: u32,
+    pub token: Token,
+}
+
+/// An asker has waited to the end.
+pub fn ended(asked: u32, result: Result<Answer, AskError>) {
+    match result {
+        Ok(answer) if answer.to == asked => answer.token.got(),
+        Ok(answer) => fail(&format!("the ask {asked} got the answer to {}", answer.to)),
+        Err(AskError::Stopped | AskError::Panicked(_) | AskError::NoReply) => {}
+        Err(error) => fail(&format!("the ask {asked} ended with {error:?}")),
+    }
+}
+
+/// Things handed to a thread.
+pub struct Post<T> {
+    queue: Mutex<(VecDeque<T>, bool)>,
+    arrived: Condvar,
+    /// Handed in and not yet seen to.
+    pub open: AtomicUsize,
+}
+
+impl<T> Post<T> {
+    fn new() -> Self {
+        Post {
+            queue: Mutex::new((VecDeque::new(), false)),
+            arrived: Condvar::new(),
+            open: AtomicUsize::new(0),
+        }
+    }
+    pub fn put(&self, thing: T) {
+        self.open.fetch_add(1, Relaxed);
+        self.queue.lock().0.push_back(thing);
+        self.arrived.notify_one();
+    }
+    /// `None` once it is closed and empty.
+    pub fn take(&self) -> Option<T> {
+        let mut queue = self.queue.lock();
+        loop {
+            match queue.0.pop_front() {
+                Some(thing) => return Some(thing),
+                None if queue.1 => return None,
+                None => self.arrived.wait(&mut queue),
+            }
+        }
+    }
+    pub fn close(&self) {
+        self.queue.lock().1 = true;
+        self.arrived.notify_all();
+    }
+}
+
+pub struct World {
+    pub seed: u64,
+    pub ledger: Arc<Ledger>,
+    pub handle: Handle,
+    pub slots: Vec<Mutex<Option<ActorRef<Node>>>>,
+    pub weak: Mutex<Vec<WeakRef<Node>>>,
+    /// Replies that a thread answers.
+    pub replies: Post<(u32, Reply<Answer>)>,
+    /// Asks that a thread waits for.
+    pub asks: Post<(u32, Ask<Answer>)>,
+    /// Replies that are answered after the executor's end.
+    pub late: Mutex<Vec<(u32, Reply<Answer>)>>,
+    pub made: AtomicU64,
+    pub dropped: AtomicU64,
+    /// Sharing of the blame: the driver's last operation.
+    pub doing: Vec<AtomicU8>,
+    pub over: AtomicBool,
+}
+
+impl World {
+    pub fn new(seed: u64, handle: Handle, drivers: usize) -> Arc<Self> {
+        Arc::new(World {
+            seed,
+            ledger: Ledger::new(),
+            handle,
+            slots: (0..SLOTS).map(|_| Mutex::new(None)).collect(),
+            weak: Mutex::new(Vec::new()),
+            replies: Post::new(),
+            asks: Post::new(),
+            late: Mutex::new(Vec::new()),
+            made: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            doing: (0..drivers).map(|_| AtomicU8::new(0)).collect(),
+            over: AtomicBool::new(false),
+        })
+    }
+
+    /// The actor in a slot: a new one if the old one is gone. `None` once the executor shuts down.
+    pub fn at(self: &Arc<Self>, slot: usize, rng: &mut Rng) -> Option<ActorRef<Node>> {
+        let old = self.slots[slot].lock().clone();
+        match old {
+            Some(actor) if actor.is_running() => Some(actor),
+            _ => self.replace(slot, rng),
+        }
+    }
+
+    /// Puts a new actor into a slot and lets go of the old one.
+    pub fn replace(self: &Arc<Self>, slot: usize, rng: &mut Rng) -> Option<ActorRef<Node>> {
+        let node = Node::new(self, slot);
+        let builder = self.handle.build(node);
+        let fresh = match rng.below(4) {
+            0 => builder.capacity(1 + rng.below(3) as usize).try_spawn(),
+            1 => builder.capacity(16).name("sixteen").budget_messages(1 + rng.below(4) as u32).try_spawn(),
+            _ => builder.try_spawn(),
+        };
+        match fresh {
+            Ok(actor) => {
+                if rng.one_in(4) {
+                    self.weak.lock().push(actor.downgrade());
+                }
+                let old = self.slots[slot].lock().replace(actor.clone());
+                drop(old); // not under the lock
+                Some(actor)
+            }
+            Err(error) => {
+                if !error.is_shutting_down() {
+                    fail(&format!("{error}"));
+                }
+                error.into_actor().never_spawned();
+                None
+            }
+        }
+    }
+
+    pub fn pick(self: &Arc<Self>, rng: &mut Rng) -> Option<ActorRef<Node>> {
+        self.at(rng.below(SLOTS as u64) as usize, rng)
+    }
+
+    pub fn upgrade(&self, rng: &mut Rng) -> Option<ActorRef<Node>> {
+        let weak = self.weak.lock();
+        if weak.is_empty() {
+            return None;
+        }
+        let chosen = weak[rng.below(weak.len() as u64) as usize].clone();
+        drop(weak);
+        chosen.upgrade()
+    }
+}
+
+/// A sender's numbers: one row for each receiver.
+pub struct Sender {
+    pub me: u64,
+    pub world: Arc<World>,
+    numbers: HashMap<u64, u32>,
+}
+
+impl Sender {
+    pub fn new(me: u64, world: &Arc<World>) -> Self {
+        Sender { me, world: Arc::clone(world), numbers: HashMap::new() }
+    }
+
+    pub fn letter(&mut self, to: &ActorRef<Node>, rng: &mut Rng, ttl: u8) -> Letter {
+        let seq = self.numbers.entry(to.id().get()).or_insert(0);
+        *seq += 1;
+        Letter {
+            token: self.world.ledger.message(rng.one_in(200)),
+            from: self.me,
+            seq: *seq,
+            after: None,
+            pass_on: None,
+            ttl,
+            prompt: false,
+        }
+    }
+
+    /// Enters what a call said of the message with this id.
+    pub fn said<T, M: Into<Letter>>(&self, id: u32, result: Result<T, SendError<M>>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.world.ledger.accepted(id);
+                Some(value)
+            }
+            Err(error) => {
+                self.refuse(id, error.into_message().into());
+                None
+            }
+        }
+    }
+
+    pub fn refuse(&self, id: u32, back: Letter) {
+        if back.token.id != id {
+            fail(&format!("message {} came back in place of {id}", back.token.id));
+        }
+        back.token.refused();
+    }
+
+    pub fn tell(&mut self, to: &ActorRef<Node>, rng: &mut Rng, ttl: u8) -> Option<(u64, u32)> {
+        let letter = self.letter(to, rng, ttl);
+        let (id, number) = (letter.token.id, (letter.from, letter.seq));
+        let done = if rng.one_in(2) {
+            self.said(id, to.tell(Note(letter)))
+        } else if rng.one_in(2) {
+            self.said(id, to.recipient().tell(Small(letter)))
+        } else {
+            self.said(id, to.tell(Small(letter)))
+        };
+        done.map(|()| number)
+    }
+
+    pub fn tell_many(&mut self, to: &ActorRef<Node>, rng: &mut Rng, ttl: u8) {
+        let many = 2 + rng.below(6);
+        let mut ids = Vec::new();
+        let letters = std::iter::from_fn(|| {
+            (ids.len() < many as usize).then(|| {
+                let letter = self.letter(to, rng, ttl);
+                ids.push(letter.token.id);
+                Note(letter)
+            })
+        });
+        let (accepted, back) = match to.tell_many(letters) {
+            Ok(accepted) => (accepted, None),
+            Err(error) => (error.accepted, Some(error.message)),
+        };
+        if ids.len() != accepted + usize::from(back.is_some()) {
+            fail(&format!("tell_many took {} messages and accounts for {accepted}", ids.len()));
+        }
+        ids[..accepted].iter().for_each(|&id| self.world.ledger.accepted(id));
+        if let Some(Note(letter)) = back {
+            self.refuse(ids[accepted], letter);
+        }
+    }
+
+    /// `None` if it was refused.
+    pub fn ask(
+        &mut self,
+        to: &ActorRef<Node>,
+        rng: &mut Rng,
+        ttl: u8,
+        prompt: bool,
+    ) -> Option<(u32, Ask<Answer>)> {
+        let mut letter = self.letter(to, rng, ttl);
+        letter.prompt = prompt;
+        let id = letter.token.id;
+        let ask = match rng.below(3) {
+            0 => self.said(id, to.ask(Note(letter))),
+            1 => self.said(id, to.asker().ask(Small(letter))),
+            _ => self.said(id, to.ask(Small(letter))),
+        };
+        ask.map(|ask| (id, ask))
+    }
+
+    /// The triangle: a letter to `to`, and then one by way of `by`, which must come second.
+    pub fn triangle(&mut self, to: &ActorRef<Node>, by: &ActorRef<Node>, rng: &mut Rng) {
+        if let Some(first) = self.tell(to, rng, 0) {
+            let mut letter = self.letter(by, rng, 1);
+            letter.pass_on = Some((to.clone(), first));
+            let id = letter.token.id;
+            self.said(id, by.tell(Note(letter)));
+        }
+    }
+}
+
+impl From<Note> for Letter {
+    fn from(Note(letter): Note) -> Self {
+        letter
+    }
+}
+
+impl From<Small> for Letter {
+    fn from(Small(letter): Small) -> Self {
+        letter
+    }
+}
