@@ -1,0 +1,521 @@
+//! An actor's life: how it begins, what keeps it, the ways it ends, and in which order (rules 4, 5 and 6 of the design).
+
+mod common;
+
+use common::*;
+use heist::{
+    Actor, ActorRef, AskError, Context, Executor, Handler, Receive, Refusal, Reply, StopReason, WaitError,
+    WeakRef,
+};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// Writes down what happens to it.
+struct Diary {
+    entries: Entries,
+    replies: Vec<Reply<()>>,
+    panics_in: &'static str,
+}
+
+#[derive(Clone, Default)]
+struct Entries(Arc<Mutex<Vec<String>>>);
+
+impl Entries {
+    fn write(&self, entry: impl Into<String>) {
+        self.0.lock().unwrap().push(entry.into());
+    }
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Diary {
+    fn new(entries: &Entries) -> Self {
+        Diary { entries: entries.clone(), replies: Vec::new(), panics_in: "" }
+    }
+    fn write(&self, entry: impl Into<String>) {
+        let entry = entry.into();
+        self.entries.write(&*entry);
+        if entry == self.panics_in {
+            intended_panic();
+        }
+    }
+}
+
+impl Actor for Diary {
+    fn started(&mut self, _: &mut Context<Self>) {
+        self.write("started");
+    }
+    fn stopped(&mut self, reason: &StopReason) {
+        self.write(format!("stopped: {reason}"));
+    }
+}
+
+impl Drop for Diary {
+    fn drop(&mut self) {
+        self.entries.write("dropped");
+    }
+}
+
+struct Work(&'static str);
+
+impl Handler<Work> for Diary {
+    type Reply = ();
+    fn handle(&mut self, Work(name): Work, _: &mut Context<Self>) {
+        self.write(name);
+    }
+}
+
+/// Ends itself, and goes on to the end of this call.
+struct End;
+
+impl Handler<End> for Diary {
+    type Reply = Refusal;
+    fn handle(&mut self, _: End, ctx: &mut Context<Self>) -> Refusal {
+        ctx.stop();
+        self.write("stopping");
+        ctx.me().tell(Work("too late")).unwrap_err().refusal()
+    }
+}
+
+/// Waits inside the turn, so that a mailbox can be filled behind it.
+struct Pause(Latch, Latch);
+
+impl Handler<Pause> for Diary {
+    type Reply = ();
+    fn handle(&mut self, Pause(entered, until): Pause, _: &mut Context<Self>) {
+        entered.open();
+        until.wait();
+    }
+}
+
+struct Keep;
+
+impl Receive<Keep> for Diary {
+    type Reply = ();
+    fn receive(&mut self, _: Keep, reply: Reply<()>, _: &mut Context<Self>) {
+        self.replies.push(reply);
+    }
+}
+
+/// A diary in the middle of a turn, and what lets it go on.
+fn paused(executor: &Executor, entries: &Entries) -> (ActorRef<Diary>, Latch) {
+    let diary = executor.build(Diary::new(entries)).capacity(8).spawn();
+    let (entered, until) = (Latch::new(), Latch::new());
+    diary.tell(Pause(entered.clone(), until.clone())).unwrap();
+    entered.wait();
+    (diary, until)
+}
+
+#[test]
+fn stop_handles_what_was_accepted_and_refuses_the_rest() {
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let (diary, until) = paused(executor, &entries);
+        let one = diary.ask(Work("one")).unwrap();
+        diary.tell(Work("two")).unwrap();
+        assert!(diary.is_running());
+        diary.stop();
+        assert!(!diary.is_running());
+        let refused = diary.tell(Work("three")).unwrap_err();
+        assert_eq!((refused.refusal(), refused.into_message().0), (Refusal::Stopped, "three"));
+        diary.stop();
+        until.open();
+        assert_eq!(answer(one), Ok(()));
+        assert_eq!(ended(&diary), StopReason::Stopped);
+        assert_eq!(entries.all(), ["started", "one", "two", "stopped: stopped", "dropped"]);
+        assert_eq!(executor.stats().dead_letters.total(), 0);
+    });
+}
+
+#[test]
+fn stop_now_overtakes_what_waits_and_its_askers_are_told() {
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let (diary, until) = paused(executor, &entries);
+        let one = diary.ask(Work("one")).unwrap();
+        diary.tell(Work("two")).unwrap();
+        diary.stop(); // the stronger one comes second, and counts
+        diary.stop_now();
+        until.open();
+        assert_eq!(answer(one), Err(AskError::Stopped));
+        assert_eq!(ended(&diary), StopReason::Killed);
+        assert_eq!(entries.all(), ["started", "stopped: stopped at once", "dropped"]);
+        assert_eq!((executor.stats().dead_letters.killed, executor.stats().dead_letters.total()), (2, 2));
+    });
+}
+
+/// The stop of a flooded mailbox is neither refused nor late.
+#[test]
+fn stop_works_on_a_mailbox_that_is_full_all_the_time() {
+    for workers in CREWS {
+        for kill in [false, true] {
+            let executor = crew(workers);
+            let puppet = executor.build(Puppet::default()).capacity(4).spawn();
+            let accepted = AtomicU64::new(0);
+            thread::scope(|scope| {
+                for sender in 0..3 {
+                    let (puppet, accepted) = (&puppet, &accepted);
+                    scope.spawn(move || {
+                        loop {
+                            let sent = if sender == 0 { puppet.send(Note(1)) } else { puppet.tell(Note(1)) };
+                            match sent {
+                                Ok(()) => _ = accepted.fetch_add(1, Relaxed),
+                                Err(error) if error.is_full() => {}
+                                Err(error) => break assert_eq!(error.refusal(), Refusal::Stopped),
+                            }
+                        }
+                    });
+                }
+                within(LONG, "the flood", || accepted.load(Relaxed) > 1000);
+                if kill {
+                    puppet.stop_now()
+                } else {
+                    puppet.stop()
+                }
+                let expected = if kill { StopReason::Killed } else { StopReason::Stopped };
+                assert_eq!(ended(&puppet), expected);
+            });
+            settle(&executor);
+            let (stats, accepted) = (executor.stats(), accepted.load(Relaxed));
+            assert_eq!(stats.accepted, accepted);
+            assert!(kill || stats.handled == accepted, "stop loses nothing: {stats:?}");
+            shut_down(&executor);
+        }
+    }
+}
+
+#[test]
+fn an_actor_stops_itself_and_finishes_its_turn() {
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let diary = executor.spawn(Diary::new(&entries));
+        assert_eq!(answer(diary.ask(End).unwrap()), Ok(Refusal::Stopped));
+        assert_eq!(ended(&diary), StopReason::Stopped);
+        assert_eq!(entries.all(), ["started", "stopping", "stopped: stopped", "dropped"]);
+    });
+}
+
+/// Answers of leftovers, then `stopped`, then the state's drop, then `wait_stopped`: each is over before the next.
+#[test]
+fn an_end_has_its_order() {
+    struct Witness(Entries, &'static str);
+    impl std::task::Wake for Witness {
+        fn wake(self: Arc<Self>) {
+            self.0.write(self.1);
+        }
+    }
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let (diary, until) = paused(executor, &entries);
+        let mut asked = diary.ask(Work("never")).unwrap();
+        let asker = Arc::new(Witness(entries.clone(), "asker told")).into();
+        assert!(
+            Future::poll(std::pin::Pin::new(&mut asked), &mut std::task::Context::from_waker(&asker))
+                .is_pending()
+        );
+        let mut end = Box::pin(diary.wait_stopped_async());
+        let waiter = Arc::new(Witness(entries.clone(), "waiter told")).into();
+        assert!(end.as_mut().poll(&mut std::task::Context::from_waker(&waiter)).is_pending());
+        diary.stop_now();
+        until.open();
+        settle(executor);
+        let order = ["started", "asker told", "stopped: stopped at once", "dropped", "waiter told"];
+        assert_eq!(entries.all(), order);
+        assert_eq!(futures::executor::block_on(end), StopReason::Killed);
+        assert_eq!(futures::executor::block_on(asked), Err(AskError::Stopped));
+    });
+}
+
+#[test]
+fn stopped_runs_if_and_only_if_started_returned() {
+    quiet_panics();
+    on_every_crew(|executor| {
+        for (panics_in, expected) in [
+            ("started", vec!["started", "dropped"]),
+            ("work", vec!["started", "work", "stopped: panicked: intended", "dropped"]),
+            ("stopped: stopped", vec!["started", "work", "stopped: stopped", "dropped"]),
+        ] {
+            let entries = Entries::default();
+            let mut diary = Diary::new(&entries);
+            diary.panics_in = panics_in;
+            let diary = executor.spawn(diary);
+            let _refused_after_a_panic = diary.tell(Work("work"));
+            diary.stop();
+            ended(&diary);
+            assert_eq!(entries.all(), expected);
+        }
+        // Stopped before its first turn: both hooks run, or neither does.
+        let held = Held::hold(&executor.spawn(Puppet::default()));
+        let early = [false, true].map(|kill| {
+            let entries = Entries::default();
+            let diary = executor.spawn(Diary::new(&entries));
+            if kill {
+                diary.stop_now()
+            } else {
+                diary.stop()
+            }
+            entries
+        });
+        held.release();
+        settle(executor);
+        for entries in early.map(|entries| entries.all()) {
+            let count = |hook| entries.iter().filter(|entry| entry.starts_with(hook)).count();
+            assert_eq!(count("started"), count("stopped"), "{entries:?}");
+            assert_eq!(count("dropped"), 1, "{entries:?}");
+        }
+    });
+}
+
+#[test]
+fn the_last_reference_ends_the_actor_on_the_crew() {
+    struct Where(Arc<Mutex<Option<String>>>);
+    impl Actor for Where {}
+    impl Drop for Where {
+        fn drop(&mut self) {
+            *self.0.lock().unwrap() = thread::current().name().map(String::from);
+        }
+    }
+    on_every_crew(|executor| {
+        let place = Arc::default();
+        let actor = executor.spawn(Where(Arc::clone(&place)));
+        settle(executor);
+        drop(actor);
+        settle(executor);
+        let dropped_on = place.lock().unwrap().clone().expect("it was dropped");
+        assert!(dropped_on.starts_with("heist-"), "dropped on {dropped_on}");
+        assert_eq!(executor.stats().live_actors, 0);
+    });
+}
+
+/// Inside another actor's turn the last reference goes, and its end is not nested in that turn.
+#[test]
+fn an_end_is_never_nested_in_another_turn() {
+    let executor = crew(1);
+    let entries = Entries::default();
+    let diary = executor.spawn(Diary::new(&entries));
+    settle(&executor);
+    let puppet = executor.spawn(Puppet::default());
+    let theirs = entries.clone();
+    let turn = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        drop(diary);
+        theirs.all()
+    });
+    assert_eq!(answer(puppet.ask(turn).unwrap()).unwrap(), ["started"]);
+    settle(&executor);
+    assert_eq!(entries.all(), ["started", "stopped: no longer referenced", "dropped"]);
+}
+
+/// Waits until all is quiet, and says whether the actor has ended.
+fn is_gone(executor: &Executor, entries: &Entries) -> bool {
+    settle(executor);
+    entries.all().last().is_some_and(|entry| entry == "dropped")
+}
+
+#[test]
+fn references_recipients_and_askers_keep_an_actor() {
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let diary = executor.spawn(Diary::new(&entries));
+        let recipient = diary.recipient::<Work>();
+        let asker = recipient.clone();
+        let last = diary.asker::<End>();
+        drop(diary);
+        drop(recipient);
+        assert!(!is_gone(executor, &entries));
+        asker.tell(Work("reached")).unwrap();
+        drop(asker);
+        assert!(!is_gone(executor, &entries) && last.is_running());
+        drop(last.clone());
+        assert!(!is_gone(executor, &entries));
+        drop(last);
+        assert!(is_gone(executor, &entries));
+        assert_eq!(entries.all(), ["started", "reached", "stopped: no longer referenced", "dropped"]);
+    });
+}
+
+#[test]
+fn a_queued_message_and_a_running_turn_keep_an_actor() {
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let (diary, until) = paused(executor, &entries);
+        for name in ["one", "two"] {
+            diary.tell(Work(name)).unwrap();
+        }
+        let three = diary.ask(Work("three")).unwrap();
+        drop(diary);
+        until.open();
+        assert_eq!(answer(three), Ok(()));
+        assert!(is_gone(executor, &entries));
+        assert_eq!(
+            entries.all(),
+            ["started", "one", "two", "three", "stopped: no longer referenced", "dropped"]
+        );
+    });
+}
+
+/// In its last turn an actor may make a reference to itself, and lives on.
+#[test]
+fn a_reference_made_inside_the_turn_keeps_an_actor() {
+    on_every_crew(|executor| {
+        let puppet = executor.spawn(Puppet::default());
+        let (give, given) = crossbeam_channel::bounded(1);
+        let reborn =
+            Run(move |_: &mut Puppet, ctx: &mut Context<Puppet>| give.send(ctx.me().clone()).unwrap());
+        puppet.tell(reborn).unwrap();
+        drop(puppet);
+        let puppet = given.recv_timeout(Duration::from_secs(LONG)).unwrap();
+        settle(executor);
+        assert_eq!(answer(puppet.ask(Note(5)).unwrap()), Ok(5));
+    });
+}
+
+struct AskAndGo(ActorRef<Diary>, Entries);
+
+impl Handler<AskAndGo> for Puppet {
+    type Reply = ();
+    fn handle(&mut self, AskAndGo(diary, entries): AskAndGo, ctx: &mut Context<Self>) {
+        let answered = move |_: &mut Puppet, result: Result<(), AskError>, _: &mut Context<Puppet>| {
+            entries.write(format!("callback: {result:?}"));
+        };
+        ctx.ask_then(&diary, Keep, answered).unwrap();
+    }
+}
+
+#[test]
+fn a_callback_that_is_owed_keeps_an_actor() {
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let keeper = executor.spawn(Diary::new(&entries));
+        let puppet = executor.spawn(Puppet::default());
+        puppet.tell(AskAndGo(keeper.clone(), entries.clone())).unwrap();
+        drop(puppet);
+        settle(executor);
+        assert_eq!(executor.stats().live_actors, 2, "the answer is still owed");
+        keeper.stop();
+        ended(&keeper);
+        settle(executor);
+        assert_eq!(entries.all().last().unwrap(), "callback: Err(Stopped)");
+        assert_eq!(executor.stats().live_actors, 0);
+    });
+}
+
+#[test]
+fn weak_references_and_replies_do_not_keep_an_actor() {
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let diary = executor.spawn(Diary::new(&entries));
+        let weak = diary.downgrade();
+        let kept = diary.ask(Keep).unwrap();
+        settle(executor);
+        assert_eq!(weak.upgrade().as_ref(), Some(&diary));
+        assert_eq!(weak.id(), diary.id());
+        drop(diary);
+        assert!(is_gone(executor, &entries));
+        assert_eq!(answer(kept), Err(AskError::Stopped));
+        assert!(weak.upgrade().is_none());
+        assert!(weak.clone().upgrade().is_none());
+
+        // Nor does a reply that lies elsewhere.
+        let (give, given) = crossbeam_channel::bounded(1);
+        struct Passer(crossbeam_channel::Sender<Reply<u64>>);
+        impl Actor for Passer {}
+        impl Receive<Keep> for Passer {
+            type Reply = u64;
+            fn receive(&mut self, _: Keep, reply: Reply<u64>, _: &mut Context<Self>) {
+                self.0.send(reply).unwrap();
+            }
+        }
+        let passer = executor.spawn(Passer(give));
+        let (weak, ask) = (passer.downgrade(), passer.ask(Keep).unwrap());
+        drop(passer);
+        settle(executor);
+        assert!(weak.upgrade().is_none());
+        given.recv().unwrap().send(6);
+        assert_eq!(answer(ask), Ok(6));
+    });
+}
+
+#[test]
+fn a_detached_actor_stays_until_it_is_stopped() {
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let diary = executor.spawn(Diary::new(&entries));
+        let weak = diary.downgrade();
+        diary.detach();
+        assert!(!is_gone(executor, &entries));
+        let diary = weak.upgrade().expect("it lives without references");
+        diary.tell(Work("reached")).unwrap();
+        drop(diary);
+        assert!(!is_gone(executor, &entries));
+        weak.upgrade().unwrap().stop();
+        assert!(is_gone(executor, &entries));
+        assert_eq!(entries.all(), ["started", "reached", "stopped: stopped", "dropped"]);
+    });
+}
+
+/// Whoever upgrades in time gets an actor that lives; whoever comes too late gets none: nothing in between.
+#[test]
+fn an_upgrade_races_the_last_reference() {
+    for workers in CREWS {
+        let executor = crew(workers);
+        let mut late = 0;
+        for round in 0..2_000 {
+            let puppet = executor.spawn(Puppet::default());
+            let weak: WeakRef<Puppet> = puppet.downgrade();
+            let other = thread::scope(|scope| {
+                let upgrade = scope.spawn(|| weak.upgrade());
+                drop(puppet);
+                upgrade.join().unwrap()
+            });
+            match other {
+                Some(puppet) => assert_eq!(answer(puppet.ask(Note(round)).unwrap()), Ok(round)),
+                None => late += 1,
+            }
+        }
+        assert!(late < 2_000, "not one upgrade was in time");
+        settle(&executor);
+        assert_eq!(executor.stats().live_actors, 0);
+    }
+}
+
+#[test]
+fn wait_stopped_waits_times_out_and_is_awaited() {
+    on_every_crew(|executor| {
+        let puppet = executor.spawn(Puppet::default());
+        let timeout = puppet.wait_stopped_timeout(Duration::from_millis(1));
+        assert_eq!(timeout, Err(WaitError::TimedOut));
+        let own = puppet.clone();
+        let inside = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| own.wait_stopped());
+        assert_eq!(answer(puppet.ask(inside).unwrap()).unwrap(), Err(WaitError::OnCrew));
+        let waiting: Vec<_> = (0..3).map(|_| puppet.clone()).collect();
+        let waiting: Vec<_> =
+            waiting.into_iter().map(|puppet| thread::spawn(move || ended(&puppet))).collect();
+        let awaited = puppet.wait_stopped_async();
+        puppet.stop();
+        assert_eq!(futures::executor::block_on(awaited), StopReason::Stopped);
+        for waiter in waiting {
+            assert_eq!(waiter.join().unwrap(), StopReason::Stopped);
+        }
+        assert_eq!(puppet.wait_stopped(), Ok(StopReason::Stopped), "and again, later");
+    });
+}
+
+#[test]
+fn a_shutdown_is_a_reason_of_its_own() {
+    for workers in CREWS {
+        for now in [false, true] {
+            let executor = crew(workers);
+            let entries = Entries::default();
+            let diary = executor.spawn(Diary::new(&entries));
+            settle(&executor);
+            let deadline = Duration::from_secs(LONG);
+            let report = if now { executor.shutdown_now(deadline) } else { executor.shutdown(deadline) };
+            assert!(report.unwrap().complete);
+            assert_eq!(diary.wait_stopped(), Ok(StopReason::Shutdown));
+            assert_eq!(entries.all(), ["started", "stopped: its executor shut down", "dropped"]);
+        }
+    }
+}

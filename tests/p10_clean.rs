@@ -1,0 +1,405 @@
+//! P10, clean: every actor, message and reply is dropped exactly once, no thread is left, no user code runs under a
+//! lock, and dropping never recurses.
+
+mod common;
+
+use common::*;
+use heist::{Actor, ActorRef, Ask, Context, Executor, Handle, Handler, Receive, Reply, StopReason};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// Holds a token, and what else it was given.
+struct Holder {
+    _state: Token,
+    parked: Vec<Reply<Token>>,
+    latch: Option<Latch>,
+}
+
+impl Actor for Holder {}
+
+struct Take(#[allow(dead_code)] Token);
+
+impl Handler<Take> for Holder {
+    type Reply = ();
+    fn handle(&mut self, _: Take, _: &mut Context<Self>) {}
+}
+
+struct Swap(Token);
+
+impl Handler<Swap> for Holder {
+    type Reply = Token;
+    fn handle(&mut self, Swap(token): Swap, _: &mut Context<Self>) -> Token {
+        token
+    }
+}
+
+struct Park(#[allow(dead_code)] Token);
+
+impl Receive<Park> for Holder {
+    type Reply = Token;
+    fn receive(&mut self, _: Park, reply: Reply<Token>, _: &mut Context<Self>) {
+        self.parked.push(reply);
+    }
+}
+
+/// Blocks the turn, so that everything after it waits.
+struct Hold(Latch);
+
+impl Handler<Hold> for Holder {
+    type Reply = ();
+    fn handle(&mut self, Hold(entered): Hold, _: &mut Context<Self>) {
+        entered.open();
+        self.latch.take().unwrap().wait();
+    }
+}
+
+struct Fail(#[allow(dead_code)] Token);
+
+impl Handler<Fail> for Holder {
+    type Reply = Token;
+    fn handle(&mut self, Fail(_token): Fail, _: &mut Context<Self>) -> Token {
+        intended_panic()
+    }
+}
+
+/// How an actor with a full mailbox comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Stop,
+    StopNow,
+    Unreferenced,
+    Panic,
+    Shutdown,
+    ShutdownNow,
+    Drop,
+}
+
+const ENDS: [End; 7] =
+    [End::Stop, End::StopNow, End::Unreferenced, End::Panic, End::Shutdown, End::ShutdownNow, End::Drop];
+
+/// An actor in the middle of a turn, with parked replies, told and asked messages, and senders that wait for room; all
+/// of them with tokens.
+fn crowd(executor: &Executor, tokens: &Tokens, end: End) {
+    let latch = Latch::new();
+    let holder = Holder { _state: tokens.token(), parked: Vec::new(), latch: Some(latch.clone()) };
+    let actor = executor.build(holder).capacity(10).spawn();
+    let entered = Latch::new();
+    let parked: Vec<_> = (0..3).map(|_| actor.ask(Park(tokens.token())).unwrap()).collect();
+    actor.tell(Hold(entered.clone())).unwrap();
+    entered.wait();
+    if end == End::Panic {
+        // The first behind the one that holds.
+        actor.tell(Fail(tokens.token())).unwrap();
+    }
+    let asks: Vec<_> = (0..2).map(|_| actor.ask(Swap(tokens.token())).unwrap()).collect();
+    drop(actor.ask(Swap(tokens.token())).unwrap());
+    while actor.tell(Take(tokens.token())).is_ok() {}
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut sends: Vec<_> = (0..3).map(|_| Box::pin(actor.send_async(Take(tokens.token())))).collect();
+    for send in &mut sends {
+        assert!(send.as_mut().poll(&mut cx).is_pending());
+    }
+    sends.pop(); // one goes away while it waits
+    let (clone, waiter) = (actor.clone(), tokens.token());
+    let waiter = (end != End::Unreferenced).then(|| thread::spawn(move || drop(clone.send(Take(waiter)))));
+    match end {
+        End::Stop => actor.stop(),
+        End::StopNow => actor.stop_now(),
+        End::Unreferenced => sends.clear(),
+        End::Panic => {}
+        End::Shutdown | End::ShutdownNow | End::Drop => {
+            let latch = latch.clone();
+            // The latch opens only once the end is under way.
+            let actor = actor.clone();
+            thread::spawn(move || {
+                if end != End::Shutdown {
+                    within(LONG, "the actor is closed", || !actor.is_running());
+                }
+                latch.open();
+            });
+        }
+    }
+    match end {
+        End::Shutdown => assert!(executor.shutdown(Duration::from_secs(LONG)).unwrap().complete),
+        End::ShutdownNow | End::Drop => {
+            assert!(executor.shutdown_now(Duration::from_secs(LONG)).unwrap().complete);
+        }
+        _ => latch.open(),
+    }
+    // Answers are held while the actor ends, or let go of unseen.
+    let answers: Vec<_> = asks.into_iter().map(answer).collect();
+    sends.into_iter().for_each(|send| drop(futures::executor::block_on(send)));
+    if end == End::Unreferenced {
+        drop(actor);
+    } else {
+        waiter.unwrap().join().unwrap();
+        actor.stop();
+        ended(&actor);
+    }
+    parked.into_iter().for_each(|ask| drop(answer(ask)));
+    drop(answers);
+}
+
+#[test]
+fn p10_everything_is_dropped_exactly_once_whatever_the_end() {
+    quiet_panics();
+    for workers in CREWS {
+        for end in ENDS {
+            let tokens = Tokens::new();
+            let executor = crew(workers);
+            crowd(&executor, &tokens, end);
+            if end == End::Drop {
+                drop(executor);
+            } else {
+                shut_down(&executor);
+            }
+            assert!(tokens.made() > 10);
+            tokens.assert_each_dropped_once();
+        }
+    }
+}
+
+/// The ids of this process's threads.
+#[cfg(target_os = "linux")]
+fn threads_named(prefix: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    // A thread may end between the two steps.
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names.filter(|name| name.starts_with(prefix)).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn p10_no_thread_is_left() {
+    const NAME: &str = "p10-left";
+    for workers in CREWS {
+        let build = || build(Executor::builder().workers(workers).thread_name(NAME));
+        let executor = build();
+        settle(&executor);
+        within(LONG, "the threads have their names", || threads_named(NAME) == workers);
+        shut_down(&executor);
+        assert_eq!(threads_named(NAME), 0, "after shutdown");
+
+        let executor = build();
+        assert!(executor.shutdown_now(Duration::from_secs(LONG)).unwrap().complete);
+        assert_eq!(threads_named(NAME), 0, "after shutdown_now");
+
+        drop(build());
+        assert_eq!(threads_named(NAME), 0, "after the drop");
+
+        let shutdown = build().shutdown_async(Duration::from_secs(LONG));
+        assert!(futures::executor::block_on(shutdown).unwrap().complete);
+        assert_eq!(threads_named(NAME), 0, "after an awaited shutdown");
+
+        // The crew drops its own executor; nobody waits for it.
+        let executor = build();
+        let puppet = executor.spawn(Puppet::default());
+        puppet.tell(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| drop(executor))).unwrap();
+        ended(&puppet);
+        within(LONG, "the crew ends by itself", || threads_named(NAME) == 0);
+    }
+}
+
+const CHAIN: usize = 1_000_000;
+const SMALL_STACK: usize = 64 * 1024;
+
+fn small_crew(workers: usize) -> Executor {
+    build(Executor::builder().workers(workers).stack_size(SMALL_STACK))
+}
+
+/// Runs `f` on a thread with a small stack.
+fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
+    thread::Builder::new().stack_size(SMALL_STACK).spawn(f).unwrap().join().unwrap();
+}
+
+/// Holds the only reference to the next one.
+struct Chained {
+    _next: Option<ActorRef<Chained>>,
+    ends: Arc<AtomicUsize>,
+}
+
+impl Actor for Chained {
+    fn stopped(&mut self, reason: &StopReason) {
+        assert_eq!(*reason, StopReason::Unreferenced);
+        self.ends.fetch_add(1, Relaxed);
+    }
+}
+
+fn chain(handle: &Handle, ends: &Arc<AtomicUsize>) -> ActorRef<Chained> {
+    let link = |next| Some(handle.spawn(Chained { _next: next, ends: Arc::clone(ends) }));
+    (0..CHAIN).fold(None, |next, _| link(next)).unwrap()
+}
+
+#[test]
+fn p10_a_long_chain_of_actors_is_dropped_on_a_small_stack() {
+    for workers in [1, 2] {
+        let executor = small_crew(workers);
+        let ends = Arc::default();
+        let head = chain(&executor, &ends);
+        settle(&executor);
+        on_a_small_stack(move || drop(head));
+        within(LONG, "the chain's end", || ends.load(Relaxed) == CHAIN);
+        settle(&executor);
+        assert_eq!(executor.stats().live_actors, 0);
+        shut_down(&executor);
+    }
+}
+
+#[test]
+fn p10_a_long_chain_ends_with_its_executor_on_small_stacks() {
+    struct Ring(#[allow(dead_code)] Option<ActorRef<Ring>>);
+    impl Actor for Ring {}
+    let executor = small_crew(2);
+    let head = (0..CHAIN).fold(None, |next, _| Some(executor.spawn(Ring(next))));
+    on_a_small_stack(move || {
+        drop(executor);
+        drop(head); // outlives the executor
+    });
+}
+
+/// Messages each of which holds the only reference to an actor, whose mailbox holds the next such message.
+struct Carry {
+    _payload: Option<ActorRef<Carrier>>,
+}
+
+struct Carrier;
+
+impl Actor for Carrier {}
+
+impl Handler<Carry> for Carrier {
+    type Reply = ();
+    fn handle(&mut self, _: Carry, _: &mut Context<Self>) {}
+}
+
+#[test]
+fn p10_many_messages_with_references_are_dropped_on_a_small_stack() {
+    let executor = small_crew(1);
+    let puppet = executor.spawn(Puppet::default());
+    // While the only worker is held nothing starts, so all of it is dropped unhandled, a message inside an actor inside
+    // a message.
+    let held = Held::hold(&puppet);
+    let mut inner: Option<ActorRef<Carrier>> = None;
+    for _ in 0..CHAIN {
+        let carrier = executor.spawn(Carrier);
+        carrier.tell(Carry { _payload: inner.take() }).unwrap();
+        carrier.stop_now();
+        inner = Some(carrier);
+    }
+    on_a_small_stack(move || drop(inner));
+    held.release();
+    settle(&executor);
+    assert_eq!(executor.stats().dead_letters.killed, CHAIN as u64);
+    assert_eq!(executor.stats().live_actors, 1);
+    shut_down(&executor);
+
+    // And side by side in one mailbox.
+    let executor = small_crew(2);
+    let sink = executor.build(Carrier).unbounded().spawn();
+    let held = Held::hold(&executor.spawn(Puppet::default()));
+    for _ in 0..CHAIN {
+        sink.tell(Carry { _payload: Some(executor.spawn(Carrier)) }).unwrap();
+    }
+    sink.stop_now();
+    drop(sink);
+    held.release();
+    on_a_small_stack(move || drop(executor));
+}
+
+/// Does all that user code may do, in its drop.
+struct Meddler {
+    handle: Handle,
+    friend: ActorRef<Puppet>,
+    drops: Arc<AtomicUsize>,
+}
+
+impl Drop for Meddler {
+    fn drop(&mut self) {
+        let _ = self.friend.tell(Note(1));
+        let _ = self.friend.ask(Note(2));
+        let child = self.handle.spawn(Puppet::default());
+        let _ = child.tell(Note(3));
+        child.downgrade().upgrade().unwrap_or(child).stop();
+        let _ = (self.friend.len(), self.friend.stats(), self.handle.stats());
+        assert!(self.handle.last_report().is_none());
+        self.friend.stop();
+        self.drops.fetch_add(1, Relaxed);
+    }
+}
+
+impl Actor for Meddler {}
+
+impl Handler<Meddler> for Meddler {
+    type Reply = Meddler;
+    fn handle(&mut self, message: Meddler, _: &mut Context<Self>) -> Meddler {
+        message
+    }
+}
+
+/// A waker whose drop and wake meddle too.
+struct MeddlingWaker(Mutex<Option<Meddler>>);
+
+impl std::task::Wake for MeddlingWaker {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.lock().unwrap().take());
+    }
+}
+
+/// If any of these drops ran under a lock of the executor, it would wait for itself for ever.
+#[test]
+fn p10_no_user_code_runs_under_a_lock() {
+    for workers in CREWS {
+        for kill in [false, true] {
+            let executor = crew(workers);
+            let drops = Arc::new(AtomicUsize::new(0));
+            let mut made = 0;
+            let mut meddler = || {
+                made += 1;
+                let friend = executor.spawn(Puppet::default());
+                Meddler { handle: executor.handle(), friend, drops: Arc::clone(&drops) }
+            };
+            let actor = executor.build(meddler()).capacity(4).spawn();
+            // Handled, discarded, unwanted and refused ones.
+            drop(answer(actor.ask(meddler()).unwrap()).unwrap());
+            settle(&executor);
+            let puppet = executor.build(Puppet::default()).capacity(2).spawn();
+            let held = Held::hold(&puppet);
+            let kept = meddler();
+            puppet
+                .tell(Run(move |puppet: &mut Puppet, _: &mut Context<_>| puppet.kept.push(Box::new(kept))))
+                .unwrap();
+            let unsent = meddler();
+            let waits = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| drop(unsent));
+            let mut waiting = Box::pin(puppet.send_async(waits));
+            let waker = Arc::new(MeddlingWaker(Mutex::new(Some(meddler())))).into();
+            assert!(waiting.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+            let mut end = Box::pin(puppet.wait_stopped_async());
+            let other = Arc::new(MeddlingWaker(Mutex::new(Some(meddler())))).into();
+            assert!(end.as_mut().poll(&mut std::task::Context::from_waker(&other)).is_pending());
+            let mut asks: Vec<Ask<Meddler>> = Vec::new();
+            for _ in 0..6 {
+                match actor.ask(meddler()) {
+                    Ok(ask) => asks.push(ask),
+                    Err(error) => drop(error.into_message()),
+                }
+            }
+            asks.truncate(2);
+            drop((waker, other));
+            if kill {
+                puppet.stop_now()
+            } else {
+                puppet.stop()
+            }
+            held.release();
+            drop(asks);
+            actor.stop_now();
+            ended(&actor);
+            ended(&puppet);
+            drop((waiting, end));
+            settle(&executor);
+            within(LONG, "every one of them is dropped", || drops.load(Relaxed) == made);
+            shut_down(&executor);
+        }
+    }
+}
