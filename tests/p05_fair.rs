@@ -1,0 +1,276 @@
+//! P5, fair: a turn ends at its budget, of messages and of time. Outside work is not starved by inside work, nor a cold
+//! actor by hot ones, nor anybody by two that only talk to each other. All of it is counted in messages, not in time.
+
+mod common;
+
+use common::*;
+use heist::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::time::{Duration, Instant};
+
+/// The most turns that a worker takes between two looks at what came from outside.
+const TURNS_TO_OUTSIDE: u64 = 256;
+
+/// Shared by all actors of a test: what was handled by hot ones, and whether it is over.
+#[derive(Default)]
+struct Heat {
+    handled: AtomicU64,
+    over: AtomicBool,
+}
+
+/// Never has an empty mailbox.
+struct Hot {
+    heat: Arc<Heat>,
+    /// By `again`, or by a message to itself; `None`: to the partner.
+    again: Option<bool>,
+    partner: Option<ActorRef<Hot>>,
+}
+
+#[derive(Clone, Copy)]
+struct Go;
+struct Partner(Option<ActorRef<Hot>>);
+
+impl Actor for Hot {}
+
+impl Handler<Go> for Hot {
+    type Reply = ();
+    fn handle(&mut self, _: Go, ctx: &mut Context<Self>) {
+        self.heat.handled.fetch_add(1, Relaxed);
+        if self.heat.over.load(Relaxed) {
+            return;
+        }
+        match self.again {
+            Some(true) => ctx.again(Go).unwrap(),
+            Some(false) => ctx.me().tell(Go).unwrap(),
+            None => self.partner.as_ref().unwrap().tell(Go).unwrap(),
+        }
+    }
+}
+
+impl Handler<Partner> for Hot {
+    type Reply = ();
+    fn handle(&mut self, Partner(partner): Partner, _: &mut Context<Self>) {
+        self.partner = partner;
+    }
+}
+
+fn hot(executor: &Executor, heat: &Arc<Heat>, again: bool) -> ActorRef<Hot> {
+    executor.spawn(Hot { heat: Arc::clone(heat), again: Some(again), partner: None })
+}
+
+fn every_small_crew(test: impl Fn(&Executor)) {
+    for policy in POLICIES {
+        for workers in [1, 2] {
+            let executor = build(Executor::builder().workers(workers).policy(policy));
+            test(&executor);
+            shut_down(&executor);
+        }
+    }
+}
+
+/// As many actors that never rest as there are workers, and more; a thousand questions from outside.
+#[test]
+fn p05_outside_asks_are_answered_beside_actors_that_never_rest() {
+    on_every_crew(|executor| {
+        for again in [true, false] {
+            let heat = Arc::new(Heat::default());
+            let hots: Vec<_> = (0..executor.workers() + 1).map(|_| hot(executor, &heat, again)).collect();
+            hots.iter().for_each(|hot| hot.tell(Go).unwrap());
+            let actors: Vec<_> = (0..10).map(|_| executor.spawn(Puppet::default())).collect();
+            for n in 0..100 {
+                let asks: Vec<_> = actors.iter().map(|actor| actor.ask(Note(n)).unwrap()).collect();
+                asks.into_iter().for_each(|ask| assert_eq!(answer(ask), Ok(n)));
+            }
+            assert!(heat.handled.load(Relaxed) > 0);
+            heat.over.store(true, Relaxed);
+            settle(executor);
+        }
+    });
+}
+
+/// With the only worker held, everything is put in place; then it is counted what goes before the cold actor.
+fn before_the_cold_one(executor: &Executor, prepare: impl FnOnce(&Arc<Heat>) -> Vec<ActorRef<Hot>>) -> u64 {
+    assert_eq!(executor.workers(), 1);
+    let heat = Arc::new(Heat::default());
+    let (holder, cold) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+    let _hots = prepare(&heat);
+    within(LONG, "the hot ones to be hot", || heat.handled.load(Relaxed) > 1000);
+    // From here to `drop(held)` nothing else runs.
+    let held = Held::hold(&holder);
+    let (before, seen) = (heat.handled.load(Relaxed), Arc::clone(&heat));
+    let look = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        seen.over.store(true, Relaxed);
+        seen.handled.load(Relaxed) - before
+    });
+    let ask = cold.ask(look).unwrap();
+    drop(held);
+    answer(ask).unwrap()
+}
+
+/// The victim's wait, counted in messages: a round of the queue, and the turns until somebody looks outside.
+#[test]
+fn p05_a_cold_actor_waits_for_a_bounded_number_of_hot_turns() {
+    const HOTS: u64 = 50;
+    for policy in POLICIES {
+        for again in [true, false] {
+            let executor = build(Executor::builder().workers(1).policy(policy));
+            let waited = before_the_cold_one(&executor, |heat| {
+                let hots: Vec<_> = (0..HOTS).map(|_| hot(&executor, heat, again)).collect();
+                hots.iter().for_each(|hot| hot.tell(Go).unwrap());
+                hots
+            });
+            // One message a turn: a self-sender's turn ends with what waited when it began.
+            let bound = TURNS_TO_OUTSIDE + HOTS + 1;
+            assert!(waited <= bound, "{waited} turns of hot actors went first under {policy:?}");
+            shut_down(&executor);
+        }
+    }
+}
+
+/// A flood in one mailbox is cut into turns, and a cold actor comes in between.
+#[test]
+fn p05_a_flooded_actor_does_not_keep_a_cold_one_waiting() {
+    for policy in POLICIES {
+        let executor = build(Executor::builder().workers(1).policy(policy).budget_messages(10).unbounded());
+        let holder = executor.spawn(Puppet::default());
+        let (flooded, cold) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        settle(&executor);
+        let held = Held::hold(&holder);
+        let handled = Arc::new(AtomicU64::new(0));
+        for _ in 0..10_000 {
+            let handled = Arc::clone(&handled);
+            let count = move |_: &mut Puppet, _: &mut Context<Puppet>| handled.fetch_add(1, Relaxed);
+            flooded.tell(Run(count)).unwrap();
+        }
+        let look = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| handled.load(Relaxed));
+        let ask = cold.ask(look).unwrap();
+        drop(held);
+        let first = answer(ask).unwrap();
+        assert!(first <= 10 * (TURNS_TO_OUTSIDE + 2), "{first} messages went first under {policy:?}");
+        shut_down(&executor);
+    }
+}
+
+/// Two ready actors in one queue: how many messages of the first are handled before the second gets its turn?
+fn messages_before_the_second(executor: &Executor, first: SpawnBuilder<'_, Puppet>, each: Duration) -> u64 {
+    let (first, spawn) = (first.spawn(), || executor.spawn(Puppet::default()));
+    let (source, second, last) = (spawn(), spawn(), spawn());
+    settle(executor);
+    let handled = Arc::new(AtomicU64::new(0));
+    let line_up = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        for _ in 0..500 {
+            let handled = Arc::clone(&handled);
+            let work = move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                let start = Instant::now();
+                while start.elapsed() < each {
+                    std::hint::spin_loop();
+                }
+                handled.fetch_add(1, Relaxed);
+            };
+            first.tell(Run(work)).unwrap();
+        }
+        let look = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| handled.load(Relaxed));
+        let ask = second.ask(look).unwrap();
+        // Takes the LIFO slot, so that the two are in the queue one after the other.
+        last.tell(Note(0)).unwrap();
+        ask
+    });
+    answer(answer(source.ask(line_up).unwrap()).unwrap()).unwrap()
+}
+
+#[test]
+fn p05_a_turn_ends_at_its_budget_of_messages() {
+    let ample = Duration::from_secs(LONG);
+    for policy in POLICIES {
+        // The crew's, and the actor's own.
+        let crew = Executor::builder().workers(1).policy(policy).budget_time(ample);
+        let executor = build(crew.budget_messages(7));
+        let first = executor.build(Puppet::default());
+        assert_eq!(messages_before_the_second(&executor, first, Duration::ZERO), 7, "{policy:?}");
+        let first = executor.build(Puppet::default()).budget_messages(3);
+        assert_eq!(messages_before_the_second(&executor, first, Duration::ZERO), 3, "{policy:?}");
+        shut_down(&executor);
+    }
+}
+
+/// The clock is read now and then, so a turn may overshoot: by a few looks' worth of messages, not by the mailbox.
+#[test]
+fn p05_a_turn_ends_at_its_budget_of_time() {
+    const LOOKS: u64 = 3 * 16;
+    let message = Duration::from_micros(200);
+    for policy in POLICIES {
+        let executor = build(Executor::builder().workers(1).policy(policy).budget_time(message));
+        let first = executor.build(Puppet::default());
+        let by_crew = messages_before_the_second(&executor, first, message);
+        assert!(by_crew <= LOOKS, "{by_crew} messages in a turn of one message's time, {policy:?}");
+        shut_down(&executor);
+
+        let executor =
+            build(Executor::builder().workers(1).policy(policy).budget_time(Duration::from_secs(LONG)));
+        let first = executor.build(Puppet::default()).budget_time(message);
+        let by_actor = messages_before_the_second(&executor, first, message);
+        assert!(by_actor <= LOOKS, "{by_actor} messages in a turn of one message's time, {policy:?}");
+        shut_down(&executor);
+    }
+}
+
+/// A turn takes no more than waited when it began, whatever its budget: a self-sender cannot keep its worker.
+#[test]
+fn p05_a_self_senders_turn_ends() {
+    every_small_crew(|executor| {
+        for again in [true, false] {
+            let heat = Arc::new(Heat::default());
+            let turns = || executor.stats().workers.iter().map(|worker| worker.turns).sum::<u64>();
+            let hot = hot(executor, &heat, again);
+            settle(executor);
+            let before = turns();
+            hot.tell(Go).unwrap();
+            within(LONG, "some messages", || heat.handled.load(Relaxed) >= 1000);
+            heat.over.store(true, Relaxed);
+            settle(executor);
+            assert_eq!(turns() - before, heat.handled.load(Relaxed), "one message, one turn");
+        }
+    });
+}
+
+/// Two actors that only talk to each other, through the LIFO slot.
+fn ping_pong(executor: &Executor, heat: &Arc<Heat>) -> Vec<ActorRef<Hot>> {
+    let spawn = |()| executor.spawn(Hot { heat: Arc::clone(heat), again: None, partner: None });
+    let pair = [(); 2].map(spawn);
+    pair[0].tell(Partner(Some(pair[1].clone()))).unwrap();
+    pair[1].tell(Partner(Some(pair[0].clone()))).unwrap();
+    pair[0].tell(Go).unwrap();
+    pair.into()
+}
+
+/// A third one waits in the local queue, a fourth one outside.
+#[test]
+fn p05_a_ping_pong_pair_does_not_starve_the_others() {
+    for policy in POLICIES {
+        let executor = build(Executor::builder().workers(1).policy(policy));
+        let (of_pair, of_third) = (Arc::new(Heat::default()), Arc::new(Heat::default()));
+        let pair = ping_pong(&executor, &of_pair);
+        let third = hot(&executor, &of_third, true);
+        third.tell(Go).unwrap();
+        within(LONG, "turns of the third one", || of_third.handled.load(Relaxed) >= 1000);
+        let outsider = executor.spawn(Puppet::default());
+        assert_eq!(answer(outsider.ask(Note(1)).unwrap()), Ok(1));
+        of_pair.over.store(true, Relaxed);
+        of_third.over.store(true, Relaxed);
+        settle(&executor);
+        pair.iter().for_each(|actor| actor.tell(Partner(None)).unwrap()); // they keep each other alive
+        shut_down(&executor);
+    }
+}
+
+/// The same, counted: of a pair in the LIFO slot only a bounded run goes before what waits in the local queue.
+#[test]
+fn p05_the_lifo_slot_is_left_after_a_bounded_run() {
+    for policy in POLICIES {
+        let executor = build(Executor::builder().workers(1).policy(policy));
+        let waited = before_the_cold_one(&executor, |heat| ping_pong(&executor, heat));
+        assert!(waited <= TURNS_TO_OUTSIDE + 32, "{waited} turns of the pair went first under {policy:?}");
+        shut_down(&executor);
+    }
+}
