@@ -8,7 +8,8 @@
 //! 4. the state is dropped;
 //! 5. the word says dead; whoever waits for the end is told; the memory goes with the last reference.
 //!
-//! A panic in any of them is reported and does not keep the others from happening.
+//! A panic in any of them is reported and does not keep the others from happening. Unless the actor had panicked before
+//! it is why the actor ended, for all that comes after it.
 
 use super::envelope::Envelope;
 use super::event::{DeadLetterReason, Event, PanicPlace};
@@ -62,11 +63,7 @@ pub(crate) fn reason(header: &Header) -> StopReason {
 pub(crate) unsafe fn proceed(this: NonNull<Header>, local: &Local) -> After {
     // SAFETY: the runnable keeps the cell alive until `set_dead`.
     let header = unsafe { this.as_ref() };
-    let cause = match reason(header) {
-        StopReason::Panicked(text) => AskError::Panicked(text),
-        _ => AskError::Stopped,
-    };
-    let taken = discard_leftovers(header, local, &cause);
+    let taken = discard_leftovers(header, local);
     let rest = if taken > 0 { header.state.give_back(taken) } else { header.state.peek() };
     if rest.len() > 0 {
         return if taken == 0 { After::RequeueGap } else { After::Requeue };
@@ -81,7 +78,7 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>, local: &Local) -> After {
     }
     header.phase.set(Phase::Ended);
     // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
-    let outcome = guarded_for(&cause, || unsafe { (header.vtable().drop_state)(this) });
+    let outcome = guarded_for(&cause(header), || unsafe { (header.vtable().drop_state)(this) });
     report(header, local, outcome, PanicPlace::StateDrop);
     // What follows may free the cell on another thread, and the cell alone must not be what keeps the core: this
     // worker does.
@@ -108,12 +105,21 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>, local: &Local) -> After {
         if secured {
             Header::release_weak(this);
         }
-        core.as_ref().ended(local);
+        core.as_ref().ended(Some(local));
     }
     After::Gone
 }
 
-fn discard_leftovers(header: &Header, local: &Local, cause: &AskError) -> u32 {
+/// What those are told who get no answer.
+fn cause(header: &Header) -> AskError {
+    match reason(header) {
+        StopReason::Panicked(text) => AskError::Panicked(text),
+        _ => AskError::Stopped,
+    }
+}
+
+fn discard_leftovers(header: &Header, local: &Local) -> u32 {
+    let (cause, reason) = (&cause(header), header.reason.get());
     let mut taken = 0;
     while taken < LETTERS {
         // SAFETY: we hold the runnable.
@@ -124,7 +130,7 @@ fn discard_leftovers(header: &Header, local: &Local, cause: &AskError) -> u32 {
         report(header, local, guarded_for(cause, drop_it), PanicPlace::MessageDrop);
     }
     if taken > 0 {
-        let reason = match header.reason.get() {
+        let reason = match reason {
             Reason::Panicked => DeadLetterReason::Panicked,
             Reason::Shutdown => DeadLetterReason::Shutdown,
             Reason::Killed => DeadLetterReason::Killed,
@@ -146,6 +152,10 @@ fn report(header: &Header, local: &Local, outcome: Result<(), PanicText>, place:
     if let Err(text) = outcome {
         let core = header.core();
         core.count(Some(local), |tally| &tally.panicked, 1);
+        if header.reason.get() != Reason::Panicked {
+            *header.cold().panic.lock() = Some(text.clone());
+            header.reason.set(Reason::Panicked);
+        }
         core.emit(|| Event::Panicked { actor: header.id(), type_name: header.type_name(), place, text });
     }
 }
