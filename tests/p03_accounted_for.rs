@@ -6,8 +6,11 @@ mod common;
 
 use common::*;
 use heist::*;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::*};
 use std::sync::{Arc, mpsc};
+use std::task::{Context as Task, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -134,9 +137,32 @@ fn p03_send_inside_a_turn_waits_or_gives_the_message_back() {
         let full = executor.build(Puppet::default()).capacity(1).spawn();
         let target = full.clone();
         inside(&executor, move |_, _| (0..100).for_each(|n| target.send(Note(n)).unwrap()));
+        settle(&executor);
         assert_eq!(answer(full.ask(Log).unwrap()).unwrap(), (0..100).collect::<Vec<_>>());
         shut_down(&executor);
     }
+}
+
+/// `when_room` refuses but a second wait for the same target; a target that has stopped is as good as one with room.
+#[test]
+fn p03_a_notice_comes_or_is_a_dead_letter() {
+    on_every_crew(|executor| {
+        let gone = executor.spawn(Puppet::default());
+        gone.stop();
+        let (owner, closed) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let (target, dead) = (gone.clone(), gone);
+        let wait = move |_: Me<'_>, ctx: Ctx<'_>| back(ctx.when_room(&target, Note(1)));
+        assert_eq!(answer(owner.ask(Run(wait)).unwrap()), Ok(Ok(())));
+        let late = move |_: Me<'_>, ctx: Ctx<'_>| {
+            ctx.stop();
+            back(ctx.when_room(&dead, Note(2)))
+        };
+        assert_eq!(answer(closed.ask(Run(late)).unwrap()), Ok(Ok(())));
+        ended(&closed);
+        settle(executor);
+        assert_eq!(executor.stats().dead_letters.stopped, 1);
+        assert_eq!(answer(owner.ask(Log).unwrap()).unwrap(), [1]);
+    });
 }
 
 /// Those who wait for room when the actor stops get their messages back.
@@ -146,6 +172,9 @@ fn p03_waiting_senders_get_their_messages_back() {
         for kill in [false, true] {
             let full = executor.build(Puppet::default()).capacity(1).spawn();
             let held = Held::hold(&full);
+            let mut line: Vec<_> = (10..13).map(|n| full.send_async(Note(n))).collect();
+            let mut cx = Task::from_waker(Waker::noop());
+            line.iter_mut().for_each(|send| assert!(Pin::new(send).poll(&mut cx).is_pending()));
             thread::scope(|scope| {
                 let senders: Vec<_> = (0..3).map(|n| (n, full.clone())).collect();
                 let waiting = senders.into_iter().map(|(n, full)| {
@@ -166,6 +195,9 @@ fn p03_waiting_senders_get_their_messages_back() {
                     assert_eq!(sender.join().unwrap(), Err((Note(n), Refusal::Stopped)));
                 }
             });
+            for (n, send) in (10..).zip(line) {
+                assert_eq!(back(futures::executor::block_on(send)), Err((Note(n), Refusal::Stopped)));
+            }
             ended(&full);
         }
     });
