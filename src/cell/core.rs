@@ -176,8 +176,9 @@ impl Core {
 
     /// No new actors; the live ones are closed. May be called again, to kill.
     pub(crate) fn close_all(&self, kill: bool) {
-        self.closing.store(true, SeqCst);
         self.shards.iter().for_each(Shard::close);
+        // Only now: the end of the crew must not come before the last spawn.
+        self.closing.store(true, SeqCst);
         // After the shards are closed nobody can be missed. A closed actor's own turns do the rest.
         self.shards.iter().for_each(|shard| shard.for_each(|header| Header::close(header, kill)));
         // Pairs with the fence in `ended`: either that actor's worker sees `closing`, or this sees its count.
@@ -197,6 +198,7 @@ impl Core {
     fn stop_if_empty(&self) {
         if self.live() == 0 {
             self.scheduler.idle.stop();
+            self.scheduler.quiet.announce();
         }
     }
 

@@ -140,7 +140,12 @@ impl Scheduler {
     /// All workers are parked in one and the same epoch before and after all queues were seen empty: so none was
     /// awake in between, and none left anything behind. Whoever is on the way in is seen first (see [`gate`]): had it
     /// left the gate before, its runnable would be in a queue, or would have woken a worker, which moves the epoch.
+    ///
+    /// A crew that has been told to stop has nothing left to do, and parks no more.
     pub(crate) fn quiescence(&self) -> Quiescence {
+        if self.idle.stopping() {
+            return Quiescence::Quiet;
+        }
         let Some(before) = self.idle.all_parked() else { return Quiescence::Busy };
         if self.gate.inside() {
             return Quiescence::Entering;

@@ -30,7 +30,7 @@ impl Quiet {
         fence(SeqCst);
     }
 
-    /// Called by the last worker that parked.
+    /// Called by the last worker that parked, and when the crew is told to stop.
     pub(crate) fn announce(&self) {
         fence(SeqCst);
         if self.wanted.load(Relaxed) {
