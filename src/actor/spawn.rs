@@ -39,10 +39,13 @@ impl<'a> Spawner<'a> {
                 let header = Header::new(CellOf::<A>::vtable(), shard, id, place, capacity, cold);
                 CellOf::allocate(header, actor.take().expect("called at most once"))
             };
-            let outside = local.is_none() && self.core.draining();
-            match if outside { None } else { shard.enroll(make) } {
+            if local.is_none() && self.core.draining() {
+                return Err(actor.take().expect("no cell was made of it"));
+            }
+            // Counted first: whoever closes the shards either refuses this one there, or sees that it lives.
+            self.core.count(local, |tally| &tally.spawned, 1);
+            match shard.enroll(make) {
                 Some(header) => {
-                    self.core.count(local, |tally| &tally.spawned, 1);
                     // SAFETY: a new cell comes with one reference, which this takes, and with its first turn to push.
                     unsafe {
                         let strong = Strong::from_raw(header);
@@ -50,7 +53,10 @@ impl<'a> Spawner<'a> {
                         Ok(ActorRef::from_strong(strong))
                     }
                 }
-                None => Err(actor.take().expect("no cell was made of it")),
+                None => {
+                    self.core.ended(local);
+                    Err(actor.take().expect("no cell was made of it"))
+                }
             }
         })
     }

@@ -186,9 +186,9 @@ impl Core {
         self.stop_if_empty();
     }
 
-    /// An actor's last turn is over, all but the release of its memory.
-    pub(crate) fn ended(&self, local: &Local) {
-        self.count(Some(local), |tally| &tally.ended, 1);
+    /// An actor's last turn is over, all but the release of its memory; or it was counted as spawned and then refused.
+    pub(crate) fn ended(&self, local: Option<&Local>) {
+        self.count(local, |tally| &tally.ended, 1);
         fence(SeqCst);
         if self.closing() {
             self.stop_if_empty();
