@@ -185,10 +185,11 @@ pub(crate) fn serve(this: NonNull<Header>) {
 /// The mailbox is closed: every sender gets its message back, every owner its notice.
 pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
     let Some(cold) = header.cold_if_any() else { return };
-    let all = std::mem::take(&mut cold.room.lock().0);
     let mut wake = Vec::new();
     let mut notices = Vec::new();
-    for waiter in all {
+    // Under the list's lock to the end: a ticket that is not listed is settled, or `withdraw` would lose its message.
+    let mut list = cold.room.lock();
+    for waiter in list.0.drain(..) {
         match waiter {
             Waiter::Sender(ticket) => {
                 let mut state = ticket.0.lock();
@@ -200,6 +201,7 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
             Waiter::Notice { owner, envelope } => notices.push((owner, envelope)),
         }
     }
+    drop(list);
     settle(wake, notices);
 }
 
