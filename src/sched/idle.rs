@@ -241,6 +241,8 @@ impl Idle {
         fence(SeqCst);
         if self.stopping() || has_work() {
             if self.leave(me, true) {
+                // Appointed in between: off the list nobody leaves a token, and this one must not outlive the bed.
+                let _ = self.beds[me].parker.park(Some(time::now()));
                 return Woken::Searching;
             } // else somebody was quicker, and the token is on its way
         } else if last {
@@ -366,5 +368,23 @@ impl Idle {
                 bed.parker.unpark(Token::Run);
             }
         }
+    }
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+
+    /// Else the next park would take it for a new one, and go on with timeouts when everybody sleeps.
+    #[test]
+    fn an_appointment_that_comes_too_late_is_forgotten() {
+        let idle = Idle::new(2);
+        let sees_work_after_being_appointed = || {
+            idle.ensure_watched();
+            true
+        };
+        let woken = idle.park(0, false, false, sees_work_after_being_appointed, || false, || {});
+        assert_eq!(woken, Woken::Searching);
+        assert!(idle.beds[0].parker.park(Some(time::now())).is_none(), "a token is left");
     }
 }
