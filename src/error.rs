@@ -39,7 +39,7 @@ impl fmt::Display for Refusal {
 }
 
 /// What must only be moved or borrowed mutably, and therefore may be shared between threads: nobody can look at it.
-struct Sealed<T>(T);
+pub(crate) struct Sealed<T>(pub(crate) T);
 
 // SAFETY: no method gives access to the inside through a shared reference.
 unsafe impl<T> Sync for Sealed<T> {}

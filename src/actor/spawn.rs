@@ -5,6 +5,7 @@ use super::cell_of::CellOf;
 use super::refs::ActorRef;
 use crate::cell::core::{Core, Limits};
 use crate::cell::header::{Cold, Header, Strong};
+use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
 use crate::sched::local::Local;
 use crate::time::Duration;
@@ -156,13 +157,13 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// The actor comes back inside the error when the executor shuts down, or a capacity or a budget is 0 or too large.
     pub fn try_spawn(self) -> Result<ActorRef<A>, SpawnError<A>> {
         if let Some(problem) = self.problem {
-            return Err(SpawnError { actor: self.actor, problem });
+            return Err(SpawnError { actor: Sealed(self.actor), problem });
         }
         let cold = (self.name.is_some() || self.limits.is_some())
             .then(|| Box::new(Cold { name: self.name, limits: self.limits, ..Cold::default() }));
         self.spawner
             .make(self.actor, self.capacity, cold)
-            .map_err(|actor| SpawnError { actor, problem: SpawnProblem::ShuttingDown })
+            .map_err(|actor| SpawnError { actor: Sealed(actor), problem: SpawnProblem::ShuttingDown })
     }
 }
 
@@ -198,7 +199,7 @@ enum SpawnProblem {
 
 /// An actor that was not spawned, and why.
 pub struct SpawnError<A> {
-    actor: A,
+    actor: Sealed<A>,
     problem: SpawnProblem,
 }
 
@@ -206,7 +207,7 @@ impl<A> SpawnError<A> {
     /// The actor, as it was handed in.
     #[must_use]
     pub fn into_actor(self) -> A {
-        self.actor
+        self.actor.0
     }
 
     /// Is it because the executor shuts down? Otherwise a setting is wrong.
