@@ -15,7 +15,7 @@
 //! | variable | |
 //! |---|---|
 //! | `HEIST_STRESS_SEED` | the first round's seed; the others count up from it. By default from the clock; printed. |
-//! | `HEIST_STRESS_ROUNDS` | how many rounds (default 96); 0: without end |
+//! | `HEIST_STRESS_ROUNDS` | how many rounds (default 300); 0: without end |
 //! | `HEIST_STRESS_SECONDS` | no new round after this time |
 //! | `HEIST_STRESS_PATIENCE` | seconds without any progress that mean a hang (default 60) |
 
@@ -51,7 +51,7 @@ pub fn fail(what: &str) -> ! {
 }
 
 fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
+    let text = std::env::var(variable).ok().filter(|text| !text.is_empty())?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
 }
 
@@ -67,7 +67,7 @@ fn main() {
     let clock =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as u64;
     let first = number("HEIST_STRESS_SEED").unwrap_or(clock);
-    let rounds = number("HEIST_STRESS_ROUNDS").unwrap_or(96);
+    let rounds = number("HEIST_STRESS_ROUNDS").unwrap_or(300);
     let end = number("HEIST_STRESS_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let watch = watch::start(Duration::from_secs(number("HEIST_STRESS_PATIENCE").unwrap_or(60)));
     println!("stress: seeds from {first}, chaos {}", if cfg!(heist_chaos) { "on" } else { "off" });
