@@ -155,6 +155,8 @@ mod error;
 mod front;
 mod id;
 mod mailbox;
+#[cfg(all(test, heist_loom))]
+mod models;
 mod panics;
 mod sched;
 mod sync;

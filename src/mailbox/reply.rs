@@ -125,6 +125,16 @@ impl<T> Slot<T> {
         self.state.load(Relaxed) != GONE
     }
 
+    /// What freeing is to a model: an access that must come after every other one.
+    ///
+    /// # Safety
+    /// `this` points to a live value.
+    #[cfg(all(test, heist_loom))]
+    pub(crate) unsafe fn freed(this: *mut Self) {
+        // SAFETY: the caller's; that nobody else uses it is what loom checks.
+        unsafe { (*this).state.with_mut(|_| ()) }
+    }
+
     /// The asker's side: is the answer there?
     pub(crate) fn ready(&self) -> bool {
         self.state.load(Relaxed) == READY

@@ -334,6 +334,16 @@ impl State {
     pub(crate) fn wait_for_stop(&self) -> bool {
         !Snapshot(self.0.fetch_or(STOP_WAIT, AcqRel)).dead()
     }
+
+    /// What freeing is to a model: an access that must come after every other one.
+    ///
+    /// # Safety
+    /// `this` points to a live value.
+    #[cfg(all(test, heist_loom))]
+    pub(crate) unsafe fn freed(this: *mut Self) {
+        // SAFETY: the caller's; that nobody else uses it is what loom checks.
+        unsafe { (*this).0.with_mut(|_| ()) }
+    }
 }
 
 #[cfg(all(test, not(heist_loom)))]

@@ -15,37 +15,50 @@ pub(crate) fn spin_hint() {
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
-/// The guard is taken out while a condition variable waits.
+/// The inner guard is taken out while a condition variable waits.
 #[derive(Debug)]
-pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
+pub(crate) struct MutexGuard<'a, T> {
+    mutex: &'a Mutex<T>,
+    inner: Option<loom::sync::MutexGuard<'a, T>>,
+}
 
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
         Mutex(loom::sync::Mutex::new(value))
     }
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard(Some(self.0.lock().expect("no model panics while it holds a lock")))
+        MutexGuard { mutex: self, inner: Some(self.lock_inner()) }
+    }
+    fn lock_inner(&self) -> loom::sync::MutexGuard<'_, T> {
+        self.0.lock().expect("no model panics while it holds a lock")
     }
 }
 
 impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        self.0.as_ref().expect("only empty inside Condvar::wait")
+        self.inner.as_ref().expect("only empty inside a wait")
     }
 }
 
 impl<T> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.0.as_mut().expect("only empty inside Condvar::wait")
+        self.inner.as_mut().expect("only empty inside a wait")
     }
 }
 
-/// What a timed wait says of itself.
+/// What a timed wait says of itself: that its time was over.
 #[derive(Debug)]
 pub(crate) struct WaitTimeoutResult;
 
-/// parking_lot's interface over loom's condition variable; a timed wait only yields, since a model has no time.
+impl WaitTimeoutResult {
+    pub(crate) fn timed_out(&self) -> bool {
+        true
+    }
+}
+
+/// parking_lot's interface over loom's condition variable. A model has no time: a timed wait lets the others run, and
+/// is over.
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(loom::sync::Condvar);
 
@@ -56,15 +69,14 @@ impl Condvar {
     pub(crate) fn notify_one(&self) {
         self.0.notify_one();
     }
-    pub(crate) fn notify_all(&self) {
-        self.0.notify_all();
-    }
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        let inner = guard.0.take().expect("only empty inside Condvar::wait");
-        guard.0 = Some(self.0.wait(inner).expect("no model panics while it holds a lock"));
+        let inner = guard.inner.take().expect("only empty inside a wait");
+        guard.inner = Some(self.0.wait(inner).expect("no model panics while it holds a lock"));
     }
-    pub(crate) fn wait_until<T>(&self, _guard: &mut MutexGuard<'_, T>, _until: Instant) -> WaitTimeoutResult {
+    pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _until: Instant) -> WaitTimeoutResult {
+        drop(guard.inner.take());
         loom::thread::yield_now();
+        guard.inner = Some(guard.mutex.lock_inner());
         WaitTimeoutResult
     }
 }

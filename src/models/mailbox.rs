@@ -1,0 +1,205 @@
+//! State word and inbox: senders, turns, and a stop.
+//!
+//! Covers: what is accepted is handled or becomes a dead letter, each once and in its sender's order; turns do not
+//! overlap, whichever thread runs them; nothing stays in a mailbox whose actor is not scheduled; a full or closed
+//! mailbox accepts nothing; a stop lets what was accepted before it be handled.
+//!
+//! Does not cover: the queues (a turn runs at once on the thread that was told to schedule it, so that whoever is
+//! told wrongly is caught in the act, and no queue lends its own synchronization), waiting for room, panics.
+
+use super::{explore, spawn};
+use crate::mailbox::inbox::{Inbox, Node};
+use crate::mailbox::state::{EndTurn, Reserve, State};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+#[repr(C)]
+struct Message {
+    node: Node,
+    /// Sender and number; loom sees whether it was published.
+    content: UnsafeCell<(usize, u32)>,
+}
+
+#[derive(Default)]
+struct Inner {
+    handled: u32,
+    dead: u32,
+    ended: bool,
+    latest: [u32; 3],
+}
+
+struct Actor {
+    state: State,
+    inbox: Inbox,
+    capacity: u32,
+    /// Messages in a turn.
+    budget: u32,
+    /// Whether a turn gives back each place as soon as it can.
+    early: bool,
+    /// What one turn at a time may touch.
+    inner: UnsafeCell<Inner>,
+}
+
+impl Actor {
+    /// An actor whose first turn is over.
+    fn new(capacity: u32, budget: u32, early: bool) -> Arc<Self> {
+        let actor = Actor {
+            state: State::new(),
+            inbox: Inbox::new(),
+            capacity,
+            budget,
+            early,
+            inner: UnsafeCell::new(Inner::default()),
+        };
+        actor.turns();
+        Arc::new(actor)
+    }
+
+    fn tell(&self, sender: usize, number: u32) -> bool {
+        match self.state.reserve(self.capacity) {
+            Reserve::Accepted { schedule } => {
+                let message = Message { node: Node::new(), content: UnsafeCell::new((sender, number)) };
+                // SAFETY: given up here; `take` is the only one that gets it back.
+                unsafe { self.inbox.push(Box::into_raw(Box::new(message)).cast()) };
+                if schedule {
+                    self.turns();
+                }
+                true
+            }
+            Reserve::Full | Reserve::Closed => false,
+        }
+    }
+
+    fn stop(&self, kill: bool) {
+        if self.state.close(kill) {
+            self.turns();
+        }
+    }
+
+    fn take(&self) -> Option<(usize, u32)> {
+        // SAFETY: the caller holds the runnable.
+        let node = unsafe { self.inbox.pop() }?;
+        // SAFETY: `tell` made it from a box.
+        let message = unsafe { Box::from_raw(node.cast::<Message>()) };
+        // SAFETY: loom checks it.
+        Some(message.content.with(|content| unsafe { *content }))
+    }
+
+    fn touch<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
+        // SAFETY: loom checks it.
+        self.inner.with_mut(|inner| f(unsafe { &mut *inner }))
+    }
+
+    /// Runs turns until the runnable is given up; as `cell::turn` and `cell::end` do.
+    fn turns(&self) {
+        loop {
+            let most = self.state.begin_turn().len().min(self.budget);
+            if self.touch(|inner| inner.ended) {
+                panic!("a turn after the end");
+            }
+            let (mut total, mut owed) = (0, 0);
+            while total < most && !self.state.peek().killed() {
+                let Some((sender, number)) = self.take() else { break };
+                self.touch(|inner| {
+                    inner.handled += 1;
+                    assert!(inner.latest[sender] < number, "out of order");
+                    inner.latest[sender] = number;
+                });
+                (total, owed) = (total + 1, owed + 1);
+                if self.early {
+                    let _ = self.state.give_back(std::mem::take(&mut owed));
+                }
+            }
+            match self.state.end_turn(owed, false) {
+                EndTurn::Idle => return,
+                EndTurn::More if total == 0 => thread::yield_now(), // the gap
+                EndTurn::More => {}
+                EndTurn::Ending => return self.end(),
+                EndTurn::ServeRoom | EndTurn::Unreferenced => {
+                    unreachable!("nobody waits, one reference is held")
+                }
+            }
+        }
+    }
+
+    fn end(&self) {
+        loop {
+            let mut taken = 0;
+            while self.take().is_some() {
+                taken += 1;
+            }
+            self.touch(|inner| inner.dead += taken);
+            if self.state.give_back(taken).len() == 0 {
+                break;
+            }
+            thread::yield_now(); // the gap
+        }
+        self.touch(|inner| inner.ended = true);
+        let dead = self.state.set_dead(false).expect("nobody waits for the end");
+        assert!(!dead.free, "the reference is held");
+    }
+
+    /// After everything: the accounts are right, and nothing is left.
+    fn settle(&self, accepted: u32) -> (u32, u32) {
+        let now = self.state.peek();
+        assert_eq!(now.len(), 0, "left in the mailbox");
+        let (handled, dead, ended) = self.touch(|inner| (inner.handled, inner.dead, inner.ended));
+        assert_eq!(handled + dead, accepted);
+        assert_eq!((now.closed(), now.dead()), (ended, ended));
+        if !ended {
+            assert!(self.state.close(true), "scheduled, but nobody runs it");
+        }
+        (handled, dead)
+    }
+}
+
+/// Numbers from 1; gives how many were accepted.
+fn sender(actor: &Arc<Actor>, sender: usize, messages: u32) -> thread::JoinHandle<u32> {
+    spawn(actor, move |actor| (1..=messages).filter(|&number| actor.tell(sender, number)).count() as u32)
+}
+
+#[test]
+fn senders_and_turns() {
+    explore(3, || {
+        let actor = Actor::new(3, 1, false);
+        let (first, second) = (sender(&actor, 0, 2), sender(&actor, 1, 1));
+        let accepted = first.join().unwrap() + second.join().unwrap();
+        assert_eq!(accepted, 3, "there was room");
+        assert_eq!(actor.settle(accepted), (3, 0));
+    });
+}
+
+#[test]
+fn a_full_mailbox_and_places_given_back_within_the_turn() {
+    explore(3, || {
+        let actor = Actor::new(1, 2, true);
+        let (first, second) = (sender(&actor, 0, 2), sender(&actor, 1, 1));
+        let accepted = first.join().unwrap() + second.join().unwrap();
+        assert!(accepted >= 1);
+        assert_eq!(actor.settle(accepted), (accepted, 0));
+    });
+}
+
+#[test]
+fn a_stop_lets_what_was_accepted_be_handled() {
+    explore(3, || {
+        let actor = Actor::new(2, 1, false);
+        let (first, second) = (sender(&actor, 0, 1), sender(&actor, 1, 1));
+        actor.stop(false);
+        assert!(!actor.tell(2, 1), "accepted after the stop");
+        let accepted = first.join().unwrap() + second.join().unwrap();
+        assert_eq!(actor.settle(accepted), (accepted, 0));
+    });
+}
+
+#[test]
+fn a_kill_makes_dead_letters() {
+    explore(3, || {
+        let actor = Actor::new(2, 2, false);
+        let (first, second) = (sender(&actor, 0, 2), sender(&actor, 1, 1));
+        actor.stop(true);
+        let accepted = first.join().unwrap() + second.join().unwrap();
+        let _either = actor.settle(accepted);
+    });
+}

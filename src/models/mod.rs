@@ -1,0 +1,55 @@
+//! loom models: each runs a protocol of this crate through every interleaving, and every reading that the memory
+//! orderings allow, up to a number of preemptions.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg heist_loom" LOOM_MAX_PREEMPTIONS=3 cargo test --release --lib models
+//! ```
+//!
+//! | model | runs the real | stands in for |
+//! |---|---|---|
+//! | [`mailbox`] | state word, inbox | the turn; the queues, by running each turn at once where it was scheduled |
+//! | [`references`] | state word | the same, and the cell's weak count |
+//! | [`room`] | state word, inbox | the list of those who wait |
+//! | [`idle`] | idle protocol, parker | the queues, by a count with relaxed readings; the worker's loop |
+//! | [`quiet`] | gate, idle protocol, quiescence waiters | the queues; the look for quiescence |
+//! | [`reply`] | reply slot | what is around it |
+//! | [`lifo`] | LIFO slot | what is around it |
+//!
+//! What stands in for something is a copy, and must be kept like what it copies.
+//!
+//! A model finds: two that think they have the same thing and touch it unsynchronized (the things are loom's
+//! `UnsafeCell`s), a wake-up that is lost (all threads sleep, which loom reports as a deadlock), and whatever its
+//! assertions say. `scripts/weaken-orderings.sh` shows for each ordering which model needs it.
+//!
+//! No model sees: crossbeam's queues; more than a few threads and messages; what needs more preemptions than the
+//! bound; time (a timed wait may end at any moment, and does). loom makes a SeqCst fence synchronize with all later
+//! ones, which is more than it promises, and takes SeqCst loads and stores for Acquire and Release, which is less.
+
+mod idle;
+mod lifo;
+mod mailbox;
+mod quiet;
+mod references;
+mod reply;
+mod room;
+
+use loom::sync::Arc;
+use loom::thread::{self, JoinHandle};
+
+/// Runs `model` with up to `most` preemptions, or fewer if the environment says so.
+fn explore(most: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    assert!(
+        builder.max_duration.is_none() && builder.max_permutations.is_none(),
+        "half a search proves nothing"
+    );
+    builder.preemption_bound = Some(builder.preemption_bound.map_or(most, |asked| asked.min(most)));
+    builder.max_branches = 20_000;
+    builder.check(model);
+}
+
+/// A thread with its share of what the model is about.
+fn spawn<T: 'static, R: 'static>(shared: &Arc<T>, f: impl FnOnce(&T) -> R + 'static) -> JoinHandle<R> {
+    let shared = Arc::clone(shared);
+    thread::spawn(move || f(&shared))
+}

@@ -1,0 +1,153 @@
+//! Gate, idle protocol, and those who wait for quiescence.
+//!
+//! Covers: whoever is told "quiet" sees handled all that was accepted before it asked, and all that this caused; and it
+//! is told. Senders from outside are between their steps, on the same stripe of the gate and on another.
+//!
+//! Does not cover: several workers (`sched::idle` is modelled by itself); the queues, as in `idle`; refusing what comes
+//! while the executor drains, for which loom's SeqCst is too weak. The look is a copy of `Scheduler::quiescence`, the
+//! wait one of `WaitIdle`.
+
+use super::{explore, spawn};
+use crate::sched::Quiescence;
+use crate::sched::gate::Gate;
+use crate::sched::idle::{Idle, Woken};
+use crate::sched::quiet::Quiet;
+use crate::sync::{AtomicUsize, Ordering::*, ThreadWaker};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+struct Crew {
+    gate: Gate,
+    idle: Idle,
+    quiet: Quiet,
+    injector: AtomicUsize,
+    /// What is accepted: the state word's part.
+    accepted: AtomicUsize,
+    /// Written by the worker, read by whoever was told "quiet".
+    handled: UnsafeCell<usize>,
+}
+
+impl Crew {
+    fn new() -> Arc<Self> {
+        Arc::new(Crew {
+            gate: Gate::new(),
+            idle: Idle::new(1),
+            quiet: Quiet::new(),
+            injector: AtomicUsize::new(0),
+            accepted: AtomicUsize::new(0),
+            handled: UnsafeCell::new(0),
+        })
+    }
+
+    /// From outside, as `cell::envelope::deliver`.
+    fn tell(&self, stripe: usize) {
+        let mut pass = self.gate.enter_at(stripe);
+        self.accepted.fetch_add(1, AcqRel);
+        self.injector.fetch_add(1, Release);
+        self.idle.notify();
+        pass.count();
+    }
+
+    fn take(&self) -> bool {
+        self.injector.fetch_update(Acquire, Relaxed, |n| n.checked_sub(1)).is_ok()
+    }
+
+    /// The only worker.
+    fn work(&self) {
+        loop {
+            while self.take() {
+                // SAFETY: loom checks it.
+                self.handled.with_mut(|handled| unsafe { *handled += 1 });
+            }
+            let has_work = || self.injector.load(Acquire) > 0;
+            match self.idle.park(0, false, false, has_work, || false, || self.quiet.announce()) {
+                Woken::Searching => {
+                    if self.idle.end_search() && has_work() {
+                        self.idle.notify();
+                    }
+                }
+                Woken::Running => {}
+                Woken::Caught => unreachable!("nobody watches"),
+            }
+            if self.idle.stopping() && !has_work() {
+                return;
+            }
+        }
+    }
+
+    fn quiescence(&self) -> Quiescence {
+        let Some(before) = self.idle.all_parked() else { return Quiescence::Busy };
+        if self.gate.inside() {
+            return Quiescence::Entering;
+        }
+        let empty = self.injector.load(Acquire) == 0;
+        let after = self.idle.all_parked();
+        if !empty {
+            Quiescence::Entering
+        } else if after == Some(before) {
+            Quiescence::Quiet
+        } else {
+            Quiescence::Busy
+        }
+    }
+
+    fn wait_idle(&self) {
+        let waker = ThreadWaker::new();
+        loop {
+            match self.quiescence() {
+                Quiescence::Quiet => return,
+                Quiescence::Entering => {
+                    thread::yield_now();
+                    continue;
+                }
+                Quiescence::Busy => self.quiet.want(&waker.waker()),
+            }
+            match self.quiescence() {
+                Quiescence::Quiet => return,
+                Quiescence::Entering => thread::yield_now(),
+                Quiescence::Busy => {
+                    waker.park(None);
+                }
+            }
+        }
+    }
+
+    /// Asks, and looks whether the answer is true. All that is ever sent was accepted before.
+    fn check(&self, accepted: usize) {
+        self.wait_idle();
+        // SAFETY: loom checks it.
+        assert_eq!(self.handled.with(|handled| unsafe { *handled }), accepted, "told too early");
+    }
+}
+
+#[test]
+fn what_was_told_before() {
+    explore(3, || {
+        let crew = Crew::new();
+        let worker = spawn(&crew, Crew::work);
+        crew.tell(0);
+        crew.check(1);
+        crew.idle.stop();
+        worker.join().unwrap();
+        assert_eq!(crew.gate.accepted(), 1);
+    });
+}
+
+#[test]
+fn a_sender_between_its_steps() {
+    explore(3, || {
+        let crew = Crew::new();
+        let worker = spawn(&crew, Crew::work);
+        let sender = spawn(&crew, |crew| crew.tell(1));
+        if crew.accepted.load(Acquire) == 1 {
+            crew.check(1); // perhaps it has not pushed yet
+        } else {
+            crew.wait_idle();
+        }
+        sender.join().unwrap();
+        crew.check(1);
+        crew.idle.stop();
+        worker.join().unwrap();
+    });
+}

@@ -1,0 +1,219 @@
+//! State word: the last reference dropped, against an upgrade, against a send; and waiting for the end.
+//!
+//! Covers: the end comes once, when nobody can reach the actor, and not before; the memory goes once, after every
+//! other use of it; whoever waits for the end is told, and sees all that the last turn did.
+//!
+//! Does not cover: the registry, which is another way to a cell (under its lock); several actors. The weak count is a
+//! copy of `cell::header`'s.
+
+use super::{explore, spawn};
+use crate::mailbox::state::{EndTurn, Release, Reserve, State};
+use crate::sync::{AtomicU32, Mutex, Ordering::*, ThreadWaker};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use std::task::Waker;
+
+struct Cell {
+    state: State,
+    weak: AtomicU32,
+    inner: UnsafeCell<Inner>,
+    /// Read by whoever uses the memory without being in a turn, written by freeing.
+    memory: UnsafeCell<()>,
+    /// Those who wait for the end.
+    stop: Mutex<Vec<Waker>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    handled: u32,
+    ended: u32,
+    freed: bool,
+}
+
+impl Cell {
+    /// The first turn is over; one strong reference, and `weak` weak ones.
+    fn new(weak: u32) -> Arc<Self> {
+        let cell = Cell {
+            state: State::new(),
+            weak: AtomicU32::new(1 + weak),
+            inner: UnsafeCell::new(Inner::default()),
+            memory: UnsafeCell::new(()),
+            stop: Mutex::new(Vec::new()),
+        };
+        cell.turns();
+        Arc::new(cell)
+    }
+
+    fn touch<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
+        // SAFETY: loom checks it.
+        self.inner.with_mut(|inner| f(unsafe { &mut *inner }))
+    }
+
+    /// By a holder of a strong reference.
+    fn tell(&self) {
+        let Reserve::Accepted { schedule } = self.state.reserve(9) else {
+            panic!("collected while referenced")
+        };
+        if schedule {
+            self.turns();
+        }
+    }
+
+    fn release(&self) {
+        match self.state.release_ref() {
+            Release::Nothing => {}
+            Release::Schedule => self.turns(),
+            Release::Free => self.release_weak(),
+        }
+    }
+
+    fn release_weak(&self) {
+        if self.weak.fetch_sub(1, AcqRel) == 1 {
+            // SAFETY: the real memory goes with the last `Arc`.
+            unsafe { State::freed(std::ptr::from_ref(&self.state).cast_mut()) };
+            self.memory.with_mut(|_| ());
+            self.touch(|inner| assert!(!std::mem::replace(&mut inner.freed, true), "freed twice"));
+        }
+    }
+
+    /// As `cell::turn` and `cell::end` do; every message that has its place counts as handled.
+    fn turns(&self) {
+        loop {
+            let waiting = self.state.begin_turn().len();
+            self.touch(|inner| inner.handled += waiting);
+            match self.state.end_turn(waiting, false) {
+                EndTurn::Idle => return,
+                EndTurn::More => {}
+                EndTurn::Ending | EndTurn::Unreferenced => return self.end(),
+                EndTurn::ServeRoom => unreachable!("nobody waits for room"),
+            }
+        }
+    }
+
+    fn end(&self) {
+        self.touch(|inner| inner.ended += 1);
+        let mut secured = false;
+        let dead = loop {
+            match self.state.set_dead(secured) {
+                Some(dead) => break dead,
+                None => {
+                    self.weak.fetch_add(1, Relaxed);
+                    secured = true;
+                }
+            }
+        };
+        if dead.tell_waiters {
+            let wakers = std::mem::take(&mut *self.stop.lock());
+            self.memory.with(|_| ());
+            wakers.into_iter().for_each(Waker::wake);
+        }
+        if dead.free {
+            self.release_weak();
+        }
+        if secured {
+            self.release_weak();
+        }
+    }
+
+    /// By a holder of a strong reference, as `actor::refs::Stopped` does.
+    fn wait_for_end(&self) {
+        let waker = ThreadWaker::new();
+        loop {
+            let mut waiting = self.stop.lock();
+            if !self.state.wait_for_stop() {
+                return;
+            }
+            waiting.push(waker.waker());
+            drop(waiting);
+            waker.park(None);
+            if self.state.peek().dead() {
+                let _ = self.state.wait_for_stop();
+                return;
+            }
+        }
+    }
+
+    /// After everything.
+    fn settle(&self, handled: u32) {
+        self.touch(|inner| assert_eq!((inner.handled, inner.ended, inner.freed), (handled, 1, true)));
+    }
+}
+
+#[test]
+fn the_last_reference_against_an_upgrade() {
+    explore(3, || {
+        let cell = Cell::new(1);
+        let upgrader = spawn(&cell, |cell| {
+            let upgraded = cell.state.upgrade();
+            if upgraded {
+                cell.tell();
+                cell.release();
+            }
+            cell.release_weak();
+            u32::from(upgraded)
+        });
+        cell.release();
+        let told = upgrader.join().unwrap();
+        cell.settle(told);
+    });
+}
+
+#[test]
+fn references_dropped_against_an_upgrade_and_a_send() {
+    explore(3, || {
+        let cell = Cell::new(1);
+        cell.state.add_ref();
+        let sender = spawn(&cell, |cell| {
+            cell.tell();
+            cell.release();
+        });
+        let upgrader = spawn(&cell, |cell| {
+            if cell.state.upgrade() {
+                cell.release();
+            }
+            cell.release_weak();
+        });
+        cell.release();
+        sender.join().unwrap();
+        upgrader.join().unwrap();
+        cell.settle(1);
+    });
+}
+
+#[test]
+fn the_last_reference_against_a_stop() {
+    explore(3, || {
+        let cell = Cell::new(0);
+        cell.state.add_ref();
+        let stopper = spawn(&cell, |cell| {
+            if cell.state.close(false) {
+                cell.turns();
+            }
+            cell.release();
+        });
+        cell.release();
+        stopper.join().unwrap();
+        cell.settle(0);
+    });
+}
+
+#[test]
+fn waiting_for_the_end() {
+    explore(3, || {
+        let cell = Cell::new(0);
+        cell.state.add_ref();
+        let waiter = spawn(&cell, |cell| {
+            cell.wait_for_end();
+            // SAFETY: loom checks it; others may only read it now.
+            cell.inner.with(|inner| assert_eq!(unsafe { (*inner).ended }, 1));
+            cell.release();
+        });
+        // The last turn is a worker's, which has no reference.
+        assert!(cell.state.close(false));
+        let worker = spawn(&cell, Cell::turns);
+        cell.release();
+        waiter.join().unwrap();
+        worker.join().unwrap();
+        cell.settle(0);
+    });
+}

@@ -1,0 +1,205 @@
+//! State word and inbox: waiting for room in a full mailbox.
+//!
+//! Covers: whoever waits gets its message in, or back when the actor stops; plain sends do not barge; when the list is
+//! empty the flag is clear, so that the mailbox accepts again; a sender that withdraws has its message.
+//!
+//! Does not cover: notices (`when_room`), which wait on the same list for another number. The list is a copy of
+//! `cell::room`'s; as in `mailbox`, turns run at once where they were scheduled.
+
+use super::{explore, spawn};
+use crate::mailbox::inbox::{Inbox, Node};
+use crate::mailbox::state::{EndTurn, Reserve, RoomWait, State};
+use crate::sync::{Mutex, Parker};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+use std::collections::VecDeque;
+
+/// All mailboxes here hold one message.
+const CAPACITY: u32 = 1;
+
+/// Whether a sender that waited got its message in.
+type Ticket = Arc<Parker<bool>>;
+
+struct Actor {
+    state: State,
+    inbox: Inbox,
+    room: Mutex<VecDeque<Ticket>>,
+    handled: UnsafeCell<u32>,
+    early: bool,
+}
+
+impl Actor {
+    /// The first turn is over.
+    fn new(early: bool) -> Arc<Self> {
+        let actor = Actor {
+            state: State::new(),
+            inbox: Inbox::new(),
+            room: Mutex::new(VecDeque::new()),
+            handled: UnsafeCell::new(0),
+            early,
+        };
+        actor.turns();
+        Arc::new(actor)
+    }
+
+    fn push(&self, reserved: Reserve) -> bool {
+        let Reserve::Accepted { schedule } = reserved else { return false };
+        // SAFETY: given up here, and freed by the turn.
+        unsafe { self.inbox.push(Box::into_raw(Box::new(Node::new()))) };
+        if schedule {
+            self.turns();
+        }
+        true
+    }
+
+    fn tell(&self) -> bool {
+        self.push(self.state.reserve(CAPACITY))
+    }
+
+    /// Waits for room; false when the actor stopped first.
+    fn send(&self) -> bool {
+        let ticket: Ticket = Arc::new(Parker::new());
+        loop {
+            if self.tell() {
+                return true;
+            }
+            match self.join(&ticket) {
+                RoomWait::Waiting => return ticket.park(None).expect("untimed"),
+                RoomWait::Closed => return false,
+                RoomWait::Room => thread::yield_now(),
+            }
+        }
+    }
+
+    fn join(&self, ticket: &Ticket) -> RoomWait {
+        let mut list = self.room.lock();
+        let found = self.state.wait_for_room(list.is_empty().then_some(CAPACITY - 1));
+        if found == RoomWait::Waiting {
+            list.push_back(Arc::clone(ticket));
+        }
+        found
+    }
+
+    /// False: too late.
+    fn withdraw(&self, ticket: &Ticket) -> bool {
+        let mut list = self.room.lock();
+        let Some(at) = list.iter().position(|other| Arc::ptr_eq(other, ticket)) else { return false };
+        list.remove(at);
+        if list.is_empty() {
+            self.state.clear_room_wait();
+        }
+        true
+    }
+
+    fn serve(&self) {
+        let mut wake = Vec::new();
+        let mut list = self.room.lock();
+        while self.state.peek().len() < CAPACITY
+            && let Some(ticket) = list.pop_front()
+        {
+            wake.push((ticket, self.push(self.state.reserve_exempt())));
+        }
+        if list.is_empty() {
+            self.state.clear_room_wait();
+        }
+        drop(list);
+        wake.into_iter().for_each(|(ticket, accepted)| ticket.unpark(accepted));
+    }
+
+    fn take(&self) -> bool {
+        // SAFETY: the caller holds the runnable, and `push` made the node from a box.
+        let taken = unsafe { self.inbox.pop().map(|node| drop(Box::from_raw(node))) };
+        taken.is_some()
+    }
+
+    fn turns(&self) {
+        loop {
+            let waiting = self.state.begin_turn().len();
+            assert!(waiting <= CAPACITY, "somebody slipped in");
+            let (mut total, mut owed, mut served) = (0, 0, false);
+            while total < waiting && self.take() {
+                // SAFETY: loom checks it.
+                self.handled.with_mut(|handled| unsafe { *handled += 1 });
+                (total, owed) = (total + 1, owed + 1);
+                if self.early {
+                    let now = self.state.give_back(std::mem::take(&mut owed));
+                    if now.room_wait() && !now.closed() {
+                        self.serve();
+                    }
+                }
+            }
+            let after = loop {
+                match self.state.end_turn(owed, served) {
+                    EndTurn::ServeRoom => self.serve(),
+                    after => break after,
+                }
+                (owed, served) = (0, true);
+            };
+            match after {
+                EndTurn::Idle => return,
+                EndTurn::More if total == 0 && waiting > 0 => thread::yield_now(), // the gap
+                EndTurn::More => {}
+                EndTurn::Ending => {
+                    std::mem::take(&mut *self.room.lock()).iter().for_each(|ticket| ticket.unpark(false));
+                    let _nobody = self.state.set_dead(false);
+                    return;
+                }
+                EndTurn::ServeRoom | EndTurn::Unreferenced => unreachable!("served; one reference is held"),
+            }
+        }
+    }
+
+    fn settle(&self, accepted: u32) {
+        let now = self.state.peek();
+        assert_eq!(now.len(), 0, "left in the mailbox");
+        assert!(self.room.lock().is_empty(), "left in the line");
+        // SAFETY: loom checks it.
+        assert_eq!(self.handled.with(|handled| unsafe { *handled }), accepted);
+        assert!(now.closed() || !now.room_wait(), "the flag stayed");
+    }
+}
+
+#[test]
+fn everybody_who_waits_gets_in() {
+    for early in [false, true] {
+        explore(3, move || {
+            let actor = Actor::new(early);
+            let others = [(); 2].map(|()| spawn(&actor, |actor| assert!(actor.send())));
+            assert!(actor.send());
+            others.into_iter().for_each(|other| other.join().unwrap());
+            actor.settle(3);
+            assert!(actor.tell(), "there is room again");
+        });
+    }
+}
+
+#[test]
+fn a_stop_sends_home_who_waits() {
+    explore(3, || {
+        let actor = Actor::new(false);
+        let others = [(); 2].map(|()| spawn(&actor, |actor| u32::from(actor.send())));
+        if actor.state.close(false) {
+            actor.turns();
+        }
+        let accepted = others.map(|other| other.join().unwrap());
+        actor.settle(accepted.iter().sum());
+    });
+}
+
+#[test]
+fn a_sender_that_withdraws_leaves_no_flag() {
+    explore(3, || {
+        let actor = Actor::new(false);
+        let other = spawn(&actor, |actor| u32::from(actor.tell()));
+        let ticket: Ticket = Arc::new(Parker::new());
+        let sent = actor.tell()
+            || match actor.join(&ticket) {
+                RoomWait::Waiting => !actor.withdraw(&ticket) && ticket.park(None).expect("untimed"),
+                RoomWait::Room => actor.tell(),
+                RoomWait::Closed => unreachable!("nobody stops it"),
+            };
+        let told = other.join().unwrap();
+        actor.settle(told + u32::from(sent));
+    });
+}
