@@ -121,7 +121,7 @@ fn an_answer_is_awaited_under_tokio() {
                 early = &mut second => panic!("nobody has answered: {early:?}"),
                 () = tokio::task::yield_now() => {}
             }
-            let second = tokio::spawn(async move { (&mut second).await });
+            let second = tokio::spawn(second);
             let third = desk.ask(Question(3)).unwrap();
             answer_soon(executor, &desk);
             assert_eq!(moved.await.unwrap(), Ok(10));
@@ -256,7 +256,7 @@ fn concurrent_asks_get_their_own_answers() {
                             (0..8).map(|i| puppets[i % 4].ask(Note(number(i))).unwrap()).collect();
                         for (i, ask) in asks.into_iter().enumerate().rev() {
                             // Some give up at once; their answers must reach nobody else.
-                            if (i as u64 + round) % 3 == 0 {
+                            if (i as u64 + round).is_multiple_of(3) {
                                 drop(ask.wait_timeout(Duration::ZERO));
                             } else {
                                 assert_eq!(answer(ask), Ok(number(i)));
