@@ -76,7 +76,7 @@ fn assert_quiet(test: &str, prepare: impl FnOnce() -> Box<dyn Any>) {
 
     // The sentinel lingers for some milliseconds; then the counts must stand still.
     let mut before = Activity::of(pid);
-    within(LONG, "the executors fall asleep", || {
+    within(20, "the executors fall asleep", || {
         thread::sleep(Duration::from_millis(50));
         std::mem::replace(&mut before, Activity::of(pid)) == before
     });
