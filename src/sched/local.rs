@@ -407,7 +407,11 @@ impl Local {
             watch,
             || scheduler.has_work(self.index),
             || scheduler.stuck_victim(&mut seen).is_some(),
-            || scheduler.quiet.announce(),
+            || {
+                scheduler.quiet.announce();
+                // It ran wakers, which may have made work ready here, after the last look and out of others' sight.
+                self.give_away();
+            },
         );
         counters.wakes.add(1);
         counters.parked_ns.add((time::now() - slept).as_nanos() as u64);
@@ -436,11 +440,11 @@ impl Local {
         self.scheduler().end_blocking();
     }
 
-    /// Gives all local work to the others: this thread is about to block inside a turn.
+    /// Gives all local work to the others: this thread is about to block inside a turn, or parked already.
     pub(crate) fn give_away(&self) {
         let scheduler = self.scheduler();
         while let Some(task) = self.slot().lifo.take().or_else(|| self.queue.pop()) {
-            scheduler.inject(task);
+            scheduler.push_from_outside(task);
         }
     }
 }
