@@ -4,9 +4,11 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Ask, Context, Executor, Handle, Handler, Receive, Reply, StopReason};
+use heist::{Actor, ActorRef, Ask, Context, Executor, Handle, Handler, Receive, Reply, StopReason, WeakRef};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::task::{Context as TaskContext, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -96,7 +98,7 @@ fn crowd(executor: &Executor, tokens: &Tokens, end: End) {
     let asks: Vec<_> = (0..2).map(|_| actor.ask(Swap(tokens.token())).unwrap()).collect();
     drop(actor.ask(Swap(tokens.token())).unwrap());
     while actor.tell(Take(tokens.token())).is_ok() {}
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut cx = TaskContext::from_waker(Waker::noop());
     let mut sends: Vec<_> = (0..3).map(|_| Box::pin(actor.send_async(Take(tokens.token())))).collect();
     for send in &mut sends {
         assert!(send.as_mut().poll(&mut cx).is_pending());
@@ -337,12 +339,65 @@ impl Handler<Meddler> for Meddler {
     }
 }
 
-/// A waker whose drop and wake meddle too.
-struct MeddlingWaker(Mutex<Option<Meddler>>);
+/// A waker whose drop meddles too, and whose wake stands in line again for all that it may have been in line for.
+struct MeddlingWaker {
+    meddler: Mutex<Option<Meddler>>,
+    actor: WeakRef<Puppet>,
+}
 
-impl std::task::Wake for MeddlingWaker {
+impl MeddlingWaker {
+    fn new(meddler: Meddler, actor: &ActorRef<Puppet>) -> Waker {
+        Waker::from(Arc::new(MeddlingWaker { meddler: Mutex::new(Some(meddler)), actor: actor.downgrade() }))
+    }
+}
+
+impl Wake for MeddlingWaker {
     fn wake(self: Arc<Self>) {
-        drop(self.0.lock().unwrap().take());
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        let meddler = self.meddler.lock().unwrap().take();
+        if let Some(meddler) = &meddler {
+            let _ = pin!(meddler.handle.wait_idle_async()).poll(&mut cx);
+        }
+        if let Some(actor) = self.actor.upgrade() {
+            let _ = pin!(actor.send_async(Note(1))).poll(&mut cx);
+            let _ = pin!(actor.wait_stopped_async()).poll(&mut cx);
+        }
+    }
+}
+
+/// Wakers are user code as well: each of these stands in line again while it is served.
+#[test]
+fn p10_no_waker_runs_under_a_lock() {
+    for workers in CREWS {
+        let executor = crew(workers);
+        let drops = Arc::new(AtomicUsize::new(0));
+        let puppet = executor.build(Puppet::default()).capacity(2).spawn();
+        let waker = || {
+            let friend = executor.spawn(Puppet::default());
+            let meddler = Meddler { handle: executor.handle(), friend, drops: Arc::clone(&drops) };
+            MeddlingWaker::new(meddler, &puppet)
+        };
+        let held = Held::hold(&puppet);
+        while puppet.tell(Note(0)).is_ok() {}
+        let wakers = [waker(), waker(), waker(), waker(), waker()];
+        let [one, two, gives_up, idle, end] = &wakers;
+        let mut sends = [puppet.send_async(Note(1)), puppet.send_async(Note(2)), puppet.send_async(Note(3))];
+        for (send, waker) in sends.iter_mut().zip([one, two, gives_up]) {
+            assert!(Pin::new(send).poll(&mut TaskContext::from_waker(waker)).is_pending());
+        }
+        let (mut quiet, mut stopped) = (executor.wait_idle_async(), puppet.wait_stopped_async());
+        assert!(Pin::new(&mut quiet).poll(&mut TaskContext::from_waker(idle)).is_pending());
+        assert!(Pin::new(&mut stopped).poll(&mut TaskContext::from_waker(end)).is_pending());
+        drop(wakers);
+        let [one, two, gives_up] = sends;
+        drop(gives_up);
+        held.release();
+        settle(&executor);
+        puppet.stop();
+        ended(&puppet);
+        drop((one, two, quiet, stopped));
+        within(LONG, "every waker is dropped", || drops.load(Relaxed) == 5);
+        shut_down(&executor);
     }
 }
 
@@ -372,11 +427,11 @@ fn p10_no_user_code_runs_under_a_lock() {
             let unsent = meddler();
             let waits = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| drop(unsent));
             let mut waiting = Box::pin(puppet.send_async(waits));
-            let waker = Arc::new(MeddlingWaker(Mutex::new(Some(meddler())))).into();
-            assert!(waiting.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+            let waker = MeddlingWaker::new(meddler(), &puppet);
+            assert!(waiting.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
             let mut end = Box::pin(puppet.wait_stopped_async());
-            let other = Arc::new(MeddlingWaker(Mutex::new(Some(meddler())))).into();
-            assert!(end.as_mut().poll(&mut std::task::Context::from_waker(&other)).is_pending());
+            let other = MeddlingWaker::new(meddler(), &puppet);
+            assert!(end.as_mut().poll(&mut TaskContext::from_waker(&other)).is_pending());
             let mut asks: Vec<Ask<Meddler>> = Vec::new();
             for _ in 0..6 {
                 match actor.ask(meddler()) {
