@@ -94,7 +94,9 @@ fn p04_a_heavy_handler_does_not_sit_on_what_it_woke() {
             let buddies: Vec<_> = (0..buddies).map(|_| executor.spawn(Puppet::default())).collect();
             for round in 0..20 {
                 if round % 4 == 0 {
-                    settle(&executor); // all asleep, or just now awake
+                    // All asleep, or just going to; and after a while nobody watches any more.
+                    settle(&executor);
+                    thread::sleep(Duration::from_millis(5 * round));
                 }
                 let buddies = buddies.clone();
                 let work = Run(move |_: Me<'_>, _: Ctx<'_>| {

@@ -124,7 +124,8 @@ impl Latch {
     pub(crate) fn wait(&self) {
         let shut = self.0.0.lock().unwrap();
         let limit = Duration::from_secs(LONG);
-        let (_open, timeout) = self.0.1.wait_timeout_while(shut, limit, |open| !*open).unwrap();
+        let (open, timeout) = self.0.1.wait_timeout_while(shut, limit, |open| !*open).unwrap();
+        drop(open); // a failure must not poison the latch for those who open it while they unwind
         assert!(!timeout.timed_out(), "nobody opened the latch");
     }
 }
