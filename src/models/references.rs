@@ -19,6 +19,8 @@ struct Cell {
     inner: UnsafeCell<Inner>,
     /// Read by whoever uses the memory without being in a turn, written by freeing.
     memory: UnsafeCell<()>,
+    /// Written by each thread before it lets go of its last reference, read by the end of what is unreferenced.
+    before: [UnsafeCell<()>; 3],
     /// Those who wait for the end.
     stop: Mutex<Vec<Waker>>,
 }
@@ -38,6 +40,7 @@ impl Cell {
             weak: AtomicU32::new(1 + weak),
             inner: UnsafeCell::new(Inner::default()),
             memory: UnsafeCell::new(()),
+            before: [(); 3].map(UnsafeCell::new),
             stop: Mutex::new(Vec::new()),
         };
         cell.turns();
@@ -59,7 +62,9 @@ impl Cell {
         }
     }
 
-    fn release(&self) {
+    /// By thread number `me`, with its only reference.
+    fn release(&self, me: usize) {
+        self.before[me].with_mut(|_| ());
         match self.state.release_ref() {
             Release::Nothing => {}
             Release::Schedule => self.turns(),
@@ -84,7 +89,11 @@ impl Cell {
             match self.state.end_turn(waiting, false) {
                 EndTurn::Idle => return,
                 EndTurn::More => {}
-                EndTurn::Ending | EndTurn::Unreferenced => return self.end(),
+                EndTurn::Ending => return self.end(),
+                EndTurn::Unreferenced => {
+                    self.before.iter().for_each(|before| before.with(|_| ()));
+                    return self.end();
+                }
                 EndTurn::ServeRoom => unreachable!("nobody waits for room"),
             }
         }
@@ -147,12 +156,12 @@ fn the_last_reference_against_an_upgrade() {
             let upgraded = cell.state.upgrade();
             if upgraded {
                 cell.tell();
-                cell.release();
+                cell.release(1);
             }
             cell.release_weak();
             u32::from(upgraded)
         });
-        cell.release();
+        cell.release(0);
         let told = upgrader.join().unwrap();
         cell.settle(told);
     });
@@ -165,15 +174,15 @@ fn references_dropped_against_an_upgrade_and_a_send() {
         cell.state.add_ref();
         let sender = spawn(&cell, |cell| {
             cell.tell();
-            cell.release();
+            cell.release(1);
         });
         let upgrader = spawn(&cell, |cell| {
             if cell.state.upgrade() {
-                cell.release();
+                cell.release(2);
             }
             cell.release_weak();
         });
-        cell.release();
+        cell.release(0);
         sender.join().unwrap();
         upgrader.join().unwrap();
         cell.settle(1);
@@ -189,10 +198,22 @@ fn the_last_reference_against_a_stop() {
             if cell.state.close(false) {
                 cell.turns();
             }
-            cell.release();
+            cell.release(1);
         });
-        cell.release();
+        cell.release(0);
         stopper.join().unwrap();
+        cell.settle(0);
+    });
+}
+
+#[test]
+fn the_last_reference_against_the_last_turn() {
+    explore(3, || {
+        let cell = Cell::new(0);
+        assert!(cell.state.close(false));
+        let worker = spawn(&cell, Cell::turns);
+        cell.release(0);
+        worker.join().unwrap();
         cell.settle(0);
     });
 }
@@ -206,12 +227,12 @@ fn waiting_for_the_end() {
             cell.wait_for_end();
             // SAFETY: loom checks it; others may only read it now.
             cell.inner.with(|inner| assert_eq!(unsafe { (*inner).ended }, 1));
-            cell.release();
+            cell.release(1);
         });
         // The last turn is a worker's, which has no reference.
         assert!(cell.state.close(false));
         let worker = spawn(&cell, Cell::turns);
-        cell.release();
+        cell.release(0);
         waiter.join().unwrap();
         worker.join().unwrap();
         cell.settle(0);

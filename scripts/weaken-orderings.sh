@@ -1,0 +1,333 @@
+#!/usr/bin/env bash
+# Shows that each atomic ordering, fence and re-check of the protocols is needed: weakens one after the other in a copy
+# of the crate, and runs the loom model that must then fail. Those that are not needed, or whose need no model can see,
+# stand in the second list with the reason; their models must still pass. Run from anywhere; takes about ten minutes.
+#
+#   scripts/weaken-orderings.sh            all
+#   scripts/weaken-orderings.sh reply      those whose name contains "reply"
+#
+# Fails if an edit no longer applies, if the weakened code does not compile, if a model survives, or if one that is
+# listed as surviving does not.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+only=${1:-}
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+mkdir "$copy/crate"
+cp -r Cargo.toml Cargo.lock src "$copy/crate/"
+# What the manifest names, but no model needs: other targets, and what they depend on.
+sed -i -e '/^\[\[/,/^$/d' -e '/^\[dev-dependencies\]/,/^$/d' "$copy/crate/Cargo.toml"
+cp -r "$copy/crate/src" "$copy/original"
+
+export CARGO_TARGET_DIR=${WEAKEN_TARGET_DIR:-$copy/target} RUSTFLAGS="--cfg heist_loom" CARGO_TERM_COLOR=never
+export LOOM_MAX_PREEMPTIONS=3 RUST_BACKTRACE=0
+export CARGO_INCREMENTAL=1 CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_OPT_LEVEL=2
+
+table=()
+bad=0
+tried=0
+
+# edit FILE OLD NEW: replaces the only place where OLD stands; white space in OLD matches any white space.
+edit() {
+    OLD=$2 NEW=$3 perl -0777 -i -pe '
+        my $old = join "\\s+", map { quotemeta } split " ", $ENV{OLD};
+        my $count = () = /$old/g;
+        die "$count places instead of 1 in $ARGV: $ENV{OLD}\n" if $count != 1;
+        s/$old/$ENV{NEW}/;
+    ' "$copy/crate/src/$1"
+}
+
+# run MODELS: "fails", "passes", "hangs", or "does not compile".
+run() {
+    cd "$copy/crate"
+    if ! cargo test --release --lib --no-run -q > "$copy/log" 2>&1; then
+        echo "does not compile"
+        return
+    fi
+    local status=0
+    timeout 300 cargo test --release --lib -q "models::$1" > "$copy/log" 2>&1 || status=$?
+    if ((status == 0)) && grep -q " 0 passed" "$copy/log"; then
+        echo "names no model"
+    elif ((status == 124)); then
+        echo "hangs"
+    elif ((status == 0)); then
+        echo "passes"
+    else
+        echo "fails"
+    fi
+}
+
+# try EXPECTED NAME MODELS {FILE OLD NEW}...
+try() {
+    local expected=$1 name=$2 models=$3 found start=$SECONDS
+    shift 3
+    [[ $name == *"$only"* ]] || return 0
+    tried=$((tried + 1))
+    rm -r "$copy/crate/src"
+    cp -r "$copy/original" "$copy/crate/src"
+    while (($# > 0)); do
+        if ! edit "$1" "$2" "$3"; then
+            bad=$((bad + 1))
+            table+=("BAD|$name|$models|the edit does not apply")
+            printf 'BAD  %s: the edit does not apply\n' "$name"
+            return 0
+        fi
+        shift 3
+    done
+    found=$(run "$models")
+    local verdict=ok
+    if [[ $found != "$expected" ]]; then
+        verdict=BAD
+        bad=$((bad + 1))
+        tail -n 20 "$copy/log"
+    fi
+    table+=("$verdict|$name|$models|$found")
+    printf '%-4s %-62s %-12s %s (%s s)\n' "$verdict" "$name" "$models" "$found" $((SECONDS - start))
+}
+
+needed() { try fails "$@"; }
+spare() { try passes "$@"; }
+
+inbox=mailbox/inbox.rs state=mailbox/state.rs reply=mailbox/reply.rs
+idle=sched/idle.rs gate=sched/gate.rs quiet=sched/quiet.rs lifo=sched/lifo.rs
+
+# weaken_step EXPECTED ORDERING METHOD BEGINNING MODELS: gives one of the state word's steps an ordering of its own.
+weaken_step() {
+    "$1" "state: $3 $2" "$5" \
+        $state 'fn transition<R>(&self, step: impl Fn(Snapshot) -> Result<(u64, R), R>) -> R {' \
+        'fn transition<R>(&self, step: impl Fn(Snapshot) -> Result<(u64, R), R>) -> R {
+            self.transition_with(AcqRel, step)
+        }
+        fn transition_with<R>(
+            &self,
+            order: crate::sync::Ordering,
+            step: impl Fn(Snapshot) -> Result<(u64, R), R>,
+        ) -> R {' \
+        $state 'compare_exchange_weak(current, next, AcqRel, Relaxed)' \
+        'compare_exchange_weak(current, next, order, Relaxed)' \
+        $state "$4 self.transition(" "$4 self.transition_with($2, "
+}
+
+echo "unchanged: $(run "")"
+
+# --- the inbox
+needed "inbox: push without Release" mailbox \
+    $inbox 'compare_exchange_weak(top, node, Release, Relaxed)' 'compare_exchange_weak(top, node, Relaxed, Relaxed)'
+needed "inbox: pop without Acquire" mailbox $inbox 'swap(ptr::null_mut(), Acquire)' 'swap(ptr::null_mut(), Relaxed)'
+needed "inbox: newest first" mailbox $inbox 'first = reverse(' 'first = std::convert::identity('
+
+# --- the state word: orderings
+needed "state: steps without Release" mailbox \
+    $state 'compare_exchange_weak(current, next, AcqRel, Relaxed)' 'compare_exchange_weak(current, next, Acquire, Relaxed)'
+needed "state: steps without Acquire" references \
+    $state 'compare_exchange_weak(current, next, AcqRel, Relaxed)' 'compare_exchange_weak(current, next, Release, Relaxed)'
+weaken_step needed Acquire end_turn 'fn end_turn(&self, handled: u32, served: bool) -> EndTurn { let taken = u64::from(handled) << LEN_SHIFT;' mailbox
+weaken_step needed Release end_turn 'fn end_turn(&self, handled: u32, served: bool) -> EndTurn { let taken = u64::from(handled) << LEN_SHIFT;' references
+weaken_step needed Acquire release_ref 'fn release_ref(&self) -> Release {' references
+weaken_step needed Release release_ref 'fn release_ref(&self) -> Release {' references
+weaken_step needed Acquire set_dead 'fn set_dead(&self, secured: bool) -> Option<Dead> {' references
+weaken_step needed Release set_dead 'fn set_dead(&self, secured: bool) -> Option<Dead> {' references
+needed "state: wait_for_stop without Acquire" references \
+    $state 'fetch_or(STOP_WAIT, AcqRel)' 'fetch_or(STOP_WAIT, Release)'
+needed "state: a turn that acquires nothing" mailbox \
+    $state 'Snapshot(self.0.load(Acquire))' 'Snapshot(self.0.load(Relaxed))' \
+    $state 'compare_exchange_weak(current, next, AcqRel, Relaxed)' 'compare_exchange_weak(current, next, Release, Relaxed)'
+
+# --- the state word: decisions
+needed "state: the end of a turn does not look again" mailbox $state '} else if !empty {' '} else if false {'
+needed "state: a reserve schedules what is scheduled" mailbox \
+    $state '} else if now.len() >= capacity || now.room_wait() { Err(Reserve::Full) } else {
+                Ok(((now.0 + LEN_ONE) | SCHEDULED, Reserve::Accepted { schedule: !now.has(SCHEDULED) }))' \
+    '} else if now.len() >= capacity || now.room_wait() { Err(Reserve::Full) } else {
+                Ok(((now.0 + LEN_ONE) | SCHEDULED, Reserve::Accepted { schedule: true }))'
+needed "state: a close schedules what is scheduled" mailbox \
+    $state 'Ok((now.0 | flags | SCHEDULED, !now.has(SCHEDULED)))' 'Ok((now.0 | flags | SCHEDULED, true))'
+needed "state: a closed mailbox accepts" mailbox \
+    $state 'pub(crate) fn reserve(&self, capacity: u32) -> Reserve { self.transition(|now| { if now.closed() {' \
+    'pub(crate) fn reserve(&self, capacity: u32) -> Reserve { self.transition(|now| { if now.dead() {'
+needed "state: the end with messages waiting" mailbox \
+    $state 'rest.killed() || (rest.closed() && empty)' 'rest.killed() || rest.closed()'
+needed "state: the last reference schedules what is scheduled" references \
+    $state '} else if now.has(SCHEDULED) || now.has(DETACHED) {' '} else if now.has(DETACHED) {'
+needed "state: the last reference schedules nothing" references \
+    $state '(rest | SCHEDULED, Release::Schedule)' '(rest, Release::Nothing)'
+needed "state: an upgrade of what is closed" references \
+    $state 'pub(crate) fn upgrade(&self) -> bool { self.transition(|now| { if now.closed() {' \
+    'pub(crate) fn upgrade(&self) -> bool { self.transition(|now| { if now.dead() {'
+needed "state: unreferenced, but not closed" references \
+    $state '(rest.0 | CLOSED, EndTurn::Unreferenced)' '(rest.0, EndTurn::Unreferenced)'
+needed "state: collected while referenced" references \
+    $state 'rest.strong() == 0 && !rest.has(DETACHED)' 'rest.strong() <= 1 && !rest.has(DETACHED)'
+needed "state: waiters told without a count of one's own" references \
+    $state 'if now.has(STOP_WAIT) && !secured {' 'if false {'
+needed "state: waiters not told" references \
+    $state 'Dead { tell_waiters: now.has(STOP_WAIT),' 'Dead { tell_waiters: false,'
+
+# --- waiting for room
+needed "room: a turn ends without a look at the list" room \
+    $state 'rest.room_wait() && !rest.closed() && (empty || !served)' 'false && !served'
+needed "room: a turn ends empty after one look" room \
+    $state 'rest.room_wait() && !rest.closed() && (empty || !served)' 'rest.room_wait() && !rest.closed() && !served'
+needed "room: the flag stays" room $state 'self.0.fetch_and(!ROOM_WAIT, AcqRel);' ''
+needed "room: plain sends barge" room $state 'now.len() >= capacity || now.room_wait()' 'now.len() >= capacity'
+needed "room: waits in a closed mailbox" room \
+    $state 'if now.closed() { Err(RoomWait::Closed)' 'if now.dead() { Err(RoomWait::Closed)'
+needed "room: waits without asking for room" room \
+    $state 'at_most.is_some_and(|at_most| now.len() <= at_most)' 'at_most.is_some_and(|_| false)'
+
+# --- idle
+needed "idle: notify without its fence" idle \
+    $idle 'fn notify(&self) { fence(SeqCst);' 'fn notify(&self) {'
+needed "idle: park without its fence" idle \
+    $idle 'self.enter(me, searching, may_watch); fence(SeqCst);' 'self.enter(me, searching, may_watch);'
+needed "idle: park without its rescan" idle $idle 'if self.stopping() || has_work() {' 'if self.stopping() {'
+needed "idle: park without a look at the stop" idle $idle 'if self.stopping() || has_work() {' 'if has_work() {'
+needed "idle: notify_worker without its fence" idle \
+    $idle 'fn notify_worker(&self, worker: usize) { fence(SeqCst);' 'fn notify_worker(&self, worker: usize) {'
+needed "idle: not marked as parked" idle \
+    $idle 'self.beds[me].parked.store(true, Relaxed);' ''
+needed "idle: the last searcher does not look again" idle $idle 'before.searching() == 1' 'before.searching() == 99'
+needed "idle: stop without its fence" idle \
+    $idle 'self.stopping.store(true, SeqCst); fence(SeqCst);' 'self.stopping.store(true, Release);'
+needed "idle: stop wakes nobody" idle $idle 'bed.parker.unpark(Token::Run);' 'let _ = bed;'
+needed "idle: nobody is appointed" idle $idle 'now.parked() > 0 && !now.watched()' 'now.parked() > 99 && !now.watched()'
+needed "idle: resigns while somebody is awake" idle \
+    $idle 'list.parked.len() as u64 == self.all() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
+needed "idle: a woken sentinel is still on watch" idle $idle 'list.sentinel = None; step -= SENTINEL;' 'step -= 0;'
+needed "idle: appointed after the lock" idle \
+    $idle 'self.beds[worker].parker.unpark(Token::Watch);' 'drop(list); self.beds[worker].parker.unpark(Token::Watch);'
+needed "idle: woken, but still on the list" idle $idle 'list.parked.remove(place); if relieve' 'if relieve'
+needed "parker: the token is not looked at" idle \
+    sync/parker.rs 'if let Some(taken) = token.take() { return Some(taken); }' \
+    'if until.is_none() { self.arrived.wait(&mut token); } if let Some(taken) = token.take() { return Some(taken); }'
+needed "parker: an unpark wakes nobody" idle sync/parker.rs 'self.arrived.notify_one();' ''
+
+# --- quiescence
+needed "quiet: want without its fence" quiet $quiet 'drop(wakers); // Pairs with the fence in `announce`: either that one sees `wanted`, or the caller sees all parked. fence(SeqCst);' 'drop(wakers);'
+needed "quiet: nobody is told" quiet $idle '} else if last { all_parked(); }' '}'
+needed "gate: nobody is ever inside" quiet $gate 'stripe.load(Acquire) & INSIDE != 0' 'stripe.load(Acquire) & INSIDE > 99'
+needed "gate: leaves before its last step" quiet \
+    $gate 'stripe.fetch_add(1, SeqCst);' 'stripe.fetch_add(0, SeqCst);' \
+    $gate '.wrapping_sub(1), SeqCst)' ', SeqCst)'
+
+# --- the reply slot
+needed "reply: EMPTY to READY without Release" reply \
+    $reply 'compare_exchange(EMPTY, READY, AcqRel, Acquire)' 'compare_exchange(EMPTY, READY, Acquire, Acquire)'
+needed "reply: WAITING to LOCKED without Acquire" reply \
+    $reply 'compare_exchange(WAITING, LOCKED, AcqRel, Acquire)' 'compare_exchange(WAITING, LOCKED, Release, Acquire)'
+needed "reply: LOCKED to READY without Release" reply \
+    $reply 'compare_exchange(LOCKED, READY, AcqRel, Acquire)' 'compare_exchange(LOCKED, READY, Acquire, Acquire)'
+needed "reply: LOCKED to READY met GONE without Acquire" reply \
+    $reply 'compare_exchange(LOCKED, READY, AcqRel, Acquire)' 'compare_exchange(LOCKED, READY, AcqRel, Relaxed)'
+needed "reply: met GONE without Acquire" reply $reply 'fetch_or(0, AcqRel)' 'fetch_or(0, Relaxed)'
+needed "reply: a poll's look without Acquire" reply \
+    $reply 'this.state.load(Acquire); if state == WAITING' 'this.state.load(Relaxed); if state == WAITING'
+needed "reply: a poll took the waker back, met READY without Acquire" reply \
+    $reply 'if state == WAITING { match this.state.compare_exchange(WAITING, EMPTY, AcqRel, Acquire)' \
+    'if state == WAITING { match this.state.compare_exchange(WAITING, EMPTY, AcqRel, Relaxed)'
+needed "reply: EMPTY to WAITING without Release" reply \
+    $reply 'compare_exchange(EMPTY, WAITING, AcqRel, Acquire)' 'compare_exchange(EMPTY, WAITING, Acquire, Acquire)'
+needed "reply: EMPTY to WAITING met READY without Acquire" reply \
+    $reply 'compare_exchange(EMPTY, WAITING, AcqRel, Acquire)' 'compare_exchange(EMPTY, WAITING, AcqRel, Relaxed)'
+needed "reply: abandon's look without Acquire" reply \
+    $reply 'this.state.load(Acquire); loop' 'this.state.load(Relaxed); loop'
+needed "reply: abandon took the waker back, met READY without Acquire" reply \
+    $reply 'WAITING => match this.state.compare_exchange(WAITING, EMPTY, AcqRel, Acquire)' \
+    'WAITING => match this.state.compare_exchange(WAITING, EMPTY, AcqRel, Relaxed)'
+needed "reply: EMPTY to GONE without Release" reply \
+    $reply 'compare_exchange(EMPTY, GONE, AcqRel, Acquire)' 'compare_exchange(EMPTY, GONE, Acquire, Acquire)'
+needed "reply: EMPTY to GONE met READY without Acquire" reply \
+    $reply 'compare_exchange(EMPTY, GONE, AcqRel, Acquire)' 'compare_exchange(EMPTY, GONE, AcqRel, Relaxed)'
+needed "reply: LOCKED to GONE without Release" reply \
+    $reply 'compare_exchange(LOCKED, GONE, AcqRel, Acquire)' 'compare_exchange(LOCKED, GONE, Acquire, Acquire)'
+needed "reply: LOCKED to GONE met READY without Acquire" reply \
+    $reply 'compare_exchange(LOCKED, GONE, AcqRel, Acquire)' 'compare_exchange(LOCKED, GONE, AcqRel, Relaxed)'
+needed "reply: a poll that meets LOCKED only waits" reply $reply 'cx.waker().wake_by_ref(); Poll::Pending' 'Poll::Pending'
+needed "reply: a left-behind waker is kept" reply \
+    $reply 'drop(this.take_waker()); // one left behind by a poll that went back to EMPTY' ''
+
+# --- the LIFO slot
+needed "lifo: exchange without Release" lifo $lifo 'swap(with, AcqRel)' 'swap(with, Acquire)'
+needed "lifo: exchange without Acquire" lifo $lifo 'swap(with, AcqRel)' 'swap(with, Release)'
+needed "lifo: taken in two steps" lifo \
+    $lifo 'self.exchange(ptr::null_mut())' \
+    'let old = NonNull::new(self.0.load(Acquire)); self.0.swap(ptr::null_mut(), AcqRel); old.map(|old| unsafe { Task::from_raw(old) })'
+
+# --- stronger than the models need, and why
+# Every step of the state word is a read-modify-write, so all are one release sequence, and a turn's first load acquires
+# from the last `end_turn` and from each `release_ref`, whatever stands in between. Messages and runnables bring their own
+# synchronization. One ordering for all steps is kept because it is simple, and costs nothing on x86-64.
+weaken_step spare Relaxed reserve 'fn reserve(&self, capacity: u32) -> Reserve {' mailbox
+weaken_step spare Relaxed close 'fn close(&self, kill: bool) -> bool {
+    let flags = if kill { CLOSED | KILLED } else { CLOSED };' mailbox
+weaken_step spare Relaxed upgrade 'fn upgrade(&self) -> bool {' references
+weaken_step spare Relaxed wait_for_room 'fn wait_for_room(&self, at_most: Option<u32>) -> RoomWait {' room
+spare "state: clear_room_wait Relaxed" room $state 'fetch_and(!ROOM_WAIT, AcqRel)' 'fetch_and(!ROOM_WAIT, Relaxed)'
+spare "state: give_back Relaxed" mailbox $state 'fetch_sub(taken, AcqRel)' 'fetch_sub(taken, Relaxed)'
+spare "state: begin_turn Relaxed (the step that scheduled it acquired)" mailbox \
+    $state 'Snapshot(self.0.load(Acquire))' 'Snapshot(self.0.load(Relaxed))'
+spare "state: wait_for_stop without Release (its list has a lock)" references \
+    $state 'fetch_or(STOP_WAIT, AcqRel)' 'fetch_or(STOP_WAIT, Acquire)'
+
+# The word's steps need no order of their own: the fences beside them give it, and the list has a lock.
+spare "idle: parking's step Relaxed" idle \
+    $idle 'self.word.fetch_add(step, SeqCst); (watching, last)' 'self.word.fetch_add(step, Relaxed); (watching, last)'
+spare "idle: leaving's step Relaxed" idle \
+    $idle 'self.word.fetch_add(step, SeqCst); true' 'self.word.fetch_add(step, Relaxed); true'
+spare "idle: waking's step Relaxed" idle $idle 'self.word.fetch_update(SeqCst, Relaxed, step).is_err()' \
+    'self.word.fetch_update(Relaxed, Relaxed, step).is_err()'
+spare "idle: the start of a search Relaxed" idle $idle 'self.word.fetch_update(SeqCst, Relaxed, step).is_ok()' \
+    'self.word.fetch_update(Relaxed, Relaxed, step).is_ok()'
+spare "idle: resigning's step Relaxed" idle $idle 'fetch_sub(SENTINEL, SeqCst)' 'fetch_sub(SENTINEL, Relaxed)'
+spare "idle: appointing's step Relaxed" idle $idle 'fetch_add(SENTINEL, SeqCst)' 'fetch_add(SENTINEL, Relaxed)'
+spare "idle: the stop's store Relaxed (a fence follows)" idle \
+    $idle 'self.stopping.store(true, SeqCst)' 'self.stopping.store(true, Relaxed)'
+spare "idle: the look at the stop Relaxed (nothing is published by it)" idle \
+    $idle 'self.stopping.load(Acquire)' 'self.stopping.load(Relaxed)'
+spare "idle: end_search without its fence" idle \
+    $idle 'fetch_sub(SEARCHING_ONE, SeqCst)); fence(SeqCst);' 'fetch_sub(SEARCHING_ONE, SeqCst));'
+spare "idle: a notifier does not check again (one wake too many)" idle \
+    $idle '(Crew(word).searching() == 0) .then(' '(Crew(word).searching() < 99) .then('
+spare "idle: no epoch" quiet \
+    $idle '- relieve).wrapping_add(EPOCH_ONE)' '- relieve)' \
+    $idle 'EPOCH_ONE - PARKED_ONE' '0u64.wrapping_sub(PARKED_ONE)' \
+    $idle 'step -= SENTINEL;' 'step = step.wrapping_sub(SENTINEL);' \
+    $idle 'step += SEARCHING_ONE;' 'step = step.wrapping_add(SEARCHING_ONE);'
+spare "idle: all_parked Relaxed" quiet \
+    $idle 'fn all_parked(&self) -> Option<Crew> { let now = Crew(self.word.load(SeqCst));' \
+    'fn all_parked(&self) -> Option<Crew> { let now = Crew(self.word.load(Relaxed));'
+spare "quiet: announce without its fence" quiet $quiet 'fn announce(&self) { fence(SeqCst);' 'fn announce(&self) {'
+spare "gate: enter Relaxed" quiet $gate 'stripe.fetch_add(1, SeqCst)' 'stripe.fetch_add(1, Relaxed)'
+spare "gate: leave Relaxed" quiet $gate '.wrapping_sub(1), SeqCst)' '.wrapping_sub(1), Relaxed)'
+spare "gate: inside without its fence" quiet $gate 'crate::sync::fence(SeqCst);' ''
+spare "gate: inside Relaxed" quiet $gate 'stripe.load(Acquire) & INSIDE' 'stripe.load(Relaxed) & INSIDE'
+
+# The side that lets go of the slot needs no Acquire, the one that only takes something up no Release.
+spare "reply: EMPTY to READY without Acquire" reply \
+    $reply 'compare_exchange(EMPTY, READY, AcqRel, Acquire)' 'compare_exchange(EMPTY, READY, Release, Relaxed)'
+spare "reply: WAITING to LOCKED without Release" reply \
+    $reply 'compare_exchange(WAITING, LOCKED, AcqRel, Acquire)' 'compare_exchange(WAITING, LOCKED, Acquire, Relaxed)'
+spare "reply: LOCKED to READY without Acquire" reply \
+    $reply 'compare_exchange(LOCKED, READY, AcqRel, Acquire)' 'compare_exchange(LOCKED, READY, Release, Acquire)'
+spare "reply: met GONE without Release" reply $reply 'fetch_or(0, AcqRel)' 'fetch_or(0, Acquire)'
+spare "reply: a poll takes the waker back Relaxed" reply \
+    $reply 'if state == WAITING { match this.state.compare_exchange(WAITING, EMPTY, AcqRel, Acquire)' \
+    'if state == WAITING { match this.state.compare_exchange(WAITING, EMPTY, Relaxed, Acquire)'
+spare "reply: abandon takes the waker back Relaxed" reply \
+    $reply 'WAITING => match this.state.compare_exchange(WAITING, EMPTY, AcqRel, Acquire)' \
+    'WAITING => match this.state.compare_exchange(WAITING, EMPTY, Relaxed, Acquire)'
+spare "reply: EMPTY to WAITING without Acquire" reply \
+    $reply 'compare_exchange(EMPTY, WAITING, AcqRel, Acquire)' 'compare_exchange(EMPTY, WAITING, Release, Acquire)'
+spare "reply: EMPTY to GONE without Acquire" reply \
+    $reply 'compare_exchange(EMPTY, GONE, AcqRel, Acquire)' 'compare_exchange(EMPTY, GONE, Release, Acquire)'
+spare "reply: LOCKED to GONE without Acquire" reply \
+    $reply 'compare_exchange(LOCKED, GONE, AcqRel, Acquire)' 'compare_exchange(LOCKED, GONE, Release, Acquire)'
+
+printf '\n%-4s %-62s %-12s %s\n' "" "weakened" "models" "these then"
+for row in "${table[@]}"; do
+    IFS='|' read -r verdict name models found <<< "$row"
+    printf '%-4s %-62s %-12s %s\n' "$verdict" "$name" "$models" "$found"
+done
+echo "$tried tried, $bad not as listed, $SECONDS s"
+((bad == 0 && tried > 0))
