@@ -169,6 +169,8 @@ impl Local {
         let now = time::now();
         let turn = (now - self.clock.replace(now)).as_nanos() as u64 / u64::from(CLOCK_EVERY);
         self.mean_turn_ns.set((3 * self.mean_turn_ns.get() + turn) / 4);
+        // Turns that have become long must not use up an interval that was meant for short ones.
+        self.injector_in.set(self.injector_in.get().min(self.injector_interval()));
         if turn > LONG_TURN_NS {
             self.long_messages.set(true); // perhaps; the next turn will see
         }
@@ -246,10 +248,15 @@ impl Local {
         self.queue.pop().or_else(|| slot.lifo.take()).or_else(|| self.take_outside())
     }
 
+    /// Turns from one look at outside work to the next.
+    fn injector_interval(&self) -> u32 {
+        (INJECTOR_EVERY_NS / self.mean_turn_ns.get().max(1)).clamp(4, 256) as u32
+    }
+
     /// Every now and then outside work goes first.
     #[cold]
     fn fair_share(&self) -> Option<Task> {
-        self.injector_in.set((INJECTOR_EVERY_NS / self.mean_turn_ns.get().max(1)).clamp(4, 256) as u32);
+        self.injector_in.set(self.injector_interval());
         self.take_outside()
     }
 
