@@ -25,7 +25,7 @@ for break in scripts/breaks/"$only"*; do
     printf '%-44s ' "$name"
     rm -rf "$copy/tree"
     mkdir "$copy/tree"
-    git ls-files -z | tar --null -T - -cf - | tar -xf - -C "$copy/tree"
+    git ls-files -z | tar --null -T - -cf - | tar -xmf - -C "$copy/tree" # new times, or cargo would not see what went back
     file=$(field file "$break") test=$(field test "$break") times=$(field times "$break")
     if ! perl -0777 -e '
         my ($break, $file) = @ARGV;
