@@ -238,3 +238,26 @@ fn waiting_for_the_end() {
         cell.settle(0);
     });
 }
+
+/// As above, but who waits does not wait for long.
+#[test]
+fn giving_up_waiting_for_the_end() {
+    explore(3, || {
+        let cell = Cell::new(0);
+        cell.state.add_ref();
+        let waiter = spawn(&cell, |cell| {
+            let mut waiting = cell.stop.lock();
+            if cell.state.wait_for_stop() {
+                waiting.push(ThreadWaker::new().waker());
+            }
+            drop(waiting);
+            cell.release(1);
+        });
+        assert!(cell.state.close(false));
+        let worker = spawn(&cell, Cell::turns);
+        cell.release(0);
+        waiter.join().unwrap();
+        worker.join().unwrap();
+        cell.settle(0);
+    });
+}
