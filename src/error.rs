@@ -108,15 +108,51 @@ impl<M> Error for SendError<M> {}
 
 /// What [`tell_many`](crate::ActorRef::tell_many) could not send: the first message that was refused, and all that come
 /// after it.
+///
+/// ```
+/// # use heist::{Actor, Context, Executor, Handler};
+/// # struct Sink;
+/// # impl Actor for Sink {}
+/// # impl Handler<u32> for Sink {
+/// #     type Reply = ();
+/// #     fn handle(&mut self, _: u32, _: &mut Context<Self>) {}
+/// # }
+/// # let executor = Executor::new();
+/// let sink = executor.spawn(Sink);
+/// sink.stop();
+/// let error = sink.tell_many([1, 2, 3]).unwrap_err();
+/// assert_eq!(error.accepted(), 0);
+/// let (refused, rest) = error.into_parts();
+/// assert_eq!((refused, rest.collect()), (1, vec![2, 3]));
+/// ```
 pub struct TellManyError<M, I> {
+    unsent: Sealed<(M, I)>,
+    accepted: usize,
+    refusal: Refusal,
+}
+
+impl<M, I> TellManyError<M, I> {
+    pub(crate) fn new(accepted: usize, message: M, rest: I, refusal: Refusal) -> Self {
+        TellManyError { unsent: Sealed((message, rest)), accepted, refusal }
+    }
+
     /// Messages accepted before the refusal.
-    pub accepted: usize,
-    /// The message that was refused.
-    pub message: M,
-    /// What the iterator has left.
-    pub rest: I,
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.accepted
+    }
+
     /// Why.
-    pub refusal: Refusal,
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        self.refusal
+    }
+
+    /// The message that was refused, and what the iterator has left.
+    #[must_use]
+    pub fn into_parts(self) -> (M, I) {
+        self.unsent.0
+    }
 }
 
 impl<M, I> fmt::Debug for TellManyError<M, I> {

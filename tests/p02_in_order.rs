@@ -79,7 +79,7 @@ fn p02_each_senders_messages_come_in_the_order_sent() {
                             _ => {
                                 let upto = (number + 10).min(EACH);
                                 let batch = (number..upto).map(|number| Numbered { sender, number });
-                                checker.tell_many(batch).unwrap_or_else(|refused| refused.accepted) as u64
+                                checker.tell_many(batch).unwrap_or_else(|refused| refused.accepted()) as u64
                             }
                         };
                     }

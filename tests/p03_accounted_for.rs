@@ -37,8 +37,11 @@ const AT_ONCE: [Way; 5] = [
     ("asker", |to, note| back(to.asker().ask(note))),
     ("tell_many", |to, note| {
         to.tell_many([note]).map(|accepted| assert_eq!(accepted, 1)).map_err(|refused| {
-            assert_eq!((refused.accepted, refused.rest.count()), (0, 0));
-            (refused.message, refused.refusal)
+            assert_eq!(refused.accepted(), 0);
+            let refusal = refused.refusal();
+            let (message, rest) = refused.into_parts();
+            assert_eq!(rest.count(), 0);
+            (message, refusal)
         })
     }),
 ];
@@ -99,8 +102,9 @@ fn p03_a_full_mailbox_gives_everything_back() {
         let fill = move |_: Me<'_>, ctx: Ctx<'_>| {
             let me = ctx.me().clone();
             let many = me.tell_many((0..9).map(Note)).unwrap_err();
-            assert_eq!((many.accepted, many.message, many.refusal), (2, Note(2), Refusal::Full));
-            assert_eq!(many.rest.map(|Note(n)| n).collect::<Vec<_>>(), (3..9).collect::<Vec<_>>());
+            assert_eq!((many.accepted(), many.refusal()), (2, Refusal::Full));
+            let (message, rest) = many.into_parts();
+            assert_eq!((message, rest.map(|Note(n)| n).collect::<Vec<_>>()), (Note(2), (3..9).collect()));
             refused_inside(ctx, &me, Refusal::Full);
             assert_eq!(back(me.send(Note(5))), Err((Note(5), Refusal::WouldDeadlock)));
             ctx.again(Note(2)).unwrap();

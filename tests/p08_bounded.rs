@@ -45,7 +45,9 @@ fn p08_a_full_mailbox_hands_the_message_back() {
         let error = puppet.asker().ask(Note(80)).unwrap_err();
         assert_eq!((error.is_full(), error.into_message()), (true, Note(80)));
         let error = puppet.tell_many((81..90).map(Note)).unwrap_err();
-        assert_eq!((error.accepted, error.message, error.rest.count()), (0, Note(81), 8));
+        assert_eq!((error.accepted(), error.refusal()), (0, Refusal::Full));
+        let (message, rest) = error.into_parts();
+        assert_eq!((message, rest.count()), (Note(81), 8));
         let error = puppet.send_timeout(Note(90), Duration::ZERO).unwrap_err();
         assert_eq!((error.refusal(), error.into_message()), (Refusal::TimedOut, Note(90)));
         held.release();

@@ -67,7 +67,7 @@ fn p11_references_outlive_the_executor() {
             assert_eq!(refused(futures::executor::block_on(sending).unwrap_err()), expected());
             assert_eq!(refused(puppet.recipient().tell(Note(2)).unwrap_err()), expected());
             assert_eq!(refused(puppet.asker().ask(Note(2)).unwrap_err()), expected());
-            assert_eq!(puppet.tell_many([Note(2)]).unwrap_err().refusal, Refusal::ShuttingDown);
+            assert_eq!(puppet.tell_many([Note(2)]).unwrap_err().refusal(), Refusal::ShuttingDown);
 
             assert!(!puppet.is_running());
             puppet.stop();

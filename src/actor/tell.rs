@@ -132,7 +132,7 @@ impl<A: Actor> ActorRef<A> {
         while let Some(message) = rest.next() {
             if let Err(error) = self.tell(message) {
                 let refusal = error.refusal();
-                return Err(TellManyError { accepted, message: error.into_message(), rest, refusal });
+                return Err(TellManyError::new(accepted, error.into_message(), rest, refusal));
             }
             accepted += 1;
         }

@@ -269,7 +269,7 @@ impl Sender {
         });
         let (accepted, back) = match to.tell_many(letters) {
             Ok(accepted) => (accepted, None),
-            Err(error) => (error.accepted, Some(error.message)),
+            Err(error) => (error.accepted(), Some(error.into_parts().0)),
         };
         if ids.len() != accepted + usize::from(back.is_some()) {
             fail(&format!("tell_many took {} messages and accounts for {accepted}", ids.len()));
