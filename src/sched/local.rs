@@ -250,7 +250,7 @@ impl Local {
 
     /// Turns from one look at outside work to the next.
     fn injector_interval(&self) -> u32 {
-        (INJECTOR_EVERY_NS / self.mean_turn_ns.get().max(1)).clamp(4, 256) as u32
+        (INJECTOR_EVERY_NS / self.mean_turn_ns.get().max(1)).clamp(2, 256) as u32
     }
 
     /// Every now and then outside work goes first.
