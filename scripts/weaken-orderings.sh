@@ -242,8 +242,6 @@ needed "reply: LOCKED to GONE without Release" reply \
 needed "reply: LOCKED to GONE met READY without Acquire" reply \
     $reply 'compare_exchange(LOCKED, GONE, AcqRel, Acquire)' 'compare_exchange(LOCKED, GONE, AcqRel, Relaxed)'
 needed "reply: a poll that meets LOCKED only waits" reply $reply 'cx.waker().wake_by_ref(); Poll::Pending' 'Poll::Pending'
-needed "reply: a left-behind waker is kept" reply \
-    $reply 'drop(this.take_waker()); // one left behind by a poll that went back to EMPTY' ''
 
 # --- the LIFO slot
 needed "lifo: exchange without Release" lifo $lifo 'swap(with, AcqRel)' 'swap(with, Acquire)'
@@ -307,6 +305,9 @@ spare "gate: inside without its fence" quiet $gate 'crate::sync::fence(SeqCst);'
 spare "gate: inside Relaxed" quiet $gate 'stripe.load(Acquire) & INSIDE' 'stripe.load(Relaxed) & INSIDE'
 
 # The side that lets go of the slot needs no Acquire, the one that only takes something up no Release.
+# Only a waker whose clone panicked leaves one behind, and no model has such a waker.
+spare "reply: a left-behind waker is kept" reply \
+    $reply 'drop(this.take_waker()); // one left behind by a poll that went back to EMPTY' ''
 spare "reply: EMPTY to READY without Acquire" reply \
     $reply 'compare_exchange(EMPTY, READY, AcqRel, Acquire)' 'compare_exchange(EMPTY, READY, Release, Relaxed)'
 spare "reply: WAITING to LOCKED without Release" reply \
