@@ -9,8 +9,10 @@
 //! | fan-in | 16 actors tell one |
 //! | fan-out | one actor tells 1,000, each of which answers to a last one |
 //! | spawn-message-stop | an actor's whole life |
+//! | wakes | how many workers one message wakes in a sleeping crew; more than [`MOST_WAKES`] on average is a failure |
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
+#![allow(clippy::print_stdout, reason = "the wakes")]
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use heist::{Actor, ActorRef, Context, Executor, Handler, Receive, Reply};
@@ -238,5 +240,26 @@ fn messaging(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, messaging);
+/// One message wakes one worker, and nobody else for company; what is more than that is chance.
+const MOST_WAKES: f64 = 1.5;
+
+fn wakes(_: &mut Criterion) {
+    const MESSAGES: u32 = 2_000;
+    for workers in [2, 8] {
+        let executor = crew(workers);
+        let counter = executor.spawn(Counter::default());
+        let all = || executor.stats().workers.iter().map(|worker| worker.wakes).sum::<u64>();
+        executor.wait_idle().expect("called from outside");
+        let before = all();
+        for n in 0..MESSAGES {
+            counter.tell(Add(u64::from(n))).expect("a running actor");
+            executor.wait_idle().expect("called from outside");
+        }
+        let each = (all() - before) as f64 / f64::from(MESSAGES);
+        println!("wakes/{workers} workers: {each:.2} for each message to a sleeping crew");
+        assert!(each <= MOST_WAKES, "{each} workers woken for each message");
+    }
+}
+
+criterion_group!(benches, messaging, wakes);
 criterion_main!(benches);
