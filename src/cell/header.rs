@@ -233,8 +233,17 @@ impl Header {
         // SAFETY: the caller's reference keeps it alive until here.
         match unsafe { this.as_ref() }.state.release_ref() {
             Release::Nothing => {}
-            // SAFETY: the transition made us the one to push it.
-            Release::Schedule => unsafe { Header::schedule(this) },
+            Release::Schedule => {
+                // Once it is pushed the actor may end, and its executor with it, while this thread is still about to
+                // wake a worker: so hold the core. (A worker's thread holds it anyway, and whoever else schedules
+                // holds a reference to the actor.)
+                // SAFETY: the runnable keeps the cell; the transition made us the one to push it.
+                unsafe {
+                    let core = this.as_ref().core();
+                    let _held = (!core.on_crew()).then(|| core.share());
+                    Header::schedule(this);
+                }
+            }
             // SAFETY: the transition says that the strong side's weak count is ours to let go.
             Release::Free => unsafe { Header::release_weak(this) },
         }

@@ -242,7 +242,7 @@ impl Idle {
         if self.stopping() || has_work() {
             if self.leave(me, true) {
                 // Appointed in between: off the list nobody leaves a token, and this one must not outlive the bed.
-                let _ = self.beds[me].parker.park(Some(time::now()));
+                let _ = self.beds[me].parker.take();
                 return Woken::Searching;
             } // else somebody was quicker, and the token is on its way
         } else if last {
@@ -385,6 +385,6 @@ mod tests {
         };
         let woken = idle.park(0, false, false, sees_work_after_being_appointed, || false, || {});
         assert_eq!(woken, Woken::Searching);
-        assert!(idle.beds[0].parker.park(Some(time::now())).is_none(), "a token is left");
+        assert!(idle.beds[0].parker.take().is_none(), "a token is left");
     }
 }

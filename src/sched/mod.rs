@@ -14,7 +14,7 @@ pub(crate) mod queue;
 pub(crate) mod quiet;
 pub(crate) mod task;
 
-use crate::sync::{AtomicUsize, Ordering::*};
+use crate::sync::{AtomicUsize, Ordering::*, chaos};
 use crate::time::Duration;
 use crossbeam_deque::{Injector, Worker};
 use gate::Gate;
@@ -108,11 +108,13 @@ impl Scheduler {
 
     fn inject(&self, task: Task) {
         self.injector.push(task);
+        chaos();
         self.idle.notify();
     }
 
     fn send_home(&self, home: usize, task: Task) {
         self.slots[home].inbox.push(task);
+        chaos();
         self.idle.notify_worker(home);
     }
 

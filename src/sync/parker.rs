@@ -38,6 +38,11 @@ impl<T> Parker<T> {
         }
     }
 
+    /// Takes a token that is there already.
+    pub(crate) fn take(&self) -> Option<T> {
+        self.token.lock().take()
+    }
+
     /// Leaves a token (a newer one replaces one that was not taken yet) and wakes the sleeper.
     pub(crate) fn unpark(&self, token: T) {
         *self.token.lock() = Some(token);
