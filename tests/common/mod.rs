@@ -6,6 +6,8 @@
 
 #![allow(dead_code)] // each test uses a part of it
 
+pub(crate) mod diary;
+
 use heist::{Actor, Ask, AskError, Builder, Context, Event, Executor, Handler, Policy, StopReason};
 use std::cell::Cell;
 use std::panic::{panic_any, set_hook, take_hook};

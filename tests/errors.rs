@@ -1,0 +1,45 @@
+//! Errors as a caller meets them: through `?`, whatever the message is.
+
+mod common;
+
+use common::*;
+use heist::{AskError, Context, Executor, Handler};
+use std::cell::Cell;
+use std::error::Error;
+use std::io;
+
+/// Errors go through `?` whatever the message is: this one is neither Debug nor Sync nor Clone.
+#[test]
+fn errors_work_with_the_question_mark() {
+    struct Odd(#[allow(dead_code)] Cell<u8>);
+    impl Handler<Odd> for Puppet {
+        type Reply = Result<(), io::Error>;
+        fn handle(&mut self, _: Odd, _: &mut Context<Self>) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    type Boxed = Box<dyn Error + Send + Sync>;
+    let executor = crew(1);
+    let puppet = executor.spawn(Puppet::default());
+    let odd = || Odd(Cell::new(1));
+    let all = || -> Result<(), Boxed> {
+        puppet.tell(odd())?;
+        puppet.send(odd())?;
+        puppet.ask(odd())?.wait()??;
+        futures::executor::block_on(puppet.send_async(odd()))?;
+        Ok(())
+    };
+    all().unwrap();
+    puppet.stop();
+    ended(&puppet);
+    assert_eq!(all().unwrap_err().to_string(), "message not sent: the actor has stopped");
+    let told: Result<(), Boxed> = puppet.tell_many([Note(1)]).map(drop).map_err(Boxed::from);
+    assert!(told.unwrap_err().to_string().starts_with("stopped sending after 0 messages"));
+    let built: Result<Executor, Boxed> = Executor::builder().workers(0).build().map_err(Boxed::from);
+    assert!(built.is_err());
+    shut_down(&executor);
+    let spawned: Result<_, Boxed> = executor.try_spawn(Puppet::default()).map_err(Boxed::from);
+    assert!(spawned.unwrap_err().to_string().contains("shutting down"));
+    let asked: Boxed = AskError::NoReply.into();
+    assert_eq!(asked.to_string(), "the handler gave no reply");
+}

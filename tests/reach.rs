@@ -1,0 +1,182 @@
+//! What keeps an actor alive and what does not (rule 6 of the design), clause by clause.
+
+mod common;
+
+use common::diary::*;
+use common::*;
+use heist::{Actor, ActorRef, AskError, Context, Executor, Handler, Receive, Reply, WeakRef};
+use std::thread;
+use std::time::Duration;
+
+/// Waits until all is quiet, and says whether the actor has ended.
+fn is_gone(executor: &Executor, entries: &Entries) -> bool {
+    settle(executor);
+    entries.all().last().is_some_and(|entry| entry == "dropped")
+}
+
+#[test]
+fn references_recipients_and_askers_keep_an_actor() {
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let diary = executor.spawn(Diary::new(&entries));
+        let recipient = diary.recipient::<Work>();
+        let asker = recipient.clone();
+        let last = diary.asker::<End>();
+        drop(diary);
+        drop(recipient);
+        assert!(!is_gone(executor, &entries));
+        asker.tell(Work("reached")).unwrap();
+        drop(asker);
+        assert!(!is_gone(executor, &entries) && last.is_running());
+        drop(last.clone());
+        assert!(!is_gone(executor, &entries));
+        drop(last);
+        assert!(is_gone(executor, &entries));
+        assert_eq!(entries.all(), ["started", "reached", "stopped: no longer referenced", "dropped"]);
+    });
+}
+
+#[test]
+fn a_queued_message_and_a_running_turn_keep_an_actor() {
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let (diary, until) = paused(executor, &entries);
+        for name in ["one", "two"] {
+            diary.tell(Work(name)).unwrap();
+        }
+        let three = diary.ask(Work("three")).unwrap();
+        drop(diary);
+        until.open();
+        assert_eq!(answer(three), Ok(()));
+        assert!(is_gone(executor, &entries));
+        assert_eq!(
+            entries.all(),
+            ["started", "one", "two", "three", "stopped: no longer referenced", "dropped"]
+        );
+    });
+}
+
+/// In its last turn an actor may make a reference to itself, and lives on.
+#[test]
+fn a_reference_made_inside_the_turn_keeps_an_actor() {
+    on_every_crew(|executor| {
+        let puppet = executor.spawn(Puppet::default());
+        let (give, given) = crossbeam_channel::bounded(1);
+        let reborn =
+            Run(move |_: &mut Puppet, ctx: &mut Context<Puppet>| give.send(ctx.me().clone()).unwrap());
+        puppet.tell(reborn).unwrap();
+        drop(puppet);
+        let puppet = given.recv_timeout(Duration::from_secs(LONG)).unwrap();
+        settle(executor);
+        assert_eq!(answer(puppet.ask(Note(5)).unwrap()), Ok(5));
+    });
+}
+
+struct AskAndGo(ActorRef<Diary>, Entries);
+
+impl Handler<AskAndGo> for Puppet {
+    type Reply = ();
+    fn handle(&mut self, AskAndGo(diary, entries): AskAndGo, ctx: &mut Context<Self>) {
+        let answered = move |_: &mut Puppet, result: Result<(), AskError>, _: &mut Context<Puppet>| {
+            entries.write(format!("callback: {result:?}"));
+        };
+        ctx.ask_then(&diary, Keep, answered).unwrap();
+    }
+}
+
+#[test]
+fn a_callback_that_is_owed_keeps_an_actor() {
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let keeper = executor.spawn(Diary::new(&entries));
+        let puppet = executor.spawn(Puppet::default());
+        puppet.tell(AskAndGo(keeper.clone(), entries.clone())).unwrap();
+        drop(puppet);
+        settle(executor);
+        assert_eq!(executor.stats().live_actors, 2, "the answer is still owed");
+        keeper.stop();
+        ended(&keeper);
+        settle(executor);
+        assert_eq!(entries.all().last().unwrap(), "callback: Err(Stopped)");
+        assert_eq!(executor.stats().live_actors, 0);
+    });
+}
+
+#[test]
+fn weak_references_and_replies_do_not_keep_an_actor() {
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let diary = executor.spawn(Diary::new(&entries));
+        let weak = diary.downgrade();
+        let kept = diary.ask(Keep).unwrap();
+        settle(executor);
+        assert_eq!(weak.upgrade().as_ref(), Some(&diary));
+        assert_eq!(weak.id(), diary.id());
+        drop(diary);
+        assert!(is_gone(executor, &entries));
+        assert_eq!(answer(kept), Err(AskError::Stopped));
+        assert!(weak.upgrade().is_none());
+        assert!(weak.clone().upgrade().is_none());
+
+        // Nor does a reply that lies elsewhere.
+        let (give, given) = crossbeam_channel::bounded(1);
+        struct Passer(crossbeam_channel::Sender<Reply<u64>>);
+        impl Actor for Passer {}
+        impl Receive<Keep> for Passer {
+            type Reply = u64;
+            fn receive(&mut self, _: Keep, reply: Reply<u64>, _: &mut Context<Self>) {
+                self.0.send(reply).unwrap();
+            }
+        }
+        let passer = executor.spawn(Passer(give));
+        let (weak, ask) = (passer.downgrade(), passer.ask(Keep).unwrap());
+        drop(passer);
+        settle(executor);
+        assert!(weak.upgrade().is_none());
+        given.recv().unwrap().send(6);
+        assert_eq!(answer(ask), Ok(6));
+    });
+}
+
+#[test]
+fn a_detached_actor_stays_until_it_is_stopped() {
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let diary = executor.spawn(Diary::new(&entries));
+        let weak = diary.downgrade();
+        diary.detach();
+        assert!(!is_gone(executor, &entries));
+        let diary = weak.upgrade().expect("it lives without references");
+        diary.tell(Work("reached")).unwrap();
+        drop(diary);
+        assert!(!is_gone(executor, &entries));
+        weak.upgrade().unwrap().stop();
+        assert!(is_gone(executor, &entries));
+        assert_eq!(entries.all(), ["started", "reached", "stopped: stopped", "dropped"]);
+    });
+}
+
+/// Whoever upgrades in time gets an actor that lives; whoever comes too late gets none: nothing in between.
+#[test]
+fn an_upgrade_races_the_last_reference() {
+    for workers in CREWS {
+        let executor = crew(workers);
+        let mut late = 0;
+        for round in 0..2_000 {
+            let puppet = executor.spawn(Puppet::default());
+            let weak: WeakRef<Puppet> = puppet.downgrade();
+            let other = thread::scope(|scope| {
+                let upgrade = scope.spawn(|| weak.upgrade());
+                drop(puppet);
+                upgrade.join().unwrap()
+            });
+            match other {
+                Some(puppet) => assert_eq!(answer(puppet.ask(Note(round)).unwrap()), Ok(round)),
+                None => late += 1,
+            }
+        }
+        assert!(late < 2_000, "not one upgrade was in time");
+        settle(&executor);
+        assert_eq!(executor.stats().live_actors, 0);
+    }
+}
