@@ -189,6 +189,8 @@ needed "idle: the last searcher does not look again" idle $idle 'before.searchin
 needed "idle: stop wakes nobody" idle $idle 'bed.parker.unpark(Token::Run);' 'let _ = bed;'
 needed "idle: nobody is appointed" idle $idle 'now.parked() > 0 && !now.watched()' 'now.parked() > 99 && !now.watched()'
 needed "idle: a woken sentinel is still on watch" idle $idle 'list.sentinel = None; step -= SENTINEL;' 'step -= 0;'
+needed "idle: resigns while somebody is awake" idle \
+    $idle 'list.parked.len() as u64 == self.all() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
 needed "idle: appointed after the lock" idle \
     $idle 'self.beds[worker].parker.unpark(Token::Watch);' 'drop(list); self.beds[worker].parker.unpark(Token::Watch);'
 needed "idle: woken, but still on the list" idle $idle 'list.parked.remove(place); if relieve' 'if relieve'
@@ -278,10 +280,6 @@ spare "idle: the start of a search Relaxed" idle $idle 'self.word.fetch_update(S
     'self.word.fetch_update(Relaxed, Relaxed, step).is_ok()'
 spare "idle: resigning's step Relaxed" idle $idle 'fetch_sub(SENTINEL, SeqCst)' 'fetch_sub(SENTINEL, Relaxed)'
 spare "idle: appointing's step Relaxed" idle $idle 'fetch_add(SENTINEL, SeqCst)' 'fetch_add(SENTINEL, Relaxed)'
-# Needed, but beyond the models at their bounds: somebody would have to wake up, find the sentinel on watch and fill its
-# slot, all between the sentinel's last reading of the word and its resigning.
-spare "idle: resigns while somebody is awake" idle \
-    $idle 'list.parked.len() as u64 == self.all() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
 # Who is not on the list when the stop looks enters it later, under the lock that the stop has held.
 spare "idle: stop without its fence" idle \
     $idle 'self.stopping.store(true, SeqCst); fence(SeqCst);' 'self.stopping.store(true, Release);'

@@ -261,3 +261,33 @@ fn a_sentinel_is_appointed_again() {
         crew.finish([sleeper, busy]);
     });
 }
+
+/// The same with one piece of work: whoever sleeps meanwhile must not stop watching once the other one is awake.
+#[test]
+fn a_sentinel_does_not_resign_while_somebody_is_awake() {
+    explore(3, || {
+        let crew = Crew::with_sentinel(2, 1, true);
+        let sleeper = worker(&crew, 0);
+        let busy = spawn(&crew, |crew| {
+            if crew.take(1) || crew.out_of_work(1) {
+                crew.rest.fetch_add(1, Relaxed);
+                crew.fill_lifo();
+                crew.handled();
+            }
+        });
+        crew.push();
+        crew.finish([sleeper, busy]);
+    });
+}
+
+/// A worker that is appointed and notified at the same time must hear of both, or of the notification at least.
+#[test]
+fn an_appointment_against_a_notification() {
+    explore(3, || {
+        let crew = Crew::new(2, 1);
+        let sleeper = worker(&crew, 0);
+        let appointer = spawn(&crew, |crew| crew.idle.ensure_watched());
+        crew.push();
+        crew.finish([sleeper, appointer]);
+    });
+}

@@ -69,8 +69,8 @@ const FIELD: u64 = 0xffff;
 /// a long turn while somebody is parked.
 const WATCH_FIRST: Duration = Duration::from_millis(1);
 const WATCH_LONGEST: Duration = Duration::from_millis(4);
-/// Timeouts with nobody awake before the sentinel gives up its timeout.
-const LINGER: u32 = 4;
+/// Timeouts with nobody awake before the sentinel gives up its timeout. A model need not see it wait.
+const LINGER: u32 = if cfg!(heist_loom) { 1 } else { 4 };
 
 /// More workers than this are refused by the builder.
 pub(crate) const MAX_WORKERS: usize = 1 << 12;
