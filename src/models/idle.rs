@@ -291,3 +291,21 @@ fn an_appointment_against_a_notification() {
         crew.finish([sleeper, appointer]);
     });
 }
+
+/// Two pieces of work, two workers that are busy for good after one: the one that is woken first must see to it that
+/// the other one is woken too, although the second push saw somebody searching and woke nobody.
+#[test]
+fn the_last_searcher_wakes_the_next() {
+    explore(2, || {
+        let crew = Crew::new(2, 2);
+        let workers = [0, 1].map(|me| {
+            spawn(&crew, move |crew| {
+                assert!(crew.take(me) || crew.out_of_work(me));
+                crew.rest.fetch_sub(1, AcqRel);
+            })
+        });
+        crew.push();
+        crew.push();
+        crew.finish(workers);
+    });
+}
