@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows that each atomic ordering, fence and re-check of the protocols is needed: weakens one after the other in a copy
 # of the crate, and runs the loom model that must then fail. Those that are not needed, or whose need no model can see,
-# stand in the second list with the reason; their models must still pass. Run from anywhere; takes about ten minutes.
+# stand in the second list with the reason; their models must still pass. Run from anywhere; takes about half an hour.
 #
 #   scripts/weaken-orderings.sh            all
 #   scripts/weaken-orderings.sh reply      those whose name contains "reply"
