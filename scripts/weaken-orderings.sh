@@ -185,6 +185,8 @@ needed "idle: notify_worker without its fence" idle \
     $idle 'fn notify_worker(&self, worker: usize) { fence(SeqCst);' 'fn notify_worker(&self, worker: usize) {'
 needed "idle: not marked as parked" idle \
     $idle 'self.beds[me].parked.store(true, Relaxed);' ''
+needed "idle: end_search without its fence" idle \
+    $idle 'fetch_sub(SEARCHING_ONE, SeqCst)); fence(SeqCst);' 'fetch_sub(SEARCHING_ONE, SeqCst));'
 needed "idle: the last searcher does not look again" idle $idle 'before.searching() == 1' 'before.searching() == 99'
 needed "idle: stop wakes nobody" idle $idle 'bed.parker.unpark(Token::Run);' 'let _ = bed;'
 needed "idle: nobody is appointed" idle $idle 'now.parked() > 0 && !now.watched()' 'now.parked() > 99 && !now.watched()'
@@ -287,8 +289,6 @@ spare "idle: the stop's store Relaxed (a fence follows)" idle \
     $idle 'self.stopping.store(true, SeqCst)' 'self.stopping.store(true, Relaxed)'
 spare "idle: the look at the stop Relaxed (nothing is published by it)" idle \
     $idle 'self.stopping.load(Acquire)' 'self.stopping.load(Relaxed)'
-spare "idle: end_search without its fence" idle \
-    $idle 'fetch_sub(SEARCHING_ONE, SeqCst)); fence(SeqCst);' 'fetch_sub(SEARCHING_ONE, SeqCst));'
 spare "idle: a notifier does not check again (one wake too many)" idle \
     $idle '(Crew(word).searching() == 0) .then(' '(Crew(word).searching() < 99) .then('
 spare "idle: no epoch" quiet \
