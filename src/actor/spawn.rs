@@ -133,9 +133,8 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
         self.limits.get_or_insert(self.spawner.core.limits)
     }
 
-    /// Spawns the actor. Once the executor shuts down, or if the builder contradicts itself, this returns a reference
-    /// to an actor that has ended already and of which nothing ever ran: its state is dropped here;
-    /// [`try_spawn`](Self::try_spawn) gives it back instead.
+    /// Spawns the actor. Once the executor shuts down this returns a reference to an actor that has ended already and
+    /// of which nothing ever ran: its state is dropped here; [`try_spawn`](Self::try_spawn) gives it back instead.
     ///
     /// # Panics
     /// If a capacity or a budget is 0 or too large.

@@ -135,6 +135,15 @@ impl Crew {
         }
     }
 
+    /// One turn that makes work for its own LIFO slot, and never ends: only the sentinel can take that.
+    fn work_for_good(&self, me: usize) {
+        if self.take(me) || self.out_of_work(me) {
+            self.rest.fetch_add(1, Relaxed);
+            self.fill_lifo();
+            self.handled();
+        }
+    }
+
     fn hunt_ended(&self, me: usize) {
         if self.idle.end_search() && self.has_work(me) {
             self.idle.notify();
@@ -249,13 +258,7 @@ fn a_sentinel_is_appointed_again() {
     explore(2, || {
         let crew = Crew::with_sentinel(2, 2, true);
         let sleeper = worker(&crew, 0);
-        let busy = spawn(&crew, |crew| {
-            if crew.take(1) || crew.out_of_work(1) {
-                crew.rest.fetch_add(1, Relaxed);
-                crew.fill_lifo();
-                crew.handled();
-            }
-        });
+        let busy = spawn(&crew, |crew| crew.work_for_good(1));
         crew.push();
         crew.push();
         crew.finish([sleeper, busy]);
@@ -268,13 +271,7 @@ fn a_sentinel_does_not_resign_while_somebody_is_awake() {
     explore(3, || {
         let crew = Crew::with_sentinel(2, 1, true);
         let sleeper = worker(&crew, 0);
-        let busy = spawn(&crew, |crew| {
-            if crew.take(1) || crew.out_of_work(1) {
-                crew.rest.fetch_add(1, Relaxed);
-                crew.fill_lifo();
-                crew.handled();
-            }
-        });
+        let busy = spawn(&crew, |crew| crew.work_for_good(1));
         crew.push();
         crew.finish([sleeper, busy]);
     });

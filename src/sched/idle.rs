@@ -52,7 +52,7 @@
 //! # Why the sentinel is there when it is needed
 //!
 //! `T` goes to 0 only when the sentinel wakes up for work, which leaves no worker parked or ends with a worker that
-//! appoints again (`Local::hunt_ended`), or while `S` = all workers. A worker that fills its LIFO slot is awake; its own
+//! appoints again (`Local::idle`), or while `S` = all workers. A worker that fills its LIFO slot is awake; its own
 //! unparking is in the word's history before its read of the word, so it cannot read the `T` of a time when all
 //! slept: it sees that nobody watches, and appoints.
 
@@ -226,8 +226,8 @@ impl Idle {
 
     /// Parks worker `me` until there is a reason not to.
     ///
-    /// `has_work` is the rescan; `stuck` the sentinel's look at what waits behind long turns (its argument is the time
-    /// since it last looked, `None` the first time); `all_parked` is called when this worker was the last to park.
+    /// `has_work` is the rescan; `stuck` the sentinel's look at what waits behind long turns; `all_parked` is called when
+    /// this worker was the last to park.
     pub(crate) fn park(
         &self,
         me: usize,
