@@ -4,6 +4,7 @@ use super::event::{DeadLetterReason, Event, Report};
 use super::header::Header;
 use super::registry::Shard;
 use crate::id::ActorId;
+use crate::memory::Heap;
 use crate::panics;
 use crate::sched::local::Local;
 use crate::sched::queue::Policy;
@@ -101,6 +102,14 @@ impl Core {
 
     pub(crate) fn workers(&self) -> usize {
         self.scheduler.slots.len()
+    }
+
+    /// Calls `f` with memory of this executor.
+    pub(crate) fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
+        Local::with(&self.scheduler, |local| match local {
+            Some(local) => f(local.heap()),
+            None => self.scheduler.memory.outside(f),
+        })
     }
 
     /// Adds to a count: the worker's own where there is one, else the shared one.

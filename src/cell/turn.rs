@@ -203,7 +203,7 @@ impl<'a> Run<'a> {
             self.total.set(self.total.get() + 1);
             self.owed.set(self.owed.get() + 1);
             // SAFETY: popped from this actor's inbox, inside its turn.
-            unsafe { Envelope::handle(Envelope::from_node(node), this) };
+            unsafe { Envelope::handle(Envelope::from_node(node), this, self.local) };
             if self.owed.get() >= GIVE_BACK_EVERY {
                 self.give_back(this);
             }

@@ -6,6 +6,7 @@
 use super::queue::{Policy, Slot};
 use super::task::{After, Task};
 use super::{Scheduler, idle::Woken};
+use crate::memory::Heap;
 use crate::sync::{Ordering::*, chaos};
 use crate::time::{self, Instant};
 use crossbeam_deque::{Steal, Worker};
@@ -39,6 +40,8 @@ pub(crate) struct Local {
     scheduler: *const Scheduler,
     index: usize,
     queue: Worker<Task>,
+    /// Claimed while this worker is awake.
+    heap: *const Heap,
     rng: RefCell<SmallRng>,
     lifo_run: Cell<u32>,
     turns: Cell<u32>,
@@ -77,6 +80,7 @@ impl Local {
             scheduler,
             index,
             queue,
+            heap: scheduler.memory.of_worker(index),
             rng: RefCell::new(SmallRng::seed_from_u64(index as u64)),
             lifo_run: Cell::new(0),
             turns: Cell::new(0),
@@ -90,9 +94,11 @@ impl Local {
         };
         LOCAL.with(|place| place.set(&local));
         let _registered = Registered;
+        local.heap().claim();
         while let Some(task) = local.next().or_else(|| local.idle()) {
             local.run_turn(task);
         }
+        local.rest();
     }
 
     /// Calls `f` with this thread's worker, if it is one of `scheduler`'s crew.
@@ -109,6 +115,12 @@ impl Local {
         f(unsafe { local.as_ref() })
     }
 
+    /// Calls `f` with this thread's heap, if it is a worker of any crew: for giving memory up.
+    #[inline]
+    pub(crate) fn with_heap<R>(f: impl FnOnce(Option<&Heap>) -> R) -> R {
+        Local::with_any(|local| f(local.map(Local::heap)))
+    }
+
     fn scheduler(&self) -> &Scheduler {
         // SAFETY: `run` borrows the scheduler for longer than this value lives.
         unsafe { &*self.scheduler }
@@ -116,6 +128,23 @@ impl Local {
 
     fn slot(&self) -> &Slot {
         &self.scheduler().slots[self.index]
+    }
+
+    /// Memory for what this worker makes.
+    #[inline]
+    pub(crate) fn heap(&self) -> &Heap {
+        // SAFETY: part of the scheduler.
+        unsafe { &*self.heap }
+    }
+
+    /// Gives up the heap for a while, and puts in order what sleepers cannot.
+    fn rest(&self) {
+        let stop = || self.scheduler().has_work(self.index);
+        self.heap().send_all();
+        self.heap().trim(stop);
+        // SAFETY: claimed since this worker began, or woke up.
+        unsafe { self.heap().let_go() };
+        self.scheduler().memory.tidy(stop);
     }
 
     pub(crate) fn index(&self) -> usize {
@@ -408,6 +437,7 @@ impl Local {
         counters.parks.add(1);
         let watch = scheduler.policy == Policy::Stealing;
         let mut seen = Sightings::default();
+        self.rest();
         let woken = scheduler.idle.park(
             self.index,
             searching,
@@ -415,11 +445,16 @@ impl Local {
             || scheduler.has_work(self.index),
             || scheduler.stuck_victim(&mut seen).is_some(),
             || {
+                self.heap().claim(); // for the wakers that run here
                 scheduler.quiet.announce();
-                // It ran wakers, which may have made work ready here, after the last look and out of others' sight.
+                // They may have made work ready here, after the last look and out of others' sight.
                 self.give_away();
+                self.heap().send_all();
+                // SAFETY: claimed above.
+                unsafe { self.heap().let_go() };
             },
         );
+        self.heap().claim();
         counters.wakes.add(1);
         counters.parked_ns.add((time::now() - slept).as_nanos() as u64);
         woken

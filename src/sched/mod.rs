@@ -19,6 +19,7 @@ use crate::time::Duration;
 use crossbeam_deque::{Injector, Worker};
 use gate::Gate;
 use idle::{Crew, Idle};
+use crate::memory::Pool;
 use local::{Local, Sightings};
 use queue::{Policy, Slot};
 use quiet::Quiet;
@@ -35,6 +36,7 @@ pub(crate) struct Scheduler {
     pub(crate) idle: Idle,
     pub(crate) gate: Gate,
     pub(crate) quiet: Quiet,
+    pub(crate) memory: Pool,
     injector: Injector<Task>,
     /// The sentinel's note to itself; there is one sentinel at a time.
     rescue_from: AtomicUsize,
@@ -78,6 +80,7 @@ impl Scheduler {
             idle: Idle::new(workers),
             gate: Gate::new(),
             quiet: Quiet::new(),
+            memory: Pool::new(workers),
             injector: Injector::new(),
             rescue_from: AtomicUsize::new(0),
             blocked: AtomicUsize::new(0),

@@ -3,11 +3,13 @@
 use crate::actor::Receive;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Reply, ReplyVtable};
-use crate::cell::envelope::{Envelope, EnvelopeVtable};
+use crate::cell::envelope::{Envelope, EnvelopeVtable, Parcel};
 use crate::cell::header::Header;
 use crate::error::AskError;
 use crate::mailbox::reply::{Answered, Slot};
+use crate::memory::{self, Heap, Kind};
 use crate::panics;
+use crate::sched::local::Local;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
@@ -95,45 +97,50 @@ unsafe fn cancel<R>(to: NonNull<()>) {
     unsafe { answer::<R>(to, Err(AskError::NoReply)) };
 }
 
-impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
-    /// The envelope, and the asker's side of its slot.
-    pub(crate) fn boxed<A: Receive<M, Reply = R>>(
-        message: M,
-        target: NonNull<Header>,
-    ) -> (AnyEnvelope, NonNull<AskedHead<R>>) {
-        // SAFETY: the caller holds a strong reference.
+/// A question on its way into an envelope.
+pub(crate) struct Asking<A, M> {
+    message: M,
+    target: NonNull<Header>,
+    actor: PhantomData<fn(A)>,
+}
+
+impl<A: Receive<M>, M: Send + 'static> Asking<A, M> {
+    /// `target` is held by the caller until it was sent, or given up.
+    pub(crate) fn new(message: M, target: NonNull<Header>) -> Self {
+        Asking { message, target, actor: PhantomData }
+    }
+
+    pub(crate) fn into_message(self) -> M {
+        self.message
+    }
+}
+
+impl<A: Receive<M>, M: Send + 'static> Parcel for Asking<A, M> {
+    #[inline]
+    fn pack(self, heap: &Heap) -> AnyEnvelope {
+        let Asking { message, target, .. } = self;
+        // SAFETY: see `new`.
         unsafe { target.as_ref() }.add_weak();
         let head = AskedHead {
-            envelope: Envelope::new(&Tables::<A, M, R>::ASKED),
+            envelope: Envelope::new(&Tables::<A, M, A::Reply>::ASKED),
             target,
-            slot: Slot::new(Self::free),
+            slot: Slot::new(Asked::<M, A::Reply>::free),
         };
         let message = UnsafeCell::new(MaybeUninit::new(message));
-        let asked = NonNull::from(Box::leak(Box::new(Asked { head, message })));
-        (asked.cast(), asked.cast())
+        memory::boxed(heap, Kind::Message, Asked { head, message }).cast()
     }
+}
 
+impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
     /// The slot's last side lets go; message and answer are gone.
     unsafe fn free(slot: NonNull<AnswerSlot<R>>) {
-        // SAFETY: the slot lies in a box that `boxed` made, and nobody else knows it any more.
+        let asked = AskedHead::of_slot(slot).cast::<Self>();
+        // SAFETY: the slot lies in what `Asking` packed, and nobody else knows it any more. Message and answer are gone; the
+        // weak count goes last, since the memory may be that of the target's executor.
         unsafe {
-            let asked = Box::from_raw(AskedHead::of_slot(slot).cast::<Self>().as_ptr());
-            let target = asked.head.target;
-            drop(asked); // the message is MaybeUninit: nothing of it is dropped
+            let target = asked.as_ref().head.target;
+            Local::with_heap(|here| memory::free(here, Kind::Message, asked));
             Header::release_weak(target);
-        }
-    }
-
-    /// A refused envelope: both sides are ours.
-    ///
-    /// # Safety
-    /// With the only pointers to it.
-    pub(crate) unsafe fn unwrap(this: AnyEnvelope) -> M {
-        // SAFETY: the caller's.
-        unsafe {
-            let message = Self::take_message(this);
-            Self::free(AskedHead::slot(this.cast()));
-            message
         }
     }
 
@@ -142,7 +149,7 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
         unsafe { (*this.cast::<Self>().as_ref().message.get()).assume_init_read() }
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, _: &Local) {
         // SAFETY: the caller's: our envelope, in the actor's turn. From here on the reply is the replier's side.
         unsafe {
             let message = Self::take_message(this);
@@ -170,24 +177,44 @@ pub(crate) struct AskedWith<M, R: 'static> {
     message: M,
 }
 
-impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
-    pub(crate) fn boxed<A: Receive<M, Reply = R>>(message: M, reply: Reply<R>) -> AnyEnvelope {
-        let envelope = Envelope::new(&Tables::<A, M, R>::WITH);
-        NonNull::from(Box::leak(Box::new(AskedWith { envelope, reply, message }))).cast()
+/// One on its way into an envelope.
+pub(crate) struct AskingWith<A, M, R: 'static> {
+    message: M,
+    reply: Reply<R>,
+    actor: PhantomData<fn(A)>,
+}
+
+impl<A: Receive<M>, M: Send + 'static> AskingWith<A, M, A::Reply> {
+    pub(crate) fn new(message: M, reply: Reply<A::Reply>) -> Self {
+        AskingWith { message, reply, actor: PhantomData }
     }
 
+    pub(crate) fn into_parts(self) -> (M, Reply<A::Reply>) {
+        (self.message, self.reply)
+    }
+}
+
+impl<A: Receive<M>, M: Send + 'static> Parcel for AskingWith<A, M, A::Reply> {
+    fn pack(self, heap: &Heap) -> AnyEnvelope {
+        let envelope = Envelope::new(&Tables::<A, M, A::Reply>::WITH);
+        let AskingWith { message, reply, .. } = self;
+        memory::boxed(heap, Kind::Message, AskedWith { envelope, reply, message }).cast()
+    }
+}
+
+impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
     /// # Safety
     /// With the only pointer to it.
-    pub(crate) unsafe fn unwrap(this: AnyEnvelope) -> (M, Reply<R>) {
-        // SAFETY: made by `boxed`.
-        let asked = unsafe { *Box::from_raw(this.cast::<Self>().as_ptr()) };
+    unsafe fn unwrap(this: AnyEnvelope, here: Option<&Heap>) -> (M, Reply<R>) {
+        // SAFETY: packed by `AskingWith`.
+        let asked = unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) };
         (asked.message, asked.reply)
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, local: &Local) {
         // SAFETY: the caller's.
         unsafe {
-            let (message, reply) = Self::unwrap(this);
+            let (message, reply) = Self::unwrap(this, Some(local.heap()));
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message, reply, &mut ctx);
         }
@@ -195,7 +222,7 @@ impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
 
     unsafe fn discard(this: AnyEnvelope, why: AskError) {
         // SAFETY: the caller's.
-        let (message, reply) = unsafe { Self::unwrap(this) };
+        let (message, reply) = Local::with_heap(|here| unsafe { Self::unwrap(this, here) });
         reply.fail(why);
         drop(message);
     }
