@@ -1,5 +1,5 @@
-//! What the hot paths cost in instructions. Counted by `scripts/instructions.sh`, under valgrind; `cargo bench` only runs
-//! it once and checks its answers.
+//! What the hot paths cost in instructions. Counted by `scripts/instructions.sh`, under valgrind; `cargo bench` only
+//! runs it once and checks its answers.
 //!
 //! | workload | row | one operation is |
 //! |---|---|---|
@@ -19,19 +19,18 @@
 //! | | end | the first turn of such an actor, which is also its last |
 //! | steal | steal | stealing an actor (in batches, as they come) and its turn |
 //!
-//! Loops and handlers of this file are in the counts, a few instructions each, and so is the allocator: what is sent and
-//! made ready a thousand at a time makes it, and the local queue, grow and shrink, which a hop does not.
+//! Loops and handlers of this file are in the counts, a few instructions each, and so is the allocator: a thousand
+//! messages sent, or actors made ready, at once make it and the local queue grow and shrink, which a hop does not.
 //!
 //! # What makes the counts repeat
 //!
 //! Only one thread runs at a time, and none spins while it is counted. Where senders are outside, the worker is held
-//! inside a turn until a batch is sent; then the main thread sleeps until the worker has handled the batch and is held
-//! again. Theft is the same between two workers. So no worker runs dry in between. What cannot be counted in this way is
-//! left out: waking a sleeper, and looking for work before sleeping; their cost is time rather than instructions.
+//! inside a turn until a batch is sent; then the main thread sleeps until the worker has handled it and is held again.
+//! Thief and victim do the same. So no worker runs dry in between. What cannot be counted in this way is left out:
+//! waking a sleeper, and looking for work before sleeping; their cost is time rather than instructions.
 //!
 //! Valgrind forgets its counts where [`counts_begin`] is called and writes them down where [`counts_end`] is. The first
-//! rounds, in which queues grow and means settle, are not counted. Batches fit into a mailbox of the default capacity: what
-//! is counted is the default executor.
+//! rounds, in which queues grow and means settle, are not counted.
 
 #![allow(clippy::print_stdout, reason = "what was counted, for the script")]
 
@@ -70,8 +69,7 @@ fn main() {
         ["list"] => WORKLOADS.iter().for_each(|(name, _)| println!("{name}")),
         ["count", wanted] => {
             COUNT_FROM.store(WARM_UP, Relaxed);
-            let (_, run) =
-                WORKLOADS.iter().find(|(name, _)| *name == wanted).expect("a workload of the list");
+            let (_, run) = WORKLOADS.iter().find(|(name, _)| *name == wanted).expect("one of the list");
             run();
         }
         _ => WORKLOADS.iter().for_each(|(_, run)| run()),
@@ -124,10 +122,7 @@ impl Bell {
         let rung = self.rung.lock().expect("nobody panics under it");
         let waited = self.changed.wait_timeout_while(rung, WATCHDOG, |rung| !*rung);
         let (mut rung, timeout) = waited.expect("nobody panics under it");
-        assert!(
-            !timeout.timed_out(),
-            "nobody rang: the workers did not take the actors in the order expected here"
-        );
+        assert!(!timeout.timed_out(), "nobody rang: actors were not taken in the order expected here");
         *rung = false;
     }
 }
@@ -192,7 +187,6 @@ struct Holder {
     row: &'static str,
     operations: u32,
 }
-
 impl Actor for Holder {}
 
 struct Hold;
@@ -281,14 +275,11 @@ fn asks(row: &'static str, sent: impl Fn(&mut Ask<u64>), answer: impl Fn(Ask<u64
 }
 
 fn ask_wait() {
-    asks(
-        "ask-outside-wait",
-        |_| {},
-        |ask| {
-            assert!(ask.is_ready(), "it was not answered before the worker was held again");
-            ask.wait().expect("an answer")
-        },
-    );
+    let answer = |ask: Ask<u64>| {
+        assert!(ask.is_ready(), "it was not answered before the worker was held again");
+        ask.wait().expect("an answer")
+    };
+    asks("ask-outside-wait", |_| {}, answer);
 }
 
 fn ask_await() {
@@ -308,7 +299,6 @@ struct Driver<F> {
     round: u32,
     batch: F,
 }
-
 impl<F: FnMut() + Send + 'static> Actor for Driver<F> {}
 
 struct Go;
@@ -385,19 +375,15 @@ fn spawn() {
     finish(&executor);
 }
 
-/// One of two.
-#[derive(Default)]
-struct Player {
-    other: Option<ActorRef<Player>>,
-}
-
+/// One of two; knows the other.
+struct Player(Option<ActorRef<Player>>);
 impl Actor for Player {}
 
 struct Meet(ActorRef<Player>);
 impl Handler<Meet> for Player {
     type Reply = ();
     fn handle(&mut self, Meet(other): Meet, _: &mut Context<Self>) {
-        self.other = Some(other);
+        self.0 = Some(other);
     }
 }
 
@@ -406,7 +392,7 @@ impl Handler<Pass> for Player {
     type Reply = ();
     fn handle(&mut self, Pass(n): Pass, _: &mut Context<Self>) {
         if next_operation("hop", n) {
-            self.other.as_ref().expect("they have met").tell(Pass(n + 1)).expect("room");
+            self.0.as_ref().expect("they have met").tell(Pass(n + 1)).expect("room");
         }
     }
 }
@@ -426,21 +412,16 @@ fn next_operation(row: &str, n: u32) -> bool {
 
 fn hop() {
     let executor = crew(1);
-    let players = [(); 2].map(|()| executor.spawn(Player::default()));
-    players[0].tell(Meet(players[1].clone())).expect("room");
-    players[1].tell(Meet(players[0].clone())).expect("room");
-    executor.wait_idle().expect("called from outside");
-    players[0].tell(Pass(0)).expect("room");
+    let first = executor.spawn(Player(None));
+    let second = executor.spawn(Player(Some(first.clone())));
+    first.tell(Meet(second)).expect("room");
+    first.tell(Pass(0)).expect("room");
     DONE.wait();
     finish(&executor);
 }
 
-struct Asker {
-    sink: ActorRef<Sink>,
-}
-
+struct Asker(ActorRef<Sink>);
 impl Actor for Asker {}
-
 struct AskOnce(u32);
 impl Handler<AskOnce> for Asker {
     type Reply = ();
@@ -450,7 +431,7 @@ impl Handler<AskOnce> for Asker {
                 assert_eq!(answer.ok(), Some(2 * u64::from(n)));
                 me.handle(AskOnce(n + 1), ctx);
             };
-            ctx.ask_then(&self.sink, Double(n), then).expect("room");
+            ctx.ask_then(&self.0, Double(n), then).expect("room");
         }
     }
 }
@@ -458,7 +439,7 @@ impl Handler<AskOnce> for Asker {
 fn ask_then() {
     let executor = crew(1);
     let sink = sinks(&executor, 1);
-    let asker = executor.spawn(Asker { sink: sink[0].clone() });
+    let asker = executor.spawn(Asker(sink[0].clone()));
     asker.tell(AskOnce(0)).expect("room");
     DONE.wait();
     assert_eq!(sum_of(&sink), u64::from(ROUNDS * BATCH));
@@ -490,7 +471,7 @@ impl Handler<Box<Load>> for Victim {
         }
         load.round += 1;
         let next = load.round as usize % 2;
-        load.thief[next].clone().tell(Hold).expect("room");
+        load.thief[next].tell(Hold).expect("room");
         // Takes the LIFO slot, which thieves leave alone: all else is in the queue now.
         load.victim[next].clone().tell(load).expect("room");
         RELEASED.ring();
@@ -506,8 +487,8 @@ fn steal() {
     executor.wait_idle().expect("called from outside");
     thief[0].tell(Hold).expect("room");
     HELD.wait();
-    let load = Load { round: 0, sinks: sinks.clone(), thief, victim: victim.clone() };
-    victim[0].tell(Box::new(load)).expect("room");
+    let load = Load { round: 0, sinks: sinks.clone(), thief, victim };
+    load.victim[0].clone().tell(Box::new(load)).expect("room");
     DONE.wait();
     assert_eq!(sum_of(&sinks), u64::from(ROUNDS * BATCH));
     let stolen: u64 = executor.stats().workers.iter().map(|worker| worker.stolen_items).sum();
