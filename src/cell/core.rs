@@ -58,6 +58,15 @@ pub(crate) struct Tally {
     pub(crate) dead: [Counter; 4],
 }
 
+impl Tally {
+    /// A worker's own, of its own executor.
+    #[inline]
+    pub(crate) fn of(local: &Local) -> &Tally {
+        // SAFETY: `Core::work` gave it; it lives as long as the core, which outlives its workers.
+        unsafe { local.account().cast::<Tally>().as_ref() }
+    }
+}
+
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core").field("scheduler", &self.scheduler).finish_non_exhaustive()
@@ -100,6 +109,12 @@ impl Core {
         }
     }
 
+    /// The life of a worker.
+    pub(crate) fn work(&self, seat: Seat) {
+        let account = NonNull::from(&self.tallies[seat.index()].0).cast();
+        self.scheduler.work(seat, account);
+    }
+
     pub(crate) fn workers(&self) -> usize {
         self.scheduler.slots.len()
     }
@@ -116,7 +131,7 @@ impl Core {
     #[inline]
     pub(crate) fn count(&self, local: Option<&Local>, which: impl Fn(&Tally) -> &Counter, n: u64) {
         match local {
-            Some(local) => which(&self.tallies[local.index()]).add(n),
+            Some(local) => which(Tally::of(local)).add(n),
             None => which(&self.tallies[self.workers()]).add_shared(n),
         }
     }

@@ -1,11 +1,13 @@
 //! What waits in a mailbox, and its way there.
 
+use super::core::Tally;
 use super::header::Header;
 use crate::error::{AskError, Refusal};
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::Reserve;
 use crate::memory::Heap;
 use crate::sched::local::Local;
+use crate::sched::task::Task;
 use std::ptr::NonNull;
 
 /// The front of every message in a mailbox; the message lies behind it.
@@ -101,9 +103,11 @@ pub(crate) unsafe fn deliver<P: Parcel>(
     Local::with(&core.scheduler, |local| match local {
         Some(local) => {
             // SAFETY: the caller's.
-            let done = unsafe { push(header, parcel, lane, |parcel| parcel.pack(local.heap())) };
+            let done = unsafe {
+                push(header, parcel, lane, |parcel| parcel.pack(local.heap()), |task| local.push(task))
+            };
             if done.is_ok() {
-                core.count(Some(local), |tally| &tally.accepted, 1);
+                Tally::of(local).accepted.add(1);
             }
             done
         }
@@ -128,7 +132,8 @@ unsafe fn deliver_from_outside<P: Parcel>(
     }
     // SAFETY: the caller's.
     let done = unsafe {
-        push(header, parcel, lane, |parcel| core.scheduler.memory.outside(|heap| parcel.pack(heap)))
+        let pack = |parcel: P| core.scheduler.memory.outside(|heap| parcel.pack(heap));
+        push(header, parcel, lane, pack, |task| core.scheduler.push_from_outside(task))
     };
     if done.is_ok() {
         pass.count();
@@ -144,6 +149,7 @@ unsafe fn push<P>(
     parcel: P,
     lane: Lane,
     pack: impl FnOnce(P) -> NonNull<Envelope>,
+    schedule: impl FnOnce(Task),
 ) -> Result<NonNull<Envelope>, (P, Refusal)> {
     // SAFETY: the caller's reference keeps it alive.
     let this = unsafe { header.as_ref() };
@@ -152,13 +158,13 @@ unsafe fn push<P>(
         Lane::Exempt => this.state.reserve_exempt(),
     };
     match reserved {
-        Reserve::Accepted { schedule } => {
+        Reserve::Accepted { schedule: idle } => {
             let envelope = pack(parcel);
             // SAFETY: ours until now, the inbox's from now on; the transition said whether to schedule.
             unsafe {
                 this.inbox.push(Envelope::node(envelope));
-                if schedule {
-                    Header::schedule(header);
+                if idle {
+                    schedule(Header::runnable(header));
                 }
             }
             Ok(envelope)

@@ -222,6 +222,10 @@ impl State {
         let taken = u64::from(handled) << LEN_SHIFT;
         self.transition(|now| {
             let rest = Snapshot(now.0 - taken);
+            // Nearly always: referenced, empty, and nobody wants anything.
+            if rest.0 % STRONG_ONE == SCHEDULED && rest.strong() > 0 {
+                return Ok((rest.0 & !SCHEDULED, EndTurn::Idle));
+            }
             let empty = rest.len() == 0;
             Ok(if rest.killed() || (rest.closed() && empty) {
                 (rest.0, EndTurn::Ending)

@@ -13,7 +13,7 @@ use crossbeam_deque::{Steal, Worker};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::cell::{Cell, RefCell};
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::time::Duration;
 
 /// Runs of the LIFO slot in a row before the local queue gets its turn: two actors that only talk to each other do
@@ -38,13 +38,13 @@ thread_local! {
 /// A worker, on its own thread.
 pub(crate) struct Local {
     scheduler: *const Scheduler,
+    slot: *const Slot,
     index: usize,
     queue: Worker<Task>,
     /// Claimed while this worker is awake.
     heap: *const Heap,
     rng: RefCell<SmallRng>,
     lifo_run: Cell<u32>,
-    turns: Cell<u32>,
     injector_in: Cell<u32>,
     mean_turn_ns: Cell<u64>,
     clock: Cell<Instant>,
@@ -55,6 +55,8 @@ pub(crate) struct Local {
     long_messages: Cell<bool>,
     /// Whose turn is running: opaque here, compared by the floors above.
     current: Cell<*const ()>,
+    /// Where the floors above keep their counts of this worker; opaque here.
+    account: NonNull<()>,
 }
 
 impl std::fmt::Debug for Local {
@@ -74,16 +76,16 @@ impl Drop for Registered {
 
 impl Local {
     /// Runs the worker until the scheduler stops.
-    pub(super) fn run(scheduler: &Scheduler, index: usize, queue: Worker<Task>) {
+    pub(super) fn run(scheduler: &Scheduler, index: usize, queue: Worker<Task>, account: NonNull<()>) {
         let start = time::now();
         let local = Local {
             scheduler,
+            slot: &scheduler.slots[index],
             index,
             queue,
             heap: scheduler.memory.of_worker(index),
             rng: RefCell::new(SmallRng::seed_from_u64(index as u64)),
             lifo_run: Cell::new(0),
-            turns: Cell::new(0),
             injector_in: Cell::new(1),
             mean_turn_ns: Cell::new(1_000),
             clock: Cell::new(start),
@@ -91,6 +93,7 @@ impl Local {
             spin_credit: Cell::new(8),
             long_messages: Cell::new(true),
             current: Cell::new(ptr::null()),
+            account,
         };
         LOCAL.with(|place| place.set(&local));
         let _registered = Registered;
@@ -127,7 +130,8 @@ impl Local {
     }
 
     fn slot(&self) -> &Slot {
-        &self.scheduler().slots[self.index]
+        // SAFETY: part of the scheduler.
+        unsafe { &*self.slot }
     }
 
     /// Memory for what this worker makes.
@@ -173,8 +177,12 @@ impl Local {
     }
 
     #[inline]
+    pub(crate) fn account(&self) -> NonNull<()> {
+        self.account
+    }
+
+    #[inline]
     fn run_turn(&self, task: Task) {
-        self.slot().counters.turns.add(1);
         let (header, after) = task.run(self);
         match after {
             After::Gone => {}
@@ -186,9 +194,9 @@ impl Local {
                 std::thread::yield_now();
             }
         }
-        let turns = self.turns.get() + 1;
-        self.turns.set(turns);
-        if turns.is_multiple_of(CLOCK_EVERY) {
+        let turns = &self.slot().counters.turns;
+        turns.add(1);
+        if turns.get().is_multiple_of(u64::from(CLOCK_EVERY)) {
             self.read_clock();
         }
     }
@@ -212,7 +220,7 @@ impl Local {
 
     /// A runnable that became ready on this worker: it runs next, here.
     #[inline]
-    pub(super) fn push(&self, task: Task) {
+    pub(crate) fn push(&self, task: Task) {
         let scheduler = self.scheduler();
         match scheduler.policy {
             Policy::Stealing => {

@@ -23,6 +23,7 @@ use crate::memory::Pool;
 use local::{Local, Sightings};
 use queue::{Policy, Slot};
 use quiet::Quiet;
+use std::ptr::NonNull;
 use task::Task;
 
 /// Work that waits longer than this behind a sibling's turn is worth the sentinel's getting up.
@@ -89,8 +90,9 @@ impl Scheduler {
     }
 
     /// The life of a worker: returns when the crew has stopped.
-    pub(crate) fn work(&self, seat: Seat) {
-        Local::run(self, seat.index, seat.queue);
+    /// `account` is the floors' above, and not looked at.
+    pub(crate) fn work(&self, seat: Seat, account: NonNull<()>) {
+        Local::run(self, seat.index, seat.queue, account);
     }
 
     /// Takes a runnable, from whatever thread.
@@ -102,7 +104,8 @@ impl Scheduler {
         });
     }
 
-    fn push_from_outside(&self, task: Task) {
+    /// The same from a thread that is known not to be of the crew.
+    pub(crate) fn push_from_outside(&self, task: Task) {
         match self.policy {
             Policy::Stealing | Policy::SharedQueue => self.inject(task),
             Policy::Sharded => self.send_home(task.home(self.slots.len()), task),
