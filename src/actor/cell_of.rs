@@ -27,6 +27,7 @@ impl<A: Actor> CellOf<A> {
         started: Self::started,
         stopped: Self::stopped,
         drop_state: Self::drop_state,
+        needs_drop: std::mem::needs_drop::<A>(),
         free: Self::free,
     };
 

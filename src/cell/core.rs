@@ -1,12 +1,13 @@
 //! What all cells of one executor share: the scheduler, the registry, the counts, the hook.
 
 use super::event::{DeadLetterReason, Event, Report};
+use super::graves::Graves;
 use super::header::Header;
 use super::registry::Shard;
 use crate::id::ActorId;
 use crate::memory::Heap;
 use crate::panics;
-use crate::sched::local::Local;
+use crate::sched::local::{Account, Local};
 use crate::sched::queue::Policy;
 use crate::sched::{Scheduler, Seat};
 use crate::sync::{AtomicBool, Counter, Mutex, Ordering::*, Padded, fence};
@@ -45,7 +46,7 @@ pub(crate) struct Core {
     pub(crate) report: Mutex<Option<Report>>,
 }
 
-/// One writer's counts.
+/// One writer's counts, and what else is its own.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) spawned: Counter,
@@ -56,6 +57,7 @@ pub(crate) struct Tally {
     pub(crate) discarded_replies: Counter,
     /// By [`DeadLetterReason`].
     pub(crate) dead: [Counter; 4],
+    pub(crate) graves: Graves,
 }
 
 impl Tally {
@@ -111,8 +113,10 @@ impl Core {
 
     /// The life of a worker.
     pub(crate) fn work(&self, seat: Seat) {
-        let account = NonNull::from(&self.tallies[seat.index()].0).cast();
-        self.scheduler.work(seat, account);
+        let tally = NonNull::from(&self.tallies[seat.index()].0);
+        // SAFETY: called on the worker's thread, which holds the core.
+        let settle = |account: NonNull<()>| unsafe { account.cast::<Tally>().as_ref().graves.empty() };
+        self.scheduler.work(seat, Account { at: tally.cast(), settle });
     }
 
     pub(crate) fn workers(&self) -> usize {

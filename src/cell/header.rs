@@ -9,7 +9,7 @@
 //! word says exactly once ([`Release::Free`], [`Dead::free`](crate::mailbox::state::Dead)). The memory goes with the
 //! last weak count. A queued or running cell is never dead, so a runnable needs no count of its own.
 
-use super::core::{Core, Limits};
+use super::core::{Core, Limits, Tally};
 use super::registry::Shard;
 use super::room::RoomList;
 use crate::error::StopReason;
@@ -17,6 +17,7 @@ use crate::id::ActorId;
 use crate::mailbox::inbox::Inbox;
 use crate::mailbox::state::{Release, State};
 use crate::panics::PanicText;
+use crate::sched::local::Local;
 use crate::sched::task::{Task, TaskHeader, TaskVtable};
 use crate::sync::{AtomicPtr, AtomicU32, Counter, Mutex, Ordering::*};
 use std::cell::Cell;
@@ -33,6 +34,8 @@ pub(crate) struct ActorVtable {
     pub(crate) started: unsafe fn(NonNull<Header>),
     pub(crate) stopped: unsafe fn(NonNull<Header>, &StopReason),
     pub(crate) drop_state: unsafe fn(NonNull<Header>),
+    /// Does dropping the state do anything?
+    pub(crate) needs_drop: bool,
     /// Gives the cell's memory back; the state is dropped by then.
     pub(crate) free: unsafe fn(NonNull<Header>),
 }
@@ -266,18 +269,34 @@ impl Header {
         if unsafe { this.as_ref() }.weak.fetch_sub(1, AcqRel) != 1 {
             return;
         }
-        // SAFETY: the last count is gone, so this is the only thread that knows the cell besides the registry, which
-        // forgets it first; the core may go with it, so nothing of it is used afterwards.
+        // SAFETY: the last count is gone, so only we and the registry know the cell, which keeps the core until it is
+        // forgotten. The core may go with it, so nothing of it is used afterwards.
         unsafe {
             let header = this.as_ref();
-            let free = header.vtable().free;
-            let core = header.shard().forget(header.place());
+            Local::with(&header.core().scheduler, |local| match local {
+                Some(local) => Tally::of(local).graves.add(this),
+                None => {
+                    let core = header.shard().forget(header.place());
+                    Header::free(this);
+                    drop(core);
+                }
+            });
+        }
+    }
+
+    /// Gives the memory back.
+    ///
+    /// # Safety
+    /// Nobody knows the cell any more; somebody holds the core.
+    pub(super) unsafe fn free(this: NonNull<Header>) {
+        // SAFETY: the caller's.
+        unsafe {
+            let header = this.as_ref();
             let cold = header.cold.load(Relaxed);
             if !cold.is_null() {
                 drop(Box::from_raw(cold));
             }
-            free(this);
-            drop(core);
+            (header.vtable().free)(this);
         }
     }
 }

@@ -84,6 +84,16 @@ impl Inbox {
         self.taken.set(unsafe { (*first).next.get() });
         Some(first)
     }
+
+    /// Uses the room of an inbox that has ended: a link to anything.
+    pub(crate) fn set_link(&self, to: *mut ()) {
+        self.taken.set(to.cast());
+    }
+
+    /// See [`set_link`](Self::set_link).
+    pub(crate) fn link(&self) -> *mut () {
+        self.taken.get().cast()
+    }
 }
 
 /// Turns a taken stack around.

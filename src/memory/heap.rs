@@ -27,9 +27,9 @@ const CHAINS: u32 = 32;
 /// Blocks given back that a shelf's list takes.
 const NEAR: u32 = 256;
 /// Empty slabs that a heap keeps while its holder is awake.
-const EMPTIES: usize = 8;
+const EMPTIES: usize = 4;
 /// With no more slabs than this a heap keeps what it has when its holder goes to sleep.
-const FEW: usize = 16;
+const FEW: usize = 8;
 /// Chains taken in at a time.
 const STEP: usize = 64;
 

@@ -55,8 +55,15 @@ pub(crate) struct Local {
     long_messages: Cell<bool>,
     /// Whose turn is running: opaque here, compared by the floors above.
     current: Cell<*const ()>,
-    /// Where the floors above keep their counts of this worker; opaque here.
-    account: NonNull<()>,
+    account: Account,
+}
+
+/// What the floors above keep of a worker; opaque here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Account {
+    pub(crate) at: NonNull<()>,
+    /// Called on the worker's thread before it goes to sleep, and at its end.
+    pub(crate) settle: fn(NonNull<()>),
 }
 
 impl std::fmt::Debug for Local {
@@ -76,7 +83,7 @@ impl Drop for Registered {
 
 impl Local {
     /// Runs the worker until the scheduler stops.
-    pub(super) fn run(scheduler: &Scheduler, index: usize, queue: Worker<Task>, account: NonNull<()>) {
+    pub(super) fn run(scheduler: &Scheduler, index: usize, queue: Worker<Task>, account: Account) {
         let start = time::now();
         let local = Local {
             scheduler,
@@ -144,6 +151,7 @@ impl Local {
     /// Gives up the heap for a while, and puts in order what sleepers cannot.
     fn rest(&self) {
         let stop = || self.scheduler().has_work(self.index);
+        (self.account.settle)(self.account.at);
         self.heap().send_all();
         self.heap().trim(stop);
         // SAFETY: claimed since this worker began, or woke up.
@@ -178,7 +186,7 @@ impl Local {
 
     #[inline]
     pub(crate) fn account(&self) -> NonNull<()> {
-        self.account
+        self.account.at
     }
 
     #[inline]
@@ -457,6 +465,7 @@ impl Local {
                 scheduler.quiet.announce();
                 // They may have made work ready here, after the last look and out of others' sight.
                 self.give_away();
+                (self.account.settle)(self.account.at);
                 self.heap().send_all();
                 // SAFETY: claimed above.
                 unsafe { self.heap().let_go() };

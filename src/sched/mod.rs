@@ -20,10 +20,9 @@ use crossbeam_deque::{Injector, Worker};
 use gate::Gate;
 use idle::{Crew, Idle};
 use crate::memory::Pool;
-use local::{Local, Sightings};
+use local::{Account, Local, Sightings};
 use queue::{Policy, Slot};
 use quiet::Quiet;
-use std::ptr::NonNull;
 use task::Task;
 
 /// Work that waits longer than this behind a sibling's turn is worth the sentinel's getting up.
@@ -90,8 +89,7 @@ impl Scheduler {
     }
 
     /// The life of a worker: returns when the crew has stopped.
-    /// `account` is the floors' above, and not looked at.
-    pub(crate) fn work(&self, seat: Seat, account: NonNull<()>) {
+    pub(crate) fn work(&self, seat: Seat, account: Account) {
         Local::run(self, seat.index, seat.queue, account);
     }
 
