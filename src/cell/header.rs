@@ -19,7 +19,7 @@ use crate::mailbox::state::{Release, State};
 use crate::panics::PanicText;
 use crate::sched::local::Local;
 use crate::sched::task::{Task, TaskHeader, TaskVtable};
-use crate::sync::{AtomicPtr, AtomicU32, Counter, Mutex, Ordering::*};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Counter, Mutex, Ordering::*};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::task::Waker;
@@ -67,24 +67,29 @@ pub(crate) enum Reason {
 }
 
 /// The cell's front. The actor's state lies behind it.
+///
+/// First what senders write, then what hardly changes, then what only turns write: a turn does not touch, message by
+/// message, the cache line that senders on other cores are at.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Header {
     task: TaskHeader,
     pub(crate) state: State,
     pub(crate) inbox: Inbox,
-    pub(crate) handled: Counter,
-    pub(crate) most_waiting: AtomicU32,
+    shard: *const Shard,
+    id: ActorId,
+    cold: AtomicPtr<Cold>,
     pub(crate) capacity: u32,
+    place: u32,
+    weak: AtomicU32,
+    pub(crate) most_waiting: AtomicU32,
+    pub(crate) handled: Counter,
     pub(crate) phase: Cell<Phase>,
     pub(crate) reason: Cell<Reason>,
     /// The one `again` that is prepaid is under way.
     pub(crate) again: Cell<bool>,
-    weak: AtomicU32,
-    place: u32,
-    shard: *const Shard,
-    id: ActorId,
-    cold: AtomicPtr<Cold>,
+    /// `stop_now` was called: the state word's flag once more, for turns to look at after each message.
+    killed: AtomicBool,
 }
 
 // SAFETY: the `Cell`s and the inbox's receiving end are touched by the holder of the runnable only; the rest is
@@ -117,17 +122,18 @@ impl Header {
             task: TaskHeader { vtable: ptr::from_ref(vtable).cast() },
             state: State::new(),
             inbox: Inbox::new(),
-            handled: Counter::default(),
-            most_waiting: AtomicU32::new(0),
-            capacity,
-            phase: Cell::new(Phase::New),
-            reason: Cell::new(Reason::None),
-            again: Cell::new(false),
-            weak: AtomicU32::new(1),
-            place,
             shard,
             id,
             cold: AtomicPtr::new(cold.map_or(ptr::null_mut(), Box::into_raw)),
+            capacity,
+            place,
+            weak: AtomicU32::new(1),
+            most_waiting: AtomicU32::new(0),
+            handled: Counter::default(),
+            phase: Cell::new(Phase::New),
+            reason: Cell::new(Reason::None),
+            again: Cell::new(false),
+            killed: AtomicBool::new(false),
         }
     }
 
@@ -221,10 +227,21 @@ impl Header {
     pub(crate) fn close(this: NonNull<Header>, kill: bool) {
         // SAFETY: callers hold a reference, or the registry's lock. The transition says whether to push.
         unsafe {
-            if this.as_ref().state.close(kill) {
+            let schedule = this.as_ref().state.close(kill);
+            if kill {
+                // Relaxed: a turn that misses it finds the state word's flag at its end.
+                this.as_ref().killed.store(true, Relaxed);
+            }
+            if schedule {
                 Header::schedule(this);
             }
         }
+    }
+
+    /// Was [`close`](Self::close) called to kill?
+    #[inline]
+    pub(crate) fn killed(&self) -> bool {
+        self.killed.load(Relaxed)
     }
 
     /// Lets go of one strong reference.

@@ -14,6 +14,7 @@ use super::event::{Event, PanicPlace};
 use super::header::{Header, Phase, Reason};
 use super::room;
 use crate::error::AskError;
+use crate::mailbox::inbox::Node;
 use crate::mailbox::state::EndTurn;
 use crate::panics::{self, PanicText};
 use crate::sched::local::Local;
@@ -23,7 +24,9 @@ use crate::time::{self, Instant};
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 
-/// Room is given back after this many messages of a long turn.
+/// Room is given back after this part of the capacity, in a turn that is long enough: senders have to be met for it.
+const GIVE_BACK_PART: u32 = 8;
+/// The fewest messages after which room is given back.
 const GIVE_BACK_EVERY: u32 = 32;
 /// Short messages handled between two readings of the clock.
 const CLOCK_EVERY: u32 = 16;
@@ -121,8 +124,12 @@ unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
     if waiting > header.most_waiting.load(Relaxed) {
         header.most_waiting.store(waiting, Relaxed);
     }
-    let run = Run { header, local, total: Cell::new(0), given: Cell::new(0) };
+    // SAFETY: we hold the runnable.
+    let rest = Cell::new(unsafe { header.inbox.begin() });
+    let run = Run { header, local, total: Cell::new(0), given: Cell::new(0), rest };
     let outcome = guarded(|| run.messages(this, waiting));
+    // SAFETY: as above.
+    unsafe { header.inbox.end(run.rest.get()) };
     let total = run.total.get();
     header.handled.add(u64::from(total));
     Tally::of(local).handled.add(u64::from(total));
@@ -171,6 +178,8 @@ struct Run<'a> {
     total: Cell<u32>,
     /// Of those, the places given back already.
     given: Cell<u32>,
+    /// What was taken off the inbox and not handled yet.
+    rest: Cell<*mut Node>,
 }
 
 impl Run<'_> {
@@ -194,20 +203,20 @@ impl Run<'_> {
             let next_stop = most.min(total + watch.step);
             while total < next_stop {
                 // SAFETY: we hold the runnable.
-                let next = unsafe { header.inbox.pop() };
+                let next = unsafe { header.inbox.pop_from(&self.rest) };
                 let Some(node) = next else { return };
                 total += 1;
                 self.total.set(total);
                 // SAFETY: popped from this actor's inbox, inside its turn.
                 unsafe { Envelope::handle(Envelope::from_node(node), this, self.local) };
-                if header.state.peek().killed() {
+                if header.killed() {
                     return;
                 }
             }
             if total == most && watch.started.is_none() {
                 return;
             }
-            if total - self.given.get() >= GIVE_BACK_EVERY {
+            if total - self.given.get() >= (header.capacity / GIVE_BACK_PART).max(GIVE_BACK_EVERY) {
                 self.give_back(this);
             }
             // Also after the last one: perhaps it was a single long message, or the worker is over its long ones.
@@ -222,13 +231,13 @@ impl Run<'_> {
     #[cold]
     fn start(&self, this: NonNull<Header>) -> bool {
         let header = self.header;
-        if header.state.peek().killed() {
+        if header.killed() {
             return false;
         }
         // SAFETY: in the actor's turn.
         unsafe { (header.vtable().started)(this) };
         header.phase.set(Phase::Running);
-        !header.state.peek().killed()
+        !header.killed()
     }
 
     #[cold]

@@ -63,14 +63,33 @@ impl Inbox {
         }
     }
 
-    /// The oldest envelope, if one can be taken. `None` while places are reserved is the gap: a sender is between
-    /// its two steps, and the turn must end rather than wait for it.
+    /// What was taken in an earlier turn, oldest first. The caller keeps it, for a turn's time, where senders' accesses do not
+    /// take the cache line away.
     ///
     /// # Safety
-    /// Only the holder of the actor's runnable may call this, one call at a time.
+    /// Receivers are one at a time, as for all that follows.
     #[inline]
-    pub(crate) unsafe fn pop(&self) -> Option<*mut Node> {
-        let mut first = self.taken.get();
+    pub(crate) unsafe fn begin(&self) -> *mut Node {
+        self.taken.get()
+    }
+
+    /// What [`begin`](Self::begin) and [`pop_from`](Self::pop_from) have left.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline]
+    pub(crate) unsafe fn end(&self, rest: *mut Node) {
+        self.taken.set(rest);
+    }
+
+    /// The oldest node: of `rest`, or else of all that was pushed since, the others of which are `rest` then. `None`: nothing
+    /// is linked.
+    ///
+    /// # Safety
+    /// As above; `rest` is what the last call left.
+    #[inline]
+    pub(crate) unsafe fn pop_from(&self, rest: &Cell<*mut Node>) -> Option<*mut Node> {
+        let mut first = rest.get();
         if first.is_null() {
             if self.stack.load(Relaxed).is_null() {
                 return None;
@@ -81,8 +100,18 @@ impl Inbox {
             first = reverse(self.stack.swap(ptr::null_mut(), Acquire));
         }
         // SAFETY: a taken node is ours alone.
-        self.taken.set(unsafe { (*first).next.get() });
+        rest.set(unsafe { (*first).next.get() });
         Some(first)
+    }
+
+    /// The oldest node.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline]
+    pub(crate) unsafe fn pop(&self) -> Option<*mut Node> {
+        // SAFETY: the caller's.
+        unsafe { self.pop_from(&self.taken) }
     }
 
     /// Uses the room of an inbox that has ended: a link to anything.
