@@ -153,6 +153,7 @@ unsafe fn push<P>(
 ) -> Result<NonNull<Envelope>, (P, Refusal)> {
     // SAFETY: the caller's reference keeps it alive.
     let this = unsafe { header.as_ref() };
+    crate::sync::prefetch(&raw const this.state);
     let reserved = match lane {
         Lane::Ordinary => this.state.reserve(this.capacity),
         Lane::Exempt => this.state.reserve_exempt(),

@@ -8,7 +8,7 @@
 //! Order: pushes are ordered by the compare-and-swaps; a push that happens before another lies below it, and comes
 //! out first. What was taken earlier comes before all that is still on the stack.
 
-use crate::sync::{AtomicPtr, Ordering::*, chaos, prefetch};
+use crate::sync::{AtomicPtr, Ordering::*, chaos, contended, prefetch};
 use std::cell::Cell;
 use std::ptr;
 
@@ -58,7 +58,10 @@ impl Inbox {
             // Release: pairs with the Acquire in `pop`; the envelope is whole before it can be taken.
             match self.stack.compare_exchange_weak(top, node, Release, Relaxed) {
                 Ok(_) => return,
-                Err(seen) => top = seen,
+                Err(_) => {
+                    contended();
+                    top = self.stack.load(Relaxed);
+                }
             }
         }
     }

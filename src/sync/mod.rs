@@ -47,16 +47,28 @@ mod real;
 
 pub(crate) use real::*;
 
-/// Asks for the cache line of what will be written soon. The address need not be valid.
+/// Asks for the cache line of what will be written soon, to be ours alone. The address need not be valid.
 #[inline(always)]
 pub(crate) fn prefetch<T>(at: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a hint; it cannot fault.
+    // SAFETY: a hint; it cannot fault, and touches nothing.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(at.cast());
+        std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, readonly, preserves_flags));
     }
     let _ = at;
 }
+
+/// After a compare-and-swap that failed: another core has the cache line, and most likely wants it again at once. To leave it
+/// there for a moment costs both less than moving it for each step.
+#[cold]
+pub(crate) fn contended() {
+    if cfg!(not(heist_loom)) {
+        (0..PAUSES).for_each(|_| spin_hint());
+    }
+}
+
+/// About half a microsecond at most, on processors whose pause takes long.
+const PAUSES: u32 = 16;
 
 /// One of `stripes` (a power of two, or 1), the same each time for a thread.
 pub(crate) fn thread_stripe(stripes: usize) -> usize {
