@@ -12,11 +12,13 @@ pub(crate) fn now() -> Instant {
 /// the program runs while it is counted.
 #[cfg(heist_steps)]
 pub(crate) fn now() -> Instant {
-    static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-    thread_local!(static READINGS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
+    thread_local! {
+        static START: Instant = Instant::now();
+        static READINGS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
     let readings = READINGS.get() + 1;
     READINGS.set(readings);
-    *START + Duration::from_nanos(50 * readings)
+    START.with(|start| *start + Duration::from_nanos(50 * readings))
 }
 
 /// `now + duration`; `None` when that lies beyond what the clock can say, which is as good as never.

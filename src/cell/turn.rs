@@ -131,7 +131,7 @@ unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
     // SAFETY: as above.
     unsafe { header.inbox.end(run.rest.get()) };
     let total = run.total.get();
-    header.handled.add(u64::from(total));
+    header.count_handled(total);
     Tally::of(local).handled.add(u64::from(total));
     if let Err(text) = outcome {
         fail(header, local, text);
