@@ -22,7 +22,7 @@ const LIFO_RUN: u32 = 16;
 /// Turns between two readings of the clock, from which the mean turn is known.
 const CLOCK_EVERY: u32 = 32;
 /// Outside work is looked at about this often, counted in turns by their mean time.
-const INJECTOR_EVERY_NS: u64 = 200_000;
+const INJECTOR_EVERY_NS: u64 = 50_000;
 /// Own work that takes longer than this to get to is worth waking a sibling for (a wake costs about 15 us here and
 /// 50 us there).
 const WORTH_A_WAKE_NS: u64 = 30_000;
@@ -30,6 +30,8 @@ const WORTH_A_WAKE_NS: u64 = 30_000;
 const LONG_TURN_NS: u64 = 20_000;
 /// The longest time that a worker searches before it parks.
 const SPIN: Duration = Duration::from_micros(50);
+/// Pauses between two looks of a worker that spins.
+const PAUSES: u32 = 3;
 
 thread_local! {
     static LOCAL: Cell<*const Local> = const { Cell::new(ptr::null()) };
@@ -295,14 +297,17 @@ impl Local {
 
     /// Turns from one look at outside work to the next.
     fn injector_interval(&self) -> u32 {
-        (INJECTOR_EVERY_NS / self.mean_turn_ns.get().max(1)).clamp(2, 256) as u32
+        (INJECTOR_EVERY_NS / self.mean_turn_ns.get().max(1)).clamp(1, 256) as u32
     }
 
     /// Every now and then outside work goes first.
     #[cold]
     fn fair_share(&self) -> Option<Task> {
-        self.injector_in.set(self.injector_interval());
-        self.take_outside()
+        let found = self.take_outside();
+        // Not twice in a row: inside work must not starve either.
+        let least = if found.is_some() { 2 } else { 1 };
+        self.injector_in.set(self.injector_interval().max(least));
+        found
     }
 
     fn take_outside(&self) -> Option<Task> {
@@ -400,14 +405,15 @@ impl Local {
         }
         let until = time::now() + SPIN;
         while time::now() < until {
+            // Looks often, since each pause is latency for whoever waits for what comes next, and reads the clock rarely.
             for _ in 0..32 {
-                crate::sync::spin_hint();
-            }
-            if self.scheduler().has_work(self.index)
-                && let Some(task) = self.hunt()
-            {
-                self.spin_credit.set((credit + 2).min(16));
-                return Some(task);
+                (0..PAUSES).for_each(|_| crate::sync::spin_hint());
+                if self.scheduler().has_work(self.index)
+                    && let Some(task) = self.hunt()
+                {
+                    self.spin_credit.set((credit + 2).min(16));
+                    return Some(task);
+                }
             }
         }
         self.spin_credit.set(credit.saturating_sub(1));
