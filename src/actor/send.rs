@@ -137,7 +137,9 @@ impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
                     match unsafe { deliver(this.actor.as_ptr(), envelope, Lane::Ordinary) } {
                         Ok(_) => return Poll::Ready(Ok(())),
                         Err((back, Refusal::Full)) => envelope = back,
-                        Err((back, refusal)) => return Poll::Ready(Err(SendError::new(reopen(back), refusal))),
+                        Err((back, refusal)) => {
+                            return Poll::Ready(Err(SendError::new(reopen(back), refusal)));
+                        }
                     }
                     match room::join(this.actor.header(), &ticket) {
                         RoomWait::Room => {} // since just now: try again

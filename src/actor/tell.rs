@@ -69,7 +69,9 @@ impl<M: Send + 'static> Told<M> {
     /// With the only pointer to an envelope that this type made.
     pub(crate) unsafe fn unwrap(this: AnyEnvelope) -> M {
         // SAFETY: packed by `Telling`.
-        Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast::<Told<M>>()) }.message)
+        Local::with_heap(
+            |here| unsafe { memory::unboxed(here, Kind::Message, this.cast::<Told<M>>()) }.message,
+        )
     }
 
     unsafe fn handle<A: Receive<M>>(this: AnyEnvelope, header: NonNull<Header>, local: &Local) {

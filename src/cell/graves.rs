@@ -29,7 +29,9 @@ impl Graves {
     /// On its worker's thread; nobody but the registry knows the cell any more.
     pub(crate) unsafe fn add(&self, cell: NonNull<Header>) {
         // SAFETY: the caller's.
-        unsafe { cell.as_ref() }.inbox.set_link(self.first.get().map_or(ptr::null_mut(), |next| next.as_ptr().cast()));
+        unsafe { cell.as_ref() }
+            .inbox
+            .set_link(self.first.get().map_or(ptr::null_mut(), |next| next.as_ptr().cast()));
         self.first.set(Some(cell));
         self.count.set(self.count.get() + 1);
         if self.count.get() >= MOST {

@@ -7,9 +7,9 @@
 //!
 //! A panic in a message fails the actor: the turn goes on to the actor's end.
 
+use super::core::Tally;
 use super::end;
 use super::envelope::Envelope;
-use super::core::Tally;
 use super::event::{Event, PanicPlace};
 use super::header::{Header, Phase, Reason};
 use super::room;

@@ -26,6 +26,9 @@ pub struct Stats {
     pub dead_letters: DeadLetters,
     /// Answers that nobody waited for any more.
     pub discarded_replies: u64,
+    /// Bytes that the executor holds for messages and cells now, free ones among them. Comes in steps of 2 MiB, of which
+    /// untouched pages cost nothing; what is larger than 256 bytes apiece is not in it.
+    pub memory: u64,
 }
 
 /// One worker's counts. Written by that worker; busy time is brought up to date every few turns, and whenever it runs
@@ -89,6 +92,7 @@ impl Handle {
             panicked: core.total(|tally| &tally.panicked),
             dead_letters: self.dead_letters(),
             discarded_replies: core.total(|tally| &tally.discarded_replies),
+            memory: core.scheduler.memory.bytes() as u64,
         }
     }
 

@@ -92,12 +92,15 @@ impl Pool {
     }
 
     /// Takes in what was returned to heaps whose holders sleep, until `stop` says that there is something better to do.
+    ///
+    /// Nothing is left lying when the last worker goes to sleep: it comes here after it has left its own heap, and if somebody
+    /// else holds a heap just then, that one looks again when it has let go.
     pub(crate) fn tidy(&self, stop: impl Fn() -> bool) {
         for heap in &self.heaps {
-            if heap.has_returns() && heap.try_claim() {
-                heap.trim_for_another(&stop);
+            while heap.has_returns() && !stop() && heap.try_claim() {
+                heap.trim(&stop);
                 // SAFETY: claimed above.
-                unsafe { heap.let_go() };
+                unsafe { heap.leave() };
             }
         }
     }

@@ -60,8 +60,7 @@ fn take(returns: &Returns) -> usize {
 #[test]
 fn chains_come_home_once() {
     explore(3, || {
-        let shared =
-            Arc::new(Shared { returns: Returns::new(), pieces: [Piece::new(1), Piece::new(10)] });
+        let shared = Arc::new(Shared { returns: Returns::new(), pieces: [Piece::new(1), Piece::new(10)] });
         let senders = [0, 1].map(|i| spawn(&shared, move |shared| shared.pieces[i].give(&shared.returns)));
         let mut home = take(&shared.returns);
         senders.into_iter().for_each(|sender| sender.join().unwrap());

@@ -14,12 +14,12 @@ pub(crate) mod queue;
 pub(crate) mod quiet;
 pub(crate) mod task;
 
+use crate::memory::Pool;
 use crate::sync::{AtomicUsize, Ordering::*, chaos};
 use crate::time::Duration;
 use crossbeam_deque::{Injector, Worker};
 use gate::Gate;
 use idle::{Crew, Idle};
-use crate::memory::Pool;
 use local::{Account, Local, Sightings};
 use queue::{Policy, Slot};
 use quiet::Quiet;
