@@ -71,22 +71,26 @@ struct Outgoing {
 }
 
 impl Shelf {
-    const EMPTY: Self = Shelf {
-        free: Cell::new(ptr::null_mut()),
-        count: Cell::new(0),
-        chained: Cell::new(0),
-        chains: Cell::new(ptr::null_mut()),
-        slabs: Cell::new(ptr::null()),
-    };
+    fn new() -> Self {
+        Shelf {
+            free: Cell::new(ptr::null_mut()),
+            count: Cell::new(0),
+            chained: Cell::new(0),
+            chains: Cell::new(ptr::null_mut()),
+            slabs: Cell::new(ptr::null()),
+        }
+    }
 }
 
 impl Outgoing {
-    const NONE: Self = Outgoing {
-        home: Cell::new(ptr::null()),
-        shelf: Cell::new(0),
-        first: Cell::new(ptr::null_mut()),
-        count: Cell::new(0),
-    };
+    fn new() -> Self {
+        Outgoing {
+            home: Cell::new(ptr::null()),
+            shelf: Cell::new(0),
+            first: Cell::new(ptr::null_mut()),
+            count: Cell::new(0),
+        }
+    }
 
     /// Adds a block of another heap.
     #[inline]
@@ -129,12 +133,12 @@ impl Heap {
             returns: Padded(Returns::new()),
             claim: Claim::new(),
             chunks: Arc::clone(chunks),
-            shelves: [const { Shelf::EMPTY }; 2 * SIZES],
+            shelves: std::array::from_fn(|_| Shelf::new()),
             empty: Cell::new(ptr::null()),
             empties: Cell::new(0),
             slabs: Cell::new(0),
             taken: Cell::new(ptr::null_mut()),
-            open: [const { Outgoing::NONE }; OPEN],
+            open: std::array::from_fn(|_| Outgoing::new()),
         }
     }
 
