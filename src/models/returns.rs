@@ -1,4 +1,4 @@
-//! Stack of returned blocks: two threads push chains, the owner takes.
+//! Stack of returned blocks: two threads push chains, a third takes.
 //!
 //! Covers: each chain is in exactly one pair of hands; whoever takes it sees what was done with its blocks before, and what
 //! links them.
@@ -61,10 +61,11 @@ fn take(returns: &Returns) -> usize {
 fn chains_come_home_once() {
     explore(3, || {
         let shared = Arc::new(Shared { returns: Returns::new(), pieces: [Piece::new(1), Piece::new(10)] });
-        let senders = [0, 1].map(|i| spawn(&shared, move |shared| shared.pieces[i].give(&shared.returns)));
-        let mut home = take(&shared.returns);
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
-        home += take(&shared.returns);
+        let taker = spawn(&shared, |shared| take(&shared.returns));
+        let sender = spawn(&shared, |shared| shared.pieces[0].give(&shared.returns));
+        shared.pieces[1].give(&shared.returns);
+        sender.join().unwrap();
+        let home = taker.join().unwrap() + take(&shared.returns);
         assert_eq!(home, 11);
     });
 }
