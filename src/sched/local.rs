@@ -3,7 +3,8 @@
 //! What comes next, in this order: the LIFO slot (a bounded run of it), the local queue, the worker's own inbox, the
 //! injector (a fair share of the time even while there is local work), and then what a search finds.
 
-use super::queue::{Policy, Slot};
+use super::queue::{Policy, Slot, retry};
+use super::sightings::Sightings;
 use super::task::{After, Task};
 use super::{Scheduler, idle::Woken};
 use crate::sync::{Ordering::*, chaos};
@@ -41,7 +42,10 @@ pub(crate) struct Local {
     queue: Worker<Task>,
     rng: RefCell<SmallRng>,
     lifo_run: Cell<u32>,
+    /// Since the clock was last read.
     turns: Cell<u32>,
+    /// Turns after which it is read again.
+    clock_after: Cell<u32>,
     injector_in: Cell<u32>,
     mean_turn_ns: Cell<u64>,
     clock: Cell<Instant>,
@@ -80,6 +84,7 @@ impl Local {
             rng: RefCell::new(SmallRng::seed_from_u64(index as u64)),
             lifo_run: Cell::new(0),
             turns: Cell::new(0),
+            clock_after: Cell::new(CLOCK_EVERY),
             injector_in: Cell::new(1),
             mean_turn_ns: Cell::new(1_000),
             clock: Cell::new(start),
@@ -93,6 +98,8 @@ impl Local {
         while let Some(task) = local.next().or_else(|| local.idle()) {
             local.run_turn(task);
         }
+        // Cancelled when the executor began to shut down; what nobody had time for since goes now.
+        scheduler.fire_timers(time::now());
     }
 
     /// Calls `f` with this thread's worker, if it is one of `scheduler`'s crew.
@@ -159,7 +166,7 @@ impl Local {
         }
         let turns = self.turns.get() + 1;
         self.turns.set(turns);
-        if turns.is_multiple_of(CLOCK_EVERY) {
+        if turns >= self.clock_after.get() {
             self.read_clock();
         }
     }
@@ -167,7 +174,9 @@ impl Local {
     #[cold]
     fn read_clock(&self) {
         let now = time::now();
-        let turn = (now - self.clock.replace(now)).as_nanos() as u64 / u64::from(CLOCK_EVERY);
+        self.clock_after.set(CLOCK_EVERY);
+        let turns = u64::from(self.turns.replace(0));
+        let turn = (now - self.clock.replace(now)).as_nanos() as u64 / turns;
         self.mean_turn_ns.set((3 * self.mean_turn_ns.get() + turn) / 4);
         // Turns that have become long must not use up an interval that was meant for short ones.
         self.injector_in.set(self.injector_in.get().min(self.injector_interval()));
@@ -175,6 +184,24 @@ impl Local {
             self.long_messages.set(true); // perhaps; the next turn will see
         }
         self.count_busy(now);
+        self.tend_timers(now);
+    }
+
+    /// Fires the timers that are due. True: some were.
+    fn tend_timers(&self, now: Instant) -> bool {
+        let due = self.scheduler().idle.alarm.due(now);
+        if due {
+            self.scheduler().fire_timers(now);
+            self.saw_clock(now); // there may be more
+        }
+        due
+    }
+
+    /// By whoever reads the clock inside a turn: if a timer is due, it is fired after this turn.
+    pub(crate) fn saw_clock(&self, now: Instant) {
+        if self.scheduler().idle.alarm.due(now) {
+            self.clock_after.set(1);
+        }
     }
 
     fn count_busy(&self, now: Instant) {
@@ -291,6 +318,11 @@ impl Local {
         let scheduler = self.scheduler();
         let dry = time::now();
         self.count_busy(dry);
+        if self.tend_timers(dry)
+            && let Some(task) = self.next()
+        {
+            return Some(task);
+        }
         let mut searching = scheduler.idle.try_search();
         let mut patient = searching;
         let task = loop {
@@ -315,6 +347,16 @@ impl Local {
                 Woken::Running => {
                     searching = false;
                     if let Some(task) = self.take_outside() {
+                        break Some(task);
+                    }
+                }
+                Woken::Alarm => {
+                    searching = false;
+                    self.tend_timers(time::now());
+                    if scheduler.policy == Policy::Stealing {
+                        scheduler.idle.ensure_watched(); // as after a catch
+                    }
+                    if let Some(task) = self.next() {
                         break Some(task);
                     }
                 }
@@ -452,43 +494,6 @@ impl Local {
         let scheduler = self.scheduler();
         while let Some(task) = self.slot().lifo.take().or_else(|| self.queue.pop()) {
             scheduler.push_from_outside(task);
-        }
-    }
-}
-
-/// What the sentinel saw when it last looked.
-#[derive(Debug, Default)]
-pub(super) struct Sightings {
-    turns: Vec<u64>,
-    at: Option<Instant>,
-}
-
-impl Sightings {
-    /// For each worker, the time that one of its turns took since the last look; `None` at the first.
-    pub(super) fn look(&mut self, slots: &[Slot]) -> Option<Vec<Duration>> {
-        let now = time::now();
-        let turns: Vec<u64> = slots.iter().map(|slot| slot.counters.turns.get()).collect();
-        let paces = self.at.map(|at| {
-            let passed = now - at;
-            turns
-                .iter()
-                .zip(&self.turns)
-                .map(|(now, then)| passed / u32::try_from(now - then).unwrap_or(u32::MAX).max(1))
-                .collect()
-        });
-        self.turns = turns;
-        self.at = Some(now);
-        paces
-    }
-}
-
-/// `Retry` from an injector means that somebody else got something: try again, it is not for long.
-fn retry(mut steal: impl FnMut() -> Steal<Task>) -> Option<Task> {
-    loop {
-        match steal() {
-            Steal::Success(task) => return Some(task),
-            Steal::Empty => return None,
-            Steal::Retry => crate::sync::spin_hint(),
         }
     }
 }
