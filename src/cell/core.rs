@@ -54,7 +54,8 @@ pub(crate) struct Tally {
     pub(crate) panicked: Counter,
     pub(crate) discarded_replies: Counter,
     /// By [`DeadLetterReason`].
-    pub(crate) dead: [Counter; 4],
+    pub(crate) dead: [Counter; 6],
+    pub(crate) missed_ticks: Counter,
 }
 
 impl fmt::Debug for Core {
@@ -164,10 +165,11 @@ impl Core {
         self.draining.load(SeqCst)
     }
 
-    /// Nothing more from outside. A sender that passed the gate before is waited for by whoever waits for
+    /// Nothing more from outside, and no timers. A sender that passed the gate before is waited for by whoever waits for
     /// quiescence next; one that passes later sees the flag.
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, SeqCst);
+        self.scheduler.close_timers();
     }
 
     pub(crate) fn closing(&self) -> bool {

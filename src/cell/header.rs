@@ -12,6 +12,7 @@
 use super::core::{Core, Limits};
 use super::registry::Shard;
 use super::room::RoomList;
+use super::ticks::Ticks;
 use crate::error::StopReason;
 use crate::id::ActorId;
 use crate::mailbox::inbox::Inbox;
@@ -84,7 +85,7 @@ pub(crate) struct Header {
     cold: AtomicPtr<Cold>,
 }
 
-// SAFETY: the `Cell`s and the inbox's receiving end are touched by the holder of the runnable only; the rest is
+// SAFETY: the `Cell`s (here and in the cold part) and the inboxes' receiving ends are touched by the holder of the runnable only; the rest is
 // atomic or never changes; `shard` points into the `Core` that the registry keeps alive for every cell.
 unsafe impl Sync for Header {}
 // SAFETY: as above.
@@ -98,6 +99,9 @@ pub(crate) struct Cold {
     pub(crate) panic: Mutex<Option<PanicText>>,
     pub(crate) room: Mutex<RoomList>,
     pub(crate) stop: Mutex<Vec<Waker>>,
+    pub(crate) ticks: Ticks,
+    /// Messages of the running turn that were not handled, but became dead letters.
+    pub(crate) unhandled: Cell<u32>,
 }
 
 impl Header {

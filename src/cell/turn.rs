@@ -12,7 +12,9 @@ use super::envelope::Envelope;
 use super::event::{Event, PanicPlace};
 use super::header::{Header, Phase, Reason};
 use super::room;
+use super::ticks::{self, Ticks};
 use crate::error::AskError;
+use crate::mailbox::inbox::Node;
 use crate::mailbox::state::EndTurn;
 use crate::panics::{self, PanicText};
 use crate::sched::local::Local;
@@ -119,8 +121,9 @@ unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
     let run = Run::new(header, local, waiting);
     let outcome = guarded(|| run.messages(this));
     let total = run.total.get();
-    header.handled.add(u64::from(total));
-    header.core().count(Some(local), |tally| &tally.handled, u64::from(total));
+    let handled = u64::from(total - ticks::unhandled(header));
+    header.handled.add(handled);
+    header.core().count(Some(local), |tally| &tally.handled, handled);
     if let Err(text) = outcome {
         fail(header, local, text);
     }
@@ -162,6 +165,8 @@ fn fail(header: &Header, local: &Local, text: PanicText) {
 struct Run<'a> {
     header: &'a Header,
     local: &'a Local,
+    /// Only of an actor that has (or had) timers, or another need of a cold part.
+    ticks: Option<&'a Ticks>,
     most: u32,
     /// Handled in this turn.
     total: Cell<u32>,
@@ -172,17 +177,33 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(header: &'a Header, local: &'a Local, waiting: u32) -> Self {
-        let messages = match header.cold_if_any() {
-            None => header.core().limits.messages,
-            Some(_) => header.limits().messages,
+        let (messages, ticks) = match header.cold_if_any() {
+            None => (header.core().limits.messages, None),
+            Some(cold) => (header.limits().messages, Some(&cold.ticks)),
         };
         Run {
             header,
             local,
+            ticks,
             most: waiting.min(messages),
             total: Cell::new(0),
             owed: Cell::new(0),
             started: Cell::new(local.long_messages().then(time::now)),
+        }
+    }
+
+    /// The next message: what came in order, or a tick that goes before it.
+    ///
+    /// # Safety
+    /// For the holder of the runnable.
+    #[inline]
+    unsafe fn next(&self) -> Option<*mut Node> {
+        // SAFETY: the caller's.
+        unsafe {
+            match self.ticks {
+                None => self.header.inbox.pop(),
+                Some(ticks) => ticks.pop_or(&self.header.inbox),
+            }
         }
     }
 
@@ -199,7 +220,7 @@ impl<'a> Run<'a> {
         let mut next_look = if self.started.get().is_some() { 1 } else { CLOCK_EVERY };
         while self.total.get() < self.most && !header.state.peek().killed() {
             // SAFETY: we hold the runnable.
-            let Some(node) = (unsafe { header.inbox.pop() }) else { return };
+            let Some(node) = (unsafe { self.next() }) else { return };
             self.total.set(self.total.get() + 1);
             self.owed.set(self.owed.get() + 1);
             // SAFETY: popped from this actor's inbox, inside its turn.
@@ -231,6 +252,7 @@ impl<'a> Run<'a> {
     #[cold]
     fn time_left(&self) -> Option<u32> {
         let now = time::now();
+        self.local.saw_clock(now);
         let Some(started) = self.started.get() else {
             // The first look is where the measuring begins.
             self.started.set(Some(now));
