@@ -170,6 +170,7 @@ pub use actor::refs::{ActorRef, ActorStats, Stopped, WeakRef};
 pub use actor::reply::Reply;
 pub use actor::send::Sending;
 pub use actor::spawn::{SpawnBuilder, SpawnError};
+pub use actor::timers::{Fixed, Tick, Timer, TimerError};
 pub use actor::{Actor, Handler, Receive};
 pub use cell::event::{DeadLetterReason, DeadLetters, Event, PanicPlace, Report, Unfinished};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};
