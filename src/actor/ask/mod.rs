@@ -1,8 +1,10 @@
 //! Asking: a message with a way back, and the future of its answer.
 //!
-//! [`slot`]: an ask for whoever waits (a thread or a task); [`callback`]: an ask whose answer is a message to an actor.
+//! [`slot`]: an ask for whoever waits (a thread or a task); [`callback`]: an ask whose answer is a message to an actor;
+//! [`deadline`]: either of them, worth nothing after an instant.
 
 pub(crate) mod callback;
+mod deadline;
 pub(crate) mod slot;
 
 use super::refs::ActorRef;

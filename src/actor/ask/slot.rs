@@ -101,13 +101,18 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
         message: M,
         target: NonNull<Header>,
     ) -> (AnyEnvelope, NonNull<AskedHead<R>>) {
+        Self::boxed_as(&Tables::<A, M, R>::ASKED, message, target)
+    }
+
+    /// The same with a table of the caller's, for messages that are not handled as they are.
+    pub(super) fn boxed_as(
+        vtable: &'static EnvelopeVtable,
+        message: M,
+        target: NonNull<Header>,
+    ) -> (AnyEnvelope, NonNull<AskedHead<R>>) {
         // SAFETY: the caller holds a strong reference.
         unsafe { target.as_ref() }.add_weak();
-        let head = AskedHead {
-            envelope: Envelope::new(&Tables::<A, M, R>::ASKED),
-            target,
-            slot: Slot::new(Self::free),
-        };
+        let head = AskedHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Self::free) };
         let message = UnsafeCell::new(MaybeUninit::new(message));
         let asked = NonNull::from(Box::leak(Box::new(Asked { head, message })));
         (asked.cast(), asked.cast())
@@ -142,23 +147,30 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
         unsafe { (*this.cast::<Self>().as_ref().message.get()).assume_init_read() }
     }
 
+    /// The message, and the replier's side of the slot.
+    ///
+    /// # Safety
+    /// With the only pointer to an envelope that this type made.
+    #[inline]
+    pub(super) unsafe fn open(this: AnyEnvelope) -> (M, Reply<R>) {
+        // SAFETY: the caller's.
+        unsafe { (Self::take_message(this), Reply::new(this.cast(), &SlotTable::<R>::REPLY)) }
+    }
+
     unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
-        // SAFETY: the caller's: our envelope, in the actor's turn. From here on the reply is the replier's side.
+        // SAFETY: the caller's: our envelope, in the actor's turn.
         unsafe {
-            let message = Self::take_message(this);
-            let reply = Reply::new(this.cast(), &SlotTable::<R>::REPLY);
+            let (message, reply) = Self::open(this);
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message, reply, &mut ctx);
         }
     }
 
-    unsafe fn discard(this: AnyEnvelope, why: AskError) {
+    pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError) {
         // SAFETY: as above. The asker is told even if the message's drop panics.
-        unsafe {
-            let message = Self::take_message(this);
-            Reply::new(this.cast(), &SlotTable::<R>::REPLY).fail(why);
-            drop(message);
-        }
+        let (message, reply) = unsafe { Self::open(this) };
+        reply.fail(why);
+        drop(message);
     }
 }
 
@@ -172,7 +184,12 @@ pub(crate) struct AskedWith<M, R: 'static> {
 
 impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
     pub(crate) fn boxed<A: Receive<M, Reply = R>>(message: M, reply: Reply<R>) -> AnyEnvelope {
-        let envelope = Envelope::new(&Tables::<A, M, R>::WITH);
+        Self::boxed_as(&Tables::<A, M, R>::WITH, message, reply)
+    }
+
+    /// The same with a table of the caller's.
+    pub(super) fn boxed_as(vtable: &'static EnvelopeVtable, message: M, reply: Reply<R>) -> AnyEnvelope {
+        let envelope = Envelope::new(vtable);
         NonNull::from(Box::leak(Box::new(AskedWith { envelope, reply, message }))).cast()
     }
 
@@ -193,7 +210,7 @@ impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
         }
     }
 
-    unsafe fn discard(this: AnyEnvelope, why: AskError) {
+    pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError) {
         // SAFETY: the caller's.
         let (message, reply) = unsafe { Self::unwrap(this) };
         reply.fail(why);
