@@ -1,5 +1,5 @@
-//! Timers: never early, in the order of their instants, before what waits; cancelled means cancelled; intervals do not
-//! drift, nor burst; whose timer keeps whom; the end. How late a timer is, is what `cargo bench --bench timers` says.
+//! Timers: never early, in the order of their instants, before what waits; cancelled means cancelled; whose timer keeps
+//! whom; the end. Intervals are in `tests/intervals.rs`. How late a timer is, is what `cargo bench --bench timers` says.
 
 mod common;
 
@@ -14,26 +14,6 @@ const FAR: Duration = Duration::from_secs(3600);
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
-}
-
-/// Waits until the actor has come to `n` notes, and returns them.
-#[track_caller]
-fn log_of(actor: &ActorRef<Puppet>, n: usize) -> Vec<u64> {
-    let mut log = Vec::new();
-    within(LONG, "the timers fire", || {
-        log = answer(actor.ask(Log).unwrap()).unwrap();
-        log.len() >= n
-    });
-    log
-}
-
-/// Runs something inside the actor, which arms timers.
-#[track_caller]
-fn inside<R: Send + 'static>(
-    actor: &ActorRef<Puppet>,
-    f: impl FnOnce(&mut Puppet, &mut Context<Puppet>) -> R + Send + 'static,
-) -> R {
-    answer(actor.ask(Run(f)).unwrap()).unwrap()
 }
 
 /// Notes by how much it is late, or that it is early.
@@ -215,31 +195,6 @@ fn p02_a_due_timer_overtakes_what_waits_and_takes_turns_with_it() {
     });
 }
 
-/// More ticks than the actor can handle, and one message among them.
-#[test]
-fn p05_ticks_do_not_starve_messages() {
-    on_every_crew(|executor| {
-        let actor = executor.build(Puppet::default()).budget_messages(1).spawn();
-        inside(&actor, |puppet, ctx| {
-            for _ in 0..4 {
-                let slow = |_| {
-                    Run(|_: &mut Puppet, _: &mut Context<Puppet>| {
-                        let until = Instant::now() + Duration::from_micros(300);
-                        while Instant::now() < until {}
-                    })
-                };
-                let timer = ctx.tell_every(Duration::from_micros(100), Fixed::Rate, slow).unwrap();
-                puppet.kept.push(Box::new(timer));
-            }
-        });
-        for n in 0..20 {
-            assert_eq!(answer(actor.ask(Note(n)).unwrap()), Ok(n));
-        }
-        actor.stop();
-        ended(&actor);
-    });
-}
-
 #[test]
 fn p08_a_timers_message_is_exempt_from_the_capacity() {
     on_every_crew(|executor| {
@@ -328,100 +283,6 @@ fn a_cancelled_timer_is_not_handled_whoever_was_quicker() {
         assert_eq!(answer(actor.ask(Log).unwrap()).unwrap().len(), handled);
         tokens.assert_each_dropped_once();
     });
-}
-
-/// Every tick of an interval: what it was told, and when it was handled.
-type Ticks = Arc<Mutex<Vec<(Tick, Instant)>>>;
-
-fn watch(ticks: &Ticks, work: Duration) -> impl FnMut(Tick) -> Run<WatchFn> + Send + use<> {
-    let ticks = Arc::clone(ticks);
-    move |tick| {
-        let ticks = Arc::clone(&ticks);
-        Run(Box::new(move |_: &mut Puppet, _: &mut Context<Puppet>| {
-            let now = Instant::now();
-            while now.elapsed() < work {}
-            ticks.lock().unwrap().push((tick, Instant::now()));
-        }))
-    }
-}
-
-type WatchFn = Box<dyn FnOnce(&mut Puppet, &mut Context<Puppet>) + Send>;
-
-/// Whole periods apart from the first one on, the missed ones counted; never a tick that was due before the one before
-/// had been handled, so never a burst.
-#[track_caller]
-fn assert_fixed_rate(ticks: &[(Tick, Instant)], period: Duration) {
-    let first = ticks[0].0;
-    let mut periods = 0;
-    for (n, (tick, handled)) in ticks.iter().enumerate() {
-        assert_eq!(tick.number, n as u64);
-        if n > 0 {
-            periods += 1 + u32::try_from(tick.missed).unwrap();
-            assert!(tick.due > ticks[n - 1].1, "a burst: {:?} {tick:?}", ticks[n - 1]);
-        }
-        assert_eq!(tick.due, first.due + period * periods, "tick {n} has drifted");
-        assert!(*handled >= tick.due, "tick {n} is early");
-    }
-}
-
-#[test]
-fn a_fixed_rate_does_not_drift_and_never_bursts() {
-    on_every_crew(|executor| {
-        let (actor, ticks) = (executor.spawn(Puppet::default()), Ticks::default());
-        let make = watch(&ticks, ms(3));
-        let timer = inside(&actor, move |_, ctx| ctx.tell_every(ms(2), Fixed::Rate, make).unwrap());
-        within(LONG, "ten ticks", || ticks.lock().unwrap().len() >= 10);
-        assert!(timer.cancel());
-        settle(executor);
-        let ticks = ticks.lock().unwrap();
-        assert_fixed_rate(&ticks, ms(2));
-        let missed: u64 = ticks.iter().map(|(tick, _)| tick.missed).sum();
-        assert!(missed >= 9, "each took longer than a period, and {missed} were missed");
-        assert!(executor.stats().missed_ticks >= missed);
-    });
-}
-
-#[test]
-fn a_fixed_delay_is_counted_from_when_a_tick_was_handled() {
-    on_every_crew(|executor| {
-        let (actor, ticks) = (executor.spawn(Puppet::default()), Ticks::default());
-        let timer = actor.tell_every(ms(2), Fixed::Delay, watch(&ticks, ms(1))).unwrap();
-        within(LONG, "ten ticks", || ticks.lock().unwrap().len() >= 10);
-        drop(timer);
-        settle(executor);
-        for pair in ticks.lock().unwrap().windows(2) {
-            let [(before, handled), (tick, _)] = pair else { unreachable!() };
-            assert_eq!((tick.number, tick.missed), (before.number + 1, 0));
-            assert!(tick.due >= *handled + ms(2), "{before:?} handled at {handled:?}, then {tick:?}");
-        }
-    });
-}
-
-/// The actor is held for many periods: one tick waits, and the others are missed and counted.
-#[test]
-fn an_interval_has_one_undelivered_tick_at_the_most() {
-    for policy in POLICIES {
-        let executor = build(Executor::builder().workers(2).policy(policy));
-        let (actor, ticks) = (executor.spawn(Puppet::default()), Ticks::default());
-        let other = apart_from(&executor, &actor);
-        let timer = actor.tell_every(ms(1), Fixed::Rate, watch(&ticks, ms(0))).unwrap();
-        within(LONG, "it ticks", || !ticks.lock().unwrap().is_empty());
-        let held = Held::hold(&actor);
-        within(LONG, "a tick waits", || actor.len() == 2);
-        // Another timer, armed later, shows that time passes for this one too.
-        other.tell_after(ms(20), Note(0)).unwrap().detach();
-        log_of(&other, 1);
-        assert_eq!(actor.len(), 2, "a second tick of one interval");
-        let before = ticks.lock().unwrap().len();
-        drop(held);
-        within(LONG, "it goes on", || ticks.lock().unwrap().len() > before + 2);
-        drop(timer);
-        settle(&executor);
-        let ticks = ticks.lock().unwrap();
-        assert_fixed_rate(&ticks, ms(1));
-        assert!(ticks[before + 1].0.missed >= 15, "{:?}", &ticks[before..before + 2]);
-        shut_down(&executor);
-    }
 }
 
 #[test]
@@ -618,24 +479,5 @@ fn p10_no_message_is_dropped_under_the_timers_lock() {
         actor.tell_after(FAR, nosy()).unwrap().detach();
         shut_down(executor);
         assert_eq!(dropped.load(Relaxed), before + 1);
-    });
-}
-
-/// A panic where a tick's message is made is one of the actor's; the interval ends with it.
-#[test]
-fn p06_a_panic_while_a_tick_is_made_fails_its_actor_only() {
-    quiet_panics();
-    on_every_crew(|executor| {
-        let (actor, tokens) = (executor.spawn(Puppet::default()), Tokens::new());
-        let token = tokens.token();
-        let make = move |_: Tick| -> Note {
-            let _kept = &token;
-            intended_panic()
-        };
-        inside(&actor, move |_, ctx| ctx.tell_every(ms(1), Fixed::Rate, make).unwrap().detach());
-        assert!(matches!(ended(&actor), StopReason::Panicked(_)));
-        settle(executor);
-        assert_eq!(executor.stats().armed_timers, 0);
-        tokens.assert_each_dropped_once();
     });
 }
