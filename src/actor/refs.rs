@@ -23,8 +23,8 @@ use std::task::{Context, Poll};
 /// mean the same actor.
 ///
 /// An actor lives while there is one (or a [`Recipient`], an [`Asker`], a message for it, a turn, an unanswered
-/// [`ask_then`](crate::Context::ask_then) or [`when_room`](crate::Context::when_room) of its own). When the last one is
-/// dropped the actor ends: a final turn is scheduled, so its code never runs inside the drop. A reference that outlives
+/// [`ask_then`](crate::Context::ask_then) or [`when_room`](crate::Context::when_room) of its own, or a [`Timer`](crate::Timer)
+/// that it armed for itself). When the last one is dropped the actor ends: a final turn is scheduled, so its code never runs inside the drop. A reference that outlives
 /// its executor is safe, and gets errors.
 ///
 /// ```

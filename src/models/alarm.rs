@@ -11,7 +11,6 @@
 use super::{explore, spawn};
 use crate::sched::idle::{Idle, Woken};
 use crate::sync::{AtomicUsize, Mutex, Ordering::*};
-use crate::time;
 use loom::sync::Arc;
 
 struct Crew {
@@ -48,14 +47,11 @@ impl Crew {
 
     /// As `Timers::fire` and what follows it.
     fn tend(&self) {
-        if !self.idle.alarm.due(time::now()) {
-            return;
-        }
         let mut armed = self.armed.lock();
         self.fired.fetch_add(std::mem::take(&mut *armed), Relaxed);
         self.idle.alarm.set(None);
         drop(armed);
-        self.idle.alarm_lowered();
+        self.idle.ensure_kept();
     }
 
     fn push(&self) {

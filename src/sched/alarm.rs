@@ -16,13 +16,13 @@
 //! | a timer is armed, the earliest of all | lowered | is told to look again; if there is none, one is appointed |
 //! | the keeper is woken for work | | another sleeper, and told to look if the alarm is set |
 //! | the keeper gets up for the alarm | | none |
-//! | what was due has been fired | raised | as for an earliest timer, by whoever fired it |
+//! | what was due has been fired | raised | if there is none, one is appointed |
 //!
 //! # Why no timer is forgotten
 //!
-//! Whoever lowers the alarm (or raises it, after firing) then passes a SeqCst fence and reads whether anybody is parked. A
-//! worker that parks says so in the same word, passes a SeqCst fence, and then reads the alarm. By the fences,
-//! either the first sees that somebody is parked, or the parker sees the alarm.
+//! Whoever lowers the alarm then passes a SeqCst fence and reads whether anybody is parked. A worker that parks says so in
+//! the same word, passes a SeqCst fence, and then reads the alarm. By the fences, either the first sees that somebody is
+//! parked, or the parker sees the alarm.
 //!
 //! 1. *The parker sees it*: if it is the keeper, it waits for it. If not, another one was the keeper when it parked, and
 //!    for that one the same question is asked.
@@ -30,6 +30,9 @@
 //!    at least as new. If that keeper leaves later, its successor is appointed under the same lock, after this, so
 //!    whoever appoints sees that the alarm is set, and tells the successor to look.
 //! 3. *Nobody is parked*: all are awake and look at the clock before they park, or case 1 holds when they do.
+//!
+//! Raising it needs no word to a keeper: that one gets up for the earlier instant, and looks. But a keeper that has got up
+//! leaves nobody on watch, so it always sees to a successor itself, also if others were quicker to fire.
 //!
 //! A note to look that comes too late (its receiver has left the list meanwhile) does no harm: it says nothing but that
 //! the list should be looked at.

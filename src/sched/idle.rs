@@ -373,20 +373,30 @@ impl Idle {
         }
     }
 
-    /// After the alarm was lowered, or what was due has been fired: one of those who sleep must wait for it.
+    /// After the alarm was lowered: one of those who sleep must wait for it.
     pub(crate) fn alarm_lowered(&self) {
         fence(SeqCst);
         if Crew(self.word.load(Relaxed)).parked() > 0 {
-            self.appoint_keeper();
+            self.tell_keeper(true);
+        }
+    }
+
+    /// After what was due has been fired: a keeper there is will get up early enough, and look again.
+    pub(crate) fn ensure_kept(&self) {
+        fence(SeqCst);
+        if self.alarm.is_set() && Crew(self.word.load(Relaxed)).parked() > 0 {
+            self.tell_keeper(false);
         }
     }
 
     #[cold]
-    fn appoint_keeper(&self) {
+    fn tell_keeper(&self, also_an_old_one: bool) {
         let mut list = self.list.lock();
         let Some(&last) = list.parked.last() else { return };
-        let keeper = *list.keeper.get_or_insert(last);
-        self.beds[keeper].parker.unpark(Token::Look); // under the lock, as in `appoint`
+        if also_an_old_one || list.keeper.is_none() {
+            let keeper = *list.keeper.get_or_insert(last);
+            self.beds[keeper].parker.unpark(Token::Look); // under the lock, as in `appoint`
+        }
     }
 
     /// Is this worker the sentinel, and is it the keeper?
@@ -419,7 +429,9 @@ impl Idle {
     #[cold]
     fn appoint(&self) {
         let mut list = self.list.lock();
-        let (Some(&worker), None) = (list.parked.last(), list.sentinel) else { return };
+        let (Some(&last), None) = (list.parked.last(), list.sentinel) else { return };
+        // Both duties for one, so that it is woken once.
+        let worker = *list.keeper.get_or_insert(last);
         list.sentinel = Some(worker);
         self.word.fetch_add(SENTINEL, SeqCst);
         // Under the lock: a notifier that takes this worker off the list must leave its token after this one.

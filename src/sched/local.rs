@@ -352,7 +352,7 @@ impl Local {
                 }
                 Woken::Alarm => {
                     searching = false;
-                    self.tend_timers(time::now());
+                    scheduler.fire_timers(time::now()); // also if others were quicker
                     if scheduler.policy == Policy::Stealing {
                         scheduler.idle.ensure_watched(); // as after a catch
                     }

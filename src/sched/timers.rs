@@ -90,7 +90,7 @@ impl Scheduler {
     #[cold]
     pub(super) fn fire_timers(&self, now: Instant) {
         self.timers.fire(&self.idle.alarm, now, VISIT);
-        self.idle.alarm_lowered();
+        self.idle.ensure_kept();
     }
 
     /// Cancels all timers, on the crew, and refuses new ones.
@@ -153,8 +153,8 @@ impl Timers {
         self.0.lock().heap.len()
     }
 
-    /// Arms a timer; `make` gets its key. `None` once the crew shuts down (or there are 2^32 timers); then `make` was not
-    /// called. True: the alarm was lowered.
+    /// Arms a timer; `make` gets its key. `None` once the crew shuts down; then `make` was not called. True: the alarm was
+    /// lowered.
     pub(super) fn arm(
         &self,
         alarm: &Alarm,
@@ -268,7 +268,8 @@ impl Table {
         }
         let slot = match self.first_free {
             NO_SLOT => {
-                let slot = u32::try_from(self.slots.len()).ok().filter(|&slot| slot != NO_SLOT)?;
+                let slot = u32::try_from(self.slots.len()).ok().filter(|&slot| slot != NO_SLOT);
+                let slot = slot.expect("fewer than 2^32 timers");
                 self.slots.push(Slot { id: FREE, place: NO_SLOT, timed: None });
                 slot
             }

@@ -182,7 +182,10 @@ where
     let (key, at) = (interval.key, interval.due);
     let interval = going.0.take().expect("still there");
     // Refused because it was cancelled by its own actor, or because the executor shuts down: then it ends here.
-    drop(core.scheduler.rearm(key, at, interval).err());
+    if let Err(over) = core.scheduler.rearm(key, at, interval) {
+        core.scheduler.timers.end(key);
+        drop(over);
+    }
 }
 
 unsafe fn discard<A, M, F>(this: AnyEnvelope, _: AskError) {
