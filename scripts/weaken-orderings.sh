@@ -214,6 +214,7 @@ needed "alarm: a keeper that leaves is still the keeper" alarm \
     $idle 'self.hand_over(&mut list, worker); drop(list);' 'drop(list);'
 needed "alarm: a keeper that gets up for the alarm is still the keeper" alarm \
     $idle 'if left && list.keeper == Some(me) {' 'if false {'
+needed "alarm: nobody waits for what is left after firing" alarm $idle 'self.tell_keeper(false);' ''
 needed "alarm: who parks is never the keeper" alarm \
     $idle '*list.keeper.get_or_insert(me) == me' 'list.keeper == Some(me)'
 needed "alarm: a keeper's look does not see its duty" alarm \
@@ -291,7 +292,7 @@ spare "room: a turn ends empty after one look" room \
 
 # The word's steps need no order of their own: the fences beside them give it, and the list has a lock.
 spare "idle: parking's step Relaxed" idle \
-    $idle 'self.word.fetch_add(step, SeqCst); (watching, last)' 'self.word.fetch_add(step, Relaxed); (watching, last)'
+    $idle 'self.word.fetch_add(step, SeqCst); (watching, *' 'self.word.fetch_add(step, Relaxed); (watching, *'
 spare "idle: leaving's step Relaxed" idle \
     $idle 'self.word.fetch_add(step, SeqCst); true' 'self.word.fetch_add(step, Relaxed); true'
 spare "idle: waking's step Relaxed" idle $idle 'self.word.fetch_update(SeqCst, Relaxed, step).is_err()' \

@@ -45,13 +45,22 @@ impl Crew {
         }
     }
 
-    /// As `Timers::fire` and what follows it.
-    fn tend(&self) {
+    /// As `Scheduler::fire_timers`, one at the most.
+    fn fire(&self) {
         let mut armed = self.armed.lock();
-        self.fired.fetch_add(std::mem::take(&mut *armed), Relaxed);
-        self.idle.alarm.set(None);
+        if *armed > 0 {
+            *armed -= 1;
+            self.fired.fetch_add(1, Relaxed);
+        }
+        self.idle.alarm.set((*armed > 0).then_some(0));
         drop(armed);
         self.idle.ensure_kept();
+    }
+
+    fn stop_after(&self, timers: usize) {
+        if self.fired.load(Relaxed) == timers {
+            self.idle.stop();
+        }
     }
 
     fn push(&self) {
@@ -67,8 +76,8 @@ impl Crew {
         self.has_work() && self.work.fetch_update(Acquire, Relaxed, |n| n.checked_sub(1)).is_ok()
     }
 
-    /// As `Local::idle`, until it has got work, or `timers` have been fired.
-    fn work_until(&self, me: usize, timers: usize) {
+    /// As `Local::idle`, until it has got work, or `timers` have been fired; or one has been, if that leads to a long turn.
+    fn work_until(&self, me: usize, timers: usize, then_busy: bool) {
         let mut searching = false;
         loop {
             if searching && self.take() {
@@ -77,9 +86,7 @@ impl Crew {
                 }
                 return; // busy for good
             }
-            if self.fired.load(Relaxed) == timers {
-                self.idle.stop();
-            }
+            self.stop_after(timers);
             if self.idle.stopping() {
                 return;
             }
@@ -90,13 +97,17 @@ impl Crew {
                 Woken::Running => searching = false,
                 Woken::Alarm => {
                     searching = false;
-                    self.tend();
+                    self.fire();
                     if self.sentinel {
                         self.idle.ensure_watched();
+                    }
+                    if then_busy {
+                        break;
                     }
                 }
             }
         }
+        self.stop_after(timers);
     }
 }
 
@@ -108,7 +119,7 @@ fn fires_all(crew: &Crew, timers: usize) {
 fn a_timer_against_one_worker_that_parks() {
     explore(3, || {
         let crew = Crew::new(1, false);
-        let worker = spawn(&crew, |crew| crew.work_until(0, 1));
+        let worker = spawn(&crew, |crew| crew.work_until(0, 1, false));
         crew.arm();
         worker.join().unwrap();
         fires_all(&crew, 1);
@@ -119,7 +130,7 @@ fn a_timer_against_one_worker_that_parks() {
 fn timers_from_two_threads_against_one_worker() {
     explore(3, || {
         let crew = Crew::new(1, false);
-        let worker = spawn(&crew, |crew| crew.work_until(0, 2));
+        let worker = spawn(&crew, |crew| crew.work_until(0, 2, false));
         let other = spawn(&crew, Crew::arm);
         crew.arm();
         worker.join().unwrap();
@@ -132,7 +143,7 @@ fn timers_from_two_threads_against_one_worker() {
 fn a_timer_against_two_workers_that_park() {
     explore(3, || {
         let crew = Crew::new(2, false);
-        let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 1)));
+        let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 1, false)));
         crew.arm();
         workers.into_iter().for_each(|worker| worker.join().unwrap());
         fires_all(&crew, 1);
@@ -144,7 +155,7 @@ fn a_timer_against_two_workers_that_park() {
 fn the_keeper_leaves_for_work() {
     explore(3, || {
         let crew = Crew::new(2, false);
-        let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 1)));
+        let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 1, false)));
         crew.push();
         crew.arm();
         workers.into_iter().for_each(|worker| worker.join().unwrap());
@@ -158,7 +169,7 @@ fn the_keeper_hands_over() {
     explore(3, || {
         let crew = Crew::new(2, false);
         crew.arm();
-        let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 1)));
+        let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 1, false)));
         crew.push();
         workers.into_iter().for_each(|worker| worker.join().unwrap());
         fires_all(&crew, 1);
@@ -170,10 +181,36 @@ fn the_keeper_hands_over() {
 fn the_keeper_is_the_sentinel_too() {
     explore(3, || {
         let crew = Crew::new(2, true);
-        let worker = spawn(&crew, |crew| crew.work_until(0, 1));
+        let worker = spawn(&crew, |crew| crew.work_until(0, 1, false));
         crew.idle.ensure_watched();
         crew.arm();
         worker.join().unwrap();
         fires_all(&crew, 1);
+    });
+}
+
+/// The keeper gets up and does not come back: the other one must wait for what is armed, now or later.
+#[test]
+fn the_keeper_has_a_long_turn_after_the_first_timer() {
+    explore(3, || {
+        let crew = Crew::new(2, false);
+        let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 2, true)));
+        crew.arm();
+        crew.arm();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        fires_all(&crew, 2);
+    });
+}
+
+/// The same, with both armed before.
+#[test]
+fn the_keeper_leaves_the_second_timer_to_the_other() {
+    explore(3, || {
+        let crew = Crew::new(2, false);
+        crew.arm();
+        crew.arm();
+        let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 2, true)));
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        fires_all(&crew, 2);
     });
 }

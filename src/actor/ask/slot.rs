@@ -151,16 +151,16 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
     ///
     /// # Safety
     /// With the only pointer to an envelope that this type made.
-    #[inline]
     pub(super) unsafe fn open(this: AnyEnvelope) -> (M, Reply<R>) {
         // SAFETY: the caller's.
         unsafe { (Self::take_message(this), Reply::new(this.cast(), &SlotTable::<R>::REPLY)) }
     }
 
     unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
-        // SAFETY: the caller's: our envelope, in the actor's turn.
+        // SAFETY: the caller's: our envelope, in the actor's turn. From here on the reply is the replier's side.
         unsafe {
-            let (message, reply) = Self::open(this);
+            let message = Self::take_message(this);
+            let reply = Reply::new(this.cast(), &SlotTable::<R>::REPLY);
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message, reply, &mut ctx);
         }
@@ -168,9 +168,11 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
 
     pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError) {
         // SAFETY: as above. The asker is told even if the message's drop panics.
-        let (message, reply) = unsafe { Self::open(this) };
-        reply.fail(why);
-        drop(message);
+        unsafe {
+            let message = Self::take_message(this);
+            Reply::new(this.cast(), &SlotTable::<R>::REPLY).fail(why);
+            drop(message);
+        }
     }
 }
 
