@@ -156,6 +156,7 @@ mod error;
 mod front;
 mod id;
 mod mailbox;
+mod memory;
 #[cfg(all(test, heist_loom))]
 mod models;
 mod panics;

@@ -12,12 +12,13 @@ pub(crate) fn now() -> Instant {
 /// the program runs while it is counted.
 #[cfg(heist_steps)]
 pub(crate) fn now() -> Instant {
-    use std::sync::OnceLock;
-    static START: OnceLock<Instant> = OnceLock::new();
-    thread_local!(static READINGS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
+    thread_local! {
+        static START: Instant = Instant::now();
+        static READINGS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
     let readings = READINGS.get() + 1;
     READINGS.set(readings);
-    *START.get_or_init(Instant::now) + Duration::from_nanos(50 * readings)
+    START.with(|start| *start + Duration::from_nanos(50 * readings))
 }
 
 /// `now + duration`; `None` when that lies beyond what the clock can say, which is as good as never.

@@ -72,7 +72,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// The header of a cell, its place in the registry, and the state of the actors here.
-const HEADER: i64 = 88;
+const HEADER: i64 = 80;
 const PLACE: i64 = 8;
 const STATE: i64 = 8;
 /// What the queues keep for later, whatever the number of actors: their old buffers, which the epoch collector frees

@@ -5,6 +5,8 @@ use super::context::Context;
 use crate::cell::header::{ActorVtable, Header};
 use crate::cell::turn;
 use crate::error::StopReason;
+use crate::memory::{self, Heap, Kind};
+use crate::sched::local::Local;
 use crate::sched::task::{TaskHeader, TaskVtable};
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
@@ -25,6 +27,7 @@ impl<A: Actor> CellOf<A> {
         started: Self::started,
         stopped: Self::stopped,
         drop_state: Self::drop_state,
+        needs_drop: std::mem::needs_drop::<A>(),
         free: Self::free,
     };
 
@@ -33,9 +36,9 @@ impl<A: Actor> CellOf<A> {
     }
 
     /// A cell on the heap; `header` must have been made with this type's table.
-    pub(crate) fn allocate(header: Header, actor: A) -> NonNull<Header> {
-        let cell = Box::new(CellOf { header, state: UnsafeCell::new(ManuallyDrop::new(actor)) });
-        NonNull::from(Box::leak(cell)).cast()
+    pub(crate) fn allocate(heap: &Heap, header: Header, actor: A) -> NonNull<Header> {
+        let cell = CellOf { header, state: UnsafeCell::new(ManuallyDrop::new(actor)) };
+        memory::boxed(heap, Kind::Cell, cell).cast()
     }
 
     /// The state.
@@ -71,6 +74,6 @@ impl<A: Actor> CellOf<A> {
 
     unsafe fn free(this: NonNull<Header>) {
         // SAFETY: allocated by `allocate`, and nobody else knows it any more.
-        drop(unsafe { Box::from_raw(this.cast::<CellOf<A>>().as_ptr()) });
+        Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<CellOf<A>>()) });
     }
 }

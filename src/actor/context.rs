@@ -4,7 +4,7 @@ use super::ask::callback;
 use super::handle::Handle;
 use super::refs::ActorRef;
 use super::spawn::{SpawnBuilder, Spawner};
-use super::tell::Told;
+use super::tell::{Telling, Told};
 use super::{Actor, Receive};
 use crate::cell::envelope::{Envelope, Lane, deliver};
 use crate::cell::header::{Header, Strong};
@@ -127,15 +127,13 @@ impl<A: Actor> Context<A> {
         if header.again.get() {
             return Err(SendError::new(message, Refusal::Full));
         }
-        let told = Told::<M>::again::<A>(message);
-        // SAFETY: the turn keeps the cell alive; the envelope was made for this actor.
-        match unsafe { deliver(self.me.as_ptr(), told, Lane::Exempt) } {
-            Ok(()) => {
+        // SAFETY: the turn keeps the cell alive; the envelope is made for this actor.
+        match unsafe { deliver(self.me.as_ptr(), Telling::again::<A>(message), Lane::Exempt) } {
+            Ok(_) => {
                 header.again.set(true);
                 Ok(())
             }
-            // SAFETY: refused, so it is ours again.
-            Err(refusal) => Err(SendError::new(unsafe { Told::<M>::unwrap(told) }, refusal)),
+            Err((telling, refusal)) => Err(SendError::new(telling.into_message(), refusal)),
         }
     }
 
@@ -153,7 +151,7 @@ impl<A: Actor> Context<A> {
     where
         A: Receive<M>,
     {
-        let told = Told::<M>::plain::<A>(message);
+        let told = Telling::plain::<A>(message).pack_for(self.header());
         let me = ActorRef::clone(&self.me).into_strong();
         room::notify_owner(target.header(), me, told)
             // SAFETY: refused, so it is ours again.

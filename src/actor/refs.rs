@@ -119,7 +119,7 @@ impl<A> ActorRef<A> {
     pub fn stats(&self) -> ActorStats {
         let header = self.header();
         ActorStats {
-            handled: header.handled.get(),
+            handled: header.handled(),
             waiting: self.len(),
             most_waiting: header.most_waiting.load(Relaxed) as usize,
         }

@@ -2,7 +2,7 @@
 
 use super::context::AnyEnvelope;
 use super::refs::ActorRef;
-use super::tell::Told;
+use super::tell::{Telling, Told};
 use super::wait::{self, Blocking, Refused};
 use super::{Actor, Receive};
 use crate::cell::envelope::{Envelope, Lane, deliver};
@@ -130,14 +130,16 @@ impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
         let this = &mut *self;
         match std::mem::replace(&mut this.state, State::Done) {
             State::Fresh(message) => {
-                let envelope = Told::<M>::plain::<A>(message);
+                let mut envelope = Telling::plain::<A>(message).pack_for(this.actor.header());
                 let ticket = Ticket::new(envelope, cx.waker().clone());
                 loop {
                     // SAFETY: `actor` is a strong reference, and the envelope was made for its type.
                     match unsafe { deliver(this.actor.as_ptr(), envelope, Lane::Ordinary) } {
-                        Ok(()) => return Poll::Ready(Ok(())),
-                        Err(Refusal::Full) => {}
-                        Err(refusal) => return Poll::Ready(Err(SendError::new(reopen(envelope), refusal))),
+                        Ok(_) => return Poll::Ready(Ok(())),
+                        Err((back, Refusal::Full)) => envelope = back,
+                        Err((back, refusal)) => {
+                            return Poll::Ready(Err(SendError::new(reopen(back), refusal)));
+                        }
                     }
                     match room::join(this.actor.header(), &ticket) {
                         RoomWait::Room => {} // since just now: try again

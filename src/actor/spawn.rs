@@ -38,7 +38,8 @@ impl<'a> Spawner<'a> {
             let mut actor = Some(actor);
             let make = |id, place| {
                 let header = Header::new(CellOf::<A>::vtable(), shard, id, place, capacity, cold);
-                CellOf::allocate(header, actor.take().expect("called at most once"))
+                let actor = actor.take().expect("called at most once");
+                self.core.with_heap(|heap| CellOf::allocate(heap, header, actor))
             };
             if local.is_none() && self.core.draining() {
                 return Err(actor.take().expect("no cell was made of it"));
@@ -171,7 +172,7 @@ fn dead_on_arrival<A: Actor + Send>(core: &Core, actor: A) -> ActorRef<A> {
     drop(actor);
     let header = core.tombstone(|shard, id, place| {
         let header = Header::new(CellOf::<Never<A>>::vtable(), shard, id, place, 1, None);
-        CellOf::allocate(header, Never(std::marker::PhantomData::<fn(A)>))
+        core.with_heap(|heap| CellOf::allocate(heap, header, Never(std::marker::PhantomData::<fn(A)>)))
     });
     // SAFETY: a new cell comes with one reference, which this takes. Its state is never looked at: it has ended.
     unsafe { ActorRef::from_strong(Strong::from_raw(header)) }

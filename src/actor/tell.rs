@@ -4,9 +4,11 @@ use super::context::{AnyEnvelope, enter};
 use super::refs::ActorRef;
 use super::reply::Reply;
 use super::{Actor, Receive};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, Lane, deliver, refused_already};
+use crate::cell::envelope::{Envelope, EnvelopeVtable, Lane, Parcel, deliver};
 use crate::cell::header::Header;
 use crate::error::{AskError, SendError, TellManyError};
+use crate::memory::{self, Heap, Kind};
+use crate::sched::local::Local;
 use std::ptr::NonNull;
 
 /// A message that nobody waits for the answer of.
@@ -25,45 +27,67 @@ impl<A: Receive<M>, M: Send + 'static> PlainTable<A, M> {
         EnvelopeVtable { handle: Told::<M>::handle_again::<A>, discard: Told::<M>::discard };
 }
 
-impl<M: Send + 'static> Told<M> {
-    fn boxed(vtable: &'static EnvelopeVtable, message: M) -> AnyEnvelope {
-        NonNull::from(Box::leak(Box::new(Told { envelope: Envelope::new(vtable), message }))).cast()
-    }
+/// A message on its way into an envelope.
+pub(crate) struct Telling<M> {
+    message: M,
+    vtable: &'static EnvelopeVtable,
+}
 
+impl<M: Send + 'static> Telling<M> {
     #[inline]
-    pub(crate) fn plain<A: Receive<M>>(message: M) -> AnyEnvelope {
-        Self::boxed(&PlainTable::<A, M>::PLAIN, message)
+    pub(crate) fn plain<A: Receive<M>>(message: M) -> Self {
+        Telling { message, vtable: &PlainTable::<A, M>::PLAIN }
     }
 
     /// The one that [`Context::again`](super::context::Context::again) prepays.
-    pub(crate) fn again<A: Receive<M>>(message: M) -> AnyEnvelope {
-        Self::boxed(&PlainTable::<A, M>::AGAIN, message)
+    pub(crate) fn again<A: Receive<M>>(message: M) -> Self {
+        Telling { message, vtable: &PlainTable::<A, M>::AGAIN }
     }
 
+    pub(crate) fn into_message(self) -> M {
+        self.message
+    }
+
+    /// An envelope before a place is known for it: for one who will wait for that. `at` is where it will be sent.
+    pub(crate) fn pack_for(self, at: &Header) -> AnyEnvelope {
+        at.core().with_heap(|heap| self.pack(heap))
+    }
+}
+
+impl<M: Send + 'static> Parcel for Telling<M> {
+    #[inline]
+    fn pack(self, heap: &Heap) -> AnyEnvelope {
+        let Telling { message, vtable } = self;
+        memory::boxed(heap, Kind::Message, Told { envelope: Envelope::new(vtable), message }).cast()
+    }
+}
+
+impl<M: Send + 'static> Told<M> {
     /// The message back.
     ///
     /// # Safety
     /// With the only pointer to an envelope that this type made.
-    #[inline]
     pub(crate) unsafe fn unwrap(this: AnyEnvelope) -> M {
-        // SAFETY: made by `boxed`.
-        unsafe { Box::from_raw(this.cast::<Told<M>>().as_ptr()) }.message
+        // SAFETY: packed by `Telling`.
+        Local::with_heap(
+            |here| unsafe { memory::unboxed(here, Kind::Message, this.cast::<Told<M>>()) }.message,
+        )
     }
 
-    unsafe fn handle<A: Receive<M>>(this: AnyEnvelope, header: NonNull<Header>) {
+    unsafe fn handle<A: Receive<M>>(this: AnyEnvelope, header: NonNull<Header>, local: &Local) {
         // SAFETY: the caller's: our envelope, in the actor's turn.
         unsafe {
-            let message = Self::unwrap(this);
+            let told = memory::unboxed(Some(local.heap()), Kind::Message, this.cast::<Told<M>>());
             let (actor, mut ctx) = enter::<A>(header);
-            actor.receive(message, Reply::nobody(), &mut ctx);
+            actor.receive(told.message, Reply::nobody(), &mut ctx);
         }
     }
 
-    unsafe fn handle_again<A: Receive<M>>(this: AnyEnvelope, header: NonNull<Header>) {
+    unsafe fn handle_again<A: Receive<M>>(this: AnyEnvelope, header: NonNull<Header>, local: &Local) {
         // SAFETY: the caller's.
         unsafe {
             header.as_ref().again.set(false);
-            Self::handle::<A>(this, header);
+            Self::handle::<A>(this, header, local);
         }
     }
 
@@ -105,15 +129,10 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        if let Some(refusal) = refused_already(self.header()) {
-            return Err(SendError::new(message, refusal));
-        }
-        let told = Told::<M>::plain::<A>(message);
-        // SAFETY: `self` is a strong reference; the envelope was made for an actor of its type.
-        match unsafe { deliver(self.as_ptr(), told, Lane::Ordinary) } {
-            Ok(()) => Ok(()),
-            // SAFETY: refused, so it is ours again.
-            Err(refusal) => Err(SendError::new(unsafe { Told::<M>::unwrap(told) }, refusal)),
+        // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
+        match unsafe { deliver(self.as_ptr(), Telling::plain::<A>(message), Lane::Ordinary) } {
+            Ok(_) => Ok(()),
+            Err((telling, refusal)) => Err(SendError::new(telling.into_message(), refusal)),
         }
     }
 

@@ -34,12 +34,19 @@ pub(crate) fn block_on<F: Future + Unpin>(future: &mut F, until: Option<Instant>
     result
 }
 
-/// Looks for a moment before sleeping.
+/// Looks for a moment before sleeping: often, since each pause is latency, and with few looks at the clock.
 pub(crate) fn spin_until(at_most: Duration, done: impl Fn() -> bool) {
     let until = time::now() + at_most;
-    while !done() && time::now() < until {
+    loop {
         for _ in 0..16 {
+            if done() {
+                return;
+            }
             spin_hint();
+            spin_hint();
+        }
+        if time::now() >= until {
+            return;
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What all cells of one executor share: the scheduler, the registry, the counts, the hook.
 
 use super::event::{DeadLetterReason, Event, Report};
+use super::graves::Graves;
 use super::header::Header;
 use super::registry::Shard;
 use crate::id::ActorId;
+use crate::memory::Heap;
 use crate::panics;
-use crate::sched::local::Local;
+use crate::sched::local::{Account, Local};
 use crate::sched::queue::Policy;
 use crate::sched::{Scheduler, Seat};
 use crate::sync::{AtomicBool, Counter, Mutex, Ordering::*, Padded, fence};
@@ -44,7 +46,7 @@ pub(crate) struct Core {
     pub(crate) report: Mutex<Option<Report>>,
 }
 
-/// One writer's counts.
+/// One writer's counts, and what else is its own.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) spawned: Counter,
@@ -56,6 +58,16 @@ pub(crate) struct Tally {
     /// By [`DeadLetterReason`].
     pub(crate) dead: [Counter; 6],
     pub(crate) missed_ticks: Counter,
+    pub(crate) graves: Graves,
+}
+
+impl Tally {
+    /// A worker's own, of its own executor.
+    #[inline]
+    pub(crate) fn of(local: &Local) -> &Tally {
+        // SAFETY: `Core::work` gave it; it lives as long as the core, which outlives its workers.
+        unsafe { local.account().cast::<Tally>().as_ref() }
+    }
 }
 
 impl fmt::Debug for Core {
@@ -100,15 +112,31 @@ impl Core {
         }
     }
 
+    /// The life of a worker.
+    pub(crate) fn work(&self, seat: Seat) {
+        let tally = NonNull::from(&self.tallies[seat.index()].0);
+        // SAFETY: called on the worker's thread, which holds the core.
+        let settle = |account: NonNull<()>| unsafe { account.cast::<Tally>().as_ref().graves.empty() };
+        self.scheduler.work(seat, Account { at: tally.cast(), settle });
+    }
+
     pub(crate) fn workers(&self) -> usize {
         self.scheduler.slots.len()
+    }
+
+    /// Calls `f` with memory of this executor.
+    pub(crate) fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
+        Local::with(&self.scheduler, |local| match local {
+            Some(local) => f(local.heap()),
+            None => self.scheduler.memory.outside(f),
+        })
     }
 
     /// Adds to a count: the worker's own where there is one, else the shared one.
     #[inline]
     pub(crate) fn count(&self, local: Option<&Local>, which: impl Fn(&Tally) -> &Counter, n: u64) {
         match local {
-            Some(local) => which(&self.tallies[local.index()]).add(n),
+            Some(local) => which(Tally::of(local)).add(n),
             None => which(&self.tallies[self.workers()]).add_shared(n),
         }
     }

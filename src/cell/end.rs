@@ -78,9 +78,11 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>, local: &Local) -> After {
         report(header, local, outcome, PanicPlace::Stopped);
     }
     header.phase.set(Phase::Ended);
-    // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
-    let outcome = guarded_for(&cause(header), || unsafe { (header.vtable().drop_state)(this) });
-    report(header, local, outcome, PanicPlace::StateDrop);
+    if header.vtable().needs_drop {
+        // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
+        let outcome = guarded_for(&cause(header), || unsafe { (header.vtable().drop_state)(this) });
+        report(header, local, outcome, PanicPlace::StateDrop);
+    }
     // What follows may free the cell on another thread, and the cell alone must not be what keeps the core: this
     // worker does.
     let core = NonNull::from(header.core());
@@ -120,6 +122,9 @@ fn cause(header: &Header) -> AskError {
 }
 
 fn discard_leftovers(header: &Header, local: &Local) -> u32 {
+    if header.state.peek().len() == 0 {
+        return 0; // closed, so nothing comes any more
+    }
     let (cause, reason) = (&cause(header), header.reason.get());
     let mut taken = 0;
     while taken < LETTERS {
@@ -149,8 +154,16 @@ fn discard_leftovers(header: &Header, local: &Local) -> u32 {
     taken
 }
 
+#[inline]
 fn report(header: &Header, local: &Local, outcome: Result<(), PanicText>, place: PanicPlace) {
     if let Err(text) = outcome {
+        report_panic(header, local, text, place);
+    }
+}
+
+#[cold]
+fn report_panic(header: &Header, local: &Local, text: PanicText, place: PanicPlace) {
+    {
         let core = header.core();
         core.count(Some(local), |tally| &tally.panicked, 1);
         if header.reason.get() != Reason::Panicked {

@@ -1,10 +1,13 @@
 //! What waits in a mailbox, and its way there.
 
+use super::core::Tally;
 use super::header::Header;
 use crate::error::{AskError, Refusal};
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::Reserve;
+use crate::memory::Heap;
 use crate::sched::local::Local;
+use crate::sched::task::Task;
 use std::ptr::NonNull;
 
 /// The front of every message in a mailbox; the message lies behind it.
@@ -18,8 +21,8 @@ pub(crate) struct Envelope {
 /// What can be done with an envelope; either call frees it.
 #[derive(Debug)]
 pub(crate) struct EnvelopeVtable {
-    /// Handles the message, inside its actor's turn. May panic.
-    pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>),
+    /// Handles the message, inside its actor's turn, on this worker. May panic.
+    pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>, &Local),
     /// Drops the message unhandled; an asker is told the error. May panic.
     pub(crate) discard: unsafe fn(NonNull<Envelope>, AskError),
 }
@@ -30,11 +33,11 @@ impl Envelope {
     }
 
     /// # Safety
-    /// In a turn of the actor it was addressed to, with the only pointer to it.
+    /// In a turn of the actor it was addressed to, on this worker, with the only pointer to it.
     #[inline]
-    pub(crate) unsafe fn handle(this: NonNull<Envelope>, header: NonNull<Header>) {
+    pub(crate) unsafe fn handle(this: NonNull<Envelope>, header: NonNull<Header>, local: &Local) {
         // SAFETY: the caller's.
-        unsafe { (this.as_ref().vtable.handle)(this, header) }
+        unsafe { (this.as_ref().vtable.handle)(this, header, local) }
     }
 
     /// # Safety
@@ -67,16 +70,16 @@ pub(crate) enum Lane {
     Exempt,
 }
 
-/// Would an ordinary message be refused now? Saves the envelope; the answer may be out of date.
-#[inline]
-pub(crate) fn refused_already(header: &Header) -> Option<Refusal> {
-    let now = header.state.peek();
-    if now.closed() {
-        Some(stopped_or_shutdown(header))
-    } else if now.len() >= header.capacity || now.room_wait() {
-        Some(Refusal::Full)
-    } else {
-        None
+/// What becomes an envelope once a place is reserved for it, so that a refusal costs no memory.
+pub(crate) trait Parcel: Sized {
+    /// The envelope, in memory of the sending side.
+    fn pack(self, heap: &Heap) -> NonNull<Envelope>;
+}
+
+/// One that waited.
+impl Parcel for NonNull<Envelope> {
+    fn pack(self, _: &Heap) -> NonNull<Envelope> {
+        self
     }
 }
 
@@ -84,62 +87,91 @@ fn stopped_or_shutdown(header: &Header) -> Refusal {
     if header.core().closing() { Refusal::ShuttingDown } else { Refusal::Stopped }
 }
 
-/// Puts an envelope into a mailbox, and the actor into a queue if it was idle. Refused: it is the caller's again.
+/// Puts a message into a mailbox, and the actor into a queue if it was idle. Refused: the parcel is the caller's again.
 ///
 /// # Safety
-/// The caller holds a strong reference to the cell, and gives up the only pointer to an envelope made for it.
+/// The caller holds a strong reference to the cell; the parcel's envelope is made for its type, and the only pointer to it
+/// is given up.
 #[inline]
-pub(crate) unsafe fn deliver(
+pub(crate) unsafe fn deliver<P: Parcel>(
     header: NonNull<Header>,
-    envelope: NonNull<Envelope>,
+    parcel: P,
     lane: Lane,
-) -> Result<(), Refusal> {
+) -> Result<NonNull<Envelope>, (P, Refusal)> {
     // SAFETY: the caller's reference keeps it alive.
-    let this = unsafe { header.as_ref() };
-    let core = this.core();
+    let core = unsafe { header.as_ref() }.core();
     Local::with(&core.scheduler, |local| match local {
-        // SAFETY: the caller's.
-        Some(local) => unsafe {
-            push(header, envelope, lane)?;
-            core.count(Some(local), |tally| &tally.accepted, 1);
-            Ok(())
-        },
-        None => {
-            let mut pass = core.scheduler.gate.enter();
-            if lane == Lane::Ordinary && core.draining() {
-                return Err(Refusal::ShuttingDown);
-            }
+        Some(local) => {
             // SAFETY: the caller's.
-            unsafe { push(header, envelope, lane)? };
-            pass.count();
-            Ok(())
+            let done = unsafe {
+                push(header, parcel, lane, |parcel| parcel.pack(local.heap()), |task| local.push(task))
+            };
+            if done.is_ok() {
+                Tally::of(local).accepted.add(1);
+            }
+            done
         }
+        // SAFETY: the caller's.
+        None => unsafe { deliver_from_outside(header, parcel, lane) },
     })
 }
 
 /// # Safety
 /// As for [`deliver`].
+#[cold]
+unsafe fn deliver_from_outside<P: Parcel>(
+    header: NonNull<Header>,
+    parcel: P,
+    lane: Lane,
+) -> Result<NonNull<Envelope>, (P, Refusal)> {
+    // SAFETY: the caller's reference keeps it alive.
+    let core = unsafe { header.as_ref() }.core();
+    let mut pass = core.scheduler.gate.enter();
+    if lane == Lane::Ordinary && core.draining() {
+        return Err((parcel, Refusal::ShuttingDown));
+    }
+    // SAFETY: the caller's.
+    let done = unsafe {
+        let pack = |parcel: P| core.scheduler.memory.outside(|heap| parcel.pack(heap));
+        push(header, parcel, lane, pack, |task| core.scheduler.push_from_outside(task))
+    };
+    if done.is_ok() {
+        pass.count();
+    }
+    done
+}
+
+/// # Safety
+/// As for [`deliver`].
 #[inline]
-unsafe fn push(header: NonNull<Header>, envelope: NonNull<Envelope>, lane: Lane) -> Result<(), Refusal> {
+unsafe fn push<P>(
+    header: NonNull<Header>,
+    parcel: P,
+    lane: Lane,
+    pack: impl FnOnce(P) -> NonNull<Envelope>,
+    schedule: impl FnOnce(Task),
+) -> Result<NonNull<Envelope>, (P, Refusal)> {
     // SAFETY: the caller's reference keeps it alive.
     let this = unsafe { header.as_ref() };
+    crate::sync::prefetch(&raw const this.state);
     let reserved = match lane {
         Lane::Ordinary => this.state.reserve(this.capacity),
         Lane::Exempt => this.state.reserve_exempt(),
     };
     match reserved {
-        Reserve::Accepted { schedule } => {
+        Reserve::Accepted { schedule: idle } => {
+            let envelope = pack(parcel);
             // SAFETY: ours until now, the inbox's from now on; the transition said whether to schedule.
             unsafe {
                 this.inbox.push(Envelope::node(envelope));
-                if schedule {
-                    Header::schedule(header);
+                if idle {
+                    schedule(Header::runnable(header));
                 }
             }
-            Ok(())
+            Ok(envelope)
         }
-        Reserve::Full => Err(Refusal::Full),
-        Reserve::Closed => Err(stopped_or_shutdown(this)),
+        Reserve::Full => Err((parcel, Refusal::Full)),
+        Reserve::Closed => Err((parcel, stopped_or_shutdown(this))),
     }
 }
 
@@ -159,16 +191,4 @@ pub(crate) unsafe fn deliver_exempt(header: NonNull<Header>, envelope: NonNull<E
             crate::panics::contain(|| Envelope::discard(envelope, AskError::Stopped));
         }
     }
-}
-
-/// A message into the actor's own mailbox or on behalf of one who waited: by the turn itself, already counted in.
-///
-/// # Safety
-/// As for [`deliver`]; the calling thread is a worker of the crew.
-pub(crate) unsafe fn deliver_in_turn(
-    header: NonNull<Header>,
-    envelope: NonNull<Envelope>,
-) -> Result<(), Refusal> {
-    // SAFETY: the caller's.
-    unsafe { deliver(header, envelope, Lane::Exempt) }
 }

@@ -9,7 +9,7 @@
 //! word says exactly once ([`Release::Free`], [`Dead::free`](crate::mailbox::state::Dead)). The memory goes with the
 //! last weak count. A queued or running cell is never dead, so a runnable needs no count of its own.
 
-use super::core::{Core, Limits};
+use super::core::{Core, Limits, Tally};
 use super::registry::Shard;
 use super::room::RoomList;
 use super::ticks::Ticks;
@@ -18,8 +18,9 @@ use crate::id::ActorId;
 use crate::mailbox::inbox::Inbox;
 use crate::mailbox::state::{Release, State};
 use crate::panics::PanicText;
+use crate::sched::local::Local;
 use crate::sched::task::{Task, TaskHeader, TaskVtable};
-use crate::sync::{AtomicPtr, AtomicU32, Counter, Mutex, Ordering::*};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Mutex, Ordering::*};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::task::Waker;
@@ -34,6 +35,8 @@ pub(crate) struct ActorVtable {
     pub(crate) started: unsafe fn(NonNull<Header>),
     pub(crate) stopped: unsafe fn(NonNull<Header>, &StopReason),
     pub(crate) drop_state: unsafe fn(NonNull<Header>),
+    /// Does dropping the state do anything?
+    pub(crate) needs_drop: bool,
     /// Gives the cell's memory back; the state is dropped by then.
     pub(crate) free: unsafe fn(NonNull<Header>),
 }
@@ -65,28 +68,35 @@ pub(crate) enum Reason {
 }
 
 /// The cell's front. The actor's state lies behind it.
+///
+/// First what senders write, then what hardly changes, then what only turns write: a turn does not touch, message by
+/// message, the cache line that senders on other cores are at.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Header {
     task: TaskHeader,
     pub(crate) state: State,
     pub(crate) inbox: Inbox,
-    pub(crate) handled: Counter,
-    pub(crate) most_waiting: AtomicU32,
+    shard: *const Shard,
+    id: ActorId,
+    cold: AtomicPtr<Cold>,
     pub(crate) capacity: u32,
+    place: u32,
+    weak: AtomicU32,
+    pub(crate) most_waiting: AtomicU32,
+    /// The low half of a count whose high half is in the cold part.
+    handled: AtomicU32,
     pub(crate) phase: Cell<Phase>,
     pub(crate) reason: Cell<Reason>,
     /// The one `again` that is prepaid is under way.
     pub(crate) again: Cell<bool>,
-    weak: AtomicU32,
-    place: u32,
-    shard: *const Shard,
-    id: ActorId,
-    cold: AtomicPtr<Cold>,
+    /// `stop_now` was called: the state word's flag once more, for turns to look at after each message.
+    killed: AtomicBool,
 }
 
-// SAFETY: the `Cell`s (here and in the cold part) and the inboxes' receiving ends are touched by the holder of the runnable only; the rest is
-// atomic or never changes; `shard` points into the `Core` that the registry keeps alive for every cell.
+// SAFETY: the `Cell`s and the inboxes' receiving ends, here and in the cold part, are touched by the holder of the
+// runnable only; the rest is atomic or never changes; `shard` points into the `Core` that the registry keeps alive for
+// every cell.
 unsafe impl Sync for Header {}
 // SAFETY: as above.
 unsafe impl Send for Header {}
@@ -95,6 +105,8 @@ unsafe impl Send for Header {}
 #[derive(Debug, Default)]
 pub(crate) struct Cold {
     pub(crate) name: Option<Box<str>>,
+    /// Messages handled, in 2^32.
+    pub(crate) handled_high: AtomicU32,
     pub(crate) limits: Option<Limits>,
     pub(crate) panic: Mutex<Option<PanicText>>,
     pub(crate) room: Mutex<RoomList>,
@@ -118,17 +130,18 @@ impl Header {
             task: TaskHeader { vtable: ptr::from_ref(vtable).cast() },
             state: State::new(),
             inbox: Inbox::new(),
-            handled: Counter::default(),
-            most_waiting: AtomicU32::new(0),
-            capacity,
-            phase: Cell::new(Phase::New),
-            reason: Cell::new(Reason::None),
-            again: Cell::new(false),
-            weak: AtomicU32::new(1),
-            place,
             shard,
             id,
             cold: AtomicPtr::new(cold.map_or(ptr::null_mut(), Box::into_raw)),
+            capacity,
+            place,
+            weak: AtomicU32::new(1),
+            most_waiting: AtomicU32::new(0),
+            handled: AtomicU32::new(0),
+            phase: Cell::new(Phase::New),
+            reason: Cell::new(Reason::None),
+            again: Cell::new(false),
+            killed: AtomicBool::new(false),
         }
     }
 
@@ -222,10 +235,39 @@ impl Header {
     pub(crate) fn close(this: NonNull<Header>, kill: bool) {
         // SAFETY: callers hold a reference, or the registry's lock. The transition says whether to push.
         unsafe {
-            if this.as_ref().state.close(kill) {
+            let schedule = this.as_ref().state.close(kill);
+            if kill {
+                // Relaxed: a turn that misses it finds the state word's flag at its end.
+                this.as_ref().killed.store(true, Relaxed);
+            }
+            if schedule {
                 Header::schedule(this);
             }
         }
+    }
+
+    /// A turn has handled so many.
+    #[inline]
+    pub(crate) fn count_handled(&self, messages: u32) {
+        // Relaxed throughout: turns are one at a time, and readers only report.
+        let (sum, over) = self.handled.load(Relaxed).overflowing_add(messages);
+        if over {
+            let high = &self.cold().handled_high;
+            high.store(high.load(Relaxed).wrapping_add(1), Relaxed);
+        }
+        self.handled.store(sum, Relaxed);
+    }
+
+    /// Messages handled so far. (Once in 2^32 messages it may be read that much too high.)
+    pub(crate) fn handled(&self) -> u64 {
+        let high = self.cold_if_any().map_or(0, |cold| cold.handled_high.load(Relaxed));
+        u64::from(high) << 32 | u64::from(self.handled.load(Relaxed))
+    }
+
+    /// Was [`close`](Self::close) called to kill?
+    #[inline]
+    pub(crate) fn killed(&self) -> bool {
+        self.killed.load(Relaxed)
     }
 
     /// Lets go of one strong reference.
@@ -270,18 +312,34 @@ impl Header {
         if unsafe { this.as_ref() }.weak.fetch_sub(1, AcqRel) != 1 {
             return;
         }
-        // SAFETY: the last count is gone, so this is the only thread that knows the cell besides the registry, which
-        // forgets it first; the core may go with it, so nothing of it is used afterwards.
+        // SAFETY: the last count is gone, so only we and the registry know the cell, which keeps the core until it is
+        // forgotten. The core may go with it, so nothing of it is used afterwards.
         unsafe {
             let header = this.as_ref();
-            let free = header.vtable().free;
-            let core = header.shard().forget(header.place());
+            Local::with(&header.core().scheduler, |local| match local {
+                Some(local) => Tally::of(local).graves.add(this),
+                None => {
+                    let core = header.shard().forget(header.place());
+                    Header::free(this);
+                    drop(core);
+                }
+            });
+        }
+    }
+
+    /// Gives the memory back.
+    ///
+    /// # Safety
+    /// Nobody knows the cell any more; somebody holds the core.
+    pub(super) unsafe fn free(this: NonNull<Header>) {
+        // SAFETY: the caller's.
+        unsafe {
+            let header = this.as_ref();
             let cold = header.cold.load(Relaxed);
             if !cold.is_null() {
                 drop(Box::from_raw(cold));
             }
-            free(this);
-            drop(core);
+            (header.vtable().free)(this);
         }
     }
 }
@@ -326,5 +384,16 @@ impl Drop for Strong {
     fn drop(&mut self) {
         // SAFETY: we own the count, and are gone afterwards.
         unsafe { Header::release(self.0) };
+    }
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+
+    /// With 16 bytes of state, 8 in the registry and a reference of 8 it is 112 bytes for an idle actor.
+    #[test]
+    fn the_front_takes_80_bytes() {
+        assert_eq!(size_of::<Header>(), 80);
     }
 }

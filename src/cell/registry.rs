@@ -4,6 +4,7 @@
 //! keeps the core alive while it has cells: one reference for all of them, so spawning touches no shared count.
 
 use super::core::Core;
+use super::graves;
 use super::header::Header;
 use crate::id::ActorId;
 use crate::sync::{AtomicPtr, Mutex, Ordering::*, Padded};
@@ -48,6 +49,18 @@ impl Place {
     }
     fn next_free(self) -> u32 {
         (self.0 >> 1) as u32
+    }
+}
+
+impl Inner {
+    fn forget(&mut self, place: u32) {
+        self.places[place as usize] = Place::free(self.first_free);
+        self.first_free = place;
+        self.cells -= 1;
+        if self.cells == 0 {
+            self.places = Vec::new();
+            self.first_free = NO_PLACE;
+        }
     }
 }
 
@@ -121,19 +134,35 @@ impl Shard {
         header
     }
 
-    /// Forgets a cell whose memory goes. The caller drops what comes back last: the core may go with it.
+    /// A cell's memory goes. With the shard's last cell its reference to the core comes back.
     pub(crate) fn forget(&self, place: u32) -> Option<Arc<Core>> {
         let mut inner = self.inner.lock();
-        inner.places[place as usize] = Place::free(inner.first_free);
-        inner.first_free = place;
-        inner.cells -= 1;
-        if inner.cells == 0 {
-            inner.places = Vec::new();
-            inner.first_free = NO_PLACE;
-            // SAFETY: this is the reference that the first cell took.
-            return Some(unsafe { Arc::from_raw(self.core.load(Relaxed)) });
+        inner.forget(place);
+        // SAFETY: this is the reference that the first cell took.
+        (inner.cells == 0).then(|| unsafe { Arc::from_raw(self.core.load(Relaxed)) })
+    }
+
+    /// The same for a grave and those behind it, as long as they are of this shard; returns the first that is not.
+    ///
+    /// # Safety
+    /// On a worker's thread, which holds the core; the cells are dead, and known to nobody else.
+    pub(crate) unsafe fn forget_some(&self, first: NonNull<Header>) -> Option<NonNull<Header>> {
+        let mut inner = self.inner.lock();
+        let mut at = Some(first);
+        while let Some(cell) = at {
+            // SAFETY: the caller's.
+            let header = unsafe { cell.as_ref() };
+            if !ptr::eq(header.shard(), self) {
+                break;
+            }
+            inner.forget(header.place());
+            at = graves::next(cell);
         }
-        None
+        if inner.cells == 0 {
+            // SAFETY: this is the reference that the first cell took, and not the last one: the worker holds another.
+            unsafe { Arc::decrement_strong_count(self.core.load(Relaxed)) };
+        }
+        at
     }
 
     /// No new cells from now on.

@@ -16,7 +16,7 @@
 //! An actor may not wait inside its turn; it asks for a notice instead (`Context::when_room`): a message to itself
 //! that comes when the mailbox has fallen to half its capacity.
 
-use super::envelope::{Envelope, deliver_exempt, deliver_in_turn};
+use super::envelope::{Envelope, Lane, deliver, deliver_exempt};
 use super::header::{Header, Strong};
 use crate::error::Refusal;
 use crate::id::ActorId;
@@ -165,9 +165,9 @@ pub(crate) fn serve(this: NonNull<Header>) {
                         unreachable!("listed tickets wait")
                     };
                     // SAFETY: the cell is in its turn; the envelope was made for it and leaves the ticket here.
-                    let next = match unsafe { deliver_in_turn(this, envelope) } {
-                        Ok(()) => TicketState::Accepted,
-                        Err(refusal) => TicketState::Refused { envelope, refusal },
+                    let next = match unsafe { deliver(this, envelope, Lane::Exempt) } {
+                        Ok(_) => TicketState::Accepted,
+                        Err((envelope, refusal)) => TicketState::Refused { envelope, refusal },
                     };
                     wake.push(std::mem::replace(&mut *state, next));
                 }

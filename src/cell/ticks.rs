@@ -35,22 +35,21 @@ impl Default for Ticks {
 }
 
 impl Ticks {
-    /// The next tick or message.
+    /// The next tick, or what `message` gives: the next message.
     ///
     /// # Safety
-    /// As for [`Inbox::pop`]; `messages` is the same actor's.
-    pub(crate) unsafe fn pop_or(&self, messages: &Inbox) -> Option<*mut Node> {
-        // SAFETY: the caller's.
-        unsafe {
-            if self.last.replace(false)
-                && let Some(message) = messages.pop()
-            {
-                return Some(message);
-            }
-            let tick = self.inbox.pop();
-            self.last.set(tick.is_some());
-            tick.or_else(|| messages.pop())
+    /// As for [`Inbox::pop`].
+    #[inline]
+    pub(crate) unsafe fn pop_or(&self, message: impl Fn() -> Option<*mut Node>) -> Option<*mut Node> {
+        if self.last.replace(false)
+            && let Some(message) = message()
+        {
+            return Some(message);
         }
+        // SAFETY: the caller's.
+        let tick = unsafe { self.inbox.pop() };
+        self.last.set(tick.is_some());
+        tick.or_else(message)
     }
 }
 
@@ -60,11 +59,11 @@ impl Ticks {
 /// As for [`Inbox::pop`].
 pub(crate) unsafe fn take(header: &Header) -> Option<*mut Node> {
     // SAFETY: the caller's.
-    unsafe {
-        match header.cold_if_any() {
-            None => header.inbox.pop(),
-            Some(cold) => cold.ticks.pop_or(&header.inbox),
-        }
+    let message = || unsafe { header.inbox.pop() };
+    match header.cold_if_any() {
+        None => message(),
+        // SAFETY: the caller's.
+        Some(cold) => unsafe { cold.ticks.pop_or(message) },
     }
 }
 

@@ -7,12 +7,13 @@
 //!
 //! A panic in a message fails the actor: the turn goes on to the actor's end.
 
+use super::core::{Limits, Tally};
 use super::end;
 use super::envelope::Envelope;
 use super::event::{Event, PanicPlace};
 use super::header::{Header, Phase, Reason};
 use super::room;
-use super::ticks::{self, Ticks};
+use super::ticks;
 use crate::error::AskError;
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::EndTurn;
@@ -24,7 +25,9 @@ use crate::time::{self, Instant};
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 
-/// Room is given back after this many messages of a long turn.
+/// Room is given back after this part of the capacity, in a turn that is long enough: senders have to be met for it.
+const GIVE_BACK_PART: u32 = 8;
+/// The fewest messages after which room is given back.
 const GIVE_BACK_EVERY: u32 = 32;
 /// Short messages handled between two readings of the clock.
 const CLOCK_EVERY: u32 = 16;
@@ -32,12 +35,15 @@ const CLOCK_EVERY: u32 = 16;
 const LONG_MESSAGE_NS: u64 = 2_000;
 
 thread_local! {
-    static SCOPE: Scope = const { Scope { depth: Cell::new(0), cause: RefCell::new(None), orphans: RefCell::new(Vec::new()) } };
+    /// How many calls of user code this thread is in.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// Is anything in `SCOPE`'s orphans? Apart, since it is asked after each turn.
+    static ORPHANED: Cell<bool> = const { Cell::new(false) };
+    static SCOPE: Scope = const { Scope { cause: RefCell::new(None), orphans: RefCell::new(Vec::new()) } };
 }
 
 /// What a reply that is dropped unanswered wants to know about where it is dropped.
 struct Scope {
-    depth: Cell<u32>,
     /// Set while an actor's leftovers are dropped.
     cause: RefCell<Option<AskError>>,
     /// Replies dropped by a panic that is still unwinding: answered when its text is known.
@@ -52,8 +58,9 @@ pub(crate) fn cause_of_drop(later: impl FnOnce() -> Orphan) -> Option<AskError> 
     let known = SCOPE.try_with(|scope| {
         if let Some(cause) = scope.cause.borrow().as_ref() {
             Some(cause.clone())
-        } else if scope.depth.get() > 0 && std::thread::panicking() {
+        } else if DEPTH.get() > 0 && std::thread::panicking() {
             scope.orphans.borrow_mut().push(later());
+            ORPHANED.set(true);
             None
         } else {
             Some(AskError::NoReply)
@@ -63,14 +70,12 @@ pub(crate) fn cause_of_drop(later: impl FnOnce() -> Orphan) -> Option<AskError> 
 }
 
 /// Runs user code; replies that its panic drops learn the panic's text.
+#[inline]
 pub(crate) fn guarded(f: impl FnOnce()) -> Result<(), PanicText> {
-    SCOPE.with(|scope| scope.depth.set(scope.depth.get() + 1));
+    DEPTH.set(DEPTH.get() + 1);
     let result = panics::guard(f);
-    let orphaned = SCOPE.with(|scope| {
-        scope.depth.set(scope.depth.get() - 1);
-        !scope.orphans.borrow().is_empty()
-    });
-    if orphaned {
+    DEPTH.set(DEPTH.get() - 1);
+    if ORPHANED.get() {
         answer_orphans(result.as_ref().err());
     }
     result
@@ -79,6 +84,7 @@ pub(crate) fn guarded(f: impl FnOnce()) -> Result<(), PanicText> {
 /// `None`: the code caught its panic itself.
 #[cold]
 fn answer_orphans(text: Option<&PanicText>) {
+    ORPHANED.set(false);
     for orphan in SCOPE.with(|scope| scope.orphans.take()) {
         panics::contain(|| orphan(text.cloned().map_or(AskError::NoReply, AskError::Panicked)));
     }
@@ -110,7 +116,8 @@ pub(crate) unsafe fn run(task: NonNull<TaskHeader>, local: &Local) -> After {
 unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
     // SAFETY: the runnable keeps the cell alive until a transition gives it up.
     let header = unsafe { this.as_ref() };
-    let waiting = header.state.begin_turn().len();
+    let begun = header.state.begin_turn();
+    let waiting = if begun.killed() { 0 } else { begun.len() };
     if !matches!(header.phase.get(), Phase::New | Phase::Running) {
         // SAFETY: the caller's.
         return unsafe { end::proceed(this, local) };
@@ -118,16 +125,20 @@ unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
     if waiting > header.most_waiting.load(Relaxed) {
         header.most_waiting.store(waiting, Relaxed);
     }
-    let run = Run::new(header, local, waiting);
-    let outcome = guarded(|| run.messages(this));
+    // SAFETY: we hold the runnable.
+    let rest = Cell::new(unsafe { header.inbox.begin() });
+    let run = Run { header, local, total: Cell::new(0), given: Cell::new(0), rest };
+    let outcome = guarded(|| run.messages(this, waiting));
+    // SAFETY: as above.
+    unsafe { header.inbox.end(run.rest.get()) };
     let total = run.total.get();
-    let handled = u64::from(total - ticks::unhandled(header));
-    header.handled.add(handled);
-    header.core().count(Some(local), |tally| &tally.handled, handled);
+    let handled = total - ticks::unhandled(header);
+    header.count_handled(handled);
+    Tally::of(local).handled.add(u64::from(handled));
     if let Err(text) = outcome {
         fail(header, local, text);
     }
-    let mut owed = run.owed.get();
+    let mut owed = total - run.given.get();
     let mut served = false;
     loop {
         match header.state.end_turn(owed, served) {
@@ -161,108 +172,127 @@ fn fail(header: &Header, local: &Local, text: PanicText) {
     core.emit(|| Event::Panicked { actor: header.id(), type_name: header.type_name(), place, text });
 }
 
-/// The counts of one turn; they survive a panic.
+/// One turn's counts, which survive a panic.
 struct Run<'a> {
     header: &'a Header,
     local: &'a Local,
-    /// Only of an actor that has (or had) timers, or another need of a cold part.
-    ticks: Option<&'a Ticks>,
-    most: u32,
     /// Handled in this turn.
     total: Cell<u32>,
-    /// Of those, the places not given back yet.
-    owed: Cell<u32>,
-    started: Cell<Option<Instant>>,
+    /// Of those, the places given back already.
+    given: Cell<u32>,
+    /// What was taken off the inbox and not handled yet.
+    rest: Cell<*mut Node>,
 }
 
-impl<'a> Run<'a> {
-    fn new(header: &'a Header, local: &'a Local, waiting: u32) -> Self {
-        let (messages, ticks) = match header.cold_if_any() {
-            None => (header.core().limits.messages, None),
-            Some(cold) => (header.limits().messages, Some(&cold.ticks)),
-        };
-        Run {
-            header,
-            local,
-            ticks,
-            most: waiting.min(messages),
-            total: Cell::new(0),
-            owed: Cell::new(0),
-            started: Cell::new(local.long_messages().then(time::now)),
-        }
-    }
-
-    /// The next message: what came in order, or a tick that goes before it.
-    ///
-    /// # Safety
-    /// For the holder of the runnable.
+impl Run<'_> {
     #[inline]
-    unsafe fn next(&self) -> Option<*mut Node> {
-        // SAFETY: the caller's.
-        unsafe {
-            match self.ticks {
-                None => self.header.inbox.pop(),
-                Some(ticks) => ticks.pop_or(&self.header.inbox),
+    fn messages(&self, this: NonNull<Header>, waiting: u32) {
+        let header = self.header;
+        if header.phase.get() == Phase::New && !self.start(this) {
+            return;
+        }
+        // SAFETY: we hold the runnable.
+        let message = || unsafe { header.inbox.pop_from(&self.rest) };
+        match header.cold_if_any() {
+            None => self.handle_all(this, waiting, header.core().limits, message),
+            Some(cold) => {
+                // SAFETY: as above.
+                let tick_or_message = || unsafe { cold.ticks.pop_or(message) };
+                self.handle_all(this, waiting, header.limits(), tick_or_message);
             }
         }
     }
 
-    fn messages(&self, this: NonNull<Header>) {
+    /// Handles what `next` gives, within the budget. There is a copy for actors that never had a timer, which do not look for
+    /// ticks before each message.
+    #[inline]
+    fn handle_all(
+        &self,
+        this: NonNull<Header>,
+        waiting: u32,
+        limits: Limits,
+        next: impl Fn() -> Option<*mut Node>,
+    ) {
         let header = self.header;
-        if header.phase.get() == Phase::New {
-            if header.state.peek().killed() {
-                return;
-            }
-            // SAFETY: in the actor's turn.
-            unsafe { (header.vtable().started)(this) };
-            header.phase.set(Phase::Running);
+        let most = waiting.min(limits.messages);
+        let mut total = 0;
+        let mut watch = Watch { started: None, step: CLOCK_EVERY };
+        if self.local.long_messages() {
+            watch = Watch { started: Some(time::now()), step: 1 };
         }
-        let mut next_look = if self.started.get().is_some() { 1 } else { CLOCK_EVERY };
-        while self.total.get() < self.most && !header.state.peek().killed() {
-            // SAFETY: we hold the runnable.
-            let Some(node) = (unsafe { self.next() }) else { return };
-            self.total.set(self.total.get() + 1);
-            self.owed.set(self.owed.get() + 1);
-            // SAFETY: popped from this actor's inbox, inside its turn.
-            unsafe { Envelope::handle(Envelope::from_node(node), this) };
-            if self.owed.get() >= GIVE_BACK_EVERY {
-                self.give_back(this);
-            }
-            if self.total.get() >= next_look && self.total.get() < self.most {
-                match self.time_left() {
-                    Some(after) => next_look = self.total.get() + after,
-                    None => return,
+        loop {
+            let next_stop = most.min(total + watch.step);
+            while total < next_stop {
+                let Some(node) = next() else { return };
+                total += 1;
+                self.total.set(total);
+                // SAFETY: popped from this actor's inbox, inside its turn.
+                unsafe { Envelope::handle(Envelope::from_node(node), this, self.local) };
+                if header.killed() {
+                    return;
                 }
             }
+            if total == most && watch.started.is_none() {
+                return;
+            }
+            if total - self.given.get() >= (header.capacity / GIVE_BACK_PART).max(GIVE_BACK_EVERY) {
+                self.give_back(this);
+            }
+            // Also after the last one: perhaps it was a single long message, or the worker is over its long ones.
+            let goes_on = watch.look(self, total);
+            if total == most || !goes_on {
+                return;
+            }
         }
-        if self.started.get().is_some() {
-            let _ = self.time_left(); // a single long message, or a worker that is over its long ones
+    }
+
+    /// The first turn. False: there is nothing to handle.
+    #[cold]
+    fn start(&self, this: NonNull<Header>) -> bool {
+        let header = self.header;
+        if header.killed() {
+            return false;
         }
+        // SAFETY: in the actor's turn.
+        unsafe { (header.vtable().started)(this) };
+        header.phase.set(Phase::Running);
+        !header.killed()
     }
 
     #[cold]
     fn give_back(&self, this: NonNull<Header>) {
-        let now = self.header.state.give_back(self.owed.replace(0));
+        let total = self.total.get();
+        let now = self.header.state.give_back(total - self.given.replace(total));
         if now.room_wait() && !now.closed() {
             room::serve(this);
         }
     }
+}
 
-    /// How many messages until the next look at the clock; `None` when the turn's time is up.
+/// A turn's view of the clock.
+struct Watch {
+    started: Option<Instant>,
+    /// Messages until the next look.
+    step: u32,
+}
+
+impl Watch {
+    /// Is there time left?
     #[cold]
-    fn time_left(&self) -> Option<u32> {
+    fn look(&mut self, run: &Run<'_>, total: u32) -> bool {
         let now = time::now();
-        self.local.saw_clock(now);
-        let Some(started) = self.started.get() else {
+        run.local.saw_clock(now);
+        let Some(started) = self.started else {
             // The first look is where the measuring begins.
-            self.started.set(Some(now));
-            return Some(1);
+            *self = Watch { started: Some(now), step: 1 };
+            return true;
         };
         let passed = now - started;
-        let each = passed.as_nanos() as u64 / u64::from(self.total.get().max(1));
+        let each = passed.as_nanos() as u64 / u64::from(total.max(1));
         let long =
-            if self.local.long_messages() { each > LONG_MESSAGE_NS / 2 } else { each > LONG_MESSAGE_NS };
-        self.local.set_long_messages(long);
-        (passed < self.header.limits().time).then_some(if long { 1 } else { CLOCK_EVERY })
+            if run.local.long_messages() { each > LONG_MESSAGE_NS / 2 } else { each > LONG_MESSAGE_NS };
+        run.local.set_long_messages(long);
+        self.step = if long { 1 } else { CLOCK_EVERY };
+        passed < run.header.limits().time
     }
 }

@@ -307,7 +307,7 @@ impl WorkerThread {
     /// Works, until the executor shuts down.
     pub fn run(mut self) {
         let seat = self.seat.take().expect("taken only here");
-        self.core.scheduler.work(seat);
+        self.core.work(seat);
     }
 
     fn spawn(self) -> io::Result<JoinHandle<()>> {

@@ -8,7 +8,7 @@
 //! Order: pushes are ordered by the compare-and-swaps; a push that happens before another lies below it, and comes
 //! out first. What was taken earlier comes before all that is still on the stack.
 
-use crate::sync::{AtomicPtr, Ordering::*, chaos};
+use crate::sync::{AtomicPtr, Ordering::*, chaos, contended, prefetch};
 use std::cell::Cell;
 use std::ptr;
 
@@ -58,19 +58,41 @@ impl Inbox {
             // Release: pairs with the Acquire in `pop`; the envelope is whole before it can be taken.
             match self.stack.compare_exchange_weak(top, node, Release, Relaxed) {
                 Ok(_) => return,
-                Err(seen) => top = seen,
+                Err(_) => {
+                    contended();
+                    top = self.stack.load(Relaxed);
+                }
             }
         }
     }
 
-    /// The oldest envelope, if one can be taken. `None` while places are reserved is the gap: a sender is between
-    /// its two steps, and the turn must end rather than wait for it.
+    /// What was taken in an earlier turn, oldest first. The caller keeps it, for a turn's time, where senders' accesses do not
+    /// take the cache line away.
     ///
     /// # Safety
-    /// Only the holder of the actor's runnable may call this, one call at a time.
+    /// Receivers are one at a time, as for all that follows.
     #[inline]
-    pub(crate) unsafe fn pop(&self) -> Option<*mut Node> {
-        let mut first = self.taken.get();
+    pub(crate) unsafe fn begin(&self) -> *mut Node {
+        self.taken.get()
+    }
+
+    /// What [`begin`](Self::begin) and [`pop_from`](Self::pop_from) have left.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline]
+    pub(crate) unsafe fn end(&self, rest: *mut Node) {
+        self.taken.set(rest);
+    }
+
+    /// The oldest node: of `rest`, or else of all that was pushed since, the others of which are `rest` then. `None`: nothing
+    /// is linked.
+    ///
+    /// # Safety
+    /// As above; `rest` is what the last call left.
+    #[inline]
+    pub(crate) unsafe fn pop_from(&self, rest: &Cell<*mut Node>) -> Option<*mut Node> {
+        let mut first = rest.get();
         if first.is_null() {
             if self.stack.load(Relaxed).is_null() {
                 return None;
@@ -81,16 +103,43 @@ impl Inbox {
             first = reverse(self.stack.swap(ptr::null_mut(), Acquire));
         }
         // SAFETY: a taken node is ours alone.
-        self.taken.set(unsafe { (*first).next.get() });
+        rest.set(unsafe { (*first).next.get() });
         Some(first)
+    }
+
+    /// The oldest node.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline]
+    pub(crate) unsafe fn pop(&self) -> Option<*mut Node> {
+        // SAFETY: the caller's.
+        unsafe { self.pop_from(&self.taken) }
+    }
+
+    /// Uses the room of an inbox that has ended: a link to anything.
+    pub(crate) fn set_link(&self, to: *mut ()) {
+        self.taken.set(to.cast());
+    }
+
+    /// See [`set_link`](Self::set_link).
+    pub(crate) fn link(&self) -> *mut () {
+        self.taken.get().cast()
     }
 }
 
+/// Turns a taken stack around.
+///
+/// The way through the nodes is a chain of cache misses when senders have filled many mailboxes at once. Memory is handed
+/// out in order, so a mailbox's nodes often lie at equal distances: what would come a few nodes later is asked for ahead.
 fn reverse(mut node: *mut Node) -> *mut Node {
+    const AHEAD: isize = 6;
     let mut reversed = ptr::null_mut();
     while !node.is_null() {
         // SAFETY: all nodes of a taken stack are ours alone.
         let next = unsafe { (*node).next.replace(reversed) };
+        let step = next.addr().wrapping_sub(node.addr()) as isize;
+        prefetch(next.wrapping_byte_offset(step.wrapping_mul(AHEAD)));
         reversed = node;
         node = next;
     }

@@ -38,7 +38,7 @@
 //! with an Acquire load that reads from it, which makes whatever an earlier turn (its `end_turn`) and any dropped
 //! reference (its `release_ref`) did happen before. Messages themselves are published by the inbox.
 
-use crate::sync::{AtomicU64, Ordering::*, chaos};
+use crate::sync::{AtomicU64, Ordering::*, chaos, contended};
 
 const SCHEDULED: u64 = 1;
 const CLOSED: u64 = 1 << 1;
@@ -176,7 +176,10 @@ impl State {
                 Err(unchanged) => return unchanged,
                 Ok((next, result)) => match self.0.compare_exchange_weak(current, next, AcqRel, Relaxed) {
                     Ok(_) => return result,
-                    Err(seen) => current = seen,
+                    Err(_) => {
+                        contended();
+                        current = self.0.load(Relaxed);
+                    }
                 },
             }
         }
@@ -222,6 +225,10 @@ impl State {
         let taken = u64::from(handled) << LEN_SHIFT;
         self.transition(|now| {
             let rest = Snapshot(now.0 - taken);
+            // Nearly always: referenced, empty, and nobody wants anything.
+            if rest.0 % STRONG_ONE == SCHEDULED && rest.strong() > 0 {
+                return Ok((rest.0 & !SCHEDULED, EndTurn::Idle));
+            }
             let empty = rest.len() == 0;
             Ok(if rest.killed() || (rest.closed() && empty) {
                 (rest.0, EndTurn::Ending)

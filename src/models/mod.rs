@@ -15,6 +15,7 @@
 //! | [`quiet`] | gate, idle protocol, quiescence waiters | the queues; the look for quiescence |
 //! | [`reply`] | reply slot | what is around it |
 //! | [`lifo`] | LIFO slot | what is around it |
+//! | [`returns`] | stack of returned blocks | what is around it |
 //!
 //! What stands in for something is a copy, and must be kept like what it copies.
 //!
@@ -33,6 +34,7 @@ mod mailbox;
 mod quiet;
 mod references;
 mod reply;
+mod returns;
 mod room;
 
 use loom::sync::Arc;

@@ -9,7 +9,7 @@
 //! whole, and a sender is counted in and out on one stripe, so a sender that is inside during the whole of a
 //! reader's pass over the stripes is always seen.
 
-use crate::sync::{AtomicU64, Ordering::*, Padded};
+use crate::sync::{AtomicU64, Ordering::*, Padded, thread_stripe};
 
 const STRIPES: usize = if cfg!(heist_loom) { 2 } else { 16 };
 const INSIDE_BITS: u32 = 16;
@@ -35,7 +35,7 @@ impl Gate {
 
     /// Counts the calling thread in.
     pub(crate) fn enter(&self) -> Pass<'_> {
-        self.enter_at(stripe_of_this_thread())
+        self.enter_at(thread_stripe(STRIPES))
     }
 
     /// The same on a given stripe.
@@ -71,11 +71,4 @@ impl Drop for Pass<'_> {
     fn drop(&mut self) {
         self.stripe.fetch_add((self.accepted << INSIDE_BITS).wrapping_sub(1), SeqCst);
     }
-}
-
-fn stripe_of_this_thread() -> usize {
-    thread_local!(static HERE: u8 = const { 0 });
-    // The address of a thread's own variable tells threads apart without a global counter.
-    let address = HERE.with(|here| std::ptr::from_ref(here) as u64);
-    (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - STRIPES.ilog2())) as usize
 }

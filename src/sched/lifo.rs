@@ -1,7 +1,7 @@
 //! The LIFO slot: the runnable that was made ready last, while what it needs is still in the cache.
 //!
 //! The owner fills and empties it; the sentinel may take it when the owner has been busy with one turn for too long.
-//! Every access is one exchange, so a runnable is in exactly one pair of hands.
+//! Whoever takes does it by an exchange, so a runnable is in exactly one pair of hands; only the owner fills.
 
 use super::task::{Task, TaskHeader};
 use crate::sync::{AtomicPtr, Ordering::*};
@@ -27,7 +27,13 @@ impl Lifo {
     /// Puts a runnable in; the one that was there comes out.
     #[inline]
     pub(crate) fn fill(&self, task: Task) -> Option<Task> {
-        self.exchange(task.into_raw().as_ptr())
+        let task = task.into_raw().as_ptr();
+        if self.is_empty() {
+            // Only the owner makes it non-empty, so it still is: no exchange needed. Release: as above.
+            self.0.store(task, Release);
+            return None;
+        }
+        self.exchange(task)
     }
 
     /// Takes what is there.

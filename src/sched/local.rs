@@ -1,20 +1,18 @@
-//! A worker's own side: its queue, its choice of what to run next, and its way from running dry to parking.
+//! A worker's own side: its queue, its choice of what to run next, and what it does between two turns.
 //!
 //! What comes next, in this order: the LIFO slot (a bounded run of it), the local queue, the worker's own inbox, the
-//! injector (a fair share of the time even while there is local work), and then what a search finds.
+//! injector (a fair share of the time even while there is local work), and then what a search finds ([`dry`](super::dry)).
 
+use super::Scheduler;
 use super::queue::{Policy, Slot, retry};
-use super::sightings::Sightings;
 use super::task::{After, Task};
-use super::{Scheduler, idle::Woken};
-use crate::sync::{Ordering::*, chaos};
+use crate::memory::Heap;
 use crate::time::{self, Instant};
-use crossbeam_deque::{Steal, Worker};
+use crossbeam_deque::Worker;
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
 use std::cell::{Cell, RefCell};
-use std::ptr;
-use std::time::Duration;
+use std::ptr::{self, NonNull};
 
 /// Runs of the LIFO slot in a row before the local queue gets its turn: two actors that only talk to each other do
 /// not keep the others waiting.
@@ -22,14 +20,12 @@ const LIFO_RUN: u32 = 16;
 /// Turns between two readings of the clock, from which the mean turn is known.
 const CLOCK_EVERY: u32 = 32;
 /// Outside work is looked at about this often, counted in turns by their mean time.
-const INJECTOR_EVERY_NS: u64 = 200_000;
+const INJECTOR_EVERY_NS: u64 = 50_000;
 /// Own work that takes longer than this to get to is worth waking a sibling for (a wake costs about 15 us here and
 /// 50 us there).
 const WORTH_A_WAKE_NS: u64 = 30_000;
 /// Turns of this mean length may have long messages in them.
 const LONG_TURN_NS: u64 = 20_000;
-/// The longest time that a worker searches before it parks.
-const SPIN: Duration = Duration::from_micros(50);
 
 thread_local! {
     static LOCAL: Cell<*const Local> = const { Cell::new(ptr::null()) };
@@ -38,24 +34,35 @@ thread_local! {
 /// A worker, on its own thread.
 pub(crate) struct Local {
     scheduler: *const Scheduler,
-    index: usize,
-    queue: Worker<Task>,
-    rng: RefCell<SmallRng>,
+    slot: *const Slot,
+    pub(super) index: usize,
+    pub(super) queue: Worker<Task>,
+    /// Claimed while this worker is awake.
+    heap: *const Heap,
+    pub(super) rng: RefCell<SmallRng>,
     lifo_run: Cell<u32>,
-    /// Since the clock was last read.
-    turns: Cell<u32>,
-    /// Turns after which it is read again.
-    clock_after: Cell<u32>,
+    /// The turn at which the clock was last read, and the one after which it is read again.
+    clock_turn: Cell<u64>,
+    clock_due: Cell<u64>,
     injector_in: Cell<u32>,
     mean_turn_ns: Cell<u64>,
-    clock: Cell<Instant>,
-    busy_since: Cell<Instant>,
+    pub(super) clock: Cell<Instant>,
+    pub(super) busy_since: Cell<Instant>,
     /// How well spinning paid lately.
-    spin_credit: Cell<u32>,
+    pub(super) spin_credit: Cell<u32>,
     /// Messages have lately been long, so that the clock must be read more often.
     long_messages: Cell<bool>,
     /// Whose turn is running: opaque here, compared by the floors above.
     current: Cell<*const ()>,
+    pub(super) account: Account,
+}
+
+/// What the floors above keep of a worker; opaque here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Account {
+    pub(crate) at: NonNull<()>,
+    /// Called on the worker's thread before it goes to sleep, and at its end.
+    pub(crate) settle: fn(NonNull<()>),
 }
 
 impl std::fmt::Debug for Local {
@@ -75,16 +82,18 @@ impl Drop for Registered {
 
 impl Local {
     /// Runs the worker until the scheduler stops.
-    pub(super) fn run(scheduler: &Scheduler, index: usize, queue: Worker<Task>) {
+    pub(super) fn run(scheduler: &Scheduler, index: usize, queue: Worker<Task>, account: Account) {
         let start = time::now();
         let local = Local {
             scheduler,
+            slot: &scheduler.slots[index],
             index,
             queue,
+            heap: scheduler.memory.of_worker(index),
             rng: RefCell::new(SmallRng::seed_from_u64(index as u64)),
             lifo_run: Cell::new(0),
-            turns: Cell::new(0),
-            clock_after: Cell::new(CLOCK_EVERY),
+            clock_turn: Cell::new(0),
+            clock_due: Cell::new(u64::from(CLOCK_EVERY)),
             injector_in: Cell::new(1),
             mean_turn_ns: Cell::new(1_000),
             clock: Cell::new(start),
@@ -92,14 +101,17 @@ impl Local {
             spin_credit: Cell::new(8),
             long_messages: Cell::new(true),
             current: Cell::new(ptr::null()),
+            account,
         };
         LOCAL.with(|place| place.set(&local));
         let _registered = Registered;
+        local.heap().claim();
         while let Some(task) = local.next().or_else(|| local.idle()) {
             local.run_turn(task);
         }
         // Cancelled when the executor began to shut down; what nobody had time for since goes now.
         scheduler.fire_timers(time::now());
+        local.rest();
     }
 
     /// Calls `f` with this thread's worker, if it is one of `scheduler`'s crew.
@@ -116,13 +128,27 @@ impl Local {
         f(unsafe { local.as_ref() })
     }
 
-    fn scheduler(&self) -> &Scheduler {
+    /// Calls `f` with this thread's heap, if it is a worker of any crew: for giving memory up.
+    #[inline]
+    pub(crate) fn with_heap<R>(f: impl FnOnce(Option<&Heap>) -> R) -> R {
+        Local::with_any(|local| f(local.map(Local::heap)))
+    }
+
+    pub(super) fn scheduler(&self) -> &Scheduler {
         // SAFETY: `run` borrows the scheduler for longer than this value lives.
         unsafe { &*self.scheduler }
     }
 
-    fn slot(&self) -> &Slot {
-        &self.scheduler().slots[self.index]
+    pub(super) fn slot(&self) -> &Slot {
+        // SAFETY: part of the scheduler.
+        unsafe { &*self.slot }
+    }
+
+    /// Memory for what this worker makes.
+    #[inline]
+    pub(crate) fn heap(&self) -> &Heap {
+        // SAFETY: part of the scheduler.
+        unsafe { &*self.heap }
     }
 
     pub(crate) fn index(&self) -> usize {
@@ -151,8 +177,12 @@ impl Local {
     }
 
     #[inline]
+    pub(crate) fn account(&self) -> NonNull<()> {
+        self.account.at
+    }
+
+    #[inline]
     fn run_turn(&self, task: Task) {
-        self.slot().counters.turns.add(1);
         let (header, after) = task.run(self);
         match after {
             After::Gone => {}
@@ -164,9 +194,9 @@ impl Local {
                 std::thread::yield_now();
             }
         }
-        let turns = self.turns.get() + 1;
-        self.turns.set(turns);
-        if turns >= self.clock_after.get() {
+        let turns = &self.slot().counters.turns;
+        turns.add(1);
+        if turns.get() >= self.clock_due.get() {
             self.read_clock();
         }
     }
@@ -174,8 +204,9 @@ impl Local {
     #[cold]
     fn read_clock(&self) {
         let now = time::now();
-        self.clock_after.set(CLOCK_EVERY);
-        let turns = u64::from(self.turns.replace(0));
+        let turns = self.slot().counters.turns.get();
+        self.clock_due.set(turns + u64::from(CLOCK_EVERY));
+        let turns = turns - self.clock_turn.replace(turns);
         let turn = (now - self.clock.replace(now)).as_nanos() as u64 / turns;
         self.mean_turn_ns.set((3 * self.mean_turn_ns.get() + turn) / 4);
         // Turns that have become long must not use up an interval that was meant for short ones.
@@ -188,7 +219,7 @@ impl Local {
     }
 
     /// Fires the timers that are due. True: some were.
-    fn tend_timers(&self, now: Instant) -> bool {
+    pub(super) fn tend_timers(&self, now: Instant) -> bool {
         let due = self.scheduler().idle.alarm.due(now);
         if due {
             self.scheduler().fire_timers(now);
@@ -200,17 +231,17 @@ impl Local {
     /// By whoever reads the clock inside a turn: if a timer is due, it is fired after this turn.
     pub(crate) fn saw_clock(&self, now: Instant) {
         if self.scheduler().idle.alarm.due(now) {
-            self.clock_after.set(1);
+            self.clock_due.set(0);
         }
     }
 
-    fn count_busy(&self, now: Instant) {
+    pub(super) fn count_busy(&self, now: Instant) {
         self.slot().counters.busy_ns.add((now - self.busy_since.replace(now)).as_nanos() as u64);
     }
 
     /// A runnable that became ready on this worker: it runs next, here.
     #[inline]
-    pub(super) fn push(&self, task: Task) {
+    pub(crate) fn push(&self, task: Task) {
         let scheduler = self.scheduler();
         match scheduler.policy {
             Policy::Stealing => {
@@ -255,7 +286,7 @@ impl Local {
     }
 
     #[inline]
-    fn next(&self) -> Option<Task> {
+    pub(super) fn next(&self) -> Option<Task> {
         let due = self.injector_in.get() - 1;
         self.injector_in.set(due);
         if due == 0
@@ -277,17 +308,20 @@ impl Local {
 
     /// Turns from one look at outside work to the next.
     fn injector_interval(&self) -> u32 {
-        (INJECTOR_EVERY_NS / self.mean_turn_ns.get().max(1)).clamp(2, 256) as u32
+        (INJECTOR_EVERY_NS / self.mean_turn_ns.get().max(1)).clamp(1, 256) as u32
     }
 
     /// Every now and then outside work goes first.
     #[cold]
     fn fair_share(&self) -> Option<Task> {
-        self.injector_in.set(self.injector_interval());
-        self.take_outside()
+        let found = self.take_outside();
+        // Not twice in a row: inside work must not starve either.
+        let least = if found.is_some() { 2 } else { 1 };
+        self.injector_in.set(self.injector_interval().max(least));
+        found
     }
 
-    fn take_outside(&self) -> Option<Task> {
+    pub(super) fn take_outside(&self) -> Option<Task> {
         let slot = self.slot();
         if !slot.inbox.is_empty()
             && let Some(task) = retry(|| slot.inbox.steal_batch_and_pop(&self.queue))
@@ -310,172 +344,6 @@ impl Local {
             slot.counters.injector_takes.add(1);
         }
         task
-    }
-
-    /// Out of work: search, then park; `None` when the crew stops.
-    #[cold]
-    fn idle(&self) -> Option<Task> {
-        let scheduler = self.scheduler();
-        let dry = time::now();
-        self.count_busy(dry);
-        if self.tend_timers(dry)
-            && let Some(task) = self.next()
-        {
-            return Some(task);
-        }
-        let mut searching = scheduler.idle.try_search();
-        let mut patient = searching;
-        let task = loop {
-            if searching && let Some(task) = self.search(patient) {
-                self.hunt_ended();
-                break Some(task);
-            }
-            // Not searching: only what nobody else may take, or what `park`'s rescan says.
-            match self.park(searching) {
-                Woken::Caught => {
-                    self.slot().counters.sentinel_catches.add(1);
-                    let caught = self.rescue();
-                    // The sentinel is gone; somebody else must watch what is still stuck.
-                    scheduler.idle.ensure_watched();
-                    if let Some(task) = caught {
-                        self.hunt_ended();
-                        break Some(task);
-                    }
-                    searching = true;
-                }
-                Woken::Searching => searching = true,
-                Woken::Running => {
-                    searching = false;
-                    if let Some(task) = self.take_outside() {
-                        break Some(task);
-                    }
-                }
-                Woken::Alarm => {
-                    searching = false;
-                    scheduler.fire_timers(time::now()); // also if others were quicker
-                    if scheduler.policy == Policy::Stealing {
-                        scheduler.idle.ensure_watched(); // as after a catch
-                    }
-                    if let Some(task) = self.next() {
-                        break Some(task);
-                    }
-                }
-            }
-            if scheduler.idle.stopping() && !scheduler.has_work(self.index) {
-                if searching {
-                    let _ = scheduler.idle.end_search();
-                }
-                break None;
-            }
-            patient = true;
-        };
-        let now = time::now();
-        self.clock.set(now);
-        self.busy_since.set(now);
-        task
-    }
-
-    /// Work was found: this worker no longer searches, and may be the one who must wake the next.
-    fn hunt_ended(&self) {
-        let scheduler = self.scheduler();
-        if scheduler.idle.end_search() && scheduler.has_work(self.index) {
-            scheduler.idle.notify();
-        }
-    }
-
-    fn search(&self, patient: bool) -> Option<Task> {
-        if let Some(task) = self.hunt() {
-            return Some(task);
-        }
-        // Spinning is worth it only where it found something lately; try again once in a while.
-        let credit = self.spin_credit.get();
-        if !patient
-            || self.scheduler().idle.stopping()
-            || (credit == 0 && self.rng.borrow_mut().random_range(0..16) != 0)
-        {
-            return None;
-        }
-        let until = time::now() + SPIN;
-        while time::now() < until {
-            for _ in 0..32 {
-                crate::sync::spin_hint();
-            }
-            if self.scheduler().has_work(self.index)
-                && let Some(task) = self.hunt()
-            {
-                self.spin_credit.set((credit + 2).min(16));
-                return Some(task);
-            }
-        }
-        self.spin_credit.set(credit.saturating_sub(1));
-        None
-    }
-
-    /// One look everywhere.
-    fn hunt(&self) -> Option<Task> {
-        if let Some(task) = self.take_outside() {
-            return Some(task);
-        }
-        let scheduler = self.scheduler();
-        if scheduler.policy != Policy::Stealing {
-            return None;
-        }
-        let crew = scheduler.slots.len();
-        let start = self.rng.borrow_mut().random_range(0..crew);
-        (0..crew).map(|i| (start + i) % crew).filter(|&victim| victim != self.index).find_map(|victim| {
-            let from = &scheduler.slots[victim].stealer;
-            (!from.is_empty()).then(|| self.steal_from(victim)).flatten()
-        })
-    }
-
-    fn steal_from(&self, victim: usize) -> Option<Task> {
-        let counters = &self.slot().counters;
-        counters.steals_tried.add(1);
-        chaos();
-        // One try: a victim that others are stealing from has thieves enough.
-        match self.scheduler().slots[victim].stealer.steal_batch_and_pop(&self.queue) {
-            Steal::Success(task) => {
-                counters.steals.add(1);
-                counters.stolen_items.add(1 + self.queue.len() as u64);
-                Some(task)
-            }
-            Steal::Empty | Steal::Retry => None,
-        }
-    }
-
-    fn park(&self, searching: bool) -> Woken {
-        let scheduler = self.scheduler();
-        let slept = time::now();
-        let counters = &self.slot().counters;
-        counters.parks.add(1);
-        let watch = scheduler.policy == Policy::Stealing;
-        let mut seen = Sightings::default();
-        let woken = scheduler.idle.park(
-            self.index,
-            searching,
-            watch,
-            || scheduler.has_work(self.index),
-            || scheduler.stuck_victim(&mut seen).is_some(),
-            || {
-                scheduler.quiet.announce();
-                // It ran wakers, which may have made work ready here, after the last look and out of others' sight.
-                self.give_away();
-            },
-        );
-        counters.wakes.add(1);
-        counters.parked_ns.add((time::now() - slept).as_nanos() as u64);
-        woken
-    }
-
-    /// Takes what waits behind a long turn: the victim's queue first (it is older), then its LIFO slot.
-    fn rescue(&self) -> Option<Task> {
-        let scheduler = self.scheduler();
-        let victim = scheduler.rescue_from.load(Relaxed);
-        self.steal_from(victim).or_else(|| {
-            let task = scheduler.slots[victim].lifo.take()?;
-            self.slot().counters.stolen_items.add(1);
-            Some(task)
-        })
     }
 
     /// See [`Scheduler::begin_blocking`].

@@ -2,12 +2,13 @@
 //!
 //! - [`task`]: what it moves
 //! - [`queue`], [`lifo`]: where runnables wait; the policies
-//! - [`local`]: one worker, from taking a runnable to parking
+//! - [`local`]: one worker, from taking a runnable to the end of its turn; [`dry`]: from running dry to parking
 //! - [`idle`]: the idle protocol and its proof; [`sightings`]: the sentinel's memory
 //! - [`gate`]: where outside threads come in; [`quiet`]: who waits for quiescence
 //! - [`alarm`]: when the next timer is due, and who gets up for it; [`timers`]: those that are armed
 
 pub(crate) mod alarm;
+mod dry;
 pub(crate) mod gate;
 pub(crate) mod idle;
 pub(crate) mod lifo;
@@ -18,12 +19,13 @@ mod sightings;
 pub(crate) mod task;
 pub(crate) mod timers;
 
+use crate::memory::Pool;
 use crate::sync::{AtomicUsize, Ordering::*, chaos};
 use crate::time::Duration;
 use crossbeam_deque::{Injector, Worker};
 use gate::Gate;
 use idle::{Crew, Idle};
-use local::Local;
+use local::{Account, Local};
 use queue::{Policy, Slot};
 use quiet::Quiet;
 use sightings::Sightings;
@@ -42,6 +44,7 @@ pub(crate) struct Scheduler {
     pub(crate) gate: Gate,
     pub(crate) quiet: Quiet,
     pub(crate) timers: Timers,
+    pub(crate) memory: Pool,
     injector: Injector<Task>,
     /// The sentinel's note to itself; there is one sentinel at a time.
     rescue_from: AtomicUsize,
@@ -86,6 +89,7 @@ impl Scheduler {
             gate: Gate::new(),
             quiet: Quiet::new(),
             timers: Timers::new(),
+            memory: Pool::new(workers),
             injector: Injector::new(),
             rescue_from: AtomicUsize::new(0),
             blocked: AtomicUsize::new(0),
@@ -94,8 +98,8 @@ impl Scheduler {
     }
 
     /// The life of a worker: returns when the crew has stopped.
-    pub(crate) fn work(&self, seat: Seat) {
-        Local::run(self, seat.index, seat.queue);
+    pub(crate) fn work(&self, seat: Seat, account: Account) {
+        Local::run(self, seat.index, seat.queue, account);
     }
 
     /// Takes a runnable, from whatever thread.
@@ -107,7 +111,8 @@ impl Scheduler {
         });
     }
 
-    fn push_from_outside(&self, task: Task) {
+    /// The same from a thread that is known not to be of the crew.
+    pub(crate) fn push_from_outside(&self, task: Task) {
         match self.policy {
             Policy::Stealing | Policy::SharedQueue => self.inject(task),
             Policy::Sharded => self.send_home(task.home(self.slots.len()), task),

@@ -4,10 +4,12 @@
 //! crate on loom's model, and another (`--cfg heist_chaos`) makes [`chaos`] yield at random at the places where a
 //! protocol is most delicate. In a normal build `chaos` is nothing at all.
 
+mod claim;
 mod counter;
 mod pad;
 mod parker;
 
+pub(crate) use claim::Claim;
 pub(crate) use counter::Counter;
 pub(crate) use pad::Padded;
 pub(crate) use parker::{Parker, ThreadWaker};
@@ -44,6 +46,37 @@ mod real {
 mod real;
 
 pub(crate) use real::*;
+
+/// Asks for the cache line of what will be written soon, to be ours alone. The address need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch<T>(at: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a hint; it cannot fault, and touches nothing.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, readonly, preserves_flags));
+    }
+    let _ = at;
+}
+
+/// After a compare-and-swap that failed: another core has the cache line, and most likely wants it again at once. To leave it
+/// there for a moment costs both less than moving it for each step.
+#[cold]
+pub(crate) fn contended() {
+    if cfg!(not(heist_loom)) {
+        (0..PAUSES).for_each(|_| spin_hint());
+    }
+}
+
+/// About half a microsecond at most, on processors whose pause takes long.
+const PAUSES: u32 = 16;
+
+/// One of `stripes` (a power of two, or 1), the same each time for a thread.
+pub(crate) fn thread_stripe(stripes: usize) -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    // The address of a thread's own variable tells threads apart without a global counter.
+    let address = HERE.with(|here| std::ptr::from_ref(here) as u64);
+    (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % stripes
+}
 
 /// A place where a thread may be made to lose its processor, to widen a window that is otherwise nanoseconds wide.
 #[cfg(not(heist_chaos))]

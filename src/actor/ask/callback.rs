@@ -1,4 +1,4 @@
-//! Asks whose answer comes back as a message: one box that is first the reply's target and then the envelope.
+//! Asks whose answer comes back as a message: one allocation that is first the reply's target and then the envelope.
 
 use crate::actor::Actor;
 use crate::actor::context::{AnyEnvelope, Context, enter};
@@ -7,6 +7,8 @@ use crate::actor::reply::{Reply, ReplyVtable};
 use crate::cell::envelope::{Envelope, EnvelopeVtable, deliver_exempt};
 use crate::cell::header::Header;
 use crate::error::AskError;
+use crate::memory::{self, Kind};
+use crate::sched::local::Local;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
@@ -41,9 +43,12 @@ where
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>) + Send + 'static,
 {
     let envelope = Envelope::new(&Tables::<A, R, F>::ENVELOPE);
-    let callback = Box::new(Callback::<A, R, F> { envelope, owner: Some(owner), answer: None, then });
-    // SAFETY: the box is given up to the reply, and this is its table.
-    unsafe { Reply::new(NonNull::from(Box::leak(callback)).cast(), &Tables::<A, R, F>::REPLY) }
+    let core = NonNull::from(owner.header().core());
+    let callback = Callback::<A, R, F> { envelope, owner: Some(owner), answer: None, then };
+    // SAFETY: the owner is held by the callback.
+    let callback = unsafe { core.as_ref() }.with_heap(|heap| memory::boxed(heap, Kind::Message, callback));
+    // SAFETY: the callback is given up to the reply, and this is its table.
+    unsafe { Reply::new(callback.cast(), &Tables::<A, R, F>::REPLY) }
 }
 
 unsafe fn answer<A: Actor, R, F>(to: NonNull<()>, answer: Result<R, AskError>) {
@@ -65,18 +70,25 @@ unsafe fn wanted<A: Actor, R, F>(to: NonNull<()>) -> bool {
 }
 
 unsafe fn cancel<A: Actor, R, F>(to: NonNull<()>) {
-    // SAFETY: the reply's one use of the box.
-    drop(unsafe { Box::from_raw(to.cast::<Callback<A, R, F>>().as_ptr()) });
+    // SAFETY: the reply's one use of it. The memory is given up while the owner keeps its executor.
+    drop(unsafe { unwrap::<A, R, F>(to.cast()) });
 }
 
-unsafe fn handle<A, R, F>(this: AnyEnvelope, header: NonNull<Header>)
+/// # Safety
+/// With the only pointer to what `reply` made.
+unsafe fn unwrap<A: Actor, R, F>(this: AnyEnvelope) -> Callback<A, R, F> {
+    // SAFETY: the caller's.
+    Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast()) })
+}
+
+unsafe fn handle<A, R, F>(this: AnyEnvelope, header: NonNull<Header>, _: &Local)
 where
     A: Actor,
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>),
 {
     // SAFETY: the caller's: our box, in the actor's turn.
     unsafe {
-        let callback = *Box::from_raw(this.cast::<Callback<A, R, F>>().as_ptr());
+        let callback = unwrap::<A, R, F>(this);
         let (actor, mut ctx) = enter::<A>(header);
         (callback.then)(actor, callback.answer.expect("set before it was sent"), &mut ctx);
     }
@@ -84,5 +96,5 @@ where
 
 unsafe fn discard<A: Actor, R, F>(this: AnyEnvelope, _: AskError) {
     // SAFETY: the caller's.
-    drop(unsafe { Box::from_raw(this.cast::<Callback<A, R, F>>().as_ptr()) });
+    drop(unsafe { unwrap::<A, R, F>(this) });
 }

@@ -3,17 +3,18 @@
 //! A message of another kind as far as the mailbox is concerned, with a table of its own: an ask without a deadline
 //! pays nothing for those that have one.
 
-use super::slot::{Asked, AskedWith};
+use super::slot::{Asked, AskedWith, Asking, AskingWith};
 use super::{Ask, callback};
 use crate::actor::context::{AnyEnvelope, Context, enter};
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::Reply;
 use crate::actor::{Actor, Receive};
-use crate::cell::envelope::{EnvelopeVtable, Lane, deliver, refused_already};
+use crate::cell::envelope::{EnvelopeVtable, Lane, deliver};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
 use crate::error::{AskError, SendError};
+use crate::sched::local::Local;
 use crate::time::{self, Instant};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -32,7 +33,11 @@ impl<A: Receive<M>, M: Send + 'static> Tables<A, M> {
         EnvelopeVtable { handle: handle_with::<A, M>, discard: AskedWith::<Expiring<M>, A::Reply>::discard };
 }
 
-unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    _: &Local,
+) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
         let (expiring, reply) = Asked::<Expiring<M>, A::Reply>::open(this);
@@ -40,10 +45,14 @@ unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, head
     }
 }
 
-unsafe fn handle_with<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle_with<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    local: &Local,
+) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
-        let (expiring, reply) = AskedWith::<Expiring<M>, A::Reply>::unwrap(this);
+        let (expiring, reply) = AskedWith::<Expiring<M>, A::Reply>::unwrap(this, Some(local.heap()));
         handle::<A, M>(expiring, reply, header);
     }
 }
@@ -106,20 +115,12 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        if let Some(refusal) = refused_already(self.header()) {
-            return Err(SendError::new(message, refusal));
-        }
         let expiring = Expiring { deadline, message };
-        let table = &Tables::<A, M>::ASKED;
-        let (asked, head) = Asked::<_, A::Reply>::boxed_as(table, expiring, self.as_ptr());
-        // SAFETY: `self` is a strong reference; the envelope was made for an actor of its type.
-        match unsafe { deliver(self.as_ptr(), asked, Lane::Ordinary) } {
-            Ok(()) => Ok(Ask { head: Some(head) }),
-            Err(refusal) => {
-                // SAFETY: refused, so it is ours again, both sides.
-                let expiring = unsafe { Asked::<Expiring<M>, A::Reply>::unwrap(asked) };
-                Err(SendError::new(expiring.message, refusal))
-            }
+        let asking = Asking::<_, A::Reply>::with_table(&Tables::<A, M>::ASKED, expiring, self.as_ptr());
+        // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
+        match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
+            Ok(asked) => Ok(Ask { head: Some(asked.cast()) }),
+            Err((asking, refusal)) => Err(SendError::new(asking.into_message().message, refusal)),
         }
     }
 }
@@ -143,15 +144,16 @@ impl<A: Actor> Context<A> {
         F: FnOnce(&mut A, Result<B::Reply, AskError>, &mut Context<A>) + Send + 'static,
     {
         let reply = callback::reply(self.me().clone(), then);
-        let asked = AskedWith::boxed_as(&Tables::<B, M>::WITH, Expiring { deadline, message }, reply);
-        // SAFETY: `target` is a strong reference; the envelope was made for an actor of its type, and is ours again if it
-        // is refused.
-        unsafe {
-            deliver(target.as_ptr(), asked, Lane::Ordinary).map_err(|refusal| {
-                let (expiring, reply) = AskedWith::<Expiring<M>, B::Reply>::unwrap(asked);
+        let expiring = Expiring { deadline, message };
+        let asking = AskingWith::with_table(&Tables::<B, M>::WITH, expiring, reply);
+        // SAFETY: `target` is a strong reference; the envelope is made for an actor of its type.
+        match unsafe { deliver(target.as_ptr(), asking, Lane::Ordinary) } {
+            Ok(_) => Ok(()),
+            Err((asking, refusal)) => {
+                let (expiring, reply) = asking.into_parts();
                 reply.cancel();
-                SendError::new(expiring.message, refusal)
-            })
+                Err(SendError::new(expiring.message, refusal))
+            }
         }
     }
 }

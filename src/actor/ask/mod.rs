@@ -11,11 +11,11 @@ use super::refs::ActorRef;
 use super::reply::Reply;
 use super::wait::{self, Blocking};
 use super::{Actor, Receive};
-use crate::cell::envelope::{Lane, deliver, refused_already};
+use crate::cell::envelope::{Lane, deliver};
 use crate::error::{AskError, SendError};
 use crate::mailbox::reply::Slot;
 use crate::time::{self, Duration, Instant};
-use slot::{Asked, AskedHead, AskedWith};
+use slot::{AskedHead, Asking, AskingWith};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -205,15 +205,11 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        if let Some(refusal) = refused_already(self.header()) {
-            return Err(SendError::new(message, refusal));
-        }
-        let (asked, head) = Asked::<M, A::Reply>::boxed::<A>(message, self.as_ptr());
-        // SAFETY: `self` is a strong reference; the envelope was made for an actor of its type.
-        match unsafe { deliver(self.as_ptr(), asked, Lane::Ordinary) } {
-            Ok(()) => Ok(Ask { head: Some(head) }),
-            // SAFETY: refused, so it is ours again, both sides.
-            Err(refusal) => Err(SendError::new(unsafe { Asked::<M, A::Reply>::unwrap(asked) }, refusal)),
+        let asking = Asking::new::<A>(message, self.as_ptr());
+        // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
+        match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
+            Ok(asked) => Ok(Ask { head: Some(asked.cast()) }),
+            Err((asking, refusal)) => Err(SendError::new(asking.into_message(), refusal)),
         }
     }
 
@@ -226,14 +222,15 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        let asked = AskedWith::boxed::<A>(message, reply);
+        let asking = AskingWith::new::<A>(message, reply);
         // SAFETY: as above.
-        unsafe {
-            deliver(self.as_ptr(), asked, Lane::Ordinary).map_err(|refusal| {
-                let (message, reply) = AskedWith::<M, A::Reply>::unwrap(asked);
+        match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
+            Ok(_) => Ok(()),
+            Err((asking, refusal)) => {
+                let (message, reply) = asking.into_parts();
                 reply.cancel();
-                SendError::new(message, refusal)
-            })
+                Err(SendError::new(message, refusal))
+            }
         }
     }
 }

@@ -3,11 +3,13 @@
 use crate::actor::Receive;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Reply, ReplyVtable};
-use crate::cell::envelope::{Envelope, EnvelopeVtable};
+use crate::cell::envelope::{Envelope, EnvelopeVtable, Parcel};
 use crate::cell::header::Header;
 use crate::error::AskError;
 use crate::mailbox::reply::{Answered, Slot};
+use crate::memory::{self, Heap, Kind};
 use crate::panics;
+use crate::sched::local::Local;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
@@ -95,56 +97,54 @@ unsafe fn cancel<R>(to: NonNull<()>) {
     unsafe { answer::<R>(to, Err(AskError::NoReply)) };
 }
 
-impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
-    /// The envelope, and the asker's side of its slot.
-    pub(crate) fn boxed<A: Receive<M, Reply = R>>(
-        message: M,
-        target: NonNull<Header>,
-    ) -> (AnyEnvelope, NonNull<AskedHead<R>>) {
-        Self::boxed_as(&Tables::<A, M, R>::ASKED, message, target)
+/// A question on its way into an envelope.
+pub(crate) struct Asking<M, R> {
+    message: M,
+    target: NonNull<Header>,
+    vtable: &'static EnvelopeVtable,
+    answer: PhantomData<fn() -> R>,
+}
+
+impl<M: Send + 'static, R: Send + 'static> Asking<M, R> {
+    /// `target` is held by the caller until it was sent, or given up.
+    pub(crate) fn new<A: Receive<M, Reply = R>>(message: M, target: NonNull<Header>) -> Self {
+        Self::with_table(&Tables::<A, M, R>::ASKED, message, target)
     }
 
     /// The same with a table of the caller's, for messages that are not handled as they are.
-    pub(super) fn boxed_as(
-        vtable: &'static EnvelopeVtable,
-        message: M,
-        target: NonNull<Header>,
-    ) -> (AnyEnvelope, NonNull<AskedHead<R>>) {
-        // SAFETY: the caller holds a strong reference.
-        unsafe { target.as_ref() }.add_weak();
-        let head = AskedHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Self::free) };
-        let message = UnsafeCell::new(MaybeUninit::new(message));
-        let asked = NonNull::from(Box::leak(Box::new(Asked { head, message })));
-        (asked.cast(), asked.cast())
+    pub(super) fn with_table(vtable: &'static EnvelopeVtable, message: M, target: NonNull<Header>) -> Self {
+        Asking { message, target, vtable, answer: PhantomData }
     }
 
+    pub(crate) fn into_message(self) -> M {
+        self.message
+    }
+}
+
+impl<M: Send + 'static, R: Send + 'static> Parcel for Asking<M, R> {
+    #[inline]
+    fn pack(self, heap: &Heap) -> AnyEnvelope {
+        let Asking { message, target, vtable, .. } = self;
+        // SAFETY: see `new`.
+        unsafe { target.as_ref() }.add_weak();
+        let head =
+            AskedHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Asked::<M, R>::free) };
+        let message = UnsafeCell::new(MaybeUninit::new(message));
+        memory::boxed(heap, Kind::Message, Asked { head, message }).cast()
+    }
+}
+
+impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
     /// The slot's last side lets go; message and answer are gone.
     unsafe fn free(slot: NonNull<AnswerSlot<R>>) {
-        // SAFETY: the slot lies in a box that `boxed` made, and nobody else knows it any more.
+        let asked = AskedHead::of_slot(slot).cast::<Self>();
+        // SAFETY: the slot lies in what `Asking` packed, and nobody else knows it any more. Message and answer are gone; the
+        // weak count goes last, since the memory may be that of the target's executor.
         unsafe {
-            let asked = Box::from_raw(AskedHead::of_slot(slot).cast::<Self>().as_ptr());
-            let target = asked.head.target;
-            drop(asked); // the message is MaybeUninit: nothing of it is dropped
+            let target = asked.as_ref().head.target;
+            Local::with_heap(|here| memory::free(here, Kind::Message, asked));
             Header::release_weak(target);
         }
-    }
-
-    /// A refused envelope: both sides are ours.
-    ///
-    /// # Safety
-    /// With the only pointers to it.
-    pub(crate) unsafe fn unwrap(this: AnyEnvelope) -> M {
-        // SAFETY: the caller's.
-        unsafe {
-            let message = Self::take_message(this);
-            Self::free(AskedHead::slot(this.cast()));
-            message
-        }
-    }
-
-    unsafe fn take_message(this: AnyEnvelope) -> M {
-        // SAFETY: called once, by the holder of the envelope.
-        unsafe { (*this.cast::<Self>().as_ref().message.get()).assume_init_read() }
     }
 
     /// The message, and the replier's side of the slot.
@@ -152,15 +152,17 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
     /// # Safety
     /// With the only pointer to an envelope that this type made.
     pub(super) unsafe fn open(this: AnyEnvelope) -> (M, Reply<R>) {
-        // SAFETY: the caller's.
-        unsafe { (Self::take_message(this), Reply::new(this.cast(), &SlotTable::<R>::REPLY)) }
+        // SAFETY: the caller's; so the message is there, and is taken once.
+        unsafe {
+            let message = (*this.cast::<Self>().as_ref().message.get()).assume_init_read();
+            (message, Reply::new(this.cast(), &SlotTable::<R>::REPLY))
+        }
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, _: &Local) {
         // SAFETY: the caller's: our envelope, in the actor's turn. From here on the reply is the replier's side.
         unsafe {
-            let message = Self::take_message(this);
-            let reply = Reply::new(this.cast(), &SlotTable::<R>::REPLY);
+            let (message, reply) = Self::open(this);
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message, reply, &mut ctx);
         }
@@ -169,8 +171,8 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
     pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError) {
         // SAFETY: as above. The asker is told even if the message's drop panics.
         unsafe {
-            let message = Self::take_message(this);
-            Reply::new(this.cast(), &SlotTable::<R>::REPLY).fail(why);
+            let (message, reply) = Self::open(this);
+            reply.fail(why);
             drop(message);
         }
     }
@@ -184,29 +186,49 @@ pub(crate) struct AskedWith<M, R: 'static> {
     message: M,
 }
 
-impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
-    pub(crate) fn boxed<A: Receive<M, Reply = R>>(message: M, reply: Reply<R>) -> AnyEnvelope {
-        Self::boxed_as(&Tables::<A, M, R>::WITH, message, reply)
+/// One on its way into an envelope.
+pub(crate) struct AskingWith<M, R: 'static> {
+    message: M,
+    reply: Reply<R>,
+    vtable: &'static EnvelopeVtable,
+}
+
+impl<M: Send + 'static, R: Send + 'static> AskingWith<M, R> {
+    pub(crate) fn new<A: Receive<M, Reply = R>>(message: M, reply: Reply<R>) -> Self {
+        Self::with_table(&Tables::<A, M, R>::WITH, message, reply)
     }
 
     /// The same with a table of the caller's.
-    pub(super) fn boxed_as(vtable: &'static EnvelopeVtable, message: M, reply: Reply<R>) -> AnyEnvelope {
-        let envelope = Envelope::new(vtable);
-        NonNull::from(Box::leak(Box::new(AskedWith { envelope, reply, message }))).cast()
+    pub(super) fn with_table(vtable: &'static EnvelopeVtable, message: M, reply: Reply<R>) -> Self {
+        AskingWith { message, reply, vtable }
     }
 
+    pub(crate) fn into_parts(self) -> (M, Reply<R>) {
+        (self.message, self.reply)
+    }
+}
+
+impl<M: Send + 'static, R: Send + 'static> Parcel for AskingWith<M, R> {
+    fn pack(self, heap: &Heap) -> AnyEnvelope {
+        let AskingWith { message, reply, vtable } = self;
+        let envelope = Envelope::new(vtable);
+        memory::boxed(heap, Kind::Message, AskedWith { envelope, reply, message }).cast()
+    }
+}
+
+impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
     /// # Safety
     /// With the only pointer to it.
-    pub(crate) unsafe fn unwrap(this: AnyEnvelope) -> (M, Reply<R>) {
-        // SAFETY: made by `boxed`.
-        let asked = unsafe { *Box::from_raw(this.cast::<Self>().as_ptr()) };
+    pub(super) unsafe fn unwrap(this: AnyEnvelope, here: Option<&Heap>) -> (M, Reply<R>) {
+        // SAFETY: packed by `AskingWith`.
+        let asked = unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) };
         (asked.message, asked.reply)
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, local: &Local) {
         // SAFETY: the caller's.
         unsafe {
-            let (message, reply) = Self::unwrap(this);
+            let (message, reply) = Self::unwrap(this, Some(local.heap()));
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message, reply, &mut ctx);
         }
@@ -214,7 +236,7 @@ impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
 
     pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError) {
         // SAFETY: the caller's.
-        let (message, reply) = unsafe { Self::unwrap(this) };
+        let (message, reply) = Local::with_heap(|here| unsafe { Self::unwrap(this, here) });
         reply.fail(why);
         drop(message);
     }

@@ -9,6 +9,7 @@ use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
 use crate::error::{AskError, Refusal};
+use crate::sched::local::Local;
 use crate::sched::timers::{Key, Timed};
 use crate::time::{self, Duration, Instant};
 use std::marker::PhantomData;
@@ -154,7 +155,7 @@ impl<A, M, F> Drop for Going<A, M, F> {
     }
 }
 
-unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>)
+unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>, _: &Local)
 where
     A: Receive<M>,
     M: Send + 'static,

@@ -9,6 +9,7 @@ use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
 use crate::error::{AskError, Refusal, SendError};
+use crate::sched::local::Local;
 use crate::sched::timers::{Key, Timed};
 use crate::time::Instant;
 use std::marker::PhantomData;
@@ -83,7 +84,7 @@ unsafe fn unbox<A, M>(this: AnyEnvelope) -> Box<Once<A, M>> {
     unsafe { Box::from_raw(this.cast::<Once<A, M>>().as_ptr()) }
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>, _: &Local) {
     // SAFETY: the caller's: our box, in the actor's turn.
     unsafe {
         let once = unbox::<A, M>(this);

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Counts the instructions of heist's hot paths and compares them with benches/instructions.table.
+#
+#     scripts/instructions.sh            old, new and ratio for each row; what rose by more than 5 % is pointed out
+#     scripts/instructions.sh --renew    writes the table
+#
+# A rise is shown and is no failure; a measurement that breaks is one. Without valgrind nothing is counted. What the
+# rows are, and why the counts repeat to the instruction, is said in benches/instructions.rs. They do so on one machine
+# with one set of tools; others count a little differently, so the table names its tools.
+#
+# Not by gungraun, which counts inside one function of the main thread: here most of the work is the workers'. What
+# callgrind saw stays in target/instructions/counts, for callgrind_annotate.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export LC_ALL=C CARGO_TERM_COLOR=never
+table=benches/instructions.table
+
+case "${1:-}" in
+    "" | --renew) renew=${1:-} ;;
+    *) echo "usage: scripts/instructions.sh [--renew]" >&2; exit 2 ;;
+esac
+if ! command -v valgrind >/dev/null; then
+    echo "instructions: valgrind is not installed, so nothing is counted"
+    if [ -n "$renew" ]; then exit 1; else exit 0; fi
+fi
+
+# heist_steps: a clock that counts its readings, or the program's slowness under valgrind would change its decisions.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/instructions"
+# shellcheck disable=SC2086
+program=$(RUSTFLAGS="--cfg heist_steps" cargo bench ${CARGO_FLAGS:-} --quiet --bench instructions --no-run \
+    --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+
+counts=$CARGO_TARGET_DIR/counts
+rm -rf "$counts"
+mkdir -p "$counts"
+for workload in $("$program" list); do
+    here=$counts/$workload
+    # The program names each interval as it ends; callgrind writes one `totals:` for each, and one more at the exit.
+    # A fair valgrind, or a thread that spins, uncounted, keeps the others waiting for long.
+    if ! timeout 120 valgrind --quiet --fair-sched=try \
+        --tool=callgrind --callgrind-out-file="$here.callgrind" --combine-dumps=yes \
+        --zero-before=instructions::counts_begin --dump-before=instructions::counts_end \
+        "$program" count "$workload" >"$here.intervals" 2>"$here.errors"; then
+        cat "$here.errors" >&2
+        echo "instructions: $workload failed under valgrind" >&2
+        exit 1
+    fi
+    sed -n 's/^totals: //p' "$here.callgrind" | sed '$d' >"$here.totals"
+    if ! grep -q '^c\?fn=.*counts_begin' "$here.callgrind"; then
+        echo "instructions: callgrind did not see where $workload begins to count" >&2
+        exit 1
+    fi
+    if [ ! -s "$here.intervals" ] || [ "$(wc -l <"$here.intervals")" != "$(wc -l <"$here.totals")" ]; then
+        echo "instructions: $workload has $(wc -l <"$here.intervals") intervals and $(wc -l <"$here.totals") counts" >&2
+        exit 1
+    fi
+    paste -d ' ' "$here.intervals" "$here.totals"
+done | awk '
+    !($1 in operations) { order[++rows] = $1 }
+    { operations[$1] += $2; instructions[$1] += $3 }
+    END {
+        for (i = 1; i <= rows; i++) {
+            row = order[i]
+            if (!operations[row]) { print "instructions: " row " has no operations" >"/dev/stderr"; exit 1 }
+            printf "%-22s %8.1f\n", row, instructions[row] / operations[row]
+        }
+    }' >"$counts/new"
+
+tools="$(rustc --version), $(getconf GNU_LIBC_VERSION 2>/dev/null || echo "another C library"), $(valgrind --version), $(uname -m)"
+if [ -n "$renew" ]; then
+    {
+        echo "# Instructions for one operation. The rows: benches/instructions.rs. Written by scripts/instructions.sh --renew."
+        echo "# $tools"
+        cat "$counts/new"
+    } >"$table"
+    cat "$table"
+    exit
+fi
+
+awk -v here="# $tools" '
+    FNR == NR && /^#/ { if (FNR == 2 && $0 != here) print "the table is of other tools, " substr($0, 3); next }
+    FNR == NR { old[$1] = $2; next }
+    FNR == 1 { printf "%-22s %8s %8s %7s\n", "instructions", "old", "new", "ratio" }
+    !($1 in old) { printf "%-22s %8s %8.1f %7s  not in the table yet\n", $1, "-", $2, "-"; next }
+    {
+        ratio = $2 / old[$1]
+        rise = ratio > 1.05
+        rises += rise
+        printf "%-22s %8.1f %8.1f %7.3f%s\n", $1, old[$1], $2, ratio, rise ? "  ROSE" : ""
+        delete old[$1]
+    }
+    END {
+        for (row in old) { print "instructions: " row " is in the table and was not counted" >"/dev/stderr"; missing = 1 }
+        if (rises) print rises " rose by more than 5 %: is it worth that? If so: scripts/instructions.sh --renew"
+        exit missing
+    }' "$table" "$counts/new"

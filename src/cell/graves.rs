@@ -1,0 +1,68 @@
+//! Dead cells on their way out of the registry: a worker forgets them together, since the registry's lock is also what other
+//! workers spawn under. Their memory is freed after that, because who goes through the registry looks at them until then.
+//!
+//! A cell in here is dead and has no count left; it links to the next one through its inbox, which nobody uses any more.
+
+use super::header::Header;
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+
+/// Cells that are forgotten together.
+const MOST: u32 = 32;
+
+/// A worker's; nobody else touches it.
+#[derive(Debug, Default)]
+pub(crate) struct Graves {
+    first: Cell<Option<NonNull<Header>>>,
+    count: Cell<u32>,
+}
+
+// SAFETY: only its worker's thread comes here.
+unsafe impl Sync for Graves {}
+// SAFETY: a worker may be on any thread.
+unsafe impl Send for Graves {}
+
+impl Graves {
+    /// Takes a cell whose last count is gone.
+    ///
+    /// # Safety
+    /// On its worker's thread; nobody but the registry knows the cell any more.
+    pub(crate) unsafe fn add(&self, cell: NonNull<Header>) {
+        // SAFETY: the caller's.
+        unsafe { cell.as_ref() }
+            .inbox
+            .set_link(self.first.get().map_or(ptr::null_mut(), |next| next.as_ptr().cast()));
+        self.first.set(Some(cell));
+        self.count.set(self.count.get() + 1);
+        if self.count.get() >= MOST {
+            // SAFETY: the caller's.
+            unsafe { self.empty() };
+        }
+    }
+
+    /// Forgets and frees all.
+    ///
+    /// # Safety
+    /// On its worker's thread, which holds the core.
+    pub(crate) unsafe fn empty(&self) {
+        let first = self.first.take();
+        self.count.set(0);
+        let mut at = first;
+        while let Some(cell) = at {
+            // SAFETY: dead cells that only the registry and we know; each keeps its shard until it is forgotten.
+            at = unsafe { (*ptr::from_ref(cell.as_ref().shard())).forget_some(cell) };
+        }
+        let mut at = first;
+        while let Some(cell) = at {
+            at = next(cell);
+            // SAFETY: forgotten, so nobody knows it; the core is held.
+            unsafe { Header::free(cell) };
+        }
+    }
+}
+
+/// The next one in the same graves.
+pub(super) fn next(cell: NonNull<Header>) -> Option<NonNull<Header>> {
+    // SAFETY: not freed yet.
+    NonNull::new(unsafe { cell.as_ref() }.inbox.link().cast())
+}

@@ -1,0 +1,165 @@
+//! Chunks: 2 MiB from the system at a time, handed out as slabs.
+//!
+//! Slabs come from the lowest chunk that has one, so that chunks at the other end run empty. An empty chunk goes back to
+//! the system, but for one. From the second chunk on the system is asked for huge pages: a first touch costs less,
+//! and a large crew of actors needs few entries of the processor's address cache. A small program stays small.
+
+use super::slab::{CHUNK, SLABS, Slab};
+use crate::sync::Mutex;
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+
+const ALL: u32 = u32::MAX;
+const _: () = assert!(SLABS == ALL.count_ones() as usize);
+
+/// The chunks of a pool.
+#[derive(Debug, Default)]
+pub(super) struct Chunks(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By address, with a bit for each slab that is here.
+    chunks: BTreeMap<usize, Chunk>,
+    /// How many of them are whole.
+    whole: usize,
+    /// Below this address no chunk has a slab.
+    lowest: usize,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    memory: system::Memory,
+    here: u32,
+}
+
+impl Chunks {
+    /// A slab, by where its header goes.
+    pub(super) fn take(&self) -> NonNull<Slab> {
+        let mut inner = self.0.lock();
+        let lowest = inner.lowest;
+        let found = inner.chunks.range_mut(lowest..).find(|(_, chunk)| chunk.here != 0);
+        let (address, chunk) = match found {
+            Some((&address, chunk)) => (address, chunk),
+            None => {
+                let memory = system::Memory::new(!inner.chunks.is_empty());
+                let address = memory.start().addr().get();
+                inner.whole += 1;
+                (address, inner.chunks.entry(address).or_insert(Chunk { memory, here: ALL }))
+            }
+        };
+        let was_whole = chunk.here == ALL;
+        let slab = chunk.here.trailing_zeros();
+        chunk.here &= !(1 << slab);
+        let taken = Slab::header(chunk.memory.start(), slab as usize);
+        inner.whole -= usize::from(was_whole);
+        inner.lowest = address;
+        taken
+    }
+
+    /// Takes a slab back.
+    ///
+    /// # Safety
+    /// It came from [`take`](Self::take), and nothing in it is used any more.
+    pub(super) unsafe fn give(&self, slab: NonNull<Slab>) {
+        let (address, index) = Slab::place(slab);
+        let mut inner = self.0.lock();
+        inner.lowest = inner.lowest.min(address);
+        let chunk = inner.chunks.get_mut(&address).expect("a slab of ours");
+        chunk.here |= 1 << index;
+        if chunk.here == ALL {
+            let surplus = if inner.whole > 0 { inner.chunks.remove(&address) } else { None };
+            inner.whole += usize::from(surplus.is_none());
+            drop(inner);
+            drop(surplus);
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.lock().chunks.len() * CHUNK
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use super::CHUNK;
+    use std::ptr::{self, NonNull};
+
+    /// A chunk's memory. It is mapped rather than allocated, because it must be aligned, and go back when it is dropped.
+    #[derive(Debug)]
+    pub(super) struct Memory(NonNull<u8>);
+
+    // SAFETY: the memory belongs to no thread.
+    unsafe impl Send for Memory {}
+
+    impl Memory {
+        pub(super) fn new(huge: bool) -> Self {
+            let (access, kind) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            // SAFETY: a mapping of our own, twice as long as needed; what is not aligned is given back.
+            unsafe {
+                let wide = libc::mmap(ptr::null_mut(), 2 * CHUNK, access, kind, -1, 0);
+                if wide == libc::MAP_FAILED {
+                    std::alloc::handle_alloc_error(std::alloc::Layout::new::<[u8; CHUNK]>());
+                }
+                let before = wide.align_offset(CHUNK);
+                let start = wide.byte_add(before);
+                if before > 0 {
+                    libc::munmap(wide, before);
+                }
+                libc::munmap(start.byte_add(CHUNK), CHUNK - before);
+                if huge {
+                    libc::madvise(start, CHUNK, libc::MADV_HUGEPAGE); // advice; may be refused
+                }
+                Memory(NonNull::new_unchecked(start.cast()))
+            }
+        }
+
+        pub(super) fn start(&self) -> NonNull<u8> {
+            self.0
+        }
+    }
+
+    impl Drop for Memory {
+        fn drop(&mut self) {
+            // SAFETY: mapped by `new`, and nobody uses it any more.
+            unsafe { libc::munmap(self.0.as_ptr().cast(), CHUNK) };
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use super::CHUNK;
+    use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+    use std::ptr::NonNull;
+
+    /// A chunk's memory.
+    #[derive(Debug)]
+    pub(super) struct Memory(NonNull<u8>);
+
+    // SAFETY: the memory belongs to no thread.
+    unsafe impl Send for Memory {}
+
+    fn layout() -> Layout {
+        Layout::from_size_align(CHUNK, CHUNK).expect("a power of two")
+    }
+
+    impl Memory {
+        pub(super) fn new(_huge: bool) -> Self {
+            // SAFETY: the size is not 0.
+            let start = unsafe { alloc(layout()) };
+            Memory(NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout())))
+        }
+
+        pub(super) fn start(&self) -> NonNull<u8> {
+            self.0
+        }
+    }
+
+    impl Drop for Memory {
+        fn drop(&mut self) {
+            // SAFETY: allocated by `new`, and nobody uses it any more.
+            unsafe { dealloc(self.0.as_ptr(), layout()) };
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Floor 0: memory for messages and cells, at a few nanoseconds apiece and without a lock.
+//!
+//! Why not the system's allocator: a message is allocated on one core and freed on another, all the time, which is what
+//! general allocators are worst at; and the crew knows who it is, when it is idle, and how long everything lives.
+//!
+//! ```text
+//!  pool (one for each executor)
+//!   |-- chunks: 2 MiB from the system, cut into slabs of 64 KiB            chunks.rs
+//!   |-- heap of worker 0, 1, ...       each heap owns slabs, a shelf of    heap.rs
+//!   '-- heap of stripe 0, 1, ...       them for each size                  slab.rs
+//! ```
+//!
+//! A slab holds blocks of one size, and begins with a header that a block finds by masking its own address. Blocks are
+//! taken and given back by the heap's holder alone, with plain loads and stores. Who frees a block of another heap
+//! collects up to 64 of one slab in a chain, and pushes the chain onto the owner's stack of returns with one
+//! compare-and-swap; the owner takes that stack whole and hangs each chain into its slab's free list in one step.
+//!
+//! | a heap's holder | how |
+//! |---|---|
+//! | its worker, as long as it is awake | claims it when it wakes, lets go of it before it parks |
+//! | for a stripe: a thread from outside, for one block | claims it for that time |
+//! | a worker about to park, for the heaps of all who are not awake | tries to claim; takes in what was returned |
+//!
+//! **What is given back, and when**: an empty slab goes back to the pool at once, but for the one that each shelf takes
+//! from and a few more; before a worker parks those go too, and so do its unfinished chains. A chunk whose slabs are all
+//! back goes to the system; one is kept. So a burst's memory is the system's again when the crew is idle, and what stays
+//! is what is in use, at most a slab (64 KiB) partly used for each size and heap, and one chunk.
+//!
+//! **How long it lives**: a pool's blocks are envelopes and cells, each kept by or keeping a cell, and cells keep the
+//! executor's shared part (see the registry), whose last field the pool is. Sizes above [`LARGEST`] bytes, and stricter
+//! alignments, come from the system's allocator; the type decides, so both ends agree.
+//!
+//! The scheme is mimalloc's (Leijen, Zorn, de Moura, 2019) in small: pages that are found by masking, free lists for
+//! each page, a list of their own for what other threads free.
+
+mod chunks;
+mod heap;
+pub(crate) mod returns;
+mod slab;
+
+pub(crate) use heap::Heap;
+
+use chunks::Chunks;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// The largest block in bytes.
+pub(crate) const LARGEST: usize = 256;
+/// Sizes are multiples of this, and blocks are aligned to it.
+const GRANULE: usize = 16;
+/// Sizes: 16 (never used), 32, 48, ... bytes.
+const SIZES: usize = LARGEST / GRANULE;
+/// Heaps for threads from outside.
+const STRIPES: usize = if cfg!(heist_loom) { 1 } else { 16 };
+
+/// What a block is for: long-lived cells do not share slabs with messages, which come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Message,
+    Cell,
+}
+
+/// The memory of one executor.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    heaps: Box<[Heap]>,
+    chunks: Arc<Chunks>,
+    workers: usize,
+}
+
+impl Pool {
+    pub(crate) fn new(workers: usize) -> Self {
+        let chunks = Arc::new(Chunks::default());
+        let heaps = (0..workers + STRIPES).map(|_| Heap::new(&chunks)).collect();
+        Pool { heaps, chunks, workers }
+    }
+
+    /// A worker's heap, to be claimed by that worker.
+    pub(crate) fn of_worker(&self, worker: usize) -> &Heap {
+        &self.heaps[worker]
+    }
+
+    /// Calls `f` with a heap for a thread that is not of the crew.
+    pub(crate) fn outside<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
+        let stripe = crate::sync::thread_stripe(STRIPES);
+        let heap = &self.heaps[self.workers + stripe];
+        heap.claim();
+        let result = f(heap);
+        // SAFETY: claimed above.
+        unsafe { heap.let_go() };
+        result
+    }
+
+    /// Takes in what was returned to heaps whose holders sleep, until `stop` says that there is something better to do.
+    pub(crate) fn tidy(&self, stop: impl Fn() -> bool) {
+        for heap in &self.heaps {
+            if heap.has_returns() && heap.try_claim() {
+                heap.trim_for_another(&stop);
+                // SAFETY: claimed above.
+                unsafe { heap.let_go() };
+            }
+        }
+    }
+
+    /// Bytes that the pool holds now.
+    pub(crate) fn bytes(&self) -> usize {
+        self.chunks.bytes()
+    }
+}
+
+/// Does the pool have blocks for this type?
+const fn pooled<T>() -> bool {
+    size_of::<T>() <= LARGEST && align_of::<T>() <= GRANULE && !cfg!(heist_plain_memory)
+}
+
+/// Where blocks of this type lie in a heap.
+const fn shelf<T>(kind: Kind) -> usize {
+    let size = if size_of::<T>() < 2 * GRANULE { 2 * GRANULE } else { size_of::<T>() };
+    size.div_ceil(GRANULE) - 1 + if matches!(kind, Kind::Cell) { SIZES } else { 0 }
+}
+
+/// Puts a value into memory of the heap, which the caller holds.
+#[inline]
+pub(crate) fn boxed<T>(heap: &Heap, kind: Kind, value: T) -> NonNull<T> {
+    if pooled::<T>() {
+        let at = heap.take(shelf::<T>(kind)).cast::<T>();
+        // SAFETY: a block is large enough and aligned for its type, and ours alone.
+        unsafe { at.write(value) };
+        at
+    } else {
+        NonNull::from(Box::leak(Box::new(value)))
+    }
+}
+
+/// The value back; its memory is given up.
+///
+/// # Safety
+/// `at` came from [`boxed`], of the same kind, and is not used any more. `here` is a heap that the caller holds, if any.
+#[inline]
+pub(crate) unsafe fn unboxed<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>) -> T {
+    // SAFETY: the caller's.
+    unsafe {
+        let value = at.read();
+        free(here, kind, at);
+        value
+    }
+}
+
+/// Gives memory up without looking at what is in it.
+///
+/// # Safety
+/// As for [`unboxed`].
+#[inline]
+pub(crate) unsafe fn free<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>) {
+    // SAFETY: the caller's; the type decides where its memory is from.
+    unsafe {
+        if pooled::<T>() {
+            Heap::give(here, shelf::<T>(kind), at.cast());
+        } else {
+            drop(Box::from_raw(at.as_ptr().cast::<std::mem::MaybeUninit<T>>()));
+        }
+    }
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests;

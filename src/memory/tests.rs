@@ -1,0 +1,146 @@
+//! The heap by itself: what is taken is nobody else's, comes back from wherever it is freed, and goes back to the system.
+
+use super::*;
+use std::collections::HashSet;
+use std::thread;
+
+/// A chunk that is in use, one that is kept whole, and one for the few slabs that a heap does not give back.
+const FEW_CHUNKS: usize = 3 * (2 << 20);
+
+/// One worker's pool, with its heap claimed.
+fn pool() -> Pool {
+    let pool = Pool::new(2);
+    pool.of_worker(0).claim();
+    pool
+}
+
+/// A message of `WORDS` words that knows what it is.
+struct Marked<const WORDS: usize>([u64; WORDS]);
+
+fn boxed_many<const WORDS: usize>(heap: &Heap, from: u64, count: u64) -> Vec<NonNull<Marked<WORDS>>> {
+    (from..from + count).map(|i| boxed(heap, Kind::Message, Marked([i; WORDS]))).collect()
+}
+
+/// Checks that nobody wrote over it, and frees it.
+fn give_back<const WORDS: usize>(here: Option<&Heap>, blocks: Vec<NonNull<Marked<WORDS>>>, from: u64) {
+    for (i, at) in (from..).zip(blocks) {
+        // SAFETY: made by `boxed_many`, freed once.
+        let marked = unsafe { unboxed(here, Kind::Message, at) };
+        assert!(marked.0.iter().all(|&word| word == i), "block {i} was overwritten");
+    }
+}
+
+fn check_size<const WORDS: usize>() {
+    let pool = pool();
+    let heap = pool.of_worker(0);
+    let first = boxed_many::<WORDS>(heap, 0, 5_000);
+    let distinct: HashSet<_> = first.iter().map(|at| at.addr()).collect();
+    assert_eq!(distinct.len(), first.len());
+    assert!(first.iter().all(|at| at.addr().get() % align_of::<u64>() == 0));
+    give_back(Some(heap), first, 0);
+    let bytes = pool.bytes();
+    for round in 0..100 {
+        let again = boxed_many::<WORDS>(heap, round, 5_000);
+        give_back(Some(heap), again, round);
+    }
+    assert_eq!(pool.bytes(), bytes, "what came back is used again");
+}
+
+#[test]
+fn blocks_of_each_size_are_their_holders_alone_and_used_again() {
+    check_size::<1>();
+    check_size::<3>();
+    check_size::<4>();
+    check_size::<9>();
+    check_size::<31>();
+    check_size::<32>();
+    check_size::<33>(); // from the system
+}
+
+/// A block on its way to another thread.
+struct Carried(NonNull<Marked<4>>);
+
+// SAFETY: what it points to is Send, and nobody else's.
+unsafe impl Send for Carried {}
+
+#[test]
+fn what_others_free_comes_home() {
+    let pool = pool();
+    let (heap, rounds) = (pool.of_worker(0), 200);
+    let mut most = 0;
+    for round in 0..rounds {
+        let blocks = boxed_many::<4>(heap, round, 2_000);
+        let blocks: Vec<Carried> = blocks.into_iter().map(Carried).collect();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let there = pool.of_worker(1);
+                there.claim();
+                // Some by a worker, in chains; some as by a thread that has no heap, one by one.
+                for (i, Carried(at)) in blocks.into_iter().enumerate() {
+                    let here = (i % 3 < 2).then_some(there);
+                    // SAFETY: made by `boxed_many`, freed once.
+                    let marked = unsafe { unboxed(here, Kind::Message, at) };
+                    assert_eq!(marked.0, [round + i as u64; 4]);
+                }
+                there.send_all();
+                // SAFETY: claimed above.
+                unsafe { there.let_go() };
+            });
+        });
+        most = most.max(pool.bytes());
+    }
+    assert_eq!(most, 2 << 20, "{rounds} rounds fit into the first chunk");
+}
+
+#[test]
+fn a_bursts_memory_goes_back_to_the_system() {
+    let pool = pool();
+    let heap = pool.of_worker(0);
+    let burst = boxed_many::<2>(heap, 0, 1_000_000);
+    let kept = boxed_many::<2>(heap, 0, 1);
+    let high = pool.bytes();
+    assert!(high >= 32_000_000, "{high} bytes");
+    give_back(Some(heap), burst, 0);
+    heap.trim(|| false);
+    assert!(pool.bytes() <= FEW_CHUNKS, "{} bytes are kept of {high}", pool.bytes());
+    give_back(Some(heap), kept, 0);
+}
+
+/// Its holder sleeps: somebody else puts its heap in order.
+#[test]
+fn a_sleepers_heap_is_tidied_by_others() {
+    let pool = pool();
+    let sleeper = pool.of_worker(0);
+    let burst = boxed_many::<2>(sleeper, 0, 500_000);
+    // SAFETY: claimed by `pool`.
+    unsafe { sleeper.let_go() };
+    let there = pool.of_worker(1);
+    there.claim();
+    give_back(Some(there), burst, 0);
+    there.send_all();
+    let high = pool.bytes();
+    pool.tidy(|| true);
+    assert!(pool.bytes() > FEW_CHUNKS, "stopped at once, so most of it is left");
+    pool.tidy(|| false);
+    assert!(pool.bytes() <= FEW_CHUNKS, "{} bytes are kept of {high}", pool.bytes());
+}
+
+#[test]
+fn threads_from_outside_share_stripes() {
+    let pool = Pool::new(1);
+    thread::scope(|scope| {
+        for thread in 0..8 {
+            let pool = &pool;
+            scope.spawn(move || {
+                for round in 0..200 {
+                    let from = thread * 1_000_000 + round * 100;
+                    let blocks: Vec<_> = (from..from + 100)
+                        .map(|i| pool.outside(|heap| boxed(heap, Kind::Message, Marked([i; 5]))))
+                        .collect();
+                    give_back(None, blocks, from);
+                }
+            });
+        }
+    });
+    assert!(pool.bytes() <= 2 << 20, "{} bytes", pool.bytes());
+}
