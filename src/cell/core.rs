@@ -58,6 +58,8 @@ pub(crate) struct Tally {
     /// By [`DeadLetterReason`].
     pub(crate) dead: [Counter; 6],
     pub(crate) missed_ticks: Counter,
+    /// Messages of the running turn that were not handled, but became dead letters.
+    pub(crate) unhandled: Counter,
     pub(crate) graves: Graves,
 }
 

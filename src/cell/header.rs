@@ -112,8 +112,6 @@ pub(crate) struct Cold {
     pub(crate) room: Mutex<RoomList>,
     pub(crate) stop: Mutex<Vec<Waker>>,
     pub(crate) ticks: Ticks,
-    /// Messages of the running turn that were not handled, but became dead letters.
-    pub(crate) unhandled: Cell<u32>,
 }
 
 impl Header {

@@ -11,6 +11,7 @@
 //! What is due and then not wanted any more (its timer was cancelled; its deadline has passed, if it was asked) has been
 //! accepted, but is not handled: it becomes a dead letter in its turn.
 
+use super::core::Tally;
 use super::envelope::Envelope;
 use super::event::{DeadLetterReason, Event};
 use super::header::Header;
@@ -101,9 +102,8 @@ pub(crate) fn undeliverable(header: &Header) {
 
 /// The message that is being handled is not handled after all. Inside the actor's turn.
 #[cold]
-pub(crate) fn not_handled(header: &Header, reason: DeadLetterReason) {
-    let unhandled = &header.cold().unhandled;
-    unhandled.set(unhandled.get() + 1);
+pub(crate) fn not_handled(header: &Header, local: &Local, reason: DeadLetterReason) {
+    Tally::of(local).unhandled.add(1);
     dead_letter(header, reason);
 }
 
@@ -111,10 +111,4 @@ fn dead_letter(header: &Header, reason: DeadLetterReason) {
     let core = header.core();
     Local::with(&core.scheduler, |local| core.count_dead(local, reason, 1));
     core.emit(|| Event::DeadLetters { actor: header.id(), type_name: header.type_name(), reason, count: 1 });
-}
-
-/// How many messages of the turn that ends were not handled.
-#[inline]
-pub(crate) fn unhandled(header: &Header) -> u32 {
-    header.cold_if_any().map_or(0, |cold| cold.unhandled.take())
 }

@@ -3,7 +3,7 @@
 //! A message of another kind as far as the mailbox is concerned, with a table of its own: an ask without a deadline
 //! pays nothing for those that have one.
 
-use super::slot::{Asked, AskedWith, Asking, AskingWith};
+use super::slot::{Asked, AskedWith, Asking, AskingWith, Tables};
 use super::{Ask, callback};
 use crate::actor::context::{AnyEnvelope, Context, enter};
 use crate::actor::refs::ActorRef;
@@ -24,9 +24,9 @@ struct Expiring<M> {
     message: M,
 }
 
-struct Tables<A, M>(PhantomData<(A, M)>);
+struct ByDeadline<A, M>(PhantomData<fn(A, M)>);
 
-impl<A: Receive<M>, M: Send + 'static> Tables<A, M> {
+impl<A: Receive<M>, M: Send + 'static> Tables for ByDeadline<A, M> {
     const ASKED: EnvelopeVtable =
         EnvelopeVtable { handle: handle_asked::<A, M>, discard: Asked::<Expiring<M>, A::Reply>::discard };
     const WITH: EnvelopeVtable =
@@ -36,12 +36,12 @@ impl<A: Receive<M>, M: Send + 'static> Tables<A, M> {
 unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    _: &Local,
+    local: &Local,
 ) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
         let (expiring, reply) = Asked::<Expiring<M>, A::Reply>::open(this);
-        handle::<A, M>(expiring, reply, header);
+        handle::<A, M>(expiring, reply, header, local);
     }
 }
 
@@ -53,7 +53,7 @@ unsafe fn handle_with<A: Receive<M>, M: Send + 'static>(
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
         let (expiring, reply) = AskedWith::<Expiring<M>, A::Reply>::unwrap(this, Some(local.heap()));
-        handle::<A, M>(expiring, reply, header);
+        handle::<A, M>(expiring, reply, header, local);
     }
 }
 
@@ -63,11 +63,12 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
     Expiring { deadline, message }: Expiring<M>,
     reply: Reply<A::Reply>,
     header: NonNull<Header>,
+    local: &Local,
 ) {
     // SAFETY: the caller's.
     unsafe {
         if time::now() >= deadline {
-            ticks::not_handled(header.as_ref(), DeadLetterReason::Expired);
+            ticks::not_handled(header.as_ref(), local, DeadLetterReason::Expired);
             reply.fail(AskError::Expired); // told even if the message's drop panics
             drop(message);
         } else {
@@ -116,7 +117,7 @@ impl<A: Actor> ActorRef<A> {
         A: Receive<M>,
     {
         let expiring = Expiring { deadline, message };
-        let asking = Asking::<_, A::Reply>::with_table(&Tables::<A, M>::ASKED, expiring, self.as_ptr());
+        let asking = Asking::<_, A::Reply, ByDeadline<A, M>>::new(expiring, self.as_ptr());
         // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(asked) => Ok(Ask { head: Some(asked.cast()) }),
@@ -145,7 +146,7 @@ impl<A: Actor> Context<A> {
     {
         let reply = callback::reply(self.me().clone(), then);
         let expiring = Expiring { deadline, message };
-        let asking = AskingWith::with_table(&Tables::<B, M>::WITH, expiring, reply);
+        let asking = AskingWith::<_, B::Reply, ByDeadline<B, M>>::new(expiring, reply);
         // SAFETY: `target` is a strong reference; the envelope is made for an actor of its type.
         match unsafe { deliver(target.as_ptr(), asking, Lane::Ordinary) } {
             Ok(_) => Ok(()),

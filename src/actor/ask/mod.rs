@@ -15,7 +15,7 @@ use crate::cell::envelope::{Lane, deliver};
 use crate::error::{AskError, SendError};
 use crate::mailbox::reply::Slot;
 use crate::time::{self, Duration, Instant};
-use slot::{AskedHead, Asking, AskingWith};
+use slot::{AskedHead, Asking, AskingWith, Plain};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -205,7 +205,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        let asking = Asking::new::<A>(message, self.as_ptr());
+        let asking = Asking::<_, A::Reply, Plain<A, M>>::new(message, self.as_ptr());
         // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(asked) => Ok(Ask { head: Some(asked.cast()) }),
@@ -222,7 +222,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        let asking = AskingWith::new::<A>(message, reply);
+        let asking = AskingWith::<_, A::Reply, Plain<A, M>>::new(message, reply);
         // SAFETY: as above.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(_) => Ok(()),

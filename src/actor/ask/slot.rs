@@ -51,9 +51,18 @@ pub(crate) struct Asked<M, R> {
     message: UnsafeCell<MaybeUninit<M>>,
 }
 
-struct Tables<A, M, R>(PhantomData<(A, M, R)>);
+/// What is done with an asked message in its actor's turn: known by the type, so that nothing is carried around for it.
+pub(super) trait Tables {
+    /// Of an envelope that is an `Asked`.
+    const ASKED: EnvelopeVtable;
+    /// Of one that is an `AskedWith`.
+    const WITH: EnvelopeVtable;
+}
 
-impl<A: Receive<M>, M: Send + 'static> Tables<A, M, A::Reply> {
+/// The message is handled as it is.
+pub(crate) struct Plain<A, M>(PhantomData<fn(A, M)>);
+
+impl<A: Receive<M>, M: Send + 'static> Tables for Plain<A, M> {
     const ASKED: EnvelopeVtable =
         EnvelopeVtable { handle: Asked::<M, A::Reply>::handle::<A>, discard: Asked::<M, A::Reply>::discard };
     const WITH: EnvelopeVtable = EnvelopeVtable {
@@ -97,38 +106,32 @@ unsafe fn cancel<R>(to: NonNull<()>) {
     unsafe { answer::<R>(to, Err(AskError::NoReply)) };
 }
 
-/// A question on its way into an envelope.
-pub(crate) struct Asking<M, R> {
+/// A question on its way into an envelope whose table is `T`'s.
+pub(crate) struct Asking<M, R, T> {
     message: M,
     target: NonNull<Header>,
-    vtable: &'static EnvelopeVtable,
-    answer: PhantomData<fn() -> R>,
+    answer: PhantomData<fn(T) -> R>,
 }
 
-impl<M: Send + 'static, R: Send + 'static> Asking<M, R> {
-    /// `target` is held by the caller until it was sent, or given up.
-    pub(crate) fn new<A: Receive<M, Reply = R>>(message: M, target: NonNull<Header>) -> Self {
-        Self::with_table(&Tables::<A, M, R>::ASKED, message, target)
+impl<M, R, T> Asking<M, R, T> {
+    /// `target` is held by the caller until it was sent, or given up; `T` is for `M` and `R`.
+    pub(super) fn new(message: M, target: NonNull<Header>) -> Self {
+        Asking { message, target, answer: PhantomData }
     }
 
-    /// The same with a table of the caller's, for messages that are not handled as they are.
-    pub(super) fn with_table(vtable: &'static EnvelopeVtable, message: M, target: NonNull<Header>) -> Self {
-        Asking { message, target, vtable, answer: PhantomData }
-    }
-
-    pub(crate) fn into_message(self) -> M {
+    pub(super) fn into_message(self) -> M {
         self.message
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static> Parcel for Asking<M, R> {
+impl<M: Send + 'static, R: Send + 'static, T: Tables> Parcel for Asking<M, R, T> {
     #[inline]
     fn pack(self, heap: &Heap) -> AnyEnvelope {
-        let Asking { message, target, vtable, .. } = self;
+        let Asking { message, target, .. } = self;
         // SAFETY: see `new`.
         unsafe { target.as_ref() }.add_weak();
         let head =
-            AskedHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Asked::<M, R>::free) };
+            AskedHead { envelope: Envelope::new(&T::ASKED), target, slot: Slot::new(Asked::<M, R>::free) };
         let message = UnsafeCell::new(MaybeUninit::new(message));
         memory::boxed(heap, Kind::Message, Asked { head, message }).cast()
     }
@@ -186,32 +189,28 @@ pub(crate) struct AskedWith<M, R: 'static> {
     message: M,
 }
 
-/// One on its way into an envelope.
-pub(crate) struct AskingWith<M, R: 'static> {
+/// One on its way into an envelope whose table is `T`'s.
+pub(crate) struct AskingWith<M, R: 'static, T> {
     message: M,
     reply: Reply<R>,
-    vtable: &'static EnvelopeVtable,
+    table: PhantomData<fn(T)>,
 }
 
-impl<M: Send + 'static, R: Send + 'static> AskingWith<M, R> {
-    pub(crate) fn new<A: Receive<M, Reply = R>>(message: M, reply: Reply<R>) -> Self {
-        Self::with_table(&Tables::<A, M, R>::WITH, message, reply)
+impl<M, R, T> AskingWith<M, R, T> {
+    /// `T` is for `M` and `R`.
+    pub(super) fn new(message: M, reply: Reply<R>) -> Self {
+        AskingWith { message, reply, table: PhantomData }
     }
 
-    /// The same with a table of the caller's.
-    pub(super) fn with_table(vtable: &'static EnvelopeVtable, message: M, reply: Reply<R>) -> Self {
-        AskingWith { message, reply, vtable }
-    }
-
-    pub(crate) fn into_parts(self) -> (M, Reply<R>) {
+    pub(super) fn into_parts(self) -> (M, Reply<R>) {
         (self.message, self.reply)
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static> Parcel for AskingWith<M, R> {
+impl<M: Send + 'static, R: Send + 'static, T: Tables> Parcel for AskingWith<M, R, T> {
     fn pack(self, heap: &Heap) -> AnyEnvelope {
-        let AskingWith { message, reply, vtable } = self;
-        let envelope = Envelope::new(vtable);
+        let AskingWith { message, reply, .. } = self;
+        let envelope = Envelope::new(&T::WITH);
         memory::boxed(heap, Kind::Message, AskedWith { envelope, reply, message }).cast()
     }
 }

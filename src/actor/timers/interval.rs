@@ -155,7 +155,7 @@ impl<A, M, F> Drop for Going<A, M, F> {
     }
 }
 
-unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>, _: &Local)
+unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>, local: &Local)
 where
     A: Receive<M>,
     M: Send + 'static,
@@ -167,7 +167,7 @@ where
     let interval = going.0.as_mut().expect("just put there");
     let due = interval.due.expect("it was due");
     if !core.scheduler.timers.is_valid(interval.key) {
-        return ticks::not_handled(header_ref, DeadLetterReason::Cancelled);
+        return ticks::not_handled(header_ref, local, DeadLetterReason::Cancelled);
     }
     let message = (interval.make)(Tick { number: interval.number, missed: interval.missed, due });
     // SAFETY: as above.

@@ -84,13 +84,17 @@ unsafe fn unbox<A, M>(this: AnyEnvelope) -> Box<Once<A, M>> {
     unsafe { Box::from_raw(this.cast::<Once<A, M>>().as_ptr()) }
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>, _: &Local) {
+unsafe fn handle<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    local: &Local,
+) {
     // SAFETY: the caller's: our box, in the actor's turn.
     unsafe {
         let once = unbox::<A, M>(this);
         let actor = header.as_ref();
         if !actor.core().scheduler.timers.end(once.key) {
-            ticks::not_handled(actor, DeadLetterReason::Cancelled);
+            ticks::not_handled(actor, local, DeadLetterReason::Cancelled);
             return;
         }
         let (actor, mut ctx) = enter::<A>(header);
