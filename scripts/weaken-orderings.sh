@@ -90,7 +90,7 @@ needed() { try fails "$@"; }
 spare() { try passes "$@"; }
 
 inbox=mailbox/inbox.rs state=mailbox/state.rs reply=mailbox/reply.rs
-idle=sched/idle.rs alarm=sched/alarm.rs gate=sched/gate.rs quiet=sched/quiet.rs lifo=sched/lifo.rs
+idle=sched/idle.rs alarm=sched/alarm.rs gate=sched/gate.rs quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs
 
 # weaken_step EXPECTED ORDERING METHOD BEGINNING MODELS: gives one of the state word's steps an ordering of its own.
 weaken_step() {
@@ -116,6 +116,11 @@ needed "inbox: push without Release" mailbox \
     $inbox 'compare_exchange_weak(top, node, Release, Relaxed)' 'compare_exchange_weak(top, node, Relaxed, Relaxed)'
 needed "inbox: pop without Acquire" mailbox $inbox 'swap(ptr::null_mut(), Acquire)' 'swap(ptr::null_mut(), Relaxed)'
 needed "inbox: newest first" mailbox $inbox 'first = reverse(' 'first = std::convert::identity('
+
+# --- blocks on their way home
+needed "returns: push without Release" returns \
+    $returns 'compare_exchange_weak(top, first, Release, Relaxed)' 'compare_exchange_weak(top, first, Relaxed, Relaxed)'
+needed "returns: take without Acquire" returns $returns 'swap(ptr::null_mut(), Acquire)' 'swap(ptr::null_mut(), Relaxed)'
 
 # --- the state word: orderings
 needed "state: steps without Release" mailbox \
@@ -265,6 +270,7 @@ needed "reply: a poll that meets LOCKED only waits" reply $reply 'cx.waker().wak
 # --- the LIFO slot
 needed "lifo: exchange without Release" lifo $lifo 'swap(with, AcqRel)' 'swap(with, Acquire)'
 needed "lifo: exchange without Acquire" lifo $lifo 'swap(with, AcqRel)' 'swap(with, Release)'
+needed "lifo: filled without Release" lifo $lifo 'self.0.store(task, Release)' 'self.0.store(task, Relaxed)'
 needed "lifo: taken in two steps" lifo \
     $lifo 'self.exchange(ptr::null_mut())' \
     'let old = NonNull::new(self.0.load(Acquire)); self.0.swap(ptr::null_mut(), AcqRel); old.map(|old| unsafe { Task::from_raw(old) })'

@@ -12,7 +12,7 @@ use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-/// The one allocation of an actor: the untyped front, then the state.
+/// The one block of an actor: the untyped front, then the state.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct CellOf<A> {
@@ -35,7 +35,7 @@ impl<A: Actor> CellOf<A> {
         &Self::VTABLE
     }
 
-    /// A cell on the heap; `header` must have been made with this type's table.
+    /// A cell in memory of the heap; `header` must have been made with this type's table.
     pub(crate) fn allocate(heap: &Heap, header: Header, actor: A) -> NonNull<Header> {
         let cell = CellOf { header, state: UnsafeCell::new(ManuallyDrop::new(actor)) };
         memory::boxed(heap, Kind::Cell, cell).cast()

@@ -1,4 +1,4 @@
-//! Told messages: an envelope with a message and no way back, in one allocation.
+//! Told messages: an envelope with a message and no way back, in one block.
 
 use super::context::{AnyEnvelope, enter};
 use super::refs::ActorRef;
@@ -100,7 +100,7 @@ impl<M: Send + 'static> Told<M> {
 impl<A: Actor> ActorRef<A> {
     /// Sends a message. Never waits, wherever it is called.
     ///
-    /// Messages from one sender are handled in the order sent. The cost is one allocation and a few tens of
+    /// Messages from one sender are handled in the order sent. The cost is a few tens of
     /// nanoseconds.
     ///
     /// # Errors

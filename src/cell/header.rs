@@ -1,4 +1,4 @@
-//! The cell: an actor's one allocation. Its untyped front, who keeps it alive, and who frees it.
+//! The cell: an actor's one block of memory. Its untyped front, who keeps it alive, and who frees it.
 //!
 //! | counted by | keeps | held by |
 //! |---|---|---|

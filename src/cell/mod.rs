@@ -1,4 +1,4 @@
-//! Floor 2: the cell, which is one actor's one allocation, and the turn, which drains its mailbox.
+//! Floor 2: the cell, which is one actor's one block of memory, and the turn, which drains its mailbox.
 //!
 //! - [`header`]: the cell's untyped front; references and memory
 //! - [`envelope`]: what waits in a mailbox, and how it gets there

@@ -30,6 +30,9 @@ pub struct Stats {
     pub armed_timers: u64,
     /// Ticks that intervals have left out because an earlier one was late.
     pub missed_ticks: u64,
+    /// Bytes that the executor holds for messages and cells now, free ones among them. Comes in steps of 2 MiB, of which
+    /// untouched pages cost nothing; what is larger than 256 bytes apiece is not in it.
+    pub memory: u64,
 }
 
 /// One worker's counts. Written by that worker; busy time is brought up to date every few turns, and whenever it runs
@@ -95,6 +98,7 @@ impl Handle {
             discarded_replies: core.total(|tally| &tally.discarded_replies),
             armed_timers: core.scheduler.timers.armed() as u64,
             missed_ticks: core.total(|tally| &tally.missed_ticks),
+            memory: core.scheduler.memory.bytes() as u64,
         }
     }
 

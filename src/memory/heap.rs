@@ -71,22 +71,26 @@ struct Outgoing {
 }
 
 impl Shelf {
-    const EMPTY: Self = Shelf {
-        free: Cell::new(ptr::null_mut()),
-        count: Cell::new(0),
-        chained: Cell::new(0),
-        chains: Cell::new(ptr::null_mut()),
-        slabs: Cell::new(ptr::null()),
-    };
+    fn new() -> Self {
+        Shelf {
+            free: Cell::new(ptr::null_mut()),
+            count: Cell::new(0),
+            chained: Cell::new(0),
+            chains: Cell::new(ptr::null_mut()),
+            slabs: Cell::new(ptr::null()),
+        }
+    }
 }
 
 impl Outgoing {
-    const NONE: Self = Outgoing {
-        home: Cell::new(ptr::null()),
-        shelf: Cell::new(0),
-        first: Cell::new(ptr::null_mut()),
-        count: Cell::new(0),
-    };
+    fn new() -> Self {
+        Outgoing {
+            home: Cell::new(ptr::null()),
+            shelf: Cell::new(0),
+            first: Cell::new(ptr::null_mut()),
+            count: Cell::new(0),
+        }
+    }
 
     /// Adds a block of another heap.
     #[inline]
@@ -129,12 +133,12 @@ impl Heap {
             returns: Padded(Returns::new()),
             claim: Claim::new(),
             chunks: Arc::clone(chunks),
-            shelves: [const { Shelf::EMPTY }; 2 * SIZES],
+            shelves: std::array::from_fn(|_| Shelf::new()),
             empty: Cell::new(ptr::null()),
             empties: Cell::new(0),
             slabs: Cell::new(0),
             taken: Cell::new(ptr::null_mut()),
-            open: [const { Outgoing::NONE }; OPEN],
+            open: std::array::from_fn(|_| Outgoing::new()),
         }
     }
 
@@ -385,32 +389,28 @@ impl Heap {
     /// Takes in what was returned, and keeps nothing that is not used, unless it is little. Stops in between if there
     /// is a reason to.
     pub(crate) fn trim(&self, stop: impl Fn() -> bool) {
-        if self.slabs.get() <= FEW {
-            return;
-        }
-        loop {
-            let more = self.take_in();
-            for shelf in &self.shelves {
-                let mut chain = shelf.chains.replace(ptr::null_mut());
-                shelf.chained.set(0);
-                while !chain.is_null() {
-                    // SAFETY: chains that came home are ours.
-                    unsafe {
-                        let below = (*chain).below;
-                        self.dissolve(chain);
-                        chain = below;
-                    }
-                }
-                shelf.count.set(0);
-                // SAFETY: what a shelf has is ours.
-                unsafe { self.dissolve(shelf.free.replace(ptr::null_mut())) };
-            }
-            if !more {
-                break;
-            }
+        while self.take_in() {
             if stop() {
                 return;
             }
+        }
+        if self.slabs.get() <= FEW {
+            return;
+        }
+        for shelf in &self.shelves {
+            let mut chain = shelf.chains.replace(ptr::null_mut());
+            shelf.chained.set(0);
+            while !chain.is_null() {
+                // SAFETY: chains that came home are ours.
+                unsafe {
+                    let below = (*chain).below;
+                    self.dissolve(chain);
+                    chain = below;
+                }
+            }
+            shelf.count.set(0);
+            // SAFETY: what a shelf has is ours.
+            unsafe { self.dissolve(shelf.free.replace(ptr::null_mut())) };
         }
         while let Some(slab) = NonNull::new(self.empty.get().cast_mut()) {
             // SAFETY: one of our empty ones.
@@ -422,10 +422,15 @@ impl Heap {
         self.slabs.set(self.slabs.get() - self.empties.replace(0));
     }
 
-    /// The same by one who holds it for this only: what is not done is found again by the next one.
-    pub(super) fn trim_for_another(&self, stop: impl Fn() -> bool) {
-        self.trim(stop);
-        // SAFETY: taken, and not used.
-        unsafe { self.returns.put_back(self.taken.replace(ptr::null_mut())) };
+    /// Is its holder no more, and leaves nothing that only the holder would find: see [`Pool::tidy`](super::Pool::tidy).
+    ///
+    /// # Safety
+    /// As for [`let_go`](Self::let_go).
+    pub(crate) unsafe fn leave(&self) {
+        // SAFETY: taken, and not used; the rest is the caller's.
+        unsafe {
+            self.returns.put_back(self.taken.replace(ptr::null_mut()));
+            self.let_go();
+        }
     }
 }

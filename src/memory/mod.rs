@@ -80,11 +80,16 @@ impl Pool {
         &self.heaps[worker]
     }
 
-    /// Calls `f` with a heap for a thread that is not of the crew.
+    /// Calls `f` with a heap for a thread that is not of the crew: its own stripe's, or another one that is free. (In a child
+    /// made by `fork` a stripe may be claimed for good by a thread that is not there.)
     pub(crate) fn outside<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
-        let stripe = crate::sync::thread_stripe(STRIPES);
-        let heap = &self.heaps[self.workers + stripe];
-        heap.claim();
+        let stripes = &self.heaps[self.workers..];
+        let own = crate::sync::thread_stripe(STRIPES);
+        let free = (own..own + STRIPES).map(|i| &stripes[i % STRIPES]).find(|heap| heap.try_claim());
+        let heap = free.unwrap_or_else(|| {
+            stripes[own].claim();
+            &stripes[own]
+        });
         let result = f(heap);
         // SAFETY: claimed above.
         unsafe { heap.let_go() };
@@ -92,12 +97,15 @@ impl Pool {
     }
 
     /// Takes in what was returned to heaps whose holders sleep, until `stop` says that there is something better to do.
+    ///
+    /// Nothing is left lying when the last worker goes to sleep: it comes here after it has left its own heap, and if somebody
+    /// else holds a heap just then, that one looks again when it has let go.
     pub(crate) fn tidy(&self, stop: impl Fn() -> bool) {
         for heap in &self.heaps {
-            if heap.has_returns() && heap.try_claim() {
-                heap.trim_for_another(&stop);
+            while heap.has_returns() && !stop() && heap.try_claim() {
+                heap.trim(&stop);
                 // SAFETY: claimed above.
-                unsafe { heap.let_go() };
+                unsafe { heap.leave() };
             }
         }
     }

@@ -113,7 +113,7 @@ fn a_sleepers_heap_is_tidied_by_others() {
     let sleeper = pool.of_worker(0);
     let burst = boxed_many::<2>(sleeper, 0, 500_000);
     // SAFETY: claimed by `pool`.
-    unsafe { sleeper.let_go() };
+    unsafe { sleeper.leave() };
     let there = pool.of_worker(1);
     there.claim();
     give_back(Some(there), burst, 0);

@@ -201,7 +201,7 @@ impl Local {
         self.heap().send_all();
         self.heap().trim(stop);
         // SAFETY: claimed since this worker began, or woke up.
-        unsafe { self.heap().let_go() };
+        unsafe { self.heap().leave() };
         self.scheduler().memory.tidy(stop);
     }
 }
