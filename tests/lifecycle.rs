@@ -50,6 +50,23 @@ fn stop_now_overtakes_what_waits_and_its_askers_are_told() {
 }
 
 /// The stop of a flooded mailbox is neither refused nor late.
+/// Also what waited when the turn began.
+#[test]
+fn stop_now_ends_the_turn_after_the_message_in_hand() {
+    on_every_crew(|executor| {
+        let puppet = executor.spawn(Puppet::default());
+        let held = Held::hold(&puppet);
+        let last = puppet.ask(Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| ctx.me().stop_now())).unwrap();
+        let rest: Vec<_> = (0..10).map(|n| puppet.ask(Note(n)).unwrap()).collect();
+        held.release();
+        assert_eq!(answer(last), Ok(()));
+        for ask in rest {
+            assert_eq!(answer(ask), Err(AskError::Stopped));
+        }
+        assert_eq!(ended(&puppet), StopReason::Killed);
+    });
+}
+
 #[test]
 fn stop_works_on_a_mailbox_that_is_full_all_the_time() {
     for workers in CREWS {
