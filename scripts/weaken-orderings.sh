@@ -90,7 +90,7 @@ needed() { try fails "$@"; }
 spare() { try passes "$@"; }
 
 inbox=mailbox/inbox.rs state=mailbox/state.rs reply=mailbox/reply.rs
-idle=sched/idle.rs gate=sched/gate.rs quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs
+idle=sched/idle.rs alarm=sched/alarm.rs gate=sched/gate.rs quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs
 
 # weaken_step EXPECTED ORDERING METHOD BEGINNING MODELS: gives one of the state word's steps an ordering of its own.
 weaken_step() {
@@ -199,12 +199,31 @@ needed "idle: a woken sentinel is still on watch" idle $idle 'list.sentinel = No
 needed "idle: resigns while somebody is awake" idle \
     $idle 'list.parked.len() as u64 == self.all() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
 needed "idle: appointed after the lock" idle \
-    $idle 'self.beds[worker].parker.unpark(Token::Watch);' 'drop(list); self.beds[worker].parker.unpark(Token::Watch);'
+    $idle 'self.beds[worker].parker.unpark(Token::Look);' 'drop(list); self.beds[worker].parker.unpark(Token::Look);'
 needed "idle: woken, but still on the list" idle $idle 'list.parked.remove(place); if relieve' 'if relieve'
 needed "parker: the token is not looked at" idle \
     sync/parker.rs 'if let Some(taken) = token.take() { return Some(taken); }' \
     'if until.is_none() { self.arrived.wait(&mut token); } if let Some(taken) = token.take() { return Some(taken); }'
 needed "parker: an unpark wakes nobody" idle sync/parker.rs 'self.arrived.notify_one();' ''
+
+# --- the alarm
+needed "alarm: lowered without its fence" alarm \
+    $idle 'fn alarm_lowered(&self) { fence(SeqCst);' 'fn alarm_lowered(&self) {'
+needed "alarm: park without its fence" alarm \
+    $idle 'self.enter(me, searching, may_watch); fence(SeqCst);' 'self.enter(me, searching, may_watch);'
+needed "alarm: nobody is told" alarm $idle 'self.beds[keeper].parker.unpark(Token::Look);' 'let _ = keeper;'
+needed "alarm: a keeper that leaves has no successor" alarm \
+    $idle 'list.keeper = list.parked.last().copied();' 'list.keeper = None;'
+needed "alarm: a successor is not told" alarm $idle 'self.beds[next].parker.unpark(Token::Look);' 'let _ = next;'
+needed "alarm: a keeper that leaves is still the keeper" alarm \
+    $idle 'self.hand_over(&mut list, worker); drop(list);' 'drop(list);'
+needed "alarm: a keeper that gets up for the alarm is still the keeper" alarm \
+    $idle 'if left && list.keeper == Some(me) {' 'if false {'
+needed "alarm: nobody waits for what is left after firing" alarm $idle 'self.tell_keeper(false);' ''
+needed "alarm: who parks is never the keeper" alarm \
+    $idle '*list.keeper.get_or_insert(me) == me' 'list.keeper == Some(me)'
+needed "alarm: a keeper's look does not see its duty" alarm \
+    $idle '(list.sentinel == Some(me), list.keeper == Some(me))' '(list.sentinel == Some(me), false)'
 
 # --- quiescence
 needed "quiet: want without its fence" quiet $quiet 'drop(wakers); // Pairs with the fence in `announce`: either that one sees `wanted`, or the caller sees all parked. fence(SeqCst);' 'drop(wakers);'
@@ -279,7 +298,7 @@ spare "room: a turn ends empty after one look" room \
 
 # The word's steps need no order of their own: the fences beside them give it, and the list has a lock.
 spare "idle: parking's step Relaxed" idle \
-    $idle 'self.word.fetch_add(step, SeqCst); (watching, last)' 'self.word.fetch_add(step, Relaxed); (watching, last)'
+    $idle 'self.word.fetch_add(step, SeqCst); (watching, *' 'self.word.fetch_add(step, Relaxed); (watching, *'
 spare "idle: leaving's step Relaxed" idle \
     $idle 'self.word.fetch_add(step, SeqCst); true' 'self.word.fetch_add(step, Relaxed); true'
 spare "idle: waking's step Relaxed" idle $idle 'self.word.fetch_update(SeqCst, Relaxed, step).is_err()' \

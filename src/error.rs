@@ -182,6 +182,8 @@ pub enum AskError {
     Panicked(PanicText),
     /// The handler let its [`Reply`](crate::Reply) go without an answer.
     NoReply,
+    /// The ask's deadline passed before the actor came to the message: see [`ask_by`](crate::ActorRef::ask_by).
+    Expired,
     /// No answer came before the timeout passed.
     TimedOut,
     /// An actor that waits for itself would wait for ever.
@@ -198,6 +200,7 @@ impl fmt::Display for AskError {
             AskError::Stopped => "the actor stopped before it handled the message",
             AskError::Panicked(text) => return write!(f, "the actor panicked: {text}"),
             AskError::NoReply => "the handler gave no reply",
+            AskError::Expired => "the deadline passed before the message was handled",
             AskError::TimedOut => "no reply came in time",
             AskError::WouldDeadlock => "an actor cannot wait for itself",
             AskError::NoSpare => "waiting here would block the last unblocked worker",

@@ -48,6 +48,7 @@
 //! | [`ask`](ActorRef::ask) | accepted; the answer is a future | refused | refused; if it stops before its turn: [`AskError::Stopped`] | the same; do not wait: [`Context::ask_then`] |
 //! | [`send`](ActorRef::send) | accepted | waits for room, oldest first | refused, also while it waits | refused where it would block the last worker: [`Context::when_room`] |
 //! | [`Context::again`] (to oneself) | accepted | accepted, once | refused | only there |
+//! | [`tell_after`](ActorRef::tell_after), [`tell_at`](ActorRef::tell_at), [`tell_every`](ActorRef::tell_every) | a [`Timer`] | the same: ticks are exempt | refused; if it stops before they are due: dead letters | the same; [`Context::tell_after`] keeps the actor alive |
 //!
 //! A refused message always comes back inside the error. Mailboxes hold [`DEFAULT_CAPACITY`] messages unless the
 //! builder, or the [spawn builder](Handle::build), says otherwise.
@@ -127,17 +128,17 @@
 //!
 //! - **One at a time**: no two turns of one actor overlap, and what one did happens before the next.
 //! - **In order**: messages from one sender to one actor are handled in the order sent, and delivery inside an executor
-//!   is causal. Only [`stop_now`](ActorRef::stop_now) overtakes.
+//!   is causal. Only [`stop_now`](ActorRef::stop_now) and due timers overtake.
 //! - **Handled once, or accounted for**: a refused message comes back; an accepted one is handled once or, if its actor
-//!   ends first, is a dead letter that is counted with its reason.
+//!   ends first (or its deadline does), is a dead letter that is counted with its reason.
 //! - **No lost wake-up, no idle hands**: work that others may take waits some 10 ms at most while a worker sleeps, even
 //!   behind a sibling's long turn.
-//! - **Fair**: a turn ends at its budget of messages and time.
+//! - **Fair**: a turn ends at its budget of messages and time, and timers fire however much there is to do.
 //! - **A panic stays inside** its actor, and the askers get the cause. (A second panic while unwinding, and
 //!   `panic = "abort"`, end the process. The process's own panic hook prints as it does for any panic.)
 //! - **Nothing hangs**: every ask ends; waiting that could not end is refused; a shutdown keeps its deadline.
 //! - **Bounded**: a mailbox holds its capacity, and what its owner prepaid, and no more.
-//! - **Quiet**: with nothing to do all threads sleep.
+//! - **Quiet**: with nothing to do all threads sleep, also with timers that are far.
 //! - **Clean**: after a shutdown everything has been dropped once, and no thread is left.
 //! - **Self-contained**: no globals, no hidden threads, no environment variables. (Awaiting a shutdown starts a thread
 //!   for its deadline, and says so.)
@@ -171,6 +172,7 @@ pub use actor::refs::{ActorRef, ActorStats, Stopped, WeakRef};
 pub use actor::reply::Reply;
 pub use actor::send::Sending;
 pub use actor::spawn::{SpawnBuilder, SpawnError};
+pub use actor::timers::{Fixed, Tick, Timer, TimerError};
 pub use actor::{Actor, Handler, Receive};
 pub use cell::event::{DeadLetterReason, DeadLetters, Event, PanicPlace, Report, Unfinished};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};

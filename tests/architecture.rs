@@ -168,6 +168,17 @@ fn only_sync_names_atomics_and_locks() {
     }
 }
 
+/// Monotonic, through one place: so a jump of the wall clock is nothing that anything here could see.
+#[test]
+fn only_time_reads_a_clock_and_it_is_no_wall_clock() {
+    for source in building() {
+        let code: String = source.code().map(|(_, line)| line).collect();
+        assert!(!code.contains("SystemTime"), "{} names the wall clock", source.path.display());
+        let reads = code.contains("Instant::now") || code.contains(".elapsed()");
+        assert_eq!(reads, source.room.as_deref() == Some("time"), "{} reads a clock", source.path.display());
+    }
+}
+
 #[test]
 fn files_say_what_they_are_for_and_stay_short() {
     for source in sources() {

@@ -1,5 +1,5 @@
 //! P9, quiet: with nothing to do all threads sleep. No polling, no periodic wake-ups: fresh, after a burst, after a
-//! panic, and while others wait for something that does not come.
+//! panic, with timers that are far, and while others wait for something that does not come.
 //!
 //! What is measured is a whole process, by the kernel's own counts for all its threads: each test runs itself once
 //! more in a child, which prepares its executors and then blocks; the test looks at the child from outside.
@@ -9,7 +9,7 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Context, Executor, Receive, Reply};
+use heist::{Actor, ActorRef, Context, Executor, Fixed, Receive, Reply};
 use std::any::Any;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, stdin};
@@ -164,5 +164,37 @@ fn p09_an_executor_sleeps_while_others_wait() {
             .collect();
         crews.iter().for_each(settle);
         Box::new((misers, waiting, crews))
+    });
+}
+
+/// Half of them by the actors themselves, half by others; some cancelled, some earlier ones gone already.
+#[test]
+fn p09_an_executor_sleeps_with_100_000_far_timers() {
+    const TIMERS: u64 = 100_000;
+    assert_quiet("p09_an_executor_sleeps_with_100_000_far_timers", || {
+        let crews = crews();
+        let hour = Duration::from_secs(3600);
+        for executor in &crews {
+            let actors: Vec<_> = (0..100).map(|_| executor.spawn(Puppet::default())).collect();
+            for actor in &actors {
+                inside(actor, move |_, ctx| {
+                    for n in 0..TIMERS / 200 {
+                        ctx.tell_after(hour + Duration::from_micros(n), Note(n)).unwrap().detach();
+                    }
+                    drop(ctx.tell_after(hour / 2, Note(0)).unwrap());
+                });
+                for n in 0..TIMERS / 200 {
+                    actor.tell_after(hour + Duration::from_micros(n), Note(n)).unwrap().detach();
+                }
+                actor.tell_every(hour, Fixed::Rate, |_| Note(0)).unwrap().detach();
+                actor.tell_after(Duration::from_millis(1), Note(1)).unwrap().detach();
+            }
+            for actor in &actors {
+                log_of(actor, 1);
+            }
+            settle(executor);
+            assert_eq!(executor.stats().armed_timers, TIMERS + 100);
+        }
+        Box::new(crews)
     });
 }

@@ -1,5 +1,5 @@
-//! P12, small: bytes for an idle actor; allocations for a tell, an ask and a spawn; no growth from round to round; memory
-//! that goes back after a burst.
+//! P12, small: bytes for an idle actor and an armed timer; allocations for a tell, an ask, a spawn and a tick; no growth
+//! from round to round; memory that goes back after a burst.
 //!
 //! Counted by the allocator itself, and by the executor for the memory that it takes from the system in chunks. What one
 //! thread allocates is counted for that thread alone, so the counts of allocations are exact; the bytes are the whole
@@ -9,11 +9,12 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Context, Executor, Handler};
+use heist::{Actor, ActorRef, Context, Executor, Fixed, Handler};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 struct Counting;
 
@@ -293,6 +294,45 @@ fn p12_memory_goes_back_after_a_burst() {
             assert!(left <= full / 3, "{left} bytes resident of {full}");
         }
     }
+}
+
+/// A box of 56 bytes for a message of 8 (48 for what is no message), a slot of 32 in the table, an entry of 24 in the heap.
+#[test]
+fn p12_an_armed_timer_takes_its_message_and_its_place() {
+    const TIMERS: i64 = 1 << 17; // a power of two: table and heap are full
+    const TIMER: i64 = 48 + 32 + 24;
+    let _alone = alone();
+    let executor = crew(2);
+    let (actor, hour) = (executor.spawn(Puppet::default()), Duration::from_secs(3600));
+    let mut timers = Vec::with_capacity(TIMERS as usize);
+    settle(&executor);
+    let before = live_bytes();
+    let allocations = allocated_by(|| {
+        timers.extend((0..TIMERS).map(|n| actor.tell_after(hour, Note(n as u64)).unwrap()));
+    });
+    let bytes = live_bytes() - before;
+    println!("{:.1} bytes an armed timer with a message of 8", bytes as f64 / TIMERS as f64);
+    assert!(bytes <= TIMERS * (TIMER + 8) + SLACK, "{bytes} bytes for {TIMERS} timers");
+    assert!(allocations <= TIMERS as u64 + 64, "{allocations} allocations for {TIMERS} timers");
+    timers.clear();
+    assert!(live_bytes() - before <= SLACK, "{} bytes stay", live_bytes() - before);
+}
+
+/// Counted on the only worker: from the tenth tick to the sixtieth nothing is allocated.
+#[test]
+fn p12_a_tick_allocates_nothing() {
+    let _alone = alone();
+    let executor = crew(1);
+    let actor = executor.spawn(Puppet::default());
+    let count = |_| Run(|puppet: &mut Puppet, _: &mut Context<Puppet>| puppet.log.push(allocations()));
+    inside(&actor, move |puppet, ctx| {
+        puppet.log.reserve(10_000);
+        ctx.tell_every(Duration::from_millis(1), Fixed::Rate, count).unwrap().detach();
+    });
+    within(LONG, "sixty ticks", || actor.stats().handled > 61);
+    let counts = answer(actor.ask(Log).unwrap()).unwrap();
+    assert_eq!(counts[60] - counts[10], 0, "{counts:?}");
+    actor.stop();
 }
 
 fn round(executor: &Executor) {

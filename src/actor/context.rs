@@ -19,7 +19,8 @@ use std::ptr::NonNull;
 ///
 /// It can do what is not allowed to wait: a handler that meets a full mailbox keeps its message and goes on by
 /// [`when_room`](Self::when_room); long work in steps goes on by [`again`](Self::again); an answer from another actor
-/// comes back by [`ask_then`](Self::ask_then).
+/// comes back by [`ask_then`](Self::ask_then); what is to happen later comes by [`tell_after`](Self::tell_after),
+/// [`tell_at`](Self::tell_at) or [`tell_every`](Self::tell_every).
 ///
 /// ```
 /// use heist::{Actor, Context, Executor, Handler, Reply, Receive};

@@ -90,7 +90,7 @@ impl Handle {
     /// Blocks until everything is quiet: all messages accepted before this call, and all that they caused, are handled.
     /// What comes from outside meanwhile may keep it waiting.
     ///
-    /// An answer that somebody outside the crew still owes is not waited for.
+    /// An answer that somebody outside the crew still owes is not waited for, nor a timer that is not due yet.
     ///
     /// # Errors
     /// [`WaitError::OnCrew`] on a worker of this executor.

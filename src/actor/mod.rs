@@ -3,6 +3,7 @@
 //! - this file: the traits; [`context`]: what a handler is given
 //! - [`refs`]: `ActorRef`, `WeakRef`; [`recipient`]: references by message type
 //! - [`tell`], [`ask`], [`send`]: the three ways to send; [`reply`]: the way back
+//! - [`timers`]: messages that come later, once or at an interval
 //! - [`handle`], [`spawn`]: an executor as its users hold it, and new actors
 //! - [`cell_of`]: one actor type's table for the lower floors; [`wait`]: blocking and awaited waits
 
@@ -16,6 +17,7 @@ pub(crate) mod reply;
 pub(crate) mod send;
 pub(crate) mod spawn;
 pub(crate) mod tell;
+pub(crate) mod timers;
 pub(crate) mod wait;
 
 use crate::error::StopReason;

@@ -5,10 +5,11 @@ use super::ask::Ask;
 use super::refs::ActorRef;
 use crate::error::SendError;
 use crate::id::ActorId;
+use crate::time::Instant;
 use std::fmt;
 
 type TellFn<M> = fn(&ActorRef<()>, M) -> Result<(), SendError<M>>;
-type AskFn<M, R> = fn(&ActorRef<()>, M) -> Result<Ask<R>, SendError<M>>;
+type AskFn<M, R> = fn(&ActorRef<()>, Option<Instant>, M) -> Result<Ask<R>, SendError<M>>;
 
 /// The actor's own type again, which the function pointer beside the reference remembers.
 fn typed<A>(untyped: &ActorRef<()>) -> &ActorRef<A> {
@@ -105,7 +106,11 @@ pub struct Asker<M, R> {
 
 impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
     pub(crate) fn new<A: Receive<M, Reply = R>>(actor: ActorRef<A>) -> Self {
-        Asker { actor: untyped(actor), ask: |actor, message| typed::<A>(actor).ask(message) }
+        let ask: AskFn<M, R> = |actor, deadline, message| match deadline {
+            None => typed::<A>(actor).ask(message),
+            Some(deadline) => typed::<A>(actor).ask_by(deadline, message),
+        };
+        Asker { actor: untyped(actor), ask }
     }
 
     /// Sends a message and returns its answer to come; see [`ActorRef::ask`].
@@ -113,7 +118,15 @@ impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
     /// # Errors
     /// As there.
     pub fn ask(&self, message: M) -> Result<Ask<R>, SendError<M>> {
-        (self.ask)(&self.actor, message)
+        (self.ask)(&self.actor, None, message)
+    }
+
+    /// The same with a deadline; see [`ActorRef::ask_by`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask_by(&self, deadline: Instant, message: M) -> Result<Ask<R>, SendError<M>> {
+        (self.ask)(&self.actor, Some(deadline), message)
     }
 }
 

@@ -14,6 +14,7 @@ use std::fmt;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
@@ -22,8 +23,8 @@ use std::task::{Context, Poll};
 /// mean the same actor.
 ///
 /// An actor lives while there is one (or a [`Recipient`], an [`Asker`], a message for it, a turn, an unanswered
-/// [`ask_then`](crate::Context::ask_then) or [`when_room`](crate::Context::when_room) of its own). When the last one is
-/// dropped the actor ends: a final turn is scheduled, so its code never runs inside the drop. A reference that outlives
+/// [`ask_then`](crate::Context::ask_then) or [`when_room`](crate::Context::when_room) of its own, or a [`Timer`](crate::Timer)
+/// that it armed for itself). When the last one is dropped the actor ends: a final turn is scheduled, so its code never runs inside the drop. A reference that outlives
 /// its executor is safe, and gets errors.
 ///
 /// ```
@@ -296,9 +297,18 @@ unsafe impl<A> Send for WeakRef<A> {}
 unsafe impl<A> Sync for WeakRef<A> {}
 
 impl<A> WeakRef<A> {
-    fn header(&self) -> &Header {
+    pub(crate) fn header(&self) -> &Header {
         // SAFETY: our weak count keeps the memory.
         unsafe { self.header.as_ref() }
+    }
+
+    pub(crate) fn as_ptr(&self) -> NonNull<Header> {
+        self.header
+    }
+
+    /// The same actor's, for who need not know its type.
+    pub(crate) fn untyped(self) -> WeakRef<()> {
+        WeakRef { header: ManuallyDrop::new(self).header, actor: PhantomData }
     }
 
     /// A reference proper, as long as the actor is running.

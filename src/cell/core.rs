@@ -56,7 +56,10 @@ pub(crate) struct Tally {
     pub(crate) panicked: Counter,
     pub(crate) discarded_replies: Counter,
     /// By [`DeadLetterReason`].
-    pub(crate) dead: [Counter; 4],
+    pub(crate) dead: [Counter; 6],
+    pub(crate) missed_ticks: Counter,
+    /// Messages of the running turn that were not handled, but became dead letters.
+    pub(crate) unhandled: Counter,
     pub(crate) graves: Graves,
 }
 
@@ -192,10 +195,11 @@ impl Core {
         self.draining.load(SeqCst)
     }
 
-    /// Nothing more from outside. A sender that passed the gate before is waited for by whoever waits for
+    /// Nothing more from outside, and no timers. A sender that passed the gate before is waited for by whoever waits for
     /// quiescence next; one that passes later sees the flag.
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, SeqCst);
+        self.scheduler.close_timers();
     }
 
     pub(crate) fn closing(&self) -> bool {

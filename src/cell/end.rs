@@ -15,6 +15,7 @@ use super::envelope::Envelope;
 use super::event::{DeadLetterReason, Event, PanicPlace};
 use super::header::{Header, Phase, Reason};
 use super::room;
+use super::ticks;
 use super::turn::guarded_for;
 use crate::error::{AskError, Refusal, StopReason};
 use crate::panics::{self, PanicText};
@@ -128,7 +129,7 @@ fn discard_leftovers(header: &Header, local: &Local) -> u32 {
     let mut taken = 0;
     while taken < LETTERS {
         // SAFETY: we hold the runnable.
-        let Some(node) = (unsafe { header.inbox.pop() }) else { break };
+        let Some(node) = (unsafe { ticks::take(header) }) else { break };
         taken += 1;
         // SAFETY: popped, so the pointer is the only one.
         let drop_it = || unsafe { Envelope::discard(Envelope::from_node(node), cause.clone()) };

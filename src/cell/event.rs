@@ -20,7 +20,7 @@ pub enum Event {
         /// What the panic said.
         text: PanicText,
     },
-    /// Accepted messages were not handled, because their actor ended first.
+    /// Accepted messages were not handled: their actor ended first, or they came too late.
     DeadLetters {
         /// Which actor.
         actor: ActorId,
@@ -60,7 +60,7 @@ pub enum PanicPlace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeadLetterReason {
-    /// It came (exempt) for an actor that had stopped.
+    /// It came (exempt, or from a timer) for an actor that had stopped.
     Stopped,
     /// [`stop_now`](crate::ActorRef::stop_now).
     Killed,
@@ -68,6 +68,10 @@ pub enum DeadLetterReason {
     Panicked,
     /// The executor stopped at once.
     Shutdown,
+    /// It was asked with a deadline, which had passed when its turn came: [`ask_by`](crate::ActorRef::ask_by).
+    Expired,
+    /// It came from a timer that was due, and cancelled before its turn came: [`Timer::cancel`](crate::Timer::cancel).
+    Cancelled,
 }
 
 /// Dead letters by reason: accepted messages that were not handled.
@@ -82,13 +86,17 @@ pub struct DeadLetters {
     pub panicked: u64,
     /// [`DeadLetterReason::Shutdown`].
     pub shutdown: u64,
+    /// [`DeadLetterReason::Expired`].
+    pub expired: u64,
+    /// [`DeadLetterReason::Cancelled`].
+    pub cancelled: u64,
 }
 
 impl DeadLetters {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.stopped + self.killed + self.panicked + self.shutdown
+        self.stopped + self.killed + self.panicked + self.shutdown + self.expired + self.cancelled
     }
 }
 

@@ -12,6 +12,7 @@
 use super::core::{Core, Limits, Tally};
 use super::registry::Shard;
 use super::room::RoomList;
+use super::ticks::Ticks;
 use crate::error::StopReason;
 use crate::id::ActorId;
 use crate::mailbox::inbox::Inbox;
@@ -93,8 +94,9 @@ pub(crate) struct Header {
     killed: AtomicBool,
 }
 
-// SAFETY: the `Cell`s and the inbox's receiving end are touched by the holder of the runnable only; the rest is
-// atomic or never changes; `shard` points into the `Core` that the registry keeps alive for every cell.
+// SAFETY: the `Cell`s and the inboxes' receiving ends, here and in the cold part, are touched by the holder of the
+// runnable only; the rest is atomic or never changes; `shard` points into the `Core` that the registry keeps alive for
+// every cell.
 unsafe impl Sync for Header {}
 // SAFETY: as above.
 unsafe impl Send for Header {}
@@ -109,6 +111,7 @@ pub(crate) struct Cold {
     pub(crate) panic: Mutex<Option<PanicText>>,
     pub(crate) room: Mutex<RoomList>,
     pub(crate) stop: Mutex<Vec<Waker>>,
+    pub(crate) ticks: Ticks,
 }
 
 impl Header {

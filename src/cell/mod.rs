@@ -3,7 +3,7 @@
 //! - [`header`]: the cell's untyped front; references and memory
 //! - [`envelope`]: what waits in a mailbox, and how it gets there
 //! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
-//! - [`room`]: those who wait for room in a mailbox
+//! - [`room`]: those who wait for room in a mailbox; [`ticks`]: what timers send, which overtakes
 //! - [`core`]: what the cells of one executor share; [`registry`]: all of them; [`graves`]: the dead ones
 
 pub(crate) mod core;
@@ -14,4 +14,5 @@ pub(crate) mod graves;
 pub(crate) mod header;
 pub(crate) mod registry;
 pub(crate) mod room;
+pub(crate) mod ticks;
 pub(crate) mod turn;

@@ -11,7 +11,7 @@ use super::core::Tally;
 use super::end;
 use super::envelope::Envelope;
 use super::event::{Event, PanicPlace};
-use super::header::{Header, Phase, Reason};
+use super::header::{Cold, Header, Phase, Reason};
 use super::room;
 use crate::error::AskError;
 use crate::mailbox::inbox::Node;
@@ -124,19 +124,18 @@ unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
     if waiting > header.most_waiting.load(Relaxed) {
         header.most_waiting.store(waiting, Relaxed);
     }
-    // SAFETY: we hold the runnable.
-    let rest = Cell::new(unsafe { header.inbox.begin() });
-    let run = Run { header, local, total: Cell::new(0), given: Cell::new(0), rest };
-    let outcome = guarded(|| run.messages(this, waiting));
-    // SAFETY: as above.
-    unsafe { header.inbox.end(run.rest.get()) };
-    let total = run.total.get();
-    header.count_handled(total);
-    Tally::of(local).handled.add(u64::from(total));
+    let Drained { total, given, outcome } = match header.cold_if_any() {
+        None => drain(this, local, waiting, header.core().limits.messages, |run| run.message()),
+        Some(cold) => drain_with_ticks(this, local, waiting, cold),
+    };
+    let tally = Tally::of(local);
+    let handled = total - tally.unhandled.take() as u32;
+    header.count_handled(handled);
+    tally.handled.add(u64::from(handled));
     if let Err(text) = outcome {
         fail(header, local, text);
     }
-    let mut owed = total - run.given.get();
+    let mut owed = total - given;
     let mut served = false;
     loop {
         match header.state.end_turn(owed, served) {
@@ -156,6 +155,45 @@ unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
     end::begin(header);
     // SAFETY: the caller's; both endings leave the runnable with us.
     unsafe { end::proceed(this, local) }
+}
+
+/// What a turn did with the messages.
+struct Drained {
+    /// Handled, or come to too late.
+    total: u32,
+    /// Of those, the places given back already.
+    given: u32,
+    outcome: Result<(), PanicText>,
+}
+
+/// The turn of an actor that has a cold part, and perhaps timers. Ticks that wait were counted when the turn began, so
+/// their cold part was there; apart, so that the others do not look for ticks before each message.
+#[inline(never)]
+fn drain_with_ticks(this: NonNull<Header>, local: &Local, waiting: u32, cold: &Cold) -> Drained {
+    // SAFETY: we hold the runnable, which keeps the cell.
+    let limit = unsafe { this.as_ref() }.limits().messages;
+    // SAFETY: as above.
+    drain(this, local, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) })
+}
+
+/// For the holder of the runnable: handles what `next` gives, within the budget.
+#[inline(always)]
+fn drain(
+    this: NonNull<Header>,
+    local: &Local,
+    waiting: u32,
+    limit: u32,
+    next: impl Fn(&Run<'_>) -> Option<*mut Node>,
+) -> Drained {
+    // SAFETY: the runnable keeps the cell.
+    let header = unsafe { this.as_ref() };
+    // SAFETY: we hold the runnable.
+    let rest = Cell::new(unsafe { header.inbox.begin() });
+    let run = Run { header, local, total: Cell::new(0), given: Cell::new(0), rest };
+    let outcome = guarded(|| run.messages(this, waiting, limit, next));
+    // SAFETY: as above.
+    unsafe { header.inbox.end(run.rest.get()) };
+    Drained { total: run.total.get(), given: run.given.get(), outcome }
 }
 
 /// A panic ends the actor: nothing more is accepted or handled.
@@ -183,16 +221,25 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    #[inline]
-    fn messages(&self, this: NonNull<Header>, waiting: u32) {
+    /// The next message; for the holder of the runnable.
+    #[inline(always)]
+    fn message(&self) -> Option<*mut Node> {
+        // SAFETY: so says `drain`.
+        unsafe { self.header.inbox.pop_from(&self.rest) }
+    }
+
+    #[inline(always)]
+    fn messages(
+        &self,
+        this: NonNull<Header>,
+        waiting: u32,
+        limit: u32,
+        next: impl Fn(&Self) -> Option<*mut Node>,
+    ) {
         let header = self.header;
         if header.phase.get() == Phase::New && !self.start(this) {
             return;
         }
-        let limit = match header.cold_if_any() {
-            None => header.core().limits.messages,
-            Some(_) => header.limits().messages,
-        };
         let most = waiting.min(limit);
         let mut total = 0;
         let mut watch = Watch { started: None, step: CLOCK_EVERY };
@@ -202,9 +249,7 @@ impl Run<'_> {
         loop {
             let next_stop = most.min(total + watch.step);
             while total < next_stop {
-                // SAFETY: we hold the runnable.
-                let next = unsafe { header.inbox.pop_from(&self.rest) };
-                let Some(node) = next else { return };
+                let Some(node) = next(self) else { return };
                 total += 1;
                 self.total.set(total);
                 // SAFETY: popped from this actor's inbox, inside its turn.
@@ -262,6 +307,7 @@ impl Watch {
     #[cold]
     fn look(&mut self, run: &Run<'_>, total: u32) -> bool {
         let now = time::now();
+        run.local.saw_clock(now);
         let Some(started) = self.started else {
             // The first look is where the measuring begins.
             *self = Watch { started: Some(now), step: 1 };

@@ -3,6 +3,7 @@
 //! | step | `shutdown` | `shutdown_now` |
 //! |---|---|---|
 //! | sends and spawns from outside are refused | yes | yes |
+//! | timers are cancelled, and no new ones armed; ticks that wait already are messages like others | yes | yes |
 //! | what is accepted, and all that it causes inside, is handled | until quiet, or 7/8 of the time are over | no |
 //! | every actor is closed; leftovers become dead letters; `stopped` runs, states are dropped | yes | yes |
 //! | the threads end when the last actor has ended | yes | yes |
@@ -27,7 +28,7 @@ const NAMED: usize = 1000;
 
 impl Executor {
     /// Has everything handled, then ends: blocks until all actors have ended and all threads are gone, or the time is
-    /// over. The last eighth of the time is kept for stopping at once what would not drain.
+    /// over. Timers are cancelled. The last eighth of the time is kept for stopping at once what would not drain.
     ///
     /// Calling it again is fine; so is calling it from several threads.
     ///

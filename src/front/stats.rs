@@ -26,6 +26,10 @@ pub struct Stats {
     pub dead_letters: DeadLetters,
     /// Answers that nobody waited for any more.
     pub discarded_replies: u64,
+    /// Timers armed now: neither due, nor cancelled, nor ended.
+    pub armed_timers: u64,
+    /// Ticks that intervals have left out because an earlier one was late.
+    pub missed_ticks: u64,
     /// Bytes that the executor holds for messages and cells now, free ones among them. Comes in steps of 2 MiB, of which
     /// untouched pages cost nothing; what is larger than 256 bytes apiece is not in it.
     pub memory: u64,
@@ -92,6 +96,8 @@ impl Handle {
             panicked: core.total(|tally| &tally.panicked),
             dead_letters: self.dead_letters(),
             discarded_replies: core.total(|tally| &tally.discarded_replies),
+            armed_timers: core.scheduler.timers.armed() as u64,
+            missed_ticks: core.total(|tally| &tally.missed_ticks),
             memory: core.scheduler.memory.bytes() as u64,
         }
     }
@@ -103,6 +109,8 @@ impl Handle {
             killed: by(DeadLetterReason::Killed),
             panicked: by(DeadLetterReason::Panicked),
             shutdown: by(DeadLetterReason::Shutdown),
+            expired: by(DeadLetterReason::Expired),
+            cancelled: by(DeadLetterReason::Cancelled),
         }
     }
 }

@@ -125,6 +125,7 @@ impl Crew {
                         return true;
                     }
                 }
+                Woken::Alarm => unreachable!("no timers"),
             }
             if self.idle.stopping() && !self.has_work(me) {
                 if searching {

@@ -11,6 +11,7 @@
 //! | [`references`] | state word | the same, and the cell's weak count |
 //! | [`room`] | state word, inbox | the list of those who wait |
 //! | [`idle`] | idle protocol, parker | the queues, by a count with relaxed readings; the worker's loop |
+//! | [`alarm`] | alarm, idle protocol, parker | the table of timers, by a count; the worker's loop |
 //! | [`quiet`] | gate, idle protocol, quiescence waiters | the queues; the look for quiescence |
 //! | [`reply`] | reply slot | what is around it |
 //! | [`lifo`] | LIFO slot | what is around it |
@@ -26,6 +27,7 @@
 //! bound; time (a timed wait may end at any moment, and does). loom makes a SeqCst fence synchronize with all later
 //! ones, which is more than it promises, and takes SeqCst loads and stores for Acquire and Release, which is less.
 
+mod alarm;
 mod idle;
 mod lifo;
 mod mailbox;

@@ -68,7 +68,7 @@ impl Crew {
                     }
                 }
                 Woken::Running => {}
-                Woken::Caught => unreachable!("nobody watches"),
+                Woken::Caught | Woken::Alarm => unreachable!("nobody watches"),
             }
             if self.idle.stopping() && !has_work() {
                 return;

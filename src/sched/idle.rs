@@ -30,6 +30,7 @@
 //! | its own inbox got work | -1 | | 0 if it was the sentinel | +1 | by the sender |
 //! | appointed sentinel | | | 1 | | stays parked, now with a timeout |
 //! | the sentinel resigns | | | 0 | | only while `S` = all workers |
+//! | the keeper gets up for the alarm | -1 | | 0 if it was the sentinel | +1 | unless somebody was quicker; see [`alarm`](super::alarm) |
 //!
 //! # Why no wake-up is lost
 //!
@@ -56,6 +57,7 @@
 //! unparking is in the word's history before its read of the word, so it cannot read the `T` of a time when all
 //! slept: it sees that nobody watches, and appoints.
 
+use super::alarm::Alarm;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering::*, Padded, Parker, fence};
 use crate::time::{self, Duration};
 
@@ -101,19 +103,24 @@ pub(crate) enum Woken {
     Caught,
     /// There may be something in its own inbox, or the crew is stopping.
     Running,
+    /// It was the keeper, and the alarm has gone off.
+    Alarm,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Token {
     Search,
     Run,
-    Watch,
+    /// Still parked: what it waits for has changed.
+    Look,
 }
 
 #[derive(Debug, Default)]
 struct List {
     parked: Vec<usize>,
     sentinel: Option<usize>,
+    /// Waits for the alarm. There is one while anybody is parked, but when the last one has just got up for it.
+    keeper: Option<usize>,
 }
 
 /// The protocol's shared part.
@@ -123,6 +130,7 @@ pub(crate) struct Idle {
     list: Padded<Mutex<List>>,
     beds: Box<[Padded<Bed>]>,
     stopping: AtomicBool,
+    pub(crate) alarm: Padded<Alarm>,
 }
 
 #[derive(Debug)]
@@ -141,6 +149,7 @@ impl Idle {
                 .map(|_| Padded(Bed { parked: AtomicBool::new(false), parker: Parker::new() }))
                 .collect(),
             stopping: AtomicBool::new(false),
+            alarm: Padded(Alarm::new()),
         }
     }
 
@@ -173,12 +182,12 @@ impl Idle {
     #[cold]
     fn wake_one(&self) {
         let mut list = self.list.lock();
-        let Some(&last) = list.parked.last() else { return };
-        // The sentinel only if nobody else sleeps.
-        let place = match list.sentinel {
-            Some(sentinel) if sentinel == last && list.parked.len() > 1 => list.parked.len() - 2,
-            _ => list.parked.len() - 1,
-        };
+        // The sentinel only if nobody else sleeps, and rather not the keeper.
+        let is = |duty: Option<usize>, worker: usize| duty == Some(worker);
+        let without_duty = |&worker: &usize| !is(list.sentinel, worker) && !is(list.keeper, worker);
+        let place = list.parked.iter().rposition(without_duty);
+        let place = place.or_else(|| list.parked.iter().rposition(|&worker| !is(list.sentinel, worker)));
+        let Some(place) = place.or(list.parked.len().checked_sub(1)) else { return };
         let worker = list.parked[place];
         let relieve = if list.sentinel == Some(worker) { SENTINEL } else { 0 };
         let step = |word: u64| {
@@ -193,6 +202,7 @@ impl Idle {
             list.sentinel = None;
         }
         self.beds[worker].parked.store(false, Relaxed);
+        self.hand_over(&mut list, worker);
         drop(list);
         self.beds[worker].parker.unpark(Token::Search);
     }
@@ -237,7 +247,7 @@ impl Idle {
         mut stuck: impl FnMut() -> bool,
         all_parked: impl FnOnce(),
     ) -> Woken {
-        let (mut watching, last) = self.enter(me, searching, may_watch);
+        let (mut watching, mut keeping, last) = self.enter(me, searching, may_watch);
         fence(SeqCst);
         if self.stopping() || has_work() {
             if self.leave(me, true) {
@@ -254,16 +264,28 @@ impl Idle {
             stuck();
         }
         loop {
-            let until = if watching { time::after(patience) } else { None };
+            let watch = if watching { time::after(patience) } else { None };
+            let alarm = if keeping { self.alarm.instant() } else { None };
+            let until = [watch, alarm].into_iter().flatten().min();
             match self.beds[me].parker.park(until) {
                 Some(Token::Search) => return Woken::Searching,
                 Some(Token::Run) => return Woken::Running,
-                Some(Token::Watch) => {
-                    watching = true;
-                    patience = WATCH_FIRST;
-                    quiet_looks = 0;
-                    stuck();
+                Some(Token::Look) => {
+                    let watched = watching;
+                    (watching, keeping) = self.duties(me);
+                    if watching && !watched {
+                        patience = WATCH_FIRST;
+                        quiet_looks = 0;
+                        stuck();
+                    }
                 }
+                None if keeping && self.alarm.due(time::now()) => {
+                    if self.leave_for_alarm(me) {
+                        return Woken::Alarm;
+                    }
+                    keeping = false; // somebody was quicker
+                }
+                None if !watching => {} // not quite yet
                 None if Crew(self.word.load(SeqCst)).parked() == self.all() => {
                     quiet_looks += 1;
                     patience = (patience * 2).min(WATCH_LONGEST);
@@ -282,8 +304,8 @@ impl Idle {
         }
     }
 
-    /// Onto the list. Says whether it is the sentinel now, and whether everybody is parked.
-    fn enter(&self, me: usize, searching: bool, may_watch: bool) -> (bool, bool) {
+    /// Onto the list. Says whether it is the sentinel now, or the keeper, and whether everybody is parked.
+    fn enter(&self, me: usize, searching: bool, may_watch: bool) -> (bool, bool, bool) {
         let mut list = self.list.lock();
         list.parked.push(me);
         self.beds[me].parked.store(true, Relaxed);
@@ -298,13 +320,31 @@ impl Idle {
             step = step.wrapping_sub(SEARCHING_ONE);
         }
         self.word.fetch_add(step, SeqCst);
-        (watching, last)
+        (watching, *list.keeper.get_or_insert(me) == me, last)
     }
 
     /// Off the list again, unless somebody took `worker` off it already.
     #[must_use]
     fn leave(&self, worker: usize, searching: bool) -> bool {
         let mut list = self.list.lock();
+        let left = self.take_off(&mut list, worker, searching);
+        if left {
+            self.hand_over(&mut list, worker);
+        }
+        left
+    }
+
+    /// The keeper gets up for the alarm; it will see to a new one itself, once it has fired what is due.
+    fn leave_for_alarm(&self, me: usize) -> bool {
+        let mut list = self.list.lock();
+        let left = self.take_off(&mut list, me, false);
+        if left && list.keeper == Some(me) {
+            list.keeper = None;
+        }
+        left
+    }
+
+    fn take_off(&self, list: &mut List, worker: usize, searching: bool) -> bool {
         let Some(place) = list.parked.iter().rposition(|&parked| parked == worker) else { return false };
         list.parked.remove(place);
         self.beds[worker].parked.store(false, Relaxed);
@@ -318,6 +358,51 @@ impl Idle {
         }
         self.word.fetch_add(step, SeqCst);
         true
+    }
+
+    /// Whoever was the keeper leaves: another sleeper waits for the alarm from now on.
+    fn hand_over(&self, list: &mut List, worker: usize) {
+        if list.keeper != Some(worker) {
+            return;
+        }
+        list.keeper = list.parked.last().copied();
+        if let Some(next) = list.keeper
+            && self.alarm.is_set()
+        {
+            self.beds[next].parker.unpark(Token::Look);
+        }
+    }
+
+    /// After the alarm was lowered: one of those who sleep must wait for it.
+    pub(crate) fn alarm_lowered(&self) {
+        fence(SeqCst);
+        if Crew(self.word.load(Relaxed)).parked() > 0 {
+            self.tell_keeper(true);
+        }
+    }
+
+    /// After what was due has been fired: a keeper there is will get up early enough, and look again.
+    pub(crate) fn ensure_kept(&self) {
+        fence(SeqCst);
+        if self.alarm.is_set() && Crew(self.word.load(Relaxed)).parked() > 0 {
+            self.tell_keeper(false);
+        }
+    }
+
+    #[cold]
+    fn tell_keeper(&self, also_an_old_one: bool) {
+        let mut list = self.list.lock();
+        let Some(&last) = list.parked.last() else { return };
+        if also_an_old_one || list.keeper.is_none() {
+            let keeper = *list.keeper.get_or_insert(last);
+            self.beds[keeper].parker.unpark(Token::Look); // under the lock, as in `appoint`
+        }
+    }
+
+    /// Is this worker the sentinel, and is it the keeper?
+    fn duties(&self, me: usize) -> (bool, bool) {
+        let list = self.list.lock();
+        (list.sentinel == Some(me), list.keeper == Some(me))
     }
 
     /// The sentinel gives up its timeout, if still nobody is awake.
@@ -344,11 +429,13 @@ impl Idle {
     #[cold]
     fn appoint(&self) {
         let mut list = self.list.lock();
-        let (Some(&worker), None) = (list.parked.last(), list.sentinel) else { return };
+        let (Some(&last), None) = (list.parked.last(), list.sentinel) else { return };
+        // Both duties for one, so that it is woken once.
+        let worker = *list.keeper.get_or_insert(last);
         list.sentinel = Some(worker);
         self.word.fetch_add(SENTINEL, SeqCst);
         // Under the lock: a notifier that takes this worker off the list must leave its token after this one.
-        self.beds[worker].parker.unpark(Token::Watch);
+        self.beds[worker].parker.unpark(Token::Look);
     }
 
     /// The word if all workers are parked; equal readings mean that none was unparked in between.

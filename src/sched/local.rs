@@ -1,20 +1,18 @@
-//! A worker's own side: its queue, its choice of what to run next, and its way from running dry to parking.
+//! A worker's own side: its queue, its choice of what to run next, and what it does between two turns.
 //!
 //! What comes next, in this order: the LIFO slot (a bounded run of it), the local queue, the worker's own inbox, the
-//! injector (a fair share of the time even while there is local work), and then what a search finds.
+//! injector (a fair share of the time even while there is local work), and then what a search finds ([`dry`](super::dry)).
 
-use super::queue::{Policy, Slot};
+use super::Scheduler;
+use super::queue::{Policy, Slot, retry};
 use super::task::{After, Task};
-use super::{Scheduler, idle::Woken};
 use crate::memory::Heap;
-use crate::sync::{Ordering::*, chaos};
 use crate::time::{self, Instant};
-use crossbeam_deque::{Steal, Worker};
+use crossbeam_deque::Worker;
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
 use std::cell::{Cell, RefCell};
 use std::ptr::{self, NonNull};
-use std::time::Duration;
 
 /// Runs of the LIFO slot in a row before the local queue gets its turn: two actors that only talk to each other do
 /// not keep the others waiting.
@@ -28,10 +26,6 @@ const INJECTOR_EVERY_NS: u64 = 50_000;
 const WORTH_A_WAKE_NS: u64 = 30_000;
 /// Turns of this mean length may have long messages in them.
 const LONG_TURN_NS: u64 = 20_000;
-/// The longest time that a worker searches before it parks.
-const SPIN: Duration = Duration::from_micros(50);
-/// Pauses between two looks of a worker that spins.
-const PAUSES: u32 = 3;
 
 thread_local! {
     static LOCAL: Cell<*const Local> = const { Cell::new(ptr::null()) };
@@ -41,23 +35,26 @@ thread_local! {
 pub(crate) struct Local {
     scheduler: *const Scheduler,
     slot: *const Slot,
-    index: usize,
-    queue: Worker<Task>,
+    pub(super) index: usize,
+    pub(super) queue: Worker<Task>,
     /// Claimed while this worker is awake.
     heap: *const Heap,
-    rng: RefCell<SmallRng>,
+    pub(super) rng: RefCell<SmallRng>,
     lifo_run: Cell<u32>,
+    /// The turn at which the clock was last read, and the one after which it is read again.
+    clock_turn: Cell<u64>,
+    clock_due: Cell<u64>,
     injector_in: Cell<u32>,
     mean_turn_ns: Cell<u64>,
-    clock: Cell<Instant>,
-    busy_since: Cell<Instant>,
+    pub(super) clock: Cell<Instant>,
+    pub(super) busy_since: Cell<Instant>,
     /// How well spinning paid lately.
-    spin_credit: Cell<u32>,
+    pub(super) spin_credit: Cell<u32>,
     /// Messages have lately been long, so that the clock must be read more often.
     long_messages: Cell<bool>,
     /// Whose turn is running: opaque here, compared by the floors above.
     current: Cell<*const ()>,
-    account: Account,
+    pub(super) account: Account,
 }
 
 /// What the floors above keep of a worker; opaque here.
@@ -95,6 +92,8 @@ impl Local {
             heap: scheduler.memory.of_worker(index),
             rng: RefCell::new(SmallRng::seed_from_u64(index as u64)),
             lifo_run: Cell::new(0),
+            clock_turn: Cell::new(0),
+            clock_due: Cell::new(u64::from(CLOCK_EVERY)),
             injector_in: Cell::new(1),
             mean_turn_ns: Cell::new(1_000),
             clock: Cell::new(start),
@@ -110,6 +109,8 @@ impl Local {
         while let Some(task) = local.next().or_else(|| local.idle()) {
             local.run_turn(task);
         }
+        // Cancelled when the executor began to shut down; what nobody had time for since goes now.
+        scheduler.fire_timers(time::now());
         local.rest();
     }
 
@@ -133,12 +134,12 @@ impl Local {
         Local::with_any(|local| f(local.map(Local::heap)))
     }
 
-    fn scheduler(&self) -> &Scheduler {
+    pub(super) fn scheduler(&self) -> &Scheduler {
         // SAFETY: `run` borrows the scheduler for longer than this value lives.
         unsafe { &*self.scheduler }
     }
 
-    fn slot(&self) -> &Slot {
+    pub(super) fn slot(&self) -> &Slot {
         // SAFETY: part of the scheduler.
         unsafe { &*self.slot }
     }
@@ -148,17 +149,6 @@ impl Local {
     pub(crate) fn heap(&self) -> &Heap {
         // SAFETY: part of the scheduler.
         unsafe { &*self.heap }
-    }
-
-    /// Gives up the heap for a while, and puts in order what sleepers cannot.
-    fn rest(&self) {
-        let stop = || self.scheduler().has_work(self.index);
-        (self.account.settle)(self.account.at);
-        self.heap().send_all();
-        self.heap().trim(stop);
-        // SAFETY: claimed since this worker began, or woke up.
-        unsafe { self.heap().leave() };
-        self.scheduler().memory.tidy(stop);
     }
 
     pub(crate) fn index(&self) -> usize {
@@ -206,7 +196,7 @@ impl Local {
         }
         let turns = &self.slot().counters.turns;
         turns.add(1);
-        if turns.get().is_multiple_of(u64::from(CLOCK_EVERY)) {
+        if turns.get() >= self.clock_due.get() {
             self.read_clock();
         }
     }
@@ -214,7 +204,10 @@ impl Local {
     #[cold]
     fn read_clock(&self) {
         let now = time::now();
-        let turn = (now - self.clock.replace(now)).as_nanos() as u64 / u64::from(CLOCK_EVERY);
+        let turns = self.slot().counters.turns.get();
+        self.clock_due.set(turns + u64::from(CLOCK_EVERY));
+        let turns = turns - self.clock_turn.replace(turns);
+        let turn = (now - self.clock.replace(now)).as_nanos() as u64 / turns;
         self.mean_turn_ns.set((3 * self.mean_turn_ns.get() + turn) / 4);
         // Turns that have become long must not use up an interval that was meant for short ones.
         self.injector_in.set(self.injector_in.get().min(self.injector_interval()));
@@ -222,9 +215,27 @@ impl Local {
             self.long_messages.set(true); // perhaps; the next turn will see
         }
         self.count_busy(now);
+        self.tend_timers(now);
     }
 
-    fn count_busy(&self, now: Instant) {
+    /// Fires the timers that are due. True: some were.
+    pub(super) fn tend_timers(&self, now: Instant) -> bool {
+        let due = self.scheduler().idle.alarm.due(now);
+        if due {
+            self.scheduler().fire_timers(now);
+            self.saw_clock(now); // there may be more
+        }
+        due
+    }
+
+    /// By whoever reads the clock inside a turn: if a timer is due, it is fired after this turn.
+    pub(crate) fn saw_clock(&self, now: Instant) {
+        if self.scheduler().idle.alarm.due(now) {
+            self.clock_due.set(0);
+        }
+    }
+
+    pub(super) fn count_busy(&self, now: Instant) {
         self.slot().counters.busy_ns.add((now - self.busy_since.replace(now)).as_nanos() as u64);
     }
 
@@ -275,7 +286,7 @@ impl Local {
     }
 
     #[inline]
-    fn next(&self) -> Option<Task> {
+    pub(super) fn next(&self) -> Option<Task> {
         let due = self.injector_in.get() - 1;
         self.injector_in.set(due);
         if due == 0
@@ -310,7 +321,7 @@ impl Local {
         found
     }
 
-    fn take_outside(&self) -> Option<Task> {
+    pub(super) fn take_outside(&self) -> Option<Task> {
         let slot = self.slot();
         if !slot.inbox.is_empty()
             && let Some(task) = retry(|| slot.inbox.steal_batch_and_pop(&self.queue))
@@ -335,165 +346,6 @@ impl Local {
         task
     }
 
-    /// Out of work: search, then park; `None` when the crew stops.
-    #[cold]
-    fn idle(&self) -> Option<Task> {
-        let scheduler = self.scheduler();
-        let dry = time::now();
-        self.count_busy(dry);
-        let mut searching = scheduler.idle.try_search();
-        let mut patient = searching;
-        let task = loop {
-            if searching && let Some(task) = self.search(patient) {
-                self.hunt_ended();
-                break Some(task);
-            }
-            // Not searching: only what nobody else may take, or what `park`'s rescan says.
-            match self.park(searching) {
-                Woken::Caught => {
-                    self.slot().counters.sentinel_catches.add(1);
-                    let caught = self.rescue();
-                    // The sentinel is gone; somebody else must watch what is still stuck.
-                    scheduler.idle.ensure_watched();
-                    if let Some(task) = caught {
-                        self.hunt_ended();
-                        break Some(task);
-                    }
-                    searching = true;
-                }
-                Woken::Searching => searching = true,
-                Woken::Running => {
-                    searching = false;
-                    if let Some(task) = self.take_outside() {
-                        break Some(task);
-                    }
-                }
-            }
-            if scheduler.idle.stopping() && !scheduler.has_work(self.index) {
-                if searching {
-                    let _ = scheduler.idle.end_search();
-                }
-                break None;
-            }
-            patient = true;
-        };
-        let now = time::now();
-        self.clock.set(now);
-        self.busy_since.set(now);
-        task
-    }
-
-    /// Work was found: this worker no longer searches, and may be the one who must wake the next.
-    fn hunt_ended(&self) {
-        let scheduler = self.scheduler();
-        if scheduler.idle.end_search() && scheduler.has_work(self.index) {
-            scheduler.idle.notify();
-        }
-    }
-
-    fn search(&self, patient: bool) -> Option<Task> {
-        if let Some(task) = self.hunt() {
-            return Some(task);
-        }
-        // Spinning is worth it only where it found something lately; try again once in a while.
-        let credit = self.spin_credit.get();
-        if !patient
-            || self.scheduler().idle.stopping()
-            || (credit == 0 && self.rng.borrow_mut().random_range(0..16) != 0)
-        {
-            return None;
-        }
-        let until = time::now() + SPIN;
-        while time::now() < until {
-            // Looks often, since each pause is latency for whoever waits for what comes next, and reads the clock rarely.
-            for _ in 0..32 {
-                (0..PAUSES).for_each(|_| crate::sync::spin_hint());
-                if self.scheduler().has_work(self.index)
-                    && let Some(task) = self.hunt()
-                {
-                    self.spin_credit.set((credit + 2).min(16));
-                    return Some(task);
-                }
-            }
-        }
-        self.spin_credit.set(credit.saturating_sub(1));
-        None
-    }
-
-    /// One look everywhere.
-    fn hunt(&self) -> Option<Task> {
-        if let Some(task) = self.take_outside() {
-            return Some(task);
-        }
-        let scheduler = self.scheduler();
-        if scheduler.policy != Policy::Stealing {
-            return None;
-        }
-        let crew = scheduler.slots.len();
-        let start = self.rng.borrow_mut().random_range(0..crew);
-        (0..crew).map(|i| (start + i) % crew).filter(|&victim| victim != self.index).find_map(|victim| {
-            let from = &scheduler.slots[victim].stealer;
-            (!from.is_empty()).then(|| self.steal_from(victim)).flatten()
-        })
-    }
-
-    fn steal_from(&self, victim: usize) -> Option<Task> {
-        let counters = &self.slot().counters;
-        counters.steals_tried.add(1);
-        chaos();
-        // One try: a victim that others are stealing from has thieves enough.
-        match self.scheduler().slots[victim].stealer.steal_batch_and_pop(&self.queue) {
-            Steal::Success(task) => {
-                counters.steals.add(1);
-                counters.stolen_items.add(1 + self.queue.len() as u64);
-                Some(task)
-            }
-            Steal::Empty | Steal::Retry => None,
-        }
-    }
-
-    fn park(&self, searching: bool) -> Woken {
-        let scheduler = self.scheduler();
-        let slept = time::now();
-        let counters = &self.slot().counters;
-        counters.parks.add(1);
-        let watch = scheduler.policy == Policy::Stealing;
-        let mut seen = Sightings::default();
-        self.rest();
-        let woken = scheduler.idle.park(
-            self.index,
-            searching,
-            watch,
-            || scheduler.has_work(self.index),
-            || scheduler.stuck_victim(&mut seen).is_some(),
-            || {
-                self.heap().claim(); // for the wakers that run here
-                scheduler.quiet.announce();
-                // They may have made work ready here, after the last look and out of others' sight.
-                self.give_away();
-                (self.account.settle)(self.account.at);
-                self.heap().send_all();
-                // SAFETY: claimed above.
-                unsafe { self.heap().let_go() };
-            },
-        );
-        self.heap().claim();
-        counters.wakes.add(1);
-        counters.parked_ns.add((time::now() - slept).as_nanos() as u64);
-        woken
-    }
-
-    /// Takes what waits behind a long turn: the victim's queue first (it is older), then its LIFO slot.
-    fn rescue(&self) -> Option<Task> {
-        let scheduler = self.scheduler();
-        let victim = scheduler.rescue_from.load(Relaxed);
-        self.steal_from(victim).or_else(|| {
-            let task = scheduler.slots[victim].lifo.take()?;
-            self.slot().counters.stolen_items.add(1);
-            Some(task)
-        })
-    }
-
     /// See [`Scheduler::begin_blocking`].
     #[must_use]
     pub(crate) fn begin_blocking(&self) -> bool {
@@ -510,43 +362,6 @@ impl Local {
         let scheduler = self.scheduler();
         while let Some(task) = self.slot().lifo.take().or_else(|| self.queue.pop()) {
             scheduler.push_from_outside(task);
-        }
-    }
-}
-
-/// What the sentinel saw when it last looked.
-#[derive(Debug, Default)]
-pub(super) struct Sightings {
-    turns: Vec<u64>,
-    at: Option<Instant>,
-}
-
-impl Sightings {
-    /// For each worker, the time that one of its turns took since the last look; `None` at the first.
-    pub(super) fn look(&mut self, slots: &[Slot]) -> Option<Vec<Duration>> {
-        let now = time::now();
-        let turns: Vec<u64> = slots.iter().map(|slot| slot.counters.turns.get()).collect();
-        let paces = self.at.map(|at| {
-            let passed = now - at;
-            turns
-                .iter()
-                .zip(&self.turns)
-                .map(|(now, then)| passed / u32::try_from(now - then).unwrap_or(u32::MAX).max(1))
-                .collect()
-        });
-        self.turns = turns;
-        self.at = Some(now);
-        paces
-    }
-}
-
-/// `Retry` from an injector means that somebody else got something: try again, it is not for long.
-fn retry(mut steal: impl FnMut() -> Steal<Task>) -> Option<Task> {
-    loop {
-        match steal() {
-            Steal::Success(task) => return Some(task),
-            Steal::Empty => return None,
-            Steal::Retry => crate::sync::spin_hint(),
         }
     }
 }

@@ -2,17 +2,22 @@
 //!
 //! - [`task`]: what it moves
 //! - [`queue`], [`lifo`]: where runnables wait; the policies
-//! - [`local`]: one worker, from taking a runnable to parking
-//! - [`idle`]: the idle protocol and its proof
+//! - [`local`]: one worker, from taking a runnable to the end of its turn; [`dry`]: from running dry to parking
+//! - [`idle`]: the idle protocol and its proof; [`sightings`]: the sentinel's memory
 //! - [`gate`]: where outside threads come in; [`quiet`]: who waits for quiescence
+//! - [`alarm`]: when the next timer is due, and who gets up for it; [`timers`]: those that are armed
 
+pub(crate) mod alarm;
+mod dry;
 pub(crate) mod gate;
 pub(crate) mod idle;
 pub(crate) mod lifo;
 pub(crate) mod local;
 pub(crate) mod queue;
 pub(crate) mod quiet;
+mod sightings;
 pub(crate) mod task;
+pub(crate) mod timers;
 
 use crate::memory::Pool;
 use crate::sync::{AtomicUsize, Ordering::*, chaos};
@@ -20,10 +25,12 @@ use crate::time::Duration;
 use crossbeam_deque::{Injector, Worker};
 use gate::Gate;
 use idle::{Crew, Idle};
-use local::{Account, Local, Sightings};
+use local::{Account, Local};
 use queue::{Policy, Slot};
 use quiet::Quiet;
+use sightings::Sightings;
 use task::Task;
+use timers::Timers;
 
 /// Work that waits longer than this behind a sibling's turn is worth the sentinel's getting up.
 const STUCK: Duration = Duration::from_micros(900);
@@ -36,6 +43,7 @@ pub(crate) struct Scheduler {
     pub(crate) idle: Idle,
     pub(crate) gate: Gate,
     pub(crate) quiet: Quiet,
+    pub(crate) timers: Timers,
     pub(crate) memory: Pool,
     injector: Injector<Task>,
     /// The sentinel's note to itself; there is one sentinel at a time.
@@ -80,6 +88,7 @@ impl Scheduler {
             idle: Idle::new(workers),
             gate: Gate::new(),
             quiet: Quiet::new(),
+            timers: Timers::new(),
             memory: Pool::new(workers),
             injector: Injector::new(),
             rescue_from: AtomicUsize::new(0),

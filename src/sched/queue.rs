@@ -3,7 +3,7 @@
 use super::lifo::Lifo;
 use super::task::Task;
 use crate::sync::{Counter, Padded};
-use crossbeam_deque::{Injector, Stealer};
+use crossbeam_deque::{Injector, Steal, Stealer};
 
 /// Where a runnable goes. Nothing else differs, so that the policies can be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -48,4 +48,15 @@ pub(crate) struct Counters {
     pub(crate) parks: Counter,
     pub(crate) wakes: Counter,
     pub(crate) sentinel_catches: Counter,
+}
+
+/// `Retry` from an injector means that somebody else got something: try again, it is not for long.
+pub(super) fn retry(mut steal: impl FnMut() -> Steal<Task>) -> Option<Task> {
+    loop {
+        match steal() {
+            Steal::Success(task) => return Some(task),
+            Steal::Empty => return None,
+            Steal::Retry => crate::sync::spin_hint(),
+        }
+    }
 }

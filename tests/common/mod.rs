@@ -305,6 +305,26 @@ impl Handler<Log> for Puppet {
     }
 }
 
+/// Waits until the actor has come to `n` notes, and returns them.
+#[track_caller]
+pub(crate) fn log_of(actor: &heist::ActorRef<Puppet>, n: usize) -> Vec<u64> {
+    let mut log = Vec::new();
+    within(LONG, "the notes come", || {
+        log = answer(actor.ask(Log).unwrap()).unwrap();
+        log.len() >= n
+    });
+    log
+}
+
+/// Runs something inside the actor's turn, and waits for it.
+#[track_caller]
+pub(crate) fn inside<R: Send + 'static>(
+    actor: &heist::ActorRef<Puppet>,
+    f: impl FnOnce(&mut Puppet, &mut Context<Puppet>) -> R + Send + 'static,
+) -> R {
+    answer(actor.ask(Run(f)).unwrap()).unwrap()
+}
+
 /// A puppet's turn that goes on until [`release`](Self::release) (or the drop of this), so that messages pile up behind it.
 pub(crate) struct Held(Latch);
 

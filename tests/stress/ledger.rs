@@ -4,6 +4,7 @@
 //! that the bookkeeping orders nothing that the executor should have ordered itself.
 
 use crate::fail;
+use heist::Stats;
 use std::cell::Cell;
 use std::panic::panic_any;
 use std::sync::Arc;
@@ -18,8 +19,20 @@ const REFUSED: u8 = 1 << 3;
 const DROPPED: u8 = 1 << 4;
 const CALLBACK: u8 = 1 << 5;
 const ANSWER: u8 = 1 << 6;
+/// A timer's: accepted when it is due, which nobody is told.
+const TIMER: u8 = 1 << 7;
 
 const ROWS: usize = 1 << 18;
+
+impl Fates {
+    /// Do the executor's counts say what the rows say?
+    pub fn agree_with(&self, stats: &Stats) -> bool {
+        let dead = stats.dead_letters.total();
+        stats.handled == self.handled
+            && (self.dead..=self.dead + self.thrown_away).contains(&dead)
+            && stats.accepted == self.handled + dead
+    }
+}
 
 /// One round's rows.
 pub struct Ledger {
@@ -38,6 +51,8 @@ pub struct Fates {
     /// Callbacks whose answer is still owed.
     pub pending: u64,
     pub answers: u64,
+    /// Timers' messages that were not handled: cancelled, or dead letters; only `stats()` knows which.
+    pub thrown_away: u64,
 }
 
 impl Ledger {
@@ -74,6 +89,11 @@ impl Ledger {
         self.token(CALLBACK, bomb)
     }
 
+    /// A message that a timer will send.
+    pub fn timer(self: &Arc<Self>, bomb: bool) -> Token {
+        self.token(TIMER, bomb)
+    }
+
     pub fn answer(self: &Arc<Self>, bomb: bool) -> Token {
         self.token(ANSWER, bomb)
     }
@@ -103,15 +123,16 @@ impl Ledger {
         let mut fates = Fates::default();
         for id in 0..self.used() {
             let row = self.rows[id as usize].load(Relaxed);
-            let kind = row & (CALLBACK | ANSWER);
-            let fate = row & !(CALLBACK | ANSWER | CREATED);
+            let kind = row & (CALLBACK | ANSWER | TIMER);
+            let fate = row & !(CALLBACK | ANSWER | TIMER | CREATED);
             match (kind, fate) {
                 (ANSWER, f) if f & !ACCEPTED == DROPPED => fates.answers += 1,
                 (ANSWER, f) if quiet && f & DROPPED == 0 => fates.answers += 1, // lies ready in an ask
                 (CALLBACK, ACCEPTED) if quiet => fates.pending += 1,
-                (0 | CALLBACK, f) if f == ACCEPTED | HANDLED | DROPPED => fates.handled += 1,
+                (TIMER, DROPPED) => fates.thrown_away += 1,
+                (0 | CALLBACK | TIMER, f) if f == ACCEPTED | HANDLED | DROPPED => fates.handled += 1,
                 (0 | CALLBACK, f) if f == ACCEPTED | DROPPED => fates.dead += 1,
-                (0 | CALLBACK, f) if f == REFUSED | DROPPED => fates.refused += 1,
+                (0 | CALLBACK | TIMER, f) if f == REFUSED | DROPPED => fates.refused += 1,
                 _ => fail(&format!("message {id} ended as: {}", words(row))),
             }
         }
@@ -127,7 +148,7 @@ impl Ledger {
 }
 
 fn words(row: u8) -> String {
-    const NAMES: [(u8, &str); 7] = [
+    const NAMES: [(u8, &str); 8] = [
         (CREATED, "created"),
         (ACCEPTED, "accepted"),
         (HANDLED, "handled"),
@@ -135,6 +156,7 @@ fn words(row: u8) -> String {
         (DROPPED, "dropped"),
         (CALLBACK, "callback"),
         (ANSWER, "answer"),
+        (TIMER, "timer"),
     ];
     NAMES.iter().filter(|(bit, _)| row & bit != 0).map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
 }
@@ -158,7 +180,8 @@ pub fn taking_back<R>(call: impl FnOnce() -> R) -> R {
 
 impl Token {
     pub fn handled(&self) {
-        self.ledger.mark(self.id, HANDLED);
+        let timer = self.ledger.rows[self.id as usize].load(Relaxed) & TIMER != 0;
+        self.ledger.mark(self.id, if timer { ACCEPTED | HANDLED } else { HANDLED });
         self.ledger.progress.fetch_add(1, Relaxed);
     }
 

@@ -4,7 +4,8 @@ use crate::fail;
 use crate::ledger::{explode, taking_back};
 use crate::world::{Answer, Letter, Note, Rng, SLOTS, Sender, Small, World, ended};
 use heist::{
-    Actor, ActorRef, Ask, AskError, Context, Handler, Receive, Reply, StopReason, WaitAskError, WaitError,
+    Actor, ActorRef, Ask, AskError, Context, Handler, Receive, Reply, StopReason, Timer, WaitAskError,
+    WaitError,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,6 +24,10 @@ pub struct Node {
     held: Vec<ActorRef<Node>>,
     kept: Vec<(u32, Reply<Answer>)>,
     asks: Vec<(u32, Ask<Answer>)>,
+    /// By the number of their messages.
+    timers: Vec<(u32, Timer)>,
+    /// Those that must not come any more.
+    cancelled: Vec<u32>,
     started: bool,
     stopped: bool,
     on_crew: bool,
@@ -78,6 +83,8 @@ impl Node {
             held: Vec::new(),
             kept: Vec::new(),
             asks: Vec::new(),
+            timers: Vec::new(),
+            cancelled: Vec::new(),
             started: false,
             stopped: false,
             on_crew: true,
@@ -100,6 +107,12 @@ impl Node {
         letter.token.handled();
         if !self.started || self.stopped {
             fail("a message was handled outside started ..= stopped");
+        }
+        if letter.due.is_some_and(|due| Instant::now() < due) {
+            fail(&format!("the timer of message {} is early", letter.token.id));
+        }
+        if self.cancelled.contains(&letter.token.id) {
+            fail(&format!("the timer of message {} was cancelled before", letter.token.id));
         }
         if letter.seq > 0 {
             let last = self.seen.entry(letter.from).or_insert(0);
@@ -150,7 +163,7 @@ impl Node {
 
     fn act(&mut self, ttl: u8, ctx: &mut Context<Self>) {
         let Some((slot, to)) = self.peer() else { return };
-        match self.rng.below(48) {
+        match self.rng.below(54) {
             0..12 => {
                 if self.sender.tell(&to, &mut self.rng, ttl).is_none() {
                     self.when_room(&to, ttl, ctx);
@@ -218,6 +231,8 @@ impl Node {
                 }
             }
             46 => spin(Duration::from_micros(self.rng.below(300))),
+            47..50 => self.arm(&to, ttl, ctx),
+            50..52 => self.cancel(),
             _ => drop((to.len(), to.stats(), self.world.handle.stats())),
         }
     }
@@ -228,6 +243,35 @@ impl Node {
         let id = letter.token.id;
         let result = ctx.when_room(target, Small(letter));
         self.sender.said(id, result);
+    }
+
+    /// A timer for itself or for a peer. Kept ones end with this actor.
+    fn arm(&mut self, to: &ActorRef<Node>, ttl: u8, ctx: &mut Context<Self>) {
+        let delay = Duration::from_micros(self.rng.below(2000));
+        let own = self.rng.one_in(2);
+        let mut letter = self.sender.letter(if own { ctx.me() } else { to }, &mut self.rng, ttl);
+        let token = self.world.ledger.timer(self.rng.one_in(50));
+        std::mem::replace(&mut letter.token, token).refused();
+        (letter.seq, letter.due) = (0, Some(Instant::now() + delay)); // it overtakes
+        let id = letter.token.id;
+        let armed =
+            if own { ctx.tell_after(delay, Small(letter)) } else { to.tell_after(delay, Small(letter)) };
+        match armed {
+            Ok(timer) if self.rng.one_in(2) => timer.detach(),
+            Ok(timer) => {
+                self.timers.truncate(20);
+                self.timers.push((id, timer));
+            }
+            Err(error) => self.sender.refuse(id, error.into_message().0),
+        }
+    }
+
+    fn cancel(&mut self) {
+        if let Some((id, timer)) = self.timers.pop()
+            && timer.cancel()
+        {
+            self.cancelled.push(id);
+        }
     }
 
     fn ask_then(&mut self, to: &ActorRef<Node>, ttl: u8, ctx: &mut Context<Self>) {

@@ -8,6 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
 
 /// Slots for actors. Waiting inside a handler goes to higher slots only, so that nobody waits in a circle.
 pub const SLOTS: usize = 20;
@@ -47,6 +48,8 @@ pub struct Letter {
     pub ttl: u8,
     /// Somebody waits without a timeout: the reply must not be kept.
     pub prompt: bool,
+    /// Not to be seen before: a timer's.
+    pub due: Option<Instant>,
 }
 
 /// For [`heist::Receive`]: the reply may go anywhere.
@@ -220,6 +223,7 @@ impl Sender {
             pass_on: None,
             ttl,
             prompt: false,
+            due: None,
         }
     }
 

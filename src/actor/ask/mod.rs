@@ -1,8 +1,10 @@
 //! Asking: a message with a way back, and the future of its answer.
 //!
-//! [`slot`]: an ask for whoever waits (a thread or a task); [`callback`]: an ask whose answer is a message to an actor.
+//! [`slot`]: an ask for whoever waits (a thread or a task); [`callback`]: an ask whose answer is a message to an actor;
+//! [`deadline`]: either of them, worth nothing after an instant.
 
 pub(crate) mod callback;
+mod deadline;
 pub(crate) mod slot;
 
 use super::refs::ActorRef;
@@ -13,7 +15,7 @@ use crate::cell::envelope::{Lane, deliver};
 use crate::error::{AskError, SendError};
 use crate::mailbox::reply::Slot;
 use crate::time::{self, Duration, Instant};
-use slot::{AskedHead, Asking, AskingWith};
+use slot::{AskedHead, Asking, AskingWith, Plain};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -203,7 +205,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        let asking = Asking::<A, M>::new(message, self.as_ptr());
+        let asking = Asking::<_, A::Reply, Plain<A, M>>::new(message, self.as_ptr());
         // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(asked) => Ok(Ask { head: Some(asked.cast()) }),
@@ -220,7 +222,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        let asking = AskingWith::<A, M, A::Reply>::new(message, reply);
+        let asking = AskingWith::<_, A::Reply, Plain<A, M>>::new(message, reply);
         // SAFETY: as above.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(_) => Ok(()),

@@ -51,9 +51,18 @@ pub(crate) struct Asked<M, R> {
     message: UnsafeCell<MaybeUninit<M>>,
 }
 
-struct Tables<A, M, R>(PhantomData<(A, M, R)>);
+/// What is done with an asked message in its actor's turn: known by the type, so that nothing is carried around for it.
+pub(super) trait Tables {
+    /// Of an envelope that is an `Asked`.
+    const ASKED: EnvelopeVtable;
+    /// Of one that is an `AskedWith`.
+    const WITH: EnvelopeVtable;
+}
 
-impl<A: Receive<M>, M: Send + 'static> Tables<A, M, A::Reply> {
+/// The message is handled as it is.
+pub(crate) struct Plain<A, M>(PhantomData<fn(A, M)>);
+
+impl<A: Receive<M>, M: Send + 'static> Tables for Plain<A, M> {
     const ASKED: EnvelopeVtable =
         EnvelopeVtable { handle: Asked::<M, A::Reply>::handle::<A>, discard: Asked::<M, A::Reply>::discard };
     const WITH: EnvelopeVtable = EnvelopeVtable {
@@ -97,35 +106,32 @@ unsafe fn cancel<R>(to: NonNull<()>) {
     unsafe { answer::<R>(to, Err(AskError::NoReply)) };
 }
 
-/// A question on its way into an envelope.
-pub(crate) struct Asking<A, M> {
+/// A question on its way into an envelope whose table is `T`'s.
+pub(crate) struct Asking<M, R, T> {
     message: M,
     target: NonNull<Header>,
-    actor: PhantomData<fn(A)>,
+    answer: PhantomData<fn(T) -> R>,
 }
 
-impl<A: Receive<M>, M: Send + 'static> Asking<A, M> {
-    /// `target` is held by the caller until it was sent, or given up.
-    pub(crate) fn new(message: M, target: NonNull<Header>) -> Self {
-        Asking { message, target, actor: PhantomData }
+impl<M, R, T> Asking<M, R, T> {
+    /// `target` is held by the caller until it was sent, or given up; `T` is for `M` and `R`.
+    pub(super) fn new(message: M, target: NonNull<Header>) -> Self {
+        Asking { message, target, answer: PhantomData }
     }
 
-    pub(crate) fn into_message(self) -> M {
+    pub(super) fn into_message(self) -> M {
         self.message
     }
 }
 
-impl<A: Receive<M>, M: Send + 'static> Parcel for Asking<A, M> {
+impl<M: Send + 'static, R: Send + 'static, T: Tables> Parcel for Asking<M, R, T> {
     #[inline]
     fn pack(self, heap: &Heap) -> AnyEnvelope {
         let Asking { message, target, .. } = self;
         // SAFETY: see `new`.
         unsafe { target.as_ref() }.add_weak();
-        let head = AskedHead {
-            envelope: Envelope::new(&Tables::<A, M, A::Reply>::ASKED),
-            target,
-            slot: Slot::new(Asked::<M, A::Reply>::free),
-        };
+        let head =
+            AskedHead { envelope: Envelope::new(&T::ASKED), target, slot: Slot::new(Asked::<M, R>::free) };
         let message = UnsafeCell::new(MaybeUninit::new(message));
         memory::boxed(heap, Kind::Message, Asked { head, message }).cast()
     }
@@ -144,26 +150,32 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
         }
     }
 
-    unsafe fn take_message(this: AnyEnvelope) -> M {
-        // SAFETY: called once, by the holder of the envelope.
-        unsafe { (*this.cast::<Self>().as_ref().message.get()).assume_init_read() }
+    /// The message, and the replier's side of the slot.
+    ///
+    /// # Safety
+    /// With the only pointer to an envelope that this type made.
+    pub(super) unsafe fn open(this: AnyEnvelope) -> (M, Reply<R>) {
+        // SAFETY: the caller's; so the message is there, and is taken once.
+        unsafe {
+            let message = (*this.cast::<Self>().as_ref().message.get()).assume_init_read();
+            (message, Reply::new(this.cast(), &SlotTable::<R>::REPLY))
+        }
     }
 
     unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, _: &Local) {
         // SAFETY: the caller's: our envelope, in the actor's turn. From here on the reply is the replier's side.
         unsafe {
-            let message = Self::take_message(this);
-            let reply = Reply::new(this.cast(), &SlotTable::<R>::REPLY);
+            let (message, reply) = Self::open(this);
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message, reply, &mut ctx);
         }
     }
 
-    unsafe fn discard(this: AnyEnvelope, why: AskError) {
+    pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError) {
         // SAFETY: as above. The asker is told even if the message's drop panics.
         unsafe {
-            let message = Self::take_message(this);
-            Reply::new(this.cast(), &SlotTable::<R>::REPLY).fail(why);
+            let (message, reply) = Self::open(this);
+            reply.fail(why);
             drop(message);
         }
     }
@@ -177,27 +189,28 @@ pub(crate) struct AskedWith<M, R: 'static> {
     message: M,
 }
 
-/// One on its way into an envelope.
-pub(crate) struct AskingWith<A, M, R: 'static> {
+/// One on its way into an envelope whose table is `T`'s.
+pub(crate) struct AskingWith<M, R: 'static, T> {
     message: M,
     reply: Reply<R>,
-    actor: PhantomData<fn(A)>,
+    table: PhantomData<fn(T)>,
 }
 
-impl<A: Receive<M>, M: Send + 'static> AskingWith<A, M, A::Reply> {
-    pub(crate) fn new(message: M, reply: Reply<A::Reply>) -> Self {
-        AskingWith { message, reply, actor: PhantomData }
+impl<M, R, T> AskingWith<M, R, T> {
+    /// `T` is for `M` and `R`.
+    pub(super) fn new(message: M, reply: Reply<R>) -> Self {
+        AskingWith { message, reply, table: PhantomData }
     }
 
-    pub(crate) fn into_parts(self) -> (M, Reply<A::Reply>) {
+    pub(super) fn into_parts(self) -> (M, Reply<R>) {
         (self.message, self.reply)
     }
 }
 
-impl<A: Receive<M>, M: Send + 'static> Parcel for AskingWith<A, M, A::Reply> {
+impl<M: Send + 'static, R: Send + 'static, T: Tables> Parcel for AskingWith<M, R, T> {
     fn pack(self, heap: &Heap) -> AnyEnvelope {
-        let envelope = Envelope::new(&Tables::<A, M, A::Reply>::WITH);
         let AskingWith { message, reply, .. } = self;
+        let envelope = Envelope::new(&T::WITH);
         memory::boxed(heap, Kind::Message, AskedWith { envelope, reply, message }).cast()
     }
 }
@@ -205,7 +218,7 @@ impl<A: Receive<M>, M: Send + 'static> Parcel for AskingWith<A, M, A::Reply> {
 impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
     /// # Safety
     /// With the only pointer to it.
-    unsafe fn unwrap(this: AnyEnvelope, here: Option<&Heap>) -> (M, Reply<R>) {
+    pub(super) unsafe fn unwrap(this: AnyEnvelope, here: Option<&Heap>) -> (M, Reply<R>) {
         // SAFETY: packed by `AskingWith`.
         let asked = unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) };
         (asked.message, asked.reply)
@@ -220,7 +233,7 @@ impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
         }
     }
 
-    unsafe fn discard(this: AnyEnvelope, why: AskError) {
+    pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError) {
         // SAFETY: the caller's.
         let (message, reply) = Local::with_heap(|here| unsafe { Self::unwrap(this, here) });
         reply.fail(why);

@@ -1,0 +1,160 @@
+//! Asks with a deadline: the message carries it, and whoever comes to the message looks at the clock.
+//!
+//! A message of another kind as far as the mailbox is concerned, with a table of its own: an ask without a deadline
+//! pays nothing for those that have one.
+
+use super::slot::{Asked, AskedWith, Asking, AskingWith, Tables};
+use super::{Ask, callback};
+use crate::actor::context::{AnyEnvelope, Context, enter};
+use crate::actor::refs::ActorRef;
+use crate::actor::reply::Reply;
+use crate::actor::{Actor, Receive};
+use crate::cell::envelope::{EnvelopeVtable, Lane, deliver};
+use crate::cell::event::DeadLetterReason;
+use crate::cell::header::Header;
+use crate::cell::ticks;
+use crate::error::{AskError, SendError};
+use crate::sched::local::Local;
+use crate::time::{self, Instant};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+struct Expiring<M> {
+    deadline: Instant,
+    message: M,
+}
+
+struct ByDeadline<A, M>(PhantomData<fn(A, M)>);
+
+impl<A: Receive<M>, M: Send + 'static> Tables for ByDeadline<A, M> {
+    const ASKED: EnvelopeVtable =
+        EnvelopeVtable { handle: handle_asked::<A, M>, discard: Asked::<Expiring<M>, A::Reply>::discard };
+    const WITH: EnvelopeVtable =
+        EnvelopeVtable { handle: handle_with::<A, M>, discard: AskedWith::<Expiring<M>, A::Reply>::discard };
+}
+
+unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    local: &Local,
+) {
+    // SAFETY: the caller's: an envelope with this table, in the actor's turn.
+    unsafe {
+        let (expiring, reply) = Asked::<Expiring<M>, A::Reply>::open(this);
+        handle::<A, M>(expiring, reply, header, local);
+    }
+}
+
+unsafe fn handle_with<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    local: &Local,
+) {
+    // SAFETY: the caller's: an envelope with this table, in the actor's turn.
+    unsafe {
+        let (expiring, reply) = AskedWith::<Expiring<M>, A::Reply>::unwrap(this, Some(local.heap()));
+        handle::<A, M>(expiring, reply, header, local);
+    }
+}
+
+/// # Safety
+/// In the actor's turn.
+unsafe fn handle<A: Receive<M>, M: Send + 'static>(
+    Expiring { deadline, message }: Expiring<M>,
+    reply: Reply<A::Reply>,
+    header: NonNull<Header>,
+    local: &Local,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        if time::now() >= deadline {
+            ticks::not_handled(header.as_ref(), local, DeadLetterReason::Expired);
+            reply.fail(AskError::Expired); // told even if the message's drop panics
+            drop(message);
+        } else {
+            let (actor, mut ctx) = enter::<A>(header);
+            actor.receive(message, reply, &mut ctx);
+        }
+    }
+}
+
+impl<A: Actor> ActorRef<A> {
+    /// Asks as [`ask`](Self::ask) does, with a deadline: if the actor comes to the message only after it, nothing is done
+    /// for it. It is a dead letter ([`Expired`](crate::DeadLetterReason::Expired)), and the asker gets
+    /// [`AskError::Expired`]. A handler that has begun in time is not interrupted.
+    ///
+    /// The asker is told when the message's turn comes. To stop waiting at the deadline itself, wait with a
+    /// [timeout](Ask::wait_timeout).
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    ///
+    /// ```
+    /// # use heist::{Actor, AskError, Context, Executor, Handler};
+    /// # use std::time::{Duration, Instant};
+    /// # struct Doubler;
+    /// # impl Actor for Doubler {}
+    /// # impl Handler<u32> for Doubler {
+    /// #     type Reply = u32;
+    /// #     fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 { 2 * n }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let executor = Executor::new();
+    /// let doubler = executor.spawn(Doubler);
+    /// let in_time = doubler.ask_by(Instant::now() + Duration::from_secs(60), 21)?;
+    /// assert_eq!(in_time.wait()?, 42);
+    /// let too_late = doubler.ask_by(Instant::now(), 21)?;
+    /// assert_eq!(too_late.wait().unwrap_err().error(), &AskError::Expired);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ask_by<M: Send + 'static>(
+        &self,
+        deadline: Instant,
+        message: M,
+    ) -> Result<Ask<A::Reply>, SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        let expiring = Expiring { deadline, message };
+        let asking = Asking::<_, A::Reply, ByDeadline<A, M>>::new(expiring, self.as_ptr());
+        // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
+        match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
+            Ok(asked) => Ok(Ask { head: Some(asked.cast()) }),
+            Err((asking, refusal)) => Err(SendError::new(asking.into_message().message, refusal)),
+        }
+    }
+}
+
+impl<A: Actor> Context<A> {
+    /// Asks another actor without waiting, as [`ask_then`](Self::ask_then) does, with a deadline as
+    /// [`ask_by`](ActorRef::ask_by) has one.
+    ///
+    /// # Errors
+    /// As [`ActorRef::ask`]; `then` is dropped.
+    pub fn ask_then_by<B, M, F>(
+        &mut self,
+        target: &ActorRef<B>,
+        deadline: Instant,
+        message: M,
+        then: F,
+    ) -> Result<(), SendError<M>>
+    where
+        B: Receive<M>,
+        M: Send + 'static,
+        F: FnOnce(&mut A, Result<B::Reply, AskError>, &mut Context<A>) + Send + 'static,
+    {
+        let reply = callback::reply(self.me().clone(), then);
+        let expiring = Expiring { deadline, message };
+        let asking = AskingWith::<_, B::Reply, ByDeadline<B, M>>::new(expiring, reply);
+        // SAFETY: `target` is a strong reference; the envelope is made for an actor of its type.
+        match unsafe { deliver(target.as_ptr(), asking, Lane::Ordinary) } {
+            Ok(_) => Ok(()),
+            Err((asking, refusal)) => {
+                let (expiring, reply) = asking.into_parts();
+                reply.cancel();
+                Err(SendError::new(expiring.message, refusal))
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! A message that comes again and again: one box that goes from the table of timers into the mailbox and back.
+
+use super::{Fixed, Target, Tick, Timer, TimerError};
+use crate::actor::Receive;
+use crate::actor::context::{AnyEnvelope, enter};
+use crate::actor::reply::Reply;
+use crate::cell::envelope::{Envelope, EnvelopeVtable};
+use crate::cell::event::DeadLetterReason;
+use crate::cell::header::Header;
+use crate::cell::ticks;
+use crate::error::{AskError, Refusal};
+use crate::sched::local::Local;
+use crate::sched::timers::{Key, Timed};
+use crate::time::{self, Duration, Instant};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+#[repr(C)]
+struct Interval<A, M, F> {
+    envelope: Envelope,
+    target: Target<A>,
+    key: Key,
+    period: Duration,
+    fixed: Fixed,
+    /// Of the tick that is to come, or under way; `None`: never.
+    due: Option<Instant>,
+    number: u64,
+    missed: u64,
+    make: F,
+    message: PhantomData<fn() -> M>,
+}
+
+// SAFETY: what makes the messages, and the references, are Send; the envelope's link is touched only by the mailbox, which
+// moves it as a whole.
+unsafe impl<A, M, F: Send> Send for Interval<A, M, F> {}
+
+struct Table<A, M, F>(PhantomData<(A, M, F)>);
+
+impl<A, M, F> Table<A, M, F>
+where
+    A: Receive<M>,
+    M: Send + 'static,
+    F: FnMut(Tick) -> M + Send + 'static,
+{
+    const INTERVAL: EnvelopeVtable =
+        EnvelopeVtable { handle: handle::<A, M, F>, discard: discard::<A, M, F> };
+}
+
+pub(super) fn arm<A, M, F>(
+    target: Target<A>,
+    period: Duration,
+    fixed: Fixed,
+    make: F,
+) -> Result<Timer, TimerError>
+where
+    A: Receive<M>,
+    M: Send + 'static,
+    F: FnMut(Tick) -> M + Send + 'static,
+{
+    if period.is_zero() {
+        return Err(TimerError::ZeroPeriod);
+    }
+    match target.refusal() {
+        None => {}
+        Some(Refusal::ShuttingDown) => return Err(TimerError::ShuttingDown),
+        Some(_) => return Err(TimerError::Stopped),
+    }
+    let weak = target.weak();
+    weak.header().cold(); // where its ticks will be linked
+    let due = time::after(period);
+    let mut interval = Box::new(Interval {
+        envelope: Envelope::new(&Table::<A, M, F>::INTERVAL),
+        target,
+        key: Key::NONE,
+        period,
+        fixed,
+        due,
+        number: 0,
+        missed: 0,
+        make,
+        message: PhantomData,
+    });
+    let mut given = Key::NONE;
+    let armed = weak.header().core().scheduler.arm(due, |key| {
+        given = key;
+        interval.key = key;
+        interval
+    });
+    if armed { Ok(Timer::new(weak, given)) } else { Err(TimerError::ShuttingDown) }
+}
+
+impl<A, M, F> Timed for Interval<A, M, F>
+where
+    A: Receive<M>,
+    M: Send + 'static,
+    F: FnMut(Tick) -> M + Send + 'static,
+{
+    fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
+        let target = self.target.as_ptr();
+        let this = NonNull::from(Box::leak(self));
+        // SAFETY: fired on a worker; the box holds a count of the cell, is an envelope made for it, and is given up unless
+        // it comes back.
+        unsafe {
+            if ticks::deliver(target, this.cast()) { Ok(()) } else { Err(Box::from_raw(this.as_ptr())) }
+        }
+    }
+
+    fn undeliverable(self: Box<Self>) {
+        let header = self.target.header();
+        if self.over() {
+            ticks::undeliverable(header);
+        } // else it was cancelled at the same time
+    }
+}
+
+impl<A, M, F> Interval<A, M, F> {
+    /// Its end; `false` if it was cancelled before.
+    fn over(&self) -> bool {
+        self.target.header().core().scheduler.timers.end(self.key)
+    }
+
+    /// This tick has been handled: when is the next due, and how many are missed before it?
+    fn advance(&mut self, due: Instant) {
+        self.number += 1;
+        (self.due, self.missed) = match self.fixed {
+            Fixed::Delay => (time::after(self.period), 0),
+            Fixed::Rate => next_of_rate(due, self.period, time::now()),
+        };
+    }
+}
+
+/// The first instant after `now` that is whole periods after `due`, and how many of those lie before it.
+fn next_of_rate(due: Instant, period: Duration, now: Instant) -> (Option<Instant>, u64) {
+    let late = now.saturating_duration_since(due).as_nanos();
+    let missed = late / period.as_nanos();
+    // Less than a period, which is a Duration, so both parts fit.
+    let into = late % period.as_nanos();
+    let into = Duration::new((into / 1_000_000_000) as u64, (into % 1_000_000_000) as u32);
+    (now.max(due).checked_add(period - into), missed as u64)
+}
+
+unsafe fn unbox<A, M, F>(this: AnyEnvelope) -> Box<Interval<A, M, F>> {
+    // SAFETY: the caller's: the only pointer to an envelope that `fire` gave up.
+    unsafe { Box::from_raw(this.cast::<Interval<A, M, F>>().as_ptr()) }
+}
+
+/// Ends the interval if it does not get to its next tick.
+struct Going<A, M, F>(Option<Box<Interval<A, M, F>>>);
+
+impl<A, M, F> Drop for Going<A, M, F> {
+    fn drop(&mut self) {
+        if let Some(interval) = &self.0 {
+            interval.over();
+        }
+    }
+}
+
+unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>, local: &Local)
+where
+    A: Receive<M>,
+    M: Send + 'static,
+    F: FnMut(Tick) -> M + Send + 'static,
+{
+    // SAFETY: the caller's: our box, in the actor's turn.
+    let (mut going, header_ref) = unsafe { (Going(Some(unbox::<A, M, F>(this))), header.as_ref()) };
+    let core = header_ref.core();
+    let interval = going.0.as_mut().expect("just put there");
+    let due = interval.due.expect("it was due");
+    if !core.scheduler.timers.is_valid(interval.key) {
+        return ticks::not_handled(header_ref, local, DeadLetterReason::Cancelled);
+    }
+    let message = (interval.make)(Tick { number: interval.number, missed: interval.missed, due });
+    // SAFETY: as above.
+    unsafe {
+        let (actor, mut ctx) = enter::<A>(header);
+        actor.receive(message, Reply::nobody(), &mut ctx);
+    }
+    if header_ref.state.peek().closed() {
+        return; // and ends with its actor
+    }
+    interval.advance(due);
+    core.count_here(|tally| &tally.missed_ticks, interval.missed);
+    let (key, at) = (interval.key, interval.due);
+    let interval = going.0.take().expect("still there");
+    // Refused because it was cancelled by its own actor, or because the executor shuts down: then it ends here.
+    if let Err(over) = core.scheduler.rearm(key, at, interval) {
+        core.scheduler.timers.end(key);
+        drop(over);
+    }
+}
+
+unsafe fn discard<A, M, F>(this: AnyEnvelope, _: AskError) {
+    // SAFETY: the caller's.
+    drop(Going(Some(unsafe { unbox::<A, M, F>(this) })));
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_late_by_whole_periods_is_missed() {
+        let (due, ms) = (time::now(), Duration::from_millis);
+        let next = |late: u64| next_of_rate(due, ms(10), due + ms(late));
+        assert_eq!(next(0), (Some(due + ms(10)), 0));
+        assert_eq!(next(9), (Some(due + ms(10)), 0));
+        assert_eq!(next(10), (Some(due + ms(20)), 1));
+        assert_eq!(next(3005), (Some(due + ms(3010)), 300));
+        assert_eq!(next_of_rate(due, Duration::MAX, due), (due.checked_add(Duration::MAX), 0));
+    }
+}

@@ -1,0 +1,109 @@
+//! A message that comes once: first in the table of timers, then an envelope; the same box.
+
+use super::{Target, Timer};
+use crate::actor::Receive;
+use crate::actor::context::{AnyEnvelope, enter};
+use crate::actor::reply::Reply;
+use crate::cell::envelope::{Envelope, EnvelopeVtable};
+use crate::cell::event::DeadLetterReason;
+use crate::cell::header::Header;
+use crate::cell::ticks;
+use crate::error::{AskError, Refusal, SendError};
+use crate::sched::local::Local;
+use crate::sched::timers::{Key, Timed};
+use crate::time::Instant;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+#[repr(C)]
+struct Once<A, M> {
+    envelope: Envelope,
+    target: Target<A>,
+    key: Key,
+    message: M,
+}
+
+// SAFETY: message and references are Send; the envelope's link is touched only by the mailbox, which moves it as a whole.
+unsafe impl<A, M: Send> Send for Once<A, M> {}
+
+struct Table<A, M>(PhantomData<(A, M)>);
+
+impl<A: Receive<M>, M: Send + 'static> Table<A, M> {
+    const ONCE: EnvelopeVtable = EnvelopeVtable { handle: handle::<A, M>, discard: discard::<A, M> };
+}
+
+pub(super) fn arm<A: Receive<M>, M: Send + 'static>(
+    target: Target<A>,
+    at: Option<Instant>,
+    message: M,
+) -> Result<Timer, SendError<M>> {
+    if let Some(refusal) = target.refusal() {
+        return Err(SendError::new(message, refusal));
+    }
+    let weak = target.weak();
+    weak.header().cold(); // where its tick will be linked
+    let envelope = Envelope::new(&Table::<A, M>::ONCE);
+    let mut once = Some(Box::new(Once { envelope, target, key: Key::NONE, message }));
+    let mut given = Key::NONE;
+    let armed = weak.header().core().scheduler.arm(at, |key| {
+        given = key;
+        let mut once = once.take().expect("made once");
+        once.key = key;
+        once
+    });
+    match once {
+        None => {
+            debug_assert!(armed, "it was taken to be armed");
+            Ok(Timer::new(weak, given))
+        }
+        Some(once) => Err(SendError::new(once.message, Refusal::ShuttingDown)),
+    }
+}
+
+impl<A: Receive<M>, M: Send + 'static> Timed for Once<A, M> {
+    fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
+        let target = self.target.as_ptr();
+        let this = NonNull::from(Box::leak(self));
+        // SAFETY: fired on a worker; the box holds a count of the cell, is an envelope made for it, and is given up unless
+        // it comes back.
+        unsafe {
+            if ticks::deliver(target, this.cast()) { Ok(()) } else { Err(Box::from_raw(this.as_ptr())) }
+        }
+    }
+
+    fn undeliverable(self: Box<Self>) {
+        let header = self.target.header();
+        if header.core().scheduler.timers.end(self.key) {
+            ticks::undeliverable(header);
+        } // else it was cancelled at the same time
+    }
+}
+
+unsafe fn unbox<A, M>(this: AnyEnvelope) -> Box<Once<A, M>> {
+    // SAFETY: the caller's: the only pointer to an envelope that `fire` gave up.
+    unsafe { Box::from_raw(this.cast::<Once<A, M>>().as_ptr()) }
+}
+
+unsafe fn handle<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    local: &Local,
+) {
+    // SAFETY: the caller's: our box, in the actor's turn.
+    unsafe {
+        let once = unbox::<A, M>(this);
+        let actor = header.as_ref();
+        if !actor.core().scheduler.timers.end(once.key) {
+            ticks::not_handled(actor, local, DeadLetterReason::Cancelled);
+            return;
+        }
+        let (actor, mut ctx) = enter::<A>(header);
+        actor.receive(once.message, Reply::nobody(), &mut ctx);
+    }
+}
+
+unsafe fn discard<A, M>(this: AnyEnvelope, _: AskError) {
+    // SAFETY: the caller's.
+    let once = unsafe { unbox::<A, M>(this) };
+    once.target.header().core().scheduler.timers.end(once.key);
+}

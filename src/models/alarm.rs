@@ -1,0 +1,216 @@
+//! The alarm: timers armed against workers that park, and that leave the list of sleepers.
+//!
+//! Covers: a timer that is armed is fired, whoever sleeps and whoever is woken for something else meanwhile, as long as
+//! one worker is not in a turn for good (if the alarm is forgotten, all sleep, which loom reports); by the keeper that
+//! parks, by one that is told to look, by the successor of one that was woken for work, and by one that is the sentinel
+//! too.
+//!
+//! Does not cover: the table (a flag under a mutex here), and time: an alarm that is set has gone off already, and a
+//! timed wait ends at any moment. The worker's loop is a copy of `sched::local`'s, as in `idle`.
+
+use super::{explore, spawn};
+use crate::sched::idle::{Idle, Woken};
+use crate::sync::{AtomicUsize, Mutex, Ordering::*};
+use loom::sync::Arc;
+
+struct Crew {
+    idle: Idle,
+    /// Armed timers; the table's lock.
+    armed: Mutex<usize>,
+    fired: AtomicUsize,
+    /// Work that any worker may take; whoever takes it is busy for good.
+    work: AtomicUsize,
+    sentinel: bool,
+}
+
+impl Crew {
+    fn new(workers: usize, sentinel: bool) -> Arc<Self> {
+        Arc::new(Crew {
+            idle: Idle::new(workers),
+            armed: Mutex::new(0),
+            fired: AtomicUsize::new(0),
+            work: AtomicUsize::new(0),
+            sentinel,
+        })
+    }
+
+    /// As `Scheduler::arm`.
+    fn arm(&self) {
+        let mut armed = self.armed.lock();
+        *armed += 1;
+        let lowered = self.idle.alarm.lower(0);
+        drop(armed);
+        if lowered {
+            self.idle.alarm_lowered();
+        }
+    }
+
+    /// As `Scheduler::fire_timers`, one at the most.
+    fn fire(&self) {
+        let mut armed = self.armed.lock();
+        if *armed > 0 {
+            *armed -= 1;
+            self.fired.fetch_add(1, Relaxed);
+        }
+        self.idle.alarm.set((*armed > 0).then_some(0));
+        drop(armed);
+        self.idle.ensure_kept();
+    }
+
+    fn stop_after(&self, timers: usize) {
+        if self.fired.load(Relaxed) == timers {
+            self.idle.stop();
+        }
+    }
+
+    fn push(&self) {
+        self.work.fetch_add(1, Release);
+        self.idle.notify();
+    }
+
+    fn has_work(&self) -> bool {
+        self.work.load(Relaxed) > 0
+    }
+
+    fn take(&self) -> bool {
+        self.has_work() && self.work.fetch_update(Acquire, Relaxed, |n| n.checked_sub(1)).is_ok()
+    }
+
+    /// As `Local::idle`, until it has got work, or `timers` have been fired; or one has been, if that leads to a long turn.
+    fn work_until(&self, me: usize, timers: usize, then_busy: bool) {
+        let mut searching = false;
+        loop {
+            if searching && self.take() {
+                if self.idle.end_search() && self.has_work() {
+                    self.idle.notify();
+                }
+                return; // busy for good
+            }
+            self.stop_after(timers);
+            if self.idle.stopping() {
+                return;
+            }
+            let stuck = || false;
+            match self.idle.park(me, searching, self.sentinel, || self.has_work(), stuck, || ()) {
+                Woken::Caught => unreachable!("nothing is stuck"),
+                Woken::Searching => searching = true,
+                Woken::Running => searching = false,
+                Woken::Alarm => {
+                    searching = false;
+                    self.fire();
+                    if self.sentinel {
+                        self.idle.ensure_watched();
+                    }
+                    if then_busy {
+                        break;
+                    }
+                }
+            }
+        }
+        self.stop_after(timers);
+    }
+}
+
+fn fires_all(crew: &Crew, timers: usize) {
+    assert_eq!(crew.fired.load(Relaxed), timers);
+}
+
+#[test]
+fn a_timer_against_one_worker_that_parks() {
+    explore(3, || {
+        let crew = Crew::new(1, false);
+        let worker = spawn(&crew, |crew| crew.work_until(0, 1, false));
+        crew.arm();
+        worker.join().unwrap();
+        fires_all(&crew, 1);
+    });
+}
+
+#[test]
+fn timers_from_two_threads_against_one_worker() {
+    explore(3, || {
+        let crew = Crew::new(1, false);
+        let worker = spawn(&crew, |crew| crew.work_until(0, 2, false));
+        let other = spawn(&crew, Crew::arm);
+        crew.arm();
+        worker.join().unwrap();
+        other.join().unwrap();
+        fires_all(&crew, 2);
+    });
+}
+
+#[test]
+fn a_timer_against_two_workers_that_park() {
+    explore(3, || {
+        let crew = Crew::new(2, false);
+        let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 1, false)));
+        crew.arm();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        fires_all(&crew, 1);
+    });
+}
+
+/// One of two sleepers is woken for a turn that never ends, perhaps the one that waits for the alarm.
+#[test]
+fn the_keeper_leaves_for_work() {
+    explore(3, || {
+        let crew = Crew::new(2, false);
+        let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 1, false)));
+        crew.push();
+        crew.arm();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        fires_all(&crew, 1);
+    });
+}
+
+/// The same, with the timer armed before: it is the keeper's leaving that matters.
+#[test]
+fn the_keeper_hands_over() {
+    explore(3, || {
+        let crew = Crew::new(2, false);
+        crew.arm();
+        let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 1, false)));
+        crew.push();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        fires_all(&crew, 1);
+    });
+}
+
+/// The other worker, this thread, is awake throughout, so the sleeper is the sentinel too, and is appointed as both.
+#[test]
+fn the_keeper_is_the_sentinel_too() {
+    explore(3, || {
+        let crew = Crew::new(2, true);
+        let worker = spawn(&crew, |crew| crew.work_until(0, 1, false));
+        crew.idle.ensure_watched();
+        crew.arm();
+        worker.join().unwrap();
+        fires_all(&crew, 1);
+    });
+}
+
+/// The keeper gets up and does not come back: the other one must wait for what is armed, now or later.
+#[test]
+fn the_keeper_has_a_long_turn_after_the_first_timer() {
+    explore(3, || {
+        let crew = Crew::new(2, false);
+        let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 2, true)));
+        crew.arm();
+        crew.arm();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        fires_all(&crew, 2);
+    });
+}
+
+/// The same, with both armed before.
+#[test]
+fn the_keeper_leaves_the_second_timer_to_the_other() {
+    explore(3, || {
+        let crew = Crew::new(2, false);
+        crew.arm();
+        crew.arm();
+        let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 2, true)));
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        fires_all(&crew, 2);
+    });
+}

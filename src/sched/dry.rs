@@ -1,0 +1,207 @@
+//! A worker that has run dry: it searches, fires timers, puts its memory in order, parks, and gets up again.
+//!
+//! The protocol that it keeps with the others is [`idle`](super::idle)'s. A worker holds its heap while it is awake, and
+//! only then: from its getting up on, whatever woke it, and while wakers run on it as the last to park.
+
+use super::idle::Woken;
+use super::local::Local;
+use super::queue::Policy;
+use super::sightings::Sightings;
+use super::task::Task;
+use crate::sync::{Ordering::*, chaos};
+use crate::time;
+use crossbeam_deque::Steal;
+use rand::RngExt;
+use std::time::Duration;
+
+/// The longest time that a worker searches before it parks.
+const SPIN: Duration = Duration::from_micros(50);
+/// Pauses between two looks of a worker that spins.
+const PAUSES: u32 = 3;
+
+impl Local {
+    /// Out of work: search, then park; `None` when the crew stops.
+    #[cold]
+    pub(super) fn idle(&self) -> Option<Task> {
+        let scheduler = self.scheduler();
+        let dry = time::now();
+        self.count_busy(dry);
+        if self.tend_timers(dry)
+            && let Some(task) = self.next()
+        {
+            return Some(task);
+        }
+        let mut searching = scheduler.idle.try_search();
+        let mut patient = searching;
+        let task = loop {
+            if searching && let Some(task) = self.search(patient) {
+                self.hunt_ended();
+                break Some(task);
+            }
+            // Not searching: only what nobody else may take, or what `park`'s rescan says.
+            match self.park(searching) {
+                Woken::Caught => {
+                    self.slot().counters.sentinel_catches.add(1);
+                    let caught = self.rescue();
+                    // The sentinel is gone; somebody else must watch what is still stuck.
+                    scheduler.idle.ensure_watched();
+                    if let Some(task) = caught {
+                        self.hunt_ended();
+                        break Some(task);
+                    }
+                    searching = true;
+                }
+                Woken::Searching => searching = true,
+                Woken::Running => {
+                    searching = false;
+                    if let Some(task) = self.take_outside() {
+                        break Some(task);
+                    }
+                }
+                Woken::Alarm => {
+                    searching = false;
+                    scheduler.fire_timers(time::now()); // also if others were quicker
+                    if scheduler.policy == Policy::Stealing {
+                        scheduler.idle.ensure_watched(); // as after a catch
+                    }
+                    if let Some(task) = self.next() {
+                        break Some(task);
+                    }
+                }
+            }
+            if scheduler.idle.stopping() && !scheduler.has_work(self.index) {
+                if searching {
+                    let _ = scheduler.idle.end_search();
+                }
+                break None;
+            }
+            patient = true;
+        };
+        let now = time::now();
+        self.clock.set(now);
+        self.busy_since.set(now);
+        task
+    }
+
+    /// Work was found: this worker no longer searches, and may be the one who must wake the next.
+    fn hunt_ended(&self) {
+        let scheduler = self.scheduler();
+        if scheduler.idle.end_search() && scheduler.has_work(self.index) {
+            scheduler.idle.notify();
+        }
+    }
+
+    fn search(&self, patient: bool) -> Option<Task> {
+        if let Some(task) = self.hunt() {
+            return Some(task);
+        }
+        // Spinning is worth it only where it found something lately; try again once in a while.
+        let credit = self.spin_credit.get();
+        if !patient
+            || self.scheduler().idle.stopping()
+            || (credit == 0 && self.rng.borrow_mut().random_range(0..16) != 0)
+        {
+            return None;
+        }
+        let until = time::now() + SPIN;
+        while time::now() < until {
+            // Looks often, since each pause is latency for whoever waits for what comes next, and reads the clock rarely.
+            for _ in 0..32 {
+                (0..PAUSES).for_each(|_| crate::sync::spin_hint());
+                if self.scheduler().has_work(self.index)
+                    && let Some(task) = self.hunt()
+                {
+                    self.spin_credit.set((credit + 2).min(16));
+                    return Some(task);
+                }
+            }
+        }
+        self.spin_credit.set(credit.saturating_sub(1));
+        None
+    }
+
+    /// One look everywhere.
+    fn hunt(&self) -> Option<Task> {
+        if let Some(task) = self.take_outside() {
+            return Some(task);
+        }
+        let scheduler = self.scheduler();
+        if scheduler.policy != Policy::Stealing {
+            return None;
+        }
+        let crew = scheduler.slots.len();
+        let start = self.rng.borrow_mut().random_range(0..crew);
+        (0..crew).map(|i| (start + i) % crew).filter(|&victim| victim != self.index).find_map(|victim| {
+            let from = &scheduler.slots[victim].stealer;
+            (!from.is_empty()).then(|| self.steal_from(victim)).flatten()
+        })
+    }
+
+    fn steal_from(&self, victim: usize) -> Option<Task> {
+        let counters = &self.slot().counters;
+        counters.steals_tried.add(1);
+        chaos();
+        // One try: a victim that others are stealing from has thieves enough.
+        match self.scheduler().slots[victim].stealer.steal_batch_and_pop(&self.queue) {
+            Steal::Success(task) => {
+                counters.steals.add(1);
+                counters.stolen_items.add(1 + self.queue.len() as u64);
+                Some(task)
+            }
+            Steal::Empty | Steal::Retry => None,
+        }
+    }
+
+    fn park(&self, searching: bool) -> Woken {
+        let scheduler = self.scheduler();
+        let slept = time::now();
+        let counters = &self.slot().counters;
+        counters.parks.add(1);
+        let watch = scheduler.policy == Policy::Stealing;
+        let mut seen = Sightings::default();
+        self.rest();
+        let woken = scheduler.idle.park(
+            self.index,
+            searching,
+            watch,
+            || scheduler.has_work(self.index),
+            || scheduler.stuck_victim(&mut seen).is_some(),
+            || {
+                self.heap().claim(); // for the wakers that run here
+                scheduler.quiet.announce();
+                // They may have made work ready here, after the last look and out of others' sight.
+                self.give_away();
+                (self.account.settle)(self.account.at);
+                self.heap().send_all();
+                // SAFETY: claimed above.
+                unsafe { self.heap().let_go() };
+            },
+        );
+        self.heap().claim();
+        counters.wakes.add(1);
+        counters.parked_ns.add((time::now() - slept).as_nanos() as u64);
+        woken
+    }
+
+    /// Takes what waits behind a long turn: the victim's queue first (it is older), then its LIFO slot.
+    fn rescue(&self) -> Option<Task> {
+        let scheduler = self.scheduler();
+        let victim = scheduler.rescue_from.load(Relaxed);
+        self.steal_from(victim).or_else(|| {
+            let task = scheduler.slots[victim].lifo.take()?;
+            self.slot().counters.stolen_items.add(1);
+            Some(task)
+        })
+    }
+
+    /// Gives up the heap for a while, and puts in order what sleepers cannot.
+    pub(super) fn rest(&self) {
+        let stop = || self.scheduler().has_work(self.index);
+        (self.account.settle)(self.account.at);
+        self.heap().send_all();
+        self.heap().trim(stop);
+        // SAFETY: claimed since this worker began, or woke up.
+        unsafe { self.heap().leave() };
+        self.scheduler().memory.tidy(stop);
+    }
+}
