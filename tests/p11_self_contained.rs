@@ -1,13 +1,12 @@
 //! P11, self-contained: executors do not know of each other, nothing is read from the environment or kept in globals, no
-//! thread is hidden, a reference that outlives its executor is safe, and a forked child gets errors instead of hanging.
+//! thread is hidden, and a reference that outlives its executor is safe. `p11_fork.rs` has the forked child.
 
 mod common;
 
 use common::*;
-use heist::{ActorRef, AskError, Context, Executor, Refusal, StopReason, WaitError};
+use heist::{ActorRef, Context, Refusal, StopReason};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -149,51 +148,5 @@ fn p11_no_hidden_threads() {
         assert_eq!(threads(), before + workers);
         shut_down(&executor);
         within(LONG, "the threads are gone", || threads() == before);
-    }
-}
-
-/// What a forked child finds, as bits; all of them set is what is expected.
-#[cfg(unix)]
-fn in_the_child(executor: &Executor, puppet: &ActorRef<Puppet>) -> i32 {
-    // With timeouts, so that a wait that does not see the fork is a failure and not a hang.
-    let limit = Duration::from_secs(1);
-    let asked = puppet.ask(Note(1)).unwrap().wait_timeout(limit).unwrap_err();
-    while puppet.tell(Note(2)).is_ok() {}
-    let sent = puppet.send_timeout(Note(3), limit).unwrap_err();
-    let found = [
-        asked.error() == &AskError::Forked && asked.into_ask().is_some(),
-        sent.refusal() == Refusal::Forked && sent.into_message() == Note(3),
-        executor.wait_idle_timeout(limit) == Err(WaitError::Forked),
-        puppet.wait_stopped_timeout(limit) == Err(WaitError::Forked),
-        executor.shutdown(limit) == Err(WaitError::Forked),
-    ];
-    found.iter().enumerate().map(|(bit, &found)| i32::from(found) << bit).sum()
-}
-
-/// `fork` copies one thread only, so nobody would ever answer in the child: each wait says so at once.
-#[cfg(unix)]
-#[test]
-fn p11_a_forked_child_gets_errors() {
-    use std::os::unix::process::CommandExt;
-    for workers in CREWS {
-        let executor = crew(workers);
-        let puppet = executor.build(Puppet::default()).capacity(4).spawn();
-        settle(&executor);
-        // Quiet, so that no lock of the executor is held while the process forks.
-        let executor = Arc::new(executor);
-        let (theirs, child_puppet) = (Arc::clone(&executor), puppet.clone());
-        let mut command = std::process::Command::new("true");
-        let look = move || {
-            // The error's number is all that comes back to the parent.
-            Err(std::io::Error::from_raw_os_error(in_the_child(&theirs, &child_puppet)))
-        };
-        // SAFETY: the closure runs between fork and exec, where only what is safe after a fork may be called. That is
-        // what is tested: the crew is asleep, so the locks are free, and the C library keeps its allocator usable.
-        let error = unsafe { command.pre_exec(look) }.spawn().unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(0b11111), "a wait in the child did not say that it was forked");
-        // The parent did not notice.
-        drop(command);
-        assert_eq!(answer(puppet.ask(Note(5)).unwrap()), Ok(5));
-        shut_down(&executor);
     }
 }
