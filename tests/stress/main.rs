@@ -214,15 +214,24 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
 
 /// Nothing comes from outside any more: the books must balance before anything is torn down.
 fn balance_at_quiet(world: &Arc<World>) {
-    // What the answering thread and timers send causes more, which may end up with them again.
+    let quiet = || world.handle.wait_idle().unwrap_or_else(|error| fail(&format!("wait_idle: {error}")));
+    // Armed timers are read first: a tick is accepted in the step that takes its timer out.
+    let owed = || (world.handle.stats().armed_timers, world.replies.open.load(Relaxed));
+    let accepted = || world.handle.stats().accepted;
+    // What the answering thread and timers send causes more, which may end up with them again. A timer may fire between
+    // a look at the crew and one at the timers, and its message arm the next one: so nothing may be owed before and after the
+    // crew was quiet, and nothing have been accepted in between.
     loop {
-        world.handle.wait_idle().unwrap_or_else(|error| fail(&format!("wait_idle: {error}")));
-        if world.replies.open.load(Relaxed) == 0 && world.handle.stats().armed_timers == 0 {
-            break;
+        quiet();
+        let before = accepted();
+        if owed() == (0, 0) {
+            quiet();
+            if owed() == (0, 0) && accepted() == before {
+                break;
+            }
         }
         std::thread::yield_now();
     }
-    world.handle.wait_idle().unwrap_or_else(|error| fail(&format!("wait_idle: {error}")));
     let fates = world.ledger.close(true);
     let stats = world.handle.stats();
     if !fates.agree_with(&stats) {
