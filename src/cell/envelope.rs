@@ -161,11 +161,14 @@ unsafe fn push<P>(
     match reserved {
         Reserve::Accepted { schedule: idle } => {
             let envelope = pack(parcel);
-            // SAFETY: ours until now, the inbox's from now on; the transition said whether to schedule.
+            // SAFETY: ours until now, the inbox's from now on; the transition said whether to schedule, and that the
+            // receiver's end is ours until then.
             unsafe {
-                this.inbox.push(Envelope::node(envelope));
                 if idle {
+                    this.inbox.put_first(Envelope::node(envelope));
                     schedule(Header::runnable(header));
+                } else {
+                    this.inbox.push(Envelope::node(envelope));
                 }
             }
             Ok(envelope)
