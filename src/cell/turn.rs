@@ -115,6 +115,8 @@ pub(crate) unsafe fn run(task: NonNull<TaskHeader>, local: &Local) -> After {
 unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
     // SAFETY: the runnable keeps the cell alive until a transition gives it up.
     let header = unsafe { this.as_ref() };
+    // SAFETY: we hold the runnable.
+    unsafe { header.inbox.prefetch() };
     let begun = header.state.begin_turn();
     let waiting = if begun.killed() { 0 } else { begun.len() };
     if !matches!(header.phase.get(), Phase::New | Phase::Running) {

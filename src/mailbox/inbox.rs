@@ -93,6 +93,15 @@ impl Inbox {
         self.taken.get()
     }
 
+    /// Asks for what [`begin`](Self::begin) will give.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline]
+    pub(crate) unsafe fn prefetch(&self) {
+        prefetch(self.taken.get());
+    }
+
     /// What [`begin`](Self::begin) and [`pop_from`](Self::pop_from) have left.
     ///
     /// # Safety

@@ -183,6 +183,7 @@ impl Local {
 
     #[inline]
     fn run_turn(&self, task: Task) {
+        task.prefetch();
         let (header, after) = task.run(self);
         match after {
             After::Gone => {}
