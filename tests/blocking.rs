@@ -240,6 +240,7 @@ fn a_turn_without_its_workers_place_may_do_what_any_may() {
             let handle = answer(doing.unwrap()).unwrap();
             ending.join().unwrap();
             assert_eq!(handle.last_report().map(|report| report.complete), Some(true));
+            assert!(handle.stats().spares.turns > 0, "it had not lost its place");
         }
     }
 }
@@ -539,6 +540,29 @@ fn a_spare_that_cannot_be_started_is_told() {
         assert_eq!((stats.alive, stats.kept, stats.refused), (0, 2, 1));
         let why = ["no more threads", INTENDED, "the spare handler gave it up"][way];
         assert_eq!(events.all(), [Event::SpareFailed { error: why.to_string() }]);
+        shut_down(&executor);
+    }
+}
+
+/// Inside of something that blocks and has kept its worker's place, a wait is as it is elsewhere.
+#[test]
+fn a_wait_inside_of_blocking_without_a_spare_is_refused_too() {
+    for policy in POLICIES {
+        let executor = with_spares(1, policy, 0);
+        let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let refused =
+            inside(&actor, move |_, _| blocking(|| other.ask(Note(1)).unwrap().wait().unwrap_err()));
+        assert_eq!(refused.error(), &AskError::NoSpare);
+        assert_eq!(answer(refused.into_ask().unwrap()), Ok(1));
+        shut_down(&executor);
+        // With a sibling it may, unless nobody but this worker may run what it waits for.
+        let executor = with_spares(2, policy, 0);
+        let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let waited = inside(&actor, move |_, _| blocking(|| other.ask(Note(1)).unwrap().wait()));
+        match waited {
+            Ok(n) => assert_eq!((n, policy != Policy::Sharded), (1, true)),
+            Err(error) => assert_eq!((error.error(), policy), (&AskError::NoSpare, Policy::Sharded)),
+        }
         shut_down(&executor);
     }
 }

@@ -67,9 +67,14 @@ impl Member<'_> {
         let scheduler = self.scheduler;
         let counts = &scheduler.spares.counts;
         if self.blocking.get() {
-            // With its slot, or it would have none.
-            let allowed = at_any_rate || (scheduler.kept.load(Acquire) < scheduler.slots.len());
-            return allowed.then_some(Slot::None);
+            // It has kept its slot, and is counted.
+            let frozen =
+                scheduler.policy == Policy::Sharded || scheduler.kept.load(Acquire) == scheduler.slots.len();
+            if frozen && !at_any_rate {
+                counts.refused.add_shared(1);
+                return None;
+            }
+            return Some(Slot::None);
         }
         self.blocking.set(true);
         // Between turns (a waker that runs here, what a timer held) the slot stays: whoever called us holds on to it.
