@@ -5,6 +5,7 @@
 //! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
 //! - [`room`]: those who wait for room in a mailbox; [`ticks`]: what timers send, which overtakes
 //! - [`core`]: what the cells of one executor share; [`registry`]: all of them; [`graves`]: the dead ones
+//! - [`waits`]: which actors block until others have done something
 
 pub(crate) mod core;
 pub(crate) mod end;
@@ -16,3 +17,4 @@ pub(crate) mod registry;
 pub(crate) mod room;
 pub(crate) mod ticks;
 pub(crate) mod turn;
+pub(crate) mod waits;
