@@ -4,44 +4,56 @@ use super::context::{AnyEnvelope, enter};
 use super::refs::ActorRef;
 use super::reply::Reply;
 use super::{Actor, Receive};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, Lane, Parcel, deliver};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Lane, Parcel, Sent, deliver, place_of};
 use crate::cell::header::Header;
 use crate::error::{AskError, SendError, TellManyError};
 use crate::memory::{self, Heap, Kind};
 use crate::sched::local::Local;
+use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ptr::NonNull;
 
 /// A message that nobody waits for the answer of.
 #[repr(C)]
-pub(crate) struct Told<M> {
+pub(crate) struct Told<M, S> {
     envelope: Envelope,
+    sent: S,
     message: M,
 }
 
-struct PlainTable<A, M>(std::marker::PhantomData<(A, M)>);
+struct PlainTable<A, M, S>(PhantomData<(A, M, S)>);
 
-impl<A: Receive<M>, M: Send + 'static> PlainTable<A, M> {
-    const PLAIN: EnvelopeVtable =
-        EnvelopeVtable { handle: Told::<M>::handle::<A>, discard: Told::<M>::discard };
-    const AGAIN: EnvelopeVtable =
-        EnvelopeVtable { handle: Told::<M>::handle_again::<A>, discard: Told::<M>::discard };
+impl<A: Receive<M>, M: Send + 'static, S: Dating> PlainTable<A, M, S> {
+    const SENT: usize = place_of::<S>(offset_of!(Told<M, S>, sent));
+    const PLAIN: EnvelopeVtable = EnvelopeVtable {
+        handle: Told::<M, S>::handle::<A>,
+        discard: Told::<M, S>::discard,
+        sent: Self::SENT,
+    };
+    const AGAIN: EnvelopeVtable = EnvelopeVtable {
+        handle: Told::<M, S>::handle_again::<A>,
+        discard: Told::<M, S>::discard,
+        sent: Self::SENT,
+    };
 }
 
 /// A message on its way into an envelope.
 pub(crate) struct Telling<M> {
     message: M,
     vtable: &'static EnvelopeVtable,
+    /// The same of a dated envelope.
+    dated: &'static EnvelopeVtable,
 }
 
 impl<M: Send + 'static> Telling<M> {
     #[inline]
     pub(crate) fn plain<A: Receive<M>>(message: M) -> Self {
-        Telling { message, vtable: &PlainTable::<A, M>::PLAIN }
+        Telling { message, vtable: &PlainTable::<A, M, ()>::PLAIN, dated: &PlainTable::<A, M, Sent>::PLAIN }
     }
 
     /// The one that [`Context::again`](super::context::Context::again) prepays.
     pub(crate) fn again<A: Receive<M>>(message: M) -> Self {
-        Telling { message, vtable: &PlainTable::<A, M>::AGAIN }
+        Telling { message, vtable: &PlainTable::<A, M, ()>::AGAIN, dated: &PlainTable::<A, M, Sent>::AGAIN }
     }
 
     pub(crate) fn into_message(self) -> M {
@@ -50,34 +62,49 @@ impl<M: Send + 'static> Telling<M> {
 
     /// An envelope before a place is known for it: for one who will wait for that. `at` is where it will be sent.
     pub(crate) fn pack_for(self, at: &Header) -> AnyEnvelope {
-        at.core().with_heap(|heap| self.pack(heap))
+        at.core().with_heap(|heap| self.pack(heap, at.stopwatch().is_some()))
     }
 }
 
 impl<M: Send + 'static> Parcel for Telling<M> {
     #[inline]
-    fn pack(self, heap: &Heap) -> AnyEnvelope {
-        let Telling { message, vtable } = self;
-        memory::boxed(heap, Kind::Message, Told { envelope: Envelope::new(vtable), message }).cast()
+    fn pack(self, heap: &Heap, dated: bool) -> AnyEnvelope {
+        if dated {
+            Told::boxed(heap, self.dated, Sent::BLANK, self.message)
+        } else {
+            Told::boxed(heap, self.vtable, (), self.message)
+        }
     }
 }
 
-impl<M: Send + 'static> Told<M> {
-    /// The message back.
-    ///
+/// The message back.
+///
+/// # Safety
+/// With the only pointer to an envelope that a [`Telling`] of this type made.
+pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope) -> M {
+    // SAFETY: the caller's.
+    unsafe {
+        if Envelope::is_dated(this) { Told::<M, Sent>::unwrap(this) } else { Told::<M, ()>::unwrap(this) }
+    }
+}
+
+impl<M: Send + 'static, S: Dating> Told<M, S> {
+    #[inline]
+    fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, sent: S, message: M) -> AnyEnvelope {
+        memory::boxed(heap, Kind::Message, Told { envelope: Envelope::new(vtable), sent, message }).cast()
+    }
+
     /// # Safety
-    /// With the only pointer to an envelope that this type made.
-    pub(crate) unsafe fn unwrap(this: AnyEnvelope) -> M {
-        // SAFETY: packed by `Telling`.
-        Local::with_heap(
-            |here| unsafe { memory::unboxed(here, Kind::Message, this.cast::<Told<M>>()) }.message,
-        )
+    /// With the only pointer to an envelope of this type.
+    unsafe fn unwrap(this: AnyEnvelope) -> M {
+        // SAFETY: the caller's.
+        Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) }.message)
     }
 
     unsafe fn handle<A: Receive<M>>(this: AnyEnvelope, header: NonNull<Header>, local: &Local) {
         // SAFETY: the caller's: our envelope, in the actor's turn.
         unsafe {
-            let told = memory::unboxed(Some(local.heap()), Kind::Message, this.cast::<Told<M>>());
+            let told = memory::unboxed(Some(local.heap()), Kind::Message, this.cast::<Self>());
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(told.message, Reply::nobody(), &mut ctx);
         }

@@ -4,6 +4,7 @@ use super::event::{DeadLetterReason, Event, Report};
 use super::graves::Graves;
 use super::header::Header;
 use super::registry::Shard;
+use super::times::{CrewRecord, CrewTiming};
 use crate::id::ActorId;
 use crate::memory::Heap;
 use crate::panics;
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     tallies: Box<[Padded<Tally>]>,
     pub(crate) capacity: u32,
     pub(crate) limits: Limits,
+    /// Are actors timed that say nothing else?
+    pub(crate) timing: bool,
     hook: Option<Hook>,
     pid: u32,
     /// Refuses what comes from outside.
@@ -61,6 +64,8 @@ pub(crate) struct Tally {
     /// Messages of the running turn that were not handled, but became dead letters.
     pub(crate) unhandled: Counter,
     pub(crate) graves: Graves,
+    /// What the turns of timed actors took, once there was one. The lock is the writer's and readers'.
+    times: Mutex<Option<Box<CrewRecord>>>,
 }
 
 impl Tally {
@@ -84,6 +89,7 @@ impl Core {
         policy: Policy,
         capacity: u32,
         limits: Limits,
+        timing: bool,
         hook: Option<Hook>,
     ) -> (Arc<Self>, Vec<Seat>) {
         let (scheduler, seats) = Scheduler::new(workers, policy);
@@ -93,6 +99,7 @@ impl Core {
             tallies: (0..=workers).map(|_| Padded::default()).collect(),
             capacity,
             limits,
+            timing,
             hook,
             pid: std::process::id(),
             draining: AtomicBool::new(false),
@@ -160,6 +167,30 @@ impl Core {
     /// One worker's count.
     pub(crate) fn of_worker(&self, worker: usize, which: impl Fn(&Tally) -> &Counter) -> u64 {
         which(&self.tallies[worker]).get()
+    }
+
+    /// Enters what a turn measured: with the worker's own, or those of everybody else.
+    pub(crate) fn record_times(&self, enter: impl FnOnce(&mut CrewRecord)) {
+        Local::with(&self.scheduler, |local| {
+            let tally = local.map_or(&self.tallies[self.workers()].0, Tally::of);
+            enter(tally.times.lock().get_or_insert_default());
+        });
+    }
+
+    /// What the turns of timed actors took on one worker; `None` before the first.
+    pub(crate) fn times_of_worker(&self, worker: usize) -> Option<CrewTiming> {
+        self.tallies[worker].times.lock().as_ref().map(|record| record.read())
+    }
+
+    /// The same of all.
+    pub(crate) fn times(&self) -> Option<CrewTiming> {
+        let mut all: Option<CrewRecord> = None;
+        for tally in &self.tallies {
+            if let Some(record) = &*tally.times.lock() {
+                all.get_or_insert_default().add_all(record);
+            }
+        }
+        all.map(|record| record.read())
     }
 
     pub(crate) fn live(&self) -> u64 {

@@ -2,12 +2,14 @@
 
 use super::core::Tally;
 use super::header::Header;
+use super::stopwatch::Stopwatch;
 use crate::error::{AskError, Refusal};
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::Reserve;
 use crate::memory::Heap;
 use crate::sched::local::Local;
 use crate::sched::task::Task;
+use crate::time::{self, Instant};
 use std::ptr::NonNull;
 
 /// The front of every message in a mailbox; the message lies behind it.
@@ -25,6 +27,31 @@ pub(crate) struct EnvelopeVtable {
     pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>, &Local),
     /// Drops the message unhandled; an asker is told the error. May panic.
     pub(crate) discard: unsafe fn(NonNull<Envelope>, AskError),
+    /// Where in the envelope it is said when it was sent; 0: nowhere. See [`place_of`].
+    pub(crate) sent: usize,
+}
+
+/// What an envelope has for the instant of sending: nothing, or [`Sent`] if it is made for a timed actor.
+pub(crate) trait Dating: Copy + Send + 'static {
+    const BLANK: Self;
+}
+
+impl Dating for () {
+    const BLANK: () = ();
+}
+
+/// When a message was accepted, or when a tick was due.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(crate) struct Sent(pub(crate) Option<Instant>);
+
+impl Dating for Sent {
+    const BLANK: Sent = Sent(None);
+}
+
+/// An [`EnvelopeVtable::sent`]: of an envelope that has its `S` at `offset`.
+pub(crate) const fn place_of<S: Dating>(offset: usize) -> usize {
+    if size_of::<S>() == 0 { 0 } else { offset }
 }
 
 impl Envelope {
@@ -45,6 +72,31 @@ impl Envelope {
     pub(crate) unsafe fn discard(this: NonNull<Envelope>, why: AskError) {
         // SAFETY: the caller's.
         unsafe { (this.as_ref().vtable.discard)(this, why) }
+    }
+
+    /// Has it got room for the instant of sending?
+    ///
+    /// # Safety
+    /// The envelope is the caller's, or its actor's in a turn.
+    pub(crate) unsafe fn is_dated(this: NonNull<Envelope>) -> bool {
+        // SAFETY: the caller's.
+        unsafe { this.as_ref() }.vtable.sent != 0
+    }
+
+    /// # Safety
+    /// As above; it is dated.
+    unsafe fn date(this: NonNull<Envelope>) -> NonNull<Sent> {
+        // SAFETY: the table says where in the allocation it is, whose provenance the pointer has.
+        unsafe { this.byte_add(this.as_ref().vtable.sent).cast() }
+    }
+
+    /// When it was sent, if it says so.
+    ///
+    /// # Safety
+    /// As above.
+    pub(crate) unsafe fn sent(this: NonNull<Envelope>) -> Option<Instant> {
+        // SAFETY: the caller's.
+        unsafe { if Self::is_dated(this) { Self::date(this).read().0 } else { None } }
     }
 
     /// # Safety
@@ -72,13 +124,13 @@ pub(crate) enum Lane {
 
 /// What becomes an envelope once a place is reserved for it, so that a refusal costs no memory.
 pub(crate) trait Parcel: Sized {
-    /// The envelope, in memory of the sending side.
-    fn pack(self, heap: &Heap) -> NonNull<Envelope>;
+    /// The envelope, in memory of the sending side; `dated`: with room for the instant of sending, for a timed actor.
+    fn pack(self, heap: &Heap, dated: bool) -> NonNull<Envelope>;
 }
 
-/// One that waited.
+/// One that waited. It was made for its actor, so it is dated if need be.
 impl Parcel for NonNull<Envelope> {
-    fn pack(self, _: &Heap) -> NonNull<Envelope> {
+    fn pack(self, _: &Heap, _: bool) -> NonNull<Envelope> {
         self
     }
 }
@@ -104,7 +156,8 @@ pub(crate) unsafe fn deliver<P: Parcel>(
         Some(local) => {
             // SAFETY: the caller's.
             let done = unsafe {
-                push(header, parcel, lane, |parcel| parcel.pack(local.heap()), |task| local.push(task))
+                let pack = |parcel: P, dated| parcel.pack(local.heap(), dated);
+                push(header, parcel, lane, pack, |task| local.push(task))
             };
             if done.is_ok() {
                 Tally::of(local).accepted.add(1);
@@ -132,7 +185,7 @@ unsafe fn deliver_from_outside<P: Parcel>(
     }
     // SAFETY: the caller's.
     let done = unsafe {
-        let pack = |parcel: P| core.scheduler.memory.outside(|heap| parcel.pack(heap));
+        let pack = |parcel: P, dated| core.scheduler.memory.outside(|heap| parcel.pack(heap, dated));
         push(header, parcel, lane, pack, |task| core.scheduler.push_from_outside(task))
     };
     if done.is_ok() {
@@ -148,7 +201,7 @@ unsafe fn push<P>(
     header: NonNull<Header>,
     parcel: P,
     lane: Lane,
-    pack: impl FnOnce(P) -> NonNull<Envelope>,
+    pack: impl FnOnce(P, bool) -> NonNull<Envelope>,
     schedule: impl FnOnce(Task),
 ) -> Result<NonNull<Envelope>, (P, Refusal)> {
     // SAFETY: the caller's reference keeps it alive.
@@ -160,10 +213,14 @@ unsafe fn push<P>(
     };
     match reserved {
         Reserve::Accepted { schedule: idle } => {
-            let envelope = pack(parcel);
+            let stopwatch = this.stopwatch();
+            let envelope = pack(parcel, stopwatch.is_some());
             // SAFETY: ours until now, the inbox's from now on; the transition said whether to schedule.
             unsafe {
-                this.inbox.push(Envelope::node(envelope));
+                match stopwatch {
+                    None => _ = this.inbox.push(Envelope::node(envelope)),
+                    Some(stopwatch) => push_dated(this, stopwatch, envelope, idle),
+                }
                 if idle {
                     schedule(Header::runnable(header));
                 }
@@ -172,6 +229,26 @@ unsafe fn push<P>(
         }
         Reserve::Full => Err((parcel, Refusal::Full)),
         Reserve::Closed => Err((parcel, stopped_or_shutdown(this))),
+    }
+}
+
+/// Links an envelope for a timed actor, which the caller is about to make runnable if it was `idle`.
+///
+/// # Safety
+/// As for [`deliver`], for an actor with this stopwatch.
+#[cold]
+unsafe fn push_dated(this: &Header, stopwatch: &Stopwatch, envelope: NonNull<Envelope>, idle: bool) {
+    let now = time::now();
+    // SAFETY: the envelope is ours until it is pushed; what the caller holds keeps the actor after that.
+    unsafe {
+        debug_assert!(Envelope::is_dated(envelope), "made for a timed actor");
+        Envelope::date(envelope).write(Sent(Some(now)));
+        if idle {
+            stopwatch.runnable(now);
+        }
+        if this.inbox.push(Envelope::node(envelope)) {
+            stopwatch.pushed_first(now);
+        }
     }
 }
 

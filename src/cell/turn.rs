@@ -13,6 +13,7 @@ use super::envelope::Envelope;
 use super::event::{Event, PanicPlace};
 use super::header::{Cold, Header, Phase, Reason};
 use super::room;
+use super::stopwatch::{Lap, Stopwatch};
 use crate::error::AskError;
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::EndTurn;
@@ -125,8 +126,11 @@ unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
         header.most_waiting.store(waiting, Relaxed);
     }
     let Drained { total, given, outcome } = match header.cold_if_any() {
-        None => drain(this, local, waiting, header.core().limits.messages, |run| run.message()),
-        Some(cold) => drain_with_ticks(this, local, waiting, cold),
+        None => drain(this, local, waiting, header.core().limits.messages, |run| run.message(), || ()),
+        Some(cold) => match &cold.stopwatch {
+            None => drain_with_ticks(this, local, waiting, cold),
+            Some(stopwatch) => drain_timed(this, local, waiting, cold, stopwatch),
+        },
     };
     let tally = Tally::of(local);
     let handled = total - tally.unhandled.take() as u32;
@@ -173,10 +177,34 @@ fn drain_with_ticks(this: NonNull<Header>, local: &Local, waiting: u32, cold: &C
     // SAFETY: we hold the runnable, which keeps the cell.
     let limit = unsafe { this.as_ref() }.limits().messages;
     // SAFETY: as above.
-    drain(this, local, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) })
+    drain(this, local, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) }, || ())
 }
 
-/// For the holder of the runnable: handles what `next` gives, within the budget.
+/// The turn of a timed actor, which may have timers too.
+#[inline(never)]
+fn drain_timed(
+    this: NonNull<Header>,
+    local: &Local,
+    waiting: u32,
+    cold: &Cold,
+    stopwatch: &Stopwatch,
+) -> Drained {
+    // SAFETY: we hold the runnable, which keeps the cell.
+    let header = unsafe { this.as_ref() };
+    let lap = Lap::begin(header, stopwatch);
+    // SAFETY: as above: all nodes are of this mailbox, whose receiver we are.
+    let next = |run: &Run<'_>| unsafe {
+        let node = cold.ticks.pop_or(|| run.message())?;
+        lap.start(node, run.rest.get(), cold.ticks.inbox().begin());
+        Some(node)
+    };
+    let drained = drain(this, local, waiting, header.limits().messages, next, || lap.stop());
+    lap.end();
+    drained
+}
+
+/// For the holder of the runnable: handles what `next` gives, within the budget; `done` is called after each that did not
+/// panic.
 #[inline(always)]
 fn drain(
     this: NonNull<Header>,
@@ -184,13 +212,14 @@ fn drain(
     waiting: u32,
     limit: u32,
     next: impl Fn(&Run<'_>) -> Option<*mut Node>,
+    done: impl Fn(),
 ) -> Drained {
     // SAFETY: the runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     // SAFETY: we hold the runnable.
     let rest = Cell::new(unsafe { header.inbox.begin() });
     let run = Run { header, local, total: Cell::new(0), given: Cell::new(0), rest };
-    let outcome = guarded(|| run.messages(this, waiting, limit, next));
+    let outcome = guarded(|| run.messages(this, waiting, limit, next, done));
     // SAFETY: as above.
     unsafe { header.inbox.end(run.rest.get()) };
     Drained { total: run.total.get(), given: run.given.get(), outcome }
@@ -235,6 +264,7 @@ impl Run<'_> {
         waiting: u32,
         limit: u32,
         next: impl Fn(&Self) -> Option<*mut Node>,
+        done: impl Fn(),
     ) {
         let header = self.header;
         if header.phase.get() == Phase::New && !self.start(this) {
@@ -254,6 +284,7 @@ impl Run<'_> {
                 self.total.set(total);
                 // SAFETY: popped from this actor's inbox, inside its turn.
                 unsafe { Envelope::handle(Envelope::from_node(node), this, self.local) };
+                done();
                 if header.killed() {
                     return;
                 }
@@ -291,6 +322,9 @@ impl Run<'_> {
         let now = self.header.state.give_back(total - self.given.replace(total));
         if now.room_wait() && !now.closed() {
             room::serve(this);
+            if let Some(stopwatch) = self.header.stopwatch() {
+                stopwatch.forget_clock();
+            }
         }
     }
 }

@@ -4,3 +4,4 @@ pub(crate) mod builder;
 pub(crate) mod executor;
 pub(crate) mod shutdown;
 pub(crate) mod stats;
+pub(crate) mod top;

@@ -3,7 +3,7 @@
 use crate::actor::Receive;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Reply, ReplyVtable};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, Parcel};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Parcel, Sent, place_of};
 use crate::cell::header::Header;
 use crate::error::AskError;
 use crate::mailbox::reply::{Answered, Slot};
@@ -45,14 +45,15 @@ impl<R> AskedHead<R> {
 
 /// A message that somebody waits for the answer of.
 #[repr(C)]
-pub(crate) struct Asked<M, R> {
+pub(crate) struct Asked<M, R, S> {
     head: AskedHead<R>,
+    sent: S,
     /// Taken when the message is handled or discarded; the rest stays until both sides have let go.
     message: UnsafeCell<MaybeUninit<M>>,
 }
 
 /// What is done with an asked message in its actor's turn: known by the type, so that nothing is carried around for it.
-pub(super) trait Tables {
+pub(super) trait Tables<S: Dating> {
     /// Of an envelope that is an `Asked`.
     const ASKED: EnvelopeVtable;
     /// Of one that is an `AskedWith`.
@@ -62,12 +63,16 @@ pub(super) trait Tables {
 /// The message is handled as it is.
 pub(crate) struct Plain<A, M>(PhantomData<fn(A, M)>);
 
-impl<A: Receive<M>, M: Send + 'static> Tables for Plain<A, M> {
-    const ASKED: EnvelopeVtable =
-        EnvelopeVtable { handle: Asked::<M, A::Reply>::handle::<A>, discard: Asked::<M, A::Reply>::discard };
+impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for Plain<A, M> {
+    const ASKED: EnvelopeVtable = EnvelopeVtable {
+        handle: Asked::<M, A::Reply, S>::handle::<A>,
+        discard: Asked::<M, A::Reply, S>::discard,
+        sent: Asked::<M, A::Reply, S>::SENT,
+    };
     const WITH: EnvelopeVtable = EnvelopeVtable {
-        handle: AskedWith::<M, A::Reply>::handle::<A>,
-        discard: AskedWith::<M, A::Reply>::discard,
+        handle: AskedWith::<M, A::Reply, S>::handle::<A>,
+        discard: AskedWith::<M, A::Reply, S>::discard,
+        sent: AskedWith::<M, A::Reply, S>::SENT,
     };
 }
 
@@ -124,20 +129,34 @@ impl<M, R, T> Asking<M, R, T> {
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, T: Tables> Parcel for Asking<M, R, T> {
+impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel for Asking<M, R, T> {
     #[inline]
-    fn pack(self, heap: &Heap) -> AnyEnvelope {
-        let Asking { message, target, .. } = self;
-        // SAFETY: see `new`.
-        unsafe { target.as_ref() }.add_weak();
-        let head =
-            AskedHead { envelope: Envelope::new(&T::ASKED), target, slot: Slot::new(Asked::<M, R>::free) };
-        let message = UnsafeCell::new(MaybeUninit::new(message));
-        memory::boxed(heap, Kind::Message, Asked { head, message }).cast()
+    fn pack(self, heap: &Heap, dated: bool) -> AnyEnvelope {
+        if dated {
+            Asked::<M, R, Sent>::boxed(heap, &<T as Tables<Sent>>::ASKED, self.target, self.message)
+        } else {
+            Asked::<M, R, ()>::boxed(heap, &<T as Tables<()>>::ASKED, self.target, self.message)
+        }
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
+impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
+    pub(super) const SENT: usize = place_of::<S>(offset_of!(Self, sent));
+
+    #[inline]
+    fn boxed(
+        heap: &Heap,
+        vtable: &'static EnvelopeVtable,
+        target: NonNull<Header>,
+        message: M,
+    ) -> AnyEnvelope {
+        // SAFETY: see `Asking::new`.
+        unsafe { target.as_ref() }.add_weak();
+        let head = AskedHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Self::free) };
+        let message = UnsafeCell::new(MaybeUninit::new(message));
+        memory::boxed(heap, Kind::Message, Asked { head, sent: S::BLANK, message }).cast()
+    }
+
     /// The slot's last side lets go; message and answer are gone.
     unsafe fn free(slot: NonNull<AnswerSlot<R>>) {
         let asked = AskedHead::of_slot(slot).cast::<Self>();
@@ -183,8 +202,9 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
 
 /// A message with any kind of reply.
 #[repr(C)]
-pub(crate) struct AskedWith<M, R: 'static> {
+pub(crate) struct AskedWith<M, R: 'static, S> {
     envelope: Envelope,
+    sent: S,
     reply: Reply<R>,
     message: M,
 }
@@ -207,15 +227,25 @@ impl<M, R, T> AskingWith<M, R, T> {
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, T: Tables> Parcel for AskingWith<M, R, T> {
-    fn pack(self, heap: &Heap) -> AnyEnvelope {
+impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel for AskingWith<M, R, T> {
+    fn pack(self, heap: &Heap, dated: bool) -> AnyEnvelope {
         let AskingWith { message, reply, .. } = self;
-        let envelope = Envelope::new(&T::WITH);
-        memory::boxed(heap, Kind::Message, AskedWith { envelope, reply, message }).cast()
+        if dated {
+            AskedWith::<M, R, Sent>::boxed(heap, &<T as Tables<Sent>>::WITH, reply, message)
+        } else {
+            AskedWith::<M, R, ()>::boxed(heap, &<T as Tables<()>>::WITH, reply, message)
+        }
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
+impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
+    pub(super) const SENT: usize = place_of::<S>(offset_of!(Self, sent));
+
+    fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, reply: Reply<R>, message: M) -> AnyEnvelope {
+        let asked = AskedWith { envelope: Envelope::new(vtable), sent: S::BLANK, reply, message };
+        memory::boxed(heap, Kind::Message, asked).cast()
+    }
+
     /// # Safety
     /// With the only pointer to it.
     pub(super) unsafe fn unwrap(this: AnyEnvelope, here: Option<&Heap>) -> (M, Reply<R>) {
