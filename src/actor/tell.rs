@@ -17,43 +17,50 @@ use std::ptr::NonNull;
 #[repr(C)]
 pub(crate) struct Told<M, S> {
     envelope: Envelope,
-    sent: S,
     message: M,
+    sent: S,
 }
 
-struct PlainTable<A, M, S>(PhantomData<(A, M, S)>);
+/// What can be done with a told message, in an undated envelope and in a dated one.
+struct TellTable {
+    undated: EnvelopeVtable,
+    dated: EnvelopeVtable,
+}
 
-impl<A: Receive<M>, M: Send + 'static, S: Dating> PlainTable<A, M, S> {
-    const SENT: usize = place_of::<S>(offset_of!(Told<M, S>, sent));
-    const PLAIN: EnvelopeVtable = EnvelopeVtable {
-        handle: Told::<M, S>::handle::<A>,
-        discard: Told::<M, S>::discard,
-        sent: Self::SENT,
-    };
-    const AGAIN: EnvelopeVtable = EnvelopeVtable {
-        handle: Told::<M, S>::handle_again::<A>,
-        discard: Told::<M, S>::discard,
-        sent: Self::SENT,
-    };
+struct Tables<A, M>(PhantomData<(A, M)>);
+
+impl<A: Receive<M>, M: Send + 'static> Tables<A, M> {
+    const PLAIN: TellTable = TellTable::new::<M>(handle::<A, M>, handle_dated::<A, M>);
+    const AGAIN: TellTable = TellTable::new::<M>(handle_again::<A, M>, handle_again_dated::<A, M>);
+}
+
+type Handle = unsafe fn(AnyEnvelope, NonNull<Header>, &Local);
+
+impl TellTable {
+    const fn new<M: Send + 'static>(handle: Handle, handle_dated: Handle) -> Self {
+        let sent = place_of::<Sent>(offset_of!(Told<M, Sent>, sent));
+        TellTable {
+            undated: EnvelopeVtable { handle, discard: discard::<M>, sent: 0 },
+            dated: EnvelopeVtable { handle: handle_dated, discard: discard::<M>, sent },
+        }
+    }
 }
 
 /// A message on its way into an envelope.
 pub(crate) struct Telling<M> {
     message: M,
-    vtable: &'static EnvelopeVtable,
-    /// The same of a dated envelope.
-    dated: &'static EnvelopeVtable,
+    table: &'static TellTable,
 }
 
 impl<M: Send + 'static> Telling<M> {
     #[inline]
     pub(crate) fn plain<A: Receive<M>>(message: M) -> Self {
-        Telling { message, vtable: &PlainTable::<A, M, ()>::PLAIN, dated: &PlainTable::<A, M, Sent>::PLAIN }
+        Telling { message, table: &Tables::<A, M>::PLAIN }
     }
 
     /// The one that [`Context::again`](super::context::Context::again) prepays.
     pub(crate) fn again<A: Receive<M>>(message: M) -> Self {
-        Telling { message, vtable: &PlainTable::<A, M, ()>::AGAIN, dated: &PlainTable::<A, M, Sent>::AGAIN }
+        Telling { message, table: &Tables::<A, M>::AGAIN }
     }
 
     pub(crate) fn into_message(self) -> M {
@@ -62,18 +69,35 @@ impl<M: Send + 'static> Telling<M> {
 
     /// An envelope before a place is known for it: for one who will wait for that. `at` is where it will be sent.
     pub(crate) fn pack_for(self, at: &Header) -> AnyEnvelope {
-        at.core().with_heap(|heap| self.pack(heap, at.stopwatch().is_some()))
+        let dated = at.stopwatch().is_some();
+        at.core().with_heap(|heap| if dated { self.pack_dated(heap) } else { self.pack(heap) })
     }
 }
 
 impl<M: Send + 'static> Parcel for Telling<M> {
     #[inline]
-    fn pack(self, heap: &Heap, dated: bool) -> AnyEnvelope {
-        if dated {
-            Told::boxed(heap, self.dated, Sent::BLANK, self.message)
-        } else {
-            Told::boxed(heap, self.vtable, (), self.message)
-        }
+    fn pack(self, heap: &Heap) -> AnyEnvelope {
+        Told::boxed(heap, &self.table.undated, (), self.message)
+    }
+    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
+        Told::boxed(heap, &self.table.dated, Sent::BLANK, self.message)
+    }
+}
+
+impl<M: Send + 'static, S: Dating> Told<M, S> {
+    #[inline]
+    fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, sent: S, message: M) -> AnyEnvelope {
+        memory::boxed(heap, Kind::Message, Told { envelope: Envelope::new(vtable), message, sent }).cast()
+    }
+
+    /// The message back. `here` is a heap that the caller holds, if any.
+    ///
+    /// # Safety
+    /// With the only pointer to an envelope of this type.
+    #[inline]
+    unsafe fn open(this: AnyEnvelope, here: Option<&Heap>) -> M {
+        // SAFETY: the caller's.
+        unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) }.message
     }
 }
 
@@ -83,45 +107,69 @@ impl<M: Send + 'static> Parcel for Telling<M> {
 /// With the only pointer to an envelope that a [`Telling`] of this type made.
 pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope) -> M {
     // SAFETY: the caller's.
+    Local::with_heap(|here| unsafe {
+        if Envelope::is_dated(this) {
+            Told::<M, Sent>::open(this, here)
+        } else {
+            Told::<M, ()>::open(this, here)
+        }
+    })
+}
+
+unsafe fn handle<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    local: &Local,
+) {
+    // SAFETY: the caller's: our envelope, in the actor's turn.
     unsafe {
-        if Envelope::is_dated(this) { Told::<M, Sent>::unwrap(this) } else { Told::<M, ()>::unwrap(this) }
+        let message = Told::<M, ()>::open(this, Some(local.heap()));
+        let (actor, mut ctx) = enter::<A>(header);
+        actor.receive(message, Reply::nobody(), &mut ctx);
     }
 }
 
-impl<M: Send + 'static, S: Dating> Told<M, S> {
-    #[inline]
-    fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, sent: S, message: M) -> AnyEnvelope {
-        memory::boxed(heap, Kind::Message, Told { envelope: Envelope::new(vtable), sent, message }).cast()
+unsafe fn handle_again<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    local: &Local,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        header.as_ref().again.set(false);
+        handle::<A, M>(this, header, local);
     }
+}
 
-    /// # Safety
-    /// With the only pointer to an envelope of this type.
-    unsafe fn unwrap(this: AnyEnvelope) -> M {
-        // SAFETY: the caller's.
-        Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) }.message)
+/// Packed once more, as an undated one: so a handler is compiled into one place only, as it would be if nobody were timed.
+unsafe fn handle_dated<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    local: &Local,
+) {
+    // SAFETY: the caller's; the new envelope is an undated one of this type.
+    unsafe {
+        let message = Told::<M, Sent>::open(this, Some(local.heap()));
+        let undated = Told::boxed(local.heap(), &Tables::<A, M>::PLAIN.undated, (), message);
+        handle::<A, M>(undated, header, local);
     }
+}
 
-    unsafe fn handle<A: Receive<M>>(this: AnyEnvelope, header: NonNull<Header>, local: &Local) {
-        // SAFETY: the caller's: our envelope, in the actor's turn.
-        unsafe {
-            let told = memory::unboxed(Some(local.heap()), Kind::Message, this.cast::<Self>());
-            let (actor, mut ctx) = enter::<A>(header);
-            actor.receive(told.message, Reply::nobody(), &mut ctx);
-        }
+unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    local: &Local,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        header.as_ref().again.set(false);
+        handle_dated::<A, M>(this, header, local);
     }
+}
 
-    unsafe fn handle_again<A: Receive<M>>(this: AnyEnvelope, header: NonNull<Header>, local: &Local) {
-        // SAFETY: the caller's.
-        unsafe {
-            header.as_ref().again.set(false);
-            Self::handle::<A>(this, header, local);
-        }
-    }
-
-    unsafe fn discard(this: AnyEnvelope, _: AskError) {
-        // SAFETY: the caller's.
-        drop(unsafe { Self::unwrap(this) });
-    }
+unsafe fn discard<M: Send + 'static>(this: AnyEnvelope, _: AskError) {
+    // SAFETY: the caller's.
+    drop(unsafe { unwrap::<M>(this) });
 }
 
 impl<A: Actor> ActorRef<A> {

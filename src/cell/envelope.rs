@@ -124,13 +124,18 @@ pub(crate) enum Lane {
 
 /// What becomes an envelope once a place is reserved for it, so that a refusal costs no memory.
 pub(crate) trait Parcel: Sized {
-    /// The envelope, in memory of the sending side; `dated`: with room for the instant of sending, for a timed actor.
-    fn pack(self, heap: &Heap, dated: bool) -> NonNull<Envelope>;
+    /// The envelope, in memory of the sending side.
+    fn pack(self, heap: &Heap) -> NonNull<Envelope>;
+    /// The same with room for the instant of sending: for a timed actor.
+    fn pack_dated(self, heap: &Heap) -> NonNull<Envelope>;
 }
 
 /// One that waited. It was made for its actor, so it is dated if need be.
 impl Parcel for NonNull<Envelope> {
-    fn pack(self, _: &Heap, _: bool) -> NonNull<Envelope> {
+    fn pack(self, _: &Heap) -> NonNull<Envelope> {
+        self
+    }
+    fn pack_dated(self, _: &Heap) -> NonNull<Envelope> {
         self
     }
 }
@@ -156,8 +161,7 @@ pub(crate) unsafe fn deliver<P: Parcel>(
         Some(local) => {
             // SAFETY: the caller's.
             let done = unsafe {
-                let pack = |parcel: P, dated| parcel.pack(local.heap(), dated);
-                push(header, parcel, lane, pack, |task| local.push(task))
+                push(header, parcel, lane, |parcel| parcel.pack(local.heap()), |task| local.push(task))
             };
             if done.is_ok() {
                 Tally::of(local).accepted.add(1);
@@ -185,7 +189,7 @@ unsafe fn deliver_from_outside<P: Parcel>(
     }
     // SAFETY: the caller's.
     let done = unsafe {
-        let pack = |parcel: P, dated| core.scheduler.memory.outside(|heap| parcel.pack(heap, dated));
+        let pack = |parcel: P| core.scheduler.memory.outside(|heap| parcel.pack(heap));
         push(header, parcel, lane, pack, |task| core.scheduler.push_from_outside(task))
     };
     if done.is_ok() {
@@ -197,11 +201,11 @@ unsafe fn deliver_from_outside<P: Parcel>(
 /// # Safety
 /// As for [`deliver`].
 #[inline]
-unsafe fn push<P>(
+unsafe fn push<P: Parcel>(
     header: NonNull<Header>,
     parcel: P,
     lane: Lane,
-    pack: impl FnOnce(P, bool) -> NonNull<Envelope>,
+    pack: impl FnOnce(P) -> NonNull<Envelope>,
     schedule: impl FnOnce(Task),
 ) -> Result<NonNull<Envelope>, (P, Refusal)> {
     // SAFETY: the caller's reference keeps it alive.
@@ -213,31 +217,43 @@ unsafe fn push<P>(
     };
     match reserved {
         Reserve::Accepted { schedule: idle } => {
-            let stopwatch = this.stopwatch();
-            let envelope = pack(parcel, stopwatch.is_some());
             // SAFETY: ours until now, the inbox's from now on; the transition said whether to schedule.
             unsafe {
-                match stopwatch {
-                    None => _ = this.inbox.push(Envelope::node(envelope)),
-                    Some(stopwatch) => push_dated(this, stopwatch, envelope, idle),
-                }
+                let envelope = if this.stopwatch().is_none() {
+                    let envelope = pack(parcel);
+                    this.inbox.push(Envelope::node(envelope));
+                    envelope
+                } else {
+                    push_dated(this, parcel, idle)
+                };
                 if idle {
                     schedule(Header::runnable(header));
                 }
+                Ok(envelope)
             }
-            Ok(envelope)
         }
         Reserve::Full => Err((parcel, Refusal::Full)),
         Reserve::Closed => Err((parcel, stopped_or_shutdown(this))),
     }
 }
 
-/// Links an envelope for a timed actor, which the caller is about to make runnable if it was `idle`.
+/// Packs and links a message for a timed actor, which the caller is about to make runnable if it was `idle`.
 ///
 /// # Safety
-/// As for [`deliver`], for an actor with this stopwatch.
+/// As for [`deliver`].
 #[cold]
-unsafe fn push_dated(this: &Header, stopwatch: &Stopwatch, envelope: NonNull<Envelope>, idle: bool) {
+#[inline(never)]
+unsafe fn push_dated<P: Parcel>(this: &Header, parcel: P, idle: bool) -> NonNull<Envelope> {
+    let envelope = this.core().with_heap(|heap| parcel.pack_dated(heap));
+    let stopwatch = this.stopwatch().expect("it is timed");
+    // SAFETY: the caller's.
+    unsafe { link_dated(this, stopwatch, envelope, idle) };
+    envelope
+}
+
+/// # Safety
+/// As for [`deliver`].
+unsafe fn link_dated(this: &Header, stopwatch: &Stopwatch, envelope: NonNull<Envelope>, idle: bool) {
     let now = time::now();
     // SAFETY: the envelope is ours until it is pushed; what the caller holds keeps the actor after that.
     unsafe {

@@ -22,7 +22,6 @@ use crate::panics::PanicText;
 use crate::sched::local::Local;
 use crate::sched::task::{Task, TaskHeader, TaskVtable};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Mutex, Ordering::*};
-use crate::time;
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::task::Waker;
@@ -238,7 +237,7 @@ impl Header {
         // SAFETY: scheduled, so it lives until its turn; the core lives as long.
         unsafe {
             if let Some(stopwatch) = this.as_ref().stopwatch() {
-                stopwatch.runnable(time::now());
+                stopwatch.runnable_now();
             }
             this.as_ref().core().scheduler.schedule(Header::runnable(this));
         }

@@ -107,6 +107,11 @@ impl Stopwatch {
         self.runnable.store(self.mark(now), Relaxed);
     }
 
+    #[cold]
+    pub(crate) fn runnable_now(&self) {
+        self.runnable(time::now());
+    }
+
     /// A message sent at `sent` was pushed onto an empty stack.
     pub(crate) fn pushed_first(&self, sent: Instant) {
         self.messages.pushed.fetch_max(self.mark(sent), Relaxed);

@@ -127,10 +127,7 @@ unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
     }
     let Drained { total, given, outcome } = match header.cold_if_any() {
         None => drain(this, local, waiting, header.core().limits.messages, |run| run.message(), || ()),
-        Some(cold) => match &cold.stopwatch {
-            None => drain_with_ticks(this, local, waiting, cold),
-            Some(stopwatch) => drain_timed(this, local, waiting, cold, stopwatch),
-        },
+        Some(cold) => drain_with_ticks(this, local, waiting, cold),
     };
     let tally = Tally::of(local);
     let handled = total - tally.unhandled.take() as u32;
@@ -174,6 +171,9 @@ struct Drained {
 /// their cold part was there; apart, so that the others do not look for ticks before each message.
 #[inline(never)]
 fn drain_with_ticks(this: NonNull<Header>, local: &Local, waiting: u32, cold: &Cold) -> Drained {
+    if let Some(stopwatch) = &cold.stopwatch {
+        return drain_timed(this, local, waiting, cold, stopwatch);
+    }
     // SAFETY: we hold the runnable, which keeps the cell.
     let limit = unsafe { this.as_ref() }.limits().messages;
     // SAFETY: as above.
@@ -322,9 +322,6 @@ impl Run<'_> {
         let now = self.header.state.give_back(total - self.given.replace(total));
         if now.room_wait() && !now.closed() {
             room::serve(this);
-            if let Some(stopwatch) = self.header.stopwatch() {
-                stopwatch.forget_clock();
-            }
         }
     }
 }

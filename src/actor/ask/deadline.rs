@@ -28,8 +28,8 @@ struct ByDeadline<A, M>(PhantomData<fn(A, M)>);
 
 impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for ByDeadline<A, M> {
     const ASKED: EnvelopeVtable = EnvelopeVtable {
-        handle: handle_asked::<A, M, S>,
-        discard: Asked::<Expiring<M>, A::Reply, S>::discard,
+        handle: handle_asked::<A, M>,
+        discard: Asked::<Expiring<M>, A::Reply, ()>::discard,
         sent: Asked::<Expiring<M>, A::Reply, S>::SENT,
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
@@ -39,14 +39,14 @@ impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for ByDeadline<A, M>
     };
 }
 
-unsafe fn handle_asked<A: Receive<M>, M: Send + 'static, S: Dating>(
+unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(
     this: AnyEnvelope,
     header: NonNull<Header>,
     local: &Local,
 ) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
-        let (expiring, reply) = Asked::<Expiring<M>, A::Reply, S>::open(this);
+        let (expiring, reply) = Asked::<Expiring<M>, A::Reply, ()>::open(this);
         handle::<A, M>(expiring, reply, header, local);
     }
 }

@@ -47,9 +47,10 @@ impl<R> AskedHead<R> {
 #[repr(C)]
 pub(crate) struct Asked<M, R, S> {
     head: AskedHead<R>,
-    sent: S,
     /// Taken when the message is handled or discarded; the rest stays until both sides have let go.
     message: UnsafeCell<MaybeUninit<M>>,
+    /// The last field: nobody needs to know it but who frees the envelope and who looks by the table.
+    sent: S,
 }
 
 /// What is done with an asked message in its actor's turn: known by the type, so that nothing is carried around for it.
@@ -65,8 +66,8 @@ pub(crate) struct Plain<A, M>(PhantomData<fn(A, M)>);
 
 impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for Plain<A, M> {
     const ASKED: EnvelopeVtable = EnvelopeVtable {
-        handle: Asked::<M, A::Reply, S>::handle::<A>,
-        discard: Asked::<M, A::Reply, S>::discard,
+        handle: Asked::<M, A::Reply, ()>::handle::<A>,
+        discard: Asked::<M, A::Reply, ()>::discard,
         sent: Asked::<M, A::Reply, S>::SENT,
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
@@ -131,12 +132,11 @@ impl<M, R, T> Asking<M, R, T> {
 
 impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel for Asking<M, R, T> {
     #[inline]
-    fn pack(self, heap: &Heap, dated: bool) -> AnyEnvelope {
-        if dated {
-            Asked::<M, R, Sent>::boxed(heap, &<T as Tables<Sent>>::ASKED, self.target, self.message)
-        } else {
-            Asked::<M, R, ()>::boxed(heap, &<T as Tables<()>>::ASKED, self.target, self.message)
-        }
+    fn pack(self, heap: &Heap) -> AnyEnvelope {
+        Asked::<M, R, ()>::boxed(heap, &<T as Tables<()>>::ASKED, self.target, self.message)
+    }
+    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
+        Asked::<M, R, Sent>::boxed(heap, &<T as Tables<Sent>>::ASKED, self.target, self.message)
     }
 }
 
@@ -154,7 +154,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
         unsafe { target.as_ref() }.add_weak();
         let head = AskedHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Self::free) };
         let message = UnsafeCell::new(MaybeUninit::new(message));
-        memory::boxed(heap, Kind::Message, Asked { head, sent: S::BLANK, message }).cast()
+        memory::boxed(heap, Kind::Message, Asked { head, message, sent: S::BLANK }).cast()
     }
 
     /// The slot's last side lets go; message and answer are gone.
@@ -168,7 +168,10 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
             Header::release_weak(target);
         }
     }
+}
 
+/// Dated or not, the message lies at one and the same place: so a handler is compiled into one place too.
+impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
     /// The message, and the replier's side of the slot.
     ///
     /// # Safety
@@ -228,13 +231,11 @@ impl<M, R, T> AskingWith<M, R, T> {
 }
 
 impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel for AskingWith<M, R, T> {
-    fn pack(self, heap: &Heap, dated: bool) -> AnyEnvelope {
-        let AskingWith { message, reply, .. } = self;
-        if dated {
-            AskedWith::<M, R, Sent>::boxed(heap, &<T as Tables<Sent>>::WITH, reply, message)
-        } else {
-            AskedWith::<M, R, ()>::boxed(heap, &<T as Tables<()>>::WITH, reply, message)
-        }
+    fn pack(self, heap: &Heap) -> AnyEnvelope {
+        AskedWith::<M, R, ()>::boxed(heap, &<T as Tables<()>>::WITH, self.reply, self.message)
+    }
+    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
+        AskedWith::<M, R, Sent>::boxed(heap, &<T as Tables<Sent>>::WITH, self.reply, self.message)
     }
 }
 
