@@ -233,7 +233,7 @@ impl Node {
             46 => spin(Duration::from_micros(self.rng.below(300))),
             47..50 => self.arm(&to, ttl, ctx),
             50..52 => self.cancel(),
-            _ => drop((to.len(), to.stats(), self.world.handle.stats())),
+            _ => drop((to.len(), to.stats(), to.timing(), ctx.message_age(), self.world.handle.stats())),
         }
     }
 
