@@ -2,7 +2,7 @@
 
 use super::context::AnyEnvelope;
 use super::refs::ActorRef;
-use super::tell::{Telling, Told};
+use super::tell::{self, Telling};
 use super::wait::{self, Refused};
 use super::{Actor, Receive};
 use crate::cell::envelope::{Envelope, Lane, deliver};
@@ -94,7 +94,7 @@ impl<A, M: Send + 'static> Unpin for Sending<A, M> {}
 /// Our own envelope's message, back.
 fn reopen<M: Send + 'static>(envelope: AnyEnvelope) -> M {
     // SAFETY: callers got it back from the list or from a refusal: it is the envelope that `poll` made, and unique.
-    unsafe { Told::<M>::unwrap(envelope) }
+    unsafe { tell::unwrap(envelope) }
 }
 
 impl<A, M: Send + 'static> Sending<A, M> {

@@ -5,6 +5,7 @@ use super::cell_of::CellOf;
 use super::refs::ActorRef;
 use crate::cell::core::{Core, Limits};
 use crate::cell::header::{Cold, Header, Strong};
+use crate::cell::stopwatch::Stopwatch;
 use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
 use crate::sched::local::Local;
@@ -82,13 +83,14 @@ pub struct SpawnBuilder<'a, A> {
     capacity: u32,
     name: Option<Box<str>>,
     limits: Option<Limits>,
+    timing: bool,
     problem: Option<SpawnProblem>,
 }
 
 impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     pub(crate) fn new(spawner: Spawner<'a>, actor: A) -> Self {
-        let capacity = spawner.core.capacity;
-        SpawnBuilder { spawner, actor, capacity, name: None, limits: None, problem: None }
+        let Core { capacity, timing, .. } = *spawner.core;
+        SpawnBuilder { spawner, actor, capacity, name: None, limits: None, timing, problem: None }
     }
 
     /// A name, for [`ActorRef::name`] and `Debug`. It need not be unique, and costs an allocation.
@@ -109,6 +111,18 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// No bound on its mailbox but memory (and 2^28 - 1 messages).
     pub fn unbounded(mut self) -> Self {
         self.capacity = MAX_LEN;
+        self
+    }
+
+    /// Times this actor, or does not, whatever [`Builder::timing`](crate::Builder::timing) says of all: how long its messages
+    /// wait and how long its handlers take ([`ActorRef::timing`]), and how old a message is
+    /// ([`Context::message_age`](crate::Context::message_age)).
+    ///
+    /// It costs some 100 to 200 ns a message (two readings of the clock; four times is something entered into a histogram) and 16
+    /// bytes in each message's memory; and for the actor two allocations of 600 bytes together, and about 1.6 kB more from its
+    /// first message on while its times stay below a millisecond, 6.2 kB at the most.
+    pub fn timing(mut self, on: bool) -> Self {
+        self.timing = on;
         self
     }
 
@@ -159,8 +173,10 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
         if let Some(problem) = self.problem {
             return Err(SpawnError { actor: Sealed(self.actor), problem });
         }
-        let cold = (self.name.is_some() || self.limits.is_some())
-            .then(|| Box::new(Cold { name: self.name, limits: self.limits, ..Cold::default() }));
+        let cold = (self.name.is_some() || self.limits.is_some() || self.timing).then(|| {
+            let stopwatch = self.timing.then(Stopwatch::new);
+            Box::new(Cold { name: self.name, limits: self.limits, stopwatch, ..Cold::default() })
+        });
         self.spawner
             .make(self.actor, self.capacity, cold)
             .map_err(|actor| SpawnError { actor: Sealed(actor), problem: SpawnProblem::ShuttingDown })

@@ -12,6 +12,7 @@
 use super::core::{Core, Limits, Tally};
 use super::registry::Shard;
 use super::room::RoomList;
+use super::stopwatch::Stopwatch;
 use super::ticks::Ticks;
 use crate::error::StopReason;
 use crate::id::ActorId;
@@ -112,6 +113,8 @@ pub(crate) struct Cold {
     pub(crate) room: Mutex<RoomList>,
     pub(crate) stop: Mutex<Vec<Waker>>,
     pub(crate) ticks: Ticks,
+    /// Of a timed actor, from its first moment on.
+    pub(crate) stopwatch: Option<Box<Stopwatch>>,
 }
 
 impl Header {
@@ -207,6 +210,12 @@ impl Header {
         }
     }
 
+    /// Only timed actors have one.
+    #[inline]
+    pub(crate) fn stopwatch(&self) -> Option<&Stopwatch> {
+        self.cold_if_any()?.stopwatch.as_deref()
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         self.cold_if_any().and_then(|cold| cold.limits).unwrap_or(self.core().limits)
     }
@@ -226,7 +235,12 @@ impl Header {
     #[inline]
     pub(crate) unsafe fn schedule(this: NonNull<Header>) {
         // SAFETY: scheduled, so it lives until its turn; the core lives as long.
-        unsafe { this.as_ref().core().scheduler.schedule(Header::runnable(this)) };
+        unsafe {
+            if let Some(stopwatch) = this.as_ref().stopwatch() {
+                stopwatch.runnable_now();
+            }
+            this.as_ref().core().scheduler.schedule(Header::runnable(this));
+        }
     }
 
     /// Closes the mailbox; with `kill`, what waits is not handled.

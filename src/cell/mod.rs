@@ -4,6 +4,7 @@
 //! - [`envelope`]: what waits in a mailbox, and how it gets there
 //! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
 //! - [`room`]: those who wait for room in a mailbox; [`ticks`]: what timers send, which overtakes
+//! - [`stopwatch`]: what a timed actor measures; [`times`]: how that is kept and read
 //! - [`core`]: what the cells of one executor share; [`registry`]: all of them; [`graves`]: the dead ones
 //! - [`waits`]: which actors block until others have done something
 
@@ -15,6 +16,8 @@ pub(crate) mod graves;
 pub(crate) mod header;
 pub(crate) mod registry;
 pub(crate) mod room;
+pub(crate) mod stopwatch;
 pub(crate) mod ticks;
+pub(crate) mod times;
 pub(crate) mod turn;
 pub(crate) mod waits;
