@@ -124,6 +124,33 @@
 //! # }
 //! ```
 //!
+//! # What takes the time
+//!
+//! Counts are always there ([`Handle::stats`], [`ActorRef::stats`]). Times cost readings of the clock, so they are taken where
+//! they are asked for: of all actors of an executor ([`Builder::timing`]) or of single ones ([`SpawnBuilder::timing`]). Then
+//! there is how long messages waited and handlers took ([`ActorRef::timing`]), how long runnable actors were queued on each
+//! worker ([`Stats`]), who is the busiest and who is behind ([`Handle::top`]), and a handler may ask how old its message is
+//! ([`Context::message_age`]).
+//!
+//! ```
+//! # use heist::{Actor, Context, Executor, Handler};
+//! # struct Parser;
+//! # impl Actor for Parser {}
+//! # impl Handler<String> for Parser { type Reply = (); fn handle(&mut self, _: String, _: &mut Context<Self>) {} }
+//! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let executor = Executor::new();
+//! let parser = executor.build(Parser).name("parser").timing(true).spawn();
+//! parser.tell("a line".to_string())?;
+//! executor.wait_idle()?;
+//! let timing = parser.timing().expect("it is timed");
+//! println!("waited for {:?}, p99 {:?}; took {:?}", timing.wait.mean(), timing.wait.p99, timing.handling.mean());
+//! for actor in executor.top(10).busiest {
+//!     println!("{:?} {}: {:?}", actor.name, actor.type_name, actor.handling);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What is promised
 //!
 //! - **One at a time**: no two turns of one actor overlap, and what one did happens before the next.
