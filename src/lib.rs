@@ -177,6 +177,8 @@ pub use actor::{Actor, Handler, Receive};
 pub use cell::event::{DeadLetterReason, DeadLetters, Event, PanicPlace, Report, Unfinished};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};
 pub use front::builder::{BuildError, Builder, DEFAULT_CAPACITY, WorkerThread};
+pub use front::directory::builder::{DirectoryBuilder, DirectoryError};
+pub use front::directory::{Directory, DirectoryStats};
 pub use front::executor::Executor;
 pub use front::shutdown::Shutdown;
 pub use front::stats::{Stats, WorkerStats};
