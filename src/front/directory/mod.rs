@@ -25,6 +25,8 @@ use crate::actor::refs::{ActorRef, WeakRef};
 use crate::actor::{Actor, Receive, spawn};
 use crate::error::{Refusal, SendError};
 use crate::id::ActorId;
+use crate::sched::Scheduler;
+use crate::sched::task::Task;
 use crate::sync::{Mutex, MutexGuard, Padded};
 use crate::time::Duration;
 use builder::DirectoryBuilder;
@@ -195,7 +197,8 @@ where
     /// reference to an actor that has ended already, and of which nothing ever ran.
     #[must_use]
     pub fn get(&self, key: &K) -> ActorRef<A> {
-        self.reach(key).unwrap_or_else(|| spawn::tombstone(self.inner().executor.core()))
+        let reached = self.reach(key).map(|reached| reached.actor);
+        reached.unwrap_or_else(|| spawn::tombstone(self.inner().executor.core()))
     }
 
     /// The key's actor; if there is none, one is spawned that this `make` makes. Never waits.
@@ -225,10 +228,8 @@ where
     pub fn get_or_spawn(&self, key: &K, make: impl FnOnce() -> A + Send + 'static) -> ActorRef<A> {
         let inner = self.inner();
         let hash = inner.hasher.hash_one(key);
-        let found = inner.find(hash, key).or_else(|| {
-            let given = Given::new(inner, hash, make);
-            inner.spawn(hash, key, given)
-        });
+        let found = inner.find(hash, key);
+        let found = found.or_else(|| Some(inner.spawn(hash, key, Given::new(inner, hash, make))?.actor));
         found.unwrap_or_else(|| spawn::tombstone(inner.executor.core()))
     }
 
@@ -306,13 +307,13 @@ where
     }
 
     /// The key's actor, or a new one; `None` once the executor shuts down.
-    fn reach(&self, key: &K) -> Option<ActorRef<A>> {
+    fn reach(&self, key: &K) -> Option<Reached<'_, A>> {
         let inner = self.inner();
         let hash = inner.hasher.hash_one(key);
-        inner.find(hash, key).or_else(|| {
-            let of_directory = OfDirectory::new(inner, hash, key.clone());
-            inner.spawn(hash, key, of_directory)
-        })
+        match inner.find(hash, key) {
+            Some(actor) => Some(Reached { actor, _begin: None }),
+            None => inner.spawn(hash, key, OfDirectory::new(inner, hash, key.clone())),
+        }
     }
 
     fn deliver<M, R>(
@@ -322,10 +323,10 @@ where
         send: impl Fn(&ActorRef<A>, M) -> Result<R, SendError<M>>,
     ) -> Result<R, SendError<M>> {
         loop {
-            let Some(actor) = self.reach(key) else {
+            let Some(reached) = self.reach(key) else {
                 return Err(SendError::new(message, Refusal::ShuttingDown));
             };
-            match send(&actor, message) {
+            match send(&reached.actor, message) {
                 // Since it was looked up. It is closed now, so the next look finds or makes another.
                 Err(error) if error.refusal() == Refusal::Stopped => message = error.into_message(),
                 done => return done,
@@ -348,13 +349,18 @@ where
     }
 
     /// Makes the key's next actor, unless somebody else has just done so. `None` once the executor shuts down.
-    fn spawn<T: Membership<A>>(self: &Arc<Self>, hash: u64, key: &K, membership: T) -> Option<ActorRef<A>> {
+    fn spawn<T: Membership<A>>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &K,
+        membership: T,
+    ) -> Option<Reached<'_, A>> {
         let own = key.clone();
         let mut rest = Rest::default();
         let mut shelf = self.shelf(hash).lock();
-        if let Some(found) = shelf.look_up(hash, key, &mut rest) {
+        if let Some(actor) = shelf.look_up(hash, key, &mut rest) {
             self.leave(shelf);
-            return Some(found);
+            return Some(Reached { actor, _begin: None });
         }
         let (actor, begin) = match membership::spawn(self.executor.core(), self.capacity, membership) {
             Ok(spawned) => spawned,
@@ -365,10 +371,8 @@ where
         };
         let begin = shelf.place(hash, own, &actor, begin, &mut rest);
         self.leave(shelf);
-        if let Some(begin) = begin {
-            self.executor.core().scheduler.schedule(begin);
-        }
-        Some(actor)
+        let scheduler = &self.executor.core().scheduler;
+        Some(Reached { actor, _begin: begin.map(|task| Begin { scheduler, task: Some(task) }) })
     }
 
     /// Lets go of a shelf's lock; if something may become idle there now, somebody will look.
@@ -377,6 +381,26 @@ where
         drop(shelf);
         if start {
             Sweeper::start(self);
+        }
+    }
+}
+
+/// A key's actor. A new one begins when this is dropped, so that what it was spawned for is in its mailbox by then: it
+/// cannot have ended before that came.
+struct Reached<'a, A> {
+    actor: ActorRef<A>,
+    _begin: Option<Begin<'a>>,
+}
+
+struct Begin<'a> {
+    scheduler: &'a Scheduler,
+    task: Option<Task>,
+}
+
+impl Drop for Begin<'_> {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            self.scheduler.schedule(task);
         }
     }
 }

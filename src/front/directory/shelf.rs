@@ -59,7 +59,16 @@ struct Kept<A> {
     actor: ActorRef<A>,
     /// Messages handled when a sweep last came by; of the count's low half.
     handled: u32,
-    used: bool,
+    uses: Uses,
+}
+
+/// Look-ups since the hand or a sweep last came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Uses {
+    None,
+    /// The one that it is kept for. To the hand that is none, or those used once would drive out those used often.
+    First,
+    More,
 }
 
 /// What was taken out of a shelf, to be dropped without the lock.
@@ -135,9 +144,9 @@ impl<K, A: Actor> Shelf<K, A> {
         for place in (to..from).rev() {
             let kept = &mut self.ring[place];
             let handled = kept.actor.stats().handled as u32;
-            let used = std::mem::take(&mut kept.used) || handled != kept.handled || !kept.actor.is_empty();
-            kept.handled = handled;
-            if !used {
+            let uses = std::mem::replace(&mut kept.uses, Uses::None);
+            let handled_some = std::mem::replace(&mut kept.handled, handled) != handled;
+            if uses == Uses::None && !handled_some && kept.actor.is_empty() {
                 rest.let_go.push(self.let_go_at(place as u32));
             }
         }
@@ -149,22 +158,29 @@ impl<K, A: Actor> Shelf<K, A> {
         (self.table.len(), self.ring.len())
     }
 
-    /// Puts an actor into the ring, and lets go of others if there are too many.
+    /// Puts an actor into the ring; if there are too many, in the place of another, which is let go of.
     fn keep(&mut self, hash: u64, actor: ActorRef<A>, rest: &mut Rest<K, A>) -> u32 {
-        while self.ring.len() >= self.most {
-            self.hand = if self.hand < self.ring.len() { self.hand } else { 0 };
-            if std::mem::take(&mut self.ring[self.hand].used) {
-                self.hand += 1;
+        let kept = Kept { hash, handled: actor.stats().handled as u32, actor, uses: Uses::First };
+        if self.ring.len() < self.most {
+            assert!(self.ring.len() < NOT_KEPT as usize, "too many actors in a directory");
+            self.ring.push(kept);
+            return (self.ring.len() - 1) as u32;
+        }
+        loop {
+            let place = if self.hand < self.ring.len() { self.hand } else { 0 };
+            self.hand = place + 1;
+            let there = &mut self.ring[place];
+            if there.uses == Uses::More {
+                there.uses = Uses::None;
             } else {
-                rest.let_go.push(self.let_go_at(self.hand as u32));
+                let before = std::mem::replace(there, kept);
+                let entry = self.table.find_mut(before.hash, |entry| entry.place == place as u32);
+                entry.expect("what is kept has an entry").place = NOT_KEPT;
+                self.let_go += 1;
+                rest.let_go.push(before.actor);
+                return place as u32;
             }
         }
-        let handled = actor.stats().handled as u32;
-        self.ring.push(Kept { hash, actor, handled, used: true });
-        u32::try_from(self.ring.len() - 1)
-            .ok()
-            .filter(|&place| place != NOT_KEPT)
-            .expect("fewer than 2^32 actors")
     }
 
     fn let_go_at(&mut self, place: u32) -> ActorRef<A> {
@@ -196,7 +212,7 @@ impl<K: Eq, A: Actor> Shelf<K, A> {
         let entry = self.table.find(hash, |entry| entry.key == *key)?;
         if entry.place != NOT_KEPT {
             let kept = &mut self.ring[entry.place as usize];
-            kept.used = true;
+            kept.uses = Uses::More;
             return kept.actor.is_running().then(|| kept.actor.clone());
         }
         let actor = entry.actor.upgrade()?;
@@ -233,7 +249,7 @@ impl<K: Eq, A: Actor> Shelf<K, A> {
                 entry.expect("found just now").place = place;
             }
             place => {
-                let kept = Kept { hash, actor: actor.clone(), handled: 0, used: true };
+                let kept = Kept { hash, actor: actor.clone(), handled: 0, uses: Uses::First };
                 rest.replaced = Some(std::mem::replace(&mut self.ring[place as usize], kept).actor);
             }
         }
