@@ -432,11 +432,14 @@ fn every_bad_setting_has_its_error() {
 #[test]
 fn a_panicking_comparison_is_the_callers() {
     quiet_panics();
-    #[derive(Clone, Hash)]
+    #[derive(Clone)]
     struct Key(&'static str);
+    impl std::hash::Hash for Key {
+        fn hash<H: std::hash::Hasher>(&self, _: &mut H) {} // all are compared
+    }
     impl PartialEq for Key {
         fn eq(&self, other: &Self) -> bool {
-            if other.0 == "bad" || self.0 == "bad" {
+            if other.0 == "bad" && self.0 == "bad" {
                 intended_panic();
             }
             self.0 == other.0
@@ -448,7 +451,12 @@ fn a_panicking_comparison_is_the_callers() {
     directory.tell(&Key("bad"), Note(1)).unwrap(); // there is nothing to compare it with yet
     let again = catch_unwind(AssertUnwindSafe(|| directory.tell(&Key("bad"), Note(2)).is_ok()));
     assert!(again.is_err());
-    directory.tell(&Key("good"), Note(1)).unwrap();
-    assert_eq!(directory.len(), 2);
+    assert!(!thread::panicking());
+    for n in 0..100 {
+        directory.tell(&Key("good"), Note(n)).unwrap();
+        directory.passivate(&Key("good"));
+    }
+    settle(&executor);
+    assert_eq!((directory.len(), executor.stats().handled), (1, 101));
     shut_down(&executor);
 }

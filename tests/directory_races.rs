@@ -36,7 +36,7 @@ struct Ledger {
 impl Ledger {
     fn load(key: u64, senders: usize, world: &Arc<World>) -> Self {
         world.made.fetch_add(1, Relaxed);
-        let in_turn = Arc::clone(world.in_turn.lock().unwrap().entry(key).or_insert_with(InTurn::new));
+        let in_turn = Arc::clone(world.in_turn.lock().unwrap().entry(key).or_default());
         let alive = Some(in_turn.enter());
         let last = world.store.lock().unwrap().remove(&key).unwrap_or_else(|| vec![0; senders]);
         Ledger { key, last, world: Arc::clone(world), alive }

@@ -345,7 +345,7 @@ where
         let mut shelf = self.shelf(hash).lock();
         let found = shelf.look_up(hash, key, &mut rest);
         self.leave(shelf);
-        found
+        found.ok()
     }
 
     /// Makes the key's next actor, unless somebody else has just done so. `None` once the executor shuts down.
@@ -358,10 +358,13 @@ where
         let own = key.clone();
         let mut rest = Rest::default();
         let mut shelf = self.shelf(hash).lock();
-        if let Some(actor) = shelf.look_up(hash, key, &mut rest) {
-            self.leave(shelf);
-            return Some(Reached { actor, _begin: None });
-        }
+        let after = match shelf.look_up(hash, key, &mut rest) {
+            Ok(actor) => {
+                self.leave(shelf);
+                return Some(Reached { actor, _begin: None });
+            }
+            Err(stopped) => stopped,
+        };
         let (actor, begin) = match membership::spawn(self.executor.core(), self.capacity, membership) {
             Ok(spawned) => spawned,
             Err(_membership) => {
@@ -369,7 +372,7 @@ where
                 return None;
             }
         };
-        let begin = shelf.place(hash, own, &actor, begin, &mut rest);
+        let begin = shelf.place((hash, own), after, &actor, begin, &mut rest);
         self.leave(shelf);
         let scheduler = &self.executor.core().scheduler;
         Some(Reached { actor, _begin: begin.map(|task| Begin { scheduler, task: Some(task) }) })

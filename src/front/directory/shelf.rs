@@ -17,7 +17,8 @@
 //! The other one accepts messages at once. So all that a sender has sent to the first comes before what it sends to the second, and
 //! no two of them are ever alive at once.
 //!
-//! No user code runs under the lock but the `Eq` of keys: hashes are computed before, and what is taken out is dropped after.
+//! No user code runs under the lock but the `Eq` of keys, before anything is changed: hashes are computed before, and what is
+//! taken out is dropped after.
 
 use crate::actor::Actor;
 use crate::actor::refs::{ActorRef, WeakRef};
@@ -158,6 +159,46 @@ impl<K, A: Actor> Shelf<K, A> {
         (self.table.len(), self.ring.len())
     }
 
+    /// Makes a new actor the key's, after the one of that id, if any, which [`look_up`](Self::look_up) has found stopped; and
+    /// keeps it. The runnable of its first turn, `begin`, comes back to be scheduled, unless it has to wait.
+    pub(super) fn place(
+        &mut self,
+        (hash, key): (u64, K),
+        after: Option<ActorId>,
+        actor: &ActorRef<A>,
+        begin: Task,
+        rest: &mut Rest<K, A>,
+    ) -> Option<Task> {
+        self.spawned += 1;
+        let Some(after) = after else {
+            let place = self.keep(hash, actor.clone(), rest);
+            let entry = Entry { key, hash, actor: actor.downgrade(), place };
+            self.table.insert_unique(hash, entry, |entry| entry.hash);
+            return Some(begin);
+        };
+        rest.key = Some(key);
+        // It has not told us of its end, so it will: then this one may begin.
+        self.waiting.insert(after, begin);
+        let entry = Self::entry_of(&mut self.table, hash, after);
+        rest.weak = Some(std::mem::replace(&mut entry.actor, actor.downgrade()));
+        match entry.place {
+            NOT_KEPT => {
+                let place = self.keep(hash, actor.clone(), rest);
+                Self::entry_of(&mut self.table, hash, actor.id()).place = place;
+            }
+            place => {
+                let kept = Kept { hash, actor: actor.clone(), handled: 0, uses: Uses::First };
+                rest.replaced = Some(std::mem::replace(&mut self.ring[place as usize], kept).actor);
+            }
+        }
+        None
+    }
+
+    /// The entry of an actor that has one.
+    fn entry_of(table: &mut HashTable<Entry<K, A>>, hash: u64, actor: ActorId) -> &mut Entry<K, A> {
+        table.find_mut(hash, |entry| entry.actor.id() == actor).expect("it has an entry until it ends")
+    }
+
     /// Puts an actor into the ring; if there are too many, in the place of another, which is let go of.
     fn keep(&mut self, hash: u64, actor: ActorRef<A>, rest: &mut Rest<K, A>) -> u32 {
         let kept = Kept { hash, handled: actor.stats().handled as u32, actor, uses: Uses::First };
@@ -207,54 +248,24 @@ impl<K, A: Actor> Shelf<K, A> {
 }
 
 impl<K: Eq, A: Actor> Shelf<K, A> {
-    /// The key's actor, if it runs; it is kept from now on. What had to be let go for that goes into `rest`.
-    pub(super) fn look_up(&mut self, hash: u64, key: &K, rest: &mut Rest<K, A>) -> Option<ActorRef<A>> {
-        let entry = self.table.find(hash, |entry| entry.key == *key)?;
+    /// The key's actor, if it runs; it is kept from now on. What had to be let go for that goes into `rest`. Otherwise the id
+    /// of the one that has stopped and not ended, if there is one.
+    pub(super) fn look_up(
+        &mut self,
+        hash: u64,
+        key: &K,
+        rest: &mut Rest<K, A>,
+    ) -> Result<ActorRef<A>, Option<ActorId>> {
+        let entry = self.table.find(hash, |entry| entry.key == *key).ok_or(None)?;
         if entry.place != NOT_KEPT {
             let kept = &mut self.ring[entry.place as usize];
             kept.uses = Uses::More;
-            return kept.actor.is_running().then(|| kept.actor.clone());
+            return if kept.actor.is_running() { Ok(kept.actor.clone()) } else { Err(Some(kept.actor.id())) };
         }
-        let actor = entry.actor.upgrade()?;
+        let Some(actor) = entry.actor.upgrade() else { return Err(Some(entry.actor.id())) };
         let place = self.keep(hash, actor.clone(), rest);
-        let entry = self.table.find_mut(hash, |entry| entry.key == *key);
-        entry.expect("found just now").place = place;
-        Some(actor)
-    }
-
-    /// Makes a new actor the key's, which has none that runs, and keeps it. The runnable of its first turn, `begin`, comes
-    /// back to be scheduled, unless it has to wait.
-    pub(super) fn place(
-        &mut self,
-        hash: u64,
-        key: K,
-        actor: &ActorRef<A>,
-        begin: Task,
-        rest: &mut Rest<K, A>,
-    ) -> Option<Task> {
-        self.spawned += 1;
-        let Some(entry) = self.table.find_mut(hash, |entry| entry.key == key) else {
-            let place = self.keep(hash, actor.clone(), rest);
-            let entry = Entry { key, hash, actor: actor.downgrade(), place };
-            self.table.insert_unique(hash, entry, |entry| entry.hash);
-            return Some(begin);
-        };
-        // The one before has not told us of its end, so it will: then this one may begin.
-        self.waiting.insert(entry.actor.id(), begin);
-        rest.weak = Some(std::mem::replace(&mut entry.actor, actor.downgrade()));
-        match entry.place {
-            NOT_KEPT => {
-                let place = self.keep(hash, actor.clone(), rest);
-                let entry = self.table.find_mut(hash, |entry| entry.key == key);
-                entry.expect("found just now").place = place;
-            }
-            place => {
-                let kept = Kept { hash, actor: actor.clone(), handled: 0, uses: Uses::First };
-                rest.replaced = Some(std::mem::replace(&mut self.ring[place as usize], kept).actor);
-            }
-        }
-        rest.key = Some(key);
-        None
+        Self::entry_of(&mut self.table, hash, actor.id()).place = place;
+        Ok(actor)
     }
 
     /// Lets go of the key's actor, if it is kept.
