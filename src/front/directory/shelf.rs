@@ -177,8 +177,6 @@ impl<K, A: Actor> Shelf<K, A> {
             return Some(begin);
         };
         rest.key = Some(key);
-        // It has not told us of its end, so it will: then this one may begin.
-        self.waiting.insert(after, begin);
         let entry = Self::entry_of(&mut self.table, hash, after);
         rest.weak = Some(std::mem::replace(&mut entry.actor, actor.downgrade()));
         match entry.place {
@@ -191,7 +189,8 @@ impl<K, A: Actor> Shelf<K, A> {
                 rest.replaced = Some(std::mem::replace(&mut self.ring[place as usize], kept).actor);
             }
         }
-        None
+        // It has not told us of its end, so it will: then this one may begin. (Nobody waited for it before, so this is None.)
+        self.waiting.insert(after, begin)
     }
 
     /// The entry of an actor that has one.
