@@ -68,7 +68,7 @@ where
     /// Lets go of an actor that was neither looked up nor handled a message for this time; more than zero. It happens
     /// after one to two times this time. Default: never.
     ///
-    /// Looking for them costs some tens of nanoseconds for each actor kept, once in each such time. Meanwhile the directory has
+    /// Each such time all that are kept are looked at once, in steps of 256, on the crew. Meanwhile the directory has
     /// an actor of its own, which counts in the executor's statistics; when nothing is kept there is none, and no timer.
     pub fn idle(mut self, time: Duration) -> Self {
         self.idle = Some(time);

@@ -43,7 +43,7 @@ use sweep::Sweeper;
 /// For each key there is at most one actor alive at any time. Whoever sends to a key gets through: if its actor has ended, another
 /// is spawned, by the function that the directory was made with; if it is just ending, the new one accepts messages
 /// at once, and begins when the old one's [`stopped`](Actor::stopped) has returned and its state was dropped. So what the old one
-/// stores there, the new one can load.
+/// stores there, the new one can load. (Behind an actor that never ends, none begins.)
 ///
 /// # Passivation
 ///
@@ -65,9 +65,9 @@ use sweep::Sweeper;
 ///
 /// # Costs
 ///
-/// A look-up takes a lock of one of many parts of the table, and takes and gives back a reference: some 100 ns in all. To keep the
-/// [`ActorRef`] is cheaper, and keeps the actor. [`Hash`] of keys runs outside of the locks, [`Eq`] inside: it must not use the
-/// directory. An actor with a key takes some 100 bytes more than one without.
+/// A look-up hashes the key, takes the lock of one of many parts of the table for a moment, and takes and gives back a reference. To keep
+/// the [`ActorRef`] is cheaper, and keeps the actor. [`Hash`] of keys runs outside of the locks, [`Eq`] inside: it must not use the
+/// directory. An actor with a key of 8 bytes takes some 115 bytes more than one without.
 ///
 /// Cheap to clone. When the last one is dropped the actors are let go of. An actor that holds its own directory keeps it, as long as
 /// it is kept: until it is idle, or the executor shuts down.
