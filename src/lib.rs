@@ -151,6 +151,56 @@
 //! # }
 //! ```
 //!
+//! # Actors by key
+//!
+//! A [`Directory`] has an actor for each key that is used: spawned when the first message comes, ended when it is idle, and the
+//! next one begins when the last has stored what it knows. Nobody who sends sees the gap.
+//!
+//! # In async code
+//!
+//! Handlers are synchronous, and [`tell`](ActorRef::tell) and [`ask`](ActorRef::ask) never wait, so tasks may call them. Whatever
+//! blocks has a form that is awaited, in any runtime, and never blocks the runtime's thread:
+//!
+//! | blocks | is awaited |
+//! |---|---|
+//! | [`Ask::wait`], [`Ask::wait_timeout`] | the [`Ask`] itself |
+//! | [`ActorRef::send`], [`ActorRef::send_timeout`] | [`ActorRef::send_async`] |
+//! | [`ActorRef::wait_stopped`], [`ActorRef::wait_stopped_timeout`] | [`ActorRef::wait_stopped_async`] |
+//! | [`Handle::wait_idle`], [`Handle::wait_idle_timeout`] | [`Handle::wait_idle_async`] |
+//! | [`Executor::shutdown`] | [`Executor::shutdown_async`] |
+//! | [`Executor::shutdown_now`], dropping an [`Executor`] | [`Executor::shutdown_now_async`] |
+//! | receiving from [`Builder::event_channel`] | a channel of your runtime's, filled by [`Builder::on_event`] |
+//!
+//! Timeouts are the runtime's own. What timed out is still there: an [`Ask`] can be awaited again, a send
+//! [gives its message back](Sending::cancel). Where the blocking form would be refused (on a worker, in a forked child) there is nothing
+//! to refuse: awaiting blocks nobody. In a forked child nothing resolves.
+//!
+//! ```
+//! # use heist::{Actor, Context, Executor, Handler};
+//! # use std::time::Duration;
+//! # struct Doubler;
+//! # impl Actor for Doubler {}
+//! # impl Handler<u32> for Doubler {
+//! #     type Reply = u32;
+//! #     fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 { 2 * n }
+//! # }
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+//! # runtime.block_on(async {
+//! let executor = Executor::new();
+//! let doubler = executor.spawn(Doubler);
+//! let mut ask = doubler.ask(21)?;
+//! match tokio::time::timeout(Duration::from_secs(5), &mut ask).await {
+//!     Ok(answer) => assert_eq!(answer?, 42),
+//!     Err(_elapsed) => eprintln!("late, but still on its way: {ask:?}"),
+//! }
+//! executor.shutdown_async(Duration::from_secs(5)).await?; // dropping it here would block the thread
+//! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+//! ```
+//!
+//! `examples/embed` is a web service under tokio whose state lives in actors.
+//!
 //! # What is promised
 //!
 //! - **One at a time**: no two turns of one actor overlap, and what one did happens before the next.
@@ -206,6 +256,8 @@ pub use cell::event::{DeadLetterReason, DeadLetters, Event, PanicPlace, Report, 
 pub use cell::times::{CrewTiming, Times, Timing};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};
 pub use front::builder::{BuildError, Builder, DEFAULT_CAPACITY, WorkerThread};
+pub use front::directory::builder::{DirectoryBuilder, DirectoryError};
+pub use front::directory::{Directory, DirectoryStats};
 pub use front::executor::Executor;
 pub use front::shutdown::Shutdown;
 pub use front::stats::{SpareStats, Stats, WorkerStats};

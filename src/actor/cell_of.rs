@@ -9,15 +9,15 @@ use crate::memory::{self, Heap, Kind};
 use crate::sched::local::Local;
 use crate::sched::task::{TaskHeader, TaskVtable};
 use std::cell::UnsafeCell;
-use std::mem::ManuallyDrop;
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-/// The one block of an actor: the untyped front, then the state.
+/// The one block of an actor: the untyped front, then the state (which a [`member`](super::member)'s first turn makes).
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct CellOf<A> {
     header: Header,
-    state: UnsafeCell<ManuallyDrop<A>>,
+    state: UnsafeCell<MaybeUninit<A>>,
 }
 
 impl<A: Actor> CellOf<A> {
@@ -37,39 +37,53 @@ impl<A: Actor> CellOf<A> {
 
     /// A cell in memory of the heap; `header` must have been made with this type's table.
     pub(crate) fn allocate(heap: &Heap, header: Header, actor: A) -> NonNull<Header> {
-        let cell = CellOf { header, state: UnsafeCell::new(ManuallyDrop::new(actor)) };
+        let cell = CellOf { header, state: UnsafeCell::new(MaybeUninit::new(actor)) };
         memory::boxed(heap, Kind::Cell, cell).cast()
+    }
+
+    /// A cell whose state is still to be [made](Self::init).
+    pub(super) fn unmade(header: Header) -> Self {
+        CellOf { header, state: UnsafeCell::new(MaybeUninit::uninit()) }
+    }
+
+    /// Makes the state.
+    ///
+    /// # Safety
+    /// Inside the first turn of this actor, whose type is `A`; once, and only if it came from [`unmade`](Self::unmade).
+    pub(super) unsafe fn init(this: NonNull<Header>, actor: A) {
+        // SAFETY: the header is the first field of a CellOf<A>, and the turn is exclusive.
+        unsafe { (*this.cast::<Self>().as_ref().state.get()).write(actor) };
     }
 
     /// The state.
     ///
     /// # Safety
-    /// Inside a turn of this actor, whose type is `A`; not while another such reference lives.
+    /// Inside a turn of this actor, whose type is `A` and whose state is made; not while another such reference lives.
     #[inline]
     pub(crate) unsafe fn state<'a>(this: NonNull<Header>) -> &'a mut A {
         // SAFETY: the header is the first field of a CellOf<A>, and the turn is exclusive.
-        unsafe { &mut *this.cast::<CellOf<A>>().as_ref().state.get() }
+        unsafe { (*this.cast::<CellOf<A>>().as_ref().state.get()).assume_init_mut() }
     }
 
-    unsafe fn key(task: NonNull<TaskHeader>) -> u64 {
+    pub(super) unsafe fn key(task: NonNull<TaskHeader>) -> u64 {
         // SAFETY: a runnable's header is a cell's.
         unsafe { task.cast::<Header>().as_ref() }.id().get()
     }
 
-    unsafe fn started(this: NonNull<Header>) {
+    pub(super) unsafe fn started(this: NonNull<Header>) {
         let mut ctx = Context::new(this);
         // SAFETY: the caller is in a turn.
         unsafe { Self::state(this) }.started(&mut ctx);
     }
 
-    unsafe fn stopped(this: NonNull<Header>, reason: &StopReason) {
+    pub(super) unsafe fn stopped(this: NonNull<Header>, reason: &StopReason) {
         // SAFETY: the caller is in a turn.
         unsafe { Self::state(this) }.stopped(reason);
     }
 
-    unsafe fn drop_state(this: NonNull<Header>) {
+    pub(super) unsafe fn drop_state(this: NonNull<Header>) {
         // SAFETY: the caller is in the actor's last turn and calls this once.
-        unsafe { ManuallyDrop::drop(&mut *this.cast::<CellOf<A>>().as_ref().state.get()) };
+        unsafe { (*this.cast::<CellOf<A>>().as_ref().state.get()).assume_init_drop() };
     }
 
     unsafe fn free(this: NonNull<Header>) {

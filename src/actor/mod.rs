@@ -5,12 +5,14 @@
 //! - [`tell`], [`ask`], [`send`]: the three ways to send; [`reply`]: the way back
 //! - [`timers`]: messages that come later, once or at an interval
 //! - [`handle`], [`spawn`]: an executor as its users hold it, and new actors
+//! - [`member`]: actors that belong to something, such as a directory
 //! - [`cell_of`]: one actor type's table for the lower floors; [`wait`]: blocking and awaited waits
 
 pub(crate) mod ask;
 pub(crate) mod cell_of;
 pub(crate) mod context;
 pub(crate) mod handle;
+pub(crate) mod member;
 pub(crate) mod recipient;
 pub(crate) mod refs;
 pub(crate) mod reply;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 impl<A: Actor> ActorRef<A> {
-    /// Sends a message, waiting for room in the mailbox if need be. Whoever has waited longest comes first, and no
+    /// Sends a message. Blocks until there is room in the mailbox. Whoever has waited longest comes first, and no
     /// `tell` slips in between.
     ///
     /// In a handler this blocks a worker: see [`Context::when_room`](crate::Context::when_room) for the way there.
@@ -33,7 +33,7 @@ impl<A: Actor> ActorRef<A> {
         self.send_until(message, None)
     }
 
-    /// Sends a message, waiting for room for at most `timeout`, counted from this call.
+    /// Sends a message. Blocks until there is room, for at most `timeout`, counted from this call.
     ///
     /// # Errors
     /// As [`send`](Self::send), and [`Refusal::TimedOut`].
@@ -65,7 +65,8 @@ impl<A: Actor> ActorRef<A> {
     }
 
     /// Sends a message, waiting for room if need be: the awaited form of [`send`](Self::send). It takes its place in
-    /// line when it is first polled; dropping it drops the message, unless it was accepted already.
+    /// line when it is first polled; dropping it drops the message, unless it was accepted already;
+    /// [`cancel`](Sending::cancel) gives it back.
     pub fn send_async<M: Send + 'static>(&self, message: M) -> Sending<A, M>
     where
         A: Receive<M>,
@@ -112,13 +113,44 @@ impl<A, M: Send + 'static> Sending<A, M> {
         }
     }
 
-    fn give_up(mut self, why: Refusal) -> Result<(), SendError<M>> {
+    /// Gives up, and takes the message back. `None`: it has been accepted, or came back in an error already.
+    ///
+    /// For a wait with a timeout of the runtime's, that gives back what was not sent:
+    ///
+    /// ```
+    /// # use heist::{Actor, Context, Executor, Handler};
+    /// # use std::time::Duration;
+    /// # struct Sink;
+    /// # impl Actor for Sink {}
+    /// # impl Handler<String> for Sink { type Reply = (); fn handle(&mut self, _: String, _: &mut Context<Self>) {} }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # let executor = Executor::new();
+    /// # let sink = executor.spawn(Sink);
+    /// # runtime.block_on(async {
+    /// let mut sending = sink.send_async("hello".to_string());
+    /// match tokio::time::timeout(Duration::from_secs(5), &mut sending).await {
+    ///     Ok(sent) => sent?,
+    ///     Err(_elapsed) => match sending.cancel() {
+    ///         Some(message) => eprintln!("no room in time for {message}"),
+    ///         None => {} // it was accepted at the last moment
+    ///     },
+    /// }
+    /// # Ok::<(), heist::SendError<String>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn cancel(mut self) -> Option<M> {
         match std::mem::replace(&mut self.state, State::Done) {
-            State::Fresh(message) => return Err(SendError::new(message, why)),
-            in_line => self.state = in_line,
+            State::Fresh(message) => Some(message),
+            waiting => {
+                self.state = waiting;
+                self.withdraw().map(reopen)
+            }
         }
-        match self.withdraw() {
-            Some(envelope) => Err(SendError::new(reopen(envelope), why)),
+    }
+
+    fn give_up(self, why: Refusal) -> Result<(), SendError<M>> {
+        match self.cancel() {
+            Some(message) => Err(SendError::new(message, why)),
             None => Ok(()),
         }
     }

@@ -183,9 +183,14 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     }
 }
 
-/// A reference to an actor that never was: closed, ended, and its state dropped on the calling thread.
+/// The same for one whose state there was; it is dropped on the calling thread.
 fn dead_on_arrival<A: Actor + Send>(core: &Core, actor: A) -> ActorRef<A> {
     drop(actor);
+    tombstone(core)
+}
+
+/// A reference to an actor that never was: closed, and ended.
+pub(crate) fn tombstone<A: Actor + Send>(core: &Core) -> ActorRef<A> {
     let header = core.tombstone(|shard, id, place| {
         let header = Header::new(CellOf::<Never<A>>::vtable(), shard, id, place, 1, None);
         core.with_heap(|heap| CellOf::allocate(heap, header, Never(std::marker::PhantomData::<fn(A)>)))
