@@ -6,7 +6,7 @@ use std::sync::Arc;
 use heist::{Actor, ActorRef, Context, Handler};
 
 use crate::data::{Day, Flight};
-use crate::machine::Cost;
+use crate::measure::machine::Cost;
 use crate::outbox::{Flush, Outbox};
 use crate::tally::{Log, Tally, Traffic};
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::POLICIES;
+use crate::measure::text::{count, grouped, seconds, table};
 use crate::options::Options;
-use crate::report::{count, grouped, seconds, table};
 use crate::run::Run;
 
 /// So many workers are shown one by one; of more, only some.

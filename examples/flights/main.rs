@@ -30,10 +30,10 @@ mod actors;
 mod balance;
 mod check;
 mod data;
-mod machine;
+#[path = "../measure/mod.rs"]
+mod measure;
 mod options;
 mod outbox;
-mod progress;
 mod report;
 mod run;
 mod tally;
@@ -46,10 +46,10 @@ use std::time::Instant;
 use heist::Policy;
 
 use crate::data::Flights;
-use crate::machine::Cost;
+use crate::measure::machine::Cost;
+use crate::measure::progress::Progress;
+use crate::measure::text::{count, grouped, seconds};
 use crate::options::{Options, Request};
-use crate::progress::Progress;
-use crate::report::{grouped, seconds};
 use crate::run::Run;
 use crate::tally::Results;
 
@@ -86,7 +86,7 @@ fn flights() -> Result<bool, Box<dyn Error>> {
     say(&format!(
         "{}: {}, read in {}, counted by a sequential pass in {}.\n",
         options.file.file_name().unwrap_or_default().display(),
-        report::count(flights.list.len(), "flight"),
+        count(flights.list.len(), "flight"),
         seconds(read),
         seconds(counted)
     ))?;
@@ -120,7 +120,7 @@ fn agreement(run: &Run, options: &Options) -> String {
     let mut text = format!(
         "\nOn {} they handled {} messages in {}. All {} actors agree with the\n\
          sequential pass, aircraft and their days also about the order of their flights.\n",
-        report::count(run.busy.len(), "worker"),
+        count(run.busy.len(), "worker"),
         grouped(run.messages),
         seconds(run.makespan),
         grouped(run.actors),

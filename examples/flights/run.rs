@@ -9,8 +9,8 @@ use heist::{ActorRef, Executor, Policy, Receive, Stats};
 
 use crate::actors::{Aircraft, Airport, Counter, Ground, Report};
 use crate::data::Flights;
-use crate::machine::{self, Cost};
-use crate::progress::Watch;
+use crate::measure::machine::{self, Cost};
+use crate::measure::progress::Watch;
 use crate::tally::Results;
 
 /// How long the actors get to end when all is done. It takes far less; this is for when something hangs.
