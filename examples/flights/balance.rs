@@ -28,7 +28,7 @@ pub(crate) fn compare(runs: &[Run], actors: usize, options: &Options) -> Result<
         about += &format!(" Each figure is that of the median of {} runs, by makespan.", options.repeat);
     }
     let threads =
-        format!("A thread for each of the {} actors is left out: no system starts so many.", grouped(actors));
+        format!("A thread for each of the {} actors is left out: too many to start.", grouped(actors));
 
     let bursts = POLICIES.map(|policy| Ok((Way::Crew(policy), workers, burst::of_a_crew(policy, workers)?)));
     let bursts = bursts.into_iter().collect::<Result<AllBursts, heist::BuildError>>()?;

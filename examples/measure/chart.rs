@@ -43,7 +43,7 @@ pub(crate) fn busy(title_text: &str, runs: &[&Run]) -> Svg {
     let (head, panel) = (30, lanes * lane_height);
     let step = head + panel + 12;
     let height = HEAD + step * panels.len() as i32 + BELOW;
-    let longest = runs.iter().map(|run| run.makespan).max().unwrap_or_default();
+    let longest = panels.iter().map(|(run, _)| run.makespan).max().unwrap_or_default();
     let (scale, unit) = if longest < Duration::from_secs(1) { (1e3, "ms") } else { (1.0, "s") };
     let end = (longest.as_secs_f64() * scale).max(1e-6);
 
@@ -55,9 +55,8 @@ pub(crate) fn busy(title_text: &str, runs: &[&Run]) -> Svg {
             area.draw(&Rectangle::new([(x, y - 7), (x + width, y + 7)], colour.filled()))?;
             Ok(())
         })?;
-        let entry =
-            format!("a lane is 100 % of one worker; {} of it is one step", time(longest / PARTS as u32));
-        write(area, &entry, (WIDTH - RIGHT, 46), LABEL, Pos::new(HPos::Right, VPos::Center))?;
+        let height = "a lane's height is 100 % of one worker's time";
+        write(area, height, (WIDTH - RIGHT, 46), LABEL, Pos::new(HPos::Right, VPos::Center))?;
 
         for (place, (run, crew)) in panels.iter().enumerate() {
             let top = HEAD + step * place as i32;
@@ -127,7 +126,7 @@ fn draw_lane(chart: &mut LaneChart<'_, '_>, lane: &Lane, floor: f64, width: f64)
 }
 
 fn headline(run: &Run, busy: &[Duration]) -> String {
-    let mut text = format!("{}: {}", run.way, time(run.makespan));
+    let mut text = format!("{}: {}", run.way, time(run.makespan)).replace(" us", " \u{b5}s");
     if let Some(spread) = Spread::of(busy) {
         text += &format!(", busiest worker / mean {:.2}", spread.most);
     }

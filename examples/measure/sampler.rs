@@ -5,11 +5,13 @@
 //!
 //! At each look, as many hands are idle as workers sleep, but no more than actors wait for a worker (wherever they wait,
 //! also where policy does not let the sleeper take them: that is what a policy costs). Between two looks it counts half
-//! as what the one saw and half as what the other saw. So the figure is a sample, not an account: it is exact on average
-//! where looks come at moments that have nothing to do with the load, and has a standard error of about
-//! `sqrt(figure * 0.5 ms)`. Three things it sees wrongly. A LIFO slot counts as waiting, though its owner gets to it in less time
-//! than a wake takes. Where all processors are busy a look may come late; this is the case in which few sleep. A worker that was woken
-//! counts as asleep until it runs, which is what whoever waits feels.
+//! as what the one saw and half as what the other saw; but a worker that says that it was busy was not idle, so that
+//! looks that come late, when all processors are busy, do not make much of little.
+//!
+//! The figure is a sample, not an account: right on average where looks come at moments that have nothing to do with
+//! the load, with a standard error of about `sqrt(figure * 0.5 ms)`. Two things count that one could see otherwise: a LIFO slot is
+//! waiting work, though its owner often gets to it in less time than a wake takes; and a worker that was woken sleeps until
+//! it runs, which is what whoever waits feels.
 //!
 //! An account without samples would need a note of the time whenever something is made ready, on the path of every
 //! message.
@@ -109,9 +111,10 @@ impl Eye {
         for (index, worker) in now.workers.iter().enumerate() {
             let hand = if worker.is_parked() { share } else { 0.0 };
             let then = std::mem::replace(&mut self.hands[index], hand);
-            let idle = ((then + hand) / 2.0 * passed) as u64;
             let busy = (worker.busy.as_nanos() as u64).saturating_sub(self.before[index]);
             let reading = &mut self.readings[index];
+            let free = (passed - busy.saturating_sub(reading.busy) as f64).max(0.0);
+            let idle = ((then + hand) / 2.0 * passed).min(free) as u64;
             *reading = Reading { busy, idle: reading.idle + idle, parked: worker.is_parked() };
             self.seen.idle_hands += Duration::from_nanos(idle);
         }
@@ -146,8 +149,13 @@ mod tests {
         assert_eq!(eye.seen.idle_hands, ms(30));
         eye.look(ms(50), &stats(&all, 1)); // four sleep, one of them could work
         assert_eq!(eye.seen.idle_hands, ms(45));
-        let seen = eye.last(ms(60), &stats(&all, 0));
-        assert_eq!((seen.idle_hands, seen.looks), (ms(50), 5));
-        assert_eq!(seen.timeline.end(), ms(60));
+        let mut late = stats(&all, 9); // all sleep, but one of them has not slept for long
+        late.workers[0].busy = ms(8);
+        eye.look(ms(60), &late);
+        assert_eq!(eye.seen.idle_hands, ms(45) + Duration::from_micros(3 * 6_250 + 2_000));
+        late.waiting_actors = 0;
+        let seen = eye.last(ms(70), &late);
+        assert_eq!((seen.idle_hands, seen.looks), (ms(45 + 20) + Duration::from_micros(20_750), 6));
+        assert_eq!(seen.timeline.end(), ms(70));
     }
 }
