@@ -74,6 +74,7 @@ fn balance(options: &Options, say: impl Fn(&str) -> Outcome<()>) -> Outcome<bool
     let began = Instant::now();
     let events = Events::read(options, Pace::calibrated(), &mut Progress::new("reading"))?;
     let read = began.elapsed();
+    report::can_write(&options.out)?;
     let expected = actor::sequential(&events);
     let file = options.keys.file_name().unwrap_or_default().display();
     let about = about(&events, &options.column);

@@ -152,6 +152,16 @@ fn a_steady_pace_is_a_part_of_what_processors_can_do() {
     }
 }
 
+#[test]
+fn a_page_that_cannot_be_written_is_refused_before_the_runs() {
+    let file = Temporary::new("unwritten.csv");
+    fs::write(&file.0, SOME).unwrap();
+    let nowhere = file.0.join("page.html");
+    let options = Options { keys: file.0.clone(), out: nowhere.clone(), ..options(&[]) };
+    let error = balance(&options, |text| panic!("it said {text}")).unwrap_err().to_string();
+    assert!(error.starts_with(&nowhere.display().to_string()), "{error}");
+}
+
 /// A file that goes away with it.
 struct Temporary(PathBuf);
 

@@ -73,6 +73,7 @@ fn flights() -> Result<bool, Box<dyn Error>> {
         }
     };
 
+    options.report.as_deref().map_or(Ok(()), measure::report::can_write)?;
     let began = Instant::now();
     let flights = Flights::read(&options.file, &mut Progress::new("reading"))?;
     let read = began.elapsed();

@@ -59,6 +59,12 @@ const SCALING: &str = "Medians, and from the slowest run to the quickest. The id
     the workers, as far as there are processors, and as far as the load can be shared: one key's events are handled one \
     after the other.";
 
+/// Fails now and not after minutes of measuring, where nothing can be written. What is there stays.
+pub(crate) fn can_write(path: &Path) -> Result<(), Box<dyn Error>> {
+    let file = fs::OpenOptions::new().create(true).append(true).open(path);
+    file.map(drop).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
 /// Writes the page.
 pub(crate) fn write(
     path: &Path,
