@@ -123,7 +123,8 @@ fn balance(options: &Options, say: impl Fn(&str) -> Outcome<()>) -> Outcome<bool
     if let Some(stream) = &paced {
         let rows = table::rows(&paced_runs, &bursts);
         let text = format!(
-            "At a steady pace of {} events a second, with which {} would be busy for {} % of the time.",
+            "At a steady pace of {} events a second, with which {} would be busy for {} % of the time. Delays are counted from \
+             when an event was due.",
             grouped(stream.a_second().round() as u64),
             count(shown.min(machine::cores()), "processor"),
             options.load,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::actor::Event;
 use crate::data::Events;
-use crate::measure::delay::{Sample, Stamp};
+use crate::measure::delay::Sample;
 
 pub(crate) struct Stream<'a> {
     events: &'a Events,
@@ -42,19 +42,23 @@ impl<'a> Stream<'a> {
     }
 
     /// Hands each event to `send`, with its key, in order. A sender that is late (asleep for longer than it meant to be, or
-    /// held up by a full mailbox) sends what is due at once.
+    /// held up by a full mailbox, or by threads that leave it no processor) sends what is due at once. Delays are counted
+    /// from when an event was due, or what holds up the sender would make them shorter.
     pub(crate) fn each<E>(&self, mut send: impl FnMut(usize, Event) -> Result<(), E>) -> Result<(), E> {
         let began = Instant::now();
         let mut due = Duration::ZERO;
         for (&(key, cost), row) in self.events.list.iter().zip(0_u32..) {
-            if !self.interval.is_zero() {
+            let stamp = if self.interval.is_zero() {
+                self.sample.stamp(row as usize)
+            } else {
                 let early = due.saturating_sub(began.elapsed());
                 if !early.is_zero() {
                     thread::sleep(early);
                 }
+                let was_due = began + due;
                 due += self.interval;
-            }
-            let stamp: Stamp = self.sample.stamp(row as usize);
+                self.sample.stamp_due(row as usize, was_due)
+            };
             send(key as usize, Event { row, cost, stamp })?;
         }
         Ok(())

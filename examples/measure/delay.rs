@@ -33,7 +33,11 @@ impl Stamp {
     pub(crate) const NONE: Stamp = Stamp(0);
 
     pub(crate) fn now() -> Self {
-        Self((START.elapsed().as_nanos() as u64).max(1))
+        Self::at(Instant::now())
+    }
+
+    fn at(time: Instant) -> Self {
+        Self((time.saturating_duration_since(*START).as_nanos() as u64).max(1))
     }
 }
 
@@ -59,6 +63,11 @@ impl Sample {
     pub(crate) fn stamp(self, at: usize) -> Stamp {
         if at.is_multiple_of(self.every) { Stamp::now() } else { Stamp::NONE }
     }
+
+    /// The same for one that should be sent at that time, whenever it is.
+    pub(crate) fn stamp_due(self, at: usize, due: Instant) -> Stamp {
+        if at.is_multiple_of(self.every) { Stamp::at(due) } else { Stamp::NONE }
+    }
 }
 
 /// Where the delays of one run are collected.
@@ -71,6 +80,7 @@ impl Delays {
     /// Stays until the program ends, so that a quarter of a million actors can refer to it for nothing. There is one for
     /// each run, of some 100 kB.
     pub(crate) fn leaked() -> &'static Self {
+        LazyLock::force(&START); // before anything is sent
         Box::leak(Box::new(Self { stripes: std::array::from_fn(|_| Mutex::new(empty())) }))
     }
 
@@ -143,8 +153,16 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_has_its_delay() {
+    fn a_delay_is_counted_from_when_a_message_was_sent_or_due() {
         let delays = Delays::leaked();
+        let due = Instant::now();
+        delays.arrived(Sample::of(1).stamp_due(0, due));
+        assert!(delays.take().max() <= due.elapsed().as_nanos() as u64 * 102 / 100);
+        // Due an hour ago, or as far back as stamps go.
+        let long_ago = due.checked_sub(Duration::from_secs(3_600)).unwrap_or(due);
+        delays.arrived(Sample::of(1).stamp_due(0, long_ago));
+        let least = due.duration_since(*START).as_nanos() as u64;
+        assert!(delays.take().max() >= least);
         delays.arrived(Stamp::now());
         assert_eq!(delays.take().len(), 1);
     }

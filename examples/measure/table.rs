@@ -25,8 +25,8 @@ pub(crate) const COLUMNS: [(&str, &str); 16] = [
     ("CPU time", "Of the whole process in that time, the sender and the measuring included."),
     (
         "delay p50",
-        "Queue delay: from the sending of a message (waiting for room included) to the beginning of its \
-                   handling. Half of the messages waited no longer than this.",
+        "Queue delay: from the sending of a message (waiting for room included), or at a steady pace from when \
+                   it was due, to the beginning of its handling. Half of the messages waited no longer than this.",
     ),
     ("p99", "99 % of them waited no longer than this."),
     ("p99.9", "99.9 % of them waited no longer than this."),
