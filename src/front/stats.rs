@@ -21,6 +21,10 @@ pub struct Stats {
     pub spares: SpareStats,
     /// Actors that have been spawned and have not ended.
     pub live_actors: u64,
+    /// Actors with something to do that wait for a worker now, wherever: in LIFO slots, local queues or the injector.
+    /// Not those whose turn is running. The queues are read one after the other, so an actor on its way from one to
+    /// another may be missing or be counted twice.
+    pub waiting_actors: u64,
     /// Messages put into mailboxes.
     pub accepted: u64,
     /// Messages handled, those whose handler panicked included.
@@ -94,6 +98,29 @@ pub struct SpareStats {
     pub refused: u64,
 }
 
+impl WorkerStats {
+    /// Is it asleep? So it is from shortly before it lies down until it runs again, which may be a while after it was
+    /// woken.
+    ///
+    /// Together with [`Stats::waiting_actors`], looked at regularly, this tells how long workers sleep while there is
+    /// something to do.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), heist::BuildError> {
+    /// let executor = heist::Executor::builder().workers(2).build()?;
+    /// let stats = executor.stats();
+    /// let asleep = stats.workers.iter().filter(|worker| worker.is_parked()).count() as u64;
+    /// let idle_hands = asleep.min(stats.waiting_actors);
+    /// assert_eq!(idle_hands, 0, "nobody has anything to do");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.parks > self.wakes
+    }
+}
+
 impl Handle {
     /// Counts of this executor, from its beginning.
     #[must_use]
@@ -111,8 +138,9 @@ impl Handle {
                 stolen_items: counters.stolen_items.get(),
                 lifo_hits: counters.lifo_hits.get(),
                 injector_takes: counters.injector_takes.get(),
-                parks: counters.parks.get(),
+                // Before `parks`, or a worker that wakes up and lies down in between would seem to be awake.
                 wakes: counters.wakes.get(),
+                parks: counters.parks.get(),
                 sentinel_catches: counters.sentinel_catches.get(),
                 timing: core.times_of_worker(index),
             }
@@ -121,6 +149,7 @@ impl Handle {
             workers: workers.collect(),
             spares: self.spare_stats(),
             live_actors: core.live(),
+            waiting_actors: core.scheduler.waiting() as u64,
             accepted: core.total(|tally| &tally.accepted) + core.scheduler.gate.accepted(),
             handled: core.total(|tally| &tally.handled),
             panicked: core.total(|tally| &tally.panicked),

@@ -203,6 +203,12 @@ impl Scheduler {
             || (self.policy == Policy::Stealing && self.slots.iter().any(|slot| !slot.stealer.is_empty()))
     }
 
+    /// Runnables in all queues, as a snapshot that is only about right while they move.
+    pub(crate) fn waiting(&self) -> usize {
+        let of = |slot: &Slot| slot.inbox.len() + slot.stealer.len() + usize::from(!slot.lifo.is_empty());
+        self.injector.len() + self.slots.iter().map(of).sum::<usize>()
+    }
+
     /// The sentinel's look: whose work will have to wait long, at the pace of its last turns?
     fn stuck_victim(&self, seen: &mut Sightings) -> Option<usize> {
         let paces = seen.look(&self.slots)?;
