@@ -142,11 +142,14 @@ fn balance(options: &Options, say: impl Fn(&str) -> Outcome<()>) -> Outcome<bool
 
 fn about(events: &Events, column: &str) -> String {
     format!(
-        "{} with {} in {column:?}; the busiest, {:?}, has {:.1} % of the work, so that no more than {:.1} workers could share \
+        "{} with {} in {column:?}; the busiest, {}, has {:.1} % of the work, so that no more than {:.1} workers could share \
          it evenly. {:.2} s of CPU time in all.",
         count(events.list.len(), "event"),
         count(events.keys.len(), "key"),
-        events.busiest(),
+        match events.busiest() {
+            "" => "the empty one".to_owned(),
+            name => format!("{name:?}"),
+        },
         100.0 / events.most_parallel(),
         events.most_parallel(),
         events.total_us() / 1e6,
