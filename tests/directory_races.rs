@@ -6,7 +6,7 @@ use common::*;
 use heist::{Actor, Context, Directory, Executor, Handler, StopReason};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -184,10 +184,12 @@ fn of_many_who_ask_for_a_key_one_makes_its_actor() {
     on_every_crew(|executor| {
         let makes = Arc::new(AtomicU64::new(0));
         let directory = Directory::new(executor, |_: &u64| -> Puppet { unreachable!("each is given one") });
+        let together = Barrier::new(8);
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for key in 0..200 {
+                        together.wait();
                         let makes = Arc::clone(&makes);
                         let make = move || {
                             makes.fetch_add(1, Relaxed);
@@ -249,9 +251,9 @@ fn a_million_keys_pass_through_a_small_table() {
     let build = Directory::builder(&executor).limit(1000).idle(Duration::from_millis(20));
     let directory = build.build(|_: &u64| Puppet::default()).unwrap();
     let mut most = 0;
-    for batch in 0..1000 {
-        for key in 0..1000 {
-            directory.tell(&(1000 * batch + key), Note(key)).unwrap();
+    for batch in 0..200 {
+        for key in 0..5000 {
+            directory.tell(&(5000 * batch + key), Note(key)).unwrap();
         }
         settle(&executor);
         most = most.max(directory.len());
