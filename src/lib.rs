@@ -152,6 +152,7 @@
 
 mod actor;
 mod cell;
+mod cores;
 mod error;
 mod front;
 mod id;

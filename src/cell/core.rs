@@ -82,11 +82,12 @@ impl Core {
     pub(crate) fn new(
         workers: usize,
         policy: Policy,
+        cores: &[usize],
         capacity: u32,
         limits: Limits,
         hook: Option<Hook>,
     ) -> (Arc<Self>, Vec<Seat>) {
-        let (scheduler, seats) = Scheduler::new(workers, policy);
+        let (scheduler, seats) = Scheduler::new(workers, policy, cores);
         let core = Arc::new(Core {
             scheduler,
             shards: (0..=workers).map(Shard::new).collect(),

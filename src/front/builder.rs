@@ -3,12 +3,13 @@
 use super::executor::Executor;
 use crate::cell::core::{Core, Hook, Limits};
 use crate::cell::event::Event;
+use crate::cores::Cores;
 use crate::mailbox::state::MAX_LEN;
 use crate::sched::Seat;
 use crate::sched::idle::MAX_WORKERS;
 use crate::sched::queue::Policy;
 use crate::time::Duration;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
@@ -27,6 +28,8 @@ pub const DEFAULT_CAPACITY: usize = 1024;
 /// A turn's messages and time where nothing else is said. The time does the work; see ARCHITECTURE.md.
 const DEFAULT_LIMITS: Limits = Limits { messages: 4096, time: Duration::from_micros(100) };
 const DEFAULT_DROP_DEADLINE: Duration = Duration::from_secs(5);
+/// Within this each thread of a pinned crew must have begun: else the spawn handler keeps one for later.
+const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 type SpawnHandler<'a> = Box<dyn FnMut(WorkerThread) -> io::Result<()> + 'a>;
 
@@ -53,6 +56,7 @@ type SpawnHandler<'a> = Box<dyn FnMut(WorkerThread) -> io::Result<()> + 'a>;
 #[must_use = "an executor exists once `build` was called"]
 pub struct Builder<'a> {
     workers: Option<usize>,
+    cores: Option<Vec<usize>>,
     thread_name: String,
     stack_size: Option<usize>,
     spawn_handler: Option<SpawnHandler<'a>>,
@@ -69,6 +73,7 @@ impl<'a> Builder<'a> {
     pub(crate) fn new() -> Self {
         Builder {
             workers: None,
+            cores: None,
             thread_name: "heist".to_string(),
             stack_size: None,
             spawn_handler: None,
@@ -86,6 +91,30 @@ impl<'a> Builder<'a> {
     /// quota respected).
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
+        self
+    }
+
+    /// Pins the workers: worker 0 to the first core of the list, worker 1 to the second, and so on; there are as many
+    /// workers as cores in it. A core is named by the system's number for it, and may be named more than once. Linux only.
+    /// Default: the system places the threads.
+    ///
+    /// A pinned worker whose core is busy with something else waits for it; siblings steal its work, but not that of
+    /// actors that are [kept](crate::SpawnBuilder::on_worker) there. [`build`](Self::build) returns once all are pinned; so a
+    /// [`spawn_handler`](Self::spawn_handler) must not keep a worker until after that.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use heist::{BuildError, Executor};
+    ///
+    /// match Executor::builder().pin_workers([0, 1]).build() {
+    ///     Ok(executor) => assert_eq!(executor.workers(), 2),
+    ///     // Not on this machine, or not for this process: `taskset`, a container.
+    ///     Err(error) => assert!(matches!(error, BuildError::Core(0 | 1))),
+    /// }
+    /// # }
+    /// ```
+    pub fn pin_workers(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
+        self.cores = Some(cores.into_iter().collect());
         self
     }
 
@@ -185,12 +214,23 @@ impl<'a> Builder<'a> {
     /// Starts the crew.
     ///
     /// # Errors
-    /// When a setting is zero or too large, two contradict each other, or a thread cannot be started; threads that were
-    /// started before are gone by then.
+    /// When a setting is zero or too large, two contradict each other, a core is not one that the calling thread may use, or a
+    /// thread cannot be started or pinned; threads that were started before are gone by then.
     pub fn build(mut self) -> Result<Executor, BuildError> {
-        let workers = self.workers.unwrap_or_else(num_cpus::get);
+        let pinned = self.cores.as_ref().map(Vec::len);
+        let workers = self.workers.or(pinned).unwrap_or_else(num_cpus::get);
         if !(1..=MAX_WORKERS).contains(&workers) {
             return Err(BuildError::Workers(workers));
+        }
+        let cores = self.cores.take().unwrap_or_default();
+        if let Some(pinned) = pinned {
+            if pinned != workers {
+                return Err(BuildError::CoresAndWorkers { cores: pinned, workers });
+            }
+            let allowed = Cores::of_this_thread().map_err(BuildError::Pin)?;
+            if let Some(&core) = cores.iter().find(|&&core| !allowed.contains(core)) {
+                return Err(BuildError::Core(core));
+            }
         }
         let capacity = match (self.capacity, self.unbounded) {
             (Some(_), true) => return Err(BuildError::BoundedAndUnbounded),
@@ -210,12 +250,13 @@ impl<'a> Builder<'a> {
             return Err(BuildError::ThreadName);
         }
         let hook = join_hooks(self.hook.take(), self.events.take());
-        let (core, seats) = Core::new(workers, self.policy, capacity, self.limits, hook);
-        self.start(core, seats)
+        let (core, seats) = Core::new(workers, self.policy, &cores, capacity, self.limits, hook);
+        self.start(core, seats, pinned.is_some())
     }
 
-    fn start(mut self, core: Arc<Core>, seats: Vec<Seat>) -> Result<Executor, BuildError> {
+    fn start(mut self, core: Arc<Core>, seats: Vec<Seat>, pinned: bool) -> Result<Executor, BuildError> {
         let (alive, gone) = crossbeam_channel::bounded(0);
+        let (begun, begins) = crossbeam_channel::unbounded();
         let mut threads = Vec::new();
         let mut outcome = Ok(());
         for seat in seats {
@@ -225,6 +266,7 @@ impl<'a> Builder<'a> {
                 index: seat.index(),
                 core: Arc::clone(&core),
                 seat: Some(seat),
+                begun: pinned.then(|| begun.clone()),
                 _alive: alive.clone(),
             };
             outcome = match &mut self.spawn_handler {
@@ -235,19 +277,33 @@ impl<'a> Builder<'a> {
                 break;
             }
         }
-        drop(alive);
+        drop((alive, begun));
         let executor = Executor::assemble(core, threads, gone, self.drop_deadline);
         match outcome {
             Err(error) => {
                 executor.abandon();
                 Err(BuildError::Thread(error))
             }
-            Ok(()) if executor.core().seat_lost() => {
-                executor.abandon();
-                Err(BuildError::ThreadLost)
-            }
-            Ok(()) => Ok(executor),
+            Ok(()) => match not_begun(executor.core(), pinned, &begins) {
+                Some(error) => {
+                    executor.abandon();
+                    Err(error)
+                }
+                None => Ok(executor),
+            },
         }
+    }
+}
+
+/// What keeps a crew whose threads were all handed out from having begun, if anything.
+fn not_begun(core: &Core, pinned: bool, begins: &Receiver<io::Error>) -> Option<BuildError> {
+    // Disconnected once each worker has been pinned, or given up.
+    let first =
+        if pinned { begins.recv_timeout(BEGIN_DEADLINE) } else { Err(RecvTimeoutError::Disconnected) };
+    match first {
+        Ok(error) => Some(BuildError::Pin(error)),
+        Err(RecvTimeoutError::Timeout) => Some(BuildError::ThreadLost),
+        Err(RecvTimeoutError::Disconnected) => core.seat_lost().then_some(BuildError::ThreadLost),
     }
 }
 
@@ -280,6 +336,8 @@ pub struct WorkerThread {
     index: usize,
     core: Arc<Core>,
     seat: Option<Seat>,
+    /// Told if the thread cannot be pinned; given up once it is.
+    begun: Option<Sender<io::Error>>,
     /// Never sent on: the channel is disconnected when the last worker has gone. The last field, so that everything
     /// else is dropped by then.
     _alive: Sender<Infallible>,
@@ -305,7 +363,15 @@ impl WorkerThread {
     }
 
     /// Works, until the executor shuts down.
+    ///
+    /// If the crew is [pinned](Builder::pin_workers), pins the calling thread first, for good.
     pub fn run(mut self) {
+        if let Some(begun) = self.begun.take()
+            && let Err(error) = self.core.scheduler.slots[self.index].pin_here()
+        {
+            let _nobody_waits_any_more = begun.send(error);
+            return; // the seat is lost, and `build` fails
+        }
         let seat = self.seat.take().expect("taken only here");
         self.core.work(seat);
     }
@@ -339,6 +405,17 @@ impl fmt::Debug for WorkerThread {
 pub enum BuildError {
     /// None, or too many.
     Workers(usize),
+    /// A core to pin to that the thread which builds may not use, or that is not there.
+    Core(usize),
+    /// As many cores to pin to as this, and another number of workers.
+    CoresAndWorkers {
+        /// The list's length.
+        cores: usize,
+        /// The crew's size.
+        workers: usize,
+    },
+    /// A thread could not be pinned; or this system pins none.
+    Pin(io::Error),
     /// A default capacity of 0, or too large.
     Capacity(usize),
     /// Both a default capacity and none.
@@ -351,7 +428,7 @@ pub enum BuildError {
     ThreadName,
     /// A thread could not be started.
     Thread(io::Error),
-    /// The spawn handler gave a worker up without running it.
+    /// The spawn handler gave a worker up without running it; or, of a pinned crew, kept it for 10 s.
     ThreadLost,
 }
 
@@ -360,6 +437,11 @@ impl fmt::Display for BuildError {
         f.write_str("executor not built: ")?;
         match self {
             BuildError::Workers(n) => write!(f, "it needs 1 to {MAX_WORKERS} workers, not {n}"),
+            BuildError::Core(core) => write!(f, "core {core} is not one that this thread may use"),
+            BuildError::CoresAndWorkers { cores, workers } => {
+                write!(f, "{cores} cores are named for {workers} workers")
+            }
+            BuildError::Pin(error) => write!(f, "a thread could not be pinned: {error}"),
             BuildError::Capacity(n) => write!(f, "mailboxes hold 1 to {} messages, not {n}", MAX_LEN - 1),
             BuildError::BoundedAndUnbounded => f.write_str("mailboxes cannot be both bounded and unbounded"),
             BuildError::Budget => f.write_str("a turn's budget must not be 0"),
@@ -374,7 +456,7 @@ impl fmt::Display for BuildError {
 impl Error for BuildError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            BuildError::Thread(error) => Some(error),
+            BuildError::Thread(error) | BuildError::Pin(error) => Some(error),
             _ => None,
         }
     }

@@ -78,13 +78,17 @@ impl Seat {
 }
 
 impl Scheduler {
-    /// A crew's shared part, and the seats for its threads. Every seat must be taken by [`work`](Self::work).
-    pub(crate) fn new(workers: usize, policy: Policy) -> (Self, Vec<Seat>) {
+    /// A crew's shared part, and the seats for its threads. Every seat must be taken by [`work`](Self::work). `cores`: where
+    /// each is pinned, or none.
+    pub(crate) fn new(workers: usize, policy: Policy, cores: &[usize]) -> (Self, Vec<Seat>) {
         // First in, first out: a thief takes what has waited longest, and a batch costs it one compare-and-swap.
         let seats: Vec<Seat> = (0..workers).map(|index| Seat { index, queue: Worker::new_fifo() }).collect();
         let scheduler = Scheduler {
             policy,
-            slots: seats.iter().map(|seat| Slot::new(seat.queue.stealer())).collect(),
+            slots: seats
+                .iter()
+                .map(|seat| Slot::new(seat.queue.stealer(), cores.get(seat.index).copied()))
+                .collect(),
             idle: Idle::new(workers),
             gate: Gate::new(),
             quiet: Quiet::new(),

@@ -2,8 +2,10 @@
 
 use super::lifo::Lifo;
 use super::task::Task;
+use crate::cores::Cores;
 use crate::sync::{Counter, Padded};
 use crossbeam_deque::{Injector, Steal, Stealer};
+use std::io;
 
 /// Where a runnable goes. Nothing else differs, so that the policies can be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -26,11 +28,18 @@ pub(crate) struct Slot {
     /// What only this worker may run.
     pub(super) inbox: Injector<Task>,
     pub(crate) counters: Padded<Counters>,
+    /// Where whoever works here is pinned, if anywhere.
+    core: Option<usize>,
 }
 
 impl Slot {
-    pub(super) fn new(stealer: Stealer<Task>) -> Self {
-        Slot { lifo: Padded(Lifo::new()), stealer, inbox: Injector::new(), counters: Padded::default() }
+    pub(super) fn new(stealer: Stealer<Task>, core: Option<usize>) -> Self {
+        Slot { lifo: Padded(Lifo::new()), stealer, inbox: Injector::new(), counters: Padded::default(), core }
+    }
+
+    /// Pins the calling thread to this place's core, if it has one.
+    pub(crate) fn pin_here(&self) -> io::Result<()> {
+        self.core.map_or(Ok(()), |core| Cores::only(core).bind_this_thread())
     }
 }
 
