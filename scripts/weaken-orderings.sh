@@ -195,6 +195,8 @@ needed "idle: end_search without its fence" idle \
 needed "idle: the last searcher does not look again" idle $idle 'before.searching() == 1' 'before.searching() == 99'
 needed "idle: stop wakes nobody" idle $idle 'bed.parker.unpark(Token::Run);' 'let _ = bed;'
 needed "idle: nobody is appointed" idle $idle 'now.parked() > 0 && !now.watched()' 'now.parked() > 99 && !now.watched()'
+needed "idle: who gets up for work leaves nobody on watch" idle \
+    models/idle.rs 'if self.sentinel { self.idle.ensure_watched(); } found' 'found'
 needed "idle: a woken sentinel is still on watch" idle $idle 'list.sentinel = None; step -= SENTINEL;' 'step -= 0;'
 needed "idle: resigns while somebody is awake" idle \
     $idle 'list.parked.len() as u64 == self.all() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
