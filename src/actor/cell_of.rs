@@ -2,10 +2,11 @@
 
 use super::Actor;
 use super::context::Context;
-use crate::cell::header::{ActorVtable, Header};
+use crate::cell::header::{self, ActorVtable, Header};
 use crate::cell::turn;
 use crate::error::StopReason;
 use crate::memory::{self, Heap, Kind};
+use crate::sched::bound::Bound;
 use crate::sched::local::Local;
 use crate::sched::task::{TaskHeader, TaskVtable};
 use std::cell::UnsafeCell;
@@ -21,18 +22,28 @@ pub(crate) struct CellOf<A> {
 }
 
 impl<A: Actor> CellOf<A> {
-    const VTABLE: ActorVtable = ActorVtable {
-        task: TaskVtable { run: turn::run, key: Self::key },
-        type_name: std::any::type_name::<A>,
-        started: Self::started,
-        stopped: Self::stopped,
-        drop_state: Self::drop_state,
-        needs_drop: std::mem::needs_drop::<A>(),
-        free: Self::free,
-    };
+    const VTABLE: ActorVtable = Self::table(None);
+    const BOUND: ActorVtable = Self::table(Some(header::bound));
+
+    const fn table(bound: Option<unsafe fn(NonNull<TaskHeader>) -> NonNull<Bound>>) -> ActorVtable {
+        ActorVtable {
+            task: TaskVtable { run: turn::run, key: Self::key, bound },
+            type_name: std::any::type_name::<A>,
+            started: Self::started,
+            stopped: Self::stopped,
+            drop_state: Self::drop_state,
+            needs_drop: std::mem::needs_drop::<A>(),
+            free: Self::free,
+        }
+    }
 
     pub(crate) const fn vtable() -> &'static ActorVtable {
         &Self::VTABLE
+    }
+
+    /// For an actor whose cold part says where it must run.
+    pub(crate) const fn vtable_of_bound() -> &'static ActorVtable {
+        &Self::BOUND
     }
 
     /// A cell in memory of the heap; `header` must have been made with this type's table.

@@ -7,6 +7,7 @@ use crate::cell::core::{Core, Limits};
 use crate::cell::header::{Cold, Header, Strong};
 use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
+use crate::sched::bound::Bound;
 use crate::sched::local::Local;
 use crate::time::Duration;
 use std::error::Error;
@@ -36,8 +37,10 @@ impl<'a> Spawner<'a> {
         Local::with(&self.core.scheduler, |local| {
             let shard = self.core.shard_here(local);
             let mut actor = Some(actor);
+            let bound = cold.as_ref().is_some_and(|cold| !matches!(cold.bound, Bound::Nowhere));
             let make = |id, place| {
-                let header = Header::new(CellOf::<A>::vtable(), shard, id, place, capacity, cold);
+                let vtable = if bound { CellOf::<A>::vtable_of_bound() } else { CellOf::<A>::vtable() };
+                let header = Header::new(vtable, shard, id, place, capacity, cold);
                 let actor = actor.take().expect("called at most once");
                 self.core.with_heap(|heap| CellOf::allocate(heap, header, actor))
             };
@@ -82,13 +85,22 @@ pub struct SpawnBuilder<'a, A> {
     capacity: u32,
     name: Option<Box<str>>,
     limits: Option<Limits>,
+    bound: Bound,
     problem: Option<SpawnProblem>,
 }
 
 impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     pub(crate) fn new(spawner: Spawner<'a>, actor: A) -> Self {
         let capacity = spawner.core.capacity;
-        SpawnBuilder { spawner, actor, capacity, name: None, limits: None, problem: None }
+        SpawnBuilder {
+            spawner,
+            actor,
+            capacity,
+            name: None,
+            limits: None,
+            bound: Bound::Nowhere,
+            problem: None,
+        }
     }
 
     /// A name, for [`ActorRef::name`] and `Debug`. It need not be unique, and costs an allocation.
@@ -130,6 +142,44 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
         self
     }
 
+    /// Keeps the actor on worker `k`, counted from 0: all its turns, hooks and its state's drop run there, under every
+    /// [`Policy`](crate::Policy), and no sibling takes it over. For what belongs to one core or one thread: a cache, a device, a
+    /// thread-local library.
+    ///
+    /// The price: nobody helps. While worker `k` is in a long turn its kept actors wait. Kept actors and the others that
+    /// wait for the same worker take turns, whichever are more.
+    ///
+    /// ```
+    /// # use heist::{Actor, Context, Executor, Handler};
+    /// # struct Device;
+    /// # impl Actor for Device {}
+    /// # struct Thread;
+    /// # impl Handler<Thread> for Device {
+    /// #     type Reply = Option<String>;
+    /// #     fn handle(&mut self, _: Thread, _: &mut Context<Self>) -> Option<String> {
+    /// #         std::thread::current().name().map(String::from)
+    /// #     }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let executor = Executor::builder().workers(2).build()?;
+    /// let device = executor.build(Device).on_worker(1).spawn();
+    /// assert_eq!(device.ask(Thread)?.wait()?.as_deref(), Some("heist-1"));
+    ///
+    /// let error = executor.build(Device).on_worker(2).try_spawn().unwrap_err();
+    /// assert_eq!(error.to_string(), "actor not spawned: there is no worker 2 (there are 0 to 1)");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_worker(mut self, k: usize) -> Self {
+        let workers = self.spawner.core.workers();
+        if k < workers {
+            self.bound = Bound::Worker(k);
+        } else {
+            self.problem = Some(SpawnProblem::Worker { k, workers });
+        }
+        self
+    }
+
     fn limits_mut(&mut self) -> &mut Limits {
         self.limits.get_or_insert(self.spawner.core.limits)
     }
@@ -138,7 +188,7 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// of which nothing ever ran: its state is dropped here; [`try_spawn`](Self::try_spawn) gives it back instead.
     ///
     /// # Panics
-    /// If a capacity or a budget is 0 or too large.
+    /// If a capacity or a budget is 0 or too large, or there is no such worker.
     #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
     pub fn spawn(self) -> ActorRef<A> {
         let core = self.spawner.core;
@@ -154,13 +204,16 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// Spawns the actor.
     ///
     /// # Errors
-    /// The actor comes back inside the error when the executor shuts down, or a capacity or a budget is 0 or too large.
+    /// The actor comes back inside the error when the executor shuts down, a capacity or a budget is 0 or too large, or there
+    /// is no such worker.
     pub fn try_spawn(self) -> Result<ActorRef<A>, SpawnError<A>> {
         if let Some(problem) = self.problem {
             return Err(SpawnError { actor: Sealed(self.actor), problem });
         }
-        let cold = (self.name.is_some() || self.limits.is_some())
-            .then(|| Box::new(Cold { name: self.name, limits: self.limits, ..Cold::default() }));
+        let bound = !matches!(self.bound, Bound::Nowhere);
+        let cold = (self.name.is_some() || self.limits.is_some() || bound).then(|| {
+            Box::new(Cold { name: self.name, limits: self.limits, bound: self.bound, ..Cold::default() })
+        });
         self.spawner
             .make(self.actor, self.capacity, cold)
             .map_err(|actor| SpawnError { actor: Sealed(actor), problem: SpawnProblem::ShuttingDown })
@@ -195,6 +248,7 @@ enum SpawnProblem {
     ShuttingDown,
     Capacity(usize),
     Budget,
+    Worker { k: usize, workers: usize },
 }
 
 /// An actor that was not spawned, and why.
@@ -229,6 +283,9 @@ impl<A> fmt::Display for SpawnError<A> {
             SpawnProblem::ShuttingDown => f.write_str("actor not spawned: the executor is shutting down"),
             SpawnProblem::Capacity(n) => {
                 write!(f, "actor not spawned: a mailbox for {n} messages (1 to {} are possible)", MAX_LEN - 1)
+            }
+            SpawnProblem::Worker { k, workers } => {
+                write!(f, "actor not spawned: there is no worker {k} (there are 0 to {})", workers - 1)
             }
             SpawnProblem::Budget => f.write_str("actor not spawned: a turn's budget must not be 0"),
         }

@@ -1,11 +1,12 @@
 //! A worker's own side: its queue, its choice of what to run next, and what it does between two turns.
 //!
-//! What comes next, in this order: the LIFO slot (a bounded run of it), the local queue, the worker's own inbox, the
-//! injector (a fair share of the time even while there is local work), and then what a search finds ([`dry`](super::dry)).
+//! What comes next, in this order: the LIFO slot (a bounded run of it), the local queue (in turns with what is
+//! [kept](super::bound) here), the worker's own inbox, the injector (a fair share of the time even while there is local
+//! work), and then what a search finds ([`dry`](super::dry)).
 
-use super::Scheduler;
 use super::queue::{Policy, Slot, retry};
 use super::task::{After, Task};
+use super::{Scheduler, Seat};
 use crate::memory::Heap;
 use crate::time::{self, Instant};
 use crossbeam_deque::Worker;
@@ -37,6 +38,9 @@ pub(crate) struct Local {
     slot: *const Slot,
     pub(super) index: usize,
     pub(super) queue: Worker<Task>,
+    /// See [`bound`](super::bound): what siblings do not see, and whether the last turn was one of it.
+    pub(super) kept: Worker<Task>,
+    pub(super) kept_last: Cell<bool>,
     /// Claimed while this worker is awake.
     heap: *const Heap,
     pub(super) rng: RefCell<SmallRng>,
@@ -82,13 +86,16 @@ impl Drop for Registered {
 
 impl Local {
     /// Runs the worker until the scheduler stops.
-    pub(super) fn run(scheduler: &Scheduler, index: usize, queue: Worker<Task>, account: Account) {
+    pub(super) fn run(scheduler: &Scheduler, seat: Seat, account: Account) {
+        let Seat { index, queue, kept } = seat;
         let start = time::now();
         let local = Local {
             scheduler,
             slot: &scheduler.slots[index],
             index,
             queue,
+            kept,
+            kept_last: Cell::new(false),
             heap: scheduler.memory.of_worker(index),
             rng: RefCell::new(SmallRng::seed_from_u64(index as u64)),
             lifo_run: Cell::new(0),
@@ -242,6 +249,9 @@ impl Local {
     /// A runnable that became ready on this worker: it runs next, here.
     #[inline]
     pub(crate) fn push(&self, task: Task) {
+        if task.is_bound() {
+            return self.push_bound(task);
+        }
         let scheduler = self.scheduler();
         match scheduler.policy {
             Policy::Stealing => {
@@ -265,6 +275,9 @@ impl Local {
 
     /// A runnable whose turn ended before its work did.
     fn push_back(&self, task: Task) {
+        if task.is_bound() {
+            return self.push_bound(task);
+        }
         match self.scheduler().policy {
             Policy::SharedQueue => self.scheduler().inject(task),
             Policy::Stealing => {
@@ -303,6 +316,9 @@ impl Local {
             return Some(task);
         }
         self.lifo_run.set(0);
+        if !self.kept.is_empty() {
+            return self.next_of_both();
+        }
         self.queue.pop().or_else(|| slot.lifo.take()).or_else(|| self.take_outside())
     }
 
@@ -314,7 +330,9 @@ impl Local {
     /// Every now and then outside work goes first.
     #[cold]
     fn fair_share(&self) -> Option<Task> {
-        let found = self.take_outside();
+        // What came into the inbox is kept work from now on; it goes first only where the injector has nothing.
+        let kept = self.empty_inbox();
+        let found = self.take_injected().or_else(|| kept.then(|| self.kept.pop()).flatten());
         // Not twice in a row: inside work must not starve either.
         let least = if found.is_some() { 2 } else { 1 };
         self.injector_in.set(self.injector_interval().max(least));
@@ -322,12 +340,11 @@ impl Local {
     }
 
     pub(super) fn take_outside(&self) -> Option<Task> {
-        let slot = self.slot();
-        if !slot.inbox.is_empty()
-            && let Some(task) = retry(|| slot.inbox.steal_batch_and_pop(&self.queue))
-        {
-            return Some(task);
-        }
+        self.take_inbox().or_else(|| self.take_injected())
+    }
+
+    /// What any worker may run, from the injector.
+    pub(super) fn take_injected(&self) -> Option<Task> {
         let scheduler = self.scheduler();
         if scheduler.injector.is_empty() {
             return None;
@@ -341,7 +358,7 @@ impl Local {
             }
         };
         if task.is_some() {
-            slot.counters.injector_takes.add(1);
+            self.slot().counters.injector_takes.add(1);
         }
         task
     }
@@ -362,6 +379,9 @@ impl Local {
         let scheduler = self.scheduler();
         while let Some(task) = self.slot().lifo.take().or_else(|| self.queue.pop()) {
             scheduler.push_from_outside(task);
+        }
+        while let Some(task) = self.kept.pop() {
+            scheduler.send_home(self.index, task);
         }
     }
 }

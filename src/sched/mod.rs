@@ -1,13 +1,14 @@
 //! Floor 1: the scheduler. It moves runnables between workers and never names an actor or a message.
 //!
 //! - [`task`]: what it moves
-//! - [`queue`], [`lifo`]: where runnables wait; the policies
+//! - [`queue`], [`lifo`]: where runnables wait; the policies; [`bound`]: those that must run in one place
 //! - [`local`]: one worker, from taking a runnable to the end of its turn; [`dry`]: from running dry to parking
 //! - [`idle`]: the idle protocol and its proof; [`sightings`]: the sentinel's memory
 //! - [`gate`]: where outside threads come in; [`quiet`]: who waits for quiescence
 //! - [`alarm`]: when the next timer is due, and who gets up for it; [`timers`]: those that are armed
 
 pub(crate) mod alarm;
+pub(crate) mod bound;
 mod dry;
 pub(crate) mod gate;
 pub(crate) mod idle;
@@ -69,6 +70,8 @@ pub(crate) enum Quiescence {
 pub(crate) struct Seat {
     index: usize,
     queue: Worker<Task>,
+    /// What is kept on this worker: see [`bound`].
+    kept: Worker<Task>,
 }
 
 impl Seat {
@@ -82,7 +85,9 @@ impl Scheduler {
     /// each is pinned, or none.
     pub(crate) fn new(workers: usize, policy: Policy, cores: &[usize]) -> (Self, Vec<Seat>) {
         // First in, first out: a thief takes what has waited longest, and a batch costs it one compare-and-swap.
-        let seats: Vec<Seat> = (0..workers).map(|index| Seat { index, queue: Worker::new_fifo() }).collect();
+        let seats: Vec<Seat> = (0..workers)
+            .map(|index| Seat { index, queue: Worker::new_fifo(), kept: Worker::new_fifo() })
+            .collect();
         let scheduler = Scheduler {
             policy,
             slots: seats
@@ -103,7 +108,7 @@ impl Scheduler {
 
     /// The life of a worker: returns when the crew has stopped.
     pub(crate) fn work(&self, seat: Seat, account: Account) {
-        Local::run(self, seat.index, seat.queue, account);
+        Local::run(self, seat, account);
     }
 
     /// Takes a runnable, from whatever thread.
@@ -117,6 +122,9 @@ impl Scheduler {
 
     /// The same from a thread that is known not to be of the crew.
     pub(crate) fn push_from_outside(&self, task: Task) {
+        if task.is_bound() {
+            return self.send_bound(task);
+        }
         match self.policy {
             Policy::Stealing | Policy::SharedQueue => self.inject(task),
             Policy::Sharded => self.send_home(task.home(self.slots.len()), task),

@@ -1,0 +1,80 @@
+//! Runnables that must run in one place, whatever the policy says.
+//!
+//! | bound to | it waits in | who takes it |
+//! |---|---|---|
+//! | worker k | worker k's inbox, if another thread made it ready; its kept queue, if worker k did | worker k only |
+//!
+//! The kept queue is a local queue that no sibling can see: worker k empties its inbox into it, and gives it every second
+//! turn while other work waits, so that neither starves. There is no LIFO slot for what is kept, since the sentinel may
+//! take what is in there; and no sibling is woken for it, since none could help. So it is P4's exception: kept work waits
+//! for as long as its worker's turns take.
+//!
+//! Whoever is not bound pays for this with a look at its table when it becomes ready, and with a look at an empty queue
+//! every few turns.
+
+use super::Scheduler;
+use super::local::Local;
+use super::task::Task;
+use crossbeam_deque::Steal;
+
+/// Where a runnable must run.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Bound {
+    /// Where the policy says.
+    #[default]
+    Nowhere,
+    /// On this worker.
+    Worker(usize),
+}
+
+impl Scheduler {
+    /// Sends a bound runnable where it belongs, from whatever thread.
+    #[cold]
+    pub(super) fn send_bound(&self, task: Task) {
+        match task.bound() {
+            &Bound::Worker(home) => self.send_home(home, task),
+            Bound::Nowhere => unreachable!("it is bound"),
+        }
+    }
+}
+
+impl Local {
+    /// The same on a worker, which wakes nobody for what it keeps itself.
+    #[cold]
+    pub(super) fn push_bound(&self, task: Task) {
+        match task.bound() {
+            Bound::Worker(home) if *home == self.index => self.kept.push(task),
+            _ => self.scheduler().send_bound(task),
+        }
+    }
+
+    /// What only this worker may run, and others have sent.
+    pub(super) fn take_inbox(&self) -> Option<Task> {
+        self.empty_inbox().then(|| self.kept.pop()).flatten()
+    }
+
+    /// Takes some of the inbox in. False: there was nothing.
+    pub(super) fn empty_inbox(&self) -> bool {
+        let inbox = &self.slot().inbox;
+        while !inbox.is_empty() {
+            match inbox.steal_batch(&self.kept) {
+                Steal::Success(()) => return true,
+                Steal::Empty => return false,
+                Steal::Retry => crate::sync::spin_hint(),
+            }
+        }
+        false
+    }
+
+    /// Kept work waits, and has every second turn.
+    pub(super) fn next_of_both(&self) -> Option<Task> {
+        let others = || self.queue.pop().or_else(|| self.slot().lifo.take()).or_else(|| self.take_injected());
+        if self.kept_last.replace(false)
+            && let Some(task) = others()
+        {
+            return Some(task);
+        }
+        self.kept_last.set(true);
+        self.kept.pop()
+    }
+}
