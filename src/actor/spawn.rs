@@ -59,7 +59,7 @@ impl<'a> Spawner<'a> {
                     }
                 }
                 None => {
-                    self.core.ended(local);
+                    self.core.ended();
                     Err(actor.take().expect("no cell was made of it"))
                 }
             }

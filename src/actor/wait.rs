@@ -2,6 +2,7 @@
 
 use crate::cell::header::Header;
 use crate::sched::local::Local;
+use crate::sched::member;
 use crate::sync::{ThreadWaker, spin_hint};
 use crate::time::{self, Duration, Instant};
 use std::cell::RefCell;
@@ -69,7 +70,7 @@ impl Blocking {
     pub(crate) fn begin(target: NonNull<Header>) -> Result<Self, Refused> {
         Local::with_any(|local| match local {
             None => Ok(Blocking { on_crew: false }),
-            Some(local) if local.current() == target.as_ptr().cast_const().cast() => {
+            Some(_) if member::current() == target.as_ptr().cast_const().cast() => {
                 Err(Refused::WouldDeadlock)
             }
             Some(local) if local.begin_blocking() => Ok(Blocking { on_crew: true }),

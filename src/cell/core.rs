@@ -58,8 +58,6 @@ pub(crate) struct Tally {
     /// By [`DeadLetterReason`].
     pub(crate) dead: [Counter; 6],
     pub(crate) missed_ticks: Counter,
-    /// Messages of the running turn that were not handled, but became dead letters.
-    pub(crate) unhandled: Counter,
     pub(crate) graves: Graves,
 }
 
@@ -145,12 +143,13 @@ impl Core {
     }
 
     /// The same, from a thread that does not know yet what it is.
+    #[inline]
     pub(crate) fn count_here(&self, which: impl Fn(&Tally) -> &Counter, n: u64) {
         Local::with(&self.scheduler, |local| self.count(local, which, n));
     }
 
-    pub(crate) fn count_dead(&self, local: Option<&Local>, reason: DeadLetterReason, n: u64) {
-        self.count(local, |tally| &tally.dead[reason as usize], n);
+    pub(crate) fn count_dead(&self, reason: DeadLetterReason, n: u64) {
+        self.count_here(|tally| &tally.dead[reason as usize], n);
     }
 
     /// A count's sum over all writers.
@@ -220,8 +219,8 @@ impl Core {
     }
 
     /// An actor's last turn is over, all but the release of its memory; or it was counted as spawned and then refused.
-    pub(crate) fn ended(&self, local: Option<&Local>) {
-        self.count(local, |tally| &tally.ended, 1);
+    pub(crate) fn ended(&self) {
+        self.count_here(|tally| &tally.ended, 1);
         fence(SeqCst);
         if self.closing() {
             self.stop_if_empty();

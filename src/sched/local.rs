@@ -5,7 +5,7 @@
 //! work), and then what a search finds ([`dry`](super::dry)).
 
 use super::queue::{Policy, Slot, retry};
-use super::task::{After, Task};
+use super::task::{After, Task, TaskHeader};
 use super::{Scheduler, Seat};
 use crate::memory::Heap;
 use crate::time::{self, Instant};
@@ -56,8 +56,6 @@ pub(crate) struct Local {
     pub(super) spin_credit: Cell<u32>,
     /// Messages have lately been long, so that the clock must be read more often.
     long_messages: Cell<bool>,
-    /// Whose turn is running: opaque here, compared by the floors above.
-    current: Cell<*const ()>,
     pub(super) account: Account,
 }
 
@@ -107,14 +105,14 @@ impl Local {
             busy_since: Cell::new(start),
             spin_credit: Cell::new(8),
             long_messages: Cell::new(true),
-            current: Cell::new(ptr::null()),
             account,
         };
         LOCAL.with(|place| place.set(&local));
         let _registered = Registered;
         local.heap().claim();
         while let Some(task) = local.next().or_else(|| local.idle()) {
-            local.run_turn(task);
+            let (header, after) = task.run();
+            local.turn_over(header, after);
         }
         // Cancelled when the executor began to shut down; what nobody had time for since goes now.
         scheduler.fire_timers(time::now());
@@ -162,25 +160,18 @@ impl Local {
         self.index
     }
 
-    /// Marks whose turn is running; null between turns.
+    /// Should a turn on this thread read the clock at its beginning and after each message?
     #[inline]
-    pub(crate) fn set_current(&self, current: *const ()) {
-        self.current.set(current);
+    pub(crate) fn long_messages() -> bool {
+        Local::with_any(|local| local.is_none_or(|local| local.long_messages.get()))
     }
 
-    #[inline]
-    pub(crate) fn current(&self) -> *const () {
-        self.current.get()
-    }
-
-    /// Should a turn read the clock at its beginning and after each message?
-    #[inline]
-    pub(crate) fn long_messages(&self) -> bool {
-        self.long_messages.get()
-    }
-
-    pub(crate) fn set_long_messages(&self, long: bool) {
-        self.long_messages.set(long);
+    pub(crate) fn set_long_messages(long: bool) {
+        Local::with_any(|local| {
+            if let Some(local) = local {
+                local.long_messages.set(long);
+            }
+        });
     }
 
     #[inline]
@@ -188,9 +179,9 @@ impl Local {
         self.account.at
     }
 
+    /// After a turn: what becomes of the runnable, and is it time to look at the clock?
     #[inline]
-    fn run_turn(&self, task: Task) {
-        let (header, after) = task.run(self);
+    fn turn_over(&self, header: NonNull<TaskHeader>, after: After) {
         match after {
             After::Gone => {}
             // SAFETY: the turn gave the runnable back, so this is the only one.
@@ -236,7 +227,15 @@ impl Local {
     }
 
     /// By whoever reads the clock inside a turn: if a timer is due, it is fired after this turn.
-    pub(crate) fn saw_clock(&self, now: Instant) {
+    pub(crate) fn saw_clock_here(now: Instant) {
+        Local::with_any(|local| {
+            if let Some(local) = local {
+                local.saw_clock(now);
+            }
+        });
+    }
+
+    fn saw_clock(&self, now: Instant) {
         if self.scheduler().idle.alarm.due(now) {
             self.clock_due.set(0);
         }

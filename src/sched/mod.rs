@@ -14,6 +14,7 @@ pub(crate) mod gate;
 pub(crate) mod idle;
 pub(crate) mod lifo;
 pub(crate) mod local;
+pub(crate) mod member;
 pub(crate) mod queue;
 pub(crate) mod quiet;
 mod sightings;
