@@ -167,6 +167,7 @@ mod time;
 
 pub use actor::ask::{Ask, WaitAskError};
 pub use actor::context::Context;
+pub use actor::dedicated::Dedicated;
 pub use actor::handle::{Handle, WaitIdle};
 pub use actor::recipient::{Asker, Recipient};
 pub use actor::refs::{ActorRef, ActorStats, Stopped, WeakRef};

@@ -6,11 +6,10 @@ use crate::cell::header::{self, ActorVtable, Header};
 use crate::cell::turn;
 use crate::error::StopReason;
 use crate::memory::{self, Heap, Kind};
-use crate::sched::bound::Bound;
 use crate::sched::local::Local;
 use crate::sched::task::{TaskHeader, TaskVtable};
 use std::cell::UnsafeCell;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 
 /// The one block of an actor: the untyped front, then the state.
@@ -22,34 +21,57 @@ pub(crate) struct CellOf<A> {
 }
 
 impl<A: Actor> CellOf<A> {
-    const VTABLE: ActorVtable = Self::table(None);
-    const BOUND: ActorVtable = Self::table(Some(header::bound));
-
-    const fn table(bound: Option<unsafe fn(NonNull<TaskHeader>) -> NonNull<Bound>>) -> ActorVtable {
-        ActorVtable {
-            task: TaskVtable { run: turn::run, key: Self::key, bound },
-            type_name: std::any::type_name::<A>,
-            started: Self::started,
-            stopped: Self::stopped,
-            drop_state: Self::drop_state,
-            needs_drop: std::mem::needs_drop::<A>(),
-            free: Self::free,
-        }
-    }
+    const VTABLE: ActorVtable = ActorVtable {
+        task: TaskVtable { run: turn::run, key: Self::key, bound: None },
+        type_name: std::any::type_name::<A>,
+        started: Self::started,
+        stopped: Self::stopped,
+        drop_state: Self::drop_state,
+        needs_drop: std::mem::needs_drop::<A>(),
+        free: Self::free,
+    };
+    const KEPT: ActorVtable = ActorVtable {
+        task: TaskVtable { run: turn::run, key: Self::key, bound: Some(header::bound) },
+        ..Self::VTABLE
+    };
+    const DEDICATED: ActorVtable = ActorVtable { drop_state: Self::drop_state_if_made, ..Self::KEPT };
 
     pub(crate) const fn vtable() -> &'static ActorVtable {
         &Self::VTABLE
     }
 
-    /// For an actor whose cold part says where it must run.
-    pub(crate) const fn vtable_of_bound() -> &'static ActorVtable {
-        &Self::BOUND
+    /// For an actor that is kept on one worker.
+    pub(crate) const fn vtable_of_kept() -> &'static ActorVtable {
+        &Self::KEPT
+    }
+
+    /// For one on a thread of its own, which may have no state.
+    pub(crate) const fn vtable_of_dedicated() -> &'static ActorVtable {
+        &Self::DEDICATED
     }
 
     /// A cell in memory of the heap; `header` must have been made with this type's table.
     pub(crate) fn allocate(heap: &Heap, header: Header, actor: A) -> NonNull<Header> {
         let cell = CellOf { header, state: UnsafeCell::new(ManuallyDrop::new(actor)) };
         memory::boxed(heap, Kind::Cell, cell).cast()
+    }
+
+    /// The same without a state, for [`make_state`](Self::make_state).
+    pub(crate) fn allocate_unmade(heap: &Heap, header: Header) -> NonNull<Header> {
+        // Laid out as a `CellOf<A>`: a `MaybeUninit<A>` is like an `A`.
+        let state = UnsafeCell::new(ManuallyDrop::new(MaybeUninit::<A>::uninit()));
+        memory::boxed(heap, Kind::Cell, CellOf { header, state }).cast()
+    }
+
+    /// Makes the state. If that panics, there is none.
+    ///
+    /// # Safety
+    /// Before the first turn, by the holder of its runnable, once, for a cell that [`allocate_unmade`](Self::allocate_unmade)
+    /// made.
+    pub(crate) unsafe fn make_state(this: NonNull<Header>, factory: impl FnOnce() -> A) {
+        let actor = factory();
+        // SAFETY: a CellOf<A>, whose state nobody looks at before its first turn.
+        unsafe { this.cast::<CellOf<A>>().as_ref().state.get().write(ManuallyDrop::new(actor)) };
     }
 
     /// The state.
@@ -81,6 +103,15 @@ impl<A: Actor> CellOf<A> {
     unsafe fn drop_state(this: NonNull<Header>) {
         // SAFETY: the caller is in the actor's last turn and calls this once.
         unsafe { ManuallyDrop::drop(&mut *this.cast::<CellOf<A>>().as_ref().state.get()) };
+    }
+
+    unsafe fn drop_state_if_made(this: NonNull<Header>) {
+        // SAFETY: the caller's, as below.
+        let unmade = unsafe { this.as_ref() }.cold_if_any().is_some_and(|cold| cold.unmade.get());
+        if !unmade {
+            // SAFETY: the caller's; it was made before the first turn.
+            unsafe { Self::drop_state(this) };
+        }
     }
 
     unsafe fn free(this: NonNull<Header>) {

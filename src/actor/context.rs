@@ -3,7 +3,7 @@
 use super::ask::callback;
 use super::handle::Handle;
 use super::refs::ActorRef;
-use super::spawn::{SpawnBuilder, Spawner};
+use super::spawn::{SpawnBuilder, SpawnError, Spawner};
 use super::tell::{Telling, Told};
 use super::{Actor, Receive};
 use crate::cell::envelope::{Envelope, Lane, deliver};
@@ -111,7 +111,19 @@ impl<A: Actor> Context<A> {
 
     /// Spawns an actor that is not made by default; see [`Handle::build`](crate::Handle::build).
     pub fn build<B: Actor + Send>(&mut self, actor: B) -> SpawnBuilder<'_, B> {
-        SpawnBuilder::new(Spawner::new(self.header().core()), actor)
+        SpawnBuilder::begin(Spawner::new(self.header().core()), actor)
+    }
+
+    /// Spawns an actor with a thread of its own; see [`Handle::spawn_dedicated`](crate::Handle::spawn_dedicated).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn spawn_dedicated<B, F>(&mut self, factory: F) -> Result<ActorRef<B>, SpawnError<F>>
+    where
+        B: Actor,
+        F: FnOnce() -> B + Send + 'static,
+    {
+        Spawner::new(self.header().core()).dedicated(factory).try_spawn()
     }
 
     /// Sends the actor one message of its own, behind all that waits, whether or not there is room: for long work in

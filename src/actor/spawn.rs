@@ -4,19 +4,22 @@ use super::Actor;
 use super::cell_of::CellOf;
 use super::refs::ActorRef;
 use crate::cell::core::{Core, Limits};
-use crate::cell::header::{Cold, Header, Strong};
+use crate::cell::header::{ActorVtable, Cold, Header, Strong};
 use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
+use crate::memory::Heap;
 use crate::sched::bound::Bound;
 use crate::sched::local::Local;
 use crate::time::Duration;
 use std::error::Error;
 use std::fmt;
+use std::io;
+use std::ptr::NonNull;
 
 /// Makes actors on one executor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spawner<'a> {
-    core: &'a Core,
+    pub(super) core: &'a Core,
 }
 
 impl<'a> Spawner<'a> {
@@ -25,27 +28,26 @@ impl<'a> Spawner<'a> {
     }
 
     pub(crate) fn spawn<A: Actor + Send>(self, actor: A) -> ActorRef<A> {
-        SpawnBuilder::new(self, actor).spawn()
+        SpawnBuilder::begin(self, actor).spawn()
     }
 
-    fn make<A: Actor + Send>(
+    /// Makes a cell, which `allocate` fills, and pushes its first turn. `None` once the executor shuts down; then `allocate`
+    /// was not called.
+    pub(super) fn enroll<A>(
         self,
-        actor: A,
+        vtable: &'static ActorVtable,
         capacity: u32,
         cold: Option<Box<Cold>>,
-    ) -> Result<ActorRef<A>, A> {
+        allocate: impl FnOnce(&Heap, Header) -> NonNull<Header>,
+    ) -> Option<ActorRef<A>> {
         Local::with(&self.core.scheduler, |local| {
             let shard = self.core.shard_here(local);
-            let mut actor = Some(actor);
-            let bound = cold.as_ref().is_some_and(|cold| !matches!(cold.bound, Bound::Nowhere));
             let make = |id, place| {
-                let vtable = if bound { CellOf::<A>::vtable_of_bound() } else { CellOf::<A>::vtable() };
                 let header = Header::new(vtable, shard, id, place, capacity, cold);
-                let actor = actor.take().expect("called at most once");
-                self.core.with_heap(|heap| CellOf::allocate(heap, header, actor))
+                self.core.with_heap(|heap| allocate(heap, header))
             };
-            if local.is_none() && self.core.draining() {
-                return Err(actor.take().expect("no cell was made of it"));
+            if local.is_none() && self.core.draining() && !self.core.on_crew() {
+                return None;
             }
             // Counted first: whoever closes the shards either refuses this one there, or sees that it lives.
             self.core.count(local, |tally| &tally.spawned, 1);
@@ -55,12 +57,12 @@ impl<'a> Spawner<'a> {
                     unsafe {
                         let strong = Strong::from_raw(header);
                         Header::schedule(header);
-                        Ok(ActorRef::from_strong(strong))
+                        Some(ActorRef::from_strong(strong))
                     }
                 }
                 None => {
                     self.core.ended();
-                    Err(actor.take().expect("no cell was made of it"))
+                    None
                 }
             }
         })
@@ -80,17 +82,17 @@ impl<'a> Spawner<'a> {
 /// ```
 #[must_use = "an actor exists once `spawn` was called"]
 pub struct SpawnBuilder<'a, A> {
-    spawner: Spawner<'a>,
+    pub(super) spawner: Spawner<'a>,
     actor: A,
-    capacity: u32,
+    pub(super) capacity: u32,
     name: Option<Box<str>>,
     limits: Option<Limits>,
-    bound: Bound,
+    pub(super) bound: Bound,
     problem: Option<SpawnProblem>,
 }
 
-impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
-    pub(crate) fn new(spawner: Spawner<'a>, actor: A) -> Self {
+impl<'a, A> SpawnBuilder<'a, A> {
+    pub(crate) fn begin(spawner: Spawner<'a>, actor: A) -> Self {
         let capacity = spawner.core.capacity;
         SpawnBuilder {
             spawner,
@@ -142,6 +144,24 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
         self
     }
 
+    pub(super) fn limits_mut(&mut self) -> &mut Limits {
+        self.limits.get_or_insert(self.spawner.core.limits)
+    }
+
+    /// The actor's cold part, if it needs one, and what it is made of; or why not.
+    pub(super) fn finish(self) -> Result<(Option<Box<Cold>>, A), (A, SpawnProblem)> {
+        if let Some(problem) = self.problem {
+            return Err((self.actor, problem));
+        }
+        let bound = !matches!(self.bound, Bound::Nowhere);
+        let cold = (self.name.is_some() || self.limits.is_some() || bound).then(|| {
+            Box::new(Cold { name: self.name, limits: self.limits, bound: self.bound, ..Cold::default() })
+        });
+        Ok((cold, self.actor))
+    }
+}
+
+impl<A: Actor + Send> SpawnBuilder<'_, A> {
     /// Keeps the actor on worker `k`, counted from 0: all its turns, hooks and its state's drop run there, under every
     /// [`Policy`](crate::Policy), and no sibling takes it over. For what belongs to one core or one thread: a cache, a device, a
     /// thread-local library.
@@ -180,10 +200,6 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
         self
     }
 
-    fn limits_mut(&mut self) -> &mut Limits {
-        self.limits.get_or_insert(self.spawner.core.limits)
-    }
-
     /// Spawns the actor. Once the executor shuts down this returns a reference to an actor that has ended already and
     /// of which nothing ever ran: its state is dropped here; [`try_spawn`](Self::try_spawn) gives it back instead.
     ///
@@ -194,9 +210,7 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
         let core = self.spawner.core;
         match self.try_spawn() {
             Ok(actor) => actor,
-            Err(error) if error.problem == SpawnProblem::ShuttingDown => {
-                dead_on_arrival(core, error.into_actor())
-            }
+            Err(error) if error.is_shutting_down() => dead_on_arrival(core, error.into_actor()),
             Err(error) => panic!("{error}"),
         }
     }
@@ -207,16 +221,18 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// The actor comes back inside the error when the executor shuts down, a capacity or a budget is 0 or too large, or there
     /// is no such worker.
     pub fn try_spawn(self) -> Result<ActorRef<A>, SpawnError<A>> {
-        if let Some(problem) = self.problem {
-            return Err(SpawnError { actor: Sealed(self.actor), problem });
-        }
-        let bound = !matches!(self.bound, Bound::Nowhere);
-        let cold = (self.name.is_some() || self.limits.is_some() || bound).then(|| {
-            Box::new(Cold { name: self.name, limits: self.limits, bound: self.bound, ..Cold::default() })
+        let (spawner, capacity) = (self.spawner, self.capacity);
+        let kept = matches!(self.bound, Bound::Worker(_));
+        let (cold, actor) = self.finish().map_err(|(actor, problem)| SpawnError::new(actor, problem))?;
+        let vtable = if kept { CellOf::<A>::vtable_of_kept() } else { CellOf::<A>::vtable() };
+        let mut actor = Some(actor);
+        let spawned = spawner.enroll(vtable, capacity, cold, |heap, header| {
+            CellOf::allocate(heap, header, actor.take().expect("called at most once"))
         });
-        self.spawner
-            .make(self.actor, self.capacity, cold)
-            .map_err(|actor| SpawnError { actor: Sealed(actor), problem: SpawnProblem::ShuttingDown })
+        spawned.ok_or_else(|| {
+            let actor = actor.expect("no cell was made of it");
+            SpawnError::new(actor, SpawnProblem::ShuttingDown)
+        })
     }
 }
 
@@ -243,31 +259,36 @@ impl<A> fmt::Debug for SpawnBuilder<'_, A> {
 }
 
 /// Why an actor was not spawned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SpawnProblem {
+#[derive(Debug)]
+pub(super) enum SpawnProblem {
     ShuttingDown,
     Capacity(usize),
     Budget,
     Worker { k: usize, workers: usize },
+    Thread(io::Error),
 }
 
-/// An actor that was not spawned, and why.
+/// An actor that was not spawned, and why; of a dedicated one, its factory.
 pub struct SpawnError<A> {
     actor: Sealed<A>,
     problem: SpawnProblem,
 }
 
 impl<A> SpawnError<A> {
-    /// The actor, as it was handed in.
+    pub(super) fn new(actor: A, problem: SpawnProblem) -> Self {
+        SpawnError { actor: Sealed(actor), problem }
+    }
+
+    /// The actor, or the factory of a dedicated one, as it was handed in.
     #[must_use]
     pub fn into_actor(self) -> A {
         self.actor.0
     }
 
-    /// Is it because the executor shuts down? Otherwise a setting is wrong.
+    /// Is it because the executor shuts down? Otherwise a setting is wrong, or a thread could not be started.
     #[must_use]
     pub fn is_shutting_down(&self) -> bool {
-        self.problem == SpawnProblem::ShuttingDown
+        matches!(self.problem, SpawnProblem::ShuttingDown)
     }
 }
 
@@ -279,7 +300,7 @@ impl<A> fmt::Debug for SpawnError<A> {
 
 impl<A> fmt::Display for SpawnError<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.problem {
+        match &self.problem {
             SpawnProblem::ShuttingDown => f.write_str("actor not spawned: the executor is shutting down"),
             SpawnProblem::Capacity(n) => {
                 write!(f, "actor not spawned: a mailbox for {n} messages (1 to {} are possible)", MAX_LEN - 1)
@@ -287,9 +308,19 @@ impl<A> fmt::Display for SpawnError<A> {
             SpawnProblem::Worker { k, workers } => {
                 write!(f, "actor not spawned: there is no worker {k} (there are 0 to {})", workers - 1)
             }
+            SpawnProblem::Thread(error) => {
+                write!(f, "actor not spawned: its thread could not be started: {error}")
+            }
             SpawnProblem::Budget => f.write_str("actor not spawned: a turn's budget must not be 0"),
         }
     }
 }
 
-impl<A> Error for SpawnError<A> {}
+impl<A> Error for SpawnError<A> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.problem {
+            SpawnProblem::Thread(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -68,11 +68,11 @@ pub(crate) struct Blocking {
 impl Blocking {
     /// May this thread wait for `target`? On a worker all that waits behind its turn is given to the others first.
     pub(crate) fn begin(target: NonNull<Header>) -> Result<Self, Refused> {
+        if member::current() == target.as_ptr().cast_const().cast() {
+            return Err(Refused::WouldDeadlock);
+        }
         Local::with_any(|local| match local {
-            None => Ok(Blocking { on_crew: false }),
-            Some(_) if member::current() == target.as_ptr().cast_const().cast() => {
-                Err(Refused::WouldDeadlock)
-            }
+            None => Ok(Blocking { on_crew: false }), // nobody waits behind it
             Some(local) if local.begin_blocking() => Ok(Blocking { on_crew: true }),
             Some(_) => Err(Refused::NoSpare),
         })

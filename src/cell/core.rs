@@ -1,5 +1,6 @@
 //! What all cells of one executor share: the scheduler, the registry, the counts, the hook.
 
+use super::dedicated::Threads;
 use super::event::{DeadLetterReason, Event, Report};
 use super::graves::Graves;
 use super::header::Header;
@@ -7,6 +8,7 @@ use super::registry::Shard;
 use crate::id::ActorId;
 use crate::memory::Heap;
 use crate::panics;
+use crate::sched::apart;
 use crate::sched::local::{Account, Local};
 use crate::sched::queue::Policy;
 use crate::sched::{Scheduler, Seat};
@@ -35,6 +37,7 @@ pub(crate) struct Core {
     pub(crate) capacity: u32,
     pub(crate) limits: Limits,
     hook: Option<Hook>,
+    pub(crate) threads: Threads,
     pid: u32,
     /// Refuses what comes from outside.
     draining: AtomicBool,
@@ -93,6 +96,7 @@ impl Core {
             capacity,
             limits,
             hook,
+            threads: Threads::default(),
             pid: std::process::id(),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -187,7 +191,7 @@ impl Core {
 
     /// Is the calling thread one of the crew?
     pub(crate) fn on_crew(&self) -> bool {
-        Local::with(&self.scheduler, |local| local.is_some())
+        Local::with(&self.scheduler, |local| local.is_some()) || apart::is_of(&self.scheduler)
     }
 
     pub(crate) fn draining(&self) -> bool {
@@ -208,6 +212,7 @@ impl Core {
 
     /// No new actors; the live ones are closed. May be called again, to kill.
     pub(crate) fn close_all(&self, kill: bool) {
+        self.threads.close();
         self.shards.iter().for_each(Shard::close);
         // Only now: the end of the crew must not come before the last spawn.
         self.closing.store(true, SeqCst);

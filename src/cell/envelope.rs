@@ -127,7 +127,7 @@ unsafe fn deliver_from_outside<P: Parcel>(
     // SAFETY: the caller's reference keeps it alive.
     let core = unsafe { header.as_ref() }.core();
     let mut pass = core.scheduler.gate.enter();
-    if lane == Lane::Ordinary && core.draining() {
+    if lane == Lane::Ordinary && core.draining() && !core.on_crew() {
         return Err((parcel, Refusal::ShuttingDown));
     }
     // SAFETY: the caller's.

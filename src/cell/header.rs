@@ -115,6 +115,8 @@ pub(crate) struct Cold {
     pub(crate) ticks: Ticks,
     /// Never changes.
     pub(crate) bound: Bound,
+    /// There is no state to drop, since none was made: see [`dedicated`](super::dedicated). For turns only.
+    pub(crate) unmade: Cell<bool>,
 }
 
 /// Where a bound actor must run: for the table of those that are.

@@ -4,9 +4,11 @@
 //! - [`envelope`]: what waits in a mailbox, and how it gets there
 //! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
 //! - [`room`]: those who wait for room in a mailbox; [`ticks`]: what timers send, which overtakes
+//! - [`dedicated`]: actors on threads of their own
 //! - [`core`]: what the cells of one executor share; [`registry`]: all of them; [`graves`]: the dead ones
 
 pub(crate) mod core;
+pub(crate) mod dedicated;
 pub(crate) mod end;
 pub(crate) mod envelope;
 pub(crate) mod event;

@@ -199,7 +199,7 @@ fn drain(
 }
 
 /// A panic ends the actor: nothing more is accepted or handled.
-fn fail(header: &Header, text: PanicText) {
+pub(super) fn fail(header: &Header, text: PanicText) {
     let core = header.core();
     core.count_here(|tally| &tally.panicked, 1);
     header.reason.set(Reason::Panicked);

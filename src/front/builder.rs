@@ -2,6 +2,7 @@
 
 use super::executor::Executor;
 use crate::cell::core::{Core, Hook, Limits};
+use crate::cell::dedicated::Settings;
 use crate::cell::event::Event;
 use crate::cores::Cores;
 use crate::mailbox::state::MAX_LEN;
@@ -223,11 +224,12 @@ impl<'a> Builder<'a> {
             return Err(BuildError::Workers(workers));
         }
         let cores = self.cores.take().unwrap_or_default();
+        let mut allowed = None;
         if let Some(pinned) = pinned {
             if pinned != workers {
                 return Err(BuildError::CoresAndWorkers { cores: pinned, workers });
             }
-            let allowed = Cores::of_this_thread().map_err(BuildError::Pin)?;
+            let allowed = allowed.insert(Cores::of_this_thread().map_err(BuildError::Pin)?);
             if let Some(&core) = cores.iter().find(|&&core| !allowed.contains(core)) {
                 return Err(BuildError::Core(core));
             }
@@ -251,11 +253,22 @@ impl<'a> Builder<'a> {
         }
         let hook = join_hooks(self.hook.take(), self.events.take());
         let (core, seats) = Core::new(workers, self.policy, &cores, capacity, self.limits, hook);
-        self.start(core, seats, pinned.is_some())
+        self.start(core, seats, allowed)
     }
 
-    fn start(mut self, core: Arc<Core>, seats: Vec<Seat>, pinned: bool) -> Result<Executor, BuildError> {
+    fn start(
+        mut self,
+        core: Arc<Core>,
+        seats: Vec<Seat>,
+        pinned: Option<Cores>,
+    ) -> Result<Executor, BuildError> {
         let (alive, gone) = crossbeam_channel::bounded(0);
+        core.threads.open(Settings {
+            name: self.thread_name.clone(),
+            stack_size: self.stack_size,
+            cores: pinned.clone(),
+            alive: alive.clone(),
+        });
         let (begun, begins) = crossbeam_channel::unbounded();
         let mut threads = Vec::new();
         let mut outcome = Ok(());
@@ -266,7 +279,7 @@ impl<'a> Builder<'a> {
                 index: seat.index(),
                 core: Arc::clone(&core),
                 seat: Some(seat),
-                begun: pinned.then(|| begun.clone()),
+                begun: pinned.is_some().then(|| begun.clone()),
                 _alive: alive.clone(),
             };
             outcome = match &mut self.spawn_handler {
@@ -284,7 +297,7 @@ impl<'a> Builder<'a> {
                 executor.abandon();
                 Err(BuildError::Thread(error))
             }
-            Ok(()) => match not_begun(executor.core(), pinned, &begins) {
+            Ok(()) => match not_begun(executor.core(), pinned.is_some(), &begins) {
                 Some(error) => {
                     executor.abandon();
                     Err(error)

@@ -86,6 +86,7 @@ impl Executor {
         for thread in threads {
             let _its_panic_was_printed = thread.join();
         }
+        self.core().threads.join();
     }
 }
 

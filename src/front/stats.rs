@@ -16,6 +16,8 @@ pub struct Stats {
     pub workers: Vec<WorkerStats>,
     /// Actors that have been spawned and have not ended.
     pub live_actors: u64,
+    /// Threads of [dedicated](Handle::spawn_dedicated) actors. What these do is in the sums, and in no worker's counts.
+    pub dedicated_threads: u64,
     /// Messages put into mailboxes.
     pub accepted: u64,
     /// Messages handled, those whose handler panicked included.
@@ -91,6 +93,7 @@ impl Handle {
         Stats {
             workers: workers.collect(),
             live_actors: core.live(),
+            dedicated_threads: core.threads.count() as u64,
             accepted: core.total(|tally| &tally.accepted) + core.scheduler.gate.accepted(),
             handled: core.total(|tally| &tally.handled),
             panicked: core.total(|tally| &tally.panicked),

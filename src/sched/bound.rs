@@ -3,6 +3,7 @@
 //! | bound to | it waits in | who takes it |
 //! |---|---|---|
 //! | worker k | worker k's inbox, if another thread made it ready; its kept queue, if worker k did | worker k only |
+//! | a thread of its own | that thread's [home](super::apart) | that thread only |
 //!
 //! The kept queue is a local queue that no sibling can see: worker k empties its inbox into it, and gives it every second
 //! turn while other work waits, so that neither starves. There is no LIFO slot for what is kept, since the sentinel may
@@ -13,9 +14,11 @@
 //! every few turns.
 
 use super::Scheduler;
+use super::apart::Home;
 use super::local::Local;
 use super::task::Task;
 use crossbeam_deque::Steal;
+use std::sync::Arc;
 
 /// Where a runnable must run.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +28,8 @@ pub(crate) enum Bound {
     Nowhere,
     /// On this worker.
     Worker(usize),
+    /// On the thread whose home this is.
+    Thread(Arc<Home>),
 }
 
 impl Scheduler {
@@ -33,6 +38,7 @@ impl Scheduler {
     pub(super) fn send_bound(&self, task: Task) {
         match task.bound() {
             &Bound::Worker(home) => self.send_home(home, task),
+            Bound::Thread(home) => self.leave_at(&Arc::clone(home), task),
             Bound::Nowhere => unreachable!("it is bound"),
         }
     }

@@ -3,11 +3,13 @@
 //! - [`task`]: what it moves
 //! - [`queue`], [`lifo`]: where runnables wait; the policies; [`bound`]: those that must run in one place
 //! - [`local`]: one worker, from taking a runnable to the end of its turn; [`dry`]: from running dry to parking
+//! - [`apart`]: threads that have one actor each
 //! - [`idle`]: the idle protocol and its proof; [`sightings`]: the sentinel's memory
 //! - [`gate`]: where outside threads come in; [`quiet`]: who waits for quiescence
 //! - [`alarm`]: when the next timer is due, and who gets up for it; [`timers`]: those that are armed
 
 pub(crate) mod alarm;
+pub(crate) mod apart;
 pub(crate) mod bound;
 mod dry;
 pub(crate) mod gate;
@@ -22,8 +24,9 @@ pub(crate) mod task;
 pub(crate) mod timers;
 
 use crate::memory::Pool;
-use crate::sync::{AtomicUsize, Ordering::*, chaos};
+use crate::sync::{AtomicUsize, Ordering::*, Padded, chaos};
 use crate::time::Duration;
+use apart::Apart;
 use crossbeam_deque::{Injector, Worker};
 use gate::Gate;
 use idle::{Crew, Idle};
@@ -46,6 +49,7 @@ pub(crate) struct Scheduler {
     pub(crate) gate: Gate,
     pub(crate) quiet: Quiet,
     pub(crate) timers: Timers,
+    apart: Padded<Apart>,
     pub(crate) memory: Pool,
     injector: Injector<Task>,
     /// The sentinel's note to itself; there is one sentinel at a time.
@@ -60,7 +64,7 @@ pub(crate) struct Scheduler {
 pub(crate) enum Quiescence {
     /// Nothing runs, nothing waits, nobody is on the way in.
     Quiet,
-    /// Somebody works; the last to park will say so.
+    /// Somebody works; the last to come to rest will say so.
     Busy,
     /// Somebody from outside is between two steps: look again at once.
     Entering,
@@ -99,6 +103,7 @@ impl Scheduler {
             gate: Gate::new(),
             quiet: Quiet::new(),
             timers: Timers::new(),
+            apart: Padded(Apart::new()),
             memory: Pool::new(workers),
             injector: Injector::new(),
             rescue_from: AtomicUsize::new(0),
@@ -166,7 +171,7 @@ impl Scheduler {
     /// Is everything that was accepted before this call, and all that it caused, over?
     ///
     /// All workers are parked in one and the same epoch before and after all queues were seen empty: so none was
-    /// awake in between, and none left anything behind. Whoever is on the way in is seen first (see [`gate`]): had it
+    /// awake in between, and none left anything behind. The same goes for the [threads apart](apart). Whoever is on the way in is seen first (see [`gate`]): had it
     /// left the gate before, its runnable would be in a queue, or would have woken a worker, which moves the epoch.
     ///
     /// A crew that has been told to stop has nothing left to do, and parks no more.
@@ -174,7 +179,8 @@ impl Scheduler {
         if self.idle.stopping() {
             return Quiescence::Quiet;
         }
-        let Some(before) = self.idle.all_parked() else { return Quiescence::Busy };
+        let still = || Some((self.idle.all_parked()?, self.apart.asleep()?));
+        let Some(before) = still() else { return Quiescence::Busy };
         if self.gate.inside() {
             return Quiescence::Entering;
         }
@@ -183,7 +189,7 @@ impl Scheduler {
                 .slots
                 .iter()
                 .all(|slot| slot.inbox.is_empty() && slot.stealer.is_empty() && slot.lifo.is_empty());
-        let after: Option<Crew> = self.idle.all_parked();
+        let after: Option<(Crew, u64)> = still();
         if !empty {
             // Pushed, and the pusher is about to notify.
             Quiescence::Entering
