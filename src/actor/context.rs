@@ -11,6 +11,7 @@ use crate::cell::header::{Header, Strong};
 use crate::cell::room;
 use crate::error::{AskError, Refusal, SendError};
 use crate::id::ActorId;
+use crate::sched::local::Local;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -90,6 +91,13 @@ impl<A: Actor> Context<A> {
     #[must_use]
     pub fn id(&self) -> ActorId {
         self.header().id()
+    }
+
+    /// The worker that this turn runs on, counted from 0; `None` on a thread that holds none, as a
+    /// [dedicated](crate::Handle::spawn_dedicated) actor's.
+    #[must_use]
+    pub fn worker(&self) -> Option<usize> {
+        Local::with(&self.header().core().scheduler, |local| local.map(Local::index))
     }
 
     /// The executor, to spawn on and to look at.

@@ -26,6 +26,7 @@ struct Crew {
     injector: AtomicUsize,
     /// Is the actor apart scheduled? The state word's part.
     scheduled: AtomicUsize,
+    accepted: AtomicUsize,
     /// Written by the thread apart, and by the worker; read by whoever was told "quiet".
     handled: UnsafeCell<usize>,
     caused: UnsafeCell<usize>,
@@ -41,6 +42,7 @@ impl Crew {
             home: Parker::new(),
             injector: AtomicUsize::new(0),
             scheduled: AtomicUsize::new(0),
+            accepted: AtomicUsize::new(0),
             handled: UnsafeCell::new(0),
             caused: UnsafeCell::new(0),
         })
@@ -49,7 +51,9 @@ impl Crew {
     /// From outside, as `cell::envelope::deliver`, to the actor apart.
     fn tell(&self) {
         let mut pass = self.gate.enter();
-        if self.scheduled.fetch_add(1, AcqRel) == 0 {
+        let idle = self.scheduled.fetch_add(1, AcqRel) == 0;
+        self.accepted.fetch_add(1, Release);
+        if idle {
             self.leave();
         }
         pass.count();
@@ -61,8 +65,8 @@ impl Crew {
         self.home.unpark(());
     }
 
-    /// As `cell::dedicated`: until so many messages are handled, of which each causes something on a worker.
-    fn live_apart(&self, messages: usize) {
+    /// As `cell::dedicated`: until so many messages are handled, of which each causes something on a worker, or none does.
+    fn live_apart(&self, messages: usize, causes: bool) {
         let mut handled = 0;
         while handled < messages {
             assert!(self.home.park(None).is_some());
@@ -71,8 +75,10 @@ impl Crew {
                 for _ in 0..waiting {
                     // SAFETY: loom checks it.
                     self.handled.with_mut(|handled| unsafe { *handled += 1 });
-                    self.injector.fetch_add(1, Release);
-                    self.idle.notify();
+                    if causes {
+                        self.injector.fetch_add(1, Release);
+                        self.idle.notify();
+                    }
                 }
                 handled += waiting;
                 let before = self.scheduled.fetch_sub(waiting, AcqRel);
@@ -153,11 +159,11 @@ impl Crew {
     }
 
     /// Asks, and looks whether the answer is true. All that is ever sent was accepted before.
-    fn check(&self, accepted: usize) {
+    fn check(&self, accepted: usize, caused: usize) {
         self.wait_idle();
         // SAFETY: loom checks it.
         let seen = unsafe { (self.handled.with(|n| *n), self.caused.with(|n| *n)) };
-        assert_eq!(seen, (accepted, accepted), "told too early");
+        assert_eq!(seen, (accepted, caused), "told too early");
     }
 }
 
@@ -166,25 +172,45 @@ fn what_was_told_to_an_actor_apart_and_what_it_caused() {
     explore(3, || {
         let crew = Crew::new();
         let worker = spawn(&crew, Crew::work);
-        let apart = spawn(&crew, |crew| crew.live_apart(1));
+        let apart = spawn(&crew, |crew| crew.live_apart(1, true));
         crew.tell();
-        crew.check(1);
+        crew.check(1, 1);
         crew.idle.stop();
         worker.join().unwrap();
         apart.join().unwrap();
     });
 }
 
-/// The second message comes while the thread is in its turn, or about to sleep, or asleep.
+/// The second message comes while the thread is in its turn, or about to sleep, or asleep. Nobody but this thread has to
+/// do with what it did.
 #[test]
 fn an_actor_apart_is_woken_again() {
     explore(2, || {
         let crew = Crew::new();
         let worker = spawn(&crew, Crew::work);
-        let apart = spawn(&crew, |crew| crew.live_apart(2));
+        let apart = spawn(&crew, |crew| crew.live_apart(2, false));
         crew.tell();
         crew.tell();
-        crew.check(2);
+        crew.check(2, 0);
+        crew.idle.stop();
+        worker.join().unwrap();
+        apart.join().unwrap();
+    });
+}
+
+/// It was accepted before the question, and its runnable is left, and run, while the answer is looked for.
+#[test]
+fn a_sender_to_an_actor_apart_between_its_steps() {
+    explore(3, || {
+        let crew = Crew::new();
+        let worker = spawn(&crew, Crew::work);
+        let apart = spawn(&crew, |crew| crew.live_apart(1, true));
+        let sender = spawn(&crew, Crew::tell);
+        if crew.accepted.load(Acquire) == 1 {
+            crew.check(1, 1);
+        }
+        sender.join().unwrap();
+        crew.check(1, 1);
         crew.idle.stop();
         worker.join().unwrap();
         apart.join().unwrap();
