@@ -111,6 +111,26 @@ mod pinned {
         assert!(matches!(outcome, Err(BuildError::Core(core)) if core == last));
     }
 
+    /// Whoever has worker k's place is pinned to its core; what has no worker's place is where the builder was.
+    #[test]
+    fn spares_are_pinned_and_dedicated_actors_are_not() {
+        let here = allowed();
+        let (first, last) = (here[0], here[here.len() - 1]);
+        let executor = build(Executor::builder().pin_workers([first, last]).spares(2));
+        let blocker = executor.build(Puppet::default()).on_worker(1).spawn();
+        let other = executor.build(Puppet::default()).on_worker(1).spawn();
+        let until = block(&blocker);
+        let seen = inside(&other, |_, ctx| (ctx.worker(), thread_name(), allowed()));
+        assert_eq!(seen, (Some(1), "heist-spare-0".to_string(), vec![last]));
+        // From a spare's turn, and so from a pinned thread.
+        let dedicated = inside(&other, |_, ctx| ctx.spawn_dedicated(Puppet::default).unwrap());
+        assert_eq!(inside(&dedicated, |_, ctx| (ctx.worker(), allowed())), (None, here));
+        until.open();
+        settle(&executor);
+        assert_eq!(cores_of_workers(&executor), [[first], [last]]);
+        shut_down(&executor);
+    }
+
     /// The kernel takes the core away between the check and the pinning.
     #[test]
     fn a_thread_that_cannot_be_pinned_is_an_error_of_build() {
@@ -294,6 +314,72 @@ fn kept_work_behind_a_long_turn_is_not_taken_and_the_rest_is() {
     let seen = seen.lock().unwrap();
     assert_eq!(*seen, [("free", "heist-1".to_string()), ("kept", "heist-0".to_string())]);
     assert!(executor.stats().workers[1].sentinel_catches > 0, "the sentinel took what was free");
+}
+
+/// Blocks in `heist::blocking`, until the latch is opened; returns once it does.
+fn block(puppet: &ActorRef<Puppet>) -> Latch {
+    let (entered, until) = (Latch::new(), Latch::new());
+    let (inside, release) = (entered.clone(), until.clone());
+    let blocks = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        heist::blocking(|| {
+            inside.open();
+            release.wait();
+        });
+    });
+    puppet.tell(blocks).unwrap();
+    entered.wait();
+    until
+}
+
+/// It goes where its worker's place goes, and that is to a spare, as long as a thread blocks.
+#[test]
+fn kept_actors_go_with_their_worker_when_it_moves() {
+    for policy in POLICIES {
+        let executor = build(Executor::builder().workers(2).policy(policy).spares(4));
+        let blockers: Vec<_> =
+            (0..4).map(|_| executor.build(Puppet::default()).on_worker(1).spawn()).collect();
+        let kept = executor.build(Puppet::default()).on_worker(1).spawn();
+        let mut latches = Vec::new();
+        for blocker in &blockers {
+            latches.push(block(blocker));
+            // From outside, and from the other worker.
+            assert_eq!(inside(&kept, |_, ctx| ctx.worker()), Some(1));
+            let to = kept.clone();
+            let far = executor.build(Puppet::default()).on_worker(0).spawn();
+            let asked = inside(&far, move |_, _| {
+                to.ask(Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| ctx.worker()))
+            });
+            assert_eq!(answer(asked.unwrap()), Ok(Some(1)));
+        }
+        latches.iter().for_each(Latch::open);
+        for blocker in &blockers {
+            assert_eq!(inside(blocker, |_, ctx| ctx.worker()), Some(1));
+        }
+        settle(&executor);
+        shut_down(&executor);
+    }
+}
+
+/// With nobody to take its worker's place, a wait could be for what waits behind it.
+#[test]
+fn p07_a_wait_in_front_of_kept_work_is_refused_without_spares() {
+    let executor = build(Executor::builder().workers(2).spares(0));
+    let asker = executor.build(Puppet::default()).on_worker(0).spawn();
+    let asked = executor.build(Puppet::default()).on_worker(0).spawn();
+    let to = asked.clone();
+    let refused = inside(&asker, move |_, _| {
+        let refused = to.ask(Note(1)).unwrap().wait().unwrap_err();
+        (refused.error().clone(), refused.into_ask().unwrap())
+    });
+    assert_eq!(refused.0, heist::AskError::NoSpare);
+    assert_eq!(answer(refused.1), Ok(1));
+    // Once they have ended, waiting on that worker is as everywhere.
+    asker.stop();
+    asked.stop();
+    assert_eq!((ended(&asker), ended(&asked)), (StopReason::Stopped, StopReason::Stopped));
+    let (free, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+    let waited = inside(&free, move |_, _| other.ask(Note(2)).unwrap().wait().map_err(heist::AskError::from));
+    assert_eq!(waited, Ok(2));
 }
 
 /// Two kept actors that tell each other keep their worker busy and wake nobody.

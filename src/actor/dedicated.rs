@@ -4,7 +4,7 @@ use super::Actor;
 use super::cell_of::CellOf;
 use super::refs::{ActorRef, WeakRef};
 use super::spawn::{SpawnBuilder, SpawnError, SpawnProblem, Spawner};
-use crate::cell::dedicated::{self, NotStarted, Threads};
+use crate::cell::dedicated::{self, NotStarted};
 use crate::sched::apart::Home;
 use crate::sched::bound::Bound;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
             // SAFETY: this thread's home; `actor` keeps the cell, whose runnables are left here.
             unsafe { dedicated::live(core, &home, this, Box::new(make)) };
         };
-        if let Err(not_started) = Threads::start(spawner.core, life) {
+        if let Err(not_started) = dedicated::Dedicated::start(spawner.core, life) {
             let problem = match not_started {
                 NotStarted::ShuttingDown => SpawnProblem::ShuttingDown,
                 NotStarted::Thread(error) => SpawnProblem::Thread(error),

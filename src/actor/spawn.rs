@@ -222,14 +222,17 @@ impl<A: Actor + Send> SpawnBuilder<'_, A> {
     /// is no such worker.
     pub fn try_spawn(self) -> Result<ActorRef<A>, SpawnError<A>> {
         let (spawner, capacity) = (self.spawner, self.capacity);
-        let kept = matches!(self.bound, Bound::Worker(_));
+        let bound = self.bound.clone();
         let (cold, actor) = self.finish().map_err(|(actor, problem)| SpawnError::new(actor, problem))?;
+        let kept = matches!(bound, Bound::Worker(_));
         let vtable = if kept { CellOf::<A>::vtable_of_kept() } else { CellOf::<A>::vtable() };
+        spawner.core.scheduler.move_in(&bound);
         let mut actor = Some(actor);
         let spawned = spawner.enroll(vtable, capacity, cold, |heap, header| {
             CellOf::allocate(heap, header, actor.take().expect("called at most once"))
         });
         spawned.ok_or_else(|| {
+            spawner.core.scheduler.move_out(&bound);
             let actor = actor.expect("no cell was made of it");
             SpawnError::new(actor, SpawnProblem::ShuttingDown)
         })

@@ -1,17 +1,20 @@
 //! What all cells of one executor share: the scheduler, the registry, the counts, the hook.
 
-use super::dedicated::Threads;
+use super::dedicated::Dedicated;
 use super::event::{DeadLetterReason, Event, Report};
 use super::graves::Graves;
 use super::header::Header;
 use super::registry::Shard;
+use super::threads::Threads;
+use super::waits::Waits;
 use crate::id::ActorId;
 use crate::memory::Heap;
 use crate::panics;
-use crate::sched::apart;
 use crate::sched::local::{Account, Local};
+use crate::sched::member::{self, Recruit};
 use crate::sched::queue::Policy;
-use crate::sched::{Scheduler, Seat};
+use crate::sched::spares::Spares;
+use crate::sched::{Arrival, Scheduler, Seat};
 use crate::sync::{AtomicBool, Counter, Mutex, Ordering::*, Padded, fence};
 use crate::time::Duration;
 use std::fmt;
@@ -34,10 +37,12 @@ pub(crate) struct Core {
     /// One for each worker, and the last for everybody else.
     pub(crate) shards: Box<[Shard]>,
     tallies: Box<[Padded<Tally>]>,
+    pub(crate) waits: Waits,
     pub(crate) capacity: u32,
     pub(crate) limits: Limits,
     hook: Option<Hook>,
     pub(crate) threads: Threads,
+    pub(crate) dedicated: Dedicated,
     pid: u32,
     /// Refuses what comes from outside.
     draining: AtomicBool,
@@ -86,17 +91,20 @@ impl Core {
         cores: &[usize],
         capacity: u32,
         limits: Limits,
+        spares: Spares,
         hook: Option<Hook>,
     ) -> (Arc<Self>, Vec<Seat>) {
-        let (scheduler, seats) = Scheduler::new(workers, policy, cores);
+        let (scheduler, seats) = Scheduler::new(workers, policy, cores, spares);
         let core = Arc::new(Core {
             scheduler,
             shards: (0..=workers).map(Shard::new).collect(),
             tallies: (0..=workers).map(|_| Padded::default()).collect(),
+            waits: Waits::default(),
             capacity,
             limits,
             hook,
             threads: Threads::default(),
+            dedicated: Dedicated::default(),
             pid: std::process::id(),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -117,12 +125,14 @@ impl Core {
         }
     }
 
-    /// The life of a worker.
-    pub(crate) fn work(&self, seat: Seat) {
-        let tally = NonNull::from(&self.tallies[seat.index()].0);
-        // SAFETY: called on the worker's thread, which holds the core.
-        let settle = |account: NonNull<()>| unsafe { account.cast::<Tally>().as_ref().graves.empty() };
-        self.scheduler.work(seat, Account { at: tally.cast(), settle });
+    /// The life of a thread of the crew, which holds the core: see [`Scheduler::work`].
+    pub(crate) fn work(&self, arrival: Arrival, recruit: &Recruit<'_>) -> bool {
+        let account = |worker: usize| Account {
+            at: NonNull::from(&self.tallies[worker].0).cast(),
+            // SAFETY: called by the slot's holder, whose thread holds the core.
+            settle: |account| unsafe { account.cast::<Tally>().as_ref().graves.empty() },
+        };
+        self.scheduler.work(arrival, account, recruit)
     }
 
     pub(crate) fn workers(&self) -> usize {
@@ -191,7 +201,7 @@ impl Core {
 
     /// Is the calling thread one of the crew?
     pub(crate) fn on_crew(&self) -> bool {
-        Local::with(&self.scheduler, |local| local.is_some()) || apart::is_of(&self.scheduler)
+        member::is_of(&self.scheduler)
     }
 
     pub(crate) fn draining(&self) -> bool {
@@ -212,7 +222,7 @@ impl Core {
 
     /// No new actors; the live ones are closed. May be called again, to kill.
     pub(crate) fn close_all(&self, kill: bool) {
-        self.threads.close();
+        self.dedicated.close();
         self.shards.iter().for_each(Shard::close);
         // Only now: the end of the crew must not come before the last spawn.
         self.closing.store(true, SeqCst);
@@ -234,8 +244,7 @@ impl Core {
 
     fn stop_if_empty(&self) {
         if self.live() == 0 {
-            self.scheduler.idle.stop();
-            self.scheduler.quiet.announce();
+            self.scheduler.stop();
         }
     }
 

@@ -13,9 +13,6 @@
 //!
 //! A factory that panics, or is not called since the actor was stopped at once before its first turn, leaves an actor
 //! without a state ([`Cold::unmade`]): it ends as one that never started.
-//!
-//! **Ended threads are joined**: each by the next one that ends, the last one by the executor's end. So there is one at
-//! the most that has ended and keeps its stack.
 
 use super::core::Core;
 use super::end;
@@ -25,28 +22,24 @@ use crate::cores::Cores;
 use crate::panics;
 use crate::sched::apart::Home;
 use crate::sched::member;
-use crate::sync::Mutex;
+use crate::sync::{AtomicUsize, Mutex, Ordering::*};
 use crossbeam_channel::Sender;
 use std::convert::Infallible;
 use std::io;
 use std::ptr::NonNull;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 /// Those threads of one executor.
 #[derive(Debug, Default)]
-pub(crate) struct Threads(Mutex<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
+pub(crate) struct Dedicated {
     /// None before the crew has begun, and once no more are started.
-    settings: Option<Settings>,
-    running: Vec<JoinHandle<()>>,
-    ended: Option<JoinHandle<()>>,
-    started: u64,
+    settings: Mutex<Option<Settings>>,
+    started: AtomicUsize,
+    ended: AtomicUsize,
 }
 
 /// How they are started.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// What the threads' names begin with.
     pub(crate) name: String,
@@ -64,71 +57,56 @@ pub(crate) enum NotStarted {
     Thread(io::Error),
 }
 
-impl Threads {
+impl Dedicated {
     pub(crate) fn open(&self, settings: Settings) {
-        self.0.lock().settings = Some(settings);
+        *self.settings.lock() = Some(settings);
     }
 
     /// No more are started.
     pub(crate) fn close(&self) {
-        let settings = self.0.lock().settings.take();
+        let settings = self.settings.lock().take();
         drop(settings);
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.0.lock().running.len()
+        // Ended first: what has ended was started before.
+        let ended = self.ended.load(Acquire);
+        self.started.load(Relaxed) - ended
     }
 
     /// Starts one, which holds the core.
     pub(crate) fn start(core: &Core, life: impl FnOnce(&Core) + Send + 'static) -> Result<(), NotStarted> {
         if core.forked() {
-            // Asked before the lock, which a thread that is not here may hold.
+            // Asked before the locks, which a thread that is not here may hold.
             return Err(NotStarted::Thread(io::Error::other(
                 "the executor's threads are in the parent process",
             )));
         }
-        let mut inner = core.threads.0.lock();
-        let Some(settings) = &inner.settings else { return Err(NotStarted::ShuttingDown) };
-        let mut thread = thread::Builder::new().name(format!("{}-own-{}", settings.name, inner.started));
-        if let Some(bytes) = settings.stack_size {
+        let settings = core.dedicated.settings.lock().clone();
+        let Some(Settings { name, stack_size, cores, alive }) = settings else {
+            return Err(NotStarted::ShuttingDown);
+        };
+        let number = core.dedicated.started.fetch_add(1, Relaxed);
+        let mut thread = thread::Builder::new().name(format!("{name}-own-{number}"));
+        if let Some(bytes) = stack_size {
             thread = thread.stack_size(bytes);
         }
-        let (cores, alive, core) = (settings.cores.clone(), settings.alive.clone(), core.share());
-        let run = move || {
+        let shared = core.share();
+        let started = core.threads.start(thread, move || {
             if let Some(cores) = cores {
                 let _better_there_than_nowhere = cores.bind_this_thread();
             }
-            life(&core);
-            core.threads.over();
-            drop(core);
+            life(&shared);
+            shared.threads.leave();
+            shared.dedicated.ended.fetch_add(1, Release);
+            drop(shared);
             drop(alive); // nothing is left by then
-        };
-        let handle = thread.spawn(run).map_err(NotStarted::Thread)?;
-        inner.started += 1;
-        inner.running.push(handle);
-        Ok(())
-    }
-
-    /// The calling thread is about to end.
-    fn over(&self) {
-        let mut inner = self.0.lock();
-        let me = inner.running.iter().position(|handle| handle.thread().id() == thread::current().id());
-        let own = me.map(|me| inner.running.swap_remove(me));
-        let before = std::mem::replace(&mut inner.ended, own);
-        drop(inner);
-        before.map(JoinHandle::join);
-    }
-
-    /// Waits for all of them, which are about to end.
-    pub(crate) fn join(&self) {
-        let mut inner = self.0.lock();
-        let running = std::mem::take(&mut inner.running);
-        let ended = inner.ended.take();
-        drop(inner);
-        for thread in running.into_iter().chain(ended) {
-            let _its_panic_was_printed = thread.join();
+        });
+        if started.is_err() {
+            core.dedicated.ended.fetch_add(1, Release);
         }
+        started.map_err(NotStarted::Thread)
     }
 }
 

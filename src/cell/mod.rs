@@ -5,7 +5,9 @@
 //! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
 //! - [`room`]: those who wait for room in a mailbox; [`ticks`]: what timers send, which overtakes
 //! - [`dedicated`]: actors on threads of their own
+//! - [`threads`]: the executor's threads
 //! - [`core`]: what the cells of one executor share; [`registry`]: all of them; [`graves`]: the dead ones
+//! - [`waits`]: which actors block until others have done something
 
 pub(crate) mod core;
 pub(crate) mod dedicated;
@@ -16,5 +18,7 @@ pub(crate) mod graves;
 pub(crate) mod header;
 pub(crate) mod registry;
 pub(crate) mod room;
+pub(crate) mod threads;
 pub(crate) mod ticks;
 pub(crate) mod turn;
+pub(crate) mod waits;

@@ -1,22 +1,23 @@
 //! Making an executor: settings, their checks, and the crew's threads.
 
+use super::build_error::BuildError;
 use super::executor::Executor;
+use super::threads::{Recruiter, SpareHandler};
 use crate::cell::core::{Core, Hook, Limits};
 use crate::cell::dedicated::Settings;
 use crate::cell::event::Event;
 use crate::cores::Cores;
 use crate::mailbox::state::MAX_LEN;
-use crate::sched::Seat;
 use crate::sched::idle::MAX_WORKERS;
 use crate::sched::queue::Policy;
+use crate::sched::spares::{Spare, Spares};
+use crate::sched::{Arrival, Seat};
+use crate::sync::AtomicUsize;
 use crate::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use std::convert::Infallible;
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// How many messages may wait in a mailbox where nothing else is said: 1,024.
 ///
@@ -28,6 +29,10 @@ pub const DEFAULT_CAPACITY: usize = 1024;
 
 /// A turn's messages and time where nothing else is said. The time does the work; see ARCHITECTURE.md.
 const DEFAULT_LIMITS: Limits = Limits { messages: 4096, time: Duration::from_micros(100) };
+/// See [`Builder::spares`].
+const DEFAULT_SPARES: usize = 64;
+const DEFAULT_SPARE_STAY: Duration = Duration::from_secs(5);
+pub(super) const MAX_SPARES: usize = 1 << 12;
 const DEFAULT_DROP_DEADLINE: Duration = Duration::from_secs(5);
 /// Within this each thread of a pinned crew must have begun: else the spawn handler keeps one for later.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -61,6 +66,9 @@ pub struct Builder<'a> {
     thread_name: String,
     stack_size: Option<usize>,
     spawn_handler: Option<SpawnHandler<'a>>,
+    spares: Option<usize>,
+    spare_stay: Duration,
+    spare_handler: Option<SpareHandler>,
     capacity: Option<usize>,
     unbounded: bool,
     limits: Limits,
@@ -78,6 +86,9 @@ impl<'a> Builder<'a> {
             thread_name: "heist".to_string(),
             stack_size: None,
             spawn_handler: None,
+            spares: None,
+            spare_stay: DEFAULT_SPARE_STAY,
+            spare_handler: None,
             capacity: None,
             unbounded: false,
             limits: DEFAULT_LIMITS,
@@ -132,7 +143,8 @@ impl<'a> Builder<'a> {
     }
 
     /// Starts the threads in a way of your own: `handler` gets each [`WorkerThread`] and must see to it that its
-    /// [`run`](WorkerThread::run) is called on a thread that does nothing else.
+    /// [`run`](WorkerThread::run) is called on a thread that does nothing else. It is called inside [`build`](Self::build),
+    /// once for each worker; spares come later, by a [`spare_handler`](Self::spare_handler) or not at all.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -148,6 +160,53 @@ impl<'a> Builder<'a> {
     /// ```
     pub fn spawn_handler(mut self, handler: impl FnMut(WorkerThread) -> io::Result<()> + 'a) -> Self {
         self.spawn_handler = Some(Box::new(handler));
+        self
+    }
+
+    /// How many spare threads there may be, 0 to 4,096. Default: 64; none with a [`spawn_handler`](Self::spawn_handler) of your
+    /// own and no [`spare_handler`](Self::spare_handler).
+    ///
+    /// A spare takes over a worker's place while the worker's thread blocks inside a handler or a hook: in
+    /// [`blocking`](crate::blocking), in [`Ask::wait`](crate::Ask::wait), in [`ActorRef::send`](crate::ActorRef::send). It is
+    /// started when it is first needed (`heist-spare-0`, `-1`, and so on), and ends when nobody has needed it for
+    /// [`spare_stay`](Self::spare_stay). The thread that had blocked then is a spare in its turn: threads are all alike, and
+    /// their names say how they began.
+    ///
+    /// So this is how many handlers can block at the same time at no cost to the others. With none left `blocking` keeps
+    /// its worker, and a wait is refused where nobody would be left to run what it waits for. A thread that sleeps costs
+    /// its stack, some 10 KiB of it in memory.
+    pub fn spares(mut self, spares: usize) -> Self {
+        self.spares = Some(spares);
+        self
+    }
+
+    /// How long a spare stays when nobody needs it. Default: 5 s.
+    pub fn spare_stay(mut self, stay: Duration) -> Self {
+        self.spare_stay = stay;
+        self
+    }
+
+    /// Starts spare threads in a way of your own, as [`spawn_handler`](Self::spawn_handler) does with the workers'. It is
+    /// called on a thread of the crew that is about to block, and should not wait for anything. An error, or a panic, is
+    /// [told](Event::SpareFailed), and there is no spare then.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let executor = heist::Executor::builder()
+    ///     .spares(4)
+    ///     .spare_handler(|spare| {
+    ///         std::thread::Builder::new().name(format!("mine, {}", spare.name())).spawn(|| spare.run())?;
+    ///         Ok(())
+    ///     })
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spare_handler(
+        mut self,
+        handler: impl Fn(WorkerThread) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.spare_handler = Some(Box::new(handler));
         self
     }
 
@@ -251,8 +310,17 @@ impl<'a> Builder<'a> {
         if self.thread_name.contains('\0') {
             return Err(BuildError::ThreadName);
         }
+        let nobody_starts_them = self.spawn_handler.is_some() && self.spare_handler.is_none();
+        let spares = match self.spares {
+            Some(1..) if nobody_starts_them => return Err(BuildError::SparesWithoutHandler),
+            Some(spares) if spares > MAX_SPARES => return Err(BuildError::Spares(spares)),
+            Some(spares) => spares,
+            None if nobody_starts_them => 0,
+            None => DEFAULT_SPARES,
+        };
+        let spares = Spares::new(spares, self.spare_stay);
         let hook = join_hooks(self.hook.take(), self.events.take());
-        let (core, seats) = Core::new(workers, self.policy, &cores, capacity, self.limits, hook);
+        let (core, seats) = Core::new(workers, self.policy, &cores, capacity, self.limits, spares, hook);
         self.start(core, seats, allowed)
     }
 
@@ -263,35 +331,35 @@ impl<'a> Builder<'a> {
         pinned: Option<Cores>,
     ) -> Result<Executor, BuildError> {
         let (alive, gone) = crossbeam_channel::bounded(0);
-        core.threads.open(Settings {
+        core.dedicated.open(Settings {
             name: self.thread_name.clone(),
             stack_size: self.stack_size,
             cores: pinned.clone(),
             alive: alive.clone(),
         });
+        let recruiter = Arc::new(Recruiter {
+            core: Arc::clone(&core),
+            name: self.thread_name,
+            stack_size: self.stack_size,
+            handler: self.spare_handler,
+            spares: AtomicUsize::new(0),
+            _alive: alive,
+        });
         let (begun, begins) = crossbeam_channel::unbounded();
-        let mut threads = Vec::new();
         let mut outcome = Ok(());
         for seat in seats {
-            let worker = WorkerThread {
-                name: format!("{}-{}", self.thread_name, seat.index()),
-                stack_size: self.stack_size,
-                index: seat.index(),
-                core: Arc::clone(&core),
-                seat: Some(seat),
-                begun: pinned.is_some().then(|| begun.clone()),
-                _alive: alive.clone(),
-            };
+            let begun = pinned.is_some().then(|| begun.clone());
+            let worker = WorkerThread::for_worker(seat, begun, Arc::clone(&recruiter));
             outcome = match &mut self.spawn_handler {
                 Some(handler) => handler(worker),
-                None => worker.spawn().map(|thread| threads.push(thread)),
+                None => worker.spawn(),
             };
             if outcome.is_err() {
                 break;
             }
         }
-        drop((alive, begun));
-        let executor = Executor::assemble(core, threads, gone, self.drop_deadline);
+        drop((recruiter, begun));
+        let executor = Executor::assemble(core, gone, self.drop_deadline);
         match outcome {
             Err(error) => {
                 executor.abandon();
@@ -341,26 +409,41 @@ impl fmt::Debug for Builder<'_> {
     }
 }
 
-/// One worker of an executor, before it has a thread. See [`Builder::spawn_handler`].
+/// One thread of an executor, before it is one. See [`Builder::spawn_handler`] and [`Builder::spare_handler`].
 #[must_use = "a worker without a thread is missing in its crew"]
 pub struct WorkerThread {
     name: String,
-    stack_size: Option<usize>,
     index: usize,
-    core: Arc<Core>,
-    seat: Option<Seat>,
     /// Told if the thread cannot be pinned; given up once it is.
     begun: Option<Sender<io::Error>>,
-    /// Never sent on: the channel is disconnected when the last worker has gone. The last field, so that everything
-    /// else is dropped by then.
-    _alive: Sender<Infallible>,
+    arrival: Option<Arrival>,
+    recruiter: Arc<Recruiter>,
 }
 
 impl WorkerThread {
-    /// 0, 1 and so on.
+    fn for_worker(seat: Seat, begun: Option<Sender<io::Error>>, recruiter: Arc<Recruiter>) -> Self {
+        let index = seat.index();
+        let arrival = Some(Arrival::Worker(seat));
+        WorkerThread { name: format!("{}-{index}", recruiter.name), index, begun, arrival, recruiter }
+    }
+
+    pub(super) fn for_spare(number: usize, spare: Arc<Spare>, recruiter: Arc<Recruiter>) -> Self {
+        let index = recruiter.core.workers() + number;
+        let arrival = Some(Arrival::Spare(spare));
+        let name = format!("{}-spare-{number}", recruiter.name);
+        WorkerThread { name, index, begun: None, arrival, recruiter }
+    }
+
+    /// 0, 1 and so on: first the workers, then the spares in the order in which they are started.
     #[must_use]
     pub fn index(&self) -> usize {
         self.index
+    }
+
+    /// Is it a spare, and not one of those that the crew begins with?
+    #[must_use]
+    pub fn is_spare(&self) -> bool {
+        matches!(self.arrival, Some(Arrival::Spare(_)))
     }
 
     /// The name that the thread should have.
@@ -372,36 +455,40 @@ impl WorkerThread {
     /// The stack size that the builder was given, in bytes.
     #[must_use]
     pub fn stack_size(&self) -> Option<usize> {
-        self.stack_size
+        self.recruiter.stack_size
     }
 
-    /// Works, until the executor shuts down.
+    /// Works, until the executor shuts down or (any thread of the crew) nobody has needed it for long.
     ///
-    /// If the crew is [pinned](Builder::pin_workers), pins the calling thread first, for good.
+    /// If the crew is [pinned](Builder::pin_workers), pins the calling thread, again and again: to the core of the worker whose
+    /// place it has.
     pub fn run(mut self) {
         if let Some(begun) = self.begun.take()
-            && let Err(error) = self.core.scheduler.slots[self.index].pin_here()
+            && let Err(error) = self.recruiter.core.scheduler.slots[self.index].pin_here()
         {
             let _nobody_waits_any_more = begun.send(error);
             return; // the seat is lost, and `build` fails
         }
-        let seat = self.seat.take().expect("taken only here");
-        self.core.work(seat);
+        let arrival = self.arrival.take().expect("taken only here");
+        self.recruiter.work(arrival);
     }
 
-    fn spawn(self) -> io::Result<JoinHandle<()>> {
+    pub(super) fn spawn(self) -> io::Result<()> {
         let mut thread = std::thread::Builder::new().name(self.name.clone());
-        if let Some(bytes) = self.stack_size {
+        if let Some(bytes) = self.stack_size() {
             thread = thread.stack_size(bytes);
         }
-        thread.spawn(|| self.run())
+        let core = Arc::clone(&self.recruiter.core);
+        core.threads.start(thread, || self.run())
     }
 }
 
 impl Drop for WorkerThread {
     fn drop(&mut self) {
-        if self.seat.is_some() {
-            self.core.lose_seat();
+        match &self.arrival {
+            Some(Arrival::Worker(..)) => self.recruiter.core.lose_seat(),
+            Some(Arrival::Spare(spare)) => spare.lose(),
+            None => {}
         }
     }
 }
@@ -409,68 +496,5 @@ impl Drop for WorkerThread {
 impl fmt::Debug for WorkerThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerThread").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// Why an executor was not built.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// None, or too many.
-    Workers(usize),
-    /// A core to pin to that the thread which builds may not use, or that is not there.
-    Core(usize),
-    /// As many cores to pin to as this, and another number of workers.
-    CoresAndWorkers {
-        /// The list's length.
-        cores: usize,
-        /// The crew's size.
-        workers: usize,
-    },
-    /// A thread could not be pinned; or this system pins none.
-    Pin(io::Error),
-    /// A default capacity of 0, or too large.
-    Capacity(usize),
-    /// Both a default capacity and none.
-    BoundedAndUnbounded,
-    /// A turn's budget of no messages, or no time.
-    Budget,
-    /// A stack of no bytes.
-    StackSize,
-    /// A name that no thread can have: it contains a NUL.
-    ThreadName,
-    /// A thread could not be started.
-    Thread(io::Error),
-    /// The spawn handler gave a worker up without running it; or, of a pinned crew, kept it for 10 s.
-    ThreadLost,
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("executor not built: ")?;
-        match self {
-            BuildError::Workers(n) => write!(f, "it needs 1 to {MAX_WORKERS} workers, not {n}"),
-            BuildError::Core(core) => write!(f, "core {core} is not one that this thread may use"),
-            BuildError::CoresAndWorkers { cores, workers } => {
-                write!(f, "{cores} cores are named for {workers} workers")
-            }
-            BuildError::Pin(error) => write!(f, "a thread could not be pinned: {error}"),
-            BuildError::Capacity(n) => write!(f, "mailboxes hold 1 to {} messages, not {n}", MAX_LEN - 1),
-            BuildError::BoundedAndUnbounded => f.write_str("mailboxes cannot be both bounded and unbounded"),
-            BuildError::Budget => f.write_str("a turn's budget must not be 0"),
-            BuildError::StackSize => f.write_str("a thread's stack cannot be of 0 bytes"),
-            BuildError::ThreadName => f.write_str("a thread's name cannot contain a NUL"),
-            BuildError::Thread(error) => write!(f, "a thread could not be started: {error}"),
-            BuildError::ThreadLost => f.write_str("the spawn handler gave up a worker"),
-        }
-    }
-}
-
-impl Error for BuildError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            BuildError::Thread(error) | BuildError::Pin(error) => Some(error),
-            _ => None,
-        }
     }
 }

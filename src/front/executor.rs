@@ -3,14 +3,12 @@
 use super::builder::Builder;
 use crate::actor::handle::Handle;
 use crate::cell::core::Core;
-use crate::sync::Mutex;
 use crate::time::Duration;
 use crossbeam_channel::Receiver;
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// A crew of worker threads that runs actors. The start of everything.
 ///
@@ -35,7 +33,6 @@ use std::thread::JoinHandle;
 /// ```
 pub struct Executor {
     handle: Handle,
-    pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
     /// Disconnected when the last worker has gone.
     pub(super) gone: Receiver<Infallible>,
     drop_deadline: Duration,
@@ -59,13 +56,8 @@ impl Executor {
         Builder::new()
     }
 
-    pub(super) fn assemble(
-        core: Arc<Core>,
-        threads: Vec<JoinHandle<()>>,
-        gone: Receiver<Infallible>,
-        drop_deadline: Duration,
-    ) -> Self {
-        Executor { handle: Handle::new(core), threads: Mutex::new(threads), gone, drop_deadline }
+    pub(super) fn assemble(core: Arc<Core>, gone: Receiver<Infallible>, drop_deadline: Duration) -> Self {
+        Executor { handle: Handle::new(core), gone, drop_deadline }
     }
 
     /// A handle, for threads and actors that do not own the executor.
@@ -82,10 +74,6 @@ impl Executor {
 
     /// Waits for the threads, which are about to end.
     pub(super) fn join(&self) {
-        let threads = std::mem::take(&mut *self.threads.lock());
-        for thread in threads {
-            let _its_panic_was_printed = thread.join();
-        }
         self.core().threads.join();
     }
 }

@@ -1,6 +1,8 @@
 //! Floor 4: the front. The executor and its builder, its end, and what can be read of it.
 
+pub(crate) mod build_error;
 pub(crate) mod builder;
 pub(crate) mod executor;
 pub(crate) mod shutdown;
 pub(crate) mod stats;
+mod threads;

@@ -10,6 +10,10 @@
 //! take what is in there; and no sibling is woken for it, since none could help. So it is P4's exception: kept work waits
 //! for as long as its worker's turns take.
 //!
+//! A worker that blocks takes its kept work along: a spare gets its slot, the kept queue and the inbox included. If no spare
+//! is to be had, a wait inside a handler is refused while anything is kept on its worker, as it is for all workers under
+//! `Sharded`: what it waits for might wait behind it. So each slot counts the actors that are kept there.
+//!
 //! Whoever is not bound pays for this with a look at its table when it becomes ready, and with a look at an empty queue
 //! every few turns.
 
@@ -17,6 +21,7 @@ use super::Scheduler;
 use super::apart::Home;
 use super::local::Local;
 use super::task::Task;
+use crate::sync::Ordering::Relaxed;
 use crossbeam_deque::Steal;
 use std::sync::Arc;
 
@@ -33,6 +38,20 @@ pub(crate) enum Bound {
 }
 
 impl Scheduler {
+    /// An actor that is bound like this is about to be spawned.
+    pub(crate) fn move_in(&self, bound: &Bound) {
+        if let &Bound::Worker(home) = bound {
+            self.slots[home].residents.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// It has ended, or was not spawned after all.
+    pub(crate) fn move_out(&self, bound: &Bound) {
+        if let &Bound::Worker(home) = bound {
+            self.slots[home].residents.fetch_sub(1, Relaxed);
+        }
+    }
+
     /// Sends a bound runnable where it belongs, from whatever thread.
     #[cold]
     pub(super) fn send_bound(&self, task: Task) {

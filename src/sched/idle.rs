@@ -58,10 +58,13 @@
 //! slept: it sees that nobody watches, and appoints.
 
 mod duties;
+mod vacant;
 
 use super::alarm::Alarm;
+use super::spares::Spare;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering::*, Padded, Parker, fence};
 use crate::time::{self, Duration};
+use std::sync::Arc;
 
 const PARKED_ONE: u64 = 1;
 const SEARCHING_ONE: u64 = 1 << 16;
@@ -120,8 +123,10 @@ enum Token {
 #[derive(Debug, Default)]
 struct List {
     parked: Vec<usize>,
+    /// Of those, the ones that nobody lies in, each with the spare that is reserved for it: see [`vacant`].
+    vacant: Vec<(usize, Arc<Spare>)>,
     sentinel: Option<usize>,
-    /// Waits for the alarm. There is one while anybody is parked, but when the last one has just got up for it.
+    /// Waits for the alarm. There is one while anybody sleeps, but when the last one has just got up for it.
     keeper: Option<usize>,
 }
 
@@ -184,10 +189,12 @@ impl Idle {
     #[cold]
     fn wake_one(&self) {
         let mut list = self.list.lock();
-        // The sentinel only if nobody else sleeps, and rather not the keeper.
+        // The sentinel only if nobody else is parked, rather not the keeper, and rather one who sleeps than a vacant slot.
         let is = |duty: Option<usize>, worker: usize| duty == Some(worker);
         let without_duty = |&worker: &usize| !is(list.sentinel, worker) && !is(list.keeper, worker);
-        let place = list.parked.iter().rposition(without_duty);
+        let asleep = |worker: &usize| without_duty(worker) && !list.is_vacant(*worker);
+        let place = list.parked.iter().rposition(asleep);
+        let place = place.or_else(|| list.parked.iter().rposition(without_duty));
         let place = place.or_else(|| list.parked.iter().rposition(|&worker| !is(list.sentinel, worker)));
         let Some(place) = place.or(list.parked.len().checked_sub(1)) else { return };
         let worker = list.parked[place];
@@ -200,6 +207,7 @@ impl Idle {
             return; // somebody searches by now
         }
         list.parked.remove(place);
+        list.see_to(worker);
         if relieve != 0 {
             list.sentinel = None;
         }
@@ -246,10 +254,10 @@ impl Idle {
         searching: bool,
         may_watch: bool,
         has_work: impl Fn() -> bool,
-        mut stuck: impl FnMut() -> bool,
+        stuck: impl FnMut() -> bool,
         all_parked: impl FnOnce(),
     ) -> Woken {
-        let (mut watching, mut keeping, last) = self.enter(me, searching, may_watch);
+        let (watching, keeping, last) = self.enter(me, searching, may_watch);
         fence(SeqCst);
         if self.stopping() || has_work() {
             if self.leave(me, true) {
@@ -260,6 +268,17 @@ impl Idle {
         } else if last {
             all_parked();
         }
+        self.sleep(me, watching, keeping, stuck)
+    }
+
+    /// In bed, on the list or with a token on the way.
+    fn sleep(
+        &self,
+        me: usize,
+        mut watching: bool,
+        mut keeping: bool,
+        mut stuck: impl FnMut() -> bool,
+    ) -> Woken {
         let mut patience = WATCH_FIRST;
         let mut quiet_looks = 0;
         if watching {
@@ -349,6 +368,7 @@ impl Idle {
     fn take_off(&self, list: &mut List, worker: usize, searching: bool) -> bool {
         let Some(place) = list.parked.iter().rposition(|&parked| parked == worker) else { return false };
         list.parked.remove(place);
+        list.see_to(worker);
         self.beds[worker].parked.store(false, Relaxed);
         let mut step = EPOCH_ONE - PARKED_ONE;
         if list.sentinel == Some(worker) {

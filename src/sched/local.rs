@@ -8,6 +8,7 @@ use super::queue::{Policy, Slot, retry};
 use super::task::{After, Task, TaskHeader};
 use super::{Scheduler, Seat};
 use crate::memory::Heap;
+use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
 use crossbeam_deque::Worker;
 use rand::SeedableRng;
@@ -32,7 +33,8 @@ thread_local! {
     static LOCAL: Cell<*const Local> = const { Cell::new(ptr::null()) };
 }
 
-/// A worker, on its own thread.
+/// A worker: what lies at its slot, for the thread that holds that. Which one it is may change inside a turn
+/// ([`spares`](super::spares)), so no reference to it may live across user code.
 pub(crate) struct Local {
     scheduler: *const Scheduler,
     slot: *const Slot,
@@ -73,23 +75,15 @@ impl std::fmt::Debug for Local {
     }
 }
 
-/// Takes the thread-local pointer away again, whatever happens.
-struct Registered;
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        LOCAL.with(|local| local.set(ptr::null()));
-    }
-}
-
 impl Local {
-    /// Runs the worker until the scheduler stops.
-    pub(super) fn run(scheduler: &Scheduler, seat: Seat, account: Account) {
+    /// Puts up worker k's things at its slot.
+    pub(super) fn furnish(scheduler: &Scheduler, seat: Seat, account: Account) {
         let Seat { index, queue, kept } = seat;
         let start = time::now();
+        let slot = &scheduler.slots[index];
         let local = Local {
             scheduler,
-            slot: &scheduler.slots[index],
+            slot,
             index,
             queue,
             kept,
@@ -107,16 +101,90 @@ impl Local {
             long_messages: Cell::new(true),
             account,
         };
-        LOCAL.with(|place| place.set(&local));
-        let _registered = Registered;
-        local.heap().claim();
-        while let Some(task) = local.next().or_else(|| local.idle()) {
-            let (header, after) = task.run();
+        // Relaxed, as in `sit`: whatever makes another thread the slot's holder carries it.
+        slot.local.store(Box::into_raw(Box::new(local)), Relaxed);
+    }
+
+    /// Holds a slot, at which this thread may be called to lie down first: works until the crew stops (`true`), or the
+    /// slot is lost in a turn.
+    ///
+    /// # Safety
+    /// The slot is this thread's.
+    pub(super) unsafe fn hold(scheduler: &Scheduler, slot: usize, lying: bool) -> bool {
+        // Where it was pinned before, if anywhere, is another worker's core. If that fails it still works.
+        let _better_than_nobody = scheduler.slots[slot].pin_here();
+        let mut task = if lying {
+            let at = scheduler.slots[slot].local.load(Relaxed);
+            LOCAL.set(at);
+            // SAFETY: the slot's holder has what lies there for itself.
+            unsafe { &*at }.lie_down()
+        } else {
+            // SAFETY: the caller's.
+            let local = unsafe { Local::sit(scheduler, slot) };
+            local.next().or_else(|| local.idle())
+        };
+        while let Some(runnable) = task {
+            let (header, after) = runnable.run();
+            // A turn may cost this thread its slot.
+            // SAFETY: set only while this thread holds what it points to.
+            let Some(local) = (unsafe { LOCAL.get().as_ref() }) else {
+                scheduler.turn_over_without_slot(header, after);
+                return false;
+            };
             local.turn_over(header, after);
+            task = local.next().or_else(|| local.idle());
         }
+        let at = LOCAL.get();
+        // SAFETY: as above; a slot is not lost but in a turn.
+        let local = unsafe { &*at };
         // Cancelled when the executor began to shut down; what nobody had time for since goes now.
         scheduler.fire_timers(time::now());
         local.rest();
+        LOCAL.set(ptr::null());
+        // SAFETY: made by `furnish`, and its last holder is here.
+        drop(unsafe { Box::from_raw(at.cast_mut()) });
+        true
+    }
+
+    /// Takes up the work at a slot.
+    ///
+    /// # Safety
+    /// The slot is this thread's, and not asleep.
+    pub(super) unsafe fn sit(scheduler: &Scheduler, slot: usize) -> &Local {
+        let at = scheduler.slots[slot].local.load(Relaxed);
+        LOCAL.set(at);
+        // SAFETY: the slot's holder has what lies there for itself; it lies there until the crew's end.
+        let local = unsafe { &*at };
+        local.heap().claim();
+        // What was before is nobody's work, and no turn of its usual length.
+        let now = time::now();
+        local.clock.set(now);
+        local.busy_since.set(now);
+        let turns = local.slot().counters.turns.get();
+        local.clock_turn.set(turns);
+        local.clock_due.set(turns + u64::from(CLOCK_EVERY));
+        local
+    }
+
+    /// Gives up the slot, in the middle of a turn: which one it was, and does anything wait in its queues?
+    pub(super) fn stand_up() -> (usize, bool) {
+        let left = Local::with_any(|local| {
+            let local = local.expect("who stands up has sat");
+            local.count_busy(time::now());
+            local.leave_heap();
+            (local.index, !local.slot().lifo.is_empty() || !local.queue.is_empty() || !local.kept.is_empty())
+        });
+        LOCAL.set(ptr::null());
+        left
+    }
+
+    pub(super) fn has_seat() -> bool {
+        !LOCAL.get().is_null()
+    }
+
+    /// At the end of a member.
+    pub(super) fn forget_seat() {
+        LOCAL.set(ptr::null());
     }
 
     /// Calls `f` with this thread's worker, if it is one of `scheduler`'s crew.
@@ -129,7 +197,8 @@ impl Local {
     #[inline]
     pub(crate) fn with_any<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
         let local = LOCAL.with(Cell::get);
-        // SAFETY: set only while `Local::run` has it on this thread's stack, and the reference does not outlive `f`.
+        // SAFETY: set only while this thread holds what it points to, and the reference does not outlive `f`: user code,
+        // which may give the slot away, does not run in there while its turn does.
         f(unsafe { local.as_ref() })
     }
 
@@ -140,7 +209,7 @@ impl Local {
     }
 
     pub(super) fn scheduler(&self) -> &Scheduler {
-        // SAFETY: `run` borrows the scheduler for longer than this value lives.
+        // SAFETY: who holds the slot borrows the scheduler for longer.
         unsafe { &*self.scheduler }
     }
 
@@ -360,17 +429,6 @@ impl Local {
             self.slot().counters.injector_takes.add(1);
         }
         task
-    }
-
-    /// See [`Scheduler::begin_blocking`].
-    #[must_use]
-    pub(crate) fn begin_blocking(&self) -> bool {
-        self.scheduler().begin_blocking(self)
-    }
-
-    /// See [`Scheduler::end_blocking`].
-    pub(crate) fn end_blocking(&self) {
-        self.scheduler().end_blocking();
     }
 
     /// Gives all local work to the others: this thread is about to block inside a turn, or parked already.

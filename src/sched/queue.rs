@@ -1,11 +1,13 @@
 //! What the crew shares of one worker, and the policies that say where a runnable goes.
 
 use super::lifo::Lifo;
+use super::local::Local;
 use super::task::Task;
 use crate::cores::Cores;
-use crate::sync::{Counter, Padded};
+use crate::sync::{AtomicPtr, AtomicUsize, Counter, Padded};
 use crossbeam_deque::{Injector, Steal, Stealer};
 use std::io;
+use std::ptr;
 
 /// Where a runnable goes. Nothing else differs, so that the policies can be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -27,17 +29,29 @@ pub(crate) struct Slot {
     pub(super) stealer: Stealer<Task>,
     /// What only this worker may run.
     pub(super) inbox: Injector<Task>,
+    /// What is its holder's alone; from the holder's arrival to the end of the crew.
+    pub(super) local: AtomicPtr<Local>,
     pub(crate) counters: Padded<Counters>,
     /// Where whoever works here is pinned, if anywhere.
     core: Option<usize>,
+    /// Actors kept here.
+    pub(super) residents: AtomicUsize,
 }
 
 impl Slot {
     pub(super) fn new(stealer: Stealer<Task>, core: Option<usize>) -> Self {
-        Slot { lifo: Padded(Lifo::new()), stealer, inbox: Injector::new(), counters: Padded::default(), core }
+        Slot {
+            lifo: Padded(Lifo::new()),
+            stealer,
+            inbox: Injector::new(),
+            local: AtomicPtr::new(ptr::null_mut()),
+            counters: Padded::default(),
+            core,
+            residents: AtomicUsize::new(0),
+        }
     }
 
-    /// Pins the calling thread to this place's core, if it has one.
+    /// Pins the calling thread to this place's core, if it has one: for whoever takes the place.
     pub(crate) fn pin_here(&self) -> io::Result<()> {
         self.core.map_or(Ok(()), |core| Cores::only(core).bind_this_thread())
     }

@@ -10,7 +10,7 @@ use heist::{
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::{self, ThreadId};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 pub struct Node {
@@ -119,14 +119,14 @@ impl Node {
             Placed::Anywhere => true,
             // A turn may lose its worker, but not go on with another.
             Placed::Worker(k) => ctx.worker().is_none_or(|worker| worker == k),
-            Placed::Own(thread) => thread::current().id() == thread && ctx.worker().is_none(),
+            Placed::Own(thread) => std::thread::current().id() == thread && ctx.worker().is_none(),
         };
         if !right {
             fail(&format!(
                 "placed {:?}, and found on {:?}, {:?}",
                 self.placed,
                 ctx.worker(),
-                thread::current()
+                std::thread::current()
             ));
         }
     }
@@ -193,7 +193,7 @@ impl Node {
 
     fn act(&mut self, ttl: u8, ctx: &mut Context<Self>) {
         let Some((slot, to)) = self.peer() else { return };
-        match self.rng.below(54) {
+        match self.rng.below(60) {
             0..12 => {
                 if self.sender.tell(&to, &mut self.rng, ttl).is_none() {
                     self.when_room(&to, ttl, ctx);
@@ -263,6 +263,15 @@ impl Node {
             46 => spin(Duration::from_micros(self.rng.below(300))),
             47..50 => self.arm(&to, ttl, ctx),
             50..52 => self.cancel(),
+            52..54 => self.block(),
+            // What is done meanwhile is done by a thread without a worker's place, for all it knows.
+            54..56 => heist::blocking(|| self.act(ttl, ctx)),
+            56 if slot > self.slot => {
+                let letter = self.sender.letter(&to, &mut self.rng, ttl);
+                let id = letter.token.id;
+                self.sender.said(id, to.send(Note(letter)));
+            }
+            57 if self.rng.one_in(4) => heist::blocking(|| explode(self.slot as u32)),
             _ => drop((to.len(), to.stats(), self.world.handle.stats())),
         }
     }
@@ -350,6 +359,16 @@ impl Node {
         }
     }
 
+    fn block(&mut self) {
+        let time = Duration::from_micros(self.rng.below(100));
+        match self.rng.below(4) {
+            0 => heist::blocking(|| ()),
+            1 => heist::blocking(|| heist::blocking(std::thread::yield_now)),
+            2 => heist::blocking(|| spin(time)),
+            _ => heist::blocking(|| std::thread::sleep(time)),
+        }
+    }
+
     fn answer(&mut self, to: u32, reply: Reply<Answer>) {
         if self.rng.one_in(12) {
             drop(reply);
@@ -408,6 +427,9 @@ impl Actor for Node {
         if !self.started || self.stopped {
             fail(&format!("stopped ({reason:?}) runs twice, or without started"));
         }
+        if self.rng.one_in(8) {
+            self.block();
+        }
         self.stopped = true;
         self.world.ledger.progress.fetch_add(1, Relaxed);
         if self.bad == Bad::Stopped {
@@ -427,8 +449,11 @@ impl Drop for Node {
         if self.on_crew && !on_crew {
             fail("an actor's state is dropped outside the crew");
         }
-        if matches!(self.placed, Placed::Own(own) if own != thread::current().id()) {
+        if matches!(self.placed, Placed::Own(own) if own != std::thread::current().id()) {
             fail("the state of an actor with a thread of its own is dropped elsewhere");
+        }
+        if self.rng.one_in(8) {
+            self.block();
         }
         self.world.dropped.fetch_add(1, Relaxed);
         if self.bad == Bad::Drop && !std::thread::panicking() {

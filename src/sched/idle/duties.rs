@@ -9,10 +9,14 @@ impl Idle {
         if list.keeper != Some(worker) {
             return;
         }
-        list.keeper = list.parked.last().copied();
+        fence(SeqCst); // for the look at the alarm: see `vacant`
+        let set = self.alarm.is_set();
+        // Nobody is called to a vacant slot for an alarm that is not set.
+        list.keeper = list.sleeper().or_else(|| list.parked.last().copied().filter(|_| set));
         if let Some(next) = list.keeper
-            && self.alarm.is_set()
+            && set
         {
+            list.see_to(next);
             self.beds[next].parker.unpark(Token::Look);
         }
     }
@@ -38,7 +42,9 @@ impl Idle {
         let mut list = self.list.lock();
         let Some(&last) = list.parked.last() else { return };
         if also_an_old_one || list.keeper.is_none() {
-            let keeper = *list.keeper.get_or_insert(last);
+            let best = list.sleeper().unwrap_or(last);
+            let keeper = *list.keeper.get_or_insert(best);
+            list.see_to(keeper);
             self.beds[keeper].parker.unpark(Token::Look); // under the lock, as in `appoint`
         }
     }
@@ -75,7 +81,9 @@ impl Idle {
         let mut list = self.list.lock();
         let (Some(&last), None) = (list.parked.last(), list.sentinel) else { return };
         // Both duties for one, so that it is woken once.
-        let worker = *list.keeper.get_or_insert(last);
+        let best = list.sleeper().unwrap_or(last);
+        let worker = *list.keeper.get_or_insert(best);
+        list.see_to(worker);
         list.sentinel = Some(worker);
         self.word.fetch_add(SENTINEL, SeqCst);
         // Under the lock: a notifier that takes this worker off the list must leave its token after this one.
