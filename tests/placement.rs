@@ -360,6 +360,24 @@ fn kept_actors_go_with_their_worker_when_it_moves() {
     }
 }
 
+/// What it had made ready there, before it blocked until that has run.
+#[test]
+fn kept_work_of_a_place_that_moves_is_not_left_behind() {
+    for policy in POLICIES {
+        let executor = build(Executor::builder().workers(1).policy(policy).spares(1));
+        let blocker = executor.build(Puppet::default()).on_worker(0).spawn();
+        let kept = executor.build(Puppet::default()).on_worker(0).spawn();
+        settle(&executor);
+        inside(&blocker, move |_, _| {
+            let ran = Latch::new();
+            let opens = ran.clone();
+            kept.tell(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| opens.open())).unwrap();
+            heist::blocking(|| ran.wait());
+        });
+        shut_down(&executor);
+    }
+}
+
 /// With nobody to take its worker's place, a wait could be for what waits behind it.
 #[test]
 fn p07_a_wait_in_front_of_kept_work_is_refused_without_spares() {

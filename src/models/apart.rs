@@ -208,11 +208,11 @@ fn a_sender_to_an_actor_apart_between_its_steps() {
         let sender = spawn(&crew, Crew::tell);
         if crew.accepted.load(Acquire) == 1 {
             crew.check(1, 1);
-        }
+            crew.idle.stop();
+            worker.join().unwrap();
+        } // else there is nothing to see, and nobody is waited for
         sender.join().unwrap();
-        crew.check(1, 1);
-        crew.idle.stop();
-        worker.join().unwrap();
         apart.join().unwrap();
+        crew.idle.stop();
     });
 }
