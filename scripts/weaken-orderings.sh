@@ -91,7 +91,7 @@ spare() { try passes "$@"; }
 
 inbox=mailbox/inbox.rs state=mailbox/state.rs reply=mailbox/reply.rs
 idle=sched/idle.rs duties=sched/idle/duties.rs alarm=sched/alarm.rs gate=sched/gate.rs
-quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs
+apart=sched/apart.rs quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs
 
 # weaken_step EXPECTED ORDERING METHOD BEGINNING MODELS: gives one of the state word's steps an ordering of its own.
 weaken_step() {
@@ -196,6 +196,8 @@ needed "idle: end_search without its fence" idle \
 needed "idle: the last searcher does not look again" idle $idle 'before.searching() == 1' 'before.searching() == 99'
 needed "idle: stop wakes nobody" idle $idle 'bed.parker.unpark(Token::Run);' 'let _ = bed;'
 needed "idle: nobody is appointed" idle $duties 'now.parked() > 0 && !now.watched()' 'now.parked() > 99 && !now.watched()'
+needed "idle: who gets up for work leaves nobody on watch" idle \
+    models/idle.rs 'if self.sentinel { self.idle.ensure_watched(); } found' 'found'
 needed "idle: a woken sentinel is still on watch" idle $idle 'list.sentinel = None; step -= SENTINEL;' 'step -= 0;'
 needed "idle: resigns while somebody is awake" idle \
     $duties 'list.parked.len() as u64 == self.all() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
@@ -233,6 +235,17 @@ needed "gate: nobody is ever inside" quiet $gate 'stripe.load(Acquire) & INSIDE 
 needed "gate: leaves before its last step" quiet \
     $gate 'stripe.fetch_add(1, SeqCst);' 'stripe.fetch_add(0, SeqCst);' \
     $gate '.wrapping_sub(1), SeqCst)' ', SeqCst)'
+
+# --- threads apart
+needed "apart: end without Release" apart $apart 'fetch_sub(1, SeqCst)' 'fetch_sub(1, Acquire)'
+needed "apart: the look without Acquire" apart $apart 'self.0.load(SeqCst)' 'self.0.load(Relaxed)'
+needed "apart: no epoch" apart::a_sender $apart 'fetch_add(EPOCH_ONE + 1, SeqCst)' 'fetch_add(1, SeqCst)'
+needed "apart: nobody is told" apart models/apart.rs 'if self.apart.end() {' 'if self.apart.end() && false {'
+needed "apart: the token before the count" apart models/apart.rs 'self.apart.begin(); self.home.unpark(());' \
+    'self.home.unpark(()); self.apart.begin();'
+needed "apart: over before what it pushed" apart::what models/apart.rs \
+    'let mut waiting = self.scheduled.load(Acquire);' \
+    'let mut waiting = self.scheduled.load(Acquire); let _ = self.apart.end(); self.apart.begin();'
 
 # --- the reply slot
 needed "reply: EMPTY to READY without Release" reply \

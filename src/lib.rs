@@ -201,6 +201,16 @@
 //!
 //! `examples/embed` is a web service under tokio whose state lives in actors.
 //!
+//! # Where actors run
+//!
+//! | | runs | for |
+//! |---|---|---|
+//! | [`spawn`](Handle::spawn) | wherever a worker has time | nearly everything |
+//! | [`on_worker(k)`](SpawnBuilder::on_worker) | on worker `k`, always | what belongs to one core or one worker |
+//! | [`spawn_dedicated`](Handle::spawn_dedicated) | on a thread of its own, where it is made | what is not `Send`, or blocks as a matter of course |
+//!
+//! [`Builder::pin_workers`] pins the workers themselves to cores. What is promised holds wherever an actor runs.
+//!
 //! # What is promised
 //!
 //! - **One at a time**: no two turns of one actor overlap, and what one did happens before the next.
@@ -208,7 +218,7 @@
 //!   is causal. Only [`stop_now`](ActorRef::stop_now) and due timers overtake.
 //! - **Handled once, or accounted for**: a refused message comes back; an accepted one is handled once or, if its actor
 //!   ends first (or its deadline does), is a dead letter that is counted with its reason.
-//! - **No lost wake-up, no idle hands**: work that others may take waits some 10 ms at most while a worker sleeps, even
+//! - **No lost wake-up, no idle hands**: work that others may take (not that of kept or dedicated actors) waits some 10 ms at most while a worker sleeps, even
 //!   behind a sibling's long turn.
 //! - **Fair**: a turn ends at its budget of messages and time, and timers fire however much there is to do.
 //! - **A panic stays inside** its actor, and the askers get the cause. (A second panic while unwinding, and
@@ -226,9 +236,11 @@
 //!
 //! Handlers are synchronous; async code meets actors at the edge, where an [`Ask`] is a future like any other. There are
 //! no priorities, no supervision and no network here. A handler that blocks blocks its worker.
+//! An actor that is kept on one worker waits for as long as that worker's turns take.
 
 mod actor;
 mod cell;
+mod cores;
 mod error;
 mod front;
 mod id;
@@ -243,6 +255,7 @@ mod time;
 
 pub use actor::ask::{Ask, WaitAskError};
 pub use actor::context::Context;
+pub use actor::dedicated::Dedicated;
 pub use actor::handle::{Handle, WaitIdle};
 pub use actor::recipient::{Asker, Recipient};
 pub use actor::refs::{ActorRef, ActorStats, Stopped, WeakRef};
@@ -255,13 +268,15 @@ pub use actor::{Actor, Handler, Receive};
 pub use cell::event::{DeadLetterReason, DeadLetters, Event, PanicPlace, Report, Unfinished};
 pub use cell::times::{CrewTiming, Times, Timing};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};
-pub use front::builder::{BuildError, Builder, DEFAULT_CAPACITY, WorkerThread};
+pub use front::build_error::BuildError;
+pub use front::builder::{Builder, DEFAULT_CAPACITY};
 pub use front::directory::builder::{DirectoryBuilder, DirectoryError};
 pub use front::directory::{Directory, DirectoryStats};
 pub use front::executor::Executor;
 pub use front::shutdown::Shutdown;
 pub use front::stats::{SpareStats, Stats, WorkerStats};
 pub use front::top::{Top, TopActor};
+pub use front::worker::WorkerThread;
 pub use id::ActorId;
 pub use panics::PanicText;
 pub use sched::queue::Policy;

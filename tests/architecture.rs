@@ -8,9 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room and its floor.
-const FLOORS: [(&str, u32); 11] = [
+const FLOORS: [(&str, u32); 12] = [
     ("sync", 0),
     ("time", 0),
+    ("cores", 0),
     ("panics", 0),
     ("error", 0),
     ("id", 0),

@@ -227,3 +227,30 @@ fn p09_an_executor_sleeps_with_directories() {
         Box::new((directories, crews))
     });
 }
+
+/// Kept ones that told each other, dedicated ones that did, and one whose thread has ended.
+#[test]
+fn p09_an_executor_sleeps_with_kept_and_dedicated_actors() {
+    assert_quiet("p09_an_executor_sleeps_with_kept_and_dedicated_actors", || {
+        let crews = crews();
+        let mut actors = Vec::new();
+        for executor in &crews {
+            let kept =
+                (0..executor.workers()).map(|k| executor.build(Puppet::default()).on_worker(k).spawn());
+            let own = (0..3).map(|_| executor.spawn_dedicated(Puppet::default).unwrap());
+            let these: Vec<_> = kept.chain(own).collect();
+            for round in 0..100 {
+                for (i, actor) in these.iter().enumerate() {
+                    let next = these[(i + 1) % these.len()].clone();
+                    let pass_on = move |_: &mut Puppet, _: &mut Context<Puppet>| drop(next.tell(Note(round)));
+                    actor.tell(Run(pass_on)).unwrap();
+                }
+            }
+            drop(executor.spawn_dedicated(Puppet::default).unwrap());
+            settle(executor);
+            within(LONG, "that thread ends", || executor.stats().dedicated_threads == 3);
+            actors.push(these);
+        }
+        Box::new((actors, crews))
+    });
+}

@@ -2,7 +2,7 @@
 
 use super::Actor;
 use super::context::Context;
-use crate::cell::header::{ActorVtable, Header};
+use crate::cell::header::{self, ActorVtable, Header};
 use crate::cell::turn;
 use crate::error::StopReason;
 use crate::memory::{self, Heap, Kind};
@@ -22,7 +22,7 @@ pub(crate) struct CellOf<A> {
 
 impl<A: Actor> CellOf<A> {
     const VTABLE: ActorVtable = ActorVtable {
-        task: TaskVtable { run: turn::run, key: Self::key },
+        task: TaskVtable { run: turn::run, key: Self::key, bound: None },
         type_name: std::any::type_name::<A>,
         started: Self::started,
         stopped: Self::stopped,
@@ -30,9 +30,24 @@ impl<A: Actor> CellOf<A> {
         needs_drop: std::mem::needs_drop::<A>(),
         free: Self::free,
     };
+    const KEPT: ActorVtable = ActorVtable {
+        task: TaskVtable { run: turn::run, key: Self::key, bound: Some(header::bound) },
+        ..Self::VTABLE
+    };
+    const DEDICATED: ActorVtable = ActorVtable { drop_state: Self::drop_state_if_made, ..Self::KEPT };
 
     pub(crate) const fn vtable() -> &'static ActorVtable {
         &Self::VTABLE
+    }
+
+    /// For an actor that is kept on one worker.
+    pub(crate) const fn vtable_of_kept() -> &'static ActorVtable {
+        &Self::KEPT
+    }
+
+    /// For one on a thread of its own, which may have no state.
+    pub(crate) const fn vtable_of_dedicated() -> &'static ActorVtable {
+        &Self::DEDICATED
     }
 
     /// A cell in memory of the heap; `header` must have been made with this type's table.
@@ -46,10 +61,16 @@ impl<A: Actor> CellOf<A> {
         CellOf { header, state: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
+    /// The same in memory of the heap.
+    pub(super) fn allocate_unmade(heap: &Heap, header: Header) -> NonNull<Header> {
+        memory::boxed(heap, Kind::Cell, Self::unmade(header)).cast()
+    }
+
     /// Makes the state.
     ///
     /// # Safety
-    /// Inside the first turn of this actor, whose type is `A`; once, and only if it came from [`unmade`](Self::unmade).
+    /// By the holder of the actor's runnable, whose type is `A`, before or inside its first turn; once, and only if it came from
+    /// [`unmade`](Self::unmade).
     pub(super) unsafe fn init(this: NonNull<Header>, actor: A) {
         // SAFETY: the header is the first field of a CellOf<A>, and the turn is exclusive.
         unsafe { (*this.cast::<Self>().as_ref().state.get()).write(actor) };
@@ -84,6 +105,15 @@ impl<A: Actor> CellOf<A> {
     pub(super) unsafe fn drop_state(this: NonNull<Header>) {
         // SAFETY: the caller is in the actor's last turn and calls this once.
         unsafe { (*this.cast::<CellOf<A>>().as_ref().state.get()).assume_init_drop() };
+    }
+
+    unsafe fn drop_state_if_made(this: NonNull<Header>) {
+        // SAFETY: the caller's, as below.
+        let unmade = unsafe { this.as_ref() }.cold_if_any().is_some_and(|cold| cold.unmade.get());
+        if !unmade {
+            // SAFETY: the caller's; it was made before the first turn.
+            unsafe { Self::drop_state(this) };
+        }
     }
 
     unsafe fn free(this: NonNull<Header>) {

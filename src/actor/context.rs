@@ -3,7 +3,7 @@
 use super::ask::callback;
 use super::handle::Handle;
 use super::refs::ActorRef;
-use super::spawn::{SpawnBuilder, Spawner};
+use super::spawn::{SpawnBuilder, SpawnError, Spawner};
 use super::tell::{self, Telling};
 use super::{Actor, Receive};
 use crate::cell::envelope::{Envelope, Lane, deliver};
@@ -11,6 +11,7 @@ use crate::cell::header::{Header, Strong};
 use crate::cell::room;
 use crate::error::{AskError, Refusal, SendError};
 use crate::id::ActorId;
+use crate::sched::local::Local;
 use crate::time::Duration;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -93,6 +94,13 @@ impl<A: Actor> Context<A> {
         self.header().id()
     }
 
+    /// The worker that this turn runs on, counted from 0; `None` on a thread that holds none, as a
+    /// [dedicated](crate::Handle::spawn_dedicated) actor's.
+    #[must_use]
+    pub fn worker(&self) -> Option<usize> {
+        Local::with(&self.header().core().scheduler, |local| local.map(Local::index))
+    }
+
     /// The executor, to spawn on and to look at.
     #[must_use]
     pub fn handle(&self) -> Handle {
@@ -148,7 +156,19 @@ impl<A: Actor> Context<A> {
 
     /// Spawns an actor that is not made by default; see [`Handle::build`](crate::Handle::build).
     pub fn build<B: Actor + Send>(&mut self, actor: B) -> SpawnBuilder<'_, B> {
-        SpawnBuilder::new(Spawner::new(self.header().core()), actor)
+        SpawnBuilder::begin(Spawner::new(self.header().core()), actor)
+    }
+
+    /// Spawns an actor with a thread of its own; see [`Handle::spawn_dedicated`](crate::Handle::spawn_dedicated).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn spawn_dedicated<B, F>(&mut self, factory: F) -> Result<ActorRef<B>, SpawnError<F>>
+    where
+        B: Actor,
+        F: FnOnce() -> B + Send + 'static,
+    {
+        Spawner::new(self.header().core()).dedicated(factory).try_spawn()
     }
 
     /// Sends the actor one message of its own, behind all that waits, whether or not there is room: for long work in

@@ -1,6 +1,7 @@
 //! An executor as its users hold it: to spawn on, to wait for, to look at.
 
 use super::Actor;
+use super::dedicated::Dedicated;
 use super::refs::ActorRef;
 use super::spawn::{SpawnBuilder, SpawnError, Spawner};
 use super::wait;
@@ -66,7 +67,67 @@ impl Handle {
 
     /// Begins an actor with a name, a capacity or a budget of its own.
     pub fn build<A: Actor + Send>(&self, actor: A) -> SpawnBuilder<'_, A> {
-        SpawnBuilder::new(Spawner::new(&self.core), actor)
+        SpawnBuilder::begin(Spawner::new(&self.core), actor)
+    }
+
+    /// Spawns an actor with a thread of its own, which `factory` makes there: so it need not be [`Send`]. For what blocks as a
+    /// matter of course, or belongs to one thread: a device, a window, a library with thread-local state.
+    ///
+    /// Starts a thread (some tens of microseconds, and a stack) and does not wait for the factory: messages wait in the
+    /// mailbox meanwhile. The thread runs this actor's turns and nothing else, sleeps when there are none, and ends with the
+    /// actor. All that holds for actors holds for it, under every [`Policy`]; its handlers may block, and wait for answers, as they
+    /// like, since nobody waits behind it. It sends as any thread outside the crew does, so at some tens of nanoseconds more,
+    /// and what it makes ready goes through the injector. A factory that panics makes an actor that has [panicked](crate::StopReason::Panicked).
+    ///
+    /// # Errors
+    /// The factory comes back inside the error when the thread cannot be started, or the executor shuts down.
+    ///
+    /// ```
+    /// # use heist::{Actor, Context, Executor, Handler};
+    /// use std::{cell::RefCell, rc::Rc};
+    ///
+    /// /// Not `Send`.
+    /// struct Log(Rc<RefCell<Vec<String>>>);
+    /// impl Actor for Log {}
+    /// impl Handler<String> for Log {
+    ///     type Reply = usize;
+    ///     fn handle(&mut self, line: String, _: &mut Context<Self>) -> usize {
+    ///         self.0.borrow_mut().push(line);
+    ///         self.0.borrow().len()
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let executor = Executor::new();
+    /// let log = executor.spawn_dedicated(|| Log(Rc::default()))?;
+    /// log.tell("one".to_string())?;
+    /// assert_eq!(log.ask("two".to_string())?.wait()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawn_dedicated<A, F>(&self, factory: F) -> Result<ActorRef<A>, SpawnError<F>>
+    where
+        A: Actor,
+        F: FnOnce() -> A + Send + 'static,
+    {
+        self.build_dedicated(factory).try_spawn()
+    }
+
+    /// Begins an actor with a thread of its own, and with a name, a capacity or a budget.
+    ///
+    /// ```
+    /// # use heist::{Actor, Executor};
+    /// # struct Device;
+    /// # impl Actor for Device {}
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let executor = Executor::new();
+    /// let device = executor.build_dedicated(|| Device).name("device").capacity(8).try_spawn()?;
+    /// assert_eq!(device.name(), Some("device"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn build_dedicated<F>(&self, factory: F) -> SpawnBuilder<'_, Dedicated<F>> {
+        Spawner::new(&self.core).dedicated(factory)
     }
 
     /// How many workers the crew has.

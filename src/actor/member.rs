@@ -17,7 +17,8 @@ use super::Actor;
 use super::cell_of::CellOf;
 use super::refs::ActorRef;
 use crate::cell::core::Core;
-use crate::cell::header::{ActorVtable, Header, Strong};
+use crate::cell::header::{ActorVtable, Cold, Header, Strong};
+use crate::cell::stopwatch::Stopwatch;
 use crate::cell::turn;
 use crate::id::ActorId;
 use crate::memory::{self, Kind};
@@ -48,7 +49,7 @@ struct Member<A, T> {
 
 impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
     const VTABLE: ActorVtable = ActorVtable {
-        task: TaskVtable { run: turn::run, key: CellOf::<A>::key },
+        task: TaskVtable { run: turn::run, key: CellOf::<A>::key, bound: None },
         type_name: std::any::type_name::<A>,
         started: Self::started,
         stopped: CellOf::<A>::stopped,
@@ -98,13 +99,15 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
     membership: T,
 ) -> Result<(ActorRef<A>, Task), T> {
     Local::with(&core.scheduler, |local| {
-        if local.is_none() && core.draining() {
+        if local.is_none() && core.draining() && !core.on_crew() {
             return Err(membership);
         }
         let shard = core.shard_here(local);
         let mut membership = Some(membership);
+        let timed = || Box::new(Cold { stopwatch: Some(Stopwatch::new()), ..Cold::default() });
+        let mut cold = core.timing.then(timed);
         let make = |id, place| {
-            let header = Header::new(&Member::<A, T>::VTABLE, shard, id, place, capacity, None);
+            let header = Header::new(&Member::<A, T>::VTABLE, shard, id, place, capacity, cold.take());
             let membership = membership.take().expect("called at most once");
             let member = Member {
                 cell: CellOf::<A>::unmade(header),

@@ -4,13 +4,14 @@
 //! - [`refs`]: `ActorRef`, `WeakRef`; [`recipient`]: references by message type
 //! - [`tell`], [`ask`], [`send`]: the three ways to send; [`reply`]: the way back
 //! - [`timers`]: messages that come later, once or at an interval
-//! - [`handle`], [`spawn`]: an executor as its users hold it, and new actors
+//! - [`handle`], [`spawn`]: an executor as its users hold it, and new actors; [`dedicated`]: those with a thread of their own
 //! - [`member`]: actors that belong to something, such as a directory
 //! - [`cell_of`]: one actor type's table for the lower floors; [`wait`]: blocking and awaited waits
 
 pub(crate) mod ask;
 pub(crate) mod cell_of;
 pub(crate) mod context;
+pub(crate) mod dedicated;
 pub(crate) mod handle;
 pub(crate) mod member;
 pub(crate) mod recipient;
@@ -29,7 +30,7 @@ use reply::Reply;
 /// A lightweight state machine: its state, and (through [`Handler`] and [`Receive`]) what it does with each message.
 ///
 /// An actor's code never runs twice at the same time, so it needs no locks. It must be `Send` to be spawned, since
-/// its turns run on whichever worker has time.
+/// its turns run on whichever worker has time; unless it gets [a thread of its own](crate::Handle::spawn_dedicated).
 ///
 /// ```
 /// use heist::{Actor, Context, Executor, Handler, StopReason};

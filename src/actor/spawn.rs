@@ -4,19 +4,23 @@ use super::Actor;
 use super::cell_of::CellOf;
 use super::refs::ActorRef;
 use crate::cell::core::{Core, Limits};
-use crate::cell::header::{Cold, Header, Strong};
+use crate::cell::header::{ActorVtable, Cold, Header, Strong};
 use crate::cell::stopwatch::Stopwatch;
 use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
+use crate::memory::Heap;
+use crate::sched::bound::Bound;
 use crate::sched::local::Local;
 use crate::time::Duration;
 use std::error::Error;
 use std::fmt;
+use std::io;
+use std::ptr::NonNull;
 
 /// Makes actors on one executor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spawner<'a> {
-    core: &'a Core,
+    pub(super) core: &'a Core,
 }
 
 impl<'a> Spawner<'a> {
@@ -25,25 +29,26 @@ impl<'a> Spawner<'a> {
     }
 
     pub(crate) fn spawn<A: Actor + Send>(self, actor: A) -> ActorRef<A> {
-        SpawnBuilder::new(self, actor).spawn()
+        SpawnBuilder::begin(self, actor).spawn()
     }
 
-    fn make<A: Actor + Send>(
+    /// Makes a cell, which `allocate` fills, and pushes its first turn. `None` once the executor shuts down; then `allocate`
+    /// was not called.
+    pub(super) fn enroll<A>(
         self,
-        actor: A,
+        vtable: &'static ActorVtable,
         capacity: u32,
         cold: Option<Box<Cold>>,
-    ) -> Result<ActorRef<A>, A> {
+        allocate: impl FnOnce(&Heap, Header) -> NonNull<Header>,
+    ) -> Option<ActorRef<A>> {
         Local::with(&self.core.scheduler, |local| {
             let shard = self.core.shard_here(local);
-            let mut actor = Some(actor);
             let make = |id, place| {
-                let header = Header::new(CellOf::<A>::vtable(), shard, id, place, capacity, cold);
-                let actor = actor.take().expect("called at most once");
-                self.core.with_heap(|heap| CellOf::allocate(heap, header, actor))
+                let header = Header::new(vtable, shard, id, place, capacity, cold);
+                self.core.with_heap(|heap| allocate(heap, header))
             };
             if local.is_none() && self.core.draining() && !self.core.on_crew() {
-                return Err(actor.take().expect("no cell was made of it"));
+                return None;
             }
             // Counted first: whoever closes the shards either refuses this one there, or sees that it lives.
             self.core.count(local, |tally| &tally.spawned, 1);
@@ -53,17 +58,20 @@ impl<'a> Spawner<'a> {
                     unsafe {
                         let strong = Strong::from_raw(header);
                         Header::schedule(header);
-                        Ok(ActorRef::from_strong(strong))
+                        Some(ActorRef::from_strong(strong))
                     }
                 }
                 None => {
                     self.core.ended();
-                    Err(actor.take().expect("no cell was made of it"))
+                    None
                 }
             }
         })
     }
 }
+
+/// An actor's cold part, if it needs one, and what the actor is made of; or that and what is wrong.
+pub(super) type Finished<A> = Result<(Option<Box<Cold>>, A), (A, SpawnProblem)>;
 
 /// An actor that is about to be spawned, with what is not default. From [`Handle::build`](crate::Handle::build).
 ///
@@ -78,19 +86,29 @@ impl<'a> Spawner<'a> {
 /// ```
 #[must_use = "an actor exists once `spawn` was called"]
 pub struct SpawnBuilder<'a, A> {
-    spawner: Spawner<'a>,
+    pub(super) spawner: Spawner<'a>,
     actor: A,
-    capacity: u32,
+    pub(super) capacity: u32,
     name: Option<Box<str>>,
     limits: Option<Limits>,
+    pub(super) bound: Bound,
     timing: bool,
     problem: Option<SpawnProblem>,
 }
 
-impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
-    pub(crate) fn new(spawner: Spawner<'a>, actor: A) -> Self {
+impl<'a, A> SpawnBuilder<'a, A> {
+    pub(crate) fn begin(spawner: Spawner<'a>, actor: A) -> Self {
         let Core { capacity, timing, .. } = *spawner.core;
-        SpawnBuilder { spawner, actor, capacity, name: None, limits: None, timing, problem: None }
+        SpawnBuilder {
+            spawner,
+            actor,
+            capacity,
+            name: None,
+            limits: None,
+            bound: Bound::Nowhere,
+            timing,
+            problem: None,
+        }
     }
 
     /// A name, for [`ActorRef::name`] and `Debug`. It need not be unique, and costs an allocation.
@@ -144,23 +162,80 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
         self
     }
 
-    fn limits_mut(&mut self) -> &mut Limits {
+    pub(super) fn limits_mut(&mut self) -> &mut Limits {
         self.limits.get_or_insert(self.spawner.core.limits)
+    }
+
+    /// The actor's cold part, if it needs one, and what it is made of; or why not.
+    pub(super) fn finish(self) -> Finished<A> {
+        if let Some(problem) = self.problem {
+            return Err((self.actor, problem));
+        }
+        let bound = !matches!(self.bound, Bound::Nowhere);
+        let cold = (self.name.is_some() || self.limits.is_some() || bound || self.timing).then(|| {
+            let stopwatch = self.timing.then(Stopwatch::new);
+            Box::new(Cold {
+                name: self.name,
+                limits: self.limits,
+                bound: self.bound,
+                stopwatch,
+                ..Cold::default()
+            })
+        });
+        Ok((cold, self.actor))
+    }
+}
+
+impl<A: Actor + Send> SpawnBuilder<'_, A> {
+    /// Keeps the actor on worker `k`, counted from 0: all its turns, hooks and its state's drop run there, under every
+    /// [`Policy`](crate::Policy), and no sibling takes it over. For what belongs to one core or one thread: a cache, a device, a
+    /// thread-local library.
+    ///
+    /// The price: nobody helps. While worker `k` is in a long turn its kept actors wait. Kept actors and the others that
+    /// wait for the same worker take turns, whichever are more.
+    ///
+    /// ```
+    /// # use heist::{Actor, Context, Executor, Handler};
+    /// # struct Device;
+    /// # impl Actor for Device {}
+    /// # struct Thread;
+    /// # impl Handler<Thread> for Device {
+    /// #     type Reply = Option<String>;
+    /// #     fn handle(&mut self, _: Thread, _: &mut Context<Self>) -> Option<String> {
+    /// #         std::thread::current().name().map(String::from)
+    /// #     }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let executor = Executor::builder().workers(2).build()?;
+    /// let device = executor.build(Device).on_worker(1).spawn();
+    /// assert_eq!(device.ask(Thread)?.wait()?.as_deref(), Some("heist-1"));
+    ///
+    /// let error = executor.build(Device).on_worker(2).try_spawn().unwrap_err();
+    /// assert_eq!(error.to_string(), "actor not spawned: there is no worker 2 (there are 0 to 1)");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_worker(mut self, k: usize) -> Self {
+        let workers = self.spawner.core.workers();
+        if k < workers {
+            self.bound = Bound::Worker(k);
+        } else {
+            self.problem = Some(SpawnProblem::Worker { k, workers });
+        }
+        self
     }
 
     /// Spawns the actor. Once the executor shuts down this returns a reference to an actor that has ended already and
     /// of which nothing ever ran: its state is dropped here; [`try_spawn`](Self::try_spawn) gives it back instead.
     ///
     /// # Panics
-    /// If a capacity or a budget is 0 or too large.
+    /// If a capacity or a budget is 0 or too large, or there is no such worker.
     #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
     pub fn spawn(self) -> ActorRef<A> {
         let core = self.spawner.core;
         match self.try_spawn() {
             Ok(actor) => actor,
-            Err(error) if error.problem == SpawnProblem::ShuttingDown => {
-                dead_on_arrival(core, error.into_actor())
-            }
+            Err(error) if error.is_shutting_down() => dead_on_arrival(core, error.into_actor()),
             Err(error) => panic!("{error}"),
         }
     }
@@ -168,18 +243,24 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// Spawns the actor.
     ///
     /// # Errors
-    /// The actor comes back inside the error when the executor shuts down, or a capacity or a budget is 0 or too large.
+    /// The actor comes back inside the error when the executor shuts down, a capacity or a budget is 0 or too large, or there
+    /// is no such worker.
     pub fn try_spawn(self) -> Result<ActorRef<A>, SpawnError<A>> {
-        if let Some(problem) = self.problem {
-            return Err(SpawnError { actor: Sealed(self.actor), problem });
-        }
-        let cold = (self.name.is_some() || self.limits.is_some() || self.timing).then(|| {
-            let stopwatch = self.timing.then(Stopwatch::new);
-            Box::new(Cold { name: self.name, limits: self.limits, stopwatch, ..Cold::default() })
+        let (spawner, capacity) = (self.spawner, self.capacity);
+        let bound = self.bound.clone();
+        let (cold, actor) = self.finish().map_err(|(actor, problem)| SpawnError::new(actor, problem))?;
+        let kept = matches!(bound, Bound::Worker(_));
+        let vtable = if kept { CellOf::<A>::vtable_of_kept() } else { CellOf::<A>::vtable() };
+        spawner.core.scheduler.move_in(&bound);
+        let mut actor = Some(actor);
+        let spawned = spawner.enroll(vtable, capacity, cold, |heap, header| {
+            CellOf::allocate(heap, header, actor.take().expect("called at most once"))
         });
-        self.spawner
-            .make(self.actor, self.capacity, cold)
-            .map_err(|actor| SpawnError { actor: Sealed(actor), problem: SpawnProblem::ShuttingDown })
+        spawned.ok_or_else(|| {
+            spawner.core.scheduler.move_out(&bound);
+            let actor = actor.expect("no cell was made of it");
+            SpawnError::new(actor, SpawnProblem::ShuttingDown)
+        })
     }
 }
 
@@ -211,30 +292,36 @@ impl<A> fmt::Debug for SpawnBuilder<'_, A> {
 }
 
 /// Why an actor was not spawned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SpawnProblem {
+#[derive(Debug)]
+pub(super) enum SpawnProblem {
     ShuttingDown,
     Capacity(usize),
     Budget,
+    Worker { k: usize, workers: usize },
+    Thread(io::Error),
 }
 
-/// An actor that was not spawned, and why.
+/// An actor that was not spawned, and why; of a dedicated one, its factory.
 pub struct SpawnError<A> {
     actor: Sealed<A>,
     problem: SpawnProblem,
 }
 
 impl<A> SpawnError<A> {
-    /// The actor, as it was handed in.
+    pub(super) fn new(actor: A, problem: SpawnProblem) -> Self {
+        SpawnError { actor: Sealed(actor), problem }
+    }
+
+    /// The actor, or the factory of a dedicated one, as it was handed in.
     #[must_use]
     pub fn into_actor(self) -> A {
         self.actor.0
     }
 
-    /// Is it because the executor shuts down? Otherwise a setting is wrong.
+    /// Is it because the executor shuts down? Otherwise a setting is wrong, or a thread could not be started.
     #[must_use]
     pub fn is_shutting_down(&self) -> bool {
-        self.problem == SpawnProblem::ShuttingDown
+        matches!(self.problem, SpawnProblem::ShuttingDown)
     }
 }
 
@@ -246,14 +333,27 @@ impl<A> fmt::Debug for SpawnError<A> {
 
 impl<A> fmt::Display for SpawnError<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.problem {
+        match &self.problem {
             SpawnProblem::ShuttingDown => f.write_str("actor not spawned: the executor is shutting down"),
             SpawnProblem::Capacity(n) => {
                 write!(f, "actor not spawned: a mailbox for {n} messages (1 to {} are possible)", MAX_LEN - 1)
+            }
+            SpawnProblem::Worker { k, workers } => {
+                write!(f, "actor not spawned: there is no worker {k} (there are 0 to {})", workers - 1)
+            }
+            SpawnProblem::Thread(error) => {
+                write!(f, "actor not spawned: its thread could not be started: {error}")
             }
             SpawnProblem::Budget => f.write_str("actor not spawned: a turn's budget must not be 0"),
         }
     }
 }
 
-impl<A> Error for SpawnError<A> {}
+impl<A> Error for SpawnError<A> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.problem {
+            SpawnProblem::Thread(error) => Some(error),
+            _ => None,
+        }
+    }
+}

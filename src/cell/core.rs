@@ -1,9 +1,11 @@
 //! What all cells of one executor share: the scheduler, the registry, the counts, the hook.
 
+use super::dedicated::Dedicated;
 use super::event::{DeadLetterReason, Event, Report};
 use super::graves::Graves;
 use super::header::Header;
 use super::registry::Shard;
+use super::threads::Threads;
 use super::times::{CrewRecord, CrewTiming};
 use super::waits::Waits;
 use crate::id::ActorId;
@@ -27,6 +29,19 @@ pub(crate) struct Limits {
     pub(crate) time: Duration,
 }
 
+/// What an executor is built from, checked.
+pub(crate) struct Settings<'a> {
+    pub(crate) workers: usize,
+    pub(crate) policy: Policy,
+    /// Where each worker is pinned; empty: nowhere.
+    pub(crate) cores: &'a [usize],
+    pub(crate) capacity: u32,
+    pub(crate) limits: Limits,
+    pub(crate) spares: Spares,
+    pub(crate) timing: bool,
+    pub(crate) hook: Option<Hook>,
+}
+
 /// Told of what happens; called on whichever thread saw it.
 pub(crate) type Hook = Box<dyn Fn(&Event) + Send + Sync>;
 
@@ -42,6 +57,8 @@ pub(crate) struct Core {
     /// Are actors timed that say nothing else?
     pub(crate) timing: bool,
     hook: Option<Hook>,
+    pub(crate) threads: Threads,
+    pub(crate) dedicated: Dedicated,
     pid: u32,
     /// Refuses what comes from outside.
     draining: AtomicBool,
@@ -86,16 +103,9 @@ impl fmt::Debug for Core {
 }
 
 impl Core {
-    pub(crate) fn new(
-        workers: usize,
-        policy: Policy,
-        capacity: u32,
-        limits: Limits,
-        spares: Spares,
-        timing: bool,
-        hook: Option<Hook>,
-    ) -> (Arc<Self>, Vec<Seat>) {
-        let (scheduler, seats) = Scheduler::new(workers, policy, spares);
+    pub(crate) fn new(settings: Settings<'_>) -> (Arc<Self>, Vec<Seat>) {
+        let Settings { workers, policy, cores, capacity, limits, spares, timing, hook } = settings;
+        let (scheduler, seats) = Scheduler::new(workers, policy, cores, spares);
         let core = Arc::new(Core {
             scheduler,
             shards: (0..=workers).map(Shard::new).collect(),
@@ -105,6 +115,8 @@ impl Core {
             limits,
             timing,
             hook,
+            threads: Threads::default(),
+            dedicated: Dedicated::default(),
             pid: std::process::id(),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -246,6 +258,7 @@ impl Core {
 
     /// No new actors; the live ones are closed. May be called again, to kill.
     pub(crate) fn close_all(&self, kill: bool) {
+        self.dedicated.close();
         self.shards.iter().for_each(Shard::close);
         // Only now: the end of the crew must not come before the last spawn.
         self.closing.store(true, SeqCst);

@@ -82,6 +82,9 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
         let outcome = guarded_for(&cause(header), || unsafe { (header.vtable().drop_state)(this) });
         report(header, outcome, PanicPlace::StateDrop);
     }
+    if let Some(cold) = header.cold_if_any() {
+        header.core().scheduler.move_out(&cold.bound);
+    }
     // What follows may free the cell on another thread, and the cell alone must not be what keeps the core: this
     // thread does.
     let core = NonNull::from(header.core());

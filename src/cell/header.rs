@@ -19,6 +19,7 @@ use crate::id::ActorId;
 use crate::mailbox::inbox::Inbox;
 use crate::mailbox::state::{Release, State};
 use crate::panics::PanicText;
+use crate::sched::bound::Bound;
 use crate::sched::local::Local;
 use crate::sched::task::{Task, TaskHeader, TaskVtable};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Mutex, Ordering::*};
@@ -115,6 +116,20 @@ pub(crate) struct Cold {
     pub(crate) ticks: Ticks,
     /// Of a timed actor, from its first moment on.
     pub(crate) stopwatch: Option<Box<Stopwatch>>,
+    /// Never changes.
+    pub(crate) bound: Bound,
+    /// There is no state to drop, since none was made: see [`dedicated`](super::dedicated). For turns only.
+    pub(crate) unmade: Cell<bool>,
+}
+
+/// Where a bound actor must run: for the table of those that are.
+///
+/// # Safety
+/// The runnable is a cell's that was made with such a table and with its cold part, and lives.
+pub(crate) unsafe fn bound(task: NonNull<TaskHeader>) -> NonNull<Bound> {
+    // SAFETY: the caller's; the cold part stays until the cell is freed.
+    let cold = unsafe { task.cast::<Header>().as_ref() }.cold_if_any();
+    NonNull::from(&cold.expect("made with one").bound)
 }
 
 impl Header {

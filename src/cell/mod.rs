@@ -5,10 +5,13 @@
 //! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
 //! - [`room`]: those who wait for room in a mailbox; [`ticks`]: what timers send, which overtakes
 //! - [`stopwatch`]: what a timed actor measures; [`times`]: how that is kept and read
+//! - [`dedicated`]: actors on threads of their own
+//! - [`threads`]: the executor's threads
 //! - [`core`]: what the cells of one executor share; [`registry`]: all of them; [`graves`]: the dead ones
 //! - [`waits`]: which actors block until others have done something
 
 pub(crate) mod core;
+pub(crate) mod dedicated;
 pub(crate) mod end;
 pub(crate) mod envelope;
 pub(crate) mod event;
@@ -17,6 +20,7 @@ pub(crate) mod header;
 pub(crate) mod registry;
 pub(crate) mod room;
 pub(crate) mod stopwatch;
+pub(crate) mod threads;
 pub(crate) mod ticks;
 pub(crate) mod times;
 pub(crate) mod turn;

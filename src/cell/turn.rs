@@ -187,12 +187,7 @@ fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained
 
 /// The turn of a timed actor, which may have timers too.
 #[inline(never)]
-fn drain_timed(
-    this: NonNull<Header>,
-    waiting: u32,
-    cold: &Cold,
-    stopwatch: &Stopwatch,
-) -> Drained {
+fn drain_timed(this: NonNull<Header>, waiting: u32, cold: &Cold, stopwatch: &Stopwatch) -> Drained {
     // SAFETY: we hold the runnable, which keeps the cell.
     let header = unsafe { this.as_ref() };
     let lap = Lap::begin(header, stopwatch);
@@ -229,7 +224,7 @@ fn drain(
 }
 
 /// A panic ends the actor: nothing more is accepted or handled.
-fn fail(header: &Header, text: PanicText) {
+pub(super) fn fail(header: &Header, text: PanicText) {
     let core = header.core();
     core.count_here(|tally| &tally.panicked, 1);
     header.reason.set(Reason::Panicked);

@@ -1,22 +1,24 @@
 //! Making an executor: settings, their checks, and the crew's threads.
 
+use super::build_error::BuildError;
 use super::executor::Executor;
-use super::threads::{Recruiter, SpareHandler, Threads};
-use crate::cell::core::{Core, Hook, Limits};
+use super::threads::{Recruiter, SpareHandler};
+use super::worker::WorkerThread;
+use crate::cell::core::{self, Core, Hook, Limits};
+use crate::cell::dedicated::Settings;
 use crate::cell::event::Event;
+use crate::cores::Cores;
 use crate::mailbox::state::MAX_LEN;
+use crate::sched::Seat;
 use crate::sched::idle::MAX_WORKERS;
 use crate::sched::queue::Policy;
-use crate::sched::spares::{Spare, Spares};
-use crate::sched::{Arrival, Seat};
+use crate::sched::spares::Spares;
 use crate::sync::AtomicUsize;
 use crate::time::Duration;
-use crossbeam_channel::{Receiver, Sender};
-use std::error::Error;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// How many messages may wait in a mailbox where nothing else is said: 1,024.
 ///
@@ -31,8 +33,10 @@ const DEFAULT_LIMITS: Limits = Limits { messages: 4096, time: Duration::from_mic
 /// See [`Builder::spares`].
 const DEFAULT_SPARES: usize = 64;
 const DEFAULT_SPARE_STAY: Duration = Duration::from_secs(5);
-const MAX_SPARES: usize = 1 << 12;
+pub(super) const MAX_SPARES: usize = 1 << 12;
 const DEFAULT_DROP_DEADLINE: Duration = Duration::from_secs(5);
+/// Within this each thread of a pinned crew must have begun: else the spawn handler keeps one for later.
+const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 type SpawnHandler<'a> = Box<dyn FnMut(WorkerThread) -> io::Result<()> + 'a>;
 
@@ -59,6 +63,7 @@ type SpawnHandler<'a> = Box<dyn FnMut(WorkerThread) -> io::Result<()> + 'a>;
 #[must_use = "an executor exists once `build` was called"]
 pub struct Builder<'a> {
     workers: Option<usize>,
+    cores: Option<Vec<usize>>,
     thread_name: String,
     stack_size: Option<usize>,
     spawn_handler: Option<SpawnHandler<'a>>,
@@ -79,6 +84,7 @@ impl<'a> Builder<'a> {
     pub(crate) fn new() -> Self {
         Builder {
             workers: None,
+            cores: None,
             thread_name: "heist".to_string(),
             stack_size: None,
             spawn_handler: None,
@@ -100,6 +106,30 @@ impl<'a> Builder<'a> {
     /// quota respected).
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
+        self
+    }
+
+    /// Pins the workers: worker 0 to the first core of the list, worker 1 to the second, and so on; there are as many
+    /// workers as cores in it. A core is named by the system's number for it, and may be named more than once. Linux only.
+    /// Default: the system places the threads.
+    ///
+    /// A pinned worker whose core is busy with something else waits for it; siblings steal its work, but not that of
+    /// actors that are [kept](crate::SpawnBuilder::on_worker) there. [`build`](Self::build) returns once all are pinned; so a
+    /// [`spawn_handler`](Self::spawn_handler) must not keep a worker until after that.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use heist::{BuildError, Executor};
+    ///
+    /// match Executor::builder().pin_workers([0, 1]).build() {
+    ///     Ok(executor) => assert_eq!(executor.workers(), 2),
+    ///     // Not on this machine, or not for this process: `taskset`, a container.
+    ///     Err(error) => assert!(matches!(error, BuildError::Core(0 | 1))),
+    /// }
+    /// # }
+    /// ```
+    pub fn pin_workers(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
+        self.cores = Some(cores.into_iter().collect());
         self
     }
 
@@ -264,12 +294,24 @@ impl<'a> Builder<'a> {
     /// Starts the crew.
     ///
     /// # Errors
-    /// When a setting is zero or too large, two contradict each other, or a thread cannot be started; threads that were
-    /// started before are gone by then.
+    /// When a setting is zero or too large, two contradict each other, a core is not one that the calling thread may use, or a
+    /// thread cannot be started or pinned; threads that were started before are gone by then.
     pub fn build(mut self) -> Result<Executor, BuildError> {
-        let workers = self.workers.unwrap_or_else(num_cpus::get);
+        let pinned = self.cores.as_ref().map(Vec::len);
+        let workers = self.workers.or(pinned).unwrap_or_else(num_cpus::get);
         if !(1..=MAX_WORKERS).contains(&workers) {
             return Err(BuildError::Workers(workers));
+        }
+        let cores = self.cores.take().unwrap_or_default();
+        let mut allowed = None;
+        if let Some(pinned) = pinned {
+            if pinned != workers {
+                return Err(BuildError::CoresAndWorkers { cores: pinned, workers });
+            }
+            let allowed = allowed.insert(Cores::of_this_thread().map_err(BuildError::Pin)?);
+            if let Some(&core) = cores.iter().find(|&&core| !allowed.contains(core)) {
+                return Err(BuildError::Core(core));
+            }
         }
         let capacity = match (self.capacity, self.unbounded) {
             (Some(_), true) => return Err(BuildError::BoundedAndUnbounded),
@@ -298,47 +340,80 @@ impl<'a> Builder<'a> {
         };
         let spares = Spares::new(spares, self.spare_stay);
         let hook = join_hooks(self.hook.take(), self.events.take());
-        let (core, seats) =
-            Core::new(workers, self.policy, capacity, self.limits, spares, self.timing, hook);
-        self.start(core, seats)
+        let (core, seats) = Core::new(core::Settings {
+            workers,
+            policy: self.policy,
+            cores: &cores,
+            capacity,
+            limits: self.limits,
+            spares,
+            timing: self.timing,
+            hook,
+        });
+        self.start(core, seats, allowed)
     }
 
-    fn start(mut self, core: Arc<Core>, seats: Vec<Seat>) -> Result<Executor, BuildError> {
+    fn start(
+        mut self,
+        core: Arc<Core>,
+        seats: Vec<Seat>,
+        pinned: Option<Cores>,
+    ) -> Result<Executor, BuildError> {
         let (alive, gone) = crossbeam_channel::bounded(0);
-        let threads = Arc::<Threads>::default();
+        core.dedicated.open(Settings {
+            name: self.thread_name.clone(),
+            stack_size: self.stack_size,
+            cores: pinned.clone(),
+            alive: alive.clone(),
+        });
         let recruiter = Arc::new(Recruiter {
             core: Arc::clone(&core),
             name: self.thread_name,
             stack_size: self.stack_size,
             handler: self.spare_handler,
-            threads: Arc::clone(&threads),
             spares: AtomicUsize::new(0),
             _alive: alive,
         });
+        let (begun, begins) = crossbeam_channel::unbounded();
         let mut outcome = Ok(());
         for seat in seats {
-            let worker = WorkerThread::for_worker(seat, Arc::clone(&recruiter));
+            let begun = pinned.is_some().then(|| begun.clone());
+            let worker = WorkerThread::for_worker(seat, begun, Arc::clone(&recruiter));
             outcome = match &mut self.spawn_handler {
                 Some(handler) => handler(worker),
-                None => worker.spawn().map(|thread| threads.add(thread)),
+                None => worker.spawn(),
             };
             if outcome.is_err() {
                 break;
             }
         }
-        drop(recruiter);
-        let executor = Executor::assemble(core, threads, gone, self.drop_deadline);
+        drop((recruiter, begun));
+        let executor = Executor::assemble(core, gone, self.drop_deadline);
         match outcome {
             Err(error) => {
                 executor.abandon();
                 Err(BuildError::Thread(error))
             }
-            Ok(()) if executor.core().seat_lost() => {
-                executor.abandon();
-                Err(BuildError::ThreadLost)
-            }
-            Ok(()) => Ok(executor),
+            Ok(()) => match not_begun(executor.core(), pinned.is_some(), &begins) {
+                Some(error) => {
+                    executor.abandon();
+                    Err(error)
+                }
+                None => Ok(executor),
+            },
         }
+    }
+}
+
+/// What keeps a crew whose threads were all handed out from having begun, if anything.
+fn not_begun(core: &Core, pinned: bool, begins: &Receiver<io::Error>) -> Option<BuildError> {
+    // Disconnected once each worker has been pinned, or given up.
+    let first =
+        if pinned { begins.recv_timeout(BEGIN_DEADLINE) } else { Err(RecvTimeoutError::Disconnected) };
+    match first {
+        Ok(error) => Some(BuildError::Pin(error)),
+        Err(RecvTimeoutError::Timeout) => Some(BuildError::ThreadLost),
+        Err(RecvTimeoutError::Disconnected) => core.seat_lost().then_some(BuildError::ThreadLost),
     }
 }
 
@@ -360,137 +435,5 @@ impl fmt::Debug for Builder<'_> {
             .field("workers", &self.workers)
             .field("policy", &self.policy)
             .finish_non_exhaustive()
-    }
-}
-
-/// One thread of an executor, before it is one. See [`Builder::spawn_handler`] and [`Builder::spare_handler`].
-#[must_use = "a worker without a thread is missing in its crew"]
-pub struct WorkerThread {
-    name: String,
-    index: usize,
-    arrival: Option<Arrival>,
-    recruiter: Arc<Recruiter>,
-}
-
-impl WorkerThread {
-    fn for_worker(seat: Seat, recruiter: Arc<Recruiter>) -> Self {
-        let index = seat.index();
-        let arrival = Some(Arrival::Worker(seat));
-        WorkerThread { name: format!("{}-{index}", recruiter.name), index, arrival, recruiter }
-    }
-
-    pub(super) fn for_spare(number: usize, spare: Arc<Spare>, recruiter: Arc<Recruiter>) -> Self {
-        let index = recruiter.core.workers() + number;
-        let arrival = Some(Arrival::Spare(spare));
-        WorkerThread { name: format!("{}-spare-{number}", recruiter.name), index, arrival, recruiter }
-    }
-
-    /// 0, 1 and so on: first the workers, then the spares in the order in which they are started.
-    #[must_use]
-    pub fn index(&self) -> usize {
-        self.index
-    }
-
-    /// Is it a spare, and not one of those that the crew begins with?
-    #[must_use]
-    pub fn is_spare(&self) -> bool {
-        matches!(self.arrival, Some(Arrival::Spare(_)))
-    }
-
-    /// The name that the thread should have.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The stack size that the builder was given, in bytes.
-    #[must_use]
-    pub fn stack_size(&self) -> Option<usize> {
-        self.recruiter.stack_size
-    }
-
-    /// Works, until the executor shuts down or (any thread of the crew) nobody has needed it for long.
-    pub fn run(mut self) {
-        let arrival = self.arrival.take().expect("taken only here");
-        self.recruiter.work(arrival);
-    }
-
-    pub(super) fn spawn(self) -> io::Result<JoinHandle<()>> {
-        let mut thread = std::thread::Builder::new().name(self.name.clone());
-        if let Some(bytes) = self.stack_size() {
-            thread = thread.stack_size(bytes);
-        }
-        thread.spawn(|| self.run())
-    }
-}
-
-impl Drop for WorkerThread {
-    fn drop(&mut self) {
-        match &self.arrival {
-            Some(Arrival::Worker(..)) => self.recruiter.core.lose_seat(),
-            Some(Arrival::Spare(spare)) => spare.lose(),
-            None => {}
-        }
-    }
-}
-
-impl fmt::Debug for WorkerThread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkerThread").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// Why an executor was not built.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// None, or too many.
-    Workers(usize),
-    /// A default capacity of 0, or too large.
-    Capacity(usize),
-    /// Both a default capacity and none.
-    BoundedAndUnbounded,
-    /// A turn's budget of no messages, or no time.
-    Budget,
-    /// A stack of no bytes.
-    StackSize,
-    /// Too many spares.
-    Spares(usize),
-    /// Spares were asked for, and a spawn handler given, but no handler to start them.
-    SparesWithoutHandler,
-    /// A name that no thread can have: it contains a NUL.
-    ThreadName,
-    /// A thread could not be started.
-    Thread(io::Error),
-    /// The spawn handler gave a worker up without running it.
-    ThreadLost,
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("executor not built: ")?;
-        match self {
-            BuildError::Workers(n) => write!(f, "it needs 1 to {MAX_WORKERS} workers, not {n}"),
-            BuildError::Capacity(n) => write!(f, "mailboxes hold 1 to {} messages, not {n}", MAX_LEN - 1),
-            BuildError::BoundedAndUnbounded => f.write_str("mailboxes cannot be both bounded and unbounded"),
-            BuildError::Budget => f.write_str("a turn's budget must not be 0"),
-            BuildError::StackSize => f.write_str("a thread's stack cannot be of 0 bytes"),
-            BuildError::Spares(n) => write!(f, "it may have 0 to {MAX_SPARES} spares, not {n}"),
-            BuildError::SparesWithoutHandler => {
-                f.write_str("with a spawn handler, spares need a spare handler")
-            }
-            BuildError::ThreadName => f.write_str("a thread's name cannot contain a NUL"),
-            BuildError::Thread(error) => write!(f, "a thread could not be started: {error}"),
-            BuildError::ThreadLost => f.write_str("the spawn handler gave up a worker"),
-        }
-    }
-}
-
-impl Error for BuildError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            BuildError::Thread(error) => Some(error),
-            _ => None,
-        }
     }
 }

@@ -1,7 +1,6 @@
 //! The executor: who owns the crew.
 
 use super::builder::Builder;
-use super::threads::Threads;
 use crate::actor::handle::Handle;
 use crate::cell::core::Core;
 use crate::time::Duration;
@@ -36,7 +35,6 @@ use std::sync::Arc;
 /// ```
 pub struct Executor {
     handle: Handle,
-    pub(super) threads: Arc<Threads>,
     /// Disconnected when the last worker has gone.
     pub(super) gone: Receiver<Infallible>,
     drop_deadline: Duration,
@@ -60,13 +58,8 @@ impl Executor {
         Builder::new()
     }
 
-    pub(super) fn assemble(
-        core: Arc<Core>,
-        threads: Arc<Threads>,
-        gone: Receiver<Infallible>,
-        drop_deadline: Duration,
-    ) -> Self {
-        Executor { handle: Handle::new(core), threads, gone, drop_deadline }
+    pub(super) fn assemble(core: Arc<Core>, gone: Receiver<Infallible>, drop_deadline: Duration) -> Self {
+        Executor { handle: Handle::new(core), gone, drop_deadline }
     }
 
     /// A handle, for threads and actors that do not own the executor.
@@ -83,7 +76,7 @@ impl Executor {
 
     /// Waits for the threads, which are about to end.
     pub(super) fn join(&self) {
-        self.threads.join();
+        self.core().threads.join();
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Stats {
     /// Not those whose turn is running. The queues are read one after the other, so an actor on its way from one to
     /// another may be missing or be counted twice.
     pub waiting_actors: u64,
+    /// Threads of [dedicated](Handle::spawn_dedicated) actors. What these do is in the sums, and in no worker's counts.
+    pub dedicated_threads: u64,
     /// Messages put into mailboxes.
     pub accepted: u64,
     /// Messages handled, those whose handler panicked included.
@@ -150,6 +152,7 @@ impl Handle {
             spares: self.spare_stats(),
             live_actors: core.live(),
             waiting_actors: core.scheduler.waiting() as u64,
+            dedicated_threads: core.dedicated.count() as u64,
             accepted: core.total(|tally| &tally.accepted) + core.scheduler.gate.accepted(),
             handled: core.total(|tally| &tally.handled),
             panicked: core.total(|tally| &tally.panicked),

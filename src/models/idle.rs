@@ -101,6 +101,14 @@ impl Crew {
 
     /// As `Local::idle`: true with a piece of work, false when the crew stops.
     fn out_of_work(&self, me: usize) -> bool {
+        let found = self.search_and_park(me);
+        if self.sentinel {
+            self.idle.ensure_watched();
+        }
+        found
+    }
+
+    fn search_and_park(&self, me: usize) -> bool {
         let mut searching = self.idle.try_search();
         loop {
             if searching && self.take(me) {
@@ -110,9 +118,7 @@ impl Crew {
             let stuck = || self.lifo.has_work();
             match self.idle.park(me, searching, self.sentinel, || self.has_work(me), stuck, || ()) {
                 Woken::Caught => {
-                    let caught = self.lifo.take();
-                    self.idle.ensure_watched();
-                    if caught {
+                    if self.lifo.take() {
                         self.hunt_ended(me);
                         return true;
                     }
@@ -275,6 +281,29 @@ fn a_sentinel_does_not_resign_while_somebody_is_awake() {
         let busy = spawn(&crew, |crew| crew.work_for_good(1));
         crew.push();
         crew.finish([sleeper, busy]);
+    });
+}
+
+/// The sentinel is woken for what only it may run, and is busy with that for good: another sleeper must watch what waits
+/// behind the turn of the third worker, which is this thread.
+#[test]
+fn a_sentinel_with_work_of_its_own_leaves_a_watch() {
+    // Bounded lower, as above.
+    explore(2, || {
+        let crew = Crew::with_sentinel(3, 2, true);
+        let sentinel = spawn(&crew, |crew| {
+            if crew.take(0) || crew.out_of_work(0) {
+                let busy_for_good = crew.lifo.has_work(); // so this was its own
+                crew.handled();
+                if !busy_for_good {
+                    crew.work(0);
+                }
+            }
+        });
+        let sleeper = worker(&crew, 1);
+        crew.fill_lifo();
+        crew.push_to(0);
+        crew.finish([sentinel, sleeper]);
     });
 }
 

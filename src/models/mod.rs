@@ -12,6 +12,7 @@
 //! | [`room`] | state word, inbox | the list of those who wait |
 //! | [`idle`] | idle protocol, parker | the queues, by a count with relaxed readings; the worker's loop |
 //! | [`alarm`] | alarm, idle protocol, parker | the table of timers, by a count; the worker's loop |
+//! | [`apart`] | threads apart, gate, idle protocol, quiescence waiters, parker | the queues; the look for quiescence; the turn |
 //! | [`quiet`] | gate, idle protocol, quiescence waiters | the queues; the look for quiescence |
 //! | [`reply`] | reply slot | what is around it |
 //! | [`lifo`] | LIFO slot | what is around it |
@@ -28,6 +29,7 @@
 //! ones, which is more than it promises, and takes SeqCst loads and stores for Acquire and Release, which is less.
 
 mod alarm;
+mod apart;
 mod idle;
 mod lifo;
 mod mailbox;

@@ -69,7 +69,7 @@ impl Member<'_> {
         if self.blocking.get() {
             // It has kept its slot, and is counted.
             let frozen =
-                scheduler.policy == Policy::Sharded || scheduler.kept.load(Acquire) == scheduler.slots.len();
+                scheduler.has_work_of_its_own() || scheduler.kept.load(Acquire) == scheduler.slots.len();
             if frozen && !at_any_rate {
                 counts.refused.add_shared(1);
                 return None;
@@ -134,6 +134,14 @@ impl Scheduler {
         Slot::Called(slot, spare)
     }
 
+    /// May there be work at this thread's slot that nobody else may run?
+    fn has_work_of_its_own(&self) -> bool {
+        // Relaxed: who is kept here from now on waits until this thread is back, if it keeps its slot.
+        let residents =
+            Local::with_any(|local| local.map_or(0, |local| local.slot().residents.load(Relaxed)));
+        self.policy == Policy::Sharded || residents > 0
+    }
+
     /// Keeps this thread's slot, which will do nothing for a while. `false`: refused.
     fn keep_slot(&self, at_any_rate: bool) -> bool {
         if at_any_rate {
@@ -141,8 +149,7 @@ impl Scheduler {
         } else {
             let all = self.slots.len();
             let step = |kept: usize| (kept + 1 < all).then_some(kept + 1);
-            // Under Sharded nobody else may run what is this worker's.
-            if self.policy == Policy::Sharded || self.kept.fetch_update(AcqRel, Relaxed, step).is_err() {
+            if self.has_work_of_its_own() || self.kept.fetch_update(AcqRel, Relaxed, step).is_err() {
                 return false;
             }
         }

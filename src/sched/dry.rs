@@ -59,8 +59,6 @@ impl Local {
                 Woken::Caught => {
                     self.slot().counters.sentinel_catches.add(1);
                     let caught = self.rescue();
-                    // The sentinel is gone; somebody else must watch what is still stuck.
-                    scheduler.idle.ensure_watched();
                     if let Some(task) = caught {
                         self.hunt_ended();
                         break Some(task);
@@ -77,9 +75,6 @@ impl Local {
                 Woken::Alarm => {
                     searching = false;
                     scheduler.fire_timers(time::now()); // also if others were quicker
-                    if scheduler.policy == Policy::Stealing {
-                        scheduler.idle.ensure_watched(); // as after a catch
-                    }
                     if let Some(task) = self.next() {
                         break Some(task);
                     }
@@ -93,6 +88,10 @@ impl Local {
             }
             patient = true;
         };
+        if scheduler.policy == Policy::Stealing {
+            // It may have been the sentinel, whatever it got up for; somebody else must watch what is still stuck.
+            scheduler.idle.ensure_watched();
+        }
         let now = time::now();
         self.clock.set(now);
         self.busy_since.set(now);

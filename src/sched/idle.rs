@@ -52,8 +52,8 @@
 //!
 //! # Why the sentinel is there when it is needed
 //!
-//! `T` goes to 0 only when the sentinel wakes up for work, which leaves no worker parked or ends with a worker that
-//! appoints again (`Local::idle`), or while `S` = all workers. A worker that fills its LIFO slot is awake; its own
+//! `T` goes to 0 only when the sentinel wakes up for work, its own inbox's included, which leaves no worker parked or ends
+//! with a worker that appoints again (`Local::idle`), or while `S` = all workers. A worker that fills its LIFO slot is awake; its own
 //! unparking is in the word's history before its read of the word, so it cannot read the `T` of a time when all
 //! slept: it sees that nobody watches, and appoints.
 

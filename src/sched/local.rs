@@ -1,7 +1,8 @@
 //! A worker's own side: its queue, its choice of what to run next, and what it does between two turns.
 //!
-//! What comes next, in this order: the LIFO slot (a bounded run of it), the local queue, the worker's own inbox, the
-//! injector (a fair share of the time even while there is local work), and then what a search finds ([`dry`](super::dry)).
+//! What comes next, in this order: the LIFO slot (a bounded run of it), the local queue (in turns with what is
+//! [kept](super::bound) here), the worker's own inbox, the injector (a fair share of the time even while there is local
+//! work), and then what a search finds ([`dry`](super::dry)).
 
 use super::queue::{Policy, Slot, retry};
 use super::task::{After, Task, TaskHeader};
@@ -39,6 +40,9 @@ pub(crate) struct Local {
     slot: *const Slot,
     pub(super) index: usize,
     pub(super) queue: Worker<Task>,
+    /// See [`bound`](super::bound): what siblings do not see, and whether the last turn was one of it.
+    pub(super) kept: Worker<Task>,
+    pub(super) kept_last: Cell<bool>,
     /// Claimed while this worker is awake.
     heap: *const Heap,
     pub(super) rng: RefCell<SmallRng>,
@@ -74,7 +78,7 @@ impl std::fmt::Debug for Local {
 impl Local {
     /// Puts up worker k's things at its slot.
     pub(super) fn furnish(scheduler: &Scheduler, seat: Seat, account: Account) {
-        let Seat { index, queue } = seat;
+        let Seat { index, queue, kept } = seat;
         let start = time::now();
         let slot = &scheduler.slots[index];
         let local = Local {
@@ -82,6 +86,8 @@ impl Local {
             slot,
             index,
             queue,
+            kept,
+            kept_last: Cell::new(false),
             heap: scheduler.memory.of_worker(index),
             rng: RefCell::new(SmallRng::seed_from_u64(index as u64)),
             lifo_run: Cell::new(0),
@@ -105,6 +111,8 @@ impl Local {
     /// # Safety
     /// The slot is this thread's.
     pub(super) unsafe fn hold(scheduler: &Scheduler, slot: usize, lying: bool) -> bool {
+        // Where it was pinned before, if anywhere, is another worker's core. If that fails it still works.
+        let _better_than_nobody = scheduler.slots[slot].pin_here();
         let mut task = if lying {
             let at = scheduler.slots[slot].local.load(Relaxed);
             LOCAL.set(at);
@@ -165,7 +173,7 @@ impl Local {
             let local = local.expect("who stands up has sat");
             local.count_busy(time::now());
             local.leave_heap();
-            (local.index, !local.slot().lifo.is_empty() || !local.queue.is_empty())
+            (local.index, !local.slot().lifo.is_empty() || !local.queue.is_empty() || !local.kept.is_empty())
         });
         LOCAL.set(ptr::null());
         left
@@ -310,6 +318,9 @@ impl Local {
     /// A runnable that became ready on this worker: it runs next, here.
     #[inline]
     pub(crate) fn push(&self, task: Task) {
+        if task.is_bound() {
+            return self.push_bound(task);
+        }
         let scheduler = self.scheduler();
         match scheduler.policy {
             Policy::Stealing => {
@@ -333,6 +344,9 @@ impl Local {
 
     /// A runnable whose turn ended before its work did.
     fn push_back(&self, task: Task) {
+        if task.is_bound() {
+            return self.push_bound(task);
+        }
         match self.scheduler().policy {
             Policy::SharedQueue => self.scheduler().inject(task),
             Policy::Stealing => {
@@ -371,6 +385,9 @@ impl Local {
             return Some(task);
         }
         self.lifo_run.set(0);
+        if !self.kept.is_empty() {
+            return self.next_of_both();
+        }
         self.queue.pop().or_else(|| slot.lifo.take()).or_else(|| self.take_outside())
     }
 
@@ -382,7 +399,9 @@ impl Local {
     /// Every now and then outside work goes first.
     #[cold]
     fn fair_share(&self) -> Option<Task> {
-        let found = self.take_outside();
+        // What came into the inbox is kept work from now on; it goes first only where the injector has nothing.
+        let kept = self.empty_inbox();
+        let found = self.take_injected().or_else(|| kept.then(|| self.kept.pop()).flatten());
         // Not twice in a row: inside work must not starve either.
         let least = if found.is_some() { 2 } else { 1 };
         self.injector_in.set(self.injector_interval().max(least));
@@ -390,12 +409,11 @@ impl Local {
     }
 
     pub(super) fn take_outside(&self) -> Option<Task> {
-        let slot = self.slot();
-        if !slot.inbox.is_empty()
-            && let Some(task) = retry(|| slot.inbox.steal_batch_and_pop(&self.queue))
-        {
-            return Some(task);
-        }
+        self.take_inbox().or_else(|| self.take_injected())
+    }
+
+    /// What any worker may run, from the injector.
+    pub(super) fn take_injected(&self) -> Option<Task> {
         let scheduler = self.scheduler();
         if scheduler.injector.is_empty() {
             return None;
@@ -409,7 +427,7 @@ impl Local {
             }
         };
         if task.is_some() {
-            slot.counters.injector_takes.add(1);
+            self.slot().counters.injector_takes.add(1);
         }
         task
     }
@@ -419,6 +437,9 @@ impl Local {
         let scheduler = self.scheduler();
         while let Some(task) = self.slot().lifo.take().or_else(|| self.queue.pop()) {
             scheduler.push_from_outside(task);
+        }
+        while let Some(task) = self.kept.pop() {
+            scheduler.send_home(self.index, task);
         }
     }
 }

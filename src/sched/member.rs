@@ -11,10 +11,13 @@
 //! | it counts in | its worker's tally | the shared one | the shared one, and at the gate |
 //! | quiescence waits for it | until its slot is parked | until its turn is over | while it is at the gate |
 //!
+//! A [thread apart](super::apart) is to others what a member without a slot is, and never has one.
+//!
 //! So only these questions are asked of a thread: which slot has it ([`Local::with`]), is it of this crew ([`is_of`]),
 //! and whose turn runs on it ([`current`]).
 
 use super::Scheduler;
+use super::apart;
 use super::local::Local;
 use super::spares::Spare;
 use std::cell::Cell;
@@ -75,6 +78,7 @@ impl<'a> Member<'a> {
 /// Is the calling thread one of this crew?
 pub(crate) fn is_of(scheduler: &Scheduler) -> bool {
     Member::with(|member| member.is_some_and(|member| ptr::eq(member.scheduler, scheduler)))
+        || apart::is_of(scheduler)
 }
 
 /// Marks whose turn runs on this thread: opaque here, compared by the floors above. Null between turns.

@@ -1,15 +1,18 @@
 //! Floor 1: the scheduler. It moves runnables between workers and never names an actor or a message.
 //!
 //! - [`task`]: what it moves
-//! - [`queue`], [`lifo`]: where runnables wait; the policies
+//! - [`queue`], [`lifo`]: where runnables wait; the policies; [`bound`]: those that must run in one place
 //! - [`local`]: one worker, from taking a runnable to the end of its turn; [`dry`]: from running dry to parking
+//! - [`apart`]: threads that have one actor each
 //! - [`idle`]: the idle protocol and its proof; [`sightings`]: the sentinel's memory
 //! - [`member`]: a thread of the crew; [`spares`]: who takes over from a thread that blocks; [`blocking`]: that thread
 //! - [`gate`]: where outside threads come in; [`quiet`]: who waits for quiescence
 //! - [`alarm`]: when the next timer is due, and who gets up for it; [`timers`]: those that are armed
 
 pub(crate) mod alarm;
+pub(crate) mod apart;
 pub(crate) mod blocking;
+pub(crate) mod bound;
 mod dry;
 pub(crate) mod gate;
 pub(crate) mod idle;
@@ -24,8 +27,9 @@ pub(crate) mod task;
 pub(crate) mod timers;
 
 use crate::memory::Pool;
-use crate::sync::{AtomicUsize, Ordering::*, chaos};
+use crate::sync::{AtomicUsize, Ordering::*, Padded, chaos};
 use crate::time::Duration;
+use apart::Apart;
 use crossbeam_deque::{Injector, Worker};
 use gate::Gate;
 use idle::{Crew, Idle};
@@ -51,6 +55,7 @@ pub(crate) struct Scheduler {
     pub(crate) gate: Gate,
     pub(crate) quiet: Quiet,
     pub(crate) timers: Timers,
+    apart: Padded<Apart>,
     pub(crate) memory: Pool,
     injector: Injector<Task>,
     /// The sentinel's note to itself; there is one sentinel at a time.
@@ -68,7 +73,7 @@ pub(crate) struct Scheduler {
 pub(crate) enum Quiescence {
     /// Nothing runs, nothing waits, nobody is on the way in.
     Quiet,
-    /// Somebody works; the last to park will say so.
+    /// Somebody works; the last to come to rest will say so.
     Busy,
     /// Somebody from outside is between two steps: look again at once.
     Entering,
@@ -86,6 +91,8 @@ pub(crate) enum Arrival {
 pub(crate) struct Seat {
     index: usize,
     queue: Worker<Task>,
+    /// What is kept on this worker: see [`bound`].
+    kept: Worker<Task>,
 }
 
 impl Seat {
@@ -95,17 +102,24 @@ impl Seat {
 }
 
 impl Scheduler {
-    /// A crew's shared part, and the seats for its threads. Every seat must be taken by [`work`](Self::work).
-    pub(crate) fn new(workers: usize, policy: Policy, spares: Spares) -> (Self, Vec<Seat>) {
+    /// A crew's shared part, and the seats for its threads. Every seat must be taken by [`work`](Self::work). `cores`: where
+    /// each is pinned, or none.
+    pub(crate) fn new(workers: usize, policy: Policy, cores: &[usize], spares: Spares) -> (Self, Vec<Seat>) {
         // First in, first out: a thief takes what has waited longest, and a batch costs it one compare-and-swap.
-        let seats: Vec<Seat> = (0..workers).map(|index| Seat { index, queue: Worker::new_fifo() }).collect();
+        let seats: Vec<Seat> = (0..workers)
+            .map(|index| Seat { index, queue: Worker::new_fifo(), kept: Worker::new_fifo() })
+            .collect();
         let scheduler = Scheduler {
             policy,
-            slots: seats.iter().map(|seat| Slot::new(seat.queue.stealer())).collect(),
+            slots: seats
+                .iter()
+                .map(|seat| Slot::new(seat.queue.stealer(), cores.get(seat.index).copied()))
+                .collect(),
             idle: Idle::new(workers),
             gate: Gate::new(),
             quiet: Quiet::new(),
             timers: Timers::new(),
+            apart: Padded(Apart::new()),
             memory: Pool::new(workers),
             injector: Injector::new(),
             rescue_from: AtomicUsize::new(0),
@@ -177,6 +191,9 @@ impl Scheduler {
 
     /// The same from a thread that is known not to be of the crew.
     pub(crate) fn push_from_outside(&self, task: Task) {
+        if task.is_bound() {
+            return self.send_bound(task);
+        }
         match self.policy {
             Policy::Stealing | Policy::SharedQueue => self.inject(task),
             Policy::Sharded => self.send_home(task.home(self.slots.len()), task),
@@ -223,16 +240,18 @@ impl Scheduler {
     /// Is everything that was accepted before this call, and all that it caused, over?
     ///
     /// All workers are parked in one and the same epoch before and after all queues were seen empty: so none was
-    /// awake in between, and none left anything behind. Whoever is on the way in is seen first (see [`gate`]): had it
-    /// left the gate before, its runnable would be in a queue, or would have woken a worker, which moves the epoch. No turn
-    /// is elsewhere, after the epoch was read first, and since none began in this epoch, none has been since.
+    /// awake in between, and none left anything behind. The same goes for the [threads apart](apart). Whoever is on the
+    /// way in is seen first (see [`gate`]): had it left the gate before, its runnable would be in a queue, or would have woken
+    /// a worker, which moves the epoch. No turn is elsewhere, after the epoch was read first, and since none began in this
+    /// epoch, none has been since.
     ///
     /// A crew that has been told to stop has nothing left to do, and parks no more.
     pub(crate) fn quiescence(&self) -> Quiescence {
         if self.idle.stopping() {
             return Quiescence::Quiet;
         }
-        let Some(before) = self.idle.all_parked() else { return Quiescence::Busy };
+        let still = || Some((self.idle.all_parked()?, self.apart.asleep()?));
+        let Some(before) = still() else { return Quiescence::Busy };
         if self.turns_elsewhere() {
             return Quiescence::Busy;
         }
@@ -244,7 +263,7 @@ impl Scheduler {
                 .slots
                 .iter()
                 .all(|slot| slot.inbox.is_empty() && slot.stealer.is_empty() && slot.lifo.is_empty());
-        let after: Option<Crew> = self.idle.all_parked();
+        let after: Option<(Crew, u64)> = still();
         if !empty {
             // Pushed, and the pusher is about to notify.
             Quiescence::Entering

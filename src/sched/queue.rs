@@ -3,8 +3,10 @@
 use super::lifo::Lifo;
 use super::local::Local;
 use super::task::Task;
-use crate::sync::{AtomicPtr, Counter, Padded};
+use crate::cores::Cores;
+use crate::sync::{AtomicPtr, AtomicUsize, Counter, Padded};
 use crossbeam_deque::{Injector, Steal, Stealer};
+use std::io;
 use std::ptr;
 
 /// Where a runnable goes. Nothing else differs, so that the policies can be compared.
@@ -30,17 +32,28 @@ pub(crate) struct Slot {
     /// What is its holder's alone; from the holder's arrival to the end of the crew.
     pub(super) local: AtomicPtr<Local>,
     pub(crate) counters: Padded<Counters>,
+    /// Where whoever works here is pinned, if anywhere.
+    core: Option<usize>,
+    /// Actors kept here.
+    pub(super) residents: AtomicUsize,
 }
 
 impl Slot {
-    pub(super) fn new(stealer: Stealer<Task>) -> Self {
+    pub(super) fn new(stealer: Stealer<Task>, core: Option<usize>) -> Self {
         Slot {
             lifo: Padded(Lifo::new()),
             stealer,
             inbox: Injector::new(),
             local: AtomicPtr::new(ptr::null_mut()),
             counters: Padded::default(),
+            core,
+            residents: AtomicUsize::new(0),
         }
+    }
+
+    /// Pins the calling thread to this place's core, if it has one: for whoever takes the place.
+    pub(crate) fn pin_here(&self) -> io::Result<()> {
+        self.core.map_or(Ok(()), |core| Cores::only(core).bind_this_thread())
     }
 }
 

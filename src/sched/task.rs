@@ -1,5 +1,6 @@
 //! What the scheduler moves: a pointer to something that can be run, and nothing it knows about it.
 
+use super::bound::Bound;
 use std::ptr::NonNull;
 
 /// How the scheduler uses a runnable; the first field of whatever table the owner has for it.
@@ -10,6 +11,8 @@ pub(crate) struct TaskVtable {
     pub(crate) run: unsafe fn(NonNull<TaskHeader>) -> After,
     /// What `Policy::Sharded` hashes to choose the worker.
     pub(crate) key: unsafe fn(NonNull<TaskHeader>) -> u64,
+    /// Where it must run; `None` where nothing of the kind is ever bound. What it returns lives as long as the runnable.
+    pub(crate) bound: Option<unsafe fn(NonNull<TaskHeader>) -> NonNull<Bound>>,
 }
 
 /// The first field of whatever can be scheduled.
@@ -65,6 +68,24 @@ impl Task {
         // SAFETY: valid until run, by `from_raw`'s contract.
         let after = unsafe { ((*self.0.as_ref().vtable).run)(self.0) };
         (self.0, after)
+    }
+
+    /// Must it run in one place?
+    #[inline]
+    pub(crate) fn is_bound(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0.as_ref().vtable).bound.is_some() }
+    }
+
+    /// Where it must run.
+    pub(crate) fn bound(&self) -> &Bound {
+        // SAFETY: as above; the place lives as long as the runnable, which is borrowed.
+        unsafe {
+            match (*self.0.as_ref().vtable).bound {
+                Some(bound) => bound(self.0).as_ref(),
+                None => &Bound::Nowhere,
+            }
+        }
     }
 
     /// The worker of `workers` that `Policy::Sharded` keeps it on.

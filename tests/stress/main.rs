@@ -201,7 +201,11 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
     });
     watch.look_at(None);
     let stats = world.handle.stats();
-    if !fates.agree_with(&stats) || stats.live_actors != 0 || stats.armed_timers != 0 {
+    if !fates.agree_with(&stats)
+        || stats.live_actors != 0
+        || stats.armed_timers != 0
+        || stats.dedicated_threads != 0
+    {
         fail(&format!("at the end stats() has {stats:?}, the books {fates:?}"));
     }
     check_times(&world, fates.handled);

@@ -10,6 +10,7 @@ use heist::{
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 pub struct Node {
@@ -32,6 +33,16 @@ pub struct Node {
     stopped: bool,
     on_crew: bool,
     bad: Bad,
+    placed: Placed,
+}
+
+/// Where its turns must run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    Anywhere,
+    Worker(usize),
+    /// On one thread, known from the state's making on.
+    Own(ThreadId),
 }
 
 /// Where this one panics, besides its handlers.
@@ -63,7 +74,7 @@ impl Drop for Turn {
 }
 
 impl Node {
-    pub fn new(world: &Arc<World>, slot: usize) -> Self {
+    pub fn new(world: &Arc<World>, slot: usize, placed: Placed) -> Self {
         let made = world.made.fetch_add(1, Relaxed);
         let mut rng = Rng::new(world.seed ^ made << 20);
         let bad = match rng.below(60) {
@@ -89,6 +100,7 @@ impl Node {
             stopped: false,
             on_crew: true,
             bad,
+            placed,
         }
     }
 
@@ -102,8 +114,26 @@ impl Node {
         Turn::enter(&self.in_turn, what)
     }
 
+    fn at_home(&self, ctx: &Context<Self>) {
+        let right = match self.placed {
+            Placed::Anywhere => true,
+            // A turn may lose its worker, but not go on with another.
+            Placed::Worker(k) => ctx.worker().is_none_or(|worker| worker == k),
+            Placed::Own(thread) => std::thread::current().id() == thread && ctx.worker().is_none(),
+        };
+        if !right {
+            fail(&format!(
+                "placed {:?}, and found on {:?}, {:?}",
+                self.placed,
+                ctx.worker(),
+                std::thread::current()
+            ));
+        }
+    }
+
     /// Takes note of a message that is being handled.
-    fn check(&mut self, letter: &Letter) {
+    fn check(&mut self, letter: &Letter, ctx: &Context<Self>) {
+        self.at_home(ctx);
         letter.token.handled();
         if !self.started || self.stopped {
             fail("a message was handled outside started ..= stopped");
@@ -205,7 +235,7 @@ impl Node {
                 }
             }
             39..41 => {
-                let child = ctx.spawn(Node::new(&self.world, self.slot));
+                let child = ctx.spawn(Node::new(&self.world, self.slot, Placed::Anywhere));
                 self.sender.tell(&child, &mut self.rng, ttl);
                 match self.rng.below(8) {
                     0 => child.detach(),
@@ -290,6 +320,7 @@ impl Node {
         let back = callback.id;
         let then = move |me: &mut Node, result, ctx: &mut Context<Node>| {
             let _turn = me.enter("a callback");
+            me.at_home(ctx);
             callback.handled();
             ended(id, result);
             if me.rng.one_in(100) {
@@ -377,6 +408,7 @@ pub fn spin(time: Duration) {
 impl Actor for Node {
     fn started(&mut self, ctx: &mut Context<Self>) {
         let _turn = self.enter("started");
+        self.at_home(ctx);
         if self.started {
             fail("started runs twice");
         }
@@ -417,6 +449,9 @@ impl Drop for Node {
         if self.on_crew && !on_crew {
             fail("an actor's state is dropped outside the crew");
         }
+        if matches!(self.placed, Placed::Own(own) if own != std::thread::current().id()) {
+            fail("the state of an actor with a thread of its own is dropped elsewhere");
+        }
         if self.rng.one_in(8) {
             self.block();
         }
@@ -432,7 +467,7 @@ impl Receive<Note> for Node {
 
     fn receive(&mut self, Note(mut letter): Note, reply: Reply<Answer>, ctx: &mut Context<Self>) {
         let _turn = self.enter("receive");
-        self.check(&letter);
+        self.check(&letter, ctx);
         self.work(&mut letter, ctx);
         let id = letter.token.id;
         if letter.prompt {
@@ -461,7 +496,7 @@ impl Handler<Small> for Node {
 
     fn handle(&mut self, Small(mut letter): Small, ctx: &mut Context<Self>) -> Answer {
         let _turn = self.enter("handle");
-        self.check(&letter);
+        self.check(&letter, ctx);
         self.work(&mut letter, ctx);
         let id = letter.token.id;
         // Before there is a value to return: rustc leaks that when a local's drop panics (rust#47949).

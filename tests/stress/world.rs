@@ -1,8 +1,8 @@
 //! What the actors and threads of one round share.
 
 use crate::fail;
-use crate::ledger::{Ledger, Token};
-use crate::node::Node;
+use crate::ledger::{Ledger, Token, explode};
+use crate::node::{Node, Placed};
 use heist::{ActorRef, Ask, AskError, Handle, Reply, SendError, WeakRef};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, VecDeque};
@@ -169,8 +169,15 @@ impl World {
 
     /// Puts a new actor into a slot and lets go of the old one.
     pub fn replace(self: &Arc<Self>, slot: usize, rng: &mut Rng) -> Option<ActorRef<Node>> {
-        let node = Node::new(self, slot);
-        let builder = self.handle.build(node);
+        if rng.one_in(8) {
+            return self.replace_by_dedicated(slot, rng);
+        }
+        let kept = rng.one_in(5).then(|| rng.below(self.handle.workers() as u64) as usize);
+        let placed = kept.map_or(Placed::Anywhere, Placed::Worker);
+        let mut builder = self.handle.build(Node::new(self, slot, placed));
+        if let Some(k) = kept {
+            builder = builder.on_worker(k);
+        }
         let fresh = match rng.below(4) {
             0 => builder.capacity(1 + rng.below(3) as usize).try_spawn(),
             1 => builder.capacity(16).name("sixteen").budget_messages(1 + rng.below(4) as u32).try_spawn(),
@@ -178,14 +185,7 @@ impl World {
             _ => builder.try_spawn(),
         };
         match fresh {
-            Ok(actor) => {
-                if rng.one_in(4) {
-                    self.weak.lock().push(actor.downgrade());
-                }
-                let old = self.slots[slot].lock().replace(actor.clone());
-                drop(old); // not under the lock
-                Some(actor)
-            }
+            Ok(actor) => Some(self.put(actor, slot, rng)),
             Err(error) => {
                 if !error.is_shutting_down() {
                     fail(&format!("{error}"));
@@ -193,6 +193,31 @@ impl World {
                 error.into_actor().never_spawned();
                 None
             }
+        }
+    }
+
+    fn put(&self, actor: ActorRef<Node>, slot: usize, rng: &mut Rng) -> ActorRef<Node> {
+        if rng.one_in(4) {
+            self.weak.lock().push(actor.downgrade());
+        }
+        let old = self.slots[slot].lock().replace(actor.clone());
+        drop(old); // not under the lock
+        actor
+    }
+
+    /// One with a thread of its own, whose factory may panic.
+    fn replace_by_dedicated(self: &Arc<Self>, slot: usize, rng: &mut Rng) -> Option<ActorRef<Node>> {
+        let (world, panics) = (Arc::clone(self), rng.one_in(20));
+        let builder = self.handle.build_dedicated(move || {
+            if panics {
+                explode(slot as u32);
+            }
+            Node::new(&world, slot, Placed::Own(std::thread::current().id()))
+        });
+        match builder.capacity(1 + rng.below(16) as usize).try_spawn() {
+            Ok(actor) => Some(self.put(actor, slot, rng)),
+            Err(error) if error.is_shutting_down() => None,
+            Err(error) => fail(&format!("{error}")),
         }
     }
 

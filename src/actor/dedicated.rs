@@ -1,0 +1,74 @@
+//! Spawning an actor with a thread of its own.
+
+use super::Actor;
+use super::cell_of::CellOf;
+use super::refs::{ActorRef, WeakRef};
+use super::spawn::{SpawnBuilder, SpawnError, SpawnProblem, Spawner};
+use crate::cell::dedicated::{self, NotStarted};
+use crate::sched::apart::Home;
+use crate::sched::bound::Bound;
+use std::sync::Arc;
+
+/// A factory, in a [`SpawnBuilder`]: its actor will have a thread of its own. From
+/// [`Handle::build_dedicated`](crate::Handle::build_dedicated).
+#[derive(Debug)]
+pub struct Dedicated<F>(F);
+
+/// What the thread needs to begin.
+struct Start<A, F> {
+    factory: F,
+    actor: WeakRef<A>,
+}
+
+impl<'a> Spawner<'a> {
+    pub(crate) fn dedicated<F>(self, factory: F) -> SpawnBuilder<'a, Dedicated<F>> {
+        SpawnBuilder::begin(self, Dedicated(factory))
+    }
+}
+
+impl<F> SpawnBuilder<'_, Dedicated<F>> {
+    /// Starts the thread and spawns the actor. Does not wait for the factory.
+    ///
+    /// # Errors
+    /// The factory comes back inside the error when the thread cannot be started, the executor shuts down, or a capacity or a
+    /// budget is 0 or too large.
+    pub fn try_spawn<A>(mut self) -> Result<ActorRef<A>, SpawnError<F>>
+    where
+        A: Actor,
+        F: FnOnce() -> A + Send + 'static,
+    {
+        let home = Home::new();
+        self.bound = Bound::Thread(Arc::clone(&home));
+        let (spawner, capacity) = (self.spawner, self.capacity);
+        let (cold, Dedicated(factory)) = match self.finish() {
+            Ok(parts) => parts,
+            Err((Dedicated(factory), problem)) => return Err(SpawnError::new(factory, problem)),
+        };
+        // The thread first: without it there is nothing to undo, and with it nothing more can fail but a shutdown.
+        let (start, starts) = crossbeam_channel::bounded::<Start<A, F>>(1);
+        let life = move |core: &_| {
+            let Ok(Start { factory, actor }) = starts.recv() else { return };
+            let this = actor.as_ptr();
+            // SAFETY: in the first turn, which is this thread's to begin, and once.
+            let make = move || unsafe { CellOf::<A>::init(this, factory()) };
+            // SAFETY: this thread's home; `actor` keeps the cell, whose runnables are left here.
+            unsafe { dedicated::live(core, &home, this, Box::new(make)) };
+        };
+        if let Err(not_started) = dedicated::Dedicated::start(spawner.core, life) {
+            let problem = match not_started {
+                NotStarted::ShuttingDown => SpawnProblem::ShuttingDown,
+                NotStarted::Thread(error) => SpawnProblem::Thread(error),
+            };
+            return Err(SpawnError::new(factory, problem));
+        }
+        let vtable = CellOf::<A>::vtable_of_dedicated();
+        match spawner.enroll(vtable, capacity, cold, CellOf::<A>::allocate_unmade) {
+            Some(actor) => {
+                let begins = start.send(Start { factory, actor: ActorRef::downgrade(&actor) });
+                assert!(begins.is_ok(), "the thread waits for it");
+                Ok(actor)
+            }
+            None => Err(SpawnError::new(factory, SpawnProblem::ShuttingDown)),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A thread apart, beside a worker, and those who wait for quiescence.
+//!
+//! Covers: whoever is told "quiet" sees handled all that was accepted before it asked, on the thread apart too, and what
+//! its turn caused on a worker; and it is told, whichever of the two comes to rest last; no runnable that was left is lost.
+//!
+//! Does not cover: the queues, as in `idle`; what a runnable is (a token here). The look is a copy of
+//! `Scheduler::quiescence`, the wait one of `WaitIdle`, the thread one of `cell::dedicated`.
+
+use super::{explore, spawn};
+use crate::sched::Quiescence;
+use crate::sched::apart::Apart;
+use crate::sched::gate::Gate;
+use crate::sched::idle::{Idle, Woken};
+use crate::sched::quiet::Quiet;
+use crate::sync::{AtomicUsize, Ordering::*, Parker, ThreadWaker};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+struct Crew {
+    gate: Gate,
+    idle: Idle,
+    quiet: Quiet,
+    apart: Apart,
+    home: Parker<()>,
+    injector: AtomicUsize,
+    /// Is the actor apart scheduled? The state word's part.
+    scheduled: AtomicUsize,
+    accepted: AtomicUsize,
+    /// Written by the thread apart, and by the worker; read by whoever was told "quiet".
+    handled: UnsafeCell<usize>,
+    caused: UnsafeCell<usize>,
+}
+
+impl Crew {
+    fn new() -> Arc<Self> {
+        Arc::new(Crew {
+            gate: Gate::new(),
+            idle: Idle::new(1),
+            quiet: Quiet::new(),
+            apart: Apart::new(),
+            home: Parker::new(),
+            injector: AtomicUsize::new(0),
+            scheduled: AtomicUsize::new(0),
+            accepted: AtomicUsize::new(0),
+            handled: UnsafeCell::new(0),
+            caused: UnsafeCell::new(0),
+        })
+    }
+
+    /// From outside, as `cell::envelope::deliver`, to the actor apart.
+    fn tell(&self) {
+        let mut pass = self.gate.enter();
+        let idle = self.scheduled.fetch_add(1, AcqRel) == 0;
+        self.accepted.fetch_add(1, Release);
+        if idle {
+            self.leave();
+        }
+        pass.count();
+    }
+
+    /// As `Scheduler::leave_at`.
+    fn leave(&self) {
+        self.apart.begin();
+        self.home.unpark(());
+    }
+
+    /// As `cell::dedicated`: until so many messages are handled, of which each causes something on a worker, or none does.
+    fn live_apart(&self, messages: usize, causes: bool) {
+        let mut handled = 0;
+        while handled < messages {
+            assert!(self.home.park(None).is_some());
+            let mut waiting = self.scheduled.load(Acquire);
+            loop {
+                for _ in 0..waiting {
+                    // SAFETY: loom checks it.
+                    self.handled.with_mut(|handled| unsafe { *handled += 1 });
+                    if causes {
+                        self.injector.fetch_add(1, Release);
+                        self.idle.notify();
+                    }
+                }
+                handled += waiting;
+                let before = self.scheduled.fetch_sub(waiting, AcqRel);
+                waiting = before - waiting;
+                if waiting == 0 {
+                    break;
+                }
+            }
+            if self.apart.end() {
+                self.quiet.announce();
+            }
+        }
+    }
+
+    fn take(&self) -> bool {
+        self.injector.fetch_update(Acquire, Relaxed, |n| n.checked_sub(1)).is_ok()
+    }
+
+    /// The only worker.
+    fn work(&self) {
+        loop {
+            while self.take() {
+                // SAFETY: loom checks it.
+                self.caused.with_mut(|caused| unsafe { *caused += 1 });
+            }
+            let has_work = || self.injector.load(Acquire) > 0;
+            match self.idle.park(0, false, false, has_work, || false, || self.quiet.announce()) {
+                Woken::Searching => {
+                    if self.idle.end_search() && has_work() {
+                        self.idle.notify();
+                    }
+                }
+                Woken::Running => {}
+                Woken::Caught | Woken::Alarm => unreachable!("nobody watches"),
+            }
+            if self.idle.stopping() && !has_work() {
+                return;
+            }
+        }
+    }
+
+    fn quiescence(&self) -> Quiescence {
+        let still = || Some((self.idle.all_parked()?, self.apart.asleep()?));
+        let Some(before) = still() else { return Quiescence::Busy };
+        if self.gate.inside() {
+            return Quiescence::Entering;
+        }
+        let empty = self.injector.load(Acquire) == 0;
+        let after = still();
+        if !empty {
+            Quiescence::Entering
+        } else if after == Some(before) {
+            Quiescence::Quiet
+        } else {
+            Quiescence::Busy
+        }
+    }
+
+    fn wait_idle(&self) {
+        let waker = ThreadWaker::new();
+        loop {
+            match self.quiescence() {
+                Quiescence::Quiet => return,
+                Quiescence::Entering => {
+                    thread::yield_now();
+                    continue;
+                }
+                Quiescence::Busy => self.quiet.want(&waker.waker()),
+            }
+            match self.quiescence() {
+                Quiescence::Quiet => return,
+                Quiescence::Entering => thread::yield_now(),
+                Quiescence::Busy => {
+                    waker.park(None);
+                }
+            }
+        }
+    }
+
+    /// Asks, and looks whether the answer is true. All that is ever sent was accepted before.
+    fn check(&self, accepted: usize, caused: usize) {
+        self.wait_idle();
+        // SAFETY: loom checks it.
+        let seen = unsafe { (self.handled.with(|n| *n), self.caused.with(|n| *n)) };
+        assert_eq!(seen, (accepted, caused), "told too early");
+    }
+}
+
+#[test]
+fn what_was_told_to_an_actor_apart_and_what_it_caused() {
+    explore(3, || {
+        let crew = Crew::new();
+        let worker = spawn(&crew, Crew::work);
+        let apart = spawn(&crew, |crew| crew.live_apart(1, true));
+        crew.tell();
+        crew.check(1, 1);
+        crew.idle.stop();
+        worker.join().unwrap();
+        apart.join().unwrap();
+    });
+}
+
+/// The second message comes while the thread is in its turn, or about to sleep, or asleep. Nobody but this thread has to
+/// do with what it did.
+#[test]
+fn an_actor_apart_is_woken_again() {
+    explore(2, || {
+        let crew = Crew::new();
+        let worker = spawn(&crew, Crew::work);
+        let apart = spawn(&crew, |crew| crew.live_apart(2, false));
+        crew.tell();
+        crew.tell();
+        crew.check(2, 0);
+        crew.idle.stop();
+        worker.join().unwrap();
+        apart.join().unwrap();
+    });
+}
+
+/// It was accepted before the question, and its runnable is left, and run, while the answer is looked for.
+#[test]
+fn a_sender_to_an_actor_apart_between_its_steps() {
+    explore(3, || {
+        let crew = Crew::new();
+        let worker = spawn(&crew, Crew::work);
+        let apart = spawn(&crew, |crew| crew.live_apart(1, true));
+        let sender = spawn(&crew, Crew::tell);
+        if crew.accepted.load(Acquire) == 1 {
+            crew.check(1, 1);
+            crew.idle.stop();
+            worker.join().unwrap();
+        } // else there is nothing to see, and nobody is waited for
+        sender.join().unwrap();
+        apart.join().unwrap();
+        crew.idle.stop();
+    });
+}
