@@ -115,7 +115,7 @@ impl Member<'_> {
             scheduler.spares.let_go(spare);
             // SAFETY: taken back, so it is ours alone.
             let _local = unsafe { Local::sit(scheduler, slot) };
-            scheduler.turn_is_back();
+            scheduler.elsewhere.back(&scheduler.quiet);
         }
     }
 }
@@ -123,8 +123,7 @@ impl Member<'_> {
 impl Scheduler {
     /// Leaves this thread's slot, in a turn, to a spare that is reserved.
     fn leave_slot(&self, spare: Arc<Spare>) -> Slot {
-        // Before the slot can be seen parked. Release: pairs with the Acquire in `turns_elsewhere`, by way of the word.
-        self.elsewhere.fetch_add(1, AcqRel);
+        self.elsewhere.leave();
         let (slot, has_work) = Local::stand_up();
         // Not all of that is seen by a rescan, since a worker that parks has nothing there.
         if !has_work && self.idle.vacate(slot, &spare, || self.has_work(slot)) {
@@ -160,23 +159,9 @@ impl Scheduler {
             self.push_from_outside(unsafe { Task::from_raw(header) });
         }
         self.spares.counts.turns.add_shared(1);
-        self.turn_is_back();
+        self.elsewhere.back(&self.quiet);
         if after == After::RequeueGap {
             std::thread::yield_now();
         }
-    }
-
-    /// A turn is on a slot again, or over.
-    fn turn_is_back(&self) {
-        // Release: whoever reads that nobody is elsewhere sees what was done there.
-        if self.elsewhere.fetch_sub(1, AcqRel) == 1 {
-            self.quiet.announce();
-        }
-    }
-
-    /// Does any turn run on a thread without a slot?
-    pub(super) fn turns_elsewhere(&self) -> bool {
-        // Acquire: pairs with `turn_is_back`.
-        self.elsewhere.load(Acquire) > 0
     }
 }
