@@ -76,9 +76,6 @@ pub(crate) fn wait_for<F: Future + Unpin>(
         spin();
         return Ok(block_on(future, until));
     };
-    if ptr::eq(me, target.as_ptr()) {
-        return Err(Refused::WouldDeadlock);
-    }
     // Polled first: only who has left a bell can be told that it need not wait any more.
     let bell = ThreadWaker::new();
     if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&bell.waker())) {
