@@ -6,7 +6,7 @@ use super::member::{self, Member};
 use super::queue::Policy;
 use super::spares::{Call, Spare};
 use super::task::{After, Task, TaskHeader};
-use crate::sync::Ordering::*;
+use crate::sync::{Ordering::*, chaos};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -98,6 +98,7 @@ impl Member<'_> {
 
     #[cold]
     fn step_in(&self, slot: Slot) {
+        chaos();
         let scheduler = self.scheduler;
         scheduler.spares.counts.blocked.fetch_sub(1, Relaxed);
         self.blocking.set(false);
@@ -125,6 +126,7 @@ impl Scheduler {
     fn leave_slot(&self, spare: Arc<Spare>) -> Slot {
         self.elsewhere.leave();
         let (slot, has_work) = Local::stand_up();
+        chaos();
         // Not all of that is seen by a rescan, since a worker that parks has nothing there.
         if !has_work && self.idle.vacate(slot, &spare, || self.has_work(slot)) {
             return Slot::Vacant(slot);
