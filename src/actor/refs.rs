@@ -129,7 +129,8 @@ impl<A> ActorRef<A> {
     /// How long its messages waited and its handlers took, those of the running turn not all included; `None` unless it is
     /// timed: see [`SpawnBuilder::timing`](crate::SpawnBuilder::timing).
     ///
-    /// From any thread, and without waiting for the actor's handlers. Costs about a microsecond.
+    /// From any thread, and without waiting for the actor's handlers: its turns enter their times at their end, and every 32
+    /// messages. Reads two histograms, each a few hundred counts, under a lock that otherwise only those turns take.
     #[must_use]
     pub fn timing(&self) -> Option<Timing> {
         Some(self.header().stopwatch()?.read())

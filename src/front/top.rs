@@ -132,7 +132,7 @@ impl Handle {
     /// The `k` busiest and the `k` longest-waiting actors. What is timed ([`Builder::timing`](crate::Builder::timing)) is ranked
     /// by time; what is not, behind it, by counts.
     ///
-    /// It looks at every actor of the executor, at some tens of nanoseconds each, 256 at a time under the lock of one part
+    /// It looks at every actor of the executor, a few loads for each, 256 at a time under the lock of one part
     /// of the registry, which a worker needs to spawn and to forget actors; so it is for people and monitors that look every
     /// now and then, not for handlers. Nothing stands still for it: each actor is seen at its own moment.
     ///
