@@ -128,6 +128,13 @@ mod pinned {
         until.open();
         settle(&executor);
         assert_eq!(cores_of_workers(&executor), [[first], [last]]);
+        // The thread that has lost its place is a spare now, and pinned to the core of that.
+        let blocker = executor.build(Puppet::default()).on_worker(0).spawn();
+        let other = executor.build(Puppet::default()).on_worker(0).spawn();
+        let until = block(&blocker);
+        let seen = inside(&other, |_, ctx| (ctx.worker(), thread_name(), allowed()));
+        assert_eq!(seen, (Some(0), "heist-1".to_string(), vec![first]));
+        until.open();
         shut_down(&executor);
     }
 

@@ -68,14 +68,17 @@ impl Local {
     #[cold]
     pub(super) fn push_bound(&self, task: Task) {
         match task.bound() {
-            Bound::Worker(home) if *home == self.index => self.kept.push(task),
+            Bound::Worker(home) if *home == self.index => {
+                self.kept.push(task);
+                self.keeps.set(true);
+            }
             _ => self.scheduler().send_bound(task),
         }
     }
 
     /// What only this worker may run, and others have sent.
     pub(super) fn take_inbox(&self) -> Option<Task> {
-        self.empty_inbox().then(|| self.kept.pop()).flatten()
+        self.empty_inbox().then(|| self.pop_kept()).flatten()
     }
 
     /// Takes some of the inbox in. False: there was nothing.
@@ -83,7 +86,10 @@ impl Local {
         let inbox = &self.slot().inbox;
         while !inbox.is_empty() {
             match inbox.steal_batch(&self.kept) {
-                Steal::Success(()) => return true,
+                Steal::Success(()) => {
+                    self.keeps.set(true);
+                    return true;
+                }
                 Steal::Empty => return false,
                 Steal::Retry => crate::sync::spin_hint(),
             }
@@ -91,7 +97,14 @@ impl Local {
         false
     }
 
+    pub(super) fn pop_kept(&self) -> Option<Task> {
+        let task = self.kept.pop();
+        self.keeps.set(!self.kept.is_empty());
+        task
+    }
+
     /// Kept work waits, and has every second turn.
+    #[inline(never)]
     pub(super) fn next_of_both(&self) -> Option<Task> {
         let others = || self.queue.pop().or_else(|| self.slot().lifo.take()).or_else(|| self.take_injected());
         if self.kept_last.replace(false)
@@ -100,6 +113,6 @@ impl Local {
             return Some(task);
         }
         self.kept_last.set(true);
-        self.kept.pop()
+        self.pop_kept()
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Local {
     /// See [`bound`](super::bound): what siblings do not see, and whether the last turn was one of it.
     pub(super) kept: Worker<Task>,
     pub(super) kept_last: Cell<bool>,
+    /// Is there anything in it? Looked at every turn.
+    pub(super) keeps: Cell<bool>,
     /// Claimed while this worker is awake.
     heap: *const Heap,
     pub(super) rng: RefCell<SmallRng>,
@@ -88,6 +90,7 @@ impl Local {
             queue,
             kept,
             kept_last: Cell::new(false),
+            keeps: Cell::new(false),
             heap: scheduler.memory.of_worker(index),
             rng: RefCell::new(SmallRng::seed_from_u64(index as u64)),
             lifo_run: Cell::new(0),
@@ -173,7 +176,7 @@ impl Local {
             let local = local.expect("who stands up has sat");
             local.count_busy(time::now());
             local.leave_heap();
-            (local.index, !local.slot().lifo.is_empty() || !local.queue.is_empty() || !local.kept.is_empty())
+            (local.index, !local.slot().lifo.is_empty() || !local.queue.is_empty() || local.keeps.get())
         });
         LOCAL.set(ptr::null());
         left
@@ -385,7 +388,7 @@ impl Local {
             return Some(task);
         }
         self.lifo_run.set(0);
-        if !self.kept.is_empty() {
+        if self.keeps.get() {
             return self.next_of_both();
         }
         self.queue.pop().or_else(|| slot.lifo.take()).or_else(|| self.take_outside())
@@ -401,7 +404,7 @@ impl Local {
     fn fair_share(&self) -> Option<Task> {
         // What came into the inbox is kept work from now on; it goes first only where the injector has nothing.
         let kept = self.empty_inbox();
-        let found = self.take_injected().or_else(|| kept.then(|| self.kept.pop()).flatten());
+        let found = self.take_injected().or_else(|| kept.then(|| self.pop_kept()).flatten());
         // Not twice in a row: inside work must not starve either.
         let least = if found.is_some() { 2 } else { 1 };
         self.injector_in.set(self.injector_interval().max(least));
@@ -438,7 +441,7 @@ impl Local {
         while let Some(task) = self.slot().lifo.take().or_else(|| self.queue.pop()) {
             scheduler.push_from_outside(task);
         }
-        while let Some(task) = self.kept.pop() {
+        while let Some(task) = self.pop_kept() {
             scheduler.send_home(self.index, task);
         }
     }
