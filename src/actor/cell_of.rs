@@ -72,6 +72,15 @@ impl<A: Actor> CellOf<A> {
         unsafe { ManuallyDrop::drop(&mut *this.cast::<CellOf<A>>().as_ref().state.get()) };
     }
 
+    /// A new state, where the old one was dropped.
+    ///
+    /// # Safety
+    /// In a turn of this actor, whose type is `A`, and which has no state.
+    pub(crate) unsafe fn refill(this: NonNull<Header>, actor: A) {
+        // SAFETY: the caller's; nothing is overwritten that is still alive.
+        unsafe { *this.cast::<CellOf<A>>().as_ref().state.get() = ManuallyDrop::new(actor) };
+    }
+
     unsafe fn free(this: NonNull<Header>) {
         // SAFETY: allocated by `allocate`, and nobody else knows it any more.
         Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<CellOf<A>>()) });

@@ -4,13 +4,14 @@
 //! - [`refs`]: `ActorRef`, `WeakRef`; [`recipient`]: references by message type
 //! - [`tell`], [`ask`], [`send`]: the three ways to send; [`reply`]: the way back
 //! - [`timers`]: messages that come later, once or at an interval
-//! - [`handle`], [`spawn`]: an executor as its users hold it, and new actors
+//! - [`handle`], [`spawn`]: an executor as its users hold it, and new actors; [`kept`]: those that have successors
 //! - [`cell_of`]: one actor type's table for the lower floors; [`wait`]: blocking and awaited waits
 
 pub(crate) mod ask;
 pub(crate) mod cell_of;
 pub(crate) mod context;
 pub(crate) mod handle;
+pub(crate) mod kept;
 pub(crate) mod recipient;
 pub(crate) mod refs;
 pub(crate) mod reply;

@@ -5,6 +5,7 @@ use super::cell_of::CellOf;
 use super::refs::ActorRef;
 use crate::cell::core::{Core, Limits};
 use crate::cell::header::{Cold, Header, Strong};
+use crate::cell::restart::Kept;
 use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
 use crate::sched::local::Local;
@@ -51,7 +52,10 @@ impl<'a> Spawner<'a> {
                     // SAFETY: a new cell comes with one reference, which this takes, and with its first turn to push.
                     unsafe {
                         let strong = Strong::from_raw(header);
-                        Header::schedule(header);
+                        // Before its first turn, which may be its last.
+                        if header.as_ref().kept().is_none_or(|kept| kept.join(header)) {
+                            Header::schedule(header);
+                        }
                         Ok(ActorRef::from_strong(strong))
                     }
                 }
@@ -82,13 +86,14 @@ pub struct SpawnBuilder<'a, A> {
     capacity: u32,
     name: Option<Box<str>>,
     limits: Option<Limits>,
+    kept: Option<Box<Kept>>,
     problem: Option<SpawnProblem>,
 }
 
 impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     pub(crate) fn new(spawner: Spawner<'a>, actor: A) -> Self {
         let capacity = spawner.core.capacity;
-        SpawnBuilder { spawner, actor, capacity, name: None, limits: None, problem: None }
+        SpawnBuilder { spawner, actor, capacity, name: None, limits: None, kept: None, problem: None }
     }
 
     /// A name, for [`ActorRef::name`] and `Debug`. It need not be unique, and costs an allocation.
@@ -130,6 +135,18 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
         self
     }
 
+    /// With a keeper: see [`kept`](super::kept).
+    pub(super) fn keep(mut self, kept: Box<Kept>) -> Self {
+        self.kept = Some(kept);
+        self
+    }
+
+    /// A capacity that was looked at before.
+    pub(crate) fn exact_capacity(mut self, capacity: u32) -> Self {
+        self.capacity = capacity;
+        self
+    }
+
     fn limits_mut(&mut self) -> &mut Limits {
         self.limits.get_or_insert(self.spawner.core.limits)
     }
@@ -159,8 +176,10 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
         if let Some(problem) = self.problem {
             return Err(SpawnError { actor: Sealed(self.actor), problem });
         }
-        let cold = (self.name.is_some() || self.limits.is_some())
-            .then(|| Box::new(Cold { name: self.name, limits: self.limits, ..Cold::default() }));
+        let cold = (self.name.is_some() || self.limits.is_some() || self.kept.is_some()).then(|| {
+            let Self { name, limits, kept, .. } = self;
+            Box::new(Cold { name, limits, kept, ..Cold::default() })
+        });
         self.spawner
             .make(self.actor, self.capacity, cold)
             .map_err(|actor| SpawnError { actor: Sealed(actor), problem: SpawnProblem::ShuttingDown })

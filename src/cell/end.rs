@@ -14,6 +14,7 @@
 use super::envelope::Envelope;
 use super::event::{DeadLetterReason, Event, PanicPlace};
 use super::header::{Header, Phase, Reason};
+use super::restart;
 use super::room;
 use super::ticks;
 use super::turn::guarded_for;
@@ -30,6 +31,7 @@ const LETTERS: u32 = 256;
 pub(crate) fn begin(header: &Header) {
     header.phase.set(match header.phase.get() {
         Phase::New => Phase::EndingUnstarted,
+        Phase::Vacant | Phase::Queue => Phase::EndingVacant,
         _ => Phase::Ending,
     });
     if header.reason.get() == Reason::None {
@@ -77,11 +79,13 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>, local: &Local) -> After {
         let outcome = super::turn::guarded(|| unsafe { (header.vtable().stopped)(this, &reason) });
         report(header, local, outcome, PanicPlace::Stopped);
     }
-    header.phase.set(Phase::Ended);
-    if header.vtable().needs_drop {
+    if header.phase.replace(Phase::Ended) != Phase::EndingVacant && header.vtable().needs_drop {
         // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
         let outcome = guarded_for(&cause(header), || unsafe { (header.vtable().drop_state)(this) });
         report(header, local, outcome, PanicPlace::StateDrop);
+    }
+    if let Some(kept) = header.kept() {
+        restart::ended(this, kept);
     }
     // What follows may free the cell on another thread, and the cell alone must not be what keeps the core: this
     // worker does.

@@ -3,6 +3,7 @@
 //! - [`header`]: the cell's untyped front; references and memory
 //! - [`envelope`]: what waits in a mailbox, and how it gets there
 //! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
+//! - [`restart`]: a new state in the old one's place; [`shared`]: a mailbox that several actors take from
 //! - [`room`]: those who wait for room in a mailbox; [`ticks`]: what timers send, which overtakes
 //! - [`core`]: what the cells of one executor share; [`registry`]: all of them; [`graves`]: the dead ones
 
@@ -13,6 +14,8 @@ pub(crate) mod event;
 pub(crate) mod graves;
 pub(crate) mod header;
 pub(crate) mod registry;
+pub(crate) mod restart;
 pub(crate) mod room;
+pub(crate) mod shared;
 pub(crate) mod ticks;
 pub(crate) mod turn;

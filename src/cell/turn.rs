@@ -12,7 +12,9 @@ use super::end;
 use super::envelope::Envelope;
 use super::event::{Event, PanicPlace};
 use super::header::{Cold, Header, Phase, Reason};
+use super::restart::{self, InTurn, Kept};
 use super::room;
+use super::shared;
 use crate::error::AskError;
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::EndTurn;
@@ -119,12 +121,18 @@ unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
     let waiting = if begun.killed() { 0 } else { begun.len() };
     if !matches!(header.phase.get(), Phase::New | Phase::Running) {
         // SAFETY: the caller's.
-        return unsafe { end::proceed(this, local) };
+        return unsafe {
+            match header.phase.get() {
+                Phase::Vacant => restart::resume(this, local),
+                Phase::Queue => shared::turn(this, local),
+                _ => end::proceed(this, local),
+            }
+        };
     }
     if waiting > header.most_waiting.load(Relaxed) {
         header.most_waiting.store(waiting, Relaxed);
     }
-    let Drained { total, given, outcome } = match header.cold_if_any() {
+    let Drained { total, given, outcome, retired } = match header.cold_if_any() {
         None => drain(this, local, waiting, header.core().limits.messages, |run| run.message()),
         Some(cold) => drain_with_ticks(this, local, waiting, cold),
     };
@@ -132,10 +140,13 @@ unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
     let handled = total - tally.unhandled.take() as u32;
     header.count_handled(handled);
     tally.handled.add(u64::from(handled));
-    if let Err(text) = outcome {
-        fail(header, local, text);
-    }
     let mut owed = total - given;
+    if outcome.is_err() || retired {
+        // SAFETY: the caller's.
+        if let Some(after) = unsafe { restart::over(this, local, outcome.err(), &mut owed) } {
+            return after;
+        }
+    }
     let mut served = false;
     loop {
         match header.state.end_turn(owed, served) {
@@ -143,6 +154,12 @@ unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
             EndTurn::More if total == 0 && waiting > 0 => return After::RequeueGap,
             EndTurn::More => return After::Requeue,
             EndTurn::ServeRoom => room::serve(this),
+            EndTurn::Wanted => {
+                shared::look(this);
+                if header.state.peek().room_wait() {
+                    room::serve(this);
+                }
+            }
             EndTurn::Ending => break,
             EndTurn::Unreferenced => {
                 header.reason.set(Reason::Unreferenced);
@@ -164,6 +181,8 @@ struct Drained {
     /// Of those, the places given back already.
     given: u32,
     outcome: Result<(), PanicText>,
+    /// The state is to end, although nothing panicked.
+    retired: bool,
 }
 
 /// The turn of an actor that has a cold part, and perhaps timers. Ticks that wait were counted when the turn began, so
@@ -172,8 +191,10 @@ struct Drained {
 fn drain_with_ticks(this: NonNull<Header>, local: &Local, waiting: u32, cold: &Cold) -> Drained {
     // SAFETY: we hold the runnable, which keeps the cell.
     let limit = unsafe { this.as_ref() }.limits().messages;
+    let turn = cold.kept.as_deref().map(Kept::enter);
     // SAFETY: as above.
-    drain(this, local, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) })
+    let drained = drain(this, local, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) });
+    Drained { retired: turn.is_some_and(InTurn::leave), ..drained }
 }
 
 /// For the holder of the runnable: handles what `next` gives, within the budget.
@@ -193,18 +214,23 @@ fn drain(
     let outcome = guarded(|| run.messages(this, waiting, limit, next));
     // SAFETY: as above.
     unsafe { header.inbox.end(run.rest.get()) };
-    Drained { total: run.total.get(), given: run.given.get(), outcome }
+    Drained { total: run.total.get(), given: run.given.get(), outcome, retired: false }
 }
 
 /// A panic ends the actor: nothing more is accepted or handled.
-fn fail(header: &Header, local: &Local, text: PanicText) {
-    let core = header.core();
-    core.count(Some(local), |tally| &tally.panicked, 1);
+pub(super) fn fail(header: &Header, local: &Local, text: PanicText) {
     header.reason.set(Reason::Panicked);
     *header.cold().panic.lock() = Some(text.clone());
     let scheduled = header.state.close(true);
     debug_assert!(!scheduled, "we hold the runnable");
     let place = if header.phase.get() == Phase::New { PanicPlace::Started } else { PanicPlace::Handler };
+    count_panic(header, local, place, text);
+}
+
+/// Counts a panic, and tells the hook.
+pub(super) fn count_panic(header: &Header, local: &Local, place: PanicPlace, text: PanicText) {
+    let core = header.core();
+    core.count(Some(local), |tally| &tally.panicked, 1);
     core.emit(|| Event::Panicked { actor: header.id(), type_name: header.type_name(), place, text });
 }
 

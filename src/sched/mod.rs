@@ -50,6 +50,8 @@ pub(crate) struct Scheduler {
     rescue_from: AtomicUsize,
     /// Workers that block inside a turn.
     blocked: AtomicUsize,
+    /// Runnables that wait for an instant.
+    delayed: AtomicUsize,
 }
 
 /// What a look for quiescence found.
@@ -93,6 +95,7 @@ impl Scheduler {
             injector: Injector::new(),
             rescue_from: AtomicUsize::new(0),
             blocked: AtomicUsize::new(0),
+            delayed: AtomicUsize::new(0),
         };
         (scheduler, seats)
     }
@@ -161,6 +164,10 @@ impl Scheduler {
         if self.idle.stopping() {
             return Quiescence::Quiet;
         }
+        // Acquire: pairs with `undelay`; the gate is looked at afterwards.
+        if self.delayed.load(Acquire) > 0 {
+            return Quiescence::Busy;
+        }
         let Some(before) = self.idle.all_parked() else { return Quiescence::Busy };
         if self.gate.inside() {
             return Quiescence::Entering;
@@ -179,6 +186,18 @@ impl Scheduler {
         } else {
             Quiescence::Busy
         }
+    }
+
+    /// On a worker: a runnable is about to be given to a timer. Until then nothing is quiet.
+    pub(crate) fn delay(&self) {
+        // Relaxed: this worker is awake, and whoever sees it parked sees this.
+        self.delayed.fetch_add(1, Relaxed);
+    }
+
+    /// The same runnable is about to be pushed: by a worker, or by a thread that is inside the gate.
+    pub(crate) fn undelay(&self) {
+        // Release: who misses it in the count finds its pusher awake, or inside the gate, or what was pushed.
+        self.delayed.fetch_sub(1, Release);
     }
 
     /// A worker is about to block inside a turn: allowed while another stays unblocked, and after all that waits
