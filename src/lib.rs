@@ -174,15 +174,51 @@ pub use actor::send::Sending;
 pub use actor::spawn::{SpawnBuilder, SpawnError};
 pub use actor::timers::{Fixed, Tick, Timer, TimerError};
 pub use actor::{Actor, Handler, Receive};
-pub use cell::event::{DeadLetterReason, DeadLetters, Event, PanicPlace, Report, Unfinished};
+pub use cell::event::{DeadLetterReason, DeadLetters, Event, Loss, PanicPlace, Report, Unfinished};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};
 pub use front::builder::{BuildError, Builder, DEFAULT_CAPACITY, WorkerThread};
 pub use front::executor::Executor;
+pub use front::pool::broadcast::{Broadcast, NoAnswer};
+pub use front::pool::builder::PoolBuilder;
+pub use front::pool::counts::{PoolStats, ReplicaStats};
+pub use front::pool::send::PoolSending;
+pub use front::pool::{Pool, PoolEnd, PoolError, PoolStopped};
 pub use front::shutdown::Shutdown;
 pub use front::stats::{Stats, WorkerStats};
 pub use id::ActorId;
 pub use panics::PanicText;
 pub use sched::queue::Policy;
+
+/// Whom a message to a [`Pool`] goes to.
+///
+/// ```
+/// # use heist::{Actor, Context, Executor, Handler};
+/// # struct Worker;
+/// # impl Actor for Worker {}
+/// # impl Handler<u32> for Worker { type Reply = u32; fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 { n } }
+/// use heist::strategy::{ByKey, LeastLoaded, PoolDefault, Random, RoundRobin, SharedQueue, ToIndex, TwoChoices};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let executor = Executor::new();
+/// let pool = executor.pool(3, |_| Worker).build()?;
+/// pool.tell(RoundRobin, 1)?;
+/// pool.tell(Random, 2)?;
+/// pool.tell(LeastLoaded, 3)?;
+/// pool.tell(TwoChoices, 4)?;
+/// pool.tell(PoolDefault, 5)?;
+/// pool.tell(ByKey("a key"), 6)?;
+/// pool.tell(ToIndex(2), 7)?;
+/// pool.tell(SharedQueue, 8)?;
+/// assert!(pool.tell(ToIndex(3), 9).is_err());
+/// # Ok(())
+/// # }
+/// ```
+pub mod strategy {
+    pub use crate::front::pool::strategy::{
+        ByKey, LeastLoaded, PoolDefault, Random, Replicas, RoundRobin, Route, SharedQueue, Strategy, ToId,
+        ToIndex, TwoChoices,
+    };
+}
 
 /// README's example is a test.
 #[cfg(doctest)]

@@ -2,5 +2,6 @@
 
 pub(crate) mod builder;
 pub(crate) mod executor;
+pub(crate) mod pool;
 pub(crate) mod shutdown;
 pub(crate) mod stats;
