@@ -131,10 +131,20 @@ impl Kept {
 
     /// For the holder of the runnable. A cell that has ended has no keeper.
     fn ask<R>(&self, question: impl FnOnce(&dyn Keeper) -> R) -> Option<R> {
-        let keeper = self.keeper.take()?;
-        let answer = question(&*keeper);
-        self.keeper.set(Some(keeper));
-        Some(answer)
+        let lent = Lent { keeper: Some(self.keeper.take()?), to: &self.keeper };
+        lent.keeper.as_deref().map(question)
+    }
+}
+
+/// A keeper that goes back to its place, also if what it is asked panics.
+struct Lent<'a> {
+    keeper: Option<Box<dyn Keeper>>,
+    to: &'a Cell<Option<Box<dyn Keeper>>>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.to.set(self.keeper.take());
     }
 }
 
