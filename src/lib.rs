@@ -38,7 +38,8 @@
 //! 3. [`spawn`](Handle::spawn) it, from outside or inside other actors, and keep the [`ActorRef`].
 //! 4. [`tell`](ActorRef::tell), [`ask`](ActorRef::ask) or [`send`](ActorRef::send) it messages.
 //! 5. End it by [`stop`](ActorRef::stop), or by dropping the last reference.
-//! 6. End everything by [`shutdown`](Executor::shutdown), which reports what became of it all.
+//! 6. Where one actor is not enough, make a [`Pool`] of them: see [`Handle::pool`], and [`strategy`] for who gets what.
+//! 7. End everything by [`shutdown`](Executor::shutdown), which reports what became of it all.
 //!
 //! # Which way to send
 //!
@@ -49,6 +50,8 @@
 //! | [`send`](ActorRef::send) | accepted | waits for room, oldest first | refused, also while it waits | refused where it would block the last worker: [`Context::when_room`] |
 //! | [`Context::again`] (to oneself) | accepted | accepted, once | refused | only there |
 //! | [`tell_after`](ActorRef::tell_after), [`tell_at`](ActorRef::tell_at), [`tell_every`](ActorRef::tell_every) | a [`Timer`] | the same: ticks are exempt | refused; if it stops before they are due: dead letters | the same; [`Context::tell_after`] keeps the actor alive |
+//!
+//! [`Pool::tell`], [`Pool::ask`] and [`Pool::send`] are the same with a [strategy] that says to whom.
 //!
 //! A refused message always comes back inside the error. Mailboxes hold [`DEFAULT_CAPACITY`] messages unless the
 //! builder, or the [spawn builder](Handle::build), says otherwise.
@@ -148,7 +151,7 @@
 //! # Limits
 //!
 //! Handlers are synchronous; async code meets actors at the edge, where an [`Ask`] is a future like any other. There are
-//! no priorities, no supervision and no network here. A handler that blocks blocks its worker.
+//! no priorities, no supervision but for a [`Pool`]'s replicas, and no network here. A handler that blocks blocks its worker.
 
 mod actor;
 mod cell;

@@ -23,16 +23,16 @@ struct Noting {
 
 impl Actor for Noting {
     fn started(&mut self, _: &mut Context<Self>) {
-        self.entries.write(&format!("{} started", self.state));
+        self.entries.write(format!("{} started", self.state));
     }
     fn stopped(&mut self, reason: &StopReason) {
-        self.entries.write(&format!("{} {reason}", self.state));
+        self.entries.write(format!("{} {reason}", self.state));
     }
 }
 
 impl Drop for Noting {
     fn drop(&mut self) {
-        self.entries.write(&format!("{} dropped", self.state));
+        self.entries.write(format!("{} dropped", self.state));
     }
 }
 

@@ -219,7 +219,8 @@ pub(super) unsafe fn over(
 /// Has it still got anything to do? Gives back what the turn owes.
 fn goes_on(header: &Header, owed: &mut u32) -> bool {
     let now = header.state.give_back(std::mem::take(owed));
-    !now.killed() && !(now.closed() && now.len() == 0)
+    let over = now.killed() || (now.closed() && now.len() == 0);
+    !over
 }
 
 /// The end of the state that was.
@@ -264,9 +265,10 @@ fn empty(this: NonNull<Header>, local: &Local, panic: Option<PanicText>) {
 pub(super) unsafe fn resume(this: NonNull<Header>, local: &Local) -> After {
     // SAFETY: the runnable keeps the cell.
     let header = unsafe { this.as_ref() };
-    // SAFETY: the caller's.
     match header.kept() {
+        // SAFETY: the caller's.
         Some(kept) if goes_on(header, &mut 0) => unsafe { make(this, local, kept) },
+        // SAFETY: the caller's.
         _ => unsafe { finish(this, local) },
     }
 }

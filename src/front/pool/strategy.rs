@@ -276,7 +276,7 @@ mod tests {
         let keys = 100_000u64;
         let hash = |key: u64| ByKey(key).hash_of_key();
         for buckets in [1, 2, 7, 16] {
-            let mut moved = 0;
+            let mut moved = 0u64;
             for key in 0..keys {
                 let (before, after) = (jump(hash(key), buckets), jump(hash(key), buckets + 1));
                 assert!(before < buckets);
