@@ -77,7 +77,7 @@ pub trait Actor: Sized + 'static {
 /// Handles messages of type `M`, and answers by returning.
 ///
 /// Handlers are synchronous and should not block: while one runs, its worker does nothing else. After a panic in a
-/// handler the actor ends, its askers get [`AskError::Panicked`](crate::AskError::Panicked), and everything else goes on.
+/// handler the actor ends (a [`Pool`](crate::Pool)'s replica begins anew), its askers get [`AskError::Panicked`](crate::AskError::Panicked), and everything else goes on.
 pub trait Handler<M: Send + 'static>: Actor {
     /// What an ask for this message is answered with; `()` where there is nothing to say.
     type Reply: Send + 'static;

@@ -51,7 +51,10 @@ impl<A: Actor> Shared<A> {
             if seen.stopped {
                 return deliver(Err(Refusal::PoolStopped));
             }
-            let route = strategy.route(&Replicas { view: &*seen });
+            let route = match strategy.route(&Replicas { view: &*seen }) {
+                Route::Default => self.usual_route.unwrap_or(Route::TwoChoices),
+                route => route,
+            };
             let list = stripe.list.read();
             if !Arc::ptr_eq(&list, &seen) {
                 drop(list);
