@@ -14,7 +14,6 @@ use crate::cell::restart::{Keeper, Kept, Verdict};
 use crate::cell::room;
 use crate::cell::shared::Sharing;
 use crate::error::{AskError, StopReason};
-use crate::sched::local::Local;
 use crate::sched::timers::Key;
 use std::fmt;
 use std::marker::PhantomData;
@@ -146,7 +145,7 @@ struct Mark {
 
 const MARK: EnvelopeVtable = EnvelopeVtable { handle: handle_mark, discard: discard_mark };
 
-unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>, _: &Local) {
+unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>) {
     // SAFETY: the caller's: the only pointer to what `mark` made.
     (unsafe { Box::from_raw(this.cast::<Mark>().as_ptr()) }.then)();
 }

@@ -67,6 +67,7 @@ impl<M: Send + 'static> Told<M> {
     ///
     /// # Safety
     /// With the only pointer to an envelope that this type made.
+    #[inline]
     pub(crate) unsafe fn unwrap(this: AnyEnvelope) -> M {
         // SAFETY: packed by `Telling`.
         Local::with_heap(
@@ -74,20 +75,20 @@ impl<M: Send + 'static> Told<M> {
         )
     }
 
-    unsafe fn handle<A: Receive<M>>(this: AnyEnvelope, header: NonNull<Header>, local: &Local) {
+    unsafe fn handle<A: Receive<M>>(this: AnyEnvelope, header: NonNull<Header>) {
         // SAFETY: the caller's: our envelope, in the actor's turn.
         unsafe {
-            let told = memory::unboxed(Some(local.heap()), Kind::Message, this.cast::<Told<M>>());
+            let message = Self::unwrap(this);
             let (actor, mut ctx) = enter::<A>(header);
-            actor.receive(told.message, Reply::nobody(), &mut ctx);
+            actor.receive(message, Reply::nobody(), &mut ctx);
         }
     }
 
-    unsafe fn handle_again<A: Receive<M>>(this: AnyEnvelope, header: NonNull<Header>, local: &Local) {
+    unsafe fn handle_again<A: Receive<M>>(this: AnyEnvelope, header: NonNull<Header>) {
         // SAFETY: the caller's.
         unsafe {
             header.as_ref().again.set(false);
-            Self::handle::<A>(this, header, local);
+            Self::handle::<A>(this, header);
         }
     }
 

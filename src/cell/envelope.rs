@@ -21,8 +21,8 @@ pub(crate) struct Envelope {
 /// What can be done with an envelope; either call frees it.
 #[derive(Debug)]
 pub(crate) struct EnvelopeVtable {
-    /// Handles the message, inside its actor's turn, on this worker. May panic.
-    pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>, &Local),
+    /// Handles the message, inside its actor's turn. May panic.
+    pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>),
     /// Drops the message unhandled; an asker is told the error. May panic.
     pub(crate) discard: unsafe fn(NonNull<Envelope>, AskError),
 }
@@ -33,11 +33,11 @@ impl Envelope {
     }
 
     /// # Safety
-    /// In a turn of the actor it was addressed to, on this worker, with the only pointer to it.
+    /// In a turn of the actor it was addressed to, with the only pointer to it.
     #[inline]
-    pub(crate) unsafe fn handle(this: NonNull<Envelope>, header: NonNull<Header>, local: &Local) {
+    pub(crate) unsafe fn handle(this: NonNull<Envelope>, header: NonNull<Header>) {
         // SAFETY: the caller's.
-        unsafe { (this.as_ref().vtable.handle)(this, header, local) }
+        unsafe { (this.as_ref().vtable.handle)(this, header) }
     }
 
     /// # Safety
@@ -127,7 +127,7 @@ unsafe fn deliver_from_outside<P: Parcel>(
     // SAFETY: the caller's reference keeps it alive.
     let core = unsafe { header.as_ref() }.core();
     let mut pass = core.scheduler.gate.enter();
-    if lane == Lane::Ordinary && core.draining() {
+    if lane == Lane::Ordinary && core.draining() && !core.on_crew() {
         return Err((parcel, Refusal::ShuttingDown));
     }
     // SAFETY: the caller's.
@@ -161,11 +161,14 @@ unsafe fn push<P>(
     match reserved {
         Reserve::Accepted { schedule: idle } => {
             let envelope = pack(parcel);
-            // SAFETY: ours until now, the inbox's from now on; the transition said whether to schedule.
+            // SAFETY: ours until now, the inbox's from now on; the transition said whether to schedule, and that the
+            // receiver's end is ours until then.
             unsafe {
-                this.inbox.push(Envelope::node(envelope));
                 if idle {
+                    this.inbox.put_first(Envelope::node(envelope));
                     schedule(Header::runnable(header));
+                } else {
+                    this.inbox.push(Envelope::node(envelope));
                 }
             }
             Ok(envelope)
@@ -184,10 +187,8 @@ pub(crate) unsafe fn deliver_exempt(header: NonNull<Header>, envelope: NonNull<E
     unsafe {
         if deliver(header, envelope, Lane::Exempt).is_err() {
             let core = header.as_ref().core();
-            Local::with(&core.scheduler, |local| {
-                core.count(local, |tally| &tally.accepted, 1);
-                core.count_dead(local, super::event::DeadLetterReason::Stopped, 1);
-            });
+            core.count_here(|tally| &tally.accepted, 1);
+            core.count_dead(super::event::DeadLetterReason::Stopped, 1);
             crate::panics::contain(|| Envelope::discard(envelope, AskError::Stopped));
         }
     }

@@ -6,6 +6,7 @@
 //! - [`restart`]: a new state in the old one's place; [`shared`]: a mailbox that several actors take from
 //! - [`room`]: those who wait for room in a mailbox; [`ticks`]: what timers send, which overtakes
 //! - [`core`]: what the cells of one executor share; [`registry`]: all of them; [`graves`]: the dead ones
+//! - [`waits`]: which actors block until others have done something
 
 pub(crate) mod core;
 pub(crate) mod end;
@@ -19,3 +20,4 @@ pub(crate) mod room;
 pub(crate) mod shared;
 pub(crate) mod ticks;
 pub(crate) mod turn;
+pub(crate) mod waits;

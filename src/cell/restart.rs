@@ -29,7 +29,6 @@ use super::shared::{self, Sharing};
 use super::turn::{count_panic, fail, guarded, guarded_for};
 use crate::error::{AskError, StopReason};
 use crate::panics::{self, PanicText};
-use crate::sched::local::Local;
 use crate::sched::task::After;
 use crate::sched::timers::{Key, Timed};
 use crate::sync::{AtomicBool, Ordering::*};
@@ -184,12 +183,7 @@ pub(super) fn retire(this: NonNull<Header>, kept: &Kept, kill: bool) {
 /// The caller holds the runnable, which is given up with the result; then the cell must not be touched. `owed` places are
 /// not given back yet.
 #[cold]
-pub(super) unsafe fn over(
-    this: NonNull<Header>,
-    local: &Local,
-    panic: Option<PanicText>,
-    owed: &mut u32,
-) -> Option<After> {
+pub(super) unsafe fn over(this: NonNull<Header>, panic: Option<PanicText>, owed: &mut u32) -> Option<After> {
     // SAFETY: the runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     let loss = panic.clone().map_or(Loss::Stopped, Loss::Panicked);
@@ -202,16 +196,16 @@ pub(super) unsafe fn over(
             if header.state.peek().room_wait() {
                 room::serve(this);
             }
-            empty(this, local, panic);
+            empty(this, panic);
             // SAFETY: the caller's.
-            return Some(unsafe { replace(this, local, kept, after) });
+            return Some(unsafe { replace(this, kept, after) });
         }
         if panic.is_none() {
             give_up(header, &loss);
         }
     }
     if let Some(text) = panic {
-        fail(header, local, text);
+        fail(header, text);
     }
     None
 }
@@ -224,7 +218,7 @@ fn goes_on(header: &Header, owed: &mut u32) -> bool {
 }
 
 /// The end of the state that was.
-fn empty(this: NonNull<Header>, local: &Local, panic: Option<PanicText>) {
+fn empty(this: NonNull<Header>, panic: Option<PanicText>) {
     // SAFETY: the runnable, which the caller holds, keeps the cell.
     let header = unsafe { this.as_ref() };
     let (reason, cause) = match panic {
@@ -232,20 +226,20 @@ fn empty(this: NonNull<Header>, local: &Local, panic: Option<PanicText>) {
         Some(text) => {
             let place =
                 if header.phase.get() == Phase::New { PanicPlace::Started } else { PanicPlace::Handler };
-            count_panic(header, local, place, text.clone());
+            count_panic(header, place, text.clone());
             (StopReason::Panicked(text.clone()), AskError::Panicked(text))
         }
     };
     if header.phase.get() == Phase::Running {
         // SAFETY: in the actor's turn.
         if let Err(text) = guarded(|| unsafe { (header.vtable().stopped)(this, &reason) }) {
-            count_panic(header, local, PanicPlace::Stopped, text);
+            count_panic(header, PanicPlace::Stopped, text);
         }
     }
     header.phase.set(Phase::Vacant);
     // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
     if let Err(text) = guarded_for(&cause, || unsafe { (header.vtable().drop_state)(this) }) {
-        count_panic(header, local, PanicPlace::StateDrop, text);
+        count_panic(header, PanicPlace::StateDrop, text);
     }
     header.core().emit(|| Event::Replaced {
         actor: header.id(),
@@ -262,24 +256,24 @@ fn empty(this: NonNull<Header>, local: &Local, panic: Option<PanicText>) {
 /// # Safety
 /// As for [`over`].
 #[cold]
-pub(super) unsafe fn resume(this: NonNull<Header>, local: &Local) -> After {
+pub(super) unsafe fn resume(this: NonNull<Header>) -> After {
     // SAFETY: the runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     match header.kept() {
         // SAFETY: the caller's.
-        Some(kept) if goes_on(header, &mut 0) => unsafe { make(this, local, kept) },
+        Some(kept) if goes_on(header, &mut 0) => unsafe { make(this, kept) },
         // SAFETY: the caller's.
-        _ => unsafe { finish(this, local) },
+        _ => unsafe { finish(this) },
     }
 }
 
 /// # Safety
 /// As for [`over`].
-unsafe fn replace(this: NonNull<Header>, local: &Local, kept: &Kept, after: Duration) -> After {
+unsafe fn replace(this: NonNull<Header>, kept: &Kept, after: Duration) -> After {
     // SAFETY: the caller's.
     unsafe {
         if after.is_zero() {
-            make(this, local, kept)
+            make(this, kept)
         } else if wait(this, kept, after) {
             After::Gone
         } else {
@@ -290,7 +284,7 @@ unsafe fn replace(this: NonNull<Header>, local: &Local, kept: &Kept, after: Dura
 
 /// # Safety
 /// As for [`over`].
-unsafe fn make(this: NonNull<Header>, local: &Local, kept: &Kept) -> After {
+unsafe fn make(this: NonNull<Header>, kept: &Kept) -> After {
     // SAFETY: the runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     // A stop in the meantime was meant for what is gone.
@@ -310,18 +304,18 @@ unsafe fn make(this: NonNull<Header>, local: &Local, kept: &Kept) -> After {
         }
         (Ok(()), Err(text)) => Loss::Factory(text),
         (Err(text), _) => {
-            count_panic(header, local, PanicPlace::Factory, text.clone());
+            count_panic(header, PanicPlace::Factory, text.clone());
             Loss::Factory(text.to_string())
         }
     };
     match kept.ask(|keeper| keeper.lost(&loss)) {
         Some(Verdict::Replace(after)) if after.is_zero() => After::Requeue,
         // SAFETY: the caller's.
-        Some(Verdict::Replace(after)) => unsafe { replace(this, local, kept, after) },
+        Some(Verdict::Replace(after)) => unsafe { replace(this, kept, after) },
         _ => {
             give_up(header, &loss);
             // SAFETY: the caller's.
-            unsafe { finish(this, local) }
+            unsafe { finish(this) }
         }
     }
 }
@@ -340,11 +334,11 @@ fn give_up(header: &Header, loss: &Loss) {
 
 /// # Safety
 /// As for [`over`].
-unsafe fn finish(this: NonNull<Header>, local: &Local) -> After {
+unsafe fn finish(this: NonNull<Header>) -> After {
     // SAFETY: the caller's.
     unsafe {
         end::begin(this.as_ref());
-        end::proceed(this, local)
+        end::proceed(this)
     }
 }
 

@@ -31,7 +31,6 @@ use super::restart::Kept;
 use super::room;
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::{EndTurn, Reserve};
-use crate::sched::local::Local;
 use crate::sched::task::After;
 use crate::sync::Mutex;
 use std::ptr::NonNull;
@@ -218,7 +217,7 @@ unsafe fn put(member: NonNull<Header>, node: *mut Node) {
 ///
 /// # Safety
 /// The caller holds the runnable, which is given up. When the result is `Gone` the cell must not be touched.
-pub(super) unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
+pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
     // SAFETY: the runnable keeps the cell until it is held, or a transition gives it up.
     let header = unsafe { this.as_ref() };
     let sharing = &header.kept().expect("set before its first turn").sharing;
@@ -248,7 +247,7 @@ pub(super) unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
     // SAFETY: the caller's; these endings leave the runnable with us.
     unsafe {
         end::begin(header);
-        end::proceed(this, local)
+        end::proceed(this)
     }
 }
 

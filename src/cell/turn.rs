@@ -6,8 +6,10 @@
 //! messages have lately been long.
 //!
 //! A panic in a message fails the actor: the turn goes on to the actor's end.
+//!
+//! User code may block, and its thread come back without the worker that it was ([`crate::sched::spares`]). So nothing here
+//! keeps a reference to the worker across user code: each look at it is a look-up of its own.
 
-use super::core::Tally;
 use super::end;
 use super::envelope::Envelope;
 use super::event::{Event, PanicPlace};
@@ -15,11 +17,13 @@ use super::header::{Cold, Header, Phase, Reason};
 use super::restart::{self, InTurn, Kept};
 use super::room;
 use super::shared;
+use super::ticks;
 use crate::error::AskError;
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::EndTurn;
 use crate::panics::{self, PanicText};
 use crate::sched::local::Local;
+use crate::sched::member;
 use crate::sched::task::{After, TaskHeader};
 use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
@@ -103,29 +107,31 @@ pub(crate) fn guarded_for(cause: &AskError, f: impl FnOnce()) -> Result<(), Pani
 ///
 /// # Safety
 /// `task` is the header of a cell whose runnable the caller gives up.
-pub(crate) unsafe fn run(task: NonNull<TaskHeader>, local: &Local) -> After {
+pub(crate) unsafe fn run(task: NonNull<TaskHeader>) -> After {
     let this: NonNull<Header> = task.cast();
-    local.set_current(this.as_ptr().cast_const().cast());
+    member::set_current(this.as_ptr().cast_const().cast());
     // SAFETY: the caller's.
-    let after = unsafe { turn(this, local) };
-    local.set_current(std::ptr::null());
+    let after = unsafe { turn(this) };
+    member::set_current(std::ptr::null());
     after
 }
 
 /// # Safety
 /// As for [`run`]. When the result is `Gone` the cell must not be touched.
-unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
+unsafe fn turn(this: NonNull<Header>) -> After {
     // SAFETY: the runnable keeps the cell alive until a transition gives it up.
     let header = unsafe { this.as_ref() };
+    // SAFETY: we hold the runnable.
+    unsafe { header.inbox.prefetch() };
     let begun = header.state.begin_turn();
     let waiting = if begun.killed() { 0 } else { begun.len() };
     if !matches!(header.phase.get(), Phase::New | Phase::Running) {
         // SAFETY: the caller's.
         return unsafe {
             match header.phase.get() {
-                Phase::Vacant => restart::resume(this, local),
-                Phase::Queue => shared::turn(this, local),
-                _ => end::proceed(this, local),
+                Phase::Vacant => restart::resume(this),
+                Phase::Queue => shared::turn(this),
+                _ => end::proceed(this),
             }
         };
     }
@@ -133,17 +139,16 @@ unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
         header.most_waiting.store(waiting, Relaxed);
     }
     let Drained { total, given, outcome, retired } = match header.cold_if_any() {
-        None => drain(this, local, waiting, header.core().limits.messages, |run| run.message()),
-        Some(cold) => drain_with_ticks(this, local, waiting, cold),
+        None => drain(this, waiting, header.core().limits.messages, |run| run.message()),
+        Some(cold) => drain_with_ticks(this, waiting, cold),
     };
-    let tally = Tally::of(local);
-    let handled = total - tally.unhandled.take() as u32;
+    let handled = total - ticks::take_unhandled();
     header.count_handled(handled);
-    tally.handled.add(u64::from(handled));
+    header.core().count_here(|tally| &tally.handled, u64::from(handled));
     let mut owed = total - given;
     if outcome.is_err() || retired {
         // SAFETY: the caller's.
-        if let Some(after) = unsafe { restart::over(this, local, outcome.err(), &mut owed) } {
+        if let Some(after) = unsafe { restart::over(this, outcome.err(), &mut owed) } {
             return after;
         }
     }
@@ -171,7 +176,7 @@ unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
     }
     end::begin(header);
     // SAFETY: the caller's; both endings leave the runnable with us.
-    unsafe { end::proceed(this, local) }
+    unsafe { end::proceed(this) }
 }
 
 /// What a turn did with the messages.
@@ -188,12 +193,12 @@ struct Drained {
 /// The turn of an actor that has a cold part, and perhaps timers. Ticks that wait were counted when the turn began, so
 /// their cold part was there; apart, so that the others do not look for ticks before each message.
 #[inline(never)]
-fn drain_with_ticks(this: NonNull<Header>, local: &Local, waiting: u32, cold: &Cold) -> Drained {
+fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained {
     // SAFETY: we hold the runnable, which keeps the cell.
     let limit = unsafe { this.as_ref() }.limits().messages;
     let turn = cold.kept.as_deref().map(Kept::enter);
     // SAFETY: as above.
-    let drained = drain(this, local, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) });
+    let drained = drain(this, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) });
     Drained { retired: turn.is_some_and(InTurn::leave), ..drained }
 }
 
@@ -201,7 +206,6 @@ fn drain_with_ticks(this: NonNull<Header>, local: &Local, waiting: u32, cold: &C
 #[inline(always)]
 fn drain(
     this: NonNull<Header>,
-    local: &Local,
     waiting: u32,
     limit: u32,
     next: impl Fn(&Run<'_>) -> Option<*mut Node>,
@@ -210,7 +214,7 @@ fn drain(
     let header = unsafe { this.as_ref() };
     // SAFETY: we hold the runnable.
     let rest = Cell::new(unsafe { header.inbox.begin() });
-    let run = Run { header, local, total: Cell::new(0), given: Cell::new(0), rest };
+    let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
     let outcome = guarded(|| run.messages(this, waiting, limit, next));
     // SAFETY: as above.
     unsafe { header.inbox.end(run.rest.get()) };
@@ -218,26 +222,25 @@ fn drain(
 }
 
 /// A panic ends the actor: nothing more is accepted or handled.
-pub(super) fn fail(header: &Header, local: &Local, text: PanicText) {
+pub(super) fn fail(header: &Header, text: PanicText) {
     header.reason.set(Reason::Panicked);
     *header.cold().panic.lock() = Some(text.clone());
     let scheduled = header.state.close(true);
     debug_assert!(!scheduled, "we hold the runnable");
     let place = if header.phase.get() == Phase::New { PanicPlace::Started } else { PanicPlace::Handler };
-    count_panic(header, local, place, text);
+    count_panic(header, place, text);
 }
 
 /// Counts a panic, and tells the hook.
-pub(super) fn count_panic(header: &Header, local: &Local, place: PanicPlace, text: PanicText) {
+pub(super) fn count_panic(header: &Header, place: PanicPlace, text: PanicText) {
     let core = header.core();
-    core.count(Some(local), |tally| &tally.panicked, 1);
+    core.count_here(|tally| &tally.panicked, 1);
     core.emit(|| Event::Panicked { actor: header.id(), type_name: header.type_name(), place, text });
 }
 
 /// One turn's counts, which survive a panic.
 struct Run<'a> {
     header: &'a Header,
-    local: &'a Local,
     /// Handled in this turn.
     total: Cell<u32>,
     /// Of those, the places given back already.
@@ -269,7 +272,7 @@ impl Run<'_> {
         let most = waiting.min(limit);
         let mut total = 0;
         let mut watch = Watch { started: None, step: CLOCK_EVERY };
-        if self.local.long_messages() {
+        if Local::long_messages() {
             watch = Watch { started: Some(time::now()), step: 1 };
         }
         loop {
@@ -279,7 +282,7 @@ impl Run<'_> {
                 total += 1;
                 self.total.set(total);
                 // SAFETY: popped from this actor's inbox, inside its turn.
-                unsafe { Envelope::handle(Envelope::from_node(node), this, self.local) };
+                unsafe { Envelope::handle(Envelope::from_node(node), this) };
                 if header.killed() {
                     return;
                 }
@@ -333,7 +336,7 @@ impl Watch {
     #[cold]
     fn look(&mut self, run: &Run<'_>, total: u32) -> bool {
         let now = time::now();
-        run.local.saw_clock(now);
+        Local::saw_clock_here(now);
         let Some(started) = self.started else {
             // The first look is where the measuring begins.
             *self = Watch { started: Some(now), step: 1 };
@@ -341,9 +344,8 @@ impl Watch {
         };
         let passed = now - started;
         let each = passed.as_nanos() as u64 / u64::from(total.max(1));
-        let long =
-            if run.local.long_messages() { each > LONG_MESSAGE_NS / 2 } else { each > LONG_MESSAGE_NS };
-        run.local.set_long_messages(long);
+        let long = if Local::long_messages() { each > LONG_MESSAGE_NS / 2 } else { each > LONG_MESSAGE_NS };
+        Local::set_long_messages(long);
         self.step = if long { 1 } else { CLOCK_EVERY };
         passed < run.header.limits().time
     }

@@ -5,3 +5,4 @@ pub(crate) mod executor;
 pub(crate) mod pool;
 pub(crate) mod shutdown;
 pub(crate) mod stats;
+mod threads;

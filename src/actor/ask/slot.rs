@@ -162,7 +162,7 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
         }
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, _: &Local) {
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
         // SAFETY: the caller's: our envelope, in the actor's turn. From here on the reply is the replier's side.
         unsafe {
             let (message, reply) = Self::open(this);
@@ -218,16 +218,17 @@ impl<M: Send + 'static, R: Send + 'static, T: Tables> Parcel for AskingWith<M, R
 impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
     /// # Safety
     /// With the only pointer to it.
-    pub(super) unsafe fn unwrap(this: AnyEnvelope, here: Option<&Heap>) -> (M, Reply<R>) {
+    pub(super) unsafe fn unwrap(this: AnyEnvelope) -> (M, Reply<R>) {
         // SAFETY: packed by `AskingWith`.
-        let asked = unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) };
+        let asked =
+            Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) });
         (asked.message, asked.reply)
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, local: &Local) {
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
         // SAFETY: the caller's.
         unsafe {
-            let (message, reply) = Self::unwrap(this, Some(local.heap()));
+            let (message, reply) = Self::unwrap(this);
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message, reply, &mut ctx);
         }
@@ -235,7 +236,7 @@ impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
 
     pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError) {
         // SAFETY: the caller's.
-        let (message, reply) = Local::with_heap(|here| unsafe { Self::unwrap(this, here) });
+        let (message, reply) = unsafe { Self::unwrap(this) };
         reply.fail(why);
         drop(message);
     }

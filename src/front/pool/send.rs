@@ -7,7 +7,7 @@ use super::strategy::{Replicas, Route, Strategy};
 use crate::actor::ask::Ask;
 use crate::actor::refs::ActorRef;
 use crate::actor::send::{Packed, Posted, Sending};
-use crate::actor::wait::{self, Blocking, Refused};
+use crate::actor::wait::{self, Refused};
 use crate::actor::{Actor, Receive};
 use crate::error::{Refusal, SendError};
 use crate::time::{self, Duration, Instant};
@@ -200,15 +200,14 @@ impl<A: Actor> Pool<A> {
         if let Poll::Ready(result) = sending.advance(Waker::noop()) {
             return result;
         }
-        let _blocking = match sending.target().map(|target| Blocking::begin(target.as_ptr())) {
-            None => None,
-            Some(Ok(blocking)) => Some(blocking),
-            Some(Err(Refused::WouldDeadlock)) => return sending.give_up(Refusal::WouldDeadlock),
-            Some(Err(Refused::NoSpare)) => return sending.give_up(Refusal::NoSpare),
+        let Some(target) = sending.target().map(ActorRef::as_ptr) else {
+            return sending.give_up(Refusal::Stopped);
         };
-        match wait::block_on(&mut sending, until) {
-            Some(result) => result,
-            None => sending.give_up(Refusal::TimedOut),
+        match wait::wait_for(&mut sending, target, until, || ()) {
+            Ok(Some(result)) => result,
+            Ok(None) => sending.give_up(Refusal::TimedOut),
+            Err(Refused::WouldDeadlock) => sending.give_up(Refusal::WouldDeadlock),
+            Err(Refused::NoSpare) => sending.give_up(Refusal::NoSpare),
         }
     }
 
@@ -296,9 +295,7 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
     fn give_up(mut self, why: Refusal) -> Result<(), SendError<M>> {
         match std::mem::replace(&mut self.state, State::Done) {
             State::Fresh(message) => Err(SendError::new(message, why)),
-            State::Waiting(sending) => {
-                sending.give_up().map_err(|error| SendError::new(error.into_message(), why))
-            }
+            State::Waiting(sending) => sending.give_up(why),
             State::Done => Ok(()),
         }
     }
