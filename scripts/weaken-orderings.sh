@@ -143,6 +143,13 @@ needed "state: a turn that acquires nothing" mailbox \
 
 # --- the state word: decisions
 needed "state: the end of a turn does not look again" mailbox $state '} else if !empty {' '} else if false {'
+needed "state: who is wanted goes idle" shared \
+    $state '} else if rest.has(WANTED) && !rest.closed() && (empty || !served) {' '} else if false {'
+needed "state: want does not say who is idle" shared \
+    $state '!Snapshot(self.0.fetch_or(WANTED, AcqRel)).has(SCHEDULED)' \
+    '{ self.0.fetch_or(WANTED, AcqRel); false }'
+needed "state: a place at who is scheduled" shared \
+    $state 'if now.has(SCHEDULED) || now.closed() { Err(false)' 'if now.closed() { Err(false)'
 needed "state: a reserve schedules what is scheduled" mailbox \
     $state '} else if now.len() >= capacity || now.room_wait() { Err(Reserve::Full) } else {
                 Ok(((now.0 + LEN_ONE) | SCHEDULED, Reserve::Accepted { schedule: !now.has(SCHEDULED) }))' \

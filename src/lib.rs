@@ -38,7 +38,8 @@
 //! 3. [`spawn`](Handle::spawn) it, from outside or inside other actors, and keep the [`ActorRef`].
 //! 4. [`tell`](ActorRef::tell), [`ask`](ActorRef::ask) or [`send`](ActorRef::send) it messages.
 //! 5. End it by [`stop`](ActorRef::stop), or by dropping the last reference.
-//! 6. End everything by [`shutdown`](Executor::shutdown), which reports what became of it all.
+//! 6. Where one actor is not enough, make a [`Pool`] of them: see [`Handle::pool`], and [`strategy`] for who gets what.
+//! 7. End everything by [`shutdown`](Executor::shutdown), which reports what became of it all.
 //!
 //! # Which way to send
 //!
@@ -49,6 +50,8 @@
 //! | [`send`](ActorRef::send) | accepted | waits for room, oldest first | refused, also while it waits | the same; refused in a circle, and without a spare thread for the last worker: [`Context::when_room`] |
 //! | [`Context::again`] (to oneself) | accepted | accepted, once | refused | only there |
 //! | [`tell_after`](ActorRef::tell_after), [`tell_at`](ActorRef::tell_at), [`tell_every`](ActorRef::tell_every) | a [`Timer`] | the same: ticks are exempt | refused; if it stops before they are due: dead letters | the same; [`Context::tell_after`] keeps the actor alive |
+//!
+//! [`Pool::tell`], [`Pool::ask`] and [`Pool::send`] are the same with a [strategy] that says to whom.
 //!
 //! A refused message always comes back inside the error. Mailboxes hold [`DEFAULT_CAPACITY`] messages unless the
 //! builder, or the [spawn builder](Handle::build), says otherwise.
@@ -248,8 +251,8 @@
 //! # Limits
 //!
 //! Handlers are synchronous; async code meets actors at the edge, where an [`Ask`] is a future like any other. There are
-//! no priorities, no supervision and no network here. A handler that blocks, other than by the ways above, keeps its worker. An
-//! actor that is kept on one worker waits for as long as that worker's turns take.
+//! no priorities, no supervision but for a [`Pool`]'s replicas, and no network here. A handler that blocks, other than by the ways
+//! above, keeps its worker. An actor that is kept on one worker waits for as long as that worker's turns take.
 
 mod actor;
 mod cell;
@@ -278,7 +281,7 @@ pub use actor::spawn::{SpawnBuilder, SpawnError};
 pub use actor::timers::{Fixed, Tick, Timer, TimerError};
 pub use actor::wait::blocking;
 pub use actor::{Actor, Handler, Receive};
-pub use cell::event::{DeadLetterReason, DeadLetters, Event, PanicPlace, Report, Unfinished};
+pub use cell::event::{DeadLetterReason, DeadLetters, Event, Loss, PanicPlace, Report, Unfinished};
 pub use cell::times::{CrewTiming, Times, Timing};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};
 pub use front::build_error::BuildError;
@@ -286,6 +289,11 @@ pub use front::builder::{Builder, DEFAULT_CAPACITY};
 pub use front::directory::builder::{DirectoryBuilder, DirectoryError};
 pub use front::directory::{Directory, DirectoryStats};
 pub use front::executor::Executor;
+pub use front::pool::broadcast::{Broadcast, NoAnswer};
+pub use front::pool::builder::PoolBuilder;
+pub use front::pool::counts::{PoolStats, ReplicaStats};
+pub use front::pool::send::PoolSending;
+pub use front::pool::{Pool, PoolEnd, PoolError, PoolStopped};
 pub use front::shutdown::Shutdown;
 pub use front::stats::{SpareStats, Stats, WorkerStats};
 pub use front::top::{Top, TopActor};
@@ -293,6 +301,37 @@ pub use front::worker::WorkerThread;
 pub use id::ActorId;
 pub use panics::PanicText;
 pub use sched::queue::Policy;
+
+/// Whom a message to a [`Pool`] goes to.
+///
+/// ```
+/// # use heist::{Actor, Context, Executor, Handler};
+/// # struct Worker;
+/// # impl Actor for Worker {}
+/// # impl Handler<u32> for Worker { type Reply = u32; fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 { n } }
+/// use heist::strategy::{ByKey, LeastLoaded, PoolDefault, Random, RoundRobin, SharedQueue, ToIndex, TwoChoices};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let executor = Executor::new();
+/// let pool = executor.pool(3, |_| Worker).build()?;
+/// pool.tell(RoundRobin, 1)?;
+/// pool.tell(Random, 2)?;
+/// pool.tell(LeastLoaded, 3)?;
+/// pool.tell(TwoChoices, 4)?;
+/// pool.tell(PoolDefault, 5)?;
+/// pool.tell(ByKey("a key"), 6)?;
+/// pool.tell(ToIndex(2), 7)?;
+/// pool.tell(SharedQueue, 8)?;
+/// assert!(pool.tell(ToIndex(3), 9).is_err());
+/// # Ok(())
+/// # }
+/// ```
+pub mod strategy {
+    pub use crate::front::pool::strategy::{
+        ByKey, LeastLoaded, PoolDefault, Random, Replicas, RoundRobin, Route, SharedQueue, Strategy, ToId,
+        ToIndex, TwoChoices,
+    };
+}
 
 /// README's example is a test.
 #[cfg(doctest)]

@@ -30,19 +30,19 @@ impl<A: Actor> CellOf<A> {
         needs_drop: std::mem::needs_drop::<A>(),
         free: Self::free,
     };
-    const KEPT: ActorVtable = ActorVtable {
+    const BOUND: ActorVtable = ActorVtable {
         task: TaskVtable { run: turn::run, key: Self::key, bound: Some(header::bound) },
         ..Self::VTABLE
     };
-    const DEDICATED: ActorVtable = ActorVtable { drop_state: Self::drop_state_if_made, ..Self::KEPT };
+    const DEDICATED: ActorVtable = ActorVtable { drop_state: Self::drop_state_if_made, ..Self::BOUND };
 
     pub(crate) const fn vtable() -> &'static ActorVtable {
         &Self::VTABLE
     }
 
     /// For an actor that is kept on one worker.
-    pub(crate) const fn vtable_of_kept() -> &'static ActorVtable {
-        &Self::KEPT
+    pub(crate) const fn vtable_of_bound() -> &'static ActorVtable {
+        &Self::BOUND
     }
 
     /// For one on a thread of its own, which may have no state.
@@ -114,6 +114,15 @@ impl<A: Actor> CellOf<A> {
             // SAFETY: the caller's; it was made before the first turn.
             unsafe { Self::drop_state(this) };
         }
+    }
+
+    /// A new state, where the old one was dropped.
+    ///
+    /// # Safety
+    /// In a turn of this actor, whose type is `A`, and which has no state.
+    pub(crate) unsafe fn refill(this: NonNull<Header>, actor: A) {
+        // SAFETY: the caller's; nothing is overwritten that is still alive.
+        unsafe { (*this.cast::<CellOf<A>>().as_ref().state.get()).write(actor) };
     }
 
     unsafe fn free(this: NonNull<Header>) {

@@ -140,13 +140,13 @@ impl<A> ActorRef<A> {
     /// all that comes later is refused. Returns at once; see [`wait_stopped`](Self::wait_stopped). Works on a full
     /// mailbox.
     pub fn stop(&self) {
-        Header::close(self.as_ptr(), false);
+        Header::stop(self.as_ptr(), false);
     }
 
     /// Ends the actor after the message that it is handling now, if any: what waits becomes dead letters, whose askers
     /// are told.
     pub fn stop_now(&self) {
-        Header::close(self.as_ptr(), true);
+        Header::stop(self.as_ptr(), true);
     }
 
     /// Does it still accept messages? `false` from the moment it is stopped, has panicked, or its executor closed it.

@@ -5,6 +5,7 @@ use super::cell_of::CellOf;
 use super::refs::ActorRef;
 use crate::cell::core::{Core, Limits};
 use crate::cell::header::{ActorVtable, Cold, Header, Strong};
+use crate::cell::restart::Kept;
 use crate::cell::stopwatch::Stopwatch;
 use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
@@ -57,7 +58,10 @@ impl<'a> Spawner<'a> {
                     // SAFETY: a new cell comes with one reference, which this takes, and with its first turn to push.
                     unsafe {
                         let strong = Strong::from_raw(header);
-                        Header::schedule(header);
+                        // Before its first turn, which may be its last.
+                        if header.as_ref().kept().is_none_or(|kept| kept.join(header)) {
+                            Header::schedule(header);
+                        }
                         Some(ActorRef::from_strong(strong))
                     }
                 }
@@ -93,6 +97,7 @@ pub struct SpawnBuilder<'a, A> {
     limits: Option<Limits>,
     pub(super) bound: Bound,
     timing: bool,
+    kept: Option<Box<Kept>>,
     problem: Option<SpawnProblem>,
 }
 
@@ -107,6 +112,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
             limits: None,
             bound: Bound::Nowhere,
             timing,
+            kept: None,
             problem: None,
         }
     }
@@ -164,6 +170,18 @@ impl<'a, A> SpawnBuilder<'a, A> {
         self
     }
 
+    /// With a keeper: see [`kept`](super::kept).
+    pub(super) fn keep(mut self, kept: Box<Kept>) -> Self {
+        self.kept = Some(kept);
+        self
+    }
+
+    /// A capacity that was looked at before.
+    pub(crate) fn exact_capacity(mut self, capacity: u32) -> Self {
+        self.capacity = capacity;
+        self
+    }
+
     pub(super) fn limits_mut(&mut self) -> &mut Limits {
         self.limits.get_or_insert(self.spawner.core.limits)
     }
@@ -174,15 +192,10 @@ impl<'a, A> SpawnBuilder<'a, A> {
             return Err((self.actor, problem));
         }
         let bound = !matches!(self.bound, Bound::Nowhere);
-        let cold = (self.name.is_some() || self.limits.is_some() || bound || self.timing).then(|| {
-            let stopwatch = self.timing.then(Stopwatch::new);
-            Box::new(Cold {
-                name: self.name,
-                limits: self.limits,
-                bound: self.bound,
-                stopwatch,
-                ..Cold::default()
-            })
+        let Self { name, limits, timing, kept, .. } = self;
+        let cold = (name.is_some() || limits.is_some() || bound || timing || kept.is_some()).then(|| {
+            let stopwatch = timing.then(Stopwatch::new);
+            Box::new(Cold { name, limits, bound: self.bound, kept, stopwatch, ..Cold::default() })
         });
         Ok((cold, self.actor))
     }
@@ -251,8 +264,8 @@ impl<A: Actor + Send> SpawnBuilder<'_, A> {
         let (spawner, capacity) = (self.spawner, self.capacity);
         let bound = self.bound.clone();
         let (cold, actor) = self.finish().map_err(|(actor, problem)| SpawnError::new(actor, problem))?;
-        let kept = matches!(bound, Bound::Worker(_));
-        let vtable = if kept { CellOf::<A>::vtable_of_kept() } else { CellOf::<A>::vtable() };
+        let stays = matches!(bound, Bound::Worker(_));
+        let vtable = if stays { CellOf::<A>::vtable_of_bound() } else { CellOf::<A>::vtable() };
         spawner.core.scheduler.move_in(&bound);
         let mut actor = Some(actor);
         let spawned = spawner.enroll(vtable, capacity, cold, |heap, header| {

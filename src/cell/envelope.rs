@@ -263,7 +263,9 @@ unsafe fn link_dated(this: &Header, stopwatch: &Stopwatch, envelope: NonNull<Env
     // SAFETY: the envelope is ours until it is pushed; what the caller holds keeps the actor after that.
     unsafe {
         debug_assert!(Envelope::is_dated(envelope), "made for a timed actor");
-        Envelope::date(envelope).write(Sent(Some(now)));
+        if Envelope::is_dated(envelope) {
+            Envelope::date(envelope).write(Sent(Some(now)));
+        }
         if idle {
             stopwatch.runnable(now);
             stopwatch.put_first(now);

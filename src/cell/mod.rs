@@ -3,6 +3,7 @@
 //! - [`header`]: the cell's untyped front; references and memory
 //! - [`envelope`]: what waits in a mailbox, and how it gets there
 //! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
+//! - [`restart`]: a new state in the old one's place; [`shared`]: a mailbox that several actors take from
 //! - [`room`]: those who wait for room in a mailbox; [`ticks`]: what timers send, which overtakes
 //! - [`stopwatch`]: what a timed actor measures; [`times`]: how that is kept and read
 //! - [`dedicated`]: actors on threads of their own
@@ -18,7 +19,9 @@ pub(crate) mod event;
 pub(crate) mod graves;
 pub(crate) mod header;
 pub(crate) mod registry;
+pub(crate) mod restart;
 pub(crate) mod room;
+pub(crate) mod shared;
 pub(crate) mod stopwatch;
 pub(crate) mod threads;
 pub(crate) mod ticks;

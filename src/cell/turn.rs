@@ -14,7 +14,9 @@ use super::end;
 use super::envelope::Envelope;
 use super::event::{Event, PanicPlace};
 use super::header::{Cold, Header, Phase, Reason};
+use super::restart::{self, InTurn, Kept};
 use super::room;
+use super::shared;
 use super::stopwatch::{Lap, Stopwatch};
 use super::ticks;
 use crate::error::AskError;
@@ -126,22 +128,31 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     let waiting = if begun.killed() { 0 } else { begun.len() };
     if !matches!(header.phase.get(), Phase::New | Phase::Running) {
         // SAFETY: the caller's.
-        return unsafe { end::proceed(this) };
+        return unsafe {
+            match header.phase.get() {
+                Phase::Vacant => restart::resume(this),
+                Phase::Queue => shared::turn(this),
+                _ => end::proceed(this),
+            }
+        };
     }
     if waiting > header.most_waiting.load(Relaxed) {
         header.most_waiting.store(waiting, Relaxed);
     }
-    let Drained { total, given, outcome } = match header.cold_if_any() {
+    let Drained { total, given, outcome, retired } = match header.cold_if_any() {
         None => drain(this, waiting, header.core().limits.messages, |run| run.message(), || ()),
         Some(cold) => drain_with_ticks(this, waiting, cold),
     };
     let handled = total - ticks::take_unhandled();
     header.count_handled(handled);
     header.core().count_here(|tally| &tally.handled, u64::from(handled));
-    if let Err(text) = outcome {
-        fail(header, text);
-    }
     let mut owed = total - given;
+    if outcome.is_err() || retired {
+        // SAFETY: the caller's.
+        if let Some(after) = unsafe { restart::over(this, outcome.err(), &mut owed) } {
+            return after;
+        }
+    }
     let mut served = false;
     loop {
         match header.state.end_turn(owed, served) {
@@ -149,6 +160,12 @@ unsafe fn turn(this: NonNull<Header>) -> After {
             EndTurn::More if total == 0 && waiting > 0 => return After::RequeueGap,
             EndTurn::More => return After::Requeue,
             EndTurn::ServeRoom => room::serve(this),
+            EndTurn::Wanted => {
+                shared::look(this);
+                if header.state.peek().room_wait() {
+                    room::serve(this);
+                }
+            }
             EndTurn::Ending => break,
             EndTurn::Unreferenced => {
                 header.reason.set(Reason::Unreferenced);
@@ -170,24 +187,34 @@ struct Drained {
     /// Of those, the places given back already.
     given: u32,
     outcome: Result<(), PanicText>,
+    /// The state is to end, although nothing panicked.
+    retired: bool,
 }
 
 /// The turn of an actor that has a cold part, and perhaps timers. Ticks that wait were counted when the turn began, so
 /// their cold part was there; apart, so that the others do not look for ticks before each message.
 #[inline(never)]
 fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained {
-    if let Some(stopwatch) = &cold.stopwatch {
-        return drain_timed(this, waiting, cold, stopwatch);
-    }
     // SAFETY: we hold the runnable, which keeps the cell.
     let limit = unsafe { this.as_ref() }.limits().messages;
-    // SAFETY: as above.
-    drain(this, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) }, || ())
+    let turn = cold.kept.as_deref().map(Kept::enter);
+    let drained = match &cold.stopwatch {
+        // SAFETY: as above.
+        None => drain(this, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) }, || ()),
+        Some(stopwatch) => drain_timed(this, waiting, limit, cold, stopwatch),
+    };
+    Drained { retired: turn.is_some_and(InTurn::leave), ..drained }
 }
 
 /// The turn of a timed actor, which may have timers too.
 #[inline(never)]
-fn drain_timed(this: NonNull<Header>, waiting: u32, cold: &Cold, stopwatch: &Stopwatch) -> Drained {
+fn drain_timed(
+    this: NonNull<Header>,
+    waiting: u32,
+    limit: u32,
+    cold: &Cold,
+    stopwatch: &Stopwatch,
+) -> Drained {
     // SAFETY: we hold the runnable, which keeps the cell.
     let header = unsafe { this.as_ref() };
     let lap = Lap::begin(header, stopwatch);
@@ -197,7 +224,7 @@ fn drain_timed(this: NonNull<Header>, waiting: u32, cold: &Cold, stopwatch: &Sto
         lap.start(node, run.rest.get(), cold.ticks.inbox().begin());
         Some(node)
     };
-    let drained = drain(this, waiting, header.limits().messages, next, || lap.stop());
+    let drained = drain(this, waiting, limit, next, || lap.stop());
     lap.end();
     drained
 }
@@ -220,18 +247,23 @@ fn drain(
     let outcome = guarded(|| run.messages(this, waiting, limit, next, done));
     // SAFETY: as above.
     unsafe { header.inbox.end(run.rest.get()) };
-    Drained { total: run.total.get(), given: run.given.get(), outcome }
+    Drained { total: run.total.get(), given: run.given.get(), outcome, retired: false }
 }
 
 /// A panic ends the actor: nothing more is accepted or handled.
 pub(super) fn fail(header: &Header, text: PanicText) {
-    let core = header.core();
-    core.count_here(|tally| &tally.panicked, 1);
     header.reason.set(Reason::Panicked);
     *header.cold().panic.lock() = Some(text.clone());
     let scheduled = header.state.close(true);
     debug_assert!(!scheduled, "we hold the runnable");
     let place = if header.phase.get() == Phase::New { PanicPlace::Started } else { PanicPlace::Handler };
+    count_panic(header, place, text);
+}
+
+/// Counts a panic, and tells the hook.
+pub(super) fn count_panic(header: &Header, place: PanicPlace, text: PanicText) {
+    let core = header.core();
+    core.count_here(|tally| &tally.panicked, 1);
     core.emit(|| Event::Panicked { actor: header.id(), type_name: header.type_name(), place, text });
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod build_error;
 pub(crate) mod builder;
 pub(crate) mod directory;
 pub(crate) mod executor;
+pub(crate) mod pool;
 pub(crate) mod shutdown;
 pub(crate) mod stats;
 mod threads;

@@ -138,6 +138,15 @@ impl Inbox {
         Some(first)
     }
 
+    /// Puts the node that was popped last back to where it was.
+    ///
+    /// # Safety
+    /// As above.
+    pub(crate) unsafe fn put_back(&self, node: *mut Node) {
+        // SAFETY: a popped node is ours alone.
+        unsafe { (*node).next.set(self.taken.replace(node)) };
+    }
+
     /// The oldest node.
     ///
     /// # Safety

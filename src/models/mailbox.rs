@@ -121,7 +121,7 @@ impl Actor {
                 EndTurn::More if total == 0 => thread::yield_now(), // the gap
                 EndTurn::More => {}
                 EndTurn::Ending => return self.end(),
-                EndTurn::ServeRoom | EndTurn::Unreferenced => {
+                EndTurn::ServeRoom | EndTurn::Wanted | EndTurn::Unreferenced => {
                     unreachable!("nobody waits, one reference is held")
                 }
             }
