@@ -28,7 +28,23 @@ impl<'a> Spawner<'a> {
     }
 
     pub(crate) fn spawn<A: Actor + Send>(self, actor: A) -> ActorRef<A> {
-        SpawnBuilder::begin(self, actor).spawn()
+        self.make(CellOf::<A>::vtable(), self.core.capacity, None, actor)
+            .unwrap_or_else(|actor| dead_on_arrival(self.core, actor))
+    }
+
+    /// An actor that is there already. It comes back once the executor shuts down.
+    fn make<A: Actor + Send>(
+        self,
+        vtable: &'static ActorVtable,
+        capacity: u32,
+        cold: Option<Box<Cold>>,
+        actor: A,
+    ) -> Result<ActorRef<A>, A> {
+        let mut actor = Some(actor);
+        let spawned = self.enroll(vtable, capacity, cold, |heap, header| {
+            CellOf::allocate(heap, header, actor.take().expect("called at most once"))
+        });
+        spawned.ok_or_else(|| actor.expect("no cell was made of it"))
     }
 
     /// Makes a cell, which `allocate` fills, and pushes its first turn. `None` once the executor shuts down; then `allocate`
@@ -87,22 +103,14 @@ pub struct SpawnBuilder<'a, A> {
     pub(super) capacity: u32,
     name: Option<Box<str>>,
     limits: Option<Limits>,
-    pub(super) bound: Bound,
+    worker: Option<usize>,
     problem: Option<SpawnProblem>,
 }
 
 impl<'a, A> SpawnBuilder<'a, A> {
     pub(crate) fn begin(spawner: Spawner<'a>, actor: A) -> Self {
         let capacity = spawner.core.capacity;
-        SpawnBuilder {
-            spawner,
-            actor,
-            capacity,
-            name: None,
-            limits: None,
-            bound: Bound::Nowhere,
-            problem: None,
-        }
+        SpawnBuilder { spawner, actor, capacity, name: None, limits: None, worker: None, problem: None }
     }
 
     /// A name, for [`ActorRef::name`] and `Debug`. It need not be unique, and costs an allocation.
@@ -149,14 +157,13 @@ impl<'a, A> SpawnBuilder<'a, A> {
     }
 
     /// The actor's cold part, if it needs one, and what it is made of; or why not.
-    pub(super) fn finish(self) -> Result<(Option<Box<Cold>>, A), (A, SpawnProblem)> {
+    pub(super) fn finish(self, bound: Bound) -> Result<(Option<Box<Cold>>, A), (A, SpawnProblem)> {
         if let Some(problem) = self.problem {
             return Err((self.actor, problem));
         }
-        let bound = !matches!(self.bound, Bound::Nowhere);
-        let cold = (self.name.is_some() || self.limits.is_some() || bound).then(|| {
-            Box::new(Cold { name: self.name, limits: self.limits, bound: self.bound, ..Cold::default() })
-        });
+        let placed = !matches!(bound, Bound::Nowhere);
+        let cold = (self.name.is_some() || self.limits.is_some() || placed)
+            .then(|| Box::new(Cold { name: self.name, limits: self.limits, bound, ..Cold::default() }));
         Ok((cold, self.actor))
     }
 }
@@ -193,7 +200,7 @@ impl<A: Actor + Send> SpawnBuilder<'_, A> {
     pub fn on_worker(mut self, k: usize) -> Self {
         let workers = self.spawner.core.workers();
         if k < workers {
-            self.bound = Bound::Worker(k);
+            self.worker = Some(k);
         } else {
             self.problem = Some(SpawnProblem::Worker { k, workers });
         }
@@ -221,19 +228,18 @@ impl<A: Actor + Send> SpawnBuilder<'_, A> {
     /// The actor comes back inside the error when the executor shuts down, a capacity or a budget is 0 or too large, or there
     /// is no such worker.
     pub fn try_spawn(self) -> Result<ActorRef<A>, SpawnError<A>> {
-        let (spawner, capacity) = (self.spawner, self.capacity);
-        let bound = self.bound.clone();
-        let (cold, actor) = self.finish().map_err(|(actor, problem)| SpawnError::new(actor, problem))?;
-        let kept = matches!(bound, Bound::Worker(_));
-        let vtable = if kept { CellOf::<A>::vtable_of_kept() } else { CellOf::<A>::vtable() };
-        spawner.core.scheduler.move_in(&bound);
-        let mut actor = Some(actor);
-        let spawned = spawner.enroll(vtable, capacity, cold, |heap, header| {
-            CellOf::allocate(heap, header, actor.take().expect("called at most once"))
-        });
-        spawned.ok_or_else(|| {
-            spawner.core.scheduler.move_out(&bound);
-            let actor = actor.expect("no cell was made of it");
+        let (spawner, capacity, worker) = (self.spawner, self.capacity, self.worker);
+        let bound = worker.map_or(Bound::Nowhere, Bound::Worker);
+        let (cold, actor) = self.finish(bound).map_err(|(actor, problem)| SpawnError::new(actor, problem))?;
+        let mut vtable = CellOf::<A>::vtable();
+        if let Some(worker) = worker {
+            vtable = CellOf::<A>::vtable_of_kept();
+            spawner.core.scheduler.move_in(worker);
+        }
+        spawner.make(vtable, capacity, cold, actor).map_err(|actor| {
+            if let Some(worker) = worker {
+                spawner.core.scheduler.move_out(worker);
+            }
             SpawnError::new(actor, SpawnProblem::ShuttingDown)
         })
     }

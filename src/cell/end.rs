@@ -13,12 +13,13 @@
 
 use super::envelope::Envelope;
 use super::event::{DeadLetterReason, Event, PanicPlace};
-use super::header::{Header, Phase, Reason};
+use super::header::{Cold, Header, Phase, Reason};
 use super::room;
 use super::ticks;
 use super::turn::guarded_for;
 use crate::error::{AskError, Refusal, StopReason};
 use crate::panics::{self, PanicText};
+use crate::sched::bound::Bound;
 use crate::sched::task::After;
 use std::ptr::NonNull;
 
@@ -82,8 +83,8 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
         let outcome = guarded_for(&cause(header), || unsafe { (header.vtable().drop_state)(this) });
         report(header, outcome, PanicPlace::StateDrop);
     }
-    if let Some(cold) = header.cold_if_any() {
-        header.core().scheduler.move_out(&cold.bound);
+    if let Some(&Cold { bound: Bound::Worker(home), .. }) = header.cold_if_any() {
+        header.core().scheduler.move_out(home);
     }
     // What follows may free the cell on another thread, and the cell alone must not be what keeps the core: this
     // thread does.
