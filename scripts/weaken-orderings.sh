@@ -91,7 +91,7 @@ spare() { try passes "$@"; }
 
 inbox=mailbox/inbox.rs state=mailbox/state.rs reply=mailbox/reply.rs
 idle=sched/idle.rs duties=sched/idle/duties.rs alarm=sched/alarm.rs gate=sched/gate.rs
-apart=sched/apart.rs quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs
+apart=sched/apart.rs quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs vacant=sched/idle/vacant.rs spares=sched/spares.rs
 
 # weaken_step EXPECTED ORDERING METHOD BEGINNING MODELS: gives one of the state word's steps an ordering of its own.
 weaken_step() {
@@ -203,11 +203,31 @@ needed "idle: resigns while somebody is awake" idle \
     $duties 'list.parked.len() as u64 == self.all() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
 needed "idle: appointed after the lock" idle \
     $duties 'self.beds[worker].parker.unpark(Token::Look);' 'drop(list); self.beds[worker].parker.unpark(Token::Look);'
-needed "idle: woken, but still on the list" idle $idle 'list.parked.remove(place); if relieve' 'if relieve'
+needed "idle: woken, but still on the list" idle $idle 'list.parked.remove(place); list.see_to(worker); if relieve' 'if relieve'
 needed "parker: the token is not looked at" idle \
     sync/parker.rs 'if let Some(taken) = token.take() { return Some(taken); }' \
     'if until.is_none() { self.arrived.wait(&mut token); } if let Some(taken) = token.take() { return Some(taken); }'
 needed "parker: an unpark wakes nobody" idle sync/parker.rs 'self.arrived.notify_one();' ''
+
+# --- slots that are left
+needed "spares: left without its fence" spares \
+    $vacant 'drop(list); fence(SeqCst); if (self' 'drop(list); if (self'
+needed "spares: left without a rescan" spares $vacant '(self.stopping() || has_work()) &&' 'self.stopping() &&'
+needed "spares: who leaves does not read the alarm" spares $vacant 'self.ensure_kept(); true' 'true'
+needed "spares: not marked as vacant" spares $vacant 'list.vacant.push((me, Arc::clone(spare)));' 'let _ = spare;'
+needed "spares: taken back, whoever has it" spares \
+    $vacant 'let spare = list.occupy(me)?;' 'let spare = list.occupy(me).unwrap_or_else(Spare::new);'
+needed "spares: a waking calls nobody" spares \
+    $idle 'list.parked.remove(place); list.see_to(worker); if relieve' 'list.parked.remove(place); if relieve'
+needed "spares: no keeper is called" spares $duties 'list.see_to(keeper);' ''
+needed "spares: no sentinel is called" spares $duties 'list.see_to(worker);' ''
+needed "spares: no successor is called" spares $duties 'list.see_to(next);' ''
+needed "spares: a call that was heard is recalled" spares $spares 'Call::Work(slot)).is_some()' 'Call::Work(slot)).is_some() || slot < 99'
+needed "spares: turns elsewhere are not looked at" spares $spares 'self.0.load(Acquire) > 0' 'self.0.load(Acquire) > 99'
+needed "spares: the last turn elsewhere tells nobody" spares $spares 'quiet.announce();' 'let _ = quiet;'
+needed "spares: the end of a turn elsewhere without Release" spares \
+    $spares 'self.0.fetch_sub(1, AcqRel) == 1' 'self.0.fetch_sub(1, Acquire) == 1'
+needed "spares: the look at turns elsewhere Relaxed" spares $spares 'self.0.load(Acquire) > 0' 'self.0.load(Relaxed) > 0'
 
 # --- the alarm
 needed "alarm: lowered without its fence" alarm \
@@ -216,7 +236,7 @@ needed "alarm: park without its fence" alarm \
     $idle 'self.enter(me, searching, may_watch); fence(SeqCst);' 'self.enter(me, searching, may_watch);'
 needed "alarm: nobody is told" alarm $duties 'self.beds[keeper].parker.unpark(Token::Look);' 'let _ = keeper;'
 needed "alarm: a keeper that leaves has no successor" alarm \
-    $duties 'list.keeper = list.parked.last().copied();' 'list.keeper = None;'
+    $duties 'list.keeper = list.sleeper().or_else(|| list.parked.last().copied().filter(|_| set));' 'list.keeper = None;'
 needed "alarm: a successor is not told" alarm $duties 'self.beds[next].parker.unpark(Token::Look);' 'let _ = next;'
 needed "alarm: a keeper that leaves is still the keeper" alarm \
     $idle 'self.hand_over(&mut list, worker); drop(list);' 'drop(list);'
@@ -343,6 +363,11 @@ spare "gate: enter Relaxed" quiet $gate 'stripe.fetch_add(1, SeqCst)' 'stripe.fe
 spare "gate: leave Relaxed" quiet $gate '.wrapping_sub(1), SeqCst)' '.wrapping_sub(1), Relaxed)'
 spare "gate: inside without its fence" quiet $gate 'crate::sync::fence(SeqCst);' ''
 spare "gate: inside Relaxed" quiet $gate 'stripe.load(Acquire) & INSIDE' 'stripe.load(Relaxed) & INSIDE'
+
+# The word's change, which comes after it, carries it to whoever sees the slot parked.
+spare "spares: a turn's leaving Relaxed" spares $spares 'self.0.fetch_add(1, AcqRel);' 'self.0.fetch_add(1, Relaxed);'
+# Whoever lowered the alarm was the last to change it before the lock, or looks for itself: no model sees the difference.
+spare "spares: handed over without its fence" alarm $duties 'fence(SeqCst); // for the look at the alarm: see `vacant`' ''
 
 # The side that lets go of the slot needs no Acquire, the one that only takes something up no Release.
 # Only a waker whose clone panicked leaves one behind, and no model has such a waker.

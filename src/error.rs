@@ -16,9 +16,11 @@ pub enum Refusal {
     ShuttingDown,
     /// There was no room before the timeout passed.
     TimedOut,
-    /// Waiting for room in one's own mailbox, inside one's own turn, would wait for ever.
+    /// Waiting for room in one's own mailbox, inside one's own turn, would wait for ever; and so would waiting for one that
+    /// waits for this actor, in whatever way, directly or through others.
     WouldDeadlock,
-    /// Waiting would block the last worker that is not blocked yet.
+    /// There is no spare thread, and nobody would be left to run what is waited for: all other workers block, or (under
+    /// [`Sharded`](crate::Policy::Sharded)) may not run it. See [`Builder::spares`](crate::Builder::spares).
     NoSpare,
     /// The process was forked since the executor was made: its threads are not here.
     Forked,
@@ -31,8 +33,8 @@ impl fmt::Display for Refusal {
             Refusal::Stopped => "the actor has stopped",
             Refusal::ShuttingDown => "the executor is shutting down",
             Refusal::TimedOut => "there was no room in time",
-            Refusal::WouldDeadlock => "an actor cannot wait for room in its own mailbox",
-            Refusal::NoSpare => "waiting here would block the last unblocked worker",
+            Refusal::WouldDeadlock => "an actor cannot wait for itself, or for one that waits for it",
+            Refusal::NoSpare => "waiting here would block the last unblocked worker, and there is no spare",
             Refusal::Forked => "the executor's threads are in the parent process",
         })
     }
@@ -186,9 +188,11 @@ pub enum AskError {
     Expired,
     /// No answer came before the timeout passed.
     TimedOut,
-    /// An actor that waits for itself would wait for ever.
+    /// An actor that waits for itself would wait for ever; and so would one that waits for another which waits for it, in
+    /// whatever way, directly or through others.
     WouldDeadlock,
-    /// Waiting would block the last worker that is not blocked yet.
+    /// There is no spare thread, and nobody would be left to run what is waited for: all other workers block, or (under
+    /// [`Sharded`](crate::Policy::Sharded)) may not run it. See [`Builder::spares`](crate::Builder::spares).
     NoSpare,
     /// The process was forked since the executor was made: its threads are not here.
     Forked,
@@ -202,8 +206,8 @@ impl fmt::Display for AskError {
             AskError::NoReply => "the handler gave no reply",
             AskError::Expired => "the deadline passed before the message was handled",
             AskError::TimedOut => "no reply came in time",
-            AskError::WouldDeadlock => "an actor cannot wait for itself",
-            AskError::NoSpare => "waiting here would block the last unblocked worker",
+            AskError::WouldDeadlock => "an actor cannot wait for itself, or for one that waits for it",
+            AskError::NoSpare => "waiting here would block the last unblocked worker, and there is no spare",
             AskError::Forked => "the executor's threads are in the parent process",
         })
     }

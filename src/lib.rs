@@ -45,16 +45,16 @@
 //! | | mailbox has room | full | stopped | from inside a handler |
 //! |---|---|---|---|---|
 //! | [`tell`](ActorRef::tell) | accepted | refused: [`Refusal::Full`] | refused: [`Refusal::Stopped`] | the same |
-//! | [`ask`](ActorRef::ask) | accepted; the answer is a future | refused | refused; if it stops before its turn: [`AskError::Stopped`] | the same; do not wait: [`Context::ask_then`] |
-//! | [`send`](ActorRef::send) | accepted | waits for room, oldest first | refused, also while it waits | refused where it would block the last worker: [`Context::when_room`] |
+//! | [`ask`](ActorRef::ask) | accepted; the answer is a future | refused | refused; if it stops before its turn: [`AskError::Stopped`] | the same; rather than wait: [`Context::ask_then`] |
+//! | [`send`](ActorRef::send) | accepted | waits for room, oldest first | refused, also while it waits | the same; refused in a circle, and without a spare thread for the last worker: [`Context::when_room`] |
 //! | [`Context::again`] (to oneself) | accepted | accepted, once | refused | only there |
 //! | [`tell_after`](ActorRef::tell_after), [`tell_at`](ActorRef::tell_at), [`tell_every`](ActorRef::tell_every) | a [`Timer`] | the same: ticks are exempt | refused; if it stops before they are due: dead letters | the same; [`Context::tell_after`] keeps the actor alive |
 //!
 //! A refused message always comes back inside the error. Mailboxes hold [`DEFAULT_CAPACITY`] messages unless the
 //! builder, or the [spawn builder](Handle::build), says otherwise.
 //!
-//! A handler that meets a full mailbox has two ways on: keep the message and ask to be told when there is room
-//! ([`Context::when_room`]), or drop it. It never waits, so a full mailbox cannot stop the crew.
+//! A handler that meets a full mailbox has two ways on without waiting: keep the message and ask to be told when there is room
+//! ([`Context::when_room`]), or drop it. A full mailbox cannot stop the crew.
 //!
 //! ```
 //! use heist::{Actor, ActorRef, Context, Executor, Handler};
@@ -134,6 +134,19 @@
 //!
 //! [`Builder::pin_workers`] pins the workers themselves to cores. What is promised holds wherever an actor runs.
 //!
+//! # Blocking
+//!
+//! Handlers should not block, but may: in [`blocking`], in [`Ask::wait`], in [`ActorRef::send`]. Meanwhile a spare thread takes
+//! over what the worker had to do ([`Builder::spares`]), so the crew goes on, and only the actor itself is busy. A wait that could
+//! not end is refused, and hands the ask or the message back: one for oneself, one in a circle, one that would leave no thread
+//! to run what is waited for.
+//!
+//! | | a spare is to be had | none is |
+//! |---|---|---|
+//! | [`blocking`] | runs; its worker's place goes to the spare when there is something to do | runs; its worker does nothing else meanwhile |
+//! | [`Ask::wait`], [`ActorRef::send`] | wait, likewise | wait, or are refused ([`AskError::NoSpare`], [`Refusal::NoSpare`]) where nobody would be left |
+//! | [`wait_stopped`](ActorRef::wait_stopped), [`wait_idle`](Handle::wait_idle), [`shutdown`](Executor::shutdown) of the own crew | refused: [`WaitError::OnCrew`] | the same |
+//!
 //! # What is promised
 //!
 //! - **One at a time**: no two turns of one actor overlap, and what one did happens before the next.
@@ -158,7 +171,7 @@
 //! # Limits
 //!
 //! Handlers are synchronous; async code meets actors at the edge, where an [`Ask`] is a future like any other. There are
-//! no priorities, no supervision and no network here. A handler that blocks blocks its worker.
+//! no priorities, no supervision and no network here. A handler that blocks, other than by the ways above, keeps its worker.
 //! An actor that is kept on one worker waits for as long as that worker's turns take.
 
 mod actor;

@@ -7,7 +7,7 @@ use common::*;
 use heist::*;
 use std::hint::spin_loop;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,38 @@ fn p04_one_message_after_silence() {
                     shut_down(&executor);
                 }
             });
+        }
+    });
+}
+
+/// A worker's place that was left, with nobody in it, is woken like one who sleeps: at any moment of the leaving and of the
+/// coming back.
+#[test]
+fn p04_one_message_while_a_place_is_left() {
+    on_every_crew(|executor| {
+        let blocker = executor.spawn(Puppet::default());
+        let others: Vec<_> = (0..4).map(|_| executor.spawn(Puppet::default())).collect();
+        let dice = Dice::new(executor.workers() as u64);
+        let begun = Arc::new(AtomicU64::new(0));
+        for round in 1..=500 {
+            let release = Latch::new();
+            let (until, here) = (release.clone(), Arc::clone(&begun));
+            let block = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                here.store(round, Relaxed);
+                blocking(|| until.wait());
+            });
+            blocker.tell(block).unwrap();
+            within(LONG, "the handler blocks soon", || begun.load(Relaxed) == round);
+            (0..dice.below(200)).for_each(|_| spin_loop());
+            let ask = others[dice.below(4) as usize].ask(Note(round)).unwrap();
+            if dice.below(2) == 0 {
+                // Nobody else can handle it, if there is but one worker.
+                assert_eq!(answer(ask), Ok(round));
+                release.open();
+            } else {
+                release.open();
+                assert_eq!(answer(ask), Ok(round));
+            }
         }
     });
 }

@@ -135,6 +135,66 @@ fn p09_an_executor_sleeps_after_a_panic() {
     });
 }
 
+/// Handlers that block, on more threads than there are workers.
+fn block(executor: &Executor, until: &Latch) -> Vec<ActorRef<Puppet>> {
+    let actors: Vec<_> = (0..2 * executor.workers()).map(|_| executor.spawn(Puppet::default())).collect();
+    for actor in &actors {
+        let until = until.clone();
+        let wait = move |_: &mut Puppet, _: &mut Context<Puppet>| heist::blocking(|| until.wait());
+        actor.tell(Run(wait)).unwrap();
+    }
+    let blocked = || executor.stats().spares.blocked == actors.len() as u64;
+    within(LONG, "all of them block", blocked);
+    actors
+}
+
+#[test]
+fn p09_an_executor_sleeps_after_its_spares_have_ended() {
+    assert_quiet("p09_an_executor_sleeps_after_its_spares_have_ended", || {
+        let stay = Duration::from_millis(20);
+        let crews: Vec<_> = CREWS
+            .into_iter()
+            .map(|workers| build(Executor::builder().workers(workers).spare_stay(stay)))
+            .collect();
+        let latch = Latch::new();
+        let actors: Vec<_> = crews.iter().map(|executor| block(executor, &latch)).collect();
+        latch.open();
+        for executor in &crews {
+            settle(executor);
+            assert!(executor.stats().spares.hand_overs > 0);
+            within(LONG, "the spares end", || executor.stats().spares.alive == 0);
+        }
+        Box::new((actors, crews))
+    });
+}
+
+/// Places that nobody has, spares that are reserved for them: all of them sleep until something happens.
+#[test]
+fn p09_an_executor_sleeps_while_its_handlers_block() {
+    struct Opened(Latch);
+    impl Drop for Opened {
+        fn drop(&mut self) {
+            self.0.open();
+        }
+    }
+    assert_quiet("p09_an_executor_sleeps_while_its_handlers_block", || {
+        let stay = Duration::from_millis(20);
+        let crews: Vec<_> = CREWS
+            .into_iter()
+            .map(|workers| build(Executor::builder().workers(workers).spare_stay(stay)))
+            .collect();
+        let latch = Latch::new();
+        let actors: Vec<_> = crews.iter().map(|executor| block(executor, &latch)).collect();
+        // Those that are left over end; the others are kept by what blocks.
+        let free = |executor: &Executor| {
+            let spares = executor.stats().spares;
+            spares.alive - spares.blocked
+        };
+        within(LONG, "the spares that are free end", || crews.iter().all(|executor| free(executor) == 0));
+        Box::new((Opened(latch), actors, crews))
+    });
+}
+
 /// Keeps every reply, and so every asker waiting.
 #[derive(Default)]
 struct Miser(Vec<Reply<()>>);

@@ -211,6 +211,35 @@ fn small_crew(workers: usize) -> Executor {
     build(Executor::builder().workers(workers).stack_size(SMALL_STACK))
 }
 
+/// Spares that are free, on their way, in a turn, reserved: none is left.
+#[cfg(target_os = "linux")]
+#[test]
+fn p10_no_spare_is_left() {
+    const NAME: &str = "p10-spared";
+    for workers in CREWS {
+        for (ending, stay) in [(0, 5000), (1, 5000), (2, 5000), (0, 0), (1, 1)] {
+            let builder = Executor::builder().workers(workers).thread_name(NAME);
+            let executor = build(builder.spares(4).spare_stay(Duration::from_millis(stay)));
+            let puppets: Vec<_> = (0..workers + 6).map(|_| executor.spawn(Puppet::default())).collect();
+            let latch = Latch::new();
+            for puppet in &puppets {
+                let until = latch.clone();
+                let wait = move |_: &mut Puppet, _: &mut Context<Puppet>| heist::blocking(|| until.wait());
+                puppet.tell(Run(wait)).unwrap();
+            }
+            within(LONG, "some block", || executor.stats().spares.blocked >= 4);
+            latch.open();
+            match ending {
+                0 => shut_down(&executor),
+                1 => assert!(executor.shutdown_now(Duration::from_secs(LONG)).unwrap().complete),
+                _ => {}
+            }
+            drop(executor);
+            within(LONG, "all threads end", || threads_named(NAME) == 0);
+        }
+    }
+}
+
 /// Runs `f` on a thread with a small stack.
 fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
     thread::Builder::new().stack_size(SMALL_STACK).spawn(f).unwrap().join().unwrap();

@@ -76,8 +76,8 @@ pub trait Actor: Sized + 'static {
 
 /// Handles messages of type `M`, and answers by returning.
 ///
-/// Handlers are synchronous and should not block: while one runs, its worker does nothing else. After a panic in a
-/// handler the actor ends, its askers get [`AskError::Panicked`](crate::AskError::Panicked), and everything else goes on.
+/// Handlers are synchronous and should not block: while one runs, its worker does nothing else. Those that must block do
+/// so in [`blocking`](crate::blocking), so that others are not held up. After a panic in a handler the actor ends, its askers get [`AskError::Panicked`](crate::AskError::Panicked), and everything else goes on.
 pub trait Handler<M: Send + 'static>: Actor {
     /// What an ask for this message is answered with; `()` where there is nothing to say.
     type Reply: Send + 'static;

@@ -1,4 +1,4 @@
-//! Sending that waits for room, oldest first: for threads and tasks outside the crew.
+//! Sending that waits for room, oldest first.
 
 use super::context::AnyEnvelope;
 use super::refs::ActorRef;
@@ -21,11 +21,13 @@ impl<A: Actor> ActorRef<A> {
     /// Sends a message, waiting for room in the mailbox if need be. Whoever has waited longest comes first, and no
     /// `tell` slips in between.
     ///
-    /// In a handler this blocks a worker: see [`Context::when_room`](crate::Context::when_room) for the way there.
+    /// In a handler a spare thread takes over what this worker had to do ([`blocking`](crate::blocking));
+    /// [`Context::when_room`](crate::Context::when_room) is the way without.
     ///
     /// # Errors
     /// The message comes back inside the error when the actor has stopped or stops while this waits, when the executor
-    /// shuts down, or (on a worker) when the wait would be for oneself or block the last unblocked worker.
+    /// shuts down, or (in a handler) when the wait would be for oneself, close a circle of waits, or leave nobody to run
+    /// anything.
     pub fn send<M: Send + 'static>(&self, message: M) -> Result<(), SendError<M>>
     where
         A: Receive<M>,

@@ -17,30 +17,22 @@ pub(crate) fn block_on<F: Future + Unpin>(future: &mut F, until: Option<Instant>
     thread_local!(static WAKER: RefCell<Option<Arc<ThreadWaker>>> = const { RefCell::new(None) });
     // Taken out while in use: a destructor that waits in turn makes one of its own.
     let parker = WAKER.with(|cached| cached.take()).unwrap_or_else(ThreadWaker::new);
-    let result = poll_on(&parker, future, until);
-    WAKER.with(|cached| *cached.borrow_mut() = Some(parker));
-    result
-}
-
-fn poll_on<F: Future + Unpin>(
-    parker: &Arc<ThreadWaker>,
-    future: &mut F,
-    until: Option<Instant>,
-) -> Option<F::Output> {
     let waker = parker.waker();
     let mut cx = Context::from_waker(&waker);
-    loop {
+    let result = loop {
         if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut cx) {
-            return Some(output);
+            break Some(output);
         }
         if !parker.park(until) {
             // One last look: the answer may have come with the bell.
-            return match Pin::new(&mut *future).poll(&mut cx) {
+            break match Pin::new(&mut *future).poll(&mut cx) {
                 Poll::Ready(output) => Some(output),
                 Poll::Pending => None,
             };
         }
-    }
+    };
+    WAKER.with(|cached| *cached.borrow_mut() = Some(parker));
+    result
 }
 
 /// Looks for a moment before sleeping: often, since each pause is latency, and with few looks at the clock.
@@ -84,9 +76,6 @@ pub(crate) fn wait_for<F: Future + Unpin>(
         spin();
         return Ok(block_on(future, until));
     };
-    if ptr::eq(me, target.as_ptr()) {
-        return Err(Refused::WouldDeadlock);
-    }
     // Polled first: only who has left a bell can be told that it need not wait any more.
     let bell = ThreadWaker::new();
     if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&bell.waker())) {
@@ -98,7 +87,19 @@ pub(crate) fn wait_for<F: Future + Unpin>(
     let _line = Line(header);
     let _blocking = Blocking::unless_frozen().ok_or(Refused::NoSpare)?;
     spin();
-    Ok(poll_on(&bell, future, until))
+    loop {
+        // The bell hangs there since the first poll, so whoever answers rings it before it goes on. A second poll would take
+        // it down for a moment, and who answers in that moment would find this wait unanswered.
+        let rung = bell.park(until);
+        if !rung {
+            bell.silence(); // this wait is over, whatever the last look says
+        }
+        match Pin::new(&mut *future).poll(&mut Context::from_waker(&bell.waker())) {
+            Poll::Ready(output) => return Ok(Some(output)),
+            Poll::Pending if rung => {}
+            Poll::Pending => return Ok(None),
+        }
+    }
 }
 
 /// A line in the list of those who wait.

@@ -16,6 +16,7 @@
 //! | [`quiet`] | gate, idle protocol, quiescence waiters | the queues; the look for quiescence |
 //! | [`reply`] | reply slot | what is around it |
 //! | [`lifo`] | LIFO slot | what is around it |
+//! | [`spares`] | vacant slots, spares' parkers, idle protocol, alarm, the count of turns elsewhere | the queues and timers; the worker's loop; leaving and coming back |
 //! | [`returns`] | stack of returned blocks | what is around it |
 //!
 //! What stands in for something is a copy, and must be kept like what it copies.
@@ -38,6 +39,7 @@ mod references;
 mod reply;
 mod returns;
 mod room;
+mod spares;
 
 use loom::sync::Arc;
 use loom::thread::{self, JoinHandle};

@@ -6,7 +6,7 @@ use super::member::{self, Member};
 use super::queue::Policy;
 use super::spares::{Call, Spare};
 use super::task::{After, Task, TaskHeader};
-use crate::sync::Ordering::*;
+use crate::sync::{Ordering::*, chaos};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -98,6 +98,7 @@ impl Member<'_> {
 
     #[cold]
     fn step_in(&self, slot: Slot) {
+        chaos();
         let scheduler = self.scheduler;
         scheduler.spares.counts.blocked.fetch_sub(1, Relaxed);
         self.blocking.set(false);
@@ -115,7 +116,7 @@ impl Member<'_> {
             scheduler.spares.let_go(spare);
             // SAFETY: taken back, so it is ours alone.
             let _local = unsafe { Local::sit(scheduler, slot) };
-            scheduler.turn_is_back();
+            scheduler.elsewhere.back(&scheduler.quiet);
         }
     }
 }
@@ -123,9 +124,9 @@ impl Member<'_> {
 impl Scheduler {
     /// Leaves this thread's slot, in a turn, to a spare that is reserved.
     fn leave_slot(&self, spare: Arc<Spare>) -> Slot {
-        // Before the slot can be seen parked. Release: pairs with the Acquire in `turns_elsewhere`, by way of the word.
-        self.elsewhere.fetch_add(1, AcqRel);
+        self.elsewhere.leave();
         let (slot, has_work) = Local::stand_up();
+        chaos();
         // Not all of that is seen by a rescan, since a worker that parks has nothing there.
         if !has_work && self.idle.vacate(slot, &spare, || self.has_work(slot)) {
             return Slot::Vacant(slot);
@@ -167,23 +168,9 @@ impl Scheduler {
             self.push_from_outside(unsafe { Task::from_raw(header) });
         }
         self.spares.counts.turns.add_shared(1);
-        self.turn_is_back();
+        self.elsewhere.back(&self.quiet);
         if after == After::RequeueGap {
             std::thread::yield_now();
         }
-    }
-
-    /// A turn is on a slot again, or over.
-    fn turn_is_back(&self) {
-        // Release: whoever reads that nobody is elsewhere sees what was done there.
-        if self.elsewhere.fetch_sub(1, AcqRel) == 1 {
-            self.quiet.announce();
-        }
-    }
-
-    /// Does any turn run on a thread without a slot?
-    pub(super) fn turns_elsewhere(&self) -> bool {
-        // Acquire: pairs with `turn_is_back`.
-        self.elsewhere.load(Acquire) > 0
     }
 }

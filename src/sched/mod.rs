@@ -38,7 +38,7 @@ use member::{Member, Recruit};
 use queue::{Policy, Slot};
 use quiet::Quiet;
 use sightings::Sightings;
-use spares::{Call, Spare, Spares};
+use spares::{Call, Elsewhere, Spare, Spares};
 use std::sync::Arc;
 use task::Task;
 use timers::Timers;
@@ -62,7 +62,7 @@ pub(crate) struct Scheduler {
     rescue_from: AtomicUsize,
     pub(crate) spares: Spares,
     /// Turns on threads without a slot.
-    elsewhere: AtomicUsize,
+    elsewhere: Elsewhere,
     /// Slots whose threads block and keep them.
     kept: AtomicUsize,
 }
@@ -124,7 +124,7 @@ impl Scheduler {
             injector: Injector::new(),
             rescue_from: AtomicUsize::new(0),
             spares,
-            elsewhere: AtomicUsize::new(0),
+            elsewhere: Elsewhere::new(),
             kept: AtomicUsize::new(0),
         };
         (scheduler, seats)
@@ -246,7 +246,7 @@ impl Scheduler {
         }
         let still = || Some((self.idle.all_parked()?, self.apart.asleep()?));
         let Some(before) = still() else { return Quiescence::Busy };
-        if self.turns_elsewhere() {
+        if self.elsewhere.any() {
             return Quiescence::Busy;
         }
         if self.gate.inside() {

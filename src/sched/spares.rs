@@ -53,6 +53,7 @@
 //! [`Scheduler::quiescence`]: super::Scheduler::quiescence
 
 use super::member::Recruit;
+use super::quiet::Quiet;
 use crate::sync::{AtomicBool, AtomicUsize, Counter, Mutex, Ordering::*, Parker};
 use crate::time::{self, Duration, Instant};
 use std::sync::Arc;
@@ -91,6 +92,12 @@ impl Spare {
         self.parker.unpark(call);
     }
 
+    /// A reserved spare's life until it is told what to do, for a model.
+    #[cfg(all(test, heist_loom))]
+    pub(crate) fn wait(&self) -> Call {
+        self.parker.park(None).expect("it is told something")
+    }
+
     /// Takes the call to work back, if it has not been heard yet: then the slot is the caller's, and the spare still reserved.
     #[must_use]
     pub(crate) fn recall(&self, slot: usize) -> bool {
@@ -105,6 +112,33 @@ impl Spare {
     pub(crate) fn is_lost(&self) -> bool {
         // Acquire: pairs with the store in `lose`.
         self.lost.load(Acquire)
+    }
+}
+
+/// Counts the turns that run on threads without a slot: see the page on quiescence.
+#[derive(Debug)]
+pub(crate) struct Elsewhere(AtomicUsize);
+
+impl Elsewhere {
+    pub(crate) fn new() -> Self {
+        Elsewhere(AtomicUsize::new(0))
+    }
+
+    /// A turn is about to leave its slot. Before the slot can be seen parked: whoever sees that acquires this.
+    pub(crate) fn leave(&self) {
+        self.0.fetch_add(1, AcqRel);
+    }
+
+    /// A turn is on a slot again, or over.
+    pub(crate) fn back(&self, quiet: &Quiet) {
+        // Release: pairs with the Acquire in `any`; who reads that nobody is elsewhere sees what was done there.
+        if self.0.fetch_sub(1, AcqRel) == 1 {
+            quiet.announce();
+        }
+    }
+
+    pub(crate) fn any(&self) -> bool {
+        self.0.load(Acquire) > 0
     }
 }
 

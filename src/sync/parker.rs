@@ -74,6 +74,10 @@ impl ThreadWaker {
     pub(crate) fn park(&self, until: Option<Instant>) -> bool {
         self.parker.park(until).is_some()
     }
+    /// Nobody counts on its being rung any more: as good as if it had been.
+    pub(crate) fn silence(&self) {
+        self.rung.store(true, Relaxed);
+    }
     /// Has it ever been woken?
     pub(crate) fn has_rung(&self) -> bool {
         // Relaxed: it is asked by whoever rang it, or after whoever did.

@@ -77,8 +77,13 @@ impl<R> Ask<R> {
 
     /// Blocks until the answer comes.
     ///
-    /// Inside a handler this blocks a worker. It is refused for an ask to oneself, and where it would block the last
-    /// unblocked worker; [`Context::ask_then`](crate::Context::ask_then) is the way there.
+    /// Inside a handler a spare thread takes over what this worker had to do ([`blocking`](crate::blocking)), and this
+    /// actor's other messages wait. It is refused for an ask to oneself; for one to an actor that waits for this one,
+    /// directly or through others; and where there is no spare and nobody would be left to answer.
+    /// [`Context::ask_then`](crate::Context::ask_then) needs none of that.
+    ///
+    /// Who waits for an actor is taken to wait for what that actor does. If it has given the [`Reply`](crate::Reply) away, so
+    /// that another one answers, a circle may be seen where there is none.
     ///
     /// # Errors
     /// Why there is no answer. After a refusal the error holds the ask.

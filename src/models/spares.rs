@@ -1,0 +1,346 @@
+//! Slots that are left and taken over: against pushes, timers, appointments, and the thread that comes back.
+//!
+//! Covers: a slot has one holder at a time, who sees what the one before did (what lies there is loom's `UnsafeCell`); no
+//! wake-up is lost to a vacant slot, neither work nor a timer nor a duty; whoever is told "quiet" sees what a turn
+//! without a slot has done.
+//!
+//! Does not cover: the queues, as in `idle`; who is reserved and when a spare ends, which is under one lock. The worker's loop,
+//! leaving and coming back are copies of `sched::dry` and `sched::blocking`.
+
+use super::{explore, spawn};
+use crate::sched::idle::{Idle, Woken};
+use crate::sched::quiet::Quiet;
+use crate::sched::spares::{Call, Elsewhere, Spare};
+use crate::sync::{AtomicUsize, Ordering::*, ThreadWaker};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use std::sync::Arc as StdArc;
+
+struct Crew {
+    idle: Idle,
+    quiet: Quiet,
+    elsewhere: Elsewhere,
+    spare: StdArc<Spare>,
+    /// What lies at each slot.
+    desks: [UnsafeCell<usize>; 2],
+    /// What any worker may take, and what only an owner and the sentinel take.
+    shared: AtomicUsize,
+    lifo: AtomicUsize,
+    /// Timers that are armed.
+    timers: AtomicUsize,
+    sentinel: bool,
+    /// Work still to be handled; with the last of it the crew stops.
+    rest: AtomicUsize,
+    /// Written by the turn that has blocked, at its end.
+    after: UnsafeCell<bool>,
+}
+
+fn take(queue: &AtomicUsize) -> bool {
+    queue.load(Relaxed) > 0 && queue.fetch_update(Acquire, Relaxed, |n| n.checked_sub(1)).is_ok()
+}
+
+/// How a slot was left.
+enum Left {
+    Vacant,
+    Called,
+}
+
+impl Crew {
+    fn new(workers: usize, work: usize, sentinel: bool) -> Arc<Self> {
+        Arc::new(Crew {
+            idle: Idle::new(workers),
+            quiet: Quiet::new(),
+            elsewhere: Elsewhere::new(),
+            spare: Spare::new(),
+            desks: [UnsafeCell::new(0), UnsafeCell::new(0)],
+            shared: AtomicUsize::new(0),
+            lifo: AtomicUsize::new(0),
+            timers: AtomicUsize::new(0),
+            sentinel,
+            rest: AtomicUsize::new(work),
+            after: UnsafeCell::new(false),
+        })
+    }
+
+    fn push(&self) {
+        self.shared.fetch_add(1, Release);
+        self.idle.notify();
+    }
+
+    fn arm(&self) {
+        self.timers.fetch_add(1, Release);
+        if self.idle.alarm.lower(0) {
+            self.idle.alarm_lowered();
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.shared.load(Relaxed) > 0
+    }
+
+    /// As whoever holds the slot may.
+    fn at(&self, slot: usize) {
+        // SAFETY: loom checks it.
+        self.desks[slot].with_mut(|desk| unsafe { *desk += 1 });
+    }
+
+    fn handled(&self, slot: usize) {
+        self.at(slot);
+        if self.rest.fetch_sub(1, AcqRel) == 1 {
+            self.idle.stop();
+        }
+    }
+
+    /// As `Local::hold`, until the crew stops.
+    fn work(&self, slot: usize, lying: bool) {
+        let mut woken = lying.then(|| self.idle.lie_down(slot, || self.lifo.load(Relaxed) > 0));
+        let mut searching = false;
+        loop {
+            if woken.is_none() {
+                self.at(slot);
+                while take(&self.shared) {
+                    if std::mem::replace(&mut searching, false) {
+                        self.hunt_ended();
+                    }
+                    self.handled(slot);
+                }
+            }
+            let woken = woken.take().unwrap_or_else(|| {
+                let (has_work, stuck) = (|| self.has_work(), || self.lifo.load(Relaxed) > 0);
+                self.idle.park(slot, searching, self.sentinel, has_work, stuck, || self.quiet.announce())
+            });
+            searching = false;
+            match woken {
+                Woken::Searching => searching = true,
+                Woken::Running => {}
+                Woken::Caught => {
+                    let caught = take(&self.lifo);
+                    self.idle.ensure_watched();
+                    self.hunt_ended();
+                    if caught {
+                        self.handled(slot);
+                    }
+                }
+                Woken::Alarm => {
+                    let fired = take(&self.timers);
+                    self.idle.alarm.set(None);
+                    self.idle.ensure_kept();
+                    if fired {
+                        self.handled(slot);
+                    }
+                }
+            }
+            if self.idle.stopping() && !self.has_work() {
+                if searching {
+                    let _ = self.idle.end_search();
+                }
+                return;
+            }
+        }
+    }
+
+    fn hunt_ended(&self) {
+        if self.idle.end_search() && self.has_work() {
+            self.idle.notify();
+        }
+    }
+
+    /// As `Scheduler::leave_slot`.
+    fn leave(&self, slot: usize) -> Left {
+        self.elsewhere.leave();
+        self.at(slot);
+        if self.idle.vacate(slot, &self.spare, || self.has_work()) {
+            return Left::Vacant;
+        }
+        self.spare.call(Call::Work(slot));
+        Left::Called
+    }
+
+    /// As `Member::step_in`, and what follows when the slot has gone. The turn does something at its end.
+    fn come_back(&self, slot: usize, left: Left) {
+        let back = match left {
+            Left::Vacant => self.idle.take_back(slot).is_some(),
+            Left::Called => self.spare.recall(slot),
+        };
+        if back {
+            self.at(slot);
+            self.elsewhere.back(&self.quiet);
+            self.turn_ends();
+            self.spare.call(Call::End);
+            self.work(slot, false);
+        } else {
+            self.turn_ends();
+            self.elsewhere.back(&self.quiet);
+        }
+    }
+
+    fn turn_ends(&self) {
+        // SAFETY: loom checks it.
+        self.after.with_mut(|after| unsafe { *after = true });
+    }
+
+    fn spare(&self) {
+        match self.spare.wait() {
+            Call::Work(slot) => self.work(slot, false),
+            Call::Lie(slot) => self.work(slot, true),
+            Call::Free | Call::End => {}
+        }
+    }
+
+    /// The thread blocks until all is done, so whatever is to be done is the spare's.
+    fn block_for_good(&self, slot: usize) {
+        let _ = self.leave(slot);
+    }
+
+    /// As `WaitIdle`, with the look of `Scheduler::quiescence`.
+    fn wait_idle(&self) {
+        let quiet = || {
+            let Some(before) = self.idle.all_parked() else { return false };
+            !self.elsewhere.any() && !self.has_work() && self.idle.all_parked() == Some(before)
+        };
+        let waker = ThreadWaker::new();
+        while !quiet() {
+            self.quiet.want(&waker.waker());
+            if quiet() {
+                return;
+            }
+            waker.park(None);
+        }
+    }
+}
+
+/// If a wake-up is lost, the spare sleeps for ever.
+#[test]
+fn work_comes_to_a_slot_that_is_left() {
+    explore(3, || {
+        let crew = Crew::new(1, 1, false);
+        let spare = spawn(&crew, Crew::spare);
+        let blocks = spawn(&crew, |crew| crew.block_for_good(0));
+        crew.push();
+        blocks.join().unwrap();
+        spare.join().unwrap();
+        assert_eq!(crew.rest.load(Relaxed), 0);
+    });
+}
+
+/// Either the spare gets the slot, or the thread that comes back has it again.
+#[test]
+fn a_thread_comes_back_while_its_slot_is_woken() {
+    explore(3, || {
+        let crew = Crew::new(1, 1, false);
+        let spare = spawn(&crew, Crew::spare);
+        let blocks = spawn(&crew, |crew| {
+            let left = crew.leave(0);
+            crew.come_back(0, left);
+        });
+        crew.push();
+        blocks.join().unwrap();
+        spare.join().unwrap();
+        assert_eq!(crew.rest.load(Relaxed), 0);
+    });
+}
+
+/// The same with work from the beginning on, so that the spare is called at once.
+#[test]
+fn a_thread_comes_back_while_its_spare_is_on_the_way() {
+    explore(3, || {
+        let crew = Crew::new(1, 1, false);
+        crew.push();
+        let spare = spawn(&crew, Crew::spare);
+        let left = crew.leave(0);
+        crew.come_back(0, left);
+        spare.join().unwrap();
+        assert_eq!(crew.rest.load(Relaxed), 0);
+    });
+}
+
+/// Two slots, one of which is left, the other parks: two pieces of work find somebody.
+#[test]
+fn a_sleeper_and_a_vacant_slot_are_both_woken() {
+    explore(2, || {
+        let crew = Crew::new(2, 2, false);
+        let spare = spawn(&crew, Crew::spare);
+        let sleeper = spawn(&crew, |crew| crew.work(1, false));
+        crew.block_for_good(0);
+        crew.push();
+        crew.push();
+        sleeper.join().unwrap();
+        spare.join().unwrap();
+        assert_eq!(crew.rest.load(Relaxed), 0);
+    });
+}
+
+/// Nobody sleeps who could wait for the alarm.
+#[test]
+fn a_timer_against_a_slot_that_is_left() {
+    explore(3, || {
+        let crew = Crew::new(1, 1, false);
+        let spare = spawn(&crew, Crew::spare);
+        let blocks = spawn(&crew, |crew| crew.block_for_good(0));
+        crew.arm();
+        blocks.join().unwrap();
+        spare.join().unwrap();
+        assert_eq!(crew.rest.load(Relaxed), 0);
+    });
+}
+
+/// The other worker sleeps and waits for the alarm, and is woken for a turn that never ends: a vacant slot is all there is.
+#[test]
+fn a_keeper_leaves_only_a_vacant_slot() {
+    explore(2, || {
+        let crew = Crew::new(2, 1, false);
+        let spare = spawn(&crew, Crew::spare);
+        let keeper = spawn(&crew, |crew| {
+            let woken = crew.idle.park(1, false, false, || crew.has_work(), || false, || ());
+            match woken {
+                Woken::Alarm => {
+                    crew.at(1);
+                    assert!(take(&crew.timers));
+                    crew.handled(1);
+                }
+                Woken::Searching => crew.hunt_ended(), // with it, and then busy for good
+                Woken::Running => {}
+                Woken::Caught => unreachable!("nobody watches"),
+            }
+        });
+        crew.block_for_good(0);
+        crew.arm();
+        crew.idle.notify();
+        keeper.join().unwrap();
+        spare.join().unwrap();
+        assert_eq!(crew.rest.load(Relaxed), 0);
+    });
+}
+
+/// The other worker makes work for its LIFO slot in a turn that never ends: somebody must watch.
+#[test]
+fn a_vacant_slot_gets_a_sentinel() {
+    explore(3, || {
+        let crew = Crew::new(2, 1, true);
+        let spare = spawn(&crew, Crew::spare);
+        crew.block_for_good(0);
+        crew.lifo.fetch_add(1, Release);
+        crew.idle.ensure_watched();
+        spare.join().unwrap();
+        assert_eq!(crew.rest.load(Relaxed), 0);
+    });
+}
+
+/// Whoever is told that all is quiet sees the end of the turn that went on without a slot, or on its own again.
+#[test]
+fn quiet_comes_after_a_turn_elsewhere() {
+    explore(3, || {
+        let crew = Crew::new(1, 0, false);
+        let spare = spawn(&crew, Crew::spare);
+        let blocks = spawn(&crew, |crew| {
+            let left = crew.leave(0);
+            crew.come_back(0, left);
+        });
+        crew.wait_idle();
+        // SAFETY: loom checks it.
+        assert!(crew.after.with(|after| unsafe { *after }), "told too early");
+        crew.idle.stop();
+        blocks.join().unwrap();
+        spare.join().unwrap();
+    });
+}
