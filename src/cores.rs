@@ -2,13 +2,11 @@
 //!
 //! A core is what the system numbers, a hardware thread (`/proc/cpuinfo`, `lscpu -e`).
 
-use std::io;
-
 pub(crate) use system::Cores;
 
 #[cfg(target_os = "linux")]
 mod system {
-    use super::io;
+    use std::io;
 
     /// Four times what the C library's own type has room for, and more than any kernel is built for.
     const MOST: usize = 4096;
@@ -60,7 +58,7 @@ mod system {
 
 #[cfg(not(target_os = "linux"))]
 mod system {
-    use super::io;
+    use std::io;
 
     /// Never made.
     #[derive(Clone, Debug, PartialEq, Eq)]
