@@ -41,7 +41,7 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
         let (spawner, capacity) = (self.spawner, self.capacity);
         let (cold, Dedicated(factory)) = match self.finish(Bound::Thread(Arc::clone(&home))) {
             Ok(parts) => parts,
-            Err((Dedicated(factory), problem)) => return Err(SpawnError::new(factory, problem)),
+            Err(error) => return Err(error.map(|Dedicated(factory)| factory)),
         };
         // The thread first: without it there is nothing to undo, and with it nothing more can fail but a shutdown.
         let (start, starts) = crossbeam_channel::bounded::<Start<A, F>>(1);

@@ -157,9 +157,9 @@ impl<'a, A> SpawnBuilder<'a, A> {
     }
 
     /// The actor's cold part, if it needs one, and what it is made of; or why not.
-    pub(super) fn finish(self, bound: Bound) -> Result<(Option<Box<Cold>>, A), (A, SpawnProblem)> {
+    pub(super) fn finish(self, bound: Bound) -> Result<(Option<Box<Cold>>, A), SpawnError<A>> {
         if let Some(problem) = self.problem {
-            return Err((self.actor, problem));
+            return Err(SpawnError::new(self.actor, problem));
         }
         let placed = !matches!(bound, Bound::Nowhere);
         let cold = (self.name.is_some() || self.limits.is_some() || placed)
@@ -230,7 +230,7 @@ impl<A: Actor + Send> SpawnBuilder<'_, A> {
     pub fn try_spawn(self) -> Result<ActorRef<A>, SpawnError<A>> {
         let (spawner, capacity, worker) = (self.spawner, self.capacity, self.worker);
         let bound = worker.map_or(Bound::Nowhere, Bound::Worker);
-        let (cold, actor) = self.finish(bound).map_err(|(actor, problem)| SpawnError::new(actor, problem))?;
+        let (cold, actor) = self.finish(bound)?;
         let mut vtable = CellOf::<A>::vtable();
         if let Some(worker) = worker {
             vtable = CellOf::<A>::vtable_of_kept();
@@ -286,6 +286,10 @@ pub struct SpawnError<A> {
 impl<A> SpawnError<A> {
     pub(super) fn new(actor: A, problem: SpawnProblem) -> Self {
         SpawnError { actor: Sealed(actor), problem }
+    }
+
+    pub(super) fn map<B>(self, f: impl FnOnce(A) -> B) -> SpawnError<B> {
+        SpawnError::new(f(self.actor.0), self.problem)
     }
 
     /// The actor, or the factory of a dedicated one, as it was handed in.
