@@ -374,6 +374,7 @@ fn a_broadcasts_outcomes_are_in_order_under_one_timeout() {
     on_every_crew(|executor| {
         let pool = executor.pool(3, Worker::new).capacity(1).build().unwrap();
         assert_eq!(pool.broadcast(Who).wait(), [Ok(0), Ok(1), Ok(2)]);
+        settle(executor); // their places are free again
         let awaited = futures::executor::block_on(pool.broadcast_with(|index| Echo(index as u64 * 10)));
         assert_eq!(awaited, [Ok(0), Ok(10), Ok(20)]);
         settle(executor);
@@ -382,14 +383,17 @@ fn a_broadcasts_outcomes_are_in_order_under_one_timeout() {
         }
         let busy = occupy(&pool, 1);
         let late = pool.broadcast(Echo(7));
-        let outcomes = late.wait_timeout(Duration::from_millis(200));
+        rested(&pool, &[1]);
+        let outcomes = late.wait_timeout(Duration::from_millis(10));
         // Its mailbox holds one message, and that is in work.
         assert_eq!(outcomes, [Ok(7), Err(NoAnswer::Refused(Refusal::Full)), Ok(7)]);
         busy.open();
         settle(executor);
         let pool = workers(executor, 3);
         let busy = [occupy(&pool, 0), occupy(&pool, 2)];
-        let outcomes = pool.broadcast(Echo(8)).wait_timeout(Duration::from_millis(50));
+        let late = pool.broadcast(Echo(8));
+        rested(&pool, &[0, 2]);
+        let outcomes = late.wait_timeout(Duration::from_millis(10));
         let timed_out = || Err(NoAnswer::Ask(AskError::TimedOut));
         assert_eq!(outcomes, [timed_out(), Ok(8), timed_out()]);
         busy.iter().for_each(Latch::open);
@@ -449,6 +453,22 @@ fn a_timeout_counts_the_wait_for_room() {
     });
     settle(&executor);
     assert_eq!(pool.stats().replicas[0].actor.handled, 2);
+}
+
+#[test]
+fn a_replica_does_not_wait_for_room_in_its_own_mailbox() {
+    struct Flood(Pool<Worker>);
+    impl Handler<Flood> for Worker {
+        type Reply = Refusal;
+        fn handle(&mut self, Flood(pool): Flood, _: &mut Context<Self>) -> Refusal {
+            while pool.tell(ToIndex(0), Who).is_ok() {}
+            pool.send(ToIndex(0), Who).unwrap_err().refusal()
+        }
+    }
+    let executor = crew(2);
+    let pool = executor.pool(1, Worker::new).capacity(2).build().unwrap();
+    let refused = answer(pool.ask(ToIndex(0), Flood(pool.clone())).unwrap());
+    assert_eq!(refused, Ok(Refusal::WouldDeadlock));
 }
 
 #[test]
