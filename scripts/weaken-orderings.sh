@@ -90,7 +90,8 @@ needed() { try fails "$@"; }
 spare() { try passes "$@"; }
 
 inbox=mailbox/inbox.rs state=mailbox/state.rs reply=mailbox/reply.rs
-idle=sched/idle.rs alarm=sched/alarm.rs gate=sched/gate.rs quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs
+idle=sched/idle.rs duties=sched/idle/duties.rs alarm=sched/alarm.rs gate=sched/gate.rs
+quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs
 
 # weaken_step EXPECTED ORDERING METHOD BEGINNING MODELS: gives one of the state word's steps an ordering of its own.
 weaken_step() {
@@ -194,12 +195,12 @@ needed "idle: end_search without its fence" idle \
     $idle 'fetch_sub(SEARCHING_ONE, SeqCst)); fence(SeqCst);' 'fetch_sub(SEARCHING_ONE, SeqCst));'
 needed "idle: the last searcher does not look again" idle $idle 'before.searching() == 1' 'before.searching() == 99'
 needed "idle: stop wakes nobody" idle $idle 'bed.parker.unpark(Token::Run);' 'let _ = bed;'
-needed "idle: nobody is appointed" idle $idle 'now.parked() > 0 && !now.watched()' 'now.parked() > 99 && !now.watched()'
+needed "idle: nobody is appointed" idle $duties 'now.parked() > 0 && !now.watched()' 'now.parked() > 99 && !now.watched()'
 needed "idle: a woken sentinel is still on watch" idle $idle 'list.sentinel = None; step -= SENTINEL;' 'step -= 0;'
 needed "idle: resigns while somebody is awake" idle \
-    $idle 'list.parked.len() as u64 == self.all() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
+    $duties 'list.parked.len() as u64 == self.all() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
 needed "idle: appointed after the lock" idle \
-    $idle 'self.beds[worker].parker.unpark(Token::Look);' 'drop(list); self.beds[worker].parker.unpark(Token::Look);'
+    $duties 'self.beds[worker].parker.unpark(Token::Look);' 'drop(list); self.beds[worker].parker.unpark(Token::Look);'
 needed "idle: woken, but still on the list" idle $idle 'list.parked.remove(place); if relieve' 'if relieve'
 needed "parker: the token is not looked at" idle \
     sync/parker.rs 'if let Some(taken) = token.take() { return Some(taken); }' \
@@ -208,22 +209,22 @@ needed "parker: an unpark wakes nobody" idle sync/parker.rs 'self.arrived.notify
 
 # --- the alarm
 needed "alarm: lowered without its fence" alarm \
-    $idle 'fn alarm_lowered(&self) { fence(SeqCst);' 'fn alarm_lowered(&self) {'
+    $duties 'fn alarm_lowered(&self) { fence(SeqCst);' 'fn alarm_lowered(&self) {'
 needed "alarm: park without its fence" alarm \
     $idle 'self.enter(me, searching, may_watch); fence(SeqCst);' 'self.enter(me, searching, may_watch);'
-needed "alarm: nobody is told" alarm $idle 'self.beds[keeper].parker.unpark(Token::Look);' 'let _ = keeper;'
+needed "alarm: nobody is told" alarm $duties 'self.beds[keeper].parker.unpark(Token::Look);' 'let _ = keeper;'
 needed "alarm: a keeper that leaves has no successor" alarm \
-    $idle 'list.keeper = list.parked.last().copied();' 'list.keeper = None;'
-needed "alarm: a successor is not told" alarm $idle 'self.beds[next].parker.unpark(Token::Look);' 'let _ = next;'
+    $duties 'list.keeper = list.parked.last().copied();' 'list.keeper = None;'
+needed "alarm: a successor is not told" alarm $duties 'self.beds[next].parker.unpark(Token::Look);' 'let _ = next;'
 needed "alarm: a keeper that leaves is still the keeper" alarm \
     $idle 'self.hand_over(&mut list, worker); drop(list);' 'drop(list);'
 needed "alarm: a keeper that gets up for the alarm is still the keeper" alarm \
     $idle 'if left && list.keeper == Some(me) {' 'if false {'
-needed "alarm: nobody waits for what is left after firing" alarm $idle 'self.tell_keeper(false);' ''
+needed "alarm: nobody waits for what is left after firing" alarm $duties 'self.tell_keeper(false);' ''
 needed "alarm: who parks is never the keeper" alarm \
     $idle '*list.keeper.get_or_insert(me) == me' 'list.keeper == Some(me)'
 needed "alarm: a keeper's look does not see its duty" alarm \
-    $idle '(list.sentinel == Some(me), list.keeper == Some(me))' '(list.sentinel == Some(me), false)'
+    $duties '(list.sentinel == Some(me), list.keeper == Some(me))' '(list.sentinel == Some(me), false)'
 
 # --- quiescence
 needed "quiet: want without its fence" quiet $quiet 'drop(wakers); // Pairs with the fence in `announce`: either that one sees `wanted`, or the caller sees all parked. fence(SeqCst);' 'drop(wakers);'
@@ -305,8 +306,8 @@ spare "idle: waking's step Relaxed" idle $idle 'self.word.fetch_update(SeqCst, R
     'self.word.fetch_update(Relaxed, Relaxed, step).is_err()'
 spare "idle: the start of a search Relaxed" idle $idle 'self.word.fetch_update(SeqCst, Relaxed, step).is_ok()' \
     'self.word.fetch_update(Relaxed, Relaxed, step).is_ok()'
-spare "idle: resigning's step Relaxed" idle $idle 'fetch_sub(SENTINEL, SeqCst)' 'fetch_sub(SENTINEL, Relaxed)'
-spare "idle: appointing's step Relaxed" idle $idle 'fetch_add(SENTINEL, SeqCst)' 'fetch_add(SENTINEL, Relaxed)'
+spare "idle: resigning's step Relaxed" idle $duties 'fetch_sub(SENTINEL, SeqCst)' 'fetch_sub(SENTINEL, Relaxed)'
+spare "idle: appointing's step Relaxed" idle $duties 'fetch_add(SENTINEL, SeqCst)' 'fetch_add(SENTINEL, Relaxed)'
 # Who is not on the list when the stop looks enters it later, under the lock that the stop has held.
 spare "idle: stop without its fence" idle \
     $idle 'self.stopping.store(true, SeqCst); fence(SeqCst);' 'self.stopping.store(true, Release);'

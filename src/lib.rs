@@ -200,6 +200,7 @@ pub use actor::reply::Reply;
 pub use actor::send::Sending;
 pub use actor::spawn::{SpawnBuilder, SpawnError};
 pub use actor::timers::{Fixed, Tick, Timer, TimerError};
+pub use actor::wait::blocking;
 pub use actor::{Actor, Handler, Receive};
 pub use cell::event::{DeadLetterReason, DeadLetters, Event, PanicPlace, Report, Unfinished};
 pub use cell::times::{CrewTiming, Times, Timing};
@@ -207,7 +208,7 @@ pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellM
 pub use front::builder::{BuildError, Builder, DEFAULT_CAPACITY, WorkerThread};
 pub use front::executor::Executor;
 pub use front::shutdown::Shutdown;
-pub use front::stats::{Stats, WorkerStats};
+pub use front::stats::{SpareStats, Stats, WorkerStats};
 pub use front::top::{Top, TopActor};
 pub use id::ActorId;
 pub use panics::PanicText;

@@ -132,23 +132,56 @@ fn p07_asking_oneself_and_waiting_is_refused_and_the_ask_comes_back() {
 #[test]
 fn p07_the_last_unblocked_worker_may_not_wait() {
     for policy in POLICIES {
-        let executor = build(heist::Executor::builder().workers(1).policy(policy));
+        let executor = build(heist::Executor::builder().workers(1).policy(policy).spares(0));
         let (one, two) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
         assert_eq!(wait_inside(&one, &two), (Some(AskError::NoSpare), true));
+        assert_eq!(executor.stats().spares.refused, 1);
         shut_down(&executor);
     }
     // While a sibling stays unblocked it may.
-    let executor = crew(2);
+    let executor = build(heist::Executor::builder().workers(2).spares(0));
     let (one, two) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
     assert_eq!(wait_inside(&one, &two), (None, false));
     shut_down(&executor);
 }
 
+#[test]
+fn p07_with_a_spare_even_the_last_unblocked_worker_may_wait() {
+    on_every_crew(|executor| {
+        let puppets: Vec<_> = (0..20).map(|_| executor.spawn(Puppet::default())).collect();
+        for pair in puppets.windows(2) {
+            assert_eq!(wait_inside(&pair[0], &pair[1]), (None, false));
+        }
+        // Each waits for the next one, all at the same time.
+        let mut innermost = puppets[0].ask(Note(7)).map(|ask| ask.wait().unwrap()).unwrap();
+        for n in 1..puppets.len() {
+            let chain: Vec<_> = puppets[..=n].to_vec();
+            innermost += answer(ask_along(&chain)).unwrap();
+        }
+        assert_eq!(innermost, 7 + 19);
+        assert_eq!(executor.stats().spares.refused, 0);
+    });
+}
+
+/// The first waits for the second, which waits for the third, and so on.
+fn ask_along(chain: &[ActorRef<Puppet>]) -> heist::Ask<u64> {
+    let (first, rest) = chain.split_first().unwrap();
+    let rest = rest.to_vec();
+    let along = move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        if rest.is_empty() { 1 } else { ask_along(&rest).wait().unwrap() }
+    };
+    // A function's type cannot contain itself.
+    let boxed: Box<dyn FnOnce(&mut Puppet, &mut Context<Puppet>) -> u64 + Send> = Box::new(along);
+    first.ask(Run(boxed)).unwrap()
+}
+
 /// A waiting worker takes nothing with it: what it had queued runs on its siblings meanwhile.
 #[test]
 fn p07_what_is_queued_behind_a_waiting_handler_goes_on() {
-    for policy in [Policy::Stealing, Policy::SharedQueue] {
-        let executor = build(heist::Executor::builder().workers(2).policy(policy));
+    for (policy, spares) in
+        [(Policy::Stealing, 0), (Policy::SharedQueue, 0), (Policy::Sharded, 1), (Policy::Stealing, 1)]
+    {
+        let executor = build(heist::Executor::builder().workers(2).policy(policy).spares(spares));
         let chain: Vec<_> = (0..5).map(|_| executor.spawn(Puppet::default())).collect();
         let asker = executor.spawn(Puppet::default());
         let targets = chain.clone();
@@ -219,8 +252,8 @@ fn p07_everybody_asks_everybody_in_a_ring_and_nobody_hangs() {
 #[test]
 fn p07_sending_inside_a_handler_waits_or_hands_the_message_back() {
     for policy in POLICIES {
-        for workers in CREWS {
-            let executor = build(heist::Executor::builder().workers(workers).policy(policy));
+        for (workers, spares) in CREWS.into_iter().flat_map(|workers| [(workers, 0), (workers, 4)]) {
+            let executor = build(heist::Executor::builder().workers(workers).policy(policy).spares(spares));
             let sender = executor.spawn(Puppet::default());
             let full = executor.build(Puppet::default()).capacity(1).spawn();
             let refused = |target: &ActorRef<Puppet>| {
@@ -232,7 +265,7 @@ fn p07_sending_inside_a_handler_waits_or_hands_the_message_back() {
                 sender.ask(send).unwrap()
             };
             assert_eq!(answer(refused(&sender)).unwrap(), Err((Refusal::WouldDeadlock, Note(1))));
-            let expected = if workers == 1 || policy == Policy::Sharded {
+            let expected = if spares == 0 && (workers == 1 || policy == Policy::Sharded) {
                 Err((Refusal::NoSpare, Note(1)))
             } else {
                 Ok(())

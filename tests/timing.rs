@@ -352,6 +352,28 @@ fn a_handler_that_panics_is_counted() {
     }
 }
 
+/// Its turn goes on without a worker's place: it is counted all the same.
+#[test]
+fn a_handler_that_blocks_is_counted() {
+    on_every_crew(|executor| {
+        let actor = timed(executor);
+        for _ in 0..3 {
+            actor
+                .tell(Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| {
+                    blocking(|| spin(D / 10));
+                    assert!(ctx.message_age() >= Some(D / 10));
+                }))
+                .unwrap();
+            actor.tell(Note(1)).unwrap();
+        }
+        settle(executor);
+        let timing = assert_complete(&actor);
+        assert_eq!(timing.handling.count, 6);
+        assert!(timing.handling.total >= D * 3 / 10);
+        assert_eq!(executor.stats().timing.unwrap().handling.total, timing.handling.total);
+    });
+}
+
 /// What is discarded at an actor's end was not handled, and does not count.
 #[test]
 fn dead_letters_are_not_counted() {

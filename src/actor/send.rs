@@ -3,7 +3,7 @@
 use super::context::AnyEnvelope;
 use super::refs::ActorRef;
 use super::tell::{self, Telling};
-use super::wait::{self, Blocking, Refused};
+use super::wait::{self, Refused};
 use super::{Actor, Receive};
 use crate::cell::envelope::{Envelope, Lane, deliver};
 use crate::cell::room::{self, Ticket, TicketNow};
@@ -55,15 +55,12 @@ impl<A: Actor> ActorRef<A> {
         if self.header().core().forked() {
             return Err(SendError::new(message, Refusal::Forked));
         }
-        let _blocking = match Blocking::begin(self.as_ptr()) {
-            Ok(blocking) => blocking,
-            Err(Refused::WouldDeadlock) => return Err(SendError::new(message, Refusal::WouldDeadlock)),
-            Err(Refused::NoSpare) => return Err(SendError::new(message, Refusal::NoSpare)),
-        };
         let mut send = self.send_async(message);
-        match wait::block_on(&mut send, until) {
-            Some(result) => result,
-            None => send.give_up(),
+        match wait::wait_for(&mut send, self.as_ptr(), until, || ()) {
+            Ok(Some(result)) => result,
+            Ok(None) => send.give_up(Refusal::TimedOut),
+            Err(Refused::WouldDeadlock) => send.give_up(Refusal::WouldDeadlock),
+            Err(Refused::NoSpare) => send.give_up(Refusal::NoSpare),
         }
     }
 
@@ -115,9 +112,13 @@ impl<A, M: Send + 'static> Sending<A, M> {
         }
     }
 
-    fn give_up(mut self) -> Result<(), SendError<M>> {
+    fn give_up(mut self, why: Refusal) -> Result<(), SendError<M>> {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Fresh(message) => return Err(SendError::new(message, why)),
+            in_line => self.state = in_line,
+        }
         match self.withdraw() {
-            Some(envelope) => Err(SendError::new(reopen(envelope), Refusal::TimedOut)),
+            Some(envelope) => Err(SendError::new(reopen(envelope), why)),
             None => Ok(()),
         }
     }

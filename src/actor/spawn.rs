@@ -42,7 +42,7 @@ impl<'a> Spawner<'a> {
                 let actor = actor.take().expect("called at most once");
                 self.core.with_heap(|heap| CellOf::allocate(heap, header, actor))
             };
-            if local.is_none() && self.core.draining() {
+            if local.is_none() && self.core.draining() && !self.core.on_crew() {
                 return Err(actor.take().expect("no cell was made of it"));
             }
             // Counted first: whoever closes the shards either refuses this one there, or sees that it lives.
@@ -57,7 +57,7 @@ impl<'a> Spawner<'a> {
                     }
                 }
                 None => {
-                    self.core.ended(local);
+                    self.core.ended();
                     Err(actor.take().expect("no cell was made of it"))
                 }
             }

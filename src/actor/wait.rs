@@ -1,13 +1,14 @@
 //! Waiting: each wait is a future, and its blocking form polls that future on the calling thread.
 
 use crate::cell::header::Header;
-use crate::sched::local::Local;
+use crate::sched::blocking::Blocking;
+use crate::sched::member;
 use crate::sync::{ThreadWaker, spin_hint};
 use crate::time::{self, Duration, Instant};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -16,22 +17,30 @@ pub(crate) fn block_on<F: Future + Unpin>(future: &mut F, until: Option<Instant>
     thread_local!(static WAKER: RefCell<Option<Arc<ThreadWaker>>> = const { RefCell::new(None) });
     // Taken out while in use: a destructor that waits in turn makes one of its own.
     let parker = WAKER.with(|cached| cached.take()).unwrap_or_else(ThreadWaker::new);
+    let result = poll_on(&parker, future, until);
+    WAKER.with(|cached| *cached.borrow_mut() = Some(parker));
+    result
+}
+
+fn poll_on<F: Future + Unpin>(
+    parker: &Arc<ThreadWaker>,
+    future: &mut F,
+    until: Option<Instant>,
+) -> Option<F::Output> {
     let waker = parker.waker();
     let mut cx = Context::from_waker(&waker);
-    let result = loop {
+    loop {
         if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut cx) {
-            break Some(output);
+            return Some(output);
         }
         if !parker.park(until) {
             // One last look: the answer may have come with the bell.
-            break match Pin::new(&mut *future).poll(&mut cx) {
+            return match Pin::new(&mut *future).poll(&mut cx) {
                 Poll::Ready(output) => Some(output),
                 Poll::Pending => None,
             };
         }
-    };
-    WAKER.with(|cached| *cached.borrow_mut() = Some(parker));
-    result
+    }
 }
 
 /// Looks for a moment before sleeping: often, since each pause is latency, and with few looks at the clock.
@@ -51,41 +60,94 @@ pub(crate) fn spin_until(at_most: Duration, done: impl Fn() -> bool) {
     }
 }
 
-/// Why a worker may not block.
+/// Why a thread of the crew may not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     WouldDeadlock,
     NoSpare,
 }
 
-/// A wait inside a turn is under way; on threads that are no workers it is nothing.
-#[derive(Debug)]
-pub(crate) struct Blocking {
-    on_crew: bool,
-}
-
-impl Blocking {
-    /// May this thread wait for `target`? On a worker all that waits behind its turn is given to the others first.
-    pub(crate) fn begin(target: NonNull<Header>) -> Result<Self, Refused> {
-        Local::with_any(|local| match local {
-            None => Ok(Blocking { on_crew: false }),
-            Some(local) if local.current() == target.as_ptr().cast_const().cast() => {
-                Err(Refused::WouldDeadlock)
-            }
-            Some(local) if local.begin_blocking() => Ok(Blocking { on_crew: true }),
-            Some(_) => Err(Refused::NoSpare),
-        })
+/// Polls a future on this thread until it is ready, or the instant has passed: then `None`. What it waits for is for `target`
+/// to do. In a turn it is refused if `target` waits for this actor, or if nobody would be left to run anything.
+///
+/// A future that has been polled, and then refused, is the caller's to take back.
+pub(crate) fn wait_for<F: Future + Unpin>(
+    future: &mut F,
+    target: NonNull<Header>,
+    until: Option<Instant>,
+    spin: impl Fn(),
+) -> Result<Option<F::Output>, Refused> {
+    let me: *const Header = member::current().cast();
+    // SAFETY: the turn that runs here keeps its cell.
+    let Some(header) = (unsafe { me.as_ref() }) else {
+        let _blocking = Blocking::unless_frozen().ok_or(Refused::NoSpare)?;
+        spin();
+        return Ok(block_on(future, until));
+    };
+    if ptr::eq(me, target.as_ptr()) {
+        return Err(Refused::WouldDeadlock);
     }
+    // Polled first: only who has left a bell can be told that it need not wait any more.
+    let bell = ThreadWaker::new();
+    if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&bell.waker())) {
+        return Ok(Some(output));
+    }
+    if !header.core().waits.begin(me.cast(), target.as_ptr().cast(), &bell) {
+        return Err(Refused::WouldDeadlock);
+    }
+    let _line = Line(header);
+    let _blocking = Blocking::unless_frozen().ok_or(Refused::NoSpare)?;
+    spin();
+    Ok(poll_on(&bell, future, until))
 }
 
-impl Drop for Blocking {
+/// A line in the list of those who wait.
+struct Line<'a>(&'a Header);
+
+impl Drop for Line<'_> {
     fn drop(&mut self) {
-        if self.on_crew {
-            Local::with_any(|local| {
-                if let Some(local) = local {
-                    local.end_blocking();
-                }
-            });
-        }
+        self.0.core().waits.end(ptr::from_ref(self.0).cast());
     }
+}
+
+/// Runs `f`, once, here and now: for code that blocks its thread, inside a handler or a hook.
+///
+/// Meanwhile the crew goes on: a spare thread takes over this worker's place and all that waits behind the running turn
+/// (see [`Builder::spares`](crate::Builder::spares)). The turn goes on when `f` has returned, on the same thread, whether or
+/// not that has its worker's place again. If no spare is to be had, `f` runs all the same, and this worker does nothing
+/// else until it has returned; what waits behind the turn is given to the other workers, where the policy allows it.
+///
+/// Outside of handlers and hooks it just calls `f`, and so it does inside another `blocking`. A panic in `f` goes its way.
+///
+/// The actor itself stays busy: its messages wait. For the answer of another actor use [`Ask::wait`](crate::Ask::wait), which
+/// does the same and notices circles, or better [`Context::ask_then`](crate::Context::ask_then).
+///
+/// # Costs
+/// If nothing waits for this worker, a few hundred nanoseconds and no other thread. If something does, a spare thread is woken
+/// (started, the first time), which takes some ten microseconds to arrive.
+///
+/// ```
+/// use heist::{Actor, Context, Executor, Handler};
+///
+/// struct Disk;
+/// impl Actor for Disk {}
+///
+/// struct Read(std::path::PathBuf);
+/// impl Handler<Read> for Disk {
+///     type Reply = std::io::Result<Vec<u8>>;
+///     fn handle(&mut self, Read(path): Read, _: &mut Context<Self>) -> std::io::Result<Vec<u8>> {
+///         heist::blocking(|| std::fs::read(path))
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let executor = Executor::new();
+/// let disk = executor.spawn(Disk);
+/// assert!(disk.ask(Read("no such file".into()))?.wait()?.is_err());
+/// # Ok(())
+/// # }
+/// ```
+pub fn blocking<R>(f: impl FnOnce() -> R) -> R {
+    let _blocking = Blocking::at_any_rate();
+    f()
 }

@@ -5,12 +5,15 @@ use super::graves::Graves;
 use super::header::Header;
 use super::registry::Shard;
 use super::times::{CrewRecord, CrewTiming};
+use super::waits::Waits;
 use crate::id::ActorId;
 use crate::memory::Heap;
 use crate::panics;
 use crate::sched::local::{Account, Local};
+use crate::sched::member::{self, Recruit};
 use crate::sched::queue::Policy;
-use crate::sched::{Scheduler, Seat};
+use crate::sched::spares::Spares;
+use crate::sched::{Arrival, Scheduler, Seat};
 use crate::sync::{AtomicBool, Counter, Mutex, Ordering::*, Padded, fence};
 use crate::time::Duration;
 use std::fmt;
@@ -33,6 +36,7 @@ pub(crate) struct Core {
     /// One for each worker, and the last for everybody else.
     pub(crate) shards: Box<[Shard]>,
     tallies: Box<[Padded<Tally>]>,
+    pub(crate) waits: Waits,
     pub(crate) capacity: u32,
     pub(crate) limits: Limits,
     /// Are actors timed that say nothing else?
@@ -61,8 +65,6 @@ pub(crate) struct Tally {
     /// By [`DeadLetterReason`].
     pub(crate) dead: [Counter; 6],
     pub(crate) missed_ticks: Counter,
-    /// Messages of the running turn that were not handled, but became dead letters.
-    pub(crate) unhandled: Counter,
     pub(crate) graves: Graves,
     /// What the turns of timed actors took, once there was one. The lock is the writer's and readers'.
     times: Mutex<Option<Box<CrewRecord>>>,
@@ -90,13 +92,15 @@ impl Core {
         capacity: u32,
         limits: Limits,
         timing: bool,
+        spares: Spares,
         hook: Option<Hook>,
     ) -> (Arc<Self>, Vec<Seat>) {
-        let (scheduler, seats) = Scheduler::new(workers, policy);
+        let (scheduler, seats) = Scheduler::new(workers, policy, spares);
         let core = Arc::new(Core {
             scheduler,
             shards: (0..=workers).map(Shard::new).collect(),
             tallies: (0..=workers).map(|_| Padded::default()).collect(),
+            waits: Waits::default(),
             capacity,
             limits,
             timing,
@@ -121,12 +125,14 @@ impl Core {
         }
     }
 
-    /// The life of a worker.
-    pub(crate) fn work(&self, seat: Seat) {
-        let tally = NonNull::from(&self.tallies[seat.index()].0);
-        // SAFETY: called on the worker's thread, which holds the core.
-        let settle = |account: NonNull<()>| unsafe { account.cast::<Tally>().as_ref().graves.empty() };
-        self.scheduler.work(seat, Account { at: tally.cast(), settle });
+    /// The life of a thread of the crew, which holds the core: see [`Scheduler::work`].
+    pub(crate) fn work(&self, arrival: Arrival, recruit: &Recruit<'_>) -> bool {
+        let account = |worker: usize| Account {
+            at: NonNull::from(&self.tallies[worker].0).cast(),
+            // SAFETY: called by the slot's holder, whose thread holds the core.
+            settle: |account| unsafe { account.cast::<Tally>().as_ref().graves.empty() },
+        };
+        self.scheduler.work(arrival, account, recruit)
     }
 
     pub(crate) fn workers(&self) -> usize {
@@ -151,12 +157,13 @@ impl Core {
     }
 
     /// The same, from a thread that does not know yet what it is.
+    #[inline]
     pub(crate) fn count_here(&self, which: impl Fn(&Tally) -> &Counter, n: u64) {
         Local::with(&self.scheduler, |local| self.count(local, which, n));
     }
 
-    pub(crate) fn count_dead(&self, local: Option<&Local>, reason: DeadLetterReason, n: u64) {
-        self.count(local, |tally| &tally.dead[reason as usize], n);
+    pub(crate) fn count_dead(&self, reason: DeadLetterReason, n: u64) {
+        self.count_here(|tally| &tally.dead[reason as usize], n);
     }
 
     /// A count's sum over all writers.
@@ -218,7 +225,7 @@ impl Core {
 
     /// Is the calling thread one of the crew?
     pub(crate) fn on_crew(&self) -> bool {
-        Local::with(&self.scheduler, |local| local.is_some())
+        member::is_of(&self.scheduler)
     }
 
     pub(crate) fn draining(&self) -> bool {
@@ -250,8 +257,8 @@ impl Core {
     }
 
     /// An actor's last turn is over, all but the release of its memory; or it was counted as spawned and then refused.
-    pub(crate) fn ended(&self, local: Option<&Local>) {
-        self.count(local, |tally| &tally.ended, 1);
+    pub(crate) fn ended(&self) {
+        self.count_here(|tally| &tally.ended, 1);
         fence(SeqCst);
         if self.closing() {
             self.stop_if_empty();
@@ -260,8 +267,7 @@ impl Core {
 
     fn stop_if_empty(&self) {
         if self.live() == 0 {
-            self.scheduler.idle.stop();
-            self.scheduler.quiet.announce();
+            self.scheduler.stop();
         }
     }
 

@@ -19,7 +19,6 @@ use super::ticks;
 use super::turn::guarded_for;
 use crate::error::{AskError, Refusal, StopReason};
 use crate::panics::{self, PanicText};
-use crate::sched::local::Local;
 use crate::sched::task::After;
 use std::ptr::NonNull;
 
@@ -61,10 +60,10 @@ pub(crate) fn reason(header: &Header) -> StopReason {
 ///
 /// # Safety
 /// The caller holds the runnable, and [`begin`] was called. When the result is `Gone` the cell must not be touched.
-pub(crate) unsafe fn proceed(this: NonNull<Header>, local: &Local) -> After {
+pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
     // SAFETY: the runnable keeps the cell alive until `set_dead`.
     let header = unsafe { this.as_ref() };
-    let taken = discard_leftovers(header, local);
+    let taken = discard_leftovers(header);
     let rest = if taken > 0 { header.state.give_back(taken) } else { header.state.peek() };
     if rest.len() > 0 {
         return if taken == 0 { After::RequeueGap } else { After::Requeue };
@@ -75,16 +74,16 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>, local: &Local) -> After {
         let reason = reason(header);
         // SAFETY: in the actor's turn.
         let outcome = super::turn::guarded(|| unsafe { (header.vtable().stopped)(this, &reason) });
-        report(header, local, outcome, PanicPlace::Stopped);
+        report(header, outcome, PanicPlace::Stopped);
     }
     header.phase.set(Phase::Ended);
     if header.vtable().needs_drop {
         // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
         let outcome = guarded_for(&cause(header), || unsafe { (header.vtable().drop_state)(this) });
-        report(header, local, outcome, PanicPlace::StateDrop);
+        report(header, outcome, PanicPlace::StateDrop);
     }
     // What follows may free the cell on another thread, and the cell alone must not be what keeps the core: this
-    // worker does.
+    // thread does.
     let core = NonNull::from(header.core());
     let mut secured = false;
     let dead = loop {
@@ -100,7 +99,7 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>, local: &Local) -> After {
         wake_waiters(header);
     }
     // SAFETY: `free` says that the strong side's weak count is ours to let go; `secured`, that we took one; the core
-    // outlives both because the worker's thread holds it.
+    // outlives both because this thread, of the crew, holds it.
     unsafe {
         if dead.free {
             Header::release_weak(this);
@@ -108,7 +107,7 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>, local: &Local) -> After {
         if secured {
             Header::release_weak(this);
         }
-        core.as_ref().ended(Some(local));
+        core.as_ref().ended();
     }
     After::Gone
 }
@@ -121,7 +120,7 @@ fn cause(header: &Header) -> AskError {
     }
 }
 
-fn discard_leftovers(header: &Header, local: &Local) -> u32 {
+fn discard_leftovers(header: &Header) -> u32 {
     if header.state.peek().len() == 0 {
         return 0; // closed, so nothing comes any more
     }
@@ -133,7 +132,7 @@ fn discard_leftovers(header: &Header, local: &Local) -> u32 {
         taken += 1;
         // SAFETY: popped, so the pointer is the only one.
         let drop_it = || unsafe { Envelope::discard(Envelope::from_node(node), cause.clone()) };
-        report(header, local, guarded_for(cause, drop_it), PanicPlace::MessageDrop);
+        report(header, guarded_for(cause, drop_it), PanicPlace::MessageDrop);
     }
     if taken > 0 {
         let reason = match reason {
@@ -143,7 +142,7 @@ fn discard_leftovers(header: &Header, local: &Local) -> u32 {
             _ => DeadLetterReason::Stopped,
         };
         let core = header.core();
-        core.count_dead(Some(local), reason, u64::from(taken));
+        core.count_dead(reason, u64::from(taken));
         core.emit(|| Event::DeadLetters {
             actor: header.id(),
             type_name: header.type_name(),
@@ -155,17 +154,17 @@ fn discard_leftovers(header: &Header, local: &Local) -> u32 {
 }
 
 #[inline]
-fn report(header: &Header, local: &Local, outcome: Result<(), PanicText>, place: PanicPlace) {
+fn report(header: &Header, outcome: Result<(), PanicText>, place: PanicPlace) {
     if let Err(text) = outcome {
-        report_panic(header, local, text, place);
+        report_panic(header, text, place);
     }
 }
 
 #[cold]
-fn report_panic(header: &Header, local: &Local, text: PanicText, place: PanicPlace) {
+fn report_panic(header: &Header, text: PanicText, place: PanicPlace) {
     {
         let core = header.core();
-        core.count(Some(local), |tally| &tally.panicked, 1);
+        core.count_here(|tally| &tally.panicked, 1);
         if header.reason.get() != Reason::Panicked {
             *header.cold().panic.lock() = Some(text.clone());
             header.reason.set(Reason::Panicked);

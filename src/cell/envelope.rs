@@ -23,8 +23,8 @@ pub(crate) struct Envelope {
 /// What can be done with an envelope; either call frees it.
 #[derive(Debug)]
 pub(crate) struct EnvelopeVtable {
-    /// Handles the message, inside its actor's turn, on this worker. May panic.
-    pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>, &Local),
+    /// Handles the message, inside its actor's turn. May panic.
+    pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>),
     /// Drops the message unhandled; an asker is told the error. May panic.
     pub(crate) discard: unsafe fn(NonNull<Envelope>, AskError),
     /// Where in the envelope it is said when it was sent; 0: nowhere. See [`place_of`].
@@ -60,11 +60,11 @@ impl Envelope {
     }
 
     /// # Safety
-    /// In a turn of the actor it was addressed to, on this worker, with the only pointer to it.
+    /// In a turn of the actor it was addressed to, with the only pointer to it.
     #[inline]
-    pub(crate) unsafe fn handle(this: NonNull<Envelope>, header: NonNull<Header>, local: &Local) {
+    pub(crate) unsafe fn handle(this: NonNull<Envelope>, header: NonNull<Header>) {
         // SAFETY: the caller's.
-        unsafe { (this.as_ref().vtable.handle)(this, header, local) }
+        unsafe { (this.as_ref().vtable.handle)(this, header) }
     }
 
     /// # Safety
@@ -184,7 +184,7 @@ unsafe fn deliver_from_outside<P: Parcel>(
     // SAFETY: the caller's reference keeps it alive.
     let core = unsafe { header.as_ref() }.core();
     let mut pass = core.scheduler.gate.enter();
-    if lane == Lane::Ordinary && core.draining() {
+    if lane == Lane::Ordinary && core.draining() && !core.on_crew() {
         return Err((parcel, Refusal::ShuttingDown));
     }
     // SAFETY: the caller's.
@@ -217,17 +217,22 @@ unsafe fn push<P: Parcel>(
     };
     match reserved {
         Reserve::Accepted { schedule: idle } => {
-            // SAFETY: ours until now, the inbox's from now on; the transition said whether to schedule.
+            // SAFETY: ours until now, the inbox's from now on; the transition said whether to schedule, and that the
+            // receiver's end is ours until then.
             unsafe {
-                let envelope = if this.stopwatch().is_none() {
-                    let envelope = pack(parcel);
-                    this.inbox.push(Envelope::node(envelope));
-                    envelope
-                } else {
-                    push_dated(this, parcel, idle)
-                };
+                if this.stopwatch().is_some() {
+                    let envelope = push_dated(this, parcel, idle);
+                    if idle {
+                        schedule(Header::runnable(header));
+                    }
+                    return Ok(envelope);
+                }
+                let envelope = pack(parcel);
                 if idle {
+                    this.inbox.put_first(Envelope::node(envelope));
                     schedule(Header::runnable(header));
+                } else {
+                    this.inbox.push(Envelope::node(envelope));
                 }
                 Ok(envelope)
             }
@@ -261,8 +266,9 @@ unsafe fn link_dated(this: &Header, stopwatch: &Stopwatch, envelope: NonNull<Env
         Envelope::date(envelope).write(Sent(Some(now)));
         if idle {
             stopwatch.runnable(now);
-        }
-        if this.inbox.push(Envelope::node(envelope)) {
+            stopwatch.put_first(now);
+            this.inbox.put_first(Envelope::node(envelope));
+        } else if this.inbox.push(Envelope::node(envelope)) {
             stopwatch.pushed_first(now);
         }
     }
@@ -277,10 +283,8 @@ pub(crate) unsafe fn deliver_exempt(header: NonNull<Header>, envelope: NonNull<E
     unsafe {
         if deliver(header, envelope, Lane::Exempt).is_err() {
             let core = header.as_ref().core();
-            Local::with(&core.scheduler, |local| {
-                core.count(local, |tally| &tally.accepted, 1);
-                core.count_dead(local, super::event::DeadLetterReason::Stopped, 1);
-            });
+            core.count_here(|tally| &tally.accepted, 1);
+            core.count_dead(super::event::DeadLetterReason::Stopped, 1);
             crate::panics::contain(|| Envelope::discard(envelope, AskError::Stopped));
         }
     }

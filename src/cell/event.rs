@@ -38,6 +38,21 @@ pub enum Event {
         /// Its Rust type.
         type_name: &'static str,
     },
+    /// A spare thread was started: see [`Builder::spares`](crate::Builder::spares).
+    SpareStarted {
+        /// How many threads there are now besides one for each worker.
+        spares: usize,
+    },
+    /// A thread that nobody had needed for a while ended.
+    SpareEnded {
+        /// How many are left.
+        spares: usize,
+    },
+    /// A spare thread could not be started: for a while it will not be tried again, and blocking keeps its worker.
+    SpareFailed {
+        /// Why.
+        error: String,
+    },
 }
 
 /// Which of an actor's code panicked.

@@ -6,6 +6,7 @@
 //! - [`room`]: those who wait for room in a mailbox; [`ticks`]: what timers send, which overtakes
 //! - [`stopwatch`]: what a timed actor measures; [`times`]: how that is kept and read
 //! - [`core`]: what the cells of one executor share; [`registry`]: all of them; [`graves`]: the dead ones
+//! - [`waits`]: which actors block until others have done something
 
 pub(crate) mod core;
 pub(crate) mod end;
@@ -19,3 +20,4 @@ pub(crate) mod stopwatch;
 pub(crate) mod ticks;
 pub(crate) mod times;
 pub(crate) mod turn;
+pub(crate) mod waits;

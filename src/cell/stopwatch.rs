@@ -18,8 +18,8 @@
 //!
 //! **Who waits now**, for [`Handle::top`](crate::Handle::top). Mailboxes are stacks that are taken whole, so for each of the
 //! two (messages, ticks) there is what was taken and what was pushed since. The turn writes down the instant of
-//! the first that it has taken; whoever pushes onto an empty stack, that of its own, which is the oldest there. It
-//! does so after the push, perhaps late, so the younger instant wins, which is the later stack's. A reader sees by itself
+//! the first that it has taken, as does whoever puts the first message of an idle actor there; whoever pushes onto an empty
+//! stack, that of its own, which is the oldest there. It does so after the push, perhaps late, so the younger instant wins, which is the later stack's. A reader sees by itself
 //! whether a stack is empty. All of this is relaxed: a reader may see it a moment too early or too late, and only reports.
 
 use super::core::Core;
@@ -110,6 +110,11 @@ impl Stopwatch {
     #[cold]
     pub(crate) fn runnable_now(&self) {
         self.runnable(time::now());
+    }
+
+    /// A message sent at `sent` is put where the turn begins; by who has just made the actor scheduled.
+    pub(crate) fn put_first(&self, sent: Instant) {
+        self.messages.taken.store(self.mark(sent), Relaxed);
     }
 
     /// A message sent at `sent` was pushed onto an empty stack.

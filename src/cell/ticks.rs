@@ -11,15 +11,18 @@
 //! What is due and then not wanted any more (its timer was cancelled; its deadline has passed, if it was asked) has been
 //! accepted, but is not handled: it becomes a dead letter in its turn.
 
-use super::core::Tally;
 use super::envelope::Envelope;
 use super::event::{DeadLetterReason, Event};
 use super::header::Header;
 use crate::mailbox::inbox::{Inbox, Node};
 use crate::mailbox::state::Reserve;
-use crate::sched::local::Local;
 use std::cell::Cell;
 use std::ptr::NonNull;
+
+thread_local! {
+    /// Messages of this thread's running turn that were not handled, but became dead letters.
+    static UNHANDLED: Cell<u32> = const { Cell::new(0) };
+}
 
 /// An actor's ticks that are due. All but the pushing is for the holder of the runnable.
 #[derive(Debug)]
@@ -87,7 +90,7 @@ pub(crate) unsafe fn deliver(header: NonNull<Header>, envelope: NonNull<Envelope
         let core = this.core();
         let cold = this.cold_if_any().expect("made when the timer was armed");
         let Reserve::Accepted { schedule } = this.state.reserve_exempt() else { return false };
-        Local::with(&core.scheduler, |local| core.count(local, |tally| &tally.accepted, 1));
+        core.count_here(|tally| &tally.accepted, 1);
         if let Some(stopwatch) = &cold.stopwatch {
             stopwatch.pushing_tick(&cold.ticks.inbox, Envelope::sent(envelope));
         }
@@ -97,6 +100,16 @@ pub(crate) unsafe fn deliver(header: NonNull<Header>, envelope: NonNull<Envelope
         }
     }
     true
+}
+
+/// Those of the turn that was, and from 0 again.
+#[inline]
+pub(super) fn take_unhandled() -> u32 {
+    let unhandled = UNHANDLED.get();
+    if unhandled > 0 {
+        UNHANDLED.set(0);
+    }
+    unhandled
 }
 
 /// A tick that came too late for its actor: accepted, and dead.
@@ -109,8 +122,8 @@ pub(crate) fn undeliverable(header: &Header) {
 
 /// The message that is being handled is not handled after all. Inside the actor's turn.
 #[cold]
-pub(crate) fn not_handled(header: &Header, local: &Local, reason: DeadLetterReason) {
-    Tally::of(local).unhandled.add(1);
+pub(crate) fn not_handled(header: &Header, reason: DeadLetterReason) {
+    UNHANDLED.set(UNHANDLED.get() + 1);
     if let Some(stopwatch) = header.stopwatch() {
         stopwatch.not_handled();
     }
@@ -119,6 +132,6 @@ pub(crate) fn not_handled(header: &Header, local: &Local, reason: DeadLetterReas
 
 fn dead_letter(header: &Header, reason: DeadLetterReason) {
     let core = header.core();
-    Local::with(&core.scheduler, |local| core.count_dead(local, reason, 1));
+    core.count_dead(reason, 1);
     core.emit(|| Event::DeadLetters { actor: header.id(), type_name: header.type_name(), reason, count: 1 });
 }

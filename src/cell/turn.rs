@@ -6,19 +6,23 @@
 //! messages have lately been long.
 //!
 //! A panic in a message fails the actor: the turn goes on to the actor's end.
+//!
+//! User code may block, and its thread come back without the worker that it was ([`crate::sched::spares`]). So nothing here
+//! keeps a reference to the worker across user code: each look at it is a look-up of its own.
 
-use super::core::Tally;
 use super::end;
 use super::envelope::Envelope;
 use super::event::{Event, PanicPlace};
 use super::header::{Cold, Header, Phase, Reason};
 use super::room;
 use super::stopwatch::{Lap, Stopwatch};
+use super::ticks;
 use crate::error::AskError;
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::EndTurn;
 use crate::panics::{self, PanicText};
 use crate::sched::local::Local;
+use crate::sched::member;
 use crate::sched::task::{After, TaskHeader};
 use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
@@ -102,39 +106,40 @@ pub(crate) fn guarded_for(cause: &AskError, f: impl FnOnce()) -> Result<(), Pani
 ///
 /// # Safety
 /// `task` is the header of a cell whose runnable the caller gives up.
-pub(crate) unsafe fn run(task: NonNull<TaskHeader>, local: &Local) -> After {
+pub(crate) unsafe fn run(task: NonNull<TaskHeader>) -> After {
     let this: NonNull<Header> = task.cast();
-    local.set_current(this.as_ptr().cast_const().cast());
+    member::set_current(this.as_ptr().cast_const().cast());
     // SAFETY: the caller's.
-    let after = unsafe { turn(this, local) };
-    local.set_current(std::ptr::null());
+    let after = unsafe { turn(this) };
+    member::set_current(std::ptr::null());
     after
 }
 
 /// # Safety
 /// As for [`run`]. When the result is `Gone` the cell must not be touched.
-unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
+unsafe fn turn(this: NonNull<Header>) -> After {
     // SAFETY: the runnable keeps the cell alive until a transition gives it up.
     let header = unsafe { this.as_ref() };
+    // SAFETY: we hold the runnable.
+    unsafe { header.inbox.prefetch() };
     let begun = header.state.begin_turn();
     let waiting = if begun.killed() { 0 } else { begun.len() };
     if !matches!(header.phase.get(), Phase::New | Phase::Running) {
         // SAFETY: the caller's.
-        return unsafe { end::proceed(this, local) };
+        return unsafe { end::proceed(this) };
     }
     if waiting > header.most_waiting.load(Relaxed) {
         header.most_waiting.store(waiting, Relaxed);
     }
     let Drained { total, given, outcome } = match header.cold_if_any() {
-        None => drain(this, local, waiting, header.core().limits.messages, |run| run.message(), || ()),
-        Some(cold) => drain_with_ticks(this, local, waiting, cold),
+        None => drain(this, waiting, header.core().limits.messages, |run| run.message(), || ()),
+        Some(cold) => drain_with_ticks(this, waiting, cold),
     };
-    let tally = Tally::of(local);
-    let handled = total - tally.unhandled.take() as u32;
+    let handled = total - ticks::take_unhandled();
     header.count_handled(handled);
-    tally.handled.add(u64::from(handled));
+    header.core().count_here(|tally| &tally.handled, u64::from(handled));
     if let Err(text) = outcome {
-        fail(header, local, text);
+        fail(header, text);
     }
     let mut owed = total - given;
     let mut served = false;
@@ -155,7 +160,7 @@ unsafe fn turn(this: NonNull<Header>, local: &Local) -> After {
     }
     end::begin(header);
     // SAFETY: the caller's; both endings leave the runnable with us.
-    unsafe { end::proceed(this, local) }
+    unsafe { end::proceed(this) }
 }
 
 /// What a turn did with the messages.
@@ -170,25 +175,19 @@ struct Drained {
 /// The turn of an actor that has a cold part, and perhaps timers. Ticks that wait were counted when the turn began, so
 /// their cold part was there; apart, so that the others do not look for ticks before each message.
 #[inline(never)]
-fn drain_with_ticks(this: NonNull<Header>, local: &Local, waiting: u32, cold: &Cold) -> Drained {
+fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained {
     if let Some(stopwatch) = &cold.stopwatch {
-        return drain_timed(this, local, waiting, cold, stopwatch);
+        return drain_timed(this, waiting, cold, stopwatch);
     }
     // SAFETY: we hold the runnable, which keeps the cell.
     let limit = unsafe { this.as_ref() }.limits().messages;
     // SAFETY: as above.
-    drain(this, local, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) }, || ())
+    drain(this, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) }, || ())
 }
 
 /// The turn of a timed actor, which may have timers too.
 #[inline(never)]
-fn drain_timed(
-    this: NonNull<Header>,
-    local: &Local,
-    waiting: u32,
-    cold: &Cold,
-    stopwatch: &Stopwatch,
-) -> Drained {
+fn drain_timed(this: NonNull<Header>, waiting: u32, cold: &Cold, stopwatch: &Stopwatch) -> Drained {
     // SAFETY: we hold the runnable, which keeps the cell.
     let header = unsafe { this.as_ref() };
     let lap = Lap::begin(header, stopwatch);
@@ -198,7 +197,7 @@ fn drain_timed(
         lap.start(node, run.rest.get(), cold.ticks.inbox().begin());
         Some(node)
     };
-    let drained = drain(this, local, waiting, header.limits().messages, next, || lap.stop());
+    let drained = drain(this, waiting, header.limits().messages, next, || lap.stop());
     lap.end();
     drained
 }
@@ -208,7 +207,6 @@ fn drain_timed(
 #[inline(always)]
 fn drain(
     this: NonNull<Header>,
-    local: &Local,
     waiting: u32,
     limit: u32,
     next: impl Fn(&Run<'_>) -> Option<*mut Node>,
@@ -218,7 +216,7 @@ fn drain(
     let header = unsafe { this.as_ref() };
     // SAFETY: we hold the runnable.
     let rest = Cell::new(unsafe { header.inbox.begin() });
-    let run = Run { header, local, total: Cell::new(0), given: Cell::new(0), rest };
+    let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
     let outcome = guarded(|| run.messages(this, waiting, limit, next, done));
     // SAFETY: as above.
     unsafe { header.inbox.end(run.rest.get()) };
@@ -226,9 +224,9 @@ fn drain(
 }
 
 /// A panic ends the actor: nothing more is accepted or handled.
-fn fail(header: &Header, local: &Local, text: PanicText) {
+fn fail(header: &Header, text: PanicText) {
     let core = header.core();
-    core.count(Some(local), |tally| &tally.panicked, 1);
+    core.count_here(|tally| &tally.panicked, 1);
     header.reason.set(Reason::Panicked);
     *header.cold().panic.lock() = Some(text.clone());
     let scheduled = header.state.close(true);
@@ -240,7 +238,6 @@ fn fail(header: &Header, local: &Local, text: PanicText) {
 /// One turn's counts, which survive a panic.
 struct Run<'a> {
     header: &'a Header,
-    local: &'a Local,
     /// Handled in this turn.
     total: Cell<u32>,
     /// Of those, the places given back already.
@@ -273,7 +270,7 @@ impl Run<'_> {
         let most = waiting.min(limit);
         let mut total = 0;
         let mut watch = Watch { started: None, step: CLOCK_EVERY };
-        if self.local.long_messages() {
+        if Local::long_messages() {
             watch = Watch { started: Some(time::now()), step: 1 };
         }
         loop {
@@ -283,7 +280,7 @@ impl Run<'_> {
                 total += 1;
                 self.total.set(total);
                 // SAFETY: popped from this actor's inbox, inside its turn.
-                unsafe { Envelope::handle(Envelope::from_node(node), this, self.local) };
+                unsafe { Envelope::handle(Envelope::from_node(node), this) };
                 done();
                 if header.killed() {
                     return;
@@ -338,7 +335,7 @@ impl Watch {
     #[cold]
     fn look(&mut self, run: &Run<'_>, total: u32) -> bool {
         let now = time::now();
-        run.local.saw_clock(now);
+        Local::saw_clock_here(now);
         let Some(started) = self.started else {
             // The first look is where the measuring begins.
             *self = Watch { started: Some(now), step: 1 };
@@ -346,9 +343,8 @@ impl Watch {
         };
         let passed = now - started;
         let each = passed.as_nanos() as u64 / u64::from(total.max(1));
-        let long =
-            if run.local.long_messages() { each > LONG_MESSAGE_NS / 2 } else { each > LONG_MESSAGE_NS };
-        run.local.set_long_messages(long);
+        let long = if Local::long_messages() { each > LONG_MESSAGE_NS / 2 } else { each > LONG_MESSAGE_NS };
+        Local::set_long_messages(long);
         self.step = if long { 1 } else { CLOCK_EVERY };
         passed < run.header.limits().time
     }

@@ -1,15 +1,17 @@
 //! Making an executor: settings, their checks, and the crew's threads.
 
 use super::executor::Executor;
+use super::threads::{Recruiter, SpareHandler, Threads};
 use crate::cell::core::{Core, Hook, Limits};
 use crate::cell::event::Event;
 use crate::mailbox::state::MAX_LEN;
-use crate::sched::Seat;
 use crate::sched::idle::MAX_WORKERS;
 use crate::sched::queue::Policy;
+use crate::sched::spares::{Spare, Spares};
+use crate::sched::{Arrival, Seat};
+use crate::sync::AtomicUsize;
 use crate::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
-use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -26,6 +28,10 @@ pub const DEFAULT_CAPACITY: usize = 1024;
 
 /// A turn's messages and time where nothing else is said. The time does the work; see ARCHITECTURE.md.
 const DEFAULT_LIMITS: Limits = Limits { messages: 4096, time: Duration::from_micros(100) };
+/// See [`Builder::spares`].
+const DEFAULT_SPARES: usize = 64;
+const DEFAULT_SPARE_STAY: Duration = Duration::from_secs(5);
+const MAX_SPARES: usize = 1 << 12;
 const DEFAULT_DROP_DEADLINE: Duration = Duration::from_secs(5);
 
 type SpawnHandler<'a> = Box<dyn FnMut(WorkerThread) -> io::Result<()> + 'a>;
@@ -56,6 +62,9 @@ pub struct Builder<'a> {
     thread_name: String,
     stack_size: Option<usize>,
     spawn_handler: Option<SpawnHandler<'a>>,
+    spares: Option<usize>,
+    spare_stay: Duration,
+    spare_handler: Option<SpareHandler>,
     capacity: Option<usize>,
     unbounded: bool,
     limits: Limits,
@@ -73,6 +82,9 @@ impl<'a> Builder<'a> {
             thread_name: "heist".to_string(),
             stack_size: None,
             spawn_handler: None,
+            spares: None,
+            spare_stay: DEFAULT_SPARE_STAY,
+            spare_handler: None,
             capacity: None,
             unbounded: false,
             limits: DEFAULT_LIMITS,
@@ -104,7 +116,8 @@ impl<'a> Builder<'a> {
     }
 
     /// Starts the threads in a way of your own: `handler` gets each [`WorkerThread`] and must see to it that its
-    /// [`run`](WorkerThread::run) is called on a thread that does nothing else.
+    /// [`run`](WorkerThread::run) is called on a thread that does nothing else. It is called inside [`build`](Self::build),
+    /// once for each worker; spares come later, by a [`spare_handler`](Self::spare_handler) or not at all.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -120,6 +133,53 @@ impl<'a> Builder<'a> {
     /// ```
     pub fn spawn_handler(mut self, handler: impl FnMut(WorkerThread) -> io::Result<()> + 'a) -> Self {
         self.spawn_handler = Some(Box::new(handler));
+        self
+    }
+
+    /// How many spare threads there may be, 0 to 4,096. Default: 64; none with a [`spawn_handler`](Self::spawn_handler) of your
+    /// own and no [`spare_handler`](Self::spare_handler).
+    ///
+    /// A spare takes over a worker's place while the worker's thread blocks inside a handler or a hook: in
+    /// [`blocking`](crate::blocking), in [`Ask::wait`](crate::Ask::wait), in [`ActorRef::send`](crate::ActorRef::send). It is
+    /// started when it is first needed (`heist-spare-0`, `-1`, and so on), and ends when nobody has needed it for
+    /// [`spare_stay`](Self::spare_stay). The thread that had blocked then is a spare in its turn: threads are all alike, and
+    /// their names say how they began.
+    ///
+    /// So this is how many handlers can block at the same time at no cost to the others. With none left `blocking` keeps
+    /// its worker, and a wait is refused where nobody would be left to run what it waits for. A thread that sleeps costs
+    /// its stack, some 10 KiB of it in memory.
+    pub fn spares(mut self, spares: usize) -> Self {
+        self.spares = Some(spares);
+        self
+    }
+
+    /// How long a spare stays when nobody needs it. Default: 5 s.
+    pub fn spare_stay(mut self, stay: Duration) -> Self {
+        self.spare_stay = stay;
+        self
+    }
+
+    /// Starts spare threads in a way of your own, as [`spawn_handler`](Self::spawn_handler) does with the workers'. It is
+    /// called on a thread of the crew that is about to block, and should not wait for anything. An error, or a panic, is
+    /// [told](Event::SpareFailed), and there is no spare then.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let executor = heist::Executor::builder()
+    ///     .spares(4)
+    ///     .spare_handler(|spare| {
+    ///         std::thread::Builder::new().name(format!("mine, {}", spare.name())).spawn(|| spare.run())?;
+    ///         Ok(())
+    ///     })
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spare_handler(
+        mut self,
+        handler: impl Fn(WorkerThread) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.spare_handler = Some(Box::new(handler));
         self
     }
 
@@ -228,33 +288,44 @@ impl<'a> Builder<'a> {
         if self.thread_name.contains('\0') {
             return Err(BuildError::ThreadName);
         }
+        let nobody_starts_them = self.spawn_handler.is_some() && self.spare_handler.is_none();
+        let spares = match self.spares {
+            Some(1..) if nobody_starts_them => return Err(BuildError::SparesWithoutHandler),
+            Some(spares) if spares > MAX_SPARES => return Err(BuildError::Spares(spares)),
+            Some(spares) => spares,
+            None if nobody_starts_them => 0,
+            None => DEFAULT_SPARES,
+        };
+        let spares = Spares::new(spares, self.spare_stay);
         let hook = join_hooks(self.hook.take(), self.events.take());
-        let (core, seats) = Core::new(workers, self.policy, capacity, self.limits, self.timing, hook);
+        let (core, seats) = Core::new(workers, self.policy, capacity, self.limits, self.timing, spares, hook);
         self.start(core, seats)
     }
 
     fn start(mut self, core: Arc<Core>, seats: Vec<Seat>) -> Result<Executor, BuildError> {
         let (alive, gone) = crossbeam_channel::bounded(0);
-        let mut threads = Vec::new();
+        let threads = Arc::<Threads>::default();
+        let recruiter = Arc::new(Recruiter {
+            core: Arc::clone(&core),
+            name: self.thread_name,
+            stack_size: self.stack_size,
+            handler: self.spare_handler,
+            threads: Arc::clone(&threads),
+            spares: AtomicUsize::new(0),
+            _alive: alive,
+        });
         let mut outcome = Ok(());
         for seat in seats {
-            let worker = WorkerThread {
-                name: format!("{}-{}", self.thread_name, seat.index()),
-                stack_size: self.stack_size,
-                index: seat.index(),
-                core: Arc::clone(&core),
-                seat: Some(seat),
-                _alive: alive.clone(),
-            };
+            let worker = WorkerThread::for_worker(seat, Arc::clone(&recruiter));
             outcome = match &mut self.spawn_handler {
                 Some(handler) => handler(worker),
-                None => worker.spawn().map(|thread| threads.push(thread)),
+                None => worker.spawn().map(|thread| threads.add(thread)),
             };
             if outcome.is_err() {
                 break;
             }
         }
-        drop(alive);
+        drop(recruiter);
         let executor = Executor::assemble(core, threads, gone, self.drop_deadline);
         match outcome {
             Err(error) => {
@@ -291,24 +362,38 @@ impl fmt::Debug for Builder<'_> {
     }
 }
 
-/// One worker of an executor, before it has a thread. See [`Builder::spawn_handler`].
+/// One thread of an executor, before it is one. See [`Builder::spawn_handler`] and [`Builder::spare_handler`].
 #[must_use = "a worker without a thread is missing in its crew"]
 pub struct WorkerThread {
     name: String,
-    stack_size: Option<usize>,
     index: usize,
-    core: Arc<Core>,
-    seat: Option<Seat>,
-    /// Never sent on: the channel is disconnected when the last worker has gone. The last field, so that everything
-    /// else is dropped by then.
-    _alive: Sender<Infallible>,
+    arrival: Option<Arrival>,
+    recruiter: Arc<Recruiter>,
 }
 
 impl WorkerThread {
-    /// 0, 1 and so on.
+    fn for_worker(seat: Seat, recruiter: Arc<Recruiter>) -> Self {
+        let index = seat.index();
+        let arrival = Some(Arrival::Worker(seat));
+        WorkerThread { name: format!("{}-{index}", recruiter.name), index, arrival, recruiter }
+    }
+
+    pub(super) fn for_spare(number: usize, spare: Arc<Spare>, recruiter: Arc<Recruiter>) -> Self {
+        let index = recruiter.core.workers() + number;
+        let arrival = Some(Arrival::Spare(spare));
+        WorkerThread { name: format!("{}-spare-{number}", recruiter.name), index, arrival, recruiter }
+    }
+
+    /// 0, 1 and so on: first the workers, then the spares in the order in which they are started.
     #[must_use]
     pub fn index(&self) -> usize {
         self.index
+    }
+
+    /// Is it a spare, and not one of those that the crew begins with?
+    #[must_use]
+    pub fn is_spare(&self) -> bool {
+        matches!(self.arrival, Some(Arrival::Spare(_)))
     }
 
     /// The name that the thread should have.
@@ -320,18 +405,18 @@ impl WorkerThread {
     /// The stack size that the builder was given, in bytes.
     #[must_use]
     pub fn stack_size(&self) -> Option<usize> {
-        self.stack_size
+        self.recruiter.stack_size
     }
 
-    /// Works, until the executor shuts down.
+    /// Works, until the executor shuts down or (any thread of the crew) nobody has needed it for long.
     pub fn run(mut self) {
-        let seat = self.seat.take().expect("taken only here");
-        self.core.work(seat);
+        let arrival = self.arrival.take().expect("taken only here");
+        self.recruiter.work(arrival);
     }
 
-    fn spawn(self) -> io::Result<JoinHandle<()>> {
+    pub(super) fn spawn(self) -> io::Result<JoinHandle<()>> {
         let mut thread = std::thread::Builder::new().name(self.name.clone());
-        if let Some(bytes) = self.stack_size {
+        if let Some(bytes) = self.stack_size() {
             thread = thread.stack_size(bytes);
         }
         thread.spawn(|| self.run())
@@ -340,8 +425,10 @@ impl WorkerThread {
 
 impl Drop for WorkerThread {
     fn drop(&mut self) {
-        if self.seat.is_some() {
-            self.core.lose_seat();
+        match &self.arrival {
+            Some(Arrival::Worker(..)) => self.recruiter.core.lose_seat(),
+            Some(Arrival::Spare(spare)) => spare.lose(),
+            None => {}
         }
     }
 }
@@ -366,6 +453,10 @@ pub enum BuildError {
     Budget,
     /// A stack of no bytes.
     StackSize,
+    /// Too many spares.
+    Spares(usize),
+    /// Spares were asked for, and a spawn handler given, but no handler to start them.
+    SparesWithoutHandler,
     /// A name that no thread can have: it contains a NUL.
     ThreadName,
     /// A thread could not be started.
@@ -383,6 +474,10 @@ impl fmt::Display for BuildError {
             BuildError::BoundedAndUnbounded => f.write_str("mailboxes cannot be both bounded and unbounded"),
             BuildError::Budget => f.write_str("a turn's budget must not be 0"),
             BuildError::StackSize => f.write_str("a thread's stack cannot be of 0 bytes"),
+            BuildError::Spares(n) => write!(f, "it may have 0 to {MAX_SPARES} spares, not {n}"),
+            BuildError::SparesWithoutHandler => {
+                f.write_str("with a spawn handler, spares need a spare handler")
+            }
             BuildError::ThreadName => f.write_str("a thread's name cannot contain a NUL"),
             BuildError::Thread(error) => write!(f, "a thread could not be started: {error}"),
             BuildError::ThreadLost => f.write_str("the spawn handler gave up a worker"),

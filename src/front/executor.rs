@@ -1,16 +1,15 @@
 //! The executor: who owns the crew.
 
 use super::builder::Builder;
+use super::threads::Threads;
 use crate::actor::handle::Handle;
 use crate::cell::core::Core;
-use crate::sync::Mutex;
 use crate::time::Duration;
 use crossbeam_channel::Receiver;
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// A crew of worker threads that runs actors. The start of everything.
 ///
@@ -35,7 +34,7 @@ use std::thread::JoinHandle;
 /// ```
 pub struct Executor {
     handle: Handle,
-    pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) threads: Arc<Threads>,
     /// Disconnected when the last worker has gone.
     pub(super) gone: Receiver<Infallible>,
     drop_deadline: Duration,
@@ -61,11 +60,11 @@ impl Executor {
 
     pub(super) fn assemble(
         core: Arc<Core>,
-        threads: Vec<JoinHandle<()>>,
+        threads: Arc<Threads>,
         gone: Receiver<Infallible>,
         drop_deadline: Duration,
     ) -> Self {
-        Executor { handle: Handle::new(core), threads: Mutex::new(threads), gone, drop_deadline }
+        Executor { handle: Handle::new(core), threads, gone, drop_deadline }
     }
 
     /// A handle, for threads and actors that do not own the executor.
@@ -82,10 +81,7 @@ impl Executor {
 
     /// Waits for the threads, which are about to end.
     pub(super) fn join(&self) {
-        let threads = std::mem::take(&mut *self.threads.lock());
-        for thread in threads {
-            let _its_panic_was_printed = thread.join();
-        }
+        self.threads.join();
     }
 }
 

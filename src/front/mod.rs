@@ -4,4 +4,5 @@ pub(crate) mod builder;
 pub(crate) mod executor;
 pub(crate) mod shutdown;
 pub(crate) mod stats;
+mod threads;
 pub(crate) mod top;

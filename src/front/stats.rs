@@ -3,6 +3,7 @@
 use crate::actor::handle::Handle;
 use crate::cell::event::{DeadLetterReason, DeadLetters};
 use crate::cell::times::CrewTiming;
+use crate::sync::Ordering::Relaxed;
 use crate::time::Duration;
 
 /// A snapshot of one executor's counts, from its beginning. Cheap: a few loads for each worker. (Where actors are timed, for
@@ -17,6 +18,8 @@ use crate::time::Duration;
 pub struct Stats {
     /// Each worker's, in order.
     pub workers: Vec<WorkerStats>,
+    /// Those of the threads that step in while others block.
+    pub spares: SpareStats,
     /// Actors that have been spawned and have not ended.
     pub live_actors: u64,
     /// Messages put into mailboxes.
@@ -36,7 +39,8 @@ pub struct Stats {
     /// Bytes that the executor holds for messages and cells now, free ones among them. Comes in steps of 2 MiB, of which
     /// untouched pages cost nothing; what is larger than 256 bytes apiece is not in it.
     pub memory: u64,
-    /// How long the turns of timed actors took, on all workers; `None` before the first.
+    /// How long the turns of timed actors took, on all workers and on threads that have lost their worker's place; `None`
+    /// before the first.
     pub timing: Option<CrewTiming>,
 }
 
@@ -73,6 +77,25 @@ pub struct WorkerStats {
     pub timing: Option<CrewTiming>,
 }
 
+/// What came of handlers that block: see [`Builder::spares`](crate::Builder::spares).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SpareStats {
+    /// Threads now, besides one for each worker.
+    pub alive: u64,
+    /// Threads that block now, inside a handler or hook.
+    pub blocked: u64,
+    /// Times that a spare took over a worker's place.
+    pub hand_overs: u64,
+    /// Turns that ended on a thread which had lost its worker's place. They count in no worker's `turns`, and what was
+    /// handled in them in no worker's `messages`.
+    pub turns: u64,
+    /// Times that a thread blocked and kept its worker's place, since there was no spare.
+    pub kept: u64,
+    /// Waits that were refused: no spare, and nobody else to run what was waited for.
+    pub refused: u64,
+}
+
 impl Handle {
     /// Counts of this executor, from its beginning.
     #[must_use]
@@ -98,6 +121,7 @@ impl Handle {
         });
         Stats {
             workers: workers.collect(),
+            spares: self.spare_stats(),
             live_actors: core.live(),
             accepted: core.total(|tally| &tally.accepted) + core.scheduler.gate.accepted(),
             handled: core.total(|tally| &tally.handled),
@@ -108,6 +132,19 @@ impl Handle {
             missed_ticks: core.total(|tally| &tally.missed_ticks),
             memory: core.scheduler.memory.bytes() as u64,
             timing: core.times(),
+        }
+    }
+
+    fn spare_stats(&self) -> SpareStats {
+        let spares = &self.core().scheduler.spares;
+        let counts = &spares.counts;
+        SpareStats {
+            alive: spares.alive() as u64,
+            blocked: counts.blocked.load(Relaxed) as u64,
+            hand_overs: counts.hand_overs.get(),
+            turns: counts.turns.get(),
+            kept: counts.kept.get(),
+            refused: counts.refused.get(),
         }
     }
 

@@ -7,6 +7,10 @@
 //!
 //! Order: pushes are ordered by the compare-and-swaps; a push that happens before another lies below it, and comes
 //! out first. What was taken earlier comes before all that is still on the stack.
+//!
+//! The message that wakes an idle actor does not go over the stack at all. Whoever made the actor scheduled holds its
+//! runnable, and with it the receiver's end, until the runnable is pushed: so it leaves its node there, by a plain store
+//! ([`put_first`](Inbox::put_first)). A turn that has only this message neither reads nor writes the stack.
 
 use crate::sync::{AtomicPtr, Ordering::*, chaos, contended, prefetch};
 use std::cell::Cell;
@@ -33,8 +37,8 @@ pub(crate) struct Inbox {
     taken: Cell<*mut Node>,
 }
 
-// SAFETY: `taken` and the links of taken nodes are touched only by `pop`, whose contract makes its callers one at a
-// time; a pushed node's link is written before the Release push and read after the Acquire take.
+// SAFETY: `taken` and the links of taken nodes are touched only by `pop` and `put_first`, whose contracts make their callers
+// one at a time; a pushed node's link is written before the Release push and read after the Acquire take.
 unsafe impl Sync for Inbox {}
 // SAFETY: nothing in it belongs to a thread.
 unsafe impl Send for Inbox {}
@@ -71,6 +75,19 @@ impl Inbox {
         self.stack.load(Relaxed).is_null()
     }
 
+    /// Adds the first envelope of an actor that was idle.
+    ///
+    /// # Safety
+    /// As for [`push`](Self::push). The caller has just made the actor scheduled, from idle: so nothing is in the queue, what others
+    /// push comes later, and nobody else is at the receiver's end until the caller gives the runnable up.
+    #[inline]
+    pub(crate) unsafe fn put_first(&self, node: *mut Node) {
+        debug_assert!(self.taken.get().is_null(), "an idle actor had a message");
+        // SAFETY: the node is ours.
+        unsafe { (*node).next.set(ptr::null_mut()) };
+        self.taken.set(node);
+    }
+
     /// What was taken in an earlier turn, oldest first. The caller keeps it, for a turn's time, where senders' accesses do not
     /// take the cache line away.
     ///
@@ -79,6 +96,15 @@ impl Inbox {
     #[inline]
     pub(crate) unsafe fn begin(&self) -> *mut Node {
         self.taken.get()
+    }
+
+    /// Asks for what [`begin`](Self::begin) will give.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline]
+    pub(crate) unsafe fn prefetch(&self) {
+        prefetch(self.taken.get());
     }
 
     /// What [`begin`](Self::begin) and [`pop_from`](Self::pop_from) have left.

@@ -31,7 +31,23 @@ impl Local {
         {
             return Some(task);
         }
-        let mut searching = scheduler.idle.try_search();
+        let searching = scheduler.idle.try_search();
+        self.until_work(searching, None)
+    }
+
+    /// At a slot that is parked, on behalf of one who would have gone to sleep there.
+    #[cold]
+    pub(super) fn lie_down(&self) -> Option<Task> {
+        let mut seen = Sightings::default();
+        let stuck = || self.scheduler().stuck_victim(&mut seen).is_some();
+        let woken = self.scheduler().idle.lie_down(self.index, stuck);
+        self.heap().claim();
+        self.slot().counters.wakes.add(1);
+        self.until_work(false, Some(woken))
+    }
+
+    fn until_work(&self, mut searching: bool, mut woken: Option<Woken>) -> Option<Task> {
+        let scheduler = self.scheduler();
         let mut patient = searching;
         let task = loop {
             if searching && let Some(task) = self.search(patient) {
@@ -39,7 +55,7 @@ impl Local {
                 break Some(task);
             }
             // Not searching: only what nobody else may take, or what `park`'s rescan says.
-            match self.park(searching) {
+            match woken.take().unwrap_or_else(|| self.park(searching)) {
                 Woken::Caught => {
                     self.slot().counters.sentinel_catches.add(1);
                     let caught = self.rescue();
@@ -203,5 +219,13 @@ impl Local {
         // SAFETY: claimed since this worker began, or woke up.
         unsafe { self.heap().leave() };
         self.scheduler().memory.tidy(stop);
+    }
+
+    /// Gives up the heap, and leaves nothing on the way that only its holder would send.
+    pub(super) fn leave_heap(&self) {
+        (self.account.settle)(self.account.at);
+        self.heap().send_all();
+        // SAFETY: claimed since the slot's holder took it up, or woke up.
+        unsafe { self.heap().leave() };
     }
 }

@@ -57,9 +57,14 @@
 //! unparking is in the word's history before its read of the word, so it cannot read the `T` of a time when all
 //! slept: it sees that nobody watches, and appoints.
 
+mod duties;
+mod vacant;
+
 use super::alarm::Alarm;
+use super::spares::Spare;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering::*, Padded, Parker, fence};
 use crate::time::{self, Duration};
+use std::sync::Arc;
 
 const PARKED_ONE: u64 = 1;
 const SEARCHING_ONE: u64 = 1 << 16;
@@ -118,8 +123,10 @@ enum Token {
 #[derive(Debug, Default)]
 struct List {
     parked: Vec<usize>,
+    /// Of those, the ones that nobody lies in, each with the spare that is reserved for it: see [`vacant`].
+    vacant: Vec<(usize, Arc<Spare>)>,
     sentinel: Option<usize>,
-    /// Waits for the alarm. There is one while anybody is parked, but when the last one has just got up for it.
+    /// Waits for the alarm. There is one while anybody sleeps, but when the last one has just got up for it.
     keeper: Option<usize>,
 }
 
@@ -182,10 +189,12 @@ impl Idle {
     #[cold]
     fn wake_one(&self) {
         let mut list = self.list.lock();
-        // The sentinel only if nobody else sleeps, and rather not the keeper.
+        // The sentinel only if nobody else is parked, rather not the keeper, and rather one who sleeps than a vacant slot.
         let is = |duty: Option<usize>, worker: usize| duty == Some(worker);
         let without_duty = |&worker: &usize| !is(list.sentinel, worker) && !is(list.keeper, worker);
-        let place = list.parked.iter().rposition(without_duty);
+        let asleep = |worker: &usize| without_duty(worker) && !list.is_vacant(*worker);
+        let place = list.parked.iter().rposition(asleep);
+        let place = place.or_else(|| list.parked.iter().rposition(without_duty));
         let place = place.or_else(|| list.parked.iter().rposition(|&worker| !is(list.sentinel, worker)));
         let Some(place) = place.or(list.parked.len().checked_sub(1)) else { return };
         let worker = list.parked[place];
@@ -198,6 +207,7 @@ impl Idle {
             return; // somebody searches by now
         }
         list.parked.remove(place);
+        list.see_to(worker);
         if relieve != 0 {
             list.sentinel = None;
         }
@@ -244,10 +254,10 @@ impl Idle {
         searching: bool,
         may_watch: bool,
         has_work: impl Fn() -> bool,
-        mut stuck: impl FnMut() -> bool,
+        stuck: impl FnMut() -> bool,
         all_parked: impl FnOnce(),
     ) -> Woken {
-        let (mut watching, mut keeping, last) = self.enter(me, searching, may_watch);
+        let (watching, keeping, last) = self.enter(me, searching, may_watch);
         fence(SeqCst);
         if self.stopping() || has_work() {
             if self.leave(me, true) {
@@ -258,6 +268,17 @@ impl Idle {
         } else if last {
             all_parked();
         }
+        self.sleep(me, watching, keeping, stuck)
+    }
+
+    /// In bed, on the list or with a token on the way.
+    fn sleep(
+        &self,
+        me: usize,
+        mut watching: bool,
+        mut keeping: bool,
+        mut stuck: impl FnMut() -> bool,
+    ) -> Woken {
         let mut patience = WATCH_FIRST;
         let mut quiet_looks = 0;
         if watching {
@@ -347,6 +368,7 @@ impl Idle {
     fn take_off(&self, list: &mut List, worker: usize, searching: bool) -> bool {
         let Some(place) = list.parked.iter().rposition(|&parked| parked == worker) else { return false };
         list.parked.remove(place);
+        list.see_to(worker);
         self.beds[worker].parked.store(false, Relaxed);
         let mut step = EPOCH_ONE - PARKED_ONE;
         if list.sentinel == Some(worker) {
@@ -358,84 +380,6 @@ impl Idle {
         }
         self.word.fetch_add(step, SeqCst);
         true
-    }
-
-    /// Whoever was the keeper leaves: another sleeper waits for the alarm from now on.
-    fn hand_over(&self, list: &mut List, worker: usize) {
-        if list.keeper != Some(worker) {
-            return;
-        }
-        list.keeper = list.parked.last().copied();
-        if let Some(next) = list.keeper
-            && self.alarm.is_set()
-        {
-            self.beds[next].parker.unpark(Token::Look);
-        }
-    }
-
-    /// After the alarm was lowered: one of those who sleep must wait for it.
-    pub(crate) fn alarm_lowered(&self) {
-        fence(SeqCst);
-        if Crew(self.word.load(Relaxed)).parked() > 0 {
-            self.tell_keeper(true);
-        }
-    }
-
-    /// After what was due has been fired: a keeper there is will get up early enough, and look again.
-    pub(crate) fn ensure_kept(&self) {
-        fence(SeqCst);
-        if self.alarm.is_set() && Crew(self.word.load(Relaxed)).parked() > 0 {
-            self.tell_keeper(false);
-        }
-    }
-
-    #[cold]
-    fn tell_keeper(&self, also_an_old_one: bool) {
-        let mut list = self.list.lock();
-        let Some(&last) = list.parked.last() else { return };
-        if also_an_old_one || list.keeper.is_none() {
-            let keeper = *list.keeper.get_or_insert(last);
-            self.beds[keeper].parker.unpark(Token::Look); // under the lock, as in `appoint`
-        }
-    }
-
-    /// Is this worker the sentinel, and is it the keeper?
-    fn duties(&self, me: usize) -> (bool, bool) {
-        let list = self.list.lock();
-        (list.sentinel == Some(me), list.keeper == Some(me))
-    }
-
-    /// The sentinel gives up its timeout, if still nobody is awake.
-    fn resign(&self, me: usize) -> bool {
-        let mut list = self.list.lock();
-        let alone = list.parked.len() as u64 == self.all() && list.sentinel == Some(me);
-        if alone {
-            list.sentinel = None;
-            self.word.fetch_sub(SENTINEL, SeqCst);
-        }
-        alone
-    }
-
-    /// After something was put where only its owner looks: is anybody watching?
-    #[inline]
-    pub(crate) fn ensure_watched(&self) {
-        // Relaxed: see the page's last paragraph.
-        let now = Crew(self.word.load(Relaxed));
-        if now.parked() > 0 && !now.watched() {
-            self.appoint();
-        }
-    }
-
-    #[cold]
-    fn appoint(&self) {
-        let mut list = self.list.lock();
-        let (Some(&last), None) = (list.parked.last(), list.sentinel) else { return };
-        // Both duties for one, so that it is woken once.
-        let worker = *list.keeper.get_or_insert(last);
-        list.sentinel = Some(worker);
-        self.word.fetch_add(SENTINEL, SeqCst);
-        // Under the lock: a notifier that takes this worker off the list must leave its token after this one.
-        self.beds[worker].parker.unpark(Token::Look);
     }
 
     /// The word if all workers are parked; equal readings mean that none was unparked in between.

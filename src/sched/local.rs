@@ -3,10 +3,11 @@
 //! What comes next, in this order: the LIFO slot (a bounded run of it), the local queue, the worker's own inbox, the
 //! injector (a fair share of the time even while there is local work), and then what a search finds ([`dry`](super::dry)).
 
-use super::Scheduler;
 use super::queue::{Policy, Slot, retry};
-use super::task::{After, Task};
+use super::task::{After, Task, TaskHeader};
+use super::{Scheduler, Seat};
 use crate::memory::Heap;
+use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
 use crossbeam_deque::Worker;
 use rand::SeedableRng;
@@ -31,7 +32,8 @@ thread_local! {
     static LOCAL: Cell<*const Local> = const { Cell::new(ptr::null()) };
 }
 
-/// A worker, on its own thread.
+/// A worker: what lies at its slot, for the thread that holds that. Which one it is may change inside a turn
+/// ([`spares`](super::spares)), so no reference to it may live across user code.
 pub(crate) struct Local {
     scheduler: *const Scheduler,
     slot: *const Slot,
@@ -52,8 +54,6 @@ pub(crate) struct Local {
     pub(super) spin_credit: Cell<u32>,
     /// Messages have lately been long, so that the clock must be read more often.
     long_messages: Cell<bool>,
-    /// Whose turn is running: opaque here, compared by the floors above.
-    current: Cell<*const ()>,
     pub(super) account: Account,
 }
 
@@ -71,22 +71,15 @@ impl std::fmt::Debug for Local {
     }
 }
 
-/// Takes the thread-local pointer away again, whatever happens.
-struct Registered;
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        LOCAL.with(|local| local.set(ptr::null()));
-    }
-}
-
 impl Local {
-    /// Runs the worker until the scheduler stops.
-    pub(super) fn run(scheduler: &Scheduler, index: usize, queue: Worker<Task>, account: Account) {
+    /// Puts up worker k's things at its slot.
+    pub(super) fn furnish(scheduler: &Scheduler, seat: Seat, account: Account) {
+        let Seat { index, queue } = seat;
         let start = time::now();
+        let slot = &scheduler.slots[index];
         let local = Local {
             scheduler,
-            slot: &scheduler.slots[index],
+            slot,
             index,
             queue,
             heap: scheduler.memory.of_worker(index),
@@ -100,18 +93,91 @@ impl Local {
             busy_since: Cell::new(start),
             spin_credit: Cell::new(8),
             long_messages: Cell::new(true),
-            current: Cell::new(ptr::null()),
             account,
         };
-        LOCAL.with(|place| place.set(&local));
-        let _registered = Registered;
-        local.heap().claim();
-        while let Some(task) = local.next().or_else(|| local.idle()) {
-            local.run_turn(task);
+        // Relaxed, as in `sit`: whatever makes another thread the slot's holder carries it.
+        slot.local.store(Box::into_raw(Box::new(local)), Relaxed);
+    }
+
+    /// Holds a slot, at which this thread may be called to lie down first: works until the crew stops (`true`), or the
+    /// slot is lost in a turn.
+    ///
+    /// # Safety
+    /// The slot is this thread's.
+    pub(super) unsafe fn hold(scheduler: &Scheduler, slot: usize, lying: bool) -> bool {
+        let mut task = if lying {
+            let at = scheduler.slots[slot].local.load(Relaxed);
+            LOCAL.set(at);
+            // SAFETY: the slot's holder has what lies there for itself.
+            unsafe { &*at }.lie_down()
+        } else {
+            // SAFETY: the caller's.
+            let local = unsafe { Local::sit(scheduler, slot) };
+            local.next().or_else(|| local.idle())
+        };
+        while let Some(runnable) = task {
+            runnable.prefetch();
+            let (header, after) = runnable.run();
+            // A turn may cost this thread its slot.
+            // SAFETY: set only while this thread holds what it points to.
+            let Some(local) = (unsafe { LOCAL.get().as_ref() }) else {
+                scheduler.turn_over_without_slot(header, after);
+                return false;
+            };
+            local.turn_over(header, after);
+            task = local.next().or_else(|| local.idle());
         }
+        let at = LOCAL.get();
+        // SAFETY: as above; a slot is not lost but in a turn.
+        let local = unsafe { &*at };
         // Cancelled when the executor began to shut down; what nobody had time for since goes now.
         scheduler.fire_timers(time::now());
         local.rest();
+        LOCAL.set(ptr::null());
+        // SAFETY: made by `furnish`, and its last holder is here.
+        drop(unsafe { Box::from_raw(at.cast_mut()) });
+        true
+    }
+
+    /// Takes up the work at a slot.
+    ///
+    /// # Safety
+    /// The slot is this thread's, and not asleep.
+    pub(super) unsafe fn sit(scheduler: &Scheduler, slot: usize) -> &Local {
+        let at = scheduler.slots[slot].local.load(Relaxed);
+        LOCAL.set(at);
+        // SAFETY: the slot's holder has what lies there for itself; it lies there until the crew's end.
+        let local = unsafe { &*at };
+        local.heap().claim();
+        // What was before is nobody's work, and no turn of its usual length.
+        let now = time::now();
+        local.clock.set(now);
+        local.busy_since.set(now);
+        let turns = local.slot().counters.turns.get();
+        local.clock_turn.set(turns);
+        local.clock_due.set(turns + u64::from(CLOCK_EVERY));
+        local
+    }
+
+    /// Gives up the slot, in the middle of a turn: which one it was, and does anything wait in its queues?
+    pub(super) fn stand_up() -> (usize, bool) {
+        let left = Local::with_any(|local| {
+            let local = local.expect("who stands up has sat");
+            local.count_busy(time::now());
+            local.leave_heap();
+            (local.index, !local.slot().lifo.is_empty() || !local.queue.is_empty())
+        });
+        LOCAL.set(ptr::null());
+        left
+    }
+
+    pub(super) fn has_seat() -> bool {
+        !LOCAL.get().is_null()
+    }
+
+    /// At the end of a member.
+    pub(super) fn forget_seat() {
+        LOCAL.set(ptr::null());
     }
 
     /// Calls `f` with this thread's worker, if it is one of `scheduler`'s crew.
@@ -124,7 +190,8 @@ impl Local {
     #[inline]
     pub(crate) fn with_any<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
         let local = LOCAL.with(Cell::get);
-        // SAFETY: set only while `Local::run` has it on this thread's stack, and the reference does not outlive `f`.
+        // SAFETY: set only while this thread holds what it points to, and the reference does not outlive `f`: user code,
+        // which may give the slot away, does not run in there while its turn does.
         f(unsafe { local.as_ref() })
     }
 
@@ -135,7 +202,7 @@ impl Local {
     }
 
     pub(super) fn scheduler(&self) -> &Scheduler {
-        // SAFETY: `run` borrows the scheduler for longer than this value lives.
+        // SAFETY: who holds the slot borrows the scheduler for longer.
         unsafe { &*self.scheduler }
     }
 
@@ -155,25 +222,18 @@ impl Local {
         self.index
     }
 
-    /// Marks whose turn is running; null between turns.
+    /// Should a turn on this thread read the clock at its beginning and after each message?
     #[inline]
-    pub(crate) fn set_current(&self, current: *const ()) {
-        self.current.set(current);
+    pub(crate) fn long_messages() -> bool {
+        Local::with_any(|local| local.is_none_or(|local| local.long_messages.get()))
     }
 
-    #[inline]
-    pub(crate) fn current(&self) -> *const () {
-        self.current.get()
-    }
-
-    /// Should a turn read the clock at its beginning and after each message?
-    #[inline]
-    pub(crate) fn long_messages(&self) -> bool {
-        self.long_messages.get()
-    }
-
-    pub(crate) fn set_long_messages(&self, long: bool) {
-        self.long_messages.set(long);
+    pub(crate) fn set_long_messages(long: bool) {
+        Local::with_any(|local| {
+            if let Some(local) = local {
+                local.long_messages.set(long);
+            }
+        });
     }
 
     #[inline]
@@ -181,9 +241,9 @@ impl Local {
         self.account.at
     }
 
+    /// After a turn: what becomes of the runnable, and is it time to look at the clock?
     #[inline]
-    fn run_turn(&self, task: Task) {
-        let (header, after) = task.run(self);
+    fn turn_over(&self, header: NonNull<TaskHeader>, after: After) {
         match after {
             After::Gone => {}
             // SAFETY: the turn gave the runnable back, so this is the only one.
@@ -229,7 +289,15 @@ impl Local {
     }
 
     /// By whoever reads the clock inside a turn: if a timer is due, it is fired after this turn.
-    pub(crate) fn saw_clock(&self, now: Instant) {
+    pub(crate) fn saw_clock_here(now: Instant) {
+        Local::with_any(|local| {
+            if let Some(local) = local {
+                local.saw_clock(now);
+            }
+        });
+    }
+
+    fn saw_clock(&self, now: Instant) {
         if self.scheduler().idle.alarm.due(now) {
             self.clock_due.set(0);
         }
@@ -344,17 +412,6 @@ impl Local {
             slot.counters.injector_takes.add(1);
         }
         task
-    }
-
-    /// See [`Scheduler::begin_blocking`].
-    #[must_use]
-    pub(crate) fn begin_blocking(&self) -> bool {
-        self.scheduler().begin_blocking(self)
-    }
-
-    /// See [`Scheduler::end_blocking`].
-    pub(crate) fn end_blocking(&self) {
-        self.scheduler().end_blocking();
     }
 
     /// Gives all local work to the others: this thread is about to block inside a turn, or parked already.

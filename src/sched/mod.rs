@@ -4,18 +4,22 @@
 //! - [`queue`], [`lifo`]: where runnables wait; the policies
 //! - [`local`]: one worker, from taking a runnable to the end of its turn; [`dry`]: from running dry to parking
 //! - [`idle`]: the idle protocol and its proof; [`sightings`]: the sentinel's memory
+//! - [`member`]: a thread of the crew; [`spares`]: who takes over from a thread that blocks; [`blocking`]: that thread
 //! - [`gate`]: where outside threads come in; [`quiet`]: who waits for quiescence
 //! - [`alarm`]: when the next timer is due, and who gets up for it; [`timers`]: those that are armed
 
 pub(crate) mod alarm;
+pub(crate) mod blocking;
 mod dry;
 pub(crate) mod gate;
 pub(crate) mod idle;
 pub(crate) mod lifo;
 pub(crate) mod local;
+pub(crate) mod member;
 pub(crate) mod queue;
 pub(crate) mod quiet;
 mod sightings;
+pub(crate) mod spares;
 pub(crate) mod task;
 pub(crate) mod timers;
 
@@ -26,9 +30,12 @@ use crossbeam_deque::{Injector, Worker};
 use gate::Gate;
 use idle::{Crew, Idle};
 use local::{Account, Local};
+use member::{Member, Recruit};
 use queue::{Policy, Slot};
 use quiet::Quiet;
 use sightings::Sightings;
+use spares::{Call, Spare, Spares};
+use std::sync::Arc;
 use task::Task;
 use timers::Timers;
 
@@ -48,8 +55,11 @@ pub(crate) struct Scheduler {
     injector: Injector<Task>,
     /// The sentinel's note to itself; there is one sentinel at a time.
     rescue_from: AtomicUsize,
-    /// Workers that block inside a turn.
-    blocked: AtomicUsize,
+    pub(crate) spares: Spares,
+    /// Turns on threads without a slot.
+    elsewhere: AtomicUsize,
+    /// Slots whose threads block and keep them.
+    kept: AtomicUsize,
 }
 
 /// What a look for quiescence found.
@@ -62,6 +72,13 @@ pub(crate) enum Quiescence {
     Busy,
     /// Somebody from outside is between two steps: look again at once.
     Entering,
+}
+
+/// With what a thread comes to the crew.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    Worker(Seat),
+    Spare(Arc<Spare>),
 }
 
 /// A worker's queue, for the thread that will be that worker.
@@ -79,7 +96,7 @@ impl Seat {
 
 impl Scheduler {
     /// A crew's shared part, and the seats for its threads. Every seat must be taken by [`work`](Self::work).
-    pub(crate) fn new(workers: usize, policy: Policy) -> (Self, Vec<Seat>) {
+    pub(crate) fn new(workers: usize, policy: Policy, spares: Spares) -> (Self, Vec<Seat>) {
         // First in, first out: a thief takes what has waited longest, and a batch costs it one compare-and-swap.
         let seats: Vec<Seat> = (0..workers).map(|index| Seat { index, queue: Worker::new_fifo() }).collect();
         let scheduler = Scheduler {
@@ -92,14 +109,61 @@ impl Scheduler {
             memory: Pool::new(workers),
             injector: Injector::new(),
             rescue_from: AtomicUsize::new(0),
-            blocked: AtomicUsize::new(0),
+            spares,
+            elsewhere: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
         };
         (scheduler, seats)
     }
 
-    /// The life of a worker: returns when the crew has stopped.
-    pub(crate) fn work(&self, seat: Seat, account: Account) {
-        Local::run(self, seat.index, seat.queue, account);
+    /// The life of a thread of the crew. `true`: it was a spare that nobody needed any more; else the crew has stopped.
+    /// `account` is worker k's.
+    pub(crate) fn work(
+        &self,
+        arrival: Arrival,
+        account: impl FnOnce(usize) -> Account,
+        recruit: &Recruit<'_>,
+    ) -> bool {
+        let (spare, mut call) = match arrival {
+            Arrival::Worker(seat) => {
+                let slot = seat.index;
+                Local::furnish(self, seat, account(slot));
+                (Spare::new(), Some(Call::Work(slot)))
+            }
+            Arrival::Spare(spare) => (spare, None),
+        };
+        let member = Member::new(self, spare, recruit);
+        // SAFETY: declared after what it belongs to, so dropped before.
+        let _enlisted = unsafe { member.enlist() };
+        let mut free = false;
+        loop {
+            let call = match call.take() {
+                Some(first) => first,
+                None => {
+                    let Some(call) = self.spares.wait(&member.spare, free) else { return true };
+                    self.spares.counts.hand_overs.add_shared(u64::from(call != Call::End));
+                    call
+                }
+            };
+            free = true; // from the next time on
+            let stopped = match call {
+                // SAFETY: whoever is called to a slot holds it.
+                Call::Work(slot) => unsafe { Local::hold(self, slot, false) },
+                // SAFETY: as above.
+                Call::Lie(slot) => unsafe { Local::hold(self, slot, true) },
+                Call::End | Call::Free => true,
+            };
+            if stopped {
+                return false;
+            }
+        }
+    }
+
+    /// The crew ends once it has nothing to do.
+    pub(crate) fn stop(&self) {
+        self.idle.stop();
+        self.spares.close();
+        self.quiet.announce();
     }
 
     /// Takes a runnable, from whatever thread.
@@ -154,7 +218,8 @@ impl Scheduler {
     ///
     /// All workers are parked in one and the same epoch before and after all queues were seen empty: so none was
     /// awake in between, and none left anything behind. Whoever is on the way in is seen first (see [`gate`]): had it
-    /// left the gate before, its runnable would be in a queue, or would have woken a worker, which moves the epoch.
+    /// left the gate before, its runnable would be in a queue, or would have woken a worker, which moves the epoch. No turn
+    /// is elsewhere, after the epoch was read first, and since none began in this epoch, none has been since.
     ///
     /// A crew that has been told to stop has nothing left to do, and parks no more.
     pub(crate) fn quiescence(&self) -> Quiescence {
@@ -162,6 +227,9 @@ impl Scheduler {
             return Quiescence::Quiet;
         }
         let Some(before) = self.idle.all_parked() else { return Quiescence::Busy };
+        if self.turns_elsewhere() {
+            return Quiescence::Busy;
+        }
         if self.gate.inside() {
             return Quiescence::Entering;
         }
@@ -179,24 +247,5 @@ impl Scheduler {
         } else {
             Quiescence::Busy
         }
-    }
-
-    /// A worker is about to block inside a turn: allowed while another stays unblocked, and after all that waits
-    /// behind this turn has been given to the others. `false`: refused.
-    #[must_use]
-    pub(crate) fn begin_blocking(&self, local: &Local) -> bool {
-        // Under Sharded nobody else could run what is this worker's.
-        let all = self.slots.len();
-        let step = |blocked: usize| (blocked + 1 < all).then_some(blocked + 1);
-        if self.policy == Policy::Sharded || self.blocked.fetch_update(AcqRel, Relaxed, step).is_err() {
-            return false;
-        }
-        local.give_away();
-        true
-    }
-
-    /// The end of what [`begin_blocking`](Self::begin_blocking) allowed.
-    pub(crate) fn end_blocking(&self) {
-        self.blocked.fetch_sub(1, AcqRel);
     }
 }

@@ -1,9 +1,11 @@
 //! What the crew shares of one worker, and the policies that say where a runnable goes.
 
 use super::lifo::Lifo;
+use super::local::Local;
 use super::task::Task;
-use crate::sync::{Counter, Padded};
+use crate::sync::{AtomicPtr, Counter, Padded};
 use crossbeam_deque::{Injector, Steal, Stealer};
+use std::ptr;
 
 /// Where a runnable goes. Nothing else differs, so that the policies can be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,12 +27,20 @@ pub(crate) struct Slot {
     pub(super) stealer: Stealer<Task>,
     /// What only this worker may run.
     pub(super) inbox: Injector<Task>,
+    /// What is its holder's alone; from the holder's arrival to the end of the crew.
+    pub(super) local: AtomicPtr<Local>,
     pub(crate) counters: Padded<Counters>,
 }
 
 impl Slot {
     pub(super) fn new(stealer: Stealer<Task>) -> Self {
-        Slot { lifo: Padded(Lifo::new()), stealer, inbox: Injector::new(), counters: Padded::default() }
+        Slot {
+            lifo: Padded(Lifo::new()),
+            stealer,
+            inbox: Injector::new(),
+            local: AtomicPtr::new(ptr::null_mut()),
+            counters: Padded::default(),
+        }
     }
 }
 

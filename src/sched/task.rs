@@ -1,6 +1,5 @@
 //! What the scheduler moves: a pointer to something that can be run, and nothing it knows about it.
 
-use super::local::Local;
 use std::ptr::NonNull;
 
 /// How the scheduler uses a runnable; the first field of whatever table the owner has for it.
@@ -8,7 +7,7 @@ use std::ptr::NonNull;
 #[repr(C)]
 pub(crate) struct TaskVtable {
     /// Runs one turn.
-    pub(crate) run: unsafe fn(NonNull<TaskHeader>, &Local) -> After,
+    pub(crate) run: unsafe fn(NonNull<TaskHeader>) -> After,
     /// What `Policy::Sharded` hashes to choose the worker.
     pub(crate) key: unsafe fn(NonNull<TaskHeader>) -> u64,
 }
@@ -54,11 +53,17 @@ impl Task {
         self.0
     }
 
+    /// Asks for what lies behind the first cache line: a cold one's turn then waits for both at the same time.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        crate::sync::prefetch(self.0.as_ptr().wrapping_byte_add(64));
+    }
+
     /// Runs one turn.
     #[inline]
-    pub(crate) fn run(self, local: &Local) -> (NonNull<TaskHeader>, After) {
+    pub(crate) fn run(self) -> (NonNull<TaskHeader>, After) {
         // SAFETY: valid until run, by `from_raw`'s contract.
-        let after = unsafe { ((*self.0.as_ref().vtable).run)(self.0, local) };
+        let after = unsafe { ((*self.0.as_ref().vtable).run)(self.0) };
         (self.0, after)
     }
 

@@ -18,14 +18,6 @@ impl Counter {
         self.0.fetch_add(n, Relaxed);
     }
 
-    /// What there is, and from 0 again; for the one writer.
-    #[inline]
-    pub(crate) fn take(&self) -> u64 {
-        let n = self.0.load(Relaxed);
-        self.0.store(0, Relaxed);
-        n
-    }
-
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }

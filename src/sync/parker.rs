@@ -2,7 +2,7 @@
 //!
 //! Not `std::thread::park`, whose token user code inside a handler could take (any executor's `block_on` does).
 
-use super::{Condvar, Mutex};
+use super::{AtomicBool, Condvar, Mutex, Ordering::Relaxed};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Instant;
@@ -43,6 +43,12 @@ impl<T> Parker<T> {
         self.token.lock().take()
     }
 
+    /// Takes a token that is there already and is the right one.
+    pub(crate) fn take_if(&self, right: impl FnOnce(&T) -> bool) -> Option<T> {
+        let mut token = self.token.lock();
+        if token.as_ref().is_some_and(right) { token.take() } else { None }
+    }
+
     /// Leaves a token (a newer one replaces one that was not taken yet) and wakes the sleeper.
     pub(crate) fn unpark(&self, token: T) {
         *self.token.lock() = Some(token);
@@ -52,26 +58,38 @@ impl<T> Parker<T> {
 
 /// A waker that unparks one thread, for the blocking forms of what can be awaited.
 #[derive(Debug)]
-pub(crate) struct ThreadWaker(Parker<()>);
+pub(crate) struct ThreadWaker {
+    parker: Parker<()>,
+    rung: AtomicBool,
+}
 
 impl ThreadWaker {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(ThreadWaker(Parker::new()))
+        Arc::new(ThreadWaker { parker: Parker::new(), rung: AtomicBool::new(false) })
     }
     pub(crate) fn waker(self: &Arc<Self>) -> Waker {
         Waker::from(Arc::clone(self))
     }
     /// `false` when the instant passed first.
     pub(crate) fn park(&self, until: Option<Instant>) -> bool {
-        self.0.park(until).is_some()
+        self.parker.park(until).is_some()
+    }
+    /// Has it ever been woken?
+    pub(crate) fn has_rung(&self) -> bool {
+        // Relaxed: it is asked by whoever rang it, or after whoever did.
+        self.rung.load(Relaxed)
+    }
+    fn ring(&self) {
+        self.rung.store(true, Relaxed);
+        self.parker.unpark(());
     }
 }
 
 impl Wake for ThreadWaker {
     fn wake(self: Arc<Self>) {
-        self.0.unpark(());
+        self.ring();
     }
     fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark(());
+        self.ring();
     }
 }

@@ -348,6 +348,10 @@ impl Held {
         puppet.tell(hold).expect("room for the hold");
         (Held(release), entered)
     }
+    /// Whatever it is that goes on until then.
+    pub(crate) fn until(release: Latch) -> Self {
+        Held(release)
+    }
     pub(crate) fn release(self) {}
 }
 

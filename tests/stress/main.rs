@@ -2,11 +2,12 @@
 //!
 //! Each round builds an executor (the policies and 1, 2, 3, 8 workers in turn), lets actors and outside threads send
 //! each other messages in every way there is, while handlers, hooks, drops, wakers and panic payloads panic, actors
-//! stop, mailboxes are full and replies travel; ends it in one of six ways, some in the middle; and then checks:
+//! stop, mailboxes are full, handlers block, and replies travel; ends it in one of six ways, some in the middle; and then checks:
 //!
 //! - every message was handled, became a dead letter, or came back: one of them, once (one row each: [`ledger`]);
 //! - every payload and every state was dropped exactly once, states on the crew, after `stopped`, after `started`;
 //! - every ask ended, with its own answer;
+//! - no wait was taken for a circle, since handlers wait for higher slots only;
 //! - turns of one actor never overlapped; numbers from one sender came in order; the triangle was causal;
 //! - no timer was early, or came after it was cancelled;
 //! - `stats()` says what the books say, at quiet and at the end; what was timed was timed once for each message handled.
@@ -97,16 +98,21 @@ struct Sum {
     panics: u64,
     steals: u64,
     catches: u64,
+    hand_overs: u64,
+    kept: u64,
+    may_not_wait: u64,
 }
 
 impl std::fmt::Display for Sum {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Sum { rounds, handled, dead, refused, answers, actors, panics, steals, catches } = self;
+        let Sum { rounds, handled, dead, refused, answers, actors, panics, steals, catches, .. } = self;
         write!(
             f,
             "{rounds} rounds: {actors} actors, {handled} messages handled, {dead} dead, {refused} refused, "
         )?;
-        write!(f, "{answers} answers, {panics} panics, {steals} steals, {catches} sentinel catches")
+        write!(f, "{answers} answers, {panics} panics, {steals} steals, {catches} sentinel catches, ")?;
+        let Sum { hand_overs, kept, may_not_wait, .. } = self;
+        write!(f, "{hand_overs} hand-overs, {kept} blocked without, {may_not_wait} waits refused")
     }
 }
 
@@ -134,6 +140,8 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
         .budget_messages([2, 16, 128][rng.below(3) as usize])
         .timing(timing == Timing::All)
         .drop_deadline(DEADLINE)
+        .spares([0, 1, 3, 16][rng.below(4) as usize])
+        .spare_stay(Duration::from_micros(rng.below(2) * rng.below(3000)))
         .on_event(move |event| {
             if let Event::Panicked { .. } = event {
                 let count = hook.fetch_add(1, Relaxed);
@@ -211,6 +219,12 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
     sum.answers += fates.answers;
     sum.actors += made;
     sum.panics += stats.panicked;
+    if stats.spares.blocked != 0 {
+        fail(&format!("something blocks at the end: {stats:?}"));
+    }
+    sum.hand_overs += stats.spares.hand_overs;
+    sum.kept += stats.spares.kept;
+    sum.may_not_wait += stats.spares.refused;
     sum.steals += stats.workers.iter().map(|worker| worker.steals).sum::<u64>();
     sum.catches += stats.workers.iter().map(|worker| worker.sentinel_catches).sum::<u64>();
 }

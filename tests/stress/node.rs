@@ -163,7 +163,7 @@ impl Node {
 
     fn act(&mut self, ttl: u8, ctx: &mut Context<Self>) {
         let Some((slot, to)) = self.peer() else { return };
-        match self.rng.below(54) {
+        match self.rng.below(60) {
             0..12 => {
                 if self.sender.tell(&to, &mut self.rng, ttl).is_none() {
                     self.when_room(&to, ttl, ctx);
@@ -233,6 +233,15 @@ impl Node {
             46 => spin(Duration::from_micros(self.rng.below(300))),
             47..50 => self.arm(&to, ttl, ctx),
             50..52 => self.cancel(),
+            52..54 => self.block(),
+            // What is done meanwhile is done by a thread without a worker's place, for all it knows.
+            54..56 => heist::blocking(|| self.act(ttl, ctx)),
+            56 if slot > self.slot => {
+                let letter = self.sender.letter(&to, &mut self.rng, ttl);
+                let id = letter.token.id;
+                self.sender.said(id, to.send(Note(letter)));
+            }
+            57 if self.rng.one_in(4) => heist::blocking(|| explode(self.slot as u32)),
             _ => drop((to.len(), to.stats(), to.timing(), ctx.message_age(), self.world.handle.stats())),
         }
     }
@@ -319,6 +328,16 @@ impl Node {
         }
     }
 
+    fn block(&mut self) {
+        let time = Duration::from_micros(self.rng.below(100));
+        match self.rng.below(4) {
+            0 => heist::blocking(|| ()),
+            1 => heist::blocking(|| heist::blocking(std::thread::yield_now)),
+            2 => heist::blocking(|| spin(time)),
+            _ => heist::blocking(|| std::thread::sleep(time)),
+        }
+    }
+
     fn answer(&mut self, to: u32, reply: Reply<Answer>) {
         if self.rng.one_in(12) {
             drop(reply);
@@ -376,6 +395,9 @@ impl Actor for Node {
         if !self.started || self.stopped {
             fail(&format!("stopped ({reason:?}) runs twice, or without started"));
         }
+        if self.rng.one_in(8) {
+            self.block();
+        }
         self.stopped = true;
         self.world.ledger.progress.fetch_add(1, Relaxed);
         if self.bad == Bad::Stopped {
@@ -394,6 +416,9 @@ impl Drop for Node {
         let on_crew = self.world.handle.wait_idle_timeout(Duration::ZERO) == Err(WaitError::OnCrew);
         if self.on_crew && !on_crew {
             fail("an actor's state is dropped outside the crew");
+        }
+        if self.rng.one_in(8) {
+            self.block();
         }
         self.world.dropped.fetch_add(1, Relaxed);
         if self.bad == Bad::Drop && !std::thread::panicking() {

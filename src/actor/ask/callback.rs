@@ -106,7 +106,7 @@ unsafe fn unwrap<A: Actor, R, F, S: Dating>(this: AnyEnvelope) -> Callback<A, R,
     Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast()) })
 }
 
-unsafe fn handle<A, R, F, S>(this: AnyEnvelope, header: NonNull<Header>, _: &Local)
+unsafe fn handle<A, R, F, S>(this: AnyEnvelope, header: NonNull<Header>)
 where
     A: Actor,
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>),

@@ -14,7 +14,6 @@ use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
 use crate::error::{AskError, SendError};
-use crate::sched::local::Local;
 use crate::time::{self, Instant};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -39,27 +38,22 @@ impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for ByDeadline<A, M>
     };
 }
 
-unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(
-    this: AnyEnvelope,
-    header: NonNull<Header>,
-    local: &Local,
-) {
+unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
         let (expiring, reply) = Asked::<Expiring<M>, A::Reply, ()>::open(this);
-        handle::<A, M>(expiring, reply, header, local);
+        handle::<A, M>(expiring, reply, header);
     }
 }
 
 unsafe fn handle_with<A: Receive<M>, M: Send + 'static, S: Dating>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    local: &Local,
 ) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
-        let (expiring, reply) = AskedWith::<Expiring<M>, A::Reply, S>::unwrap(this, Some(local.heap()));
-        handle::<A, M>(expiring, reply, header, local);
+        let (expiring, reply) = AskedWith::<Expiring<M>, A::Reply, S>::unwrap(this);
+        handle::<A, M>(expiring, reply, header);
     }
 }
 
@@ -69,12 +63,11 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
     Expiring { deadline, message }: Expiring<M>,
     reply: Reply<A::Reply>,
     header: NonNull<Header>,
-    local: &Local,
 ) {
     // SAFETY: the caller's.
     unsafe {
         if time::now() >= deadline {
-            ticks::not_handled(header.as_ref(), local, DeadLetterReason::Expired);
+            ticks::not_handled(header.as_ref(), DeadLetterReason::Expired);
             reply.fail(AskError::Expired); // told even if the message's drop panics
             drop(message);
         } else {

@@ -9,7 +9,7 @@ pub(crate) mod slot;
 
 use super::refs::ActorRef;
 use super::reply::Reply;
-use super::wait::{self, Blocking};
+use super::wait;
 use super::{Actor, Receive};
 use crate::cell::envelope::{Lane, deliver};
 use crate::error::{AskError, SendError};
@@ -103,20 +103,17 @@ impl<R> Ask<R> {
             if unsafe { target.as_ref() }.core().forked() {
                 return Err(WaitAskError { error: AskError::Forked, ask: Some(self) });
             }
-            let _blocking = match Blocking::begin(target) {
-                Ok(blocking) => blocking,
-                Err(wait::Refused::WouldDeadlock) => {
-                    return Err(WaitAskError { error: AskError::WouldDeadlock, ask: Some(self) });
-                }
-                Err(wait::Refused::NoSpare) => {
-                    return Err(WaitAskError { error: AskError::NoSpare, ask: Some(self) });
-                }
+            let slot = self.slot();
+            // SAFETY: our side lets go only when it is polled and finds the answer, which is after this.
+            let ready = || slot.is_none_or(|slot| unsafe { slot.as_ref() }.ready());
+            let spin = || wait::spin_until(SPIN, ready);
+            let error = match wait::wait_for(&mut self, target, until, spin) {
+                Ok(Some(answer)) => return answer.map_err(|error| WaitAskError { error, ask: None }),
+                Ok(None) => AskError::TimedOut,
+                Err(wait::Refused::WouldDeadlock) => AskError::WouldDeadlock,
+                Err(wait::Refused::NoSpare) => AskError::NoSpare,
             };
-            wait::spin_until(SPIN, || self.is_ready());
-            return match wait::block_on(&mut self, until) {
-                Some(answer) => answer.map_err(|error| WaitAskError { error, ask: None }),
-                None => Err(WaitAskError { error: AskError::TimedOut, ask: Some(self) }),
-            };
+            return Err(WaitAskError { error, ask: Some(self) });
         }
         match wait::block_on(&mut self, None) {
             Some(answer) => answer.map_err(|error| WaitAskError { error, ask: None }),

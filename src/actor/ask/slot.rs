@@ -184,7 +184,7 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
         }
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, _: &Local) {
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
         // SAFETY: the caller's: our envelope, in the actor's turn. From here on the reply is the replier's side.
         unsafe {
             let (message, reply) = Self::open(this);
@@ -249,16 +249,17 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
 
     /// # Safety
     /// With the only pointer to it.
-    pub(super) unsafe fn unwrap(this: AnyEnvelope, here: Option<&Heap>) -> (M, Reply<R>) {
+    pub(super) unsafe fn unwrap(this: AnyEnvelope) -> (M, Reply<R>) {
         // SAFETY: packed by `AskingWith`.
-        let asked = unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) };
+        let asked =
+            Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) });
         (asked.message, asked.reply)
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, local: &Local) {
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
         // SAFETY: the caller's.
         unsafe {
-            let (message, reply) = Self::unwrap(this, Some(local.heap()));
+            let (message, reply) = Self::unwrap(this);
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message, reply, &mut ctx);
         }
@@ -266,7 +267,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
 
     pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError) {
         // SAFETY: the caller's.
-        let (message, reply) = Local::with_heap(|here| unsafe { Self::unwrap(this, here) });
+        let (message, reply) = unsafe { Self::unwrap(this) };
         reply.fail(why);
         drop(message);
     }

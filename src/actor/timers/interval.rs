@@ -9,7 +9,6 @@ use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
 use crate::error::{AskError, Refusal};
-use crate::sched::local::Local;
 use crate::sched::timers::{Key, Timed};
 use crate::time::{self, Duration, Instant};
 use std::marker::PhantomData;
@@ -159,7 +158,7 @@ impl<A, M, F> Drop for Going<A, M, F> {
     }
 }
 
-unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>, local: &Local)
+unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>)
 where
     A: Receive<M>,
     M: Send + 'static,
@@ -171,7 +170,7 @@ where
     let interval = going.0.as_mut().expect("just put there");
     let due = interval.due.0.expect("it was due");
     if !core.scheduler.timers.is_valid(interval.key) {
-        return ticks::not_handled(header_ref, local, DeadLetterReason::Cancelled);
+        return ticks::not_handled(header_ref, DeadLetterReason::Cancelled);
     }
     let message = (interval.make)(Tick { number: interval.number, missed: interval.missed, due });
     // SAFETY: as above.

@@ -9,7 +9,6 @@ use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
 use crate::error::{AskError, Refusal, SendError};
-use crate::sched::local::Local;
 use crate::sched::timers::{Key, Timed};
 use crate::time::{self, Instant};
 use std::marker::PhantomData;
@@ -106,17 +105,13 @@ unsafe fn unbox<A, M, S>(this: AnyEnvelope) -> Box<Once<A, M, S>> {
     unsafe { Box::from_raw(this.cast::<Once<A, M, S>>().as_ptr()) }
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(
-    this: AnyEnvelope,
-    header: NonNull<Header>,
-    local: &Local,
-) {
+unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(this: AnyEnvelope, header: NonNull<Header>) {
     // SAFETY: the caller's: our box, in the actor's turn.
     unsafe {
         let once = unbox::<A, M, S>(this);
         let actor = header.as_ref();
         if !actor.core().scheduler.timers.end(once.key) {
-            ticks::not_handled(actor, local, DeadLetterReason::Cancelled);
+            ticks::not_handled(actor, DeadLetterReason::Cancelled);
             return;
         }
         let (actor, mut ctx) = enter::<A>(header);

@@ -1,0 +1,79 @@
+//! Vacant slots: on the list of those who sleep, with nobody in the bed.
+//!
+//! To everybody else a vacant slot is parked: it is counted as such, and is woken when there is work. What is different
+//! is that its waking calls the spare that is reserved for it ([`spares`](super::super::spares)), and that it has no duty:
+//! nobody is there who could wait with a timeout. Whoever gives it one all the same, since nobody else sleeps, calls the spare.
+//!
+//! | event | the line in `vacant` | |
+//! |---|---|---|
+//! | a thread leaves its slot | in | with the parking; then **always** rescans, and reads the alarm |
+//! | the slot is woken, or gets a duty | out | its spare is called |
+//! | the thread comes back, or its rescan finds work | out | with the unparking |
+//!
+//! That no wake-up is lost follows as for those who sleep (see the page above), since leaving is parking: publish the
+//! change of the word, fence, rescan. The alarm: whoever lowers it and sees somebody parked finds a keeper, or makes one, calling a spare
+//! if need be; whoever leaves its slot reads the alarm after its fence, and sees to a keeper if there is none.
+
+use super::{Idle, List, PARKED_ONE, Woken};
+use crate::sched::spares::{Call, Spare};
+use crate::sync::{Ordering::*, chaos, fence};
+use std::sync::Arc;
+
+impl List {
+    pub(super) fn is_vacant(&self, worker: usize) -> bool {
+        self.vacant.iter().any(|&(vacant, _)| vacant == worker)
+    }
+
+    fn occupy(&mut self, worker: usize) -> Option<Arc<Spare>> {
+        let place = self.vacant.iter().position(|&(vacant, _)| vacant == worker)?;
+        Some(self.vacant.swap_remove(place).1)
+    }
+
+    /// Somebody must be in this bed from now on.
+    pub(super) fn see_to(&mut self, worker: usize) {
+        if let Some(spare) = self.occupy(worker) {
+            spare.call(Call::Lie(worker));
+        }
+    }
+
+    /// Of those who sleep in their beds, who lay down last.
+    pub(super) fn sleeper(&self) -> Option<usize> {
+        self.parked.iter().rfind(|&&worker| !self.is_vacant(worker)).copied()
+    }
+}
+
+impl Idle {
+    /// Worker `me` leaves its slot to `spare`, parked. `false`: there is work, and the slot is still its own.
+    #[must_use]
+    pub(crate) fn vacate(&self, me: usize, spare: &Arc<Spare>, has_work: impl Fn() -> bool) -> bool {
+        let mut list = self.list.lock();
+        list.parked.push(me);
+        list.vacant.push((me, Arc::clone(spare)));
+        self.beds[me].parked.store(true, Relaxed);
+        self.word.fetch_add(PARKED_ONE, SeqCst);
+        drop(list);
+        fence(SeqCst);
+        if (self.stopping() || has_work()) && self.take_back(me).is_some() {
+            return false;
+        } // else somebody was quicker, and the spare is on its way
+        chaos();
+        self.ensure_kept();
+        true
+    }
+
+    /// Whoever left slot `me`, or some other thread since, takes it back, awake; with the spare, which is still reserved.
+    #[must_use]
+    pub(crate) fn take_back(&self, me: usize) -> Option<Arc<Spare>> {
+        let mut list = self.list.lock();
+        let spare = list.occupy(me)?;
+        let parked = self.take_off(&mut list, me, false);
+        debug_assert!(parked, "what is vacant is parked");
+        Some(spare)
+    }
+
+    /// A spare that was called to lie down at slot `me`: asleep there until there is a reason not to, as in `park`.
+    pub(crate) fn lie_down(&self, me: usize, stuck: impl FnMut() -> bool) -> Woken {
+        let (watching, keeping) = self.duties(me);
+        self.sleep(me, watching, keeping, stuck)
+    }
+}

@@ -1,0 +1,619 @@
+//! Blocking inside handlers and hooks: what runs meanwhile, on which thread, and what is left of it afterwards.
+
+mod common;
+
+use common::*;
+use heist::{
+    Actor, ActorRef, AskError, BuildError, Context, Event, Executor, Handler, Policy, Refusal, StopReason,
+    WaitError, blocking,
+};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
+use std::thread;
+use std::time::Duration;
+
+/// So few spares that they run out.
+const FEW: usize = 2;
+
+fn with_spares(workers: usize, policy: Policy, spares: usize) -> Executor {
+    build(Executor::builder().workers(workers).policy(policy).spares(spares))
+}
+
+/// With each number of workers, under each policy, and with no spares, few and many.
+fn on_every_crew_with_spares(test: impl Fn(&Executor, usize)) {
+    for policy in POLICIES {
+        for workers in CREWS {
+            for spares in [0, FEW, 64] {
+                let executor = with_spares(workers, policy, spares);
+                test(&executor, spares);
+                shut_down(&executor);
+            }
+        }
+    }
+}
+
+/// A turn that blocks until this is dropped. Returns once `f` has begun.
+fn blocked(actor: &ActorRef<Puppet>) -> Held {
+    let held = blocking_soon(actor);
+    held.1.wait();
+    held.0
+}
+
+fn blocking_soon(actor: &ActorRef<Puppet>) -> (Held, Latch) {
+    let (entered, release) = (Latch::new(), Latch::new());
+    let (inside, until) = (entered.clone(), release.clone());
+    let wait = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        blocking(|| {
+            inside.open();
+            until.wait();
+        });
+    });
+    actor.tell(wait).unwrap();
+    (Held::until(release), entered)
+}
+
+#[test]
+fn it_just_runs_where_there_is_no_crew() {
+    let mut ran = 0;
+    assert_eq!(blocking(|| blocking(|| ran += 1)), ());
+    assert_eq!(ran, 1);
+    quiet_panics();
+    assert!(std::panic::catch_unwind(|| blocking(|| intended_panic())).is_err());
+}
+
+/// In hooks, handlers and the drop of the state, once or nested.
+struct Everywhere(Arc<AtomicUsize>);
+
+impl Everywhere {
+    fn block(&self) {
+        let here = thread::current().id();
+        let inner = blocking(|| {
+            self.0.fetch_add(1, Relaxed);
+            blocking(|| thread::current().id())
+        });
+        assert_eq!(inner, here, "it runs on the thread that called it");
+    }
+}
+
+impl Actor for Everywhere {
+    fn started(&mut self, _: &mut Context<Self>) {
+        self.block();
+    }
+    fn stopped(&mut self, _: &StopReason) {
+        self.block();
+    }
+}
+
+impl Drop for Everywhere {
+    fn drop(&mut self) {
+        self.block();
+    }
+}
+
+impl Handler<Note> for Everywhere {
+    type Reply = ();
+    fn handle(&mut self, _: Note, _: &mut Context<Self>) {
+        self.block();
+        self.block();
+    }
+}
+
+#[test]
+fn it_runs_once_on_the_same_thread_wherever_it_is_called() {
+    on_every_crew_with_spares(|executor, _| {
+        let ran = Arc::new(AtomicUsize::new(0));
+        let actors: Vec<_> = (0..20).map(|_| executor.spawn(Everywhere(Arc::clone(&ran)))).collect();
+        for actor in &actors {
+            actor.tell(Note(1)).unwrap();
+            actor.tell(Note(2)).unwrap();
+            actor.stop();
+        }
+        actors.iter().for_each(|actor| assert_eq!(ended(actor), StopReason::Stopped));
+        assert_eq!(ran.load(Relaxed), 20 * (1 + 4 + 2));
+        settle(executor);
+        assert_eq!(executor.stats().spares.blocked, 0);
+    });
+}
+
+/// All workers' threads block, and what they wait for is work for the crew: told before, after, from inside.
+#[test]
+fn the_crew_goes_on_while_all_its_threads_block() {
+    for policy in POLICIES {
+        for workers in CREWS {
+            let executor = with_spares(workers, policy, 64);
+            let actors: Vec<_> = (0..2 * workers).map(|_| executor.spawn(Puppet::default())).collect();
+            let held: Vec<_> = actors.iter().map(blocked).collect();
+            let others: Vec<_> = (0..20).map(|_| executor.spawn(Puppet::default())).collect();
+            for (n, other) in (0..).zip(&others) {
+                assert_eq!(answer(other.ask(Note(n)).unwrap()), Ok(n));
+            }
+            // From inside: what waits behind the turn, in this worker's own queues.
+            let asker = executor.spawn(Puppet::default());
+            let sum = inside(&asker, move |_, _| {
+                let asks: Vec<_> = (1..=20).zip(&others).map(|(n, to)| to.ask(Note(n)).unwrap()).collect();
+                blocking(|| asks.into_iter().map(|ask| ask.wait().unwrap()).sum::<u64>())
+            });
+            assert_eq!(sum, 210);
+            assert_eq!(executor.stats().spares.blocked, 2 * workers as u64);
+            drop(held);
+            shut_down(&executor);
+        }
+    }
+}
+
+/// More handlers block than there are threads, over and over, and the others get their turns.
+#[test]
+fn a_thousand_cold_actors_go_on_beside_64_blocking_handlers() {
+    struct Blocker(Arc<AtomicBool>, u64);
+    impl Actor for Blocker {}
+    impl Handler<Note> for Blocker {
+        type Reply = ();
+        fn handle(&mut self, _: Note, ctx: &mut Context<Self>) {
+            blocking(|| thread::sleep(Duration::from_millis(1)));
+            self.1 += 1;
+            if !self.0.load(Relaxed) {
+                ctx.again(Note(self.1)).unwrap();
+            }
+        }
+    }
+    for policy in POLICIES {
+        let executor = with_spares(2, policy, 8);
+        let enough = Arc::new(AtomicBool::new(false));
+        let blockers: Vec<_> = (0..64).map(|_| executor.spawn(Blocker(Arc::clone(&enough), 0))).collect();
+        blockers.iter().for_each(|blocker| blocker.tell(Note(0)).unwrap());
+        within(LONG, "all spares are busy", || executor.stats().spares.alive == 8);
+        let cold: Vec<_> = (0..1000).map(|_| executor.spawn(Puppet::default())).collect();
+        for round in 0..3 {
+            let asks: Vec<_> = cold.iter().map(|cold| cold.ask(Note(round)).unwrap()).collect();
+            asks.into_iter().for_each(|ask| assert_eq!(answer(ask), Ok(round)));
+        }
+        let spares = executor.stats().spares;
+        assert!(spares.alive <= 8 && spares.hand_overs > 0, "{spares:?}");
+        enough.store(true, Relaxed);
+        shut_down(&executor);
+    }
+}
+
+/// A thread that comes back before anybody needed its place finds it as it was.
+#[test]
+fn nobody_moves_where_nothing_waits() {
+    for policy in POLICIES {
+        for workers in CREWS {
+            let executor = with_spares(workers, policy, 4);
+            let actor = executor.spawn(Puppet::default());
+            settle(&executor);
+            let same = inside(&actor, |_, _| {
+                let me = thread::current().id();
+                (0..1000).all(|_| blocking(|| thread::current().id()) == me)
+            });
+            assert!(same);
+            let stats = executor.stats();
+            assert_eq!((stats.spares.hand_overs, stats.spares.turns, stats.spares.kept), (0, 0, 0));
+            assert_eq!(stats.spares.alive, 1, "one was reserved each time");
+            shut_down(&executor);
+        }
+    }
+}
+
+/// A turn that has lost its place is a turn like any other, also while the executor drains.
+#[test]
+fn a_turn_without_its_workers_place_may_do_what_any_may() {
+    for policy in POLICIES {
+        for workers in CREWS {
+            let executor = Arc::new(with_spares(workers, policy, 4));
+            let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+            let (moved, draining) = (Latch::new(), Latch::new());
+            let (there, begun) = (moved.clone(), draining.clone());
+            let (full, watcher) = (executor.build(Puppet::default()).capacity(1).spawn(), executor.handle());
+            let target = other.clone();
+            let doing = actor.ask(Run(move |me: &mut Puppet, ctx: &mut Context<Puppet>| {
+                let ask = target.ask(Note(1)).unwrap(); // for somebody else to run, in this worker's own queue
+                assert_eq!(ask.wait().unwrap(), 1);
+                there.open();
+                blocking(|| begun.wait());
+                // From here on the executor refuses what comes from outside.
+                target.tell(Note(2)).unwrap();
+                assert_eq!(target.ask(Note(3)).unwrap().wait().unwrap(), 3);
+                while full.tell(Note(4)).is_ok() {}
+                full.send(Note(5)).unwrap();
+                let child = ctx.spawn(Puppet::default());
+                assert_eq!(child.ask(Note(6)).unwrap().wait().unwrap(), 6);
+                child.stop();
+                ctx.again(Note(7)).unwrap();
+                ctx.ask_then(&target, Note(8), |me: &mut Puppet, n, _| me.log.push(n.unwrap())).unwrap();
+                assert_eq!(child.wait_stopped_timeout(Duration::from_secs(1)), Err(WaitError::OnCrew));
+                assert_eq!(watcher.wait_idle(), Err(WaitError::OnCrew));
+                me.log.push(9);
+                me.kept.push(Box::new(target.clone()));
+                ctx.handle()
+            }));
+            moved.wait();
+            let ending = {
+                let executor = Arc::clone(&executor);
+                thread::spawn(move || shut_down(&executor))
+            };
+            within(LONG, "the executor drains", || {
+                other.tell(Note(0)).is_err_and(|error| error.refusal() == Refusal::ShuttingDown)
+            });
+            draining.open();
+            let handle = answer(doing.unwrap()).unwrap();
+            ending.join().unwrap();
+            assert_eq!(handle.last_report().map(|report| report.complete), Some(true));
+            assert!(handle.stats().spares.turns > 0, "it had not lost its place");
+        }
+    }
+}
+
+/// What waits in the mailbox goes on after a turn that has lost its place.
+#[test]
+fn what_waits_behind_a_turn_without_its_place_is_not_forgotten() {
+    on_every_crew_with_spares(|executor, _| {
+        let actor = executor.build(Puppet::default()).budget_messages(1).spawn();
+        let others: Vec<_> = (0..4).map(|_| executor.spawn(Puppet::default())).collect();
+        let held = Held::hold(&actor);
+        for n in 0..20 {
+            let others = others.clone();
+            let told = Run(move |me: &mut Puppet, _: &mut Context<Puppet>| {
+                others.iter().for_each(|other| other.tell(Note(n)).unwrap());
+                blocking(|| thread::yield_now());
+                me.log.push(n);
+            });
+            actor.tell(told).unwrap();
+        }
+        held.release();
+        assert_eq!(log_of(&actor, 20), (0..20).collect::<Vec<_>>());
+        settle(executor);
+        for other in others {
+            assert_eq!(log_of(&other, 20).len(), 20);
+        }
+    });
+}
+
+#[test]
+fn a_panic_inside_is_the_actors_own() {
+    quiet_panics();
+    on_every_crew_with_spares(|executor, _| {
+        for _ in 0..10 {
+            let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+            let behind = other.clone();
+            let panics = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| -> () {
+                behind.tell(Note(1)).unwrap();
+                blocking(|| blocking(|| intended_panic()))
+            });
+            assert_eq!(cause(actor.ask(panics).unwrap()), INTENDED);
+            assert!(matches!(ended(&actor), StopReason::Panicked(_)));
+            assert_eq!(log_of(&other, 1), [1]);
+            // One that the handler catches itself costs nothing either.
+            let caught =
+                inside(&other, |_, _| std::panic::catch_unwind(|| blocking(|| intended_panic())).is_err());
+            assert!(caught);
+        }
+        settle(executor);
+        let stats = executor.stats();
+        assert_eq!((stats.panicked, stats.spares.blocked), (10, 0));
+    });
+}
+
+/// Nobody is told that all is quiet before a turn is over, whatever its thread has lost.
+#[test]
+fn waiting_for_quiet_waits_for_turns_that_block() {
+    for policy in POLICIES {
+        for workers in CREWS {
+            for busy in [false, true] {
+                let executor = with_spares(workers, policy, 8);
+                let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+                settle(&executor);
+                let held = blocked(&actor);
+                if busy {
+                    // Its place goes to somebody else, who then sleeps.
+                    assert_eq!(answer(other.ask(Note(1)).unwrap()), Ok(1));
+                }
+                assert_eq!(
+                    executor.wait_idle_timeout(Duration::from_millis(2)),
+                    Err(WaitError::TimedOut),
+                    "a turn is still under way"
+                );
+                let after = thread::scope(|scope| {
+                    let waiting = scope.spawn(|| executor.wait_idle_timeout(Duration::from_secs(LONG)));
+                    held.release();
+                    waiting.join().unwrap()
+                });
+                assert_eq!(after, Ok(()));
+                shut_down(&executor);
+            }
+        }
+    }
+}
+
+/// With all places vacant nobody sleeps who could wait for the alarm: a spare is called for that.
+#[test]
+fn timers_fire_while_everybody_blocks() {
+    for policy in POLICIES {
+        for workers in [1, 2] {
+            for armed_before in [true, false] {
+                let executor = with_spares(workers, policy, 8);
+                let blockers: Vec<_> = (0..workers).map(|_| executor.spawn(Puppet::default())).collect();
+                let target = executor.spawn(Puppet::default());
+                settle(&executor);
+                let arm = || target.tell_after(Duration::from_millis(20), Note(1)).unwrap().detach();
+                if armed_before {
+                    arm();
+                }
+                let held: Vec<_> = blockers.iter().map(blocked).collect();
+                if !armed_before {
+                    arm();
+                }
+                within(LONG, "the timer fires", || target.stats().handled == 1);
+                drop(held);
+                shut_down(&executor);
+            }
+        }
+    }
+}
+
+/// Two wait for each other: one is refused and goes on, so the other one gets its answer.
+#[test]
+fn a_circle_of_waits_is_refused_once() {
+    for policy in POLICIES {
+        for workers in CREWS {
+            for round in 2..5 {
+                let executor = with_spares(workers, policy, 64);
+                let actors: Vec<_> = (0..round).map(|_| executor.spawn(Puppet::default())).collect();
+                let all_here = Arc::new(AtomicUsize::new(0));
+                let asks: Vec<_> = (0..round)
+                    .map(|i| {
+                        let (next, here) = (actors[(i + 1) % round].clone(), Arc::clone(&all_here));
+                        let wait = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                            here.fetch_add(1, Relaxed);
+                            // Nobody waits before everybody is in its turn, so it is a circle for certain.
+                            blocking(|| within(LONG, "all are here", || here.load(Relaxed) == round));
+                            match next.ask(Note(1)).unwrap().wait() {
+                                Ok(n) => Ok(n),
+                                Err(error) => Err((error.error().clone(), error.into_ask().is_some())),
+                            }
+                        });
+                        actors[i].ask(wait).unwrap()
+                    })
+                    .collect();
+                let outcomes: Vec<_> = asks.into_iter().map(|ask| answer(ask).unwrap()).collect();
+                let refused = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+                assert_eq!(refused, 1, "{outcomes:?}");
+                assert!(outcomes.contains(&Err((AskError::WouldDeadlock, true))), "{outcomes:?}");
+                shut_down(&executor);
+            }
+        }
+    }
+}
+
+/// Who has answered may wait for whom it has answered, however long that one takes to wake up.
+#[test]
+fn an_answer_ends_a_wait_before_the_asker_knows() {
+    on_every_crew_with_spares(|executor, spares| {
+        if spares < 64 {
+            return;
+        }
+        for _ in 0..50 {
+            let (one, two) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+            let (back, there) = (one.clone(), two.clone());
+            let asks_back = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                back.ask(Note(2)).unwrap().wait().map_err(AskError::from)
+            });
+            let waits = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                let first = there.ask(Note(1)).unwrap();
+                let second = there.ask(asks_back).unwrap();
+                (first.wait().map_err(AskError::from), second)
+            });
+            let (first, second) = answer(one.ask(waits).unwrap()).unwrap();
+            assert_eq!(first, Ok(1));
+            assert_eq!(answer(second).unwrap(), Ok(2));
+        }
+    });
+}
+
+/// Also a sender that waits for room is part of a circle.
+#[test]
+fn waiting_for_room_in_a_circle_is_refused() {
+    on_every_crew_with_spares(|executor, spares| {
+        if spares < 64 {
+            return;
+        }
+        let one = executor.build(Puppet::default()).capacity(1).spawn();
+        let two = executor.spawn(Puppet::default());
+        let sender = one.clone();
+        let sends = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+            while sender.tell(Note(0)).is_ok() {}
+            sender.send(Note(5)).map_err(|error| (error.refusal(), error.into_message()))
+        });
+        let outcome = inside(&one, move |_, _| {
+            let ask = two.ask(sends).unwrap();
+            (ask.wait().map_err(AskError::from), two)
+        });
+        assert_eq!(outcome.0, Ok(Err((Refusal::WouldDeadlock, Note(5)))));
+    });
+}
+
+#[test]
+fn shutting_down_waits_for_what_blocks_or_names_it() {
+    for policy in POLICIES {
+        for workers in CREWS {
+            for (now, spares) in [(false, 4), (true, 4), (false, 0), (true, 0)] {
+                let executor = with_spares(workers, policy, spares);
+                let actor = executor.spawn(Puppet::default());
+                settle(&executor);
+                let held = blocked(&actor);
+                let end = |deadline| {
+                    let deadline = Duration::from_millis(deadline);
+                    if now { executor.shutdown_now(deadline) } else { executor.shutdown(deadline) }.unwrap()
+                };
+                let report = end(30);
+                assert!(!report.complete);
+                assert_eq!(report.unfinished.iter().map(|one| one.id).collect::<Vec<_>>(), [actor.id()]);
+                held.release();
+                ended(&actor);
+                within(LONG, "the crew ends", || end(100).complete);
+                assert_eq!(executor.stats().live_actors, 0);
+            }
+        }
+    }
+}
+
+/// It is dropped with a turn that blocks on, which then ends by itself.
+#[test]
+fn an_executor_may_go_before_what_blocks() {
+    for workers in CREWS {
+        let executor =
+            build(Executor::builder().workers(workers).spares(2).drop_deadline(Duration::from_millis(10)));
+        let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let handle = executor.handle();
+        let held = blocked(&actor);
+        assert_eq!(answer(other.ask(Note(1)).unwrap()), Ok(1));
+        drop(executor);
+        assert_eq!(handle.last_report().map(|report| report.complete), Some(false));
+        held.release();
+        assert_eq!(ended(&actor), StopReason::Shutdown);
+        within(LONG, "all has ended", || handle.stats().live_actors == 0);
+    }
+}
+
+#[test]
+fn spares_are_bounded_and_end_when_nobody_needs_them() {
+    for policy in POLICIES {
+        let events = Events::new();
+        let executor = build(
+            Executor::builder()
+                .workers(2)
+                .policy(policy)
+                .spares(3)
+                .spare_stay(Duration::from_millis(1))
+                .on_event(events.hook()),
+        );
+        for _ in 0..3 {
+            let actors: Vec<_> = (0..10).map(|_| executor.spawn(Puppet::default())).collect();
+            let held: Vec<_> = actors.iter().map(blocking_soon).collect();
+            within(LONG, "as many block as there are threads", || executor.stats().spares.blocked == 5);
+            assert_eq!(executor.stats().spares.alive, 3);
+            drop(held);
+            settle(&executor);
+            within(LONG, "the spares end", || executor.stats().spares.alive == 0);
+        }
+        shut_down(&executor);
+        let mut alive = 0_i64;
+        for event in events.all() {
+            match event {
+                Event::SpareStarted { spares } => {
+                    assert!(spares <= 3);
+                    alive += 1;
+                }
+                Event::SpareEnded { .. } => alive -= 1,
+                other => panic!("{other:?}"),
+            }
+            assert!(alive >= -1, "an end is told at once, a beginning by whoever needed it");
+        }
+        assert_eq!(alive, 0);
+    }
+}
+
+/// A thread that cannot be had is told, and is as good as none left: nothing else happens.
+#[test]
+fn a_spare_that_cannot_be_started_is_told() {
+    quiet_panics();
+    for way in 0..3 {
+        let events = Events::new();
+        let builder = Executor::builder().workers(1).spares(2).on_event(events.hook());
+        let executor = build(builder.spare_handler(move |spare| {
+            assert!(spare.is_spare() && spare.index() == 1 && spare.name() == "heist-spare-0");
+            match way {
+                0 => Err(io::Error::other("no more threads")),
+                1 => intended_panic(),
+                _ => Ok(drop(spare)),
+            }
+        }));
+        let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        assert_eq!(inside(&actor, |_, _| blocking(|| 7)), 7);
+        // Not tried again at once.
+        assert_eq!(inside(&actor, |_, _| blocking(|| 8)), 8);
+        let refused = inside(&actor, move |_, _| other.ask(Note(1)).unwrap().wait().unwrap_err());
+        assert_eq!(refused.error(), &AskError::NoSpare);
+        assert_eq!(answer(refused.into_ask().unwrap()), Ok(1));
+        let stats = executor.stats().spares;
+        assert_eq!((stats.alive, stats.kept, stats.refused), (0, 2, 1));
+        let why = ["no more threads", INTENDED, "the spare handler gave it up"][way];
+        assert_eq!(events.all(), [Event::SpareFailed { error: why.to_string() }]);
+        shut_down(&executor);
+    }
+}
+
+/// Inside of something that blocks and has kept its worker's place, a wait is as it is elsewhere.
+#[test]
+fn a_wait_inside_of_blocking_without_a_spare_is_refused_too() {
+    for policy in POLICIES {
+        let executor = with_spares(1, policy, 0);
+        let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let refused =
+            inside(&actor, move |_, _| blocking(|| other.ask(Note(1)).unwrap().wait().unwrap_err()));
+        assert_eq!(refused.error(), &AskError::NoSpare);
+        assert_eq!(answer(refused.into_ask().unwrap()), Ok(1));
+        shut_down(&executor);
+        // With a sibling it may, unless nobody but this worker may run what it waits for.
+        let executor = with_spares(2, policy, 0);
+        let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let waited = inside(&actor, move |_, _| blocking(|| other.ask(Note(1)).unwrap().wait()));
+        match waited {
+            Ok(n) => assert_eq!((n, policy != Policy::Sharded), (1, true)),
+            Err(error) => assert_eq!((error.error(), policy), (&AskError::NoSpare, Policy::Sharded)),
+        }
+        shut_down(&executor);
+    }
+}
+
+#[test]
+fn spares_are_started_by_their_handler() {
+    let started = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&started);
+    let executor = build(
+        Executor::builder()
+            .workers(2)
+            .thread_name("mine")
+            .stack_size(1 << 20)
+            .spawn_handler(|worker| {
+                assert!(!worker.is_spare());
+                thread::Builder::new().name(worker.name().into()).spawn(|| worker.run()).map(drop)
+            })
+            .spare_handler(move |spare| {
+                assert_eq!(spare.name(), format!("mine-spare-{}", spare.index() - 2));
+                assert_eq!(spare.stack_size(), Some(1 << 20));
+                counted.fetch_add(1, Relaxed);
+                thread::Builder::new().name(spare.name().into()).spawn(|| spare.run()).map(drop)
+            }),
+    );
+    let actors: Vec<_> = (0..4).map(|_| executor.spawn(Puppet::default())).collect();
+    let held: Vec<_> = actors.iter().map(blocked).collect();
+    assert!(started.load(Relaxed) >= 2);
+    let other = executor.spawn(Puppet::default());
+    let name = inside(&other, |_, _| thread::current().name().map(String::from));
+    assert!(name.unwrap().starts_with("mine-spare-"), "all others block");
+    drop(held);
+    shut_down(&executor);
+}
+
+#[test]
+fn settings_of_spares_are_checked() {
+    let error = Executor::builder().spares(4097).build().unwrap_err();
+    assert!(matches!(error, BuildError::Spares(4097)));
+    assert_eq!(error.to_string(), "executor not built: it may have 0 to 4096 spares, not 4097");
+    let own = || {
+        Executor::builder().workers(1).spawn_handler(|worker| {
+            thread::spawn(|| worker.run());
+            Ok(())
+        })
+    };
+    let error = own().spares(1).build().unwrap_err();
+    assert!(matches!(error, BuildError::SparesWithoutHandler));
+    // Who starts the threads itself gets none that it did not start.
+    let executor = build(own());
+    let actor = executor.spawn(Puppet::default());
+    assert_eq!(inside(&actor, |_, _| blocking(|| 1)), 1);
+    assert_eq!(executor.stats().spares.kept, 1);
+    shut_down(&executor);
+}
