@@ -127,6 +127,33 @@
 //! # }
 //! ```
 //!
+//! # What takes the time
+//!
+//! Counts are always there ([`Handle::stats`], [`ActorRef::stats`]). Times cost readings of the clock, so they are taken where
+//! they are asked for: of all actors of an executor ([`Builder::timing`]) or of single ones ([`SpawnBuilder::timing`]). Then
+//! there is how long messages waited and handlers took ([`ActorRef::timing`]), how long runnable actors were queued on each
+//! worker ([`Stats`]), who is the busiest and who is behind ([`Handle::top`]), and a handler may ask how old its message is
+//! ([`Context::message_age`]).
+//!
+//! ```
+//! # use heist::{Actor, Context, Executor, Handler};
+//! # struct Parser;
+//! # impl Actor for Parser {}
+//! # impl Handler<String> for Parser { type Reply = (); fn handle(&mut self, _: String, _: &mut Context<Self>) {} }
+//! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let executor = Executor::new();
+//! let parser = executor.build(Parser).name("parser").timing(true).spawn();
+//! parser.tell("a line".to_string())?;
+//! executor.wait_idle()?;
+//! let timing = parser.timing().expect("it is timed");
+//! println!("waited for {:?}, p99 {:?}; took {:?}", timing.wait.mean(), timing.wait.p99, timing.handling.mean());
+//! for actor in executor.top(10).busiest {
+//!     println!("{:?} {}: {:?}", actor.name, actor.type_name, actor.handling);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What is promised
 //!
 //! - **One at a time**: no two turns of one actor overlap, and what one did happens before the next.
@@ -179,6 +206,7 @@ pub use actor::timers::{Fixed, Tick, Timer, TimerError};
 pub use actor::wait::blocking;
 pub use actor::{Actor, Handler, Receive};
 pub use cell::event::{DeadLetterReason, DeadLetters, Event, Loss, PanicPlace, Report, Unfinished};
+pub use cell::times::{CrewTiming, Times, Timing};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};
 pub use front::builder::{BuildError, Builder, DEFAULT_CAPACITY, WorkerThread};
 pub use front::executor::Executor;
@@ -189,6 +217,7 @@ pub use front::pool::send::PoolSending;
 pub use front::pool::{Pool, PoolEnd, PoolError, PoolStopped};
 pub use front::shutdown::Shutdown;
 pub use front::stats::{SpareStats, Stats, WorkerStats};
+pub use front::top::{Top, TopActor};
 pub use id::ActorId;
 pub use panics::PanicText;
 pub use sched::queue::Policy;

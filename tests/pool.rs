@@ -627,6 +627,44 @@ fn statistics_can_be_read() {
     assert_eq!(pool.stats().replicas.len(), 3, "and afterwards");
 }
 
+/// All ways into a replica: its mailbox, the line for it, the queue, holds and marks while the size changes, after a loss.
+#[test]
+fn handling_and_wait_times_can_be_read() {
+    struct Fail;
+    impl Handler<Fail> for Worker {
+        type Reply = ();
+        fn handle(&mut self, _: Fail, _: &mut Context<Self>) {
+            intended_panic()
+        }
+    }
+    quiet_panics();
+    on_every_crew(|executor| {
+        let pool = executor.pool(2, Worker::new).timing(true).capacity(4).queue_capacity(4).build().unwrap();
+        for n in 0..400u64 {
+            let route =
+                [Route::RoundRobin, Route::SharedQueue, Route::Key(n), Route::LeastLoaded][n as usize % 4];
+            pool.send(route, Echo(n)).unwrap();
+            if n == 100 || n == 200 {
+                pool.send(Route::Random, Fail).unwrap();
+            }
+            if n % 150 == 0 {
+                let _one_at_a_time = pool.resize(2 + n as usize / 150);
+            }
+        }
+        settle(executor);
+        let timed = pool.stats().replicas.into_iter().map(|replica| replica.timing.expect("it is timed"));
+        let (mut waits, mut handled) = (0, 0);
+        for timing in timed {
+            waits += timing.wait.count;
+            handled += timing.handling.count;
+            assert!(timing.wait.max < Duration::from_secs(LONG), "nonsense: {timing:?}");
+        }
+        assert_eq!(waits, handled);
+        assert!((400..450).contains(&handled), "{handled}: all messages, those that failed, and marks");
+        assert!(workers(executor, 1).stats().replicas[0].timing.is_none());
+    });
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_pool_has_no_threads_of_its_own_and_sleeps() {

@@ -7,7 +7,7 @@ use super::context::AnyEnvelope;
 use super::handle::Handle;
 use super::refs::ActorRef;
 use super::spawn::{SpawnBuilder, SpawnError};
-use crate::cell::envelope::{Envelope, EnvelopeVtable};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Sent, place_of};
 use crate::cell::event::Loss;
 use crate::cell::header::Header;
 use crate::cell::restart::{Keeper, Kept, Verdict};
@@ -17,6 +17,7 @@ use crate::error::{AskError, StopReason};
 use crate::sched::timers::Key;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -102,11 +103,13 @@ impl<E: QueueEnd> Keeper for QueueKeeper<E> {
 pub(crate) fn spawn_queue<A: Actor>(
     handle: &Handle,
     capacity: u32,
+    timing: bool,
     end: impl QueueEnd,
     sharing: &Arc<Sharing>,
 ) -> Result<ActorRef<A>, NoQueue> {
     let kept = Kept::queue(Box::new(QueueKeeper(end)), Arc::clone(sharing));
-    let queue = handle.build(Queue::<A>(PhantomData)).exact_capacity(capacity).keep(kept).try_spawn();
+    let queue =
+        handle.build(Queue::<A>(PhantomData)).exact_capacity(capacity).timing(timing).keep(kept).try_spawn();
     // Of another type than its state: what is sent there is handled by members, which are of type A.
     queue.map(|queue| ActorRef::from_strong(queue.into_strong())).map_err(NoQueue::from)
 }
@@ -130,7 +133,7 @@ impl<A> fmt::Debug for Queue<A> {
 /// Calls `then` in a turn of the actor when all that is in its mailbox now, or waits in line for it, has been handled; or when the
 /// actor ends before. A message without a sender, exempt from the capacity.
 pub(crate) fn mark<A>(actor: &ActorRef<A>, then: Box<dyn FnOnce() + Send>) {
-    let mark = Box::new(Mark { envelope: Envelope::new(&MARK), then });
+    let mark = Box::new(Mark { envelope: Envelope::new(&MARK), then, sent: Sent::BLANK });
     // SAFETY: the box is given up to the mailbox or the line, and handled or discarded there by this type's functions.
     unsafe {
         room::follow(actor.header(), actor.clone().into_strong(), NonNull::from(Box::leak(mark)).cast())
@@ -141,9 +144,15 @@ pub(crate) fn mark<A>(actor: &ActorRef<A>, then: Box<dyn FnOnce() + Send>) {
 struct Mark {
     envelope: Envelope,
     then: Box<dyn FnOnce() + Send>,
+    /// For timed actors; the others leave it as it is.
+    sent: Sent,
 }
 
-const MARK: EnvelopeVtable = EnvelopeVtable { handle: handle_mark, discard: discard_mark };
+const MARK: EnvelopeVtable = EnvelopeVtable {
+    handle: handle_mark,
+    discard: discard_mark,
+    sent: place_of::<Sent>(offset_of!(Mark, sent)),
+};
 
 unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>) {
     // SAFETY: the caller's: the only pointer to what `mark` made.

@@ -2,7 +2,7 @@
 
 use super::context::AnyEnvelope;
 use super::refs::ActorRef;
-use super::tell::{Telling, Told};
+use super::tell::{self, Telling};
 use super::wait::{self, Refused};
 use super::{Actor, Receive};
 use crate::cell::core::Core;
@@ -96,7 +96,7 @@ impl<A, M: Send + 'static> Unpin for Sending<A, M> {}
 /// Our own envelope's message, back.
 fn reopen<M: Send + 'static>(envelope: AnyEnvelope) -> M {
     // SAFETY: callers got it back from the list or from a refusal: it is the envelope that `poll` made, and unique.
-    unsafe { Told::<M>::unwrap(envelope) }
+    unsafe { tell::unwrap(envelope) }
 }
 
 impl<A, M: Send + 'static> Sending<A, M> {
@@ -172,9 +172,11 @@ pub(crate) enum Posted<A, M: Send + 'static> {
 }
 
 impl<A: Receive<M>, M: Send + 'static> Packed<A, M> {
-    /// For an actor of this executor.
-    pub(crate) fn new(message: M, core: &Core, waker: Waker) -> Self {
-        let envelope = core.with_heap(|heap| Telling::plain::<A>(message).pack(heap));
+    /// For an actor of this executor, that is timed or not.
+    pub(crate) fn new(message: M, core: &Core, timed: bool, waker: Waker) -> Self {
+        let telling = Telling::plain::<A>(message);
+        let envelope =
+            core.with_heap(|heap| if timed { telling.pack_dated(heap) } else { telling.pack(heap) });
         Packed { envelope, ticket: Ticket::new(envelope, waker), message: PhantomData }
     }
 

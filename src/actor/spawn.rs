@@ -6,6 +6,7 @@ use super::refs::ActorRef;
 use crate::cell::core::{Core, Limits};
 use crate::cell::header::{Cold, Header, Strong};
 use crate::cell::restart::Kept;
+use crate::cell::stopwatch::Stopwatch;
 use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
 use crate::sched::local::Local;
@@ -87,13 +88,14 @@ pub struct SpawnBuilder<'a, A> {
     name: Option<Box<str>>,
     limits: Option<Limits>,
     kept: Option<Box<Kept>>,
+    timing: bool,
     problem: Option<SpawnProblem>,
 }
 
 impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     pub(crate) fn new(spawner: Spawner<'a>, actor: A) -> Self {
-        let capacity = spawner.core.capacity;
-        SpawnBuilder { spawner, actor, capacity, name: None, limits: None, kept: None, problem: None }
+        let Core { capacity, timing, .. } = *spawner.core;
+        SpawnBuilder { spawner, actor, capacity, name: None, limits: None, kept: None, timing, problem: None }
     }
 
     /// A name, for [`ActorRef::name`] and `Debug`. It need not be unique, and costs an allocation.
@@ -114,6 +116,20 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// No bound on its mailbox but memory (and 2^28 - 1 messages).
     pub fn unbounded(mut self) -> Self {
         self.capacity = MAX_LEN;
+        self
+    }
+
+    /// Times this actor, or does not, whatever [`Builder::timing`](crate::Builder::timing) says of all: how long its messages
+    /// wait and how long its handlers take ([`ActorRef::timing`]), and how old a message is
+    /// ([`Context::message_age`](crate::Context::message_age)).
+    ///
+    /// It costs two readings of the clock and four entries into histograms for each message, a reading of the clock and two
+    /// uncontended locks for each turn (and for each 32 messages in it), and 16 bytes in each message's memory; for the actor two
+    /// allocations of 600 bytes together, and about 1.6 kB more from its first message on while its times stay below a
+    /// millisecond, 6.2 kB at the most. For each worker there are 15 kB, 57 kB at the most. `cargo bench --bench messaging tell`
+    /// compares.
+    pub fn timing(mut self, on: bool) -> Self {
+        self.timing = on;
         self
     }
 
@@ -176,10 +192,12 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
         if let Some(problem) = self.problem {
             return Err(SpawnError { actor: Sealed(self.actor), problem });
         }
-        let cold = (self.name.is_some() || self.limits.is_some() || self.kept.is_some()).then(|| {
-            let Self { name, limits, kept, .. } = self;
-            Box::new(Cold { name, limits, kept, ..Cold::default() })
-        });
+        let cold =
+            (self.name.is_some() || self.limits.is_some() || self.kept.is_some() || self.timing).then(|| {
+                let stopwatch = self.timing.then(Stopwatch::new);
+                let Self { name, limits, kept, .. } = self;
+                Box::new(Cold { name, limits, kept, stopwatch, ..Cold::default() })
+            });
         self.spawner
             .make(self.actor, self.capacity, cold)
             .map_err(|actor| SpawnError { actor: Sealed(actor), problem: SpawnProblem::ShuttingDown })

@@ -4,6 +4,7 @@ use super::event::{DeadLetterReason, Event, Report};
 use super::graves::Graves;
 use super::header::Header;
 use super::registry::Shard;
+use super::times::{CrewRecord, CrewTiming};
 use super::waits::Waits;
 use crate::id::ActorId;
 use crate::memory::Heap;
@@ -38,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) waits: Waits,
     pub(crate) capacity: u32,
     pub(crate) limits: Limits,
+    /// Are actors timed that say nothing else?
+    pub(crate) timing: bool,
     hook: Option<Hook>,
     pid: u32,
     /// Refuses what comes from outside.
@@ -63,6 +66,8 @@ pub(crate) struct Tally {
     pub(crate) dead: [Counter; 6],
     pub(crate) missed_ticks: Counter,
     pub(crate) graves: Graves,
+    /// What the turns of timed actors took, once there was one. The lock is the writer's and readers'.
+    times: Mutex<Option<Box<CrewRecord>>>,
 }
 
 impl Tally {
@@ -86,6 +91,7 @@ impl Core {
         policy: Policy,
         capacity: u32,
         limits: Limits,
+        timing: bool,
         spares: Spares,
         hook: Option<Hook>,
     ) -> (Arc<Self>, Vec<Seat>) {
@@ -97,6 +103,7 @@ impl Core {
             waits: Waits::default(),
             capacity,
             limits,
+            timing,
             hook,
             pid: std::process::id(),
             draining: AtomicBool::new(false),
@@ -167,6 +174,30 @@ impl Core {
     /// One worker's count.
     pub(crate) fn of_worker(&self, worker: usize, which: impl Fn(&Tally) -> &Counter) -> u64 {
         which(&self.tallies[worker]).get()
+    }
+
+    /// Enters what a turn measured: with the worker's own, or those of everybody else.
+    pub(crate) fn record_times(&self, enter: impl FnOnce(&mut CrewRecord)) {
+        Local::with(&self.scheduler, |local| {
+            let tally = local.map_or(&self.tallies[self.workers()].0, Tally::of);
+            enter(tally.times.lock().get_or_insert_default());
+        });
+    }
+
+    /// What the turns of timed actors took on one worker; `None` before the first.
+    pub(crate) fn times_of_worker(&self, worker: usize) -> Option<CrewTiming> {
+        self.tallies[worker].times.lock().as_ref().map(|record| record.read())
+    }
+
+    /// The same of all.
+    pub(crate) fn times(&self) -> Option<CrewTiming> {
+        let mut all: Option<CrewRecord> = None;
+        for tally in &self.tallies {
+            if let Some(record) = &*tally.times.lock() {
+                all.get_or_insert_default().add_all(record);
+            }
+        }
+        all.map(|record| record.read())
     }
 
     pub(crate) fn live(&self) -> u64 {

@@ -14,6 +14,7 @@ use super::registry::Shard;
 use super::restart::{self, Kept};
 use super::room::RoomList;
 use super::shared;
+use super::stopwatch::Stopwatch;
 use super::ticks::Ticks;
 use crate::error::StopReason;
 use crate::id::ActorId;
@@ -122,6 +123,8 @@ pub(crate) struct Cold {
     pub(crate) ticks: Ticks,
     /// Set before the cell is known to anybody.
     pub(crate) kept: Option<Box<Kept>>,
+    /// Of a timed actor, from its first moment on.
+    pub(crate) stopwatch: Option<Box<Stopwatch>>,
 }
 
 impl Header {
@@ -219,6 +222,12 @@ impl Header {
         }
     }
 
+    /// Only timed actors have one.
+    #[inline]
+    pub(crate) fn stopwatch(&self) -> Option<&Stopwatch> {
+        self.cold_if_any()?.stopwatch.as_deref()
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         self.cold_if_any().and_then(|cold| cold.limits).unwrap_or(self.core().limits)
     }
@@ -238,7 +247,12 @@ impl Header {
     #[inline]
     pub(crate) unsafe fn schedule(this: NonNull<Header>) {
         // SAFETY: scheduled, so it lives until its turn; the core lives as long.
-        unsafe { this.as_ref().core().scheduler.schedule(Header::runnable(this)) };
+        unsafe {
+            if let Some(stopwatch) = this.as_ref().stopwatch() {
+                stopwatch.runnable_now();
+            }
+            this.as_ref().core().scheduler.schedule(Header::runnable(this));
+        }
     }
 
     /// Closes the mailbox; with `kill`, what waits is not handled.

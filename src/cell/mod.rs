@@ -5,6 +5,7 @@
 //! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
 //! - [`restart`]: a new state in the old one's place; [`shared`]: a mailbox that several actors take from
 //! - [`room`]: those who wait for room in a mailbox; [`ticks`]: what timers send, which overtakes
+//! - [`stopwatch`]: what a timed actor measures; [`times`]: how that is kept and read
 //! - [`core`]: what the cells of one executor share; [`registry`]: all of them; [`graves`]: the dead ones
 //! - [`waits`]: which actors block until others have done something
 
@@ -18,6 +19,8 @@ pub(crate) mod registry;
 pub(crate) mod restart;
 pub(crate) mod room;
 pub(crate) mod shared;
+pub(crate) mod stopwatch;
 pub(crate) mod ticks;
+pub(crate) mod times;
 pub(crate) mod turn;
 pub(crate) mod waits;

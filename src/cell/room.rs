@@ -195,6 +195,9 @@ pub(crate) fn serve(this: NonNull<Header>) {
         }
     }
     settle(wake, notices);
+    if let Some(stopwatch) = header.stopwatch() {
+        stopwatch.forget_clock(); // the next handler begins after this
+    }
 }
 
 /// The mailbox is closed: every sender gets its message back, every owner its notice.

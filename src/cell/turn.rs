@@ -17,6 +17,7 @@ use super::header::{Cold, Header, Phase, Reason};
 use super::restart::{self, InTurn, Kept};
 use super::room;
 use super::shared;
+use super::stopwatch::{Lap, Stopwatch};
 use super::ticks;
 use crate::error::AskError;
 use crate::mailbox::inbox::Node;
@@ -139,7 +140,7 @@ unsafe fn turn(this: NonNull<Header>) -> After {
         header.most_waiting.store(waiting, Relaxed);
     }
     let Drained { total, given, outcome, retired } = match header.cold_if_any() {
-        None => drain(this, waiting, header.core().limits.messages, |run| run.message()),
+        None => drain(this, waiting, header.core().limits.messages, |run| run.message(), || ()),
         Some(cold) => drain_with_ticks(this, waiting, cold),
     };
     let handled = total - ticks::take_unhandled();
@@ -194,28 +195,53 @@ struct Drained {
 /// their cold part was there; apart, so that the others do not look for ticks before each message.
 #[inline(never)]
 fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained {
-    // SAFETY: we hold the runnable, which keeps the cell.
-    let limit = unsafe { this.as_ref() }.limits().messages;
     let turn = cold.kept.as_deref().map(Kept::enter);
-    // SAFETY: as above.
-    let drained = drain(this, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) });
+    let drained = match &cold.stopwatch {
+        Some(stopwatch) => drain_timed(this, waiting, cold, stopwatch),
+        None => {
+            // SAFETY: we hold the runnable, which keeps the cell.
+            let limit = unsafe { this.as_ref() }.limits().messages;
+            // SAFETY: as above.
+            let next = |run: &Run<'_>| unsafe { cold.ticks.pop_or(|| run.message()) };
+            drain(this, waiting, limit, next, || ())
+        }
+    };
     Drained { retired: turn.is_some_and(InTurn::leave), ..drained }
 }
 
-/// For the holder of the runnable: handles what `next` gives, within the budget.
+/// The turn of a timed actor, which may have timers too.
+#[inline(never)]
+fn drain_timed(this: NonNull<Header>, waiting: u32, cold: &Cold, stopwatch: &Stopwatch) -> Drained {
+    // SAFETY: we hold the runnable, which keeps the cell.
+    let header = unsafe { this.as_ref() };
+    let lap = Lap::begin(header, stopwatch);
+    // SAFETY: as above: all nodes are of this mailbox, whose receiver we are.
+    let next = |run: &Run<'_>| unsafe {
+        let node = cold.ticks.pop_or(|| run.message())?;
+        lap.start(node, run.rest.get(), cold.ticks.inbox().begin());
+        Some(node)
+    };
+    let drained = drain(this, waiting, header.limits().messages, next, || lap.stop());
+    lap.end();
+    drained
+}
+
+/// For the holder of the runnable: handles what `next` gives, within the budget; `done` is called after each that did not
+/// panic.
 #[inline(always)]
 fn drain(
     this: NonNull<Header>,
     waiting: u32,
     limit: u32,
     next: impl Fn(&Run<'_>) -> Option<*mut Node>,
+    done: impl Fn(),
 ) -> Drained {
     // SAFETY: the runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     // SAFETY: we hold the runnable.
     let rest = Cell::new(unsafe { header.inbox.begin() });
     let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
-    let outcome = guarded(|| run.messages(this, waiting, limit, next));
+    let outcome = guarded(|| run.messages(this, waiting, limit, next, done));
     // SAFETY: as above.
     unsafe { header.inbox.end(run.rest.get()) };
     Drained { total: run.total.get(), given: run.given.get(), outcome, retired: false }
@@ -264,6 +290,7 @@ impl Run<'_> {
         waiting: u32,
         limit: u32,
         next: impl Fn(&Self) -> Option<*mut Node>,
+        done: impl Fn(),
     ) {
         let header = self.header;
         if header.phase.get() == Phase::New && !self.start(this) {
@@ -283,6 +310,7 @@ impl Run<'_> {
                 self.total.set(total);
                 // SAFETY: popped from this actor's inbox, inside its turn.
                 unsafe { Envelope::handle(Envelope::from_node(node), this) };
+                done();
                 if header.killed() {
                     return;
                 }

@@ -68,6 +68,7 @@ pub struct Builder<'a> {
     capacity: Option<usize>,
     unbounded: bool,
     limits: Limits,
+    timing: bool,
     policy: Policy,
     drop_deadline: Duration,
     hook: Option<Hook>,
@@ -87,6 +88,7 @@ impl<'a> Builder<'a> {
             capacity: None,
             unbounded: false,
             limits: DEFAULT_LIMITS,
+            timing: false,
             policy: Policy::Stealing,
             drop_deadline: DEFAULT_DROP_DEADLINE,
             hook: None,
@@ -206,6 +208,23 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Times all actors that say nothing else: how long messages wait and handlers take, for each actor
+    /// ([`ActorRef::timing`](crate::ActorRef::timing)) and each worker ([`Stats`](crate::Stats)), and who is the busiest
+    /// ([`Handle::top`](crate::Handle::top)). Default: no, since it reads the clock for each message;
+    /// [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) says what it costs, and does so for one actor.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let executor = heist::Executor::builder().timing(true).build()?;
+    /// assert!(executor.top(10).busiest.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timing(mut self, on: bool) -> Self {
+        self.timing = on;
+        self
+    }
+
     /// Where runnable actors go. Default: [`Policy::Stealing`]; the others are there to be compared with.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
@@ -279,7 +298,7 @@ impl<'a> Builder<'a> {
         };
         let spares = Spares::new(spares, self.spare_stay);
         let hook = join_hooks(self.hook.take(), self.events.take());
-        let (core, seats) = Core::new(workers, self.policy, capacity, self.limits, spares, hook);
+        let (core, seats) = Core::new(workers, self.policy, capacity, self.limits, self.timing, spares, hook);
         self.start(core, seats)
     }
 

@@ -6,3 +6,4 @@ pub(crate) mod pool;
 pub(crate) mod shutdown;
 pub(crate) mod stats;
 mod threads;
+pub(crate) mod top;

@@ -2,10 +2,13 @@
 
 use crate::actor::handle::Handle;
 use crate::cell::event::{DeadLetterReason, DeadLetters};
+use crate::cell::times::CrewTiming;
 use crate::sync::Ordering::Relaxed;
 use crate::time::Duration;
 
-/// A snapshot of one executor's counts, from its beginning. Cheap: a few loads for each worker.
+/// A snapshot of one executor's counts, from its beginning. Cheap: a few loads for each worker. (Where actors are timed, for
+/// each worker three histograms are read besides, each a few thousand counts, under a lock that otherwise that worker's turns
+/// take for a moment.)
 ///
 /// At every quiet moment `accepted = handled + dead_letters.total()`, plus what waits in mailboxes of actors that are
 /// not scheduled, which is nothing. While there is work the counts of different workers are read at slightly different
@@ -36,6 +39,9 @@ pub struct Stats {
     /// Bytes that the executor holds for messages and cells now, free ones among them. Comes in steps of 2 MiB, of which
     /// untouched pages cost nothing; what is larger than 256 bytes apiece is not in it.
     pub memory: u64,
+    /// How long the turns of timed actors took, on all workers and on threads that have lost their worker's place; `None`
+    /// before the first.
+    pub timing: Option<CrewTiming>,
 }
 
 /// One worker's counts. Written by that worker; busy time is brought up to date every few turns, and whenever it runs
@@ -67,6 +73,8 @@ pub struct WorkerStats {
     pub wakes: u64,
     /// Times it found, as the sentinel, work that waited behind a sibling's long turn.
     pub sentinel_catches: u64,
+    /// How long the turns of timed actors took on this worker; `None` before the first.
+    pub timing: Option<CrewTiming>,
 }
 
 /// What came of handlers that block: see [`Builder::spares`](crate::Builder::spares).
@@ -108,6 +116,7 @@ impl Handle {
                 parks: counters.parks.get(),
                 wakes: counters.wakes.get(),
                 sentinel_catches: counters.sentinel_catches.get(),
+                timing: core.times_of_worker(index),
             }
         });
         Stats {
@@ -122,6 +131,7 @@ impl Handle {
             armed_timers: core.scheduler.timers.armed() as u64,
             missed_ticks: core.total(|tally| &tally.missed_ticks),
             memory: core.scheduler.memory.bytes() as u64,
+            timing: core.times(),
         }
     }
 

@@ -48,12 +48,12 @@ impl Inbox {
         Inbox { stack: AtomicPtr::new(ptr::null_mut()), taken: Cell::new(ptr::null_mut()) }
     }
 
-    /// Adds an envelope behind all others.
+    /// Adds an envelope behind all others. `true`: nothing else had been pushed since the last take.
     ///
     /// # Safety
     /// `node` is valid, on no queue, and given up by the caller until `pop` returns it.
     #[inline]
-    pub(crate) unsafe fn push(&self, node: *mut Node) {
+    pub(crate) unsafe fn push(&self, node: *mut Node) -> bool {
         let mut top = self.stack.load(Relaxed);
         loop {
             chaos();
@@ -61,13 +61,18 @@ impl Inbox {
             unsafe { (*node).next.set(top) };
             // Release: pairs with the Acquire in `pop`; the envelope is whole before it can be taken.
             match self.stack.compare_exchange_weak(top, node, Release, Relaxed) {
-                Ok(_) => return,
+                Ok(_) => return top.is_null(),
                 Err(_) => {
                     contended();
                     top = self.stack.load(Relaxed);
                 }
             }
         }
+    }
+
+    /// Has nothing been pushed since the last take? For whoever asks; out of date at once.
+    pub(crate) fn nothing_pushed(&self) -> bool {
+        self.stack.load(Relaxed).is_null()
     }
 
     /// Adds the first envelope of an actor that was idle.
@@ -192,9 +197,12 @@ mod tests {
         let at = |i: usize| ptr::from_ref(&nodes[i]).cast_mut();
         // SAFETY: each node is pushed once at a time, and one thread does everything.
         unsafe {
-            (0..3).for_each(|i| inbox.push(at(i)));
+            assert!(inbox.nothing_pushed());
+            (0..3).for_each(|i| assert_eq!(inbox.push(at(i)), i == 0));
+            assert!(!inbox.nothing_pushed());
             assert_eq!(inbox.pop(), Some(at(0)));
-            (3..6).for_each(|i| inbox.push(at(i)));
+            assert!(inbox.nothing_pushed());
+            (3..6).for_each(|i| assert_eq!(inbox.push(at(i)), i == 3));
             let rest: Vec<_> = std::iter::from_fn(|| inbox.pop()).collect();
             assert_eq!(rest, (1..6).map(at).collect::<Vec<_>>());
         }

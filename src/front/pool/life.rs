@@ -133,7 +133,8 @@ impl<A: Actor + Send> Shared<A> {
         for (index, state) in (from..).zip(states) {
             let counts = Arc::new(Counts::default());
             let replica = Replica { shared: Arc::clone(self), index, counts: Arc::clone(&counts) };
-            let mut builder = self.handle.build(state).exact_capacity(self.settings.capacity);
+            let Settings { capacity, timing, .. } = self.settings;
+            let mut builder = self.handle.build(state).exact_capacity(capacity).timing(timing);
             if let Some(name) = &self.settings.name {
                 builder = builder.name(format!("{name}-{index}"));
             }
@@ -215,7 +216,7 @@ impl<A: Actor + Send> Shared<A> {
         let capacity = if queue { self.settings.queue_capacity } else { self.settings.capacity };
         self.life.lock().cells += 1;
         let end = Mailbox { shared: Arc::clone(self), queue };
-        spawn_queue(&self.handle, capacity, end, sharing).map_err(|NoQueue| {
+        spawn_queue(&self.handle, capacity, self.timing(), end, sharing).map_err(|NoQueue| {
             self.life.lock().cells -= 1;
             PoolError::ShuttingDown
         })
@@ -223,6 +224,11 @@ impl<A: Actor + Send> Shared<A> {
 }
 
 impl<A: Actor> Shared<A> {
+    /// Are the replicas, and with them the mailboxes without an actor, timed?
+    pub(super) fn timing(&self) -> bool {
+        self.settings.timing
+    }
+
     /// This thread's stripe.
     #[inline]
     pub(super) fn stripe(&self) -> &Stripe<A> {
