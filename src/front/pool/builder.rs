@@ -7,6 +7,7 @@ use crate::actor::Actor;
 use crate::actor::handle::Handle;
 use crate::mailbox::state::MAX_LEN;
 use crate::time::Duration;
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 
@@ -175,7 +176,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
             window: self.window,
         };
         let made = |index| (self.factory)(index).map_err(|error| PoolError::Factory { index, error });
-        let states = (0..self.replicas).map(made).collect::<Result<Vec<A>, _>>()?;
+        let states = (0..self.replicas).map(made).collect::<Result<VecDeque<A>, _>>()?;
         Shared::start(self.handle, self.factory, self.usual, settings, states).map(Pool::new)
     }
 }
