@@ -247,7 +247,7 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
                 State::Fresh(message) => {
                     // Packed outside the stripe's lock, since it takes a waker along, which is user code.
                     let shared = &self.pool.shared;
-                    let packed = Packed::new(message, shared.handle.core(), waker.clone());
+                    let packed = Packed::new(message, shared.handle.core(), shared.timing(), waker.clone());
                     let posted = shared.follow(&self.strategy, |picked| match picked {
                         Ok(actor) => packed.post(actor),
                         Err(refusal) => Posted::Done(Err(packed.refuse(refusal))),
