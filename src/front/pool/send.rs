@@ -94,7 +94,7 @@ impl<A: Actor> Pool<A> {
 
     /// Sends a message to one replica. Never waits, wherever it is called.
     ///
-    /// Costs little more than [`ActorRef::tell`]: the look at who is there, about 10 ns, and what the strategy takes.
+    /// Costs little more than [`ActorRef::tell`]: the look at who is there, 5 to 10 ns, and what the strategy takes.
     ///
     /// # Errors
     /// The message comes back inside the error when that replica's mailbox (or the queue) is full, there is no such replica,
