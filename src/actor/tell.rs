@@ -1,11 +1,13 @@
 //! Told messages: an envelope with a message and no way back, in one block.
 
+use super::batch;
 use super::context::{AnyEnvelope, enter};
 use super::refs::ActorRef;
 use super::reply::Reply;
 use super::{Actor, Receive};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Lane, Parcel, Sent, deliver, place_of};
 use crate::cell::header::Header;
+use crate::cell::turn::Run;
 use crate::error::{AskError, SendError, TellManyError};
 use crate::memory::{self, Heap, Kind};
 use crate::sched::local::Local;
@@ -30,21 +32,21 @@ struct TellTable {
 struct Tables<A, M>(PhantomData<(A, M)>);
 
 impl<A: Receive<M>, M: Send + 'static> Tables<A, M> {
-    const PLAIN: TellTable = TellTable::new::<M>(handle::<A, M>, handle_dated::<A, M>);
-    const AGAIN: TellTable = TellTable::new::<M>(handle_again::<A, M>, handle_again_dated::<A, M>);
-}
+    const PLAIN: TellTable = Self::table(handle::<A, M>, handle_dated::<A, M>, take::<M, A::Reply>);
+    const AGAIN: TellTable =
+        Self::table(handle_again::<A, M>, handle_again_dated::<A, M>, take_again::<M, A::Reply>);
 
-type Handle = unsafe fn(AnyEnvelope, NonNull<Header>);
-
-impl TellTable {
-    const fn new<M: Send + 'static>(handle: Handle, handle_dated: Handle) -> Self {
-        let sent = place_of::<Sent>(offset_of!(Told<M, Sent>, sent));
+    const fn table(handle: Handle, handle_dated: Handle, take: Open) -> TellTable {
+        let (discard, sent) = (discard::<M>, place_of::<Sent>(offset_of!(Told<M, Sent>, sent)));
         TellTable {
-            undated: EnvelopeVtable { handle, discard: discard::<M>, sent: 0 },
-            dated: EnvelopeVtable { handle: handle_dated, discard: discard::<M>, sent },
+            undated: EnvelopeVtable { handle, discard, sent: 0, take: batch::take::<A, M>(take) },
+            dated: EnvelopeVtable { handle: handle_dated, discard, sent, take: batch::take::<A, M>(take) },
         }
     }
 }
+
+type Handle = unsafe fn(AnyEnvelope, NonNull<Header>, &Run<'_>);
+type Open = unsafe fn(AnyEnvelope, &Header, NonNull<()>) -> bool;
 
 /// A message on its way into an envelope.
 pub(crate) struct Telling<M> {
@@ -116,25 +118,37 @@ pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope) -> M {
     })
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    run: &Run<'_>,
+) {
     // SAFETY: the caller's: our envelope, in the actor's turn.
     unsafe {
         let message = Local::with_heap(|here| Told::<M, ()>::open(this, here));
         let (actor, mut ctx) = enter::<A>(header);
-        actor.receive(message, Reply::nobody(), &mut ctx);
+        batch::receive(actor, message, Reply::nobody(), &mut ctx, run);
     }
 }
 
-unsafe fn handle_again<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle_again<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    run: &Run<'_>,
+) {
     // SAFETY: the caller's.
     unsafe {
         header.as_ref().again.set(false);
-        handle::<A, M>(this, header);
+        handle::<A, M>(this, header, run);
     }
 }
 
 /// Packed once more, as an undated one: so a handler is compiled into one place only, as it would be if nobody were timed.
-unsafe fn handle_dated<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle_dated<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    run: &Run<'_>,
+) {
     // SAFETY: the caller's; the new envelope is an undated one of this type.
     unsafe {
         let message = Local::with_heap(|here| Told::<M, Sent>::open(this, here));
@@ -142,16 +156,40 @@ unsafe fn handle_dated<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, head
             .as_ref()
             .core()
             .with_heap(|heap| Told::boxed(heap, &Tables::<A, M>::PLAIN.undated, (), message));
-        handle::<A, M>(undated, header);
+        handle::<A, M>(undated, header, run);
     }
 }
 
-unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    run: &Run<'_>,
+) {
     // SAFETY: the caller's.
     unsafe {
         header.as_ref().again.set(false);
-        handle_dated::<A, M>(this, header);
+        handle_dated::<A, M>(this, header, run);
     }
+}
+
+/// For a batch, as those that follow.
+unsafe fn take<M: Send + 'static, R: Send + 'static>(
+    this: AnyEnvelope,
+    _: &Header,
+    into: NonNull<()>,
+) -> bool {
+    // SAFETY: the caller's: our envelope, and room for what is in it.
+    unsafe { batch::put::<M, R>(into, unwrap(this), Reply::nobody()) }
+}
+
+unsafe fn take_again<M: Send + 'static, R: Send + 'static>(
+    this: AnyEnvelope,
+    header: &Header,
+    into: NonNull<()>,
+) -> bool {
+    header.again.set(false);
+    // SAFETY: the caller's.
+    unsafe { take::<M, R>(this, header, into) }
 }
 
 unsafe fn discard<M: Send + 'static>(this: AnyEnvelope, _: AskError) {

@@ -140,7 +140,7 @@ unsafe fn turn(this: NonNull<Header>) -> After {
         header.most_waiting.store(waiting, Relaxed);
     }
     let Drained { total, given, outcome, retired } = match header.cold_if_any() {
-        None => drain(this, waiting, header.core().limits.messages, |run| run.message(), || ()),
+        None => drain(this, waiting, header.core().limits.messages, None, |run| run.message(), || ()),
         Some(cold) => drain_with_ticks(this, waiting, cold),
     };
     let handled = total - ticks::take_unhandled();
@@ -200,7 +200,9 @@ fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained
     let turn = cold.kept.as_deref().map(Kept::enter);
     let drained = match &cold.stopwatch {
         // SAFETY: as above.
-        None => drain(this, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) }, || ()),
+        None => {
+            drain(this, waiting, limit, None, |run| unsafe { cold.ticks.pop_or(|| run.message()) }, || ())
+        }
         Some(stopwatch) => drain_timed(this, waiting, limit, cold, stopwatch),
     };
     Drained { retired: turn.is_some_and(InTurn::leave), ..drained }
@@ -221,10 +223,10 @@ fn drain_timed(
     // SAFETY: as above: all nodes are of this mailbox, whose receiver we are.
     let next = |run: &Run<'_>| unsafe {
         let node = cold.ticks.pop_or(|| run.message())?;
-        lap.start(node, run.rest.get(), cold.ticks.inbox().begin());
+        lap.start(Envelope::sent(Envelope::from_node(node)), run.rest.get(), cold.ticks.inbox().begin());
         Some(node)
     };
-    let drained = drain(this, waiting, limit, next, || lap.stop());
+    let drained = drain(this, waiting, limit, Some((&lap, cold)), next, || lap.stop());
     lap.end();
     drained
 }
@@ -236,6 +238,7 @@ fn drain(
     this: NonNull<Header>,
     waiting: u32,
     limit: u32,
+    timed: Option<(&Lap<'_>, &Cold)>,
     next: impl Fn(&Run<'_>) -> Option<*mut Node>,
     done: impl Fn(),
 ) -> Drained {
@@ -243,8 +246,9 @@ fn drain(
     let header = unsafe { this.as_ref() };
     // SAFETY: we hold the runnable.
     let rest = Cell::new(unsafe { header.inbox.begin() });
-    let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
-    let outcome = guarded(|| run.messages(this, waiting, limit, next, done));
+    let most = waiting.min(limit);
+    let run = Run { header, most, total: Cell::new(0), given: Cell::new(0), rest, timed };
+    let outcome = guarded(|| run.messages(this, next, done));
     // SAFETY: as above.
     unsafe { header.inbox.end(run.rest.get()) };
     Drained { total: run.total.get(), given: run.given.get(), outcome, retired: false }
@@ -268,14 +272,19 @@ pub(super) fn count_panic(header: &Header, place: PanicPlace, text: PanicText) {
 }
 
 /// One turn's counts, which survive a panic.
-struct Run<'a> {
-    header: &'a Header,
-    /// Handled in this turn.
-    total: Cell<u32>,
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    pub(super) header: &'a Header,
+    /// The messages that this turn may handle.
+    pub(super) most: u32,
+    /// Handled in this turn. A [batch](super::batch) counts for itself what it takes.
+    pub(super) total: Cell<u32>,
     /// Of those, the places given back already.
     given: Cell<u32>,
     /// What was taken off the inbox and not handled yet.
-    rest: Cell<*mut Node>,
+    pub(super) rest: Cell<*mut Node>,
+    /// If the actor is timed.
+    pub(super) timed: Option<(&'a Lap<'a>, &'a Cold)>,
 }
 
 impl Run<'_> {
@@ -287,19 +296,12 @@ impl Run<'_> {
     }
 
     #[inline(always)]
-    fn messages(
-        &self,
-        this: NonNull<Header>,
-        waiting: u32,
-        limit: u32,
-        next: impl Fn(&Self) -> Option<*mut Node>,
-        done: impl Fn(),
-    ) {
+    fn messages(&self, this: NonNull<Header>, next: impl Fn(&Self) -> Option<*mut Node>, done: impl Fn()) {
         let header = self.header;
         if header.phase.get() == Phase::New && !self.start(this) {
             return;
         }
-        let most = waiting.min(limit);
+        let most = self.most;
         let mut total = 0;
         let mut watch = Watch { started: None, step: CLOCK_EVERY };
         if Local::long_messages() {
@@ -309,10 +311,10 @@ impl Run<'_> {
             let next_stop = most.min(total + watch.step);
             while total < next_stop {
                 let Some(node) = next(self) else { return };
-                total += 1;
-                self.total.set(total);
+                self.total.set(total + 1);
                 // SAFETY: popped from this actor's inbox, inside its turn.
-                unsafe { Envelope::handle(Envelope::from_node(node), this) };
+                unsafe { Envelope::handle(Envelope::from_node(node), this, self) };
+                total = self.total.get();
                 done();
                 if header.killed() {
                     return;

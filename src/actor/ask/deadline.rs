@@ -5,6 +5,7 @@
 
 use super::slot::{Asked, AskedWith, Asking, AskingWith, Tables};
 use super::{Ask, callback};
+use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, Context, enter};
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::Reply;
@@ -13,6 +14,7 @@ use crate::cell::envelope::{Dating, EnvelopeVtable, Lane, deliver};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
+use crate::cell::turn::Run;
 use crate::error::{AskError, SendError};
 use crate::time::{self, Instant};
 use std::marker::PhantomData;
@@ -30,30 +32,37 @@ impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for ByDeadline<A, M>
         handle: handle_asked::<A, M>,
         discard: Asked::<Expiring<M>, A::Reply, ()>::discard,
         sent: Asked::<Expiring<M>, A::Reply, S>::SENT,
+        take: batch::take::<A, M>(take_asked::<M, A::Reply>),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
         handle: handle_with::<A, M, S>,
         discard: AskedWith::<Expiring<M>, A::Reply, S>::discard,
         sent: AskedWith::<Expiring<M>, A::Reply, S>::SENT,
+        take: batch::take::<A, M>(take_with::<M, A::Reply, S>),
     };
 }
 
-unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    run: &Run<'_>,
+) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
         let (expiring, reply) = Asked::<Expiring<M>, A::Reply, ()>::open(this);
-        handle::<A, M>(expiring, reply, header);
+        handle::<A, M>(expiring, reply, header, run);
     }
 }
 
 unsafe fn handle_with<A: Receive<M>, M: Send + 'static, S: Dating>(
     this: AnyEnvelope,
     header: NonNull<Header>,
+    run: &Run<'_>,
 ) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
         let (expiring, reply) = AskedWith::<Expiring<M>, A::Reply, S>::unwrap(this);
-        handle::<A, M>(expiring, reply, header);
+        handle::<A, M>(expiring, reply, header, run);
     }
 }
 
@@ -63,6 +72,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
     Expiring { deadline, message }: Expiring<M>,
     reply: Reply<A::Reply>,
     header: NonNull<Header>,
+    run: &Run<'_>,
 ) {
     // SAFETY: the caller's.
     unsafe {
@@ -72,9 +82,53 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
             drop(message);
         } else {
             let (actor, mut ctx) = enter::<A>(header);
-            actor.receive(message, reply, &mut ctx);
+            batch::receive(actor, message, reply, &mut ctx, run);
         }
     }
+}
+
+unsafe fn take_asked<M: Send + 'static, R: Send + 'static>(
+    this: AnyEnvelope,
+    header: &Header,
+    into: NonNull<()>,
+) -> bool {
+    // SAFETY: the caller's: an envelope with this table, in the actor's turn, and room for what is in it.
+    unsafe {
+        let (expiring, reply) = Asked::<Expiring<M>, R, ()>::open(this);
+        take(expiring, reply, header, into)
+    }
+}
+
+unsafe fn take_with<M: Send + 'static, R: Send + 'static, S: Dating>(
+    this: AnyEnvelope,
+    header: &Header,
+    into: NonNull<()>,
+) -> bool {
+    // SAFETY: as above.
+    unsafe {
+        let (expiring, reply) = AskedWith::<Expiring<M>, R, S>::unwrap(this);
+        take(expiring, reply, header, into)
+    }
+}
+
+/// For a batch: what has expired is not part of it.
+///
+/// # Safety
+/// In the actor's turn, with room for message and reply.
+unsafe fn take<M, R>(
+    Expiring { deadline, message }: Expiring<M>,
+    reply: Reply<R>,
+    header: &Header,
+    into: NonNull<()>,
+) -> bool {
+    if time::now() < deadline {
+        // SAFETY: the caller's.
+        return unsafe { batch::put(into, message, reply) };
+    }
+    ticks::passed_over(header, DeadLetterReason::Expired);
+    reply.fail(AskError::Expired); // told even if the message's drop panics
+    drop(message);
+    false
 }
 
 impl<A: Actor> ActorRef<A> {

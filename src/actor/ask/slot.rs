@@ -1,10 +1,12 @@
 //! Envelopes with a way back. The common one holds message and reply slot in one allocation.
 
 use crate::actor::Receive;
+use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Reply, ReplyVtable};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Parcel, Sent, place_of};
 use crate::cell::header::Header;
+use crate::cell::turn::Run;
 use crate::error::AskError;
 use crate::mailbox::reply::{Answered, Slot};
 use crate::memory::{self, Heap, Kind};
@@ -69,11 +71,13 @@ impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for Plain<A, M> {
         handle: Asked::<M, A::Reply, ()>::handle::<A>,
         discard: Asked::<M, A::Reply, ()>::discard,
         sent: Asked::<M, A::Reply, S>::SENT,
+        take: batch::take::<A, M>(Asked::<M, A::Reply, ()>::take),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
         handle: AskedWith::<M, A::Reply, S>::handle::<A>,
         discard: AskedWith::<M, A::Reply, S>::discard,
         sent: AskedWith::<M, A::Reply, S>::SENT,
+        take: batch::take::<A, M>(AskedWith::<M, A::Reply, S>::take),
     };
 }
 
@@ -184,12 +188,20 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
         }
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, run: &Run<'_>) {
         // SAFETY: the caller's: our envelope, in the actor's turn. From here on the reply is the replier's side.
         unsafe {
             let (message, reply) = Self::open(this);
             let (actor, mut ctx) = enter::<A>(header);
-            actor.receive(message, reply, &mut ctx);
+            batch::receive(actor, message, reply, &mut ctx, run);
+        }
+    }
+
+    unsafe fn take(this: AnyEnvelope, _: &Header, into: NonNull<()>) -> bool {
+        // SAFETY: the caller's: our envelope, and room for what is in it.
+        unsafe {
+            let (message, reply) = Self::open(this);
+            batch::put(into, message, reply)
         }
     }
 
@@ -256,12 +268,20 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
         (asked.message, asked.reply)
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, run: &Run<'_>) {
         // SAFETY: the caller's.
         unsafe {
             let (message, reply) = Self::unwrap(this);
             let (actor, mut ctx) = enter::<A>(header);
-            actor.receive(message, reply, &mut ctx);
+            batch::receive(actor, message, reply, &mut ctx, run);
+        }
+    }
+
+    unsafe fn take(this: AnyEnvelope, _: &Header, into: NonNull<()>) -> bool {
+        // SAFETY: the caller's.
+        unsafe {
+            let (message, reply) = Self::unwrap(this);
+            batch::put(into, message, reply)
         }
     }
 

@@ -2,12 +2,13 @@
 
 use super::{Fixed, Target, Tick, Timer, TimerError};
 use crate::actor::Receive;
+use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
-use crate::actor::reply::Reply;
 use crate::cell::envelope::{Envelope, EnvelopeVtable, Sent, place_of};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
+use crate::cell::turn::Run;
 use crate::error::{AskError, Refusal};
 use crate::sched::timers::{Key, Timed};
 use crate::time::{self, Duration, Instant};
@@ -46,6 +47,7 @@ where
         handle: handle::<A, M, F>,
         discard: discard::<A, M, F>,
         sent: place_of::<Sent>(offset_of!(Interval<A, M, F>, due)),
+        take: None,
     };
 }
 
@@ -158,7 +160,7 @@ impl<A, M, F> Drop for Going<A, M, F> {
     }
 }
 
-unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>)
+unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>, _: &Run<'_>)
 where
     A: Receive<M>,
     M: Send + 'static,
@@ -176,7 +178,7 @@ where
     // SAFETY: as above.
     unsafe {
         let (actor, mut ctx) = enter::<A>(header);
-        actor.receive(message, Reply::nobody(), &mut ctx);
+        batch::receive_alone(actor, message, &mut ctx);
     }
     if header_ref.state.peek().closed() {
         return; // and ends with its actor

@@ -2,12 +2,13 @@
 
 use super::{Target, Timer};
 use crate::actor::Receive;
+use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
-use crate::actor::reply::Reply;
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Sent, place_of};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
+use crate::cell::turn::Run;
 use crate::error::{AskError, Refusal, SendError};
 use crate::sched::timers::{Key, Timed};
 use crate::time::{self, Instant};
@@ -35,6 +36,7 @@ impl<A: Receive<M>, M: Send + 'static, S: Dating> Table<A, M, S> {
         handle: handle::<A, M, S>,
         discard: discard::<A, M, S>,
         sent: place_of::<S>(offset_of!(Once<A, M, S>, sent)),
+        take: None,
     };
 }
 
@@ -105,7 +107,11 @@ unsafe fn unbox<A, M, S>(this: AnyEnvelope) -> Box<Once<A, M, S>> {
     unsafe { Box::from_raw(this.cast::<Once<A, M, S>>().as_ptr()) }
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    _: &Run<'_>,
+) {
     // SAFETY: the caller's: our box, in the actor's turn.
     unsafe {
         let once = unbox::<A, M, S>(this);
@@ -115,7 +121,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(this: AnyEnvelope,
             return;
         }
         let (actor, mut ctx) = enter::<A>(header);
-        actor.receive(once.message, Reply::nobody(), &mut ctx);
+        batch::receive_alone(actor, once.message, &mut ctx);
     }
 }
 
