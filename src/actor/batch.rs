@@ -1,11 +1,13 @@
 //! Batches: what a handler of several messages at once is given. How they are taken: [`crate::cell::batch`].
 
 use super::Receive;
-use super::context::{AnyEnvelope, Context};
+use super::context::{AnyEnvelope, Context, enter};
 use super::reply::Reply;
-use crate::cell::batch::Take;
+use crate::cell::batch::{Batched, Taken, Taking};
+use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
-use crate::cell::turn::Run;
+use crate::cell::ticks;
+use crate::error::AskError;
 use std::any::TypeId;
 use std::fmt;
 use std::iter::FusedIterator;
@@ -23,20 +25,13 @@ use std::ptr::NonNull;
 #[must_use = "dropping a batch drops its first message"]
 pub struct Batch<'a, M, R: 'static> {
     first: Option<(M, Reply<R>)>,
-    /// Where the others come from; `None`: there are no others, or no more of them.
-    run: Option<&'a Run<'a>>,
+    /// Where the others come from; `None`: there are no others, or no more of them. Only in the handler that `Taking` is for.
+    from: Option<&'a Taking<'a>>,
     /// How many others there may be.
     left: usize,
 }
 
-impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
-    /// # Safety
-    /// Inside the run's turn, in the handler of such a message of an actor that is a `Receive<M, Reply = R>`.
-    #[inline]
-    unsafe fn new(first: (M, Reply<R>), run: &'a Run<'a>, limit: usize) -> Self {
-        Batch { first: Some(first), run: Some(run), left: limit - 1 }
-    }
-
+impl<M: Send + 'static, R: Send + 'static> Batch<'_, M, R> {
     /// A batch of one message: for an actor that has one and the same way for one and for many, and for tests of it.
     ///
     /// ```
@@ -63,7 +58,7 @@ impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
     /// # }
     /// ```
     pub fn of_one(message: M, reply: Reply<R>) -> Self {
-        Batch { first: Some((message, reply)), run: None, left: 0 }
+        Batch { first: Some((message, reply)), from: None, left: 0 }
     }
 }
 
@@ -74,23 +69,28 @@ impl<M: Send + 'static, R: Send + 'static> Iterator for Batch<'_, M, R> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
-        let run = self.run.take()?;
+        let from = self.from.take()?; // and back, if there may be more
         self.left = self.left.checked_sub(1)?;
-        let mut next = MaybeUninit::<(M, Reply<R>)>::uninit();
-        // SAFETY: inside the handler, as `new` was told; there is room for what `put` writes, which is initialized if this is
-        // true.
-        unsafe {
-            if !run.take(TypeId::of::<M>(), NonNull::from(&mut next).cast()) {
-                return None;
+        loop {
+            // SAFETY: in the handler; what is popped is of this type, and given up.
+            let ((message, reply), in_time, sent) = unsafe {
+                let Taken { envelope, batched, sent } = from.pop(TypeId::of::<M>())?;
+                let (pair, in_time) = open(envelope, batched, from.header());
+                (pair, in_time, sent)
+            };
+            if in_time {
+                from.in_hand(sent);
+                self.from = Some(from);
+                return Some((message, reply));
             }
-            self.run = Some(run);
-            Some(next.assume_init())
+            from.passed_over();
+            expire(message, reply);
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let first = usize::from(self.first.is_some());
-        let others = self.run.map_or(0, |run| self.left.min(run.left() as usize));
+        let others = self.from.map_or(0, |from| self.left.min(from.left() as usize));
         (first, Some(first + others))
     }
 }
@@ -103,42 +103,61 @@ impl<M, R> fmt::Debug for Batch<'_, M, R> {
     }
 }
 
-/// For a table: how a batch takes such an envelope. `None`: messages of this type come one by one.
-pub(super) const fn take<A: Receive<M>, M: Send + 'static>(
-    open: unsafe fn(AnyEnvelope, &Header, NonNull<()>) -> bool,
-) -> Option<Take> {
+/// Of an envelope's opening: see [`Batched::open`].
+pub(super) type Open = unsafe fn(AnyEnvelope, &Header, NonNull<()>) -> bool;
+
+/// For a table. `None`: messages of this type come one by one.
+pub(super) const fn batched<A: Receive<M>, M: Send + 'static>(open: Open) -> Option<Batched> {
     const { assert!(A::BATCH > 0, "a batch holds at least one message") };
-    if A::BATCH > 1 { Some(Take { message: TypeId::of::<M>(), open }) } else { None }
-}
-
-/// What a [`Take::open`] ends with.
-///
-/// # Safety
-/// `into` has room for this, and nothing is in there.
-pub(super) unsafe fn put<M, R>(into: NonNull<()>, message: M, reply: Reply<R>) -> bool {
-    // SAFETY: the caller's.
-    unsafe { into.cast().write((message, reply)) };
-    true
-}
-
-/// Hands a message to its actor, whose turn this is: alone, or as the first of a batch.
-///
-/// # Safety
-/// In the handler of an envelope, of such a message and for this actor, that the run has popped.
-#[inline]
-pub(super) unsafe fn receive<A: Receive<M>, M: Send + 'static>(
-    actor: &mut A,
-    message: M,
-    reply: Reply<A::Reply>,
-    ctx: &mut Context<A>,
-    run: &Run<'_>,
-) {
     if A::BATCH > 1 {
-        // SAFETY: the caller's.
-        actor.receive_batch(unsafe { Batch::new((message, reply), run, A::BATCH) }, ctx);
+        Some(Batched { message: TypeId::of::<M>(), open, handle: handle::<A, M> })
     } else {
-        actor.receive(message, reply, ctx);
+        None
     }
+}
+
+/// What an [`Open`] ends with.
+///
+/// # Safety
+/// `into` is what the opening was told.
+pub(super) unsafe fn put<M, R>(into: NonNull<()>, message: M, reply: Reply<R>) {
+    // SAFETY: the caller's; there is room for this, and nothing is in there.
+    unsafe { into.cast().write((message, reply)) };
+}
+
+/// Message and reply, and whether they come in time.
+///
+/// # Safety
+/// With the only pointer to an envelope of such a message, for an actor that answers it by an `R`; in its turn.
+unsafe fn open<M, R>(this: AnyEnvelope, batched: &Batched, header: &Header) -> ((M, Reply<R>), bool) {
+    let mut pair = MaybeUninit::<(M, Reply<R>)>::uninit();
+    // SAFETY: the caller's: the table's function is for these types, and writes the pair.
+    unsafe {
+        let in_time = (batched.open)(this, header, NonNull::from(&mut pair).cast());
+        (pair.assume_init(), in_time)
+    }
+}
+
+fn expire<M, R>(message: M, reply: Reply<R>) {
+    reply.fail(AskError::Expired); // told even if the message's drop panics
+    drop(message);
+}
+
+unsafe fn handle<A: Receive<M>, M: Send + 'static>(
+    first: AnyEnvelope,
+    batched: &'static Batched,
+    from: &Taking<'_>,
+) {
+    // SAFETY: the caller's: such an envelope, in the turn of its actor.
+    let ((message, reply), in_time) = unsafe { open::<M, A::Reply>(first, batched, from.header()) };
+    if !in_time {
+        ticks::not_handled(from.header(), DeadLetterReason::Expired);
+        return expire(message, reply);
+    }
+    let batch = Batch { first: Some((message, reply)), from: Some(from), left: A::BATCH - 1 };
+    // SAFETY: as above.
+    let (actor, mut ctx) = unsafe { enter::<A>(from.this()) };
+    actor.receive_batch(batch, &mut ctx);
 }
 
 /// Hands over a message that comes alone.

@@ -13,7 +13,6 @@ use crate::cell::header::Header;
 use crate::cell::restart::{Keeper, Kept, Verdict};
 use crate::cell::room;
 use crate::cell::shared::Sharing;
-use crate::cell::turn::Run;
 use crate::error::{AskError, StopReason};
 use crate::sched::timers::Key;
 use std::fmt;
@@ -151,10 +150,10 @@ const MARK: EnvelopeVtable = EnvelopeVtable {
     handle: handle_mark,
     discard: discard_mark,
     sent: place_of::<Sent>(offset_of!(Mark, sent)),
-    take: None,
+    batched: None,
 };
 
-unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>, _: &Run<'_>) {
+unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>) {
     // SAFETY: the caller's: the only pointer to what `mark` made.
     (unsafe { Box::from_raw(this.cast::<Mark>().as_ptr()) }.then)();
 }

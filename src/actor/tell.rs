@@ -7,7 +7,6 @@ use super::reply::Reply;
 use super::{Actor, Receive};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Lane, Parcel, Sent, deliver, place_of};
 use crate::cell::header::Header;
-use crate::cell::turn::Run;
 use crate::error::{AskError, SendError, TellManyError};
 use crate::memory::{self, Heap, Kind};
 use crate::sched::local::Local;
@@ -32,21 +31,21 @@ struct TellTable {
 struct Tables<A, M>(PhantomData<(A, M)>);
 
 impl<A: Receive<M>, M: Send + 'static> Tables<A, M> {
-    const PLAIN: TellTable = Self::table(handle::<A, M>, handle_dated::<A, M>, take::<M, A::Reply>);
+    const PLAIN: TellTable = Self::table(handle::<A, M>, handle_dated::<A, M>, open::<M, A::Reply>);
     const AGAIN: TellTable =
-        Self::table(handle_again::<A, M>, handle_again_dated::<A, M>, take_again::<M, A::Reply>);
+        Self::table(handle_again::<A, M>, handle_again_dated::<A, M>, open_again::<M, A::Reply>);
 
-    const fn table(handle: Handle, handle_dated: Handle, take: Open) -> TellTable {
+    const fn table(handle: Handle, handle_dated: Handle, open: batch::Open) -> TellTable {
         let (discard, sent) = (discard::<M>, place_of::<Sent>(offset_of!(Told<M, Sent>, sent)));
+        let (undated, dated) = (batch::batched::<A, M>(open), batch::batched::<A, M>(open));
         TellTable {
-            undated: EnvelopeVtable { handle, discard, sent: 0, take: batch::take::<A, M>(take) },
-            dated: EnvelopeVtable { handle: handle_dated, discard, sent, take: batch::take::<A, M>(take) },
+            undated: EnvelopeVtable { handle, discard, sent: 0, batched: undated },
+            dated: EnvelopeVtable { handle: handle_dated, discard, sent, batched: dated },
         }
     }
 }
 
-type Handle = unsafe fn(AnyEnvelope, NonNull<Header>, &Run<'_>);
-type Open = unsafe fn(AnyEnvelope, &Header, NonNull<()>) -> bool;
+type Handle = unsafe fn(AnyEnvelope, NonNull<Header>);
 
 /// A message on its way into an envelope.
 pub(crate) struct Telling<M> {
@@ -118,37 +117,25 @@ pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope) -> M {
     })
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static>(
-    this: AnyEnvelope,
-    header: NonNull<Header>,
-    run: &Run<'_>,
-) {
+unsafe fn handle<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
     // SAFETY: the caller's: our envelope, in the actor's turn.
     unsafe {
         let message = Local::with_heap(|here| Told::<M, ()>::open(this, here));
         let (actor, mut ctx) = enter::<A>(header);
-        batch::receive(actor, message, Reply::nobody(), &mut ctx, run);
+        actor.receive(message, Reply::nobody(), &mut ctx);
     }
 }
 
-unsafe fn handle_again<A: Receive<M>, M: Send + 'static>(
-    this: AnyEnvelope,
-    header: NonNull<Header>,
-    run: &Run<'_>,
-) {
+unsafe fn handle_again<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
     // SAFETY: the caller's.
     unsafe {
         header.as_ref().again.set(false);
-        handle::<A, M>(this, header, run);
+        handle::<A, M>(this, header);
     }
 }
 
 /// Packed once more, as an undated one: so a handler is compiled into one place only, as it would be if nobody were timed.
-unsafe fn handle_dated<A: Receive<M>, M: Send + 'static>(
-    this: AnyEnvelope,
-    header: NonNull<Header>,
-    run: &Run<'_>,
-) {
+unsafe fn handle_dated<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
     // SAFETY: the caller's; the new envelope is an undated one of this type.
     unsafe {
         let message = Local::with_heap(|here| Told::<M, Sent>::open(this, here));
@@ -156,40 +143,37 @@ unsafe fn handle_dated<A: Receive<M>, M: Send + 'static>(
             .as_ref()
             .core()
             .with_heap(|heap| Told::boxed(heap, &Tables::<A, M>::PLAIN.undated, (), message));
-        handle::<A, M>(undated, header, run);
+        handle::<A, M>(undated, header);
     }
 }
 
-unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static>(
-    this: AnyEnvelope,
-    header: NonNull<Header>,
-    run: &Run<'_>,
-) {
+unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
     // SAFETY: the caller's.
     unsafe {
         header.as_ref().again.set(false);
-        handle_dated::<A, M>(this, header, run);
+        handle_dated::<A, M>(this, header);
     }
 }
 
-/// For a batch, as those that follow.
-unsafe fn take<M: Send + 'static, R: Send + 'static>(
+/// For a batch; dated or not.
+unsafe fn open<M: Send + 'static, R: Send + 'static>(
     this: AnyEnvelope,
     _: &Header,
     into: NonNull<()>,
 ) -> bool {
     // SAFETY: the caller's: our envelope, and room for what is in it.
-    unsafe { batch::put::<M, R>(into, unwrap(this), Reply::nobody()) }
+    unsafe { batch::put::<M, R>(into, unwrap(this), Reply::nobody()) };
+    true
 }
 
-unsafe fn take_again<M: Send + 'static, R: Send + 'static>(
+unsafe fn open_again<M: Send + 'static, R: Send + 'static>(
     this: AnyEnvelope,
     header: &Header,
     into: NonNull<()>,
 ) -> bool {
     header.again.set(false);
     // SAFETY: the caller's.
-    unsafe { take::<M, R>(this, header, into) }
+    unsafe { open::<M, R>(this, header, into) }
 }
 
 unsafe fn discard<M: Send + 'static>(this: AnyEnvelope, _: AskError) {

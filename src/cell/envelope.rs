@@ -1,10 +1,9 @@
 //! What waits in a mailbox, and its way there.
 
-use super::batch::Take;
+use super::batch::Batched;
 use super::core::Tally;
 use super::header::Header;
 use super::stopwatch::Stopwatch;
-use super::turn::Run;
 use crate::error::{AskError, Refusal};
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::Reserve;
@@ -26,13 +25,13 @@ pub(crate) struct Envelope {
 #[derive(Debug)]
 pub(crate) struct EnvelopeVtable {
     /// Handles the message, inside its actor's turn. May panic.
-    pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>, &Run<'_>),
+    pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>),
     /// Drops the message unhandled; an asker is told the error. May panic.
     pub(crate) discard: unsafe fn(NonNull<Envelope>, AskError),
     /// Where in the envelope it is said when it was sent; 0: nowhere. See [`place_of`].
     pub(crate) sent: usize,
-    /// How a batch takes it, if it may be in one.
-    pub(crate) take: Option<Take>,
+    /// If it may be in a batch: how. Then it is handled by that.
+    pub(crate) batched: Option<Batched>,
 }
 
 /// What an envelope has for the instant of sending: nothing, or [`Sent`] if it is made for a timed actor.
@@ -66,9 +65,9 @@ impl Envelope {
     /// # Safety
     /// In a turn of the actor it was addressed to, with the only pointer to it.
     #[inline]
-    pub(crate) unsafe fn handle(this: NonNull<Envelope>, header: NonNull<Header>, run: &Run<'_>) {
+    pub(crate) unsafe fn handle(this: NonNull<Envelope>, header: NonNull<Header>) {
         // SAFETY: the caller's.
-        unsafe { (this.as_ref().vtable.handle)(this, header, run) }
+        unsafe { (this.as_ref().vtable.handle)(this, header) }
     }
 
     /// # Safety
@@ -78,11 +77,14 @@ impl Envelope {
         unsafe { (this.as_ref().vtable.discard)(this, why) }
     }
 
+    /// How it is handled in a batch, if it may be in one.
+    ///
     /// # Safety
     /// The envelope is its actor's, in a turn.
-    pub(super) unsafe fn take(this: NonNull<Envelope>) -> Option<&'static Take> {
+    #[inline]
+    pub(super) unsafe fn batched(this: NonNull<Envelope>) -> Option<&'static Batched> {
         // SAFETY: the caller's.
-        unsafe { this.as_ref() }.vtable.take.as_ref()
+        unsafe { this.as_ref() }.vtable.batched.as_ref()
     }
 
     /// Has it got room for the instant of sending?

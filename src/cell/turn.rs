@@ -10,6 +10,7 @@
 //! User code may block, and its thread come back without the worker that it was ([`crate::sched::spares`]). So nothing here
 //! keeps a reference to the worker across user code: each look at it is a look-up of its own.
 
+use super::batch::{self, Timed};
 use super::end;
 use super::envelope::Envelope;
 use super::event::{Event, PanicPlace};
@@ -29,6 +30,7 @@ use crate::sched::task::{After, TaskHeader};
 use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
 use std::cell::{Cell, RefCell};
+use std::panic::resume_unwind;
 use std::ptr::NonNull;
 
 /// Room is given back after this part of the capacity, in a turn that is long enough: senders have to be met for it.
@@ -238,7 +240,7 @@ fn drain(
     this: NonNull<Header>,
     waiting: u32,
     limit: u32,
-    timed: Option<(&Lap<'_>, &Cold)>,
+    timed: Option<Timed<'_>>,
     next: impl Fn(&Run<'_>) -> Option<*mut Node>,
     done: impl Fn(),
 ) -> Drained {
@@ -246,9 +248,8 @@ fn drain(
     let header = unsafe { this.as_ref() };
     // SAFETY: we hold the runnable.
     let rest = Cell::new(unsafe { header.inbox.begin() });
-    let most = waiting.min(limit);
-    let run = Run { header, most, total: Cell::new(0), given: Cell::new(0), rest, timed };
-    let outcome = guarded(|| run.messages(this, next, done));
+    let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
+    let outcome = guarded(|| run.messages(this, waiting, limit, timed, next, done));
     // SAFETY: as above.
     unsafe { header.inbox.end(run.rest.get()) };
     Drained { total: run.total.get(), given: run.given.get(), outcome, retired: false }
@@ -272,19 +273,14 @@ pub(super) fn count_panic(header: &Header, place: PanicPlace, text: PanicText) {
 }
 
 /// One turn's counts, which survive a panic.
-#[derive(Debug)]
-pub(crate) struct Run<'a> {
-    pub(super) header: &'a Header,
-    /// The messages that this turn may handle.
-    pub(super) most: u32,
-    /// Handled in this turn. A [batch](super::batch) counts for itself what it takes.
-    pub(super) total: Cell<u32>,
+struct Run<'a> {
+    header: &'a Header,
+    /// Handled in this turn.
+    total: Cell<u32>,
     /// Of those, the places given back already.
     given: Cell<u32>,
     /// What was taken off the inbox and not handled yet.
-    pub(super) rest: Cell<*mut Node>,
-    /// If the actor is timed.
-    pub(super) timed: Option<(&'a Lap<'a>, &'a Cold)>,
+    rest: Cell<*mut Node>,
 }
 
 impl Run<'_> {
@@ -296,12 +292,20 @@ impl Run<'_> {
     }
 
     #[inline(always)]
-    fn messages(&self, this: NonNull<Header>, next: impl Fn(&Self) -> Option<*mut Node>, done: impl Fn()) {
+    fn messages(
+        &self,
+        this: NonNull<Header>,
+        waiting: u32,
+        limit: u32,
+        timed: Option<Timed<'_>>,
+        next: impl Fn(&Self) -> Option<*mut Node>,
+        done: impl Fn(),
+    ) {
         let header = self.header;
         if header.phase.get() == Phase::New && !self.start(this) {
             return;
         }
-        let most = self.most;
+        let most = waiting.min(limit);
         let mut total = 0;
         let mut watch = Watch { started: None, step: CLOCK_EVERY };
         if Local::long_messages() {
@@ -311,10 +315,26 @@ impl Run<'_> {
             let next_stop = most.min(total + watch.step);
             while total < next_stop {
                 let Some(node) = next(self) else { return };
-                self.total.set(total + 1);
+                total += 1;
+                self.total.set(total);
                 // SAFETY: popped from this actor's inbox, inside its turn.
-                unsafe { Envelope::handle(Envelope::from_node(node), this, self) };
-                total = self.total.get();
+                unsafe {
+                    let envelope = Envelope::from_node(node);
+                    match Envelope::batched(envelope) {
+                        None => Envelope::handle(envelope, this),
+                        Some(batched) => {
+                            // By value both ways, panics included: so this run is in registers.
+                            let after =
+                                batch::handle(envelope, batched, this, total, most, self.rest.get(), timed);
+                            self.rest.set(after.rest);
+                            self.total.set(after.total);
+                            total = after.total;
+                            if let Err(payload) = after.outcome {
+                                resume_unwind(payload);
+                            }
+                        }
+                    }
+                }
                 done();
                 if header.killed() {
                     return;

@@ -6,7 +6,6 @@ use crate::actor::refs::ActorRef;
 use crate::actor::reply::{Reply, ReplyVtable};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Sent, deliver_exempt, place_of};
 use crate::cell::header::Header;
-use crate::cell::turn::Run;
 use crate::error::AskError;
 use crate::memory::{self, Kind};
 use crate::sched::local::Local;
@@ -38,7 +37,7 @@ where
         handle: handle::<A, R, F, S>,
         discard: discard::<A, R, F, S>,
         sent: place_of::<S>(offset_of!(Callback<A, R, F, S>, sent)),
-        take: None,
+        batched: None,
     };
     const REPLY: ReplyVtable<R> = ReplyVtable {
         answer: answer::<A, R, F, S>,
@@ -108,7 +107,7 @@ unsafe fn unwrap<A: Actor, R, F, S: Dating>(this: AnyEnvelope) -> Callback<A, R,
     Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast()) })
 }
 
-unsafe fn handle<A, R, F, S>(this: AnyEnvelope, header: NonNull<Header>, _: &Run<'_>)
+unsafe fn handle<A, R, F, S>(this: AnyEnvelope, header: NonNull<Header>)
 where
     A: Actor,
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>),

@@ -14,7 +14,6 @@ use crate::cell::envelope::{Dating, EnvelopeVtable, Lane, deliver};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
-use crate::cell::turn::Run;
 use crate::error::{AskError, SendError};
 use crate::time::{self, Instant};
 use std::marker::PhantomData;
@@ -32,37 +31,32 @@ impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for ByDeadline<A, M>
         handle: handle_asked::<A, M>,
         discard: Asked::<Expiring<M>, A::Reply, ()>::discard,
         sent: Asked::<Expiring<M>, A::Reply, S>::SENT,
-        take: batch::take::<A, M>(take_asked::<M, A::Reply>),
+        batched: batch::batched::<A, M>(open_asked::<M, A::Reply>),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
         handle: handle_with::<A, M, S>,
         discard: AskedWith::<Expiring<M>, A::Reply, S>::discard,
         sent: AskedWith::<Expiring<M>, A::Reply, S>::SENT,
-        take: batch::take::<A, M>(take_with::<M, A::Reply, S>),
+        batched: batch::batched::<A, M>(open_with::<M, A::Reply, S>),
     };
 }
 
-unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(
-    this: AnyEnvelope,
-    header: NonNull<Header>,
-    run: &Run<'_>,
-) {
+unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
         let (expiring, reply) = Asked::<Expiring<M>, A::Reply, ()>::open(this);
-        handle::<A, M>(expiring, reply, header, run);
+        handle::<A, M>(expiring, reply, header);
     }
 }
 
 unsafe fn handle_with<A: Receive<M>, M: Send + 'static, S: Dating>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    run: &Run<'_>,
 ) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
         let (expiring, reply) = AskedWith::<Expiring<M>, A::Reply, S>::unwrap(this);
-        handle::<A, M>(expiring, reply, header, run);
+        handle::<A, M>(expiring, reply, header);
     }
 }
 
@@ -72,7 +66,6 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
     Expiring { deadline, message }: Expiring<M>,
     reply: Reply<A::Reply>,
     header: NonNull<Header>,
-    run: &Run<'_>,
 ) {
     // SAFETY: the caller's.
     unsafe {
@@ -82,53 +75,37 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
             drop(message);
         } else {
             let (actor, mut ctx) = enter::<A>(header);
-            batch::receive(actor, message, reply, &mut ctx, run);
+            actor.receive(message, reply, &mut ctx);
         }
     }
 }
 
-unsafe fn take_asked<M: Send + 'static, R: Send + 'static>(
+/// For a batch.
+unsafe fn open_asked<M: Send + 'static, R: Send + 'static>(
     this: AnyEnvelope,
-    header: &Header,
+    _: &Header,
     into: NonNull<()>,
 ) -> bool {
-    // SAFETY: the caller's: an envelope with this table, in the actor's turn, and room for what is in it.
+    // SAFETY: the caller's: an envelope with this table, and room for what is in it.
     unsafe {
-        let (expiring, reply) = Asked::<Expiring<M>, R, ()>::open(this);
-        take(expiring, reply, header, into)
+        let (Expiring { deadline, message }, reply) = Asked::<Expiring<M>, R, ()>::open(this);
+        batch::put(into, message, reply);
+        time::now() < deadline
     }
 }
 
-unsafe fn take_with<M: Send + 'static, R: Send + 'static, S: Dating>(
+/// For a batch.
+unsafe fn open_with<M: Send + 'static, R: Send + 'static, S: Dating>(
     this: AnyEnvelope,
-    header: &Header,
+    _: &Header,
     into: NonNull<()>,
 ) -> bool {
     // SAFETY: as above.
     unsafe {
-        let (expiring, reply) = AskedWith::<Expiring<M>, R, S>::unwrap(this);
-        take(expiring, reply, header, into)
+        let (Expiring { deadline, message }, reply) = AskedWith::<Expiring<M>, R, S>::unwrap(this);
+        batch::put(into, message, reply);
+        time::now() < deadline
     }
-}
-
-/// For a batch: what has expired is not part of it.
-///
-/// # Safety
-/// In the actor's turn, with room for message and reply.
-unsafe fn take<M, R>(
-    Expiring { deadline, message }: Expiring<M>,
-    reply: Reply<R>,
-    header: &Header,
-    into: NonNull<()>,
-) -> bool {
-    if time::now() < deadline {
-        // SAFETY: the caller's.
-        return unsafe { batch::put(into, message, reply) };
-    }
-    ticks::passed_over(header, DeadLetterReason::Expired);
-    reply.fail(AskError::Expired); // told even if the message's drop panics
-    drop(message);
-    false
 }
 
 impl<A: Actor> ActorRef<A> {

@@ -6,7 +6,6 @@ use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Reply, ReplyVtable};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Parcel, Sent, place_of};
 use crate::cell::header::Header;
-use crate::cell::turn::Run;
 use crate::error::AskError;
 use crate::mailbox::reply::{Answered, Slot};
 use crate::memory::{self, Heap, Kind};
@@ -71,13 +70,13 @@ impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for Plain<A, M> {
         handle: Asked::<M, A::Reply, ()>::handle::<A>,
         discard: Asked::<M, A::Reply, ()>::discard,
         sent: Asked::<M, A::Reply, S>::SENT,
-        take: batch::take::<A, M>(Asked::<M, A::Reply, ()>::take),
+        batched: batch::batched::<A, M>(Asked::<M, A::Reply, ()>::open_into),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
         handle: AskedWith::<M, A::Reply, S>::handle::<A>,
         discard: AskedWith::<M, A::Reply, S>::discard,
         sent: AskedWith::<M, A::Reply, S>::SENT,
-        take: batch::take::<A, M>(AskedWith::<M, A::Reply, S>::take),
+        batched: batch::batched::<A, M>(AskedWith::<M, A::Reply, S>::open_into),
     };
 }
 
@@ -188,20 +187,22 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
         }
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, run: &Run<'_>) {
+    /// For a batch.
+    unsafe fn open_into(this: AnyEnvelope, _: &Header, into: NonNull<()>) -> bool {
+        // SAFETY: the caller's: our envelope, and room for what is in it.
+        unsafe {
+            let (message, reply) = Self::open(this);
+            batch::put(into, message, reply);
+        }
+        true
+    }
+
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
         // SAFETY: the caller's: our envelope, in the actor's turn. From here on the reply is the replier's side.
         unsafe {
             let (message, reply) = Self::open(this);
             let (actor, mut ctx) = enter::<A>(header);
-            batch::receive(actor, message, reply, &mut ctx, run);
-        }
-    }
-
-    unsafe fn take(this: AnyEnvelope, _: &Header, into: NonNull<()>) -> bool {
-        // SAFETY: the caller's: our envelope, and room for what is in it.
-        unsafe {
-            let (message, reply) = Self::open(this);
-            batch::put(into, message, reply)
+            actor.receive(message, reply, &mut ctx);
         }
     }
 
@@ -268,20 +269,22 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
         (asked.message, asked.reply)
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, run: &Run<'_>) {
+    /// For a batch.
+    unsafe fn open_into(this: AnyEnvelope, _: &Header, into: NonNull<()>) -> bool {
+        // SAFETY: the caller's: our envelope, and room for what is in it.
+        unsafe {
+            let (message, reply) = Self::unwrap(this);
+            batch::put(into, message, reply);
+        }
+        true
+    }
+
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
         // SAFETY: the caller's.
         unsafe {
             let (message, reply) = Self::unwrap(this);
             let (actor, mut ctx) = enter::<A>(header);
-            batch::receive(actor, message, reply, &mut ctx, run);
-        }
-    }
-
-    unsafe fn take(this: AnyEnvelope, _: &Header, into: NonNull<()>) -> bool {
-        // SAFETY: the caller's.
-        unsafe {
-            let (message, reply) = Self::unwrap(this);
-            batch::put(into, message, reply)
+            actor.receive(message, reply, &mut ctx);
         }
     }
 

@@ -8,7 +8,6 @@ use crate::cell::envelope::{Envelope, EnvelopeVtable, Sent, place_of};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
-use crate::cell::turn::Run;
 use crate::error::{AskError, Refusal};
 use crate::sched::timers::{Key, Timed};
 use crate::time::{self, Duration, Instant};
@@ -47,7 +46,7 @@ where
         handle: handle::<A, M, F>,
         discard: discard::<A, M, F>,
         sent: place_of::<Sent>(offset_of!(Interval<A, M, F>, due)),
-        take: None,
+        batched: None, // its ticks come alone
     };
 }
 
@@ -160,7 +159,7 @@ impl<A, M, F> Drop for Going<A, M, F> {
     }
 }
 
-unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>, _: &Run<'_>)
+unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>)
 where
     A: Receive<M>,
     M: Send + 'static,

@@ -8,7 +8,6 @@ use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Sent, place_of};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
-use crate::cell::turn::Run;
 use crate::error::{AskError, Refusal, SendError};
 use crate::sched::timers::{Key, Timed};
 use crate::time::{self, Instant};
@@ -36,7 +35,7 @@ impl<A: Receive<M>, M: Send + 'static, S: Dating> Table<A, M, S> {
         handle: handle::<A, M, S>,
         discard: discard::<A, M, S>,
         sent: place_of::<S>(offset_of!(Once<A, M, S>, sent)),
-        take: None,
+        batched: None, // it comes alone
     };
 }
 
@@ -107,11 +106,7 @@ unsafe fn unbox<A, M, S>(this: AnyEnvelope) -> Box<Once<A, M, S>> {
     unsafe { Box::from_raw(this.cast::<Once<A, M, S>>().as_ptr()) }
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(
-    this: AnyEnvelope,
-    header: NonNull<Header>,
-    _: &Run<'_>,
-) {
+unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(this: AnyEnvelope, header: NonNull<Header>) {
     // SAFETY: the caller's: our box, in the actor's turn.
     unsafe {
         let once = unbox::<A, M, S>(this);
