@@ -152,6 +152,7 @@ const MARK: EnvelopeVtable = EnvelopeVtable {
     handle: handle_mark,
     discard: discard_mark,
     sent: place_of::<Sent>(offset_of!(Mark, sent)),
+    batched: None,
 };
 
 unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>) {

@@ -1,5 +1,6 @@
 //! Told messages: an envelope with a message and no way back, in one block.
 
+use super::batch;
 use super::context::{AnyEnvelope, enter};
 use super::refs::ActorRef;
 use super::reply::Reply;
@@ -30,21 +31,21 @@ struct TellTable {
 struct Tables<A, M>(PhantomData<(A, M)>);
 
 impl<A: Receive<M>, M: Send + 'static> Tables<A, M> {
-    const PLAIN: TellTable = TellTable::new::<M>(handle::<A, M>, handle_dated::<A, M>);
-    const AGAIN: TellTable = TellTable::new::<M>(handle_again::<A, M>, handle_again_dated::<A, M>);
-}
+    const PLAIN: TellTable = Self::table(handle::<A, M>, handle_dated::<A, M>, open::<M, A::Reply>);
+    const AGAIN: TellTable =
+        Self::table(handle_again::<A, M>, handle_again_dated::<A, M>, open_again::<M, A::Reply>);
 
-type Handle = unsafe fn(AnyEnvelope, NonNull<Header>);
-
-impl TellTable {
-    const fn new<M: Send + 'static>(handle: Handle, handle_dated: Handle) -> Self {
-        let sent = place_of::<Sent>(offset_of!(Told<M, Sent>, sent));
+    const fn table(handle: Handle, handle_dated: Handle, open: batch::Open) -> TellTable {
+        let (discard, sent) = (discard::<M>, place_of::<Sent>(offset_of!(Told<M, Sent>, sent)));
+        let (undated, dated) = (batch::batched::<A, M>(open), batch::batched::<A, M>(open));
         TellTable {
-            undated: EnvelopeVtable { handle, discard: discard::<M>, sent: 0 },
-            dated: EnvelopeVtable { handle: handle_dated, discard: discard::<M>, sent },
+            undated: EnvelopeVtable { handle, discard, sent: 0, batched: undated },
+            dated: EnvelopeVtable { handle: handle_dated, discard, sent, batched: dated },
         }
     }
 }
+
+type Handle = unsafe fn(AnyEnvelope, NonNull<Header>);
 
 /// A message on its way into an envelope.
 pub(crate) struct Telling<M> {
@@ -144,6 +145,27 @@ unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope
         header.as_ref().again.set(false);
         handle_dated::<A, M>(this, header);
     }
+}
+
+/// For a batch; dated or not.
+unsafe fn open<M: Send + 'static, R: Send + 'static>(
+    this: AnyEnvelope,
+    _: &Header,
+    into: NonNull<()>,
+) -> bool {
+    // SAFETY: the caller's: our envelope, and room for what is in it.
+    unsafe { batch::put::<M, R>(into, unwrap(this), Reply::nobody()) };
+    true
+}
+
+unsafe fn open_again<M: Send + 'static, R: Send + 'static>(
+    this: AnyEnvelope,
+    header: &Header,
+    into: NonNull<()>,
+) -> bool {
+    header.again.set(false);
+    // SAFETY: the caller's.
+    unsafe { open::<M, R>(this, header, into) }
 }
 
 unsafe fn discard<M: Send + 'static>(this: AnyEnvelope, _: AskError) {

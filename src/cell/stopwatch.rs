@@ -184,6 +184,7 @@ fn ns(time: Duration) -> u64 {
 }
 
 /// One turn of a timed actor.
+#[derive(Debug)]
 pub(crate) struct Lap<'a> {
     header: &'a Header,
     watch: &'a Stopwatch,
@@ -213,22 +214,22 @@ impl<'a> Lap<'a> {
         }
     }
 
-    /// A message is taken in hand; behind it wait `messages` and `ticks`, the first of each of what was taken.
+    /// A message sent at `sent` is taken in hand; behind it wait `messages` and `ticks`, the first of each of what was taken.
     ///
     /// # Safety
-    /// All of them are of this actor's mailbox, in its turn; the others may be null.
-    pub(crate) unsafe fn start(&self, node: *mut Node, messages: *mut Node, ticks: *mut Node) {
+    /// Both are of this actor's mailbox, in its turn, or null.
+    pub(crate) unsafe fn start(&self, sent: Option<Instant>, messages: *mut Node, ticks: *mut Node) {
         let watch = self.watch;
         let now = watch.clock.take().unwrap_or_else(time::now);
-        // SAFETY: the caller's.
-        let sent_of = |node: *mut Node| unsafe { Envelope::sent(Envelope::from_node(node)) };
         let mark_of = |node: *mut Node| {
-            let sent = if node.is_null() { None } else { sent_of(node) };
+            // SAFETY: the caller's.
+            let sent =
+                if node.is_null() { None } else { unsafe { Envelope::sent(Envelope::from_node(node)) } };
             sent.map_or(0, |sent| watch.mark(sent))
         };
         watch.messages.taken.store(mark_of(messages), Relaxed);
         watch.ticks.taken.store(mark_of(ticks), Relaxed);
-        watch.sent.set(sent_of(node));
+        watch.sent.set(sent);
         watch.begun.store(watch.mark(now), Relaxed);
         self.begun.set(Some(now));
     }
