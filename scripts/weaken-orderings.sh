@@ -131,6 +131,8 @@ needed "state: steps without Acquire" references \
     $state 'compare_exchange_weak(current, next, AcqRel, Relaxed)' 'compare_exchange_weak(current, next, Release, Relaxed)'
 weaken_step needed Acquire end_turn 'fn end_turn(&self, handled: u32, served: bool) -> EndTurn { let taken = u64::from(handled) << LEN_SHIFT;' mailbox
 weaken_step needed Release end_turn 'fn end_turn(&self, handled: u32, served: bool) -> EndTurn { let taken = u64::from(handled) << LEN_SHIFT;' references
+needed "state: end_idle without Release" mailbox \
+    $state 'rest & !SCHEDULED, Release, Relaxed)' 'rest & !SCHEDULED, Relaxed, Relaxed)'
 weaken_step needed Acquire release_ref 'fn release_ref(&self) -> Release {' references
 weaken_step needed Release release_ref 'fn release_ref(&self) -> Release {' references
 weaken_step needed Acquire set_dead 'fn set_dead(&self, secured: bool) -> Option<Dead> {' references

@@ -141,13 +141,29 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     if waiting > header.most_waiting.load(Relaxed) {
         header.most_waiting.store(waiting, Relaxed);
     }
-    let Drained { total, given, outcome, retired } = match header.cold_if_any() {
+    let drained = match header.cold_if_any() {
         None => drain(this, waiting, header.core().limits.messages, None, |run| run.message(), || ()),
         Some(cold) => drain_with_ticks(this, waiting, cold),
     };
-    let handled = total - ticks::take_unhandled();
+    let handled = drained.total - ticks::take_unhandled();
     header.count_handled(handled);
     header.core().count_in_turn(|tally| &tally.handled, u64::from(handled));
+    if drained.outcome.is_ok() && !drained.retired && header.state.end_idle(drained.total - drained.given) {
+        return After::Gone;
+    }
+    // SAFETY: the caller's.
+    unsafe { finish(this, waiting, drained) }
+}
+
+/// The end of a turn after which there is more to do.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(never)]
+unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After {
+    // SAFETY: the runnable keeps the cell alive until a transition gives it up.
+    let header = unsafe { this.as_ref() };
+    let Drained { total, given, outcome, retired } = drained;
     let mut owed = total - given;
     if outcome.is_err() || retired {
         // SAFETY: the caller's.
