@@ -9,26 +9,61 @@
 //! | bimodal | 99.5 % x 0.5 us, 0.5 % x 500 us |
 //! | fork-join | a tree of actors, each spawns two, the leaves work 5 us, sums come back as answers |
 //!
-//! criterion measures the time of a whole load. Beside it a table says, for each case, from a run of its own: how
-//! unevenly the workers were busy (the busiest against the mean, from `stats()`; 1.00 is even, the number of workers is
-//! one doing all), and the delay from send to handling of a sample of messages. With more workers than processors, busy time
-//! includes waiting for one. Every run checks its answer.
+//! criterion measures the time of a whole load, with nothing else measured. Then each load runs again, round by round, for a
+//! table with all of `examples/measure/table.rs`: how evenly the workers were busy, queue delays, idle hands, steals,
+//! wakes; and for a page with pictures, `load_balance.html` in the target directory. There a thread for each actor stands
+//! beside the policies, where a load has no more than [`MOST_THREADS`] actors and they do not come and go. Every run checks its answer.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::print_stdout, reason = "the table")]
 
+#[path = "../examples/measure/mod.rs"]
+#[allow(unused_imports, reason = "its tests run with the examples")]
+mod measure;
+
 use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
+use crossbeam_channel::{Sender, unbounded};
 use heist::{Actor, ActorRef, Context, Executor, Handler, Policy, Receive, Reply};
+use measure::burst;
+use measure::delay::{Delays, Stamp};
+use measure::machine;
+use measure::meter::{Meter, POLICIES, Run, Way};
+use measure::report::{self, Section};
+use measure::table::{self, AllBursts};
+use measure::text::{count, grouped};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::hint::{black_box, spin_loop};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-const POLICIES: [Policy; 3] = [Policy::Stealing, Policy::Sharded, Policy::SharedQueue];
 const CREWS: [usize; 4] = [1, 2, 4, 8];
 const LOADS: [&str; 6] = ["uniform", "zipf", "bursts", "hot", "bimodal", "fork-join"];
-/// One message in so many has its delay taken.
-const SAMPLED: usize = 16;
+/// More threads than this are not tried.
+const MOST_THREADS: usize = 2_000;
+/// For the table a load comes so often in a row: by itself it is over after a handful of looks at the crew.
+const IN_A_ROW: u64 = 5;
+/// For the table, rounds of all.
+const ROUNDS: usize = 3;
+
+/// Where delays go, if they are taken.
+#[derive(Clone, Copy)]
+struct Measured(Option<&'static Delays>);
+
+impl Measured {
+    fn stamp(self) -> Stamp {
+        self.0.map_or(Stamp::NONE, |_| Stamp::now())
+    }
+
+    fn arrived(self, sent: Stamp) {
+        if let Some(delays) = self.0 {
+            delays.arrived(sent);
+        }
+    }
+}
 
 fn work(time: Duration) {
     let until = Instant::now() + time;
@@ -37,40 +72,45 @@ fn work(time: Duration) {
     }
 }
 
-/// An actor with some state, and a log of the delays it saw.
-#[derive(Default)]
+/// An actor with some state.
 struct Shop {
     served: u64,
-    delays: Vec<Duration>,
+    delays: Measured,
+}
+
+impl Shop {
+    fn serve(&mut self, Serve { cost, sent }: Serve) {
+        self.delays.arrived(sent);
+        work(cost);
+        self.served += 1;
+    }
 }
 
 impl Actor for Shop {}
 
 struct Serve {
     cost: Duration,
-    sent: Option<Instant>,
+    sent: Stamp,
 }
 
 impl Handler<Serve> for Shop {
     type Reply = ();
-    fn handle(&mut self, Serve { cost, sent }: Serve, _: &mut Context<Self>) {
-        self.delays.extend(sent.map(|sent| sent.elapsed()));
-        work(cost);
-        self.served += 1;
+    fn handle(&mut self, serve: Serve, _: &mut Context<Self>) {
+        self.serve(serve);
     }
 }
 
 struct TakeStock;
 impl Handler<TakeStock> for Shop {
-    type Reply = (u64, Vec<Duration>);
-    fn handle(&mut self, _: TakeStock, _: &mut Context<Self>) -> Self::Reply {
-        (std::mem::take(&mut self.served), std::mem::take(&mut self.delays))
+    type Reply = u64;
+    fn handle(&mut self, _: TakeStock, _: &mut Context<Self>) -> u64 {
+        std::mem::take(&mut self.served)
     }
 }
 
 /// A node of the fork-join tree.
-#[derive(Default)]
 struct Fork {
+    delays: Measured,
     missing: u8,
     sum: u64,
     reply: Option<Reply<u64>>,
@@ -78,21 +118,29 @@ struct Fork {
 
 impl Actor for Fork {}
 
+impl Fork {
+    fn new(delays: Measured) -> Self {
+        Fork { delays, missing: 0, sum: 0, reply: None }
+    }
+}
+
 /// So many generations to go.
-struct Grow(u32);
+struct Grow(u32, Stamp);
 impl Receive<Grow> for Fork {
     type Reply = u64;
-    fn receive(&mut self, Grow(left): Grow, reply: Reply<u64>, ctx: &mut Context<Self>) {
+    fn receive(&mut self, Grow(left, sent): Grow, reply: Reply<u64>, ctx: &mut Context<Self>) {
+        self.delays.arrived(sent);
         if left == 0 {
             work(Duration::from_micros(5));
             return reply.send(1);
         }
         (self.missing, self.reply) = (2, Some(reply));
         for _ in 0..2 {
-            let child = ctx.spawn(Fork::default());
+            let child = ctx.spawn(Fork::new(self.delays));
             let joined =
                 |me: &mut Fork, sum: Result<u64, heist::AskError>, _: &mut Context<Fork>| me.join(sum);
-            ctx.ask_then(&child, Grow(left - 1), joined).expect("a fresh actor has room");
+            ctx.ask_then(&child, Grow(left - 1, self.delays.stamp()), joined)
+                .expect("a fresh actor has room");
         }
     }
 }
@@ -163,100 +211,181 @@ fn crew(workers: usize, policy: Policy) -> Executor {
     Executor::builder().workers(workers).policy(policy).unbounded().build().expect("a valid crew")
 }
 
+impl Plan {
+    /// All of the load's work against that of the busiest actor.
+    fn most_parallel(&self) -> f64 {
+        let mut work = vec![0.0; self.actors];
+        self.messages.iter().for_each(|(actor, cost)| work[*actor] += cost.as_secs_f64());
+        work.iter().sum::<f64>() / work.iter().copied().fold(0.0, f64::max)
+    }
+
+    /// Gives each message to `send`, and pauses between bursts.
+    fn each(&self, delays: Measured, mut send: impl FnMut(usize, Serve)) {
+        for (at, &(actor, cost)) in self.messages.iter().enumerate() {
+            send(actor, Serve { cost, sent: delays.stamp() });
+            if (at + 1).is_multiple_of(self.burst) {
+                work(Duration::from_micros(200));
+            }
+        }
+    }
+}
+
 /// A load on its own executor.
-struct Run {
+struct Stage {
     executor: Executor,
     shops: Vec<ActorRef<Shop>>,
     plan: Option<Plan>,
+    delays: Measured,
 }
 
-impl Run {
-    fn new(load: &str, workers: usize, policy: Policy) -> Self {
+impl Stage {
+    fn new(load: &str, workers: usize, policy: Policy, delays: Measured) -> Self {
         let executor = crew(workers, policy);
         let plan = plan(load);
         let actors = plan.as_ref().map_or(0, |plan| plan.actors);
-        let shops = (0..actors).map(|_| executor.spawn(Shop::default())).collect();
+        let shops = (0..actors).map(|_| executor.spawn(Shop { served: 0, delays })).collect();
         executor.wait_idle().expect("outside the crew");
-        Run { executor, shops, plan }
+        Stage { executor, shops, plan, delays }
     }
 
     /// All of the load, to its end.
     fn once(&self) {
         match &self.plan {
             Some(plan) => {
-                for (at, &(actor, cost)) in plan.messages.iter().enumerate() {
-                    let sent = at.is_multiple_of(SAMPLED).then(Instant::now);
-                    self.shops[actor].tell(Serve { cost, sent }).expect("unbounded");
-                    if (at + 1).is_multiple_of(plan.burst) {
-                        work(Duration::from_micros(200));
-                    }
-                }
+                plan.each(self.delays, |actor, serve| self.shops[actor].tell(serve).expect("unbounded"));
                 self.executor.wait_idle().expect("outside the crew");
             }
             None => {
-                let root = self.executor.spawn(Fork::default());
-                let leaves = root.ask(Grow(TREE_DEPTH)).expect("room").wait().expect("an answer");
-                assert_eq!(black_box(leaves), 1 << TREE_DEPTH);
+                let root = self.executor.spawn(Fork::new(self.delays));
+                let leaves = root.ask(Grow(TREE_DEPTH, self.delays.stamp())).expect("room").wait();
+                assert_eq!(black_box(leaves.expect("an answer")), 1 << TREE_DEPTH);
             }
         }
     }
 
-    /// Checks that everything was handled, as often as it was sent; gives the delays.
-    fn check(&self, runs: u64) -> Vec<Duration> {
-        let (mut served, mut delays) = (0, Vec::new());
-        for shop in &self.shops {
-            let (n, some) = shop.ask(TakeStock).expect("running").wait().expect("an answer");
-            served += n;
-            delays.extend(some);
-        }
+    /// Checks that everything was handled, as often as it was sent.
+    fn check(&self, runs: u64) {
+        let asks = self.shops.iter().map(|shop| shop.ask(TakeStock).expect("running"));
+        let served: u64 = asks.map(|ask| ask.wait().expect("an answer")).sum();
         let sent = self.plan.as_ref().map_or(0, |plan| plan.messages.len() as u64);
         assert_eq!(served, runs * sent, "messages handled");
-        delays.sort_unstable();
-        delays
-    }
-
-    /// The busiest worker's time against the mean.
-    fn spread(&self, before: &[Duration]) -> f64 {
-        let now = self.executor.stats();
-        let busy: Vec<f64> =
-            now.workers.iter().zip(before).map(|(w, b)| (w.busy - *b).as_secs_f64()).collect();
-        let mean = busy.iter().sum::<f64>() / busy.len() as f64;
-        busy.iter().copied().fold(0.0, f64::max) / mean
-    }
-
-    fn busy(&self) -> Vec<Duration> {
-        self.executor.stats().workers.iter().map(|worker| worker.busy).collect()
     }
 }
 
-/// One line of the table, from a few runs.
-fn table_line(load: &str, workers: usize, policy: Policy, run: &Run) {
-    const RUNS: u64 = 5;
-    run.once();
-    run.check(1);
-    let before = run.busy();
-    let began = Instant::now();
-    (0..RUNS).for_each(|_| run.once());
-    let took = began.elapsed() / RUNS as u32;
-    let spread = run.spread(&before);
-    let delays = run.check(RUNS);
-    let at = |per_mille: usize| match delays.get(delays.len() * per_mille / 1000) {
-        Some(delay) => format!("{:.1}", delay.as_secs_f64() * 1e6),
-        None => "-".into(),
+/// The load some times in a row, measured.
+fn on_a_crew(load: &str, workers: usize, policy: Policy) -> Run {
+    let delays = Delays::leaked();
+    let stage = Stage::new(load, workers, policy, Measured(Some(delays)));
+    stage.once();
+    stage.check(1);
+    delays.take();
+    stage.executor.wait_idle().expect("outside the crew");
+    let meter = Meter::start(&stage.executor);
+    (0..IN_A_ROW).for_each(|_| stage.once());
+    let run = meter.stop(delays.take());
+    stage.check(IN_A_ROW);
+    run
+}
+
+/// The same with a thread for each actor; `None` for a load that is not for threads.
+fn on_threads(load: &str) -> Option<Run> {
+    let plan = plan(load).filter(|plan| plan.actors <= MOST_THREADS)?;
+    let delays = Delays::leaked();
+    let left = Arc::new(AtomicU64::new(0));
+    let main = thread::current();
+    let start = |_| -> Option<(Sender<Serve>, JoinHandle<u64>)> {
+        let (sender, messages) = unbounded::<Serve>();
+        let (left, main) = (Arc::clone(&left), main.clone());
+        let serve = move || {
+            let mut shop = Shop { served: 0, delays: Measured(Some(delays)) };
+            for message in messages {
+                shop.serve(message);
+                // AcqRel: the last one hands on what all did.
+                if left.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    main.unpark();
+                }
+            }
+            shop.served
+        };
+        Some((sender, thread::Builder::new().stack_size(128 * 1024).spawn(serve).ok()?))
     };
-    let stats = run.executor.stats();
-    let catches: u64 = stats.workers.iter().map(|worker| worker.sentinel_catches).sum();
-    println!(
-        "{load:<10} {:<12} {workers:>7} {:>11.2} {spread:>14.2} {:>13} {:>13} {catches:>8}",
-        format!("{policy:?}"),
-        took.as_secs_f64() * 1e3,
-        at(500),
-        at(990),
-    );
+    let (senders, threads): (Vec<_>, Vec<_>) =
+        (0..plan.actors).map(start).collect::<Option<Vec<_>>>()?.into_iter().unzip();
+    let once = || {
+        left.store(plan.messages.len() as u64, Ordering::Release);
+        plan.each(Measured(Some(delays)), |actor, serve| senders[actor].send(serve).expect("it runs"));
+        while left.load(Ordering::Acquire) > 0 {
+            thread::park();
+        }
+    };
+    once();
+    delays.take();
+    let cpu = machine::cpu_time();
+    let began = Instant::now();
+    (0..IN_A_ROW).for_each(|_| once());
+    let makespan = began.elapsed();
+    let cpu = machine::cpu_time().zip(cpu).and_then(|(after, before)| after.checked_sub(before));
+
+    drop(senders);
+    let served: u64 = threads.into_iter().map(|thread| thread.join().expect("no panic")).sum();
+    let sent = plan.messages.len() as u64;
+    assert_eq!(served, (1 + IN_A_ROW) * sent, "messages handled");
+    Some(Run {
+        way: Way::Threads,
+        workers: machine::cores(),
+        makespan,
+        cpu,
+        messages: IN_A_ROW * sent,
+        delays: delays.take(),
+        kept: None,
+        crew: None,
+    })
+}
+
+/// The tables of these loads, and the page.
+fn tables(loads: &[&str], crews: &[usize], rounds: usize) {
+    let cores = machine::cores();
+    let shown = crews.iter().copied().filter(|crew| *crew <= cores).max().unwrap_or(crews[0]);
+    let sizes = || crews.iter().flat_map(|crew| POLICIES.map(|policy| (policy, *crew)));
+    let burst =
+        |(policy, crew)| (Way::Crew(policy), crew, burst::of_a_crew(policy, crew).expect("a valid crew"));
+    let mut bursts: AllBursts = sizes().map(burst).collect();
+    bursts.extend(burst::of_threads().map(|burst| (Way::Threads, cores, burst)));
+    let mut sections = Vec::new();
+    for load in loads {
+        let mut runs = Vec::new();
+        for _ in 0..rounds {
+            runs.extend(sizes().map(|(policy, crew)| on_a_crew(load, crew, policy)));
+            runs.extend(on_threads(load));
+        }
+        let threads = match plan(load) {
+            None => "A thread for each actor is left out: the actors come and go.".into(),
+            Some(plan) if plan.actors > MOST_THREADS => {
+                let actors = count(plan.actors, "actor");
+                format!("A thread for each of {actors} is left out: more than {}.", grouped(MOST_THREADS))
+            }
+            Some(_) => String::new(),
+        };
+        let about = format!(
+            "The load {IN_A_ROW} times in a row; the median of {}. {threads}",
+            count(rounds, "round")
+        );
+        let rows = table::rows(&runs, &bursts);
+        println!("\n{load}. {about}\n\n{}", table::text(&rows));
+        let most_parallel = plan(load).map_or(f64::INFINITY, |plan| plan.most_parallel());
+        let section = Section::new(load, &about, &rows, shown, most_parallel);
+        sections.push(section.expect("a picture in memory"));
+    }
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is inside the target directory");
+    let page = target.join("load_balance.html");
+    let introduction =
+        format!("What the loads are is said in benches/load_balance.rs. {}.", count(cores, "processor"));
+    report::write(&page, "heist: load balance", &introduction, &sections)
+        .expect("the target directory is there");
+    println!("The pictures are in {}.", page.display());
 }
 
 fn load_balance(c: &mut Criterion) {
-    let mut runs = Vec::new();
     for load in LOADS {
         let mut group = c.benchmark_group(load);
         group.sampling_mode(SamplingMode::Flat).sample_size(10);
@@ -266,35 +395,24 @@ fn load_balance(c: &mut Criterion) {
                 group.bench_function(
                     BenchmarkId::new(format!("{policy:?}"), format!("{workers} workers")),
                     |b| {
-                        let run = Run::new(load, workers, policy);
+                        let stage = Stage::new(load, workers, policy, Measured(None));
                         let mut count = 0;
                         b.iter(|| {
-                            run.once();
+                            stage.once();
                             count += 1;
                         });
-                        run.check(count);
+                        stage.check(count);
                     },
                 );
-                runs.push((load, policy, workers));
             }
         }
         group.finish();
     }
-    println!(
-        "\n{:<10} {:<12} {:>7} {:>11} {:>14} {:>13} {:>13} {:>8}",
-        "load",
-        "policy",
-        "workers",
-        "one run, ms",
-        "busy, max/mean",
-        "delay p50, us",
-        "delay p99, us",
-        "catches"
-    );
-    // A smoke run shows that the table can be made.
-    let shown = if std::env::args().any(|argument| argument == "--test") { 6 } else { runs.len() };
-    for &(load, policy, workers) in runs.iter().take(shown) {
-        table_line(load, workers, policy, &Run::new(load, workers, policy));
+    if std::env::args().any(|argument| argument == "--test") {
+        // Shows that tables and pictures can be made.
+        tables(&["uniform", "fork-join"], &[1, 2], 1);
+    } else {
+        tables(&LOADS, &CREWS, ROUNDS);
     }
 }
 

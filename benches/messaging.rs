@@ -2,7 +2,7 @@
 //!
 //! | bench | |
 //! |---|---|
-//! | tell | from outside to one counter, which is then asked for its sum |
+//! | tell, tell-timed | from outside to one counter, which is then asked for its sum; to one that is timed |
 //! | ask | from outside, one after another |
 //! | ping-pong | two actors, one message |
 //! | ring | 100 actors, 4 messages going round |
@@ -162,13 +162,16 @@ fn messaging(c: &mut Criterion) {
         let id = |name: &str| BenchmarkId::new(name, format!("{workers} workers"));
 
         group.throughput(Throughput::Elements(10_000));
-        group.bench_function(id("tell"), |b| {
-            b.iter(|| {
-                let sum = counter.ask(SumOf(10_000)).expect("running");
-                (1..=10_000).for_each(|i| counter.tell(Add(i)).expect("unbounded"));
-                assert_eq!(sum.wait().expect("an answer"), sum_to(10_000));
+        let timed = executor.build(Counter::default()).timing(true).spawn();
+        for (name, counter) in [("tell", &counter), ("tell-timed", &timed)] {
+            group.bench_function(id(name), |b| {
+                b.iter(|| {
+                    let sum = counter.ask(SumOf(10_000)).expect("running");
+                    (1..=10_000).for_each(|i| counter.tell(Add(i)).expect("unbounded"));
+                    assert_eq!(sum.wait().expect("an answer"), sum_to(10_000));
+                });
             });
-        });
+        }
 
         group.throughput(Throughput::Elements(1));
         group.bench_function(id("ask"), |b| {

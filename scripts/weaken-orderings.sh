@@ -91,7 +91,8 @@ spare() { try passes "$@"; }
 
 inbox=mailbox/inbox.rs state=mailbox/state.rs reply=mailbox/reply.rs
 idle=sched/idle.rs duties=sched/idle/duties.rs alarm=sched/alarm.rs gate=sched/gate.rs
-apart=sched/apart.rs quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs vacant=sched/idle/vacant.rs spares=sched/spares.rs
+apart=sched/apart.rs quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs
+vacant=sched/idle/vacant.rs spares=sched/spares.rs
 
 # weaken_step EXPECTED ORDERING METHOD BEGINNING MODELS: gives one of the state word's steps an ordering of its own.
 weaken_step() {
@@ -142,6 +143,13 @@ needed "state: a turn that acquires nothing" mailbox \
 
 # --- the state word: decisions
 needed "state: the end of a turn does not look again" mailbox $state '} else if !empty {' '} else if false {'
+needed "state: who is wanted goes idle" shared \
+    $state '} else if rest.has(WANTED) && !rest.closed() && (empty || !served) {' '} else if false {'
+needed "state: want does not say who is idle" shared \
+    $state '!Snapshot(self.0.fetch_or(WANTED, AcqRel)).has(SCHEDULED)' \
+    '{ self.0.fetch_or(WANTED, AcqRel); false }'
+needed "state: a place at who is scheduled" shared \
+    $state 'if now.has(SCHEDULED) || now.closed() { Err(false)' 'if now.closed() { Err(false)'
 needed "state: a reserve schedules what is scheduled" mailbox \
     $state '} else if now.len() >= capacity || now.room_wait() { Err(Reserve::Full) } else {
                 Ok(((now.0 + LEN_ONE) | SCHEDULED, Reserve::Accepted { schedule: !now.has(SCHEDULED) }))' \

@@ -24,6 +24,10 @@ pub enum Refusal {
     NoSpare,
     /// The process was forked since the executor was made: its threads are not here.
     Forked,
+    /// The pool has no replica of this index or id.
+    NoReplica,
+    /// The pool stops or has stopped.
+    PoolStopped,
 }
 
 impl fmt::Display for Refusal {
@@ -36,6 +40,8 @@ impl fmt::Display for Refusal {
             Refusal::WouldDeadlock => "an actor cannot wait for itself, or for one that waits for it",
             Refusal::NoSpare => "waiting here would block the last unblocked worker, and there is no spare",
             Refusal::Forked => "the executor's threads are in the parent process",
+            Refusal::NoReplica => "the pool has no such replica",
+            Refusal::PoolStopped => "the pool has stopped",
         })
     }
 }

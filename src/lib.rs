@@ -38,7 +38,8 @@
 //! 3. [`spawn`](Handle::spawn) it, from outside or inside other actors, and keep the [`ActorRef`].
 //! 4. [`tell`](ActorRef::tell), [`ask`](ActorRef::ask) or [`send`](ActorRef::send) it messages.
 //! 5. End it by [`stop`](ActorRef::stop), or by dropping the last reference.
-//! 6. End everything by [`shutdown`](Executor::shutdown), which reports what became of it all.
+//! 6. Where one actor is not enough, make a [`Pool`] of them: see [`Handle::pool`], and [`strategy`] for who gets what.
+//! 7. End everything by [`shutdown`](Executor::shutdown), which reports what became of it all.
 //!
 //! # Which way to send
 //!
@@ -49,6 +50,8 @@
 //! | [`send`](ActorRef::send) | accepted | waits for room, oldest first | refused, also while it waits | the same; refused in a circle, and without a spare thread for the last worker: [`Context::when_room`] |
 //! | [`Context::again`] (to oneself) | accepted | accepted, once | refused | only there |
 //! | [`tell_after`](ActorRef::tell_after), [`tell_at`](ActorRef::tell_at), [`tell_every`](ActorRef::tell_every) | a [`Timer`] | the same: ticks are exempt | refused; if it stops before they are due: dead letters | the same; [`Context::tell_after`] keeps the actor alive |
+//!
+//! [`Pool::tell`], [`Pool::ask`] and [`Pool::send`] are the same with a [strategy] that says to whom.
 //!
 //! A refused message always comes back inside the error. Mailboxes hold [`DEFAULT_CAPACITY`] messages unless the
 //! builder, or the [spawn builder](Handle::build), says otherwise.
@@ -124,6 +127,83 @@
 //! # }
 //! ```
 //!
+//! # What takes the time
+//!
+//! Counts are always there ([`Handle::stats`], [`ActorRef::stats`]). Times cost readings of the clock, so they are taken where
+//! they are asked for: of all actors of an executor ([`Builder::timing`]) or of single ones ([`SpawnBuilder::timing`]). Then
+//! there is how long messages waited and handlers took ([`ActorRef::timing`]), how long runnable actors were queued on each
+//! worker ([`Stats`]), who is the busiest and who is behind ([`Handle::top`]), and a handler may ask how old its message is
+//! ([`Context::message_age`]).
+//!
+//! ```
+//! # use heist::{Actor, Context, Executor, Handler};
+//! # struct Parser;
+//! # impl Actor for Parser {}
+//! # impl Handler<String> for Parser { type Reply = (); fn handle(&mut self, _: String, _: &mut Context<Self>) {} }
+//! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let executor = Executor::new();
+//! let parser = executor.build(Parser).name("parser").timing(true).spawn();
+//! parser.tell("a line".to_string())?;
+//! executor.wait_idle()?;
+//! let timing = parser.timing().expect("it is timed");
+//! println!("waited for {:?}, p99 {:?}; took {:?}", timing.wait.mean(), timing.wait.p99, timing.handling.mean());
+//! for actor in executor.top(10).busiest {
+//!     println!("{:?} {}: {:?}", actor.name, actor.type_name, actor.handling);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Actors by key
+//!
+//! A [`Directory`] has an actor for each key that is used: spawned when the first message comes, ended when it is idle, and the
+//! next one begins when the last has stored what it knows. Nobody who sends sees the gap.
+//!
+//! # In async code
+//!
+//! Handlers are synchronous, and [`tell`](ActorRef::tell) and [`ask`](ActorRef::ask) never wait, so tasks may call them. Whatever
+//! blocks has a form that is awaited, in any runtime, and never blocks the runtime's thread:
+//!
+//! | blocks | is awaited |
+//! |---|---|
+//! | [`Ask::wait`], [`Ask::wait_timeout`] | the [`Ask`] itself |
+//! | [`ActorRef::send`], [`ActorRef::send_timeout`] | [`ActorRef::send_async`] |
+//! | [`ActorRef::wait_stopped`], [`ActorRef::wait_stopped_timeout`] | [`ActorRef::wait_stopped_async`] |
+//! | [`Handle::wait_idle`], [`Handle::wait_idle_timeout`] | [`Handle::wait_idle_async`] |
+//! | [`Executor::shutdown`] | [`Executor::shutdown_async`] |
+//! | [`Executor::shutdown_now`], dropping an [`Executor`] | [`Executor::shutdown_now_async`] |
+//! | receiving from [`Builder::event_channel`] | a channel of your runtime's, filled by [`Builder::on_event`] |
+//!
+//! Timeouts are the runtime's own. What timed out is still there: an [`Ask`] can be awaited again, a send
+//! [gives its message back](Sending::cancel). Where the blocking form would be refused (on a worker, in a forked child) there is nothing
+//! to refuse: awaiting blocks nobody. In a forked child nothing resolves.
+//!
+//! ```
+//! # use heist::{Actor, Context, Executor, Handler};
+//! # use std::time::Duration;
+//! # struct Doubler;
+//! # impl Actor for Doubler {}
+//! # impl Handler<u32> for Doubler {
+//! #     type Reply = u32;
+//! #     fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 { 2 * n }
+//! # }
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+//! # runtime.block_on(async {
+//! let executor = Executor::new();
+//! let doubler = executor.spawn(Doubler);
+//! let mut ask = doubler.ask(21)?;
+//! match tokio::time::timeout(Duration::from_secs(5), &mut ask).await {
+//!     Ok(answer) => assert_eq!(answer?, 42),
+//!     Err(_elapsed) => eprintln!("late, but still on its way: {ask:?}"),
+//! }
+//! executor.shutdown_async(Duration::from_secs(5)).await?; // dropping it here would block the thread
+//! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+//! ```
+//!
+//! `examples/embed` is a web service under tokio whose state lives in actors.
+//!
 //! # Where actors run
 //!
 //! | | runs | for |
@@ -171,8 +251,8 @@
 //! # Limits
 //!
 //! Handlers are synchronous; async code meets actors at the edge, where an [`Ask`] is a future like any other. There are
-//! no priorities, no supervision and no network here. A handler that blocks, other than by the ways above, keeps its worker.
-//! An actor that is kept on one worker waits for as long as that worker's turns take.
+//! no priorities, no supervision but for a [`Pool`]'s replicas, and no network here. A handler that blocks, other than by the ways
+//! above, keeps its worker. An actor that is kept on one worker waits for as long as that worker's turns take.
 
 mod actor;
 mod cell;
@@ -201,16 +281,57 @@ pub use actor::spawn::{SpawnBuilder, SpawnError};
 pub use actor::timers::{Fixed, Tick, Timer, TimerError};
 pub use actor::wait::blocking;
 pub use actor::{Actor, Handler, Receive};
-pub use cell::event::{DeadLetterReason, DeadLetters, Event, PanicPlace, Report, Unfinished};
+pub use cell::event::{DeadLetterReason, DeadLetters, Event, Loss, PanicPlace, Report, Unfinished};
+pub use cell::times::{CrewTiming, Times, Timing};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};
 pub use front::build_error::BuildError;
-pub use front::builder::{Builder, DEFAULT_CAPACITY, WorkerThread};
+pub use front::builder::{Builder, DEFAULT_CAPACITY};
+pub use front::directory::builder::{DirectoryBuilder, DirectoryError};
+pub use front::directory::{Directory, DirectoryStats};
 pub use front::executor::Executor;
+pub use front::pool::broadcast::{Broadcast, NoAnswer};
+pub use front::pool::builder::PoolBuilder;
+pub use front::pool::counts::{PoolStats, ReplicaStats};
+pub use front::pool::send::PoolSending;
+pub use front::pool::{Pool, PoolEnd, PoolError, PoolStopped};
 pub use front::shutdown::Shutdown;
 pub use front::stats::{SpareStats, Stats, WorkerStats};
+pub use front::top::{Top, TopActor};
+pub use front::worker::WorkerThread;
 pub use id::ActorId;
 pub use panics::PanicText;
 pub use sched::queue::Policy;
+
+/// Whom a message to a [`Pool`] goes to.
+///
+/// ```
+/// # use heist::{Actor, Context, Executor, Handler};
+/// # struct Worker;
+/// # impl Actor for Worker {}
+/// # impl Handler<u32> for Worker { type Reply = u32; fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 { n } }
+/// use heist::strategy::{ByKey, LeastLoaded, PoolDefault, Random, RoundRobin, SharedQueue, ToIndex, TwoChoices};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let executor = Executor::new();
+/// let pool = executor.pool(3, |_| Worker).build()?;
+/// pool.tell(RoundRobin, 1)?;
+/// pool.tell(Random, 2)?;
+/// pool.tell(LeastLoaded, 3)?;
+/// pool.tell(TwoChoices, 4)?;
+/// pool.tell(PoolDefault, 5)?;
+/// pool.tell(ByKey("a key"), 6)?;
+/// pool.tell(ToIndex(2), 7)?;
+/// pool.tell(SharedQueue, 8)?;
+/// assert!(pool.tell(ToIndex(3), 9).is_err());
+/// # Ok(())
+/// # }
+/// ```
+pub mod strategy {
+    pub use crate::front::pool::strategy::{
+        ByKey, LeastLoaded, PoolDefault, Random, Replicas, RoundRobin, Route, SharedQueue, Strategy, ToId,
+        ToIndex, TwoChoices,
+    };
+}
 
 /// README's example is a test.
 #[cfg(doctest)]

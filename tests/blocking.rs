@@ -257,7 +257,7 @@ fn what_waits_behind_a_turn_without_its_place_is_not_forgotten() {
             let others = others.clone();
             let told = Run(move |me: &mut Puppet, _: &mut Context<Puppet>| {
                 others.iter().for_each(|other| other.tell(Note(n)).unwrap());
-                blocking(|| thread::yield_now());
+                blocking(thread::yield_now);
                 me.log.push(n);
             });
             actor.tell(told).unwrap();
@@ -532,7 +532,10 @@ fn a_spare_that_cannot_be_started_is_told() {
             match way {
                 0 => Err(io::Error::other("no more threads")),
                 1 => intended_panic(),
-                _ => Ok(drop(spare)),
+                _ => {
+                    drop(spare);
+                    Ok(())
+                }
             }
         }));
         let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));

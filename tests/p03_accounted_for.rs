@@ -127,7 +127,7 @@ fn p03_a_full_mailbox_gives_everything_back() {
 /// Inside a turn, waiting would block the only worker, with no spare: the message comes back. Where it may wait, it waits.
 #[test]
 fn p03_send_inside_a_turn_waits_or_gives_the_message_back() {
-    let executor = build(heist::Executor::builder().workers(1).spares(0));
+    let executor = build(Executor::builder().workers(1).spares(0));
     let full = executor.build(Puppet::default()).capacity(1).spawn();
     let target = full.clone();
     inside(&executor, move |_, _| {
@@ -137,7 +137,7 @@ fn p03_send_inside_a_turn_waits_or_gives_the_message_back() {
     shut_down(&executor);
 
     for (workers, spares) in [(1, 1), (2, 0), (8, 0), (8, 8)] {
-        let executor = build(heist::Executor::builder().workers(workers).spares(spares));
+        let executor = build(Executor::builder().workers(workers).spares(spares));
         let full = executor.build(Puppet::default()).capacity(1).spawn();
         let target = full.clone();
         inside(&executor, move |_, _| (0..100).for_each(|n| target.send(Note(n)).unwrap()));

@@ -9,7 +9,7 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Context, Executor, Fixed, Receive, Reply};
+use heist::{Actor, ActorRef, Context, Directory, Executor, Fixed, Receive, Reply};
 use std::any::Any;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, stdin};
@@ -256,6 +256,35 @@ fn p09_an_executor_sleeps_with_100_000_far_timers() {
             assert_eq!(executor.stats().armed_timers, TIMERS + 100);
         }
         Box::new(crews)
+    });
+}
+
+/// One whose actors have all gone, one that keeps them, one that would let go of them in an hour.
+#[test]
+fn p09_an_executor_sleeps_with_directories() {
+    assert_quiet("p09_an_executor_sleeps_with_directories", || {
+        let crews = crews();
+        let hour = Duration::from_secs(3600);
+        let directories: Vec<_> = crews
+            .iter()
+            .map(|executor| {
+                let build = || Directory::builder(executor);
+                let soon = build().idle(Duration::from_millis(5)).build(|_: &u64| Puppet::default()).unwrap();
+                let never = build().build(|_: &u64| Puppet::default()).unwrap();
+                let late = build().idle(hour).build(|_: &u64| Puppet::default()).unwrap();
+                for key in 0..1000 {
+                    for directory in [&soon, &never, &late] {
+                        directory.tell(&key, Note(key)).unwrap();
+                    }
+                }
+                let held = soon.get(&0);
+                within(LONG, "the idle ones go", || soon.len() == 1 && soon.stats().kept == 0);
+                within(LONG, "and what looked for them", || executor.stats().armed_timers == 1);
+                settle(executor);
+                (soon, never, late, held)
+            })
+            .collect();
+        Box::new((directories, crews))
     });
 }
 

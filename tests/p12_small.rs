@@ -1,5 +1,5 @@
-//! P12, small: bytes for an idle actor and an armed timer; allocations for a tell, an ask, a spawn and a tick; no growth
-//! from round to round; memory that goes back after a burst.
+//! P12, small: bytes for an idle actor and an armed timer; allocations for a tell, an ask, a spawn and a tick, timed or not;
+//! no growth from round to round; memory that goes back after a burst.
 //!
 //! Counted by the allocator itself, and by the executor for the memory that it takes from the system in chunks. What one
 //! thread allocates is counted for that thread alone, so the counts of allocations are exact; the bytes are the whole
@@ -214,6 +214,55 @@ fn p12_a_tell_allocates_nothing() {
         assert!(executor.stats().memory <= before.max(4 * CHUNK), "and the executor's memory does not grow");
         assert!(tell_from_inside(&teller, &sink, || Huge([3; 1024])) <= MESSAGES);
     }
+}
+
+/// Timed or not: but for the histograms, which grow when a time is longer than all before it, three times each.
+#[test]
+fn p12_a_timed_tell_allocates_nothing() {
+    const HISTOGRAMS: u64 = 5 * 3; // an actor's two, a worker's three
+    let _alone = alone();
+    let executor = crew(1);
+    let sink = executor.build(Small::default()).unbounded().timing(true).spawn();
+    let teller = executor.spawn(Puppet::default());
+    let first = answer(sink.ask(Ping).unwrap()).unwrap();
+    let (mut told, mut before) = (0, 0);
+    for round in 0..10 {
+        told += tell_from_inside(&teller, &sink, || Large([1; 64]));
+        settle(&executor);
+        if round == 4 {
+            before = executor.stats().memory;
+        }
+    }
+    assert_eq!(told, 0, "the sender's side");
+    assert!(executor.stats().memory <= before.max(4 * CHUNK), "and the executor's memory does not grow");
+    // On the worker's side too, which is the same thread: what the teller's turns and their asks take is little.
+    let handled = answer(sink.ask(Ping).unwrap()).unwrap() - first;
+    println!("{handled} allocations for {} timed messages", 10 * MESSAGES);
+    assert!(handled <= HISTOGRAMS + 64, "{handled} allocations");
+    settle(&executor);
+    assert_eq!(sink.timing().unwrap().wait.count, 10 * MESSAGES + 2);
+}
+
+/// What `SpawnBuilder::timing` says.
+#[test]
+fn p12_a_timed_actor_takes_what_its_documentation_says() {
+    let _alone = alone();
+    let executor = crew(1);
+    let teller = executor.spawn(Puppet::default());
+    const ACTORS: i64 = 1 << 12;
+    let mut actors: Vec<ActorRef<Small>> = Vec::with_capacity(ACTORS as usize);
+    settle(&executor);
+    let before = live_bytes();
+    actors.extend((0..ACTORS).map(|_| executor.build(Small::default()).timing(true).spawn()));
+    settle(&executor);
+    let idle = (live_bytes() - before) / ACTORS - PLACE;
+    let targets = actors.clone();
+    inside(&teller, move |_, _| targets.iter().for_each(|actor| actor.tell(Large([1; 64])).unwrap()));
+    settle(&executor);
+    let used = (live_bytes() - before) / ACTORS - PLACE - idle;
+    println!("{idle} bytes for a timed actor, and {used} from its first message on");
+    // Twice 3,100 at the most, for times of an hour; here the messages wait for milliseconds, and the handlers are short.
+    assert!(idle <= 600 && used <= 6_200, "{idle} and {used} bytes");
 }
 
 /// To an actor that was idle it takes the injector's queue, too.

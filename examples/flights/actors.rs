@@ -6,9 +6,39 @@ use std::sync::Arc;
 use heist::{Actor, ActorRef, Context, Handler};
 
 use crate::data::{Day, Flight};
-use crate::machine::Cost;
+use crate::measure::delay::{Delays, Sample, Stamp};
+use crate::measure::machine::Cost;
 use crate::outbox::{Flush, Outbox};
 use crate::tally::{Log, Tally, Traffic};
+
+/// A flight on its way to an actor.
+#[derive(Clone, Copy)]
+pub(crate) struct Told {
+    pub(crate) flight: Flight,
+    stamp: Stamp,
+}
+
+/// What a message costs beside its handling, and what is measured of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Work {
+    pub(crate) cost: Cost,
+    pub(crate) delays: &'static Delays,
+    pub(crate) sample: Sample,
+}
+
+impl Work {
+    /// Where a flight is about to be sent. One that has to wait in an outbox waits from here on.
+    pub(crate) fn tell(self, flight: Flight) -> Told {
+        Told { flight, stamp: self.sample.stamp(flight.row as usize) }
+    }
+
+    /// Where its handling begins.
+    fn begin(self, told: Told) -> Flight {
+        self.delays.arrived(told.stamp);
+        self.cost.spend();
+        told.flight
+    }
+}
 
 /// The question that is put to every actor at the end.
 #[derive(Clone, Copy)]
@@ -18,17 +48,17 @@ pub(crate) struct Report;
 
 /// A day of one aircraft. Its aircraft alone sends to it, in the order of the flights.
 pub(crate) struct AircraftDay {
-    cost: Cost,
+    work: Work,
     log: Log,
 }
 
 impl Actor for AircraftDay {}
 
-impl Handler<Flight> for AircraftDay {
+impl Handler<Told> for AircraftDay {
     type Reply = ();
 
-    fn handle(&mut self, flight: Flight, _: &mut Context<Self>) {
-        self.cost.spend();
+    fn handle(&mut self, told: Told, _: &mut Context<Self>) {
+        let flight = self.work.begin(told);
         self.log.add(&flight);
     }
 }
@@ -43,23 +73,23 @@ impl Handler<Report> for AircraftDay {
 
 /// A route or a carrier: all it does is to count the flights that it is told of.
 pub(crate) struct Counter {
-    cost: Cost,
+    work: Work,
     tally: Tally,
 }
 
 impl Counter {
-    pub(crate) fn new(cost: Cost) -> Self {
-        Self { cost, tally: Tally::default() }
+    pub(crate) fn new(work: Work) -> Self {
+        Self { work, tally: Tally::default() }
     }
 }
 
 impl Actor for Counter {}
 
-impl Handler<Flight> for Counter {
+impl Handler<Told> for Counter {
     type Reply = ();
 
-    fn handle(&mut self, flight: Flight, _: &mut Context<Self>) {
-        self.cost.spend();
+    fn handle(&mut self, told: Told, _: &mut Context<Self>) {
+        let flight = self.work.begin(told);
         self.tally.add(&flight);
     }
 }
@@ -75,21 +105,24 @@ impl Handler<Report> for Counter {
 // ---- airports: they count, and pass their departures on -----------------------------------------------------------
 
 pub(crate) struct Airport {
-    cost: Cost,
+    work: Work,
     traffic: Traffic,
     carriers: Arc<[ActorRef<Counter>]>,
-    to_carriers: Outbox<Flight>,
+    to_carriers: Outbox<Told>,
 }
 
 /// A flight as one of its two airports sees it.
 pub(crate) enum Movement {
-    Leaving(Flight),
-    Coming(Flight),
+    Leaving(Told),
+    Coming(Told),
 }
 
+/// What is at most so large needs no allocation.
+const _: () = assert!(size_of::<Movement>() <= 64);
+
 impl Airport {
-    pub(crate) fn new(cost: Cost, carriers: Arc<[ActorRef<Counter>]>) -> Self {
-        Self { cost, traffic: Traffic::default(), carriers, to_carriers: Outbox::new() }
+    pub(crate) fn new(work: Work, carriers: Arc<[ActorRef<Counter>]>) -> Self {
+        Self { work, traffic: Traffic::default(), carriers, to_carriers: Outbox::new() }
     }
 }
 
@@ -99,13 +132,13 @@ impl Handler<Movement> for Airport {
     type Reply = ();
 
     fn handle(&mut self, movement: Movement, ctx: &mut Context<Self>) {
-        self.cost.spend();
         match movement {
-            Movement::Leaving(flight) => {
+            Movement::Leaving(told) => {
+                let flight = self.work.begin(told);
                 self.traffic.leaving.add(&flight);
-                self.to_carriers.send(&self.carriers[flight.carrier as usize], flight, ctx);
+                self.to_carriers.send(&self.carriers[flight.carrier as usize], self.work.tell(flight), ctx);
             }
-            Movement::Coming(flight) => self.traffic.coming.add(&flight),
+            Movement::Coming(told) => self.traffic.coming.add(&self.work.begin(told)),
         }
     }
 }
@@ -136,12 +169,12 @@ impl Handler<Report> for Airport {
 // ---- aircraft: they count, and tell four others of every flight ---------------------------------------------------
 
 pub(crate) struct Aircraft {
-    cost: Cost,
+    work: Work,
     log: Log,
     /// Those that it has flown on. To hold the references keeps the actors alive.
     days: BTreeMap<Day, ActorRef<AircraftDay>>,
     ground: Arc<Ground>,
-    flights: Outbox<Flight>,
+    flights: Outbox<Told>,
     movements: Outbox<Movement>,
 }
 
@@ -152,29 +185,30 @@ pub(crate) struct Ground {
 }
 
 impl Aircraft {
-    pub(crate) fn new(cost: Cost, ground: Arc<Ground>) -> Self {
+    pub(crate) fn new(work: Work, ground: Arc<Ground>) -> Self {
         let (flights, movements) = (Outbox::new(), Outbox::new());
-        Self { cost, log: Log::default(), days: BTreeMap::new(), ground, flights, movements }
+        Self { work, log: Log::default(), days: BTreeMap::new(), ground, flights, movements }
     }
 }
 
 impl Actor for Aircraft {}
 
-impl Handler<Flight> for Aircraft {
+impl Handler<Told> for Aircraft {
     type Reply = ();
 
-    fn handle(&mut self, flight: Flight, ctx: &mut Context<Self>) {
-        self.cost.spend();
+    fn handle(&mut self, told: Told, ctx: &mut Context<Self>) {
+        let flight = self.work.begin(told);
         self.log.add(&flight);
 
-        let new_day = || ctx.spawn(AircraftDay { cost: self.cost, log: Log::default() });
+        let new_day = || ctx.spawn(AircraftDay { work: self.work, log: Log::default() });
         let day = self.days.entry(flight.day).or_insert_with(new_day);
-        self.flights.send(day, flight, ctx);
+        let work = self.work;
+        self.flights.send(day, work.tell(flight), ctx);
 
         let Ground { routes, airports } = &*self.ground;
-        self.flights.send(&routes[flight.route as usize], flight, ctx);
-        self.movements.send(&airports[flight.origin as usize], Movement::Leaving(flight), ctx);
-        self.movements.send(&airports[flight.dest as usize], Movement::Coming(flight), ctx);
+        self.flights.send(&routes[flight.route as usize], work.tell(flight), ctx);
+        self.movements.send(&airports[flight.origin as usize], Movement::Leaving(work.tell(flight)), ctx);
+        self.movements.send(&airports[flight.dest as usize], Movement::Coming(work.tell(flight)), ctx);
     }
 }
 

@@ -1,103 +1,74 @@
 //! What each policy made of the same stream: how long it took, and how evenly its workers were loaded.
 
+use std::error::Error;
 use std::time::Duration;
 
-use crate::POLICIES;
+use crate::measure::burst;
+use crate::measure::machine;
+use crate::measure::meter::{POLICIES, Run, Way};
+use crate::measure::report::{self, Section};
+use crate::measure::table::{self, AllBursts, Row};
+use crate::measure::text::{count, grouped, seconds};
 use crate::options::Options;
-use crate::report::{count, grouped, seconds, table};
-use crate::run::Run;
 
 /// So many workers are shown one by one; of more, only some.
 const WORKERS: usize = 16;
 /// How long the bar of the busiest worker of all is.
 const BAR: f64 = 60.0;
 
-/// Compares the policies, each with the figures of its median run (by makespan) and their ranges.
-pub(crate) fn table_and_bars(runs: &[Run], options: &Options) -> String {
-    let workers = runs.iter().map(|run| run.busy.len()).max().unwrap_or(0);
-    let mut text = format!("\nLoad balance on {}", count(workers, "worker"));
+/// Compares the policies, each with the figures of its median run; writes the report that the options ask for.
+pub(crate) fn compare(runs: &[Run], actors: usize, options: &Options) -> Result<String, Box<dyn Error>> {
+    let workers = runs.iter().map(|run| run.workers).max().unwrap_or(1);
+    let mut title = format!("Load balance on {}", count(workers, "worker"));
     if options.cost_us > 0.0 {
-        text += &format!(", {} us of extra CPU time a message", options.cost_us);
+        title += &format!(", {} us of extra CPU time a message", options.cost_us);
     }
+    let mut about = "Every actor of every run agrees with the sequential pass.".to_owned();
     if options.repeat > 1 {
-        text += &format!("; the median of {} runs each, and the least..most", options.repeat);
+        about += &format!(" Each figure is that of the median of {} runs, by makespan.", options.repeat);
     }
-    text += ".\nEvery actor of every run agrees with the sequential pass.\n\n";
+    let threads =
+        format!("A thread for each of the {} actors is left out: too many to start.", grouped(actors));
 
-    let policies = POLICIES.map(|policy| {
-        let mut runs: Vec<_> = runs.iter().filter(|run| run.policy == policy).collect();
-        runs.sort_by_key(|run| run.makespan);
-        runs
-    });
-    let header =
-        ["policy", "makespan", "CPU time", "busy max/mean", "steals", "parks", "had to wait for room"];
-    let rows = policies.iter().flat_map(|runs| {
-        let median = runs[runs.len() / 2];
-        let figures = row(median);
-        let ranges = [
-            range(runs, |run| Some(run.makespan.as_secs_f64())),
-            range(runs, |run| run.cpu.map(|cpu| cpu.as_secs_f64())),
-            range(runs, imbalance),
-        ];
-        let ranges = [String::new()].into_iter().chain(ranges).chain([const { String::new() }; 3]).collect();
-        if runs.len() > 1 { vec![figures, ranges] } else { vec![figures] }
-    });
-    text += &table(header.map(str::to_owned).to_vec(), rows.collect());
-
+    let bursts = POLICIES.map(|policy| Ok((Way::Crew(policy), workers, burst::of_a_crew(policy, workers)?)));
+    let bursts = bursts.into_iter().collect::<Result<AllBursts, heist::BuildError>>()?;
+    let rows = table::rows(runs, &bursts);
+    let mut text = format!("\n{title}.\n{about}\n{threads}\n\n{}", table::text(&rows));
     text +=
         "\nBusy time per worker, by the clock (time for which the system put a worker aside included)\n\n";
-    let busiest =
-        policies.iter().flat_map(|runs| &runs[runs.len() / 2].busy).max().copied().unwrap_or_default();
-    for runs in &policies {
-        text += &bars(runs[runs.len() / 2], busiest);
+    let medians = || rows.iter().map(Row::median);
+    let busiest = medians().flat_map(busy).max().copied().unwrap_or_default();
+    medians().for_each(|run| text += &bars(run, busiest));
+
+    if let Some(path) = &options.report {
+        let section = Section::new("Flights", &title, &rows, workers, f64::INFINITY)?;
+        let file = options.file.file_name().unwrap_or_default().display();
+        let about = format!("{about} {threads} {}.", count(machine::cores(), "processor"));
+        report::write(path, &format!("Load balance of {file}"), &about, &[section])?;
+        text += &format!("\nThe pictures are in {}.\n", path.display());
     }
-    text
+    Ok(text)
 }
 
-fn row(run: &Run) -> Vec<String> {
-    vec![
-        format!("{:?}", run.policy),
-        seconds(run.makespan),
-        run.cpu.map_or("n/a".into(), seconds),
-        imbalance(run).map_or("-".into(), |imbalance| format!("{imbalance:.2}")),
-        grouped(run.steals),
-        grouped(run.parks),
-        grouped(run.kept),
-    ]
-}
-
-/// How much busier the busiest worker was than they all were on average: 1 is perfect balance.
-fn imbalance(run: &Run) -> Option<f64> {
-    let mean = run.busy.iter().sum::<Duration>().as_secs_f64() / run.busy.len() as f64;
-    let most = run.busy.iter().max()?.as_secs_f64();
-    (mean > 0.0).then(|| most / mean)
-}
-
-fn range(runs: &[&Run], figure: impl Fn(&Run) -> Option<f64>) -> String {
-    let mut figures: Vec<_> = runs.iter().filter_map(|run| figure(run)).collect();
-    figures.sort_by(f64::total_cmp);
-    match figures[..] {
-        [] => String::new(),
-        [least, .., most] => format!("{least:.2}..{most:.2}"),
-        [only] => format!("{only:.2}"),
-    }
+fn busy(run: &Run) -> &[Duration] {
+    run.crew.as_ref().map_or(&[], |crew| &crew.busy)
 }
 
 /// A line and a bar for every worker; of a large crew the most, the median and the least busy.
 fn bars(run: &Run, busiest: Duration) -> String {
-    let mut workers: Vec<_> = run.busy.iter().copied().enumerate().collect();
+    let mut workers: Vec<_> = busy(run).iter().copied().enumerate().collect();
     if workers.len() > WORKERS {
         workers.sort_by_key(|(_, busy)| *busy);
         workers = [workers.len() - 1, workers.len() / 2, 0].map(|rank| workers[rank]).to_vec();
     }
-    let mut policy = format!("{:?}", run.policy);
+    let mut way = run.way.to_string();
     let mut text = String::new();
     for (worker, busy) in workers {
         let share = busy.as_secs_f64() / busiest.as_secs_f64().max(f64::MIN_POSITIVE);
         let bar = "#".repeat((BAR * share).round() as usize);
-        let line = format!("  {policy:<11}  {worker:>3}  {}  {bar}", seconds(busy));
+        let line = format!("  {way:<11}  {worker:>3}  {}  {bar}", seconds(busy));
         text += &format!("{}\n", line.trim_end());
-        policy.clear();
+        way.clear();
     }
     text
 }

@@ -12,8 +12,8 @@ use std::str::FromStr;
 use csv::StringRecord;
 use flate2::bufread::MultiGzDecoder;
 
-use crate::progress::Progress;
-use crate::report::grouped;
+use crate::measure::progress::Progress;
+use crate::measure::text::grouped;
 
 /// What flights without a tail number are said to be flown by.
 pub(crate) const NO_AIRCRAFT: &str = "(none)";

@@ -20,8 +20,8 @@
 //!
 //! Where to look: `actors.rs` has the actors, `outbox.rs` what an actor does when a mailbox is full, `run.rs`
 //! spawns, streams and asks, `tally.rs` is what is counted and the sequential pass, `check.rs` compares,
-//! `data.rs` reads the file, `report.rs` and `balance.rs` print, and `options.rs`, `machine.rs` and
-//! `progress.rs` do what their names say.
+//! `data.rs` reads the file, `report.rs` and `balance.rs` print, `options.rs` reads the command line, and how things are
+//! measured and drawn is in `../measure`.
 //!
 //! Exit code: 0 when every actor of every run agrees with the sequential pass, 1 when one does not, 2 when the
 //! program could not run.
@@ -30,10 +30,10 @@ mod actors;
 mod balance;
 mod check;
 mod data;
-mod machine;
+#[path = "../measure/mod.rs"]
+mod measure;
 mod options;
 mod outbox;
-mod progress;
 mod report;
 mod run;
 mod tally;
@@ -43,17 +43,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use heist::Policy;
-
 use crate::data::Flights;
-use crate::machine::Cost;
+use crate::measure::machine::Cost;
+use crate::measure::meter::{POLICIES, Run};
+use crate::measure::progress::Progress;
+use crate::measure::text::{count, grouped, seconds};
 use crate::options::{Options, Request};
-use crate::progress::Progress;
-use crate::report::{grouped, seconds};
-use crate::run::Run;
 use crate::tally::Results;
-
-const POLICIES: [Policy; 3] = [Policy::Stealing, Policy::Sharded, Policy::SharedQueue];
 
 fn main() -> ExitCode {
     match flights() {
@@ -77,6 +73,7 @@ fn flights() -> Result<bool, Box<dyn Error>> {
         }
     };
 
+    options.report.as_deref().map_or(Ok(()), measure::report::can_write)?;
     let began = Instant::now();
     let flights = Flights::read(&options.file, &mut Progress::new("reading"))?;
     let read = began.elapsed();
@@ -86,7 +83,7 @@ fn flights() -> Result<bool, Box<dyn Error>> {
     say(&format!(
         "{}: {}, read in {}, counted by a sequential pass in {}.\n",
         options.file.file_name().unwrap_or_default().display(),
-        report::count(flights.list.len(), "flight"),
+        count(flights.list.len(), "flight"),
         seconds(read),
         seconds(counted)
     ))?;
@@ -106,24 +103,24 @@ fn flights() -> Result<bool, Box<dyn Error>> {
                 return Ok(false);
             }
             if runs.is_empty() {
-                say(&agreement(&run, &options))?;
+                say(&agreement(&run, results.len(), &options))?;
                 say(&report::tables(&flights, &results))?;
             }
             runs.push(run);
         }
     }
-    say(&balance::table_and_bars(&runs, &options))?;
+    say(&balance::compare(&runs, expected.len(), &options)?)?;
     Ok(true)
 }
 
-fn agreement(run: &Run, options: &Options) -> String {
+fn agreement(run: &Run, actors: usize, options: &Options) -> String {
     let mut text = format!(
         "\nOn {} they handled {} messages in {}. All {} actors agree with the\n\
          sequential pass, aircraft and their days also about the order of their flights.\n",
-        report::count(run.busy.len(), "worker"),
+        count(run.workers, "worker"),
         grouped(run.messages),
         seconds(run.makespan),
-        grouped(run.actors),
+        grouped(actors),
     );
     if options.cost_us > 0.0 {
         text += &format!("Each flight cost each of its actors {} us of extra CPU time.\n", options.cost_us);

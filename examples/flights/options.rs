@@ -18,6 +18,7 @@ Usage: flights [OPTIONS] [FILE]
   --workers N    worker threads [default: one for each CPU that this process may use]
   --cost-us X    CPU time in microseconds that each flight costs each of its actors [default: 0]
   --repeat N     runs of each policy; shown are the median and the least and most [default: 1]
+  --report FILE  pictures of it all, in an HTML file
   --help         this text
 
 Exit code: 0 all actors agree with the sequential pass, 1 some do not, 2 could not run.
@@ -34,12 +35,13 @@ pub(crate) struct Options {
     pub(crate) workers: Option<usize>,
     pub(crate) cost_us: f64,
     pub(crate) repeat: usize,
+    pub(crate) report: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/flights-2013.csv.gz");
-        Self { file, workers: None, cost_us: 0.0, repeat: 1 }
+        Self { file, workers: None, cost_us: 0.0, repeat: 1, report: None }
     }
 }
 
@@ -66,6 +68,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Req
                 let wanted = "a number of microseconds from 0 to 1000000";
                 options.cost_us = number(name, &value()?, wanted, |us: &f64| (0.0..=1e6).contains(us))?;
             }
+            "--report" => options.report = Some(value()?.into()),
             "--help" | "-h" => return Ok(Request::Help),
             _ => return Err(format!("{name} is not an option; --help lists them")),
         }
@@ -101,8 +104,10 @@ mod tests {
 
     #[test]
     fn reads_both_forms() {
-        let options = parsed(&["--workers", "8", "--cost-us=1.5", "a.csv", "--repeat=3"]).unwrap();
-        assert_eq!(options, Options { file: "a.csv".into(), workers: Some(8), cost_us: 1.5, repeat: 3 });
+        let all = ["--workers", "8", "--cost-us=1.5", "a.csv", "--repeat=3", "--report", "a.html"];
+        let report = Some("a.html".into());
+        let expected = Options { file: "a.csv".into(), workers: Some(8), cost_us: 1.5, repeat: 3, report };
+        assert_eq!(parsed(&all).unwrap(), expected);
         assert_eq!(parsed(&[]).unwrap(), Options::default());
     }
 

@@ -9,15 +9,15 @@ use crate::memory::{self, Heap, Kind};
 use crate::sched::local::Local;
 use crate::sched::task::{TaskHeader, TaskVtable};
 use std::cell::UnsafeCell;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-/// The one block of an actor: the untyped front, then the state.
+/// The one block of an actor: the untyped front, then the state (which a [`member`](super::member)'s first turn makes).
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct CellOf<A> {
     header: Header,
-    state: UnsafeCell<ManuallyDrop<A>>,
+    state: UnsafeCell<MaybeUninit<A>>,
 }
 
 impl<A: Actor> CellOf<A> {
@@ -30,19 +30,19 @@ impl<A: Actor> CellOf<A> {
         needs_drop: std::mem::needs_drop::<A>(),
         free: Self::free,
     };
-    const KEPT: ActorVtable = ActorVtable {
+    const BOUND: ActorVtable = ActorVtable {
         task: TaskVtable { run: turn::run, key: Self::key, bound: Some(header::bound) },
         ..Self::VTABLE
     };
-    const DEDICATED: ActorVtable = ActorVtable { drop_state: Self::drop_state_if_made, ..Self::KEPT };
+    const DEDICATED: ActorVtable = ActorVtable { drop_state: Self::drop_state_if_made, ..Self::BOUND };
 
     pub(crate) const fn vtable() -> &'static ActorVtable {
         &Self::VTABLE
     }
 
     /// For an actor that is kept on one worker.
-    pub(crate) const fn vtable_of_kept() -> &'static ActorVtable {
-        &Self::KEPT
+    pub(crate) const fn vtable_of_bound() -> &'static ActorVtable {
+        &Self::BOUND
     }
 
     /// For one on a thread of its own, which may have no state.
@@ -52,57 +52,59 @@ impl<A: Actor> CellOf<A> {
 
     /// A cell in memory of the heap; `header` must have been made with this type's table.
     pub(crate) fn allocate(heap: &Heap, header: Header, actor: A) -> NonNull<Header> {
-        let cell = CellOf { header, state: UnsafeCell::new(ManuallyDrop::new(actor)) };
+        let cell = CellOf { header, state: UnsafeCell::new(MaybeUninit::new(actor)) };
         memory::boxed(heap, Kind::Cell, cell).cast()
     }
 
-    /// The same without a state, for [`make_state`](Self::make_state).
-    pub(crate) fn allocate_unmade(heap: &Heap, header: Header) -> NonNull<Header> {
-        // Laid out as a `CellOf<A>`: a `MaybeUninit<A>` is like an `A`.
-        let state = UnsafeCell::new(ManuallyDrop::new(MaybeUninit::<A>::uninit()));
-        memory::boxed(heap, Kind::Cell, CellOf { header, state }).cast()
+    /// A cell whose state is still to be [made](Self::init).
+    pub(super) fn unmade(header: Header) -> Self {
+        CellOf { header, state: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
-    /// Makes the state. If that panics, there is none.
+    /// The same in memory of the heap.
+    pub(super) fn allocate_unmade(heap: &Heap, header: Header) -> NonNull<Header> {
+        memory::boxed(heap, Kind::Cell, Self::unmade(header)).cast()
+    }
+
+    /// Makes the state.
     ///
     /// # Safety
-    /// Before the first turn, by the holder of its runnable, once, for a cell that [`allocate_unmade`](Self::allocate_unmade)
-    /// made.
-    pub(crate) unsafe fn make_state(this: NonNull<Header>, factory: impl FnOnce() -> A) {
-        let actor = factory();
-        // SAFETY: a CellOf<A>, whose state nobody looks at before its first turn.
-        unsafe { this.cast::<CellOf<A>>().as_ref().state.get().write(ManuallyDrop::new(actor)) };
+    /// By the holder of the actor's runnable, whose type is `A`, before or inside its first turn; once, and only if it came from
+    /// [`unmade`](Self::unmade).
+    pub(super) unsafe fn init(this: NonNull<Header>, actor: A) {
+        // SAFETY: the header is the first field of a CellOf<A>, and the turn is exclusive.
+        unsafe { (*this.cast::<Self>().as_ref().state.get()).write(actor) };
     }
 
     /// The state.
     ///
     /// # Safety
-    /// Inside a turn of this actor, whose type is `A`; not while another such reference lives.
+    /// Inside a turn of this actor, whose type is `A` and whose state is made; not while another such reference lives.
     #[inline]
     pub(crate) unsafe fn state<'a>(this: NonNull<Header>) -> &'a mut A {
         // SAFETY: the header is the first field of a CellOf<A>, and the turn is exclusive.
-        unsafe { &mut *this.cast::<CellOf<A>>().as_ref().state.get() }
+        unsafe { (*this.cast::<CellOf<A>>().as_ref().state.get()).assume_init_mut() }
     }
 
-    unsafe fn key(task: NonNull<TaskHeader>) -> u64 {
+    pub(super) unsafe fn key(task: NonNull<TaskHeader>) -> u64 {
         // SAFETY: a runnable's header is a cell's.
         unsafe { task.cast::<Header>().as_ref() }.id().get()
     }
 
-    unsafe fn started(this: NonNull<Header>) {
+    pub(super) unsafe fn started(this: NonNull<Header>) {
         let mut ctx = Context::new(this);
         // SAFETY: the caller is in a turn.
         unsafe { Self::state(this) }.started(&mut ctx);
     }
 
-    unsafe fn stopped(this: NonNull<Header>, reason: &StopReason) {
+    pub(super) unsafe fn stopped(this: NonNull<Header>, reason: &StopReason) {
         // SAFETY: the caller is in a turn.
         unsafe { Self::state(this) }.stopped(reason);
     }
 
-    unsafe fn drop_state(this: NonNull<Header>) {
+    pub(super) unsafe fn drop_state(this: NonNull<Header>) {
         // SAFETY: the caller is in the actor's last turn and calls this once.
-        unsafe { ManuallyDrop::drop(&mut *this.cast::<CellOf<A>>().as_ref().state.get()) };
+        unsafe { (*this.cast::<CellOf<A>>().as_ref().state.get()).assume_init_drop() };
     }
 
     unsafe fn drop_state_if_made(this: NonNull<Header>) {
@@ -112,6 +114,15 @@ impl<A: Actor> CellOf<A> {
             // SAFETY: the caller's; it was made before the first turn.
             unsafe { Self::drop_state(this) };
         }
+    }
+
+    /// A new state, where the old one was dropped.
+    ///
+    /// # Safety
+    /// In a turn of this actor, whose type is `A`, and which has no state.
+    pub(crate) unsafe fn refill(this: NonNull<Header>, actor: A) {
+        // SAFETY: the caller's; nothing is overwritten that is still alive.
+        unsafe { (*this.cast::<CellOf<A>>().as_ref().state.get()).write(actor) };
     }
 
     unsafe fn free(this: NonNull<Header>) {

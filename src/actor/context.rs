@@ -4,7 +4,7 @@ use super::ask::callback;
 use super::handle::Handle;
 use super::refs::ActorRef;
 use super::spawn::{SpawnBuilder, SpawnError, Spawner};
-use super::tell::{Telling, Told};
+use super::tell::{self, Telling};
 use super::{Actor, Receive};
 use crate::cell::envelope::{Envelope, Lane, deliver};
 use crate::cell::header::{Header, Strong};
@@ -12,6 +12,7 @@ use crate::cell::room;
 use crate::error::{AskError, Refusal, SendError};
 use crate::id::ActorId;
 use crate::sched::local::Local;
+use crate::time::Duration;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -106,6 +107,42 @@ impl<A: Actor> Context<A> {
         Handle::new(self.header().core().share())
     }
 
+    /// How long ago the message that is being handled was accepted in the mailbox; a tick counts from when it was due. It
+    /// grows while the handler runs, and costs a reading of the clock.
+    ///
+    /// `None` unless the actor is timed ([`SpawnBuilder::timing`], [`Builder::timing`](crate::Builder::timing)), and in
+    /// [`started`](Actor::started).
+    ///
+    /// ```
+    /// # use heist::{Actor, Context, Executor, Handler};
+    /// use std::time::Duration;
+    ///
+    /// struct Quotes { given: u64, too_late: u64 }
+    /// impl Actor for Quotes {}
+    /// struct Request;
+    /// impl Handler<Request> for Quotes {
+    ///     type Reply = ();
+    ///     fn handle(&mut self, _: Request, ctx: &mut Context<Self>) {
+    ///         // Nobody wants a price of last week: what has waited for long is not worth the work.
+    ///         match ctx.message_age() {
+    ///             Some(age) if age > Duration::from_millis(50) => self.too_late += 1,
+    ///             _ => self.given += 1,
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let executor = Executor::new();
+    /// let quotes = executor.build(Quotes { given: 0, too_late: 0 }).timing(true).spawn();
+    /// quotes.ask(Request)?.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn message_age(&self) -> Option<Duration> {
+        self.header().stopwatch()?.age()
+    }
+
     /// Ends this actor after what it has accepted so far: the same as `ctx.me().stop()`.
     pub fn stop(&mut self) {
         self.me.stop();
@@ -175,7 +212,7 @@ impl<A: Actor> Context<A> {
         let me = ActorRef::clone(&self.me).into_strong();
         room::notify_owner(target.header(), me, told)
             // SAFETY: refused, so it is ours again.
-            .map_err(|()| SendError::new(unsafe { Told::<M>::unwrap(told) }, Refusal::Full))
+            .map_err(|()| SendError::new(unsafe { tell::unwrap(told) }, Refusal::Full))
     }
 
     /// Asks another actor without waiting: `then` runs in a later turn of this actor, with the answer or the reason why

@@ -49,7 +49,7 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
             let Ok(Start { factory, actor }) = starts.recv() else { return };
             let this = actor.as_ptr();
             // SAFETY: in the first turn, which is this thread's to begin, and once.
-            let make = move || unsafe { CellOf::<A>::make_state(this, factory) };
+            let make = move || unsafe { CellOf::<A>::init(this, factory()) };
             // SAFETY: this thread's home; `actor` keeps the cell, whose runnables are left here.
             unsafe { dedicated::live(core, &home, this, Box::new(make)) };
         };

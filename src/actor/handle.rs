@@ -159,7 +159,7 @@ impl Handle {
         self.wait_idle_until(None)
     }
 
-    /// The same, for at most `timeout`.
+    /// The same. Blocks for at most `timeout`.
     ///
     /// # Errors
     /// [`WaitError::TimedOut`], [`WaitError::OnCrew`].
@@ -177,7 +177,8 @@ impl Handle {
         wait::block_on(&mut self.wait_idle_async(), until).ok_or(WaitError::TimedOut)
     }
 
-    /// Resolves when everything is quiet: the awaited form of [`wait_idle`](Self::wait_idle).
+    /// Resolves when everything is quiet: the awaited form of [`wait_idle`](Self::wait_idle). Not for handlers: a worker that
+    /// waits for it, by some `block_on` of its own, is what keeps its crew from being quiet.
     pub fn wait_idle_async(&self) -> WaitIdle {
         WaitIdle { core: Arc::clone(&self.core) }
     }

@@ -4,7 +4,9 @@
 //! - [`refs`]: `ActorRef`, `WeakRef`; [`recipient`]: references by message type
 //! - [`tell`], [`ask`], [`send`]: the three ways to send; [`reply`]: the way back
 //! - [`timers`]: messages that come later, once or at an interval
-//! - [`handle`], [`spawn`]: an executor as its users hold it, and new actors; [`dedicated`]: those with a thread of their own
+//! - [`handle`], [`spawn`]: an executor as its users hold it, and new actors; [`dedicated`]: those with a thread of their own;
+//!   [`kept`]: those that have successors
+//! - [`member`]: actors that belong to something, such as a directory
 //! - [`cell_of`]: one actor type's table for the lower floors; [`wait`]: blocking and awaited waits
 
 pub(crate) mod ask;
@@ -12,6 +14,8 @@ pub(crate) mod cell_of;
 pub(crate) mod context;
 pub(crate) mod dedicated;
 pub(crate) mod handle;
+pub(crate) mod kept;
+pub(crate) mod member;
 pub(crate) mod recipient;
 pub(crate) mod refs;
 pub(crate) mod reply;
@@ -77,7 +81,9 @@ pub trait Actor: Sized + 'static {
 /// Handles messages of type `M`, and answers by returning.
 ///
 /// Handlers are synchronous and should not block: while one runs, its worker does nothing else. Those that must block do
-/// so in [`blocking`](crate::blocking), so that others are not held up. After a panic in a handler the actor ends, its askers get [`AskError::Panicked`](crate::AskError::Panicked), and everything else goes on.
+/// so in [`blocking`](crate::blocking), so that others are not held up. After a panic in a handler the actor ends (a
+/// [`Pool`](crate::Pool)'s replica begins anew), its askers get [`AskError::Panicked`](crate::AskError::Panicked), and everything
+/// else goes on.
 pub trait Handler<M: Send + 'static>: Actor {
     /// What an ask for this message is answered with; `()` where there is nothing to say.
     type Reply: Send + 'static;

@@ -2,10 +2,11 @@
 
 use super::context::AnyEnvelope;
 use super::refs::ActorRef;
-use super::tell::{Telling, Told};
+use super::tell::{self, Telling};
 use super::wait::{self, Refused};
 use super::{Actor, Receive};
-use crate::cell::envelope::{Envelope, Lane, deliver};
+use crate::cell::core::Core;
+use crate::cell::envelope::{Envelope, Lane, Parcel, deliver};
 use crate::cell::room::{self, Ticket, TicketNow};
 use crate::error::{AskError, Refusal, SendError};
 use crate::mailbox::state::RoomWait;
@@ -13,12 +14,13 @@ use crate::panics;
 use crate::time::{self, Duration, Instant};
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 impl<A: Actor> ActorRef<A> {
-    /// Sends a message, waiting for room in the mailbox if need be. Whoever has waited longest comes first, and no
+    /// Sends a message. Blocks until there is room in the mailbox. Whoever has waited longest comes first, and no
     /// `tell` slips in between.
     ///
     /// In a handler a spare thread takes over what this worker had to do ([`blocking`](crate::blocking));
@@ -35,7 +37,7 @@ impl<A: Actor> ActorRef<A> {
         self.send_until(message, None)
     }
 
-    /// Sends a message, waiting for room for at most `timeout`, counted from this call.
+    /// Sends a message. Blocks until there is room, for at most `timeout`, counted from this call.
     ///
     /// # Errors
     /// As [`send`](Self::send), and [`Refusal::TimedOut`].
@@ -67,7 +69,8 @@ impl<A: Actor> ActorRef<A> {
     }
 
     /// Sends a message, waiting for room if need be: the awaited form of [`send`](Self::send). It takes its place in
-    /// line when it is first polled; dropping it drops the message, unless it was accepted already.
+    /// line when it is first polled; dropping it drops the message, unless it was accepted already;
+    /// [`cancel`](Sending::cancel) gives it back.
     pub fn send_async<M: Send + 'static>(&self, message: M) -> Sending<A, M>
     where
         A: Receive<M>,
@@ -96,7 +99,7 @@ impl<A, M: Send + 'static> Unpin for Sending<A, M> {}
 /// Our own envelope's message, back.
 fn reopen<M: Send + 'static>(envelope: AnyEnvelope) -> M {
     // SAFETY: callers got it back from the list or from a refusal: it is the envelope that `poll` made, and unique.
-    unsafe { Told::<M>::unwrap(envelope) }
+    unsafe { tell::unwrap(envelope) }
 }
 
 impl<A, M: Send + 'static> Sending<A, M> {
@@ -105,7 +108,7 @@ impl<A, M: Send + 'static> Sending<A, M> {
         match std::mem::replace(&mut self.state, State::Done) {
             State::Waiting(ticket) => match room::withdraw(self.actor.header(), &ticket) {
                 Some(envelope) => Some(envelope),
-                None => match ticket.look(std::task::Waker::noop()) {
+                None => match ticket.look(Waker::noop()) {
                     TicketNow::Refused(envelope, _) => Some(envelope),
                     TicketNow::Accepted | TicketNow::Waiting => None,
                 },
@@ -114,15 +117,113 @@ impl<A, M: Send + 'static> Sending<A, M> {
         }
     }
 
-    fn give_up(mut self, why: Refusal) -> Result<(), SendError<M>> {
+    pub(crate) fn target(&self) -> &ActorRef<A> {
+        &self.actor
+    }
+
+    /// Gives up, and takes the message back. `None`: it has been accepted, or came back in an error already.
+    ///
+    /// For a wait with a timeout of the runtime's, that gives back what was not sent:
+    ///
+    /// ```
+    /// # use heist::{Actor, Context, Executor, Handler};
+    /// # use std::time::Duration;
+    /// # struct Sink;
+    /// # impl Actor for Sink {}
+    /// # impl Handler<String> for Sink { type Reply = (); fn handle(&mut self, _: String, _: &mut Context<Self>) {} }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # let executor = Executor::new();
+    /// # let sink = executor.spawn(Sink);
+    /// # runtime.block_on(async {
+    /// let mut sending = sink.send_async("hello".to_string());
+    /// match tokio::time::timeout(Duration::from_secs(5), &mut sending).await {
+    ///     Ok(sent) => sent?,
+    ///     Err(_elapsed) => match sending.cancel() {
+    ///         Some(message) => eprintln!("no room in time for {message}"),
+    ///         None => {} // it was accepted at the last moment
+    ///     },
+    /// }
+    /// # Ok::<(), heist::SendError<String>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn cancel(mut self) -> Option<M> {
         match std::mem::replace(&mut self.state, State::Done) {
-            State::Fresh(message) => return Err(SendError::new(message, why)),
-            in_line => self.state = in_line,
+            State::Fresh(message) => Some(message),
+            waiting => {
+                self.state = waiting;
+                self.withdraw().map(reopen)
+            }
         }
-        match self.withdraw() {
-            Some(envelope) => Err(SendError::new(reopen(envelope), why)),
+    }
+
+    pub(crate) fn give_up(self, why: Refusal) -> Result<(), SendError<M>> {
+        match self.cancel() {
+            Some(message) => Err(SendError::new(message, why)),
             None => Ok(()),
         }
+    }
+}
+
+impl<A: Receive<M>, M: Send + 'static> Sending<A, M> {
+    /// The first poll, with the message packed. Runs no user code.
+    fn begin(&mut self, mut envelope: AnyEnvelope, ticket: &Arc<Ticket>) -> Poll<Result<(), SendError<M>>> {
+        loop {
+            // SAFETY: `actor` is a strong reference, and the envelope was made for its type.
+            match unsafe { deliver(self.actor.as_ptr(), envelope, Lane::Ordinary) } {
+                Ok(_) => return Poll::Ready(Ok(())),
+                Err((back, Refusal::Full)) => envelope = back,
+                Err((back, refusal)) => {
+                    return Poll::Ready(Err(SendError::new(reopen(back), refusal)));
+                }
+            }
+            match room::join(self.actor.header(), ticket) {
+                RoomWait::Room => {} // since just now: try again
+                RoomWait::Closed => {
+                    let closing = self.actor.header().core().closing();
+                    let refusal = if closing { Refusal::ShuttingDown } else { Refusal::Stopped };
+                    return Poll::Ready(Err(SendError::new(reopen(envelope), refusal)));
+                }
+                RoomWait::Waiting => {
+                    self.state = State::Waiting(Arc::clone(ticket));
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+/// A message and its place in line, before it is known whose.
+pub(crate) struct Packed<A, M> {
+    envelope: AnyEnvelope,
+    ticket: Arc<Ticket>,
+    message: PhantomData<fn(A) -> M>,
+}
+
+/// See [`Packed::post`].
+pub(crate) enum Posted<A, M: Send + 'static> {
+    Done(Result<(), SendError<M>>),
+    Waiting(Sending<A, M>),
+}
+
+impl<A: Receive<M>, M: Send + 'static> Packed<A, M> {
+    /// For an actor of this executor.
+    pub(crate) fn new(message: M, core: &Core, waker: Waker) -> Self {
+        let envelope = core.with_heap(|heap| Telling::plain::<A>(message).pack(heap));
+        Packed { envelope, ticket: Ticket::new(envelope, waker), message: PhantomData }
+    }
+
+    /// Puts it into the actor's mailbox or in line for it; once. Runs no user code.
+    pub(crate) fn post(&self, actor: &ActorRef<A>) -> Posted<A, M> {
+        let mut sending = Sending { actor: actor.clone(), state: State::Done };
+        match sending.begin(self.envelope, &self.ticket) {
+            Poll::Ready(result) => Posted::Done(result),
+            Poll::Pending => Posted::Waiting(sending),
+        }
+    }
+
+    /// Not posted after all.
+    pub(crate) fn refuse(&self, refusal: Refusal) -> SendError<M> {
+        SendError::new(reopen(self.envelope), refusal)
     }
 }
 
@@ -133,30 +234,8 @@ impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
         let this = &mut *self;
         match std::mem::replace(&mut this.state, State::Done) {
             State::Fresh(message) => {
-                let mut envelope = Telling::plain::<A>(message).pack_for(this.actor.header());
-                let ticket = Ticket::new(envelope, cx.waker().clone());
-                loop {
-                    // SAFETY: `actor` is a strong reference, and the envelope was made for its type.
-                    match unsafe { deliver(this.actor.as_ptr(), envelope, Lane::Ordinary) } {
-                        Ok(_) => return Poll::Ready(Ok(())),
-                        Err((back, Refusal::Full)) => envelope = back,
-                        Err((back, refusal)) => {
-                            return Poll::Ready(Err(SendError::new(reopen(back), refusal)));
-                        }
-                    }
-                    match room::join(this.actor.header(), &ticket) {
-                        RoomWait::Room => {} // since just now: try again
-                        RoomWait::Closed => {
-                            let closing = this.actor.header().core().closing();
-                            let refusal = if closing { Refusal::ShuttingDown } else { Refusal::Stopped };
-                            return Poll::Ready(Err(SendError::new(reopen(envelope), refusal)));
-                        }
-                        RoomWait::Waiting => {
-                            this.state = State::Waiting(ticket);
-                            return Poll::Pending;
-                        }
-                    }
-                }
+                let envelope = Telling::plain::<A>(message).pack_for(this.actor.header());
+                this.begin(envelope, &Ticket::new(envelope, cx.waker().clone()))
             }
             State::Waiting(ticket) => match ticket.look(cx.waker()) {
                 TicketNow::Waiting => {

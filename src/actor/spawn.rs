@@ -5,6 +5,8 @@ use super::cell_of::CellOf;
 use super::refs::ActorRef;
 use crate::cell::core::{Core, Limits};
 use crate::cell::header::{ActorVtable, Cold, Header, Strong};
+use crate::cell::restart::Kept;
+use crate::cell::stopwatch::Stopwatch;
 use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
 use crate::memory::Heap;
@@ -28,6 +30,9 @@ impl<'a> Spawner<'a> {
     }
 
     pub(crate) fn spawn<A: Actor + Send>(self, actor: A) -> ActorRef<A> {
+        if self.core.timing {
+            return SpawnBuilder::begin(self, actor).spawn();
+        }
         self.make(CellOf::<A>::vtable(), self.core.capacity, None, actor)
             .unwrap_or_else(|actor| dead_on_arrival(self.core, actor))
     }
@@ -72,7 +77,10 @@ impl<'a> Spawner<'a> {
                     // SAFETY: a new cell comes with one reference, which this takes, and with its first turn to push.
                     unsafe {
                         let strong = Strong::from_raw(header);
-                        Header::schedule(header);
+                        // Before its first turn, which may be its last.
+                        if header.as_ref().kept().is_none_or(|kept| kept.join(header)) {
+                            Header::schedule(header);
+                        }
                         Some(ActorRef::from_strong(strong))
                     }
                 }
@@ -104,13 +112,25 @@ pub struct SpawnBuilder<'a, A> {
     name: Option<Box<str>>,
     limits: Option<Limits>,
     worker: Option<usize>,
+    timing: bool,
+    kept: Option<Box<Kept>>,
     problem: Option<SpawnProblem>,
 }
 
 impl<'a, A> SpawnBuilder<'a, A> {
     pub(crate) fn begin(spawner: Spawner<'a>, actor: A) -> Self {
-        let capacity = spawner.core.capacity;
-        SpawnBuilder { spawner, actor, capacity, name: None, limits: None, worker: None, problem: None }
+        let Core { capacity, timing, .. } = *spawner.core;
+        SpawnBuilder {
+            spawner,
+            actor,
+            capacity,
+            name: None,
+            limits: None,
+            worker: None,
+            timing,
+            kept: None,
+            problem: None,
+        }
     }
 
     /// A name, for [`ActorRef::name`] and `Debug`. It need not be unique, and costs an allocation.
@@ -134,6 +154,20 @@ impl<'a, A> SpawnBuilder<'a, A> {
         self
     }
 
+    /// Times this actor, or does not, whatever [`Builder::timing`](crate::Builder::timing) says of all: how long its messages
+    /// wait and how long its handlers take ([`ActorRef::timing`]), and how old a message is
+    /// ([`Context::message_age`](crate::Context::message_age)).
+    ///
+    /// It costs two readings of the clock and four entries into histograms for each message, a reading of the clock and two
+    /// uncontended locks for each turn (and for each 32 messages in it), and 16 bytes in each message's memory; for the actor two
+    /// allocations of 600 bytes together, and about 1.6 kB more from its first message on while its times stay below a
+    /// millisecond, 6.2 kB at the most. For each worker there are 15 kB, 57 kB at the most. `cargo bench --bench messaging tell`
+    /// compares.
+    pub fn timing(mut self, on: bool) -> Self {
+        self.timing = on;
+        self
+    }
+
     /// The most messages in one turn; at least 1.
     pub fn budget_messages(mut self, messages: u32) -> Self {
         self.limits_mut().messages = messages;
@@ -152,6 +186,18 @@ impl<'a, A> SpawnBuilder<'a, A> {
         self
     }
 
+    /// With a keeper: see [`kept`](super::kept).
+    pub(super) fn keep(mut self, kept: Box<Kept>) -> Self {
+        self.kept = Some(kept);
+        self
+    }
+
+    /// A capacity that was looked at before.
+    pub(crate) fn exact_capacity(mut self, capacity: u32) -> Self {
+        self.capacity = capacity;
+        self
+    }
+
     pub(super) fn limits_mut(&mut self) -> &mut Limits {
         self.limits.get_or_insert(self.spawner.core.limits)
     }
@@ -162,8 +208,11 @@ impl<'a, A> SpawnBuilder<'a, A> {
             return Err(SpawnError::new(self.actor, problem));
         }
         let placed = !matches!(bound, Bound::Nowhere);
-        let cold = (self.name.is_some() || self.limits.is_some() || placed)
-            .then(|| Box::new(Cold { name: self.name, limits: self.limits, bound, ..Cold::default() }));
+        let Self { name, limits, timing, kept, .. } = self;
+        let cold = (name.is_some() || limits.is_some() || placed || timing || kept.is_some()).then(|| {
+            let stopwatch = timing.then(Stopwatch::new);
+            Box::new(Cold { name, limits, bound, kept, stopwatch, ..Cold::default() })
+        });
         Ok((cold, self.actor))
     }
 }
@@ -233,7 +282,7 @@ impl<A: Actor + Send> SpawnBuilder<'_, A> {
         let (cold, actor) = self.finish(bound)?;
         let mut vtable = CellOf::<A>::vtable();
         if let Some(worker) = worker {
-            vtable = CellOf::<A>::vtable_of_kept();
+            vtable = CellOf::<A>::vtable_of_bound();
             spawner.core.scheduler.move_in(worker);
         }
         spawner.make(vtable, capacity, cold, actor).map_err(|actor| {
@@ -245,9 +294,14 @@ impl<A: Actor + Send> SpawnBuilder<'_, A> {
     }
 }
 
-/// A reference to an actor that never was: closed, ended, and its state dropped on the calling thread.
+/// The same for one whose state there was; it is dropped on the calling thread.
 fn dead_on_arrival<A: Actor + Send>(core: &Core, actor: A) -> ActorRef<A> {
     drop(actor);
+    tombstone(core)
+}
+
+/// A reference to an actor that never was: closed, and ended.
+pub(crate) fn tombstone<A: Actor + Send>(core: &Core) -> ActorRef<A> {
     let header = core.tombstone(|shard, id, place| {
         let header = Header::new(CellOf::<Never<A>>::vtable(), shard, id, place, 1, None);
         core.with_heap(|heap| CellOf::allocate(heap, header, Never(std::marker::PhantomData::<fn(A)>)))

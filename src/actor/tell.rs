@@ -4,44 +4,63 @@ use super::context::{AnyEnvelope, enter};
 use super::refs::ActorRef;
 use super::reply::Reply;
 use super::{Actor, Receive};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, Lane, Parcel, deliver};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Lane, Parcel, Sent, deliver, place_of};
 use crate::cell::header::Header;
 use crate::error::{AskError, SendError, TellManyError};
 use crate::memory::{self, Heap, Kind};
 use crate::sched::local::Local;
+use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ptr::NonNull;
 
 /// A message that nobody waits for the answer of.
 #[repr(C)]
-pub(crate) struct Told<M> {
+pub(crate) struct Told<M, S> {
     envelope: Envelope,
     message: M,
+    sent: S,
 }
 
-struct PlainTable<A, M>(std::marker::PhantomData<(A, M)>);
+/// What can be done with a told message, in an undated envelope and in a dated one.
+struct TellTable {
+    undated: EnvelopeVtable,
+    dated: EnvelopeVtable,
+}
 
-impl<A: Receive<M>, M: Send + 'static> PlainTable<A, M> {
-    const PLAIN: EnvelopeVtable =
-        EnvelopeVtable { handle: Told::<M>::handle::<A>, discard: Told::<M>::discard };
-    const AGAIN: EnvelopeVtable =
-        EnvelopeVtable { handle: Told::<M>::handle_again::<A>, discard: Told::<M>::discard };
+struct Tables<A, M>(PhantomData<(A, M)>);
+
+impl<A: Receive<M>, M: Send + 'static> Tables<A, M> {
+    const PLAIN: TellTable = TellTable::new::<M>(handle::<A, M>, handle_dated::<A, M>);
+    const AGAIN: TellTable = TellTable::new::<M>(handle_again::<A, M>, handle_again_dated::<A, M>);
+}
+
+type Handle = unsafe fn(AnyEnvelope, NonNull<Header>);
+
+impl TellTable {
+    const fn new<M: Send + 'static>(handle: Handle, handle_dated: Handle) -> Self {
+        let sent = place_of::<Sent>(offset_of!(Told<M, Sent>, sent));
+        TellTable {
+            undated: EnvelopeVtable { handle, discard: discard::<M>, sent: 0 },
+            dated: EnvelopeVtable { handle: handle_dated, discard: discard::<M>, sent },
+        }
+    }
 }
 
 /// A message on its way into an envelope.
 pub(crate) struct Telling<M> {
     message: M,
-    vtable: &'static EnvelopeVtable,
+    table: &'static TellTable,
 }
 
 impl<M: Send + 'static> Telling<M> {
     #[inline]
     pub(crate) fn plain<A: Receive<M>>(message: M) -> Self {
-        Telling { message, vtable: &PlainTable::<A, M>::PLAIN }
+        Telling { message, table: &Tables::<A, M>::PLAIN }
     }
 
     /// The one that [`Context::again`](super::context::Context::again) prepays.
     pub(crate) fn again<A: Receive<M>>(message: M) -> Self {
-        Telling { message, vtable: &PlainTable::<A, M>::AGAIN }
+        Telling { message, table: &Tables::<A, M>::AGAIN }
     }
 
     pub(crate) fn into_message(self) -> M {
@@ -50,52 +69,94 @@ impl<M: Send + 'static> Telling<M> {
 
     /// An envelope before a place is known for it: for one who will wait for that. `at` is where it will be sent.
     pub(crate) fn pack_for(self, at: &Header) -> AnyEnvelope {
-        at.core().with_heap(|heap| self.pack(heap))
+        let dated = at.stopwatch().is_some();
+        at.core().with_heap(|heap| if dated { self.pack_dated(heap) } else { self.pack(heap) })
     }
 }
 
 impl<M: Send + 'static> Parcel for Telling<M> {
     #[inline]
     fn pack(self, heap: &Heap) -> AnyEnvelope {
-        let Telling { message, vtable } = self;
-        memory::boxed(heap, Kind::Message, Told { envelope: Envelope::new(vtable), message }).cast()
+        Told::boxed(heap, &self.table.undated, (), self.message)
+    }
+    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
+        Told::boxed(heap, &self.table.dated, Sent::BLANK, self.message)
     }
 }
 
-impl<M: Send + 'static> Told<M> {
-    /// The message back.
+impl<M: Send + 'static, S: Dating> Told<M, S> {
+    #[inline]
+    fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, sent: S, message: M) -> AnyEnvelope {
+        memory::boxed(heap, Kind::Message, Told { envelope: Envelope::new(vtable), message, sent }).cast()
+    }
+
+    /// The message back. `here` is a heap that the caller holds, if any.
     ///
     /// # Safety
-    /// With the only pointer to an envelope that this type made.
+    /// With the only pointer to an envelope of this type.
     #[inline]
-    pub(crate) unsafe fn unwrap(this: AnyEnvelope) -> M {
-        // SAFETY: packed by `Telling`.
-        Local::with_heap(
-            |here| unsafe { memory::unboxed(here, Kind::Message, this.cast::<Told<M>>()) }.message,
-        )
-    }
-
-    unsafe fn handle<A: Receive<M>>(this: AnyEnvelope, header: NonNull<Header>) {
-        // SAFETY: the caller's: our envelope, in the actor's turn.
-        unsafe {
-            let message = Self::unwrap(this);
-            let (actor, mut ctx) = enter::<A>(header);
-            actor.receive(message, Reply::nobody(), &mut ctx);
-        }
-    }
-
-    unsafe fn handle_again<A: Receive<M>>(this: AnyEnvelope, header: NonNull<Header>) {
+    unsafe fn open(this: AnyEnvelope, here: Option<&Heap>) -> M {
         // SAFETY: the caller's.
-        unsafe {
-            header.as_ref().again.set(false);
-            Self::handle::<A>(this, header);
-        }
+        unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) }.message
     }
+}
 
-    unsafe fn discard(this: AnyEnvelope, _: AskError) {
-        // SAFETY: the caller's.
-        drop(unsafe { Self::unwrap(this) });
+/// The message back.
+///
+/// # Safety
+/// With the only pointer to an envelope that a [`Telling`] of this type made.
+pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope) -> M {
+    // SAFETY: the caller's.
+    Local::with_heap(|here| unsafe {
+        if Envelope::is_dated(this) {
+            Told::<M, Sent>::open(this, here)
+        } else {
+            Told::<M, ()>::open(this, here)
+        }
+    })
+}
+
+unsafe fn handle<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+    // SAFETY: the caller's: our envelope, in the actor's turn.
+    unsafe {
+        let message = Local::with_heap(|here| Told::<M, ()>::open(this, here));
+        let (actor, mut ctx) = enter::<A>(header);
+        actor.receive(message, Reply::nobody(), &mut ctx);
     }
+}
+
+unsafe fn handle_again<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+    // SAFETY: the caller's.
+    unsafe {
+        header.as_ref().again.set(false);
+        handle::<A, M>(this, header);
+    }
+}
+
+/// Packed once more, as an undated one: so a handler is compiled into one place only, as it would be if nobody were timed.
+unsafe fn handle_dated<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+    // SAFETY: the caller's; the new envelope is an undated one of this type.
+    unsafe {
+        let message = Local::with_heap(|here| Told::<M, Sent>::open(this, here));
+        let undated = header
+            .as_ref()
+            .core()
+            .with_heap(|heap| Told::boxed(heap, &Tables::<A, M>::PLAIN.undated, (), message));
+        handle::<A, M>(undated, header);
+    }
+}
+
+unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+    // SAFETY: the caller's.
+    unsafe {
+        header.as_ref().again.set(false);
+        handle_dated::<A, M>(this, header);
+    }
+}
+
+unsafe fn discard<M: Send + 'static>(this: AnyEnvelope, _: AskError) {
+    // SAFETY: the caller's.
+    drop(unsafe { unwrap::<M>(this) });
 }
 
 impl<A: Actor> ActorRef<A> {

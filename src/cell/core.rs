@@ -6,6 +6,7 @@ use super::graves::Graves;
 use super::header::Header;
 use super::registry::Shard;
 use super::threads::Threads;
+use super::times::{CrewRecord, CrewTiming};
 use super::waits::Waits;
 use crate::id::ActorId;
 use crate::memory::Heap;
@@ -28,6 +29,19 @@ pub(crate) struct Limits {
     pub(crate) time: Duration,
 }
 
+/// What an executor is built from, checked.
+pub(crate) struct Settings<'a> {
+    pub(crate) workers: usize,
+    pub(crate) policy: Policy,
+    /// Where each worker is pinned; empty: nowhere.
+    pub(crate) cores: &'a [usize],
+    pub(crate) capacity: u32,
+    pub(crate) limits: Limits,
+    pub(crate) spares: Spares,
+    pub(crate) timing: bool,
+    pub(crate) hook: Option<Hook>,
+}
+
 /// Told of what happens; called on whichever thread saw it.
 pub(crate) type Hook = Box<dyn Fn(&Event) + Send + Sync>;
 
@@ -40,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) waits: Waits,
     pub(crate) capacity: u32,
     pub(crate) limits: Limits,
+    /// Are actors timed that say nothing else?
+    pub(crate) timing: bool,
     hook: Option<Hook>,
     pub(crate) threads: Threads,
     pub(crate) dedicated: Dedicated,
@@ -67,6 +83,8 @@ pub(crate) struct Tally {
     pub(crate) dead: [Counter; 6],
     pub(crate) missed_ticks: Counter,
     pub(crate) graves: Graves,
+    /// What the turns of timed actors took, once there was one. The lock is the writer's and readers'.
+    times: Mutex<Option<Box<CrewRecord>>>,
 }
 
 impl Tally {
@@ -85,15 +103,8 @@ impl fmt::Debug for Core {
 }
 
 impl Core {
-    pub(crate) fn new(
-        workers: usize,
-        policy: Policy,
-        cores: &[usize],
-        capacity: u32,
-        limits: Limits,
-        spares: Spares,
-        hook: Option<Hook>,
-    ) -> (Arc<Self>, Vec<Seat>) {
+    pub(crate) fn new(settings: Settings<'_>) -> (Arc<Self>, Vec<Seat>) {
+        let Settings { workers, policy, cores, capacity, limits, spares, timing, hook } = settings;
         let (scheduler, seats) = Scheduler::new(workers, policy, cores, spares);
         let core = Arc::new(Core {
             scheduler,
@@ -102,6 +113,7 @@ impl Core {
             waits: Waits::default(),
             capacity,
             limits,
+            timing,
             hook,
             threads: Threads::default(),
             dedicated: Dedicated::default(),
@@ -174,6 +186,30 @@ impl Core {
     /// One worker's count.
     pub(crate) fn of_worker(&self, worker: usize, which: impl Fn(&Tally) -> &Counter) -> u64 {
         which(&self.tallies[worker]).get()
+    }
+
+    /// Enters what a turn measured: with the worker's own, or those of everybody else.
+    pub(crate) fn record_times(&self, enter: impl FnOnce(&mut CrewRecord)) {
+        Local::with(&self.scheduler, |local| {
+            let tally = local.map_or(&self.tallies[self.workers()].0, Tally::of);
+            enter(tally.times.lock().get_or_insert_default());
+        });
+    }
+
+    /// What the turns of timed actors took on one worker; `None` before the first.
+    pub(crate) fn times_of_worker(&self, worker: usize) -> Option<CrewTiming> {
+        self.tallies[worker].times.lock().as_ref().map(|record| record.read())
+    }
+
+    /// The same of all.
+    pub(crate) fn times(&self) -> Option<CrewTiming> {
+        let mut all: Option<CrewRecord> = None;
+        for tally in &self.tallies {
+            if let Some(record) = &*tally.times.lock() {
+                all.get_or_insert_default().add_all(record);
+            }
+        }
+        all.map(|record| record.read())
     }
 
     pub(crate) fn live(&self) -> u64 {

@@ -13,7 +13,8 @@
 
 use super::envelope::Envelope;
 use super::event::{DeadLetterReason, Event, PanicPlace};
-use super::header::{Cold, Header, Phase, Reason};
+use super::header::{Header, Phase, Reason};
+use super::restart;
 use super::room;
 use super::ticks;
 use super::turn::guarded_for;
@@ -30,6 +31,7 @@ const LETTERS: u32 = 256;
 pub(crate) fn begin(header: &Header) {
     header.phase.set(match header.phase.get() {
         Phase::New => Phase::EndingUnstarted,
+        Phase::Vacant | Phase::Queue => Phase::EndingVacant,
         _ => Phase::Ending,
     });
     if header.reason.get() == Reason::None {
@@ -77,14 +79,18 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
         let outcome = super::turn::guarded(|| unsafe { (header.vtable().stopped)(this, &reason) });
         report(header, outcome, PanicPlace::Stopped);
     }
-    header.phase.set(Phase::Ended);
-    if header.vtable().needs_drop {
+    if header.phase.replace(Phase::Ended) != Phase::EndingVacant && header.vtable().needs_drop {
         // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
         let outcome = guarded_for(&cause(header), || unsafe { (header.vtable().drop_state)(this) });
         report(header, outcome, PanicPlace::StateDrop);
     }
-    if let Some(&Cold { bound: Bound::Worker(home), .. }) = header.cold_if_any() {
-        header.core().scheduler.move_out(home);
+    if let Some(cold) = header.cold_if_any() {
+        if let Bound::Worker(home) = cold.bound {
+            header.core().scheduler.move_out(home);
+        }
+        if let Some(kept) = &cold.kept {
+            restart::ended(this, kept);
+        }
     }
     // What follows may free the cell on another thread, and the cell alone must not be what keeps the core: this
     // thread does.

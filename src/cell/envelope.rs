@@ -2,12 +2,14 @@
 
 use super::core::Tally;
 use super::header::Header;
+use super::stopwatch::Stopwatch;
 use crate::error::{AskError, Refusal};
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::Reserve;
 use crate::memory::Heap;
 use crate::sched::local::Local;
 use crate::sched::task::Task;
+use crate::time::{self, Instant};
 use std::ptr::NonNull;
 
 /// The front of every message in a mailbox; the message lies behind it.
@@ -25,6 +27,31 @@ pub(crate) struct EnvelopeVtable {
     pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>),
     /// Drops the message unhandled; an asker is told the error. May panic.
     pub(crate) discard: unsafe fn(NonNull<Envelope>, AskError),
+    /// Where in the envelope it is said when it was sent; 0: nowhere. See [`place_of`].
+    pub(crate) sent: usize,
+}
+
+/// What an envelope has for the instant of sending: nothing, or [`Sent`] if it is made for a timed actor.
+pub(crate) trait Dating: Copy + Send + 'static {
+    const BLANK: Self;
+}
+
+impl Dating for () {
+    const BLANK: () = ();
+}
+
+/// When a message was accepted, or when a tick was due.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(crate) struct Sent(pub(crate) Option<Instant>);
+
+impl Dating for Sent {
+    const BLANK: Sent = Sent(None);
+}
+
+/// An [`EnvelopeVtable::sent`]: of an envelope that has its `S` at `offset`.
+pub(crate) const fn place_of<S: Dating>(offset: usize) -> usize {
+    if size_of::<S>() == 0 { 0 } else { offset }
 }
 
 impl Envelope {
@@ -45,6 +72,31 @@ impl Envelope {
     pub(crate) unsafe fn discard(this: NonNull<Envelope>, why: AskError) {
         // SAFETY: the caller's.
         unsafe { (this.as_ref().vtable.discard)(this, why) }
+    }
+
+    /// Has it got room for the instant of sending?
+    ///
+    /// # Safety
+    /// The envelope is the caller's, or its actor's in a turn.
+    pub(crate) unsafe fn is_dated(this: NonNull<Envelope>) -> bool {
+        // SAFETY: the caller's.
+        unsafe { this.as_ref() }.vtable.sent != 0
+    }
+
+    /// # Safety
+    /// As above; it is dated.
+    unsafe fn date(this: NonNull<Envelope>) -> NonNull<Sent> {
+        // SAFETY: the table says where in the allocation it is, whose provenance the pointer has.
+        unsafe { this.byte_add(this.as_ref().vtable.sent).cast() }
+    }
+
+    /// When it was sent, if it says so.
+    ///
+    /// # Safety
+    /// As above.
+    pub(crate) unsafe fn sent(this: NonNull<Envelope>) -> Option<Instant> {
+        // SAFETY: the caller's.
+        unsafe { if Self::is_dated(this) { Self::date(this).read().0 } else { None } }
     }
 
     /// # Safety
@@ -74,11 +126,16 @@ pub(crate) enum Lane {
 pub(crate) trait Parcel: Sized {
     /// The envelope, in memory of the sending side.
     fn pack(self, heap: &Heap) -> NonNull<Envelope>;
+    /// The same with room for the instant of sending: for a timed actor.
+    fn pack_dated(self, heap: &Heap) -> NonNull<Envelope>;
 }
 
-/// One that waited.
+/// One that waited. It was made for its actor, so it is dated if need be.
 impl Parcel for NonNull<Envelope> {
     fn pack(self, _: &Heap) -> NonNull<Envelope> {
+        self
+    }
+    fn pack_dated(self, _: &Heap) -> NonNull<Envelope> {
         self
     }
 }
@@ -144,7 +201,7 @@ unsafe fn deliver_from_outside<P: Parcel>(
 /// # Safety
 /// As for [`deliver`].
 #[inline]
-unsafe fn push<P>(
+unsafe fn push<P: Parcel>(
     header: NonNull<Header>,
     parcel: P,
     lane: Lane,
@@ -160,18 +217,62 @@ unsafe fn push<P>(
     };
     match reserved {
         Reserve::Accepted { schedule: idle } => {
-            let envelope = pack(parcel);
-            // SAFETY: ours until now, the inbox's from now on; the transition said whether to schedule.
+            // SAFETY: ours until now, the inbox's from now on; the transition said whether to schedule, and that the
+            // receiver's end is ours until then.
             unsafe {
-                this.inbox.push(Envelope::node(envelope));
+                let envelope = if this.stopwatch().is_none() {
+                    let envelope = pack(parcel);
+                    if idle {
+                        this.inbox.put_first(Envelope::node(envelope));
+                    } else {
+                        this.inbox.push(Envelope::node(envelope));
+                    }
+                    envelope
+                } else {
+                    push_dated(this, parcel, idle)
+                };
                 if idle {
                     schedule(Header::runnable(header));
                 }
+                Ok(envelope)
             }
-            Ok(envelope)
         }
         Reserve::Full => Err((parcel, Refusal::Full)),
         Reserve::Closed => Err((parcel, stopped_or_shutdown(this))),
+    }
+}
+
+/// Packs and links a message for a timed actor, which the caller is about to make runnable if it was `idle`.
+///
+/// # Safety
+/// As for [`deliver`].
+#[cold]
+#[inline(never)]
+unsafe fn push_dated<P: Parcel>(this: &Header, parcel: P, idle: bool) -> NonNull<Envelope> {
+    let envelope = this.core().with_heap(|heap| parcel.pack_dated(heap));
+    let stopwatch = this.stopwatch().expect("it is timed");
+    // SAFETY: the caller's.
+    unsafe { link_dated(this, stopwatch, envelope, idle) };
+    envelope
+}
+
+/// # Safety
+/// As for [`deliver`].
+unsafe fn link_dated(this: &Header, stopwatch: &Stopwatch, envelope: NonNull<Envelope>, idle: bool) {
+    let now = time::now();
+    // SAFETY: the envelope is ours until it is pushed; what the caller holds keeps the actor after that.
+    unsafe {
+        debug_assert!(Envelope::is_dated(envelope), "made for a timed actor");
+        if Envelope::is_dated(envelope) {
+            Envelope::date(envelope).write(Sent(Some(now)));
+        }
+        if idle {
+            stopwatch.runnable(now);
+            stopwatch.put_first(now);
+            this.inbox.put_first(Envelope::node(envelope));
+        } else if this.inbox.push(Envelope::node(envelope)) {
+            stopwatch.pushed_first(now);
+        }
     }
 }
 

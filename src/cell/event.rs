@@ -2,6 +2,7 @@
 
 use crate::id::ActorId;
 use crate::panics::PanicText;
+use std::fmt;
 
 /// Something that an embedding program may want to log.
 ///
@@ -30,6 +31,15 @@ pub enum Event {
         reason: DeadLetterReason,
         /// How many, in this one turn.
         count: u64,
+    },
+    /// A pool's replica has a successor.
+    Replaced {
+        /// Which actor: the successor has its id.
+        actor: ActorId,
+        /// Its Rust type.
+        type_name: &'static str,
+        /// What became of the one before.
+        cause: Loss,
     },
     /// An actor had not ended when its executor's shutdown had to.
     Stuck {
@@ -69,6 +79,30 @@ pub enum PanicPlace {
     StateDrop,
     /// The drop of a message that was not handled.
     MessageDrop,
+    /// The factory of a pool's replicas, while it made a successor.
+    Factory,
+}
+
+/// How a pool came to lose a replica's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Loss {
+    /// It stopped itself ([`Context::stop`](crate::Context::stop)), or somebody who had its reference stopped it.
+    Stopped,
+    /// It panicked.
+    Panicked(PanicText),
+    /// The factory had no successor for it: its error's text, or that of its panic.
+    Factory(String),
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Loss::Stopped => f.write_str("it stopped"),
+            Loss::Panicked(text) => write!(f, "it panicked: {text}"),
+            Loss::Factory(text) => write!(f, "no successor could be made: {text}"),
+        }
+    }
 }
 
 /// Why an accepted message was not handled.

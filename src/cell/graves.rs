@@ -50,7 +50,20 @@ impl Graves {
         let mut at = first;
         while let Some(cell) = at {
             // SAFETY: dead cells that only the registry and we know; each keeps its shard until it is forgotten.
-            at = unsafe { (*ptr::from_ref(cell.as_ref().shard())).forget_some(cell) };
+            unsafe {
+                let shard = ptr::from_ref(cell.as_ref().shard());
+                let mut places = [0; MOST as usize];
+                let mut count = 0;
+                while let Some(cell) = at
+                    && ptr::eq(cell.as_ref().shard(), shard)
+                    && count < places.len()
+                {
+                    places[count] = cell.as_ref().place();
+                    count += 1;
+                    at = next(cell);
+                }
+                (*shard).forget_some(&places[..count]);
+            }
         }
         let mut at = first;
         while let Some(cell) = at {
@@ -62,7 +75,7 @@ impl Graves {
 }
 
 /// The next one in the same graves.
-pub(super) fn next(cell: NonNull<Header>) -> Option<NonNull<Header>> {
+fn next(cell: NonNull<Header>) -> Option<NonNull<Header>> {
     // SAFETY: not freed yet.
     NonNull::new(unsafe { cell.as_ref() }.inbox.link().cast())
 }

@@ -11,7 +11,10 @@
 
 use super::core::{Core, Limits, Tally};
 use super::registry::Shard;
+use super::restart::{self, Kept};
 use super::room::RoomList;
+use super::shared;
+use super::stopwatch::Stopwatch;
 use super::ticks::Ticks;
 use crate::error::StopReason;
 use crate::id::ActorId;
@@ -49,8 +52,14 @@ pub(crate) enum Phase {
     /// `started` has not returned.
     New,
     Running,
+    /// The state is gone, and a successor is to come: see `restart`.
+    Vacant,
+    /// A mailbox without an actor: see `shared`.
+    Queue,
     /// Ending; `started` had not returned, so `stopped` will not run.
     EndingUnstarted,
+    /// Ending, without a state.
+    EndingVacant,
     Ending,
     /// `stopped` has run.
     Ended,
@@ -113,10 +122,14 @@ pub(crate) struct Cold {
     pub(crate) room: Mutex<RoomList>,
     pub(crate) stop: Mutex<Vec<Waker>>,
     pub(crate) ticks: Ticks,
+    /// Of a timed actor, from its first moment on.
+    pub(crate) stopwatch: Option<Box<Stopwatch>>,
     /// Never changes.
     pub(crate) bound: Bound,
     /// There is no state to drop, since none was made: see [`dedicated`](super::dedicated). For turns only.
     pub(crate) unmade: Cell<bool>,
+    /// Set before the cell is known to anybody.
+    pub(crate) kept: Option<Box<Kept>>,
 }
 
 /// Where a bound actor must run: for the table of those that are.
@@ -139,6 +152,8 @@ impl Header {
         capacity: u32,
         cold: Option<Box<Cold>>,
     ) -> Self {
+        let kept = cold.as_ref().and_then(|cold| cold.kept.as_ref());
+        let phase = if kept.is_some_and(|kept| kept.is_queue()) { Phase::Queue } else { Phase::New };
         Header {
             task: TaskHeader { vtable: ptr::from_ref(vtable).cast() },
             state: State::new(),
@@ -151,7 +166,7 @@ impl Header {
             weak: AtomicU32::new(1),
             most_waiting: AtomicU32::new(0),
             handled: AtomicU32::new(0),
-            phase: Cell::new(Phase::New),
+            phase: Cell::new(phase),
             reason: Cell::new(Reason::None),
             again: Cell::new(false),
             killed: AtomicBool::new(false),
@@ -222,6 +237,12 @@ impl Header {
         }
     }
 
+    /// Only timed actors have one.
+    #[inline]
+    pub(crate) fn stopwatch(&self) -> Option<&Stopwatch> {
+        self.cold_if_any()?.stopwatch.as_deref()
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         self.cold_if_any().and_then(|cold| cold.limits).unwrap_or(self.core().limits)
     }
@@ -241,7 +262,12 @@ impl Header {
     #[inline]
     pub(crate) unsafe fn schedule(this: NonNull<Header>) {
         // SAFETY: scheduled, so it lives until its turn; the core lives as long.
-        unsafe { this.as_ref().core().scheduler.schedule(Header::runnable(this)) };
+        unsafe {
+            if let Some(stopwatch) = this.as_ref().stopwatch() {
+                stopwatch.runnable_now();
+            }
+            this.as_ref().core().scheduler.schedule(Header::runnable(this));
+        }
     }
 
     /// Closes the mailbox; with `kill`, what waits is not handled.
@@ -255,8 +281,24 @@ impl Header {
             }
             if schedule {
                 Header::schedule(this);
+            } else if let Some(kept) = this.as_ref().kept() {
+                shared::nudge(kept);
             }
         }
+    }
+
+    /// What `stop` and `stop_now` of a reference do: for one whose state is replaced, that is the state's end.
+    pub(crate) fn stop(this: NonNull<Header>, kill: bool) {
+        // SAFETY: callers hold a reference.
+        match unsafe { this.as_ref() }.kept() {
+            Some(kept) if !kept.is_queue() => restart::retire(this, kept, kill),
+            _ => Header::close(this, kill),
+        }
+    }
+
+    /// How this actor goes on after its state's end, if it does.
+    pub(crate) fn kept(&self) -> Option<&Kept> {
+        self.cold_if_any()?.kept.as_deref()
     }
 
     /// A turn has handled so many.
@@ -277,10 +319,16 @@ impl Header {
         u64::from(high) << 32 | u64::from(self.handled.load(Relaxed))
     }
 
-    /// Was [`close`](Self::close) called to kill?
+    /// Was [`close`](Self::close) called to kill, or is the state to end?
     #[inline]
     pub(crate) fn killed(&self) -> bool {
         self.killed.load(Relaxed)
+    }
+
+    /// A turn ends after the message in hand.
+    pub(super) fn set_killed(&self, killed: bool) {
+        // Relaxed: see `close`.
+        self.killed.store(killed, Relaxed);
     }
 
     /// Lets go of one strong reference.

@@ -3,7 +3,9 @@
 //! - [`header`]: the cell's untyped front; references and memory
 //! - [`envelope`]: what waits in a mailbox, and how it gets there
 //! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
+//! - [`restart`]: a new state in the old one's place; [`shared`]: a mailbox that several actors take from
 //! - [`room`]: those who wait for room in a mailbox; [`ticks`]: what timers send, which overtakes
+//! - [`stopwatch`]: what a timed actor measures; [`times`]: how that is kept and read
 //! - [`dedicated`]: actors on threads of their own
 //! - [`threads`]: the executor's threads
 //! - [`core`]: what the cells of one executor share; [`registry`]: all of them; [`graves`]: the dead ones
@@ -17,8 +19,12 @@ pub(crate) mod event;
 pub(crate) mod graves;
 pub(crate) mod header;
 pub(crate) mod registry;
+pub(crate) mod restart;
 pub(crate) mod room;
+pub(crate) mod shared;
+pub(crate) mod stopwatch;
 pub(crate) mod threads;
 pub(crate) mod ticks;
+pub(crate) mod times;
 pub(crate) mod turn;
 pub(crate) mod waits;

@@ -4,7 +4,6 @@
 //! keeps the core alive while it has cells: one reference for all of them, so spawning touches no shared count.
 
 use super::core::Core;
-use super::graves;
 use super::header::Header;
 use crate::id::ActorId;
 use crate::sync::{AtomicPtr, Mutex, Ordering::*, Padded};
@@ -142,27 +141,18 @@ impl Shard {
         (inner.cells == 0).then(|| unsafe { Arc::from_raw(self.core.load(Relaxed)) })
     }
 
-    /// The same for a grave and those behind it, as long as they are of this shard; returns the first that is not.
+    /// The same for several at once. Who calls this has looked the places up before, so that the lock is held shortly: others
+    /// spawn under it.
     ///
     /// # Safety
-    /// On a worker's thread, which holds the core; the cells are dead, and known to nobody else.
-    pub(crate) unsafe fn forget_some(&self, first: NonNull<Header>) -> Option<NonNull<Header>> {
+    /// On a worker's thread, which holds the core; the cells are this shard's, dead, and known to nobody else.
+    pub(crate) unsafe fn forget_some(&self, places: &[u32]) {
         let mut inner = self.inner.lock();
-        let mut at = Some(first);
-        while let Some(cell) = at {
-            // SAFETY: the caller's.
-            let header = unsafe { cell.as_ref() };
-            if !ptr::eq(header.shard(), self) {
-                break;
-            }
-            inner.forget(header.place());
-            at = graves::next(cell);
-        }
-        if inner.cells == 0 {
+        places.iter().for_each(|&place| inner.forget(place));
+        if inner.cells == 0 && !places.is_empty() {
             // SAFETY: this is the reference that the first cell took, and not the last one: the worker holds another.
             unsafe { Arc::decrement_strong_count(self.core.load(Relaxed)) };
         }
-        at
     }
 
     /// No new cells from now on.

@@ -139,6 +139,21 @@ pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Env
     Ok(())
 }
 
+/// Delivers an exempt message to the mailbox's owner behind all who wait for room now.
+///
+/// # Safety
+/// `owner` is the actor whose cell `header` is; the envelope is made for it, and the only pointer to it is given up.
+pub(crate) unsafe fn follow(header: &Header, owner: Strong, envelope: NonNull<Envelope>) {
+    if header.state.peek().room_wait() {
+        let mut list = header.cold().room.lock();
+        if !list.0.is_empty() {
+            return list.0.push_back(Waiter::Notice { owner, envelope });
+        }
+    }
+    // SAFETY: the caller's.
+    unsafe { deliver_exempt(owner.as_ptr(), envelope) };
+}
+
 fn half(header: &Header) -> u32 {
     header.capacity / 2
 }
@@ -180,6 +195,9 @@ pub(crate) fn serve(this: NonNull<Header>) {
         }
     }
     settle(wake, notices);
+    if let Some(stopwatch) = header.stopwatch() {
+        stopwatch.forget_clock(); // the next handler begins after this
+    }
 }
 
 /// The mailbox is closed: every sender gets its message back, every owner its notice.

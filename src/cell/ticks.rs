@@ -39,6 +39,19 @@ impl Default for Ticks {
 }
 
 impl Ticks {
+    pub(crate) fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Adds one behind all others.
+    ///
+    /// # Safety
+    /// As for [`Inbox::push`]; its place is reserved.
+    pub(super) unsafe fn push(&self, node: *mut Node) {
+        // SAFETY: the caller's.
+        unsafe { self.inbox.push(node) };
+    }
+
     /// The next tick, or what `message` gives: the next message.
     ///
     /// # Safety
@@ -84,10 +97,13 @@ pub(crate) unsafe fn deliver(header: NonNull<Header>, envelope: NonNull<Envelope
     unsafe {
         let this = header.as_ref();
         let core = this.core();
-        let ticks = &this.cold_if_any().expect("made when the timer was armed").ticks;
+        let cold = this.cold_if_any().expect("made when the timer was armed");
         let Reserve::Accepted { schedule } = this.state.reserve_exempt() else { return false };
         core.count_here(|tally| &tally.accepted, 1);
-        ticks.inbox.push(Envelope::node(envelope));
+        if let Some(stopwatch) = &cold.stopwatch {
+            stopwatch.pushing_tick(&cold.ticks.inbox, Envelope::sent(envelope));
+        }
+        cold.ticks.inbox.push(Envelope::node(envelope));
         if schedule {
             Header::schedule(header);
         }
@@ -117,6 +133,9 @@ pub(crate) fn undeliverable(header: &Header) {
 #[cold]
 pub(crate) fn not_handled(header: &Header, reason: DeadLetterReason) {
     UNHANDLED.set(UNHANDLED.get() + 1);
+    if let Some(stopwatch) = header.stopwatch() {
+        stopwatch.not_handled();
+    }
     dead_letter(header, reason);
 }
 

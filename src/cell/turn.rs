@@ -14,7 +14,10 @@ use super::end;
 use super::envelope::Envelope;
 use super::event::{Event, PanicPlace};
 use super::header::{Cold, Header, Phase, Reason};
+use super::restart::{self, InTurn, Kept};
 use super::room;
+use super::shared;
+use super::stopwatch::{Lap, Stopwatch};
 use super::ticks;
 use crate::error::AskError;
 use crate::mailbox::inbox::Node;
@@ -119,26 +122,37 @@ pub(crate) unsafe fn run(task: NonNull<TaskHeader>) -> After {
 unsafe fn turn(this: NonNull<Header>) -> After {
     // SAFETY: the runnable keeps the cell alive until a transition gives it up.
     let header = unsafe { this.as_ref() };
+    // SAFETY: we hold the runnable.
+    unsafe { header.inbox.prefetch() };
     let begun = header.state.begin_turn();
     let waiting = if begun.killed() { 0 } else { begun.len() };
     if !matches!(header.phase.get(), Phase::New | Phase::Running) {
         // SAFETY: the caller's.
-        return unsafe { end::proceed(this) };
+        return unsafe {
+            match header.phase.get() {
+                Phase::Vacant => restart::resume(this),
+                Phase::Queue => shared::turn(this),
+                _ => end::proceed(this),
+            }
+        };
     }
     if waiting > header.most_waiting.load(Relaxed) {
         header.most_waiting.store(waiting, Relaxed);
     }
-    let Drained { total, given, outcome } = match header.cold_if_any() {
-        None => drain(this, waiting, header.core().limits.messages, |run| run.message()),
+    let Drained { total, given, outcome, retired } = match header.cold_if_any() {
+        None => drain(this, waiting, header.core().limits.messages, |run| run.message(), || ()),
         Some(cold) => drain_with_ticks(this, waiting, cold),
     };
     let handled = total - ticks::take_unhandled();
     header.count_handled(handled);
     header.core().count_here(|tally| &tally.handled, u64::from(handled));
-    if let Err(text) = outcome {
-        fail(header, text);
-    }
     let mut owed = total - given;
+    if outcome.is_err() || retired {
+        // SAFETY: the caller's.
+        if let Some(after) = unsafe { restart::over(this, outcome.err(), &mut owed) } {
+            return after;
+        }
+    }
     let mut served = false;
     loop {
         match header.state.end_turn(owed, served) {
@@ -146,6 +160,12 @@ unsafe fn turn(this: NonNull<Header>) -> After {
             EndTurn::More if total == 0 && waiting > 0 => return After::RequeueGap,
             EndTurn::More => return After::Requeue,
             EndTurn::ServeRoom => room::serve(this),
+            EndTurn::Wanted => {
+                shared::look(this);
+                if header.state.peek().room_wait() {
+                    room::serve(this);
+                }
+            }
             EndTurn::Ending => break,
             EndTurn::Unreferenced => {
                 header.reason.set(Reason::Unreferenced);
@@ -167,6 +187,8 @@ struct Drained {
     /// Of those, the places given back already.
     given: u32,
     outcome: Result<(), PanicText>,
+    /// The state is to end, although nothing panicked.
+    retired: bool,
 }
 
 /// The turn of an actor that has a cold part, and perhaps timers. Ticks that wait were counted when the turn began, so
@@ -175,38 +197,73 @@ struct Drained {
 fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained {
     // SAFETY: we hold the runnable, which keeps the cell.
     let limit = unsafe { this.as_ref() }.limits().messages;
-    // SAFETY: as above.
-    drain(this, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) })
+    let turn = cold.kept.as_deref().map(Kept::enter);
+    let drained = match &cold.stopwatch {
+        // SAFETY: as above.
+        None => drain(this, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) }, || ()),
+        Some(stopwatch) => drain_timed(this, waiting, limit, cold, stopwatch),
+    };
+    Drained { retired: turn.is_some_and(InTurn::leave), ..drained }
 }
 
-/// For the holder of the runnable: handles what `next` gives, within the budget.
+/// The turn of a timed actor, which may have timers too.
+#[inline(never)]
+fn drain_timed(
+    this: NonNull<Header>,
+    waiting: u32,
+    limit: u32,
+    cold: &Cold,
+    stopwatch: &Stopwatch,
+) -> Drained {
+    // SAFETY: we hold the runnable, which keeps the cell.
+    let header = unsafe { this.as_ref() };
+    let lap = Lap::begin(header, stopwatch);
+    // SAFETY: as above: all nodes are of this mailbox, whose receiver we are.
+    let next = |run: &Run<'_>| unsafe {
+        let node = cold.ticks.pop_or(|| run.message())?;
+        lap.start(node, run.rest.get(), cold.ticks.inbox().begin());
+        Some(node)
+    };
+    let drained = drain(this, waiting, limit, next, || lap.stop());
+    lap.end();
+    drained
+}
+
+/// For the holder of the runnable: handles what `next` gives, within the budget; `done` is called after each that did not
+/// panic.
 #[inline(always)]
 fn drain(
     this: NonNull<Header>,
     waiting: u32,
     limit: u32,
     next: impl Fn(&Run<'_>) -> Option<*mut Node>,
+    done: impl Fn(),
 ) -> Drained {
     // SAFETY: the runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     // SAFETY: we hold the runnable.
     let rest = Cell::new(unsafe { header.inbox.begin() });
     let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
-    let outcome = guarded(|| run.messages(this, waiting, limit, next));
+    let outcome = guarded(|| run.messages(this, waiting, limit, next, done));
     // SAFETY: as above.
     unsafe { header.inbox.end(run.rest.get()) };
-    Drained { total: run.total.get(), given: run.given.get(), outcome }
+    Drained { total: run.total.get(), given: run.given.get(), outcome, retired: false }
 }
 
 /// A panic ends the actor: nothing more is accepted or handled.
 pub(super) fn fail(header: &Header, text: PanicText) {
-    let core = header.core();
-    core.count_here(|tally| &tally.panicked, 1);
     header.reason.set(Reason::Panicked);
     *header.cold().panic.lock() = Some(text.clone());
     let scheduled = header.state.close(true);
     debug_assert!(!scheduled, "we hold the runnable");
     let place = if header.phase.get() == Phase::New { PanicPlace::Started } else { PanicPlace::Handler };
+    count_panic(header, place, text);
+}
+
+/// Counts a panic, and tells the hook.
+pub(super) fn count_panic(header: &Header, place: PanicPlace, text: PanicText) {
+    let core = header.core();
+    core.count_here(|tally| &tally.panicked, 1);
     core.emit(|| Event::Panicked { actor: header.id(), type_name: header.type_name(), place, text });
 }
 
@@ -236,6 +293,7 @@ impl Run<'_> {
         waiting: u32,
         limit: u32,
         next: impl Fn(&Self) -> Option<*mut Node>,
+        done: impl Fn(),
     ) {
         let header = self.header;
         if header.phase.get() == Phase::New && !self.start(this) {
@@ -255,6 +313,7 @@ impl Run<'_> {
                 self.total.set(total);
                 // SAFETY: popped from this actor's inbox, inside its turn.
                 unsafe { Envelope::handle(Envelope::from_node(node), this) };
+                done();
                 if header.killed() {
                     return;
                 }

@@ -3,15 +3,16 @@
 use super::build_error::BuildError;
 use super::executor::Executor;
 use super::threads::{Recruiter, SpareHandler};
-use crate::cell::core::{Core, Hook, Limits};
+use super::worker::WorkerThread;
+use crate::cell::core::{self, Core, Hook, Limits};
 use crate::cell::dedicated::Settings;
 use crate::cell::event::Event;
 use crate::cores::Cores;
 use crate::mailbox::state::MAX_LEN;
+use crate::sched::Seat;
 use crate::sched::idle::MAX_WORKERS;
 use crate::sched::queue::Policy;
-use crate::sched::spares::{Spare, Spares};
-use crate::sched::{Arrival, Seat};
+use crate::sched::spares::Spares;
 use crate::sync::AtomicUsize;
 use crate::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -72,6 +73,7 @@ pub struct Builder<'a> {
     capacity: Option<usize>,
     unbounded: bool,
     limits: Limits,
+    timing: bool,
     policy: Policy,
     drop_deadline: Duration,
     hook: Option<Hook>,
@@ -92,6 +94,7 @@ impl<'a> Builder<'a> {
             capacity: None,
             unbounded: false,
             limits: DEFAULT_LIMITS,
+            timing: false,
             policy: Policy::Stealing,
             drop_deadline: DEFAULT_DROP_DEADLINE,
             hook: None,
@@ -235,6 +238,23 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Times all actors that say nothing else: how long messages wait and handlers take, for each actor
+    /// ([`ActorRef::timing`](crate::ActorRef::timing)) and each worker ([`Stats`](crate::Stats)), and who is the busiest
+    /// ([`Handle::top`](crate::Handle::top)). Default: no, since it reads the clock for each message;
+    /// [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) says what it costs, and does so for one actor.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let executor = heist::Executor::builder().timing(true).build()?;
+    /// assert!(executor.top(10).busiest.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timing(mut self, on: bool) -> Self {
+        self.timing = on;
+        self
+    }
+
     /// Where runnable actors go. Default: [`Policy::Stealing`]; the others are there to be compared with.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
@@ -320,7 +340,16 @@ impl<'a> Builder<'a> {
         };
         let spares = Spares::new(spares, self.spare_stay);
         let hook = join_hooks(self.hook.take(), self.events.take());
-        let (core, seats) = Core::new(workers, self.policy, &cores, capacity, self.limits, spares, hook);
+        let (core, seats) = Core::new(core::Settings {
+            workers,
+            policy: self.policy,
+            cores: &cores,
+            capacity,
+            limits: self.limits,
+            spares,
+            timing: self.timing,
+            hook,
+        });
         self.start(core, seats, allowed)
     }
 
@@ -406,95 +435,5 @@ impl fmt::Debug for Builder<'_> {
             .field("workers", &self.workers)
             .field("policy", &self.policy)
             .finish_non_exhaustive()
-    }
-}
-
-/// One thread of an executor, before it is one. See [`Builder::spawn_handler`] and [`Builder::spare_handler`].
-#[must_use = "a worker without a thread is missing in its crew"]
-pub struct WorkerThread {
-    name: String,
-    index: usize,
-    /// Told if the thread cannot be pinned; given up once it is.
-    begun: Option<Sender<io::Error>>,
-    arrival: Option<Arrival>,
-    recruiter: Arc<Recruiter>,
-}
-
-impl WorkerThread {
-    fn for_worker(seat: Seat, begun: Option<Sender<io::Error>>, recruiter: Arc<Recruiter>) -> Self {
-        let index = seat.index();
-        let arrival = Some(Arrival::Worker(seat));
-        WorkerThread { name: format!("{}-{index}", recruiter.name), index, begun, arrival, recruiter }
-    }
-
-    pub(super) fn for_spare(number: usize, spare: Arc<Spare>, recruiter: Arc<Recruiter>) -> Self {
-        let index = recruiter.core.workers() + number;
-        let arrival = Some(Arrival::Spare(spare));
-        let name = format!("{}-spare-{number}", recruiter.name);
-        WorkerThread { name, index, begun: None, arrival, recruiter }
-    }
-
-    /// 0, 1 and so on: first the workers, then the spares in the order in which they are started.
-    #[must_use]
-    pub fn index(&self) -> usize {
-        self.index
-    }
-
-    /// Is it a spare, and not one of those that the crew begins with?
-    #[must_use]
-    pub fn is_spare(&self) -> bool {
-        matches!(self.arrival, Some(Arrival::Spare(_)))
-    }
-
-    /// The name that the thread should have.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The stack size that the builder was given, in bytes.
-    #[must_use]
-    pub fn stack_size(&self) -> Option<usize> {
-        self.recruiter.stack_size
-    }
-
-    /// Works, until the executor shuts down or (any thread of the crew) nobody has needed it for long.
-    ///
-    /// If the crew is [pinned](Builder::pin_workers), pins the calling thread, again and again: to the core of the worker whose
-    /// place it has.
-    pub fn run(mut self) {
-        if let Some(begun) = self.begun.take()
-            && let Err(error) = self.recruiter.core.scheduler.slots[self.index].pin_here()
-        {
-            let _nobody_waits_any_more = begun.send(error);
-            return; // the seat is lost, and `build` fails
-        }
-        let arrival = self.arrival.take().expect("taken only here");
-        self.recruiter.work(arrival);
-    }
-
-    pub(super) fn spawn(self) -> io::Result<()> {
-        let mut thread = std::thread::Builder::new().name(self.name.clone());
-        if let Some(bytes) = self.stack_size() {
-            thread = thread.stack_size(bytes);
-        }
-        let core = Arc::clone(&self.recruiter.core);
-        core.threads.start(thread, || self.run())
-    }
-}
-
-impl Drop for WorkerThread {
-    fn drop(&mut self) {
-        match &self.arrival {
-            Some(Arrival::Worker(..)) => self.recruiter.core.lose_seat(),
-            Some(Arrival::Spare(spare)) => spare.lose(),
-            None => {}
-        }
-    }
-}
-
-impl fmt::Debug for WorkerThread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkerThread").field("name", &self.name).finish_non_exhaustive()
     }
 }

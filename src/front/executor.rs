@@ -16,8 +16,10 @@ use std::sync::Arc;
 /// spawns and waits.
 ///
 /// **Dropping it stops now**: messages that wait become dead letters, `stopped` hooks run, states are dropped, and the
-/// threads end; the drop waits for that, for at most [`Builder::drop_deadline`]. To have everything handled first, call
-/// [`shutdown`](Self::shutdown).
+/// threads end; the drop **blocks** for that, for at most [`Builder::drop_deadline`]. To have everything handled first, call
+/// [`shutdown`](Self::shutdown); in an async task, where blocking is not done, [`shutdown_async`](Self::shutdown_async) or
+/// [`shutdown_now_async`](Self::shutdown_now_async), which take the executor and leave nothing to drop. (A task that is cancelled
+/// drops what it owns: so an executor is better owned by `main`, and tasks have [handles](Handle).)
 ///
 /// ```
 /// use heist::Executor;

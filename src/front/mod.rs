@@ -1,8 +1,12 @@
-//! Floor 4: the front. The executor and its builder, its end, and what can be read of it.
+//! Floor 4: the front. The executor and its builder, its end, and what can be read of it; actors by key.
 
 pub(crate) mod build_error;
 pub(crate) mod builder;
+pub(crate) mod directory;
 pub(crate) mod executor;
+pub(crate) mod pool;
 pub(crate) mod shutdown;
 pub(crate) mod stats;
 mod threads;
+pub(crate) mod top;
+pub(crate) mod worker;

@@ -27,7 +27,7 @@ use std::task::{Context, Poll, Waker};
 const NAMED: usize = 1000;
 
 impl Executor {
-    /// Has everything handled, then ends: blocks until all actors have ended and all threads are gone, or the time is
+    /// Has everything handled, then ends. Blocks until all actors have ended and all threads are gone, or the time is
     /// over. Timers are cancelled. The last eighth of the time is kept for stopping at once what would not drain.
     ///
     /// Calling it again is fine; so is calling it from several threads.
@@ -47,12 +47,27 @@ impl Executor {
         self.end(deadline, true)
     }
 
-    /// [`shutdown`](Self::shutdown), to be awaited. A thread of its own, `heist-shutdown`, waits for the deadline.
+    /// [`shutdown`](Self::shutdown), to be awaited. A thread of its own, `heist-shutdown`, waits for the deadline. (Where the
+    /// system has no thread to give, this blocks as `shutdown` does.)
+    ///
+    /// It begins at once, and goes on whether or not it is awaited. In a task it is the way to end an executor, since to drop
+    /// one blocks the task's thread.
+    ///
+    /// ```
+    /// # use heist::{Executor, WaitError};
+    /// # use std::time::Duration;
+    /// # async fn end(executor: Executor) -> Result<(), WaitError> {
+    /// let report = executor.shutdown_async(Duration::from_secs(10)).await?;
+    /// assert!(report.complete);
+    /// # Ok(())
+    /// # }
+    /// # futures::executor::block_on(end(Executor::new())).unwrap();
+    /// ```
     pub fn shutdown_async(self, deadline: Duration) -> Shutdown {
         Shutdown::start(self, deadline, false)
     }
 
-    /// [`shutdown_now`](Self::shutdown_now), to be awaited. A thread of its own, `heist-shutdown`, waits for the deadline.
+    /// [`shutdown_now`](Self::shutdown_now), to be awaited; as [`shutdown_async`](Self::shutdown_async).
     pub fn shutdown_now_async(self, deadline: Duration) -> Shutdown {
         Shutdown::start(self, deadline, true)
     }

@@ -2,10 +2,13 @@
 
 use crate::actor::handle::Handle;
 use crate::cell::event::{DeadLetterReason, DeadLetters};
+use crate::cell::times::CrewTiming;
 use crate::sync::Ordering::Relaxed;
 use crate::time::Duration;
 
-/// A snapshot of one executor's counts, from its beginning. Cheap: a few loads for each worker.
+/// A snapshot of one executor's counts, from its beginning. Cheap: a few loads for each worker. (Where actors are timed, for
+/// each worker three histograms are read besides, each a few thousand counts, under a lock that otherwise that worker's turns
+/// take for a moment.)
 ///
 /// At every quiet moment `accepted = handled + dead_letters.total()`, plus what waits in mailboxes of actors that are
 /// not scheduled, which is nothing. While there is work the counts of different workers are read at slightly different
@@ -19,6 +22,10 @@ pub struct Stats {
     pub spares: SpareStats,
     /// Actors that have been spawned and have not ended.
     pub live_actors: u64,
+    /// Actors with something to do that wait for a worker now, wherever: in LIFO slots, local queues or the injector.
+    /// Not those whose turn is running. The queues are read one after the other, so an actor on its way from one to
+    /// another may be missing or be counted twice.
+    pub waiting_actors: u64,
     /// Threads of [dedicated](Handle::spawn_dedicated) actors. What these do is in the sums, and in no worker's counts.
     pub dedicated_threads: u64,
     /// Messages put into mailboxes.
@@ -38,6 +45,8 @@ pub struct Stats {
     /// Bytes that the executor holds for messages and cells now, free ones among them. Comes in steps of 2 MiB, of which
     /// untouched pages cost nothing; what is larger than 256 bytes apiece is not in it.
     pub memory: u64,
+    /// How long the turns of timed actors took, on all workers; `None` before the first.
+    pub timing: Option<CrewTiming>,
 }
 
 /// One worker's counts. Written by that worker; busy time is brought up to date every few turns, and whenever it runs
@@ -69,6 +78,8 @@ pub struct WorkerStats {
     pub wakes: u64,
     /// Times it found, as the sentinel, work that waited behind a sibling's long turn.
     pub sentinel_catches: u64,
+    /// How long the turns of timed actors took on this worker; `None` before the first.
+    pub timing: Option<CrewTiming>,
 }
 
 /// What came of handlers that block: see [`Builder::spares`](crate::Builder::spares).
@@ -90,6 +101,29 @@ pub struct SpareStats {
     pub refused: u64,
 }
 
+impl WorkerStats {
+    /// Is it asleep? So it is from shortly before it lies down until it runs again, which may be a while after it was
+    /// woken.
+    ///
+    /// Together with [`Stats::waiting_actors`], looked at regularly, this tells how long workers sleep while there is
+    /// something to do.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), heist::BuildError> {
+    /// let executor = heist::Executor::builder().workers(2).build()?;
+    /// let stats = executor.stats();
+    /// let asleep = stats.workers.iter().filter(|worker| worker.is_parked()).count() as u64;
+    /// let idle_hands = asleep.min(stats.waiting_actors);
+    /// assert_eq!(idle_hands, 0, "nobody has anything to do");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.parks > self.wakes
+    }
+}
+
 impl Handle {
     /// Counts of this executor, from its beginning.
     #[must_use]
@@ -107,15 +141,18 @@ impl Handle {
                 stolen_items: counters.stolen_items.get(),
                 lifo_hits: counters.lifo_hits.get(),
                 injector_takes: counters.injector_takes.get(),
-                parks: counters.parks.get(),
+                // Before `parks`, or a worker that wakes up and lies down in between would seem to be awake.
                 wakes: counters.wakes.get(),
+                parks: counters.parks.get(),
                 sentinel_catches: counters.sentinel_catches.get(),
+                timing: core.times_of_worker(index),
             }
         });
         Stats {
             workers: workers.collect(),
             spares: self.spare_stats(),
             live_actors: core.live(),
+            waiting_actors: core.scheduler.waiting() as u64,
             dedicated_threads: core.dedicated.count() as u64,
             accepted: core.total(|tally| &tally.accepted) + core.scheduler.gate.accepted(),
             handled: core.total(|tally| &tally.handled),
@@ -125,6 +162,7 @@ impl Handle {
             armed_timers: core.scheduler.timers.armed() as u64,
             missed_ticks: core.total(|tally| &tally.missed_ticks),
             memory: core.scheduler.memory.bytes() as u64,
+            timing: core.times(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The crew's threads, and how they are started.
 
-use super::builder::WorkerThread;
+use super::worker::WorkerThread;
 use crate::cell::core::Core;
 use crate::cell::event::Event;
 use crate::panics;

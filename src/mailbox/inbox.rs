@@ -7,6 +7,10 @@
 //!
 //! Order: pushes are ordered by the compare-and-swaps; a push that happens before another lies below it, and comes
 //! out first. What was taken earlier comes before all that is still on the stack.
+//!
+//! The message that wakes an idle actor does not go over the stack at all. Whoever made the actor scheduled holds its
+//! runnable, and with it the receiver's end, until the runnable is pushed: so it leaves its node there, by a plain store
+//! ([`put_first`](Inbox::put_first)). A turn that has only this message neither reads nor writes the stack.
 
 use crate::sync::{AtomicPtr, Ordering::*, chaos, contended, prefetch};
 use std::cell::Cell;
@@ -33,8 +37,8 @@ pub(crate) struct Inbox {
     taken: Cell<*mut Node>,
 }
 
-// SAFETY: `taken` and the links of taken nodes are touched only by `pop`, whose contract makes its callers one at a
-// time; a pushed node's link is written before the Release push and read after the Acquire take.
+// SAFETY: `taken` and the links of taken nodes are touched only by `pop` and `put_first`, whose contracts make their callers
+// one at a time; a pushed node's link is written before the Release push and read after the Acquire take.
 unsafe impl Sync for Inbox {}
 // SAFETY: nothing in it belongs to a thread.
 unsafe impl Send for Inbox {}
@@ -44,12 +48,12 @@ impl Inbox {
         Inbox { stack: AtomicPtr::new(ptr::null_mut()), taken: Cell::new(ptr::null_mut()) }
     }
 
-    /// Adds an envelope behind all others.
+    /// Adds an envelope behind all others. `true`: nothing else had been pushed since the last take.
     ///
     /// # Safety
     /// `node` is valid, on no queue, and given up by the caller until `pop` returns it.
     #[inline]
-    pub(crate) unsafe fn push(&self, node: *mut Node) {
+    pub(crate) unsafe fn push(&self, node: *mut Node) -> bool {
         let mut top = self.stack.load(Relaxed);
         loop {
             chaos();
@@ -57,13 +61,31 @@ impl Inbox {
             unsafe { (*node).next.set(top) };
             // Release: pairs with the Acquire in `pop`; the envelope is whole before it can be taken.
             match self.stack.compare_exchange_weak(top, node, Release, Relaxed) {
-                Ok(_) => return,
+                Ok(_) => return top.is_null(),
                 Err(_) => {
                     contended();
                     top = self.stack.load(Relaxed);
                 }
             }
         }
+    }
+
+    /// Adds the first envelope of an actor that was idle.
+    ///
+    /// # Safety
+    /// As for [`push`](Self::push). The caller has just made the actor scheduled, from idle: so nothing is in the queue, what others
+    /// push comes later, and nobody else is at the receiver's end until the caller gives the runnable up.
+    #[inline]
+    pub(crate) unsafe fn put_first(&self, node: *mut Node) {
+        debug_assert!(self.taken.get().is_null(), "an idle actor had a message");
+        // SAFETY: the node is ours.
+        unsafe { (*node).next.set(ptr::null_mut()) };
+        self.taken.set(node);
+    }
+
+    /// Has nothing been pushed since the last take? For whoever asks; out of date at once.
+    pub(crate) fn nothing_pushed(&self) -> bool {
+        self.stack.load(Relaxed).is_null()
     }
 
     /// What was taken in an earlier turn, oldest first. The caller keeps it, for a turn's time, where senders' accesses do not
@@ -74,6 +96,15 @@ impl Inbox {
     #[inline]
     pub(crate) unsafe fn begin(&self) -> *mut Node {
         self.taken.get()
+    }
+
+    /// Asks for what [`begin`](Self::begin) will give.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline]
+    pub(crate) unsafe fn prefetch(&self) {
+        prefetch(self.taken.get());
     }
 
     /// What [`begin`](Self::begin) and [`pop_from`](Self::pop_from) have left.
@@ -105,6 +136,15 @@ impl Inbox {
         // SAFETY: a taken node is ours alone.
         rest.set(unsafe { (*first).next.get() });
         Some(first)
+    }
+
+    /// Puts the node that was popped last back to where it was.
+    ///
+    /// # Safety
+    /// As above.
+    pub(crate) unsafe fn put_back(&self, node: *mut Node) {
+        // SAFETY: a popped node is ours alone.
+        unsafe { (*node).next.set(self.taken.replace(node)) };
     }
 
     /// The oldest node.
@@ -157,9 +197,12 @@ mod tests {
         let at = |i: usize| ptr::from_ref(&nodes[i]).cast_mut();
         // SAFETY: each node is pushed once at a time, and one thread does everything.
         unsafe {
-            (0..3).for_each(|i| inbox.push(at(i)));
+            assert!(inbox.nothing_pushed());
+            (0..3).for_each(|i| assert_eq!(inbox.push(at(i)), i == 0));
+            assert!(!inbox.nothing_pushed());
             assert_eq!(inbox.pop(), Some(at(0)));
-            (3..6).for_each(|i| inbox.push(at(i)));
+            assert!(inbox.nothing_pushed());
+            (3..6).for_each(|i| assert_eq!(inbox.push(at(i)), i == 3));
             let rest: Vec<_> = std::iter::from_fn(|| inbox.pop()).collect();
             assert_eq!(rest, (1..6).map(at).collect::<Vec<_>>());
         }

@@ -19,6 +19,7 @@
 //! | `ROOM_WAIT` | a sender that waits for room (under the list's lock) | the server of the list (same lock) | plain sends may not barge |
 //! | `STOP_WAIT` | `wait_stopped` | never | the last turn has someone to tell |
 //! | `DETACHED` | `detach` | never | the actor lives without references |
+//! | `WANTED` | a pool's queue that finds no idle replica | the replica that finds the queue empty (under the queue's lock) | no turn ends idle without a look at the queue |
 //!
 //! | from | event | to | who must act |
 //! |---|---|---|---|
@@ -47,6 +48,7 @@ const DEAD: u64 = 1 << 3;
 const ROOM_WAIT: u64 = 1 << 4;
 const STOP_WAIT: u64 = 1 << 5;
 const DETACHED: u64 = 1 << 6;
+const WANTED: u64 = 1 << 7;
 
 const LEN_SHIFT: u32 = 8;
 const LEN_ONE: u64 = 1 << LEN_SHIFT;
@@ -121,6 +123,8 @@ pub(crate) enum EndTurn {
     Idle,
     /// To the back of the queue.
     More,
+    /// A shared queue has something: look there, serve who waits for room, then ask again.
+    Wanted,
     /// Senders wait for room and may get some: serve them, then ask again.
     ServeRoom,
     /// Stopped or killed: go on to the end.
@@ -212,6 +216,38 @@ impl State {
         })
     }
 
+    /// A place for a message out of a shared queue, if the actor is idle: then the caller pushes the runnable.
+    #[must_use]
+    pub(crate) fn reserve_idle(&self) -> bool {
+        self.transition(|now| {
+            if now.has(SCHEDULED) || now.closed() {
+                Err(false)
+            } else {
+                Ok(((now.0 + LEN_ONE) | SCHEDULED, true))
+            }
+        })
+    }
+
+    /// A shared queue has something for this actor: its turn will look before it ends. True: it is idle, and has no turn that
+    /// would look.
+    #[must_use]
+    pub(crate) fn want(&self) -> bool {
+        !Snapshot(self.0.fetch_or(WANTED, AcqRel)).has(SCHEDULED)
+    }
+
+    /// It has not, any more.
+    pub(crate) fn unwant(&self) {
+        self.0.fetch_and(!WANTED, AcqRel);
+    }
+
+    /// A turn without a message. True: push the runnable.
+    #[must_use]
+    pub(crate) fn rouse(&self) -> bool {
+        self.transition(|now| {
+            if now.has(SCHEDULED) || now.dead() { Err(false) } else { Ok((now.0 | SCHEDULED, true)) }
+        })
+    }
+
     /// Gives back `handled` places in the middle of a turn.
     pub(crate) fn give_back(&self, handled: u32) -> Snapshot {
         let taken = u64::from(handled) << LEN_SHIFT;
@@ -219,7 +255,8 @@ impl State {
         Snapshot(self.0.fetch_sub(taken, AcqRel) - taken)
     }
 
-    /// Ends a turn that took `handled` messages. `served`: the room list was looked at since the last message.
+    /// Ends a turn that took `handled` messages. `served`: the room list, or the shared queue, was looked at since the last
+    /// message.
     #[inline]
     pub(crate) fn end_turn(&self, handled: u32, served: bool) -> EndTurn {
         let taken = u64::from(handled) << LEN_SHIFT;
@@ -232,6 +269,8 @@ impl State {
             let empty = rest.len() == 0;
             Ok(if rest.killed() || (rest.closed() && empty) {
                 (rest.0, EndTurn::Ending)
+            } else if rest.has(WANTED) && !rest.closed() && (empty || !served) {
+                (rest.0, EndTurn::Wanted)
             } else if rest.room_wait() && !rest.closed() && (empty || !served) {
                 (rest.0, EndTurn::ServeRoom)
             } else if !empty {
@@ -371,6 +410,22 @@ mod tests {
         assert_eq!(state.set_dead(true), Some(Dead { tell_waiters: true, free: false }));
         assert!(!state.wait_for_stop());
         assert_eq!(state.release_ref(), Release::Free);
+    }
+
+    #[test]
+    fn who_is_wanted_looks_before_it_is_idle() {
+        let state = State::new();
+        assert!(!state.want(), "it has a turn");
+        assert_eq!(state.end_turn(0, false), EndTurn::Wanted);
+        assert_eq!(state.reserve_exempt(), Reserve::Accepted { schedule: false });
+        assert_eq!(state.end_turn(0, true), EndTurn::More, "it found something");
+        assert_eq!(state.end_turn(1, true), EndTurn::Wanted, "and may find more");
+        state.unwant();
+        assert_eq!(state.end_turn(0, true), EndTurn::Idle);
+        assert!(state.want(), "it has none");
+        assert!(state.reserve_idle());
+        assert!(!state.reserve_idle());
+        assert!(!state.rouse());
     }
 
     #[test]

@@ -60,10 +60,15 @@ impl Actor {
         match self.state.reserve(self.capacity) {
             Reserve::Accepted { schedule } => {
                 let message = Message { node: Node::new(), content: UnsafeCell::new((sender, number)) };
-                // SAFETY: given up here; `take` is the only one that gets it back.
-                unsafe { self.inbox.push(Box::into_raw(Box::new(message)).cast()) };
-                if schedule {
-                    self.turns();
+                let node = Box::into_raw(Box::new(message)).cast();
+                // SAFETY: given up here; `take` is the only one that gets it back. Told to schedule, we are the receiver.
+                unsafe {
+                    if schedule {
+                        self.inbox.put_first(node);
+                        self.turns();
+                    } else {
+                        self.inbox.push(node);
+                    }
                 }
                 true
             }
@@ -116,7 +121,7 @@ impl Actor {
                 EndTurn::More if total == 0 => thread::yield_now(), // the gap
                 EndTurn::More => {}
                 EndTurn::Ending => return self.end(),
-                EndTurn::ServeRoom | EndTurn::Unreferenced => {
+                EndTurn::ServeRoom | EndTurn::Wanted | EndTurn::Unreferenced => {
                     unreachable!("nobody waits, one reference is held")
                 }
             }

@@ -10,6 +10,7 @@
 //! | [`mailbox`] | state word, inbox | the turn; the queues, by running each turn at once where it was scheduled |
 //! | [`references`] | state word | the same, and the cell's weak count |
 //! | [`room`] | state word, inbox | the list of those who wait |
+//! | [`shared`] | state word, inbox | the shared queue's turn, lock and members' looks |
 //! | [`idle`] | idle protocol, parker | the queues, by a count with relaxed readings; the worker's loop |
 //! | [`alarm`] | alarm, idle protocol, parker | the table of timers, by a count; the worker's loop |
 //! | [`apart`] | threads apart, gate, idle protocol, quiescence waiters, parker | the queues; the look for quiescence; the turn |
@@ -39,6 +40,7 @@ mod references;
 mod reply;
 mod returns;
 mod room;
+mod shared;
 mod spares;
 
 use loom::sync::Arc;

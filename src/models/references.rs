@@ -94,7 +94,7 @@ impl Cell {
                     self.before.iter().for_each(|before| before.with(|_| ()));
                     return self.end();
                 }
-                EndTurn::ServeRoom => unreachable!("nobody waits for room"),
+                EndTurn::ServeRoom | EndTurn::Wanted => unreachable!("nobody waits for room, or shares"),
             }
         }
     }

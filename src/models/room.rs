@@ -145,7 +145,9 @@ impl Actor {
                     let _nobody = self.state.set_dead(false);
                     return;
                 }
-                EndTurn::ServeRoom | EndTurn::Unreferenced => unreachable!("served; one reference is held"),
+                EndTurn::ServeRoom | EndTurn::Wanted | EndTurn::Unreferenced => {
+                    unreachable!("served; nobody shares; one reference is held")
+                }
             }
         }
     }

@@ -128,6 +128,7 @@ impl Local {
             local.look().or_else(|| local.idle())
         };
         while let Some(runnable) = task {
+            runnable.prefetch();
             let (header, after) = runnable.run();
             // A turn may cost this thread its slot.
             // SAFETY: set only while this thread holds what it points to.

@@ -65,6 +65,8 @@ pub(crate) struct Scheduler {
     elsewhere: Elsewhere,
     /// Slots whose threads block and keep them.
     kept: AtomicUsize,
+    /// Runnables that wait for an instant.
+    delayed: AtomicUsize,
 }
 
 /// What a look for quiescence found.
@@ -126,6 +128,7 @@ impl Scheduler {
             spares,
             elsewhere: Elsewhere::new(),
             kept: AtomicUsize::new(0),
+            delayed: AtomicUsize::new(0),
         };
         (scheduler, seats)
     }
@@ -220,6 +223,12 @@ impl Scheduler {
             || (self.policy == Policy::Stealing && self.slots.iter().any(|slot| !slot.stealer.is_empty()))
     }
 
+    /// Runnables in all queues, as a snapshot that is only about right while they move.
+    pub(crate) fn waiting(&self) -> usize {
+        let of = |slot: &Slot| slot.inbox.len() + slot.stealer.len() + usize::from(!slot.lifo.is_empty());
+        self.injector.len() + self.slots.iter().map(of).sum::<usize>()
+    }
+
     /// The sentinel's look: whose work will have to wait long, at the pace of its last turns?
     fn stuck_victim(&self, seen: &mut Sightings) -> Option<usize> {
         let paces = seen.look(&self.slots)?;
@@ -249,6 +258,10 @@ impl Scheduler {
         if self.elsewhere.any() {
             return Quiescence::Busy;
         }
+        // After those who could have given one away, before those who could be about to push it. Acquire: pairs with `undelay`.
+        if self.delayed.load(Acquire) > 0 {
+            return Quiescence::Busy;
+        }
         if self.gate.inside() {
             return Quiescence::Entering;
         }
@@ -266,5 +279,17 @@ impl Scheduler {
         } else {
             Quiescence::Busy
         }
+    }
+
+    /// In a turn: its runnable is about to be given to a timer. Until that gives it back nothing is quiet.
+    pub(crate) fn delay(&self) {
+        // Relaxed: whoever sees this thread's turn over, its worker parked, sees this.
+        self.delayed.fetch_add(1, Relaxed);
+    }
+
+    /// The same runnable is about to be pushed: by a worker, or by a thread that is inside the gate.
+    pub(crate) fn undelay(&self) {
+        // Release: who misses it in the count finds its pusher awake, or inside the gate, or what was pushed.
+        self.delayed.fetch_sub(1, Release);
     }
 }

@@ -47,6 +47,22 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
+/// parking_lot's interface over loom's lock.
+#[derive(Debug, Default)]
+pub(crate) struct RwLock<T>(loom::sync::RwLock<T>);
+
+impl<T> RwLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        RwLock(loom::sync::RwLock::new(value))
+    }
+    pub(crate) fn read(&self) -> loom::sync::RwLockReadGuard<'_, T> {
+        self.0.read().expect("no model panics while it holds a lock")
+    }
+    pub(crate) fn write(&self) -> loom::sync::RwLockWriteGuard<'_, T> {
+        self.0.write().expect("no model panics while it holds a lock")
+    }
+}
+
 /// What a timed wait says of itself: that its time was over.
 #[derive(Debug)]
 pub(crate) struct WaitTimeoutResult;

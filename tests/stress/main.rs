@@ -10,7 +10,7 @@
 //! - no wait was taken for a circle, since handlers wait for higher slots only;
 //! - turns of one actor never overlapped; numbers from one sender came in order; the triangle was causal;
 //! - no timer was early, or came after it was cancelled;
-//! - `stats()` says what the books say, at quiet and at the end.
+//! - `stats()` says what the books say, at quiet and at the end; what was timed was timed once for each message handled.
 //!
 //! It runs without the test harness, whose own threads trouble the sanitizers. Best with `--cfg heist_chaos`.
 //!
@@ -36,7 +36,7 @@ use node::answer_to;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
-use world::{Note, Rng, Sender, World};
+use world::{Note, Rng, Sender, Timing, World};
 
 const DRIVERS: usize = 3;
 /// Longer than any watchdog: a shutdown that needs it has hung.
@@ -130,6 +130,7 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
     let workers = [1, 2, 3, 8][seed as usize / 3 % 4];
     let end = [End::Drain, End::Now, End::Drop][rng.below(3) as usize];
     let in_the_middle = rng.one_in(2);
+    let timing = [Timing::None, Timing::Some, Timing::All][rng.below(3) as usize];
     let heard = Arc::new(AtomicU64::new(0));
     let hook = Arc::clone(&heard);
     let executor = Executor::builder()
@@ -137,6 +138,7 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
         .policy(policy)
         .capacity(1 + rng.below(24) as usize)
         .budget_messages([2, 16, 128][rng.below(3) as usize])
+        .timing(timing == Timing::All)
         .drop_deadline(DEADLINE)
         .spares([0, 1, 3, 16][rng.below(4) as usize])
         .spare_stay(Duration::from_micros(rng.below(2) * rng.below(3000)))
@@ -150,7 +152,7 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
         })
         .build()
         .unwrap_or_else(|error| fail(&format!("no executor: {error}")));
-    let world = World::new(seed, executor.handle(), DRIVERS);
+    let world = World::new(seed, executor.handle(), DRIVERS, timing);
     watch.look_at(Some((
         Arc::clone(&world),
         format!("{policy:?}, {workers} workers, {end:?}, middle: {in_the_middle}"),
@@ -206,6 +208,7 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
     {
         fail(&format!("at the end stats() has {stats:?}, the books {fates:?}"));
     }
+    check_times(&world, fates.handled);
     if stats.panicked != heard.load(Relaxed) {
         fail(&format!("{} panics counted, {} told", stats.panicked, heard.load(Relaxed)));
     }
@@ -254,6 +257,30 @@ fn balance_at_quiet(world: &Arc<World>) {
     let stats = world.handle.stats();
     if !fates.agree_with(&stats) {
         fail(&format!("at quiet stats() has {stats:?}, the books {fates:?}"));
+    }
+    check_times(world, fates.handled);
+    for actor in world.slots.iter().filter_map(|slot| slot.lock().clone()) {
+        let (timing, handled) = (actor.timing(), actor.stats().handled);
+        if timing.is_some_and(|timing| (timing.wait.count, timing.handling.count) != (handled, handled)) {
+            fail(&format!("{actor:?} handled {handled} messages, and has {timing:?}"));
+        }
+    }
+    if !world.handle.top(usize::MAX).longest_waiting.is_empty() {
+        fail("at quiet something waits");
+    }
+}
+
+/// One wait and one handling for each message that a timed actor handled.
+fn check_times(world: &World, handled: u64) {
+    let times = world.handle.stats().timing;
+    let (wait, handling) = times.map_or((0, 0), |times| (times.wait.count, times.handling.count));
+    let right = match world.timing {
+        Timing::None => times.is_none(),
+        Timing::Some => handling <= handled,
+        Timing::All => handling == handled,
+    };
+    if !right || wait != handling {
+        fail(&format!("{:?} timed, {handled} handled, but {times:?}", world.timing));
     }
 }
 

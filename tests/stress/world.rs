@@ -128,10 +128,19 @@ pub struct World {
     /// Sharing of the blame: the driver's last operation.
     pub doing: Vec<AtomicU8>,
     pub over: AtomicBool,
+    pub timing: Timing,
+}
+
+/// Which actors are timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    None,
+    Some,
+    All,
 }
 
 impl World {
-    pub fn new(seed: u64, handle: Handle, drivers: usize) -> Arc<Self> {
+    pub fn new(seed: u64, handle: Handle, drivers: usize, timing: Timing) -> Arc<Self> {
         Arc::new(World {
             seed,
             ledger: Ledger::new(),
@@ -145,6 +154,7 @@ impl World {
             dropped: AtomicU64::new(0),
             doing: (0..drivers).map(|_| AtomicU8::new(0)).collect(),
             over: AtomicBool::new(false),
+            timing,
         })
     }
 
@@ -171,6 +181,7 @@ impl World {
         let fresh = match rng.below(4) {
             0 => builder.capacity(1 + rng.below(3) as usize).try_spawn(),
             1 => builder.capacity(16).name("sixteen").budget_messages(1 + rng.below(4) as u32).try_spawn(),
+            2 if self.timing == Timing::Some => builder.timing(true).try_spawn(),
             _ => builder.try_spawn(),
         };
         match fresh {

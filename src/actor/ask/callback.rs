@@ -4,35 +4,45 @@ use crate::actor::Actor;
 use crate::actor::context::{AnyEnvelope, Context, enter};
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::{Reply, ReplyVtable};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, deliver_exempt};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Sent, deliver_exempt, place_of};
 use crate::cell::header::Header;
 use crate::error::AskError;
 use crate::memory::{self, Kind};
 use crate::sched::local::Local;
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ptr::NonNull;
 
 #[repr(C)]
-struct Callback<A: Actor, R, F> {
+struct Callback<A: Actor, R, F, S> {
     envelope: Envelope,
+    /// When the answer was given.
+    sent: S,
     /// Keeps the asking actor alive until the answer is in its mailbox.
     owner: Option<ActorRef<A>>,
     answer: Option<Result<R, AskError>>,
     then: F,
 }
 
-struct Tables<A, R, F>(PhantomData<(A, R, F)>);
+struct Tables<A, R, F, S>(PhantomData<(A, R, F, S)>);
 
-impl<A, R, F> Tables<A, R, F>
+impl<A, R, F, S> Tables<A, R, F, S>
 where
     A: Actor,
     R: Send + 'static,
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>) + Send + 'static,
+    S: Dating,
 {
-    const ENVELOPE: EnvelopeVtable =
-        EnvelopeVtable { handle: handle::<A, R, F>, discard: discard::<A, R, F> };
-    const REPLY: ReplyVtable<R> =
-        ReplyVtable { answer: answer::<A, R, F>, wanted: wanted::<A, R, F>, cancel: cancel::<A, R, F> };
+    const ENVELOPE: EnvelopeVtable = EnvelopeVtable {
+        handle: handle::<A, R, F, S>,
+        discard: discard::<A, R, F, S>,
+        sent: place_of::<S>(offset_of!(Callback<A, R, F, S>, sent)),
+    };
+    const REPLY: ReplyVtable<R> = ReplyVtable {
+        answer: answer::<A, R, F, S>,
+        wanted: wanted::<A, R, F, S>,
+        cancel: cancel::<A, R, F, S>,
+    };
 }
 
 /// A reply that calls `then` in a turn of `owner`.
@@ -42,19 +52,34 @@ where
     R: Send + 'static,
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>) + Send + 'static,
 {
-    let envelope = Envelope::new(&Tables::<A, R, F>::ENVELOPE);
+    if owner.header().stopwatch().is_some() {
+        reply_as::<A, R, F, Sent>(owner, then)
+    } else {
+        reply_as::<A, R, F, ()>(owner, then)
+    }
+}
+
+fn reply_as<A, R, F, S>(owner: ActorRef<A>, then: F) -> Reply<R>
+where
+    A: Actor,
+    R: Send + 'static,
+    F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>) + Send + 'static,
+    S: Dating,
+{
+    let envelope = Envelope::new(&Tables::<A, R, F, S>::ENVELOPE);
     let core = NonNull::from(owner.header().core());
-    let callback = Callback::<A, R, F> { envelope, owner: Some(owner), answer: None, then };
+    let callback =
+        Callback::<A, R, F, S> { envelope, sent: S::BLANK, owner: Some(owner), answer: None, then };
     // SAFETY: the owner is held by the callback.
     let callback = unsafe { core.as_ref() }.with_heap(|heap| memory::boxed(heap, Kind::Message, callback));
     // SAFETY: the callback is given up to the reply, and this is its table.
-    unsafe { Reply::new(callback.cast(), &Tables::<A, R, F>::REPLY) }
+    unsafe { Reply::new(callback.cast(), &Tables::<A, R, F, S>::REPLY) }
 }
 
-unsafe fn answer<A: Actor, R, F>(to: NonNull<()>, answer: Result<R, AskError>) {
+unsafe fn answer<A: Actor, R, F, S: Dating>(to: NonNull<()>, answer: Result<R, AskError>) {
     // SAFETY: the reply's one use of the box.
     unsafe {
-        let callback = to.cast::<Callback<A, R, F>>().as_mut();
+        let callback = to.cast::<Callback<A, R, F, S>>().as_mut();
         callback.answer = Some(answer);
         let owner = callback.owner.take().expect("taken only here");
         deliver_exempt(owner.as_ptr(), to.cast());
@@ -63,38 +88,39 @@ unsafe fn answer<A: Actor, R, F>(to: NonNull<()>, answer: Result<R, AskError>) {
     }
 }
 
-unsafe fn wanted<A: Actor, R, F>(to: NonNull<()>) -> bool {
+unsafe fn wanted<A: Actor, R, F, S: Dating>(to: NonNull<()>) -> bool {
     // SAFETY: the reply has not been used.
-    let callback = unsafe { to.cast::<Callback<A, R, F>>().as_ref() };
+    let callback = unsafe { to.cast::<Callback<A, R, F, S>>().as_ref() };
     callback.owner.as_ref().is_some_and(|owner| !owner.header().state.peek().closed())
 }
 
-unsafe fn cancel<A: Actor, R, F>(to: NonNull<()>) {
+unsafe fn cancel<A: Actor, R, F, S: Dating>(to: NonNull<()>) {
     // SAFETY: the reply's one use of it. The memory is given up while the owner keeps its executor.
-    drop(unsafe { unwrap::<A, R, F>(to.cast()) });
+    drop(unsafe { unwrap::<A, R, F, S>(to.cast()) });
 }
 
 /// # Safety
 /// With the only pointer to what `reply` made.
-unsafe fn unwrap<A: Actor, R, F>(this: AnyEnvelope) -> Callback<A, R, F> {
+unsafe fn unwrap<A: Actor, R, F, S: Dating>(this: AnyEnvelope) -> Callback<A, R, F, S> {
     // SAFETY: the caller's.
     Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast()) })
 }
 
-unsafe fn handle<A, R, F>(this: AnyEnvelope, header: NonNull<Header>)
+unsafe fn handle<A, R, F, S>(this: AnyEnvelope, header: NonNull<Header>)
 where
     A: Actor,
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>),
+    S: Dating,
 {
     // SAFETY: the caller's: our box, in the actor's turn.
     unsafe {
-        let callback = unwrap::<A, R, F>(this);
+        let callback = unwrap::<A, R, F, S>(this);
         let (actor, mut ctx) = enter::<A>(header);
         (callback.then)(actor, callback.answer.expect("set before it was sent"), &mut ctx);
     }
 }
 
-unsafe fn discard<A: Actor, R, F>(this: AnyEnvelope, _: AskError) {
+unsafe fn discard<A: Actor, R, F, S: Dating>(this: AnyEnvelope, _: AskError) {
     // SAFETY: the caller's.
-    drop(unsafe { unwrap::<A, R, F>(this) });
+    drop(unsafe { unwrap::<A, R, F, S>(this) });
 }

@@ -9,7 +9,7 @@ use crate::actor::context::{AnyEnvelope, Context, enter};
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::Reply;
 use crate::actor::{Actor, Receive};
-use crate::cell::envelope::{EnvelopeVtable, Lane, deliver};
+use crate::cell::envelope::{Dating, EnvelopeVtable, Lane, deliver};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
@@ -25,25 +25,34 @@ struct Expiring<M> {
 
 struct ByDeadline<A, M>(PhantomData<fn(A, M)>);
 
-impl<A: Receive<M>, M: Send + 'static> Tables for ByDeadline<A, M> {
-    const ASKED: EnvelopeVtable =
-        EnvelopeVtable { handle: handle_asked::<A, M>, discard: Asked::<Expiring<M>, A::Reply>::discard };
-    const WITH: EnvelopeVtable =
-        EnvelopeVtable { handle: handle_with::<A, M>, discard: AskedWith::<Expiring<M>, A::Reply>::discard };
+impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for ByDeadline<A, M> {
+    const ASKED: EnvelopeVtable = EnvelopeVtable {
+        handle: handle_asked::<A, M>,
+        discard: Asked::<Expiring<M>, A::Reply, ()>::discard,
+        sent: Asked::<Expiring<M>, A::Reply, S>::SENT,
+    };
+    const WITH: EnvelopeVtable = EnvelopeVtable {
+        handle: handle_with::<A, M, S>,
+        discard: AskedWith::<Expiring<M>, A::Reply, S>::discard,
+        sent: AskedWith::<Expiring<M>, A::Reply, S>::SENT,
+    };
 }
 
 unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
-        let (expiring, reply) = Asked::<Expiring<M>, A::Reply>::open(this);
+        let (expiring, reply) = Asked::<Expiring<M>, A::Reply, ()>::open(this);
         handle::<A, M>(expiring, reply, header);
     }
 }
 
-unsafe fn handle_with<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle_with<A: Receive<M>, M: Send + 'static, S: Dating>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
-        let (expiring, reply) = AskedWith::<Expiring<M>, A::Reply>::unwrap(this);
+        let (expiring, reply) = AskedWith::<Expiring<M>, A::Reply, S>::unwrap(this);
         handle::<A, M>(expiring, reply, header);
     }
 }

@@ -99,7 +99,7 @@ impl<R> Ask<R> {
         self.wait_until(time::after(timeout))
     }
 
-    fn wait_until(mut self, until: Option<Instant>) -> Result<R, WaitAskError<R>> {
+    pub(crate) fn wait_until(mut self, until: Option<Instant>) -> Result<R, WaitAskError<R>> {
         let Some(head) = self.head else { panic!("an ask was used after its answer was taken") };
         if !self.is_ready() {
             // SAFETY: our side has not let go.

@@ -3,7 +3,7 @@
 use crate::actor::Receive;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Reply, ReplyVtable};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, Parcel};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Parcel, Sent, place_of};
 use crate::cell::header::Header;
 use crate::error::AskError;
 use crate::mailbox::reply::{Answered, Slot};
@@ -45,14 +45,16 @@ impl<R> AskedHead<R> {
 
 /// A message that somebody waits for the answer of.
 #[repr(C)]
-pub(crate) struct Asked<M, R> {
+pub(crate) struct Asked<M, R, S> {
     head: AskedHead<R>,
     /// Taken when the message is handled or discarded; the rest stays until both sides have let go.
     message: UnsafeCell<MaybeUninit<M>>,
+    /// The last field: nobody needs to know it but who frees the envelope and who looks by the table.
+    sent: S,
 }
 
 /// What is done with an asked message in its actor's turn: known by the type, so that nothing is carried around for it.
-pub(super) trait Tables {
+pub(super) trait Tables<S: Dating> {
     /// Of an envelope that is an `Asked`.
     const ASKED: EnvelopeVtable;
     /// Of one that is an `AskedWith`.
@@ -62,12 +64,16 @@ pub(super) trait Tables {
 /// The message is handled as it is.
 pub(crate) struct Plain<A, M>(PhantomData<fn(A, M)>);
 
-impl<A: Receive<M>, M: Send + 'static> Tables for Plain<A, M> {
-    const ASKED: EnvelopeVtable =
-        EnvelopeVtable { handle: Asked::<M, A::Reply>::handle::<A>, discard: Asked::<M, A::Reply>::discard };
+impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for Plain<A, M> {
+    const ASKED: EnvelopeVtable = EnvelopeVtable {
+        handle: Asked::<M, A::Reply, ()>::handle::<A>,
+        discard: Asked::<M, A::Reply, ()>::discard,
+        sent: Asked::<M, A::Reply, S>::SENT,
+    };
     const WITH: EnvelopeVtable = EnvelopeVtable {
-        handle: AskedWith::<M, A::Reply>::handle::<A>,
-        discard: AskedWith::<M, A::Reply>::discard,
+        handle: AskedWith::<M, A::Reply, S>::handle::<A>,
+        discard: AskedWith::<M, A::Reply, S>::discard,
+        sent: AskedWith::<M, A::Reply, S>::SENT,
     };
 }
 
@@ -124,20 +130,33 @@ impl<M, R, T> Asking<M, R, T> {
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, T: Tables> Parcel for Asking<M, R, T> {
+impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel for Asking<M, R, T> {
     #[inline]
     fn pack(self, heap: &Heap) -> AnyEnvelope {
-        let Asking { message, target, .. } = self;
-        // SAFETY: see `new`.
-        unsafe { target.as_ref() }.add_weak();
-        let head =
-            AskedHead { envelope: Envelope::new(&T::ASKED), target, slot: Slot::new(Asked::<M, R>::free) };
-        let message = UnsafeCell::new(MaybeUninit::new(message));
-        memory::boxed(heap, Kind::Message, Asked { head, message }).cast()
+        Asked::<M, R, ()>::boxed(heap, &<T as Tables<()>>::ASKED, self.target, self.message)
+    }
+    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
+        Asked::<M, R, Sent>::boxed(heap, &<T as Tables<Sent>>::ASKED, self.target, self.message)
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
+impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
+    pub(super) const SENT: usize = place_of::<S>(offset_of!(Self, sent));
+
+    #[inline]
+    fn boxed(
+        heap: &Heap,
+        vtable: &'static EnvelopeVtable,
+        target: NonNull<Header>,
+        message: M,
+    ) -> AnyEnvelope {
+        // SAFETY: see `Asking::new`.
+        unsafe { target.as_ref() }.add_weak();
+        let head = AskedHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Self::free) };
+        let message = UnsafeCell::new(MaybeUninit::new(message));
+        memory::boxed(heap, Kind::Message, Asked { head, message, sent: S::BLANK }).cast()
+    }
+
     /// The slot's last side lets go; message and answer are gone.
     unsafe fn free(slot: NonNull<AnswerSlot<R>>) {
         let asked = AskedHead::of_slot(slot).cast::<Self>();
@@ -149,7 +168,10 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
             Header::release_weak(target);
         }
     }
+}
 
+/// Dated or not, the message lies at one and the same place: so a handler is compiled into one place too.
+impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
     /// The message, and the replier's side of the slot.
     ///
     /// # Safety
@@ -183,8 +205,9 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R> {
 
 /// A message with any kind of reply.
 #[repr(C)]
-pub(crate) struct AskedWith<M, R: 'static> {
+pub(crate) struct AskedWith<M, R: 'static, S> {
     envelope: Envelope,
+    sent: S,
     reply: Reply<R>,
     message: M,
 }
@@ -207,15 +230,23 @@ impl<M, R, T> AskingWith<M, R, T> {
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, T: Tables> Parcel for AskingWith<M, R, T> {
+impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel for AskingWith<M, R, T> {
     fn pack(self, heap: &Heap) -> AnyEnvelope {
-        let AskingWith { message, reply, .. } = self;
-        let envelope = Envelope::new(&T::WITH);
-        memory::boxed(heap, Kind::Message, AskedWith { envelope, reply, message }).cast()
+        AskedWith::<M, R, ()>::boxed(heap, &<T as Tables<()>>::WITH, self.reply, self.message)
+    }
+    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
+        AskedWith::<M, R, Sent>::boxed(heap, &<T as Tables<Sent>>::WITH, self.reply, self.message)
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static> AskedWith<M, R> {
+impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
+    pub(super) const SENT: usize = place_of::<S>(offset_of!(Self, sent));
+
+    fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, reply: Reply<R>, message: M) -> AnyEnvelope {
+        let asked = AskedWith { envelope: Envelope::new(vtable), sent: S::BLANK, reply, message };
+        memory::boxed(heap, Kind::Message, asked).cast()
+    }
+
     /// # Safety
     /// With the only pointer to it.
     pub(super) unsafe fn unwrap(this: AnyEnvelope) -> (M, Reply<R>) {

@@ -4,7 +4,7 @@ use super::{Fixed, Target, Tick, Timer, TimerError};
 use crate::actor::Receive;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::Reply;
-use crate::cell::envelope::{Envelope, EnvelopeVtable};
+use crate::cell::envelope::{Envelope, EnvelopeVtable, Sent, place_of};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
@@ -12,6 +12,7 @@ use crate::error::{AskError, Refusal};
 use crate::sched::timers::{Key, Timed};
 use crate::time::{self, Duration, Instant};
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ptr::NonNull;
 
 #[repr(C)]
@@ -21,8 +22,8 @@ struct Interval<A, M, F> {
     key: Key,
     period: Duration,
     fixed: Fixed,
-    /// Of the tick that is to come, or under way; `None`: never.
-    due: Option<Instant>,
+    /// Of the tick that is to come, or under way; `None`: never. What a timed actor's ticks wait from, too.
+    due: Sent,
     number: u64,
     missed: u64,
     make: F,
@@ -41,8 +42,11 @@ where
     M: Send + 'static,
     F: FnMut(Tick) -> M + Send + 'static,
 {
-    const INTERVAL: EnvelopeVtable =
-        EnvelopeVtable { handle: handle::<A, M, F>, discard: discard::<A, M, F> };
+    const INTERVAL: EnvelopeVtable = EnvelopeVtable {
+        handle: handle::<A, M, F>,
+        discard: discard::<A, M, F>,
+        sent: place_of::<Sent>(offset_of!(Interval<A, M, F>, due)),
+    };
 }
 
 pub(super) fn arm<A, M, F>(
@@ -73,7 +77,7 @@ where
         key: Key::NONE,
         period,
         fixed,
-        due,
+        due: Sent(due),
         number: 0,
         missed: 0,
         make,
@@ -121,7 +125,7 @@ impl<A, M, F> Interval<A, M, F> {
     /// This tick has been handled: when is the next due, and how many are missed before it?
     fn advance(&mut self, due: Instant) {
         self.number += 1;
-        (self.due, self.missed) = match self.fixed {
+        (self.due.0, self.missed) = match self.fixed {
             Fixed::Delay => (time::after(self.period), 0),
             Fixed::Rate => next_of_rate(due, self.period, time::now()),
         };
@@ -164,7 +168,7 @@ where
     let (mut going, header_ref) = unsafe { (Going(Some(unbox::<A, M, F>(this))), header.as_ref()) };
     let core = header_ref.core();
     let interval = going.0.as_mut().expect("just put there");
-    let due = interval.due.expect("it was due");
+    let due = interval.due.0.expect("it was due");
     if !core.scheduler.timers.is_valid(interval.key) {
         return ticks::not_handled(header_ref, DeadLetterReason::Cancelled);
     }
@@ -179,7 +183,7 @@ where
     }
     interval.advance(due);
     core.count_here(|tally| &tally.missed_ticks, interval.missed);
-    let (key, at) = (interval.key, interval.due);
+    let (key, at) = (interval.key, interval.due.0);
     let interval = going.0.take().expect("still there");
     // Refused because it was cancelled by its own actor, or because the executor shuts down: then it ends here.
     if let Err(over) = core.scheduler.rearm(key, at, interval) {

@@ -4,31 +4,38 @@ use super::{Target, Timer};
 use crate::actor::Receive;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::Reply;
-use crate::cell::envelope::{Envelope, EnvelopeVtable};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Sent, place_of};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
 use crate::error::{AskError, Refusal, SendError};
 use crate::sched::timers::{Key, Timed};
-use crate::time::Instant;
+use crate::time::{self, Instant};
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ptr::NonNull;
 
 #[repr(C)]
-struct Once<A, M> {
+struct Once<A, M, S> {
     envelope: Envelope,
+    /// When it is due.
+    sent: S,
     target: Target<A>,
     key: Key,
     message: M,
 }
 
 // SAFETY: message and references are Send; the envelope's link is touched only by the mailbox, which moves it as a whole.
-unsafe impl<A, M: Send> Send for Once<A, M> {}
+unsafe impl<A, M: Send, S: Dating> Send for Once<A, M, S> {}
 
-struct Table<A, M>(PhantomData<(A, M)>);
+struct Table<A, M, S>(PhantomData<(A, M, S)>);
 
-impl<A: Receive<M>, M: Send + 'static> Table<A, M> {
-    const ONCE: EnvelopeVtable = EnvelopeVtable { handle: handle::<A, M>, discard: discard::<A, M> };
+impl<A: Receive<M>, M: Send + 'static, S: Dating> Table<A, M, S> {
+    const ONCE: EnvelopeVtable = EnvelopeVtable {
+        handle: handle::<A, M, S>,
+        discard: discard::<A, M, S>,
+        sent: place_of::<S>(offset_of!(Once<A, M, S>, sent)),
+    };
 }
 
 pub(super) fn arm<A: Receive<M>, M: Send + 'static>(
@@ -36,13 +43,28 @@ pub(super) fn arm<A: Receive<M>, M: Send + 'static>(
     at: Option<Instant>,
     message: M,
 ) -> Result<Timer, SendError<M>> {
+    if target.header().stopwatch().is_some() {
+        // It cannot wait from before it was there.
+        let due = at.map(|at| at.max(time::now()));
+        arm_as(target, at, Sent(due), message)
+    } else {
+        arm_as(target, at, (), message)
+    }
+}
+
+fn arm_as<A: Receive<M>, M: Send + 'static, S: Dating>(
+    target: Target<A>,
+    at: Option<Instant>,
+    sent: S,
+    message: M,
+) -> Result<Timer, SendError<M>> {
     if let Some(refusal) = target.refusal() {
         return Err(SendError::new(message, refusal));
     }
     let weak = target.weak();
     weak.header().cold(); // where its tick will be linked
-    let envelope = Envelope::new(&Table::<A, M>::ONCE);
-    let mut once = Some(Box::new(Once { envelope, target, key: Key::NONE, message }));
+    let envelope = Envelope::new(&Table::<A, M, S>::ONCE);
+    let mut once = Some(Box::new(Once { envelope, sent, target, key: Key::NONE, message }));
     let mut given = Key::NONE;
     let armed = weak.header().core().scheduler.arm(at, |key| {
         given = key;
@@ -59,7 +81,7 @@ pub(super) fn arm<A: Receive<M>, M: Send + 'static>(
     }
 }
 
-impl<A: Receive<M>, M: Send + 'static> Timed for Once<A, M> {
+impl<A: Receive<M>, M: Send + 'static, S: Dating> Timed for Once<A, M, S> {
     fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
         let target = self.target.as_ptr();
         let this = NonNull::from(Box::leak(self));
@@ -78,15 +100,15 @@ impl<A: Receive<M>, M: Send + 'static> Timed for Once<A, M> {
     }
 }
 
-unsafe fn unbox<A, M>(this: AnyEnvelope) -> Box<Once<A, M>> {
+unsafe fn unbox<A, M, S>(this: AnyEnvelope) -> Box<Once<A, M, S>> {
     // SAFETY: the caller's: the only pointer to an envelope that `fire` gave up.
-    unsafe { Box::from_raw(this.cast::<Once<A, M>>().as_ptr()) }
+    unsafe { Box::from_raw(this.cast::<Once<A, M, S>>().as_ptr()) }
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(this: AnyEnvelope, header: NonNull<Header>) {
     // SAFETY: the caller's: our box, in the actor's turn.
     unsafe {
-        let once = unbox::<A, M>(this);
+        let once = unbox::<A, M, S>(this);
         let actor = header.as_ref();
         if !actor.core().scheduler.timers.end(once.key) {
             ticks::not_handled(actor, DeadLetterReason::Cancelled);
@@ -97,8 +119,8 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: No
     }
 }
 
-unsafe fn discard<A, M>(this: AnyEnvelope, _: AskError) {
+unsafe fn discard<A, M, S>(this: AnyEnvelope, _: AskError) {
     // SAFETY: the caller's.
-    let once = unsafe { unbox::<A, M>(this) };
+    let once = unsafe { unbox::<A, M, S>(this) };
     once.target.header().core().scheduler.timers.end(once.key);
 }

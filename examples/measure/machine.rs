@@ -20,27 +20,40 @@ pub(crate) fn cpu_time() -> Option<Duration> {
 
 /// An amount of CPU time to be spent by computing. It is counted in rounds of a loop and not read from a clock, so
 /// that a thread which the system has put aside for a while does not get away with less work.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cost {
     rounds: u64,
 }
 
-impl Cost {
-    /// Measures how many rounds take that many microseconds on this machine.
-    pub(crate) fn calibrated(microseconds: f64) -> Self {
-        if microseconds == 0.0 {
-            return Self { rounds: 0 };
-        }
+/// How fast this machine is: what turns microseconds into a [`Cost`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    rounds_per_microsecond: f64,
+}
+
+impl Pace {
+    /// Measures it, which takes some 20 ms.
+    pub(crate) fn calibrated() -> Self {
         const ROUNDS: u64 = 1_000_000;
         let sample = |_| {
             let began = Instant::now();
-            Self { rounds: ROUNDS }.spend();
+            Cost { rounds: ROUNDS }.spend();
             began.elapsed()
         };
         // The quickest of some is the one that nothing came between.
         let quickest = (0..20).map(sample).min().unwrap_or_default().max(Duration::from_nanos(1));
-        let per_microsecond = ROUNDS as f64 / (quickest.as_secs_f64() * 1e6);
-        Self { rounds: (microseconds * per_microsecond).round() as u64 }
+        Self { rounds_per_microsecond: ROUNDS as f64 / (quickest.as_secs_f64() * 1e6) }
+    }
+
+    pub(crate) fn cost(self, microseconds: f64) -> Cost {
+        Cost { rounds: (microseconds * self.rounds_per_microsecond).round() as u64 }
+    }
+}
+
+impl Cost {
+    /// That many microseconds on this machine.
+    pub(crate) fn calibrated(microseconds: f64) -> Self {
+        if microseconds == 0.0 { Self::default() } else { Pace::calibrated().cost(microseconds) }
     }
 
     pub(crate) fn spend(self) {
@@ -49,4 +62,9 @@ impl Cost {
             x = black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
         }
     }
+}
+
+/// How many processors this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use heist::Handle;
 
-use crate::report::grouped;
+use super::text::grouped;
 
 /// Says how something is going. The line on a terminal goes away with it.
 pub(crate) struct Progress {
@@ -60,8 +60,8 @@ impl Drop for Progress {
     }
 }
 
-/// Shows how a run is going until it is dropped. It is a thread of its own because the one that sends the flights
-/// has to wait now and then, and does not know for how long.
+/// Shows how a run is going until it is dropped. It is a thread of its own because the one that sends has to
+/// wait now and then, and does not know for how long.
 pub(crate) struct Watch {
     sent: Arc<AtomicUsize>,
     done: Option<Sender<()>>,
@@ -69,7 +69,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn start(label: &str, flights: usize, executor: Handle) -> Self {
+    pub(crate) fn start(label: &str, all: usize, executor: Handle) -> Self {
         let sent = Arc::new(AtomicUsize::new(0));
         let (done, is_done) = mpsc::channel();
         let mut progress = Progress::new(label);
@@ -81,7 +81,7 @@ impl Watch {
                 progress.show(|| {
                     format!(
                         "{:3} % sent, {} messages handled, {} actors",
-                        100 * sent / flights,
+                        100 * sent / all,
                         grouped(stats.handled),
                         grouped(stats.live_actors),
                     )
@@ -91,9 +91,9 @@ impl Watch {
         Self { sent, done: Some(done), thread: Some(thread::spawn(show)) }
     }
 
-    /// So many flights are sent by now.
-    pub(crate) fn sent(&self, flights: usize) {
-        self.sent.store(flights, Ordering::Relaxed);
+    /// So many are sent by now.
+    pub(crate) fn sent(&self, sent: usize) {
+        self.sent.store(sent, Ordering::Relaxed);
     }
 }
 

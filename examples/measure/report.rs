@@ -1,0 +1,134 @@
+//! The report: one HTML file that needs nothing else, with a table and pictures for each load.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use super::table::{self, COLUMNS, Row};
+use super::{chart, machine};
+
+/// A load, and what became of it.
+pub(crate) struct Section {
+    heading: String,
+    text: String,
+    table: Vec<Vec<String>>,
+    /// SVG and what is to be said of it
+    pictures: Vec<(String, &'static str)>,
+}
+
+impl Section {
+    /// All runs of a load. The pictures of time and delays are of crews of `shown`; `most_parallel` is how many workers
+    /// could share the load at the best.
+    pub(crate) fn new(
+        heading: &str,
+        text: &str,
+        rows: &[Row<'_>],
+        shown: usize,
+        most_parallel: f64,
+    ) -> Result<Self, Box<dyn Error>> {
+        use super::meter::Way;
+        let at_shown = |row: &&Row<'_>| row.workers == shown || row.way == Way::Threads;
+        let runs: Vec<_> = rows.iter().filter(at_shown).map(Row::median).collect();
+        let on = match shown {
+            1 => "1 worker".to_owned(),
+            shown => format!("{shown} workers"),
+        };
+        let mut pictures = Vec::new();
+        if runs.iter().any(|run| run.crew.is_some()) {
+            let busy = chart::busy(&format!("{heading}: what {on} did over time"), &runs)?;
+            pictures.push((busy, BUSY));
+        }
+        if runs.iter().any(|run| !run.delays.is_empty()) {
+            let delays = chart::delays(&format!("{heading}: queue delay with {on}"), &runs)?;
+            pictures.push((delays, DELAYS));
+        }
+        if rows.iter().any(|row| row.way != Way::Threads && row.workers != rows[0].workers) {
+            let title = format!("{heading}: throughput over workers");
+            pictures.push((chart::scaling(&title, rows, most_parallel, machine::cores())?, SCALING));
+        }
+        Ok(Self { heading: heading.into(), text: text.into(), table: table::cells(rows), pictures })
+    }
+}
+
+const BUSY: &str = "Median runs. Blue is the part of the time in which a worker had work, as it says itself: where there \
+    are more busy workers than processors, they take turns, and that is blue too. Orange, from above, is the part in which it \
+    slept although actors waited for a worker. White is the rest: looking for work, or asleep with nothing to do.";
+const DELAYS: &str = "Median runs, a sample of the messages. Lower is better; the right end is the slowest of all that were \
+    sampled. A mark is at each percentile that the axis names.";
+const SCALING: &str = "Medians, and from the slowest run to the quickest. The ideal is the one worker of the first row times \
+    the workers, as far as there are processors, and as far as the load can be shared: one key's events are handled one \
+    after the other.";
+
+/// Fails now and not after minutes of measuring, where nothing can be written. What is there stays.
+pub(crate) fn can_write(path: &Path) -> Result<(), Box<dyn Error>> {
+    let file = fs::OpenOptions::new().create(true).append(true).open(path);
+    file.map(drop).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+/// Writes the page.
+pub(crate) fn write(
+    path: &Path,
+    title: &str,
+    introduction: &str,
+    sections: &[Section],
+) -> Result<(), Box<dyn Error>> {
+    let page = page(title, introduction, sections);
+    fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+fn page(title: &str, introduction: &str, sections: &[Section]) -> String {
+    let mut body = format!("<h1>{}</h1>\n<p>{}</p>\n", escaped(title), escaped(introduction));
+    for section in sections {
+        body += &format!("<h2>{}</h2>\n<p>{}</p>\n", escaped(&section.heading), escaped(&section.text));
+        body += &html_table(&section.table);
+        for (svg, caption) in &section.pictures {
+            body += &format!("<figure>\n{svg}<figcaption>{}</figcaption>\n</figure>\n", escaped(caption));
+        }
+    }
+    body += "<h2>What the columns mean</h2>\n<dl>\n";
+    for (name, meaning) in COLUMNS {
+        let name = if name.is_empty() { "the first" } else { name };
+        body += &format!("<dt>{}</dt><dd>{}</dd>\n", escaped(name), escaped(meaning));
+    }
+    body += "</dl>\n";
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{}</title>\n<style>{STYLE}</style>\n</head>\n\
+         <body>\n{body}</body>\n</html>\n",
+        escaped(title)
+    )
+}
+
+const STYLE: &str = "\
+body { font: 15px/1.5 sans-serif; color: #222; background: #fff; max-width: 1240px; margin: 24px auto; padding: 0 20px }
+h1 { font-size: 24px } h2 { font-size: 19px; margin-top: 40px }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-size: 12.5px; font-variant-numeric: tabular-nums }
+th, td { padding: 4px 7px; text-align: right; border-bottom: 1px solid #ddd }
+td { white-space: nowrap }
+th { vertical-align: bottom; background: #f4f4f4 }
+th:first-child, td:first-child { text-align: left; font-weight: bold }
+figure { margin: 28px 0 } figure svg { max-width: 100%; height: auto; border: 1px solid #ddd }
+figcaption { max-width: 920px; color: #444; font-size: 14px }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 20px; max-width: 920px; font-size: 14px }
+dt { font-weight: bold } dd { margin: 0 }";
+
+fn html_table(cells: &[Vec<String>]) -> String {
+    let mut html = "<div class=\"wide\"><table>\n".to_owned();
+    for (place, row) in cells.iter().enumerate() {
+        let tag = if place == 0 { "th" } else { "td" };
+        let row: String =
+            row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(&units(cell)))).collect();
+        html += &format!("<tr>{row}</tr>\n");
+    }
+    html + "</table></div>\n"
+}
+
+/// A terminal may not know the letter.
+fn units(cell: &str) -> String {
+    cell.replace(" us", " \u{b5}s").replace("..", "\u{2013}")
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

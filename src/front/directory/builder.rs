@@ -1,0 +1,185 @@
+//! Making a directory: settings and their checks.
+
+use super::shelf::Shelf;
+use super::{Directory, Inner, Owner, Watch};
+use crate::actor::Actor;
+use crate::actor::handle::Handle;
+use crate::mailbox::state::MAX_LEN;
+use crate::sync::{Mutex, Padded};
+use crate::time::Duration;
+use std::error::Error;
+use std::fmt;
+use std::hash::{Hash, RandomState};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// The most parts of a table; each has its lock.
+const SHELVES: usize = 64;
+/// Where a limit is given, each part has room for at least so many, or chance would fill one long before the others.
+const ROOM: usize = 64;
+
+/// Settings for a [`Directory`].
+///
+/// ```
+/// # use heist::{Actor, Directory, Executor};
+/// # struct Session;
+/// # impl Actor for Session {}
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let executor = Executor::new();
+/// let sessions = Directory::builder(&executor)
+///     .idle(Duration::from_secs(300))
+///     .limit(100_000)
+///     .capacity(16)
+///     .build(|_: &u64| Session)?;
+///
+/// let error = Directory::builder(&executor).limit(0).build(|_: &u64| Session).unwrap_err();
+/// assert_eq!(error.to_string(), "directory not built: it must keep at least one actor");
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a directory exists once `build` was called"]
+pub struct DirectoryBuilder<K, A> {
+    executor: Handle,
+    idle: Option<Duration>,
+    limit: Option<usize>,
+    capacity: Option<usize>,
+    unbounded: bool,
+    of: PhantomData<fn(K) -> A>,
+}
+
+impl<K, A> DirectoryBuilder<K, A>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    A: Actor + Send,
+{
+    pub(super) fn new(executor: &Handle) -> Self {
+        DirectoryBuilder {
+            executor: executor.clone(),
+            idle: None,
+            limit: None,
+            capacity: None,
+            unbounded: false,
+            of: PhantomData,
+        }
+    }
+
+    /// Lets go of an actor that was neither looked up nor handled a message for this time; more than zero. It happens
+    /// after one to two times this time. Default: never.
+    ///
+    /// Each such time all that are kept are looked at once, in steps of 256, on the crew. Meanwhile the directory has
+    /// an actor of its own, which counts in the executor's statistics; when nothing is kept there is none, and no timer.
+    pub fn idle(mut self, time: Duration) -> Self {
+        self.idle = Some(time);
+        self
+    }
+
+    /// The most actors that are kept; at least 1. For each one more, another is let go of that was not used lately.
+    /// Default: no limit.
+    ///
+    /// What was let go of, but is held elsewhere or still has something to do, lives on beside those that are kept. The limit is
+    /// divided among the table's parts: keys that do not fall evenly may make it a little less.
+    pub fn limit(mut self, actors: usize) -> Self {
+        self.limit = Some(actors);
+        self
+    }
+
+    /// How many messages may wait in each actor's mailbox: 1 to 2^28 - 2. Default: the executor's.
+    pub fn capacity(mut self, messages: usize) -> Self {
+        self.capacity = Some(messages);
+        self
+    }
+
+    /// No bound on the actors' mailboxes. Contradicts [`capacity`](Self::capacity).
+    pub fn unbounded(mut self) -> Self {
+        self.unbounded = true;
+        self
+    }
+
+    /// A directory whose actors `make` makes; see [there](Directory#the-function-that-makes-actors) when and where.
+    ///
+    /// # Errors
+    /// When a setting is zero or too large, or two contradict each other.
+    pub fn build(
+        self,
+        make: impl Fn(&K) -> A + Send + Sync + 'static,
+    ) -> Result<Directory<K, A>, DirectoryError> {
+        if self.idle.is_some_and(|idle| idle.is_zero()) {
+            return Err(DirectoryError::Idle);
+        }
+        if self.limit == Some(0) {
+            return Err(DirectoryError::Limit);
+        }
+        match self.capacity {
+            Some(_) if self.unbounded => Err(DirectoryError::BoundedAndUnbounded),
+            Some(n) if !u32::try_from(n).is_ok_and(|n| (1..MAX_LEN).contains(&n)) => {
+                Err(DirectoryError::Capacity(n))
+            }
+            _ => Ok(self.assemble(Box::new(make))),
+        }
+    }
+
+    /// With settings that are in order.
+    pub(super) fn assemble(self, make: Box<dyn Fn(&K) -> A + Send + Sync>) -> Directory<K, A> {
+        let capacity = match self.capacity {
+            _ if self.unbounded => MAX_LEN,
+            Some(capacity) => capacity as u32,
+            None => self.executor.core().capacity,
+        };
+        let shelves = self.limit.map_or(SHELVES, |limit| (limit / ROOM).clamp(1, SHELVES));
+        let shelves = 1 << shelves.ilog2();
+        let most = self.limit.map_or(usize::MAX, |limit| limit / shelves);
+        let inner = Inner {
+            executor: self.executor,
+            make,
+            capacity,
+            idle: self.idle,
+            hasher: RandomState::new(),
+            shelves: (0..shelves).map(|_| Padded(Mutex::new(Shelf::new(most)))).collect(),
+            watch: Mutex::new(Watch { shelves: 0, sweeping: false, sweeper: None }),
+        };
+        Directory { owner: Arc::new(Owner(Arc::new(inner))) }
+    }
+}
+
+impl<K, A> fmt::Debug for DirectoryBuilder<K, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirectoryBuilder")
+            .field("idle", &self.idle)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a directory was not built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// An idle time of zero.
+    Idle,
+    /// A limit of no actors.
+    Limit,
+    /// Mailboxes of no messages, or too many.
+    Capacity(usize),
+    /// Mailboxes both with a capacity and without.
+    BoundedAndUnbounded,
+}
+
+impl fmt::Display for DirectoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("directory not built: ")?;
+        match self {
+            DirectoryError::Idle => f.write_str("an idle time must be more than zero"),
+            DirectoryError::Limit => f.write_str("it must keep at least one actor"),
+            DirectoryError::Capacity(n) => {
+                write!(f, "mailboxes hold 1 to {} messages, not {n}", MAX_LEN - 1)
+            }
+            DirectoryError::BoundedAndUnbounded => {
+                f.write_str("mailboxes cannot be both bounded and unbounded")
+            }
+        }
+    }
+}
+
+impl Error for DirectoryError {}

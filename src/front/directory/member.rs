@@ -1,0 +1,56 @@
+//! What a directory's actor knows of its directory: where its state comes from, and whom to tell of its end.
+
+use super::Inner;
+use crate::actor::Actor;
+use crate::actor::member::Membership;
+use crate::id::ActorId;
+use std::sync::Arc;
+
+/// Of an actor that the directory's own function makes.
+pub(super) struct OfDirectory<K: 'static, A: Actor> {
+    directory: Arc<Inner<K, A>>,
+    hash: u64,
+    key: K,
+}
+
+impl<K, A: Actor> OfDirectory<K, A> {
+    pub(super) fn new(directory: &Arc<Inner<K, A>>, hash: u64, key: K) -> Self {
+        OfDirectory { directory: Arc::clone(directory), hash, key }
+    }
+}
+
+impl<K: Eq + Send + 'static, A: Actor + Send> Membership<A> for OfDirectory<K, A> {
+    fn make(&mut self) -> A {
+        (self.directory.make)(&self.key)
+    }
+
+    fn over(self, actor: ActorId) {
+        self.directory.over(self.hash, actor);
+    }
+}
+
+/// Of an actor that a function given for it makes.
+pub(super) struct Given<K: 'static, A: Actor, F> {
+    directory: Arc<Inner<K, A>>,
+    hash: u64,
+    make: Option<F>,
+}
+
+impl<K, A: Actor, F> Given<K, A, F> {
+    pub(super) fn new(directory: &Arc<Inner<K, A>>, hash: u64, make: F) -> Self {
+        Given { directory: Arc::clone(directory), hash, make: Some(make) }
+    }
+}
+
+impl<K: Eq + Send + 'static, A: Actor + Send, F: FnOnce() -> A + Send + 'static> Membership<A>
+    for Given<K, A, F>
+{
+    fn make(&mut self) -> A {
+        let make = self.make.take().expect("called once");
+        make()
+    }
+
+    fn over(self, actor: ActorId) {
+        self.directory.over(self.hash, actor);
+    }
+}

@@ -1,0 +1,463 @@
+//! A directory of actors by key: one for each key that is used, spawned when first needed, ended when idle.
+//!
+//! - this file: what a user holds; [`builder`]: its settings
+//! - [`shelf`]: the table's parts, and the protocol; [`sweep`]: how idle actors are found
+//! - [`member`]: what a directory's actor knows of it
+//!
+//! ```text
+//! Directory --> Owner --> Inner <-- each actor's membership, the sweeper
+//!                           |
+//!                 shelves: key -> actor; a strong reference to those that are kept
+//! ```
+//!
+//! The actors keep `Inner` until their end, and `Inner` keeps them, as long as there is an `Owner`: with the last
+//! `Directory` all are let go.
+
+pub(crate) mod builder;
+mod member;
+mod shelf;
+mod sweep;
+
+use crate::actor::ask::Ask;
+use crate::actor::handle::Handle;
+use crate::actor::member::{self as membership, Membership};
+use crate::actor::refs::{ActorRef, WeakRef};
+use crate::actor::{Actor, Receive, spawn};
+use crate::error::{Refusal, SendError};
+use crate::id::ActorId;
+use crate::sched::Scheduler;
+use crate::sched::task::Task;
+use crate::sync::{Mutex, MutexGuard, Padded};
+use crate::time::Duration;
+use builder::DirectoryBuilder;
+use member::{Given, OfDirectory};
+use shelf::{Rest, Shelf};
+use std::fmt;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::Arc;
+use sweep::Sweeper;
+
+/// Actors by key, spawned when they are needed and ended when they are idle: virtual actors, as some call them, or
+/// entities, or grains.
+///
+/// For each key there is at most one actor alive at any time. Whoever sends to a key gets through: if its actor has ended, another
+/// is spawned, by the function that the directory was made with; if it is just ending, the new one accepts messages
+/// at once, and begins when the old one's [`stopped`](Actor::stopped) has returned and its state was dropped. So what the old one
+/// stores there, the new one can load. (Behind an actor that never ends, none begins.)
+///
+/// # Passivation
+///
+/// A directory keeps a reference to each of its actors. One with an [`idle`](DirectoryBuilder::idle) time or a
+/// [`limit`](DirectoryBuilder::limit) lets go of those that were not used for a while, and an actor that nothing reaches ends
+/// ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), so its memory goes back. **No message is lost by that**: what waits
+/// in a mailbox, a reference held elsewhere (what [`get`](Self::get) returns is one), a timer of its own or an
+/// unanswered [`ask_then`](crate::Context::ask_then) keep an actor alive as they always do, and to look it up and to end it are
+/// decided on one word. Messages from one sender to one key are handled in the order sent, also across incarnations.
+///
+/// An actor can end itself by [`Context::stop`](crate::Context::stop), and anybody can by [`ActorRef::stop`]: what it had accepted
+/// is handled, what comes by the directory goes to the next one. [`ActorRef::stop_now`] and panics make dead letters, as always.
+///
+/// # The function that makes actors
+///
+/// It runs on the crew, in the new actor's first turn, when its predecessor has ended: it may load, and need not be quick. It
+/// runs under no lock and may use the directory. A panic in it is one in [`started`](Actor::started): the actor ends, its
+/// askers get the text, nothing is left in the table, and the next message tries again.
+///
+/// # Costs
+///
+/// A look-up hashes the key, takes the lock of one of many parts of the table for a moment, and takes and gives back a reference. To keep
+/// the [`ActorRef`] is cheaper, and keeps the actor. [`Hash`] of keys runs outside of the locks, [`Eq`] inside: it must not use the
+/// directory. An actor with a key of 8 bytes takes some 115 bytes more than one without.
+///
+/// Cheap to clone. When the last one is dropped the actors are let go of. An actor that holds its own directory keeps it, as long as
+/// it is kept: until it is idle, or the executor shuts down.
+///
+/// ```
+/// use heist::{Actor, Context, Directory, Executor, Handler, StopReason};
+/// use std::collections::HashMap;
+/// use std::sync::{Arc, Mutex};
+/// use std::time::Duration;
+///
+/// type Store = Arc<Mutex<HashMap<String, i64>>>;
+///
+/// struct Account { owner: String, balance: i64, store: Store }
+/// impl Actor for Account {
+///     fn stopped(&mut self, _: &StopReason) {
+///         self.store.lock().unwrap().insert(self.owner.clone(), self.balance);
+///     }
+/// }
+///
+/// struct Deposit(i64);
+/// impl Handler<Deposit> for Account {
+///     type Reply = i64;
+///     fn handle(&mut self, Deposit(amount): Deposit, _: &mut Context<Self>) -> i64 {
+///         self.balance += amount;
+///         self.balance
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let executor = Executor::new();
+/// let store = Store::default();
+/// let theirs = Arc::clone(&store);
+/// let accounts = Directory::builder(&executor).idle(Duration::from_secs(60)).build(move |owner: &String| {
+///     let balance = theirs.lock().unwrap().get(owner).copied().unwrap_or(0);
+///     Account { owner: owner.clone(), balance, store: Arc::clone(&theirs) }
+/// })?;
+///
+/// let ada = "Ada".to_string();
+/// accounts.tell(&ada, Deposit(20))?;
+/// accounts.passivate(&ada);                                   // or wait for a minute
+/// assert_eq!(accounts.ask(&ada, Deposit(22))?.wait()?, 42);   // by the same actor, or by the next
+/// # Ok(())
+/// # }
+/// ```
+pub struct Directory<K: 'static, A: Actor> {
+    owner: Arc<Owner<K, A>>,
+}
+
+/// Its drop lets all go.
+struct Owner<K: 'static, A: Actor>(Arc<Inner<K, A>>);
+
+/// A power of two of them.
+type Shelves<K, A> = Box<[Padded<Mutex<Shelf<K, A>>>]>;
+
+struct Inner<K: 'static, A: Actor> {
+    executor: Handle,
+    make: Box<dyn Fn(&K) -> A + Send + Sync>,
+    /// Of the actors' mailboxes.
+    capacity: u32,
+    idle: Option<Duration>,
+    hasher: RandomState,
+    shelves: Shelves<K, A>,
+    /// Behind the shelves' locks.
+    watch: Mutex<Watch<K, A>>,
+}
+
+/// Is there anything that may become idle?
+struct Watch<K: 'static, A: Actor> {
+    /// Shelves that are watched.
+    shelves: usize,
+    /// A sweeper exists.
+    sweeping: bool,
+    sweeper: Option<WeakRef<Sweeper<K, A>>>,
+}
+
+/// A snapshot of one directory's counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DirectoryStats {
+    /// Keys whose actor has not ended.
+    pub live: usize,
+    /// Of those, the ones that the directory keeps; the others end as soon as nothing else reaches them.
+    pub kept: usize,
+    /// Actors spawned so far.
+    pub spawned: u64,
+    /// Times that an actor was let go of, being idle or one too many.
+    pub passivated: u64,
+}
+
+impl<K, A> Directory<K, A>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    A: Actor + Send,
+{
+    /// A directory that keeps its actors until they are [passivated](Self::passivate) or stop; `make` makes them. Give it an
+    /// executor, or a handle of one.
+    ///
+    /// ```
+    /// # use heist::{Actor, Context, Directory, Executor, Handler};
+    /// # struct Counter(u64);
+    /// # impl Actor for Counter {}
+    /// # struct Add(u64);
+    /// # impl Handler<Add> for Counter {
+    /// #     type Reply = u64;
+    /// #     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 { self.0 += n; self.0 }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let executor = Executor::new();
+    /// let counters = Directory::new(&executor, |_: &u32| Counter(0));
+    /// assert_eq!(counters.ask(&7, Add(1))?.wait()?, 1);
+    /// assert_eq!(counters.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn new(executor: &Handle, make: impl Fn(&K) -> A + Send + Sync + 'static) -> Self {
+        Self::builder(executor).assemble(Box::new(make))
+    }
+
+    /// Settings for one that is not the default.
+    pub fn builder(executor: &Handle) -> DirectoryBuilder<K, A> {
+        DirectoryBuilder::new(executor)
+    }
+
+    /// The key's actor; it is spawned if there is none. Never waits.
+    ///
+    /// As long as the reference is held the actor is not passivated. Once the executor shuts down this may return a
+    /// reference to an actor that has ended already, and of which nothing ever ran.
+    #[must_use]
+    pub fn get(&self, key: &K) -> ActorRef<A> {
+        let reached = self.reach(key).map(|reached| reached.actor);
+        reached.unwrap_or_else(|| spawn::tombstone(self.inner().executor.core()))
+    }
+
+    /// The key's actor; if there is none, one is spawned that this `make` makes. Never waits.
+    ///
+    /// `make` runs at most once, in the new actor's first turn, for which [the same](Self#the-function-that-makes-actors) holds as
+    /// for the directory's own; it is dropped if there is an actor, or the executor shuts down. Otherwise as [`get`](Self::get).
+    ///
+    /// ```
+    /// # use heist::{Actor, Context, Directory, Executor, Handler};
+    /// # struct Greeter(&'static str);
+    /// # impl Actor for Greeter {}
+    /// # struct Greet;
+    /// # impl Handler<Greet> for Greeter {
+    /// #     type Reply = &'static str;
+    /// #     fn handle(&mut self, _: Greet, _: &mut Context<Self>) -> &'static str { self.0 }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// # let executor = Executor::new();
+    /// let greeters = Directory::new(&executor, |_: &u32| Greeter("hello"));
+    /// let seven = greeters.get_or_spawn(&7, || Greeter("salut"));
+    /// assert_eq!(seven, greeters.get_or_spawn(&7, || Greeter("hallo")));
+    /// assert_eq!(seven.ask(Greet)?.wait()?, "salut");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn get_or_spawn(&self, key: &K, make: impl FnOnce() -> A + Send + 'static) -> ActorRef<A> {
+        let inner = self.inner();
+        let hash = inner.hasher.hash_one(key);
+        let found = inner.find(hash, key);
+        let found = found.or_else(|| Some(inner.spawn(hash, key, Given::new(inner, hash, make))?.actor));
+        found.unwrap_or_else(|| spawn::tombstone(inner.executor.core()))
+    }
+
+    /// The key's actor, if there is one that runs. It counts as used.
+    #[must_use]
+    pub fn find(&self, key: &K) -> Option<ActorRef<A>> {
+        let inner = self.inner();
+        inner.find(inner.hasher.hash_one(key), key)
+    }
+
+    /// Tells the key's actor something, spawning it if need be. Never waits. If the actor stops just then, the message goes to the
+    /// next one.
+    ///
+    /// For the other ways to send, `get` the actor: `directory.get(&key).send_async(message)`.
+    ///
+    /// # Errors
+    /// The message comes back inside the error when the mailbox is full, or the executor shuts down.
+    pub fn tell<M: Send + 'static>(&self, key: &K, message: M) -> Result<(), SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        self.deliver(key, message, ActorRef::tell)
+    }
+
+    /// Asks the key's actor something, spawning it if need be. Never waits; what it returns can be waited for or awaited.
+    /// If the actor has stopped just then, the message goes to the next one.
+    ///
+    /// # Errors
+    /// The message comes back inside the error when the mailbox is full, or the executor shuts down.
+    pub fn ask<M: Send + 'static>(&self, key: &K, message: M) -> Result<Ask<A::Reply>, SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        self.deliver(key, message, ActorRef::ask)
+    }
+
+    /// Lets go of the key's actor now, as if it had been idle: it ends when what waits for it is handled and nothing else
+    /// reaches it. `false`: there is none, or it was let go of already.
+    pub fn passivate(&self, key: &K) -> bool {
+        let inner = self.inner();
+        let hash = inner.hasher.hash_one(key);
+        let actor = inner.shelf(hash).lock().let_go(hash, key);
+        actor.is_some()
+    }
+
+    /// How many keys have an actor that has not ended.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.stats().live
+    }
+
+    /// Has no key an actor?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Counts of this directory. Takes the locks of its parts, one after the other.
+    #[must_use]
+    pub fn stats(&self) -> DirectoryStats {
+        let mut stats = DirectoryStats::default();
+        for shelf in &self.inner().shelves {
+            let shelf = shelf.0.lock();
+            let (live, kept) = shelf.counts();
+            stats.live += live;
+            stats.kept += kept;
+            stats.spawned += shelf.spawned;
+            stats.passivated += shelf.let_go;
+        }
+        stats
+    }
+
+    fn inner(&self) -> &Arc<Inner<K, A>> {
+        &self.owner.0
+    }
+
+    /// The key's actor, or a new one; `None` once the executor shuts down.
+    fn reach(&self, key: &K) -> Option<Reached<'_, A>> {
+        let inner = self.inner();
+        let hash = inner.hasher.hash_one(key);
+        match inner.find(hash, key) {
+            Some(actor) => Some(Reached { actor, _begin: None }),
+            None => inner.spawn(hash, key, OfDirectory::new(inner, hash, key.clone())),
+        }
+    }
+
+    fn deliver<M, R>(
+        &self,
+        key: &K,
+        mut message: M,
+        send: impl Fn(&ActorRef<A>, M) -> Result<R, SendError<M>>,
+    ) -> Result<R, SendError<M>> {
+        loop {
+            let Some(reached) = self.reach(key) else {
+                return Err(SendError::new(message, Refusal::ShuttingDown));
+            };
+            match send(&reached.actor, message) {
+                // Since it was looked up. It is closed now, so the next look finds or makes another.
+                Err(error) if error.refusal() == Refusal::Stopped => message = error.into_message(),
+                done => return done,
+            }
+        }
+    }
+}
+
+impl<K, A> Inner<K, A>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    A: Actor + Send,
+{
+    fn find(self: &Arc<Self>, hash: u64, key: &K) -> Option<ActorRef<A>> {
+        let mut rest = Rest::default();
+        let mut shelf = self.shelf(hash).lock();
+        let found = shelf.look_up(hash, key, &mut rest);
+        self.leave(shelf);
+        found.ok()
+    }
+
+    /// Makes the key's next actor, unless somebody else has just done so. `None` once the executor shuts down.
+    fn spawn<T: Membership<A>>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &K,
+        membership: T,
+    ) -> Option<Reached<'_, A>> {
+        let own = key.clone();
+        let mut rest = Rest::default();
+        let mut shelf = self.shelf(hash).lock();
+        let after = match shelf.look_up(hash, key, &mut rest) {
+            Ok(actor) => {
+                self.leave(shelf);
+                return Some(Reached { actor, _begin: None });
+            }
+            Err(stopped) => stopped,
+        };
+        let (actor, begin) = match membership::spawn(self.executor.core(), self.capacity, membership) {
+            Ok(spawned) => spawned,
+            Err(_membership) => {
+                drop(shelf); // before what was refused
+                return None;
+            }
+        };
+        let begin = shelf.place((hash, own), after, &actor, begin, &mut rest);
+        self.leave(shelf);
+        let scheduler = &self.executor.core().scheduler;
+        Some(Reached { actor, _begin: begin.map(|task| Begin { scheduler, task: Some(task) }) })
+    }
+
+    /// Lets go of a shelf's lock; if something may become idle there now, somebody will look.
+    fn leave(self: &Arc<Self>, mut shelf: MutexGuard<'_, Shelf<K, A>>) {
+        let start = !shelf.watched && self.watch(&mut shelf);
+        drop(shelf);
+        if start {
+            Sweeper::start(self);
+        }
+    }
+}
+
+/// A key's actor. A new one begins when this is dropped, so that what it was spawned for is in its mailbox by then: it
+/// cannot have ended before that came.
+struct Reached<'a, A> {
+    actor: ActorRef<A>,
+    _begin: Option<Begin<'a>>,
+}
+
+struct Begin<'a> {
+    scheduler: &'a Scheduler,
+    task: Option<Task>,
+}
+
+impl Drop for Begin<'_> {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            self.scheduler.schedule(task);
+        }
+    }
+}
+
+impl<K: Eq, A: Actor> Inner<K, A> {
+    fn shelf(&self, hash: u64) -> &Mutex<Shelf<K, A>> {
+        // The table's own buckets are chosen by low bits and by the highest seven.
+        &self.shelves[(hash >> 32) as usize & (self.shelves.len() - 1)].0
+    }
+
+    /// An actor is over.
+    fn over(&self, hash: u64, actor: ActorId) {
+        let mut rest = Rest::default();
+        let next = self.shelf(hash).lock().over(hash, actor, &mut rest);
+        if let Some(next) = next {
+            self.executor.core().scheduler.schedule(next);
+        }
+    }
+}
+
+impl<K: 'static, A: Actor> Inner<K, A> {
+    /// Under a shelf's lock, when something may become idle there. True: a sweeper must be started.
+    fn watch(&self, shelf: &mut Shelf<K, A>) -> bool {
+        if self.idle.is_none() || !shelf.keeps_any() {
+            return false;
+        }
+        shelf.watched = true;
+        let mut watch = self.watch.lock();
+        watch.shelves += 1;
+        !std::mem::replace(&mut watch.sweeping, true)
+    }
+}
+
+impl<K: 'static, A: Actor> Drop for Owner<K, A> {
+    fn drop(&mut self) {
+        for shelf in &self.0.shelves {
+            let rest = shelf.0.lock().clear();
+            drop(rest);
+        }
+        let sweeper = self.0.watch.lock().sweeper.take();
+        if let Some(sweeper) = sweeper.and_then(|sweeper| sweeper.upgrade()) {
+            sweeper.stop();
+        }
+    }
+}
+
+impl<K, A: Actor> Clone for Directory<K, A> {
+    fn clone(&self) -> Self {
+        Directory { owner: Arc::clone(&self.owner) }
+    }
+}
+
+impl<K, A: Actor> fmt::Debug for Directory<K, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory").field("actors", &std::any::type_name::<A>()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,100 @@
+//! How a directory with an idle time finds the idle: an actor that goes round the shelves, once in each such time.
+//!
+//! It exists only while something may become idle: it is spawned when a shelf that is not watched keeps an actor, and
+//! ends when a round finds nothing kept anywhere. What is not used at all is let go of in the second round at the latest,
+//! so a directory that nobody uses has neither a timer nor a sweeper. While it exists its timer, which is its own, is what keeps it alive.
+//!
+//! A round goes in steps, so that no shelf's lock is held for long, and other actors get their turns in between.
+
+use super::Inner;
+use super::shelf::Rest;
+use crate::actor::context::Context;
+use crate::actor::timers::Timer;
+use crate::actor::{Actor, Handler};
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// Actors looked at under one lock.
+const STEP: usize = 256;
+
+pub(super) struct Sweeper<K: 'static, A: Actor> {
+    directory: Arc<Inner<K, A>>,
+    timer: Option<Timer>,
+    /// Where the next step begins.
+    shelf: usize,
+    below: usize,
+}
+
+impl<K, A> Sweeper<K, A>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    A: Actor + Send,
+{
+    /// For whom [`Inner::watch`] told to.
+    pub(super) fn start(directory: &Arc<Inner<K, A>>) {
+        let sweeper = Sweeper { directory: Arc::clone(directory), timer: None, shelf: 0, below: usize::MAX };
+        let sweeper = directory.executor.spawn(sweeper);
+        directory.watch.lock().sweeper = Some(sweeper.downgrade());
+    }
+
+    fn wait(&mut self, ctx: &mut Context<Self>) {
+        let idle = self.directory.idle.expect("what has no idle time is not swept");
+        (self.shelf, self.below) = (0, usize::MAX);
+        self.timer = ctx.tell_after(idle, Step).ok(); // refused when the executor shuts down, which ends this too
+    }
+
+    /// `false`: the round is over.
+    fn step(&mut self) -> bool {
+        let Some(shelf) = self.directory.shelves.get(self.shelf) else { return false };
+        let mut rest = Rest::default();
+        let mut shelf = shelf.0.lock();
+        match shelf.sweep(self.below, STEP, &mut rest) {
+            Some(below) => self.below = below,
+            None => {
+                (self.shelf, self.below) = (self.shelf + 1, usize::MAX);
+                if shelf.watched && !shelf.keeps_any() {
+                    shelf.watched = false;
+                    self.directory.watch.lock().shelves -= 1;
+                }
+            }
+        }
+        drop(shelf);
+        true
+    }
+}
+
+impl<K, A> Actor for Sweeper<K, A>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    A: Actor + Send,
+{
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.wait(ctx);
+    }
+}
+
+struct Step;
+
+impl<K, A> Handler<Step> for Sweeper<K, A>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    A: Actor + Send,
+{
+    type Reply = ();
+
+    fn handle(&mut self, _: Step, ctx: &mut Context<Self>) {
+        if self.step() {
+            let _refused_when_stopped = ctx.again(Step);
+            return;
+        }
+        let mut watch = self.directory.watch.lock();
+        watch.sweeping = watch.shelves > 0;
+        let goes_on = watch.sweeping;
+        drop(watch);
+        if goes_on {
+            self.wait(ctx);
+        } else {
+            self.timer = None; // nothing keeps this any more
+        }
+    }
+}

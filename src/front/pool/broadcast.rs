@@ -1,0 +1,177 @@
+//! Asking all replicas at the same time.
+
+use super::Pool;
+use crate::actor::ask::Ask;
+use crate::actor::{Actor, Receive};
+use crate::error::{AskError, Refusal, SendError};
+use crate::time::{self, Duration, Instant};
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+impl<A: Actor> Pool<A> {
+    /// Asks all replicas the same, at the same time. Never waits: what it returns can be waited for or awaited, under one
+    /// timeout, so that it takes as long as the slowest replica; or dropped, to tell them all.
+    ///
+    /// ```
+    /// # use heist::{Actor, Context, Executor, Handler};
+    /// # use std::time::Duration;
+    /// # struct Cache { entries: usize }
+    /// # impl Actor for Cache {}
+    /// #[derive(Clone)]
+    /// struct Clear;
+    /// impl Handler<Clear> for Cache {
+    ///     type Reply = usize;
+    ///     fn handle(&mut self, _: Clear, _: &mut Context<Self>) -> usize {
+    ///         std::mem::take(&mut self.entries)
+    ///     }
+    /// }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// # let executor = Executor::new();
+    /// let caches = executor.pool(3, |index| Cache { entries: 10 * index }).build()?;
+    /// let cleared = caches.broadcast(Clear).wait_timeout(Duration::from_secs(5));
+    /// assert_eq!(cleared, [Ok(0), Ok(10), Ok(20)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn broadcast<M: Clone + Send + 'static>(&self, message: M) -> Broadcast<A::Reply>
+    where
+        A: Receive<M>,
+    {
+        self.broadcast_with(|_| message.clone())
+    }
+
+    /// Asks all replicas at the same time, each what `message` makes for its index.
+    pub fn broadcast_with<M: Send + 'static>(
+        &self,
+        mut message: impl FnMut(usize) -> M,
+    ) -> Broadcast<A::Reply>
+    where
+        A: Receive<M>,
+    {
+        loop {
+            // Made, and dropped if they are too many, outside the lock.
+            let seen = self.list();
+            if seen.stopped {
+                let refused = |_| State::Over(Err(NoAnswer::Refused(Refusal::PoolStopped)));
+                return Broadcast { states: (0..seen.members.len()).map(refused).collect() };
+            }
+            let mut messages: Vec<Option<M>> = (0..seen.members.len()).map(|i| Some(message(i))).collect();
+            let mut refused = Vec::new();
+            let states = self.shared.with_same(&seen, |list| {
+                let ask = |(index, message): (usize, &mut Option<M>)| {
+                    let message = message.take().expect("made for each replica");
+                    match list.members[index].actor.ask(message) {
+                        Ok(ask) => State::Asked(ask),
+                        Err(error) => {
+                            let why = error.refusal();
+                            refused.push(error);
+                            State::Over(Err(NoAnswer::Refused(why)))
+                        }
+                    }
+                };
+                messages.iter_mut().enumerate().map(ask).collect()
+            });
+            drop::<Vec<SendError<M>>>(refused);
+            if let Some(states) = states {
+                return Broadcast { states };
+            }
+        }
+    }
+}
+
+/// The answers to come of all replicas, in their order. They have been asked already, whether or not anybody waits.
+///
+/// A future of all outcomes; [`wait`](Self::wait) and [`wait_timeout`](Self::wait_timeout) block instead. Dropping it
+/// withdraws interest, never the messages.
+#[must_use = "answers are on their way"]
+pub struct Broadcast<R> {
+    states: Vec<State<R>>,
+}
+
+enum State<R> {
+    Asked(Ask<R>),
+    Over(Result<R, NoAnswer>),
+    Taken,
+}
+
+impl<R> Unpin for Broadcast<R> {}
+
+/// Why one replica has no answer to a broadcast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoAnswer {
+    /// It did not accept the message.
+    Refused(Refusal),
+    /// It did, and there is no answer.
+    Ask(AskError),
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoAnswer::Refused(refusal) => write!(f, "message not sent: {refusal}"),
+            NoAnswer::Ask(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl Error for NoAnswer {}
+
+impl<R> Broadcast<R> {
+    /// Blocks until every replica has answered, or will not; the outcomes in order of the replicas.
+    ///
+    /// Inside a handler see [`Ask::wait`].
+    #[must_use]
+    pub fn wait(self) -> Vec<Result<R, NoAnswer>> {
+        self.wait_until(None)
+    }
+
+    /// The same, for at most `timeout`, counted from now: those that have not answered by then are [`AskError::TimedOut`].
+    #[must_use]
+    pub fn wait_timeout(self, timeout: Duration) -> Vec<Result<R, NoAnswer>> {
+        self.wait_until(time::after(timeout))
+    }
+
+    fn wait_until(self, until: Option<Instant>) -> Vec<Result<R, NoAnswer>> {
+        // All are on their way, so that one after the other takes as long as the slowest.
+        let outcome = |state| match state {
+            State::Asked(ask) => ask.wait_until(until).map_err(|error| NoAnswer::Ask(error.into())),
+            State::Over(outcome) => outcome,
+            State::Taken => unreachable!("not polled after it was ready"),
+        };
+        self.states.into_iter().map(outcome).collect()
+    }
+}
+
+impl<R> Future for Broadcast<R> {
+    type Output = Vec<Result<R, NoAnswer>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut all = true;
+        for state in &mut self.states {
+            if let State::Asked(ask) = state {
+                match Pin::new(ask).poll(cx) {
+                    Poll::Ready(answer) => *state = State::Over(answer.map_err(NoAnswer::Ask)),
+                    Poll::Pending => all = false,
+                }
+            }
+        }
+        if !all {
+            return Poll::Pending;
+        }
+        let take = |state: &mut State<R>| match std::mem::replace(state, State::Taken) {
+            State::Over(outcome) => outcome,
+            _ => panic!("a broadcast was polled after it was ready"),
+        };
+        Poll::Ready(self.states.iter_mut().map(take).collect())
+    }
+}
+
+impl<R> fmt::Debug for Broadcast<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broadcast").field("replicas", &self.states.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,175 @@
+//! A pool's settings, and what can be wrong with them.
+
+use super::life::{Factory, Shared};
+use super::strategy::{Strategy, TwoChoices};
+use super::{Pool, PoolError};
+use crate::actor::Actor;
+use crate::actor::handle::Handle;
+use crate::mailbox::state::MAX_LEN;
+use crate::time::Duration;
+use std::error::Error;
+use std::fmt;
+
+/// What a pool is made with, once it is checked.
+pub(super) struct Settings {
+    pub(super) name: Option<String>,
+    pub(super) capacity: u32,
+    pub(super) queue_capacity: u32,
+    pub(super) first_backoff: Duration,
+    pub(super) longest_backoff: Duration,
+    pub(super) limit: u32,
+    pub(super) window: Duration,
+}
+
+/// A [`Pool`] that is about to be made. From [`Handle::pool`] or [`Handle::try_pool`].
+///
+/// ```
+/// # use heist::{Actor, Executor, PoolError};
+/// # use heist::strategy::SharedQueue;
+/// # use std::time::Duration;
+/// # struct Connection;
+/// # impl Connection { fn open(_: usize) -> std::io::Result<Self> { Ok(Connection) } }
+/// # impl Actor for Connection {}
+/// # fn main() -> Result<(), PoolError> {
+/// let executor = Executor::new();
+/// let pool = executor
+///     .try_pool(4, Connection::open)                                    // its error would come out of build()
+///     .strategy(SharedQueue)                                            // for those who ask for PoolDefault
+///     .queue_capacity(1000)
+///     .backoff(Duration::from_millis(50), Duration::from_secs(5))
+///     .limit(20, Duration::from_secs(60))
+///     .build()?;
+/// assert_eq!(pool.len(), 4);
+/// let error = executor.pool(0, |_| Connection).build().unwrap_err();
+/// assert_eq!(error.to_string(), "a pool needs at least one replica");
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a pool exists once `build` was called"]
+pub struct PoolBuilder<A: Actor> {
+    handle: Handle,
+    replicas: usize,
+    factory: Factory<A>,
+    usual: Box<dyn Strategy + Send + Sync>,
+    name: Option<String>,
+    capacity: Option<usize>,
+    queue_capacity: Option<usize>,
+    backoff: (Duration, Duration),
+    limit: u32,
+    window: Duration,
+}
+
+impl Handle {
+    /// Begins a [`Pool`] of replicas that a factory makes from their indexes: now, and again whenever one is lost.
+    pub fn pool<A: Actor + Send>(
+        &self,
+        replicas: usize,
+        factory: impl Fn(usize) -> A + Send + Sync + 'static,
+    ) -> PoolBuilder<A> {
+        PoolBuilder::new(self.clone(), replicas, Box::new(move |index| Ok(factory(index))))
+    }
+
+    /// The same with a factory that may fail: then [`PoolBuilder::build`] returns its error, and a replica that was lost is tried
+    /// again later.
+    pub fn try_pool<A: Actor + Send, E: Into<Box<dyn Error + Send + Sync>>>(
+        &self,
+        replicas: usize,
+        factory: impl Fn(usize) -> Result<A, E> + Send + Sync + 'static,
+    ) -> PoolBuilder<A> {
+        PoolBuilder::new(self.clone(), replicas, Box::new(move |index| factory(index).map_err(E::into)))
+    }
+}
+
+impl<A: Actor + Send> PoolBuilder<A> {
+    fn new(handle: Handle, replicas: usize, factory: Factory<A>) -> Self {
+        PoolBuilder {
+            handle,
+            replicas,
+            factory,
+            usual: Box::new(TwoChoices),
+            name: None,
+            capacity: None,
+            queue_capacity: None,
+            backoff: (Duration::from_millis(10), Duration::from_secs(1)),
+            limit: 100,
+            window: Duration::from_secs(60),
+        }
+    }
+
+    /// What [`PoolDefault`](crate::strategy::PoolDefault) means. Default: [`TwoChoices`].
+    pub fn strategy(mut self, strategy: impl Strategy + Send + Sync + 'static) -> Self {
+        self.usual = Box::new(strategy);
+        self
+    }
+
+    /// What the replicas' names begin with; `-0`, `-1` and so on follow. Default: none.
+    pub fn name(mut self, prefix: impl Into<String>) -> Self {
+        self.name = Some(prefix.into());
+        self
+    }
+
+    /// How many messages may wait in each replica's own mailbox: 1 to 2^28 - 2. Default: the executor's.
+    pub fn capacity(mut self, messages: usize) -> Self {
+        self.capacity = Some(messages);
+        self
+    }
+
+    /// How many messages may wait in the [shared queue](crate::strategy::SharedQueue): 1 to 2^28 - 2. Those in work are not
+    /// counted. Default: the executor's capacity.
+    pub fn queue_capacity(mut self, messages: usize) -> Self {
+        self.queue_capacity = Some(messages);
+        self
+    }
+
+    /// How long a replica stays without a state. After its first loss (in the [window](Self::limit)) its successor is made at
+    /// once, after the second one `first` later, then twice as late each time, and `longest` at most. Default: 10 ms, 1 s.
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.backoff = (first, longest);
+        self
+    }
+
+    /// After more than this many losses, of all replicas together, within a time, the pool stops:
+    /// [`PoolEnd::ReplacedTooOften`](crate::PoolEnd::ReplacedTooOften). A try of the factory that failed is one, and so is a
+    /// replica that stopped itself. Default: 100 in 60 s.
+    pub fn limit(mut self, losses: u32, within: Duration) -> Self {
+        (self.limit, self.window) = (losses, within);
+        self
+    }
+
+    /// Has all replicas made, on this thread, then spawns them.
+    ///
+    /// # Errors
+    /// A pool of none; a capacity of 0 or too large; the factory's error, with the index; an executor that shuts down. In all
+    /// cases nothing was spawned that goes on.
+    pub fn build(self) -> Result<Pool<A>, PoolError> {
+        if self.replicas == 0 {
+            return Err(PoolError::NoReplicas);
+        }
+        let usual_capacity = self.handle.core().capacity;
+        let capacity = |asked: Option<usize>| match asked {
+            None => Ok(usual_capacity),
+            Some(messages) => match u32::try_from(messages) {
+                Ok(capacity @ 1..MAX_LEN) => Ok(capacity),
+                _ => Err(PoolError::Capacity(messages)),
+            },
+        };
+        let settings = Settings {
+            capacity: capacity(self.capacity)?,
+            queue_capacity: capacity(self.queue_capacity)?,
+            name: self.name,
+            first_backoff: self.backoff.0,
+            longest_backoff: self.backoff.1,
+            limit: self.limit,
+            window: self.window,
+        };
+        let made = |index| (self.factory)(index).map_err(|error| PoolError::Factory { index, error });
+        let states = (0..self.replicas).map(made).collect::<Result<Vec<A>, _>>()?;
+        Shared::start(self.handle, self.factory, self.usual, settings, states).map(Pool::new)
+    }
+}
+
+impl<A: Actor> fmt::Debug for PoolBuilder<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder").field("replicas", &self.replicas).finish_non_exhaustive()
+    }
+}

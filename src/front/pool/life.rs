@@ -1,0 +1,402 @@
+//! A pool's life: losses and successors, a change of size, the end.
+//!
+//! | what | how | finished when |
+//! |---|---|---|
+//! | a replica's state is lost | `cell::restart`: at once, after a time, or not at all | the factory has made another |
+//! | the pool grows | new replicas; senders see them all at once; a *mark* in each old replica's mailbox | each mark was passed |
+//! | the pool shrinks | senders do not see the last ones any more; these are closed, and handle what they have | each has ended |
+//! | it stops | senders are refused; the queue is closed; when it is empty the replicas are | all have ended |
+//! | it stops at once | all are closed, and what waits becomes dead letters | the same |
+//!
+//! **How a key's order is kept while the pool changes.** A key moves from one replica to another because its hash jumps elsewhere.
+//! Its messages of before are in the old one's mailbox, or in line for it, when the list has changed: that is what the stripes'
+//! locks are for. Those that come after go into a *hold* for this pair of replicas, a mailbox that nobody takes from. When the old
+//! replica has come to the mark (or to its end), all of before are handled: then, with no sender on its way, the hold is emptied
+//! into the new replica's mailbox, and the key's messages go there directly. So each key waits for its own old replica
+//! only, and nothing else waits. A moment's excess is possible: what comes out of holds is not refused by a full mailbox.
+
+use super::builder::Settings;
+use super::counts::Counts;
+use super::members::{List, Member, Moving, OUTSIDE, Stripe, Stripes};
+use super::strategy::{Route, Strategy};
+use super::{PoolEnd, PoolError};
+use crate::actor::Actor;
+use crate::actor::handle::Handle;
+use crate::actor::kept::{NoQueue, QueueEnd, Successors, mark, spawn_queue};
+use crate::actor::refs::ActorRef;
+use crate::cell::event::Loss;
+use crate::cell::header::Header;
+use crate::cell::restart::Verdict;
+use crate::cell::shared::Sharing;
+use crate::error::StopReason;
+use crate::panics;
+use crate::sched::local::Local;
+use crate::sched::timers::Key;
+use crate::sync::{Mutex, Ordering::Relaxed, thread_stripe};
+use crate::time::{self, Duration, Instant};
+use std::collections::VecDeque;
+use std::error::Error;
+use std::sync::Arc;
+use std::task::Waker;
+
+pub(super) type Factory<A> = Box<dyn Fn(usize) -> Result<A, Box<dyn Error + Send + Sync>> + Send + Sync>;
+
+/// What a pool's handles and its cells have in common.
+pub(super) struct Shared<A: Actor> {
+    pub(super) handle: Handle,
+    pub(super) stripes: Stripes<A>,
+    pub(super) usual: Box<dyn Strategy + Send + Sync>,
+    pub(super) usual_route: Option<Route>,
+    factory: Factory<A>,
+    settings: Settings,
+    sharing: Arc<Sharing>,
+    /// One change of the list at a time.
+    change: Mutex<()>,
+    life: Mutex<Life>,
+}
+
+struct Life {
+    /// Cells that have not ended.
+    cells: usize,
+    end: Option<PoolEnd>,
+    queue_ended: bool,
+    /// When which replica was lost, as far as it matters still.
+    losses: VecDeque<(Instant, usize)>,
+    /// Successors that are waited for: whose, and the timer's key.
+    waiting: Vec<(usize, Key)>,
+    wakers: Vec<Waker>,
+}
+
+/// What keeps one replica going.
+struct Replica<A: Actor> {
+    shared: Arc<Shared<A>>,
+    index: usize,
+    counts: Arc<Counts>,
+}
+
+/// Which mailbox without an actor has ended.
+struct Mailbox<A: Actor> {
+    shared: Arc<Shared<A>>,
+    queue: bool,
+}
+
+impl<A: Actor + Send> Shared<A> {
+    /// A pool with these states.
+    pub(super) fn start(
+        handle: Handle,
+        factory: Factory<A>,
+        usual: Box<dyn Strategy + Send + Sync>,
+        settings: Settings,
+        states: Vec<A>,
+    ) -> Result<Arc<Self>, PoolError> {
+        let life = Life {
+            cells: 0,
+            end: None,
+            queue_ended: false,
+            losses: VecDeque::new(),
+            waiting: Vec::new(),
+            wakers: Vec::new(),
+        };
+        let workers = handle.workers();
+        let shared = Arc::new(Shared {
+            stripes: Stripes::new(workers + OUTSIDE),
+            usual_route: usual.fixed(),
+            usual,
+            handle,
+            factory,
+            settings,
+            sharing: Arc::new(Sharing::new()),
+            change: Mutex::new(()),
+            life: Mutex::new(life),
+        });
+        let one = shared.change.lock();
+        let members = shared.spawn(0, states)?;
+        let queue = match shared.mailbox(&shared.sharing, true) {
+            Ok(queue) => queue,
+            Err(error) => {
+                members.iter().for_each(|member| Header::close(member.actor.as_ptr(), true));
+                return Err(error);
+            }
+        };
+        let stopped = shared.life.lock().end.is_some(); // lost too many already
+        shared.stripes.change(|_| Some(List { members, queue: Some(queue), moving: None, stopped }));
+        drop(one);
+        if stopped {
+            shared.close(false);
+        }
+        Ok(shared)
+    }
+
+    /// Replicas with these states, from this index on: all of them, or none.
+    fn spawn(self: &Arc<Self>, from: usize, states: Vec<A>) -> Result<Vec<Member<A>>, PoolError> {
+        let mut members: Vec<Member<A>> = Vec::with_capacity(states.len());
+        for (index, state) in (from..).zip(states) {
+            let counts = Arc::new(Counts::default());
+            let replica = Replica { shared: Arc::clone(self), index, counts: Arc::clone(&counts) };
+            let mut builder = self.handle.build(state).exact_capacity(self.settings.capacity);
+            if let Some(name) = &self.settings.name {
+                builder = builder.name(format!("{name}-{index}"));
+            }
+            self.life.lock().cells += 1;
+            match builder.kept(replica, &self.sharing).try_spawn() {
+                Ok(actor) => members.push(Member { actor, counts }),
+                Err(_) => {
+                    self.life.lock().cells -= 1;
+                    members.iter().for_each(|member| Header::close(member.actor.as_ptr(), true));
+                    return Err(PoolError::ShuttingDown);
+                }
+            }
+        }
+        Ok(members)
+    }
+
+    /// The number of replicas changes. See [`Pool::resize`](super::Pool::resize).
+    pub(super) fn resize(self: &Arc<Self>, to: usize) -> Result<(), PoolError> {
+        if to == 0 {
+            return Err(PoolError::NoReplicas);
+        }
+        let before = self.resizable()?;
+        // The user's code, under no lock.
+        let states = (before..to).map(|index| self.make(index)).collect::<Result<Vec<A>, _>>()?;
+        let one = self.change.lock();
+        if self.resizable()? != before {
+            return Err(PoolError::Resizing);
+        }
+        let new = self.spawn(before, states)?;
+        let pair = |from: usize, into: usize| if to > before { into >= before } else { from >= to };
+        let hold = |from: usize, into: usize| {
+            pair(from, into).then(|| self.mailbox(&Arc::new(Sharing::hold()), false)).transpose()
+        };
+        let row = |from: usize| (0..to).map(|into| hold(from, into)).collect::<Result<Vec<_>, _>>();
+        let holds = match (0..before).map(row).collect::<Result<Vec<_>, _>>() {
+            Ok(holds) => holds,
+            Err(error) => {
+                new.iter().for_each(|member| Header::close(member.actor.as_ptr(), true));
+                return Err(error);
+            }
+        };
+        let (mut stay, mut go) = (Vec::new(), Vec::new());
+        self.stripes.change(|list| {
+            let mut next = List::clone(list?);
+            stay.extend_from_slice(&next.members[..before.min(to)]);
+            go.extend(next.members.drain(before.min(to)..));
+            next.members.extend(new);
+            next.moving = (to != before).then_some(Moving { before, holds });
+            Some(next)
+        });
+        drop(one);
+        if to > before {
+            for (from, member) in stay.iter().enumerate() {
+                let shared = Arc::clone(self);
+                mark(&member.actor, Box::new(move || shared.passed(from)));
+            }
+        }
+        // Their end is their mark.
+        go.iter().for_each(|member| Header::close(member.actor.as_ptr(), false));
+        Ok(())
+    }
+
+    /// How many replicas there are, if that can change now.
+    fn resizable(&self) -> Result<usize, PoolError> {
+        let list = self.list();
+        match list {
+            list if list.stopped => Err(PoolError::Stopped),
+            list if list.moving.is_some() => Err(PoolError::Resizing),
+            list => Ok(list.members.len()),
+        }
+    }
+
+    pub(super) fn make(&self, index: usize) -> Result<A, PoolError> {
+        (self.factory)(index).map_err(|error| PoolError::Factory { index, error })
+    }
+
+    /// A mailbox without an actor.
+    fn mailbox(self: &Arc<Self>, sharing: &Arc<Sharing>, queue: bool) -> Result<ActorRef<A>, PoolError> {
+        let capacity = if queue { self.settings.queue_capacity } else { self.settings.capacity };
+        self.life.lock().cells += 1;
+        let end = Mailbox { shared: Arc::clone(self), queue };
+        spawn_queue(&self.handle, capacity, end, sharing).map_err(|NoQueue| {
+            self.life.lock().cells -= 1;
+            PoolError::ShuttingDown
+        })
+    }
+}
+
+impl<A: Actor> Shared<A> {
+    /// This thread's stripe.
+    #[inline]
+    pub(super) fn stripe(&self) -> &Stripe<A> {
+        let core = self.handle.core();
+        let index = Local::with(&core.scheduler, |local| match local {
+            Some(local) => local.index(),
+            None => core.workers() + thread_stripe(OUTSIDE),
+        });
+        self.stripes.get(index)
+    }
+
+    /// A snapshot.
+    pub(super) fn list(&self) -> Arc<List<A>> {
+        self.stripe().snapshot()
+    }
+
+    /// A replica that keys move away from has handled all messages of before.
+    fn passed(&self, from: usize) {
+        if self.list().moving.is_none() {
+            return;
+        }
+        let one = self.change.lock();
+        self.stripes.change(|list| {
+            let mut next = List::clone(list?);
+            let moving = next.moving.as_mut()?;
+            for (into, hold) in moving.holds.get_mut(from)?.iter_mut().enumerate() {
+                if let Some(hold) = hold.take()
+                    && let Some(kept) = hold.header().kept()
+                {
+                    kept.sharing.move_to(next.members[into].actor.header());
+                }
+            }
+            if moving.holds.iter().flatten().all(Option::is_none) {
+                next.moving = None;
+            }
+            Some(next)
+        });
+        drop(one);
+        self.close_if_drained();
+    }
+
+    /// The pool stops; for this reason, unless it has one.
+    pub(super) fn end(&self, end: PoolEnd, kill: bool) {
+        self.life.lock().end.get_or_insert(end);
+        {
+            let _one = self.change.lock();
+            self.stripes.change(|list| Some(List { stopped: true, ..List::clone(list?) }));
+        }
+        self.close(kill);
+    }
+
+    /// Closes the queue, and then or at once everything else.
+    fn close(&self, kill: bool) {
+        let list = self.list();
+        if let Some(queue) = &list.queue {
+            Header::close(queue.as_ptr(), kill);
+        }
+        if kill {
+            let holds = list.moving.iter().flat_map(|moving| moving.holds.iter().flatten().flatten());
+            let members = list.members.iter().map(|member| &member.actor);
+            members.chain(holds).for_each(|actor| Header::close(actor.as_ptr(), true));
+            let waiting = std::mem::take(&mut self.life.lock().waiting);
+            for (_, key) in waiting {
+                self.handle.core().scheduler.timers.cancel(key); // whose runnable goes on, to its end
+            }
+        }
+        self.close_if_drained();
+    }
+
+    /// Closes the replicas of a stopped pool, once they are all that is left.
+    fn close_if_drained(&self) {
+        let list = self.list();
+        if list.stopped && list.moving.is_none() && self.life.lock().queue_ended {
+            list.members.iter().for_each(|member| Header::close(member.actor.as_ptr(), false));
+        }
+    }
+
+    /// A cell has ended.
+    fn one_less(&self, reason: &StopReason) {
+        let wakers = {
+            let mut life = self.life.lock();
+            life.cells -= 1;
+            if life.cells > 0 {
+                return;
+            }
+            let end = if *reason == StopReason::Killed { PoolEnd::Killed } else { PoolEnd::Shutdown };
+            life.end.get_or_insert(end);
+            std::mem::take(&mut life.wakers)
+        };
+        wakers.into_iter().for_each(|waker| panics::contain(|| waker.wake()));
+    }
+
+    /// Why it has ended; `None` leaves the waker.
+    pub(super) fn ended(&self, waker: Option<&Waker>) -> Option<PoolEnd> {
+        let waker = waker.cloned(); // user code, not under the lock
+        let mut life = self.life.lock();
+        if life.cells == 0 {
+            return life.end.clone();
+        }
+        if let Some(waker) = waker
+            && !life.wakers.iter().any(|known| known.will_wake(&waker))
+        {
+            life.wakers.push(waker);
+        }
+        None
+    }
+
+    /// Has it been stopped, or has it ended?
+    pub(super) fn stopping(&self) -> bool {
+        self.life.lock().end.is_some()
+    }
+
+    /// What follows a loss.
+    fn verdict(&self, index: usize, loss: &Loss) -> Verdict {
+        let Settings { first_backoff, longest_backoff, limit, window, .. } = self.settings;
+        let now = time::now();
+        let (losses, own) = {
+            let mut life = self.life.lock();
+            if matches!(life.end, Some(PoolEnd::ReplacedTooOften { .. })) {
+                return Verdict::End;
+            }
+            while life.losses.front().is_some_and(|&(at, _)| now - at > window) {
+                life.losses.pop_front();
+            }
+            life.losses.push_back((now, index));
+            (life.losses.len(), life.losses.iter().filter(|&&(_, whose)| whose == index).count())
+        };
+        if losses > limit as usize {
+            self.end(PoolEnd::ReplacedTooOften { replacements: limit, window, last: loss.clone() }, false);
+            return Verdict::End;
+        }
+        // The first one at once, then twice as long each time.
+        let doublings = u32::try_from(own).unwrap_or(u32::MAX).saturating_sub(2);
+        let backoff = first_backoff.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX));
+        Verdict::Replace(if own < 2 { Duration::ZERO } else { backoff.min(longest_backoff) })
+    }
+}
+
+impl<A: Actor> Successors<A> for Replica<A> {
+    fn lost(&self, loss: &Loss) -> Verdict {
+        if let Loss::Panicked(_) = loss {
+            self.counts.failed.fetch_add(1, Relaxed);
+        }
+        let verdict = self.shared.verdict(self.index, loss);
+        if verdict != Verdict::End {
+            self.counts.replaced.fetch_add(1, Relaxed);
+            self.counts.set_absent(true);
+        }
+        verdict
+    }
+
+    fn make(&self) -> Result<A, String> {
+        self.shared.life.lock().waiting.retain(|&(index, _)| index != self.index);
+        let actor = (self.shared.factory)(self.index).map_err(|error| error.to_string())?;
+        self.counts.set_absent(false);
+        Ok(actor)
+    }
+
+    fn waits(&self, key: Key) {
+        self.shared.life.lock().waiting.push((self.index, key));
+    }
+
+    fn ended(&self, reason: &StopReason) {
+        self.shared.passed(self.index);
+        self.shared.one_less(reason);
+    }
+}
+
+impl<A: Actor> QueueEnd for Mailbox<A> {
+    fn ended(&self, reason: &StopReason) {
+        if self.queue {
+            self.shared.life.lock().queue_ended = true;
+            self.shared.close_if_drained();
+        }
+        self.shared.one_less(reason);
+    }
+}

@@ -1,0 +1,325 @@
+//! Sending to a pool: the ways of an `ActorRef`, each with a strategy.
+
+use super::Pool;
+use super::life::Shared;
+use super::members::{List, Stripe};
+use super::strategy::{Replicas, Route, Strategy};
+use crate::actor::ask::Ask;
+use crate::actor::refs::ActorRef;
+use crate::actor::send::{Packed, Posted, Sending};
+use crate::actor::wait::{self, Refused};
+use crate::actor::{Actor, Receive};
+use crate::error::{Refusal, SendError};
+use crate::time::{self, Duration, Instant};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+impl<A: Actor> Shared<A> {
+    /// Gives `deliver` the replica that the strategy says, or the reason why there is none. `deliver` puts a message into
+    /// its mailbox, under the stripe's lock, and runs no user code.
+    #[inline]
+    fn follow<S: Strategy + ?Sized, R>(
+        &self,
+        strategy: &S,
+        deliver: impl FnOnce(Result<&ActorRef<A>, Refusal>) -> R,
+    ) -> R {
+        let stripe = self.stripe();
+        let route = match strategy.fixed() {
+            Some(Route::Default) => match self.usual_route {
+                Some(route) => route,
+                None => return self.ask_and_follow(stripe, &*self.usual, deliver),
+            },
+            Some(route) => route,
+            None => return self.ask_and_follow(stripe, strategy, deliver),
+        };
+        let list = stripe.list.read();
+        deliver(stripe.pick(&list, route))
+    }
+
+    /// The same for a strategy that wants to see the replicas.
+    fn ask_and_follow<S: Strategy + ?Sized, R>(
+        &self,
+        stripe: &Stripe<A>,
+        strategy: &S,
+        deliver: impl FnOnce(Result<&ActorRef<A>, Refusal>) -> R,
+    ) -> R {
+        loop {
+            let seen = stripe.snapshot();
+            if seen.stopped {
+                return deliver(Err(Refusal::PoolStopped));
+            }
+            let route = match strategy.route(&Replicas { view: &*seen }) {
+                Route::Default => self.usual_route.unwrap_or(Route::TwoChoices),
+                route => route,
+            };
+            let list = stripe.list.read();
+            if !Arc::ptr_eq(&list, &seen) {
+                drop(list);
+                continue; // the pool has changed meanwhile
+            }
+            let picked = stripe.pick(&list, route);
+            return deliver(picked);
+        }
+    }
+
+    /// The one that was picked is closed: because the pool is.
+    fn explain(&self, refusal: Refusal) -> Refusal {
+        if refusal == Refusal::Stopped && self.stopping() { Refusal::PoolStopped } else { refusal }
+    }
+}
+
+impl<A: Actor> Pool<A> {
+    #[inline]
+    fn deliver<S: Strategy, M, R>(
+        &self,
+        strategy: &S,
+        message: M,
+        deliver: impl FnOnce(&ActorRef<A>, M) -> Result<R, SendError<M>>,
+    ) -> Result<R, SendError<M>> {
+        let result = self.shared.follow(strategy, |picked| match picked {
+            Ok(actor) => deliver(actor, message),
+            Err(refusal) => Err(SendError::new(message, refusal)),
+        });
+        match result {
+            Ok(done) => Ok(done),
+            Err(error) => {
+                let refusal = self.shared.explain(error.refusal());
+                Err(SendError::new(error.into_message(), refusal))
+            }
+        }
+    }
+
+    /// Sends a message to one replica. Never waits, wherever it is called.
+    ///
+    /// Costs little more than [`ActorRef::tell`]: the look at who is there, about 10 ns, and what the strategy takes.
+    ///
+    /// # Errors
+    /// The message comes back inside the error when that replica's mailbox (or the queue) is full, there is no such replica,
+    /// the pool has stopped, or the executor shuts down.
+    #[inline]
+    pub fn tell<M: Send + 'static>(&self, strategy: impl Strategy, message: M) -> Result<(), SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        self.deliver(&strategy, message, |actor, message| actor.tell(message))
+    }
+
+    /// Sends a message to one replica and returns its answer to come; see [`ActorRef::ask`].
+    ///
+    /// # Errors
+    /// As [`tell`](Self::tell).
+    #[inline]
+    pub fn ask<M: Send + 'static>(
+        &self,
+        strategy: impl Strategy,
+        message: M,
+    ) -> Result<Ask<A::Reply>, SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        self.deliver(&strategy, message, |actor, message| actor.ask(message))
+    }
+
+    /// The same with a deadline; see [`ActorRef::ask_by`].
+    ///
+    /// # Errors
+    /// As [`tell`](Self::tell).
+    pub fn ask_by<M: Send + 'static>(
+        &self,
+        strategy: impl Strategy,
+        deadline: Instant,
+        message: M,
+    ) -> Result<Ask<A::Reply>, SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        self.deliver(&strategy, message, |actor, message| actor.ask_by(deadline, message))
+    }
+
+    /// Who would get the next message by this strategy: for what is not offered here, such as
+    /// [`Context::ask_then`](crate::Context::ask_then) or [`Context::when_room`](crate::Context::when_room). `None` if nobody, or if it is
+    /// [the queue](super::strategy::SharedQueue). A replica that the pool lets go of meanwhile refuses.
+    #[must_use]
+    pub fn choose(&self, strategy: impl Strategy) -> Option<ActorRef<A>> {
+        let picked = self.shared.follow(&strategy, |picked| picked.ok().cloned())?;
+        picked.header().kept().is_some_and(|kept| !kept.is_queue()).then_some(picked)
+    }
+
+    /// Sends a message to one replica, waiting for room in its mailbox (or in the queue) if need be. Whoever has waited longest
+    /// comes first.
+    ///
+    /// If the pool lets go of that replica meanwhile, the strategy is asked again.
+    ///
+    /// # Errors
+    /// The message comes back inside the error when there is no such replica, when the pool or its executor stops before or
+    /// while this waits, or (on a worker) when the wait would be for oneself or block the last unblocked worker.
+    pub fn send<M: Send + 'static>(&self, strategy: impl Strategy, message: M) -> Result<(), SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        self.send_until(strategy, message, None)
+    }
+
+    /// Sends a message, waiting for room for at most `timeout`, counted from this call.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`Refusal::TimedOut`].
+    pub fn send_timeout<M: Send + 'static>(
+        &self,
+        strategy: impl Strategy,
+        message: M,
+        timeout: Duration,
+    ) -> Result<(), SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        self.send_until(strategy, message, time::after(timeout))
+    }
+
+    fn send_until<S: Strategy, M: Send + 'static>(
+        &self,
+        strategy: S,
+        message: M,
+        until: Option<Instant>,
+    ) -> Result<(), SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        let message = match self.tell(&strategy, message) {
+            Err(error) if error.is_full() => error.into_message(),
+            done => return done,
+        };
+        if self.shared.handle.core().forked() {
+            return Err(SendError::new(message, Refusal::Forked));
+        }
+        // In line first, so that it is known for whom this waits.
+        let mut sending = self.send_async(strategy, message);
+        if let Poll::Ready(result) = sending.advance(Waker::noop()) {
+            return result;
+        }
+        let Some(target) = sending.target().map(ActorRef::as_ptr) else {
+            return sending.give_up(Refusal::Stopped);
+        };
+        match wait::wait_for(&mut sending, target, until, || ()) {
+            Ok(Some(result)) => result,
+            Ok(None) => sending.give_up(Refusal::TimedOut),
+            Err(Refused::WouldDeadlock) => sending.give_up(Refusal::WouldDeadlock),
+            Err(Refused::NoSpare) => sending.give_up(Refusal::NoSpare),
+        }
+    }
+
+    /// Sends a message, waiting for room if need be: the awaited form of [`send`](Self::send). It takes its place in line when it
+    /// is first polled; dropping it drops the message, unless it was accepted already.
+    pub fn send_async<S: Strategy, M: Send + 'static>(&self, strategy: S, message: M) -> PoolSending<A, S, M>
+    where
+        A: Receive<M>,
+    {
+        PoolSending { pool: self.clone(), strategy, state: State::Fresh(message) }
+    }
+}
+
+enum State<A, M: Send + 'static> {
+    Fresh(M),
+    Waiting(Sending<A, M>),
+    Done,
+}
+
+/// A message on its way to a pool, to be awaited.
+///
+/// Resolves to `Ok` once the message is in a mailbox, or to an error with the message inside.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct PoolSending<A: Actor, S, M: Send + 'static> {
+    pool: Pool<A>,
+    strategy: S,
+    state: State<A, M>,
+}
+
+impl<A: Actor, S, M: Send + 'static> Unpin for PoolSending<A, S, M> {}
+
+impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
+    /// Goes on as far as it gets.
+    fn advance(&mut self, waker: &Waker) -> Poll<Result<(), SendError<M>>> {
+        loop {
+            match std::mem::replace(&mut self.state, State::Done) {
+                State::Fresh(message) => {
+                    // Packed outside the stripe's lock, since it takes a waker along, which is user code.
+                    let shared = &self.pool.shared;
+                    let packed = Packed::new(message, shared.handle.core(), waker.clone());
+                    let posted = shared.follow(&self.strategy, |picked| match picked {
+                        Ok(actor) => packed.post(actor),
+                        Err(refusal) => Posted::Done(Err(packed.refuse(refusal))),
+                    });
+                    match posted {
+                        Posted::Waiting(sending) => {
+                            self.state = State::Waiting(sending);
+                            return Poll::Pending;
+                        }
+                        Posted::Done(result) => return Poll::Ready(result.map_err(|e| self.explained(e))),
+                    }
+                }
+                State::Waiting(mut sending) => {
+                    match Pin::new(&mut sending).poll(&mut Context::from_waker(waker)) {
+                        Poll::Pending => {
+                            self.state = State::Waiting(sending);
+                            return Poll::Pending;
+                        }
+                        // The pool has let go of that one, or emptied that hold: whose turn is it now?
+                        Poll::Ready(Err(error))
+                            if error.refusal() == Refusal::Stopped && !self.pool.shared.stopping() =>
+                        {
+                            self.state = State::Fresh(error.into_message());
+                        }
+                        Poll::Ready(result) => return Poll::Ready(result.map_err(|e| self.explained(e))),
+                    }
+                }
+                State::Done => panic!("a send was polled after it was done"),
+            }
+        }
+    }
+
+    fn explained(&self, error: SendError<M>) -> SendError<M> {
+        let refusal = self.pool.shared.explain(error.refusal());
+        SendError::new(error.into_message(), refusal)
+    }
+
+    fn target(&self) -> Option<&ActorRef<A>> {
+        match &self.state {
+            State::Waiting(sending) => Some(sending.target()),
+            _ => None,
+        }
+    }
+
+    fn give_up(mut self, why: Refusal) -> Result<(), SendError<M>> {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Fresh(message) => Err(SendError::new(message, why)),
+            State::Waiting(sending) => sending.give_up(why),
+            State::Done => Ok(()),
+        }
+    }
+}
+
+impl<A: Receive<M>, S: Strategy, M: Send + 'static> Future for PoolSending<A, S, M> {
+    type Output = Result<(), SendError<M>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.advance(cx.waker())
+    }
+}
+
+impl<A: Actor, S, M: Send + 'static> fmt::Debug for PoolSending<A, S, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolSending").field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+/// So that a broadcast reaches all replicas of one list, or none.
+impl<A: Actor> Shared<A> {
+    /// Calls `deliver` with the list, under the stripe's lock, if it is still the one that was seen.
+    pub(super) fn with_same<R>(&self, seen: &Arc<List<A>>, deliver: impl FnOnce(&List<A>) -> R) -> Option<R> {
+        let list = self.stripe().list.read();
+        Arc::ptr_eq(&list, seen).then(|| deliver(&list))
+    }
+}

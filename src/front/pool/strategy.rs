@@ -1,0 +1,292 @@
+//! Whom a message goes to: the strategies, and what they can see.
+//!
+//! A strategy says a [`Route`], a plain value; the pool follows it, under its stripe's lock, where nothing of a user's
+//! runs. What the crate's own strategies say is known without looking at the replicas, so that they cost what their route
+//! costs. One of a user's looks at a snapshot first, outside all locks, and is asked again if the pool has changed meanwhile.
+
+use crate::id::ActorId;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Whom a message goes to. What strategies say, and a strategy itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Route {
+    /// What the pool's builder said.
+    Default,
+    /// See [`RoundRobin`].
+    RoundRobin,
+    /// See [`Random`].
+    Random,
+    /// See [`LeastLoaded`].
+    LeastLoaded,
+    /// See [`TwoChoices`].
+    TwoChoices,
+    /// See [`SharedQueue`].
+    SharedQueue,
+    /// See [`ByKey`]; this is a key's hash.
+    Key(u64),
+    /// See [`ToIndex`].
+    Index(usize),
+    /// See [`ToId`].
+    Id(ActorId),
+}
+
+/// Decides whom a message goes to.
+///
+/// One of your own looks at the [`Replicas`] and says a [`Route`]:
+///
+/// ```
+/// use heist::strategy::{Replicas, Route, Strategy};
+/// # use heist::{Actor, Context, Executor, Handler};
+/// # struct Worker(usize);
+/// # impl Actor for Worker {}
+/// # struct Which;
+/// # impl Handler<Which> for Worker { type Reply = usize; fn handle(&mut self, _: Which, _: &mut Context<Self>) -> usize { self.0 } }
+///
+/// /// The first replica that has nothing to do, or else whoever.
+/// struct FirstIdle;
+/// impl Strategy for FirstIdle {
+///     fn route(&self, replicas: &Replicas<'_>) -> Route {
+///         (0..replicas.len()).find(|&i| replicas.load(i) == 0).map_or(Route::Random, Route::Index)
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let executor = Executor::new();
+/// let pool = executor.pool(3, Worker).build()?;
+/// assert_eq!(pool.ask(FirstIdle, Which)?.wait()?, 0);
+/// # Ok(())
+/// # }
+/// ```
+pub trait Strategy {
+    /// Whom the next message goes to. Called on the sender's thread, outside all locks; it may be called again if the pool
+    /// changes meanwhile.
+    fn route(&self, replicas: &Replicas<'_>) -> Route;
+
+    /// The route, if it can be said without a look at the replicas: that is quicker.
+    fn fixed(&self) -> Option<Route> {
+        None
+    }
+}
+
+/// What a strategy can see of a pool, as it is now.
+pub struct Replicas<'a> {
+    pub(super) view: &'a dyn View,
+}
+
+/// The replicas, whatever their type.
+pub(super) trait View {
+    fn count(&self) -> usize;
+    fn id(&self, index: usize) -> ActorId;
+    fn load(&self, index: usize) -> usize;
+}
+
+impl Replicas<'_> {
+    /// How many there are; at least one.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.view.count()
+    }
+
+    /// Never.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Messages that wait for a replica, and the one that it has in work. (A turn's short messages are counted until the turn
+    /// ends.) `usize::MAX` while it has no state: its successor is waited for.
+    ///
+    /// # Panics
+    /// If there is no replica of this index.
+    #[must_use]
+    pub fn load(&self, index: usize) -> usize {
+        self.view.load(index)
+    }
+
+    /// A replica's id.
+    ///
+    /// # Panics
+    /// If there is no replica of this index.
+    #[must_use]
+    pub fn id(&self, index: usize) -> ActorId {
+        self.view.id(index)
+    }
+}
+
+impl fmt::Debug for Replicas<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries((0..self.len()).map(|i| (self.id(i), self.load(i)))).finish()
+    }
+}
+
+macro_rules! fixed {
+    ($($(#[$doc:meta])* $name:ident => $route:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        pub struct $name;
+
+        impl Strategy for $name {
+            fn route(&self, _: &Replicas<'_>) -> Route {
+                $route
+            }
+            #[inline]
+            fn fixed(&self) -> Option<Route> {
+                Some($route)
+            }
+        }
+    )*};
+}
+
+fixed! {
+    /// What the pool's [builder](crate::PoolBuilder::strategy) said: [`TwoChoices`] if nothing.
+    PoolDefault => Route::Default;
+    /// One after the other. Each worker, and each thread outside, goes round by itself: so they do not meet at a count, and
+    /// what one of them sends is spread exactly.
+    RoundRobin => Route::RoundRobin;
+    /// Any.
+    Random => Route::Random;
+    /// The one with the fewest messages, waiting and in work; any of those that are equal. Looks at all of them: for few replicas, or
+    /// long messages.
+    LeastLoaded => Route::LeastLoaded;
+    /// The less loaded of two, each any of all: nearly as even as [`LeastLoaded`], and looks at two only.
+    TwoChoices => Route::TwoChoices;
+    /// The pool's one queue, first in, first out, from which idle replicas take: no message waits behind a slow one while any
+    /// replica is idle. It has a [capacity of its own](crate::PoolBuilder::queue_capacity).
+    ///
+    /// A replica takes from the queue before its own mailbox, and one message in a turn: neither keeps the other waiting.
+    SharedQueue => Route::SharedQueue;
+}
+
+/// The same replica for equal keys, so that one key's messages are handled in order and by one state.
+///
+/// Keys are spread by jump hashing (Lamping and Veach, 2014) of the key's hash: nothing grows with the keys, and when a
+/// pool of n grows by one, about one key in n + 1 moves. See [`Pool::resize`](crate::Pool::resize) for how a key's order is kept.
+///
+/// ```
+/// # use heist::{Actor, Context, Executor, Handler};
+/// # use heist::strategy::ByKey;
+/// # #[derive(Default)]
+/// # struct Shard(std::collections::HashMap<String, u32>);
+/// # impl Actor for Shard {}
+/// struct Visit(String);
+/// impl Handler<Visit> for Shard {
+///     type Reply = u32;
+///     fn handle(&mut self, Visit(name): Visit, _: &mut Context<Self>) -> u32 {
+///         let visits = self.0.entry(name).or_default();
+///         *visits += 1;
+///         *visits
+///     }
+/// }
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let executor = Executor::new();
+/// let shards = executor.pool(8, |_| Shard::default()).build()?;
+/// let name = "Ada".to_string();
+/// shards.tell(ByKey(&name), Visit(name.clone()))?;
+/// assert_eq!(shards.ask(ByKey(&name), Visit(name.clone()))?.wait()?, 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ByKey<K>(pub K);
+
+impl<K: Hash> Strategy for ByKey<K> {
+    fn route(&self, _: &Replicas<'_>) -> Route {
+        Route::Key(self.hash_of_key())
+    }
+    #[inline]
+    fn fixed(&self) -> Option<Route> {
+        Some(Route::Key(self.hash_of_key()))
+    }
+}
+
+impl<K: Hash> ByKey<K> {
+    #[inline]
+    fn hash_of_key(&self) -> u64 {
+        // The same for all senders: with fixed keys.
+        let mut hasher = DefaultHasher::new();
+        self.0.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// The replica of this index, from 0. Refused, with [`Refusal::NoReplica`](crate::Refusal::NoReplica), if there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ToIndex(pub usize);
+
+/// The replica of this id. Refused, with [`Refusal::NoReplica`](crate::Refusal::NoReplica), if there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ToId(pub ActorId);
+
+macro_rules! given {
+    ($($name:ty, $this:ident => $route:expr;)*) => {$(
+        impl Strategy for $name {
+            fn route(&self, _: &Replicas<'_>) -> Route {
+                let $this = self;
+                $route
+            }
+            #[inline]
+            fn fixed(&self) -> Option<Route> {
+                let $this = self;
+                Some($route)
+            }
+        }
+    )*};
+}
+
+given! {
+    Route, this => *this;
+    ToIndex, this => Route::Index(this.0);
+    ToId, this => Route::Id(this.0);
+}
+
+impl<S: Strategy + ?Sized> Strategy for &S {
+    fn route(&self, replicas: &Replicas<'_>) -> Route {
+        (**self).route(replicas)
+    }
+    #[inline]
+    fn fixed(&self) -> Option<Route> {
+        (**self).fixed()
+    }
+}
+
+/// Jump hashing: the bucket of a key among `buckets`, which changes for one key in `buckets + 1` when there is one more,
+/// and then to that one.
+///
+/// A key's way is a sequence of jumps from bucket to bucket, decided by a generator that the key seeds; its bucket is the last
+/// one below the number of buckets.
+#[inline]
+pub(super) fn jump(mut key: u64, buckets: usize) -> usize {
+    let (mut bucket, mut next) = (0, 0);
+    while next < buckets as u64 {
+        bucket = next;
+        key = key.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(1);
+        next = ((bucket + 1) as f64 * (2_147_483_648.0 / ((key >> 33) + 1) as f64)) as u64;
+    }
+    bucket as usize
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_more_takes_its_share_and_moves_nothing_else() {
+        let keys = 100_000u64;
+        let hash = |key: u64| ByKey(key).hash_of_key();
+        for buckets in [1, 2, 7, 16] {
+            let mut moved = 0u64;
+            for key in 0..keys {
+                let (before, after) = (jump(hash(key), buckets), jump(hash(key), buckets + 1));
+                assert!(before < buckets);
+                if before != after {
+                    assert_eq!(after, buckets, "keys move to the new one only");
+                    moved += 1;
+                }
+            }
+            let share = keys / (buckets as u64 + 1);
+            assert!(moved.abs_diff(share) < share / 10, "{moved} of {keys} moved to the {buckets}th");
+        }
+    }
+}

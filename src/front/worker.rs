@@ -1,0 +1,103 @@
+//! A thread of the crew before it is one: handed to whoever starts it.
+
+use super::threads::Recruiter;
+use crate::sched::spares::Spare;
+use crate::sched::{Arrival, Seat};
+use crossbeam_channel::Sender;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// One thread of an executor, before it is one. See [`Builder::spawn_handler`](crate::Builder::spawn_handler) and [`Builder::spare_handler`](crate::Builder::spare_handler).
+#[must_use = "a worker without a thread is missing in its crew"]
+pub struct WorkerThread {
+    name: String,
+    index: usize,
+    /// Told if the thread cannot be pinned; given up once it is.
+    begun: Option<Sender<io::Error>>,
+    arrival: Option<Arrival>,
+    recruiter: Arc<Recruiter>,
+}
+
+impl WorkerThread {
+    pub(super) fn for_worker(
+        seat: Seat,
+        begun: Option<Sender<io::Error>>,
+        recruiter: Arc<Recruiter>,
+    ) -> Self {
+        let index = seat.index();
+        let arrival = Some(Arrival::Worker(seat));
+        WorkerThread { name: format!("{}-{index}", recruiter.name), index, begun, arrival, recruiter }
+    }
+
+    pub(super) fn for_spare(number: usize, spare: Arc<Spare>, recruiter: Arc<Recruiter>) -> Self {
+        let index = recruiter.core.workers() + number;
+        let arrival = Some(Arrival::Spare(spare));
+        let name = format!("{}-spare-{number}", recruiter.name);
+        WorkerThread { name, index, begun: None, arrival, recruiter }
+    }
+
+    /// 0, 1 and so on: first the workers, then the spares in the order in which they are started.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Is it a spare, and not one of those that the crew begins with?
+    #[must_use]
+    pub fn is_spare(&self) -> bool {
+        matches!(self.arrival, Some(Arrival::Spare(_)))
+    }
+
+    /// The name that the thread should have.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The stack size that the builder was given, in bytes.
+    #[must_use]
+    pub fn stack_size(&self) -> Option<usize> {
+        self.recruiter.stack_size
+    }
+
+    /// Works, until the executor shuts down or (any thread of the crew) nobody has needed it for long.
+    ///
+    /// If the crew is [pinned](crate::Builder::pin_workers), pins the calling thread, again and again: to the core of the worker whose
+    /// place it has.
+    pub fn run(mut self) {
+        if let Some(begun) = self.begun.take()
+            && let Err(error) = self.recruiter.core.scheduler.slots[self.index].pin_here()
+        {
+            let _nobody_waits_any_more = begun.send(error);
+            return; // the seat is lost, and `build` fails
+        }
+        let arrival = self.arrival.take().expect("taken only here");
+        self.recruiter.work(arrival);
+    }
+
+    pub(super) fn spawn(self) -> io::Result<()> {
+        let mut thread = std::thread::Builder::new().name(self.name.clone());
+        if let Some(bytes) = self.stack_size() {
+            thread = thread.stack_size(bytes);
+        }
+        let core = Arc::clone(&self.recruiter.core);
+        core.threads.start(thread, || self.run())
+    }
+}
+
+impl Drop for WorkerThread {
+    fn drop(&mut self) {
+        match &self.arrival {
+            Some(Arrival::Worker(..)) => self.recruiter.core.lose_seat(),
+            Some(Arrival::Spare(spare)) => spare.lose(),
+            None => {}
+        }
+    }
+}
+
+impl fmt::Debug for WorkerThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerThread").field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,249 @@
+//! State word and inbox: a queue that several members take from.
+//!
+//! Covers: no message stays in the queue while a member is idle, whether senders, the queue's turn, members that look, and
+//! messages to a member's own mailbox meet; each is handled once; a queue that closes while it is held goes on to its end.
+//!
+//! Does not cover: waiting for room in the queue (which is `room`'s), members that end. The queue's turn, `look` and what is
+//! under the lock are copies of `cell::shared`'s. Turns run on the thread that scheduled them, after what it was doing.
+
+use super::{explore, spawn};
+use crate::mailbox::inbox::{Inbox, Node};
+use crate::mailbox::state::{EndTurn, Reserve, State};
+use crate::sync::Mutex;
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+/// A mailbox, of a member or the queue.
+struct Cell {
+    state: State,
+    inbox: Inbox,
+    /// A member's, touched in its turns.
+    handled: UnsafeCell<u32>,
+}
+
+impl Cell {
+    /// The first turn is over.
+    fn new() -> Self {
+        let cell = Cell { state: State::new(), inbox: Inbox::new(), handled: UnsafeCell::new(0) };
+        assert_eq!(cell.state.end_turn(0, false), EndTurn::Idle);
+        cell
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Turn {
+    Queue,
+    Member(usize),
+}
+
+struct Pool {
+    queue: Cell,
+    members: Vec<Cell>,
+    held: Mutex<bool>,
+}
+
+/// The runnables that a thread has scheduled.
+#[derive(Default)]
+struct Worker(Vec<Turn>);
+
+impl Pool {
+    fn new(members: usize) -> Arc<Self> {
+        let members = (0..members).map(|_| Cell::new()).collect();
+        Arc::new(Pool { queue: Cell::new(), members, held: Mutex::new(false) })
+    }
+
+    fn cell(&self, turn: Turn) -> &Cell {
+        match turn {
+            Turn::Queue => &self.queue,
+            Turn::Member(index) => &self.members[index],
+        }
+    }
+
+    /// Sends, and does what follows from it. False: closed.
+    fn send(&self, to: Turn) -> bool {
+        let cell = self.cell(to);
+        let Reserve::Accepted { schedule } = cell.state.reserve(100) else { return false };
+        // SAFETY: given up here, and freed by the turn.
+        unsafe { cell.inbox.push(Box::into_raw(Box::new(Node::new()))) };
+        if schedule {
+            self.work(to);
+        }
+        true
+    }
+
+    fn work(&self, first: Turn) {
+        let mut worker = Worker(vec![first]);
+        while !worker.0.is_empty() {
+            match worker.0.remove(0) {
+                Turn::Queue => self.queue_turn(&mut worker),
+                Turn::Member(index) => self.member_turn(index, &mut worker),
+            }
+        }
+    }
+
+    fn queue_turn(&self, worker: &mut Worker) {
+        let _begun = self.queue.state.begin_turn();
+        let given = {
+            let mut held = self.held.lock();
+            let mut given = 0;
+            loop {
+                // SAFETY: under the lock, with the runnable.
+                let Some(node) = (unsafe { self.queue.inbox.pop() }) else { break };
+                let Some(member) = self.idle_member() else {
+                    // SAFETY: as above.
+                    unsafe { self.queue.inbox.put_back(node) };
+                    *held = true;
+                    break;
+                };
+                // SAFETY: its place is reserved.
+                unsafe { self.members[member].inbox.push(node) };
+                worker.0.push(Turn::Member(member));
+                given += 1;
+            }
+            if given > 0 {
+                let _rest = self.queue.state.give_back(given);
+            }
+            if *held {
+                return;
+            }
+            given
+        };
+        match self.queue.state.end_turn(0, true) {
+            EndTurn::Idle => {}
+            EndTurn::More => {
+                if given == 0 {
+                    thread::yield_now(); // the gap
+                }
+                worker.0.push(Turn::Queue);
+            }
+            EndTurn::Ending => {
+                let dead = self.queue.state.set_dead(true);
+                assert!(dead.is_some());
+            }
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    fn idle_member(&self) -> Option<usize> {
+        let state = |index: usize| &self.members[index].state;
+        let all = self.members.len();
+        (0..all)
+            .find(|&index| state(index).reserve_idle())
+            .or_else(|| (0..all).find(|&index| state(index).want() && state(index).reserve_idle()))
+    }
+
+    fn look(&self, index: usize, worker: &mut Worker) {
+        let member = &self.members[index];
+        let mut held = self.held.lock();
+        if !*held || !self.take(member, &mut held, worker) {
+            member.state.unwant();
+        }
+    }
+
+    fn take(&self, member: &Cell, held: &mut bool, worker: &mut Worker) -> bool {
+        let Reserve::Accepted { .. } = member.state.reserve_exempt() else { return false };
+        // SAFETY: under the lock, held.
+        let Some(node) = (unsafe { self.queue.inbox.pop() }) else {
+            let _rest = member.state.give_back(1);
+            *held = false;
+            worker.0.push(Turn::Queue);
+            return false;
+        };
+        // SAFETY: its place is reserved.
+        unsafe { member.inbox.push(node) };
+        if self.queue.state.give_back(1).len() == 0 {
+            *held = false;
+            worker.0.push(Turn::Queue);
+        }
+        true
+    }
+
+    fn close(&self) {
+        if self.queue.state.close(false) {
+            return self.work(Turn::Queue);
+        }
+        let mut held = self.held.lock();
+        if std::mem::take(&mut *held) {
+            drop(held);
+            self.work(Turn::Queue);
+        }
+    }
+
+    fn member_turn(&self, index: usize, worker: &mut Worker) {
+        let member = &self.members[index];
+        let waiting = member.state.begin_turn().len();
+        let (mut total, mut served) = (0, false);
+        // SAFETY: we hold the runnable, and `send` made the node from a box.
+        while total < waiting
+            && let Some(node) = unsafe { member.inbox.pop() }
+        {
+            // SAFETY: as above; loom checks the count.
+            drop(unsafe { Box::from_raw(node) });
+            member.handled.with_mut(|handled| unsafe { *handled += 1 });
+            total += 1;
+        }
+        let mut owed = total;
+        loop {
+            match member.state.end_turn(owed, served) {
+                EndTurn::Idle => return,
+                EndTurn::More => {
+                    if total == 0 && waiting > 0 {
+                        thread::yield_now(); // the gap
+                    }
+                    return worker.0.push(Turn::Member(index));
+                }
+                EndTurn::Wanted => self.look(index, worker),
+                other => unreachable!("{other:?}"),
+            }
+            (owed, served) = (0, true);
+        }
+    }
+
+    fn settle(&self, accepted: u32) {
+        assert_eq!(self.queue.state.peek().len(), 0, "left in the queue");
+        // SAFETY: all threads are over.
+        let handled = |member: &Cell| member.handled.with(|handled| unsafe { *handled });
+        assert_eq!(self.members.iter().map(handled).sum::<u32>(), accepted);
+    }
+}
+
+#[test]
+fn nothing_stays_in_the_queue_while_a_member_is_idle() {
+    explore(2, || {
+        let pool = Pool::new(1);
+        let shared = spawn(&pool, |pool| assert!(pool.send(Turn::Queue)));
+        let own = spawn(&pool, |pool| assert!(pool.send(Turn::Member(0))));
+        assert!(pool.send(Turn::Queue));
+        shared.join().unwrap();
+        own.join().unwrap();
+        pool.settle(3);
+        assert!(pool.send(Turn::Queue));
+        pool.settle(4);
+    });
+}
+
+#[test]
+fn two_members_and_one_queue() {
+    explore(2, || {
+        let pool = Pool::new(2);
+        let others = [(); 2].map(|()| spawn(&pool, |pool| assert!(pool.send(Turn::Queue))));
+        assert!(pool.send(Turn::Member(0)));
+        others.into_iter().for_each(|other| other.join().unwrap());
+        pool.settle(3);
+    });
+}
+
+#[test]
+fn a_queue_that_closes_gives_away_what_it_has_and_ends() {
+    explore(3, || {
+        let pool = Pool::new(1);
+        let sent = spawn(&pool, |pool| u32::from(pool.send(Turn::Queue)));
+        let own = spawn(&pool, |pool| assert!(pool.send(Turn::Member(0))));
+        pool.close();
+        let sent = sent.join().unwrap();
+        own.join().unwrap();
+        pool.settle(1 + sent);
+        assert!(pool.queue.state.peek().dead(), "it has ended");
+    });
+}

@@ -1,0 +1,71 @@
+//! Who sleeps and what waits, as `stats()` says it at one moment.
+
+mod common;
+
+use common::*;
+use heist::*;
+
+fn asleep(executor: &Executor) -> usize {
+    executor.stats().workers.iter().filter(|worker| worker.is_parked()).count()
+}
+
+#[test]
+fn statistics_say_what_waits_behind_a_turn() {
+    for policy in POLICIES {
+        let executor = build(Executor::builder().workers(1).policy(policy));
+        let puppets: Vec<_> = (0..5).map(|_| executor.spawn(Puppet::default())).collect();
+        let busy = executor.spawn(Puppet::default());
+        settle(&executor);
+        assert_eq!(executor.stats().waiting_actors, 0);
+
+        let held = Held::hold(&busy);
+        assert_eq!((executor.stats().waiting_actors, asleep(&executor)), (0, 0), "{policy:?}");
+        for puppet in &puppets {
+            puppet.tell(Note(1)).unwrap();
+            puppet.tell(Note(2)).unwrap();
+        }
+        assert_eq!((executor.stats().waiting_actors, asleep(&executor)), (5, 0), "{policy:?}");
+
+        held.release();
+        settle(&executor);
+        assert_eq!(executor.stats().waiting_actors, 0, "{policy:?}");
+        within(LONG, "the worker sleeps", || asleep(&executor) == 1);
+        shut_down(&executor);
+    }
+}
+
+#[test]
+fn statistics_say_what_a_turn_made_ready() {
+    for policy in POLICIES {
+        let executor = build(Executor::builder().workers(1).policy(policy));
+        let puppets: Vec<_> = (0..3).map(|_| executor.spawn(Puppet::default())).collect();
+        let teller = executor.spawn(Puppet::default());
+        settle(&executor);
+        let handle = executor.handle();
+        let tell_and_look = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+            puppets.iter().for_each(|puppet| puppet.tell(Note(1)).unwrap());
+            handle.stats().waiting_actors
+        });
+        assert_eq!(answer(teller.ask(tell_and_look).unwrap()).unwrap(), 3, "{policy:?}");
+        shut_down(&executor);
+    }
+}
+
+#[test]
+fn statistics_show_idle_hands_where_nobody_steals() {
+    let executor = build(Executor::builder().workers(2).policy(Policy::Sharded));
+    let busy = executor.spawn(Puppet::default());
+    let elsewhere = apart_from(&executor, &busy);
+    settle(&executor);
+    let held = Held::hold(&busy);
+    // Of many some are at home on the worker that is held.
+    let puppets: Vec<_> = (0..64).map(|_| executor.spawn(Puppet::default())).collect();
+    puppets.iter().for_each(|puppet| puppet.tell(Note(1)).unwrap());
+    within(LONG, "one sleeps while work waits for the other", || {
+        asleep(&executor) == 1 && executor.stats().waiting_actors > 0
+    });
+    held.release();
+    settle(&executor);
+    drop((puppets, elsewhere));
+    shut_down(&executor);
+}

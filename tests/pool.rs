@@ -1,0 +1,628 @@
+//! Pools: each strategy, bad input, broadcasts, statistics, the end; `pool_replace.rs` has losses and successors, `pool_queue.rs`
+//! the shared queue, `pool_resize.rs` changes of size.
+//!
+//! A pool of connections with a thread for each had these faults. None is here:
+//!
+//! | fault | test |
+//! |---|---|
+//! | a thread for each actor, and a 100 ms poll in each | `a_pool_has_no_threads_of_its_own_and_sleeps` |
+//! | replies on one channel: the next ask gets the previous answer, concurrent ones each other's | `no_ask_gets_anothers_answer`, also after a timeout |
+//! | `tell` fills the reply channel until the actor blocks | `tells_that_nobody_reads_the_answers_of_block_nobody` |
+//! | a timeout that does not count the wait for room | `a_timeout_counts_the_wait_for_room` |
+//! | a dead actor reported as a timeout | `pool_replace.rs`: `a_lost_state_is_no_timeout` |
+//! | a stop that silently drops queued asks | `a_stop_answers_what_was_asked` |
+//! | "is running" still true after a panic | `pool_replace.rs`: `a_pool_that_lost_too_many_is_not_running` |
+//! | "least loaded" that always picks actor 0 | `least_loaded_is_fair_among_equals`, `least_loaded_avoids_the_busy` |
+//! | a given actor's id off by one | `a_given_replica_gets_it_and_no_other` |
+//! | an empty pool that divides by zero | `bad_input_is_a_clear_error_with_the_message_inside` |
+//! | broadcast one after another | `a_broadcast_asks_all_at_the_same_time` |
+//! | a key map that grows without bound | `a_million_keys_take_no_memory` |
+//! | a work-stealing pool that was declared and never built | `pool_queue.rs` |
+//! | statistics that were collected and could not be read | `statistics_can_be_read` |
+//! | CPU affinity that was promised only | that comes with placement, and is not promised here |
+
+mod common;
+
+use common::*;
+use heist::strategy::*;
+use heist::{
+    Actor, AskError, Context, Executor, Handler, NoAnswer, Pool, PoolEnd, PoolError, Refusal, WaitError,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+/// A replica that knows its index.
+struct Worker {
+    index: usize,
+    handled: u64,
+}
+
+impl Actor for Worker {}
+
+impl Worker {
+    fn new(index: usize) -> Self {
+        Worker { index, handled: 0 }
+    }
+}
+
+/// Who handled it?
+#[derive(Clone, Debug, PartialEq)]
+struct Who;
+
+impl Handler<Who> for Worker {
+    type Reply = usize;
+    fn handle(&mut self, _: Who, _: &mut Context<Self>) -> usize {
+        self.handled += 1;
+        self.index
+    }
+}
+
+/// Blocks until the latch is open.
+struct Block {
+    inside: Latch,
+    until: Latch,
+}
+
+impl Handler<Block> for Worker {
+    type Reply = ();
+    fn handle(&mut self, block: Block, _: &mut Context<Self>) {
+        block.inside.open();
+        block.until.wait();
+    }
+}
+
+/// Answers with what it was asked.
+#[derive(Clone)]
+struct Echo(u64);
+
+impl Handler<Echo> for Worker {
+    type Reply = u64;
+    fn handle(&mut self, Echo(n): Echo, _: &mut Context<Self>) -> u64 {
+        n
+    }
+}
+
+fn workers(executor: &Executor, replicas: usize) -> Pool<Worker> {
+    executor.pool(replicas, Worker::new).build().expect("a valid pool")
+}
+
+/// Occupies a replica until the latch that this returns is opened.
+fn occupy(pool: &Pool<Worker>, index: usize) -> Latch {
+    let (inside, until) = (Latch::new(), Latch::new());
+    pool.tell(ToIndex(index), Block { inside: inside.clone(), until: until.clone() }).unwrap();
+    inside.wait();
+    until
+}
+
+/// The others have nothing to do, and are at the end of their turns.
+fn rested(pool: &Pool<Worker>, busy: &[usize]) {
+    within(LONG, "the others rest", || {
+        (0..pool.len()).all(|i| busy.contains(&i) || pool.replica(i).unwrap().is_empty())
+    });
+}
+
+/// How often each replica got one of so many messages.
+fn spread(pool: &Pool<Worker>, strategy: impl Strategy, messages: usize) -> Vec<usize> {
+    let mut got = vec![0; pool.len()];
+    for _ in 0..messages {
+        got[answer(pool.ask(&strategy, Who).unwrap()).unwrap()] += 1;
+    }
+    got
+}
+
+#[test]
+fn round_robin_goes_round() {
+    on_every_crew(|executor| {
+        let pool = workers(executor, 3);
+        let first = answer(pool.ask(RoundRobin, Who).unwrap()).unwrap();
+        for n in 1..30 {
+            assert_eq!(answer(pool.ask(RoundRobin, Who).unwrap()), Ok((first + n) % 3));
+        }
+        assert_eq!(spread(&pool, RoundRobin, 300), [100; 3]);
+    });
+}
+
+#[test]
+fn random_reaches_all_and_not_in_turn() {
+    let executor = crew(2);
+    let pool = workers(&executor, 4);
+    let who: Vec<usize> = (0..2000).map(|_| answer(pool.ask(Random, Who).unwrap()).unwrap()).collect();
+    for index in 0..4 {
+        let got = who.iter().filter(|&&i| i == index).count();
+        assert!((350..650).contains(&got), "replica {index} got {got} of 2000");
+    }
+    let again = who.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    assert!(again > 300, "one in four follows itself, not {again} of 2000");
+}
+
+/// One in turn gets the ones that are equal: a replica that is first in the list has no more than its share.
+#[test]
+fn least_loaded_is_fair_among_equals() {
+    let executor = crew(2);
+    let pool = workers(&executor, 4);
+    let busy = occupy(&pool, 1); // equals that are not neighbours
+    let mut got = [0; 4];
+    for _ in 0..3000 {
+        rested(&pool, &[1]);
+        got[answer(pool.ask(LeastLoaded, Who).unwrap()).unwrap()] += 1;
+    }
+    busy.open();
+    assert_eq!(got[1], 0);
+    for index in [0, 2, 3] {
+        assert!((800..1200).contains(&got[index]), "{got:?}");
+    }
+}
+
+#[test]
+fn least_loaded_avoids_the_busy() {
+    let executor = crew(4);
+    let pool = workers(&executor, 3);
+    // 0 has one in work, 1 one in work and five that wait, 2 nothing: then 2, and once 2 has two, 0.
+    let (zero, one) = (occupy(&pool, 0), occupy(&pool, 1));
+    for _ in 0..5 {
+        pool.tell(ToIndex(1), Who).unwrap();
+    }
+    for _ in 0..20 {
+        rested(&pool, &[0, 1]);
+        assert_eq!(answer(pool.ask(LeastLoaded, Who).unwrap()), Ok(2));
+    }
+    let two = occupy(&pool, 2);
+    pool.tell(ToIndex(2), Who).unwrap();
+    let asked = pool.ask(LeastLoaded, Who).unwrap();
+    zero.open();
+    assert_eq!(answer(asked), Ok(0));
+    one.open();
+    two.open();
+}
+
+#[test]
+fn two_choices_avoid_the_busy() {
+    let executor = crew(4);
+    let pool = workers(&executor, 2);
+    let busy = occupy(&pool, 0);
+    // Of two replicas both are looked at.
+    for _ in 0..100 {
+        rested(&pool, &[0]);
+        assert_eq!(answer(pool.ask(TwoChoices, Who).unwrap()), Ok(1));
+    }
+    busy.open();
+    settle(&executor);
+    let pool = workers(&executor, 8);
+    let got = spread(&pool, TwoChoices, 4000);
+    assert!(got.iter().all(|got| (350..650).contains(got)), "{got:?}");
+    assert_eq!(spread(&pool, PoolDefault, 80).iter().sum::<usize>(), 80);
+}
+
+#[test]
+fn a_key_stays_at_its_replica_in_order() {
+    #[derive(Default)]
+    struct Keys(HashMap<u64, Vec<u64>>);
+    impl Actor for Keys {}
+    impl Handler<(u64, u64)> for Keys {
+        type Reply = ();
+        fn handle(&mut self, (key, n): (u64, u64), _: &mut Context<Self>) {
+            self.0.entry(key).or_default().push(n);
+        }
+    }
+    #[derive(Clone)]
+    struct All;
+    impl Handler<All> for Keys {
+        type Reply = HashMap<u64, Vec<u64>>;
+        fn handle(&mut self, _: All, _: &mut Context<Self>) -> HashMap<u64, Vec<u64>> {
+            self.0.clone()
+        }
+    }
+    on_every_crew(|executor| {
+        let pool = executor.pool(5, |_| Keys::default()).build().unwrap();
+        for n in 0..50 {
+            for key in 0..40 {
+                pool.tell(ByKey(key), (key, n)).unwrap();
+            }
+        }
+        let kept: Vec<_> = pool.broadcast(All).wait().into_iter().map(Result::unwrap).collect();
+        for key in 0..40 {
+            let homes: Vec<_> = kept.iter().filter_map(|kept| kept.get(&key)).collect();
+            assert_eq!(homes.len(), 1, "key {key} was at {} replicas", homes.len());
+            assert!(homes[0].iter().copied().eq(0..50));
+        }
+        let used = kept.iter().filter(|kept| !kept.is_empty()).count();
+        assert_eq!(used, 5, "40 keys reach all of 5 replicas");
+    });
+}
+
+#[test]
+fn a_million_keys_take_no_memory() {
+    // What the strategy keeps is nothing; what the pool keeps does not know of keys.
+    assert_eq!(size_of::<ByKey<()>>(), 0);
+    let executor = crew(2);
+    let pool = executor.pool(4, Worker::new).capacity(1 << 20).build().unwrap();
+    let mut memory = Vec::new();
+    for round in 0..3 {
+        for key in 0..300_000u64 {
+            pool.send(ByKey((round, key)), Who).unwrap();
+        }
+        settle(&executor);
+        memory.push(executor.stats().memory);
+    }
+    assert_eq!(memory[1], memory[2], "bytes after each round: {memory:?}");
+}
+
+#[test]
+fn a_given_replica_gets_it_and_no_other() {
+    on_every_crew(|executor| {
+        let pool = workers(executor, 4);
+        for (index, id) in pool.ids().into_iter().enumerate() {
+            assert_eq!(answer(pool.ask(ToIndex(index), Who).unwrap()), Ok(index));
+            assert_eq!(answer(pool.ask(ToId(id), Who).unwrap()), Ok(index));
+            assert_eq!(pool.replica(index).unwrap().id(), id);
+            assert_eq!(pool.choose(ToIndex(index)).unwrap().id(), id);
+        }
+        assert!(pool.replica(4).is_none());
+        assert!(pool.choose(ToIndex(4)).is_none());
+    });
+}
+
+#[test]
+fn a_strategy_of_ones_own_decides() {
+    struct Second(Arc<AtomicUsize>);
+    impl Strategy for Second {
+        fn route(&self, replicas: &Replicas<'_>) -> Route {
+            assert_eq!(replicas.len(), 3);
+            assert!(!replicas.is_empty());
+            assert!(replicas.load(1) < 10);
+            self.0.fetch_add(1, Relaxed);
+            Route::Id(replicas.id(1))
+        }
+    }
+    let executor = crew(2);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let pool = executor.pool(3, Worker::new).strategy(Second(Arc::clone(&asked))).build().unwrap();
+    for _ in 0..10 {
+        assert_eq!(answer(pool.ask(PoolDefault, Who).unwrap()), Ok(1));
+        assert_eq!(answer(pool.ask(Second(Arc::clone(&asked)), Who).unwrap()), Ok(1));
+        pool.send(Second(Arc::clone(&asked)), Who).unwrap();
+    }
+    assert_eq!(asked.load(Relaxed), 30);
+    assert_eq!(answer(pool.ask(Route::Index(2), Who).unwrap()), Ok(2));
+}
+
+#[test]
+fn bad_input_is_a_clear_error_with_the_message_inside() {
+    let executor = crew(2);
+    let none = executor.pool(0, Worker::new).build().unwrap_err();
+    assert!(matches!(none, PoolError::NoReplicas));
+    assert_eq!(none.to_string(), "a pool needs at least one replica");
+    for bad in [0, usize::MAX] {
+        assert!(
+            matches!(executor.pool(1, Worker::new).capacity(bad).build(), Err(PoolError::Capacity(n)) if n == bad)
+        );
+        let queue = executor.pool(1, Worker::new).queue_capacity(bad).build();
+        assert!(matches!(queue, Err(PoolError::Capacity(n)) if n == bad));
+    }
+    let pool = workers(&executor, 3);
+    let refused = pool.tell(ToIndex(3), Who).unwrap_err();
+    assert_eq!((refused.refusal(), refused.into_message()), (Refusal::NoReplica, Who));
+    let refused = pool.send(ToIndex(usize::MAX), Who).unwrap_err();
+    assert_eq!((refused.refusal(), refused.into_message()), (Refusal::NoReplica, Who));
+    let stranger = executor.spawn(Puppet::default()).id();
+    assert_eq!(pool.ask(ToId(stranger), Who).unwrap_err().refusal(), Refusal::NoReplica);
+    pool.stop();
+    for strategy in [Route::RoundRobin, Route::Key(1), Route::SharedQueue, Route::Index(0), Route::Default] {
+        let refused = pool.tell(strategy, Who).unwrap_err();
+        assert_eq!(refused.to_string(), "message not sent: the pool has stopped");
+        assert_eq!((refused.refusal(), refused.into_message()), (Refusal::PoolStopped, Who));
+        assert_eq!(pool.send(strategy, Who).unwrap_err().refusal(), Refusal::PoolStopped);
+        assert_eq!(pool.ask(strategy, Who).unwrap_err().into_message(), Who);
+    }
+    let outcomes = pool.broadcast(Who).wait();
+    assert_eq!(outcomes, vec![Err(NoAnswer::Refused(Refusal::PoolStopped)); 3]);
+    assert!(matches!(pool.grow(1), Err(PoolError::Stopped)));
+}
+
+#[test]
+fn a_factorys_error_comes_out_of_build_and_names_the_index() {
+    let executor = crew(2);
+    let tokens = Tokens::new();
+    let made = tokens.clone();
+    struct Connection(#[allow(dead_code)] Token);
+    impl Actor for Connection {}
+    let open = move |index| if index == 2 { Err("no such database") } else { Ok(Connection(made.token())) };
+    let error = executor.try_pool(4, open).build().unwrap_err();
+    assert_eq!(error.to_string(), "replica 2 could not be made: no such database");
+    assert!(matches!(error, PoolError::Factory { index: 2, .. }));
+    assert_eq!(tokens.made(), 2);
+    tokens.assert_each_dropped_once();
+    assert_eq!(executor.stats().live_actors, 0, "nothing was spawned");
+}
+
+#[test]
+fn a_pool_on_an_executor_that_has_ended_is_an_error() {
+    let executor = crew(2);
+    let handle = executor.handle();
+    shut_down(&executor);
+    assert!(matches!(handle.pool(2, Worker::new).build(), Err(PoolError::ShuttingDown)));
+}
+
+/// Every replica waits for all of them to be there.
+#[test]
+fn a_broadcast_asks_all_at_the_same_time() {
+    struct Meeting;
+    impl Actor for Meeting {}
+    #[derive(Clone)]
+    struct Meet {
+        here: Arc<AtomicUsize>,
+        all: usize,
+    }
+    impl Handler<Meet> for Meeting {
+        type Reply = ();
+        fn handle(&mut self, meet: Meet, _: &mut Context<Self>) {
+            meet.here.fetch_add(1, Relaxed);
+            within(LONG, "the others come", || meet.here.load(Relaxed) == meet.all);
+        }
+    }
+    let executor = crew(4);
+    let pool = executor.pool(4, |_| Meeting).build().unwrap();
+    let meet = Meet { here: Arc::default(), all: 4 };
+    assert_eq!(pool.broadcast(meet).wait_timeout(Duration::from_secs(LONG)), vec![Ok(()); 4]);
+}
+
+#[test]
+fn a_broadcasts_outcomes_are_in_order_under_one_timeout() {
+    on_every_crew(|executor| {
+        let pool = executor.pool(3, Worker::new).capacity(1).build().unwrap();
+        assert_eq!(pool.broadcast(Who).wait(), [Ok(0), Ok(1), Ok(2)]);
+        let awaited = futures::executor::block_on(pool.broadcast_with(|index| Echo(index as u64 * 10)));
+        assert_eq!(awaited, [Ok(0), Ok(10), Ok(20)]);
+        settle(executor);
+        if executor.workers() < 4 || executor.policy() != heist::Policy::Stealing {
+            return; // others must run beside the one that is busy
+        }
+        let busy = occupy(&pool, 1);
+        let late = pool.broadcast(Echo(7));
+        let outcomes = late.wait_timeout(Duration::from_millis(200));
+        // Its mailbox holds one message, and that is in work.
+        assert_eq!(outcomes, [Ok(7), Err(NoAnswer::Refused(Refusal::Full)), Ok(7)]);
+        busy.open();
+        settle(executor);
+        let pool = workers(executor, 3);
+        let busy = [occupy(&pool, 0), occupy(&pool, 2)];
+        let outcomes = pool.broadcast(Echo(8)).wait_timeout(Duration::from_millis(50));
+        let timed_out = || Err(NoAnswer::Ask(AskError::TimedOut));
+        assert_eq!(outcomes, [timed_out(), Ok(8), timed_out()]);
+        busy.iter().for_each(Latch::open);
+    });
+}
+
+#[test]
+fn no_ask_gets_anothers_answer() {
+    let executor = crew(2);
+    let pool = workers(&executor, 3);
+    thread::scope(|scope| {
+        for sender in 0..4u64 {
+            let pool = &pool;
+            scope.spawn(move || {
+                for n in 0..500 {
+                    let asked = sender << 32 | n;
+                    let ask = pool.ask(Random, Echo(asked)).unwrap();
+                    if n % 10 == 0 {
+                        drop(ask.wait_timeout(Duration::ZERO)); // whose answer comes to nobody
+                    } else {
+                        assert_eq!(answer(ask), Ok(asked));
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn tells_that_nobody_reads_the_answers_of_block_nobody() {
+    let executor = crew(2);
+    let pool = workers(&executor, 2);
+    for n in 0..100_000 {
+        pool.send(RoundRobin, Echo(n)).unwrap();
+    }
+    settle(&executor);
+    assert_eq!(answer(pool.ask(RoundRobin, Echo(1)).unwrap()), Ok(1));
+}
+
+#[test]
+fn a_timeout_counts_the_wait_for_room() {
+    let executor = crew(2);
+    let pool = executor.pool(1, Worker::new).capacity(1).build().unwrap();
+    let busy = occupy(&pool, 0);
+    assert_eq!(
+        pool.ask(ToIndex(0), Who).unwrap_err().refusal(),
+        Refusal::Full,
+        "an ask does not wait for room"
+    );
+    let refused = pool.send_timeout(ToIndex(0), Who, Duration::from_millis(1)).unwrap_err();
+    assert_eq!((refused.refusal(), refused.into_message()), (Refusal::TimedOut, Who));
+    thread::scope(|scope| {
+        let sending = scope.spawn(|| pool.send(ToIndex(0), Who));
+        within(LONG, "it is in line", || pool.tell(ToIndex(0), Who).is_err() && !sending.is_finished());
+        busy.open();
+        sending.join().unwrap().unwrap();
+    });
+    settle(&executor);
+    assert_eq!(pool.stats().replicas[0].actor.handled, 2);
+}
+
+#[test]
+fn a_send_can_be_awaited() {
+    on_every_crew(|executor| {
+        let pool = executor.pool(2, Worker::new).capacity(2).build().unwrap();
+        futures::executor::block_on(async {
+            for n in 0..100 {
+                pool.send_async(ByKey(n), Who).await.unwrap();
+            }
+        });
+        settle(executor);
+        let handled: u64 = pool.stats().replicas.iter().map(|replica| replica.actor.handled).sum();
+        assert_eq!(handled, 100);
+    });
+}
+
+#[test]
+fn a_stop_answers_what_was_asked() {
+    on_every_crew(|executor| {
+        let pool = workers(executor, 3);
+        let asks: Vec<_> = (0..300u64)
+            .map(|n| {
+                let route = [Route::RoundRobin, Route::SharedQueue, Route::Key(n)][n as usize % 3];
+                pool.ask(route, Echo(n)).unwrap()
+            })
+            .collect();
+        pool.stop();
+        assert!(!pool.is_running());
+        for (n, ask) in asks.into_iter().enumerate() {
+            assert_eq!(answer(ask), Ok(n as u64));
+        }
+        assert_eq!(pool.wait_stopped_timeout(Duration::from_secs(LONG)), Ok(PoolEnd::Stopped));
+        settle(executor);
+        assert_eq!(executor.stats().dead_letters.total(), 0);
+        assert_eq!(executor.stats().live_actors, 0);
+    });
+}
+
+#[test]
+fn stop_now_tells_the_askers() {
+    on_every_crew(|executor| {
+        let pool = workers(executor, 1);
+        let busy = occupy(&pool, 0);
+        let asks: Vec<_> = [Route::Index(0), Route::SharedQueue].map(|r| pool.ask(r, Who).unwrap()).into();
+        pool.stop_now();
+        busy.open();
+        for ask in asks {
+            assert_eq!(answer(ask), Err(AskError::Stopped));
+        }
+        assert_eq!(pool.wait_stopped(), Ok(PoolEnd::Killed));
+        assert_eq!(executor.stats().dead_letters.killed, 2);
+    });
+}
+
+#[test]
+fn the_last_handle_stops_the_pool() {
+    on_every_crew(|executor| {
+        let pool = workers(executor, 2);
+        let other = pool.clone();
+        let end = pool.wait_stopped_async();
+        let asked = pool.ask(SharedQueue, Echo(3)).unwrap();
+        drop(pool);
+        assert!(other.is_running());
+        drop(other);
+        assert_eq!(answer(asked), Ok(3));
+        assert_eq!(futures::executor::block_on(end), PoolEnd::Dropped);
+        settle(executor);
+        assert_eq!(executor.stats().live_actors, 0);
+    });
+}
+
+#[test]
+fn a_shutdown_ends_a_pool() {
+    for now in [false, true] {
+        let executor = crew(2);
+        let pool = workers(&executor, 2);
+        for n in 0..100 {
+            pool.tell(RoundRobin, Echo(n)).unwrap();
+            pool.tell(SharedQueue, Echo(n)).unwrap();
+        }
+        let deadline = Duration::from_secs(LONG);
+        let report = if now { executor.shutdown_now(deadline) } else { executor.shutdown(deadline) }.unwrap();
+        assert!(report.complete, "{report:?}");
+        assert_eq!(report.handled + report.dead_letters.total(), 200);
+        assert!(now || report.handled == 200);
+        assert_eq!(pool.wait_stopped(), Ok(PoolEnd::Shutdown));
+        assert!(!pool.is_running());
+        assert!(pool.tell(RoundRobin, Who).is_err());
+        assert!(pool.tell(SharedQueue, Who).is_err());
+    }
+}
+
+#[test]
+fn wait_stopped_times_out_and_is_refused_on_the_crew() {
+    let executor = crew(2);
+    let pool = workers(&executor, 2);
+    assert_eq!(pool.wait_stopped_timeout(Duration::from_millis(1)), Err(WaitError::TimedOut));
+    let theirs = pool.clone();
+    let puppet = executor.spawn(Puppet::default());
+    assert_eq!(inside(&puppet, move |_, _| theirs.wait_stopped()), Err(WaitError::OnCrew));
+}
+
+#[test]
+fn a_pool_can_be_used_and_built_inside_handlers() {
+    on_every_crew(|executor| {
+        let puppet = executor.spawn(Puppet::default());
+        let pool = inside(&puppet, |_, ctx| {
+            let pool = ctx.handle().pool(3, Worker::new).build().unwrap();
+            for n in 0..30 {
+                pool.tell([Route::RoundRobin, Route::SharedQueue, Route::Key(n)][n as usize % 3], Who)
+                    .unwrap();
+            }
+            pool
+        });
+        settle(executor);
+        let handled: u64 = pool.stats().replicas.iter().map(|replica| replica.actor.handled).sum();
+        assert_eq!(handled, 30);
+        inside(&puppet, move |_, _| {
+            pool.stop();
+            drop(pool);
+        });
+        settle(executor);
+        assert_eq!(executor.stats().live_actors, 1);
+    });
+}
+
+#[test]
+fn statistics_can_be_read() {
+    let executor = crew(4);
+    let pool = workers(&executor, 3);
+    spread(&pool, ToIndex(0), 8);
+    spread(&pool, ToIndex(1), 4);
+    settle(&executor);
+    let stats = pool.stats();
+    let handled: Vec<u64> = stats.replicas.iter().map(|replica| replica.actor.handled).collect();
+    assert_eq!(handled, [8, 4, 0]);
+    assert_eq!(stats.imbalance(), 2.0, "8 against a mean of 4");
+    let busy = occupy(&pool, 2);
+    (0..5).for_each(|_| pool.tell(ToIndex(2), Who).unwrap());
+    let stats = pool.stats();
+    assert!(stats.replicas[2].in_work);
+    assert_eq!(stats.replicas[2].waiting, 5);
+    assert!(!stats.replicas[0].in_work);
+    let ids: Vec<_> = stats.replicas.iter().map(|replica| replica.id).collect();
+    assert_eq!(ids, pool.ids());
+    let others = [occupy(&pool, 0), occupy(&pool, 1)];
+    (0..3).for_each(|_| pool.tell(SharedQueue, Who).unwrap());
+    within(LONG, "the queue has found nobody", || pool.stats().queued == 3);
+    busy.open();
+    others.iter().for_each(Latch::open);
+    settle(&executor);
+    assert_eq!((pool.stats().queued, pool.stats().held), (0, 0));
+    pool.stop();
+    pool.wait_stopped().unwrap();
+    assert_eq!(pool.stats().replicas.len(), 3, "and afterwards");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_pool_has_no_threads_of_its_own_and_sleeps() {
+    let executor = crew(2);
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    settle(&executor);
+    // Other tests' threads come and go beside this one, so those of this crew are counted.
+    let before = executor.workers();
+    let pool = workers(&executor, 500);
+    settle(&executor);
+    assert_eq!(executor.workers(), before);
+    assert!(threads() < 400, "{} threads", threads());
+    // Quiet: nobody gets up again.
+    let parks = || executor.stats().workers.iter().map(|worker| worker.wakes).sum::<u64>();
+    let quiet = parks();
+    thread::park_timeout(Duration::from_millis(300));
+    assert_eq!(parks(), quiet);
+    drop(pool);
+}

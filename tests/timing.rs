@@ -1,0 +1,516 @@
+//! Timing statistics: what waits and what handlers take is counted in full for each timed actor and worker, for every kind
+//! of message, and not at all for the others.
+//!
+//! Times are bounded from below only, by what was made to last; nothing here asserts that anything is quick.
+
+mod common;
+
+use common::*;
+use heist::*;
+use std::future::Future;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// How long the slow ones take.
+const D: Duration = Duration::from_millis(3);
+
+fn spin(time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until {}
+}
+
+/// Keeps its handler busy.
+struct Spin(Duration);
+
+impl Handler<Spin> for Puppet {
+    type Reply = ();
+    fn handle(&mut self, Spin(time): Spin, _: &mut Context<Self>) {
+        spin(time);
+    }
+}
+
+/// How old is this message?
+struct Age;
+
+impl Handler<Age> for Puppet {
+    type Reply = Option<Duration>;
+    fn handle(&mut self, _: Age, ctx: &mut Context<Self>) -> Option<Duration> {
+        ctx.message_age()
+    }
+}
+
+fn timed(executor: &Executor) -> ActorRef<Puppet> {
+    executor.build(Puppet::default()).unbounded().timing(true).spawn()
+}
+
+#[track_caller]
+fn timing(actor: &ActorRef<Puppet>) -> Timing {
+    actor.timing().expect("it is timed")
+}
+
+/// Counts and sums fit together, whatever was measured.
+#[track_caller]
+fn assert_sound(times: &Times) {
+    assert!(times.p50 <= times.p90 && times.p90 <= times.p99 && times.p99 <= times.p999, "{times:?}");
+    assert!(times.p999 <= times.max && times.max <= times.total && times.mean() <= times.max, "{times:?}");
+    let least = times.max + times.p50 * u32::try_from(times.count.saturating_sub(1) / 2).unwrap() / 2;
+    assert!(times.total >= least, "half of them took half of that at least: {times:?}");
+}
+
+/// At a quiet moment: one wait and one handling for each message handled.
+#[track_caller]
+fn assert_complete(actor: &ActorRef<Puppet>) -> Timing {
+    let (timing, handled) = (timing(actor), actor.stats().handled);
+    assert_eq!((timing.wait.count, timing.handling.count), (handled, handled));
+    assert_sound(&timing.wait);
+    assert_sound(&timing.handling);
+    timing
+}
+
+#[test]
+fn every_handled_message_is_counted_once_for_its_actor_and_its_worker() {
+    on_every_crew(|executor| {
+        let actors: Vec<_> = (0..5).map(|_| timed(executor)).collect();
+        for n in 0..1000 {
+            actors[n as usize % 5].tell(Note(n)).unwrap();
+        }
+        settle(executor);
+        let (mut wait, mut handling) = (Duration::ZERO, Duration::ZERO);
+        for actor in &actors {
+            let timing = assert_complete(actor);
+            assert_eq!(timing.handling.count, 200);
+            wait += timing.wait.total;
+            handling += timing.handling.total;
+        }
+        let stats = executor.stats();
+        let all = stats.timing.expect("timed actors had turns");
+        assert_eq!((all.wait.count, all.handling.count), (1000, 1000));
+        assert_eq!((all.wait.total, all.handling.total), (wait, handling), "the same samples");
+        assert_eq!(all.queued.count, stats.workers.iter().map(|worker| worker.turns).sum::<u64>());
+        [all.queued, all.wait, all.handling].iter().for_each(assert_sound);
+        let workers: Vec<CrewTiming> = stats.workers.iter().filter_map(|worker| worker.timing).collect();
+        assert_eq!(workers.iter().map(|timing| timing.handling.count).sum::<u64>(), 1000);
+        assert_eq!(workers.iter().map(|timing| timing.queued.count).sum::<u64>(), all.queued.count);
+        assert_eq!(workers.iter().map(|timing| timing.wait.total).sum::<Duration>(), wait);
+        assert_eq!(workers.iter().map(|timing| timing.handling.max).max(), Some(all.handling.max));
+    });
+}
+
+#[test]
+fn a_handler_that_takes_long_has_taken_so_long() {
+    let executor = crew(2);
+    let actor = timed(&executor);
+    for _ in 0..3 {
+        actor.tell(Spin(D)).unwrap();
+    }
+    actor.tell(Spin(Duration::ZERO)).unwrap();
+    settle(&executor);
+    let handling = assert_complete(&actor).handling;
+    assert!(handling.total >= 3 * D && handling.max >= D && handling.p50 >= D, "{handling:?}");
+    assert!(handling.mean() >= D * 3 / 4);
+}
+
+#[test]
+fn a_message_behind_a_long_handler_has_waited_so_long() {
+    let executor = crew(2);
+    let actor = timed(&executor);
+    let held = Held::hold(&actor);
+    for _ in 0..100 {
+        actor.tell(Note(0)).unwrap();
+    }
+    spin(D);
+    drop(held);
+    settle(&executor);
+    let timing = assert_complete(&actor);
+    assert_eq!(timing.wait.count, 101);
+    assert!(timing.wait.p50 >= D && timing.wait.total >= 100 * D, "{timing:?}");
+    assert!(timing.handling.max >= D, "the one that held it");
+}
+
+/// What takes a turn's own stack of samples more than once, and a budget that cuts it into turns.
+#[test]
+fn long_turns_and_short_ones_are_counted_alike() {
+    for budget in [1, 31, 32, 33, 4096] {
+        let executor = crew(1);
+        let actor =
+            executor.build(Puppet::default()).unbounded().budget_messages(budget).timing(true).spawn();
+        let held = Held::hold(&actor);
+        (0..500).for_each(|n| actor.tell(Note(n)).unwrap());
+        drop(held);
+        settle(&executor);
+        assert_eq!(assert_complete(&actor).wait.count, 501);
+    }
+}
+
+#[test]
+fn nothing_is_measured_where_it_is_off() {
+    let executor = crew(2);
+    let actor = executor.spawn(Puppet::default());
+    assert_eq!(answer(actor.ask(Age).unwrap()), Ok(None));
+    actor.tell(Spin(D)).unwrap();
+    settle(&executor);
+    assert_eq!(actor.timing(), None);
+    assert_eq!(executor.stats().timing, None);
+    assert!(executor.stats().workers.iter().all(|worker| worker.timing.is_none()));
+    let busiest = &executor.top(1).busiest[0];
+    assert_eq!((busiest.id, busiest.handled, busiest.handling), (actor.id(), 2, None));
+}
+
+#[test]
+fn all_actors_of_an_executor_are_timed_or_single_ones() {
+    let executor = build(Executor::builder().workers(2).timing(true));
+    let (all, but_one) =
+        (executor.spawn(Puppet::default()), executor.build(Puppet::default()).timing(false).spawn());
+    let child = inside(&all, |_, ctx| ctx.spawn(Puppet::default()));
+    for actor in [&all, &but_one, &child] {
+        actor.tell(Note(1)).unwrap();
+    }
+    settle(&executor);
+    assert_eq!(assert_complete(&all).wait.count, 2);
+    assert_eq!(assert_complete(&child).wait.count, 1);
+    assert_eq!(but_one.timing(), None);
+    assert_eq!(executor.stats().timing.unwrap().handling.count, 3);
+}
+
+/// Timed and untimed ones tell, ask and answer each other; each message is packed for whom it is for.
+#[test]
+fn timed_and_untimed_actors_mix() {
+    on_every_crew(|executor| {
+        let (timed, plain) = (timed(executor), executor.build(Puppet::default()).unbounded().spawn());
+        for (from, to) in [(&timed, &plain), (&plain, &timed)] {
+            let to = to.clone();
+            let asked = inside(from, move |_, ctx| {
+                (0..100).for_each(|n| to.tell(Note(n)).unwrap());
+                ctx.ask_then(&to, Note(100), |me, answer, _| me.log.push(answer.unwrap())).unwrap();
+                to.ask(Note(101)).unwrap()
+            });
+            assert_eq!(answer(asked), Ok(101));
+        }
+        settle(executor);
+        assert_eq!((timed.stats().handled, plain.stats().handled), (104, 104));
+        assert_complete(&timed);
+        assert_eq!(plain.timing(), None);
+    });
+}
+
+/// Sent in every way there is, each behind a handler that takes long.
+#[test]
+fn every_kind_of_message_waits_and_is_handled() {
+    const WAYS: u64 = 12;
+    let executor = crew(2);
+    let (actor, other) = (timed(&executor), timed(&executor));
+    let target = other.clone();
+    let timers = inside(&actor, move |_, ctx| {
+        ctx.again(Age).unwrap(); // 1
+        ctx.ask_then(&target, Note(0), |me, answer, ctx| {
+            me.kept.push(Box::new((answer, ctx.message_age()))); // 2
+        })
+        .unwrap();
+        ctx.ask_then_by(&target, Instant::now() + Duration::from_secs(LONG), Note(0), |me, answer, ctx| {
+            me.kept.push(Box::new((answer, ctx.message_age()))); // 3
+        })
+        .unwrap();
+        ctx.when_room(&target, Note(0)).unwrap(); // 4: at once
+        let one = ctx.tell_after(Duration::ZERO, Note(0)).unwrap(); // 5
+        let two = ctx.tell_at(Instant::now(), Note(0)).unwrap(); // 6
+        spin(D);
+        (one, two)
+    });
+    within(LONG, "timers, callbacks and the rest", || actor.stats().handled == 7);
+    let far = Instant::now() + Duration::from_secs(LONG);
+    let held = Held::hold(&actor);
+    actor.tell(Note(0)).unwrap(); // 7
+    actor.recipient().tell(Note(0)).unwrap(); // 8
+    actor.send(Note(0)).unwrap(); // 9
+    let asks = [
+        actor.ask(Age).unwrap(),                // 10
+        actor.ask_by(far, Age).unwrap(),        // 11
+        actor.asker::<Age>().ask(Age).unwrap(), // 12
+    ];
+    spin(D);
+    drop(held);
+    for ask in asks {
+        let age = answer(ask).unwrap().expect("timed");
+        assert!(age >= D, "{age:?} old, having waited behind a handler of {D:?}");
+    }
+    settle(&executor);
+    // The one inside, the one that held it, and those that were counted.
+    assert_eq!(assert_complete(&actor).wait.count, WAYS + 2);
+    assert!(timing(&actor).wait.total >= 9 * D, "{:?}", timing(&actor));
+    assert_complete(&other);
+    drop(timers);
+    let ages = inside(&actor, |me, _| {
+        let of = |kept: Box<dyn std::any::Any + Send>| {
+            *kept.downcast::<(Result<u64, AskError>, Option<Duration>)>().unwrap()
+        };
+        me.kept.drain(..).map(of).collect::<Vec<_>>()
+    });
+    assert_eq!(ages.len(), 2);
+    assert!(ages.iter().all(|(answer, age)| *answer == Ok(0) && age.is_some()));
+}
+
+/// A message of a sender that waits for room has its date from when it gets its place.
+#[test]
+fn waiting_for_room_does_not_count_as_waiting_in_the_mailbox() {
+    let executor = crew(2);
+    let actor = executor.build(Puppet::default()).capacity(1).timing(true).spawn();
+    let began = Instant::now();
+    let held = Held::hold(&actor); // one message in hand, so the mailbox is full
+    let first_waited = began.elapsed();
+    let mut sending = actor.send_async(Age);
+    let poll = std::pin::Pin::new(&mut sending).poll(&mut std::task::Context::from_waker(Waker::noop()));
+    assert!(poll.is_pending(), "it waits in line");
+    spin(10 * D);
+    let released = Instant::now();
+    drop(held);
+    futures::executor::block_on(sending).unwrap();
+    settle(&executor);
+    let wait = assert_complete(&actor).wait;
+    assert!(wait.total <= first_waited + released.elapsed(), "{wait:?}");
+}
+
+#[test]
+fn a_tick_waits_from_when_it_was_due() {
+    let executor = crew(2);
+    let actor = timed(&executor);
+    let held = Held::hold(&actor);
+    let due = Instant::now() + D;
+    let once =
+        actor.tell_at(due, Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| ctx.message_age())).unwrap();
+    let (sender, ages) = std::sync::mpsc::channel();
+    let every = actor
+        .tell_every(D, Fixed::Rate, move |tick| {
+            let sender = sender.clone();
+            Run(move |_: &mut Puppet, ctx: &mut Context<Puppet>| {
+                // In this order: then the age is the larger one, if it is counted from the same instant.
+                let since = Instant::now() - tick.due;
+                sender.send((since, ctx.message_age().expect("timed"))).unwrap();
+            })
+        })
+        .unwrap();
+    within(LONG, "both are due", || Instant::now() > due + 2 * D && actor.len() == 3);
+    drop(held);
+    let (since, age) = ages.recv_timeout(Duration::from_secs(LONG)).unwrap();
+    assert!(since >= D && age >= since, "{since:?} after it was due it is {age:?} old");
+    drop((once, every));
+    settle(&executor);
+    let wait = assert_complete(&actor).wait;
+    assert!(wait.max >= D && wait.total >= 2 * D, "{wait:?}");
+}
+
+/// A timer that was due before it was armed cannot have been waited for.
+#[test]
+fn a_tick_does_not_wait_from_before_it_was_armed() {
+    let executor = crew(1);
+    let actor = timed(&executor);
+    let began = Instant::now();
+    let Some(long_ago) = began.checked_sub(Duration::from_secs(60)) else { return }; // the clock is that young
+    let timer = actor.tell_at(long_ago, Note(1)).unwrap();
+    within(LONG, "it fires", || actor.stats().handled == 1);
+    timer.detach();
+    settle(&executor);
+    assert!(assert_complete(&actor).wait.max <= began.elapsed());
+}
+
+#[test]
+fn what_expired_or_was_cancelled_is_not_counted() {
+    let executor = crew(2);
+    let actor = timed(&executor);
+    let held = Held::hold(&actor);
+    let expired = actor.ask_by(Instant::now(), Note(1)).unwrap();
+    let timer = actor.tell_after(Duration::ZERO, Note(2)).unwrap();
+    within(LONG, "the tick is due", || actor.len() == 3);
+    assert!(timer.cancel());
+    drop(held);
+    assert_eq!(answer(expired), Err(AskError::Expired));
+    settle(&executor);
+    assert_eq!(executor.stats().dead_letters.total(), 2);
+    assert_eq!(assert_complete(&actor).handling.count, 1);
+}
+
+#[test]
+fn a_handler_that_panics_is_counted() {
+    quiet_panics();
+    on_every_crew(|executor| {
+        let actor = timed(executor);
+        actor.tell(Note(1)).unwrap();
+        let failing = actor.ask(Run(|_: &mut Puppet, _: &mut Context<Puppet>| {
+            spin(D);
+            intended_panic();
+        }));
+        answer(failing.unwrap()).unwrap_err();
+        assert!(matches!(ended(&actor), StopReason::Panicked(_)));
+        settle(executor);
+        let timing = assert_complete(&actor);
+        assert_eq!(timing.handling.count, 2);
+        assert!(timing.handling.max >= D);
+        assert_eq!(executor.stats().timing.unwrap().handling, timing_of(executor));
+    });
+
+    fn timing_of(executor: &Executor) -> Times {
+        executor.stats().timing.unwrap().handling
+    }
+}
+
+/// Its turn goes on without a worker's place: it is counted all the same.
+#[test]
+fn a_handler_that_blocks_is_counted() {
+    on_every_crew(|executor| {
+        let actor = timed(executor);
+        for _ in 0..3 {
+            actor
+                .tell(Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| {
+                    blocking(|| spin(D / 10));
+                    assert!(ctx.message_age() >= Some(D / 10));
+                }))
+                .unwrap();
+            actor.tell(Note(1)).unwrap();
+        }
+        settle(executor);
+        let timing = assert_complete(&actor);
+        assert_eq!(timing.handling.count, 6);
+        assert!(timing.handling.total >= D * 3 / 10);
+        assert_eq!(executor.stats().timing.unwrap().handling.total, timing.handling.total);
+    });
+}
+
+/// What is discarded at an actor's end was not handled, and does not count.
+#[test]
+fn dead_letters_are_not_counted() {
+    let executor = crew(2);
+    let actor = timed(&executor);
+    let held = Held::hold(&actor);
+    (0..100).for_each(|n| actor.tell(Note(n)).unwrap());
+    actor.stop_now();
+    drop(held);
+    ended(&actor);
+    settle(&executor);
+    assert_eq!(executor.stats().dead_letters.killed, 100);
+    assert_eq!(assert_complete(&actor).handling.count, 1);
+}
+
+#[test]
+fn a_message_knows_its_age_and_grows_older() {
+    let executor = crew(2);
+    let actor = timed(&executor);
+    let held = Held::hold(&actor);
+    let aging = actor
+        .ask(Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| {
+            let before = ctx.message_age();
+            spin(D);
+            (before, ctx.message_age())
+        }))
+        .unwrap();
+    spin(D);
+    drop(held);
+    let (before, after) = answer(aging).unwrap();
+    assert!(before >= Some(D) && after >= before.map(|before| before + D), "{before:?}, {after:?}");
+}
+
+/// In `started` there is no message yet.
+#[test]
+fn a_start_is_no_message() {
+    struct Starting(std::sync::mpsc::Sender<Option<Duration>>);
+    impl Actor for Starting {
+        fn started(&mut self, ctx: &mut Context<Self>) {
+            spin(D);
+            self.0.send(ctx.message_age()).unwrap();
+        }
+    }
+    impl Handler<Age> for Starting {
+        type Reply = ();
+        fn handle(&mut self, _: Age, _: &mut Context<Self>) {}
+    }
+    let executor = crew(1);
+    let (sender, ages) = std::sync::mpsc::channel();
+    let (blocker, release) = (executor.spawn(Puppet::default()), Latch::new());
+    let held = Held::hold(&blocker);
+    let actor = executor.build(Starting(sender)).timing(true).spawn();
+    actor.tell(Age).unwrap(); // shares the turn with the start
+    drop((held, release));
+    settle(&executor);
+    assert_eq!(ages.recv(), Ok(None));
+    let timing = actor.timing().unwrap();
+    assert_eq!((timing.wait.count, timing.handling.count), (1, 1));
+    assert!(timing.wait.max >= D, "the start is part of what the message waited for: {timing:?}");
+}
+
+#[test]
+fn who_becomes_runnable_behind_a_long_turn_is_queued_so_long() {
+    for policy in POLICIES {
+        let executor = build(Executor::builder().workers(1).policy(policy));
+        let (blocker, actor) = (executor.spawn(Puppet::default()), timed(&executor));
+        settle(&executor);
+        let before = executor.stats().timing.expect("it was started").queued;
+        assert_eq!(before.count, 1);
+        let held = Held::hold(&blocker);
+        actor.tell(Note(1)).unwrap();
+        actor.tell(Note(2)).unwrap();
+        spin(D);
+        drop(held);
+        settle(&executor);
+        let stats = executor.stats();
+        let queued = stats.timing.unwrap().queued;
+        assert_eq!(queued.count, 2, "one for each turn");
+        assert!(queued.max >= D, "{queued:?}");
+        assert_eq!(stats.workers[0].timing.unwrap().queued, queued);
+        assert!(timing(&actor).wait.total >= 2 * D - D / 100);
+    }
+}
+
+/// A turn that ends at its budget is queued again from its end on: while an actor's handlers run it is not queued.
+#[test]
+fn who_goes_on_is_queued_from_the_end_of_its_turn() {
+    let executor = crew(1);
+    let build = || executor.build(Puppet::default()).budget_messages(1);
+    let (actor, other) = (build().timing(true).spawn(), build().spawn());
+    settle(&executor);
+    let before = executor.stats().timing.unwrap().queued;
+    let began = Instant::now();
+    let me = actor.clone();
+    inside(&actor, move |_, _| {
+        (0..3).for_each(|n| me.tell(Note(n)).unwrap());
+        spin(10 * D);
+        other.tell(Spin(D)).unwrap(); // which comes before the others
+    });
+    settle(&executor);
+    let passed = began.elapsed();
+    let queued = executor.stats().timing.unwrap().queued;
+    assert_eq!(queued.count - before.count, 4, "one message in each turn");
+    assert!(queued.max >= D, "it was queued behind the other: {queued:?}");
+    let handling = assert_complete(&actor).handling;
+    assert!(handling.total >= 10 * D && queued.total - before.total + handling.total <= passed);
+}
+
+/// Any thread may read while turns run.
+#[test]
+fn timing_can_be_read_at_any_time() {
+    let executor = crew(2);
+    let actor = timed(&executor);
+    let held = Held::hold(&actor);
+    assert_eq!(timing(&actor).handling.count, 0, "the handler runs, and nobody waits for it");
+    drop(held);
+    let reading = std::thread::spawn({
+        let (actor, handle) = (actor.clone(), executor.handle());
+        move || {
+            let mut last = 0;
+            while last < 10_000 {
+                let handling = timing(&actor).handling;
+                assert!(handling.count >= last, "counts grow");
+                assert_sound(&handling);
+                last = handling.count;
+                let _ = (handle.stats(), handle.top(3));
+            }
+        }
+    });
+    for n in 0..10_000 {
+        actor.tell(Note(n)).unwrap();
+    }
+    settle(&executor);
+    reading.join().unwrap();
+    // Inside its own handler too: no lock is held there.
+    let inside =
+        inside(&actor, |_, ctx| (ctx.me().timing(), ctx.handle().top(1), ctx.handle().stats().handled));
+    assert!(inside.0.unwrap().handling.count > 10_000);
+    assert_eq!(inside.1.busiest.len(), 1);
+}
