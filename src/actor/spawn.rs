@@ -30,10 +30,8 @@ impl<'a> Spawner<'a> {
     }
 
     pub(crate) fn spawn<A: Actor + Send>(self, actor: A) -> ActorRef<A> {
-        if self.core.timing {
-            return SpawnBuilder::begin(self, actor).spawn();
-        }
-        self.make(CellOf::<A>::vtable(), self.core.capacity, None, actor)
+        let cold = self.core.timing.then(Cold::timed);
+        self.make(CellOf::<A>::vtable(), self.core.capacity, cold, actor)
             .unwrap_or_else(|actor| dead_on_arrival(self.core, actor))
     }
 

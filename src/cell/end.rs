@@ -13,7 +13,7 @@
 
 use super::envelope::Envelope;
 use super::event::{DeadLetterReason, Event, PanicPlace};
-use super::header::{Header, Phase, Reason};
+use super::header::{Cold, Header, Phase, Reason};
 use super::restart;
 use super::room;
 use super::ticks;
@@ -84,11 +84,11 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
         let outcome = guarded_for(&cause(header), || unsafe { (header.vtable().drop_state)(this) });
         report(header, outcome, PanicPlace::StateDrop);
     }
-    if let Some(cold) = header.cold_if_any() {
-        if let Bound::Worker(home) = cold.bound {
+    if let Some(Cold { bound, kept, .. }) = header.cold_if_any() {
+        if let &Bound::Worker(home) = bound {
             header.core().scheduler.move_out(home);
         }
-        if let Some(kept) = &cold.kept {
+        if let Some(kept) = kept {
             restart::ended(this, kept);
         }
     }

@@ -122,6 +122,16 @@ impl Stopwatch {
         self.messages.pushed.fetch_max(self.mark(sent), Relaxed);
     }
 
+    /// For a queue whose messages are given to other actors: what is first of those that were taken.
+    ///
+    /// # Safety
+    /// `first` is of this mailbox, whose receiver the caller is; or null.
+    pub(super) unsafe fn first_is(&self, first: *mut Node) {
+        // SAFETY: the caller's.
+        let sent = (!first.is_null()).then(|| unsafe { Envelope::sent(Envelope::from_node(first)) });
+        self.messages.taken.store(sent.flatten().map_or(0, |sent| self.mark(sent)), Relaxed);
+    }
+
     /// A tick is about to be pushed. One at a time: timers fire under a lock.
     pub(crate) fn pushing_tick(&self, ticks: &Inbox, due: Option<Instant>) {
         if let Some(due) = due

@@ -145,7 +145,7 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     };
     let handled = total - ticks::take_unhandled();
     header.count_handled(handled);
-    header.core().count_here(|tally| &tally.handled, u64::from(handled));
+    header.core().count_in_turn(|tally| &tally.handled, u64::from(handled));
     let mut owed = total - given;
     if outcome.is_err() || retired {
         // SAFETY: the caller's.
