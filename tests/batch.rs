@@ -125,7 +125,7 @@ struct Other(u64, Option<Token>);
 impl Receive<Other> for Member {
     type Reply = u64;
     const BATCH: usize = LIMIT;
-    fn receive(&mut self, Other(n, _): Other, reply: Reply<u64>, _: &mut Context<Self>) {
+    fn receive(&mut self, Other(n, _token): Other, reply: Reply<u64>, _: &mut Context<Self>) {
         self.note(n);
         reply.send(n + 1000);
     }
