@@ -222,9 +222,11 @@ impl<'a> Lap<'a> {
         let watch = self.watch;
         let now = watch.clock.take().unwrap_or_else(time::now);
         let mark_of = |node: *mut Node| {
+            if node.is_null() {
+                return 0;
+            }
             // SAFETY: the caller's.
-            let sent =
-                if node.is_null() { None } else { unsafe { Envelope::sent(Envelope::from_node(node)) } };
+            let sent = unsafe { Envelope::sent(Envelope::from_node(node)) };
             sent.map_or(0, |sent| watch.mark(sent))
         };
         watch.messages.taken.store(mark_of(messages), Relaxed);

@@ -217,9 +217,10 @@ fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained
     let limit = unsafe { this.as_ref() }.limits().messages;
     let turn = cold.kept.as_deref().map(Kept::enter);
     let drained = match &cold.stopwatch {
-        // SAFETY: as above.
         None => {
-            drain(this, waiting, limit, None, |run| unsafe { cold.ticks.pop_or(|| run.message()) }, || ())
+            // SAFETY: as above.
+            let next = |run: &Run<'_>| unsafe { cold.ticks.pop_or(|| run.message()) };
+            drain(this, waiting, limit, None, next, || ())
         }
         Some(stopwatch) => drain_timed(this, waiting, limit, cold, stopwatch),
     };
