@@ -211,10 +211,10 @@ impl<'a> Lap<'a> {
     pub(crate) unsafe fn start(&self, sent: Option<Instant>, messages: *mut Node, ticks: *mut Node) {
         let watch = self.watch;
         let now = watch.clock.take().unwrap_or_else(time::now);
+        // SAFETY: the caller's.
+        let sent_of = |node: *mut Node| unsafe { Envelope::sent(Envelope::from_node(node)) };
         let mark_of = |node: *mut Node| {
-            // SAFETY: the caller's.
-            let sent =
-                if node.is_null() { None } else { unsafe { Envelope::sent(Envelope::from_node(node)) } };
+            let sent = if node.is_null() { None } else { sent_of(node) };
             sent.map_or(0, |sent| watch.mark(sent))
         };
         watch.messages.taken.store(mark_of(messages), Relaxed);

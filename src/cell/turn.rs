@@ -200,11 +200,10 @@ fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained
     // SAFETY: we hold the runnable, which keeps the cell.
     let limit = unsafe { this.as_ref() }.limits().messages;
     let turn = cold.kept.as_deref().map(Kept::enter);
+    // SAFETY: as above.
+    let next = |run: &Run<'_>| unsafe { cold.ticks.pop_or(|| run.message()) };
     let drained = match &cold.stopwatch {
-        // SAFETY: as above.
-        None => {
-            drain(this, waiting, limit, None, |run| unsafe { cold.ticks.pop_or(|| run.message()) }, || ())
-        }
+        None => drain(this, waiting, limit, None, next, || ()),
         Some(stopwatch) => drain_timed(this, waiting, limit, cold, stopwatch),
     };
     Drained { retired: turn.is_some_and(InTurn::leave), ..drained }
