@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+type Act = Box<dyn FnOnce(&mut Context<Member>) + Send>;
+
 /// What is to be done in a batch after its so-many-th message, from 1.
 enum What {
     Panic,
@@ -20,7 +22,7 @@ enum What {
     /// Takes no more.
     Leave,
     Block,
-    Do(Box<dyn FnOnce(&mut Context<Member>) + Send>),
+    Do(Act),
 }
 
 /// The numbers in each call, one after another.
@@ -78,7 +80,7 @@ impl Receive<Item> for Member {
         let mut kept = Vec::new();
         let mut plan = self.plans.pop_front();
         let mut taken = 0;
-        while let Some((Item(n, _token), reply)) = batch.next() {
+        for (Item(n, _token), reply) in batch.by_ref() {
             self.note(n);
             taken += 1;
             match plan.take_if(|(after, _)| *after == taken).map(|(_, what)| what) {

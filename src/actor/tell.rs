@@ -91,14 +91,14 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
         memory::boxed(heap, Kind::Message, Told { envelope: Envelope::new(vtable), message, sent }).cast()
     }
 
-    /// The message back. `here` is a heap that the caller holds, if any.
+    /// The message back.
     ///
     /// # Safety
     /// With the only pointer to an envelope of this type.
     #[inline]
-    unsafe fn open(this: AnyEnvelope, here: Option<&Heap>) -> M {
+    unsafe fn open(this: AnyEnvelope) -> M {
         // SAFETY: the caller's.
-        unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) }.message
+        Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) }.message)
     }
 }
 
@@ -108,19 +108,13 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
 /// With the only pointer to an envelope that a [`Telling`] of this type made.
 pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope) -> M {
     // SAFETY: the caller's.
-    Local::with_heap(|here| unsafe {
-        if Envelope::is_dated(this) {
-            Told::<M, Sent>::open(this, here)
-        } else {
-            Told::<M, ()>::open(this, here)
-        }
-    })
+    unsafe { if Envelope::is_dated(this) { Told::<M, Sent>::open(this) } else { Told::<M, ()>::open(this) } }
 }
 
 unsafe fn handle<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
     // SAFETY: the caller's: our envelope, in the actor's turn.
     unsafe {
-        let message = Local::with_heap(|here| Told::<M, ()>::open(this, here));
+        let message = Told::<M, ()>::open(this);
         let (actor, mut ctx) = enter::<A>(header);
         actor.receive(message, Reply::nobody(), &mut ctx);
     }
@@ -138,11 +132,9 @@ unsafe fn handle_again<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, head
 unsafe fn handle_dated<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
     // SAFETY: the caller's; the new envelope is an undated one of this type.
     unsafe {
-        let message = Local::with_heap(|here| Told::<M, Sent>::open(this, here));
-        let undated = header
-            .as_ref()
-            .core()
-            .with_heap(|heap| Told::boxed(heap, &Tables::<A, M>::PLAIN.undated, (), message));
+        let message = Told::<M, Sent>::open(this);
+        let table = &Tables::<A, M>::PLAIN.undated;
+        let undated = header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message));
         handle::<A, M>(undated, header);
     }
 }

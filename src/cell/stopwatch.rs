@@ -122,6 +122,16 @@ impl Stopwatch {
         self.messages.pushed.fetch_max(self.mark(sent), Relaxed);
     }
 
+    /// For a queue whose messages are given to other actors: what is first of those that were taken.
+    ///
+    /// # Safety
+    /// `first` is of this mailbox, whose receiver the caller is; or null.
+    pub(super) unsafe fn first_is(&self, first: *mut Node) {
+        // SAFETY: the caller's.
+        let sent = (!first.is_null()).then(|| unsafe { Envelope::sent(Envelope::from_node(first)) });
+        self.messages.taken.store(sent.flatten().map_or(0, |sent| self.mark(sent)), Relaxed);
+    }
+
     /// A tick is about to be pushed. One at a time: timers fire under a lock.
     pub(crate) fn pushing_tick(&self, ticks: &Inbox, due: Option<Instant>) {
         if let Some(due) = due
@@ -211,10 +221,12 @@ impl<'a> Lap<'a> {
     pub(crate) unsafe fn start(&self, sent: Option<Instant>, messages: *mut Node, ticks: *mut Node) {
         let watch = self.watch;
         let now = watch.clock.take().unwrap_or_else(time::now);
-        // SAFETY: the caller's.
-        let sent_of = |node: *mut Node| unsafe { Envelope::sent(Envelope::from_node(node)) };
         let mark_of = |node: *mut Node| {
-            let sent = if node.is_null() { None } else { sent_of(node) };
+            if node.is_null() {
+                return 0;
+            }
+            // SAFETY: the caller's.
+            let sent = unsafe { Envelope::sent(Envelope::from_node(node)) };
             sent.map_or(0, |sent| watch.mark(sent))
         };
         watch.messages.taken.store(mark_of(messages), Relaxed);

@@ -43,15 +43,6 @@ impl Ticks {
         &self.inbox
     }
 
-    /// Adds one behind all others.
-    ///
-    /// # Safety
-    /// As for [`Inbox::push`]; its place is reserved.
-    pub(super) unsafe fn push(&self, node: *mut Node) {
-        // SAFETY: the caller's.
-        unsafe { self.inbox.push(node) };
-    }
-
     /// The next tick, or what `message` gives: the next message.
     ///
     /// # Safety

@@ -141,13 +141,29 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     if waiting > header.most_waiting.load(Relaxed) {
         header.most_waiting.store(waiting, Relaxed);
     }
-    let Drained { total, given, outcome, retired } = match header.cold_if_any() {
+    let drained = match header.cold_if_any() {
         None => drain(this, waiting, header.core().limits.messages, None, |run| run.message(), || ()),
         Some(cold) => drain_with_ticks(this, waiting, cold),
     };
-    let handled = total - ticks::take_unhandled();
+    let handled = drained.total - ticks::take_unhandled();
     header.count_handled(handled);
-    header.core().count_here(|tally| &tally.handled, u64::from(handled));
+    header.core().count_in_turn(|tally| &tally.handled, u64::from(handled));
+    if drained.outcome.is_ok() && !drained.retired && header.state.end_idle(drained.total - drained.given) {
+        return After::Gone;
+    }
+    // SAFETY: the caller's.
+    unsafe { finish(this, waiting, drained) }
+}
+
+/// The end of a turn after which there is more to do.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(never)]
+unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After {
+    // SAFETY: the runnable keeps the cell alive until a transition gives it up.
+    let header = unsafe { this.as_ref() };
+    let Drained { total, given, outcome, retired } = drained;
     let mut owed = total - given;
     if outcome.is_err() || retired {
         // SAFETY: the caller's.
@@ -200,10 +216,12 @@ fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained
     // SAFETY: we hold the runnable, which keeps the cell.
     let limit = unsafe { this.as_ref() }.limits().messages;
     let turn = cold.kept.as_deref().map(Kept::enter);
-    // SAFETY: as above.
-    let next = |run: &Run<'_>| unsafe { cold.ticks.pop_or(|| run.message()) };
     let drained = match &cold.stopwatch {
-        None => drain(this, waiting, limit, None, next, || ()),
+        None => {
+            // SAFETY: as above.
+            let next = |run: &Run<'_>| unsafe { cold.ticks.pop_or(|| run.message()) };
+            drain(this, waiting, limit, None, next, || ())
+        }
         Some(stopwatch) => drain_timed(this, waiting, limit, cold, stopwatch),
     };
     Drained { retired: turn.is_some_and(InTurn::leave), ..drained }
