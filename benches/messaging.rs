@@ -3,6 +3,7 @@
 //! | bench | |
 //! |---|---|
 //! | tell, tell-timed | from outside to one counter, which is then asked for its sum; to one that is timed |
+//! | tell-batch | the same to one that takes up to 64 at once |
 //! | ask | from outside, one after another |
 //! | ping-pong | two actors, one message |
 //! | ring | 100 actors, 4 messages going round |
@@ -15,7 +16,7 @@
 #![allow(clippy::print_stdout, reason = "the wakes")]
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use heist::{Actor, ActorRef, Context, Executor, Handler, Receive, Reply};
+use heist::{Actor, ActorRef, Batch, Context, Executor, Handler, Receive, Reply};
 use std::time::Duration;
 
 const CREWS: [usize; 2] = [1, 2];
@@ -58,6 +59,23 @@ impl Handler<Add> for Counter {
     type Reply = ();
     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) {
         self.add(n);
+    }
+}
+
+/// Added up first.
+struct Together(u64);
+impl Receive<Together> for Counter {
+    type Reply = ();
+    const BATCH: usize = 64;
+    fn receive(&mut self, Together(n): Together, _: Reply<()>, _: &mut Context<Self>) {
+        self.add(n);
+    }
+    fn receive_batch(&mut self, batch: Batch<'_, Together, ()>, _: &mut Context<Self>) {
+        for (Together(n), _) in batch {
+            self.count += 1;
+            self.sum += n;
+        }
+        self.look();
     }
 }
 
@@ -172,6 +190,14 @@ fn messaging(c: &mut Criterion) {
                 });
             });
         }
+
+        group.bench_function(id("tell-batch"), |b| {
+            b.iter(|| {
+                let sum = counter.ask(SumOf(10_000)).expect("running");
+                (1..=10_000).for_each(|i| counter.tell(Together(i)).expect("unbounded"));
+                assert_eq!(sum.wait().expect("an answer"), sum_to(10_000));
+            });
+        });
 
         group.throughput(Throughput::Elements(1));
         group.bench_function(id("ask"), |b| {

@@ -34,7 +34,7 @@
 //!
 //! 1. Make an [`Executor`], or several; [`Executor::builder`] has the settings. Whoever owns it ends it.
 //! 2. Write an [`Actor`]: its state, and a [`Handler`] for each type of message. One that answers later implements
-//!    [`Receive`] and keeps the [`Reply`].
+//!    [`Receive`] and keeps the [`Reply`]; so does one that takes [many at once](Receive::receive_batch).
 //! 3. [`spawn`](Handle::spawn) it, from outside or inside other actors, and keep the [`ActorRef`].
 //! 4. [`tell`](ActorRef::tell), [`ask`](ActorRef::ask) or [`send`](ActorRef::send) it messages.
 //! 5. End it by [`stop`](ActorRef::stop), or by dropping the last reference.
@@ -123,6 +123,49 @@
 //! }
 //! executor.wait_idle()?;
 //! assert_eq!(writer.ask(Written)?.wait()?, 3000);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Many messages, one commit
+//!
+//! What costs as much for many messages as for one (a commit, a write to disk, a look at the clock) can be done once for
+//! all that wait. An actor that implements [`Receive`] itself and says how many messages of a type may come at once
+//! ([`Receive::BATCH`]) gets them in [`receive_batch`](Receive::receive_batch): those that lie one behind the other at the head of
+//! its mailbox, in order, each with its own [`Reply`]. Nothing is waited for, so under little load there is one message
+//! in a [`Batch`], and under much load many.
+//!
+//! ```
+//! use heist::{Actor, Batch, Context, Executor, Receive, Reply};
+//!
+//! struct Journal { commits: u64 }
+//! impl Actor for Journal {}
+//!
+//! struct Entry(String);
+//! impl Receive<Entry> for Journal {
+//!     type Reply = u64;
+//!     const BATCH: usize = 256;
+//!
+//!     fn receive(&mut self, entry: Entry, reply: Reply<u64>, ctx: &mut Context<Self>) {
+//!         self.receive_batch(Batch::of_one(entry, reply), ctx);
+//!     }
+//!
+//!     fn receive_batch(&mut self, batch: Batch<'_, Entry, u64>, _: &mut Context<Self>) {
+//!         // A panic in here answers whoever has no answer yet with its text.
+//!         let (entries, replies): (Vec<Entry>, Vec<Reply<u64>>) = batch.unzip();
+//!         let _written: usize = entries.iter().map(|Entry(line)| line.len()).sum();
+//!         self.commits += 1; // one for all of them
+//!         replies.into_iter().for_each(|reply| reply.send(self.commits));
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let executor = Executor::new();
+//! let journal = executor.spawn(Journal { commits: 0 });
+//! let asks: Vec<_> = (0..100).map(|n| journal.ask(Entry(format!("entry {n}")))).collect::<Result<_, _>>()?;
+//! for ask in asks {
+//!     assert!(ask.wait()? <= 100);
+//! }
 //! # Ok(())
 //! # }
 //! ```

@@ -79,7 +79,7 @@ impl Receive<Item> for Member {
         }
         let mut kept = Vec::new();
         let mut plan = self.plans.pop_front();
-        for (taken, (Item(n, _token), reply)) in (1..).zip(batch.by_ref()) {
+        for ((Item(n, _token), reply), taken) in batch.by_ref().zip(1..) {
             self.note(n);
             match plan.take_if(|(after, _)| *after == taken).map(|(_, what)| what) {
                 None => {}

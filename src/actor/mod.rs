@@ -98,7 +98,8 @@ pub trait Handler<M: Send + 'static>: Actor {
 /// Handles messages of type `M`, and answers when and where it likes.
 ///
 /// Every [`Handler<M>`] is a `Receive<M>` that answers at the end of the call. Implement `Receive` itself to answer
-/// later, or from elsewhere: the [`Reply`] can be kept in the state, sent in a message, or moved into another thread.
+/// later, or from elsewhere: the [`Reply`] can be kept in the state, sent in a message, or moved into another thread. Or
+/// to receive [several messages at once](Self::receive_batch).
 ///
 /// ```
 /// use heist::{Actor, Context, Executor, Handler, Receive, Reply};
@@ -145,7 +146,19 @@ pub trait Receive<M: Send + 'static>: Actor {
     fn receive(&mut self, message: M, reply: Reply<Self::Reply>, ctx: &mut Context<Self>);
 
     /// How many messages of this type may come in one [batch](Self::receive_batch). 1, the default: each comes alone.
-    /// 0 does not compile where such a message is sent.
+    /// 0 does not compile where such a message is sent:
+    ///
+    /// ```compile_fail,E0080
+    /// # use heist::{Actor, Context, Executor, Receive, Reply};
+    /// # struct Store;
+    /// # impl Actor for Store {}
+    /// impl Receive<u32> for Store {
+    ///     type Reply = ();
+    ///     const BATCH: usize = 0;
+    ///     fn receive(&mut self, _: u32, _: Reply<()>, _: &mut Context<Self>) {}
+    /// }
+    /// Executor::new().spawn(Store).tell(1);
+    /// ```
     const BATCH: usize = 1;
 
     /// Receives messages of this type that wait one behind the other at the head of the mailbox, each with the means to
