@@ -75,8 +75,6 @@ impl Popularity {
 pub(crate) struct Seen {
     pub(crate) reads: Delay,
     pub(crate) writes: Delay,
-    /// Due in the time and not begun.
-    pub(crate) left: u64,
     /// Every write that was acknowledged, the warm-up's too, by client.
     acknowledged: Vec<i64>,
 }
@@ -130,7 +128,7 @@ async fn client<W: Way, P: Future<Output = ()> + Send>(
     pause: impl Fn(Instant) -> P + Send,
 ) -> Result<Seen, Failure> {
     let mut random = SmallRng::seed_from_u64(number as u64);
-    let mut seen = Seen { reads: empty(), writes: empty(), left: 0, acknowledged: vec![0] };
+    let mut seen = Seen { reads: empty(), writes: empty(), acknowledged: vec![0] };
     let interval = load.pace.map(|pace| CLIENTS as f64 / pace);
     let mut due =
         times.begin + Duration::from_secs_f64(interval.unwrap_or(0.0) * number as f64 / CLIENTS as f64);
@@ -138,10 +136,6 @@ async fn client<W: Way, P: Future<Output = ()> + Send>(
     let mut began = Instant::now();
     loop {
         if Instant::now() >= times.until {
-            if let Some(interval) = interval {
-                seen.left =
-                    (times.until.saturating_duration_since(due).as_secs_f64() / interval).ceil() as u64;
-            }
             return Ok(seen);
         }
         let item = items.draw(&mut random);
@@ -180,11 +174,10 @@ fn measure(times: Times, wait_for_all: impl FnOnce() -> Result<Vec<Seen>, Failur
     sleep_until(times.until - Duration::from_millis(1));
     let cpu = machine::cpu_time().unwrap_or_default().saturating_sub(before);
     let all = wait_for_all()?;
-    let mut seen = Seen { reads: empty(), writes: empty(), left: 0, acknowledged: Vec::new() };
+    let mut seen = Seen { reads: empty(), writes: empty(), acknowledged: Vec::new() };
     for one in all {
         seen.reads += one.reads;
         seen.writes += one.writes;
-        seen.left += one.left;
         seen.acknowledged.extend(one.acknowledged);
     }
     Ok(Run { seen, time: times.until - times.from, cpu })

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 /// How many connections there are, and what may wait for them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    /// Connections for short reads.
+    /// Connections for short reads. By default as many as processors, and two at least, so that nobody waits behind one slow read.
     pub(crate) readers: usize,
     /// Connections for long ones.
     pub(crate) scanners: usize,
@@ -45,7 +45,8 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { readers: 4, scanners: 1, waiting: 1024, batch: 512, timeout: Duration::from_secs(30) }
+        let readers = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+        Settings { readers, scanners: 1, waiting: 1024, batch: 512, timeout: Duration::from_secs(30) }
     }
 }
 
