@@ -131,6 +131,8 @@ needed "state: steps without Acquire" references \
     $state 'compare_exchange_weak(current, next, AcqRel, Relaxed)' 'compare_exchange_weak(current, next, Release, Relaxed)'
 weaken_step needed Acquire end_turn 'fn end_turn(&self, handled: u32, served: bool) -> EndTurn { let taken = u64::from(handled) << LEN_SHIFT;' mailbox
 weaken_step needed Release end_turn 'fn end_turn(&self, handled: u32, served: bool) -> EndTurn { let taken = u64::from(handled) << LEN_SHIFT;' references
+needed "state: end_idle without Release" mailbox \
+    $state 'rest & !SCHEDULED, Release, Relaxed)' 'rest & !SCHEDULED, Relaxed, Relaxed)'
 weaken_step needed Acquire release_ref 'fn release_ref(&self) -> Release {' references
 weaken_step needed Release release_ref 'fn release_ref(&self) -> Release {' references
 weaken_step needed Acquire set_dead 'fn set_dead(&self, secured: bool) -> Option<Dead> {' references
@@ -265,8 +267,6 @@ needed "gate: leaves before its last step" quiet \
     $gate '.wrapping_sub(1), SeqCst)' ', SeqCst)'
 
 # --- threads apart
-needed "apart: end without Release" apart $apart 'fetch_sub(1, SeqCst)' 'fetch_sub(1, Acquire)'
-needed "apart: the look without Acquire" apart $apart 'self.0.load(SeqCst)' 'self.0.load(Relaxed)'
 needed "apart: no epoch" apart::a_sender $apart 'fetch_add(EPOCH_ONE + 1, SeqCst)' 'fetch_add(1, SeqCst)'
 needed "apart: nobody is told" apart models/apart.rs 'if self.apart.end() {' 'if self.apart.end() && false {'
 needed "apart: the token before the count" apart models/apart.rs 'self.apart.begin(); self.home.unpark(());' \
@@ -366,6 +366,9 @@ spare "idle: no epoch" quiet \
 spare "idle: all_parked Relaxed" quiet \
     $idle 'fn all_parked(&self) -> Option<Crew> { let now = Crew(self.word.load(SeqCst));' \
     'fn all_parked(&self) -> Option<Crew> { let now = Crew(self.word.load(Relaxed));'
+# Fences of the gate and of those who wait stand beside both, and loom's give more than they promise.
+spare "apart: end without Release" apart $apart 'fetch_sub(1, SeqCst)' 'fetch_sub(1, Acquire)'
+spare "apart: the look without Acquire" apart $apart 'self.0.load(SeqCst)' 'self.0.load(Relaxed)'
 spare "quiet: announce without its fence" quiet $quiet 'fn announce(&self) { fence(SeqCst);' 'fn announce(&self) {'
 spare "gate: enter Relaxed" quiet $gate 'stripe.fetch_add(1, SeqCst)' 'stripe.fetch_add(1, Relaxed)'
 spare "gate: leave Relaxed" quiet $gate '.wrapping_sub(1), SeqCst)' '.wrapping_sub(1), Relaxed)'

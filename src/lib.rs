@@ -270,6 +270,7 @@ mod sync;
 mod time;
 
 pub use actor::ask::{Ask, WaitAskError};
+pub use actor::batch::Batch;
 pub use actor::context::Context;
 pub use actor::dedicated::Dedicated;
 pub use actor::handle::{Handle, WaitIdle};

@@ -246,7 +246,8 @@ fn it_ends_like_every_actor_and_its_thread_with_it() {
     quiet_panics();
     on_every_crew(|executor| {
         type End = fn(ActorRef<Hermit>) -> ActorRef<Hermit>;
-        let ends: [(End, fn(&StopReason) -> bool); 4] = [
+        type Expected = fn(&StopReason) -> bool;
+        let ends: [(End, Expected); 4] = [
             (
                 |hermit| {
                     hermit.stop();

@@ -163,6 +163,9 @@ fn p07_with_a_spare_even_the_last_unblocked_worker_may_wait() {
     });
 }
 
+/// In a box, since a function's type cannot contain itself.
+type Along = Box<dyn FnOnce(&mut Puppet, &mut Context<Puppet>) -> u64 + Send>;
+
 /// The first waits for the second, which waits for the third, and so on.
 fn ask_along(chain: &[ActorRef<Puppet>]) -> heist::Ask<u64> {
     let (first, rest) = chain.split_first().unwrap();
@@ -170,9 +173,8 @@ fn ask_along(chain: &[ActorRef<Puppet>]) -> heist::Ask<u64> {
     let along = move |_: &mut Puppet, _: &mut Context<Puppet>| {
         if rest.is_empty() { 1 } else { ask_along(&rest).wait().unwrap() }
     };
-    // A function's type cannot contain itself.
-    let boxed: Box<dyn FnOnce(&mut Puppet, &mut Context<Puppet>) -> u64 + Send> = Box::new(along);
-    first.ask(Run(boxed)).unwrap()
+    let along: Along = Box::new(along);
+    first.ask(Run(along)).unwrap()
 }
 
 /// A waiting worker takes nothing with it: what it had queued runs on its siblings meanwhile.

@@ -14,6 +14,7 @@ use std::any::Any;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, stdin};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -135,17 +136,20 @@ fn p09_an_executor_sleeps_after_a_panic() {
     });
 }
 
-/// Handlers that block, on more threads than there are workers.
-fn block(executor: &Executor, until: &Latch) -> Vec<ActorRef<Puppet>> {
+/// Handlers that block, on more threads than there are workers, until the gate is free: for as long as that takes.
+fn block(executor: &Executor, gate: &'static Mutex<()>) -> Vec<ActorRef<Puppet>> {
     let actors: Vec<_> = (0..2 * executor.workers()).map(|_| executor.spawn(Puppet::default())).collect();
     for actor in &actors {
-        let until = until.clone();
-        let wait = move |_: &mut Puppet, _: &mut Context<Puppet>| heist::blocking(|| until.wait());
+        let wait = move |_: &mut Puppet, _: &mut Context<Puppet>| heist::blocking(|| drop(gate.lock()));
         actor.tell(Run(wait)).unwrap();
     }
     let blocked = || executor.stats().spares.blocked == actors.len() as u64;
     within(LONG, "all of them block", blocked);
     actors
+}
+
+fn gate() -> &'static Mutex<()> {
+    Box::leak(Box::default())
 }
 
 #[test]
@@ -156,9 +160,10 @@ fn p09_an_executor_sleeps_after_its_spares_have_ended() {
             .into_iter()
             .map(|workers| build(Executor::builder().workers(workers).spare_stay(stay)))
             .collect();
-        let latch = Latch::new();
-        let actors: Vec<_> = crews.iter().map(|executor| block(executor, &latch)).collect();
-        latch.open();
+        let gate = gate();
+        let shut = gate.lock();
+        let actors: Vec<_> = crews.iter().map(|executor| block(executor, gate)).collect();
+        drop(shut);
         for executor in &crews {
             settle(executor);
             assert!(executor.stats().spares.hand_overs > 0);
@@ -171,27 +176,22 @@ fn p09_an_executor_sleeps_after_its_spares_have_ended() {
 /// Places that nobody has, spares that are reserved for them: all of them sleep until something happens.
 #[test]
 fn p09_an_executor_sleeps_while_its_handlers_block() {
-    struct Opened(Latch);
-    impl Drop for Opened {
-        fn drop(&mut self) {
-            self.0.open();
-        }
-    }
     assert_quiet("p09_an_executor_sleeps_while_its_handlers_block", || {
         let stay = Duration::from_millis(20);
         let crews: Vec<_> = CREWS
             .into_iter()
             .map(|workers| build(Executor::builder().workers(workers).spare_stay(stay)))
             .collect();
-        let latch = Latch::new();
-        let actors: Vec<_> = crews.iter().map(|executor| block(executor, &latch)).collect();
+        let gate = gate();
+        let shut = gate.lock();
+        let actors: Vec<_> = crews.iter().map(|executor| block(executor, gate)).collect();
         // Those that are left over end; the others are kept by what blocks.
         let free = |executor: &Executor| {
             let spares = executor.stats().spares;
             spares.alive - spares.blocked
         };
         within(LONG, "the spares that are free end", || crews.iter().all(|executor| free(executor) == 0));
-        Box::new((Opened(latch), actors, crews))
+        Box::new((shut, actors, crews))
     });
 }
 

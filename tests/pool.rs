@@ -218,18 +218,18 @@ fn a_key_stays_at_its_replica_in_order() {
     on_every_crew(|executor| {
         let pool = executor.pool(5, |_| Keys::default()).build().unwrap();
         for n in 0..50 {
-            for key in 0..40 {
+            for key in 0..41 {
                 pool.tell(ByKey(key), (key, n)).unwrap();
             }
         }
         let kept: Vec<_> = pool.broadcast(All).wait().into_iter().map(Result::unwrap).collect();
-        for key in 0..40 {
+        for key in 0..41 {
             let homes: Vec<_> = kept.iter().filter_map(|kept| kept.get(&key)).collect();
             assert_eq!(homes.len(), 1, "key {key} was at {} replicas", homes.len());
             assert!(homes[0].iter().copied().eq(0..50));
         }
         let used = kept.iter().filter(|kept| !kept.is_empty()).count();
-        assert_eq!(used, 5, "40 keys reach all of 5 replicas");
+        assert_eq!(used, 5, "41 keys reach all of 5 replicas");
     });
 }
 
@@ -374,6 +374,7 @@ fn a_broadcasts_outcomes_are_in_order_under_one_timeout() {
     on_every_crew(|executor| {
         let pool = executor.pool(3, Worker::new).capacity(1).build().unwrap();
         assert_eq!(pool.broadcast(Who).wait(), [Ok(0), Ok(1), Ok(2)]);
+        settle(executor); // their places are free again
         let awaited = futures::executor::block_on(pool.broadcast_with(|index| Echo(index as u64 * 10)));
         assert_eq!(awaited, [Ok(0), Ok(10), Ok(20)]);
         settle(executor);
@@ -382,14 +383,17 @@ fn a_broadcasts_outcomes_are_in_order_under_one_timeout() {
         }
         let busy = occupy(&pool, 1);
         let late = pool.broadcast(Echo(7));
-        let outcomes = late.wait_timeout(Duration::from_millis(200));
+        rested(&pool, &[1]);
+        let outcomes = late.wait_timeout(Duration::from_millis(10));
         // Its mailbox holds one message, and that is in work.
         assert_eq!(outcomes, [Ok(7), Err(NoAnswer::Refused(Refusal::Full)), Ok(7)]);
         busy.open();
         settle(executor);
         let pool = workers(executor, 3);
         let busy = [occupy(&pool, 0), occupy(&pool, 2)];
-        let outcomes = pool.broadcast(Echo(8)).wait_timeout(Duration::from_millis(50));
+        let late = pool.broadcast(Echo(8));
+        rested(&pool, &[0, 2]);
+        let outcomes = late.wait_timeout(Duration::from_millis(10));
         let timed_out = || Err(NoAnswer::Ask(AskError::TimedOut));
         assert_eq!(outcomes, [timed_out(), Ok(8), timed_out()]);
         busy.iter().for_each(Latch::open);
@@ -449,6 +453,22 @@ fn a_timeout_counts_the_wait_for_room() {
     });
     settle(&executor);
     assert_eq!(pool.stats().replicas[0].actor.handled, 2);
+}
+
+#[test]
+fn a_replica_does_not_wait_for_room_in_its_own_mailbox() {
+    struct Flood(Pool<Worker>);
+    impl Handler<Flood> for Worker {
+        type Reply = Refusal;
+        fn handle(&mut self, Flood(pool): Flood, _: &mut Context<Self>) -> Refusal {
+            while pool.tell(ToIndex(0), Who).is_ok() {}
+            pool.send(ToIndex(0), Who).unwrap_err().refusal()
+        }
+    }
+    let executor = crew(2);
+    let pool = executor.pool(1, Worker::new).capacity(2).build().unwrap();
+    let refused = answer(pool.ask(ToIndex(0), Flood(pool.clone())).unwrap());
+    assert_eq!(refused, Ok(Refusal::WouldDeadlock));
 }
 
 #[test]
@@ -605,6 +625,44 @@ fn statistics_can_be_read() {
     pool.stop();
     pool.wait_stopped().unwrap();
     assert_eq!(pool.stats().replicas.len(), 3, "and afterwards");
+}
+
+/// All ways into a replica: its mailbox, the line for it, the queue, holds and marks while the size changes, after a loss.
+#[test]
+fn handling_and_wait_times_can_be_read() {
+    struct Fail;
+    impl Handler<Fail> for Worker {
+        type Reply = ();
+        fn handle(&mut self, _: Fail, _: &mut Context<Self>) {
+            intended_panic()
+        }
+    }
+    quiet_panics();
+    on_every_crew(|executor| {
+        let pool = executor.pool(2, Worker::new).timing(true).capacity(4).queue_capacity(4).build().unwrap();
+        for n in 0..400u64 {
+            let route =
+                [Route::RoundRobin, Route::SharedQueue, Route::Key(n), Route::LeastLoaded][n as usize % 4];
+            pool.send(route, Echo(n)).unwrap();
+            if n == 100 || n == 200 {
+                pool.send(Route::Random, Fail).unwrap();
+            }
+            if n % 150 == 0 {
+                let _one_at_a_time = pool.resize(2 + n as usize / 150);
+            }
+        }
+        settle(executor);
+        let timed = pool.stats().replicas.into_iter().map(|replica| replica.timing.expect("it is timed"));
+        let (mut waits, mut handled) = (0, 0);
+        for timing in timed {
+            waits += timing.wait.count;
+            handled += timing.handling.count;
+            assert!(timing.wait.max < Duration::from_secs(LONG), "nonsense: {timing:?}");
+        }
+        assert_eq!(waits, handled);
+        assert!((400..450).contains(&handled), "{handled}: all messages, those that failed, and marks");
+        assert!(workers(executor, 1).stats().replicas[0].timing.is_none());
+    });
 }
 
 #[test]

@@ -32,17 +32,16 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
     /// # Errors
     /// The factory comes back inside the error when the thread cannot be started, the executor shuts down, or a capacity or a
     /// budget is 0 or too large.
-    pub fn try_spawn<A>(mut self) -> Result<ActorRef<A>, SpawnError<F>>
+    pub fn try_spawn<A>(self) -> Result<ActorRef<A>, SpawnError<F>>
     where
         A: Actor,
         F: FnOnce() -> A + Send + 'static,
     {
         let home = Home::new();
-        self.bound = Bound::Thread(Arc::clone(&home));
         let (spawner, capacity) = (self.spawner, self.capacity);
-        let (cold, Dedicated(factory)) = match self.finish() {
+        let (cold, Dedicated(factory)) = match self.finish(Bound::Thread(Arc::clone(&home))) {
             Ok(parts) => parts,
-            Err((Dedicated(factory), problem)) => return Err(SpawnError::new(factory, problem)),
+            Err(error) => return Err(error.map(|Dedicated(factory)| factory)),
         };
         // The thread first: without it there is nothing to undo, and with it nothing more can fail but a shutdown.
         let (start, starts) = crossbeam_channel::bounded::<Start<A, F>>(1);

@@ -103,11 +103,13 @@ impl<E: QueueEnd> Keeper for QueueKeeper<E> {
 pub(crate) fn spawn_queue<A: Actor>(
     handle: &Handle,
     capacity: u32,
+    timing: bool,
     end: impl QueueEnd,
     sharing: &Arc<Sharing>,
 ) -> Result<ActorRef<A>, NoQueue> {
     let kept = Kept::queue(Box::new(QueueKeeper(end)), Arc::clone(sharing));
-    let queue = handle.build(Queue::<A>(PhantomData)).exact_capacity(capacity).keep(kept).try_spawn();
+    let queue =
+        handle.build(Queue::<A>(PhantomData)).exact_capacity(capacity).timing(timing).keep(kept).try_spawn();
     // Of another type than its state: what is sent there is handled by members, which are of type A.
     queue.map(|queue| ActorRef::from_strong(queue.into_strong())).map_err(NoQueue::from)
 }
@@ -150,6 +152,7 @@ const MARK: EnvelopeVtable = EnvelopeVtable {
     handle: handle_mark,
     discard: discard_mark,
     sent: place_of::<Sent>(offset_of!(Mark, sent)),
+    batched: None,
 };
 
 unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>) {

@@ -18,7 +18,6 @@ use super::cell_of::CellOf;
 use super::refs::ActorRef;
 use crate::cell::core::Core;
 use crate::cell::header::{ActorVtable, Cold, Header, Strong};
-use crate::cell::stopwatch::Stopwatch;
 use crate::cell::turn;
 use crate::id::ActorId;
 use crate::memory::{self, Kind};
@@ -104,8 +103,7 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
         }
         let shard = core.shard_here(local);
         let mut membership = Some(membership);
-        let timed = || Box::new(Cold { stopwatch: Some(Stopwatch::new()), ..Cold::default() });
-        let mut cold = core.timing.then(timed);
+        let mut cold = core.timing.then(Cold::timed);
         let make = |id, place| {
             let header = Header::new(&Member::<A, T>::VTABLE, shard, id, place, capacity, cold.take());
             let membership = membership.take().expect("called at most once");

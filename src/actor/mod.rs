@@ -3,6 +3,7 @@
 //! - this file: the traits; [`context`]: what a handler is given
 //! - [`refs`]: `ActorRef`, `WeakRef`; [`recipient`]: references by message type
 //! - [`tell`], [`ask`], [`send`]: the three ways to send; [`reply`]: the way back
+//! - [`batch`]: several messages in one call
 //! - [`timers`]: messages that come later, once or at an interval
 //! - [`handle`], [`spawn`]: an executor as its users hold it, and new actors; [`dedicated`]: those with a thread of their own;
 //!   [`kept`]: those that have successors
@@ -10,6 +11,7 @@
 //! - [`cell_of`]: one actor type's table for the lower floors; [`wait`]: blocking and awaited waits
 
 pub(crate) mod ask;
+pub(crate) mod batch;
 pub(crate) mod cell_of;
 pub(crate) mod context;
 pub(crate) mod dedicated;
@@ -26,6 +28,7 @@ pub(crate) mod timers;
 pub(crate) mod wait;
 
 use crate::error::StopReason;
+use batch::Batch;
 use context::Context;
 use reply::Reply;
 
@@ -137,7 +140,79 @@ pub trait Receive<M: Send + 'static>: Actor {
     type Reply: Send + 'static;
 
     /// Receives one message, and the means to answer it.
+    ///
+    /// Where [`BATCH`](Self::BATCH) is more than 1 it is called by [`receive_batch`](Self::receive_batch) only.
     fn receive(&mut self, message: M, reply: Reply<Self::Reply>, ctx: &mut Context<Self>);
+
+    /// How many messages of this type may come in one [batch](Self::receive_batch). 1, the default: each comes alone.
+    /// 0 does not compile where such a message is sent.
+    const BATCH: usize = 1;
+
+    /// Receives messages of this type that wait one behind the other at the head of the mailbox, each with the means to
+    /// answer it: for work that is done once for many, such as a commit. Called instead of [`receive`](Self::receive) where
+    /// [`BATCH`](Self::BATCH) is more than 1, for single messages too; what is not overridden receives one after another.
+    ///
+    /// - **What is in a batch**: what has arrived, up to `BATCH` messages, in order. It is not waited for more. A batch ends
+    ///   before a message of another type, and with the turn's budget. Told and asked messages mix. Asks whose
+    ///   [deadline](crate::ActorRef::ask_by) has passed are left out, as dead letters. Timers' messages come as batches of
+    ///   one, and what a pool's shared queue hands out is not followed by more of it.
+    /// - **Half-way**: what is not taken from the iterator stays at the head of the mailbox, in order. After
+    ///   [`stop_now`](crate::ActorRef::stop_now) the iterator ends.
+    /// - **A panic** is as any handler's. What was taken has been handled: replies that were sent are sent, and the
+    ///   other askers get [`AskError::Panicked`](crate::AskError::Panicked) when the panic (or the end of the state)
+    ///   drops their replies. What was not taken waits behind the panic: dead letters, whose askers get the same cause;
+    ///   or a pool's replica's successor handles it.
+    /// - **Counts**: each message counts by itself; it has its place in the mailbox until the call returns. Where times are
+    ///   measured a message is in hand from when it is taken until the next one is, and the last one until the call returns.
+    ///
+    /// ```
+    /// use heist::{Actor, Batch, Context, Executor, Receive, Reply};
+    ///
+    /// /// Syncs once for all lines that wait, and answers when they are safe.
+    /// #[derive(Default)]
+    /// struct Journal { lines: Vec<String>, unsynced: Vec<Reply<usize>>, syncs: usize }
+    /// impl Actor for Journal {}
+    ///
+    /// impl Journal {
+    ///     fn sync(&mut self) {
+    ///         self.syncs += 1;
+    ///         self.unsynced.drain(..).for_each(|reply| reply.send(self.syncs));
+    ///     }
+    /// }
+    ///
+    /// struct Append(&'static str);
+    /// impl Receive<Append> for Journal {
+    ///     type Reply = usize; // by which sync
+    ///     const BATCH: usize = 256;
+    ///
+    ///     fn receive(&mut self, Append(line): Append, reply: Reply<usize>, _: &mut Context<Self>) {
+    ///         self.lines.push(line.to_string());
+    ///         self.unsynced.push(reply); // if anything panics, the state drops it, and the asker gets the cause
+    ///     }
+    ///
+    ///     fn receive_batch(&mut self, batch: Batch<'_, Append, usize>, ctx: &mut Context<Self>) {
+    ///         for (line, reply) in batch {
+    ///             self.receive(line, reply, ctx);
+    ///         }
+    ///         self.sync();
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let executor = Executor::new();
+    /// let journal = executor.spawn(Journal::default());
+    /// let asks = [journal.ask(Append("one"))?, journal.ask(Append("two"))?, journal.ask(Append("three"))?];
+    /// for ask in asks {
+    ///     assert!((1..=3).contains(&ask.wait()?)); // three lines, one sync to three of them
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn receive_batch(&mut self, batch: Batch<'_, M, Self::Reply>, ctx: &mut Context<Self>) {
+        for (message, reply) in batch {
+            self.receive(message, reply, ctx);
+        }
+    }
 }
 
 impl<A: Handler<M>, M: Send + 'static> Receive<M> for A {

@@ -206,9 +206,11 @@ pub(crate) enum Posted<A, M: Send + 'static> {
 }
 
 impl<A: Receive<M>, M: Send + 'static> Packed<A, M> {
-    /// For an actor of this executor.
-    pub(crate) fn new(message: M, core: &Core, waker: Waker) -> Self {
-        let envelope = core.with_heap(|heap| Telling::plain::<A>(message).pack(heap));
+    /// For an actor of this executor, that is timed or not.
+    pub(crate) fn new(message: M, core: &Core, timed: bool, waker: Waker) -> Self {
+        let telling = Telling::plain::<A>(message);
+        let envelope =
+            core.with_heap(|heap| if timed { telling.pack_dated(heap) } else { telling.pack(heap) });
         Packed { envelope, ticket: Ticket::new(envelope, waker), message: PhantomData }
     }
 

@@ -30,7 +30,24 @@ impl<'a> Spawner<'a> {
     }
 
     pub(crate) fn spawn<A: Actor + Send>(self, actor: A) -> ActorRef<A> {
-        SpawnBuilder::begin(self, actor).spawn()
+        let cold = self.core.timing.then(Cold::timed);
+        self.make(CellOf::<A>::vtable(), self.core.capacity, cold, actor)
+            .unwrap_or_else(|actor| dead_on_arrival(self.core, actor))
+    }
+
+    /// An actor that is there already. It comes back once the executor shuts down.
+    fn make<A: Actor + Send>(
+        self,
+        vtable: &'static ActorVtable,
+        capacity: u32,
+        cold: Option<Box<Cold>>,
+        actor: A,
+    ) -> Result<ActorRef<A>, A> {
+        let mut actor = Some(actor);
+        let spawned = self.enroll(vtable, capacity, cold, |heap, header| {
+            CellOf::allocate(heap, header, actor.take().expect("called at most once"))
+        });
+        spawned.ok_or_else(|| actor.expect("no cell was made of it"))
     }
 
     /// Makes a cell, which `allocate` fills, and pushes its first turn. `None` once the executor shuts down; then `allocate`
@@ -74,9 +91,6 @@ impl<'a> Spawner<'a> {
     }
 }
 
-/// An actor's cold part, if it needs one, and what the actor is made of; or that and what is wrong.
-pub(super) type Finished<A> = Result<(Option<Box<Cold>>, A), (A, SpawnProblem)>;
-
 /// An actor that is about to be spawned, with what is not default. From [`Handle::build`](crate::Handle::build).
 ///
 /// ```
@@ -95,7 +109,7 @@ pub struct SpawnBuilder<'a, A> {
     pub(super) capacity: u32,
     name: Option<Box<str>>,
     limits: Option<Limits>,
-    pub(super) bound: Bound,
+    worker: Option<usize>,
     timing: bool,
     kept: Option<Box<Kept>>,
     problem: Option<SpawnProblem>,
@@ -110,7 +124,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
             capacity,
             name: None,
             limits: None,
-            bound: Bound::Nowhere,
+            worker: None,
             timing,
             kept: None,
             problem: None,
@@ -187,15 +201,15 @@ impl<'a, A> SpawnBuilder<'a, A> {
     }
 
     /// The actor's cold part, if it needs one, and what it is made of; or why not.
-    pub(super) fn finish(self) -> Finished<A> {
+    pub(super) fn finish(self, bound: Bound) -> Result<(Option<Box<Cold>>, A), SpawnError<A>> {
         if let Some(problem) = self.problem {
-            return Err((self.actor, problem));
+            return Err(SpawnError::new(self.actor, problem));
         }
-        let bound = !matches!(self.bound, Bound::Nowhere);
+        let placed = !matches!(bound, Bound::Nowhere);
         let Self { name, limits, timing, kept, .. } = self;
-        let cold = (name.is_some() || limits.is_some() || bound || timing || kept.is_some()).then(|| {
+        let cold = (name.is_some() || limits.is_some() || placed || timing || kept.is_some()).then(|| {
             let stopwatch = timing.then(Stopwatch::new);
-            Box::new(Cold { name, limits, bound: self.bound, kept, stopwatch, ..Cold::default() })
+            Box::new(Cold { name, limits, bound, kept, stopwatch, ..Cold::default() })
         });
         Ok((cold, self.actor))
     }
@@ -233,7 +247,7 @@ impl<A: Actor + Send> SpawnBuilder<'_, A> {
     pub fn on_worker(mut self, k: usize) -> Self {
         let workers = self.spawner.core.workers();
         if k < workers {
-            self.bound = Bound::Worker(k);
+            self.worker = Some(k);
         } else {
             self.problem = Some(SpawnProblem::Worker { k, workers });
         }
@@ -261,19 +275,18 @@ impl<A: Actor + Send> SpawnBuilder<'_, A> {
     /// The actor comes back inside the error when the executor shuts down, a capacity or a budget is 0 or too large, or there
     /// is no such worker.
     pub fn try_spawn(self) -> Result<ActorRef<A>, SpawnError<A>> {
-        let (spawner, capacity) = (self.spawner, self.capacity);
-        let bound = self.bound.clone();
-        let (cold, actor) = self.finish().map_err(|(actor, problem)| SpawnError::new(actor, problem))?;
-        let stays = matches!(bound, Bound::Worker(_));
-        let vtable = if stays { CellOf::<A>::vtable_of_bound() } else { CellOf::<A>::vtable() };
-        spawner.core.scheduler.move_in(&bound);
-        let mut actor = Some(actor);
-        let spawned = spawner.enroll(vtable, capacity, cold, |heap, header| {
-            CellOf::allocate(heap, header, actor.take().expect("called at most once"))
-        });
-        spawned.ok_or_else(|| {
-            spawner.core.scheduler.move_out(&bound);
-            let actor = actor.expect("no cell was made of it");
+        let (spawner, capacity, worker) = (self.spawner, self.capacity, self.worker);
+        let bound = worker.map_or(Bound::Nowhere, Bound::Worker);
+        let (cold, actor) = self.finish(bound)?;
+        let mut vtable = CellOf::<A>::vtable();
+        if let Some(worker) = worker {
+            vtable = CellOf::<A>::vtable_of_bound();
+            spawner.core.scheduler.move_in(worker);
+        }
+        spawner.make(vtable, capacity, cold, actor).map_err(|actor| {
+            if let Some(worker) = worker {
+                spawner.core.scheduler.move_out(worker);
+            }
             SpawnError::new(actor, SpawnProblem::ShuttingDown)
         })
     }
@@ -325,6 +338,10 @@ pub struct SpawnError<A> {
 impl<A> SpawnError<A> {
     pub(super) fn new(actor: A, problem: SpawnProblem) -> Self {
         SpawnError { actor: Sealed(actor), problem }
+    }
+
+    pub(super) fn map<B>(self, f: impl FnOnce(A) -> B) -> SpawnError<B> {
+        SpawnError::new(f(self.actor.0), self.problem)
     }
 
     /// The actor, or the factory of a dedicated one, as it was handed in.

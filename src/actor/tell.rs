@@ -1,5 +1,6 @@
 //! Told messages: an envelope with a message and no way back, in one block.
 
+use super::batch;
 use super::context::{AnyEnvelope, enter};
 use super::refs::ActorRef;
 use super::reply::Reply;
@@ -30,21 +31,21 @@ struct TellTable {
 struct Tables<A, M>(PhantomData<(A, M)>);
 
 impl<A: Receive<M>, M: Send + 'static> Tables<A, M> {
-    const PLAIN: TellTable = TellTable::new::<M>(handle::<A, M>, handle_dated::<A, M>);
-    const AGAIN: TellTable = TellTable::new::<M>(handle_again::<A, M>, handle_again_dated::<A, M>);
-}
+    const PLAIN: TellTable = Self::table(handle::<A, M>, handle_dated::<A, M>, open::<M, A::Reply>);
+    const AGAIN: TellTable =
+        Self::table(handle_again::<A, M>, handle_again_dated::<A, M>, open_again::<M, A::Reply>);
 
-type Handle = unsafe fn(AnyEnvelope, NonNull<Header>);
-
-impl TellTable {
-    const fn new<M: Send + 'static>(handle: Handle, handle_dated: Handle) -> Self {
-        let sent = place_of::<Sent>(offset_of!(Told<M, Sent>, sent));
+    const fn table(handle: Handle, handle_dated: Handle, open: batch::Open) -> TellTable {
+        let (discard, sent) = (discard::<M>, place_of::<Sent>(offset_of!(Told<M, Sent>, sent)));
+        let (undated, dated) = (batch::batched::<A, M>(open), batch::batched::<A, M>(open));
         TellTable {
-            undated: EnvelopeVtable { handle, discard: discard::<M>, sent: 0 },
-            dated: EnvelopeVtable { handle: handle_dated, discard: discard::<M>, sent },
+            undated: EnvelopeVtable { handle, discard, sent: 0, batched: undated },
+            dated: EnvelopeVtable { handle: handle_dated, discard, sent, batched: dated },
         }
     }
 }
+
+type Handle = unsafe fn(AnyEnvelope, NonNull<Header>);
 
 /// A message on its way into an envelope.
 pub(crate) struct Telling<M> {
@@ -90,14 +91,14 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
         memory::boxed(heap, Kind::Message, Told { envelope: Envelope::new(vtable), message, sent }).cast()
     }
 
-    /// The message back. `here` is a heap that the caller holds, if any.
+    /// The message back.
     ///
     /// # Safety
     /// With the only pointer to an envelope of this type.
     #[inline]
-    unsafe fn open(this: AnyEnvelope, here: Option<&Heap>) -> M {
+    unsafe fn open(this: AnyEnvelope) -> M {
         // SAFETY: the caller's.
-        unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) }.message
+        Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) }.message)
     }
 }
 
@@ -107,19 +108,13 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
 /// With the only pointer to an envelope that a [`Telling`] of this type made.
 pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope) -> M {
     // SAFETY: the caller's.
-    Local::with_heap(|here| unsafe {
-        if Envelope::is_dated(this) {
-            Told::<M, Sent>::open(this, here)
-        } else {
-            Told::<M, ()>::open(this, here)
-        }
-    })
+    unsafe { if Envelope::is_dated(this) { Told::<M, Sent>::open(this) } else { Told::<M, ()>::open(this) } }
 }
 
 unsafe fn handle<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
     // SAFETY: the caller's: our envelope, in the actor's turn.
     unsafe {
-        let message = Local::with_heap(|here| Told::<M, ()>::open(this, here));
+        let message = Told::<M, ()>::open(this);
         let (actor, mut ctx) = enter::<A>(header);
         actor.receive(message, Reply::nobody(), &mut ctx);
     }
@@ -137,11 +132,9 @@ unsafe fn handle_again<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, head
 unsafe fn handle_dated<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
     // SAFETY: the caller's; the new envelope is an undated one of this type.
     unsafe {
-        let message = Local::with_heap(|here| Told::<M, Sent>::open(this, here));
-        let undated = header
-            .as_ref()
-            .core()
-            .with_heap(|heap| Told::boxed(heap, &Tables::<A, M>::PLAIN.undated, (), message));
+        let message = Told::<M, Sent>::open(this);
+        let table = &Tables::<A, M>::PLAIN.undated;
+        let undated = header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message));
         handle::<A, M>(undated, header);
     }
 }
@@ -152,6 +145,27 @@ unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope
         header.as_ref().again.set(false);
         handle_dated::<A, M>(this, header);
     }
+}
+
+/// For a batch; dated or not.
+unsafe fn open<M: Send + 'static, R: Send + 'static>(
+    this: AnyEnvelope,
+    _: &Header,
+    into: NonNull<()>,
+) -> bool {
+    // SAFETY: the caller's: our envelope, and room for what is in it.
+    unsafe { batch::put::<M, R>(into, unwrap(this), Reply::nobody()) };
+    true
+}
+
+unsafe fn open_again<M: Send + 'static, R: Send + 'static>(
+    this: AnyEnvelope,
+    header: &Header,
+    into: NonNull<()>,
+) -> bool {
+    header.again.set(false);
+    // SAFETY: the caller's.
+    unsafe { open::<M, R>(this, header, into) }
 }
 
 unsafe fn discard<M: Send + 'static>(this: AnyEnvelope, _: AskError) {

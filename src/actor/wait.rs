@@ -124,8 +124,8 @@ impl Drop for Line<'_> {
 /// does the same and notices circles, or better [`Context::ask_then`](crate::Context::ask_then).
 ///
 /// # Costs
-/// If nothing waits for this worker, a few hundred nanoseconds and no other thread. If something does, a spare thread is woken
-/// (started, the first time), which takes some ten microseconds to arrive.
+/// If nothing waits for this worker, some hundred nanoseconds to a few microseconds, and no other thread does anything (the
+/// first time one is started). If something does, a spare thread is woken, which takes some ten microseconds to arrive.
 ///
 /// ```
 /// use heist::{Actor, Context, Executor, Handler};

@@ -174,6 +174,12 @@ impl Core {
         Local::with(&self.scheduler, |local| self.count(local, which, n));
     }
 
+    /// The same, in a turn of this crew: whatever worker's place this thread has is of this crew.
+    #[inline]
+    pub(crate) fn count_in_turn(&self, which: impl Fn(&Tally) -> &Counter, n: u64) {
+        Local::with_any(|local| self.count(local, which, n));
+    }
+
     pub(crate) fn count_dead(&self, reason: DeadLetterReason, n: u64) {
         self.count_here(|tally| &tally.dead[reason as usize], n);
     }

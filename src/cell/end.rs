@@ -13,13 +13,14 @@
 
 use super::envelope::Envelope;
 use super::event::{DeadLetterReason, Event, PanicPlace};
-use super::header::{Header, Phase, Reason};
+use super::header::{Cold, Header, Phase, Reason};
 use super::restart;
 use super::room;
 use super::ticks;
 use super::turn::guarded_for;
 use crate::error::{AskError, Refusal, StopReason};
 use crate::panics::{self, PanicText};
+use crate::sched::bound::Bound;
 use crate::sched::task::After;
 use std::ptr::NonNull;
 
@@ -83,9 +84,11 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
         let outcome = guarded_for(&cause(header), || unsafe { (header.vtable().drop_state)(this) });
         report(header, outcome, PanicPlace::StateDrop);
     }
-    if let Some(cold) = header.cold_if_any() {
-        header.core().scheduler.move_out(&cold.bound);
-        if let Some(kept) = &cold.kept {
+    if let Some(Cold { bound, kept, .. }) = header.cold_if_any() {
+        if let &Bound::Worker(home) = bound {
+            header.core().scheduler.move_out(home);
+        }
+        if let Some(kept) = kept {
             restart::ended(this, kept);
         }
     }

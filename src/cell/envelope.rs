@@ -1,5 +1,6 @@
 //! What waits in a mailbox, and its way there.
 
+use super::batch::Batched;
 use super::core::Tally;
 use super::header::Header;
 use super::stopwatch::Stopwatch;
@@ -29,6 +30,8 @@ pub(crate) struct EnvelopeVtable {
     pub(crate) discard: unsafe fn(NonNull<Envelope>, AskError),
     /// Where in the envelope it is said when it was sent; 0: nowhere. See [`place_of`].
     pub(crate) sent: usize,
+    /// If it may be in a batch: how. Then it is handled by that.
+    pub(crate) batched: Option<Batched>,
 }
 
 /// What an envelope has for the instant of sending: nothing, or [`Sent`] if it is made for a timed actor.
@@ -72,6 +75,16 @@ impl Envelope {
     pub(crate) unsafe fn discard(this: NonNull<Envelope>, why: AskError) {
         // SAFETY: the caller's.
         unsafe { (this.as_ref().vtable.discard)(this, why) }
+    }
+
+    /// How it is handled in a batch, if it may be in one.
+    ///
+    /// # Safety
+    /// The envelope is its actor's, in a turn.
+    #[inline]
+    pub(super) unsafe fn batched(this: NonNull<Envelope>) -> Option<&'static Batched> {
+        // SAFETY: the caller's.
+        unsafe { this.as_ref() }.vtable.batched.as_ref()
     }
 
     /// Has it got room for the instant of sending?

@@ -32,7 +32,7 @@ pub enum Event {
         /// How many, in this one turn.
         count: u64,
     },
-    /// A pool's replica has a successor.
+    /// A pool's replica lost its state, and a successor takes its place, perhaps after a time.
     Replaced {
         /// Which actor: the successor has its id.
         actor: ActorId,

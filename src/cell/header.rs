@@ -132,6 +132,13 @@ pub(crate) struct Cold {
     pub(crate) kept: Option<Box<Kept>>,
 }
 
+impl Cold {
+    /// Of an actor that is timed, and has nothing else.
+    pub(crate) fn timed() -> Box<Self> {
+        Box::new(Cold { stopwatch: Some(Stopwatch::new()), ..Cold::default() })
+    }
+}
+
 /// Where a bound actor must run: for the table of those that are.
 ///
 /// # Safety

@@ -3,6 +3,7 @@
 //! - [`header`]: the cell's untyped front; references and memory
 //! - [`envelope`]: what waits in a mailbox, and how it gets there
 //! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
+//! - [`batch`]: messages of one type that are handled together
 //! - [`restart`]: a new state in the old one's place; [`shared`]: a mailbox that several actors take from
 //! - [`room`]: those who wait for room in a mailbox; [`ticks`]: what timers send, which overtakes
 //! - [`stopwatch`]: what a timed actor measures; [`times`]: how that is kept and read
@@ -11,6 +12,7 @@
 //! - [`core`]: what the cells of one executor share; [`registry`]: all of them; [`graves`]: the dead ones
 //! - [`waits`]: which actors block until others have done something
 
+pub(crate) mod batch;
 pub(crate) mod core;
 pub(crate) mod dedicated;
 pub(crate) mod end;

@@ -101,7 +101,12 @@ impl Sharing {
                     hold.inbox.put_back(node);
                     break;
                 };
-                target.inbox.push(node);
+                let sent = Envelope::sent(Envelope::from_node(node));
+                if target.inbox.push(node)
+                    && let (Some(stopwatch), Some(sent)) = (target.stopwatch(), sent)
+                {
+                    stopwatch.pushed_first(sent);
+                }
                 moved += 1;
                 if schedule {
                     Header::schedule(NonNull::from(target));
@@ -159,6 +164,8 @@ impl Inner {
                 }
             }
         };
+        // SAFETY: as above.
+        unsafe { watch(queue) };
         if given > 0 && queue.state.give_back(given).room_wait() {
             return Found::Given(given); // those who wait first
         }
@@ -196,6 +203,7 @@ impl Inner {
                 return false;
             };
             put(member, node);
+            watch(queue.as_ref());
             let rest = queue.as_ref().state.give_back(1);
             if rest.len() == 0 || rest.room_wait() || rest.killed() {
                 self.release(); // its turn decides
@@ -216,7 +224,18 @@ unsafe fn put(member: NonNull<Header>, node: *mut Node) {
         if let Some(stopwatch) = &cold.stopwatch {
             stopwatch.pushing_tick(cold.ticks.inbox(), Envelope::sent(Envelope::from_node(node)));
         }
-        cold.ticks.push(node);
+        cold.ticks.inbox().push(node);
+    }
+}
+
+/// A timed queue's stopwatch looks at what is first now.
+///
+/// # Safety
+/// With the right to take.
+unsafe fn watch(queue: &Header) {
+    if let Some(stopwatch) = queue.stopwatch() {
+        // SAFETY: the caller's.
+        unsafe { stopwatch.first_is(queue.inbox.begin()) };
     }
 }
 

@@ -122,6 +122,16 @@ impl Stopwatch {
         self.messages.pushed.fetch_max(self.mark(sent), Relaxed);
     }
 
+    /// For a queue whose messages are given to other actors: what is first of those that were taken.
+    ///
+    /// # Safety
+    /// `first` is of this mailbox, whose receiver the caller is; or null.
+    pub(super) unsafe fn first_is(&self, first: *mut Node) {
+        // SAFETY: the caller's.
+        let sent = (!first.is_null()).then(|| unsafe { Envelope::sent(Envelope::from_node(first)) });
+        self.messages.taken.store(sent.flatten().map_or(0, |sent| self.mark(sent)), Relaxed);
+    }
+
     /// A tick is about to be pushed. One at a time: timers fire under a lock.
     pub(crate) fn pushing_tick(&self, ticks: &Inbox, due: Option<Instant>) {
         if let Some(due) = due
@@ -174,6 +184,7 @@ fn ns(time: Duration) -> u64 {
 }
 
 /// One turn of a timed actor.
+#[derive(Debug)]
 pub(crate) struct Lap<'a> {
     header: &'a Header,
     watch: &'a Stopwatch,
@@ -203,22 +214,24 @@ impl<'a> Lap<'a> {
         }
     }
 
-    /// A message is taken in hand; behind it wait `messages` and `ticks`, the first of each of what was taken.
+    /// A message sent at `sent` is taken in hand; behind it wait `messages` and `ticks`, the first of each of what was taken.
     ///
     /// # Safety
-    /// All of them are of this actor's mailbox, in its turn; the others may be null.
-    pub(crate) unsafe fn start(&self, node: *mut Node, messages: *mut Node, ticks: *mut Node) {
+    /// Both are of this actor's mailbox, in its turn, or null.
+    pub(crate) unsafe fn start(&self, sent: Option<Instant>, messages: *mut Node, ticks: *mut Node) {
         let watch = self.watch;
         let now = watch.clock.take().unwrap_or_else(time::now);
-        // SAFETY: the caller's.
-        let sent_of = |node: *mut Node| unsafe { Envelope::sent(Envelope::from_node(node)) };
         let mark_of = |node: *mut Node| {
-            let sent = if node.is_null() { None } else { sent_of(node) };
+            if node.is_null() {
+                return 0;
+            }
+            // SAFETY: the caller's.
+            let sent = unsafe { Envelope::sent(Envelope::from_node(node)) };
             sent.map_or(0, |sent| watch.mark(sent))
         };
         watch.messages.taken.store(mark_of(messages), Relaxed);
         watch.ticks.taken.store(mark_of(ticks), Relaxed);
-        watch.sent.set(sent_of(node));
+        watch.sent.set(sent);
         watch.begun.store(watch.mark(now), Relaxed);
         self.begun.set(Some(now));
     }

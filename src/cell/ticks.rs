@@ -43,15 +43,6 @@ impl Ticks {
         &self.inbox
     }
 
-    /// Adds one behind all others.
-    ///
-    /// # Safety
-    /// As for [`Inbox::push`]; its place is reserved.
-    pub(super) unsafe fn push(&self, node: *mut Node) {
-        // SAFETY: the caller's.
-        unsafe { self.inbox.push(node) };
-    }
-
     /// The next tick, or what `message` gives: the next message.
     ///
     /// # Safety
@@ -132,10 +123,16 @@ pub(crate) fn undeliverable(header: &Header) {
 /// The message that is being handled is not handled after all. Inside the actor's turn.
 #[cold]
 pub(crate) fn not_handled(header: &Header, reason: DeadLetterReason) {
-    UNHANDLED.set(UNHANDLED.get() + 1);
     if let Some(stopwatch) = header.stopwatch() {
         stopwatch.not_handled();
     }
+    passed_over(header, reason);
+}
+
+/// A message that a batch came to is not handled; the one in hand is another. Inside the actor's turn.
+#[cold]
+pub(crate) fn passed_over(header: &Header, reason: DeadLetterReason) {
+    UNHANDLED.set(UNHANDLED.get() + 1);
     dead_letter(header, reason);
 }
 

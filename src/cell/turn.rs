@@ -10,6 +10,7 @@
 //! User code may block, and its thread come back without the worker that it was ([`crate::sched::spares`]). So nothing here
 //! keeps a reference to the worker across user code: each look at it is a look-up of its own.
 
+use super::batch::{self, Timed};
 use super::end;
 use super::envelope::Envelope;
 use super::event::{Event, PanicPlace};
@@ -29,6 +30,7 @@ use crate::sched::task::{After, TaskHeader};
 use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
 use std::cell::{Cell, RefCell};
+use std::panic::resume_unwind;
 use std::ptr::NonNull;
 
 /// Room is given back after this part of the capacity, in a turn that is long enough: senders have to be met for it.
@@ -139,13 +141,29 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     if waiting > header.most_waiting.load(Relaxed) {
         header.most_waiting.store(waiting, Relaxed);
     }
-    let Drained { total, given, outcome, retired } = match header.cold_if_any() {
-        None => drain(this, waiting, header.core().limits.messages, |run| run.message(), || ()),
+    let drained = match header.cold_if_any() {
+        None => drain(this, waiting, header.core().limits.messages, None, |run| run.message(), || ()),
         Some(cold) => drain_with_ticks(this, waiting, cold),
     };
-    let handled = total - ticks::take_unhandled();
+    let handled = drained.total - ticks::take_unhandled();
     header.count_handled(handled);
-    header.core().count_here(|tally| &tally.handled, u64::from(handled));
+    header.core().count_in_turn(|tally| &tally.handled, u64::from(handled));
+    if drained.outcome.is_ok() && !drained.retired && header.state.end_idle(drained.total - drained.given) {
+        return After::Gone;
+    }
+    // SAFETY: the caller's.
+    unsafe { finish(this, waiting, drained) }
+}
+
+/// The end of a turn after which there is more to do.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(never)]
+unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After {
+    // SAFETY: the runnable keeps the cell alive until a transition gives it up.
+    let header = unsafe { this.as_ref() };
+    let Drained { total, given, outcome, retired } = drained;
     let mut owed = total - given;
     if outcome.is_err() || retired {
         // SAFETY: the caller's.
@@ -199,8 +217,11 @@ fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained
     let limit = unsafe { this.as_ref() }.limits().messages;
     let turn = cold.kept.as_deref().map(Kept::enter);
     let drained = match &cold.stopwatch {
-        // SAFETY: as above.
-        None => drain(this, waiting, limit, |run| unsafe { cold.ticks.pop_or(|| run.message()) }, || ()),
+        None => {
+            // SAFETY: as above.
+            let next = |run: &Run<'_>| unsafe { cold.ticks.pop_or(|| run.message()) };
+            drain(this, waiting, limit, None, next, || ())
+        }
         Some(stopwatch) => drain_timed(this, waiting, limit, cold, stopwatch),
     };
     Drained { retired: turn.is_some_and(InTurn::leave), ..drained }
@@ -221,10 +242,10 @@ fn drain_timed(
     // SAFETY: as above: all nodes are of this mailbox, whose receiver we are.
     let next = |run: &Run<'_>| unsafe {
         let node = cold.ticks.pop_or(|| run.message())?;
-        lap.start(node, run.rest.get(), cold.ticks.inbox().begin());
+        lap.start(Envelope::sent(Envelope::from_node(node)), run.rest.get(), cold.ticks.inbox().begin());
         Some(node)
     };
-    let drained = drain(this, waiting, limit, next, || lap.stop());
+    let drained = drain(this, waiting, limit, Some((&lap, cold)), next, || lap.stop());
     lap.end();
     drained
 }
@@ -236,6 +257,7 @@ fn drain(
     this: NonNull<Header>,
     waiting: u32,
     limit: u32,
+    timed: Option<Timed<'_>>,
     next: impl Fn(&Run<'_>) -> Option<*mut Node>,
     done: impl Fn(),
 ) -> Drained {
@@ -244,7 +266,7 @@ fn drain(
     // SAFETY: we hold the runnable.
     let rest = Cell::new(unsafe { header.inbox.begin() });
     let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
-    let outcome = guarded(|| run.messages(this, waiting, limit, next, done));
+    let outcome = guarded(|| run.messages(this, waiting, limit, timed, next, done));
     // SAFETY: as above.
     unsafe { header.inbox.end(run.rest.get()) };
     Drained { total: run.total.get(), given: run.given.get(), outcome, retired: false }
@@ -292,6 +314,7 @@ impl Run<'_> {
         this: NonNull<Header>,
         waiting: u32,
         limit: u32,
+        timed: Option<Timed<'_>>,
         next: impl Fn(&Self) -> Option<*mut Node>,
         done: impl Fn(),
     ) {
@@ -312,7 +335,23 @@ impl Run<'_> {
                 total += 1;
                 self.total.set(total);
                 // SAFETY: popped from this actor's inbox, inside its turn.
-                unsafe { Envelope::handle(Envelope::from_node(node), this) };
+                unsafe {
+                    let envelope = Envelope::from_node(node);
+                    match Envelope::batched(envelope) {
+                        None => Envelope::handle(envelope, this),
+                        Some(batched) => {
+                            // By value both ways, panics included: so this run is in registers.
+                            let after =
+                                batch::handle(envelope, batched, this, total, most, self.rest.get(), timed);
+                            self.rest.set(after.rest);
+                            self.total.set(after.total);
+                            total = after.total;
+                            if let Err(payload) = after.outcome {
+                                resume_unwind(payload);
+                            }
+                        }
+                    }
+                }
                 done();
                 if header.killed() {
                     return;

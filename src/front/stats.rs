@@ -45,7 +45,8 @@ pub struct Stats {
     /// Bytes that the executor holds for messages and cells now, free ones among them. Comes in steps of 2 MiB, of which
     /// untouched pages cost nothing; what is larger than 256 bytes apiece is not in it.
     pub memory: u64,
-    /// How long the turns of timed actors took, on all workers; `None` before the first.
+    /// How long the turns of timed actors took, on all workers and on threads that have lost their worker's place; `None`
+    /// before the first.
     pub timing: Option<CrewTiming>,
 }
 

@@ -138,6 +138,17 @@ impl Inbox {
         Some(first)
     }
 
+    /// What [`pop_from`](Self::pop_from) would give; it stays where it is.
+    ///
+    /// # Safety
+    /// As there.
+    pub(crate) unsafe fn first_of(&self, rest: &Cell<*mut Node>) -> Option<*mut Node> {
+        // SAFETY: the caller's.
+        let first = unsafe { self.pop_from(rest) }?;
+        rest.set(first); // which still leads to the others
+        Some(first)
+    }
+
     /// Puts the node that was popped last back to where it was.
     ///
     /// # Safety
@@ -202,6 +213,9 @@ mod tests {
             assert!(!inbox.nothing_pushed());
             assert_eq!(inbox.pop(), Some(at(0)));
             assert!(inbox.nothing_pushed());
+            let rest = Cell::new(inbox.begin());
+            assert_eq!(inbox.first_of(&rest), Some(at(1)));
+            assert_eq!(inbox.first_of(&rest), Some(at(1)));
             (3..6).for_each(|i| assert_eq!(inbox.push(at(i)), i == 3));
             let rest: Vec<_> = std::iter::from_fn(|| inbox.pop()).collect();
             assert_eq!(rest, (1..6).map(at).collect::<Vec<_>>());

@@ -255,17 +255,26 @@ impl State {
         Snapshot(self.0.fetch_sub(taken, AcqRel) - taken)
     }
 
+    /// Ends a turn that took `handled` messages in the usual way: [`EndTurn::Idle`], where the actor is referenced, its mailbox
+    /// empty, and nobody wants anything. False: nothing was changed; ask [`end_turn`](Self::end_turn).
+    #[must_use]
+    #[inline]
+    pub(crate) fn end_idle(&self, handled: u32) -> bool {
+        let now = self.0.load(Relaxed);
+        chaos();
+        let rest = now - (u64::from(handled) << LEN_SHIFT);
+        rest % STRONG_ONE == SCHEDULED
+            && rest >= STRONG_ONE
+            // Release: as in `end_turn`; nothing of the others is looked at any more.
+            && self.0.compare_exchange_weak(now, rest & !SCHEDULED, Release, Relaxed).is_ok()
+    }
+
     /// Ends a turn that took `handled` messages. `served`: the room list, or the shared queue, was looked at since the last
     /// message.
-    #[inline]
     pub(crate) fn end_turn(&self, handled: u32, served: bool) -> EndTurn {
         let taken = u64::from(handled) << LEN_SHIFT;
         self.transition(|now| {
             let rest = Snapshot(now.0 - taken);
-            // Nearly always: referenced, empty, and nobody wants anything.
-            if rest.0 % STRONG_ONE == SCHEDULED && rest.strong() > 0 {
-                return Ok((rest.0 & !SCHEDULED, EndTurn::Idle));
-            }
             let empty = rest.len() == 0;
             Ok(if rest.killed() || (rest.closed() && empty) {
                 (rest.0, EndTurn::Ending)

@@ -86,6 +86,9 @@ impl Cell {
         loop {
             let waiting = self.state.begin_turn().len();
             self.touch(|inner| inner.handled += waiting);
+            if self.state.end_idle(waiting) {
+                return;
+            }
             match self.state.end_turn(waiting, false) {
                 EndTurn::Idle => return,
                 EndTurn::More => {}

@@ -326,11 +326,14 @@ fn a_vacant_slot_gets_a_sentinel() {
     });
 }
 
-/// Whoever is told that all is quiet sees the end of the turn that went on without a slot, or on its own again.
-#[test]
-fn quiet_comes_after_a_turn_elsewhere() {
-    explore(3, || {
-        let crew = Crew::new(1, 0, false);
+/// Whoever is told that all is quiet sees the end of the turn that went on without a slot, or on its own again. With work,
+/// so that the slot may be lost, or without.
+fn quiet_comes_after_the_turn(work: bool) {
+    explore(3, move || {
+        let crew = Crew::new(1, 2, false); // one more than there will be: it does not stop by itself
+        if work {
+            crew.push();
+        }
         let spare = spawn(&crew, Crew::spare);
         let blocks = spawn(&crew, |crew| {
             let left = crew.leave(0);
@@ -343,4 +346,14 @@ fn quiet_comes_after_a_turn_elsewhere() {
         blocks.join().unwrap();
         spare.join().unwrap();
     });
+}
+
+#[test]
+fn quiet_comes_after_a_turn_that_took_its_slot_back() {
+    quiet_comes_after_the_turn(false);
+}
+
+#[test]
+fn quiet_comes_after_a_turn_that_lost_its_slot() {
+    quiet_comes_after_the_turn(true);
 }

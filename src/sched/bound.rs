@@ -22,7 +22,7 @@ use super::apart::Home;
 use super::local::Local;
 use super::task::Task;
 use crate::sync::Ordering::Relaxed;
-use crossbeam_deque::Steal;
+use crossbeam_deque::{Steal, Worker};
 use std::sync::Arc;
 
 /// Where a runnable must run.
@@ -38,18 +38,14 @@ pub(crate) enum Bound {
 }
 
 impl Scheduler {
-    /// An actor that is bound like this is about to be spawned.
-    pub(crate) fn move_in(&self, bound: &Bound) {
-        if let &Bound::Worker(home) = bound {
-            self.slots[home].residents.fetch_add(1, Relaxed);
-        }
+    /// An actor that is kept on this worker is about to be spawned.
+    pub(crate) fn move_in(&self, home: usize) {
+        self.slots[home].residents.fetch_add(1, Relaxed);
     }
 
     /// It has ended, or was not spawned after all.
-    pub(crate) fn move_out(&self, bound: &Bound) {
-        if let &Bound::Worker(home) = bound {
-            self.slots[home].residents.fetch_sub(1, Relaxed);
-        }
+    pub(crate) fn move_out(&self, home: usize) {
+        self.slots[home].residents.fetch_sub(1, Relaxed);
     }
 
     /// Sends a bound runnable where it belongs, from whatever thread.
@@ -98,15 +94,15 @@ impl Local {
     }
 
     pub(super) fn pop_kept(&self) -> Option<Task> {
-        let task = self.kept.pop();
+        let task = pop(&self.kept);
         self.keeps.set(!self.kept.is_empty());
         task
     }
 
     /// Kept work waits, and has every second turn.
-    #[inline(never)]
+    #[cold]
     pub(super) fn next_of_both(&self) -> Option<Task> {
-        let others = || self.queue.pop().or_else(|| self.slot().lifo.take()).or_else(|| self.take_injected());
+        let others = || pop(&self.queue).or_else(|| self.slot().lifo.take()).or_else(|| self.take_injected());
         if self.kept_last.replace(false)
             && let Some(task) = others()
         {
@@ -115,4 +111,10 @@ impl Local {
         self.kept_last.set(true);
         self.pop_kept()
     }
+}
+
+/// Kept apart, so that the one that is called every turn is inlined there.
+#[inline(never)]
+pub(super) fn pop(queue: &Worker<Task>) -> Option<Task> {
+    queue.pop()
 }

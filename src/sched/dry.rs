@@ -27,7 +27,7 @@ impl Local {
         let dry = time::now();
         self.count_busy(dry);
         if self.tend_timers(dry)
-            && let Some(task) = self.next()
+            && let Some(task) = self.look()
         {
             return Some(task);
         }
@@ -75,7 +75,7 @@ impl Local {
                 Woken::Alarm => {
                     searching = false;
                     scheduler.fire_timers(time::now()); // also if others were quicker
-                    if let Some(task) = self.next() {
+                    if let Some(task) = self.look() {
                         break Some(task);
                     }
                 }

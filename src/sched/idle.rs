@@ -28,6 +28,8 @@
 //! | rescan finds work, or the sentinel does | -1 | +1 | 0 if it was the sentinel | +1 | unless somebody was quicker |
 //! | notified | -1 | +1 | 0 if it was the sentinel | +1 | by the notifier, before it wakes |
 //! | its own inbox got work | -1 | | 0 if it was the sentinel | +1 | by the sender |
+//! | its thread blocks and leaves the slot | +1 | | | | then **always** rescans; nobody is in the bed: see `idle/vacant.rs` |
+//! | that thread comes back first | -1 | | | +1 | unless somebody was quicker |
 //! | appointed sentinel | | | 1 | | stays parked, now with a timeout |
 //! | the sentinel resigns | | | 0 | | only while `S` = all workers |
 //! | the keeper gets up for the alarm | -1 | | 0 if it was the sentinel | +1 | unless somebody was quicker; see [`alarm`](super::alarm) |

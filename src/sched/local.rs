@@ -4,6 +4,7 @@
 //! [kept](super::bound) here), the worker's own inbox, the injector (a fair share of the time even while there is local
 //! work), and then what a search finds ([`dry`](super::dry)).
 
+use super::bound;
 use super::queue::{Policy, Slot, retry};
 use super::task::{After, Task, TaskHeader};
 use super::{Scheduler, Seat};
@@ -124,7 +125,7 @@ impl Local {
         } else {
             // SAFETY: the caller's.
             let local = unsafe { Local::sit(scheduler, slot) };
-            local.next().or_else(|| local.idle())
+            local.look().or_else(|| local.idle())
         };
         while let Some(runnable) = task {
             runnable.prefetch();
@@ -370,8 +371,15 @@ impl Local {
         }
     }
 
-    #[inline]
-    pub(super) fn next(&self) -> Option<Task> {
+    /// What comes next here, where it is not looked for every turn.
+    #[inline(never)]
+    pub(super) fn look(&self) -> Option<Task> {
+        self.next()
+    }
+
+    /// What comes next here. In line where turns follow each other, since that is a good part of what a turn costs.
+    #[inline(always)]
+    fn next(&self) -> Option<Task> {
         let due = self.injector_in.get() - 1;
         self.injector_in.set(due);
         if due == 0
@@ -438,7 +446,7 @@ impl Local {
     /// Gives all local work to the others: this thread is about to block inside a turn, or parked already.
     pub(crate) fn give_away(&self) {
         let scheduler = self.scheduler();
-        while let Some(task) = self.slot().lifo.take().or_else(|| self.queue.pop()) {
+        while let Some(task) = self.slot().lifo.take().or_else(|| bound::pop(&self.queue)) {
             scheduler.push_from_outside(task);
         }
         while let Some(task) = self.pop_kept() {

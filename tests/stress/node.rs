@@ -2,9 +2,9 @@
 
 use crate::fail;
 use crate::ledger::{explode, taking_back};
-use crate::world::{Answer, Letter, Note, Rng, SLOTS, Sender, Small, World, ended};
+use crate::world::{Answer, Letter, Note, Rng, SLOTS, Sender, Several, Small, World, ended};
 use heist::{
-    Actor, ActorRef, Ask, AskError, Context, Handler, Receive, Reply, StopReason, Timer, WaitAskError,
+    Actor, ActorRef, Ask, AskError, Batch, Context, Handler, Receive, Reply, StopReason, Timer, WaitAskError,
     WaitError,
 };
 use std::collections::HashMap;
@@ -214,8 +214,13 @@ impl Node {
             25..28 => {
                 let letter = self.sender.letter(ctx.me(), &mut self.rng, ttl);
                 let id = letter.token.id;
-                let result = ctx.again(Small(letter));
-                self.sender.said(id, result);
+                if self.rng.one_in(2) {
+                    let result = ctx.again(Small(letter));
+                    self.sender.said(id, result);
+                } else {
+                    let result = ctx.again(Several(letter));
+                    self.sender.said(id, result);
+                }
             }
             28..30 => self.when_room(&to, ttl, ctx),
             30..32 if slot > self.slot => self.wait_inside(&to, ttl),
@@ -488,6 +493,31 @@ impl Receive<Note> for Node {
                 drop(caught);
             }
         }
+    }
+}
+
+/// Answers when all are taken: some of those that wait, or as many as may be.
+impl Receive<Several> for Node {
+    type Reply = Answer;
+    const BATCH: usize = 5;
+
+    fn receive(&mut self, _: Several, _: Reply<Answer>, _: &mut Context<Self>) {
+        fail("a message that may come in batches came alone");
+    }
+
+    fn receive_batch(&mut self, batch: Batch<'_, Several, Answer>, ctx: &mut Context<Self>) {
+        let _turn = self.enter("a batch");
+        let most = 1 + self.rng.below(6) as usize;
+        let mut replies = Vec::new();
+        for (Several(mut letter), reply) in batch.take(most) {
+            self.check(&letter, ctx);
+            replies.push((letter.token.id, reply));
+            self.work(&mut letter, ctx);
+        }
+        if replies.len() > <Self as Receive<Several>>::BATCH {
+            fail("a batch has more than its type says");
+        }
+        replies.into_iter().for_each(|(id, reply)| self.answer(id, reply));
     }
 }
 

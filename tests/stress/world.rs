@@ -57,6 +57,9 @@ pub struct Note(pub Letter);
 /// For [`heist::Handler`].
 pub struct Small(pub Letter);
 
+/// For [`heist::Receive`], in batches.
+pub struct Several(pub Letter);
+
 /// An answer says what it answers, so that a mix-up shows.
 pub struct Answer {
     pub to: u32,
@@ -287,12 +290,11 @@ impl Sender {
     pub fn tell(&mut self, to: &ActorRef<Node>, rng: &mut Rng, ttl: u8) -> Option<(u64, u32)> {
         let letter = self.letter(to, rng, ttl);
         let (id, number) = (letter.token.id, (letter.from, letter.seq));
-        let done = if rng.one_in(2) {
-            self.said(id, to.tell(Note(letter)))
-        } else if rng.one_in(2) {
-            self.said(id, to.recipient().tell(Small(letter)))
-        } else {
-            self.said(id, to.tell(Small(letter)))
+        let done = match rng.below(8) {
+            0..3 => self.said(id, to.tell(Note(letter))),
+            3..5 => self.said(id, to.tell(Several(letter))),
+            5 => self.said(id, to.recipient().tell(Small(letter))),
+            _ => self.said(id, to.tell(Small(letter))),
         };
         done.map(|()| number)
     }
@@ -304,7 +306,7 @@ impl Sender {
             (ids.len() < many as usize).then(|| {
                 let letter = self.letter(to, rng, ttl);
                 ids.push(letter.token.id);
-                Note(letter)
+                Several(letter)
             })
         });
         let (accepted, back) = match to.tell_many(letters) {
@@ -315,7 +317,7 @@ impl Sender {
             fail(&format!("tell_many took {} messages and accounts for {accepted}", ids.len()));
         }
         ids[..accepted].iter().for_each(|&id| self.world.ledger.accepted(id));
-        if let Some(Note(letter)) = back {
+        if let Some(Several(letter)) = back {
             self.refuse(ids[accepted], letter);
         }
     }
@@ -331,9 +333,10 @@ impl Sender {
         let mut letter = self.letter(to, rng, ttl);
         letter.prompt = prompt;
         let id = letter.token.id;
-        let ask = match rng.below(3) {
+        let ask = match rng.below(4) {
             0 => self.said(id, to.ask(Note(letter))),
             1 => self.said(id, to.asker().ask(Small(letter))),
+            2 => self.said(id, to.ask(Several(letter))),
             _ => self.said(id, to.ask(Small(letter))),
         };
         ask.map(|ask| (id, ask))
@@ -352,6 +355,12 @@ impl Sender {
 
 impl From<Note> for Letter {
     fn from(Note(letter): Note) -> Self {
+        letter
+    }
+}
+
+impl From<Several> for Letter {
+    fn from(Several(letter): Several) -> Self {
         letter
     }
 }

@@ -37,6 +37,7 @@ where
         handle: handle::<A, R, F, S>,
         discard: discard::<A, R, F, S>,
         sent: place_of::<S>(offset_of!(Callback<A, R, F, S>, sent)),
+        batched: None,
     };
     const REPLY: ReplyVtable<R> = ReplyVtable {
         answer: answer::<A, R, F, S>,

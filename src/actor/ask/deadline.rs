@@ -5,6 +5,7 @@
 
 use super::slot::{Asked, AskedWith, Asking, AskingWith, Tables};
 use super::{Ask, callback};
+use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, Context, enter};
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::Reply;
@@ -30,11 +31,13 @@ impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for ByDeadline<A, M>
         handle: handle_asked::<A, M>,
         discard: Asked::<Expiring<M>, A::Reply, ()>::discard,
         sent: Asked::<Expiring<M>, A::Reply, S>::SENT,
+        batched: batch::batched::<A, M>(open_asked::<M, A::Reply>),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
         handle: handle_with::<A, M, S>,
         discard: AskedWith::<Expiring<M>, A::Reply, S>::discard,
         sent: AskedWith::<Expiring<M>, A::Reply, S>::SENT,
+        batched: batch::batched::<A, M>(open_with::<M, A::Reply, S>),
     };
 }
 
@@ -74,6 +77,34 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message, reply, &mut ctx);
         }
+    }
+}
+
+/// For a batch.
+unsafe fn open_asked<M: Send + 'static, R: Send + 'static>(
+    this: AnyEnvelope,
+    _: &Header,
+    into: NonNull<()>,
+) -> bool {
+    // SAFETY: the caller's: an envelope with this table, and room for what is in it.
+    unsafe {
+        let (Expiring { deadline, message }, reply) = Asked::<Expiring<M>, R, ()>::open(this);
+        batch::put(into, message, reply);
+        time::now() < deadline
+    }
+}
+
+/// For a batch.
+unsafe fn open_with<M: Send + 'static, R: Send + 'static, S: Dating>(
+    this: AnyEnvelope,
+    _: &Header,
+    into: NonNull<()>,
+) -> bool {
+    // SAFETY: as above.
+    unsafe {
+        let (Expiring { deadline, message }, reply) = AskedWith::<Expiring<M>, R, S>::unwrap(this);
+        batch::put(into, message, reply);
+        time::now() < deadline
     }
 }
 

@@ -1,6 +1,7 @@
 //! Envelopes with a way back. The common one holds message and reply slot in one allocation.
 
 use crate::actor::Receive;
+use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Reply, ReplyVtable};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Parcel, Sent, place_of};
@@ -69,11 +70,13 @@ impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for Plain<A, M> {
         handle: Asked::<M, A::Reply, ()>::handle::<A>,
         discard: Asked::<M, A::Reply, ()>::discard,
         sent: Asked::<M, A::Reply, S>::SENT,
+        batched: batch::batched::<A, M>(Asked::<M, A::Reply, ()>::open_into),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
         handle: AskedWith::<M, A::Reply, S>::handle::<A>,
         discard: AskedWith::<M, A::Reply, S>::discard,
         sent: AskedWith::<M, A::Reply, S>::SENT,
+        batched: batch::batched::<A, M>(AskedWith::<M, A::Reply, S>::open_into),
     };
 }
 
@@ -184,6 +187,16 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
         }
     }
 
+    /// For a batch.
+    unsafe fn open_into(this: AnyEnvelope, _: &Header, into: NonNull<()>) -> bool {
+        // SAFETY: the caller's: our envelope, and room for what is in it.
+        unsafe {
+            let (message, reply) = Self::open(this);
+            batch::put(into, message, reply);
+        }
+        true
+    }
+
     unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
         // SAFETY: the caller's: our envelope, in the actor's turn. From here on the reply is the replier's side.
         unsafe {
@@ -254,6 +267,16 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
         let asked =
             Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) });
         (asked.message, asked.reply)
+    }
+
+    /// For a batch.
+    unsafe fn open_into(this: AnyEnvelope, _: &Header, into: NonNull<()>) -> bool {
+        // SAFETY: the caller's: our envelope, and room for what is in it.
+        unsafe {
+            let (message, reply) = Self::unwrap(this);
+            batch::put(into, message, reply);
+        }
+        true
     }
 
     unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {

@@ -2,8 +2,8 @@
 
 use super::{Fixed, Target, Tick, Timer, TimerError};
 use crate::actor::Receive;
+use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
-use crate::actor::reply::Reply;
 use crate::cell::envelope::{Envelope, EnvelopeVtable, Sent, place_of};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
@@ -46,6 +46,7 @@ where
         handle: handle::<A, M, F>,
         discard: discard::<A, M, F>,
         sent: place_of::<Sent>(offset_of!(Interval<A, M, F>, due)),
+        batched: None, // its ticks come alone
     };
 }
 
@@ -176,7 +177,7 @@ where
     // SAFETY: as above.
     unsafe {
         let (actor, mut ctx) = enter::<A>(header);
-        actor.receive(message, Reply::nobody(), &mut ctx);
+        batch::receive_alone(actor, message, &mut ctx);
     }
     if header_ref.state.peek().closed() {
         return; // and ends with its actor

@@ -2,8 +2,8 @@
 
 use super::{Target, Timer};
 use crate::actor::Receive;
+use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
-use crate::actor::reply::Reply;
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Sent, place_of};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
@@ -35,6 +35,7 @@ impl<A: Receive<M>, M: Send + 'static, S: Dating> Table<A, M, S> {
         handle: handle::<A, M, S>,
         discard: discard::<A, M, S>,
         sent: place_of::<S>(offset_of!(Once<A, M, S>, sent)),
+        batched: None, // it comes alone
     };
 }
 
@@ -115,7 +116,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(this: AnyEnvelope,
             return;
         }
         let (actor, mut ctx) = enter::<A>(header);
-        actor.receive(once.message, Reply::nobody(), &mut ctx);
+        batch::receive_alone(actor, once.message, &mut ctx);
     }
 }
 

@@ -7,6 +7,7 @@ use crate::actor::Actor;
 use crate::actor::handle::Handle;
 use crate::mailbox::state::MAX_LEN;
 use crate::time::Duration;
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 
@@ -15,6 +16,7 @@ pub(super) struct Settings {
     pub(super) name: Option<String>,
     pub(super) capacity: u32,
     pub(super) queue_capacity: u32,
+    pub(super) timing: bool,
     pub(super) first_backoff: Duration,
     pub(super) longest_backoff: Duration,
     pub(super) limit: u32,
@@ -54,6 +56,7 @@ pub struct PoolBuilder<A: Actor> {
     name: Option<String>,
     capacity: Option<usize>,
     queue_capacity: Option<usize>,
+    timing: bool,
     backoff: (Duration, Duration),
     limit: u32,
     window: Duration,
@@ -83,6 +86,7 @@ impl Handle {
 impl<A: Actor + Send> PoolBuilder<A> {
     fn new(handle: Handle, replicas: usize, factory: Factory<A>) -> Self {
         PoolBuilder {
+            timing: handle.core().timing,
             handle,
             replicas,
             factory,
@@ -118,6 +122,14 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// counted. Default: the executor's capacity.
     pub fn queue_capacity(mut self, messages: usize) -> Self {
         self.queue_capacity = Some(messages);
+        self
+    }
+
+    /// Times the replicas, or does not, whatever [`Builder::timing`](crate::Builder::timing) says of all actors: how long messages
+    /// waited, in the shared queue too, and how long they took. See [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) for what it
+    /// costs, and [`ReplicaStats::timing`](crate::ReplicaStats::timing).
+    pub fn timing(mut self, on: bool) -> Self {
+        self.timing = on;
         self
     }
 
@@ -157,13 +169,14 @@ impl<A: Actor + Send> PoolBuilder<A> {
             capacity: capacity(self.capacity)?,
             queue_capacity: capacity(self.queue_capacity)?,
             name: self.name,
+            timing: self.timing,
             first_backoff: self.backoff.0,
             longest_backoff: self.backoff.1,
             limit: self.limit,
             window: self.window,
         };
         let made = |index| (self.factory)(index).map_err(|error| PoolError::Factory { index, error });
-        let states = (0..self.replicas).map(made).collect::<Result<Vec<A>, _>>()?;
+        let states = (0..self.replicas).map(made).collect::<Result<VecDeque<A>, _>>()?;
         Shared::start(self.handle, self.factory, self.usual, settings, states).map(Pool::new)
     }
 }

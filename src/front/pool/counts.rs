@@ -3,6 +3,7 @@
 use super::Pool;
 use crate::actor::Actor;
 use crate::actor::refs::{ActorRef, ActorStats};
+use crate::cell::times::Timing;
 use crate::id::ActorId;
 use crate::sync::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -74,6 +75,9 @@ pub struct ReplicaStats {
     pub replaced: u64,
     /// Is there no state now, because a successor is waited for?
     pub absent: bool,
+    /// How long messages waited, from when they were accepted, and how long they took; `None` unless the pool is
+    /// [timed](crate::PoolBuilder::timing).
+    pub timing: Option<Timing>,
     /// What is counted of every actor: messages handled, and so on.
     pub actor: ActorStats,
 }
@@ -103,6 +107,7 @@ impl<A: Actor> Pool<A> {
                 failed: member.counts.failed.load(Relaxed),
                 replaced: member.counts.replaced.load(Relaxed),
                 absent: member.counts.absent(),
+                timing: member.actor.timing(),
                 actor: member.actor.stats(),
             }
         };

@@ -87,7 +87,7 @@ impl<A: Actor + Send> Shared<A> {
         factory: Factory<A>,
         usual: Box<dyn Strategy + Send + Sync>,
         settings: Settings,
-        states: Vec<A>,
+        mut states: VecDeque<A>,
     ) -> Result<Arc<Self>, PoolError> {
         let life = Life {
             cells: 0,
@@ -110,7 +110,7 @@ impl<A: Actor + Send> Shared<A> {
             life: Mutex::new(life),
         });
         let one = shared.change.lock();
-        let members = shared.spawn(0, states)?;
+        let members = shared.spawn(0, &mut states)?;
         let queue = match shared.mailbox(&shared.sharing, true) {
             Ok(queue) => queue,
             Err(error) => {
@@ -127,20 +127,24 @@ impl<A: Actor + Send> Shared<A> {
         Ok(shared)
     }
 
-    /// Replicas with these states, from this index on: all of them, or none.
-    fn spawn(self: &Arc<Self>, from: usize, states: Vec<A>) -> Result<Vec<Member<A>>, PoolError> {
+    /// Replicas with these states, from this index on: all of them, or none. States that are left are the caller's to drop, outside
+    /// all locks.
+    fn spawn(self: &Arc<Self>, from: usize, states: &mut VecDeque<A>) -> Result<Vec<Member<A>>, PoolError> {
         let mut members: Vec<Member<A>> = Vec::with_capacity(states.len());
-        for (index, state) in (from..).zip(states) {
+        while let Some(state) = states.pop_front() {
+            let index = from + members.len();
             let counts = Arc::new(Counts::default());
             let replica = Replica { shared: Arc::clone(self), index, counts: Arc::clone(&counts) };
-            let mut builder = self.handle.build(state).exact_capacity(self.settings.capacity);
+            let Settings { capacity, timing, .. } = self.settings;
+            let mut builder = self.handle.build(state).exact_capacity(capacity).timing(timing);
             if let Some(name) = &self.settings.name {
                 builder = builder.name(format!("{name}-{index}"));
             }
             self.life.lock().cells += 1;
             match builder.kept(replica, &self.sharing).try_spawn() {
                 Ok(actor) => members.push(Member { actor, counts }),
-                Err(_) => {
+                Err(error) => {
+                    states.push_front(error.into_actor());
                     self.life.lock().cells -= 1;
                     members.iter().for_each(|member| Header::close(member.actor.as_ptr(), true));
                     return Err(PoolError::ShuttingDown);
@@ -157,12 +161,12 @@ impl<A: Actor + Send> Shared<A> {
         }
         let before = self.resizable()?;
         // The user's code, under no lock.
-        let states = (before..to).map(|index| self.make(index)).collect::<Result<Vec<A>, _>>()?;
+        let mut states = (before..to).map(|index| self.make(index)).collect::<Result<VecDeque<A>, _>>()?;
         let one = self.change.lock();
         if self.resizable()? != before {
             return Err(PoolError::Resizing);
         }
-        let new = self.spawn(before, states)?;
+        let new = self.spawn(before, &mut states)?;
         let pair = |from: usize, into: usize| if to > before { into >= before } else { from >= to };
         let hold = |from: usize, into: usize| {
             pair(from, into).then(|| self.mailbox(&Arc::new(Sharing::hold()), false)).transpose()
@@ -215,7 +219,7 @@ impl<A: Actor + Send> Shared<A> {
         let capacity = if queue { self.settings.queue_capacity } else { self.settings.capacity };
         self.life.lock().cells += 1;
         let end = Mailbox { shared: Arc::clone(self), queue };
-        spawn_queue(&self.handle, capacity, end, sharing).map_err(|NoQueue| {
+        spawn_queue(&self.handle, capacity, self.timing(), end, sharing).map_err(|NoQueue| {
             self.life.lock().cells -= 1;
             PoolError::ShuttingDown
         })
@@ -223,6 +227,11 @@ impl<A: Actor + Send> Shared<A> {
 }
 
 impl<A: Actor> Shared<A> {
+    /// Are the replicas, and with them the mailboxes without an actor, timed?
+    pub(super) fn timing(&self) -> bool {
+        self.settings.timing
+    }
+
     /// This thread's stripe.
     #[inline]
     pub(super) fn stripe(&self) -> &Stripe<A> {
