@@ -64,7 +64,7 @@ pub(crate) struct Heist {
 impl Heist {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let executor = Executor::new();
-        let settings = Settings { readers: readers(), batch: BATCH, ..Settings::default() };
+        let settings = Settings { readers: readers(), ..Settings::default() };
         Ok(Heist { database: Database::open(&executor, path, "", settings)?, _executor: executor })
     }
 }
@@ -92,11 +92,11 @@ impl Mutexed {
 
 impl Way for Mutexed {
     async fn read(&self, item: i64) -> Result<String, Failure> {
-        Ok(select(&*self.0.lock().expect("nobody panics"), item)?)
+        Ok(select(&self.0.lock().expect("nobody panics"), item)?)
     }
 
     async fn write(&self, id: i64, item: i64) -> Result<(), Failure> {
-        Ok(insert(&*self.0.lock().expect("nobody panics"), id, item)?)
+        Ok(insert(&self.0.lock().expect("nobody panics"), id, item)?)
     }
 }
 

@@ -36,8 +36,6 @@ pub(crate) struct Settings {
     pub(crate) scanners: usize,
     /// So many writes may wait; so many reads for each reader, and for any of them; and scans likewise.
     pub(crate) waiting: usize,
-    /// Writes that are committed at once at the most.
-    pub(crate) batch: usize,
     /// For whoever does not say [`Database::within`]. heist itself has no such time: an ask ends with its actor at the latest. A
     /// query that never comes to its end would keep its connection, so here each has one.
     pub(crate) timeout: Duration,
@@ -46,7 +44,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let readers = std::thread::available_parallelism().map_or(2, usize::from).max(2);
-        Settings { readers, scanners: 1, waiting: 1024, batch: 512, timeout: Duration::from_secs(30) }
+        Settings { readers, scanners: 1, waiting: 1024, timeout: Duration::from_secs(30) }
     }
 }
 
@@ -73,7 +71,7 @@ impl Database {
         let (file, theirs) = (Arc::clone(&path), Arc::clone(&counts));
         // First, since readers do not make a file.
         let writer = executor
-            .try_pool(1, move |_| Writer::open(&file, schema, settings.batch, Arc::clone(&theirs)))
+            .try_pool(1, move |_| Writer::open(&file, schema, Arc::clone(&theirs)))
             .name("writer")
             .capacity(settings.waiting)
             .backoff(REOPEN_FIRST, REOPEN_LAST)

@@ -83,20 +83,20 @@ fn answers_can_be_awaited() {
 
 #[test]
 fn writes_that_wait_are_committed_together_and_one_alone_at_once() {
-    let it = open(Settings { batch: 64, ..Settings::default() });
+    let it = open(Settings::default());
     insert(&it.database, 0).unwrap();
     assert_eq!(it.database.stats().transactions, 1);
     let (release, begun, query) = hold();
     let held = it.database.write(query).unwrap();
     begun.recv_timeout(LONG).unwrap();
     let row = |to: &Connection| to.execute("INSERT INTO entries (id, body) VALUES (1, 'one')", []);
-    let waiting: Vec<_> = (0..100).map(|_| it.database.write(row).unwrap()).collect();
+    let waiting: Vec<_> = (0..600).map(|_| it.database.write(row).unwrap()).collect();
     assert!(!waiting.iter().any(Pending::is_ready));
     drop(release);
     held.wait().unwrap();
     waiting.into_iter().for_each(|write| assert_eq!(write.wait().unwrap(), 1));
     let stats = it.database.stats();
-    assert_eq!((stats.writes, stats.transactions), (102, 4), "one; the one held; 64; 36");
+    assert_eq!((stats.writes, stats.transactions), (602, 4), "one; the one held; 512; 88");
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn a_file_that_cannot_be_opened_is_an_error_of_open() {
 
 /// Clients write until they are refused; what was acknowledged, and what was accepted and answered otherwise.
 fn end_in_the_middle(end: impl FnOnce(&Opened)) {
-    let it = open(Settings { batch: 8, ..Settings::default() });
+    let it = open(Settings::default());
     let acknowledged = std::sync::Mutex::new(HashSet::new());
     thread::scope(|scope| {
         for client in 0..16 {

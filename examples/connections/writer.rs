@@ -1,9 +1,8 @@
 //! The writer owns the only connection that writes, and commits what waits together: a group commit.
 //!
-//! To make a transaction durable takes a write to the disk that is waited for, whether it holds one row or hundreds. So the first
-//! write that comes sends the actor a message of its own ([`Context::again`]) behind all that waits already: writes are collected
-//! until that has come round, and then all of them go into one transaction. While it is being committed the next ones gather. Nobody waits for
-//! more to come: one write alone is committed at once.
+//! To make a transaction durable takes a write to the disk that is waited for, whether it holds one row or hundreds. So all writes that
+//! wait are taken as one batch ([`Receive::receive_batch`]), go into one transaction, and are answered when it is committed. While it is
+//! being committed the next ones gather. Nobody waits for more to come: one write alone is committed at once.
 //!
 //! | what happens | this write | others in the transaction |
 //! |---|---|---|
@@ -13,7 +12,7 @@
 //! | the process ends | what was answered is in the file | the same |
 
 use crate::database::{Committed, Error, connect};
-use heist::{Actor, Context, Handler, Receive, Refusal, Reply, StopReason, blocking};
+use heist::{Actor, Batch, Context, Receive, Reply, blocking};
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use std::sync::Arc;
@@ -21,12 +20,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub(crate) struct Writer {
     connection: Connection,
-    /// Collected for the next transaction.
-    waiting: Vec<(Job, Reply<Outcome>)>,
-    /// So many at the most.
-    batch: usize,
     counts: Arc<Counts>,
 }
+
+impl Actor for Writer {}
 
 /// What all connections of one writer have done.
 #[derive(Debug, Default)]
@@ -41,62 +38,29 @@ type Outcome = Result<Committed, Error>;
 
 pub(crate) struct Write(pub(crate) Job);
 
-/// All that waited when the first write of a batch came has come.
-struct Commit;
-
 impl Writer {
-    pub(crate) fn open(
-        path: &Path,
-        schema: &str,
-        batch: usize,
-        counts: Arc<Counts>,
-    ) -> rusqlite::Result<Self> {
+    pub(crate) fn open(path: &Path, schema: &str, counts: Arc<Counts>) -> rusqlite::Result<Self> {
         let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         // A commit is on the disk when it returns.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(schema)?;
-        Ok(Writer { connection, waiting: Vec::new(), batch, counts })
-    }
-
-    fn commit(&mut self) {
-        if !self.waiting.is_empty() {
-            let waiting = std::mem::take(&mut self.waiting);
-            blocking(|| commit_together(&self.connection, waiting, &self.counts));
-        }
-    }
-}
-
-impl Actor for Writer {
-    /// What was collected when the end came is done, but after a panic: then its connection is closed as it is.
-    fn stopped(&mut self, reason: &StopReason) {
-        if !matches!(reason, StopReason::Panicked(_)) {
-            self.commit();
-        }
+        Ok(Writer { connection, counts })
     }
 }
 
 impl Receive<Write> for Writer {
     type Reply = Outcome;
+    const BATCH: usize = 512;
 
-    fn receive(&mut self, Write(job): Write, reply: Reply<Outcome>, ctx: &mut Context<Self>) {
-        self.waiting.push((job, reply));
-        if self.waiting.len() >= self.batch {
-            self.commit();
-        } else if self.waiting.len() == 1 {
-            match ctx.again(Commit) {
-                Ok(()) => {}
-                // One is under way already, or `stopped` will be.
-                Err(refused) => debug_assert!(matches!(refused.refusal(), Refusal::Full | Refusal::Stopped)),
-            }
-        }
+    fn receive(&mut self, write: Write, reply: Reply<Outcome>, ctx: &mut Context<Self>) {
+        self.receive_batch(Batch::of_one(write, reply), ctx);
     }
-}
 
-impl Handler<Commit> for Writer {
-    type Reply = ();
-    fn handle(&mut self, _: Commit, _: &mut Context<Self>) {
-        self.commit();
+    fn receive_batch(&mut self, batch: Batch<'_, Write, Outcome>, _: &mut Context<Self>) {
+        // All are taken before the first is done, or the turn would be over before the batch is.
+        let writes = batch.map(|(Write(job), reply)| (job, reply)).collect();
+        blocking(|| commit_together(&self.connection, writes, &self.counts));
     }
 }
 
