@@ -19,7 +19,7 @@
 //! | a key map that grows without bound | `a_million_keys_take_no_memory` |
 //! | a work-stealing pool that was declared and never built | `pool_queue.rs` |
 //! | statistics that were collected and could not be read | `statistics_can_be_read` |
-//! | CPU affinity that was promised only | that comes with placement, and is not promised here |
+//! | CPU affinity that was promised only | `placement.rs`: `workers_are_pinned_to_their_cores` |
 
 mod common;
 
