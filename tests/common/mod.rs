@@ -7,6 +7,7 @@
 #![allow(dead_code)] // each test uses a part of it
 
 pub(crate) mod diary;
+pub(crate) mod pools;
 
 use heist::{Actor, Ask, AskError, Builder, Context, Event, Executor, Handler, Policy, StopReason};
 use std::cell::Cell;
