@@ -8,6 +8,7 @@
 
 pub(crate) mod diary;
 pub(crate) mod pools;
+pub(crate) mod spares;
 
 use heist::{Actor, Ask, AskError, Builder, Context, Event, Executor, Handler, Policy, StopReason};
 use std::cell::Cell;
