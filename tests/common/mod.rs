@@ -7,6 +7,7 @@
 #![allow(dead_code)] // each test uses a part of it
 
 pub(crate) mod diary;
+pub(crate) mod hermits;
 pub(crate) mod pools;
 pub(crate) mod spares;
 
