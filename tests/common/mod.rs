@@ -10,6 +10,7 @@ pub(crate) mod diary;
 pub(crate) mod hermits;
 pub(crate) mod pools;
 pub(crate) mod spares;
+pub(crate) mod times;
 
 use heist::{Actor, Ask, AskError, Builder, Context, Event, Executor, Handler, Policy, StopReason};
 use std::cell::Cell;
