@@ -6,6 +6,7 @@
 
 #![allow(dead_code)] // each test uses a part of it
 
+pub(crate) mod batches;
 pub(crate) mod diary;
 pub(crate) mod hermits;
 pub(crate) mod pools;
