@@ -1,71 +1,14 @@
 //! Timing statistics: what waits and what handlers take is counted in full for each timed actor and worker, for every kind
-//! of message, and not at all for the others.
+//! of message, and not at all for the others; `timing_waits.rs` has from when on it waits.
 //!
 //! Times are bounded from below only, by what was made to last; nothing here asserts that anything is quick.
 
 mod common;
 
+use common::times::*;
 use common::*;
 use heist::*;
-use std::future::Future;
-use std::task::Waker;
 use std::time::{Duration, Instant};
-
-/// How long the slow ones take.
-const D: Duration = Duration::from_millis(3);
-
-fn spin(time: Duration) {
-    let until = Instant::now() + time;
-    while Instant::now() < until {}
-}
-
-/// Keeps its handler busy.
-struct Spin(Duration);
-
-impl Handler<Spin> for Puppet {
-    type Reply = ();
-    fn handle(&mut self, Spin(time): Spin, _: &mut Context<Self>) {
-        spin(time);
-    }
-}
-
-/// How old is this message?
-struct Age;
-
-impl Handler<Age> for Puppet {
-    type Reply = Option<Duration>;
-    fn handle(&mut self, _: Age, ctx: &mut Context<Self>) -> Option<Duration> {
-        ctx.message_age()
-    }
-}
-
-fn timed(executor: &Executor) -> ActorRef<Puppet> {
-    executor.build(Puppet::default()).unbounded().timing(true).spawn()
-}
-
-#[track_caller]
-fn timing(actor: &ActorRef<Puppet>) -> Timing {
-    actor.timing().expect("it is timed")
-}
-
-/// Counts and sums fit together, whatever was measured.
-#[track_caller]
-fn assert_sound(times: &Times) {
-    assert!(times.p50 <= times.p90 && times.p90 <= times.p99 && times.p99 <= times.p999, "{times:?}");
-    assert!(times.p999 <= times.max && times.max <= times.total && times.mean() <= times.max, "{times:?}");
-    let least = times.max + times.p50 * u32::try_from(times.count.saturating_sub(1) / 2).unwrap() / 2;
-    assert!(times.total >= least, "half of them took half of that at least: {times:?}");
-}
-
-/// At a quiet moment: one wait and one handling for each message handled.
-#[track_caller]
-fn assert_complete(actor: &ActorRef<Puppet>) -> Timing {
-    let (timing, handled) = (timing(actor), actor.stats().handled);
-    assert_eq!((timing.wait.count, timing.handling.count), (handled, handled));
-    assert_sound(&timing.wait);
-    assert_sound(&timing.handling);
-    timing
-}
 
 #[test]
 fn every_handled_message_is_counted_once_for_its_actor_and_its_worker() {
@@ -249,69 +192,6 @@ fn every_kind_of_message_waits_and_is_handled() {
     assert!(ages.iter().all(|(answer, age)| *answer == Ok(0) && age.is_some()));
 }
 
-/// A message of a sender that waits for room has its date from when it gets its place.
-#[test]
-fn waiting_for_room_does_not_count_as_waiting_in_the_mailbox() {
-    let executor = crew(2);
-    let actor = executor.build(Puppet::default()).capacity(1).timing(true).spawn();
-    let began = Instant::now();
-    let held = Held::hold(&actor); // one message in hand, so the mailbox is full
-    let first_waited = began.elapsed();
-    let mut sending = actor.send_async(Age);
-    let poll = std::pin::Pin::new(&mut sending).poll(&mut std::task::Context::from_waker(Waker::noop()));
-    assert!(poll.is_pending(), "it waits in line");
-    spin(10 * D);
-    let released = Instant::now();
-    drop(held);
-    futures::executor::block_on(sending).unwrap();
-    settle(&executor);
-    let wait = assert_complete(&actor).wait;
-    assert!(wait.total <= first_waited + released.elapsed(), "{wait:?}");
-}
-
-#[test]
-fn a_tick_waits_from_when_it_was_due() {
-    let executor = crew(2);
-    let actor = timed(&executor);
-    let held = Held::hold(&actor);
-    let due = Instant::now() + D;
-    let once =
-        actor.tell_at(due, Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| ctx.message_age())).unwrap();
-    let (sender, ages) = std::sync::mpsc::channel();
-    let every = actor
-        .tell_every(D, Fixed::Rate, move |tick| {
-            let sender = sender.clone();
-            Run(move |_: &mut Puppet, ctx: &mut Context<Puppet>| {
-                // In this order: then the age is the larger one, if it is counted from the same instant.
-                let since = Instant::now() - tick.due;
-                sender.send((since, ctx.message_age().expect("timed"))).unwrap();
-            })
-        })
-        .unwrap();
-    within(LONG, "both are due", || Instant::now() > due + 2 * D && actor.len() == 3);
-    drop(held);
-    let (since, age) = ages.recv_timeout(Duration::from_secs(LONG)).unwrap();
-    assert!(since >= D && age >= since, "{since:?} after it was due it is {age:?} old");
-    drop((once, every));
-    settle(&executor);
-    let wait = assert_complete(&actor).wait;
-    assert!(wait.max >= D && wait.total >= 2 * D, "{wait:?}");
-}
-
-/// A timer that was due before it was armed cannot have been waited for.
-#[test]
-fn a_tick_does_not_wait_from_before_it_was_armed() {
-    let executor = crew(1);
-    let actor = timed(&executor);
-    let began = Instant::now();
-    let Some(long_ago) = began.checked_sub(Duration::from_secs(60)) else { return }; // the clock is that young
-    let timer = actor.tell_at(long_ago, Note(1)).unwrap();
-    within(LONG, "it fires", || actor.stats().handled == 1);
-    timer.detach();
-    settle(&executor);
-    assert!(assert_complete(&actor).wait.max <= began.elapsed());
-}
-
 #[test]
 fn what_expired_or_was_cancelled_is_not_counted() {
     let executor = crew(2);
@@ -387,99 +267,6 @@ fn dead_letters_are_not_counted() {
     settle(&executor);
     assert_eq!(executor.stats().dead_letters.killed, 100);
     assert_eq!(assert_complete(&actor).handling.count, 1);
-}
-
-#[test]
-fn a_message_knows_its_age_and_grows_older() {
-    let executor = crew(2);
-    let actor = timed(&executor);
-    let held = Held::hold(&actor);
-    let aging = actor
-        .ask(Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| {
-            let before = ctx.message_age();
-            spin(D);
-            (before, ctx.message_age())
-        }))
-        .unwrap();
-    spin(D);
-    drop(held);
-    let (before, after) = answer(aging).unwrap();
-    assert!(before >= Some(D) && after >= before.map(|before| before + D), "{before:?}, {after:?}");
-}
-
-/// In `started` there is no message yet.
-#[test]
-fn a_start_is_no_message() {
-    struct Starting(std::sync::mpsc::Sender<Option<Duration>>);
-    impl Actor for Starting {
-        fn started(&mut self, ctx: &mut Context<Self>) {
-            spin(D);
-            self.0.send(ctx.message_age()).unwrap();
-        }
-    }
-    impl Handler<Age> for Starting {
-        type Reply = ();
-        fn handle(&mut self, _: Age, _: &mut Context<Self>) {}
-    }
-    let executor = crew(1);
-    let (sender, ages) = std::sync::mpsc::channel();
-    let (blocker, release) = (executor.spawn(Puppet::default()), Latch::new());
-    let held = Held::hold(&blocker);
-    let actor = executor.build(Starting(sender)).timing(true).spawn();
-    actor.tell(Age).unwrap(); // shares the turn with the start
-    drop((held, release));
-    settle(&executor);
-    assert_eq!(ages.recv(), Ok(None));
-    let timing = actor.timing().unwrap();
-    assert_eq!((timing.wait.count, timing.handling.count), (1, 1));
-    assert!(timing.wait.max >= D, "the start is part of what the message waited for: {timing:?}");
-}
-
-#[test]
-fn who_becomes_runnable_behind_a_long_turn_is_queued_so_long() {
-    for policy in POLICIES {
-        let executor = build(Executor::builder().workers(1).policy(policy));
-        let (blocker, actor) = (executor.spawn(Puppet::default()), timed(&executor));
-        settle(&executor);
-        let before = executor.stats().timing.expect("it was started").queued;
-        assert_eq!(before.count, 1);
-        let held = Held::hold(&blocker);
-        actor.tell(Note(1)).unwrap();
-        actor.tell(Note(2)).unwrap();
-        spin(D);
-        drop(held);
-        settle(&executor);
-        let stats = executor.stats();
-        let queued = stats.timing.unwrap().queued;
-        assert_eq!(queued.count, 2, "one for each turn");
-        assert!(queued.max >= D, "{queued:?}");
-        assert_eq!(stats.workers[0].timing.unwrap().queued, queued);
-        assert!(timing(&actor).wait.total >= 2 * D - D / 100);
-    }
-}
-
-/// A turn that ends at its budget is queued again from its end on: while an actor's handlers run it is not queued.
-#[test]
-fn who_goes_on_is_queued_from_the_end_of_its_turn() {
-    let executor = crew(1);
-    let build = || executor.build(Puppet::default()).budget_messages(1);
-    let (actor, other) = (build().timing(true).spawn(), build().spawn());
-    settle(&executor);
-    let before = executor.stats().timing.unwrap().queued;
-    let began = Instant::now();
-    let me = actor.clone();
-    inside(&actor, move |_, _| {
-        (0..3).for_each(|n| me.tell(Note(n)).unwrap());
-        spin(10 * D);
-        other.tell(Spin(D)).unwrap(); // which comes before the others
-    });
-    settle(&executor);
-    let passed = began.elapsed();
-    let queued = executor.stats().timing.unwrap().queued;
-    assert_eq!(queued.count - before.count, 4, "one message in each turn");
-    assert!(queued.max >= D, "it was queued behind the other: {queued:?}");
-    let handling = assert_complete(&actor).handling;
-    assert!(handling.total >= 10 * D && queued.total - before.total + handling.total <= passed);
 }
 
 /// Any thread may read while turns run.

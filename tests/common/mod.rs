@@ -6,7 +6,12 @@
 
 #![allow(dead_code)] // each test uses a part of it
 
+pub(crate) mod batches;
 pub(crate) mod diary;
+pub(crate) mod hermits;
+pub(crate) mod pools;
+pub(crate) mod spares;
+pub(crate) mod times;
 
 use heist::{Actor, Ask, AskError, Builder, Context, Event, Executor, Handler, Policy, StopReason};
 use std::cell::Cell;

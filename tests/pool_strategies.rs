@@ -1,0 +1,187 @@
+//! Pools: which replica each strategy chooses; each is noticed if it goes round instead.
+
+mod common;
+
+use common::pools::*;
+use common::*;
+use heist::strategy::*;
+use heist::{Actor, Context, Handler};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+#[test]
+fn round_robin_goes_round() {
+    on_every_crew(|executor| {
+        let pool = workers(executor, 3);
+        let first = answer(pool.ask(RoundRobin, Who).unwrap()).unwrap();
+        for n in 1..30 {
+            assert_eq!(answer(pool.ask(RoundRobin, Who).unwrap()), Ok((first + n) % 3));
+        }
+        assert_eq!(spread(&pool, RoundRobin, 300), [100; 3]);
+    });
+}
+
+#[test]
+fn random_reaches_all_and_not_in_turn() {
+    let executor = crew(2);
+    let pool = workers(&executor, 4);
+    let who: Vec<usize> = (0..2000).map(|_| answer(pool.ask(Random, Who).unwrap()).unwrap()).collect();
+    for index in 0..4 {
+        let got = who.iter().filter(|&&i| i == index).count();
+        assert!((350..650).contains(&got), "replica {index} got {got} of 2000");
+    }
+    let again = who.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    assert!(again > 300, "one in four follows itself, not {again} of 2000");
+}
+
+/// One in turn gets the ones that are equal: a replica that is first in the list has no more than its share.
+#[test]
+fn least_loaded_is_fair_among_equals() {
+    let executor = crew(2);
+    let pool = workers(&executor, 4);
+    let busy = occupy(&pool, 1); // equals that are not neighbours
+    let mut got = [0; 4];
+    for _ in 0..3000 {
+        rested(&pool, &[1]);
+        got[answer(pool.ask(LeastLoaded, Who).unwrap()).unwrap()] += 1;
+    }
+    busy.open();
+    assert_eq!(got[1], 0);
+    for index in [0, 2, 3] {
+        assert!((800..1200).contains(&got[index]), "{got:?}");
+    }
+}
+
+#[test]
+fn least_loaded_avoids_the_busy() {
+    let executor = crew(4);
+    let pool = workers(&executor, 3);
+    // 0 has one in work, 1 one in work and five that wait, 2 nothing: then 2, and once 2 has two, 0.
+    let (zero, one) = (occupy(&pool, 0), occupy(&pool, 1));
+    for _ in 0..5 {
+        pool.tell(ToIndex(1), Who).unwrap();
+    }
+    for _ in 0..20 {
+        rested(&pool, &[0, 1]);
+        assert_eq!(answer(pool.ask(LeastLoaded, Who).unwrap()), Ok(2));
+    }
+    let two = occupy(&pool, 2);
+    pool.tell(ToIndex(2), Who).unwrap();
+    let asked = pool.ask(LeastLoaded, Who).unwrap();
+    zero.open();
+    assert_eq!(answer(asked), Ok(0));
+    one.open();
+    two.open();
+}
+
+#[test]
+fn two_choices_avoid_the_busy() {
+    let executor = crew(4);
+    let pool = workers(&executor, 2);
+    let busy = occupy(&pool, 0);
+    // Of two replicas both are looked at.
+    for _ in 0..100 {
+        rested(&pool, &[0]);
+        assert_eq!(answer(pool.ask(TwoChoices, Who).unwrap()), Ok(1));
+    }
+    busy.open();
+    settle(&executor);
+    let pool = workers(&executor, 8);
+    let got = spread(&pool, TwoChoices, 4000);
+    assert!(got.iter().all(|got| (350..650).contains(got)), "{got:?}");
+    assert_eq!(spread(&pool, PoolDefault, 80).iter().sum::<usize>(), 80);
+}
+
+#[test]
+fn a_key_stays_at_its_replica_in_order() {
+    #[derive(Default)]
+    struct Keys(HashMap<u64, Vec<u64>>);
+    impl Actor for Keys {}
+    impl Handler<(u64, u64)> for Keys {
+        type Reply = ();
+        fn handle(&mut self, (key, n): (u64, u64), _: &mut Context<Self>) {
+            self.0.entry(key).or_default().push(n);
+        }
+    }
+    #[derive(Clone)]
+    struct All;
+    impl Handler<All> for Keys {
+        type Reply = HashMap<u64, Vec<u64>>;
+        fn handle(&mut self, _: All, _: &mut Context<Self>) -> HashMap<u64, Vec<u64>> {
+            self.0.clone()
+        }
+    }
+    on_every_crew(|executor| {
+        let pool = executor.pool(5, |_| Keys::default()).build().unwrap();
+        for n in 0..50 {
+            for key in 0..41 {
+                pool.tell(ByKey(key), (key, n)).unwrap();
+            }
+        }
+        let kept: Vec<_> = pool.broadcast(All).wait().into_iter().map(Result::unwrap).collect();
+        for key in 0..41 {
+            let homes: Vec<_> = kept.iter().filter_map(|kept| kept.get(&key)).collect();
+            assert_eq!(homes.len(), 1, "key {key} was at {} replicas", homes.len());
+            assert!(homes[0].iter().copied().eq(0..50));
+        }
+        let used = kept.iter().filter(|kept| !kept.is_empty()).count();
+        assert_eq!(used, 5, "41 keys reach all of 5 replicas");
+    });
+}
+
+#[test]
+fn a_million_keys_take_no_memory() {
+    // What the strategy keeps is nothing; what the pool keeps does not know of keys.
+    assert_eq!(size_of::<ByKey<()>>(), 0);
+    let executor = crew(2);
+    let pool = executor.pool(4, Worker::new).capacity(1 << 20).build().unwrap();
+    let mut memory = Vec::new();
+    for round in 0..3 {
+        for key in 0..300_000u64 {
+            pool.send(ByKey((round, key)), Who).unwrap();
+        }
+        settle(&executor);
+        memory.push(executor.stats().memory);
+    }
+    assert_eq!(memory[1], memory[2], "bytes after each round: {memory:?}");
+}
+
+#[test]
+fn a_given_replica_gets_it_and_no_other() {
+    on_every_crew(|executor| {
+        let pool = workers(executor, 4);
+        for (index, id) in pool.ids().into_iter().enumerate() {
+            assert_eq!(answer(pool.ask(ToIndex(index), Who).unwrap()), Ok(index));
+            assert_eq!(answer(pool.ask(ToId(id), Who).unwrap()), Ok(index));
+            assert_eq!(pool.replica(index).unwrap().id(), id);
+            assert_eq!(pool.choose(ToIndex(index)).unwrap().id(), id);
+        }
+        assert!(pool.replica(4).is_none());
+        assert!(pool.choose(ToIndex(4)).is_none());
+    });
+}
+
+#[test]
+fn a_strategy_of_ones_own_decides() {
+    struct Second(Arc<AtomicUsize>);
+    impl Strategy for Second {
+        fn route(&self, replicas: &Replicas<'_>) -> Route {
+            assert_eq!(replicas.len(), 3);
+            assert!(!replicas.is_empty());
+            assert!(replicas.load(1) < 10);
+            self.0.fetch_add(1, Relaxed);
+            Route::Id(replicas.id(1))
+        }
+    }
+    let executor = crew(2);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let pool = executor.pool(3, Worker::new).strategy(Second(Arc::clone(&asked))).build().unwrap();
+    for _ in 0..10 {
+        assert_eq!(answer(pool.ask(PoolDefault, Who).unwrap()), Ok(1));
+        assert_eq!(answer(pool.ask(Second(Arc::clone(&asked)), Who).unwrap()), Ok(1));
+        pool.send(Second(Arc::clone(&asked)), Who).unwrap();
+    }
+    assert_eq!(asked.load(Relaxed), 30);
+    assert_eq!(answer(pool.ask(Route::Index(2), Who).unwrap()), Ok(2));
+}

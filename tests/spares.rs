@@ -1,0 +1,159 @@
+//! Spare threads: how many there are and how long, who starts them, and what happens where there is none.
+
+mod common;
+
+use common::spares::*;
+use common::*;
+use heist::{AskError, BuildError, Event, Executor, Policy, blocking};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::thread;
+use std::time::Duration;
+
+#[test]
+fn spares_are_bounded_and_end_when_nobody_needs_them() {
+    for policy in POLICIES {
+        let events = Events::new();
+        let executor = build(
+            Executor::builder()
+                .workers(2)
+                .policy(policy)
+                .spares(3)
+                .spare_stay(Duration::from_millis(1))
+                .on_event(events.hook()),
+        );
+        for _ in 0..3 {
+            let actors: Vec<_> = (0..10).map(|_| executor.spawn(Puppet::default())).collect();
+            let held: Vec<_> = actors.iter().map(blocking_soon).collect();
+            // Under Sharded a spare may be reserved for a place that nothing comes to.
+            let most = if policy == Policy::Sharded { 4 } else { 5 };
+            within(LONG, "as many block as there are threads", || executor.stats().spares.blocked >= most);
+            assert_eq!(executor.stats().spares.alive, 3);
+            drop(held);
+            settle(&executor);
+            within(LONG, "the spares end", || executor.stats().spares.alive == 0);
+        }
+        shut_down(&executor);
+        let mut alive = 0_i64;
+        for event in events.all() {
+            match event {
+                Event::SpareStarted { spares } => {
+                    assert!(spares <= 3);
+                    alive += 1;
+                }
+                Event::SpareEnded { .. } => alive -= 1,
+                other => panic!("{other:?}"),
+            }
+            assert!(alive >= -1, "an end is told at once, a beginning by whoever needed it");
+        }
+        assert_eq!(alive, 0);
+    }
+}
+
+/// A thread that cannot be had is told, and is as good as none left: nothing else happens.
+#[test]
+fn a_spare_that_cannot_be_started_is_told() {
+    quiet_panics();
+    for way in 0..3 {
+        let events = Events::new();
+        let builder = Executor::builder().workers(1).spares(2).on_event(events.hook());
+        let executor = build(builder.spare_handler(move |spare| {
+            assert!(spare.is_spare() && spare.index() == 1 && spare.name() == "heist-spare-0");
+            match way {
+                0 => Err(io::Error::other("no more threads")),
+                1 => intended_panic(),
+                _ => {
+                    drop(spare);
+                    Ok(())
+                }
+            }
+        }));
+        let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        assert_eq!(inside(&actor, |_, _| blocking(|| 7)), 7);
+        // Not tried again at once.
+        assert_eq!(inside(&actor, |_, _| blocking(|| 8)), 8);
+        let refused = inside(&actor, move |_, _| other.ask(Note(1)).unwrap().wait().unwrap_err());
+        assert_eq!(refused.error(), &AskError::NoSpare);
+        assert_eq!(answer(refused.into_ask().unwrap()), Ok(1));
+        let stats = executor.stats().spares;
+        assert_eq!((stats.alive, stats.kept, stats.refused), (0, 2, 1));
+        let why = ["no more threads", INTENDED, "the spare handler gave it up"][way];
+        assert_eq!(events.all(), [Event::SpareFailed { error: why.to_string() }]);
+        shut_down(&executor);
+    }
+}
+
+/// Inside of something that blocks and has kept its worker's place, a wait is as it is elsewhere.
+#[test]
+fn a_wait_inside_of_blocking_without_a_spare_is_refused_too() {
+    for policy in POLICIES {
+        let executor = with_spares(1, policy, 0);
+        let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let refused =
+            inside(&actor, move |_, _| blocking(|| other.ask(Note(1)).unwrap().wait().unwrap_err()));
+        assert_eq!(refused.error(), &AskError::NoSpare);
+        assert_eq!(answer(refused.into_ask().unwrap()), Ok(1));
+        shut_down(&executor);
+        // With a sibling it may, unless nobody but this worker may run what it waits for.
+        let executor = with_spares(2, policy, 0);
+        let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let waited = inside(&actor, move |_, _| blocking(|| other.ask(Note(1)).unwrap().wait()));
+        match waited {
+            Ok(n) => assert_eq!((n, policy != Policy::Sharded), (1, true)),
+            Err(error) => assert_eq!((error.error(), policy), (&AskError::NoSpare, Policy::Sharded)),
+        }
+        shut_down(&executor);
+    }
+}
+
+#[test]
+fn spares_are_started_by_their_handler() {
+    let started = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&started);
+    let executor = build(
+        Executor::builder()
+            .workers(2)
+            .thread_name("mine")
+            .stack_size(1 << 20)
+            .spawn_handler(|worker| {
+                assert!(!worker.is_spare());
+                thread::Builder::new().name(worker.name().into()).spawn(|| worker.run()).map(drop)
+            })
+            .spare_handler(move |spare| {
+                assert_eq!(spare.name(), format!("mine-spare-{}", spare.index() - 2));
+                assert_eq!(spare.stack_size(), Some(1 << 20));
+                counted.fetch_add(1, Relaxed);
+                thread::Builder::new().name(spare.name().into()).spawn(|| spare.run()).map(drop)
+            }),
+    );
+    let actors: Vec<_> = (0..4).map(|_| executor.spawn(Puppet::default())).collect();
+    let held: Vec<_> = actors.iter().map(blocked).collect();
+    assert!(started.load(Relaxed) >= 2);
+    let other = executor.spawn(Puppet::default());
+    let name = inside(&other, |_, _| thread::current().name().map(String::from));
+    assert!(name.unwrap().starts_with("mine-spare-"), "all others block");
+    drop(held);
+    shut_down(&executor);
+}
+
+#[test]
+fn settings_of_spares_are_checked() {
+    let error = Executor::builder().spares(4097).build().unwrap_err();
+    assert!(matches!(error, BuildError::Spares(4097)));
+    assert_eq!(error.to_string(), "executor not built: it may have 0 to 4096 spares, not 4097");
+    let own = || {
+        Executor::builder().workers(1).spawn_handler(|worker| {
+            thread::spawn(|| worker.run());
+            Ok(())
+        })
+    };
+    let error = own().spares(1).build().unwrap_err();
+    assert!(matches!(error, BuildError::SparesWithoutHandler));
+    // Who starts the threads itself gets none that it did not start.
+    let executor = build(own());
+    let actor = executor.spawn(Puppet::default());
+    assert_eq!(inside(&actor, |_, _| blocking(|| 1)), 1);
+    assert_eq!(executor.stats().spares.kept, 1);
+    shut_down(&executor);
+}
