@@ -79,10 +79,8 @@ impl Receive<Item> for Member {
         }
         let mut kept = Vec::new();
         let mut plan = self.plans.pop_front();
-        let mut taken = 0;
-        for (Item(n, _token), reply) in batch.by_ref() {
+        for (taken, (Item(n, _token), reply)) in (1..).zip(batch.by_ref()) {
             self.note(n);
-            taken += 1;
             match plan.take_if(|(after, _)| *after == taken).map(|(_, what)| what) {
                 None => {}
                 Some(What::Panic) => intended_panic(),
