@@ -25,6 +25,8 @@ impl Opened {
 }
 
 fn open(settings: Settings) -> Opened {
+    static QUIET: std::sync::Once = std::sync::Once::new();
+    QUIET.call_once(say_nothing_of_what_is_intended);
     let folder = tempfile::tempdir().unwrap();
     let executor = Executor::builder().workers(2).build().unwrap();
     let file = folder.path().join("entries.db");
@@ -312,6 +314,27 @@ fn end_in_the_middle(end: impl FnOnce(&Opened)) {
     durability::compare(&rows, &acknowledged).unwrap();
     assert_eq!(rows.len(), acknowledged.len(), "what was accepted was done, and answered");
     assert!(!it.file().with_extension("db-wal").exists(), "all connections were closed");
+}
+
+#[test]
+fn a_close_does_what_waits_and_refuses_the_rest() {
+    let it = open(Settings::default());
+    let (release, begun, query) = hold();
+    let held = it.database.write(query).unwrap();
+    begun.recv_timeout(LONG).unwrap();
+    let row = |to: &Connection| to.execute("INSERT INTO entries (id, body) VALUES (1, 'one')", []);
+    let waiting: Vec<_> = (0..5).map(|_| it.database.write(row).unwrap()).collect();
+    thread::scope(|scope| {
+        let closed = scope.spawn(|| it.database.clone().close(LONG));
+        until("it is closed", || {
+            it.database.write(|_| Ok(())).is_err_and(|error| error.refusal() == Refusal::PoolStopped)
+        });
+        drop(release);
+        closed.join().unwrap().unwrap();
+    });
+    held.wait().unwrap();
+    waiting.into_iter().for_each(|write| assert_eq!(write.wait().unwrap(), 1));
+    assert_eq!(it.database.read(1, count).err().map(|error| error.refusal()), Some(Refusal::PoolStopped));
 }
 
 #[test]
