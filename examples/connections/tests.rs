@@ -373,8 +373,10 @@ fn panics_in_the_middle_of_batches_lose_nothing_that_was_acknowledged() {
             });
         }
     });
-    let stats = it.database.stats();
-    assert_eq!(stats.writer.replicas[0].failed, 1600 / 200, "each that panics ends one writer");
+    // Each that panics ends one writer; two in one batch, one: the second was not begun.
+    let ended = || it.database.stats().writer.replicas[0].failed;
+    until("a writer has ended", || ended() > 0);
+    assert!(ended() <= 1600 / 200);
     let acknowledged = acknowledged.into_inner().unwrap();
     assert_eq!(acknowledged.len() as u64 + panicked.into_inner(), 1600, "each was answered");
     it.database.clone().close(LONG).unwrap();
@@ -413,8 +415,9 @@ fn readers_are_lost_a_hundred_times_under_load_and_all_others_are_answered() {
         clients.into_iter().map(|client| client.join().unwrap()).sum()
     });
     assert!(answered >= 8);
-    let failed: u64 = it.database.stats().readers.replicas.iter().map(|replica| replica.failed).sum();
-    assert_eq!(failed, LOSSES);
+    // The asker may know of the last before it is counted.
+    let failed = || it.database.stats().readers.replicas.iter().map(|replica| replica.failed).sum::<u64>();
+    until("each loss is counted", || failed() == LOSSES);
     assert_eq!(it.executor.shutdown(LONG).unwrap().dead_letters.total(), 0);
 }
 
