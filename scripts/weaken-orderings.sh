@@ -221,10 +221,14 @@ needed "parker: an unpark wakes nobody" idle sync/parker.rs 'self.arrived.notify
 
 # --- slots that are left
 needed "spares: left without its fence" spares \
-    $vacant 'drop(list); fence(SeqCst); if (self' 'drop(list); if (self'
-needed "spares: left without a rescan" spares $vacant '(self.stopping() || has_work()) &&' 'self.stopping() &&'
-needed "spares: who leaves does not read the alarm" spares $vacant 'self.ensure_kept(); true' 'true'
-needed "spares: not marked as vacant" spares $vacant 'list.vacant.push((me, Arc::clone(spare)));' 'let _ = spare;'
+    $vacant 'drop(list); fence(SeqCst); chaos();' 'drop(list); chaos();'
+needed "spares: left without a rescan" spares $vacant 'if self.stopping() || has_work() {' 'if self.stopping() {'
+needed "spares: who leaves does not read the alarm" spares $vacant 'self.ensure_kept(); None' 'None'
+needed "spares: not marked as vacant" spares $vacant 'list.vacant.push((me, spare));' 'drop(spare);'
+needed "spares: the own spare, whichever comes back" spares $vacant \
+    'list.vacant.push((me, spare)); self.beds[me].parked.store(true, Relaxed); self.word.fetch_add(PARKED_ONE, SeqCst); drop(list); fence(SeqCst); chaos(); if self.stopping() || has_work() { if let Some(spare) = self.take_back(me) {' \
+    'let own = Arc::clone(&spare); list.vacant.push((me, own)); self.beds[me].parked.store(true, Relaxed); self.word.fetch_add(PARKED_ONE, SeqCst); drop(list); fence(SeqCst); chaos(); if self.stopping() || has_work() { if self.take_back(me).is_some() {'
+needed "spares: who finds work and no line wakes nobody" spares $vacant 'self.notify_worker(me);' ''
 needed "spares: taken back, whoever has it" spares \
     $vacant 'let spare = list.occupy(me)?;' 'let spare = list.occupy(me).unwrap_or_else(Spare::new);'
 needed "spares: a waking calls nobody" spares \

@@ -14,7 +14,7 @@ use std::any::Any;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, stdin};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -37,8 +37,9 @@ impl Activity {
         let mut sum = Activity { threads: 0, cpu_ns: 0, voluntary_switches: 0 };
         for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
             let task = task.unwrap().path();
-            let schedstat = fs::read_to_string(task.join("schedstat")).unwrap();
-            let status = fs::read_to_string(task.join("status")).unwrap();
+            // A thread that is on its way out may be gone by now; the next look will not count it.
+            let files = ["schedstat", "status"].map(|name| fs::read_to_string(task.join(name)));
+            let [Ok(schedstat), Ok(status)] = files else { continue };
             let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
             sum.threads += 1;
             sum.cpu_ns += schedstat.split(' ').next().unwrap().parse::<u64>().unwrap();
@@ -148,21 +149,20 @@ fn block(executor: &Executor, gate: &'static Mutex<()>) -> Vec<ActorRef<Puppet>>
     actors
 }
 
-fn gate() -> &'static Mutex<()> {
-    Box::leak(Box::default())
+/// Crews whose spares do not stay for long, each blocked at one gate until it is unlocked.
+fn blocked_crews() -> (MutexGuard<'static, ()>, Vec<Vec<ActorRef<Puppet>>>, Vec<Executor>) {
+    let gate: &'static Mutex<()> = Box::leak(Box::default());
+    let shut = gate.lock().unwrap();
+    let stay = Duration::from_millis(20);
+    let crews = CREWS.map(|workers| build(Executor::builder().workers(workers).spare_stay(stay)));
+    let actors = crews.iter().map(|executor| block(executor, gate)).collect();
+    (shut, actors, crews.into())
 }
 
 #[test]
 fn p09_an_executor_sleeps_after_its_spares_have_ended() {
     assert_quiet("p09_an_executor_sleeps_after_its_spares_have_ended", || {
-        let stay = Duration::from_millis(20);
-        let crews: Vec<_> = CREWS
-            .into_iter()
-            .map(|workers| build(Executor::builder().workers(workers).spare_stay(stay)))
-            .collect();
-        let gate = gate();
-        let shut = gate.lock();
-        let actors: Vec<_> = crews.iter().map(|executor| block(executor, gate)).collect();
+        let (shut, actors, crews) = blocked_crews();
         drop(shut);
         for executor in &crews {
             settle(executor);
@@ -177,14 +177,7 @@ fn p09_an_executor_sleeps_after_its_spares_have_ended() {
 #[test]
 fn p09_an_executor_sleeps_while_its_handlers_block() {
     assert_quiet("p09_an_executor_sleeps_while_its_handlers_block", || {
-        let stay = Duration::from_millis(20);
-        let crews: Vec<_> = CREWS
-            .into_iter()
-            .map(|workers| build(Executor::builder().workers(workers).spare_stay(stay)))
-            .collect();
-        let gate = gate();
-        let shut = gate.lock();
-        let actors: Vec<_> = crews.iter().map(|executor| block(executor, gate)).collect();
+        let (shut, actors, crews) = blocked_crews();
         // Those that are left over end; the others are kept by what blocks.
         let free = |executor: &Executor| {
             let spares = executor.stats().spares;

@@ -4,7 +4,7 @@ mod common;
 
 use common::spares::*;
 use common::*;
-use heist::{AskError, BuildError, Event, Executor, Policy, blocking};
+use heist::{AskError, BuildError, Context, Event, Executor, Policy, blocking};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::*};
@@ -156,4 +156,36 @@ fn settings_of_spares_are_checked() {
     assert_eq!(inside(&actor, |_, _| blocking(|| 1)), 1);
     assert_eq!(executor.stats().spares.kept, 1);
     shut_down(&executor);
+}
+
+/// Many outside wait for handlers that block, some longer than others: threads leave places, come back and leave them again, several from
+/// one place. Each place always has somebody.
+#[test]
+fn places_are_left_and_taken_back_by_several_threads() {
+    let blocks = |long: bool| {
+        move |_: &mut Puppet, _: &mut Context<Puppet>| {
+            blocking(|| match long {
+                true => thread::sleep(Duration::from_micros(200)),
+                false => (0..200).for_each(|_| std::hint::spin_loop()),
+            });
+        }
+    };
+    for workers in [1, 2] {
+        let executor = with_spares(workers, Policy::Stealing, 64);
+        let actors: Vec<_> = (0..4).map(|_| executor.spawn(Puppet::default())).collect();
+        let asker = |asker: usize| {
+            let actors = actors.clone();
+            move || {
+                for n in 0..500 {
+                    let which = (asker + n) % actors.len();
+                    let ask = actors[which].ask(Run(blocks(which == 0))).unwrap();
+                    futures::executor::block_on(ask).unwrap(); // awaited: to wait for it looks a while first
+                }
+            }
+        };
+        let askers: Vec<_> = (0..64).map(|n| thread::spawn(asker(n))).collect();
+        within(LONG, "everybody is answered", || askers.iter().all(thread::JoinHandle::is_finished));
+        askers.into_iter().for_each(|asker| asker.join().unwrap());
+        shut_down(&executor);
+    }
 }

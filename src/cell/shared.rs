@@ -33,7 +33,7 @@ use super::room;
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::{EndTurn, Reserve};
 use crate::sched::task::After;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, chaos};
 use std::ptr::NonNull;
 
 /// What a queue and its members have in common.
@@ -253,6 +253,7 @@ pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
     }
     let mut given = 0;
     if !now.killed() {
+        chaos();
         // Bound before the match, or its lock would be held in there.
         let found = sharing.0.lock().give(header);
         match found {
@@ -282,6 +283,7 @@ pub(super) fn look(this: NonNull<Header>) {
     // SAFETY: the caller holds the runnable, which keeps the cell.
     let header = unsafe { this.as_ref() };
     let Some(kept) = header.kept() else { return };
+    chaos();
     let mut inner = kept.sharing.0.lock();
     if !inner.take(this) {
         header.state.unwant();

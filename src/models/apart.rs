@@ -4,18 +4,17 @@
 //! its turn caused on a worker; and it is told, whichever of the two comes to rest last; no runnable that was left is lost.
 //!
 //! Does not cover: the queues, as in `idle`; what a runnable is (a token here). The look is a copy of
-//! `Scheduler::quiescence`, the wait one of `WaitIdle`, the thread one of `cell::dedicated`.
+//! `Scheduler::quiescence`, the thread one of `cell::dedicated`.
 
-use super::{explore, spawn};
+use super::{explore, only_worker, spawn, wait_idle};
 use crate::sched::Quiescence;
 use crate::sched::apart::Apart;
 use crate::sched::gate::Gate;
-use crate::sched::idle::{Idle, Woken};
+use crate::sched::idle::Idle;
 use crate::sched::quiet::Quiet;
-use crate::sync::{AtomicUsize, Ordering::*, Parker, ThreadWaker};
+use crate::sync::{AtomicUsize, Ordering::*, Parker};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
-use loom::thread;
 
 struct Crew {
     gate: Gate,
@@ -97,27 +96,14 @@ impl Crew {
         self.injector.fetch_update(Acquire, Relaxed, |n| n.checked_sub(1)).is_ok()
     }
 
-    /// The only worker.
     fn work(&self) {
-        loop {
+        let work = || {
             while self.take() {
                 // SAFETY: loom checks it.
                 self.caused.with_mut(|caused| unsafe { *caused += 1 });
             }
-            let has_work = || self.injector.load(Acquire) > 0;
-            match self.idle.park(0, false, false, has_work, || false, || self.quiet.announce()) {
-                Woken::Searching => {
-                    if self.idle.end_search() && has_work() {
-                        self.idle.notify();
-                    }
-                }
-                Woken::Running => {}
-                Woken::Caught | Woken::Alarm => unreachable!("nobody watches"),
-            }
-            if self.idle.stopping() && !has_work() {
-                return;
-            }
-        }
+        };
+        only_worker(&self.idle, &self.quiet, || self.injector.load(Acquire) > 0, work);
     }
 
     fn quiescence(&self) -> Quiescence {
@@ -138,24 +124,7 @@ impl Crew {
     }
 
     fn wait_idle(&self) {
-        let waker = ThreadWaker::new();
-        loop {
-            match self.quiescence() {
-                Quiescence::Quiet => return,
-                Quiescence::Entering => {
-                    thread::yield_now();
-                    continue;
-                }
-                Quiescence::Busy => self.quiet.want(&waker.waker()),
-            }
-            match self.quiescence() {
-                Quiescence::Quiet => return,
-                Quiescence::Entering => thread::yield_now(),
-                Quiescence::Busy => {
-                    waker.park(None);
-                }
-            }
-        }
+        wait_idle(&self.quiet, || self.quiescence());
     }
 
     /// Asks, and looks whether the answer is true. All that is ever sent was accepted before.

@@ -43,6 +43,10 @@ mod room;
 mod shared;
 mod spares;
 
+use crate::sched::Quiescence;
+use crate::sched::idle::{Idle, Woken};
+use crate::sched::quiet::Quiet;
+use crate::sync::ThreadWaker;
 use loom::sync::Arc;
 use loom::thread::{self, JoinHandle};
 
@@ -62,4 +66,45 @@ fn explore(most: usize, model: impl Fn() + Send + Sync + 'static) {
 fn spawn<T: 'static, R: 'static>(shared: &Arc<T>, f: impl FnOnce(&T) -> R + 'static) -> JoinHandle<R> {
     let shared = Arc::clone(shared);
     thread::spawn(move || f(&shared))
+}
+
+/// The loop of a crew's only worker, which runs dry when `work` comes back.
+fn only_worker(idle: &Idle, quiet: &Quiet, has_work: impl Fn() -> bool, work: impl Fn()) {
+    loop {
+        work();
+        match idle.park(0, false, false, &has_work, || false, || quiet.announce()) {
+            Woken::Searching => {
+                if idle.end_search() && has_work() {
+                    idle.notify();
+                }
+            }
+            Woken::Running => {}
+            Woken::Caught | Woken::Alarm => unreachable!("nobody watches"),
+        }
+        if idle.stopping() && !has_work() {
+            return;
+        }
+    }
+}
+
+/// Waits for quiescence as `WaitIdle` does, where the model has a look of its own.
+fn wait_idle(quiet: &Quiet, look: impl Fn() -> Quiescence) {
+    let waker = ThreadWaker::new();
+    loop {
+        match look() {
+            Quiescence::Quiet => return,
+            Quiescence::Entering => {
+                thread::yield_now();
+                continue;
+            }
+            Quiescence::Busy => quiet.want(&waker.waker()),
+        }
+        match look() {
+            Quiescence::Quiet => return,
+            Quiescence::Entering => thread::yield_now(),
+            Quiescence::Busy => {
+                waker.park(None);
+            }
+        }
+    }
 }

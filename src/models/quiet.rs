@@ -4,18 +4,16 @@
 //! is told. Senders from outside are between their steps, on the same stripe of the gate and on another.
 //!
 //! Does not cover: several workers (`sched::idle` is modelled by itself); the queues, as in `idle`; refusing what comes
-//! while the executor drains, for which loom's SeqCst is too weak. The look is a copy of `Scheduler::quiescence`, the
-//! wait one of `WaitIdle`.
+//! while the executor drains, for which loom's SeqCst is too weak. The look is a copy of `Scheduler::quiescence`.
 
-use super::{explore, spawn};
+use super::{explore, only_worker, spawn, wait_idle};
 use crate::sched::Quiescence;
 use crate::sched::gate::Gate;
-use crate::sched::idle::{Idle, Woken};
+use crate::sched::idle::Idle;
 use crate::sched::quiet::Quiet;
-use crate::sync::{AtomicUsize, Ordering::*, ThreadWaker};
+use crate::sync::{AtomicUsize, Ordering::*};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
-use loom::thread;
 
 struct Crew {
     gate: Gate,
@@ -53,27 +51,14 @@ impl Crew {
         self.injector.fetch_update(Acquire, Relaxed, |n| n.checked_sub(1)).is_ok()
     }
 
-    /// The only worker.
     fn work(&self) {
-        loop {
+        let work = || {
             while self.take() {
                 // SAFETY: loom checks it.
                 self.handled.with_mut(|handled| unsafe { *handled += 1 });
             }
-            let has_work = || self.injector.load(Acquire) > 0;
-            match self.idle.park(0, false, false, has_work, || false, || self.quiet.announce()) {
-                Woken::Searching => {
-                    if self.idle.end_search() && has_work() {
-                        self.idle.notify();
-                    }
-                }
-                Woken::Running => {}
-                Woken::Caught | Woken::Alarm => unreachable!("nobody watches"),
-            }
-            if self.idle.stopping() && !has_work() {
-                return;
-            }
-        }
+        };
+        only_worker(&self.idle, &self.quiet, || self.injector.load(Acquire) > 0, work);
     }
 
     fn quiescence(&self) -> Quiescence {
@@ -93,24 +78,7 @@ impl Crew {
     }
 
     fn wait_idle(&self) {
-        let waker = ThreadWaker::new();
-        loop {
-            match self.quiescence() {
-                Quiescence::Quiet => return,
-                Quiescence::Entering => {
-                    thread::yield_now();
-                    continue;
-                }
-                Quiescence::Busy => self.quiet.want(&waker.waker()),
-            }
-            match self.quiescence() {
-                Quiescence::Quiet => return,
-                Quiescence::Entering => thread::yield_now(),
-                Quiescence::Busy => {
-                    waker.park(None);
-                }
-            }
-        }
+        wait_idle(&self.quiet, || self.quiescence());
     }
 
     /// Asks, and looks whether the answer is true. All that is ever sent was accepted before.

@@ -14,6 +14,7 @@ use crate::sched::spares::{Call, Elsewhere, Spare};
 use crate::sync::{AtomicUsize, Ordering::*, ThreadWaker};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
+use loom::thread;
 use std::sync::Arc as StdArc;
 
 struct Crew {
@@ -149,10 +150,9 @@ impl Crew {
     fn leave(&self, slot: usize) -> Left {
         self.elsewhere.leave();
         self.at(slot);
-        if self.idle.vacate(slot, &self.spare, || self.has_work()) {
-            return Left::Vacant;
-        }
-        self.spare.call(Call::Work(slot));
+        let spare = StdArc::clone(&self.spare);
+        let Some(spare) = self.idle.vacate(slot, spare, || self.has_work()) else { return Left::Vacant };
+        spare.call(Call::Work(slot));
         Left::Called
     }
 
@@ -284,7 +284,8 @@ fn a_timer_against_a_slot_that_is_left() {
     });
 }
 
-/// The other worker sleeps and waits for the alarm, and is woken for a turn that never ends: a vacant slot is all there is.
+/// The other worker sleeps and waits for the alarm, and is woken for what only it may run, a turn that never ends: a vacant slot is
+/// all there is.
 #[test]
 fn a_keeper_leaves_only_a_vacant_slot() {
     explore(2, || {
@@ -298,14 +299,14 @@ fn a_keeper_leaves_only_a_vacant_slot() {
                     assert!(take(&crew.timers));
                     crew.handled(1);
                 }
-                Woken::Searching => crew.hunt_ended(), // with it, and then busy for good
-                Woken::Running => {}
+                Woken::Running => {}                   // busy for good
+                Woken::Searching => crew.hunt_ended(), // the crew has stopped
                 Woken::Caught => unreachable!("nobody watches"),
             }
         });
         crew.block_for_good(0);
         crew.arm();
-        crew.idle.notify();
+        crew.idle.notify_worker(1);
         keeper.join().unwrap();
         spare.join().unwrap();
         assert_eq!(crew.rest.load(Relaxed), 0);
@@ -356,4 +357,51 @@ fn quiet_comes_after_a_turn_that_took_its_slot_back() {
 #[test]
 fn quiet_comes_after_a_turn_that_lost_its_slot() {
     quiet_comes_after_the_turn(true);
+}
+
+/// A thread that left the slot before takes it back, and leaves it again to another spare, while the slot's next holder, who has left it
+/// too, finds work. Each spare is in one pair of hands afterwards.
+#[test]
+fn whose_spare_is_reserved_where_two_have_left_the_slot() {
+    explore(3, || {
+        let idle = Arc::new(Idle::new(1));
+        let (first, second) = (Spare::new(), Spare::new());
+        let back_and_away = {
+            let (idle, second) = (Arc::clone(&idle), StdArc::clone(&second));
+            thread::spawn(move || {
+                let took = idle.take_back(0);
+                if took.is_some() {
+                    let again = idle.vacate(0, second, || false);
+                    assert!(again.is_none(), "there was nothing to find");
+                }
+                took
+            })
+        };
+        let mine = idle.vacate(0, StdArc::clone(&first), || true);
+        let theirs = back_and_away.join().unwrap();
+        let left = idle.take_back(0);
+        let reserved = [&mine, &theirs, &left].map(Option::as_ref);
+        let hands = |spare: &StdArc<Spare>| {
+            let called = usize::from(spare.told().is_some());
+            called + reserved.into_iter().flatten().filter(|has| StdArc::ptr_eq(has, spare)).count()
+        };
+        assert_eq!(hands(&first), 1);
+        assert_eq!(hands(&second), usize::from(theirs.is_some()));
+    });
+}
+
+/// The spare is called for a duty between a thread's leaving and its look for work: it sleeps, and is to be woken.
+#[test]
+fn a_duty_comes_before_the_look_for_work() {
+    explore(3, || {
+        let crew = Crew::new(2, 1, true);
+        let spare = spawn(&crew, Crew::spare);
+        let blocks = spawn(&crew, |crew| crew.block_for_good(0));
+        // The other worker: makes work for all while it sees nobody asleep, appoints whoever sleeps by now, and blocks for good with its slot.
+        crew.push();
+        crew.idle.ensure_watched();
+        blocks.join().unwrap();
+        spare.join().unwrap();
+        assert_eq!(crew.rest.load(Relaxed), 0);
+    });
 }

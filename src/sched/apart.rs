@@ -19,7 +19,7 @@
 
 use super::Scheduler;
 use super::task::{After, Task};
-use crate::sync::{AtomicU64, Ordering::*, Parker};
+use crate::sync::{AtomicU64, Ordering::*, Parker, chaos};
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
@@ -101,6 +101,7 @@ impl Scheduler {
     /// this still wakes that thread.
     pub(super) fn leave_at(&self, home: &Arc<Home>, task: Task) {
         self.apart.begin();
+        chaos();
         home.0.unpark(task);
     }
 

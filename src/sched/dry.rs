@@ -183,6 +183,8 @@ impl Local {
             || scheduler.stuck_victim(&mut seen).is_some(),
             || {
                 self.heap().claim(); // for the wakers that run here
+                // They may send while everybody counts as parked: so they are on the way in, like senders from outside.
+                let _pass = scheduler.gate.enter();
                 scheduler.quiet.announce();
                 // They may have made work ready here, after the last look and out of others' sight.
                 self.give_away();

@@ -3,7 +3,8 @@
 //! A sender from outside first makes an actor scheduled and then pushes its runnable. Between the two the actor's
 //! mailbox is not empty, yet no queue holds it, so whoever asks "is everything quiet?" in that moment would be told
 //! yes too early. Therefore an outside sender passes the gate: it is counted in before its first step and out after
-//! its last. The same word counts what it sent, so that this costs no further instruction.
+//! its last. The same word counts what it sent, so that this costs no further instruction. A worker passes it too while it runs
+//! wakers as the last to park: they may send, and it counts as parked already.
 //!
 //! The counts are striped over cache lines by thread, since outside threads may be many. A stripe is read as a
 //! whole, and a sender is counted in and out on one stripe, so a sender that is inside during the whole of a

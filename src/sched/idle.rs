@@ -64,7 +64,7 @@ mod vacant;
 
 use super::alarm::Alarm;
 use super::spares::Spare;
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering::*, Padded, Parker, fence};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering::*, Padded, Parker, chaos, fence};
 use crate::time::{self, Duration};
 use std::sync::Arc;
 
@@ -190,6 +190,7 @@ impl Idle {
 
     #[cold]
     fn wake_one(&self) {
+        chaos();
         let mut list = self.list.lock();
         // The sentinel only if nobody else is parked, rather not the keeper, and rather one who sleeps than a vacant slot.
         let is = |duty: Option<usize>, worker: usize| duty == Some(worker);
@@ -216,6 +217,7 @@ impl Idle {
         self.beds[worker].parked.store(false, Relaxed);
         self.hand_over(&mut list, worker);
         drop(list);
+        chaos();
         self.beds[worker].parker.unpark(Token::Search);
     }
 
@@ -223,6 +225,7 @@ impl Idle {
     pub(crate) fn notify_worker(&self, worker: usize) {
         fence(SeqCst);
         if self.beds[worker].parked.load(Relaxed) && self.leave(worker, false) {
+            chaos();
             self.beds[worker].parker.unpark(Token::Run);
         }
     }
@@ -261,6 +264,7 @@ impl Idle {
     ) -> Woken {
         let (watching, keeping, last) = self.enter(me, searching, may_watch);
         fence(SeqCst);
+        chaos();
         if self.stopping() || has_work() {
             if self.leave(me, true) {
                 // Appointed in between: off the list nobody leaves a token, and this one must not outlive the bed.
@@ -290,6 +294,7 @@ impl Idle {
             let watch = if watching { time::after(patience) } else { None };
             let alarm = if keeping { self.alarm.instant() } else { None };
             let until = [watch, alarm].into_iter().flatten().min();
+            chaos();
             match self.beds[me].parker.park(until) {
                 Some(Token::Search) => return Woken::Searching,
                 Some(Token::Run) => return Woken::Running,

@@ -54,7 +54,7 @@
 
 use super::member::Recruit;
 use super::quiet::Quiet;
-use crate::sync::{AtomicBool, AtomicUsize, Counter, Mutex, Ordering::*, Parker};
+use crate::sync::{AtomicBool, AtomicUsize, Counter, Mutex, Ordering::*, Parker, chaos};
 use crate::time::{self, Duration, Instant};
 use std::sync::Arc;
 
@@ -96,6 +96,12 @@ impl Spare {
     #[cfg(all(test, heist_loom))]
     pub(crate) fn wait(&self) -> Call {
         self.parker.park(None).expect("it is told something")
+    }
+
+    /// What it has been told and not heard yet, for a model.
+    #[cfg(all(test, heist_loom))]
+    pub(crate) fn told(&self) -> Option<Call> {
+        self.parker.take()
     }
 
     /// Takes the call to work back, if it has not been heard yet: then the slot is the caller's, and the spare still reserved.
@@ -219,6 +225,7 @@ impl Spares {
 
     /// A reserved spare is free again.
     pub(super) fn let_go(&self, spare: Arc<Spare>) {
+        chaos();
         let mut pool = self.pool.lock();
         if pool.closed {
             drop(pool);
@@ -237,7 +244,9 @@ impl Spares {
             self.let_go(Arc::clone(me));
         }
         loop {
-            match me.parker.park(self.may_stay(me)?) {
+            let until = self.may_stay(me)?;
+            chaos();
+            match me.parker.park(until) {
                 Some(Call::Free) | None => {}
                 Some(call) => return Some(call),
             }

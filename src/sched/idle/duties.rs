@@ -1,7 +1,7 @@
 //! Who of those who sleep has a duty: to watch (the sentinel), or to wait for the alarm (the keeper).
 
 use super::{Crew, Idle, List, SENTINEL, Token};
-use crate::sync::{Ordering::*, fence};
+use crate::sync::{Ordering::*, chaos, fence};
 
 impl Idle {
     /// Whoever was the keeper leaves: another sleeper waits for the alarm from now on.
@@ -39,6 +39,7 @@ impl Idle {
 
     #[cold]
     fn tell_keeper(&self, also_an_old_one: bool) {
+        chaos();
         let mut list = self.list.lock();
         let Some(&last) = list.parked.last() else { return };
         if also_an_old_one || list.keeper.is_none() {
@@ -78,6 +79,7 @@ impl Idle {
 
     #[cold]
     fn appoint(&self) {
+        chaos();
         let mut list = self.list.lock();
         let (Some(&last), None) = (list.parked.last(), list.sentinel) else { return };
         // Both duties for one, so that it is woken once.

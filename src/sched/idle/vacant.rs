@@ -8,7 +8,10 @@
 //! |---|---|---|
 //! | a thread leaves its slot | in | with the parking; then **always** rescans, and reads the alarm |
 //! | the slot is woken, or gets a duty | out | its spare is called |
-//! | the thread comes back, or its rescan finds work | out | with the unparking |
+//! | a thread that left it comes back, or a rescan finds work | out | with the unparking; the spare is that thread's |
+//!
+//! One slot may have been left by several threads, each at a time when it held it. So what a line says, and not who comes, tells which
+//! spare is reserved; and who finds no line after a rescan that found work wakes the slot, since the line may be out for a duty.
 //!
 //! That no wake-up is lost follows as for those who sleep (see the page above), since leaving is parking: publish the
 //! change of the word, fence, rescan. The alarm: whoever lowers it and sees somebody parked finds a keeper, or makes one, calling a spare
@@ -43,22 +46,33 @@ impl List {
 }
 
 impl Idle {
-    /// Worker `me` leaves its slot to `spare`, parked. `false`: there is work, and the slot is still its own.
+    /// Worker `me` leaves its slot to `spare`, parked. `Some`: there is work, and slot `me` is the caller's again, with a spare
+    /// that is reserved. It may be another one: meanwhile who had left the slot before may have taken it back, and left it again.
     #[must_use]
-    pub(crate) fn vacate(&self, me: usize, spare: &Arc<Spare>, has_work: impl Fn() -> bool) -> bool {
+    pub(crate) fn vacate(
+        &self,
+        me: usize,
+        spare: Arc<Spare>,
+        has_work: impl Fn() -> bool,
+    ) -> Option<Arc<Spare>> {
         let mut list = self.list.lock();
         list.parked.push(me);
-        list.vacant.push((me, Arc::clone(spare)));
+        list.vacant.push((me, spare));
         self.beds[me].parked.store(true, Relaxed);
         self.word.fetch_add(PARKED_ONE, SeqCst);
         drop(list);
         fence(SeqCst);
-        if (self.stopping() || has_work()) && self.take_back(me).is_some() {
-            return false;
-        } // else somebody was quicker, and the spare is on its way
+        chaos();
+        if self.stopping() || has_work() {
+            if let Some(spare) = self.take_back(me) {
+                return Some(spare);
+            }
+            // Somebody has it. If its spare was called for a duty only it will sleep, and does not look for work first.
+            self.notify_worker(me);
+        }
         chaos();
         self.ensure_kept();
-        true
+        None
     }
 
     /// Whoever left slot `me`, or some other thread since, takes it back, awake; with the spare, which is still reserved.
