@@ -119,9 +119,9 @@ struct Paced {
 /// So much of a pace is enough.
 const KEPT: f64 = 0.95;
 
-fn tell_paced(title: &str, paced: &[Paced], of: impl Fn(&Run) -> &Delay) -> String {
+fn tell_paced(title: &str, ways: &[usize], paced: &[Paced], of: impl Fn(&Run) -> &Delay) -> String {
     let header = paced.iter().map(|paced| grouped(paced.pace as u64));
-    let line = |way: usize| {
+    let line = |&way: &usize| {
         let cell = |paced: &Paced| {
             let row = paced.rows.iter().find(|row| row.way == way)?;
             Some(cell(row.percentile(&of, 0.99)))
@@ -129,7 +129,7 @@ fn tell_paced(title: &str, paced: &[Paced], of: impl Fn(&Run) -> &Delay) -> Stri
         let cells = paced.iter().map(|paced| cell(paced).unwrap_or_else(|| "too fast".into()));
         std::iter::once(WAYS[way].to_owned()).chain(cells).collect()
     };
-    table(std::iter::once(title.to_owned()).chain(header).collect(), (0..WAYS.len()).map(line).collect())
+    table(std::iter::once(title.to_owned()).chain(header).collect(), ways.iter().map(line).collect())
 }
 
 fn cell(nanoseconds: Option<f64>) -> String {
@@ -176,7 +176,7 @@ fn main() -> Result<(), Failure> {
     println!("{}", tell("mixed", &mixed));
     let writes = all(Load { name: "writes", writes: 100, pace: None }, &chosen)?;
     println!("{}", tell("writes", &writes));
-    let (mut keep, mut paced) = (chosen, Vec::new());
+    let (mut keep, mut paced) = (chosen.clone(), Vec::new());
     for pace in paces {
         let rows = all(Load { name: "paced", writes: 10, pace: Some(*pace) }, &keep)?;
         keep =
@@ -186,8 +186,8 @@ fn main() -> Result<(), Failure> {
             rows: rows.into_iter().filter(|row| keep.contains(&row.way)).collect(),
         });
     }
-    println!("{}", tell_paced("read p99 at a pace of", &paced, |run| &run.seen.reads));
-    println!("{}", tell_paced("write p99 at a pace of", &paced, |run| &run.seen.writes));
+    println!("{}", tell_paced("read p99 at a pace of", &chosen, &paced, |run| &run.seen.reads));
+    println!("{}", tell_paced("write p99 at a pace of", &chosen, &paced, |run| &run.seen.writes));
     drop(progress);
 
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is inside the target directory");

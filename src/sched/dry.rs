@@ -40,9 +40,12 @@ impl Local {
     pub(super) fn lie_down(&self) -> Option<Task> {
         let mut seen = Sightings::default();
         let stuck = || self.scheduler().stuck_victim(&mut seen).is_some();
+        let (slept, counters) = (time::now(), &self.slot().counters);
+        counters.parks.add(1);
         let woken = self.scheduler().idle.lie_down(self.index, stuck);
         self.heap().claim();
-        self.slot().counters.wakes.add(1);
+        counters.wakes.add(1);
+        counters.parked_ns.add((time::now() - slept).as_nanos() as u64);
         self.until_work(false, Some(woken))
     }
 
@@ -130,6 +133,8 @@ impl Local {
                     return Some(task);
                 }
             }
+            // Perhaps what is waited for comes from a thread that waits for this processor.
+            std::thread::yield_now();
         }
         self.spin_credit.set(credit.saturating_sub(1));
         None
