@@ -30,7 +30,7 @@ mod threads;
 mod watch;
 mod world;
 
-use heist::{Event, Executor, Policy, Refusal};
+use heist::{Builder, Event, Executor, Policy, Refusal};
 use ledger::{Fates, explode};
 use node::answer_to;
 use std::sync::Arc;
@@ -123,6 +123,13 @@ enum End {
     Drop,
 }
 
+/// A crew whose workers are `pinned` to the processors in turn, where the system and the process's mask allow that.
+fn crew(workers: usize, pinned: bool) -> Builder<'static> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let pin = || Executor::builder().pin_workers((0..workers).map(|worker| worker % processors));
+    if pinned && pin().build().is_ok() { pin() } else { Executor::builder().workers(workers) }
+}
+
 fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
     SEED.store(seed, Relaxed);
     let mut rng = Rng::new(seed);
@@ -133,8 +140,8 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
     let timing = [Timing::None, Timing::Some, Timing::All][rng.below(3) as usize];
     let heard = Arc::new(AtomicU64::new(0));
     let hook = Arc::clone(&heard);
-    let executor = Executor::builder()
-        .workers(workers)
+    let pinned = rng.one_in(3);
+    let executor = crew(workers, pinned)
         .policy(policy)
         .capacity(1 + rng.below(24) as usize)
         .budget_messages([2, 16, 128][rng.below(3) as usize])
@@ -155,7 +162,7 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
     let world = World::new(seed, executor.handle(), DRIVERS, timing);
     watch.look_at(Some((
         Arc::clone(&world),
-        format!("{policy:?}, {workers} workers, {end:?}, middle: {in_the_middle}"),
+        format!("{policy:?}, {workers} workers, pinned: {pinned}, {end:?}, middle: {in_the_middle}"),
     )));
 
     let mut fates = Fates::default();
