@@ -141,7 +141,7 @@ fn main() -> Result<(), Failure> {
     let (time, rounds, paces): (_, _, &[f64]) = match (asked("--test"), asked("--quick")) {
         (true, _) => (Duration::from_millis(50), 1, &[1e3]),
         (_, true) => (Duration::from_millis(500), 3, &[1e3, 4e3, 16e3]),
-        _ => (Duration::from_secs(2), 5, &[1e3, 2e3, 4e3, 8e3, 16e3, 32e3]),
+        _ => (Duration::from_secs(1), 3, &[1e3, 2e3, 4e3, 8e3, 16e3, 32e3]),
     };
     let named = |way: &usize| {
         let mut names = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).peekable();
