@@ -35,11 +35,13 @@ impl Gate {
     }
 
     /// Counts the calling thread in.
+    #[inline]
     pub(crate) fn enter(&self) -> Pass<'_> {
         self.enter_at(thread_stripe(STRIPES))
     }
 
     /// The same on a given stripe.
+    #[inline]
     pub(crate) fn enter_at(&self, stripe: usize) -> Pass<'_> {
         let stripe = &self.stripes[stripe].0;
         // SeqCst, with the fence in `inside`: a reader that saw nobody inside comes before this step, so what this
