@@ -152,8 +152,7 @@ impl Local {
         let crew = scheduler.slots.len();
         let start = self.rng.borrow_mut().random_range(0..crew);
         (0..crew).map(|i| (start + i) % crew).filter(|&victim| victim != self.index).find_map(|victim| {
-            let from = &scheduler.slots[victim].stealer;
-            (!from.is_empty()).then(|| self.steal_from(victim)).flatten()
+            scheduler.slots[victim].wants_thieves().then(|| self.steal_from(victim)).flatten()
         })
     }
 

@@ -8,8 +8,9 @@
 //! and a flood wakes one after the other: a searcher that finds work stops searching, and if it was the last one and
 //! sees more work, it notifies in its turn.
 //!
-//! Filling a LIFO slot, or pushing a little onto the own queue, notifies nobody: the owner is awake and gets to it,
-//! usually within a microsecond. If it does not (a long turn), the *sentinel* does: while anybody is awake, one of
+//! Filling a LIFO slot, or pushing a little onto the own queue, notifies nobody, and no search or rescan takes so little away
+//! ([`Slot::wants_thieves`](super::queue::Slot::wants_thieves)): the owner is awake and gets to it, usually within a
+//! microsecond. If it does not (a long turn), the *sentinel* does: while anybody is awake, one of
 //! the parked workers parks with a timeout, and takes what has waited behind a turn for too long. When nobody runs any
 //! more the sentinel lingers for a few timeouts (so that bursts in quick succession do not appoint it each time), then
 //! parks without one: from then on all threads sleep.

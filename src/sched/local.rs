@@ -54,7 +54,6 @@ pub(crate) struct Local {
     clock_turn: Cell<u64>,
     clock_due: Cell<u64>,
     injector_in: Cell<u32>,
-    mean_turn_ns: Cell<u64>,
     pub(super) clock: Cell<Instant>,
     pub(super) busy_since: Cell<Instant>,
     /// How well spinning paid lately.
@@ -84,6 +83,7 @@ impl Local {
         let Seat { index, queue, kept } = seat;
         let start = time::now();
         let slot = &scheduler.slots[index];
+        slot.counters.mean_turn_ns.set(1_000);
         let local = Local {
             scheduler,
             slot,
@@ -98,7 +98,6 @@ impl Local {
             clock_turn: Cell::new(0),
             clock_due: Cell::new(u64::from(CLOCK_EVERY)),
             injector_in: Cell::new(1),
-            mean_turn_ns: Cell::new(1_000),
             clock: Cell::new(start),
             busy_since: Cell::new(start),
             spin_credit: Cell::new(8),
@@ -280,7 +279,8 @@ impl Local {
         self.clock_due.set(turns + u64::from(CLOCK_EVERY));
         let turns = turns - self.clock_turn.replace(turns);
         let turn = (now - self.clock.replace(now)).as_nanos() as u64 / turns;
-        self.mean_turn_ns.set((3 * self.mean_turn_ns.get() + turn) / 4);
+        let mean = &self.slot().counters.mean_turn_ns;
+        mean.set((3 * mean.get() + turn) / 4);
         // Turns that have become long must not use up an interval that was meant for short ones.
         self.injector_in.set(self.injector_in.get().min(self.injector_interval()));
         if turn > LONG_TURN_NS {
@@ -366,7 +366,7 @@ impl Local {
     #[inline]
     fn maybe_notify(&self) {
         let idle = &self.scheduler().idle;
-        if idle.somebody_to_wake() && self.queue.len() as u64 * self.mean_turn_ns.get() > WORTH_A_WAKE_NS {
+        if idle.somebody_to_wake() && self.slot().backlog_ns() > WORTH_A_WAKE_NS {
             idle.notify();
         }
     }
@@ -404,7 +404,7 @@ impl Local {
 
     /// Turns from one look at outside work to the next.
     fn injector_interval(&self) -> u32 {
-        (INJECTOR_EVERY_NS / self.mean_turn_ns.get().max(1)).clamp(1, 256) as u32
+        (INJECTOR_EVERY_NS / self.slot().counters.mean_turn_ns.get().max(1)).clamp(1, 256) as u32
     }
 
     /// Every now and then outside work goes first.

@@ -215,12 +215,12 @@ impl Scheduler {
         self.idle.notify_worker(home);
     }
 
-    /// Is there anything that worker `me` could take? LIFO slots do not count: they are their owners', and the
-    /// sentinel's.
+    /// Is there anything that worker `me` should take? LIFO slots do not count, nor what an awake sibling gets to soon: these are
+    /// their owners', and the sentinel's.
     fn has_work(&self, me: usize) -> bool {
         !self.injector.is_empty()
             || !self.slots[me].inbox.is_empty()
-            || (self.policy == Policy::Stealing && self.slots.iter().any(|slot| !slot.stealer.is_empty()))
+            || (self.policy == Policy::Stealing && self.slots.iter().any(Slot::wants_thieves))
     }
 
     /// Runnables in all queues, as a snapshot that is only about right while they move.

@@ -22,6 +22,9 @@ pub enum Policy {
     SharedQueue,
 }
 
+/// Own work that takes its holder no longer than this is not worth moving to another core.
+const WORTH_A_THEFT_NS: u64 = 20_000;
+
 /// Worker k's place, as the others see it.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -51,6 +54,17 @@ impl Slot {
         }
     }
 
+    /// How long its holder will take to get to all that waits in its queue, in nanoseconds: a guess, from its last turns.
+    pub(super) fn backlog_ns(&self) -> u64 {
+        self.stealer.len() as u64 * self.counters.mean_turn_ns.get()
+    }
+
+    /// Is that so long that siblings should take some of it? What its holder gets to soon is better left in one cache. A guess
+    /// that may be wrong, as where little waits behind a long turn: the sentinel is the net, as for what notifies nobody.
+    pub(super) fn wants_thieves(&self) -> bool {
+        self.backlog_ns() > WORTH_A_THEFT_NS
+    }
+
     /// Pins the calling thread to this place's core, if it has one: for whoever takes the place.
     pub(crate) fn pin_here(&self) -> io::Result<()> {
         self.core.map_or(Ok(()), |core| Cores::only(core).bind_this_thread())
@@ -71,6 +85,8 @@ pub(crate) struct Counters {
     pub(crate) parks: Counter,
     pub(crate) wakes: Counter,
     pub(crate) sentinel_catches: Counter,
+    /// What its last turns took in the mean.
+    pub(super) mean_turn_ns: Counter,
 }
 
 /// `Retry` from an injector means that somebody else got something: try again, it is not for long.

@@ -18,6 +18,11 @@ impl Counter {
         self.0.fetch_add(n, Relaxed);
     }
 
+    /// Likewise.
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
