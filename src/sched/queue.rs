@@ -62,6 +62,9 @@ impl Slot {
     /// Is that so long that siblings should take some of it? What its holder gets to soon is better left in one cache. A guess
     /// that may be wrong, as where little waits behind a long turn: the sentinel is the net, as for what notifies nobody.
     pub(super) fn wants_thieves(&self) -> bool {
+        if cfg!(heist_steps) {
+            return !self.stealer.is_empty(); // by a clock that counts its readings no turn is long
+        }
         self.backlog_ns() > WORTH_A_THEFT_NS
     }
 
