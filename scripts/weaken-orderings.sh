@@ -236,7 +236,8 @@ needed "spares: a waking calls nobody" spares \
 needed "spares: no keeper is called" spares $duties 'list.see_to(keeper);' ''
 needed "spares: no sentinel is called" spares $duties 'list.see_to(worker);' ''
 needed "spares: no successor is called" spares $duties 'list.see_to(next);' ''
-needed "spares: a call that was heard is recalled" spares $spares 'Call::Work(slot)).is_some()' 'Call::Work(slot)).is_some() || slot < 99'
+needed "spares: a call that was heard is recalled" spares $spares 'Call::Work(slot), Call::Free)' 'Call::Work(slot), Call::Free) || slot < 99'
+needed "spares: a recalled one hears nothing" spares sync/parker.rs '*token = Some(other);' '{ *token = None; drop(other); }'
 needed "spares: turns elsewhere are not looked at" spares $spares 'self.0.load(Acquire) > 0' 'self.0.load(Acquire) > 99'
 needed "spares: the last turn elsewhere tells nobody" spares $spares 'quiet.announce();' 'let _ = quiet;'
 needed "spares: the end of a turn elsewhere without Release" spares \

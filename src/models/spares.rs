@@ -2,16 +2,17 @@
 //!
 //! Covers: a slot has one holder at a time, who sees what the one before did (what lies there is loom's `UnsafeCell`); no
 //! wake-up is lost to a vacant slot, neither work nor a timer nor a duty; whoever is told "quiet" sees what a turn
-//! without a slot has done.
+//! without a slot has done; a spare that nobody needs ends, whatever it was told in between.
 //!
-//! Does not cover: the queues, as in `idle`; who is reserved and when a spare ends, which is under one lock. The worker's loop,
+//! Does not cover: the queues, as in `idle`; which spare is reserved, which is under one lock. The worker's loop,
 //! leaving and coming back are copies of `sched::dry` and `sched::blocking`.
 
 use super::{explore, spawn};
 use crate::sched::idle::{Idle, Woken};
 use crate::sched::quiet::Quiet;
-use crate::sched::spares::{Call, Elsewhere, Spare};
+use crate::sched::spares::{Call, Elsewhere, Spare, Spares};
 use crate::sync::{AtomicUsize, Ordering::*, ThreadWaker};
+use crate::time::Duration;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -403,5 +404,33 @@ fn a_duty_comes_before_the_look_for_work() {
         blocks.join().unwrap();
         spare.join().unwrap();
         assert_eq!(crew.rest.load(Relaxed), 0);
+    });
+}
+
+/// It is let go, reserved again, called and recalled while it lies down, and slept for ever if what told it to look were gone.
+#[test]
+fn a_spare_that_is_free_again_ends() {
+    explore(3, || {
+        let spares = Arc::new(Spares::new(1, Duration::ZERO));
+        let spare = spares.reserve(&|_| true).expect("there may be one");
+        let life = {
+            let (spares, me) = (Arc::clone(&spares), StdArc::clone(&spare));
+            thread::spawn(move || {
+                let mut free = false;
+                while let Some(call) = spares.wait(&me, free) {
+                    assert_eq!(call, Call::Work(0));
+                    free = true;
+                }
+            })
+        };
+        spares.let_go(spare);
+        if let Some(spare) = spares.reserve(&|_| false) {
+            spare.call(Call::Work(0));
+            if spare.recall(0) {
+                spares.let_go(spare);
+            }
+        }
+        life.join().unwrap();
+        assert_eq!(spares.alive(), 0);
     });
 }

@@ -105,9 +105,10 @@ impl Spare {
     }
 
     /// Takes the call to work back, if it has not been heard yet: then the slot is the caller's, and the spare still reserved.
+    /// What it hears instead is that it should look: the call may have come in the place of that.
     #[must_use]
     pub(crate) fn recall(&self, slot: usize) -> bool {
-        self.parker.take_if(|call| *call == Call::Work(slot)).is_some()
+        self.parker.replace_if(|call| *call == Call::Work(slot), Call::Free)
     }
 
     /// By whoever gave its thread up without running it.
@@ -197,7 +198,7 @@ impl Spares {
 
     /// A spare that nobody else can have, whose thread is started now if need be. It must be [called](Spare::call) or
     /// [let go](Self::let_go).
-    pub(super) fn reserve(&self, recruit: &Recruit<'_>) -> Option<Arc<Spare>> {
+    pub(crate) fn reserve(&self, recruit: &Recruit<'_>) -> Option<Arc<Spare>> {
         if self.most == 0 || std::process::id() != self.pid {
             return None;
         }
@@ -224,7 +225,7 @@ impl Spares {
     }
 
     /// A reserved spare is free again.
-    pub(super) fn let_go(&self, spare: Arc<Spare>) {
+    pub(crate) fn let_go(&self, spare: Arc<Spare>) {
         chaos();
         let mut pool = self.pool.lock();
         if pool.closed {
@@ -239,7 +240,7 @@ impl Spares {
     }
 
     /// The life of a spare until it is called; `None`: it ends, since nobody needed it for long, or (`End`) at the crew's end.
-    pub(super) fn wait(&self, me: &Arc<Spare>, free: bool) -> Option<Call> {
+    pub(crate) fn wait(&self, me: &Arc<Spare>, free: bool) -> Option<Call> {
         if free {
             self.let_go(Arc::clone(me));
         }

@@ -43,10 +43,14 @@ impl<T> Parker<T> {
         self.token.lock().take()
     }
 
-    /// Takes a token that is there already and is the right one.
-    pub(crate) fn take_if(&self, right: impl FnOnce(&T) -> bool) -> Option<T> {
+    /// Puts another token in the place of the right one, if that is there. The sleeper has been woken already.
+    pub(crate) fn replace_if(&self, right: impl FnOnce(&T) -> bool, other: T) -> bool {
         let mut token = self.token.lock();
-        if token.as_ref().is_some_and(right) { token.take() } else { None }
+        let replaced = token.as_ref().is_some_and(right);
+        if replaced {
+            *token = Some(other);
+        }
+        replaced
     }
 
     /// Leaves a token (a newer one replaces one that was not taken yet) and wakes the sleeper.
