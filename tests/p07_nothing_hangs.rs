@@ -267,13 +267,17 @@ fn p07_sending_inside_a_handler_waits_or_hands_the_message_back() {
                 sender.ask(send).unwrap()
             };
             assert_eq!(answer(refused(&sender)).unwrap(), Err((Refusal::WouldDeadlock, Note(1))));
-            let expected = if spares == 0 && (workers == 1 || policy == Policy::Sharded) {
-                Err((Refusal::NoSpare, Note(1)))
-            } else {
-                Ok(())
-            };
             settle(&executor);
-            assert_eq!(answer(refused(&full)).unwrap(), expected);
+            let sent = answer(refused(&full)).unwrap();
+            let no_spare = Err((Refusal::NoSpare, Note(1)));
+            if spares > 0 || (workers > 1 && policy != Policy::Sharded) {
+                assert_eq!(sent, Ok(()));
+            } else if workers == 1 {
+                assert_eq!(sent, no_spare);
+            } else {
+                // On a worker of its own it may have had room again by then.
+                assert!(sent.is_ok() || sent == no_spare, "{sent:?}");
+            }
             shut_down(&executor);
         }
     }
