@@ -182,8 +182,12 @@ needed "state: waiters not told" references \
 
 # --- waiting for room
 needed "room: a turn ends without a look at the list" room \
-    $state 'rest.room_wait() && !rest.closed() && (empty || !served)' 'false && !served'
-needed "room: the flag stays" room $state 'self.0.fetch_and(!ROOM_WAIT, AcqRel);' ''
+    $state 'rest.in_line() && !rest.closed() && !served' 'false && !served'
+needed "room: a turn ends idle while notices are to come" room $state '!empty || rest.in_line()' '!empty'
+needed "room: the flags stay" room $state 'self.0.fetch_and(!(ROOM_WAIT | NOTICES), AcqRel);' ''
+needed "room: the flag of notices stays" room \
+    $state 'self.0.fetch_and(!(ROOM_WAIT | NOTICES), AcqRel);' 'self.0.fetch_and(!ROOM_WAIT, AcqRel);'
+needed "room: no flag for notices to come" room $state 'self.0.fetch_or(NOTICES, AcqRel);' ''
 needed "room: plain sends barge" room $state 'now.len() >= capacity || now.room_wait()' 'now.len() >= capacity'
 needed "room: waits in a closed mailbox" room \
     $state 'if now.closed() { Err(RoomWait::Closed)' 'if now.dead() { Err(RoomWait::Closed)'
@@ -331,17 +335,15 @@ weaken_step spare Relaxed close 'fn close(&self, kill: bool) -> bool {
     let flags = if kill { CLOSED | KILLED } else { CLOSED };' mailbox
 weaken_step spare Relaxed upgrade 'fn upgrade(&self) -> bool {' references
 weaken_step spare Relaxed wait_for_room 'fn wait_for_room(&self, at_most: Option<u32>) -> RoomWait {' room
-spare "state: clear_room_wait Relaxed" room $state 'fetch_and(!ROOM_WAIT, AcqRel)' 'fetch_and(!ROOM_WAIT, Relaxed)'
+spare "state: clear_room_wait Relaxed" room \
+    $state 'fetch_and(!(ROOM_WAIT | NOTICES), AcqRel)' 'fetch_and(!(ROOM_WAIT | NOTICES), Relaxed)'
+spare "state: notices_to_come Relaxed" room $state 'fetch_or(NOTICES, AcqRel)' 'fetch_or(NOTICES, Relaxed)' \
+    $state 'fetch_and(!ROOM_WAIT, AcqRel)' 'fetch_and(!ROOM_WAIT, Relaxed)'
 spare "state: give_back Relaxed" mailbox $state 'fetch_sub(taken, AcqRel)' 'fetch_sub(taken, Relaxed)'
 spare "state: begin_turn Relaxed (the step that scheduled it acquired)" mailbox \
     $state 'Snapshot(self.0.load(Acquire))' 'Snapshot(self.0.load(Relaxed))'
 spare "state: wait_for_stop without Release (its list has a lock)" references \
     $state 'fetch_or(STOP_WAIT, AcqRel)' 'fetch_or(STOP_WAIT, Acquire)'
-
-# Serving leaves the list empty or the mailbox not, and who joins later finds a message: no model of plain senders gets to
-# the second look. Kept for notices, which wait for another number.
-spare "room: a turn ends empty after one look" room \
-    $state 'rest.room_wait() && !rest.closed() && (empty || !served)' 'rest.room_wait() && !rest.closed() && !served'
 
 # The word's steps need no order of their own: the fences beside them give it, and the list has a lock.
 spare "idle: parking's step Relaxed" idle \

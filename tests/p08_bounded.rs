@@ -360,3 +360,35 @@ fn p08_a_notice_of_room_comes_at_half_the_capacity() {
         shut_down(&executor);
     }
 }
+
+/// The first few would use up the room. Who gets a notice and does not use it keeps nobody waiting.
+#[test]
+fn p08_notices_of_room_come_a_few_at_a_time_and_all_come() {
+    const OWNERS: usize = 5 * CAPACITY;
+    for workers in [2, 8] {
+        let executor = crew(workers);
+        let (permits, gate) = crossbeam_channel::unbounded();
+        let target = executor.build(Gated(gate)).capacity(CAPACITY).budget_messages(1).spawn();
+        let owners: Vec<_> = (0..OWNERS).map(|_| executor.spawn(Puppet::default())).collect();
+        let noticed =
+            || owners.iter().filter(|owner| answer(owner.ask(Log).unwrap()).unwrap() == [1]).count();
+        target.tell_many((0..CAPACITY).map(|_| Item)).unwrap();
+        owners.iter().for_each(|owner| assert_eq!(when_room(owner, &target, 1), Ok(())));
+        assert_eq!(target.tell(Item).unwrap_err().refusal(), Refusal::Full);
+        for _ in 0..CAPACITY / 2 {
+            assert_eq!(noticed(), 0);
+            permits.send(()).unwrap();
+        }
+        // One for each quarter of the capacity that is free.
+        within(LONG, "the first few", || noticed() == 2);
+        target.tell(Item).unwrap();
+        assert_eq!(noticed(), 2, "the room is not for those alone");
+        // Nobody else sends anything.
+        (0..=CAPACITY / 2).for_each(|_| permits.send(()).unwrap());
+        within(LONG, "all get theirs", || noticed() == OWNERS);
+        within(LONG, "all is handled", || target.is_empty());
+        target.tell_many((0..CAPACITY).map(|_| Item)).unwrap();
+        (0..CAPACITY).for_each(|_| permits.send(()).unwrap());
+        shut_down(&executor);
+    }
+}

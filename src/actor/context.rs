@@ -196,7 +196,11 @@ impl<A: Actor> Context<A> {
 
     /// Sends `message` to this actor itself as soon as `target`'s mailbox has fallen to half its capacity, or the
     /// target has stopped (a `tell` will say so); at once if that is so now. It is exempt from this actor's capacity.
-    /// While it is awaited it keeps this actor alive, and ordinary messages do not barge past it into `target`.
+    /// While it is awaited it keeps this actor alive, and ordinary messages do not barge into `target` before there is that much room.
+    ///
+    /// If many actors wait for the same target, their messages come in the order of asking and a few at a time: one for each quarter
+    /// of the capacity that is free, and more after each of the target's turns that leaves room. So the first ones do not find
+    /// that all the others have filled it up again, and none waits for another one that has nothing to send.
     ///
     /// # Errors
     /// [`Refusal::Full`] if this actor waits for the same target already.

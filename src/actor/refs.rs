@@ -26,7 +26,8 @@ use std::task::{Context, Poll};
 /// An actor lives while there is one (or a [`Recipient`], an [`Asker`], a message for it, a turn, an unanswered
 /// [`ask_then`](crate::Context::ask_then) or [`when_room`](crate::Context::when_room) of its own, or a [`Timer`](crate::Timer)
 /// that it armed for itself). When the last one is dropped the actor ends: a final turn is scheduled, so its code never runs inside the drop. A reference that outlives
-/// its executor is safe, and gets errors.
+/// its executor is safe, and gets errors. More than 2^26 references to one actor at a time abort the process, as too many do with
+/// [`Arc`](std::sync::Arc).
 ///
 /// ```
 /// # use heist::{Actor, Context, Executor, Handler, StopReason};

@@ -193,7 +193,7 @@ pub(super) unsafe fn over(this: NonNull<Header>, panic: Option<PanicText>, owed:
         kept.retire.store(false, Relaxed);
         header.set_killed(header.state.peek().killed());
         if let Some(Verdict::Replace(after)) = kept.ask(|keeper| keeper.lost(&loss)) {
-            if header.state.peek().room_wait() {
+            if header.state.peek().in_line() {
                 room::serve(this);
             }
             empty(this, panic);

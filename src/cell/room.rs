@@ -5,25 +5,28 @@
 //! waiting is the order of arrival, and nobody can slip in between. While anybody is on the list the state word's
 //! `ROOM_WAIT` refuses ordinary messages.
 //!
-//! | the list | the flag | changed under |
-//! |---|---|---|
-//! | empty to not empty | set, in the step that finds no room | the list's lock |
-//! | last one taken off | cleared | the same lock |
-//!
-//! Why nobody is forgotten: the first one sets the flag only while `LEN` > 0, so the actor is scheduled, and no turn ends
-//! idle while the flag is set; those behind it find it set, under the same lock.
-//!
 //! An actor may not wait inside its turn; it asks for a notice instead (`Context::when_room`): a message to itself
-//! that comes when the mailbox has fallen to half its capacity.
+//! that comes when the mailbox has fallen to half its capacity. If many have asked, each of them runs a turn for its
+//! notice, and the first few use up the room. So the notices come a few at a time, one for each quarter of the capacity
+//! that is free, and the others follow, at each turn's end if there is room then: who was told first has had its turn.
+//!
+//! | the list | `ROOM_WAIT` | `NOTICES` | changed under |
+//! |---|---|---|---|
+//! | somebody more | set, if it was empty in the step that finds no room | | the list's lock |
+//! | some notices given, others to come, and no sender waits | cleared | set | the same lock |
+//! | empty | cleared | cleared | the same lock |
+//!
+//! Why nobody is forgotten: the first one sets its flag only while `LEN` > 0, so the actor is scheduled, and no turn ends
+//! idle while either flag is set; those behind it find one set, under the same lock. Each turn ends with a look at the
+//! list, and where it finds room at least one comes off.
 
 use super::envelope::{Envelope, Lane, deliver, deliver_exempt};
 use super::header::{Header, Strong};
 use crate::error::Refusal;
-use crate::id::ActorId;
 use crate::mailbox::state::RoomWait;
 use crate::panics;
 use crate::sync::Mutex;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::Waker;
@@ -60,11 +63,54 @@ enum Waiter {
     Sender(Arc<Ticket>),
     /// For half of it: `envelope` then goes to `owner`.
     Notice { owner: Strong, envelope: NonNull<Envelope> },
+    /// For those before it.
+    Mark { owner: Strong, envelope: NonNull<Envelope> },
 }
 
-/// The list, oldest first.
+/// The list. Most actors that could have one never do.
 #[derive(Debug, Default)]
-pub(crate) struct RoomList(VecDeque<Waiter>);
+pub(crate) struct RoomList(Option<Box<Line>>);
+
+#[derive(Debug, Default)]
+struct Line {
+    /// Oldest first.
+    waiters: VecDeque<Waiter>,
+    /// How many of them are senders.
+    senders: usize,
+    /// The addresses of those whom a notice is for. They are kept as long as they are listed.
+    owners: HashSet<usize>,
+}
+
+impl RoomList {
+    fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|line| line.waiters.is_empty())
+    }
+
+    fn line(&mut self) -> &mut Line {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl Line {
+    fn push(&mut self, waiter: Waiter) {
+        self.senders += usize::from(matches!(waiter, Waiter::Sender(_)));
+        self.waiters.push_back(waiter);
+    }
+
+    fn took_off(&mut self, waiter: &Waiter) {
+        match waiter {
+            Waiter::Sender(_) => self.senders -= 1,
+            Waiter::Notice { owner, .. } => drop(self.owners.remove(&owner.as_ptr().addr().get())),
+            Waiter::Mark { .. } => {}
+        }
+    }
+
+    fn pop(&mut self) -> Option<Waiter> {
+        let waiter = self.waiters.pop_front()?;
+        self.took_off(&waiter);
+        Some(waiter)
+    }
+}
 
 // SAFETY: envelopes' messages are Send.
 unsafe impl Send for RoomList {}
@@ -96,9 +142,9 @@ impl Ticket {
 /// Waits in line unless there is room: then the caller may deliver at once.
 pub(crate) fn join(header: &Header, ticket: &Arc<Ticket>) -> RoomWait {
     let mut list = header.cold().room.lock();
-    let found = header.state.wait_for_room(list.0.is_empty().then(|| header.capacity - 1));
+    let found = header.state.wait_for_room(list.is_empty().then(|| header.capacity - 1));
     if found == RoomWait::Waiting {
-        list.0.push_back(Waiter::Sender(Arc::clone(ticket)));
+        list.line().push(Waiter::Sender(Arc::clone(ticket)));
     }
     found
 }
@@ -106,9 +152,12 @@ pub(crate) fn join(header: &Header, ticket: &Arc<Ticket>) -> RoomWait {
 /// Takes a waiting sender out of the line. `None`: too late, look at the ticket.
 pub(crate) fn withdraw(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNull<Envelope>> {
     let mut list = header.cold().room.lock();
-    let at = list.0.iter().position(|w| matches!(w, Waiter::Sender(other) if Arc::ptr_eq(other, ticket)))?;
-    list.0.remove(at);
-    if list.0.is_empty() {
+    let line = list.line();
+    let is_it = |waiter: &Waiter| matches!(waiter, Waiter::Sender(other) if Arc::ptr_eq(other, ticket));
+    let at = line.waiters.iter().position(is_it)?;
+    let waiter = line.waiters.remove(at)?;
+    line.took_off(&waiter);
+    if list.is_empty() {
         header.state.clear_room_wait();
     }
     let mut state = ticket.0.lock();
@@ -123,14 +172,15 @@ pub(crate) fn withdraw(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNull<
 /// Asks for a notice. `Err`: that owner waits for this mailbox already.
 pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Envelope>) -> Result<(), ()> {
     let mut list = header.cold().room.lock();
-    let id: ActorId = owner.header().id();
-    if list.0.iter().any(|w| matches!(w, Waiter::Notice { owner, .. } if owner.header().id() == id)) {
+    let address = owner.as_ptr().addr().get();
+    if !list.line().owners.insert(address) {
         drop(list);
         return Err(()); // `owner` is let go of after the lock
     }
-    match header.state.wait_for_room(list.0.is_empty().then(|| half(header))) {
-        RoomWait::Waiting => list.0.push_back(Waiter::Notice { owner, envelope }),
+    match header.state.wait_for_room(list.is_empty().then(|| half(header))) {
+        RoomWait::Waiting => list.line().push(Waiter::Notice { owner, envelope }),
         RoomWait::Room | RoomWait::Closed => {
+            list.line().owners.remove(&address);
             drop(list);
             // SAFETY: `owner` is a strong reference, and the envelope was made for it.
             unsafe { deliver_exempt(owner.as_ptr(), envelope) };
@@ -139,23 +189,31 @@ pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Env
     Ok(())
 }
 
-/// Delivers an exempt message to the mailbox's owner behind all who wait for room now.
+/// Delivers an exempt message to the mailbox's owner behind all that waits for room now.
 ///
 /// # Safety
 /// `owner` is the actor whose cell `header` is; the envelope is made for it, and the only pointer to it is given up.
 pub(crate) unsafe fn follow(header: &Header, owner: Strong, envelope: NonNull<Envelope>) {
     if header.state.peek().room_wait() {
         let mut list = header.cold().room.lock();
-        if !list.0.is_empty() {
-            return list.0.push_back(Waiter::Notice { owner, envelope });
+        if list.line().senders > 0 {
+            return list.line().push(Waiter::Mark { owner, envelope });
         }
     }
     // SAFETY: the caller's.
     unsafe { deliver_exempt(owner.as_ptr(), envelope) };
 }
 
+/// One notice comes for this part of the capacity.
+const NOTICE_PART: u32 = 4;
+
 fn half(header: &Header) -> u32 {
     header.capacity / 2
+}
+
+/// How many of the notices that wait come now, with `free` places. If senders wait too, all: those may not barge either.
+fn notices_at_once(header: &Header, free: u32, senders: usize) -> u32 {
+    if senders > 0 { u32::MAX } else { free / (header.capacity / NOTICE_PART).max(1) }
 }
 
 /// Moves messages in and gives notices, as far as there is room. Called by the turn that gave it back.
@@ -166,15 +224,23 @@ pub(crate) fn serve(this: NonNull<Header>) {
     let mut notices = Vec::new();
     {
         let mut list = header.cold().room.lock();
-        while let Some(front) = list.0.front() {
+        let line = list.line();
+        let free = header.capacity.saturating_sub(header.state.peek().len());
+        let mut most = notices_at_once(header, free, line.senders);
+        while let Some(front) = line.waiters.front() {
             let waiting = header.state.peek().len();
             match front {
                 Waiter::Sender(_) if waiting >= header.capacity => break,
                 Waiter::Notice { .. } if waiting > half(header) => break,
-                _ => {}
+                Waiter::Notice { .. } if most == 0 => {
+                    header.state.notices_to_come();
+                    break;
+                }
+                Waiter::Notice { .. } => most -= 1,
+                Waiter::Sender(_) | Waiter::Mark { .. } => {}
             }
-            match list.0.pop_front() {
-                Some(Waiter::Sender(ticket)) => {
+            match line.pop().expect("there was a front") {
+                Waiter::Sender(ticket) => {
                     let mut state = ticket.0.lock();
                     let TicketState::Waiting { envelope, .. } = *state else {
                         unreachable!("listed tickets wait")
@@ -186,11 +252,12 @@ pub(crate) fn serve(this: NonNull<Header>) {
                     };
                     wake.push(std::mem::replace(&mut *state, next));
                 }
-                Some(Waiter::Notice { owner, envelope }) => notices.push((owner, envelope)),
-                None => unreachable!("there was a front"),
+                Waiter::Notice { owner, envelope } | Waiter::Mark { owner, envelope } => {
+                    notices.push((owner, envelope));
+                }
             }
         }
-        if list.0.is_empty() {
+        if line.waiters.is_empty() {
             header.state.clear_room_wait();
         }
     }
@@ -207,7 +274,7 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
     let mut notices = Vec::new();
     // Under the list's lock to the end: a ticket that is not listed is settled, or `withdraw` would lose its message.
     let mut list = cold.room.lock();
-    for waiter in list.0.drain(..) {
+    for waiter in list.0.take().into_iter().flat_map(|line| line.waiters) {
         match waiter {
             Waiter::Sender(ticket) => {
                 let mut state = ticket.0.lock();
@@ -216,7 +283,9 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
                 };
                 wake.push(std::mem::replace(&mut *state, TicketState::Refused { envelope, refusal }));
             }
-            Waiter::Notice { owner, envelope } => notices.push((owner, envelope)),
+            Waiter::Notice { owner, envelope } | Waiter::Mark { owner, envelope } => {
+                notices.push((owner, envelope));
+            }
         }
     }
     drop(list);

@@ -166,7 +166,7 @@ impl Inner {
         };
         // SAFETY: as above.
         unsafe { watch(queue) };
-        if given > 0 && queue.state.give_back(given).room_wait() {
+        if given > 0 && queue.state.give_back(given).in_line() {
             return Found::Given(given); // those who wait first
         }
         self.held = found == Found::AllBusy;
@@ -205,7 +205,7 @@ impl Inner {
             put(member, node);
             watch(queue.as_ref());
             let rest = queue.as_ref().state.give_back(1);
-            if rest.len() == 0 || rest.room_wait() || rest.killed() {
+            if rest.len() == 0 || rest.in_line() || rest.killed() {
                 self.release(); // its turn decides
             }
         }
@@ -248,7 +248,7 @@ pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
     let header = unsafe { this.as_ref() };
     let sharing = &header.kept().expect("set before its first turn").sharing;
     let now = header.state.begin_turn();
-    if now.room_wait() && !now.closed() {
+    if now.in_line() && !now.closed() {
         room::serve(this);
     }
     let mut given = 0;

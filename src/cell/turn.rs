@@ -180,7 +180,7 @@ unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After
             EndTurn::ServeRoom => room::serve(this),
             EndTurn::Wanted => {
                 shared::look(this);
-                if header.state.peek().room_wait() {
+                if header.state.peek().in_line() {
                     room::serve(this);
                 }
             }

@@ -1,9 +1,9 @@
 //! The state word: every decision about one actor is a transition of this one atomic, so no two can contradict.
 //!
 //! ```text
-//!  63            36 35             8 7      0
+//!  63            37 36             9 8      0
 //! +----------------+----------------+--------+
-//! |  STRONG (28)   |    LEN (28)    | flags  |
+//! |  STRONG (27)   |    LEN (28)    | flags  |
 //! +----------------+----------------+--------+
 //! ```
 //!
@@ -16,7 +16,8 @@
 //! | `CLOSED` | `stop`, collecting, failing, shutdown | never | nothing is accepted any more |
 //! | `KILLED` | `stop_now`, failing | never | what waits is not handled |
 //! | `DEAD` | the last turn | never | the state is dropped; only memory is left |
-//! | `ROOM_WAIT` | a sender that waits for room (under the list's lock) | the server of the list (same lock) | plain sends may not barge |
+//! | `ROOM_WAIT` | who waits for room (under the list's lock) | the server of the list (same lock) | plain sends may not barge |
+//! | `NOTICES` | the server of the list, where not all get their notice of room at once | the same (same lock) | plain sends may; no turn ends idle |
 //! | `STOP_WAIT` | `wait_stopped` | never | the last turn has someone to tell |
 //! | `DETACHED` | `detach` | never | the actor lives without references |
 //! | `WANTED` | a pool's queue that finds no idle replica | the replica that finds the queue empty (under the queue's lock) | no turn ends idle without a look at the queue |
@@ -49,16 +50,17 @@ const ROOM_WAIT: u64 = 1 << 4;
 const STOP_WAIT: u64 = 1 << 5;
 const DETACHED: u64 = 1 << 6;
 const WANTED: u64 = 1 << 7;
+const NOTICES: u64 = 1 << 8;
 
-const LEN_SHIFT: u32 = 8;
+const LEN_SHIFT: u32 = 9;
 const LEN_ONE: u64 = 1 << LEN_SHIFT;
-const STRONG_SHIFT: u32 = 36;
+const STRONG_SHIFT: u32 = 37;
 const STRONG_ONE: u64 = 1 << STRONG_SHIFT;
 
 /// The most messages that any mailbox holds, and what "unbounded" means: 2^28 - 1.
 pub(crate) const MAX_LEN: u32 = (1 << (STRONG_SHIFT - LEN_SHIFT)) - 1;
-/// References beyond this abort the process, as `Arc` does: half the field's range is left for racing threads.
-const MAX_STRONG: u64 = 1 << 27;
+/// References beyond this, some 67 million, abort the process, as `Arc` does: half the field's range is left for racing threads.
+const MAX_STRONG: u64 = 1 << 26;
 
 /// The word. See the page above.
 #[derive(Debug)]
@@ -83,6 +85,10 @@ impl Snapshot {
     }
     pub(crate) fn room_wait(self) -> bool {
         self.0 & ROOM_WAIT != 0
+    }
+    /// Is anybody on the room list, whether or not plain sends must stand back?
+    pub(crate) fn in_line(self) -> bool {
+        self.0 & (ROOM_WAIT | NOTICES) != 0
     }
     fn strong(self) -> u64 {
         self.0 >> STRONG_SHIFT
@@ -125,7 +131,7 @@ pub(crate) enum EndTurn {
     More,
     /// A shared queue has something: look there, serve who waits for room, then ask again.
     Wanted,
-    /// Senders wait for room and may get some: serve them, then ask again.
+    /// Somebody waits for room and may get some: serve who does, then ask again.
     ServeRoom,
     /// Stopped or killed: go on to the end.
     Ending,
@@ -280,9 +286,9 @@ impl State {
                 (rest.0, EndTurn::Ending)
             } else if rest.has(WANTED) && !rest.closed() && (empty || !served) {
                 (rest.0, EndTurn::Wanted)
-            } else if rest.room_wait() && !rest.closed() && (empty || !served) {
+            } else if rest.in_line() && !rest.closed() && !served {
                 (rest.0, EndTurn::ServeRoom)
-            } else if !empty {
+            } else if !empty || rest.in_line() {
                 (rest.0, EndTurn::More)
             } else if rest.strong() == 0 && !rest.has(DETACHED) {
                 (rest.0 | CLOSED, EndTurn::Unreferenced)
@@ -381,6 +387,13 @@ impl State {
 
     /// Under the room list's lock, when the list is empty.
     pub(crate) fn clear_room_wait(&self) {
+        self.0.fetch_and(!(ROOM_WAIT | NOTICES), AcqRel);
+    }
+
+    /// Under the room list's lock, in a turn: some got their notices, others are to come, and plain sends may use the room.
+    pub(crate) fn notices_to_come(&self) {
+        // Never without either flag: no turn ends idle in between, but a look at who is in line may come.
+        self.0.fetch_or(NOTICES, AcqRel);
         self.0.fetch_and(!ROOM_WAIT, AcqRel);
     }
 

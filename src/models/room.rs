@@ -1,10 +1,10 @@
 //! State word and inbox: waiting for room in a full mailbox.
 //!
 //! Covers: whoever waits gets its message in, or back when the actor stops; plain sends do not barge; when the list is
-//! empty the flag is clear, so that the mailbox accepts again; a sender that withdraws has its message.
+//! empty the flags are clear, so that the mailbox accepts again; a sender that withdraws has its message; each notice of
+//! room comes, although they come one by one.
 //!
-//! Does not cover: notices (`when_room`), which wait on the same list for another number. The list is a copy of
-//! `cell::room`'s; as in `mailbox`, turns run at once where they were scheduled.
+//! The list is a copy of `cell::room`'s; as in `mailbox`, turns run at once where they were scheduled.
 
 use super::{explore, spawn};
 use crate::mailbox::inbox::{Inbox, Node};
@@ -18,13 +18,30 @@ use std::collections::VecDeque;
 /// All mailboxes here hold one message.
 const CAPACITY: u32 = 1;
 
-/// Whether a sender that waited got its message in.
+/// Whether a sender that waited got its message in; for a notice, whether it may try again.
 type Ticket = Arc<Parker<bool>>;
+
+enum Waiter {
+    Sender(Ticket),
+    Notice(Ticket),
+}
+
+impl Waiter {
+    fn ticket(&self) -> &Ticket {
+        match self {
+            Waiter::Sender(ticket) | Waiter::Notice(ticket) => ticket,
+        }
+    }
+
+    fn is_sender(&self) -> bool {
+        matches!(self, Waiter::Sender(_))
+    }
+}
 
 struct Actor {
     state: State,
     inbox: Inbox,
-    room: Mutex<VecDeque<Ticket>>,
+    room: Mutex<VecDeque<Waiter>>,
     handled: UnsafeCell<u32>,
     early: bool,
 }
@@ -76,7 +93,7 @@ impl Actor {
         let mut list = self.room.lock();
         let found = self.state.wait_for_room(list.is_empty().then_some(CAPACITY - 1));
         if found == RoomWait::Waiting {
-            list.push_back(Arc::clone(ticket));
+            list.push_back(Waiter::Sender(Arc::clone(ticket)));
         }
         found
     }
@@ -84,7 +101,9 @@ impl Actor {
     /// False: too late.
     fn withdraw(&self, ticket: &Ticket) -> bool {
         let mut list = self.room.lock();
-        let Some(at) = list.iter().position(|other| Arc::ptr_eq(other, ticket)) else { return false };
+        let Some(at) = list.iter().position(|other| Arc::ptr_eq(other.ticket(), ticket)) else {
+            return false;
+        };
         list.remove(at);
         if list.is_empty() {
             self.state.clear_room_wait();
@@ -92,19 +111,50 @@ impl Actor {
         true
     }
 
+    /// An actor's way: where there is no room it asks for a notice, and goes on when it comes; or does not, if `once`.
+    /// Returns how many messages it has sent.
+    fn tell_when_room(&self, once: bool) -> u32 {
+        let ticket: Ticket = Arc::new(Parker::new());
+        while !self.tell() {
+            let mut list = self.room.lock();
+            // Half of the capacity, rounded down.
+            let found = self.state.wait_for_room(list.is_empty().then_some(CAPACITY / 2));
+            if found == RoomWait::Waiting {
+                list.push_back(Waiter::Notice(Arc::clone(&ticket)));
+                drop(list);
+                assert!(ticket.park(None).expect("untimed"), "nobody stops it");
+                if once {
+                    return 0;
+                }
+            } else {
+                drop(list);
+                thread::yield_now();
+            }
+        }
+        1
+    }
+
     fn serve(&self) {
         let mut wake = Vec::new();
         let mut list = self.room.lock();
-        while self.state.peek().len() < CAPACITY
-            && let Some(ticket) = list.pop_front()
+        let mut most = if list.iter().any(Waiter::is_sender) { usize::MAX } else { 1 };
+        while let Some(front) = list.front()
+            && self.state.peek().len() < CAPACITY
         {
-            wake.push((ticket, self.push(self.state.reserve_exempt())));
+            if !front.is_sender() && most == 0 {
+                self.state.notices_to_come();
+                break;
+            }
+            let waiter = list.pop_front().expect("there was a front");
+            let accepted = !waiter.is_sender() || self.push(self.state.reserve_exempt());
+            most -= usize::from(!waiter.is_sender());
+            wake.push((waiter, accepted));
         }
         if list.is_empty() {
             self.state.clear_room_wait();
         }
         drop(list);
-        wake.into_iter().for_each(|(ticket, accepted)| ticket.unpark(accepted));
+        wake.into_iter().for_each(|(waiter, accepted)| waiter.ticket().unpark(accepted));
     }
 
     fn take(&self) -> bool {
@@ -141,7 +191,9 @@ impl Actor {
                 EndTurn::More if total == 0 && waiting > 0 => thread::yield_now(), // the gap
                 EndTurn::More => {}
                 EndTurn::Ending => {
-                    std::mem::take(&mut *self.room.lock()).iter().for_each(|ticket| ticket.unpark(false));
+                    std::mem::take(&mut *self.room.lock())
+                        .iter()
+                        .for_each(|waiter| waiter.ticket().unpark(false));
                     let _nobody = self.state.set_dead(false);
                     return;
                 }
@@ -158,7 +210,7 @@ impl Actor {
         assert!(self.room.lock().is_empty(), "left in the line");
         // SAFETY: loom checks it.
         assert_eq!(self.handled.with(|handled| unsafe { *handled }), accepted);
-        assert!(now.closed() || !now.room_wait(), "the flag stayed");
+        assert!(now.closed() || !now.in_line(), "a flag stayed");
     }
 }
 
@@ -203,5 +255,34 @@ fn a_sender_that_withdraws_leaves_no_flag() {
             };
         let told = other.join().unwrap();
         actor.settle(told + u32::from(sent));
+    });
+}
+
+/// Two who ask for a notice get it one after the other, and a plain sender may come between. Whoever were forgotten would wait for
+/// ever: who got the first may have nothing to send, and so makes no turn that could think of the next.
+#[test]
+fn notices_that_come_one_by_one_all_come() {
+    for (early, once) in [(false, false), (true, false), (false, true), (true, true)] {
+        explore(2, move || {
+            let actor = Actor::new(early);
+            let others = [(); 2].map(|()| spawn(&actor, move |actor| actor.tell_when_room(once)));
+            let told = actor.tell_when_room(once);
+            let others = others.map(|other| other.join().unwrap());
+            actor.settle(told + others.iter().sum::<u32>());
+            assert!(actor.tell(), "there is room again");
+        });
+    }
+}
+
+/// A sender that waits behind notices, and one before.
+#[test]
+fn senders_and_notices_wait_in_one_line() {
+    explore(2, || {
+        let actor = Actor::new(false);
+        let notice = spawn(&actor, |actor| actor.tell_when_room(false));
+        let sender = spawn(&actor, |actor| assert!(actor.send()));
+        assert_eq!(actor.tell_when_room(false) + notice.join().unwrap(), 2);
+        sender.join().unwrap();
+        actor.settle(3);
     });
 }
