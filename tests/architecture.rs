@@ -1,5 +1,5 @@
 //! The import rules of the source, checked on its text: which room may name which, who may name atomics and locks, how
-//! long a file may be, and how it begins.
+//! long a file may be, and how it begins; and that each break of `scripts/breaks` still finds what it breaks.
 //!
 //! A room is a directory (or a file) under `src`; it imports only from rooms on floors below its own. The exceptions are
 //! in [`EXCEPTIONS`], and one that is no longer needed is an error too.
@@ -203,4 +203,22 @@ fn every_unsafe_block_gives_its_reason() {
             }
         }
     }
+}
+
+/// `scripts/break-promises.sh` takes hours, so it is run rarely; that its breaks still apply is looked at each time.
+#[test]
+fn every_break_finds_what_it_breaks() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut looked_at = 0;
+    for entry in fs::read_dir(root.join("scripts/breaks")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let file = text.lines().find_map(|line| line.strip_prefix("file: ")).expect("says which file");
+        let (_, change) = text.split_once("--- old\n").expect("says what was there");
+        let (old, _) = change.split_once("--- new\n").expect("says what comes there");
+        let source = fs::read_to_string(root.join(file)).unwrap();
+        assert!(source.contains(old), "{} no longer applies to {file}", path.display());
+        looked_at += 1;
+    }
+    assert!(looked_at > 50, "{looked_at} breaks");
 }
