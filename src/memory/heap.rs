@@ -12,7 +12,7 @@
 use super::chunks::Chunks;
 use super::returns::{Block, Returns};
 use super::slab::{Chain, Slab};
-use super::{GRANULE, SIZES};
+use super::{SIZES, block_size};
 use crate::sync::{Claim, Padded, prefetch};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -231,7 +231,7 @@ impl Heap {
                 self.chunks.take()
             }
         };
-        let size = (shelf % SIZES + 1) * GRANULE;
+        let size = block_size(shelf);
         // SAFETY: nothing is in it, and it is ours.
         unsafe { Slab::begin(memory, self, shelf, size) }
     }

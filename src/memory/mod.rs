@@ -46,10 +46,14 @@ use std::sync::Arc;
 
 /// The largest block in bytes.
 pub(crate) const LARGEST: usize = 256;
-/// Sizes are multiples of this, and blocks are aligned to it.
+/// Sizes are multiples of this, and blocks are aligned to it; but for the smallest.
 const GRANULE: usize = 16;
-/// Sizes: 16 (never used), 32, 48, ... bytes.
+/// What a message of up to a word takes, and what a free block needs. Aligned to words only.
+const SMALLEST: usize = 24;
+/// Sizes: 24, 32, 48, 64, ... bytes.
 const SIZES: usize = LARGEST / GRANULE;
+
+const _: () = assert!(size_of::<returns::Block>() <= SMALLEST);
 /// Heaps for threads from outside.
 const STRIPES: usize = if cfg!(heist_loom) { 1 } else { 16 };
 
@@ -123,8 +127,18 @@ const fn pooled<T>() -> bool {
 
 /// Where blocks of this type lie in a heap.
 const fn shelf<T>(kind: Kind) -> usize {
-    let size = if size_of::<T>() < 2 * GRANULE { 2 * GRANULE } else { size_of::<T>() };
-    size.div_ceil(GRANULE) - 1 + if matches!(kind, Kind::Cell) { SIZES } else { 0 }
+    let size = if size_of::<T>() <= GRANULE { GRANULE + 1 } else { size_of::<T>() };
+    let small = size <= SMALLEST && align_of::<T>() <= align_of::<returns::Block>();
+    let of_its_kind = if small { 0 } else { size.div_ceil(GRANULE) - 1 };
+    of_its_kind + if matches!(kind, Kind::Cell) { SIZES } else { 0 }
+}
+
+/// The size of a shelf's blocks.
+const fn block_size(shelf: usize) -> usize {
+    match shelf % SIZES {
+        0 => SMALLEST,
+        others => (others + 1) * GRANULE,
+    }
 }
 
 /// Puts a value into memory of the heap, which the caller holds.
