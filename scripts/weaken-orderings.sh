@@ -187,7 +187,7 @@ needed "room: a turn ends idle while notices are to come" room $state '!empty ||
 needed "room: the flags stay" room $state 'self.0.fetch_and(!(ROOM_WAIT | NOTICES), AcqRel);' ''
 needed "room: the flag of notices stays" room \
     $state 'self.0.fetch_and(!(ROOM_WAIT | NOTICES), AcqRel);' 'self.0.fetch_and(!ROOM_WAIT, AcqRel);'
-needed "room: no flag for notices to come" room $state 'self.0.fetch_or(NOTICES, AcqRel);' ''
+needed "room: no flag for notices to come" room $state '(now.0 | NOTICES) & !ROOM_WAIT' 'now.0 & !ROOM_WAIT'
 needed "room: plain sends barge" room $state 'now.len() >= capacity || now.room_wait()' 'now.len() >= capacity'
 needed "room: waits in a closed mailbox" room \
     $state 'if now.closed() { Err(RoomWait::Closed)' 'if now.dead() { Err(RoomWait::Closed)'
@@ -337,8 +337,7 @@ weaken_step spare Relaxed upgrade 'fn upgrade(&self) -> bool {' references
 weaken_step spare Relaxed wait_for_room 'fn wait_for_room(&self, at_most: Option<u32>) -> RoomWait {' room
 spare "state: clear_room_wait Relaxed" room \
     $state 'fetch_and(!(ROOM_WAIT | NOTICES), AcqRel)' 'fetch_and(!(ROOM_WAIT | NOTICES), Relaxed)'
-spare "state: notices_to_come Relaxed" room $state 'fetch_or(NOTICES, AcqRel)' 'fetch_or(NOTICES, Relaxed)' \
-    $state 'fetch_and(!ROOM_WAIT, AcqRel)' 'fetch_and(!ROOM_WAIT, Relaxed)'
+weaken_step spare Relaxed notices_to_come 'fn notices_to_come(&self) {' room
 spare "state: give_back Relaxed" mailbox $state 'fetch_sub(taken, AcqRel)' 'fetch_sub(taken, Relaxed)'
 spare "state: begin_turn Relaxed (the step that scheduled it acquired)" mailbox \
     $state 'Snapshot(self.0.load(Acquire))' 'Snapshot(self.0.load(Relaxed))'

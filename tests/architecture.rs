@@ -205,7 +205,7 @@ fn every_unsafe_block_gives_its_reason() {
     }
 }
 
-/// `scripts/break-promises.sh` takes hours, so it is run rarely; that its breaks still apply is looked at each time.
+/// `scripts/break-promises.sh` takes long, so it is run rarely; that its breaks still apply is looked at each time.
 #[test]
 fn every_break_finds_what_it_breaks() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -2,7 +2,7 @@
 //!
 //! A waiting sender does not sleep until there is room and then tries again: it leaves its message here, and the turn
 //! that gives room back moves the message into the mailbox itself and then wakes the sender. So the order of
-//! waiting is the order of arrival, and nobody can slip in between. While anybody is on the list the state word's
+//! waiting is the order of arrival, and nobody can slip in between: while a sender is on the list the state word's
 //! `ROOM_WAIT` refuses ordinary messages.
 //!
 //! An actor may not wait inside its turn; it asks for a notice instead (`Context::when_room`): a message to itself
@@ -12,7 +12,7 @@
 //!
 //! | the list | `ROOM_WAIT` | `NOTICES` | changed under |
 //! |---|---|---|---|
-//! | somebody more | set, if it was empty in the step that finds no room | | the list's lock |
+//! | somebody more | set; if the list was empty, by the step that finds no room | | the list's lock |
 //! | some notices given, others to come, and no sender waits | cleared | set | the same lock |
 //! | empty | cleared | cleared | the same lock |
 //!
@@ -77,13 +77,17 @@ struct Line {
     waiters: VecDeque<Waiter>,
     /// How many of them are senders.
     senders: usize,
-    /// The addresses of those whom a notice is for. They are kept as long as they are listed.
+    /// The addresses of those whom a notice is for: to find them without a walk. They live as long as they are listed.
     owners: HashSet<usize>,
 }
 
 impl RoomList {
     fn is_empty(&self) -> bool {
         self.0.as_ref().is_none_or(|line| line.waiters.is_empty())
+    }
+
+    fn has_notice_for(&self, address: usize) -> bool {
+        self.0.as_ref().is_some_and(|line| line.owners.contains(&address))
     }
 
     fn line(&mut self) -> &mut Line {
@@ -93,14 +97,22 @@ impl RoomList {
 
 impl Line {
     fn push(&mut self, waiter: Waiter) {
-        self.senders += usize::from(matches!(waiter, Waiter::Sender(_)));
+        match &waiter {
+            Waiter::Sender(_) => self.senders += 1,
+            Waiter::Notice { owner, .. } => {
+                self.owners.insert(address(owner));
+            }
+            Waiter::Mark { .. } => {}
+        }
         self.waiters.push_back(waiter);
     }
 
     fn took_off(&mut self, waiter: &Waiter) {
         match waiter {
             Waiter::Sender(_) => self.senders -= 1,
-            Waiter::Notice { owner, .. } => drop(self.owners.remove(&owner.as_ptr().addr().get())),
+            Waiter::Notice { owner, .. } => {
+                self.owners.remove(&address(owner));
+            }
             Waiter::Mark { .. } => {}
         }
     }
@@ -110,6 +122,10 @@ impl Line {
         self.took_off(&waiter);
         Some(waiter)
     }
+}
+
+fn address(owner: &Strong) -> usize {
+    owner.as_ptr().addr().get()
 }
 
 // SAFETY: envelopes' messages are Send.
@@ -172,15 +188,13 @@ pub(crate) fn withdraw(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNull<
 /// Asks for a notice. `Err`: that owner waits for this mailbox already.
 pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Envelope>) -> Result<(), ()> {
     let mut list = header.cold().room.lock();
-    let address = owner.as_ptr().addr().get();
-    if !list.line().owners.insert(address) {
+    if list.has_notice_for(address(&owner)) {
         drop(list);
         return Err(()); // `owner` is let go of after the lock
     }
     match header.state.wait_for_room(list.is_empty().then(|| half(header))) {
         RoomWait::Waiting => list.line().push(Waiter::Notice { owner, envelope }),
         RoomWait::Room | RoomWait::Closed => {
-            list.line().owners.remove(&address);
             drop(list);
             // SAFETY: `owner` is a strong reference, and the envelope was made for it.
             unsafe { deliver_exempt(owner.as_ptr(), envelope) };
@@ -211,11 +225,6 @@ fn half(header: &Header) -> u32 {
     header.capacity / 2
 }
 
-/// How many of the notices that wait come now, with `free` places. If senders wait too, all: those may not barge either.
-fn notices_at_once(header: &Header, free: u32, senders: usize) -> u32 {
-    if senders > 0 { u32::MAX } else { free / (header.capacity / NOTICE_PART).max(1) }
-}
-
 /// Moves messages in and gives notices, as far as there is room. Called by the turn that gave it back.
 pub(crate) fn serve(this: NonNull<Header>) {
     // SAFETY: the caller holds the runnable.
@@ -226,17 +235,18 @@ pub(crate) fn serve(this: NonNull<Header>) {
         let mut list = header.cold().room.lock();
         let line = list.line();
         let free = header.capacity.saturating_sub(header.state.peek().len());
-        let mut most = notices_at_once(header, free, line.senders);
+        let mut most = free / (header.capacity / NOTICE_PART).max(1);
         while let Some(front) = line.waiters.front() {
             let waiting = header.state.peek().len();
             match front {
                 Waiter::Sender(_) if waiting >= header.capacity => break,
                 Waiter::Notice { .. } if waiting > half(header) => break,
-                Waiter::Notice { .. } if most == 0 => {
+                // Unless a sender waits behind it: then plain sends may not use the room anyway.
+                Waiter::Notice { .. } if most == 0 && line.senders == 0 => {
                     header.state.notices_to_come();
                     break;
                 }
-                Waiter::Notice { .. } => most -= 1,
+                Waiter::Notice { .. } => most = most.saturating_sub(1),
                 Waiter::Sender(_) | Waiter::Mark { .. } => {}
             }
             match line.pop().expect("there was a front") {

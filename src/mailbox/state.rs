@@ -27,7 +27,7 @@
 //! | idle | reserve, close, last reference dropped | scheduled | that thread pushes the runnable |
 //! | scheduled | the same | scheduled | nobody: the turn's end looks again |
 //! | scheduled | turn ends, `LEN` = 0, referenced | idle | nobody; the cell is no longer ours to touch |
-//! | scheduled | turn ends, `LEN` > 0 | scheduled | the worker requeues it |
+//! | scheduled | turn ends, `LEN` > 0, or somebody is still in line for room | scheduled | the worker requeues it |
 //! | scheduled | turn ends, `LEN` = 0, unreferenced | scheduled + closed | the turn goes on to the actor's end |
 //! | scheduled | turn ends, closed and `LEN` = 0, or killed | scheduled | the same |
 //! | scheduled + closed | the end is reached | dead | frees the cell if `STRONG` = 0, else the last reference does |
@@ -392,9 +392,7 @@ impl State {
 
     /// Under the room list's lock, in a turn: some got their notices, others are to come, and plain sends may use the room.
     pub(crate) fn notices_to_come(&self) {
-        // Never without either flag: no turn ends idle in between, but a look at who is in line may come.
-        self.0.fetch_or(NOTICES, AcqRel);
-        self.0.fetch_and(!ROOM_WAIT, AcqRel);
+        self.transition(|now| Ok(((now.0 | NOTICES) & !ROOM_WAIT, ())));
     }
 
     /// Under the stop list's lock: false when the actor is dead already.
@@ -482,7 +480,12 @@ mod tests {
         assert_eq!(state.wait_for_room(Some(0)), RoomWait::Waiting);
         assert_eq!(state.end_turn(1, false), EndTurn::ServeRoom);
         assert_eq!(state.reserve(1), Reserve::Full);
+        state.notices_to_come();
+        assert!(!state.end_idle(0));
+        assert_eq!(state.end_turn(0, true), EndTurn::More);
+        assert_eq!(state.end_turn(0, false), EndTurn::ServeRoom, "once more in each turn");
+        assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false }, "the room may be used");
         state.clear_room_wait();
-        assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false });
+        assert_eq!(state.end_turn(1, false), EndTurn::Idle);
     }
 }

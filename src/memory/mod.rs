@@ -127,9 +127,9 @@ const fn pooled<T>() -> bool {
 
 /// Where blocks of this type lie in a heap.
 const fn shelf<T>(kind: Kind) -> usize {
-    let size = if size_of::<T>() <= GRANULE { GRANULE + 1 } else { size_of::<T>() };
-    let small = size <= SMALLEST && align_of::<T>() <= align_of::<returns::Block>();
-    let of_its_kind = if small { 0 } else { size.div_ceil(GRANULE) - 1 };
+    let small = size_of::<T>() <= SMALLEST && align_of::<T>() <= align_of::<returns::Block>();
+    let granules = if size_of::<T>() <= GRANULE { 2 } else { size_of::<T>().div_ceil(GRANULE) };
+    let of_its_kind = if small { 0 } else { granules - 1 };
     of_its_kind + if matches!(kind, Kind::Cell) { SIZES } else { 0 }
 }
 

@@ -137,17 +137,17 @@ impl Actor {
     fn serve(&self) {
         let mut wake = Vec::new();
         let mut list = self.room.lock();
-        let mut most = if list.iter().any(Waiter::is_sender) { usize::MAX } else { 1 };
+        let mut most = 1_usize;
         while let Some(front) = list.front()
             && self.state.peek().len() < CAPACITY
         {
-            if !front.is_sender() && most == 0 {
+            if !front.is_sender() && most == 0 && !list.iter().any(Waiter::is_sender) {
                 self.state.notices_to_come();
                 break;
             }
             let waiter = list.pop_front().expect("there was a front");
             let accepted = !waiter.is_sender() || self.push(self.state.reserve_exempt());
-            most -= usize::from(!waiter.is_sender());
+            most = most.saturating_sub(usize::from(!waiter.is_sender()));
             wake.push((waiter, accepted));
         }
         if list.is_empty() {
