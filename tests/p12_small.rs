@@ -352,7 +352,9 @@ fn p12_memory_goes_back_after_a_burst() {
             settle(&executor);
             let (held, resident_now) = look(&executor);
             let gone = resident_then.saturating_sub(resident_now);
-            println!("{workers} workers, from outside: {outside}: {full} bytes, {held} held, {gone} went back");
+            println!(
+                "{workers} workers, from outside: {outside}: {full} bytes, {held} held, {gone} went back"
+            );
             // A chunk in use, one kept, and one that each heap's last few slabs may lie in.
             assert!(held <= (3 + workers as u64) * CHUNK, "{held} bytes held of {full}");
             assert!(gone >= BURST / 3 * 2, "{gone} bytes of {full} went back to the system");
