@@ -7,7 +7,7 @@ use super::context::AnyEnvelope;
 use super::handle::Handle;
 use super::refs::ActorRef;
 use super::spawn::{SpawnBuilder, SpawnError};
-use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Sent, place_of};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Place, Sent, place_of};
 use crate::cell::event::Loss;
 use crate::cell::header::Header;
 use crate::cell::restart::{Keeper, Kept, Verdict};
@@ -155,7 +155,7 @@ const MARK: EnvelopeVtable = EnvelopeVtable {
     batched: None,
 };
 
-unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>) {
+unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>, _: Place) {
     // SAFETY: the caller's: the only pointer to what `mark` made.
     (unsafe { Box::from_raw(this.cast::<Mark>().as_ptr()) }.then)();
 }

@@ -5,9 +5,11 @@ use super::context::{AnyEnvelope, enter};
 use super::refs::ActorRef;
 use super::reply::Reply;
 use super::{Actor, Receive};
-use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Lane, Parcel, Sent, deliver, place_of};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Lane, Parcel, Place, Sent, deliver, place_of};
 use crate::cell::header::Header;
 use crate::error::{AskError, SendError, TellManyError};
+use crate::mailbox::inbox::{Node, Top};
+use crate::mailbox::segment::{self, Segment};
 use crate::memory::{self, Heap, Kind};
 use crate::sched::local::Local;
 use std::marker::PhantomData;
@@ -22,16 +24,29 @@ pub(crate) struct Told<M, S> {
     sent: S,
 }
 
-/// What can be done with a told message, in an undated envelope and in a dated one.
+/// What can be done with a told message, in an undated envelope and in a dated one; and in a segment, if it may be in one.
 struct TellTable {
     undated: EnvelopeVtable,
     dated: EnvelopeVtable,
+    segment: Option<segment::Kind>,
 }
 
 struct Tables<A, M>(PhantomData<(A, M)>);
 
 impl<A: Receive<M>, M: Send + 'static> Tables<A, M> {
-    const PLAIN: TellTable = Self::table(handle::<A, M>, handle_dated::<A, M>, open::<M, A::Reply>);
+    const PLAIN: TellTable = TellTable {
+        segment: {
+            assert!(align_of::<M>() > 16 || offset_of!(Told<M, ()>, message) == size_of::<Envelope>());
+            let table: *const EnvelopeVtable = &Self::UNDATED;
+            match Self::UNDATED.batched {
+                None => segment::Kind::of::<M>(table.cast(), unpack::<A, M>, free_segment::<M>),
+                Some(_) => None, // a batch takes envelopes
+            }
+        },
+        ..Self::table(handle::<A, M>, handle_dated::<A, M>, open::<M, A::Reply>)
+    };
+    const UNDATED: EnvelopeVtable =
+        Self::table(handle::<A, M>, handle_dated::<A, M>, open::<M, A::Reply>).undated;
     const AGAIN: TellTable =
         Self::table(handle_again::<A, M>, handle_again_dated::<A, M>, open_again::<M, A::Reply>);
 
@@ -41,11 +56,12 @@ impl<A: Receive<M>, M: Send + 'static> Tables<A, M> {
         TellTable {
             undated: EnvelopeVtable { handle, discard, sent: 0, batched: undated },
             dated: EnvelopeVtable { handle: handle_dated, discard, sent, batched: dated },
+            segment: None,
         }
     }
 }
 
-type Handle = unsafe fn(AnyEnvelope, NonNull<Header>);
+type Handle = unsafe fn(AnyEnvelope, NonNull<Header>, Place);
 
 /// A message on its way into an envelope.
 pub(crate) struct Telling<M> {
@@ -75,7 +91,45 @@ impl<M: Send + 'static> Telling<M> {
     }
 }
 
+/// With fewer messages than this in a mailbox a segment would take more memory than they do.
+const WORTH_A_SEGMENT: u32 = 6;
+
 impl<M: Send + 'static> Parcel for Telling<M> {
+    type Receipt = ();
+
+    #[inline]
+    fn receipt(_: AnyEnvelope) {}
+
+    /// Where others wait it goes into a segment, if it may.
+    #[inline]
+    unsafe fn put(self, to: &Header, local: &Local) {
+        let inbox = &to.inbox;
+        let Telling { mut message, table } = self;
+        if let Some(kind) = &table.segment {
+            match inbox.top() {
+                Top::Nothing => {}
+                Top::Open(open) => {
+                    if let Some(claim) = inbox.claim(open) {
+                        // SAFETY: so `PLAIN` says.
+                        match unsafe { claim.fill(kind, message) } {
+                            Ok(()) => return,
+                            Err(back) => message = back,
+                        }
+                        local.saw_mixed();
+                    }
+                }
+                Top::Closed if to.state.peek().len() < WORTH_A_SEGMENT || local.mixed() => {}
+                Top::Closed => {
+                    // SAFETY: so `PLAIN` says; a segment that was just begun is on no queue.
+                    return unsafe { inbox.push_segment(segment::begin(local.heap(), kind, message)) };
+                }
+            }
+        }
+        let envelope = Telling { message, table }.pack(local.heap());
+        // SAFETY: the caller's; an envelope that was just packed is on no queue.
+        unsafe { inbox.push(Envelope::node(envelope)) };
+    }
+
     #[inline]
     fn pack(self, heap: &Heap) -> AnyEnvelope {
         Told::boxed(heap, &self.table.undated, (), self.message)
@@ -98,8 +152,38 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
     #[inline]
     unsafe fn open(this: AnyEnvelope) -> M {
         // SAFETY: the caller's.
-        Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) }.message)
+        unsafe { Self::take(this, Place::Own) }
     }
+
+    /// # Safety
+    /// With the only pointer to an envelope of this type, or where that of a message in a slot would be.
+    #[inline]
+    unsafe fn take(this: AnyEnvelope, place: Place) -> M {
+        let this: NonNull<Self> = this.cast();
+        // SAFETY: the caller's.
+        unsafe {
+            let message = (&raw const (*this.as_ptr()).message).read();
+            if place == Place::Own {
+                Local::with_heap(|here| memory::free(here, Kind::Message, this));
+            }
+            message
+        }
+    }
+}
+
+/// A message out of its slot, in an envelope.
+unsafe fn unpack<A: Receive<M>, M: Send + 'static>(slot: NonNull<()>, whose: NonNull<()>) -> *mut Node {
+    // SAFETY: the caller's: the message is ours, and we are in its actor's turn.
+    unsafe {
+        let (message, header) = (slot.cast::<M>().read(), whose.cast::<Header>());
+        let table = &Tables::<A, M>::PLAIN.undated;
+        Envelope::node(header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message)))
+    }
+}
+
+unsafe fn free_segment<M>(segment: NonNull<Segment>) {
+    // SAFETY: the caller's: one of ours, and nothing is in it any more.
+    Local::with_heap(|here| unsafe { segment::free::<M>(here, segment) });
 }
 
 /// The message back.
@@ -111,39 +195,55 @@ pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope) -> M {
     unsafe { if Envelope::is_dated(this) { Told::<M, Sent>::open(this) } else { Told::<M, ()>::open(this) } }
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
-    // SAFETY: the caller's: our envelope, in the actor's turn.
+unsafe fn handle<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    place: Place,
+) {
+    // SAFETY: the caller's: our message, in the actor's turn.
     unsafe {
-        let message = Told::<M, ()>::open(this);
+        let message = Told::<M, ()>::take(this, place);
         let (actor, mut ctx) = enter::<A>(header);
         actor.receive(message, Reply::nobody(), &mut ctx);
     }
 }
 
-unsafe fn handle_again<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle_again<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    place: Place,
+) {
     // SAFETY: the caller's.
     unsafe {
         header.as_ref().again.set(false);
-        handle::<A, M>(this, header);
+        handle::<A, M>(this, header, place);
     }
 }
 
 /// Packed once more, as an undated one: so a handler is compiled into one place only, as it would be if nobody were timed.
-unsafe fn handle_dated<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle_dated<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    _: Place,
+) {
     // SAFETY: the caller's; the new envelope is an undated one of this type.
     unsafe {
         let message = Told::<M, Sent>::open(this);
         let table = &Tables::<A, M>::PLAIN.undated;
         let undated = header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message));
-        handle::<A, M>(undated, header);
+        handle::<A, M>(undated, header, Place::Own);
     }
 }
 
-unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    place: Place,
+) {
     // SAFETY: the caller's.
     unsafe {
         header.as_ref().again.set(false);
-        handle_dated::<A, M>(this, header);
+        handle_dated::<A, M>(this, header, place);
     }
 }
 

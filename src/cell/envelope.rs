@@ -6,8 +6,10 @@ use super::header::Header;
 use super::stopwatch::Stopwatch;
 use crate::error::{AskError, Refusal};
 use crate::mailbox::inbox::Node;
+use crate::mailbox::segment;
 use crate::mailbox::state::Reserve;
 use crate::memory::Heap;
+use crate::sched::Scheduler;
 use crate::sched::local::Local;
 use crate::sched::task::Task;
 use crate::time::{self, Instant};
@@ -21,11 +23,21 @@ pub(crate) struct Envelope {
     vtable: &'static EnvelopeVtable,
 }
 
+/// Where a message lies that is to be handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In an envelope of its own, which is freed.
+    Own,
+    /// In a slot of a segment, which is not: in front of the message there is no envelope, and what lies there is not to be looked
+    /// at.
+    Slot,
+}
+
 /// What can be done with an envelope; either call frees it.
 #[derive(Debug)]
 pub(crate) struct EnvelopeVtable {
     /// Handles the message, inside its actor's turn. May panic.
-    pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>),
+    pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>, Place),
     /// Drops the message unhandled; an asker is told the error. May panic.
     pub(crate) discard: unsafe fn(NonNull<Envelope>, AskError),
     /// Where in the envelope it is said when it was sent; 0: nowhere. See [`place_of`].
@@ -57,6 +69,22 @@ pub(crate) const fn place_of<S: Dating>(offset: usize) -> usize {
     if size_of::<S>() == 0 { 0 } else { offset }
 }
 
+impl EnvelopeVtable {
+    /// Handles a message in a slot.
+    ///
+    /// # Safety
+    /// In a turn of the actor it was addressed to, which has just popped it.
+    #[inline]
+    pub(super) unsafe fn handle_in_slot(kind: &segment::Kind, slot: NonNull<()>, header: NonNull<Header>) {
+        // SAFETY: the only ones that make segments, told messages, give their kind such a table. In front of a slot lie the segment's
+        // front or other slots, which together are of an envelope's size at least.
+        unsafe {
+            let table: &Self = &*kind.table().cast();
+            (table.handle)(slot.byte_sub(size_of::<Envelope>()).cast(), header, Place::Slot);
+        }
+    }
+}
+
 impl Envelope {
     pub(crate) fn new(vtable: &'static EnvelopeVtable) -> Self {
         Envelope { node: Node::new(), vtable }
@@ -67,7 +95,7 @@ impl Envelope {
     #[inline]
     pub(crate) unsafe fn handle(this: NonNull<Envelope>, header: NonNull<Header>) {
         // SAFETY: the caller's.
-        unsafe { (this.as_ref().vtable.handle)(this, header) }
+        unsafe { (this.as_ref().vtable.handle)(this, header, Place::Own) }
     }
 
     /// # Safety
@@ -137,14 +165,33 @@ pub(crate) enum Lane {
 
 /// What becomes an envelope once a place is reserved for it, so that a refusal costs no memory.
 pub(crate) trait Parcel: Sized {
+    /// What its sender gets for it.
+    type Receipt;
+
+    fn receipt(envelope: NonNull<Envelope>) -> Self::Receipt;
     /// The envelope, in memory of the sending side.
     fn pack(self, heap: &Heap) -> NonNull<Envelope>;
+    /// Puts it into an actor's mailbox, behind all others: in an envelope.
+    ///
+    /// # Safety
+    /// A place was reserved there for it, and it is made for that actor, which is not timed.
+    #[inline]
+    unsafe fn put(self, to: &Header, local: &Local) -> Self::Receipt {
+        let envelope = self.pack(local.heap());
+        // SAFETY: the caller's; an envelope that was just packed is on no queue.
+        unsafe { to.inbox.push(Envelope::node(envelope)) };
+        Self::receipt(envelope)
+    }
+
     /// The same with room for the instant of sending: for a timed actor.
     fn pack_dated(self, heap: &Heap) -> NonNull<Envelope>;
 }
 
 /// One that waited. It was made for its actor, so it is dated if need be.
 impl Parcel for NonNull<Envelope> {
+    type Receipt = ();
+
+    fn receipt(_: NonNull<Envelope>) {}
     fn pack(self, _: &Heap) -> NonNull<Envelope> {
         self
     }
@@ -167,15 +214,13 @@ pub(crate) unsafe fn deliver<P: Parcel>(
     header: NonNull<Header>,
     parcel: P,
     lane: Lane,
-) -> Result<NonNull<Envelope>, (P, Refusal)> {
+) -> Result<P::Receipt, (P, Refusal)> {
     // SAFETY: the caller's reference keeps it alive.
     let core = unsafe { header.as_ref() }.core();
     Local::with(&core.scheduler, |local| match local {
         Some(local) => {
             // SAFETY: the caller's.
-            let done = unsafe {
-                push(header, parcel, lane, |parcel| parcel.pack(local.heap()), |task| local.push(task))
-            };
+            let done = unsafe { push(header, parcel, lane, local) };
             if done.is_ok() {
                 Tally::of(local).accepted.add(1);
             }
@@ -193,7 +238,7 @@ unsafe fn deliver_from_outside<P: Parcel>(
     header: NonNull<Header>,
     parcel: P,
     lane: Lane,
-) -> Result<NonNull<Envelope>, (P, Refusal)> {
+) -> Result<P::Receipt, (P, Refusal)> {
     // SAFETY: the caller's reference keeps it alive.
     let core = unsafe { header.as_ref() }.core();
     let mut pass = core.scheduler.gate.enter();
@@ -201,14 +246,54 @@ unsafe fn deliver_from_outside<P: Parcel>(
         return Err((parcel, Refusal::ShuttingDown));
     }
     // SAFETY: the caller's.
-    let done = unsafe {
-        let pack = |parcel: P| core.scheduler.memory.outside(|heap| parcel.pack(heap));
-        push(header, parcel, lane, pack, |task| core.scheduler.push_from_outside(task))
-    };
+    let done = unsafe { push(header, parcel, lane, &core.scheduler) };
     if done.is_ok() {
         pass.count();
     }
     done
+}
+
+/// Where a message is sent from: a worker of the crew, or anywhere else.
+trait From {
+    fn pack<P: Parcel>(&self, parcel: P) -> NonNull<Envelope>;
+    /// # Safety
+    /// As for [`Parcel::put`].
+    unsafe fn put<P: Parcel>(&self, parcel: P, to: &Header) -> P::Receipt;
+    fn schedule(&self, task: Task);
+}
+
+impl From for Local {
+    #[inline]
+    fn pack<P: Parcel>(&self, parcel: P) -> NonNull<Envelope> {
+        parcel.pack(self.heap())
+    }
+    #[inline]
+    unsafe fn put<P: Parcel>(&self, parcel: P, to: &Header) -> P::Receipt {
+        // SAFETY: the caller's.
+        unsafe { parcel.put(to, self) }
+    }
+    #[inline]
+    fn schedule(&self, task: Task) {
+        self.push(task);
+    }
+}
+
+impl From for Scheduler {
+    #[inline(always)]
+    fn pack<P: Parcel>(&self, parcel: P) -> NonNull<Envelope> {
+        self.memory.outside(|heap| parcel.pack(heap))
+    }
+    #[inline(always)]
+    unsafe fn put<P: Parcel>(&self, parcel: P, to: &Header) -> P::Receipt {
+        let envelope = self.pack(parcel);
+        // SAFETY: the caller's; an envelope that was just packed is on no queue.
+        unsafe { to.inbox.push(Envelope::node(envelope)) };
+        P::receipt(envelope)
+    }
+    #[inline]
+    fn schedule(&self, task: Task) {
+        self.push_from_outside(task);
+    }
 }
 
 /// # Safety
@@ -218,9 +303,8 @@ unsafe fn push<P: Parcel>(
     header: NonNull<Header>,
     parcel: P,
     lane: Lane,
-    pack: impl FnOnce(P) -> NonNull<Envelope>,
-    schedule: impl FnOnce(Task),
-) -> Result<NonNull<Envelope>, (P, Refusal)> {
+    from: &impl From,
+) -> Result<P::Receipt, (P, Refusal)> {
     // SAFETY: the caller's reference keeps it alive.
     let this = unsafe { header.as_ref() };
     crate::sync::prefetch(&raw const this.state);
@@ -233,21 +317,19 @@ unsafe fn push<P: Parcel>(
             // SAFETY: ours until now, the inbox's from now on; the transition said whether to schedule, and that the
             // receiver's end is ours until then.
             unsafe {
-                let envelope = if this.stopwatch().is_none() {
-                    let envelope = pack(parcel);
-                    if idle {
-                        this.inbox.put_first(Envelope::node(envelope));
-                    } else {
-                        this.inbox.push(Envelope::node(envelope));
-                    }
-                    envelope
+                let receipt = if this.stopwatch().is_some() {
+                    P::receipt(push_dated(this, parcel, idle))
+                } else if idle {
+                    let envelope = from.pack(parcel);
+                    this.inbox.put_first(Envelope::node(envelope));
+                    P::receipt(envelope)
                 } else {
-                    push_dated(this, parcel, idle)
+                    from.put(parcel, this)
                 };
                 if idle {
-                    schedule(Header::runnable(header));
+                    from.schedule(Header::runnable(header));
                 }
-                Ok(envelope)
+                Ok(receipt)
             }
         }
         Reserve::Full => Err((parcel, Refusal::Full)),

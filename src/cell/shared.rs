@@ -96,7 +96,7 @@ impl Sharing {
         unsafe {
             let hold = queue.as_ref();
             let mut moved = 0;
-            while let Some(node) = hold.inbox.pop() {
+            while let Some(node) = hold.inbox.pop(queue.cast()) {
                 let Reserve::Accepted { schedule } = target.state.reserve_exempt() else {
                     hold.inbox.put_back(node);
                     break;
@@ -149,7 +149,7 @@ impl Inner {
         let mut given = 0;
         let found = loop {
             // SAFETY: under the lock, with the runnable.
-            let Some(node) = (unsafe { queue.inbox.pop() }) else { break Found::Given(given) };
+            let Some(node) = (unsafe { queue.inbox.pop(NonNull::from(queue).cast()) }) else { break Found::Given(given) };
             match self.idle_member() {
                 // SAFETY: the place is reserved; the transition made its runnable ours to push.
                 Some(member) => unsafe {
@@ -196,7 +196,7 @@ impl Inner {
         unsafe {
             let state = &member.as_ref().state;
             let Reserve::Accepted { .. } = state.reserve_exempt() else { return false };
-            let Some(node) = queue.as_ref().inbox.pop() else {
+            let Some(node) = queue.as_ref().inbox.pop(queue.cast()) else {
                 // Reserved, and not linked yet: the queue's own turn waits for that.
                 let _still_scheduled = state.give_back(1);
                 self.release();

@@ -48,16 +48,21 @@ impl Ticks {
     /// # Safety
     /// As for [`Inbox::pop`].
     #[inline]
-    pub(crate) unsafe fn pop_or(&self, message: impl Fn() -> Option<*mut Node>) -> Option<*mut Node> {
+    pub(crate) unsafe fn pop_or<T>(
+        &self,
+        this: NonNull<Header>,
+        as_is: impl FnOnce(*mut Node) -> T,
+        message: impl Fn() -> Option<T>,
+    ) -> Option<T> {
         if self.last.replace(false)
             && let Some(message) = message()
         {
             return Some(message);
         }
         // SAFETY: the caller's.
-        let tick = unsafe { self.inbox.pop() };
+        let tick = unsafe { self.inbox.pop(this.cast()) };
         self.last.set(tick.is_some());
-        tick.or_else(message)
+        tick.map(as_is).or_else(message)
     }
 }
 
@@ -67,11 +72,11 @@ impl Ticks {
 /// As for [`Inbox::pop`].
 pub(crate) unsafe fn take(header: &Header) -> Option<*mut Node> {
     // SAFETY: the caller's.
-    let message = || unsafe { header.inbox.pop() };
+    let message = || unsafe { header.inbox.pop(NonNull::from(header).cast()) };
     match header.cold_if_any() {
         None => message(),
         // SAFETY: the caller's.
-        Some(cold) => unsafe { cold.ticks.pop_or(message) },
+        Some(cold) => unsafe { cold.ticks.pop_or(NonNull::from(header), |tick| tick, message) },
     }
 }
 

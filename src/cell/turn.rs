@@ -12,7 +12,7 @@
 
 use super::batch::{self, Timed};
 use super::end;
-use super::envelope::Envelope;
+use super::envelope::{Envelope, EnvelopeVtable};
 use super::event::{Event, PanicPlace};
 use super::header::{Cold, Header, Phase, Reason};
 use super::restart::{self, InTurn, Kept};
@@ -21,7 +21,7 @@ use super::shared;
 use super::stopwatch::{Lap, Stopwatch};
 use super::ticks;
 use crate::error::AskError;
-use crate::mailbox::inbox::Node;
+use crate::mailbox::inbox::{Node, Popped};
 use crate::mailbox::state::EndTurn;
 use crate::panics::{self, PanicText};
 use crate::sched::local::Local;
@@ -219,7 +219,7 @@ fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained
     let drained = match &cold.stopwatch {
         None => {
             // SAFETY: as above.
-            let next = |run: &Run<'_>| unsafe { cold.ticks.pop_or(|| run.message()) };
+            let next = |run: &Run<'_>| unsafe { cold.ticks.pop_or(this, Popped::Node, || run.message()) };
             drain(this, waiting, limit, None, next, || ())
         }
         Some(stopwatch) => drain_timed(this, waiting, limit, cold, stopwatch),
@@ -241,9 +241,10 @@ fn drain_timed(
     let lap = Lap::begin(header, stopwatch);
     // SAFETY: as above: all nodes are of this mailbox, whose receiver we are.
     let next = |run: &Run<'_>| unsafe {
-        let node = cold.ticks.pop_or(|| run.message())?;
+        // What is in a slot was sent to an actor that nobody timed, which this one is.
+        let node = cold.ticks.pop_or(this, Popped::Node, || run.message())?.into_node(this.cast());
         lap.start(Envelope::sent(Envelope::from_node(node)), run.rest.get(), cold.ticks.inbox().begin());
-        Some(node)
+        Some(Popped::Node(node))
     };
     let drained = drain(this, waiting, limit, Some((&lap, cold)), next, || lap.stop());
     lap.end();
@@ -258,7 +259,7 @@ fn drain(
     waiting: u32,
     limit: u32,
     timed: Option<Timed<'_>>,
-    next: impl Fn(&Run<'_>) -> Option<*mut Node>,
+    next: impl Fn(&Run<'_>) -> Option<Popped>,
     done: impl Fn(),
 ) -> Drained {
     // SAFETY: the runnable keeps the cell.
@@ -303,7 +304,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// The next message; for the holder of the runnable.
     #[inline(always)]
-    fn message(&self) -> Option<*mut Node> {
+    fn message(&self) -> Option<Popped> {
         // SAFETY: so says `drain`.
         unsafe { self.header.inbox.pop_from(&self.rest) }
     }
@@ -315,7 +316,7 @@ impl Run<'_> {
         waiting: u32,
         limit: u32,
         timed: Option<Timed<'_>>,
-        next: impl Fn(&Self) -> Option<*mut Node>,
+        next: impl Fn(&Self) -> Option<Popped>,
         done: impl Fn(),
     ) {
         let header = self.header;
@@ -331,25 +332,31 @@ impl Run<'_> {
         loop {
             let next_stop = most.min(total + watch.step);
             while total < next_stop {
-                let Some(node) = next(self) else { return };
+                let Some(popped) = next(self) else { return };
                 total += 1;
                 self.total.set(total);
                 // SAFETY: popped from this actor's inbox, inside its turn.
                 unsafe {
-                    let envelope = Envelope::from_node(node);
-                    match Envelope::batched(envelope) {
-                        None => Envelope::handle(envelope, this),
-                        Some(batched) => {
-                            // By value both ways, panics included: so this run is in registers.
-                            let after =
-                                batch::handle(envelope, batched, this, total, most, self.rest.get(), timed);
-                            self.rest.set(after.rest);
-                            self.total.set(after.total);
-                            total = after.total;
-                            if let Err(payload) = after.outcome {
-                                resume_unwind(payload);
+                    match popped {
+                        Popped::Node(node) => {
+                            let envelope = Envelope::from_node(node);
+                            match Envelope::batched(envelope) {
+                                None => Envelope::handle(envelope, this),
+                                Some(batched) => {
+                                    // By value both ways, panics included: so this run is in registers.
+                                    let rest = self.rest.get();
+                                    let after =
+                                        batch::handle(envelope, batched, this, total, most, rest, timed);
+                                    self.rest.set(after.rest);
+                                    self.total.set(after.total);
+                                    total = after.total;
+                                    if let Err(payload) = after.outcome {
+                                        resume_unwind(payload);
+                                    }
+                                }
                             }
                         }
+                        Popped::Slot(kind, at) => EnvelopeVtable::handle_in_slot(kind, at, this),
                     }
                 }
                 done();

@@ -12,14 +12,15 @@
 //! runnable, and with it the receiver's end, until the runnable is pushed: so it leaves its node there, by a plain store
 //! ([`put_first`](Inbox::put_first)). A turn that has only this message neither reads nor writes the stack.
 
+use super::segment::{self, Claim, Kind, Next, Segment};
 use crate::sync::{AtomicPtr, Ordering::*, chaos, contended, prefetch};
 use std::cell::Cell;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 /// The link inside each envelope, its first field.
 #[derive(Debug)]
 pub(crate) struct Node {
-    next: Cell<*mut Node>,
+    pub(super) next: Cell<*mut Node>,
 }
 
 impl Node {
@@ -31,10 +32,46 @@ impl Node {
 /// The queue. Whoever drops it must have emptied it.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    /// Newest first.
+    /// Newest first. This and all links may lead to segments: see [`segment`].
     stack: AtomicPtr<Node>,
     /// Oldest first; touched by the receiver only.
     taken: Cell<*mut Node>,
+}
+
+/// What lies on top of what has been pushed.
+#[derive(Debug)]
+pub(crate) enum Top {
+    Nothing,
+    /// A segment with a slot left, for [`claim`](Inbox::claim).
+    Open(Open),
+    /// A node, or a segment that is full.
+    Closed,
+}
+
+/// See [`Top::Open`].
+#[derive(Debug)]
+pub(crate) struct Open(*mut Node);
+
+/// What comes out.
+#[derive(Debug)]
+pub(crate) enum Popped {
+    Node(*mut Node),
+    /// A message in its slot, until the receiver pops again.
+    Slot(&'static Kind, NonNull<()>),
+}
+
+impl Popped {
+    /// In a node of its own; for whose mailbox it came from, as the floors above know it.
+    ///
+    /// # Safety
+    /// For the receiver, which has popped nothing since.
+    pub(crate) unsafe fn into_node(self, whose: NonNull<()>) -> *mut Node {
+        match self {
+            Popped::Node(node) => node,
+            // SAFETY: so the message is there still.
+            Popped::Slot(kind, at) => unsafe { kind.unpack(at, whose) },
+        }
+    }
 }
 
 // SAFETY: `taken` and the links of taken nodes are touched only by `pop` and `put_first`, whose contracts make their callers
@@ -54,18 +91,60 @@ impl Inbox {
     /// `node` is valid, on no queue, and given up by the caller until `pop` returns it.
     #[inline]
     pub(crate) unsafe fn push(&self, node: *mut Node) -> bool {
+        // SAFETY: the caller's.
+        unsafe { self.push_link(node) }
+    }
+
+    /// The same, of a segment with its first message.
+    ///
+    /// # Safety
+    /// As for [`push`](Self::push).
+    #[inline]
+    pub(crate) unsafe fn push_segment(&self, segment: NonNull<Segment>) {
+        // SAFETY: the caller's.
+        unsafe { self.push_link(segment::link(segment)) };
+    }
+
+    #[inline]
+    unsafe fn push_link(&self, link: *mut Node) -> bool {
         let mut top = self.stack.load(Relaxed);
         loop {
             chaos();
             // SAFETY: the node is ours until the exchange below succeeds.
-            unsafe { (*node).next.set(top) };
+            unsafe { (*segment::target(link)).next.set(top) };
             // Release: pairs with the Acquire in `pop`; the envelope is whole before it can be taken.
-            match self.stack.compare_exchange_weak(top, node, Release, Relaxed) {
+            match self.stack.compare_exchange_weak(top, link, Release, Relaxed) {
                 Ok(_) => return top.is_null(),
                 Err(_) => {
                     contended();
                     top = self.stack.load(Relaxed);
                 }
+            }
+        }
+    }
+
+    /// What was pushed last, if it has not been taken; out of date at once.
+    #[inline]
+    pub(crate) fn top(&self) -> Top {
+        let top = self.stack.load(Relaxed);
+        match () {
+            () if top.is_null() => Top::Nothing,
+            () if segment::is_open(top) => Top::Open(Open(top)),
+            () => Top::Closed,
+        }
+    }
+
+    /// A slot behind all that was pushed, if the top is what it was, and nobody else is at it.
+    #[inline]
+    pub(crate) fn claim(&self, Open(top): Open) -> Option<Claim> {
+        chaos();
+        // Acquire: pairs with the Release of whoever pushed the segment, before we look at what it is of. What fills the slot is
+        // published by its mark.
+        match self.stack.compare_exchange(top, segment::one_more(top), Acquire, Relaxed) {
+            Ok(_) => Some(segment::next_slot(top)),
+            Err(_) => {
+                contended();
+                None
             }
         }
     }
@@ -107,46 +186,64 @@ impl Inbox {
         prefetch(self.taken.get());
     }
 
-    /// What [`begin`](Self::begin) and [`pop_from`](Self::pop_from) have left.
+    /// What [`begin`](Self::begin) and [`pop_from`](Self::pop_from) have left. (If all that was accepted has been handled, that
+    /// is nothing at all: a slot that was given up lies below the message that found it of another kind.)
     ///
     /// # Safety
-    /// As above.
+    /// As above; what was popped last has been moved out of its slot.
     #[inline]
     pub(crate) unsafe fn end(&self, rest: *mut Node) {
-        self.taken.set(rest);
+        // SAFETY: the caller's.
+        self.taken.set(unsafe { segment::without_the_empty(rest) });
     }
 
-    /// The oldest node: of `rest`, or else of all that was pushed since, the others of which are `rest` then. `None`: nothing
+    /// The oldest: of `rest`, or else of all that was pushed since, the others of which are `rest` then. `None`: nothing
     /// is linked.
     ///
     /// # Safety
-    /// As above; `rest` is what the last call left.
-    #[inline]
-    pub(crate) unsafe fn pop_from(&self, rest: &Cell<*mut Node>) -> Option<*mut Node> {
-        let mut first = rest.get();
-        if first.is_null() {
-            if self.stack.load(Relaxed).is_null() {
+    /// As above; `rest` is what the last call left, and what that gave has been moved out of its slot.
+    #[inline(always)]
+    pub(crate) unsafe fn pop_from(&self, rest: &Cell<*mut Node>) -> Option<Popped> {
+        loop {
+            let first = self.first_link(rest);
+            if first.is_null() {
                 return None;
             }
+            if !segment::is_segment(first) {
+                // SAFETY: a taken node is ours alone.
+                rest.set(unsafe { (*first).next.get() });
+                return Some(Popped::Node(first));
+            }
+            // SAFETY: a taken segment is the receiver's.
+            match unsafe { segment::next(first) } {
+                Next::Slot(kind, at) => return Some(Popped::Slot(kind, at)),
+                Next::Gap => return None,
+                Next::Over(after) => rest.set(after),
+            }
+        }
+    }
+
+    /// `rest`, or else all that was pushed since.
+    #[inline(always)]
+    fn first_link(&self, rest: &Cell<*mut Node>) -> *mut Node {
+        if rest.get().is_null() && !self.stack.load(Relaxed).is_null() {
             chaos();
             // Acquire: pairs with the Release in `push` of every node below the top (their exchanges form one
             // release sequence).
-            first = reverse(self.stack.swap(ptr::null_mut(), Acquire));
+            rest.set(reverse(self.stack.swap(ptr::null_mut(), Acquire)));
         }
-        // SAFETY: a taken node is ours alone.
-        rest.set(unsafe { (*first).next.get() });
-        Some(first)
+        rest.get()
     }
 
-    /// What [`pop_from`](Self::pop_from) would give; it stays where it is.
+    /// What [`pop_from`](Self::pop_from) would give, if that is a node; it stays where it is.
     ///
     /// # Safety
     /// As there.
     pub(crate) unsafe fn first_of(&self, rest: &Cell<*mut Node>) -> Option<*mut Node> {
         // SAFETY: the caller's.
-        let first = unsafe { self.pop_from(rest) }?;
-        rest.set(first); // which still leads to the others
-        Some(first)
+        rest.set(unsafe { segment::without_the_empty(rest.get()) });
+        let first = self.first_link(rest);
+        (!first.is_null() && !segment::is_segment(first)).then_some(first)
     }
 
     /// Puts the node that was popped last back to where it was.
@@ -158,14 +255,18 @@ impl Inbox {
         unsafe { (*node).next.set(self.taken.replace(node)) };
     }
 
-    /// The oldest node.
+    /// The oldest, in a node of its own.
     ///
     /// # Safety
     /// As above.
     #[inline]
-    pub(crate) unsafe fn pop(&self) -> Option<*mut Node> {
+    pub(crate) unsafe fn pop(&self, whose: NonNull<()>) -> Option<*mut Node> {
         // SAFETY: the caller's.
-        unsafe { self.pop_from(&self.taken) }
+        unsafe {
+            let node = self.pop_from(&self.taken)?.into_node(whose);
+            self.end(self.taken.get());
+            Some(node)
+        }
     }
 
     /// Uses the room of an inbox that has ended: a link to anything.
@@ -188,7 +289,7 @@ fn reverse(mut node: *mut Node) -> *mut Node {
     let mut reversed = ptr::null_mut();
     while !node.is_null() {
         // SAFETY: all nodes of a taken stack are ours alone.
-        let next = unsafe { (*node).next.replace(reversed) };
+        let next = unsafe { (*segment::target(node)).next.replace(reversed) };
         let step = next.addr().wrapping_sub(node.addr()) as isize;
         prefetch(next.wrapping_byte_offset(step.wrapping_mul(AHEAD)));
         reversed = node;

@@ -240,26 +240,35 @@ impl Heap {
     ///
     /// # Safety
     /// It came from some heap's [`take`](Self::take); the caller has it alone, and holds `here`, if that is given.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn give(here: Option<&Heap>, shelf: usize, block: NonNull<u8>) {
         let block: *mut Block = block.as_ptr().cast();
-        let slab = Slab::of(block);
         // SAFETY: a slab lives as long as one of its blocks is out. Its `home` does not change in that time.
-        let home = unsafe { (*slab).home };
+        let home = unsafe { (*Slab::of(block)).home };
         match here {
             Some(here) if ptr::eq(here, home) => {
-                let shelf = &here.shelves[shelf];
-                let count = shelf.count.get();
+                let list = &here.shelves[shelf];
+                let count = list.count.get();
                 if count < NEAR {
                     // SAFETY: ours.
-                    unsafe { (*block).next = shelf.free.get() };
-                    shelf.free.set(block);
-                    shelf.count.set(count + 1);
+                    unsafe { (*block).next = list.free.get() };
+                    list.free.set(block);
+                    list.count.set(count + 1);
                 } else {
                     // SAFETY: our slab, our block.
-                    unsafe { here.put(&*slab, block) };
+                    unsafe { here.put_far(block) };
                 }
             }
+            // SAFETY: the caller's.
+            _ => unsafe { Heap::send_home(here, home, shelf, block) },
+        }
+    }
+
+    /// # Safety
+    /// As for [`give`](Self::give); the block is of another heap, `home`.
+    #[inline(never)]
+    unsafe fn send_home(here: Option<&Heap>, home: *const Heap, shelf: usize, block: *mut Block) {
+        match here {
             // SAFETY: heaps live as long as their pool, and this one's has a block out.
             Some(here) if ptr::eq(Arc::as_ptr(&here.chunks), Arc::as_ptr(unsafe { &(*home).chunks })) => {
                 let spread = home.addr() / size_of::<Heap>() * 5 + shelf;
@@ -273,6 +282,16 @@ impl Heap {
                 (*home).returns.push(block);
             },
         }
+    }
+
+    /// To its slab, since the shelf's list has enough.
+    ///
+    /// # Safety
+    /// The block is this heap's, and the caller gives it up.
+    #[inline(never)]
+    unsafe fn put_far(&self, block: *mut Block) {
+        // SAFETY: the caller's.
+        unsafe { self.put(&*Slab::of(block), block) };
     }
 
     /// Back to its slab.

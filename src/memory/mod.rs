@@ -122,7 +122,7 @@ impl Pool {
 
 /// Does the pool have blocks for this type?
 const fn pooled<T>() -> bool {
-    size_of::<T>() <= LARGEST && align_of::<T>() <= GRANULE && !cfg!(heist_plain_memory)
+    size_of::<T>() <= LARGEST && align_of::<T>() <= 2 * GRANULE && !cfg!(heist_plain_memory)
 }
 
 /// Where blocks of this type lie in a heap.
@@ -141,17 +141,23 @@ const fn block_size(shelf: usize) -> usize {
     }
 }
 
+/// Memory of the heap, which the caller holds, for a value of this type. To be given up by [`free`].
+#[inline]
+pub(crate) fn place<T>(heap: &Heap, kind: Kind) -> NonNull<T> {
+    if pooled::<T>() {
+        heap.take(shelf::<T>(kind)).cast()
+    } else {
+        NonNull::from(Box::leak(Box::new(std::mem::MaybeUninit::<T>::uninit()))).cast()
+    }
+}
+
 /// Puts a value into memory of the heap, which the caller holds.
 #[inline]
 pub(crate) fn boxed<T>(heap: &Heap, kind: Kind, value: T) -> NonNull<T> {
-    if pooled::<T>() {
-        let at = heap.take(shelf::<T>(kind)).cast::<T>();
-        // SAFETY: a block is large enough and aligned for its type, and ours alone.
-        unsafe { at.write(value) };
-        at
-    } else {
-        NonNull::from(Box::leak(Box::new(value)))
-    }
+    let at = place::<T>(heap, kind);
+    // SAFETY: large enough and aligned for its type, and ours alone.
+    unsafe { at.write(value) };
+    at
 }
 
 /// The value back; its memory is given up.

@@ -4,7 +4,7 @@ use crate::actor::Actor;
 use crate::actor::context::{AnyEnvelope, Context, enter};
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::{Reply, ReplyVtable};
-use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Sent, deliver_exempt, place_of};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Place, Sent, deliver_exempt, place_of};
 use crate::cell::header::Header;
 use crate::error::AskError;
 use crate::memory::{self, Kind};
@@ -107,7 +107,7 @@ unsafe fn unwrap<A: Actor, R, F, S: Dating>(this: AnyEnvelope) -> Callback<A, R,
     Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast()) })
 }
 
-unsafe fn handle<A, R, F, S>(this: AnyEnvelope, header: NonNull<Header>)
+unsafe fn handle<A, R, F, S>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
 where
     A: Actor,
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>),

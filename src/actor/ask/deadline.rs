@@ -10,7 +10,7 @@ use crate::actor::context::{AnyEnvelope, Context, enter};
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::Reply;
 use crate::actor::{Actor, Receive};
-use crate::cell::envelope::{Dating, EnvelopeVtable, Lane, deliver};
+use crate::cell::envelope::{Dating, EnvelopeVtable, Lane, Place, deliver};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
@@ -41,7 +41,7 @@ impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for ByDeadline<A, M>
     };
 }
 
-unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>, _: Place) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
         let (expiring, reply) = Asked::<Expiring<M>, A::Reply, ()>::open(this);
@@ -52,6 +52,7 @@ unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, head
 unsafe fn handle_with<A: Receive<M>, M: Send + 'static, S: Dating>(
     this: AnyEnvelope,
     header: NonNull<Header>,
+    _: Place,
 ) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
@@ -150,7 +151,7 @@ impl<A: Actor> ActorRef<A> {
         let asking = Asking::<_, A::Reply, ByDeadline<A, M>>::new(expiring, self.as_ptr());
         // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
-            Ok(asked) => Ok(Ask { head: Some(asked.cast()) }),
+            Ok(head) => Ok(Ask { head: Some(head) }),
             Err((asking, refusal)) => Err(SendError::new(asking.into_message().message, refusal)),
         }
     }
@@ -179,7 +180,7 @@ impl<A: Actor> Context<A> {
         let asking = AskingWith::<_, B::Reply, ByDeadline<B, M>>::new(expiring, reply);
         // SAFETY: `target` is a strong reference; the envelope is made for an actor of its type.
         match unsafe { deliver(target.as_ptr(), asking, Lane::Ordinary) } {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err((asking, refusal)) => {
                 let (expiring, reply) = asking.into_parts();
                 reply.cancel();

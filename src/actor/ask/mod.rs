@@ -210,7 +210,7 @@ impl<A: Actor> ActorRef<A> {
         let asking = Asking::<_, A::Reply, Plain<A, M>>::new(message, self.as_ptr());
         // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
-            Ok(asked) => Ok(Ask { head: Some(asked.cast()) }),
+            Ok(head) => Ok(Ask { head: Some(head) }),
             Err((asking, refusal)) => Err(SendError::new(asking.into_message(), refusal)),
         }
     }
@@ -227,7 +227,7 @@ impl<A: Actor> ActorRef<A> {
         let asking = AskingWith::<_, A::Reply, Plain<A, M>>::new(message, reply);
         // SAFETY: as above.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err((asking, refusal)) => {
                 let (message, reply) = asking.into_parts();
                 reply.cancel();

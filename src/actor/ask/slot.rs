@@ -4,7 +4,7 @@ use crate::actor::Receive;
 use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Reply, ReplyVtable};
-use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Parcel, Sent, place_of};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Parcel, Place, Sent, place_of};
 use crate::cell::header::Header;
 use crate::error::AskError;
 use crate::mailbox::reply::{Answered, Slot};
@@ -134,6 +134,14 @@ impl<M, R, T> Asking<M, R, T> {
 }
 
 impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel for Asking<M, R, T> {
+    /// The asker's side.
+    type Receipt = NonNull<AskedHead<R>>;
+
+    #[inline]
+    fn receipt(envelope: AnyEnvelope) -> NonNull<AskedHead<R>> {
+        envelope.cast()
+    }
+
     #[inline]
     fn pack(self, heap: &Heap) -> AnyEnvelope {
         Asked::<M, R, ()>::boxed(heap, &<T as Tables<()>>::ASKED, self.target, self.message)
@@ -197,7 +205,7 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
         true
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, _: Place) {
         // SAFETY: the caller's: our envelope, in the actor's turn. From here on the reply is the replier's side.
         unsafe {
             let (message, reply) = Self::open(this);
@@ -244,6 +252,10 @@ impl<M, R, T> AskingWith<M, R, T> {
 }
 
 impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel for AskingWith<M, R, T> {
+    type Receipt = ();
+
+    fn receipt(_: AnyEnvelope) {}
+
     fn pack(self, heap: &Heap) -> AnyEnvelope {
         AskedWith::<M, R, ()>::boxed(heap, &<T as Tables<()>>::WITH, self.reply, self.message)
     }
@@ -279,7 +291,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
         true
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>) {
+    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, _: Place) {
         // SAFETY: the caller's.
         unsafe {
             let (message, reply) = Self::unwrap(this);

@@ -4,7 +4,7 @@ use super::{Fixed, Target, Tick, Timer, TimerError};
 use crate::actor::Receive;
 use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, Sent, place_of};
+use crate::cell::envelope::{Envelope, EnvelopeVtable, Place, Sent, place_of};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
@@ -159,7 +159,7 @@ impl<A, M, F> Drop for Going<A, M, F> {
     }
 }
 
-unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>)
+unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
 where
     A: Receive<M>,
     M: Send + 'static,

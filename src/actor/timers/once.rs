@@ -4,7 +4,7 @@ use super::{Target, Timer};
 use crate::actor::Receive;
 use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
-use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Sent, place_of};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Place, Sent, place_of};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
@@ -106,7 +106,7 @@ unsafe fn unbox<A, M, S>(this: AnyEnvelope) -> Box<Once<A, M, S>> {
     unsafe { Box::from_raw(this.cast::<Once<A, M, S>>().as_ptr()) }
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(this: AnyEnvelope, header: NonNull<Header>) {
+unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(this: AnyEnvelope, header: NonNull<Header>, _: Place) {
     // SAFETY: the caller's: our box, in the actor's turn.
     unsafe {
         let once = unbox::<A, M, S>(this);
