@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the stress test under ThreadSanitizer, and under AddressSanitizer with leak detection.
+# Runs the stress test, and that of backlogs, under ThreadSanitizer, and under AddressSanitizer with leak detection.
 #
 #   scripts/sanitize.sh [thread|address]...        both by default; exit code 0: nothing was found
 #
@@ -29,7 +29,7 @@ for sanitizer in "${@:-thread address}"; do
         case $one in address) memory="--cfg heist_plain_memory" ;; *) memory= ;; esac
         if CARGO_TARGET_DIR=$directory/$one \
             RUSTFLAGS="-Zsanitizer=$one -Cunsafe-allow-abi-mismatch=sanitizer --cfg heist_chaos $memory -Cforce-frame-pointers=yes" \
-            cargo test ${CARGO_FLAGS:-} --release --target "$target" --test stress; then
+            cargo test ${CARGO_FLAGS:-} --release --target "$target" --test stress --test backlog; then
             echo "== $one: found nothing ($((SECONDS - began)) s)"
         else
             echo "== $one: FOUND SOMETHING, see above ($((SECONDS - began)) s)"

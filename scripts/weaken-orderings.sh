@@ -89,7 +89,7 @@ try() {
 needed() { try fails "$@"; }
 spare() { try passes "$@"; }
 
-inbox=mailbox/inbox.rs state=mailbox/state.rs reply=mailbox/reply.rs
+inbox=mailbox/inbox.rs segment=mailbox/segment.rs state=mailbox/state.rs reply=mailbox/reply.rs
 idle=sched/idle.rs duties=sched/idle/duties.rs alarm=sched/alarm.rs gate=sched/gate.rs
 apart=sched/apart.rs quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs
 vacant=sched/idle/vacant.rs spares=sched/spares.rs
@@ -115,9 +115,30 @@ echo "unchanged: $(run "")"
 
 # --- the inbox
 needed "inbox: push without Release" mailbox \
-    $inbox 'compare_exchange_weak(top, node, Release, Relaxed)' 'compare_exchange_weak(top, node, Relaxed, Relaxed)'
+    $inbox 'compare_exchange_weak(top, link, Release, Relaxed)' 'compare_exchange_weak(top, link, Relaxed, Relaxed)'
 needed "inbox: pop without Acquire" mailbox $inbox 'swap(ptr::null_mut(), Acquire)' 'swap(ptr::null_mut(), Relaxed)'
-needed "inbox: newest first" mailbox $inbox 'first = reverse(' 'first = std::convert::identity('
+needed "inbox: newest first" mailbox $inbox 'rest.set(reverse(' 'rest.set(std::convert::identity('
+
+# --- segments
+needed "segments: push without Release" segments \
+    $inbox 'compare_exchange_weak(top, link, Release, Relaxed)' 'compare_exchange_weak(top, link, Relaxed, Relaxed)'
+needed "segments: claim without Acquire" segments \
+    $inbox 'segment::one_more(top), Acquire, Relaxed)' 'segment::one_more(top), Relaxed, Relaxed)'
+needed "segments: fill without Release" segments \
+    $segment 'mark.store(FILLED, Release)' 'mark.store(FILLED, Relaxed)'
+needed "segments: give a slot up without Release" segments \
+    $segment 'mark.store(VOID, Release)' 'mark.store(VOID, Relaxed)'
+needed "segments: look at a mark without Acquire" segments \
+    $segment 'this.marks[slot].load(Acquire)' 'this.marks[slot].load(Relaxed)'
+needed "segments: a slot is marked before it is filled" segments \
+    $segment 'if !ptr::eq(its, kind) && its.message != kind.message {' \
+    'mark.store(FILLED, Release); if !ptr::eq(its, kind) && its.message != kind.message {'
+needed "segments: freed with a slot that is not passed" segments \
+    $segment 'if slot == claimed(link) {' 'if slot + 1 == claimed(link) && slot > self::SLOTS - FEW {'
+needed "segments: left with all its slots passed" segments \
+    $segment 'if is_segment(list) && usize::from(' 'if false && usize::from('
+needed "segments: a claim that takes what is full" segments \
+    $segment 'is_segment(link) && link.addr() % ALIGN != ALIGN - 1' 'is_segment(link)'
 
 # --- blocks on their way home
 needed "returns: push without Release" returns \

@@ -320,11 +320,22 @@ impl Handler<Ping> for Puppet {
     fn handle(&mut self, _: Ping, _: &mut Context<Self>) {}
 }
 
+/// A message of 8 bytes that nothing is kept of.
+struct Word(u64);
+
+impl Handler<Word> for Puppet {
+    type Reply = ();
+    fn handle(&mut self, word: Word, _: &mut Context<Self>) {
+        std::hint::black_box(word.0);
+    }
+}
+
 /// Messages by the million that all wait at once, from an actor and from outside, and then nothing.
 #[test]
 fn p12_memory_goes_back_after_a_burst() {
-    const MESSAGES: u64 = 1_500_000;
-    const BURST: u64 = MESSAGES * 24;
+    const MESSAGES: u64 = 3_000_000;
+    /// What a message takes at the least: with its link, in a segment of fifteen.
+    const BURST: u64 = MESSAGES * (32 + 15 * 8) / 15;
     let _alone = alone();
     for workers in CREWS {
         let executor = crew(workers);
@@ -337,12 +348,12 @@ fn p12_memory_goes_back_after_a_burst() {
             // The pool's and the process's. The latter by differences only: a crew before may have ended just now.
             let look = |executor: &Executor| (executor.stats().memory, resident());
             let (full, resident_then) = if outside {
-                (0..MESSAGES).for_each(|_| sink.tell(Ping).unwrap());
+                (0..MESSAGES).for_each(|_| sink.tell(Word(1)).unwrap());
                 look(&executor)
             } else {
                 let (sink, handle) = (sink.clone(), executor.handle());
                 let burst = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
-                    (0..MESSAGES).for_each(|_| sink.tell(Ping).unwrap());
+                    (0..MESSAGES).for_each(|_| sink.tell(Word(1)).unwrap());
                     (handle.stats().memory, resident())
                 });
                 answer(teller.ask(burst).unwrap()).unwrap()
@@ -361,6 +372,56 @@ fn p12_memory_goes_back_after_a_burst() {
         }
         shut_down(&executor);
     }
+}
+
+struct Of<const N: usize>([u64; N]);
+
+impl<const N: usize> Handler<Of<N>> for Puppet {
+    type Reply = ();
+    fn handle(&mut self, message: Of<N>, _: &mut Context<Self>) {
+        std::hint::black_box(message.0);
+    }
+}
+
+/// What each message takes of a backlog from inside.
+#[track_caller]
+fn backlog_takes(bytes: f64, send: impl Fn(&ActorRef<Puppet>, u64) + Send + 'static) {
+    const MESSAGES: u64 = 1 << 20;
+    // The one worker is in the teller's turn, so all of them wait.
+    let executor = crew(1);
+    let sink = executor.build(Puppet::default()).unbounded().spawn();
+    let (teller, handle) = (executor.spawn(Puppet::default()), executor.handle());
+    let flood = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        (0..MESSAGES).for_each(|n| send(&sink, n));
+        handle.stats().memory as f64 / MESSAGES as f64
+    });
+    let each = answer(teller.ask(flood).unwrap()).unwrap();
+    println!("{each} bytes each, {bytes} expected");
+    // Two chunks of 2 MiB more: for cells and asks, and because memory comes in chunks.
+    assert!((bytes..bytes + 5.0).contains(&(each + 0.5)), "{each} bytes each instead of {bytes}");
+    shut_down(&executor);
+}
+
+/// They lie fifteen to a block of 32 bytes and their own, or seven if they are larger than 8 bytes, and each in a block of its own,
+/// behind 16 bytes, if they are larger than 32.
+#[test]
+fn p12_a_backlog_of_small_messages_takes_little_more_than_they_do() {
+    let _alone = alone();
+    backlog_takes(32.0 / 15.0, |to, _| to.tell(Ping).unwrap());
+    backlog_takes(160.0 / 15.0, |to, n| to.tell(Of([n])).unwrap());
+    backlog_takes(160.0 / 7.0, |to, n| to.tell(Of([n; 2])).unwrap());
+    backlog_takes(256.0 / 7.0, |to, n| to.tell(Of([n; 4])).unwrap());
+    backlog_takes(64.0, |to, n| to.tell(Of([n; 5])).unwrap());
+}
+
+/// A block of 24 bytes for most of them, and a segment of 160, with one message in it, now and then.
+#[test]
+fn p12_a_backlog_whose_types_alternate_takes_little_more_than_without_segments() {
+    let _alone = alone();
+    backlog_takes(24.0 * 33.0 / 34.0 + 160.0 / 34.0, |to, n| match n % 2 {
+        0 => to.tell(Of([n])).unwrap(),
+        _ => to.tell(Word(n)).unwrap(),
+    });
 }
 
 /// A box of 56 bytes for a message of 8 (48 for what is no message), a slot of 32 in the table, an entry of 24 in the heap.

@@ -5,13 +5,14 @@ use super::context::{AnyEnvelope, enter};
 use super::refs::ActorRef;
 use super::reply::Reply;
 use super::{Actor, Receive};
-use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Lane, Parcel, Place, Sent, deliver, place_of};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Lane, Origin, Parcel, Place, Sent, deliver, place_of};
 use crate::cell::header::Header;
 use crate::error::{AskError, SendError, TellManyError};
-use crate::mailbox::inbox::{Node, Top};
+use crate::mailbox::inbox::{Filled, Node};
 use crate::mailbox::segment::{self, Segment};
 use crate::memory::{self, Heap, Kind};
 use crate::sched::local::Local;
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::NonNull;
@@ -93,6 +94,24 @@ impl<M: Send + 'static> Telling<M> {
 
 /// With fewer messages than this in a mailbox a segment would take more memory than they do.
 const WORTH_A_SEGMENT: u32 = 6;
+/// After a message that met a segment of another type: so many that would begin a segment do not. Where types alternate, each
+/// segment would have one message.
+const NO_SEGMENTS_FOR: u32 = 32;
+
+thread_local! {
+    /// How many are still to go without.
+    static MIXED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Have messages of several types lately met in mailboxes? For whoever would begin a segment, and counted so.
+#[inline]
+fn mixed() -> bool {
+    let left = MIXED.get();
+    if left > 0 {
+        MIXED.set(left - 1);
+    }
+    left > 0
+}
 
 impl<M: Send + 'static> Parcel for Telling<M> {
     type Receipt = ();
@@ -100,34 +119,29 @@ impl<M: Send + 'static> Parcel for Telling<M> {
     #[inline]
     fn receipt(_: AnyEnvelope) {}
 
-    /// Where others wait it goes into a segment, if it may.
+    /// Where many wait it goes into a segment, if it may.
     #[inline]
-    unsafe fn put(self, to: &Header, local: &Local) {
-        let inbox = &to.inbox;
+    unsafe fn put(self, to: &Header, from: &impl Origin) {
         let Telling { mut message, table } = self;
         if let Some(kind) = &table.segment {
-            match inbox.top() {
-                Top::Nothing => {}
-                Top::Open(open) => {
-                    if let Some(claim) = inbox.claim(open) {
-                        // SAFETY: so `PLAIN` says.
-                        match unsafe { claim.fill(kind, message) } {
-                            Ok(()) => return,
-                            Err(back) => message = back,
-                        }
-                        local.saw_mixed();
-                    }
+            // SAFETY: so `PLAIN` says.
+            message = match unsafe { to.inbox.fill(kind, message) } {
+                Filled::Done => return,
+                Filled::NoSegment(message) if to.state.peek().len() >= WORTH_A_SEGMENT && !mixed() => {
+                    let segment = from.with_heap(|heap| segment::begin(heap, kind, message));
+                    // SAFETY: just begun, so it is on no queue.
+                    return unsafe { to.inbox.push_segment(segment) };
                 }
-                Top::Closed if to.state.peek().len() < WORTH_A_SEGMENT || local.mixed() => {}
-                Top::Closed => {
-                    // SAFETY: so `PLAIN` says; a segment that was just begun is on no queue.
-                    return unsafe { inbox.push_segment(segment::begin(local.heap(), kind, message)) };
+                Filled::NoSegment(message) | Filled::Contended(message) => message,
+                Filled::OtherType(message) => {
+                    MIXED.set(NO_SEGMENTS_FOR);
+                    message
                 }
-            }
+            };
         }
-        let envelope = Telling { message, table }.pack(local.heap());
+        let envelope = from.with_heap(|heap| Telling { message, table }.pack(heap));
         // SAFETY: the caller's; an envelope that was just packed is on no queue.
-        unsafe { inbox.push(Envelope::node(envelope)) };
+        unsafe { to.inbox.push(Envelope::node(envelope)) };
     }
 
     #[inline]

@@ -176,8 +176,8 @@ pub(crate) trait Parcel: Sized {
     /// # Safety
     /// A place was reserved there for it, and it is made for that actor, which is not timed.
     #[inline]
-    unsafe fn put(self, to: &Header, local: &Local) -> Self::Receipt {
-        let envelope = self.pack(local.heap());
+    unsafe fn put(self, to: &Header, from: &impl Origin) -> Self::Receipt {
+        let envelope = from.with_heap(|heap| self.pack(heap));
         // SAFETY: the caller's; an envelope that was just packed is on no queue.
         unsafe { to.inbox.push(Envelope::node(envelope)) };
         Self::receipt(envelope)
@@ -254,43 +254,28 @@ unsafe fn deliver_from_outside<P: Parcel>(
 }
 
 /// Where a message is sent from: a worker of the crew, or anywhere else.
-trait From {
-    fn pack<P: Parcel>(&self, parcel: P) -> NonNull<Envelope>;
-    /// # Safety
-    /// As for [`Parcel::put`].
-    unsafe fn put<P: Parcel>(&self, parcel: P, to: &Header) -> P::Receipt;
+pub(crate) trait Origin {
+    fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R;
     fn schedule(&self, task: Task);
 }
 
-impl From for Local {
-    #[inline]
-    fn pack<P: Parcel>(&self, parcel: P) -> NonNull<Envelope> {
-        parcel.pack(self.heap())
+impl Origin for Local {
+    #[inline(always)]
+    fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
+        f(self.heap())
     }
-    #[inline]
-    unsafe fn put<P: Parcel>(&self, parcel: P, to: &Header) -> P::Receipt {
-        // SAFETY: the caller's.
-        unsafe { parcel.put(to, self) }
-    }
-    #[inline]
+    #[inline(always)]
     fn schedule(&self, task: Task) {
         self.push(task);
     }
 }
 
-impl From for Scheduler {
+impl Origin for Scheduler {
     #[inline(always)]
-    fn pack<P: Parcel>(&self, parcel: P) -> NonNull<Envelope> {
-        self.memory.outside(|heap| parcel.pack(heap))
+    fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
+        self.memory.outside(f)
     }
     #[inline(always)]
-    unsafe fn put<P: Parcel>(&self, parcel: P, to: &Header) -> P::Receipt {
-        let envelope = self.pack(parcel);
-        // SAFETY: the caller's; an envelope that was just packed is on no queue.
-        unsafe { to.inbox.push(Envelope::node(envelope)) };
-        P::receipt(envelope)
-    }
-    #[inline]
     fn schedule(&self, task: Task) {
         self.push_from_outside(task);
     }
@@ -303,7 +288,7 @@ unsafe fn push<P: Parcel>(
     header: NonNull<Header>,
     parcel: P,
     lane: Lane,
-    from: &impl From,
+    from: &impl Origin,
 ) -> Result<P::Receipt, (P, Refusal)> {
     // SAFETY: the caller's reference keeps it alive.
     let this = unsafe { header.as_ref() };
@@ -320,11 +305,11 @@ unsafe fn push<P: Parcel>(
                 let receipt = if this.stopwatch().is_some() {
                     P::receipt(push_dated(this, parcel, idle))
                 } else if idle {
-                    let envelope = from.pack(parcel);
+                    let envelope = from.with_heap(|heap| parcel.pack(heap));
                     this.inbox.put_first(Envelope::node(envelope));
                     P::receipt(envelope)
                 } else {
-                    from.put(parcel, this)
+                    parcel.put(this, from)
                 };
                 if idle {
                     from.schedule(Header::runnable(header));

@@ -12,7 +12,7 @@
 //! runnable, and with it the receiver's end, until the runnable is pushed: so it leaves its node there, by a plain store
 //! ([`put_first`](Inbox::put_first)). A turn that has only this message neither reads nor writes the stack.
 
-use super::segment::{self, Claim, Kind, Next, Segment};
+use super::segment::{self, Kind, Next, Segment};
 use crate::sync::{AtomicPtr, Ordering::*, chaos, contended, prefetch};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -38,19 +38,17 @@ pub(crate) struct Inbox {
     taken: Cell<*mut Node>,
 }
 
-/// What lies on top of what has been pushed.
-#[derive(Debug)]
-pub(crate) enum Top {
-    Nothing,
-    /// A segment with a slot left, for [`claim`](Inbox::claim).
-    Open(Open),
-    /// A node, or a segment that is full.
-    Closed,
+/// What became of a message for the segment on top.
+#[must_use]
+pub(crate) enum Filled<M> {
+    Done,
+    /// There is none with a slot left.
+    NoSegment(M),
+    /// Another sender was quicker.
+    Contended(M),
+    /// It is of another type.
+    OtherType(M),
 }
-
-/// See [`Top::Open`].
-#[derive(Debug)]
-pub(crate) struct Open(*mut Node);
 
 /// What comes out.
 #[derive(Debug)]
@@ -111,7 +109,7 @@ impl Inbox {
         loop {
             chaos();
             // SAFETY: the node is ours until the exchange below succeeds.
-            unsafe { (*segment::target(link)).next.set(top) };
+            unsafe { (*segment::node(link)).next.set(top) };
             // Release: pairs with the Acquire in `pop`; the envelope is whole before it can be taken.
             match self.stack.compare_exchange_weak(top, link, Release, Relaxed) {
                 Ok(_) => return top.is_null(),
@@ -123,29 +121,27 @@ impl Inbox {
         }
     }
 
-    /// What was pushed last, if it has not been taken; out of date at once.
+    /// Puts a message into the segment on top, behind all others. One attempt: whoever fails pushes instead.
+    ///
+    /// # Safety
+    /// The kind is of this type of message.
     #[inline]
-    pub(crate) fn top(&self) -> Top {
+    pub(crate) unsafe fn fill<M>(&self, kind: &'static Kind, message: M) -> Filled<M> {
         let top = self.stack.load(Relaxed);
-        match () {
-            () if top.is_null() => Top::Nothing,
-            () if segment::is_open(top) => Top::Open(Open(top)),
-            () => Top::Closed,
+        if !segment::is_open(top) {
+            return Filled::NoSegment(message);
         }
-    }
-
-    /// A slot behind all that was pushed, if the top is what it was, and nobody else is at it.
-    #[inline]
-    pub(crate) fn claim(&self, Open(top): Open) -> Option<Claim> {
         chaos();
-        // Acquire: pairs with the Release of whoever pushed the segment, before we look at what it is of. What fills the slot is
-        // published by its mark.
-        match self.stack.compare_exchange(top, segment::one_more(top), Acquire, Relaxed) {
-            Ok(_) => Some(segment::next_slot(top)),
-            Err(_) => {
-                contended();
-                None
-            }
+        // Acquire: pairs with the Release of whoever pushed the segment, which we are going to look at. What we write is
+        // published by the slot's mark.
+        if self.stack.compare_exchange(top, segment::one_more(top), Acquire, Relaxed).is_err() {
+            contended();
+            return Filled::Contended(message);
+        }
+        // SAFETY: the caller's.
+        match unsafe { segment::next_slot(top).fill(kind, message) } {
+            Ok(()) => Filled::Done,
+            Err(message) => Filled::OtherType(message),
         }
     }
 
@@ -194,7 +190,7 @@ impl Inbox {
     #[inline]
     pub(crate) unsafe fn end(&self, rest: *mut Node) {
         // SAFETY: the caller's.
-        self.taken.set(unsafe { segment::without_the_empty(rest) });
+        self.taken.set(unsafe { segment::without_the_passed(rest) });
     }
 
     /// The oldest: of `rest`, or else of all that was pushed since, the others of which are `rest` then. `None`: nothing
@@ -241,7 +237,7 @@ impl Inbox {
     /// As there.
     pub(crate) unsafe fn first_of(&self, rest: &Cell<*mut Node>) -> Option<*mut Node> {
         // SAFETY: the caller's.
-        rest.set(unsafe { segment::without_the_empty(rest.get()) });
+        rest.set(unsafe { segment::without_the_passed(rest.get()) });
         let first = self.first_link(rest);
         (!first.is_null() && !segment::is_segment(first)).then_some(first)
     }
@@ -289,7 +285,7 @@ fn reverse(mut node: *mut Node) -> *mut Node {
     let mut reversed = ptr::null_mut();
     while !node.is_null() {
         // SAFETY: all nodes of a taken stack are ours alone.
-        let next = unsafe { (*segment::target(node)).next.replace(reversed) };
+        let next = unsafe { (*segment::node(node)).next.replace(reversed) };
         let step = next.addr().wrapping_sub(node.addr()) as isize;
         prefetch(next.wrapping_byte_offset(step.wrapping_mul(AHEAD)));
         reversed = node;
@@ -312,13 +308,13 @@ mod tests {
             assert!(inbox.nothing_pushed());
             (0..3).for_each(|i| assert_eq!(inbox.push(at(i)), i == 0));
             assert!(!inbox.nothing_pushed());
-            assert_eq!(inbox.pop(), Some(at(0)));
+            assert_eq!(inbox.pop(NonNull::dangling()), Some(at(0)));
             assert!(inbox.nothing_pushed());
             let rest = Cell::new(inbox.begin());
             assert_eq!(inbox.first_of(&rest), Some(at(1)));
             assert_eq!(inbox.first_of(&rest), Some(at(1)));
             (3..6).for_each(|i| assert_eq!(inbox.push(at(i)), i == 3));
-            let rest: Vec<_> = std::iter::from_fn(|| inbox.pop()).collect();
+            let rest: Vec<_> = std::iter::from_fn(|| inbox.pop(NonNull::dangling())).collect();
             assert_eq!(rest, (1..6).map(at).collect::<Vec<_>>());
         }
     }

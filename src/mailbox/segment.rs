@@ -1,45 +1,48 @@
-//! Segments: several messages of one kind in one link of an inbox's stack.
+//! Segments: several messages of one type behind one link of an inbox.
 //!
-//! A backlog that is linked message by message takes a block for each, and each comes from cold memory, when it is sent and
-//! once more when it is read. So a sender that finds others waiting may push a segment, a link with room for [`SLOTS`]
-//! messages and its own in the first; those that follow are written into it, as long as it is on top and they are of its kind. The
-//! idea is that of segmented queues (SCQ, crossbeam's `SegQueue`, tokio's block lists), here inside a stack that is taken whole.
+//! A backlog of messages with a block each comes from cold memory twice: when they are sent, and when they are read. So a
+//! sender that finds many waiting pushes a segment, a node with slots for up to [`SLOTS`] messages and its own in the first of them. Who
+//! sends after it writes into the next slot, as long as the segment is on top and of the same type. (Segmented queues are
+//! usual, crossbeam's `SegQueue` and tokio's channels have them; here they lie on a stack that is taken whole.)
 //!
-//! How many slots of a segment are claimed is part of every pointer to it, in bits that its alignment leaves free. The pointer is the
-//! stack's top, so one compare-and-swap is both: the segment is still there, and the slot is mine.
+//! How many slots are claimed is said by the links that lead to a segment, in bits that its alignment leaves free. The stack's top
+//! is such a link, so one compare-and-swap is both: the segment is on top still, and the slot is mine.
 //!
-//! | a slot is | written by | becomes |
+//! | a slot is | becomes | by |
 //! |---|---|---|
-//! | free | whoever makes the segment | claimed: a sender's step on the stack's top |
-//! | claimed | its sender | filled, by a message; or void, since the segment is of another kind, which could not be known before |
-//! | filled, void | | the receiver's, in order |
+//! | free | claimed | a sender's step on the stack's top; the first: by whoever begins the segment |
+//! | claimed | filled | its sender, if the segment is of the right type |
+//! | claimed | void | its sender, if not: nobody can look at what a segment is of before a slot keeps it |
+//! | filled, void | passed | the receiver, in order; a message stays in its slot until the receiver comes again |
 //!
-//! - Nobody looks into a segment that is not his to look into: a sender does once it has claimed, and then the receiver, who must pass
-//!   each claimed slot, waits for it. So a segment is freed after its last slot was passed, and no sender is left in it.
-//! - A top that was taken, freed, made anew and pushed again between a sender's look and its step (ABA) is as good as the
-//!   first: what is claimed is a slot of what lies there now, and what that is of is looked at afterwards.
-//! - A slot that is claimed and not filled is a gap, as is a place reserved in the state word and not linked yet: to the receiver nothing
-//!   is linked from there on, and its turn ends. Senders never wait for each other.
+//! - Who claimed a slot may look into the segment until it has marked the slot. The receiver passes only marked slots, and frees the
+//!   segment when it has passed all. So no sender is in a segment that is freed, and none has to say that it is gone.
+//! - A slot that is claimed and not marked is a gap, as a place is that was reserved in the state word and is not linked yet: to the
+//!   receiver nothing is linked there, and its turn ends. No sender ever waits for another.
+//! - There is no ABA problem. If the segment on top was taken, freed, begun anew and pushed once more between a sender's look and its
+//!   step, then what it has claimed is a slot of the new one, and it looks at that one's type.
 
 use super::inbox::Node;
 use crate::memory::{self, Heap};
-use crate::sync::{AtomicU8, Ordering::*, chaos};
+use crate::sync::{AtomicU8, Ordering::*, UnsafeCell, chaos};
+use std::any::TypeId;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
-/// The most messages in a segment: their count fits in the bits of a pointer, and their marks in two words.
+/// The most messages in a segment: their number fits into the free bits of a link, and their marks, with the receiver's
+/// place, into two words.
 const SLOTS: usize = 15;
-/// The slots of a segment of larger messages, its last ones: so any segment is full when `SLOTS` are claimed.
-const FEW: usize = 7;
+/// Slots of a segment of larger messages. They are the last ones, so every segment is full when [`SLOTS`] are claimed.
+const FEW: usize = if cfg!(heist_loom) { 2 } else { 7 };
 const ALIGN: usize = 32;
 
 /// In a link's address: it leads to a segment.
 const IS_SEGMENT: usize = 1;
-/// One slot of it that is claimed.
+/// One slot of that is claimed.
 const CLAIMED: usize = 2;
 
-const _: () = assert!(IS_SEGMENT | (CLAIMED * SLOTS) == ALIGN - 1);
+const _: () = assert!(IS_SEGMENT + CLAIMED * SLOTS == ALIGN - 1);
 
 const FREE: u8 = 0;
 const FILLED: u8 = 1;
@@ -50,31 +53,34 @@ const VOID: u8 = 2;
 #[repr(C, align(32))]
 pub(crate) struct Segment {
     pub(super) node: Node,
-    kind: &'static Kind,
+    kind: UnsafeCell<&'static Kind>,
     marks: [AtomicU8; SLOTS],
     /// The slot that the receiver comes to next.
     next: Cell<u8>,
 }
 
-/// What a segment is of; told apart by address. (The compiler may have two of one, whose segments then part; or merge two whose
-/// contents are the same, and then either will do.)
+const _: () = assert!(align_of::<Segment>() == ALIGN);
+
+/// What a segment is of.
 #[derive(Debug)]
 pub(crate) struct Kind {
-    /// Bytes from a message to the next.
+    /// The messages' type. A mailbox is one actor's, so this says all. (The kind's address would not: the compiler may make
+    /// several of one.)
+    message: TypeId,
     size: usize,
     /// The number of its first slot.
     first: usize,
     /// How the floors above handle a message in a slot.
     table: *const (),
-    /// Moves a message out of its slot into a node of its own; for whose mailbox it is, as the floors above know it.
+    /// Moves a message from its slot to a node of its own; for whose mailbox, as the floors above know it.
     unpack: unsafe fn(NonNull<()>, NonNull<()>) -> *mut Node,
-    /// Gives up the memory of a segment, and nothing in it.
+    /// Gives a segment's memory up: see [`free`].
     free: unsafe fn(NonNull<Segment>),
 }
 
 impl Kind {
     /// Of messages of type `M`; `None` if they are too large, or aligned too strictly.
-    pub(crate) const fn of<M>(
+    pub(crate) const fn of<M: 'static>(
         table: *const (),
         unpack: unsafe fn(NonNull<()>, NonNull<()>) -> *mut Node,
         free: unsafe fn(NonNull<Segment>),
@@ -83,7 +89,19 @@ impl Kind {
         if first == SLOTS || align_of::<M>() > 2 * size_of::<usize>() {
             return None;
         }
-        Some(Kind { size, first, table, unpack, free })
+        Some(Kind { message: TypeId::of::<M>(), size, first, table, unpack, free })
+    }
+
+    #[inline]
+    pub(crate) fn table(&self) -> *const () {
+        self.table
+    }
+
+    /// # Safety
+    /// The slot is of this kind, and its message the caller's, to be moved; in the receiver's turn.
+    pub(super) unsafe fn unpack(&self, slot: NonNull<()>, whose: NonNull<()>) -> *mut Node {
+        // SAFETY: the caller's.
+        unsafe { (self.unpack)(slot, whose) }
     }
 
     /// # Safety
@@ -93,25 +111,13 @@ impl Kind {
         // SAFETY: the caller's.
         unsafe { segment.add(1).byte_add((number - self.first) * self.size) }.cast()
     }
-
-    #[inline]
-    pub(crate) fn table(&self) -> *const () {
-        self.table
-    }
-
-    /// # Safety
-    /// A slot of this kind, with a message that is the caller's, and is moved; in its receiver's turn.
-    pub(super) unsafe fn unpack(&self, slot: NonNull<()>, whose: NonNull<()>) -> *mut Node {
-        // SAFETY: the caller's.
-        unsafe { (self.unpack)(slot, whose) }
-    }
 }
 
-/// The number of the first slot for messages of this type: a segment, front included, takes a block of 256 bytes at most.
+/// The first slot's number for messages of this type: a segment takes a block of 256 bytes at the most.
 const fn first<M>() -> usize {
     match size_of::<M>() {
-        0..=8 => 0,
-        9..=32 => SLOTS - FEW,
+        0..=8 if !cfg!(heist_loom) => 0,
+        0..=32 => SLOTS - FEW,
         _ => SLOTS,
     }
 }
@@ -123,32 +129,32 @@ struct Slots<M, const N: usize> {
     slots: [MaybeUninit<M>; N],
 }
 
-/// A segment with its first message, for [`Inbox::push_segment`](super::inbox::Inbox::push_segment).
-///
-/// # Safety
-/// The kind is of this type of message. The caller holds the heap.
+/// A segment with its first message, to be [pushed](super::inbox::Inbox::push_segment). The kind is of this type of message, and
+/// the caller holds the heap.
 #[inline]
-pub(crate) unsafe fn begin<M>(heap: &Heap, kind: &'static Kind, message: M) -> NonNull<Segment> {
-    let segment: NonNull<Segment> = if first::<M>() == 0 {
+pub(crate) fn begin<M: 'static>(heap: &Heap, kind: &'static Kind, message: M) -> NonNull<Segment> {
+    debug_assert_eq!(kind.message, TypeId::of::<M>());
+    let first = first::<M>();
+    let segment: NonNull<Segment> = if first == 0 {
         memory::place::<Slots<M, SLOTS>>(heap, memory::Kind::Message).cast()
     } else {
         memory::place::<Slots<M, FEW>>(heap, memory::Kind::Message).cast()
     };
-    let marks = [const { AtomicU8::new(FREE) }; SLOTS];
-    let first = first::<M>();
-    marks[first].store(FILLED, Relaxed); // published by the push
-    // SAFETY: ours until it is pushed; the first slot is one of it. The others are written one by one.
+    // Not an array of fresh marks for the loom's sake: its atomics are not constants.
+    let marks = std::array::from_fn(|slot| AtomicU8::new(if slot == first { FILLED } else { FREE }));
+    let next = Cell::new(first as u8);
+    // SAFETY: ours until it is pushed, and large enough for the slots. The others are written one by one.
     unsafe {
-        segment.write(Segment { node: Node::new(), kind, marks, next: Cell::new(first as u8) });
+        segment.write(Segment { node: Node::new(), kind: UnsafeCell::new(kind), marks, next });
         kind.slot(segment, first).cast::<M>().write(message);
     }
     segment
 }
 
-/// Frees a segment, and nothing in it.
+/// Gives up a segment's memory, and nothing in it.
 ///
 /// # Safety
-/// [`begin`] made it of this type of message; nothing is in it, and nobody knows it. `here` is a heap that the caller holds, if any.
+/// [`begin`] made it, of this type of message; all its slots were passed. `here` is a heap that the caller holds, if any.
 pub(crate) unsafe fn free<M>(here: Option<&Heap>, segment: NonNull<Segment>) {
     // SAFETY: the caller's.
     unsafe {
@@ -160,47 +166,45 @@ pub(crate) unsafe fn free<M>(here: Option<&Heap>, segment: NonNull<Segment>) {
     }
 }
 
-/// A slot that its claimant has yet to fill.
+/// A slot whose sender has yet to mark it.
 #[must_use = "the receiver waits for it"]
-#[derive(Debug)]
-pub(crate) struct Claim {
+pub(super) struct Claim {
     segment: NonNull<Segment>,
     slot: usize,
 }
 
 impl Claim {
-    /// Puts the message into the slot, if the segment is of its kind; or gives the slot up, and the message back.
+    /// Puts the message into the slot. If the segment is of another type, the slot becomes void and the message comes back.
     ///
     /// # Safety
     /// The kind is of this type of message.
     #[inline]
-    pub(crate) unsafe fn fill<M>(self, kind: &'static Kind, message: M) -> Result<(), M> {
-        // SAFETY: claimed, so it is freed after the mark at the earliest.
-        unsafe {
-            let mark = &(*self.segment.as_ptr()).marks[self.slot];
-            if !ptr::eq((*self.segment.as_ptr()).kind, kind) {
-                mark.store(VOID, Release); // as below
-                return Err(message);
-            }
-            kind.slot(self.segment, self.slot).cast::<M>().write(message);
-            chaos();
-            // Release: pairs with the Acquire in `pop`: the message is whole before it is read, and we are out of the segment
-            // before it is freed.
-            mark.store(FILLED, Release);
-            Ok(())
+    pub(super) unsafe fn fill<M>(self, kind: &'static Kind, message: M) -> Result<(), M> {
+        // SAFETY: claimed, so the segment is not freed before the mark.
+        let segment = unsafe { self.segment.as_ref() };
+        let mark = &segment.marks[self.slot];
+        // SAFETY: written before the segment was pushed, and not again.
+        let its = segment.kind.with(|its| unsafe { *its });
+        if !ptr::eq(its, kind) && its.message != kind.message {
+            mark.store(VOID, Release); // as below
+            return Err(message);
         }
+        // SAFETY: this slot is ours alone until it is marked.
+        unsafe { kind.slot(self.segment, self.slot).cast::<M>().write(message) };
+        chaos();
+        // Release: pairs with the Acquire in `next`. The message is whole before it is read, and we are out of the segment before
+        // it is freed.
+        mark.store(FILLED, Release);
+        Ok(())
     }
 }
 
-/// A link to a new segment, for the stack.
-///
-/// # Safety
-/// The segment is the caller's.
+/// A link to a segment that was just begun.
 #[inline]
-pub(super) unsafe fn link(segment: NonNull<Segment>) -> *mut Node {
-    // SAFETY: the caller's.
-    let first = unsafe { segment.as_ref() }.kind.first;
-    segment.as_ptr().cast::<Node>().map_addr(|at| at | IS_SEGMENT | CLAIMED * (first + 1))
+pub(super) fn link(segment: NonNull<Segment>) -> *mut Node {
+    // SAFETY: begun, and not pushed, so it is the caller's.
+    let first = unsafe { segment.as_ref().kind.with(|kind| (*kind).first) };
+    segment.as_ptr().cast::<Node>().map_addr(|at| at + IS_SEGMENT + CLAIMED * (first + 1))
 }
 
 #[inline]
@@ -208,13 +212,13 @@ pub(super) fn is_segment(link: *mut Node) -> bool {
     link.addr() & IS_SEGMENT != 0
 }
 
-/// Is there a slot left in the segment that a link leads to?
+/// Does it lead to a segment with a slot left?
 #[inline]
 pub(super) fn is_open(link: *mut Node) -> bool {
-    is_segment(link) && link.addr() & (ALIGN - 1) != ALIGN - 1
+    is_segment(link) && link.addr() % ALIGN != ALIGN - 1
 }
 
-/// The link once one more slot is claimed.
+/// The link once the next slot is claimed.
 #[inline]
 pub(super) fn one_more(link: *mut Node) -> *mut Node {
     link.map_addr(|at| at + CLAIMED)
@@ -223,97 +227,98 @@ pub(super) fn one_more(link: *mut Node) -> *mut Node {
 /// The slot that [`one_more`] claims.
 #[inline]
 pub(super) fn next_slot(link: *mut Node) -> Claim {
-    // SAFETY: what a segment's link leads to is never null.
-    Claim { segment: unsafe { of(link) }, slot: claimed(link) }
+    Claim { segment: of(link), slot: claimed(link) }
 }
 
+#[inline]
 fn claimed(link: *mut Node) -> usize {
     link.addr() % ALIGN / CLAIMED
 }
 
-/// # Safety
-/// The link leads to a segment.
+/// The segment that a link leads to.
 #[inline]
-unsafe fn of(link: *mut Node) -> NonNull<Segment> {
-    // SAFETY: the caller's.
+fn of(link: *mut Node) -> NonNull<Segment> {
+    debug_assert!(is_segment(link));
+    // SAFETY: made by `link` from what is not null.
     unsafe { NonNull::new_unchecked(link.map_addr(|at| at & !(ALIGN - 1)).cast()) }
 }
 
-/// What leads here is not expected.
-#[cold]
-#[inline(always)]
-fn cold() {}
-
-/// Where a link leads: also the segment's first field.
+/// The node that a link leads to; a segment's is its first field.
 #[inline]
-pub(super) fn target(link: *mut Node) -> *mut Node {
+pub(super) fn node(link: *mut Node) -> *mut Node {
     if is_segment(link) {
-        cold();
-        return link.map_addr(|at| at & !(ALIGN - 1));
+        unlikely();
+        return of(link).as_ptr().cast();
     }
     link
 }
 
-/// What a taken segment has next.
+#[cold]
+#[inline(always)]
+fn unlikely() {}
+
+/// What the receiver finds in a segment.
 pub(super) enum Next {
-    /// A message, which stays in its slot until the receiver comes again.
+    /// A message, which stays there until it comes again.
     Slot(&'static Kind, NonNull<()>),
     /// The slot's sender is still at it.
     Gap,
-    /// Nothing more: it has been freed, and this link is what followed.
+    /// Nothing any more. The segment has been freed, and this is the link that followed.
     Over(*mut Node),
 }
 
 /// # Safety
-/// For the receiver, with the link to a segment that it has taken.
+/// For the receiver, with a link to a segment that it has taken.
 #[inline]
 pub(super) unsafe fn next(link: *mut Node) -> Next {
-    // SAFETY: the caller's: taken, and freed only here.
-    unsafe {
-        let segment = of(link);
-        let this = segment.as_ref();
-        loop {
-            let slot = usize::from(this.next.get());
-            if slot == claimed(link) {
-                return Next::Over(end(segment));
-            }
-            // Acquire: pairs with the Release in `fill`.
-            match this.marks[slot].load(Acquire) {
-                FREE => return Next::Gap,
-                mark => {
-                    this.next.set(slot as u8 + 1);
-                    if mark == FILLED {
-                        return Next::Slot(this.kind, this.kind.slot(segment, slot));
-                    }
-                }
-            }
+    let segment = of(link);
+    // SAFETY: the caller's; only the receiver frees it.
+    let this = unsafe { segment.as_ref() };
+    loop {
+        let slot = usize::from(this.next.get());
+        if slot == claimed(link) {
+            // SAFETY: as above, and all were passed.
+            return Next::Over(unsafe { end(segment) });
+        }
+        // Acquire: pairs with the Release in `fill`.
+        let mark = this.marks[slot].load(Acquire);
+        if mark == FREE {
+            return Next::Gap;
+        }
+        this.next.set(slot as u8 + 1);
+        if mark == FILLED {
+            // SAFETY: written before the segment was pushed, and it has this slot.
+            return unsafe {
+                let kind = this.kind.with(|kind| *kind);
+                Next::Slot(kind, kind.slot(segment, slot))
+            };
         }
     }
 }
 
-/// # Safety
-/// As for [`next`], and all its slots were passed.
-unsafe fn end(segment: NonNull<Segment>) -> *mut Node {
-    // SAFETY: the caller's.
-    unsafe {
-        let after = segment.as_ref().node.next.get();
-        (segment.as_ref().kind.free)(segment);
-        after
-    }
-}
-
-/// Frees a segment of which nothing is left; gives what is left of the list.
+/// A list without the segment at its head, if all of that was passed; it is freed then.
 ///
 /// # Safety
-/// As for [`next`].
+/// For the receiver, with what it has taken.
 #[inline]
-pub(super) unsafe fn without_the_empty(link: *mut Node) -> *mut Node {
-    if !is_segment(link) {
-        return link;
-    }
+pub(super) unsafe fn without_the_passed(list: *mut Node) -> *mut Node {
     // SAFETY: the caller's.
     unsafe {
-        let segment = of(link);
-        if usize::from(segment.as_ref().next.get()) == claimed(link) { end(segment) } else { link }
+        if is_segment(list) && usize::from(of(list).as_ref().next.get()) == claimed(list) {
+            return end(of(list));
+        }
+    }
+    list
+}
+
+/// # Safety
+/// For the receiver, which has passed all its slots.
+unsafe fn end(segment: NonNull<Segment>) -> *mut Node {
+    // SAFETY: the caller's: so it is ours alone.
+    unsafe {
+        let after = segment.as_ref().node.next.get();
+        let kind = segment.as_ref().kind.with_mut(|kind| *kind);
+        (kind.free)(segment);
+        after
     }
 }

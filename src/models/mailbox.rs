@@ -13,6 +13,7 @@ use crate::mailbox::state::{EndTurn, Reserve, State};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
+use std::ptr::NonNull;
 
 #[repr(C)]
 struct Message {
@@ -84,7 +85,7 @@ impl Actor {
 
     fn take(&self) -> Option<(usize, u32)> {
         // SAFETY: the caller holds the runnable.
-        let node = unsafe { self.inbox.pop() }?;
+        let node = unsafe { self.inbox.pop(NonNull::dangling()) }?;
         // SAFETY: `tell` made it from a box.
         let message = unsafe { Box::from_raw(node.cast::<Message>()) };
         // SAFETY: loom checks it.

@@ -10,6 +10,7 @@
 //! | [`mailbox`] | state word, inbox | the turn; the queues, by running each turn at once where it was scheduled |
 //! | [`references`] | state word | the same, and the cell's weak count |
 //! | [`room`] | state word, inbox | the list of those who wait |
+//! | [`segments`] | inbox, segments | when a segment is begun; memory, by the system's |
 //! | [`shared`] | state word, inbox | the shared queue's turn, lock and members' looks |
 //! | [`idle`] | idle protocol, parker | the queues, by a count with relaxed readings; the worker's loop |
 //! | [`alarm`] | alarm, idle protocol, parker | the table of timers, by a count; the worker's loop |
@@ -40,6 +41,7 @@ mod references;
 mod reply;
 mod returns;
 mod room;
+mod segments;
 mod shared;
 mod spares;
 

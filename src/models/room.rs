@@ -13,6 +13,7 @@ use crate::sync::{Mutex, Parker};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
+use std::ptr::NonNull;
 use std::collections::VecDeque;
 
 /// All mailboxes here hold one message.
@@ -159,7 +160,7 @@ impl Actor {
 
     fn take(&self) -> bool {
         // SAFETY: the caller holds the runnable, and `push` made the node from a box.
-        let taken = unsafe { self.inbox.pop().map(|node| drop(Box::from_raw(node))) };
+        let taken = unsafe { self.inbox.pop(NonNull::dangling()).map(|node| drop(Box::from_raw(node))) };
         taken.is_some()
     }
 

@@ -13,6 +13,7 @@ use crate::sync::Mutex;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
+use std::ptr::NonNull;
 
 /// A mailbox, of a member or the queue.
 struct Cell {
@@ -89,7 +90,7 @@ impl Pool {
             let mut given = 0;
             loop {
                 // SAFETY: under the lock, with the runnable.
-                let Some(node) = (unsafe { self.queue.inbox.pop() }) else { break };
+                let Some(node) = (unsafe { self.queue.inbox.pop(NonNull::dangling()) }) else { break };
                 let Some(member) = self.idle_member() else {
                     // SAFETY: as above.
                     unsafe { self.queue.inbox.put_back(node) };
@@ -144,7 +145,7 @@ impl Pool {
     fn take(&self, member: &Cell, held: &mut bool, worker: &mut Worker) -> bool {
         let Reserve::Accepted { .. } = member.state.reserve_exempt() else { return false };
         // SAFETY: under the lock, held.
-        let Some(node) = (unsafe { self.queue.inbox.pop() }) else {
+        let Some(node) = (unsafe { self.queue.inbox.pop(NonNull::dangling()) }) else {
             let _rest = member.state.give_back(1);
             *held = false;
             worker.0.push(Turn::Queue);
@@ -176,7 +177,7 @@ impl Pool {
         let (mut total, mut served) = (0, false);
         // SAFETY: we hold the runnable, and `send` made the node from a box.
         while total < waiting
-            && let Some(node) = unsafe { member.inbox.pop() }
+            && let Some(node) = unsafe { member.inbox.pop(NonNull::dangling()) }
         {
             // SAFETY: as above; loom checks the count.
             drop(unsafe { Box::from_raw(node) });

@@ -19,8 +19,6 @@ use std::ptr::{self, NonNull};
 
 /// Runs of the LIFO slot in a row before the local queue gets its turn: two actors that only talk to each other do
 /// not keep the others waiting.
-/// After a message that met a segment of another kind: so many that would have begun one do not.
-const NO_SEGMENTS_FOR: u32 = 32;
 const LIFO_RUN: u32 = 16;
 /// Turns between two readings of the clock, from which the mean turn is known.
 const CLOCK_EVERY: u32 = 32;
@@ -62,8 +60,6 @@ pub(crate) struct Local {
     pub(super) spin_credit: Cell<u32>,
     /// Messages have lately been long, so that the clock must be read more often.
     long_messages: Cell<bool>,
-    /// Messages that are still to go without a segment.
-    mixed: Cell<u32>,
     pub(super) account: Account,
 }
 
@@ -106,7 +102,6 @@ impl Local {
             busy_since: Cell::new(start),
             spin_credit: Cell::new(8),
             long_messages: Cell::new(true),
-            mixed: Cell::new(0),
             account,
         };
         // Relaxed, as in `sit`: whatever makes another thread the slot's holder carries it.
@@ -236,22 +231,6 @@ impl Local {
 
     pub(crate) fn index(&self) -> usize {
         self.index
-    }
-
-    /// A message of one kind met a segment of another.
-    #[cold]
-    pub(crate) fn saw_mixed(&self) {
-        self.mixed.set(NO_SEGMENTS_FOR);
-    }
-
-    /// Have messages of several kinds lately met in mailboxes? To be asked by who would begin a segment, and counted so.
-    #[inline]
-    pub(crate) fn mixed(&self) -> bool {
-        let left = self.mixed.get();
-        if left > 0 {
-            self.mixed.set(left - 1);
-        }
-        left > 0
     }
 
     /// Should a turn on this thread read the clock at its beginning and after each message?
