@@ -135,7 +135,8 @@ fn p02_a_backlog_of_several_types_comes_in_the_order_sent() {
             };
             let sent = if inside {
                 let puppet = executor.spawn(Puppet::default());
-                answer(puppet.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| flood())).unwrap()).unwrap()
+                answer(puppet.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| flood())).unwrap())
+                    .unwrap()
             } else {
                 flood()
             };
@@ -291,7 +292,9 @@ fn p06_a_drop_that_panics_in_a_backlog_is_contained() {
         let maker = tokens.clone();
         fill(&executor, Victim { stop_now_at: 3, ..Victim::default() }, move |to| {
             for n in 0..50 {
-                if let Err(mut back) = to.tell(Fragile(maker.token(), n % 3 == 0)).map_err(SendError::into_message) {
+                if let Err(mut back) =
+                    to.tell(Fragile(maker.token(), n % 3 == 0)).map_err(SendError::into_message)
+                {
                     back.1 = false;
                 }
             }

@@ -5,7 +5,9 @@ use super::context::{AnyEnvelope, enter};
 use super::refs::ActorRef;
 use super::reply::Reply;
 use super::{Actor, Receive};
-use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Lane, Origin, Parcel, Place, Sent, deliver, place_of};
+use crate::cell::envelope::{
+    Dating, Envelope, EnvelopeVtable, Lane, Origin, Parcel, Place, Sent, deliver, place_of,
+};
 use crate::cell::header::Header;
 use crate::error::{AskError, SendError, TellManyError};
 use crate::mailbox::inbox::{Filled, Node};
@@ -209,11 +211,7 @@ pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope) -> M {
     unsafe { if Envelope::is_dated(this) { Told::<M, Sent>::open(this) } else { Told::<M, ()>::open(this) } }
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static>(
-    this: AnyEnvelope,
-    header: NonNull<Header>,
-    place: Place,
-) {
+unsafe fn handle<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>, place: Place) {
     // SAFETY: the caller's: our message, in the actor's turn.
     unsafe {
         let message = Told::<M, ()>::take(this, place);

@@ -149,7 +149,9 @@ impl Inner {
         let mut given = 0;
         let found = loop {
             // SAFETY: under the lock, with the runnable.
-            let Some(node) = (unsafe { queue.inbox.pop(NonNull::from(queue).cast()) }) else { break Found::Given(given) };
+            let Some(node) = (unsafe { queue.inbox.pop(NonNull::from(queue).cast()) }) else {
+                break Found::Given(given);
+            };
             match self.idle_member() {
                 // SAFETY: the place is reserved; the transition made its runnable ours to push.
                 Some(member) => unsafe {

@@ -13,8 +13,8 @@ use crate::sync::{Mutex, Parker};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
-use std::ptr::NonNull;
 use std::collections::VecDeque;
+use std::ptr::NonNull;
 
 /// All mailboxes here hold one message.
 const CAPACITY: u32 = 1;

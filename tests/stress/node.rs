@@ -168,7 +168,7 @@ impl Node {
             let mut second = self.sender.letter(&to, &mut self.rng, 0);
             second.after = Some(first);
             let id = second.token.id;
-            self.sender.said(id, to.tell(Small(second)));
+            self.sender.said(id, to.tell(Small::of(second)));
         }
         if letter.ttl > 0 && !self.world.ledger.spent() {
             (0..self.rng.below(3)).for_each(|_| self.act(letter.ttl - 1, ctx));

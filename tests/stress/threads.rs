@@ -122,7 +122,7 @@ impl Driver {
             self.sender.said(id, to.send(Note(letter)));
         } else {
             let patience = Duration::from_micros(self.rng.below(100));
-            self.sender.said(id, to.send_timeout(Small(letter), patience));
+            self.sender.said(id, to.send_timeout(Small::of(letter), patience));
         }
     }
 

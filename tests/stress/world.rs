@@ -3,7 +3,7 @@
 use crate::fail;
 use crate::ledger::{Ledger, Token, explode};
 use crate::node::{Node, Placed};
-use heist::{ActorRef, Ask, AskError, Handle, Reply, SendError, WeakRef};
+use heist::{ActorRef, Ask, AskError, Handle, Receive, Reply, SendError, WeakRef};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -54,8 +54,8 @@ pub struct Letter {
 
 /// For [`heist::Receive`]: the reply may go anywhere.
 pub struct Note(pub Letter);
-/// For [`heist::Handler`].
-pub struct Small(pub Letter);
+/// For [`heist::Handler`]; small enough for a segment, with others of its kind.
+pub struct Small(pub Box<Letter>);
 
 /// For [`heist::Receive`], in batches.
 pub struct Several(pub Letter);
@@ -293,20 +293,37 @@ impl Sender {
         let done = match rng.below(8) {
             0..3 => self.said(id, to.tell(Note(letter))),
             3..5 => self.said(id, to.tell(Several(letter))),
-            5 => self.said(id, to.recipient().tell(Small(letter))),
-            _ => self.said(id, to.tell(Small(letter))),
+            5 => self.said(id, to.recipient().tell(Small::of(letter))),
+            _ => self.said(id, to.tell(Small::of(letter))),
         };
         done.map(|()| number)
     }
 
     pub fn tell_many(&mut self, to: &ActorRef<Node>, rng: &mut Rng, ttl: u8) {
-        let many = 2 + rng.below(6);
+        match rng.below(4) {
+            0..2 => self.many(2 + rng.below(6), Several, to, rng, ttl),
+            2 => self.many(2 + rng.below(6), Small::of, to, rng, ttl),
+            // Some segments full.
+            _ => self.many(20 + rng.below(20), Small::of, to, rng, 0),
+        }
+    }
+
+    fn many<M: Into<Letter> + Send + 'static>(
+        &mut self,
+        many: u64,
+        wrap: fn(Letter) -> M,
+        to: &ActorRef<Node>,
+        rng: &mut Rng,
+        ttl: u8,
+    ) where
+        Node: Receive<M>,
+    {
         let mut ids = Vec::new();
         let letters = std::iter::from_fn(|| {
             (ids.len() < many as usize).then(|| {
                 let letter = self.letter(to, rng, ttl);
                 ids.push(letter.token.id);
-                Several(letter)
+                wrap(letter)
             })
         });
         let (accepted, back) = match to.tell_many(letters) {
@@ -317,8 +334,8 @@ impl Sender {
             fail(&format!("tell_many took {} messages and accounts for {accepted}", ids.len()));
         }
         ids[..accepted].iter().for_each(|&id| self.world.ledger.accepted(id));
-        if let Some(Several(letter)) = back {
-            self.refuse(ids[accepted], letter);
+        if let Some(back) = back {
+            self.refuse(ids[accepted], back.into());
         }
     }
 
@@ -335,9 +352,9 @@ impl Sender {
         let id = letter.token.id;
         let ask = match rng.below(4) {
             0 => self.said(id, to.ask(Note(letter))),
-            1 => self.said(id, to.asker().ask(Small(letter))),
+            1 => self.said(id, to.asker().ask(Small::of(letter))),
             2 => self.said(id, to.ask(Several(letter))),
-            _ => self.said(id, to.ask(Small(letter))),
+            _ => self.said(id, to.ask(Small::of(letter))),
         };
         ask.map(|ask| (id, ask))
     }
@@ -365,8 +382,14 @@ impl From<Several> for Letter {
     }
 }
 
+impl Small {
+    pub fn of(letter: Letter) -> Self {
+        Small(Box::new(letter))
+    }
+}
+
 impl From<Small> for Letter {
     fn from(Small(letter): Small) -> Self {
-        letter
+        *letter
     }
 }

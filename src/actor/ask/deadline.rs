@@ -41,7 +41,11 @@ impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for ByDeadline<A, M>
     };
 }
 
-unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>, _: Place) {
+unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    _: Place,
+) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
         let (expiring, reply) = Asked::<Expiring<M>, A::Reply, ()>::open(this);

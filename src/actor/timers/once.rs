@@ -106,7 +106,11 @@ unsafe fn unbox<A, M, S>(this: AnyEnvelope) -> Box<Once<A, M, S>> {
     unsafe { Box::from_raw(this.cast::<Once<A, M, S>>().as_ptr()) }
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(this: AnyEnvelope, header: NonNull<Header>, _: Place) {
+unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    _: Place,
+) {
     // SAFETY: the caller's: our box, in the actor's turn.
     unsafe {
         let once = unbox::<A, M, S>(this);

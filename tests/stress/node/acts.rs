@@ -47,7 +47,7 @@ impl Node {
                 let letter = self.sender.letter(ctx.me(), &mut self.rng, ttl);
                 let id = letter.token.id;
                 if self.rng.one_in(2) {
-                    let result = ctx.again(Small(letter));
+                    let result = ctx.again(Small::of(letter));
                     self.sender.said(id, result);
                 } else {
                     let result = ctx.again(Several(letter));
@@ -117,7 +117,7 @@ impl Node {
         let mut letter = self.sender.letter(ctx.me(), &mut self.rng, ttl);
         letter.seq = 0; // it comes when it comes
         let id = letter.token.id;
-        let result = ctx.when_room(target, Small(letter));
+        let result = ctx.when_room(target, Small::of(letter));
         self.sender.said(id, result);
     }
 
@@ -130,15 +130,18 @@ impl Node {
         std::mem::replace(&mut letter.token, token).refused();
         (letter.seq, letter.due) = (0, Some(Instant::now() + delay)); // it overtakes
         let id = letter.token.id;
-        let armed =
-            if own { ctx.tell_after(delay, Small(letter)) } else { to.tell_after(delay, Small(letter)) };
+        let armed = if own {
+            ctx.tell_after(delay, Small::of(letter))
+        } else {
+            to.tell_after(delay, Small::of(letter))
+        };
         match armed {
             Ok(timer) if self.rng.one_in(2) => timer.detach(),
             Ok(timer) => {
                 self.timers.truncate(20);
                 self.timers.push((id, timer));
             }
-            Err(error) => self.sender.refuse(id, error.into_message().0),
+            Err(error) => self.sender.refuse(id, error.into_message().into()),
         }
     }
 
