@@ -8,6 +8,7 @@ use super::local::Local;
 use super::queue::Policy;
 use super::sightings::Sightings;
 use super::task::Task;
+use super::theft::Theft;
 use crate::sync::{Ordering::*, chaos};
 use crate::time;
 use crossbeam_deque::Steal;
@@ -26,6 +27,9 @@ impl Local {
         let scheduler = self.scheduler();
         let dry = time::now();
         self.count_busy(dry);
+        if let Some(theft) = self.theft.take() {
+            scheduler.worth.judge(theft, dry, self.slot().counters.turns.get());
+        }
         if self.tend_timers(dry)
             && let Some(task) = self.look()
         {
@@ -152,7 +156,7 @@ impl Local {
         let crew = scheduler.slots.len();
         let start = self.rng.borrow_mut().random_range(0..crew);
         (0..crew).map(|i| (start + i) % crew).filter(|&victim| victim != self.index).find_map(|victim| {
-            scheduler.slots[victim].wants_thieves().then(|| self.steal_from(victim)).flatten()
+            scheduler.slots[victim].wants_thieves(&scheduler.worth).then(|| self.steal_from(victim)).flatten()
         })
     }
 
@@ -161,8 +165,12 @@ impl Local {
         counters.steals_tried.add(1);
         chaos();
         // One try: a victim that others are stealing from has thieves enough.
-        match self.scheduler().slots[victim].stealer.steal_batch_and_pop(&self.queue) {
+        let victim = &self.scheduler().slots[victim];
+        let victims_pace_ns = victim.counters.mean_turn_ns.get();
+        match victim.stealer.steal_batch_and_pop(&self.queue) {
             Steal::Success(task) => {
+                let theft = Theft { at: time::now(), turns: counters.turns.get(), victims_pace_ns };
+                self.theft.set(Some(theft));
                 counters.steals.add(1);
                 counters.stolen_items.add(1 + self.queue.len() as u64);
                 Some(task)

@@ -7,6 +7,7 @@
 use super::bound;
 use super::queue::{Policy, Slot, retry};
 use super::task::{After, Task, TaskHeader};
+use super::theft::Theft;
 use super::{Scheduler, Seat};
 use crate::memory::Heap;
 use crate::sync::Ordering::Relaxed;
@@ -60,6 +61,10 @@ pub(crate) struct Local {
     pub(super) spin_credit: Cell<u32>,
     /// Messages have lately been long, so that the clock must be read more often.
     long_messages: Cell<bool>,
+    /// A turn's length in nanoseconds, from the reading of the clock before the last to that.
+    turn_before: Cell<u64>,
+    /// The last one, until this worker runs dry.
+    pub(super) theft: Cell<Option<Theft>>,
     pub(super) account: Account,
 }
 
@@ -102,6 +107,8 @@ impl Local {
             busy_since: Cell::new(start),
             spin_credit: Cell::new(8),
             long_messages: Cell::new(true),
+            turn_before: Cell::new(1_000),
+            theft: Cell::new(None),
             account,
         };
         // Relaxed, as in `sit`: whatever makes another thread the slot's holder carries it.
@@ -279,8 +286,10 @@ impl Local {
         self.clock_due.set(turns + u64::from(CLOCK_EVERY));
         let turns = turns - self.clock_turn.replace(turns);
         let turn = (now - self.clock.replace(now)).as_nanos() as u64 / turns;
+        // The shorter of two readings: else one long turn, as that of a spawner, makes all that waits look long just when most waits.
+        let usual = self.turn_before.replace(turn).min(turn);
         let mean = &self.slot().counters.mean_turn_ns;
-        mean.set((3 * mean.get() + turn) / 4);
+        mean.set((3 * mean.get() + usual) / 4);
         // Turns that have become long must not use up an interval that was meant for short ones.
         self.injector_in.set(self.injector_in.get().min(self.injector_interval()));
         if turn > LONG_TURN_NS {
@@ -366,7 +375,9 @@ impl Local {
     #[inline]
     fn maybe_notify(&self) {
         let idle = &self.scheduler().idle;
-        if idle.somebody_to_wake() && self.slot().backlog_ns() > WORTH_A_WAKE_NS {
+        if idle.somebody_to_wake()
+            && self.slot().backlog_ns() > WORTH_A_WAKE_NS.max(self.scheduler().worth.ns())
+        {
             idle.notify();
         }
     }

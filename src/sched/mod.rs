@@ -4,7 +4,7 @@
 //! - [`queue`], [`lifo`]: where runnables wait; the policies; [`bound`]: those that must run in one place
 //! - [`local`]: one worker, from taking a runnable to the end of its turn; [`dry`]: from running dry to parking
 //! - [`apart`]: threads that have one actor each
-//! - [`idle`]: the idle protocol and its proof; [`sightings`]: the sentinel's memory
+//! - [`idle`]: the idle protocol and its proof; [`sightings`]: the sentinel's memory; [`theft`]: what is worth stealing
 //! - [`member`]: a thread of the crew; [`spares`]: who takes over from a thread that blocks; [`blocking`]: that thread
 //! - [`gate`]: where outside threads come in; [`quiet`]: who waits for quiescence
 //! - [`alarm`]: when the next timer is due, and who gets up for it; [`timers`]: those that are armed
@@ -24,6 +24,7 @@ pub(crate) mod quiet;
 mod sightings;
 pub(crate) mod spares;
 pub(crate) mod task;
+mod theft;
 pub(crate) mod timers;
 
 use crate::memory::Pool;
@@ -41,6 +42,7 @@ use sightings::Sightings;
 use spares::{Call, Elsewhere, Spare, Spares};
 use std::sync::Arc;
 use task::Task;
+use theft::Worth;
 use timers::Timers;
 
 /// Work that waits longer than this behind a sibling's turn is worth the sentinel's getting up.
@@ -60,6 +62,7 @@ pub(crate) struct Scheduler {
     injector: Injector<Task>,
     /// The sentinel's note to itself; there is one sentinel at a time.
     rescue_from: AtomicUsize,
+    worth: Worth,
     pub(crate) spares: Spares,
     /// Turns on threads without a slot.
     elsewhere: Elsewhere,
@@ -125,6 +128,7 @@ impl Scheduler {
             memory: Pool::new(workers),
             injector: Injector::new(),
             rescue_from: AtomicUsize::new(0),
+            worth: Worth::new(),
             spares,
             elsewhere: Elsewhere::new(),
             kept: AtomicUsize::new(0),
@@ -220,7 +224,8 @@ impl Scheduler {
     fn has_work(&self, me: usize) -> bool {
         !self.injector.is_empty()
             || !self.slots[me].inbox.is_empty()
-            || (self.policy == Policy::Stealing && self.slots.iter().any(Slot::wants_thieves))
+            || (self.policy == Policy::Stealing
+                && self.slots.iter().any(|slot| slot.wants_thieves(&self.worth)))
     }
 
     /// Runnables in all queues, as a snapshot that is only about right while they move.

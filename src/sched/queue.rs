@@ -3,6 +3,7 @@
 use super::lifo::Lifo;
 use super::local::Local;
 use super::task::Task;
+use super::theft::Worth;
 use crate::cores::Cores;
 use crate::sync::{AtomicPtr, AtomicUsize, Counter, Padded};
 use crossbeam_deque::{Injector, Steal, Stealer};
@@ -21,9 +22,6 @@ pub enum Policy {
     /// To one queue that all workers take from.
     SharedQueue,
 }
-
-/// Own work that takes its holder no longer than this is not worth moving to another core.
-const WORTH_A_THEFT_NS: u64 = 20_000;
 
 /// Worker k's place, as the others see it.
 #[derive(Debug)]
@@ -59,13 +57,12 @@ impl Slot {
         self.stealer.len() as u64 * self.counters.mean_turn_ns.get()
     }
 
-    /// Is that so long that siblings should take some of it? What its holder gets to soon is better left in one cache. A guess
-    /// that may be wrong, as where little waits behind a long turn: the sentinel is the net, as for what notifies nobody.
-    pub(super) fn wants_thieves(&self) -> bool {
+    /// Is that so long that siblings should take some of it?
+    pub(super) fn wants_thieves(&self, worth: &Worth) -> bool {
         if cfg!(heist_steps) {
             return !self.stealer.is_empty(); // by a clock that counts its readings no turn is long
         }
-        self.backlog_ns() > WORTH_A_THEFT_NS
+        self.backlog_ns() > worth.ns()
     }
 
     /// Pins the calling thread to this place's core, if it has one: for whoever takes the place.
@@ -88,7 +85,7 @@ pub(crate) struct Counters {
     pub(crate) parks: Counter,
     pub(crate) wakes: Counter,
     pub(crate) sentinel_catches: Counter,
-    /// What its last turns took in the mean.
+    /// What its last turns took in the mean, but for single long ones.
     pub(super) mean_turn_ns: Counter,
 }
 
