@@ -27,8 +27,8 @@
 //! is what is in use, at most a slab (64 KiB) partly used for each size and heap, and one chunk.
 //!
 //! **How long it lives**: a pool's blocks are envelopes and cells, each kept by or keeping a cell, and cells keep the
-//! executor's shared part (see the registry), whose last field the pool is. Sizes above [`LARGEST`] bytes, and stricter
-//! alignments, come from the system's allocator; the type decides, so both ends agree.
+//! executor's shared part (see the registry), whose last field the pool is. Sizes above [`LARGEST`] bytes, and alignments
+//! above [`STRICTEST`], come from the system's allocator; the type decides, so both ends agree.
 //!
 //! The scheme is mimalloc's (Leijen, Zorn, de Moura, 2019) in small: pages that are found by masking, free lists for
 //! each page, a list of their own for what other threads free.
@@ -48,6 +48,8 @@ use std::sync::Arc;
 pub(crate) const LARGEST: usize = 256;
 /// Sizes are multiples of this, and blocks are aligned to it; but for the smallest.
 const GRANULE: usize = 16;
+/// The strictest alignment of a type that has blocks: its size is a multiple of that, and a slab's blocks begin at one too.
+const STRICTEST: usize = 2 * GRANULE;
 /// What a message of up to a word takes, and what a free block needs. Aligned to words only.
 const SMALLEST: usize = 24;
 /// Sizes: 24, 32, 48, 64, ... bytes.
@@ -122,7 +124,7 @@ impl Pool {
 
 /// Does the pool have blocks for this type?
 const fn pooled<T>() -> bool {
-    size_of::<T>() <= LARGEST && align_of::<T>() <= 2 * GRANULE && !cfg!(heist_plain_memory)
+    size_of::<T>() <= LARGEST && align_of::<T>() <= STRICTEST && !cfg!(heist_plain_memory)
 }
 
 /// Where blocks of this type lie in a heap.

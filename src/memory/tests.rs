@@ -57,6 +57,27 @@ fn blocks_of_each_size_are_their_holders_alone_and_used_again() {
     check_size::<33>(); // from the system
 }
 
+/// Whatever its size, from chunks' beginnings on.
+#[test]
+fn blocks_are_aligned_as_strictly_as_their_types() {
+    #[repr(align(32))]
+    struct Strict<const BYTES: usize>([u8; BYTES]);
+    fn check<const BYTES: usize>(heap: &Heap) {
+        assert!(pooled::<Strict<BYTES>>());
+        let blocks: Vec<_> = (0..10_000).map(|_| boxed(heap, Kind::Message, Strict([1; BYTES]))).collect();
+        assert!(blocks.iter().all(|at| at.addr().get() % 32 == 0));
+        // SAFETY: made above, freed once.
+        blocks.into_iter().for_each(|at| unsafe { free(Some(heap), Kind::Message, at) });
+    }
+    let pool = pool();
+    let heap = pool.of_worker(0);
+    check::<1>(heap);
+    check::<33>(heap);
+    check::<96>(heap);
+    check::<160>(heap);
+    check::<256>(heap);
+}
+
 /// The smallest blocks are aligned to words only.
 #[test]
 fn what_wants_a_stricter_alignment_gets_it() {
