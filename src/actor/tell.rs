@@ -1,4 +1,5 @@
-//! Told messages: an envelope with a message and no way back, in one block.
+//! Told messages: an envelope with a message and no way back, in one block; or, where many wait, the message alone in a
+//! [segment]'s slot.
 
 use super::batch;
 use super::context::{AnyEnvelope, enter};

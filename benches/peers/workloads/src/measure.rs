@@ -109,13 +109,21 @@ pub fn peak_kb() -> u64 {
     status_kb("VmHWM")
 }
 
-/// ns that one call of `work(iterations)` takes while as many threads do the same as there are workers (or cores, if fewer).
-/// Also answers how many threads that is.
+/// ns that one call of `work(iterations)` takes while as many threads do the same as there are workers (or cores, if fewer):
+/// the best of a few rounds, since in some the system leaves the threads on one core for a while. Also answers how many threads
+/// that is.
 pub fn calibrate(iterations: u32, workers: usize) -> (f64, usize) {
+    const ROUNDS: usize = 4;
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let threads = workers.min(cores).max(1);
-    let each = Duration::from_millis(30);
-    let rates: Vec<f64> = std::thread::scope(|scope| {
+    let best = (0..ROUNDS).map(|_| calls_per_ns(iterations, threads)).fold(0.0, f64::max);
+    (threads as f64 / best, threads)
+}
+
+/// Of all these threads together.
+fn calls_per_ns(iterations: u32, threads: usize) -> f64 {
+    let each = Duration::from_millis(20);
+    std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|_| {
                 scope.spawn(|| {
@@ -131,9 +139,8 @@ pub fn calibrate(iterations: u32, workers: usize) -> (f64, usize) {
                 })
             })
             .collect();
-        running.into_iter().map(|thread| thread.join().expect("calibration does not panic")).collect()
-    });
-    (threads as f64 / rates.iter().sum::<f64>(), threads)
+        running.into_iter().map(|thread| thread.join().expect("calibration does not panic")).sum()
+    })
 }
 
 /// A thread for each way to ask, blocking asks one after another: the sum of the answers, and how long each took in ns.
