@@ -60,7 +60,10 @@ impl Actor {
     fn tell(&self, sender: usize, number: u32) -> bool {
         match self.state.reserve(self.capacity) {
             Reserve::Accepted { schedule } => {
-                let message = Message { node: Node::new(), content: UnsafeCell::new((sender, number)) };
+                let message = Message { node: Node::new(), content: UnsafeCell::new((0, 0)) };
+                // Written, and not only made so: to loom what is made just after the reservation is published by that.
+                // SAFETY: ours until it is pushed.
+                message.content.with_mut(|content| unsafe { *content = (sender, number) });
                 let node = Box::into_raw(Box::new(message)).cast();
                 // SAFETY: given up here; `take` is the only one that gets it back. Told to schedule, we are the receiver.
                 unsafe {
