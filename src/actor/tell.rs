@@ -7,7 +7,7 @@ use super::refs::ActorRef;
 use super::reply::Reply;
 use super::{Actor, Receive};
 use crate::cell::envelope::{
-    Dating, Envelope, EnvelopeVtable, Lane, Origin, Parcel, Place, Sent, deliver, place_of,
+    Dating, Envelope, EnvelopeVtable, Lane, Origin, Parcel, Place, Sent, deliver, place_of, push_alone,
 };
 use crate::cell::header::Header;
 use crate::error::{AskError, SendError, TellManyError};
@@ -40,11 +40,12 @@ struct Tables<A, M>(PhantomData<(A, M)>);
 impl<A: Receive<M>, M: Send + 'static> Tables<A, M> {
     const PLAIN: TellTable = TellTable {
         segment: {
-            assert!(align_of::<M>() > 16 || offset_of!(Told<M, ()>, message) == size_of::<Envelope>());
             let table: *const EnvelopeVtable = &Self::UNDATED;
+            // A batch takes envelopes; and `take` must find the message where a slot has it, right behind the envelope's place.
+            let behind = offset_of!(Told<M, ()>, message) == size_of::<Envelope>();
             match Self::UNDATED.batched {
-                None => segment::Kind::of::<M>(table.cast(), unpack::<A, M>, free_segment::<M>),
-                Some(_) => None, // a batch takes envelopes
+                None if behind => segment::Kind::of::<M>(table.cast(), unpack::<A, M>, free_segment::<M>),
+                _ => None,
             }
         },
         ..Self::table(handle::<A, M>, handle_dated::<A, M>, open::<M, A::Reply>)
@@ -131,9 +132,11 @@ impl<M: Send + 'static> Parcel for Telling<M> {
             message = match unsafe { to.inbox.fill(kind, message) } {
                 Filled::Done => return,
                 Filled::NoSegment(message) if to.state.peek().len() >= WORTH_A_SEGMENT && !mixed() => {
-                    let segment = from.with_heap(|heap| segment::begin(heap, kind, message));
-                    // SAFETY: just begun, so it is on no queue.
-                    return unsafe { to.inbox.push_segment(segment) };
+                    // SAFETY: as above, and just begun, so it is on no queue.
+                    return unsafe {
+                        let segment = from.with_heap(|heap| segment::begin(heap, kind, message));
+                        to.inbox.push_segment(segment);
+                    };
                 }
                 Filled::NoSegment(message) | Filled::Contended(message) => message,
                 Filled::OtherType(message) => {
@@ -142,9 +145,8 @@ impl<M: Send + 'static> Parcel for Telling<M> {
                 }
             };
         }
-        let envelope = from.with_heap(|heap| Telling { message, table }.pack(heap));
-        // SAFETY: the caller's; an envelope that was just packed is on no queue.
-        unsafe { to.inbox.push(Envelope::node(envelope)) };
+        // SAFETY: the caller's.
+        unsafe { push_alone(Telling { message, table }, to, from) };
     }
 
     #[inline]
@@ -177,7 +179,8 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
     #[inline]
     unsafe fn take(this: AnyEnvelope, place: Place) -> M {
         let this: NonNull<Self> = this.cast();
-        // SAFETY: the caller's.
+        // SAFETY: the caller's. Of a message in a slot nothing but itself is read: to name its place touches no envelope, and needs
+        // none to be aligned there.
         unsafe {
             let message = (&raw const (*this.as_ptr()).message).read();
             if place == Place::Own {

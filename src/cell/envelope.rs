@@ -177,14 +177,24 @@ pub(crate) trait Parcel: Sized {
     /// A place was reserved there for it, and it is made for that actor, which is not timed.
     #[inline]
     unsafe fn put(self, to: &Header, from: &impl Origin) -> Self::Receipt {
-        let envelope = from.with_heap(|heap| self.pack(heap));
-        // SAFETY: the caller's; an envelope that was just packed is on no queue.
-        unsafe { to.inbox.push(Envelope::node(envelope)) };
-        Self::receipt(envelope)
+        // SAFETY: the caller's.
+        Self::receipt(unsafe { push_alone(self, to, from) })
     }
 
     /// The same with room for the instant of sending: for a timed actor.
     fn pack_dated(self, heap: &Heap) -> NonNull<Envelope>;
+}
+
+/// Packs a message and pushes it, in an envelope of its own.
+///
+/// # Safety
+/// As for [`Parcel::put`].
+#[inline]
+pub(crate) unsafe fn push_alone<P: Parcel>(parcel: P, to: &Header, from: &impl Origin) -> NonNull<Envelope> {
+    let envelope = from.with_heap(|heap| parcel.pack(heap));
+    // SAFETY: the caller's; an envelope that was just packed is on no queue.
+    unsafe { to.inbox.push(Envelope::node(envelope)) };
+    envelope
 }
 
 /// One that waited. It was made for its actor, so it is dated if need be.

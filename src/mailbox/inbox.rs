@@ -1,8 +1,8 @@
 //! The queue of envelopes: any thread pushes, the turn takes.
 //!
 //! A stack that senders push onto with one compare-and-swap, and that the receiver takes whole and turns around (the
-//! inbox of CAF's actors; Treiber, 1986, is the stack). Against an exchange-based queue (Vyukov, MCS) it has no place
-//! that is claimed but not linked, needs no dummy node, and lets a reader on another core take a whole batch with one
+//! inbox of CAF's actors; Treiber, 1986, is the stack). Against an exchange-based queue (Vyukov, MCS) it has no link
+//! that is claimed but not made (a segment's slot may be claimed and not filled), needs no dummy node, and lets a reader on another core take a whole batch with one
 //! cache-line transfer. There is no ABA problem because nobody ever takes a single node off the stack. Several messages may lie
 //! behind one link, in a [segment]; to put one more there is a step on the stack, too.
 //!

@@ -129,10 +129,12 @@ struct Slots<M, const N: usize> {
     slots: [MaybeUninit<M>; N],
 }
 
-/// A segment with its first message, to be [pushed](super::inbox::Inbox::push_segment). The kind is of this type of message, and
-/// the caller holds the heap.
+/// A segment with its first message, to be [pushed](super::inbox::Inbox::push_segment).
+///
+/// # Safety
+/// The kind is of this type of message, and the caller holds the heap.
 #[inline]
-pub(crate) fn begin<M: 'static>(heap: &Heap, kind: &'static Kind, message: M) -> NonNull<Segment> {
+pub(crate) unsafe fn begin<M: 'static>(heap: &Heap, kind: &'static Kind, message: M) -> NonNull<Segment> {
     debug_assert_eq!(kind.message, TypeId::of::<M>());
     let first = first::<M>();
     let segment: NonNull<Segment> = if first == 0 {
@@ -140,7 +142,7 @@ pub(crate) fn begin<M: 'static>(heap: &Heap, kind: &'static Kind, message: M) ->
     } else {
         memory::place::<Slots<M, FEW>>(heap, memory::Kind::Message).cast()
     };
-    // Not an array of fresh marks for the loom's sake: its atomics are not constants.
+    // One by one, since loom's atomics are not constants.
     let marks = std::array::from_fn(|slot| AtomicU8::new(if slot == first { FILLED } else { FREE }));
     let next = Cell::new(first as u8);
     // SAFETY: ours until it is pushed, and large enough for the slots. The others are written one by one.

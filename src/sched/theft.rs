@@ -19,7 +19,7 @@ const PAYS_UP_TO: u64 = 2;
 /// Turns as long as this, in the mean, are worth moving however long they took the victim.
 const LONG_NS: u64 = 1_000;
 
-/// See the page above. Written rarely, read by all.
+/// See the page above. Written rarely, read by all; Relaxed, since nothing is published by it, and an old value is as good a guess.
 #[derive(Debug)]
 pub(super) struct Worth(AtomicU64);
 
