@@ -8,11 +8,14 @@ mod claim;
 mod counter;
 mod pad;
 mod parker;
+mod wakers;
 
 pub(crate) use claim::Claim;
 pub(crate) use counter::Counter;
 pub(crate) use pad::Padded;
 pub(crate) use parker::{Parker, ThreadWaker};
+
+pub(crate) use wakers::{WakerKey, Wakers};
 
 #[cfg(not(heist_loom))]
 mod real {
