@@ -311,6 +311,7 @@ mod panics;
 mod sched;
 mod sync;
 mod time;
+mod variance;
 
 pub use actor::ask::{Ask, WaitAskError};
 pub use actor::batch::Batch;

@@ -8,13 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room and its floor.
-const FLOORS: [(&str, u32); 12] = [
+const FLOORS: [(&str, u32); 13] = [
     ("sync", 0),
     ("time", 0),
     ("cores", 0),
     ("panics", 0),
     ("error", 0),
     ("id", 0),
+    ("variance", 0),
     ("memory", 0),
     ("sched", 1),
     ("mailbox", 1),

@@ -8,9 +8,11 @@ use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
 use crate::error::AskError;
+use crate::variance::Invariant;
 use std::any::TypeId;
 use std::fmt;
 use std::iter::FusedIterator;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
@@ -29,6 +31,8 @@ pub struct Batch<'a, M, R: 'static> {
     from: Option<&'a Taking<'a>>,
     /// How many others there may be.
     left: usize,
+    /// The others are found by `M`'s `TypeId`, and opened as `M` and `R`.
+    types: Invariant<(M, R)>,
 }
 
 impl<M: Send + 'static, R: Send + 'static> Batch<'_, M, R> {
@@ -58,7 +62,7 @@ impl<M: Send + 'static, R: Send + 'static> Batch<'_, M, R> {
     /// # }
     /// ```
     pub fn of_one(message: M, reply: Reply<R>) -> Self {
-        Batch { first: Some((message, reply)), from: None, left: 0 }
+        Batch { first: Some((message, reply)), from: None, left: 0, types: PhantomData }
     }
 }
 
@@ -154,7 +158,8 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
         ticks::not_handled(from.header(), DeadLetterReason::Expired);
         return expire(message, reply);
     }
-    let batch = Batch { first: Some((message, reply)), from: Some(from), left: A::BATCH - 1 };
+    let first = Some((message, reply));
+    let batch = Batch { first, from: Some(from), left: A::BATCH - 1, types: PhantomData };
     // SAFETY: as above.
     let (actor, mut ctx) = unsafe { enter::<A>(from.this()) };
     actor.receive_batch(batch, &mut ctx);

@@ -11,6 +11,7 @@ use crate::id::ActorId;
 use crate::mailbox::state::MAX_LEN;
 use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Duration, Instant};
+use crate::variance::Invariant;
 use std::fmt;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
@@ -53,8 +54,8 @@ use std::task::{Context, Poll};
 #[repr(transparent)]
 pub struct ActorRef<A> {
     strong: Strong,
-    // Send and Sync whatever A is: the actor itself stays on the crew.
-    actor: PhantomData<fn(A) -> A>,
+    /// The cell is an `A`'s. Send and Sync whatever `A` is: the actor itself stays on the crew.
+    actor: Invariant<A>,
 }
 
 /// A snapshot of one actor's counts.
@@ -300,7 +301,8 @@ impl<A> Future for Stopped<A> {
 /// ```
 pub struct WeakRef<A> {
     header: NonNull<Header>,
-    actor: PhantomData<fn(A) -> A>,
+    /// The cell is an `A`'s.
+    actor: Invariant<A>,
 }
 
 // SAFETY: a counted pointer to a `Header`, which is `Sync`; dropping it never runs the actor's code.

@@ -2,7 +2,9 @@
 
 use crate::cell::turn::cause_of_drop;
 use crate::error::AskError;
+use crate::variance::Invariant;
 use std::fmt;
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
@@ -23,6 +25,8 @@ pub(crate) struct ReplyVtable<R: 'static> {
 pub struct Reply<R: 'static> {
     /// None: the message was told, not asked.
     to: Option<(NonNull<()>, &'static ReplyVtable<R>)>,
+    /// The slot on the other side is made for an `R`.
+    answer: Invariant<R>,
 }
 
 // SAFETY: the pointer is to a slot or a callback whose contents are Send, and has this one owner.
@@ -32,13 +36,13 @@ unsafe impl<R: Send + 'static> Sync for Reply<R> {}
 
 impl<R: 'static> Reply<R> {
     pub(crate) fn nobody() -> Self {
-        Reply { to: None }
+        Reply { to: None, answer: PhantomData }
     }
 
     /// # Safety
     /// `to` is the replier's side of what `vtable` is made for, given up by the caller.
     pub(crate) unsafe fn new(to: NonNull<()>, vtable: &'static ReplyVtable<R>) -> Self {
-        Reply { to: Some((to, vtable)) }
+        Reply { to: Some((to, vtable)), answer: PhantomData }
     }
 
     fn into_target(self) -> Option<(NonNull<()>, &'static ReplyVtable<R>)> {

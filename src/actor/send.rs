@@ -12,6 +12,7 @@ use crate::error::{AskError, Refusal, SendError};
 use crate::mailbox::state::RoomWait;
 use crate::panics;
 use crate::time::{self, Duration, Instant};
+use crate::variance::Invariant;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -75,7 +76,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        Sending { actor: self.clone(), state: State::Fresh(message) }
+        Sending { actor: self.clone(), state: State::Fresh(message), message: PhantomData }
     }
 }
 
@@ -92,6 +93,8 @@ enum State<M> {
 pub struct Sending<A, M: Send + 'static> {
     actor: ActorRef<A>,
     state: State<M>,
+    /// The envelope in line is made for an `M`.
+    message: Invariant<M>,
 }
 
 impl<A, M: Send + 'static> Unpin for Sending<A, M> {}
@@ -196,7 +199,7 @@ impl<A: Receive<M>, M: Send + 'static> Sending<A, M> {
 pub(crate) struct Packed<A, M> {
     envelope: AnyEnvelope,
     ticket: Arc<Ticket>,
-    message: PhantomData<fn(A) -> M>,
+    types: Invariant<(A, M)>,
 }
 
 /// See [`Packed::post`].
@@ -211,12 +214,12 @@ impl<A: Receive<M>, M: Send + 'static> Packed<A, M> {
         let telling = Telling::plain::<A>(message);
         let envelope =
             core.with_heap(|heap| if timed { telling.pack_dated(heap) } else { telling.pack(heap) });
-        Packed { envelope, ticket: Ticket::new(envelope, waker), message: PhantomData }
+        Packed { envelope, ticket: Ticket::new(envelope, waker), types: PhantomData }
     }
 
     /// Puts it into the actor's mailbox or in line for it; once. Runs no user code.
     pub(crate) fn post(&self, actor: &ActorRef<A>) -> Posted<A, M> {
-        let mut sending = Sending { actor: actor.clone(), state: State::Done };
+        let mut sending = Sending { actor: actor.clone(), state: State::Done, message: PhantomData };
         match sending.begin(self.envelope, &self.ticket) {
             Poll::Ready(result) => Posted::Done(result),
             Poll::Pending => Posted::Waiting(sending),

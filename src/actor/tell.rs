@@ -15,6 +15,7 @@ use crate::mailbox::inbox::{Filled, Node};
 use crate::mailbox::segment::{self, Segment};
 use crate::memory::{self, Heap, Kind};
 use crate::sched::local::Local;
+use crate::variance::Invariant;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::offset_of;
@@ -71,18 +72,20 @@ type Handle = unsafe fn(AnyEnvelope, NonNull<Header>, Place);
 /// A message on its way into an envelope.
 pub(crate) struct Telling<M> {
     message: M,
+    /// Made for an `M`.
     table: &'static TellTable,
+    made_for: Invariant<M>,
 }
 
 impl<M: Send + 'static> Telling<M> {
     #[inline]
     pub(crate) fn plain<A: Receive<M>>(message: M) -> Self {
-        Telling { message, table: &Tables::<A, M>::PLAIN }
+        Telling { message, table: &Tables::<A, M>::PLAIN, made_for: PhantomData }
     }
 
     /// The one that [`Context::again`](super::context::Context::again) prepays.
     pub(crate) fn again<A: Receive<M>>(message: M) -> Self {
-        Telling { message, table: &Tables::<A, M>::AGAIN }
+        Telling { message, table: &Tables::<A, M>::AGAIN, made_for: PhantomData }
     }
 
     pub(crate) fn into_message(self) -> M {
@@ -126,7 +129,7 @@ impl<M: Send + 'static> Parcel for Telling<M> {
     /// Where many wait it goes into a segment, if it may.
     #[inline]
     unsafe fn put(self, to: &Header, from: &impl Origin) {
-        let Telling { mut message, table } = self;
+        let Telling { mut message, table, made_for } = self;
         if let Some(kind) = &table.segment {
             // SAFETY: so `PLAIN` says.
             message = match unsafe { to.inbox.fill(kind, message) } {
@@ -146,7 +149,7 @@ impl<M: Send + 'static> Parcel for Telling<M> {
             };
         }
         // SAFETY: the caller's.
-        unsafe { push_alone(Telling { message, table }, to, from) };
+        unsafe { push_alone(Telling { message, table, made_for }, to, from) };
     }
 
     #[inline]

@@ -155,7 +155,7 @@ impl<A: Actor> ActorRef<A> {
         let asking = Asking::<_, A::Reply, ByDeadline<A, M>>::new(expiring, self.as_ptr());
         // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
-            Ok(head) => Ok(Ask { head: Some(head) }),
+            Ok(head) => Ok(Ask::new(head)),
             Err((asking, refusal)) => Err(SendError::new(asking.into_message().message, refusal)),
         }
     }

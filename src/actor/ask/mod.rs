@@ -15,10 +15,12 @@ use crate::cell::envelope::{Lane, deliver};
 use crate::error::{AskError, SendError};
 use crate::mailbox::reply::Slot;
 use crate::time::{self, Duration, Instant};
+use crate::variance::Invariant;
 use slot::{AskedHead, Asking, AskingWith, Plain};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context as TaskContext, Poll};
@@ -55,6 +57,8 @@ const SPIN: Duration = Duration::from_micros(20);
 pub struct Ask<R> {
     /// None once the answer was taken.
     head: Option<NonNull<AskedHead<R>>>,
+    /// The slot is made for an `R`.
+    answer: Invariant<R>,
 }
 
 // SAFETY: one of the slot's two sides, whose answer is Send; nothing in it belongs to a thread.
@@ -64,6 +68,11 @@ unsafe impl<R: Send> Sync for Ask<R> {}
 impl<R> Unpin for Ask<R> {}
 
 impl<R> Ask<R> {
+    /// Takes over the asker's side of the slot.
+    fn new(head: NonNull<AskedHead<R>>) -> Self {
+        Ask { head: Some(head), answer: PhantomData }
+    }
+
     fn slot(&self) -> Option<NonNull<Slot<Result<R, AskError>>>> {
         self.head.map(AskedHead::slot)
     }
@@ -210,7 +219,7 @@ impl<A: Actor> ActorRef<A> {
         let asking = Asking::<_, A::Reply, Plain<A, M>>::new(message, self.as_ptr());
         // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
-            Ok(head) => Ok(Ask { head: Some(head) }),
+            Ok(head) => Ok(Ask::new(head)),
             Err((asking, refusal)) => Err(SendError::new(asking.into_message(), refusal)),
         }
     }

@@ -7,6 +7,7 @@ use crate::actor::handle::Handle;
 use crate::mailbox::state::MAX_LEN;
 use crate::sync::{Mutex, Padded};
 use crate::time::Duration;
+use crate::variance::Invariant;
 use std::error::Error;
 use std::fmt;
 use std::hash::{Hash, RandomState};
@@ -46,7 +47,7 @@ pub struct DirectoryBuilder<K, A> {
     limit: Option<usize>,
     capacity: Option<usize>,
     unbounded: bool,
-    of: PhantomData<fn(K) -> A>,
+    of: Invariant<(K, A)>,
 }
 
 impl<K, A> DirectoryBuilder<K, A>

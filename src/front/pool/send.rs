@@ -11,8 +11,10 @@ use crate::actor::wait::{self, Refused};
 use crate::actor::{Actor, Receive};
 use crate::error::{Refusal, SendError};
 use crate::time::{self, Duration, Instant};
+use crate::variance::Invariant;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -217,7 +219,7 @@ impl<A: Actor> Pool<A> {
     where
         A: Receive<M>,
     {
-        PoolSending { pool: self.clone(), strategy, state: State::Fresh(message) }
+        PoolSending { pool: self.clone(), strategy, state: State::Fresh(message), message: PhantomData }
     }
 }
 
@@ -235,6 +237,7 @@ pub struct PoolSending<A: Actor, S, M: Send + 'static> {
     pool: Pool<A>,
     strategy: S,
     state: State<A, M>,
+    message: Invariant<M>,
 }
 
 impl<A: Actor, S, M: Send + 'static> Unpin for PoolSending<A, S, M> {}

@@ -1,0 +1,24 @@
+//! What belongs to a thread, a turn or an unsendable value is not sent.
+
+use heist::*;
+
+struct A;
+impl Actor for A {}
+
+/// Neither `Send` nor `Sync`.
+type Local = *const ();
+
+fn is_send<T: Send>() {}
+
+fn main() {
+    is_send::<Context<A>>(); //~ E0277
+    is_send::<Batch<'static, (), ()>>(); //~ E0277
+    is_send::<Ask<Local>>(); //~ E0277
+    is_send::<Reply<Local>>(); //~ E0277
+    is_send::<WaitAskError<Local>>(); //~ E0277
+    is_send::<Broadcast<Local>>(); //~ E0277
+    is_send::<SendError<Local>>(); //~ E0277
+    is_send::<TellManyError<(), Local>>(); //~ E0277
+    is_send::<SpawnError<Local>>(); //~ E0277
+    is_send::<SpawnBuilder<'static, Local>>(); //~ E0277
+}

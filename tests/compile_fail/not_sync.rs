@@ -1,0 +1,21 @@
+//! What belongs to a turn is not shared, nor what hands out an unsendable value.
+
+use heist::*;
+
+struct A;
+impl Actor for A {}
+
+/// Neither `Send` nor `Sync`.
+type Local = *const ();
+
+fn is_sync<T: Sync>() {}
+
+fn main() {
+    is_sync::<Context<A>>(); //~ E0277
+    is_sync::<Batch<'static, (), ()>>(); //~ E0277
+    is_sync::<Ask<Local>>(); //~ E0277
+    is_sync::<Reply<Local>>(); //~ E0277
+    is_sync::<WaitAskError<Local>>(); //~ E0277
+    is_sync::<Broadcast<Local>>(); //~ E0277
+    is_sync::<SpawnBuilder<'static, Local>>(); //~ E0277
+}
