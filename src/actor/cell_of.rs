@@ -5,7 +5,7 @@ use super::context::Context;
 use crate::cell::header::{self, ActorVtable, Header};
 use crate::cell::turn;
 use crate::error::StopReason;
-use crate::memory::{self, Heap, Kind};
+use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::local::Local;
 use crate::sched::task::{TaskHeader, TaskVtable};
 use std::cell::UnsafeCell;
@@ -125,8 +125,8 @@ impl<A: Actor> CellOf<A> {
         unsafe { (*this.cast::<CellOf<A>>().as_ref().state.get()).write(actor) };
     }
 
-    unsafe fn free(this: NonNull<Header>) {
+    unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
         // SAFETY: allocated by `allocate`, and nobody else knows it any more.
-        Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<CellOf<A>>()) });
+        Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<CellOf<A>>(), held) });
     }
 }

@@ -216,7 +216,7 @@ impl<A: Actor> Context<A> {
         let me = ActorRef::clone(&self.me).into_strong();
         room::notify_owner(target.header(), me, told)
             // SAFETY: refused, so it is ours again.
-            .map_err(|()| SendError::new(unsafe { tell::unwrap(told) }, Refusal::Full))
+            .map_err(|()| SendError::new(unsafe { tell::unwrap(told, self.header().held()) }, Refusal::Full))
     }
 
     /// Asks another actor without waiting: `then` runs in a later turn of this actor, with the answer or the reason why

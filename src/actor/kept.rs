@@ -14,6 +14,7 @@ use crate::cell::restart::{Keeper, Kept, Verdict};
 use crate::cell::room;
 use crate::cell::shared::Sharing;
 use crate::error::{AskError, StopReason};
+use crate::memory::Held;
 use crate::sched::timers::Key;
 use std::fmt;
 use std::marker::PhantomData;
@@ -160,7 +161,7 @@ unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>, _: Place) {
     (unsafe { Box::from_raw(this.cast::<Mark>().as_ptr()) }.then)();
 }
 
-unsafe fn discard_mark(this: AnyEnvelope, _: AskError) {
+unsafe fn discard_mark(this: AnyEnvelope, _: AskError, _: Held<'_>) {
     // SAFETY: as above.
     (unsafe { Box::from_raw(this.cast::<Mark>().as_ptr()) }.then)();
 }

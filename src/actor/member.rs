@@ -20,7 +20,7 @@ use crate::cell::core::Core;
 use crate::cell::header::{ActorVtable, Cold, Header, Strong};
 use crate::cell::turn;
 use crate::id::ActorId;
-use crate::memory::{self, Kind};
+use crate::memory::{self, Held, Kind};
 use crate::sched::local::Local;
 use crate::sched::task::{Task, TaskVtable};
 use std::cell::{Cell, UnsafeCell};
@@ -84,9 +84,9 @@ impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
         }
     }
 
-    unsafe fn free(this: NonNull<Header>) {
+    unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
         // SAFETY: allocated by `spawn`, and nobody else knows it any more.
-        Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<Self>()) });
+        Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<Self>(), held) });
     }
 }
 

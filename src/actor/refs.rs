@@ -4,7 +4,7 @@ use super::Receive;
 use super::recipient::{Asker, Recipient};
 use super::wait;
 use crate::cell::end;
-use crate::cell::header::{Header, Strong};
+use crate::cell::header::{Header, Strong, Weak};
 use crate::cell::times::Timing;
 use crate::error::{StopReason, WaitError};
 use crate::id::ActorId;
@@ -16,7 +16,6 @@ use std::fmt;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
@@ -165,8 +164,8 @@ impl<A> ActorRef<A> {
     /// A reference that does not keep the actor alive.
     #[must_use]
     pub fn downgrade(&self) -> WeakRef<A> {
-        self.header().add_weak();
-        WeakRef { header: self.as_ptr(), actor: PhantomData }
+        // SAFETY: `self` has a count.
+        WeakRef { weak: unsafe { Weak::of(self.as_ptr()) }, actor: PhantomData }
     }
 
     /// The same actor as a place for messages of type `M`.
@@ -300,36 +299,33 @@ impl<A> Future for Stopped<A> {
 /// assert!(weak.upgrade().is_none());
 /// ```
 pub struct WeakRef<A> {
-    header: NonNull<Header>,
+    weak: Weak,
     /// The cell is an `A`'s.
     actor: Invariant<A>,
 }
 
-// SAFETY: a counted pointer to a `Header`, which is `Sync`; dropping it never runs the actor's code.
-unsafe impl<A> Send for WeakRef<A> {}
-// SAFETY: as above.
-unsafe impl<A> Sync for WeakRef<A> {}
-
 impl<A> WeakRef<A> {
     pub(crate) fn header(&self) -> &Header {
-        // SAFETY: our weak count keeps the memory.
-        unsafe { self.header.as_ref() }
+        self.weak.header()
     }
 
     pub(crate) fn as_ptr(&self) -> NonNull<Header> {
-        self.header
+        self.weak.as_ptr()
     }
 
     /// The same actor's, for who need not know its type.
     pub(crate) fn untyped(self) -> WeakRef<()> {
-        WeakRef { header: ManuallyDrop::new(self).header, actor: PhantomData }
+        WeakRef { weak: self.weak, actor: PhantomData }
     }
 
     /// A reference proper, as long as the actor is running.
     #[must_use]
     pub fn upgrade(&self) -> Option<ActorRef<A>> {
         // SAFETY: the transition added the count that the new reference owns.
-        self.header().state.upgrade().then(|| ActorRef::from_strong(unsafe { Strong::from_raw(self.header) }))
+        self.header()
+            .state
+            .upgrade()
+            .then(|| ActorRef::from_strong(unsafe { Strong::from_raw(self.as_ptr()) }))
     }
 
     /// The actor's id.
@@ -341,15 +337,7 @@ impl<A> WeakRef<A> {
 
 impl<A> Clone for WeakRef<A> {
     fn clone(&self) -> Self {
-        self.header().add_weak();
-        WeakRef { header: self.header, actor: PhantomData }
-    }
-}
-
-impl<A> Drop for WeakRef<A> {
-    fn drop(&mut self) {
-        // SAFETY: we own the count, and are gone afterwards.
-        unsafe { Header::release_weak(self.header) };
+        WeakRef { weak: self.weak.clone(), actor: PhantomData }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::cell::envelope::{Envelope, Lane, Parcel, deliver};
 use crate::cell::room::{self, Ticket, TicketNow};
 use crate::error::{AskError, Refusal, SendError};
 use crate::mailbox::state::RoomWait;
+use crate::memory::Held;
 use crate::panics;
 use crate::time::{self, Duration, Instant};
 use crate::variance::Invariant;
@@ -99,10 +100,10 @@ pub struct Sending<A, M: Send + 'static> {
 
 impl<A, M: Send + 'static> Unpin for Sending<A, M> {}
 
-/// Our own envelope's message, back.
-fn reopen<M: Send + 'static>(envelope: AnyEnvelope) -> M {
+/// Our own envelope's message, back. `held` is of its actor's pool.
+fn reopen<M: Send + 'static>(envelope: AnyEnvelope, held: Held<'_>) -> M {
     // SAFETY: callers got it back from the list or from a refusal: it is the envelope that `poll` made, and unique.
-    unsafe { tell::unwrap(envelope) }
+    unsafe { tell::unwrap(envelope, held) }
 }
 
 impl<A, M: Send + 'static> Sending<A, M> {
@@ -118,6 +119,10 @@ impl<A, M: Send + 'static> Sending<A, M> {
             },
             State::Fresh(_) | State::Done => None,
         }
+    }
+
+    fn held(&self) -> Held<'_> {
+        self.actor.header().held()
     }
 
     pub(crate) fn target(&self) -> &ActorRef<A> {
@@ -154,7 +159,7 @@ impl<A, M: Send + 'static> Sending<A, M> {
             State::Fresh(message) => Some(message),
             waiting => {
                 self.state = waiting;
-                self.withdraw().map(reopen)
+                self.withdraw().map(|envelope| reopen(envelope, self.held()))
             }
         }
     }
@@ -176,7 +181,7 @@ impl<A: Receive<M>, M: Send + 'static> Sending<A, M> {
                 Ok(_) => return Poll::Ready(Ok(())),
                 Err((back, Refusal::Full)) => envelope = back,
                 Err((back, refusal)) => {
-                    return Poll::Ready(Err(SendError::new(reopen(back), refusal)));
+                    return Poll::Ready(Err(SendError::new(reopen(back, self.held()), refusal)));
                 }
             }
             match room::join(self.actor.header(), ticket) {
@@ -184,7 +189,7 @@ impl<A: Receive<M>, M: Send + 'static> Sending<A, M> {
                 RoomWait::Closed => {
                     let closing = self.actor.header().core().closing();
                     let refusal = if closing { Refusal::ShuttingDown } else { Refusal::Stopped };
-                    return Poll::Ready(Err(SendError::new(reopen(envelope), refusal)));
+                    return Poll::Ready(Err(SendError::new(reopen(envelope, self.held()), refusal)));
                 }
                 RoomWait::Waiting => {
                     self.state = State::Waiting(Arc::clone(ticket));
@@ -196,8 +201,9 @@ impl<A: Receive<M>, M: Send + 'static> Sending<A, M> {
 }
 
 /// A message and its place in line, before it is known whose.
-pub(crate) struct Packed<A, M> {
+pub(crate) struct Packed<'a, A, M> {
     envelope: AnyEnvelope,
+    held: Held<'a>,
     ticket: Arc<Ticket>,
     types: Invariant<(A, M)>,
 }
@@ -208,13 +214,14 @@ pub(crate) enum Posted<A, M: Send + 'static> {
     Waiting(Sending<A, M>),
 }
 
-impl<A: Receive<M>, M: Send + 'static> Packed<A, M> {
+impl<'a, A: Receive<M>, M: Send + 'static> Packed<'a, A, M> {
     /// For an actor of this executor, that is timed or not.
-    pub(crate) fn new(message: M, core: &Core, timed: bool, waker: Waker) -> Self {
+    pub(crate) fn new(message: M, core: &'a Core, timed: bool, waker: Waker) -> Self {
         let telling = Telling::plain::<A>(message);
         let envelope =
             core.with_heap(|heap| if timed { telling.pack_dated(heap) } else { telling.pack(heap) });
-        Packed { envelope, ticket: Ticket::new(envelope, waker), types: PhantomData }
+        let ticket = Ticket::new(envelope, waker);
+        Packed { envelope, held: core.held(), ticket, types: PhantomData }
     }
 
     /// Puts it into the actor's mailbox or in line for it; once. Runs no user code.
@@ -228,7 +235,7 @@ impl<A: Receive<M>, M: Send + 'static> Packed<A, M> {
 
     /// Not posted after all.
     pub(crate) fn refuse(&self, refusal: Refusal) -> SendError<M> {
-        SendError::new(reopen(self.envelope), refusal)
+        SendError::new(reopen(self.envelope, self.held), refusal)
     }
 }
 
@@ -249,7 +256,7 @@ impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
                 }
                 TicketNow::Accepted => Poll::Ready(Ok(())),
                 TicketNow::Refused(envelope, refusal) => {
-                    Poll::Ready(Err(SendError::new(reopen(envelope), refusal)))
+                    Poll::Ready(Err(SendError::new(reopen(envelope, this.held()), refusal)))
                 }
             },
             State::Done => panic!("a send was polled after it was done"),
@@ -261,7 +268,7 @@ impl<A, M: Send + 'static> Drop for Sending<A, M> {
     fn drop(&mut self) {
         if let Some(envelope) = self.withdraw() {
             // SAFETY: withdrawn, so the pointer is the only one.
-            panics::contain(|| unsafe { Envelope::discard(envelope, AskError::Stopped) });
+            panics::contain(|| unsafe { Envelope::discard(envelope, AskError::Stopped, self.held()) });
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::cell::header::Header;
 use crate::error::{AskError, SendError, TellManyError};
 use crate::mailbox::inbox::{Filled, Node};
 use crate::mailbox::segment::{self, Segment};
-use crate::memory::{self, Heap, Kind};
+use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::local::Local;
 use crate::variance::Invariant;
 use std::cell::Cell;
@@ -170,24 +170,24 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
     /// The message back.
     ///
     /// # Safety
-    /// With the only pointer to an envelope of this type.
+    /// With the only pointer to an envelope of this type; `held` is of its pool.
     #[inline]
-    unsafe fn open(this: AnyEnvelope) -> M {
+    unsafe fn open(this: AnyEnvelope, held: Held<'_>) -> M {
         // SAFETY: the caller's.
-        unsafe { Self::take(this, Place::Own) }
+        unsafe { Self::take(this, Place::Own, held) }
     }
 
     /// # Safety
-    /// With the only pointer to an envelope of this type, or where that of a message in a slot would be.
+    /// With the only pointer to an envelope of this type, or where that of a message in a slot would be; `held` is of its pool.
     #[inline]
-    unsafe fn take(this: AnyEnvelope, place: Place) -> M {
+    unsafe fn take(this: AnyEnvelope, place: Place, held: Held<'_>) -> M {
         let this: NonNull<Self> = this.cast();
         // SAFETY: the caller's. Of a message in a slot nothing but itself is read: to name its place touches no envelope, and needs
         // none to be aligned there.
         unsafe {
             let message = (&raw const (*this.as_ptr()).message).read();
             if place == Place::Own {
-                Local::with_heap(|here| memory::free(here, Kind::Message, this));
+                Local::with_heap(|here| memory::free(here, Kind::Message, this, held));
             }
             message
         }
@@ -205,23 +205,30 @@ unsafe fn unpack<A: Receive<M>, M: Send + 'static>(slot: NonNull<()>, whose: Non
 }
 
 unsafe fn free_segment<M>(segment: NonNull<Segment>) {
-    // SAFETY: the caller's: one of ours, and nothing is in it any more.
-    Local::with_heap(|here| unsafe { segment::free::<M>(here, segment) });
+    // SAFETY: one of ours, and nothing is in it any more. Only a turn frees segments, and its thread, one of the crew, holds the
+    // core until after the turn.
+    Local::with_heap(|here| unsafe { segment::free::<M>(here, segment, Held::promised()) });
 }
 
 /// The message back.
 ///
 /// # Safety
-/// With the only pointer to an envelope that a [`Telling`] of this type made.
-pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope) -> M {
+/// With the only pointer to an envelope that a [`Telling`] of this type made; `held` is of its pool.
+pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope, held: Held<'_>) -> M {
     // SAFETY: the caller's.
-    unsafe { if Envelope::is_dated(this) { Told::<M, Sent>::open(this) } else { Told::<M, ()>::open(this) } }
+    unsafe {
+        if Envelope::is_dated(this) {
+            Told::<M, Sent>::open(this, held)
+        } else {
+            Told::<M, ()>::open(this, held)
+        }
+    }
 }
 
 unsafe fn handle<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>, place: Place) {
     // SAFETY: the caller's: our message, in the actor's turn.
     unsafe {
-        let message = Told::<M, ()>::take(this, place);
+        let message = Told::<M, ()>::take(this, place, header.as_ref().held());
         let (actor, mut ctx) = enter::<A>(header);
         actor.receive(message, Reply::nobody(), &mut ctx);
     }
@@ -247,7 +254,7 @@ unsafe fn handle_dated<A: Receive<M>, M: Send + 'static>(
 ) {
     // SAFETY: the caller's; the new envelope is an undated one of this type.
     unsafe {
-        let message = Told::<M, Sent>::open(this);
+        let message = Told::<M, Sent>::open(this, header.as_ref().held());
         let table = &Tables::<A, M>::PLAIN.undated;
         let undated = header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message));
         handle::<A, M>(undated, header, Place::Own);
@@ -269,11 +276,11 @@ unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static>(
 /// For a batch; dated or not.
 unsafe fn open<M: Send + 'static, R: Send + 'static>(
     this: AnyEnvelope,
-    _: &Header,
+    header: &Header,
     into: NonNull<()>,
 ) -> bool {
     // SAFETY: the caller's: our envelope, and room for what is in it.
-    unsafe { batch::put::<M, R>(into, unwrap(this), Reply::nobody()) };
+    unsafe { batch::put::<M, R>(into, unwrap(this, header.held()), Reply::nobody()) };
     true
 }
 
@@ -287,9 +294,9 @@ unsafe fn open_again<M: Send + 'static, R: Send + 'static>(
     unsafe { open::<M, R>(this, header, into) }
 }
 
-unsafe fn discard<M: Send + 'static>(this: AnyEnvelope, _: AskError) {
+unsafe fn discard<M: Send + 'static>(this: AnyEnvelope, _: AskError, held: Held<'_>) {
     // SAFETY: the caller's.
-    drop(unsafe { unwrap::<M>(this) });
+    drop(unsafe { unwrap::<M>(this, held) });
 }
 
 impl<A: Actor> ActorRef<A> {

@@ -9,7 +9,7 @@ use super::threads::Threads;
 use super::times::{CrewRecord, CrewTiming};
 use super::waits::Waits;
 use crate::id::ActorId;
-use crate::memory::Heap;
+use crate::memory::{Heap, Held};
 use crate::panics;
 use crate::sched::local::{Account, Local};
 use crate::sched::member::{self, Recruit};
@@ -129,12 +129,13 @@ impl Core {
 
     /// Another counted reference.
     pub(crate) fn share(&self) -> Arc<Self> {
-        let this = std::ptr::from_ref(self);
-        // SAFETY: a core lives in an Arc from `new` on, and somebody holds it while it is borrowed.
-        unsafe {
-            Arc::increment_strong_count(this);
-            Arc::from_raw(this)
-        }
+        self.shards[0].share_core()
+    }
+
+    /// The proof that the memory pool lives as long as whatever keeps this core.
+    #[inline]
+    pub(crate) fn held(&self) -> Held<'_> {
+        self.scheduler.memory.held()
     }
 
     /// The life of a thread of the crew, which holds the core: see [`Scheduler::work`].

@@ -141,7 +141,8 @@ fn discard_leftovers(header: &Header) -> u32 {
         let Some(node) = (unsafe { ticks::take(header) }) else { break };
         taken += 1;
         // SAFETY: popped, so the pointer is the only one.
-        let drop_it = || unsafe { Envelope::discard(Envelope::from_node(node), cause.clone()) };
+        let drop_it =
+            || unsafe { Envelope::discard(Envelope::from_node(node), cause.clone(), header.held()) };
         report(header, guarded_for(cause, drop_it), PanicPlace::MessageDrop);
     }
     if taken > 0 {

@@ -8,7 +8,7 @@ use crate::error::{AskError, Refusal};
 use crate::mailbox::inbox::Node;
 use crate::mailbox::segment;
 use crate::mailbox::state::Reserve;
-use crate::memory::Heap;
+use crate::memory::{Heap, Held};
 use crate::sched::Scheduler;
 use crate::sched::local::Local;
 use crate::sched::task::Task;
@@ -38,8 +38,8 @@ pub(crate) enum Place {
 pub(crate) struct EnvelopeVtable {
     /// Handles the message, inside its actor's turn. May panic.
     pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>, Place),
-    /// Drops the message unhandled; an asker is told the error. May panic.
-    pub(crate) discard: unsafe fn(NonNull<Envelope>, AskError),
+    /// Drops the message unhandled; an asker is told the error. May panic. The proof is of the pool that the envelope is from.
+    pub(crate) discard: unsafe fn(NonNull<Envelope>, AskError, Held<'_>),
     /// Where in the envelope it is said when it was sent; 0: nowhere. See [`place_of`].
     pub(crate) sent: usize,
     /// If it may be in a batch: how. Then it is handled by that.
@@ -99,10 +99,10 @@ impl Envelope {
     }
 
     /// # Safety
-    /// With the only pointer to it.
-    pub(crate) unsafe fn discard(this: NonNull<Envelope>, why: AskError) {
+    /// With the only pointer to it; `held` is of the pool that it is from.
+    pub(crate) unsafe fn discard(this: NonNull<Envelope>, why: AskError, held: Held<'_>) {
         // SAFETY: the caller's.
-        unsafe { (this.as_ref().vtable.discard)(this, why) }
+        unsafe { (this.as_ref().vtable.discard)(this, why, held) }
     }
 
     /// How it is handled in a batch, if it may be in one.
@@ -377,7 +377,8 @@ pub(crate) unsafe fn deliver_exempt(header: NonNull<Header>, envelope: NonNull<E
             let core = header.as_ref().core();
             core.count_here(|tally| &tally.accepted, 1);
             core.count_dead(super::event::DeadLetterReason::Stopped, 1);
-            crate::panics::contain(|| Envelope::discard(envelope, AskError::Stopped));
+            let held = header.as_ref().held();
+            crate::panics::contain(|| Envelope::discard(envelope, AskError::Stopped, held));
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Dead cells on their way out of the registry: a worker forgets them together, since the registry's lock is also what other
 //! workers spawn under. Their memory is freed after that, because who goes through the registry looks at them until then.
 //!
-//! A cell in here is dead and has no count left; it links to the next one through its inbox, which nobody uses any more.
+//! A cell in here is dead and has no count left; it links to the next one through its inbox, which nobody uses any more. Freeing it
+//! runs no user code: the actor's last turn has dropped its state, its keeper and whoever waited for it.
 
+use super::core::Core;
 use super::header::Header;
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -45,9 +47,12 @@ impl Graves {
     /// # Safety
     /// On its worker's thread, which holds the core.
     pub(crate) unsafe fn empty(&self) {
-        let first = self.first.take();
+        let Some(first) = self.first.take() else { return };
         self.count.set(0);
-        let mut at = first;
+        // SAFETY: a grave's cell keeps the core until it is forgotten, and this thread, of the crew, holds the core for longer than
+        // this call.
+        let core: &Core = unsafe { &*ptr::from_ref(first.as_ref().core()) };
+        let mut at = Some(first);
         while let Some(cell) = at {
             // SAFETY: dead cells that only the registry and we know; each keeps its shard until it is forgotten.
             unsafe {
@@ -65,11 +70,11 @@ impl Graves {
                 (*shard).forget_some(&places[..count]);
             }
         }
-        let mut at = first;
+        let mut at = Some(first);
         while let Some(cell) = at {
             at = next(cell);
-            // SAFETY: forgotten, so nobody knows it; the core is held.
-            unsafe { Header::free(cell) };
+            // SAFETY: forgotten, so no other thread knows it.
+            unsafe { Header::free(cell, core.held()) };
         }
     }
 }

@@ -10,6 +10,7 @@
 //! last weak count. A queued or running cell is never dead, so a runnable needs no count of its own.
 
 use super::core::{Core, Limits, Tally};
+pub(crate) use super::counted::{Strong, Weak};
 use super::registry::Shard;
 use super::restart::{self, Kept};
 use super::room::RoomList;
@@ -20,6 +21,7 @@ use crate::error::StopReason;
 use crate::id::ActorId;
 use crate::mailbox::inbox::Inbox;
 use crate::mailbox::state::{Release, State};
+use crate::memory::Held;
 use crate::panics::PanicText;
 use crate::sched::bound::Bound;
 use crate::sched::local::Local;
@@ -41,8 +43,8 @@ pub(crate) struct ActorVtable {
     pub(crate) drop_state: unsafe fn(NonNull<Header>),
     /// Does dropping the state do anything?
     pub(crate) needs_drop: bool,
-    /// Gives the cell's memory back; the state is dropped by then.
-    pub(crate) free: unsafe fn(NonNull<Header>),
+    /// Gives the cell's memory back; the state is dropped by then. The proof is of the cell's pool.
+    pub(crate) free: unsafe fn(NonNull<Header>, Held<'_>),
 }
 
 /// Where an actor is in its life; touched by turns only.
@@ -207,6 +209,12 @@ impl Header {
     pub(crate) fn shard(&self) -> &Shard {
         // SAFETY: as above.
         unsafe { &*self.shard }
+    }
+
+    /// The proof that the memory pool lives as long as whatever keeps this cell.
+    #[inline]
+    pub(crate) fn held(&self) -> Held<'_> {
+        self.core().held()
     }
 
     pub(crate) fn id(&self) -> ActorId {
@@ -375,83 +383,43 @@ impl Header {
     /// # Safety
     /// The caller owned one, and does not use `this` afterwards.
     pub(crate) unsafe fn release_weak(this: NonNull<Header>) {
-        // AcqRel: Release gives what this holder did to whoever frees, Acquire takes it from all earlier ones.
+        // AcqRel: Release gives what this holder did to the thread that frees, Acquire takes it from all earlier holders.
         // SAFETY: the caller's count keeps the memory until here.
         if unsafe { this.as_ref() }.weak.fetch_sub(1, AcqRel) != 1 {
             return;
         }
-        // SAFETY: the last count is gone, so only we and the registry know the cell, which keeps the core until it is
-        // forgotten. The core may go with it, so nothing of it is used afterwards.
-        unsafe {
+        // SAFETY: the last count is gone, so only this thread and the registry know the cell. The registry keeps the core until the
+        // cell is forgotten. A worker of the crew holds the core itself.
+        let forgotten = unsafe {
             let header = this.as_ref();
             Local::with(&header.core().scheduler, |local| match local {
-                Some(local) => Tally::of(local).graves.add(this),
-                None => {
-                    let core = header.shard().forget(header.place());
-                    Header::free(this);
-                    drop(core);
+                Some(local) => {
+                    Tally::of(local).graves.add(this);
+                    None
                 }
-            });
+                None => Some(header.shard().forget(header.place())),
+            })
+        };
+        if let Some(core) = forgotten {
+            // SAFETY: forgotten, so no other thread knows the cell.
+            unsafe { Header::free(this, core.held()) };
         }
     }
 
-    /// Gives the memory back.
+    /// Gives the memory back. `held` is of the cell's pool.
     ///
     /// # Safety
-    /// Nobody knows the cell any more; somebody holds the core.
-    pub(super) unsafe fn free(this: NonNull<Header>) {
-        // SAFETY: the caller's.
+    /// The cell is forgotten, and no other thread knows it.
+    pub(super) unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
+        // SAFETY: the caller is alone with the cell, whose state was dropped before it was dead.
         unsafe {
             let header = this.as_ref();
             let cold = header.cold.load(Relaxed);
             if !cold.is_null() {
                 drop(Box::from_raw(cold));
             }
-            (header.vtable().free)(this);
+            (header.vtable().free)(this, held);
         }
-    }
-}
-
-/// A strong reference without a type.
-#[derive(Debug)]
-pub(crate) struct Strong(NonNull<Header>);
-
-// SAFETY: a counted reference to a `Header`, which is `Sync`; dropping it never runs the actor's code.
-unsafe impl Send for Strong {}
-// SAFETY: as above.
-unsafe impl Sync for Strong {}
-
-impl Strong {
-    /// # Safety
-    /// The caller gives up a strong reference that it owns.
-    #[inline]
-    pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Self {
-        Strong(header)
-    }
-    #[inline]
-    pub(crate) fn as_ptr(&self) -> NonNull<Header> {
-        self.0
-    }
-    #[inline]
-    pub(crate) fn header(&self) -> &Header {
-        // SAFETY: our count keeps it alive.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl Clone for Strong {
-    #[inline]
-    fn clone(&self) -> Self {
-        self.header().state.add_ref();
-        Strong(self.0)
-    }
-}
-
-impl Drop for Strong {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: we own the count, and are gone afterwards.
-        unsafe { Header::release(self.0) };
     }
 }
 

@@ -1,6 +1,6 @@
 //! Floor 2: the cell, which is one actor's one block of memory, and the turn, which drains its mailbox.
 //!
-//! - [`header`]: the cell's untyped front; references and memory
+//! - [`header`]: the cell's untyped front, its references and its memory; [`counted`]: pointers that hold such a reference
 //! - [`envelope`]: what waits in a mailbox, and how it gets there
 //! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
 //! - [`batch`]: messages of one type that are handled together
@@ -14,6 +14,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod core;
+mod counted;
 pub(crate) mod dedicated;
 pub(crate) mod end;
 pub(crate) mod envelope;

@@ -90,6 +90,17 @@ impl Shard {
         unsafe { &*self.core.load(Relaxed) }
     }
 
+    /// Another counted reference to the core that this shard is a part of.
+    pub(crate) fn share_core(&self) -> Arc<Core> {
+        let core = self.core.load(Relaxed);
+        // SAFETY: the pointer is an `Arc`'s, with the provenance of its whole allocation. The core is borrowed, as its part is, so
+        // some reference is counted.
+        unsafe {
+            Arc::increment_strong_count(core);
+            Arc::from_raw(core)
+        }
+    }
+
     /// A new cell: `make` builds it from its id and place. `None` once the shard is closed; then `make` was not called.
     pub(crate) fn enroll(
         &self,
@@ -133,12 +144,20 @@ impl Shard {
         header
     }
 
-    /// A cell's memory goes. With the shard's last cell its reference to the core comes back.
-    pub(crate) fn forget(&self, place: u32) -> Option<Arc<Core>> {
+    /// Takes a cell off the registry, and returns a reference to the core, which the caller keeps until the cell's memory is given
+    /// back. From here on the cell itself keeps nothing, and other threads may drop the last other reference at any moment.
+    #[must_use = "the cell's memory is the core's"]
+    pub(crate) fn forget(&self, place: u32) -> Arc<Core> {
         let mut inner = self.inner.lock();
         inner.forget(place);
-        // SAFETY: this is the reference that the first cell took.
-        (inner.cells == 0).then(|| unsafe { Arc::from_raw(self.core.load(Relaxed)) })
+        let core = self.core.load(Relaxed);
+        // SAFETY: the shard's own reference, which its first cell took, is still there: under the lock no other thread gives it up.
+        unsafe {
+            if inner.cells > 0 {
+                Arc::increment_strong_count(core);
+            } // else the shard has no cell left, and hands over its own
+            Arc::from_raw(core)
+        }
     }
 
     /// The same for several at once. Who calls this has looked the places up before, so that the lock is held shortly: others

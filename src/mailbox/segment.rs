@@ -23,7 +23,7 @@
 //!   step, then what it has claimed is a slot of the new one, and it looks at that one's type.
 
 use super::inbox::Node;
-use crate::memory::{self, Heap};
+use crate::memory::{self, Heap, Held};
 use crate::sync::{AtomicU8, Ordering::*, UnsafeCell, chaos};
 use std::any::TypeId;
 use std::cell::Cell;
@@ -156,14 +156,15 @@ pub(crate) unsafe fn begin<M: 'static>(heap: &Heap, kind: &'static Kind, message
 /// Gives up a segment's memory, and nothing in it.
 ///
 /// # Safety
-/// [`begin`] made it, of this type of message; all its slots were passed. `here` is a heap that the caller holds, if any.
-pub(crate) unsafe fn free<M>(here: Option<&Heap>, segment: NonNull<Segment>) {
+/// [`begin`] made it, of this type of message; all its slots were passed. `here` is a heap that the caller holds, if any, and
+/// `held` is of the pool that it came from.
+pub(crate) unsafe fn free<M>(here: Option<&Heap>, segment: NonNull<Segment>, held: Held<'_>) {
     // SAFETY: the caller's.
     unsafe {
         if first::<M>() == 0 {
-            memory::free(here, memory::Kind::Message, segment.cast::<Slots<M, SLOTS>>());
+            memory::free(here, memory::Kind::Message, segment.cast::<Slots<M, SLOTS>>(), held);
         } else {
-            memory::free(here, memory::Kind::Message, segment.cast::<Slots<M, FEW>>());
+            memory::free(here, memory::Kind::Message, segment.cast::<Slots<M, FEW>>(), held);
         }
     }
 }

@@ -12,7 +12,7 @@
 use super::chunks::Chunks;
 use super::returns::{Block, Returns};
 use super::slab::{Chain, Slab};
-use super::{SIZES, block_size};
+use super::{Held, SIZES, block_size};
 use crate::sync::{Claim, Padded, prefetch};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -241,10 +241,13 @@ impl Heap {
     /// # Safety
     /// It came from some heap's [`take`](Self::take); the caller has it alone, and holds `here`, if that is given.
     #[inline(always)]
-    pub(super) unsafe fn give(here: Option<&Heap>, shelf: usize, block: NonNull<u8>) {
+    pub(super) unsafe fn give(here: Option<&Heap>, shelf: usize, block: NonNull<u8>, held: Held<'_>) {
         let block: *mut Block = block.as_ptr().cast();
         // SAFETY: a slab lives as long as one of its blocks is out. Its `home` does not change in that time.
         let home = unsafe { (*Slab::of(block)).home };
+        // SAFETY: the pool is held, and its heaps are part of it.
+        debug_assert!(held.is_of(unsafe { &(*home).chunks }), "held is another pool than the block's");
+        let _ = held;
         match here {
             Some(here) if ptr::eq(here, home) => {
                 let list = &here.shelves[shelf];

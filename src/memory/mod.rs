@@ -26,9 +26,10 @@
 //! back goes to the system; one is kept. So a burst's memory is the system's again when the crew is idle, and what stays
 //! is what is in use, at most a slab (64 KiB) partly used for each size and heap, and one chunk.
 //!
-//! **How long it lives**: a pool's blocks are envelopes and cells, each kept by or keeping a cell, and cells keep the
-//! executor's shared part (see the registry), whose last field the pool is. Sizes above [`LARGEST`] bytes, and alignments
-//! above [`STRICTEST`], come from the system's allocator; the type decides, so both ends agree.
+//! **How long it lives**: a pool is part of the executor's shared part, the core, which references, threads of the crew and
+//! handles keep alive. Giving a block back touches the block's slab and its heap, so the pool must outlive that call. [`Held`]
+//! is the proof: [`free`] and [`unboxed`] take one, and it borrows whatever keeps the core. Sizes above [`LARGEST`] bytes, and
+//! alignments above [`STRICTEST`], come from the system's allocator; the type decides, so both ends agree.
 //!
 //! The scheme is mimalloc's (Leijen, Zorn, de Moura, 2019) in small: pages that are found by masking, free lists for
 //! each page, a list of their own for what other threads free.
@@ -41,6 +42,7 @@ mod slab;
 pub(crate) use heap::Heap;
 
 use chunks::Chunks;
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -81,6 +83,16 @@ impl Pool {
         Pool { heaps, chunks, workers }
     }
 
+    /// The proof that this pool lives as long as the borrow.
+    #[inline]
+    pub(crate) fn held(&self) -> Held<'_> {
+        Held {
+            #[cfg(debug_assertions)]
+            chunks: Arc::as_ptr(&self.chunks),
+            pool: PhantomData,
+        }
+    }
+
     /// A worker's heap, to be claimed by that worker.
     pub(crate) fn of_worker(&self, worker: usize) -> &Heap {
         &self.heaps[worker]
@@ -119,6 +131,44 @@ impl Pool {
     /// Bytes that the pool holds now.
     pub(crate) fn bytes(&self) -> usize {
         self.chunks.bytes()
+    }
+}
+
+/// The proof that a pool lives for `'a`, needed to give back its blocks.
+///
+/// A `Held` borrows from what keeps the core: a reference to an actor, a handle, a turn's cell. So a caller that lets go of its
+/// last reference first, and gives memory back afterwards, does not compile. Debug builds check that the block is this pool's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held<'a> {
+    /// Null if the holder of the proof does not know the pool.
+    #[cfg(debug_assertions)]
+    chunks: *const Chunks,
+    pool: PhantomData<&'a Pool>,
+}
+
+impl Held<'_> {
+    /// The proof for code that is far from any reference.
+    ///
+    /// # Safety
+    /// The pool of whatever is given back with it lives until then, for a reason that the caller states.
+    #[inline]
+    pub(crate) unsafe fn promised<'a>() -> Held<'a> {
+        Held {
+            #[cfg(debug_assertions)]
+            chunks: std::ptr::null(),
+            pool: PhantomData,
+        }
+    }
+
+    /// May it be of this pool? For checks.
+    fn is_of(self, chunks: &Arc<Chunks>) -> bool {
+        #[cfg(debug_assertions)]
+        return self.chunks.is_null() || std::ptr::eq(self.chunks, Arc::as_ptr(chunks));
+        #[cfg(not(debug_assertions))]
+        {
+            let _ = chunks;
+            true
+        }
     }
 }
 
@@ -165,13 +215,14 @@ pub(crate) fn boxed<T>(heap: &Heap, kind: Kind, value: T) -> NonNull<T> {
 /// The value back; its memory is given up.
 ///
 /// # Safety
-/// `at` came from [`boxed`], of the same kind, and is not used any more. `here` is a heap that the caller holds, if any.
+/// `at` came from [`boxed`], of the same kind, and is not used any more. `here` is a heap that the caller holds, if any, and `held`
+/// is of the pool that it came from.
 #[inline]
-pub(crate) unsafe fn unboxed<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>) -> T {
+pub(crate) unsafe fn unboxed<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>, held: Held<'_>) -> T {
     // SAFETY: the caller's.
     unsafe {
         let value = at.read();
-        free(here, kind, at);
+        free(here, kind, at, held);
         value
     }
 }
@@ -181,11 +232,11 @@ pub(crate) unsafe fn unboxed<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>)
 /// # Safety
 /// As for [`unboxed`].
 #[inline]
-pub(crate) unsafe fn free<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>) {
+pub(crate) unsafe fn free<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>, held: Held<'_>) {
     // SAFETY: the caller's; the type decides where its memory is from.
     unsafe {
         if pooled::<T>() {
-            Heap::give(here, shelf::<T>(kind), at.cast());
+            Heap::give(here, shelf::<T>(kind), at.cast(), held);
         } else {
             drop(Box::from_raw(at.as_ptr().cast::<std::mem::MaybeUninit<T>>()));
         }

@@ -25,7 +25,7 @@ fn boxed_many<const WORDS: usize>(heap: &Heap, from: u64, count: u64) -> Vec<Non
 fn give_back<const WORDS: usize>(here: Option<&Heap>, blocks: Vec<NonNull<Marked<WORDS>>>, from: u64) {
     for (i, at) in (from..).zip(blocks) {
         // SAFETY: made by `boxed_many`, freed once.
-        let marked = unsafe { unboxed(here, Kind::Message, at) };
+        let marked = unsafe { unboxed(here, Kind::Message, at, Held::promised()) };
         assert!(marked.0.iter().all(|&word| word == i), "block {i} was overwritten");
     }
 }
@@ -67,7 +67,7 @@ fn blocks_are_aligned_as_strictly_as_their_types() {
         let blocks: Vec<_> = (0..10_000).map(|_| boxed(heap, Kind::Message, Strict([1; BYTES]))).collect();
         assert!(blocks.iter().all(|at| at.addr().get() % 32 == 0));
         // SAFETY: made above, freed once.
-        blocks.into_iter().for_each(|at| unsafe { free(Some(heap), Kind::Message, at) });
+        blocks.into_iter().for_each(|at| unsafe { free(Some(heap), Kind::Message, at, Held::promised()) });
     }
     let pool = pool();
     let heap = pool.of_worker(0);
@@ -88,7 +88,7 @@ fn what_wants_a_stricter_alignment_gets_it() {
     for (i, at) in wide.into_iter().enumerate() {
         assert_eq!(at.addr().get() % align_of::<u128>(), 0);
         // SAFETY: made above, freed once.
-        assert_eq!(unsafe { unboxed(Some(heap), Kind::Message, at) }, i as u128);
+        assert_eq!(unsafe { unboxed(Some(heap), Kind::Message, at, Held::promised()) }, i as u128);
     }
     give_back(Some(heap), words, 0);
 }
@@ -115,7 +115,7 @@ fn what_others_free_comes_home() {
                 for (i, Carried(at)) in blocks.into_iter().enumerate() {
                     let here = (i % 3 < 2).then_some(there);
                     // SAFETY: made by `boxed_many`, freed once.
-                    let marked = unsafe { unboxed(here, Kind::Message, at) };
+                    let marked = unsafe { unboxed(here, Kind::Message, at, Held::promised()) };
                     assert_eq!(marked.0, [round + i as u64; 4]);
                 }
                 there.send_all();

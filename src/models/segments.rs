@@ -9,7 +9,7 @@
 use super::{explore, spawn};
 use crate::mailbox::inbox::{Filled, Inbox, Node, Popped};
 use crate::mailbox::segment::{self, Kind, Segment};
-use crate::memory::Pool;
+use crate::memory::{Held, Pool};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -67,7 +67,7 @@ unsafe fn unpack(slot: NonNull<()>, _: NonNull<()>) -> *mut Node {
 
 unsafe fn free<M>(segment: NonNull<Segment>) {
     // SAFETY: the caller's.
-    unsafe { segment::free::<M>(None, segment) };
+    unsafe { segment::free::<M>(None, segment, Held::promised()) };
 }
 
 struct Mailbox {

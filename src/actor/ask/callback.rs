@@ -7,7 +7,7 @@ use crate::actor::reply::{Reply, ReplyVtable};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Place, Sent, deliver_exempt, place_of};
 use crate::cell::header::Header;
 use crate::error::AskError;
-use crate::memory::{self, Kind};
+use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::local::Local;
 use std::marker::PhantomData;
 use std::mem::offset_of;
@@ -68,11 +68,10 @@ where
     S: Dating,
 {
     let envelope = Envelope::new(&Tables::<A, R, F, S>::ENVELOPE);
-    let core = NonNull::from(owner.header().core());
-    let callback =
-        Callback::<A, R, F, S> { envelope, sent: S::BLANK, owner: Some(owner), answer: None, then };
-    // SAFETY: the owner is held by the callback.
-    let callback = unsafe { core.as_ref() }.with_heap(|heap| memory::boxed(heap, Kind::Message, callback));
+    let pack = |heap: &Heap| memory::place::<Callback<A, R, F, S>>(heap, Kind::Message);
+    let callback = owner.header().core().with_heap(pack);
+    // SAFETY: memory for it, and nobody else's.
+    unsafe { callback.write(Callback { envelope, sent: S::BLANK, owner: Some(owner), answer: None, then }) };
     // SAFETY: the callback is given up to the reply, and this is its table.
     unsafe { Reply::new(callback.cast(), &Tables::<A, R, F, S>::REPLY) }
 }
@@ -96,15 +95,18 @@ unsafe fn wanted<A: Actor, R, F, S: Dating>(to: NonNull<()>) -> bool {
 }
 
 unsafe fn cancel<A: Actor, R, F, S: Dating>(to: NonNull<()>) {
-    // SAFETY: the reply's one use of it. The memory is given up while the owner keeps its executor.
-    drop(unsafe { unwrap::<A, R, F, S>(to.cast()) });
+    // SAFETY: the reply's one use of it.
+    unsafe {
+        let owner = to.cast::<Callback<A, R, F, S>>().as_mut().owner.take().expect("taken only once");
+        drop(unwrap::<A, R, F, S>(to.cast(), owner.header().held()));
+    }
 }
 
 /// # Safety
-/// With the only pointer to what `reply` made.
-unsafe fn unwrap<A: Actor, R, F, S: Dating>(this: AnyEnvelope) -> Callback<A, R, F, S> {
+/// With the only pointer to what `reply` made; `held` is of its pool.
+unsafe fn unwrap<A: Actor, R, F, S: Dating>(this: AnyEnvelope, held: Held<'_>) -> Callback<A, R, F, S> {
     // SAFETY: the caller's.
-    Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast()) })
+    Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast(), held) })
 }
 
 unsafe fn handle<A, R, F, S>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
@@ -115,13 +117,13 @@ where
 {
     // SAFETY: the caller's: our box, in the actor's turn.
     unsafe {
-        let callback = unwrap::<A, R, F, S>(this);
+        let callback = unwrap::<A, R, F, S>(this, header.as_ref().held());
         let (actor, mut ctx) = enter::<A>(header);
         (callback.then)(actor, callback.answer.expect("set before it was sent"), &mut ctx);
     }
 }
 
-unsafe fn discard<A: Actor, R, F, S: Dating>(this: AnyEnvelope, _: AskError) {
+unsafe fn discard<A: Actor, R, F, S: Dating>(this: AnyEnvelope, _: AskError, held: Held<'_>) {
     // SAFETY: the caller's.
-    drop(unsafe { unwrap::<A, R, F, S>(this) });
+    drop(unsafe { unwrap::<A, R, F, S>(this, held) });
 }

@@ -60,7 +60,7 @@ unsafe fn handle_with<A: Receive<M>, M: Send + 'static, S: Dating>(
 ) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
-        let (expiring, reply) = AskedWith::<Expiring<M>, A::Reply, S>::unwrap(this);
+        let (expiring, reply) = AskedWith::<Expiring<M>, A::Reply, S>::unwrap(this, header.as_ref().held());
         handle::<A, M>(expiring, reply, header);
     }
 }
@@ -102,12 +102,13 @@ unsafe fn open_asked<M: Send + 'static, R: Send + 'static>(
 /// For a batch.
 unsafe fn open_with<M: Send + 'static, R: Send + 'static, S: Dating>(
     this: AnyEnvelope,
-    _: &Header,
+    header: &Header,
     into: NonNull<()>,
 ) -> bool {
     // SAFETY: as above.
     unsafe {
-        let (Expiring { deadline, message }, reply) = AskedWith::<Expiring<M>, R, S>::unwrap(this);
+        let (Expiring { deadline, message }, reply) =
+            AskedWith::<Expiring<M>, R, S>::unwrap(this, header.held());
         batch::put(into, message, reply);
         time::now() < deadline
     }

@@ -5,10 +5,10 @@ use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Reply, ReplyVtable};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Parcel, Place, Sent, place_of};
-use crate::cell::header::Header;
+use crate::cell::header::{Header, Weak};
 use crate::error::AskError;
 use crate::mailbox::reply::{Answered, Slot};
-use crate::memory::{self, Heap, Kind};
+use crate::memory::{self, Heap, Held, Kind};
 use crate::panics;
 use crate::sched::local::Local;
 use std::cell::UnsafeCell;
@@ -22,14 +22,14 @@ type AnswerSlot<R> = Slot<Result<R, AskError>>;
 #[repr(C)]
 pub(crate) struct AskedHead<R> {
     envelope: Envelope,
-    /// The asked actor, by a weak count that the slot owns.
-    target: NonNull<Header>,
+    /// The asked actor. Its count keeps the memory that this envelope is from.
+    target: Weak,
     slot: AnswerSlot<R>,
 }
 
 impl<R> AskedHead<R> {
     pub(crate) fn target(&self) -> NonNull<Header> {
-        self.target
+        self.target.as_ptr()
     }
 
     /// With the allocation's provenance, so that the slot can free all of it.
@@ -97,7 +97,7 @@ unsafe fn answer<R>(to: NonNull<()>, value: Result<R, AskError>) {
         Answered::Discarded(value) => {
             // SAFETY: the slot is ours now, and its weak count keeps the header until it is released.
             unsafe {
-                head.as_ref().target.as_ref().core().count_here(|tally| &tally.discarded_replies, 1);
+                head.as_ref().target.header().core().count_here(|tally| &tally.discarded_replies, 1);
                 Slot::release(slot);
             }
             drop(value);
@@ -161,8 +161,8 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
         target: NonNull<Header>,
         message: M,
     ) -> AnyEnvelope {
-        // SAFETY: see `Asking::new`.
-        unsafe { target.as_ref() }.add_weak();
+        // SAFETY: `Asking::new`: the sender holds the actor until the message was sent.
+        let target = unsafe { Weak::of(target) };
         let head = AskedHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Self::free) };
         let message = UnsafeCell::new(MaybeUninit::new(message));
         memory::boxed(heap, Kind::Message, Asked { head, message, sent: S::BLANK }).cast()
@@ -171,12 +171,11 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
     /// The slot's last side lets go; message and answer are gone.
     unsafe fn free(slot: NonNull<AnswerSlot<R>>) {
         let asked = AskedHead::of_slot(slot).cast::<Self>();
-        // SAFETY: the slot lies in what `Asking` packed, and nobody else knows it any more. Message and answer are gone; the
-        // weak count goes last, since the memory may be that of the target's executor.
+        // SAFETY: the slot lies in what `Asking` packed, and nobody else knows it any more. Message and answer are gone, and the
+        // count is moved out.
         unsafe {
-            let target = asked.as_ref().head.target;
-            Local::with_heap(|here| memory::free(here, Kind::Message, asked));
-            Header::release_weak(target);
+            let target = (&raw const (*asked.as_ptr()).head.target).read();
+            Local::with_heap(|here| memory::free(here, Kind::Message, asked, target.header().held()));
         }
     }
 }
@@ -214,7 +213,7 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
         }
     }
 
-    pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError) {
+    pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError, _: Held<'_>) {
         // SAFETY: as above. The asker is told even if the message's drop panics.
         unsafe {
             let (message, reply) = Self::open(this);
@@ -273,19 +272,20 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
     }
 
     /// # Safety
-    /// With the only pointer to it.
-    pub(super) unsafe fn unwrap(this: AnyEnvelope) -> (M, Reply<R>) {
+    /// With the only pointer to it; `held` is of its pool.
+    pub(super) unsafe fn unwrap(this: AnyEnvelope, held: Held<'_>) -> (M, Reply<R>) {
         // SAFETY: packed by `AskingWith`.
-        let asked =
-            Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast::<Self>()) });
+        let asked = Local::with_heap(|here| unsafe {
+            memory::unboxed(here, Kind::Message, this.cast::<Self>(), held)
+        });
         (asked.message, asked.reply)
     }
 
     /// For a batch.
-    unsafe fn open_into(this: AnyEnvelope, _: &Header, into: NonNull<()>) -> bool {
+    unsafe fn open_into(this: AnyEnvelope, header: &Header, into: NonNull<()>) -> bool {
         // SAFETY: the caller's: our envelope, and room for what is in it.
         unsafe {
-            let (message, reply) = Self::unwrap(this);
+            let (message, reply) = Self::unwrap(this, header.held());
             batch::put(into, message, reply);
         }
         true
@@ -294,15 +294,15 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
     unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, _: Place) {
         // SAFETY: the caller's.
         unsafe {
-            let (message, reply) = Self::unwrap(this);
+            let (message, reply) = Self::unwrap(this, header.as_ref().held());
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message, reply, &mut ctx);
         }
     }
 
-    pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError) {
+    pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError, held: Held<'_>) {
         // SAFETY: the caller's.
-        let (message, reply) = unsafe { Self::unwrap(this) };
+        let (message, reply) = unsafe { Self::unwrap(this, held) };
         reply.fail(why);
         drop(message);
     }

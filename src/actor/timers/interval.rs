@@ -9,6 +9,7 @@ use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
 use crate::error::{AskError, Refusal};
+use crate::memory::Held;
 use crate::sched::timers::{Key, Timed};
 use crate::time::{self, Duration, Instant};
 use std::marker::PhantomData;
@@ -193,7 +194,7 @@ where
     }
 }
 
-unsafe fn discard<A, M, F>(this: AnyEnvelope, _: AskError) {
+unsafe fn discard<A, M, F>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
     // SAFETY: the caller's.
     drop(Going(Some(unsafe { unbox::<A, M, F>(this) })));
 }

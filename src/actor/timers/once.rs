@@ -9,6 +9,7 @@ use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
 use crate::error::{AskError, Refusal, SendError};
+use crate::memory::Held;
 use crate::sched::timers::{Key, Timed};
 use crate::time::{self, Instant};
 use std::marker::PhantomData;
@@ -124,7 +125,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(
     }
 }
 
-unsafe fn discard<A, M, S>(this: AnyEnvelope, _: AskError) {
+unsafe fn discard<A, M, S>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
     // SAFETY: the caller's.
     let once = unsafe { unbox::<A, M, S>(this) };
     once.target.header().core().scheduler.timers.end(once.key);

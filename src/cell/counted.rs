@@ -1,0 +1,93 @@
+//! Counted pointers to cells, without a type: who holds one keeps the actor, or the cell's memory. What the counts mean is in
+//! [`header`](super::header).
+
+use super::header::Header;
+use std::ptr::NonNull;
+
+/// A strong reference without a type.
+#[derive(Debug)]
+pub(crate) struct Strong(NonNull<Header>);
+
+// SAFETY: a counted reference to a `Header`, which is `Sync`; dropping it never runs the actor's code.
+unsafe impl Send for Strong {}
+// SAFETY: as above.
+unsafe impl Sync for Strong {}
+
+impl Strong {
+    /// # Safety
+    /// The caller gives up a strong reference that it owns.
+    #[inline]
+    pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Self {
+        Strong(header)
+    }
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> NonNull<Header> {
+        self.0
+    }
+    #[inline]
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: our count keeps it alive.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for Strong {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.header().state.add_ref();
+        Strong(self.0)
+    }
+}
+
+impl Drop for Strong {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: we own the count, and are gone afterwards.
+        unsafe { Header::release(self.0) };
+    }
+}
+
+/// A weak count of a cell: keeps its memory, and with it the registry's entry, the core and the memory pool.
+#[derive(Debug)]
+pub(crate) struct Weak(NonNull<Header>);
+
+// SAFETY: a counted pointer to a `Header`, which is `Sync`; dropping it never runs the actor's code.
+unsafe impl Send for Weak {}
+// SAFETY: as above.
+unsafe impl Sync for Weak {}
+
+impl Weak {
+    /// Adds a count.
+    ///
+    /// # Safety
+    /// The caller has a count of the cell, of either kind.
+    #[inline]
+    pub(crate) unsafe fn of(header: NonNull<Header>) -> Self {
+        // SAFETY: the caller's count keeps the cell.
+        unsafe { header.as_ref() }.add_weak();
+        Weak(header)
+    }
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> NonNull<Header> {
+        self.0
+    }
+    #[inline]
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: this count keeps the memory.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for Weak {
+    fn clone(&self) -> Self {
+        self.header().add_weak();
+        Weak(self.0)
+    }
+}
+
+impl Drop for Weak {
+    fn drop(&mut self) {
+        // SAFETY: this owns a count, and is gone afterwards.
+        unsafe { Header::release_weak(self.0) };
+    }
+}
