@@ -311,6 +311,7 @@ mod panics;
 mod sched;
 mod sync;
 mod time;
+mod user;
 mod variance;
 
 pub use actor::ask::{Ask, WaitAskError};
@@ -342,7 +343,7 @@ pub use front::pool::{Pool, PoolEnd, PoolError, PoolStopped};
 pub use front::shutdown::Shutdown;
 pub use front::stats::{SpareStats, Stats, WorkerStats};
 pub use front::top::{Top, TopActor};
-pub use front::worker::WorkerThread;
+pub use front::worker::{RunError, WorkerThread};
 pub use id::ActorId;
 pub use panics::PanicText;
 pub use sched::queue::Policy;

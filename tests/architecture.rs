@@ -1,5 +1,6 @@
 //! The import rules of the source, checked on its text: which room may name which, who may name atomics and locks, how
-//! long a file may be, and how it begins; and that each break of `scripts/breaks` still finds what it breaks.
+//! long a file may be, and how it begins, who may catch panics and call wakers; and that each break of `scripts/breaks` still
+//! finds what it breaks.
 //!
 //! A room is a directory (or a file) under `src`; it imports only from rooms on floors below its own. The exceptions are
 //! in [`EXCEPTIONS`], and one that is no longer needed is an error too.
@@ -8,11 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room and its floor.
-const FLOORS: [(&str, u32); 13] = [
+const FLOORS: [(&str, u32); 14] = [
     ("sync", 0),
     ("time", 0),
     ("cores", 0),
     ("panics", 0),
+    ("user", 0),
     ("error", 0),
     ("id", 0),
     ("variance", 0),
@@ -25,8 +27,11 @@ const FLOORS: [(&str, u32); 13] = [
 ];
 
 /// Imports on one and the same floor: (who, from whom, why). They make no circle.
-const EXCEPTIONS: [(&str, &str, &str); 2] = [
+const EXCEPTIONS: [(&str, &str, &str); 5] = [
     ("error", "panics", "errors carry a panic's text"),
+    ("user", "panics", "a panic comes back as its text"),
+    ("user", "error", "dropped replies are told an error"),
+    ("user", "sync", "it asserts that no lock is held"),
     ("memory", "sync", "its stacks of returned blocks are atomics, and its heaps are claimed"),
 ];
 
@@ -166,6 +171,28 @@ fn only_sync_names_atomics_and_locks() {
             let group = &group[..group.find('}').unwrap()];
             let plain = group.split(',').all(|name| ["Arc", "Weak", ""].contains(&name.trim()));
             assert!(plain, "{} imports std::sync::{{{group}}}", source.path.display());
+        }
+    }
+}
+
+/// User code is called through one room, as far as the text can tell: it knows who catches a panic and who runs a waker.
+#[test]
+fn only_user_calls_wakers_and_catches_panics() {
+    const CALLS: [&str; 8] = [
+        "catch_unwind",
+        "resume_unwind",
+        ".wake()",
+        "waker.wake_by_ref(",
+        "waker().wake_by_ref(",
+        "waker.clone()",
+        "waker().clone()",
+        ".clone_from(cx.waker())",
+    ];
+    for source in building().filter(|source| source.room.as_deref() != Some("user")) {
+        for (number, line) in source.code() {
+            for call in CALLS {
+                assert!(!line.contains(call), "{}: {call} is for src/user.rs", source.at(number));
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::error::WaitError;
 use crate::sched::Quiescence;
 use crate::sched::queue::Policy;
 use crate::time::{self, Duration, Instant};
+use crate::user;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -208,7 +209,7 @@ impl Future for WaitIdle {
                 Quiescence::Quiet => return Poll::Ready(()),
                 Quiescence::Entering => {
                     std::thread::yield_now();
-                    cx.waker().wake_by_ref();
+                    user::wake_by_ref(cx.waker());
                     return Poll::Pending;
                 }
                 Quiescence::Busy if look == 0 => scheduler.quiet.want(cx.waker()),

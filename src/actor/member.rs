@@ -23,9 +23,9 @@ use crate::id::ActorId;
 use crate::memory::{self, Held, Kind};
 use crate::sched::local::Local;
 use crate::sched::task::{Task, TaskVtable};
+use crate::user;
 use std::cell::{Cell, UnsafeCell};
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 
 /// What an actor belongs to, and where its state comes from.
@@ -72,14 +72,14 @@ impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
         // SAFETY: this table is a Member<A, T>'s; the caller is in its last turn, and calls this once.
         unsafe {
             let member = this.cast::<Self>().as_ref();
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let outcome = user::catch(|| {
                 if member.made.get() {
                     CellOf::<A>::drop_state(this);
                 }
-            }));
+            });
             ManuallyDrop::take(&mut *member.membership.get()).over(this.as_ref().id());
             if let Err(payload) = outcome {
-                resume_unwind(payload); // for the turn to report
+                user::resume(payload); // for the turn to report
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::id::ActorId;
 use crate::mailbox::state::MAX_LEN;
 use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Duration, Instant};
+use crate::user;
 use crate::variance::Invariant;
 use std::fmt;
 use std::future::Future;
@@ -272,7 +273,7 @@ impl<A> Future for Stopped<A> {
             let _ = header.state.wait_for_stop();
             return Poll::Ready(end::reason(header));
         }
-        let waker = cx.waker().clone();
+        let waker = user::clone_waker(cx.waker());
         let mut waiting = header.cold().stop.lock();
         if !header.state.wait_for_stop() {
             drop(waiting);

@@ -1,7 +1,7 @@
 //! The way back: whoever holds the `Reply` answers, once.
 
-use crate::cell::turn::cause_of_drop;
 use crate::error::AskError;
+use crate::user::cause_of_drop;
 use crate::variance::Invariant;
 use std::fmt;
 use std::marker::PhantomData;

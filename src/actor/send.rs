@@ -11,8 +11,8 @@ use crate::cell::room::{self, Ticket, TicketNow};
 use crate::error::{AskError, Refusal, SendError};
 use crate::mailbox::state::RoomWait;
 use crate::memory::Held;
-use crate::panics;
 use crate::time::{self, Duration, Instant};
+use crate::user::{self, Site};
 use crate::variance::Invariant;
 use std::fmt;
 use std::future::Future;
@@ -247,7 +247,7 @@ impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
         match std::mem::replace(&mut this.state, State::Done) {
             State::Fresh(message) => {
                 let envelope = Telling::plain::<A>(message).pack_for(this.actor.header());
-                this.begin(envelope, &Ticket::new(envelope, cx.waker().clone()))
+                this.begin(envelope, &Ticket::new(envelope, user::clone_waker(cx.waker())))
             }
             State::Waiting(ticket) => match ticket.look(cx.waker()) {
                 TicketNow::Waiting => {
@@ -268,7 +268,9 @@ impl<A, M: Send + 'static> Drop for Sending<A, M> {
     fn drop(&mut self) {
         if let Some(envelope) = self.withdraw() {
             // SAFETY: withdrawn, so the pointer is the only one.
-            panics::contain(|| unsafe { Envelope::discard(envelope, AskError::Stopped, self.held()) });
+            user::contain(Site::Drop, || unsafe {
+                Envelope::discard(envelope, AskError::Stopped, self.held())
+            });
         }
     }
 }

@@ -15,8 +15,9 @@ use std::task::{Context, Poll};
 /// Polls a future on this thread until it is ready, or the instant has passed: then `None`.
 pub(crate) fn block_on<F: Future + Unpin>(future: &mut F, until: Option<Instant>) -> Option<F::Output> {
     thread_local!(static WAKER: RefCell<Option<Arc<ThreadWaker>>> = const { RefCell::new(None) });
-    // Taken out while in use: a destructor that waits in turn makes one of its own.
-    let parker = WAKER.with(|cached| cached.take()).unwrap_or_else(ThreadWaker::new);
+    // Taken out while in use, and gone while the thread ends: a destructor that waits makes one of its own.
+    let cached = WAKER.try_with(|cached| cached.take()).ok().flatten();
+    let parker = cached.unwrap_or_else(ThreadWaker::new);
     let waker = parker.waker();
     let mut cx = Context::from_waker(&waker);
     let result = loop {
@@ -31,7 +32,7 @@ pub(crate) fn block_on<F: Future + Unpin>(future: &mut F, until: Option<Instant>
             };
         }
     };
-    WAKER.with(|cached| *cached.borrow_mut() = Some(parker));
+    let _ = WAKER.try_with(|cached| cached.replace(Some(parker)));
     result
 }
 
@@ -72,7 +73,7 @@ pub(crate) fn wait_for<F: Future + Unpin>(
     let me: *const Header = member::current().cast();
     // SAFETY: the turn that runs here keeps its cell.
     let Some(header) = (unsafe { me.as_ref() }) else {
-        let _blocking = Blocking::unless_frozen().ok_or(Refused::NoSpare)?;
+        let _blocking = leave_slot(target)?;
         spin();
         return Ok(block_on(future, until));
     };
@@ -85,7 +86,7 @@ pub(crate) fn wait_for<F: Future + Unpin>(
         return Err(Refused::WouldDeadlock);
     }
     let _line = Line(header);
-    let _blocking = Blocking::unless_frozen().ok_or(Refused::NoSpare)?;
+    let _blocking = leave_slot(target)?;
     spin();
     loop {
         // The bell hangs there since the first poll, so whoever answers rings it before it goes on. A second poll would take
@@ -99,6 +100,17 @@ pub(crate) fn wait_for<F: Future + Unpin>(
             Poll::Pending if rung => {}
             Poll::Pending => return Ok(None),
         }
+    }
+}
+
+/// The calling thread is about to wait for `target`. Only a wait for an actor of the own crew needs somebody who is left to run
+/// it; another crew runs by itself.
+fn leave_slot(target: NonNull<Header>) -> Result<Blocking, Refused> {
+    // SAFETY: the caller's future keeps the cell.
+    if unsafe { target.as_ref() }.core().on_crew() {
+        Blocking::unless_frozen().ok_or(Refused::NoSpare)
+    } else {
+        Ok(Blocking::at_any_rate())
     }
 }
 

@@ -28,9 +28,9 @@ use super::stopwatch::Lap;
 use super::ticks;
 use crate::mailbox::inbox::Node;
 use crate::time::Instant;
+use crate::user;
 use std::any::{Any, TypeId};
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 /// In the table of an envelope that may be in a batch.
@@ -86,7 +86,7 @@ pub(super) unsafe fn handle(
 ) -> After {
     let taking = Taking { this, total: Cell::new(total), most, rest: Cell::new(rest), timed };
     // SAFETY: the caller's.
-    let outcome = catch_unwind(AssertUnwindSafe(|| unsafe { (batched.handle)(first, batched, &taking) }));
+    let outcome = user::catch(|| unsafe { (batched.handle)(first, batched, &taking) });
     After { total: taking.total.get(), rest: taking.rest.get(), outcome }
 }
 

@@ -10,7 +10,6 @@ use super::times::{CrewRecord, CrewTiming};
 use super::waits::Waits;
 use crate::id::ActorId;
 use crate::memory::{Heap, Held};
-use crate::panics;
 use crate::sched::local::{Account, Local};
 use crate::sched::member::{self, Recruit};
 use crate::sched::queue::Policy;
@@ -18,6 +17,7 @@ use crate::sched::spares::Spares;
 use crate::sched::{Arrival, Scheduler, Seat};
 use crate::sync::{AtomicBool, Counter, Mutex, Ordering::*, Padded, fence};
 use crate::time::Duration;
+use crate::user::{self, Site};
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -233,7 +233,7 @@ impl Core {
 
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
         if let Some(hook) = &self.hook {
-            panics::contain(|| hook(&event()));
+            user::contain(Site::Hook, || hook(&event()));
         }
     }
 

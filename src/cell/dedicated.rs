@@ -19,10 +19,10 @@ use super::end;
 use super::header::Header;
 use super::turn;
 use crate::cores::Cores;
-use crate::panics;
 use crate::sched::apart::Home;
-use crate::sched::member;
+use crate::sched::member::Current;
 use crate::sync::{AtomicUsize, Mutex, Ordering::*};
+use crate::user::{self, Site};
 use crossbeam_channel::Sender;
 use std::convert::Infallible;
 use std::io;
@@ -139,15 +139,15 @@ pub(crate) unsafe fn live(core: &Core, home: &Home, this: NonNull<Header>, make:
 
 /// Makes the state, for the holder of the first runnable.
 fn be_born(header: &Header, make: Box<dyn FnOnce()>) {
-    member::set_current(std::ptr::from_ref(header).cast());
+    let current = Current::of(NonNull::from(header));
     let stopped_before = header.state.peek().killed();
     let outcome = if stopped_before {
-        panics::contain(|| drop(make));
+        user::contain(Site::Drop, || drop(make));
         Ok(())
     } else {
-        turn::guarded(make)
+        user::guard(Site::Factory, make)
     };
-    member::set_current(std::ptr::null());
+    drop(current);
     let panicked = outcome.is_err();
     if let Err(text) = outcome {
         turn::fail(header, text);

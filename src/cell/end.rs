@@ -17,11 +17,12 @@ use super::header::{Cold, Header, Phase, Reason};
 use super::restart;
 use super::room;
 use super::ticks;
-use super::turn::guarded_for;
 use crate::error::{AskError, Refusal, StopReason};
-use crate::panics::{self, PanicText};
+use crate::panics::PanicText;
 use crate::sched::bound::Bound;
+use crate::sched::member;
 use crate::sched::task::After;
+use crate::user::{self, Site};
 use std::ptr::NonNull;
 
 /// Dead letters in one turn.
@@ -76,12 +77,13 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
     if header.phase.get() == Phase::Ending {
         let reason = reason(header);
         // SAFETY: in the actor's turn.
-        let outcome = super::turn::guarded(|| unsafe { (header.vtable().stopped)(this, &reason) });
+        let outcome = user::guard(Site::Stopped, || unsafe { (header.vtable().stopped)(this, &reason) });
         report(header, outcome, PanicPlace::Stopped);
     }
     if header.phase.replace(Phase::Ended) != Phase::EndingVacant && header.vtable().needs_drop {
         // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
-        let outcome = guarded_for(&cause(header), || unsafe { (header.vtable().drop_state)(this) });
+        let outcome =
+            user::guard_for(Site::Drop, &cause(header), || unsafe { (header.vtable().drop_state)(this) });
         report(header, outcome, PanicPlace::StateDrop);
     }
     if let Some(Cold { bound, kept, .. }) = header.cold_if_any() {
@@ -92,8 +94,9 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
             restart::ended(this, kept);
         }
     }
-    // What follows may free the cell on another thread, and the cell alone must not be what keeps the core: this
-    // thread does.
+    // What follows may free the cell, here or on another thread, and runs wakers: to them this is nobody's turn any more.
+    member::Current::forget();
+    // The cell alone must not be what keeps the core: this thread does.
     let core = NonNull::from(header.core());
     let mut secured = false;
     let dead = loop {
@@ -143,7 +146,7 @@ fn discard_leftovers(header: &Header) -> u32 {
         // SAFETY: popped, so the pointer is the only one.
         let drop_it =
             || unsafe { Envelope::discard(Envelope::from_node(node), cause.clone(), header.held()) };
-        report(header, guarded_for(cause, drop_it), PanicPlace::MessageDrop);
+        report(header, user::guard_for(Site::Drop, cause, drop_it), PanicPlace::MessageDrop);
     }
     if taken > 0 {
         let reason = match reason {
@@ -188,5 +191,5 @@ fn report_panic(header: &Header, text: PanicText, place: PanicPlace) {
 fn wake_waiters(header: &Header) {
     let Some(cold) = header.cold_if_any() else { return };
     let wakers = std::mem::take(&mut *cold.stop.lock());
-    wakers.into_iter().for_each(|waker| panics::contain(|| waker.wake()));
+    wakers.into_iter().for_each(user::wake);
 }

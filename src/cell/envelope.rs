@@ -13,6 +13,7 @@ use crate::sched::Scheduler;
 use crate::sched::local::Local;
 use crate::sched::task::Task;
 use crate::time::{self, Instant};
+use crate::user::{self, Site};
 use std::ptr::NonNull;
 
 /// The front of every message in a mailbox; the message lies behind it.
@@ -378,7 +379,7 @@ pub(crate) unsafe fn deliver_exempt(header: NonNull<Header>, envelope: NonNull<E
             core.count_here(|tally| &tally.accepted, 1);
             core.count_dead(super::event::DeadLetterReason::Stopped, 1);
             let held = header.as_ref().held();
-            crate::panics::contain(|| Envelope::discard(envelope, AskError::Stopped, held));
+            user::contain(Site::Drop, || Envelope::discard(envelope, AskError::Stopped, held));
         }
     }
 }

@@ -26,13 +26,14 @@ use super::event::{Event, Loss, PanicPlace};
 use super::header::{Header, Phase, Reason};
 use super::room;
 use super::shared::{self, Sharing};
-use super::turn::{count_panic, fail, guarded, guarded_for};
+use super::turn::{count_panic, fail};
 use crate::error::{AskError, StopReason};
-use crate::panics::{self, PanicText};
+use crate::panics::PanicText;
 use crate::sched::task::After;
 use crate::sched::timers::{Key, Timed};
 use crate::sync::{AtomicBool, Ordering::*};
 use crate::time::{self, Duration};
+use crate::user::{self, Site};
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -232,13 +233,14 @@ fn empty(this: NonNull<Header>, panic: Option<PanicText>) {
     };
     if header.phase.get() == Phase::Running {
         // SAFETY: in the actor's turn.
-        if let Err(text) = guarded(|| unsafe { (header.vtable().stopped)(this, &reason) }) {
+        if let Err(text) = user::guard(Site::Stopped, || unsafe { (header.vtable().stopped)(this, &reason) })
+        {
             count_panic(header, PanicPlace::Stopped, text);
         }
     }
     header.phase.set(Phase::Vacant);
     // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
-    if let Err(text) = guarded_for(&cause, || unsafe { (header.vtable().drop_state)(this) }) {
+    if let Err(text) = user::guard_for(Site::Drop, &cause, || unsafe { (header.vtable().drop_state)(this) }) {
         count_panic(header, PanicPlace::StateDrop, text);
     }
     header.core().emit(|| Event::Replaced {
@@ -291,7 +293,7 @@ unsafe fn make(this: NonNull<Header>, kept: &Kept) -> After {
     kept.retire.store(false, Relaxed);
     header.set_killed(header.state.peek().killed());
     let mut made = Ok(());
-    let panic = guarded(|| {
+    let panic = user::guard(Site::Factory, || {
         // SAFETY: in the vacant cell's turn.
         if let Some(result) = kept.ask(|keeper| unsafe { keeper.renew(this) }) {
             made = result;
@@ -348,8 +350,8 @@ pub(super) fn ended(this: NonNull<Header>, kept: &Kept) {
     if let Some(keeper) = kept.keeper.take() {
         // SAFETY: the runnable, which the caller holds, keeps the cell.
         let reason = end::reason(unsafe { this.as_ref() });
-        panics::contain(|| keeper.ended(&reason));
-        panics::contain(|| drop(keeper));
+        user::contain(Site::Keeper, || keeper.ended(&reason));
+        user::contain(Site::Drop, || drop(keeper));
     }
 }
 

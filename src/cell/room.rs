@@ -24,8 +24,8 @@ use super::envelope::{Envelope, Lane, deliver, deliver_exempt};
 use super::header::{Header, Strong};
 use crate::error::Refusal;
 use crate::mailbox::state::RoomWait;
-use crate::panics;
 use crate::sync::Mutex;
+use crate::user;
 use std::collections::{HashSet, VecDeque};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -138,7 +138,7 @@ impl Ticket {
 
     /// What has become of it; a refused envelope comes back once.
     pub(crate) fn look(&self, waker: &Waker) -> TicketNow {
-        let waker = waker.clone(); // user code, not under the lock
+        let waker = user::clone_waker(waker); // not under the lock
         let mut state = self.0.lock();
         let old = match &mut *state {
             TicketState::Waiting { waker: old, .. } => std::mem::replace(old, waker),
@@ -306,7 +306,7 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
 fn settle(wake: Vec<TicketState>, notices: Vec<(Strong, NonNull<Envelope>)>) {
     for waiting in wake {
         if let TicketState::Waiting { waker, .. } = waiting {
-            panics::contain(|| waker.wake());
+            user::wake(waker);
         }
     }
     for (owner, envelope) in notices {

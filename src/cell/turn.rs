@@ -20,17 +20,16 @@ use super::room;
 use super::shared;
 use super::stopwatch::{Lap, Stopwatch};
 use super::ticks;
-use crate::error::AskError;
 use crate::mailbox::inbox::{Node, Popped};
 use crate::mailbox::state::EndTurn;
-use crate::panics::{self, PanicText};
+use crate::panics::PanicText;
 use crate::sched::local::Local;
-use crate::sched::member;
+use crate::sched::member::Current;
 use crate::sched::task::{After, TaskHeader};
 use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
-use std::cell::{Cell, RefCell};
-use std::panic::resume_unwind;
+use crate::user::{self, Site};
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 /// Room is given back after this part of the capacity, in a turn that is long enough: senders have to be met for it.
@@ -42,81 +41,15 @@ const CLOCK_EVERY: u32 = 16;
 /// A message longer than this makes the worker read the clock after each one.
 const LONG_MESSAGE_NS: u64 = 2_000;
 
-thread_local! {
-    /// How many calls of user code this thread is in.
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// Is anything in `SCOPE`'s orphans? Apart, since it is asked after each turn.
-    static ORPHANED: Cell<bool> = const { Cell::new(false) };
-    static SCOPE: Scope = const { Scope { cause: RefCell::new(None), orphans: RefCell::new(Vec::new()) } };
-}
-
-/// What a reply that is dropped unanswered wants to know about where it is dropped.
-struct Scope {
-    /// Set while an actor's leftovers are dropped.
-    cause: RefCell<Option<AskError>>,
-    /// Replies dropped by a panic that is still unwinding: answered when its text is known.
-    orphans: RefCell<Vec<Orphan>>,
-}
-
-/// A reply that waits for the reason of its being dropped.
-pub(crate) type Orphan = Box<dyn FnOnce(AskError)>;
-
-/// The error that a reply dropped here and now means, or `None` if it was given to the turn to be answered later.
-pub(crate) fn cause_of_drop(later: impl FnOnce() -> Orphan) -> Option<AskError> {
-    let known = SCOPE.try_with(|scope| {
-        if let Some(cause) = scope.cause.borrow().as_ref() {
-            Some(cause.clone())
-        } else if DEPTH.get() > 0 && std::thread::panicking() {
-            scope.orphans.borrow_mut().push(later());
-            ORPHANED.set(true);
-            None
-        } else {
-            Some(AskError::NoReply)
-        }
-    });
-    known.unwrap_or(Some(AskError::NoReply))
-}
-
-/// Runs user code; replies that its panic drops learn the panic's text.
-#[inline]
-pub(crate) fn guarded(f: impl FnOnce()) -> Result<(), PanicText> {
-    DEPTH.set(DEPTH.get() + 1);
-    let result = panics::guard(f);
-    DEPTH.set(DEPTH.get() - 1);
-    if ORPHANED.get() {
-        answer_orphans(result.as_ref().err());
-    }
-    result
-}
-
-/// `None`: the code caught its panic itself.
-#[cold]
-fn answer_orphans(text: Option<&PanicText>) {
-    ORPHANED.set(false);
-    for orphan in SCOPE.with(|scope| scope.orphans.take()) {
-        panics::contain(|| orphan(text.cloned().map_or(AskError::NoReply, AskError::Panicked)));
-    }
-}
-
-/// Runs user code; replies that it drops unanswered are told `cause`.
-pub(crate) fn guarded_for(cause: &AskError, f: impl FnOnce()) -> Result<(), PanicText> {
-    let before = SCOPE.with(|scope| scope.cause.replace(Some(cause.clone())));
-    let result = panics::guard(f);
-    SCOPE.with(|scope| scope.cause.replace(before));
-    result
-}
-
 /// The scheduler's way in.
 ///
 /// # Safety
 /// `task` is the header of a cell whose runnable the caller gives up.
 pub(crate) unsafe fn run(task: NonNull<TaskHeader>) -> After {
     let this: NonNull<Header> = task.cast();
-    member::set_current(this.as_ptr().cast_const().cast());
+    let _current = Current::of(this);
     // SAFETY: the caller's.
-    let after = unsafe { turn(this) };
-    member::set_current(std::ptr::null());
-    after
+    unsafe { turn(this) }
 }
 
 /// # Safety
@@ -267,7 +200,7 @@ fn drain(
     // SAFETY: we hold the runnable.
     let rest = Cell::new(unsafe { header.inbox.begin() });
     let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
-    let outcome = guarded(|| run.messages(this, waiting, limit, timed, next, done));
+    let outcome = user::guard(Site::Turn, || run.messages(this, waiting, limit, timed, next, done));
     // SAFETY: as above.
     unsafe { header.inbox.end(run.rest.get()) };
     Drained { total: run.total.get(), given: run.given.get(), outcome, retired: false }
@@ -351,7 +284,7 @@ impl Run<'_> {
                                     self.total.set(after.total);
                                     total = after.total;
                                     if let Err(payload) = after.outcome {
-                                        resume_unwind(payload);
+                                        user::resume(payload);
                                     }
                                 }
                             }

@@ -17,6 +17,7 @@ use crate::cell::event::{Event, Report, Unfinished};
 use crate::error::WaitError;
 use crate::sync::Mutex;
 use crate::time::{self, Duration, Instant};
+use crate::user;
 use crossbeam_channel::RecvTimeoutError;
 use std::future::Future;
 use std::pin::Pin;
@@ -160,7 +161,7 @@ impl Shutdown {
             let waker = outcome.waker.take();
             drop(outcome);
             if let Some(waker) = waker {
-                crate::panics::contain(|| waker.wake());
+                user::wake(waker);
             }
             drop(executor); // after an incomplete end this waits once more
         };
@@ -177,12 +178,14 @@ impl Future for Shutdown {
     type Output = Result<Report, WaitError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let waker = cx.waker().clone();
+        let waker = user::clone_waker(cx.waker());
         let mut outcome = self.shared.lock();
         match outcome.result.clone() {
             Some(result) => Poll::Ready(result),
             None => {
-                outcome.waker = Some(waker);
+                let old = outcome.waker.replace(waker);
+                drop(outcome);
+                user::drop_waker(old); // not under the lock
                 Poll::Pending
             }
         }

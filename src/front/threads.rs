@@ -3,10 +3,10 @@
 use super::worker::WorkerThread;
 use crate::cell::core::Core;
 use crate::cell::event::Event;
-use crate::panics;
 use crate::sched::Arrival;
 use crate::sched::spares::Spare;
 use crate::sync::{AtomicUsize, Ordering::Relaxed};
+use crate::user::{self, Site};
 use crossbeam_channel::Sender;
 use std::convert::Infallible;
 use std::fmt;
@@ -42,7 +42,7 @@ impl Recruiter {
     fn recruit(self: &Arc<Self>, spare: Arc<Spare>) -> bool {
         let number = self.spares.fetch_add(1, Relaxed);
         let thread = WorkerThread::for_spare(number, Arc::clone(&spare), Arc::clone(self));
-        let started = panics::guard(|| match &self.handler {
+        let started = user::guard(Site::Handler, || match &self.handler {
             Some(handler) => handler(thread),
             None => thread.spawn(),
         });

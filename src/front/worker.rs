@@ -1,9 +1,11 @@
 //! A thread of the crew before it is one: handed to whoever starts it.
 
 use super::threads::Recruiter;
+use crate::sched::member;
 use crate::sched::spares::Spare;
 use crate::sched::{Arrival, Seat};
 use crossbeam_channel::Sender;
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -65,15 +67,24 @@ impl WorkerThread {
     ///
     /// If the crew is [pinned](crate::Builder::pin_workers), pins the calling thread, again and again: to the core of the worker whose
     /// place it has.
-    pub fn run(mut self) {
+    ///
+    /// # Errors
+    /// When the calling thread works for an executor already, so inside a handler, a hook or a waker that a worker runs; and in
+    /// a forked child. This comes back inside the error, to be run on another thread.
+    pub fn run(mut self) -> Result<(), RunError> {
+        let forked = self.recruiter.core.forked();
+        if forked || member::works_already() {
+            return Err(RunError { worker: self, forked });
+        }
         if let Some(begun) = self.begun.take()
             && let Err(error) = self.recruiter.core.scheduler.slots[self.index].pin_here()
         {
             let _nobody_waits_any_more = begun.send(error);
-            return; // the seat is lost, and `build` fails
+            return Ok(()); // the seat is lost, and `build` fails
         }
         let arrival = self.arrival.take().expect("taken only here");
         self.recruiter.work(arrival);
+        Ok(())
     }
 
     pub(super) fn spawn(self) -> io::Result<()> {
@@ -82,7 +93,10 @@ impl WorkerThread {
             thread = thread.stack_size(bytes);
         }
         let core = Arc::clone(&self.recruiter.core);
-        core.threads.start(thread, || self.run())
+        core.threads.start(thread, || {
+            let ran = self.run();
+            debug_assert!(ran.is_ok(), "a new thread has no other work");
+        })
     }
 }
 
@@ -101,3 +115,35 @@ impl fmt::Debug for WorkerThread {
         f.debug_struct("WorkerThread").field("name", &self.name).finish_non_exhaustive()
     }
 }
+
+/// A [`WorkerThread`] that did not run, and why.
+pub struct RunError {
+    worker: WorkerThread,
+    forked: bool,
+}
+
+impl RunError {
+    /// Returns the worker, to be run on another thread. Dropping it leaves the crew without that worker.
+    pub fn into_worker(self) -> WorkerThread {
+        self.worker
+    }
+}
+
+impl fmt::Debug for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RunError").field(&self.worker).finish()
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {} not run: ", self.worker.name)?;
+        f.write_str(if self.forked {
+            "the process was forked since the executor was made"
+        } else {
+            "the calling thread works for an executor already; run it on a thread of its own"
+        })
+    }
+}
+
+impl Error for RunError {}

@@ -19,6 +19,7 @@
 //! its own transition (or load) reads from.
 
 use crate::sync::{AtomicU8, Ordering::*, UnsafeCell, chaos};
+use crate::user;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
@@ -94,7 +95,7 @@ impl<T> Slot<T> {
                         return match this.state.compare_exchange(LOCKED, READY, AcqRel, Acquire) {
                             Ok(_) => Answered::Wake(waker),
                             Err(_) => {
-                                crate::panics::contain(|| drop(waker));
+                                user::drop_waker(Some(waker));
                                 discard(this)
                             }
                         };
@@ -163,29 +164,32 @@ impl<T> Slot<T> {
         match state {
             EMPTY => {
                 // SAFETY: EMPTY: the waker is the asker's.
-                this.waker.with_mut(|waker| unsafe {
-                    match &mut *waker {
-                        Some(old) => old.clone_from(cx.waker()),
-                        none => *none = Some(cx.waker().clone()),
-                    }
-                });
+                let known = this
+                    .waker
+                    .with(|old| unsafe { &*old }.as_ref().is_some_and(|old| old.will_wake(cx.waker())));
+                if !known {
+                    let new = user::clone_waker(cx.waker());
+                    // SAFETY: as above. The old one is dropped after the new one is in its place.
+                    let old = this.waker.with_mut(|waker| unsafe { (*waker).replace(new) });
+                    user::drop_waker(old);
+                }
                 chaos();
                 match this.state.compare_exchange(EMPTY, WAITING, AcqRel, Acquire) {
                     Ok(_) => Poll::Pending,
                     Err(seen) => {
                         debug_assert_eq!(seen, READY);
-                        drop(this.take_waker());
+                        user::drop_waker(this.take_waker());
                         take(this)
                     }
                 }
             }
             LOCKED => {
-                cx.waker().wake_by_ref();
+                user::wake_by_ref(cx.waker());
                 Poll::Pending
             }
             _ => {
                 debug_assert_eq!(state, READY);
-                drop(this.take_waker()); // one left behind by a poll that went back to EMPTY
+                user::drop_waker(this.take_waker()); // one left behind by a poll that went back to EMPTY
                 take(this)
             }
         }
@@ -211,7 +215,7 @@ impl<T> Slot<T> {
                 EMPTY => {
                     let waker = this.take_waker();
                     let gone = this.state.compare_exchange(EMPTY, GONE, AcqRel, Acquire);
-                    crate::panics::contain(|| drop(waker));
+                    user::drop_waker(waker);
                     match gone {
                         Ok(_) => return None,
                         Err(seen) => state = seen,
@@ -222,7 +226,7 @@ impl<T> Slot<T> {
                     Err(seen) => state = seen,
                 },
                 _ => {
-                    drop(this.take_waker());
+                    user::drop_waker(this.take_waker());
                     let value = this.read_value();
                     // SAFETY: READY: the replier has let go, and so do we.
                     unsafe { (this.free)(slot) };

@@ -64,13 +64,18 @@ pub(crate) fn is_of(scheduler: &Scheduler) -> bool {
     ptr::eq(CREW.get(), scheduler)
 }
 
-/// The calling thread is of the crew as long as this lives.
+/// Returns `true` if the calling thread is a thread apart of any crew.
+pub(super) fn works_already() -> bool {
+    !CREW.get().is_null()
+}
+
+/// The calling thread is of the crew as long as this lives. Dropping it restores what the thread was before.
 #[must_use]
-pub(crate) struct Enlisted;
+pub(crate) struct Enlisted(*const Scheduler);
 
 impl Drop for Enlisted {
     fn drop(&mut self) {
-        CREW.set(ptr::null());
+        CREW.set(self.0);
     }
 }
 
@@ -107,8 +112,7 @@ impl Scheduler {
 
     /// Makes the calling thread one of the crew, without a worker, until what it returns is dropped.
     pub(crate) fn enlist_apart(&self) -> Enlisted {
-        CREW.set(self);
-        Enlisted
+        Enlisted(CREW.replace(self))
     }
 
     /// Sleeps until there is a runnable for this thread.

@@ -78,7 +78,7 @@ impl Member<'_> {
         }
         self.blocking.set(true);
         // Between turns (a waker that runs here, what a timer held) the slot stays: whoever called us holds on to it.
-        let in_turn = !member::current().is_null();
+        let in_turn = member::in_runnable();
         let spare = in_turn.then(|| scheduler.spares.reserve(self.recruit)).flatten();
         let slot = match spare {
             Some(spare) => scheduler.leave_slot(spare),

@@ -193,9 +193,14 @@ impl Local {
         !LOCAL.get().is_null()
     }
 
-    /// At the end of a member.
-    pub(super) fn forget_seat() {
-        LOCAL.set(ptr::null());
+    /// What this thread holds, for [`restore_seat`](Self::restore_seat).
+    pub(super) fn seat() -> *const Local {
+        LOCAL.get()
+    }
+
+    /// Makes this thread the holder of what it held before, or of nothing.
+    pub(super) fn restore_seat(at: *const Local) {
+        LOCAL.set(at);
     }
 
     /// Calls `f` with this thread's worker, if it is one of `scheduler`'s crew.

@@ -15,6 +15,9 @@
 //!
 //! So only these questions are asked of a thread: which slot has it ([`Local::with`]), is it of this crew ([`is_of`]),
 //! and whose turn runs on it ([`current`]).
+//!
+//! Each of the answers is set by a guard that restores what was there before: [`Enlisted`], [`apart::Enlisted`], [`Current`].
+//! A thread that [works already](works_already) is refused as a member, since its first crew would lose it.
 
 use super::Scheduler;
 use super::apart;
@@ -22,7 +25,7 @@ use super::local::Local;
 use super::spares::Spare;
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 thread_local! {
@@ -44,13 +47,16 @@ pub(crate) struct Member<'a> {
     here: PhantomData<*const ()>,
 }
 
-/// Takes the thread-local pointers away again, whatever happens.
-pub(super) struct Enlisted;
+/// A thread is a member as long as this lives. Dropping it restores what the thread was before.
+pub(super) struct Enlisted {
+    member: *const Member<'static>,
+    local: *const Local,
+}
 
 impl Drop for Enlisted {
     fn drop(&mut self) {
-        MEMBER.set(ptr::null());
-        Local::forget_seat();
+        MEMBER.set(self.member);
+        Local::restore_seat(self.local);
     }
 }
 
@@ -64,8 +70,10 @@ impl<'a> Member<'a> {
     /// # Safety
     /// It is dropped before `self` goes.
     pub(super) unsafe fn enlist(&self) -> Enlisted {
+        let before = Enlisted { member: MEMBER.get(), local: Local::seat() };
         MEMBER.set(ptr::from_ref(self).cast());
-        Enlisted
+        Local::restore_seat(ptr::null());
+        before
     }
 
     /// Calls `f` with the member that this thread is, of whatever crew.
@@ -81,14 +89,69 @@ pub(crate) fn is_of(scheduler: &Scheduler) -> bool {
         || apart::is_of(scheduler)
 }
 
-/// Marks whose turn runs on this thread: opaque here, compared by the floors above. Null between turns.
-#[inline]
-pub(crate) fn set_current(current: *const ()) {
-    CURRENT.set(current);
+/// Returns `true` if the calling thread works for any crew: as a member, or as a thread apart. Such a thread can begin no
+/// second life inside the first one, which would wait for it.
+pub(crate) fn works_already() -> bool {
+    Member::with(|member| member.is_some()) || apart::works_already()
 }
 
-/// Whose turn runs on this thread.
+/// What [`CURRENT`] says while a runnable runs that is no actor's turn. No actor has this address.
+const NOBODY: *const () = ptr::without_provenance(1);
+
+/// The calling thread runs a turn as long as this lives. Dropping it restores what the thread ran before.
+#[must_use]
+pub(crate) struct Current(*const ());
+
+impl Current {
+    /// Marks whose turn runs on this thread: opaque here, compared by the floors above.
+    #[inline]
+    pub(crate) fn of<T>(current: NonNull<T>) -> Self {
+        Current(CURRENT.replace(current.as_ptr().cast_const().cast()))
+    }
+
+    /// In a turn, before its actor's memory may go: what the rest of the turn runs is nobody's.
+    #[inline]
+    pub(crate) fn forget() {
+        CURRENT.set(NOBODY);
+    }
+}
+
+impl Drop for Current {
+    #[inline]
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+/// Returns whose turn runs on this thread: null between turns, and at the end of one whose actor has ended.
 #[inline]
 pub(crate) fn current() -> *const () {
-    CURRENT.get()
+    Some(CURRENT.get()).filter(|&current| current != NOBODY).unwrap_or(ptr::null())
+}
+
+/// Returns `true` if a runnable runs on this thread, whether or not it is an actor's turn. Then the thread may leave its slot.
+pub(crate) fn in_runnable() -> bool {
+    !CURRENT.get().is_null()
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_inside_another_restores_it() {
+        let (outer, inner) = (1u64, 2u64);
+        let at = |n: &u64| ptr::from_ref(n).cast::<()>();
+        assert!(current().is_null() && !in_runnable());
+        let first = Current::of(NonNull::from(&outer));
+        {
+            let _second = Current::of(NonNull::from(&inner));
+            assert_eq!(current(), at(&inner));
+            Current::forget();
+            assert!(current().is_null() && in_runnable());
+        }
+        assert_eq!(current(), at(&outer));
+        drop(first);
+        assert!(current().is_null() && !in_runnable());
+    }
 }

@@ -3,6 +3,7 @@
 //! [`Scheduler::quiescence`]: super::Scheduler::quiescence
 
 use crate::sync::{AtomicBool, Mutex, Ordering::*, fence};
+use crate::user;
 use std::task::Waker;
 
 /// Who wants to know.
@@ -19,7 +20,7 @@ impl Quiet {
 
     /// Leaves a waker. The caller must look for itself once more afterwards.
     pub(crate) fn want(&self, waker: &Waker) {
-        let waker = waker.clone(); // user code, not under the lock
+        let waker = user::clone_waker(waker); // not under the lock
         let mut wakers = self.wakers.lock();
         if !wakers.iter().any(|known| known.will_wake(&waker)) {
             wakers.push(waker);
@@ -38,9 +39,7 @@ impl Quiet {
             self.wanted.store(false, Relaxed);
             let woken = std::mem::take(&mut *wakers);
             drop(wakers);
-            for waker in woken {
-                crate::panics::contain(|| waker.wake());
-            }
+            woken.into_iter().for_each(user::wake);
         }
     }
 }

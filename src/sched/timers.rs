@@ -20,9 +20,9 @@
 
 use super::Scheduler;
 use super::alarm::Alarm;
-use crate::panics;
 use crate::sync::Mutex;
 use crate::time::Instant;
+use crate::user::{self, Site};
 
 /// What the table holds. Dropping it before it was fired cancels it.
 pub(crate) trait Timed: Send {
@@ -210,7 +210,7 @@ impl Timers {
         let timed = table.take_out(key.slot);
         table.free(key.slot);
         drop(table);
-        panics::contain(|| drop(timed)); // user code, not under the lock
+        user::contain(Site::Drop, || drop(timed)); // not under the lock
         true
     }
 
@@ -247,8 +247,8 @@ impl Timers {
             alarm.set(if closed { next.map(|_| 0) } else { next });
             drop(table);
             // User code, not under the lock.
-            refused.into_iter().for_each(|timed| panics::contain(|| timed.undeliverable()));
-            cancelled.into_iter().for_each(|timed| panics::contain(|| drop(timed)));
+            refused.into_iter().for_each(|timed| user::contain(Site::Hook, || timed.undeliverable()));
+            cancelled.into_iter().for_each(|timed| user::contain(Site::Drop, || drop(timed)));
             if next.is_none_or(|next| !closed && (next > now || fired >= most)) {
                 return;
             }

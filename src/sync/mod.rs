@@ -4,6 +4,8 @@
 //! crate on loom's model, and another (`--cfg heist_chaos`) makes [`chaos`] yield at random at the places where a
 //! protocol is most delicate. In a normal build `chaos` is nothing at all.
 
+#[cfg(all(debug_assertions, not(heist_loom)))]
+mod checked;
 mod claim;
 mod counter;
 mod pad;
@@ -19,7 +21,18 @@ pub(crate) use wakers::{WakerKey, Wakers};
 
 #[cfg(not(heist_loom))]
 mod real {
+    #[cfg(debug_assertions)]
+    pub(crate) use crate::sync::checked::{Condvar, Mutex, MutexGuard, RwLock, held};
+    #[cfg(not(debug_assertions))]
     pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+
+    /// Returns how many locks of this crate the calling thread holds. Not counted in release builds.
+    #[cfg(not(debug_assertions))]
+    #[inline(always)]
+    pub(crate) fn held() -> u32 {
+        0
+    }
+
     pub(crate) use std::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };

@@ -7,6 +7,11 @@ pub(crate) use loom::sync::atomic::{
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
+/// Not counted in models.
+pub(crate) fn held() -> u32 {
+    0
+}
+
 pub(crate) fn spin_hint() {
     loom::thread::yield_now();
 }

@@ -9,8 +9,8 @@ use crate::cell::header::{Header, Weak};
 use crate::error::AskError;
 use crate::mailbox::reply::{Answered, Slot};
 use crate::memory::{self, Heap, Held, Kind};
-use crate::panics;
 use crate::sched::local::Local;
+use crate::user;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
@@ -93,7 +93,7 @@ unsafe fn answer<R>(to: NonNull<()>, value: Result<R, AskError>) {
     // SAFETY: the replier's side has not let go, and this is the one answer.
     match unsafe { Slot::answer(slot, value) } {
         Answered::Delivered => {}
-        Answered::Wake(waker) => panics::contain(|| waker.wake()),
+        Answered::Wake(waker) => user::wake(waker),
         Answered::Discarded(value) => {
             // SAFETY: the slot is ours now, and its weak count keeps the header until it is released.
             unsafe {

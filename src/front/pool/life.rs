@@ -29,11 +29,11 @@ use crate::cell::header::Header;
 use crate::cell::restart::Verdict;
 use crate::cell::shared::Sharing;
 use crate::error::StopReason;
-use crate::panics;
 use crate::sched::local::Local;
 use crate::sched::timers::Key;
 use crate::sync::{Mutex, Ordering::Relaxed, thread_stripe};
 use crate::time::{self, Duration, Instant};
+use crate::user;
 use std::collections::VecDeque;
 use std::error::Error;
 use std::sync::Arc;
@@ -321,12 +321,12 @@ impl<A: Actor> Shared<A> {
             life.end.get_or_insert(end);
             std::mem::take(&mut life.wakers)
         };
-        wakers.into_iter().for_each(|waker| panics::contain(|| waker.wake()));
+        wakers.into_iter().for_each(user::wake);
     }
 
     /// Why it has ended; `None` leaves the waker.
     pub(super) fn ended(&self, waker: Option<&Waker>) -> Option<PoolEnd> {
-        let waker = waker.cloned(); // user code, not under the lock
+        let waker = waker.map(user::clone_waker); // not under the lock
         let mut life = self.life.lock();
         if life.cells == 0 {
             return life.end.clone();

@@ -11,6 +11,7 @@ use crate::actor::wait::{self, Refused};
 use crate::actor::{Actor, Receive};
 use crate::error::{Refusal, SendError};
 use crate::time::{self, Duration, Instant};
+use crate::user;
 use crate::variance::Invariant;
 use std::fmt;
 use std::future::Future;
@@ -250,7 +251,8 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
                 State::Fresh(message) => {
                     // Packed outside the stripe's lock, since it takes a waker along, which is user code.
                     let shared = &self.pool.shared;
-                    let packed = Packed::new(message, shared.handle.core(), shared.timing(), waker.clone());
+                    let packed =
+                        Packed::new(message, shared.handle.core(), shared.timing(), user::clone_waker(waker));
                     let posted = shared.follow(&self.strategy, |picked| match picked {
                         Ok(actor) => packed.post(actor),
                         Err(refusal) => Posted::Done(Err(packed.refuse(refusal))),

@@ -1,0 +1,198 @@
+//! Floor 0: where user code is called. Every hook, waker, key, callback, factory, strategy, destructor and handler of the
+//! user's goes through this room.
+//!
+//! User code may do anything: panic, block, call back into the executor, drop the last reference to whatever it holds. So
+//! the caller must hold nothing that such code could need. Debug builds assert here that the calling thread holds no lock
+//! of this crate.
+//!
+//! | function | a panic |
+//! |---|---|
+//! | [`guard`] | comes back as its text |
+//! | [`guard_for`] | likewise; replies that are dropped unanswered are told a cause that is known before |
+//! | [`contain`], [`wake`], [`drop_waker`] | concerns nobody and is swallowed |
+//! | [`pass`] | goes its way to the user's own code, which called this crate |
+//!
+//! # Replies that are dropped unanswered
+//!
+//! Each guarded call is a *scope*, and a dropped reply is told what its innermost scope knows. A reply that is dropped by a
+//! panic should be told the panic's text, which is not known before the unwinding has reached the scope. So the scope keeps
+//! such a reply until then, as an *orphan*.
+//!
+//! The scopes of one thread are a list through its stack. No thread-local here has a destructor, so all of this works
+//! while a thread ends.
+
+use crate::error::AskError;
+use crate::panics::PanicText;
+use crate::sync;
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// Which user code is called: for the message of the assertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Site {
+    /// The messages of one turn, with `started` before the first of them.
+    Turn,
+    /// `Actor::stopped`.
+    Stopped,
+    /// The drop of an actor's state, of a message, or of anything else that a user has given away.
+    Drop,
+    /// A waker: its wake, clone or drop.
+    Waker,
+    /// The event hook.
+    Hook,
+    /// What makes an actor: a pool's or a directory's function, the factory of a dedicated actor.
+    Factory,
+    /// What starts a thread.
+    Handler,
+    /// A key's `Hash`, `Eq`, `Clone` or drop.
+    Key,
+    /// A strategy.
+    Strategy,
+    /// What waits for a pool's end.
+    Keeper,
+}
+
+thread_local! {
+    /// The innermost scope on this thread.
+    static TOP: Cell<*const Scope<'static>> = const { Cell::new(ptr::null()) };
+}
+
+/// A reply that waits for the reason of its being dropped.
+pub(crate) type Orphan = Box<dyn FnOnce(AskError)>;
+
+/// One guarded call of user code, on its caller's stack.
+struct Scope<'a> {
+    /// What dropped replies are told, where that is known before.
+    cause: Option<&'a AskError>,
+    /// One word, since each turn makes a scope and looks at this afterwards.
+    orphans: Cell<Option<Box<Vec<Orphan>>>>,
+}
+
+/// Asserts that the calling thread may run user code.
+#[inline]
+pub(crate) fn assert_free(site: Site) {
+    // While a panic unwinds guards go in an order that the panic chose, and a second panic would end the process.
+    debug_assert!(
+        sync::held() == 0 || std::thread::panicking(),
+        "user code ({site:?}) is called under {} locks",
+        sync::held()
+    );
+}
+
+/// Runs user code in a scope. A panic comes back as its text.
+#[inline]
+fn enter<R>(site: Site, cause: Option<&AskError>, f: impl FnOnce() -> R) -> Result<R, PanicText> {
+    assert_free(site);
+    let outer = TOP.get();
+    let scope = Scope { cause, orphans: Cell::new(None) };
+    TOP.set(ptr::from_ref(&scope).cast());
+    // Unwind safety is asserted: what `f` may have left half done is thrown away by the caller (the actor fails).
+    let result = catch_unwind(AssertUnwindSafe(f)).map_err(digest);
+    TOP.set(outer);
+    if let Some(orphans) = scope.orphans.into_inner() {
+        answer(*orphans, result.as_ref().err());
+    }
+    result
+}
+
+/// Runs user code. Replies that its panic drops learn the panic's text.
+#[inline]
+pub(crate) fn guard<R>(site: Site, f: impl FnOnce() -> R) -> Result<R, PanicText> {
+    enter(site, None, f)
+}
+
+/// Runs user code. Replies that it drops unanswered are told `cause`.
+pub(crate) fn guard_for(site: Site, cause: &AskError, f: impl FnOnce()) -> Result<(), PanicText> {
+    enter(site, Some(cause), f)
+}
+
+/// Runs user code whose panic concerns nobody.
+pub(crate) fn contain(site: Site, f: impl FnOnce()) {
+    let _ = guard(site, f);
+}
+
+/// Wakes whatever waits.
+pub(crate) fn wake(waker: Waker) {
+    contain(Site::Waker, || waker.wake());
+}
+
+/// Wakes the task that is being polled, which is its poller's code.
+pub(crate) fn wake_by_ref(waker: &Waker) {
+    pass(Site::Waker, || waker.wake_by_ref());
+}
+
+/// Drops a waker. Its vtable is the user's.
+pub(crate) fn drop_waker(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        contain(Site::Waker, || drop(waker));
+    }
+}
+
+/// Clones a waker for a caller whose own code this panic belongs to.
+#[inline]
+pub(crate) fn clone_waker(waker: &Waker) -> Waker {
+    pass(Site::Waker, || waker.clone())
+}
+
+/// Runs user code whose panic is its caller's.
+#[inline]
+pub(crate) fn pass<R>(site: Site, f: impl FnOnce() -> R) -> R {
+    assert_free(site);
+    f()
+}
+
+/// Runs a part of a guarded call. A panic comes back, to be [resumed](resume).
+pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(f))
+}
+
+/// Lets a panic that was caught go its way.
+pub(crate) fn resume(payload: Box<dyn Any + Send>) -> ! {
+    resume_unwind(payload)
+}
+
+/// Returns the error that a reply dropped here and now means; `None` if a scope has taken it, to be answered later.
+pub(crate) fn cause_of_drop(later: impl FnOnce() -> Orphan) -> Option<AskError> {
+    // SAFETY: `enter` keeps a scope on this thread's stack while `TOP` points to it or to one further in.
+    let Some(scope) = (unsafe { TOP.get().as_ref() }) else { return Some(AskError::NoReply) };
+    if let Some(cause) = scope.cause {
+        Some(cause.clone())
+    } else if std::thread::panicking() {
+        let mut orphans = scope.orphans.take().unwrap_or_default();
+        orphans.push(later());
+        scope.orphans.set(Some(orphans));
+        None
+    } else {
+        Some(AskError::NoReply)
+    }
+}
+
+/// Answers the orphans of a scope. `None`: the code caught its panic itself.
+#[cold]
+fn answer(orphans: Vec<Orphan>, text: Option<&PanicText>) {
+    for orphan in orphans {
+        contain(Site::Drop, || orphan(text.cloned().map_or(AskError::NoReply, AskError::Panicked)));
+    }
+}
+
+/// Turns a panic's payload into its text, and drops it.
+#[cold]
+fn digest(payload: Box<dyn Any + Send>) -> PanicText {
+    let text = match (payload.downcast_ref::<&'static str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => Arc::from(*text),
+        (_, Some(text)) => Arc::from(text.as_str()),
+        _ => Arc::from("a panic whose payload is not a string"),
+    };
+    // A payload may panic when dropped, and what that throws may do so again. Two are caught; a third is leaked
+    // rather than followed for ever.
+    if let Err(second) = catch(move || drop(payload))
+        && let Err(third) = catch(move || drop(second))
+    {
+        std::mem::forget(third);
+    }
+    PanicText::new(text)
+}
