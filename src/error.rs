@@ -38,7 +38,9 @@ impl fmt::Display for Refusal {
             Refusal::ShuttingDown => "the executor is shutting down",
             Refusal::TimedOut => "there was no room in time",
             Refusal::WouldDeadlock => "an actor cannot wait for itself, or for one that waits for it",
-            Refusal::NoSpare => "waiting here would block the last unblocked worker, and there is no spare",
+            Refusal::NoSpare => {
+                "waiting here would block the last unblocked worker, and there is no spare (see Builder::spares)"
+            }
             Refusal::Forked => "the executor's threads are in the parent process",
             Refusal::NoReplica => "the pool has no such replica",
             Refusal::PoolStopped => "the pool has stopped",
@@ -213,7 +215,9 @@ impl fmt::Display for AskError {
             AskError::Expired => "the deadline passed before the message was handled",
             AskError::TimedOut => "no reply came in time",
             AskError::WouldDeadlock => "an actor cannot wait for itself, or for one that waits for it",
-            AskError::NoSpare => "waiting here would block the last unblocked worker, and there is no spare",
+            AskError::NoSpare => {
+                "waiting here would block the last unblocked worker, and there is no spare (see Builder::spares)"
+            }
             AskError::Forked => "the executor's threads are in the parent process",
         })
     }
@@ -303,6 +307,11 @@ pub enum WaitError {
     TimedOut,
     /// A worker cannot wait for its own crew: this was called inside a handler, hook or drop.
     OnCrew,
+    /// In a handler of another executor: what is waited for waits for this actor, directly or through others.
+    WouldDeadlock,
+    /// In a handler of another executor: that has no spare thread left, and nobody would run its other actors. See
+    /// [`Builder::spares`](crate::Builder::spares).
+    NoSpare,
     /// The process was forked since the executor was made: its threads are not here.
     Forked,
 }
@@ -312,6 +321,10 @@ impl fmt::Display for WaitError {
         f.write_str(match self {
             WaitError::TimedOut => "the timeout passed",
             WaitError::OnCrew => "a worker cannot wait for its own crew",
+            WaitError::WouldDeadlock => "an actor cannot wait for one that waits for it",
+            WaitError::NoSpare => {
+                "waiting here would block the last unblocked worker, and there is no spare (see Builder::spares)"
+            }
             WaitError::Forked => "the executor's threads are in the parent process",
         })
     }

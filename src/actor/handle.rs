@@ -155,7 +155,7 @@ impl Handle {
     /// An answer that somebody outside the crew still owes is not waited for, nor a timer that is not due yet.
     ///
     /// # Errors
-    /// [`WaitError::OnCrew`] on a worker of this executor.
+    /// [`WaitError::OnCrew`] on a worker of this executor; [`WaitError::NoSpare`] on one of another's that has no spare left.
     pub fn wait_idle(&self) -> Result<(), WaitError> {
         self.wait_idle_until(None)
     }
@@ -175,7 +175,7 @@ impl Handle {
         if self.core.forked() {
             return Err(WaitError::Forked);
         }
-        wait::block_on(&mut self.wait_idle_async(), until).ok_or(WaitError::TimedOut)
+        wait::wait(&mut self.wait_idle_async(), until)?.ok_or(WaitError::TimedOut)
     }
 
     /// Resolves when everything is quiet: the awaited form of [`wait_idle`](Self::wait_idle). Not for handlers: a worker that

@@ -189,10 +189,11 @@ impl<A> ActorRef<A> {
 
     /// Blocks until the actor has ended: [`stopped`](crate::Actor::stopped) has run and the state is dropped. Says why.
     ///
-    /// It does not stop the actor.
+    /// It does not stop the actor. Inside a handler of another executor this is a wait as [`Ask::wait`](crate::Ask::wait) is.
     ///
     /// # Errors
-    /// [`WaitError::OnCrew`] on a worker of its executor.
+    /// [`WaitError::OnCrew`] on a worker of its executor; [`WaitError::WouldDeadlock`] and [`WaitError::NoSpare`] on one of
+    /// another's.
     pub fn wait_stopped(&self) -> Result<StopReason, WaitError> {
         self.wait_stopped_until(None)
     }
@@ -215,7 +216,7 @@ impl<A> ActorRef<A> {
                 return Err(WaitError::Forked);
             }
         }
-        wait::block_on(&mut stopped, until).ok_or(WaitError::TimedOut)
+        wait::wait_for(&mut stopped, self.as_ptr(), until, || ())?.ok_or(WaitError::TimedOut)
     }
 
     /// Resolves when the actor has ended, with the reason.

@@ -1,6 +1,7 @@
 //! Waiting: each wait is a future, and its blocking form polls that future on the calling thread.
 
 use crate::cell::header::Header;
+use crate::error::WaitError;
 use crate::sched::blocking::Blocking;
 use crate::sched::member;
 use crate::sync::{ThreadWaker, spin_hint};
@@ -12,28 +13,60 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Polls a future on this thread until it is ready, or the instant has passed: then `None`.
-pub(crate) fn block_on<F: Future + Unpin>(future: &mut F, until: Option<Instant>) -> Option<F::Output> {
+/// Blocks the calling thread for what no actor in particular has to do: until the future is ready, or the instant has
+/// passed, then `None`. A thread of another executor's crew leaves its worker's slot to a spare meanwhile.
+///
+/// # Errors
+/// [`Refused::NoSpare`] if that crew would have nobody left.
+pub(crate) fn wait<F: Future + Unpin>(
+    future: &mut F,
+    until: Option<Instant>,
+) -> Result<Option<F::Output>, Refused> {
+    block_on(future, until, leave_slot)
+}
+
+/// Polls a future on this thread until it is ready, or the instant has passed: then `None`. If it is not ready at once
+/// `slot` says what becomes of a worker's slot that this thread has: what it returns is held while this blocks.
+fn block_on<F: Future + Unpin, G>(
+    future: &mut F,
+    until: Option<Instant>,
+    slot: impl FnOnce() -> Result<G, Refused>,
+) -> Result<Option<F::Output>, Refused> {
     thread_local!(static WAKER: RefCell<Option<Arc<ThreadWaker>>> = const { RefCell::new(None) });
     // Taken out while in use, and gone while the thread ends: a destructor that waits makes one of its own.
     let cached = WAKER.try_with(|cached| cached.take()).ok().flatten();
     let parker = cached.unwrap_or_else(ThreadWaker::new);
     let waker = parker.waker();
     let mut cx = Context::from_waker(&waker);
-    let result = loop {
-        if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut cx) {
-            break Some(output);
+    let mut poll = || match Pin::new(&mut *future).poll(&mut cx) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    };
+    let wait = || {
+        if let Some(output) = poll() {
+            return Ok(Some(output));
         }
-        if !parker.park(until) {
-            // One last look: the answer may have come with the bell.
-            break match Pin::new(&mut *future).poll(&mut cx) {
-                Poll::Ready(output) => Some(output),
-                Poll::Pending => None,
-            };
+        let _slot = slot()?;
+        loop {
+            let rung = parker.park(until);
+            // Also where the time is over: the answer may have come with the bell.
+            if let Some(output) = poll() {
+                return Ok(Some(output));
+            }
+            // A future that asks to be polled at once, again and again, has a deadline all the same.
+            if !rung || is_over(until) {
+                return Ok(None);
+            }
         }
     };
+    let result = wait();
     let _ = WAKER.try_with(|cached| cached.replace(Some(parker)));
     result
+}
+
+/// Returns `true` if the instant has passed.
+fn is_over(until: Option<Instant>) -> bool {
+    until.is_some_and(|until| time::now() >= until)
 }
 
 /// Looks for a moment before sleeping: often, since each pause is latency, and with few looks at the clock.
@@ -73,9 +106,9 @@ pub(crate) fn wait_for<F: Future + Unpin>(
     let me: *const Header = member::current().cast();
     // SAFETY: the turn that runs here keeps its cell.
     let Some(header) = (unsafe { me.as_ref() }) else {
-        let _blocking = leave_slot(target)?;
+        let _blocking = leave_slot()?;
         spin();
-        return Ok(block_on(future, until));
+        return block_on(future, until, || Ok(()));
     };
     // Polled first: only who has left a bell can be told that it need not wait any more.
     let bell = ThreadWaker::new();
@@ -86,7 +119,7 @@ pub(crate) fn wait_for<F: Future + Unpin>(
         return Err(Refused::WouldDeadlock);
     }
     let _line = Line(header);
-    let _blocking = leave_slot(target)?;
+    let _blocking = leave_slot()?;
     spin();
     loop {
         // The bell hangs there since the first poll, so whoever answers rings it before it goes on. A second poll would take
@@ -97,25 +130,32 @@ pub(crate) fn wait_for<F: Future + Unpin>(
         }
         match Pin::new(&mut *future).poll(&mut Context::from_waker(&bell.waker())) {
             Poll::Ready(output) => return Ok(Some(output)),
-            Poll::Pending if rung => {}
-            Poll::Pending => return Ok(None),
+            Poll::Pending if rung && !is_over(until) => {}
+            Poll::Pending => {
+                bell.silence();
+                return Ok(None);
+            }
         }
     }
 }
 
-/// The calling thread is about to wait for `target`. Only a wait for an actor of the own crew needs somebody who is left to run
-/// it; another crew runs by itself.
-fn leave_slot(target: NonNull<Header>) -> Result<Blocking, Refused> {
-    // SAFETY: the caller's future keeps the cell.
-    if unsafe { target.as_ref() }.core().on_crew() {
-        Blocking::unless_frozen().ok_or(Refused::NoSpare)
-    } else {
-        Ok(Blocking::at_any_rate())
-    }
+/// Leaves this thread's slot to a spare. That another crew runs what is waited for makes no difference: it may be waiting for
+/// this one in the same way, and then neither would have anybody left.
+fn leave_slot() -> Result<Blocking, Refused> {
+    Blocking::unless_frozen().ok_or(Refused::NoSpare)
 }
 
 /// A line in the list of those who wait.
 struct Line<'a>(&'a Header);
+
+impl From<Refused> for WaitError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::WouldDeadlock => WaitError::WouldDeadlock,
+            Refused::NoSpare => WaitError::NoSpare,
+        }
+    }
+}
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
@@ -163,4 +203,32 @@ impl Drop for Line<'_> {
 pub fn blocking<R>(f: impl FnOnce() -> R) -> R {
     let _blocking = Blocking::at_any_rate();
     f()
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+
+    /// Asks to be polled again at once, for ever.
+    struct Restless;
+
+    impl Future for Restless {
+        type Output = ();
+        fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn a_restless_future_has_a_deadline() {
+        assert_eq!(wait(&mut Restless, time::after(Duration::from_millis(1))), Ok(None));
+    }
+
+    #[test]
+    fn what_is_ready_needs_no_slot() {
+        let refused = || Err::<(), _>(Refused::NoSpare);
+        assert_eq!(block_on(&mut std::future::ready(7), None, refused), Ok(Some(7)));
+        assert_eq!(block_on(&mut Restless, None, refused), Err(Refused::NoSpare));
+    }
 }

@@ -16,8 +16,9 @@ use crate::sched::queue::Policy;
 use crate::sched::spares::Spares;
 use crate::sched::{Arrival, Scheduler, Seat};
 use crate::sync::{AtomicBool, Counter, Mutex, Ordering::*, Padded, fence};
-use crate::time::Duration;
+use crate::time::{self, Duration, Instant};
 use crate::user::{self, Site};
+use std::cell::Cell;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -263,17 +264,23 @@ impl Core {
         self.closing.load(Relaxed)
     }
 
-    /// No new actors; the live ones are closed. May be called again, to kill.
-    pub(crate) fn close_all(&self, kill: bool) {
+    /// Closes all actors, of which there will be no new ones. May be called again, to kill.
+    ///
+    /// Returns `false` if the time was over before each one was reached; those that are left are the caller's to see to.
+    #[must_use]
+    pub(crate) fn close_all(&self, kill: bool, until: Option<Instant>) -> bool {
         self.dedicated.close();
         self.shards.iter().for_each(Shard::close);
         // Only now: the end of the crew must not come before the last spawn.
         self.closing.store(true, SeqCst);
         // After the shards are closed nobody can be missed. A closed actor's own turns do the rest.
-        self.shards.iter().for_each(|shard| shard.for_each(|header| Header::close(header, kill)));
+        let in_time = || until.is_none_or(|until| time::now() < until);
+        let close = |header| Header::close(header, kill);
+        let all = self.shards.iter().all(|shard| shard.for_each(close, in_time));
         // Pairs with the fence in `ended`: either that actor's worker sees `closing`, or this sees its count.
         fence(SeqCst);
         self.stop_if_empty();
+        all
     }
 
     /// An actor's last turn is over, all but the release of its memory; or it was counted as spawned and then refused.
@@ -311,16 +318,25 @@ impl Core {
         header
     }
 
-    /// The actors that have not ended.
-    pub(crate) fn unfinished(&self, mut f: impl FnMut(&Header)) {
+    /// Calls `f` with the actors that have not ended, as long as it wants more: it is asked between two parts of them.
+    pub(crate) fn unfinished(&self, mut f: impl FnMut(&Header) -> bool) {
         for shard in &self.shards {
-            shard.for_each(|header: NonNull<Header>| {
+            let more = Cell::new(true);
+            let look = |header: NonNull<Header>| {
                 // SAFETY: listed cells are not freed while the shard is locked.
                 let header = unsafe { header.as_ref() };
                 if !header.state.peek().dead() {
-                    f(header);
+                    more.set(f(header));
                 }
-            });
+            };
+            if !shard.for_each(look, || more.get()) {
+                return;
+            }
         }
+    }
+
+    /// Does an event hook want to be told?
+    pub(crate) fn has_hook(&self) -> bool {
+        self.hook.is_some()
     }
 }

@@ -27,7 +27,6 @@ use crossbeam_channel::Sender;
 use std::convert::Infallible;
 use std::io;
 use std::ptr::NonNull;
-use std::thread;
 
 /// Those threads of one executor.
 #[derive(Debug, Default)]
@@ -46,7 +45,7 @@ pub(crate) struct Settings {
     pub(crate) stack_size: Option<usize>,
     /// Where they run, if the crew is pinned: a thread that a pinned one starts would stay on the same core.
     pub(crate) cores: Option<Cores>,
-    /// A copy is dropped by each of them as the last thing.
+    /// Each of them holds a copy until its thread-locals are gone.
     pub(crate) alive: Sender<Infallible>,
 }
 
@@ -88,20 +87,14 @@ impl Dedicated {
             return Err(NotStarted::ShuttingDown);
         };
         let number = core.dedicated.started.fetch_add(1, Relaxed);
-        let mut thread = thread::Builder::new().name(format!("{name}-own-{number}"));
-        if let Some(bytes) = stack_size {
-            thread = thread.stack_size(bytes);
-        }
         let shared = core.share();
-        let started = core.threads.start(thread, move || {
+        let started = core.threads.start(format!("{name}-own-{number}"), stack_size, alive, move || {
             if let Some(cores) = cores {
                 let _better_there_than_nowhere = cores.bind_this_thread();
             }
             life(&shared);
             shared.threads.leave();
             shared.dedicated.ended.fetch_add(1, Release);
-            drop(shared);
-            drop(alive); // nothing is left by then
         });
         if started.is_err() {
             core.dedicated.ended.fetch_add(1, Release);

@@ -172,6 +172,9 @@ pub struct Report {
     pub unfinished: Vec<Unfinished>,
     /// How many there were.
     pub unfinished_count: usize,
+    /// Threads that run no actors any more and had not exited at the deadline, by name: each is in a destructor of a
+    /// thread-local. (Of those that heist has started; see [`Builder::spawn_handler`](crate::Builder::spawn_handler).)
+    pub unfinished_threads: Vec<String>,
     /// All actors have ended, and no thread of the crew is left.
     pub complete: bool,
 }

@@ -179,14 +179,23 @@ impl Shard {
         self.inner.lock().closed = true;
     }
 
-    /// Calls `f` with every cell that exists throughout; in parts, so that nobody waits long for the lock.
+    /// Calls `f` with every cell that exists throughout; in parts, so that nobody waits long for the lock, and between
+    /// two parts only while `go_on`. Returns `false` if it was cut short.
+    ///
     /// `f` runs under the lock: it must not run user code, nor let go of a reference.
-    pub(crate) fn for_each(&self, mut f: impl FnMut(NonNull<Header>)) {
+    pub(crate) fn for_each(
+        &self,
+        mut f: impl FnMut(NonNull<Header>),
+        mut go_on: impl FnMut() -> bool,
+    ) -> bool {
         const PART: usize = 256;
         let mut from = 0;
         loop {
+            if from > 0 && !go_on() {
+                return false;
+            }
             let inner = self.inner.lock();
-            let Some(rest) = inner.places.get(from..).filter(|rest| !rest.is_empty()) else { return };
+            let Some(rest) = inner.places.get(from..).filter(|rest| !rest.is_empty()) else { return true };
             rest.iter().take(PART).filter_map(|place| place.header()).for_each(&mut f);
             from += PART;
         }

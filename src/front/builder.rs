@@ -372,7 +372,7 @@ impl<'a> Builder<'a> {
             stack_size: self.stack_size,
             handler: self.spare_handler,
             spares: AtomicUsize::new(0),
-            _alive: alive,
+            alive,
         });
         let (begun, begins) = crossbeam_channel::unbounded();
         let mut outcome = Ok(());
@@ -391,12 +391,12 @@ impl<'a> Builder<'a> {
         let executor = Executor::assemble(core, gone, self.drop_deadline);
         match outcome {
             Err(error) => {
-                executor.abandon();
+                executor.abandon(BEGIN_DEADLINE);
                 Err(BuildError::Thread(error))
             }
             Ok(()) => match not_begun(executor.core(), pinned.is_some(), &begins) {
                 Some(error) => {
-                    executor.abandon();
+                    executor.abandon(BEGIN_DEADLINE);
                     Err(error)
                 }
                 None => Ok(executor),

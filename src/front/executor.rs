@@ -3,7 +3,8 @@
 use super::builder::Builder;
 use crate::actor::handle::Handle;
 use crate::cell::core::Core;
-use crate::time::Duration;
+use crate::sched::blocking::Blocking;
+use crate::time::{self, Duration};
 use crossbeam_channel::Receiver;
 use std::convert::Infallible;
 use std::fmt;
@@ -68,15 +69,10 @@ impl Executor {
         self.handle.clone()
     }
 
-    /// A crew that never was whole: its threads have nothing to do, so they end at once.
-    pub(super) fn abandon(self) {
-        self.core().close_all(true);
-        self.join();
-    }
-
-    /// Waits for the threads, which are about to end.
-    pub(super) fn join(&self) {
-        self.core().threads.join();
+    /// Ends a crew that never was whole. Its threads have nothing to do, so they end at once.
+    pub(super) fn abandon(self, within: Duration) {
+        let _nobody_is_there = self.core().close_all(true, None);
+        let _all_have_exited = self.core().threads.join(time::after(within));
     }
 }
 
@@ -98,9 +94,10 @@ impl Drop for Executor {
         if self.core().on_crew() || self.core().forked() {
             // A worker cannot wait for itself: the crew ends by itself, after this turn.
             self.core().start_draining();
-            self.core().close_all(true);
+            let _all_of_them = self.core().close_all(true, None);
         } else {
-            let _recorded = self.shutdown_now(self.drop_deadline);
+            // On a worker of another executor's that has no spare left it blocks all the same, until the deadline.
+            let _recorded = self.end(self.drop_deadline, true, Blocking::at_any_rate());
         }
     }
 }

@@ -24,16 +24,16 @@ pub(super) struct Recruiter {
     pub(super) handler: Option<SpareHandler>,
     /// Spares so far.
     pub(super) spares: AtomicUsize,
-    /// Never sent on: the channel is disconnected when the last thread has gone. The last field, so that everything
-    /// else is dropped by then.
-    pub(super) _alive: Sender<Infallible>,
+    /// Never sent on: the channel is disconnected when the last thread has ended. A thread that heist starts holds a copy
+    /// until its thread-locals are gone; one that a handler started holds this, until its `run` returns. The last field,
+    /// so that everything else is dropped by then.
+    pub(super) alive: Sender<Infallible>,
 }
 
 impl Recruiter {
     /// A thread's life in the crew.
     pub(super) fn work(self: &Arc<Self>, arrival: Arrival) {
         if self.core.work(arrival, &|spare| self.recruit(spare)) {
-            self.core.threads.leave();
             self.core.emit(|| Event::SpareEnded { spares: self.core.scheduler.spares.alive() });
         }
     }

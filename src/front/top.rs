@@ -171,6 +171,7 @@ impl Handle {
             let seen = Seen::new(header, now);
             busiest.offer(seen.busy(), &seen);
             longest_waiting.offer(seen.behind(), &seen);
+            true
         });
         Top { busiest: busiest.into_vec(), longest_waiting: longest_waiting.into_vec() }
     }

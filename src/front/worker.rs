@@ -88,14 +88,14 @@ impl WorkerThread {
     }
 
     pub(super) fn spawn(self) -> io::Result<()> {
-        let mut thread = std::thread::Builder::new().name(self.name.clone());
-        if let Some(bytes) = self.stack_size() {
-            thread = thread.stack_size(bytes);
-        }
         let core = Arc::clone(&self.recruiter.core);
-        core.threads.start(thread, || {
+        let (name, stack_size) = (self.name.clone(), self.stack_size());
+        let alive = self.recruiter.alive.clone();
+        let theirs = Arc::clone(&core);
+        core.threads.start(name, stack_size, alive, move || {
             let ran = self.run();
             debug_assert!(ran.is_ok(), "a new thread has no other work");
+            theirs.threads.leave();
         })
     }
 }

@@ -23,7 +23,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, Waker};
 
 /// An asker looks this long before it sleeps: waking a thread costs more than most answers take.
 const SPIN: Duration = Duration::from_micros(20);
@@ -120,7 +120,8 @@ impl<R> Ask<R> {
             let slot = self.slot();
             // SAFETY: our side lets go only when it is polled and finds the answer, which is after this.
             let ready = || slot.is_none_or(|slot| unsafe { slot.as_ref() }.ready());
-            let spin = || wait::spin_until(SPIN, ready);
+            let left = until.map_or(SPIN, |until| until.saturating_duration_since(time::now()).min(SPIN));
+            let spin = || wait::spin_until(left, ready);
             let error = match wait::wait_for(&mut self, target, until, spin) {
                 Ok(Some(answer)) => return answer.map_err(|error| WaitAskError { error, ask: None }),
                 Ok(None) => AskError::TimedOut,
@@ -129,9 +130,9 @@ impl<R> Ask<R> {
             };
             return Err(WaitAskError { error, ask: Some(self) });
         }
-        match wait::block_on(&mut self, None) {
-            Some(answer) => answer.map_err(|error| WaitAskError { error, ask: None }),
-            None => unreachable!("it was ready"),
+        match Pin::new(&mut self).poll(&mut TaskContext::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => answer.map_err(|error| WaitAskError { error, ask: None }),
+            Poll::Pending => unreachable!("it was ready"),
         }
     }
 }

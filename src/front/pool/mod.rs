@@ -179,7 +179,7 @@ impl<A: Actor> Pool<A> {
         if core.forked() {
             return Err(WaitError::Forked);
         }
-        wait::block_on(&mut self.wait_stopped_async(), until).ok_or(WaitError::TimedOut)
+        wait::wait(&mut self.wait_stopped_async(), until)?.ok_or(WaitError::TimedOut)
     }
 
     /// Resolves when all replicas have ended: the awaited form of [`wait_stopped`](Self::wait_stopped). It does not keep the pool
