@@ -436,7 +436,7 @@ fn the_hook_is_told_of_panics_and_dead_letters() {
     let held = Held::hold(&stuck);
     assert!(!executor.shutdown_now(Duration::from_millis(20)).unwrap().complete);
     let named = |event: &Event| matches!(event, Event::Stuck { actor, .. } if *actor == stuck.id());
-    assert!(told.all().iter().any(named));
+    within(LONG, "the hook is told of it", || told.all().iter().any(named));
     held.release();
 
     let clumsy = build(Executor::builder().workers(1).on_event(|_| intended_panic()));
