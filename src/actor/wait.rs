@@ -106,7 +106,7 @@ pub(crate) fn wait_for<F: Future + Unpin>(
     let me: *const Header = member::current().cast();
     // SAFETY: the turn that runs here keeps its cell.
     let Some(header) = (unsafe { me.as_ref() }) else {
-        let _blocking = leave_slot()?;
+        let _blocking = leave_slot_between_turns(target)?;
         spin();
         return block_on(future, until, || Ok(()));
     };
@@ -143,6 +143,13 @@ pub(crate) fn wait_for<F: Future + Unpin>(
 /// this one in the same way, and then neither would have anybody left.
 fn leave_slot() -> Result<Blocking, Refused> {
     Blocking::unless_frozen().ok_or(Refused::NoSpare)
+}
+
+/// Does the same between turns, in a waker, where no spare is to be had: then a slot is kept for a wait for another crew, which
+/// runs by itself.
+fn leave_slot_between_turns(target: NonNull<Header>) -> Result<Blocking, Refused> {
+    // SAFETY: the caller's future keeps the cell.
+    if unsafe { target.as_ref() }.core().on_crew() { leave_slot() } else { Ok(Blocking::at_any_rate()) }
 }
 
 /// A line in the list of those who wait.
