@@ -410,7 +410,7 @@ spare "spares: handed over without its fence" alarm $duties 'fence(SeqCst); // f
 # The side that lets go of the slot needs no Acquire, the one that only takes something up no Release.
 # Only a waker whose clone panicked leaves one behind, and no model has such a waker.
 spare "reply: a left-behind waker is kept" reply \
-    $reply 'drop(this.take_waker()); // one left behind by a poll that went back to EMPTY' ''
+    $reply 'let_go(this.take_waker()); // one left behind by a poll that went back to EMPTY' ''
 spare "reply: EMPTY to READY without Acquire" reply \
     $reply 'compare_exchange(EMPTY, READY, AcqRel, Acquire)' 'compare_exchange(EMPTY, READY, Release, Relaxed)'
 spare "reply: WAITING to LOCKED without Release" reply \

@@ -300,6 +300,7 @@
 mod actor;
 mod cell;
 mod cores;
+mod drops;
 mod error;
 mod front;
 mod id;

@@ -8,6 +8,7 @@ use super::{Actor, Receive};
 use crate::cell::core::Core;
 use crate::cell::envelope::{Envelope, Lane, Parcel, deliver};
 use crate::cell::room::{self, Ticket, TicketNow};
+use crate::drops;
 use crate::error::{AskError, Refusal, SendError};
 use crate::mailbox::state::RoomWait;
 use crate::memory::Held;
@@ -266,10 +267,15 @@ impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
 
 impl<A, M: Send + 'static> Drop for Sending<A, M> {
     fn drop(&mut self) {
-        if let Some(envelope) = self.withdraw() {
-            // SAFETY: withdrawn, so the pointer is the only one.
-            user::contain(Site::Drop, || unsafe {
-                Envelope::discard(envelope, AskError::Stopped, self.held())
+        if let State::Fresh(_) = self.state {
+            let message = std::mem::replace(&mut self.state, State::Done);
+            drops::run(move || drop(message));
+        } else if let Some(envelope) = self.withdraw() {
+            let actor = self.actor.clone().into_strong();
+            drops::run(move || {
+                let held = actor.header().held();
+                // SAFETY: withdrawn, so the pointer is the only one; the actor's pool is held.
+                user::contain(Site::Drop, || unsafe { Envelope::discard(envelope, AskError::Stopped, held) });
             });
         }
     }

@@ -2,8 +2,9 @@
 
 use super::batch::Batched;
 use super::core::Tally;
-use super::header::Header;
+use super::header::{Header, Strong};
 use super::stopwatch::Stopwatch;
+use crate::drops;
 use crate::error::{AskError, Refusal};
 use crate::mailbox::inbox::Node;
 use crate::mailbox::segment;
@@ -367,19 +368,24 @@ unsafe fn link_dated(this: &Header, stopwatch: &Stopwatch, envelope: NonNull<Env
     }
 }
 
-/// An exempt message: what the actor prepaid. If it has closed meanwhile the message is a dead letter.
+/// An exempt message: what the actor prepaid. If it has closed meanwhile the message is a dead letter, and is dropped here: an answer
+/// with its callback, of which another reply may be a part, and so on.
 ///
 /// # Safety
-/// As for [`deliver`].
-pub(crate) unsafe fn deliver_exempt(header: NonNull<Header>, envelope: NonNull<Envelope>) {
-    // SAFETY: the caller's.
-    unsafe {
-        if deliver(header, envelope, Lane::Exempt).is_err() {
-            let core = header.as_ref().core();
-            core.count_here(|tally| &tally.accepted, 1);
-            core.count_dead(super::event::DeadLetterReason::Stopped, 1);
-            let held = header.as_ref().held();
-            user::contain(Site::Drop, || Envelope::discard(envelope, AskError::Stopped, held));
-        }
+/// The envelope is made for an actor of the owner's type, and the only pointer to it is given up.
+pub(crate) unsafe fn deliver_exempt(owner: Strong, envelope: NonNull<Envelope>) {
+    // SAFETY: `owner` is a strong reference; the rest is the caller's.
+    if unsafe { deliver(owner.as_ptr(), envelope, Lane::Exempt) }.is_ok() {
+        return; // the message keeps the actor, so the owner may go
     }
+    let core = owner.header().core();
+    core.count_here(|tally| &tally.accepted, 1);
+    core.count_dead(super::event::DeadLetterReason::Stopped, 1);
+    drops::run(move || {
+        let held = owner.header().held();
+        // SAFETY: refused, so the only pointer is this call's again; the owner keeps its pool.
+        let _ = user::guard_for(Site::Drop, &AskError::Stopped, || unsafe {
+            Envelope::discard(envelope, AskError::Stopped, held);
+        });
+    });
 }

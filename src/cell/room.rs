@@ -197,7 +197,7 @@ pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Env
         RoomWait::Room | RoomWait::Closed => {
             drop(list);
             // SAFETY: `owner` is a strong reference, and the envelope was made for it.
-            unsafe { deliver_exempt(owner.as_ptr(), envelope) };
+            unsafe { deliver_exempt(owner, envelope) };
         }
     }
     Ok(())
@@ -215,7 +215,7 @@ pub(crate) unsafe fn follow(header: &Header, owner: Strong, envelope: NonNull<En
         }
     }
     // SAFETY: the caller's.
-    unsafe { deliver_exempt(owner.as_ptr(), envelope) };
+    unsafe { deliver_exempt(owner, envelope) };
 }
 
 /// One notice comes for this part of the capacity.
@@ -311,6 +311,6 @@ fn settle(wake: Vec<TicketState>, notices: Vec<(Strong, NonNull<Envelope>)>) {
     }
     for (owner, envelope) in notices {
         // SAFETY: `owner` is a strong reference, and the envelope was made for it.
-        unsafe { deliver_exempt(owner.as_ptr(), envelope) };
+        unsafe { deliver_exempt(owner, envelope) };
     }
 }

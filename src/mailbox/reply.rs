@@ -18,6 +18,7 @@
 //! Ordering: every transition that hands the value or the waker over is a Release that the other side's Acquire on
 //! its own transition (or load) reads from.
 
+use crate::drops;
 use crate::sync::{AtomicU8, Ordering::*, UnsafeCell, chaos};
 use crate::user;
 use std::mem::MaybeUninit;
@@ -47,6 +48,13 @@ pub(crate) enum Answered<T> {
     Wake(Waker),
     /// Nobody wants it: the value comes back, and the slot is the replier's to [`release`](Slot::release).
     Discarded(T),
+}
+
+/// Drops a waker, which may hold the next slot's asker.
+fn let_go(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        drops::run(move || user::drop_waker(Some(waker)));
+    }
 }
 
 impl<T> Slot<T> {
@@ -95,7 +103,7 @@ impl<T> Slot<T> {
                         return match this.state.compare_exchange(LOCKED, READY, AcqRel, Acquire) {
                             Ok(_) => Answered::Wake(waker),
                             Err(_) => {
-                                user::drop_waker(Some(waker));
+                                let_go(Some(waker));
                                 discard(this)
                             }
                         };
@@ -141,6 +149,20 @@ impl<T> Slot<T> {
         self.state.load(Relaxed) == READY
     }
 
+    /// The value, out of a slot that is freed.
+    ///
+    /// # Safety
+    /// Both sides have let go, this one by calling this.
+    unsafe fn take(slot: NonNull<Self>) -> T {
+        // SAFETY: alone with the slot. No reference to it is an argument of what frees it.
+        unsafe {
+            let value = slot.as_ref().read_value();
+            let free = slot.as_ref().free;
+            free(slot);
+            value
+        }
+    }
+
     /// The asker's side: takes the answer and frees the slot, or leaves the waker.
     ///
     /// # Safety
@@ -148,12 +170,6 @@ impl<T> Slot<T> {
     pub(crate) unsafe fn poll(slot: NonNull<Self>, cx: &mut Context<'_>) -> Poll<T> {
         // SAFETY: the asker has not let go yet, so the slot lives.
         let this = unsafe { slot.as_ref() };
-        let take = |this: &Self| {
-            let value = this.read_value();
-            // SAFETY: READY: the replier has let go, and so do we.
-            unsafe { (this.free)(slot) };
-            Poll::Ready(value)
-        };
         let mut state = this.state.load(Acquire);
         if state == WAITING {
             match this.state.compare_exchange(WAITING, EMPTY, AcqRel, Acquire) {
@@ -171,15 +187,16 @@ impl<T> Slot<T> {
                     let new = user::clone_waker(cx.waker());
                     // SAFETY: as above. The old one is dropped after the new one is in its place.
                     let old = this.waker.with_mut(|waker| unsafe { (*waker).replace(new) });
-                    user::drop_waker(old);
+                    let_go(old);
                 }
                 chaos();
                 match this.state.compare_exchange(EMPTY, WAITING, AcqRel, Acquire) {
                     Ok(_) => Poll::Pending,
                     Err(seen) => {
                         debug_assert_eq!(seen, READY);
-                        user::drop_waker(this.take_waker());
-                        take(this)
+                        let_go(this.take_waker());
+                        // SAFETY: READY: the replier has let go, and so do we.
+                        Poll::Ready(unsafe { Self::take(slot) })
                     }
                 }
             }
@@ -189,8 +206,9 @@ impl<T> Slot<T> {
             }
             _ => {
                 debug_assert_eq!(state, READY);
-                user::drop_waker(this.take_waker()); // one left behind by a poll that went back to EMPTY
-                take(this)
+                let_go(this.take_waker()); // one left behind by a poll that went back to EMPTY
+                // SAFETY: READY: the replier has let go, and so do we.
+                Poll::Ready(unsafe { Self::take(slot) })
             }
         }
     }
@@ -215,7 +233,7 @@ impl<T> Slot<T> {
                 EMPTY => {
                     let waker = this.take_waker();
                     let gone = this.state.compare_exchange(EMPTY, GONE, AcqRel, Acquire);
-                    user::drop_waker(waker);
+                    let_go(waker);
                     match gone {
                         Ok(_) => return None,
                         Err(seen) => state = seen,
@@ -226,11 +244,9 @@ impl<T> Slot<T> {
                     Err(seen) => state = seen,
                 },
                 _ => {
-                    user::drop_waker(this.take_waker());
-                    let value = this.read_value();
+                    let_go(this.take_waker());
                     // SAFETY: READY: the replier has let go, and so do we.
-                    unsafe { (this.free)(slot) };
-                    return Some(value);
+                    return Some(unsafe { Self::take(slot) });
                 }
             }
         }

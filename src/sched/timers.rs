@@ -20,6 +20,7 @@
 
 use super::Scheduler;
 use super::alarm::Alarm;
+use crate::drops;
 use crate::sync::Mutex;
 use crate::time::Instant;
 use crate::user::{self, Site};
@@ -210,7 +211,7 @@ impl Timers {
         let timed = table.take_out(key.slot);
         table.free(key.slot);
         drop(table);
-        user::contain(Site::Drop, || drop(timed)); // not under the lock
+        drops::run(move || user::contain(Site::Drop, || drop(timed))); // not under the lock
         true
     }
 

@@ -6,6 +6,7 @@ use crate::actor::refs::ActorRef;
 use crate::actor::reply::{Reply, ReplyVtable};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Place, Sent, deliver_exempt, place_of};
 use crate::cell::header::Header;
+use crate::drops;
 use crate::error::AskError;
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::local::Local;
@@ -81,10 +82,8 @@ unsafe fn answer<A: Actor, R, F, S: Dating>(to: NonNull<()>, answer: Result<R, A
     unsafe {
         let callback = to.cast::<Callback<A, R, F, S>>().as_mut();
         callback.answer = Some(answer);
-        let owner = callback.owner.take().expect("taken only here");
-        deliver_exempt(owner.as_ptr(), to.cast());
-        // Let go only now that the message keeps the actor.
-        drop(owner);
+        let owner = callback.owner.take().expect("taken only once");
+        deliver_exempt(owner.into_strong(), to.cast());
     }
 }
 
@@ -94,12 +93,13 @@ unsafe fn wanted<A: Actor, R, F, S: Dating>(to: NonNull<()>) -> bool {
     callback.owner.as_ref().is_some_and(|owner| !owner.header().state.peek().closed())
 }
 
-unsafe fn cancel<A: Actor, R, F, S: Dating>(to: NonNull<()>) {
+unsafe fn cancel<A: Actor, R: 'static, F: 'static, S: Dating>(to: NonNull<()>) {
     // SAFETY: the reply's one use of it.
-    unsafe {
+    let cancel = move || unsafe {
         let owner = to.cast::<Callback<A, R, F, S>>().as_mut().owner.take().expect("taken only once");
         drop(unwrap::<A, R, F, S>(to.cast(), owner.header().held()));
-    }
+    };
+    drops::run(cancel);
 }
 
 /// # Safety

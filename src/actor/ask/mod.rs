@@ -12,6 +12,7 @@ use super::reply::Reply;
 use super::wait;
 use super::{Actor, Receive};
 use crate::cell::envelope::{Lane, deliver};
+use crate::drops;
 use crate::error::{AskError, SendError};
 use crate::mailbox::reply::Slot;
 use crate::time::{self, Duration, Instant};
@@ -154,8 +155,12 @@ impl<R> Future for Ask<R> {
 impl<R> Drop for Ask<R> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot() {
-            // SAFETY: our side has not let go, and does so here.
-            drop(unsafe { Slot::abandon(slot) });
+            // SAFETY: our side has not let go, and does so here. Asks are made for answers that borrow nothing (`Receive::Reply`).
+            unsafe {
+                if let Some(answer) = Slot::abandon(slot) {
+                    drops::value(answer);
+                }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Reply, ReplyVtable};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Parcel, Place, Sent, place_of};
 use crate::cell::header::{Header, Weak};
+use crate::drops;
 use crate::error::AskError;
 use crate::mailbox::reply::{Answered, Slot};
 use crate::memory::{self, Heap, Held, Kind};
@@ -87,7 +88,7 @@ impl<R: Send + 'static> SlotTable<R> {
         ReplyVtable { answer: answer::<R>, wanted: wanted::<R>, cancel: cancel::<R> };
 }
 
-unsafe fn answer<R>(to: NonNull<()>, value: Result<R, AskError>) {
+unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
     let head: NonNull<AskedHead<R>> = to.cast();
     let slot = AskedHead::slot(head);
     // SAFETY: the replier's side has not let go, and this is the one answer.
@@ -100,7 +101,7 @@ unsafe fn answer<R>(to: NonNull<()>, value: Result<R, AskError>) {
                 head.as_ref().target.header().core().count_here(|tally| &tally.discarded_replies, 1);
                 Slot::release(slot);
             }
-            drop(value);
+            drops::run(move || drop(value));
         }
     }
 }
@@ -110,7 +111,7 @@ unsafe fn wanted<R>(to: NonNull<()>) -> bool {
     unsafe { to.cast::<AskedHead<R>>().as_ref() }.slot.wanted()
 }
 
-unsafe fn cancel<R>(to: NonNull<()>) {
+unsafe fn cancel<R: 'static>(to: NonNull<()>) {
     // SAFETY: the replier's side lets go.
     unsafe { answer::<R>(to, Err(AskError::NoReply)) };
 }

@@ -1,0 +1,220 @@
+//! Floor 0: drops of users' values, whose nesting is bounded (P10: dropping never recurses).
+//!
+//! A value that heist drops may hold a reply, an ask or a timer, whose drop makes heist drop another value, and so on: a hundred thousand
+//! actors may wait for each other in a row. Each link of such a chain passes through [`run`]. Up to [`DEEPEST`] calls are nested; what comes
+//! below is put on a list of this thread's, and the outermost call does it before it returns.
+//!
+//! | a panic in | goes |
+//! |---|---|
+//! | a call that was run at once | to its caller, as if `run` were not there |
+//! | a call that was put off | to the caller of the outermost one, after all others were done; unless that is unwinding already, or another was first: then it ends here |
+//!
+//! The list needs no destructor, since the outermost call leaves it empty. So `run` works in the destructors of thread-locals too.
+
+use crate::user::{self, Site};
+use std::any::Any;
+use std::cell::Cell;
+use std::ptr;
+
+/// Calls that are nested, at the most. A link of a chain takes 1 to 3 KiB of stack in debug builds, and more if the user's values are large.
+const DEEPEST: u32 = 4;
+
+thread_local! {
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// Calls that were put off: the oldest and the newest; null if there are none.
+    static OLDEST: Cell<*mut Later> = const { Cell::new(ptr::null_mut()) };
+    static NEWEST: Cell<*mut Later> = const { Cell::new(ptr::null_mut()) };
+}
+
+/// A call that was put off.
+struct Later {
+    call: Box<dyn FnOnce()>,
+    next: *mut Later,
+}
+
+/// Runs `f`, which drops a user's value or may come to that: now, or, deep inside other such calls, before the outermost of them returns.
+#[inline]
+pub(crate) fn run(f: impl FnOnce() + 'static) {
+    user::assert_free(Site::Drop);
+    if DEPTH.get() >= DEEPEST {
+        return put_off(Box::new(f));
+    }
+    let level = Level::enter();
+    f();
+    level.leave();
+}
+
+/// Drops a value as [`run`] would.
+///
+/// # Safety
+/// What the value borrows outlives the outermost call on this thread: nothing, in practice.
+pub(crate) unsafe fn value<T>(value: T) {
+    user::assert_free(Site::Drop);
+    if DEPTH.get() >= DEEPEST {
+        let call: Box<dyn FnOnce() + '_> = Box::new(move || drop(value));
+        // SAFETY: only the lifetime changes, which the caller answers for.
+        return put_off(unsafe { std::mem::transmute::<Box<dyn FnOnce() + '_>, Box<dyn FnOnce()>>(call) });
+    }
+    let level = Level::enter();
+    drop(value);
+    level.leave();
+}
+
+#[cold]
+fn put_off(call: Box<dyn FnOnce()>) {
+    let later = Box::into_raw(Box::new(Later { call, next: ptr::null_mut() }));
+    match NEWEST.replace(later) {
+        newest if newest.is_null() => OLDEST.set(later),
+        // SAFETY: on this thread's list, so nobody else has it.
+        newest => unsafe { (*newest).next = later },
+    }
+}
+
+fn take_oldest() -> Option<Box<dyn FnOnce()>> {
+    let oldest = OLDEST.get();
+    if oldest.is_null() {
+        return None;
+    }
+    // SAFETY: made by `put_off`, and taken off the list here.
+    let Later { call, next } = *unsafe { Box::from_raw(oldest) };
+    OLDEST.set(next);
+    if next.is_null() {
+        NEWEST.set(ptr::null_mut());
+    }
+    Some(call)
+}
+
+/// One level deeper, until this is dropped.
+struct Level;
+
+impl Level {
+    #[inline]
+    fn enter() -> Self {
+        DEPTH.set(DEPTH.get() + 1);
+        Level
+    }
+
+    #[inline]
+    fn leave(self) {
+        std::mem::forget(self);
+        if DEPTH.get() == 1
+            && let Some(panic) = finish()
+        {
+            DEPTH.set(0);
+            user::resume(panic);
+        }
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
+/// The call panicked.
+impl Drop for Level {
+    fn drop(&mut self) {
+        if DEPTH.get() == 1
+            && let Some(panic) = finish()
+        {
+            user::contain(Site::Drop, || drop(panic));
+        }
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
+/// For the outermost call: does what was put off, and returns the first panic.
+#[inline]
+fn finish() -> Option<Box<dyn Any + Send>> {
+    if OLDEST.get().is_null() { None } else { do_all() }
+}
+
+#[cold]
+fn do_all() -> Option<Box<dyn Any + Send>> {
+    let mut first = None;
+    while let Some(call) = take_oldest() {
+        if let Err(panic) = user::catch(call) {
+            match first {
+                None => first = Some(panic),
+                Some(_) => user::contain(Site::Drop, || drop(panic)),
+            }
+        }
+    }
+    first
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    use std::rc::Rc;
+
+    /// A list whose drop recurses through [`run`].
+    struct Link(Option<Box<Link>>, Rc<RefCell<Vec<u32>>>, u32);
+
+    impl Drop for Link {
+        fn drop(&mut self) {
+            self.1.borrow_mut().push(self.2);
+            if let Some(next) = self.0.take() {
+                run(move || drop(next));
+            }
+        }
+    }
+
+    #[test]
+    fn a_chain_is_dropped_on_a_small_stack_before_the_outermost_call_returns() {
+        std::thread::Builder::new()
+            .stack_size(64 << 10)
+            .spawn(|| {
+                let dropped = Rc::default();
+                let chain = (0..100_000)
+                    .fold(None, |next, number| Some(Box::new(Link(next, Rc::clone(&dropped), number))));
+                drop(chain);
+                assert!(dropped.borrow().iter().copied().eq((0..100_000).rev()));
+                assert_eq!((DEPTH.get(), OLDEST.get(), NEWEST.get()), (0, ptr::null_mut(), ptr::null_mut()));
+            })
+            .unwrap()
+            .join()
+            .unwrap();
+    }
+
+    fn nested(levels: u32, innermost: impl FnOnce() + 'static) {
+        let nest: Box<dyn FnOnce()> = Box::new(innermost);
+        (0..levels).fold(nest, |inner, _| Box::new(|| run(inner)))();
+    }
+
+    #[test]
+    fn a_panic_of_what_was_put_off_comes_out_once_after_all_others() {
+        let done = Rc::new(Cell::new(0));
+        let (one, two) = (Rc::clone(&done), Rc::clone(&done));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            run(move || {
+                nested(20, move || {
+                    one.set(one.get() + 1);
+                    resume_unwind(Box::new("first"));
+                });
+                nested(20, move || {
+                    two.set(two.get() + 1);
+                    resume_unwind(Box::new("second"));
+                });
+            });
+        }));
+        assert_eq!(outcome.unwrap_err().downcast_ref(), Some(&"first"));
+        assert_eq!((done.get(), DEPTH.get()), (2, 0));
+    }
+
+    #[test]
+    fn what_was_put_off_is_done_while_the_outermost_call_unwinds() {
+        let done = Rc::new(Cell::new(false));
+        let here = Rc::clone(&done);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            run(move || {
+                nested(20, move || {
+                    here.set(true);
+                    resume_unwind(Box::new("put off"));
+                });
+                resume_unwind(Box::new("outermost"));
+            });
+        }));
+        assert_eq!(outcome.unwrap_err().downcast_ref(), Some(&"outermost"));
+        assert!(done.get());
+        assert_eq!(DEPTH.get(), 0);
+    }
+}

@@ -1,0 +1,302 @@
+//! P10, clean: no drop recurses, however long the chain and through whatever it runs. On stacks of 64 KiB.
+
+mod common;
+
+use common::*;
+use heist::{Actor, ActorRef, Ask, AskError, Context, Executor, Handler, Receive, Reply, Timer};
+use std::any::Any;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
+use std::task::{Context as TaskContext, Waker};
+use std::thread;
+use std::time::Duration;
+
+const CHAIN: usize = 100_000;
+/// Of other chains: far more than such a stack has room for.
+const LINKS: usize = 10_000;
+const SMALL_STACK: usize = 64 * 1024;
+
+fn small_crew(workers: usize) -> Executor {
+    build(Executor::builder().workers(workers).stack_size(SMALL_STACK))
+}
+
+fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
+    thread::Builder::new().stack_size(SMALL_STACK).spawn(f).unwrap().join().unwrap();
+}
+
+/// Counts the drop of what it is part of.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// Each waits by `ask_then` for the next, with the reply of the one before in its callback.
+struct Stage {
+    next: Option<ActorRef<Stage>>,
+    kept: Option<Reply<u32>>,
+}
+
+impl Actor for Stage {}
+
+struct Work;
+
+impl Receive<Work> for Stage {
+    type Reply = u32;
+    fn receive(&mut self, _: Work, reply: Reply<u32>, ctx: &mut Context<Self>) {
+        let Some(next) = self.next.clone() else {
+            self.kept = Some(reply);
+            return;
+        };
+        let then = move |_: &mut Stage, answer: Result<u32, AskError>, _: &mut Context<Stage>| {
+            if let Ok(n) = answer {
+                reply.send(n + 1);
+            }
+        };
+        ctx.ask_then(&next, Work, then).unwrap();
+    }
+}
+
+/// Stages that all wait, and the ask that they wait for.
+fn stages(executor: &Executor) -> (Ask<u32>, ActorRef<Stage>) {
+    let first = executor.spawn(Stage { next: None, kept: None });
+    let mut last = first.clone();
+    for _ in 1..CHAIN {
+        last = executor.spawn(Stage { next: Some(last), kept: None });
+    }
+    let ask = last.ask(Work).unwrap();
+    settle(executor);
+    (ask, first)
+}
+
+#[test]
+fn p10_a_chain_of_callbacks_ends_with_its_executor() {
+    for workers in [1, 2] {
+        let executor = small_crew(workers);
+        let (ask, first) = stages(&executor);
+        drop(first);
+        assert!(executor.shutdown_now(Duration::from_secs(LONG)).unwrap().complete);
+        assert_eq!(answer(ask), Err(AskError::Stopped));
+        let stats = executor.stats();
+        assert_eq!(stats.accepted, stats.handled + stats.dead_letters.total());
+    }
+}
+
+#[test]
+fn p10_a_chain_of_callbacks_ends_with_its_last_actor() {
+    let executor = small_crew(2);
+    let (ask, first) = stages(&executor);
+    // Its reply is dropped, so each callback in turn gets an error, and drops the reply in it.
+    first.stop_now();
+    assert!(answer(ask).is_err());
+    shut_down(&executor);
+}
+
+/// Takes whatever it is told, and keeps it.
+#[derive(Default)]
+struct Keeper(Vec<Thing>);
+
+impl Actor for Keeper {}
+
+type Thing = Box<dyn Any + Send>;
+
+struct Keep(Thing);
+
+impl Receive<Keep> for Keeper {
+    type Reply = Thing;
+    fn receive(&mut self, Keep(thing): Keep, reply: Reply<Thing>, _: &mut Context<Self>) {
+        self.0.push(thing);
+        self.0.push(Box::new(reply));
+    }
+}
+
+/// Is answered by whoever takes the reply out of the channel.
+struct Lend(mpsc::Sender<Reply<Thing>>);
+
+impl Receive<Lend> for Keeper {
+    type Reply = Thing;
+    fn receive(&mut self, Lend(replies): Lend, reply: Reply<Thing>, _: &mut Context<Self>) {
+        let _ = replies.send(reply);
+    }
+}
+
+/// Asks in answers in asks: each answer is there, unseen, and holds the ask of the next.
+fn asks_inside_answers(executor: &Executor, counted: &Arc<AtomicUsize>) -> Thing {
+    let keeper = executor.build(Keeper::default()).unbounded().spawn();
+    let (sender, replies) = mpsc::channel();
+    let mut inner: Thing = Box::new(());
+    for _ in 0..LINKS {
+        let ask = keeper.ask(Lend(sender.clone())).unwrap();
+        let reply = replies.recv_timeout(Duration::from_secs(LONG)).unwrap();
+        reply.send(Box::new((inner, Counted(Arc::clone(counted)))));
+        inner = Box::new(ask);
+    }
+    inner
+}
+
+/// Answers that nobody wants: each drops the reply of the next, with an answer given while it is dropped.
+struct Passed {
+    reply: Option<Reply<Thing>>,
+    answer: Option<Thing>,
+    _counted: Counted,
+}
+
+impl Drop for Passed {
+    fn drop(&mut self) {
+        if let (Some(reply), Some(answer)) = (self.reply.take(), self.answer.take()) {
+            reply.send(answer);
+        }
+    }
+}
+
+fn replies_given_while_others_are_dropped(executor: &Executor, counted: &Arc<AtomicUsize>) -> Thing {
+    let keeper = executor.build(Keeper::default()).unbounded().spawn();
+    let (sender, replies) = mpsc::channel();
+    let mut inner: Thing = Box::new(());
+    for _ in 0..LINKS {
+        drop(keeper.ask(Lend(sender.clone())).unwrap());
+        let reply = replies.recv_timeout(Duration::from_secs(LONG)).unwrap();
+        let counted = Counted(Arc::clone(counted));
+        inner = Box::new(Passed { reply: Some(reply), answer: Some(inner), _counted: counted });
+    }
+    inner
+}
+
+/// Messages that are not sent yet, each of which holds the next one.
+fn sendings_inside_messages(executor: &Executor, counted: &Arc<AtomicUsize>) -> Thing {
+    let full = executor.build(Keeper::default()).capacity(1).spawn();
+    let mut inner: Thing = Box::new(());
+    for _ in 0..LINKS {
+        let keep = Keep(Box::new((inner, Counted(Arc::clone(counted)))));
+        let sending = full.send_async(keep);
+        inner = Box::new(sending);
+    }
+    inner
+}
+
+/// Timers' messages that hold the next timer.
+fn timers_inside_messages(executor: &Executor, counted: &Arc<AtomicUsize>) -> Thing {
+    let keeper = executor.spawn(Keeper::default());
+    let mut inner: Thing = Box::new(keeper.clone());
+    for _ in 0..LINKS {
+        let keep = Keep(Box::new((inner, Counted(Arc::clone(counted)))));
+        let timer: Timer = keeper.tell_after(Duration::from_secs(3600), keep).unwrap();
+        inner = Box::new(timer);
+    }
+    inner
+}
+
+type Make = fn(&Executor, &Arc<AtomicUsize>) -> Thing;
+
+const CASCADES: [Make; 4] = [
+    asks_inside_answers,
+    replies_given_while_others_are_dropped,
+    sendings_inside_messages,
+    timers_inside_messages,
+];
+
+#[test]
+fn p10_chains_are_dropped_by_a_thread_with_a_small_stack() {
+    for make in CASCADES {
+        let (executor, counted) = (crew(1), Arc::default());
+        let chain = make(&executor, &counted);
+        let here = Arc::clone(&counted);
+        on_a_small_stack(move || {
+            drop(chain);
+            assert_eq!(here.load(Relaxed), LINKS, "all is dropped when the drop returns");
+        });
+        shut_down(&executor);
+    }
+}
+
+#[test]
+fn p10_chains_are_dropped_by_a_handler_a_state_and_a_mailbox() {
+    for make in CASCADES {
+        for place in 0..3 {
+            let (executor, others, counted) = (small_crew(1), crew(1), Arc::default());
+            let chain = make(&others, &counted);
+            let keeper = executor.spawn(Keeper::default());
+            match place {
+                0 => {
+                    let puppet = executor.spawn(Puppet::default());
+                    inside(&puppet, move |_, _| drop(chain));
+                }
+                1 => {
+                    keeper.tell(Keep(chain)).unwrap();
+                    settle(&executor);
+                    keeper.stop();
+                    ended(&keeper);
+                }
+                _ => {
+                    let puppet = executor.spawn(Puppet::default());
+                    let held = Held::hold(&puppet);
+                    keeper.tell(Keep(chain)).unwrap();
+                    keeper.stop_now();
+                    held.release();
+                    ended(&keeper);
+                }
+            }
+            assert_eq!(counted.load(Relaxed), LINKS);
+            shut_down(&others);
+            shut_down(&executor);
+        }
+    }
+}
+
+#[test]
+fn p10_chains_are_dropped_after_the_executors_end() {
+    for make in CASCADES {
+        let (executor, counted) = (small_crew(2), Arc::default());
+        let chain = make(&executor, &counted);
+        let here = Arc::clone(&counted);
+        on_a_small_stack(move || {
+            drop(executor);
+            drop(chain);
+            assert_eq!(here.load(Relaxed), LINKS);
+        });
+    }
+}
+
+/// What is dropped after a thread's other thread-locals were.
+struct AtTheEnd(std::cell::RefCell<Option<Thing>>);
+
+thread_local!(static LATE: AtTheEnd = const { AtTheEnd(std::cell::RefCell::new(None)) });
+
+#[test]
+fn p10_chains_are_dropped_in_a_thread_locals_destructor() {
+    for make in CASCADES {
+        let (executor, counted) = (crew(1), Arc::default());
+        let chain = make(&executor, &counted);
+        on_a_small_stack(move || LATE.with(|late| *late.0.borrow_mut() = Some(chain)));
+        within(LONG, "all is dropped", || counted.load(Relaxed) == LINKS);
+        shut_down(&executor);
+    }
+}
+
+#[test]
+fn p10_a_chain_of_room_tickets_is_dropped_on_a_small_stack() {
+    let executor = small_crew(1);
+    let full = executor.build(Keeper::default()).capacity(1).spawn();
+    let puppet = executor.spawn(Puppet::default());
+    let held = Held::hold(&puppet); // the only worker
+    full.tell(Keep(Box::new(()))).unwrap();
+    let counted: Arc<AtomicUsize> = Arc::default();
+    let mut cx = TaskContext::from_waker(Waker::noop());
+    let mut inner: Thing = Box::new(());
+    for _ in 0..LINKS {
+        let mut sending = full.send_async(Keep(Box::new((inner, Counted(Arc::clone(&counted))))));
+        assert!(Pin::new(&mut sending).poll(&mut cx).is_pending());
+        inner = Box::new(sending);
+    }
+    let here = Arc::clone(&counted);
+    on_a_small_stack(move || {
+        drop(inner);
+        assert_eq!(here.load(Relaxed), LINKS);
+    });
+    held.release();
+    shut_down(&executor);
+}
