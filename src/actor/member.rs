@@ -96,10 +96,10 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
     core: &Core,
     capacity: u32,
     membership: T,
-) -> Result<(ActorRef<A>, Task), T> {
+) -> Result<(ActorRef<A>, Task), Refused<T>> {
     Local::with(&core.scheduler, |local| {
         if local.is_none() && core.draining() && !core.on_crew() {
-            return Err(membership);
+            return Err(Refused { membership, counted: false });
         }
         let shard = core.shard_here(local);
         let mut membership = Some(membership);
@@ -122,9 +122,27 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
                 Ok((ActorRef::from_strong(Strong::from_raw(header)), Header::runnable(header)))
             },
             None => {
-                core.ended();
-                Err(membership.take().expect("no cell was made of it"))
+                let membership = membership.take().expect("no cell was made of it");
+                Err(Refused { membership, counted: true })
             }
         }
     })
+}
+
+/// A membership that was refused.
+#[must_use = "the executor may have to be told"]
+pub(crate) struct Refused<T> {
+    membership: T,
+    /// It was counted as spawned.
+    counted: bool,
+}
+
+impl<T> Refused<T> {
+    /// Gives the membership back. May run user code: if no actor is left, whoever waits for the crew's end is told.
+    pub(crate) fn settle(self, core: &Core) -> T {
+        if self.counted {
+            core.ended();
+        }
+        self.membership
+    }
 }

@@ -59,7 +59,8 @@ impl<'a> Spawner<'a> {
         cold: Option<Box<Cold>>,
         allocate: impl FnOnce(&Heap, Header) -> NonNull<Header>,
     ) -> Option<ActorRef<A>> {
-        Local::with(&self.core.scheduler, |local| {
+        let mut refused = false;
+        let actor = Local::with(&self.core.scheduler, |local| {
             let shard = self.core.shard_here(local);
             let make = |id, place| {
                 let header = Header::new(vtable, shard, id, place, capacity, cold);
@@ -83,11 +84,15 @@ impl<'a> Spawner<'a> {
                     }
                 }
                 None => {
-                    self.core.ended();
+                    refused = true;
                     None
                 }
             }
-        })
+        });
+        if refused {
+            self.core.ended(); // may run wakers
+        }
+        actor
     }
 }
 

@@ -107,7 +107,11 @@ impl Shard {
         make: impl FnOnce(ActorId, u32) -> NonNull<Header>,
     ) -> Option<NonNull<Header>> {
         let mut inner = self.inner.lock();
-        (!inner.closed).then(|| self.add(&mut inner, make))
+        if inner.closed {
+            drop(inner); // before `make`, which may hold what is the user's
+            return None;
+        }
+        Some(self.add(&mut inner, make))
     }
 
     /// The same for a cell that will never be alive.

@@ -52,7 +52,7 @@ pub struct DirectoryBuilder<K, A> {
 
 impl<K, A> DirectoryBuilder<K, A>
 where
-    K: Hash + Eq + Clone + Send + 'static,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
 {
     pub(super) fn new(executor: &Handle) -> Self {

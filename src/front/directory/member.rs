@@ -1,6 +1,7 @@
 //! What a directory's actor knows of its directory: where its state comes from, and whom to tell of its end.
 
 use super::Inner;
+use super::shelf::drop_key;
 use crate::actor::Actor;
 use crate::actor::member::Membership;
 use crate::id::ActorId;
@@ -10,22 +11,23 @@ use std::sync::Arc;
 pub(super) struct OfDirectory<K: 'static, A: Actor> {
     directory: Arc<Inner<K, A>>,
     hash: u64,
-    key: K,
+    key: Arc<K>,
 }
 
 impl<K, A: Actor> OfDirectory<K, A> {
-    pub(super) fn new(directory: &Arc<Inner<K, A>>, hash: u64, key: K) -> Self {
+    pub(super) fn new(directory: &Arc<Inner<K, A>>, hash: u64, key: Arc<K>) -> Self {
         OfDirectory { directory: Arc::clone(directory), hash, key }
     }
 }
 
-impl<K: Eq + Send + 'static, A: Actor + Send> Membership<A> for OfDirectory<K, A> {
+impl<K: Send + Sync + 'static, A: Actor + Send> Membership<A> for OfDirectory<K, A> {
     fn make(&mut self) -> A {
         (self.directory.make)(&self.key)
     }
 
     fn over(self, actor: ActorId) {
         self.directory.over(self.hash, actor);
+        drop_key(self.key);
     }
 }
 
@@ -42,7 +44,7 @@ impl<K, A: Actor, F> Given<K, A, F> {
     }
 }
 
-impl<K: Eq + Send + 'static, A: Actor + Send, F: FnOnce() -> A + Send + 'static> Membership<A>
+impl<K: Send + Sync + 'static, A: Actor + Send, F: FnOnce() -> A + Send + 'static> Membership<A>
     for Given<K, A, F>
 {
     fn make(&mut self) -> A {

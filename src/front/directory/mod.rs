@@ -29,9 +29,10 @@ use crate::sched::Scheduler;
 use crate::sched::task::Task;
 use crate::sync::{Mutex, MutexGuard, Padded};
 use crate::time::Duration;
+use crate::user::{self, Site};
 use builder::DirectoryBuilder;
 use member::{Given, OfDirectory};
-use shelf::{Rest, Shelf};
+use shelf::{Known, Rest, Shelf, drop_key};
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
@@ -66,8 +67,8 @@ use sweep::Sweeper;
 /// # Costs
 ///
 /// A look-up hashes the key, takes the lock of one of many parts of the table for a moment, and takes and gives back a reference. To keep
-/// the [`ActorRef`] is cheaper, and keeps the actor. [`Hash`] of keys runs outside of the locks, [`Eq`] inside: it must not use the
-/// directory. An actor with a key of 8 bytes takes some 115 bytes more than one without.
+/// the [`ActorRef`] is cheaper, and keeps the actor. [`Hash`], [`Eq`], [`Clone`] and the drop of keys run outside of the locks: they
+/// may block, panic and use the directory. A panic in the first three goes to the caller, and nothing is changed by then. An actor with a key of 8 bytes takes some 115 bytes more than one without.
 ///
 /// Cheap to clone. When the last one is dropped the actors are let go of. An actor that holds its own directory keeps it, as long as
 /// it is kept: until it is idle, or the executor shuts down.
@@ -159,7 +160,7 @@ pub struct DirectoryStats {
 
 impl<K, A> Directory<K, A>
 where
-    K: Hash + Eq + Clone + Send + 'static,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
 {
     /// A directory that keeps its actors until they are [passivated](Self::passivate) or stop; `make` makes them. Give it an
@@ -227,9 +228,10 @@ where
     #[must_use]
     pub fn get_or_spawn(&self, key: &K, make: impl FnOnce() -> A + Send + 'static) -> ActorRef<A> {
         let inner = self.inner();
-        let hash = inner.hasher.hash_one(key);
+        let hash = inner.hash(key);
         let found = inner.find(hash, key);
-        let found = found.or_else(|| Some(inner.spawn(hash, key, Given::new(inner, hash, make))?.actor));
+        let spawned = |_: &Arc<K>| Given::new(inner, hash, make);
+        let found = found.or_else(|| Some(inner.spawn(hash, key, spawned)?.actor));
         found.unwrap_or_else(|| spawn::tombstone(inner.executor.core()))
     }
 
@@ -237,7 +239,7 @@ where
     #[must_use]
     pub fn find(&self, key: &K) -> Option<ActorRef<A>> {
         let inner = self.inner();
-        inner.find(inner.hasher.hash_one(key), key)
+        inner.find(inner.hash(key), key)
     }
 
     /// Tells the key's actor something, spawning it if need be. Never waits. If the actor stops just then, the message goes to the
@@ -270,8 +272,10 @@ where
     /// reaches it. `false`: there is none, or it was let go of already.
     pub fn passivate(&self, key: &K) -> bool {
         let inner = self.inner();
-        let hash = inner.hasher.hash_one(key);
-        let actor = inner.shelf(hash).lock().let_go(hash, key);
+        let hash = inner.hash(key);
+        let (mut shelf, known) = inner.locked(hash, key, Known::none());
+        let actor = shelf.let_go(hash, &known);
+        drop(shelf); // before what was taken out
         actor.is_some()
     }
 
@@ -309,10 +313,10 @@ where
     /// The key's actor, or a new one; `None` once the executor shuts down.
     fn reach(&self, key: &K) -> Option<Reached<'_, A>> {
         let inner = self.inner();
-        let hash = inner.hasher.hash_one(key);
+        let hash = inner.hash(key);
         match inner.find(hash, key) {
             Some(actor) => Some(Reached { actor, _begin: None }),
-            None => inner.spawn(hash, key, OfDirectory::new(inner, hash, key.clone())),
+            None => inner.spawn(hash, key, |own| OfDirectory::new(inner, hash, Arc::clone(own))),
         }
     }
 
@@ -337,15 +341,36 @@ where
 
 impl<K, A> Inner<K, A>
 where
-    K: Hash + Eq + Clone + Send + 'static,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
 {
+    fn hash(&self, key: &K) -> u64 {
+        user::pass(Site::Key, || self.hasher.hash_one(key))
+    }
+
     fn find(self: &Arc<Self>, hash: u64, key: &K) -> Option<ActorRef<A>> {
+        let mut known = Known::none();
+        let first = self.shelf(hash).lock().first(hash);
+        let (first, running) = first?;
+        // Nearly always it is the one: two keys have the same hash only by a very rare chance, or if their type says so.
+        if known.learn(first, key) && running.is_some() {
+            return running;
+        }
         let mut rest = Rest::default();
-        let mut shelf = self.shelf(hash).lock();
-        let found = shelf.look_up(hash, key, &mut rest);
+        let (mut shelf, known) = self.locked(hash, key, known);
+        let found = shelf.look_up(hash, &known, &mut rest);
         self.leave(shelf);
         found.ok()
+    }
+
+    /// Takes the shelf's lock with all keys of this hash compared, up to the one that is looked for. Compares them without it.
+    fn locked(&self, hash: u64, key: &K, mut known: Known<K>) -> (MutexGuard<'_, Shelf<K, A>>, Known<K>) {
+        loop {
+            let shelf = self.shelf(hash).lock();
+            let Some(unknown) = shelf.unknown(hash, &known) else { return (shelf, known) };
+            drop(shelf);
+            known.learn(unknown, key);
+        }
     }
 
     /// Makes the key's next actor, unless somebody else has just done so. `None` once the executor shuts down.
@@ -353,22 +378,26 @@ where
         self: &Arc<Self>,
         hash: u64,
         key: &K,
-        membership: T,
+        membership: impl FnOnce(&Arc<K>) -> T,
     ) -> Option<Reached<'_, A>> {
-        let own = key.clone();
+        let own = Arc::new(user::pass(Site::Key, || key.clone()));
+        let membership = membership(&own);
         let mut rest = Rest::default();
-        let mut shelf = self.shelf(hash).lock();
-        let after = match shelf.look_up(hash, key, &mut rest) {
+        let (mut shelf, known) = self.locked(hash, key, Known::none());
+        let after = match shelf.look_up(hash, &known, &mut rest) {
             Ok(actor) => {
                 self.leave(shelf);
+                user::contain(Site::Drop, || drop(membership));
+                drop_key(own);
                 return Some(Reached { actor, _begin: None });
             }
             Err(stopped) => stopped,
         };
         let (actor, begin) = match membership::spawn(self.executor.core(), self.capacity, membership) {
             Ok(spawned) => spawned,
-            Err(_membership) => {
-                drop(shelf); // before what was refused
+            Err(refused) => {
+                drop(shelf); // before what was refused, and before the end of the crew, which may run wakers
+                drop(refused.settle(self.executor.core()));
                 return None;
             }
         };
@@ -408,7 +437,7 @@ impl Drop for Begin<'_> {
     }
 }
 
-impl<K: Eq, A: Actor> Inner<K, A> {
+impl<K, A: Actor> Inner<K, A> {
     fn shelf(&self, hash: u64) -> &Mutex<Shelf<K, A>> {
         // The table's own buckets are chosen by low bits and by the highest seven.
         &self.shelves[(hash >> 32) as usize & (self.shelves.len() - 1)].0

@@ -17,15 +17,18 @@
 //! The other one accepts messages at once. So all that a sender has sent to the first comes before what it sends to the second, and
 //! no two of them are ever alive at once.
 //!
-//! No user code runs under the lock but the `Eq` of keys, before anything is changed: hashes are computed before, and what is
-//! taken out is dropped after.
+//! No user code runs under the lock. Hashes are computed before, and what is taken out is dropped after. Keys are compared
+//! without the lock too: whoever looks for a key takes the keys with its hash out one by one ([`Known`]), compares them, and
+//! then finds the entry by its key's address. A key's own copy is shared by its entry and its actor's membership.
 
 use crate::actor::Actor;
 use crate::actor::refs::{ActorRef, WeakRef};
 use crate::id::ActorId;
 use crate::sched::task::Task;
+use crate::user::{self, Site};
 use hashbrown::HashTable;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The place in the ring of one that is not kept.
 const NOT_KEPT: u32 = u32::MAX;
@@ -48,7 +51,7 @@ pub(super) struct Shelf<K, A> {
 }
 
 struct Entry<K, A> {
-    key: K,
+    key: Arc<K>,
     hash: u64,
     actor: WeakRef<A>,
     /// In the ring.
@@ -74,10 +77,65 @@ enum Uses {
 
 /// What was taken out of a shelf, to be dropped without the lock.
 pub(super) struct Rest<K, A> {
-    key: Option<K>,
+    key: Option<Arc<K>>,
     weak: Option<WeakRef<A>>,
     replaced: Option<ActorRef<A>>,
     pub(super) let_go: Vec<ActorRef<A>>,
+}
+
+impl<K, A> Drop for Rest<K, A> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            drop_key(key);
+        }
+    }
+}
+
+/// Lets go of a key's own copy. If it is the last one, the key's drop is user code, whose panic must not keep an actor from
+/// what follows.
+pub(super) fn drop_key<K>(key: Arc<K>) {
+    user::contain(Site::Key, || drop(key));
+}
+
+/// The keys of one hash that were compared with the one that is looked for. As long as they are held here, their addresses
+/// name them.
+pub(super) struct Known<K> {
+    same: Option<Arc<K>>,
+    others: Vec<Arc<K>>,
+}
+
+impl<K: Eq> Known<K> {
+    pub(super) fn none() -> Self {
+        Known { same: None, others: Vec::new() }
+    }
+
+    /// Compares a key that came out of the shelf. Runs user code. Returns `true` if it is the one that is looked for.
+    pub(super) fn learn(&mut self, found: Arc<K>, key: &K) -> bool {
+        // In the list first: a panic in the comparison must not make its drop another one.
+        self.others.push(found);
+        let same = user::pass(Site::Key, || **self.others.last().expect("just pushed") == *key);
+        if same {
+            let found = self.others.pop();
+            self.same.replace(found.expect("just pushed")).into_iter().for_each(drop_key);
+        }
+        same
+    }
+}
+
+impl<K> Known<K> {
+    fn is_same(&self, key: &Arc<K>) -> bool {
+        self.same.as_ref().is_some_and(|same| Arc::ptr_eq(same, key))
+    }
+
+    fn has(&self, key: &Arc<K>) -> bool {
+        self.is_same(key) || self.others.iter().any(|other| Arc::ptr_eq(other, key))
+    }
+}
+
+impl<K> Drop for Known<K> {
+    fn drop(&mut self) {
+        self.same.take().into_iter().chain(self.others.drain(..)).for_each(drop_key);
+    }
 }
 
 impl<K, A> Default for Rest<K, A> {
@@ -132,7 +190,9 @@ impl<K, A: Actor> Shelf<K, A> {
     pub(super) fn clear(&mut self) -> Rest<K, A> {
         self.table.iter_mut().for_each(|entry| entry.place = NOT_KEPT);
         let ring = std::mem::take(&mut self.ring);
-        Rest { let_go: ring.into_iter().map(|kept| kept.actor).collect(), ..Rest::default() }
+        let mut rest = Rest::default();
+        rest.let_go.extend(ring.into_iter().map(|kept| kept.actor));
+        rest
     }
 
     /// Looks at no more than `most` of those at `below` and under it, and lets go of those that were not used since the
@@ -163,7 +223,7 @@ impl<K, A: Actor> Shelf<K, A> {
     /// keeps it. The runnable of its first turn, `begin`, comes back to be scheduled, unless it has to wait.
     pub(super) fn place(
         &mut self,
-        (hash, key): (u64, K),
+        (hash, key): (u64, Arc<K>),
         after: Option<ActorId>,
         actor: &ActorRef<A>,
         begin: Task,
@@ -246,16 +306,37 @@ impl<K, A: Actor> Shelf<K, A> {
     }
 }
 
-impl<K: Eq, A: Actor> Shelf<K, A> {
+impl<K, A: Actor> Shelf<K, A> {
+    /// Returns the first key of this hash, and its actor if that is kept and runs: then it counts as used. What is right if
+    /// the key is the one that is looked for, and does little harm if it is not.
+    pub(super) fn first(&mut self, hash: u64) -> Option<(Arc<K>, Option<ActorRef<A>>)> {
+        let entry = self.table.find(hash, |entry| entry.hash == hash)?;
+        let kept = (entry.place != NOT_KEPT).then(|| &mut self.ring[entry.place as usize]);
+        let running = kept.filter(|kept| kept.actor.is_running()).map(|kept| {
+            kept.uses = Uses::More;
+            kept.actor.clone()
+        });
+        Some((Arc::clone(&entry.key), running))
+    }
+
+    /// Returns a key of this hash that was not compared yet, unless the right one is known and here.
+    pub(super) fn unknown(&self, hash: u64, known: &Known<K>) -> Option<Arc<K>> {
+        if known.same.is_some() && self.table.find(hash, |entry| known.is_same(&entry.key)).is_some() {
+            return None;
+        }
+        let unknown = |entry: &Entry<K, A>| entry.hash == hash && !known.has(&entry.key);
+        self.table.find(hash, unknown).map(|entry| Arc::clone(&entry.key))
+    }
+
     /// The key's actor, if it runs; it is kept from now on. What had to be let go for that goes into `rest`. Otherwise the id
-    /// of the one that has stopped and not ended, if there is one.
+    /// of the one that has stopped and not ended, if there is one. No key of this hash is unknown.
     pub(super) fn look_up(
         &mut self,
         hash: u64,
-        key: &K,
+        known: &Known<K>,
         rest: &mut Rest<K, A>,
     ) -> Result<ActorRef<A>, Option<ActorId>> {
-        let entry = self.table.find(hash, |entry| entry.key == *key).ok_or(None)?;
+        let entry = self.table.find(hash, |entry| known.is_same(&entry.key)).ok_or(None)?;
         if entry.place != NOT_KEPT {
             let kept = &mut self.ring[entry.place as usize];
             kept.uses = Uses::More;
@@ -267,9 +348,9 @@ impl<K: Eq, A: Actor> Shelf<K, A> {
         Ok(actor)
     }
 
-    /// Lets go of the key's actor, if it is kept.
-    pub(super) fn let_go(&mut self, hash: u64, key: &K) -> Option<ActorRef<A>> {
-        let entry = self.table.find_mut(hash, |entry| entry.key == *key)?;
+    /// Lets go of the key's actor, if it is kept. No key of this hash is unknown.
+    pub(super) fn let_go(&mut self, hash: u64, known: &Known<K>) -> Option<ActorRef<A>> {
+        let entry = self.table.find_mut(hash, |entry| known.is_same(&entry.key))?;
         let place = std::mem::replace(&mut entry.place, NOT_KEPT);
         (place != NOT_KEPT).then(|| {
             self.let_go += 1;

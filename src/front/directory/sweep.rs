@@ -27,7 +27,7 @@ pub(super) struct Sweeper<K: 'static, A: Actor> {
 
 impl<K, A> Sweeper<K, A>
 where
-    K: Hash + Eq + Clone + Send + 'static,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
 {
     /// For whom [`Inner::watch`] told to.
@@ -65,7 +65,7 @@ where
 
 impl<K, A> Actor for Sweeper<K, A>
 where
-    K: Hash + Eq + Clone + Send + 'static,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
 {
     fn started(&mut self, ctx: &mut Context<Self>) {
@@ -77,7 +77,7 @@ struct Step;
 
 impl<K, A> Handler<Step> for Sweeper<K, A>
 where
-    K: Hash + Eq + Clone + Send + 'static,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
 {
     type Reply = ();

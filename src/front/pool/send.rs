@@ -11,7 +11,7 @@ use crate::actor::wait::{self, Refused};
 use crate::actor::{Actor, Receive};
 use crate::error::{Refusal, SendError};
 use crate::time::{self, Duration, Instant};
-use crate::user;
+use crate::user::{self, Site};
 use crate::variance::Invariant;
 use std::fmt;
 use std::future::Future;
@@ -30,7 +30,7 @@ impl<A: Actor> Shared<A> {
         deliver: impl FnOnce(Result<&ActorRef<A>, Refusal>) -> R,
     ) -> R {
         let stripe = self.stripe();
-        let route = match strategy.fixed() {
+        let route = match user::pass(Site::Strategy, || strategy.fixed()) {
             Some(Route::Default) => match self.usual_route {
                 Some(route) => route,
                 None => return self.ask_and_follow(stripe, &*self.usual, deliver),
@@ -54,7 +54,7 @@ impl<A: Actor> Shared<A> {
             if seen.stopped {
                 return deliver(Err(Refusal::PoolStopped));
             }
-            let route = match strategy.route(&Replicas { view: &*seen }) {
+            let route = match user::pass(Site::Strategy, || strategy.route(&Replicas { view: &*seen })) {
                 Route::Default => self.usual_route.unwrap_or(Route::TwoChoices),
                 route => route,
             };

@@ -1,0 +1,274 @@
+//! Keys of a directory are user code: their `Hash`, `Eq`, `Clone` and drop may block, panic, and use the directory. Nothing
+//! of that runs under a lock, and nothing is lost by it.
+
+mod common;
+
+use common::*;
+use heist::{Actor, ActorRef, Context, Directory, Executor, Handler, StopReason};
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// What a key is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Op {
+    Hash,
+    Eq,
+    Clone,
+    Drop,
+}
+
+const OPS: [Op; 4] = [Op::Hash, Op::Eq, Op::Clone, Op::Drop];
+
+type Act = Box<dyn FnOnce() + Send>;
+
+/// Does something at the next step of one kind of any key, once.
+#[derive(Clone, Default)]
+struct Script(Arc<Mutex<Option<(Op, Act)>>>);
+
+impl Script {
+    fn at(&self, op: Op, act: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap() = Some((op, Box::new(act)));
+    }
+    fn step(&self, op: Op) {
+        let due = self.0.lock().unwrap().take_if(|(at, _)| *at == op);
+        if let Some((_, act)) = due {
+            act();
+        }
+    }
+    fn is_done(&self) -> bool {
+        self.0.lock().unwrap().is_none()
+    }
+}
+
+/// All keys of this type have one hash, and so lie in one part of the table.
+struct Key {
+    id: u64,
+    script: Script,
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.script.step(Op::Hash);
+        0u64.hash(state);
+    }
+}
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.script.step(Op::Eq);
+        self.id == other.id
+    }
+}
+impl Eq for Key {}
+impl Clone for Key {
+    fn clone(&self) -> Self {
+        self.script.step(Op::Clone);
+        Key { id: self.id, script: self.script.clone() }
+    }
+}
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.script.step(Op::Drop);
+    }
+}
+
+struct Entry(u64);
+impl Actor for Entry {}
+struct Which;
+impl Handler<Which> for Entry {
+    type Reply = u64;
+    fn handle(&mut self, _: Which, _: &mut Context<Self>) -> u64 {
+        self.0
+    }
+}
+
+type Keys = Directory<Key, Entry>;
+
+fn directory(executor: &Executor) -> (Keys, impl Fn(u64) -> Key + Clone + Send + 'static, Script) {
+    let script = Script::default();
+    let theirs = script.clone();
+    let key = move |id| Key { id, script: theirs.clone() };
+    (Directory::new(executor, |key: &Key| Entry(key.id)), key, script)
+}
+
+/// Each key has its actor, and the table has those and no others.
+#[track_caller]
+fn check(directory: &Keys, key: impl Fn(u64) -> Key, live: &[u64]) {
+    within(LONG, "what ended has left the table", || directory.len() <= live.len());
+    for &id in live {
+        assert!(directory.find(&key(id)).is_some(), "{id}");
+        assert_eq!(answer(directory.ask(&key(id), Which).unwrap()), Ok(id));
+    }
+    assert_eq!(directory.len(), live.len());
+}
+
+#[test]
+fn keys_of_one_hash_are_told_apart() {
+    let executor = crew(2);
+    let (directory, key, _) = directory(&executor);
+    let all: Vec<u64> = (0..100).collect();
+    let held: Vec<ActorRef<Entry>> = all.iter().map(|&id| directory.get(&key(id))).collect();
+    check(&directory, &key, &all);
+    assert!(directory.find(&key(100)).is_none());
+    for (id, actor) in held.iter().enumerate().filter(|(id, _)| id % 2 == 0) {
+        assert!(directory.passivate(&key(id as u64)));
+        assert!(!directory.passivate(&key(id as u64)));
+        actor.stop();
+        assert_eq!(ended(actor), StopReason::Stopped);
+    }
+    drop(held);
+    check(&directory, &key, &all.into_iter().filter(|id| id % 2 == 1).collect::<Vec<_>>());
+    shut_down(&executor);
+}
+
+/// One key's step takes long; meanwhile others of the same part of the table are looked up.
+#[test]
+fn a_key_that_blocks_keeps_nobody_waiting() {
+    for op in OPS {
+        let executor = crew(2);
+        let (directory, key, script) = directory(&executor);
+        check(&directory, &key, &[]);
+        let other = key(2);
+        assert_eq!(answer(directory.ask(&other, Which).unwrap()), Ok(2));
+        let (inside, until) = (Latch::new(), Latch::new());
+        let (opens, waits) = (inside.clone(), until.clone());
+        let (theirs, slow) = (directory.clone(), key(1));
+        script.at(op, move || {
+            opens.open();
+            waits.wait();
+        });
+        let caller = thread::spawn(move || {
+            let got = answer(theirs.ask(&slow, Which).unwrap());
+            drop(slow);
+            got
+        });
+        inside.wait();
+        assert_eq!(answer(directory.ask(&other, Which).unwrap()), Ok(2), "{op:?}");
+        assert!(!caller.is_finished());
+        until.open();
+        assert_eq!(caller.join().unwrap(), Ok(1));
+        drop(other);
+        check(&directory, &key, &[1, 2]);
+        shut_down(&executor);
+    }
+}
+
+#[test]
+fn a_key_that_panics_leaves_the_table_as_it_was() {
+    quiet_panics();
+    for op in [Op::Hash, Op::Eq, Op::Clone] {
+        let executor = crew(1);
+        let (directory, key, script) = directory(&executor);
+        assert_eq!(answer(directory.ask(&key(2), Which).unwrap()), Ok(2));
+        for used in [1, 2] {
+            if op == Op::Clone && used == 2 {
+                continue; // a key that has its actor is not cloned
+            }
+            let ways: [&dyn Fn(&Key); 5] = [
+                &|key| drop(directory.get(key)),
+                &|key| drop(directory.get_or_spawn(key, || Entry(9))),
+                &|key| drop(directory.find(key)),
+                &|key| drop(directory.tell(key, Which)),
+                &|key| {
+                    directory.passivate(key);
+                },
+            ];
+            for (way, call) in ways.into_iter().enumerate() {
+                if op == Op::Clone && (way == 2 || way == 4) {
+                    continue; // nothing is spawned
+                }
+                let key = key(used);
+                script.at(op, || intended_panic());
+                assert!(catch_unwind(AssertUnwindSafe(|| call(&key))).is_err(), "{op:?}, way {way}");
+                assert!(script.is_done());
+            }
+        }
+        check(&directory, &key, &[2]);
+        assert_eq!(answer(directory.ask(&key(1), Which).unwrap()), Ok(1));
+        shut_down(&executor);
+    }
+}
+
+/// The directory's own copy of a key goes with its actor's end; whatever that does, the next actor begins.
+#[test]
+fn a_key_whose_drop_panics_holds_up_nobody() {
+    quiet_panics();
+    for workers in CREWS {
+        let executor = crew(workers);
+        let (directory, key, script) = directory(&executor);
+        for round in 0..20 {
+            let mine = key(1);
+            let actor = directory.get(&mine);
+            script.at(Op::Drop, || intended_panic());
+            actor.stop();
+            if round % 2 == 0 {
+                ended(&actor);
+                assert!(script.is_done(), "with the actor's last turn its key is gone");
+            } // else the next one may take the entry over, and the key with it
+            drop(actor);
+            assert_eq!(answer(directory.ask(&mine, Which).unwrap()), Ok(1), "round {round}");
+            drop(script.0.lock().unwrap().take());
+            check(&directory, &key, &[1]);
+        }
+        shut_down(&executor);
+    }
+}
+
+#[test]
+fn a_key_may_use_its_directory() {
+    for op in OPS {
+        for workers in CREWS {
+            let executor = crew(workers);
+            let (directory, key, script) = directory(&executor);
+            assert_eq!(answer(directory.ask(&key(2), Which).unwrap()), Ok(2));
+            let (theirs, make, done) = (directory.clone(), key.clone(), Latch::new());
+            let opens = done.clone();
+            script.at(op, move || {
+                // Also of the key that is looked for: then the outer call finds this one's actor.
+                for id in [1, 2, 3] {
+                    drop(theirs.get(&make(id)));
+                }
+                assert!(theirs.passivate(&make(3)));
+                opens.open();
+            });
+            let mine = key(1);
+            assert_eq!(answer(directory.ask(&mine, Which).unwrap()), Ok(1), "{op:?}");
+            drop(mine);
+            done.wait();
+            check(&directory, &key, &[1, 2]);
+            assert!(directory.stats().spawned <= 4, "{:?}", directory.stats());
+            shut_down(&executor);
+        }
+    }
+}
+
+/// Sends, spawns, stops and awaits at each step of keys, from several threads, and counts what was asked and answered.
+#[test]
+fn keys_that_collide_race() {
+    let executor = crew(2);
+    let (directory, key, _) = directory(&executor);
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            let (directory, key) = (directory.clone(), key.clone());
+            scope.spawn(move || {
+                let dice = Dice::new(seed);
+                for _ in 0..300 {
+                    let id = dice.below(5);
+                    let mine = key(id);
+                    match dice.below(4) {
+                        0 => {
+                            directory.passivate(&mine);
+                        }
+                        1 => directory.get(&mine).stop(),
+                        // A stopped actor handles what it has accepted.
+                        _ => assert_eq!(answer(directory.ask(&mine, Which).unwrap()), Ok(id)),
+                    }
+                }
+            });
+        }
+    });
+    settle(&executor);
+    assert!(directory.len() <= 5);
+    shut_down(&executor);
+}
