@@ -373,3 +373,56 @@ fn a_pool_may_end_while_it_changes() {
         }
     }
 }
+
+/// A replica that a shrink has let go of is still one of the pool's.
+#[test]
+fn a_stop_at_once_reaches_those_that_are_let_go_of() {
+    let executor = crew(2);
+    let Fixture { pool, log, tokens } = shards(&executor, 2, 1000);
+    let until = occupy(&pool, 1);
+    let asks: Vec<_> = (0..100).map(|n| pool.ask(ToIndex(1), Item { key: 0, n }).unwrap()).collect();
+    pool.shrink(1).unwrap();
+    pool.stop_now();
+    until.open();
+    assert_eq!(pool.wait_stopped_timeout(Duration::from_secs(LONG)).unwrap(), PoolEnd::Killed);
+    for ask in asks {
+        assert_eq!(answer(ask), Err(AskError::Stopped));
+    }
+    assert!(log.lock().unwrap().is_empty());
+    settle(&executor);
+    assert_eq!(executor.stats().dead_letters.total(), 100);
+    tokens.assert_each_dropped_once();
+}
+
+/// A change makes mailboxes for keys that move with messages, and not for each pair of replicas.
+#[test]
+fn no_more_holds_than_keys_on_the_way() {
+    let executor = crew(2);
+    let (before, after, keys) = (100, 200, 10);
+    let Fixture { pool, log, tokens } = shards(&executor, before, 1000);
+    let until = occupy(&pool, 0);
+    let live = |executor: &Executor| usize::try_from(executor.stats().live_actors).unwrap();
+    assert_eq!(live(&executor), before + 1, "the replicas and the queue");
+    pool.resize(after).unwrap();
+    assert!(pool.is_resizing());
+    assert_eq!(live(&executor), after + 1, "nothing was sent");
+    let asks: Vec<_> =
+        (0..2 * keys).map(|n| pool.ask(ByKey(n % keys), Item { key: n % keys, n }).unwrap()).collect();
+    assert!(live(&executor) <= after + 1 + keys as usize);
+    until.open();
+    for ask in asks {
+        answer(ask).unwrap();
+    }
+    within(LONG, "the change ends", || !pool.is_resizing());
+    settle(&executor);
+    assert_eq!(live(&executor), after + 1);
+    assert_eq!(pool.stats().held, 0);
+    for key in 0..keys {
+        let of_key: Vec<_> =
+            log.lock().unwrap().iter().filter(|item| item.1 == key).map(|item| item.2).collect();
+        assert_eq!(of_key, [key, key + keys]);
+    }
+    drop(pool);
+    within(LONG, "all have ended", || live(&executor) == 0);
+    tokens.assert_each_dropped_once();
+}

@@ -5,10 +5,15 @@ mod common;
 use common::pools::*;
 use common::*;
 use heist::strategy::*;
-use heist::{Actor, Context, Handler};
+use heist::{Actor, Context, Handler, Pool};
 use std::collections::HashMap;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context as TaskContext, Waker};
+use std::time::Duration;
 
 #[test]
 fn round_robin_goes_round() {
@@ -185,4 +190,48 @@ fn a_strategy_of_ones_own_decides() {
     }
     assert_eq!(asked.load(Relaxed), 30);
     assert_eq!(answer(pool.ask(Route::Index(2), Who).unwrap()), Ok(2));
+}
+
+/// A message that a panic meets on its way is dropped, as everything is that a panic meets.
+#[test]
+fn a_panicking_strategy_drops_the_message() {
+    struct Panics;
+    impl Strategy for Panics {
+        fn route(&self, _: &Replicas<'_>) -> Route {
+            intended_panic()
+        }
+    }
+    struct Clumsy;
+    impl std::hash::Hash for Clumsy {
+        fn hash<H: std::hash::Hasher>(&self, _: &mut H) {
+            intended_panic()
+        }
+    }
+    struct Takes;
+    impl Actor for Takes {}
+    impl Handler<Token> for Takes {
+        type Reply = ();
+        fn handle(&mut self, _: Token, _: &mut Context<Self>) {}
+    }
+    fn every_way(pool: &Pool<Takes>, strategy: impl Strategy, tokens: &Tokens) {
+        let panics = |f: &dyn Fn()| assert!(catch_unwind(AssertUnwindSafe(f)).is_err());
+        panics(&|| drop(pool.tell(&strategy, tokens.token())));
+        panics(&|| drop(pool.ask(&strategy, tokens.token())));
+        panics(&|| drop(pool.send(&strategy, tokens.token())));
+        panics(&|| drop(pool.send_timeout(&strategy, tokens.token(), Duration::ZERO)));
+        panics(&|| {
+            let mut sending = pin!(pool.send_async(&strategy, tokens.token()));
+            let _ = sending.as_mut().poll(&mut TaskContext::from_waker(Waker::noop()));
+        });
+    }
+    quiet_panics();
+    let executor = crew(2);
+    let tokens = Tokens::new();
+    let pool = executor.pool(2, |_| Takes).build().unwrap();
+    every_way(&pool, Panics, &tokens);
+    every_way(&pool, ByKey(Clumsy), &tokens);
+    pool.send(RoundRobin, tokens.token()).unwrap();
+    settle(&executor);
+    assert_eq!(tokens.made(), 11);
+    tokens.assert_each_dropped_once();
 }

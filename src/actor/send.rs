@@ -15,6 +15,7 @@ use crate::memory::Held;
 use crate::time::{self, Duration, Instant};
 use crate::user::{self, Site};
 use crate::variance::Invariant;
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -201,9 +202,10 @@ impl<A: Receive<M>, M: Send + 'static> Sending<A, M> {
     }
 }
 
-/// A message and its place in line, before it is known whose.
+/// A message and its place in line, before it is known whose. It is dropped with this, unless it was posted or refused.
 pub(crate) struct Packed<'a, A, M> {
-    envelope: AnyEnvelope,
+    /// None once it is another's.
+    envelope: Cell<Option<AnyEnvelope>>,
     held: Held<'a>,
     ticket: Arc<Ticket>,
     types: Invariant<(A, M)>,
@@ -222,13 +224,17 @@ impl<'a, A: Receive<M>, M: Send + 'static> Packed<'a, A, M> {
         let envelope =
             core.with_heap(|heap| if timed { telling.pack_dated(heap) } else { telling.pack(heap) });
         let ticket = Ticket::new(envelope, waker);
-        Packed { envelope, held: core.held(), ticket, types: PhantomData }
+        Packed { envelope: Cell::new(Some(envelope)), held: core.held(), ticket, types: PhantomData }
+    }
+
+    fn take(&self) -> AnyEnvelope {
+        self.envelope.take().expect("a packed message goes one way")
     }
 
     /// Puts it into the actor's mailbox or in line for it; once. Runs no user code.
     pub(crate) fn post(&self, actor: &ActorRef<A>) -> Posted<A, M> {
         let mut sending = Sending { actor: actor.clone(), state: State::Done, message: PhantomData };
-        match sending.begin(self.envelope, &self.ticket) {
+        match sending.begin(self.take(), &self.ticket) {
             Poll::Ready(result) => Posted::Done(result),
             Poll::Pending => Posted::Waiting(sending),
         }
@@ -236,7 +242,18 @@ impl<'a, A: Receive<M>, M: Send + 'static> Packed<'a, A, M> {
 
     /// Not posted after all.
     pub(crate) fn refuse(&self, refusal: Refusal) -> SendError<M> {
-        SendError::new(reopen(self.envelope, self.held), refusal)
+        SendError::new(reopen(self.take(), self.held), refusal)
+    }
+}
+
+impl<A, M> Drop for Packed<'_, A, M> {
+    fn drop(&mut self) {
+        if let Some(envelope) = self.envelope.take() {
+            // SAFETY: neither posted nor refused, so the pointer is the only one that is ever used.
+            user::contain(Site::Drop, || unsafe {
+                Envelope::discard(envelope, AskError::Stopped, self.held);
+            });
+        }
     }
 }
 

@@ -111,11 +111,11 @@ impl<A: Actor> Pool<A> {
                 actor: member.actor.stats(),
             }
         };
-        let holds = list.moving.iter().flat_map(|moving| moving.holds.iter().flatten().flatten());
+        let holds = list.moving.as_ref().map_or_else(Vec::new, |moving| moving.all_holds());
         PoolStats {
             replicas: list.members.iter().map(replica).collect(),
             queued: list.queue.as_ref().map_or(0, ActorRef::len),
-            held: holds.map(|hold| hold.len()).sum(),
+            held: holds.iter().map(ActorRef::len).sum(),
         }
     }
 }

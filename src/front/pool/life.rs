@@ -10,14 +10,16 @@
 //!
 //! **How a key's order is kept while the pool changes.** A key moves from one replica to another because its hash jumps elsewhere.
 //! Its messages of before are in the old one's mailbox, or in line for it, when the list has changed: that is what the stripes'
-//! locks are for. Those that come after go into a *hold* for this pair of replicas, a mailbox that nobody takes from. When the old
+//! locks are for. Those that come after go into a *hold* for this pair of replicas, a mailbox that nobody takes from, which is made
+//! when the first of them comes ([`moving`](super::moving)). When the old
 //! replica has come to the mark (or to its end), all of before are handled: then, with no sender on its way, the hold is emptied
 //! into the new replica's mailbox, and the key's messages go there directly. So each key waits for its own old replica
 //! only, and nothing else waits. A moment's excess is possible: what comes out of holds is not refused by a full mailbox.
 
 use super::builder::Settings;
 use super::counts::Counts;
-use super::members::{List, Member, Moving, OUTSIDE, Stripe, Stripes};
+use super::members::{List, Member, OUTSIDE, Stripe, Stripes};
+use super::moving::Moving;
 use super::strategy::{Route, Strategy};
 use super::{PoolEnd, PoolError};
 use crate::actor::Actor;
@@ -28,7 +30,7 @@ use crate::cell::event::Loss;
 use crate::cell::header::Header;
 use crate::cell::restart::Verdict;
 use crate::cell::shared::Sharing;
-use crate::error::StopReason;
+use crate::error::{Refusal, StopReason};
 use crate::sched::local::Local;
 use crate::sched::timers::Key;
 use crate::sync::{Mutex, Ordering::Relaxed, thread_stripe};
@@ -167,25 +169,13 @@ impl<A: Actor + Send> Shared<A> {
             return Err(PoolError::Resizing);
         }
         let new = self.spawn(before, &mut states)?;
-        let pair = |from: usize, into: usize| if to > before { into >= before } else { from >= to };
-        let hold = |from: usize, into: usize| {
-            pair(from, into).then(|| self.mailbox(&Arc::new(Sharing::hold()), false)).transpose()
-        };
-        let row = |from: usize| (0..to).map(|into| hold(from, into)).collect::<Result<Vec<_>, _>>();
-        let holds = match (0..before).map(row).collect::<Result<Vec<_>, _>>() {
-            Ok(holds) => holds,
-            Err(error) => {
-                new.iter().for_each(|member| Header::close(member.actor.as_ptr(), true));
-                return Err(error);
-            }
-        };
         let (mut stay, mut go) = (Vec::new(), Vec::new());
         self.stripes.change(|list| {
             let mut next = List::clone(list?);
             stay.extend_from_slice(&next.members[..before.min(to)]);
             go.extend(next.members.drain(before.min(to)..));
             next.members.extend(new);
-            next.moving = (to != before).then_some(Moving { before, holds });
+            next.moving = (to != before).then(|| Arc::new(Moving::new(before, go.clone())));
             Some(next)
         });
         drop(one);
@@ -213,7 +203,9 @@ impl<A: Actor + Send> Shared<A> {
     pub(super) fn make(&self, index: usize) -> Result<A, PoolError> {
         (self.factory)(index).map_err(|error| PoolError::Factory { index, error })
     }
+}
 
+impl<A: Actor> Shared<A> {
     /// A mailbox without an actor.
     fn mailbox(self: &Arc<Self>, sharing: &Arc<Sharing>, queue: bool) -> Result<ActorRef<A>, PoolError> {
         let capacity = if queue { self.settings.queue_capacity } else { self.settings.capacity };
@@ -224,9 +216,19 @@ impl<A: Actor + Send> Shared<A> {
             PoolError::ShuttingDown
         })
     }
-}
 
-impl<A: Actor> Shared<A> {
+    /// The hold for a pair of replicas. Called by a sender, under its stripe's lock; runs no user code.
+    #[cold]
+    pub(super) fn hold(
+        self: &Arc<Self>,
+        moving: &Moving<A>,
+        from: usize,
+        into: usize,
+    ) -> Result<ActorRef<A>, Refusal> {
+        let make = || self.mailbox(&Arc::new(Sharing::hold()), false);
+        moving.hold(from, into, make).map_err(|_shutting_down| Refusal::ShuttingDown)
+    }
+
     /// Are the replicas, and with them the mailboxes without an actor, timed?
     pub(super) fn timing(&self) -> bool {
         self.settings.timing
@@ -253,23 +255,21 @@ impl<A: Actor> Shared<A> {
         if self.list().moving.is_none() {
             return;
         }
+        let mut emptied = None;
         let one = self.change.lock();
         self.stripes.change(|list| {
-            let mut next = List::clone(list?);
-            let moving = next.moving.as_mut()?;
-            for (into, hold) in moving.holds.get_mut(from)?.iter_mut().enumerate() {
-                if let Some(hold) = hold.take()
-                    && let Some(kept) = hold.header().kept()
-                {
-                    kept.sharing.move_to(next.members[into].actor.header());
+            let list = list?;
+            let moving = list.moving.as_ref()?;
+            let holds = emptied.insert(moving.pass(from)?);
+            for (&into, hold) in holds.iter() {
+                if let Some(kept) = hold.header().kept() {
+                    kept.sharing.move_to(list.members[into].actor.header());
                 }
             }
-            if moving.holds.iter().flatten().all(Option::is_none) {
-                next.moving = None;
-            }
-            Some(next)
+            moving.is_over().then(|| List { moving: None, ..List::clone(list) })
         });
         drop(one);
+        drop(emptied); // references that go: not under the locks
         self.close_if_drained();
     }
 
@@ -290,9 +290,13 @@ impl<A: Actor> Shared<A> {
             Header::close(queue.as_ptr(), kill);
         }
         if kill {
-            let holds = list.moving.iter().flat_map(|moving| moving.holds.iter().flatten().flatten());
-            let members = list.members.iter().map(|member| &member.actor);
-            members.chain(holds).for_each(|actor| Header::close(actor.as_ptr(), true));
+            // Those that a shrink has let go of are in the list of the change only, until the last of them has ended.
+            let leaving = list.moving.iter().flat_map(|moving| &moving.leaving);
+            for member in list.members.iter().chain(leaving) {
+                Header::close(member.actor.as_ptr(), true);
+            }
+            let holds = list.moving.as_ref().map_or_else(Vec::new, |moving| moving.all_holds());
+            holds.iter().for_each(|hold| Header::close(hold.as_ptr(), true));
             let waiting = std::mem::take(&mut self.life.lock().waiting);
             for (_, key) in waiting {
                 self.handle.core().scheduler.timers.cancel(key); // whose runnable goes on, to its end

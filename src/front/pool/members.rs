@@ -12,6 +12,7 @@
 //! cache line, and written by its senders only.
 
 use super::counts::Counts;
+use super::moving::Moving;
 use super::strategy::{Route, View, jump};
 use crate::actor::refs::ActorRef;
 use crate::error::Refusal;
@@ -48,23 +49,8 @@ pub(super) struct List<A> {
     /// `None` while the pool is built.
     pub(super) queue: Option<ActorRef<A>>,
     /// Keys that change their replica, while some of their messages may wait at the old one.
-    pub(super) moving: Option<Moving<A>>,
+    pub(super) moving: Option<Arc<Moving<A>>>,
     pub(super) stopped: bool,
-}
-
-/// A change of the number of replicas.
-pub(super) struct Moving<A> {
-    /// How many there were.
-    pub(super) before: usize,
-    /// For each replica that keys move from: holds for those that they move to. None: its messages of before are handled, and
-    /// the hold is emptied.
-    pub(super) holds: Vec<Vec<Option<ActorRef<A>>>>,
-}
-
-impl<A> Clone for Moving<A> {
-    fn clone(&self) -> Self {
-        Moving { before: self.before, holds: self.holds.clone() }
-    }
 }
 
 impl<A> Clone for List<A> {
@@ -76,6 +62,14 @@ impl<A> Clone for List<A> {
             stopped: self.stopped,
         }
     }
+}
+
+/// Whose the next message is.
+pub(super) enum Picked<'a, A> {
+    /// This replica's, or the queue's.
+    Actor(&'a ActorRef<A>),
+    /// Of a key that moves.
+    Hold { moving: &'a Moving<A>, from: usize, into: usize },
 }
 
 /// What one worker, or some of the threads outside, go through.
@@ -147,7 +141,7 @@ impl<A> Stripe<A> {
 
     /// Follows a route.
     #[inline]
-    pub(super) fn pick<'a>(&self, list: &'a List<A>, route: Route) -> Result<&'a ActorRef<A>, Refusal> {
+    pub(super) fn pick<'a>(&self, list: &'a List<A>, route: Route) -> Result<Picked<'a, A>, Refusal> {
         if list.stopped {
             return Err(Refusal::PoolStopped);
         }
@@ -158,12 +152,14 @@ impl<A> Stripe<A> {
             Route::Random => self.below(n),
             Route::Default | Route::TwoChoices => self.two_choices(members),
             Route::LeastLoaded => self.least_loaded(members),
-            Route::SharedQueue => return list.queue.as_ref().ok_or(Refusal::PoolStopped),
+            Route::SharedQueue => {
+                return list.queue.as_ref().map(Picked::Actor).ok_or(Refusal::PoolStopped);
+            }
             Route::Key(hash) => return Ok(list.owner(hash)),
             Route::Index(index) => index,
             Route::Id(id) => members.iter().position(|member| member.actor.id() == id).unwrap_or(n),
         };
-        members.get(index).map(|member| &member.actor).ok_or(Refusal::NoReplica)
+        members.get(index).map(|member| Picked::Actor(&member.actor)).ok_or(Refusal::NoReplica)
     }
 
     fn two_choices(&self, members: &[Member<A>]) -> usize {
@@ -197,21 +193,15 @@ impl<A> Stripe<A> {
 impl<A> List<A> {
     /// Where a key's messages go.
     #[inline]
-    fn owner(&self, hash: u64) -> &ActorRef<A> {
-        let index = jump(hash, self.members.len());
+    fn owner(&self, hash: u64) -> Picked<'_, A> {
+        let into = jump(hash, self.members.len());
         if let Some(moving) = &self.moving {
-            let before = jump(hash, moving.before);
-            if let Some(hold) = moving.hold(before, index) {
-                return hold;
+            let from = jump(hash, moving.before);
+            if from != into && moving.holds(from) {
+                return Picked::Hold { moving, from, into };
             }
         }
-        &self.members[index].actor
-    }
-}
-
-impl<A> Moving<A> {
-    fn hold(&self, from: usize, to: usize) -> Option<&ActorRef<A>> {
-        self.holds.get(from)?.get(to)?.as_ref()
+        Picked::Actor(&self.members[into].actor)
     }
 }
 

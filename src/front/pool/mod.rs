@@ -2,7 +2,7 @@
 //!
 //! - this file: the handle; [`send`]: tell, ask, send; [`broadcast`]: all at the same time
 //! - [`strategy`]: whom a message goes to; [`members`]: who is there, as senders see it
-//! - [`builder`]: settings; [`life`]: losses and successors, a change of size, the end
+//! - [`builder`]: settings; [`life`]: losses and successors, a change of size, the end; [`moving`]: keys that change their replica
 //! - [`counts`]: what can be read of it
 //!
 //! A replica is an actor like any other, on the executor's crew. That its state is replaced without moving a message is
@@ -13,6 +13,7 @@ pub(crate) mod builder;
 pub(crate) mod counts;
 mod life;
 mod members;
+mod moving;
 pub(crate) mod send;
 pub(crate) mod strategy;
 

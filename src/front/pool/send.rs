@@ -2,7 +2,7 @@
 
 use super::Pool;
 use super::life::Shared;
-use super::members::{List, Stripe};
+use super::members::{List, Picked, Stripe};
 use super::strategy::{Replicas, Route, Strategy};
 use crate::actor::ask::Ask;
 use crate::actor::refs::ActorRef;
@@ -25,11 +25,12 @@ impl<A: Actor> Shared<A> {
     /// its mailbox, under the stripe's lock, and runs no user code.
     #[inline]
     fn follow<S: Strategy + ?Sized, R>(
-        &self,
+        self: &Arc<Self>,
         strategy: &S,
         deliver: impl FnOnce(Result<&ActorRef<A>, Refusal>) -> R,
     ) -> R {
         let stripe = self.stripe();
+        // A key is hashed here: the user's code.
         let route = match user::pass(Site::Strategy, || strategy.fixed()) {
             Some(Route::Default) => match self.usual_route {
                 Some(route) => route,
@@ -39,12 +40,29 @@ impl<A: Actor> Shared<A> {
             None => return self.ask_and_follow(stripe, strategy, deliver),
         };
         let list = stripe.list.read();
-        deliver(stripe.pick(&list, route))
+        self.deliver_to(stripe.pick(&list, route), deliver)
+    }
+
+    /// Gives `deliver` what was picked, under the stripe's lock.
+    #[inline]
+    fn deliver_to<R>(
+        self: &Arc<Self>,
+        picked: Result<Picked<'_, A>, Refusal>,
+        deliver: impl FnOnce(Result<&ActorRef<A>, Refusal>) -> R,
+    ) -> R {
+        match picked {
+            Ok(Picked::Actor(actor)) => deliver(Ok(actor)),
+            Ok(Picked::Hold { moving, from, into }) => {
+                let hold = self.hold(moving, from, into);
+                deliver(hold.as_ref().map_err(|refusal| *refusal))
+            }
+            Err(refusal) => deliver(Err(refusal)),
+        }
     }
 
     /// The same for a strategy that wants to see the replicas.
     fn ask_and_follow<S: Strategy + ?Sized, R>(
-        &self,
+        self: &Arc<Self>,
         stripe: &Stripe<A>,
         strategy: &S,
         deliver: impl FnOnce(Result<&ActorRef<A>, Refusal>) -> R,
@@ -63,8 +81,7 @@ impl<A: Actor> Shared<A> {
                 drop(list);
                 continue; // the pool has changed meanwhile
             }
-            let picked = stripe.pick(&list, route);
-            return deliver(picked);
+            return self.deliver_to(stripe.pick(&list, route), deliver);
         }
     }
 
