@@ -201,6 +201,21 @@ needed "state: waiters told without a count of one's own" references \
 needed "state: waiters not told" references \
     $state 'Dead { tell_waiters: now.has(STOP_WAIT),' 'Dead { tell_waiters: false,'
 
+# --- the state word: a state's end
+needed "retire: the usual way out is open" retire \
+    $state 'rest % STRONG_ONE == SCHEDULED' 'rest % STRONG_ONE & !RETIRE == SCHEDULED'
+needed "retire: the end of a turn does not see the stop" retire $state '} else if rest.has(RETIRE) {' '} else if false {'
+needed "retire: a stop makes no turn" retire \
+    $state 'Ok((now.0 | RETIRE | SCHEDULED, Some(!now.has(SCHEDULED))))' 'Ok((now.0 | RETIRE | SCHEDULED, Some(false)))'
+needed "retire: a stop schedules what is scheduled" retire \
+    $state 'Ok((now.0 | RETIRE | SCHEDULED, Some(!now.has(SCHEDULED))))' 'Ok((now.0 | RETIRE | SCHEDULED, Some(true)))'
+needed "retire: a stop of what is closed" retire $state 'if now.closed() { Err(None) }' 'if now.dead() { Err(None) }'
+needed "retire: acted on, and not cleared" retire $state '(rest.0 & !RETIRE, EndTurn::Retire)' '(rest.0, EndTurn::Retire)'
+needed "retire: a kill waits for the next state" retire $state 'if rest.killed() || (rest.closed() && empty)' 'if rest.closed() && empty'
+needed "retire: the hint is cleared after the step" retire models/retire.rs \
+    'self.hint.store(false, Relaxed); match self.state.end_turn(total, false) {' \
+    'let end = self.state.end_turn(total, false); self.hint.store(false, Relaxed); match end {'
+
 # --- waiting for room
 needed "room: a turn ends without a look at the list" room \
     $state 'rest.in_line() && !rest.closed() && !served' 'false && !served'
@@ -354,6 +369,9 @@ needed "lifo: taken in two steps" lifo \
 weaken_step spare Relaxed reserve 'fn reserve(&self, capacity: u32) -> Reserve {' mailbox
 weaken_step spare Relaxed close 'fn close(&self, kill: bool) -> bool {
     let flags = if kill { CLOSED | KILLED } else { CLOSED };' mailbox
+weaken_step spare Relaxed retire 'fn retire(&self) -> Option<bool> {' retire
+spare "state: forget_retire Relaxed (loom's stores have the order in which it makes them)" retire \
+    $state 'self.0.fetch_and(!RETIRE, AcqRel)' 'self.0.fetch_and(!RETIRE, Relaxed)'
 weaken_step spare Relaxed upgrade 'fn upgrade(&self) -> bool {' references
 weaken_step spare Relaxed wait_for_room 'fn wait_for_room(&self, at_most: Option<u32>) -> RoomWait {' room
 spare "state: clear_room_wait Relaxed" room \

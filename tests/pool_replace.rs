@@ -194,6 +194,33 @@ fn a_replica_that_stops_is_replaced_and_loses_nothing() {
     });
 }
 
+/// A stop may come at any step of a turn, also between its look at what waits and its last step: the next message meets a new
+/// state in any case.
+#[test]
+fn a_stop_at_the_end_of_a_turn_is_not_lost() {
+    let executor = crew(1);
+    let seen = Seen::default();
+    let pool = executor.pool(1, seen.factory()).limit(u32::MAX, Duration::from_millis(1));
+    let pool = pool.backoff(Duration::ZERO, Duration::ZERO).build().unwrap();
+    let replica = pool.replica(0).unwrap();
+    for round in 0..1000u64 {
+        let made = seen.made.load(Relaxed);
+        pool.tell(ToIndex(0), round).unwrap();
+        within(10, "the message to be handled", || seen.log.lock().unwrap().len() as u64 > 2 * round);
+        for _ in 0..round * 7 % 97 {
+            std::hint::spin_loop();
+        }
+        replica.stop();
+        settle(&executor);
+        assert_eq!(seen.made.load(Relaxed), made + 1, "the stop of round {round} was lost");
+        pool.tell(ToIndex(0), round).unwrap();
+        within(10, "the next one, too", || seen.log.lock().unwrap().len() as u64 == 2 * round + 2);
+        let log = seen.log();
+        assert_eq!(log[log.len() - 2].0 + 1, log[log.len() - 1].0, "it met the old state");
+    }
+    shut_down(&executor);
+}
+
 #[test]
 fn a_lost_state_is_no_timeout() {
     quiet_panics();

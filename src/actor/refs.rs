@@ -110,7 +110,7 @@ impl<A> ActorRef<A> {
         self.len() == 0
     }
 
-    /// The most messages that may wait; `None` for an unbounded mailbox (which ends at 2^28 - 1).
+    /// The most messages that may wait; `None` for an unbounded mailbox (which ends at 2^27 - 1).
     #[must_use]
     pub fn capacity(&self) -> Option<usize> {
         let capacity = self.header().capacity;

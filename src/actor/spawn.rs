@@ -142,7 +142,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
         self
     }
 
-    /// How many messages may wait in its mailbox: 1 to 2^28 - 2.
+    /// How many messages may wait in its mailbox: 1 to 2^27 - 2.
     pub fn capacity(mut self, messages: usize) -> Self {
         match u32::try_from(messages) {
             Ok(capacity @ 1..MAX_LEN) => self.capacity = capacity,
@@ -151,7 +151,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
         self
     }
 
-    /// No bound on its mailbox but memory (and 2^28 - 1 messages).
+    /// No bound on its mailbox but memory (and 2^27 - 1 messages).
     pub fn unbounded(mut self) -> Self {
         self.capacity = MAX_LEN;
         self

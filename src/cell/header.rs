@@ -102,7 +102,7 @@ pub(crate) struct Header {
     pub(crate) reason: Cell<Reason>,
     /// The one `again` that is prepaid is under way.
     pub(crate) again: Cell<bool>,
-    /// `stop_now` was called: the state word's flag once more, for turns to look at after each message.
+    /// See [`killed`](Self::killed).
     killed: AtomicBool,
 }
 
@@ -291,8 +291,7 @@ impl Header {
         unsafe {
             let schedule = this.as_ref().state.close(kill);
             if kill {
-                // Relaxed: a turn that misses it finds the state word's flag at its end.
-                this.as_ref().killed.store(true, Relaxed);
+                this.as_ref().hint_stop();
             }
             if schedule {
                 Header::schedule(this);
@@ -306,7 +305,7 @@ impl Header {
     pub(crate) fn stop(this: NonNull<Header>, kill: bool) {
         // SAFETY: callers hold a reference.
         match unsafe { this.as_ref() }.kept() {
-            Some(kept) if !kept.is_queue() => restart::retire(this, kept, kill),
+            Some(kept) if !kept.is_queue() => restart::retire(this, kill),
             _ => Header::close(this, kill),
         }
     }
@@ -334,16 +333,41 @@ impl Header {
         u64::from(high) << 32 | u64::from(self.handled.load(Relaxed))
     }
 
-    /// Was [`close`](Self::close) called to kill, or is the state to end?
+    /// Returns `true` if the running turn should end after the message in hand.
+    ///
+    /// This is a hint for turns, which would otherwise read the state word, where senders write, after each message. The word
+    /// decides, in the last step of the turn:
+    ///
+    /// - **A hint is never lost.** A stop sets the word's flag, then the hint. A turn clears the hint, then makes a step of the
+    ///   word (`end_turn`, `forget_retire`). Either that step sees the flag and the turn acts on it, or the stop's step comes
+    ///   later, acquires from the turn's, and so its hint comes after the clearing.
+    /// - **A hint without a flag costs one message.** It remains if the turn acted on the flag before the hint was set. Then a
+    ///   turn ends early, finds nothing in the word, and has cleared the hint.
+    ///
+    /// `models::retire` has both.
     #[inline]
     pub(crate) fn killed(&self) -> bool {
         self.killed.load(Relaxed)
     }
 
-    /// A turn ends after the message in hand.
-    pub(super) fn set_killed(&self, killed: bool) {
-        // Relaxed: see `close`.
-        self.killed.store(killed, Relaxed);
+    /// After the word's flag was set: a turn that runs ends after the message in hand.
+    pub(super) fn hint_stop(&self) {
+        // Relaxed: see `killed`.
+        self.killed.store(true, Relaxed);
+    }
+
+    /// Before a step of the word, in a turn.
+    pub(super) fn clear_stop_hint(&self) {
+        // Relaxed: the step releases it.
+        self.killed.store(false, Relaxed);
+    }
+
+    /// In a turn: stops of the state that were asked for until now are done with.
+    pub(super) fn forget_stop(&self) {
+        self.clear_stop_hint();
+        if self.state.forget_retire().killed() {
+            self.hint_stop();
+        }
     }
 
     /// Lets go of one strong reference.

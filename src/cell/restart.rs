@@ -18,8 +18,10 @@
 //! pool stops at once; the executor shuts down) gives the runnable back too. The scheduler counts such runnables: with
 //! one of them nothing is quiet, since messages may wait behind it.
 //!
-//! **A stop** of such an actor is not the end of its mailbox but that of its state, after the message in hand. The one flag
-//! that turns look at after each message (`killed`) is used for both, and `retire` tells them apart.
+//! **A stop** of such an actor is not the end of its mailbox but that of its state, after the message in hand. The state word's
+//! `RETIRE` says so: the step that sets it makes a turn where there is none, and the last step of a turn sees it. So no stop is
+//! lost, whenever it comes (`models::retire`). Turns look at a hint beside it after each message ([`Header::killed`]).
+//! A stop that comes while the cell is vacant was meant for the state that is gone, and is forgotten.
 
 use super::end;
 use super::event::{Event, Loss, PanicPlace};
@@ -69,8 +71,6 @@ pub(crate) trait Keeper: Send {
 pub(crate) struct Kept {
     /// For the holder of the runnable; gone when the actor has ended.
     keeper: Cell<Option<Box<dyn Keeper>>>,
-    /// The state is to end after the message in hand.
-    retire: AtomicBool,
     /// In a turn that handles messages, for who wants to know.
     in_turn: AtomicBool,
     /// The queue that this actor takes from, or that this cell is.
@@ -99,13 +99,7 @@ impl Kept {
     }
 
     fn new(keeper: Box<dyn Keeper>, sharing: Arc<Sharing>, queue: bool) -> Box<Self> {
-        Box::new(Kept {
-            keeper: Cell::new(Some(keeper)),
-            retire: AtomicBool::new(false),
-            in_turn: AtomicBool::new(false),
-            sharing,
-            queue,
-        })
+        Box::new(Kept { keeper: Cell::new(Some(keeper)), in_turn: AtomicBool::new(false), sharing, queue })
     }
 
     /// The cell is there; its first turn is not scheduled yet, and will not be if this is false.
@@ -152,27 +146,24 @@ impl Drop for Lent<'_> {
 pub(super) struct InTurn<'a>(&'a Kept);
 
 impl InTurn<'_> {
-    /// Its end. True: the state is to end.
-    pub(super) fn leave(self) -> bool {
+    /// Its end.
+    pub(super) fn leave(self) {
         self.0.in_turn.store(false, Relaxed);
-        // Acquire: pairs with the Release in `retire`.
-        self.0.retire.load(Acquire)
     }
 }
 
 /// Ends the state after the message in hand; the actor goes on with another, if its keeper has one.
-pub(super) fn retire(this: NonNull<Header>, kept: &Kept, kill: bool) {
-    // SAFETY: the caller holds a reference. The transition says whether to push.
-    unsafe {
-        let header = this.as_ref();
-        if header.state.peek().closed() {
-            return Header::close(this, kill); // its last state
-        }
-        // Release: pairs with the Acquire at the turn's end. Before the hint, and before the turn that is roused.
-        kept.retire.store(true, Release);
-        header.set_killed(true);
-        if header.state.rouse() {
-            Header::schedule(this);
+pub(super) fn retire(this: NonNull<Header>, kill: bool) {
+    // SAFETY: the caller holds a reference.
+    let header = unsafe { this.as_ref() };
+    match header.state.retire() {
+        None => Header::close(this, kill), // its last state
+        Some(schedule) => {
+            header.hint_stop();
+            if schedule {
+                // SAFETY: the caller's reference keeps the cell; the transition made the runnable ours to push.
+                unsafe { Header::schedule(this) };
+            }
         }
     }
 }
@@ -191,8 +182,7 @@ pub(super) unsafe fn over(this: NonNull<Header>, panic: Option<PanicText>, owed:
     if let Some(kept) = header.kept()
         && goes_on(header, owed)
     {
-        kept.retire.store(false, Relaxed);
-        header.set_killed(header.state.peek().killed());
+        header.forget_stop();
         if let Some(Verdict::Replace(after)) = kept.ask(|keeper| keeper.lost(&loss)) {
             if header.state.peek().in_line() {
                 room::serve(this);
@@ -289,9 +279,7 @@ unsafe fn replace(this: NonNull<Header>, kept: &Kept, after: Duration) -> After 
 unsafe fn make(this: NonNull<Header>, kept: &Kept) -> After {
     // SAFETY: the runnable keeps the cell.
     let header = unsafe { this.as_ref() };
-    // A stop in the meantime was meant for what is gone.
-    kept.retire.store(false, Relaxed);
-    header.set_killed(header.state.peek().killed());
+    header.forget_stop(); // a stop in the meantime was meant for the state that is gone
     let mut made = Ok(());
     let panic = user::guard(Site::Factory, || {
         // SAFETY: in the vacant cell's turn.

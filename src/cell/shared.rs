@@ -271,7 +271,8 @@ pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
         EndTurn::Idle => return After::Gone,
         EndTurn::More if given == 0 => return After::RequeueGap,
         EndTurn::More | EndTurn::ServeRoom => return After::Requeue,
-        EndTurn::Ending | EndTurn::Unreferenced | EndTurn::Wanted => {}
+        EndTurn::Ending | EndTurn::Unreferenced => {}
+        EndTurn::Wanted | EndTurn::Retire => unreachable!("a queue is no member, and has no state"),
     }
     // SAFETY: the caller's; these endings leave the runnable with us.
     unsafe {

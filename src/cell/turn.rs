@@ -15,7 +15,7 @@ use super::end;
 use super::envelope::{Envelope, EnvelopeVtable};
 use super::event::{Event, PanicPlace};
 use super::header::{Cold, Header, Phase, Reason};
-use super::restart::{self, InTurn, Kept};
+use super::restart::{self, Kept};
 use super::room;
 use super::shared;
 use super::stopwatch::{Lap, Stopwatch};
@@ -60,7 +60,7 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     // SAFETY: we hold the runnable.
     unsafe { header.inbox.prefetch() };
     let begun = header.state.begin_turn();
-    let waiting = if begun.killed() { 0 } else { begun.len() };
+    let waiting = if begun.stops() { 0 } else { begun.len() };
     if !matches!(header.phase.get(), Phase::New | Phase::Running) {
         // SAFETY: the caller's.
         return unsafe {
@@ -81,7 +81,7 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     let handled = drained.total - ticks::take_unhandled();
     header.count_handled(handled);
     header.core().count_in_turn(|tally| &tally.handled, u64::from(handled));
-    if drained.outcome.is_ok() && !drained.retired && header.state.end_idle(drained.total - drained.given) {
+    if drained.outcome.is_ok() && header.state.end_idle(drained.total - drained.given) {
         return After::Gone;
     }
     // SAFETY: the caller's.
@@ -96,16 +96,17 @@ unsafe fn turn(this: NonNull<Header>) -> After {
 unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After {
     // SAFETY: the runnable keeps the cell alive until a transition gives it up.
     let header = unsafe { this.as_ref() };
-    let Drained { total, given, outcome, retired } = drained;
+    let Drained { total, given, outcome } = drained;
     let mut owed = total - given;
-    if outcome.is_err() || retired {
+    if let Err(text) = outcome {
         // SAFETY: the caller's.
-        if let Some(after) = unsafe { restart::over(this, outcome.err(), &mut owed) } {
+        if let Some(after) = unsafe { restart::over(this, Some(text), &mut owed) } {
             return after;
         }
     }
     let mut served = false;
     loop {
+        header.clear_stop_hint(); // before the step that looks at the flags
         match header.state.end_turn(owed, served) {
             EndTurn::Idle => return After::Gone,
             EndTurn::More if total == 0 && waiting > 0 => return After::RequeueGap,
@@ -116,6 +117,13 @@ unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After
                 if header.state.peek().in_line() {
                     room::serve(this);
                 }
+            }
+            EndTurn::Retire => {
+                // SAFETY: the caller's.
+                if let Some(after) = unsafe { restart::over(this, None, &mut 0) } {
+                    return after;
+                }
+                // It is closed by now, or killed, or its keeper gave it up: the next step says so.
             }
             EndTurn::Ending => break,
             EndTurn::Unreferenced => {
@@ -138,8 +146,6 @@ struct Drained {
     /// Of those, the places given back already.
     given: u32,
     outcome: Result<(), PanicText>,
-    /// The state is to end, although nothing panicked.
-    retired: bool,
 }
 
 /// The turn of an actor that has a cold part, and perhaps timers. Ticks that wait were counted when the turn began, so
@@ -157,7 +163,10 @@ fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained
         }
         Some(stopwatch) => drain_timed(this, waiting, limit, cold, stopwatch),
     };
-    Drained { retired: turn.is_some_and(InTurn::leave), ..drained }
+    if let Some(turn) = turn {
+        turn.leave();
+    }
+    drained
 }
 
 /// The turn of a timed actor, which may have timers too.
@@ -203,7 +212,7 @@ fn drain(
     let outcome = user::guard(Site::Turn, || run.messages(this, waiting, limit, timed, next, done));
     // SAFETY: as above.
     unsafe { header.inbox.end(run.rest.get()) };
-    Drained { total: run.total.get(), given: run.given.get(), outcome, retired: false }
+    Drained { total: run.total.get(), given: run.given.get(), outcome }
 }
 
 /// A panic ends the actor: nothing more is accepted or handled.
@@ -315,13 +324,14 @@ impl Run<'_> {
     #[cold]
     fn start(&self, this: NonNull<Header>) -> bool {
         let header = self.header;
-        if header.killed() {
+        // The word and not the hint, which may be of a stop that the last state was meant by.
+        if header.state.peek().stops() {
             return false;
         }
         // SAFETY: in the actor's turn.
         unsafe { (header.vtable().started)(this) };
         header.phase.set(Phase::Running);
-        !header.killed()
+        !header.state.peek().stops()
     }
 
     #[cold]

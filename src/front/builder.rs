@@ -213,7 +213,7 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// How many messages may wait in a mailbox, for actors that say nothing else: 1 to 2^28 - 2. Default:
+    /// How many messages may wait in a mailbox, for actors that say nothing else: 1 to 2^27 - 2. Default:
     /// [`DEFAULT_CAPACITY`].
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = Some(messages);

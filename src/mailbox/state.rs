@@ -1,9 +1,9 @@
 //! The state word: every decision about one actor is a transition of this one atomic, so no two can contradict.
 //!
 //! ```text
-//!  63            37 36             9 8      0
+//!  63            37 36            10 9      0
 //! +----------------+----------------+--------+
-//! |  STRONG (27)   |    LEN (28)    | flags  |
+//! |  STRONG (27)   |    LEN (27)    | flags  |
 //! +----------------+----------------+--------+
 //! ```
 //!
@@ -20,6 +20,7 @@
 //! | `NOTICES` | the server of the list, where not all get their notice of room at once | the same (same lock) | plain sends may; no turn ends idle |
 //! | `STOP_WAIT` | `wait_stopped` | never | the last turn has someone to tell |
 //! | `DETACHED` | `detach` | never | the actor lives without references |
+//! | `RETIRE` | `stop` of an actor whose state is replaced | the turn that ends the state, or makes its successor | the state ends after the message in hand; no turn ends idle |
 //! | `WANTED` | a pool's queue that finds no idle replica | the replica that finds the queue empty (under the queue's lock) | no turn ends idle without a look at the queue |
 //!
 //! | from | event | to | who must act |
@@ -30,6 +31,8 @@
 //! | scheduled | turn ends, `LEN` > 0, or somebody is still in line for room | scheduled | the worker requeues it |
 //! | scheduled | turn ends, `LEN` = 0, unreferenced | scheduled + closed | the turn goes on to the actor's end |
 //! | scheduled | turn ends, closed and `LEN` = 0, or killed | scheduled | the same |
+//! | idle | `retire` | scheduled | that thread pushes the runnable |
+//! | scheduled | turn ends, `RETIRE` | scheduled, flag cleared | the turn ends the state (see `cell::restart`) |
 //! | scheduled + closed | the end is reached | dead | frees the cell if `STRONG` = 0, else the last reference does |
 //!
 //! **Why no wake-up is lost**: "empty, so idle" and "a message more" are compare-and-swaps of the same word; one of
@@ -51,13 +54,14 @@ const STOP_WAIT: u64 = 1 << 5;
 const DETACHED: u64 = 1 << 6;
 const WANTED: u64 = 1 << 7;
 const NOTICES: u64 = 1 << 8;
+const RETIRE: u64 = 1 << 9;
 
-const LEN_SHIFT: u32 = 9;
+const LEN_SHIFT: u32 = 10;
 const LEN_ONE: u64 = 1 << LEN_SHIFT;
 const STRONG_SHIFT: u32 = 37;
 const STRONG_ONE: u64 = 1 << STRONG_SHIFT;
 
-/// The most messages that any mailbox holds, and what "unbounded" means: 2^28 - 1.
+/// The most messages that any mailbox holds, and what "unbounded" means: 2^27 - 1.
 pub(crate) const MAX_LEN: u32 = (1 << (STRONG_SHIFT - LEN_SHIFT)) - 1;
 /// References beyond this, some 67 million, abort the process, as `Arc` does: half the field's range is left for racing threads.
 const MAX_STRONG: u64 = 1 << 26;
@@ -79,6 +83,10 @@ impl Snapshot {
     }
     pub(crate) fn killed(self) -> bool {
         self.0 & KILLED != 0
+    }
+    /// Returns `true` if no further message is for the present state: the actor was killed, or its state is to end.
+    pub(crate) fn stops(self) -> bool {
+        self.0 & (KILLED | RETIRE) != 0
     }
     pub(crate) fn dead(self) -> bool {
         self.0 & DEAD != 0
@@ -133,6 +141,8 @@ pub(crate) enum EndTurn {
     Wanted,
     /// Somebody waits for room and may get some: serve who does, then ask again.
     ServeRoom,
+    /// The state is to end, and the actor to go on with another. The flag is cleared: this is said once.
+    Retire,
     /// Stopped or killed: go on to the end.
     Ending,
     /// Nobody can reach it any more, and it is closed now: go on to the end.
@@ -246,12 +256,22 @@ impl State {
         self.0.fetch_and(!WANTED, AcqRel);
     }
 
-    /// A turn without a message. True: push the runnable.
+    /// Asks for the end of the present state. `None`: the actor is closed, and its present state the last. `Some(true)`: push the
+    /// runnable.
+    ///
+    /// The flag and `SCHEDULED` are set in one step, so a turn either sees the flag in its last step or has ended before, and
+    /// then this step makes another turn.
     #[must_use]
-    pub(crate) fn rouse(&self) -> bool {
+    pub(crate) fn retire(&self) -> Option<bool> {
         self.transition(|now| {
-            if now.has(SCHEDULED) || now.dead() { Err(false) } else { Ok((now.0 | SCHEDULED, true)) }
+            if now.closed() { Err(None) } else { Ok((now.0 | RETIRE | SCHEDULED, Some(!now.has(SCHEDULED)))) }
         })
+    }
+
+    /// In a turn: whatever stop was asked for until now has found its state.
+    pub(crate) fn forget_retire(&self) -> Snapshot {
+        // AcqRel: what the turn did before this happens-before any later stop; see `Header::forget_stop`.
+        Snapshot(self.0.fetch_and(!RETIRE, AcqRel) & !RETIRE)
     }
 
     /// Gives back `handled` places in the middle of a turn.
@@ -284,6 +304,8 @@ impl State {
             let empty = rest.len() == 0;
             Ok(if rest.killed() || (rest.closed() && empty) {
                 (rest.0, EndTurn::Ending)
+            } else if rest.has(RETIRE) {
+                (rest.0 & !RETIRE, EndTurn::Retire)
             } else if rest.has(WANTED) && !rest.closed() && (empty || !served) {
                 (rest.0, EndTurn::Wanted)
             } else if rest.in_line() && !rest.closed() && !served {
@@ -413,79 +435,4 @@ impl State {
 }
 
 #[cfg(all(test, not(heist_loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_or_closed_mailbox_accepts_nothing() {
-        let state = State::new();
-        assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false });
-        assert_eq!(state.reserve(1), Reserve::Full);
-        assert_eq!(state.reserve_exempt(), Reserve::Accepted { schedule: false });
-        assert!(!state.close(false), "its runnable exists");
-        assert_eq!(state.reserve(9), Reserve::Closed);
-        assert_eq!(state.end_turn(2, false), EndTurn::Ending);
-        assert!(state.wait_for_stop());
-        assert_eq!(state.set_dead(false), None);
-        assert_eq!(state.set_dead(true), Some(Dead { tell_waiters: true, free: false }));
-        assert!(!state.wait_for_stop());
-        assert_eq!(state.release_ref(), Release::Free);
-    }
-
-    #[test]
-    fn who_is_wanted_looks_before_it_is_idle() {
-        let state = State::new();
-        assert!(!state.want(), "it has a turn");
-        assert_eq!(state.end_turn(0, false), EndTurn::Wanted);
-        assert_eq!(state.reserve_exempt(), Reserve::Accepted { schedule: false });
-        assert_eq!(state.end_turn(0, true), EndTurn::More, "it found something");
-        assert_eq!(state.end_turn(1, true), EndTurn::Wanted, "and may find more");
-        state.unwant();
-        assert_eq!(state.end_turn(0, true), EndTurn::Idle);
-        assert!(state.want(), "it has none");
-        assert!(state.reserve_idle());
-        assert!(!state.reserve_idle());
-        assert!(!state.rouse());
-    }
-
-    #[test]
-    fn the_last_reference_schedules_the_final_turn_once() {
-        let state = State::new();
-        assert_eq!(state.end_turn(0, false), EndTurn::Idle);
-        state.add_ref();
-        assert_eq!(state.release_ref(), Release::Nothing);
-        assert_eq!(state.release_ref(), Release::Schedule);
-        assert!(state.upgrade(), "a weak reference may still come first");
-        assert_eq!(state.end_turn(0, false), EndTurn::Idle);
-        assert_eq!(state.release_ref(), Release::Schedule);
-        assert_eq!(state.end_turn(0, false), EndTurn::Unreferenced);
-        assert!(!state.upgrade());
-        assert!(state.set_dead(false).unwrap().free);
-    }
-
-    #[test]
-    fn a_detached_actor_needs_no_reference() {
-        let state = State::new();
-        state.detach();
-        assert_eq!(state.release_ref(), Release::Nothing);
-        assert_eq!(state.end_turn(0, false), EndTurn::Idle);
-        assert!(state.close(true));
-        assert_eq!(state.end_turn(0, false), EndTurn::Ending);
-    }
-
-    #[test]
-    fn nobody_barges_past_those_who_wait_for_room() {
-        let state = State::new();
-        assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false });
-        assert_eq!(state.wait_for_room(Some(0)), RoomWait::Waiting);
-        assert_eq!(state.end_turn(1, false), EndTurn::ServeRoom);
-        assert_eq!(state.reserve(1), Reserve::Full);
-        state.notices_to_come();
-        assert!(!state.end_idle(0));
-        assert_eq!(state.end_turn(0, true), EndTurn::More);
-        assert_eq!(state.end_turn(0, false), EndTurn::ServeRoom, "once more in each turn");
-        assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false }, "the room may be used");
-        state.clear_room_wait();
-        assert_eq!(state.end_turn(1, false), EndTurn::Idle);
-    }
-}
+mod tests;

@@ -129,7 +129,7 @@ impl Actor {
                 EndTurn::More if total == 0 => thread::yield_now(), // the gap
                 EndTurn::More => {}
                 EndTurn::Ending => return self.end(),
-                EndTurn::ServeRoom | EndTurn::Wanted | EndTurn::Unreferenced => {
+                EndTurn::ServeRoom | EndTurn::Wanted | EndTurn::Retire | EndTurn::Unreferenced => {
                     unreachable!("nobody waits, one reference is held")
                 }
             }

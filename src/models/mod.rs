@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | [`mailbox`] | state word, inbox | the turn; the queues, by running each turn at once where it was scheduled |
 //! | [`references`] | state word | the same, and the cell's weak count |
+//! | [`retire`] | state word | the turn, its hint, and the making of the next state |
 //! | [`room`] | state word, inbox | the list of those who wait |
 //! | [`segments`] | inbox, segments | when a segment is begun; memory, by the system's |
 //! | [`shared`] | state word, inbox | the shared queue's turn, lock and members' looks |
@@ -39,6 +40,7 @@ mod mailbox;
 mod quiet;
 mod references;
 mod reply;
+mod retire;
 mod returns;
 mod room;
 mod segments;

@@ -97,7 +97,9 @@ impl Cell {
                     self.before.iter().for_each(|before| before.with(|_| ()));
                     return self.end();
                 }
-                EndTurn::ServeRoom | EndTurn::Wanted => unreachable!("nobody waits for room, or shares"),
+                EndTurn::ServeRoom | EndTurn::Wanted | EndTurn::Retire => {
+                    unreachable!("nobody waits for room, shares, or has a successor")
+                }
             }
         }
     }

@@ -198,7 +198,7 @@ impl Actor {
                     let _nobody = self.state.set_dead(false);
                     return;
                 }
-                EndTurn::ServeRoom | EndTurn::Wanted | EndTurn::Unreferenced => {
+                EndTurn::ServeRoom | EndTurn::Wanted | EndTurn::Retire | EndTurn::Unreferenced => {
                     unreachable!("served; nobody shares; one reference is held")
                 }
             }

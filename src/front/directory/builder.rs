@@ -86,7 +86,7 @@ where
         self
     }
 
-    /// How many messages may wait in each actor's mailbox: 1 to 2^28 - 2. Default: the executor's.
+    /// How many messages may wait in each actor's mailbox: 1 to 2^27 - 2. Default: the executor's.
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = Some(messages);
         self

@@ -112,13 +112,13 @@ impl<A: Actor + Send> PoolBuilder<A> {
         self
     }
 
-    /// How many messages may wait in each replica's own mailbox: 1 to 2^28 - 2. Default: the executor's.
+    /// How many messages may wait in each replica's own mailbox: 1 to 2^27 - 2. Default: the executor's.
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = Some(messages);
         self
     }
 
-    /// How many messages may wait in the [shared queue](crate::strategy::SharedQueue): 1 to 2^28 - 2. Those in work are not
+    /// How many messages may wait in the [shared queue](crate::strategy::SharedQueue): 1 to 2^27 - 2. Those in work are not
     /// counted. Default: the executor's capacity.
     pub fn queue_capacity(mut self, messages: usize) -> Self {
         self.queue_capacity = Some(messages);

@@ -337,7 +337,7 @@ impl fmt::Display for PoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PoolError::NoReplicas => f.write_str("a pool needs at least one replica"),
-            PoolError::Capacity(n) => write!(f, "a pool's mailboxes hold 1 to 2^28 - 2 messages, not {n}"),
+            PoolError::Capacity(n) => write!(f, "a pool's mailboxes hold 1 to 2^27 - 2 messages, not {n}"),
             PoolError::Factory { index, error } => write!(f, "replica {index} could not be made: {error}"),
             PoolError::Resizing => f.write_str("the pool is changing its size already"),
             PoolError::Stopped => f.write_str("the pool has stopped"),

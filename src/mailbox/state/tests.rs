@@ -1,0 +1,92 @@
+//! The state word's table, step by step.
+
+use super::*;
+
+#[test]
+fn a_full_or_closed_mailbox_accepts_nothing() {
+    let state = State::new();
+    assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false });
+    assert_eq!(state.reserve(1), Reserve::Full);
+    assert_eq!(state.reserve_exempt(), Reserve::Accepted { schedule: false });
+    assert!(!state.close(false), "its runnable exists");
+    assert_eq!(state.reserve(9), Reserve::Closed);
+    assert_eq!(state.end_turn(2, false), EndTurn::Ending);
+    assert!(state.wait_for_stop());
+    assert_eq!(state.set_dead(false), None);
+    assert_eq!(state.set_dead(true), Some(Dead { tell_waiters: true, free: false }));
+    assert!(!state.wait_for_stop());
+    assert_eq!(state.release_ref(), Release::Free);
+}
+
+#[test]
+fn who_is_wanted_looks_before_it_is_idle() {
+    let state = State::new();
+    assert!(!state.want(), "it has a turn");
+    assert_eq!(state.end_turn(0, false), EndTurn::Wanted);
+    assert_eq!(state.reserve_exempt(), Reserve::Accepted { schedule: false });
+    assert_eq!(state.end_turn(0, true), EndTurn::More, "it found something");
+    assert_eq!(state.end_turn(1, true), EndTurn::Wanted, "and may find more");
+    state.unwant();
+    assert_eq!(state.end_turn(0, true), EndTurn::Idle);
+    assert!(state.want(), "it has none");
+    assert!(state.reserve_idle());
+    assert!(!state.reserve_idle());
+}
+
+#[test]
+fn a_stop_of_the_state_is_seen_by_the_turns_last_step() {
+    let state = State::new();
+    assert_eq!(state.retire(), Some(false), "it has a turn");
+    assert!(state.begin_turn().stops());
+    assert!(!state.end_idle(0), "the usual way out is closed");
+    assert_eq!(state.end_turn(0, false), EndTurn::Retire);
+    assert_eq!(state.end_turn(0, false), EndTurn::Idle, "it is said once");
+    assert_eq!(state.retire(), Some(true), "it has none");
+    assert!(!state.forget_retire().stops());
+    assert!(state.end_idle(0));
+    assert_eq!(state.retire(), Some(true));
+    assert!(!state.close(false));
+    assert_eq!(state.retire(), None, "its last state");
+    assert_eq!(state.end_turn(0, false), EndTurn::Ending, "which ends with the actor");
+}
+
+#[test]
+fn the_last_reference_schedules_the_final_turn_once() {
+    let state = State::new();
+    assert_eq!(state.end_turn(0, false), EndTurn::Idle);
+    state.add_ref();
+    assert_eq!(state.release_ref(), Release::Nothing);
+    assert_eq!(state.release_ref(), Release::Schedule);
+    assert!(state.upgrade(), "a weak reference may still come first");
+    assert_eq!(state.end_turn(0, false), EndTurn::Idle);
+    assert_eq!(state.release_ref(), Release::Schedule);
+    assert_eq!(state.end_turn(0, false), EndTurn::Unreferenced);
+    assert!(!state.upgrade());
+    assert!(state.set_dead(false).unwrap().free);
+}
+
+#[test]
+fn a_detached_actor_needs_no_reference() {
+    let state = State::new();
+    state.detach();
+    assert_eq!(state.release_ref(), Release::Nothing);
+    assert_eq!(state.end_turn(0, false), EndTurn::Idle);
+    assert!(state.close(true));
+    assert_eq!(state.end_turn(0, false), EndTurn::Ending);
+}
+
+#[test]
+fn nobody_barges_past_those_who_wait_for_room() {
+    let state = State::new();
+    assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false });
+    assert_eq!(state.wait_for_room(Some(0)), RoomWait::Waiting);
+    assert_eq!(state.end_turn(1, false), EndTurn::ServeRoom);
+    assert_eq!(state.reserve(1), Reserve::Full);
+    state.notices_to_come();
+    assert!(!state.end_idle(0));
+    assert_eq!(state.end_turn(0, true), EndTurn::More);
+    assert_eq!(state.end_turn(0, false), EndTurn::ServeRoom, "once more in each turn");
+    assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false }, "the room may be used");
+    state.clear_room_wait();
+    assert_eq!(state.end_turn(1, false), EndTurn::Idle);
+}
