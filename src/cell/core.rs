@@ -4,6 +4,7 @@ use super::dedicated::Dedicated;
 use super::event::{DeadLetterReason, Event, Report};
 use super::graves::Graves;
 use super::header::Header;
+use super::hook::{Hook, Hooked};
 use super::registry::Shard;
 use super::threads::Threads;
 use super::times::{CrewRecord, CrewTiming};
@@ -17,7 +18,6 @@ use crate::sched::spares::Spares;
 use crate::sched::{Arrival, Scheduler, Seat};
 use crate::sync::{AtomicBool, Counter, Mutex, Ordering::*, Padded, fence};
 use crate::time::{self, Duration, Instant};
-use crate::user::{self, Site};
 use std::cell::Cell;
 use std::fmt;
 use std::ptr::NonNull;
@@ -43,9 +43,6 @@ pub(crate) struct Settings<'a> {
     pub(crate) hook: Option<Hook>,
 }
 
-/// Told of what happens; called on whichever thread saw it.
-pub(crate) type Hook = Box<dyn Fn(&Event) + Send + Sync>;
-
 /// The shared part of one executor.
 pub(crate) struct Core {
     pub(crate) scheduler: Scheduler,
@@ -57,7 +54,7 @@ pub(crate) struct Core {
     pub(crate) limits: Limits,
     /// Are actors timed that say nothing else?
     pub(crate) timing: bool,
-    hook: Option<Hook>,
+    hook: Hooked,
     pub(crate) threads: Threads,
     pub(crate) dedicated: Dedicated,
     pid: u32,
@@ -115,7 +112,7 @@ impl Core {
             capacity,
             limits,
             timing,
-            hook,
+            hook: Hooked::new(hook),
             threads: Threads::default(),
             dedicated: Dedicated::default(),
             pid: std::process::id(),
@@ -233,9 +230,14 @@ impl Core {
     }
 
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
-        if let Some(hook) = &self.hook {
-            user::contain(Site::Hook, || hook(&event()));
-        }
+        self.hook.call(event);
+    }
+
+    /// The crew has ended, so nothing more happens that the hook is to be told. By the crew's last thread.
+    pub(crate) fn let_go_of_hook(&self) {
+        // Whatever the hook holds, its executor included, is dropped as it would be in a turn: nobody here waits for the crew.
+        let _of_the_crew = self.scheduler.enlist_apart();
+        self.hook.let_go();
     }
 
     /// In a child made by `fork` without `exec` the crew's threads do not exist. Asked only before blocking.
@@ -337,6 +339,6 @@ impl Core {
 
     /// Does an event hook want to be told?
     pub(crate) fn has_hook(&self) -> bool {
-        self.hook.is_some()
+        self.hook.is_there()
     }
 }

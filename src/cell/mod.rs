@@ -9,6 +9,7 @@
 //! - [`stopwatch`]: what a timed actor measures; [`times`]: how that is kept and read
 //! - [`dedicated`]: actors on threads of their own
 //! - [`threads`]: the executor's threads
+//! - [`hook`]: the user's event hook
 //! - [`core`]: what the cells of one executor share; [`registry`]: all of them; [`graves`]: the dead ones
 //! - [`waits`]: which actors block until others have done something
 
@@ -21,6 +22,7 @@ pub(crate) mod envelope;
 pub(crate) mod event;
 pub(crate) mod graves;
 pub(crate) mod header;
+pub(crate) mod hook;
 pub(crate) mod registry;
 pub(crate) mod restart;
 pub(crate) mod room;

@@ -4,9 +4,10 @@ use super::build_error::BuildError;
 use super::executor::Executor;
 use super::threads::{Recruiter, SpareHandler};
 use super::worker::WorkerThread;
-use crate::cell::core::{self, Core, Hook, Limits};
+use crate::cell::core::{self, Core, Limits};
 use crate::cell::dedicated::Settings;
 use crate::cell::event::Event;
+use crate::cell::hook::Hook;
 use crate::cores::Cores;
 use crate::mailbox::state::MAX_LEN;
 use crate::sched::Seat;
@@ -269,13 +270,16 @@ impl<'a> Builder<'a> {
 
     /// Is told of panics, dead letters and stuck actors. Default: nobody is; nothing is ever printed (but by the process's
     /// own panic hook).
+    ///
+    /// The hook is dropped when the last thread of the crew ends, so it may hold a [`Handle`](crate::Handle) or references of its own
+    /// executor. What happens after that is not told: references that are dropped later find actors that have ended already.
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hook = Some(Box::new(hook));
         self
     }
 
     /// Puts the events into a channel of the given capacity, instead of or besides calling a hook. What does not fit
-    /// is not waited for, and lost.
+    /// is not waited for, and lost. The channel is disconnected when the last thread of the crew has ended.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

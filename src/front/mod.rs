@@ -3,6 +3,8 @@
 pub(crate) mod build_error;
 pub(crate) mod builder;
 pub(crate) mod directory;
+#[cfg(all(test, not(heist_loom)))]
+mod ends;
 pub(crate) mod executor;
 pub(crate) mod pool;
 pub(crate) mod shutdown;

@@ -60,6 +60,13 @@ impl Recruiter {
     }
 }
 
+/// The crew has ended: no thread of it is left that could work, or start another one.
+impl Drop for Recruiter {
+    fn drop(&mut self) {
+        self.core.let_go_of_hook();
+    }
+}
+
 impl fmt::Debug for Recruiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recruiter").field("name", &self.name).finish_non_exhaustive()

@@ -1,0 +1,193 @@
+//! Tests that an executor's end leaves nothing: the core goes, whatever the user's code holds that heist holds.
+
+use super::executor::Executor;
+use crate::actor::context::Context;
+use crate::actor::handle::Handle;
+use crate::actor::refs::ActorRef;
+use crate::actor::{Actor, Handler};
+use crate::cell::core::Core;
+use crate::front::directory::Directory;
+use crate::front::pool::strategy::{Replicas, Route, Strategy};
+use crate::sync::Mutex;
+use crossbeam_channel::bounded;
+use std::any::Any;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+struct Idle(#[allow(dead_code)] Thing);
+
+impl Actor for Idle {}
+
+type Thing = Option<Box<dyn Any + Send>>;
+
+struct Hello(#[allow(dead_code)] Thing);
+
+impl Handler<Hello> for Idle {
+    type Reply = ();
+    fn handle(&mut self, _: Hello, _: &mut Context<Self>) {}
+}
+
+/// Does what it is told.
+struct Call(Box<dyn FnOnce() + Send>);
+
+impl Handler<Call> for Idle {
+    type Reply = ();
+    fn handle(&mut self, Call(call): Call, _: &mut Context<Self>) {
+        call();
+    }
+}
+
+/// What a hook, a factory or a strategy holds of its own executor: filled in once there is one.
+type Held = Arc<Mutex<Option<(Handle, ActorRef<Idle>)>>>;
+
+fn fill(held: &Held, executor: &Executor) {
+    *held.lock() = Some((executor.handle(), executor.spawn(Idle(None))));
+}
+
+fn core(executor: &Executor) -> Weak<Core> {
+    Arc::downgrade(&executor.core().share())
+}
+
+#[track_caller]
+fn goes(core: &Weak<Core>) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while core.strong_count() > 0 {
+        assert!(Instant::now() < limit, "{} references to the core are left", core.strong_count());
+        thread::yield_now();
+    }
+}
+
+fn hooked(held: &Held) -> Executor {
+    let held = Arc::clone(held);
+    let hook = move |_: &_| drop(held.lock().clone());
+    Executor::builder().workers(2).on_event(hook).build().unwrap()
+}
+
+#[test]
+fn a_hook_may_hold_its_own_executor() {
+    let held = Held::default();
+    let executor = hooked(&held);
+    fill(&held, &executor);
+    let (core, hook) = (core(&executor), Arc::downgrade(&held));
+    drop(held);
+    drop(executor);
+    assert_eq!(hook.strong_count(), 0, "let go of when the drop returns");
+    goes(&core);
+}
+
+#[test]
+fn a_hook_goes_also_where_the_executor_ends_on_its_own_worker() {
+    let held = Held::default();
+    let executor = hooked(&held);
+    fill(&held, &executor);
+    let core = core(&executor);
+    let actor = executor.spawn(Idle(None));
+    actor.tell(Call(Box::new(|| drop(executor)))).unwrap();
+    drop((actor, held));
+    goes(&core);
+}
+
+#[test]
+fn a_hook_goes_also_with_threads_that_nobody_joins() {
+    let held = Held::default();
+    let hook = Arc::clone(&held);
+    let (started, threads) = bounded(2);
+    let executor = Executor::builder()
+        .workers(2)
+        .on_event(move |_| drop(hook.lock().clone()))
+        .spawn_handler(|worker| started.send(thread::spawn(|| worker.run())).map_err(std::io::Error::other))
+        .build()
+        .unwrap();
+    drop(threads);
+    fill(&held, &executor);
+    let core = core(&executor);
+    drop((held, executor));
+    goes(&core);
+}
+
+#[test]
+fn a_hook_goes_also_if_the_executor_is_never_built() {
+    let held = Held::default();
+    let hook = Arc::clone(&held);
+    let built = Executor::builder()
+        .workers(2)
+        .on_event(move |_| drop(hook.lock().clone()))
+        .spawn_handler(|_| Err(std::io::Error::other("none")))
+        .build();
+    assert!(built.is_err());
+    let hook = Arc::downgrade(&held);
+    drop(held);
+    assert_eq!(hook.strong_count(), 0);
+}
+
+#[test]
+fn a_hook_that_holds_the_executor_itself_ends_without_waiting() {
+    let held: Arc<Mutex<Option<Executor>>> = Arc::default();
+    let hook = Arc::clone(&held);
+    let executor = Executor::builder()
+        .workers(1)
+        .on_event(move |_| drop(hook.lock()))
+        .drop_deadline(Duration::from_secs(3600))
+        .build()
+        .unwrap();
+    let (core, actor) = (core(&executor), executor.spawn(Idle(None)));
+    let handle = executor.handle();
+    *held.lock() = Some(executor);
+    // Ended by its own worker, so the hook's reference is the last one when the crew has gone.
+    let inside = Arc::clone(&held);
+    drop(held);
+    actor
+        .tell(Call(Box::new(move || {
+            handle.core().start_draining();
+            let _ = handle.core().close_all(true, None);
+            drop(inside);
+        })))
+        .unwrap();
+    drop(actor);
+    goes(&core);
+}
+
+struct Own(#[allow(dead_code)] Held);
+
+impl Strategy for Own {
+    fn route(&self, _: &Replicas<'_>) -> Route {
+        Route::TwoChoices
+    }
+}
+
+#[test]
+fn factories_strategies_directories_handlers_states_messages_and_timers_may_hold_their_executor() {
+    let held = Held::default();
+    let handler = Arc::clone(&held);
+    let executor = Executor::builder()
+        .workers(2)
+        .spare_handler(move |spare| {
+            drop(handler.lock().clone());
+            thread::spawn(|| spare.run());
+            Ok(())
+        })
+        .build()
+        .unwrap();
+    fill(&held, &executor);
+    let thing = || -> Thing { Some(Box::new(Arc::clone(&held))) };
+    let in_factory = Arc::clone(&held);
+    let factory = move |_| Idle(Some(Box::new(Arc::clone(&in_factory))));
+    let pool = executor.pool(3, factory).strategy(Own(Arc::clone(&held))).build().unwrap();
+    pool.tell(Own(Arc::clone(&held)), Hello(thing())).unwrap();
+    let in_directory = Arc::clone(&held);
+    let directory = Directory::new(&executor, move |_: &u32| Idle(Some(Box::new(Arc::clone(&in_directory)))));
+    directory.tell(&1, Hello(thing())).unwrap();
+    let actor = executor.spawn(Idle(thing()));
+    let blocks = Call(Box::new(|| crate::blocking(thread::yield_now)));
+    actor.tell(blocks).unwrap();
+    let timer = actor.tell_after(Duration::from_secs(3600), Hello(thing())).unwrap();
+    timer.detach();
+    let core = core(&executor);
+    executor.wait_idle().unwrap();
+    let rest = Arc::downgrade(&held);
+    drop((held, actor, pool, directory));
+    drop(executor);
+    goes(&core);
+    assert_eq!(rest.strong_count(), 0);
+}
