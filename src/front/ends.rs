@@ -4,6 +4,7 @@ use super::executor::Executor;
 use crate::actor::context::Context;
 use crate::actor::handle::Handle;
 use crate::actor::refs::ActorRef;
+use crate::actor::wait::blocking;
 use crate::actor::{Actor, Handler};
 use crate::cell::core::Core;
 use crate::front::directory::Directory;
@@ -179,7 +180,7 @@ fn factories_strategies_directories_handlers_states_messages_and_timers_may_hold
     let directory = Directory::new(&executor, move |_: &u32| Idle(Some(Box::new(Arc::clone(&in_directory)))));
     directory.tell(&1, Hello(thing())).unwrap();
     let actor = executor.spawn(Idle(thing()));
-    let blocks = Call(Box::new(|| crate::blocking(thread::yield_now)));
+    let blocks = Call(Box::new(|| blocking(thread::yield_now)));
     actor.tell(blocks).unwrap();
     let timer = actor.tell_after(Duration::from_secs(3600), Hello(thing())).unwrap();
     timer.detach();
