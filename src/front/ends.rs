@@ -10,11 +10,11 @@ use crate::cell::core::Core;
 use crate::front::directory::Directory;
 use crate::front::pool::strategy::{Replicas, Route, Strategy};
 use crate::sync::Mutex;
+use crate::time::{self, Duration};
 use crossbeam_channel::bounded;
 use std::any::Any;
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
 
 struct Idle(#[allow(dead_code)] Thing);
 
@@ -52,9 +52,9 @@ fn core(executor: &Executor) -> Weak<Core> {
 
 #[track_caller]
 fn goes(core: &Weak<Core>) {
-    let limit = Instant::now() + Duration::from_secs(20);
+    let limit = time::now() + Duration::from_secs(20);
     while core.strong_count() > 0 {
-        assert!(Instant::now() < limit, "{} references to the core are left", core.strong_count());
+        assert!(time::now() < limit, "{} references to the core are left", core.strong_count());
         thread::yield_now();
     }
 }
