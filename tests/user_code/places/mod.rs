@@ -1,0 +1,13 @@
+//! The places where heist calls user code.
+
+mod actors;
+mod drops;
+mod keyed;
+mod threads;
+mod wakers;
+
+use crate::Place;
+
+pub fn all() -> Vec<Place> {
+    [actors::PLACES, drops::PLACES, keyed::PLACES, threads::PLACES, wakers::PLACES].concat()
+}
