@@ -2,18 +2,8 @@
 
 /// Cases by name. A place followed by `/*` stands for each of its acts: none of them passes.
 pub const KNOWN: &[&str] = &[
-    // A key's `Eq` runs under the lock of the directory's shelf.
-    "directory/key-eq/block",
-    "directory/key-eq/blocking",
-    "directory/key-eq-in-passivate/block",
-    "directory/key-eq-in-passivate/blocking",
-    // A dedicated actor's thread joins itself.
+    // A dedicated actor's thread waits for its own end.
     "thread-local/dedicated/drop-executor",
-    // A wait needs a thread-local that is gone.
-    "thread-local/outside/ask",
-    "thread-local/outside/ask-far",
-    "thread-local/outside/nested",
-    "thread-local/outside/wait",
     // The worker that parks last runs wakers while it counts as a sleeper.
     "waker/idle/wake/ask",
     "waker/idle/wake/block",

@@ -16,7 +16,7 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `HEIST_MATRIX_PATIENCE` | seconds after which a case hangs (default 20, known ones 2) |
+//! | `HEIST_MATRIX_PATIENCE` | seconds after which a case hangs (default 20, known ones 1) |
 //! | `HEIST_MATRIX_JOBS` | processes at a time (default 6) |
 //! | `HEIST_MATRIX_STACKS` | set: `gdb` prints the stacks of a case that hangs |
 
@@ -105,7 +105,7 @@ fn conclude(reports: &[(String, Result<bool, String>)], complete: bool) {
     let (mut passed, mut skipped, mut known_ones, mut wrong) = (0, 0, 0, 0);
     for (case, result) in reports {
         match result {
-            Ok(_) if known(case) => {
+            Ok(true) if known(case) => {
                 wrong += 1;
                 println!("user_code: {case} passes: remove it from KNOWN");
             }
@@ -188,7 +188,7 @@ fn child(place: &str, acts: &str) {
         let case = format!("{name}/{}", act.name());
         say(&format!("BEGIN {case}"));
         let watched = case.clone();
-        let patience = number("HEIST_MATRIX_PATIENCE").unwrap_or(if known(&case) { 2 } else { 20 });
+        let patience = number("HEIST_MATRIX_PATIENCE").unwrap_or(if known(&case) { 1 } else { 20 });
         let (over, ended) = crossbeam_channel::bounded::<()>(0);
         let watchdog = std::thread::spawn(move || {
             if ended.recv_timeout(Duration::from_secs(patience))
