@@ -10,6 +10,7 @@ use crate::cell::event::Report;
 use crate::error::WaitError;
 use crate::sched::Quiescence;
 use crate::sched::queue::Policy;
+use crate::sync::WakerKey;
 use crate::time::{self, Duration, Instant};
 use crate::user;
 use std::fmt;
@@ -181,7 +182,7 @@ impl Handle {
     /// Resolves when everything is quiet: the awaited form of [`wait_idle`](Self::wait_idle). Not for handlers: a worker that
     /// waits for it, by some `block_on` of its own, is what keeps its crew from being quiet.
     pub fn wait_idle_async(&self) -> WaitIdle {
-        WaitIdle { core: Arc::clone(&self.core) }
+        WaitIdle { core: Arc::clone(&self.core), ticket: None }
     }
 }
 
@@ -196,26 +197,44 @@ impl fmt::Debug for Handle {
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct WaitIdle {
     core: Arc<Core>,
+    /// See [`crate::sched::quiet`].
+    ticket: Option<WakerKey>,
 }
 
 impl Future for WaitIdle {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let scheduler = &self.core.scheduler;
-        // The second look is the one after leaving a waker.
-        for look in 0..2 {
+        let this = self.get_mut();
+        let scheduler = &this.core.scheduler;
+        let mut want = this.ticket.is_some();
+        loop {
+            if want && scheduler.quiet.want(&mut this.ticket, cx.waker()) {
+                return Poll::Ready(());
+            }
             match scheduler.quiescence() {
-                Quiescence::Quiet => return Poll::Ready(()),
+                Quiescence::Quiet => {
+                    scheduler.quiet.forget(this.ticket.take());
+                    return Poll::Ready(());
+                }
                 Quiescence::Entering => {
                     std::thread::yield_now();
                     user::wake_by_ref(cx.waker());
                     return Poll::Pending;
                 }
-                Quiescence::Busy if look == 0 => scheduler.quiet.want(cx.waker()),
-                Quiescence::Busy => {}
+                // A look after the ticket was left: whoever comes to rest from now on sees the ticket.
+                Quiescence::Busy if want => return Poll::Pending,
+                Quiescence::Busy => want = true,
             }
         }
-        Poll::Pending
+    }
+}
+
+impl Drop for WaitIdle {
+    fn drop(&mut self) {
+        // A forked child's copy of the lock may be held by a thread that is not there.
+        if self.ticket.is_some() && !self.core.forked() {
+            self.core.scheduler.quiet.forget(self.ticket.take());
+        }
     }
 }

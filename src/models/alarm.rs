@@ -91,7 +91,7 @@ impl Crew {
                 return;
             }
             let stuck = || false;
-            match self.idle.park(me, searching, self.sentinel, || self.has_work(), stuck, || ()) {
+            match self.idle.park(me, searching, self.sentinel, || self.has_work(), stuck, || false) {
                 Woken::Caught => unreachable!("nothing is stuck"),
                 Woken::Searching => searching = true,
                 Woken::Running => searching = false,

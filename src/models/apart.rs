@@ -15,6 +15,7 @@ use crate::sched::quiet::Quiet;
 use crate::sync::{AtomicUsize, Ordering::*, Parker};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
+use std::task::Waker;
 
 struct Crew {
     gate: Gate,
@@ -87,9 +88,22 @@ impl Crew {
                 }
             }
             if self.apart.end() {
-                self.quiet.announce();
+                self.announce();
             }
         }
+    }
+
+    /// As `Scheduler::announce_from_elsewhere`; the wakers' errand is a message to the worker, or is run here.
+    fn announce(&self) {
+        self.quiet.announce(
+            || self.quiescence(),
+            |wakers| {
+                if wakers.is_empty() {
+                    self.idle.notify_worker(0);
+                }
+                wakers.into_iter().for_each(Waker::wake);
+            },
+        );
     }
 
     fn take(&self) -> bool {
@@ -103,7 +117,7 @@ impl Crew {
                 self.caused.with_mut(|caused| unsafe { *caused += 1 });
             }
         };
-        only_worker(&self.idle, &self.quiet, || self.injector.load(Acquire) > 0, work);
+        only_worker(&self.idle, &self.quiet, || self.quiescence(), || self.injector.load(Acquire) > 0, work);
     }
 
     fn quiescence(&self) -> Quiescence {

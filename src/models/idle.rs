@@ -116,7 +116,7 @@ impl Crew {
                 return true;
             }
             let stuck = || self.lifo.has_work();
-            match self.idle.park(me, searching, self.sentinel, || self.has_work(me), stuck, || ()) {
+            match self.idle.park(me, searching, self.sentinel, || self.has_work(me), stuck, || false) {
                 Woken::Caught => {
                     if self.lifo.take() {
                         self.hunt_ended(me);

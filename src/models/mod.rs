@@ -53,6 +53,7 @@ use crate::sched::quiet::Quiet;
 use crate::sync::ThreadWaker;
 use loom::sync::Arc;
 use loom::thread::{self, JoinHandle};
+use std::task::Waker;
 
 /// Runs `model` with up to `most` preemptions, or fewer if the environment says so.
 fn explore(most: usize, model: impl Fn() + Send + Sync + 'static) {
@@ -73,10 +74,18 @@ fn spawn<T: 'static, R: 'static>(shared: &Arc<T>, f: impl FnOnce(&T) -> R + 'sta
 }
 
 /// The loop of a crew's only worker, which runs dry when `work` comes back.
-fn only_worker(idle: &Idle, quiet: &Quiet, has_work: impl Fn() -> bool, work: impl Fn()) {
+fn only_worker(
+    idle: &Idle,
+    quiet: &Quiet,
+    look: impl Fn() -> Quiescence,
+    has_work: impl Fn() -> bool,
+    work: impl Fn(),
+) {
     loop {
         work();
-        match idle.park(0, false, false, &has_work, || false, || quiet.announce()) {
+        let mut wakers = None;
+        let announce = || quiet.announce(&look, |told| wakers = Some(told));
+        match idle.park(0, false, false, &has_work, || false, announce) {
             Woken::Searching => {
                 if idle.end_search() && has_work() {
                     idle.notify();
@@ -84,6 +93,12 @@ fn only_worker(idle: &Idle, quiet: &Quiet, has_work: impl Fn() -> bool, work: im
             }
             Woken::Running => {}
             Woken::Caught | Woken::Alarm => unreachable!("nobody watches"),
+        }
+        if let Some(wakers) = wakers {
+            if wakers.is_empty() {
+                thread::yield_now(); // somebody is entering: the search
+            }
+            wakers.into_iter().for_each(Waker::wake);
         }
         if idle.stopping() && !has_work() {
             return;
@@ -94,21 +109,19 @@ fn only_worker(idle: &Idle, quiet: &Quiet, has_work: impl Fn() -> bool, work: im
 /// Waits for quiescence as `WaitIdle` does, where the model has a look of its own.
 fn wait_idle(quiet: &Quiet, look: impl Fn() -> Quiescence) {
     let waker = ThreadWaker::new();
+    let mut ticket = None;
+    let mut want = false;
     loop {
-        match look() {
-            Quiescence::Quiet => return,
-            Quiescence::Entering => {
-                thread::yield_now();
-                continue;
-            }
-            Quiescence::Busy => quiet.want(&waker.waker()),
+        if want && quiet.want(&mut ticket, &waker.waker()) {
+            return;
         }
         match look() {
-            Quiescence::Quiet => return,
+            Quiescence::Quiet => return quiet.forget(ticket),
             Quiescence::Entering => thread::yield_now(),
-            Quiescence::Busy => {
+            Quiescence::Busy if want => {
                 waker.park(None);
             }
+            Quiescence::Busy => want = true,
         }
     }
 }

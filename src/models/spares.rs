@@ -7,16 +7,18 @@
 //! Does not cover: the queues, as in `idle`; which spare is reserved, which is under one lock. The worker's loop,
 //! leaving and coming back are copies of `sched::dry` and `sched::blocking`.
 
-use super::{explore, spawn};
+use super::{explore, spawn, wait_idle};
+use crate::sched::Quiescence;
 use crate::sched::idle::{Idle, Woken};
 use crate::sched::quiet::Quiet;
 use crate::sched::spares::{Call, Elsewhere, Spare, Spares};
-use crate::sync::{AtomicUsize, Ordering::*, ThreadWaker};
+use crate::sync::{AtomicUsize, Ordering::*};
 use crate::time::Duration;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 use std::sync::Arc as StdArc;
+use std::task::Waker;
 
 struct Crew {
     idle: Idle,
@@ -107,10 +109,13 @@ impl Crew {
                     self.handled(slot);
                 }
             }
+            let mut wakers = Vec::new();
             let woken = woken.take().unwrap_or_else(|| {
                 let (has_work, stuck) = (|| self.has_work(), || self.lifo.load(Relaxed) > 0);
-                self.idle.park(slot, searching, self.sentinel, has_work, stuck, || self.quiet.announce())
+                let announce = || self.quiet.announce(|| self.quiescence(), |told| wakers = told);
+                self.idle.park(slot, searching, self.sentinel, has_work, stuck, announce)
             });
+            wakers.into_iter().for_each(Waker::wake);
             searching = false;
             match woken {
                 Woken::Searching => searching = true,
@@ -165,14 +170,29 @@ impl Crew {
         };
         if back {
             self.at(slot);
-            self.elsewhere.back(&self.quiet);
+            let _ = self.elsewhere.back();
             self.turn_ends();
             self.spare.call(Call::End);
             self.work(slot, false);
         } else {
             self.turn_ends();
-            self.elsewhere.back(&self.quiet);
+            if self.elsewhere.back() {
+                self.announce();
+            }
         }
+    }
+
+    /// As `Scheduler::announce_from_elsewhere`; the wakers' errand is run here.
+    fn announce(&self) {
+        let tell = |wakers: Vec<Waker>| wakers.into_iter().for_each(Waker::wake);
+        self.quiet.announce(|| self.quiescence(), tell);
+    }
+
+    /// As `Scheduler::quiescence`.
+    fn quiescence(&self) -> Quiescence {
+        let Some(before) = self.idle.all_parked() else { return Quiescence::Busy };
+        let quiet = !self.elsewhere.any() && !self.has_work() && self.idle.all_parked() == Some(before);
+        if quiet { Quiescence::Quiet } else { Quiescence::Busy }
     }
 
     fn turn_ends(&self) {
@@ -193,20 +213,8 @@ impl Crew {
         let _ = self.leave(slot);
     }
 
-    /// As `WaitIdle`, with the look of `Scheduler::quiescence`.
     fn wait_idle(&self) {
-        let quiet = || {
-            let Some(before) = self.idle.all_parked() else { return false };
-            !self.elsewhere.any() && !self.has_work() && self.idle.all_parked() == Some(before)
-        };
-        let waker = ThreadWaker::new();
-        while !quiet() {
-            self.quiet.want(&waker.waker());
-            if quiet() {
-                return;
-            }
-            waker.park(None);
-        }
+        wait_idle(&self.quiet, || self.quiescence());
     }
 }
 
@@ -293,7 +301,7 @@ fn a_keeper_leaves_only_a_vacant_slot() {
         let crew = Crew::new(2, 1, false);
         let spare = spawn(&crew, Crew::spare);
         let keeper = spawn(&crew, |crew| {
-            let woken = crew.idle.park(1, false, false, || crew.has_work(), || false, || ());
+            let woken = crew.idle.park(1, false, false, || crew.has_work(), || false, || false);
             match woken {
                 Woken::Alarm => {
                     crew.at(1);

@@ -12,7 +12,7 @@
 //! | event | `AWAKE` | `EPOCH` | |
 //! |---|---|---|---|
 //! | a runnable is left | +1 | +1 | first this, then the token |
-//! | its turn is over, and no other follows | -1 | | after all that the turn pushed; if it was the last: whoever waits for quiet is told |
+//! | its turn is over, and no other follows | -1 | | after all that the turn pushed; if it was the last, this thread [announces](super::quiet) it |
 //!
 //! So whoever reads 0 twice with the same epoch knows that no thread apart had anything to do in between, and sees all
 //! that they have pushed: what [`Scheduler::quiescence`] needs, beside the workers' word, which it reads in the same way.
@@ -123,7 +123,7 @@ impl Scheduler {
     /// A runnable that was left has been run, with all that comes of it.
     pub(crate) fn rest_apart(&self) {
         if self.apart.end() {
-            self.quiet.announce();
+            self.announce_from_elsewhere();
         }
     }
 }

@@ -116,7 +116,8 @@ impl Member<'_> {
             scheduler.spares.let_go(spare);
             // SAFETY: taken back, so it is ours alone.
             let _local = unsafe { Local::sit(scheduler, slot) };
-            scheduler.elsewhere.back(&scheduler.quiet);
+            // This worker is awake, so somebody parks after it, and announces.
+            let _ = scheduler.elsewhere.back();
         }
     }
 }
@@ -168,7 +169,9 @@ impl Scheduler {
             self.push_from_outside(unsafe { Task::from_raw(header) });
         }
         self.spares.counts.turns.add_shared(1);
-        self.elsewhere.back(&self.quiet);
+        if self.elsewhere.back() {
+            self.announce_from_elsewhere();
+        }
         if after == After::RequeueGap {
             std::thread::yield_now();
         }

@@ -1,8 +1,10 @@
 //! A worker that has run dry: it searches, fires timers, puts its memory in order, parks, and gets up again.
 //!
 //! The protocol that it keeps with the others is [`idle`](super::idle)'s. A worker holds its heap while it is awake, and
-//! only then: from its getting up on, whatever woke it, and while wakers run on it as the last to park.
+//! only then. No user code runs in these steps: what they owe to users is pushed as an [errand](super::errand).
 
+use super::bound;
+use super::errand;
 use super::idle::Woken;
 use super::local::Local;
 use super::queue::Policy;
@@ -11,8 +13,10 @@ use super::task::Task;
 use super::theft::Theft;
 use crate::sync::{Ordering::*, chaos};
 use crate::time;
+use crate::user::Site;
 use crossbeam_deque::Steal;
 use rand::RngExt;
+use std::task::Waker;
 use std::time::Duration;
 
 /// The longest time that a worker searches before it parks.
@@ -30,7 +34,7 @@ impl Local {
         if let Some(theft) = self.theft.take() {
             scheduler.worth.judge(theft, dry, self.slot().counters.turns.get());
         }
-        if self.tend_timers(dry)
+        if self.tend_timers(dry, true)
             && let Some(task) = self.look()
         {
             return Some(task);
@@ -62,7 +66,15 @@ impl Local {
                 break Some(task);
             }
             // Not searching: only what nobody else may take, or what `park`'s rescan says.
-            match woken.take().unwrap_or_else(|| self.park(searching)) {
+            let woken = woken.take().unwrap_or_else(|| self.park(searching));
+            // The wakers' errand, if this worker was the last to park and all was quiet. Else a sleeper's queue is empty.
+            if let Some(errand) = bound::pop(&self.queue) {
+                if matches!(woken, Woken::Searching | Woken::Caught) {
+                    self.hunt_ended();
+                }
+                break Some(errand);
+            }
+            match woken {
                 Woken::Caught => {
                     self.slot().counters.sentinel_catches.add(1);
                     let caught = self.rescue();
@@ -186,6 +198,7 @@ impl Local {
         counters.parks.add(1);
         let watch = scheduler.policy == Policy::Stealing;
         let mut seen = Sightings::default();
+        let mut quiet = Vec::new();
         self.rest();
         let woken = scheduler.idle.park(
             self.index,
@@ -193,20 +206,12 @@ impl Local {
             watch,
             || scheduler.has_work(self.index),
             || scheduler.stuck_victim(&mut seen).is_some(),
-            || {
-                self.heap().claim(); // for the wakers that run here
-                // They may send while everybody counts as parked: so they are on the way in, like senders from outside.
-                let _pass = scheduler.gate.enter();
-                scheduler.quiet.announce();
-                // They may have made work ready here, after the last look and out of others' sight.
-                self.give_away();
-                (self.account.settle)(self.account.at);
-                self.heap().send_all();
-                // SAFETY: claimed above.
-                unsafe { self.heap().let_go() };
-            },
+            || scheduler.quiet.announce(|| scheduler.quiescence(), |wakers| quiet = wakers),
         );
         self.heap().claim();
+        if let Some(errand) = errand::errand(Site::Waker, quiet, Waker::wake) {
+            self.queue.push(errand);
+        }
         counters.wakes.add(1);
         counters.parked_ns.add((time::now() - slept).as_nanos() as u64);
         woken

@@ -253,7 +253,7 @@ impl Idle {
     /// Parks worker `me` until there is a reason not to.
     ///
     /// `has_work` is the rescan; `stuck` the sentinel's look at what waits behind long turns; `all_parked` is called when
-    /// this worker was the last to park.
+    /// this worker was the last to park, and says whether there is a reason to get up again. None of them runs user code.
     pub(crate) fn park(
         &self,
         me: usize,
@@ -261,20 +261,16 @@ impl Idle {
         may_watch: bool,
         has_work: impl Fn() -> bool,
         stuck: impl FnMut() -> bool,
-        all_parked: impl FnOnce(),
+        all_parked: impl FnOnce() -> bool,
     ) -> Woken {
         let (watching, keeping, last) = self.enter(me, searching, may_watch);
         fence(SeqCst);
         chaos();
-        if self.stopping() || has_work() {
-            if self.leave(me, true) {
-                // Appointed in between: off the list nobody leaves a token, and this one must not outlive the bed.
-                let _ = self.beds[me].parker.take();
-                return Woken::Searching;
-            } // else somebody was quicker, and the token is on its way
-        } else if last {
-            all_parked();
-        }
+        if (self.stopping() || has_work() || (last && all_parked())) && self.leave(me, true) {
+            // Appointed in between: off the list nobody leaves a token, and this one must not outlive the bed.
+            let _ = self.beds[me].parker.take();
+            return Woken::Searching;
+        } // else there is nothing to do, or somebody was quicker and the token is on its way
         self.sleep(me, watching, keeping, stuck)
     }
 
@@ -422,7 +418,7 @@ mod tests {
             idle.ensure_watched();
             true
         };
-        let woken = idle.park(0, false, false, sees_work_after_being_appointed, || false, || {});
+        let woken = idle.park(0, false, false, sees_work_after_being_appointed, || false, || false);
         assert_eq!(woken, Woken::Searching);
         assert!(idle.beds[0].parker.take().is_none(), "a token is left");
     }

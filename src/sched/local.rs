@@ -54,6 +54,8 @@ pub(crate) struct Local {
     /// The turn at which the clock was last read, and the one after which it is read again.
     clock_turn: Cell<u64>,
     clock_due: Cell<u64>,
+    /// Turns have the time until then, however many timers are due.
+    timers_again: Cell<Instant>,
     injector_in: Cell<u32>,
     pub(super) clock: Cell<Instant>,
     pub(super) busy_since: Cell<Instant>,
@@ -102,6 +104,7 @@ impl Local {
             lifo_run: Cell::new(0),
             clock_turn: Cell::new(0),
             clock_due: Cell::new(u64::from(CLOCK_EVERY)),
+            timers_again: Cell::new(start),
             injector_in: Cell::new(1),
             clock: Cell::new(start),
             busy_since: Cell::new(start),
@@ -133,24 +136,29 @@ impl Local {
             let local = unsafe { Local::sit(scheduler, slot) };
             local.look().or_else(|| local.idle())
         };
-        while let Some(runnable) = task {
-            runnable.prefetch();
-            let (header, after) = runnable.run();
-            // A turn may cost this thread its slot.
-            // SAFETY: set only while this thread holds what it points to.
-            let Some(local) = (unsafe { LOCAL.get().as_ref() }) else {
-                scheduler.turn_over_without_slot(header, after);
-                return false;
-            };
-            local.turn_over(header, after);
-            task = local.next().or_else(|| local.idle());
-        }
-        let at = LOCAL.get();
-        // SAFETY: as above; a slot is not lost but in a turn.
-        let local = unsafe { &*at };
-        // Cancelled when the executor began to shut down; what nobody had time for since goes now.
-        scheduler.fire_timers(time::now());
-        local.rest();
+        let at = loop {
+            while let Some(runnable) = task {
+                runnable.prefetch();
+                let (header, after) = runnable.run();
+                // A turn may cost this thread its slot.
+                // SAFETY: set only while this thread holds what it points to.
+                let Some(local) = (unsafe { LOCAL.get().as_ref() }) else {
+                    scheduler.turn_over_without_slot(header, after);
+                    return false;
+                };
+                local.turn_over(header, after);
+                task = local.next().or_else(|| local.idle());
+            }
+            // A slot is not lost but in a turn, so it is still this thread's.
+            let at = LOCAL.get();
+            // SAFETY: this thread holds the slot.
+            task = unsafe { &*at }.last_task();
+            if task.is_none() {
+                break at;
+            }
+        };
+        // SAFETY: this thread holds the slot.
+        unsafe { &*at }.rest();
         LOCAL.set(ptr::null());
         // SAFETY: made by `furnish`, and its last holder is here.
         drop(unsafe { Box::from_raw(at.cast_mut()) });
@@ -301,17 +309,33 @@ impl Local {
             self.long_messages.set(true); // perhaps; the next turn will see
         }
         self.count_busy(now);
-        self.tend_timers(now);
+        self.tend_timers(now, false);
     }
 
-    /// Fires the timers that are due. True: some were.
-    pub(super) fn tend_timers(&self, now: Instant) -> bool {
-        let due = self.scheduler().idle.alarm.due(now);
+    /// Fires timers that are due, unless the turns still have their share of the time after the last visit and this
+    /// worker is not `dry`. Returns `true` if it fired some.
+    pub(super) fn tend_timers(&self, now: Instant, dry: bool) -> bool {
+        let due = self.scheduler().idle.alarm.due(now) && (dry || now >= self.timers_again.get());
         if due {
             self.scheduler().fire_timers(now);
-            self.saw_clock(now); // there may be more
+            let end = time::now();
+            self.timers_again.set(end + (end - now));
+            self.saw_clock(end); // there may be more
         }
         due
+    }
+
+    /// The crew has stopped, and this worker is dry: fires what nobody had time for since the timers were cancelled, and
+    /// returns what came of that.
+    #[cold]
+    fn last_task(&self) -> Option<Task> {
+        loop {
+            self.scheduler().fire_timers(time::now());
+            let task = self.look();
+            if task.is_some() || !self.scheduler().idle.alarm.due(time::now()) {
+                return task;
+            }
+        }
     }
 
     /// By whoever reads the clock inside a turn: if a timer is due, it is fired after this turn.
@@ -360,8 +384,13 @@ impl Local {
         }
     }
 
+    /// A runnable that the calling worker owes, behind all that waits there.
+    pub(super) fn push_back_here(task: Task) {
+        Local::with_any(|local| local.expect("only workers call this").push_back(task));
+    }
+
     /// A runnable whose turn ended before its work did.
-    fn push_back(&self, task: Task) {
+    pub(super) fn push_back(&self, task: Task) {
         if task.is_bound() {
             return self.push_bound(task);
         }
@@ -459,7 +488,7 @@ impl Local {
         task
     }
 
-    /// Gives all local work to the others: this thread is about to block inside a turn, or parked already.
+    /// Gives all local work to the others: this thread is about to block inside a turn.
     pub(crate) fn give_away(&self) {
         let scheduler = self.scheduler();
         while let Some(task) = self.slot().lifo.take().or_else(|| bound::pop(&self.queue)) {

@@ -109,6 +109,11 @@ impl Current {
         Current(CURRENT.replace(current.as_ptr().cast_const().cast()))
     }
 
+    /// A runnable that is no actor's turn.
+    pub(super) fn nobody() -> Self {
+        Current(CURRENT.replace(NOBODY))
+    }
+
     /// In a turn, before its actor's memory may go: what the rest of the turn runs is nobody's.
     #[inline]
     pub(crate) fn forget() {

@@ -4,6 +4,7 @@
 //! - [`queue`], [`lifo`]: where runnables wait; the policies; [`bound`]: those that must run in one place
 //! - [`local`]: one worker, from taking a runnable to the end of its turn; [`dry`]: from running dry to parking
 //! - [`apart`]: threads that have one actor each
+//! - [`errand`]: user code that belongs to no actor's turn, as a runnable
 //! - [`idle`]: the idle protocol and its proof; [`sightings`]: the sentinel's memory; [`theft`]: what is worth stealing
 //! - [`member`]: a thread of the crew; [`spares`]: who takes over from a thread that blocks; [`blocking`]: that thread
 //! - [`gate`]: where outside threads come in; [`quiet`]: who waits for quiescence
@@ -14,6 +15,7 @@ pub(crate) mod apart;
 pub(crate) mod blocking;
 pub(crate) mod bound;
 mod dry;
+mod errand;
 pub(crate) mod gate;
 pub(crate) mod idle;
 pub(crate) mod lifo;
@@ -30,6 +32,7 @@ pub(crate) mod timers;
 use crate::memory::Pool;
 use crate::sync::{AtomicUsize, Ordering::*, Padded, chaos};
 use crate::time::Duration;
+use crate::user::Site;
 use apart::Apart;
 use crossbeam_deque::{Injector, Worker};
 use gate::Gate;
@@ -41,6 +44,7 @@ use quiet::Quiet;
 use sightings::Sightings;
 use spares::{Call, Elsewhere, Spare, Spares};
 use std::sync::Arc;
+use std::task::Waker;
 use task::Task;
 use theft::Worth;
 use timers::Timers;
@@ -182,9 +186,32 @@ impl Scheduler {
 
     /// The crew ends once it has nothing to do.
     pub(crate) fn stop(&self) {
+        // First this: whoever sees that the crew stops sees the wakers' errand in a queue.
+        self.quiet.close(|wakers| self.wake_all(wakers));
         self.idle.stop();
         self.spares.close();
-        self.quiet.announce();
+    }
+
+    /// After a turn on a thread that is no worker now: if that was the last thing to do, tells those who wait.
+    fn announce_from_elsewhere(&self) {
+        self.quiet.announce(
+            || self.quiescence(),
+            |wakers| {
+                if wakers.is_empty() {
+                    // Somebody is entering. Whoever runs this parks afterwards, and looks again.
+                    self.wake_all(vec![Waker::noop().clone()]);
+                } else {
+                    self.wake_all(wakers);
+                }
+            },
+        );
+    }
+
+    /// Has wakers run by a worker, from whatever thread.
+    fn wake_all(&self, wakers: Vec<Waker>) {
+        if let Some(errand) = errand::errand(Site::Waker, wakers, Waker::wake) {
+            self.schedule(errand);
+        }
     }
 
     /// Takes a runnable, from whatever thread.

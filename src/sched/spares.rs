@@ -42,7 +42,8 @@
 //! # Quiescence
 //!
 //! A turn that goes on without a slot is counted: from before its slot is left until after all that it did. While the
-//! count is not 0 nobody is told that all is quiet, and whoever brings it to 0 tells those who wait. A turn begins on a
+//! count is not 0 nobody is told that all is quiet. Whoever brings it to 0 without a slot [announces](super::quiet) it; with
+//! a slot its worker is awake, and parks later. A turn begins on a
 //! slot that is awake, so the count cannot rise while all slots are parked (see [`Scheduler::quiescence`]).
 //!
 //! # Bounds
@@ -53,7 +54,6 @@
 //! [`Scheduler::quiescence`]: super::Scheduler::quiescence
 
 use super::member::Recruit;
-use super::quiet::Quiet;
 use crate::sync::{AtomicBool, AtomicUsize, Counter, Mutex, Ordering::*, Parker, chaos};
 use crate::time::{self, Duration, Instant};
 use std::sync::Arc;
@@ -136,12 +136,10 @@ impl Elsewhere {
         self.0.fetch_add(1, AcqRel);
     }
 
-    /// A turn is on a slot again, or over.
-    pub(crate) fn back(&self, quiet: &Quiet) {
+    /// A turn is on a slot again, or over. Returns `true` if it was the last one elsewhere.
+    pub(crate) fn back(&self) -> bool {
         // Release: pairs with the Acquire in `any`; who reads that nobody is elsewhere sees what was done there.
-        if self.0.fetch_sub(1, AcqRel) == 1 {
-            quiet.announce();
-        }
+        self.0.fetch_sub(1, AcqRel) == 1
     }
 
     pub(crate) fn any(&self) -> bool {

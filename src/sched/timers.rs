@@ -15,14 +15,19 @@
 //! So a timer that was cancelled while it was out finds its key invalid, and is neither handled nor armed again.
 //!
 //! Fired is under the lock, so that timers reach their actors in the order of their instants, and of their arming where
-//! those are equal, whoever fires. User code is never under it: what is refused, cancelled or thrown away is dropped
-//! after the lock was let go of.
+//! those are equal, whoever fires. User code is never under it, nor between the firing and the next keeper's
+//! appointment: what is refused or cancelled then is handed to an [errand](super::errand).
+//!
+//! Firing has a bounded share of a worker's time, however much is due: a visit ends after [`VISIT`] timers or
+//! [`VISIT_TIME`], and then turns have at least as long ([`Local::tend_timers`](super::local::Local::tend_timers)).
 
 use super::Scheduler;
 use super::alarm::Alarm;
+use super::errand;
+use super::local::Local;
 use crate::drops;
 use crate::sync::Mutex;
-use crate::time::Instant;
+use crate::time::{self, Duration, Instant};
 use crate::user::{self, Site};
 
 /// What the table holds. Dropping it before it was fired cancels it.
@@ -61,6 +66,17 @@ const FREE: u64 = 0;
 
 /// Fired in one visit, before other things get their turn.
 const VISIT: usize = 1024;
+/// A visit ends after this time, give or take a batch.
+const VISIT_TIME: Duration = Duration::from_micros(100);
+
+/// What a visit leaves to be done where user code may run.
+#[derive(Default)]
+pub(super) struct Leftovers {
+    /// Could not be delivered.
+    refused: Vec<Box<dyn Timed>>,
+    /// To be dropped.
+    cancelled: Vec<Box<dyn Timed>>,
+}
 
 impl Scheduler {
     /// Arms a timer for an instant, or for never; `make` gets its key. `false` once the executor shuts down; then `make`
@@ -90,8 +106,17 @@ impl Scheduler {
     /// On a worker, between turns: fires what is due. It may be that something is due still.
     #[cold]
     pub(super) fn fire_timers(&self, now: Instant) {
-        self.timers.fire(&self.idle.alarm, now, VISIT);
+        let mut rest = VISIT / BATCH;
+        let goes_on = || {
+            rest -= 1;
+            rest > 0 && time::now().saturating_duration_since(now) < VISIT_TIME
+        };
+        let left = self.timers.fire(&self.idle.alarm, now, goes_on);
+        // Before anything of the users': from now on somebody else waits for the next one.
         self.idle.ensure_kept();
+        let refused = errand::errand(Site::Hook, left.refused, |timed| timed.undeliverable());
+        let cancelled = errand::errand(Site::Drop, left.cancelled, drop);
+        refused.into_iter().chain(cancelled).for_each(Local::push_back_here);
     }
 
     /// Cancels all timers, on the crew, and refuses new ones.
@@ -222,12 +247,12 @@ impl Timers {
         !table.heap.is_empty() && alarm.lower(0)
     }
 
-    /// Fires what is due, at most `most` of it; after [`close`](Self::close), cancels everything.
-    pub(super) fn fire(&self, alarm: &Alarm, now: Instant, most: usize) {
+    /// Fires what is due; after [`close`](Self::close), cancels everything. A batch at a time, while the caller `goes_on`.
+    /// Runs no user code.
+    pub(super) fn fire(&self, alarm: &Alarm, now: Instant, mut goes_on: impl FnMut() -> bool) -> Leftovers {
         let now = alarm.count(Some(now));
-        let mut fired = 0;
+        let mut left = Leftovers::default();
         loop {
-            let (mut refused, mut cancelled) = (Vec::new(), Vec::new());
             let mut table = self.0.lock();
             let closed = table.closed;
             for _ in 0..BATCH {
@@ -238,20 +263,16 @@ impl Timers {
                 let timed = table.take_out(slot).expect("what is in the heap is in the table");
                 if closed {
                     table.free(slot);
-                    cancelled.push(timed);
+                    left.cancelled.push(timed);
                 } else if let Err(back) = timed.fire() {
-                    refused.push(back);
+                    left.refused.push(back);
                 }
-                fired += 1;
             }
             let next = table.heap.first().map(|first| first.when);
             alarm.set(if closed { next.map(|_| 0) } else { next });
             drop(table);
-            // User code, not under the lock.
-            refused.into_iter().for_each(|timed| user::contain(Site::Hook, || timed.undeliverable()));
-            cancelled.into_iter().for_each(|timed| user::contain(Site::Drop, || drop(timed)));
-            if next.is_none_or(|next| !closed && (next > now || fired >= most)) {
-                return;
+            if next.is_none_or(|next| !closed && next > now) || !goes_on() {
+                return left;
             }
         }
     }
@@ -355,7 +376,6 @@ impl Table {
 #[cfg(all(test, not(heist_loom)))]
 mod tests {
     use super::*;
-    use crate::time::{self, Duration};
     use rand::rngs::SmallRng;
     use rand::{RngExt, SeedableRng};
     use std::collections::BTreeMap;
@@ -412,7 +432,7 @@ mod tests {
                 }
                 _ => {
                     let now = start + Duration::from_nanos(round * 10);
-                    timers.fire(&alarm, now, usize::MAX);
+                    drop(timers.fire(&alarm, now, || true));
                     let later = armed.split_off(&(alarm.count(Some(now)) + 1, 0));
                     let due = std::mem::replace(&mut armed, later);
                     assert_eq!(
@@ -429,7 +449,7 @@ mod tests {
         }
         out.into_iter().for_each(|key| assert!(timers.end(key)));
         timers.close(&alarm);
-        timers.fire(&alarm, start, usize::MAX);
+        drop(timers.fire(&alarm, start, || true));
         assert_eq!((timers.armed(), alarm.is_set()), (0, false));
         assert!(timers.arm(&alarm, Some(start), |_| unreachable!("closed")).is_none());
         let table = timers.0.lock();

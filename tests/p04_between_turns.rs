@@ -1,0 +1,254 @@
+//! P4 and P5, where a worker calls user code that belongs to no actor's turn: wakers of those who wait for quiescence, and
+//! destructors of timers that could not be delivered. It holds up nobody else.
+
+mod common;
+
+use common::*;
+use heist::*;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use std::sync::{Arc, Mutex};
+use std::task::{Context as TaskContext, Wake, Waker};
+use std::time::Duration;
+
+/// A waker that runs a function, once.
+struct Calls<F>(Mutex<Option<F>>);
+
+impl<F: FnOnce() + Send + 'static> Calls<F> {
+    fn waker(f: F) -> Waker {
+        Waker::from(Arc::new(Calls(Mutex::new(Some(f)))))
+    }
+}
+
+impl<F: FnOnce() + Send + 'static> Wake for Calls<F> {
+    fn wake(self: Arc<Self>) {
+        let f = self.0.lock().unwrap().take();
+        if let Some(f) = f {
+            f();
+        }
+    }
+}
+
+fn is_ready(idle: &mut WaitIdle, waker: &Waker) -> bool {
+    Pin::new(idle).poll(&mut TaskContext::from_waker(waker)).is_ready()
+}
+
+/// A waker that blocks, and what waits for it to go on.
+fn slow_waker(inside: &Latch, until: &Latch, compensated: bool) -> Waker {
+    let (inside, until) = (inside.clone(), until.clone());
+    Calls::waker(move || {
+        inside.open();
+        if compensated { blocking(|| until.wait()) } else { until.wait() }
+    })
+}
+
+#[test]
+fn p04_a_slow_waker_holds_up_nobody() {
+    for (workers, compensated) in [(2, false), (4, false), (1, true), (2, true)] {
+        let executor = crew(workers);
+        let (busy, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        settle(&executor);
+        for _ in 0..20 {
+            let (inside, until) = (Latch::new(), Latch::new());
+            let held = Held::hold(&busy);
+            let mut idle = executor.wait_idle_async();
+            assert!(!is_ready(&mut idle, &slow_waker(&inside, &until, compensated)));
+            held.release();
+            inside.wait();
+            // The waker runs, and goes on only after this.
+            assert_eq!(answer(other.ask(Note(1)).unwrap()), Ok(1));
+            until.open();
+            assert!(is_ready(&mut idle, Waker::noop()));
+            settle(&executor);
+        }
+        shut_down(&executor);
+    }
+}
+
+/// Two wait. The waker that runs first waits for the other one.
+#[test]
+fn p04_a_slow_waker_holds_up_no_other_waker() {
+    let executor = crew(2);
+    let busy = executor.spawn(Puppet::default());
+    let begun = Arc::new(AtomicU32::new(0));
+    let held = Held::hold(&busy);
+    let mut waits: Vec<_> = (0..2).map(|_| executor.wait_idle_async()).collect();
+    for idle in &mut waits {
+        let begun = Arc::clone(&begun);
+        let waker = Calls::waker(move || {
+            begun.fetch_add(1, AcqRel);
+            within(LONG, "the other waker runs too", || begun.load(Acquire) == 2);
+        });
+        assert!(!is_ready(idle, &waker));
+    }
+    held.release();
+    within(LONG, "both wakers run", || begun.load(Acquire) == 2);
+    shut_down(&executor);
+}
+
+/// The worker that runs the waker is awake, and yet the wait is over.
+#[test]
+fn p04_a_wait_that_is_polled_inside_its_waker_is_over() {
+    on_every_crew(|executor| {
+        let busy = executor.spawn(Puppet::default());
+        for _ in 0..20 {
+            let held = Held::hold(&busy);
+            let idle = Arc::new(Mutex::new(executor.wait_idle_async()));
+            let (ready, done) = (Arc::new(AtomicU32::new(0)), Latch::new());
+            let (inner, seen, ended) = (Arc::clone(&idle), Arc::clone(&ready), done.clone());
+            let waker = Calls::waker(move || {
+                seen.store(u32::from(is_ready(&mut inner.lock().unwrap(), Waker::noop())), Release);
+                ended.open();
+            });
+            assert!(!is_ready(&mut idle.lock().unwrap(), &waker));
+            held.release();
+            done.wait();
+            assert_eq!(ready.load(Acquire), 1);
+        }
+    });
+}
+
+/// Wakers may do what handlers do: wait for answers, spawn, send, panic.
+#[test]
+fn p04_a_waker_may_wait_for_an_answer() {
+    quiet_panics();
+    on_every_crew(|executor| {
+        let (busy, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let done = Latch::new();
+        let held = Held::hold(&busy);
+        let (mut asks, mut panics) = (executor.wait_idle_async(), executor.wait_idle_async());
+        let (handle, ended) = (executor.handle(), done.clone());
+        let waker = Calls::waker(move || {
+            let fresh = handle.spawn(Puppet::default());
+            let answers = [&other, &fresh].map(|actor| actor.ask(Note(7)).unwrap().wait());
+            // Under `Sharded`, what is asked may be at home on this very worker: then the wait may be refused.
+            assert!(answers.iter().all(|answer| answer.is_ok() || handle.policy() == Policy::Sharded));
+            ended.open();
+        });
+        assert!(!is_ready(&mut panics, &Calls::waker(|| intended_panic())));
+        assert!(!is_ready(&mut asks, &waker));
+        held.release();
+        done.wait();
+    });
+}
+
+/// A future that is dropped leaves nothing behind, and polls do not grow slower.
+#[test]
+fn p04_an_abandoned_wait_leaves_nothing() {
+    let executor = crew(2);
+    let busy = executor.spawn(Puppet::default());
+    let held = Held::hold(&busy);
+    let calls = Arc::new(Calls(Mutex::new(Some(|| ()))));
+    let waker = Waker::from(Arc::clone(&calls));
+    for _ in 0..100_000 {
+        let mut idle = executor.wait_idle_async();
+        assert!(!is_ready(&mut idle, &waker) && !is_ready(&mut idle, &waker));
+    }
+    drop(waker);
+    assert_eq!(Arc::strong_count(&calls), 1);
+    held.release();
+    shut_down(&executor);
+}
+
+/// Those who wait are told when the crew is shut down, and those who come later too.
+#[test]
+fn p04_a_shutdown_ends_the_waits_for_quiescence() {
+    for workers in CREWS {
+        let executor = crew(workers);
+        let busy = executor.spawn(Puppet::default());
+        let held = Held::hold(&busy);
+        let done = Latch::new();
+        let mut idle = executor.wait_idle_async();
+        let ended = done.clone();
+        assert!(!is_ready(&mut idle, &Calls::waker(move || ended.open())));
+        executor.shutdown_now(Duration::ZERO).expect("called from outside");
+        held.release();
+        done.wait();
+        within(LONG, "the crew ends", || is_ready(&mut executor.wait_idle_async(), Waker::noop()));
+    }
+}
+
+/// Its destructor waits until it is told to go on.
+struct Slow(Latch, Latch);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.0.open();
+        self.1.wait();
+    }
+}
+
+impl Handler<Slow> for Puppet {
+    type Reply = ();
+    fn handle(&mut self, _: Slow, _: &mut Context<Self>) {}
+}
+
+/// A timer's message for an actor that has ended is dropped on the crew. Meanwhile the next timer is due: its handler is
+/// what the destructor waits for.
+#[test]
+fn p05_a_timer_is_not_behind_anothers_destructor() {
+    for policy in [Policy::Stealing, Policy::SharedQueue] {
+        let executor = build(Executor::builder().workers(2).policy(policy));
+        let (gone, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        settle(&executor);
+        let (inside, until) = (Latch::new(), Latch::new());
+        let slow = Slow(inside.clone(), until.clone());
+        gone.tell_after(Duration::from_millis(30), slow).unwrap().detach();
+        let (entered, release) = (inside, until.clone());
+        // Armed for later, and fired only while the other one's destructor runs, or after.
+        let opens = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+            entered.wait();
+            release.open();
+        });
+        other.tell_after(Duration::from_millis(35), opens).unwrap().detach();
+        gone.stop();
+        ended(&gone);
+        within(LONG, "the second timer is fired beside the destructor", || until.is_open());
+        shut_down(&executor);
+    }
+}
+
+/// Tells itself the next message, and counts its turns while timers are being fired.
+struct Hot {
+    handle: Handle,
+    all: u64,
+    turns: Arc<AtomicU64>,
+}
+
+impl Actor for Hot {}
+
+impl Handler<Latch> for Hot {
+    type Reply = ();
+    fn handle(&mut self, over: Latch, ctx: &mut Context<Self>) {
+        let armed = self.handle.stats().armed_timers;
+        if armed > 0 {
+            self.turns.fetch_add(u64::from(armed < self.all), Relaxed);
+            let _ = ctx.again(over);
+        } else {
+            over.open();
+        }
+    }
+}
+
+/// However many timers are due at once, turns have as much of the time as the timers have. At 1,024 timers between two
+/// turns there would be 98.
+#[test]
+fn p05_timers_that_are_due_at_once_hold_up_nobody() {
+    const TIMERS: u64 = 100_000;
+    let executor = crew(1);
+    let target = executor.spawn(Puppet::default());
+    let held = Held::hold(&target);
+    for n in 0..TIMERS {
+        target.tell_after(Duration::from_millis(1), Note(n)).unwrap().detach();
+    }
+    let turns = Arc::new(AtomicU64::new(0));
+    let hot = executor.spawn(Hot { handle: executor.handle(), all: TIMERS, turns: Arc::clone(&turns) });
+    let over = Latch::new();
+    hot.tell(over.clone()).unwrap();
+    held.release();
+    over.wait();
+    let turns = turns.load(Relaxed);
+    assert!(turns > 500, "{turns} turns while {TIMERS} timers were fired");
+    shut_down(&executor);
+}
