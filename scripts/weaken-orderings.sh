@@ -235,8 +235,8 @@ needed "idle: notify without its fence" idle \
     $idle 'fn notify(&self) { fence(SeqCst);' 'fn notify(&self) {'
 needed "idle: park without its fence" idle \
     $idle 'self.enter(me, searching, may_watch); fence(SeqCst);' 'self.enter(me, searching, may_watch);'
-needed "idle: park without its rescan" idle $idle 'if self.stopping() || has_work() {' 'if self.stopping() {'
-needed "idle: park without a look at the stop" idle $idle 'if self.stopping() || has_work() {' 'if has_work() {'
+needed "idle: park without its rescan" idle $idle 'if (self.stopping() || has_work() ||' 'if (self.stopping() ||'
+needed "idle: park without a look at the stop" idle $idle 'if (self.stopping() || has_work() ||' 'if (has_work() ||'
 needed "idle: notify_worker without its fence" idle \
     $idle 'fn notify_worker(&self, worker: usize) { fence(SeqCst);' 'fn notify_worker(&self, worker: usize) {'
 needed "idle: not marked as parked" idle \
@@ -279,7 +279,7 @@ needed "spares: no successor is called" spares $duties 'list.see_to(next);' ''
 needed "spares: a call that was heard is recalled" spares $spares 'Call::Work(slot), Call::Free)' 'Call::Work(slot), Call::Free) || slot < 99'
 needed "spares: a recalled one hears nothing" spares sync/parker.rs '*token = Some(other);' '{ *token = None; drop(other); }'
 needed "spares: turns elsewhere are not looked at" spares $spares 'self.0.load(Acquire) > 0' 'self.0.load(Acquire) > 99'
-needed "spares: the last turn elsewhere tells nobody" spares $spares 'quiet.announce();' 'let _ = quiet;'
+needed "spares: the last turn elsewhere tells nobody" spares models/spares.rs 'if self.elsewhere.back() {' 'if self.elsewhere.back() && false {'
 needed "spares: the end of a turn elsewhere without Release" spares \
     $spares 'self.0.fetch_sub(1, AcqRel) == 1' 'self.0.fetch_sub(1, Acquire) == 1'
 needed "spares: the look at turns elsewhere Relaxed" spares $spares 'self.0.load(Acquire) > 0' 'self.0.load(Relaxed) > 0'
@@ -304,8 +304,16 @@ needed "alarm: a keeper's look does not see its duty" alarm \
     $duties '(list.sentinel == Some(me), list.keeper == Some(me))' '(list.sentinel == Some(me), false)'
 
 # --- quiescence
-needed "quiet: want without its fence" quiet $quiet 'drop(wakers); // Pairs with the fence in `announce`: either that one sees `wanted`, or the caller sees all parked. fence(SeqCst);' 'drop(wakers);'
-needed "quiet: nobody is told" quiet $idle '} else if last { all_parked(); }' '}'
+needed "quiet: want without its fence" quiet $quiet 'or the caller sees all at rest. fence(SeqCst); done' 'or the caller sees all at rest.
+        done'
+needed "quiet: nobody is told" quiet $idle '|| (last && all_parked())' '|| (last && false && all_parked())'
+needed "quiet: the look comes before the tickets' lock" quiet \
+    $quiet 'let mut waiting = self.waiting.lock(); if waiting.tickets.is_empty() { return false; } match look() {' \
+    'let seen = look(); let mut waiting = self.waiting.lock(); match seen {'
+needed "quiet: nobody looks again when somebody was entering" quiet \
+    $quiet 'Quiescence::Entering => tell(Vec::new())' 'Quiescence::Entering => return false'
+needed "quiet: who was told looks again" quiet models/mod.rs \
+    'if want && quiet.want(&mut ticket, &waker.waker()) {' 'if want && quiet.want(&mut ticket, &waker.waker()) && false {'
 needed "gate: nobody is ever inside" quiet $gate 'stripe.load(Acquire) & INSIDE != 0' 'stripe.load(Acquire) & INSIDE > 99'
 needed "gate: leaves before its last step" quiet \
     $gate 'stripe.fetch_add(1, SeqCst);' 'stripe.fetch_add(0, SeqCst);' \
@@ -414,7 +422,7 @@ spare "idle: all_parked Relaxed" quiet \
 # Fences of the gate and of those who wait stand beside both, and loom's give more than they promise.
 spare "apart: end without Release" apart $apart 'fetch_sub(1, SeqCst)' 'fetch_sub(1, Acquire)'
 spare "apart: the look without Acquire" apart $apart 'self.0.load(SeqCst)' 'self.0.load(Relaxed)'
-spare "quiet: announce without its fence" quiet $quiet 'fn announce(&self) { fence(SeqCst);' 'fn announce(&self) {'
+spare "quiet: announce without its fence" quiet $quiet 'tell: impl FnOnce(Vec<Waker>)) -> bool { fence(SeqCst);' 'tell: impl FnOnce(Vec<Waker>)) -> bool {'
 spare "gate: enter Relaxed" quiet $gate 'stripe.fetch_add(1, SeqCst)' 'stripe.fetch_add(1, Relaxed)'
 spare "gate: leave Relaxed" quiet $gate '.wrapping_sub(1), SeqCst)' '.wrapping_sub(1), Relaxed)'
 spare "gate: inside without its fence" quiet $gate 'crate::sync::fence(SeqCst);' ''

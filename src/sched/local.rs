@@ -5,6 +5,7 @@
 //! work), and then what a search finds ([`dry`](super::dry)).
 
 use super::bound;
+use super::pace::CLOCK_EVERY;
 use super::queue::{Policy, Slot, retry};
 use super::task::{After, Task, TaskHeader};
 use super::theft::Theft;
@@ -21,15 +22,9 @@ use std::ptr::{self, NonNull};
 /// Runs of the LIFO slot in a row before the local queue gets its turn: two actors that only talk to each other do
 /// not keep the others waiting.
 const LIFO_RUN: u32 = 16;
-/// Turns between two readings of the clock, from which the mean turn is known.
-const CLOCK_EVERY: u32 = 32;
-/// Outside work is looked at about this often, counted in turns by their mean time.
-const INJECTOR_EVERY_NS: u64 = 50_000;
 /// Own work that takes longer than this to get to is worth waking a sibling for (a wake costs about 15 us here and
 /// 50 us there).
 const WORTH_A_WAKE_NS: u64 = 30_000;
-/// Turns of this mean length may have long messages in them.
-const LONG_TURN_NS: u64 = 20_000;
 
 thread_local! {
     static LOCAL: Cell<*const Local> = const { Cell::new(ptr::null()) };
@@ -50,21 +45,21 @@ pub(crate) struct Local {
     /// Claimed while this worker is awake.
     heap: *const Heap,
     pub(super) rng: RefCell<SmallRng>,
-    lifo_run: Cell<u32>,
+    pub(super) lifo_run: Cell<u32>,
     /// The turn at which the clock was last read, and the one after which it is read again.
-    clock_turn: Cell<u64>,
-    clock_due: Cell<u64>,
+    pub(super) clock_turn: Cell<u64>,
+    pub(super) clock_due: Cell<u64>,
     /// Turns have the time until then, however many timers are due.
-    timers_again: Cell<Instant>,
-    injector_in: Cell<u32>,
+    pub(super) timers_again: Cell<Instant>,
+    pub(super) injector_in: Cell<u32>,
     pub(super) clock: Cell<Instant>,
     pub(super) busy_since: Cell<Instant>,
     /// How well spinning paid lately.
     pub(super) spin_credit: Cell<u32>,
     /// Messages have lately been long, so that the clock must be read more often.
-    long_messages: Cell<bool>,
+    pub(super) long_messages: Cell<bool>,
     /// A turn's length in nanoseconds, from the reading of the clock before the last to that.
-    turn_before: Cell<u64>,
+    pub(super) turn_before: Cell<u64>,
     /// The last one, until this worker runs dry.
     pub(super) theft: Cell<Option<Theft>>,
     pub(super) account: Account,
@@ -292,71 +287,6 @@ impl Local {
         }
     }
 
-    #[cold]
-    fn read_clock(&self) {
-        let now = time::now();
-        let turns = self.slot().counters.turns.get();
-        self.clock_due.set(turns + u64::from(CLOCK_EVERY));
-        let turns = turns - self.clock_turn.replace(turns);
-        let turn = (now - self.clock.replace(now)).as_nanos() as u64 / turns;
-        // The shorter of two readings: else one long turn, as that of a spawner, makes all that waits look long just when most waits.
-        let usual = self.turn_before.replace(turn).min(turn);
-        let mean = &self.slot().counters.mean_turn_ns;
-        mean.set((3 * mean.get() + usual) / 4);
-        // Turns that have become long must not use up an interval that was meant for short ones.
-        self.injector_in.set(self.injector_in.get().min(self.injector_interval()));
-        if turn > LONG_TURN_NS {
-            self.long_messages.set(true); // perhaps; the next turn will see
-        }
-        self.count_busy(now);
-        self.tend_timers(now, false);
-    }
-
-    /// Fires timers that are due, unless the turns still have their share of the time after the last visit and this
-    /// worker is not `dry`. Returns `true` if it fired some.
-    pub(super) fn tend_timers(&self, now: Instant, dry: bool) -> bool {
-        let due = self.scheduler().idle.alarm.due(now) && (dry || now >= self.timers_again.get());
-        if due {
-            self.scheduler().fire_timers(now);
-            let end = time::now();
-            self.timers_again.set(end + (end - now));
-            self.saw_clock(end); // there may be more
-        }
-        due
-    }
-
-    /// The crew has stopped, and this worker is dry: fires what nobody had time for since the timers were cancelled, and
-    /// returns what came of that.
-    #[cold]
-    fn last_task(&self) -> Option<Task> {
-        loop {
-            self.scheduler().fire_timers(time::now());
-            let task = self.look();
-            if task.is_some() || !self.scheduler().idle.alarm.due(time::now()) {
-                return task;
-            }
-        }
-    }
-
-    /// By whoever reads the clock inside a turn: if a timer is due, it is fired after this turn.
-    pub(crate) fn saw_clock_here(now: Instant) {
-        Local::with_any(|local| {
-            if let Some(local) = local {
-                local.saw_clock(now);
-            }
-        });
-    }
-
-    fn saw_clock(&self, now: Instant) {
-        if self.scheduler().idle.alarm.due(now) {
-            self.clock_due.set(0);
-        }
-    }
-
-    pub(super) fn count_busy(&self, now: Instant) {
-        self.slot().counters.busy_ns.add((now - self.busy_since.replace(now)).as_nanos() as u64);
-    }
-
     /// A runnable that became ready on this worker: it runs next, here.
     #[inline]
     pub(crate) fn push(&self, task: Task) {
@@ -445,11 +375,6 @@ impl Local {
             return self.next_of_both();
         }
         self.queue.pop().or_else(|| slot.lifo.take()).or_else(|| self.take_outside())
-    }
-
-    /// Turns from one look at outside work to the next.
-    fn injector_interval(&self) -> u32 {
-        (INJECTOR_EVERY_NS / self.slot().counters.mean_turn_ns.get().max(1)).clamp(1, 256) as u32
     }
 
     /// Every now and then outside work goes first.

@@ -2,7 +2,8 @@
 //!
 //! - [`task`]: what it moves
 //! - [`queue`], [`lifo`]: where runnables wait; the policies; [`bound`]: those that must run in one place
-//! - [`local`]: one worker, from taking a runnable to the end of its turn; [`dry`]: from running dry to parking
+//! - [`local`]: one worker, from taking a runnable to the end of its turn; [`dry`]: from running dry to parking;
+//!   [`pace`]: what it learns from the clock
 //! - [`apart`]: threads that have one actor each
 //! - [`errand`]: user code that belongs to no actor's turn, as a runnable
 //! - [`idle`]: the idle protocol and its proof; [`sightings`]: the sentinel's memory; [`theft`]: what is worth stealing
@@ -21,6 +22,7 @@ pub(crate) mod idle;
 pub(crate) mod lifo;
 pub(crate) mod local;
 pub(crate) mod member;
+mod pace;
 pub(crate) mod queue;
 pub(crate) mod quiet;
 mod sightings;
