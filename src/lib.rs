@@ -219,7 +219,7 @@
 //!
 //! Timeouts are the runtime's own. What timed out is still there: an [`Ask`] can be awaited again, a send
 //! [gives its message back](Sending::cancel). Where the blocking form would be refused (on a worker, in a forked child) there is nothing
-//! to refuse: awaiting blocks nobody. In a forked child nothing resolves.
+//! to refuse: awaiting blocks nobody. In a [forked child](#limits) nothing resolves but shutdowns, to an error.
 //!
 //! ```
 //! # use heist::{Actor, Context, Executor, Handler};
@@ -295,13 +295,17 @@
 //!
 //! Handlers are synchronous; async code meets actors at the edge, where an [`Ask`] is a future like any other. There are
 //! no priorities, no supervision but for a [`Pool`]'s replicas, and no network here. A handler that blocks, other than by the ways
-//! above, keeps its worker. An actor that is kept on one worker waits for as long as that worker's turns take.
+//! above, keeps its worker. In a child that was forked without `exec`, executors of the parent are frozen: sends, asks, spawns and waits
+//! return errors (`Forked`, or as if the executor shut down), counts and lists are empty, stops and drops do nothing, and nothing waits for
+//! the parent's threads or locks. A child that is forked inside a handler should call `exec` or `_exit` and not return. An actor that is
+//! kept on one worker waits for as long as that worker's turns take.
 
 mod actor;
 mod cell;
 mod cores;
 mod drops;
 mod error;
+mod fork;
 mod front;
 mod id;
 mod mailbox;

@@ -9,10 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room and its floor.
-const FLOORS: [(&str, u32); 15] = [
+const FLOORS: [(&str, u32); 16] = [
     ("sync", 0),
     ("time", 0),
     ("cores", 0),
+    ("fork", 0),
     ("panics", 0),
     ("user", 0),
     ("drops", 0),

@@ -1,67 +1,193 @@
-//! P11, self-contained: a forked child gets errors instead of hanging. In a process of its own, since whatever lock another
-//! test held at the fork would stay locked in the child.
-#![cfg(unix)]
+//! P11, self-contained: in a forked child nothing waits and nothing locks, whatever the parent's threads were doing. Each
+//! entry returns an error, or does nothing. In a process of its own, since children copy whatever it does.
+#![cfg(target_os = "linux")]
 
 mod common;
 
 use common::*;
-use heist::{ActorRef, AskError, Executor, Refusal, WaitError};
+use heist::strategy::{PoolDefault, RoundRobin, Strategy};
+use heist::{
+    ActorRef, Ask, AskError, Directory, Executor, Handle, Pool, PoolError, Refusal, Timer, WaitError,
+};
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
 
-/// What a forked child finds, as bits; all of them set is what is expected.
-fn in_the_child(executor: &Executor, puppet: &ActorRef<Puppet>) -> i32 {
-    // With timeouts, so that a wait that does not see the fork is a failure and not a hang.
-    let limit = Duration::from_secs(1);
-    let asked = puppet.ask(Note(1)).unwrap().wait_timeout(limit).unwrap_err();
-    while puppet.tell(Note(2)).is_ok() {}
-    let sent = puppet.send_timeout(Note(3), limit).unwrap_err();
-    let found = [
-        asked.error() == &AskError::Forked && asked.into_ask().is_some(),
-        sent.refusal() == Refusal::Forked && sent.into_message() == Note(3),
-        executor.wait_idle_timeout(limit) == Err(WaitError::Forked),
-        puppet.wait_stopped_timeout(limit) == Err(WaitError::Forked),
-        executor.shutdown(limit) == Err(WaitError::Forked),
-    ];
-    found.iter().enumerate().map(|(bit, &found)| i32::from(found) << bit).sum()
+/// So that a wait that does not see the fork is a failure and not a hang.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Runs `f` in a forked child and returns its result, of which the low 8 bits count. A child that hangs is a failure.
+#[track_caller]
+fn in_a_child(f: impl FnOnce() -> i32) -> i32 {
+    // SAFETY: the child calls nothing that needs another of the parent's threads, which is what is tested; the C library keeps
+    // its allocator usable, and `_exit` runs nothing of this process's end.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "no child");
+    if child == 0 {
+        let result = f();
+        // SAFETY: as above.
+        unsafe { libc::_exit(result) };
+    }
+    let (mut status, begun) = (0, Instant::now());
+    loop {
+        // SAFETY: our child, and a place for its status.
+        match unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } {
+            0 if begun.elapsed() > Duration::from_secs(LONG) => {
+                // SAFETY: our child, which has not been waited for.
+                unsafe { libc::kill(child, libc::SIGKILL) };
+                panic!("a forked child hangs");
+            }
+            0 => thread::sleep(Duration::from_micros(200)),
+            _ => break,
+        }
+    }
+    assert!(libc::WIFEXITED(status), "the child died: {status:#x}");
+    libc::WEXITSTATUS(status)
 }
 
-/// Do all of the crew's threads sleep in the kernel? Then none of them holds a lock, of the executor's or of the locks' own.
-#[cfg(target_os = "linux")]
-fn asleep(workers: usize) -> bool {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let states = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap());
-    states.filter(|stat| stat.contains("(heist-") && stat.contains(") S ")).count() == workers
+fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut TaskContext::from_waker(Waker::noop()))
 }
 
-#[cfg(not(target_os = "linux"))]
-fn asleep(_: usize) -> bool {
-    true
+/// All that a child may have copies of.
+struct World {
+    executor: Executor,
+    handle: Handle,
+    puppet: ActorRef<Puppet>,
+    timer: Timer,
+    pool: Pool<Puppet>,
+    directory: Directory<u64, Puppet>,
+    /// Asked before the fork, and not answered.
+    before: Ask<u64>,
+    _held: Held,
 }
 
-/// `fork` copies one thread only, so nobody would ever answer in the child: each wait says so at once.
+impl World {
+    fn new(workers: usize) -> Self {
+        let executor = crew(workers);
+        let holder = executor.spawn(Puppet::default());
+        let held = Held::hold(&holder);
+        let before = holder.ask(Note(1)).unwrap();
+        let puppet = executor.build(Puppet::default()).capacity(4).timing(true).spawn();
+        let timer = puppet.tell_after(Duration::from_secs(3600), Note(2)).unwrap();
+        let pool = executor.pool(2, |_| Puppet::default()).build().unwrap();
+        let directory = Directory::new(&executor, |_: &u64| Puppet::default());
+        directory.tell(&1, Note(1)).unwrap();
+        World { handle: executor.handle(), executor, puppet, timer, pool, directory, before, _held: held }
+    }
+
+    /// What a child finds, as the number of the first thing that is not as expected; 0: none. All is dropped then.
+    fn look(self) -> i32 {
+        let World { executor, handle, puppet, timer, pool, directory, before, _held } = self;
+        let asked = before.wait_timeout(LIMIT).unwrap_err();
+        let told = puppet.tell(Note(2)).unwrap_err();
+        let spawned = handle.try_spawn(Puppet::default());
+        let stillborn = handle.spawn(Puppet::default());
+        let mut findings = vec![
+            asked.error() == &AskError::Forked && asked.into_ask().is_some(),
+            told.refusal() == Refusal::Forked && told.into_message() == Note(2),
+            puppet.ask(Note(3)).is_err_and(|error| error.refusal() == Refusal::Forked),
+            puppet.send(Note(3)).is_err_and(|error| error.refusal() == Refusal::Forked),
+            puppet.send_timeout(Note(3), LIMIT).is_err_and(|error| error.refusal() == Refusal::Forked),
+            matches!(poll(pin!(puppet.send_async(Note(3)))), Poll::Ready(Err(_))),
+            puppet.tell_after(LIMIT, Note(3)).is_err_and(|error| error.refusal() == Refusal::Forked),
+            handle.wait_idle_timeout(LIMIT) == Err(WaitError::Forked),
+            poll(pin!(handle.wait_idle_async())).is_pending(),
+            puppet.wait_stopped_timeout(LIMIT) == Err(WaitError::Forked),
+            poll(pin!(puppet.wait_stopped_async())).is_pending(),
+            executor.shutdown(LIMIT) == Err(WaitError::Forked),
+            executor.shutdown_now(LIMIT) == Err(WaitError::Forked),
+            spawned.is_err_and(|error| error.into_actor().log.is_empty()),
+            !stillborn.is_running() && stillborn.clone() == stillborn,
+            handle.spawn_dedicated(Puppet::default).is_err(),
+            matches!(handle.pool(2, |_| Puppet::default()).build(), Err(PoolError::ShuttingDown)),
+            handle.stats() == heist::Stats::default() && handle.top(3) == heist::Top::default(),
+            handle.last_report().is_none() && puppet.timing().is_none(),
+            pool.tell(RoundRobin, Note(4)).is_err_and(|error| error.refusal() == Refusal::Forked),
+            pool.send(PoolDefault, Note(4)).is_err_and(|error| error.refusal() == Refusal::Forked),
+            matches!(poll(pin!(pool.send_async(seen_by(), Note(4)))), Poll::Ready(Err(_))),
+            pool.resize(5).is_err() && pool.is_empty() && !pool.is_running(),
+            pool.wait_stopped_timeout(LIMIT) == Err(WaitError::Forked),
+            poll(pin!(pool.wait_stopped_async())).is_pending(),
+            directory.tell(&1, Note(5)).is_err_and(|error| error.refusal() == Refusal::Forked),
+            directory.find(&1).is_none() && !directory.get(&2).is_running(),
+            !directory.get_or_spawn(&3, Puppet::default).is_running(),
+            !directory.passivate(&1) && directory.is_empty(),
+            !timer.is_armed() && !timer.cancel(),
+        ];
+        puppet.stop();
+        pool.stop_now();
+        let awaited = poll(pin!(executor.shutdown_async(LIMIT)));
+        findings.push(awaited == Poll::Ready(Err(WaitError::Forked)));
+        drop((handle, puppet.downgrade(), puppet, stillborn, pool, directory));
+        findings.iter().position(|found| !found).map_or(0, |at| at as i32 + 1)
+    }
+}
+
+/// A strategy that looks at the replicas.
+fn seen_by() -> impl Strategy {
+    struct Sees;
+    impl Strategy for Sees {
+        fn route(&self, replicas: &heist::strategy::Replicas<'_>) -> heist::strategy::Route {
+            heist::strategy::Route::Index(replicas.len())
+        }
+    }
+    Sees
+}
+
 #[test]
 fn p11_a_forked_child_gets_errors() {
-    use std::os::unix::process::CommandExt;
     for workers in CREWS {
-        let executor = crew(workers);
-        let puppet = executor.build(Puppet::default()).capacity(4).spawn();
-        settle(&executor);
-        within(LONG, "the crew sleeps", || asleep(workers));
-        let executor = Arc::new(executor);
-        let (theirs, child_puppet) = (Arc::clone(&executor), puppet.clone());
-        let mut command = std::process::Command::new("true");
-        let look = move || {
-            // The error's number is all that comes back to the parent.
-            Err(std::io::Error::from_raw_os_error(in_the_child(&theirs, &child_puppet)))
-        };
-        // SAFETY: the closure runs between fork and exec, where only what is safe after a fork may be called. That is
-        // what is tested: the crew sleeps, so the locks are free, and the C library keeps its allocator usable.
-        let error = unsafe { command.pre_exec(look) }.spawn().unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(0b11111), "a wait in the child did not say that it was forked");
-        // The parent did not notice.
-        drop(command);
-        assert_eq!(answer(puppet.ask(Note(5)).unwrap()), Ok(5));
+        let mut world = Some(World::new(workers));
+        let theirs = &mut world;
+        let found = in_a_child(move || theirs.take().expect("there is one").look());
+        assert_eq!(found, 0, "number of what the child found otherwise");
+        let World { executor, puppet, .. } = world.expect("the child took its copy only");
+        assert_eq!(answer(puppet.ask(Note(5)).unwrap()), Ok(5), "the parent has not noticed");
         shut_down(&executor);
     }
+}
+
+/// The crew spawns, sends, arms timers, and changes pools and directories all the time, so some thread holds some lock at
+/// nearly every moment.
+#[test]
+fn p11_a_child_of_a_busy_crew_drops_its_copy() {
+    let world = Arc::new(World::new(2));
+    let over = Arc::new(AtomicBool::new(false));
+    let outside: Vec<_> = (0..3)
+        .map(|number| {
+            let (world, over) = (Arc::clone(&world), Arc::clone(&over));
+            thread::spawn(move || {
+                let dice = Dice::new(number);
+                while !over.load(Relaxed) {
+                    let key = dice.below(64);
+                    let actor = world.executor.spawn(Puppet::default());
+                    let _ = actor.tell(Run(|_: &mut Puppet, ctx: &mut heist::Context<Puppet>| {
+                        drop(ctx.spawn(Puppet::default()));
+                    }));
+                    let _ = world.directory.tell(&key, Note(key));
+                    world.directory.passivate(&key);
+                    let _ = world.pool.tell(RoundRobin, Note(key));
+                    let _ = world.pool.resize(2 + key as usize % 2);
+                    drop(world.puppet.tell_after(Duration::from_millis(key), Note(key)));
+                    let _ = (world.executor.stats(), world.puppet.tell(Note(key)));
+                }
+            })
+        })
+        .collect();
+    for round in 0..60 {
+        thread::sleep(Duration::from_micros(100 * (round % 7)));
+        // SAFETY: only the child reads its copy out, and never lets go of the Arc's.
+        let found = in_a_child(|| unsafe { std::ptr::read(Arc::as_ptr(&world)) }.look());
+        assert_eq!(found, 0, "number of what the child found otherwise, in round {round}");
+    }
+    over.store(true, Relaxed);
+    outside.into_iter().for_each(|thread| thread.join().unwrap());
+    let world = Arc::into_inner(world).expect("the threads have ended");
+    assert!(world.timer.is_armed(), "the parent has not noticed");
+    drop(world);
 }

@@ -56,6 +56,12 @@ impl<A: Actor> CellOf<A> {
         memory::boxed(heap, Kind::Cell, cell).cast()
     }
 
+    /// Allocates a cell that is never freed, outside of all heaps.
+    pub(super) fn leak(header: Header, actor: A) -> NonNull<Header> {
+        let cell = CellOf { header, state: UnsafeCell::new(MaybeUninit::new(actor)) };
+        NonNull::from(Box::leak(Box::new(cell))).cast()
+    }
+
     /// A cell whose state is still to be [made](Self::init).
     pub(super) fn unmade(header: Header) -> Self {
         CellOf { header, state: UnsafeCell::new(MaybeUninit::uninit()) }

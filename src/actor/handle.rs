@@ -147,7 +147,7 @@ impl Handle {
     /// How the last shutdown went, once there was one: also that of a dropped executor.
     #[must_use]
     pub fn last_report(&self) -> Option<Report> {
-        self.core.report.lock().clone()
+        if self.core.forked() { None } else { self.core.report.lock().clone() }
     }
 
     /// Blocks until everything is quiet: all messages accepted before this call, and all that they caused, are handled.
@@ -207,6 +207,9 @@ impl Future for WaitIdle {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let scheduler = &this.core.scheduler;
+        if scheduler.forked() {
+            return Poll::Pending; // for ever
+        }
         let mut want = this.ticket.is_some();
         loop {
             if want && scheduler.quiet.want(&mut this.ticket, cx.waker()) {

@@ -97,6 +97,9 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
     capacity: u32,
     membership: T,
 ) -> Result<(ActorRef<A>, Task), Refused<T>> {
+    if core.forked() {
+        return Err(Refused { membership, counted: false });
+    }
     Local::with(&core.scheduler, |local| {
         if local.is_none() && core.draining() && !core.on_crew() {
             return Err(Refused { membership, counted: false });

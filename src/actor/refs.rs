@@ -135,7 +135,8 @@ impl<A> ActorRef<A> {
     /// messages. Reads two histograms, each a few hundred counts, under a lock that otherwise only those turns take.
     #[must_use]
     pub fn timing(&self) -> Option<Timing> {
-        Some(self.header().stopwatch()?.read())
+        let stopwatch = self.header().stopwatch()?;
+        (!self.header().core().forked()).then(|| stopwatch.read())
     }
 
     /// Ends the actor once it has handled what it has accepted: in one step, what was accepted before is handled, and
@@ -273,6 +274,9 @@ impl<A> Future for Stopped<A> {
             // Acquires what the last turn wrote.
             let _ = header.state.wait_for_stop();
             return Poll::Ready(end::reason(header));
+        }
+        if header.core().forked() {
+            return Poll::Pending; // for ever
         }
         let waker = user::clone_waker(cx.waker());
         let mut waiting = header.cold().stop.lock();

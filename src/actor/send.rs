@@ -111,6 +111,9 @@ fn reopen<M: Send + 'static>(envelope: AnyEnvelope, held: Held<'_>) -> M {
 impl<A, M: Send + 'static> Sending<A, M> {
     /// Out of the line, if still in it.
     fn withdraw(&mut self) -> Option<AnyEnvelope> {
+        if self.forked() {
+            return None; // the line is the parent's, and may be locked for ever
+        }
         match std::mem::replace(&mut self.state, State::Done) {
             State::Waiting(ticket) => match room::withdraw(self.actor.header(), &ticket) {
                 Some(envelope) => Some(envelope),
@@ -121,6 +124,10 @@ impl<A, M: Send + 'static> Sending<A, M> {
             },
             State::Fresh(_) | State::Done => None,
         }
+    }
+
+    fn forked(&self) -> bool {
+        self.actor.header().core().forked()
     }
 
     fn held(&self) -> Held<'_> {
@@ -262,6 +269,15 @@ impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        if this.forked() {
+            return match std::mem::replace(&mut this.state, State::Done) {
+                State::Fresh(message) => Poll::Ready(Err(SendError::new(message, Refusal::Forked))),
+                waiting => {
+                    this.state = waiting;
+                    Poll::Pending // for ever
+                }
+            };
+        }
         match std::mem::replace(&mut this.state, State::Done) {
             State::Fresh(message) => {
                 let envelope = Telling::plain::<A>(message).pack_for(this.actor.header());

@@ -59,6 +59,9 @@ impl<'a> Spawner<'a> {
         cold: Option<Box<Cold>>,
         allocate: impl FnOnce(&Heap, Header) -> NonNull<Header>,
     ) -> Option<ActorRef<A>> {
+        if self.core.forked() {
+            return None;
+        }
         let mut refused = false;
         let actor = Local::with(&self.core.scheduler, |local| {
             let shard = self.core.shard_here(local);
@@ -222,8 +225,12 @@ impl<'a, A> SpawnBuilder<'a, A> {
 
 impl<A: Actor + Send> SpawnBuilder<'_, A> {
     /// Keeps the actor on worker `k`, counted from 0: all its turns, hooks and its state's drop run there, under every
-    /// [`Policy`](crate::Policy), and no sibling takes it over. For what belongs to one core or one thread: a cache, a device, a
-    /// thread-local library.
+    /// [`Policy`](crate::Policy), and no sibling takes it over. For what belongs to one core or one worker: a cache, a device's queue.
+    ///
+    /// A worker is a place, not a thread. While a handler on worker `k` blocks ([`blocking`](crate::blocking),
+    /// [`Ask::wait`](crate::Ask::wait)), a spare thread takes that place, with the kept actors; where the crew is
+    /// [pinned](crate::Builder::pin_workers), on the same core. What needs one and the same thread (a thread-local library, something
+    /// that is not `Send`) needs [`spawn_dedicated`](crate::Handle::spawn_dedicated).
     ///
     /// The price: nobody helps. While worker `k` is in a long turn its kept actors wait. Kept actors and the others that
     /// wait for the same worker take turns, whichever are more.
@@ -307,7 +314,12 @@ fn dead_on_arrival<A: Actor + Send>(core: &Core, actor: A) -> ActorRef<A> {
 pub(crate) fn tombstone<A: Actor + Send>(core: &Core) -> ActorRef<A> {
     let header = core.tombstone(|shard, id, place| {
         let header = Header::new(CellOf::<Never<A>>::vtable(), shard, id, place, 1, None);
-        core.with_heap(|heap| CellOf::allocate(heap, header, Never(std::marker::PhantomData::<fn(A)>)))
+        let never = Never(std::marker::PhantomData::<fn(A)>);
+        if core.forked() {
+            CellOf::leak(header, never)
+        } else {
+            core.with_heap(|heap| CellOf::allocate(heap, header, never))
+        }
     });
     // SAFETY: a new cell comes with one reference, which this takes. Its state is never looked at: it has ended.
     unsafe { ActorRef::from_strong(Strong::from_raw(header)) }
@@ -355,7 +367,7 @@ impl<A> SpawnError<A> {
         self.actor.0
     }
 
-    /// Is it because the executor shuts down? Otherwise a setting is wrong, or a thread could not be started.
+    /// Is it because the executor shuts down, or is in the parent of this forked process? Otherwise a setting is wrong, or a thread could not be started.
     #[must_use]
     pub fn is_shutting_down(&self) -> bool {
         matches!(self.problem, SpawnProblem::ShuttingDown)

@@ -20,6 +20,7 @@ use crate::sync::{AtomicBool, Counter, Mutex, Ordering::*, Padded, fence};
 use crate::time::{self, Duration, Instant};
 use std::cell::Cell;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -57,7 +58,6 @@ pub(crate) struct Core {
     hook: Hooked,
     pub(crate) threads: Threads,
     pub(crate) dedicated: Dedicated,
-    pid: u32,
     /// Refuses what comes from outside.
     draining: AtomicBool,
     /// No new actors, and the end of the last one ends the crew.
@@ -115,7 +115,6 @@ impl Core {
             hook: Hooked::new(hook),
             threads: Threads::default(),
             dedicated: Dedicated::default(),
-            pid: std::process::id(),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             seat_lost: AtomicBool::new(false),
@@ -240,9 +239,10 @@ impl Core {
         self.hook.let_go();
     }
 
-    /// In a child made by `fork` without `exec` the crew's threads do not exist. Asked only before blocking.
+    /// See [`Scheduler::forked`].
+    #[inline]
     pub(crate) fn forked(&self) -> bool {
-        std::process::id() != self.pid
+        self.scheduler.forked()
     }
 
     /// Is the calling thread one of the crew?
@@ -314,6 +314,16 @@ impl Core {
         make: impl FnOnce(&Shard, ActorId, u32) -> NonNull<Header>,
     ) -> NonNull<Header> {
         let shard = self.shard_here(None);
+        if self.forked() {
+            // The registry may be locked for ever. So the cell is in no list, keeps the core itself, and is never freed.
+            let header = make(shard, ActorId::from_raw(NonZeroU64::MAX), u32::MAX);
+            std::mem::forget(self.share());
+            // SAFETY: only this thread knows it yet.
+            let cell = unsafe { header.as_ref() };
+            cell.add_weak();
+            cell.bury();
+            return header;
+        }
         let header = shard.enroll_even_closed(|id, place| make(shard, id, place));
         // SAFETY: nobody else knows it yet.
         unsafe { header.as_ref() }.bury();

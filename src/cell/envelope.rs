@@ -253,6 +253,9 @@ unsafe fn deliver_from_outside<P: Parcel>(
 ) -> Result<P::Receipt, (P, Refusal)> {
     // SAFETY: the caller's reference keeps it alive.
     let core = unsafe { header.as_ref() }.core();
+    if core.forked() {
+        return Err((parcel, Refusal::Forked));
+    }
     let mut pass = core.scheduler.gate.enter();
     if lane == Lane::Ordinary && core.draining() && !core.on_crew() {
         return Err((parcel, Refusal::ShuttingDown));

@@ -295,7 +295,9 @@ impl Header {
             }
             if schedule {
                 Header::schedule(this);
-            } else if let Some(kept) = this.as_ref().kept() {
+            } else if let Some(kept) = this.as_ref().kept()
+                && !this.as_ref().core().forked()
+            {
                 shared::nudge(kept);
             }
         }
@@ -421,6 +423,8 @@ impl Header {
                     Tally::of(local).graves.add(this);
                     None
                 }
+                // In a forked child the registry may be locked for ever, and the memory is the child's to the end.
+                None if header.core().forked() => None,
                 None => Some(header.shard().forget(header.place())),
             })
         };

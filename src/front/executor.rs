@@ -8,6 +8,7 @@ use crate::time::{self, Duration};
 use crossbeam_channel::Receiver;
 use std::convert::Infallible;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -37,7 +38,8 @@ use std::sync::Arc;
 pub struct Executor {
     handle: Handle,
     /// Disconnected when the last worker has gone.
-    pub(super) gone: Receiver<Infallible>,
+    /// Not dropped in a forked child, where its channel may be locked for ever.
+    pub(super) gone: ManuallyDrop<Receiver<Infallible>>,
     drop_deadline: Duration,
 }
 
@@ -60,7 +62,7 @@ impl Executor {
     }
 
     pub(super) fn assemble(core: Arc<Core>, gone: Receiver<Infallible>, drop_deadline: Duration) -> Self {
-        Executor { handle: Handle::new(core), gone, drop_deadline }
+        Executor { handle: Handle::new(core), gone: ManuallyDrop::new(gone), drop_deadline }
     }
 
     /// A handle, for threads and actors that do not own the executor.
@@ -91,7 +93,10 @@ impl Deref for Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        if self.core().on_crew() || self.core().forked() {
+        if self.core().forked() {
+            return; // its threads and their locks are the parent's
+        }
+        if self.core().on_crew() {
             // A worker cannot wait for itself: the crew ends by itself, after this turn.
             self.core().start_draining();
             let _all_of_them = self.core().close_all(true, None);
@@ -99,6 +104,8 @@ impl Drop for Executor {
             // On a worker of another executor's that has no spare left it blocks all the same, until the deadline.
             let _recorded = self.end(self.drop_deadline, true, Blocking::at_any_rate());
         }
+        // SAFETY: not used afterwards.
+        unsafe { ManuallyDrop::drop(&mut self.gone) };
     }
 }
 

@@ -92,6 +92,9 @@ impl Executor {
     }
 
     fn end_unless_frozen(&self, deadline: Duration, now: bool) -> Result<Report, WaitError> {
+        if self.core().forked() {
+            return Err(WaitError::Forked);
+        }
         if self.core().on_crew() {
             return Err(WaitError::OnCrew);
         }
@@ -102,11 +105,11 @@ impl Executor {
     /// Ends the executor. `blocking` says what became of the slot of this thread, if it is another executor's worker.
     pub(super) fn end(&self, deadline: Duration, now: bool, blocking: Blocking) -> Result<Report, WaitError> {
         let core = self.core();
-        if core.on_crew() {
-            return Err(WaitError::OnCrew);
-        }
         if core.forked() {
             return Err(WaitError::Forked);
+        }
+        if core.on_crew() {
+            return Err(WaitError::OnCrew);
         }
         let begun = time::now();
         let end = begun.checked_add(deadline);
@@ -219,6 +222,10 @@ struct Outcome {
 impl Shutdown {
     fn start(executor: Executor, deadline: Duration, now: bool) -> Self {
         let shared = Arc::new(Mutex::new(Outcome::default()));
+        if executor.core().forked() {
+            shared.lock().result = Some(Err(WaitError::Forked));
+            return Shutdown { shared };
+        }
         if executor.core().on_crew() {
             shared.lock().result = Some(Err(WaitError::OnCrew));
             drop(executor); // which stops now, without waiting

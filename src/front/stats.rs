@@ -130,6 +130,9 @@ impl Handle {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let core = self.core();
+        if core.forked() {
+            return Stats::default();
+        }
         let workers = core.scheduler.slots.iter().enumerate().map(|(index, slot)| {
             let counters = &slot.counters;
             WorkerStats {

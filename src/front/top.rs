@@ -165,6 +165,9 @@ impl Handle {
     /// ```
     #[must_use]
     pub fn top(&self, k: usize) -> Top {
+        if self.core().forked() {
+            return Top::default();
+        }
         let now = time::now();
         let (mut busiest, mut longest_waiting) = (Best::new(k), Best::new(k));
         self.core().unfinished(|header| {

@@ -31,6 +31,7 @@ pub(crate) mod task;
 mod theft;
 pub(crate) mod timers;
 
+use crate::fork::Birth;
 use crate::memory::Pool;
 use crate::sync::{AtomicUsize, Ordering::*, Padded, chaos};
 use crate::time::Duration;
@@ -57,6 +58,7 @@ const STUCK: Duration = Duration::from_micros(900);
 /// The crew's shared part.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
+    birth: Birth,
     pub(crate) policy: Policy,
     pub(crate) slots: Box<[Slot]>,
     pub(crate) idle: Idle,
@@ -121,6 +123,7 @@ impl Scheduler {
             .map(|index| Seat { index, queue: Worker::new_fifo(), kept: Worker::new_fifo() })
             .collect();
         let scheduler = Scheduler {
+            birth: Birth::here(),
             policy,
             slots: seats
                 .iter()
@@ -225,8 +228,18 @@ impl Scheduler {
         });
     }
 
-    /// The same from a thread that is known not to be of the crew.
+    /// Returns `true` in a forked child: the crew's threads do not exist, and may hold any lock for ever. So nothing of the
+    /// crew's is locked or waited for then. Cheap.
+    #[inline]
+    pub(crate) fn forked(&self) -> bool {
+        self.birth.forked()
+    }
+
+    /// The same from a thread that is known not to be of the crew. In a forked child the runnable is forgotten.
     pub(crate) fn push_from_outside(&self, task: Task) {
+        if self.forked() {
+            return;
+        }
         if task.is_bound() {
             return self.send_bound(task);
         }

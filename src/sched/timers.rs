@@ -83,6 +83,9 @@ impl Scheduler {
     /// was not called.
     #[must_use]
     pub(crate) fn arm(&self, at: Option<Instant>, make: impl FnOnce(Key) -> Box<dyn Timed>) -> bool {
+        if self.forked() {
+            return false;
+        }
         let lowered = self.timers.arm(&self.idle.alarm, at, make);
         if lowered == Some(true) {
             self.idle.alarm_lowered();
@@ -117,6 +120,11 @@ impl Scheduler {
         let refused = errand::errand(Site::Hook, left.refused, |timed| timed.undeliverable());
         let cancelled = errand::errand(Site::Drop, left.cancelled, drop);
         refused.into_iter().chain(cancelled).for_each(Local::push_back_here);
+    }
+
+    /// Cancels a timer. `false`: it is over already, or in the parent of this forked child.
+    pub(crate) fn cancel(&self, key: Key) -> bool {
+        !self.forked() && self.timers.cancel(key)
     }
 
     /// Cancels all timers, on the crew, and refuses new ones.

@@ -154,12 +154,13 @@ impl Timer {
     /// Is it still to come, or an interval that goes on?
     #[must_use]
     pub fn is_armed(&self) -> bool {
-        self.key.is_some_and(|key| self.target.header().core().scheduler.timers.is_valid(key))
+        let scheduler = &self.target.header().core().scheduler;
+        self.key.is_some_and(|key| !scheduler.forked() && scheduler.timers.is_valid(key))
     }
 
     fn end(&mut self) -> bool {
-        let timers = &self.target.header().core().scheduler.timers;
-        self.key.take().is_some_and(|key| timers.cancel(key))
+        let scheduler = &self.target.header().core().scheduler;
+        self.key.take().is_some_and(|key| scheduler.cancel(key))
     }
 }
 

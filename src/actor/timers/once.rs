@@ -79,7 +79,10 @@ fn arm_as<A: Receive<M>, M: Send + 'static, S: Dating>(
             debug_assert!(armed, "it was taken to be armed");
             Ok(Timer::new(weak, given))
         }
-        Some(once) => Err(SendError::new(once.message, Refusal::ShuttingDown)),
+        Some(once) => {
+            let refusal = if weak.header().core().forked() { Refusal::Forked } else { Refusal::ShuttingDown };
+            Err(SendError::new(once.message, refusal))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A directory of actors by key: one for each key that is used, spawned when first needed, ended when idle.
 //!
 //! - this file: what a user holds; [`builder`]: its settings
-//! - [`shelf`]: the table's parts, and the protocol; [`sweep`]: how idle actors are found
+//! - [`reach`]: how a key's actor is found or made; [`shelf`]: the table's parts, and the protocol; [`sweep`]: how idle actors are found
 //! - [`member`]: what a directory's actor knows of it
 //!
 //! ```text
@@ -15,26 +15,24 @@
 
 pub(crate) mod builder;
 mod member;
+mod reach;
 mod shelf;
 mod sweep;
 
 use crate::actor::ask::Ask;
 use crate::actor::handle::Handle;
-use crate::actor::member::{self as membership, Membership};
 use crate::actor::refs::{ActorRef, WeakRef};
 use crate::actor::{Actor, Receive, spawn};
 use crate::error::{Refusal, SendError};
 use crate::id::ActorId;
-use crate::sched::Scheduler;
-use crate::sched::task::Task;
-use crate::sync::{Mutex, MutexGuard, Padded};
+use crate::sync::{Mutex, Padded};
 use crate::time::Duration;
-use crate::user::{self, Site};
 use builder::DirectoryBuilder;
 use member::{Given, OfDirectory};
-use shelf::{Known, Rest, Shelf, drop_key};
+use reach::Reached;
+use shelf::{Known, Rest, Shelf};
 use std::fmt;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{Hash, RandomState};
 use std::sync::Arc;
 use sweep::Sweeper;
 
@@ -272,6 +270,9 @@ where
     /// reaches it. `false`: there is none, or it was let go of already.
     pub fn passivate(&self, key: &K) -> bool {
         let inner = self.inner();
+        if inner.forked() {
+            return false;
+        }
         let hash = inner.hash(key);
         let (mut shelf, known) = inner.locked(hash, key, Known::none());
         let actor = shelf.let_go(hash, &known);
@@ -295,6 +296,9 @@ where
     #[must_use]
     pub fn stats(&self) -> DirectoryStats {
         let mut stats = DirectoryStats::default();
+        if self.inner().forked() {
+            return stats;
+        }
         for shelf in &self.inner().shelves {
             let shelf = shelf.0.lock();
             let (live, kept) = shelf.counts();
@@ -328,111 +332,15 @@ where
     ) -> Result<R, SendError<M>> {
         loop {
             let Some(reached) = self.reach(key) else {
-                return Err(SendError::new(message, Refusal::ShuttingDown));
+                let forked = self.inner().forked();
+                let refusal = if forked { Refusal::Forked } else { Refusal::ShuttingDown };
+                return Err(SendError::new(message, refusal));
             };
             match send(&reached.actor, message) {
                 // Since it was looked up. It is closed now, so the next look finds or makes another.
                 Err(error) if error.refusal() == Refusal::Stopped => message = error.into_message(),
                 done => return done,
             }
-        }
-    }
-}
-
-impl<K, A> Inner<K, A>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    A: Actor + Send,
-{
-    fn hash(&self, key: &K) -> u64 {
-        user::pass(Site::Key, || self.hasher.hash_one(key))
-    }
-
-    fn find(self: &Arc<Self>, hash: u64, key: &K) -> Option<ActorRef<A>> {
-        let mut known = Known::none();
-        let first = self.shelf(hash).lock().first(hash);
-        let (first, running) = first?;
-        // Nearly always it is the one: two keys have the same hash only by a very rare chance, or if their type says so.
-        if known.learn(first, key) && running.is_some() {
-            return running;
-        }
-        let mut rest = Rest::default();
-        let (mut shelf, known) = self.locked(hash, key, known);
-        let found = shelf.look_up(hash, &known, &mut rest);
-        self.leave(shelf);
-        found.ok()
-    }
-
-    /// Takes the shelf's lock with all keys of this hash compared, up to the one that is looked for. Compares them without it.
-    fn locked(&self, hash: u64, key: &K, mut known: Known<K>) -> (MutexGuard<'_, Shelf<K, A>>, Known<K>) {
-        loop {
-            let shelf = self.shelf(hash).lock();
-            let Some(unknown) = shelf.unknown(hash, &known) else { return (shelf, known) };
-            drop(shelf);
-            known.learn(unknown, key);
-        }
-    }
-
-    /// Makes the key's next actor, unless somebody else has just done so. `None` once the executor shuts down.
-    fn spawn<T: Membership<A>>(
-        self: &Arc<Self>,
-        hash: u64,
-        key: &K,
-        membership: impl FnOnce(&Arc<K>) -> T,
-    ) -> Option<Reached<'_, A>> {
-        let own = Arc::new(user::pass(Site::Key, || key.clone()));
-        let membership = membership(&own);
-        let mut rest = Rest::default();
-        let (mut shelf, known) = self.locked(hash, key, Known::none());
-        let after = match shelf.look_up(hash, &known, &mut rest) {
-            Ok(actor) => {
-                self.leave(shelf);
-                user::contain(Site::Drop, || drop(membership));
-                drop_key(own);
-                return Some(Reached { actor, _begin: None });
-            }
-            Err(stopped) => stopped,
-        };
-        let (actor, begin) = match membership::spawn(self.executor.core(), self.capacity, membership) {
-            Ok(spawned) => spawned,
-            Err(refused) => {
-                drop(shelf); // before what was refused, and before the end of the crew, which may run wakers
-                drop(refused.settle(self.executor.core()));
-                return None;
-            }
-        };
-        let begin = shelf.place((hash, own), after, &actor, begin, &mut rest);
-        self.leave(shelf);
-        let scheduler = &self.executor.core().scheduler;
-        Some(Reached { actor, _begin: begin.map(|task| Begin { scheduler, task: Some(task) }) })
-    }
-
-    /// Lets go of a shelf's lock; if something may become idle there now, somebody will look.
-    fn leave(self: &Arc<Self>, mut shelf: MutexGuard<'_, Shelf<K, A>>) {
-        let start = !shelf.watched && self.watch(&mut shelf);
-        drop(shelf);
-        if start {
-            Sweeper::start(self);
-        }
-    }
-}
-
-/// A key's actor. A new one begins when this is dropped, so that what it was spawned for is in its mailbox by then: it
-/// cannot have ended before that came.
-struct Reached<'a, A> {
-    actor: ActorRef<A>,
-    _begin: Option<Begin<'a>>,
-}
-
-struct Begin<'a> {
-    scheduler: &'a Scheduler,
-    task: Option<Task>,
-}
-
-impl Drop for Begin<'_> {
-    fn drop(&mut self) {
-        if let Some(task) = self.task.take() {
-            self.scheduler.schedule(task);
         }
     }
 }
@@ -454,6 +362,10 @@ impl<K, A: Actor> Inner<K, A> {
 }
 
 impl<K: 'static, A: Actor> Inner<K, A> {
+    fn forked(&self) -> bool {
+        self.executor.core().forked()
+    }
+
     /// Under a shelf's lock, when something may become idle there. True: a sweeper must be started.
     fn watch(&self, shelf: &mut Shelf<K, A>) -> bool {
         if self.idle.is_none() || !shelf.keeps_any() {
@@ -468,6 +380,9 @@ impl<K: 'static, A: Actor> Inner<K, A> {
 
 impl<K: 'static, A: Actor> Drop for Owner<K, A> {
     fn drop(&mut self) {
+        if self.0.forked() {
+            return;
+        }
         for shelf in &self.0.shelves {
             let rest = shelf.0.lock().clear();
             drop(rest);

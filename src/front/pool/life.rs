@@ -192,6 +192,9 @@ impl<A: Actor + Send> Shared<A> {
 
     /// How many replicas there are, if that can change now.
     fn resizable(&self) -> Result<usize, PoolError> {
+        if self.forked() {
+            return Err(PoolError::ShuttingDown);
+        }
         let list = self.list();
         match list {
             list if list.stopped => Err(PoolError::Stopped),
@@ -230,6 +233,10 @@ impl<A: Actor> Shared<A> {
     }
 
     /// Are the replicas, and with them the mailboxes without an actor, timed?
+    pub(super) fn forked(&self) -> bool {
+        self.handle.core().forked()
+    }
+
     pub(super) fn timing(&self) -> bool {
         self.settings.timing
     }
@@ -245,8 +252,11 @@ impl<A: Actor> Shared<A> {
         self.stripes.get(index)
     }
 
-    /// A snapshot.
+    /// A snapshot. In a forked child, where the lists may be locked for ever, a pool is stopped and empty.
     pub(super) fn list(&self) -> Arc<List<A>> {
+        if self.forked() {
+            return Arc::new(List { members: Vec::new(), queue: None, moving: None, stopped: true });
+        }
         self.stripe().snapshot()
     }
 
@@ -275,6 +285,9 @@ impl<A: Actor> Shared<A> {
 
     /// The pool stops; for this reason, unless it has one.
     pub(super) fn end(&self, end: PoolEnd, kill: bool) {
+        if self.forked() {
+            return;
+        }
         self.life.lock().end.get_or_insert(end);
         {
             let _one = self.change.lock();
@@ -330,6 +343,9 @@ impl<A: Actor> Shared<A> {
 
     /// Why it has ended; `None` leaves the waker.
     pub(super) fn ended(&self, waker: Option<&Waker>) -> Option<PoolEnd> {
+        if self.forked() {
+            return None;
+        }
         let waker = waker.map(user::clone_waker); // not under the lock
         let mut life = self.life.lock();
         if life.cells == 0 {
@@ -345,7 +361,7 @@ impl<A: Actor> Shared<A> {
 
     /// Has it been stopped, or has it ended?
     pub(super) fn stopping(&self) -> bool {
-        self.life.lock().end.is_some()
+        self.forked() || self.life.lock().end.is_some()
     }
 
     /// What follows a loss.

@@ -170,15 +170,15 @@ impl<A: Actor> Pool<A> {
     }
 
     fn wait_stopped_until(&self, until: Option<Instant>) -> Result<PoolEnd, WaitError> {
+        if self.shared.forked() {
+            return Err(WaitError::Forked);
+        }
         if let Some(end) = self.shared.ended(None) {
             return Ok(end);
         }
         let core = self.shared.handle.core();
         if core.on_crew() {
             return Err(WaitError::OnCrew);
-        }
-        if core.forked() {
-            return Err(WaitError::Forked);
         }
         wait::wait(&mut self.wait_stopped_async(), until)?.ok_or(WaitError::TimedOut)
     }

@@ -29,6 +29,9 @@ impl<A: Actor> Shared<A> {
         strategy: &S,
         deliver: impl FnOnce(Result<&ActorRef<A>, Refusal>) -> R,
     ) -> R {
+        if self.forked() {
+            return deliver(Err(Refusal::Forked));
+        }
         let stripe = self.stripe();
         // A key is hashed here: the user's code.
         let route = match user::pass(Site::Strategy, || strategy.fixed()) {
@@ -265,6 +268,9 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
     fn advance(&mut self, waker: &Waker) -> Poll<Result<(), SendError<M>>> {
         loop {
             match std::mem::replace(&mut self.state, State::Done) {
+                State::Fresh(message) if self.pool.shared.forked() => {
+                    return Poll::Ready(Err(SendError::new(message, Refusal::Forked)));
+                }
                 State::Fresh(message) => {
                     // Packed outside the stripe's lock, since it takes a waker along, which is user code.
                     let shared = &self.pool.shared;
@@ -341,6 +347,9 @@ impl<A: Actor, S, M: Send + 'static> fmt::Debug for PoolSending<A, S, M> {
 impl<A: Actor> Shared<A> {
     /// Calls `deliver` with the list, under the stripe's lock, if it is still the one that was seen.
     pub(super) fn with_same<R>(&self, seen: &Arc<List<A>>, deliver: impl FnOnce(&List<A>) -> R) -> Option<R> {
+        if self.forked() {
+            return None;
+        }
         let list = self.stripe().list.read();
         Arc::ptr_eq(&list, seen).then(|| deliver(&list))
     }

@@ -1,0 +1,124 @@
+//! How a key's actor is reached: it is found, or the key's next one is made.
+
+use super::Inner;
+use super::shelf::{Known, Rest, Shelf, drop_key};
+use super::sweep::Sweeper;
+use crate::actor::Actor;
+use crate::actor::member::{self as membership, Membership};
+use crate::actor::refs::ActorRef;
+use crate::sched::Scheduler;
+use crate::sched::task::Task;
+use crate::sync::MutexGuard;
+use crate::user::{self, Site};
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+impl<K, A> Inner<K, A>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    A: Actor + Send,
+{
+    pub(super) fn hash(&self, key: &K) -> u64 {
+        user::pass(Site::Key, || self.hasher.hash_one(key))
+    }
+
+    /// In a forked child the shelves may be locked for ever: there nothing is found, and nothing is spawned.
+    pub(super) fn find(self: &Arc<Self>, hash: u64, key: &K) -> Option<ActorRef<A>> {
+        if self.forked() {
+            return None;
+        }
+        let mut known = Known::none();
+        let first = self.shelf(hash).lock().first(hash);
+        let (first, running) = first?;
+        // Nearly always it is the one: two keys have the same hash only by a very rare chance, or if their type says so.
+        if known.learn(first, key) && running.is_some() {
+            return running;
+        }
+        let mut rest = Rest::default();
+        let (mut shelf, known) = self.locked(hash, key, known);
+        let found = shelf.look_up(hash, &known, &mut rest);
+        self.leave(shelf);
+        found.ok()
+    }
+
+    /// Takes the shelf's lock with all keys of this hash compared, up to the one that is looked for. Compares them without it.
+    pub(super) fn locked(
+        &self,
+        hash: u64,
+        key: &K,
+        mut known: Known<K>,
+    ) -> (MutexGuard<'_, Shelf<K, A>>, Known<K>) {
+        loop {
+            let shelf = self.shelf(hash).lock();
+            let Some(unknown) = shelf.unknown(hash, &known) else { return (shelf, known) };
+            drop(shelf);
+            known.learn(unknown, key);
+        }
+    }
+
+    /// Makes the key's next actor, unless somebody else has just done so. `None` once the executor shuts down.
+    pub(super) fn spawn<T: Membership<A>>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &K,
+        membership: impl FnOnce(&Arc<K>) -> T,
+    ) -> Option<Reached<'_, A>> {
+        if self.forked() {
+            return None;
+        }
+        let own = Arc::new(user::pass(Site::Key, || key.clone()));
+        let membership = membership(&own);
+        let mut rest = Rest::default();
+        let (mut shelf, known) = self.locked(hash, key, Known::none());
+        let after = match shelf.look_up(hash, &known, &mut rest) {
+            Ok(actor) => {
+                self.leave(shelf);
+                user::contain(Site::Drop, || drop(membership));
+                drop_key(own);
+                return Some(Reached { actor, _begin: None });
+            }
+            Err(stopped) => stopped,
+        };
+        let (actor, begin) = match membership::spawn(self.executor.core(), self.capacity, membership) {
+            Ok(spawned) => spawned,
+            Err(refused) => {
+                drop(shelf); // before what was refused, and before the end of the crew, which may run wakers
+                drop(refused.settle(self.executor.core()));
+                return None;
+            }
+        };
+        let begin = shelf.place((hash, own), after, &actor, begin, &mut rest);
+        self.leave(shelf);
+        let scheduler = &self.executor.core().scheduler;
+        Some(Reached { actor, _begin: begin.map(|task| Begin { scheduler, task: Some(task) }) })
+    }
+
+    /// Lets go of a shelf's lock; if something may become idle there now, somebody will look.
+    fn leave(self: &Arc<Self>, mut shelf: MutexGuard<'_, Shelf<K, A>>) {
+        let start = !shelf.watched && self.watch(&mut shelf);
+        drop(shelf);
+        if start {
+            Sweeper::start(self);
+        }
+    }
+}
+
+/// A key's actor. A new one begins when this is dropped, so that what it was spawned for is in its mailbox by then: it
+/// cannot have ended before that came.
+pub(super) struct Reached<'a, A> {
+    pub(super) actor: ActorRef<A>,
+    pub(super) _begin: Option<Begin<'a>>,
+}
+
+pub(super) struct Begin<'a> {
+    scheduler: &'a Scheduler,
+    task: Option<Task>,
+}
+
+impl Drop for Begin<'_> {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            self.scheduler.schedule(task);
+        }
+    }
+}
