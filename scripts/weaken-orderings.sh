@@ -209,8 +209,8 @@ needed "retire: a stop makes no turn" retire \
     $state 'Ok((now.0 | RETIRE | SCHEDULED, Some(!now.has(SCHEDULED))))' 'Ok((now.0 | RETIRE | SCHEDULED, Some(false)))'
 needed "retire: a stop schedules what is scheduled" retire \
     $state 'Ok((now.0 | RETIRE | SCHEDULED, Some(!now.has(SCHEDULED))))' 'Ok((now.0 | RETIRE | SCHEDULED, Some(true)))'
-needed "retire: a stop of what is closed" retire $state 'if now.closed() { Err(None) }' 'if now.dead() { Err(None) }'
-needed "retire: acted on, and not cleared" retire $state '(rest.0 & !RETIRE, EndTurn::Retire)' '(rest.0, EndTurn::Retire)'
+needed "retire: a stop of what has ended" retire $state 'if now.closed() { Err(None) }' 'if false { Err(None) }'
+weaken_step needed Relaxed retire 'fn retire(&self) -> Option<bool> {' retire
 needed "retire: a kill waits for the next state" retire $state 'if rest.killed() || (rest.closed() && empty)' 'if rest.closed() && empty'
 needed "retire: the hint is cleared after the step" retire models/retire.rs \
     'self.hint.store(false, Relaxed); match self.state.end_turn(total, false) {' \
@@ -377,7 +377,8 @@ needed "lifo: taken in two steps" lifo \
 weaken_step spare Relaxed reserve 'fn reserve(&self, capacity: u32) -> Reserve {' mailbox
 weaken_step spare Relaxed close 'fn close(&self, kill: bool) -> bool {
     let flags = if kill { CLOSED | KILLED } else { CLOSED };' mailbox
-weaken_step spare Relaxed retire 'fn retire(&self) -> Option<bool> {' retire
+spare "retire: acted on, and not cleared (the turn forgets it once more before it makes a state)" retire \
+    $state '(rest.0 & !RETIRE, EndTurn::Retire)' '(rest.0, EndTurn::Retire)'
 spare "state: forget_retire Relaxed (loom's stores have the order in which it makes them)" retire \
     $state 'self.0.fetch_and(!RETIRE, AcqRel)' 'self.0.fetch_and(!RETIRE, Relaxed)'
 weaken_step spare Relaxed upgrade 'fn upgrade(&self) -> bool {' references

@@ -10,6 +10,7 @@ use crate::error::{StopReason, WaitError};
 use crate::id::ActorId;
 use crate::mailbox::state::MAX_LEN;
 use crate::sync::Ordering::Relaxed;
+use crate::sync::WakerKey;
 use crate::time::{self, Duration, Instant};
 use crate::user;
 use crate::variance::Invariant;
@@ -222,7 +223,7 @@ impl<A> ActorRef<A> {
 
     /// Resolves when the actor has ended, with the reason.
     pub fn wait_stopped_async(&self) -> Stopped<A> {
-        Stopped { actor: self.clone() }
+        Stopped { actor: self.clone(), key: None }
     }
 }
 
@@ -263,13 +264,16 @@ impl<A> fmt::Debug for ActorRef<A> {
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Stopped<A> {
     actor: ActorRef<A>,
+    /// Its entry among those that wait.
+    key: Option<WakerKey>,
 }
 
 impl<A> Future for Stopped<A> {
     type Output = StopReason;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
-        let header = self.actor.header();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
+        let Stopped { actor, key } = &mut *self;
+        let header = actor.header();
         if header.state.peek().dead() {
             // Acquires what the last turn wrote.
             let _ = header.state.wait_for_stop();
@@ -284,10 +288,22 @@ impl<A> Future for Stopped<A> {
             drop(waiting);
             return Poll::Ready(end::reason(header));
         }
-        if !waiting.iter().any(|known| known.will_wake(&waker)) {
-            waiting.push(waker);
-        }
+        let old = waiting.enter(key, waker);
+        drop(waiting);
+        user::drop_waker(old); // not under the lock
         Poll::Pending
+    }
+}
+
+/// Dropped unfinished it leaves nothing behind.
+impl<A> Drop for Stopped<A> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key
+            && !self.actor.header().core().forked()
+        {
+            let own = self.actor.header().cold().stop.lock().remove(key);
+            user::drop_waker(own); // not under the lock
+        }
     }
 }
 

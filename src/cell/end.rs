@@ -190,6 +190,6 @@ fn report_panic(header: &Header, text: PanicText, place: PanicPlace) {
 /// Tells everybody who waits for the end.
 fn wake_waiters(header: &Header) {
     let Some(cold) = header.cold_if_any() else { return };
-    let wakers = std::mem::take(&mut *cold.stop.lock());
+    let wakers = cold.stop.lock().take_all();
     wakers.into_iter().for_each(user::wake);
 }

@@ -26,10 +26,9 @@ use crate::panics::PanicText;
 use crate::sched::bound::Bound;
 use crate::sched::local::Local;
 use crate::sched::task::{Task, TaskHeader, TaskVtable};
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Mutex, Ordering::*};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Mutex, Ordering::*, Wakers};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
-use std::task::Waker;
 
 /// What the lower floors need to know of an actor's type.
 #[derive(Debug)]
@@ -122,7 +121,8 @@ pub(crate) struct Cold {
     pub(crate) limits: Option<Limits>,
     pub(crate) panic: Mutex<Option<PanicText>>,
     pub(crate) room: Mutex<RoomList>,
-    pub(crate) stop: Mutex<Vec<Waker>>,
+    /// Waits for the end.
+    pub(crate) stop: Mutex<Wakers>,
     pub(crate) ticks: Ticks,
     /// Of a timed actor, from its first moment on.
     pub(crate) stopwatch: Option<Box<Stopwatch>>,

@@ -22,11 +22,12 @@
 
 use super::envelope::{Envelope, Lane, deliver, deliver_exempt};
 use super::header::{Header, Strong};
+use super::linked::Linked;
 use crate::error::Refusal;
 use crate::mailbox::state::RoomWait;
 use crate::sync::Mutex;
 use crate::user;
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::Waker;
@@ -37,9 +38,17 @@ pub(crate) struct Ticket(Mutex<TicketState>);
 
 #[derive(Debug)]
 enum TicketState {
-    Waiting { envelope: NonNull<Envelope>, waker: Waker },
+    /// `key`: in the list, from `join` on.
+    Waiting {
+        envelope: NonNull<Envelope>,
+        waker: Waker,
+        key: Option<usize>,
+    },
     Accepted,
-    Refused { envelope: NonNull<Envelope>, refusal: Refusal },
+    Refused {
+        envelope: NonNull<Envelope>,
+        refusal: Refusal,
+    },
     Taken,
 }
 
@@ -74,7 +83,7 @@ pub(crate) struct RoomList(Option<Box<Line>>);
 #[derive(Debug, Default)]
 struct Line {
     /// Oldest first.
-    waiters: VecDeque<Waiter>,
+    waiters: Linked<Waiter>,
     /// How many of them are senders.
     senders: usize,
     /// The addresses of those whom a notice is for: to find them without a walk. They live as long as they are listed.
@@ -96,7 +105,7 @@ impl RoomList {
 }
 
 impl Line {
-    fn push(&mut self, waiter: Waiter) {
+    fn push(&mut self, waiter: Waiter) -> usize {
         match &waiter {
             Waiter::Sender(_) => self.senders += 1,
             Waiter::Notice { owner, .. } => {
@@ -104,7 +113,7 @@ impl Line {
             }
             Waiter::Mark { .. } => {}
         }
-        self.waiters.push_back(waiter);
+        self.waiters.push(waiter)
     }
 
     fn took_off(&mut self, waiter: &Waiter) {
@@ -118,7 +127,14 @@ impl Line {
     }
 
     fn pop(&mut self) -> Option<Waiter> {
-        let waiter = self.waiters.pop_front()?;
+        let waiter = self.waiters.pop()?;
+        self.took_off(&waiter);
+        Some(waiter)
+    }
+
+    /// One gives up.
+    fn remove(&mut self, key: usize) -> Option<Waiter> {
+        let waiter = self.waiters.remove(key)?;
         self.took_off(&waiter);
         Some(waiter)
     }
@@ -133,7 +149,7 @@ unsafe impl Send for RoomList {}
 
 impl Ticket {
     pub(crate) fn new(envelope: NonNull<Envelope>, waker: Waker) -> Arc<Self> {
-        Arc::new(Ticket(Mutex::new(TicketState::Waiting { envelope, waker })))
+        Arc::new(Ticket(Mutex::new(TicketState::Waiting { envelope, waker, key: None })))
     }
 
     /// What has become of it; a refused envelope comes back once.
@@ -160,28 +176,32 @@ pub(crate) fn join(header: &Header, ticket: &Arc<Ticket>) -> RoomWait {
     let mut list = header.cold().room.lock();
     let found = header.state.wait_for_room(list.is_empty().then(|| header.capacity - 1));
     if found == RoomWait::Waiting {
-        list.line().push(Waiter::Sender(Arc::clone(ticket)));
+        let entry = list.line().push(Waiter::Sender(Arc::clone(ticket)));
+        if let TicketState::Waiting { key, .. } = &mut *ticket.0.lock() {
+            *key = Some(entry);
+        }
     }
     found
 }
 
-/// Takes a waiting sender out of the line. `None`: too late, look at the ticket.
+/// Takes a waiting sender out of the line, in a time that does not grow with it. `None`: too late, look at the ticket.
 pub(crate) fn withdraw(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNull<Envelope>> {
     let mut list = header.cold().room.lock();
-    let line = list.line();
-    let is_it = |waiter: &Waiter| matches!(waiter, Waiter::Sender(other) if Arc::ptr_eq(other, ticket));
-    let at = line.waiters.iter().position(is_it)?;
-    let waiter = line.waiters.remove(at)?;
-    line.took_off(&waiter);
+    let mut state = ticket.0.lock();
+    // Under the list's lock a ticket waits exactly if it is listed.
+    let TicketState::Waiting { envelope, key: Some(key), .. } = *state else { return None };
+    let listed = list.line().remove(key);
+    debug_assert!(matches!(&listed, Some(Waiter::Sender(it)) if Arc::ptr_eq(it, ticket)), "another's place");
     if list.is_empty() {
         header.state.clear_room_wait();
     }
-    let mut state = ticket.0.lock();
-    let TicketState::Waiting { envelope, .. } = *state else { unreachable!("listed tickets wait") };
     let waiting = std::mem::replace(&mut *state, TicketState::Taken);
     drop(state);
     drop(list);
-    drop(waiting); // the waker, not under a lock
+    drop(listed);
+    if let TicketState::Waiting { waker, .. } = waiting {
+        user::drop_waker(Some(waker)); // not under a lock
+    }
     Some(envelope)
 }
 
@@ -193,7 +213,9 @@ pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Env
         return Err(()); // `owner` is let go of after the lock
     }
     match header.state.wait_for_room(list.is_empty().then(|| half(header))) {
-        RoomWait::Waiting => list.line().push(Waiter::Notice { owner, envelope }),
+        RoomWait::Waiting => {
+            list.line().push(Waiter::Notice { owner, envelope });
+        }
         RoomWait::Room | RoomWait::Closed => {
             drop(list);
             // SAFETY: `owner` is a strong reference, and the envelope was made for it.
@@ -211,7 +233,8 @@ pub(crate) unsafe fn follow(header: &Header, owner: Strong, envelope: NonNull<En
     if header.state.peek().room_wait() {
         let mut list = header.cold().room.lock();
         if list.line().senders > 0 {
-            return list.line().push(Waiter::Mark { owner, envelope });
+            list.line().push(Waiter::Mark { owner, envelope });
+            return;
         }
     }
     // SAFETY: the caller's.
@@ -284,7 +307,8 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
     let mut notices = Vec::new();
     // Under the list's lock to the end: a ticket that is not listed is settled, or `withdraw` would lose its message.
     let mut list = cold.room.lock();
-    for waiter in list.0.take().into_iter().flat_map(|line| line.waiters) {
+    let mut line = list.0.take();
+    while let Some(waiter) = line.as_mut().and_then(|line| line.waiters.pop()) {
         match waiter {
             Waiter::Sender(ticket) => {
                 let mut state = ticket.0.lock();

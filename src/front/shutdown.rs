@@ -247,6 +247,14 @@ impl Shutdown {
     }
 }
 
+/// Dropped unfinished it leaves nothing behind with the thread that waits.
+impl Drop for Shutdown {
+    fn drop(&mut self) {
+        let own = self.shared.lock().waker.take();
+        user::drop_waker(own); // not under the lock
+    }
+}
+
 impl Future for Shutdown {
     type Output = Result<Report, WaitError>;
 

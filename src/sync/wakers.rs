@@ -38,6 +38,20 @@ impl Wakers {
         }
     }
 
+    /// Enters a waker for one wait: under its key, or under a new one, which is left there. Returns the waker that it replaces,
+    /// which the caller drops after it has let go of the lock.
+    pub(crate) fn enter(&mut self, key: &mut Option<WakerKey>, waker: Waker) -> Option<Waker> {
+        let waker = match *key {
+            None => waker,
+            Some(key) => match self.replace(key, waker) {
+                Ok(old) => return Some(old),
+                Err(waker) => waker,
+            },
+        };
+        *key = Some(self.insert(waker));
+        None
+    }
+
     /// Removes an entry and returns its waker. `None` if it has been taken already.
     pub(crate) fn remove(&mut self, key: WakerKey) -> Option<Waker> {
         let (id, _) = self.entries.get(key.index)?;
@@ -72,6 +86,11 @@ mod tests {
         let second = wakers.insert(Waker::noop().clone());
         assert_ne!(first, second);
         assert!(wakers.remove(first).is_none(), "its place belongs to another wait");
+        let mut key = Some(second);
+        assert!(wakers.enter(&mut key, Waker::noop().clone()).is_some());
+        assert_eq!((key, wakers.take_all().len()), (Some(second), 1));
+        assert!(wakers.enter(&mut key, Waker::noop().clone()).is_none(), "its entry was taken");
+        assert_ne!(key, Some(second));
         assert_eq!(wakers.take_all().len(), 1);
         assert!(wakers.replace(second, Waker::noop().clone()).is_err());
         assert!(wakers.is_empty());

@@ -143,6 +143,9 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// After more than this many losses, of all replicas together, within a time, the pool stops:
     /// [`PoolEnd::ReplacedTooOften`](crate::PoolEnd::ReplacedTooOften). A try of the factory that failed is one, and so is a
     /// replica that stopped itself. Default: 100 in 60 s.
+    ///
+    /// Counts are kept, and not each loss, so the time may be as long as [`Duration::MAX`]. Of more than 64 losses each counts for
+    /// at least 63 of 64 parts of the time.
     pub fn limit(mut self, losses: u32, within: Duration) -> Self {
         (self.limit, self.window) = (losses, within);
         self

@@ -18,6 +18,7 @@
 
 use super::builder::Settings;
 use super::counts::Counts;
+use super::losses::Losses;
 use super::members::{List, Member, OUTSIDE, Stripe, Stripes};
 use super::moving::Moving;
 use super::strategy::{Route, Strategy};
@@ -33,8 +34,8 @@ use crate::cell::shared::Sharing;
 use crate::error::{Refusal, StopReason};
 use crate::sched::local::Local;
 use crate::sched::timers::Key;
-use crate::sync::{Mutex, Ordering::Relaxed, thread_stripe};
-use crate::time::{self, Duration, Instant};
+use crate::sync::{Mutex, Ordering::Relaxed, WakerKey, Wakers, thread_stripe};
+use crate::time::{self, Duration};
 use crate::user;
 use std::collections::VecDeque;
 use std::error::Error;
@@ -62,11 +63,12 @@ struct Life {
     cells: usize,
     end: Option<PoolEnd>,
     queue_ended: bool,
-    /// When which replica was lost, as far as it matters still.
-    losses: VecDeque<(Instant, usize)>,
+    /// All losses that matter still, and those of each replica.
+    losses: Losses,
+    losses_of: Vec<Losses>,
     /// Successors that are waited for: whose, and the timer's key.
     waiting: Vec<(usize, Key)>,
-    wakers: Vec<Waker>,
+    wakers: Wakers,
 }
 
 /// What keeps one replica going.
@@ -95,9 +97,10 @@ impl<A: Actor + Send> Shared<A> {
             cells: 0,
             end: None,
             queue_ended: false,
-            losses: VecDeque::new(),
+            losses: Losses::default(),
+            losses_of: Vec::new(),
             waiting: Vec::new(),
-            wakers: Vec::new(),
+            wakers: Wakers::default(),
         };
         let workers = handle.workers();
         let shared = Arc::new(Shared {
@@ -336,27 +339,43 @@ impl<A: Actor> Shared<A> {
             }
             let end = if *reason == StopReason::Killed { PoolEnd::Killed } else { PoolEnd::Shutdown };
             life.end.get_or_insert(end);
-            std::mem::take(&mut life.wakers)
+            life.wakers.take_all()
         };
         wakers.into_iter().for_each(user::wake);
     }
 
-    /// Why it has ended; `None` leaves the waker.
-    pub(super) fn ended(&self, waker: Option<&Waker>) -> Option<PoolEnd> {
+    /// Returns why the pool has ended, if it has.
+    pub(super) fn ended(&self) -> Option<PoolEnd> {
         if self.forked() {
             return None;
         }
-        let waker = waker.map(user::clone_waker); // not under the lock
+        let life = self.life.lock();
+        if life.cells == 0 { life.end.clone() } else { None }
+    }
+
+    /// As [`ended`](Self::ended). If the pool has not ended, its end will wake the waker, unless the key is
+    /// [forgotten](Self::forget_wait) before.
+    pub(super) fn poll_ended(&self, key: &mut Option<WakerKey>, waker: &Waker) -> Option<PoolEnd> {
+        if self.forked() {
+            return None;
+        }
+        let waker = user::clone_waker(waker); // user code, as is the drop of a waker: not under the lock
         let mut life = self.life.lock();
         if life.cells == 0 {
             return life.end.clone();
         }
-        if let Some(waker) = waker
-            && !life.wakers.iter().any(|known| known.will_wake(&waker))
-        {
-            life.wakers.push(waker);
-        }
+        let old = life.wakers.enter(key, waker);
+        drop(life);
+        user::drop_waker(old);
         None
+    }
+
+    /// A wait for the end is given up.
+    pub(super) fn forget_wait(&self, key: WakerKey) {
+        if !self.forked() {
+            let own = self.life.lock().wakers.remove(key);
+            user::drop_waker(own);
+        }
     }
 
     /// Has it been stopped, or has it ended?
@@ -373,13 +392,12 @@ impl<A: Actor> Shared<A> {
             if matches!(life.end, Some(PoolEnd::ReplacedTooOften { .. })) {
                 return Verdict::End;
             }
-            while life.losses.front().is_some_and(|&(at, _)| now - at > window) {
-                life.losses.pop_front();
+            if life.losses_of.len() <= index {
+                life.losses_of.resize_with(index + 1, Losses::default);
             }
-            life.losses.push_back((now, index));
-            (life.losses.len(), life.losses.iter().filter(|&&(_, whose)| whose == index).count())
+            (life.losses.add(now, window), life.losses_of[index].add(now, window))
         };
-        if losses > limit as usize {
+        if losses > u64::from(limit) {
             self.end(PoolEnd::ReplacedTooOften { replacements: limit, window, last: loss.clone() }, false);
             return Verdict::End;
         }

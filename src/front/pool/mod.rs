@@ -12,6 +12,7 @@ pub(crate) mod broadcast;
 pub(crate) mod builder;
 pub(crate) mod counts;
 mod life;
+mod losses;
 mod members;
 mod moving;
 pub(crate) mod send;
@@ -23,6 +24,7 @@ use crate::actor::wait;
 use crate::cell::event::Loss;
 use crate::error::WaitError;
 use crate::id::ActorId;
+use crate::sync::WakerKey;
 use crate::time::{self, Duration, Instant};
 use life::Shared;
 use members::List;
@@ -173,7 +175,7 @@ impl<A: Actor> Pool<A> {
         if self.shared.forked() {
             return Err(WaitError::Forked);
         }
-        if let Some(end) = self.shared.ended(None) {
+        if let Some(end) = self.shared.ended() {
             return Ok(end);
         }
         let core = self.shared.handle.core();
@@ -186,7 +188,7 @@ impl<A: Actor> Pool<A> {
     /// Resolves when all replicas have ended: the awaited form of [`wait_stopped`](Self::wait_stopped). It does not keep the pool
     /// running.
     pub fn wait_stopped_async(&self) -> PoolStopped<A> {
-        PoolStopped { shared: Arc::clone(&self.shared) }
+        PoolStopped { shared: Arc::clone(&self.shared), key: None }
     }
 }
 
@@ -257,13 +259,25 @@ impl<A: Actor> fmt::Debug for Pool<A> {
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct PoolStopped<A: Actor> {
     shared: Arc<Shared<A>>,
+    /// Its entry among those that wait.
+    key: Option<WakerKey>,
 }
 
 impl<A: Actor> Future for PoolStopped<A> {
     type Output = PoolEnd;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<PoolEnd> {
-        self.shared.ended(Some(cx.waker())).map_or(Poll::Pending, Poll::Ready)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<PoolEnd> {
+        let PoolStopped { shared, key } = &mut *self;
+        shared.poll_ended(key, cx.waker()).map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// Dropped unfinished it leaves nothing behind.
+impl<A: Actor> Drop for PoolStopped<A> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.shared.forget_wait(key);
+        }
     }
 }
 

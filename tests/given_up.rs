@@ -1,0 +1,134 @@
+//! What is given up is let go of: a wait that is dropped leaves nothing where it waited, and the others do not pay for it.
+//!
+//! Nothing is timed. Wakers are counted: a poll clones one and drops one, however many others wait.
+
+mod common;
+
+use common::*;
+use heist::{Actor, Context, Handler, Pool};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{self, Wake, Waker};
+use std::time::Duration;
+
+const WAITS: usize = 100_000;
+
+struct Target;
+impl Actor for Target {}
+struct Hold(Latch, Latch);
+impl Handler<Hold> for Target {
+    type Reply = ();
+    fn handle(&mut self, Hold(inside, until): Hold, _: &mut Context<Self>) {
+        inside.open();
+        until.wait();
+    }
+}
+impl Handler<Token> for Target {
+    type Reply = ();
+    fn handle(&mut self, _: Token, _: &mut Context<Self>) {}
+}
+
+/// What a task of the user's is to its waker.
+#[derive(Default)]
+struct Task(AtomicUsize);
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+fn poll<F: Future + Unpin>(future: &mut F, task: &Arc<Task>) -> bool {
+    let waker = Waker::from(Arc::clone(task));
+    Pin::new(future).poll(&mut task::Context::from_waker(&waker)).is_ready()
+}
+
+/// Waits with a task each, all at the same time, polled twice; every second one is dropped, then the others are.
+fn give_up<F: Future + Unpin>(begin: impl Fn() -> F) {
+    let tasks: Vec<Arc<Task>> = (0..WAITS).map(|_| Arc::default()).collect();
+    let mut waits: Vec<Option<F>> = tasks
+        .iter()
+        .map(|task| {
+            let mut wait = begin();
+            assert!(!poll(&mut wait, task));
+            assert!(!poll(&mut wait, task));
+            assert_eq!(Arc::strong_count(task), 2, "one waker for each wait");
+            Some(wait)
+        })
+        .collect();
+    for part in [1, 0] {
+        waits.iter_mut().skip(part).step_by(2).for_each(|wait| drop(wait.take()));
+        for (i, task) in tasks.iter().enumerate() {
+            let gone = i % 2 == 1 || part == 0;
+            assert_eq!(Arc::strong_count(task), if gone { 1 } else { 2 }, "wait {i}");
+        }
+    }
+    assert!(tasks.iter().all(|task| task.0.load(Relaxed) == 0));
+}
+
+#[test]
+fn waits_for_an_actors_end() {
+    let executor = crew(1);
+    let target = executor.spawn(Target);
+    give_up(|| target.wait_stopped_async());
+    let (task, mut wait) = (Arc::default(), target.wait_stopped_async());
+    assert!(!poll(&mut wait, &task));
+    target.stop();
+    ended(&target);
+    within(10, "the waker that is left", || task.0.load(Relaxed) == 1);
+    assert!(poll(&mut wait, &task));
+    drop(wait);
+    assert_eq!(Arc::strong_count(&task), 1);
+}
+
+#[test]
+fn waits_for_a_pools_end() {
+    let executor = crew(1);
+    let pool: Pool<Target> = executor.pool(2, |_| Target).build().unwrap();
+    give_up(|| pool.wait_stopped_async());
+    pool.stop();
+    pool.wait_stopped().unwrap();
+}
+
+#[test]
+fn a_shutdown_that_nobody_awaits_any_more() {
+    let executor = crew(1);
+    let target = executor.spawn(Target);
+    let (inside, until) = (Latch::new(), Latch::new());
+    target.tell(Hold(inside.clone(), until.clone())).unwrap();
+    inside.wait();
+    let (task, mut shutdown) = (Arc::default(), executor.shutdown_async(Duration::from_secs(60)));
+    assert!(!poll(&mut shutdown, &task));
+    drop(shutdown);
+    assert_eq!(Arc::strong_count(&task), 1);
+    until.open();
+    ended(&target);
+}
+
+/// Those who wait for room, given up from the front, from the end and in between, with others in line before and behind.
+#[test]
+fn waits_for_room() {
+    let executor = crew(1);
+    let target = executor.build(Target).capacity(2).spawn();
+    let tokens = Tokens::new();
+    let (inside, until) = (Latch::new(), Latch::new());
+    target.tell(Hold(inside.clone(), until.clone())).unwrap();
+    inside.wait();
+    target.tell(tokens.token()).unwrap();
+    let (task, mut first) = (Arc::default(), target.send_async(tokens.token()));
+    assert!(!poll(&mut first, &task));
+    give_up(|| target.send_async(tokens.token()));
+    let mut last = target.send_async(tokens.token());
+    assert!(!poll(&mut last, &task));
+    assert_eq!(tokens.alive(), 3, "messages were dropped with their waits");
+    until.open();
+    for mut wait in [first, last] {
+        within(10, "those that stayed", || poll(&mut wait, &task));
+    }
+    settle(&executor);
+    assert_eq!(tokens.alive(), 0);
+    target.tell(tokens.token()).unwrap();
+    settle(&executor);
+    assert_eq!(Arc::strong_count(&task), 1);
+}
