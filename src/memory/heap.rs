@@ -13,7 +13,7 @@ use super::chunks::Chunks;
 use super::returns::{Block, Returns};
 use super::slab::{Chain, Slab};
 use super::{Held, SIZES, block_size};
-use crate::sync::{Claim, Padded, prefetch};
+use crate::sync::{AtomicBool, AtomicPtr, Claim, Ordering::Relaxed, Padded, prefetch};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -30,22 +30,36 @@ const NEAR: u32 = 256;
 const EMPTIES: usize = 4;
 /// With no more slabs than this a heap keeps what it has when its holder goes to sleep.
 const FEW: usize = 8;
-/// Chains taken in at a time.
+/// Chains taken in at a time, and blocks of those that are taken apart: between two steps the holder looks whether there is something
+/// better to do.
 const STEP: usize = 64;
+const STEP_BLOCKS: usize = 512;
+/// Blocks that a thread without a heap sends home between two looks whether their holder sleeps. A prime, so that a pattern in which
+/// heap they belong to does not keep it from looking at all of these.
+const LOOK_EVERY: u32 = 251;
+/// Steps of such a look, more than what was sent since the last one.
+const LOOK_STEPS: u32 = 8;
+
+thread_local! {
+    /// Blocks that this thread has sent home one by one since its last look.
+    static SENT: Cell<u32> = const { Cell::new(0) };
+}
 
 /// See the room's page. All but `returns` is its holder's.
 #[derive(Debug)]
 pub(crate) struct Heap {
     returns: Padded<Returns>,
     claim: Claim,
+    /// A hint to the thread that puts this heap in order: its owner waits for the claim.
+    wanted: AtomicBool,
     chunks: Arc<Chunks>,
     shelves: [Shelf; 2 * SIZES],
     empty: Cell<*const Slab>,
     empties: Cell<usize>,
     /// Slabs of this heap, the empty ones included.
     slabs: Cell<usize>,
-    /// Chains that were taken off `returns` and not looked at yet.
-    taken: Cell<*mut Block>,
+    /// Chains that were taken off `returns` and not looked at yet. The holder's; others see that there are some.
+    taken: AtomicPtr<Block>,
     open: [Outgoing; OPEN],
 }
 
@@ -132,19 +146,35 @@ impl Heap {
         Heap {
             returns: Padded(Returns::new()),
             claim: Claim::new(),
+            wanted: AtomicBool::new(false),
             chunks: Arc::clone(chunks),
             shelves: std::array::from_fn(|_| Shelf::new()),
             empty: Cell::new(ptr::null()),
             empties: Cell::new(0),
             slabs: Cell::new(0),
-            taken: Cell::new(ptr::null_mut()),
+            taken: AtomicPtr::new(ptr::null_mut()),
             open: std::array::from_fn(|_| Outgoing::new()),
         }
     }
 
     /// Becomes its holder; waits for one who tidies up.
     pub(crate) fn claim(&self) {
+        if !self.claim.try_take() {
+            self.wait_for_claim();
+        }
+    }
+
+    #[cold]
+    fn wait_for_claim(&self) {
+        // Relaxed: a hint. The holder sees it within a step or two, and lets go.
+        self.wanted.store(true, Relaxed);
         self.claim.take();
+        self.wanted.store(false, Relaxed);
+    }
+
+    /// Returns `true` if another thread waits for the claim.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Relaxed)
     }
 
     pub(super) fn try_claim(&self) -> bool {
@@ -161,7 +191,8 @@ impl Heap {
     }
 
     pub(super) fn has_returns(&self) -> bool {
-        !self.returns.is_empty()
+        // Relaxed: a hint, as the stack's own.
+        !self.returns.is_empty() || !self.taken.load(Relaxed).is_null()
     }
 
     /// A block from a shelf.
@@ -205,7 +236,7 @@ impl Heap {
                     Some(chain) => break chain,
                     None => self.unlist(slab),
                 },
-                None if !self.taken.get().is_null() => {}
+                None if !self.taken.load(Relaxed).is_null() => {}
                 None => self.list(self.another(index)),
             }
         };
@@ -283,7 +314,28 @@ impl Heap {
                 (*block).next = ptr::null_mut();
                 (*block).count = 1;
                 (*home).returns.push(block);
+                let sent = SENT.get() + 1;
+                SENT.set(sent);
+                if sent >= LOOK_EVERY {
+                    SENT.set(0);
+                    (*home).look_after();
+                }
             },
+        }
+    }
+
+    /// For a thread that has sent many blocks home one by one: if this heap's holder sleeps, nobody else takes them in, and a burst's
+    /// memory would stay until the holder wakes up. Bounded, and given up when the holder wants its heap.
+    #[cold]
+    fn look_after(&self) {
+        if self.try_claim() {
+            let steps = Cell::new(0);
+            self.trim(|| {
+                steps.set(steps.get() + 1);
+                steps.get() >= LOOK_STEPS
+            });
+            // SAFETY: claimed above.
+            unsafe { self.let_go() };
         }
     }
 
@@ -365,14 +417,13 @@ impl Heap {
 
     /// Takes in some of the chains that were returned. True: there are more.
     fn take_in(&self) -> bool {
-        let mut chain = self.taken.get();
+        let mut chain = self.taken.load(Relaxed);
         if chain.is_null() {
             chain = self.returns.take();
         }
-        for _ in 0..STEP {
-            if chain.is_null() {
-                break;
-            }
+        let (mut chains, mut blocks) = (0, 0);
+        while !chain.is_null() && chains < STEP && blocks < STEP_BLOCKS {
+            chains += 1;
             // SAFETY: what was returned is ours, and a chain's blocks are of one shelf.
             unsafe {
                 let below = (*chain).below;
@@ -381,12 +432,13 @@ impl Heap {
                     (*chain).below = shelf.chains.replace(chain);
                     shelf.chained.set(shelf.chained.get() + 1);
                 } else {
+                    blocks += (*chain).count;
                     self.dissolve(chain);
                 }
                 chain = below;
             }
         }
-        self.taken.set(chain);
+        self.taken.store(chain, Relaxed);
         !chain.is_null()
     }
 
@@ -408,9 +460,10 @@ impl Heap {
         self.open.iter().for_each(Outgoing::send);
     }
 
-    /// Takes in what was returned, and keeps nothing that is not used, unless it is little. Stops in between if there
-    /// is a reason to.
+    /// Takes in what was returned, and keeps nothing that is not used, unless it is little. Between two steps of some microseconds
+    /// it ends if there is a reason to stop, or the owner wants its heap.
     pub(crate) fn trim(&self, stop: impl Fn() -> bool) {
+        let stop = || self.is_wanted() || stop();
         while self.take_in() {
             if stop() {
                 return;
@@ -420,14 +473,20 @@ impl Heap {
             return;
         }
         for shelf in &self.shelves {
-            let mut chain = shelf.chains.replace(ptr::null_mut());
-            shelf.chained.set(0);
-            while !chain.is_null() {
+            let mut blocks = 0;
+            while let Some(chain) = NonNull::new(shelf.chains.get()) {
                 // SAFETY: chains that came home are ours.
                 unsafe {
-                    let below = (*chain).below;
-                    self.dissolve(chain);
-                    chain = below;
+                    shelf.chains.set(chain.as_ref().below);
+                    shelf.chained.set(shelf.chained.get() - 1);
+                    blocks += chain.as_ref().count;
+                    self.dissolve(chain.as_ptr());
+                }
+                if blocks >= STEP_BLOCKS {
+                    blocks = 0;
+                    if stop() {
+                        return;
+                    }
                 }
             }
             shelf.count.set(0);
@@ -442,17 +501,5 @@ impl Heap {
             }
         }
         self.slabs.set(self.slabs.get() - self.empties.replace(0));
-    }
-
-    /// Is its holder no more, and leaves nothing that only the holder would find: see [`Pool::tidy`](super::Pool::tidy).
-    ///
-    /// # Safety
-    /// As for [`let_go`](Self::let_go).
-    pub(crate) unsafe fn leave(&self) {
-        // SAFETY: taken, and not used; the rest is the caller's.
-        unsafe {
-            self.returns.put_back(self.taken.replace(ptr::null_mut()));
-            self.let_go();
-        }
     }
 }

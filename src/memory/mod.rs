@@ -19,7 +19,8 @@
 //! |---|---|
 //! | its worker, as long as it is awake | claims it when it wakes, lets go of it before it parks |
 //! | for a stripe: a thread from outside, for one block | claims it for that time |
-//! | a worker about to park, for the heaps of all who are not awake | tries to claim; takes in what was returned |
+//! | a worker about to park, for the heaps of all workers that are not awake | tries to claim; takes in what was returned |
+//! | a thread that has no heap, after it has sent some 250 blocks home | tries to claim the heap of the last one; takes in a bounded part of what was returned |
 //!
 //! **What is given back, and when**: an empty slab goes back to the pool at once, but for the one that each shelf takes
 //! from and a few more; before a worker parks those go too, and so do its unfinished chains. A chunk whose slabs are all
@@ -120,10 +121,10 @@ impl Pool {
     /// else holds a heap just then, that one looks again when it has let go.
     pub(crate) fn tidy(&self, stop: impl Fn() -> bool) {
         for heap in &self.heaps {
-            while heap.has_returns() && !stop() && heap.try_claim() {
+            while heap.has_returns() && !heap.is_wanted() && !stop() && heap.try_claim() {
                 heap.trim(&stop);
                 // SAFETY: claimed above.
-                unsafe { heap.leave() };
+                unsafe { heap.let_go() };
             }
         }
     }

@@ -49,21 +49,6 @@ impl Returns {
         self.0.swap(ptr::null_mut(), Acquire)
     }
 
-    /// Puts chains back that were taken.
-    ///
-    /// # Safety
-    /// `first` heads chains that are the caller's.
-    pub(crate) unsafe fn put_back(&self, mut first: *mut Block) {
-        while !first.is_null() {
-            // SAFETY: the caller's.
-            unsafe {
-                let below = (*first).below;
-                self.push(first);
-                first = below;
-            }
-        }
-    }
-
     /// A hint.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {

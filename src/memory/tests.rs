@@ -1,6 +1,7 @@
 //! The heap by itself: what is taken is nobody else's, comes back from wherever it is freed, and goes back to the system.
 
 use super::*;
+use crate::sync::{AtomicBool, Ordering::Relaxed};
 use std::collections::HashSet;
 use std::thread;
 
@@ -149,7 +150,7 @@ fn a_sleepers_heap_is_tidied_by_others() {
     let sleeper = pool.of_worker(0);
     let burst = boxed_many::<2>(sleeper, 0, 500_000);
     // SAFETY: claimed by `pool`.
-    unsafe { sleeper.leave() };
+    unsafe { sleeper.let_go() };
     let there = pool.of_worker(1);
     there.claim();
     give_back(Some(there), burst, 0);
@@ -159,6 +160,51 @@ fn a_sleepers_heap_is_tidied_by_others() {
     assert!(pool.bytes() > FEW_CHUNKS, "stopped at once, so most of it is left");
     pool.tidy(|| false);
     assert!(pool.bytes() <= FEW_CHUNKS, "{} bytes are kept of {high}", pool.bytes());
+}
+
+/// A thread without a heap gives a burst back while its holder sleeps, and nobody comes after it.
+#[test]
+fn a_sleepers_heap_is_tidied_by_the_thread_that_sends_its_blocks_home() {
+    let pool = pool();
+    let sleeper = pool.of_worker(0);
+    let burst = boxed_many::<2>(sleeper, 0, 500_000);
+    // SAFETY: claimed by `pool`.
+    unsafe { sleeper.let_go() };
+    let high = pool.bytes();
+    give_back(None, burst, 0);
+    assert!(pool.bytes() <= FEW_CHUNKS, "{} bytes are kept of {high}", pool.bytes());
+}
+
+/// A worker that wakes up does not wait until its heap is in order.
+#[test]
+fn whoever_tidies_a_sleepers_heap_lets_go_when_the_holder_wants_it() {
+    let interrupted = (0..20).any(|_| {
+        let pool = pool();
+        let sleeper = pool.of_worker(0);
+        let burst = boxed_many::<2>(sleeper, 0, 500_000);
+        let there = pool.of_worker(1);
+        there.claim();
+        give_back(Some(there), burst, 0);
+        there.send_all();
+        // SAFETY: claimed by `pool`.
+        unsafe { sleeper.let_go() };
+        let begun = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                pool.tidy(|| {
+                    begun.store(true, Relaxed);
+                    false
+                });
+            });
+            while !begun.load(Relaxed) {
+                crate::sync::spin_hint();
+            }
+            sleeper.claim();
+            // Not at its end: far from all was taken in.
+            pool.bytes() > FEW_CHUNKS
+        })
+    });
+    assert!(interrupted, "each time all was taken in first");
 }
 
 #[test]

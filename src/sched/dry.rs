@@ -235,7 +235,7 @@ impl Local {
         self.heap().send_all();
         self.heap().trim(stop);
         // SAFETY: claimed since this worker began, or woke up.
-        unsafe { self.heap().leave() };
+        unsafe { self.heap().let_go() };
         self.scheduler().memory.tidy(stop);
     }
 
@@ -244,6 +244,6 @@ impl Local {
         (self.account.settle)(self.account.at);
         self.heap().send_all();
         // SAFETY: claimed since the slot's holder took it up, or woke up.
-        unsafe { self.heap().leave() };
+        unsafe { self.heap().let_go() };
     }
 }
