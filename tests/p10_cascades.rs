@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Ask, AskError, Context, Executor, Handler, Receive, Reply, Timer};
+use heist::{Actor, ActorRef, Ask, AskError, Context, Executor, Receive, Reply, Timer};
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;

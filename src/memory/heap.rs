@@ -28,17 +28,13 @@ const CHAINS: u32 = 32;
 const NEAR: u32 = 256;
 /// Empty slabs that a heap keeps while its holder is awake.
 const EMPTIES: usize = 4;
-/// With no more slabs than this a heap keeps what it has when its holder goes to sleep.
-const FEW: usize = 8;
 /// Chains taken in at a time, and blocks of those that are taken apart: between two steps the holder looks whether there is something
 /// better to do.
 const STEP: usize = 64;
-const STEP_BLOCKS: usize = 512;
+pub(super) const STEP_BLOCKS: usize = 512;
 /// Blocks that a thread without a heap sends home between two looks whether their holder sleeps. A prime, so that a pattern in which
 /// heap they belong to does not keep it from looking at all of these.
 const LOOK_EVERY: u32 = 251;
-/// Steps of such a look, more than what was sent since the last one.
-const LOOK_STEPS: u32 = 8;
 
 thread_local! {
     /// Blocks that this thread has sent home one by one since its last look.
@@ -52,12 +48,12 @@ pub(crate) struct Heap {
     claim: Claim,
     /// A hint to the thread that puts this heap in order: its owner waits for the claim.
     wanted: AtomicBool,
-    chunks: Arc<Chunks>,
-    shelves: [Shelf; 2 * SIZES],
-    empty: Cell<*const Slab>,
-    empties: Cell<usize>,
+    pub(super) chunks: Arc<Chunks>,
+    pub(super) shelves: [Shelf; 2 * SIZES],
+    pub(super) empty: Cell<*const Slab>,
+    pub(super) empties: Cell<usize>,
     /// Slabs of this heap, the empty ones included.
-    slabs: Cell<usize>,
+    pub(super) slabs: Cell<usize>,
     /// Chains that were taken off `returns` and not looked at yet. The holder's; others see that there are some.
     taken: AtomicPtr<Block>,
     open: [Outgoing; OPEN],
@@ -65,12 +61,12 @@ pub(crate) struct Heap {
 
 /// Blocks of one size.
 #[derive(Debug)]
-struct Shelf {
+pub(super) struct Shelf {
     /// From here blocks are taken.
-    free: Cell<*mut Block>,
-    count: Cell<u32>,
-    chained: Cell<u32>,
-    chains: Cell<*mut Block>,
+    pub(super) free: Cell<*mut Block>,
+    pub(super) count: Cell<u32>,
+    pub(super) chained: Cell<u32>,
+    pub(super) chains: Cell<*mut Block>,
     /// Slabs that may have something.
     slabs: Cell<*const Slab>,
 }
@@ -324,21 +320,6 @@ impl Heap {
         }
     }
 
-    /// For a thread that has sent many blocks home one by one: if this heap's holder sleeps, nobody else takes them in, and a burst's
-    /// memory would stay until the holder wakes up. Bounded, and given up when the holder wants its heap.
-    #[cold]
-    fn look_after(&self) {
-        if self.try_claim() {
-            let steps = Cell::new(0);
-            self.trim(|| {
-                steps.set(steps.get() + 1);
-                steps.get() >= LOOK_STEPS
-            });
-            // SAFETY: claimed above.
-            unsafe { self.let_go() };
-        }
-    }
-
     /// To its slab, since the shelf's list has enough.
     ///
     /// # Safety
@@ -416,7 +397,7 @@ impl Heap {
     }
 
     /// Takes in some of the chains that were returned. True: there are more.
-    fn take_in(&self) -> bool {
+    pub(super) fn take_in(&self) -> bool {
         let mut chain = self.taken.load(Relaxed);
         if chain.is_null() {
             chain = self.returns.take();
@@ -444,7 +425,7 @@ impl Heap {
 
     /// # Safety
     /// The chain is ours to give up.
-    unsafe fn dissolve(&self, mut block: *mut Block) {
+    pub(super) unsafe fn dissolve(&self, mut block: *mut Block) {
         while !block.is_null() {
             // SAFETY: the caller's.
             unsafe {
@@ -458,48 +439,5 @@ impl Heap {
     /// Sends all unfinished chains home.
     pub(crate) fn send_all(&self) {
         self.open.iter().for_each(Outgoing::send);
-    }
-
-    /// Takes in what was returned, and keeps nothing that is not used, unless it is little. Between two steps of some microseconds
-    /// it ends if there is a reason to stop, or the owner wants its heap.
-    pub(crate) fn trim(&self, stop: impl Fn() -> bool) {
-        let stop = || self.is_wanted() || stop();
-        while self.take_in() {
-            if stop() {
-                return;
-            }
-        }
-        if self.slabs.get() <= FEW {
-            return;
-        }
-        for shelf in &self.shelves {
-            let mut blocks = 0;
-            while let Some(chain) = NonNull::new(shelf.chains.get()) {
-                // SAFETY: chains that came home are ours.
-                unsafe {
-                    shelf.chains.set(chain.as_ref().below);
-                    shelf.chained.set(shelf.chained.get() - 1);
-                    blocks += chain.as_ref().count;
-                    self.dissolve(chain.as_ptr());
-                }
-                if blocks >= STEP_BLOCKS {
-                    blocks = 0;
-                    if stop() {
-                        return;
-                    }
-                }
-            }
-            shelf.count.set(0);
-            // SAFETY: what a shelf has is ours.
-            unsafe { self.dissolve(shelf.free.replace(ptr::null_mut())) };
-        }
-        while let Some(slab) = NonNull::new(self.empty.get().cast_mut()) {
-            // SAFETY: one of our empty ones.
-            unsafe {
-                self.empty.set(slab.as_ref().next.get());
-                self.chunks.give(slab);
-            }
-        }
-        self.slabs.set(self.slabs.get() - self.empties.replace(0));
     }
 }

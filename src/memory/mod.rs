@@ -6,7 +6,7 @@
 //! ```text
 //!  pool (one for each executor)
 //!   |-- chunks: 2 MiB from the system, cut into slabs of 64 KiB            chunks.rs
-//!   |-- heap of worker 0, 1, ...       each heap owns slabs, a shelf of    heap.rs
+//!   |-- heap of worker 0, 1, ...       each heap owns slabs, a shelf of    heap.rs, trim.rs
 //!   '-- heap of stripe 0, 1, ...       them for each size                  slab.rs
 //! ```
 //!
@@ -39,6 +39,7 @@ mod chunks;
 mod heap;
 pub(crate) mod returns;
 mod slab;
+mod trim;
 
 pub(crate) use heap::Heap;
 
