@@ -297,3 +297,24 @@ fn the_last_owner_of_an_executor_is_its_own_worker() {
         ended(&puppet);
     }
 }
+
+/// An executor's thread cannot wait for its own exit, which comes after the destructors of its thread-locals.
+#[test]
+fn a_destructor_on_an_own_thread_ends_its_executor_without_waiting() {
+    for shut in [false, true] {
+        let executor = crew(1);
+        let hermit = executor.spawn_dedicated(Puppet::default).unwrap();
+        let (tell, told) = mpsc::channel();
+        inside(&hermit, move |_, _| {
+            when_the_thread_ends(move || {
+                let refused = shut.then(|| executor.shutdown_now(DEADLINE));
+                drop(executor);
+                tell.send(refused).unwrap();
+            });
+        });
+        hermit.stop();
+        let refused = told.recv_timeout(DEADLINE).expect("the destructor comes through");
+        assert_eq!(refused, shut.then_some(Err(WaitError::OnCrew)));
+        assert_eq!(ended(&hermit), heist::StopReason::Stopped);
+    }
+}

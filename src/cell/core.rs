@@ -250,6 +250,12 @@ impl Core {
         member::is_of(&self.scheduler)
     }
 
+    /// Returns `true` if the crew's end comes after the calling thread's, which so cannot wait for it: on members, and on threads
+    /// that the crew has started, up to the destructors of their thread-locals.
+    pub(crate) fn ends_after_this_thread(&self) -> bool {
+        self.on_crew() || self.threads.is_here()
+    }
+
     pub(crate) fn draining(&self) -> bool {
         // SeqCst, after a sender's step through the gate: see `start_draining`.
         self.draining.load(SeqCst)

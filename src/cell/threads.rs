@@ -21,6 +21,7 @@ use crossbeam_channel::Sender;
 use std::cell::OnceCell;
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, ThreadId};
 
 /// How long a thread that waits for others to exit sleeps between two looks. They are past their last destructor, so
@@ -31,12 +32,22 @@ const QUICK_LOOKS: u32 = 50;
 
 thread_local! {
     /// Dropped last of all thread-locals, since it is the first one.
-    static ALIVE: OnceCell<Sender<Infallible>> = const { OnceCell::new() };
+    static ALIVE: OnceCell<Alive> = const { OnceCell::new() };
+}
+
+/// What a thread has of its crew to its last moment.
+struct Alive {
+    crew: Arc<()>,
+    _sender: Sender<Infallible>,
 }
 
 /// The threads that have not been joined.
 #[derive(Debug, Default)]
-pub(crate) struct Threads(Mutex<Vec<Started>>);
+pub(crate) struct Threads {
+    list: Mutex<Vec<Started>>,
+    /// Tells one executor's threads from another's.
+    crew: Arc<()>,
+}
 
 #[derive(Debug)]
 struct Started {
@@ -62,7 +73,8 @@ impl Threads {
             thread = thread.stack_size(bytes);
         }
         // Locked throughout: the thread finds itself on the list, however soon it ends.
-        let mut list = self.0.lock();
+        let mut list = self.list.lock();
+        let alive = Alive { crew: Arc::clone(&self.crew), _sender: alive };
         let thread = thread.spawn(move || {
             ALIVE.with(|place| _ = place.set(alive));
             run();
@@ -72,11 +84,18 @@ impl Threads {
         Ok(())
     }
 
+    /// Returns `true` if the calling thread was started here. Still so in the destructors of its thread-locals, when it is of
+    /// no crew any more: it cannot wait for its own exit.
+    pub(crate) fn is_here(&self) -> bool {
+        let here = |alive: &Alive| Arc::ptr_eq(&alive.crew, &self.crew);
+        ALIVE.try_with(|place| place.get().is_some_and(here)).unwrap_or(false)
+    }
+
     /// Marks the calling thread, which runs no actors any more, and joins those before it that have exited: so no more
     /// than a few are left that keep their stacks. Waits for none of them.
     pub(crate) fn leave(&self) {
         let me = thread::current().id();
-        let mut list = self.0.lock();
+        let mut list = self.list.lock();
         join_exited(&mut list);
         if let Some(started) = list.iter_mut().find(|started| started.id == me) {
             started.over = true;
@@ -90,7 +109,7 @@ impl Threads {
         loop {
             {
                 // Two shutdowns at the same time share the list, and each waits by its own deadline.
-                let mut list = self.0.lock();
+                let mut list = self.list.lock();
                 list.iter_mut().for_each(|started| started.over = true);
                 join_exited(&mut list);
                 if list.is_empty() {
@@ -111,7 +130,7 @@ impl Threads {
 
     /// Names the threads that run no actors any more and have not exited: they are in a destructor of a thread-local.
     pub(crate) fn left(&self) -> Vec<String> {
-        let mut list = self.0.lock();
+        let mut list = self.list.lock();
         join_exited(&mut list);
         list.iter().filter(|started| started.over).map(|started| started.name.clone()).collect()
     }

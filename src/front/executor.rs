@@ -96,7 +96,7 @@ impl Drop for Executor {
         if self.core().forked() {
             return; // its threads and their locks are the parent's
         }
-        if self.core().on_crew() {
+        if self.core().ends_after_this_thread() {
             // A worker cannot wait for itself: the crew ends by itself, after this turn.
             self.core().start_draining();
             let _all_of_them = self.core().close_all(true, None);

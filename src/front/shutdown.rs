@@ -95,7 +95,7 @@ impl Executor {
         if self.core().forked() {
             return Err(WaitError::Forked);
         }
-        if self.core().on_crew() {
+        if self.core().ends_after_this_thread() {
             return Err(WaitError::OnCrew);
         }
         let blocking = Blocking::unless_frozen().ok_or(WaitError::NoSpare)?;
@@ -108,7 +108,7 @@ impl Executor {
         if core.forked() {
             return Err(WaitError::Forked);
         }
-        if core.on_crew() {
+        if core.ends_after_this_thread() {
             return Err(WaitError::OnCrew);
         }
         let begun = time::now();
@@ -226,7 +226,7 @@ impl Shutdown {
             shared.lock().result = Some(Err(WaitError::Forked));
             return Shutdown { shared };
         }
-        if executor.core().on_crew() {
+        if executor.core().ends_after_this_thread() {
             shared.lock().result = Some(Err(WaitError::OnCrew));
             drop(executor); // which stops now, without waiting
             return Shutdown { shared };

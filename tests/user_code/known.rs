@@ -2,8 +2,6 @@
 
 /// Cases by name. A place followed by `/*` stands for each of its acts: none of them passes.
 pub const KNOWN: &[&str] = &[
-    // A dedicated actor's thread waits for its own end.
-    "thread-local/dedicated/drop-executor",
     // The worker that parks last runs wakers while it counts as a sleeper.
     "waker/idle/wake/ask",
     "waker/idle/wake/block",
@@ -14,8 +12,6 @@ pub const KNOWN: &[&str] = &[
     // A future that is given up, or polled with another waker, leaves its waker behind.
     "waker/stopped/drop-with-it/*",
     "waker/stopped/drop-replaced/*",
-    "waker/idle/drop-with-it/*",
-    "waker/idle/drop-replaced/*",
     "waker/pool-stopped/drop-with-it/*",
     "waker/pool-stopped/drop-replaced/*",
     "waker/shutdown/drop-with-it/*",
