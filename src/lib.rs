@@ -336,7 +336,7 @@ pub use cell::event::{DeadLetterReason, DeadLetters, Event, Loss, PanicPlace, Re
 pub use cell::times::{CrewTiming, Times, Timing};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};
 pub use front::build_error::BuildError;
-pub use front::builder::{Builder, DEFAULT_CAPACITY};
+pub use front::builder::{Builder, DEFAULT_CAPACITY, DEFAULT_STACK_SIZE};
 pub use front::directory::builder::{DirectoryBuilder, DirectoryError};
 pub use front::directory::{Directory, DirectoryStats};
 pub use front::executor::Executor;

@@ -13,8 +13,9 @@
 //! | [`Reply`](crate::Reply) | invariant | the other side |
 //! | [`Sending`](crate::Sending), [`PoolSending`](crate::PoolSending) | invariant | own an envelope that was made by type |
 //! | [`Pool`](crate::Pool), [`PoolStopped`](crate::PoolStopped), [`Directory`](crate::Directory) | invariant | hold references; a key is hashed by type |
+//! | [`SpawnBuilder`](crate::SpawnBuilder) | invariant | the state lies in its cell's memory already |
 //! | [`PoolBuilder`](crate::PoolBuilder), [`DirectoryBuilder`](crate::DirectoryBuilder) | invariant | become these |
-//! | [`SpawnBuilder`](crate::SpawnBuilder), [`SpawnError`](crate::SpawnError), [`SendError`](crate::SendError), [`TellManyError`](crate::TellManyError), [`FlatError`](crate::FlatError), [`ByKey`](crate::strategy::ByKey) | covariant | own plain values, of which nothing was made by type yet |
+//! | [`SpawnError`](crate::SpawnError), [`SendError`](crate::SendError), [`TellManyError`](crate::TellManyError), [`FlatError`](crate::FlatError), [`ByKey`](crate::strategy::ByKey) | covariant | own plain values, of which nothing was made by type yet |
 //!
 //! `tests/compile_fail` holds a program for each row that must not compile, and one that must.
 

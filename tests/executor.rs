@@ -72,7 +72,7 @@ fn a_spawn_handler_starts_the_threads() {
     let executor = build(
         Executor::builder().workers(3).thread_name("mine").stack_size(1 << 20).spawn_handler(|worker| {
             assert_eq!(worker.name(), format!("mine-{}", worker.index()));
-            assert_eq!(worker.stack_size(), Some(1 << 20));
+            assert_eq!(worker.stack_size(), 1 << 20);
             indices.lock().unwrap().push(worker.index());
             thread::Builder::new().name("by the handler".into()).spawn(|| worker.run()).map(drop)
         }),

@@ -122,7 +122,7 @@ fn spares_are_started_by_their_handler() {
             })
             .spare_handler(move |spare| {
                 assert_eq!(spare.name(), format!("mine-spare-{}", spare.index() - 2));
-                assert_eq!(spare.stack_size(), Some(1 << 20));
+                assert_eq!(spare.stack_size(), 1 << 20);
                 counted.fetch_add(1, Relaxed);
                 thread::Builder::new().name(spare.name().into()).spawn(|| spare.run()).map(drop)
             }),

@@ -26,13 +26,60 @@ use std::ptr::NonNull;
 /// [`AskError::NoReply`](crate::AskError::NoReply).
 #[must_use = "dropping a batch drops its first message"]
 pub struct Batch<'a, M, R: 'static> {
-    first: Option<(M, Reply<R>)>,
+    /// Not opened before it is asked for: so a batch is small, however large its messages are.
+    first: Option<Next<'a, M, R>>,
     /// Where the others come from; `None`: there are no others, or no more of them. Only in the handler that `Taking` is for.
     from: Option<&'a Taking<'a>>,
     /// How many others there may be.
     left: usize,
     /// The others are found by `M`'s `TypeId`, and opened as `M` and `R`.
     types: Invariant<(M, R)>,
+}
+
+/// A batch's next message.
+enum Next<'a, M, R: 'static> {
+    /// In time, when it was looked at.
+    Popped(Popped, &'a Taking<'a>),
+    Alone(Box<(M, Reply<R>)>),
+}
+
+/// An envelope that was popped for a batch, with its table.
+struct Popped {
+    envelope: AnyEnvelope,
+    batched: &'static Batched,
+}
+
+impl Popped {
+    fn has_expired(&self) -> bool {
+        // SAFETY: the envelope is the batch's, and its table's function is for it.
+        unsafe { (self.batched.expired)(self.envelope) }
+    }
+
+    /// Message and reply.
+    ///
+    /// # Safety
+    /// It was popped as an `M`, for an actor that answers it by an `R`; in that actor's turn.
+    unsafe fn open<M, R: 'static>(self, from: &Taking<'_>) -> (M, Reply<R>) {
+        let mut pair = MaybeUninit::<(M, Reply<R>)>::uninit();
+        // SAFETY: the caller's: the table's function is for these types, and writes the pair.
+        unsafe {
+            (self.batched.open)(self.envelope, from.header(), NonNull::from(&mut pair).cast());
+            pair.assume_init()
+        }
+    }
+
+    /// Tells the asker, and drops the message.
+    ///
+    /// # Safety
+    /// As for [`open`](Self::open).
+    #[cold]
+    #[inline(never)]
+    unsafe fn expire<M, R: 'static>(self, from: &Taking<'_>) {
+        // SAFETY: the caller's.
+        let (message, reply) = unsafe { self.open::<M, R>(from) };
+        reply.fail(AskError::Expired); // told even if the message's drop panics
+        drop(message);
+    }
 }
 
 impl<M: Send + 'static, R: Send + 'static> Batch<'_, M, R> {
@@ -62,14 +109,17 @@ impl<M: Send + 'static, R: Send + 'static> Batch<'_, M, R> {
     /// # }
     /// ```
     pub fn of_one(message: M, reply: Reply<R>) -> Self {
-        Batch { first: Some((message, reply)), from: None, left: 0, types: PhantomData }
+        Batch {
+            first: Some(Next::Alone(Box::new((message, reply)))),
+            from: None,
+            left: 0,
+            types: PhantomData,
+        }
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static> Iterator for Batch<'_, M, R> {
-    type Item = (M, Reply<R>);
-
-    fn next(&mut self) -> Option<(M, Reply<R>)> {
+impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
+    fn next_in_time(&mut self) -> Option<Next<'a, M, R>> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
@@ -77,19 +127,29 @@ impl<M: Send + 'static, R: Send + 'static> Iterator for Batch<'_, M, R> {
         self.left = self.left.checked_sub(1)?;
         loop {
             // SAFETY: in the handler; what is popped is of this type, and given up.
-            let ((message, reply), in_time, sent) = unsafe {
-                let Taken { envelope, batched, sent } = from.pop(TypeId::of::<M>())?;
-                let (pair, in_time) = open(envelope, batched, from.header());
-                (pair, in_time, sent)
-            };
-            if in_time {
+            let Taken { envelope, batched, sent } = unsafe { from.pop(TypeId::of::<M>())? };
+            let popped = Popped { envelope, batched };
+            if !popped.has_expired() {
                 from.in_hand(sent);
                 self.from = Some(from);
-                return Some((message, reply));
+                return Some(Next::Popped(popped, from));
             }
             from.passed_over();
-            expire(message, reply);
+            // SAFETY: as above.
+            unsafe { popped.expire::<M, R>(from) };
         }
+    }
+}
+
+impl<M: Send + 'static, R: Send + 'static> Iterator for Batch<'_, M, R> {
+    type Item = (M, Reply<R>);
+
+    fn next(&mut self) -> Option<(M, Reply<R>)> {
+        Some(match self.next_in_time()? {
+            Next::Alone(pair) => *pair,
+            // SAFETY: in the handler that the batch is for, and of its types.
+            Next::Popped(popped, from) => unsafe { popped.open(from) },
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -101,6 +161,15 @@ impl<M: Send + 'static, R: Send + 'static> Iterator for Batch<'_, M, R> {
 
 impl<M: Send + 'static, R: Send + 'static> FusedIterator for Batch<'_, M, R> {}
 
+impl<M, R: 'static> Drop for Batch<'_, M, R> {
+    fn drop(&mut self) {
+        if let Some(Next::Popped(popped, from)) = self.first.take() {
+            // SAFETY: as in `next`; what was not asked for is dropped here.
+            drop(unsafe { popped.open::<M, R>(from) });
+        }
+    }
+}
+
 impl<M, R> fmt::Debug for Batch<'_, M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch").field("begun", &self.first.is_none()).finish_non_exhaustive()
@@ -108,13 +177,21 @@ impl<M, R> fmt::Debug for Batch<'_, M, R> {
 }
 
 /// Of an envelope's opening: see [`Batched::open`].
-pub(super) type Open = unsafe fn(AnyEnvelope, &Header, NonNull<()>) -> bool;
+pub(super) type Open = unsafe fn(AnyEnvelope, &Header, NonNull<()>);
+
+/// An [expiry](Batched::expired) for what has no deadline.
+pub(super) unsafe fn never_expires(_: AnyEnvelope) -> bool {
+    false
+}
 
 /// For a table. `None`: messages of this type come one by one.
-pub(super) const fn batched<A: Receive<M>, M: Send + 'static>(open: Open) -> Option<Batched> {
+pub(super) const fn batched<A: Receive<M>, M: Send + 'static>(
+    open: Open,
+    expired: unsafe fn(AnyEnvelope) -> bool,
+) -> Option<Batched> {
     const { assert!(A::BATCH > 0, "a batch holds at least one message") };
     if A::BATCH > 1 {
-        Some(Batched { message: TypeId::of::<M>(), open, handle: handle::<A, M> })
+        Some(Batched { message: TypeId::of::<M>(), open, expired, handle: handle::<A, M> })
     } else {
         None
     }
@@ -129,36 +206,18 @@ pub(super) unsafe fn put<M, R>(into: NonNull<()>, message: M, reply: Reply<R>) {
     unsafe { into.cast().write((message, reply)) };
 }
 
-/// Message and reply, and whether they come in time.
-///
-/// # Safety
-/// With the only pointer to an envelope of such a message, for an actor that answers it by an `R`; in its turn.
-unsafe fn open<M, R>(this: AnyEnvelope, batched: &Batched, header: &Header) -> ((M, Reply<R>), bool) {
-    let mut pair = MaybeUninit::<(M, Reply<R>)>::uninit();
-    // SAFETY: the caller's: the table's function is for these types, and writes the pair.
-    unsafe {
-        let in_time = (batched.open)(this, header, NonNull::from(&mut pair).cast());
-        (pair.assume_init(), in_time)
-    }
-}
-
-fn expire<M, R>(message: M, reply: Reply<R>) {
-    reply.fail(AskError::Expired); // told even if the message's drop panics
-    drop(message);
-}
-
 unsafe fn handle<A: Receive<M>, M: Send + 'static>(
     first: AnyEnvelope,
     batched: &'static Batched,
     from: &Taking<'_>,
 ) {
-    // SAFETY: the caller's: such an envelope, in the turn of its actor.
-    let ((message, reply), in_time) = unsafe { open::<M, A::Reply>(first, batched, from.header()) };
-    if !in_time {
+    let first = Popped { envelope: first, batched };
+    if first.has_expired() {
         ticks::not_handled(from.header(), DeadLetterReason::Expired);
-        return expire(message, reply);
+        // SAFETY: the caller's: of these types, in the turn of its actor.
+        return unsafe { first.expire::<M, A::Reply>(from) };
     }
-    let first = Some((message, reply));
+    let first = Some(Next::Popped(first, from));
     let batch = Batch { first, from: Some(from), left: A::BATCH - 1, types: PhantomData };
     // SAFETY: as above.
     let (actor, mut ctx) = unsafe { enter::<A>(from.this()) };

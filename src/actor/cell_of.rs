@@ -2,14 +2,16 @@
 
 use super::Actor;
 use super::context::Context;
+use crate::cell::core::Core;
 use crate::cell::header::{self, ActorVtable, Header};
 use crate::cell::turn;
 use crate::error::StopReason;
-use crate::memory::{self, Heap, Held, Kind};
+use crate::memory::{self, Held, Kind};
 use crate::sched::local::Local;
 use crate::sched::task::{TaskHeader, TaskVtable};
 use std::cell::UnsafeCell;
-use std::mem::MaybeUninit;
+use std::fmt;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 
 /// The one block of an actor: the untyped front, then the state (which a [`member`](super::member)'s first turn makes).
@@ -50,33 +52,11 @@ impl<A: Actor> CellOf<A> {
         &Self::DEDICATED
     }
 
-    /// A cell in memory of the heap; `header` must have been made with this type's table.
-    pub(crate) fn allocate(heap: &Heap, header: Header, actor: A) -> NonNull<Header> {
-        let cell = CellOf { header, state: UnsafeCell::new(MaybeUninit::new(actor)) };
-        memory::boxed(heap, Kind::Cell, cell).cast()
-    }
-
-    /// Allocates a cell that is never freed, outside of all heaps.
-    pub(super) fn leak(header: Header, actor: A) -> NonNull<Header> {
-        let cell = CellOf { header, state: UnsafeCell::new(MaybeUninit::new(actor)) };
-        NonNull::from(Box::leak(Box::new(cell))).cast()
-    }
-
-    /// A cell whose state is still to be [made](Self::init).
-    pub(super) fn unmade(header: Header) -> Self {
-        CellOf { header, state: UnsafeCell::new(MaybeUninit::uninit()) }
-    }
-
-    /// The same in memory of the heap.
-    pub(super) fn allocate_unmade(heap: &Heap, header: Header) -> NonNull<Header> {
-        memory::boxed(heap, Kind::Cell, Self::unmade(header)).cast()
-    }
-
     /// Makes the state.
     ///
     /// # Safety
-    /// By the holder of the actor's runnable, whose type is `A`, before or inside its first turn; once, and only if it came from
-    /// [`unmade`](Self::unmade).
+    /// By the holder of the actor's runnable, whose type is `A`, before or inside its first turn; once, and only if the cell
+    /// was made without a state.
     pub(super) unsafe fn init(this: NonNull<Header>, actor: A) {
         // SAFETY: the header is the first field of a CellOf<A>, and the turn is exclusive.
         unsafe { (*this.cast::<Self>().as_ref().state.get()).write(actor) };
@@ -132,7 +112,100 @@ impl<A: Actor> CellOf<A> {
     }
 
     unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
-        // SAFETY: allocated by `allocate`, and nobody else knows it any more.
+        // SAFETY: allocated as an `Unborn`, and nobody else knows it any more.
         Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<CellOf<A>>(), held) });
+    }
+}
+
+/// The memory of a cell that nobody knows yet, perhaps with the state in it.
+///
+/// A state moves here before anything else is done with it, and outside of all locks: however large it is, it crosses no
+/// more than the stack frames of the public function that it was given to.
+pub(crate) struct Unborn<'a, A> {
+    /// Keeps the heap that the memory is from.
+    core: &'a Core,
+    cell: NonNull<CellOf<A>>,
+    has_state: bool,
+    /// Made in a forked child, which leaves its parent's heaps alone: the memory is the system's, and no cell comes of it but
+    /// one that is never freed.
+    apart: bool,
+}
+
+// SAFETY: it owns the state, and nothing else in it belongs to a thread.
+unsafe impl<A: Send> Send for Unborn<'_, A> {}
+// SAFETY: a shared reference gives no access to the state.
+unsafe impl<A: Sync> Sync for Unborn<'_, A> {}
+
+impl<'a, A> Unborn<'a, A> {
+    /// Memory for an actor whose state is still to be [made](CellOf::init).
+    #[inline]
+    pub(crate) fn without_state(core: &'a Core) -> Self {
+        let apart = core.forked();
+        let cell = if apart {
+            NonNull::from(Box::leak(Box::<CellOf<A>>::new_uninit())).cast()
+        } else {
+            core.with_heap(|heap| memory::place::<CellOf<A>>(heap, Kind::Cell))
+        };
+        Unborn { core, cell, has_state: false, apart }
+    }
+
+    #[inline]
+    pub(crate) fn new(core: &'a Core, actor: A) -> Self {
+        let mut this = Self::without_state(core);
+        // SAFETY: the memory is ours alone. Not by a reference to the cell, whose header is not written yet.
+        unsafe { (&raw mut (*this.cell.as_ptr()).state).cast::<A>().write(actor) };
+        this.has_state = true;
+        this
+    }
+
+    pub(crate) fn core(&self) -> &'a Core {
+        self.core
+    }
+
+    /// The state back, which was there.
+    pub(crate) fn into_state(mut self) -> A {
+        assert!(self.has_state, "this cell has no state yet");
+        self.has_state = false; // the drop gives up the memory alone
+        // SAFETY: as the flag said, and from now on it says that nothing is there.
+        unsafe { (&raw const (*self.cell.as_ptr()).state).cast::<A>().read() }
+    }
+
+    /// Completes the cell. `header` must have been made with a table of this type.
+    #[inline]
+    pub(crate) fn complete(self, header: Header) -> NonNull<Header> {
+        let cell = ManuallyDrop::new(self).cell;
+        // SAFETY: the memory is ours alone until this returns; the state stays as it is.
+        unsafe { (&raw mut (*cell.as_ptr()).header).write(header) };
+        cell.cast()
+    }
+}
+
+impl<A> Drop for Unborn<'_, A> {
+    fn drop(&mut self) {
+        /// Gives the memory up also if the state's drop panics.
+        struct Memory<'a, A>(NonNull<CellOf<A>>, &'a Core, bool);
+        impl<A> Drop for Memory<'_, A> {
+            fn drop(&mut self) {
+                let Memory(cell, core, apart) = *self;
+                if apart {
+                    // SAFETY: a box by `without_state`.
+                    drop(unsafe { Box::from_raw(cell.cast::<MaybeUninit<CellOf<A>>>().as_ptr()) });
+                } else if !core.forked() {
+                    // SAFETY: allocated by `without_state`, and nobody else knows it; the state is gone.
+                    Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, cell, core.held()) });
+                }
+            }
+        }
+        let memory = Memory(self.cell, self.core, self.apart);
+        if self.has_state {
+            // SAFETY: as the flag says; dropped where it lies, once.
+            unsafe { (&raw mut (*memory.0.as_ptr()).state).cast::<A>().drop_in_place() };
+        }
+    }
+}
+
+impl<A> fmt::Debug for Unborn<'_, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unborn").field("has_state", &self.has_state).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,7 @@
 //! What a handler is given besides its message.
 
 use super::ask::callback;
+use super::carried::{Carried, carried};
 use super::handle::Handle;
 use super::refs::ActorRef;
 use super::spawn::{SpawnBuilder, SpawnError, Spawner};
@@ -180,12 +181,19 @@ impl<A: Actor> Context<A> {
     where
         A: Receive<M>,
     {
+        carried!(message => self.again_as::<M, _>(message))
+    }
+
+    fn again_as<M: Send + 'static, C: Carried<M>>(&mut self, message: C) -> Result<(), SendError<C>>
+    where
+        A: Receive<M>,
+    {
         let header = self.header();
         if header.again.get() {
             return Err(SendError::new(message, Refusal::Full));
         }
         // SAFETY: the turn keeps the cell alive; the envelope is made for this actor.
-        match unsafe { deliver(self.me.as_ptr(), Telling::again::<A>(message), Lane::Exempt) } {
+        match unsafe { deliver(self.me.as_ptr(), Telling::again::<A, M>(message), Lane::Exempt) } {
             Ok(_) => {
                 header.again.set(true);
                 Ok(())
@@ -212,7 +220,18 @@ impl<A: Actor> Context<A> {
     where
         A: Receive<M>,
     {
-        let told = Telling::plain::<A>(message).pack_for(self.header());
+        carried!(message => self.when_room_as::<B, M, _>(target, message))
+    }
+
+    fn when_room_as<B: Actor, M: Send + 'static, C: Carried<M>>(
+        &mut self,
+        target: &ActorRef<B>,
+        message: C,
+    ) -> Result<(), SendError<C>>
+    where
+        A: Receive<M>,
+    {
+        let told = Telling::plain::<A, M>(message).pack_for(self.header());
         let me = ActorRef::clone(&self.me).into_strong();
         room::notify_owner(target.header(), me, told)
             // SAFETY: refused, so it is ours again.
@@ -231,7 +250,7 @@ impl<A: Actor> Context<A> {
         F: FnOnce(&mut A, Result<B::Reply, AskError>, &mut Context<A>) + Send + 'static,
     {
         let reply = callback::reply(ActorRef::clone(&self.me), then);
-        target.send_with_reply(message, reply)
+        carried!(message => target.send_with_reply::<M, _>(message, reply))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Spawning an actor with a thread of its own.
 
 use super::Actor;
-use super::cell_of::CellOf;
+use super::cell_of::{CellOf, Unborn};
 use super::refs::{ActorRef, WeakRef};
 use super::spawn::{SpawnBuilder, SpawnError, SpawnProblem, Spawner};
 use crate::cell::dedicated::{self, NotStarted};
@@ -39,10 +39,14 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
     {
         let home = Home::new();
         let (spawner, capacity) = (self.spawner, self.capacity);
-        let (cold, Dedicated(factory)) = match self.finish(Bound::Thread(Arc::clone(&home))) {
-            Ok(parts) => parts,
-            Err(error) => return Err(error.map(|Dedicated(factory)| factory)),
+        let (cold, factory, problem) = match self.finish(Bound::Thread(Arc::clone(&home))) {
+            Ok((cold, factory)) => (cold, factory, None),
+            Err((factory, problem)) => (None, factory, Some(problem)),
         };
+        let Dedicated(factory) = factory.into_state();
+        if let Some(problem) = problem {
+            return Err(SpawnError::new(factory, problem));
+        }
         // The thread first: without it there is nothing to undo, and with it nothing more can fail but a shutdown.
         let (start, starts) = crossbeam_channel::bounded::<Start<A, F>>(1);
         let life = move |core: &_| {
@@ -61,13 +65,13 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
             return Err(SpawnError::new(factory, problem));
         }
         let vtable = CellOf::<A>::vtable_of_dedicated();
-        match spawner.enroll(vtable, capacity, cold, CellOf::<A>::allocate_unmade) {
-            Some(actor) => {
+        match spawner.enroll(vtable, capacity, cold, Unborn::without_state(spawner.core)) {
+            Ok(actor) => {
                 let begins = start.send(Start { factory, actor: ActorRef::downgrade(&actor) });
                 assert!(begins.is_ok(), "the thread waits for it");
                 Ok(actor)
             }
-            None => Err(SpawnError::new(factory, SpawnProblem::ShuttingDown)),
+            Err(_) => Err(SpawnError::new(factory, SpawnProblem::ShuttingDown)),
         }
     }
 }

@@ -107,15 +107,19 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
         let shard = core.shard_here(local);
         let mut membership = Some(membership);
         let mut cold = core.timing.then(Cold::timed);
+        // Its parts are written where they stay: the state's place may be large, and is left as it is.
+        let member = core.with_heap(|heap| memory::place::<Member<A, T>>(heap, Kind::Cell));
         let make = |id, place| {
             let header = Header::new(&Member::<A, T>::VTABLE, shard, id, place, capacity, cold.take());
             let membership = membership.take().expect("called at most once");
-            let member = Member {
-                cell: CellOf::<A>::unmade(header),
-                made: Cell::new(false),
-                membership: UnsafeCell::new(ManuallyDrop::new(membership)),
-            };
-            core.with_heap(|heap| memory::boxed(heap, Kind::Cell, member)).cast()
+            // SAFETY: the memory is ours alone; the header is its first part.
+            unsafe {
+                (&raw mut (*member.as_ptr()).made).write(Cell::new(false));
+                (&raw mut (*member.as_ptr()).membership)
+                    .write(UnsafeCell::new(ManuallyDrop::new(membership)));
+                member.cast::<Header>().write(header);
+            }
+            member.cast()
         };
         // Counted first: whoever closes the shards either refuses this one there, or sees that it lives.
         core.count(local, |tally| &tally.spawned, 1);
@@ -125,6 +129,8 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
                 Ok((ActorRef::from_strong(Strong::from_raw(header)), Header::runnable(header)))
             },
             None => {
+                // SAFETY: it came from there, and nothing was written into it.
+                Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, member, core.held()) });
                 let membership = membership.take().expect("no cell was made of it");
                 Err(Refused { membership, counted: true })
             }

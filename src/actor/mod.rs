@@ -12,6 +12,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod batch;
+pub(crate) mod carried;
 pub(crate) mod cell_of;
 pub(crate) mod context;
 pub(crate) mod dedicated;
@@ -36,6 +37,10 @@ use reply::Reply;
 ///
 /// An actor's code never runs twice at the same time, so it needs no locks. It must be `Send` to be spawned, since
 /// its turns run on whichever worker has time; unless it gets [a thread of its own](crate::Handle::spawn_dedicated).
+///
+/// A state may be large. Up to 512 KiB it is spawned, made anew and ended with the default
+/// [stack](crate::Builder::stack_size), in debug builds too. Beyond that the stack may overflow, which ends the process: keep
+/// such a part of the state in a [`Box`] or a [`Vec`].
 ///
 /// ```
 /// use heist::{Actor, Context, Executor, Handler, StopReason};

@@ -1,5 +1,6 @@
 //! Sending that waits for room, oldest first.
 
+use super::carried::{Carried, carried, is_large};
 use super::context::AnyEnvelope;
 use super::refs::ActorRef;
 use super::tell::{self, Telling};
@@ -15,7 +16,7 @@ use crate::memory::Held;
 use crate::time::{self, Duration, Instant};
 use crate::user::{self, Site};
 use crate::variance::Invariant;
-use std::cell::Cell;
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -38,7 +39,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        self.send_until(message, None)
+        carried!(message => self.send_until::<M, _>(message, None))
     }
 
     /// Sends a message. Blocks until there is room, for at most `timeout`, counted from this call.
@@ -49,27 +50,38 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        self.send_until(message, time::after(timeout))
+        carried!(message => self.send_until::<M, _>(message, time::after(timeout)))
     }
 
-    fn send_until<M: Send + 'static>(&self, message: M, until: Option<Instant>) -> Result<(), SendError<M>>
+    fn send_until<M: Send + 'static, C: Carried<M>>(
+        &self,
+        message: C,
+        until: Option<Instant>,
+    ) -> Result<(), SendError<C>>
     where
         A: Receive<M>,
     {
-        let message = match self.tell(message) {
+        let message = match self.tell_as::<M, C>(message) {
             Err(error) if error.is_full() => error.into_message(),
             done => return done,
         };
         if self.header().core().forked() {
             return Err(SendError::new(message, Refusal::Forked));
         }
-        let mut send = self.send_async(message);
-        match wait::wait_for(&mut send, self.as_ptr(), until, || ()) {
-            Ok(Some(result)) => result,
-            Ok(None) => send.give_up(Refusal::TimedOut),
-            Err(Refused::WouldDeadlock) => send.give_up(Refusal::WouldDeadlock),
-            Err(Refused::NoSpare) => send.give_up(Refusal::NoSpare),
-        }
+        let packed =
+            Packed::<A>::new::<M, C>(message, self.header().core(), self.header().stopwatch().is_some());
+        let mut queued = Queued::new(self.clone(), packed);
+        let returned = match wait::wait_for(&mut queued, self.as_ptr(), until, || ()) {
+            Ok(Some(done)) => done.err(),
+            Ok(None) => queued.give_up(Refusal::TimedOut),
+            Err(Refused::WouldDeadlock) => queued.give_up(Refusal::WouldDeadlock),
+            Err(Refused::NoSpare) => queued.give_up(Refusal::NoSpare),
+        };
+        let held = queued.held();
+        // SAFETY: packed as a `C` above.
+        returned.map_or(Ok(()), |Returned(packed, refusal)| {
+            Err(SendError::new(unsafe { packed.open(held) }, refusal))
+        })
     }
 
     /// Sends a message, waiting for room if need be: the awaited form of [`send`](Self::send). It takes its place in
@@ -79,50 +91,138 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        Sending { actor: self.clone(), state: State::Fresh(message), message: PhantomData }
+        let (core, timed) = (self.header().core(), self.header().stopwatch().is_some());
+        Sending::new(Queued::new(self.clone(), pack::<A, M>(message, core, timed)))
     }
 }
 
-enum State<M> {
-    Fresh(M),
+/// A message in its envelope, which nobody else knows. To be [opened](open), [discarded](Packed::discard) or posted.
+#[must_use]
+pub(crate) struct Packed<A> {
+    form: Form,
+    /// The envelope is made for an `A`.
+    actor: Invariant<A>,
+}
+
+enum Form {
+    Envelope(AnyEnvelope),
+    /// In a forked child, which leaves its parent's heaps alone: it will be refused.
+    Plain(Box<dyn Any + Send>),
+}
+
+// SAFETY: the message is Send, and the envelope is a part of it as long as it is on no queue.
+unsafe impl<A> Send for Packed<A> {}
+// SAFETY: a shared reference gives no access to the message.
+unsafe impl<A> Sync for Packed<A> {}
+
+/// Packs a message as it travels.
+pub(crate) fn pack<A: Receive<M>, M: Send + 'static>(message: M, core: &Core, timed: bool) -> Packed<A> {
+    if core.forked() {
+        Packed { form: Form::Plain(Box::new(message)), actor: PhantomData }
+    } else if const { is_large::<M>() } {
+        Packed::new::<M, Box<M>>(Box::new(message), core, timed)
+    } else {
+        Packed::new::<M, M>(message, core, timed)
+    }
+}
+
+/// The message back.
+///
+/// # Safety
+/// [`pack`] was given an `M`; `held` is of its actor's pool.
+pub(crate) unsafe fn open<A, M: Send + 'static>(packed: Packed<A>, held: Held<'_>) -> M {
+    match packed.form {
+        Form::Plain(message) => *message.downcast().expect("it is an `M`"),
+        // SAFETY: the caller's: so it was packed as the same condition said.
+        Form::Envelope(_) => unsafe {
+            if const { is_large::<M>() } { *packed.open::<Box<M>>(held) } else { packed.open::<M>(held) }
+        },
+    }
+}
+
+impl<A> Packed<A> {
+    /// For an actor of this executor, that is timed or not.
+    fn new<M: Send + 'static, C: Carried<M>>(message: C, core: &Core, timed: bool) -> Self
+    where
+        A: Receive<M>,
+    {
+        let telling = Telling::plain::<A, M>(message);
+        let pack = |heap: &_| if timed { telling.pack_dated(heap) } else { telling.pack(heap) };
+        Packed::again(core.with_heap(pack))
+    }
+
+    /// An envelope that is nobody else's: just packed, or back from the list or from a refusal.
+    fn again(envelope: AnyEnvelope) -> Self {
+        Packed { form: Form::Envelope(envelope), actor: PhantomData }
+    }
+
+    fn envelope(&self) -> AnyEnvelope {
+        match self.form {
+            Form::Envelope(envelope) => envelope,
+            Form::Plain(_) => unreachable!("refused in a forked child"),
+        }
+    }
+
+    /// For its place in line. Made, and dropped, outside of all locks, since it has a waker, which is user code.
+    pub(crate) fn ticket(&self, waker: &Waker) -> Arc<Ticket> {
+        Ticket::new(self.envelope(), user::clone_waker(waker))
+    }
+
+    /// # Safety
+    /// It was packed as a `C`; `held` is of its actor's pool.
+    unsafe fn open<C: Send + 'static>(self, held: Held<'_>) -> C {
+        // SAFETY: the caller's; the envelope is unique.
+        unsafe { tell::unwrap(self.envelope(), held) }
+    }
+
+    /// Drops the message, soon. `keep` calls what it is given with a proof that its actor's pool lives.
+    pub(crate) fn discard(self, keep: impl FnOnce(&dyn Fn(Held<'_>)) + 'static) {
+        let Form::Envelope(envelope) = self.form else {
+            return drops::run(move || drop(self.form));
+        };
+        drops::run(move || {
+            keep(&|held| {
+                // SAFETY: the pointer is the only one, and this is called once.
+                user::contain(Site::Drop, || unsafe {
+                    Envelope::discard(envelope, AskError::Stopped, held);
+                });
+            });
+        });
+    }
+}
+
+/// A message that was not accepted, and why.
+pub(crate) struct Returned<A>(pub(crate) Packed<A>, pub(crate) Refusal);
+
+enum State<A> {
+    Fresh(Packed<A>),
     Waiting(Arc<Ticket>),
     Done,
 }
 
-/// A message on its way into a mailbox, to be awaited.
-///
-/// Resolves to `Ok` once the message is in the mailbox, or to an error with the message inside.
-#[must_use = "a future does nothing unless it is awaited"]
-pub struct Sending<A, M: Send + 'static> {
+/// A message on its way into a mailbox, whatever its type. A future of a few words.
+pub(crate) struct Queued<A> {
     actor: ActorRef<A>,
-    state: State<M>,
-    /// The envelope in line is made for an `M`.
-    message: Invariant<M>,
+    state: State<A>,
 }
 
-impl<A, M: Send + 'static> Unpin for Sending<A, M> {}
-
-/// Our own envelope's message, back. `held` is of its actor's pool.
-fn reopen<M: Send + 'static>(envelope: AnyEnvelope, held: Held<'_>) -> M {
-    // SAFETY: callers got it back from the list or from a refusal: it is the envelope that `poll` made, and unique.
-    unsafe { tell::unwrap(envelope, held) }
+/// See [`Queued::post`].
+pub(crate) enum Posted<A> {
+    Done(Result<(), Returned<A>>),
+    Waiting(Queued<A>),
 }
 
-impl<A, M: Send + 'static> Sending<A, M> {
-    /// Out of the line, if still in it.
-    fn withdraw(&mut self) -> Option<AnyEnvelope> {
-        if self.forked() {
-            return None; // the line is the parent's, and may be locked for ever
-        }
-        match std::mem::replace(&mut self.state, State::Done) {
-            State::Waiting(ticket) => match room::withdraw(self.actor.header(), &ticket) {
-                Some(envelope) => Some(envelope),
-                None => match ticket.look(Waker::noop()) {
-                    TicketNow::Refused(envelope, _) => Some(envelope),
-                    TicketNow::Accepted | TicketNow::Waiting => None,
-                },
-            },
-            State::Fresh(_) | State::Done => None,
+impl<A> Queued<A> {
+    fn new(actor: ActorRef<A>, packed: Packed<A>) -> Self {
+        Queued { actor, state: State::Fresh(packed) }
+    }
+
+    /// Puts a message into the actor's mailbox or, with its [ticket](Packed::ticket), in line for it. Runs no user code.
+    pub(crate) fn post(actor: &ActorRef<A>, packed: Packed<A>, ticket: &Arc<Ticket>) -> Posted<A> {
+        let mut queued = Queued { actor: actor.clone(), state: State::Done };
+        match queued.begin(packed, ticket) {
+            Poll::Ready(result) => Posted::Done(result),
+            Poll::Pending => Posted::Waiting(queued),
         }
     }
 
@@ -136,6 +236,113 @@ impl<A, M: Send + 'static> Sending<A, M> {
 
     pub(crate) fn target(&self) -> &ActorRef<A> {
         &self.actor
+    }
+
+    /// The first poll. Runs no user code.
+    fn begin(&mut self, packed: Packed<A>, ticket: &Arc<Ticket>) -> Poll<Result<(), Returned<A>>> {
+        let mut envelope = packed.envelope();
+        loop {
+            // SAFETY: `actor` is a strong reference, and the envelope was made for its type.
+            match unsafe { deliver(self.actor.as_ptr(), envelope, Lane::Ordinary) } {
+                Ok(_) => return Poll::Ready(Ok(())),
+                Err((back, Refusal::Full)) => envelope = back,
+                Err((back, refusal)) => return Poll::Ready(Err(Returned(Packed::again(back), refusal))),
+            }
+            match room::join(self.actor.header(), ticket) {
+                RoomWait::Room => {} // since just now: try again
+                RoomWait::Closed => {
+                    let closing = self.actor.header().core().closing();
+                    let refusal = if closing { Refusal::ShuttingDown } else { Refusal::Stopped };
+                    return Poll::Ready(Err(Returned(Packed::again(envelope), refusal)));
+                }
+                RoomWait::Waiting => {
+                    self.state = State::Waiting(Arc::clone(ticket));
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Out of the line, if still in it. `None`: it has been accepted, or came back in an error already.
+    fn withdraw(&mut self) -> Option<Packed<A>> {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Fresh(packed) => Some(packed),
+            State::Waiting(_) if self.forked() => None, // the line is the parent's, and may be locked for ever
+            State::Waiting(ticket) => match room::withdraw(self.actor.header(), &ticket) {
+                Some(envelope) => Some(Packed::again(envelope)),
+                None => match ticket.look(Waker::noop()) {
+                    TicketNow::Refused(envelope, _) => Some(Packed::again(envelope)),
+                    TicketNow::Accepted | TicketNow::Waiting => None,
+                },
+            },
+            State::Done => None,
+        }
+    }
+
+    pub(crate) fn give_up(&mut self, why: Refusal) -> Option<Returned<A>> {
+        self.withdraw().map(|packed| Returned(packed, why))
+    }
+}
+
+impl<A> Future for Queued<A> {
+    type Output = Result<(), Returned<A>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.forked() {
+            return match std::mem::replace(&mut self.state, State::Done) {
+                State::Fresh(packed) => Poll::Ready(Err(Returned(packed, Refusal::Forked))),
+                waiting => {
+                    self.state = waiting;
+                    Poll::Pending // for ever
+                }
+            };
+        }
+        // The message stays here while the waker is cloned, which is user code and may panic.
+        match &self.state {
+            State::Fresh(packed) => {
+                let ticket = packed.ticket(cx.waker());
+                let State::Fresh(packed) = std::mem::replace(&mut self.state, State::Done) else {
+                    unreachable!("it was fresh")
+                };
+                self.begin(packed, &ticket)
+            }
+            State::Waiting(ticket) => {
+                let result = match ticket.look(cx.waker()) {
+                    TicketNow::Waiting => return Poll::Pending,
+                    TicketNow::Accepted => Ok(()),
+                    TicketNow::Refused(envelope, refusal) => Err(Returned(Packed::again(envelope), refusal)),
+                };
+                self.state = State::Done;
+                Poll::Ready(result)
+            }
+            State::Done => panic!("a send was polled after it was done"),
+        }
+    }
+}
+
+impl<A> Drop for Queued<A> {
+    fn drop(&mut self) {
+        if let Some(packed) = self.withdraw() {
+            let actor = self.actor.clone().into_strong();
+            packed.discard(move |discard| discard(actor.header().held()));
+        }
+    }
+}
+
+/// A message on its way into a mailbox, to be awaited.
+///
+/// Resolves to `Ok` once the message is in the mailbox, or to an error with the message inside.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Sending<A, M: Send + 'static> {
+    queued: Queued<A>,
+    /// The envelope is made for an `M`.
+    message: Invariant<M>,
+}
+
+impl<A, M: Send + 'static> Sending<A, M> {
+    /// What is queued was [packed](pack) as an `M`.
+    fn new(queued: Queued<A>) -> Self {
+        Sending { queued, message: PhantomData }
     }
 
     /// Gives up, and takes the message back. `None`: it has been accepted, or came back in an error already.
@@ -164,103 +371,9 @@ impl<A, M: Send + 'static> Sending<A, M> {
     /// # }).unwrap();
     /// ```
     pub fn cancel(mut self) -> Option<M> {
-        match std::mem::replace(&mut self.state, State::Done) {
-            State::Fresh(message) => Some(message),
-            waiting => {
-                self.state = waiting;
-                self.withdraw().map(|envelope| reopen(envelope, self.held()))
-            }
-        }
-    }
-
-    pub(crate) fn give_up(self, why: Refusal) -> Result<(), SendError<M>> {
-        match self.cancel() {
-            Some(message) => Err(SendError::new(message, why)),
-            None => Ok(()),
-        }
-    }
-}
-
-impl<A: Receive<M>, M: Send + 'static> Sending<A, M> {
-    /// The first poll, with the message packed. Runs no user code.
-    fn begin(&mut self, mut envelope: AnyEnvelope, ticket: &Arc<Ticket>) -> Poll<Result<(), SendError<M>>> {
-        loop {
-            // SAFETY: `actor` is a strong reference, and the envelope was made for its type.
-            match unsafe { deliver(self.actor.as_ptr(), envelope, Lane::Ordinary) } {
-                Ok(_) => return Poll::Ready(Ok(())),
-                Err((back, Refusal::Full)) => envelope = back,
-                Err((back, refusal)) => {
-                    return Poll::Ready(Err(SendError::new(reopen(back, self.held()), refusal)));
-                }
-            }
-            match room::join(self.actor.header(), ticket) {
-                RoomWait::Room => {} // since just now: try again
-                RoomWait::Closed => {
-                    let closing = self.actor.header().core().closing();
-                    let refusal = if closing { Refusal::ShuttingDown } else { Refusal::Stopped };
-                    return Poll::Ready(Err(SendError::new(reopen(envelope, self.held()), refusal)));
-                }
-                RoomWait::Waiting => {
-                    self.state = State::Waiting(Arc::clone(ticket));
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
-}
-
-/// A message and its place in line, before it is known whose. It is dropped with this, unless it was posted or refused.
-pub(crate) struct Packed<'a, A, M> {
-    /// None once it is another's.
-    envelope: Cell<Option<AnyEnvelope>>,
-    held: Held<'a>,
-    ticket: Arc<Ticket>,
-    types: Invariant<(A, M)>,
-}
-
-/// See [`Packed::post`].
-pub(crate) enum Posted<A, M: Send + 'static> {
-    Done(Result<(), SendError<M>>),
-    Waiting(Sending<A, M>),
-}
-
-impl<'a, A: Receive<M>, M: Send + 'static> Packed<'a, A, M> {
-    /// For an actor of this executor, that is timed or not.
-    pub(crate) fn new(message: M, core: &'a Core, timed: bool, waker: Waker) -> Self {
-        let telling = Telling::plain::<A>(message);
-        let envelope =
-            core.with_heap(|heap| if timed { telling.pack_dated(heap) } else { telling.pack(heap) });
-        let ticket = Ticket::new(envelope, waker);
-        Packed { envelope: Cell::new(Some(envelope)), held: core.held(), ticket, types: PhantomData }
-    }
-
-    fn take(&self) -> AnyEnvelope {
-        self.envelope.take().expect("a packed message goes one way")
-    }
-
-    /// Puts it into the actor's mailbox or in line for it; once. Runs no user code.
-    pub(crate) fn post(&self, actor: &ActorRef<A>) -> Posted<A, M> {
-        let mut sending = Sending { actor: actor.clone(), state: State::Done, message: PhantomData };
-        match sending.begin(self.take(), &self.ticket) {
-            Poll::Ready(result) => Posted::Done(result),
-            Poll::Pending => Posted::Waiting(sending),
-        }
-    }
-
-    /// Not posted after all.
-    pub(crate) fn refuse(&self, refusal: Refusal) -> SendError<M> {
-        SendError::new(reopen(self.take(), self.held), refusal)
-    }
-}
-
-impl<A, M> Drop for Packed<'_, A, M> {
-    fn drop(&mut self) {
-        if let Some(envelope) = self.envelope.take() {
-            // SAFETY: neither posted nor refused, so the pointer is the only one that is ever used.
-            user::contain(Site::Drop, || unsafe {
-                Envelope::discard(envelope, AskError::Stopped, self.held);
-            });
-        }
+        let packed = self.queued.withdraw()?;
+        // SAFETY: see `new`.
+        Some(unsafe { open(packed, self.queued.held()) })
     }
 }
 
@@ -268,59 +381,21 @@ impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
     type Output = Result<(), SendError<M>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        if this.forked() {
-            return match std::mem::replace(&mut this.state, State::Done) {
-                State::Fresh(message) => Poll::Ready(Err(SendError::new(message, Refusal::Forked))),
-                waiting => {
-                    this.state = waiting;
-                    Poll::Pending // for ever
-                }
-            };
-        }
-        match std::mem::replace(&mut this.state, State::Done) {
-            State::Fresh(message) => {
-                let envelope = Telling::plain::<A>(message).pack_for(this.actor.header());
-                this.begin(envelope, &Ticket::new(envelope, user::clone_waker(cx.waker())))
-            }
-            State::Waiting(ticket) => match ticket.look(cx.waker()) {
-                TicketNow::Waiting => {
-                    this.state = State::Waiting(ticket);
-                    Poll::Pending
-                }
-                TicketNow::Accepted => Poll::Ready(Ok(())),
-                TicketNow::Refused(envelope, refusal) => {
-                    Poll::Ready(Err(SendError::new(reopen(envelope, this.held()), refusal)))
-                }
-            },
-            State::Done => panic!("a send was polled after it was done"),
-        }
-    }
-}
-
-impl<A, M: Send + 'static> Drop for Sending<A, M> {
-    fn drop(&mut self) {
-        if let State::Fresh(_) = self.state {
-            let message = std::mem::replace(&mut self.state, State::Done);
-            drops::run(move || drop(message));
-        } else if let Some(envelope) = self.withdraw() {
-            let actor = self.actor.clone().into_strong();
-            drops::run(move || {
-                let held = actor.header().held();
-                // SAFETY: withdrawn, so the pointer is the only one; the actor's pool is held.
-                user::contain(Site::Drop, || unsafe { Envelope::discard(envelope, AskError::Stopped, held) });
-            });
-        }
+        let result = Pin::new(&mut self.queued).poll(cx);
+        // SAFETY: see `new`.
+        result.map_err(|Returned(packed, refusal)| {
+            SendError::new(unsafe { open(packed, self.queued.held()) }, refusal)
+        })
     }
 }
 
 impl<A, M: Send + 'static> fmt::Debug for Sending<A, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.state {
+        let state = match self.queued.state {
             State::Fresh(_) => "not sent yet",
             State::Waiting(_) => "waiting for room",
             State::Done => "done",
         };
-        f.debug_struct("Sending").field("actor", &self.actor).field("state", &state).finish()
+        f.debug_struct("Sending").field("actor", &self.queued.actor).field("state", &state).finish()
     }
 }

@@ -1,7 +1,7 @@
 //! Spawning: an actor's state becomes a cell, and its first turn is scheduled.
 
 use super::Actor;
-use super::cell_of::CellOf;
+use super::cell_of::{CellOf, Unborn};
 use super::refs::ActorRef;
 use crate::cell::core::{Core, Limits};
 use crate::cell::header::{ActorVtable, Cold, Header, Strong};
@@ -9,14 +9,13 @@ use crate::cell::restart::Kept;
 use crate::cell::stopwatch::Stopwatch;
 use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
-use crate::memory::Heap;
 use crate::sched::bound::Bound;
 use crate::sched::local::Local;
 use crate::time::Duration;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::ptr::NonNull;
+use std::marker::PhantomData;
 
 /// Makes actors on one executor.
 #[derive(Clone, Copy, Debug)]
@@ -30,47 +29,32 @@ impl<'a> Spawner<'a> {
     }
 
     pub(crate) fn spawn<A: Actor + Send>(self, actor: A) -> ActorRef<A> {
+        let cell = Unborn::new(self.core, actor);
         let cold = self.core.timing.then(Cold::timed);
-        self.make(CellOf::<A>::vtable(), self.core.capacity, cold, actor)
-            .unwrap_or_else(|actor| dead_on_arrival(self.core, actor))
+        self.enroll(CellOf::<A>::vtable(), self.core.capacity, cold, cell).unwrap_or_else(dead_on_arrival)
     }
 
-    /// An actor that is there already. It comes back once the executor shuts down.
-    fn make<A: Actor + Send>(
-        self,
-        vtable: &'static ActorVtable,
-        capacity: u32,
-        cold: Option<Box<Cold>>,
-        actor: A,
-    ) -> Result<ActorRef<A>, A> {
-        let mut actor = Some(actor);
-        let spawned = self.enroll(vtable, capacity, cold, |heap, header| {
-            CellOf::allocate(heap, header, actor.take().expect("called at most once"))
-        });
-        spawned.ok_or_else(|| actor.expect("no cell was made of it"))
-    }
-
-    /// Makes a cell, which `allocate` fills, and pushes its first turn. `None` once the executor shuts down; then `allocate`
-    /// was not called.
+    /// Completes a cell and pushes its first turn. Once the executor shuts down the cell comes back as it was.
     pub(super) fn enroll<A>(
         self,
         vtable: &'static ActorVtable,
         capacity: u32,
         cold: Option<Box<Cold>>,
-        allocate: impl FnOnce(&Heap, Header) -> NonNull<Header>,
-    ) -> Option<ActorRef<A>> {
+        cell: Unborn<'a, A>,
+    ) -> Result<ActorRef<A>, Unborn<'a, A>> {
+        let mut cell = Some(cell);
         if self.core.forked() {
-            return None;
+            return Err(cell.expect("it is not complete yet"));
         }
         let mut refused = false;
         let actor = Local::with(&self.core.scheduler, |local| {
             let shard = self.core.shard_here(local);
             let make = |id, place| {
                 let header = Header::new(vtable, shard, id, place, capacity, cold);
-                self.core.with_heap(|heap| allocate(heap, header))
+                cell.take().expect("called at most once").complete(header)
             };
             if local.is_none() && self.core.draining() && !self.core.on_crew() {
-                return None;
+                return Err(cell.expect("it is not complete yet"));
             }
             // Counted first: whoever closes the shards either refuses this one there, or sees that it lives.
             self.core.count(local, |tally| &tally.spawned, 1);
@@ -83,12 +67,12 @@ impl<'a> Spawner<'a> {
                         if header.as_ref().kept().is_none_or(|kept| kept.join(header)) {
                             Header::schedule(header);
                         }
-                        Some(ActorRef::from_strong(strong))
+                        Ok(ActorRef::from_strong(strong))
                     }
                 }
                 None => {
                     refused = true;
-                    None
+                    Err(cell.expect("it is not complete yet"))
                 }
             }
         });
@@ -113,7 +97,7 @@ impl<'a> Spawner<'a> {
 #[must_use = "an actor exists once `spawn` was called"]
 pub struct SpawnBuilder<'a, A> {
     pub(super) spawner: Spawner<'a>,
-    actor: A,
+    actor: Unborn<'a, A>,
     pub(super) capacity: u32,
     name: Option<Box<str>>,
     limits: Option<Limits>,
@@ -125,6 +109,7 @@ pub struct SpawnBuilder<'a, A> {
 
 impl<'a, A> SpawnBuilder<'a, A> {
     pub(crate) fn begin(spawner: Spawner<'a>, actor: A) -> Self {
+        let actor = Unborn::new(spawner.core, actor);
         let Core { capacity, timing, .. } = *spawner.core;
         SpawnBuilder {
             spawner,
@@ -209,9 +194,12 @@ impl<'a, A> SpawnBuilder<'a, A> {
     }
 
     /// The actor's cold part, if it needs one, and what it is made of; or why not.
-    pub(super) fn finish(self, bound: Bound) -> Result<(Option<Box<Cold>>, A), SpawnError<A>> {
+    pub(super) fn finish(
+        self,
+        bound: Bound,
+    ) -> Result<(Option<Box<Cold>>, Unborn<'a, A>), NotSpawned<'a, A>> {
         if let Some(problem) = self.problem {
-            return Err(SpawnError::new(self.actor, problem));
+            return Err((self.actor, problem));
         }
         let placed = !matches!(bound, Bound::Nowhere);
         let Self { name, limits, timing, kept, .. } = self;
@@ -223,7 +211,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
     }
 }
 
-impl<A: Actor + Send> SpawnBuilder<'_, A> {
+impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// Keeps the actor on worker `k`, counted from 0: all its turns, hooks and its state's drop run there, under every
     /// [`Policy`](crate::Policy), and no sibling takes it over. For what belongs to one core or one worker: a cache, a device's queue.
     ///
@@ -273,11 +261,10 @@ impl<A: Actor + Send> SpawnBuilder<'_, A> {
     /// If a capacity or a budget is 0 or too large, or there is no such worker.
     #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
     pub fn spawn(self) -> ActorRef<A> {
-        let core = self.spawner.core;
-        match self.try_spawn() {
+        match self.enroll() {
             Ok(actor) => actor,
-            Err(error) if error.is_shutting_down() => dead_on_arrival(core, error.into_actor()),
-            Err(error) => panic!("{error}"),
+            Err((cell, SpawnProblem::ShuttingDown)) => dead_on_arrival(cell),
+            Err((_, problem)) => panic!("{problem}"),
         }
     }
 
@@ -287,46 +274,46 @@ impl<A: Actor + Send> SpawnBuilder<'_, A> {
     /// The actor comes back inside the error when the executor shuts down, a capacity or a budget is 0 or too large, or there
     /// is no such worker.
     pub fn try_spawn(self) -> Result<ActorRef<A>, SpawnError<A>> {
+        self.enroll().map_err(|(cell, problem)| SpawnError::new(cell.into_state(), problem))
+    }
+
+    fn enroll(self) -> Result<ActorRef<A>, NotSpawned<'a, A>> {
         let (spawner, capacity, worker) = (self.spawner, self.capacity, self.worker);
         let bound = worker.map_or(Bound::Nowhere, Bound::Worker);
-        let (cold, actor) = self.finish(bound)?;
+        let (cold, cell) = self.finish(bound)?;
         let mut vtable = CellOf::<A>::vtable();
         if let Some(worker) = worker {
             vtable = CellOf::<A>::vtable_of_bound();
             spawner.core.scheduler.move_in(worker);
         }
-        spawner.make(vtable, capacity, cold, actor).map_err(|actor| {
+        spawner.enroll(vtable, capacity, cold, cell).map_err(|cell| {
             if let Some(worker) = worker {
                 spawner.core.scheduler.move_out(worker);
             }
-            SpawnError::new(actor, SpawnProblem::ShuttingDown)
+            (cell, SpawnProblem::ShuttingDown)
         })
     }
 }
 
-/// The same for one whose state there was; it is dropped on the calling thread.
-fn dead_on_arrival<A: Actor + Send>(core: &Core, actor: A) -> ActorRef<A> {
-    drop(actor);
+/// The state that there was is dropped on the calling thread.
+fn dead_on_arrival<A: Actor + Send>(cell: Unborn<'_, A>) -> ActorRef<A> {
+    let core = cell.core();
+    drop(cell);
     tombstone(core)
 }
 
 /// A reference to an actor that never was: closed, and ended.
 pub(crate) fn tombstone<A: Actor + Send>(core: &Core) -> ActorRef<A> {
+    let cell = Unborn::new(core, Never(PhantomData::<fn(A)>));
     let header = core.tombstone(|shard, id, place| {
-        let header = Header::new(CellOf::<Never<A>>::vtable(), shard, id, place, 1, None);
-        let never = Never(std::marker::PhantomData::<fn(A)>);
-        if core.forked() {
-            CellOf::leak(header, never)
-        } else {
-            core.with_heap(|heap| CellOf::allocate(heap, header, never))
-        }
+        cell.complete(Header::new(CellOf::<Never<A>>::vtable(), shard, id, place, 1, None))
     });
     // SAFETY: a new cell comes with one reference, which this takes. Its state is never looked at: it has ended.
     unsafe { ActorRef::from_strong(Strong::from_raw(header)) }
 }
 
 /// Stands where the state of an actor would be that was refused.
-struct Never<A>(std::marker::PhantomData<fn(A)>);
+struct Never<A>(PhantomData<fn(A)>);
 
 impl<A: 'static> Actor for Never<A> {}
 
@@ -346,6 +333,9 @@ pub(super) enum SpawnProblem {
     Thread(io::Error),
 }
 
+/// A cell that was not completed, and why.
+pub(super) type NotSpawned<'a, A> = (Unborn<'a, A>, SpawnProblem);
+
 /// An actor that was not spawned, and why; of a dedicated one, its factory.
 pub struct SpawnError<A> {
     actor: Sealed<A>,
@@ -355,10 +345,6 @@ pub struct SpawnError<A> {
 impl<A> SpawnError<A> {
     pub(super) fn new(actor: A, problem: SpawnProblem) -> Self {
         SpawnError { actor: Sealed(actor), problem }
-    }
-
-    pub(super) fn map<B>(self, f: impl FnOnce(A) -> B) -> SpawnError<B> {
-        SpawnError::new(f(self.actor.0), self.problem)
     }
 
     /// The actor, or the factory of a dedicated one, as it was handed in.
@@ -382,7 +368,13 @@ impl<A> fmt::Debug for SpawnError<A> {
 
 impl<A> fmt::Display for SpawnError<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.problem {
+        fmt::Display::fmt(&self.problem, f)
+    }
+}
+
+impl fmt::Display for SpawnProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             SpawnProblem::ShuttingDown => f.write_str("actor not spawned: the executor is shutting down"),
             SpawnProblem::Capacity(n) => {
                 write!(f, "actor not spawned: a mailbox for {n} messages (1 to {} are possible)", MAX_LEN - 1)

@@ -2,10 +2,12 @@
 //! [segment]'s slot.
 
 use super::batch;
+use super::carried::{Carried, carried};
 use super::context::{AnyEnvelope, enter};
 use super::refs::ActorRef;
 use super::reply::Reply;
 use super::{Actor, Receive};
+use crate::cell::batch::Batched;
 use crate::cell::envelope::{
     Dating, Envelope, EnvelopeVtable, Lane, Origin, Parcel, Place, Sent, deliver, place_of, push_alone,
 };
@@ -36,35 +38,41 @@ struct TellTable {
     segment: Option<segment::Kind>,
 }
 
-struct Tables<A, M>(PhantomData<(A, M)>);
+/// For messages of type `M` that travel as a `C`.
+struct Tables<A, M, C>(PhantomData<(A, M, C)>);
 
-impl<A: Receive<M>, M: Send + 'static> Tables<A, M> {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> Tables<A, M, C> {
     const PLAIN: TellTable = TellTable {
         segment: {
             let table: *const EnvelopeVtable = &Self::UNDATED;
             // A batch takes envelopes; and `take` must find the message where a slot has it, right behind the envelope's place.
-            let behind = offset_of!(Told<M, ()>, message) == size_of::<Envelope>();
+            let behind = offset_of!(Told<C, ()>, message) == size_of::<Envelope>();
             match Self::UNDATED.batched {
-                None if behind => segment::Kind::of::<M>(table.cast(), unpack::<A, M>, free_segment::<M>),
+                None if behind => segment::Kind::of::<C>(table.cast(), unpack::<A, M, C>, free_segment::<C>),
                 _ => None,
             }
         },
-        ..Self::table(handle::<A, M>, handle_dated::<A, M>, open::<M, A::Reply>)
+        ..Self::table(handle::<A, M, C>, handle_dated::<A, M, C>, open::<M, C, A::Reply>)
     };
     const UNDATED: EnvelopeVtable =
-        Self::table(handle::<A, M>, handle_dated::<A, M>, open::<M, A::Reply>).undated;
+        Self::table(handle::<A, M, C>, handle_dated::<A, M, C>, open::<M, C, A::Reply>).undated;
     const AGAIN: TellTable =
-        Self::table(handle_again::<A, M>, handle_again_dated::<A, M>, open_again::<M, A::Reply>);
+        Self::table(handle_again::<A, M, C>, handle_again_dated::<A, M, C>, open_again::<M, C, A::Reply>);
 
     const fn table(handle: Handle, handle_dated: Handle, open: batch::Open) -> TellTable {
-        let (discard, sent) = (discard::<M>, place_of::<Sent>(offset_of!(Told<M, Sent>, sent)));
-        let (undated, dated) = (batch::batched::<A, M>(open), batch::batched::<A, M>(open));
+        let (discard, sent) = (discard::<C>, place_of::<Sent>(offset_of!(Told<C, Sent>, sent)));
+        let (undated, dated) = (batched::<A, M>(open), batched::<A, M>(open));
         TellTable {
             undated: EnvelopeVtable { handle, discard, sent: 0, batched: undated },
             dated: EnvelopeVtable { handle: handle_dated, discard, sent, batched: dated },
             segment: None,
         }
     }
+}
+
+/// What is told has no deadline.
+const fn batched<A: Receive<M>, M: Send + 'static>(open: batch::Open) -> Option<Batched> {
+    batch::batched::<A, M>(open, batch::never_expires)
 }
 
 type Handle = unsafe fn(AnyEnvelope, NonNull<Header>, Place);
@@ -77,18 +85,24 @@ pub(crate) struct Telling<M> {
     made_for: Invariant<M>,
 }
 
-impl<M: Send + 'static> Telling<M> {
+impl<C: Send + 'static> Telling<C> {
     #[inline]
-    pub(crate) fn plain<A: Receive<M>>(message: M) -> Self {
-        Telling { message, table: &Tables::<A, M>::PLAIN, made_for: PhantomData }
+    pub(crate) fn plain<A: Receive<M>, M: Send + 'static>(message: C) -> Self
+    where
+        C: Carried<M>,
+    {
+        Telling { message, table: &Tables::<A, M, C>::PLAIN, made_for: PhantomData }
     }
 
     /// The one that [`Context::again`](super::context::Context::again) prepays.
-    pub(crate) fn again<A: Receive<M>>(message: M) -> Self {
-        Telling { message, table: &Tables::<A, M>::AGAIN, made_for: PhantomData }
+    pub(crate) fn again<A: Receive<M>, M: Send + 'static>(message: C) -> Self
+    where
+        C: Carried<M>,
+    {
+        Telling { message, table: &Tables::<A, M, C>::AGAIN, made_for: PhantomData }
     }
 
-    pub(crate) fn into_message(self) -> M {
+    pub(crate) fn into_message(self) -> C {
         self.message
     }
 
@@ -195,11 +209,16 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
 }
 
 /// A message out of its slot, in an envelope.
-unsafe fn unpack<A: Receive<M>, M: Send + 'static>(slot: NonNull<()>, whose: NonNull<()>) -> *mut Node {
+unsafe fn unpack<A, M, C>(slot: NonNull<()>, whose: NonNull<()>) -> *mut Node
+where
+    A: Receive<M>,
+    M: Send + 'static,
+    C: Carried<M>,
+{
     // SAFETY: the caller's: the message is ours, and we are in its actor's turn.
     unsafe {
-        let (message, header) = (slot.cast::<M>().read(), whose.cast::<Header>());
-        let table = &Tables::<A, M>::PLAIN.undated;
+        let (message, header) = (slot.cast::<C>().read(), whose.cast::<Header>());
+        let table = &Tables::<A, M, C>::PLAIN.undated;
         Envelope::node(header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message)))
     }
 }
@@ -225,16 +244,20 @@ pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope, held: Held<'_>
     }
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static>(this: AnyEnvelope, header: NonNull<Header>, place: Place) {
+unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
+    this: AnyEnvelope,
+    header: NonNull<Header>,
+    place: Place,
+) {
     // SAFETY: the caller's: our message, in the actor's turn.
     unsafe {
-        let message = Told::<M, ()>::take(this, place, header.as_ref().held());
+        let message = Told::<C, ()>::take(this, place, header.as_ref().held());
         let (actor, mut ctx) = enter::<A>(header);
-        actor.receive(message, Reply::nobody(), &mut ctx);
+        actor.receive(message.arrive(), Reply::nobody(), &mut ctx);
     }
 }
 
-unsafe fn handle_again<A: Receive<M>, M: Send + 'static>(
+unsafe fn handle_again<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     this: AnyEnvelope,
     header: NonNull<Header>,
     place: Place,
@@ -242,26 +265,26 @@ unsafe fn handle_again<A: Receive<M>, M: Send + 'static>(
     // SAFETY: the caller's.
     unsafe {
         header.as_ref().again.set(false);
-        handle::<A, M>(this, header, place);
+        handle::<A, M, C>(this, header, place);
     }
 }
 
 /// Packed once more, as an undated one: so a handler is compiled into one place only, as it would be if nobody were timed.
-unsafe fn handle_dated<A: Receive<M>, M: Send + 'static>(
+unsafe fn handle_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     this: AnyEnvelope,
     header: NonNull<Header>,
     _: Place,
 ) {
     // SAFETY: the caller's; the new envelope is an undated one of this type.
     unsafe {
-        let message = Told::<M, Sent>::open(this, header.as_ref().held());
-        let table = &Tables::<A, M>::PLAIN.undated;
+        let message = Told::<C, Sent>::open(this, header.as_ref().held());
+        let table = &Tables::<A, M, C>::PLAIN.undated;
         let undated = header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message));
-        handle::<A, M>(undated, header, Place::Own);
+        handle::<A, M, C>(undated, header, Place::Own);
     }
 }
 
-unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static>(
+unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     this: AnyEnvelope,
     header: NonNull<Header>,
     place: Place,
@@ -269,29 +292,28 @@ unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static>(
     // SAFETY: the caller's.
     unsafe {
         header.as_ref().again.set(false);
-        handle_dated::<A, M>(this, header, place);
+        handle_dated::<A, M, C>(this, header, place);
     }
 }
 
 /// For a batch; dated or not.
-unsafe fn open<M: Send + 'static, R: Send + 'static>(
+unsafe fn open<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
     this: AnyEnvelope,
     header: &Header,
     into: NonNull<()>,
-) -> bool {
+) {
     // SAFETY: the caller's: our envelope, and room for what is in it.
-    unsafe { batch::put::<M, R>(into, unwrap(this, header.held()), Reply::nobody()) };
-    true
+    unsafe { batch::put::<M, R>(into, unwrap::<C>(this, header.held()).arrive(), Reply::nobody()) };
 }
 
-unsafe fn open_again<M: Send + 'static, R: Send + 'static>(
+unsafe fn open_again<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
     this: AnyEnvelope,
     header: &Header,
     into: NonNull<()>,
-) -> bool {
+) {
     header.again.set(false);
     // SAFETY: the caller's.
-    unsafe { open::<M, R>(this, header, into) }
+    unsafe { open::<M, C, R>(this, header, into) };
 }
 
 unsafe fn discard<M: Send + 'static>(this: AnyEnvelope, _: AskError, held: Held<'_>) {
@@ -303,7 +325,9 @@ impl<A: Actor> ActorRef<A> {
     /// Sends a message. Never waits, wherever it is called.
     ///
     /// Messages from one sender are handled in the order sent. The cost is a few tens of
-    /// nanoseconds.
+    /// nanoseconds. A message of more than 4 KiB is moved into a box first, and out of it for the handler. With the default
+    /// [stack](crate::Builder::stack_size) one of up to 512 KiB can be sent, in debug builds too. Beyond that the stack may
+    /// overflow, which ends the process: send a [`Box`].
     ///
     /// # Errors
     /// The message comes back inside the error when the mailbox is full, the actor has stopped, or the executor shuts
@@ -331,8 +355,16 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
+        carried!(message => self.tell_as::<M, _>(message))
+    }
+
+    #[inline]
+    pub(crate) fn tell_as<M: Send + 'static, C: Carried<M>>(&self, message: C) -> Result<(), SendError<C>>
+    where
+        A: Receive<M>,
+    {
         // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
-        match unsafe { deliver(self.as_ptr(), Telling::plain::<A>(message), Lane::Ordinary) } {
+        match unsafe { deliver(self.as_ptr(), Telling::plain::<A, M>(message), Lane::Ordinary) } {
             Ok(_) => Ok(()),
             Err((telling, refusal)) => Err(SendError::new(telling.into_message(), refusal)),
         }

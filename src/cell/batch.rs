@@ -38,9 +38,10 @@ use std::ptr::NonNull;
 pub(crate) struct Batched {
     /// The message's type.
     pub(crate) message: TypeId,
-    /// Writes message and reply, as the actor's type and the message's say, to where it is told; frees the envelope. False:
-    /// its deadline has passed.
-    pub(crate) open: unsafe fn(NonNull<Envelope>, &Header, NonNull<()>) -> bool,
+    /// Writes message and reply, as the actor's type and the message's say, to where it is told; frees the envelope.
+    pub(crate) open: unsafe fn(NonNull<Envelope>, &Header, NonNull<()>),
+    /// Returns `true` if its deadline has passed.
+    pub(crate) expired: unsafe fn(NonNull<Envelope>) -> bool,
     /// Handles a batch that begins with this envelope. May panic.
     pub(crate) handle: unsafe fn(NonNull<Envelope>, &'static Batched, &Taking<'_>),
 }

@@ -42,7 +42,7 @@ pub(crate) struct Dedicated {
 pub(crate) struct Settings {
     /// What the threads' names begin with.
     pub(crate) name: String,
-    pub(crate) stack_size: Option<usize>,
+    pub(crate) stack_size: usize,
     /// Where they run, if the crew is pinned: a thread that a pinned one starts would stay on the same core.
     pub(crate) cores: Option<Cores>,
     /// Each of them holds a copy until its thread-locals are gone.

@@ -64,14 +64,11 @@ impl Threads {
     pub(crate) fn start(
         &self,
         name: String,
-        stack_size: Option<usize>,
+        stack_size: usize,
         alive: Sender<Infallible>,
         run: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
-        let mut thread = thread::Builder::new().name(name.clone());
-        if let Some(bytes) = stack_size {
-            thread = thread.stack_size(bytes);
-        }
+        let thread = thread::Builder::new().name(name.clone()).stack_size(stack_size);
         // Locked throughout: the thread finds itself on the list, however soon it ends.
         let mut list = self.list.lock();
         let alive = Alive { crew: Arc::clone(&self.crew), _sender: alive };
@@ -230,7 +227,7 @@ mod tests {
             USERS.with(|place| assert!(place.set(Waits(held)).is_ok()));
             left.send(()).unwrap();
         };
-        threads.start("test".to_string(), None, alive, run).unwrap();
+        threads.start("test".to_string(), 1 << 20, alive, run).unwrap();
         has_left.recv().unwrap();
         assert!(!threads.join(time::after(Duration::from_millis(5))), "it is in its destructor");
         assert_eq!(threads.left(), ["test"]);

@@ -29,6 +29,9 @@ use std::sync::Arc;
 /// Nothing is allocated in advance.
 pub const DEFAULT_CAPACITY: usize = 1024;
 
+/// The stack size of the crew's threads where nothing else is said: 8 MiB, on 32-bit targets 2 MiB.
+pub const DEFAULT_STACK_SIZE: usize = if size_of::<usize>() < 8 { 2 << 20 } else { 8 << 20 };
+
 /// A turn's messages and time where nothing else is said. The time does the work; see ARCHITECTURE.md.
 const DEFAULT_LIMITS: Limits = Limits { messages: 4096, time: Duration::from_micros(100) };
 /// See [`Builder::spares`].
@@ -66,7 +69,7 @@ pub struct Builder<'a> {
     workers: Option<usize>,
     cores: Option<Vec<usize>>,
     thread_name: String,
-    stack_size: Option<usize>,
+    stack_size: usize,
     spawn_handler: Option<SpawnHandler<'a>>,
     spares: Option<usize>,
     spare_stay: Duration,
@@ -87,7 +90,7 @@ impl<'a> Builder<'a> {
             workers: None,
             cores: None,
             thread_name: "heist".to_string(),
-            stack_size: None,
+            stack_size: DEFAULT_STACK_SIZE,
             spawn_handler: None,
             spares: None,
             spare_stay: DEFAULT_SPARE_STAY,
@@ -140,9 +143,15 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// The threads' stack size in bytes. Default: that of the standard library.
+    /// The stack size of workers, spares and [dedicated](crate::Handle::spawn_dedicated) threads in bytes. Default:
+    /// [`DEFAULT_STACK_SIZE`], 8 MiB (on 32-bit targets 2 MiB).
+    ///
+    /// A stack takes address space. It takes memory only as far down as a handler has ever used it. That is why the default is
+    /// what systems give a program's main thread, and not the standard library's 2 MiB. A handler, message or state that needs
+    /// more than the stack has ends the process, as anywhere in Rust. For messages and states of up to 512 KiB the default is
+    /// enough, in debug builds too; a larger one is best sent in a [`Box`].
     pub fn stack_size(mut self, bytes: usize) -> Self {
-        self.stack_size = Some(bytes);
+        self.stack_size = bytes;
         self
     }
 
@@ -328,7 +337,7 @@ impl<'a> Builder<'a> {
         if self.limits.messages == 0 || self.limits.time.is_zero() {
             return Err(BuildError::Budget);
         }
-        if self.stack_size == Some(0) {
+        if self.stack_size == 0 {
             return Err(BuildError::StackSize);
         }
         if self.thread_name.contains('\0') {

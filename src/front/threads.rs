@@ -20,7 +20,7 @@ pub(super) type SpareHandler = Box<dyn Fn(WorkerThread) -> io::Result<()> + Send
 pub(super) struct Recruiter {
     pub(super) core: Arc<Core>,
     pub(super) name: String,
-    pub(super) stack_size: Option<usize>,
+    pub(super) stack_size: usize,
     pub(super) handler: Option<SpareHandler>,
     /// Spares so far.
     pub(super) spares: AtomicUsize,

@@ -57,9 +57,9 @@ impl WorkerThread {
         &self.name
     }
 
-    /// The stack size that the builder was given, in bytes.
+    /// The stack size that the thread should have, in bytes: see [`Builder::stack_size`](crate::Builder::stack_size).
     #[must_use]
-    pub fn stack_size(&self) -> Option<usize> {
+    pub fn stack_size(&self) -> usize {
         self.recruiter.stack_size
     }
 

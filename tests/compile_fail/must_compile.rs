@@ -85,11 +85,11 @@ fn keys_plan(it: DirectoryBuilder<General, W<()>>) -> DirectoryBuilder<General, 
 fn by_keys_plan(it: DirectoryBuilder<(), W<General>>) -> DirectoryBuilder<(), W<General>> {
     it
 }
-
-// What owns plain values varies as they do.
-fn build(it: SpawnBuilder<'static, W<General>>) -> SpawnBuilder<'static, W<Narrow>> {
+fn build(it: SpawnBuilder<'static, W<General>>) -> SpawnBuilder<'static, W<General>> {
     it
 }
+
+// What owns plain values varies as they do.
 fn not_spawned(it: SpawnError<W<General>>) -> SpawnError<W<Narrow>> {
     it
 }

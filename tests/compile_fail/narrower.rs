@@ -85,5 +85,8 @@ fn keys_plan(it: DirectoryBuilder<Narrow, W<()>>) -> DirectoryBuilder<General, W
 fn by_keys_plan(it: DirectoryBuilder<(), W<Narrow>>) -> DirectoryBuilder<(), W<General>> {
     it //~ E0308
 }
+fn build(it: SpawnBuilder<'static, W<Narrow>>) -> SpawnBuilder<'static, W<General>> {
+    it //~ E0308
+}
 
 fn main() {}

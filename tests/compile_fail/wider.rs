@@ -85,5 +85,8 @@ fn keys_plan(it: DirectoryBuilder<General, W<()>>) -> DirectoryBuilder<Narrow, W
 fn by_keys_plan(it: DirectoryBuilder<(), W<General>>) -> DirectoryBuilder<(), W<Narrow>> {
     it //~ E0308
 }
+fn build(it: SpawnBuilder<'static, W<General>>) -> SpawnBuilder<'static, W<Narrow>> {
+    it //~ E0308
+}
 
 fn main() {}

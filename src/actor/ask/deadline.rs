@@ -6,6 +6,7 @@
 use super::slot::{Asked, AskedWith, Asking, AskingWith, Tables};
 use super::{Ask, callback};
 use crate::actor::batch;
+use crate::actor::carried::{Carried, carried};
 use crate::actor::context::{AnyEnvelope, Context, enter};
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::Reply;
@@ -24,51 +25,51 @@ struct Expiring<M> {
     message: M,
 }
 
-struct ByDeadline<A, M>(PhantomData<fn(A, M)>);
+struct ByDeadline<A, M, C>(PhantomData<fn(A, M, C)>);
 
-impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for ByDeadline<A, M> {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> Tables<S> for ByDeadline<A, M, C> {
     const ASKED: EnvelopeVtable = EnvelopeVtable {
-        handle: handle_asked::<A, M>,
-        discard: Asked::<Expiring<M>, A::Reply, ()>::discard,
-        sent: Asked::<Expiring<M>, A::Reply, S>::SENT,
-        batched: batch::batched::<A, M>(open_asked::<M, A::Reply>),
+        handle: handle_asked::<A, M, C>,
+        discard: Asked::<Expiring<C>, A::Reply, ()>::discard,
+        sent: Asked::<Expiring<C>, A::Reply, S>::SENT,
+        batched: batch::batched::<A, M>(open_asked::<M, C, A::Reply>, asked_has_expired::<C, A::Reply>),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
-        handle: handle_with::<A, M, S>,
-        discard: AskedWith::<Expiring<M>, A::Reply, S>::discard,
-        sent: AskedWith::<Expiring<M>, A::Reply, S>::SENT,
-        batched: batch::batched::<A, M>(open_with::<M, A::Reply, S>),
+        handle: handle_with::<A, M, C, S>,
+        discard: AskedWith::<Expiring<C>, A::Reply, S>::discard,
+        sent: AskedWith::<Expiring<C>, A::Reply, S>::SENT,
+        batched: batch::batched::<A, M>(open_with::<M, C, A::Reply, S>, with_has_expired::<C, A::Reply, S>),
     };
 }
 
-unsafe fn handle_asked<A: Receive<M>, M: Send + 'static>(
+unsafe fn handle_asked<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     this: AnyEnvelope,
     header: NonNull<Header>,
     _: Place,
 ) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
-        let (expiring, reply) = Asked::<Expiring<M>, A::Reply, ()>::open(this);
-        handle::<A, M>(expiring, reply, header);
+        let (expiring, reply) = Asked::<Expiring<C>, A::Reply, ()>::open(this);
+        handle::<A, M, C>(expiring, reply, header);
     }
 }
 
-unsafe fn handle_with<A: Receive<M>, M: Send + 'static, S: Dating>(
+unsafe fn handle_with<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     this: AnyEnvelope,
     header: NonNull<Header>,
     _: Place,
 ) {
     // SAFETY: the caller's: an envelope with this table, in the actor's turn.
     unsafe {
-        let (expiring, reply) = AskedWith::<Expiring<M>, A::Reply, S>::unwrap(this, header.as_ref().held());
-        handle::<A, M>(expiring, reply, header);
+        let (expiring, reply) = AskedWith::<Expiring<C>, A::Reply, S>::unwrap(this, header.as_ref().held());
+        handle::<A, M, C>(expiring, reply, header);
     }
 }
 
 /// # Safety
 /// In the actor's turn.
-unsafe fn handle<A: Receive<M>, M: Send + 'static>(
-    Expiring { deadline, message }: Expiring<M>,
+unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
+    Expiring { deadline, message }: Expiring<C>,
     reply: Reply<A::Reply>,
     header: NonNull<Header>,
 ) {
@@ -80,37 +81,44 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
             drop(message);
         } else {
             let (actor, mut ctx) = enter::<A>(header);
-            actor.receive(message, reply, &mut ctx);
+            actor.receive(message.arrive(), reply, &mut ctx);
         }
     }
 }
 
 /// For a batch.
-unsafe fn open_asked<M: Send + 'static, R: Send + 'static>(
+unsafe fn open_asked<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
     this: AnyEnvelope,
     _: &Header,
     into: NonNull<()>,
-) -> bool {
+) {
     // SAFETY: the caller's: an envelope with this table, and room for what is in it.
     unsafe {
-        let (Expiring { deadline, message }, reply) = Asked::<Expiring<M>, R, ()>::open(this);
-        batch::put(into, message, reply);
-        time::now() < deadline
+        let (expiring, reply) = Asked::<Expiring<C>, R, ()>::open(this);
+        batch::put::<M, R>(into, expiring.message.arrive(), reply);
     }
 }
 
+unsafe fn asked_has_expired<C: Send + 'static, R: Send + 'static>(this: AnyEnvelope) -> bool {
+    // SAFETY: the caller's: an envelope with this table, whose message is there.
+    time::now() >= unsafe { Asked::<Expiring<C>, R, ()>::message(this).as_ref() }.deadline
+}
+
+unsafe fn with_has_expired<C: Send + 'static, R: Send + 'static, S: Dating>(this: AnyEnvelope) -> bool {
+    // SAFETY: the caller's: an envelope with this table.
+    time::now() >= unsafe { AskedWith::<Expiring<C>, R, S>::message(this).as_ref() }.deadline
+}
+
 /// For a batch.
-unsafe fn open_with<M: Send + 'static, R: Send + 'static, S: Dating>(
+unsafe fn open_with<M: Send + 'static, C: Carried<M>, R: Send + 'static, S: Dating>(
     this: AnyEnvelope,
     header: &Header,
     into: NonNull<()>,
-) -> bool {
+) {
     // SAFETY: as above.
     unsafe {
-        let (Expiring { deadline, message }, reply) =
-            AskedWith::<Expiring<M>, R, S>::unwrap(this, header.held());
-        batch::put(into, message, reply);
-        time::now() < deadline
+        let (expiring, reply) = AskedWith::<Expiring<C>, R, S>::unwrap(this, header.held());
+        batch::put::<M, R>(into, expiring.message.arrive(), reply);
     }
 }
 
@@ -152,8 +160,19 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
+        carried!(message => self.ask_by_as::<M, _>(deadline, message))
+    }
+
+    pub(crate) fn ask_by_as<M: Send + 'static, C: Carried<M>>(
+        &self,
+        deadline: Instant,
+        message: C,
+    ) -> Result<Ask<A::Reply>, SendError<C>>
+    where
+        A: Receive<M>,
+    {
         let expiring = Expiring { deadline, message };
-        let asking = Asking::<_, A::Reply, ByDeadline<A, M>>::new(expiring, self.as_ptr());
+        let asking = Asking::<_, A::Reply, ByDeadline<A, M, C>>::new(expiring, self.as_ptr());
         // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(head) => Ok(Ask::new(head)),
@@ -181,10 +200,24 @@ impl<A: Actor> Context<A> {
         F: FnOnce(&mut A, Result<B::Reply, AskError>, &mut Context<A>) + Send + 'static,
     {
         let reply = callback::reply(self.me().clone(), then);
+        carried!(message => target.send_with_reply_by::<M, _>(deadline, message, reply))
+    }
+}
+
+impl<B: Actor> ActorRef<B> {
+    fn send_with_reply_by<M: Send + 'static, C: Carried<M>>(
+        &self,
+        deadline: Instant,
+        message: C,
+        reply: Reply<B::Reply>,
+    ) -> Result<(), SendError<C>>
+    where
+        B: Receive<M>,
+    {
         let expiring = Expiring { deadline, message };
-        let asking = AskingWith::<_, B::Reply, ByDeadline<B, M>>::new(expiring, reply);
-        // SAFETY: `target` is a strong reference; the envelope is made for an actor of its type.
-        match unsafe { deliver(target.as_ptr(), asking, Lane::Ordinary) } {
+        let asking = AskingWith::<_, B::Reply, ByDeadline<B, M, C>>::new(expiring, reply);
+        // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
+        match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(()) => Ok(()),
             Err((asking, refusal)) => {
                 let (expiring, reply) = asking.into_parts();

@@ -7,6 +7,7 @@ pub(crate) mod callback;
 mod deadline;
 pub(crate) mod slot;
 
+use super::carried::{Carried, carried};
 use super::refs::ActorRef;
 use super::reply::Reply;
 use super::wait;
@@ -222,7 +223,18 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        let asking = Asking::<_, A::Reply, Plain<A, M>>::new(message, self.as_ptr());
+        carried!(message => self.ask_as::<M, _>(message))
+    }
+
+    #[inline]
+    pub(crate) fn ask_as<M: Send + 'static, C: Carried<M>>(
+        &self,
+        message: C,
+    ) -> Result<Ask<A::Reply>, SendError<C>>
+    where
+        A: Receive<M>,
+    {
+        let asking = Asking::<_, A::Reply, Plain<A, M, C>>::new(message, self.as_ptr());
         // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(head) => Ok(Ask::new(head)),
@@ -231,15 +243,15 @@ impl<A: Actor> ActorRef<A> {
     }
 
     /// Sends a message whose answer goes to `reply`.
-    pub(crate) fn send_with_reply<M: Send + 'static>(
+    pub(crate) fn send_with_reply<M: Send + 'static, C: Carried<M>>(
         &self,
-        message: M,
+        message: C,
         reply: Reply<A::Reply>,
-    ) -> Result<(), SendError<M>>
+    ) -> Result<(), SendError<C>>
     where
         A: Receive<M>,
     {
-        let asking = AskingWith::<_, A::Reply, Plain<A, M>>::new(message, reply);
+        let asking = AskingWith::<_, A::Reply, Plain<A, M, C>>::new(message, reply);
         // SAFETY: as above.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(()) => Ok(()),

@@ -2,6 +2,7 @@
 
 use crate::actor::Receive;
 use crate::actor::batch;
+use crate::actor::carried::Carried;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Reply, ReplyVtable};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Parcel, Place, Sent, place_of};
@@ -63,21 +64,21 @@ pub(super) trait Tables<S: Dating> {
     const WITH: EnvelopeVtable;
 }
 
-/// The message is handled as it is.
-pub(crate) struct Plain<A, M>(PhantomData<fn(A, M)>);
+/// The message is handled as it is; it travels as a `C`.
+pub(crate) struct Plain<A, M, C>(PhantomData<fn(A, M, C)>);
 
-impl<A: Receive<M>, M: Send + 'static, S: Dating> Tables<S> for Plain<A, M> {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> Tables<S> for Plain<A, M, C> {
     const ASKED: EnvelopeVtable = EnvelopeVtable {
-        handle: Asked::<M, A::Reply, ()>::handle::<A>,
-        discard: Asked::<M, A::Reply, ()>::discard,
-        sent: Asked::<M, A::Reply, S>::SENT,
-        batched: batch::batched::<A, M>(Asked::<M, A::Reply, ()>::open_into),
+        handle: Asked::<C, A::Reply, ()>::handle::<A, M>,
+        discard: Asked::<C, A::Reply, ()>::discard,
+        sent: Asked::<C, A::Reply, S>::SENT,
+        batched: batch::batched::<A, M>(Asked::<C, A::Reply, ()>::open_into::<M>, batch::never_expires),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
-        handle: AskedWith::<M, A::Reply, S>::handle::<A>,
-        discard: AskedWith::<M, A::Reply, S>::discard,
-        sent: AskedWith::<M, A::Reply, S>::SENT,
-        batched: batch::batched::<A, M>(AskedWith::<M, A::Reply, S>::open_into),
+        handle: AskedWith::<C, A::Reply, S>::handle::<A, M>,
+        discard: AskedWith::<C, A::Reply, S>::discard,
+        sent: AskedWith::<C, A::Reply, S>::SENT,
+        batched: batch::batched::<A, M>(AskedWith::<C, A::Reply, S>::open_into::<M>, batch::never_expires),
     };
 }
 
@@ -195,22 +196,38 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
         }
     }
 
+    /// The message, as long as it was not taken.
+    ///
+    /// # Safety
+    /// With the only pointer to an envelope that this type made, and that still has its message.
+    pub(super) unsafe fn message(this: AnyEnvelope) -> NonNull<M> {
+        // SAFETY: the caller's; a field of what `this` points to is never null.
+        unsafe { NonNull::new_unchecked(this.cast::<Self>().as_ref().message.get().cast()) }
+    }
+
     /// For a batch.
-    unsafe fn open_into(this: AnyEnvelope, _: &Header, into: NonNull<()>) -> bool {
+    unsafe fn open_into<N>(this: AnyEnvelope, _: &Header, into: NonNull<()>)
+    where
+        M: Carried<N>,
+    {
         // SAFETY: the caller's: our envelope, and room for what is in it.
         unsafe {
             let (message, reply) = Self::open(this);
-            batch::put(into, message, reply);
+            batch::put::<N, R>(into, message.arrive(), reply);
         }
-        true
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, _: Place) {
+    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
+    where
+        A: Receive<N, Reply = R>,
+        N: Send + 'static,
+        M: Carried<N>,
+    {
         // SAFETY: the caller's: our envelope, in the actor's turn. From here on the reply is the replier's side.
         unsafe {
             let (message, reply) = Self::open(this);
             let (actor, mut ctx) = enter::<A>(header);
-            actor.receive(message, reply, &mut ctx);
+            actor.receive(message.arrive(), reply, &mut ctx);
         }
     }
 
@@ -273,6 +290,13 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
     }
 
     /// # Safety
+    /// With the only pointer to it.
+    pub(super) unsafe fn message(this: AnyEnvelope) -> NonNull<M> {
+        // SAFETY: packed by `AskingWith`; a field of what `this` points to is never null.
+        unsafe { NonNull::new_unchecked(&raw mut (*this.cast::<Self>().as_ptr()).message) }
+    }
+
+    /// # Safety
     /// With the only pointer to it; `held` is of its pool.
     pub(super) unsafe fn unwrap(this: AnyEnvelope, held: Held<'_>) -> (M, Reply<R>) {
         // SAFETY: packed by `AskingWith`.
@@ -283,21 +307,28 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
     }
 
     /// For a batch.
-    unsafe fn open_into(this: AnyEnvelope, header: &Header, into: NonNull<()>) -> bool {
+    unsafe fn open_into<N>(this: AnyEnvelope, header: &Header, into: NonNull<()>)
+    where
+        M: Carried<N>,
+    {
         // SAFETY: the caller's: our envelope, and room for what is in it.
         unsafe {
             let (message, reply) = Self::unwrap(this, header.held());
-            batch::put(into, message, reply);
+            batch::put::<N, R>(into, message.arrive(), reply);
         }
-        true
     }
 
-    unsafe fn handle<A: Receive<M, Reply = R>>(this: AnyEnvelope, header: NonNull<Header>, _: Place) {
+    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
+    where
+        A: Receive<N, Reply = R>,
+        N: Send + 'static,
+        M: Carried<N>,
+    {
         // SAFETY: the caller's.
         unsafe {
             let (message, reply) = Self::unwrap(this, header.as_ref().held());
             let (actor, mut ctx) = enter::<A>(header);
-            actor.receive(message, reply, &mut ctx);
+            actor.receive(message.arrive(), reply, &mut ctx);
         }
     }
 

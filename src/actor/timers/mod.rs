@@ -12,6 +12,7 @@
 mod interval;
 mod once;
 
+use super::carried::carried;
 use super::context::Context;
 use super::refs::{ActorRef, WeakRef};
 use super::{Actor, Receive};
@@ -232,7 +233,7 @@ impl<A: Actor> Context<A> {
     where
         A: Receive<M>,
     {
-        once::arm(Target::Own(self.me().clone()), time::after(delay), message)
+        carried!(message => once::arm::<A, M, _>(Target::Own(self.me().clone()), time::after(delay), message))
     }
 
     /// Tells this actor itself `message` at an instant, or as soon as possible if that has passed; otherwise as
@@ -244,7 +245,7 @@ impl<A: Actor> Context<A> {
     where
         A: Receive<M>,
     {
-        once::arm(Target::Own(self.me().clone()), Some(at), message)
+        carried!(message => once::arm::<A, M, _>(Target::Own(self.me().clone()), Some(at), message))
     }
 
     /// Tells this actor itself something every `period`, for the first time after one; `message` makes it, inside the
@@ -298,7 +299,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        once::arm(Target::Other(self.downgrade()), time::after(delay), message)
+        carried!(message => once::arm::<A, M, _>(Target::Other(self.downgrade()), time::after(delay), message))
     }
 
     /// Tells the actor `message` at an instant, or as soon as possible if that has passed; otherwise as
@@ -310,7 +311,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        once::arm(Target::Other(self.downgrade()), Some(at), message)
+        carried!(message => once::arm::<A, M, _>(Target::Other(self.downgrade()), Some(at), message))
     }
 
     /// Tells the actor something every `period`, for the first time after one; `message` makes it, inside the actor's turn.

@@ -3,6 +3,7 @@
 use super::{Target, Timer};
 use crate::actor::Receive;
 use crate::actor::batch;
+use crate::actor::carried::Carried;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Place, Sent, place_of};
 use crate::cell::event::DeadLetterReason;
@@ -17,55 +18,56 @@ use std::mem::offset_of;
 use std::ptr::NonNull;
 
 #[repr(C)]
-struct Once<A, M, S> {
+struct Once<A, C, S> {
     envelope: Envelope,
     /// When it is due.
     sent: S,
     target: Target<A>,
     key: Key,
-    message: M,
+    /// The message, as it travels.
+    message: C,
 }
 
 // SAFETY: message and references are Send; the envelope's link is touched only by the mailbox, which moves it as a whole.
-unsafe impl<A, M: Send, S: Dating> Send for Once<A, M, S> {}
+unsafe impl<A, C: Send, S: Dating> Send for Once<A, C, S> {}
 
-struct Table<A, M, S>(PhantomData<(A, M, S)>);
+struct Table<A, M, C, S>(PhantomData<(A, M, C, S)>);
 
-impl<A: Receive<M>, M: Send + 'static, S: Dating> Table<A, M, S> {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> Table<A, M, C, S> {
     const ONCE: EnvelopeVtable = EnvelopeVtable {
-        handle: handle::<A, M, S>,
-        discard: discard::<A, M, S>,
-        sent: place_of::<S>(offset_of!(Once<A, M, S>, sent)),
+        handle: handle::<A, M, C, S>,
+        discard: discard::<A, C, S>,
+        sent: place_of::<S>(offset_of!(Once<A, C, S>, sent)),
         batched: None, // it comes alone
     };
 }
 
-pub(super) fn arm<A: Receive<M>, M: Send + 'static>(
+pub(super) fn arm<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     target: Target<A>,
     at: Option<Instant>,
-    message: M,
-) -> Result<Timer, SendError<M>> {
+    message: C,
+) -> Result<Timer, SendError<C>> {
     if target.header().stopwatch().is_some() {
         // It cannot wait from before it was there.
         let due = at.map(|at| at.max(time::now()));
-        arm_as(target, at, Sent(due), message)
+        arm_as::<A, M, C, _>(target, at, Sent(due), message)
     } else {
-        arm_as(target, at, (), message)
+        arm_as::<A, M, C, _>(target, at, (), message)
     }
 }
 
-fn arm_as<A: Receive<M>, M: Send + 'static, S: Dating>(
+fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     target: Target<A>,
     at: Option<Instant>,
     sent: S,
-    message: M,
-) -> Result<Timer, SendError<M>> {
+    message: C,
+) -> Result<Timer, SendError<C>> {
     if let Some(refusal) = target.refusal() {
         return Err(SendError::new(message, refusal));
     }
     let weak = target.weak();
     weak.header().cold(); // where its tick will be linked
-    let envelope = Envelope::new(&Table::<A, M, S>::ONCE);
+    let envelope = Envelope::new(&Table::<A, M, C, S>::ONCE);
     let mut once = Some(Box::new(Once { envelope, sent, target, key: Key::NONE, message }));
     let mut given = Key::NONE;
     let armed = weak.header().core().scheduler.arm(at, |key| {
@@ -86,7 +88,7 @@ fn arm_as<A: Receive<M>, M: Send + 'static, S: Dating>(
     }
 }
 
-impl<A: Receive<M>, M: Send + 'static, S: Dating> Timed for Once<A, M, S> {
+impl<A: 'static, C: Send + 'static, S: Dating> Timed for Once<A, C, S> {
     fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
         let target = self.target.as_ptr();
         let this = NonNull::from(Box::leak(self));
@@ -105,31 +107,31 @@ impl<A: Receive<M>, M: Send + 'static, S: Dating> Timed for Once<A, M, S> {
     }
 }
 
-unsafe fn unbox<A, M, S>(this: AnyEnvelope) -> Box<Once<A, M, S>> {
+unsafe fn unbox<A, C, S>(this: AnyEnvelope) -> Box<Once<A, C, S>> {
     // SAFETY: the caller's: the only pointer to an envelope that `fire` gave up.
-    unsafe { Box::from_raw(this.cast::<Once<A, M, S>>().as_ptr()) }
+    unsafe { Box::from_raw(this.cast::<Once<A, C, S>>().as_ptr()) }
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static, S: Dating>(
+unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     this: AnyEnvelope,
     header: NonNull<Header>,
     _: Place,
 ) {
     // SAFETY: the caller's: our box, in the actor's turn.
     unsafe {
-        let once = unbox::<A, M, S>(this);
+        let once = unbox::<A, C, S>(this);
         let actor = header.as_ref();
         if !actor.core().scheduler.timers.end(once.key) {
             ticks::not_handled(actor, DeadLetterReason::Cancelled);
             return;
         }
         let (actor, mut ctx) = enter::<A>(header);
-        batch::receive_alone(actor, once.message, &mut ctx);
+        batch::receive_alone(actor, once.message.arrive(), &mut ctx);
     }
 }
 
-unsafe fn discard<A, M, S>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
+unsafe fn discard<A, C, S>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
     // SAFETY: the caller's.
-    let once = unsafe { unbox::<A, M, S>(this) };
+    let once = unsafe { unbox::<A, C, S>(this) };
     once.target.header().core().scheduler.timers.end(once.key);
 }

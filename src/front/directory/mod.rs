@@ -20,6 +20,7 @@ mod shelf;
 mod sweep;
 
 use crate::actor::ask::Ask;
+use crate::actor::carried::carried;
 use crate::actor::handle::Handle;
 use crate::actor::refs::{ActorRef, WeakRef};
 use crate::actor::{Actor, Receive, spawn};
@@ -251,7 +252,7 @@ where
     where
         A: Receive<M>,
     {
-        self.deliver(key, message, ActorRef::tell)
+        carried!(message => self.deliver(key, message, ActorRef::tell_as::<M, _>))
     }
 
     /// Asks the key's actor something, spawning it if need be. Never waits; what it returns can be waited for or awaited.
@@ -263,7 +264,7 @@ where
     where
         A: Receive<M>,
     {
-        self.deliver(key, message, ActorRef::ask)
+        carried!(message => self.deliver(key, message, ActorRef::ask_as::<M, _>))
     }
 
     /// Lets go of the key's actor now, as if it had been idle: it ends when what waits for it is handled and nothing else

@@ -1,13 +1,12 @@
 //! A pool's settings, and what can be wrong with them.
 
-use super::life::{Factory, Shared};
+use super::life::{Factory, Shared, make_states};
 use super::strategy::{Strategy, TwoChoices};
 use super::{Pool, PoolError};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
 use crate::mailbox::state::MAX_LEN;
 use crate::time::Duration;
-use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 
@@ -178,8 +177,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
             limit: self.limit,
             window: self.window,
         };
-        let made = |index| (self.factory)(index).map_err(|error| PoolError::Factory { index, error });
-        let states = (0..self.replicas).map(made).collect::<Result<VecDeque<A>, _>>()?;
+        let states = make_states(&self.factory, 0..self.replicas)?;
         Shared::start(self.handle, self.factory, self.usual, settings, states).map(Pool::new)
     }
 }

@@ -39,8 +39,24 @@ use crate::time::{self, Duration};
 use crate::user;
 use std::collections::VecDeque;
 use std::error::Error;
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::Waker;
+
+/// States for replicas that are about to be spawned. Each is boxed, since it may be large.
+pub(super) type States<A> = VecDeque<Box<A>>;
+
+/// Has states made for these indexes. User code: under no lock.
+pub(super) fn make_states<A>(factory: &Factory<A>, indexes: Range<usize>) -> Result<States<A>, PoolError> {
+    let mut states = VecDeque::with_capacity(indexes.len());
+    for index in indexes {
+        match factory(index) {
+            Ok(state) => states.push_back(Box::new(state)),
+            Err(error) => return Err(PoolError::Factory { index, error }),
+        }
+    }
+    Ok(states)
+}
 
 pub(super) type Factory<A> = Box<dyn Fn(usize) -> Result<A, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
@@ -91,7 +107,7 @@ impl<A: Actor + Send> Shared<A> {
         factory: Factory<A>,
         usual: Box<dyn Strategy + Send + Sync>,
         settings: Settings,
-        mut states: VecDeque<A>,
+        mut states: States<A>,
     ) -> Result<Arc<Self>, PoolError> {
         let life = Life {
             cells: 0,
@@ -134,14 +150,14 @@ impl<A: Actor + Send> Shared<A> {
 
     /// Replicas with these states, from this index on: all of them, or none. States that are left are the caller's to drop, outside
     /// all locks.
-    fn spawn(self: &Arc<Self>, from: usize, states: &mut VecDeque<A>) -> Result<Vec<Member<A>>, PoolError> {
+    fn spawn(self: &Arc<Self>, from: usize, states: &mut States<A>) -> Result<Vec<Member<A>>, PoolError> {
         let mut members: Vec<Member<A>> = Vec::with_capacity(states.len());
         while let Some(state) = states.pop_front() {
             let index = from + members.len();
             let counts = Arc::new(Counts::default());
             let replica = Replica { shared: Arc::clone(self), index, counts: Arc::clone(&counts) };
             let Settings { capacity, timing, .. } = self.settings;
-            let mut builder = self.handle.build(state).exact_capacity(capacity).timing(timing);
+            let mut builder = self.handle.build(*state).exact_capacity(capacity).timing(timing);
             if let Some(name) = &self.settings.name {
                 builder = builder.name(format!("{name}-{index}"));
             }
@@ -149,7 +165,7 @@ impl<A: Actor + Send> Shared<A> {
             match builder.kept(replica, &self.sharing).try_spawn() {
                 Ok(actor) => members.push(Member { actor, counts }),
                 Err(error) => {
-                    states.push_front(error.into_actor());
+                    states.push_front(Box::new(error.into_actor()));
                     self.life.lock().cells -= 1;
                     members.iter().for_each(|member| Header::close(member.actor.as_ptr(), true));
                     return Err(PoolError::ShuttingDown);
@@ -166,7 +182,7 @@ impl<A: Actor + Send> Shared<A> {
         }
         let before = self.resizable()?;
         // The user's code, under no lock.
-        let mut states = (before..to).map(|index| self.make(index)).collect::<Result<VecDeque<A>, _>>()?;
+        let mut states = make_states(&self.factory, before..to)?;
         let one = self.change.lock();
         if self.resizable()? != before {
             return Err(PoolError::Resizing);
@@ -204,10 +220,6 @@ impl<A: Actor + Send> Shared<A> {
             list if list.moving.is_some() => Err(PoolError::Resizing),
             list => Ok(list.members.len()),
         }
-    }
-
-    pub(super) fn make(&self, index: usize) -> Result<A, PoolError> {
-        (self.factory)(index).map_err(|error| PoolError::Factory { index, error })
     }
 }
 

@@ -5,8 +5,9 @@ use super::life::Shared;
 use super::members::{List, Picked, Stripe};
 use super::strategy::{Replicas, Route, Strategy};
 use crate::actor::ask::Ask;
+use crate::actor::carried::carried;
 use crate::actor::refs::ActorRef;
-use crate::actor::send::{Packed, Posted, Sending};
+use crate::actor::send::{Packed, Posted, Queued, Returned, open, pack};
 use crate::actor::wait::{self, Refused};
 use crate::actor::{Actor, Receive};
 use crate::error::{Refusal, SendError};
@@ -18,7 +19,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 impl<A: Actor> Shared<A> {
     /// Gives `deliver` the replica that the strategy says, or the reason why there is none. `deliver` puts a message into
@@ -127,7 +128,7 @@ impl<A: Actor> Pool<A> {
     where
         A: Receive<M>,
     {
-        self.deliver(&strategy, message, |actor, message| actor.tell(message))
+        carried!(message => self.deliver(&strategy, message, |actor, message| actor.tell_as::<M, _>(message)))
     }
 
     /// Sends a message to one replica and returns its answer to come; see [`ActorRef::ask`].
@@ -143,7 +144,7 @@ impl<A: Actor> Pool<A> {
     where
         A: Receive<M>,
     {
-        self.deliver(&strategy, message, |actor, message| actor.ask(message))
+        carried!(message => self.deliver(&strategy, message, |actor, message| actor.ask_as::<M, _>(message)))
     }
 
     /// The same with a deadline; see [`ActorRef::ask_by`].
@@ -159,7 +160,9 @@ impl<A: Actor> Pool<A> {
     where
         A: Receive<M>,
     {
-        self.deliver(&strategy, message, |actor, message| actor.ask_by(deadline, message))
+        carried!(message => {
+            self.deliver(&strategy, message, |actor, message| actor.ask_by_as::<M, _>(deadline, message))
+        })
     }
 
     /// Who would get the next message by this strategy: for what is not offered here, such as
@@ -221,17 +224,19 @@ impl<A: Actor> Pool<A> {
         // In line first, so that it is known for whom this waits.
         let mut sending = self.send_async(strategy, message);
         if let Poll::Ready(result) = sending.advance(Waker::noop()) {
-            return result;
+            return sending.finish(result);
         }
         let Some(target) = sending.target().map(ActorRef::as_ptr) else {
-            return sending.give_up(Refusal::Stopped);
+            let returned = sending.give_up(Refusal::Stopped);
+            return sending.finish(returned.map_or(Ok(()), Err));
         };
-        match wait::wait_for(&mut sending, target, until, || ()) {
-            Ok(Some(result)) => result,
+        let result = match wait::wait_for(&mut Advancing(&mut sending), target, until, || ()) {
+            Ok(Some(result)) => return sending.finish(result),
             Ok(None) => sending.give_up(Refusal::TimedOut),
             Err(Refused::WouldDeadlock) => sending.give_up(Refusal::WouldDeadlock),
             Err(Refused::NoSpare) => sending.give_up(Refusal::NoSpare),
-        }
+        };
+        sending.finish(result.map_or(Ok(()), Err))
     }
 
     /// Sends a message, waiting for room if need be: the awaited form of [`send`](Self::send). It takes its place in line when it
@@ -240,13 +245,15 @@ impl<A: Actor> Pool<A> {
     where
         A: Receive<M>,
     {
-        PoolSending { pool: self.clone(), strategy, state: State::Fresh(message), message: PhantomData }
+        let (core, timed) = (self.shared.handle.core(), self.shared.timing());
+        let state = State::Fresh(pack::<A, M>(message, core, timed));
+        PoolSending { pool: self.clone(), strategy, state, message: PhantomData }
     }
 }
 
-enum State<A, M: Send + 'static> {
-    Fresh(M),
-    Waiting(Sending<A, M>),
+enum State<A> {
+    Fresh(Packed<A>),
+    Waiting(Queued<A>),
     Done,
 }
 
@@ -257,7 +264,8 @@ enum State<A, M: Send + 'static> {
 pub struct PoolSending<A: Actor, S, M: Send + 'static> {
     pool: Pool<A>,
     strategy: S,
-    state: State<A, M>,
+    state: State<A>,
+    /// The envelope is made for an `M`.
     message: Invariant<M>,
 }
 
@@ -265,42 +273,43 @@ impl<A: Actor, S, M: Send + 'static> Unpin for PoolSending<A, S, M> {}
 
 impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
     /// Goes on as far as it gets.
-    fn advance(&mut self, waker: &Waker) -> Poll<Result<(), SendError<M>>> {
+    fn advance(&mut self, waker: &Waker) -> Poll<Result<(), Returned<A>>> {
+        let PoolSending { pool, strategy, state, .. } = self;
         loop {
-            match std::mem::replace(&mut self.state, State::Done) {
-                State::Fresh(message) if self.pool.shared.forked() => {
-                    return Poll::Ready(Err(SendError::new(message, Refusal::Forked)));
-                }
-                State::Fresh(message) => {
-                    // Packed outside the stripe's lock, since it takes a waker along, which is user code.
-                    let shared = &self.pool.shared;
-                    let packed =
-                        Packed::new(message, shared.handle.core(), shared.timing(), user::clone_waker(waker));
-                    let posted = shared.follow(&self.strategy, |picked| match picked {
-                        Ok(actor) => packed.post(actor),
-                        Err(refusal) => Posted::Done(Err(packed.refuse(refusal))),
+            match state {
+                State::Fresh(_) if pool.shared.forked() => match std::mem::replace(state, State::Done) {
+                    State::Fresh(packed) => return Poll::Ready(Err(Returned(packed, Refusal::Forked))),
+                    _ => unreachable!("it was fresh"),
+                },
+                State::Fresh(packed) => {
+                    // Not under the stripe's lock. The message stays here until it is posted: a strategy may panic.
+                    let ticket = packed.ticket(waker);
+                    let posted = pool.shared.follow(&*strategy, |picked| {
+                        let State::Fresh(packed) = std::mem::replace(state, State::Done) else {
+                            unreachable!("it was fresh")
+                        };
+                        match picked {
+                            Ok(actor) => Queued::post(actor, packed, &ticket),
+                            Err(refusal) => Posted::Done(Err(Returned(packed, refusal))),
+                        }
                     });
                     match posted {
-                        Posted::Waiting(sending) => {
-                            self.state = State::Waiting(sending);
+                        Posted::Waiting(queued) => {
+                            *state = State::Waiting(queued);
                             return Poll::Pending;
                         }
-                        Posted::Done(result) => return Poll::Ready(result.map_err(|e| self.explained(e))),
+                        Posted::Done(result) => return Poll::Ready(result),
                     }
                 }
-                State::Waiting(mut sending) => {
-                    match Pin::new(&mut sending).poll(&mut Context::from_waker(waker)) {
-                        Poll::Pending => {
-                            self.state = State::Waiting(sending);
-                            return Poll::Pending;
-                        }
+                State::Waiting(queued) => {
+                    let result = ready!(Pin::new(queued).poll(&mut Context::from_waker(waker)));
+                    *state = State::Done;
+                    match result {
                         // The pool has let go of that one, or emptied that hold: whose turn is it now?
-                        Poll::Ready(Err(error))
-                            if error.refusal() == Refusal::Stopped && !self.pool.shared.stopping() =>
-                        {
-                            self.state = State::Fresh(error.into_message());
+                        Err(Returned(packed, Refusal::Stopped)) if !pool.shared.stopping() => {
+                            *state = State::Fresh(packed);
                         }
-                        Poll::Ready(result) => return Poll::Ready(result.map_err(|e| self.explained(e))),
+                        result => return Poll::Ready(result),
                     }
                 }
                 State::Done => panic!("a send was polled after it was done"),
@@ -308,24 +317,49 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
         }
     }
 
-    fn explained(&self, error: SendError<M>) -> SendError<M> {
-        let refusal = self.pool.shared.explain(error.refusal());
-        SendError::new(error.into_message(), refusal)
+    /// The message comes back as its sender knows it.
+    fn finish(&self, result: Result<(), Returned<A>>) -> Result<(), SendError<M>> {
+        result.map_err(|Returned(packed, refusal)| {
+            // SAFETY: `Pool::send_async` packed an `M`.
+            let message = unsafe { open(packed, self.pool.shared.handle.core().held()) };
+            SendError::new(message, self.pool.shared.explain(refusal))
+        })
     }
 
     fn target(&self) -> Option<&ActorRef<A>> {
         match &self.state {
-            State::Waiting(sending) => Some(sending.target()),
+            State::Waiting(queued) => Some(queued.target()),
             _ => None,
         }
     }
 
-    fn give_up(mut self, why: Refusal) -> Result<(), SendError<M>> {
+    /// Gives the message back, unless it was accepted.
+    fn give_up(&mut self, why: Refusal) -> Option<Returned<A>> {
         match std::mem::replace(&mut self.state, State::Done) {
-            State::Fresh(message) => Err(SendError::new(message, why)),
-            State::Waiting(sending) => sending.give_up(why),
-            State::Done => Ok(()),
+            State::Fresh(packed) => Some(Returned(packed, why)),
+            State::Waiting(mut queued) => queued.give_up(why),
+            State::Done => None,
         }
+    }
+}
+
+impl<A: Actor, S, M: Send + 'static> Drop for PoolSending<A, S, M> {
+    fn drop(&mut self) {
+        if let State::Fresh(packed) = std::mem::replace(&mut self.state, State::Done) {
+            let handle = self.pool.shared.handle.clone();
+            packed.discard(move |discard| discard(handle.core().held()));
+        }
+    }
+}
+
+/// The same as a future whose output is small, whatever the message is.
+struct Advancing<'a, A: Actor, S, M: Send + 'static>(&'a mut PoolSending<A, S, M>);
+
+impl<A: Receive<M>, S: Strategy, M: Send + 'static> Future for Advancing<'_, A, S, M> {
+    type Output = Result<(), Returned<A>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.advance(cx.waker())
     }
 }
 
@@ -333,7 +367,8 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> Future for PoolSending<A, S,
     type Output = Result<(), SendError<M>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.advance(cx.waker())
+        let result = self.advance(cx.waker());
+        result.map(|result| self.finish(result))
     }
 }
 

@@ -1,0 +1,55 @@
+//! How a message travels: as it is, or in a box of its own if it is large.
+//!
+//! A message moves through some ten functions on its way into an envelope, and through some more out of it. The compiler
+//! makes a copy on the stack for each in a debug build, and for some in a release build. So the first function of all
+//! puts a large message into a box, and the last one before the handler takes it out.
+
+use crate::error::SendError;
+
+/// Messages of more bytes than this are boxed. Up to here a copy costs less than another allocation.
+const LARGE: usize = 4096;
+
+pub(crate) const fn is_large<M>() -> bool {
+    size_of::<M>() > LARGE
+}
+
+/// A message of type `M`, or a box with it.
+pub(crate) trait Carried<M>: Send + 'static {
+    fn arrive(self) -> M;
+}
+
+impl<M: Send + 'static> Carried<M> for M {
+    #[inline(always)]
+    fn arrive(self) -> M {
+        self
+    }
+}
+
+impl<M: Send + 'static> Carried<M> for Box<M> {
+    #[inline]
+    fn arrive(self) -> M {
+        *self
+    }
+}
+
+impl<M> SendError<Box<M>> {
+    /// The same with the message as its sender knows it.
+    #[cold]
+    pub(crate) fn unboxed(self) -> SendError<M> {
+        let refusal = self.refusal();
+        SendError::new(*self.into_message(), refusal)
+    }
+}
+
+/// Sends a message of the type parameter `M` by an expression that takes any [`Carried`] form of it.
+macro_rules! carried {
+    ($message:ident => $send:expr) => {
+        if const { $crate::actor::carried::is_large::<M>() } {
+            let $message = Box::new($message);
+            $send.map_err($crate::error::SendError::unboxed)
+        } else {
+            $send
+        }
+    };
+}
+pub(crate) use carried;
