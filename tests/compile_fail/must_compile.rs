@@ -145,8 +145,8 @@ fn main() {
     is_sync::<Pool<W<Local>>>();
     is_send::<PoolStopped<W<Local>>>();
     is_sync::<PoolStopped<W<Local>>>();
-    is_send::<Directory<Owned, W<Local>>>();
-    is_sync::<Directory<Owned, W<Local>>>();
+    is_send::<Directory<String, W<Local>>>();
+    is_sync::<Directory<String, W<Local>>>();
     is_send::<SendError<Owned>>();
     is_sync::<SendError<Owned>>();
     is_send::<TellManyError<Owned, Owned>>();
