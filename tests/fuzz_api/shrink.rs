@@ -73,7 +73,7 @@ fn fails(seed: u64, without: &[usize]) -> bool {
         .env("HEIST_FUZZ_SEED", seed.to_string())
         .env("HEIST_FUZZ_PROGRAMS", "1")
         .env("HEIST_FUZZ_REPEAT", "300")
-        .env("HEIST_FUZZ_PATIENCE", "4")
+        .env("HEIST_FUZZ_PATIENCE", "2")
         .env("HEIST_FUZZ_WITHOUT", list.join(","))
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -20,7 +20,7 @@ const REFUSED: u8 = 1 << 2;
 const DROPPED: u8 = 1 << 3;
 
 /// Steps that one program may do. Those beyond do nothing, so every program ends.
-const FUEL: i32 = 80;
+const FUEL: i32 = 150;
 
 /// Things of one kind that the program keeps. Nothing of heist's runs under its lock.
 pub struct Kept<T>(Mutex<VecDeque<T>>);

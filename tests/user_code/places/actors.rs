@@ -6,7 +6,9 @@ use crate::rig::{Latch, Outcome, Ping, Puppet, Rig, Run, Trap, within};
 use heist::{
     Actor, ActorRef, AskError, Batch, Context, Event, Executor, Handler, Receive, Reply, StopReason,
 };
+use parking_lot::Mutex;
 use std::panic::panic_any;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub const PLACES: &[Place] = &[
@@ -32,6 +34,7 @@ pub const PLACES: &[Place] = &[
     ("event/panicked", event_panicked),
     ("event/dead-letters", event_dead_letters),
     ("event/spare-started", event_spare_started),
+    ("event/spare-started-alone", event_spare_started_alone),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -480,5 +483,29 @@ fn event_spare_started(rig: &Rig) -> Outcome {
     rig.sprung();
     until.open();
     assert_eq!(actor.ask(Ping).expect("room").wait().map_err(AskError::from), Ok(()));
+    Outcome::Done
+}
+
+/// The hook waits for an actor of its own executor, whose only worker is about to block.
+fn event_spare_started_alone(rig: &Rig) -> Outcome {
+    if rig.act() != Act::Ask {
+        return Outcome::Skip("the same with two workers");
+    }
+    let (trap, asked) = (rig.trap(), Arc::new(Mutex::new(None::<ActorRef<Puppet>>)));
+    let theirs = Arc::clone(&asked);
+    let hook = move |event: &Event| {
+        let actor = theirs.lock().take();
+        if let (Event::SpareStarted { .. }, Some(actor)) = (event, actor) {
+            let _ = actor.ask(Ping).map(heist::Ask::wait);
+            trap.spring();
+        }
+    };
+    let executor =
+        Executor::builder().workers(1).thread_name("mx").on_event(hook).build().expect("an executor");
+    *asked.lock() = Some(executor.spawn(Puppet::default()));
+    let actor = executor.spawn(Puppet::default());
+    rig.arm();
+    actor.tell(Run(|_: &mut Puppet, _: &mut Context<Puppet>| heist::blocking(|| ()))).expect("room");
+    rig.sprung();
     Outcome::Done
 }
