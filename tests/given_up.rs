@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use heist::{Actor, Context, Handler, Pool};
+use heist::{Actor, Context, Fixed, Handler, Pool, Timer};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -131,4 +131,58 @@ fn waits_for_room() {
     target.tell(tokens.token()).unwrap();
     settle(&executor);
     assert_eq!(Arc::strong_count(&task), 1);
+}
+
+/// An actor's own timers, and those of others for it, end with it: at once, and accounted for.
+#[test]
+fn timers_of_actors_that_have_ended() {
+    /// What it and others armed: each is a dead letter in the end.
+    static ARMED: AtomicUsize = AtomicUsize::new(0);
+    fn detach<E>(timer: Result<Timer, E>) {
+        if let Ok(timer) = timer {
+            ARMED.fetch_add(1, Relaxed);
+            timer.detach();
+        }
+    }
+    struct Clock(Tokens, bool);
+    impl Actor for Clock {
+        fn started(&mut self, ctx: &mut Context<Self>) {
+            detach(ctx.tell_after(DAY, self.0.token()));
+            let tokens = self.0.clone();
+            detach(ctx.tell_every(DAY, Fixed::Rate, move |_| tokens.token()));
+            if self.1 {
+                ctx.stop();
+            }
+        }
+    }
+    impl Handler<Token> for Clock {
+        type Reply = ();
+        fn handle(&mut self, _: Token, _: &mut Context<Self>) {}
+    }
+    const DAY: Duration = Duration::from_secs(86_400);
+    let (executor, tokens) = (crew(2), Tokens::new());
+    let mut kept = Vec::new();
+    for n in 0..10_000 {
+        let clock = executor.spawn(Clock(tokens.clone(), n % 2 == 0));
+        if n % 4 == 1 {
+            kept.push(clock.tell_after(DAY, tokens.token()).unwrap());
+            ARMED.fetch_add(1, Relaxed);
+            clock.stop();
+        } else if n % 4 == 3 {
+            detach(clock.tell_after(DAY, tokens.token()));
+            clock.stop_now();
+        }
+    }
+    settle(&executor);
+    assert_eq!((executor.stats().armed_timers, tokens.alive()), (0, 0));
+    assert!(kept.iter().all(|timer| !timer.is_armed()));
+    assert_eq!(executor.stats().dead_letters.total(), ARMED.load(Relaxed) as u64);
+    // One actor with many: more than one turn's dead letters.
+    let clock = executor.spawn(Clock(tokens.clone(), false));
+    (0..WAITS).for_each(|_| clock.tell_after(DAY, tokens.token()).unwrap().detach());
+    clock.stop();
+    ended(&clock);
+    settle(&executor);
+    assert_eq!((executor.stats().armed_timers, tokens.alive()), (0, 0));
+    assert!(clock.tell_after(DAY, tokens.token()).is_err());
 }

@@ -324,35 +324,35 @@ fn a_timer_of_its_own_keeps_an_actor_and_anothers_does_not() {
         drop(kept);
         let (weak, timer) = (lost.downgrade(), lost.tell_after(FAR, Note(0)).unwrap());
         drop(lost);
-        within(LONG, "the other one ends", || weak.upgrade().is_none());
-        assert!(timer.is_armed(), "it ended for another reason");
+        within(LONG, "the other one ends, and the timer with it", || !timer.is_armed());
+        assert!(weak.upgrade().is_none());
         within(LONG, "its own timer fires, and then it ends", || tokens.alive() == 0);
         settle(executor);
-        assert_eq!(executor.stats().dead_letters.total(), 0, "it had ended before");
+        assert_eq!(executor.stats().dead_letters.total(), 1, "what was armed for the other one");
         tokens.assert_each_dropped_once();
     });
 }
 
-/// It was never accepted before it was due, so it is accepted then, and dead.
+/// It was never accepted before it was due, so it is accepted when its actor ends, and dead.
 #[test]
 fn p03_a_tick_for_an_actor_that_has_ended_is_a_dead_letter() {
     on_every_crew(|executor| {
         let tokens = Tokens::new();
         // Once more if the machine was so slow that the timers came first.
         while {
-            let (actor, due) = (executor.spawn(Puppet::default()), Instant::now() + ms(20));
+            let (actor, due) = (executor.spawn(Puppet::default()), Instant::now() + ms(1000));
             actor.tell_at(due, Load(tokens.token())).unwrap().detach();
             let guarded = tokens.token();
             let make = move |_| {
                 let _all_of_it = &guarded;
                 Note(0)
             };
-            actor.tell_every(ms(21), Fixed::Rate, make).unwrap().detach();
+            actor.tell_every(ms(1001), Fixed::Rate, make).unwrap().detach();
+            let before = executor.stats();
             actor.stop();
             ended(&actor);
-            let before = executor.stats();
             let late = Instant::now() >= due;
-            within(LONG, "they fall due", || tokens.alive() == 0);
+            assert!(late || tokens.alive() == 0, "they end with it");
             settle(executor);
             let after = executor.stats();
             assert_eq!(after.armed_timers, 0);

@@ -2,7 +2,7 @@
 //!
 //! In this order, each step finished before the next begins, spread over as many turns as the leftovers need:
 //!
-//! 1. what waits becomes dead letters, and its askers are told;
+//! 1. what waits becomes dead letters, and its askers are told; so do timers that are armed for it;
 //! 2. senders that wait for room get their messages back;
 //! 3. `stopped` runs, if `started` had returned;
 //! 4. the state is dropped;
@@ -71,6 +71,9 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
     let rest = if taken > 0 { header.state.give_back(taken) } else { header.state.peek() };
     if rest.len() > 0 {
         return if taken == 0 { After::RequeueGap } else { After::Requeue };
+    }
+    if !ticks::abandon_timers(header, LETTERS as usize) {
+        return After::Requeue;
     }
     let refusal = if header.core().closing() { Refusal::ShuttingDown } else { Refusal::Stopped };
     room::refuse_all(header, refusal);

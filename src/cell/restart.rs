@@ -360,10 +360,14 @@ unsafe fn wait(this: NonNull<Header>, kept: &Kept, after: Duration) -> bool {
     let core = unsafe { this.as_ref() }.core();
     core.scheduler.delay();
     // From the arming on the cell is not ours: the key is made known under the timers' lock, before that.
-    let armed = core.scheduler.arm(time::after(after), |key| {
-        kept.ask(|keeper| keeper.waits(key));
-        Box::new(Delayed { cell: this })
-    });
+    let armed = core.scheduler.arm(
+        time::after(after),
+        || true,
+        |key| {
+            kept.ask(|keeper| keeper.waits(key));
+            Box::new(Delayed { cell: this })
+        },
+    );
     if !armed {
         core.scheduler.undelay();
     }

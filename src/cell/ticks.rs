@@ -16,6 +16,8 @@ use super::event::{DeadLetterReason, Event};
 use super::header::Header;
 use crate::mailbox::inbox::{Inbox, Node};
 use crate::mailbox::state::Reserve;
+use crate::sched::timers::{Abandoned, Aim};
+use crate::user::{self, Site};
 use std::cell::Cell;
 use std::ptr::NonNull;
 
@@ -30,11 +32,13 @@ pub(crate) struct Ticks {
     inbox: Inbox,
     /// The last message was a tick.
     last: Cell<bool>,
+    /// Its timers that are armed.
+    pub(crate) aim: Aim,
 }
 
 impl Default for Ticks {
     fn default() -> Self {
-        Ticks { inbox: Inbox::new(), last: Cell::new(false) }
+        Ticks { inbox: Inbox::new(), last: Cell::new(false), aim: Aim::default() }
     }
 }
 
@@ -115,6 +119,17 @@ pub(super) fn take_unhandled() -> u32 {
         UNHANDLED.set(0);
     }
     unhandled
+}
+
+/// The actor has closed, and has its last turns: what is armed for it is a dead letter now. Returns `false` if there may be more.
+pub(super) fn abandon_timers(header: &Header, most: usize) -> bool {
+    let Some(cold) = header.cold_if_any() else { return true };
+    let Abandoned { timers, cancelled } = header.core().scheduler.timers.abandon(&cold.ticks.aim, most);
+    let all = timers.len() < most;
+    for timed in timers {
+        user::contain(Site::Drop, || if cancelled { drop(timed) } else { timed.undeliverable() });
+    }
+    all
 }
 
 /// A tick that came too late for its actor: accepted, and dead.

@@ -12,6 +12,8 @@
 //! | out | in a mailbox, or being handled | `end`, by whoever handled it (free) · `rearm`, for an interval (armed) · cancel (free) |
 //! | free | no more: the key is invalid | |
 //!
+//! What a timer *aims* at, an actor, knows those that are armed for it ([`Aim`]), and ends them when it ends.
+//!
 //! So a timer that was cancelled while it was out finds its key invalid, and is neither handled nor armed again.
 //!
 //! Fired is under the lock, so that timers reach their actors in the order of their instants, and of their arming where
@@ -20,6 +22,10 @@
 //!
 //! Firing has a bounded share of a worker's time, however much is due: a visit ends after [`VISIT`] timers or
 //! [`VISIT_TIME`], and then turns have at least as long ([`Local::tend_timers`](super::local::Local::tend_timers)).
+
+mod aim;
+
+pub(crate) use aim::{Abandoned, Aim};
 
 use super::Scheduler;
 use super::alarm::Alarm;
@@ -35,8 +41,13 @@ pub(crate) trait Timed: Send {
     /// It is due. Runs no user code; what cannot be delivered comes back.
     fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>>;
 
-    /// It was due and could not be delivered. May run user code.
+    /// It was due and could not be delivered, or what it aims at has ended. May run user code.
     fn undeliverable(self: Box<Self>);
+
+    /// What it aims at, if that may end before the timer is due: then the timer ends with it. Always the same. Runs no user code.
+    fn aim(&self) -> Option<&Aim> {
+        None
+    }
 }
 
 /// Names one timer, for as long as there is a table.
@@ -79,14 +90,19 @@ pub(super) struct Leftovers {
 }
 
 impl Scheduler {
-    /// Arms a timer for an instant, or for never; `make` gets its key. `false` once the executor shuts down; then `make`
-    /// was not called.
+    /// Arms a timer for an instant, or for never, if what it aims at is `open`; `make` gets its key. `false`, and `make` was not
+    /// called: that is not open, or the executor shuts down. Both are called under the lock.
     #[must_use]
-    pub(crate) fn arm(&self, at: Option<Instant>, make: impl FnOnce(Key) -> Box<dyn Timed>) -> bool {
+    pub(crate) fn arm(
+        &self,
+        at: Option<Instant>,
+        open: impl FnOnce() -> bool,
+        make: impl FnOnce(Key) -> Box<dyn Timed>,
+    ) -> bool {
         if self.forked() {
             return false;
         }
-        let lowered = self.timers.arm(&self.idle.alarm, at, make);
+        let lowered = self.timers.arm(&self.idle.alarm, at, open, make);
         if lowered == Some(true) {
             self.idle.alarm_lowered();
         }
@@ -154,6 +170,9 @@ struct Slot {
     /// Armed: in the heap. Free: the next free slot.
     place: u32,
     timed: Option<Box<dyn Timed>>,
+    /// Armed: its neighbours in the list of what it aims at.
+    before: u32,
+    after: u32,
 }
 
 impl std::fmt::Debug for Slot {
@@ -187,16 +206,19 @@ impl Timers {
         self.0.lock().heap.len()
     }
 
-    /// Arms a timer; `make` gets its key. `None` once the crew shuts down; then `make` was not called. True: the alarm was
-    /// lowered.
+    /// See [`Scheduler::arm`]. `None`: not armed. True: the alarm was lowered.
     pub(super) fn arm(
         &self,
         alarm: &Alarm,
         at: Option<Instant>,
+        open: impl FnOnce() -> bool,
         make: impl FnOnce(Key) -> Box<dyn Timed>,
     ) -> Option<bool> {
         let when = alarm.count(at);
         let mut table = self.0.lock();
+        if !open() {
+            return None;
+        }
         let key = table.reserve()?;
         table.put(key, when, make(key));
         Some(alarm.lower(when))
@@ -300,7 +322,13 @@ impl Table {
             NO_SLOT => {
                 let slot = u32::try_from(self.slots.len()).ok().filter(|&slot| slot != NO_SLOT);
                 let slot = slot.expect("fewer than 2^32 timers");
-                self.slots.push(Slot { id: FREE, place: NO_SLOT, timed: None });
+                self.slots.push(Slot {
+                    id: FREE,
+                    place: NO_SLOT,
+                    timed: None,
+                    before: NO_SLOT,
+                    after: NO_SLOT,
+                });
                 slot
             }
             free => free,
@@ -315,6 +343,9 @@ impl Table {
 
     /// From out to armed.
     fn put(&mut self, key: Key, when: u64, timed: Box<dyn Timed>) {
+        if let Some(aim) = timed.aim() {
+            self.link(aim, key.slot);
+        }
         self.slots[key.slot as usize].timed = Some(timed);
         self.heap.push(Entry { when, id: key.id, slot: key.slot });
         self.rise(self.heap.len() - 1);
@@ -331,6 +362,9 @@ impl Table {
             // One of the two moves it, or neither.
             self.rise(place);
             self.sink(self.slots[last.slot as usize].place as usize);
+        }
+        if let Some(aim) = timed.aim() {
+            self.unlink(aim, slot);
         }
         Some(timed)
     }
@@ -382,85 +416,4 @@ impl Table {
 }
 
 #[cfg(all(test, not(heist_loom)))]
-mod tests {
-    use super::*;
-    use rand::rngs::SmallRng;
-    use rand::{RngExt, SeedableRng};
-    use std::collections::BTreeMap;
-    use std::sync::{Arc, Mutex as StdMutex};
-
-    type Fired = Arc<StdMutex<Vec<(u64, u64)>>>;
-
-    /// Says that it was fired.
-    struct Probe {
-        when: u64,
-        id: u64,
-        fired: Fired,
-    }
-
-    impl Timed for Probe {
-        fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
-            self.fired.lock().unwrap().push((self.when, self.id));
-            Ok(())
-        }
-        fn undeliverable(self: Box<Self>) {}
-    }
-
-    /// Armed, cancelled, fired and armed again at random, beside a map that does the same.
-    #[test]
-    fn the_heap_does_what_a_sorted_map_does() {
-        let (timers, alarm, fired) = (Timers::new(), Alarm::new(), Fired::default());
-        let start = time::now();
-        let mut rng = SmallRng::seed_from_u64(7);
-        let mut armed: BTreeMap<(u64, u64), Key> = BTreeMap::new();
-        let mut out = Vec::new();
-        for round in 0..20_000u64 {
-            let at = start + Duration::from_nanos(rng.random_range(round * 10..round * 10 + 5_000));
-            let when = alarm.count(Some(at));
-            let mut make = |key: Key| -> Box<dyn Timed> {
-                armed.insert((when, key.id), key);
-                Box::new(Probe { when, id: key.id, fired: Arc::clone(&fired) })
-            };
-            match rng.random_range(0..8) {
-                0..4 => assert!(timers.arm(&alarm, Some(at), make).is_some()),
-                4 => match out.pop() {
-                    Some(key) if rng.random_range(0..2) == 0 => assert!(timers.end(key)),
-                    Some(key) => {
-                        let timed = make(key);
-                        assert!(timers.rearm(&alarm, key, Some(at), timed).is_ok());
-                    }
-                    None => {}
-                },
-                5 | 6 => {
-                    let place = rng.random_range(0..armed.len().max(1));
-                    let Some((&at, &key)) = armed.iter().nth(place) else { continue };
-                    armed.remove(&at);
-                    assert!(timers.cancel(key));
-                    assert!(!timers.is_valid(key) && !timers.cancel(key) && !timers.end(key));
-                }
-                _ => {
-                    let now = start + Duration::from_nanos(round * 10);
-                    drop(timers.fire(&alarm, now, || true));
-                    let later = armed.split_off(&(alarm.count(Some(now)) + 1, 0));
-                    let due = std::mem::replace(&mut armed, later);
-                    assert_eq!(
-                        std::mem::take(&mut *fired.lock().unwrap()),
-                        due.keys().copied().collect::<Vec<_>>()
-                    );
-                    out.extend(due.into_values());
-                    assert_eq!(alarm.is_set(), !armed.is_empty());
-                    let first = armed.keys().next().map(|first| first.0);
-                    assert!(first.is_none_or(|first| !alarm.lower(first)), "the alarm is later than a timer");
-                }
-            }
-            assert_eq!(timers.armed(), armed.len());
-        }
-        out.into_iter().for_each(|key| assert!(timers.end(key)));
-        timers.close(&alarm);
-        drop(timers.fire(&alarm, start, || true));
-        assert_eq!((timers.armed(), alarm.is_set()), (0, false));
-        assert!(timers.arm(&alarm, Some(start), |_| unreachable!("closed")).is_none());
-        let table = timers.0.lock();
-        assert_eq!((table.in_use, table.slots.capacity()), (0, 0), "an empty table gives its memory back");
-    }
-}
+mod tests;

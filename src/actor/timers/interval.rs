@@ -1,6 +1,6 @@
 //! A message that comes again and again: one box that goes from the table of timers into the mailbox and back.
 
-use super::{Fixed, Target, Tick, Timer, TimerError};
+use super::{Fixed, Target, Tick, Timer, TimerError, not_armed};
 use crate::actor::Receive;
 use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
@@ -10,7 +10,7 @@ use crate::cell::header::Header;
 use crate::cell::ticks;
 use crate::error::{AskError, Refusal};
 use crate::memory::Held;
-use crate::sched::timers::{Key, Timed};
+use crate::sched::timers::{Aim, Key, Timed};
 use crate::time::{self, Duration, Instant};
 use std::marker::PhantomData;
 use std::mem::offset_of;
@@ -86,12 +86,20 @@ where
         message: PhantomData,
     });
     let mut given = Key::NONE;
-    let armed = weak.header().core().scheduler.arm(due, |key| {
-        given = key;
-        interval.key = key;
-        interval
-    });
-    if armed { Ok(Timer::new(weak, given)) } else { Err(TimerError::ShuttingDown) }
+    let armed = weak.header().core().scheduler.arm(
+        due,
+        || !weak.header().state.peek().closed(),
+        |key| {
+            given = key;
+            interval.key = key;
+            interval
+        },
+    );
+    match not_armed(weak.header()) {
+        _ if armed => Ok(Timer::new(weak, given)),
+        Refusal::Stopped => Err(TimerError::Stopped),
+        _ => Err(TimerError::ShuttingDown),
+    }
 }
 
 impl<A, M, F> Timed for Interval<A, M, F>
@@ -108,6 +116,10 @@ where
         unsafe {
             if ticks::deliver(target, this.cast()) { Ok(()) } else { Err(Box::from_raw(this.as_ptr())) }
         }
+    }
+
+    fn aim(&self) -> Option<&Aim> {
+        self.target.header().cold_if_any().map(|cold| &cold.ticks.aim)
     }
 
     fn undeliverable(self: Box<Self>) {

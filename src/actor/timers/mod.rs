@@ -4,10 +4,10 @@
 //! envelope in its actor's mailbox, and an interval's goes back into the table. So there is at most one undelivered tick of
 //! each interval, whatever happens, and a tick allocates nothing.
 //!
-//! | armed by | keeps the actor | when the actor has ended by the time it is due |
+//! | armed by | keeps the actor | when the actor ends before it is due |
 //! |---|---|---|
-//! | `Context` (the actor itself) | alive | dead letter |
-//! | `ActorRef` (whoever holds one) | its memory only | dead letter |
+//! | `Context` (the actor itself) | alive | dead letter, at the actor's end |
+//! | `ActorRef` (whoever holds one) | its memory only | dead letter, at the actor's end |
 
 mod interval;
 mod once;
@@ -26,8 +26,8 @@ use std::ptr::NonNull;
 
 /// A timer that is armed. **Dropping it cancels it**; [`detach`](Self::detach) lets it go its way.
 ///
-/// Kept in an actor's state it ends with the actor. A detached one of an actor that has ended lies there until it is due,
-/// and so does the memory of its actor's cell (not its state).
+/// A timer ends with the actor that it is for, whether it is kept somewhere or detached: what is armed when the actor ends is a
+/// dead letter then.
 ///
 /// A timer never fires early. It fires late when the process was stopped, or when all workers are in long turns; otherwise
 /// a worker gets up for it, and it goes before the messages that wait in the mailbox. It is told once: a tick that is
@@ -218,6 +218,18 @@ impl<A> Target<A> {
     }
 }
 
+/// Why the table took no timer for this actor.
+fn not_armed(header: &Header) -> Refusal {
+    let core = header.core();
+    if core.forked() {
+        Refusal::Forked
+    } else if header.state.peek().closed() && !core.closing() {
+        Refusal::Stopped
+    } else {
+        Refusal::ShuttingDown
+    }
+}
+
 impl<A: Actor> Context<A> {
     /// Tells this actor itself `message` after `delay`. See [`Timer`]; it keeps this actor alive until then.
     ///
@@ -273,7 +285,7 @@ impl<A: Actor> Context<A> {
 
 impl<A: Actor> ActorRef<A> {
     /// Tells the actor `message` after `delay`. See [`Timer`]; unlike [`Context::tell_after`] it does not keep the actor
-    /// alive: if it has ended by then, the message is a dead letter.
+    /// alive: if the actor ends before, the message is a dead letter.
     ///
     /// # Errors
     /// [`Refusal::Stopped`] once the actor stops, [`Refusal::ShuttingDown`] once its executor does; the message comes back.

@@ -1,6 +1,6 @@
 //! A message that comes once: first in the table of timers, then an envelope; the same box.
 
-use super::{Target, Timer};
+use super::{Target, Timer, not_armed};
 use crate::actor::Receive;
 use crate::actor::batch;
 use crate::actor::carried::Carried;
@@ -9,9 +9,9 @@ use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Place, Sent, place
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
-use crate::error::{AskError, Refusal, SendError};
+use crate::error::{AskError, SendError};
 use crate::memory::Held;
-use crate::sched::timers::{Key, Timed};
+use crate::sched::timers::{Aim, Key, Timed};
 use crate::time::{self, Instant};
 use std::marker::PhantomData;
 use std::mem::offset_of;
@@ -70,21 +70,22 @@ fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     let envelope = Envelope::new(&Table::<A, M, C, S>::ONCE);
     let mut once = Some(Box::new(Once { envelope, sent, target, key: Key::NONE, message }));
     let mut given = Key::NONE;
-    let armed = weak.header().core().scheduler.arm(at, |key| {
-        given = key;
-        let mut once = once.take().expect("made once");
-        once.key = key;
-        once
-    });
+    let armed = weak.header().core().scheduler.arm(
+        at,
+        || !weak.header().state.peek().closed(),
+        |key| {
+            given = key;
+            let mut once = once.take().expect("made once");
+            once.key = key;
+            once
+        },
+    );
     match once {
         None => {
             debug_assert!(armed, "it was taken to be armed");
             Ok(Timer::new(weak, given))
         }
-        Some(once) => {
-            let refusal = if weak.header().core().forked() { Refusal::Forked } else { Refusal::ShuttingDown };
-            Err(SendError::new(once.message, refusal))
-        }
+        Some(once) => Err(SendError::new(once.message, not_armed(weak.header()))),
     }
 }
 
@@ -97,6 +98,10 @@ impl<A: 'static, C: Send + 'static, S: Dating> Timed for Once<A, C, S> {
         unsafe {
             if ticks::deliver(target, this.cast()) { Ok(()) } else { Err(Box::from_raw(this.as_ptr())) }
         }
+    }
+
+    fn aim(&self) -> Option<&Aim> {
+        self.target.header().cold_if_any().map(|cold| &cold.ticks.aim)
     }
 
     fn undeliverable(self: Box<Self>) {

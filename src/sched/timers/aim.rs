@@ -1,0 +1,70 @@
+//! The timers that are armed for one actor: a list through the table's slots, so that they end with it.
+//!
+//! The list is under the table's lock. An actor that ends closes first, and then takes its timers out; whoever arms one looks
+//! under the lock whether the actor is open. So no timer is armed for an actor that has taken its timers out: either the
+//! arming comes first, and the actor finds it, or it comes later, and sees that the actor is closed.
+
+use super::{NO_SLOT, Table, Timed, Timers};
+use crate::sync::{AtomicU32, Ordering::Relaxed};
+
+/// The first of the timers that are armed for one actor.
+// Relaxed throughout: it is under the table's lock.
+#[derive(Debug)]
+pub(crate) struct Aim(AtomicU32);
+
+impl Default for Aim {
+    fn default() -> Self {
+        Aim(AtomicU32::new(NO_SLOT))
+    }
+}
+
+/// What was armed for an aim, for a caller that may run user code.
+pub(crate) struct Abandoned {
+    pub(crate) timers: Vec<Box<dyn Timed>>,
+    /// The executor shuts down, and they are to be dropped. Otherwise they are [undeliverable](Timed::undeliverable).
+    pub(crate) cancelled: bool,
+}
+
+impl Timers {
+    /// Takes out timers that are armed for what has this aim, which is closed: at most so many. If they are fewer, there are no
+    /// more, and will be none.
+    pub(crate) fn abandon(&self, aim: &Aim, most: usize) -> Abandoned {
+        let mut table = self.0.lock();
+        let cancelled = table.closed;
+        let next = || {
+            let first = aim.0.load(Relaxed);
+            if first == NO_SLOT {
+                return None;
+            }
+            let timed = table.take_out(first);
+            if cancelled {
+                table.free(first);
+            }
+            timed
+        };
+        // The alarm may be too early now, which costs one look.
+        Abandoned { timers: std::iter::from_fn(next).take(most).collect(), cancelled }
+    }
+}
+
+impl Table {
+    pub(super) fn link(&mut self, aim: &Aim, slot: u32) {
+        let first = aim.0.load(Relaxed);
+        (self.slots[slot as usize].before, self.slots[slot as usize].after) = (NO_SLOT, first);
+        if first != NO_SLOT {
+            self.slots[first as usize].before = slot;
+        }
+        aim.0.store(slot, Relaxed);
+    }
+
+    pub(super) fn unlink(&mut self, aim: &Aim, slot: u32) {
+        let (before, after) = (self.slots[slot as usize].before, self.slots[slot as usize].after);
+        match before {
+            NO_SLOT => aim.0.store(after, Relaxed),
+            before => self.slots[before as usize].after = after,
+        }
+        if after != NO_SLOT {
+            self.slots[after as usize].before = before;
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The table of timers beside a sorted map.
+
+use super::*;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex as StdMutex};
+
+type Fired = Arc<StdMutex<Vec<(u64, u64)>>>;
+
+/// Says that it was fired.
+struct Probe {
+    when: u64,
+    id: u64,
+    fired: Fired,
+}
+
+impl Timed for Probe {
+    fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
+        self.fired.lock().unwrap().push((self.when, self.id));
+        Ok(())
+    }
+    fn undeliverable(self: Box<Self>) {}
+}
+
+/// Armed, cancelled, fired and armed again at random, beside a map that does the same.
+#[test]
+fn the_heap_does_what_a_sorted_map_does() {
+    let (timers, alarm, fired) = (Timers::new(), Alarm::new(), Fired::default());
+    let start = time::now();
+    let mut rng = SmallRng::seed_from_u64(7);
+    let mut armed: BTreeMap<(u64, u64), Key> = BTreeMap::new();
+    let mut out = Vec::new();
+    for round in 0..20_000u64 {
+        let at = start + Duration::from_nanos(rng.random_range(round * 10..round * 10 + 5_000));
+        let when = alarm.count(Some(at));
+        let mut make = |key: Key| -> Box<dyn Timed> {
+            armed.insert((when, key.id), key);
+            Box::new(Probe { when, id: key.id, fired: Arc::clone(&fired) })
+        };
+        match rng.random_range(0..8) {
+            0..4 => assert!(timers.arm(&alarm, Some(at), || true, make).is_some()),
+            4 => match out.pop() {
+                Some(key) if rng.random_range(0..2) == 0 => assert!(timers.end(key)),
+                Some(key) => {
+                    let timed = make(key);
+                    assert!(timers.rearm(&alarm, key, Some(at), timed).is_ok());
+                }
+                None => {}
+            },
+            5 | 6 => {
+                let place = rng.random_range(0..armed.len().max(1));
+                let Some((&at, &key)) = armed.iter().nth(place) else { continue };
+                armed.remove(&at);
+                assert!(timers.cancel(key));
+                assert!(!timers.is_valid(key) && !timers.cancel(key) && !timers.end(key));
+            }
+            _ => {
+                let now = start + Duration::from_nanos(round * 10);
+                drop(timers.fire(&alarm, now, || true));
+                let later = armed.split_off(&(alarm.count(Some(now)) + 1, 0));
+                let due = std::mem::replace(&mut armed, later);
+                assert_eq!(
+                    std::mem::take(&mut *fired.lock().unwrap()),
+                    due.keys().copied().collect::<Vec<_>>()
+                );
+                out.extend(due.into_values());
+                assert_eq!(alarm.is_set(), !armed.is_empty());
+                let first = armed.keys().next().map(|first| first.0);
+                assert!(first.is_none_or(|first| !alarm.lower(first)), "the alarm is later than a timer");
+            }
+        }
+        assert_eq!(timers.armed(), armed.len());
+    }
+    out.into_iter().for_each(|key| assert!(timers.end(key)));
+    timers.close(&alarm);
+    drop(timers.fire(&alarm, start, || true));
+    assert_eq!((timers.armed(), alarm.is_set()), (0, false));
+    assert!(timers.arm(&alarm, Some(start), || true, |_| unreachable!("closed")).is_none());
+    let table = timers.0.lock();
+    assert_eq!((table.in_use, table.slots.capacity()), (0, 0), "an empty table gives its memory back");
+}
