@@ -4,9 +4,9 @@ use super::*;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex as StdMutex};
+use std::sync::Arc;
 
-type Fired = Arc<StdMutex<Vec<(u64, u64)>>>;
+type Fired = Arc<Mutex<Vec<(u64, u64)>>>;
 
 /// Says that it was fired.
 struct Probe {
@@ -17,7 +17,7 @@ struct Probe {
 
 impl Timed for Probe {
     fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
-        self.fired.lock().unwrap().push((self.when, self.id));
+        self.fired.lock().push((self.when, self.id));
         Ok(())
     }
     fn undeliverable(self: Box<Self>) {}
@@ -61,7 +61,7 @@ fn the_heap_does_what_a_sorted_map_does() {
                 let later = armed.split_off(&(alarm.count(Some(now)) + 1, 0));
                 let due = std::mem::replace(&mut armed, later);
                 assert_eq!(
-                    std::mem::take(&mut *fired.lock().unwrap()),
+                    std::mem::take(&mut *fired.lock()),
                     due.keys().copied().collect::<Vec<_>>()
                 );
                 out.extend(due.into_values());
