@@ -60,10 +60,7 @@ fn the_heap_does_what_a_sorted_map_does() {
                 drop(timers.fire(&alarm, now, || true));
                 let later = armed.split_off(&(alarm.count(Some(now)) + 1, 0));
                 let due = std::mem::replace(&mut armed, later);
-                assert_eq!(
-                    std::mem::take(&mut *fired.lock()),
-                    due.keys().copied().collect::<Vec<_>>()
-                );
+                assert_eq!(std::mem::take(&mut *fired.lock()), due.keys().copied().collect::<Vec<_>>());
                 out.extend(due.into_values());
                 assert_eq!(alarm.is_set(), !armed.is_empty());
                 let first = armed.keys().next().map(|first| first.0);
