@@ -19,6 +19,7 @@ pub(crate) mod dedicated;
 pub(crate) mod handle;
 pub(crate) mod kept;
 pub(crate) mod member;
+mod patience;
 pub(crate) mod recipient;
 pub(crate) mod refs;
 pub(crate) mod reply;

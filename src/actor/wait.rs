@@ -4,8 +4,8 @@ use crate::cell::header::Header;
 use crate::error::WaitError;
 use crate::sched::blocking::Blocking;
 use crate::sched::member;
-use crate::sync::{ThreadWaker, spin_hint};
-use crate::time::{self, Duration, Instant};
+use crate::sync::ThreadWaker;
+use crate::time::{self, Instant};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -67,23 +67,6 @@ fn block_on<F: Future + Unpin, G>(
 /// Returns `true` if the instant has passed.
 fn is_over(until: Option<Instant>) -> bool {
     until.is_some_and(|until| time::now() >= until)
-}
-
-/// Looks for a moment before sleeping: often, since each pause is latency, and with few looks at the clock.
-pub(crate) fn spin_until(at_most: Duration, done: impl Fn() -> bool) {
-    let until = time::now() + at_most;
-    loop {
-        for _ in 0..16 {
-            if done() {
-                return;
-            }
-            spin_hint();
-            spin_hint();
-        }
-        if time::now() >= until {
-            return;
-        }
-    }
 }
 
 /// Why a thread of the crew may not wait.
@@ -215,6 +198,7 @@ pub fn blocking<R>(f: impl FnOnce() -> R) -> R {
 #[cfg(all(test, not(heist_loom)))]
 mod tests {
     use super::*;
+    use crate::time::Duration;
 
     /// Asks to be polled again at once, for ever.
     struct Restless;

@@ -140,7 +140,8 @@ impl Local {
         let until = time::now() + SPIN;
         while time::now() < until {
             // Looks often, since each pause is latency for whoever waits for what comes next, and reads the clock rarely.
-            for _ in 0..32 {
+            let looks = if self.scheduler().one_processor { 1 } else { 32 };
+            for _ in 0..looks {
                 (0..PAUSES).for_each(|_| crate::sync::spin_hint());
                 if self.scheduler().has_work(self.index)
                     && let Some(task) = self.hunt()

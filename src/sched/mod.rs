@@ -60,6 +60,8 @@ const STUCK: Duration = Duration::from_micros(900);
 pub(crate) struct Scheduler {
     birth: Birth,
     pub(crate) policy: Policy,
+    /// The process may use one processor only: then nothing changes while a thread spins.
+    pub(crate) one_processor: bool,
     pub(crate) slots: Box<[Slot]>,
     pub(crate) idle: Idle,
     pub(crate) gate: Gate,
@@ -125,6 +127,7 @@ impl Scheduler {
         let scheduler = Scheduler {
             birth: Birth::here(),
             policy,
+            one_processor: std::thread::available_parallelism().is_ok_and(|n| n.get() == 1),
             slots: seats
                 .iter()
                 .map(|seat| Slot::new(seat.queue.stealer(), cores.get(seat.index).copied()))

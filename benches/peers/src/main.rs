@@ -7,7 +7,10 @@ mod record;
 mod report;
 mod svg;
 
-use std::{process::ExitCode, time::Instant};
+use std::{
+    process::{Child, Command, ExitCode, Stdio},
+    time::Instant,
+};
 
 use options::Options;
 use peers::{Outcome, Peer};
@@ -48,6 +51,7 @@ fn compare(options: Options) -> Result<bool, String> {
         list(&peers);
         return Ok(true);
     }
+    let _busy = Busy::start(options.busy, options.cores);
     let begin = Instant::now();
     let cases = cases(&options, &peers);
     let each: usize = cases.iter().map(|case| case.peers.len()).sum();
@@ -67,8 +71,9 @@ fn compare(options: Options) -> Result<bool, String> {
             for at in shuffled(&case.peers, &mut dice) {
                 let peer = &peers[at];
                 ran += 1;
+                let (limit, timeout) = (options.limit, options.timeout);
                 let outcome =
-                    peer.run(case.workload.name, case.workers, options.scale, options.limit, options.timeout);
+                    peer.run(case.workload.name, case.workers, options.scale, limit, timeout, options.cores);
                 eprintln!(
                     "[{ran}/{}, {:.0} s] repeat {repeat}: {} with {} workers, {}: {}",
                     each * options.repeats,
@@ -96,6 +101,30 @@ fn compare(options: Options) -> Result<bool, String> {
     write("report.svg", &svg::picture(&report))?;
     eprintln!("written to {}", options.out.display());
     Ok(records.all_right())
+}
+
+/// Processes that use a processor each, until this is dropped.
+struct Busy(Vec<Child>);
+
+impl Busy {
+    fn start(how_many: usize, cores: Option<usize>) -> Busy {
+        let start = |_| {
+            let mut command = Command::new("taskset");
+            let all = std::thread::available_parallelism().map_or(1, |n| n.get());
+            command.args(["-c", &format!("0-{}", cores.unwrap_or(all) - 1), "yes"]);
+            command.stdout(Stdio::null()).spawn().expect("taskset and yes are installed")
+        };
+        Busy((0..how_many).map(start).collect())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
 }
 
 fn cases(options: &Options, peers: &[Peer]) -> Vec<Case> {

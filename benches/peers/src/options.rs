@@ -12,6 +12,8 @@ Runs heist and its peers through the same workloads and prints how they compare.
     --workers N[,N..]    numbers of workers (default: 2 for all; full also 1, 4 and 8 for a few)
     --peers A,B,..       only these peers (heist, tokio, kompact, actix, ractor, kameo, threads, rayon, go, erlang)
     --workloads A,B,..   only these workloads
+    --cores N            each run may use cores 0 to N-1 only (by taskset)
+    --busy N             N busy processes run meanwhile, on the same cores
     --limit-ms N         a pass that would take longer gets a smaller size (quick: 150, full: 2000)
     --timeout-s N        a run that takes longer is ended and shown as hung (quick: 20, full: 120)
     --out DIR            where report.json, report.md and report.svg go (default: results/ beside this workspace)
@@ -24,6 +26,8 @@ pub struct Options {
     pub workers: Option<Vec<usize>>,
     pub peers: Option<Vec<String>>,
     pub workloads: Option<Vec<String>>,
+    pub cores: Option<usize>,
+    pub busy: usize,
     pub limit: Duration,
     pub timeout: Duration,
     /// No repeat begins that would end later.
@@ -42,6 +46,8 @@ impl Options {
             workers: None,
             peers: None,
             workloads: None,
+            cores: None,
+            busy: 0,
             limit: Duration::ZERO,
             timeout: Duration::ZERO,
             within: None,
@@ -60,6 +66,8 @@ impl Options {
                 }
                 "--peers" => options.peers = Some(names(&value()?)),
                 "--workloads" => options.workloads = Some(names(&value()?)),
+                "--cores" => options.cores = Some(number(&value()?)?.max(1)),
+                "--busy" => options.busy = number(&value()?)?,
                 "--limit-ms" => options.limit = Duration::from_millis(number(&value()?)? as u64),
                 "--timeout-s" => options.timeout = Duration::from_secs(number(&value()?)? as u64),
                 "--out" => options.out = PathBuf::from(value()?),

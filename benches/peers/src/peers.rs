@@ -130,9 +130,17 @@ impl Peer {
         scale: Scale,
         limit: Duration,
         timeout: Duration,
+        cores: Option<usize>,
     ) -> Outcome {
         let scale = if scale == Scale::Quick { "quick" } else { "full" };
-        let mut command = Command::new(&self.program[0]);
+        let mut command = match cores {
+            None => Command::new(&self.program[0]),
+            Some(cores) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &format!("0-{}", cores - 1), &self.program[0]]);
+                command
+            }
+        };
         command.args(&self.program[1..]).args(["run", workload, &workers.to_string(), scale]);
         command.arg(limit.as_millis().to_string()).args(self.size_for_others(workload, scale));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -10,8 +10,8 @@ pub(crate) mod slot;
 use super::carried::{Carried, carried};
 use super::refs::ActorRef;
 use super::reply::Reply;
-use super::wait;
 use super::{Actor, Receive};
+use super::{patience, wait};
 use crate::cell::envelope::{Lane, deliver};
 use crate::drops;
 use crate::error::{AskError, SendError};
@@ -26,9 +26,6 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context as TaskContext, Poll, Waker};
-
-/// An asker looks this long before it sleeps: waking a thread costs more than most answers take.
-const SPIN: Duration = Duration::from_micros(20);
 
 /// The answer to come. The message is on its way already, whether or not anybody waits.
 ///
@@ -122,8 +119,9 @@ impl<R> Ask<R> {
             let slot = self.slot();
             // SAFETY: our side lets go only when it is polled and finds the answer, which is after this.
             let ready = || slot.is_none_or(|slot| unsafe { slot.as_ref() }.ready());
-            let left = until.map_or(SPIN, |until| until.saturating_duration_since(time::now()).min(SPIN));
-            let spin = || wait::spin_until(left, ready);
+            // SAFETY: as above.
+            let one_processor = unsafe { target.as_ref() }.core().scheduler.one_processor;
+            let spin = || patience::look(until, one_processor, ready);
             let error = match wait::wait_for(&mut self, target, until, spin) {
                 Ok(Some(answer)) => return answer.map_err(|error| WaitAskError { error, ask: None }),
                 Ok(None) => AskError::TimedOut,
