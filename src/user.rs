@@ -16,14 +16,21 @@
 //!
 //! Each guarded call is a *scope*, and a dropped reply is told what its innermost scope knows. A reply that is dropped by a
 //! panic should be told the panic's text, which is not known before the unwinding has reached the scope. So the scope keeps
-//! such a reply until then, as an *orphan*.
+//! such a reply until then, as an *orphan*. But the panic may be caught before, by the user's code, and then nobody comes to
+//! the scope for a long time. So orphans that may be of that kind are answered without a text by whatever comes first:
+//!
+//! | what comes | when |
+//! |---|---|
+//! | the scope's end | at once, if the panic was not caught |
+//! | a step of this crate's on the thread that proves it: a wait, `blocking`, the turn's look at the clock | [`answer_caught`] |
+//! | a timer of the executor | after some time, if any worker can fire it: the [`Watch`] |
 //!
 //! The scopes of one thread are a list through its stack. No thread-local here has a destructor, so all of this works
 //! while a thread ends.
 
 use crate::error::AskError;
 use crate::panics::PanicText;
-use crate::sync;
+use crate::sync::{self, Mutex};
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -62,14 +69,52 @@ thread_local! {
 }
 
 /// A reply that waits for the reason of its being dropped.
-pub(crate) type Orphan = Box<dyn FnOnce(AskError)>;
+pub(crate) type Orphan = Box<dyn FnOnce(AskError) + Send>;
+
+/// The orphans of one scope, shared with what watches over them.
+#[derive(Default)]
+pub(crate) struct Orphans(Mutex<Vec<Orphan>>);
+
+impl Orphans {
+    /// Answers all that are here.
+    pub(crate) fn answer(&self, error: &AskError) {
+        let all = std::mem::take(&mut *self.0.lock());
+        for orphan in all {
+            contain(Site::Drop, || orphan(error.clone()));
+        }
+    }
+}
+
+/// Begins to watch over the orphans of a scope. What it returns is dropped when the scope is over.
+pub(crate) type Watch = fn(&Arc<Orphans>) -> Option<Box<dyn Any>>;
 
 /// One guarded call of user code, on its caller's stack.
 struct Scope<'a> {
     /// What dropped replies are told, where that is known before.
     cause: Option<&'a AskError>,
     /// One word, since each turn makes a scope and looks at this afterwards.
-    orphans: Cell<Option<Box<Vec<Orphan>>>>,
+    orphans: Cell<Option<Box<Kept>>>,
+}
+
+/// A scope's orphans, and what watches over them.
+#[derive(Default)]
+struct Kept {
+    orphans: Arc<Orphans>,
+    watch: Option<Box<dyn Any>>,
+}
+
+impl Kept {
+    fn add(&mut self, orphan: Orphan, watch: Option<Watch>) {
+        let mut list = self.orphans.0.lock();
+        let first = list.is_empty();
+        list.push(orphan);
+        drop(list);
+        if let Some(watch) = watch
+            && (first || self.watch.is_none())
+        {
+            self.watch = watch(&self.orphans);
+        }
+    }
 }
 
 /// Asserts that the calling thread may run user code.
@@ -93,8 +138,8 @@ fn enter<R>(site: Site, cause: Option<&AskError>, f: impl FnOnce() -> R) -> Resu
     // Unwind safety is asserted: what `f` may have left half done is thrown away by the caller (the actor fails).
     let result = catch_unwind(AssertUnwindSafe(f)).map_err(digest);
     TOP.set(outer);
-    if let Some(orphans) = scope.orphans.into_inner() {
-        answer(*orphans, result.as_ref().err());
+    if let Some(kept) = scope.orphans.into_inner() {
+        leave(*kept, result.as_ref().err());
     }
     result
 }
@@ -155,28 +200,51 @@ pub(crate) fn resume(payload: Box<dyn Any + Send>) -> ! {
     resume_unwind(payload)
 }
 
-/// Returns the error that a reply dropped here and now means; `None` if a scope has taken it, to be answered later.
-pub(crate) fn cause_of_drop(later: impl FnOnce() -> Orphan) -> Option<AskError> {
-    // SAFETY: `enter` keeps a scope on this thread's stack while `TOP` points to it or to one further in.
-    let Some(scope) = (unsafe { TOP.get().as_ref() }) else { return Some(AskError::NoReply) };
-    if let Some(cause) = scope.cause {
-        Some(cause.clone())
-    } else if std::thread::panicking() {
-        let mut orphans = scope.orphans.take().unwrap_or_default();
-        orphans.push(later());
-        scope.orphans.set(Some(orphans));
-        None
-    } else {
-        Some(AskError::NoReply)
-    }
+/// The innermost scope of this thread.
+fn with_top<R>(f: impl FnOnce(Option<&Scope<'_>>) -> R) -> R {
+    // SAFETY: `enter` keeps a scope on this thread's stack while `TOP` points to it.
+    f(unsafe { TOP.get().as_ref() })
 }
 
-/// Answers the orphans of a scope. `None`: the code caught its panic itself.
+/// Returns the error that a reply dropped here and now means; `None` if a scope has taken it, to be answered later. `watch` is
+/// for a reply that the user's code has, which may catch the panic that drops it.
+pub(crate) fn cause_of_drop(later: impl FnOnce() -> Orphan, watch: Option<Watch>) -> Option<AskError> {
+    with_top(|scope| {
+        let Some(scope) = scope else { return Some(AskError::NoReply) };
+        if let Some(cause) = scope.cause {
+            return Some(cause.clone());
+        }
+        if !std::thread::panicking() {
+            return Some(AskError::NoReply);
+        }
+        let mut kept = scope.orphans.take().unwrap_or_default();
+        kept.add(later(), watch);
+        scope.orphans.set(Some(kept));
+        None
+    })
+}
+
+/// Answers the orphans of this thread's innermost scope, if no panic is unwinding: the user's code has caught it.
+#[inline]
+pub(crate) fn answer_caught() {
+    with_top(|scope| {
+        if let Some(scope) = scope
+            && let Some(kept) = scope.orphans.take()
+        {
+            if std::thread::panicking() {
+                scope.orphans.set(Some(kept));
+            } else {
+                leave(*kept, None);
+            }
+        }
+    });
+}
+
+/// Answers the orphans of a scope that is over. `None`: the code caught its panic itself.
 #[cold]
-fn answer(orphans: Vec<Orphan>, text: Option<&PanicText>) {
-    for orphan in orphans {
-        contain(Site::Drop, || orphan(text.cloned().map_or(AskError::NoReply, AskError::Panicked)));
-    }
+fn leave(kept: Kept, text: Option<&PanicText>) {
+    kept.orphans.answer(&text.cloned().map_or(AskError::NoReply, AskError::Panicked));
+    drop(kept.watch);
 }
 
 /// Turns a panic's payload into its text, and drops it.

@@ -32,7 +32,7 @@ pub(crate) mod wait;
 use crate::error::StopReason;
 use batch::Batch;
 use context::Context;
-use reply::Reply;
+use reply::{Owed, Reply};
 
 /// A lightweight state machine: its state, and (through [`Handler`] and [`Receive`]) what it does with each message.
 ///
@@ -239,6 +239,7 @@ impl<A: Handler<M>, M: Send + 'static> Receive<M> for A {
 
     #[inline]
     fn receive(&mut self, message: M, reply: Reply<Self::Reply>, ctx: &mut Context<Self>) {
-        reply.send(self.handle(message, ctx));
+        let owed = Owed(reply);
+        owed.send(self.handle(message, ctx));
     }
 }

@@ -1,12 +1,19 @@
 //! The way back: whoever holds the `Reply` answers, once.
 
+use crate::cell::core::Core;
+use crate::cell::header::Header;
 use crate::error::AskError;
-use crate::user::cause_of_drop;
+use crate::sched::member;
+use crate::sched::timers::{Key, Timed};
+use crate::time::{self, Duration};
+use crate::user::{self, Orphan, Orphans};
 use crate::variance::Invariant;
+use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// Where an answer goes. Each function consumes the pointer but `wanted`.
 pub(crate) struct ReplyVtable<R: 'static> {
@@ -21,6 +28,10 @@ pub(crate) struct ReplyVtable<R: 'static> {
 /// It can be kept, sent in a message or moved to another thread. Dropped without an answer it says so at once: the
 /// asker gets [`AskError::NoReply`](crate::AskError::NoReply), or, if a panic or the actor's end dropped it, that
 /// cause.
+///
+/// A panic's text is known when the panic has left the handler. If the handler catches it instead, the asker gets
+/// [`NoReply`](crate::AskError::NoReply) at the handler's next wait, when the handler returns, or some 100 ms later if a worker is
+/// free to see to it. (So it does if the unwinding itself takes longer than that.)
 #[must_use = "dropping a reply tells the asker that there is none"]
 pub struct Reply<R: 'static> {
     /// None: the message was told, not asked.
@@ -86,11 +97,106 @@ impl<R: 'static> Reply<R> {
 impl<R: 'static> Drop for Reply<R> {
     fn drop(&mut self) {
         let Some((to, vtable)) = self.to.take() else { return };
-        // SAFETY: taken, so this is the one use: here, or by the turn later.
-        let answer = move |error| unsafe { (vtable.answer)(to, Err(error)) };
-        if let Some(error) = cause_of_drop(|| Box::new(answer)) {
-            answer(error);
+        Dropped { to, vtable }.tell(Some(watch));
+    }
+}
+
+/// A reply while a handler that returns its answer runs. No code but that handler's is between this and the turn, so a panic
+/// that drops this is caught by the turn.
+pub(super) struct Owed<R: 'static>(pub(super) Reply<R>);
+
+impl<R: 'static> Owed<R> {
+    #[inline]
+    pub(super) fn send(self, answer: R) {
+        if let Some((to, vtable)) = ManuallyDrop::new(self).0.to {
+            // SAFETY: consumed, so this is the one use.
+            unsafe { (vtable.answer)(to, Ok(answer)) };
         }
+    }
+}
+
+impl<R: 'static> Drop for Owed<R> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some((to, vtable)) = self.0.to.take() {
+            Dropped { to, vtable }.tell(None);
+        }
+    }
+}
+
+/// Where the error goes of a reply that was dropped.
+struct Dropped<R: 'static> {
+    to: NonNull<()>,
+    vtable: &'static ReplyVtable<R>,
+}
+
+// SAFETY: of a reply, which is made for answers that are Send; an error is sent.
+unsafe impl<R: 'static> Send for Dropped<R> {}
+
+impl<R: 'static> Dropped<R> {
+    #[cold]
+    fn tell(self, watch: Option<user::Watch>) {
+        let cause = user::cause_of_drop(
+            || {
+                let Dropped { to, vtable } = self;
+                let late = Dropped { to, vtable };
+                Box::new(move |error| late.answer(error)) as Orphan
+            },
+            watch,
+        );
+        if let Some(error) = cause {
+            self.answer(error);
+        }
+    }
+
+    fn answer(&self, error: AskError) {
+        // SAFETY: taken from a reply, whose one use this is: here, or by its scope later.
+        unsafe { (self.vtable.answer)(self.to, Err(error)) };
+    }
+}
+
+/// How long the asker waits for a panic's text, where the panic may have been caught.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Arms a timer of the executor whose turn runs here.
+fn watch(orphans: &Arc<Orphans>) -> Option<Box<dyn Any>> {
+    // SAFETY: the turn that runs here keeps its cell.
+    let header = unsafe { member::current().cast::<Header>().as_ref() }?;
+    let core = header.core().share();
+    let mut key = Key::NONE;
+    let armed = core.scheduler.arm(time::after(PATIENCE), |given| {
+        key = given;
+        Box::new(Late(Arc::clone(orphans)))
+    });
+    armed.then(|| Box::new(Watching { core, key }) as Box<dyn Any>)
+}
+
+/// Cancels the timer.
+struct Watching {
+    core: Arc<Core>,
+    key: Key,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.core.scheduler.cancel(self.key);
+    }
+}
+
+/// In the table of timers. Whatever becomes of it, the orphans that are still there are answered.
+struct Late(Arc<Orphans>);
+
+impl Timed for Late {
+    fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
+        Err(self)
+    }
+
+    fn undeliverable(self: Box<Self>) {}
+}
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        self.0.answer(&AskError::NoReply);
     }
 }
 

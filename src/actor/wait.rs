@@ -6,6 +6,7 @@ use crate::sched::blocking::Blocking;
 use crate::sched::member;
 use crate::sync::ThreadWaker;
 use crate::time::{self, Instant};
+use crate::user;
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -32,6 +33,7 @@ fn block_on<F: Future + Unpin, G>(
     until: Option<Instant>,
     slot: impl FnOnce() -> Result<G, Refused>,
 ) -> Result<Option<F::Output>, Refused> {
+    user::answer_caught(); // the asker of a reply that this handler has let fall may be who is waited for
     thread_local!(static WAKER: RefCell<Option<Arc<ThreadWaker>>> = const { RefCell::new(None) });
     // Taken out while in use, and gone while the thread ends: a destructor that waits makes one of its own.
     let cached = WAKER.try_with(|cached| cached.take()).ok().flatten();
@@ -86,6 +88,7 @@ pub(crate) fn wait_for<F: Future + Unpin>(
     until: Option<Instant>,
     spin: impl Fn(),
 ) -> Result<Option<F::Output>, Refused> {
+    user::answer_caught();
     let me: *const Header = member::current().cast();
     // SAFETY: the turn that runs here keeps its cell.
     let Some(header) = (unsafe { me.as_ref() }) else {
@@ -191,6 +194,7 @@ impl Drop for Line<'_> {
 /// # }
 /// ```
 pub fn blocking<R>(f: impl FnOnce() -> R) -> R {
+    user::answer_caught();
     let _blocking = Blocking::at_any_rate();
     f()
 }

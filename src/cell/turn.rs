@@ -355,6 +355,7 @@ impl Watch {
     /// Is there time left?
     #[cold]
     fn look(&mut self, run: &Run<'_>, total: u32) -> bool {
+        user::answer_caught();
         let now = time::now();
         Local::saw_clock_here(now);
         let Some(started) = self.started else {
