@@ -304,6 +304,7 @@ fn a_destructor_on_an_own_thread_ends_its_executor_without_waiting() {
     for shut in [false, true] {
         let executor = crew(1);
         let hermit = executor.spawn_dedicated(Puppet::default).unwrap();
+        let other = executor.spawn(Puppet::default());
         let (tell, told) = mpsc::channel();
         inside(&hermit, move |_, _| {
             when_the_thread_ends(move || {
@@ -316,5 +317,6 @@ fn a_destructor_on_an_own_thread_ends_its_executor_without_waiting() {
         let refused = told.recv_timeout(DEADLINE).expect("the destructor comes through");
         assert_eq!(refused, shut.then_some(Err(WaitError::OnCrew)));
         assert_eq!(ended(&hermit), heist::StopReason::Stopped);
+        assert_eq!(ended(&other), heist::StopReason::Shutdown, "the crew was told");
     }
 }

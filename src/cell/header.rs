@@ -25,6 +25,7 @@ use crate::memory::Held;
 use crate::panics::PanicText;
 use crate::sched::bound::Bound;
 use crate::sched::local::Local;
+use crate::sched::member;
 use crate::sched::task::{Task, TaskHeader, TaskVtable};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Mutex, Ordering::*, Wakers};
 use std::cell::Cell;
@@ -414,6 +415,10 @@ impl Header {
         if unsafe { this.as_ref() }.weak.fetch_sub(1, AcqRel) != 1 {
             return;
         }
+        debug_assert!(
+            !ptr::eq(member::current(), this.as_ptr().cast()),
+            "the memory goes of the actor whose turn runs here"
+        );
         // SAFETY: the last count is gone, so only this thread and the registry know the cell. The registry keeps the core until the
         // cell is forgotten. A worker of the crew holds the core itself.
         let forgotten = unsafe {
