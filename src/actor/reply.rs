@@ -164,10 +164,11 @@ fn watch(orphans: &Arc<Orphans>) -> Option<Box<dyn Any>> {
     let header = unsafe { member::current().cast::<Header>().as_ref() }?;
     let core = header.core().share();
     let mut key = Key::NONE;
-    let armed = core.scheduler.arm(time::after(PATIENCE), |given| {
+    let made = |given| -> Box<dyn Timed> {
         key = given;
         Box::new(Late(Arc::clone(orphans)))
-    });
+    };
+    let armed = core.scheduler.arm(time::after(PATIENCE), || true, made);
     armed.then(|| Box::new(Watching { core, key }) as Box<dyn Any>)
 }
 
