@@ -157,7 +157,9 @@ impl Crew {
         self.elsewhere.leave();
         self.at(slot);
         let spare = StdArc::clone(&self.spare);
-        let Some(spare) = self.idle.vacate(slot, spare, || self.has_work()) else { return Left::Vacant };
+        let Some(spare) = self.idle.vacate(slot, spare, self.sentinel, || self.has_work()) else {
+            return Left::Vacant;
+        };
         spare.call(Call::Work(slot));
         Left::Called
     }
@@ -336,6 +338,23 @@ fn a_vacant_slot_gets_a_sentinel() {
     });
 }
 
+/// What waits behind the other worker's long turn is there before the slot is left. That worker saw nobody asleep, and
+/// appointed nobody.
+#[test]
+fn a_slot_that_is_left_gets_a_sentinel_for_what_waits_already() {
+    explore(3, || {
+        let crew = Crew::new(2, 1, true);
+        let spare = spawn(&crew, Crew::spare);
+        let blocks = spawn(&crew, |crew| crew.block_for_good(0));
+        // The other worker, this thread, in a turn that never ends.
+        crew.lifo.fetch_add(1, Release);
+        crew.idle.ensure_watched();
+        blocks.join().unwrap();
+        spare.join().unwrap();
+        assert_eq!(crew.rest.load(Relaxed), 0);
+    });
+}
+
 /// Whoever is told that all is quiet sees the end of the turn that went on without a slot, or on its own again. With work,
 /// so that the slot may be lost, or without.
 fn quiet_comes_after_the_turn(work: bool) {
@@ -380,13 +399,13 @@ fn whose_spare_is_reserved_where_two_have_left_the_slot() {
             thread::spawn(move || {
                 let took = idle.take_back(0);
                 if took.is_some() {
-                    let again = idle.vacate(0, second, || false);
+                    let again = idle.vacate(0, second, false, || false);
                     assert!(again.is_none(), "there was nothing to find");
                 }
                 took
             })
         };
-        let mine = idle.vacate(0, StdArc::clone(&first), || true);
+        let mine = idle.vacate(0, StdArc::clone(&first), false, || true);
         let theirs = back_and_away.join().unwrap();
         let left = idle.take_back(0);
         let reserved = [&mine, &theirs, &left].map(Option::as_ref);

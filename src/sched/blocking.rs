@@ -129,8 +129,11 @@ impl Scheduler {
         let (slot, has_work) = Local::stand_up();
         chaos();
         // Not all of that is seen by a rescan, since a worker that parks has nothing there.
-        let spare =
-            if has_work { Some(spare) } else { self.idle.vacate(slot, spare, || self.has_work(slot)) };
+        let spare = if has_work {
+            Some(spare)
+        } else {
+            self.idle.vacate(slot, spare, self.watches(), || self.has_work(slot))
+        };
         let Some(spare) = spare else { return Slot::Vacant(slot) };
         spare.call(Call::Work(slot));
         Slot::Called(slot, spare)

@@ -107,7 +107,7 @@ impl Local {
             }
             patient = true;
         };
-        if scheduler.policy == Policy::Stealing {
+        if scheduler.watches() {
             // It may have been the sentinel, whatever it got up for; somebody else must watch what is still stuck.
             scheduler.idle.ensure_watched();
         }
@@ -197,9 +197,13 @@ impl Local {
         let slept = time::now();
         let counters = &self.slot().counters;
         counters.parks.add(1);
-        let watch = scheduler.policy == Policy::Stealing;
+        let watch = scheduler.watches();
         let mut seen = Sightings::default();
         let mut quiet = Vec::new();
+        if watch {
+            // It may have been the sentinel until it got up, and its memory may take a while.
+            scheduler.idle.ensure_watched();
+        }
         self.rest();
         let woken = scheduler.idle.park(
             self.index,
@@ -231,13 +235,15 @@ impl Local {
 
     /// Gives up the heap for a while, and puts in order what sleepers cannot.
     pub(super) fn rest(&self) {
-        let stop = || self.scheduler().has_work(self.index);
+        let scheduler = self.scheduler();
+        let alarm = &scheduler.idle.alarm;
+        let stop = || scheduler.has_work(self.index) || (alarm.is_set() && alarm.due(time::now()));
         (self.account.settle)(self.account.at);
         self.heap().send_all();
         self.heap().trim(stop);
         // SAFETY: claimed since this worker began, or woke up.
         unsafe { self.heap().let_go() };
-        self.scheduler().memory.tidy(stop);
+        scheduler.memory.tidy(stop);
     }
 
     /// Gives up the heap, and leaves nothing on the way that only its holder would send.

@@ -273,6 +273,11 @@ impl Scheduler {
                 && self.slots.iter().any(|slot| slot.wants_thieves(&self.worth)))
     }
 
+    /// Returns `true` if a parked worker can help with what waits behind a long turn.
+    fn watches(&self) -> bool {
+        self.policy == Policy::Stealing
+    }
+
     /// Runnables in all queues, as a snapshot that is only about right while they move.
     pub(crate) fn waiting(&self) -> usize {
         let of = |slot: &Slot| slot.inbox.len() + slot.stealer.len() + usize::from(!slot.lifo.is_empty());

@@ -80,7 +80,11 @@ impl Idle {
     #[cold]
     fn appoint(&self) {
         chaos();
-        let mut list = self.list.lock();
+        self.appoint_one_of(&mut self.list.lock());
+    }
+
+    /// One of those who are parked watches from now on, if nobody does.
+    pub(super) fn appoint_one_of(&self, list: &mut List) {
         let (Some(&last), None) = (list.parked.last(), list.sentinel) else { return };
         // Both duties for one, so that it is woken once.
         let best = list.sleeper().unwrap_or(last);

@@ -16,6 +16,9 @@
 //! That no wake-up is lost follows as for those who sleep (see the page above), since leaving is parking: publish the
 //! change of the word, fence, rescan. The alarm: whoever lowers it and sees somebody parked finds a keeper, or makes one, calling a spare
 //! if need be; whoever leaves its slot reads the alarm after its fence, and sees to a keeper if there is none.
+//!
+//! Leaving appoints a sentinel while anybody else is awake, as parking does: a worker that is in a long turn may have filled its LIFO
+//! slot while nobody was parked, so it appointed nobody, and it does not look again.
 
 use super::{Idle, List, PARKED_ONE, Woken};
 use crate::sched::spares::{Call, Spare};
@@ -46,13 +49,14 @@ impl List {
 }
 
 impl Idle {
-    /// Worker `me` leaves its slot to `spare`, parked. `Some`: there is work, and slot `me` is the caller's again, with a spare
+    /// Worker `me` leaves its slot to `spare`, parked. With `may_watch` a sentinel is appointed as by a worker that parks. `Some`: there is work, and slot `me` is the caller's again, with a spare
     /// that is reserved. It may be another one: meanwhile who had left the slot before may have taken it back, and left it again.
     #[must_use]
     pub(crate) fn vacate(
         &self,
         me: usize,
         spare: Arc<Spare>,
+        may_watch: bool,
         has_work: impl Fn() -> bool,
     ) -> Option<Arc<Spare>> {
         let mut list = self.list.lock();
@@ -60,6 +64,9 @@ impl Idle {
         list.vacant.push((me, spare));
         self.beds[me].parked.store(true, Relaxed);
         self.word.fetch_add(PARKED_ONE, SeqCst);
+        if may_watch && (list.parked.len() as u64) < self.all() {
+            self.appoint_one_of(&mut list);
+        }
         drop(list);
         fence(SeqCst);
         chaos();
