@@ -76,10 +76,8 @@ impl Member<'_> {
             }
             return Some(Slot::None);
         }
+        let spare = self.reserve_spare();
         self.blocking.set(true);
-        // Between turns (a waker that runs here, what a timer held) the slot stays: whoever called us holds on to it.
-        let in_turn = member::in_runnable();
-        let spare = in_turn.then(|| scheduler.spares.reserve(self.recruit)).flatten();
         let slot = match spare {
             Some(spare) => scheduler.leave_slot(spare),
             None if scheduler.keep_slot(at_any_rate) => {
@@ -94,6 +92,17 @@ impl Member<'_> {
         };
         counts.blocked.fetch_add(1, Relaxed);
         Some(slot)
+    }
+
+    /// Reserves a spare to leave the slot to. None between two runnables, when whoever called us holds on to the slot, nor
+    /// where starting a spare runs the user's hook or handler, and that blocks: then this slot is kept, and counted.
+    fn reserve_spare(&self) -> Option<Arc<Spare>> {
+        if !member::in_runnable() || self.recruiting.replace(true) {
+            return None;
+        }
+        let spare = self.scheduler.spares.reserve(self.recruit);
+        self.recruiting.set(false);
+        spare
     }
 
     #[cold]

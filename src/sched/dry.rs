@@ -11,7 +11,7 @@ use super::queue::Policy;
 use super::sightings::Sightings;
 use super::task::Task;
 use super::theft::Theft;
-use crate::sync::{Ordering::*, chaos};
+use crate::sync::chaos;
 use crate::time;
 use crate::user::Site;
 use crossbeam_deque::Steal;
@@ -47,7 +47,7 @@ impl Local {
     #[cold]
     pub(super) fn lie_down(&self) -> Option<Task> {
         let mut seen = Sightings::default();
-        let stuck = || self.scheduler().stuck_victim(&mut seen).is_some();
+        let stuck = || self.scheduler().mark_stuck(&mut seen);
         let (slept, counters) = (time::now(), &self.slot().counters);
         counters.parks.add(1);
         let woken = self.scheduler().idle.lie_down(self.index, stuck);
@@ -183,7 +183,8 @@ impl Local {
         match victim.stealer.steal_batch_and_pop(&self.queue) {
             Steal::Success(task) => {
                 let theft = Theft { at: time::now(), turns: counters.turns.get(), victims_pace_ns };
-                self.theft.set(Some(theft));
+                // A rescue is worth it whatever it costs, and says nothing about others.
+                self.theft.set((!victim.is_stuck()).then_some(theft));
                 counters.steals.add(1);
                 counters.stolen_items.add(1 + self.queue.len() as u64);
                 Some(task)
@@ -210,7 +211,7 @@ impl Local {
             searching,
             watch,
             || scheduler.has_work(self.index),
-            || scheduler.stuck_victim(&mut seen).is_some(),
+            || scheduler.mark_stuck(&mut seen),
             || scheduler.quiet.announce(|| scheduler.quiescence(), |wakers| quiet = wakers),
         );
         self.heap().claim();
@@ -222,15 +223,24 @@ impl Local {
         woken
     }
 
-    /// Takes what waits behind a long turn: the victim's queue first (it is older), then its LIFO slot.
+    /// Takes what waits behind long turns: a batch from one queue, and what lies in the LIFO slots, which nobody else looks at.
+    /// The rest of those queues is for any thief, this one included, as long as the turns go on.
     fn rescue(&self) -> Option<Task> {
-        let scheduler = self.scheduler();
-        let victim = scheduler.rescue_from.load(Relaxed);
-        self.steal_from(victim).or_else(|| {
-            let task = scheduler.slots[victim].lifo.take()?;
-            self.slot().counters.stolen_items.add(1);
-            Some(task)
-        })
+        let mut found = None;
+        for (victim, slot) in self.scheduler().slots.iter().enumerate() {
+            if victim == self.index || !slot.is_marked() {
+                continue;
+            }
+            found = found.or_else(|| self.steal_from(victim));
+            if let Some(task) = slot.lifo.take() {
+                self.slot().counters.stolen_items.add(1);
+                match found {
+                    None => found = Some(task),
+                    Some(_) => self.queue.push(task),
+                }
+            }
+        }
+        found
     }
 
     /// Gives up the heap for a while, and puts in order what sleepers cannot.

@@ -172,14 +172,16 @@ impl Idle {
         self.stopping.load(Acquire)
     }
 
-    /// After work that any worker may take was made visible.
+    /// After work that any worker may take was made visible. Returns `true` if nobody is free for it.
     #[inline]
-    pub(crate) fn notify(&self) {
+    pub(crate) fn notify(&self) -> bool {
         fence(SeqCst);
         let now = Crew(self.word.load(Relaxed));
         if now.searching() == 0 && now.parked() > 0 {
             self.wake_one();
+            return false;
         }
+        now.searching() == 0
     }
 
     /// Could a notification wake anybody? A hint without a fence, for a worker that is awake itself.

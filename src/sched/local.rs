@@ -46,9 +46,12 @@ pub(crate) struct Local {
     heap: *const Heap,
     pub(super) rng: RefCell<SmallRng>,
     pub(super) lifo_run: Cell<u32>,
-    /// The turn at which the clock was last read, and the one after which it is read again.
+    /// The turn at which the clock was last read.
     pub(super) clock_turn: Cell<u64>,
-    pub(super) clock_due: Cell<u64>,
+    /// Outside work came while nobody was free, and has had no share since.
+    pub(super) outside_waits: Cell<bool>,
+    /// When outside work last had its share, by the last reading of the clock.
+    pub(super) last_share: Cell<Instant>,
     /// Turns have the time until then, however many timers are due.
     pub(super) timers_again: Cell<Instant>,
     pub(super) injector_in: Cell<u32>,
@@ -98,7 +101,8 @@ impl Local {
             rng: RefCell::new(SmallRng::seed_from_u64(index as u64)),
             lifo_run: Cell::new(0),
             clock_turn: Cell::new(0),
-            clock_due: Cell::new(u64::from(CLOCK_EVERY)),
+            outside_waits: Cell::new(false),
+            last_share: Cell::new(start),
             timers_again: Cell::new(start),
             injector_in: Cell::new(1),
             clock: Cell::new(start),
@@ -176,7 +180,7 @@ impl Local {
         local.busy_since.set(now);
         let turns = local.slot().counters.turns.get();
         local.clock_turn.set(turns);
-        local.clock_due.set(turns + u64::from(CLOCK_EVERY));
+        local.slot().counters.clock_due.set(turns + u64::from(CLOCK_EVERY));
         local
     }
 
@@ -280,9 +284,9 @@ impl Local {
                 std::thread::yield_now();
             }
         }
-        let turns = &self.slot().counters.turns;
-        turns.add(1);
-        if turns.get() >= self.clock_due.get() {
+        let counters = &self.slot().counters;
+        counters.turns.add(1);
+        if counters.turns.get() >= counters.clock_due.get() {
             self.read_clock();
         }
     }
@@ -383,6 +387,8 @@ impl Local {
         // What came into the inbox is kept work from now on; it goes first only where the injector has nothing.
         let kept = self.empty_inbox();
         let found = self.take_injected().or_else(|| kept.then(|| self.pop_kept()).flatten());
+        self.last_share.set(self.clock.get());
+        self.outside_waits.set(false);
         // Not twice in a row: inside work must not starve either.
         let least = if found.is_some() { 2 } else { 1 };
         self.injector_in.set(self.injector_interval().max(least));

@@ -44,6 +44,8 @@ pub(crate) struct Member<'a> {
     pub(super) spare: Arc<Spare>,
     /// It blocks, or is about to: what blocks inside of that is nothing new.
     pub(super) blocking: Cell<bool>,
+    /// It is about to block, and starts a spare for that, which runs user code.
+    pub(super) recruiting: Cell<bool>,
     here: PhantomData<*const ()>,
 }
 
@@ -62,7 +64,8 @@ impl Drop for Enlisted {
 
 impl<'a> Member<'a> {
     pub(super) fn new(scheduler: &'a Scheduler, spare: Arc<Spare>, recruit: &'a Recruit<'a>) -> Self {
-        Member { scheduler, recruit, spare, blocking: Cell::new(false), here: PhantomData }
+        let (blocking, recruiting) = (Cell::new(false), Cell::new(false));
+        Member { scheduler, recruit, spare, blocking, recruiting, here: PhantomData }
     }
 
     /// Makes the calling thread this member, until what it returns is dropped.

@@ -70,8 +70,8 @@ pub(crate) struct Scheduler {
     apart: Padded<Apart>,
     pub(crate) memory: Pool,
     injector: Injector<Task>,
-    /// The sentinel's note to itself; there is one sentinel at a time.
-    rescue_from: AtomicUsize,
+    /// Which worker is asked next to look at outside work soon.
+    next_asked: AtomicUsize,
     worth: Worth,
     pub(crate) spares: Spares,
     /// Turns on threads without a slot.
@@ -139,7 +139,7 @@ impl Scheduler {
             apart: Padded(Apart::new()),
             memory: Pool::new(workers),
             injector: Injector::new(),
-            rescue_from: AtomicUsize::new(0),
+            next_asked: AtomicUsize::new(0),
             worth: Worth::new(),
             spares,
             elsewhere: Elsewhere::new(),
@@ -255,7 +255,19 @@ impl Scheduler {
     fn inject(&self, task: Task) {
         self.injector.push(task);
         chaos();
-        self.idle.notify();
+        if self.idle.notify() && self.policy == Policy::Stealing && self.injector.len() == 1 {
+            self.hurry();
+        }
+    }
+
+    /// Outside work came, and all workers are in turns, perhaps in long ones: two of them look at the clock soon.
+    #[cold]
+    fn hurry(&self) {
+        let first = self.next_asked.load(Relaxed);
+        self.next_asked.store(first.wrapping_add(1), Relaxed); // two who come at once may ask the same
+        for worker in first..first.wrapping_add(2.min(self.slots.len())) {
+            self.slots[worker % self.slots.len()].counters.clock_due.set(pace::HURRY);
+        }
     }
 
     fn send_home(&self, home: usize, task: Task) {
@@ -284,15 +296,21 @@ impl Scheduler {
         self.injector.len() + self.slots.iter().map(of).sum::<usize>()
     }
 
-    /// The sentinel's look: whose work will have to wait long, at the pace of its last turns?
-    fn stuck_victim(&self, seen: &mut Sightings) -> Option<usize> {
-        let paces = seen.look(&self.slots)?;
-        let victim = self.slots.iter().zip(paces).position(|(slot, pace)| {
+    /// The sentinel's look: marks each slot whose work will have to wait long, at the pace at which its queue moved since the
+    /// last look. Returns `true` if there is any.
+    fn mark_stuck(&self, seen: &mut Sightings) -> bool {
+        let Some(paces) = seen.look(&self.slots) else { return false };
+        let mut any = false;
+        for (slot, (turns, pace)) in self.slots.iter().zip(paces) {
             let waiting = slot.stealer.len() + usize::from(!slot.lifo.is_empty());
-            waiting > 0 && pace * u32::try_from(waiting).unwrap_or(u32::MAX) > STUCK
-        })?;
-        self.rescue_from.store(victim, Relaxed);
-        Some(victim)
+            if waiting > 0 && pace * u32::try_from(waiting).unwrap_or(u32::MAX) > STUCK {
+                slot.mark_stuck(turns);
+                any = true;
+            } else if slot.is_marked() {
+                slot.unmark();
+            }
+        }
+        any
     }
 
     /// Is everything that was accepted before this call, and all that it caused, over?

@@ -1,7 +1,11 @@
 //! What a worker learns from the clock: the pace of its turns, which timers are due, and how often to look at outside work.
 //!
 //! A worker reads the clock between turns, every [`CLOCK_EVERY`] of them, and at once where somebody sees that a timer is
-//! due.
+//! due, or pushes outside work while no worker is free.
+//!
+//! The pace says how many turns there are between two looks at outside work ([`INJECTOR_EVERY_NS`]). That is an estimate,
+//! and wrong when turns of nanoseconds are followed by turns of milliseconds. So whoever pushes outside work while all
+//! workers are in turns leaves a [note](HURRY) with two of them: these read the clock after their turn.
 
 use super::local::Local;
 use super::task::Task;
@@ -14,20 +18,33 @@ const INJECTOR_EVERY_NS: u64 = 50_000;
 /// Turns of this mean length may have long messages in them.
 const LONG_TURN_NS: u64 = 20_000;
 
+/// Instead of the turn after which the clock is read: read it now, since outside work waits.
+pub(super) const HURRY: u64 = 1;
+/// Turns between two readings of the clock while outside work waits for its share.
+const HURRY_EVERY: u64 = 8;
+
 impl Local {
     #[cold]
     pub(super) fn read_clock(&self) {
         let now = time::now();
         let turns = self.slot().counters.turns.get();
-        self.clock_due.set(turns + u64::from(CLOCK_EVERY));
+        let counters = &self.slot().counters;
+        if counters.clock_due.get() == HURRY {
+            self.outside_waits.set(true);
+        }
+        counters.clock_due.set(turns + u64::from(CLOCK_EVERY));
         let turns = turns - self.clock_turn.replace(turns);
         let turn = (now - self.clock.replace(now)).as_nanos() as u64 / turns;
-        // The shorter of two readings: else one long turn, as that of a spawner, makes all that waits look long just when most waits.
+        // For thefts the shorter of two readings: else one long turn, as that of a spawner, makes all that waits look long just
+        // when most waits. Outside work's share goes by the latest.
         let usual = self.turn_before.replace(turn).min(turn);
-        let mean = &self.slot().counters.mean_turn_ns;
+        let mean = &counters.mean_turn_ns;
         mean.set((3 * mean.get() + usual) / 4);
         // Turns that have become long must not use up an interval that was meant for short ones.
         self.injector_in.set(self.injector_in.get().min(self.injector_interval()));
+        if self.outside_waits.get() {
+            self.hurry(now);
+        }
         if turn > LONG_TURN_NS {
             self.long_messages.set(true); // perhaps; the next turn will see
         }
@@ -72,7 +89,7 @@ impl Local {
 
     pub(super) fn saw_clock(&self, now: Instant) {
         if self.scheduler().idle.alarm.due(now) {
-            self.clock_due.set(0);
+            self.slot().counters.clock_due.set(0);
         }
     }
 
@@ -80,8 +97,20 @@ impl Local {
         self.slot().counters.busy_ns.add((now - self.busy_since.replace(now)).as_nanos() as u64);
     }
 
-    /// Turns from one look at outside work to the next.
+    /// Outside work came while nobody was free: it has its share now if the time has come, however many turns that would be
+    /// by their number. If not, the clock is read again soon, since the next turns may be long.
+    #[cold]
+    fn hurry(&self, now: Instant) {
+        if now.saturating_duration_since(self.last_share.get()).as_nanos() as u64 >= INJECTOR_EVERY_NS {
+            self.injector_in.set(1);
+        } else {
+            let counters = &self.slot().counters;
+            counters.clock_due.set(counters.turns.get() + HURRY_EVERY);
+        }
+    }
+
+    /// Turns from one look at outside work to the next, by the latest reading of the clock.
     pub(super) fn injector_interval(&self) -> u32 {
-        (INJECTOR_EVERY_NS / self.slot().counters.mean_turn_ns.get().max(1)).clamp(1, 256) as u32
+        (INJECTOR_EVERY_NS / self.turn_before.get().max(1)).clamp(1, 256) as u32
     }
 }

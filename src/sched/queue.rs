@@ -37,7 +37,12 @@ pub(crate) struct Slot {
     core: Option<usize>,
     /// Actors kept here.
     pub(super) residents: AtomicUsize,
+    /// The sentinel has seen that what waits here is stuck: the number of turns before the one it is stuck behind.
+    stuck_at: Counter,
 }
+
+/// No turn has this number.
+const NOT_STUCK: u64 = u64::MAX;
 
 impl Slot {
     pub(super) fn new(stealer: Stealer<Task>, core: Option<usize>) -> Self {
@@ -49,6 +54,7 @@ impl Slot {
             counters: Padded::default(),
             core,
             residents: AtomicUsize::new(0),
+            stuck_at: Counter::with(NOT_STUCK),
         }
     }
 
@@ -62,7 +68,27 @@ impl Slot {
         if cfg!(heist_steps) {
             return !self.stealer.is_empty(); // by a clock that counts its readings no turn is long
         }
-        self.backlog_ns() > worth.ns()
+        self.backlog_ns() > worth.ns() || (self.is_stuck() && !self.stealer.is_empty())
+    }
+
+    /// By the sentinel: what waits here must not wait for the end of the turn that goes on, whatever it is worth.
+    pub(super) fn mark_stuck(&self, turns: u64) {
+        self.stuck_at.set(turns);
+    }
+
+    /// By the sentinel: no longer.
+    pub(super) fn unmark(&self) {
+        self.stuck_at.set(NOT_STUCK);
+    }
+
+    /// Returns `true` if the sentinel's last look found it stuck.
+    pub(super) fn is_marked(&self) -> bool {
+        self.stuck_at.get() != NOT_STUCK
+    }
+
+    /// Returns `true` while the turn goes on behind which the sentinel saw work stuck.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck_at.get() == self.counters.turns.get()
     }
 
     /// Pins the calling thread to this place's core, if it has one: for whoever takes the place.
@@ -71,10 +97,12 @@ impl Slot {
     }
 }
 
-/// Written by the worker only.
+/// Written by the worker only, but for `clock_due`.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) turns: Counter,
+    /// The turn after which the clock is read again; others may make it earlier: see [`pace`](super::pace).
+    pub(super) clock_due: Counter,
     pub(crate) busy_ns: Counter,
     pub(crate) parked_ns: Counter,
     pub(crate) steals_tried: Counter,

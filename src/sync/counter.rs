@@ -7,6 +7,10 @@ use super::{AtomicU64, Ordering::Relaxed};
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
+    pub(crate) fn with(n: u64) -> Self {
+        Counter(AtomicU64::new(n))
+    }
+
     /// Relaxed load and store: the writer is alone, and readers only report.
     #[inline]
     pub(crate) fn add(&self, n: u64) {

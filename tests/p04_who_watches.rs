@@ -1,0 +1,212 @@
+//! P4 and P5, whatever the estimates say: somebody watches what waits behind a long turn, by each step by which a thread
+//! stops looking; and outside work has its share also when turns become long of a sudden.
+
+mod common;
+
+use common::*;
+use heist::*;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A long computation, which ends when something else has run meanwhile.
+#[track_caller]
+fn compute_until(what: &str, done: impl Fn() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(LONG);
+    while !done() {
+        assert!(Instant::now() < limit, "{what}");
+        thread::yield_now();
+    }
+}
+
+/// `busy` tells somebody while the other worker is in a turn, so it appoints no sentinel, and computes until that one has
+/// run. Then the other worker's handler blocks: its slot is vacant.
+#[test]
+fn p04_a_slot_that_is_left_watches() {
+    for spares_before in [false, true] {
+        let executor = crew(2);
+        let [blocks, busy, told] = [(); 3].map(|()| executor.spawn(Puppet::default()));
+        if spares_before {
+            inside(&blocks, |_, _| blocking(|| ()));
+        }
+        for _ in 0..20 {
+            settle(&executor);
+            let (entered, sent) = (Latch::new(), Arc::new(AtomicBool::new(false)));
+            let over = Latch::new();
+            let (inside, ready, until) = (entered.clone(), Arc::clone(&sent), over.clone());
+            let block = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                inside.open();
+                compute_until("the other turn goes on", || ready.load(Acquire));
+                blocking(|| until.wait());
+            });
+            blocks.tell(block).unwrap();
+            entered.wait();
+            let (told, sends) = (told.clone(), Arc::clone(&sent));
+            let ask = busy.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                let ran = Arc::new(AtomicBool::new(false));
+                let here = Arc::clone(&ran);
+                told.tell(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| here.store(true, Release)))
+                    .unwrap();
+                sends.store(true, Release);
+                compute_until("it is taken from behind this turn", || ran.load(Acquire));
+            }));
+            answer(ask.unwrap()).unwrap();
+            over.open();
+        }
+        shut_down(&executor);
+    }
+}
+
+/// Many tiny turns, so that each worker's mean is small.
+struct Rally(OnceLock<ActorRef<Rally>>);
+
+impl Actor for Rally {}
+
+struct Ball(u32);
+
+impl Handler<Ball> for Rally {
+    type Reply = ();
+    fn handle(&mut self, Ball(rest): Ball, _: &mut Context<Self>) {
+        if rest > 0 {
+            self.0.get().expect("set by Meet").tell(Ball(rest - 1)).unwrap();
+        }
+    }
+}
+
+struct Meet(ActorRef<Rally>);
+
+impl Handler<Meet> for Rally {
+    type Reply = ();
+    fn handle(&mut self, Meet(other): Meet, _: &mut Context<Self>) {
+        assert!(self.0.set(other).is_ok());
+    }
+}
+
+fn make_means_small(executor: &Executor) {
+    let [one, two] = [(); 2].map(|()| executor.spawn(Rally(OnceLock::new())));
+    answer(one.ask(Meet(two.clone())).unwrap()).unwrap();
+    answer(two.ask(Meet(one.clone())).unwrap()).unwrap();
+    for _ in 0..4 {
+        one.tell(Ball(20_000)).unwrap();
+        settle(executor);
+    }
+    one.stop();
+    two.stop();
+}
+
+/// Two thousand wait behind a long turn, at a pace that makes them look worth nothing. They are not taken a batch for each
+/// look of the sentinel's: that would be 63 looks.
+#[test]
+fn p04_a_rescue_empties_its_victim() {
+    const TOLD: usize = 2000;
+    for workers in [2, 4] {
+        let executor = crew(workers);
+        make_means_small(&executor);
+        let told: Vec<_> = (0..TOLD).map(|_| executor.spawn(Puppet::default())).collect();
+        settle(&executor);
+        let catches = || executor.stats().workers.iter().map(|worker| worker.sentinel_catches).sum::<u64>();
+        let before = catches();
+        let heavy = executor.spawn(Puppet::default());
+        inside(&heavy, move |_, _| {
+            let ran = Arc::new(AtomicUsize::new(0));
+            for puppet in &told {
+                let ran = Arc::clone(&ran);
+                let count = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| _ = ran.fetch_add(1, Release));
+                puppet.tell(count).unwrap();
+            }
+            compute_until("all are taken from behind this turn", || ran.load(Acquire) == TOLD);
+        });
+        let catches = catches() - before;
+        assert!(catches <= 16, "{catches} looks of the sentinel's for {TOLD} turns");
+        shut_down(&executor);
+    }
+}
+
+/// Several long turns, each with one runnable in the LIFO slot behind it, and one worker that is free.
+#[test]
+fn p04_what_is_stuck_behind_several_turns_is_taken() {
+    let executor = crew(4);
+    for _ in 0..20 {
+        let turns: Vec<_> = (0..3)
+            .map(|_| {
+                let (busy, told) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+                let ask = busy.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                    let ran = Arc::new(AtomicBool::new(false));
+                    let here = Arc::clone(&ran);
+                    let run = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| here.store(true, Release));
+                    told.tell(run).unwrap();
+                    compute_until("it is taken from behind this turn", || ran.load(Acquire));
+                }));
+                (busy, ask.unwrap())
+            })
+            .collect();
+        turns.into_iter().for_each(|(_, ask)| answer(ask).unwrap());
+    }
+    shut_down(&executor);
+}
+
+/// A turn of a millisecond.
+struct Heavy(Arc<AtomicU64>);
+
+impl Handler<Heavy> for Puppet {
+    type Reply = ();
+    fn handle(&mut self, Heavy(turns): Heavy, _: &mut Context<Self>) {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(1) {
+            thread::yield_now();
+        }
+        turns.fetch_add(1, Release);
+    }
+}
+
+/// Turns of nanoseconds are followed by turns of a millisecond, of which a hundred wait. A message from outside waits for a
+/// turn or two: fewer than there are between two readings of the clock, at the best of some tries, since whoever asks may
+/// lose its processor in between.
+#[test]
+fn p05_outside_work_does_not_wait_behind_turns_that_became_long() {
+    let executor = crew(1);
+    let (fan, cold) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+    let waited = (0..5).map(|_| {
+        make_means_small(&executor);
+        let turns = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&turns);
+        let all: Vec<_> = (0..100).map(|_| executor.spawn(Puppet::default())).collect();
+        settle(&executor);
+        inside(&fan, move |_, _| {
+            for puppet in all {
+                puppet.tell(Heavy(Arc::clone(&count))).unwrap();
+                puppet.detach();
+            }
+        });
+        let before = turns.load(Acquire);
+        let seen = Arc::clone(&turns);
+        let at = inside(&cold, move |_, _| seen.load(Acquire));
+        settle(&executor);
+        at - before
+    });
+    let least = waited.min().expect("some tries");
+    assert!(least <= 4, "it waited for {least} turns");
+    shut_down(&executor);
+}
+
+/// The hook that is told of a started spare waits for an answer, on the only worker, whose slot is not left yet.
+#[test]
+fn p07_a_wait_in_the_hook_that_is_told_of_a_spare_is_refused() {
+    let log: Arc<OnceLock<ActorRef<Puppet>>> = Arc::default();
+    let seen: Arc<OnceLock<Result<u64, AskError>>> = Arc::default();
+    let (theirs, outcome) = (Arc::clone(&log), Arc::clone(&seen));
+    let hook = move |event: &Event| {
+        if let (Event::SpareStarted { .. }, Some(log)) = (event, theirs.get()) {
+            let answer = log.ask(Note(7)).unwrap().wait_timeout(Duration::from_secs(LONG));
+            let _ = outcome.set(answer.map_err(AskError::from));
+        }
+    };
+    let executor = build(Executor::builder().workers(1).on_event(hook));
+    assert!(log.set(executor.spawn(Puppet::default())).is_ok());
+    let blocks = executor.spawn(Puppet::default());
+    inside(&blocks, |_, _| blocking(|| ()));
+    assert_eq!(seen.get(), Some(&Err(AskError::NoSpare)));
+    assert_eq!(executor.stats().spares.alive, 1, "no spare was started for the hook");
+    shut_down(&executor);
+}
