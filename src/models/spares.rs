@@ -9,7 +9,7 @@
 
 use super::{explore, spawn, wait_idle};
 use crate::sched::Quiescence;
-use crate::sched::idle::{Idle, Woken};
+use crate::sched::idle::{Idle, Watched, Woken};
 use crate::sched::quiet::Quiet;
 use crate::sched::spares::{Call, Elsewhere, Spare, Spares};
 use crate::sync::{AtomicUsize, Ordering::*};
@@ -95,9 +95,12 @@ impl Crew {
         }
     }
 
-    /// As `Local::hold`, until the crew stops.
-    fn work(&self, slot: usize, lying: bool) {
-        let mut woken = lying.then(|| self.idle.lie_down(slot, || self.lifo.load(Relaxed) > 0));
+    fn lie_down(&self, slot: usize) -> Woken {
+        self.idle.lie_down(slot, || self.lifo.load(Relaxed) > 0)
+    }
+
+    /// As `Local::hold`, until the crew stops. `woken`: at a slot that was parked.
+    fn work(&self, slot: usize, mut woken: Option<Woken>) {
         let mut searching = false;
         loop {
             if woken.is_none() {
@@ -175,7 +178,7 @@ impl Crew {
             let _ = self.elsewhere.back();
             self.turn_ends();
             self.spare.call(Call::End);
-            self.work(slot, false);
+            self.work(slot, None);
         } else {
             self.turn_ends();
             if self.elsewhere.back() {
@@ -202,11 +205,23 @@ impl Crew {
         self.after.with_mut(|after| unsafe { *after = true });
     }
 
+    /// As `Scheduler::work` for a spare.
     fn spare(&self) {
-        match self.spare.wait() {
-            Call::Work(slot) => self.work(slot, false),
-            Call::Lie(slot) => self.work(slot, true),
-            Call::Free | Call::End => {}
+        loop {
+            let mut call = self.spare.wait();
+            if call == Call::Watch {
+                call = match self.idle.watch(&self.spare, || self.lifo.load(Relaxed) > 0) {
+                    Watched::Called(call) => call,
+                    Watched::Caught(slot) => Call::Catch(slot),
+                    Watched::Over => continue,
+                };
+            }
+            return match call {
+                Call::Work(slot) => self.work(slot, None),
+                Call::Lie(slot) => self.work(slot, Some(self.lie_down(slot))),
+                Call::Catch(slot) => self.work(slot, Some(Woken::Caught)),
+                Call::Free | Call::End | Call::Watch => {}
+            };
         }
     }
 
@@ -271,7 +286,7 @@ fn a_sleeper_and_a_vacant_slot_are_both_woken() {
     explore(2, || {
         let crew = Crew::new(2, 2, false);
         let spare = spawn(&crew, Crew::spare);
-        let sleeper = spawn(&crew, |crew| crew.work(1, false));
+        let sleeper = spawn(&crew, |crew| crew.work(1, None));
         crew.block_for_good(0);
         crew.push();
         crew.push();

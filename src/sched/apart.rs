@@ -97,7 +97,7 @@ impl Task {
             std::thread::yield_now();
         }
         // SAFETY: unless it is gone the turn gave the runnable back, so this is the only one.
-        (after != After::Gone).then(|| unsafe { Task::from_raw(header) })
+        after.goes_on().then(|| unsafe { Task::from_raw(header) })
     }
 }
 

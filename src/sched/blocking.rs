@@ -176,7 +176,7 @@ impl Scheduler {
     /// After a turn whose thread has lost its slot on the way: what becomes of the runnable.
     #[cold]
     pub(super) fn turn_over_without_slot(&self, header: NonNull<TaskHeader>, after: After) {
-        if after != After::Gone {
+        if after.goes_on() {
             // SAFETY: the turn gave the runnable back, so this is the only one.
             self.push_from_outside(unsafe { Task::from_raw(header) });
         }

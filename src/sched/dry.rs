@@ -43,14 +43,15 @@ impl Local {
         self.until_work(searching, None)
     }
 
-    /// At a slot that is parked, on behalf of one who would have gone to sleep there.
+    /// At a slot that is parked, on behalf of one who would have gone to sleep there; or that was, and is to rescue something.
     #[cold]
-    pub(super) fn lie_down(&self) -> Option<Task> {
+    pub(super) fn lie_down(&self, catching: bool) -> Option<Task> {
         let mut seen = Sightings::default();
         let stuck = || self.scheduler().mark_stuck(&mut seen);
         let (slept, counters) = (time::now(), &self.slot().counters);
         counters.parks.add(1);
-        let woken = self.scheduler().idle.lie_down(self.index, stuck);
+        let idle = &self.scheduler().idle;
+        let woken = if catching { Woken::Caught } else { idle.lie_down(self.index, stuck) };
         self.heap().claim();
         counters.wakes.add(1);
         counters.parked_ns.add((time::now() - slept).as_nanos() as u64);

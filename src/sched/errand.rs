@@ -63,7 +63,7 @@ impl<T: Send + 'static> Errand<T> {
             let _current = Current::nobody();
             user::contain(site, || each(chore));
         }
-        After::Gone
+        After::Errand
     }
 
     /// Any worker may run it: under [`Policy::Sharded`](super::queue::Policy::Sharded) its address chooses one.

@@ -63,6 +63,8 @@
 mod duties;
 mod vacant;
 
+pub(crate) use vacant::Watched;
+
 use super::alarm::Alarm;
 use super::spares::Spare;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering::*, Padded, Parker, chaos, fence};

@@ -68,6 +68,17 @@ pub(crate) struct Local {
     pub(super) account: Account,
 }
 
+/// How a thread comes to a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrives {
+    /// The slot is awake.
+    Awake,
+    /// It is parked, or was when the thread was called.
+    Lying,
+    /// The thread has unparked it to rescue what is stuck.
+    Catching,
+}
+
 /// What the floors above keep of a worker; opaque here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Account {
@@ -122,14 +133,14 @@ impl Local {
     ///
     /// # Safety
     /// The slot is this thread's.
-    pub(super) unsafe fn hold(scheduler: &Scheduler, slot: usize, lying: bool) -> bool {
+    pub(super) unsafe fn hold(scheduler: &Scheduler, slot: usize, arrives: Arrives) -> bool {
         // Where it was pinned before, if anywhere, is another worker's core. If that fails it still works.
         let _better_than_nobody = scheduler.slots[slot].pin_here();
-        let mut task = if lying {
+        let mut task = if arrives != Arrives::Awake {
             let at = scheduler.slots[slot].local.load(Relaxed);
             LOCAL.set(at);
             // SAFETY: the slot's holder has what lies there for itself.
-            unsafe { &*at }.lie_down()
+            unsafe { &*at }.lie_down(arrives == Arrives::Catching)
         } else {
             // SAFETY: the caller's.
             let local = unsafe { Local::sit(scheduler, slot) };
@@ -276,6 +287,7 @@ impl Local {
     fn turn_over(&self, header: NonNull<TaskHeader>, after: After) {
         match after {
             After::Gone => {}
+            After::Errand => return self.errand_over(),
             // SAFETY: the turn gave the runnable back, so this is the only one.
             After::Requeue => self.push_back(unsafe { Task::from_raw(header) }),
             After::RequeueGap => {

@@ -39,8 +39,8 @@ use crate::user::Site;
 use apart::Apart;
 use crossbeam_deque::{Injector, Worker};
 use gate::Gate;
-use idle::{Crew, Idle};
-use local::{Account, Local};
+use idle::{Crew, Idle, Watched};
+use local::{Account, Arrives, Local};
 use member::{Member, Recruit};
 use queue::{Policy, Slot};
 use quiet::Quiet;
@@ -173,7 +173,7 @@ impl Scheduler {
             let call = match call.take() {
                 Some(first) => first,
                 None => {
-                    let Some(call) = self.spares.wait(&member.spare, free) else { return true };
+                    let Some(call) = self.wait_as_spare(&member.spare, free) else { return true };
                     self.spares.counts.hand_overs.add_shared(u64::from(call != Call::End));
                     call
                 }
@@ -181,15 +181,32 @@ impl Scheduler {
             free = true; // from the next time on
             let stopped = match call {
                 // SAFETY: whoever is called to a slot holds it.
-                Call::Work(slot) => unsafe { Local::hold(self, slot, false) },
+                Call::Work(slot) => unsafe { Local::hold(self, slot, Arrives::Awake) },
                 // SAFETY: as above.
-                Call::Lie(slot) => unsafe { Local::hold(self, slot, true) },
-                Call::End | Call::Free => true,
+                Call::Lie(slot) => unsafe { Local::hold(self, slot, Arrives::Lying) },
+                // SAFETY: it took the slot itself.
+                Call::Catch(slot) => unsafe { Local::hold(self, slot, Arrives::Catching) },
+                Call::End | Call::Free | Call::Watch => true,
             };
             if stopped {
                 return false;
             }
         }
+    }
+
+    /// A spare's life until it holds a slot, or ends. Meanwhile it may watch, without a slot.
+    fn wait_as_spare(&self, spare: &Arc<Spare>, free: bool) -> Option<Call> {
+        let mut call = self.spares.wait(spare, free)?;
+        while call == Call::Watch {
+            self.spares.sleeps_timed(spare);
+            let mut seen = Sightings::default();
+            call = match self.idle.watch(spare, || self.mark_stuck(&mut seen)) {
+                Watched::Called(call) => call,
+                Watched::Caught(slot) => Call::Catch(slot),
+                Watched::Over => self.spares.wait(spare, false)?,
+            };
+        }
+        Some(call)
     }
 
     /// The crew ends once it has nothing to do.

@@ -52,6 +52,14 @@ impl Local {
         self.tend_timers(now, false);
     }
 
+    /// After an errand, which is no actor's turn, and may have taken any time.
+    #[cold]
+    pub(super) fn errand_over(&self) {
+        let now = time::now();
+        self.count_busy(now);
+        self.tend_timers(now, false);
+    }
+
     /// Fires timers that are due, unless the turns still have their share of the time after the last visit and this
     /// worker is not `dry`. Returns `true` if it fired some.
     pub(super) fn tend_timers(&self, now: Instant, dry: bool) -> bool {

@@ -65,6 +65,10 @@ pub(crate) enum Call {
     Work(usize),
     /// Hold this slot, which is parked, or was when you were called.
     Lie(usize),
+    /// Hold this slot, which you have taken to rescue what is stuck. Told by the spare to itself.
+    Catch(usize),
+    /// A vacant slot is the sentinel, and you are reserved for it: sleep with a timeout, and look at what is stuck.
+    Watch,
     /// Nobody needs you for now: look how long you may stay.
     Free,
     /// The crew has stopped.
@@ -77,14 +81,17 @@ pub(crate) struct Spare {
     parker: Parker<Call>,
     /// It was reserved when it looked, so it sleeps until it is told something. Changes under the pool's lock.
     untimed: AtomicBool,
+    /// It sleeps with the sentinel's timeout, or is about to. Changes to `false` under the lock of the list of those who
+    /// sleep, so whoever makes a vacant slot the sentinel knows whether to tell its spare.
+    pub(super) watches: AtomicBool,
     /// Its thread was given up before it ran.
     lost: AtomicBool,
 }
 
 impl Spare {
     pub(crate) fn new() -> Arc<Self> {
-        let (untimed, lost) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Spare { parker: Parker::new(), untimed, lost })
+        let no = || AtomicBool::new(false);
+        Arc::new(Spare { parker: Parker::new(), untimed: no(), watches: no(), lost: no() })
     }
 
     /// Tells a reserved spare what to do.
@@ -102,6 +109,11 @@ impl Spare {
     #[cfg(all(test, heist_loom))]
     pub(crate) fn told(&self) -> Option<Call> {
         self.parker.take()
+    }
+
+    /// By the spare's thread: what it is told, until an instant.
+    pub(super) fn listen(&self, until: Option<Instant>) -> Option<Call> {
+        self.parker.park(until)
     }
 
     /// Takes the call to work back, if it has not been heard yet: then the slot is the caller's, and the spare still reserved.
@@ -250,6 +262,12 @@ impl Spares {
                 Some(call) => return Some(call),
             }
         }
+    }
+
+    /// A spare is about to watch: it sleeps with a timeout, so whoever lets it go need not wake it.
+    pub(super) fn sleeps_timed(&self, me: &Arc<Spare>) {
+        let _pool = self.pool.lock();
+        me.untimed.store(false, Relaxed);
     }
 
     /// Until when, if not until it is told something; outer `None`: no longer.

@@ -33,6 +33,15 @@ pub(crate) enum After {
     RequeueGap,
     /// It is no longer the scheduler's to touch.
     Gone,
+    /// The same, and it was an [errand](super::errand): no turn.
+    Errand,
+}
+
+impl After {
+    /// Returns `true` if the runnable is back in the scheduler's hands.
+    pub(super) fn goes_on(self) -> bool {
+        matches!(self, After::Requeue | After::RequeueGap)
+    }
 }
 
 /// A runnable: there is at most one for each thing that can be scheduled, and it can only be moved.

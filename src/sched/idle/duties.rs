@@ -86,8 +86,8 @@ impl Idle {
     /// One of those who are parked watches from now on, if nobody does.
     pub(super) fn appoint_one_of(&self, list: &mut List) {
         let (Some(&last), None) = (list.parked.last(), list.sentinel) else { return };
+        let Some(best) = list.sleeper() else { return self.watch_at(list, last) };
         // Both duties for one, so that it is woken once.
-        let best = list.sleeper().unwrap_or(last);
         let worker = *list.keeper.get_or_insert(best);
         list.see_to(worker);
         list.sentinel = Some(worker);
