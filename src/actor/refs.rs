@@ -78,6 +78,9 @@ impl<A> ActorRef<A> {
     pub(crate) fn into_strong(self) -> Strong {
         self.strong
     }
+    pub(crate) fn strong(&self) -> &Strong {
+        &self.strong
+    }
     #[inline]
     pub(crate) fn header(&self) -> &Header {
         self.strong.header()

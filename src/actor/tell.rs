@@ -224,8 +224,8 @@ where
 }
 
 unsafe fn free_segment<M>(segment: NonNull<Segment>) {
-    // SAFETY: one of ours, and nothing is in it any more. Only a turn frees segments, and its thread, one of the crew, holds the
-    // core until after the turn.
+    // SAFETY: one of ours, and nothing is in it any more. Segments are freed by the mailbox's receiver: a turn, whose thread holds
+    // the core until after the turn, or a pool that empties a hold, which has a handle.
     Local::with_heap(|here| unsafe { segment::free::<M>(here, segment, Held::promised()) });
 }
 

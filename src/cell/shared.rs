@@ -27,7 +27,7 @@
 
 use super::end;
 use super::envelope::Envelope;
-use super::header::Header;
+use super::header::{Header, Strong};
 use super::restart::Kept;
 use super::room;
 use crate::mailbox::inbox::Node;
@@ -88,7 +88,8 @@ impl Sharing {
 
     /// Moves all that a hold has into a mailbox, behind what is there, and ends the hold. What waits for room in the hold is
     /// refused, and so is what comes later; the caller sees to it that nobody is on the way into it.
-    pub(crate) fn move_to(&self, target: &Header) {
+    pub(crate) fn move_to(&self, to: &Strong) {
+        let target = to.header();
         let mut inner = self.0.lock();
         let Some(queue) = inner.queue.filter(|_| inner.held) else { return }; // killed: what it has is dead
         inner.held = false;
@@ -109,7 +110,7 @@ impl Sharing {
                 }
                 moved += 1;
                 if schedule {
-                    Header::schedule(NonNull::from(target));
+                    Header::schedule(to.as_ptr());
                 }
             }
             let rest = hold.state.give_back(moved);

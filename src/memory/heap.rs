@@ -361,12 +361,12 @@ impl Heap {
             self.unlist(slab);
         }
         if self.empties.get() < EMPTIES {
-            slab.next.set(self.empty.replace(slab));
+            slab.next.set(self.empty.replace(slab.as_ptr().as_ptr()));
             self.empties.set(self.empties.get() + 1);
         } else {
             self.slabs.set(self.slabs.get() - 1);
             // SAFETY: all its blocks are back.
-            unsafe { self.chunks.give(NonNull::from(slab)) };
+            unsafe { self.chunks.give(slab.as_ptr()) };
         }
     }
 

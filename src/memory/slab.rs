@@ -5,6 +5,7 @@
 use super::heap::Heap;
 use super::returns::Block;
 use std::cell::Cell;
+use std::num::NonZero;
 use std::ptr::{self, NonNull};
 
 /// Bytes in a slab.
@@ -23,6 +24,8 @@ const CARVE: usize = 2 << 10;
 #[repr(C, align(64))]
 pub(super) struct Slab {
     pub(super) home: *const Heap,
+    /// Where the chunk begins, with the provenance of all of it: from here blocks are made, and other pointers to this header.
+    chunk: NonNull<u8>,
     /// Blocks that are neither out nor fresh.
     free: Cell<*mut Block>,
     free_count: Cell<u32>,
@@ -57,6 +60,9 @@ impl Slab {
         let from = if index == 0 { SLABS * HEADER } else { index * SLAB };
         let slab = Slab {
             home,
+            chunk: at
+                .map_addr(|address| NonZero::new(address.get() & !(CHUNK - 1)).expect("no null pointer"))
+                .cast(),
             free: Cell::new(ptr::null_mut()),
             free_count: Cell::new(0),
             out: Cell::new(0),
@@ -79,6 +85,12 @@ impl Slab {
     pub(super) fn header(chunk: NonNull<u8>, index: usize) -> NonNull<Slab> {
         // SAFETY: inside the chunk.
         unsafe { chunk.byte_add(index * HEADER).cast() }
+    }
+
+    /// A pointer through which the header may be begun anew. (A reference is only good for its own bytes, and for reading most of
+    /// these.)
+    pub(super) fn as_ptr(&self) -> NonNull<Slab> {
+        self.chunk.map_addr(|_| NonNull::from(self).addr()).cast()
     }
 
     /// The chunk of this header, and its place there.
@@ -112,7 +124,7 @@ impl Slab {
         if count == 0 {
             return None;
         }
-        let chunk: *mut u8 = ptr::from_ref(self).cast_mut().map_addr(|address| address & !(CHUNK - 1)).cast();
+        let chunk = self.chunk.as_ptr();
         let mut first = ptr::null_mut();
         // Backwards, so that they are handed out in the order of their addresses.
         for i in (0..count).rev() {

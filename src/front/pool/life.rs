@@ -288,7 +288,7 @@ impl<A: Actor> Shared<A> {
             let holds = emptied.insert(moving.pass(from)?);
             for (&into, hold) in holds.iter() {
                 if let Some(kept) = hold.header().kept() {
-                    kept.sharing.move_to(list.members[into].actor.header());
+                    kept.sharing.move_to(list.members[into].actor.strong());
                 }
             }
             moving.is_over().then(|| List { moving: None, ..List::clone(list) })
