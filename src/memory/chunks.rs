@@ -4,7 +4,8 @@
 //! the system, but for one. From the second chunk on the system is asked for huge pages: a first touch costs less,
 //! and a large crew of actors needs few entries of the processor's address cache. A small program stays small.
 
-use super::slab::{CHUNK, SLABS, Slab};
+use super::poison;
+use super::slab::{CHUNK, SLAB, SLABS, Slab};
 use crate::sync::Mutex;
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
@@ -62,6 +63,7 @@ impl Chunks {
     /// It came from [`take`](Self::take), and nothing in it is used any more.
     pub(super) unsafe fn give(&self, slab: NonNull<Slab>) {
         let (address, index) = Slab::place(slab);
+        poison::unpoison(slab.as_ptr().map_addr(|_| address + index * SLAB).cast(), SLAB);
         let mut inner = self.0.lock();
         inner.lowest = inner.lowest.min(address);
         let chunk = inner.chunks.get_mut(&address).expect("a slab of ours");

@@ -10,8 +10,9 @@
 //! So the usual ways, taking and giving a block, do not even look at a slab's counts.
 
 use super::chunks::Chunks;
+use super::poison;
 use super::returns::{Block, Returns};
-use super::slab::{Chain, Slab};
+use super::slab::{Chain, SLAB, Slab};
 use super::{Held, SIZES, block_size};
 use crate::sync::{AtomicBool, AtomicPtr, Claim, Ordering::Relaxed, Padded, prefetch};
 use std::cell::Cell;
@@ -259,6 +260,8 @@ impl Heap {
             }
         };
         let size = block_size(shelf);
+        let (chunk, index) = Slab::place(memory);
+        poison::unpoison(memory.as_ptr().map_addr(|_| chunk + index * SLAB).cast(), SLAB);
         // SAFETY: nothing is in it, and it is ours.
         unsafe { Slab::begin(memory, self, shelf, size) }
     }

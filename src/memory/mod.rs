@@ -37,6 +37,7 @@
 
 mod chunks;
 mod heap;
+mod poison;
 pub(crate) mod returns;
 mod slab;
 mod trim;
@@ -199,7 +200,9 @@ const fn block_size(shelf: usize) -> usize {
 #[inline]
 pub(crate) fn place<T>(heap: &Heap, kind: Kind) -> NonNull<T> {
     if pooled::<T>() {
-        heap.take(shelf::<T>(kind)).cast()
+        let block = heap.take(shelf::<T>(kind));
+        poison::unpoison(block.as_ptr(), block_size(shelf::<T>(kind)));
+        block.cast()
     } else {
         NonNull::from(Box::leak(Box::new(std::mem::MaybeUninit::<T>::uninit()))).cast()
     }
@@ -238,6 +241,7 @@ pub(crate) unsafe fn free<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>, he
     // SAFETY: the caller's; the type decides where its memory is from.
     unsafe {
         if pooled::<T>() {
+            poison::poison(at.as_ptr().cast(), block_size(shelf::<T>(kind)));
             Heap::give(here, shelf::<T>(kind), at.cast(), held);
         } else {
             drop(Box::from_raw(at.as_ptr().cast::<std::mem::MaybeUninit<T>>()));
