@@ -23,7 +23,7 @@ use std::ptr::NonNull;
 /// not asked for stays there, and is no part of this batch. Once it has given `None` it gives nothing more.
 ///
 /// A batch that is dropped before anything was taken drops its first message; whoever asked gets
-/// [`AskError::NoReply`](crate::AskError::NoReply).
+/// [`AskError::NoReply`](crate::AskError::NoReply). One that is forgotten ([`std::mem::forget`]) leaves that asker without an answer.
 #[must_use = "dropping a batch drops its first message"]
 pub struct Batch<'a, M, R: 'static> {
     /// Not opened before it is asked for: so a batch is small, however large its messages are.

@@ -192,7 +192,7 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// Quiescence, to be awaited.
+/// Quiescence, to be awaited. Forgetting it leaks what is left of the executor after its end.
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct WaitIdle {

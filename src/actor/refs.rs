@@ -28,7 +28,8 @@ use std::task::{Context, Poll};
 /// An actor lives while there is one (or a [`Recipient`], an [`Asker`], a message for it, a turn, an unanswered
 /// [`ask_then`](crate::Context::ask_then) or [`when_room`](crate::Context::when_room) of its own, or a [`Timer`](crate::Timer)
 /// that it armed for itself). When the last one is dropped the actor ends: a final turn is scheduled, so its code never runs inside the drop. A reference that outlives
-/// its executor is safe, and gets errors. More than 2^26 references to one actor at a time abort the process, as too many do with
+/// its executor is safe, and gets errors; until the last one is dropped it keeps what is
+/// left of the executor: its queues and tables, and the chunk of memory that it lies in. More than 2^26 references to one actor at a time abort the process, as too many do with
 /// [`Arc`](std::sync::Arc).
 ///
 /// ```
@@ -263,6 +264,7 @@ impl<A> fmt::Debug for ActorRef<A> {
 }
 
 /// The end of an actor, to be awaited. It keeps the actor referenced, as any `ActorRef` does.
+/// Forgetting it leaks that reference.
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Stopped<A> {

@@ -32,6 +32,10 @@ pub(crate) struct ReplyVtable<R: 'static> {
 /// A panic's text is known when the panic has left the handler. If the handler catches it instead, the asker gets
 /// [`NoReply`](crate::AskError::NoReply) at the handler's next wait, when the handler returns, or some 100 ms later if a worker is
 /// free to see to it. (So it does if the unwinding itself takes longer than that.)
+///
+/// A reply keeps the memory of the message that it answers (the message itself was moved out), up to 256 bytes of the executor's own
+/// or a block of the system's. One that is forgotten ([`std::mem::forget`]) leaves its asker without an answer: a wait ends with
+/// its timeout only, and a callback never runs and keeps its actor until that is stopped.
 #[must_use = "dropping a reply tells the asker that there is none"]
 pub struct Reply<R: 'static> {
     /// None: the message was told, not asked.

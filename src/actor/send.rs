@@ -331,7 +331,8 @@ impl<A> Drop for Queued<A> {
 
 /// A message on its way into a mailbox, to be awaited.
 ///
-/// Resolves to `Ok` once the message is in the mailbox, or to an error with the message inside.
+/// Resolves to `Ok` once the message is in the mailbox, or to an error with the message inside. One that is forgotten
+/// ([`std::mem::forget`]) while it waits stays in line: its message is sent when there is room. It leaks its reference to the actor.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Sending<A, M: Send + 'static> {
     queued: Queued<A>,

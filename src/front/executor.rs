@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 /// A crew of worker threads that runs actors. The start of everything.
 ///
-/// Several may live in one process; they do not know of each other. It dereferences to its [`Handle`], which is what
+/// Several may live in one process; they do not know of each other. One that is forgotten ([`std::mem::forget`]) goes on until the
+/// process ends. It dereferences to its [`Handle`], which is what
 /// spawns and waits.
 ///
 /// **Dropping it stops now**: messages that wait become dead letters, `stopped` hooks run, states are dropped, and the

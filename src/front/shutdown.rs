@@ -206,7 +206,7 @@ fn run_once(f: &Mutex<Option<impl FnOnce()>>) {
     }
 }
 
-/// A shutdown, to be awaited. It goes on if this is dropped.
+/// A shutdown, to be awaited. It goes on if this is dropped, or forgotten.
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited; the shutdown goes on without it"]
 pub struct Shutdown {

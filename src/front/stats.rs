@@ -42,8 +42,9 @@ pub struct Stats {
     pub armed_timers: u64,
     /// Ticks that intervals have left out because an earlier one was late.
     pub missed_ticks: u64,
-    /// Bytes that the executor holds for messages and cells now, free ones among them. Comes in steps of 2 MiB, of which
-    /// untouched pages cost nothing; what is larger than 256 bytes apiece is not in it.
+    /// Bytes that the executor holds for messages and cells now, free ones among them; what is larger than 256 bytes apiece is
+    /// not in it. Comes in chunks of 2 MiB, whose untouched pages cost nothing. A chunk goes back to the system when all in it is
+    /// free, so a few messages, references or replies that outlive a burst keep a chunk each. One empty chunk is kept.
     pub memory: u64,
     /// How long the turns of timed actors took, on all workers and on threads that have lost their worker's place; `None`
     /// before the first.

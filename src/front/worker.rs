@@ -11,6 +11,9 @@ use std::io;
 use std::sync::Arc;
 
 /// One thread of an executor, before it is one. See [`Builder::spawn_handler`](crate::Builder::spawn_handler) and [`Builder::spare_handler`](crate::Builder::spare_handler).
+///
+/// Dropping it without running it makes [`Builder::build`](crate::Builder::build) fail. One that is forgotten ([`std::mem::forget`]) is
+/// missed in the crew without a word: what waits for that worker waits for ever, and a shutdown waits until its deadline.
 #[must_use = "a worker without a thread is missing in its crew"]
 pub struct WorkerThread {
     name: String,

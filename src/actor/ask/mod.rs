@@ -30,7 +30,8 @@ use std::task::{Context as TaskContext, Poll, Waker};
 /// The answer to come. The message is on its way already, whether or not anybody waits.
 ///
 /// A future of its own, for any runtime; [`wait`](Self::wait) and [`wait_timeout`](Self::wait_timeout) block instead.
-/// Dropping it withdraws interest, never the message. Polling it again after it was ready panics.
+/// Dropping it withdraws interest, never the message. Forgetting it ([`std::mem::forget`]) leaks the answer and, as any leftover
+/// reference, what is left of the executor. Polling it again after it was ready panics.
 ///
 /// ```
 /// # use heist::{Actor, AskError, Context, Executor, Handler};

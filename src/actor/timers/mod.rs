@@ -25,6 +25,7 @@ use std::fmt;
 use std::ptr::NonNull;
 
 /// A timer that is armed. **Dropping it cancels it**; [`detach`](Self::detach) lets it go its way.
+/// Forgetting it is detaching it, and leaks the memory that it keeps.
 ///
 /// A timer ends with the actor that it is for, whether it is kept somewhere or detached: what is armed when the actor ends is a
 /// dead letter then.
