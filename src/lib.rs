@@ -319,6 +319,7 @@ mod time;
 mod user;
 mod variance;
 
+pub use actor::ask::forward::ForwardError;
 pub use actor::ask::{Ask, WaitAskError};
 pub use actor::batch::Batch;
 pub use actor::context::Context;
@@ -334,6 +335,7 @@ pub use actor::wait::blocking;
 pub use actor::{Actor, Handler, Receive};
 pub use cell::event::{DeadLetterReason, DeadLetters, Event, Loss, PanicPlace, Report, Unfinished};
 pub use cell::times::{CrewTiming, Times, Timing};
+pub use cell::waits::{Waiting, WaitingActor};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};
 pub use front::build_error::BuildError;
 pub use front::builder::{Builder, DEFAULT_CAPACITY, DEFAULT_STACK_SIZE};

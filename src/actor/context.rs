@@ -79,7 +79,7 @@ impl<A: Actor> Context<A> {
         Context { me: ManuallyDrop::new(me), here: PhantomData }
     }
 
-    fn header(&self) -> &Header {
+    pub(super) fn header(&self) -> &Header {
         self.me.header()
     }
 

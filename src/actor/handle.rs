@@ -7,6 +7,7 @@ use super::spawn::{SpawnBuilder, SpawnError, Spawner};
 use super::wait;
 use crate::cell::core::Core;
 use crate::cell::event::Report;
+use crate::cell::waits::Waiting;
 use crate::error::WaitError;
 use crate::sched::Quiescence;
 use crate::sched::queue::Policy;
@@ -148,6 +149,47 @@ impl Handle {
     #[must_use]
     pub fn last_report(&self) -> Option<Report> {
         if self.core.forked() { None } else { self.core.report.lock().clone() }
+    }
+
+    /// Lists which actors block in a handler or a hook until another one has done something, for whom, and for how long. For a stall that
+    /// is to be explained: whatever waits in a cycle was refused, unless it is one that [cannot be seen](crate::Ask::wait).
+    ///
+    /// Of the actors of this executor; those they wait for may be another's.
+    ///
+    /// ```
+    /// # use heist::{Actor, ActorRef, Context, Executor, Handler};
+    /// # use std::time::Duration;
+    /// # struct Asks(ActorRef<Slow>);
+    /// # impl Actor for Asks {}
+    /// # impl Handler<()> for Asks {
+    /// #     type Reply = ();
+    /// #     fn handle(&mut self, _: (), _: &mut Context<Self>) { self.0.ask(()).unwrap().wait().unwrap() }
+    /// # }
+    /// # struct Slow(std::sync::mpsc::Receiver<()>);
+    /// # impl Actor for Slow {}
+    /// # impl Handler<()> for Slow {
+    /// #     type Reply = ();
+    /// #     fn handle(&mut self, _: (), _: &mut Context<Self>) { heist::blocking(|| self.0.recv().unwrap()) }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// # let executor = Executor::new();
+    /// # let (go_on, goes_on) = std::sync::mpsc::channel();
+    /// let slow = executor.build(Slow(goes_on)).name("slow").spawn();
+    /// let asks = executor.build(Asks(slow)).name("asks").spawn();
+    /// asks.tell(())?;
+    /// // ... some time later ...
+    /// # while executor.waits().is_empty() { std::thread::yield_now() }
+    /// for wait in executor.waits() {
+    ///     println!("{wait}"); // "asks waits for slow, for 1.2s so far"
+    /// #   assert!(wait.to_string().starts_with("asks waits for slow, for "));
+    /// }
+    /// # go_on.send(())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn waits(&self) -> Vec<Waiting> {
+        self.core.waits.all()
     }
 
     /// Blocks until everything is quiet: all messages accepted before this call, and all that they caused, are handled.

@@ -2,6 +2,7 @@
 
 use crate::cell::core::Core;
 use crate::cell::header::Header;
+use crate::cell::waits::{Cycle, Place};
 use crate::error::AskError;
 use crate::sched::member;
 use crate::sched::timers::{Key, Timed};
@@ -21,7 +22,12 @@ pub(crate) struct ReplyVtable<R: 'static> {
     pub(crate) wanted: unsafe fn(NonNull<()>) -> bool,
     /// Nobody is to be answered after all.
     pub(crate) cancel: unsafe fn(NonNull<()>),
+    /// Another actor than the one that was asked will answer. Leaves the pointer. Does nothing where nobody can wait.
+    pub(crate) forward: unsafe fn(NonNull<()>, Place) -> Result<Forwarded, Cycle>,
 }
+
+/// Who was to answer before a request was forwarded.
+pub(crate) type Forwarded = Option<Place>;
 
 /// The right to answer one message, once. See [`Receive`](crate::Receive).
 ///
@@ -79,6 +85,18 @@ impl<R: 'static> Reply<R> {
     pub fn wanted(&self) -> bool {
         // SAFETY: not consumed yet.
         self.to.is_some_and(|(to, vtable)| unsafe { (vtable.wanted)(to) })
+    }
+
+    /// Notes that this actor will answer, so that whoever waits for the answer waits for it.
+    ///
+    /// # Errors
+    /// It waits for the one that waits for the answer.
+    pub(crate) fn forward(&self, to: Place) -> Result<Forwarded, Cycle> {
+        match self.to {
+            // SAFETY: not consumed yet.
+            Some((at, vtable)) => unsafe { (vtable.forward)(at, to) },
+            None => Ok(None),
+        }
     }
 
     /// The message was not sent, so nobody is to be answered.

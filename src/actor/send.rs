@@ -71,10 +71,10 @@ impl<A: Actor> ActorRef<A> {
         let packed =
             Packed::<A>::new::<M, C>(message, self.header().core(), self.header().stopwatch().is_some());
         let mut queued = Queued::new(self.clone(), packed);
-        let returned = match wait::wait_for(&mut queued, self.as_ptr(), until, || ()) {
+        let returned = match wait::wait_for(&mut queued, self.as_ptr(), 0, until, || ()) {
             Ok(Some(done)) => done.err(),
             Ok(None) => queued.give_up(Refusal::TimedOut),
-            Err(Refused::WouldDeadlock) => queued.give_up(Refusal::WouldDeadlock),
+            Err(Refused::WouldDeadlock(_)) => queued.give_up(Refusal::WouldDeadlock),
             Err(Refused::NoSpare) => queued.give_up(Refusal::NoSpare),
         };
         let held = queued.held();

@@ -1,6 +1,8 @@
 //! Waiting: each wait is a future, and its blocking form polls that future on the calling thread.
 
+use crate::cell::event::Event;
 use crate::cell::header::Header;
+use crate::cell::waits::{Cycle, Target, WaitingActor};
 use crate::error::WaitError;
 use crate::sched::blocking::Blocking;
 use crate::sched::member;
@@ -10,7 +12,7 @@ use crate::user;
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -72,19 +74,22 @@ fn is_over(until: Option<Instant>) -> bool {
 }
 
 /// Why a thread of the crew may not wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    WouldDeadlock,
+    /// These actors wait for one another.
+    WouldDeadlock(Cycle),
     NoSpare,
 }
 
 /// Polls a future on this thread until it is ready, or the instant has passed: then `None`. What it waits for is for `target`
-/// to do. In a turn it is refused if `target` waits for this actor, or if nobody would be left to run anything.
+/// to do: to answer the ask of this address, unless it is 0. In a turn it is refused if whoever has to do it waits for this actor, or
+/// if nobody would be left to run anything.
 ///
 /// A future that has been polled, and then refused, is the caller's to take back.
 pub(crate) fn wait_for<F: Future + Unpin>(
     future: &mut F,
     target: NonNull<Header>,
+    ask: usize,
     until: Option<Instant>,
     spin: impl Fn(),
 ) -> Result<Option<F::Output>, Refused> {
@@ -101,8 +106,12 @@ pub(crate) fn wait_for<F: Future + Unpin>(
     if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&bell.waker())) {
         return Ok(Some(output));
     }
-    if !header.core().waits.begin(me.cast(), target.as_ptr().cast(), &bell) {
-        return Err(Refused::WouldDeadlock);
+    // SAFETY: the caller's future keeps the cell.
+    let target = unsafe { target.as_ref() };
+    let (who, whom) = (WaitingActor::of(header), WaitingActor::of(target));
+    if let Err(cycle) = header.core().waits.begin(who, whom, Target::of(target, ask), &bell) {
+        header.core().emit(|| Event::WaitRefused { cycle: cycle.clone() });
+        return Err(Refused::WouldDeadlock(cycle));
     }
     let _line = Line(header);
     let _blocking = leave_slot()?;
@@ -144,7 +153,7 @@ struct Line<'a>(&'a Header);
 impl From<Refused> for WaitError {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::WouldDeadlock => WaitError::WouldDeadlock,
+            Refused::WouldDeadlock(_) => WaitError::WouldDeadlock,
             Refused::NoSpare => WaitError::NoSpare,
         }
     }
@@ -152,7 +161,7 @@ impl From<Refused> for WaitError {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        self.0.core().waits.end(ptr::from_ref(self.0).cast());
+        self.0.core().waits.end(self.0.id());
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) struct Core {
     /// One for each worker, and the last for everybody else.
     pub(crate) shards: Box<[Shard]>,
     tallies: Box<[Padded<Tally>]>,
-    pub(crate) waits: Waits,
+    pub(crate) waits: Arc<Waits>,
     pub(crate) capacity: u32,
     pub(crate) limits: Limits,
     /// Are actors timed that say nothing else?
@@ -108,7 +108,7 @@ impl Core {
             scheduler,
             shards: (0..=workers).map(Shard::new).collect(),
             tallies: (0..=workers).map(|_| Padded::default()).collect(),
-            waits: Waits::default(),
+            waits: Arc::default(),
             capacity,
             limits,
             timing,

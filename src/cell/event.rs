@@ -1,5 +1,6 @@
 //! What an executor tells its hook. Nothing is printed by the crate itself.
 
+use super::waits::WaitingActor;
 use crate::id::ActorId;
 use crate::panics::PanicText;
 use std::fmt;
@@ -40,6 +41,12 @@ pub enum Event {
         type_name: &'static str,
         /// What became of the one before.
         cause: Loss,
+    },
+    /// A wait in a handler or hook was refused, since it would never have ended.
+    WaitRefused {
+        /// The actors that would wait for one another, from the one that was refused on: see
+        /// [`WaitAskError::cycle`](crate::WaitAskError::cycle).
+        cycle: Vec<WaitingActor>,
     },
     /// An actor had not ended when its executor's shutdown had to.
     Stuck {

@@ -33,7 +33,7 @@ use crate::error::{AskError, StopReason};
 use crate::panics::PanicText;
 use crate::sched::task::After;
 use crate::sched::timers::{Key, Timed};
-use crate::sync::{AtomicBool, Ordering::*};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering::*};
 use crate::time::{self, Duration};
 use crate::user::{self, Site};
 use std::cell::Cell;
@@ -73,6 +73,10 @@ pub(crate) struct Kept {
     keeper: Cell<Option<Box<dyn Keeper>>>,
     /// In a turn that handles messages, for who wants to know.
     in_turn: AtomicBool,
+    /// The address of the message that this actor has taken from the queue, until it is handled; or 0.
+    taken: AtomicUsize,
+    /// The address of the message that this actor handles now. For the holder of the runnable.
+    in_hand: Cell<usize>,
     /// The queue that this actor takes from, or that this cell is.
     pub(crate) sharing: Arc<Sharing>,
     queue: bool,
@@ -99,7 +103,14 @@ impl Kept {
     }
 
     fn new(keeper: Box<dyn Keeper>, sharing: Arc<Sharing>, queue: bool) -> Box<Self> {
-        Box::new(Kept { keeper: Cell::new(Some(keeper)), in_turn: AtomicBool::new(false), sharing, queue })
+        Box::new(Kept {
+            keeper: Cell::new(Some(keeper)),
+            in_turn: AtomicBool::new(false),
+            taken: AtomicUsize::new(0),
+            in_hand: Cell::new(0),
+            sharing,
+            queue,
+        })
     }
 
     /// The cell is there; its first turn is not scheduled yet, and will not be if this is false.
@@ -115,6 +126,27 @@ impl Kept {
     /// Is a message in work?
     pub(crate) fn in_turn(&self) -> bool {
         self.in_turn.load(Relaxed)
+    }
+
+    /// Under the queue's lock: this actor has that message to handle.
+    pub(super) fn takes(&self, message: usize) {
+        self.taken.store(message, Relaxed);
+    }
+
+    /// Under the queue's lock: has this actor taken that message, and not handled it yet?
+    pub(super) fn has_taken(&self, message: usize) -> bool {
+        // Relaxed: it is asked on behalf of an actor that waits. If this one is to be found waiting too, it is still in the
+        // handler before which this was stored.
+        self.taken.load(Relaxed) == message
+    }
+
+    /// For the holder of the runnable: the message in hand is handled, and this one comes next.
+    pub(super) fn next_in_hand(&self, message: usize) {
+        let handled = self.in_hand.replace(message);
+        if handled != 0 && handled == self.taken.load(Relaxed) {
+            // Its memory may be another message's soon, which this actor has not taken.
+            self.taken.store(0, Relaxed);
+        }
     }
 
     /// The beginning of a turn.
@@ -149,6 +181,7 @@ impl InTurn<'_> {
     /// Its end.
     pub(super) fn leave(self) {
         self.0.in_turn.store(false, Relaxed);
+        self.0.next_in_hand(0);
     }
 }
 

@@ -30,6 +30,7 @@ use super::envelope::Envelope;
 use super::header::{Header, Strong};
 use super::restart::Kept;
 use super::room;
+use crate::id::ActorId;
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::{EndTurn, Reserve};
 use crate::sched::task::After;
@@ -51,7 +52,22 @@ struct Inner {
     /// Who is looked at first.
     from: usize,
     /// It gives nothing to anybody, but is emptied into one mailbox at once: see [`Sharing::move_to`].
-    hold: bool,
+    hold: Option<Hold>,
+}
+
+/// Whom a hold waits for, and whom it is emptied into.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hold {
+    pub(crate) from: ActorId,
+    pub(crate) into: ActorId,
+}
+
+/// Which actors have to do something before a message of a queue is handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Doers {
+    One(ActorId),
+    Any(Vec<ActorId>),
+    All(Vec<ActorId>),
 }
 
 // SAFETY: headers are Sync; those that are listed have not ended, since an ending cell takes itself off under the lock.
@@ -59,15 +75,34 @@ unsafe impl Send for Inner {}
 
 impl Sharing {
     pub(crate) fn new() -> Self {
-        Sharing::with(false)
+        Sharing::with(None)
     }
 
     /// Of a queue that keeps what it gets until it is moved.
-    pub(crate) fn hold() -> Self {
-        Sharing::with(true)
+    pub(crate) fn hold(hold: Hold) -> Self {
+        Sharing::with(Some(hold))
     }
 
-    fn with(hold: bool) -> Self {
+    /// Returns which actors have to do something before the message in this envelope is handled; before there is room, if
+    /// that is 0.
+    pub(super) fn doers(&self, envelope: usize) -> Doers {
+        let inner = self.0.lock();
+        match inner.hold {
+            Some(Hold { from, into }) if inner.held => Doers::All(vec![from, into]),
+            Some(Hold { into, .. }) => Doers::One(into),
+            None => {
+                // SAFETY: listed, so they live.
+                let headers = || inner.members.iter().map(|member| unsafe { member.as_ref() });
+                let took = |header: &&Header| header.kept().is_some_and(|kept| kept.has_taken(envelope));
+                match headers().find(took) {
+                    Some(header) if envelope != 0 => Doers::One(header.id()),
+                    _ => Doers::Any(headers().map(Header::id).collect()),
+                }
+            }
+        }
+    }
+
+    fn with(hold: Option<Hold>) -> Self {
         Sharing(Mutex::new(Inner { queue: None, held: false, members: Vec::new(), from: 0, hold }))
     }
 
@@ -78,12 +113,12 @@ impl Sharing {
         let mut inner = self.0.lock();
         if queue {
             inner.queue = Some(cell);
-            inner.held = inner.hold;
+            inner.held = inner.hold.is_some();
         } else {
             inner.members.push(cell);
             inner.release(); // there may be something for it
         }
-        !(queue && inner.hold)
+        !(queue && inner.hold.is_some())
     }
 
     /// Moves all that a hold has into a mailbox, behind what is there, and ends the hold. What waits for room in the hold is
@@ -224,6 +259,9 @@ unsafe fn put(member: NonNull<Header>, node: *mut Node) {
     // SAFETY: the reserved place keeps the member; the rest is the caller's.
     unsafe {
         let cold = member.as_ref().cold();
+        if let Some(kept) = &cold.kept {
+            kept.takes(node.addr());
+        }
         if let Some(stopwatch) = &cold.stopwatch {
             stopwatch.pushing_tick(cold.ticks.inbox(), Envelope::sent(Envelope::from_node(node)));
         }

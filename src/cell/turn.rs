@@ -158,7 +158,13 @@ fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained
     let drained = match &cold.stopwatch {
         None => {
             // SAFETY: as above.
-            let next = |run: &Run<'_>| unsafe { cold.ticks.pop_or(this, Popped::Node, || run.message()) };
+            let next = |run: &Run<'_>| unsafe {
+                let popped = cold.ticks.pop_or(this, Popped::Node, || run.message());
+                if let Some(kept) = &cold.kept {
+                    kept.next_in_hand(popped.as_ref().map_or(0, Popped::addr));
+                }
+                popped
+            };
             drain(this, waiting, limit, None, next, || ())
         }
         Some(stopwatch) => drain_timed(this, waiting, limit, cold, stopwatch),
@@ -185,6 +191,9 @@ fn drain_timed(
     let next = |run: &Run<'_>| unsafe {
         // What is in a slot was sent to an actor that nobody timed, which this one is.
         let node = cold.ticks.pop_or(this, Popped::Node, || run.message())?.into_node(this.cast());
+        if let Some(kept) = &cold.kept {
+            kept.next_in_hand(node.addr());
+        }
         lap.start(Envelope::sent(Envelope::from_node(node)), run.rest.get(), cold.ticks.inbox().begin());
         Some(Popped::Node(node))
     };

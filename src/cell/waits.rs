@@ -1,84 +1,382 @@
-//! Who waits for whom: so that a circle of actors that wait for each other is refused, and not waited for.
+//! Who waits for whom: so that a cycle of actors that wait for each other is refused, and not waited for.
 //!
-//! An actor that blocks in its turn until another one has done something (answered, made room) is written down here, with
-//! the bell that is rung when that is done. Whoever is about to wait goes along those lines from its target on: if they
-//! lead back to it, through waits whose bells have not been rung, its wait would never end, since none of those actors can do
-//! anything while it waits. All lines are under one lock, so of a circle that closes the last line is always refused.
+//! An actor that blocks in its turn until another one has done something (answered, made room, ended) has a *line* in its
+//! executor's table, with the bell that is rung when that is done. An actor that is about to wait writes its line first, and
+//! then follows the lines from itself on, from table to table ([`stuck`]). If all that it finds waits for one another, in lines whose
+//! bells have not been rung, none of these actors would ever go on: the wait is refused.
 //!
-//! A bell is rung by the turn that answers, before that turn goes on. So who has answered, and then waits for the one whom it
-//! has answered, is not mistaken for a circle, though that one may not be awake yet.
+//! | what is waited for | who has to do it | known from |
+//! |---|---|---|
+//! | an answer | the actor that was asked | the line |
+//! | the same, of a request that was [forwarded](crate::Context::forward) | the one it was forwarded to last | the asked actor's table: a *forward* under the ask's address |
+//! | an answer through a pool's queue | the replica that has taken the message; before that, any of them | [`Sharing`] |
+//! | the same, of a key that moves | the old replica and then the new one | [`Sharing`] of the hold |
+//! | anything of a key's new actor | before its first turn, the one before it, which is still in `stopped` | the table: a *succession* |
+//! | room, an end | that actor | the line |
 //!
-//! What it cannot know: that an actor which is asked has given the reply away, so that somebody else will answer. A wait for
-//! that reply counts as one for that actor. Circles through other executors, threads or tasks are not seen.
+//! **Why each cycle is seen.** Each table has a lock, and no two are held together. An actor writes its line before it follows
+//! others, and the one that writes the last line of a cycle finds all others. A forward is written before the lines are followed as
+//! well. loom: `models::waits`.
+//!
+//! **Why nothing else is refused.** A line counts until its bell is rung, by the turn that answers and before that turn goes on. The
+//! lines are collected twice. A line that is found both times, the same one and not rung, was there all the time between; so
+//! all that was found stood at one and the same instant.
+//!
+//! **Who is refused.** In a cycle inside one executor, the one that wrote its line last. In one through several executors, a forward, a
+//! queue or a succession perhaps two of them, if they wrote at the same time: each sees the other.
+//!
+//! What cannot be known: that a reply was moved elsewhere, in a message or to another thread, so that somebody else will answer.
+//! A wait for it counts as one for the actor that was asked. Waits of threads and tasks outside are not seen.
 
+mod stuck;
+
+use super::header::Header;
+use super::shared::Sharing;
+use crate::id::ActorId;
 use crate::sync::{Mutex, ThreadWaker};
+use crate::time::{self, Duration, Instant};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
-/// Of one executor. Actors are addresses here; each is that of a cell which is kept by its running turn.
-#[derive(Debug, Default)]
-pub(crate) struct Waits(Mutex<HashMap<usize, Line>>);
-
-#[derive(Debug)]
-struct Line {
-    target: usize,
-    bell: Arc<ThreadWaker>,
+/// An actor in a [`Waiting`] or in a [cycle](crate::WaitAskError::cycle) of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct WaitingActor {
+    /// Which actor.
+    pub id: ActorId,
+    /// Its Rust type.
+    pub type_name: &'static str,
+    /// The name given when it was spawned, if any.
+    pub name: Option<String>,
 }
 
-impl Waits {
-    /// `who` waits for `target` until `bell` is rung. `false`: refused, since `target` waits for `who`.
-    #[must_use]
-    pub(crate) fn begin(&self, who: *const (), target: *const (), bell: &Arc<ThreadWaker>) -> bool {
-        let mut lines = self.0.lock();
-        let who = who.addr();
-        let mut at = target.addr();
-        // No longer than there are lines: a circle without `who` would have been refused.
-        while at != who {
-            match lines.get(&at) {
-                Some(line) if !line.bell.has_rung() => at = line.target,
-                _ => {
-                    lines.insert(who, Line { target: target.addr(), bell: Arc::clone(bell) });
-                    return true;
-                }
-            }
+impl WaitingActor {
+    pub(crate) fn of(header: &Header) -> Self {
+        let name = header.cold_if_any().and_then(|cold| cold.name.as_deref());
+        WaitingActor { id: header.id(), type_name: header.type_name(), name: name.map(str::to_string) }
+    }
+}
+
+impl fmt::Display for WaitingActor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name}"),
+            None => write!(f, "{} {}", self.type_name, self.id.get()),
         }
-        false
+    }
+}
+
+/// An actor that blocks in a handler or a hook until another one has done something. See [`Handle::waits`](crate::Handle::waits).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Waiting {
+    /// Which actor waits.
+    pub actor: WaitingActor,
+    /// Which actor it waits for: the one that was asked, is to make room, or is to end. (If it was asked through a pool's
+    /// queue, that queue.)
+    pub target: WaitingActor,
+    /// For how long it has waited.
+    pub waited: Duration,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} waits for {}, for {:?} so far", self.actor, self.target, self.waited)
+    }
+}
+
+/// The table of one executor.
+#[derive(Debug, Default)]
+pub(crate) struct Waits(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    lines: HashMap<ActorId, Line>,
+    /// Requests that an actor of this executor was asked, and has forwarded: by the ask's address, until its memory goes.
+    forwards: HashMap<usize, Forward>,
+    /// Actors whose first turn another one's last turn will schedule; and the other way round.
+    successions: HashMap<ActorId, ActorId>,
+    successors: HashMap<ActorId, ActorId>,
+    /// Counts lines and forwards.
+    last: u64,
+}
+
+/// An actor: whose table has its line, and its id there.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) table: Arc<Waits>,
+    pub(crate) id: ActorId,
+}
+
+/// What is waited for.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) at: Place,
+    /// It is a pool's queue, or a hold.
+    pub(crate) sharing: Option<Arc<Sharing>>,
+    /// The address of the ask that is to be answered, or 0.
+    pub(crate) ask: usize,
+}
+
+struct Line {
+    number: u64,
+    who: WaitingActor,
+    whom: WaitingActor,
+    target: Target,
+    bell: Arc<ThreadWaker>,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Forward {
+    number: u64,
+    to: Place,
+}
+
+impl Place {
+    pub(crate) fn of(header: &Header) -> Self {
+        Place { table: Arc::clone(&header.core().waits), id: header.id() }
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id && Arc::ptr_eq(&self.table, &other.table)
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Place").field(&self.id).finish()
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("who", &self.who).field("whom", &self.whom).finish_non_exhaustive()
+    }
+}
+
+impl Target {
+    /// What is waited for is for this actor to do: to answer the ask of that address, unless it is 0.
+    pub(crate) fn of(header: &Header, ask: usize) -> Self {
+        let queue = header.kept().filter(|kept| kept.is_queue());
+        Target { at: Place::of(header), sharing: queue.map(|kept| Arc::clone(&kept.sharing)), ask }
+    }
+}
+
+impl Table {
+    fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
     }
 
-    /// `who` waits no more.
-    pub(crate) fn end(&self, who: *const ()) {
-        self.0.lock().remove(&who.addr());
+    /// Returns `true` if this actor is known to wait for nothing.
+    fn goes_on(&self, id: ActorId) -> bool {
+        self.lines.get(&id).is_none_or(|line| line.bell.has_rung()) && !self.successions.contains_key(&id)
+    }
+}
+
+/// The wait would never end. These are the actors that wait for one another.
+pub(crate) type Cycle = Vec<WaitingActor>;
+
+impl Waits {
+    /// Writes a line: `who` waits until `bell` is rung. Its caller [ends](Self::end) it.
+    ///
+    /// # Errors
+    /// The wait would never end. Then there is no line.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        who: WaitingActor,
+        whom: WaitingActor,
+        target: Target,
+        bell: &Arc<ThreadWaker>,
+    ) -> Result<(), Cycle> {
+        let me = Place { table: Arc::clone(self), id: who.id };
+        let Target { at, sharing, ask } = &target;
+        {
+            let mut table = self.0.lock();
+            // Most waits are for an actor of the same executor that waits for nothing.
+            let goes_on = *at != me
+                && Arc::ptr_eq(&at.table, self)
+                && sharing.is_none()
+                && table.goes_on(at.id)
+                && !table.forwards.contains_key(ask);
+            let (number, bell, since) = (table.number(), Arc::clone(bell), time::now());
+            table.lines.insert(me.id, Line { number, who, whom, target, bell, since });
+            if goes_on {
+                return Ok(());
+            }
+        }
+        match stuck::refused(&me) {
+            None => Ok(()),
+            Some(cycle) => {
+                self.end(me.id);
+                Err(cycle)
+            }
+        }
+    }
+
+    /// Takes an actor's line away.
+    pub(crate) fn end(&self, who: ActorId) {
+        let line = self.0.lock().lines.remove(&who);
+        drop(line);
+    }
+
+    /// Writes down that the request whose ask has this address, to an actor of this executor, will be answered by another.
+    ///
+    /// # Errors
+    /// It would never be answered, since the other one waits for the one that waits for this. Nothing has changed then.
+    pub(crate) fn forward(&self, ask: usize, to: Place) -> Result<(), Cycle> {
+        let (number, before) = {
+            let mut table = self.0.lock();
+            let number = table.number();
+            (number, table.forwards.insert(ask, Forward { number, to: to.clone() }))
+        };
+        match stuck::closed_by(number, &to) {
+            None => Ok(()),
+            Some(cycle) => {
+                self.restore(ask, before.map(|forward| forward.to));
+                Err(cycle)
+            }
+        }
+    }
+
+    /// Returns who answers an ask, if its request was forwarded.
+    pub(crate) fn forwarded(&self, ask: usize) -> Option<Place> {
+        self.0.lock().forwards.get(&ask).map(|forward| forward.to.clone())
+    }
+
+    /// Takes a forward back.
+    pub(crate) fn restore(&self, ask: usize, to: Option<Place>) {
+        let mut table = self.0.lock();
+        let number = table.number();
+        let old = match to {
+            Some(to) => table.forwards.insert(ask, Forward { number, to }),
+            None => table.forwards.remove(&ask),
+        };
+        drop(table);
+        drop(old);
+    }
+
+    /// Writes down that an actor's first turn comes after another's last.
+    pub(crate) fn succeeds(&self, successor: ActorId, predecessor: ActorId) {
+        let mut table = self.0.lock();
+        table.successions.insert(successor, predecessor);
+        table.successors.insert(predecessor, successor);
+    }
+
+    /// The actor's last turn is over, so the first one of its successor may begin.
+    pub(crate) fn may_begin_after(&self, predecessor: ActorId) {
+        let mut table = self.0.lock();
+        if let Some(successor) = table.successors.remove(&predecessor) {
+            table.successions.remove(&successor);
+        }
+    }
+
+    /// All waits that have not been rung.
+    pub(crate) fn all(&self) -> Vec<Waiting> {
+        let now = time::now();
+        let table = self.0.lock();
+        let lines = table.lines.values().filter(|line| !line.bell.has_rung());
+        let waiting = |line: &Line| Waiting {
+            actor: line.who.clone(),
+            target: line.whom.clone(),
+            waited: now.saturating_duration_since(line.since),
+        };
+        lines.map(waiting).collect()
     }
 }
 
 #[cfg(all(test, not(heist_loom)))]
 mod tests {
     use super::*;
-    use std::ptr::without_provenance;
+    use std::num::NonZeroU64;
     use std::task::Wake;
 
-    fn at(place: usize) -> *const () {
-        without_provenance(place)
+    fn id(n: u64) -> ActorId {
+        ActorId::from_raw(NonZeroU64::new(n).unwrap())
+    }
+
+    fn named(n: u64) -> WaitingActor {
+        WaitingActor { id: id(n), type_name: "test", name: None }
+    }
+
+    fn place(table: &Arc<Waits>, n: u64) -> Place {
+        Place { table: Arc::clone(table), id: id(n) }
+    }
+
+    /// `who` of the first table waits for `whom` of the second.
+    fn wait(from: &Arc<Waits>, who: u64, to: &Arc<Waits>, whom: u64, ask: usize) -> Result<(), Vec<u64>> {
+        rings(from, who, to, whom, ask, &ThreadWaker::new())
+    }
+
+    fn rings(
+        from: &Arc<Waits>,
+        who: u64,
+        to: &Arc<Waits>,
+        whom: u64,
+        ask: usize,
+        bell: &Arc<ThreadWaker>,
+    ) -> Result<(), Vec<u64>> {
+        let target = Target { at: place(to, whom), sharing: None, ask };
+        let cycle = from.begin(named(who), named(whom), target, bell);
+        cycle.map_err(|cycle| cycle.into_iter().map(|actor| actor.id.get()).collect())
     }
 
     #[test]
-    fn the_last_line_of_a_circle_is_refused() {
-        let (waits, bell) = (Waits::default(), ThreadWaker::new());
-        assert!(!waits.begin(at(1), at(1), &bell));
-        assert!(waits.begin(at(1), at(2), &bell));
-        assert!(waits.begin(at(2), at(3), &bell));
-        assert!(waits.begin(at(4), at(1), &bell), "a tail is no circle");
-        assert!(!waits.begin(at(3), at(1), &bell));
-        waits.end(at(2));
-        assert!(waits.begin(at(3), at(1), &bell), "2 waits no more");
-        assert!(!waits.begin(at(2), at(4), &bell));
+    fn the_last_line_of_a_cycle_is_refused_and_names_it() {
+        let waits = Arc::<Waits>::default();
+        assert_eq!(wait(&waits, 1, &waits, 1, 0), Err(vec![1]));
+        assert_eq!(wait(&waits, 1, &waits, 2, 0), Ok(()));
+        assert_eq!(wait(&waits, 2, &waits, 3, 0), Ok(()));
+        assert_eq!(wait(&waits, 4, &waits, 1, 0), Ok(()), "a tail is no cycle");
+        assert_eq!(wait(&waits, 3, &waits, 1, 0), Err(vec![3, 1, 2]));
+        waits.end(id(2));
+        assert_eq!(wait(&waits, 3, &waits, 1, 0), Ok(()), "2 waits no more");
+        assert_eq!(wait(&waits, 2, &waits, 4, 0), Err(vec![2, 4, 1]));
     }
 
     #[test]
     fn who_has_been_answered_does_not_count_as_waiting() {
-        let (waits, answered, bell) = (Waits::default(), ThreadWaker::new(), ThreadWaker::new());
-        assert!(waits.begin(at(1), at(2), &answered));
+        let (waits, answered) = (Arc::<Waits>::default(), ThreadWaker::new());
+        assert_eq!(rings(&waits, 1, &waits, 2, 0, &answered), Ok(()));
         answered.wake_by_ref();
-        assert!(waits.begin(at(2), at(1), &bell), "1 is about to go on");
+        assert_eq!(wait(&waits, 2, &waits, 1, 0), Ok(()), "1 is about to go on");
+    }
+
+    #[test]
+    fn a_cycle_through_two_tables_is_refused() {
+        let (a, b) = (Arc::<Waits>::default(), Arc::<Waits>::default());
+        assert_eq!(wait(&a, 1, &b, 1, 0), Ok(()));
+        assert_eq!(wait(&b, 2, &a, 1, 0), Ok(()));
+        assert_eq!(wait(&b, 1, &b, 2, 0), Err(vec![1, 2, 1]), "ids are of a table");
+        assert_eq!(a.all().len() + b.all().len(), 2);
+    }
+
+    #[test]
+    fn a_forward_is_followed_and_may_close_a_cycle() {
+        let waits = Arc::<Waits>::default();
+        assert_eq!(wait(&waits, 1, &waits, 2, 64), Ok(()));
+        assert_eq!(wait(&waits, 3, &waits, 1, 0), Ok(()));
+        assert!(waits.forward(64, place(&waits, 3)).is_err(), "3 waits for 1, which waits for the answer");
+        assert_eq!(waits.forwarded(64), None);
+        assert_eq!(waits.forward(64, place(&waits, 4)), Ok(()));
+        assert_eq!(wait(&waits, 2, &waits, 1, 0), Ok(()), "2 has nothing to do with it any more");
+        assert_eq!(wait(&waits, 4, &waits, 1, 0), Err(vec![4, 1]));
+        waits.end(id(2));
+        waits.restore(64, None);
+        assert_eq!(wait(&waits, 2, &waits, 1, 0), Err(vec![2, 1]));
+    }
+
+    #[test]
+    fn a_successor_waits_for_its_predecessor() {
+        let waits = Arc::<Waits>::default();
+        waits.succeeds(id(2), id(1));
+        assert_eq!(wait(&waits, 3, &waits, 2, 0), Ok(()));
+        assert_eq!(wait(&waits, 1, &waits, 3, 0), Err(vec![1, 3]));
+        waits.may_begin_after(id(1));
+        assert_eq!(wait(&waits, 1, &waits, 3, 0), Ok(()));
     }
 }

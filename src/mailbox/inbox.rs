@@ -60,6 +60,14 @@ pub(crate) enum Popped {
 }
 
 impl Popped {
+    /// The address of what is in a node of its own; 0 for what is in a slot.
+    pub(crate) fn addr(&self) -> usize {
+        match self {
+            Popped::Node(node) => node.addr(),
+            Popped::Slot(..) => 0,
+        }
+    }
+
     /// In a node of its own; for whose mailbox it came from, as the floors above know it.
     ///
     /// # Safety

@@ -19,7 +19,7 @@
 //! its own transition (or load) reads from.
 
 use crate::drops;
-use crate::sync::{AtomicU8, Ordering::*, UnsafeCell, chaos};
+use crate::sync::{AtomicBool, AtomicU8, Ordering::*, UnsafeCell, chaos};
 use crate::user;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -34,6 +34,8 @@ const GONE: u8 = 4;
 /// The slot; it lives inside an allocation that `free` knows how to give back.
 pub(crate) struct Slot<T> {
     state: AtomicU8,
+    /// Set by the replier for whoever frees the slot; of no meaning here.
+    forwarded: AtomicBool,
     free: unsafe fn(NonNull<Slot<T>>),
     waker: UnsafeCell<Option<Waker>>,
     value: UnsafeCell<MaybeUninit<T>>,
@@ -62,6 +64,7 @@ impl<T> Slot<T> {
     pub(crate) fn new(free: unsafe fn(NonNull<Slot<T>>)) -> Self {
         Slot {
             state: AtomicU8::new(EMPTY),
+            forwarded: AtomicBool::new(false),
             free,
             waker: UnsafeCell::new(None),
             value: UnsafeCell::new(MaybeUninit::uninit()),
@@ -142,6 +145,17 @@ impl<T> Slot<T> {
     pub(crate) unsafe fn freed(this: *mut Self) {
         // SAFETY: the caller's; that nobody else uses it is what loom checks.
         unsafe { (*this).state.with_mut(|_| ()) }
+    }
+
+    /// The replier's side: another one than was asked will answer.
+    pub(crate) fn set_forwarded(&self) {
+        // Relaxed: it is read by the side that lets go last, after the step with which the replier did.
+        self.forwarded.store(true, Relaxed);
+    }
+
+    /// For whoever frees the slot.
+    pub(crate) fn forwarded(&self) -> bool {
+        self.forwarded.load(Relaxed)
     }
 
     /// The asker's side: is the answer there?

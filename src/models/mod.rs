@@ -21,6 +21,7 @@
 //! | [`lifo`] | LIFO slot | what is around it |
 //! | [`spares`] | vacant slots, spares' parkers, idle protocol, alarm, the count of turns elsewhere | the queues and timers; the worker's loop; leaving and coming back |
 //! | [`returns`] | stack of returned blocks | what is around it |
+//! | [`waits`] | tables of waits | the actors |
 //!
 //! What stands in for something is a copy, and must be kept like what it copies.
 //!
@@ -46,6 +47,7 @@ mod room;
 mod segments;
 mod shared;
 mod spares;
+mod waits;
 
 use crate::sched::Quiescence;
 use crate::sched::idle::{Idle, Woken};

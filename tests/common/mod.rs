@@ -341,6 +341,19 @@ impl Held {
         entered.wait();
         held
     }
+    /// The same in a way that needs no worker meanwhile.
+    #[track_caller]
+    pub(crate) fn hold_blocking(puppet: &heist::ActorRef<Puppet>) -> Self {
+        let (entered, release) = (Latch::new(), Latch::new());
+        let (inside, until) = (entered.clone(), release.clone());
+        let hold = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+            inside.open();
+            heist::blocking(|| until.wait());
+        });
+        puppet.tell(hold).expect("room for the hold");
+        entered.wait();
+        Held(release)
+    }
     /// Returns at once; the latch opens when the turn is under way.
     #[track_caller]
     pub(crate) fn queue(puppet: &heist::ActorRef<Puppet>) -> (Self, Latch) {

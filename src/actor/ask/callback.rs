@@ -44,6 +44,7 @@ where
         answer: answer::<A, R, F, S>,
         wanted: wanted::<A, R, F, S>,
         cancel: cancel::<A, R, F, S>,
+        forward: |_, _| Ok(None),
     };
 }
 

@@ -1,10 +1,11 @@
 //! Asking: a message with a way back, and the future of its answer.
 //!
 //! [`slot`]: an ask for whoever waits (a thread or a task); [`callback`]: an ask whose answer is a message to an actor;
-//! [`deadline`]: either of them, worth nothing after an instant.
+//! [`deadline`]: either of them, worth nothing after an instant; [`forward`]: another actor answers.
 
 pub(crate) mod callback;
 mod deadline;
+pub(crate) mod forward;
 pub(crate) mod slot;
 
 use super::carried::{Carried, carried};
@@ -13,6 +14,7 @@ use super::reply::Reply;
 use super::{Actor, Receive};
 use super::{patience, wait};
 use crate::cell::envelope::{Lane, deliver};
+use crate::cell::waits::WaitingActor;
 use crate::drops;
 use crate::error::{AskError, SendError};
 use crate::mailbox::reply::Slot;
@@ -91,8 +93,13 @@ impl<R> Ask<R> {
     /// directly or through others; and where there is no spare and nobody would be left to answer.
     /// [`Context::ask_then`](crate::Context::ask_then) needs none of that.
     ///
-    /// Who waits for an actor is taken to wait for what that actor does. If it has given the [`Reply`](crate::Reply) away, so
-    /// that another one answers, a circle may be seen where there is none.
+    /// Such a cycle is seen through a request that was [forwarded](crate::Context::forward), through a pool's queue and through actors
+    /// of other executors; the error [names](WaitAskError::cycle) the actors in it. **What cannot be seen**: that a
+    /// [`Reply`](crate::Reply) was moved in a message, or to another thread. A wait for it is taken for one for the actor that was
+    /// asked: so a cycle may be seen where there is none, and one through whoever has the reply is not seen. The same goes for a
+    /// reply that a replica keeps after the handler of a message from the pool's queue has returned. Nor are waits of threads
+    /// outside, of tasks, or for a mutex seen. [`Handle::waits`](crate::Handle::waits) lists who waits for whom, so that a stall
+    /// can be named.
     ///
     /// # Errors
     /// Why there is no answer. After a refusal the error holds the ask.
@@ -115,7 +122,7 @@ impl<R> Ask<R> {
             let target = unsafe { head.as_ref() }.target();
             // SAFETY: the slot's weak count keeps the header.
             if unsafe { target.as_ref() }.core().forked() {
-                return Err(WaitAskError { error: AskError::Forked, ask: Some(self) });
+                return Err(WaitAskError { error: AskError::Forked, ask: Some(self), cycle: Vec::new() });
             }
             let slot = self.slot();
             // SAFETY: our side lets go only when it is polled and finds the answer, which is after this.
@@ -123,16 +130,20 @@ impl<R> Ask<R> {
             // SAFETY: as above.
             let one_processor = unsafe { target.as_ref() }.core().scheduler.one_processor;
             let spin = || patience::look(until, one_processor, ready);
-            let error = match wait::wait_for(&mut self, target, until, spin) {
-                Ok(Some(answer)) => return answer.map_err(|error| WaitAskError { error, ask: None }),
+            let mut cycle = Vec::new();
+            let error = match wait::wait_for(&mut self, target, head.addr().get(), until, spin) {
+                Ok(Some(answer)) => return answer.map_err(WaitAskError::over),
                 Ok(None) => AskError::TimedOut,
-                Err(wait::Refused::WouldDeadlock) => AskError::WouldDeadlock,
+                Err(wait::Refused::WouldDeadlock(found)) => {
+                    cycle = found;
+                    AskError::WouldDeadlock
+                }
                 Err(wait::Refused::NoSpare) => AskError::NoSpare,
             };
-            return Err(WaitAskError { error, ask: Some(self) });
+            return Err(WaitAskError { error, ask: Some(self), cycle });
         }
         match Pin::new(&mut self).poll(&mut TaskContext::from_waker(Waker::noop())) {
-            Poll::Ready(answer) => answer.map_err(|error| WaitAskError { error, ask: None }),
+            Poll::Ready(answer) => answer.map_err(WaitAskError::over),
             Poll::Pending => unreachable!("it was ready"),
         }
     }
@@ -175,9 +186,46 @@ impl<R> fmt::Debug for Ask<R> {
 pub struct WaitAskError<R> {
     error: AskError,
     ask: Option<Ask<R>>,
+    cycle: Vec<WaitingActor>,
 }
 
 impl<R> WaitAskError<R> {
+    /// There will be no answer.
+    fn over(error: AskError) -> Self {
+        WaitAskError { error, ask: None, cycle: Vec::new() }
+    }
+
+    /// After [`AskError::WouldDeadlock`]: the actors that would wait for one another, from the one that was refused on. Each waits
+    /// for the next (or for several of them, where one of a pool's queue would do), and the last for the first.
+    ///
+    /// ```
+    /// # use heist::{Actor, ActorRef, AskError, Context, Executor, Handler};
+    /// # struct Node;
+    /// # impl Actor for Node {}
+    /// struct Visit(ActorRef<Node>);
+    /// impl Handler<Visit> for Node {
+    ///     type Reply = String;
+    ///     fn handle(&mut self, Visit(other): Visit, _: &mut Context<Self>) -> String {
+    ///         let ask = other.ask(Visit(other.clone())).expect("room");
+    ///         match ask.wait() {
+    ///             Ok(further) => further,
+    ///             Err(refused) => refused.to_string(),
+    ///         }
+    ///     }
+    /// }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// # let executor = Executor::new();
+    /// let node = executor.build(Node).name("node").spawn();
+    /// let refused = node.ask(Visit(node.clone()))?.wait()?;
+    /// assert!(refused.ends_with("(node waits for node)"), "{refused}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn cycle(&self) -> &[WaitingActor] {
+        &self.cycle
+    }
+
     /// Why.
     #[must_use]
     pub fn error(&self) -> &AskError {
@@ -205,7 +253,13 @@ impl<R> fmt::Debug for WaitAskError<R> {
 
 impl<R> fmt::Display for WaitAskError<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.error, f)
+        fmt::Display::fmt(&self.error, f)?;
+        let Some(first) = self.cycle.first() else { return Ok(()) };
+        write!(f, " ({first}")?;
+        for actor in self.cycle[1..].iter().chain([first]) {
+            write!(f, " waits for {actor}")?;
+        }
+        f.write_str(")")
     }
 }
 
@@ -250,15 +304,9 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        let asking = AskingWith::<_, A::Reply, Plain<A, M, C>>::new(message, reply);
-        // SAFETY: as above.
-        match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
-            Ok(()) => Ok(()),
-            Err((asking, refusal)) => {
-                let (message, reply) = asking.into_parts();
-                reply.cancel();
-                Err(SendError::new(message, refusal))
-            }
-        }
+        self.try_send_with_reply::<M, C>(message, reply).map_err(|(message, reply, refusal)| {
+            reply.cancel();
+            SendError::new(message, refusal)
+        })
     }
 }

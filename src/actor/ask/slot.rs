@@ -4,9 +4,10 @@ use crate::actor::Receive;
 use crate::actor::batch;
 use crate::actor::carried::Carried;
 use crate::actor::context::{AnyEnvelope, enter};
-use crate::actor::reply::{Reply, ReplyVtable};
+use crate::actor::reply::{Forwarded, Reply, ReplyVtable};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Parcel, Place, Sent, place_of};
 use crate::cell::header::{Header, Weak};
+use crate::cell::waits::{Cycle, Place as Answerer};
 use crate::drops;
 use crate::error::AskError;
 use crate::mailbox::reply::{Answered, Slot};
@@ -86,7 +87,7 @@ struct SlotTable<R>(PhantomData<R>);
 
 impl<R: Send + 'static> SlotTable<R> {
     const REPLY: ReplyVtable<R> =
-        ReplyVtable { answer: answer::<R>, wanted: wanted::<R>, cancel: cancel::<R> };
+        ReplyVtable { answer: answer::<R>, wanted: wanted::<R>, cancel: cancel::<R>, forward: forward::<R> };
 }
 
 unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
@@ -105,6 +106,17 @@ unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
             drops::run(move || drop(value));
         }
     }
+}
+
+/// The table of the executor whose actor was asked has what is known of a forward, until the slot is freed.
+unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cycle> {
+    // SAFETY: the replier's side has not let go.
+    let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
+    let (waits, address) = (&head.target.header().core().waits, to.addr().get());
+    head.slot.set_forwarded();
+    let before = waits.forwarded(address);
+    waits.forward(address, answers)?;
+    Ok(Some(before.unwrap_or_else(|| Answerer::of(head.target.header()))))
 }
 
 unsafe fn wanted<R>(to: NonNull<()>) -> bool {
@@ -177,6 +189,9 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
         // count is moved out.
         unsafe {
             let target = (&raw const (*asked.as_ptr()).head.target).read();
+            if slot.as_ref().forwarded() {
+                target.header().core().waits.restore(asked.addr().get(), None);
+            }
             Local::with_heap(|here| memory::free(here, Kind::Message, asked, target.header().held()));
         }
     }

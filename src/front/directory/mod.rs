@@ -355,7 +355,10 @@ impl<K, A: Actor> Inner<K, A> {
     /// An actor is over.
     fn over(&self, hash: u64, actor: ActorId) {
         let mut rest = Rest::default();
-        let next = self.shelf(hash).lock().over(hash, actor, &mut rest);
+        let mut shelf = self.shelf(hash).lock();
+        let next = shelf.over(hash, actor, &mut rest);
+        next.iter().for_each(|_| self.executor.core().waits.may_begin_after(actor));
+        drop(shelf);
         if let Some(next) = next {
             self.executor.core().scheduler.schedule(next);
         }

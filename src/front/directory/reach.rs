@@ -88,6 +88,10 @@ where
             }
         };
         let begin = shelf.place((hash, own), after, &actor, begin, &mut rest);
+        if let (None, Some(before)) = (&begin, after) {
+            // Under the shelf's lock, as `may_begin_after`.
+            self.executor.core().waits.succeeds(actor.id(), before);
+        }
         self.leave(shelf);
         let scheduler = &self.executor.core().scheduler;
         Some(Reached { actor, _begin: begin.map(|task| Begin { scheduler, task: Some(task) }) })

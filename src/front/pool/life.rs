@@ -30,7 +30,7 @@ use crate::actor::refs::ActorRef;
 use crate::cell::event::Loss;
 use crate::cell::header::Header;
 use crate::cell::restart::Verdict;
-use crate::cell::shared::Sharing;
+use crate::cell::shared::{Hold, Sharing};
 use crate::error::{Refusal, StopReason};
 use crate::sched::local::Local;
 use crate::sched::timers::Key;
@@ -239,11 +239,16 @@ impl<A: Actor> Shared<A> {
     #[cold]
     pub(super) fn hold(
         self: &Arc<Self>,
+        list: &List<A>,
         moving: &Moving<A>,
         from: usize,
         into: usize,
     ) -> Result<ActorRef<A>, Refusal> {
-        let make = || self.mailbox(&Arc::new(Sharing::hold()), false);
+        let make = || {
+            let [from, into] =
+                [(moving.member(list, from)), &list.members[into]].map(|member| member.actor.id());
+            self.mailbox(&Arc::new(Sharing::hold(Hold { from, into })), false)
+        };
         moving.hold(from, into, make).map_err(|_shutting_down| Refusal::ShuttingDown)
     }
 

@@ -12,7 +12,7 @@
 //! A sender looks at a row, and puts its message into what it found there, under its stripe's lock; a row is passed under all of
 //! them. So a hold that is emptied gets nothing more.
 
-use super::members::Member;
+use super::members::{List, Member};
 use crate::actor::refs::ActorRef;
 use crate::sync::{AtomicUsize, Ordering::Relaxed, RwLock};
 use std::collections::HashMap;
@@ -42,6 +42,12 @@ impl<A> Moving<A> {
         let row = |from| RwLock::new(if opens(from) { Row::Open(HashMap::new()) } else { Row::Passed });
         let (rows, open) = ((0..before).map(row).collect(), (0..before).filter(|&from| opens(from)).count());
         Moving { before, leaving, rows, open: AtomicUsize::new(open) }
+    }
+
+    /// The replica of this index from before the change.
+    pub(super) fn member<'a>(&'a self, list: &'a List<A>, from: usize) -> &'a Member<A> {
+        let stay = self.before - self.leaving.len();
+        if from < stay { &list.members[from] } else { &self.leaving[from - stay] }
     }
 
     /// Returns `true` if the messages of keys that move away from this replica are held.

@@ -44,20 +44,21 @@ impl<A: Actor> Shared<A> {
             None => return self.ask_and_follow(stripe, strategy, deliver),
         };
         let list = stripe.list.read();
-        self.deliver_to(stripe.pick(&list, route), deliver)
+        self.deliver_to(&list, stripe.pick(&list, route), deliver)
     }
 
     /// Gives `deliver` what was picked, under the stripe's lock.
     #[inline]
     fn deliver_to<R>(
         self: &Arc<Self>,
+        list: &List<A>,
         picked: Result<Picked<'_, A>, Refusal>,
         deliver: impl FnOnce(Result<&ActorRef<A>, Refusal>) -> R,
     ) -> R {
         match picked {
             Ok(Picked::Actor(actor)) => deliver(Ok(actor)),
             Ok(Picked::Hold { moving, from, into }) => {
-                let hold = self.hold(moving, from, into);
+                let hold = self.hold(list, moving, from, into);
                 deliver(hold.as_ref().map_err(|refusal| *refusal))
             }
             Err(refusal) => deliver(Err(refusal)),
@@ -85,7 +86,7 @@ impl<A: Actor> Shared<A> {
                 drop(list);
                 continue; // the pool has changed meanwhile
             }
-            return self.deliver_to(stripe.pick(&list, route), deliver);
+            return self.deliver_to(&list, stripe.pick(&list, route), deliver);
         }
     }
 
@@ -230,10 +231,10 @@ impl<A: Actor> Pool<A> {
             let returned = sending.give_up(Refusal::Stopped);
             return sending.finish(returned.map_or(Ok(()), Err));
         };
-        let result = match wait::wait_for(&mut Advancing(&mut sending), target, until, || ()) {
+        let result = match wait::wait_for(&mut Advancing(&mut sending), target, 0, until, || ()) {
             Ok(Some(result)) => return sending.finish(result),
             Ok(None) => sending.give_up(Refusal::TimedOut),
-            Err(Refused::WouldDeadlock) => sending.give_up(Refusal::WouldDeadlock),
+            Err(Refused::WouldDeadlock(_)) => sending.give_up(Refusal::WouldDeadlock),
             Err(Refused::NoSpare) => sending.give_up(Refusal::NoSpare),
         };
         sending.finish(result.map_or(Ok(()), Err))

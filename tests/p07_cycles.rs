@@ -1,0 +1,393 @@
+//! P7, a wait that can never finish is refused, through whatever it goes: other executors, requests that were forwarded, a pool's
+//! queue, keys that move, actors that follow others. The error names the actors, and the ask comes back.
+
+mod common;
+
+use common::*;
+use heist::strategy::{ByKey, SharedQueue, ToIndex};
+use heist::{
+    Actor, ActorRef, Ask, AskError, Context, Directory, Event, Executor, Handler, Pool, Receive, Refusal,
+    Reply, WaitAskError, WaitError,
+};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+fn named(executor: &Executor, name: &str) -> ActorRef<Puppet> {
+    executor.build(Puppet::default()).name(name).spawn()
+}
+
+fn names<R>(error: &WaitAskError<R>) -> Vec<String> {
+    error.cycle().iter().map(|actor| actor.name.clone().unwrap_or_default()).collect()
+}
+
+/// What came of a wait in a handler: the names of the cycle for which it was refused.
+fn refused<R>(result: Result<R, WaitAskError<R>>) -> Vec<String> {
+    match result {
+        Ok(_) => Vec::new(),
+        Err(error) => {
+            assert_eq!(error.error(), &AskError::WouldDeadlock, "{error}");
+            let names = names(&error);
+            assert!(error.into_ask().is_some(), "the ask comes back");
+            names
+        }
+    }
+}
+
+fn wait<R>(ask: Ask<R>) -> Result<R, WaitAskError<R>> {
+    ask.wait_timeout(Duration::from_secs(LONG))
+}
+
+/// Asks the last of these in the handler of the one before it, and so on; the last one asks the first.
+fn round(mut way: Vec<ActorRef<Puppet>>, back: ActorRef<Puppet>) -> Vec<String> {
+    let Some(next) = (!way.is_empty()).then(|| way.remove(0)) else {
+        return refused(wait(back.ask(Note(1)).unwrap()));
+    };
+    let ask = next.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| round(way, back))).unwrap();
+    wait(ask).unwrap()
+}
+
+#[test]
+fn p07_a_cycle_through_other_executors_is_refused_and_names_its_actors() {
+    for executors in 1..=3 {
+        let crews: Vec<_> = (0..executors).map(|_| crew(1)).collect();
+        let actors: Vec<_> =
+            ["a", "b", "c"].iter().enumerate().map(|(i, name)| named(&crews[i % executors], name)).collect();
+        let cycle = round(actors.clone(), actors[0].clone());
+        assert_eq!(cycle, ["c", "a", "b"]);
+        // Nobody else is refused: all of them go on.
+        assert_eq!(round(actors[1..].to_vec(), actors[0].clone()), [""; 0]);
+        crews.iter().for_each(shut_down);
+    }
+}
+
+#[test]
+fn p07_the_refusal_reads_well_and_is_an_event() {
+    let events = Events::new();
+    let executor = build(Executor::builder().workers(1).on_event(events.hook()));
+    let (a, b) = (named(&executor, "a"), named(&executor, "b"));
+    let first = a.clone();
+    let second = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        wait(first.ask(Note(1)).unwrap()).unwrap_err().to_string()
+    });
+    let text = inside(&a, move |_, _| wait(b.ask(second).unwrap()).unwrap());
+    assert!(text.ends_with("(b waits for a waits for b)"), "{text}");
+    let told = |event: &Event| matches!(event, Event::WaitRefused { cycle } if cycle.len() == 2);
+    assert!(events.all().iter().any(told));
+}
+
+/// For room, and for an end.
+#[test]
+fn p07_other_waits_are_part_of_a_cycle_too() {
+    let (one, two) = (crew(1), crew(1));
+    let (a, b) = (named(&one, "a"), named(&two, "b"));
+    let back = a.clone();
+    let sends = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        while back.tell(Note(0)).is_ok() {}
+        let refused = back.send_timeout(Note(7), Duration::from_secs(LONG)).unwrap_err();
+        assert_eq!(refused.refusal(), Refusal::WouldDeadlock);
+        assert_eq!(refused.into_message(), Note(7));
+        back.wait_stopped_timeout(Duration::from_secs(LONG))
+    });
+    let ended = inside(&a, move |_, _| wait(b.ask(sends).unwrap()).unwrap());
+    assert_eq!(ended, Err(WaitError::WouldDeadlock));
+    shut_down(&one);
+    shut_down(&two);
+}
+
+/// Forwards what it gets.
+struct Relay(ActorRef<Puppet>);
+impl Actor for Relay {}
+
+type Work = Box<dyn FnOnce(&mut Puppet, &mut Context<Puppet>) -> Vec<String> + Send>;
+
+impl Receive<Run<Work>> for Relay {
+    type Reply = Vec<String>;
+    fn receive(&mut self, work: Run<Work>, reply: Reply<Vec<String>>, ctx: &mut Context<Self>) {
+        if let Err(error) = ctx.forward(&self.0, work, reply) {
+            assert_eq!(error.refusal(), Refusal::WouldDeadlock);
+            let cycle = error.cycle().iter().map(|actor| actor.name.clone().unwrap()).collect();
+            let (_, reply) = error.into_parts();
+            reply.send(cycle);
+        }
+    }
+}
+
+/// Waits for the actor inside.
+impl Handler<ActorRef<Puppet>> for Relay {
+    type Reply = bool;
+    fn handle(&mut self, other: ActorRef<Puppet>, _: &mut Context<Self>) -> bool {
+        wait(other.ask(Note(1)).unwrap()).is_ok()
+    }
+}
+
+fn work(f: impl FnOnce() -> Vec<String> + Send + 'static) -> Run<Work> {
+    Run(Box::new(|_: &mut Puppet, _: &mut Context<Puppet>| f()))
+}
+
+#[test]
+fn p07_a_request_is_followed_to_whom_it_was_forwarded() {
+    for executors in [1, 2] {
+        let crews: Vec<_> = (0..executors).map(|_| crew(1)).collect();
+        let (asker, answers) = (named(&crews[0], "asker"), named(&crews[executors - 1], "answers"));
+        let relay = crews[0].spawn(Relay(answers));
+        let back = asker.clone();
+        let asked = work(move || refused(wait(back.ask(Note(1)).unwrap())));
+        let to = relay.clone();
+        assert_eq!(inside(&asker, move |_, _| wait(to.ask(asked).unwrap()).unwrap()), ["answers", "asker"]);
+
+        // The relay has nothing to do with it any more: it may wait for the asker.
+        let (waits, until) = (Latch::new(), Latch::new());
+        let (begun, end) = (waits.clone(), until.clone());
+        let asked = work(move || {
+            begun.open();
+            heist::blocking(|| end.wait());
+            Vec::new()
+        });
+        let to = relay.clone();
+        let asking = asker
+            .ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| wait(to.ask(asked).unwrap()).unwrap()));
+        waits.wait();
+        let waiting = relay.ask(asker.clone()).unwrap();
+        within(LONG, "the relay waits", || crews[0].waits().len() == 2);
+        let mut list: Vec<_> =
+            crews[0].waits().into_iter().map(|wait| (wait.actor.id, wait.target.id)).collect();
+        list.sort();
+        let mut expected = vec![(asker.id(), relay.id()), (relay.id(), asker.id())];
+        expected.sort();
+        assert_eq!(list, expected);
+        until.open();
+        assert_eq!(answer(asking.unwrap()), Ok(vec![]));
+        assert_eq!(answer(waiting), Ok(true));
+        crews.iter().for_each(shut_down);
+    }
+}
+
+#[test]
+fn p07_a_forward_that_would_close_a_cycle_is_refused_and_hands_the_request_back() {
+    let executor = crew(1);
+    let (asker, answers) = (named(&executor, "asker"), named(&executor, "answers"));
+    let obstacle = executor.spawn(Puppet::default());
+    let relay = executor.build(Relay(answers.clone())).name("relay").spawn();
+    let waiting = |n| within(LONG, "it waits", || executor.waits().len() == n);
+    let held = Held::hold_blocking(&obstacle);
+    let first = relay.ask(obstacle).unwrap();
+    waiting(1);
+    let asked = work(|| unreachable!("it is not forwarded"));
+    let asking = asker
+        .ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| wait(relay.ask(asked).unwrap()).unwrap()));
+    waiting(2);
+    let back = asker.clone();
+    let waits = answers
+        .ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| refused(wait(back.ask(Note(1)).unwrap()))));
+    waiting(3);
+    held.release();
+    assert_eq!(answer(first), Ok(true));
+    assert_eq!(answer(asking.unwrap()), Ok(vec!["answers".to_string(), "asker".to_string()]));
+    assert_eq!(answer(waits.unwrap()), Ok(vec![]));
+    shut_down(&executor);
+}
+
+/// A replica of a pool: does what it is told, and says its index.
+struct Replica(usize);
+impl Actor for Replica {}
+struct Do(Box<dyn FnOnce(usize) -> Vec<String> + Send>);
+impl Handler<Do> for Replica {
+    type Reply = Vec<String>;
+    fn handle(&mut self, Do(f): Do, _: &mut Context<Self>) -> Vec<String> {
+        f(self.0)
+    }
+}
+
+fn pool(executor: &Executor, replicas: usize) -> Pool<Replica> {
+    executor.pool(replicas, Replica).name("replica").build().unwrap()
+}
+
+#[test]
+fn p07_who_has_taken_a_message_from_a_queue_is_waited_for() {
+    for replicas in [1, 3] {
+        let executor = crew(2);
+        let (pool, asker) = (pool(&executor, replicas), named(&executor, "asker"));
+        let back = asker.clone();
+        // The others have nothing to do, and will not answer this one.
+        let asked = Do(Box::new(move |_| refused(wait(back.ask(Note(1)).unwrap()))));
+        let to = pool.clone();
+        let cycle = inside(&asker, move |_, _| wait(to.ask(SharedQueue, asked).unwrap()).unwrap());
+        assert_eq!((cycle.len(), cycle[1].as_str()), (2, "asker"), "{cycle:?}");
+        // The message after that is another one, perhaps in the same memory.
+        let back = asker.clone();
+        let fine = Do(Box::new(move |_| refused(wait(back.ask(Note(1)).unwrap()))));
+        assert_eq!(answer(pool.ask(SharedQueue, fine).unwrap()), Ok(vec![]));
+        shut_down(&executor);
+    }
+}
+
+#[test]
+fn p07_a_queue_whose_takers_all_wait_for_it_is_not_waited_for() {
+    let executor = crew(1);
+    let pool = pool(&executor, 3);
+    let all = Latch::new();
+    let inside = Arc::new(Mutex::new(0));
+    let asks: Vec<_> = (0..3)
+        .map(|index| {
+            let (to, all, inside) = (pool.clone(), all.clone(), Arc::clone(&inside));
+            let asks = Do(Box::new(move |_| {
+                *inside.lock().unwrap() += 1;
+                heist::blocking(|| all.wait());
+                refused(wait(to.ask(SharedQueue, Do(Box::new(|_| Vec::new()))).unwrap()))
+            }));
+            pool.ask(ToIndex(index), asks).unwrap()
+        })
+        .collect();
+    within(LONG, "all are in their handlers", || *inside.lock().unwrap() == 3);
+    all.open();
+    let cycles: Vec<_> = asks.into_iter().map(|ask| answer(ask).unwrap()).collect();
+    let refusals = cycles.iter().filter(|cycle| cycle.len() == 3).count();
+    // Those that are refused answer the others; two may see each other.
+    assert!(refusals >= 1 && cycles.iter().all(|cycle| [0, 3].contains(&cycle.len())), "{cycles:?}");
+    shut_down(&executor);
+}
+
+#[test]
+fn p07_a_queue_with_a_taker_that_goes_on_is_waited_for() {
+    let executor = crew(2);
+    let (pool, asker) = (pool(&executor, 2), named(&executor, "asker"));
+    let (busy, until) = (Latch::new(), Latch::new());
+    // One replica is busy, and will take the message.
+    let held = {
+        let (busy, until) = (busy.clone(), until.clone());
+        let hold = Do(Box::new(move |_| {
+            busy.open();
+            heist::blocking(|| until.wait());
+            Vec::new()
+        }));
+        pool.ask(ToIndex(0), hold).unwrap()
+    };
+    busy.wait();
+    // The other one waits for the asker, which waits for the queue.
+    let (begun, goes_on) = (Latch::new(), Latch::new());
+    let waits = {
+        let (asker, begun, goes_on) = (asker.clone(), begun.clone(), goes_on.clone());
+        let waits = Do(Box::new(move |_| {
+            begun.open();
+            heist::blocking(|| goes_on.wait());
+            refused(wait(asker.ask(Note(1)).unwrap()))
+        }));
+        pool.ask(ToIndex(1), waits).unwrap()
+    };
+    begun.wait();
+    let to = pool.clone();
+    let asks = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        refused(wait(to.ask(SharedQueue, Do(Box::new(|_| Vec::new()))).unwrap()))
+    });
+    let asking = asker.ask(asks).unwrap();
+    within(LONG, "the asker waits", || executor.waits().len() == 1);
+    goes_on.open();
+    within(LONG, "both wait", || executor.waits().len() == 2);
+    until.open();
+    assert_eq!(answer(held), Ok(vec![]));
+    assert_eq!(answer(asking), Ok(vec![]));
+    assert_eq!(answer(waits), Ok(vec![]));
+    shut_down(&executor);
+}
+
+#[test]
+fn p07_a_key_that_moves_away_from_the_asker_is_not_waited_for() {
+    let executor = crew(2);
+    let pool = pool(&executor, 1);
+    let moves = {
+        let probe = self::pool(&executor, 2);
+        let home = |key: u64| {
+            let index = Arc::new(Mutex::new(0));
+            let theirs = Arc::clone(&index);
+            let tell = Do(Box::new(move |replica| {
+                *theirs.lock().unwrap() = replica;
+                Vec::new()
+            }));
+            answer(probe.ask(ByKey(key), tell).unwrap()).unwrap();
+            *index.lock().unwrap()
+        };
+        (0..100).find(|&key| home(key) == 1).unwrap()
+    };
+    let to = pool.clone();
+    // Its own mark is behind this message.
+    let asks = Do(Box::new(move |_| {
+        to.grow(1).unwrap();
+        refused(wait(to.ask(ByKey(moves), Do(Box::new(|_| Vec::new()))).unwrap()))
+    }));
+    assert_eq!(answer(pool.ask(ToIndex(0), asks).unwrap()), Ok(vec!["replica-0".to_string()]));
+    within(LONG, "the change ends", || !pool.is_resizing());
+    shut_down(&executor);
+}
+
+/// Asks the key's actor of after itself, in its last hook.
+struct Keyed {
+    directory: Arc<Mutex<Option<Directory<u8, Keyed>>>>,
+    result: Arc<Mutex<Vec<Option<AskError>>>>,
+}
+
+impl Actor for Keyed {
+    fn stopped(&mut self, _: &heist::StopReason) {
+        let directory = self.directory.lock().unwrap().clone();
+        if let Some(directory) = directory {
+            let asked = directory.ask(&1, ()).unwrap().wait_timeout(Duration::from_secs(LONG));
+            self.result.lock().unwrap().push(asked.err().map(AskError::from));
+        }
+    }
+}
+
+impl Handler<()> for Keyed {
+    type Reply = ();
+    fn handle(&mut self, (): (), _: &mut Context<Self>) {}
+}
+
+#[test]
+fn p07_an_actor_that_ends_does_not_wait_for_its_successor() {
+    let executor = crew(2);
+    let (directory, result) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(Vec::new())));
+    let (theirs, results) = (Arc::clone(&directory), Arc::clone(&result));
+    let make = move |_: &u8| Keyed { directory: Arc::clone(&theirs), result: Arc::clone(&results) };
+    let keys = Directory::new(&executor, make);
+    *directory.lock().unwrap() = Some(keys.clone());
+    let first = keys.get(&1);
+    answer(first.ask(()).unwrap()).unwrap();
+    first.stop();
+    ended(&first);
+    assert_eq!(*result.lock().unwrap(), [Some(AskError::WouldDeadlock)]);
+    *directory.lock().unwrap() = None;
+    answer(keys.ask(&1, ()).unwrap()).unwrap();
+    shut_down(&executor);
+}
+
+/// Many actors of several executors that ask each other at random: all ends, by an answer or a refusal.
+#[test]
+fn p07_whoever_asks_whomever_all_ends() {
+    let crews = [crew(2), crew(1)];
+    let actors: Vec<_> = (0..6).map(|n| crews[n % 2].spawn(Puppet::default())).collect();
+    fn ask(actors: Arc<Vec<ActorRef<Puppet>>>, seed: u64, depth: u32) {
+        if depth == 0 {
+            return;
+        }
+        let dice = Dice::new(seed);
+        let target = actors[dice.below(actors.len() as u64) as usize].clone();
+        let next = seed.wrapping_mul(31).wrapping_add(u64::from(depth));
+        let run = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| ask(actors, next, depth - 1));
+        if let Ok(ask) = target.ask(run) {
+            match wait(ask) {
+                Ok(()) => {}
+                Err(error) => assert_eq!(error.error(), &AskError::WouldDeadlock, "{error}"),
+            }
+        }
+    }
+    let actors = Arc::new(actors);
+    for seed in 0..200 {
+        let asks: Vec<_> = (0..6)
+            .map(|n| {
+                let theirs = Arc::clone(&actors);
+                let run = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| ask(theirs, seed * 6 + n, 4));
+                actors[n as usize].ask(run).unwrap()
+            })
+            .collect();
+        asks.into_iter().for_each(|ask| answer(ask).unwrap());
+    }
+    crews.iter().for_each(shut_down);
+}
