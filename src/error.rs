@@ -17,10 +17,13 @@ pub enum Refusal {
     /// There was no room before the timeout passed.
     TimedOut,
     /// Waiting for room in one's own mailbox, inside one's own turn, would wait for ever; and so would waiting for one that
-    /// waits for this actor, in whatever way, directly or through others.
+    /// waits for this actor, in whatever way, directly or through others. [`Event::WaitRefused`](crate::Event::WaitRefused) names
+    /// them.
     WouldDeadlock,
     /// There is no spare thread, and nobody would be left to run what is waited for: all other workers block, or (under
-    /// [`Sharded`](crate::Policy::Sharded)) may not run it. See [`Builder::spares`](crate::Builder::spares).
+    /// [`Sharded`](crate::Policy::Sharded)) may not run it. More handlers wait at the same time than
+    /// [`Builder::spares`](crate::Builder::spares) says: raise that, or use [`Context::ask_then`](crate::Context::ask_then) or
+    /// [`Context::when_room`](crate::Context::when_room), which need no thread.
     NoSpare,
     /// The process was forked since the executor was made: its threads are not here.
     Forked,
@@ -197,10 +200,12 @@ pub enum AskError {
     /// No answer came before the timeout passed.
     TimedOut,
     /// An actor that waits for itself would wait for ever; and so would one that waits for another which waits for it, in
-    /// whatever way, directly or through others.
+    /// whatever way, directly or through others. [`WaitAskError::cycle`](crate::WaitAskError::cycle) names them.
     WouldDeadlock,
     /// There is no spare thread, and nobody would be left to run what is waited for: all other workers block, or (under
-    /// [`Sharded`](crate::Policy::Sharded)) may not run it. See [`Builder::spares`](crate::Builder::spares).
+    /// [`Sharded`](crate::Policy::Sharded)) may not run it. More handlers wait at the same time than
+    /// [`Builder::spares`](crate::Builder::spares) says: raise that, or use [`Context::ask_then`](crate::Context::ask_then) or
+    /// [`Context::when_room`](crate::Context::when_room), which need no thread.
     NoSpare,
     /// The process was forked since the executor was made: its threads are not here.
     Forked,

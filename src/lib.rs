@@ -47,7 +47,7 @@
 //! |---|---|---|---|---|
 //! | [`tell`](ActorRef::tell) | accepted | refused: [`Refusal::Full`] | refused: [`Refusal::Stopped`] | the same |
 //! | [`ask`](ActorRef::ask) | accepted; the answer is a future | refused | refused; if it stops before its turn: [`AskError::Stopped`] | the same; rather than wait: [`Context::ask_then`] |
-//! | [`send`](ActorRef::send) | accepted | waits for room, oldest first | refused, also while it waits | the same; refused in a circle, and without a spare thread for the last worker: [`Context::when_room`] |
+//! | [`send`](ActorRef::send) | accepted | waits for room, oldest first | refused, also while it waits | the same; refused in a cycle, and without a spare thread for the last worker: [`Context::when_room`] |
 //! | [`Context::again`] (to oneself) | accepted | accepted, once | refused | only there |
 //! | [`tell_after`](ActorRef::tell_after), [`tell_at`](ActorRef::tell_at), [`tell_every`](ActorRef::tell_every) | a [`Timer`] | the same: ticks are exempt | refused; if it stops before they are due: dead letters | the same; [`Context::tell_after`] keeps the actor alive |
 //!
@@ -261,14 +261,16 @@
 //!
 //! Handlers should not block, but may: in [`blocking`], in [`Ask::wait`], in [`ActorRef::send`]. Meanwhile a spare thread takes
 //! over what the worker had to do ([`Builder::spares`]), so the crew goes on, and only the actor itself is busy. A wait that could
-//! not end is refused, and hands the ask or the message back: one for oneself, one in a circle, one that would leave no thread
-//! to run what is waited for.
+//! not end is refused, and hands the ask or the message back: one for oneself, one in a cycle, one that would leave no thread
+//! to run what is waited for. Cycles are seen through actors of other executors, [forwarded](Context::forward) requests and pools too, and the
+//! error [names](WaitAskError::cycle) the actors in them; [`Handle::waits`] lists who waits for whom.
 //!
 //! | | a spare is to be had | none is |
 //! |---|---|---|
 //! | [`blocking`] | runs; its worker's place goes to the spare when there is something to do | runs; its worker does nothing else meanwhile |
 //! | [`Ask::wait`], [`ActorRef::send`] | wait, likewise | wait, or are refused ([`AskError::NoSpare`], [`Refusal::NoSpare`]) where nobody would be left |
 //! | [`wait_stopped`](ActorRef::wait_stopped), [`wait_idle`](Handle::wait_idle), [`shutdown`](Executor::shutdown) of the own crew | refused: [`WaitError::OnCrew`] | the same |
+//! | the same of another executor | wait, likewise | wait, or are refused ([`WaitError::NoSpare`]) where nobody of this crew would be left |
 //!
 //! # What is promised
 //!

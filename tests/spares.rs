@@ -189,3 +189,41 @@ fn places_are_left_and_taken_back_by_several_threads() {
         shut_down(&executor);
     }
 }
+
+/// What `Builder::spares` says of many handlers that wait at the same time.
+#[test]
+fn as_many_handlers_wait_at_once_as_there_are_spares() {
+    let (handlers, workers) = (100, 2);
+    for spares in [8, handlers] {
+        let executor = build(Executor::builder().workers(workers).spares(spares));
+        let slow = executor.spawn(Puppet::default());
+        // It blocks as well, so a spare is its.
+        let held = Held::hold_blocking(&slow);
+        let asks: Vec<_> = (0..handlers)
+            .map(|n| {
+                let (slow, waits) = (slow.clone(), executor.spawn(Puppet::default()));
+                let wait = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                    match slow.ask(Note(n as u64)).unwrap().wait() {
+                        Ok(_) => true,
+                        Err(error) => {
+                            assert_eq!(error.error(), &AskError::NoSpare);
+                            assert!(error.to_string().contains("Builder::spares"), "the remedy: {error}");
+                            assert!(error.into_ask().is_some());
+                            false
+                        }
+                    }
+                });
+                waits.ask(wait).unwrap()
+            })
+            .collect();
+        let most = (spares - 1 + workers - 1).min(handlers);
+        within(LONG, "they wait, or are refused", || {
+            let refused = asks.iter().filter(|ask| ask.is_ready()).count();
+            executor.waits().len() + refused == handlers
+        });
+        held.release();
+        let waited = asks.into_iter().map(|ask| answer(ask).unwrap()).filter(|&waited| waited).count();
+        assert!((spares - 1..=most).contains(&waited), "{waited} of {handlers} with {spares} spares");
+        shut_down(&executor);
+    }
+}

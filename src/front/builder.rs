@@ -186,8 +186,12 @@ impl<'a> Builder<'a> {
     /// their names say how they began.
     ///
     /// So this is how many handlers can block at the same time at no cost to the others. With none left `blocking` keeps
-    /// its worker, and a wait is refused where nobody would be left to run what it waits for. A thread that sleeps costs
-    /// its stack, some 10 KiB of it in memory.
+    /// its worker, and so does a wait; the wait that would keep the last one is refused
+    /// ([`AskError::NoSpare`](crate::AskError::NoSpare)), since nobody would be left to run what it waits for. Of 500 handlers that
+    /// wait at the same time with 64 spares and 2 workers 65 wait, and the others are refused and get their asks back: have as many spares as
+    /// handlers may wait at once, or ask by [`Context::ask_then`](crate::Context::ask_then), which blocks nothing. (A wait in line for a
+    /// spare would keep the last worker from running what would free one.) A thread that sleeps costs its stack, some
+    /// 10 KiB of it in memory.
     pub fn spares(mut self, spares: usize) -> Self {
         self.spares = Some(spares);
         self
