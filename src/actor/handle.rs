@@ -189,7 +189,7 @@ impl Handle {
     /// ```
     #[must_use]
     pub fn waits(&self) -> Vec<Waiting> {
-        self.core.waits.all()
+        if self.core.forked() { Vec::new() } else { self.core.waits.all() }
     }
 
     /// Blocks until everything is quiet: all messages accepted before this call, and all that they caused, are handled.

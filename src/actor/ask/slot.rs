@@ -119,6 +119,14 @@ unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cy
     Ok(Some(before.unwrap_or_else(|| Answerer::of(head.target.header()))))
 }
 
+#[cold]
+fn forget_forward(asked: &Header, address: usize) {
+    // In a forked child a thread that is not here may hold the table's lock.
+    if !asked.core().forked() {
+        asked.core().waits.restore(address, None);
+    }
+}
+
 unsafe fn wanted<R>(to: NonNull<()>) -> bool {
     // SAFETY: the replier's side has not let go.
     unsafe { to.cast::<AskedHead<R>>().as_ref() }.slot.wanted()
@@ -190,7 +198,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
         unsafe {
             let target = (&raw const (*asked.as_ptr()).head.target).read();
             if slot.as_ref().forwarded() {
-                target.header().core().waits.restore(asked.addr().get(), None);
+                forget_forward(target.header(), asked.addr().get());
             }
             Local::with_heap(|here| memory::free(here, Kind::Message, asked, target.header().held()));
         }
