@@ -36,15 +36,19 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Refusal::Full => "the mailbox is full",
+            Refusal::Full => "the mailbox is full (see send, and Context::when_room in a handler)",
             Refusal::Stopped => "the actor has stopped",
             Refusal::ShuttingDown => "the executor is shutting down",
             Refusal::TimedOut => "there was no room in time",
-            Refusal::WouldDeadlock => "an actor cannot wait for itself, or for one that waits for it",
+            Refusal::WouldDeadlock => {
+                "an actor cannot wait for itself, or for one that waits for it (see Context::when_room)"
+            }
             Refusal::NoSpare => {
                 "waiting here would block the last unblocked worker, and there is no spare (see Builder::spares)"
             }
-            Refusal::Forked => "the executor's threads are in the parent process",
+            Refusal::Forked => {
+                "the executor's threads are in the parent process (make an executor in the child)"
+            }
             Refusal::NoReplica => "the pool has no such replica",
             Refusal::PoolStopped => "the pool has stopped",
         })
@@ -219,11 +223,15 @@ impl fmt::Display for AskError {
             AskError::NoReply => "the handler gave no reply",
             AskError::Expired => "the deadline passed before the message was handled",
             AskError::TimedOut => "no reply came in time",
-            AskError::WouldDeadlock => "an actor cannot wait for itself, or for one that waits for it",
+            AskError::WouldDeadlock => {
+                "an actor cannot wait for itself, or for one that waits for it (see Context::ask_then)"
+            }
             AskError::NoSpare => {
                 "waiting here would block the last unblocked worker, and there is no spare (see Builder::spares)"
             }
-            AskError::Forked => "the executor's threads are in the parent process",
+            AskError::Forked => {
+                "the executor's threads are in the parent process (make an executor in the child)"
+            }
         })
     }
 }
@@ -325,12 +333,14 @@ impl fmt::Display for WaitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             WaitError::TimedOut => "the timeout passed",
-            WaitError::OnCrew => "a worker cannot wait for its own crew",
+            WaitError::OnCrew => "a worker cannot wait for its own crew (wait on another thread)",
             WaitError::WouldDeadlock => "an actor cannot wait for one that waits for it",
             WaitError::NoSpare => {
                 "waiting here would block the last unblocked worker, and there is no spare (see Builder::spares)"
             }
-            WaitError::Forked => "the executor's threads are in the parent process",
+            WaitError::Forked => {
+                "the executor's threads are in the parent process (make an executor in the child)"
+            }
         })
     }
 }

@@ -73,10 +73,14 @@
 //! impl Relay {
 //!     fn pass_on(&mut self, ctx: &mut Context<Self>) {
 //!         while let Some(line) = self.held.pop_front() {
-//!             if let Err(refused) = self.to.tell(line) {
-//!                 self.held.push_front(refused.into_message());
-//!                 let _on_its_way_already = ctx.when_room(&self.to, Room);
-//!                 return;
+//!             match self.to.tell(line) {
+//!                 Ok(()) => {}
+//!                 Err(full) if full.is_full() => {
+//!                     self.held.push_front(full.into_message());
+//!                     let _ = ctx.when_room(&self.to, Room); // refused if it is on its way already
+//!                     return;
+//!                 }
+//!                 Err(_stopped) => return ctx.stop(), // there will be no room any more
 //!             }
 //!         }
 //!     }
@@ -285,15 +289,19 @@
 //! - **A panic stays inside** its actor, and the askers get the cause. (A second panic while unwinding, and
 //!   `panic = "abort"`, end the process. The process's own panic hook prints as it does for any panic.)
 //! - **Nothing hangs**: every ask ends; waiting that could not end is refused; a shutdown keeps its deadline.
-//! - **Bounded**: a mailbox holds its capacity, and what its owner prepaid, and no more.
+//! - **Bounded**: a mailbox holds its capacity, what its owner prepaid, and a message for each timer that has come due, and no
+//!   more.
 //! - **Quiet**: with nothing to do all threads sleep, also with timers that are far.
-//! - **Clean**: after a shutdown everything has been dropped once, and no thread is left.
+//! - **Clean**: after a shutdown everything has been dropped once, and no thread is left; what is left at its deadline it names
+//!   ([`Report`]).
 //! - **Self-contained**: no globals, no hidden threads, no environment variables. (Awaiting a shutdown starts a thread
 //!   for its deadline, and says so.)
 //!
 //! `ARCHITECTURE.md` says how each is kept, and `CHECKLIST.md` which test shows it.
 //!
 //! # Limits
+//!
+//! `docs/limits.md` has a table of them, with what happens, the error, and the remedy.
 //!
 //! Handlers are synchronous; async code meets actors at the edge, where an [`Ask`] is a future like any other. There are
 //! no priorities, no supervision but for a [`Pool`]'s replicas, and no network here. A handler that blocks, other than by the ways

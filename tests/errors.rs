@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use heist::{AskError, Context, Executor, Handler};
+use heist::{AskError, Context, Executor, Handler, Refusal, WaitError};
 use std::cell::Cell;
 use std::error::Error;
 use std::io;
@@ -42,4 +42,24 @@ fn errors_work_with_the_question_mark() {
     assert!(spawned.unwrap_err().to_string().contains("shutting down"));
     let asked: Boxed = AskError::NoReply.into();
     assert_eq!(asked.to_string(), "the handler gave no reply");
+}
+
+/// What can be done about it stands in the text, where something can.
+#[test]
+fn each_error_names_its_remedy() {
+    let texts = [
+        (Refusal::Full.to_string(), "when_room"),
+        (Refusal::WouldDeadlock.to_string(), "when_room"),
+        (Refusal::NoSpare.to_string(), "Builder::spares"),
+        (Refusal::Forked.to_string(), "in the child"),
+        (AskError::WouldDeadlock.to_string(), "ask_then"),
+        (AskError::NoSpare.to_string(), "Builder::spares"),
+        (AskError::Forked.to_string(), "in the child"),
+        (WaitError::OnCrew.to_string(), "another thread"),
+        (WaitError::NoSpare.to_string(), "Builder::spares"),
+        (WaitError::Forked.to_string(), "in the child"),
+    ];
+    for (text, remedy) in texts {
+        assert!(text.contains(remedy), "{text}");
+    }
 }

@@ -147,7 +147,7 @@ fn a_full_mailbox_is_503_and_retry_after() {
         let refused = service.http.request("POST", "/accounts/1/deposit", "1".into()).await.unwrap();
         assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(refused.retry_after.as_deref(), Some("1"));
-        assert_eq!(refused.text, "the mailbox is full");
+        assert!(refused.text.starts_with("the mailbox is full"));
         assert_eq!(service.post("/accounts/2/deposit", "1").await.0, StatusCode::OK, "others go on");
         // Nor can another transfer to it; what it took out is given back.
         let refused = service.http.request("POST", "/accounts/2/transfer/1", "1".into()).await.unwrap();

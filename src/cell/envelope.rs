@@ -4,6 +4,7 @@ use super::batch::Batched;
 use super::core::Tally;
 use super::header::{Header, Strong};
 use super::stopwatch::Stopwatch;
+use super::ticks;
 use crate::drops;
 use crate::error::{AskError, Refusal};
 use crate::mailbox::inbox::Node;
@@ -381,9 +382,7 @@ pub(crate) unsafe fn deliver_exempt(owner: Strong, envelope: NonNull<Envelope>) 
     if unsafe { deliver(owner.as_ptr(), envelope, Lane::Exempt) }.is_ok() {
         return; // the message keeps the actor, so the owner may go
     }
-    let core = owner.header().core();
-    core.count_here(|tally| &tally.accepted, 1);
-    core.count_dead(super::event::DeadLetterReason::Stopped, 1);
+    ticks::undeliverable(owner.header());
     drops::run(move || {
         let held = owner.header().held();
         // SAFETY: refused, so the only pointer is this call's again; the owner keeps its pool.

@@ -7,7 +7,8 @@ use std::fmt;
 
 /// Something that an embedding program may want to log.
 ///
-/// The hook runs on whichever thread saw the event, outside all locks; a panic in it is swallowed.
+/// The hook runs on whichever thread saw the event, outside all locks; a panic in it is swallowed. An event that the hook causes on
+/// the same thread is told when it has returned. So a hook that causes one each time keeps its thread for ever.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {

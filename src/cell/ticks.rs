@@ -132,7 +132,7 @@ pub(super) fn abandon_timers(header: &Header, most: usize) -> bool {
     all
 }
 
-/// A tick that came too late for its actor: accepted, and dead.
+/// A tick, or what an actor has prepaid, that came too late for it: accepted, and dead.
 pub(crate) fn undeliverable(header: &Header) {
     let core = header.core();
     let reason = if core.closing() { DeadLetterReason::Shutdown } else { DeadLetterReason::Stopped };
