@@ -1,42 +1,73 @@
 #!/usr/bin/env bash
-# Runs the stress test, and that of backlogs, under ThreadSanitizer, and under AddressSanitizer with leak detection.
+# Runs the stress test, the API fuzzer and the matrix of user code under sanitizers and under valgrind's memcheck.
 #
-#   scripts/sanitize.sh [thread|address]...        both by default; exit code 0: nothing was found
+#   scripts/sanitize.sh [thread|address|leak|memcheck]...      thread and address by default; exit code 0: nothing was found
 #
-# ROUNDS (24) and SEED are given to the stress test. The stable compiler's own switches are used; the standard library
-# is not rebuilt, so what it does inside is not seen; scripts/tsan.supp says what that means for Arc. Nothing else is
-# suppressed.
+# TESTS names the tests that run; by default "stress fuzz_api user_code", and backlog too where locks of the standard library do
+# no harm. ROUNDS (24) and SEED are given to the stress test, PROGRAMS (5000) and SEED to the fuzzer. PLACE restricts the matrix
+# to the places with this in their name. The stable compiler's own switches are used. The standard library is not rebuilt, so what
+# it does inside is not seen. scripts/tsan.supp says what that means for Arc. Nothing else is suppressed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export RUSTC_BOOTSTRAP=1                          # -Z flags on stable
 export RUSTUP_DIST_SERVER=http://127.0.0.1:9      # nothing may try to install components by itself
 export HEIST_STRESS_ROUNDS=${ROUNDS:-24} HEIST_STRESS_PATIENCE=${PATIENCE:-120}
-if [ -n "${SEED:-}" ]; then export HEIST_STRESS_SEED=$SEED; fi
+export HEIST_FUZZ_PROGRAMS=${PROGRAMS:-5000} HEIST_FUZZ_PATIENCE=${PATIENCE:-120} HEIST_MATRIX_PATIENCE=${PATIENCE:-120}
+if [ -n "${SEED:-}" ]; then export HEIST_STRESS_SEED=$SEED HEIST_FUZZ_SEED=$SEED; fi
 # The first report ends the run, with a code of its own.
 export TSAN_OPTIONS="halt_on_error=1 exitcode=66 suppressions=$PWD/scripts/tsan.supp second_deadlock_stack=1 ${TSAN_OPTIONS:-}"
 export ASAN_OPTIONS="detect_leaks=1 detect_stack_use_after_return=1 exitcode=66 ${ASAN_OPTIONS:-}"
+export LSAN_OPTIONS="exitcode=66 suppressions=$PWD/scripts/lsan.supp ${LSAN_OPTIONS:-}"
 
 target=x86_64-unknown-linux-gnu
 directory=${CARGO_TARGET_DIR:-target}/sanitize
+tests=${TESTS:-stress fuzz_api user_code}
+
+# AddressSanitizer, LeakSanitizer and memcheck know the system allocator's blocks and not those of the executor's own
+# memory, so they get the former.
+plain="--cfg heist_plain_memory"
+
+one_test() { # sanitizer, test, flags of the compiler
+    local arguments=()
+    if [ "$2" = user_code ] && [ -n "${PLACE:-}" ]; then arguments=(-- "$PLACE"); fi
+    CARGO_TARGET_DIR=$directory/$1 RUSTFLAGS="$3" \
+        cargo test ${CARGO_FLAGS:-} --release --target "$target" --test "$2" "${arguments[@]}"
+}
+
+run() {
+    local one=$1 flags name
+    # chaos: the places where a protocol is delicate yield at random.
+    case $one in
+    thread) flags="-Zsanitizer=thread" ;;
+    address) flags="-Zsanitizer=address $plain" ;;
+    leak) flags="-Zsanitizer=leak $plain" ;;
+    memcheck)
+        flags="--cfg heist_chaos $plain -Cforce-frame-pointers=yes"
+        export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --quiet --error-exitcode=66 --fair-sched=yes --trace-children=yes --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect"
+        for name in $tests; do one_test memcheck "$name" "$flags" || return 1; done
+        unset CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER
+        return
+        ;;
+    *) echo "no such sanitizer: $one" && return 1 ;;
+    esac
+    flags="$flags -Cunsafe-allow-abi-mismatch=sanitizer --cfg heist_chaos -Cforce-frame-pointers=yes"
+    for name in $tests; do one_test "$one" "$name" "$flags" || return 1; done
+    # The backlog test has locks of the standard library, whose inside ThreadSanitizer does not see.
+    if [ "$one" = address ] && [ -z "${TESTS:-}" ]; then one_test "$one" backlog "$flags" || return 1; fi
+}
+
 failed=0
-for sanitizer in "${@:-thread address}"; do
-    for one in $sanitizer; do
-        began=$SECONDS
-        echo "== $one: building"
-        # chaos: the places where a protocol is delicate yield at random. AddressSanitizer knows the system allocator's
-        # blocks and not those of the executor's own memory, so it gets the former.
-        # The backlog test has locks of the standard library, whose inside ThreadSanitizer does not see.
-        case $one in address) memory="--cfg heist_plain_memory" also="--test backlog" ;; *) memory='' also='' ;; esac
-        if CARGO_TARGET_DIR=$directory/$one \
-            RUSTFLAGS="-Zsanitizer=$one -Cunsafe-allow-abi-mismatch=sanitizer --cfg heist_chaos $memory -Cforce-frame-pointers=yes" \
-            cargo test ${CARGO_FLAGS:-} --release --target "$target" --test stress $also; then
-            echo "== $one: found nothing ($((SECONDS - began)) s)"
-        else
-            echo "== $one: FOUND SOMETHING, see above ($((SECONDS - began)) s)"
-            failed=1
-        fi
-    done
+if [ $# = 0 ]; then set -- thread address; fi
+for one in "$@"; do
+    began=$SECONDS
+    echo "== $one: $tests"
+    if run "$one"; then
+        echo "== $one: found nothing ($((SECONDS - began)) s)"
+    else
+        echo "== $one: FOUND SOMETHING, see above ($((SECONDS - began)) s)"
+        failed=1
+    fi
 done
 if [ "$failed" = 0 ]; then echo "sanitize: clean"; else echo "sanitize: NOT clean"; fi
 exit "$failed"

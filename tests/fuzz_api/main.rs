@@ -14,6 +14,7 @@
 //! | `HEIST_FUZZ_JOBS` | threads that run programs (default 4) |
 //! | `HEIST_FUZZ_PATIENCE` | seconds that one program may take (default 60) |
 //! | `HEIST_FUZZ_REPEAT` | runs each program so many times (default 1), since threads meet differently each time |
+//! | `HEIST_SOAK_MESSAGES` | set: the soak instead, with so many counted messages |
 //! | `HEIST_FUZZ_SHRINK` | set to a seed that fails: leaves out steps for as long as the rest fails still |
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
@@ -22,6 +23,7 @@
 mod exec;
 mod program;
 mod shrink;
+mod soak;
 mod world;
 
 use heist::{Event, Executor, Handle, Policy};
@@ -81,6 +83,9 @@ fn main() {
     let clock =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as u64;
     let first = number("HEIST_FUZZ_SEED").unwrap_or(clock << 24);
+    if let Some(messages) = number("HEIST_SOAK_MESSAGES") {
+        return soak::soak(messages, first, Duration::from_secs(number("HEIST_FUZZ_PATIENCE").unwrap_or(60)));
+    }
     let programs = number("HEIST_FUZZ_PROGRAMS").unwrap_or(1000);
     let repeat = number("HEIST_FUZZ_REPEAT").unwrap_or(1);
     let jobs = number("HEIST_FUZZ_JOBS").unwrap_or(4).clamp(1, (programs * repeat).max(1));
@@ -138,13 +143,18 @@ fn watch(running: &[Running], over: &AtomicBool) {
                 continue;
             };
             eprintln!("fuzz: hangs: seed {seed}: {:?}, {} payloads alive", handle.stats(), world.alive());
-            if std::env::var_os("HEIST_FUZZ_CHILD").is_none() {
-                let process = std::process::id().to_string();
-                let gdb = ["-p", &process, "-batch", "-ex", "thread apply all bt 45"];
-                let _ = Command::new("gdb").args(gdb).stdout(std::io::stderr()).status();
-            }
+            stacks();
             fail(seed, &format!("it was not over after {patience:?}"));
         }
+    }
+}
+
+/// Prints the stacks of all threads.
+fn stacks() {
+    if std::env::var_os("HEIST_FUZZ_CHILD").is_none() {
+        let process = std::process::id().to_string();
+        let gdb = ["-p", &process, "-batch", "-ex", "thread apply all bt 45"];
+        let _ = Command::new("gdb").args(gdb).stdout(std::io::stderr()).status();
     }
 }
 
