@@ -18,7 +18,7 @@ if [ -n "${SEED:-}" ]; then export HEIST_STRESS_SEED=$SEED HEIST_FUZZ_SEED=$SEED
 # The first report ends the run, with a code of its own.
 export TSAN_OPTIONS="halt_on_error=1 exitcode=66 suppressions=$PWD/scripts/tsan.supp second_deadlock_stack=1 ${TSAN_OPTIONS:-}"
 export ASAN_OPTIONS="detect_leaks=1 detect_stack_use_after_return=1 exitcode=66 ${ASAN_OPTIONS:-}"
-export LSAN_OPTIONS="exitcode=66 suppressions=$PWD/scripts/lsan.supp ${LSAN_OPTIONS:-}"
+export LSAN_OPTIONS="exitcode=66 ${LSAN_OPTIONS:-}"
 
 target=x86_64-unknown-linux-gnu
 directory=${CARGO_TARGET_DIR:-target}/sanitize

@@ -279,10 +279,7 @@ fn to_actor(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
             let made = actor.tell_every(period, fixed[usize::from(*rate)], move |_| {
                 let world = weak.upgrade().expect("a program outlives its timers");
                 // Ticks come for as long as the program runs. Only the first ones are in the books.
-                world
-                    .has_fuel()
-                    .then(|| world.msg(&letter))
-                    .map_or(Tick(None), |msg| Tick(Some(Box::new(msg))))
+                Tick(world.may_step().then(|| Box::new(world.msg(&letter))))
             });
             made.into_iter().for_each(|timer| world.timers.put(timer));
         }

@@ -26,14 +26,14 @@ mod shrink;
 mod soak;
 mod world;
 
-use heist::{Event, Executor, Handle, Policy};
+use heist::{Executor, Handle, Policy};
 use parking_lot::Mutex;
 use program::{End, Program, generate};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
-use world::{Grenade, World, careful};
+use world::{World, careful, is_planned};
 
 /// Longer than any watchdog: a shutdown that needs it has hung.
 const DEADLINE: Duration = Duration::from_secs(1000);
@@ -70,8 +70,7 @@ fn main() {
         return println!("fuzz_api: test");
     }
     std::panic::set_hook(Box::new(|info| {
-        let payload = info.payload();
-        if payload.downcast_ref::<&str>() != Some(&"planned") && !payload.is::<Grenade>() {
+        if !is_planned(info.payload()) {
             eprintln!("fuzz: an unplanned panic: {info}");
             std::process::abort();
         }
@@ -162,13 +161,7 @@ fn build(program: &Program, hook: impl Fn() + Send + Sync + 'static) -> Executor
     let policy = [Policy::Stealing, Policy::Sharded, Policy::SharedQueue][program.policy as usize];
     let builder = Executor::builder().workers(program.workers).policy(policy).spares(program.spares);
     let builder = builder.budget_messages(program.budget).spare_stay(Duration::from_micros(500));
-    let hook = move |event: &Event| {
-        // A hook that waits where a thread is about to leave its slot keeps the slot: known, and to be mended.
-        if !matches!(event, Event::SpareStarted { .. }) {
-            hook();
-        }
-    };
-    builder.drop_deadline(DEADLINE).on_event(hook).build().expect("an executor")
+    builder.drop_deadline(DEADLINE).on_event(move |_| hook()).build().expect("an executor")
 }
 
 /// Runs one program to its end and checks the books: messages handled, dead letters, panics.

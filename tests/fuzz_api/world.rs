@@ -101,10 +101,6 @@ impl World {
         self.fuel.store(0, Relaxed);
     }
 
-    pub fn has_fuel(&self) -> bool {
-        self.fuel.load(Relaxed) > 0
-    }
-
     pub fn token(self: &Arc<Self>, on_drop: Script) -> Token {
         let id = self.next.fetch_add(1, Relaxed);
         if id as usize >= ROWS {
@@ -357,21 +353,32 @@ pub fn explode(kind: u8) {
     }
     match kind % 4 {
         0 => panic!("planned"),
-        1 => panic_any(Grenade(0)),
-        2 => panic_any(Grenade(1)),
-        _ => panic_any(Grenade(2)),
+        1 => panic_any(Grenade::<0>),
+        2 => panic_any(Grenade::<1>),
+        _ => panic_any(Grenade::<2>),
     }
 }
 
-/// Panics so many times in a row when it is dropped.
-pub struct Grenade(u8);
+/// Panics `N` times in a row when it is dropped. Of no size, since a payload that never stops is leaked on purpose.
+pub struct Grenade<const N: u8>;
 
-impl Drop for Grenade {
+impl<const N: u8> Drop for Grenade<N> {
     fn drop(&mut self) {
-        if self.0 > 0 && !std::thread::panicking() {
-            panic_any(Grenade(self.0 - 1));
+        match N {
+            _ if std::thread::panicking() => {}
+            0 => {}
+            1 => panic_any(Grenade::<0>),
+            _ => panic_any(Grenade::<1>),
         }
     }
+}
+
+/// Whether it is one of the fuzzer's own panics.
+pub fn is_planned(payload: &(dyn std::any::Any + Send)) -> bool {
+    payload.downcast_ref::<&str>() == Some(&"planned")
+        || payload.is::<Grenade<0>>()
+        || payload.is::<Grenade<1>>()
+        || payload.is::<Grenade<2>>()
 }
 
 /// Runs what may panic, as its own caller would.

@@ -100,7 +100,7 @@ impl Act {
             Act::Block => world.release.wait(),
             Act::Blocking => heist::blocking(|| world.release.wait()),
             Act::Panic => panic!("planned"),
-            Act::Bomb => panic_any(Bomb(2)),
+            Act::Bomb => panic_any(Bomb::<2>),
             Act::Send => {
                 let _ = world.friend.tell(Ping);
                 let _ = world.friend.tell_many([Ping, Ping]);
@@ -183,20 +183,26 @@ impl Wake for Again {
     }
 }
 
-/// Panics `N` times in a row when it is dropped.
-struct Bomb(u8);
+/// Panics `N` times in a row when it is dropped. Of no size, since a payload that never stops is leaked on purpose.
+struct Bomb<const N: u8>;
 
-impl Drop for Bomb {
+impl<const N: u8> Drop for Bomb<N> {
     fn drop(&mut self) {
-        if self.0 > 0 && !std::thread::panicking() {
-            panic_any(Bomb(self.0 - 1));
+        match N {
+            _ if std::thread::panicking() => {}
+            0 => {}
+            1 => panic_any(Bomb::<0>),
+            _ => panic_any(Bomb::<1>),
         }
     }
 }
 
 /// Whether it is one of the matrix's own panics.
 pub fn is_planned(payload: &(dyn std::any::Any + Send)) -> bool {
-    payload.downcast_ref::<&str>() == Some(&"planned") || payload.is::<Bomb>()
+    payload.downcast_ref::<&str>() == Some(&"planned")
+        || payload.is::<Bomb<0>>()
+        || payload.is::<Bomb<1>>()
+        || payload.is::<Bomb<2>>()
 }
 
 /// Payloads made, less those dropped.
