@@ -7,32 +7,61 @@
 //! On Linux a [`Birth`] is a page of its own that the kernel replaces by zeros in a forked child (`MADV_WIPEONFORK`, Linux
 //! 4.14). To look at it is one load. Elsewhere, and where there is no such page, the process's number is compared.
 
+use std::ptr::NonNull;
+
+/// What a birth's word says: the kernel will wipe it in a child.
+const HERE: u32 = 1;
+/// The process's number has to be compared.
+const ASK: u32 = 2;
+
 /// Marks the process that something was made in.
 #[derive(Debug)]
 pub(crate) struct Birth {
-    #[cfg(all(target_os = "linux", not(heist_loom)))]
-    page: Option<page::Page>,
+    /// At the beginning of a page, or of an allocation of its own where there is no such page.
+    word: NonNull<u32>,
     pid: u32,
 }
+
+// SAFETY: nobody writes to the word once it is made, but the kernel, between two processes.
+unsafe impl Send for Birth {}
+// SAFETY: as above.
+unsafe impl Sync for Birth {}
 
 impl Birth {
     /// Marks the calling process.
     pub(crate) fn here() -> Self {
-        Birth {
-            #[cfg(all(target_os = "linux", not(heist_loom)))]
-            page: page::Page::new(),
-            pid: std::process::id(),
-        }
+        let word = page::map().unwrap_or_else(|| NonNull::from(Box::leak(Box::new(ASK))));
+        Birth { word, pid: std::process::id() }
+    }
+
+    #[inline]
+    fn says(&self) -> u32 {
+        // Volatile, since the kernel changes it behind the compiler's back.
+        // SAFETY: mapped or allocated until this is dropped.
+        unsafe { self.word.read_volatile() }
     }
 
     /// Returns `true` in a child that was forked since this was made, and in that child's children.
     #[inline]
     pub(crate) fn forked(&self) -> bool {
-        #[cfg(all(target_os = "linux", not(heist_loom)))]
-        if let Some(page) = &self.page {
-            return page.is_wiped();
+        self.says() != HERE && self.is_another_process()
+    }
+
+    #[cold]
+    fn is_another_process(&self) -> bool {
+        self.says() != ASK || (cfg!(unix) && std::process::id() != self.pid)
+    }
+}
+
+impl Drop for Birth {
+    fn drop(&mut self) {
+        if self.says() == ASK {
+            // SAFETY: allocated by `here`, and nobody looks at it any more.
+            drop(unsafe { Box::from_raw(self.word.as_ptr()) });
+        } else {
+            // SAFETY: mapped by `here`, and nobody looks at it any more.
+            unsafe { page::unmap(self.word) };
         }
-        cfg!(unix) && std::process::id() != self.pid
     }
 }
 
@@ -40,53 +69,49 @@ impl Birth {
 mod page {
     use std::ptr::{self, NonNull};
 
+    /// One page, or the part of a larger one that is mapped with it.
     const BYTES: usize = 4096;
-    const MARK: u64 = 0x6865_6973_7421_0001;
 
-    /// One page, which begins with a mark, and with 0 in a forked child.
-    #[derive(Debug)]
-    pub(super) struct Page(NonNull<u64>);
-
-    // SAFETY: nobody writes to the page once it is made.
-    unsafe impl Send for Page {}
-    // SAFETY: as above.
-    unsafe impl Sync for Page {}
-
-    impl Page {
-        /// `None` if the kernel does not know such pages.
-        pub(super) fn new() -> Option<Self> {
-            let (access, kind) =
-                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-            // SAFETY: a new mapping, wherever the kernel puts it.
-            let at = unsafe { libc::mmap(ptr::null_mut(), BYTES, access, kind, -1, 0) };
-            if at == libc::MAP_FAILED {
+    /// A page that begins with [`HERE`](super::HERE), and with 0 in a forked child. `None` if the kernel does not know such
+    /// pages.
+    pub(super) fn map() -> Option<NonNull<u32>> {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping, wherever the kernel puts it.
+        let at = unsafe { libc::mmap(ptr::null_mut(), BYTES, access, kind, -1, 0) };
+        if at == libc::MAP_FAILED {
+            return None;
+        }
+        let word = NonNull::new(at.cast::<u32>())?;
+        // SAFETY: the page is ours, and aligned like any page.
+        unsafe {
+            if libc::madvise(at, BYTES, libc::MADV_WIPEONFORK) != 0 {
+                unmap(word);
                 return None;
             }
-            let page = Page(NonNull::new(at.cast())?);
-            // SAFETY: the page is ours, and aligned like any page.
-            unsafe {
-                if libc::madvise(at, BYTES, libc::MADV_WIPEONFORK) != 0 {
-                    return None; // and unmapped
-                }
-                page.0.write(MARK);
-            }
-            Some(page)
+            word.write(super::HERE);
         }
-
-        #[inline]
-        pub(super) fn is_wiped(&self) -> bool {
-            // Volatile, since the kernel changes it behind the compiler's back.
-            // SAFETY: mapped until this is dropped.
-            unsafe { self.0.read_volatile() != MARK }
-        }
+        Some(word)
     }
 
-    impl Drop for Page {
-        fn drop(&mut self) {
-            // SAFETY: mapped by `new`, and nobody looks at it any more.
-            let _ = unsafe { libc::munmap(self.0.as_ptr().cast(), BYTES) };
-        }
+    /// # Safety
+    /// From [`map`], once, and not used afterwards.
+    pub(super) unsafe fn unmap(word: NonNull<u32>) {
+        // SAFETY: the caller gives up what `map` has mapped.
+        let _ = unsafe { libc::munmap(word.as_ptr().cast(), BYTES) };
     }
+}
+
+#[cfg(not(all(target_os = "linux", not(heist_loom))))]
+mod page {
+    use std::ptr::NonNull;
+
+    pub(super) fn map() -> Option<NonNull<u32>> {
+        None
+    }
+
+    /// # Safety
+    /// Never called, since nothing is mapped.
+    pub(super) unsafe fn unmap(_: NonNull<u32>) {}
 }
 
 #[cfg(all(test, target_os = "linux", not(heist_loom)))]

@@ -244,6 +244,7 @@ impl Scheduler {
     pub(crate) fn schedule(&self, task: Task) {
         Local::with(self, |local| match local {
             Some(local) => local.push(task),
+            None if self.forked() => {} // the runnable is forgotten
             None => self.push_from_outside(task),
         });
     }
@@ -255,11 +256,8 @@ impl Scheduler {
         self.birth.forked()
     }
 
-    /// The same from a thread that is known not to be of the crew. In a forked child the runnable is forgotten.
+    /// The same from a thread that is known not to be of the crew, and not in a forked child.
     pub(crate) fn push_from_outside(&self, task: Task) {
-        if self.forked() {
-            return;
-        }
         if task.is_bound() {
             return self.send_bound(task);
         }
