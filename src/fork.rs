@@ -72,7 +72,7 @@ mod page {
     /// One page, or the part of a larger one that is mapped with it.
     const BYTES: usize = 4096;
 
-    /// A page that begins with [`HERE`](super::HERE), and with 0 in a forked child. `None` if the kernel does not know such
+    /// A page that begins with [`HERE`](crate::fork::HERE), and with 0 in a forked child. `None` if the kernel does not know such
     /// pages.
     pub(super) fn map() -> Option<NonNull<u32>> {
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
@@ -88,7 +88,7 @@ mod page {
                 unmap(word);
                 return None;
             }
-            word.write(super::HERE);
+            word.write(crate::fork::HERE);
         }
         Some(word)
     }
