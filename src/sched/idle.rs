@@ -29,8 +29,8 @@
 //! | rescan finds work, or the sentinel does | -1 | +1 | 0 if it was the sentinel | +1 | unless somebody was quicker |
 //! | notified | -1 | +1 | 0 if it was the sentinel | +1 | by the notifier, before it wakes |
 //! | its own inbox got work | -1 | | 0 if it was the sentinel | +1 | by the sender |
-//! | its thread blocks and leaves the slot | +1 | | | | then **always** rescans; nobody is in the bed: see `idle/vacant.rs` |
-//! | that thread comes back first | -1 | | | +1 | unless somebody was quicker |
+//! | its thread blocks and leaves the slot | +1 | | 1 if none is and others are awake | | then **always** rescans; nobody is in the bed: see `idle/vacant.rs` |
+//! | that thread comes back first | -1 | | another's if it was the sentinel | +1 | unless somebody was quicker |
 //! | appointed sentinel | | | 1 | | stays parked, now with a timeout |
 //! | the sentinel resigns | | | 0 | | only while `S` = all workers |
 //! | the keeper gets up for the alarm | -1 | | 0 if it was the sentinel | +1 | unless somebody was quicker; see [`alarm`](super::alarm) |
@@ -55,10 +55,19 @@
 //!
 //! # Why the sentinel is there when it is needed
 //!
-//! `T` goes to 0 only when the sentinel wakes up for work, its own inbox's included, which leaves no worker parked or ends
-//! with a worker that appoints again (`Local::idle`), or while `S` = all workers. A worker that fills its LIFO slot is awake; its own
-//! unparking is in the word's history before its read of the word, so it cannot read the `T` of a time when all
-//! slept: it sees that nobody watches, and appoints.
+//! While somebody is parked and somebody is awake, `T` = 1, or an awake thread that runs no user code is on its way to appoint
+//! one. This is so after each step:
+//!
+//! 1. *Somebody parks, or leaves its slot*: it appoints one under the same lock, if others are awake and none watches. So this
+//!    covers work that lay there before, behind a turn whose worker saw nobody parked and therefore appointed nobody.
+//! 2. *The sentinel gets up* (for work, its inbox, the alarm, what it has caught): if others are parked it appoints one of
+//!    them before it runs anything, and before it puts its memory in order (`Local::until_work`, `Local::park`).
+//! 3. *The thread of a vacant sentinel comes back*: it appoints another one under the same lock.
+//! 4. *The sentinel resigns*: only while `S` = all workers, under the lock. Then nothing lies anywhere. A worker that fills
+//!    its LIFO slot later is awake; its own unparking is in the word's history before its read of the word, so it
+//!    cannot read the `T` of a time when all slept: it sees that nobody watches, and appoints.
+//!
+//! A thread that keeps its slot while it blocks is not parked, and gives what waits there to the others.
 
 mod duties;
 mod vacant;
