@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Runs the stress test, the API fuzzer and the matrix of user code under sanitizers and under valgrind's memcheck.
 #
-#   scripts/sanitize.sh [thread|address|leak|memcheck]...      thread and address by default; exit code 0: nothing was found
+#   scripts/sanitize.sh [thread|address|poison|leak|memcheck]...      thread, address and poison by default; exit code 0: nothing was found
+#
+# `poison` is AddressSanitizer with the executor's own memory, whose free blocks are poisoned, on what outlives its executor.
 #
 # TESTS names the tests that run; by default "stress fuzz_api user_code", and backlog too where locks of the standard library do
 # no harm. ROUNDS (24) and SEED are given to the stress test, PROGRAMS (5000) and SEED to the fuzzer. PLACE restricts the matrix
@@ -41,6 +43,7 @@ run() {
     case $one in
     thread) flags="-Zsanitizer=thread" ;;
     address) flags="-Zsanitizer=address $plain" ;;
+    poison) flags="-Zsanitizer=address --cfg heist_poison" ;;
     leak) flags="-Zsanitizer=leak $plain" ;;
     memcheck)
         flags="--cfg heist_chaos $plain -Cforce-frame-pointers=yes"
@@ -52,13 +55,14 @@ run() {
     *) echo "no such sanitizer: $one" && return 1 ;;
     esac
     flags="$flags -Cunsafe-allow-abi-mismatch=sanitizer --cfg heist_chaos -Cforce-frame-pointers=yes"
+    if [ "$one" = poison ] && [ -z "${TESTS:-}" ]; then local tests="last_references p10_cascades"; fi
     for name in $tests; do one_test "$one" "$name" "$flags" || return 1; done
     # The backlog test has locks of the standard library, whose inside ThreadSanitizer does not see.
     if [ "$one" = address ] && [ -z "${TESTS:-}" ]; then one_test "$one" backlog "$flags" || return 1; fi
 }
 
 failed=0
-if [ $# = 0 ]; then set -- thread address; fi
+if [ $# = 0 ]; then set -- thread address poison; fi
 for one in "$@"; do
     began=$SECONDS
     echo "== $one: $tests"

@@ -364,6 +364,19 @@ needed "reply: LOCKED to GONE met READY without Acquire" reply \
     $reply 'compare_exchange(LOCKED, GONE, AcqRel, Acquire)' 'compare_exchange(LOCKED, GONE, AcqRel, Relaxed)'
 needed "reply: a poll that meets LOCKED only waits" reply $reply 'cx.waker().wake_by_ref(); Poll::Pending' 'Poll::Pending'
 
+# --- the registry, the core, heaps that are put in order (the models' own copies)
+needed "registry: a cell is freed without a reference to the core" registry \
+    models/registry.rs 'if !shard.is_empty() { self.references.fetch_add(1, Relaxed); }' ''
+needed "registry: cells are freed before they are forgotten" registry::a_walk \
+    models/registry.rs 'first = Some(cell); }' 'first = Some(cell); self.free(cell); }'
+needed "registry: the core's count without Release" registry \
+    models/registry.rs 'fetch_sub(1, Release)' 'fetch_sub(1, Relaxed)'
+needed "registry: the core's last count without Acquire" registry models/registry.rs 'fence(Acquire);' ''
+needed "returned: two put a heap in order" returns \
+    models/returns.rs 'if self.claim.try_take() {' 'if self.claim.try_take() || true {'
+needed "returned: what was taken is the holder's secret" returns \
+    models/returns.rs '!self.returns.is_empty() || !self.taken.load(Relaxed).is_null()' '!self.returns.is_empty()'
+
 # --- the LIFO slot
 needed "lifo: exchange without Release" lifo $lifo 'swap(with, AcqRel)' 'swap(with, Acquire)'
 needed "lifo: exchange without Acquire" lifo $lifo 'swap(with, AcqRel)' 'swap(with, Release)'
@@ -439,7 +452,7 @@ spare "spares: handed over without its fence" alarm $duties 'fence(SeqCst); // f
 # The side that lets go of the slot needs no Acquire, the one that only takes something up no Release.
 # Only a waker whose clone panicked leaves one behind, and no model has such a waker.
 spare "reply: a left-behind waker is kept" reply \
-    $reply 'let_go(this.take_waker()); // one left behind by a poll that went back to EMPTY' ''
+    $reply 'drops::waker(this.take_waker()); // one left behind by a poll that went back to EMPTY' ''
 spare "reply: EMPTY to READY without Acquire" reply \
     $reply 'compare_exchange(EMPTY, READY, AcqRel, Acquire)' 'compare_exchange(EMPTY, READY, Release, Relaxed)'
 spare "reply: WAITING to LOCKED without Release" reply \

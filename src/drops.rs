@@ -15,6 +15,7 @@ use crate::user::{self, Site};
 use std::any::Any;
 use std::cell::Cell;
 use std::ptr;
+use std::task::Waker;
 
 /// Calls that are nested, at the most. A link of a chain takes 1 to 3 KiB of stack in debug builds, and more if the user's values are large.
 const DEEPEST: u32 = 4;
@@ -58,6 +59,13 @@ pub(crate) unsafe fn value<T>(value: T) {
     let level = Level::enter();
     drop(value);
     level.leave();
+}
+
+/// Drops a waker, which may own a task that waits for the next one.
+pub(crate) fn waker(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        run(move || user::drop_waker(Some(waker)));
+    }
 }
 
 #[cold]

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use heist::{Actor, AskError, Batch, Context, Executor, Handler, Receive, Reply};
+use heist::{Actor, AskError, Batch, Context, Executor, Receive, Reply};
 use std::future::Future;
 use std::mem::forget;
 use std::pin::Pin;

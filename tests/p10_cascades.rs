@@ -9,7 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
-use std::task::{Context as TaskContext, Waker};
+use std::task::{Context as TaskContext, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -299,4 +299,53 @@ fn p10_a_chain_of_room_tickets_is_dropped_on_a_small_stack() {
     });
     held.release();
     shut_down(&executor);
+}
+
+/// A task that is referenced by its waker only, and holds what it waits for.
+#[allow(dead_code)] // dropped, and never looked at
+struct Task(std::sync::Mutex<Thing>, Counted);
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// A future that a task waits for: leaves the task's waker, and is what the next task holds.
+fn waits<F: Future + Unpin + Send + 'static>(
+    mut future: F,
+    inner: Thing,
+    counted: &Arc<AtomicUsize>,
+) -> Thing {
+    let task = Arc::new(Task(std::sync::Mutex::new(inner), Counted(Arc::clone(counted))));
+    let waker = Waker::from(task);
+    assert!(Pin::new(&mut future).poll(&mut TaskContext::from_waker(&waker)).is_pending());
+    Box::new(future)
+}
+
+#[test]
+fn p10_chains_of_tasks_that_wait_are_dropped_on_a_small_stack() {
+    for what in 0..4 {
+        let executor = small_crew(1);
+        let actor = executor.build(Keeper::default()).unbounded().spawn();
+        let puppet = executor.spawn(Puppet::default());
+        let held = Held::hold(&puppet); // so nothing is answered, and nothing is quiet
+        let full = executor.build(Keeper::default()).capacity(1).spawn();
+        full.tell(Keep(Box::new(()))).unwrap();
+        let counted: Arc<AtomicUsize> = Arc::default();
+        let mut inner: Thing = Box::new(());
+        for _ in 0..LINKS {
+            inner = match what {
+                0 => waits(actor.wait_stopped_async(), inner, &counted),
+                1 => waits(executor.wait_idle_async(), inner, &counted),
+                2 => waits(actor.ask(Keep(Box::new(()))).unwrap(), inner, &counted),
+                _ => waits(full.send_async(Keep(Box::new(()))), inner, &counted),
+            };
+        }
+        let here = Arc::clone(&counted);
+        on_a_small_stack(move || {
+            drop(inner);
+            assert_eq!(here.load(Relaxed), LINKS);
+        });
+        held.release();
+        shut_down(&executor);
+    }
 }

@@ -6,6 +6,7 @@ use super::wait;
 use crate::cell::end;
 use crate::cell::header::{Header, Strong, Weak};
 use crate::cell::times::Timing;
+use crate::drops;
 use crate::error::{StopReason, WaitError};
 use crate::id::ActorId;
 use crate::mailbox::state::MAX_LEN;
@@ -295,7 +296,7 @@ impl<A> Future for Stopped<A> {
         }
         let old = waiting.enter(key, waker);
         drop(waiting);
-        user::drop_waker(old); // not under the lock
+        drops::waker(old); // not under the lock
         Poll::Pending
     }
 }
@@ -307,7 +308,7 @@ impl<A> Drop for Stopped<A> {
             && !self.actor.header().core().forked()
         {
             let own = self.actor.header().cold().stop.lock().remove(key);
-            user::drop_waker(own); // not under the lock
+            drops::waker(own); // not under the lock
         }
     }
 }

@@ -23,6 +23,7 @@
 use super::envelope::{Envelope, Lane, deliver, deliver_exempt};
 use super::header::{Header, Strong};
 use super::linked::Linked;
+use crate::drops;
 use crate::error::Refusal;
 use crate::mailbox::state::RoomWait;
 use crate::sync::Mutex;
@@ -200,7 +201,7 @@ pub(crate) fn withdraw(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNull<
     drop(list);
     drop(listed);
     if let TicketState::Waiting { waker, .. } = waiting {
-        user::drop_waker(Some(waker)); // not under a lock
+        drops::waker(Some(waker)); // not under a lock
     }
     Some(envelope)
 }

@@ -25,6 +25,7 @@
 
 use super::executor::Executor;
 use crate::cell::event::{Event, Report, Unfinished};
+use crate::drops;
 use crate::error::WaitError;
 use crate::sched::blocking::Blocking;
 use crate::sync::Mutex;
@@ -251,7 +252,7 @@ impl Shutdown {
 impl Drop for Shutdown {
     fn drop(&mut self) {
         let own = self.shared.lock().waker.take();
-        user::drop_waker(own); // not under the lock
+        drops::waker(own); // not under the lock
     }
 }
 
@@ -266,7 +267,7 @@ impl Future for Shutdown {
             None => {
                 let old = outcome.waker.replace(waker);
                 drop(outcome);
-                user::drop_waker(old); // not under the lock
+                drops::waker(old); // not under the lock
                 Poll::Pending
             }
         }

@@ -52,13 +52,6 @@ pub(crate) enum Answered<T> {
     Discarded(T),
 }
 
-/// Drops a waker, which may hold the next slot's asker.
-fn let_go(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        drops::run(move || user::drop_waker(Some(waker)));
-    }
-}
-
 impl<T> Slot<T> {
     /// `free` gives back the slot's allocation; value and waker are gone by then.
     pub(crate) fn new(free: unsafe fn(NonNull<Slot<T>>)) -> Self {
@@ -106,7 +99,7 @@ impl<T> Slot<T> {
                         return match this.state.compare_exchange(LOCKED, READY, AcqRel, Acquire) {
                             Ok(_) => Answered::Wake(waker),
                             Err(_) => {
-                                let_go(Some(waker));
+                                drops::waker(Some(waker));
                                 discard(this)
                             }
                         };
@@ -201,14 +194,14 @@ impl<T> Slot<T> {
                     let new = user::clone_waker(cx.waker());
                     // SAFETY: as above. The old one is dropped after the new one is in its place.
                     let old = this.waker.with_mut(|waker| unsafe { (*waker).replace(new) });
-                    let_go(old);
+                    drops::waker(old);
                 }
                 chaos();
                 match this.state.compare_exchange(EMPTY, WAITING, AcqRel, Acquire) {
                     Ok(_) => Poll::Pending,
                     Err(seen) => {
                         debug_assert_eq!(seen, READY);
-                        let_go(this.take_waker());
+                        drops::waker(this.take_waker());
                         // SAFETY: READY: the replier has let go, and so do we.
                         Poll::Ready(unsafe { Self::take(slot) })
                     }
@@ -220,7 +213,7 @@ impl<T> Slot<T> {
             }
             _ => {
                 debug_assert_eq!(state, READY);
-                let_go(this.take_waker()); // one left behind by a poll that went back to EMPTY
+                drops::waker(this.take_waker()); // one left behind by a poll that went back to EMPTY
                 // SAFETY: READY: the replier has let go, and so do we.
                 Poll::Ready(unsafe { Self::take(slot) })
             }
@@ -247,7 +240,7 @@ impl<T> Slot<T> {
                 EMPTY => {
                     let waker = this.take_waker();
                     let gone = this.state.compare_exchange(EMPTY, GONE, AcqRel, Acquire);
-                    let_go(waker);
+                    drops::waker(waker);
                     match gone {
                         Ok(_) => return None,
                         Err(seen) => state = seen,
@@ -258,7 +251,7 @@ impl<T> Slot<T> {
                     Err(seen) => state = seen,
                 },
                 _ => {
-                    let_go(this.take_waker());
+                    drops::waker(this.take_waker());
                     // SAFETY: READY: the replier has let go, and so do we.
                     return Some(unsafe { Self::take(slot) });
                 }

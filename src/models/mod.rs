@@ -20,7 +20,8 @@
 //! | [`reply`] | reply slot | what is around it |
 //! | [`lifo`] | LIFO slot | what is around it |
 //! | [`spares`] | vacant slots, spares' parkers, idle protocol, alarm, the count of turns elsewhere | the queues and timers; the worker's loop; leaving and coming back |
-//! | [`returns`] | stack of returned blocks | what is around it |
+//! | [`registry`] | nothing | shard, graves, the core's count: copies |
+//! | [`returns`] | stack of returned blocks | the heap, by a counter; its claim |
 //! | [`waits`] | tables of waits | the actors |
 //!
 //! What stands in for something is a copy, and must be kept like what it copies.
@@ -40,6 +41,7 @@ mod lifo;
 mod mailbox;
 mod quiet;
 mod references;
+mod registry;
 mod reply;
 mod retire;
 mod returns;

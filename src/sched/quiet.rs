@@ -25,6 +25,7 @@
 //! [`Scheduler::quiescence`]: super::Scheduler::quiescence
 
 use super::Quiescence;
+use crate::drops;
 use crate::sync::{AtomicBool, Mutex, Ordering::*, WakerKey, Wakers, fence};
 use crate::user;
 use std::task::Waker;
@@ -70,7 +71,7 @@ impl Quiet {
         };
         self.wanted.store(!waiting.tickets.is_empty(), Relaxed);
         drop(waiting);
-        user::drop_waker(unused);
+        drops::waker(unused);
         // Pairs with the fence in `announce`: either that one sees `wanted`, or the caller sees all at rest.
         fence(SeqCst);
         done
@@ -83,7 +84,7 @@ impl Quiet {
         let waker = waiting.tickets.remove(key);
         self.wanted.store(!waiting.tickets.is_empty(), Relaxed);
         drop(waiting);
-        user::drop_waker(waker);
+        drops::waker(waker);
     }
 
     /// After a part of the crew came to rest. If all is quiet by `look`, `tell` gets the tickets' wakers; if somebody is

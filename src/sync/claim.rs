@@ -54,7 +54,7 @@ mod real {
             !self.0.swap(true, Acquire)
         }
         pub(crate) unsafe fn give(&self) {
-            self.0.store(false, Release);
+            self.0.swap(false, Release); // a store that meets others' exchanges would be explored in impossible orders
         }
     }
 }

@@ -31,6 +31,7 @@ use crate::cell::event::Loss;
 use crate::cell::header::Header;
 use crate::cell::restart::Verdict;
 use crate::cell::shared::{Hold, Sharing};
+use crate::drops;
 use crate::error::{Refusal, StopReason};
 use crate::sched::local::Local;
 use crate::sched::timers::Key;
@@ -383,7 +384,7 @@ impl<A: Actor> Shared<A> {
         }
         let old = life.wakers.enter(key, waker);
         drop(life);
-        user::drop_waker(old);
+        drops::waker(old);
         None
     }
 
@@ -391,7 +392,7 @@ impl<A: Actor> Shared<A> {
     pub(super) fn forget_wait(&self, key: WakerKey) {
         if !self.forked() {
             let own = self.life.lock().wakers.remove(key);
-            user::drop_waker(own);
+            drops::waker(own);
         }
     }
 
