@@ -385,6 +385,22 @@ needed "lifo: taken in two steps" lifo \
     $lifo 'self.exchange(ptr::null_mut())' \
     'let old = NonNull::new(self.0.load(Acquire)); self.0.swap(ptr::null_mut(), AcqRel); old.map(|old| unsafe { Task::from_raw(old) })'
 
+# --- who waits for whom
+
+waits=cell/waits.rs stuck=cell/waits/stuck.rs
+needed "waits: lines are followed before one's own is written" waits \
+    $waits 'match stuck::refused(&me) {' \
+    'let line = self.0.lock().lines.remove(&me.id);
+        let found = line.as_ref().and_then(|line| stuck::refused(&line.target.at));
+        self.0.lock().lines.extend(line.map(|line| (me.id, line)));
+        match found {'
+needed "waits: another table is taken for one's own" waits $waits '&& Arc::ptr_eq(&at.table, self)' ''
+needed "waits: a forward is not followed" waits $stuck 'if target.ask != 0' 'if target.ask == 1'
+needed "waits: a bell that was rung counts" waits \
+    $stuck 'Some(line) if !line.bell.has_rung() =>' 'Some(line) =>'
+needed "waits: all lines of a cycle are refused" waits \
+    $stuck 'let later = stuck.iter().any(|found| found.line > stuck[0].line);' 'let later = false;'
+
 # --- stronger than the models need, and why
 # Every step of the state word is a read-modify-write, so all are one release sequence, and a turn's first load acquires
 # from the last `end_turn` and from each `release_ref`, whatever stands in between. Messages and runnables bring their own
