@@ -209,6 +209,31 @@ fn p08_prepaid_messages_come_on_top_and_in_order() {
     });
 }
 
+/// With prepaid messages in a mailbox it holds as many others as without, also when many of them have come and gone.
+#[test]
+fn p08_what_is_prepaid_does_not_count_against_the_others() {
+    on_every_crew(|executor| {
+        let puppet = bounded(executor);
+        for _ in 0..50 {
+            let (entered, release) = (Latch::new(), Latch::new());
+            let (inside, until) = (entered.clone(), release.clone());
+            let turn = move |_: &mut Puppet, ctx: &mut Context<Puppet>| {
+                ctx.again(Note(500)).unwrap();
+                let me = ctx.me().clone();
+                ctx.when_room(&me, Note(501)).unwrap(); // there is room already
+                inside.open();
+                until.wait();
+            };
+            puppet.tell(Run(turn)).unwrap();
+            entered.wait();
+            let accepted = (0..).take_while(|&n| puppet.tell(Note(n)).is_ok()).count();
+            assert_eq!((accepted, puppet.len()), (CAPACITY - 1, CAPACITY + 2), "one is in hand");
+            release.open();
+            settle(executor);
+        }
+    });
+}
+
 #[test]
 fn p08_waiting_senders_come_oldest_first_and_tell_cannot_barge() {
     on_every_crew(|executor| {

@@ -193,7 +193,7 @@ impl<A: Actor> Context<A> {
             return Err(SendError::new(message, Refusal::Full));
         }
         // SAFETY: the turn keeps the cell alive; the envelope is made for this actor.
-        match unsafe { deliver(self.me.as_ptr(), Telling::again::<A, M>(message), Lane::Exempt) } {
+        match unsafe { deliver(self.me.as_ptr(), Telling::again::<A, M>(message), Lane::Prepaid) } {
             Ok(_) => {
                 header.again.set(true);
                 Ok(())
@@ -231,7 +231,7 @@ impl<A: Actor> Context<A> {
     where
         A: Receive<M>,
     {
-        let told = Telling::plain::<A, M>(message).pack_for(self.header());
+        let told = Telling::notice::<A, M>(message).pack_for(self.header());
         let me = ActorRef::clone(&self.me).into_strong();
         room::notify_owner(target.header(), me, told)
             // SAFETY: refused, so it is ours again.

@@ -12,6 +12,7 @@ use crate::cell::envelope::{
     Dating, Envelope, EnvelopeVtable, Lane, Origin, Parcel, Place, Sent, deliver, place_of, push_alone,
 };
 use crate::cell::header::Header;
+use crate::cell::prepaid;
 use crate::error::{AskError, SendError, TellManyError};
 use crate::mailbox::inbox::{Filled, Node};
 use crate::mailbox::segment::{self, Segment};
@@ -56,8 +57,16 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> Tables<A, M, C> {
     };
     const UNDATED: EnvelopeVtable =
         Self::table(handle::<A, M, C>, handle_dated::<A, M, C>, open::<M, C, A::Reply>).undated;
-    const AGAIN: TellTable =
-        Self::table(handle_again::<A, M, C>, handle_again_dated::<A, M, C>, open_again::<M, C, A::Reply>);
+    const AGAIN: TellTable = Self::table(
+        handle_prepaid::<A, M, C, true>,
+        handle_prepaid_dated::<A, M, C, true>,
+        open_prepaid::<M, C, A::Reply, true>,
+    );
+    const NOTICE: TellTable = Self::table(
+        handle_prepaid::<A, M, C, false>,
+        handle_prepaid_dated::<A, M, C, false>,
+        open_prepaid::<M, C, A::Reply, false>,
+    );
 
     const fn table(handle: Handle, handle_dated: Handle, open: batch::Open) -> TellTable {
         let (discard, sent) = (discard::<C>, place_of::<Sent>(offset_of!(Told<C, Sent>, sent)));
@@ -100,6 +109,14 @@ impl<C: Send + 'static> Telling<C> {
         C: Carried<M>,
     {
         Telling { message, table: &Tables::<A, M, C>::AGAIN, made_for: PhantomData }
+    }
+
+    /// What [`Context::when_room`](super::context::Context::when_room) prepays.
+    pub(crate) fn notice<A: Receive<M>, M: Send + 'static>(message: C) -> Self
+    where
+        C: Carried<M>,
+    {
+        Telling { message, table: &Tables::<A, M, C>::NOTICE, made_for: PhantomData }
     }
 
     pub(crate) fn into_message(self) -> C {
@@ -257,14 +274,22 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     }
 }
 
-unsafe fn handle_again<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
+/// A prepaid message is come to; the one that is under way, if it is that of `again`.
+fn come_to_prepaid<const AGAIN: bool>(header: &Header) {
+    prepaid::in_hand();
+    if AGAIN {
+        header.again.set(false);
+    }
+}
+
+unsafe fn handle_prepaid<A: Receive<M>, M: Send + 'static, C: Carried<M>, const AGAIN: bool>(
     this: AnyEnvelope,
     header: NonNull<Header>,
     place: Place,
 ) {
     // SAFETY: the caller's.
     unsafe {
-        header.as_ref().again.set(false);
+        come_to_prepaid::<AGAIN>(header.as_ref());
         handle::<A, M, C>(this, header, place);
     }
 }
@@ -284,14 +309,14 @@ unsafe fn handle_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     }
 }
 
-unsafe fn handle_again_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
+unsafe fn handle_prepaid_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>, const AGAIN: bool>(
     this: AnyEnvelope,
     header: NonNull<Header>,
     place: Place,
 ) {
     // SAFETY: the caller's.
     unsafe {
-        header.as_ref().again.set(false);
+        come_to_prepaid::<AGAIN>(header.as_ref());
         handle_dated::<A, M, C>(this, header, place);
     }
 }
@@ -306,12 +331,12 @@ unsafe fn open<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
     unsafe { batch::put::<M, R>(into, unwrap::<C>(this, header.held()).arrive(), Reply::nobody()) };
 }
 
-unsafe fn open_again<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
+unsafe fn open_prepaid<M: Send + 'static, C: Carried<M>, R: Send + 'static, const AGAIN: bool>(
     this: AnyEnvelope,
     header: &Header,
     into: NonNull<()>,
 ) {
-    header.again.set(false);
+    come_to_prepaid::<AGAIN>(header);
     // SAFETY: the caller's.
     unsafe { open::<M, C, R>(this, header, into) };
 }

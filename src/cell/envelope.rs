@@ -3,6 +3,7 @@
 use super::batch::Batched;
 use super::core::Tally;
 use super::header::{Header, Strong};
+use super::prepaid;
 use super::stopwatch::Stopwatch;
 use super::ticks;
 use crate::drops;
@@ -162,8 +163,10 @@ impl Envelope {
 pub(crate) enum Lane {
     /// Within the capacity, and not while the executor drains if it comes from outside.
     Ordinary,
-    /// Prepaid by the receiver.
+    /// Whatever the capacity, and counted in the length: an answer; what has waited in line for its place.
     Exempt,
+    /// Prepaid by the receiver: does not count against the others. Its handling is [noted](prepaid::in_hand).
+    Prepaid,
 }
 
 /// What becomes an envelope once a place is reserved for it, so that a refusal costs no memory.
@@ -310,8 +313,18 @@ unsafe fn push<P: Parcel>(
     let this = unsafe { header.as_ref() };
     crate::sync::prefetch(&raw const this.state);
     let reserved = match lane {
-        Lane::Ordinary => this.state.reserve(this.capacity),
+        Lane::Ordinary => match this.state.reserve(this.capacity) {
+            Reserve::Full => prepaid::reserve_beside(this),
+            reserved => reserved,
+        },
         Lane::Exempt => this.state.reserve_exempt(),
+        Lane::Prepaid => {
+            let reserved = this.state.reserve_exempt();
+            if matches!(reserved, Reserve::Accepted { .. }) {
+                this.cold().prepaid.add_one();
+            }
+            reserved
+        }
     };
     match reserved {
         Reserve::Accepted { schedule: idle } => {
@@ -377,9 +390,9 @@ unsafe fn link_dated(this: &Header, stopwatch: &Stopwatch, envelope: NonNull<Env
 ///
 /// # Safety
 /// The envelope is made for an actor of the owner's type, and the only pointer to it is given up.
-pub(crate) unsafe fn deliver_exempt(owner: Strong, envelope: NonNull<Envelope>) {
+pub(crate) unsafe fn deliver_exempt(owner: Strong, envelope: NonNull<Envelope>, lane: Lane) {
     // SAFETY: `owner` is a strong reference; the rest is the caller's.
-    if unsafe { deliver(owner.as_ptr(), envelope, Lane::Exempt) }.is_ok() {
+    if unsafe { deliver(owner.as_ptr(), envelope, lane) }.is_ok() {
         return; // the message keeps the actor, so the owner may go
     }
     ticks::undeliverable(owner.header());

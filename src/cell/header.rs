@@ -11,6 +11,7 @@
 
 use super::core::{Core, Limits, Tally};
 pub(crate) use super::counted::{Strong, Weak};
+use super::prepaid::Prepaid;
 use super::registry::Shard;
 use super::restart::{self, Kept};
 use super::room::RoomList;
@@ -125,6 +126,7 @@ pub(crate) struct Cold {
     /// Waits for the end.
     pub(crate) stop: Mutex<Wakers>,
     pub(crate) ticks: Ticks,
+    pub(crate) prepaid: Prepaid,
     /// Of a timed actor, from its first moment on.
     pub(crate) stopwatch: Option<Box<Stopwatch>>,
     /// Never changes.

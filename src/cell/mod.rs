@@ -5,7 +5,7 @@
 //! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
 //! - [`batch`]: messages of one type that are handled together
 //! - [`restart`]: a new state in the old one's place; [`shared`]: a mailbox that several actors take from
-//! - [`room`]: those who wait for room in a mailbox, in a [`linked`] list; [`ticks`]: what timers send, which overtakes
+//! - [`room`]: those who wait for room in a mailbox, in a [`linked`] list; [`prepaid`]: what does not count against the capacity; [`ticks`]: what timers send, which overtakes
 //! - [`stopwatch`]: what a timed actor measures; [`times`]: how that is kept and read
 //! - [`dedicated`]: actors on threads of their own
 //! - [`threads`]: the executor's threads
@@ -24,6 +24,7 @@ pub(crate) mod graves;
 pub(crate) mod header;
 pub(crate) mod hook;
 mod linked;
+pub(crate) mod prepaid;
 pub(crate) mod registry;
 pub(crate) mod restart;
 pub(crate) mod room;

@@ -10,6 +10,14 @@
 //! notice, and the first few use up the room. So the notices come a few at a time, one for each quarter of the capacity
 //! that is free, and the others follow, at each turn's end if there is room then: who was told first has had its turn.
 //!
+//! What counts against the capacity, here as for plain sends, is *ordinary* messages: notices are [prepaid](super::prepaid).
+//!
+//! **Why actors that wait for each other's room go on.** A notice for O about T comes when the ordinary messages in T are at most
+//! half the capacity. O's `tell` is refused then only if T has got ordinary messages meanwhile, or if senders are in line, of whom
+//! each turn of T with room takes one in. So each notice that O handles in vain is behind a message that T accepted after the
+//! notice before. Were there notices for ever, and only so many messages, then from some moment on all messages would be handled,
+//! since each actor with a message has a turn; no mailbox would hold an ordinary one, and the next `tell` would be accepted.
+//!
 //! | the list | `ROOM_WAIT` | `NOTICES` | changed under |
 //! |---|---|---|---|
 //! | somebody more | set; if the list was empty, by the step that finds no room | | the list's lock |
@@ -175,7 +183,8 @@ impl Ticket {
 /// Waits in line unless there is room: then the caller may deliver at once.
 pub(crate) fn join(header: &Header, ticket: &Arc<Ticket>) -> RoomWait {
     let mut list = header.cold().room.lock();
-    let found = header.state.wait_for_room(list.is_empty().then(|| header.capacity - 1));
+    let room = header.capacity - 1;
+    let found = header.state.wait_for_room(list.is_empty().then(|| beside_prepaid(header, room)));
     if found == RoomWait::Waiting {
         let entry = list.line().push(Waiter::Sender(Arc::clone(ticket)));
         if let TicketState::Waiting { key, .. } = &mut *ticket.0.lock() {
@@ -213,14 +222,14 @@ pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Env
         drop(list);
         return Err(()); // `owner` is let go of after the lock
     }
-    match header.state.wait_for_room(list.is_empty().then(|| half(header))) {
+    match header.state.wait_for_room(list.is_empty().then(|| beside_prepaid(header, half(header)))) {
         RoomWait::Waiting => {
             list.line().push(Waiter::Notice { owner, envelope });
         }
         RoomWait::Room | RoomWait::Closed => {
             drop(list);
             // SAFETY: `owner` is a strong reference, and the envelope was made for it.
-            unsafe { deliver_exempt(owner, envelope) };
+            unsafe { deliver_exempt(owner, envelope, Lane::Prepaid) };
         }
     }
     Ok(())
@@ -239,7 +248,7 @@ pub(crate) unsafe fn follow(header: &Header, owner: Strong, envelope: NonNull<En
         }
     }
     // SAFETY: the caller's.
-    unsafe { deliver_exempt(owner, envelope) };
+    unsafe { deliver_exempt(owner, envelope, Lane::Exempt) };
 }
 
 /// One notice comes for this part of the capacity.
@@ -247,6 +256,11 @@ const NOTICE_PART: u32 = 4;
 
 fn half(header: &Header) -> u32 {
     header.capacity / 2
+}
+
+/// With the list's lock: as how great a length so many ordinary messages count.
+fn beside_prepaid(header: &Header, ordinary: u32) -> u32 {
+    ordinary.saturating_add(header.cold().prepaid.read())
 }
 
 /// Moves messages in and gives notices, as far as there is room. Called by the turn that gave it back.
@@ -258,10 +272,16 @@ pub(crate) fn serve(this: NonNull<Header>) {
     {
         let mut list = header.cold().room.lock();
         let line = list.line();
-        let free = header.capacity.saturating_sub(header.state.peek().len());
+        // First the count of prepaid messages, which does not get less here, and then the length: or one that comes in between
+        // would make room for an ordinary one.
+        let waiting = || {
+            let prepaid = header.cold().prepaid.read();
+            header.state.peek().len().saturating_sub(prepaid)
+        };
+        let free = header.capacity.saturating_sub(waiting());
         let mut most = free / (header.capacity / NOTICE_PART).max(1);
         while let Some(front) = line.waiters.front() {
-            let waiting = header.state.peek().len();
+            let waiting = waiting();
             match front {
                 Waiter::Sender(_) if waiting >= header.capacity => break,
                 Waiter::Notice { .. } if waiting > half(header) => break,
@@ -286,9 +306,8 @@ pub(crate) fn serve(this: NonNull<Header>) {
                     };
                     wake.push(std::mem::replace(&mut *state, next));
                 }
-                Waiter::Notice { owner, envelope } | Waiter::Mark { owner, envelope } => {
-                    notices.push((owner, envelope));
-                }
+                Waiter::Notice { owner, envelope } => notices.push((owner, envelope, Lane::Prepaid)),
+                Waiter::Mark { owner, envelope } => notices.push((owner, envelope, Lane::Exempt)),
             }
         }
         if line.waiters.is_empty() {
@@ -318,9 +337,8 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
                 };
                 wake.push(std::mem::replace(&mut *state, TicketState::Refused { envelope, refusal }));
             }
-            Waiter::Notice { owner, envelope } | Waiter::Mark { owner, envelope } => {
-                notices.push((owner, envelope));
-            }
+            Waiter::Notice { owner, envelope } => notices.push((owner, envelope, Lane::Prepaid)),
+            Waiter::Mark { owner, envelope } => notices.push((owner, envelope, Lane::Exempt)),
         }
     }
     drop(list);
@@ -328,14 +346,14 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
 }
 
 /// User code (wakers) and other actors' mailboxes: outside all locks.
-fn settle(wake: Vec<TicketState>, notices: Vec<(Strong, NonNull<Envelope>)>) {
+fn settle(wake: Vec<TicketState>, notices: Vec<(Strong, NonNull<Envelope>, Lane)>) {
     for waiting in wake {
         if let TicketState::Waiting { waker, .. } = waiting {
             user::wake(waker);
         }
     }
-    for (owner, envelope) in notices {
+    for (owner, envelope, lane) in notices {
         // SAFETY: `owner` is a strong reference, and the envelope was made for it.
-        unsafe { deliver_exempt(owner, envelope) };
+        unsafe { deliver_exempt(owner, envelope, lane) };
     }
 }

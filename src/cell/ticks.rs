@@ -14,17 +14,13 @@
 use super::envelope::Envelope;
 use super::event::{DeadLetterReason, Event};
 use super::header::Header;
+use super::prepaid;
 use crate::mailbox::inbox::{Inbox, Node};
 use crate::mailbox::state::Reserve;
 use crate::sched::timers::{Abandoned, Aim};
 use crate::user::{self, Site};
 use std::cell::Cell;
 use std::ptr::NonNull;
-
-thread_local! {
-    /// Messages of this thread's running turn that were not handled, but became dead letters.
-    static UNHANDLED: Cell<u32> = const { Cell::new(0) };
-}
 
 /// An actor's ticks that are due. All but the pushing is for the holder of the runnable.
 #[derive(Debug)]
@@ -99,6 +95,7 @@ pub(crate) unsafe fn deliver(header: NonNull<Header>, envelope: NonNull<Envelope
         let core = this.core();
         let cold = this.cold_if_any().expect("made when the timer was armed");
         let Reserve::Accepted { schedule } = this.state.reserve_exempt() else { return false };
+        cold.prepaid.add_one();
         core.count_here(|tally| &tally.accepted, 1);
         if let Some(stopwatch) = &cold.stopwatch {
             stopwatch.pushing_tick(&cold.ticks.inbox, Envelope::sent(envelope));
@@ -109,16 +106,6 @@ pub(crate) unsafe fn deliver(header: NonNull<Header>, envelope: NonNull<Envelope
         }
     }
     true
-}
-
-/// Those of the turn that was, and from 0 again.
-#[inline]
-pub(super) fn take_unhandled() -> u32 {
-    let unhandled = UNHANDLED.get();
-    if unhandled > 0 {
-        UNHANDLED.set(0);
-    }
-    unhandled
 }
 
 /// The actor has closed, and has its last turns: what is armed for it is a dead letter now. Returns `false` if there may be more.
@@ -152,7 +139,7 @@ pub(crate) fn not_handled(header: &Header, reason: DeadLetterReason) {
 /// A message that a batch came to is not handled; the one in hand is another. Inside the actor's turn.
 #[cold]
 pub(crate) fn passed_over(header: &Header, reason: DeadLetterReason) {
-    UNHANDLED.set(UNHANDLED.get() + 1);
+    prepaid::unhandled();
     dead_letter(header, reason);
 }
 

@@ -15,11 +15,11 @@ use super::end;
 use super::envelope::{Envelope, EnvelopeVtable};
 use super::event::{Event, PanicPlace};
 use super::header::{Cold, Header, Phase, Reason};
+use super::prepaid;
 use super::restart::{self, Kept};
 use super::room;
 use super::shared;
 use super::stopwatch::{Lap, Stopwatch};
-use super::ticks;
 use crate::mailbox::inbox::{Node, Popped};
 use crate::mailbox::state::EndTurn;
 use crate::panics::PanicText;
@@ -78,7 +78,7 @@ unsafe fn turn(this: NonNull<Header>) -> After {
         None => drain(this, waiting, header.core().limits.messages, None, |run| run.message(), || ()),
         Some(cold) => drain_with_ticks(this, waiting, cold),
     };
-    let handled = drained.total - ticks::take_unhandled();
+    let handled = drained.total - prepaid::take_noted(header);
     header.count_handled(handled);
     header.core().count_in_turn(|tally| &tally.handled, u64::from(handled));
     if drained.outcome.is_ok() && header.state.end_idle(drained.total - drained.given) {
@@ -346,6 +346,7 @@ impl Run<'_> {
     #[cold]
     fn give_back(&self, this: NonNull<Header>) {
         let total = self.total.get();
+        prepaid::settle_here(self.header);
         let now = self.header.state.give_back(total - self.given.replace(total));
         if now.room_wait() && !now.closed() {
             room::serve(this);

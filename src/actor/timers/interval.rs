@@ -7,6 +7,7 @@ use crate::actor::context::{AnyEnvelope, enter};
 use crate::cell::envelope::{Envelope, EnvelopeVtable, Place, Sent, place_of};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
+use crate::cell::prepaid;
 use crate::cell::ticks;
 use crate::error::{AskError, Refusal};
 use crate::memory::Held;
@@ -178,6 +179,7 @@ where
     M: Send + 'static,
     F: FnMut(Tick) -> M + Send + 'static,
 {
+    prepaid::in_hand();
     // SAFETY: the caller's: our box, in the actor's turn.
     let (mut going, header_ref) = unsafe { (Going(Some(unbox::<A, M, F>(this))), header.as_ref()) };
     let core = header_ref.core();

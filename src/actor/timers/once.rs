@@ -8,6 +8,7 @@ use crate::actor::context::{AnyEnvelope, enter};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Place, Sent, place_of};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
+use crate::cell::prepaid;
 use crate::cell::ticks;
 use crate::error::{AskError, SendError};
 use crate::memory::Held;
@@ -122,6 +123,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     header: NonNull<Header>,
     _: Place,
 ) {
+    prepaid::in_hand();
     // SAFETY: the caller's: our box, in the actor's turn.
     unsafe {
         let once = unbox::<A, C, S>(this);
