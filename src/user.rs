@@ -136,7 +136,7 @@ fn enter<R>(site: Site, cause: Option<&AskError>, f: impl FnOnce() -> R) -> Resu
     let scope = Scope { cause, orphans: Cell::new(None) };
     TOP.set(ptr::from_ref(&scope).cast());
     // Unwind safety is asserted: what `f` may have left half done is thrown away by the caller (the actor fails).
-    let result = catch_unwind(AssertUnwindSafe(f)).map_err(digest);
+    let result = catch_unwind(AssertUnwindSafe(f)).map_err(|payload| digest(&scope, payload));
     TOP.set(outer);
     if let Some(kept) = scope.orphans.into_inner() {
         leave(*kept, result.as_ref().err());
@@ -247,14 +247,19 @@ fn leave(kept: Kept, text: Option<&PanicText>) {
     drop(kept.watch);
 }
 
-/// Turns a panic's payload into its text, and drops it.
+/// Turns the payload of a scope's panic into its text, tells that to the scope's orphans, and drops the payload.
 #[cold]
-fn digest(payload: Box<dyn Any + Send>) -> PanicText {
-    let text = match (payload.downcast_ref::<&'static str>(), payload.downcast_ref::<String>()) {
-        (Some(text), _) => Arc::from(*text),
-        (_, Some(text)) => Arc::from(text.as_str()),
-        _ => Arc::from("a panic whose payload is not a string"),
-    };
+fn digest(scope: &Scope<'_>, payload: Box<dyn Any + Send>) -> PanicText {
+    let text =
+        PanicText::new(match (payload.downcast_ref::<&'static str>(), payload.downcast_ref::<String>()) {
+            (Some(text), _) => Arc::from(*text),
+            (_, Some(text)) => Arc::from(text.as_str()),
+            _ => Arc::from("a panic whose payload is not a string"),
+        });
+    // Before the payload's drop, which is the user's: where that waits, the orphans would be told that nobody answered.
+    if let Some(kept) = scope.orphans.take() {
+        leave(*kept, Some(&text));
+    }
     // A payload may panic when dropped, and what that throws may do so again. Two are caught; a third is leaked
     // rather than followed for ever.
     if let Err(second) = catch(move || drop(payload))
@@ -262,5 +267,5 @@ fn digest(payload: Box<dyn Any + Send>) -> PanicText {
     {
         std::mem::forget(third);
     }
-    PanicText::new(text)
+    text
 }
