@@ -310,6 +310,9 @@
 //! the parent's threads or locks. A child that is forked inside a handler should call `exec` or `_exit` and not return. An actor that is
 //! kept on one worker waits for as long as that worker's turns take.
 
+#[cfg(not(target_has_atomic = "64"))]
+compile_error!("heist needs 64-bit atomics: an actor's state is one word of 64 bits (see docs/platforms.md)");
+
 mod actor;
 mod cell;
 mod cores;

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 /// Ids are `sequence << SHARD_BITS | shard`, sequences from 1.
 const SHARD_BITS: u32 = 13;
-const NO_PLACE: u32 = u32::MAX;
+/// As a free place's next one it fits into a word of 32 bits, beside the bit that says free.
+const NO_PLACE: u32 = u32::MAX >> 1;
 
 /// One part of the registry.
 #[derive(Debug)]
@@ -125,7 +126,8 @@ impl Shard {
     fn add(&self, inner: &mut Inner, make: impl FnOnce(ActorId, u32) -> NonNull<Header>) -> NonNull<Header> {
         let place = match inner.first_free {
             NO_PLACE => {
-                let place = u32::try_from(inner.places.len()).expect("fewer than 2^32 actors in a shard");
+                let place = u32::try_from(inner.places.len()).ok().filter(|&place| place < NO_PLACE);
+                let place = place.expect("fewer than 2^31 actors in a shard");
                 inner.places.push(Place::free(NO_PLACE));
                 place
             }
@@ -202,6 +204,22 @@ impl Shard {
             let Some(rest) = inner.places.get(from..).filter(|rest| !rest.is_empty()) else { return true };
             rest.iter().take(PART).filter_map(|place| place.header()).for_each(&mut f);
             from += PART;
+        }
+    }
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+
+    /// Also where a word has 32 bits.
+    #[test]
+    fn a_free_place_and_the_end_of_the_free_ones_fit_into_32_bits() {
+        for next in [0, 1, NO_PLACE - 1, NO_PLACE] {
+            let place = Place::free(next);
+            assert!(u32::try_from(place.0).is_ok(), "{place:?}");
+            assert_eq!(place.next_free(), next);
+            assert!(place.header().is_none());
         }
     }
 }

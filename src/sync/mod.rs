@@ -70,8 +70,9 @@ pub(crate) use real::*;
 /// Asks for the cache line of what will be written soon, to be ours alone. The address need not be valid.
 #[inline(always)]
 pub(crate) fn prefetch<T>(at: *const T) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a hint; it cannot fault, and touches nothing.
+    #[cfg(all(target_arch = "x86_64", not(any(miri, heist_no_prefetchw))))]
+    // SAFETY: a hint that touches nothing. Processors that do not know it take it for a no-op, but for those that
+    // `docs/platforms.md` names, for which it can be left out.
     unsafe {
         std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, readonly, preserves_flags));
     }
