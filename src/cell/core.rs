@@ -58,8 +58,6 @@ pub(crate) struct Core {
     hook: Hooked,
     pub(crate) threads: Threads,
     pub(crate) dedicated: Dedicated,
-    /// Refuses what comes from outside.
-    draining: AtomicBool,
     /// No new actors, and the end of the last one ends the crew.
     closing: AtomicBool,
     /// A worker's seat was given up without having been taken.
@@ -115,7 +113,6 @@ impl Core {
             hook: Hooked::new(hook),
             threads: Threads::default(),
             dedicated: Dedicated::default(),
-            draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             seat_lost: AtomicBool::new(false),
             report: Mutex::new(None),
@@ -258,13 +255,13 @@ impl Core {
 
     pub(crate) fn draining(&self) -> bool {
         // SeqCst, after a sender's step through the gate: see `start_draining`.
-        self.draining.load(SeqCst)
+        self.scheduler.birth.is_closed()
     }
 
     /// Nothing more from outside, and no timers. A sender that passed the gate before is waited for by whoever waits for
     /// quiescence next; one that passes later sees the flag.
     pub(crate) fn start_draining(&self) {
-        self.draining.store(true, SeqCst);
+        self.scheduler.birth.close();
         self.scheduler.close_timers();
     }
 

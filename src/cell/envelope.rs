@@ -1,7 +1,7 @@
 //! What waits in a mailbox, and its way there.
 
 use super::batch::Batched;
-use super::core::Tally;
+use super::core::{Core, Tally};
 use super::header::{Header, Strong};
 use super::prepaid;
 use super::stopwatch::Stopwatch;
@@ -257,12 +257,11 @@ unsafe fn deliver_from_outside<P: Parcel>(
 ) -> Result<P::Receipt, (P, Refusal)> {
     // SAFETY: the caller's reference keeps it alive.
     let core = unsafe { header.as_ref() }.core();
-    if core.forked() {
-        return Err((parcel, Refusal::Forked));
-    }
     let mut pass = core.scheduler.gate.enter();
-    if lane == Lane::Ordinary && core.draining() && !core.on_crew() {
-        return Err((parcel, Refusal::ShuttingDown));
+    if !core.scheduler.birth.is_open()
+        && let Some(refusal) = closed_to_outside(core, lane)
+    {
+        return Err((parcel, refusal));
     }
     // SAFETY: the caller's.
     let done = unsafe { push(header, parcel, lane, &core.scheduler) };
@@ -270,6 +269,16 @@ unsafe fn deliver_from_outside<P: Parcel>(
         pass.count();
     }
     done
+}
+
+/// Why a message from outside is refused, if it is, where something is the matter.
+#[cold]
+fn closed_to_outside(core: &Core, lane: Lane) -> Option<Refusal> {
+    if core.forked() {
+        Some(Refusal::Forked)
+    } else {
+        (lane == Lane::Ordinary && core.draining() && !core.on_crew()).then_some(Refusal::ShuttingDown)
+    }
 }
 
 /// Where a message is sent from: a worker of the crew, or anywhere else.

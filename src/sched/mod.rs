@@ -58,7 +58,7 @@ const STUCK: Duration = Duration::from_micros(900);
 /// The crew's shared part.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
-    birth: Birth,
+    pub(crate) birth: Birth,
     pub(crate) policy: Policy,
     /// The process may use one processor only: then nothing changes while a thread spins.
     pub(crate) one_processor: bool,
