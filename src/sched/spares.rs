@@ -7,8 +7,8 @@
 //! and blocks without it ([`blocking`](super::blocking)). How the slot is left depends on whether there is anything to do:
 //!
 //! - *There is work*: the spare is called to the slot at once, and goes on where the other one was.
-//! - *There is none*: the slot is parked, and nobody sleeps in its bed; it is *vacant*. Whoever wakes it, or gives it a duty,
-//!   calls the spare to it, which finds itself in the place of one who was asleep there ([`idle::vacant`](super::idle)). If
+//! - *There is none*: the slot is parked, and nobody sleeps in its bed; it is *vacant*. Whoever wakes it, or has it wait for the
+//!   alarm, calls the spare to it, which finds itself in the place of one who was asleep there ([`idle::vacant`](super::idle)). If
 //!   nobody does, the thread that comes back takes its slot back, and nobody has moved: two locks are the whole price.
 //!
 //! A thread that comes back and finds its slot taken finishes its turn as a [member](super::member) without a slot, and
@@ -23,7 +23,9 @@
 //! | holds it | held | blocks, no spare is to be had | blocks | kept; what waits there is given to the others |
 //! | blocks | vacant or called | comes back | holds it; the spare is free again | held |
 //! | blocks | held by another | comes back | without; after its turn a spare | |
-//! | | vacant | is woken, or gets a duty | its spare is called | called |
+//! | | vacant | is woken, or waits for the alarm | its spare is called | called |
+//! | | vacant | is the sentinel | its spare sleeps with a timeout, and looks | vacant |
+//! | | vacant | its spare sees what is stuck | the spare holds it | held |
 //! | a spare, called | called | arrives | holds it | held |
 //! | a spare, free | | has been for long enough | ends | |
 //!
