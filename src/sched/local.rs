@@ -426,6 +426,9 @@ impl Local {
             }
         };
         if task.is_some() {
+            if scheduler.hurried.load(Relaxed) {
+                scheduler.hurried.store(false, Relaxed);
+            }
             self.slot().counters.injector_takes.add(1);
         }
         task

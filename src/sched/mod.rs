@@ -33,7 +33,7 @@ pub(crate) mod timers;
 
 use crate::fork::Birth;
 use crate::memory::Pool;
-use crate::sync::{AtomicUsize, Ordering::*, Padded, chaos};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering::*, Padded, chaos};
 use crate::time::Duration;
 use crate::user::Site;
 use apart::Apart;
@@ -70,7 +70,9 @@ pub(crate) struct Scheduler {
     apart: Padded<Apart>,
     pub(crate) memory: Pool,
     injector: Injector<Task>,
-    /// Which worker is asked next to look at outside work soon.
+    /// Workers were asked to look at outside work soon, and none has taken any since. A hint: Relaxed.
+    hurried: AtomicBool,
+    /// Which worker is asked next.
     next_asked: AtomicUsize,
     worth: Worth,
     pub(crate) spares: Spares,
@@ -139,6 +141,7 @@ impl Scheduler {
             apart: Padded(Apart::new()),
             memory: Pool::new(workers),
             injector: Injector::new(),
+            hurried: AtomicBool::new(false),
             next_asked: AtomicUsize::new(0),
             worth: Worth::new(),
             spares,
@@ -270,7 +273,7 @@ impl Scheduler {
     fn inject(&self, task: Task) {
         self.injector.push(task);
         chaos();
-        if self.idle.notify() && self.policy == Policy::Stealing && self.injector.len() == 1 {
+        if self.idle.notify() && !self.hurried.load(Relaxed) {
             self.hurry();
         }
     }
@@ -278,6 +281,10 @@ impl Scheduler {
     /// Outside work came, and all workers are in turns, perhaps in long ones: two of them look at the clock soon.
     #[cold]
     fn hurry(&self) {
+        if self.policy != Policy::Stealing {
+            return;
+        }
+        self.hurried.store(true, Relaxed);
         let first = self.next_asked.load(Relaxed);
         self.next_asked.store(first.wrapping_add(1), Relaxed); // two who come at once may ask the same
         for worker in first..first.wrapping_add(2.min(self.slots.len())) {

@@ -9,6 +9,7 @@
 
 use super::local::Local;
 use super::task::Task;
+use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
 
 /// Turns between two readings of the clock, from which the mean turn is known.
@@ -42,6 +43,10 @@ impl Local {
         mean.set((3 * mean.get() + usual) / 4);
         // Turns that have become long must not use up an interval that was meant for short ones.
         self.injector_in.set(self.injector_in.get().min(self.injector_interval()));
+        let scheduler = self.scheduler();
+        if scheduler.hurried.load(Relaxed) && scheduler.injector.is_empty() {
+            scheduler.hurried.store(false, Relaxed); // what it was for has been taken meanwhile
+        }
         if self.outside_waits.get() {
             self.hurry(now);
         }
