@@ -228,10 +228,14 @@ where
     pub fn get_or_spawn(&self, key: &K, make: impl FnOnce() -> A + Send + 'static) -> ActorRef<A> {
         let inner = self.inner();
         let hash = inner.hash(key);
-        let found = inner.find(hash, key);
+        if let Some(actor) = inner.find(hash, key) {
+            // While the reference is a local: rustc leaks a value that is being returned when a drop panics (rust#47949).
+            drop(make);
+            return actor;
+        }
         let spawned = |_: &Arc<K>| Given::new(inner, hash, make);
-        let found = found.or_else(|| Some(inner.spawn(hash, key, spawned)?.actor));
-        found.unwrap_or_else(|| spawn::tombstone(inner.executor.core()))
+        let spawned = inner.spawn(hash, key, spawned).map(|reached| reached.actor);
+        spawned.unwrap_or_else(|| spawn::tombstone(inner.executor.core()))
     }
 
     /// The key's actor, if there is one that runs. It counts as used.

@@ -166,7 +166,7 @@ fn dropped(rig: &Rig, kind: Kind, replaced: bool) -> Outcome {
     let Some(mut waiting) = kind(rig) else { return CLOSING };
     let (waker, _) = spy(rig, At::Drop);
     assert!(poll_once(&mut waiting.future, &waker).is_pending());
-    std::mem::forget(waker);
+    drop(waker);
     rig.arm();
     if replaced {
         // The one before is let go of, now or when the future is ready.
