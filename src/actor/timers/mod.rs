@@ -288,6 +288,9 @@ impl<A: Actor> ActorRef<A> {
     /// Tells the actor `message` after `delay`. See [`Timer`]; unlike [`Context::tell_after`] it does not keep the actor
     /// alive: if the actor ends before, the message is a dead letter.
     ///
+    /// The message is exempt from the capacity of the actor's mailbox, whoever arms the timer: beside its capacity a mailbox holds one
+    /// message for each timer that is due.
+    ///
     /// # Errors
     /// [`Refusal::Stopped`] once the actor stops, [`Refusal::ShuttingDown`] once its executor does; the message comes back.
     ///
