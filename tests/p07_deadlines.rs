@@ -113,12 +113,13 @@ fn p07_a_spare_that_ends_waits_for_no_other() {
 
 #[test]
 fn p07_a_slow_event_hook_does_not_hold_up_a_shutdown() {
-    let (told, until) = (Latch::new(), Latch::new());
+    let (told, until, over) = (Latch::new(), Latch::new(), Latch::new());
     let hold_hook = Held::until(until.clone());
     let hook = {
-        let told = told.clone();
+        let (told, over) = (told.clone(), over.clone());
         move |event: &Event| {
             if matches!(event, Event::Stuck { .. }) {
+                let _opens = Held::until(over.clone()); // whichever way the hook ends
                 told.open();
                 until.wait();
             }
@@ -128,6 +129,7 @@ fn p07_a_slow_event_hook_does_not_hold_up_a_shutdown() {
     let stuck = executor.spawn(Puppet::default());
     let held = Held::hold(&stuck);
     let report = executor.shutdown(SHORT).unwrap();
+    assert!(!over.is_open(), "the shutdown has waited for the hook");
     assert_eq!(report.unfinished[0].id, stuck.id());
     told.wait();
     assert_eq!(executor.last_report(), Some(report));
