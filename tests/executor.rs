@@ -95,7 +95,7 @@ fn a_spawn_handler_may_fail() {
             }
             let ran = Arc::clone(&ran);
             drop(thread::spawn(move || {
-                worker.run();
+                worker.run().expect("a new thread works for nobody yet");
                 ran.fetch_add(1, Relaxed);
             }));
             Ok(())

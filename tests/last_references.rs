@@ -153,7 +153,7 @@ fn a_reply_is_given_while_its_asker_lets_go_after_the_executors_end() {
         });
         barrier.wait();
         for (number, ask) in asks.into_iter().enumerate() {
-            if (number as u64 + round) % 2 == 0 {
+            if (number as u64 + round).is_multiple_of(2) {
                 drop(ask);
             } else {
                 assert_eq!(answer(ask), Ok([7; 40]));

@@ -146,7 +146,7 @@ mod pinned {
             thread::Builder::new()
                 .spawn(|| {
                     refuse_pinning_on_this_thread();
-                    worker.run();
+                    worker.run().expect("a new thread works for nobody yet");
                 })
                 .map(drop)
         };

@@ -16,7 +16,8 @@ const DEADLINE: Duration = Duration::from_secs(LONG);
 struct Careful;
 impl Actor for Careful {}
 
-struct Catch(Box<dyn FnOnce(&mut Context<Careful>) + Send>);
+type Afterwards = Box<dyn FnOnce(&mut Context<Careful>) + Send>;
+struct Catch(Afterwards);
 
 impl Receive<Catch> for Careful {
     type Reply = u32;

@@ -86,7 +86,8 @@ impl Handler<Hold> for Sink {
 /// Runs what it is given in a turn of its own.
 struct Inside;
 impl Actor for Inside {}
-struct Run(Box<dyn FnOnce(&mut Context<Inside>) + Send>);
+type Step = Box<dyn FnOnce(&mut Context<Inside>) + Send>;
+struct Run(Step);
 impl Handler<Run> for Inside {
     type Reply = ();
     fn handle(&mut self, Run(f): Run, ctx: &mut Context<Self>) {

@@ -78,9 +78,10 @@ impl<A: Actor> ActorRef<A> {
             Err(Refused::NoSpare) => queued.give_up(Refusal::NoSpare),
         };
         let held = queued.held();
-        // SAFETY: packed as a `C` above.
         returned.map_or(Ok(()), |Returned(packed, refusal)| {
-            Err(SendError::new(unsafe { packed.open(held) }, refusal))
+            // SAFETY: packed as a `C` above.
+            let message = unsafe { packed.open(held) };
+            Err(SendError::new(message, refusal))
         })
     }
 
@@ -383,9 +384,10 @@ impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = Pin::new(&mut self.queued).poll(cx);
-        // SAFETY: see `new`.
         result.map_err(|Returned(packed, refusal)| {
-            SendError::new(unsafe { open(packed, self.queued.held()) }, refusal)
+            // SAFETY: `new` packed an `M`, and what is returned is that envelope.
+            let message = unsafe { open(packed, self.queued.held()) };
+            SendError::new(message, refusal)
         })
     }
 }

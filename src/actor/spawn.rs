@@ -194,10 +194,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
     }
 
     /// The actor's cold part, if it needs one, and what it is made of; or why not.
-    pub(super) fn finish(
-        self,
-        bound: Bound,
-    ) -> Result<(Option<Box<Cold>>, Unborn<'a, A>), NotSpawned<'a, A>> {
+    pub(super) fn finish(self, bound: Bound) -> Result<Finished<'a, A>, NotSpawned<'a, A>> {
         if let Some(problem) = self.problem {
             return Err((self.actor, problem));
         }
@@ -332,6 +329,9 @@ pub(super) enum SpawnProblem {
     Worker { k: usize, workers: usize },
     Thread(io::Error),
 }
+
+/// A cell's cold part, if it needs one, and the cell to be completed with it.
+pub(super) type Finished<'a, A> = (Option<Box<Cold>>, Unborn<'a, A>);
 
 /// A cell that was not completed, and why.
 pub(super) type NotSpawned<'a, A> = (Unborn<'a, A>, SpawnProblem);

@@ -77,7 +77,7 @@ impl WorkerThread {
     pub fn run(mut self) -> Result<(), RunError> {
         let forked = self.recruiter.core.forked();
         if forked || member::works_already() {
-            return Err(RunError { worker: self, forked });
+            return Err(RunError { worker: Box::new(self), forked });
         }
         if let Some(begun) = self.begun.take()
             && let Err(error) = self.recruiter.core.scheduler.slots[self.index].pin_here()
@@ -121,14 +121,14 @@ impl fmt::Debug for WorkerThread {
 
 /// A [`WorkerThread`] that did not run, and why.
 pub struct RunError {
-    worker: WorkerThread,
+    worker: Box<WorkerThread>,
     forked: bool,
 }
 
 impl RunError {
     /// Returns the worker, to be run on another thread. Dropping it leaves the crew without that worker.
     pub fn into_worker(self) -> WorkerThread {
-        self.worker
+        *self.worker
     }
 }
 

@@ -184,7 +184,7 @@ fn child(place: &str, acts: &str) {
         }
     }));
     let (name, run) = places::all().into_iter().find(|(name, _)| *name == place).expect("a place");
-    for act in acts.split(',').map(|act| Act::named(act)) {
+    for act in acts.split(',').map(Act::named) {
         let case = format!("{name}/{}", act.name());
         say(&format!("BEGIN {case}"));
         let watched = case.clone();

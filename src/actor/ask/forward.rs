@@ -36,7 +36,6 @@ impl<M, R: 'static> ForwardError<M, R> {
     }
 
     /// The message and the reply, as they were handed in.
-    #[must_use]
     pub fn into_parts(self) -> (M, Reply<R>) {
         self.request.0
     }
