@@ -43,7 +43,22 @@ fn round(mut way: Vec<ActorRef<Puppet>>, back: ActorRef<Puppet>) -> Vec<String> 
         return refused(wait(back.ask(Note(1)).unwrap()));
     };
     let ask = next.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| round(way, back))).unwrap();
-    wait(ask).unwrap()
+    outcome(wait(ask))
+}
+
+/// What came of a wait whose cycle another wait closes at the same moment. Where a cycle goes through several tables, a
+/// forward or a queue, both may be refused: see `cell/waits.rs`.
+fn outcome(result: Result<Vec<String>, WaitAskError<Vec<String>>>) -> Vec<String> {
+    result.unwrap_or_else(|error| refused::<Vec<String>>(Err(error)))
+}
+
+/// Asserts that it is this cycle, whichever of its waits was refused.
+#[track_caller]
+fn assert_cycle(mut cycle: Vec<String>, expected: &[&str]) {
+    if let Some(first) = cycle.iter().position(|name| name == expected[0]) {
+        cycle.rotate_left(first);
+    }
+    assert_eq!(cycle, expected);
 }
 
 #[test]
@@ -53,7 +68,7 @@ fn p07_a_cycle_through_other_executors_is_refused_and_names_its_actors() {
         let actors: Vec<_> =
             ["a", "b", "c"].iter().enumerate().map(|(i, name)| named(&crews[i % executors], name)).collect();
         let cycle = round(actors.clone(), actors[0].clone());
-        assert_eq!(cycle, ["c", "a", "b"]);
+        assert_cycle(cycle, &["c", "a", "b"]);
         // Nobody else is refused: all of them go on.
         assert_eq!(round(actors[1..].to_vec(), actors[0].clone()), [""; 0]);
         crews.iter().for_each(shut_down);
@@ -80,8 +95,10 @@ fn p07_the_refusal_reads_well_and_is_an_event() {
 fn p07_other_waits_are_part_of_a_cycle_too() {
     let (one, two) = (crew(1), crew(1));
     let (a, b) = (named(&one, "a"), named(&two, "b"));
-    let back = a.clone();
+    let (back, waits) = (a.clone(), one.handle());
     let sends = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        // Else both may be refused.
+        within(LONG, "a waits", || waits.waits().len() == 1);
         while back.tell(Note(0)).is_ok() {}
         let refused = back.send_timeout(Note(7), Duration::from_secs(LONG)).unwrap_err();
         assert_eq!(refused.refusal(), Refusal::WouldDeadlock);
@@ -133,7 +150,8 @@ fn p07_a_request_is_followed_to_whom_it_was_forwarded() {
         let back = asker.clone();
         let asked = work(move || refused(wait(back.ask(Note(1)).unwrap())));
         let to = relay.clone();
-        assert_eq!(inside(&asker, move |_, _| wait(to.ask(asked).unwrap()).unwrap()), ["answers", "asker"]);
+        let cycle = inside(&asker, move |_, _| outcome(wait(to.ask(asked).unwrap())));
+        assert_cycle(cycle, &["answers", "asker"]);
 
         // The relay has nothing to do with it any more: it may wait for the asker.
         let (waits, until) = (Latch::new(), Latch::new());
@@ -174,7 +192,7 @@ fn p07_a_forward_that_would_close_a_cycle_is_refused_and_hands_the_request_back(
     waiting(1);
     let asked = work(|| unreachable!("it is not forwarded"));
     let asking = asker
-        .ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| wait(relay.ask(asked).unwrap()).unwrap()));
+        .ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| outcome(wait(relay.ask(asked).unwrap()))));
     waiting(2);
     let back = asker.clone();
     let waits = answers
@@ -182,7 +200,7 @@ fn p07_a_forward_that_would_close_a_cycle_is_refused_and_hands_the_request_back(
     waiting(3);
     held.release();
     assert_eq!(answer(first), Ok(true));
-    assert_eq!(answer(asking.unwrap()), Ok(vec!["answers".to_string(), "asker".to_string()]));
+    assert_cycle(answer(asking.unwrap()).unwrap(), &["answers", "asker"]);
     assert_eq!(answer(waits.unwrap()), Ok(vec![]));
     shut_down(&executor);
 }
@@ -211,8 +229,8 @@ fn p07_who_has_taken_a_message_from_a_queue_is_waited_for() {
         // The others have nothing to do, and will not answer this one.
         let asked = Do(Box::new(move |_| refused(wait(back.ask(Note(1)).unwrap()))));
         let to = pool.clone();
-        let cycle = inside(&asker, move |_, _| wait(to.ask(SharedQueue, asked).unwrap()).unwrap());
-        assert_eq!((cycle.len(), cycle[1].as_str()), (2, "asker"), "{cycle:?}");
+        let cycle = inside(&asker, move |_, _| outcome(wait(to.ask(SharedQueue, asked).unwrap())));
+        assert!(cycle.len() == 2 && cycle.iter().any(|name| name == "asker"), "{cycle:?}");
         // The message after that is another one, perhaps in the same memory.
         let back = asker.clone();
         let fine = Do(Box::new(move |_| refused(wait(back.ask(Note(1)).unwrap()))));

@@ -424,11 +424,12 @@ fn p12_a_backlog_whose_types_alternate_takes_little_more_than_without_segments()
     });
 }
 
-/// A box of 56 bytes for a message of 8 (48 for what is no message), a slot of 32 in the table, an entry of 24 in the heap.
+/// A box of 56 bytes for a message of 8 (48 for what is no message), an entry of 24 in the heap, and a slot of 48 in the table: 16 of
+/// them link the timers that end with one actor.
 #[test]
 fn p12_an_armed_timer_takes_its_message_and_its_place() {
     const TIMERS: i64 = 1 << 17; // a power of two: table and heap are full
-    const TIMER: i64 = 48 + 32 + 24;
+    const TIMER: i64 = 48 + 48 + 24;
     let _alone = alone();
     let executor = crew(2);
     let (actor, hour) = (executor.spawn(Puppet::default()), Duration::from_secs(3600));
