@@ -162,6 +162,12 @@ impl<'a, A> Unborn<'a, A> {
         self.core
     }
 
+    /// Returns `true` in a forked child, where no actor comes of it.
+    #[inline]
+    pub(crate) fn is_apart(&self) -> bool {
+        self.apart
+    }
+
     /// The state back, which was there.
     pub(crate) fn into_state(mut self) -> A {
         assert!(self.has_state, "this cell has no state yet");

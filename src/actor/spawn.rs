@@ -43,7 +43,7 @@ impl<'a> Spawner<'a> {
         cell: Unborn<'a, A>,
     ) -> Result<ActorRef<A>, Unborn<'a, A>> {
         let mut cell = Some(cell);
-        if self.core.forked() {
+        if cell.as_ref().is_some_and(Unborn::is_apart) {
             return Err(cell.expect("it is not complete yet"));
         }
         let mut refused = false;

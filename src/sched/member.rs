@@ -16,7 +16,8 @@
 //! So only these questions are asked of a thread: which slot has it ([`Local::with`]), is it of this crew ([`is_of`]),
 //! and whose turn runs on it ([`current`]).
 //!
-//! Each of the answers is set by a guard that restores what was there before: [`Enlisted`], [`apart::Enlisted`], [`Current`].
+//! Each of the answers is set by a guard that takes it back: [`Enlisted`] and [`apart::Enlisted`] restore what was there before,
+//! [`Current`] finds nothing there.
 //! A thread that [works already](works_already) is refused as a member, since its first crew would lose it.
 
 use super::Scheduler;
@@ -101,20 +102,30 @@ pub(crate) fn works_already() -> bool {
 /// What [`CURRENT`] says while a runnable runs that is no actor's turn. No actor has this address.
 const NOBODY: *const () = ptr::without_provenance(1);
 
-/// The calling thread runs a turn as long as this lives. Dropping it restores what the thread ran before.
+/// The calling thread runs a turn as long as this lives.
+///
+/// Turns do not nest, since a thread that [works already](works_already) begins no second life. So there is nothing to restore,
+/// which would cost each turn a register.
 #[must_use]
-pub(crate) struct Current(*const ());
+pub(crate) struct Current(());
 
 impl Current {
     /// Marks whose turn runs on this thread: opaque here, compared by the floors above.
     #[inline]
     pub(crate) fn of<T>(current: NonNull<T>) -> Self {
-        Current(CURRENT.replace(current.as_ptr().cast_const().cast()))
+        Self::begin(current.as_ptr().cast_const().cast())
     }
 
     /// A runnable that is no actor's turn.
     pub(super) fn nobody() -> Self {
-        Current(CURRENT.replace(NOBODY))
+        Self::begin(NOBODY)
+    }
+
+    #[inline]
+    fn begin(current: *const ()) -> Self {
+        debug_assert!(CURRENT.get().is_null(), "a turn inside another");
+        CURRENT.set(current);
+        Current(())
     }
 
     /// In a turn, before its actor's memory may go: what the rest of the turn runs is nobody's.
@@ -127,7 +138,7 @@ impl Current {
 impl Drop for Current {
     #[inline]
     fn drop(&mut self) {
-        CURRENT.set(self.0);
+        CURRENT.set(ptr::null());
     }
 }
 
@@ -147,19 +158,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_inside_another_restores_it() {
-        let (outer, inner) = (1u64, 2u64);
-        let at = |n: &u64| ptr::from_ref(n).cast::<()>();
+    fn the_rest_of_a_turn_whose_actor_has_ended_is_nobodys() {
+        let actor = 1u64;
         assert!(current().is_null() && !in_runnable());
-        let first = Current::of(NonNull::from(&outer));
-        {
-            let _second = Current::of(NonNull::from(&inner));
-            assert_eq!(current(), at(&inner));
-            Current::forget();
-            assert!(current().is_null() && in_runnable());
-        }
-        assert_eq!(current(), at(&outer));
-        drop(first);
+        let turn = Current::of(NonNull::from(&actor));
+        assert_eq!(current(), ptr::from_ref(&actor).cast());
+        Current::forget();
+        assert!(current().is_null() && in_runnable());
+        drop(turn);
         assert!(current().is_null() && !in_runnable());
     }
 }
