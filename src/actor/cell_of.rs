@@ -177,12 +177,20 @@ impl<'a, A> Unborn<'a, A> {
     }
 
     /// Completes the cell. `header` must have been made with a table of this type.
-    #[inline]
     pub(crate) fn complete(self, header: Header) -> NonNull<Header> {
-        let cell = ManuallyDrop::new(self).cell;
+        // SAFETY: it is neither used nor dropped afterwards.
+        unsafe { ManuallyDrop::new(self).complete_in_place(header) }
+    }
+
+    /// The same for a caller that keeps the empty hull.
+    ///
+    /// # Safety
+    /// `self` is neither used nor dropped afterwards.
+    #[inline]
+    pub(crate) unsafe fn complete_in_place(&self, header: Header) -> NonNull<Header> {
         // SAFETY: the memory is ours alone until this returns; the state stays as it is.
-        unsafe { (&raw mut (*cell.as_ptr()).header).write(header) };
-        cell.cast()
+        unsafe { (&raw mut (*self.cell.as_ptr()).header).write(header) };
+        self.cell.cast()
     }
 }
 

@@ -16,6 +16,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 
 /// Makes actors on one executor.
 #[derive(Clone, Copy, Debug)]
@@ -42,20 +43,22 @@ impl<'a> Spawner<'a> {
         cold: Option<Box<Cold>>,
         cell: Unborn<'a, A>,
     ) -> Result<ActorRef<A>, Unborn<'a, A>> {
-        let mut cell = Some(cell);
-        if cell.as_ref().is_some_and(Unborn::is_apart) {
-            return Err(cell.expect("it is not complete yet"));
+        if cell.is_apart() {
+            return Err(cell);
         }
+        // Given back, or completed where it lies: it is not moved about, since this is the path of every spawn.
+        let cell = ManuallyDrop::new(cell);
         let mut refused = false;
         let actor = Local::with(&self.core.scheduler, |local| {
             let shard = self.core.shard_here(local);
+            if local.is_none() && self.core.draining() && !self.core.on_crew() {
+                return Err(());
+            }
             let make = |id, place| {
                 let header = Header::new(vtable, shard, id, place, capacity, cold);
-                cell.take().expect("called at most once").complete(header)
+                // SAFETY: called at most once, and then `cell` is not looked at any more.
+                unsafe { cell.complete_in_place(header) }
             };
-            if local.is_none() && self.core.draining() && !self.core.on_crew() {
-                return Err(cell.expect("it is not complete yet"));
-            }
             // Counted first: whoever closes the shards either refuses this one there, or sees that it lives.
             self.core.count(local, |tally| &tally.spawned, 1);
             match shard.enroll(make) {
@@ -72,14 +75,15 @@ impl<'a> Spawner<'a> {
                 }
                 None => {
                     refused = true;
-                    Err(cell.expect("it is not complete yet"))
+                    Err(())
                 }
             }
         });
         if refused {
             self.core.ended(); // may run wakers
         }
-        actor
+        // Refused, so `make` was not called.
+        actor.map_err(|()| ManuallyDrop::into_inner(cell))
     }
 }
 
