@@ -223,7 +223,7 @@ impl<A> ActorRef<A> {
                 return Err(WaitError::Forked);
             }
         }
-        wait::wait_for(&mut stopped, self.as_ptr(), 0, until, || ())?.ok_or(WaitError::TimedOut)
+        wait::wait_for(&mut stopped, |_| self.as_ptr(), 0, until, || ())?.ok_or(WaitError::TimedOut)
     }
 
     /// Resolves when the actor has ended, with the reason.

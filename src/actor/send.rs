@@ -71,7 +71,7 @@ impl<A: Actor> ActorRef<A> {
         let packed =
             Packed::<A>::new::<M, C>(message, self.header().core(), self.header().stopwatch().is_some());
         let mut queued = Queued::new(self.clone(), packed);
-        let returned = match wait::wait_for(&mut queued, self.as_ptr(), 0, until, || ()) {
+        let returned = match wait::wait_for(&mut queued, |_| self.as_ptr(), 0, until, || ()) {
             Ok(Some(done)) => done.err(),
             Ok(None) => queued.give_up(Refusal::TimedOut),
             Err(Refused::WouldDeadlock(_)) => queued.give_up(Refusal::WouldDeadlock),

@@ -2,7 +2,7 @@
 
 use crate::cell::event::Event;
 use crate::cell::header::Header;
-use crate::cell::waits::{Cycle, Target, WaitingActor};
+use crate::cell::waits::{Cycle, Outer, Target, WaitingActor};
 use crate::error::WaitError;
 use crate::sched::blocking::Blocking;
 use crate::sched::member;
@@ -81,14 +81,16 @@ pub(crate) enum Refused {
     NoSpare,
 }
 
-/// Polls a future on this thread until it is ready, or the instant has passed: then `None`. What it waits for is for `target`
-/// to do: to answer the ask of this address, unless it is 0. In a turn it is refused if whoever has to do it waits for this actor, or
-/// if nobody would be left to run anything.
+/// Polls a future on this thread until it is ready, or the instant has passed: then `None`. What it waits for is for its
+/// `target` to do: to answer the ask of this address, unless it is 0. In a turn it is refused if whoever has to do it waits for this
+/// actor, or if nobody would be left to run anything.
+///
+/// A poll may turn to another target. So a target is asked for after each poll, and its cell is kept until the next one.
 ///
 /// A future that has been polled, and then refused, is the caller's to take back.
 pub(crate) fn wait_for<F: Future + Unpin>(
     future: &mut F,
-    target: NonNull<Header>,
+    target: impl Fn(&F) -> NonNull<Header>,
     ask: usize,
     until: Option<Instant>,
     spin: impl Fn(),
@@ -97,39 +99,33 @@ pub(crate) fn wait_for<F: Future + Unpin>(
     let me: *const Header = member::current().cast();
     // SAFETY: the turn that runs here keeps its cell.
     let Some(header) = (unsafe { me.as_ref() }) else {
-        let _blocking = leave_slot_between_turns(target)?;
+        let _blocking = leave_slot_between_turns(target(future))?;
         spin();
         return block_on(future, until, || Ok(()));
     };
-    // Polled first: only who has left a bell can be told that it need not wait any more.
-    let bell = ThreadWaker::new();
-    if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&bell.waker())) {
-        return Ok(Some(output));
-    }
-    // SAFETY: the caller's future keeps the cell.
-    let target = unsafe { target.as_ref() };
-    let (who, whom) = (WaitingActor::of(header), WaitingActor::of(target));
-    if let Err(cycle) = header.core().waits.begin(who, whom, Target::of(target, ask), &bell) {
-        header.core().emit(|| Event::WaitRefused { cycle: cycle.clone() });
-        return Err(Refused::WouldDeadlock(cycle));
-    }
-    let _line = Line(header);
-    let _blocking = leave_slot()?;
-    spin();
+    let mut blocking = None;
     loop {
-        // The bell hangs there since the first poll, so whoever answers rings it before it goes on. A second poll would take
-        // it down for a moment, and who answers in that moment would find this wait unanswered.
-        let rung = bell.park(until);
-        if !rung {
-            bell.silence(); // this wait is over, whatever the last look says
+        // Polled first: only who has left a bell can be told that it need not wait any more. The bell hangs there from this poll
+        // on, so whoever answers rings it before it goes on. A second poll would take it down for a moment, and who answers in that
+        // moment would find this wait unanswered.
+        let bell = ThreadWaker::new();
+        if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&bell.waker())) {
+            return Ok(Some(output));
         }
-        match Pin::new(&mut *future).poll(&mut Context::from_waker(&bell.waker())) {
-            Poll::Ready(output) => return Ok(Some(output)),
-            Poll::Pending if rung && !is_over(until) => {}
-            Poll::Pending => {
-                bell.silence();
-                return Ok(None);
-            }
+        // A bell that has rung says that this wait is over. If it is not, since the future has turned to another target, say, it
+        // is written down anew, with a bell of its own.
+        let _line = Line::begin(header, target(future), ask, &bell)?;
+        if blocking.is_none() {
+            blocking = Some(leave_slot()?);
+            spin();
+        }
+        let rung = bell.park(until);
+        if !rung || is_over(until) {
+            bell.silence(); // this wait is over, whatever the last look says
+            return Ok(match Pin::new(&mut *future).poll(&mut Context::from_waker(&bell.waker())) {
+                Poll::Ready(output) => Some(output),
+                Poll::Pending => None,
+            });
         }
     }
 }
@@ -147,8 +143,33 @@ fn leave_slot_between_turns(target: NonNull<Header>) -> Result<Blocking, Refused
     if unsafe { target.as_ref() }.core().on_crew() { leave_slot() } else { Ok(Blocking::at_any_rate()) }
 }
 
-/// A line in the list of those who wait.
-struct Line<'a>(&'a Header);
+/// A line in the list of those who wait, in the place of that of an outer wait of the same actor: user code that starts a
+/// spare for that one may wait in its turn.
+struct Line<'a> {
+    who: &'a Header,
+    outer: Option<Outer>,
+}
+
+impl<'a> Line<'a> {
+    /// Writes it down. `target` is kept by the caller's future.
+    fn begin(
+        who: &'a Header,
+        target: NonNull<Header>,
+        ask: usize,
+        bell: &Arc<ThreadWaker>,
+    ) -> Result<Self, Refused> {
+        // SAFETY: the caller's future keeps the cell until it is polled again.
+        let target = unsafe { target.as_ref() };
+        let (actor, whom) = (WaitingActor::of(who), WaitingActor::of(target));
+        match who.core().waits.begin(actor, whom, Target::of(target, ask), bell) {
+            Ok(outer) => Ok(Line { who, outer }),
+            Err(cycle) => {
+                who.core().emit(|| Event::WaitRefused { cycle: cycle.clone() });
+                Err(Refused::WouldDeadlock(cycle))
+            }
+        }
+    }
+}
 
 impl From<Refused> for WaitError {
     fn from(refused: Refused) -> Self {
@@ -161,7 +182,7 @@ impl From<Refused> for WaitError {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        self.0.core().waits.end(self.0.id());
+        self.who.core().waits.end(self.who.id(), self.outer.take());
     }
 }
 

@@ -128,6 +128,9 @@ struct Line {
     since: Instant,
 }
 
+/// The line of an outer wait of the same actor, while an inner one stands in its place.
+pub(crate) struct Outer(Line);
+
 #[derive(Debug)]
 struct Forward {
     number: u64,
@@ -182,7 +185,8 @@ impl Table {
 pub(crate) type Cycle = Vec<WaitingActor>;
 
 impl Waits {
-    /// Writes a line: `who` waits until `bell` is rung. Its caller [ends](Self::end) it.
+    /// Writes a line: `who` waits until `bell` is rung. Its caller [ends](Self::end) it, with what this returns: the line in whose
+    /// place it stands, if any.
     ///
     /// # Errors
     /// The wait would never end. Then there is no line.
@@ -192,10 +196,10 @@ impl Waits {
         whom: WaitingActor,
         target: Target,
         bell: &Arc<ThreadWaker>,
-    ) -> Result<(), Cycle> {
+    ) -> Result<Option<Outer>, Cycle> {
         let me = Place { table: Arc::clone(self), id: who.id };
         let Target { at, sharing, ask } = &target;
-        {
+        let outer = {
             let mut table = self.0.lock();
             // Most waits are for an actor of the same executor that waits for nothing.
             let goes_on = *at != me
@@ -204,23 +208,29 @@ impl Waits {
                 && table.goes_on(at.id)
                 && !table.forwards.contains_key(ask);
             let (number, bell, since) = (table.number(), Arc::clone(bell), time::now());
-            table.lines.insert(me.id, Line { number, who, whom, target, bell, since });
+            let outer = table.lines.insert(me.id, Line { number, who, whom, target, bell, since }).map(Outer);
             if goes_on {
-                return Ok(());
+                return Ok(outer);
             }
-        }
+            outer
+        };
         match stuck::refused(&me) {
-            None => Ok(()),
+            None => Ok(outer),
             Some(cycle) => {
-                self.end(me.id);
+                self.end(me.id, outer);
                 Err(cycle)
             }
         }
     }
 
-    /// Takes an actor's line away.
-    pub(crate) fn end(&self, who: ActorId) {
-        let line = self.0.lock().lines.remove(&who);
+    /// Takes an actor's line away, and puts the outer one back.
+    pub(crate) fn end(&self, who: ActorId, outer: Option<Outer>) {
+        let mut table = self.0.lock();
+        let line = match outer {
+            None => table.lines.remove(&who),
+            Some(Outer(line)) => table.lines.insert(who, line),
+        };
+        drop(table);
         drop(line);
     }
 
@@ -322,7 +332,7 @@ mod tests {
     ) -> Result<(), Vec<u64>> {
         let target = Target { at: place(to, whom), sharing: None, ask };
         let cycle = from.begin(named(who), named(whom), target, bell);
-        cycle.map_err(|cycle| cycle.into_iter().map(|actor| actor.id.get()).collect())
+        cycle.map(|_outer| ()).map_err(|cycle| cycle.into_iter().map(|actor| actor.id.get()).collect())
     }
 
     #[test]
@@ -333,7 +343,7 @@ mod tests {
         assert_eq!(wait(&waits, 2, &waits, 3, 0), Ok(()));
         assert_eq!(wait(&waits, 4, &waits, 1, 0), Ok(()), "a tail is no cycle");
         assert_eq!(wait(&waits, 3, &waits, 1, 0), Err(vec![3, 1, 2]));
-        waits.end(id(2));
+        waits.end(id(2), None);
         assert_eq!(wait(&waits, 3, &waits, 1, 0), Ok(()), "2 waits no more");
         assert_eq!(wait(&waits, 2, &waits, 4, 0), Err(vec![2, 4, 1]));
     }
@@ -365,7 +375,7 @@ mod tests {
         assert_eq!(waits.forward(64, place(&waits, 4)), Ok(()));
         assert_eq!(wait(&waits, 2, &waits, 1, 0), Ok(()), "2 has nothing to do with it any more");
         assert_eq!(wait(&waits, 4, &waits, 1, 0), Err(vec![4, 1]));
-        waits.end(id(2));
+        waits.end(id(2), None);
         waits.restore(64, None);
         assert_eq!(wait(&waits, 2, &waits, 1, 0), Err(vec![2, 1]));
     }

@@ -131,7 +131,7 @@ impl<R> Ask<R> {
             let one_processor = unsafe { target.as_ref() }.core().scheduler.one_processor;
             let spin = || patience::look(until, one_processor, ready);
             let mut cycle = Vec::new();
-            let error = match wait::wait_for(&mut self, target, head.addr().get(), until, spin) {
+            let error = match wait::wait_for(&mut self, |_| target, head.addr().get(), until, spin) {
                 Ok(Some(answer)) => return answer.map_err(WaitAskError::over),
                 Ok(None) => AskError::TimedOut,
                 Err(wait::Refused::WouldDeadlock(found)) => {

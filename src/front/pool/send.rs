@@ -227,10 +227,8 @@ impl<A: Actor> Pool<A> {
         if let Poll::Ready(result) = sending.advance(Waker::noop()) {
             return sending.finish(result);
         }
-        let Some(target) = sending.target().map(ActorRef::as_ptr) else {
-            let returned = sending.give_up(Refusal::Stopped);
-            return sending.finish(returned.map_or(Ok(()), Err));
-        };
+        // Where it is in line by now: a poll may move it to another replica.
+        let target = |sending: &Advancing<'_, A, S, M>| sending.0.target().as_ptr();
         let result = match wait::wait_for(&mut Advancing(&mut sending), target, 0, until, || ()) {
             Ok(Some(result)) => return sending.finish(result),
             Ok(None) => sending.give_up(Refusal::TimedOut),
@@ -327,10 +325,11 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
         })
     }
 
-    fn target(&self) -> Option<&ActorRef<A>> {
+    /// Where it is in line, which it is while a poll says that it is pending.
+    fn target(&self) -> &ActorRef<A> {
         match &self.state {
-            State::Waiting(queued) => Some(queued.target()),
-            _ => None,
+            State::Waiting(queued) => queued.target(),
+            _ => unreachable!("it is not in line"),
         }
     }
 
