@@ -7,12 +7,11 @@
 //! | a panic in | goes |
 //! |---|---|
 //! | a call that was run at once | to its caller, as if `run` were not there |
-//! | a call that was put off | to the caller of the outermost one, after all others were done; unless that is unwinding already, or another was first: then it ends here |
+//! | a call that was put off | nowhere: it ends here, since whoever made the outermost call has nothing to do with it |
 //!
 //! The list needs no destructor, since the outermost call leaves it empty. So `run` works in the destructors of thread-locals too.
 
 use crate::user::{self, Site};
-use std::any::Any;
 use std::cell::Cell;
 use std::ptr;
 use std::task::Waker;
@@ -40,9 +39,8 @@ pub(crate) fn run(f: impl FnOnce() + 'static) {
     if DEPTH.get() >= DEEPEST {
         return put_off(Box::new(f));
     }
-    let level = Level::enter();
+    let _level = Level::enter();
     f();
-    level.leave();
 }
 
 /// Drops a value as [`run`] would.
@@ -56,9 +54,8 @@ pub(crate) unsafe fn value<T>(value: T) {
         // SAFETY: only the lifetime changes, which the caller answers for.
         return put_off(unsafe { std::mem::transmute::<Box<dyn FnOnce() + '_>, Box<dyn FnOnce()>>(call) });
     }
-    let level = Level::enter();
+    let _level = Level::enter();
     drop(value);
-    level.leave();
 }
 
 /// Drops a waker, which may own a task that waits for the next one.
@@ -92,7 +89,7 @@ fn take_oldest() -> Option<Box<dyn FnOnce()>> {
     Some(call)
 }
 
-/// One level deeper, until this is dropped.
+/// One level deeper, until this is dropped. The outermost one does what was put off.
 struct Level;
 
 impl Level {
@@ -101,50 +98,23 @@ impl Level {
         DEPTH.set(DEPTH.get() + 1);
         Level
     }
-
-    #[inline]
-    fn leave(self) {
-        std::mem::forget(self);
-        if DEPTH.get() == 1
-            && let Some(panic) = finish()
-        {
-            DEPTH.set(0);
-            user::resume(panic);
-        }
-        DEPTH.set(DEPTH.get() - 1);
-    }
 }
 
-/// The call panicked.
 impl Drop for Level {
+    #[inline]
     fn drop(&mut self) {
-        if DEPTH.get() == 1
-            && let Some(panic) = finish()
-        {
-            user::contain(Site::Drop, || drop(panic));
+        if DEPTH.get() == 1 && !OLDEST.get().is_null() {
+            do_all();
         }
         DEPTH.set(DEPTH.get() - 1);
     }
-}
-
-/// For the outermost call: does what was put off, and returns the first panic.
-#[inline]
-fn finish() -> Option<Box<dyn Any + Send>> {
-    if OLDEST.get().is_null() { None } else { do_all() }
 }
 
 #[cold]
-fn do_all() -> Option<Box<dyn Any + Send>> {
-    let mut first = None;
+fn do_all() {
     while let Some(call) = take_oldest() {
-        if let Err(panic) = user::catch(call) {
-            match first {
-                None => first = Some(panic),
-                Some(_) => user::contain(Site::Drop, || drop(panic)),
-            }
-        }
+        user::contain(Site::Drop, call);
     }
-    first
 }
 
 #[cfg(all(test, not(heist_loom)))]
@@ -189,22 +159,19 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_what_was_put_off_comes_out_once_after_all_others() {
+    fn a_panic_of_what_was_put_off_ends_there() {
         let done = Rc::new(Cell::new(0));
         let (one, two) = (Rc::clone(&done), Rc::clone(&done));
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            run(move || {
-                nested(20, move || {
-                    one.set(one.get() + 1);
-                    resume_unwind(Box::new("first"));
-                });
-                nested(20, move || {
-                    two.set(two.get() + 1);
-                    resume_unwind(Box::new("second"));
-                });
+        run(move || {
+            nested(20, move || {
+                one.set(one.get() + 1);
+                resume_unwind(Box::new("first"));
             });
-        }));
-        assert_eq!(outcome.unwrap_err().downcast_ref(), Some(&"first"));
+            nested(20, move || {
+                two.set(two.get() + 1);
+                resume_unwind(Box::new("second"));
+            });
+        });
         assert_eq!((done.get(), DEPTH.get()), (2, 0));
     }
 

@@ -106,7 +106,9 @@ mod page {
         let word = NonNull::new(at.cast::<AtomicU32>())?;
         // SAFETY: the page is ours, and aligned like any page.
         unsafe {
-            if libc::madvise(at, BYTES, libc::MADV_WIPEONFORK) != 0 {
+            // An emulator may take any advice and do nothing: then it takes one that does not exist.
+            let takes_any = libc::madvise(at, BYTES, -1) == 0;
+            if takes_any || libc::madvise(at, BYTES, libc::MADV_WIPEONFORK) != 0 {
                 unmap(word);
                 return None;
             }

@@ -30,7 +30,7 @@ const FLOORS: [(&str, u32); 16] = [
 
 /// Imports on one and the same floor: (who, from whom, why). They make no circle.
 const EXCEPTIONS: [(&str, &str, &str); 7] = [
-    ("drops", "user", "a second panic of what was put off ends there"),
+    ("drops", "user", "a panic of what was put off ends there"),
     ("error", "panics", "errors carry a panic's text"),
     ("user", "panics", "a panic comes back as its text"),
     ("user", "error", "dropped replies are told an error"),

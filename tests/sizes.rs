@@ -400,3 +400,60 @@ fn what_is_larger_goes_in_a_box() {
     assert_eq!(answer(ask).unwrap(), 64 << 20);
     shut_down(&executor);
 }
+
+/// A large message travels in a box, and is not taken for a message that is such a box itself, nor the other way about.
+#[test]
+fn a_box_of_a_large_message_is_another_message() {
+    /// Just so large that it is boxed.
+    struct Page([u8; 8 << 10]);
+    struct Both(Vec<&'static str>);
+    impl Actor for Both {}
+    impl Handler<Page> for Both {
+        type Reply = ();
+        fn handle(&mut self, page: Page, _: &mut Context<Self>) {
+            assert_eq!(page.0[0], 1);
+            self.0.push("large");
+        }
+    }
+    impl Handler<Box<Page>> for Both {
+        type Reply = ();
+        fn handle(&mut self, page: Box<Page>, _: &mut Context<Self>) {
+            assert_eq!(page.0[0], 1);
+            self.0.push("box");
+        }
+    }
+    impl Handler<Arc<Latch>> for Both {
+        type Reply = ();
+        fn handle(&mut self, latch: Arc<Latch>, _: &mut Context<Self>) {
+            heist::blocking(|| latch.wait());
+        }
+    }
+    struct Seen;
+    impl Handler<Seen> for Both {
+        type Reply = Vec<&'static str>;
+        fn handle(&mut self, _: Seen, _: &mut Context<Self>) -> Vec<&'static str> {
+            std::mem::take(&mut self.0)
+        }
+    }
+    let executor = Executor::new();
+    let both = executor.spawn(Both(Vec::new()));
+    for box_last in [true, false] {
+        let latch = Arc::new(Latch::new());
+        both.tell(Arc::clone(&latch)).unwrap();
+        let (mut expected, large, boxed) = (Vec::new(), "large", "box");
+        // So many wait that the messages share a block.
+        for n in 0..20 {
+            if (n < 15) == box_last {
+                both.tell(Page([1; 8 << 10])).unwrap();
+                expected.push(large);
+            } else {
+                both.tell(Box::new(Page([1; 8 << 10]))).unwrap();
+                expected.push(boxed);
+            }
+        }
+        let seen = both.ask(Seen).unwrap();
+        latch.open();
+        assert_eq!(answer(seen).unwrap(), expected);
+    }
+    shut_down(&executor);
+}

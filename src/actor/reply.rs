@@ -24,9 +24,11 @@ pub(crate) struct ReplyVtable<R: 'static> {
     pub(crate) cancel: unsafe fn(NonNull<()>),
     /// Another actor than the one that was asked will answer. Leaves the pointer. Does nothing where nobody can wait.
     pub(crate) forward: unsafe fn(NonNull<()>, Place) -> Result<Forwarded, Cycle>,
+    /// The other actor has refused: what was known before `forward` is known again. Leaves the pointer.
+    pub(crate) restore: unsafe fn(NonNull<()>, Forwarded),
 }
 
-/// Who was to answer before a request was forwarded.
+/// To whom a request had been forwarded before; `None` if it had not been.
 pub(crate) type Forwarded = Option<Place>;
 
 /// The right to answer one message, once. See [`Receive`](crate::Receive).
@@ -96,6 +98,14 @@ impl<R: 'static> Reply<R> {
             // SAFETY: not consumed yet.
             Some((at, vtable)) => unsafe { (vtable.forward)(at, to) },
             None => Ok(None),
+        }
+    }
+
+    /// Takes a [`forward`](Self::forward) back.
+    pub(crate) fn restore(&self, before: Forwarded) {
+        if let Some((at, vtable)) = self.to {
+            // SAFETY: not consumed yet.
+            unsafe { (vtable.restore)(at, before) }
         }
     }
 

@@ -19,6 +19,7 @@ use crate::mailbox::segment::{self, Segment};
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::local::Local;
 use crate::variance::Invariant;
+use std::any::TypeId;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::offset_of;
@@ -49,7 +50,12 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> Tables<A, M, C> {
             // A batch takes envelopes; and `take` must find the message where a slot has it, right behind the envelope's place.
             let behind = offset_of!(Told<C, ()>, message) == size_of::<Envelope>();
             match Self::UNDATED.batched {
-                None if behind => segment::Kind::of::<C>(table.cast(), unpack::<A, M, C>, free_segment::<C>),
+                None if behind => segment::Kind::of::<C>(
+                    TypeId::of::<M>(),
+                    table.cast(),
+                    unpack::<A, M, C>,
+                    free_segment::<C>,
+                ),
                 _ => None,
             }
         },

@@ -97,8 +97,9 @@ pub(crate) fn wait_for<F: Future + Unpin>(
 ) -> Result<Option<F::Output>, Refused> {
     user::answer_caught();
     let me: *const Header = member::current().cast();
-    // SAFETY: the turn that runs here keeps its cell.
-    let Some(header) = (unsafe { me.as_ref() }) else {
+    // SAFETY: the turn that runs here keeps its cell. In a child that was forked in this turn the crew is not there, and its locks
+    // are left alone.
+    let Some(header) = (unsafe { me.as_ref() }).filter(|header| !header.core().forked()) else {
         let _blocking = leave_slot_between_turns(target(future))?;
         spin();
         return block_on(future, until, || Ok(()));

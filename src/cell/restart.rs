@@ -395,7 +395,8 @@ unsafe fn wait(this: NonNull<Header>, kept: &Kept, after: Duration) -> bool {
     // From the arming on the cell is not ours: the key is made known under the timers' lock, before that.
     let armed = core.scheduler.arm(
         time::after(after),
-        || true,
+        // A pool that stops at once kills first, then looks for timers: so it finds this one, or this sees that it has.
+        || !unsafe { this.as_ref() }.state.peek().killed(),
         |key| {
             kept.ask(|keeper| keeper.waits(key));
             Box::new(Delayed { cell: this })

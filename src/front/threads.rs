@@ -34,6 +34,8 @@ impl Recruiter {
     /// A thread's life in the crew.
     pub(super) fn work(self: &Arc<Self>, arrival: Arrival) {
         if self.core.work(arrival, &|spare| self.recruit(spare)) {
+            // The hook may try to wait for the crew's end, which comes after this thread's.
+            let _of_the_crew = self.core.scheduler.enlist_apart();
             self.core.emit(|| Event::SpareEnded { spares: self.core.scheduler.spares.alive() });
         }
     }

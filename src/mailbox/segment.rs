@@ -64,9 +64,9 @@ const _: () = assert!(align_of::<Segment>() == ALIGN);
 /// What a segment is of.
 #[derive(Debug)]
 pub(crate) struct Kind {
-    /// The messages' type. A mailbox is one actor's, so this says all. (The kind's address would not: the compiler may make
-    /// several of one.)
-    message: TypeId,
+    /// The type that the messages are handled as. A mailbox is one actor's, so this says all. (The kind's address would not: the
+    /// compiler may make several of one. Nor would what lies in the slots: a box may stand for what is in it.)
+    handled_as: TypeId,
     size: usize,
     /// The number of its first slot.
     first: usize,
@@ -79,8 +79,10 @@ pub(crate) struct Kind {
 }
 
 impl Kind {
-    /// Of messages of type `M`; `None` if they are too large, or aligned too strictly.
+    /// Of messages that lie there as an `M` and are handled as this type, which determines `M`; `None` if they are too large, or
+    /// aligned too strictly.
     pub(crate) const fn of<M: 'static>(
+        handled_as: TypeId,
         table: *const (),
         unpack: unsafe fn(NonNull<()>, NonNull<()>) -> *mut Node,
         free: unsafe fn(NonNull<Segment>),
@@ -89,7 +91,7 @@ impl Kind {
         if first == SLOTS || align_of::<M>() > 2 * size_of::<usize>() {
             return None;
         }
-        Some(Kind { message: TypeId::of::<M>(), size, first, table, unpack, free })
+        Some(Kind { handled_as, size, first, table, unpack, free })
     }
 
     #[inline]
@@ -135,7 +137,7 @@ struct Slots<M, const N: usize> {
 /// The kind is of this type of message, and the caller holds the heap.
 #[inline]
 pub(crate) unsafe fn begin<M: 'static>(heap: &Heap, kind: &'static Kind, message: M) -> NonNull<Segment> {
-    debug_assert_eq!(kind.message, TypeId::of::<M>());
+    debug_assert_eq!(kind.size, size_of::<M>());
     let first = first::<M>();
     let segment: NonNull<Segment> = if first == 0 {
         memory::place::<Slots<M, SLOTS>>(heap, memory::Kind::Message).cast()
@@ -188,7 +190,7 @@ impl Claim {
         let mark = &segment.marks[self.slot];
         // SAFETY: written before the segment was pushed, and not again.
         let its = segment.kind.with(|its| unsafe { *its });
-        if !ptr::eq(its, kind) && its.message != kind.message {
+        if !ptr::eq(its, kind) && its.handled_as != kind.handled_as {
             mark.store(VOID, Release); // as below
             return Err(message);
         }

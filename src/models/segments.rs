@@ -13,6 +13,7 @@ use crate::memory::{Held, Pool};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
+use std::any::TypeId;
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
@@ -32,7 +33,7 @@ struct Single {
 }
 
 trait Fruit: Sized + 'static {
-    const KIND: Option<Kind> = Kind::of::<Self>(ptr::null(), unpack, free::<Self>);
+    const KIND: Option<Kind> = Kind::of::<Self>(TypeId::of::<Self>(), ptr::null(), unpack, free::<Self>);
 
     fn new(content: Box<Content>) -> Self;
     fn into_content(self) -> Box<Content>;

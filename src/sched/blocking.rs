@@ -61,7 +61,8 @@ impl Member<'_> {
     /// `None`: refused.
     #[cold]
     fn step_out(&self, at_any_rate: bool) -> Option<Slot> {
-        if !Local::has_seat() {
+        // In a child that was forked in this turn there is no crew that could go on.
+        if !Local::has_seat() || self.scheduler.forked() {
             return Some(Slot::None);
         }
         let scheduler = self.scheduler;

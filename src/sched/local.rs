@@ -144,6 +144,8 @@ impl Local {
         } else {
             // SAFETY: the caller's.
             let local = unsafe { Local::sit(scheduler, slot) };
+            // If each turn costs its thread the slot, nobody comes to the end of a turn here.
+            local.tend_timers(local.clock.get(), false);
             local.look().or_else(|| local.idle())
         };
         let at = loop {

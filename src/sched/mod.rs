@@ -215,7 +215,12 @@ impl Scheduler {
     /// The crew ends once it has nothing to do.
     pub(crate) fn stop(&self) {
         // First this: whoever sees that the crew stops sees the wakers' errand in a queue.
-        self.quiet.close(|wakers| self.wake_all(wakers));
+        // An errand for each, where every worker looks: one that blocks holds up no other.
+        self.quiet.close(|wakers| {
+            let errands =
+                wakers.into_iter().filter_map(|waker| errand::errand(Site::Waker, vec![waker], Waker::wake));
+            errands.for_each(|errand| self.push_from_outside(errand));
+        });
         self.idle.stop();
         self.spares.close();
     }

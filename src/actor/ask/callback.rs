@@ -45,6 +45,7 @@ where
         wanted: wanted::<A, R, F, S>,
         cancel: cancel::<A, R, F, S>,
         forward: |_, _| Ok(None),
+        restore: |_, _| (),
     };
 }
 

@@ -147,9 +147,7 @@ impl<A: Actor> Context<A> {
         match target.try_send_with_reply::<M, C>(message, reply) {
             Ok(()) => Ok(()),
             Err((message, reply, refusal)) => {
-                if let Some(before) = before {
-                    let _this_actor_runs = reply.forward(before);
-                }
+                reply.restore(before);
                 refused(message, reply, refusal, Vec::new())
             }
         }

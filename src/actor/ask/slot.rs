@@ -86,8 +86,13 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> Tables<S> for P
 struct SlotTable<R>(PhantomData<R>);
 
 impl<R: Send + 'static> SlotTable<R> {
-    const REPLY: ReplyVtable<R> =
-        ReplyVtable { answer: answer::<R>, wanted: wanted::<R>, cancel: cancel::<R>, forward: forward::<R> };
+    const REPLY: ReplyVtable<R> = ReplyVtable {
+        answer: answer::<R>,
+        wanted: wanted::<R>,
+        cancel: cancel::<R>,
+        forward: forward::<R>,
+        restore: restore::<R>,
+    };
 }
 
 unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
@@ -116,7 +121,14 @@ unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cy
     head.slot.set_forwarded();
     let before = waits.forwarded(address);
     waits.forward(address, answers)?;
-    Ok(Some(before.unwrap_or_else(|| Answerer::of(head.target.header()))))
+    Ok(before)
+}
+
+/// What was forwarded came back.
+unsafe fn restore<R>(to: NonNull<()>, before: Forwarded) {
+    // SAFETY: the replier's side has not let go.
+    let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
+    head.target.header().core().waits.restore(to.addr().get(), before);
 }
 
 #[cold]
