@@ -396,7 +396,11 @@ unsafe fn wait(this: NonNull<Header>, kept: &Kept, after: Duration) -> bool {
     let armed = core.scheduler.arm(
         time::after(after),
         // A pool that stops at once kills first, then looks for timers: so it finds this one, or this sees that it has.
-        || !unsafe { this.as_ref() }.state.peek().killed(),
+        || {
+            // SAFETY: as above.
+            let header = unsafe { this.as_ref() };
+            !header.state.peek().killed()
+        },
         |key| {
             kept.ask(|keeper| keeper.waits(key));
             Box::new(Delayed { cell: this })
