@@ -131,8 +131,8 @@ needed "segments: give a slot up without Release" segments \
 needed "segments: look at a mark without Acquire" segments \
     $segment 'this.marks[slot].load(Acquire)' 'this.marks[slot].load(Relaxed)'
 needed "segments: a slot is marked before it is filled" segments \
-    $segment 'if !ptr::eq(its, kind) && its.message != kind.message {' \
-    'mark.store(FILLED, Release); if !ptr::eq(its, kind) && its.message != kind.message {'
+    $segment 'if !ptr::eq(its, kind) && its.handled_as != kind.handled_as {' \
+    'mark.store(FILLED, Release); if !ptr::eq(its, kind) && its.handled_as != kind.handled_as {'
 needed "segments: freed with a slot that is not passed" segments \
     $segment 'if slot == claimed(link) {' 'if slot + 1 == claimed(link) && slot > self::SLOTS - FEW {'
 needed "segments: left with all its slots passed" segments \
