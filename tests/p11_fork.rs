@@ -191,3 +191,23 @@ fn p11_a_child_of_a_busy_crew_drops_its_copy() {
     assert!(world.timer.is_armed(), "the parent has not noticed");
     drop(world);
 }
+
+/// A worker's thread in a child has the slot of a crew that is not there: no wait asks for a spare, or for that crew's table.
+#[test]
+fn p11_a_child_that_is_forked_in_a_turn_may_wait_for_an_executor_of_its_own() {
+    let executor = build(Executor::builder().workers(1).spares(0));
+    let puppet = executor.spawn(Puppet::default());
+    let found = inside(&puppet, |_, _| {
+        in_a_child(|| {
+            let own = crew(1);
+            let theirs = own.spawn(Puppet::default());
+            let asked = heist::blocking(|| theirs.ask(Note(3)).unwrap().wait_timeout(LIMIT).unwrap());
+            let waited = theirs.ask(Note(4)).unwrap().wait_timeout(LIMIT);
+            let sound = asked == 3 && matches!(waited, Ok(4)) && own.waits().is_empty();
+            std::mem::forget(own);
+            i32::from(!sound)
+        })
+    });
+    assert_eq!(found, 0);
+    shut_down(&executor);
+}

@@ -38,6 +38,7 @@ use crate::time::{self, Duration, Instant};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::task::Wake;
 
 /// An actor in a [`Waiting`] or in a [cycle](crate::WaitAskError::cycle) of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -223,8 +224,12 @@ impl Waits {
         }
     }
 
-    /// Takes an actor's line away, and puts the outer one back.
+    /// Takes an actor's line away, and puts the outer one back. That one's bell is rung, so that the outer wait begins anew: others may
+    /// have begun to wait for this actor meanwhile, and have not seen that line.
     pub(crate) fn end(&self, who: ActorId, outer: Option<Outer>) {
+        if let Some(Outer(line)) = &outer {
+            line.bell.wake_by_ref();
+        }
         let mut table = self.0.lock();
         let line = match outer {
             None => table.lines.remove(&who),
@@ -303,7 +308,6 @@ impl Waits {
 mod tests {
     use super::*;
     use std::num::NonZeroU64;
-    use std::task::Wake;
 
     fn id(n: u64) -> ActorId {
         ActorId::from_raw(NonZeroU64::new(n).unwrap())
