@@ -72,7 +72,11 @@ fn main() {
             let (_, run) = WORKLOADS.iter().find(|(name, _)| *name == wanted).expect("one of the list");
             run();
         }
-        _ => WORKLOADS.iter().for_each(|(_, run)| run()),
+        // By a real clock the sentinel may take all that the victim has while that is held, so that nothing is left to steal.
+        _ => WORKLOADS
+            .iter()
+            .filter(|(name, _)| cfg!(heist_steps) || *name != "steal")
+            .for_each(|(_, run)| run()),
     }
 }
 
