@@ -11,6 +11,9 @@
 //!
 //! No errand is left behind at the crew's end. A worker runs what is in its own queue before it ends, and whoever pushes
 //! from elsewhere does so before the crew is told to stop (see [`Quiet::close`](super::quiet::Quiet::close)).
+//!
+//! Known limit: while the crew stops, errands may still share a worker, since a worker takes several from the injector at
+//! once and a sibling that finds no work ends. A waker that then blocks until another waker has run may block for ever.
 
 use super::local::Local;
 use super::member::Current;

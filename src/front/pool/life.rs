@@ -331,7 +331,8 @@ impl<A: Actor> Shared<A> {
             }
             let holds = list.moving.as_ref().map_or_else(Vec::new, |moving| moving.all_holds());
             holds.iter().for_each(|hold| Header::close(hold.as_ptr(), true));
-            // A replica that waits for its successor either sees by now that it is killed, under the timers' lock, or has its timer here.
+            // A replica that waits for its successor either sees by now that it is killed, under the timers' lock, or
+            // has its timer here.
             let _ = self.handle.core().scheduler.timers.armed();
             let waiting = std::mem::take(&mut self.life.lock().waiting);
             for (_, key) in waiting {
