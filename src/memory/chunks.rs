@@ -1,8 +1,9 @@
 //! Chunks: 2 MiB from the system at a time, handed out as slabs.
 //!
-//! Slabs come from the lowest chunk that has one, so that chunks at the other end run empty. An empty chunk goes back to
-//! the system, but for one. From the second chunk on the system is asked for huge pages: a first touch costs less,
-//! and a large crew of actors needs few entries of the processor's address cache. A small program stays small.
+//! Slabs come from the lowest chunk with a free slab, so that chunks at the other end become empty.
+//! An empty chunk goes back to the system, except for one. From the second chunk on the system is
+//! asked for huge pages: a first touch then costs less, and a large crew of actors needs few
+//! entries of the processor's address cache. A small program stays small.
 
 use super::poison;
 use super::slab::{CHUNK, SLAB, SLABS, Slab};
@@ -19,11 +20,11 @@ pub(super) struct Chunks(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// By address, with a bit for each slab that is here.
+    /// Chunks by address, with a bit for each slab that is here.
     chunks: BTreeMap<usize, Chunk>,
-    /// How many of them are whole.
+    /// Number of chunks with all slabs present.
     whole: usize,
-    /// Below this address no chunk has a slab.
+    /// No chunk below this address has a slab.
     lowest: usize,
 }
 
@@ -34,10 +35,11 @@ struct Chunk {
 }
 
 impl Chunks {
-    /// A slab, by where its header goes.
+    /// Takes a slab and returns a pointer to its header.
     pub(super) fn take(&self) -> NonNull<Slab> {
         let mut inner = self.0.lock();
         let lowest = inner.lowest;
+        // `lowest` saves a walk over chunks without free slabs.
         let found = inner.chunks.range_mut(lowest..).find(|(_, chunk)| chunk.here != 0);
         let (address, chunk) = match found {
             Some((&address, chunk)) => (address, chunk),
@@ -60,7 +62,7 @@ impl Chunks {
     /// Takes a slab back.
     ///
     /// # Safety
-    /// It came from [`take`](Self::take), and nothing in it is used any more.
+    /// The slab came from [`take`](Self::take), and no block of the slab is in use.
     pub(super) unsafe fn give(&self, slab: NonNull<Slab>) {
         let (address, index) = Slab::place(slab);
         poison::unpoison(slab.as_ptr().map_addr(|_| address + index * SLAB).cast(), SLAB);
@@ -69,9 +71,12 @@ impl Chunks {
         let chunk = inner.chunks.get_mut(&address).expect("a slab of ours");
         chunk.here |= 1 << index;
         if chunk.here == ALL {
+            // One whole chunk is kept, so that a crew at a chunk's edge does not map and unmap in
+            // turn.
             let surplus = if inner.whole > 0 { inner.chunks.remove(&address) } else { None };
             inner.whole += usize::from(surplus.is_none());
             drop(inner);
+            // After the lock: unmapping is a system call, which may take long.
             drop(surplus);
         }
     }
@@ -86,7 +91,8 @@ mod system {
     use super::CHUNK;
     use std::ptr::{self, NonNull};
 
-    /// A chunk's memory. It is mapped rather than allocated, because it must be aligned, and go back when it is dropped.
+    /// A chunk's memory. Mapped rather than allocated, since chunks must be aligned and must go
+    /// back to the system when dropped.
     #[derive(Debug)]
     pub(super) struct Memory(NonNull<u8>);
 
@@ -97,12 +103,14 @@ mod system {
         pub(super) fn new(huge: bool) -> Self {
             let (access, kind) =
                 (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-            // SAFETY: a mapping of our own, twice as long as needed; what is not aligned is given back.
+            // SAFETY: the mapping is new and twice as long as needed, so an aligned chunk lies
+            // inside. Only the unused parts before and behind the chunk are unmapped.
             unsafe {
                 let wide = libc::mmap(ptr::null_mut(), 2 * CHUNK, access, kind, -1, 0);
                 if wide == libc::MAP_FAILED {
                     std::alloc::handle_alloc_error(std::alloc::Layout::new::<[u8; CHUNK]>());
                 }
+                // `mmap` aligns to pages only.
                 let before = wide.align_offset(CHUNK);
                 let start = wide.byte_add(before);
                 if before > 0 {
@@ -123,7 +131,7 @@ mod system {
 
     impl Drop for Memory {
         fn drop(&mut self) {
-            // SAFETY: mapped by `new`, and nobody uses it any more.
+            // SAFETY: `new` mapped the memory, and no slab of a dropped chunk is in use.
             unsafe { libc::munmap(self.0.as_ptr().cast(), CHUNK) };
         }
     }
@@ -148,7 +156,7 @@ mod system {
 
     impl Memory {
         pub(super) fn new(_huge: bool) -> Self {
-            // SAFETY: the size is not 0.
+            // SAFETY: the layout's size is not 0.
             let start = unsafe { alloc(layout()) };
             Memory(NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout())))
         }
@@ -160,7 +168,8 @@ mod system {
 
     impl Drop for Memory {
         fn drop(&mut self) {
-            // SAFETY: allocated by `new`, and nobody uses it any more.
+            // SAFETY: `new` allocated the memory with this layout, and no slab of a dropped chunk
+            // is in use.
             unsafe { dealloc(self.0.as_ptr(), layout()) };
         }
     }

@@ -2,12 +2,12 @@
 //!
 //! | a free block is | counted by its slab as | bounded by |
 //! |---|---|---|
-//! | on its shelf's list, from which blocks are taken | out | what one slab had, and [`NEAR`] that came back since |
+//! | on its shelf's list, ready to be taken | out | blocks of one slab, and [`NEAR`] back since |
 //! | in a chain that came home | out | [`CHAINS`] for each shelf |
-//! | in a chain on its way home | out | 64 for each of the sender's open chains; none while the sender sleeps |
+//! | in a chain on its way home | out | 64 for each open chain; none while the sender sleeps |
 //! | in its slab | free | nothing: an empty slab is given back |
 //!
-//! So the usual ways, taking and giving a block, do not even look at a slab's counts.
+//! So the usual operations, taking and giving a block, do not touch a slab's counts.
 
 use super::chunks::Chunks;
 use super::poison;
@@ -19,43 +19,46 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-/// Blocks that are sent home together.
+/// Length of a chain sent home.
 const CHAIN: usize = 64;
-/// Chains that are collected at the same time.
+/// Number of chains a heap collects at the same time.
 const OPEN: usize = 16;
-/// Chains that came home and are kept for a shelf as they are.
+/// Number of returned chains a shelf keeps as they are.
 const CHAINS: u32 = 32;
-/// Blocks given back that a shelf's list takes.
+/// Length of a shelf's list up to which returned blocks go onto it.
 const NEAR: u32 = 256;
-/// Empty slabs that a heap keeps while its holder is awake.
+/// Number of empty slabs a heap keeps while the holder is awake.
 const EMPTIES: usize = 4;
-/// Chains taken in at a time, and blocks of those that are taken apart: between two steps the holder looks whether there is something
-/// better to do.
+/// Chains taken in by one step, and blocks of chains taken apart in a step. Between two steps the
+/// holder checks whether it has better work.
 const STEP: usize = 64;
 pub(super) const STEP_BLOCKS: usize = 512;
-/// Blocks that a thread without a heap sends home between two looks whether their holder sleeps. A prime, so that a pattern in which
-/// heap they belong to does not keep it from looking at all of these.
+/// Number of blocks a thread without a heap sends home between two checks whether the holder
+/// sleeps. A prime, so that a regular pattern of heaps cannot hide some of the heaps from the
+/// checks.
 const LOOK_EVERY: u32 = 251;
 
 thread_local! {
-    /// Blocks that this thread has sent home one by one since its last look.
+    /// Number of blocks the thread has sent home singly since the last check.
     static SENT: Cell<u32> = const { Cell::new(0) };
 }
 
-/// See the room's page. All but `returns` is its holder's.
+/// Memory of one worker or one stripe; see the room's page. Only its holder touches fields other
+/// than `returns`, `claim`, `wanted` and `taken`.
 #[derive(Debug)]
 pub(crate) struct Heap {
     returns: Padded<Returns>,
     claim: Claim,
-    /// A hint to the thread that puts this heap in order: its owner waits for the claim.
+    /// Set while the owner waits for the claim: a hint to the thread that tidies the heap.
     wanted: AtomicBool,
     pub(super) chunks: Arc<Chunks>,
     pub(super) shelves: [Shelf; 2 * SIZES],
     pub(super) empty: Cell<*const Slab>,
     pub(super) empties: Cell<usize>,
-    /// Slabs of this heap, the empty ones included.
+    /// Number of slabs of this heap, including empty ones.
     pub(super) slabs: Cell<usize>,
-    /// Chains that were taken off `returns` and not looked at yet. The holder's; others see that there are some.
+    /// Chains taken off `returns` and not looked at yet. Only the holder changes the field; other
+    /// threads read whether it is null.
     taken: AtomicPtr<Block>,
     open: [Outgoing; OPEN],
 }
@@ -63,16 +66,16 @@ pub(crate) struct Heap {
 /// Blocks of one size.
 #[derive(Debug)]
 pub(super) struct Shelf {
-    /// From here blocks are taken.
+    /// List of free blocks, from which `take` takes.
     pub(super) free: Cell<*mut Block>,
     pub(super) count: Cell<u32>,
     pub(super) chained: Cell<u32>,
     pub(super) chains: Cell<*mut Block>,
-    /// Slabs that may have something.
+    /// List of slabs that may have free or fresh blocks.
     slabs: Cell<*const Slab>,
 }
 
-/// A chain that grows.
+/// A growing chain of blocks of another heap.
 #[derive(Debug)]
 struct Outgoing {
     home: Cell<*const Heap>,
@@ -103,7 +106,7 @@ impl Outgoing {
         }
     }
 
-    /// Adds a block of another heap.
+    /// Adds a block of the heap `home`. A chain for another heap or shelf is sent first.
     #[inline]
     fn add(&self, home: *const Heap, shelf: usize, block: *mut Block) {
         if self.home.get() != home || self.shelf.get() != shelf {
@@ -111,7 +114,7 @@ impl Outgoing {
             self.home.set(home);
             self.shelf.set(shelf);
         }
-        // SAFETY: the block is ours.
+        // SAFETY: the block was given up by its user, so the caller alone has it.
         unsafe { (*block).next = self.first.get() };
         self.first.set(block);
         self.count.set(self.count.get() + 1);
@@ -124,7 +127,8 @@ impl Outgoing {
     fn send(&self) {
         let first = self.first.replace(ptr::null_mut());
         if !first.is_null() {
-            // SAFETY: the chain is ours, and a heap lives as long as one of its blocks is out.
+            // SAFETY: the caller alone has the chain's blocks. A heap lives as long as one of its
+            // blocks is out, and blocks of a chain on their way home count as out.
             unsafe {
                 (*first).count = self.count.replace(0);
                 (*self.home.get()).returns.push(first);
@@ -133,9 +137,10 @@ impl Outgoing {
     }
 }
 
-// SAFETY: whoever holds the claim is alone with all the cells; `returns` is made for many.
+// SAFETY: the holder of the claim has exclusive use of all `Cell`s. The other fields are atomics,
+// and any thread may use them.
 unsafe impl Sync for Heap {}
-// SAFETY: nothing in it belongs to a thread.
+// SAFETY: nothing in a heap belongs to a particular thread.
 unsafe impl Send for Heap {}
 
 impl Heap {
@@ -154,7 +159,7 @@ impl Heap {
         }
     }
 
-    /// Becomes its holder; waits for one who tidies up.
+    /// Claims the heap. Waits if another thread is tidying the heap.
     pub(crate) fn claim(&self) {
         if !self.claim.try_take() {
             self.wait_for_claim();
@@ -163,7 +168,8 @@ impl Heap {
 
     #[cold]
     fn wait_for_claim(&self) {
-        // Relaxed: a hint. The holder sees it within a step or two, and lets go.
+        // Relaxed: a hint. The tidying thread sees the flag within a step or two and releases the
+        // heap.
         self.wanted.store(true, Relaxed);
         self.claim.take();
         self.wanted.store(false, Relaxed);
@@ -178,30 +184,36 @@ impl Heap {
         self.claim.try_take()
     }
 
-    /// Is its holder no more.
+    /// Releases the heap.
     ///
     /// # Safety
-    /// The caller is its holder, and does nothing more with it.
+    /// The caller holds the heap and does not use the heap afterwards.
     pub(crate) unsafe fn let_go(&self) {
-        // SAFETY: the caller's.
+        // SAFETY: the caller holds the claim.
         unsafe { self.claim.give() };
     }
 
     pub(super) fn has_returns(&self) -> bool {
-        // Relaxed: a hint, as the stack's own.
+        // Relaxed: a hint, like the stack's own `is_empty`. Every missed chain is seen by a later
+        // look.
         !self.returns.is_empty() || !self.taken.load(Relaxed).is_null()
     }
 
-    /// A block from a shelf.
+    /// Takes a block from a shelf.
     #[inline]
     pub(super) fn take(&self, shelf: usize) -> NonNull<u8> {
         let shelf_ = &self.shelves[shelf];
         match NonNull::new(shelf_.free.get()) {
             Some(block) => {
-                // SAFETY: blocks on the list are free, and ours.
+                // SAFETY: blocks on the shelf's list are free, and the heap's holder alone reads
+                // them.
                 let next = unsafe { block.as_ref() }.next;
+                // Blocks mostly lie in the order in which they are handed out. So the distance to
+                // the next block predicts where the eighth block from here lies, and its line is
+                // fetched now.
                 let step = next.addr().wrapping_sub(block.addr().get()) as isize;
                 prefetch(next.wrapping_byte_offset(step * 8));
+                // `count` is kept so that `give` can bound the list without walking it.
                 shelf_.free.set(next);
                 shelf_.count.set(shelf_.count.get() - 1);
                 block.cast()
@@ -215,41 +227,46 @@ impl Heap {
     fn refill(&self, index: usize) -> NonNull<u8> {
         let shelf = &self.shelves[index];
         let chain = loop {
-            // Chains first, and before fresh memory is touched: what has come back?
+            // Chains first, before fresh memory is touched: returned blocks are likely to be in a
+            // cache.
             if shelf.chains.get().is_null() {
                 self.take_in();
             }
             let first = shelf.chains.get();
             if !first.is_null() {
-                // SAFETY: a chain that is ours.
+                // SAFETY: a chain on the shelf came home, so the heap's holder alone has its
+                // blocks.
                 let (below, count) = unsafe { ((*first).below, (*first).count) };
                 shelf.chains.set(below);
                 shelf.chained.set(shelf.chained.get() - 1);
                 break Chain { first, count: count as u32 };
             }
-            // SAFETY: a shelf's slab is this heap's.
+            // SAFETY: a listed slab belongs to the heap, and lives as long as it is listed.
             match unsafe { shelf.slabs.get().as_ref() } {
                 Some(slab) => match slab.take_some() {
                     Some(chain) => break chain,
                     None => self.unlist(slab),
                 },
+                // `take_in` works in steps. While it has chains left, one of them may be for this
+                // shelf, so no new slab is begun.
                 None if !self.taken.load(Relaxed).is_null() => {}
                 None => self.list(self.another(index)),
             }
         };
-        // SAFETY: never empty, and ours.
+        // SAFETY: a chain is never empty, and the caller alone has its blocks.
         let rest = unsafe { (*chain.first).next };
         shelf.free.set(rest);
         shelf.count.set(chain.count - 1);
-        // SAFETY: likewise.
+        // SAFETY: the first block of a chain is not null.
         unsafe { NonNull::new_unchecked(chain.first).cast() }
     }
 
-    /// An empty slab for a shelf.
+    /// Returns an empty slab for a shelf, from the heap's own empty slabs or from the pool.
     fn another(&self, shelf: usize) -> &Slab {
         let memory = match NonNull::new(self.empty.get().cast_mut()) {
             Some(slab) => {
-                // SAFETY: one of our empty ones.
+                // SAFETY: an empty slab on this list belongs to the heap, and its header is
+                // initialized.
                 self.empty.set(unsafe { slab.as_ref() }.next.get());
                 self.empties.set(self.empties.get() - 1);
                 slab
@@ -262,18 +279,20 @@ impl Heap {
         let size = block_size(shelf);
         let (chunk, index) = Slab::place(memory);
         poison::unpoison(memory.as_ptr().map_addr(|_| chunk + index * SLAB).cast(), SLAB);
-        // SAFETY: nothing is in it, and it is ours.
+        // SAFETY: no block of the slab is in use, and the heap's holder alone has the slab.
         unsafe { Slab::begin(memory, self, shelf, size) }
     }
 
-    /// Gives up a block of this shelf.
+    /// Gives back a block of this shelf.
     ///
     /// # Safety
-    /// It came from some heap's [`take`](Self::take); the caller has it alone, and holds `here`, if that is given.
+    /// The block came from some heap's [`take`](Self::take), of the same shelf. The caller alone
+    /// has it and holds `here`, if given. `held` is of the block's pool.
     #[inline(always)]
     pub(super) unsafe fn give(here: Option<&Heap>, shelf: usize, block: NonNull<u8>, held: Held<'_>) {
         let block: *mut Block = block.as_ptr().cast();
-        // SAFETY: a slab lives as long as one of its blocks is out. Its `home` does not change in that time.
+        // SAFETY: a slab lives as long as one of its blocks is out, and this block is. Its `home`
+        // does not change in that time, so the plain read does not race.
         let home = unsafe { (*Slab::of(block)).home };
         // SAFETY: the pool is held, and its heaps are part of it.
         debug_assert!(held.is_of(unsafe { &(*home).chunks }), "held is another pool than the block's");
@@ -283,39 +302,49 @@ impl Heap {
                 let list = &here.shelves[shelf];
                 let count = list.count.get();
                 if count < NEAR {
-                    // SAFETY: ours.
+                    // SAFETY: the caller gave the block up, so the caller alone has it.
                     unsafe { (*block).next = list.free.get() };
                     list.free.set(block);
                     list.count.set(count + 1);
                 } else {
-                    // SAFETY: our slab, our block.
+                    // SAFETY: the block belongs to the heap, `here` is its holder's, and the caller
+                    // gave the block up.
                     unsafe { here.put_far(block) };
                 }
             }
-            // SAFETY: the caller's.
+            // SAFETY: the block belongs to `home`, which is another heap, and the caller gave the
+            // block up.
             _ => unsafe { Heap::send_home(here, home, shelf, block) },
         }
     }
 
+    /// Sends a block of another heap home, in a chain or by itself.
+    ///
     /// # Safety
-    /// As for [`give`](Self::give); the block is of another heap, `home`.
+    /// `block` came from [`take`](Self::take) of `home` and its shelf `shelf`, and `home` is not
+    /// `here`. The caller alone has the block and holds `here`, if given.
     #[inline(never)]
     unsafe fn send_home(here: Option<&Heap>, home: *const Heap, shelf: usize, block: *mut Block) {
         match here {
-            // SAFETY: heaps live as long as their pool, and this one's has a block out.
+            // SAFETY: heaps live as long as their pool, and this heap's pool lives because one of
+            // its blocks is out.
             Some(here) if ptr::eq(Arc::as_ptr(&here.chunks), Arc::as_ptr(unsafe { &(*home).chunks })) => {
+                // Direct-mapped: two pairs of heap and size that meet in one entry send each
+                // other's chains early, which costs time but nothing else.
                 let spread = home.addr() / size_of::<Heap>() * 5 + shelf;
                 here.open[spread % OPEN].add(home, shelf, block);
             }
-            // A heap of another executor, which might be gone before a chain is full; or none.
-            // SAFETY: a chain of one, ours.
+            // A heap of another executor may be gone before a chain is full, and a thread without a
+            // heap has no chains. Both send the block at once. SAFETY: the caller alone has the
+            // block, which becomes a chain of one. `home` lives because the block is out.
             _ => unsafe {
                 (*block).next = ptr::null_mut();
                 (*block).count = 1;
                 (*home).returns.push(block);
                 let sent = SENT.get() + 1;
                 SENT.set(sent);
-                // Not in a model: its executions follow each other on one thread, and a count that lives on would tell them apart.
+                // Not in a model: loom's executions follow each other on one thread, and a count
+                // that survives them would make them differ.
                 if sent >= LOOK_EVERY && cfg!(not(heist_loom)) {
                     SENT.set(0);
                     (*home).look_after();
@@ -324,30 +353,32 @@ impl Heap {
         }
     }
 
-    /// To its slab, since the shelf's list has enough.
+    /// Puts a block back into its slab, since the shelf's list is long enough. Out of line, to keep
+    /// `give` short.
     ///
     /// # Safety
-    /// The block is this heap's, and the caller gives it up.
+    /// The block belongs to the heapand the caller gives it up, as the heap's holder.
     #[inline(never)]
     unsafe fn put_far(&self, block: *mut Block) {
-        // SAFETY: the caller's.
+        // SAFETY: the block's slab lives while the block is out, and belongs to the heap.
         unsafe { self.put(&*Slab::of(block), block) };
     }
 
-    /// Back to its slab.
+    /// Puts a block back into its slab.
     ///
     /// # Safety
-    /// The block is this slab's, the slab is ours, and the caller gives the block up.
+    /// The block belongs to `slab`, the slab belongs to the heap, the caller holds the heap and
+    /// gives the block up.
     #[inline]
     unsafe fn put(&self, slab: &Slab, block: *mut Block) {
-        // SAFETY: the caller's.
+        // SAFETY: the block belongs to the slab, and the caller gives it up.
         let out = unsafe { slab.put(block) };
         if out == 0 || !slab.listed.get() {
             self.settle(slab, out);
         }
     }
 
-    /// A slab that has room again, or is empty.
+    /// Relists a slab that has free blocks again, and retires it if it is empty.
     #[cold]
     fn settle(&self, slab: &Slab, out: u32) {
         if !slab.listed.get() {
@@ -358,7 +389,7 @@ impl Heap {
         }
     }
 
-    /// Keeps an empty slab, or gives it back.
+    /// Keeps an empty slab, or gives it back to the pool.
     fn retire(&self, slab: &Slab) {
         debug_assert!(slab.is_unused());
         if slab.listed.get() {
@@ -369,7 +400,7 @@ impl Heap {
             self.empties.set(self.empties.get() + 1);
         } else {
             self.slabs.set(self.slabs.get() - 1);
-            // SAFETY: all its blocks are back.
+            // SAFETY: no block of the slab is out, and the slab is on no list any more.
             unsafe { self.chunks.give(slab.as_ptr()) };
         }
     }
@@ -378,7 +409,7 @@ impl Heap {
         let first = &self.shelves[slab.shelf as usize].slabs;
         slab.listed.set(true);
         slab.previous.set(ptr::null());
-        // SAFETY: listed slabs are ours.
+        // SAFETY: listed slabs belong to the heap, and the caller holds it.
         if let Some(second) = unsafe { first.get().as_ref() } {
             second.previous.set(slab);
         }
@@ -388,7 +419,7 @@ impl Heap {
     fn unlist(&self, slab: &Slab) {
         let (next, previous) = (slab.next.get(), slab.previous.get());
         slab.listed.set(false);
-        // SAFETY: listed slabs are ours.
+        // SAFETY: listed slabs belong to the heap, and the caller holds it.
         unsafe {
             match previous.as_ref() {
                 Some(previous) => previous.next.set(next),
@@ -400,7 +431,7 @@ impl Heap {
         }
     }
 
-    /// Takes in some of the chains that were returned. True: there are more.
+    /// Takes in some of the chains that were returned. Returns `true` if more are left.
     pub(super) fn take_in(&self) -> bool {
         let mut chain = self.taken.load(Relaxed);
         if chain.is_null() {
@@ -409,7 +440,8 @@ impl Heap {
         let (mut chains, mut blocks) = (0, 0);
         while !chain.is_null() && chains < STEP && blocks < STEP_BLOCKS {
             chains += 1;
-            // SAFETY: what was returned is ours, and a chain's blocks are of one shelf.
+            // SAFETY: the holder alone has what it took off `returns`. A chain's blocks are all of
+            // one shelf, so the first one's slab names it.
             unsafe {
                 let below = (*chain).below;
                 let shelf = &self.shelves[(*Slab::of(chain)).shelf as usize];
@@ -423,15 +455,19 @@ impl Heap {
                 chain = below;
             }
         }
+        // Relaxed: the chains were acquired by `returns.take`, and only the holder follows the
+        // pointer. Holders follow each other through the claim.
         self.taken.store(chain, Relaxed);
         !chain.is_null()
     }
 
+    /// Puts each block of a chain back into its slab.
+    ///
     /// # Safety
-    /// The chain is ours to give up.
+    /// The caller holds this heap and alone has the chain. The chain's blocks belong to the heap.
     pub(super) unsafe fn dissolve(&self, mut block: *mut Block) {
         while !block.is_null() {
-            // SAFETY: the caller's.
+            // SAFETY: the blocks belong to the heap, and each is read before it is given up.
             unsafe {
                 let next = (*block).next;
                 self.put(&*Slab::of(block), block);

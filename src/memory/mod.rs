@@ -1,7 +1,8 @@
 //! Floor 0: memory for messages and cells, at a few nanoseconds apiece and without a lock.
 //!
-//! Why not the system's allocator: a message is allocated on one core and freed on another, all the time, which is what
-//! general allocators are worst at; and the crew knows who it is, when it is idle, and how long everything lives.
+//! The system's allocator is not used. A message is allocated on one core and freed on another all
+//! the time, which is the worst case of a general allocator. The crew also knows its own threads,
+//! when each is idle, and how long everything lives.
 //!
 //! ```text
 //!  pool (one for each executor)
@@ -10,30 +11,37 @@
 //!   '-- heap of stripe 0, 1, ...       them for each size                  slab.rs
 //! ```
 //!
-//! A slab holds blocks of one size, and begins with a header that a block finds by masking its own address. Blocks are
-//! taken and given back by the heap's holder alone, with plain loads and stores. Who frees a block of another heap
-//! collects up to 64 of one slab in a chain, and pushes the chain onto the owner's stack of returns with one
-//! compare-and-swap; the owner takes that stack whole and hangs each chain into its slab's free list in one step.
+//! A slab holds blocks of one size. A block finds its slab's header by masking its own address.
+//! Only the heap's holder takes and gives back blocks, with plain loads and stores. A thread that
+//! frees a block of another heap collects up to 64 blocks of one heap and size in a chain. It
+//! pushes the chain onto the owner's stack of returns with one compare-and-swap. The owner takes
+//! the whole stack at once and keeps each chain for its shelf, or takes it apart into its slabs.
 //!
 //! | a heap's holder | how |
 //! |---|---|
-//! | its worker, as long as it is awake | claims it when it wakes, lets go of it before it parks |
-//! | for a stripe: a thread from outside, for one block | claims it for that time |
-//! | a worker about to park, for the heaps of all workers that are not awake | tries to claim; takes in what was returned |
-//! | a thread that has no heap, after it has sent some 250 blocks home | tries to claim the heap of the last one; takes in a bounded part of what was returned |
+//! | its worker, while awake | claims the heap when it wakes, releases it before it parks |
+//! | of a stripe: a thread from outside, for one block | claims the heap for that time |
+//! | a worker about to park, for the heaps of parked workers | tries to claim; takes in returns |
+//! | a thread without a heap, after 250 blocks sent home | tries to claim the last block's heap; takes in a part |
 //!
-//! **What is given back, and when**: an empty slab goes back to the pool at once, but for the one that each shelf takes
-//! from and a few more; before a worker parks those go too, and so do its unfinished chains. A chunk whose slabs are all
-//! back goes to the system; one is kept. So a burst's memory is the system's again when the crew is idle, and what stays
-//! is what is in use, at most a slab (64 KiB) partly used for each size and heap, and one chunk.
+//! **What is given back, and when**: an empty slab goes back to the pool at once, except for the
+//! slab that each shelf takes from and a few more. Before a worker parks, those go back too, and
+//! its unfinished chains go home. A chunk with all slabs back goes to the system, except for one.
+//! When the crew is idle a burst's memory has therefore returned to the system. What stays is the
+//! memory in use, at most one partly used slab (64 KiB) for each size and heap, and one chunk.
 //!
-//! **How long it lives**: a pool is part of the executor's shared part, the core, which references, threads of the crew and
-//! handles keep alive. Giving a block back touches the block's slab and its heap, so the pool must outlive that call. [`Held`]
-//! is the proof: [`free`] and [`unboxed`] take one, and it borrows whatever keeps the core. Sizes above [`LARGEST`] bytes, and
-//! alignments above [`STRICTEST`], come from the system's allocator; the type decides, so both ends agree.
+//! **How long it lives**: a pool is part of the executor's shared part, the core, which references,
+//! threads of the crew and handles keep alive. Giving a block back touches the block's slab and its
+//! heap, so the pool must outlive that call. [`Held`] is the proof. [`free`] and [`unboxed`] take
+//! one, and a `Held` borrows from something that keeps the core. Sizes above [`LARGEST`] bytes, and
+//! alignments above [`STRICTEST`], come from the system's allocator. The type decides, so both ends
+//! agree.
 //!
-//! The scheme is mimalloc's (Leijen, Zorn, de Moura, 2019) in small: pages that are found by masking, free lists for
-//! each page, a list of their own for what other threads free.
+//! The scheme is a small version of mimalloc's (Leijen, Zorn, de Moura, 2019): pages that are found
+//! by masking, free lists for each page, and a separate list for blocks that other threads free.
+//!
+//! Loom model of the stack of returns: `models::returns`. Needed orderings:
+//! `scripts/weaken-orderings.sh returns`.
 
 mod chunks;
 mod heap;
@@ -51,20 +59,22 @@ use std::sync::Arc;
 
 /// The largest block in bytes.
 pub(crate) const LARGEST: usize = 256;
-/// Sizes are multiples of this, and blocks are aligned to it; but for the smallest.
+/// Granularity of block sizes and alignments. The smallest block is the exception.
 const GRANULE: usize = 16;
-/// The strictest alignment of a type that has blocks: its size is a multiple of that, and a slab's blocks begin at one too.
+/// The strictest alignment of a type that has blocks. Rust rounds such a type's size up to a
+/// multiple of its alignment, and a slab's blocks begin at a multiple too.
 const STRICTEST: usize = 2 * GRANULE;
-/// What a message of up to a word takes, and what a free block needs. Aligned to words only.
+/// Size of the smallest block: enough for a message of up to a word, and for the links of a free
+/// block. Aligned to words only.
 const SMALLEST: usize = 24;
-/// Sizes: 24, 32, 48, 64, ... bytes.
+/// Number of sizes: 24, 32, 48, 64, ... bytes.
 const SIZES: usize = LARGEST / GRANULE;
 
 const _: () = assert!(size_of::<returns::Block>() <= SMALLEST);
-/// Heaps for threads from outside.
+/// Number of heaps for threads from outside.
 const STRIPES: usize = if cfg!(heist_loom) { 1 } else { 16 };
 
-/// What a block is for: long-lived cells do not share slabs with messages, which come and go.
+/// What a block is for. Long-lived cells do not share slabs with messages, which come and go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Message,
@@ -86,7 +96,7 @@ impl Pool {
         Pool { heaps, chunks, workers }
     }
 
-    /// The proof that this pool lives as long as the borrow.
+    /// Returns the proof that this pool lives as long as the borrow.
     #[inline]
     pub(crate) fn held(&self) -> Held<'_> {
         Held {
@@ -96,51 +106,57 @@ impl Pool {
         }
     }
 
-    /// A worker's heap, to be claimed by that worker.
+    /// Returns a worker's heap, for the worker to claim.
     pub(crate) fn of_worker(&self, worker: usize) -> &Heap {
         &self.heaps[worker]
     }
 
-    /// Calls `f` with a heap for a thread that is not of the crew: its own stripe's, or another one that is free. (In a child
-    /// made by `fork` a stripe may be claimed for good by a thread that is not there.)
+    /// Calls `f` with a heap for a thread outside the crew: the heap of the thread's own stripe, or
+    /// another free one.
     pub(crate) fn outside<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
         let stripes = &self.heaps[self.workers..];
         let own = crate::sync::thread_stripe(STRIPES);
+        // In a child made by `fork`, a thread of the parent may hold a claim for ever. So every
+        // stripe is tried before the caller waits for its own.
         let free = (own..own + STRIPES).map(|i| &stripes[i % STRIPES]).find(|heap| heap.try_claim());
         let heap = free.unwrap_or_else(|| {
             stripes[own].claim();
             &stripes[own]
         });
         let result = f(heap);
-        // SAFETY: claimed above.
+        // SAFETY: `find` claimed the heap, or `claim` did, and `f` only borrowed it.
         unsafe { heap.let_go() };
         result
     }
 
-    /// Takes in what was returned to heaps whose holders sleep, until `stop` says that there is something better to do.
+    /// Takes in what was returned to heaps of sleeping workers, until `stop` returns `true`.
     ///
-    /// Nothing is left lying when the last worker goes to sleep: it comes here after it has left its own heap, and if somebody
-    /// else holds a heap just then, that one looks again when it has let go.
+    /// Nothing is left over when the last worker parks. The worker comes here after the release of
+    /// its own heap. If another thread holds a heap at that moment, the other thread checks for
+    /// returns again after its own release.
     pub(crate) fn tidy(&self, stop: impl Fn() -> bool) {
         for heap in &self.heaps {
+            // A loop, not an `if`: other threads skip a claimed heap, so a chain pushed meanwhile
+            // is this thread's to find after the release.
             while heap.has_returns() && !heap.is_wanted() && !stop() && heap.try_claim() {
                 heap.trim(&stop);
-                // SAFETY: claimed above.
+                // SAFETY: the loop's condition claimed the heap, and `trim` is done with it.
                 unsafe { heap.let_go() };
             }
         }
     }
 
-    /// Bytes that the pool holds now.
+    /// Returns the number of bytes held by the pool.
     pub(crate) fn bytes(&self) -> usize {
         self.chunks.bytes()
     }
 }
 
-/// The proof that a pool lives for `'a`, needed to give back its blocks.
+/// Proof that a pool lives for `'a`. Giving blocks back requires one.
 ///
-/// A `Held` borrows from what keeps the core: a reference to an actor, a handle, a turn's cell. So a caller that lets go of its
-/// last reference first, and gives memory back afterwards, does not compile. Debug builds check that the block is this pool's.
+/// A `Held` borrows from something that keeps the core: a reference to an actor, a handle, a turn's
+/// cell. A caller that drops its last reference first and gives memory back afterwards does not
+/// compile. Debug builds check that the block belongs to the pool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held<'a> {
     /// Null if the holder of the proof does not know the pool.
@@ -150,10 +166,10 @@ pub(crate) struct Held<'a> {
 }
 
 impl Held<'_> {
-    /// The proof for code that is far from any reference.
+    /// Returns a proof for code far from any reference.
     ///
     /// # Safety
-    /// The pool of whatever is given back with it lives until then, for a reason that the caller states.
+    /// The pool of every block given back with this proof lives until then. The caller states why.
     #[inline]
     pub(crate) unsafe fn promised<'a>() -> Held<'a> {
         Held {
@@ -163,7 +179,7 @@ impl Held<'_> {
         }
     }
 
-    /// May it be of this pool? For checks.
+    /// Returns `true` if the proof may be of this pool. Debug assertions use it.
     fn is_of(self, chunks: &Arc<Chunks>) -> bool {
         #[cfg(debug_assertions)]
         return self.chunks.is_null() || std::ptr::eq(self.chunks, Arc::as_ptr(chunks));
@@ -175,12 +191,12 @@ impl Held<'_> {
     }
 }
 
-/// Does the pool have blocks for this type?
+/// Returns `true` if the pool has blocks for `T`.
 const fn pooled<T>() -> bool {
     size_of::<T>() <= LARGEST && align_of::<T>() <= STRICTEST && !cfg!(heist_plain_memory)
 }
 
-/// Where blocks of this type lie in a heap.
+/// Returns the index of the shelf that holds blocks for `T`.
 const fn shelf<T>(kind: Kind) -> usize {
     let small = size_of::<T>() <= SMALLEST && align_of::<T>() <= align_of::<returns::Block>();
     let granules = if size_of::<T>() <= GRANULE { 2 } else { size_of::<T>().div_ceil(GRANULE) };
@@ -188,7 +204,7 @@ const fn shelf<T>(kind: Kind) -> usize {
     of_its_kind + if matches!(kind, Kind::Cell) { SIZES } else { 0 }
 }
 
-/// The size of a shelf's blocks.
+/// Returns the size of a shelf's blocks in bytes.
 const fn block_size(shelf: usize) -> usize {
     match shelf % SIZES {
         0 => SMALLEST,
@@ -196,7 +212,8 @@ const fn block_size(shelf: usize) -> usize {
     }
 }
 
-/// Memory of the heap, which the caller holds, for a value of this type. To be given up by [`free`].
+/// Allocates uninitialized memory for a `T` from `heap`, which the caller holds. [`free`] gives it
+/// back.
 #[inline]
 pub(crate) fn place<T>(heap: &Heap, kind: Kind) -> NonNull<T> {
     if pooled::<T>() {
@@ -208,23 +225,25 @@ pub(crate) fn place<T>(heap: &Heap, kind: Kind) -> NonNull<T> {
     }
 }
 
-/// Puts a value into memory of the heap, which the caller holds.
+/// Allocates memory from `heap`, which the caller holds, and moves `value` into it.
 #[inline]
 pub(crate) fn boxed<T>(heap: &Heap, kind: Kind, value: T) -> NonNull<T> {
     let at = place::<T>(heap, kind);
-    // SAFETY: large enough and aligned for its type, and ours alone.
+    // SAFETY: `place` returned memory large enough and aligned for a `T`, with no other pointer to
+    // it.
     unsafe { at.write(value) };
     at
 }
 
-/// The value back; its memory is given up.
+/// Moves the value out and gives its memory back.
 ///
 /// # Safety
-/// `at` came from [`boxed`], of the same kind, and is not used any more. `here` is a heap that the caller holds, if any, and `held`
-/// is of the pool that it came from.
+/// `at` came from [`boxed`] with the same kind, and is not used afterwards. `here`, if given, is a
+/// heap that the caller holds. `held` is of the pool that `at` came from.
 #[inline]
 pub(crate) unsafe fn unboxed<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>, held: Held<'_>) -> T {
-    // SAFETY: the caller's.
+    // SAFETY: `at` points to a value that `boxed` wrote, and the caller gives it up. After `read`
+    // the memory is only freed, once, so the value is not dropped twice.
     unsafe {
         let value = at.read();
         free(here, kind, at, held);
@@ -232,13 +251,15 @@ pub(crate) unsafe fn unboxed<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>,
     }
 }
 
-/// Gives memory up without looking at what is in it.
+/// Gives memory back without dropping the value in it.
 ///
 /// # Safety
-/// As for [`unboxed`].
+/// `at` came from [`place`] or [`boxed`] with the same kind, and is not used afterwards. `here`, if
+/// given, is a heap that the caller holds. `held` is of the pool that `at` came from.
 #[inline]
 pub(crate) unsafe fn free<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>, held: Held<'_>) {
-    // SAFETY: the caller's; the type decides where its memory is from.
+    // SAFETY: `pooled` depends on the type alone, so this memory came from the branch of `place`
+    // that matches. The caller gives it up, so it is freed once.
     unsafe {
         if pooled::<T>() {
             poison::poison(at.as_ptr().cast(), block_size(shelf::<T>(kind)));

@@ -1,11 +1,12 @@
-//! Free blocks that nobody may touch, under AddressSanitizer with `--cfg heist_poison`: see `scripts/sanitize.sh`. Otherwise nothing.
+//! Poisoning of free blocks under AddressSanitizer with `--cfg heist_poison`; see
+//! `scripts/sanitize.sh`. Does nothing in other builds.
 //!
-//! A free block's first words link it to others, so what lies behind them is poisoned. That a block is used after it was freed is then
-//! reported at the first access beyond these words, by whichever thread.
+//! A free block's first words are links, so only the memory behind those words is poisoned. A use
+//! after free is then reported at the first access beyond the links, on any thread.
 
 use super::SMALLEST;
 
-/// A block is given back.
+/// Poisons a block given back.
 #[inline(always)]
 pub(super) fn poison(block: *mut u8, size: usize) {
     if cfg!(heist_poison) {
@@ -13,7 +14,7 @@ pub(super) fn poison(block: *mut u8, size: usize) {
     }
 }
 
-/// A block is handed out, or a region is used in another way.
+/// Unpoisons a block when it is handed out, or a region before another use.
 #[inline(always)]
 pub(super) fn unpoison(at: *mut u8, size: usize) {
     if cfg!(heist_poison) {
@@ -29,12 +30,12 @@ mod asan {
     }
 
     pub(super) fn poison(at: *mut u8, size: usize) {
-        // SAFETY: the region is a part of a block that its last holder has given up.
+        // SAFETY: the region is part of a free block, so poisoning affects no valid access.
         unsafe { __asan_poison_memory_region(at, size) }
     }
 
     pub(super) fn unpoison(at: *mut u8, size: usize) {
-        // SAFETY: the region is the caller's.
+        // SAFETY: the region lies inside a chunk of the pool, and the caller alone has it.
         unsafe { __asan_unpoison_memory_region(at, size) }
     }
 }

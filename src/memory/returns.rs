@@ -1,11 +1,16 @@
-//! Blocks on their way home: chains of them, and the stack on which other threads leave chains for a heap.
+//! Blocks on their way home: chains of blocks, and the stack on which other threads leave chains
+//! for a heap.
 //!
-//! Many push, the heap's holder takes all: a Treiber stack without its ABA problem, since nobody takes a single one.
+//! Many threads push, and only the heap's holder takes, always the whole stack. This makes a
+//! Treiber stack without the ABA problem, since no thread takes a single element.
+//!
+//! Loom model: `models::returns`. Needed orderings: `scripts/weaken-orderings.sh returns`.
 
 use crate::sync::{AtomicPtr, Ordering::*, chaos};
 use std::ptr;
 
-/// A free block, as whoever holds it uses it. In a chain each block but the last has `next`; the first has the rest.
+/// The words of a free block. In a chain each block but the last has `next`. The first block also
+/// has the chain's `below` and `count`.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Block {
@@ -15,7 +20,7 @@ pub(crate) struct Block {
     pub(crate) count: usize,
 }
 
-/// Chains that were returned.
+/// The stack of chains returned to one heap.
 #[derive(Debug)]
 pub(crate) struct Returns(AtomicPtr<Block>);
 
@@ -24,15 +29,18 @@ impl Returns {
         Returns(AtomicPtr::new(ptr::null_mut()))
     }
 
+    /// Pushes a chain.
+    ///
     /// # Safety
-    /// `first` heads a chain whose blocks are the caller's to give up.
+    /// `first` heads a chain of blocks of this heap, and the caller gives them up.
     pub(crate) unsafe fn push(&self, first: *mut Block) {
         let mut top = self.0.load(Relaxed);
         loop {
             chaos();
-            // SAFETY: ours until the exchange succeeds.
+            // SAFETY: the caller alone has the chain until the exchange succeeds.
             unsafe { (*first).below = top };
-            // Release: pairs with the Acquire in `take`: whatever was done with these blocks comes before their next use.
+            // Release: pairs with the Acquire in `take`, so that all use of these blocks happens
+            // before their next use.
             match self.0.compare_exchange_weak(top, first, Release, Relaxed) {
                 Ok(_) => return,
                 Err(seen) => top = seen,
@@ -40,16 +48,17 @@ impl Returns {
         }
     }
 
-    /// Takes all chains: the first block of the first, or null.
+    /// Takes all chains. Returns the first block of the topmost chain, or null.
     pub(crate) fn take(&self) -> *mut Block {
+        // A load first: an exchange would take the cache line from pushing threads.
         if self.is_empty() {
             return ptr::null_mut();
         }
-        // Acquire: see `push`.
+        // Acquire: pairs with the Release in `push`.
         self.0.swap(ptr::null_mut(), Acquire)
     }
 
-    /// A hint.
+    /// Returns `true` if no chain was seen. A hint, possibly out of date.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.load(Relaxed).is_null()

@@ -1,6 +1,8 @@
-//! A slab: 64 KiB of blocks of one size. Its header lies at the beginning of its chunk, with those of its neighbours, so
-//! that blocks follow each other without gaps (what is handed out in order lies in order, which the processor can guess).
-//! All of it belongs to the heap's holder.
+//! A slab: 64 KiB of blocks of one size. Only the heap's holder touches it.
+//!
+//! The header lies at the beginning of the chunk, together with the headers of the neighbours.
+//! Blocks therefore follow each other without gaps. Blocks handed out in order lie in order, and
+//! the processor can predict the next address.
 
 use super::heap::Heap;
 use super::returns::Block;
@@ -14,29 +16,31 @@ pub(super) const SLAB: usize = 64 << 10;
 pub(super) const CHUNK: usize = 2 << 20;
 /// Slabs in a chunk.
 pub(super) const SLABS: usize = CHUNK / SLAB;
-/// Bytes of a header.
+/// Bytes in a header.
 const HEADER: usize = 64;
-/// Fresh blocks are linked this many bytes at a time, so that memory is not touched long before it is used.
+/// Bytes of fresh blocks linked at a time. Few, so that memory is not touched long before use.
 const CARVE: usize = 2 << 10;
 
-/// The header.
+/// A slab's header.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Slab {
     pub(super) home: *const Heap,
-    /// Where the chunk begins, with the provenance of all of it: from here blocks are made, and other pointers to this header.
+    /// Start of the chunk, with the provenance of all of it. Pointers to blocks, and mutable
+    /// pointers to this header, are derived from it.
     chunk: NonNull<u8>,
-    /// Blocks that are neither out nor fresh.
+    /// Blocks neither out nor fresh.
     free: Cell<*mut Block>,
     free_count: Cell<u32>,
-    /// Blocks that are out: with somebody, on a shelf's list, or on their way home.
+    /// Number of blocks out: in use, on a shelf's list, or on their way home.
     out: Cell<u32>,
-    /// Where the first block lies that was never handed out, and where the last one ends; from the chunk's beginning.
+    /// Offset of the first block never handed out. `end` is where the last block ends. Both count
+    /// from the chunk's beginning.
     fresh: Cell<u32>,
     end: u32,
     size: u32,
     pub(super) shelf: u16,
-    /// On its shelf's list.
+    /// Whether the slab is on its shelf's list.
     pub(super) listed: Cell<bool>,
     pub(super) next: Cell<*const Slab>,
     pub(super) previous: Cell<*const Slab>,
@@ -44,19 +48,20 @@ pub(super) struct Slab {
 
 const _: () = assert!(size_of::<Slab>() == HEADER);
 
-/// Blocks linked from `first` to a null.
+/// Blocks linked from `first` to a null pointer.
 pub(super) struct Chain {
     pub(super) first: *mut Block,
     pub(super) count: u32,
 }
 
 impl Slab {
-    /// Begins a slab.
+    /// Writes the header of a slab with no block out.
     ///
     /// # Safety
-    /// `at` is a slab's header, and slab and header are the caller's alone.
+    /// `at` is a slab's header, and the caller alone has slab and header.
     pub(super) unsafe fn begin<'a>(at: NonNull<Slab>, home: &Heap, shelf: usize, size: usize) -> &'a Slab {
         let index = (at.addr().get() & (CHUNK - 1)) / HEADER;
+        // The chunk's headers take the beginning of its first slab.
         let from = if index == 0 { SLABS * HEADER } else { index * SLAB };
         let slab = Slab {
             home,
@@ -74,41 +79,45 @@ impl Slab {
             next: Cell::new(ptr::null()),
             previous: Cell::new(ptr::null()),
         };
-        // SAFETY: the caller's.
+        // SAFETY: the caller alone has the header, which lies inside a chunk and is aligned to 64
+        // bytes.
         unsafe {
             at.write(slab);
             at.as_ref()
         }
     }
 
-    /// A chunk's `index`th header.
+    /// Returns a pointer to a chunk's `index`th header.
     pub(super) fn header(chunk: NonNull<u8>, index: usize) -> NonNull<Slab> {
-        // SAFETY: inside the chunk.
+        // SAFETY: `index` is below `SLABS`, so the header lies inside the chunk.
         unsafe { chunk.byte_add(index * HEADER).cast() }
     }
 
-    /// A pointer through which the header may be begun anew. (A reference is only good for its own bytes, and for reading most of
-    /// these.)
+    /// Returns a pointer through which the header may be written anew. A pointer made from `&self`
+    /// would be valid for the header's bytes only, and mostly for reads.
     pub(super) fn as_ptr(&self) -> NonNull<Slab> {
         self.chunk.map_addr(|_| NonNull::from(self).addr()).cast()
     }
 
-    /// The chunk of this header, and its place there.
+    /// Returns the address of this header's chunk, and the header's index in it.
     pub(super) fn place(header: NonNull<Slab>) -> (usize, usize) {
         let address = header.addr().get();
         (address & !(CHUNK - 1), (address & (CHUNK - 1)) / HEADER)
     }
 
-    /// The slab in which a block lies.
+    /// Returns the header of a block's slab.
     #[inline]
     pub(super) fn of(block: *mut Block) -> *const Slab {
         block
+            // `map_addr` keeps the provenance; `carve` derived the pointer from the whole chunk,
+            // headers included.
             .map_addr(|address| (address & !(CHUNK - 1)) + (address & (CHUNK - 1)) / SLAB * HEADER)
             .cast_const()
             .cast()
     }
 
-    /// Hands out all that came back, or else some fresh blocks; none if the slab is exhausted.
+    /// Hands out all returned blocks, or else some fresh blocks. Returns `None` if the slab is
+    /// exhausted.
     pub(super) fn take_some(&self) -> Option<Chain> {
         let chain = match self.free_count.replace(0) {
             0 => self.carve()?,
@@ -126,9 +135,10 @@ impl Slab {
         }
         let chunk = self.chunk.as_ptr();
         let mut first = ptr::null_mut();
-        // Backwards, so that they are handed out in the order of their addresses.
+        // Backwards, so that blocks are handed out in the order of their addresses.
         for i in (0..count).rev() {
-            // SAFETY: inside the slab, beyond all that was handed out before.
+            // SAFETY: the block lies inside the slab, beyond all blocks handed out before. Only its
+            // first field is written, since `below` and `count` are set when a chain is sent.
             unsafe {
                 let block = chunk.add(from + i * size).cast::<Block>();
                 (&raw mut (*block).next).write(first);
@@ -142,10 +152,10 @@ impl Slab {
     /// Takes a block back. Returns how many are still out.
     ///
     /// # Safety
-    /// It is this slab's, and the caller's to give up.
+    /// The block belongs to the slab, and the caller gives it up.
     #[inline]
     pub(super) unsafe fn put(&self, block: *mut Block) -> u32 {
-        // SAFETY: the caller's.
+        // SAFETY: the caller gave the block up, so the heap's holder alone has it.
         unsafe { (*block).next = self.free.get() };
         self.free.set(block);
         self.free_count.set(self.free_count.get() + 1);

@@ -1,31 +1,33 @@
-//! The heap by itself: what is taken is nobody else's, comes back from wherever it is freed, and goes back to the system.
+//! The heap by itself: a block has a single user, comes back from any freeing thread, and memory
+//! returns to the system.
 
 use super::*;
 use crate::sync::{AtomicBool, Ordering::Relaxed};
 use std::collections::HashSet;
 use std::thread;
 
-/// A chunk that is in use, one that is kept whole, and one for the few slabs that a heap does not give back.
+/// A chunk in use, a chunk kept whole, and a chunk for the few slabs that a heap keeps.
 const FEW_CHUNKS: usize = 3 * (2 << 20);
 
-/// One worker's pool, with its heap claimed.
+/// Returns a pool for two workers, with worker 0's heap claimed.
 fn pool() -> Pool {
     let pool = Pool::new(2);
     pool.of_worker(0).claim();
     pool
 }
 
-/// A message of `WORDS` words that knows what it is.
+/// A message of `WORDS` words, all set to the message's number.
 struct Marked<const WORDS: usize>([u64; WORDS]);
 
 fn boxed_many<const WORDS: usize>(heap: &Heap, from: u64, count: u64) -> Vec<NonNull<Marked<WORDS>>> {
     (from..from + count).map(|i| boxed(heap, Kind::Message, Marked([i; WORDS]))).collect()
 }
 
-/// Checks that nobody wrote over it, and frees it.
+/// Checks that each block is unchanged, and frees the blocks.
 fn give_back<const WORDS: usize>(here: Option<&Heap>, blocks: Vec<NonNull<Marked<WORDS>>>, from: u64) {
     for (i, at) in (from..).zip(blocks) {
-        // SAFETY: made by `boxed_many`, freed once.
+        // SAFETY: `boxed_many` allocated the block, it is freed once, and `pool` outlives this
+        // call.
         let marked = unsafe { unboxed(here, Kind::Message, at, Held::promised()) };
         assert!(marked.0.iter().all(|&word| word == i), "block {i} was overwritten");
     }
@@ -58,7 +60,7 @@ fn blocks_of_each_size_are_their_holders_alone_and_used_again() {
     check_size::<33>(); // from the system
 }
 
-/// Whatever its size, from chunks' beginnings on.
+/// Includes the blocks at a chunk's beginning, behind the headers.
 #[test]
 fn blocks_are_aligned_as_strictly_as_their_types() {
     #[repr(align(32))]
@@ -67,7 +69,8 @@ fn blocks_are_aligned_as_strictly_as_their_types() {
         assert!(pooled::<Strict<BYTES>>());
         let blocks: Vec<_> = (0..10_000).map(|_| boxed(heap, Kind::Message, Strict([1; BYTES]))).collect();
         assert!(blocks.iter().all(|at| at.addr().get() % 32 == 0));
-        // SAFETY: made above, freed once.
+        // SAFETY: each block was allocated above and is freed once, and the pool outlives this
+        // call.
         blocks.into_iter().for_each(|at| unsafe { free(Some(heap), Kind::Message, at, Held::promised()) });
     }
     let pool = pool();
@@ -79,7 +82,7 @@ fn blocks_are_aligned_as_strictly_as_their_types() {
     check::<256>(heap);
 }
 
-/// The smallest blocks are aligned to words only.
+/// The smallest blocks are aligned to words only, so a stricter type must not get such a block.
 #[test]
 fn what_wants_a_stricter_alignment_gets_it() {
     let pool = pool();
@@ -88,7 +91,8 @@ fn what_wants_a_stricter_alignment_gets_it() {
     let words = boxed_many::<2>(heap, 0, 1_000);
     for (i, at) in wide.into_iter().enumerate() {
         assert_eq!(at.addr().get() % align_of::<u128>(), 0);
-        // SAFETY: made above, freed once.
+        // SAFETY: each block was allocated above and is freed once, and the pool outlives this
+        // call.
         assert_eq!(unsafe { unboxed(Some(heap), Kind::Message, at, Held::promised()) }, i as u128);
     }
     give_back(Some(heap), words, 0);
@@ -97,7 +101,7 @@ fn what_wants_a_stricter_alignment_gets_it() {
 /// A block on its way to another thread.
 struct Carried(NonNull<Marked<4>>);
 
-// SAFETY: what it points to is Send, and nobody else's.
+// SAFETY: the block's content is `Send`, and the sending thread does not keep the pointer.
 unsafe impl Send for Carried {}
 
 #[test]
@@ -112,15 +116,17 @@ fn what_others_free_comes_home() {
             scope.spawn(|| {
                 let there = pool.of_worker(1);
                 there.claim();
-                // Some by a worker, in chains; some as by a thread that has no heap, one by one.
+                // A worker sends some blocks in chains; a thread without a heap sends the others
+                // one by one.
                 for (i, Carried(at)) in blocks.into_iter().enumerate() {
                     let here = (i % 3 < 2).then_some(there);
-                    // SAFETY: made by `boxed_many`, freed once.
+                    // SAFETY: `boxed_many` allocated the block, it is freed once, and the pool
+                    // outlives this scope.
                     let marked = unsafe { unboxed(here, Kind::Message, at, Held::promised()) };
                     assert_eq!(marked.0, [round + i as u64; 4]);
                 }
                 there.send_all();
-                // SAFETY: claimed above.
+                // SAFETY: claimed above, on this thread.
                 unsafe { there.let_go() };
             });
         });
@@ -143,13 +149,13 @@ fn a_bursts_memory_goes_back_to_the_system() {
     give_back(Some(heap), kept, 0);
 }
 
-/// Its holder sleeps: somebody else puts its heap in order.
+/// The holder sleeps, so another thread tidies its heap.
 #[test]
 fn a_sleepers_heap_is_tidied_by_others() {
     let pool = pool();
     let sleeper = pool.of_worker(0);
     let burst = boxed_many::<2>(sleeper, 0, 500_000);
-    // SAFETY: claimed by `pool`.
+    // SAFETY: `pool` claimed the heap, and the test does not use the heap under the claim any more.
     unsafe { sleeper.let_go() };
     let there = pool.of_worker(1);
     there.claim();
@@ -162,20 +168,21 @@ fn a_sleepers_heap_is_tidied_by_others() {
     assert!(pool.bytes() <= FEW_CHUNKS, "{} bytes are kept of {high}", pool.bytes());
 }
 
-/// A thread without a heap gives a burst back while its holder sleeps, and nobody comes after it.
+/// A thread without a heap gives a burst back while the holder sleeps, and no other thread comes
+/// later.
 #[test]
 fn a_sleepers_heap_is_tidied_by_the_thread_that_sends_its_blocks_home() {
     let pool = pool();
     let sleeper = pool.of_worker(0);
     let burst = boxed_many::<2>(sleeper, 0, 500_000);
-    // SAFETY: claimed by `pool`.
+    // SAFETY: `pool` claimed the heap, and the test does not use the heap under the claim any more.
     unsafe { sleeper.let_go() };
     let high = pool.bytes();
     give_back(None, burst, 0);
     assert!(pool.bytes() <= FEW_CHUNKS, "{} bytes are kept of {high}", pool.bytes());
 }
 
-/// A worker that wakes up does not wait until its heap is in order.
+/// A worker that wakes up does not wait until its heap is tidy.
 #[test]
 fn whoever_tidies_a_sleepers_heap_lets_go_when_the_holder_wants_it() {
     let interrupted = (0..20).any(|_| {
@@ -186,7 +193,8 @@ fn whoever_tidies_a_sleepers_heap_lets_go_when_the_holder_wants_it() {
         there.claim();
         give_back(Some(there), burst, 0);
         there.send_all();
-        // SAFETY: claimed by `pool`.
+        // SAFETY: `pool` claimed the heap, and the test does not use the heap under the claim any
+        // more.
         unsafe { sleeper.let_go() };
         let begun = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -200,7 +208,7 @@ fn whoever_tidies_a_sleepers_heap_lets_go_when_the_holder_wants_it() {
                 crate::sync::spin_hint();
             }
             sleeper.claim();
-            // Not at its end: far from all was taken in.
+            // Interrupted before the end: much of what was returned has not been taken in.
             pool.bytes() > FEW_CHUNKS
         })
     });

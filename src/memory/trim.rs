@@ -1,22 +1,26 @@
-//! Putting a heap in order: what its holder does before it sleeps, and others while it does.
+//! Tidying a heap: by its holder before it sleeps, and by other threads while it sleeps.
 //!
-//! All of it is done in steps of some microseconds. Between two steps it ends if the thread has something better to do, or if the owner
-//! waits for its heap: so a heap with millions of blocks delays nobody.
+//! Tidying is done in steps of some microseconds. Between two steps the thread stops if better work
+//! has come, or if the owner waits for the heap. A heap with millions of blocks therefore delays no
+//! thread.
 
 use super::heap::{Heap, STEP_BLOCKS};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
-/// With no more slabs than this a heap keeps what it has when its holder goes to sleep.
+/// A heap with at most this number of slabs keeps all of them when the holder goes to sleep.
 const FEW: usize = 8;
-/// Steps of a thread that [looks after](Heap::look_after) a heap: they take in more than it has sent since the last time.
+/// Steps of a thread that [looks after](Heap::look_after) a heap. Together they take in more blocks
+/// than the thread has sent since the last check.
 const LOOK_STEPS: u32 = 8;
 
 impl Heap {
-    /// Takes in what was returned, and keeps nothing that is not used, unless it is little. Between two steps of some microseconds
-    /// it ends if there is a reason to stop, or the owner wants its heap.
+    /// Takes in returned chains, and gives back all unused memory of a heap with more than `FEW`
+    /// slabs. Stops between two steps if `stop` returns `true` or the owner waits for the heap.
     pub(crate) fn trim(&self, stop: impl Fn() -> bool) {
         let stop = || self.is_wanted() || stop();
+        // Stopping here or below is safe at any step: each step leaves all lists complete, and
+        // blocks not reached stay where they were.
         while self.take_in() {
             if stop() {
                 return;
@@ -28,7 +32,7 @@ impl Heap {
         for shelf in &self.shelves {
             let mut blocks = 0;
             while let Some(chain) = NonNull::new(shelf.chains.get()) {
-                // SAFETY: chains that came home are ours.
+                // SAFETY: the heap's holder alone has the chains on a shelf.
                 unsafe {
                     shelf.chains.set(chain.as_ref().below);
                     shelf.chained.set(shelf.chained.get() - 1);
@@ -42,12 +46,14 @@ impl Heap {
                     }
                 }
             }
+            // The shelf's list goes last. At most one slab's blocks and `NEAR` more need no further
+            // step.
             shelf.count.set(0);
-            // SAFETY: what a shelf has is ours.
+            // SAFETY: the heap's holder alone has the blocks on a shelf's list.
             unsafe { self.dissolve(shelf.free.replace(ptr::null_mut())) };
         }
         while let Some(slab) = NonNull::new(self.empty.get().cast_mut()) {
-            // SAFETY: one of our empty ones.
+            // SAFETY: an empty slab on this list belongs to the heap, and no block of it is out.
             unsafe {
                 self.empty.set(slab.as_ref().next.get());
                 self.chunks.give(slab);
@@ -56,17 +62,19 @@ impl Heap {
         self.slabs.set(self.slabs.get() - self.empties.replace(0));
     }
 
-    /// For a thread that has sent many blocks home one by one: if this heap's holder sleeps, nobody else takes them in, and a burst's
-    /// memory would stay until the holder wakes up. Bounded, and given up when the holder wants its heap.
+    /// Tidies the heap, on behalf of a thread that has sent many blocks home singly. While the
+    /// holder sleeps, no other thread takes them in, and a burst's memory would stay until the
+    /// holder wakes. The work is bounded, and ends early when the holder waits for its heap.
     #[cold]
     pub(super) fn look_after(&self) {
+        // On failure the owner or another thread holds the heap and looks for returns itself.
         if self.try_claim() {
             let steps = Cell::new(0);
             self.trim(|| {
                 steps.set(steps.get() + 1);
                 steps.get() >= LOOK_STEPS
             });
-            // SAFETY: claimed above.
+            // SAFETY: `try_claim` succeeded above, and `trim` is done with the heap.
             unsafe { self.let_go() };
         }
     }
