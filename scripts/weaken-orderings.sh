@@ -181,8 +181,8 @@ needed "state: a reserve schedules what is scheduled" mailbox \
 needed "state: a close schedules what is scheduled" mailbox \
     $state 'Ok((now.0 | flags | SCHEDULED, !now.has(SCHEDULED)))' 'Ok((now.0 | flags | SCHEDULED, true))'
 needed "state: a closed mailbox accepts" mailbox \
-    $state 'pub(crate) fn reserve(&self, capacity: u32) -> Reserve { self.transition(|now| { if now.closed() {' \
-    'pub(crate) fn reserve(&self, capacity: u32) -> Reserve { self.transition(|now| { if now.dead() {'
+    $state 'pub(crate) fn reserve(&self, capacity: u32, outside: bool) -> Reserve { self.transition(|now| { if now.closed() {' \
+    'pub(crate) fn reserve(&self, capacity: u32, outside: bool) -> Reserve { self.transition(|now| { if now.dead() {'
 needed "state: the end with messages waiting" mailbox \
     $state 'rest.killed() || (rest.closed() && empty)' 'rest.killed() || rest.closed()'
 needed "state: the last reference schedules what is scheduled" references \
@@ -405,7 +405,7 @@ needed "waits: all lines of a cycle are refused" waits \
 # Every step of the state word is a read-modify-write, so all are one release sequence, and a turn's first load acquires
 # from the last `end_turn` and from each `release_ref`, whatever stands in between. Messages and runnables bring their own
 # synchronization. One ordering for all steps is kept because it is simple, and costs nothing on x86-64.
-weaken_step spare Relaxed reserve 'fn reserve(&self, capacity: u32) -> Reserve {' mailbox
+weaken_step spare Relaxed reserve 'fn reserve(&self, capacity: u32, outside: bool) -> Reserve {' mailbox
 weaken_step spare Relaxed close 'fn close(&self, kill: bool) -> bool {
     let flags = if kill { CLOSED | KILLED } else { CLOSED };' mailbox
 spare "retire: acted on, and not cleared (the turn forgets it once more before it makes a state)" retire \

@@ -274,3 +274,55 @@ fn p05_the_lifo_slot_is_left_after_a_bounded_run() {
         shut_down(&executor);
     }
 }
+
+/// Answers with the number of hot messages handled since its last turn, and stays in its turn until it has been asked again.
+struct Desk {
+    heat: Arc<Heat>,
+    asked: Arc<AtomicU64>,
+    /// Hot messages handled at the end of the last turn.
+    before: u64,
+}
+
+impl Actor for Desk {}
+
+struct Question(u64);
+
+impl Receive<Question> for Desk {
+    type Reply = u64;
+    fn receive(&mut self, Question(n): Question, reply: Reply<u64>, _: &mut Context<Self>) {
+        let now = self.heat.handled.load(Relaxed);
+        reply.send(now - self.before);
+        within(LONG, "the next question", || self.asked.load(Acquire) > n);
+        self.before = now;
+    }
+}
+
+/// A thread outside that asks again at the moment of its answer finds the actor in its turn. Its message still is outside work,
+/// and does not wait for a round of the local queue.
+#[test]
+fn p05_an_outside_thread_that_asks_again_at_once_does_not_wait_behind_all_local_work() {
+    const HOTS: u64 = 5000;
+    const ASKS: u64 = 20;
+    for policy in [Policy::Stealing, Policy::Sharded] {
+        let executor = build(Executor::builder().workers(1).policy(policy));
+        let (heat, asked) = (Arc::new(Heat::default()), Arc::new(AtomicU64::new(0)));
+        let hots: Vec<_> = (0..HOTS).map(|_| hot(&executor, &heat, true)).collect();
+        hots.iter().for_each(|hot| hot.tell(Go).unwrap());
+        within(LONG, "the hot ones to be hot", || heat.handled.load(Relaxed) > 4 * HOTS);
+        let desk = executor.spawn(Desk { heat: Arc::clone(&heat), asked: Arc::clone(&asked), before: 0 });
+        let mut waited = Vec::new();
+        let mut ask = desk.ask(Question(0)).unwrap();
+        for n in 1..=ASKS {
+            waited.push(answer(ask).unwrap());
+            ask = desk.ask(Question(n)).unwrap();
+            asked.store(n, Release);
+        }
+        asked.store(u64::MAX, Release);
+        answer(ask).unwrap();
+        heat.over.store(true, Relaxed);
+        // The first one waited from its beginning.
+        let most = waited[1..].iter().max().unwrap();
+        assert!(*most <= 2 * TURNS_TO_OUTSIDE, "{most} hot turns went first under {policy:?}");
+        shut_down(&executor);
+    }
+}

@@ -285,6 +285,8 @@ fn closed_to_outside(core: &Core, lane: Lane) -> Option<Refusal> {
 pub(crate) trait Origin {
     fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R;
     fn schedule(&self, task: Task);
+    /// Returns `true` if the sender is no worker of the crew.
+    fn is_outside(&self) -> bool;
 }
 
 impl Origin for Local {
@@ -296,6 +298,10 @@ impl Origin for Local {
     fn schedule(&self, task: Task) {
         self.push(task);
     }
+    #[inline(always)]
+    fn is_outside(&self) -> bool {
+        false
+    }
 }
 
 impl Origin for Scheduler {
@@ -306,6 +312,10 @@ impl Origin for Scheduler {
     #[inline(always)]
     fn schedule(&self, task: Task) {
         self.push_from_outside(task);
+    }
+    #[inline(always)]
+    fn is_outside(&self) -> bool {
+        true
     }
 }
 
@@ -322,8 +332,8 @@ unsafe fn push<P: Parcel>(
     let this = unsafe { header.as_ref() };
     crate::sync::prefetch(&raw const this.state);
     let reserved = match lane {
-        Lane::Ordinary => match this.state.reserve(this.capacity) {
-            Reserve::Full => prepaid::reserve_beside(this),
+        Lane::Ordinary => match this.state.reserve(this.capacity, from.is_outside()) {
+            Reserve::Full => prepaid::reserve_beside(this, from.is_outside()),
             reserved => reserved,
         },
         Lane::Exempt => this.state.reserve_exempt(),

@@ -55,12 +55,13 @@ impl Prepaid {
     }
 }
 
-/// A place for an ordinary message where `LEN` alone says that the mailbox is full.
+/// Reserves a place for an ordinary message where `LEN` alone says that the mailbox is full. `outside`: its sender is no
+/// worker of the crew.
 #[cold]
-pub(super) fn reserve_beside(header: &Header) -> Reserve {
+pub(super) fn reserve_beside(header: &Header, outside: bool) -> Reserve {
     let Some(cold) = header.cold_if_any().filter(|cold| cold.prepaid.any()) else { return Reserve::Full };
     let _list = cold.room.lock();
-    header.state.reserve(header.capacity.saturating_add(cold.prepaid.read()).min(MAX_LEN))
+    header.state.reserve(header.capacity.saturating_add(cold.prepaid.read()).min(MAX_LEN), outside)
 }
 
 thread_local! {

@@ -308,8 +308,9 @@ pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
     }
     match header.state.end_turn(0, true) {
         EndTurn::Idle => return After::Gone,
-        EndTurn::More if given == 0 => return After::RequeueGap,
-        EndTurn::More | EndTurn::ServeRoom => return After::Requeue,
+        EndTurn::More { .. } if given == 0 => return After::RequeueGap,
+        EndTurn::More { from_outside: true } => return After::RequeueOutside,
+        EndTurn::More { from_outside: false } | EndTurn::ServeRoom => return After::Requeue,
         EndTurn::Ending | EndTurn::Unreferenced => {}
         EndTurn::Wanted | EndTurn::Retire => unreachable!("a queue is no member, and has no state"),
     }

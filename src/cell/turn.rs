@@ -109,8 +109,10 @@ unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After
         header.clear_stop_hint(); // before the step that looks at the flags
         match header.state.end_turn(owed, served) {
             EndTurn::Idle => return After::Gone,
-            EndTurn::More if total == 0 && waiting > 0 => return After::RequeueGap,
-            EndTurn::More => return After::Requeue,
+            // The mark of an outside sender is lost here, which costs that sender one round of the local queue.
+            EndTurn::More { .. } if total == 0 && waiting > 0 => return After::RequeueGap,
+            EndTurn::More { from_outside: true } => return After::RequeueOutside,
+            EndTurn::More { from_outside: false } => return After::Requeue,
             EndTurn::ServeRoom => room::serve(this),
             EndTurn::Wanted => {
                 shared::look(this);

@@ -1,9 +1,9 @@
 //! The state word: every decision about one actor is a transition of this one atomic, so no two can contradict.
 //!
 //! ```text
-//!  63            37 36            10 9      0
+//!  63            38 37            11 10     0
 //! +----------------+----------------+--------+
-//! |  STRONG (27)   |    LEN (27)    | flags  |
+//! |  STRONG (26)   |    LEN (27)    | flags  |
 //! +----------------+----------------+--------+
 //! ```
 //!
@@ -21,6 +21,7 @@
 //! | `STOP_WAIT` | `wait_stopped` | never | the last turn has someone to tell |
 //! | `DETACHED` | `detach` | never | the actor lives without references |
 //! | `RETIRE` | `stop` of an actor whose state is replaced | the turn that ends the state, or makes its successor | the state ends after the message in hand; no turn ends idle |
+//! | `OUTSIDE` | a thread outside the crew that reserves a place while a runnable exists | the turn's end | the runnable goes where outside work goes, if the local queue is long |
 //! | `WANTED` | a pool's queue that finds no idle replica | the replica that finds the queue empty (under the queue's lock) | no turn ends idle without a look at the queue |
 //!
 //! | from | event | to | who must act |
@@ -28,7 +29,7 @@
 //! | idle | reserve, close, last reference dropped | scheduled | that thread pushes the runnable |
 //! | scheduled | the same | scheduled | nobody: the turn's end looks again |
 //! | scheduled | turn ends, `LEN` = 0, referenced | idle | nobody; the cell is no longer ours to touch |
-//! | scheduled | turn ends, `LEN` > 0, or somebody is still in line for room | scheduled | the worker requeues it |
+//! | scheduled | turn ends, `LEN` > 0, or somebody is still in line for room | scheduled, `OUTSIDE` cleared | the worker requeues it |
 //! | scheduled | turn ends, `LEN` = 0, unreferenced | scheduled + closed | the turn goes on to the actor's end |
 //! | scheduled | turn ends, closed and `LEN` = 0, or killed | scheduled | the same |
 //! | idle | `retire` | scheduled | that thread pushes the runnable |
@@ -56,15 +57,18 @@ const WANTED: u64 = 1 << 7;
 const NOTICES: u64 = 1 << 8;
 const RETIRE: u64 = 1 << 9;
 
-const LEN_SHIFT: u32 = 10;
+const OUTSIDE: u64 = 1 << 10;
+
+const LEN_SHIFT: u32 = 11;
 const LEN_ONE: u64 = 1 << LEN_SHIFT;
-const STRONG_SHIFT: u32 = 37;
+const STRONG_SHIFT: u32 = 38;
 const STRONG_ONE: u64 = 1 << STRONG_SHIFT;
 
 /// The most messages that any mailbox holds, and what "unbounded" means: 2^27 - 1.
 pub(crate) const MAX_LEN: u32 = (1 << (STRONG_SHIFT - LEN_SHIFT)) - 1;
-/// References beyond this, some 67 million, abort the process, as `Arc` does: half the field's range is left for racing threads.
-const MAX_STRONG: u64 = 1 << 26;
+/// References beyond this, some 67 million, abort the process, as `Arc` does. The rest of the field is left for threads that
+/// count at the same time: each of them adds one at most before it aborts.
+const MAX_STRONG: u64 = (1 << 26) - (1 << 20);
 
 /// The word. See the page above.
 #[derive(Debug)]
@@ -135,8 +139,9 @@ pub(crate) enum Release {
 pub(crate) enum EndTurn {
     /// The cell is no longer ours to touch.
     Idle,
-    /// To the back of the queue.
-    More,
+    /// To the back of a queue. `from_outside`: since the turn before ended, a thread outside the crew has sent a message
+    /// to the scheduled actor.
+    More { from_outside: bool },
     /// A shared queue has something: look there, serve who waits for room, then ask again.
     Wanted,
     /// Somebody waits for room and may get some: serve who does, then ask again.
@@ -205,16 +210,19 @@ impl State {
         }
     }
 
-    /// A place for an ordinary message.
+    /// A place for an ordinary message. `outside`: its sender is no worker of the crew.
     #[inline]
-    pub(crate) fn reserve(&self, capacity: u32) -> Reserve {
+    pub(crate) fn reserve(&self, capacity: u32, outside: bool) -> Reserve {
         self.transition(|now| {
             if now.closed() {
                 Err(Reserve::Closed)
             } else if now.len() >= capacity || now.room_wait() {
                 Err(Reserve::Full)
             } else {
-                Ok(((now.0 + LEN_ONE) | SCHEDULED, Reserve::Accepted { schedule: !now.has(SCHEDULED) }))
+                let schedule = !now.has(SCHEDULED);
+                // A runnable that the sender pushes itself goes where outside work goes already.
+                let mark = if outside && !schedule { OUTSIDE } else { 0 };
+                Ok(((now.0 + LEN_ONE) | SCHEDULED | mark, Reserve::Accepted { schedule }))
             }
         })
     }
@@ -289,10 +297,11 @@ impl State {
         let now = self.0.load(Relaxed);
         chaos();
         let rest = now - (u64::from(handled) << LEN_SHIFT);
-        rest % STRONG_ONE == SCHEDULED
+        // Where the messages came from no longer matters once they are handled.
+        rest & (STRONG_ONE - 1) & !OUTSIDE == SCHEDULED
             && rest >= STRONG_ONE
             // Release: as in `end_turn`; nothing of the others is looked at any more.
-            && self.0.compare_exchange_weak(now, rest & !SCHEDULED, Release, Relaxed).is_ok()
+            && self.0.compare_exchange_weak(now, rest & !(SCHEDULED | OUTSIDE), Release, Relaxed).is_ok()
     }
 
     /// Ends a turn that took `handled` messages. `served`: the room list, or the shared queue, was looked at since the last
@@ -311,11 +320,11 @@ impl State {
             } else if rest.in_line() && !rest.closed() && !served {
                 (rest.0, EndTurn::ServeRoom)
             } else if !empty || rest.in_line() {
-                (rest.0, EndTurn::More)
+                (rest.0 & !OUTSIDE, EndTurn::More { from_outside: rest.has(OUTSIDE) })
             } else if rest.strong() == 0 && !rest.has(DETACHED) {
                 (rest.0 | CLOSED, EndTurn::Unreferenced)
             } else {
-                (rest.0 & !SCHEDULED, EndTurn::Idle)
+                (rest.0 & !(SCHEDULED | OUTSIDE), EndTurn::Idle)
             })
         })
     }

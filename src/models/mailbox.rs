@@ -58,7 +58,7 @@ impl Actor {
     }
 
     fn tell(&self, sender: usize, number: u32) -> bool {
-        match self.state.reserve(self.capacity) {
+        match self.state.reserve(self.capacity, true) {
             Reserve::Accepted { schedule } => {
                 let message = Message { node: Node::new(), content: UnsafeCell::new((0, 0)) };
                 // Written, and not only made so: to loom what is made just after the reservation is published by that.
@@ -126,8 +126,8 @@ impl Actor {
             }
             match self.state.end_turn(owed, false) {
                 EndTurn::Idle => return,
-                EndTurn::More if total == 0 => thread::yield_now(), // the gap
-                EndTurn::More => {}
+                EndTurn::More { .. } if total == 0 => thread::yield_now(), // the gap
+                EndTurn::More { .. } => {}
                 EndTurn::Ending => return self.end(),
                 EndTurn::ServeRoom | EndTurn::Wanted | EndTurn::Retire | EndTurn::Unreferenced => {
                     unreachable!("nobody waits, one reference is held")

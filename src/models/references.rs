@@ -54,7 +54,7 @@ impl Cell {
 
     /// By a holder of a strong reference.
     fn tell(&self) {
-        let Reserve::Accepted { schedule } = self.state.reserve(9) else {
+        let Reserve::Accepted { schedule } = self.state.reserve(9, false) else {
             panic!("collected while referenced")
         };
         if schedule {
@@ -91,7 +91,7 @@ impl Cell {
             }
             match self.state.end_turn(waiting, false) {
                 EndTurn::Idle => return,
-                EndTurn::More => {}
+                EndTurn::More { .. } => {}
                 EndTurn::Ending => return self.end(),
                 EndTurn::Unreferenced => {
                     self.before.iter().for_each(|before| before.with(|_| ()));

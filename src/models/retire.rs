@@ -55,7 +55,7 @@ impl Cell {
     }
 
     fn tell(&self) -> u32 {
-        match self.state.reserve(9) {
+        match self.state.reserve(9, false) {
             Reserve::Accepted { schedule } => {
                 if schedule {
                     self.turns();
@@ -68,7 +68,7 @@ impl Cell {
 
     /// A turn's work, without the turn.
     fn reserve(&self, messages: u32) -> bool {
-        let schedule = |_| matches!(self.state.reserve(9), Reserve::Accepted { schedule: true });
+        let schedule = |_| matches!(self.state.reserve(9, false), Reserve::Accepted { schedule: true });
         (0..messages).map(schedule).fold(false, |any, schedule| any | schedule)
     }
 
@@ -119,7 +119,7 @@ impl Cell {
             self.hint.store(false, Relaxed);
             match self.state.end_turn(total, false) {
                 EndTurn::Idle => return,
-                EndTurn::More => {}
+                EndTurn::More { .. } => {}
                 EndTurn::Retire => {
                     self.forget_stop();
                     self.touch(|inner| {

@@ -72,7 +72,7 @@ impl Actor {
     }
 
     fn tell(&self) -> bool {
-        self.push(self.state.reserve(CAPACITY))
+        self.push(self.state.reserve(CAPACITY, false))
     }
 
     /// Waits for room; false when the actor stopped first.
@@ -189,8 +189,8 @@ impl Actor {
             };
             match after {
                 EndTurn::Idle => return,
-                EndTurn::More if total == 0 && waiting > 0 => thread::yield_now(), // the gap
-                EndTurn::More => {}
+                EndTurn::More { .. } if total == 0 && waiting > 0 => thread::yield_now(), // the gap
+                EndTurn::More { .. } => {}
                 EndTurn::Ending => {
                     std::mem::take(&mut *self.room.lock())
                         .iter()

@@ -64,7 +64,7 @@ impl Pool {
     /// Sends, and does what follows from it. False: closed.
     fn send(&self, to: Turn) -> bool {
         let cell = self.cell(to);
-        let Reserve::Accepted { schedule } = cell.state.reserve(100) else { return false };
+        let Reserve::Accepted { schedule } = cell.state.reserve(100, false) else { return false };
         // SAFETY: given up here, and freed by the turn.
         unsafe { cell.inbox.push(Box::into_raw(Box::new(Node::new()))) };
         if schedule {
@@ -112,7 +112,7 @@ impl Pool {
         };
         match self.queue.state.end_turn(0, true) {
             EndTurn::Idle => {}
-            EndTurn::More => {
+            EndTurn::More { .. } => {
                 if given == 0 {
                     thread::yield_now(); // the gap
                 }
@@ -188,7 +188,7 @@ impl Pool {
         loop {
             match member.state.end_turn(owed, served) {
                 EndTurn::Idle => return,
-                EndTurn::More => {
+                EndTurn::More { .. } => {
                     if total == 0 && waiting > 0 {
                         thread::yield_now(); // the gap
                     }

@@ -65,11 +65,16 @@ impl Local {
     pub(super) fn push_bound(&self, task: Task) {
         match task.bound() {
             Bound::Worker(home) if *home == self.index => {
-                self.kept.push(task);
-                self.keeps.set(true);
+                self.push_kept(task);
             }
             _ => self.scheduler().send_bound(task),
         }
+    }
+
+    /// Puts a runnable behind what only this worker may run, which has every second turn.
+    pub(super) fn push_kept(&self, task: Task) {
+        self.kept.push(task);
+        self.keeps.set(true);
     }
 
     /// What only this worker may run, and others have sent.

@@ -5,7 +5,7 @@
 //! work), and then what a search finds ([`dry`](super::dry)).
 
 use super::bound;
-use super::pace::CLOCK_EVERY;
+use super::pace::{CLOCK_EVERY, HURRY};
 use super::queue::{Policy, Slot, retry};
 use super::task::{After, Task, TaskHeader};
 use super::theft::Theft;
@@ -193,7 +193,8 @@ impl Local {
         local.busy_since.set(now);
         let turns = local.slot().counters.turns.get();
         local.clock_turn.set(turns);
-        local.slot().counters.clock_due.set(turns + u64::from(CLOCK_EVERY));
+        let due = if scheduler.outside_work_hurries() { HURRY } else { turns + u64::from(CLOCK_EVERY) };
+        local.slot().counters.clock_due.set(due);
         local
     }
 
@@ -297,6 +298,8 @@ impl Local {
                 self.push_back(unsafe { Task::from_raw(header) });
                 std::thread::yield_now();
             }
+            // SAFETY: as above.
+            After::RequeueOutside => self.push_back_outside(unsafe { Task::from_raw(header) }),
         }
         let counters = &self.slot().counters;
         counters.turns.add(1);

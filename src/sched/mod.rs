@@ -297,6 +297,11 @@ impl Scheduler {
         }
     }
 
+    /// Returns `true` if a worker was asked to hurry for outside work that is still there.
+    fn outside_work_hurries(&self) -> bool {
+        self.hurried.load(Relaxed) && !self.injector.is_empty()
+    }
+
     fn send_home(&self, home: usize, task: Task) {
         self.slots[home].inbox.push(task);
         chaos();

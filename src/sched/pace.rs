@@ -8,6 +8,7 @@
 //! workers are in turns leaves a [note](HURRY) with two of them: these read the clock after their turn.
 
 use super::local::Local;
+use super::queue::Policy;
 use super::task::Task;
 use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
@@ -30,10 +31,13 @@ impl Local {
         let now = time::now();
         let turns = self.slot().counters.turns.get();
         let counters = &self.slot().counters;
-        if counters.clock_due.get() == HURRY {
+        // One step, so that a note which is left just now is not overwritten unseen.
+        let noted = counters.clock_due.swap(turns + u64::from(CLOCK_EVERY)) == HURRY;
+        // A note may still be lost, to a reading that found a timer due or to a change of the slot's holder. Then the
+        // next regular reading finds that outside work waits.
+        if noted || self.scheduler().outside_work_hurries() {
             self.outside_waits.set(true);
         }
-        counters.clock_due.set(turns + u64::from(CLOCK_EVERY));
         let turns = turns - self.clock_turn.replace(turns);
         let turn = (now - self.clock.replace(now)).as_nanos() as u64 / turns;
         // For thefts the shorter of two readings: else one long turn, as that of a spawner, makes all that waits look long just
@@ -61,6 +65,10 @@ impl Local {
     #[cold]
     pub(super) fn errand_over(&self) {
         let now = time::now();
+        if self.slot().counters.clock_due.get() == HURRY {
+            self.outside_waits.set(true);
+            self.hurry(now);
+        }
         self.count_busy(now);
         self.tend_timers(now, false);
     }
@@ -119,6 +127,22 @@ impl Local {
         } else {
             let counters = &self.slot().counters;
             counters.clock_due.set(counters.turns.get() + HURRY_EVERY);
+        }
+    }
+
+    /// Puts back a runnable whose turn ended before its work did, and to which a thread outside has sent something meanwhile:
+    /// behind other work of its origin, if that is nearer than the back of the local queue.
+    ///
+    /// Otherwise a thread that asks an actor again at the moment of its answer, and so finds the actor still scheduled,
+    /// would wait behind all local work each time.
+    #[inline(never)]
+    pub(super) fn push_back_outside(&self, task: Task) {
+        if task.is_bound() || self.slot().backlog_ns() <= INJECTOR_EVERY_NS {
+            return self.push_back(task);
+        }
+        match self.scheduler().policy {
+            Policy::Stealing | Policy::SharedQueue => self.scheduler().inject(task),
+            Policy::Sharded => self.push_kept(task),
         }
     }
 

@@ -31,6 +31,8 @@ pub(crate) enum After {
     /// There will be more in a moment, when another thread has finished its step: to the back of the queue, and let
     /// other threads run.
     RequeueGap,
+    /// There is more to do, some of it sent from outside the crew: to the back of whichever queue gets to it first.
+    RequeueOutside,
     /// It is no longer the scheduler's to touch.
     Gone,
     /// The same, and it was an [errand](super::errand): no turn.
@@ -40,7 +42,7 @@ pub(crate) enum After {
 impl After {
     /// Returns `true` if the runnable is back in the scheduler's hands.
     pub(super) fn goes_on(self) -> bool {
-        matches!(self, After::Requeue | After::RequeueGap)
+        matches!(self, After::Requeue | After::RequeueGap | After::RequeueOutside)
     }
 }
 

@@ -27,6 +27,11 @@ impl Counter {
         self.0.store(n, Relaxed);
     }
 
+    /// Likewise: nothing that another thread wrote in between is lost unseen.
+    pub(crate) fn swap(&self, n: u64) -> u64 {
+        self.0.swap(n, Relaxed)
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }

@@ -5,11 +5,11 @@ use super::*;
 #[test]
 fn a_full_or_closed_mailbox_accepts_nothing() {
     let state = State::new();
-    assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false });
-    assert_eq!(state.reserve(1), Reserve::Full);
+    assert_eq!(state.reserve(1, false), Reserve::Accepted { schedule: false });
+    assert_eq!(state.reserve(1, false), Reserve::Full);
     assert_eq!(state.reserve_exempt(), Reserve::Accepted { schedule: false });
     assert!(!state.close(false), "its runnable exists");
-    assert_eq!(state.reserve(9), Reserve::Closed);
+    assert_eq!(state.reserve(9, false), Reserve::Closed);
     assert_eq!(state.end_turn(2, false), EndTurn::Ending);
     assert!(state.wait_for_stop());
     assert_eq!(state.set_dead(false), None);
@@ -24,7 +24,7 @@ fn who_is_wanted_looks_before_it_is_idle() {
     assert!(!state.want(), "it has a turn");
     assert_eq!(state.end_turn(0, false), EndTurn::Wanted);
     assert_eq!(state.reserve_exempt(), Reserve::Accepted { schedule: false });
-    assert_eq!(state.end_turn(0, true), EndTurn::More, "it found something");
+    assert_eq!(state.end_turn(0, true), EndTurn::More { from_outside: false }, "it found something");
     assert_eq!(state.end_turn(1, true), EndTurn::Wanted, "and may find more");
     state.unwant();
     assert_eq!(state.end_turn(0, true), EndTurn::Idle);
@@ -78,15 +78,34 @@ fn a_detached_actor_needs_no_reference() {
 #[test]
 fn nobody_barges_past_those_who_wait_for_room() {
     let state = State::new();
-    assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false });
+    assert_eq!(state.reserve(1, false), Reserve::Accepted { schedule: false });
     assert_eq!(state.wait_for_room(Some(0)), RoomWait::Waiting);
     assert_eq!(state.end_turn(1, false), EndTurn::ServeRoom);
-    assert_eq!(state.reserve(1), Reserve::Full);
+    assert_eq!(state.reserve(1, false), Reserve::Full);
     state.notices_to_come();
     assert!(!state.end_idle(0));
-    assert_eq!(state.end_turn(0, true), EndTurn::More);
+    assert_eq!(state.end_turn(0, true), EndTurn::More { from_outside: false });
     assert_eq!(state.end_turn(0, false), EndTurn::ServeRoom, "once more in each turn");
-    assert_eq!(state.reserve(1), Reserve::Accepted { schedule: false }, "the room may be used");
+    assert_eq!(state.reserve(1, false), Reserve::Accepted { schedule: false }, "the room may be used");
     state.clear_room_wait();
     assert_eq!(state.end_turn(1, false), EndTurn::Idle);
+}
+
+#[test]
+fn what_an_outside_thread_sends_to_a_scheduled_actor_is_told_once() {
+    let state = State::new();
+    assert_eq!(state.reserve(9, true), Reserve::Accepted { schedule: false });
+    assert_eq!(state.reserve(9, true), Reserve::Accepted { schedule: false });
+    assert_eq!(state.end_turn(1, false), EndTurn::More { from_outside: true });
+    assert_eq!(state.reserve(9, false), Reserve::Accepted { schedule: false });
+    assert_eq!(state.end_turn(1, false), EndTurn::More { from_outside: false });
+    assert_eq!(state.reserve(9, true), Reserve::Accepted { schedule: false });
+    assert!(state.end_idle(2), "its message was handled, and the mark goes with it");
+    assert_eq!(state.reserve(9, true), Reserve::Accepted { schedule: true });
+    assert_eq!(state.reserve(9, false), Reserve::Accepted { schedule: false });
+    assert_eq!(
+        state.end_turn(1, false),
+        EndTurn::More { from_outside: false },
+        "it pushed the runnable itself"
+    );
 }
