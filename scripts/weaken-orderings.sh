@@ -153,7 +153,7 @@ needed "state: steps without Acquire" references \
 weaken_step needed Acquire end_turn 'fn end_turn(&self, handled: u32, served: bool) -> EndTurn { let taken = u64::from(handled) << LEN_SHIFT;' mailbox
 weaken_step needed Release end_turn 'fn end_turn(&self, handled: u32, served: bool) -> EndTurn { let taken = u64::from(handled) << LEN_SHIFT;' references
 needed "state: end_idle without Release" mailbox \
-    $state 'rest & !SCHEDULED, Release, Relaxed)' 'rest & !SCHEDULED, Relaxed, Relaxed)'
+    $state 'rest & !(SCHEDULED | OUTSIDE), Release, Relaxed)' 'rest & !(SCHEDULED | OUTSIDE), Relaxed, Relaxed)'
 weaken_step needed Acquire release_ref 'fn release_ref(&self) -> Release {' references
 weaken_step needed Release release_ref 'fn release_ref(&self) -> Release {' references
 weaken_step needed Acquire set_dead 'fn set_dead(&self, secured: bool) -> Option<Dead> {' references
@@ -203,7 +203,7 @@ needed "state: waiters not told" references \
 
 # --- the state word: a state's end
 needed "retire: the usual way out is open" retire \
-    $state 'rest % STRONG_ONE == SCHEDULED' 'rest % STRONG_ONE & !RETIRE == SCHEDULED'
+    $state 'rest & (STRONG_ONE - 1) & !OUTSIDE == SCHEDULED' 'rest & (STRONG_ONE - 1) & !(OUTSIDE | RETIRE) == SCHEDULED'
 needed "retire: the end of a turn does not see the stop" retire $state '} else if rest.has(RETIRE) {' '} else if false {'
 needed "retire: a stop makes no turn" retire \
     $state 'Ok((now.0 | RETIRE | SCHEDULED, Some(!now.has(SCHEDULED))))' 'Ok((now.0 | RETIRE | SCHEDULED, Some(false)))'
