@@ -1,4 +1,4 @@
-//! An actor's life: how it begins, the ways it ends, and in which order (rules 4 and 5 of the design); `reach.rs` has
+//! An actor's life: how it begins, the ways it ends, and in which order (rules 4 and 5 of `docs/rules.md`); `reach.rs` has
 //! what keeps it.
 
 mod common;

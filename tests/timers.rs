@@ -310,7 +310,7 @@ fn what_cannot_be_armed_is_an_error_with_the_message_inside() {
     assert_eq!(never.tell_every(ms(1), Fixed::Rate, |_| Note(0)).unwrap_err(), TimerError::ShuttingDown);
 }
 
-/// Rule 6: an actor's own timers keep it, to be handled; those that others armed for it do not.
+/// Rule 6 of `docs/rules.md`: an actor's own timers keep it, to be handled; those that others armed for it do not.
 #[test]
 fn a_timer_of_its_own_keeps_an_actor_and_anothers_does_not() {
     on_every_crew(|executor| {
@@ -376,7 +376,7 @@ impl Handler<Where> for Puppet {
     fn handle(&mut self, _: Where, _: &mut Context<Self>) {}
 }
 
-/// Rule 10: far timers do not hold a shutdown up; their messages are dropped, on the crew.
+/// Rule 10 of `docs/rules.md`: far timers do not hold a shutdown up; their messages are dropped, on the crew.
 #[test]
 fn p10_a_shutdown_cancels_all_timers_on_the_crew() {
     for policy in POLICIES {
