@@ -2,7 +2,7 @@
 
 use super::Receive;
 use super::recipient::{Asker, Recipient};
-use super::wait;
+use super::wait::{self, Awaits};
 use crate::cell::end;
 use crate::cell::header::{Header, Strong, Weak};
 use crate::cell::times::Timing;
@@ -223,7 +223,7 @@ impl<A> ActorRef<A> {
                 return Err(WaitError::Forked);
             }
         }
-        wait::wait_for(&mut stopped, |_| self.as_ptr(), 0, until, || ())?.ok_or(WaitError::TimedOut)
+        wait::wait_for(&mut stopped, until)?.ok_or(WaitError::TimedOut)
     }
 
     /// Resolves when the actor has ended, with the reason.
@@ -292,12 +292,19 @@ impl<A> Future for Stopped<A> {
         let mut waiting = header.cold().stop.lock();
         if !header.state.wait_for_stop() {
             drop(waiting);
+            drops::waker(Some(waker));
             return Poll::Ready(end::reason(header));
         }
         let old = waiting.enter(key, waker);
         drop(waiting);
         drops::waker(old); // not under the lock
         Poll::Pending
+    }
+}
+
+impl<A> Awaits for Stopped<A> {
+    fn target(&self) -> &Header {
+        self.actor.header()
     }
 }
 

@@ -4,15 +4,15 @@ use super::carried::{Carried, carried, is_large};
 use super::context::AnyEnvelope;
 use super::refs::ActorRef;
 use super::tell::{self, Telling};
-use super::wait::{self, Refused};
+use super::wait::{self, Awaits, Refused};
 use super::{Actor, Receive};
 use crate::cell::core::Core;
 use crate::cell::envelope::{Envelope, Lane, Parcel, deliver};
+use crate::cell::header::Header;
 use crate::cell::room::{self, Ticket, TicketNow};
 use crate::drops;
 use crate::error::{AskError, Refusal, SendError};
 use crate::mailbox::state::RoomWait;
-use crate::memory::Held;
 use crate::time::{self, Duration, Instant};
 use crate::user::{self, Site};
 use crate::variance::Invariant;
@@ -71,16 +71,15 @@ impl<A: Actor> ActorRef<A> {
         let packed =
             Packed::<A>::new::<M, C>(message, self.header().core(), self.header().stopwatch().is_some());
         let mut queued = Queued::new(self.clone(), packed);
-        let returned = match wait::wait_for(&mut queued, |_| self.as_ptr(), 0, until, || ()) {
+        let returned = match wait::wait_for(&mut queued, until) {
             Ok(Some(done)) => done.err(),
             Ok(None) => queued.give_up(Refusal::TimedOut),
             Err(Refused::WouldDeadlock(_)) => queued.give_up(Refusal::WouldDeadlock),
             Err(Refused::NoSpare) => queued.give_up(Refusal::NoSpare),
         };
-        let held = queued.held();
         returned.map_or(Ok(()), |Returned(packed, refusal)| {
             // SAFETY: packed as a `C` above.
-            let message = unsafe { packed.open(held) };
+            let message = unsafe { packed.open() };
             Err(SendError::new(message, refusal))
         })
     }
@@ -97,7 +96,8 @@ impl<A: Actor> ActorRef<A> {
     }
 }
 
-/// A message in its envelope, which nobody else knows. To be [opened](open), [discarded](Packed::discard) or posted.
+/// A message in its envelope, which nobody else knows. To be [opened](open) or posted; dropped, it drops the message, and a
+/// panic of that ends there. So it may be held wherever user code runs.
 #[must_use]
 pub(crate) struct Packed<A> {
     form: Form,
@@ -106,9 +106,12 @@ pub(crate) struct Packed<A> {
 }
 
 enum Form {
-    Envelope(AnyEnvelope),
+    /// The core keeps the memory that the envelope is from.
+    Envelope(AnyEnvelope, Arc<Core>),
     /// In a forked child, which leaves its parent's heaps alone: it will be refused.
     Plain(Box<dyn Any + Send>),
+    /// It was opened or posted.
+    Gone,
 }
 
 // SAFETY: the message is Send, and the envelope is a part of it as long as it is on no queue.
@@ -127,68 +130,85 @@ pub(crate) fn pack<A: Receive<M>, M: Send + 'static>(message: M, core: &Core, ti
     }
 }
 
-/// The message back.
+/// Returns the message.
 ///
 /// # Safety
-/// [`pack`] was given an `M`; `held` is of its actor's pool.
-pub(crate) unsafe fn open<A, M: Send + 'static>(packed: Packed<A>, held: Held<'_>) -> M {
-    match packed.form {
-        Form::Plain(message) => *message.downcast().expect("it is an `M`"),
-        // SAFETY: the caller's: so it was packed as the same condition said.
-        Form::Envelope(_) => unsafe {
-            if const { is_large::<M>() } { *packed.open::<Box<M>>(held) } else { packed.open::<M>(held) }
-        },
+/// [`pack`] was given an `M`.
+pub(crate) unsafe fn open<A, M: Send + 'static>(mut packed: Packed<A>) -> M {
+    if let Form::Plain(_) = packed.form {
+        let Form::Plain(message) = packed.take() else { unreachable!("just seen") };
+        return *message.downcast().expect("it is an `M`");
     }
+    // SAFETY: `pack` was given an `M`, so it packed what the same condition says.
+    unsafe { if const { is_large::<M>() } { *packed.open::<Box<M>>() } else { packed.open::<M>() } }
 }
 
 impl<A> Packed<A> {
-    /// For an actor of this executor, that is timed or not.
+    /// Packs for an actor of this executor, that is timed or not.
     fn new<M: Send + 'static, C: Carried<M>>(message: C, core: &Core, timed: bool) -> Self
     where
         A: Receive<M>,
     {
         let telling = Telling::plain::<A, M>(message);
         let pack = |heap: &_| if timed { telling.pack_dated(heap) } else { telling.pack(heap) };
-        Packed::again(core.with_heap(pack))
+        Packed::again(core.with_heap(pack), core)
     }
 
-    /// An envelope that is nobody else's: just packed, or back from the list or from a refusal.
-    fn again(envelope: AnyEnvelope) -> Self {
-        Packed { form: Form::Envelope(envelope), actor: PhantomData }
+    /// Takes an envelope over that is nobody else's: just packed, or back from the list or from a refusal.
+    fn again(envelope: AnyEnvelope, core: &Core) -> Self {
+        Packed { form: Form::Envelope(envelope, core.share()), actor: PhantomData }
+    }
+
+    /// Gives the contents up, for their one use.
+    fn take(&mut self) -> Form {
+        std::mem::replace(&mut self.form, Form::Gone)
     }
 
     fn envelope(&self) -> AnyEnvelope {
         match self.form {
-            Form::Envelope(envelope) => envelope,
+            Form::Envelope(envelope, _) => envelope,
             Form::Plain(_) => unreachable!("refused in a forked child"),
+            Form::Gone => unreachable!("it is there until its one use"),
         }
     }
 
-    /// For its place in line. Made, and dropped, outside of all locks, since it has a waker, which is user code.
+    /// Gives the envelope up to a mailbox, or to a line before one.
+    fn post(mut self) -> AnyEnvelope {
+        let envelope = self.envelope();
+        self.take();
+        envelope
+    }
+
+    /// Makes its place in line. Outside of all locks, since a waker is cloned, which is user code.
     pub(crate) fn ticket(&self, waker: &Waker) -> Arc<Ticket> {
         Ticket::new(self.envelope(), user::clone_waker(waker))
     }
 
+    /// Returns the message as it travelled.
+    ///
     /// # Safety
-    /// It was packed as a `C`; `held` is of its actor's pool.
-    unsafe fn open<C: Send + 'static>(self, held: Held<'_>) -> C {
-        // SAFETY: the caller's; the envelope is unique.
-        unsafe { tell::unwrap(self.envelope(), held) }
+    /// It was packed as a `C`.
+    unsafe fn open<C: Send + 'static>(mut self) -> C {
+        match self.take() {
+            // SAFETY: the envelope is unique and of a `C`; the core keeps its memory.
+            Form::Envelope(envelope, core) => unsafe { tell::unwrap(envelope, core.held()) },
+            Form::Plain(_) | Form::Gone => unreachable!("it is in an envelope"),
+        }
     }
+}
 
-    /// Drops the message, soon. `keep` calls what it is given with a proof that its actor's pool lives.
-    pub(crate) fn discard(self, keep: impl FnOnce(&dyn Fn(Held<'_>)) + 'static) {
-        let Form::Envelope(envelope) = self.form else {
-            return drops::run(move || drop(self.form));
-        };
-        drops::run(move || {
-            keep(&|held| {
-                // SAFETY: the pointer is the only one, and this is called once.
+impl<A> Drop for Packed<A> {
+    fn drop(&mut self) {
+        match self.take() {
+            Form::Gone => {}
+            Form::Plain(message) => drops::run(move || user::contain(Site::Drop, || drop(message))),
+            Form::Envelope(envelope, core) => drops::run(move || {
+                // SAFETY: the pointer is the only one; the core keeps its memory.
                 user::contain(Site::Drop, || unsafe {
-                    Envelope::discard(envelope, AskError::Stopped, held);
+                    Envelope::discard(envelope, AskError::Stopped, core.held());
                 });
-            });
-        });
+            }),
+        }
     }
 }
 
@@ -228,33 +248,34 @@ impl<A> Queued<A> {
     }
 
     fn forked(&self) -> bool {
-        self.actor.header().core().forked()
+        self.core().forked()
     }
 
-    fn held(&self) -> Held<'_> {
-        self.actor.header().held()
+    fn core(&self) -> &Core {
+        self.actor.header().core()
     }
 
-    pub(crate) fn target(&self) -> &ActorRef<A> {
-        &self.actor
+    /// An envelope that came back.
+    fn returned(&self, envelope: AnyEnvelope, refusal: Refusal) -> Returned<A> {
+        Returned(Packed::again(envelope, self.core()), refusal)
     }
 
     /// The first poll. Runs no user code.
     fn begin(&mut self, packed: Packed<A>, ticket: &Arc<Ticket>) -> Poll<Result<(), Returned<A>>> {
-        let mut envelope = packed.envelope();
+        let mut envelope = packed.post();
         loop {
             // SAFETY: `actor` is a strong reference, and the envelope was made for its type.
             match unsafe { deliver(self.actor.as_ptr(), envelope, Lane::Ordinary) } {
                 Ok(_) => return Poll::Ready(Ok(())),
                 Err((back, Refusal::Full)) => envelope = back,
-                Err((back, refusal)) => return Poll::Ready(Err(Returned(Packed::again(back), refusal))),
+                Err((back, refusal)) => return Poll::Ready(Err(self.returned(back, refusal))),
             }
             match room::join(self.actor.header(), ticket) {
                 RoomWait::Room => {} // since just now: try again
                 RoomWait::Closed => {
-                    let closing = self.actor.header().core().closing();
+                    let closing = self.core().closing();
                     let refusal = if closing { Refusal::ShuttingDown } else { Refusal::Stopped };
-                    return Poll::Ready(Err(Returned(Packed::again(envelope), refusal)));
+                    return Poll::Ready(Err(self.returned(envelope, refusal)));
                 }
                 RoomWait::Waiting => {
                     self.state = State::Waiting(Arc::clone(ticket));
@@ -270,9 +291,9 @@ impl<A> Queued<A> {
             State::Fresh(packed) => Some(packed),
             State::Waiting(_) if self.forked() => None, // the line is the parent's, and may be locked for ever
             State::Waiting(ticket) => match room::withdraw(self.actor.header(), &ticket) {
-                Some(envelope) => Some(Packed::again(envelope)),
+                Some(envelope) => Some(Packed::again(envelope, self.core())),
                 None => match ticket.look(Waker::noop()) {
-                    TicketNow::Refused(envelope, _) => Some(Packed::again(envelope)),
+                    TicketNow::Refused(envelope, _) => Some(Packed::again(envelope, self.core())),
                     TicketNow::Accepted | TicketNow::Waiting => None,
                 },
             },
@@ -311,7 +332,7 @@ impl<A> Future for Queued<A> {
                 let result = match ticket.look(cx.waker()) {
                     TicketNow::Waiting => return Poll::Pending,
                     TicketNow::Accepted => Ok(()),
-                    TicketNow::Refused(envelope, refusal) => Err(Returned(Packed::again(envelope), refusal)),
+                    TicketNow::Refused(envelope, refusal) => Err(self.returned(envelope, refusal)),
                 };
                 self.state = State::Done;
                 Poll::Ready(result)
@@ -321,12 +342,15 @@ impl<A> Future for Queued<A> {
     }
 }
 
+impl<A> Awaits for Queued<A> {
+    fn target(&self) -> &Header {
+        self.actor.header()
+    }
+}
+
 impl<A> Drop for Queued<A> {
     fn drop(&mut self) {
-        if let Some(packed) = self.withdraw() {
-            let actor = self.actor.clone().into_strong();
-            packed.discard(move |discard| discard(actor.header().held()));
-        }
+        drop(self.withdraw());
     }
 }
 
@@ -375,7 +399,7 @@ impl<A, M: Send + 'static> Sending<A, M> {
     pub fn cancel(mut self) -> Option<M> {
         let packed = self.queued.withdraw()?;
         // SAFETY: see `new`.
-        Some(unsafe { open(packed, self.queued.held()) })
+        Some(unsafe { open(packed) })
     }
 }
 
@@ -386,7 +410,7 @@ impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
         let result = Pin::new(&mut self.queued).poll(cx);
         result.map_err(|Returned(packed, refusal)| {
             // SAFETY: `new` packed an `M`, and what is returned is that envelope.
-            let message = unsafe { open(packed, self.queued.held()) };
+            let message = unsafe { open(packed) };
             SendError::new(message, refusal)
         })
     }

@@ -12,7 +12,6 @@ use crate::user;
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -81,28 +80,37 @@ pub(crate) enum Refused {
     NoSpare,
 }
 
-/// Polls a future on this thread until it is ready, or the instant has passed: then `None`. What it waits for is for its
-/// `target` to do: to answer the ask of this address, unless it is 0. In a turn it is refused if whoever has to do it waits for this
-/// actor, or if nobody would be left to run anything.
+/// A future whose end one actor has to bring about, which is so known to the table of waits.
 ///
-/// A poll may turn to another target. So a target is asked for after each poll, and its cell is kept until the next one.
+/// The target is borrowed from the future, which keeps its cell. A poll takes the future mutably, so it ends that borrow: the
+/// future may turn to another target then and let go of the one before.
+pub(crate) trait Awaits: Future + Unpin {
+    /// Returns the actor that has to do it. Called only where the future is not ready.
+    fn target(&self) -> &Header;
+
+    /// Returns the address of the ask that the target has to answer; 0 if it is something else.
+    fn ask(&self) -> usize {
+        0
+    }
+
+    /// Looks for a moment whether the wait is over already, before the thread sleeps.
+    fn spin(&self, _until: Option<Instant>) {}
+}
+
+/// Polls a future on this thread until it is ready, or the instant has passed: then `None`. In a turn it is refused if the
+/// [target](Awaits::target) waits for this actor, or if nobody would be left to run anything.
 ///
 /// A future that has been polled, and then refused, is the caller's to take back.
-pub(crate) fn wait_for<F: Future + Unpin>(
+pub(crate) fn wait_for<F: Awaits>(
     future: &mut F,
-    target: impl Fn(&F) -> NonNull<Header>,
-    ask: usize,
     until: Option<Instant>,
-    spin: impl Fn(),
 ) -> Result<Option<F::Output>, Refused> {
     user::answer_caught();
     let me: *const Header = member::current().cast();
     // SAFETY: the turn that runs here keeps its cell. In a child that was forked in this turn the crew is not there, and its locks
     // are left alone.
     let Some(header) = (unsafe { me.as_ref() }).filter(|header| !header.core().forked()) else {
-        let _blocking = leave_slot_between_turns(target(future))?;
-        spin();
-        return block_on(future, until, || Ok(()));
+        return wait_between_turns(future, until);
     };
     let mut blocking = None;
     loop {
@@ -110,24 +118,41 @@ pub(crate) fn wait_for<F: Future + Unpin>(
         // on, so whoever answers rings it before it goes on. A second poll would take it down for a moment, and who answers in that
         // moment would find this wait unanswered.
         let bell = ThreadWaker::new();
-        if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&bell.waker())) {
+        if let Some(output) = poll_with(future, &bell) {
             return Ok(Some(output));
         }
-        // A bell that has rung says that this wait is over. If it is not, since the future has turned to another target, say, it
-        // is written down anew, with a bell of its own.
-        let _line = Line::begin(header, target(future), ask, &bell)?;
+        let line = Line::begin(header, future.target(), future.ask(), &bell)?;
         if blocking.is_none() {
             blocking = Some(leave_slot()?);
-            spin();
+            future.spin(until);
         }
-        let rung = bell.park(until);
-        if !rung || is_over(until) {
+        if !bell.park(until) || is_over(until) {
             bell.silence(); // this wait is over, whatever the last look says
-            return Ok(match Pin::new(&mut *future).poll(&mut Context::from_waker(&bell.waker())) {
-                Poll::Ready(output) => Some(output),
-                Poll::Pending => None,
-            });
+            return Ok(poll_with(future, &bell));
         }
+        drop(line);
+        // A bell that has rung says that this wait is over, and most often it is. If it is not, since the future has turned to another
+        // target, say, it is written down anew, with a bell of its own.
+        if let Some(output) = poll_with(future, &bell) {
+            return Ok(Some(output));
+        }
+    }
+}
+
+/// The same for a thread that runs no turn, whose waits nobody knows.
+fn wait_between_turns<F: Awaits>(
+    future: &mut F,
+    until: Option<Instant>,
+) -> Result<Option<F::Output>, Refused> {
+    let _blocking = leave_slot_between_turns(future.target())?;
+    future.spin(until);
+    block_on(future, until, || Ok(()))
+}
+
+fn poll_with<F: Future + Unpin>(future: &mut F, bell: &Arc<ThreadWaker>) -> Option<F::Output> {
+    match Pin::new(future).poll(&mut Context::from_waker(&bell.waker())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
     }
 }
 
@@ -139,9 +164,8 @@ fn leave_slot() -> Result<Blocking, Refused> {
 
 /// Does the same between turns, in a waker, where no spare is to be had: then a slot is kept for a wait for another crew, which
 /// runs by itself.
-fn leave_slot_between_turns(target: NonNull<Header>) -> Result<Blocking, Refused> {
-    // SAFETY: the caller's future keeps the cell.
-    if unsafe { target.as_ref() }.core().on_crew() { leave_slot() } else { Ok(Blocking::at_any_rate()) }
+fn leave_slot_between_turns(target: &Header) -> Result<Blocking, Refused> {
+    if target.core().on_crew() { leave_slot() } else { Ok(Blocking::at_any_rate()) }
 }
 
 /// A line in the list of those who wait, in the place of that of an outer wait of the same actor: user code that starts a
@@ -152,15 +176,8 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Writes it down. `target` is kept by the caller's future.
-    fn begin(
-        who: &'a Header,
-        target: NonNull<Header>,
-        ask: usize,
-        bell: &Arc<ThreadWaker>,
-    ) -> Result<Self, Refused> {
-        // SAFETY: the caller's future keeps the cell until it is polled again.
-        let target = unsafe { target.as_ref() };
+    /// Writes down that `who` waits for `target`.
+    fn begin(who: &'a Header, target: &Header, ask: usize, bell: &Arc<ThreadWaker>) -> Result<Self, Refused> {
         let (actor, whom) = (WaitingActor::of(who), WaitingActor::of(target));
         match who.core().waits.begin(actor, whom, Target::of(target, ask), bell) {
             Ok(outer) => Ok(Line { who, outer }),

@@ -161,22 +161,52 @@ impl Ticket {
         Arc::new(Ticket(Mutex::new(TicketState::Waiting { envelope, waker, key: None })))
     }
 
-    /// What has become of it; a refused envelope comes back once.
+    /// Returns what has become of it, and leaves the waker if it still waits. A refused envelope comes back once.
+    ///
+    /// Where an envelope comes back no waker is cloned or dropped, since that may panic and would lose the message.
     pub(crate) fn look(&self, waker: &Waker) -> TicketNow {
+        if let Some(now) = self.look_known(waker) {
+            return now;
+        }
         let waker = user::clone_waker(waker); // not under the lock
         let mut state = self.0.lock();
-        let old = match &mut *state {
-            TicketState::Waiting { waker: old, .. } => std::mem::replace(old, waker),
-            TicketState::Refused { envelope, refusal } => {
-                let refused = TicketNow::Refused(*envelope, *refusal);
-                *state = TicketState::Taken;
-                return refused;
-            }
-            TicketState::Accepted | TicketState::Taken => return TicketNow::Accepted,
+        let (now, unused) = match &mut *state {
+            TicketState::Waiting { waker: old, .. } => (TicketNow::Waiting, std::mem::replace(old, waker)),
+            settled => (Self::settled(settled), waker),
         };
         drop(state);
-        drop(old); // likewise
-        TicketNow::Waiting
+        drops::waker(Some(unused)); // likewise, and contained
+        now
+    }
+
+    /// The same where no waker need be left: `None` if the ticket waits with another one.
+    fn look_known(&self, waker: &Waker) -> Option<TicketNow> {
+        match &mut *self.0.lock() {
+            TicketState::Waiting { waker: known, .. } => known.will_wake(waker).then_some(TicketNow::Waiting),
+            settled => Some(Self::settled(settled)),
+        }
+    }
+
+    /// What its sender finds in a ticket that does not wait.
+    fn settled(state: &mut TicketState) -> TicketNow {
+        match *state {
+            TicketState::Refused { envelope, refusal } => {
+                *state = TicketState::Taken;
+                TicketNow::Refused(envelope, refusal)
+            }
+            _ => TicketNow::Accepted,
+        }
+    }
+}
+
+/// A ticket that was never listed, or is dropped with its task, still has its waker. The drop of that is the user's: it is
+/// contained, since a sender may have its message back in its hands.
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let state = std::mem::replace(&mut *self.0.lock(), TicketState::Taken);
+        if let TicketState::Waiting { waker, .. } = state {
+            drops::waker(Some(waker));
+        }
     }
 }
 

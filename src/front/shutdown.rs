@@ -262,14 +262,12 @@ impl Future for Shutdown {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let waker = user::clone_waker(cx.waker());
         let mut outcome = self.shared.lock();
-        match outcome.result.clone() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                let old = outcome.waker.replace(waker);
-                drop(outcome);
-                drops::waker(old); // not under the lock
-                Poll::Pending
-            }
-        }
+        let (poll, unused) = match outcome.result.clone() {
+            Some(result) => (Poll::Ready(result), Some(waker)),
+            None => (Poll::Pending, outcome.waker.replace(waker)),
+        };
+        drop(outcome);
+        drops::waker(unused); // not under the lock
+        poll
     }
 }

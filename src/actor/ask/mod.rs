@@ -9,11 +9,13 @@ pub(crate) mod forward;
 pub(crate) mod slot;
 
 use super::carried::{Carried, carried};
+use super::patience;
 use super::refs::ActorRef;
 use super::reply::Reply;
+use super::wait::{self, Awaits};
 use super::{Actor, Receive};
-use super::{patience, wait};
 use crate::cell::envelope::{Lane, deliver};
+use crate::cell::header::Header;
 use crate::cell::waits::WaitingActor;
 use crate::drops;
 use crate::error::{AskError, SendError};
@@ -116,22 +118,13 @@ impl<R> Ask<R> {
     }
 
     pub(crate) fn wait_until(mut self, until: Option<Instant>) -> Result<R, WaitAskError<R>> {
-        let Some(head) = self.head else { panic!("an ask was used after its answer was taken") };
+        assert!(self.head.is_some(), "an ask was used after its answer was taken");
         if !self.is_ready() {
-            // SAFETY: our side has not let go.
-            let target = unsafe { head.as_ref() }.target();
-            // SAFETY: the slot's weak count keeps the header.
-            if unsafe { target.as_ref() }.core().forked() {
+            if self.target().core().forked() {
                 return Err(WaitAskError { error: AskError::Forked, ask: Some(self), cycle: Vec::new() });
             }
-            let slot = self.slot();
-            // SAFETY: our side lets go only when it is polled and finds the answer, which is after this.
-            let ready = || slot.is_none_or(|slot| unsafe { slot.as_ref() }.ready());
-            // SAFETY: as above.
-            let one_processor = unsafe { target.as_ref() }.core().scheduler.one_processor;
-            let spin = || patience::look(until, one_processor, ready);
             let mut cycle = Vec::new();
-            let error = match wait::wait_for(&mut self, |_| target, head.addr().get(), until, spin) {
+            let error = match wait::wait_for(&mut self, until) {
                 Ok(Some(answer)) => return answer.map_err(WaitAskError::over),
                 Ok(None) => AskError::TimedOut,
                 Err(wait::Refused::WouldDeadlock(found)) => {
@@ -160,6 +153,22 @@ impl<R> Future for Ask<R> {
             self.head = None;
         }
         poll
+    }
+}
+
+impl<R> Awaits for Ask<R> {
+    fn target(&self) -> &Header {
+        let head = self.head.expect("its answer was not taken");
+        // SAFETY: our side lets go only when it is polled or dropped, which needs it mutably.
+        unsafe { head.as_ref() }.target()
+    }
+
+    fn ask(&self) -> usize {
+        self.head.map_or(0, |head| head.addr().get())
+    }
+
+    fn spin(&self, until: Option<Instant>) {
+        patience::look(until, self.target().core().scheduler.one_processor, || self.is_ready());
     }
 }
 

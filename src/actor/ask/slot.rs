@@ -31,8 +31,8 @@ pub(crate) struct AskedHead<R> {
 }
 
 impl<R> AskedHead<R> {
-    pub(crate) fn target(&self) -> NonNull<Header> {
-        self.target.as_ptr()
+    pub(crate) fn target(&self) -> &Header {
+        self.target.header()
     }
 
     /// With the allocation's provenance, so that the slot can free all of it.

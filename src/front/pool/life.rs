@@ -382,13 +382,13 @@ impl<A: Actor> Shared<A> {
         }
         let waker = user::clone_waker(waker); // user code, as is the drop of a waker: not under the lock
         let mut life = self.life.lock();
-        if life.cells == 0 {
-            return life.end.clone();
-        }
-        let old = life.wakers.enter(key, waker);
+        let (end, unused) = match life.cells {
+            0 => (life.end.clone(), Some(waker)),
+            _ => (None, life.wakers.enter(key, waker)),
+        };
         drop(life);
-        drops::waker(old);
-        None
+        drops::waker(unused);
+        end
     }
 
     /// A wait for the end is given up.

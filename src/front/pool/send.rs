@@ -8,8 +8,9 @@ use crate::actor::ask::Ask;
 use crate::actor::carried::carried;
 use crate::actor::refs::ActorRef;
 use crate::actor::send::{Packed, Posted, Queued, Returned, open, pack};
-use crate::actor::wait::{self, Refused};
+use crate::actor::wait::{self, Awaits, Refused};
 use crate::actor::{Actor, Receive};
+use crate::cell::header::Header;
 use crate::error::{Refusal, SendError};
 use crate::time::{self, Duration, Instant};
 use crate::user::{self, Site};
@@ -227,9 +228,7 @@ impl<A: Actor> Pool<A> {
         if let Poll::Ready(result) = sending.advance(Waker::noop()) {
             return sending.finish(result);
         }
-        // Where it is in line by now: a poll may move it to another replica.
-        let target = |sending: &Advancing<'_, A, S, M>| sending.0.target().as_ptr();
-        let result = match wait::wait_for(&mut Advancing(&mut sending), target, 0, until, || ()) {
+        let result = match wait::wait_for(&mut Advancing(&mut sending), until) {
             Ok(Some(result)) => return sending.finish(result),
             Ok(None) => sending.give_up(Refusal::TimedOut),
             Err(Refused::WouldDeadlock(_)) => sending.give_up(Refusal::WouldDeadlock),
@@ -320,17 +319,9 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
     fn finish(&self, result: Result<(), Returned<A>>) -> Result<(), SendError<M>> {
         result.map_err(|Returned(packed, refusal)| {
             // SAFETY: `Pool::send_async` packed an `M`.
-            let message = unsafe { open(packed, self.pool.shared.handle.core().held()) };
+            let message = unsafe { open(packed) };
             SendError::new(message, self.pool.shared.explain(refusal))
         })
-    }
-
-    /// Where it is in line, which it is while a poll says that it is pending.
-    fn target(&self) -> &ActorRef<A> {
-        match &self.state {
-            State::Waiting(queued) => queued.target(),
-            _ => unreachable!("it is not in line"),
-        }
     }
 
     /// Gives the message back, unless it was accepted.
@@ -343,15 +334,6 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
     }
 }
 
-impl<A: Actor, S, M: Send + 'static> Drop for PoolSending<A, S, M> {
-    fn drop(&mut self) {
-        if let State::Fresh(packed) = std::mem::replace(&mut self.state, State::Done) {
-            let handle = self.pool.shared.handle.clone();
-            packed.discard(move |discard| discard(handle.core().held()));
-        }
-    }
-}
-
 /// The same as a future whose output is small, whatever the message is.
 struct Advancing<'a, A: Actor, S, M: Send + 'static>(&'a mut PoolSending<A, S, M>);
 
@@ -360,6 +342,16 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> Future for Advancing<'_, A, 
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.advance(cx.waker())
+    }
+}
+
+/// The target is the replica in whose line it stands: a poll may move it to another one, whose reference replaces this one's.
+impl<A: Receive<M>, S: Strategy, M: Send + 'static> Awaits for Advancing<'_, A, S, M> {
+    fn target(&self) -> &Header {
+        match &self.0.state {
+            State::Waiting(queued) => queued.target(),
+            _ => unreachable!("it is in line while a poll says that it is pending"),
+        }
     }
 }
 
