@@ -107,6 +107,56 @@ fn p07_a_send_that_goes_on_to_another_replica_waits_for_that_one() {
     shut_down(&executor);
 }
 
+/// The replicas in whose lines it stood are gone by the time that the waits are listed, and other actors lie in their memory.
+#[test]
+fn p07_a_send_leaves_the_replicas_that_were_stopped_and_freed() {
+    const REPLICAS: usize = 6;
+    struct Counted {
+        _token: Token,
+    }
+    impl Actor for Counted {}
+    impl Handler<Latch> for Counted {
+        type Reply = ();
+        fn handle(&mut self, until: Latch, _: &mut Context<Self>) {
+            heist::blocking(|| until.wait());
+        }
+    }
+    let (executor, tokens) = (build(Executor::builder().workers(2).spares(2 * REPLICAS)), Tokens::new());
+    let states = tokens.clone();
+    let pool = executor
+        .pool(REPLICAS, move |_| Counted { _token: states.token() })
+        .name("replica")
+        .capacity(1)
+        .build()
+        .unwrap();
+    let latches: Vec<Latch> = (0..REPLICAS).map(|_| Latch::new()).collect();
+    for (index, until) in latches.iter().enumerate() {
+        while pool.tell(ToIndex(index), until.clone()).is_ok() {}
+    }
+    let (sender, to, open) = (named(&executor, "sender"), pool.clone(), Latch::new());
+    open.open();
+    let sends = sender.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        to.send_timeout(Last, open, Duration::from_secs(LONG)).map_err(|error| error.refusal())
+    }));
+    let mut fillers = Vec::new();
+    for last in (1..REPLICAS).rev() {
+        until_waits(&executor, &[("sender", &format!("replica-{last}"))]);
+        let gone = pool.replica(last).unwrap().downgrade();
+        pool.shrink(1).unwrap();
+        latches[last].open();
+        until_waits(&executor, &[("sender", &format!("replica-{}", last - 1))]);
+        within(LONG, "that replica's state is dropped", || tokens.alive() == last);
+        assert!(gone.upgrade().is_none());
+        drop(gone);
+        fillers.extend((0..64).map(|_| named(&executor, "filler")));
+        until_waits(&executor, &[("sender", &format!("replica-{}", last - 1))]);
+    }
+    latches[0].open();
+    assert_eq!(answer(sends.unwrap()), Ok(Ok(())));
+    assert!(executor.waits().is_empty());
+    shut_down(&executor);
+}
+
 #[test]
 fn p07_a_wait_in_a_spares_hook_leaves_the_wait_for_which_it_was_started() {
     let (other, told) = (Arc::new(Mutex::new(None::<ActorRef<Puppet>>)), Latch::new());
