@@ -141,9 +141,8 @@ fn programs(handle: &Handle, first: u64, over: &AtomicBool) -> (u64, Vec<Arc<Wor
         }
         (0..14).for_each(|_| careful(|| world.clear(seed)));
         seed += 1;
-        // What it detached lives until the executor's end.
+        // What the program detached lives until the executor's end, and a pool may be about to make a replica.
         open.push(world);
-        open.retain(|world| world.alive() > 0);
     }
     (seed - first, open)
 }
