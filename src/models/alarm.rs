@@ -1,12 +1,15 @@
-//! The alarm: timers armed against workers that park, and that leave the list of sleepers.
+//! The alarm: timers armed against workers that park, and against workers that leave the list of
+//! sleepers.
 //!
-//! Covers: a timer that is armed is fired, whoever sleeps and whoever is woken for something else meanwhile, as long as
-//! one worker is not in a turn for good (if the alarm is forgotten, all sleep, which loom reports); by the keeper that
-//! parks, by one that is told to look, by the successor of one that was woken for work, and by one that is the sentinel
-//! too.
+//! Covers: an armed timer is fired, whichever workers sleep and whichever are woken for something
+//! else meanwhile, as long as one worker is not in a turn for good. (If the alarm is forgotten, all
+//! workers sleep, and loom reports a deadlock.) The timer is fired by the keeper that parks, by a
+//! keeper told to look, by the successor of a keeper woken for work, and by a keeper that is the
+//! sentinel too.
 //!
-//! Does not cover: the table (a flag under a mutex here), and time: an alarm that is set has gone off already, and a
-//! timed wait ends at any moment. The worker's loop is a copy of `sched::local`'s, as in `idle`.
+//! Does not cover: the table (a flag under a mutex here), and time: an alarm goes off as soon as it
+//! is set, and a timed wait ends at any moment. The worker's loop is a copy of `sched::local`'s, as
+//! in `idle`.
 
 use super::{explore, spawn};
 use crate::sched::idle::{Idle, Woken};
@@ -15,10 +18,10 @@ use loom::sync::Arc;
 
 struct Crew {
     idle: Idle,
-    /// Armed timers; the table's lock.
+    /// Number of armed timers. The mutex stands for the table's lock.
     armed: Mutex<usize>,
     fired: AtomicUsize,
-    /// Work that any worker may take; whoever takes it is busy for good.
+    /// Work that any worker may take. The worker that takes it is busy for good.
     work: AtomicUsize,
     sentinel: bool,
 }
@@ -34,10 +37,11 @@ impl Crew {
         })
     }
 
-    /// As `Scheduler::arm`.
+    /// Like `Scheduler::arm`.
     fn arm(&self) {
         let mut armed = self.armed.lock();
         *armed += 1;
+        // Under the lock, as in the scheduler, so that `fire` cannot raise the alarm in between.
         let lowered = self.idle.alarm.lower(0);
         drop(armed);
         if lowered {
@@ -45,7 +49,7 @@ impl Crew {
         }
     }
 
-    /// As `Scheduler::fire_timers`, one at the most.
+    /// Like `Scheduler::fire_timers`, but fires at most one timer.
     fn fire(&self) {
         let mut armed = self.armed.lock();
         if *armed > 0 {
@@ -54,6 +58,7 @@ impl Crew {
         }
         self.idle.alarm.set((*armed > 0).then_some(0));
         drop(armed);
+        // The keeper is awake now; another sleeper must wait for the rest.
         self.idle.ensure_kept();
     }
 
@@ -76,7 +81,8 @@ impl Crew {
         self.has_work() && self.work.fetch_update(Acquire, Relaxed, |n| n.checked_sub(1)).is_ok()
     }
 
-    /// As `Local::idle`, until it has got work, or `timers` have been fired; or one has been, if that leads to a long turn.
+    /// Like `Local::idle`. Returns when the worker has work, when `timers` timers have been fired,
+    /// or, with `then_busy`, after one alarm.
     fn work_until(&self, me: usize, timers: usize, then_busy: bool) {
         let mut searching = false;
         loop {
@@ -150,7 +156,8 @@ fn a_timer_against_two_workers_that_park() {
     });
 }
 
-/// One of two sleepers is woken for a turn that never ends, perhaps the one that waits for the alarm.
+/// One of two sleepers is woken for a turn that never ends, perhaps the one that waits for the
+/// alarm.
 #[test]
 fn the_keeper_leaves_for_work() {
     explore(3, || {
@@ -163,7 +170,7 @@ fn the_keeper_leaves_for_work() {
     });
 }
 
-/// The same, with the timer armed before: it is the keeper's leaving that matters.
+/// The same with the timer armed before, so that only the keeper's departure matters.
 #[test]
 fn the_keeper_hands_over() {
     explore(3, || {
@@ -176,7 +183,8 @@ fn the_keeper_hands_over() {
     });
 }
 
-/// The other worker, this thread, is awake throughout, so the sleeper is the sentinel too, and is appointed as both.
+/// The other worker, this thread, is awake throughout. So the sleeper is the sentinel too, and is
+/// appointed as both.
 #[test]
 fn the_keeper_is_the_sentinel_too() {
     explore(3, || {
@@ -189,7 +197,8 @@ fn the_keeper_is_the_sentinel_too() {
     });
 }
 
-/// The keeper gets up and does not come back: the other one must wait for what is armed, now or later.
+/// The keeper gets up and does not come back. The other worker must wait for timers armed now or
+/// later.
 #[test]
 fn the_keeper_has_a_long_turn_after_the_first_timer() {
     explore(3, || {
@@ -202,7 +211,7 @@ fn the_keeper_has_a_long_turn_after_the_first_timer() {
     });
 }
 
-/// The same, with both armed before.
+/// The same, with both timers armed before.
 #[test]
 fn the_keeper_leaves_the_second_timer_to_the_other() {
     explore(3, || {

@@ -1,10 +1,11 @@
-//! A thread apart, beside a worker, and those who wait for quiescence.
+//! A thread apart, beside a worker, and callers that wait for quiescence.
 //!
-//! Covers: whoever is told "quiet" sees handled all that was accepted before it asked, on the thread apart too, and what
-//! its turn caused on a worker; and it is told, whichever of the two comes to rest last; no runnable that was left is lost.
+//! Covers: a caller that is told "quiet" sees as handled every message accepted before the
+//! question, on the thread apart too, and all that the thread's turn caused on a worker. The caller
+//! is told, whichever of the two threads comes to rest last. No runnable that was left is lost.
 //!
-//! Does not cover: the queues, as in `idle`; what a runnable is (a token here). The look is a copy of
-//! `Scheduler::quiescence`, the thread one of `cell::dedicated`.
+//! Does not cover: the queues, as in `idle`; what a runnable is (a token here). `quiescence` is a
+//! copy of `Scheduler::quiescence`, and the thread's loop a copy of `cell::dedicated`'s.
 
 use super::{explore, only_worker, spawn, wait_idle};
 use crate::sched::Quiescence;
@@ -24,10 +25,11 @@ struct Crew {
     apart: Apart,
     home: Parker<()>,
     injector: AtomicUsize,
-    /// Is the actor apart scheduled? The state word's part.
+    /// Messages of the actor apart that wait: the state word's part. Not 0 means scheduled.
     scheduled: AtomicUsize,
     accepted: AtomicUsize,
-    /// Written by the thread apart, and by the worker; read by whoever was told "quiet".
+    /// Written by the thread apart, `caused` by the worker; both read by a caller that was told
+    /// "quiet".
     handled: UnsafeCell<usize>,
     caused: UnsafeCell<usize>,
 }
@@ -48,7 +50,7 @@ impl Crew {
         })
     }
 
-    /// From outside, as `cell::envelope::deliver`, to the actor apart.
+    /// Like `cell::envelope::deliver` from outside, to the actor apart.
     fn tell(&self) {
         let mut pass = self.gate.enter();
         let idle = self.scheduled.fetch_add(1, AcqRel) == 0;
@@ -59,13 +61,16 @@ impl Crew {
         pass.count();
     }
 
-    /// As `Scheduler::leave_at`.
+    /// Like `Scheduler::leave_at`.
     fn leave(&self) {
+        // Counted before the token is left, so that a look for quiescence never misses a thread
+        // about to wake.
         self.apart.begin();
         self.home.unpark(());
     }
 
-    /// As `cell::dedicated`: until so many messages are handled, of which each causes something on a worker, or none does.
+    /// Like `cell::dedicated`: runs until `messages` messages are handled. With `causes`, each of
+    /// them causes work on the worker.
     fn live_apart(&self, messages: usize, causes: bool) {
         let mut handled = 0;
         while handled < messages {
@@ -73,7 +78,8 @@ impl Crew {
             let mut waiting = self.scheduled.load(Acquire);
             loop {
                 for _ in 0..waiting {
-                    // SAFETY: loom checks it.
+                    // SAFETY: only the thread apart writes, and never while a checker reads; loom's
+                    // cell reports a violation.
                     self.handled.with_mut(|handled| unsafe { *handled += 1 });
                     if causes {
                         self.injector.fetch_add(1, Release);
@@ -87,13 +93,15 @@ impl Crew {
                     break;
                 }
             }
+            // Counted as at rest only after everything that the turn did.
             if self.apart.end() {
                 self.announce();
             }
         }
     }
 
-    /// As `Scheduler::announce_from_elsewhere`; the wakers' errand is a message to the worker, or is run here.
+    /// Like `Scheduler::announce_from_elsewhere`. The wakers' errand is a notification of the
+    /// worker, or runs here.
     fn announce(&self) {
         self.quiet.announce(
             || self.quiescence(),
@@ -113,7 +121,8 @@ impl Crew {
     fn work(&self) {
         let work = || {
             while self.take() {
-                // SAFETY: loom checks it.
+                // SAFETY: only the worker writes, and never while a checker reads; loom's cell
+                // reports a violation.
                 self.caused.with_mut(|caused| unsafe { *caused += 1 });
             }
         };
@@ -141,10 +150,11 @@ impl Crew {
         wait_idle(&self.quiet, || self.quiescence());
     }
 
-    /// Asks, and looks whether the answer is true. All that is ever sent was accepted before.
+    /// Waits for quiescence and checks that the answer is true. All messages of the model were
+    /// accepted before.
     fn check(&self, accepted: usize, caused: usize) {
         self.wait_idle();
-        // SAFETY: loom checks it.
+        // SAFETY: both writers are at rest once "quiet" was told; loom's cells report a violation.
         let seen = unsafe { (self.handled.with(|n| *n), self.caused.with(|n| *n)) };
         assert_eq!(seen, (accepted, caused), "told too early");
     }
@@ -164,8 +174,8 @@ fn what_was_told_to_an_actor_apart_and_what_it_caused() {
     });
 }
 
-/// The second message comes while the thread is in its turn, or about to sleep, or asleep. Nobody but this thread has to
-/// do with what it did.
+/// The second message comes while the thread is in its turn, about to sleep, or asleep. No thread
+/// but this one looks at the result.
 #[test]
 fn an_actor_apart_is_woken_again() {
     explore(2, || {
@@ -181,7 +191,8 @@ fn an_actor_apart_is_woken_again() {
     });
 }
 
-/// It was accepted before the question, and its runnable is left, and run, while the answer is looked for.
+/// The message was accepted before the question. Its runnable is left, and run, while the answer is
+/// looked for.
 #[test]
 fn a_sender_to_an_actor_apart_between_its_steps() {
     explore(3, || {
@@ -189,11 +200,12 @@ fn a_sender_to_an_actor_apart_between_its_steps() {
         let worker = spawn(&crew, Crew::work);
         let apart = spawn(&crew, |crew| crew.live_apart(1, true));
         let sender = spawn(&crew, Crew::tell);
+        // Before the message is accepted there is nothing to check, and nothing to wait for.
         if crew.accepted.load(Acquire) == 1 {
             crew.check(1, 1);
             crew.idle.stop();
             worker.join().unwrap();
-        } // else there is nothing to see, and nobody is waited for
+        }
         sender.join().unwrap();
         apart.join().unwrap();
         crew.idle.stop();

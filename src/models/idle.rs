@@ -1,13 +1,14 @@
 //! Idle protocol: work pushed against workers that park.
 //!
-//! Covers: no wake-up is lost (the worker that handles the last piece of work stops the crew, so if one is lost
-//! everybody sleeps, which loom reports); for work that any worker may take, for a worker's own inbox, for work behind
-//! a turn that never ends (the sentinel's), and for the stop itself. Each piece of work is taken once.
+//! Covers: no wake-up is lost. (The worker that handles the last piece of work stops the crew. If a
+//! wake-up is lost, all workers sleep, and loom reports a deadlock.) This holds for work that any
+//! worker may take, for a worker's own inbox, for work behind a turn that never ends (the
+//! sentinel's), and for the stop itself. Each piece of work is taken once.
 //!
-//! Does not cover: the queues. A queue here is a count that says "empty" with a relaxed reading: the least that a queue
-//! can promise, so that only the protocol's own fences can make a rescan see what was pushed. The worker's loop is a
-//! copy of `sched::local`'s, without spinning; a timed wait ends at any moment, so how long a sentinel waits is not looked
-//! at.
+//! Does not cover: the queues. A queue here is a count that says "empty" with a relaxed load, the
+//! least that a queue can promise. So only the protocol's own fences can make a rescan see a push.
+//! The worker's loop is a copy of `sched::local`'s, without spinning. A timed wait ends at any
+//! moment, so the length of a sentinel's wait is not checked.
 
 use super::{explore, spawn};
 use crate::sched::idle::{Idle, Woken};
@@ -15,7 +16,7 @@ use crate::sync::{AtomicUsize, Ordering::*};
 use loom::sync::Arc;
 use loom::thread::JoinHandle;
 
-/// A queue of pieces of work that are all alike.
+/// A queue of interchangeable pieces of work.
 struct Queue(AtomicUsize);
 
 impl Queue {
@@ -35,18 +36,19 @@ impl Queue {
 
 struct Crew {
     idle: Idle,
-    /// What any worker may take.
+    /// Work that any worker may take.
     shared: Queue,
     inboxes: [Queue; 2],
-    /// What only the owner and the sentinel take.
+    /// Work that only the owner and the sentinel take.
     lifo: Queue,
     sentinel: bool,
-    /// Work still to be handled.
+    /// Number of pieces of work still to be handled.
     rest: AtomicUsize,
 }
 
 impl Crew {
-    /// More `workers` than there are threads: the others are awake throughout, busy with something else.
+    /// Makes a crew. With more `workers` than threads, the others are awake throughout, busy with
+    /// something else.
     fn new(workers: usize, work: usize) -> Arc<Self> {
         Crew::with_sentinel(workers, work, false)
     }
@@ -72,7 +74,7 @@ impl Crew {
         self.idle.notify_worker(worker);
     }
 
-    /// By a worker, and then it is busy for long.
+    /// Called by a worker that is busy for long afterwards.
     fn fill_lifo(&self) {
         self.lifo.push();
         self.idle.ensure_watched();
@@ -92,14 +94,14 @@ impl Crew {
         }
     }
 
-    /// As `Local::run`.
+    /// Like `Local::run`.
     fn work(&self, me: usize) {
         while self.take(me) || self.out_of_work(me) {
             self.handled();
         }
     }
 
-    /// As `Local::idle`: true with a piece of work, false when the crew stops.
+    /// Like `Local::idle`. Returns `true` with a piece of work, `false` when the crew stops.
     fn out_of_work(&self, me: usize) -> bool {
         let found = self.search_and_park(me);
         if self.sentinel {
@@ -115,6 +117,8 @@ impl Crew {
                 self.hunt_ended(me);
                 return true;
             }
+            // self.lifo.has_work(); || Read after the sentinel's timed wait, which ends at any
+            // moment here.
             let stuck = || self.lifo.has_work();
             match self.idle.park(me, searching, self.sentinel, || self.has_work(me), stuck, || false) {
                 Woken::Caught => {
@@ -135,6 +139,7 @@ impl Crew {
             }
             if self.idle.stopping() && !self.has_work(me) {
                 if searching {
+                    // No other worker is woken for the search: the crew stops.
                     let _ = self.idle.end_search();
                 }
                 return false;
@@ -142,9 +147,11 @@ impl Crew {
         }
     }
 
-    /// One turn that makes work for its own LIFO slot, and never ends: only the sentinel can take that.
+    /// Runs one turn that fills its own LIFO slot and never ends, so that only the sentinel can
+    /// take the work.
     fn work_for_good(&self, me: usize) {
         if self.take(me) || self.out_of_work(me) {
+            // The work is counted before it is pushed, or the crew might stop before it.
             self.rest.fetch_add(1, Relaxed);
             self.fill_lifo();
             self.handled();
@@ -203,7 +210,7 @@ fn two_pushers_against_one_worker() {
 
 #[test]
 fn two_searchers() {
-    // Bounded lower: at 3 it takes a minute or more.
+    // Bounded lower: at 3 preemptions the search takes a minute or more.
     explore(2, || {
         let crew = Crew::new(4, 2);
         let workers = [worker(&crew, 0), worker(&crew, 1)];
@@ -215,7 +222,7 @@ fn two_searchers() {
 
 #[test]
 fn an_own_inbox() {
-    // Bounded lower: at 3 it takes a minute or more.
+    // Bounded lower: at 3 preemptions the search takes a minute or more.
     explore(2, || {
         let crew = Crew::new(2, 2);
         let workers = [worker(&crew, 0), worker(&crew, 1)];
@@ -246,7 +253,7 @@ fn a_stop_against_parking() {
     });
 }
 
-/// This thread is the other worker; its turn ends only when the sentinel has taken what waits behind it.
+/// This thread is the other worker. The turn ends only when the sentinel has taken the work behind.
 #[test]
 fn the_sentinel_takes_what_waits_behind_a_long_turn() {
     explore(3, || {
@@ -257,8 +264,9 @@ fn the_sentinel_takes_what_waits_behind_a_long_turn() {
     });
 }
 
-/// All may sleep, the sentinel having resigned or not. Work from outside wakes a worker, which then has a turn that
-/// never ends, and work waits behind it: the other one must watch, and get its tokens one after the other.
+/// All workers may sleep, and the sentinel may have resigned. Work from outside wakes a worker. The
+/// worker's turn never ends, with work waiting behind. The other worker must watch, and get its
+/// tokens one after the other.
 #[test]
 fn a_sentinel_is_appointed_again() {
     // Bounded lower, as above.
@@ -272,7 +280,8 @@ fn a_sentinel_is_appointed_again() {
     });
 }
 
-/// The same with one piece of work: whoever sleeps meanwhile must not stop watching once the other one is awake.
+/// The same with one piece of work: a worker that sleeps meanwhile must not stop watching once the
+/// other one is awake.
 #[test]
 fn a_sentinel_does_not_resign_while_somebody_is_awake() {
     explore(3, || {
@@ -284,8 +293,8 @@ fn a_sentinel_does_not_resign_while_somebody_is_awake() {
     });
 }
 
-/// The sentinel is woken for what only it may run, and is busy with that for good: another sleeper must watch what waits
-/// behind the turn of the third worker, which is this thread.
+/// The sentinel is woken for work that only it may run, and is busy with that work for good.
+/// Another sleeper must watch the work behind the turn of the third worker, which is this thread.
 #[test]
 fn a_sentinel_with_work_of_its_own_leaves_a_watch() {
     // Bounded lower, as above.
@@ -293,7 +302,8 @@ fn a_sentinel_with_work_of_its_own_leaves_a_watch() {
         let crew = Crew::with_sentinel(3, 2, true);
         let sentinel = spawn(&crew, |crew| {
             if crew.take(0) || crew.out_of_work(0) {
-                let busy_for_good = crew.lifo.has_work(); // so this was its own
+                // True if the work taken was the worker's own.
+                let busy_for_good = crew.lifo.has_work();
                 crew.handled();
                 if !busy_for_good {
                     crew.work(0);
@@ -307,7 +317,8 @@ fn a_sentinel_with_work_of_its_own_leaves_a_watch() {
     });
 }
 
-/// A worker that is appointed and notified at the same time must hear of both, or of the notification at least.
+/// A worker that is appointed and notified at the same time must hear of both, or at least of the
+/// notification.
 #[test]
 fn an_appointment_against_a_notification() {
     explore(3, || {
@@ -319,8 +330,8 @@ fn an_appointment_against_a_notification() {
     });
 }
 
-/// Two pieces of work, two workers that are busy for good after one: the one that is woken first must see to it that
-/// the other one is woken too, although the second push saw somebody searching and woke nobody.
+/// Two pieces of work, and two workers that are busy for good after one. The worker woken first
+/// must wake the other one, although the second push saw a search and woke no worker.
 #[test]
 fn the_last_searcher_wakes_the_next() {
     explore(2, || {

@@ -1,8 +1,10 @@
-//! LIFO slot: the owner fills and takes, a thief takes.
+//! LIFO slot: the owner fills and takes, thieves take.
 //!
-//! Covers: each runnable is in exactly one pair of hands, and whoever holds it sees what the one before did to it.
+//! Covers: each runnable is in exactly one pair of hands, and the holder sees everything done
+//! before.
 //!
-//! Does not cover: when a thief comes (the sentinel's decision), and where the displaced one goes.
+//! Does not cover: when a thief comes (the sentinel's decision), and where a displaced runnable
+//! goes.
 
 use super::{explore, spawn};
 use crate::sched::lifo::Lifo;
@@ -14,7 +16,7 @@ use std::ptr::{self, NonNull};
 #[repr(C)]
 struct Runnable {
     header: TaskHeader,
-    /// How often it was run; only whoever holds it may touch this.
+    /// Number of accesses. Only the runnable's holder may touch the field.
     runs: UnsafeCell<u32>,
 }
 
@@ -25,12 +27,13 @@ impl Runnable {
 
     fn task(&self) -> Task {
         self.touch(|runs| *runs += 1);
-        // SAFETY: made once, never run by its table, and the threads end before the runnable does.
+        // SAFETY: one `Task` at a time is made of a runnable, its table is never used, and the
+        // runnables outlive the threads.
         unsafe { Task::from_raw(NonNull::from(self).cast()) }
     }
 
     fn touch<R>(&self, f: impl FnOnce(&mut u32) -> R) -> R {
-        // SAFETY: loom checks it.
+        // SAFETY: only the runnable's holder gets here; loom's cell reports a second access.
         self.runs.with_mut(|runs| f(unsafe { &mut *runs }))
     }
 }
@@ -40,10 +43,10 @@ struct Shared {
     runnables: [Runnable; 2],
 }
 
-/// Runs it, if there is one.
+/// Counts an access to the runnable, if there is one. Returns the number of runnables.
 fn run(task: Option<Task>) -> u32 {
     task.map_or(0, |task| {
-        // SAFETY: it was made from a `Runnable`.
+        // SAFETY: `Runnable::task` made the task, and its header is the runnable's first field.
         unsafe { task.into_raw().cast::<Runnable>().as_ref() }.touch(|runs| *runs += 1);
         1
     })
@@ -56,6 +59,7 @@ fn a_theft_from_the_slot() {
         let thieves = [(); 2].map(|()| spawn(&shared, |shared| run(shared.lifo.take())));
         let mut own = 0;
         for runnable in &shared.runnables {
+            // `fill` returns a displaced runnable, which the owner runs too.
             own += run(shared.lifo.fill(runnable.task()));
         }
         own += run(shared.lifo.take());

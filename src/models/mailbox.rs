@@ -1,11 +1,13 @@
 //! State word and inbox: senders, turns, and a stop.
 //!
-//! Covers: what is accepted is handled or becomes a dead letter, each once and in its sender's order; turns do not
-//! overlap, whichever thread runs them; nothing stays in a mailbox whose actor is not scheduled; a full or closed
-//! mailbox accepts nothing; a stop lets what was accepted before it be handled.
+//! Covers: each accepted message is handled or becomes a dead letter, once and in its sender's
+//! order. Turns do not overlap, whichever thread runs them. Nothing stays in a mailbox of an actor
+//! that is not scheduled. A full or closed mailbox accepts nothing. A stop lets messages accepted
+//! before it be handled.
 //!
-//! Does not cover: the queues (a turn runs at once on the thread that was told to schedule it, so that whoever is
-//! told wrongly is caught in the act, and no queue lends its own synchronization), waiting for room, panics.
+//! Does not cover: the queues, waiting for room, panics. A turn runs at once on the thread that was
+//! told to schedule it. A thread told wrongly is caught in the act, and no queue lends
+//! synchronization.
 
 use super::{explore, spawn};
 use crate::mailbox::inbox::{Inbox, Node};
@@ -18,7 +20,7 @@ use std::ptr::NonNull;
 #[repr(C)]
 struct Message {
     node: Node,
-    /// Sender and number; loom sees whether it was published.
+    /// Sender and number. loom sees whether the content was published.
     content: UnsafeCell<(usize, u32)>,
 }
 
@@ -34,16 +36,16 @@ struct Actor {
     state: State,
     inbox: Inbox,
     capacity: u32,
-    /// Messages in a turn.
+    /// Number of messages in a turn.
     budget: u32,
-    /// Whether a turn gives back each place as soon as it can.
+    /// Whether a turn gives back each place as soon as possible.
     early: bool,
-    /// What one turn at a time may touch.
+    /// State that one turn at a time may touch.
     inner: UnsafeCell<Inner>,
 }
 
 impl Actor {
-    /// An actor whose first turn is over.
+    /// Makes an actor, with its first turn already over.
     fn new(capacity: u32, budget: u32, early: bool) -> Arc<Self> {
         let actor = Actor {
             state: State::new(),
@@ -61,11 +63,13 @@ impl Actor {
         match self.state.reserve(self.capacity, true) {
             Reserve::Accepted { schedule } => {
                 let message = Message { node: Node::new(), content: UnsafeCell::new((0, 0)) };
-                // Written, and not only made so: to loom what is made just after the reservation is published by that.
-                // SAFETY: ours until it is pushed.
+                // Written separately: loom takes an initial value that is made just after the
+                // reservation for published by the reservation.
+                // SAFETY: the sender alone has the message until the push.
                 message.content.with_mut(|content| unsafe { *content = (sender, number) });
                 let node = Box::into_raw(Box::new(message)).cast();
-                // SAFETY: given up here; `take` is the only one that gets it back. Told to schedule, we are the receiver.
+                // SAFETY: the sender gives the node up here, and `take` alone gets it back. A
+                // sender told to schedule holds the runnable, so it is the receiver.
                 unsafe {
                     if schedule {
                         self.inbox.put_first(node);
@@ -87,20 +91,21 @@ impl Actor {
     }
 
     fn take(&self) -> Option<(usize, u32)> {
-        // SAFETY: the caller holds the runnable.
+        // SAFETY: the caller holds the runnable, so it is the only receiver.
         let node = unsafe { self.inbox.pop(NonNull::dangling()) }?;
-        // SAFETY: `tell` made it from a box.
+        // SAFETY: `tell` made the node from a box, and the inbox hands it out once.
         let message = unsafe { Box::from_raw(node.cast::<Message>()) };
-        // SAFETY: loom checks it.
+        // SAFETY: the receiver alone has the message; loom's cell reports a read that races with
+        // the sender's write.
         Some(message.content.with(|content| unsafe { *content }))
     }
 
     fn touch<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
-        // SAFETY: loom checks it.
+        // SAFETY: only turns get here, and turns do not overlap; loom's cell reports a violation.
         self.inner.with_mut(|inner| f(unsafe { &mut *inner }))
     }
 
-    /// Runs turns until the runnable is given up; as `cell::turn` and `cell::end` do.
+    /// Runs turns until the runnable is given up, like `cell::turn` and `cell::end`.
     fn turns(&self) {
         loop {
             let most = self.state.begin_turn().len().min(self.budget);
@@ -120,13 +125,16 @@ impl Actor {
                     let _ = self.state.give_back(std::mem::take(&mut owed));
                 }
             }
-            // The usual way first, as a turn does; where places are given back early, the other way alone.
+            // The usual end first, as in a turn. Where places are given back early, the general end
+            // alone.
             if !self.early && self.state.end_idle(owed) {
                 return;
             }
             match self.state.end_turn(owed, false) {
                 EndTurn::Idle => return,
-                EndTurn::More { .. } if total == 0 => thread::yield_now(), // the gap
+                // A gap: a message has a place, but is not linked yet. The turn ends instead of
+                // waiting for the sender.
+                EndTurn::More { .. } if total == 0 => thread::yield_now(),
                 EndTurn::More { .. } => {}
                 EndTurn::Ending => return self.end(),
                 EndTurn::ServeRoom | EndTurn::Wanted | EndTurn::Retire | EndTurn::Unreferenced => {
@@ -143,17 +151,20 @@ impl Actor {
                 taken += 1;
             }
             self.touch(|inner| inner.dead += taken);
+            // The word counts a reserved place before its message is linked, so the end waits for
+            // the message.
             if self.state.give_back(taken).len() == 0 {
                 break;
             }
-            thread::yield_now(); // the gap
+            // The gap, as above.
+            thread::yield_now();
         }
         self.touch(|inner| inner.ended = true);
         let dead = self.state.set_dead(false).expect("nobody waits for the end");
         assert!(!dead.free, "the reference is held");
     }
 
-    /// After everything: the accounts are right, and nothing is left.
+    /// Checks that the counts are right and nothing is left, after all threads have ended.
     fn settle(&self, accepted: u32) -> (u32, u32) {
         let now = self.state.peek();
         assert_eq!(now.len(), 0, "left in the mailbox");
@@ -167,7 +178,7 @@ impl Actor {
     }
 }
 
-/// Numbers from 1; gives how many were accepted.
+/// Sends messages with numbers from 1. Returns how many were accepted.
 fn sender(actor: &Arc<Actor>, sender: usize, messages: u32) -> thread::JoinHandle<u32> {
     spawn(actor, move |actor| (1..=messages).filter(|&number| actor.tell(sender, number)).count() as u32)
 }

@@ -1,5 +1,5 @@
-//! loom models: each runs a protocol of this crate through every interleaving, and every reading that the memory
-//! orderings allow, up to a number of preemptions.
+//! loom models. Each model runs a protocol of this crate through every interleaving, and every
+//! reading that the memory orderings allow, up to a number of preemptions.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg heist_loom" LOOM_MAX_PREEMPTIONS=3 cargo test --release --lib models
@@ -7,32 +7,34 @@
 //!
 //! | model | runs the real | stands in for |
 //! |---|---|---|
-//! | [`mailbox`] | state word, inbox | the turn; the queues, by running each turn at once where it was scheduled |
+//! | [`mailbox`] | state word, inbox | turn; queues, as each turn runs where it was scheduled |
 //! | [`references`] | state word | the same, and the cell's weak count |
 //! | [`retire`] | state word | the turn, its hint, and the making of the next state |
-//! | [`room`] | state word, inbox | the list of those who wait |
+//! | [`room`] | state word, inbox | the list of waiters |
 //! | [`segments`] | inbox, segments | when a segment is begun; memory, by the system's |
 //! | [`shared`] | state word, inbox | the shared queue's turn, lock and members' looks |
-//! | [`idle`] | idle protocol, parker | the queues, by a count with relaxed readings; the worker's loop |
-//! | [`alarm`] | alarm, idle protocol, parker | the table of timers, by a count; the worker's loop |
-//! | [`apart`] | threads apart, gate, idle protocol, quiescence waiters, parker | the queues; the look for quiescence; the turn |
+//! | [`idle`] | idle protocol, parker | queues, by counts with relaxed loads; the worker's loop |
+//! | [`alarm`] | alarm, idle protocol, parker | table of timers, by a count; the worker's loop |
+//! | [`apart`] | apart, gate, idle protocol, quiescence waiters, parker | queues, look, turn |
 //! | [`quiet`] | gate, idle protocol, quiescence waiters | the queues; the look for quiescence |
 //! | [`reply`] | reply slot | what is around it |
 //! | [`lifo`] | LIFO slot | what is around it |
-//! | [`spares`] | vacant slots, spares' parkers, idle protocol, alarm, the count of turns elsewhere | the queues and timers; the worker's loop; leaving and coming back |
+//! | [`spares`] | vacant slots, spares, idle, alarm, turns elsewhere | queues, timers, worker's loop |
 //! | [`registry`] | nothing | shard, graves, the core's count: copies |
 //! | [`returns`] | stack of returned blocks | the heap, by a counter; its claim |
 //! | [`waits`] | tables of waits | the actors |
 //!
-//! What stands in for something is a copy, and must be kept like what it copies.
+//! A stand-in is a copy, and must be kept like its original.
 //!
-//! A model finds: two that think they have the same thing and touch it unsynchronized (the things are loom's
-//! `UnsafeCell`s), a wake-up that is lost (all threads sleep, which loom reports as a deadlock), and whatever its
-//! assertions say. `scripts/weaken-orderings.sh` shows for each ordering which model needs it.
+//! A model finds: two threads that believe they have the same thing and touch it unsynchronized
+//! (the things are loom's `UnsafeCell`s), a lost wake-up (all threads sleep, and loom reports a
+//! deadlock), and violations of its assertions. `scripts/weaken-orderings.sh` shows for each
+//! ordering which model needs it.
 //!
-//! No model sees: crossbeam's queues; more than a few threads and messages; what needs more preemptions than the
-//! bound; time (a timed wait may end at any moment, and does). loom makes a SeqCst fence synchronize with all later
-//! ones, which is more than it promises, and takes SeqCst loads and stores for Acquire and Release, which is less.
+//! No model sees: crossbeam's queues; more than a few threads and messages; executions with more
+//! preemptions than the bound; time (a timed wait may end at any moment, and does). loom makes a
+//! SeqCst fence synchronize with all later fences, which is more than SeqCst promises. loom takes
+//! SeqCst loads and stores for Acquire and Release, which is less.
 
 mod alarm;
 mod apart;
@@ -59,9 +61,10 @@ use loom::sync::Arc;
 use loom::thread::{self, JoinHandle};
 use std::task::Waker;
 
-/// Runs `model` with up to `most` preemptions, or fewer if the environment says so.
+/// Runs `model` with up to `most` preemptions, or fewer if the environment asks for fewer.
 fn explore(most: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
+    // A search that ends early would pass without having proved anything.
     assert!(
         builder.max_duration.is_none() && builder.max_permutations.is_none(),
         "half a search proves nothing"
@@ -71,13 +74,13 @@ fn explore(most: usize, model: impl Fn() + Send + Sync + 'static) {
     builder.check(model);
 }
 
-/// A thread with its share of what the model is about.
+/// Spawns a thread with a reference to the model's state.
 fn spawn<T: 'static, R: 'static>(shared: &Arc<T>, f: impl FnOnce(&T) -> R + 'static) -> JoinHandle<R> {
     let shared = Arc::clone(shared);
     thread::spawn(move || f(&shared))
 }
 
-/// The loop of a crew's only worker, which runs dry when `work` comes back.
+/// Runs the loop of a crew's only worker. The worker has run dry whenever `work` returns.
 fn only_worker(
     idle: &Idle,
     quiet: &Quiet,
@@ -100,7 +103,8 @@ fn only_worker(
         }
         if let Some(wakers) = wakers {
             if wakers.is_empty() {
-                thread::yield_now(); // somebody is entering: the search
+                // A thread is entering: the search goes on after it.
+                thread::yield_now();
             }
             wakers.into_iter().for_each(Waker::wake);
         }
@@ -110,12 +114,14 @@ fn only_worker(
     }
 }
 
-/// Waits for quiescence as `WaitIdle` does, where the model has a look of its own.
+/// Waits for quiescence like `WaitIdle`, for a model with a look of its own.
 fn wait_idle(quiet: &Quiet, look: impl Fn() -> Quiescence) {
     let waker = ThreadWaker::new();
     let mut ticket = None;
     let mut want = false;
     loop {
+        // The look comes again after the registration: quiescence may have come in between, with no
+        // announcement left to make.
         if want && quiet.want(&mut ticket, &waker.waker()) {
             return;
         }

@@ -1,10 +1,12 @@
-//! Gate, idle protocol, and those who wait for quiescence.
+//! Gate, idle protocol, and callers that wait for quiescence.
 //!
-//! Covers: whoever is told "quiet" sees handled all that was accepted before it asked, and all that this caused; and it
-//! is told. Senders from outside are between their steps, on the same stripe of the gate and on another.
+//! Covers: a caller that is told "quiet" sees as handled every message accepted before the
+//! question, and all consequences. The caller is told. Senders from outside are between their
+//! steps, on the same stripe of the gate and on another.
 //!
-//! Does not cover: several workers (`sched::idle` is modelled by itself); the queues, as in `idle`; refusing what comes
-//! while the executor drains, for which loom's SeqCst is too weak. The look is a copy of `Scheduler::quiescence`.
+//! Does not cover: several workers (`sched::idle` has a model of its own); the queues, as in
+//! `idle`; refusal of messages while the executor drains, for which loom's SeqCst is too weak.
+//! `quiescence` is a copy of `Scheduler::quiescence`.
 
 use super::{explore, only_worker, spawn, wait_idle};
 use crate::sched::Quiescence;
@@ -20,9 +22,9 @@ struct Crew {
     idle: Idle,
     quiet: Quiet,
     injector: AtomicUsize,
-    /// What is accepted: the state word's part.
+    /// Number of accepted messages: the state word's part.
     accepted: AtomicUsize,
-    /// Written by the worker, read by whoever was told "quiet".
+    /// Written by the worker, read by a caller that was told "quiet".
     handled: UnsafeCell<usize>,
 }
 
@@ -38,8 +40,9 @@ impl Crew {
         })
     }
 
-    /// From outside, as `cell::envelope::deliver`.
+    /// Like `cell::envelope::deliver` from outside.
     fn tell(&self, stripe: usize) {
+        // The pass leaves the gate when it is dropped, after the push.
         let mut pass = self.gate.enter_at(stripe);
         self.accepted.fetch_add(1, AcqRel);
         self.injector.fetch_add(1, Release);
@@ -54,7 +57,8 @@ impl Crew {
     fn work(&self) {
         let work = || {
             while self.take() {
-                // SAFETY: loom checks it.
+                // SAFETY: only the worker writes, and not while a checker reads; loom's cell
+                // reports a violation.
                 self.handled.with_mut(|handled| unsafe { *handled += 1 });
             }
         };
@@ -81,10 +85,11 @@ impl Crew {
         wait_idle(&self.quiet, || self.quiescence());
     }
 
-    /// Asks, and looks whether the answer is true. All that is ever sent was accepted before.
+    /// Waits for quiescence and checks that the answer is true. All messages of the model were
+    /// accepted before.
     fn check(&self, accepted: usize) {
         self.wait_idle();
-        // SAFETY: loom checks it.
+        // SAFETY: the worker is parked once "quiet" was told; loom's cell reports a violation.
         assert_eq!(self.handled.with(|handled| unsafe { *handled }), accepted, "told too early");
     }
 }
@@ -109,7 +114,8 @@ fn a_sender_between_its_steps() {
         let worker = spawn(&crew, Crew::work);
         let sender = spawn(&crew, |crew| crew.tell(1));
         if crew.accepted.load(Acquire) == 1 {
-            crew.check(1); // perhaps it has not pushed yet
+            // The sender may not have pushed yet.
+            crew.check(1);
         } else {
             crew.wait_idle();
         }

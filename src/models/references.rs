@@ -1,10 +1,12 @@
-//! State word: the last reference dropped, against an upgrade, against a send; and waiting for the end.
+//! State word: the last reference dropped, against an upgrade, against a send; and waiting for the
+//! end.
 //!
-//! Covers: the end comes once, when nobody can reach the actor, and not before; the memory goes once, after every
-//! other use of it; whoever waits for the end is told, and sees all that the last turn did.
+//! Covers: the end comes once, when no thread can reach the actor, and not before. The memory is
+//! freed once, after every other use. A thread that waits for the end is told, and sees everything
+//! done by the last turn.
 //!
-//! Does not cover: the registry, which is another way to a cell (under its lock); several actors. The weak count is a
-//! copy of `cell::header`'s.
+//! Does not cover: the registry, which is another way to a cell (under its lock); several actors.
+//! The weak count is a copy of `cell::header`'s.
 
 use super::{explore, spawn};
 use crate::mailbox::state::{EndTurn, Release, Reserve, State};
@@ -17,11 +19,12 @@ struct Cell {
     state: State,
     weak: AtomicU32,
     inner: UnsafeCell<Inner>,
-    /// Read by whoever uses the memory without being in a turn, written by freeing.
+    /// Read by threads that use the memory outside a turn, written when the cell is freed.
     memory: UnsafeCell<()>,
-    /// Written by each thread before it lets go of its last reference, read by the end of what is unreferenced.
+    /// Written by each thread before it drops its last reference, read when an unreferenced actor
+    /// ends.
     before: [UnsafeCell<()>; 3],
-    /// Those who wait for the end.
+    /// Wakers of threads that wait for the end.
     stop: Mutex<Vec<Waker>>,
 }
 
@@ -33,7 +36,7 @@ struct Inner {
 }
 
 impl Cell {
-    /// The first turn is over; one strong reference, and `weak` weak ones.
+    /// Makes a cell with one strong reference and `weak` weak ones. The first turn is over.
     fn new(weak: u32) -> Arc<Self> {
         let cell = Cell {
             state: State::new(),
@@ -48,11 +51,12 @@ impl Cell {
     }
 
     fn touch<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
-        // SAFETY: loom checks it.
+        // SAFETY: only turns and the freeing get here, and they do not overlap; loom's cell reports
+        // a violation.
         self.inner.with_mut(|inner| f(unsafe { &mut *inner }))
     }
 
-    /// By a holder of a strong reference.
+    /// Called by a holder of a strong reference.
     fn tell(&self) {
         let Reserve::Accepted { schedule } = self.state.reserve(9, false) else {
             panic!("collected while referenced")
@@ -62,7 +66,7 @@ impl Cell {
         }
     }
 
-    /// By thread number `me`, with its only reference.
+    /// Called by thread number `me`, with its only reference.
     fn release(&self, me: usize) {
         self.before[me].with_mut(|_| ());
         match self.state.release_ref() {
@@ -74,14 +78,15 @@ impl Cell {
 
     fn release_weak(&self) {
         if self.weak.fetch_sub(1, AcqRel) == 1 {
-            // SAFETY: the real memory goes with the last `Arc`.
+            // SAFETY: the weak count was the last, so no thread uses the word any more. The real
+            // memory goes with the last `Arc`.
             unsafe { State::freed(std::ptr::from_ref(&self.state).cast_mut()) };
             self.memory.with_mut(|_| ());
             self.touch(|inner| assert!(!std::mem::replace(&mut inner.freed, true), "freed twice"));
         }
     }
 
-    /// As `cell::turn` and `cell::end` do; every message that has its place counts as handled.
+    /// Like `cell::turn` and `cell::end`; every message with a place counts as handled.
     fn turns(&self) {
         loop {
             let waiting = self.state.begin_turn().len();
@@ -94,6 +99,7 @@ impl Cell {
                 EndTurn::More { .. } => {}
                 EndTurn::Ending => return self.end(),
                 EndTurn::Unreferenced => {
+                    // The end reads what each thread wrote before it dropped its last reference.
                     self.before.iter().for_each(|before| before.with(|_| ()));
                     return self.end();
                 }
@@ -111,6 +117,8 @@ impl Cell {
             match self.state.set_dead(secured) {
                 Some(dead) => break dead,
                 None => {
+                    // There are waiters: the cell must live until they are told, so the turn takes
+                    // a weak count first.
                     self.weak.fetch_add(1, Relaxed);
                     secured = true;
                 }
@@ -129,11 +137,13 @@ impl Cell {
         }
     }
 
-    /// By a holder of a strong reference, as `actor::refs::Stopped` does.
+    /// Like `actor::refs::Stopped`. Called by a holder of a strong reference.
     fn wait_for_end(&self) {
         let waker = ThreadWaker::new();
         loop {
             let mut waiting = self.stop.lock();
+            // Asked under the lock, so that the last turn takes the list after this thread's entry,
+            // or this thread sees "dead".
             if !self.state.wait_for_stop() {
                 return;
             }
@@ -147,7 +157,8 @@ impl Cell {
         }
     }
 
-    /// After everything.
+    /// Checks that the actor ended once and its memory was freed once, after all threads have
+    /// ended.
     fn settle(&self, handled: u32) {
         self.touch(|inner| assert_eq!((inner.handled, inner.ended, inner.freed), (handled, 1, true)));
     }
@@ -230,11 +241,12 @@ fn waiting_for_the_end() {
         cell.state.add_ref();
         let waiter = spawn(&cell, |cell| {
             cell.wait_for_end();
-            // SAFETY: loom checks it; others may only read it now.
+            // SAFETY: the actor has ended, so no turn writes any more; loom's cell reports a
+            // violation.
             cell.inner.with(|inner| assert_eq!(unsafe { (*inner).ended }, 1));
             cell.release(1);
         });
-        // The last turn is a worker's, which has no reference.
+        // A worker runs the last turn, without a reference.
         assert!(cell.state.close(false));
         let worker = spawn(&cell, Cell::turns);
         cell.release(0);
@@ -244,7 +256,7 @@ fn waiting_for_the_end() {
     });
 }
 
-/// As above, but who waits does not wait for long.
+/// Like the model above, but the waiting thread gives up soon.
 #[test]
 fn giving_up_waiting_for_the_end() {
     explore(3, || {

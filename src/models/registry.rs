@@ -1,10 +1,12 @@
-//! Registry: cells that are forgotten and freed by several threads, the core that they lie in, and a walk over all cells meanwhile.
+//! Registry: cells that several threads forget and free, the core that contains them, and a walk
+//! over all cells meanwhile.
 //!
-//! Covers: no cell is freed while a walk may look at it, and none after the core has gone; the core goes once, with its last
-//! reference, whoever that is.
+//! Covers: no cell is freed while a walk may look at it, and none after the core is gone. The core
+//! is freed once, with its last reference, whichever thread drops it.
 //!
-//! Does not cover: the memory pool, which is part of the core here; cells that are made meanwhile. Shard, graves and the core's count
-//! are copies of `cell::registry`'s, `cell::graves`' and the standard library's.
+//! Does not cover: the memory pool, which is part of the core here; cells that are made meanwhile.
+//! Shard, graves and the core's count are copies of `cell::registry`'s, `cell::graves`' and the
+//! standard library's.
 
 use super::{explore, spawn};
 use crate::sync::{AtomicU32, Mutex, Ordering::*, fence};
@@ -14,28 +16,28 @@ use loom::sync::Arc;
 const CELLS: usize = 3;
 
 struct Cell {
-    /// Read by whoever looks at the cell, written by freeing it.
+    /// Read by threads that look at the cell, written when it is freed.
     memory: UnsafeCell<()>,
-    /// The inbox's link, which the graves use.
+    /// The inbox's link, reused by the graves.
     link: UnsafeCell<Option<usize>>,
 }
 
 struct Core {
     references: AtomicU32,
-    /// Read by whoever uses anything of the core, written by freeing it.
+    /// Read by every use of the core, written when it is freed.
     memory: UnsafeCell<()>,
-    /// Which cells the shard knows.
+    /// Cells that the shard knows.
     shard: Mutex<Vec<usize>>,
     cells: [Cell; CELLS],
 }
 
-// SAFETY: who touches what, and when, is what the model is about.
+// SAFETY: loom's cells report an access that is not synchronized; the model exists to find one.
 unsafe impl Sync for Core {}
-// SAFETY: as above.
+// SAFETY: the core has no tie to a thread.
 unsafe impl Send for Core {}
 
 impl Core {
-    /// One reference for the shard's cells, and `more`.
+    /// Makes a core with one reference for the shard's cells, and `more`.
     fn new(more: u32) -> Arc<Self> {
         let cell = || Cell { memory: UnsafeCell::new(()), link: UnsafeCell::new(None) };
         Arc::new(Core {
@@ -50,7 +52,7 @@ impl Core {
         self.memory.with(|_| ());
     }
 
-    /// As `Arc::drop` does.
+    /// Like `Arc::drop`.
     fn let_go(&self) {
         self.used();
         if self.references.fetch_sub(1, Release) == 1 {
@@ -59,11 +61,12 @@ impl Core {
         }
     }
 
-    /// As `Shard::forget`: the caller has a reference to the core afterwards.
+    /// Like `Shard::forget`: afterwards the caller has a reference to the core.
     fn forget(&self, cell: usize) {
         self.used();
         let mut shard = self.shard.lock();
         shard.retain(|&known| known != cell);
+        // The last cell hands the shard's reference over instead of a new one.
         if !shard.is_empty() {
             self.references.fetch_add(1, Relaxed);
         }
@@ -74,7 +77,7 @@ impl Core {
         self.cells[cell].memory.with_mut(|_| ());
     }
 
-    /// By a thread outside, whose count was the cell's last.
+    /// Called by a thread outside with the cell's last count.
     fn last_count_outside(&self, cell: usize) {
         self.cells[cell].memory.with(|_| ());
         self.forget(cell);
@@ -82,11 +85,11 @@ impl Core {
         self.let_go();
     }
 
-    /// By a worker, which has a reference of its own: cells that it lets go of together.
+    /// Frees several cells together, like a worker with a reference of its own.
     fn graves(&self, cells: &[usize]) {
         let mut first = None;
         for &cell in cells {
-            // SAFETY: loom checks it.
+            // SAFETY: this worker alone has the dead cells; loom's cell reports a second access.
             self.cells[cell].link.with_mut(|link| unsafe { *link = first });
             first = Some(cell);
         }
@@ -98,13 +101,13 @@ impl Core {
             self.let_go();
         }
         while let Some(cell) = first {
-            // SAFETY: as above.
+            // SAFETY: this worker alone has the dead cells; loom's cell reports a second access.
             first = self.cells[cell].link.with(|link| unsafe { *link });
             self.free(cell);
         }
     }
 
-    /// By the holder of a reference.
+    /// Called by the holder of a reference.
     fn for_each(&self) {
         self.used();
         let shard = self.shard.lock();
@@ -113,7 +116,7 @@ impl Core {
         }
     }
 
-    /// After everything.
+    /// Checks that the core is freed and no cell is known, after all threads have ended.
     fn settle(&self) {
         assert_eq!(self.references.load(Relaxed), 0, "the core goes with its last reference");
         assert!(self.shard.lock().is_empty());

@@ -1,10 +1,10 @@
-//! Reply slot: an answer against a poll, against going away (timeout, dropped future).
+//! Reply slot: an answer against a poll, and against abandonment (timeout, dropped future).
 //!
-//! Covers: the value is delivered or comes back, once; the slot is freed once, after every other use of it; an asker
-//! that was told to wait is woken by its latest waker; no waker is kept.
+//! Covers: the value is delivered or comes back, once. The slot is freed once, after every other
+//! use. An asker that was told to wait is woken through its latest waker. No waker is kept.
 //!
-//! Does not cover: what is answered (a reply dropped unsent answers with an error, which is an answer), and who holds
-//! the slot's memory.
+//! Does not cover: what is answered (a reply dropped unsent answers with an error, which is an
+//! answer), and the owner of the slot's memory.
 
 use super::{explore, spawn};
 use crate::mailbox::reply::{Answered, Slot};
@@ -15,7 +15,7 @@ use loom::thread;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
-/// loom sees whether it was published.
+/// An answer. loom sees whether it was published.
 type Value = UnsafeCell<u32>;
 
 #[repr(C)]
@@ -24,9 +24,11 @@ struct Question {
     freed: UnsafeCell<bool>,
 }
 
-/// What freeing means here; the real memory goes with the last `Arc`, so that loom can look at every use.
+/// Marks the question as freed. The real memory goes with the last `Arc`, so that loom can check
+/// every use.
 unsafe fn free(slot: NonNull<Slot<Value>>) {
-    // SAFETY: every slot here lies at the beginning of a `Question`; loom checks that nobody uses it any more.
+    // SAFETY: every slot here is the first field of a `Question`, which the model's `Arc` keeps.
+    // loom's cell reports a use after this write.
     unsafe {
         Slot::freed(slot.as_ptr());
         let question = slot.cast::<Question>().as_ref();
@@ -43,9 +45,9 @@ impl Question {
         NonNull::from(&self.slot)
     }
 
-    /// The replier; gives how many values came back.
+    /// Answers as the replier. Returns how many values came back.
     fn answer(&self) -> u32 {
-        // SAFETY: one replier.
+        // SAFETY: there is one replier, which answers once.
         match unsafe { Slot::answer(self.slot(), UnsafeCell::new(42)) } {
             Answered::Delivered => 0,
             Answered::Wake(waker) => {
@@ -53,7 +55,8 @@ impl Question {
                 0
             }
             Answered::Discarded(value) => {
-                // SAFETY: loom checks it.
+                // SAFETY: the value came back, so this thread alone has it; loom's cell reports a
+                // violation.
                 assert_eq!(value.with(|value| unsafe { *value }), 42);
                 // SAFETY: the value came back, and this is the only release.
                 unsafe { Slot::release(self.slot()) };
@@ -62,12 +65,13 @@ impl Question {
         }
     }
 
-    /// One poll by the only asker.
+    /// Polls once. Returns `true` with the answer. There is only one asker.
     fn poll(&self, waker: &std::sync::Arc<ThreadWaker>) -> bool {
-        // SAFETY: one asker, which stops at the answer.
+        // SAFETY: there is one asker, and it does not poll after the answer.
         match unsafe { Slot::poll(self.slot(), &mut Context::from_waker(&waker.waker())) } {
             Poll::Ready(value) => {
-                // SAFETY: loom checks it.
+                // SAFETY: the answer was delivered, so this thread alone has it; loom's cell
+                // reports a read that was not published.
                 assert_eq!(value.with(|value| unsafe { *value }), 42);
                 true
             }
@@ -79,18 +83,20 @@ impl Question {
     fn wait(&self, waker: &std::sync::Arc<ThreadWaker>) {
         while !self.poll(waker) {
             waker.park(None);
-            thread::yield_now(); // a poll that met the replier half-way woke itself
+            // A poll that met the replier half-way woke itself, so the loop must let the replier
+            // run.
+            thread::yield_now();
         }
     }
 
     fn abandon(&self) -> u32 {
-        // SAFETY: one asker, which does nothing afterwards.
+        // SAFETY: there is one asker, which does not use the slot afterwards.
         u32::from(unsafe { Slot::abandon(self.slot()) }.is_some())
     }
 
-    /// After everything.
+    /// Checks that the slot was freed and no waker is kept, after all threads have ended.
     fn settle(&self, wakers: &[&std::sync::Arc<ThreadWaker>]) {
-        // SAFETY: loom checks it.
+        // SAFETY: all threads have ended; loom's cell reports an unordered write.
         assert!(self.freed.with(|freed| unsafe { *freed }), "never freed");
         wakers
             .iter()
@@ -141,6 +147,7 @@ fn an_answer_against_a_poll_and_going_away() {
         let question = Question::new();
         let replier = spawn(&question, Question::answer);
         let waker = ThreadWaker::new();
+        // Both hints are read at any moment, and must not race.
         let _hint = question.slot.wanted() && question.slot.ready();
         let delivered = if question.poll(&waker) { 1 } else { question.abandon() };
         assert_eq!(delivered + replier.join().unwrap(), 1);

@@ -1,11 +1,13 @@
-//! State word: a stop that ends an actor's state and not the actor.
+//! State word: a stop that ends an actor's state but not the actor.
 //!
-//! Covers: a stop is never lost, whether it meets an idle actor, a running turn, the end of one, or another stop; what is sent
-//! after a stop has returned is handled by a later state; the hint that turns look at after each message never hides a stop, and
-//! one that is left over ends at most one turn early.
+//! Covers: a stop is never lost, whether it meets an idle actor, a running turn, the end of a turn,
+//! or another stop. A later state handles every message sent after a stop has returned. The hint
+//! that turns read after each message never hides a stop, and a hint that is left over ends at most
+//! one turn early.
 //!
-//! Does not cover: the keeper, delays before the next state, panics. The turn, the hint and the making of the next state are
-//! copies of `cell::turn`'s, `cell::header`'s and `cell::restart`'s. Messages are places only, in the order of their reservation.
+//! Does not cover: the keeper, delays before the next state, panics. The turn, the hint and the
+//! making of the next state are copies of `cell::turn`'s, `cell::header`'s and `cell::restart`'s.
+//! Messages are places only, in the order of their reservation.
 
 use super::{explore, spawn};
 use crate::mailbox::state::{EndTurn, Reserve, State};
@@ -13,30 +15,30 @@ use crate::sync::{AtomicBool, Ordering::*};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 
-/// Messages in a turn.
+/// Number of messages in a turn.
 const BUDGET: u32 = 2;
 
 struct Cell {
     state: State,
-    /// As `Header::killed`.
+    /// Like `Header::killed`.
     hint: AtomicBool,
-    /// A stop of the first state has returned.
+    /// Whether a stop of the first state has returned.
     returned: AtomicBool,
     inner: UnsafeCell<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// Messages that each state has handled.
+    /// Number of messages handled by each state.
     handled: Vec<u32>,
-    /// States made after the first.
+    /// Number of states made after the first.
     made: usize,
     turns: u32,
     ended: bool,
 }
 
 impl Cell {
-    /// The first turn is over.
+    /// Makes a cell with its first turn over.
     fn new() -> Arc<Self> {
         let inner = Inner { handled: vec![0], ..Inner::default() };
         let cell = Cell {
@@ -50,7 +52,8 @@ impl Cell {
     }
 
     fn touch<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
-        // SAFETY: loom checks it.
+        // SAFETY: only the runnable's holder gets here while threads run; loom's cell reports a
+        // second one.
         self.inner.with_mut(|inner| f(unsafe { &mut *inner }))
     }
 
@@ -66,13 +69,14 @@ impl Cell {
         }
     }
 
-    /// A turn's work, without the turn.
+    /// Reserves `messages` places without running a turn. Returns `true` if the caller must
+    /// schedule one.
     fn reserve(&self, messages: u32) -> bool {
         let schedule = |_| matches!(self.state.reserve(9, false), Reserve::Accepted { schedule: true });
         (0..messages).map(schedule).fold(false, |any, schedule| any | schedule)
     }
 
-    /// As `restart::retire`, and `Header::close` if the state is the last.
+    /// Like `restart::retire`, and like `Header::close` if the state is the last.
     fn stop(&self) {
         match self.state.retire() {
             None => {}
@@ -139,15 +143,16 @@ impl Cell {
         }
     }
 
-    /// As `Header::forget_stop`.
+    /// Like `Header::forget_stop`.
     fn forget_stop(&self) {
         self.hint.store(false, Relaxed);
+        // The store above may have erased the hint of a kill, so the hint is set again.
         if self.state.forget_retire().killed() {
             self.hint.store(true, Relaxed);
         }
     }
 
-    /// After everything: how many states were made, and what each has handled.
+    /// Returns how many states were made and what each handled, after all threads have ended.
     fn settle(&self) -> (usize, Vec<u32>) {
         assert_eq!(self.state.peek().len(), 0, "left in the mailbox");
         assert!(self.state.peek().dead() || !self.state.peek().stops(), "a stop that nobody acts on");
@@ -189,7 +194,8 @@ fn two_stops_and_a_message_after_each() {
     });
 }
 
-/// The message in hand when a stop returns is the state's last, also where one turn follows the other.
+/// The message in hand when a stop returns is the state's last one, even where one turn follows
+/// another.
 #[test]
 fn a_stop_ends_the_turn_that_runs() {
     explore(3, || {
@@ -204,7 +210,7 @@ fn a_stop_ends_the_turn_that_runs() {
     });
 }
 
-/// A hint that is set after its stop was acted on ends one turn early, and no more.
+/// A hint set after its stop was acted on ends one turn early, and no more.
 #[test]
 fn a_hint_that_is_left_over_ends_one_turn() {
     explore(3, || {
@@ -221,7 +227,8 @@ fn a_hint_that_is_left_over_ends_one_turn() {
     });
 }
 
-/// The actor is closed for good while a state is being replaced: with `kill`, nobody handles what waits.
+/// The actor is closed for good while a state is being replaced. With `kill`, waiting messages are
+/// not handled.
 #[test]
 fn a_close_against_a_stop() {
     for kill in [false, true] {

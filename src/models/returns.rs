@@ -1,8 +1,9 @@
-//! Stack of returned blocks: two threads push chains, a third takes. And a heap that is put in order while its holder sleeps: by
-//! a worker on its way to sleep, and by the thread that sends blocks home.
+//! Stack of returned blocks: two threads push chains, a third takes. Also a heap tidied while its
+//! holder sleeps: by a worker on its way to sleep, and by the thread that sends blocks home.
 //!
-//! Covers: each chain is in exactly one pair of hands; whoever takes it sees what was done with its blocks before, and what
-//! links them; nobody but the holder of the claim touches the heap; what was taken and not looked at is found by the next holder.
+//! Covers: each chain is in exactly one pair of hands. A thread that takes a chain sees everything
+//! done with its blocks before, and the links. Only the holder of the claim touches the heap. The
+//! next holder finds blocks that were taken and not looked at.
 //!
 //! Does not cover: what a heap does with blocks; the claim, which is a lock here too.
 
@@ -16,7 +17,7 @@ use std::ptr;
 #[repr(C)]
 struct Piece {
     block: std::cell::UnsafeCell<Block>,
-    /// Touched by whoever has the block.
+    /// Touched by the thread that has the block.
     uses: UnsafeCell<u32>,
 }
 
@@ -27,9 +28,9 @@ impl Piece {
     }
 
     fn give(&self, returns: &Returns) {
-        // SAFETY: loom checks it.
+        // SAFETY: the sender alone has the block until the push; loom's cell reports a violation.
         self.uses.with_mut(|uses| unsafe { *uses += 1 });
-        // SAFETY: given up once at a time.
+        // SAFETY: a piece is pushed by one thread at a time, which gives it up.
         unsafe { returns.push(self.block.get()) };
     }
 }
@@ -39,17 +40,18 @@ struct Shared {
     pieces: [Piece; 2],
 }
 
-// SAFETY: that a piece is in one pair of hands is what the model is about.
+// SAFETY: loom's cells report a piece in two pairs of hands; the model exists to find one.
 unsafe impl Sync for Shared {}
-// SAFETY: likewise.
+// SAFETY: nothing in it is tied to a thread.
 unsafe impl Send for Shared {}
 
-/// Takes all, and gives how many blocks that were.
+/// Takes all chains. Returns how many blocks they have.
 fn take(returns: &Returns) -> usize {
     let (mut at, mut count) = (returns.take(), 0);
     while !at.is_null() {
         let piece: *const Piece = at.cast_const().cast();
-        // SAFETY: taken, so ours; loom checks it.
+        // SAFETY: the taken chains belong to this thread, and a piece begins with its block; loom's
+        // cell reports a violation.
         unsafe {
             (*piece).uses.with_mut(|uses| *uses += 1);
             count += (*at).count;
@@ -76,14 +78,14 @@ struct Heap {
     returns: Returns,
     claim: Claim,
     taken: AtomicPtr<Block>,
-    /// Blocks that came home; for the holder of the claim.
+    /// Number of blocks that came home. For the holder of the claim.
     home: UnsafeCell<usize>,
     pieces: [Piece; 3],
 }
 
-// SAFETY: that one thread at a time touches it is what the model is about.
+// SAFETY: the claim admits one thread at a time; loom's cells report a violation.
 unsafe impl Sync for Heap {}
-// SAFETY: likewise.
+// SAFETY: nothing in it is tied to a thread.
 unsafe impl Send for Heap {}
 
 impl Heap {
@@ -91,7 +93,7 @@ impl Heap {
         !self.returns.is_empty() || !self.taken.load(Relaxed).is_null()
     }
 
-    /// One chain: a step. True: there are more.
+    /// Takes in one chain, which is a step here. Returns `true` if more are left.
     fn take_in(&self) -> bool {
         let mut chain = self.taken.load(Relaxed);
         if chain.is_null() {
@@ -99,7 +101,8 @@ impl Heap {
         }
         if !chain.is_null() {
             let piece: *const Piece = chain.cast_const().cast();
-            // SAFETY: taken, so it is the holder's; loom checks it.
+            // SAFETY: the chain was taken by this holder or the one before, and a piece begins with
+            // its block; loom's cell reports a violation.
             unsafe {
                 (*piece).uses.with_mut(|uses| *uses += 1);
                 self.home.with_mut(|home| *home += (*chain).count);
@@ -110,20 +113,20 @@ impl Heap {
         !chain.is_null()
     }
 
-    /// As `Pool::tidy`.
+    /// Like `Pool::tidy`.
     fn tidy(&self) {
         while self.has_returns() && self.claim.try_take() {
             while self.take_in() {}
-            // SAFETY: taken above.
+            // SAFETY: `try_take` took the claim above.
             unsafe { self.claim.give() };
         }
     }
 
-    /// As `Heap::look_after`: a bounded part.
+    /// Like `Heap::look_after`: takes in a bounded part.
     fn look_after(&self) {
         if self.claim.try_take() {
             self.take_in();
-            // SAFETY: taken above.
+            // SAFETY: `try_take` took the claim above.
             unsafe { self.claim.give() };
         }
     }
@@ -149,7 +152,7 @@ fn a_sleepers_heap_is_put_in_order_by_one_at_a_time() {
         worker.join().unwrap();
         heap.tidy();
         assert!(!heap.has_returns());
-        // SAFETY: alone.
+        // SAFETY: the other thread has ended.
         heap.home.with(|home| assert_eq!(unsafe { *home }, 111));
     });
 }

@@ -1,10 +1,11 @@
 //! State word and inbox: waiting for room in a full mailbox.
 //!
-//! Covers: whoever waits gets its message in, or back when the actor stops; plain sends do not barge; when the list is
-//! empty the flags are clear, so that the mailbox accepts again; a sender that withdraws has its message; each notice of
-//! room comes, although they come one by one.
+//! Covers: each waiter gets its message in, or back when the actor stops. Plain sends do not barge.
+//! When the list is empty the flags are clear, so that the mailbox accepts again. A sender that
+//! withdraws has its message. Each notice of room comes, although notices come one by one.
 //!
-//! The list is a copy of `cell::room`'s; as in `mailbox`, turns run at once where they were scheduled.
+//! The list is a copy of `cell::room`'s. As in `mailbox`, turns run at once where they were
+//! scheduled.
 
 use super::{explore, spawn};
 use crate::mailbox::inbox::{Inbox, Node};
@@ -16,10 +17,10 @@ use loom::thread;
 use std::collections::VecDeque;
 use std::ptr::NonNull;
 
-/// All mailboxes here hold one message.
+/// Capacity of all mailboxes here.
 const CAPACITY: u32 = 1;
 
-/// Whether a sender that waited got its message in; for a notice, whether it may try again.
+/// Whether a waiting sender got its message in. For a notice: whether the actor may try again.
 type Ticket = Arc<Parker<bool>>;
 
 enum Waiter {
@@ -48,7 +49,7 @@ struct Actor {
 }
 
 impl Actor {
-    /// The first turn is over.
+    /// Makes an actor with its first turn over.
     fn new(early: bool) -> Arc<Self> {
         let actor = Actor {
             state: State::new(),
@@ -63,7 +64,7 @@ impl Actor {
 
     fn push(&self, reserved: Reserve) -> bool {
         let Reserve::Accepted { schedule } = reserved else { return false };
-        // SAFETY: given up here, and freed by the turn.
+        // SAFETY: the node is given up here, and the turn frees it once.
         unsafe { self.inbox.push(Box::into_raw(Box::new(Node::new()))) };
         if schedule {
             self.turns();
@@ -75,7 +76,7 @@ impl Actor {
         self.push(self.state.reserve(CAPACITY, false))
     }
 
-    /// Waits for room; false when the actor stopped first.
+    /// Waits for room. Returns `false` if the actor stopped first.
     fn send(&self) -> bool {
         let ticket: Ticket = Arc::new(Parker::new());
         loop {
@@ -85,6 +86,7 @@ impl Actor {
             match self.join(&ticket) {
                 RoomWait::Waiting => return ticket.park(None).expect("untimed"),
                 RoomWait::Closed => return false,
+                // Room came between the refusal and the look at the word.
                 RoomWait::Room => thread::yield_now(),
             }
         }
@@ -99,7 +101,7 @@ impl Actor {
         found
     }
 
-    /// False: too late.
+    /// Leaves the line. Returns `false` if the turn has taken the waiter already.
     fn withdraw(&self, ticket: &Ticket) -> bool {
         let mut list = self.room.lock();
         let Some(at) = list.iter().position(|other| Arc::ptr_eq(other.ticket(), ticket)) else {
@@ -112,8 +114,8 @@ impl Actor {
         true
     }
 
-    /// An actor's way: where there is no room it asks for a notice, and goes on when it comes; or does not, if `once`.
-    /// Returns how many messages it has sent.
+    /// Sends like an actor: asks for a notice where there is no room, and goes on when the notice
+    /// comes. With `once`, gives up after the notice. Returns how many messages were sent.
     fn tell_when_room(&self, once: bool) -> u32 {
         let ticket: Ticket = Arc::new(Parker::new());
         while !self.tell() {
@@ -170,7 +172,7 @@ impl Actor {
             assert!(waiting <= CAPACITY, "somebody slipped in");
             let (mut total, mut owed, mut served) = (0, 0, false);
             while total < waiting && self.take() {
-                // SAFETY: loom checks it.
+                // SAFETY: only the runnable's holder gets here; loom's cell reports a second one.
                 self.handled.with_mut(|handled| unsafe { *handled += 1 });
                 (total, owed) = (total + 1, owed + 1);
                 if self.early {
@@ -189,7 +191,8 @@ impl Actor {
             };
             match after {
                 EndTurn::Idle => return,
-                EndTurn::More { .. } if total == 0 && waiting > 0 => thread::yield_now(), // the gap
+                // A gap: a place is reserved, but its message is not linked yet.
+                EndTurn::More { .. } if total == 0 && waiting > 0 => thread::yield_now(),
                 EndTurn::More { .. } => {}
                 EndTurn::Ending => {
                     std::mem::take(&mut *self.room.lock())
@@ -209,7 +212,7 @@ impl Actor {
         let now = self.state.peek();
         assert_eq!(now.len(), 0, "left in the mailbox");
         assert!(self.room.lock().is_empty(), "left in the line");
-        // SAFETY: loom checks it.
+        // SAFETY: all threads have ended; loom's cell reports an unordered write.
         assert_eq!(self.handled.with(|handled| unsafe { *handled }), accepted);
         assert!(now.closed() || !now.in_line(), "a flag stayed");
     }
@@ -259,8 +262,9 @@ fn a_sender_that_withdraws_leaves_no_flag() {
     });
 }
 
-/// Two who ask for a notice get it one after the other, and a plain sender may come between. Whoever were forgotten would wait for
-/// ever: who got the first may have nothing to send, and so makes no turn that could think of the next.
+/// Two actors ask for a notice and get it one after the other; a plain sender may come between. A
+/// forgotten actor would wait for ever: the actor notified first may have nothing to send, and so
+/// causes no turn that could serve the next.
 #[test]
 fn notices_that_come_one_by_one_all_come() {
     for (early, once) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -275,7 +279,7 @@ fn notices_that_come_one_by_one_all_come() {
     }
 }
 
-/// A sender that waits behind notices, and one before.
+/// One sender waits behind notices, and one before.
 #[test]
 fn senders_and_notices_wait_in_one_line() {
     explore(2, || {

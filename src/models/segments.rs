@@ -1,10 +1,12 @@
 //! Segments on an inbox's stack: senders of one type and of two, and the receiver.
 //!
-//! Covers: each message comes out once, in its sender's order, whole; a segment's front is seen by whoever claims a slot of it;
-//! no segment is freed while a sender is in it, and each is freed once all of it was passed; a slot of the wrong type is passed over.
+//! Covers: each message comes out once, whole and in its sender's order. A sender that claims a
+//! slot sees the segment's front. No segment is freed while a sender is in it, and each is freed
+//! once it was passed completely. A slot of the wrong type is passed over.
 //!
-//! Does not cover: when a segment is worth it (here: always), and the state word, whose model has the gap between a
-//! place that is reserved and a message that is linked. A segment has two slots here.
+//! Does not cover: when a segment is worth its memory (here: always), and the state word, which
+//! `mailbox` models with the gap between a reserved place and a linked message. A segment has two
+//! slots here.
 
 use super::{explore, spawn};
 use crate::mailbox::inbox::{Filled, Inbox, Node, Popped};
@@ -17,7 +19,7 @@ use std::any::TypeId;
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
-/// Sender and number; loom sees whether it was published.
+/// Sender and number. loom sees whether the content was published.
 type Content = UnsafeCell<(usize, u32)>;
 
 /// Two types of message.
@@ -62,12 +64,13 @@ fn single(content: Box<Content>) -> *mut Node {
 }
 
 unsafe fn unpack(slot: NonNull<()>, _: NonNull<()>) -> *mut Node {
-    // SAFETY: the caller's.
+    // SAFETY: the receiver passes a filled slot of this kind, and reads it once.
     single(unsafe { slot.cast::<Box<Content>>().read() })
 }
 
 unsafe fn free<M>(segment: NonNull<Segment>) {
-    // SAFETY: the caller's.
+    // SAFETY: the receiver has passed the segment, which holds messages of type `M` and came from a
+    // pool that the mailbox keeps.
     unsafe { segment::free::<M>(None, segment, Held::promised()) };
 }
 
@@ -76,9 +79,10 @@ struct Mailbox {
     pool: Pool,
 }
 
-// SAFETY: its parts are made for this; the pool's one heap has nothing for what is as large as loom's atomics.
+// SAFETY: inbox and segments are made for several threads. The pool's one heap serves segments
+// under its claim; the boxes here are not from it.
 unsafe impl Sync for Mailbox {}
-// SAFETY: likewise.
+// SAFETY: nothing in it is tied to a thread.
 unsafe impl Send for Mailbox {}
 
 impl Mailbox {
@@ -86,11 +90,11 @@ impl Mailbox {
         Arc::new(Mailbox { inbox: Inbox::new(), pool: Pool::new(1) })
     }
 
-    /// As told messages are put into a mailbox.
+    /// Sends like a tell puts a message into a mailbox.
     fn send<M: Fruit>(&self, sender: usize, number: u32) {
         let kind = const { &M::KIND }.as_ref().expect("small enough");
         let message = M::new(Box::new(UnsafeCell::new((sender, number))));
-        // SAFETY: of this type; what is pushed is given up.
+        // SAFETY: `kind` is that of `M`. Segments and nodes are given up when they are pushed.
         unsafe {
             match self.inbox.fill(kind, message) {
                 Filled::Done => {}
@@ -105,14 +109,16 @@ impl Mailbox {
         }
     }
 
-    /// Receives so many, in each sender's order; then nothing is left. `apart`: each in a node of its own.
+    /// Receives `messages` messages, in each sender's order, and checks that nothing is left. With
+    /// `apart`, each comes in a node of its own.
     fn receive(&self, messages: usize, apart: bool) {
         let mut latest = [0; 2];
-        // SAFETY: there is one receiver.
+        // SAFETY: this thread is the only receiver.
         let rest = Cell::new(unsafe { self.inbox.begin() });
         let mut got = 0;
         while got < messages {
-            // SAFETY: as above; what comes out is a node or a slot that `send` filled.
+            // SAFETY: this thread is the only receiver, and every node or slot was filled by
+            // `send`.
             let content = unsafe {
                 let popped = if apart {
                     self.inbox.pop(NonNull::dangling()).map(Popped::Node)
@@ -128,13 +134,14 @@ impl Mailbox {
                     }
                 }
             };
-            // SAFETY: loom checks it.
+            // SAFETY: the receiver alone has the content; loom's cell reports a read that was not
+            // published.
             let (sender, number) = content.with(|content| unsafe { *content });
             assert!(latest[sender] < number, "out of order");
             latest[sender] = number;
             got += 1;
         }
-        // SAFETY: as above.
+        // SAFETY: this thread is the only receiver, and `rest` is what it has not received.
         unsafe {
             if !apart {
                 self.inbox.end(rest.get());

@@ -1,10 +1,12 @@
-//! State word and inbox: a queue that several members take from.
+//! State word and inbox: a queue from which several members take.
 //!
-//! Covers: no message stays in the queue while a member is idle, whether senders, the queue's turn, members that look, and
-//! messages to a member's own mailbox meet; each is handled once; a queue that closes while it is held goes on to its end.
+//! Covers: no message stays in the queue while a member is idle, whether senders, the queue's turn,
+//! members that look, and messages to a member's own mailbox meet. Each message is handled once. A
+//! queue that closes while it is held goes on to its end.
 //!
-//! Does not cover: waiting for room in the queue (which is `room`'s), members that end. The queue's turn, `look` and what is
-//! under the lock are copies of `cell::shared`'s. Turns run on the thread that scheduled them, after what it was doing.
+//! Does not cover: waiting for room in the queue (see `room`), members that end. The queue's turn,
+//! `look` and the state under the lock are copies of `cell::shared`'s. Turns run on the thread that
+//! scheduled them, after its current work.
 
 use super::{explore, spawn};
 use crate::mailbox::inbox::{Inbox, Node};
@@ -15,16 +17,16 @@ use loom::sync::Arc;
 use loom::thread;
 use std::ptr::NonNull;
 
-/// A mailbox, of a member or the queue.
+/// A mailbox, of a member or of the queue.
 struct Cell {
     state: State,
     inbox: Inbox,
-    /// A member's, touched in its turns.
+    /// For a member: touched in its turns.
     handled: UnsafeCell<u32>,
 }
 
 impl Cell {
-    /// The first turn is over.
+    /// Makes a cell with its first turn over.
     fn new() -> Self {
         let cell = Cell { state: State::new(), inbox: Inbox::new(), handled: UnsafeCell::new(0) };
         assert_eq!(cell.state.end_turn(0, false), EndTurn::Idle);
@@ -44,7 +46,7 @@ struct Pool {
     held: Mutex<bool>,
 }
 
-/// The runnables that a thread has scheduled.
+/// Runnables scheduled by one thread.
 #[derive(Default)]
 struct Worker(Vec<Turn>);
 
@@ -61,11 +63,11 @@ impl Pool {
         }
     }
 
-    /// Sends, and does what follows from it. False: closed.
+    /// Sends, and runs the turns that follow. Returns `false` if the mailbox is closed.
     fn send(&self, to: Turn) -> bool {
         let cell = self.cell(to);
         let Reserve::Accepted { schedule } = cell.state.reserve(100, false) else { return false };
-        // SAFETY: given up here, and freed by the turn.
+        // SAFETY: the node is given up here, and a turn frees it once.
         unsafe { cell.inbox.push(Box::into_raw(Box::new(Node::new()))) };
         if schedule {
             self.work(to);
@@ -89,15 +91,17 @@ impl Pool {
             let mut held = self.held.lock();
             let mut given = 0;
             loop {
-                // SAFETY: under the lock, with the runnable.
+                // SAFETY: the caller holds the lock and the queue's runnable, so it is the only
+                // receiver.
                 let Some(node) = (unsafe { self.queue.inbox.pop(NonNull::dangling()) }) else { break };
                 let Some(member) = self.idle_member() else {
-                    // SAFETY: as above.
+                    // SAFETY: the caller holds the lock and the queue's runnable, and the node has
+                    // just been popped.
                     unsafe { self.queue.inbox.put_back(node) };
                     *held = true;
                     break;
                 };
-                // SAFETY: its place is reserved.
+                // SAFETY: `idle_member` reserved a place for the node, which is given up here.
                 unsafe { self.members[member].inbox.push(node) };
                 worker.0.push(Turn::Member(member));
                 given += 1;
@@ -105,6 +109,8 @@ impl Pool {
             if given > 0 {
                 let _rest = self.queue.state.give_back(given);
             }
+            // The queue keeps its runnable while it is held, so that members can take from it under
+            // the lock.
             if *held {
                 return;
             }
@@ -131,6 +137,8 @@ impl Pool {
         let all = self.members.len();
         (0..all)
             .find(|&index| state(index).reserve_idle())
+            // A member that is wanted must look at the queue before it goes idle, so each is asked
+            // first and tried again.
             .or_else(|| (0..all).find(|&index| state(index).want() && state(index).reserve_idle()))
     }
 
@@ -144,14 +152,14 @@ impl Pool {
 
     fn take(&self, member: &Cell, held: &mut bool, worker: &mut Worker) -> bool {
         let Reserve::Accepted { .. } = member.state.reserve_exempt() else { return false };
-        // SAFETY: under the lock, held.
+        // SAFETY: the caller holds the lock, and the held queue's runnable lies under the lock.
         let Some(node) = (unsafe { self.queue.inbox.pop(NonNull::dangling()) }) else {
             let _rest = member.state.give_back(1);
             *held = false;
             worker.0.push(Turn::Queue);
             return false;
         };
-        // SAFETY: its place is reserved.
+        // SAFETY: `reserve_exempt` reserved a place for the node, which is given up here.
         unsafe { member.inbox.push(node) };
         if self.queue.state.give_back(1).len() == 0 {
             *held = false;
@@ -175,11 +183,12 @@ impl Pool {
         let member = &self.members[index];
         let waiting = member.state.begin_turn().len();
         let (mut total, mut served) = (0, false);
-        // SAFETY: we hold the runnable, and `send` made the node from a box.
+        // SAFETY: the caller holds the member's runnable, and `send` made the node from a box.
         while total < waiting
             && let Some(node) = unsafe { member.inbox.pop(NonNull::dangling()) }
         {
-            // SAFETY: as above; loom checks the count.
+            // SAFETY: the node was popped once. Only the runnable's holder counts; loom's cell
+            // reports a second one.
             drop(unsafe { Box::from_raw(node) });
             member.handled.with_mut(|handled| unsafe { *handled += 1 });
             total += 1;
@@ -203,7 +212,7 @@ impl Pool {
 
     fn settle(&self, accepted: u32) {
         assert_eq!(self.queue.state.peek().len(), 0, "left in the queue");
-        // SAFETY: all threads are over.
+        // SAFETY: all threads have ended; loom's cell reports an unordered write.
         let handled = |member: &Cell| member.handled.with(|handled| unsafe { *handled });
         assert_eq!(self.members.iter().map(handled).sum::<u32>(), accepted);
     }

@@ -1,11 +1,14 @@
-//! Slots that are left and taken over: against pushes, timers, appointments, and the thread that comes back.
+//! Slots that are left and taken over: against pushes, timers, appointments, and the thread that
+//! comes back.
 //!
-//! Covers: a slot has one holder at a time, who sees what the one before did (what lies there is loom's `UnsafeCell`); no
-//! wake-up is lost to a vacant slot, neither work nor a timer nor a duty; whoever is told "quiet" sees what a turn
-//! without a slot has done; a spare that nobody needs ends, whatever it was told in between.
+//! Covers: a slot has one holder at a time, which sees everything done by the previous holder (a
+//! slot's data is loom's `UnsafeCell`). No wake-up is lost to a vacant slot, neither work nor a
+//! timer nor a duty. A caller that is told "quiet" sees everything done by a turn without a slot. A
+//! spare without a use ends, whatever it was told in between.
 //!
-//! Does not cover: the queues, as in `idle`; which spare is reserved, which is under one lock. The worker's loop,
-//! leaving and coming back are copies of `sched::dry` and `sched::blocking`.
+//! Does not cover: the queues, as in `idle`; which spare is reserved, which is decided under one
+//! lock. The worker's loop, leaving and coming back are copies of `sched::dry` and
+//! `sched::blocking`.
 
 use super::{explore, spawn, wait_idle};
 use crate::sched::Quiescence;
@@ -25,17 +28,17 @@ struct Crew {
     quiet: Quiet,
     elsewhere: Elsewhere,
     spare: StdArc<Spare>,
-    /// What lies at each slot.
+    /// Data at each slot.
     desks: [UnsafeCell<usize>; 2],
-    /// What any worker may take, and what only an owner and the sentinel take.
+    /// Work for any worker, and work for the owner and the sentinel only.
     shared: AtomicUsize,
     lifo: AtomicUsize,
-    /// Timers that are armed.
+    /// Number of armed timers.
     timers: AtomicUsize,
     sentinel: bool,
-    /// Work still to be handled; with the last of it the crew stops.
+    /// Number of pieces of work still to be handled. With the last one the crew stops.
     rest: AtomicUsize,
-    /// Written by the turn that has blocked, at its end.
+    /// Written at its end by the turn that has blocked.
     after: UnsafeCell<bool>,
 }
 
@@ -82,9 +85,9 @@ impl Crew {
         self.shared.load(Relaxed) > 0
     }
 
-    /// As whoever holds the slot may.
+    /// Touches the data at a slot, like its holder.
     fn at(&self, slot: usize) {
-        // SAFETY: loom checks it.
+        // SAFETY: only the slot's holder gets here; loom's cell reports a second one.
         self.desks[slot].with_mut(|desk| unsafe { *desk += 1 });
     }
 
@@ -99,7 +102,7 @@ impl Crew {
         self.idle.lie_down(slot, || self.lifo.load(Relaxed) > 0)
     }
 
-    /// As `Local::hold`, until the crew stops. `woken`: at a slot that was parked.
+    /// Like `Local::hold`, until the crew stops. `woken` is given for a slot that was parked.
     fn work(&self, slot: usize, mut woken: Option<Woken>) {
         let mut searching = false;
         loop {
@@ -155,8 +158,9 @@ impl Crew {
         }
     }
 
-    /// As `Scheduler::leave_slot`.
+    /// Like `Scheduler::leave_slot`.
     fn leave(&self, slot: usize) -> Left {
+        // Counted before the slot is left, so that a look for quiescence cannot miss the turn.
         self.elsewhere.leave();
         self.at(slot);
         let spare = StdArc::clone(&self.spare);
@@ -167,7 +171,8 @@ impl Crew {
         Left::Called
     }
 
-    /// As `Member::step_in`, and what follows when the slot has gone. The turn does something at its end.
+    /// Like `Member::step_in`, and what follows when the slot is gone. The turn writes `after` at
+    /// its end.
     fn come_back(&self, slot: usize, left: Left) {
         let back = match left {
             Left::Vacant => self.idle.take_back(slot).is_some(),
@@ -187,13 +192,13 @@ impl Crew {
         }
     }
 
-    /// As `Scheduler::announce_from_elsewhere`; the wakers' errand is run here.
+    /// Like `Scheduler::announce_from_elsewhere`. The wakers' errand runs here.
     fn announce(&self) {
         let tell = |wakers: Vec<Waker>| wakers.into_iter().for_each(Waker::wake);
         self.quiet.announce(|| self.quiescence(), tell);
     }
 
-    /// As `Scheduler::quiescence`.
+    /// Like `Scheduler::quiescence`.
     fn quiescence(&self) -> Quiescence {
         let Some(before) = self.idle.all_parked() else { return Quiescence::Busy };
         let quiet = !self.elsewhere.any() && !self.has_work() && self.idle.all_parked() == Some(before);
@@ -201,11 +206,12 @@ impl Crew {
     }
 
     fn turn_ends(&self) {
-        // SAFETY: loom checks it.
+        // SAFETY: only the turn that blocked writes, and not while a checker reads; loom's cell
+        // reports a violation.
         self.after.with_mut(|after| unsafe { *after = true });
     }
 
-    /// As `Scheduler::work` for a spare.
+    /// Like `Scheduler::work` for a spare.
     fn spare(&self) {
         loop {
             let mut call = self.spare.wait();
@@ -225,7 +231,7 @@ impl Crew {
         }
     }
 
-    /// The thread blocks until all is done, so whatever is to be done is the spare's.
+    /// Leaves the slot until all work is done, so that the spare must do all of it.
     fn block_for_good(&self, slot: usize) {
         let _ = self.leave(slot);
     }
@@ -249,7 +255,7 @@ fn work_comes_to_a_slot_that_is_left() {
     });
 }
 
-/// Either the spare gets the slot, or the thread that comes back has it again.
+/// Either the spare gets the slot, or the returning thread has it again.
 #[test]
 fn a_thread_comes_back_while_its_slot_is_woken() {
     explore(3, || {
@@ -266,7 +272,7 @@ fn a_thread_comes_back_while_its_slot_is_woken() {
     });
 }
 
-/// The same with work from the beginning on, so that the spare is called at once.
+/// The same with work from the beginning, so that the spare is called at once.
 #[test]
 fn a_thread_comes_back_while_its_spare_is_on_the_way() {
     explore(3, || {
@@ -280,7 +286,7 @@ fn a_thread_comes_back_while_its_spare_is_on_the_way() {
     });
 }
 
-/// Two slots, one of which is left, the other parks: two pieces of work find somebody.
+/// One of two slots is left, the other parks. Both pieces of work find a thread.
 #[test]
 fn a_sleeper_and_a_vacant_slot_are_both_woken() {
     explore(2, || {
@@ -296,7 +302,7 @@ fn a_sleeper_and_a_vacant_slot_are_both_woken() {
     });
 }
 
-/// Nobody sleeps who could wait for the alarm.
+/// There is no sleeper that could wait for the alarm.
 #[test]
 fn a_timer_against_a_slot_that_is_left() {
     explore(3, || {
@@ -310,8 +316,8 @@ fn a_timer_against_a_slot_that_is_left() {
     });
 }
 
-/// The other worker sleeps and waits for the alarm, and is woken for what only it may run, a turn that never ends: a vacant slot is
-/// all there is.
+/// The other worker sleeps and waits for the alarm, and is woken for work that only it may run, a
+/// turn that never ends. Only the vacant slot is left.
 #[test]
 fn a_keeper_leaves_only_a_vacant_slot() {
     explore(2, || {
@@ -325,8 +331,10 @@ fn a_keeper_leaves_only_a_vacant_slot() {
                     assert!(take(&crew.timers));
                     crew.handled(1);
                 }
-                Woken::Running => {}                   // busy for good
-                Woken::Searching => crew.hunt_ended(), // the crew has stopped
+                // The worker is busy for good.
+                Woken::Running => {}
+                // The crew has stopped.
+                Woken::Searching => crew.hunt_ended(),
                 Woken::Caught => unreachable!("nobody watches"),
             }
         });
@@ -339,7 +347,7 @@ fn a_keeper_leaves_only_a_vacant_slot() {
     });
 }
 
-/// The other worker makes work for its LIFO slot in a turn that never ends: somebody must watch.
+/// The other worker fills its LIFO slot in a turn that never ends, so some thread must watch.
 #[test]
 fn a_vacant_slot_gets_a_sentinel() {
     explore(3, || {
@@ -353,8 +361,8 @@ fn a_vacant_slot_gets_a_sentinel() {
     });
 }
 
-/// What waits behind the other worker's long turn is there before the slot is left. That worker saw nobody asleep, and
-/// appointed nobody.
+/// Work waits behind the other worker's long turn before the slot is left. That worker saw no
+/// sleeper, and appointed none.
 #[test]
 fn a_slot_that_is_left_gets_a_sentinel_for_what_waits_already() {
     explore(3, || {
@@ -370,11 +378,12 @@ fn a_slot_that_is_left_gets_a_sentinel_for_what_waits_already() {
     });
 }
 
-/// Whoever is told that all is quiet sees the end of the turn that went on without a slot, or on its own again. With work,
-/// so that the slot may be lost, or without.
+/// A caller told that all is quiet sees the end of the turn that went on without a slot, or with
+/// its own again. The slot may be lost with `work`, and is not without.
 fn quiet_comes_after_the_turn(work: bool) {
     explore(3, move || {
-        let crew = Crew::new(1, 2, false); // one more than there will be: it does not stop by itself
+        // One more than there will be, so that the crew does not stop by itself.
+        let crew = Crew::new(1, 2, false);
         if work {
             crew.push();
         }
@@ -384,7 +393,7 @@ fn quiet_comes_after_the_turn(work: bool) {
             crew.come_back(0, left);
         });
         crew.wait_idle();
-        // SAFETY: loom checks it.
+        // SAFETY: the turn is over once "quiet" was told; loom's cell reports a violation.
         assert!(crew.after.with(|after| unsafe { *after }), "told too early");
         crew.idle.stop();
         blocks.join().unwrap();
@@ -402,8 +411,9 @@ fn quiet_comes_after_a_turn_that_lost_its_slot() {
     quiet_comes_after_the_turn(true);
 }
 
-/// A thread that left the slot before takes it back, and leaves it again to another spare, while the slot's next holder, who has left it
-/// too, finds work. Each spare is in one pair of hands afterwards.
+/// A thread that left the slot before takes it back, and leaves it again to another spare.
+/// Meanwhile the slot's next holder, which has left it too, finds work. Each spare is in one pair
+/// of hands afterwards.
 #[test]
 fn whose_spare_is_reserved_where_two_have_left_the_slot() {
     explore(3, || {
@@ -433,14 +443,16 @@ fn whose_spare_is_reserved_where_two_have_left_the_slot() {
     });
 }
 
-/// The spare is called for a duty between a thread's leaving and its look for work: it sleeps, and is to be woken.
+/// The spare is called for a duty between a thread's departure and its look for work. The spare
+/// sleeps, and must be woken.
 #[test]
 fn a_duty_comes_before_the_look_for_work() {
     explore(3, || {
         let crew = Crew::new(2, 1, true);
         let spare = spawn(&crew, Crew::spare);
         let blocks = spawn(&crew, |crew| crew.block_for_good(0));
-        // The other worker: makes work for all while it sees nobody asleep, appoints whoever sleeps by now, and blocks for good with its slot.
+        // The other worker makes work for all while it sees no sleeper, appoints any thread that
+        // sleeps by now, and blocks for good with its slot.
         crew.push();
         crew.idle.ensure_watched();
         blocks.join().unwrap();
@@ -449,7 +461,8 @@ fn a_duty_comes_before_the_look_for_work() {
     });
 }
 
-/// It is let go, reserved again, called and recalled while it lies down, and slept for ever if what told it to look were gone.
+/// The spare is released, reserved again, called and recalled while it lies down. Without its
+/// request to look it would sleep for ever.
 #[test]
 fn a_spare_that_is_free_again_ends() {
     explore(3, || {

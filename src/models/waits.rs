@@ -1,9 +1,12 @@
-//! Tables of waits: actors of one or two executors that begin to wait for each other at the same time.
+//! Tables of waits: actors of one or two executors that begin to wait for each other at the same
+//! time.
 //!
-//! Covers: of a cycle at least one line is refused, through two tables and through a forward; inside one table it is exactly one;
-//! who has been answered is not taken for one that waits.
+//! Covers: at least one wait of a cycle is refused, through two tables and through a forward;
+//! inside one table exactly one is refused. An actor that has been answered is not taken for a
+//! waiting one.
 //!
-//! Does not cover: pools' queues and successions, which are looked at in the same way, under locks of their own.
+//! Does not cover: pools' queues and successions, which are followed in the same way, under locks
+//! of their own.
 
 use super::{explore, spawn};
 use crate::cell::waits::{Place, Target, WaitingActor, Waits};
@@ -14,7 +17,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::Wake;
 
-/// An ask's address.
+/// Address of an ask.
 const ASK: usize = 64;
 
 /// The table of each executor.
@@ -28,7 +31,8 @@ fn place(tables: &Tables, table: usize, n: u64) -> Place {
     Place { table: Arc::clone(&tables[table]), id: id(n) }
 }
 
-/// An actor begins to wait for another: (its table, its number). Returns `true` if that is refused.
+/// Makes an actor begin to wait for another, each given as table and number. Returns `true` if the
+/// wait is refused.
 fn refused(
     tables: &Tables,
     (table, who): (usize, u64),
@@ -65,7 +69,7 @@ fn of_a_cycle_in_one_table_one_line_is_refused() {
 fn a_cycle_through_a_forward_is_refused() {
     explore(2, || {
         let tables = LoomArc::new(Tables::default());
-        // 2 was asked, and has 3 answer, which waits for 1.
+        // Actor 2 was asked, and forwards to actor 3, which waits for actor 1.
         let other = spawn(&tables, |tables| {
             tables[0].forward(ASK, place(tables, 1, 3)).is_err()
                 || refused(tables, (1, 3), (0, 1), 0, &ThreadWaker::new())

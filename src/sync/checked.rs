@@ -1,7 +1,7 @@
-//! parking_lot's locks, with a count of those that the calling thread holds. Debug builds only.
+//! parking_lot's locks, with a count of the locks held by the calling thread. Debug builds only.
 //!
-//! The count is what [`held`] returns, and what the room for user code asserts to be 0. In release builds the names mean
-//! parking_lot's own types, so the check costs nothing there.
+//! [`held`] returns the count, and the room for user code asserts that it is 0. In release builds
+//! the names mean parking_lot's own types, so the check costs nothing there.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -9,7 +9,8 @@ use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
 thread_local! {
-    /// How many locks this thread holds. Without a destructor, so it can be read while the thread ends.
+    /// Number of locks held by this thread. Has no destructor, so it can be read while the thread
+    /// ends.
     static HELD: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -18,7 +19,7 @@ pub(crate) fn held() -> u32 {
     HELD.get()
 }
 
-/// One lock that is held by the thread that made this.
+/// A lock held by the thread that made the value. Not `Send`, since the count is the thread's own.
 #[derive(Debug)]
 struct Held(PhantomData<*const ()>);
 
@@ -35,7 +36,8 @@ impl Drop for Held {
     }
 }
 
-/// A guard of parking_lot's, and the count that it stands for. The lock is released before the count goes down.
+/// A guard of parking_lot's, with the matching count. Fields drop in order, so the lock is released
+/// before the count goes down.
 #[derive(Debug)]
 pub(crate) struct Guard<G> {
     inner: G,
@@ -78,7 +80,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// parking_lot's lock for many readers.
+/// parking_lot's readers-writer lock.
 #[derive(Debug, Default)]
 pub(crate) struct RwLock<T>(parking_lot::RwLock<T>);
 
@@ -94,7 +96,8 @@ impl<T> RwLock<T> {
     }
 }
 
-/// parking_lot's condition variable. A wait counts as holding the lock, since the thread does nothing else meanwhile.
+/// parking_lot's condition variable. A wait counts as holding the lock, since the thread does
+/// nothing else meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(parking_lot::Condvar);
 

@@ -1,10 +1,11 @@
-//! The right to be alone with something, for longer than a guard's scope: taken in one function, given up in another.
+//! Exclusive access for longer than a guard's scope: taken in one function, given up in another.
 
 #[cfg(not(heist_loom))]
 mod real {
     use parking_lot::lock_api::{GuardNoSend, RawMutex as _};
 
-    /// Held by one at a time. Whoever takes it sees what the one before did.
+    /// A lock without a guard. A thread that takes the claim sees everything done by the previous
+    /// holder.
     pub(crate) struct Claim(parking_lot::RawMutex);
 
     impl Claim {
@@ -12,22 +13,27 @@ mod real {
             Claim(parking_lot::RawMutex::INIT)
         }
 
-        /// Waits for whoever holds it.
+        /// Takes the claim, and waits for the current holder.
         #[inline]
         pub(crate) fn take(&self) {
+            // A raw lock's guard is `()`: nothing releases the lock at the end of a scope.
             let _stateless = self.0.lock();
         }
 
         #[must_use]
+        /// Takes the claim if it is free. Returns `true` on success.
         pub(crate) fn try_take(&self) -> bool {
             self.0.try_lock().is_some()
         }
 
+        /// Releases the claim.
+        ///
         /// # Safety
-        /// The caller holds it.
+        /// The caller holds the claim.
         #[inline]
         pub(crate) unsafe fn give(&self) {
-            // SAFETY: the caller's.
+            // SAFETY: the caller holds the claim, so the lock is locked. `GuardNoSend` carries no
+            // state.
             unsafe { self.0.unlock(GuardNoSend::new()) };
         }
     }
@@ -37,7 +43,7 @@ mod real {
 mod real {
     use crate::sync::{AtomicBool, Ordering::*, spin_hint};
 
-    /// For models, which do not run anything that is claimed.
+    /// A spin lock for models. No model keeps a claim for long.
     pub(crate) struct Claim(AtomicBool);
 
     impl Claim {
@@ -54,7 +60,9 @@ mod real {
             !self.0.swap(true, Acquire)
         }
         pub(crate) unsafe fn give(&self) {
-            self.0.swap(false, Release); // a store that meets others' exchanges would be explored in impossible orders
+            // An exchange, not a store: loom would explore a store against other exchanges in
+            // impossible orders.
+            self.0.swap(false, Release);
         }
     }
 }

@@ -1,8 +1,9 @@
-//! A count that one thread writes and any thread reads: no read-modify-write, no contention.
+//! A count with one writer and any number of readers: no read-modify-write, no contention.
 
 use super::{AtomicU64, Ordering::Relaxed};
 
-/// Written by one thread at a time (a worker, or the holder of an actor's runnable); readers get a recent value.
+/// A count that one thread at a time writes: a worker, or the holder of an actor's runnable.
+/// Readers get a recent value.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -11,18 +12,18 @@ impl Counter {
         Counter(AtomicU64::new(n))
     }
 
-    /// Relaxed load and store: the writer is alone, and readers only report.
+    /// Adds `n` with a relaxed load and store: the writer is alone, and readers only report.
     #[inline]
     pub(crate) fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
-    /// For the rare counts that several threads write.
+    /// Adds `n` to one of the rare counts with several writers.
     pub(crate) fn add_shared(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
     }
 
-    /// Likewise.
+    /// Sets one of the rare counts with several writers.
     pub(crate) fn set(&self, n: u64) {
         self.0.store(n, Relaxed);
     }

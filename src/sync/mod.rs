@@ -1,8 +1,9 @@
 //! Floor 0: the only room that names the standard library's (or loom's) atomics, fences and locks.
 //!
-//! Everything above imports its synchronization from here, so that one switch (`--cfg heist_loom`) puts the whole
-//! crate on loom's model, and another (`--cfg heist_chaos`) makes [`chaos`] yield at random at the places where a
-//! protocol is most delicate. In a normal build `chaos` is nothing at all.
+//! All rooms above import their synchronization from here. One switch (`--cfg heist_loom`)
+//! therefore puts the whole crate on loom's model. Another one (`--cfg heist_chaos`) makes
+//! [`chaos`] yield at random where a protocol is most delicate. In a normal build `chaos` does
+//! nothing.
 
 #[cfg(all(debug_assertions, not(heist_loom)))]
 mod checked;
@@ -26,7 +27,8 @@ mod real {
     #[cfg(not(debug_assertions))]
     pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
-    /// Returns how many locks of this crate the calling thread holds. Not counted in release builds.
+    /// Returns how many locks of this crate the calling thread holds: 0 in release builds, which do
+    /// not count.
     #[cfg(not(debug_assertions))]
     #[inline(always)]
     pub(crate) fn held() -> u32 {
@@ -55,7 +57,7 @@ mod real {
         }
     }
 
-    /// Gives the other hardware thread a moment; for loops that wait a few nanoseconds.
+    /// Gives the other hardware thread a moment, in loops that wait for a few nanoseconds.
     pub(crate) fn spin_hint() {
         std::hint::spin_loop();
     }
@@ -67,20 +69,23 @@ mod real;
 
 pub(crate) use real::*;
 
-/// Asks for the cache line of what will be written soon, to be ours alone. The address need not be valid.
+/// Fetches the cache line at `at` exclusively, since the caller will write to it soon. The address
+/// need not be valid.
 #[inline(always)]
 pub(crate) fn prefetch<T>(at: *const T) {
     #[cfg(all(target_arch = "x86_64", not(any(miri, heist_no_prefetchw))))]
-    // SAFETY: a hint that touches nothing. Processors that do not know it take it for a no-op, but for those that
-    // `docs/platforms.md` names, for which it can be left out.
+    // SAFETY: the instruction is a hint and accesses no memory. Processors without it execute a
+    // no-op, except for those named in `docs/platforms.md`, for which the instruction can be
+    // compiled out.
     unsafe {
         std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, readonly, preserves_flags));
     }
     let _ = at;
 }
 
-/// After a compare-and-swap that failed: another core has the cache line, and most likely wants it again at once. To leave it
-/// there for a moment costs both less than moving it for each step.
+/// Waits for a moment after a failed compare-and-swap. Another core has the cache line and most
+/// likely needs it again at once. Leaving the line there for a moment is cheaper for both cores
+/// than moving it for each step.
 #[cold]
 pub(crate) fn contended() {
     if cfg!(not(heist_loom)) {
@@ -88,11 +93,12 @@ pub(crate) fn contended() {
     }
 }
 
-/// Half a microsecond where a pause takes 40 cycles, two or three where it takes 140. Meanwhile the other core gets some 50
-/// messages into the same mailbox.
+/// Half a microsecond where a pause takes 40 cycles, two or three where it takes 140. Meanwhile the
+/// other core sends some 50 messages into the same mailbox.
 const PAUSES: u32 = 64;
 
-/// One of `stripes` (a power of two, or 1), the same each time for a thread.
+/// Returns a stripe below `stripes`, which is a power of two or 1. The stripe is always the same
+/// for a thread.
 pub(crate) fn thread_stripe(stripes: usize) -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     // The address of a thread's own variable tells threads apart without a global counter.
@@ -100,7 +106,7 @@ pub(crate) fn thread_stripe(stripes: usize) -> usize {
     (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % stripes
 }
 
-/// A place where a thread may be made to lose its processor, to widen a window that is otherwise nanoseconds wide.
+/// A point at which a thread may lose its processor, to widen a window of nanoseconds.
 #[cfg(not(heist_chaos))]
 #[inline(always)]
 pub(crate) fn chaos() {}
@@ -113,7 +119,8 @@ mod chaotic {
     use std::cell::Cell;
 
     thread_local! {
-        // Seeded by the address of the thread's own copy: different in each thread, and no global is needed.
+        // Seeded by the address of the thread's own copy: different in each thread, without a
+        // global.
         static SEED: Cell<u64> = const { Cell::new(0) };
     }
 

@@ -1,4 +1,4 @@
-//! loom's stand-ins, with the shape of what the rest of the crate uses.
+//! loom's stand-ins, with the interface that the rest of the crate uses.
 
 pub(crate) use loom::cell::UnsafeCell;
 pub(crate) use loom::sync::atomic::{
@@ -7,7 +7,7 @@ pub(crate) use loom::sync::atomic::{
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
-/// Not counted in models.
+/// Returns 0: models do not count locks.
 pub(crate) fn held() -> u32 {
     0
 }
@@ -20,7 +20,7 @@ pub(crate) fn spin_hint() {
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
-/// The inner guard is taken out while a condition variable waits.
+/// A guard. The inner guard is absent while a condition variable waits.
 #[derive(Debug)]
 pub(crate) struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
@@ -68,7 +68,7 @@ impl<T> RwLock<T> {
     }
 }
 
-/// What a timed wait says of itself: that its time was over.
+/// The result of a timed wait, which always reports a timeout.
 #[derive(Debug)]
 pub(crate) struct WaitTimeoutResult;
 
@@ -78,8 +78,8 @@ impl WaitTimeoutResult {
     }
 }
 
-/// parking_lot's interface over loom's condition variable. A model has no time: a timed wait lets the others run, and
-/// is over.
+/// parking_lot's interface over loom's condition variable. A model has no time, so a timed wait
+/// lets the other threads run and then returns.
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(loom::sync::Condvar);
 
@@ -95,6 +95,7 @@ impl Condvar {
         guard.inner = Some(self.0.wait(inner).expect("no model panics while it holds a lock"));
     }
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _until: Instant) -> WaitTimeoutResult {
+        // The mutex must be free while the others run: a waker takes it before it notifies.
         drop(guard.inner.take());
         loom::thread::yield_now();
         guard.inner = Some(guard.mutex.lock_inner());

@@ -1,13 +1,15 @@
-//! A thread's own place to sleep. One token: an unpark before the park makes the park return at once.
+//! A place for one thread to sleep, with one token. An unpark before the park makes the park return
+//! at once.
 //!
-//! Not `std::thread::park`, whose token user code inside a handler could take (any executor's `block_on` does).
+//! `std::thread::park` is not used: user code inside a handler could take its token, as any
+//! executor's `block_on` does.
 
 use super::{AtomicBool, Condvar, Mutex, Ordering::Relaxed};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Instant;
 
-/// Holds at most one token of type `T`; the park takes it.
+/// Holds at most one token of type `T`, which a park takes.
 #[derive(Debug)]
 pub(crate) struct Parker<T> {
     token: Mutex<Option<T>>,
@@ -19,7 +21,7 @@ impl<T> Parker<T> {
         Parker { token: Mutex::new(None), arrived: Condvar::new() }
     }
 
-    /// Sleeps until a token is there, or until the instant has passed: then `None`.
+    /// Sleeps until a token arrives. Returns `None` if the instant passes first.
     pub(crate) fn park(&self, until: Option<Instant>) -> Option<T> {
         let mut token = self.token.lock();
         loop {
@@ -28,9 +30,11 @@ impl<T> Parker<T> {
             }
             match until {
                 None => self.arrived.wait(&mut token),
-                // Whether the time is over is for the wait to say: a model has no clock.
+                // The wait itself decides whether the time is over: a model has no clock.
                 Some(instant) => {
                     if self.arrived.wait_until(&mut token, instant).timed_out() {
+                        // A token may have arrived between the timeout and the relocking of the
+                        // mutex.
                         return token.take();
                     }
                 }
@@ -38,12 +42,13 @@ impl<T> Parker<T> {
         }
     }
 
-    /// Takes a token that is there already.
+    /// Takes a token if one is there. Does not wait.
     pub(crate) fn take(&self) -> Option<T> {
         self.token.lock().take()
     }
 
-    /// Puts another token in the place of the right one, if that is there. The sleeper has been woken already.
+    /// Replaces the token with `other` if `right` accepts it. The sleeper was woken by the first
+    /// token already, so no wake-up is needed.
     pub(crate) fn replace_if(&self, right: impl FnOnce(&T) -> bool, other: T) -> bool {
         let mut token = self.token.lock();
         let replaced = token.as_ref().is_some_and(right);
@@ -53,14 +58,14 @@ impl<T> Parker<T> {
         replaced
     }
 
-    /// Leaves a token (a newer one replaces one that was not taken yet) and wakes the sleeper.
+    /// Stores a token and wakes the sleeper. A token that was not taken yet is replaced.
     pub(crate) fn unpark(&self, token: T) {
         *self.token.lock() = Some(token);
         self.arrived.notify_one();
     }
 }
 
-/// A waker that unparks one thread, for the blocking forms of what can be awaited.
+/// A waker that unparks one thread, for the blocking forms of futures.
 #[derive(Debug)]
 pub(crate) struct ThreadWaker {
     parker: Parker<()>,
@@ -74,17 +79,18 @@ impl ThreadWaker {
     pub(crate) fn waker(self: &Arc<Self>) -> Waker {
         Waker::from(Arc::clone(self))
     }
-    /// `false` when the instant passed first.
+    /// Parks until the waker is woken. Returns `false` if the instant passes first.
     pub(crate) fn park(&self, until: Option<Instant>) -> bool {
         self.parker.park(until).is_some()
     }
-    /// Nobody counts on its being rung any more: as good as if it had been.
+    /// Marks the waker as rung although nothing woke it, so that cycle detection treats its wait as
+    /// finished.
     pub(crate) fn silence(&self) {
         self.rung.store(true, Relaxed);
     }
-    /// Has it ever been woken?
+    /// Returns `true` if the waker was ever woken or silenced.
     pub(crate) fn has_rung(&self) -> bool {
-        // Relaxed: it is asked by whoever rang it, or after whoever did.
+        // Relaxed: the caller rang the waker, or is ordered after the thread that did.
         self.rung.load(Relaxed)
     }
     fn ring(&self) {

@@ -1,22 +1,23 @@
-//! A set of wakers in which each has an entry of its own.
+//! A set of wakers in which each wait has an entry of its own.
 //!
-//! A future that waits keeps the key of its entry and removes the entry when it is dropped, in constant time. So an
-//! abandoned wait leaves nothing behind, however long its target lives.
+//! A waiting future keeps the key of its entry and removes the entry when the future is dropped, in
+//! constant time. An abandoned wait therefore leaves nothing behind, however long its target lives.
 //!
-//! The set has no lock: it lies under the lock of whatever is waited for. Cloning, waking and dropping a waker is user
-//! code, so each method takes or returns wakers by value, and the caller clones and drops them outside that lock.
+//! The set has no lock; the caller keeps it under the lock of whatever is waited for. Cloning,
+//! waking and dropping a waker runs user code. So each method takes or returns wakers by value, and
+//! the caller clones and drops them outside the lock.
 
 use slab::Slab;
 use std::task::Waker;
 
-/// Wakers under the keys of those who wait.
+/// Wakers by the keys of their waits.
 #[derive(Debug, Default)]
 pub(crate) struct Wakers {
     entries: Slab<(u64, Waker)>,
     last_id: u64,
 }
 
-/// Names one entry. It is never used again, so a key that outlives its entry finds nothing.
+/// Names one entry. Keys are never reused, so a key that outlives its entry finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WakerKey {
     index: usize,
@@ -26,11 +27,13 @@ pub(crate) struct WakerKey {
 impl Wakers {
     /// Adds a waker.
     pub(crate) fn insert(&mut self, waker: Waker) -> WakerKey {
+        // Indices are reused, so the id tells the entries of one index apart.
         self.last_id += 1;
         WakerKey { index: self.entries.insert((self.last_id, waker)), id: self.last_id }
     }
 
-    /// Replaces the waker of an entry and returns the old one. The new one comes back if the entry is gone.
+    /// Replaces the waker of an entry and returns the old one. Returns the new waker as an error if
+    /// the entry is gone.
     pub(crate) fn replace(&mut self, key: WakerKey, waker: Waker) -> Result<Waker, Waker> {
         match self.entries.get_mut(key.index) {
             Some((id, old)) if *id == key.id => Ok(std::mem::replace(old, waker)),
@@ -38,8 +41,8 @@ impl Wakers {
         }
     }
 
-    /// Enters a waker for one wait: under its key, or under a new one, which is left there. Returns the waker that it replaces,
-    /// which the caller drops after it has let go of the lock.
+    /// Enters a waker for one wait: under its key, or under a new key, which is stored in `key`.
+    /// Returns the replaced waker, which the caller drops after it has released the lock.
     pub(crate) fn enter(&mut self, key: &mut Option<WakerKey>, waker: Waker) -> Option<Waker> {
         let waker = match *key {
             None => waker,
@@ -52,7 +55,7 @@ impl Wakers {
         None
     }
 
-    /// Removes an entry and returns its waker. `None` if it has been taken already.
+    /// Removes an entry and returns its waker, or `None` if the entry is gone.
     pub(crate) fn remove(&mut self, key: WakerKey) -> Option<Waker> {
         let (id, _) = self.entries.get(key.index)?;
         let waker = (*id == key.id).then(|| self.entries.remove(key.index).1);
@@ -62,12 +65,12 @@ impl Wakers {
         waker
     }
 
-    /// Takes all wakers, which the caller wakes after it has let go of the lock.
+    /// Takes all wakers. The caller wakes them after it has released the lock.
     pub(crate) fn take_all(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.entries).into_iter().map(|(_, (_, waker))| waker).collect()
     }
 
-    /// Returns `true` if nobody waits.
+    /// Returns `true` if there is no entry.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
