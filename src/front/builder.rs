@@ -32,7 +32,8 @@ pub const DEFAULT_CAPACITY: usize = 1024;
 /// The stack size of the crew's threads where nothing else is said: 8 MiB, on 32-bit targets 2 MiB.
 pub const DEFAULT_STACK_SIZE: usize = if size_of::<usize>() < 8 { 2 << 20 } else { 8 << 20 };
 
-/// A turn's messages and time where nothing else is said. The time does the work; see ARCHITECTURE.md.
+/// A turn's messages and time, unless an actor sets its own. The time does the work; see
+/// `docs/decisions/03-turns-and-budgets.md`.
 const DEFAULT_LIMITS: Limits = Limits { messages: 4096, time: Duration::from_micros(100) };
 /// See [`Builder::spares`].
 const DEFAULT_SPARES: usize = 64;
