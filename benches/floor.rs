@@ -1,6 +1,6 @@
 //! The floor of the machine: what the parts of an operation cost by themselves. `cargo bench --bench floor`.
 //!
-//! heist's figures are compared with these in ARCHITECTURE.md, section 10. Each is the median of several passes.
+//! `docs/performance.md` compares heist's figures with these. Each is the median of several passes.
 
 #![allow(clippy::print_stdout, reason = "the table")]
 
