@@ -1,17 +1,23 @@
 //! The queue of envelopes: any thread pushes, the turn takes.
 //!
-//! A stack that senders push onto with one compare-and-swap, and that the receiver takes whole and turns around (the
-//! inbox of CAF's actors; Treiber, 1986, is the stack). Against an exchange-based queue (Vyukov, MCS) it has no link
-//! that is claimed but not made (a segment's slot may be claimed and not filled), needs no dummy node, and lets a reader on another core take a whole batch with one
-//! cache-line transfer. There is no ABA problem because nobody ever takes a single node off the stack. Several messages may lie
-//! behind one link, in a [segment]; to put one more there is a step on the stack, too.
+//! Senders push onto a stack with one compare-and-swap. The receiver takes the whole stack and
+//! reverses it. (The inbox of CAF's actors works the same way; the stack is Treiber's, 1986.)
+//! Compared with an exchange-based queue (Vyukov, MCS), the stack has no link that is claimed but
+//! not made, although a segment's slot may be claimed and not filled. It needs no dummy node, and a
+//! reader on another core takes a whole batch with one cache-line transfer. There is no ABA
+//! problem, because no thread takes a single node off the stack. Several messages may lie behind
+//! one link, in a [segment]. Adding a message to a segment is a step on the stack, too.
 //!
-//! Order: pushes are ordered by the compare-and-swaps; a push that happens before another lies below it, and comes
-//! out first. What was taken earlier comes before all that is still on the stack.
+//! Order: the compare-and-swaps order the pushes. A push that happens before another one lies below
+//! it and comes out first. Nodes taken earlier come before all nodes on the stack.
 //!
-//! The message that wakes an idle actor does not go over the stack at all. Whoever made the actor scheduled holds its
-//! runnable, and with it the receiver's end, until the runnable is pushed: so it leaves its node there, by a plain store
-//! ([`put_first`](Inbox::put_first)). A turn that has only this message neither reads nor writes the stack.
+//! The message that wakes an idle actor does not go over the stack at all. The sender that made the
+//! actor scheduled holds the runnable until the push of the runnable, and with it the receiver's
+//! end. So this sender leaves the node there with a plain store ([`put_first`](Inbox::put_first)).
+//! A turn with only this message neither reads nor writes the stack.
+//!
+//! Loom models: `models::mailbox`, and `models::segments` for segments. Needed orderings:
+//! `scripts/weaken-orderings.sh`, groups `inbox` and `segments`.
 
 use super::segment::{self, Kind, Next, Segment};
 use crate::sync::{AtomicPtr, Ordering::*, chaos, contended, prefetch};
@@ -30,37 +36,39 @@ impl Node {
     }
 }
 
-/// The queue. Whoever drops it must have emptied it.
+/// The queue. Must be empty when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     /// Newest first. This and all links may lead to segments: see [`segment`].
     stack: AtomicPtr<Node>,
-    /// Oldest first; touched by the receiver only.
+    /// Oldest first. Only the receiver touches it.
     taken: Cell<*mut Node>,
 }
 
-/// What became of a message for the segment on top.
+/// What became of a message meant for the segment on top.
 #[must_use]
 pub(crate) enum Filled<M> {
+    /// The message is in a slot.
     Done,
-    /// There is none with a slot left.
+    /// No segment with a free slot is on top.
     NoSegment(M),
-    /// Another sender was quicker.
+    /// Another sender changed the top first.
     Contended(M),
-    /// It is of another type.
+    /// The segment holds messages of another type.
     OtherType(M),
 }
 
-/// What comes out.
+/// A popped message.
 #[derive(Debug)]
 pub(crate) enum Popped {
+    /// An envelope of its own.
     Node(*mut Node),
-    /// A message in its slot, until the receiver pops again.
+    /// A message in its slot, valid until the receiver pops again.
     Slot(&'static Kind, NonNull<()>),
 }
 
 impl Popped {
-    /// The address of what is in a node of its own; 0 for what is in a slot.
+    /// Returns the address of a message in a node of its own, or 0 for a message in a slot.
     pub(crate) fn addr(&self) -> usize {
         match self {
             Popped::Node(node) => node.addr(),
@@ -68,23 +76,26 @@ impl Popped {
         }
     }
 
-    /// In a node of its own; for whose mailbox it came from, as the floors above know it.
+    /// Moves the message into a node of its own, if it is not in one. `whose` names the mailbox, as
+    /// the floors above know it.
     ///
     /// # Safety
-    /// For the receiver, which has popped nothing since.
+    /// The caller is the receiver and has popped nothing since.
     pub(crate) unsafe fn into_node(self, whose: NonNull<()>) -> *mut Node {
         match self {
             Popped::Node(node) => node,
-            // SAFETY: so the message is there still.
+            // SAFETY: the receiver has popped nothing since, so the message is still in its slot,
+            // and it is read out once.
             Popped::Slot(kind, at) => unsafe { kind.unpack(at, whose) },
         }
     }
 }
 
-// SAFETY: `taken` and the links of taken nodes are touched only by `pop` and `put_first`, whose contracts make their callers
-// one at a time; a pushed node's link is written before the Release push and read after the Acquire take.
+// SAFETY: only the receiver touches `taken` and the links of taken nodes, and the contracts of the
+// methods below admit one receiver at a time. A pushed node's link is written before the Release
+// push and read after the Acquire take.
 unsafe impl Sync for Inbox {}
-// SAFETY: nothing in it belongs to a thread.
+// SAFETY: nothing in an inbox belongs to a thread.
 unsafe impl Send for Inbox {}
 
 impl Inbox {
@@ -92,34 +103,38 @@ impl Inbox {
         Inbox { stack: AtomicPtr::new(ptr::null_mut()), taken: Cell::new(ptr::null_mut()) }
     }
 
-    /// Adds an envelope behind all others. `true`: nothing else had been pushed since the last take.
+    /// Adds an envelope behind all others. Returns `true` if nothing else was pushed since the last
+    /// take.
     ///
     /// # Safety
     /// `node` is valid, on no queue, and given up by the caller until `pop` returns it.
     #[inline]
     pub(crate) unsafe fn push(&self, node: *mut Node) -> bool {
-        // SAFETY: the caller's.
+        // SAFETY: `node` is valid, on no queue, and given up by the caller.
         unsafe { self.push_link(node) }
     }
 
-    /// The same, of a segment with its first message.
+    /// Adds a segment with its first message behind all others.
     ///
     /// # Safety
-    /// As for [`push`](Self::push).
+    /// `segment` was just begun, is on no queue, and is given up by the caller.
     #[inline]
     pub(crate) unsafe fn push_segment(&self, segment: NonNull<Segment>) {
-        // SAFETY: the caller's.
+        // SAFETY: the segment is new and given up by the caller, and its first field is a node.
         unsafe { self.push_link(segment::link(segment)) };
     }
 
     #[inline]
+    /// # Safety
+    /// The node behind `link` is valid, on no queue, and given up by the caller.
     unsafe fn push_link(&self, link: *mut Node) -> bool {
         let mut top = self.stack.load(Relaxed);
         loop {
             chaos();
-            // SAFETY: the node is ours until the exchange below succeeds.
+            // SAFETY: the caller alone has the node until the exchange below succeeds.
             unsafe { (*segment::node(link)).next.set(top) };
-            // Release: pairs with the Acquire in `pop`; the envelope is whole before it can be taken.
+            // Release: pairs with the Acquire in `first_link`, so the envelope is complete before
+            // it can be taken.
             match self.stack.compare_exchange_weak(top, link, Release, Relaxed) {
                 Ok(_) => return top.is_null(),
                 Err(_) => {
@@ -130,83 +145,92 @@ impl Inbox {
         }
     }
 
-    /// Puts a message into the segment on top, behind all others. One attempt: whoever fails pushes instead.
+    /// Puts a message into the segment on top, behind all others. Makes one attempt: a sender that
+    /// fails pushes instead.
     ///
     /// # Safety
-    /// The kind is of this type of message.
+    /// `kind` is the kind of messages of type `M`.
     #[inline]
     pub(crate) unsafe fn fill<M>(&self, kind: &'static Kind, message: M) -> Filled<M> {
+        // Whether to claim, to begin a segment, or to push is decided by the pointer alone. Reading
+        // the segment first would touch its cache line, and nothing keeps it alive before the
+        // claim.
         let top = self.stack.load(Relaxed);
         if !segment::is_open(top) {
             return Filled::NoSegment(message);
         }
         chaos();
-        // Acquire: pairs with the Release of whoever pushed the segment, which we are going to look at. What we write is
-        // published by the slot's mark.
+        // Acquire: pairs with the Release in `push_link`, since the caller reads the segment next.
+        // The slot's mark publishes what the caller writes.
         if self.stack.compare_exchange(top, segment::one_more(top), Acquire, Relaxed).is_err() {
             contended();
             return Filled::Contended(message);
         }
-        // SAFETY: the caller's.
+        // SAFETY: the exchange claimed the slot, which keeps the segment alive, and `kind` is the
+        // kind of `M`.
         match unsafe { segment::next_slot(top).fill(kind, message) } {
             Ok(()) => Filled::Done,
             Err(message) => Filled::OtherType(message),
         }
     }
 
-    /// Adds the first envelope of an actor that was idle.
+    /// Adds the first envelope of an actor that was idle, without a step on the stack.
     ///
     /// # Safety
-    /// As for [`push`](Self::push). The caller has just made the actor scheduled, from idle: so nothing is in the queue, what others
-    /// push comes later, and nobody else is at the receiver's end until the caller gives the runnable up.
+    /// `node` is valid, on no queue, and given up by the caller until `pop` returns it. The caller
+    /// has just made the actor scheduled, from idle. So the queue is empty, and other pushes come
+    /// later. No other thread is at the receiver's end until the caller gives the runnable up.
     #[inline]
     pub(crate) unsafe fn put_first(&self, node: *mut Node) {
         debug_assert!(self.taken.get().is_null(), "an idle actor had a message");
-        // SAFETY: the node is ours.
+        // SAFETY: the caller has just given up the node and no other thread knows it.
         unsafe { (*node).next.set(ptr::null_mut()) };
         self.taken.set(node);
     }
 
-    /// Has nothing been pushed since the last take? For whoever asks; out of date at once.
+    /// Returns `true` if nothing was pushed since the last take. A snapshot, possibly stale.
     pub(crate) fn nothing_pushed(&self) -> bool {
         self.stack.load(Relaxed).is_null()
     }
 
-    /// What was taken in an earlier turn, oldest first. The caller keeps it, for a turn's time, where senders' accesses do not
-    /// take the cache line away.
+    /// Returns the nodes taken in an earlier turn, oldest first. The caller keeps the list on its
+    /// stack for a turn, where senders' accesses do not take the cache line away.
     ///
     /// # Safety
-    /// Receivers are one at a time, as for all that follows.
+    /// The caller is the receiver, and there is one receiver at a time.
     #[inline]
     pub(crate) unsafe fn begin(&self) -> *mut Node {
         self.taken.get()
     }
 
-    /// Asks for what [`begin`](Self::begin) will give.
+    /// Prefetches the list that [`begin`](Self::begin) returns.
     ///
     /// # Safety
-    /// As above.
+    /// The caller is the receiver.
     #[inline]
     pub(crate) unsafe fn prefetch(&self) {
         prefetch(self.taken.get());
     }
 
-    /// What [`begin`](Self::begin) and [`pop_from`](Self::pop_from) have left. (If all that was accepted has been handled, that
-    /// is nothing at all: a slot that was given up lies below the message that found it of another kind.)
+    /// Stores the rest of a list from [`begin`](Self::begin) after [`pop_from`](Self::pop_from). If
+    /// every accepted message has been handled, the rest is empty: a slot given up as void lies
+    /// below the message that found its segment of another kind.
     ///
     /// # Safety
-    /// As above; what was popped last has been moved out of its slot.
+    /// The caller is the receiver, and the message popped last has been moved out of its slot.
     #[inline]
     pub(crate) unsafe fn end(&self, rest: *mut Node) {
-        // SAFETY: the caller's.
+        // SAFETY: the caller is the receiver and has taken the list, and no message in a passed
+        // slot is in use.
         self.taken.set(unsafe { segment::without_the_passed(rest) });
     }
 
-    /// The oldest: of `rest`, or else of all that was pushed since, the others of which are `rest` then. `None`: nothing
-    /// is linked.
+    /// Pops the oldest message: of `rest`, or else of everything pushed since, the remainder of
+    /// which becomes `rest`. Returns `None` if nothing is linked.
     ///
     /// # Safety
-    /// As above; `rest` is what the last call left, and what that gave has been moved out of its slot.
+    /// The caller is the receiver. `rest` is as the last call left it, and the message that the
+    /// call returned has been moved out of its slot.
     #[inline(always)]
     pub(crate) unsafe fn pop_from(&self, rest: &Cell<*mut Node>) -> Option<Popped> {
         loop {
@@ -215,11 +239,11 @@ impl Inbox {
                 return None;
             }
             if !segment::is_segment(first) {
-                // SAFETY: a taken node is ours alone.
+                // SAFETY: the receiver alone has a taken node.
                 rest.set(unsafe { (*first).next.get() });
                 return Some(Popped::Node(first));
             }
-            // SAFETY: a taken segment is the receiver's.
+            // SAFETY: `first` leads to a segment that the receiver has taken.
             match unsafe { segment::next(first) } {
                 Next::Slot(kind, at) => return Some(Popped::Slot(kind, at)),
                 Next::Gap => return None,
@@ -228,45 +252,52 @@ impl Inbox {
         }
     }
 
-    /// `rest`, or else all that was pushed since.
+    /// Returns the first link of `rest`. If there is none, takes everything that was pushed since.
     #[inline(always)]
     fn first_link(&self, rest: &Cell<*mut Node>) -> *mut Node {
+        // A load before the exchange: an empty stack is the usual case, and an exchange would take
+        // the line from the senders.
         if rest.get().is_null() && !self.stack.load(Relaxed).is_null() {
             chaos();
-            // Acquire: pairs with the Release in `push` of every node below the top (their exchanges form one
-            // release sequence).
+            // Acquire: pairs with the Release in `push_link` of every node below the top. Their
+            // exchanges form one release sequence.
             rest.set(reverse(self.stack.swap(ptr::null_mut(), Acquire)));
         }
         rest.get()
     }
 
-    /// What [`pop_from`](Self::pop_from) would give, if that is a node; it stays where it is.
+    /// Returns the node that [`pop_from`](Self::pop_from) would return, without taking it. Returns
+    /// `None` if a segment comes first.
     ///
     /// # Safety
-    /// As there.
+    /// The caller is the receiver. `rest` is as the last call left it, and the message that the
+    /// call returned has been moved out of its slot.
     pub(crate) unsafe fn first_of(&self, rest: &Cell<*mut Node>) -> Option<*mut Node> {
-        // SAFETY: the caller's.
+        // SAFETY: the caller is the receiver and has taken the list, and no message in a passed
+        // slot is in use.
         rest.set(unsafe { segment::without_the_passed(rest.get()) });
         let first = self.first_link(rest);
         (!first.is_null() && !segment::is_segment(first)).then_some(first)
     }
 
-    /// Puts the node that was popped last back to where it was.
+    /// Puts the node that was popped last back to the front.
     ///
     /// # Safety
-    /// As above.
+    /// The caller is the receiver. `node` was popped last, and the caller gives it up.
     pub(crate) unsafe fn put_back(&self, node: *mut Node) {
-        // SAFETY: a popped node is ours alone.
+        // SAFETY: the receiver alone has a popped node.
         unsafe { (*node).next.set(self.taken.replace(node)) };
     }
 
-    /// The oldest, in a node of its own.
+    /// Pops the oldest message, in a node of its own. `whose` names the mailbox, as the floors
+    /// above know it.
     ///
     /// # Safety
-    /// As above.
+    /// The caller is the receiver.
     #[inline]
     pub(crate) unsafe fn pop(&self, whose: NonNull<()>) -> Option<*mut Node> {
-        // SAFETY: the caller's.
+        // SAFETY: the caller is the receiver. `taken` is as the last call left it, and `into_node`
+        // moves the message out of its slot before `end`.
         unsafe {
             let node = self.pop_from(&self.taken)?.into_node(whose);
             self.end(self.taken.get());
@@ -274,28 +305,30 @@ impl Inbox {
         }
     }
 
-    /// Uses the room of an inbox that has ended: a link to anything.
+    /// Reuses the field of a dead cell's inbox as a link to anything, for the list of dead cells.
     pub(crate) fn set_link(&self, to: *mut ()) {
         self.taken.set(to.cast());
     }
 
-    /// See [`set_link`](Self::set_link).
+    /// Returns the pointer stored by [`set_link`](Self::set_link).
     pub(crate) fn link(&self) -> *mut () {
         self.taken.get().cast()
     }
 }
 
-/// Turns a taken stack around.
+/// Reverses a taken stack.
 ///
-/// The way through the nodes is a chain of cache misses when senders have filled many mailboxes at once. Memory is handed
-/// out in order, so a mailbox's nodes often lie at equal distances: what would come a few nodes later is asked for ahead.
+/// The walk through the nodes is a chain of cache misses when senders have filled many mailboxes at
+/// once. Memory is handed out in order, so a mailbox's nodes often lie at equal distances. The node
+/// a few steps ahead is therefore prefetched by extrapolation.
 fn reverse(mut node: *mut Node) -> *mut Node {
     const AHEAD: isize = 6;
     let mut reversed = ptr::null_mut();
     while !node.is_null() {
-        // SAFETY: all nodes of a taken stack are ours alone.
+        // SAFETY: the receiver alone has all nodes of a taken stack.
         let next = unsafe { (*segment::node(node)).next.replace(reversed) };
         let step = next.addr().wrapping_sub(node.addr()) as isize;
+        // A wrong guess is harmless, since a prefetch does not fault.
         prefetch(next.wrapping_byte_offset(step.wrapping_mul(AHEAD)));
         reversed = node;
         node = next;
@@ -312,7 +345,8 @@ mod tests {
         let inbox = Inbox::new();
         let nodes: Vec<Node> = (0..6).map(|_| Node::new()).collect();
         let at = |i: usize| ptr::from_ref(&nodes[i]).cast_mut();
-        // SAFETY: each node is pushed once at a time, and one thread does everything.
+        // SAFETY: each node is pushed once at a time and outlives the inbox, and one thread does
+        // everything.
         unsafe {
             assert!(inbox.nothing_pushed());
             (0..3).for_each(|i| assert_eq!(inbox.push(at(i)), i == 0));

@@ -1,22 +1,26 @@
-//! The reply slot: one value from whoever answers to whoever asked, through a state byte and no lock.
+//! The reply slot: carries one value from the replier to the asker, through a state byte and
+//! without a lock.
 //!
-//! | state | the waker is | the value is | who may move on, to |
+//! | state | the waker | the value | transitions |
 //! |---|---|---|---|
-//! | `EMPTY` | the asker's to write | unset | replier: `READY`; asker: `WAITING` or `GONE` |
+//! | `EMPTY` | the asker may write it | unset | replier: `READY`; asker: `WAITING` or `GONE` |
 //! | `WAITING` | set | unset | replier: `LOCKED`; asker: back to `EMPTY` |
-//! | `LOCKED` | the replier's to take | set | replier: `READY`; asker: `GONE` |
+//! | `LOCKED` | the replier may take it | set | replier: `READY`; asker: `GONE` |
 //! | `READY` | none | the asker's | the asker takes the value and frees the slot |
 //! | `GONE` | none | unset, or still the replier's | the replier frees the slot |
 //!
-//! Each side lets go of the slot exactly once, and the last one frees it: the asker in `READY`, the replier when its
-//! own transition meets `GONE`. So an asker that goes away (timeout, dropped future) costs nothing and can never meet
-//! a later answer, nor a later ask this one's: each ask has a slot of its own.
+//! Each side releases the slot exactly once, and the last side frees the slot: the asker in
+//! `READY`, the replier when its own transition meets `GONE`. An asker that goes away (timeout,
+//! dropped future) therefore costs nothing. Each ask has a slot of its own, so no asker can meet a
+//! later answer, and no later ask can meet this one's.
 //!
-//! Neither side ever waits for the other. An asker that polls while the replier holds `LOCKED` (two instructions)
-//! asks to be polled again.
+//! Neither side ever waits for the other. An asker that polls while the replier holds `LOCKED` (two
+//! instructions) asks to be polled again.
 //!
-//! Ordering: every transition that hands the value or the waker over is a Release that the other side's Acquire on
-//! its own transition (or load) reads from.
+//! Ordering: every transition that hands over the value or the waker is a Release. The other side's
+//! transition or load is an Acquire that reads from the Release.
+//!
+//! Loom model: `models::reply`. Needed orderings: `scripts/weaken-orderings.sh reply`.
 
 use crate::drops;
 use crate::sync::{AtomicBool, AtomicU8, Ordering::*, UnsafeCell, chaos};
@@ -31,29 +35,30 @@ const LOCKED: u8 = 2;
 const READY: u8 = 3;
 const GONE: u8 = 4;
 
-/// The slot; it lives inside an allocation that `free` knows how to give back.
+/// The slot. Lies inside an allocation that `free` gives back.
 pub(crate) struct Slot<T> {
     state: AtomicU8,
-    /// Set by the replier for whoever frees the slot; of no meaning here.
+    /// Set by the replier, read by the side that frees the slot. Has no meaning here.
     forwarded: AtomicBool,
     free: unsafe fn(NonNull<Slot<T>>),
     waker: UnsafeCell<Option<Waker>>,
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
-/// What the replier must see to after it has answered.
+/// What the replier must do after it has answered.
 #[must_use]
 pub(crate) enum Answered<T> {
-    /// The asker will find it by itself.
+    /// Nothing: the asker will find the answer.
     Delivered,
-    /// The asker sleeps: wake it.
+    /// Wake the asker, which sleeps.
     Wake(Waker),
-    /// Nobody wants it: the value comes back, and the slot is the replier's to [`release`](Slot::release).
+    /// The asker is gone. The value comes back, and the replier must [`release`](Slot::release) the
+    /// slot.
     Discarded(T),
 }
 
 impl<T> Slot<T> {
-    /// `free` gives back the slot's allocation; value and waker are gone by then.
+    /// Makes a slot. `free` gives the slot's allocation back, after value and waker are gone.
     pub(crate) fn new(free: unsafe fn(NonNull<Slot<T>>)) -> Self {
         Slot {
             state: AtomicU8::new(EMPTY),
@@ -65,23 +70,25 @@ impl<T> Slot<T> {
     }
 
     fn take_waker(&self) -> Option<Waker> {
-        // SAFETY: called only by the side that the table gives the waker to.
+        // SAFETY: only the side that may touch the waker, by the table, calls this.
         self.waker.with_mut(|waker| unsafe { (*waker).take() })
     }
 
     fn read_value(&self) -> T {
-        // SAFETY: called once, by the side that the table gives the value to, after it was written.
+        // SAFETY: called once, after the value was written, by the side that owns the value by the
+        // table.
         self.value.with_mut(|value| unsafe { (*value).assume_init_read() })
     }
 
-    /// The replier's side: answers, and lets go of the slot.
+    /// The replier's side: answers, and releases the slot.
     ///
     /// # Safety
-    /// Called once, by the only replier; `slot` is not used by it afterwards, unless the value comes back.
+    /// Called once, by the only replier. The replier does not use `slot` afterwards, unless the
+    /// value comes back.
     pub(crate) unsafe fn answer(slot: NonNull<Self>, value: T) -> Answered<T> {
-        // SAFETY: the replier has not let go yet, so the slot lives.
+        // SAFETY: the replier has not released the slot yet, so the slot lives.
         let this = unsafe { slot.as_ref() };
-        // SAFETY: the value is the replier's until READY.
+        // SAFETY: the replier owns the value until `READY`.
         this.value.with_mut(|place| unsafe { (*place).write(value) });
         chaos();
         let discard = |this: &Self| Answered::Discarded(this.read_value());
@@ -94,10 +101,14 @@ impl<T> Slot<T> {
                 },
                 WAITING => match this.state.compare_exchange(WAITING, LOCKED, AcqRel, Acquire) {
                     Ok(_) => {
+                        // The waker is taken in a state of its own: while it is `LOCKED` the asker
+                        // neither replaces the waker nor frees the slot.
                         let waker = this.take_waker().expect("set before WAITING");
                         chaos();
                         return match this.state.compare_exchange(LOCKED, READY, AcqRel, Acquire) {
                             Ok(_) => Answered::Wake(waker),
+                            // The asker went away between the two steps. Its waker is not woken,
+                            // only dropped.
                             Err(_) => {
                                 drops::waker(Some(waker));
                                 discard(this)
@@ -107,7 +118,8 @@ impl<T> Slot<T> {
                     Err(seen) => state = seen,
                 },
                 _ => {
-                    // An RMW that acquires: what the asker did to the slot is over before it is freed.
+                    // A read-modify-write that acquires: everything that the asker did to the slot
+                    // happens before the slot is freed.
                     let gone = this.state.fetch_or(0, AcqRel);
                     debug_assert_eq!(gone, GONE);
                     return discard(this);
@@ -119,49 +131,56 @@ impl<T> Slot<T> {
     /// The replier's side, after its value came back: frees the slot.
     ///
     /// # Safety
-    /// Once, after [`answer`](Self::answer) gave `Discarded`.
+    /// Called once, after [`answer`](Self::answer) returned `Discarded`.
     pub(crate) unsafe fn release(slot: NonNull<Self>) {
-        // SAFETY: GONE: the asker has let go, and so do we.
+        // SAFETY: the state is `GONE`, so the asker has released the slot. The replier releases it
+        // with this call.
         unsafe { (slot.as_ref().free)(slot) };
     }
 
-    /// The replier's side: does anybody still wait? A hint, for work that can be saved.
+    /// The replier's side: returns `false` if the asker has gone. A hint, for work that can be
+    /// saved.
     pub(crate) fn wanted(&self) -> bool {
         self.state.load(Relaxed) != GONE
     }
 
-    /// What freeing is to a model: an access that must come after every other one.
+    /// Marks the slot as freed for a model: an access that must come after every other one.
     ///
     /// # Safety
     /// `this` points to a live value.
     #[cfg(all(test, heist_loom))]
     pub(crate) unsafe fn freed(this: *mut Self) {
-        // SAFETY: the caller's; that nobody else uses it is what loom checks.
+        // SAFETY: `this` points to a live value. loom reports any access that is not ordered before
+        // this one.
         unsafe { (*this).state.with_mut(|_| ()) }
     }
 
-    /// The replier's side: another one than was asked will answer.
+    /// The replier's side: records that an actor other than the asked one will answer.
     pub(crate) fn set_forwarded(&self) {
-        // Relaxed: it is read by the side that lets go last, after the step with which the replier did.
+        // Relaxed: the side that releases last reads it, after the transition with which the
+        // replier released.
         self.forwarded.store(true, Relaxed);
     }
 
-    /// For whoever frees the slot.
+    /// Returns `true` if the ask was forwarded. For the side that frees the slot.
     pub(crate) fn forwarded(&self) -> bool {
         self.forwarded.load(Relaxed)
     }
 
-    /// The asker's side: is the answer there?
+    /// The asker's side: returns `true` if the answer is there.
     pub(crate) fn ready(&self) -> bool {
+        // Relaxed: a hint. `poll` acquires before it takes the value.
         self.state.load(Relaxed) == READY
     }
 
-    /// The value, out of a slot that is freed.
+    /// Moves the value out and frees the slot.
     ///
     /// # Safety
-    /// Both sides have let go, this one by calling this.
+    /// Both sides have released the slot; the caller does so with this call.
     unsafe fn take(slot: NonNull<Self>) -> T {
-        // SAFETY: alone with the slot. No reference to it is an argument of what frees it.
+        // SAFETY: both sides have released the slot, so the caller alone has it. `free` is called
+        // with a pointer and not a reference, since a reference argument would have to stay valid
+        // during the call.
         unsafe {
             let value = slot.as_ref().read_value();
             let free = slot.as_ref().free;
@@ -175,8 +194,9 @@ impl<T> Slot<T> {
     /// # Safety
     /// Called by the only asker, not after it got `Ready` or called [`abandon`](Self::abandon).
     pub(crate) unsafe fn poll(slot: NonNull<Self>, cx: &mut Context<'_>) -> Poll<T> {
-        // SAFETY: the asker has not let go yet, so the slot lives.
+        // SAFETY: the asker has not released the slot yet, so the slot lives.
         let this = unsafe { slot.as_ref() };
+        // From `WAITING` back to `EMPTY` first: only there may the asker replace the waker.
         let mut state = this.state.load(Acquire);
         if state == WAITING {
             match this.state.compare_exchange(WAITING, EMPTY, AcqRel, Acquire) {
@@ -186,13 +206,16 @@ impl<T> Slot<T> {
         }
         match state {
             EMPTY => {
-                // SAFETY: EMPTY: the waker is the asker's.
+                // SAFETY: the state is `EMPTY`, so only the asker touches the waker.
                 let known = this
                     .waker
                     .with(|old| unsafe { &*old }.as_ref().is_some_and(|old| old.will_wake(cx.waker())));
                 if !known {
+                    // The new waker is cloned before anything changes, since a clone runs user code
+                    // and may panic.
                     let new = user::clone_waker(cx.waker());
-                    // SAFETY: as above. The old one is dropped after the new one is in its place.
+                    // SAFETY: the state is `EMPTY`, so only the asker touches the waker. The old
+                    // one is dropped after the new one is in its place.
                     let old = this.waker.with_mut(|waker| unsafe { (*waker).replace(new) });
                     drops::waker(old);
                 }
@@ -200,32 +223,41 @@ impl<T> Slot<T> {
                 match this.state.compare_exchange(EMPTY, WAITING, AcqRel, Acquire) {
                     Ok(_) => Poll::Pending,
                     Err(seen) => {
+                        // Only the replier could have moved the state, and from `EMPTY` it moves to
+                        // `READY`.
                         debug_assert_eq!(seen, READY);
                         drops::waker(this.take_waker());
-                        // SAFETY: READY: the replier has let go, and so do we.
+                        // SAFETY: the state is `READY`, so the replier has released the slot, and
+                        // the asker releases it with this call.
                         Poll::Ready(unsafe { Self::take(slot) })
                     }
                 }
             }
             LOCKED => {
+                // The replier is between two instructions. Waiting for it would block, so the asker
+                // is polled again.
                 user::wake_by_ref(cx.waker());
                 Poll::Pending
             }
             _ => {
                 debug_assert_eq!(state, READY);
-                drops::waker(this.take_waker()); // one left behind by a poll that went back to EMPTY
-                // SAFETY: READY: the replier has let go, and so do we.
+                // A poll that went back to `EMPTY` left its waker behind.
+                drops::waker(this.take_waker());
+                // SAFETY: the state is `READY`, so the replier has released the slot, and the asker
+                // releases it with this call.
                 Poll::Ready(unsafe { Self::take(slot) })
             }
         }
     }
 
-    /// The asker's side: lets go without an answer. A value that is there already comes back.
+    /// The asker's side: releases the slot without an answer. Returns the value if it is there
+    /// already.
     ///
     /// # Safety
-    /// As for [`poll`](Self::poll); `slot` is not used by the asker afterwards.
+    /// Called by the only asker, not after [`poll`](Self::poll) returned `Ready`. The asker does
+    /// not use `slot` afterwards.
     pub(crate) unsafe fn abandon(slot: NonNull<Self>) -> Option<T> {
-        // SAFETY: the asker has not let go yet, so the slot lives.
+        // SAFETY: the asker has not released the slot yet, so the slot lives.
         let this = unsafe { slot.as_ref() };
         let mut state = this.state.load(Acquire);
         loop {
@@ -238,6 +270,7 @@ impl<T> Slot<T> {
                     Err(seen) => state = seen,
                 },
                 EMPTY => {
+                    // Taken before the transition: from `GONE` on the replier may free the slot.
                     let waker = this.take_waker();
                     let gone = this.state.compare_exchange(EMPTY, GONE, AcqRel, Acquire);
                     drops::waker(waker);
@@ -252,7 +285,8 @@ impl<T> Slot<T> {
                 },
                 _ => {
                     drops::waker(this.take_waker());
-                    // SAFETY: READY: the replier has let go, and so do we.
+                    // SAFETY: the state is `READY`, so the replier has released the slot, and the
+                    // asker releases it with this call.
                     return Some(unsafe { Self::take(slot) });
                 }
             }

@@ -1,26 +1,34 @@
 //! Segments: several messages of one type behind one link of an inbox.
 //!
-//! A backlog of messages with a block each comes from cold memory twice: when they are sent, and when they are read. So a
-//! sender that finds many waiting pushes a segment, a node with slots for up to [`SLOTS`] messages and its own in the first of them. Who
-//! sends after it writes into the next slot, as long as the segment is on top and of the same type. (Segmented queues are
-//! usual, crossbeam's `SegQueue` and tokio's channels have them; here they lie on a stack that is taken whole.)
+//! A backlog of messages with a block each touches cold memory twice: when they are sent, and when
+//! they are read. So a sender that finds many waiting messages pushes a segment, a node with slots
+//! for up to [`SLOTS`] messages and its own message in the first slot. Later senders write into the
+//! next slots, as long as the segment is on top and of the same type. (Segmented queues are common;
+//! crossbeam's `SegQueue` and tokio's channels have them. Here segments lie on a stack that is
+//! taken whole.)
 //!
-//! How many slots are claimed is said by the links that lead to a segment, in bits that its alignment leaves free. The stack's top
-//! is such a link, so one compare-and-swap is both: the segment is on top still, and the slot is mine.
+//! A link to a segment says how many slots are claimed, in bits left free by the segment's
+//! alignment. The stack's top is such a link. One compare-and-swap therefore shows both facts: the
+//! segment is still on top, and the slot is the caller's.
 //!
 //! | a slot is | becomes | by |
 //! |---|---|---|
-//! | free | claimed | a sender's step on the stack's top; the first: by whoever begins the segment |
+//! | free | claimed | a sender's step on the stack's top; the first slot: the segment's first sender |
 //! | claimed | filled | its sender, if the segment is of the right type |
-//! | claimed | void | its sender, if not: nobody can look at what a segment is of before a slot keeps it |
-//! | filled, void | passed | the receiver, in order; a message stays in its slot until the receiver comes again |
+//! | claimed | void | its sender, if not: only a claimed slot allows a look at the type |
+//! | filled, void | passed | the receiver, in order; a message stays until the receiver comes again |
 //!
-//! - Who claimed a slot may look into the segment until it has marked the slot. The receiver passes only marked slots, and frees the
-//!   segment when it has passed all. So no sender is in a segment that is freed, and none has to say that it is gone.
-//! - A slot that is claimed and not marked is a gap, as a place is that was reserved in the state word and is not linked yet: to the
-//!   receiver nothing is linked there, and its turn ends. No sender ever waits for another.
-//! - There is no ABA problem. If the segment on top was taken, freed, begun anew and pushed once more between a sender's look and its
-//!   step, then what it has claimed is a slot of the new one, and it looks at that one's type.
+//! - A sender with a claimed slot may read the segment until the slot is marked. The receiver
+//!   passes only marked slots, and frees the segment after passing all of them. So no sender is in
+//!   a freed segment, and no sender has to announce a departure.
+//! - A claimed slot without a mark is a gap, like a place that was reserved in the state word and
+//!   is not linked yet. To the receiver nothing is linked there, and its turn ends. No sender ever
+//!   waits for another.
+//! - There is no ABA problem. The segment on top may be taken, freed, begun anew and pushed again
+//!   between a sender's look and its step. Then the sender has claimed a slot of the new segment,
+//!   and checks the new segment's type.
+//!
+//! Loom model: `models::segments`. Needed orderings: `scripts/weaken-orderings.sh segments`.
 
 use super::inbox::Node;
 use crate::memory::{self, Heap, Held};
@@ -30,16 +38,17 @@ use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
-/// The most messages in a segment: their number fits into the free bits of a link, and their marks, with the receiver's
-/// place, into two words.
+/// Maximal number of messages in a segment. The number fits into the free bits of a link, and the
+/// marks, with the receiver's position, fit into two words.
 const SLOTS: usize = 15;
-/// Slots of a segment of larger messages. They are the last ones, so every segment is full when [`SLOTS`] are claimed.
+/// Number of slots of a segment of larger messages. These are the last slots, so every segment is
+/// full when [`SLOTS`] are claimed.
 const FEW: usize = if cfg!(heist_loom) { 2 } else { 7 };
 const ALIGN: usize = 32;
 
-/// In a link's address: it leads to a segment.
+/// Bit of a link's address: the link leads to a segment.
 const IS_SEGMENT: usize = 1;
-/// One slot of that is claimed.
+/// Step of a link's address: one more slot is claimed.
 const CLAIMED: usize = 2;
 
 const _: () = assert!(IS_SEGMENT + CLAIMED * SLOTS == ALIGN - 1);
@@ -48,39 +57,41 @@ const FREE: u8 = 0;
 const FILLED: u8 = 1;
 const VOID: u8 = 2;
 
-/// A segment's front; its slots lie behind it.
+/// A segment's front. The slots lie behind it.
 #[derive(Debug)]
 #[repr(C, align(32))]
 pub(crate) struct Segment {
     pub(super) node: Node,
     kind: UnsafeCell<&'static Kind>,
     marks: [AtomicU8; SLOTS],
-    /// The slot that the receiver comes to next.
+    /// The slot that the receiver passes next.
     next: Cell<u8>,
 }
 
 const _: () = assert!(align_of::<Segment>() == ALIGN);
 
-/// What a segment is of.
+/// Message type of a segment: layout, and the functions that handle, unpack and free.
 #[derive(Debug)]
 pub(crate) struct Kind {
-    /// The type that the messages are handled as. A mailbox is one actor's, so this says all. (The kind's address would not: the
-    /// compiler may make several of one. Nor would what lies in the slots: a box may stand for what is in it.)
+    /// The type that the messages are handled as. A mailbox belongs to one actor, so this type
+    /// determines the kind. The address of the `Kind` would not, since the compiler may duplicate
+    /// it. Nor would the type in the slots: a box may stand for its content.
     handled_as: TypeId,
     size: usize,
-    /// The number of its first slot.
+    /// Number of the first slot.
     first: usize,
-    /// How the floors above handle a message in a slot.
+    /// Table with which the floors above handle a message in a slot.
     table: *const (),
-    /// Moves a message from its slot to a node of its own; for whose mailbox, as the floors above know it.
+    /// Moves a message from its slot to a node of its own. The second argument names the mailbox,
+    /// as the floors above know it.
     unpack: unsafe fn(NonNull<()>, NonNull<()>) -> *mut Node,
-    /// Gives a segment's memory up: see [`free`].
+    /// Gives a segment's memory back: see [`free`].
     free: unsafe fn(NonNull<Segment>),
 }
 
 impl Kind {
-    /// Of messages that lie there as an `M` and are handled as this type, which determines `M`; `None` if they are too large, or
-    /// aligned too strictly.
+    /// Returns the kind of messages that lie in slots as an `M` and are handled as `handled_as`,
+    /// which determines `M`. Returns `None` if they are too large, or aligned too strictly.
     pub(crate) const fn of<M: 'static>(
         handled_as: TypeId,
         table: *const (),
@@ -99,23 +110,30 @@ impl Kind {
         self.table
     }
 
+    /// Moves a message from its slot to a node of its own.
+    ///
     /// # Safety
-    /// The slot is of this kind, and its message the caller's, to be moved; in the receiver's turn.
+    /// `slot` is a filled slot of this kind. The caller moves the message out, in the receiver's
+    /// turn.
     pub(super) unsafe fn unpack(&self, slot: NonNull<()>, whose: NonNull<()>) -> *mut Node {
-        // SAFETY: the caller's.
+        // SAFETY: the slot is of this kind, and its message is read out once.
         unsafe { (self.unpack)(slot, whose) }
     }
 
+    /// Returns a pointer to a slot.
+    ///
     /// # Safety
-    /// The segment is of this kind, and has that slot.
+    /// The segment is of this kind, and has the slot.
     #[inline]
     unsafe fn slot(&self, segment: NonNull<Segment>, number: usize) -> NonNull<()> {
-        // SAFETY: the caller's.
+        // SAFETY: slots follow the segment's front without a gap, starting with number `first`, so
+        // the pointer stays inside the segment.
         unsafe { segment.add(1).byte_add((number - self.first) * self.size) }.cast()
     }
 }
 
-/// The first slot's number for messages of this type: a segment takes a block of 256 bytes at the most.
+/// Returns the number of the first slot for messages of type `M`. A segment takes a block of at
+/// most 256 bytes.
 const fn first<M>() -> usize {
     match size_of::<M>() {
         0..=8 if !cfg!(heist_loom) => 0,
@@ -131,10 +149,10 @@ struct Slots<M, const N: usize> {
     slots: [MaybeUninit<M>; N],
 }
 
-/// A segment with its first message, to be [pushed](super::inbox::Inbox::push_segment).
+/// Makes a segment with its first message, to be [pushed](super::inbox::Inbox::push_segment).
 ///
 /// # Safety
-/// The kind is of this type of message, and the caller holds the heap.
+/// `kind` is the kind of messages of type `M`, and the caller holds the heap.
 #[inline]
 pub(crate) unsafe fn begin<M: 'static>(heap: &Heap, kind: &'static Kind, message: M) -> NonNull<Segment> {
     debug_assert_eq!(kind.size, size_of::<M>());
@@ -144,10 +162,11 @@ pub(crate) unsafe fn begin<M: 'static>(heap: &Heap, kind: &'static Kind, message
     } else {
         memory::place::<Slots<M, FEW>>(heap, memory::Kind::Message).cast()
     };
-    // One by one, since loom's atomics are not constants.
+    // Built by a function, since loom's atomics are not constants.
     let marks = std::array::from_fn(|slot| AtomicU8::new(if slot == first { FILLED } else { FREE }));
     let next = Cell::new(first as u8);
-    // SAFETY: ours until it is pushed, and large enough for the slots. The others are written one by one.
+    // SAFETY: the memory is new and large enough for the front and the slots, and `first` is one of
+    // them. Senders write the other slots when they claim them.
     unsafe {
         segment.write(Segment { node: Node::new(), kind: UnsafeCell::new(kind), marks, next });
         kind.slot(segment, first).cast::<M>().write(message);
@@ -155,13 +174,14 @@ pub(crate) unsafe fn begin<M: 'static>(heap: &Heap, kind: &'static Kind, message
     segment
 }
 
-/// Gives up a segment's memory, and nothing in it.
+/// Gives a segment's memory back, without dropping any message in it.
 ///
 /// # Safety
-/// [`begin`] made it, of this type of message; all its slots were passed. `here` is a heap that the caller holds, if any, and
-/// `held` is of the pool that it came from.
+/// [`begin`] made the segment, for messages of type `M`, and all its slots were passed. `here`, if
+/// given, is a heap that the caller holds. `held` is of the pool that the segment came from.
 pub(crate) unsafe fn free<M>(here: Option<&Heap>, segment: NonNull<Segment>, held: Held<'_>) {
-    // SAFETY: the caller's.
+    // SAFETY: `begin` took the memory as this type, and the receiver has passed all slots, so no
+    // thread uses it.
     unsafe {
         if first::<M>() == 0 {
             memory::free(here, memory::Kind::Message, segment.cast::<Slots<M, SLOTS>>(), held);
@@ -171,7 +191,7 @@ pub(crate) unsafe fn free<M>(here: Option<&Heap>, segment: NonNull<Segment>, hel
     }
 }
 
-/// A slot whose sender has yet to mark it.
+/// A claimed slot. Its sender must mark it.
 #[must_use = "the receiver waits for it"]
 pub(super) struct Claim {
     segment: NonNull<Segment>,
@@ -179,35 +199,40 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Puts the message into the slot. If the segment is of another type, the slot becomes void and the message comes back.
+    /// Puts the message into the slot. If the segment is of another type, the slot becomes void and
+    /// the message comes back.
     ///
     /// # Safety
-    /// The kind is of this type of message.
+    /// `kind` is the kind of messages of type `M`.
     #[inline]
     pub(super) unsafe fn fill<M>(self, kind: &'static Kind, message: M) -> Result<(), M> {
-        // SAFETY: claimed, so the segment is not freed before the mark.
+        // SAFETY: the slot is claimed and not marked, so the segment is not freed.
         let segment = unsafe { self.segment.as_ref() };
         let mark = &segment.marks[self.slot];
         // SAFETY: written before the segment was pushed, and not again.
         let its = segment.kind.with(|its| unsafe { *its });
+        // Addresses first: the usual case is one comparison. Two different addresses may still be
+        // one kind.
         if !ptr::eq(its, kind) && its.handled_as != kind.handled_as {
-            mark.store(VOID, Release); // as below
+            // Release: as below.
+            mark.store(VOID, Release);
             return Err(message);
         }
-        // SAFETY: this slot is ours alone until it is marked.
+        // SAFETY: the sender alone has the slot until it is marked, and the segment's kind has
+        // slots for `M`.
         unsafe { kind.slot(self.segment, self.slot).cast::<M>().write(message) };
         chaos();
-        // Release: pairs with the Acquire in `next`. The message is whole before it is read, and we are out of the segment before
-        // it is freed.
+        // Release: pairs with the Acquire in `next`. The message is complete before it is read, and
+        // this sender's accesses come before the segment is freed.
         mark.store(FILLED, Release);
         Ok(())
     }
 }
 
-/// A link to a segment that was just begun.
+/// Returns the link to a segment that was just begun.
 #[inline]
 pub(super) fn link(segment: NonNull<Segment>) -> *mut Node {
-    // SAFETY: begun, and not pushed, so it is the caller's.
+    // SAFETY: the segment was begun and not pushed, so the caller alone has it.
     let first = unsafe { segment.as_ref().kind.with(|kind| (*kind).first) };
     segment.as_ptr().cast::<Node>().map_addr(|at| at + IS_SEGMENT + CLAIMED * (first + 1))
 }
@@ -217,19 +242,19 @@ pub(super) fn is_segment(link: *mut Node) -> bool {
     link.addr() & IS_SEGMENT != 0
 }
 
-/// Does it lead to a segment with a slot left?
+/// Returns `true` if the link leads to a segment with a free slot.
 #[inline]
 pub(super) fn is_open(link: *mut Node) -> bool {
     is_segment(link) && link.addr() % ALIGN != ALIGN - 1
 }
 
-/// The link once the next slot is claimed.
+/// Returns the link with one more slot claimed.
 #[inline]
 pub(super) fn one_more(link: *mut Node) -> *mut Node {
     link.map_addr(|at| at + CLAIMED)
 }
 
-/// The slot that [`one_more`] claims.
+/// Returns the slot that [`one_more`] claims.
 #[inline]
 pub(super) fn next_slot(link: *mut Node) -> Claim {
     Claim { segment: of(link), slot: claimed(link) }
@@ -240,18 +265,20 @@ fn claimed(link: *mut Node) -> usize {
     link.addr() % ALIGN / CLAIMED
 }
 
-/// The segment that a link leads to.
+/// Returns the segment that a link leads to.
 #[inline]
 fn of(link: *mut Node) -> NonNull<Segment> {
     debug_assert!(is_segment(link));
-    // SAFETY: made by `link` from what is not null.
+    // SAFETY: `link` made the link from a pointer that is not null, and clearing the low bits
+    // restores it.
     unsafe { NonNull::new_unchecked(link.map_addr(|at| at & !(ALIGN - 1)).cast()) }
 }
 
-/// The node that a link leads to; a segment's is its first field.
+/// Returns the node that a link leads to. A segment's node is its first field.
 #[inline]
 pub(super) fn node(link: *mut Node) -> *mut Node {
     if is_segment(link) {
+        // Marks the branch as cold: most links lead to nodes.
         unlikely();
         return of(link).as_ptr().cast();
     }
@@ -264,25 +291,27 @@ fn unlikely() {}
 
 /// What the receiver finds in a segment.
 pub(super) enum Next {
-    /// A message, which stays there until it comes again.
+    /// A message, which stays in its slot until the receiver comes again.
     Slot(&'static Kind, NonNull<()>),
-    /// The slot's sender is still at it.
+    /// A slot that its sender has not marked yet.
     Gap,
-    /// Nothing any more. The segment has been freed, and this is the link that followed.
+    /// The end. The segment has been freed, and this is the link that followed.
     Over(*mut Node),
 }
 
+/// Passes the next filled slot. Frees the segment if all slots were passed.
+///
 /// # Safety
-/// For the receiver, with a link to a segment that it has taken.
+/// The caller is the receiver, and has taken the link, which leads to a segment.
 #[inline]
 pub(super) unsafe fn next(link: *mut Node) -> Next {
     let segment = of(link);
-    // SAFETY: the caller's; only the receiver frees it.
+    // SAFETY: the receiver has taken the segment, and only the receiver frees it.
     let this = unsafe { segment.as_ref() };
     loop {
         let slot = usize::from(this.next.get());
         if slot == claimed(link) {
-            // SAFETY: as above, and all were passed.
+            // SAFETY: the receiver has taken the segment, and has passed all claimed slots.
             return Next::Over(unsafe { end(segment) });
         }
         // Acquire: pairs with the Release in `fill`.
@@ -292,7 +321,8 @@ pub(super) unsafe fn next(link: *mut Node) -> Next {
         }
         this.next.set(slot as u8 + 1);
         if mark == FILLED {
-            // SAFETY: written before the segment was pushed, and it has this slot.
+            // SAFETY: the kind was written before the segment was pushed, and the segment has this
+            // slot, since it was claimed.
             return unsafe {
                 let kind = this.kind.with(|kind| *kind);
                 Next::Slot(kind, kind.slot(segment, slot))
@@ -301,13 +331,15 @@ pub(super) unsafe fn next(link: *mut Node) -> Next {
     }
 }
 
-/// A list without the segment at its head, if all of that was passed; it is freed then.
+/// Returns the list without the segment at its head, if all slots of that segment were passed. The
+/// segment is freed then.
 ///
 /// # Safety
-/// For the receiver, with what it has taken.
+/// The caller is the receiver, and has taken the list.
 #[inline]
 pub(super) unsafe fn without_the_passed(list: *mut Node) -> *mut Node {
-    // SAFETY: the caller's.
+    // SAFETY: the receiver has taken the segment, and only the receiver frees it. `end` is called
+    // once all its slots were passed.
     unsafe {
         if is_segment(list) && usize::from(of(list).as_ref().next.get()) == claimed(list) {
             return end(of(list));
@@ -316,10 +348,12 @@ pub(super) unsafe fn without_the_passed(list: *mut Node) -> *mut Node {
     list
 }
 
+/// Frees a segment and returns the link that follows.
+///
 /// # Safety
-/// For the receiver, which has passed all its slots.
+/// The caller is the receiver, and has passed all slots of the segment.
 unsafe fn end(segment: NonNull<Segment>) -> *mut Node {
-    // SAFETY: the caller's: so it is ours alone.
+    // SAFETY: all slots were passed, so no sender is in the segment, and the receiver alone has it.
     unsafe {
         let after = segment.as_ref().node.next.get();
         let kind = segment.as_ref().kind.with_mut(|kind| *kind);

@@ -1,4 +1,4 @@
-//! The state word's table, step by step.
+//! Unit tests of the state word's table, one step at a time.
 
 use super::*;
 
