@@ -1,4 +1,4 @@
-//! An actor that takes batches, notes what comes in each call, and does in one what it is told.
+//! An actor for tests of batches. `Member` records the messages of each call and follows a plan.
 
 use super::*;
 use heist::*;
@@ -7,29 +7,29 @@ use std::sync::{Arc, Mutex};
 
 pub(crate) type Act = Box<dyn FnOnce(&mut Context<Member>) + Send>;
 
-/// What is to be done in a batch after its so-many-th message, from 1.
+/// A step of a plan, taken after the n-th message of a batch (counted from 1).
 pub(crate) enum What {
     Panic,
     StopNow,
     Stop,
-    /// Takes no more.
+    /// Returns without taking more messages.
     Leave,
     Block,
     Do(Act),
 }
 
-/// The numbers in each call, one after another.
+/// The message numbers of each call, in the order of the calls.
 pub(crate) type Calls = Arc<Mutex<Vec<Vec<u64>>>>;
 
-/// Notes what comes in each call, and answers with a number of its own for each.
+/// Records the messages of each call and answers every message with its number plus 1000.
 #[derive(Default)]
 pub(crate) struct Member {
     pub(crate) calls: Calls,
-    /// For one batch each.
+    /// One plan for each batch.
     pub(crate) plans: VecDeque<(usize, What)>,
-    /// Answers are kept until the batch is over.
+    /// Keeps all answers until the batch has ended.
     pub(crate) at_the_end: bool,
-    /// Takes nothing at all.
+    /// Returns without taking any message.
     pub(crate) blind: bool,
 }
 
@@ -97,7 +97,7 @@ impl Receive<Item> for Member {
     }
 }
 
-/// Each alone.
+/// A message type without batches: each message is handled alone.
 pub(crate) struct Single(pub(crate) u64);
 
 impl Receive<Single> for Member {
@@ -112,7 +112,7 @@ impl Receive<Single> for Member {
     }
 }
 
-/// Of the same form as an item, and of another type.
+/// A message with the layout of `Item` but of another type.
 pub(crate) struct Other(pub(crate) u64, pub(crate) Option<Token>);
 
 impl Receive<Other> for Member {
@@ -128,18 +128,18 @@ impl Receive<Other> for Member {
     }
 }
 
-/// A turn that goes on until the latch is open.
+/// A message whose turn lasts until the second latch is open.
 pub(crate) struct Pause(Latch, Latch);
 
 impl Handler<Pause> for Member {
     type Reply = ();
     fn handle(&mut self, Pause(entered, until): Pause, _: &mut Context<Self>) {
         entered.open();
-        blocking(|| until.wait()); // there may be but one worker
+        blocking(|| until.wait()); // with one worker, a plain wait would stop the crew
     }
 }
 
-/// The member's turn goes on until this is released.
+/// Holds `member` in a turn until the returned guard is released.
 pub(crate) fn pause(member: &ActorRef<Member>) -> Held {
     let (entered, until) = (Latch::new(), Latch::new());
     member.tell(Pause(entered.clone(), until.clone())).unwrap();
@@ -151,7 +151,7 @@ pub(crate) fn calls_of(calls: &Calls) -> Vec<Vec<u64>> {
     calls.lock().unwrap().clone()
 }
 
-/// Spawns a member with these plans.
+/// Spawns a member with the given plans.
 pub(crate) fn member(
     executor: &Executor,
     plans: impl IntoIterator<Item = (usize, What)>,

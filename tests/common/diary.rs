@@ -1,9 +1,9 @@
-//! An actor that writes down what happens to it, for the tests about beginnings and ends.
+//! An actor for tests of starting and stopping. `Diary` records its own hooks, messages and drop.
 
 use super::*;
 use heist::{ActorRef, Receive, Refusal, Reply};
 
-/// Writes down what happens to it.
+/// Records its hooks, messages and drop as text entries.
 pub(crate) struct Diary {
     pub(crate) entries: Entries,
     pub(crate) replies: Vec<Reply<()>>,
@@ -59,7 +59,7 @@ impl Handler<Work> for Diary {
     }
 }
 
-/// Ends itself, and goes on to the end of this call.
+/// Stops the actor, then continues to the end of the handler.
 pub(crate) struct End;
 
 impl Handler<End> for Diary {
@@ -71,7 +71,7 @@ impl Handler<End> for Diary {
     }
 }
 
-/// Waits inside the turn, so that a mailbox can be filled behind it.
+/// Waits inside the turn, so that a mailbox can be filled behind the turn.
 pub(crate) struct Pause(pub(crate) Latch, pub(crate) Latch);
 
 impl Handler<Pause> for Diary {
@@ -91,7 +91,7 @@ impl Receive<Keep> for Diary {
     }
 }
 
-/// A diary in the middle of a turn, and what lets it go on.
+/// Spawns a diary, holds it in a turn and returns the latch that ends the turn.
 pub(crate) fn paused(executor: &Executor, entries: &Entries) -> (ActorRef<Diary>, Latch) {
     let diary = executor.build(Diary::new(entries)).capacity(8).spawn();
     let (entered, until) = (Latch::new(), Latch::new());

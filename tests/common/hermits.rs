@@ -1,4 +1,5 @@
-//! An actor for a thread of its own: it keeps what is not `Send`, and says where its code ran.
+//! An actor for tests of dedicated threads. `Hermit` owns state that is not `Send` and records the
+//! thread on which its code runs.
 
 use super::*;
 use heist::{Actor, ActorRef, Context, Executor, Handler, StopReason, Timer};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(LONG);
 
-/// Keeps what it is told in what is not `Send`, and says where its code ran.
+/// An actor whose log is not `Send`. Every hook, handler and drop records its thread.
 pub(crate) struct Hermit {
     pub(crate) log: Rc<RefCell<Vec<u64>>>,
     pub(crate) seen: Arc<Mutex<Vec<ThreadId>>>,
@@ -42,7 +43,8 @@ impl Traces {
         }
     }
 
-    /// After the actor's end: all of it ran on one thread, one thing at a time, and its state is gone.
+    /// Checks an actor that has ended: its code ran on one thread without overlap, and its state
+    /// was dropped.
     #[track_caller]
     pub(crate) fn assert_all_on_one_thread(&self) {
         let seen = self.seen.lock().unwrap();
@@ -111,7 +113,7 @@ pub(crate) fn within_turn<R: Send + 'static>(
     answer(hermit.ask(Run(f)).unwrap()).unwrap()
 }
 
-/// A hermit's turn that goes on until the latch is opened; returns once it is under way.
+/// Holds the hermit in a turn until the returned latch is opened. Returns once the turn has begun.
 pub(crate) fn hold(hermit: &ActorRef<Hermit>) -> Latch {
     let (entered, until) = (Latch::new(), Latch::new());
     let (inside, release) = (entered.clone(), until.clone());
@@ -129,7 +131,7 @@ pub(crate) fn threads_gone(executor: &Executor) {
     within(LONG, "the dedicated threads end", || executor.stats().dedicated_threads == 0);
 }
 
-/// With two workers; no dedicated thread is left behind.
+/// Runs `test` under each policy with two workers, then checks that no dedicated thread is left.
 pub(crate) fn under_every_policy(test: impl Fn(&Executor)) {
     for policy in POLICIES {
         let executor = build(Executor::builder().workers(2).policy(policy));

@@ -1,10 +1,10 @@
-//! The words that the tests share: crews, waiting with a watchdog, exclusivity, tokens, and an actor that does what it
-//! is told.
+//! Helpers shared by all tests: crews, waits with a watchdog, overlap detection, drop counting, and
+//! a scriptable actor.
 //!
-//! No test sleeps and hopes: it waits for a condition with [`within`], whose limit is there to turn a hang into a
-//! message and is never what is tested.
+//! No test sleeps and hopes. A test waits for a condition with [`within`], whose limit only turns a
+//! hang into a failure with a message. The limit is never what a test checks.
 
-#![allow(dead_code)] // each test uses a part of it
+#![allow(dead_code)] // each test uses only a part of the helpers
 
 pub(crate) mod batches;
 pub(crate) mod diary;
@@ -21,12 +21,13 @@ use std::sync::{Arc, Condvar, Mutex, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The crews that every promise is tested on; eight workers on fewer cores are meant.
+/// Crew sizes for every promise. Eight workers deliberately exceed the number of cores.
 pub(crate) const CREWS: [usize; 3] = [1, 2, 8];
 pub(crate) const POLICIES: [Policy; 3] = [Policy::Stealing, Policy::Sharded, Policy::SharedQueue];
 
-/// Seconds after which a wait is a hang: far more than any wait here needs on a loaded machine. Where hangs are what is
-/// looked for, `HEIST_WATCHDOG_SECS` (read when the tests are compiled) makes them shorter.
+/// Seconds after which a wait counts as a hang: far more than any wait here needs on a loaded
+/// machine. `HEIST_WATCHDOG_SECS`, read at compile time, shortens the limit for runs in which hangs
+/// are expected.
 pub(crate) const LONG: u64 = match option_env!("HEIST_WATCHDOG_SECS") {
     None => 60,
     Some(secs) => match u64::from_str_radix(secs, 10) {
@@ -54,7 +55,7 @@ pub(crate) fn on_every_crew(test: impl Fn(&Executor)) {
     }
 }
 
-/// Polls until `condition` holds; fails, saying `what` was waited for, if that takes more than `secs`.
+/// Polls until `condition` holds. Panics with `what` if that takes more than `secs` seconds.
 #[track_caller]
 pub(crate) fn within(secs: u64, what: &str, mut condition: impl FnMut() -> bool) {
     let limit = Instant::now() + Duration::from_secs(secs);
@@ -70,7 +71,7 @@ pub(crate) fn within(secs: u64, what: &str, mut condition: impl FnMut() -> bool)
     }
 }
 
-/// The answer, or why there is none; a hang is a failure.
+/// Waits for the answer or for the error. Panics if the ask hangs.
 #[track_caller]
 pub(crate) fn answer<R>(ask: Ask<R>) -> Result<R, AskError> {
     let answer = ask.wait_timeout(Duration::from_secs(LONG)).map_err(AskError::from);
@@ -78,7 +79,7 @@ pub(crate) fn answer<R>(ask: Ask<R>) -> Result<R, AskError> {
     answer
 }
 
-/// The text with which an ask's actor panicked.
+/// Returns the text of the panic that failed the ask.
 #[track_caller]
 pub(crate) fn cause<R: std::fmt::Debug>(ask: Ask<R>) -> String {
     match answer(ask) {
@@ -87,13 +88,13 @@ pub(crate) fn cause<R: std::fmt::Debug>(ask: Ask<R>) -> String {
     }
 }
 
-/// Why the actor ended; a hang is a failure.
+/// Waits for the actor's end and returns its reason. Panics if the actor does not end.
 #[track_caller]
 pub(crate) fn ended<A>(actor: &heist::ActorRef<A>) -> StopReason {
     actor.wait_stopped_timeout(Duration::from_secs(LONG)).expect("the actor ends")
 }
 
-/// Waits until nothing is under way, and checks that every accepted message is accounted for.
+/// Waits until the crew is idle, then checks that every accepted message is accounted for.
 #[track_caller]
 pub(crate) fn settle(executor: &Executor) {
     executor.wait_idle_timeout(Duration::from_secs(LONG)).expect("the crew becomes idle");
@@ -101,7 +102,7 @@ pub(crate) fn settle(executor: &Executor) {
     assert_eq!(stats.accepted, stats.handled + stats.dead_letters.total(), "accounts differ: {stats:?}");
 }
 
-/// Drains and ends the crew, and checks that nothing is left.
+/// Drains and ends the crew, then checks that nothing is left.
 #[track_caller]
 pub(crate) fn shut_down(executor: &Executor) {
     let report = executor.shutdown(Duration::from_secs(LONG)).expect("called from outside");
@@ -111,7 +112,7 @@ pub(crate) fn shut_down(executor: &Executor) {
     assert_eq!(stats.accepted, stats.handled + stats.dead_letters.total(), "accounts differ: {stats:?}");
 }
 
-/// A door that is opened once, from anywhere, and waited for.
+/// A gate that any thread opens once and any number of threads wait for.
 #[derive(Clone, Default)]
 pub(crate) struct Latch(Arc<(Mutex<bool>, Condvar)>);
 
@@ -126,18 +127,19 @@ impl Latch {
     pub(crate) fn is_open(&self) -> bool {
         *self.0.0.lock().unwrap()
     }
-    /// Blocks the thread, a worker's included.
+    /// Blocks the calling thread until the latch is open. Called on a worker, blocks the worker.
     #[track_caller]
     pub(crate) fn wait(&self) {
         let shut = self.0.0.lock().unwrap();
         let limit = Duration::from_secs(LONG);
         let (open, timeout) = self.0.1.wait_timeout_while(shut, limit, |open| !*open).unwrap();
-        drop(open); // a failure must not poison the latch for those who open it while they unwind
+        drop(open); // a failed wait must not poison the latch for a thread that opens it during unwinding
         assert!(!timeout.timed_out(), "nobody opened the latch");
     }
 }
 
-/// Notices when two turns of one actor overlap. Relaxed throughout, so that it orders nothing by itself.
+/// Detects overlapping turns of one actor. All accesses are `Relaxed`, so that the detector itself
+/// orders nothing.
 #[derive(Default)]
 pub(crate) struct InTurn {
     inside: AtomicBool,
@@ -148,7 +150,7 @@ impl InTurn {
     pub(crate) fn new() -> Arc<Self> {
         Arc::default()
     }
-    /// Held while the actor's code runs.
+    /// Marks the actor's code as running until the guard is dropped.
     pub(crate) fn enter(self: &Arc<Self>) -> InTurnGuard {
         if self.inside.swap(true, Relaxed) {
             self.overlaps.fetch_add(1, Relaxed);
@@ -170,7 +172,7 @@ impl Drop for InTurnGuard {
     }
 }
 
-/// Makes tokens and knows how often each was dropped, so that a loss and a double drop cannot cancel out.
+/// Makes tokens and counts the drops of each, so that a leak and a double drop cannot cancel out.
 #[derive(Clone, Default)]
 pub(crate) struct Tokens(Arc<Mutex<Vec<u8>>>);
 
@@ -209,7 +211,7 @@ impl Drop for Token {
     }
 }
 
-/// Every panic that a test causes on purpose says so with this; see [`quiet_panics`].
+/// The text of every panic that a test causes on purpose. See [`quiet_panics`].
 pub(crate) const INTENDED: &str = "intended";
 
 #[track_caller]
@@ -217,7 +219,7 @@ pub(crate) fn intended_panic() -> ! {
     panic!("{INTENDED}")
 }
 
-/// Keeps intended panics (and payloads that are no text) out of the test's output.
+/// Keeps intended panics and payloads that are not text out of the test's output.
 pub(crate) fn quiet_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -230,7 +232,7 @@ pub(crate) fn quiet_panics() {
     });
 }
 
-/// A panic's payload that panics when it is dropped, `depth` times over.
+/// A panic payload whose drop panics again, `depth` times over.
 pub(crate) struct Bomb(pub(crate) u32);
 
 impl Bomb {
@@ -247,7 +249,7 @@ impl Drop for Bomb {
     }
 }
 
-/// Collects what an executor's event hook is told.
+/// Collects the events of an executor's event hook.
 #[derive(Clone, Default)]
 pub(crate) struct Events(Arc<Mutex<Vec<Event>>>);
 
@@ -264,17 +266,17 @@ impl Events {
     }
 }
 
-/// An actor that keeps a log and otherwise does what it is told: see [`Run`] and [`Note`].
+/// A scriptable actor with a log. See [`Run`] and [`Note`].
 #[derive(Default)]
 pub(crate) struct Puppet {
     pub(crate) log: Vec<u64>,
-    /// Dropped with the state.
+    /// Values to drop together with the state.
     pub(crate) kept: Vec<Box<dyn std::any::Any + Send>>,
 }
 
 impl Actor for Puppet {}
 
-/// Runs a function inside the actor's turn; its result is the reply.
+/// Runs a function inside the actor's turn. The function's result is the reply.
 pub(crate) struct Run<F>(pub(crate) F);
 
 impl<F, R> Handler<Run<F>> for Puppet
@@ -288,7 +290,7 @@ where
     }
 }
 
-/// Goes into the log.
+/// Appends a number to the log.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Note(pub(crate) u64);
 
@@ -310,7 +312,7 @@ impl Handler<Log> for Puppet {
     }
 }
 
-/// Waits until the actor has come to `n` notes, and returns them.
+/// Waits until the log holds `n` notes, then returns the log.
 #[track_caller]
 pub(crate) fn log_of(actor: &heist::ActorRef<Puppet>, n: usize) -> Vec<u64> {
     let mut log = Vec::new();
@@ -321,7 +323,7 @@ pub(crate) fn log_of(actor: &heist::ActorRef<Puppet>, n: usize) -> Vec<u64> {
     log
 }
 
-/// Runs something inside the actor's turn, and waits for it.
+/// Runs a function inside the actor's turn and returns the result.
 #[track_caller]
 pub(crate) fn inside<R: Send + 'static>(
     actor: &heist::ActorRef<Puppet>,
@@ -330,18 +332,19 @@ pub(crate) fn inside<R: Send + 'static>(
     answer(actor.ask(Run(f)).unwrap()).unwrap()
 }
 
-/// A puppet's turn that goes on until [`release`](Self::release) (or the drop of this), so that messages pile up behind it.
+/// Holds an actor in a turn until [`release`](Self::release) or the drop of this guard, so that
+/// messages pile up behind the turn.
 pub(crate) struct Held(Latch);
 
 impl Held {
-    /// Returns once the turn is under way.
+    /// Starts a turn that holds the puppet. Returns once the turn has begun.
     #[track_caller]
     pub(crate) fn hold(puppet: &heist::ActorRef<Puppet>) -> Self {
         let (held, entered) = Self::queue(puppet);
         entered.wait();
         held
     }
-    /// The same in a way that needs no worker meanwhile.
+    /// Like `hold`, but the held turn gives up its worker through `heist::blocking`.
     #[track_caller]
     pub(crate) fn hold_blocking(puppet: &heist::ActorRef<Puppet>) -> Self {
         let (entered, release) = (Latch::new(), Latch::new());
@@ -354,7 +357,7 @@ impl Held {
         entered.wait();
         Held(release)
     }
-    /// Returns at once; the latch opens when the turn is under way.
+    /// Queues the holding turn and returns at once. The returned latch opens when the turn begins.
     #[track_caller]
     pub(crate) fn queue(puppet: &heist::ActorRef<Puppet>) -> (Self, Latch) {
         let (entered, release) = (Latch::new(), Latch::new());
@@ -366,7 +369,7 @@ impl Held {
         puppet.tell(hold).expect("room for the hold");
         (Held(release), entered)
     }
-    /// Whatever it is that goes on until then.
+    /// Makes a guard that opens `release` when dropped.
     pub(crate) fn until(release: Latch) -> Self {
         Held(release)
     }
@@ -379,7 +382,8 @@ impl Drop for Held {
     }
 }
 
-/// A puppet that a turn of `other` does not hold up: under `Sharded`, one at home on another worker.
+/// Spawns a puppet that runs while `other` is held in a turn. Under `Sharded`, the puppet belongs
+/// to another worker than `other`.
 #[track_caller]
 pub(crate) fn apart_from(executor: &Executor, other: &heist::ActorRef<Puppet>) -> heist::ActorRef<Puppet> {
     assert!(executor.workers() > 1, "there is but one worker");
@@ -396,7 +400,7 @@ pub(crate) fn apart_from(executor: &Executor, other: &heist::ActorRef<Puppet>) -
     }
 }
 
-/// Small, seeded and good enough to shuffle what a test does (SplitMix64).
+/// A small seeded generator (SplitMix64), good enough to shuffle the steps of a test.
 pub(crate) struct Dice(Cell<u64>);
 
 impl Dice {

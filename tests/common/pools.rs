@@ -1,4 +1,4 @@
-//! A pool of replicas that know their index, answer and can be kept busy.
+//! A pool of replicas for tests. Each replica knows its index, answers, and can be kept busy.
 
 use super::*;
 use heist::strategy::{Strategy, ToIndex};
@@ -18,7 +18,7 @@ impl Worker {
     }
 }
 
-/// Who handled it?
+/// Asks for the index of the replica that handles the message.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Who;
 
@@ -44,7 +44,7 @@ impl Handler<Block> for Worker {
     }
 }
 
-/// Answers with what it was asked.
+/// Answers with the number in the message.
 #[derive(Clone)]
 pub(crate) struct Echo(pub(crate) u64);
 
@@ -59,7 +59,7 @@ pub(crate) fn workers(executor: &Executor, replicas: usize) -> Pool<Worker> {
     executor.pool(replicas, Worker::new).build().expect("a valid pool")
 }
 
-/// Occupies a replica until the latch that this returns is opened.
+/// Keeps a replica busy until the returned latch is opened.
 pub(crate) fn occupy(pool: &Pool<Worker>, index: usize) -> Latch {
     let (inside, until) = (Latch::new(), Latch::new());
     pool.tell(ToIndex(index), Block { inside: inside.clone(), until: until.clone() }).unwrap();
@@ -67,14 +67,14 @@ pub(crate) fn occupy(pool: &Pool<Worker>, index: usize) -> Latch {
     until
 }
 
-/// The others have nothing to do, and are at the end of their turns.
+/// Waits until all replicas outside `busy` have empty mailboxes and have ended their turns.
 pub(crate) fn rested(pool: &Pool<Worker>, busy: &[usize]) {
     within(LONG, "the others rest", || {
         (0..pool.len()).all(|i| busy.contains(&i) || pool.replica(i).unwrap().is_empty())
     });
 }
 
-/// How often each replica got one of so many messages.
+/// Sends `messages` asks and returns how many each replica handled.
 pub(crate) fn spread(pool: &Pool<Worker>, strategy: impl Strategy, messages: usize) -> Vec<usize> {
     let mut got = vec![0; pool.len()];
     for _ in 0..messages {

@@ -1,16 +1,16 @@
-//! Crews with spare threads, and turns that block, for the tests about those.
+//! Crews with spare threads, and turns that block.
 
 use super::*;
 use heist::{ActorRef, Context, Executor, Policy, blocking};
 
-/// So few spares that they run out.
+/// A number of spare threads so small that the tests exhaust it.
 pub(crate) const FEW: usize = 2;
 
 pub(crate) fn with_spares(workers: usize, policy: Policy, spares: usize) -> Executor {
     build(Executor::builder().workers(workers).policy(policy).spares(spares))
 }
 
-/// With each number of workers, under each policy, and with no spares, few and many.
+/// Runs `test` with a crew of each size, under each policy, without spares, with few and with many.
 pub(crate) fn on_every_crew_with_spares(test: impl Fn(&Executor, usize)) {
     for policy in POLICIES {
         for workers in CREWS {
@@ -23,14 +23,14 @@ pub(crate) fn on_every_crew_with_spares(test: impl Fn(&Executor, usize)) {
     }
 }
 
-/// A turn that blocks until this is dropped. Returns once it does.
+/// Starts a turn that blocks until the guard is dropped. Returns once the turn blocks.
 pub(crate) fn blocked(actor: &ActorRef<Puppet>) -> Held {
     let held = blocking_soon(actor);
     held.1.wait();
     held.0
 }
 
-/// Returns at once; the latch opens when the turn blocks.
+/// Like `blocked`, but returns at once. The latch opens when the turn blocks.
 pub(crate) fn blocking_soon(actor: &ActorRef<Puppet>) -> (Held, Latch) {
     let (entered, release) = (Latch::new(), Latch::new());
     let (inside, until) = (entered.clone(), release.clone());

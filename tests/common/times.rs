@@ -1,10 +1,11 @@
-//! Timed puppets, handlers that take long, and what holds for all times that were measured.
+//! Helpers for tests of timing statistics: timed puppets, slow handlers, and checks of measured
+//! times.
 
 use super::*;
 use heist::*;
 use std::time::{Duration, Instant};
 
-/// How long those take that are to take long.
+/// How long a slow handler takes.
 pub(crate) const D: Duration = Duration::from_millis(3);
 
 pub(crate) fn spin(time: Duration) {
@@ -12,7 +13,7 @@ pub(crate) fn spin(time: Duration) {
     while Instant::now() < until {}
 }
 
-/// Keeps its handler busy.
+/// Keeps its handler busy for the given time.
 pub(crate) struct Spin(pub(crate) Duration);
 
 impl Handler<Spin> for Puppet {
@@ -22,7 +23,7 @@ impl Handler<Spin> for Puppet {
     }
 }
 
-/// How old is this message?
+/// Asks for the age of the message itself.
 pub(crate) struct Age;
 
 impl Handler<Age> for Puppet {
@@ -41,7 +42,7 @@ pub(crate) fn timing(actor: &ActorRef<Puppet>) -> Timing {
     actor.timing().expect("it is timed")
 }
 
-/// Counts and sums fit together, whatever was measured.
+/// Checks that percentiles, maximum, total and count are consistent with each other.
 #[track_caller]
 pub(crate) fn assert_sound(times: &Times) {
     assert!(times.p50 <= times.p90 && times.p90 <= times.p99 && times.p99 <= times.p999, "{times:?}");
@@ -50,7 +51,7 @@ pub(crate) fn assert_sound(times: &Times) {
     assert!(times.total >= least, "half of them took half of that at least: {times:?}");
 }
 
-/// At a quiet moment: one wait and one handling for each message handled.
+/// Checks, at a quiet moment, that each handled message has one wait time and one handling time.
 #[track_caller]
 pub(crate) fn assert_complete(actor: &ActorRef<Puppet>) -> Timing {
     let (timing, handled) = (timing(actor), actor.stats().handled);
