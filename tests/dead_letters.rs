@@ -22,6 +22,7 @@ fn told(diary: &[Event]) -> DeadLetters {
                 DeadLetterReason::Shutdown => &mut sum.shutdown,
                 DeadLetterReason::Expired => &mut sum.expired,
                 DeadLetterReason::Cancelled => &mut sum.cancelled,
+                DeadLetterReason::Full => &mut sum.full,
                 other => panic!("a new reason: {other:?}"),
             } += count;
         }

@@ -76,7 +76,7 @@ pub(crate) struct Tally {
     pub(crate) panicked: Counter,
     pub(crate) discarded_replies: Counter,
     /// By [`DeadLetterReason`].
-    pub(crate) dead: [Counter; 6],
+    pub(crate) dead: [Counter; 7],
     pub(crate) missed_ticks: Counter,
     pub(crate) graves: Graves,
     /// What the turns of timed actors took, once there was one. The lock is the writer's and readers'.

@@ -129,6 +129,9 @@ pub enum DeadLetterReason {
     Expired,
     /// It came from a timer that was due, and cancelled before its turn came: [`Timer::cancel`](crate::Timer::cancel).
     Cancelled,
+    /// The message was exempt from the capacity, but the mailbox held 2^27 - 1 messages, the most that
+    /// any mailbox holds: see [`SpawnBuilder::unbounded`](crate::SpawnBuilder::unbounded).
+    Full,
 }
 
 /// Dead letters by reason: accepted messages that were not handled.
@@ -147,13 +150,16 @@ pub struct DeadLetters {
     pub expired: u64,
     /// [`DeadLetterReason::Cancelled`].
     pub cancelled: u64,
+    /// [`DeadLetterReason::Full`].
+    pub full: u64,
 }
 
 impl DeadLetters {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.stopped + self.killed + self.panicked + self.shutdown + self.expired + self.cancelled
+        let after_its_end = self.stopped + self.killed + self.panicked + self.shutdown;
+        after_its_end + self.expired + self.cancelled + self.full
     }
 }
 

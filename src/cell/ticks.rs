@@ -1,15 +1,16 @@
 //! Ticks: messages that a timer sends. They have a queue of their own, and overtake.
 //!
-//! A tick that is due goes before the messages that wait, or a full mailbox would make every timer late. But where both
-//! wait they take turns, so that timers that are due all the time do not keep the messages waiting for ever. Among
-//! themselves ticks come in the order in which they were due.
+//! A tick that is due goes before the messages that wait, or a full mailbox would make every timer
+//! late. But where both wait they take turns, so that timers that are due all the time do not keep
+//! the messages waiting for ever. Among themselves ticks come in the order in which they were due.
 //!
-//! A tick has its place in the mailbox like any other message: it is counted in `LEN`, exempt from the capacity, and
-//! that place is what keeps the actor until the tick is handled. Only the link goes elsewhere, into the cold part,
-//! which an actor has from its first timer on: who has no timers pays nothing.
+//! A tick has its place in the mailbox like any other message: it is counted in `LEN`, exempt from
+//! the capacity, and that place is what keeps the actor until the tick is handled. Only the link
+//! goes elsewhere, into the cold part, which an actor has from its first timer on: who has no
+//! timers pays nothing.
 //!
-//! What is due and then not wanted any more (its timer was cancelled; its deadline has passed, if it was asked) has been
-//! accepted, but is not handled: it becomes a dead letter in its turn.
+//! What is due and then not wanted any more (its timer was cancelled; its deadline has passed, if
+//! it was asked) has been accepted, but is not handled: it becomes a dead letter in its turn.
 
 use super::envelope::Envelope;
 use super::event::{DeadLetterReason, Event};
@@ -80,12 +81,13 @@ pub(crate) unsafe fn take(header: &Header) -> Option<*mut Node> {
     }
 }
 
-/// Puts a tick into a mailbox, and the actor into a queue if it was idle. `false`: the actor has closed, and the
-/// envelope is the caller's again. Runs no user code.
+/// Puts a tick into a mailbox, and the actor into a queue if it was idle. `false`: the actor has
+/// closed, and the envelope is the caller's again. Runs no user code.
 ///
 /// # Safety
-/// On a worker of the crew, which keeps the core. The caller holds a strong or weak count of the cell, which may go with
-/// the envelope, and gives up the only pointer to an envelope made for it. The actor has its cold part.
+/// On a worker of the crew, which keeps the core. The caller holds a strong or weak count of the
+/// cell, which may go with the envelope, and gives up the only pointer to an envelope made for it.
+/// The actor has its cold part.
 #[must_use]
 pub(crate) unsafe fn deliver(header: NonNull<Header>, envelope: NonNull<Envelope>) -> bool {
     // SAFETY: the caller's count keeps the memory; from the reservation on the place that was reserved keeps the actor
@@ -108,7 +110,8 @@ pub(crate) unsafe fn deliver(header: NonNull<Header>, envelope: NonNull<Envelope
     true
 }
 
-/// The actor has closed, and has its last turns: what is armed for it is a dead letter now. Returns `false` if there may be more.
+/// The actor has closed, and has its last turns: what is armed for it is a dead letter now. Returns
+/// `false` if there may be more.
 pub(super) fn abandon_timers(header: &Header, most: usize) -> bool {
     let Some(cold) = header.cold_if_any() else { return true };
     let Abandoned { timers, cancelled } = header.core().scheduler.timers.abandon(&cold.ticks.aim, most);
@@ -119,10 +122,18 @@ pub(super) fn abandon_timers(header: &Header, most: usize) -> bool {
     all
 }
 
-/// A tick, or what an actor has prepaid, that came too late for it: accepted, and dead.
+/// Accounts for a tick, or for a message that an actor has prepaid, which its mailbox has refused:
+/// it counts as accepted and dead.
+#[cold]
 pub(crate) fn undeliverable(header: &Header) {
     let core = header.core();
-    let reason = if core.closing() { DeadLetterReason::Shutdown } else { DeadLetterReason::Stopped };
+    let reason = if !header.state.peek().closed() {
+        DeadLetterReason::Full // the one other reason to refuse what is exempt
+    } else if core.closing() {
+        DeadLetterReason::Shutdown
+    } else {
+        DeadLetterReason::Stopped
+    };
     core.count_here(|tally| &tally.accepted, 1);
     dead_letter(header, reason);
 }
@@ -136,7 +147,8 @@ pub(crate) fn not_handled(header: &Header, reason: DeadLetterReason) {
     passed_over(header, reason);
 }
 
-/// A message that a batch came to is not handled; the one in hand is another. Inside the actor's turn.
+/// A message that a batch came to is not handled; the one in hand is another. Inside the actor's
+/// turn.
 #[cold]
 pub(crate) fn passed_over(header: &Header, reason: DeadLetterReason) {
     prepaid::unhandled();

@@ -6,6 +6,8 @@ pub(crate) mod directory;
 #[cfg(all(test, not(heist_loom)))]
 mod ends;
 pub(crate) mod executor;
+#[cfg(all(test, not(heist_loom)))]
+mod full;
 pub(crate) mod pool;
 pub(crate) mod shutdown;
 pub(crate) mod stats;

@@ -193,6 +193,7 @@ impl Handle {
             shutdown: by(DeadLetterReason::Shutdown),
             expired: by(DeadLetterReason::Expired),
             cancelled: by(DeadLetterReason::Cancelled),
+            full: by(DeadLetterReason::Full),
         }
     }
 }
