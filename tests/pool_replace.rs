@@ -351,7 +351,8 @@ fn a_pool_that_lost_too_many_is_not_running() {
 fn a_factory_that_fails_or_panics_is_tried_again_up_to_the_limit() {
     quiet_panics();
     for panics in [false, true] {
-        let executor = crew(2);
+        let events = Events::new();
+        let executor = build(Executor::builder().workers(2).on_event(events.hook()));
         let seen = Seen::default();
         let factory = seen.factory();
         let first = AtomicBool::new(true);
@@ -379,6 +380,14 @@ fn a_factory_that_fails_or_panics_is_tried_again_up_to_the_limit() {
         settle(&executor);
         assert_eq!(executor.stats().panicked, if panics { 5 } else { 0 });
         assert_eq!(executor.stats().dead_letters.total(), 1);
+        // Each try but the last one, after which there is none.
+        let told = |cause: fn(&Loss) -> bool| {
+            let replaced = |event: &Event| matches!(event, Event::Replaced { cause: it, .. } if cause(it));
+            events.all().iter().filter(|event| replaced(event)).count()
+        };
+        assert_eq!(told(|cause| *cause == Loss::Stopped), 1);
+        assert_eq!(told(|cause| matches!(cause, Loss::Factory(text) if text.starts_with(INTENDED))), 4);
+        assert_eq!(pool.stats().replicas[0].replaced, 5);
         seen.tokens.assert_each_dropped_once();
     }
 }

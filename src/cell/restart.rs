@@ -266,14 +266,16 @@ fn empty(this: NonNull<Header>, panic: Option<PanicText>) {
     if let Err(text) = user::guard_for(Site::Drop, &cause, || unsafe { (header.vtable().drop_state)(this) }) {
         count_panic(header, PanicPlace::StateDrop, text);
     }
-    header.core().emit(|| Event::Replaced {
-        actor: header.id(),
-        type_name: header.type_name(),
-        cause: match reason {
-            StopReason::Panicked(text) => Loss::Panicked(text),
-            _ => Loss::Stopped,
-        },
-    });
+    let cause = match reason {
+        StopReason::Panicked(text) => Loss::Panicked(text),
+        _ => Loss::Stopped,
+    };
+    tell_of(header, cause);
+}
+
+/// Tells the event hook that another state is to be made, because of this.
+fn tell_of(header: &Header, cause: Loss) {
+    header.core().emit(|| Event::Replaced { actor: header.id(), type_name: header.type_name(), cause });
 }
 
 /// The turn of a vacant cell: the time has come, or nobody waits for it any more.
@@ -332,9 +334,15 @@ unsafe fn make(this: NonNull<Header>, kept: &Kept) -> After {
         }
     };
     match kept.ask(|keeper| keeper.lost(&loss)) {
-        Some(Verdict::Replace(after)) if after.is_zero() => After::Requeue,
-        // SAFETY: the caller's.
-        Some(Verdict::Replace(after)) => unsafe { replace(this, kept, after) },
+        Some(Verdict::Replace(after)) => {
+            tell_of(header, loss);
+            if after.is_zero() {
+                After::Requeue
+            } else {
+                // SAFETY: the caller's.
+                unsafe { replace(this, kept, after) }
+            }
+        }
         _ => {
             give_up(header, &loss);
             // SAFETY: the caller's.
