@@ -8,24 +8,29 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The mailbox holds as many messages as it may, or others wait for room already.
+    /// The mailbox holds as many messages as it may, or earlier senders wait for room. Of
+    /// [`Context::again`](crate::Context::again) and
+    /// [`Context::when_room`](crate::Context::when_room): the one before is still under way.
     Full,
     /// The actor stops or has stopped.
     Stopped,
-    /// The executor shuts down and takes nothing more from outside.
+    /// The executor shuts down. It accepts nothing more from outside, and nothing at all once it
+    /// has closed the actor.
     ShuttingDown,
-    /// There was no room before the timeout passed.
+    /// No room came before the timeout passed.
     TimedOut,
-    /// Waiting for room in one's own mailbox, inside one's own turn, would wait for ever; and so would waiting for one that
-    /// waits for this actor, in whatever way, directly or through others. [`Event::WaitRefused`](crate::Event::WaitRefused) names
-    /// them.
+    /// The wait could never end: the actor would wait for room in its own mailbox, or in that of an
+    /// actor that waits for it, directly or through others.
+    /// [`Event::WaitRefused`](crate::Event::WaitRefused) names the actors in the cycle.
     WouldDeadlock,
-    /// There is no spare thread, and nobody would be left to run what is waited for: all other workers block, or (under
-    /// [`Sharded`](crate::Policy::Sharded)) may not run it. More handlers wait at the same time than
-    /// [`Builder::spares`](crate::Builder::spares) says: raise that, or use [`Context::ask_then`](crate::Context::ask_then) or
+    /// No spare thread is left, and no thread could run the target: all other workers block, or
+    /// (under [`Sharded`](crate::Policy::Sharded)) may not run it. More handlers wait at the same
+    /// time than [`Builder::spares`](crate::Builder::spares) allows. Raise that number, or use
+    /// [`Context::ask_then`](crate::Context::ask_then) or
     /// [`Context::when_room`](crate::Context::when_room), which need no thread.
     NoSpare,
-    /// The process was forked since the executor was made: its threads are not here.
+    /// The process was forked after the executor was built, so the executor's threads are in the
+    /// parent process only.
     Forked,
     /// The pool has no replica of this index or id.
     NoReplica,
@@ -55,15 +60,17 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What must only be moved or borrowed mutably, and therefore may be shared between threads: nobody can look at it.
+/// What must only be moved or borrowed mutably, and therefore may be shared between threads: nobody
+/// can look at it.
 pub(crate) struct Sealed<T>(pub(crate) T);
 
 // SAFETY: no method gives access to the inside through a shared reference.
 unsafe impl<T> Sync for Sealed<T> {}
 
-/// A message that was not accepted, and why.
+/// A message that was not accepted, and the reason.
 ///
-/// It implements [`Error`] whatever the message is, so `?` works into `Box<dyn Error + Send + Sync>` and the like.
+/// It implements [`Error`] for every message type, so `?` converts it into
+/// `Box<dyn Error + Send + Sync>` and similar types.
 ///
 /// ```
 /// # use heist::{Actor, Context, Executor, Handler, Refusal};
@@ -90,19 +97,19 @@ impl<M> SendError<M> {
         SendError { message: Sealed(message), refusal }
     }
 
-    /// Why.
+    /// Returns the reason.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
         self.refusal
     }
 
-    /// The mailbox is full: trying again later may help.
+    /// Returns `true` if the reason is [`Refusal::Full`]: a later try may succeed.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.refusal == Refusal::Full
     }
 
-    /// The message, as it was handed in.
+    /// Returns the message, unchanged.
     #[must_use]
     pub fn into_message(self) -> M {
         self.message.0
@@ -123,8 +130,8 @@ impl<M> fmt::Display for SendError<M> {
 
 impl<M> Error for SendError<M> {}
 
-/// What [`tell_many`](crate::ActorRef::tell_many) could not send: the first message that was refused, and all that come
-/// after it.
+/// What [`tell_many`](crate::ActorRef::tell_many) could not send: the first message that was
+/// refused, and all that follow it.
 ///
 /// ```
 /// # use heist::{Actor, Context, Executor, Handler};
@@ -153,19 +160,19 @@ impl<M, I> TellManyError<M, I> {
         TellManyError { unsent: Sealed((message, rest)), accepted, refusal }
     }
 
-    /// Messages accepted before the refusal.
+    /// Returns how many messages were accepted before the refusal.
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.accepted
     }
 
-    /// Why.
+    /// Returns the reason.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
         self.refusal
     }
 
-    /// The message that was refused, and what the iterator has left.
+    /// Returns the message that was refused, and the rest of the iterator.
     #[must_use]
     pub fn into_parts(self) -> (M, I) {
         self.unsent.0
@@ -193,25 +200,33 @@ impl<M, I> Error for TellManyError<M, I> {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AskError {
-    /// The actor stopped before it handled the message.
+    /// The actor stopped before it handled the message, or while its state still held the
+    /// [`Reply`](crate::Reply).
     Stopped,
-    /// The actor's handler, or the actor before it came to the message, panicked.
+    /// The actor panicked: in the handler of this message, before it came to the message, or while
+    /// its state still held the [`Reply`](crate::Reply).
     Panicked(PanicText),
-    /// The handler let its [`Reply`](crate::Reply) go without an answer.
+    /// The [`Reply`](crate::Reply) was dropped without an answer. If a panic dropped it and the
+    /// handler caught that panic, this error comes at the latest when the turn ends, or after about
+    /// 100 ms: see [`Reply`](crate::Reply).
     NoReply,
-    /// The ask's deadline passed before the actor came to the message: see [`ask_by`](crate::ActorRef::ask_by).
+    /// The deadline of the ask passed before the actor came to the message: see
+    /// [`ask_by`](crate::ActorRef::ask_by).
     Expired,
     /// No answer came before the timeout passed.
     TimedOut,
-    /// An actor that waits for itself would wait for ever; and so would one that waits for another which waits for it, in
-    /// whatever way, directly or through others. [`WaitAskError::cycle`](crate::WaitAskError::cycle) names them.
+    /// The wait could never end: the actor would wait for itself, or for an actor that waits for
+    /// it, directly or through others. [`WaitAskError::cycle`](crate::WaitAskError::cycle) names
+    /// the actors in the cycle.
     WouldDeadlock,
-    /// There is no spare thread, and nobody would be left to run what is waited for: all other workers block, or (under
-    /// [`Sharded`](crate::Policy::Sharded)) may not run it. More handlers wait at the same time than
-    /// [`Builder::spares`](crate::Builder::spares) says: raise that, or use [`Context::ask_then`](crate::Context::ask_then) or
+    /// No spare thread is left, and no thread could run the actor that is to answer: all other
+    /// workers block, or (under [`Sharded`](crate::Policy::Sharded)) may not run it. More handlers
+    /// wait at the same time than [`Builder::spares`](crate::Builder::spares) allows. Raise that
+    /// number, or use [`Context::ask_then`](crate::Context::ask_then) or
     /// [`Context::when_room`](crate::Context::when_room), which need no thread.
     NoSpare,
-    /// The process was forked since the executor was made: its threads are not here.
+    /// The process was forked after the executor was built, so the executor's threads are in the
+    /// parent process only.
     Forked,
 }
 
@@ -238,7 +253,8 @@ impl fmt::Display for AskError {
 
 impl Error for AskError {}
 
-/// The two layers of "no" of a handler that returns a `Result`: its own error, or no answer at all.
+/// The two error layers of an ask whose handler returns a `Result`: the handler's own error, or no
+/// answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FlatError<E> {
     /// The handler answered with its error.
@@ -265,12 +281,12 @@ impl<E: Error + 'static> Error for FlatError<E> {
     }
 }
 
-/// Joins the answer's two error layers: `ask.wait().flat()?`.
+/// Joins the two error layers of an answer: `ask.wait().flat()?`.
 pub trait Flat<T, E> {
-    /// `Ok` of the inside, or whichever error there was.
+    /// Returns the inner value, or the error of either layer.
     ///
     /// # Errors
-    /// The handler's own, or the ask's.
+    /// Returns the handler's own error, or that of the ask.
     fn flat(self) -> Result<T, FlatError<E>>;
 }
 
@@ -288,13 +304,14 @@ impl<T, E, W: Into<AskError>> Flat<T, E> for Result<Result<T, E>, W> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// [`stop`](crate::ActorRef::stop): all that it had accepted was handled.
+    /// [`stop`](crate::ActorRef::stop) was called, and the actor handled what it had accepted.
     Stopped,
-    /// [`stop_now`](crate::ActorRef::stop_now): what waited became dead letters.
+    /// [`stop_now`](crate::ActorRef::stop_now) was called: messages that waited became dead
+    /// letters.
     Killed,
-    /// The last reference to it was dropped, and nothing waited.
+    /// The last reference to the actor was dropped, and no message waited.
     Unreferenced,
-    /// It panicked.
+    /// The actor panicked: in a handler or hook, or in the drop of its state or of a message.
     Panicked(PanicText),
     /// Its executor shut down.
     Shutdown,
@@ -312,20 +329,23 @@ impl fmt::Display for StopReason {
     }
 }
 
-/// Why a wait for quiescence, for an actor's end or for a shutdown did not come to its end.
+/// Why a wait for quiescence, for the end of an actor or pool, or for a shutdown failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WaitError {
     /// The timeout passed first.
     TimedOut,
-    /// A worker cannot wait for its own crew: this was called inside a handler, hook or drop.
+    /// The caller is a thread of the executor's own crew, which cannot wait for itself: a handler,
+    /// a hook, a drop or the event hook called this.
     OnCrew,
-    /// In a handler of another executor: what is waited for waits for this actor, directly or through others.
+    /// The caller is a handler of another executor, and the target waits for that handler's actor,
+    /// directly or through others.
     WouldDeadlock,
-    /// In a handler of another executor: that has no spare thread left, and nobody would run its other actors. See
-    /// [`Builder::spares`](crate::Builder::spares).
+    /// The caller is a handler of another executor that has no spare thread left, so no thread
+    /// would run its other actors. See [`Builder::spares`](crate::Builder::spares).
     NoSpare,
-    /// The process was forked since the executor was made: its threads are not here.
+    /// The process was forked after the executor was built, so the executor's threads are in the
+    /// parent process only.
     Forked,
 }
 

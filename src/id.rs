@@ -3,9 +3,9 @@
 use std::fmt;
 use std::num::NonZeroU64;
 
-/// Names an actor, live or ended: unique in its executor and never used again there.
+/// Names an actor, live or ended. An id is unique in its executor and is never reused there.
 ///
-/// Two executors in one process do not know of each other, so ids of different executors may be equal.
+/// Executors in one process do not know of each other, so ids of different executors may be equal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ActorId(NonZeroU64);
 
@@ -14,7 +14,7 @@ impl ActorId {
         ActorId(raw)
     }
 
-    /// The id as a number, for logs and tables.
+    /// Returns the id as a number, for logs and tables.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0.get()

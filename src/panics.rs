@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// What a panic said: its text where the payload was a string, a stand-in otherwise.
+/// The text of a panic if its payload was a string, or else a fixed text that says so.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PanicText(Arc<str>);
 
@@ -12,7 +12,7 @@ impl PanicText {
         PanicText(text)
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,4 +1,5 @@
-//! Batches: what a handler of several messages at once is given. How they are taken: [`crate::cell::batch`].
+//! Batches: what a handler of several messages at once is given. How they are taken:
+//! [`crate::cell::batch`].
 
 use super::Receive;
 use super::context::{AnyEnvelope, Context, enter};
@@ -16,19 +17,22 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-/// Messages of one type that waited one behind the other, each with its [`Reply`]: an iterator, oldest first. See
-/// [`Receive::receive_batch`].
+/// Messages of one type that waited one behind the other, each with its [`Reply`]: an iterator,
+/// oldest first. See [`Receive::receive_batch`].
 ///
-/// There is always at least one. The others are taken from the mailbox when [`next`](Iterator::next) comes to them, so what is
-/// not asked for stays there, and is no part of this batch. Once it has given `None` it gives nothing more.
+/// A batch has at least one message. The others are taken from the mailbox when
+/// [`next`](Iterator::next) comes to them. A message that is never taken stays in the mailbox and
+/// is no part of the batch. After `None` the iterator gives nothing more.
 ///
-/// A batch that is dropped before anything was taken drops its first message; whoever asked gets
-/// [`AskError::NoReply`](crate::AskError::NoReply). One that is forgotten ([`std::mem::forget`]) leaves that asker without an answer.
+/// A batch that is dropped before any message was taken drops its first message, whose asker gets
+/// [`AskError::NoReply`](crate::AskError::NoReply). [`std::mem::forget`] of such a batch leaves
+/// that asker without an answer.
 #[must_use = "dropping a batch drops its first message"]
 pub struct Batch<'a, M, R: 'static> {
     /// Not opened before it is asked for: so a batch is small, however large its messages are.
     first: Option<Next<'a, M, R>>,
-    /// Where the others come from; `None`: there are no others, or no more of them. Only in the handler that `Taking` is for.
+    /// Where the others come from; `None`: there are no others, or no more of them. Only in the
+    /// handler that `Taking` is for.
     from: Option<&'a Taking<'a>>,
     /// How many others there may be.
     left: usize,
@@ -83,7 +87,8 @@ impl Popped {
 }
 
 impl<M: Send + 'static, R: Send + 'static> Batch<'_, M, R> {
-    /// A batch of one message: for an actor that has one and the same way for one and for many, and for tests of it.
+    /// Makes a batch of one message: for an actor that handles one message and many in the same
+    /// way, and for tests.
     ///
     /// ```
     /// # use heist::{Actor, Batch, Context, Executor, Receive, Reply};

@@ -20,10 +20,11 @@ use std::ptr::NonNull;
 
 /// An actor's view of the executor, for the time of one call of its code.
 ///
-/// It can do what is not allowed to wait: a handler that meets a full mailbox keeps its message and goes on by
-/// [`when_room`](Self::when_room); long work in steps goes on by [`again`](Self::again); an answer from another actor
-/// comes back by [`ask_then`](Self::ask_then); what is to happen later comes by [`tell_after`](Self::tell_after),
-/// [`tell_at`](Self::tell_at) or [`tell_every`](Self::tell_every).
+/// Everything here is non-blocking. A handler that meets a full mailbox keeps its message and uses
+/// [`when_room`](Self::when_room). Long work goes on in steps by [`again`](Self::again). An answer
+/// from another actor comes back by [`ask_then`](Self::ask_then). A message for later is armed by
+/// [`tell_after`](Self::tell_after), [`tell_at`](Self::tell_at) or
+/// [`tell_every`](Self::tell_every).
 ///
 /// ```
 /// use heist::{Actor, Context, Executor, Handler, Reply, Receive};
@@ -83,36 +84,38 @@ impl<A: Actor> Context<A> {
         self.me.header()
     }
 
-    /// A reference to the actor itself; clone it to give it away.
+    /// Returns a reference to the actor itself. Clone it to give it away.
     #[must_use]
     pub fn me(&self) -> &ActorRef<A> {
         &self.me
     }
 
-    /// The actor's own id.
+    /// Returns the actor's own id.
     #[must_use]
     pub fn id(&self) -> ActorId {
         self.header().id()
     }
 
-    /// The worker that this turn runs on, counted from 0; `None` on a thread that holds none, as a
-    /// [dedicated](crate::Handle::spawn_dedicated) actor's.
+    /// Returns the index of the worker that this turn runs on, counted from 0. Returns `None` on a
+    /// thread that holds no worker's slot: that of a
+    /// [dedicated](crate::Handle::spawn_dedicated) actor, and one that lost its slot while it
+    /// [blocked](crate::blocking).
     #[must_use]
     pub fn worker(&self) -> Option<usize> {
         Local::with(&self.header().core().scheduler, |local| local.map(Local::index))
     }
 
-    /// The executor, to spawn on and to look at.
+    /// Returns a handle of the actor's executor.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::new(self.header().core().share())
     }
 
-    /// How long ago the message that is being handled was accepted in the mailbox; a tick counts from when it was due. It
-    /// grows while the handler runs, and costs a reading of the clock.
+    /// Returns how long ago the message in work was accepted in the mailbox; for a timer's message,
+    /// how long ago it was due. The age grows while the handler runs. The call reads the clock.
     ///
-    /// `None` unless the actor is timed ([`SpawnBuilder::timing`], [`Builder::timing`](crate::Builder::timing)), and in
-    /// [`started`](Actor::started).
+    /// Returns `None` in [`started`](Actor::started), and unless the actor is timed
+    /// ([`SpawnBuilder::timing`], [`Builder::timing`](crate::Builder::timing)).
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};
@@ -144,7 +147,8 @@ impl<A: Actor> Context<A> {
         self.header().stopwatch()?.age()
     }
 
-    /// Ends this actor after what it has accepted so far: the same as `ctx.me().stop()`.
+    /// Ends this actor after what it has accepted so far: the same as
+    /// [`ctx.me().stop()`](ActorRef::stop).
     pub fn stop(&mut self) {
         self.me.stop();
     }
@@ -155,15 +159,17 @@ impl<A: Actor> Context<A> {
         Spawner::new(self.header().core()).spawn(actor)
     }
 
-    /// Spawns an actor that is not made by default; see [`Handle::build`](crate::Handle::build).
+    /// Begins an actor with settings of its own, on the same executor; see
+    /// [`Handle::build`](crate::Handle::build).
     pub fn build<B: Actor + Send>(&mut self, actor: B) -> SpawnBuilder<'_, B> {
         SpawnBuilder::begin(Spawner::new(self.header().core()), actor)
     }
 
-    /// Spawns an actor with a thread of its own; see [`Handle::spawn_dedicated`](crate::Handle::spawn_dedicated).
+    /// Spawns an actor with a thread of its own; see
+    /// [`Handle::spawn_dedicated`](crate::Handle::spawn_dedicated).
     ///
     /// # Errors
-    /// As there.
+    /// As [`Handle::spawn_dedicated`](crate::Handle::spawn_dedicated).
     pub fn spawn_dedicated<B, F>(&mut self, factory: F) -> Result<ActorRef<B>, SpawnError<F>>
     where
         B: Actor,
@@ -172,11 +178,13 @@ impl<A: Actor> Context<A> {
         Spawner::new(self.header().core()).dedicated(factory).try_spawn()
     }
 
-    /// Sends the actor one message of its own, behind all that waits, whether or not there is room: for long work in
-    /// steps. One at a time: it is prepaid by the one before having been handled.
+    /// Sends this actor itself a message, behind all that waits, whether or not its mailbox has
+    /// room: for long work in steps. Only one such message may be under way at a time.
     ///
     /// # Errors
-    /// [`Refusal::Full`] while the one before is under way; [`Refusal::Stopped`] once the actor is stopping.
+    /// [`Refusal::Full`] while the message before is under way; [`Refusal::Stopped`] once the actor
+    /// stops, [`Refusal::ShuttingDown`] once its executor has closed it. The message comes back
+    /// inside the error.
     pub fn again<M: Send + 'static>(&mut self, message: M) -> Result<(), SendError<M>>
     where
         A: Receive<M>,
@@ -202,16 +210,20 @@ impl<A: Actor> Context<A> {
         }
     }
 
-    /// Sends `message` to this actor itself as soon as `target`'s mailbox has fallen to half its capacity, or the
-    /// target has stopped (a `tell` will say so); at once if that is so now. It is exempt from this actor's capacity.
-    /// While it is awaited it keeps this actor alive, and ordinary messages do not barge into `target` before there is that much room.
+    /// Sends `message` to this actor itself once `target`'s mailbox has fallen to half its
+    /// capacity, or `target` has stopped (the next `tell` says which). Sends it at once if that is
+    /// the case now. The message is exempt from this actor's capacity. A request that is not
+    /// fulfilled yet keeps this actor alive, and `target` accepts no plain `tell` or `ask` before
+    /// it has that much room.
     ///
-    /// If many actors wait for the same target, their messages come in the order of asking and a few at a time: one for each quarter
-    /// of the capacity that is free, and more after each of the target's turns that leaves room. So the first ones do not find
-    /// that all the others have filled it up again, and none waits for another one that has nothing to send.
+    /// If many actors wait for the same target, their messages come in the order of the requests, a
+    /// few at a time: one for each quarter of the capacity that is free, and more after each turn
+    /// of the target that leaves room. So the first actors do not find the room taken by the
+    /// others, and none waits for an actor that has nothing to send.
     ///
     /// # Errors
-    /// [`Refusal::Full`] if this actor waits for the same target already.
+    /// [`Refusal::Full`] if this actor waits for the same target already. The message comes back
+    /// inside the error.
     pub fn when_room<B: Actor, M: Send + 'static>(
         &mut self,
         target: &ActorRef<B>,
@@ -238,8 +250,11 @@ impl<A: Actor> Context<A> {
             .map_err(|()| SendError::new(unsafe { tell::unwrap(told, self.header().held()) }, Refusal::Full))
     }
 
-    /// Asks another actor without waiting: `then` runs in a later turn of this actor, with the answer or the reason why
-    /// there is none. The answer is exempt from this actor's capacity, and keeps this actor alive until it comes.
+    /// Asks another actor without waiting. `then` runs in a later turn of this actor, with the
+    /// answer or the reason why no answer came. The answer is exempt from this actor's capacity,
+    /// and the ask keeps this actor alive until the answer comes.
+    ///
+    /// If this actor stops first, `then` never runs, and the answer becomes a dead letter.
     ///
     /// # Errors
     /// As [`ActorRef::ask`]; `then` is dropped.

@@ -9,7 +9,7 @@ use crate::sched::apart::Home;
 use crate::sched::bound::Bound;
 use std::sync::Arc;
 
-/// A factory, in a [`SpawnBuilder`]: its actor will have a thread of its own. From
+/// The factory of an actor with a thread of its own, inside a [`SpawnBuilder`]. From
 /// [`Handle::build_dedicated`](crate::Handle::build_dedicated).
 #[derive(Debug)]
 pub struct Dedicated<F>(F);
@@ -30,8 +30,8 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
     /// Starts the thread and spawns the actor. Does not wait for the factory.
     ///
     /// # Errors
-    /// The factory comes back inside the error when the thread cannot be started, the executor shuts down, or a capacity or a
-    /// budget is 0 or too large.
+    /// The factory comes back inside the error if the thread cannot be started, the executor shuts
+    /// down, or a capacity or a budget is 0 or too large.
     pub fn try_spawn<A>(self) -> Result<ActorRef<A>, SpawnError<F>>
     where
         A: Actor,

@@ -20,7 +20,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// A way to reach an executor from anywhere, handlers included. Cheap to clone. It does not keep the executor running.
+/// A way to reach an executor from anywhere, handlers included. Cheap to clone. It does not keep
+/// the executor running; until it is dropped it keeps what is left of an executor that has ended.
 ///
 /// [`Executor`](crate::Executor) dereferences to it.
 ///
@@ -49,41 +50,47 @@ impl Handle {
         &self.core
     }
 
-    /// Spawns an actor with what is default: an allocation, and a first turn scheduled, in which
-    /// [`Actor::started`] runs. Never waits.
+    /// Spawns an actor with default settings. Costs an allocation, and schedules a first turn, in
+    /// which [`Actor::started`] runs. Never waits.
     ///
     /// The actor ends when the last reference to it is dropped: keep the one that this returns, or
-    /// [`detach`](ActorRef::detach) it. Once the executor shuts down this returns a reference to an actor that has
-    /// ended already and of which nothing ever ran; see [`try_spawn`](Self::try_spawn).
+    /// [`detach`](ActorRef::detach) it. Once the executor shuts down this drops `actor` and returns
+    /// a reference to an actor that has already ended and never ran; [`try_spawn`](Self::try_spawn)
+    /// returns an error instead.
     #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
     pub fn spawn<A: Actor + Send>(&self, actor: A) -> ActorRef<A> {
         Spawner::new(&self.core).spawn(actor)
     }
 
-    /// Spawns an actor with what is default.
+    /// Spawns an actor with default settings.
     ///
     /// # Errors
-    /// Once the executor shuts down; the actor comes back inside the error.
+    /// Fails once the executor shuts down, and in a forked child. The actor comes back inside the
+    /// error.
     pub fn try_spawn<A: Actor + Send>(&self, actor: A) -> Result<ActorRef<A>, SpawnError<A>> {
         self.build(actor).try_spawn()
     }
 
-    /// Begins an actor with a name, a capacity or a budget of its own.
+    /// Begins an actor with settings of its own: a name, a capacity, a budget, a worker.
     pub fn build<A: Actor + Send>(&self, actor: A) -> SpawnBuilder<'_, A> {
         SpawnBuilder::begin(Spawner::new(&self.core), actor)
     }
 
-    /// Spawns an actor with a thread of its own, which `factory` makes there: so it need not be [`Send`]. For what blocks as a
-    /// matter of course, or belongs to one thread: a device, a window, a library with thread-local state.
+    /// Spawns an actor with a thread of its own. `factory` makes the actor on that thread, so the
+    /// actor need not be [`Send`]. For an actor that often blocks, or belongs to one thread: a
+    /// device, a window, a library with thread-local state.
     ///
-    /// Starts a thread (some tens of microseconds, and a stack) and does not wait for the factory: messages wait in the
-    /// mailbox meanwhile. The thread runs this actor's turns and nothing else, sleeps when there are none, and ends with the
-    /// actor. All that holds for actors holds for it, under every [`Policy`]; its handlers may block, and wait for answers, as they
-    /// like, since nobody waits behind it. It sends as any thread outside the crew does, so at some tens of nanoseconds more,
-    /// and what it makes ready goes through the injector. A factory that panics makes an actor that has [panicked](crate::StopReason::Panicked).
+    /// The call starts a thread (some tens of microseconds, and a stack) and does not wait for the
+    /// factory; messages wait in the mailbox meanwhile. The thread runs the turns of this actor and
+    /// nothing else, sleeps between them, and ends with the actor. All promises hold for the actor,
+    /// under every [`Policy`]. Its handlers may block and wait for answers, since no other actor
+    /// waits behind them. It sends as any thread outside the crew does: that costs some tens of
+    /// nanoseconds more, and the actors that it makes runnable go through the injector. If the
+    /// factory panics, the actor has [panicked](crate::StopReason::Panicked).
     ///
     /// # Errors
-    /// The factory comes back inside the error when the thread cannot be started, or the executor shuts down.
+    /// The factory comes back inside the error if the thread cannot be started, or the executor
+    /// shuts down.
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};
@@ -116,7 +123,7 @@ impl Handle {
         self.build_dedicated(factory).try_spawn()
     }
 
-    /// Begins an actor with a thread of its own, and with a name, a capacity or a budget.
+    /// Begins an actor with a thread of its own, and with settings of its own.
     ///
     /// ```
     /// # use heist::{Actor, Executor};
@@ -133,28 +140,30 @@ impl Handle {
         Spawner::new(&self.core).dedicated(factory)
     }
 
-    /// How many workers the crew has.
+    /// Returns the number of workers.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.core.workers()
     }
 
-    /// Where runnable actors go.
+    /// Returns the scheduling policy.
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.core.scheduler.policy
     }
 
-    /// How the last shutdown went, once there was one: also that of a dropped executor.
+    /// Returns the report of the last shutdown that has returned, if any. The drop of an executor
+    /// counts, unless it happened on a thread of the executor's own crew, which does not wait for
+    /// the end.
     #[must_use]
     pub fn last_report(&self) -> Option<Report> {
         if self.core.forked() { None } else { self.core.report.lock().clone() }
     }
 
-    /// Lists which actors block in a handler or a hook until another one has done something, for whom, and for how long. For a stall that
-    /// is to be explained: whatever waits in a cycle was refused, unless it is one that [cannot be seen](crate::Ask::wait).
-    ///
-    /// Of the actors of this executor; those they wait for may be another's.
+    /// Lists the actors of this executor that block in a handler or a hook until another actor has
+    /// done something: which actor each waits for, and for how long. This explains a stall, since a
+    /// wait that closes a cycle was refused unless the cycle [cannot be seen](crate::Ask::wait). An
+    /// actor that is waited for may belong to another executor.
     ///
     /// ```
     /// # use heist::{Actor, ActorRef, Context, Executor, Handler};
@@ -192,21 +201,24 @@ impl Handle {
         if self.core.forked() { Vec::new() } else { self.core.waits.all() }
     }
 
-    /// Blocks until everything is quiet: all messages accepted before this call, and all that they caused, are handled.
-    /// What comes from outside meanwhile may keep it waiting.
+    /// Blocks until the executor is quiescent: all messages accepted before this call, and all that
+    /// they caused inside, are handled. Messages that come from outside meanwhile may prolong the
+    /// wait.
     ///
-    /// An answer that somebody outside the crew still owes is not waited for, nor a timer that is not due yet.
+    /// The call does not wait for an answer that a thread outside the crew owes, nor for a timer
+    /// that is not due. It does wait for a pool's replica whose next state is to be made later.
     ///
     /// # Errors
-    /// [`WaitError::OnCrew`] on a worker of this executor; [`WaitError::NoSpare`] on one of another's that has no spare left.
+    /// [`WaitError::OnCrew`] on a thread of this executor's crew; [`WaitError::NoSpare`] in a
+    /// handler of another executor that has no spare left; [`WaitError::Forked`] in a forked child.
     pub fn wait_idle(&self) -> Result<(), WaitError> {
         self.wait_idle_until(None)
     }
 
-    /// The same. Blocks for at most `timeout`.
+    /// Blocks until the executor is quiescent, for at most `timeout`.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`], [`WaitError::OnCrew`].
+    /// As [`wait_idle`](Self::wait_idle), and [`WaitError::TimedOut`].
     pub fn wait_idle_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
         self.wait_idle_until(time::after(timeout))
     }
@@ -221,8 +233,9 @@ impl Handle {
         wait::wait(&mut self.wait_idle_async(), until)?.ok_or(WaitError::TimedOut)
     }
 
-    /// Resolves when everything is quiet: the awaited form of [`wait_idle`](Self::wait_idle). Not for handlers: a worker that
-    /// waits for it, by some `block_on` of its own, is what keeps its crew from being quiet.
+    /// Returns a future that resolves when the executor is quiescent: the awaited form of
+    /// [`wait_idle`](Self::wait_idle). Do not block on it in a handler: the turn that waits keeps
+    /// its own crew from being quiescent.
     pub fn wait_idle_async(&self) -> WaitIdle {
         WaitIdle { core: Arc::clone(&self.core), ticket: None }
     }
@@ -234,7 +247,8 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// Quiescence, to be awaited. Forgetting it leaks what is left of the executor after its end.
+/// Quiescence, to be awaited. From [`Handle::wait_idle_async`]. In a forked child it never
+/// resolves. [`std::mem::forget`] leaks what is left of the executor after its end.
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct WaitIdle {

@@ -1,12 +1,13 @@
-//! Floor 3: what a user writes and holds: actors, their handlers and context, references, asks and replies.
+//! Floor 3: what a user writes and holds: actors, their handlers and context, references, asks and
+//! replies.
 //!
 //! - this file: the traits; [`context`]: what a handler is given
 //! - [`refs`]: `ActorRef`, `WeakRef`; [`recipient`]: references by message type
 //! - [`tell`], [`ask`], [`send`]: the three ways to send; [`reply`]: the way back
 //! - [`batch`]: several messages in one call
 //! - [`timers`]: messages that come later, once or at an interval
-//! - [`handle`], [`spawn`]: an executor as its users hold it, and new actors; [`dedicated`]: those with a thread of their own;
-//!   [`kept`]: those that have successors
+//! - [`handle`], [`spawn`]: an executor as its users hold it, and new actors; [`dedicated`]: those
+//!   with a thread of their own; [`kept`]: those that have successors
 //! - [`member`]: actors that belong to something, such as a directory
 //! - [`cell_of`]: one actor type's table for the lower floors; [`wait`]: blocking and awaited waits
 
@@ -34,14 +35,17 @@ use batch::Batch;
 use context::Context;
 use reply::{Owed, Reply};
 
-/// A lightweight state machine: its state, and (through [`Handler`] and [`Receive`]) what it does with each message.
+/// A lightweight state machine: its state and, through [`Handler`] and [`Receive`], what it does
+/// with each message.
 ///
-/// An actor's code never runs twice at the same time, so it needs no locks. It must be `Send` to be spawned, since
-/// its turns run on whichever worker has time; unless it gets [a thread of its own](crate::Handle::spawn_dedicated).
+/// An actor's code never runs twice at the same time, so it needs no locks. Its turns run on
+/// whichever worker has time, so it must be `Send` to be spawned. An actor with
+/// [a thread of its own](crate::Handle::spawn_dedicated) need not be.
 ///
-/// A state may be large. Up to 512 KiB it is spawned, made anew and ended with the default
-/// [stack](crate::Builder::stack_size), in debug builds too. Beyond that the stack may overflow, which ends the process: keep
-/// such a part of the state in a [`Box`] or a [`Vec`].
+/// # Limits
+/// A state of up to 512 KiB can be spawned, replaced and dropped with the default
+/// [stack](crate::Builder::stack_size), in debug builds too. A larger one may overflow the stack,
+/// which ends the process: keep its large parts in a [`Box`] or a [`Vec`].
 ///
 /// ```
 /// use heist::{Actor, Context, Executor, Handler, StopReason};
@@ -74,14 +78,16 @@ use reply::{Owed, Reply};
 /// # }
 /// ```
 pub trait Actor: Sized + 'static {
-    /// Runs once, before the first message, on a worker. A panic here ends the actor; [`stopped`](Self::stopped) does
-    /// not run then.
+    /// Runs once, in the actor's first turn, before the first message. A panic here ends the actor,
+    /// and [`stopped`](Self::stopped) does not run then. If
+    /// [`stop_now`](crate::ActorRef::stop_now) or a shutdown comes before the first turn, neither
+    /// runs.
     fn started(&mut self, ctx: &mut Context<Self>) {
         let _ = ctx;
     }
 
-    /// Runs once, after the last message, if and only if [`started`](Self::started) had returned. Then the state is
-    /// dropped, and then [`wait_stopped`](crate::ActorRef::wait_stopped) returns.
+    /// Runs once, after the last message, if and only if [`started`](Self::started) had returned.
+    /// Then the state is dropped, and then [`wait_stopped`](crate::ActorRef::wait_stopped) returns.
     fn stopped(&mut self, reason: &StopReason) {
         let _ = reason;
     }
@@ -89,23 +95,26 @@ pub trait Actor: Sized + 'static {
 
 /// Handles messages of type `M`, and answers by returning.
 ///
-/// Handlers are synchronous and should not block: while one runs, its worker does nothing else. Those that must block do
-/// so in [`blocking`](crate::blocking), so that others are not held up. After a panic in a handler the actor ends (a
-/// [`Pool`](crate::Pool)'s replica begins anew), its askers get [`AskError::Panicked`](crate::AskError::Panicked), and everything
+/// Handlers are synchronous and should not block: while one runs, its worker does nothing else. A
+/// handler that must block does so in [`blocking`](crate::blocking), so that other actors are not
+/// held up. After a panic in a handler the actor ends (the replica of a [`Pool`](crate::Pool) gets
+/// a new state), its askers get [`AskError::Panicked`](crate::AskError::Panicked), and everything
 /// else goes on.
 pub trait Handler<M: Send + 'static>: Actor {
-    /// What an ask for this message is answered with; `()` where there is nothing to say.
+    /// The answer to an ask with this message; `()` if there is nothing to answer.
     type Reply: Send + 'static;
 
-    /// Handles one message. What it returns goes to the asker, or is dropped if the message was told.
+    /// Handles one message. The returned value goes to the asker, or is dropped if the message was
+    /// told.
     fn handle(&mut self, message: M, ctx: &mut Context<Self>) -> Self::Reply;
 }
 
-/// Handles messages of type `M`, and answers when and where it likes.
+/// Handles messages of type `M`, and answers them at any time and from any thread.
 ///
-/// Every [`Handler<M>`] is a `Receive<M>` that answers at the end of the call. Implement `Receive` itself to answer
-/// later, or from elsewhere: the [`Reply`] can be kept in the state, sent in a message, or moved into another thread. Or
-/// to receive [several messages at once](Self::receive_batch).
+/// Every [`Handler<M>`] is a `Receive<M>` that answers at the end of the call. Implement `Receive`
+/// itself to answer later or elsewhere: the [`Reply`] can be kept in the state, sent in a message,
+/// or moved to another thread. Or implement it to receive
+/// [several messages at once](Self::receive_batch).
 ///
 /// ```
 /// use heist::{Actor, Context, Executor, Handler, Receive, Reply};
@@ -143,16 +152,17 @@ pub trait Handler<M: Send + 'static>: Actor {
 /// # }
 /// ```
 pub trait Receive<M: Send + 'static>: Actor {
-    /// What an ask for this message is answered with.
+    /// The answer to an ask with this message.
     type Reply: Send + 'static;
 
     /// Receives one message, and the means to answer it.
     ///
-    /// Where [`BATCH`](Self::BATCH) is more than 1 it is called by [`receive_batch`](Self::receive_batch) only.
+    /// If [`BATCH`](Self::BATCH) is more than 1, only [`receive_batch`](Self::receive_batch) calls
+    /// this.
     fn receive(&mut self, message: M, reply: Reply<Self::Reply>, ctx: &mut Context<Self>);
 
-    /// How many messages of this type may come in one [batch](Self::receive_batch). 1, the default: each comes alone.
-    /// 0 does not compile where such a message is sent:
+    /// The most messages of this type in one [batch](Self::receive_batch). With 1, the default,
+    /// each message comes alone. With 0, code that sends such a message does not compile:
     ///
     /// ```compile_fail,E0080
     /// # use heist::{Actor, Context, Executor, Receive, Reply};
@@ -167,22 +177,27 @@ pub trait Receive<M: Send + 'static>: Actor {
     /// ```
     const BATCH: usize = 1;
 
-    /// Receives messages of this type that wait one behind the other at the head of the mailbox, each with the means to
-    /// answer it: for work that is done once for many, such as a commit. Called instead of [`receive`](Self::receive) where
-    /// [`BATCH`](Self::BATCH) is more than 1, for single messages too; what is not overridden receives one after another.
+    /// Receives messages of this type that lie one behind the other at the head of the mailbox,
+    /// each with the means to answer it: for work that is done once for many messages, such as a
+    /// commit. If [`BATCH`](Self::BATCH) is more than 1 this is called instead of
+    /// [`receive`](Self::receive), for single messages too. The default implementation calls
+    /// `receive` for each message.
     ///
-    /// - **What is in a batch**: what has arrived, up to `BATCH` messages, in order. It is not waited for more. A batch ends
-    ///   before a message of another type, and with the turn's budget. Told and asked messages mix. Asks whose
-    ///   [deadline](crate::ActorRef::ask_by) has passed are left out, as dead letters. Timers' messages come as batches of
-    ///   one, and what a pool's shared queue hands out is not followed by more of it.
-    /// - **Half-way**: what is not taken from the iterator stays at the head of the mailbox, in order. After
-    ///   [`stop_now`](crate::ActorRef::stop_now) the iterator ends.
-    /// - **A panic** is as any handler's. What was taken has been handled: replies that were sent are sent, and the
-    ///   other askers get [`AskError::Panicked`](crate::AskError::Panicked) when the panic (or the end of the state)
-    ///   drops their replies. What was not taken waits behind the panic: dead letters, whose askers get the same cause;
-    ///   or a pool's replica's successor handles it.
-    /// - **Counts**: each message counts by itself; it has its place in the mailbox until the call returns. Where times are
-    ///   measured a message is in hand from when it is taken until the next one is, and the last one until the call returns.
+    /// - **Contents**: the messages that have arrived, up to `BATCH`, in order; a batch never waits
+    ///   for more. It ends before a message of another type, and with the turn's budget. Told and
+    ///   asked messages mix. Asks whose [deadline](crate::ActorRef::ask_by) has passed are left
+    ///   out, as dead letters. A timer's message comes as a batch of one, and so does a message
+    ///   from a pool's shared queue.
+    /// - **Partial use**: messages that are not taken from the iterator stay at the head of the
+    ///   mailbox, in order. After [`stop_now`](crate::ActorRef::stop_now) the iterator ends.
+    /// - **Panics** are handled as in any handler. Messages that were taken count as handled.
+    ///   Replies that were sent are sent; the other askers get
+    ///   [`AskError::Panicked`](crate::AskError::Panicked) when the panic (or the end of the state)
+    ///   drops their replies. Messages that were not taken become dead letters, whose askers get
+    ///   the same cause; in a pool the replica's next state handles them.
+    /// - **Counts**: each message counts by itself, and keeps its place in the mailbox until the
+    ///   call returns. Where times are measured, a message is in work from when it is taken until
+    ///   the next one is taken; the last one, until the call returns.
     ///
     /// ```
     /// use heist::{Actor, Batch, Context, Executor, Receive, Reply};

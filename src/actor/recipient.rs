@@ -22,7 +22,8 @@ fn untyped<A>(actor: ActorRef<A>) -> ActorRef<()> {
     ActorRef::from_strong(actor.into_strong())
 }
 
-/// A reference to some actor that takes messages of type `M`. Keeps it alive, as an [`ActorRef`] does.
+/// A reference to an actor, of whatever type, that takes messages of type `M`. It keeps the actor
+/// alive, as an [`ActorRef`] does.
 ///
 /// ```
 /// # use heist::{Actor, Context, Executor, Handler, Recipient};
@@ -53,7 +54,7 @@ impl<M: Send + 'static> Recipient<M> {
     /// Sends a message; see [`ActorRef::tell`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`ActorRef::tell`].
     pub fn tell(&self, message: M) -> Result<(), SendError<M>> {
         (self.tell)(&self.actor, message)
     }
@@ -85,7 +86,8 @@ impl<M> fmt::Debug for Recipient<M> {
     }
 }
 
-/// A reference to some actor that answers messages of type `M` with an `R`. Keeps it alive, as an [`ActorRef`] does.
+/// A reference to an actor, of whatever type, that answers messages of type `M` with an `R`. It
+/// keeps the actor alive, as an [`ActorRef`] does.
 ///
 /// ```
 /// # use heist::{Actor, Asker, Context, Executor, Handler};
@@ -116,15 +118,15 @@ impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
     /// Sends a message and returns its answer to come; see [`ActorRef::ask`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`ActorRef::ask`].
     pub fn ask(&self, message: M) -> Result<Ask<R>, SendError<M>> {
         (self.ask)(&self.actor, None, message)
     }
 
-    /// The same with a deadline; see [`ActorRef::ask_by`].
+    /// Sends a message with a deadline and returns its answer to come; see [`ActorRef::ask_by`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`ActorRef::ask_by`].
     pub fn ask_by(&self, deadline: Instant, message: M) -> Result<Ask<R>, SendError<M>> {
         (self.ask)(&self.actor, Some(deadline), message)
     }

@@ -23,15 +23,23 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
-/// A reference to an actor of type `A`: cheap to clone, to send and to share, whatever `A` is. Two are equal when they
-/// mean the same actor.
+/// A reference to an actor of type `A`. Cheap to clone, to send and to share, whatever `A` is. Two
+/// references are equal when they name the same actor.
 ///
-/// An actor lives while there is one (or a [`Recipient`], an [`Asker`], a message for it, a turn, an unanswered
-/// [`ask_then`](crate::Context::ask_then) or [`when_room`](crate::Context::when_room) of its own, or a [`Timer`](crate::Timer)
-/// that it armed for itself). When the last one is dropped the actor ends: a final turn is scheduled, so its code never runs inside the drop. A reference that outlives
-/// its executor is safe, and gets errors; until the last one is dropped it keeps what is
-/// left of the executor: its queues and tables, and the chunk of memory that it lies in. More than 2^26 references to one actor at a time abort the process, as too many do with
-/// [`Arc`](std::sync::Arc).
+/// An actor lives while one of these exists: an `ActorRef`, a [`Recipient`] or an [`Asker`] to it;
+/// a message for it; a turn of it; an unanswered [`ask_then`](crate::Context::ask_then) or
+/// [`when_room`](crate::Context::when_room) of its own; a [`Timer`](crate::Timer) that it armed for
+/// itself. When the last one goes, the actor ends. Its code never runs inside the drop of a
+/// reference: a final turn is scheduled instead.
+///
+/// # Limits
+/// A reference that outlives its executor is safe, and its methods return errors. Until the last
+/// one is dropped it keeps what is left of the executor: queues, tables, and the chunk of memory (2
+/// MiB) that holds the actor's cell. A [`WeakRef`] keeps the same;
+/// an [`ActorId`] keeps nothing.
+///
+/// More than 2^26 references to one actor at the same time abort the process, as too many clones of
+/// an [`Arc`](std::sync::Arc) do.
 ///
 /// ```
 /// # use heist::{Actor, Context, Executor, Handler, StopReason};
@@ -65,11 +73,11 @@ pub struct ActorRef<A> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ActorStats {
-    /// Messages handled so far, those of the running turn not included.
+    /// Messages handled so far, without those of the running turn.
     pub handled: u64,
-    /// Messages that wait now, those of the running turn included.
+    /// Messages that wait now, including those that the running turn has taken.
     pub waiting: usize,
-    /// The most messages that waited when a turn began.
+    /// The highest number of messages that waited when a turn began.
     pub most_waiting: usize,
 }
 
@@ -92,38 +100,40 @@ impl<A> ActorRef<A> {
         self.strong.as_ptr()
     }
 
-    /// The actor's id, unique in its executor.
+    /// Returns the actor's id, unique in its executor.
     #[must_use]
     pub fn id(&self) -> ActorId {
         self.header().id()
     }
 
-    /// The name given when it was spawned, if any.
+    /// Returns the name that the actor was spawned with, if any.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.header().cold_if_any()?.name.as_deref()
     }
 
-    /// Messages that wait now, those of the running turn included. Out of date when you read it.
+    /// Returns how many messages wait now, including those that the running turn has taken. The
+    /// number may be out of date when the caller reads it.
     #[must_use]
     pub fn len(&self) -> usize {
         self.header().state.peek().len() as usize
     }
 
-    /// Does nothing wait now?
+    /// Returns `true` if no message waits now.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The most messages that may wait; `None` for an unbounded mailbox (which ends at 2^27 - 1).
+    /// Returns the capacity of the mailbox; `None` for an unbounded one, which holds at most
+    /// 2^27 - 1 messages.
     #[must_use]
     pub fn capacity(&self) -> Option<usize> {
         let capacity = self.header().capacity;
         (capacity < MAX_LEN).then_some(capacity as usize)
     }
 
-    /// Counts of this actor.
+    /// Returns a snapshot of this actor's counts.
     #[must_use]
     pub fn stats(&self) -> ActorStats {
         let header = self.header();
@@ -134,49 +144,62 @@ impl<A> ActorRef<A> {
         }
     }
 
-    /// How long its messages waited and its handlers took, those of the running turn not all included; `None` unless it is
-    /// timed: see [`SpawnBuilder::timing`](crate::SpawnBuilder::timing).
+    /// Returns how long the actor's messages waited and how long its handlers took; `None` unless
+    /// the actor is timed: see [`SpawnBuilder::timing`](crate::SpawnBuilder::timing).
     ///
-    /// From any thread, and without waiting for the actor's handlers: its turns enter their times at their end, and every 32
-    /// messages. Reads two histograms, each a few hundred counts, under a lock that otherwise only those turns take.
+    /// Any thread may call this, and it never waits for a handler. A turn enters its times every 32
+    /// messages and at its end, so the latest may be missing. The call reads two histograms of a
+    /// few hundred counts each, under a lock that only those turns take besides.
     #[must_use]
     pub fn timing(&self) -> Option<Timing> {
         let stopwatch = self.header().stopwatch()?;
         (!self.header().core().forked()).then(|| stopwatch.read())
     }
 
-    /// Ends the actor once it has handled what it has accepted: in one step, what was accepted before is handled, and
-    /// all that comes later is refused. Returns at once; see [`wait_stopped`](Self::wait_stopped). Works on a full
-    /// mailbox.
+    /// Ends the actor once it has handled what it has accepted. Closes the mailbox in one step:
+    /// messages accepted before are handled, and later ones are refused. Returns at once, also if
+    /// the mailbox is full; [`wait_stopped`](Self::wait_stopped) waits for the end.
+    ///
+    /// The actor does not wait for what it is owed. Answers to its own
+    /// [`ask_then`](crate::Context::ask_then), notices of room, and its timers become dead letters
+    /// if they come later.
+    ///
+    /// For a replica of a [`Pool`](crate::Pool) this ends its present state only, which is then
+    /// replaced.
     pub fn stop(&self) {
         Header::stop(self.as_ptr(), false);
     }
 
-    /// Ends the actor after the message that it is handling now, if any: what waits becomes dead letters, whose askers
-    /// are told.
+    /// Ends the actor after the message that it handles now, if any. Messages that wait become dead
+    /// letters, and their askers are told. Returns at once.
+    ///
+    /// For a replica of a [`Pool`](crate::Pool) this does the same as [`stop`](Self::stop).
     pub fn stop_now(&self) {
         Header::stop(self.as_ptr(), true);
     }
 
-    /// Does it still accept messages? `false` from the moment it is stopped, has panicked, or its executor closed it.
+    /// Returns `true` if the actor still accepts messages: until it is stopped, panics, or is
+    /// closed by its executor. (A [`Pool`](crate::Pool)'s replica accepts them until its pool
+    /// ends.)
     #[must_use]
     pub fn is_running(&self) -> bool {
         !self.header().state.peek().closed()
     }
 
-    /// Lets the actor live without references, until it is stopped or its executor shuts down.
+    /// Lets the actor live without references until it is stopped, panics, or its executor shuts
+    /// down.
     pub fn detach(self) {
         self.header().state.detach();
     }
 
-    /// A reference that does not keep the actor alive.
+    /// Returns a reference that does not keep the actor alive.
     #[must_use]
     pub fn downgrade(&self) -> WeakRef<A> {
         // SAFETY: `self` has a count.
         WeakRef { weak: unsafe { Weak::of(self.as_ptr()) }, actor: PhantomData }
     }
 
-    /// The same actor as a place for messages of type `M`.
+    /// Returns a reference to the same actor that only tells it messages of type `M`.
     #[must_use]
     pub fn recipient<M: Send + 'static>(&self) -> Recipient<M>
     where
@@ -185,7 +208,7 @@ impl<A> ActorRef<A> {
         Recipient::new(self.clone())
     }
 
-    /// The same actor as one who answers messages of type `M`.
+    /// Returns a reference to the same actor that only asks it messages of type `M`.
     #[must_use]
     pub fn asker<M: Send + 'static>(&self) -> Asker<M, A::Reply>
     where
@@ -194,21 +217,24 @@ impl<A> ActorRef<A> {
         Asker::new(self.clone())
     }
 
-    /// Blocks until the actor has ended: [`stopped`](crate::Actor::stopped) has run and the state is dropped. Says why.
+    /// Blocks until the actor has ended, that is until [`stopped`](crate::Actor::stopped) has run
+    /// and the state is dropped. Returns the reason.
     ///
-    /// It does not stop the actor. Inside a handler of another executor this is a wait as [`Ask::wait`](crate::Ask::wait) is.
+    /// The call does not stop the actor. Inside a handler of another executor it waits as
+    /// [`Ask::wait`](crate::Ask::wait) does.
     ///
     /// # Errors
-    /// [`WaitError::OnCrew`] on a worker of its executor; [`WaitError::WouldDeadlock`] and [`WaitError::NoSpare`] on one of
-    /// another's.
+    /// If the actor has not ended: [`WaitError::OnCrew`] on a thread of its executor's crew;
+    /// [`WaitError::WouldDeadlock`] and [`WaitError::NoSpare`] in a handler of another executor;
+    /// [`WaitError::Forked`] in a forked child.
     pub fn wait_stopped(&self) -> Result<StopReason, WaitError> {
         self.wait_stopped_until(None)
     }
 
-    /// Blocks until the actor has ended or the time has passed.
+    /// Blocks until the actor has ended, for at most `timeout`. Returns the reason.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`], [`WaitError::OnCrew`].
+    /// As [`wait_stopped`](Self::wait_stopped), and [`WaitError::TimedOut`].
     pub fn wait_stopped_timeout(&self, timeout: Duration) -> Result<StopReason, WaitError> {
         self.wait_stopped_until(time::after(timeout))
     }
@@ -226,7 +252,7 @@ impl<A> ActorRef<A> {
         wait::wait_for(&mut stopped, until)?.ok_or(WaitError::TimedOut)
     }
 
-    /// Resolves when the actor has ended, with the reason.
+    /// Returns a future that resolves to the reason when the actor has ended.
     pub fn wait_stopped_async(&self) -> Stopped<A> {
         Stopped { actor: self.clone(), key: None }
     }
@@ -264,8 +290,10 @@ impl<A> fmt::Debug for ActorRef<A> {
     }
 }
 
-/// The end of an actor, to be awaited. It keeps the actor referenced, as any `ActorRef` does.
-/// Forgetting it leaks that reference.
+/// The end of an actor, to be awaited. From [`ActorRef::wait_stopped_async`].
+///
+/// It holds a reference, as an `ActorRef` does. [`std::mem::forget`] leaks that reference. In a
+/// forked child it never resolves unless the actor had ended before the fork.
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Stopped<A> {
@@ -320,7 +348,8 @@ impl<A> Drop for Stopped<A> {
     }
 }
 
-/// A reference that does not keep its actor alive.
+/// A reference that does not keep its actor alive. It keeps the memory of the actor's cell, and
+/// what is left of the executor after its end, as an [`ActorRef`] does.
 ///
 /// ```
 /// # use heist::{Actor, Executor};
@@ -353,7 +382,7 @@ impl<A> WeakRef<A> {
         WeakRef { weak: self.weak, actor: PhantomData }
     }
 
-    /// A reference proper, as long as the actor is running.
+    /// Returns an [`ActorRef`] if the actor still accepts messages.
     #[must_use]
     pub fn upgrade(&self) -> Option<ActorRef<A>> {
         // SAFETY: the transition added the count that the new reference owns.
@@ -363,7 +392,7 @@ impl<A> WeakRef<A> {
             .then(|| ActorRef::from_strong(unsafe { Strong::from_raw(self.as_ptr()) }))
     }
 
-    /// The actor's id.
+    /// Returns the actor's id.
     #[must_use]
     pub fn id(&self) -> ActorId {
         self.header().id()

@@ -22,9 +22,11 @@ pub(crate) struct ReplyVtable<R: 'static> {
     pub(crate) wanted: unsafe fn(NonNull<()>) -> bool,
     /// Nobody is to be answered after all.
     pub(crate) cancel: unsafe fn(NonNull<()>),
-    /// Another actor than the one that was asked will answer. Leaves the pointer. Does nothing where nobody can wait.
+    /// Another actor than the one that was asked will answer. Leaves the pointer. Does nothing
+    /// where nobody can wait.
     pub(crate) forward: unsafe fn(NonNull<()>, Place) -> Result<Forwarded, Cycle>,
-    /// The other actor has refused: what was known before `forward` is known again. Leaves the pointer.
+    /// The other actor has refused: what was known before `forward` is known again. Leaves the
+    /// pointer.
     pub(crate) restore: unsafe fn(NonNull<()>, Forwarded),
 }
 
@@ -33,17 +35,25 @@ pub(crate) type Forwarded = Option<Place>;
 
 /// The right to answer one message, once. See [`Receive`](crate::Receive).
 ///
-/// It can be kept, sent in a message or moved to another thread. Dropped without an answer it says so at once: the
-/// asker gets [`AskError::NoReply`](crate::AskError::NoReply), or, if a panic or the actor's end dropped it, that
-/// cause.
+/// A reply can be kept, sent in a message or moved to another thread. If it is dropped without an
+/// answer the asker is told at once, with [`AskError::NoReply`](crate::AskError::NoReply). If the
+/// end of an actor dropped it the asker gets that cause, and if a panic inside an actor's turn
+/// dropped it, [`AskError::Panicked`](crate::AskError::Panicked).
 ///
-/// A panic's text is known when the panic has left the handler. If the handler catches it instead, the asker gets
-/// [`NoReply`](crate::AskError::NoReply) at the handler's next wait, when the handler returns, or some 100 ms later if a worker is
-/// free to see to it. (So it does if the unwinding itself takes longer than that.)
+/// The text of a panic is known once the panic has left the handler. If the handler catches the
+/// panic instead, the asker gets [`NoReply`](crate::AskError::NoReply) at the handler's next wait
+/// or [`blocking`](crate::blocking), and at the latest when the turn ends. If neither comes within
+/// about 100 ms a worker tells the asker, as soon as one is free. (The asker is also told then if
+/// the unwinding itself takes that long.)
 ///
-/// A reply keeps the memory of the message that it answers (the message itself was moved out), up to 256 bytes of the executor's own
-/// or a block of the system's. One that is forgotten ([`std::mem::forget`]) leaves its asker without an answer: a wait ends with
-/// its timeout only, and a callback never runs and keeps its actor until that is stopped.
+/// # Limits
+/// A reply that is kept keeps the block of its message, although the message itself was moved out:
+/// as many bytes as the message has, or those of a pointer for a message of more than 4 KiB. Answer
+/// soon, or put large parts of a message in a [`Box`].
+///
+/// [`std::mem::forget`] of a reply leaves its asker without an answer. A wait then ends with its
+/// timeout only. A callback of [`ask_then`](crate::Context::ask_then) never runs, and keeps its
+/// actor until that actor is stopped.
 #[must_use = "dropping a reply tells the asker that there is none"]
 pub struct Reply<R: 'static> {
     /// None: the message was told, not asked.
@@ -72,7 +82,7 @@ impl<R: 'static> Reply<R> {
         ManuallyDrop::new(self).to
     }
 
-    /// Answers. The asker wakes up, unless it has gone; then the answer is dropped here.
+    /// Answers, and wakes the asker. If the asker has given up, drops the answer on this thread.
     #[inline]
     pub fn send(self, answer: R) {
         if let Some((to, vtable)) = self.into_target() {
@@ -81,8 +91,10 @@ impl<R: 'static> Reply<R> {
         }
     }
 
-    /// Does anybody still wait? `false` for a message that was told, and after the asker gave up (its timeout passed,
-    /// its future was dropped): work for the answer can be saved. It can become `false` at any time.
+    /// Returns `true` if an asker still holds the ask. Returns `false` for a message that was told,
+    /// and once the [`Ask`](crate::Ask) was dropped or the actor of an
+    /// [`ask_then`](crate::Context::ask_then) has stopped: then work for the answer can be saved.
+    /// `true` can become `false` at any time.
     #[must_use]
     pub fn wanted(&self) -> bool {
         // SAFETY: not consumed yet.
@@ -133,8 +145,8 @@ impl<R: 'static> Drop for Reply<R> {
     }
 }
 
-/// A reply while a handler that returns its answer runs. No code but that handler's is between this and the turn, so a panic
-/// that drops this is caught by the turn.
+/// A reply while a handler that returns its answer runs. No code but that handler's is between this
+/// and the turn, so a panic that drops this is caught by the turn.
 pub(super) struct Owed<R: 'static>(pub(super) Reply<R>);
 
 impl<R: 'static> Owed<R> {

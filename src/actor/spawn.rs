@@ -35,7 +35,8 @@ impl<'a> Spawner<'a> {
         self.enroll(CellOf::<A>::vtable(), self.core.capacity, cold, cell).unwrap_or_else(dead_on_arrival)
     }
 
-    /// Completes a cell and pushes its first turn. Once the executor shuts down the cell comes back as it was.
+    /// Completes a cell and pushes its first turn. Once the executor shuts down the cell comes back
+    /// as it was.
     pub(super) fn enroll<A>(
         self,
         vtable: &'static ActorVtable,
@@ -87,7 +88,8 @@ impl<'a> Spawner<'a> {
     }
 }
 
-/// An actor that is about to be spawned, with what is not default. From [`Handle::build`](crate::Handle::build).
+/// Settings for an actor that is about to be spawned. From [`Handle::build`](crate::Handle::build)
+/// and [`Handle::build_dedicated`](crate::Handle::build_dedicated).
 ///
 /// ```
 /// # use heist::{Actor, Executor};
@@ -128,13 +130,18 @@ impl<'a, A> SpawnBuilder<'a, A> {
         }
     }
 
-    /// A name, for [`ActorRef::name`] and `Debug`. It need not be unique, and costs an allocation.
+    /// Sets a name, for [`ActorRef::name`], `Debug` and lists of actors. It need not be unique, and
+    /// costs an allocation. Default: none.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into().into_boxed_str());
         self
     }
 
-    /// How many messages may wait in its mailbox: 1 to 2^27 - 2.
+    /// Sets how many messages may wait in the mailbox: 1 to 2^27 - 2. Default: the
+    /// [executor's](crate::Builder::capacity).
+    ///
+    /// What is prepaid comes on top: the actor's own [`again`](crate::Context::again), notices of
+    /// room and answers, and one message for each [timer](crate::Timer) that is due.
     pub fn capacity(mut self, messages: usize) -> Self {
         match u32::try_from(messages) {
             Ok(capacity @ 1..MAX_LEN) => self.capacity = capacity,
@@ -143,27 +150,35 @@ impl<'a, A> SpawnBuilder<'a, A> {
         self
     }
 
-    /// No bound on its mailbox but memory (and 2^27 - 1 messages).
+    /// Makes the mailbox unbounded, but for memory and a limit of 2^27 - 1 messages.
+    ///
+    /// # Limits
+    /// A mailbox at that limit refuses what is exempt from capacities as well. Due timers and
+    /// answers to [`ask_then`](crate::Context::ask_then) become dead letters
+    /// ([`Full`](crate::DeadLetterReason::Full)). Prefer a [`capacity`](Self::capacity).
     pub fn unbounded(mut self) -> Self {
         self.capacity = MAX_LEN;
         self
     }
 
-    /// Times this actor, or does not, whatever [`Builder::timing`](crate::Builder::timing) says of all: how long its messages
-    /// wait and how long its handlers take ([`ActorRef::timing`]), and how old a message is
+    /// Sets whether this actor is timed, whatever [`Builder::timing`](crate::Builder::timing) says
+    /// about all actors. A timed actor measures how long its messages wait and how long its
+    /// handlers take ([`ActorRef::timing`]), and how old a message is
     /// ([`Context::message_age`](crate::Context::message_age)).
     ///
-    /// It costs two readings of the clock and four entries into histograms for each message, a reading of the clock and two
-    /// uncontended locks for each turn (and for each 32 messages in it), and 16 bytes in each message's memory; for the actor two
-    /// allocations of 600 bytes together, and about 1.6 kB more from its first message on while its times stay below a
-    /// millisecond, 6.2 kB at the most. For each worker there are 15 kB, 57 kB at the most. `cargo bench --bench messaging tell`
-    /// compares.
+    /// # Costs
+    /// A message costs two readings of the clock, four entries into histograms, and 16 bytes of
+    /// memory more. A turn, and each 32 messages in it, cost a reading of the clock and two
+    /// uncontended locks. The actor takes 600 bytes more in two allocations, and from its first
+    /// message on about 1.6 kB (6.2 kB if times exceed a millisecond). A worker takes 15 kB, at
+    /// most 57 kB. `cargo bench --bench messaging tell` compares.
     pub fn timing(mut self, on: bool) -> Self {
         self.timing = on;
         self
     }
 
-    /// The most messages in one turn; at least 1.
+    /// Sets the most messages in one turn; at least 1. Default: the
+    /// [executor's](crate::Builder::budget_messages).
     pub fn budget_messages(mut self, messages: u32) -> Self {
         self.limits_mut().messages = messages;
         if messages == 0 {
@@ -172,7 +187,8 @@ impl<'a, A> SpawnBuilder<'a, A> {
         self
     }
 
-    /// The time after which a turn ends (between two messages); more than zero.
+    /// Sets the time after which a turn ends, between two messages; more than zero. Default: the
+    /// [executor's](crate::Builder::budget_time).
     pub fn budget_time(mut self, time: Duration) -> Self {
         self.limits_mut().time = time;
         if time.is_zero() {
@@ -213,16 +229,20 @@ impl<'a, A> SpawnBuilder<'a, A> {
 }
 
 impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
-    /// Keeps the actor on worker `k`, counted from 0: all its turns, hooks and its state's drop run there, under every
-    /// [`Policy`](crate::Policy), and no sibling takes it over. For what belongs to one core or one worker: a cache, a device's queue.
+    /// Binds the actor to worker `k`, counted from 0. All its turns, its hooks and the drop of its
+    /// state run there, under every [`Policy`](crate::Policy), and no sibling steals it. For what
+    /// belongs to one core or one worker: a cache, the queue of a device.
     ///
-    /// A worker is a place, not a thread. While a handler on worker `k` blocks ([`blocking`](crate::blocking),
-    /// [`Ask::wait`](crate::Ask::wait)), a spare thread takes that place, with the kept actors; where the crew is
-    /// [pinned](crate::Builder::pin_workers), on the same core. What needs one and the same thread (a thread-local library, something
-    /// that is not `Send`) needs [`spawn_dedicated`](crate::Handle::spawn_dedicated).
+    /// A worker is a slot, not a thread. While a handler on worker `k` blocks
+    /// ([`blocking`](crate::blocking), [`Ask::wait`](crate::Ask::wait)), a spare thread takes that
+    /// slot with the actors bound to it; if the crew is [pinned](crate::Builder::pin_workers), on
+    /// the same core. The one exception: a turn that blocked ends on its own thread, with or
+    /// without the slot. Use [`spawn_dedicated`](crate::Handle::spawn_dedicated) for what needs one
+    /// and the same thread, such as a thread-local library or a state that is not `Send`.
     ///
-    /// The price: nobody helps. While worker `k` is in a long turn its kept actors wait. Kept actors and the others that
-    /// wait for the same worker take turns, whichever are more.
+    /// # Limits
+    /// While worker `k` is in a long turn the actors bound to it wait. Bound actors and others that
+    /// wait for the same worker take turns, however many there are of either.
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};
@@ -255,11 +275,12 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
         self
     }
 
-    /// Spawns the actor. Once the executor shuts down this returns a reference to an actor that has ended already and
-    /// of which nothing ever ran: its state is dropped here; [`try_spawn`](Self::try_spawn) gives it back instead.
+    /// Spawns the actor. Once the executor shuts down this drops the state on the calling thread
+    /// and returns a reference to an actor that has already ended and never ran;
+    /// [`try_spawn`](Self::try_spawn) gives the state back instead.
     ///
     /// # Panics
-    /// If a capacity or a budget is 0 or too large, or there is no such worker.
+    /// Panics if a capacity or a budget is 0 or too large, or if there is no such worker.
     #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
     pub fn spawn(self) -> ActorRef<A> {
         match self.enroll() {
@@ -272,8 +293,8 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// Spawns the actor.
     ///
     /// # Errors
-    /// The actor comes back inside the error when the executor shuts down, a capacity or a budget is 0 or too large, or there
-    /// is no such worker.
+    /// The actor comes back inside the error if the executor shuts down, a capacity or a budget is
+    /// 0 or too large, or there is no such worker.
     pub fn try_spawn(self) -> Result<ActorRef<A>, SpawnError<A>> {
         self.enroll().map_err(|(cell, problem)| SpawnError::new(cell.into_state(), problem))
     }
@@ -340,7 +361,7 @@ pub(super) type Finished<'a, A> = (Option<Box<Cold>>, Unborn<'a, A>);
 /// A cell that was not completed, and why.
 pub(super) type NotSpawned<'a, A> = (Unborn<'a, A>, SpawnProblem);
 
-/// An actor that was not spawned, and why; of a dedicated one, its factory.
+/// An actor that was not spawned (or the factory of a dedicated one), and the reason.
 pub struct SpawnError<A> {
     actor: Sealed<A>,
     problem: SpawnProblem,
@@ -351,13 +372,14 @@ impl<A> SpawnError<A> {
         SpawnError { actor: Sealed(actor), problem }
     }
 
-    /// The actor, or the factory of a dedicated one, as it was handed in.
+    /// Returns the actor, or the factory of a dedicated one, unchanged.
     #[must_use]
     pub fn into_actor(self) -> A {
         self.actor.0
     }
 
-    /// Is it because the executor shuts down, or is in the parent of this forked process? Otherwise a setting is wrong, or a thread could not be started.
+    /// Returns `true` if the executor shuts down, or belongs to the parent of this forked process.
+    /// Returns `false` if a setting is wrong, or a thread could not be started.
     #[must_use]
     pub fn is_shutting_down(&self) -> bool {
         matches!(self.problem, SpawnProblem::ShuttingDown)

@@ -1,5 +1,5 @@
-//! Told messages: an envelope with a message and no way back, in one block; or, where many wait, the message alone in a
-//! [segment]'s slot.
+//! Told messages: an envelope with a message and no way back, in one block; or, where many wait,
+//! the message alone in a [segment]'s slot.
 
 use super::batch;
 use super::carried::{Carried, carried};
@@ -33,7 +33,8 @@ pub(crate) struct Told<M, S> {
     sent: S,
 }
 
-/// What can be done with a told message, in an undated envelope and in a dated one; and in a segment, if it may be in one.
+/// What can be done with a told message, in an undated envelope and in a dated one; and in a
+/// segment, if it may be in one.
 struct TellTable {
     undated: EnvelopeVtable,
     dated: EnvelopeVtable,
@@ -129,7 +130,8 @@ impl<C: Send + 'static> Telling<C> {
         self.message
     }
 
-    /// An envelope before a place is known for it: for one who will wait for that. `at` is where it will be sent.
+    /// An envelope before a place is known for it: for one who will wait for that. `at` is where it
+    /// will be sent.
     pub(crate) fn pack_for(self, at: &Header) -> AnyEnvelope {
         let dated = at.stopwatch().is_some();
         at.core().with_heap(|heap| if dated { self.pack_dated(heap) } else { self.pack(heap) })
@@ -138,8 +140,8 @@ impl<C: Send + 'static> Telling<C> {
 
 /// With fewer messages than this in a mailbox a segment would take more memory than they do.
 const WORTH_A_SEGMENT: u32 = 6;
-/// After a message that met a segment of another type: so many that would begin a segment do not. Where types alternate, each
-/// segment would have one message.
+/// After a message that met a segment of another type: so many that would begin a segment do not.
+/// Where types alternate, each segment would have one message.
 const NO_SEGMENTS_FOR: u32 = 32;
 
 thread_local! {
@@ -147,7 +149,8 @@ thread_local! {
     static MIXED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Have messages of several types lately met in mailboxes? For whoever would begin a segment, and counted so.
+/// Have messages of several types lately met in mailboxes? For whoever would begin a segment, and
+/// counted so.
 #[inline]
 fn mixed() -> bool {
     let left = MIXED.get();
@@ -215,7 +218,8 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
     }
 
     /// # Safety
-    /// With the only pointer to an envelope of this type, or where that of a message in a slot would be; `held` is of its pool.
+    /// With the only pointer to an envelope of this type, or where that of a message in a slot
+    /// would be; `held` is of its pool.
     #[inline]
     unsafe fn take(this: AnyEnvelope, place: Place, held: Held<'_>) -> M {
         let this: NonNull<Self> = this.cast();
@@ -255,7 +259,8 @@ unsafe fn free_segment<M>(segment: NonNull<Segment>) {
 /// The message back.
 ///
 /// # Safety
-/// With the only pointer to an envelope that a [`Telling`] of this type made; `held` is of its pool.
+/// With the only pointer to an envelope that a [`Telling`] of this type made; `held` is of its
+/// pool.
 pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope, held: Held<'_>) -> M {
     // SAFETY: the caller's.
     unsafe {
@@ -300,7 +305,8 @@ unsafe fn handle_prepaid<A: Receive<M>, M: Send + 'static, C: Carried<M>, const 
     }
 }
 
-/// Packed once more, as an undated one: so a handler is compiled into one place only, as it would be if nobody were timed.
+/// Packed once more, as an undated one: so a handler is compiled into one place only, as it would
+/// be if nobody were timed.
 unsafe fn handle_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     this: AnyEnvelope,
     header: NonNull<Header>,
@@ -356,13 +362,16 @@ impl<A: Actor> ActorRef<A> {
     /// Sends a message. Never waits, wherever it is called.
     ///
     /// Messages from one sender are handled in the order sent. The cost is a few tens of
-    /// nanoseconds. A message of more than 4 KiB is moved into a box first, and out of it for the handler. With the default
-    /// [stack](crate::Builder::stack_size) one of up to 512 KiB can be sent, in debug builds too. Beyond that the stack may
-    /// overflow, which ends the process: send a [`Box`].
+    /// nanoseconds.
+    ///
+    /// # Limits
+    /// A message of more than 4 KiB is moved into a box, and out of it for the handler. With the
+    /// default [stack](crate::Builder::stack_size) a message of up to 512 KiB can be sent, in debug
+    /// builds too. A larger one may overflow the stack, which ends the process: send a [`Box`].
     ///
     /// # Errors
-    /// The message comes back inside the error when the mailbox is full, the actor has stopped, or the executor shuts
-    /// down.
+    /// The message comes back inside the error if the mailbox is full, the actor has stopped, the
+    /// executor shuts down, or the process was forked.
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};
@@ -401,10 +410,12 @@ impl<A: Actor> ActorRef<A> {
         }
     }
 
-    /// Sends all messages of an iterator, in order, up to the first that is refused. Returns how many there were.
+    /// Sends all messages of an iterator, in order, up to the first that is refused. Returns how
+    /// many messages were accepted.
     ///
     /// # Errors
-    /// The refused message, the rest of the iterator, and how many were accepted before.
+    /// The error holds the refused message, the rest of the iterator, and the number of messages
+    /// accepted before.
     pub fn tell_many<I>(&self, messages: I) -> Result<usize, TellManyError<I::Item, I::IntoIter>>
     where
         I: IntoIterator,

@@ -204,21 +204,30 @@ impl Drop for Line<'_> {
     }
 }
 
-/// Runs `f`, once, here and now: for code that blocks its thread, inside a handler or a hook.
+/// Runs `f`, once, on this thread: for code in a handler or a hook that blocks its thread.
 ///
-/// Meanwhile the crew goes on: a spare thread takes over this worker's place and all that waits behind the running turn
-/// (see [`Builder::spares`](crate::Builder::spares)). The turn goes on when `f` has returned, on the same thread, whether or
-/// not that has its worker's place again. If no spare is to be had, `f` runs all the same, and this worker does nothing
-/// else until it has returned; what waits behind the turn is given to the other workers, where the policy allows it.
+/// Meanwhile the crew goes on. A spare thread takes over this worker's slot and all that waits behind
+/// the running turn (see [`Builder::spares`](crate::Builder::spares)). When `f` has returned the turn
+/// goes on, on the same thread, with or without a worker's slot. If no spare is left `f` runs all the
+/// same, and this worker does nothing else until `f` has returned; the other workers take what waits
+/// behind the turn, where the policy allows it.
 ///
-/// Outside of handlers and hooks it just calls `f`, and so it does inside another `blocking`. A panic in `f` goes its way.
+/// Outside of handlers and hooks, and inside another `blocking`, this just calls `f`. A panic in `f`
+/// unwinds through the call.
 ///
-/// The actor itself stays busy: its messages wait. For the answer of another actor use [`Ask::wait`](crate::Ask::wait), which
-/// does the same and notices circles, or better [`Context::ask_then`](crate::Context::ask_then).
+/// The actor itself stays busy: its messages wait. For the answer of another actor use
+/// [`Ask::wait`](crate::Ask::wait), which does the same and detects cycles, or better
+/// [`Context::ask_then`](crate::Context::ask_then).
+///
+/// # Limits
+/// A cycle of waits through `f` is not detected. In particular, do not wait here for a job of a thread
+/// pool whose jobs ask actors that use the same pool: once all of its threads wait for actors, no
+/// thread is left to run the job. Use another pool, or a wait with a timeout.
 ///
 /// # Costs
-/// If nothing waits for this worker, some hundred nanoseconds to a few microseconds, and no other thread does anything (the
-/// first time one is started). If something does, a spare thread is woken, which takes some ten microseconds to arrive.
+/// If nothing waits for this worker, the call costs some hundred nanoseconds to a few microseconds,
+/// and no other thread does anything (except that the first call starts one). If something waits, a
+/// spare thread is woken, and takes some ten microseconds to arrive.
 ///
 /// ```
 /// use heist::{Actor, Context, Executor, Handler};

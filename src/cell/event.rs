@@ -5,53 +5,62 @@ use crate::id::ActorId;
 use crate::panics::PanicText;
 use std::fmt;
 
-/// Something that an embedding program may want to log.
+/// Something that an embedding program may want to log. See
+/// [`Builder::on_event`](crate::Builder::on_event).
 ///
-/// The hook runs on whichever thread saw the event, outside all locks; a panic in it is swallowed. An event that the hook causes on
-/// the same thread is told when it has returned. So a hook that causes one each time keeps its thread for ever.
+/// The hook runs on the thread that saw the event, outside all locks. A panic in it is swallowed.
+/// Calls on one thread never nest: an event that the hook causes on its own thread is told after
+/// the hook has returned.
+///
+/// # Limits
+/// A hook that causes an event on its own thread each time it is called keeps that thread for ever.
+/// Let a hook cause no events, or let it count them and stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// User code of an actor panicked.
     Panicked {
-        /// Which actor.
+        /// The actor.
         actor: ActorId,
         /// Its Rust type.
         type_name: &'static str,
-        /// In which code.
+        /// The code that panicked.
         place: PanicPlace,
-        /// What the panic said.
+        /// The text of the panic.
         text: PanicText,
     },
-    /// Accepted messages were not handled: their actor ended first, or they came too late.
+    /// Accepted messages were not handled: their actor ended first, or they came too late. Each
+    /// dead letter is told once.
     DeadLetters {
-        /// Which actor.
+        /// The actor that the messages were for.
         actor: ActorId,
         /// Its Rust type.
         type_name: &'static str,
-        /// Why.
+        /// Why they were not handled.
         reason: DeadLetterReason,
-        /// How many, in this one turn.
+        /// How many messages this event tells of.
         count: u64,
     },
-    /// A pool's replica lost its state, and a successor takes its place, perhaps after a time.
+    /// A replica of a pool lost its state, or its next state could not be made. A state is made
+    /// now, or after a [backoff](crate::PoolBuilder::backoff).
     Replaced {
-        /// Which actor: the successor has its id.
+        /// The replica. It keeps its id.
         actor: ActorId,
         /// Its Rust type.
         type_name: &'static str,
-        /// What became of the one before.
+        /// How the state was lost, or why it could not be made.
         cause: Loss,
     },
-    /// A wait in a handler or hook was refused, since it would never have ended.
+    /// A wait in a handler or hook, or a forward, was refused, since it would have closed a cycle
+    /// of waits.
     WaitRefused {
-        /// The actors that would wait for one another, from the one that was refused on: see
+        /// The actors in the cycle, beginning with the one that was refused: see
         /// [`WaitAskError::cycle`](crate::WaitAskError::cycle).
         cycle: Vec<WaitingActor>,
     },
-    /// An actor had not ended when its executor's shutdown had to.
+    /// An actor had not ended at the deadline of its executor's shutdown.
     Stuck {
-        /// Which actor.
+        /// The actor.
         actor: ActorId,
         /// Its Rust type.
         type_name: &'static str,
@@ -61,14 +70,15 @@ pub enum Event {
         /// How many threads there are now besides one for each worker.
         spares: usize,
     },
-    /// A thread that nobody had needed for a while ended.
+    /// A spare thread ended, since it had not been needed for a while.
     SpareEnded {
-        /// How many are left.
+        /// How many threads are left besides one for each worker.
         spares: usize,
     },
-    /// A spare thread could not be started: for a while it will not be tried again, and blocking keeps its worker.
+    /// A spare thread could not be started. For a while no other is started, and a handler that
+    /// blocks keeps its worker.
     SpareFailed {
-        /// Why.
+        /// Why it could not be started.
         error: String,
     },
 }
@@ -77,9 +87,10 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PanicPlace {
-    /// A handler, a callback, or the drop of what they were given.
+    /// A handler, a callback, or the drop of what it was given.
     Handler,
-    /// [`Actor::started`](crate::Actor::started).
+    /// [`Actor::started`](crate::Actor::started), or the function of a directory or of a dedicated
+    /// actor that makes the state.
     Started,
     /// [`Actor::stopped`](crate::Actor::stopped).
     Stopped,
@@ -87,19 +98,20 @@ pub enum PanicPlace {
     StateDrop,
     /// The drop of a message that was not handled.
     MessageDrop,
-    /// The factory of a pool's replicas, while it made a successor.
+    /// The factory of a pool's replicas, while it made another state for one.
     Factory,
 }
 
-/// How a pool came to lose a replica's state.
+/// How a replica of a pool lost its state, or came to have none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Loss {
-    /// It stopped itself ([`Context::stop`](crate::Context::stop)), or somebody who had its reference stopped it.
+    /// The replica was stopped, by [`Context::stop`](crate::Context::stop) or by
+    /// [`ActorRef::stop`](crate::ActorRef::stop).
     Stopped,
-    /// It panicked.
+    /// The replica panicked.
     Panicked(PanicText),
-    /// The factory had no successor for it: its error's text, or that of its panic.
+    /// The factory did not make another state: the text of its error or of its panic.
     Factory(String),
 }
 
@@ -117,20 +129,23 @@ impl fmt::Display for Loss {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeadLetterReason {
-    /// It came (exempt, or from a timer) for an actor that had stopped.
+    /// The actor had stopped before the message came, which its owner had prepaid (an answer, a
+    /// notice of room) or a timer sent. Or the actor was a pool's replica, and no other state came.
     Stopped,
-    /// [`stop_now`](crate::ActorRef::stop_now).
+    /// [`stop_now`](crate::ActorRef::stop_now) was called.
     Killed,
     /// The actor had panicked.
     Panicked,
-    /// The executor stopped at once.
+    /// The executor shut down before the actor came to the message.
     Shutdown,
-    /// It was asked with a deadline, which had passed when its turn came: [`ask_by`](crate::ActorRef::ask_by).
+    /// The message was asked with a deadline, which had passed when its turn came:
+    /// [`ask_by`](crate::ActorRef::ask_by).
     Expired,
-    /// It came from a timer that was due, and cancelled before its turn came: [`Timer::cancel`](crate::Timer::cancel).
+    /// The message came from a timer that was due, and was cancelled before its turn came:
+    /// [`Timer::cancel`](crate::Timer::cancel).
     Cancelled,
-    /// The message was exempt from the capacity, but the mailbox held 2^27 - 1 messages, the most that
-    /// any mailbox holds: see [`SpawnBuilder::unbounded`](crate::SpawnBuilder::unbounded).
+    /// The message was exempt from the capacity, but the mailbox held 2^27 - 1 messages, the most
+    /// that any mailbox holds: see [`SpawnBuilder::unbounded`](crate::SpawnBuilder::unbounded).
     Full,
 }
 
@@ -155,7 +170,7 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// All of them.
+    /// Returns the sum of all counts.
     #[must_use]
     pub fn total(&self) -> u64 {
         let after_its_end = self.stopped + self.killed + self.panicked + self.shutdown;
@@ -163,18 +178,18 @@ impl DeadLetters {
     }
 }
 
-/// An actor that had not ended when its executor's shutdown had to: it was in a turn that did not return in time, or
-/// behind one.
+/// An actor that had not ended at the deadline of its executor's shutdown: it was in a turn that
+/// did not return in time, or waited behind such a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Unfinished {
-    /// Which actor.
+    /// The actor.
     pub id: ActorId,
     /// Its Rust type.
     pub type_name: &'static str,
 }
 
-/// How a shutdown went. The counts are those of the executor's whole life.
+/// The outcome of a shutdown. Counts cover the executor's whole life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
@@ -182,13 +197,16 @@ pub struct Report {
     pub handled: u64,
     /// Messages accepted and not handled.
     pub dead_letters: DeadLetters,
-    /// Actors that had not ended at the deadline: the first 1,000 of them.
+    /// Actors that had not ended at the deadline; at most 1,000 of them.
     pub unfinished: Vec<Unfinished>,
-    /// How many there were.
+    /// How many actors had not ended.
     pub unfinished_count: usize,
-    /// Threads that run no actors any more and had not exited at the deadline, by name: each is in a destructor of a
-    /// thread-local. (Of those that heist has started; see [`Builder::spawn_handler`](crate::Builder::spawn_handler).)
+    /// Names of threads that run no actors any more and had not exited at the deadline: each is in
+    /// a destructor of a thread-local. Only threads that heist has started are listed, and not
+    /// those of a [`Builder::spawn_handler`](crate::Builder::spawn_handler).
     pub unfinished_threads: Vec<String>,
-    /// All actors have ended, and no thread of the crew is left.
+    /// `true` if all actors have ended and no thread of the crew is left. A thread of a
+    /// [`Builder::spawn_handler`](crate::Builder::spawn_handler) is left by then as soon as its
+    /// [`WorkerThread::run`](crate::WorkerThread::run) has returned.
     pub complete: bool,
 }

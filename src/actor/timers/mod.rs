@@ -1,8 +1,9 @@
 //! Timers: a message that comes later, once ([`once`]) or at an interval ([`interval`]).
 //!
-//! A timer is one allocation, made when it is armed: first it lies in the scheduler's table, then, due, it is itself the
-//! envelope in its actor's mailbox, and an interval's goes back into the table. So there is at most one undelivered tick of
-//! each interval, whatever happens, and a tick allocates nothing.
+//! A timer is one allocation, made when it is armed: first it lies in the scheduler's table, then,
+//! due, it is itself the envelope in its actor's mailbox, and an interval's goes back into the
+//! table. So there is at most one undelivered tick of each interval, whatever happens, and a tick
+//! allocates nothing.
 //!
 //! | armed by | keeps the actor | when the actor ends before it is due |
 //! |---|---|---|
@@ -24,15 +25,26 @@ use std::error::Error;
 use std::fmt;
 use std::ptr::NonNull;
 
-/// A timer that is armed. **Dropping it cancels it**; [`detach`](Self::detach) lets it go its way.
-/// Forgetting it is detaching it, and leaks the memory that it keeps.
+/// A timer that is armed. **Dropping it cancels it**; [`detach`](Self::detach) lets it go on
+/// without this handle. [`std::mem::forget`] detaches it too, and leaks the memory that it keeps.
 ///
-/// A timer ends with the actor that it is for, whether it is kept somewhere or detached: what is armed when the actor ends is a
-/// dead letter then.
+/// A timer ends with the actor that it is for, detached or not: if it is armed when the actor ends,
+/// its message becomes a dead letter. A shutdown of the executor cancels all timers first, and
+/// drops their messages.
 ///
-/// A timer never fires early. It fires late when the process was stopped, or when all workers are in long turns; otherwise
-/// a worker gets up for it, and it goes before the messages that wait in the mailbox. It is told once: a tick that is
-/// due, but has not been handled yet, can still be cancelled.
+/// A timer never fires early. It fires late if the process was stopped, if all workers are in long
+/// turns, or if very many timers are due at once; otherwise a worker wakes up for it. Its message
+/// overtakes the messages that wait in the mailbox; where several timers are due, their messages
+/// and the ordinary ones alternate. Until its message is handled, a timer that is due can still be
+/// cancelled.
+///
+/// # Limits
+/// Messages of timers do not count against the mailbox's capacity, whoever armed the timers. A
+/// [`tell_every`](Context::tell_every) has at most one message in the mailbox at a time. A
+/// [`tell_after`](Context::tell_after) or [`tell_at`](Context::tell_at) has one once it is due, so
+/// their number is bounded only by how many timers the program arms: a program that arms timers for
+/// an actor faster than the actor handles them fills its mailbox beyond the capacity. Where the
+/// number must be bounded use one `tell_every`, or let the actor arm timers for itself.
 ///
 /// ```
 /// use heist::{Actor, Context, Executor, Fixed, Handler, Tick, Timer};
@@ -87,26 +99,27 @@ pub struct Timer {
     key: Option<Key>,
 }
 
-/// From what an interval's next tick is counted.
+/// From which instant the next tick of an interval is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fixed {
-    /// From when the last one was due: the ticks are `period` apart, and do not drift. What is late by whole periods
-    /// is missed and counted, never made up for in a burst.
+    /// From the instant when the last tick was due. Ticks are `period` apart and do not drift.
+    /// Ticks that are late by whole periods are missed and counted; they never come in a burst.
     Rate,
-    /// From when the last one had been handled: there is at least `period` between two ticks.
+    /// From the instant when the last tick had been handled. At least `period` lies between two
+    /// ticks.
     Delay,
 }
 
-/// One tick of an interval, for making its message.
+/// One tick of an interval, given to the function that makes its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Tick {
-    /// 0, 1 and so on; those that were missed are not counted.
+    /// The number of this tick: 0, 1 and so on. Missed ticks are not counted.
     pub number: u64,
     /// Ticks that were missed between the one before and this one.
     pub missed: u64,
-    /// When it was due.
+    /// The instant when this tick was due.
     pub due: Instant,
 }
 
@@ -114,11 +127,12 @@ pub struct Tick {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimerError {
-    /// A period of zero would be a tick all the time.
+    /// The period is zero.
     ZeroPeriod,
     /// The actor stops or has stopped.
     Stopped,
-    /// The executor shuts down: all timers are cancelled.
+    /// The executor shuts down, which cancels all timers; or it belongs to the parent of this
+    /// forked process.
     ShuttingDown,
 }
 
@@ -139,21 +153,24 @@ impl Timer {
         Timer { target: target.untyped(), key: Some(key) }
     }
 
-    /// Cancels it. `true`: its message will not be handled any more (an interval's: none from now on). `false`: it was
-    /// over already.
+    /// Cancels the timer. Returns `true` if its message will not be handled. Of an interval, the
+    /// tick whose message is being made or handled at this moment still goes on, and no other one
+    /// comes. Returns `false` if the timer was over: its message has been handled, is being
+    /// handled, or became a dead letter.
     ///
-    /// The message is dropped here and now, unless the timer was due: then it is a dead letter
-    /// ([`Cancelled`](crate::DeadLetterReason::Cancelled)) when its turn comes.
+    /// The message is dropped on this thread, unless the timer was due. Then it becomes a dead
+    /// letter ([`Cancelled`](crate::DeadLetterReason::Cancelled)) when its turn comes.
     pub fn cancel(mut self) -> bool {
         self.end()
     }
 
-    /// Lets the timer go its way without this: it can no longer be cancelled, but by its actor's or its executor's end.
+    /// Lets the timer go on without this handle. From now on only the end of its actor or of its
+    /// executor cancels it.
     pub fn detach(mut self) {
         self.key = None;
     }
 
-    /// Is it still to come, or an interval that goes on?
+    /// Returns `true` if the message is still to be handled, or if the interval goes on.
     #[must_use]
     pub fn is_armed(&self) -> bool {
         let scheduler = &self.target.header().core().scheduler;
@@ -232,12 +249,14 @@ fn not_armed(header: &Header) -> Refusal {
 }
 
 impl<A: Actor> Context<A> {
-    /// Tells this actor itself `message` after `delay`. See [`Timer`]; it keeps this actor alive until then.
+    /// Tells this actor itself `message` after `delay`. See [`Timer`]. The timer keeps this actor
+    /// alive until it fires.
     ///
-    /// The message is exempt from the mailbox's capacity, and goes before what waits in it.
+    /// The message is exempt from the mailbox's capacity, and overtakes what waits there.
     ///
     /// # Errors
-    /// [`Refusal::Stopped`] once this actor stops, [`Refusal::ShuttingDown`] once its executor does; the message comes back.
+    /// [`Refusal::Stopped`] once this actor stops, [`Refusal::ShuttingDown`] once its executor
+    /// does. The message comes back inside the error.
     pub fn tell_after<M: Send + 'static>(
         &mut self,
         delay: Duration,
@@ -249,11 +268,11 @@ impl<A: Actor> Context<A> {
         carried!(message => once::arm::<A, M, _>(Target::Own(self.me().clone()), time::after(delay), message))
     }
 
-    /// Tells this actor itself `message` at an instant, or as soon as possible if that has passed; otherwise as
-    /// [`tell_after`](Self::tell_after).
+    /// Tells this actor itself `message` at an instant, or as soon as possible if that has passed.
+    /// See [`tell_after`](Self::tell_after) for all else.
     ///
     /// # Errors
-    /// As there.
+    /// As [`tell_after`](Self::tell_after).
     pub fn tell_at<M: Send + 'static>(&mut self, at: Instant, message: M) -> Result<Timer, SendError<M>>
     where
         A: Receive<M>,
@@ -261,14 +280,15 @@ impl<A: Actor> Context<A> {
         carried!(message => once::arm::<A, M, _>(Target::Own(self.me().clone()), Some(at), message))
     }
 
-    /// Tells this actor itself something every `period`, for the first time after one; `message` makes it, inside the
-    /// actor's turn. See [`Timer`]; it keeps this actor alive until it is cancelled.
+    /// Tells this actor itself a message every `period`, first after one period. `message` makes
+    /// each message, inside the actor's turn. See [`Timer`]. The timer keeps this actor alive until
+    /// it is cancelled.
     ///
-    /// Of one interval no more than one tick is under way: the next is armed when this one has been handled. A panic in
-    /// `message` is one of the actor's.
+    /// At most one tick of an interval is under way: the next one is armed when this one has been
+    /// handled. A panic in `message` counts as a panic in a handler of the actor.
     ///
     /// # Errors
-    /// A period of zero; the actor stops; its executor does.
+    /// Fails if the period is zero, this actor stops, or its executor shuts down.
     pub fn tell_every<M, F>(
         &mut self,
         period: Duration,
@@ -285,14 +305,16 @@ impl<A: Actor> Context<A> {
 }
 
 impl<A: Actor> ActorRef<A> {
-    /// Tells the actor `message` after `delay`. See [`Timer`]; unlike [`Context::tell_after`] it does not keep the actor
-    /// alive: if the actor ends before, the message is a dead letter.
+    /// Tells the actor `message` after `delay`. See [`Timer`]. Unlike [`Context::tell_after`] the
+    /// timer does not keep the actor alive: if the actor ends before, the message is a dead letter.
     ///
-    /// The message is exempt from the capacity of the actor's mailbox, whoever arms the timer: beside its capacity a mailbox holds one
-    /// message for each timer that is due.
+    /// The message is exempt from the capacity of the actor's mailbox: beside its capacity the
+    /// mailbox holds one message for each timer that is due, however many others have armed
+    /// ([limits](Timer#limits)).
     ///
     /// # Errors
-    /// [`Refusal::Stopped`] once the actor stops, [`Refusal::ShuttingDown`] once its executor does; the message comes back.
+    /// [`Refusal::Stopped`] once the actor stops, [`Refusal::ShuttingDown`] once its executor does,
+    /// [`Refusal::Forked`] in a forked child. The message comes back inside the error.
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};
@@ -318,11 +340,11 @@ impl<A: Actor> ActorRef<A> {
         carried!(message => once::arm::<A, M, _>(Target::Other(self.downgrade()), time::after(delay), message))
     }
 
-    /// Tells the actor `message` at an instant, or as soon as possible if that has passed; otherwise as
-    /// [`tell_after`](Self::tell_after).
+    /// Tells the actor `message` at an instant, or as soon as possible if that has passed. See
+    /// [`tell_after`](Self::tell_after) for all else.
     ///
     /// # Errors
-    /// As there.
+    /// As [`tell_after`](Self::tell_after).
     pub fn tell_at<M: Send + 'static>(&self, at: Instant, message: M) -> Result<Timer, SendError<M>>
     where
         A: Receive<M>,
@@ -330,11 +352,14 @@ impl<A: Actor> ActorRef<A> {
         carried!(message => once::arm::<A, M, _>(Target::Other(self.downgrade()), Some(at), message))
     }
 
-    /// Tells the actor something every `period`, for the first time after one; `message` makes it, inside the actor's turn.
-    /// See [`Timer`]; unlike [`Context::tell_every`] it does not keep the actor alive, and ends with it.
+    /// Tells the actor a message every `period`, first after one period. `message` makes each
+    /// message, inside the actor's turn. See [`Timer`]. Unlike [`Context::tell_every`] the timer
+    /// does not keep the actor alive, and ends with it.
+    ///
+    /// At most one tick of an interval is in the mailbox, beside its capacity.
     ///
     /// # Errors
-    /// A period of zero; the actor stops; its executor does.
+    /// Fails if the period is zero, the actor stops, or its executor shuts down.
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Fixed, Handler, TimerError};
