@@ -297,7 +297,7 @@
 //! - **Self-contained**: no globals, no hidden threads, no environment variables. (Awaiting a shutdown starts a thread
 //!   for its deadline, and says so.)
 //!
-//! `ARCHITECTURE.md` says how each is kept, and `CHECKLIST.md` which test shows it.
+//! `ARCHITECTURE.md` says how each is kept, and `docs/traceability.md` which test shows it.
 //!
 //! # Limits
 //!

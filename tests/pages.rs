@@ -1,57 +1,158 @@
-//! The pages beside the code: each test that they name is there. So a row that says what shows a thing does not outlive it.
+//! The pages beside the code, checked on their text: each test, file and heading that a page names
+//! exists. So a row that says what shows a claim does not outlive the test.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
-const PAGES: [&str; 2] = ["ARCHITECTURE.md", "CHECKLIST.md"];
+/// Folders with the functions that a page may name.
 const CODE: [&str; 4] = ["src", "tests", "benches", "examples"];
 
-/// The names of all functions in a folder.
-fn functions(folder: &Path, found: &mut HashSet<String>) {
+struct Page {
+    /// Relative to the root.
+    path: PathBuf,
+    /// Without fenced code.
+    text: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Collects the files of a folder, and of its folders, whose names end in `extension`.
+fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            functions(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(path).unwrap();
-            let names =
-                text.split("fn ").skip(1).map(|rest| rest.split(['(', '<']).next().unwrap_or_default());
-            found.extend(names.map(str::to_owned));
+            files(&path, extension, found);
+        } else if path.extension().is_some_and(|its| its == extension) {
+            found.push(path);
         }
     }
 }
 
-/// What stands between backticks and looks like a test's name: a sentence of four words and more.
-fn named(page: &str) -> impl Iterator<Item = &str> {
-    let sentence = |word: &&str| {
-        let known = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
-        word.chars().all(known) && word.matches('_').count() >= 3
+/// Returns all pages: those at the root, under `docs`, and beside the comparison.
+fn pages() -> Vec<Page> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    files(&root().join("docs"), "md", &mut paths);
+    paths.push(root().join("benches/peers/README.md"));
+    let page = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.split("```").step_by(2).collect();
+        Page { path: path.strip_prefix(root()).unwrap().to_owned(), text }
     };
-    page.split('`').skip(1).step_by(2).filter(sentence)
+    let pages: Vec<Page> = paths.into_iter().map(page).collect();
+    assert!(pages.len() > 20, "the pages are elsewhere");
+    pages
+}
+
+/// Returns the names of all functions.
+fn functions() -> HashSet<String> {
+    let mut paths = Vec::new();
+    CODE.iter().for_each(|folder| files(&root().join(folder), "rs", &mut paths));
+    let mut found = HashSet::new();
+    for path in paths {
+        let text = fs::read_to_string(path).unwrap();
+        let names = text.split("fn ").skip(1).map(|rest| rest.split(['(', '<']).next().unwrap_or_default());
+        found.extend(names.map(str::to_owned));
+    }
+    found
+}
+
+/// Returns the texts between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Returns the texts between backticks that look like a test's name: four words and more.
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    let known = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
+    quoted(text).filter(move |word| word.chars().all(known) && word.matches('_').count() >= 3)
+}
+
+/// Returns the anchor that Markdown gives a heading.
+fn anchor(heading: &str) -> String {
+    let kept = |letter: &char| letter.is_alphanumeric() || matches!(letter, '-' | '_' | ' ');
+    heading.trim().to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
+}
+
+/// Resolves `..` in a relative path, without a look at the disk.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => assert!(normal.pop(), "{} leads out of the crate", path.display()),
+            part => normal.push(part),
+        }
+    }
+    normal
 }
 
 #[test]
 fn each_test_that_a_page_names_is_there() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut found = HashSet::new();
-    CODE.iter().for_each(|folder| functions(&root.join(folder), &mut found));
+    let functions = functions();
     let mut looked_up = 0;
-    for page in PAGES {
-        let text = fs::read_to_string(root.join(page)).unwrap();
+    for page in pages() {
         let missing: Vec<_> =
-            named(&text).inspect(|_| looked_up += 1).filter(|name| !found.contains(*name)).collect();
-        assert_eq!(missing, [""; 0], "{page} names what is not there");
+            named(&page.text).inspect(|_| looked_up += 1).filter(|name| !functions.contains(*name)).collect();
+        assert_eq!(missing, [""; 0], "{} names tests that do not exist", page.path.display());
     }
     assert!(looked_up > 200, "the pages name many: {looked_up}");
 }
 
-/// The table "from the origin to heist" has a test, or a doctest, in each row.
+#[test]
+fn each_file_that_a_page_names_is_there() {
+    let mut looked_up = 0;
+    for page in pages().iter().filter(|page| !page.path.starts_with("benches")) {
+        let folders = ["src/", "tests/", "benches/", "examples/", "scripts/", "docs/", ".ci/"];
+        let plain = |name: &&str| !name.contains(['*', ' ', '…', '{']);
+        for name in quoted(&page.text).filter(|name| folders.iter().any(|at| name.starts_with(at))) {
+            if plain(&name) {
+                looked_up += 1;
+                assert!(root().join(name).exists(), "{} names {name}", page.path.display());
+            }
+        }
+    }
+    assert!(looked_up > 100, "the pages name many: {looked_up}");
+}
+
+#[test]
+fn each_link_of_a_page_leads_somewhere() {
+    let pages = pages();
+    let headings = |page: &Page| -> HashSet<String> {
+        let lines = page.text.lines().filter(|line| line.starts_with('#'));
+        lines.map(|line| anchor(line.trim_start_matches('#'))).collect()
+    };
+    let anchors: HashMap<_, _> = pages.iter().map(|page| (&page.path, headings(page))).collect();
+    let mut looked_up = 0;
+    for page in &pages {
+        let at = page.path.display();
+        for link in page.text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default()) {
+            if link.contains("://") {
+                continue;
+            }
+            looked_up += 1;
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => page.path.clone(),
+                file => normal(&page.path.parent().unwrap().join(file)),
+            };
+            assert!(root().join(&target).exists(), "{at} links to {link}");
+            if !heading.is_empty() {
+                let there = anchors.get(&target).is_some_and(|anchors| anchors.contains(heading));
+                assert!(there, "{at} links to {link}, and there is no such heading");
+            }
+        }
+    }
+    assert!(looked_up > 50, "the pages have many links: {looked_up}");
+}
+
+/// Each row of the table "from the origin to heist" has a test or a doctest.
 #[test]
 fn each_part_of_the_origin_has_its_test() {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGES[0])).unwrap();
-    let section = page.split("## 11. From the origin to heist").nth(1).expect("the section is there");
-    let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    let page = fs::read_to_string(root().join("docs/origin.md")).unwrap();
+    let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
     assert!(rows.len() >= 25, "{} rows", rows.len());
     for row in rows {
         let cells: Vec<_> = row.trim_matches('|').split(" | ").collect();
