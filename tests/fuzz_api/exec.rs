@@ -1,4 +1,5 @@
-//! Runs the steps of a program: inside a turn with a context, or wherever else heist calls code of its users.
+//! Runs the steps of a program, inside a turn with a context or from any other user code that heist
+//! calls.
 
 use crate::fail;
 use crate::program::{Form, Letter, Op, Route, Script, Way};
@@ -21,7 +22,7 @@ pub fn run(world: &Arc<World>, script: &Script, mut ctx: Option<&mut Context<Nod
     }
 }
 
-/// A message that came back.
+/// Marks the message of a failed send as given back.
 fn back<T>(result: Result<T, SendError<Msg>>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
@@ -39,7 +40,7 @@ fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Option<F::Output> {
     }
 }
 
-/// Does its script when it is woken, and once more of it when it is dropped.
+/// Runs the script's first step on each wake and the other steps on drop.
 struct Bell {
     world: Arc<World>,
     script: Script,
@@ -85,7 +86,7 @@ fn step(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
                 }
                 Way::Timed => build.timing(true).try_spawn().ok(),
                 Way::Dedicated => {
-                    let _other = build.try_spawn().ok(); // and gone at once
+                    let _other = build.try_spawn().ok(); // dropped at once, without a reference kept
                     let (theirs, life) = (Arc::clone(world), life.clone());
                     let factory = move || theirs.node(&life);
                     world.handle.build_dedicated(factory).capacity(*capacity as usize).try_spawn().ok()
@@ -176,7 +177,7 @@ fn step(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
     }
 }
 
-/// What is done with the actor of a slot.
+/// Runs the steps that act on the actor of a slot.
 fn to_actor(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
     let (Op::Tell(slot, ..)
     | Op::TellMany(slot, ..)
@@ -254,7 +255,7 @@ fn to_actor(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
             match poll(&mut sending, &bell(world, script)) {
                 Some(result) => drop(back(result)),
                 None if world.seed.is_multiple_of(3) => {
-                    // Given up at once: by its drop or by name.
+                    // The send is given up at once, by `cancel` or by dropping the future.
                     if let Some(msg) = sending.cancel() {
                         msg.token.refused();
                     }
@@ -278,7 +279,7 @@ fn to_actor(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
             let (weak, letter) = (Arc::downgrade(world), letter.clone());
             let made = actor.tell_every(period, fixed[usize::from(*rate)], move |_| {
                 let world = weak.upgrade().expect("a program outlives its timers");
-                // Ticks come for as long as the program runs. Only the first ones are in the books.
+                // An interval ticks until the program ends. Only the first ticks are in the books.
                 Tick(world.may_step().then(|| Box::new(world.msg(&letter))))
             });
             made.into_iter().for_each(|timer| world.timers.put(timer));
@@ -287,7 +288,7 @@ fn to_actor(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
     }
 }
 
-/// What an interval sends.
+/// The message of an interval.
 pub struct Tick(Option<Box<Msg>>);
 
 impl heist::Handler<Tick> for Node {
@@ -300,7 +301,7 @@ impl heist::Handler<Tick> for Node {
     }
 }
 
-/// Polls all that is kept once. What is ready goes.
+/// Polls each kept future once and drops the ones that are ready.
 fn poll_all(world: &Arc<World>, script: &Script) {
     let waker = bell(world, script);
     for mut ask in world.asks.all() {

@@ -1,21 +1,23 @@
-//! A fuzzer of API programs: random sequences of what users may do, each on an executor of its own, with books that
-//! must balance.
+//! A fuzzer for the public API: runs random programs of user calls, each on an executor of its own,
+//! and checks that the books balance.
 //!
-//! A seed makes a program: settings of an executor, one or two threads outside, and steps. A step may carry scripts that
-//! handlers, hooks, wakers, callbacks and drops run in their turn. After its end every payload was dropped once, no message was
-//! both handled and given back, the executor's counts say what the books say, no actor lives and no thread is left.
+//! A seed makes a program: the settings of an executor, one or two outside threads, and steps. A
+//! step may carry scripts, which handlers, hooks, wakers, callbacks and drops then run. When a
+//! program has ended, the following must hold. Every payload was dropped once. No message was both
+//! handled and given back. The executor's counts equal the books. No actor lives and no thread is
+//! left.
 //!
-//! It runs without the test harness, whose own threads trouble the sanitizers.
+//! The fuzzer runs without the test harness, because threads of the harness trouble the sanitizers.
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `HEIST_FUZZ_PROGRAMS` | how many programs (default 1000) |
-//! | `HEIST_FUZZ_SEED` | the first program's seed; the others count up from it. By default from the clock; printed |
+//! | `HEIST_FUZZ_PROGRAMS` | number of programs (default 1000) |
+//! | `HEIST_FUZZ_SEED` | first seed, then counting up (default: the clock; printed) |
 //! | `HEIST_FUZZ_JOBS` | threads that run programs (default 4) |
 //! | `HEIST_FUZZ_PATIENCE` | seconds that one program may take (default 60) |
-//! | `HEIST_FUZZ_REPEAT` | runs each program so many times (default 1), since threads meet differently each time |
-//! | `HEIST_SOAK_MESSAGES` | set: the soak instead, with so many counted messages |
-//! | `HEIST_FUZZ_SHRINK` | set to a seed that fails: leaves out steps for as long as the rest fails still |
+//! | `HEIST_FUZZ_REPEAT` | runs of each program (default 1), each with other thread interleavings |
+//! | `HEIST_SOAK_MESSAGES` | runs the soak instead, with this number of counted messages |
+//! | `HEIST_FUZZ_SHRINK` | a failing seed: removes steps while the rest still fails |
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub, reason = "a test")]
@@ -35,13 +37,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 use world::{World, careful, is_planned};
 
-/// Longer than any watchdog: a shutdown that needs it has hung.
+/// Longer than any watchdog: a shutdown that takes this long has hung.
 const DEADLINE: Duration = Duration::from_secs(1000);
 
-/// Steps that are left out, for the shrinker.
+/// Step numbers that the shrinker leaves out.
 static WITHOUT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 
-/// A broken promise: prints it with its program and ends the process, since a panic might be contained.
+/// Reports a broken promise with the program and aborts the process. A panic would not do, because
+/// heist may contain the panic.
 pub fn fail(seed: u64, what: &str) -> ! {
     eprintln!("fuzz: FAILED, seed {seed}: {what}");
     if std::env::var_os("HEIST_FUZZ_CHILD").is_none() {
@@ -130,7 +133,7 @@ fn main() {
     println!("test result: ok. {} passed; 0 failed", programs * repeat);
 }
 
-/// Ends the process when one program takes too long, and says where it hangs.
+/// Aborts the process when a program takes too long, and reports where the program hangs.
 fn watch(running: &[Running], over: &AtomicBool) {
     let patience = Duration::from_secs(number("HEIST_FUZZ_PATIENCE").unwrap_or(60));
     while !over.load(Relaxed) {
@@ -164,7 +167,8 @@ fn build(program: &Program, hook: impl Fn() + Send + Sync + 'static) -> Executor
     builder.drop_deadline(DEADLINE).on_event(move |_| hook()).build().expect("an executor")
 }
 
-/// Runs one program to its end and checks the books: messages handled, dead letters, panics.
+/// Runs one program to its end and checks the books. Returns the numbers of handled messages, dead
+/// letters and panics.
 fn run(seed: u64, running: &Running) -> [u64; 3] {
     let program = program_of(seed);
     let hooked: Arc<Mutex<Option<Arc<World>>>> = Arc::default();
@@ -196,7 +200,8 @@ fn run(seed: u64, running: &Running) -> [u64; 3] {
     let left = hooked.lock().take();
     drop(left);
     clear();
-    // A shutdown that nobody awaits goes on, and what threads outside dropped last may still be on its way.
+    // A shutdown without a waiter may still be running, and the last drops of outside threads may
+    // still be on their way.
     wait(seed, "all actors end", || handle.stats().live_actors == 0);
     wait(seed, "all payloads are dropped", || world.alive() == 0);
     wait(seed, "all dedicated threads end", || handle.stats().dedicated_threads == 0);

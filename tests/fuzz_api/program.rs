@@ -1,6 +1,6 @@
-//! Programs: what they consist of, and how a seed becomes one.
+//! Defines the programs of the fuzzer and generates a program from a seed.
 
-/// xorshift64*.
+/// A seeded generator (xorshift64*).
 pub struct Rng(u64);
 
 impl Rng {
@@ -28,10 +28,10 @@ impl Rng {
     }
 }
 
-/// What is done in one place, in order.
+/// Steps that one piece of user code performs in order.
 pub type Script = Vec<Op>;
 
-/// A message: what its handler does, what its drop does, and whether its reply is kept.
+/// A message: the scripts of its handler and its drop, and whether the handler keeps the reply.
 #[derive(Clone, Debug, Default)]
 pub struct Letter {
     pub handle: Script,
@@ -39,7 +39,7 @@ pub struct Letter {
     pub keep: bool,
 }
 
-/// What an actor does in its hooks, and when its state is dropped.
+/// The scripts of an actor's hooks and of its state's drop.
 #[derive(Clone, Debug, Default)]
 pub struct Life {
     pub started: Script,
@@ -72,7 +72,8 @@ pub enum Route {
     Own,
 }
 
-/// One step. A number names an actor's slot, or which of the kept asks, timers and so on is meant.
+/// One step of a script. Numbers select an actor's slot, or one of the kept asks, timers and other
+/// values.
 #[derive(Clone, Debug)]
 pub enum Op {
     Spawn {
@@ -96,9 +97,9 @@ pub enum Op {
     Send(u8, Letter),
     SendTimeout(u8, Letter),
     SendAsync(u8, Letter, Script),
-    /// Polls all that is kept, with wakers that do this.
+    /// Polls all kept futures with wakers that run the script.
     Poll(Script),
-    /// Drops the oldest of what is kept.
+    /// Drops the oldest kept value of the selected kinds.
     Forget(u8),
     Reply(bool),
     Stop(u8),
@@ -160,7 +161,7 @@ pub enum End {
     Now,
     Drop,
     Awaited,
-    /// A shutdown that is polled once and dropped.
+    /// A shutdown that is polled once and then dropped.
     HalfWay,
 }
 
@@ -171,17 +172,17 @@ pub struct Program {
     pub spares: usize,
     pub budget: u32,
     pub end: End,
-    /// The slots are cleared before the end, or after it.
+    /// Whether the slots are cleared before the end or after the end.
     pub clear_first: bool,
-    /// What each thread outside does.
+    /// The script of each outside thread.
     pub threads: Vec<Script>,
-    /// What the event hook does.
+    /// The script of the event hook.
     pub hook: Script,
 }
 
 pub const SLOTS: u64 = 3;
 
-/// The program of this seed.
+/// Generates the program of a seed.
 pub fn generate(seed: u64) -> Program {
     let mut rng = Rng::new(seed);
     let mut maker = Maker { rng: &mut rng };
@@ -224,7 +225,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// Up to `most` steps, whose own scripts are at most `depth` deep.
+    /// Makes up to `most` steps whose own scripts nest at most `depth` levels.
     fn script(&mut self, depth: u8, most: u64) -> Script {
         let steps = self.rng.below(most + 1);
         (0..steps).map(|_| self.op(depth)).collect()

@@ -1,9 +1,10 @@
-//! Makes a program that fails smaller: leaves out steps for as long as the rest still fails in some of many runs.
+//! Shrinks a failing program: removes steps while the rest still fails in at least one of many
+//! runs.
 
 use crate::program::{Op, Program, Script, generate};
 use std::process::{Command, Stdio};
 
-/// Calls `visit` for every script of the program, scripts inside steps included.
+/// Numbers the steps of a script and of all nested scripts, and removes the steps in `without`.
 fn steps(script: &mut Script, next: &mut usize, without: &[usize]) {
     script.retain_mut(|op| {
         let number = *next;
@@ -50,7 +51,8 @@ fn scripts_of(op: &mut Op) -> Vec<&mut Script> {
     }
 }
 
-/// Leaves out the steps of these numbers, counted in the order of the whole program. Returns how many there are.
+/// Removes the steps with the given numbers, counted in program order. Returns the number of steps
+/// in the whole program.
 pub fn leave_out(program: &mut Program, without: &[usize]) -> usize {
     let mut next = 0;
     for script in program.threads.iter_mut().chain([&mut program.hook]) {
@@ -64,7 +66,7 @@ pub fn from_environment() -> Vec<usize> {
     text.split(',').filter_map(|number| number.parse().ok()).collect()
 }
 
-/// Whether the program fails without these steps, in some of 300 runs.
+/// Returns `true` if the program without the given steps fails in at least one of 300 runs.
 fn fails(seed: u64, without: &[usize]) -> bool {
     let list: Vec<String> = without.iter().map(ToString::to_string).collect();
     let status = Command::new(std::env::current_exe().expect("a path"))

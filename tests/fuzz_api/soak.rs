@@ -1,8 +1,10 @@
-//! The soak: counted messages, as many as are asked for, on executors that run programs of the fuzzer all the while.
+//! The soak test: sends a given number of counted messages on executors that run fuzzer programs at
+//! the same time.
 //!
-//! Counters tell each other numbered messages in batches, ask each other, and get more from threads outside. A receiver
-//! knows the last number from each sender, so a message that is lost, doubled or out of order shows at once. An epoch is one
-//! executor's life: its settings differ from the one's before, and at its end all that was accepted was handled.
+//! Counters tell each other numbered messages in batches, ask each other, and receive more from
+//! outside threads. A receiver knows the last number from each sender, so that a lost, doubled or
+//! reordered message is noticed at once. An epoch is the life of one executor. Settings vary from
+//! epoch to epoch. At the end of an epoch every accepted message must have been handled.
 
 use crate::program::{Rng, generate};
 use crate::world::{World, careful};
@@ -17,16 +19,16 @@ const COUNTERS: usize = 6;
 const OUTSIDE: usize = 2;
 const SENDERS: usize = COUNTERS + OUTSIDE;
 const BATCH: u64 = 256;
-/// Counted messages of one epoch.
+/// Number of counted messages in one epoch.
 const EPOCH: u64 = if cfg!(debug_assertions) { 1_000_000 } else { 20_000_000 };
 
-/// What all of one epoch share.
+/// State shared by all actors and threads of an epoch.
 struct Flood {
     seed: u64,
     received: AtomicU64,
     answers: AtomicU64,
     over: AtomicBool,
-    /// By sender and receiver, written at the end of each.
+    /// Counts by sender and receiver, written when each party ends.
     sent: Mutex<[[u64; COUNTERS]; SENDERS]>,
     got: Mutex<[[u64; COUNTERS]; SENDERS]>,
 }
@@ -42,7 +44,7 @@ struct Counter {
 
 struct Peers(Vec<ActorRef<Counter>>);
 
-/// Small enough for segments.
+/// A message small enough for a segment.
 struct Count {
     from: u32,
     number: u64,
@@ -98,7 +100,7 @@ impl Handler<Echo> for Counter {
     }
 }
 
-/// As many of a batch as there is room for.
+/// Sends as many messages of a batch as the mailbox has room for.
 fn batch(to: &ActorRef<Counter>, from: usize, sent: &mut u64) {
     let first = *sent;
     let numbers = (1..=BATCH).map(|n| Count { from: from as u32, number: first + n });
@@ -112,7 +114,7 @@ impl Handler<Go> for Counter {
     type Reply = ();
     fn handle(&mut self, _: Go, ctx: &mut Context<Self>) {
         if self.flood.over.load(Relaxed) {
-            self.peers.clear(); // or they would keep each other alive
+            self.peers.clear(); // otherwise the peers would keep each other alive
             return;
         }
         for peer in 0..COUNTERS {
@@ -130,7 +132,7 @@ impl Handler<Go> for Counter {
     }
 }
 
-/// Runs programs of the fuzzer on this executor until the epoch is over.
+/// Runs fuzzer programs on the executor until the epoch is over.
 fn programs(handle: &Handle, first: u64, over: &AtomicBool) -> (u64, Vec<Arc<World>>) {
     let (mut seed, mut open) = (first, Vec::new());
     while !over.load(Relaxed) {
@@ -141,7 +143,7 @@ fn programs(handle: &Handle, first: u64, over: &AtomicBool) -> (u64, Vec<Arc<Wor
         }
         (0..14).for_each(|_| careful(|| world.clear(seed)));
         seed += 1;
-        // What the program detached lives until the executor's end, and a pool may be about to make a replica.
+        // Detached actors live until the executor's end, and a pool may be about to make a replica.
         open.push(world);
     }
     (seed - first, open)
@@ -161,7 +163,8 @@ pub fn soak(messages: u64, first: u64, patience: Duration) {
     println!("test result: ok. {epochs} passed; 0 failed");
 }
 
-/// One executor's life. Returns the messages counted and the programs run.
+/// Runs one executor from start to shutdown. Returns the number of messages counted and of programs
+/// run.
 fn epoch(seed: u64, patience: Duration) -> (u64, u64) {
     let mut rng = Rng::new(seed);
     let policy = [Policy::Stealing, Policy::Sharded, Policy::SharedQueue][rng.below(3) as usize];

@@ -1,4 +1,4 @@
-//! What a program runs in: its actors and all that is kept, and the books.
+//! The environment of a running program: actors, kept values, and the books.
 
 use crate::fail;
 use crate::program::{Letter, Life, Script};
@@ -19,10 +19,10 @@ const HANDLED: u8 = 1 << 1;
 const REFUSED: u8 = 1 << 2;
 const DROPPED: u8 = 1 << 3;
 
-/// Steps that one program may do. Those beyond do nothing, so every program ends.
+/// Maximum number of steps of a program. Further steps do nothing, so that every program ends.
 const FUEL: i32 = 150;
 
-/// Things of one kind that the program keeps. Nothing of heist's runs under its lock.
+/// Kept values of one kind. No code of heist runs under the lock.
 pub struct Kept<T>(Mutex<VecDeque<T>>);
 
 impl<T> Default for Kept<T> {
@@ -49,9 +49,10 @@ pub struct World {
     fuel: AtomicI32,
     rows: Box<[AtomicU8]>,
     next: AtomicU32,
-    /// Messages that a handler, a callback or a tick's handler began with.
+    /// Number of messages whose handler, callback or tick handler has begun.
     pub handled: AtomicU64,
-    /// A directory's sweeper and a pool's resize have messages of their own, which the program does not know of.
+    /// Set when a directory's sweeper or a pool's resize may have sent messages that the books do
+    /// not count.
     pub marks: AtomicBool,
     pub slots: [Mutex<Option<ActorRef<Node>>>; crate::program::SLOTS as usize],
     pub weak: Kept<WeakRef<Node>>,
@@ -92,7 +93,7 @@ impl World {
         })
     }
 
-    /// Whether one step more may be done.
+    /// Consumes one unit of fuel. Returns `true` if the program may run another step.
     pub fn may_step(&self) -> bool {
         self.fuel.fetch_sub(1, Relaxed) > 0
     }
@@ -128,7 +129,7 @@ impl World {
         self.slots[slot as usize].lock().clone()
     }
 
-    /// Drops all that the program keeps, in the order of a die.
+    /// Drops all kept values, in an order that `first` selects.
     pub fn clear(&self, first: u64) {
         for round in 0..14 {
             match (first + round) % 14 {
@@ -151,7 +152,7 @@ impl World {
         }
     }
 
-    /// Every payload was dropped, and each message handled or given back or neither, but not both.
+    /// Checks that every payload was dropped and that no message was both handled and given back.
     pub fn close(&self) -> Result<(), String> {
         for id in 0..self.next.load(Relaxed) {
             let row = self.rows[id as usize].load(Relaxed);
@@ -165,7 +166,7 @@ impl World {
         Ok(())
     }
 
-    /// Payloads that are alive.
+    /// Returns the number of payloads that are alive.
     pub fn alive(&self) -> usize {
         let made = self.next.load(Relaxed) as usize;
         self.rows[..made].iter().filter(|row| row.load(Relaxed) & DROPPED == 0).count()
@@ -205,10 +206,10 @@ pub struct Msg {
     pub keep: bool,
 }
 
-/// The same in a box: small enough for a segment.
+/// A boxed message, small enough for a segment.
 pub struct Small(pub Box<Msg>);
 
-/// The same, and may come in batches.
+/// A message that may be handled in batches.
 pub struct Several(pub Msg);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,7 +226,7 @@ pub struct Node {
     in_turn: Arc<AtomicBool>,
 }
 
-/// One stay in an actor's code.
+/// Marks the actor's code as running until dropped.
 struct Turn(Arc<AtomicBool>);
 
 impl Drop for Turn {
@@ -261,13 +262,13 @@ impl Node {
         self.handle(msg, ctx);
     }
 
-    /// A tick that is not in the books.
+    /// Handles a tick that is not in the books.
     pub fn empty_tick(&mut self) {
         let _turn = self.enter("a tick");
         self.world().handled.fetch_add(1, Relaxed);
     }
 
-    /// A callback's turn.
+    /// Runs the script of an `ask_then` callback.
     pub fn called_back(&mut self, token: &Token, script: &Script, ctx: &mut Context<Self>) {
         let _turn = self.enter("a callback");
         token.mark(HANDLED);
@@ -346,7 +347,7 @@ impl Receive<Several> for Node {
     }
 }
 
-/// A panic that belongs to the program, with all kinds of payload. Not while another one unwinds.
+/// Panics with one of several kinds of payload. Does nothing while the thread unwinds already.
 pub fn explode(kind: u8) {
     if std::thread::panicking() {
         return;
@@ -359,7 +360,8 @@ pub fn explode(kind: u8) {
     }
 }
 
-/// Panics `N` times in a row when it is dropped. Of no size, since a payload that never stops is leaked on purpose.
+/// A payload whose drop panics `N` times in a row. Zero-sized, because heist leaks a payload that
+/// never stops panicking.
 pub struct Grenade<const N: u8>;
 
 impl<const N: u8> Drop for Grenade<N> {
@@ -373,7 +375,7 @@ impl<const N: u8> Drop for Grenade<N> {
     }
 }
 
-/// Whether it is one of the fuzzer's own panics.
+/// Returns `true` if the payload belongs to a panic of the fuzzer itself.
 pub fn is_planned(payload: &(dyn std::any::Any + Send)) -> bool {
     payload.downcast_ref::<&str>() == Some(&"planned")
         || payload.is::<Grenade<0>>()
@@ -381,7 +383,7 @@ pub fn is_planned(payload: &(dyn std::any::Any + Send)) -> bool {
         || payload.is::<Grenade<2>>()
 }
 
-/// Runs what may panic, as its own caller would.
+/// Runs `f` and contains panics, as a careful caller would.
 pub fn careful(f: impl FnOnce()) {
     let mut result = catch_unwind(AssertUnwindSafe(f));
     while let Err(payload) = result {

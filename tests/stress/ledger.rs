@@ -1,7 +1,9 @@
-//! What the test itself knows of each message: one row per message, its fate as bits, each of which is set once.
+//! The test's own record of messages: one row for each message, with its fate as bits, each set at
+//! most once.
 //!
-//! A loss and a duplicate cannot cancel out, since every message has a row of its own. All accesses are relaxed, so
-//! that the bookkeeping orders nothing that the executor should have ordered itself.
+//! A loss and a duplicate cannot cancel out, because every message has a row of its own. All
+//! accesses are `Relaxed`, so that the bookkeeping orders nothing that the executor should have
+//! ordered.
 
 use crate::fail;
 use heist::Stats;
@@ -11,21 +13,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 const CREATED: u8 = 1;
-/// The call that sent it said yes (for an answer: the asker got it).
+/// The send returned `Ok`. For an answer: the asker received the answer.
 const ACCEPTED: u8 = 1 << 1;
 const HANDLED: u8 = 1 << 2;
-/// It came back inside an error.
+/// The message came back inside an error.
 const REFUSED: u8 = 1 << 3;
 const DROPPED: u8 = 1 << 4;
 const CALLBACK: u8 = 1 << 5;
 const ANSWER: u8 = 1 << 6;
-/// A timer's: accepted when it is due, which nobody is told.
+/// The message belongs to a timer. Acceptance happens when the timer is due, and no caller learns
+/// about it.
 const TIMER: u8 = 1 << 7;
 
 const ROWS: usize = 1 << 18;
 
 impl Fates {
-    /// Do the executor's counts say what the rows say?
+    /// Returns `true` if the executor's counts equal the counts of the rows.
     pub fn agree_with(&self, stats: &Stats) -> bool {
         let dead = stats.dead_letters.total();
         stats.handled == self.handled
@@ -34,24 +37,25 @@ impl Fates {
     }
 }
 
-/// One round's rows.
+/// The rows of one round.
 pub struct Ledger {
     rows: Box<[AtomicU8]>,
     next: AtomicU32,
-    /// Grows with everything that happens: what the watchdog looks at.
+    /// Counts all progress, for the watchdog.
     pub progress: AtomicU64,
 }
 
-/// What became of all messages, counted row by row.
+/// The fates of all messages, counted row by row.
 #[derive(Debug, Default)]
 pub struct Fates {
     pub handled: u64,
     pub dead: u64,
     pub refused: u64,
-    /// Callbacks whose answer is still owed.
+    /// Callbacks still without an answer.
     pub pending: u64,
     pub answers: u64,
-    /// Timers' messages that were not handled: cancelled, or dead letters; only `stats()` knows which.
+    /// Timer messages that were not handled. Only `stats()` tells a cancelled message from a dead
+    /// letter.
     pub thrown_away: u64,
 }
 
@@ -61,7 +65,7 @@ impl Ledger {
         Arc::new(Ledger { rows, next: AtomicU32::new(0), progress: AtomicU64::new(0) })
     }
 
-    /// Nothing new should be begun: the round has had its share.
+    /// Returns `true` if the round has used up its share of rows and should begin nothing new.
     pub fn spent(&self) -> bool {
         self.next.load(Relaxed) as usize > ROWS / 2
     }
@@ -79,17 +83,17 @@ impl Ledger {
         Token { ledger: Arc::clone(self), id, bomb }
     }
 
-    /// A message's.
+    /// Makes the token of a message.
     pub fn message(self: &Arc<Self>, bomb: bool) -> Token {
         self.token(0, bomb)
     }
 
-    /// An `ask_then` callback's: it becomes a message when the answer is given.
+    /// Makes the token of an `ask_then` callback, which becomes a message when the answer is given.
     pub fn callback(self: &Arc<Self>, bomb: bool) -> Token {
         self.token(CALLBACK, bomb)
     }
 
-    /// A message that a timer will send.
+    /// Makes the token of a message that a timer will send.
     pub fn timer(self: &Arc<Self>, bomb: bool) -> Token {
         self.token(TIMER, bomb)
     }
@@ -105,20 +109,22 @@ impl Ledger {
         }
     }
 
-    /// The call that sent it returned `Ok`.
+    /// Records that the send of the message returned `Ok`.
     pub fn accepted(&self, id: u32) {
         self.mark(id, ACCEPTED);
         self.progress.fetch_add(1, Relaxed);
     }
 
-    /// A send was given up half way: was its message taken back? If not, it had been accepted.
+    /// Settles a send that was given up half way. Records the message as accepted unless the caller
+    /// got it back.
     pub fn settle(&self, id: u32) {
         if self.rows[id as usize].load(Relaxed) & REFUSED == 0 {
             self.accepted(id);
         }
     }
 
-    /// Every row must be at its end; with `quiet`, callbacks may still wait for their answers.
+    /// Checks that every row has reached its end. With `quiet`, callbacks may still wait for their
+    /// answers.
     pub fn close(&self, quiet: bool) -> Fates {
         let mut fates = Fates::default();
         for id in 0..self.used() {
@@ -127,7 +133,7 @@ impl Ledger {
             let fate = row & !(CALLBACK | ANSWER | TIMER | CREATED);
             match (kind, fate) {
                 (ANSWER, f) if f & !ACCEPTED == DROPPED => fates.answers += 1,
-                (ANSWER, f) if quiet && f & DROPPED == 0 => fates.answers += 1, // lies ready in an ask
+                (ANSWER, f) if quiet && f & DROPPED == 0 => fates.answers += 1, // ready inside an ask, not yet taken
                 (CALLBACK, ACCEPTED) if quiet => fates.pending += 1,
                 (TIMER, DROPPED) => fates.thrown_away += 1,
                 (0 | CALLBACK | TIMER, f) if f == ACCEPTED | HANDLED | DROPPED => fates.handled += 1,
@@ -139,7 +145,7 @@ impl Ledger {
         fates
     }
 
-    /// Rows that are not at their end, for the watchdog.
+    /// Returns the rows that have not reached their end, for the watchdog.
     pub fn open(&self) -> Vec<String> {
         let row = |id: &u32| self.rows[*id as usize].load(Relaxed);
         let open = (0..self.used()).filter(|id| row(id) & DROPPED == 0);
@@ -161,7 +167,7 @@ fn words(row: u8) -> String {
     NAMES.iter().filter(|(bit, _)| row & bit != 0).map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
 }
 
-/// A payload: it enters its own drop in the ledger, and may panic then.
+/// A payload that records its own drop in the ledger and may panic in the drop.
 pub struct Token {
     ledger: Arc<Ledger>,
     pub id: u32,
@@ -170,7 +176,7 @@ pub struct Token {
 
 thread_local!(static TAKING_BACK: Cell<bool> = const { Cell::new(false) });
 
-/// What is dropped inside `call`, on this thread, was not sent: it came back and was thrown away.
+/// Records values dropped inside `call` on this thread as given back instead of sent.
 pub fn taking_back<R>(call: impl FnOnce() -> R) -> R {
     TAKING_BACK.set(true);
     let result = call();
@@ -185,14 +191,14 @@ impl Token {
         self.ledger.progress.fetch_add(1, Relaxed);
     }
 
-    /// It came back to the caller.
+    /// Records that the message came back to the caller.
     pub fn refused(mut self) {
         self.bomb = false;
         self.ledger.mark(self.id, REFUSED);
         self.ledger.progress.fetch_add(1, Relaxed);
     }
 
-    /// An answer has reached its asker.
+    /// Records that the answer has reached its asker.
     pub fn got(mut self) {
         self.bomb = false;
         self.ledger.accepted(self.id);
@@ -209,7 +215,7 @@ impl Drop for Token {
     }
 }
 
-/// A panic that belongs to the test, with all kinds of payload: some of them panic when they are dropped.
+/// Panics with one of several kinds of payload, some of which panic again when dropped.
 pub fn explode(kind: u32) -> ! {
     match kind % 5 {
         0 => panic!("planned"),
@@ -220,7 +226,8 @@ pub fn explode(kind: u32) -> ! {
     }
 }
 
-/// Panics `N` times in a row when dropped. Of no size, since a payload that never stops is leaked on purpose.
+/// A payload whose drop panics `N` times in a row. Zero-sized, because heist leaks a payload that
+/// never stops panicking.
 struct Grenade<const N: u8>;
 
 impl<const N: u8> Drop for Grenade<N> {
@@ -236,7 +243,7 @@ impl<const N: u8> Drop for Grenade<N> {
     }
 }
 
-/// Is it one of the test's own panics?
+/// Returns `true` if the payload belongs to a panic of the test itself.
 pub fn is_planned(payload: &(dyn std::any::Any + Send)) -> bool {
     let text =
         payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));

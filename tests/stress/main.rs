@@ -1,25 +1,33 @@
-//! A random mesh of actors, with everything that can go wrong, and books that must balance.
+//! The stress test: a random mesh of actors in which everything may go wrong, and books that must
+//! balance.
 //!
-//! Each round builds an executor (the policies and 1, 2, 3, 8 workers in turn), lets actors and outside threads send
-//! each other messages in every way there is, while handlers, hooks, drops, wakers and panic payloads panic, actors
-//! stop, mailboxes are full, handlers block, and replies travel; ends it in one of six ways, some in the middle; and then checks:
+//! Each round builds an executor, with each policy and with 1, 2, 3 and 8 workers in turn. Actors
+//! and outside threads send each other messages in every supported way. Meanwhile handlers, hooks,
+//! drops, wakers and panic payloads panic, actors stop, mailboxes fill up, handlers block, and
+//! replies travel. A round ends in one of six ways, some of them in the middle of the work. The
+//! checks at the end are:
 //!
-//! - every message was handled, became a dead letter, or came back: one of them, once (one row each: [`ledger`]);
-//! - every payload and every state was dropped exactly once, states on the crew, after `stopped`, after `started`;
-//! - every ask ended, with its own answer;
-//! - no wait was taken for a circle, since handlers wait for higher slots only;
-//! - turns of one actor never overlapped; numbers from one sender came in order; the triangle was causal;
-//! - no timer was early, or came after it was cancelled;
-//! - `stats()` says what the books say, at quiet and at the end; what was timed was timed once for each message handled.
+//! - Every message was handled, became a dead letter, or came back, exactly once ([`ledger`] has
+//!   one row for each message).
+//! - Every payload and every state was dropped exactly once. States were dropped on the crew, after
+//!   `started` and `stopped`.
+//! - Every ask ended with its own answer.
+//! - No wait was refused as a cycle, because handlers wait only for actors in higher slots.
+//! - Turns of one actor never overlapped.
+//! - Numbers from one sender came in order, and the triangle of sends was causal.
+//! - No timer fired early or after its cancellation.
+//! - `stats()` equals the books, at quiet moments and at the end.
+//! - Each message handled by a timed actor was timed once.
 //!
-//! It runs without the test harness, whose own threads trouble the sanitizers. Best with `--cfg heist_chaos`.
+//! The test runs without the test harness, because threads of the harness trouble the sanitizers.
+//! The `--cfg heist_chaos` build finds the most.
 //!
-//! | variable | |
+//! | variable | meaning |
 //! |---|---|
-//! | `HEIST_STRESS_SEED` | the first round's seed; the others count up from it. By default from the clock; printed. |
-//! | `HEIST_STRESS_ROUNDS` | how many rounds (default 300); 0: without end |
-//! | `HEIST_STRESS_SECONDS` | no new round after this time |
-//! | `HEIST_STRESS_PATIENCE` | seconds without any progress that mean a hang (default 60) |
+//! | `HEIST_STRESS_SEED` | first seed, then counting up (default: the clock; printed) |
+//! | `HEIST_STRESS_ROUNDS` | number of rounds (default 300); 0 runs without end |
+//! | `HEIST_STRESS_SECONDS` | no new round begins after this time |
+//! | `HEIST_STRESS_PATIENCE` | seconds without any progress that count as a hang (default 60) |
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub, reason = "a test")]
@@ -39,12 +47,13 @@ use std::time::{Duration, Instant, SystemTime};
 use world::{Note, Rng, Sender, Timing, World};
 
 const DRIVERS: usize = 3;
-/// Longer than any watchdog: a shutdown that needs it has hung.
+/// Longer than any watchdog: a shutdown that takes this long has hung.
 const DEADLINE: Duration = Duration::from_secs(1000);
 
 static SEED: AtomicU64 = AtomicU64::new(0);
 
-/// A broken promise: says so and ends the process, since a panic might be contained.
+/// Reports a broken promise and aborts the process. A panic would not do, because heist may contain
+/// the panic.
 pub fn fail(what: &str) -> ! {
     let seed = SEED.load(Relaxed);
     eprintln!("stress: FAILED, seed {seed}: {what}");
@@ -86,7 +95,7 @@ fn main() {
     println!("test result: ok. {} passed; 0 failed", sum.rounds);
 }
 
-/// What all rounds did: shows that they did something.
+/// Totals over all rounds, printed to show that the rounds exercised something.
 #[derive(Default)]
 struct Sum {
     rounds: u64,
@@ -123,7 +132,8 @@ enum End {
     Drop,
 }
 
-/// A crew whose workers are `pinned` to the processors in turn, where the system and the process's mask allow that.
+/// Returns a builder for the crew. With `pinned`, workers are pinned to the processors in turn
+/// where the system and the process's affinity mask allow pinning.
 fn crew(workers: usize, pinned: bool) -> Builder<'static> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let pin = || Executor::builder().pin_workers((0..workers).map(|worker| worker % processors));
@@ -153,7 +163,7 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
             if let Event::Panicked { .. } = event {
                 let count = hook.fetch_add(1, Relaxed);
                 if count % 16 == 5 {
-                    explode(count as u32); // the hook's own panic is swallowed
+                    explode(count as u32); // heist swallows a panic of the hook
                 }
             }
         })
@@ -240,15 +250,16 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
     sum.catches += stats.workers.iter().map(|worker| worker.sentinel_catches).sum::<u64>();
 }
 
-/// Nothing comes from outside any more: the books must balance before anything is torn down.
+/// Checks the books while no outside thread sends and before anything is torn down.
 fn balance_at_quiet(world: &Arc<World>) {
     let quiet = || world.handle.wait_idle().unwrap_or_else(|error| fail(&format!("wait_idle: {error}")));
-    // Armed timers are read first: a tick is accepted in the step that takes its timer out.
+    // Reads the armed timers first, because one atomic step accepts a tick and removes its timer.
     let owed = || (world.handle.stats().armed_timers, world.replies.open.load(Relaxed));
     let accepted = || world.handle.stats().accepted;
-    // What the answering thread and timers send causes more, which may end up with them again. A timer may fire between
-    // a look at the crew and one at the timers, and its message arm the next one: so nothing may be owed before and after the
-    // crew was quiet, and nothing have been accepted in between.
+    // Messages of the answering thread and of timers cause further messages, which may involve the
+    // thread and timers again. A timer may fire between the check of the crew and the check of the
+    // timers, and its message may arm the next timer. Therefore nothing may be owed before and
+    // after the quiet moment, and nothing may have been accepted in between.
     loop {
         quiet();
         let before = accepted();
@@ -277,7 +288,7 @@ fn balance_at_quiet(world: &Arc<World>) {
     }
 }
 
-/// One wait and one handling for each message that a timed actor handled.
+/// Checks that each message handled by a timed actor has one wait time and one handling time.
 fn check_times(world: &World, handled: u64) {
     let times = world.handle.stats().timing;
     let (wait, handling) = times.map_or((0, 0), |times| (times.wait.count, times.handling.count));
@@ -307,7 +318,7 @@ fn finish(executor: Executor, end: End) {
     }
 }
 
-/// References that outlive the executor are safe and get errors.
+/// Checks that references which outlive the executor are safe and return errors.
 fn refuse_from_now_on(world: &Arc<World>) {
     let mut rng = Rng::new(world.seed);
     let mut sender = Sender::new(99, world);

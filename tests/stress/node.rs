@@ -1,4 +1,4 @@
-//! The actor of the mesh: checks what it is promised in every turn; `acts` is what it does there at random.
+//! The actor of the mesh. Every turn checks the promises; `acts` holds the random actions.
 
 mod acts;
 
@@ -27,9 +27,9 @@ pub struct Node {
     held: Vec<ActorRef<Node>>,
     kept: Vec<(u32, Reply<Answer>)>,
     asks: Vec<(u32, Ask<Answer>)>,
-    /// By the number of their messages.
+    /// Timers with the numbers of their messages.
     timers: Vec<(u32, Timer)>,
-    /// Those that must not come any more.
+    /// Numbers of timer messages that must not arrive any more.
     cancelled: Vec<u32>,
     started: bool,
     stopped: bool,
@@ -38,16 +38,16 @@ pub struct Node {
     placed: Placed,
 }
 
-/// Where its turns must run.
+/// Where the actor's turns must run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placed {
     Anywhere,
     Worker(usize),
-    /// On one thread, known from the state's making on.
+    /// On one thread only, recorded when the state is made.
     Own(ThreadId),
 }
 
-/// Where this one panics, besides its handlers.
+/// Where an actor panics besides its handlers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Bad {
     No,
@@ -56,12 +56,13 @@ enum Bad {
     Drop,
 }
 
-/// One stay inside an actor's turn. Hooks, handlers, callbacks and the drop of the state make one each.
+/// Marks the actor's code as running. Hooks, handlers, callbacks and the drop of the state make one
+/// mark each.
 struct Turn(Arc<AtomicBool>);
 
 impl Turn {
     fn enter(flag: &Arc<AtomicBool>, what: &str) -> Self {
-        // Relaxed: the flag must not order turns for the executor.
+        // `Relaxed`, because the flag must not order turns on the executor's behalf.
         if flag.swap(true, Relaxed) {
             fail(&format!("two turns of one actor overlap: {what}"));
         }
@@ -106,7 +107,7 @@ impl Node {
         }
     }
 
-    /// It came back from a refused spawn.
+    /// Marks a state that came back from a refused spawn.
     pub fn never_spawned(mut self) {
         self.on_crew = false;
         self.bad = Bad::No;
@@ -119,7 +120,7 @@ impl Node {
     fn at_home(&self, ctx: &Context<Self>) {
         let right = match self.placed {
             Placed::Anywhere => true,
-            // A turn may lose its worker, but not go on with another.
+            // A turn may lose its worker but must not continue on another worker.
             Placed::Worker(k) => ctx.worker().is_none_or(|worker| worker == k),
             Placed::Own(thread) => std::thread::current().id() == thread && ctx.worker().is_none(),
         };
@@ -133,7 +134,7 @@ impl Node {
         }
     }
 
-    /// Takes note of a message that is being handled.
+    /// Records and checks a message that is being handled.
     fn check(&mut self, letter: &Letter, ctx: &Context<Self>) {
         self.at_home(ctx);
         letter.token.handled();
@@ -179,12 +180,12 @@ impl Node {
     }
 }
 
-/// An answer, sometimes one that panics when it is dropped.
+/// Makes an answer, which occasionally panics when dropped.
 pub fn answer_to(world: &Arc<World>, to: u32, rng: &mut Rng) -> Answer {
     Answer { to, token: world.ledger.answer(rng.one_in(200)) }
 }
 
-/// The end of a wait, or the ask back where it may go on.
+/// Evaluates the result of a wait. Returns the ask if the wait may continue.
 pub fn conclude(id: u32, result: Result<Answer, WaitAskError<Answer>>) -> Option<Ask<Answer>> {
     match result {
         Ok(answer) => ended(id, Ok(answer)),
@@ -211,7 +212,7 @@ impl Actor for Node {
             explode(self.slot as u32);
         }
         if self.rng.one_in(3) {
-            self.act(1, ctx); // may panic too
+            self.act(1, ctx); // may panic
         }
         self.started = true;
     }
@@ -273,7 +274,8 @@ impl Receive<Note> for Node {
             11..14 => self.world.replies.put((id, reply)),
             14 if self.rng.one_in(8) => self.world.late.lock().push((id, reply)),
             14 => drop((reply.wanted(), reply)),
-            // The reply is dropped by a panic that the handler catches itself: told at once, and not the actor's end.
+            // A panic that the handler catches drops the reply. The asker must be told at once, and
+            // the actor must go on.
             _ => {
                 let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
                     let _reply = reply;
@@ -285,7 +287,7 @@ impl Receive<Note> for Node {
     }
 }
 
-/// Answers when all are taken: some of those that wait, or as many as may be.
+/// Handles a batch and answers afterwards. Takes either some or all of the waiting messages.
 impl Receive<Several> for Node {
     type Reply = Answer;
     const BATCH: usize = 5;
@@ -318,7 +320,8 @@ impl Handler<Small> for Node {
         self.check(&letter, ctx);
         self.work(&mut letter, ctx);
         let id = letter.token.id;
-        // Before there is a value to return: rustc leaks that when a local's drop panics (rust#47949).
+        // Dropped before the return value exists: rustc leaks the value when the drop of a local
+        // panics (rust#47949).
         drop(letter);
         answer_to(&self.world, id, &mut self.rng)
     }

@@ -1,4 +1,5 @@
-//! The threads outside the crew: drivers that send, one that answers kept replies, some that wait for asks.
+//! The threads outside the crew: drivers that send, a thread that answers kept replies, and threads
+//! that wait for asks.
 
 use crate::ledger::{is_planned, taking_back};
 use crate::node::{answer_to, conclude};
@@ -14,30 +15,30 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::time::Duration;
 
-/// Runs a step whose answers may blow up in our hands.
+/// Runs a step and contains planned panics, such as the drop of a bad answer.
 pub fn careful(step: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(step)) {
         if !is_planned(&*payload) {
             fail("an outside thread panicked");
         }
-        // The payload may do it again, twice.
+        // Dropping the payload may panic again, up to twice.
         let again = catch_unwind(AssertUnwindSafe(move || drop(payload)));
         drop(catch_unwind(AssertUnwindSafe(move || drop(again))));
     }
 }
 
-/// A waker that panics when it is used.
+/// Makes a waker that panics when woken.
 fn bad_waker() -> Waker {
     fn wake(_: *const ()) {
         explode(1);
     }
     static TABLE: RawWakerVTable =
         RawWakerVTable::new(|_| RawWaker::new(ptr::null(), &TABLE), wake, wake, |_| {});
-    // SAFETY: there is nothing behind the pointer, so every rule is kept.
+    // SAFETY: the data pointer is null and no function of the table dereferences it.
     unsafe { Waker::new(ptr::null(), &TABLE) }
 }
 
-/// Random operations from outside until the round has had its share.
+/// Performs random operations from outside until the round has used up its share.
 pub fn drive(world: &Arc<World>, index: usize, operations: u32) {
     let mut driver = Driver {
         rng: Rng::new(world.seed ^ (index as u64 + 1) << 50),
@@ -90,7 +91,7 @@ impl Driver {
             22 => to.stop_now(),
             23 => {
                 to.stop();
-                // Its askers and its leftovers are told, its state is dropped: then this returns.
+                // Returns once the leftover askers have been told and the state has been dropped.
                 if self.rng.one_in(4) && to.wait_stopped().is_err() {
                     fail("a wait for an actor's end failed");
                 }
@@ -110,7 +111,7 @@ impl Driver {
             29 => {
                 drop((world.handle.stats(), world.handle.top(3), to.stats(), to.timing(), format!("{to:?}")))
             }
-            30 => std::thread::sleep(Duration::from_micros(self.rng.below(200))), // so that workers get to park
+            30 => std::thread::sleep(Duration::from_micros(self.rng.below(200))), // lets workers park
             _ => drop(world.weak.lock().pop()),
         }
     }
@@ -126,7 +127,7 @@ impl Driver {
         }
     }
 
-    /// A place in the line for room, given up again.
+    /// Enters the queue of senders that wait for room, then leaves the queue again.
     fn send_and_drop(&mut self, to: &ActorRef<crate::node::Node>, ttl: u8) {
         let letter = self.sender.letter(to, &mut self.rng, ttl);
         let id = letter.token.id;
@@ -145,7 +146,7 @@ impl Driver {
         }
     }
 
-    /// Leaves a waker that panics, and perhaps comes back with a good one.
+    /// Polls an ask with a waker that panics, then perhaps waits for the answer properly.
     fn poll_badly(&mut self, to: &ActorRef<crate::node::Node>, ttl: u8) {
         let Some((id, mut ask)) = self.sender.ask(to, &mut self.rng, ttl, true) else { return };
         match Pin::new(&mut ask).poll(&mut Context::from_waker(&bad_waker())) {
@@ -156,7 +157,7 @@ impl Driver {
     }
 }
 
-/// Answers replies that left their actor.
+/// Answers replies that have left their actor.
 pub fn answer(world: &Arc<World>) {
     let mut rng = Rng::new(world.seed ^ 0xa);
     while let Some((id, reply)) = world.replies.take() {
@@ -173,7 +174,7 @@ pub fn answer(world: &Arc<World>) {
     }
 }
 
-/// Waits for asks that left their asker, each to its end.
+/// Waits for asks that have left their asker, each to its end.
 pub fn wait(world: &Arc<World>) {
     while let Some((id, ask)) = world.asks.take() {
         careful(|| match ask.wait() {

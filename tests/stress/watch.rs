@@ -1,4 +1,4 @@
-//! The watchdog: ends the process when nothing at all has happened for a while, and says what hangs.
+//! The watchdog: aborts the process after a period without any progress, and reports what hangs.
 
 use crate::fail;
 use crate::world::World;
@@ -13,7 +13,7 @@ type Subject = Option<(Arc<World>, String)>;
 pub struct Watch(Arc<Mutex<Subject>>);
 
 impl Watch {
-    /// The round to look at, in words; `None` between rounds.
+    /// Sets the round to watch together with its description, or `None` between rounds.
     pub fn look_at(&self, subject: Subject) {
         let old = std::mem::replace(&mut *self.0.lock(), subject);
         drop(old);
@@ -62,7 +62,8 @@ fn dump(world: &World, round: &str) {
     let open = world.ledger.open();
     eprintln!("  {} messages not at their end, the first: {:?}", open.len(), &open[..open.len().min(40)]);
     let process = std::process::id().to_string();
-    // Straight into our own output: gdb stops this process, which could not empty a pipe then.
+    // gdb inherits the standard output, because gdb stops this process and a stopped process could
+    // not empty a pipe.
     let stacks =
         Command::new("gdb").args(["-p", &process, "-batch", "-ex", "thread apply all bt 16"]).status();
     if stacks.is_err() {

@@ -1,4 +1,4 @@
-//! What the actors and threads of one round share.
+//! State shared by the actors and threads of one round.
 
 use crate::fail;
 use crate::ledger::{Ledger, Token, explode};
@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-/// Slots for actors. Waiting inside a handler goes to higher slots only, so that nobody waits in a circle.
+/// Number of slots for actors. Handlers wait only for actors in higher slots, so that no cycle of
+/// waits arises.
 pub const SLOTS: usize = 20;
 
-/// xorshift64*: every party has its own, seeded from the round's.
+/// A seeded generator (xorshift64*). Each party has its own, seeded from the round's seed.
 pub struct Rng(u64);
 
 impl Rng {
@@ -34,39 +35,42 @@ impl Rng {
     }
 }
 
-/// What every message carries.
+/// The content of every message.
 pub struct Letter {
     pub token: Token,
     pub from: u64,
-    /// Grows from one letter to the next between one sender and one receiver; 0: out of order by intent.
+    /// Increases with each letter from one sender to one receiver. 0 marks a letter that is out of
+    /// order on purpose.
     pub seq: u32,
-    /// Sent after this one (sender, number) had been accepted, so it must be handled after it.
+    /// A sender and number that had been accepted before this letter was sent, and must therefore
+    /// be handled first.
     pub after: Option<(u64, u32)>,
-    /// To be passed on, as proof of causal order: the receiver got `after` from us before this was sent.
+    /// A proof of causal order to pass on: the target had accepted the given number before this
+    /// letter was sent.
     pub pass_on: Option<(ActorRef<Node>, (u64, u32))>,
-    /// Generations that may follow.
+    /// Number of generations that may still follow.
     pub ttl: u8,
-    /// Somebody waits without a timeout: the reply must not be kept.
+    /// Set if the asker waits without a timeout, so that the receiver must not keep the reply.
     pub prompt: bool,
-    /// Not to be seen before: a timer's.
+    /// Earliest instant at which a timer's letter may arrive.
     pub due: Option<Instant>,
 }
 
-/// For [`heist::Receive`]: the reply may go anywhere.
+/// For [`heist::Receive`]. The receiver may move the reply anywhere.
 pub struct Note(pub Letter);
-/// For [`heist::Handler`]; small enough for a segment, with others of its kind.
+/// For [`heist::Handler`]. Small enough to share a segment with other messages of the type.
 pub struct Small(pub Box<Letter>);
 
-/// For [`heist::Receive`], in batches.
+/// For [`heist::Receive`] in batches.
 pub struct Several(pub Letter);
 
-/// An answer says what it answers, so that a mix-up shows.
+/// An answer that names its question, so that a mix-up is noticed.
 pub struct Answer {
     pub to: u32,
     pub token: Token,
 }
 
-/// An asker has waited to the end.
+/// Records the final result of an ask.
 pub fn ended(asked: u32, result: Result<Answer, AskError>) {
     match result {
         Ok(answer) if answer.to == asked => answer.token.got(),
@@ -76,11 +80,11 @@ pub fn ended(asked: u32, result: Result<Answer, AskError>) {
     }
 }
 
-/// Things handed to a thread.
+/// A queue of values handed to a thread.
 pub struct Post<T> {
     queue: Mutex<(VecDeque<T>, bool)>,
     arrived: Condvar,
-    /// Handed in and not yet seen to.
+    /// Number of values handed in but not yet processed.
     pub open: AtomicUsize,
 }
 
@@ -97,7 +101,7 @@ impl<T> Post<T> {
         self.queue.lock().0.push_back(thing);
         self.arrived.notify_one();
     }
-    /// `None` once it is closed and empty.
+    /// Takes the next value. Returns `None` once the queue is closed and empty.
     pub fn take(&self) -> Option<T> {
         let mut queue = self.queue.lock();
         loop {
@@ -120,15 +124,15 @@ pub struct World {
     pub handle: Handle,
     pub slots: Vec<Mutex<Option<ActorRef<Node>>>>,
     pub weak: Mutex<Vec<WeakRef<Node>>>,
-    /// Replies that a thread answers.
+    /// Replies for the answering thread.
     pub replies: Post<(u32, Reply<Answer>)>,
-    /// Asks that a thread waits for.
+    /// Asks for the waiting threads.
     pub asks: Post<(u32, Ask<Answer>)>,
-    /// Replies that are answered after the executor's end.
+    /// Replies to answer after the executor's end.
     pub late: Mutex<Vec<(u32, Reply<Answer>)>>,
     pub made: AtomicU64,
     pub dropped: AtomicU64,
-    /// Sharing of the blame: the driver's last operation.
+    /// The last operation of each driver, for the watchdog's report.
     pub doing: Vec<AtomicU8>,
     pub over: AtomicBool,
     pub timing: Timing,
@@ -161,7 +165,8 @@ impl World {
         })
     }
 
-    /// The actor in a slot: a new one if the old one is gone. `None` once the executor shuts down.
+    /// Returns the actor in a slot, replaced if the old one has ended. Returns `None` once the
+    /// executor shuts down.
     pub fn at(self: &Arc<Self>, slot: usize, rng: &mut Rng) -> Option<ActorRef<Node>> {
         let old = self.slots[slot].lock().clone();
         match old {
@@ -170,7 +175,7 @@ impl World {
         }
     }
 
-    /// Puts a new actor into a slot and lets go of the old one.
+    /// Puts a new actor into a slot and drops the slot's reference to the old one.
     pub fn replace(self: &Arc<Self>, slot: usize, rng: &mut Rng) -> Option<ActorRef<Node>> {
         if rng.one_in(8) {
             return self.replace_by_dedicated(slot, rng);
@@ -204,11 +209,11 @@ impl World {
             self.weak.lock().push(actor.downgrade());
         }
         let old = self.slots[slot].lock().replace(actor.clone());
-        drop(old); // not under the lock
+        drop(old); // outside the lock
         actor
     }
 
-    /// One with a thread of its own, whose factory may panic.
+    /// Like `replace`, with a dedicated actor whose factory may panic.
     fn replace_by_dedicated(self: &Arc<Self>, slot: usize, rng: &mut Rng) -> Option<ActorRef<Node>> {
         let (world, panics) = (Arc::clone(self), rng.one_in(20));
         let builder = self.handle.build_dedicated(move || {
@@ -239,7 +244,7 @@ impl World {
     }
 }
 
-/// A sender's numbers: one row for each receiver.
+/// A sender's last numbers, one for each receiver.
 pub struct Sender {
     pub me: u64,
     pub world: Arc<World>,
@@ -266,7 +271,7 @@ impl Sender {
         }
     }
 
-    /// Enters what a call said of the message with this id.
+    /// Records the result of a send for the message with the given id.
     pub fn said<T, M: Into<Letter>>(&self, id: u32, result: Result<T, SendError<M>>) -> Option<T> {
         match result {
             Ok(value) => {
@@ -303,7 +308,7 @@ impl Sender {
         match rng.below(4) {
             0..2 => self.many(2 + rng.below(6), Several, to, rng, ttl),
             2 => self.many(2 + rng.below(6), Small::of, to, rng, ttl),
-            // Some segments full.
+            // Enough messages to fill several segments.
             _ => self.many(20 + rng.below(20), Small::of, to, rng, 0),
         }
     }
@@ -339,7 +344,7 @@ impl Sender {
         }
     }
 
-    /// `None` if it was refused.
+    /// Asks an actor. Returns `None` if the message was refused.
     pub fn ask(
         &mut self,
         to: &ActorRef<Node>,
@@ -359,7 +364,8 @@ impl Sender {
         ask.map(|ask| (id, ask))
     }
 
-    /// The triangle: a letter to `to`, and then one by way of `by`, which must come second.
+    /// Sends the triangle: one letter to `to`, then one by way of `by`, which must be handled
+    /// second.
     pub fn triangle(&mut self, to: &ActorRef<Node>, by: &ActorRef<Node>, rng: &mut Rng) {
         if let Some(first) = self.tell(to, rng, 0) {
             let mut letter = self.letter(by, rng, 1);

@@ -1,4 +1,4 @@
-//! What user code may do wherever heist calls it.
+//! The acts of the matrix: everything that user code may do where heist calls it.
 
 use crate::rig::{Ping, World, crew, poll_once};
 use std::panic::panic_any;
@@ -9,14 +9,14 @@ use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// Blocks its thread until outsiders have come through with all that they do.
+    /// Blocks the thread until the prober has finished its work.
     Block,
-    /// The same inside `heist::blocking`.
+    /// Blocks the thread in the same way inside `heist::blocking`.
     Blocking,
     Panic,
-    /// Panics with a payload that panics when it is dropped, and so does that one's.
+    /// Panics with a payload whose drop panics, with a payload whose drop panics again.
     Bomb,
-    /// Sends in each way that does not wait for long.
+    /// Sends in each way that waits only briefly or not at all.
     Send,
     /// Asks an actor of the same executor and waits for the answer.
     Ask,
@@ -24,7 +24,7 @@ pub enum Act {
     AskFar,
     /// Spawns actors of each kind and sends to them.
     Spawn,
-    /// Stops the actor that the place belongs to, and another one.
+    /// Stops the actor that the place belongs to, and another actor.
     Stop,
     /// Drops the last reference to an actor.
     DropActor,
@@ -34,11 +34,11 @@ pub enum Act {
     DropExecutor,
     /// Drops another executor.
     DropFar,
-    /// Polls futures inline: in a waker also the future that this waker belongs to.
+    /// Polls futures inline. In a waker, polls the waker's own future too.
     Poll,
-    /// Waits in each way that crew threads are refused.
+    /// Waits in each way that heist refuses on crew threads.
     Wait,
-    /// Makes an executor, uses it and ends it.
+    /// Makes, uses and ends a nested executor.
     Nested,
 }
 
@@ -157,7 +157,8 @@ impl Act {
     }
 }
 
-/// Polls one of each future, with a waker that does nothing and with one that polls again inside `wake`.
+/// Polls each kind of future, with a waker that does nothing and with a waker that polls again
+/// inside `wake`.
 fn poll(world: &Arc<World>) {
     let own = world.inline.lock().take();
     if let Some(own) = own {
@@ -173,7 +174,7 @@ fn poll(world: &Arc<World>) {
     }
 }
 
-/// Looks at the executor once more when it is woken, as an inline runtime does.
+/// A waker that polls the executor again inside `wake`, as an inline runtime does.
 struct Again(Arc<World>);
 
 impl Wake for Again {
@@ -183,7 +184,8 @@ impl Wake for Again {
     }
 }
 
-/// Panics `N` times in a row when it is dropped. Of no size, since a payload that never stops is leaked on purpose.
+/// A payload whose drop panics `N` times in a row. Zero-sized, because heist leaks a payload that
+/// never stops panicking.
 struct Bomb<const N: u8>;
 
 impl<const N: u8> Drop for Bomb<N> {
@@ -197,7 +199,7 @@ impl<const N: u8> Drop for Bomb<N> {
     }
 }
 
-/// Whether it is one of the matrix's own panics.
+/// Returns `true` if the payload belongs to a panic of the matrix itself.
 pub fn is_planned(payload: &(dyn std::any::Any + Send)) -> bool {
     payload.downcast_ref::<&str>() == Some(&"planned")
         || payload.is::<Bomb<0>>()
@@ -205,11 +207,11 @@ pub fn is_planned(payload: &(dyn std::any::Any + Send)) -> bool {
         || payload.is::<Bomb<2>>()
 }
 
-/// Payloads made, less those dropped.
+/// Number of payloads made minus number of payloads dropped.
 #[derive(Default)]
 pub struct Balance(pub std::sync::atomic::AtomicI64);
 
-/// One payload of the balance.
+/// A payload counted in the balance.
 pub struct Token(Arc<Balance>);
 
 impl Token {

@@ -1,24 +1,26 @@
-//! The matrix of user code: each place where heist calls code of its users, times each thing that such code may do.
+//! The matrix of user code: every place where heist calls user code, combined with everything that
+//! user code may do there.
 //!
-//! Each case has an executor of two workers, sets a trap at its place, and springs it. The act runs there. Nothing may
-//! crash or hang, and where the act blocks, everything else must go on: a prober does all that outsiders may do, and the
-//! act goes on only when the prober has come through. The end of each case is a complete shutdown with balanced accounts,
+//! Each case has an executor of two workers, sets a trap at its place, and springs the trap. User
+//! code then performs the act at the place. Nothing may crash or hang. Where the act blocks,
+//! everything else must go on. A prober does all that outside threads may do, and the act continues
+//! only when the prober has finished. Each case ends with a complete shutdown, balanced accounts,
 //! every payload dropped once, and no thread left.
 //!
-//! The cases of one place run in a child process, so that a crash or a hang is the failure of one case by name. A case in
-//! [`KNOWN`] fails as the code is now. It is an error if it passes.
+//! The cases of one place run in a child process, so that a crash or a hang fails one case by name.
+//! A case in [`KNOWN`] fails with the present code. A known case that passes is an error.
 //!
 //! ```text
-//! cargo test --test user_code                           # all
-//! cargo test --test user_code -- waker                  # the places whose name has this in it
+//! cargo test --test user_code                           # all cases
+//! cargo test --test user_code -- waker                  # places whose name contains `waker`
 //! cargo test --test user_code -- stopped/block          # one case
 //! ```
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `HEIST_MATRIX_PATIENCE` | seconds after which a case hangs (default 20, known ones 1) |
-//! | `HEIST_MATRIX_JOBS` | processes at a time (default 6) |
-//! | `HEIST_MATRIX_STACKS` | set: `gdb` prints the stacks of a case that hangs |
+//! | `HEIST_MATRIX_PATIENCE` | seconds after which a case hangs (default 20, known cases 1) |
+//! | `HEIST_MATRIX_JOBS` | child processes at a time (default 6) |
+//! | `HEIST_MATRIX_STACKS` | if set, `gdb` prints the stacks of a case that hangs |
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub, reason = "a test")]
@@ -36,7 +38,7 @@ use std::process::{Command, Stdio, exit};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One place: its name, and the function that leads user code there.
+/// A place: its name, and the function that leads user code there.
 pub type Place = (&'static str, fn(&Rig) -> Outcome);
 
 fn number(variable: &str) -> Option<u64> {
@@ -48,7 +50,7 @@ fn known(case: &str) -> bool {
     KNOWN.iter().any(|known| covers(known, case))
 }
 
-/// A known one ends in `/*` where it is all acts of a place.
+/// Returns `true` if the entry `known`, which may end in `/*`, covers `case`.
 fn covers(known: &str, case: &str) -> bool {
     known.strip_suffix('*').map_or(known == case, |place| case.starts_with(place))
 }
@@ -100,7 +102,7 @@ fn main() {
     conclude(&reports, filters.is_empty());
 }
 
-/// Prints what was found, and ends the process with it.
+/// Prints the results and exits with the corresponding status.
 fn conclude(reports: &[(String, Result<bool, String>)], complete: bool) {
     let (mut passed, mut skipped, mut known_ones, mut wrong) = (0, 0, 0, 0);
     for (case, result) in reports {
@@ -126,7 +128,7 @@ fn conclude(reports: &[(String, Result<bool, String>)], complete: bool) {
     exit(i32::from(wrong > 0));
 }
 
-/// Runs the cases of one place in child processes: a new one after each that died.
+/// Runs the cases of one place in child processes, with a new child after each that died.
 fn parent(place: &'static str, acts: &[&'static str]) -> Vec<(String, Result<bool, String>)> {
     let mut results = Vec::new();
     let mut rest = acts;
@@ -162,7 +164,7 @@ fn parent(place: &'static str, acts: &[&'static str]) -> Vec<(String, Result<boo
         if let Some(case) = begun {
             results.push((case, Err(format!("the process died: {status}"))));
         } else if !status.success() && results.last().is_none_or(|(_, result)| result.is_ok()) {
-            // A sanitizer reports what is left at the end of the process.
+            // A sanitizer reports leaks when the process ends.
             results.push((format!("{place}/at the end"), Err(format!("the process died: {status}"))));
         }
         rest = &acts[results.len().min(acts.len())..];
@@ -176,7 +178,8 @@ fn say(line: &str) {
     let _ = out.flush();
 }
 
-/// One case after the other, each with a watchdog. A case that fails ends the process, since it may have left anything.
+/// Runs cases one after another, each with a watchdog. A failed case ends the process, because it
+/// may have left anything behind.
 fn child(place: &str, acts: &str) {
     std::panic::set_hook(Box::new(|info| {
         if !is_planned(info.payload()) {
@@ -228,10 +231,10 @@ fn stacks() {
     }
 }
 
-/// Without destructors: what hangs or has failed may hold anything.
+/// Exits without running destructors, because a failed or hanging case may hold any lock.
 fn exit_now() -> ! {
     #[cfg(target_os = "linux")]
-    // SAFETY: `_exit` ends the process and touches nothing of ours.
+    // SAFETY: `_exit` ends the process without touching any memory of this program.
     unsafe {
         libc::_exit(97)
     }

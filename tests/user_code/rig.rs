@@ -1,4 +1,5 @@
-//! What each case has: an executor with friends on it, a trap, a prober, and the checks at the end.
+//! The equipment of each case: an executor with helper actors, a trap, a prober, and the final
+//! checks.
 
 use crate::acts::{Act, Balance, Token};
 use heist::{Actor, ActorRef, Context, Directory, Executor, Handle, Handler, Pool, strategy};
@@ -11,17 +12,17 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// Threads of the case's executor have names that begin with this.
+/// Prefix of the thread names of the case's executors.
 const THREADS: &str = "mx";
 const KEYS: u32 = 16;
 
 pub enum Outcome {
     Done,
-    /// The act does not exist at this place, for this reason.
+    /// The act does not exist at this place. Holds the reason.
     Skip(&'static str),
 }
 
-/// A door that is opened once. The watchdog sees to it that nobody waits for ever.
+/// A gate that is opened once. Waits without a timeout, because a watchdog observes the whole case.
 #[derive(Clone, Default)]
 pub struct Latch(Arc<(Mutex<bool>, Condvar)>);
 
@@ -38,7 +39,7 @@ impl Latch {
     }
 }
 
-/// Polls until `condition` holds; fails, saying `what` was waited for.
+/// Polls until `condition` holds. Panics with `what` after 15 seconds.
 pub fn within(what: &str, condition: impl Fn() -> bool) {
     let limit = Instant::now() + Duration::from_secs(15);
     while !condition() {
@@ -47,7 +48,7 @@ pub fn within(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// An actor that does what it is told.
+/// A scriptable actor.
 #[derive(Default)]
 pub struct Puppet {
     pub kept: Vec<Box<dyn Any + Send>>,
@@ -80,7 +81,7 @@ pub fn poll_once<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Ou
     Pin::new(future).poll(&mut std::task::Context::from_waker(waker))
 }
 
-/// What the act, the place and the prober share.
+/// State shared by the act, the place and the prober.
 pub struct World {
     pub act: Act,
     pub armed: AtomicBool,
@@ -99,15 +100,15 @@ pub struct World {
     pub stop: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// Polls the future that the place belongs to.
     pub inline: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-    /// More that the prober does.
+    /// Further work of the prober.
     pub also: Mutex<Option<Box<dyn Fn() + Send>>>,
     pub balance: Arc<Balance>,
     over: AtomicBool,
-    /// Sends from outside may be refused: the place is a shutdown's.
+    /// Set where the place belongs to a shutdown, so that sends from outside may be refused.
     pub closing: AtomicBool,
 }
 
-/// User code at a place: the act, once, after the trap was armed.
+/// The trap at a place: performs the act once, after being armed.
 #[derive(Clone)]
 pub struct Trap(pub Arc<World>);
 
@@ -130,7 +131,7 @@ impl Drop for Left {
     }
 }
 
-/// Springs its trap when it is dropped. As a message it has a size of `N` bytes and more.
+/// Springs its trap when dropped. As a message, takes `N` bytes and more.
 pub struct Springs<const N: usize> {
     trap: Trap,
     _token: Token,
@@ -216,7 +217,7 @@ impl Rig {
         Trap(Arc::clone(&self.world))
     }
 
-    /// From now on the trap springs.
+    /// Arms the trap.
     pub fn arm(&self) {
         self.world.armed.store(true, Release);
     }
@@ -226,12 +227,12 @@ impl Rig {
         self.world.left.wait();
     }
 
-    /// Whether the executor still runs after the act.
+    /// Returns `true` if the executor still runs after the act.
     pub fn alive(&self) -> bool {
         self.act() != Act::DropExecutor
     }
 
-    /// How [`Act::Stop`] stops the actor of this place.
+    /// Sets how [`Act::Stop`] stops the actor of the place.
     pub fn stops<A: 'static>(&self, actor: &ActorRef<A>) {
         let weak = actor.downgrade();
         *self.world.stop.lock() = Some(Box::new(move || {
@@ -241,21 +242,22 @@ impl Rig {
         }));
     }
 
-    /// Calls what runs user code on the caller's thread, whose panic the caller gets.
+    /// Calls a function that runs user code on the calling thread, and contains the planned panic.
     pub fn caught<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
         match catch_unwind(AssertUnwindSafe(f)) {
             Ok(value) => Some(value),
             Err(payload) => {
                 assert!(self.act().panics(), "a panic that nobody planned");
                 if !payload.is::<&str>() {
-                    std::mem::forget(payload); // a bomb, which has no size
+                    std::mem::forget(payload); // a bomb, which is zero-sized
                 }
                 None
             }
         }
     }
 
-    /// Holds a turn of the actor until the latch is opened. Returns once the turn is under way.
+    /// Holds the actor in a turn until the returned latch is opened. Returns once the turn has
+    /// begun.
     pub fn hold(&self, actor: &ActorRef<Puppet>) -> Latch {
         let (inside, until) = (Latch::default(), Latch::default());
         let (entered, release) = (inside.clone(), until.clone());
@@ -277,7 +279,7 @@ impl Rig {
         self.handle().spawn(Puppet::default())
     }
 
-    /// Everything that must be so afterwards.
+    /// Checks everything that must hold after a case.
     pub fn finish(self, outcome: &Outcome) {
         let world = self.world;
         if matches!(outcome, Outcome::Done) {
@@ -311,7 +313,7 @@ impl Rig {
     }
 }
 
-/// Threads of executors in this process.
+/// Counts the threads of all executors in this process.
 fn threads() -> usize {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0 };
     let name =
@@ -319,12 +321,12 @@ fn threads() -> usize {
     tasks.flatten().map(name).filter(|name| name.starts_with(THREADS) || name.starts_with("heist")).count()
 }
 
-/// What an outsider does while user code blocks somewhere: all of it must come through.
+/// Does what an outside thread may do while user code blocks somewhere. All of it must succeed.
 fn probe(world: &World) {
     let handle = &world.handle;
     let closing = world.closing.load(Acquire);
     for _ in 0..3 {
-        // Spawns, asks and an own end.
+        // Spawns an actor, asks it, and ends it.
         let actor = handle.spawn(Puppet::default());
         match actor.ask(Ping) {
             Ok(ask) => ask.wait().expect("an answer"),
@@ -337,13 +339,13 @@ fn probe(world: &World) {
         if !closing {
             actor.wait_stopped().expect("its end");
         }
-        // Lets the crew go to sleep, and wakes it by a timer.
+        // Lets the crew park, then wakes it by a timer.
         let rung = Latch::default();
         let bell = rung.clone();
         let timed = handle.spawn(Puppet::default());
         let ring = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| bell.open());
         match timed.tell_after(Duration::from_millis(2), ring) {
-            Ok(_) if closing => {} // the shutdown cancels it
+            Ok(_) if closing => {} // the shutdown cancels the timer
             Ok(_timer) => rung.wait(),
             Err(error) => assert!(closing, "{error}"),
         }

@@ -1,4 +1,5 @@
-//! What the actor of the mesh does at random: whatever an actor may do to itself, to a peer and to the crew.
+//! The random actions of the mesh's actor: everything an actor may do to itself, to a peer and to
+//! the crew.
 
 use super::{Node, Placed, answer_to, conclude};
 use crate::fail;
@@ -8,7 +9,7 @@ use heist::{ActorRef, AskError, Context, Reply, WaitError};
 use std::time::{Duration, Instant};
 
 impl Node {
-    /// A peer: remembered (which keeps it alive) or looked up.
+    /// Returns a peer, either remembered (and thereby kept alive) or looked up.
     fn peer(&mut self) -> Option<(usize, ActorRef<Node>)> {
         if self.peers.len() == 6 || (!self.peers.is_empty() && self.rng.one_in(8)) {
             let gone = self.rng.below(self.peers.len() as u64) as usize;
@@ -101,7 +102,7 @@ impl Node {
             47..50 => self.arm(&to, ttl, ctx),
             50..52 => self.cancel(),
             52..54 => self.block(),
-            // What is done meanwhile is done by a thread without a worker's place, for all it knows.
+            // `act` may run here on a thread without a worker's slot.
             54..56 => heist::blocking(|| self.act(ttl, ctx)),
             56 if slot > self.slot => {
                 let letter = self.sender.letter(&to, &mut self.rng, ttl);
@@ -115,20 +116,20 @@ impl Node {
 
     fn when_room(&mut self, target: &ActorRef<Node>, ttl: u8, ctx: &mut Context<Self>) {
         let mut letter = self.sender.letter(ctx.me(), &mut self.rng, ttl);
-        letter.seq = 0; // it comes when it comes
+        letter.seq = 0; // arrives at an unknown moment
         let id = letter.token.id;
         let result = ctx.when_room(target, Small::of(letter));
         self.sender.said(id, result);
     }
 
-    /// A timer for itself or for a peer. Kept ones end with this actor.
+    /// Arms a timer for this actor or for a peer. Kept timers end with this actor.
     fn arm(&mut self, to: &ActorRef<Node>, ttl: u8, ctx: &mut Context<Self>) {
         let delay = Duration::from_micros(self.rng.below(2000));
         let own = self.rng.one_in(2);
         let mut letter = self.sender.letter(if own { ctx.me() } else { to }, &mut self.rng, ttl);
         let token = self.world.ledger.timer(self.rng.one_in(50));
         std::mem::replace(&mut letter.token, token).refused();
-        (letter.seq, letter.due) = (0, Some(Instant::now() + delay)); // it overtakes
+        (letter.seq, letter.due) = (0, Some(Instant::now() + delay)); // overtakes other messages
         let id = letter.token.id;
         let armed = if own {
             ctx.tell_after(delay, Small::of(letter))
@@ -176,7 +177,7 @@ impl Node {
         }
     }
 
-    /// To a higher slot only.
+    /// Asks an actor in a higher slot and waits for the answer.
     fn wait_inside(&mut self, to: &ActorRef<Node>, ttl: u8) {
         let patient = self.rng.one_in(2);
         let Some((id, ask)) = self.sender.ask(to, &mut self.rng, ttl, patient) else { return };

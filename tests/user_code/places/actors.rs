@@ -1,4 +1,4 @@
-//! Handlers, hooks, callbacks, and the drop of a state.
+//! Places in actors: handlers, hooks, callbacks, event hooks, and the drop of a state.
 
 use crate::Place;
 use crate::acts::{Act, Token};
@@ -46,7 +46,7 @@ enum At {
     Drop,
 }
 
-/// Springs its trap at one place of its life.
+/// An actor that springs its trap at one point of its life.
 struct Subject {
     at: At,
     trap: Trap,
@@ -102,7 +102,7 @@ impl Receive<Item> for Subject {
     }
 }
 
-/// The actor ends as the documentation says: a panic is its end, and the crew counts it.
+/// Checks that a panic ended the actor and was counted.
 fn ends_by_panic<A: Actor>(rig: &Rig, actor: &ActorRef<A>) {
     if rig.act().panics() {
         let reason = actor.wait_stopped().expect("from outside");
@@ -117,7 +117,8 @@ fn counts_a_panic(rig: &Rig) {
     }
 }
 
-/// A panic in the last hook, or in the drop of the state, is counted, and is the reason of the end.
+/// Checks that a panic in the last hook, or in the drop of the state, was counted and is the stop
+/// reason.
 fn ends_stopped<A: Actor>(rig: &Rig, actor: &ActorRef<A>) {
     match actor.wait_stopped().expect("from outside") {
         StopReason::Stopped => assert!(!rig.act().panics()),
@@ -334,7 +335,7 @@ fn when_room(rig: &Rig) -> Outcome {
 
 struct Keep;
 
-/// Keeps a reply, so that dropping its state answers.
+/// Keeps a reply, so that the drop of its state answers the ask.
 struct Keeper(Option<Reply<()>>);
 
 impl Actor for Keeper {}
@@ -346,7 +347,7 @@ impl Receive<Keep> for Keeper {
     }
 }
 
-/// The asker's callback runs because a dying actor's state drops the reply.
+/// The state of a dying actor drops the reply, which runs the asker's callback.
 fn reply_dropped(rig: &Rig) -> Outcome {
     let keeper = rig.handle().spawn(Keeper(None));
     let (actor, trap, to) = (rig.puppet(), rig.trap(), keeper.clone());
@@ -423,7 +424,7 @@ fn dedicated_state_drop(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// An executor of its own, whose hook springs the trap at the event that is chosen.
+/// Makes a separate executor whose event hook springs the trap at the chosen event.
 fn with_hook(rig: &Rig, chosen: fn(&Event) -> bool) -> Executor {
     let trap = rig.trap();
     let hook = move |event: &Event| {
@@ -435,7 +436,7 @@ fn with_hook(rig: &Rig, chosen: fn(&Event) -> bool) -> Executor {
     builder.drop_deadline(Duration::from_secs(10)).build().expect("an executor")
 }
 
-/// The actors of the hook's executor go on while the hook does what it does.
+/// Lets the prober check that actors of the hook's executor go on while the hook runs.
 fn goes_on(rig: &Rig, executor: &Executor) {
     let handle = executor.handle();
     *rig.world.also.lock() = Some(Box::new(move || {

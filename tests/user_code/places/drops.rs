@@ -1,4 +1,4 @@
-//! Messages and answers that are dropped and not handled.
+//! Places in drops: messages and answers that are dropped without being handled.
 
 use crate::Place;
 use crate::rig::{Latch, Outcome, Ping, Puppet, Rig, Run, Springs, poll_once, within};
@@ -40,7 +40,7 @@ fn refused(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// A dead letter's panic is contained and counted as the actor's.
+/// Checks that a panic in the drop of a dead letter was contained and counted for the actor.
 fn counts_a_panic(rig: &Rig) {
     if rig.act().panics() {
         within("the panic is counted", || rig.handle().stats().panicked >= 1);
@@ -61,7 +61,7 @@ fn killed<const N: usize>(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// So many that they lie in segments.
+/// Sends enough messages to fill segments.
 fn killed_in_a_row(rig: &Rig) -> Outcome {
     let actor = rig.puppet();
     let held = rig.hold(&actor);
@@ -168,7 +168,7 @@ fn timer_at_shutdown(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// The tick lies in the mailbox when it is cancelled.
+/// The tick is in the mailbox when its timer is cancelled.
 fn due_and_cancelled(rig: &Rig) -> Outcome {
     let actor = rig.puppet();
     rig.stops(&actor);
@@ -245,7 +245,7 @@ fn send_to_the_dead(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// An actor ends while a notice of room is awaited for it.
+/// The actor ends while a notice of room is on its way to it.
 fn notice_dropped(rig: &Rig) -> Outcome {
     let target = rig.handle().build(Puppet::default()).capacity(1).spawn();
     let held = rig.hold(&target);
@@ -298,7 +298,7 @@ fn answer_not_taken(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// A callback's captures are dropped when its own actor has ended.
+/// The callback's captures are dropped after the callback's own actor has ended.
 fn callback_dropped(rig: &Rig) -> Outcome {
     let (actor, other) = (rig.puppet(), rig.puppet());
     let held = rig.hold(&other);

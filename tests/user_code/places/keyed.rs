@@ -1,4 +1,4 @@
-//! Keys and factories of directories, factories and strategies of pools.
+//! Places in keys, factories and strategies of directories and pools.
 
 use crate::Place;
 use crate::acts::Token;
@@ -89,7 +89,7 @@ impl Drop for Key {
     }
 }
 
-/// A directory, and others that use it meanwhile: under the same key's hash too.
+/// Makes a directory that the prober uses at the same time, with keys of the same hash too.
 fn directory(rig: &Rig, at: At) -> Arc<Directory<Key, Puppet>> {
     let directory = Arc::new(Directory::new(rig.handle(), |_: &Key| Puppet::default()));
     let (theirs, other) = (Arc::downgrade(&directory), rig.trap());
@@ -137,7 +137,7 @@ fn key_at_the_end(rig: &Rig, at: At) -> Outcome {
     actor.stop();
     actor.wait_stopped().expect("from outside");
     if at == At::Eq {
-        // Need not be called.
+        // `Eq` need not be called here, so the trap is sprung by hand.
         let _ = rig.caught(|| rig.trap().spring());
     }
     rig.sprung();
@@ -213,7 +213,7 @@ impl Drop for OnDrop {
     }
 }
 
-/// There is an actor already, so the function is dropped uncalled.
+/// The key has an actor already, so the directory drops the function without calling it.
 fn make_dropped(rig: &Rig) -> Outcome {
     let (dropped, directory) =
         (OnDrop(rig.trap()), Directory::new(rig.handle(), |_: &u32| Puppet::default()));
@@ -229,7 +229,7 @@ fn make_dropped(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// The directory's own function goes with its last reference.
+/// The directory's own function is dropped with the directory's last reference.
 fn make_drop(rig: &Rig) -> Outcome {
     let dropped = OnDrop(rig.trap());
     let directory = Directory::new(rig.handle(), move |_: &u32| {
@@ -243,7 +243,7 @@ fn make_drop(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// Springs in the call of the factory that has this number.
+/// Makes a pool whose factory springs the trap in the call with the given number.
 fn pool_of(rig: &Rig, call: u32) -> Result<Pool<Puppet>, heist::PoolError> {
     let (trap, calls) = (rig.trap(), AtomicU32::new(0));
     let factory = move |_| {
@@ -345,7 +345,7 @@ impl Strategy for Dropping {
     }
 }
 
-/// A pool's usual strategy goes with the pool.
+/// The pool's default strategy is dropped with the pool.
 fn strategy_drop(rig: &Rig) -> Outcome {
     let usual = Dropping(OnDrop(rig.trap()));
     let pool = rig.handle().pool(2, |_| Puppet::default()).strategy(usual).build().expect("a pool");
@@ -398,7 +398,7 @@ fn broadcast_clone(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// What waits in a pool's queue when the pool is stopped at once.
+/// The pool is stopped at once and drops a message that waits in its queue.
 fn queue_message_drop(rig: &Rig) -> Outcome {
     let pool = rig.handle().pool(1, |_| Puppet::default()).build().expect("a pool");
     let held = rig.hold(&pool.replica(0).expect("one"));
@@ -412,7 +412,7 @@ fn queue_message_drop(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// What waits for a replica that is let go of, when the pool is stopped at once.
+/// The pool is stopped at once and drops a message that waits for a replica being removed.
 fn shrunk_message_drop(rig: &Rig) -> Outcome {
     let pool = rig.handle().pool(2, |_| Puppet::default()).build().expect("a pool");
     let last = pool.replica(1).expect("two");

@@ -1,4 +1,4 @@
-//! The places where heist calls user code.
+//! The places of the matrix, where heist calls user code.
 
 mod actors;
 mod drops;

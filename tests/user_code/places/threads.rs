@@ -1,4 +1,4 @@
-//! Thread-local destructors on heist's threads, and the handlers that start those threads.
+//! Places in threads: thread-local destructors on heist's threads, and handlers that start threads.
 
 use crate::Place;
 use crate::acts::{Act, Token};
@@ -37,7 +37,8 @@ fn leave(rig: &Rig) -> impl FnOnce() + Send + use<> {
 const ABORTS: Outcome =
     Outcome::Skip("a panic in a thread-local's destructor ends the process, by Rust's rule");
 
-/// A worker's thread ends with its executor: another one than the rig's, whose crew must not notice.
+/// A worker's thread ends with its executor. The executor is a separate one, and the rig's crew
+/// must not notice.
 fn of_worker(rig: &Rig) -> Outcome {
     if rig.act().panics() {
         return ABORTS;
@@ -75,7 +76,7 @@ fn of_dedicated(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// A thread that lost its worker's place ends when nobody has needed it for a while.
+/// A thread that gave up its worker's slot ends after an idle period.
 fn of_spare(rig: &Rig) -> Outcome {
     if rig.act().panics() {
         return ABORTS;
@@ -102,7 +103,8 @@ fn of_spare(rig: &Rig) -> Outcome {
     }));
     rig.arm();
     until.open();
-    // Either the blocked thread or the spare ends now. If it is the spare, the thread ends with the executor.
+    // Either the blocked thread or the spare ends now. A thread that the spare left ends with the
+    // executor.
     if rig.act() == Act::Block || rig.act() == Act::Blocking {
         *rig.world.also.lock() = None;
     }
@@ -111,7 +113,7 @@ fn of_spare(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// A thread of the user's that has used the executor.
+/// The thread belongs to the user and has used the executor.
 fn of_outside(rig: &Rig) -> Outcome {
     if rig.act().panics() {
         return ABORTS;

@@ -1,4 +1,5 @@
-//! Wakers of each future: cloned in a poll, woken by whoever completes it, dropped with it.
+//! Places in wakers of each future: cloned by a poll, woken by the completing thread, dropped with
+//! the future.
 
 use crate::Place;
 use crate::rig::{Latch, Outcome, Ping, Puppet, Rig, Trap, poll_once};
@@ -39,11 +40,11 @@ enum At {
     Clone,
     Wake,
     Drop,
-    /// When the last of it goes, after it was woken.
+    /// When the last clone is dropped, after a wake.
     End,
 }
 
-/// A waker that springs its trap at one of its four functions.
+/// A waker that springs its trap in one of its four functions.
 struct Spy {
     at: At,
     trap: Trap,
@@ -60,15 +61,18 @@ impl Drop for Spy {
 
 static TABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_spy);
 
+/// Borrows the spy behind a waker's data.
+///
 /// # Safety
-/// `data` is a spy's that lives.
+/// `data` must come from `Arc::into_raw` of a spy that is still alive.
 unsafe fn borrowed(data: *const ()) -> ManuallyDrop<Arc<Spy>> {
-    // SAFETY: the count that comes with `data` stays with it.
+    // SAFETY: `data` comes from `Arc::into_raw` of a live spy, and `ManuallyDrop` leaves the count
+    // with `data`.
     ManuallyDrop::new(unsafe { Arc::from_raw(data.cast::<Spy>()) })
 }
 
 unsafe fn clone(data: *const ()) -> RawWaker {
-    // SAFETY: a waker's data.
+    // SAFETY: the table's functions receive the data of a live waker, and that is a live spy.
     let spy = unsafe { borrowed(data) };
     if spy.at == At::Clone {
         spy.trap.spring();
@@ -77,18 +81,19 @@ unsafe fn clone(data: *const ()) -> RawWaker {
 }
 
 unsafe fn wake(data: *const ()) {
-    // SAFETY: a waker's data, which `wake` consumes.
+    // SAFETY: the data is a live spy. `wake` consumes the waker, and with it the count that `data`
+    // owns.
     let spy = unsafe { Arc::from_raw(data.cast::<Spy>()) };
     spy.ring();
 }
 
 unsafe fn wake_by_ref(data: *const ()) {
-    // SAFETY: a waker's data.
+    // SAFETY: the table's functions receive the data of a live waker, and that is a live spy.
     unsafe { borrowed(data) }.ring();
 }
 
 unsafe fn drop_spy(data: *const ()) {
-    // SAFETY: a waker's data, which its drop consumes.
+    // SAFETY: the data is a live spy. The waker's drop consumes the count that `data` owns.
     let spy = unsafe { Arc::from_raw(data.cast::<Spy>()) };
     if spy.at == At::Drop {
         spy.trap.spring();
@@ -107,13 +112,14 @@ impl Spy {
 fn spy(rig: &Rig, at: At) -> (Waker, Latch) {
     let woken = Latch::default();
     let spy = Arc::new(Spy { at, trap: rig.trap(), woken: woken.clone() });
-    // SAFETY: the table's functions treat the data as the count of an `Arc<Spy>`, which is `Send` and `Sync`.
+    // SAFETY: the functions of the table treat the data as one count of an `Arc<Spy>`, and `Spy` is
+    // `Send` and `Sync`.
     (unsafe { Waker::new(Arc::into_raw(spy).cast(), &TABLE) }, woken)
 }
 
 type Future = Pin<Box<dyn std::future::Future<Output = ()> + Send>>;
 
-/// A future that is pending, and what completes it.
+/// A pending future, and the function that completes it.
 struct Waiting {
     future: Future,
     complete: Box<dyn FnOnce()>,
@@ -169,7 +175,7 @@ fn dropped(rig: &Rig, kind: Kind, replaced: bool) -> Outcome {
     drop(waker);
     rig.arm();
     if replaced {
-        // The one before is let go of, now or when the future is ready.
+        // The replaced waker is dropped now or when the future is ready.
         let polled = rig.caught(|| poll_once(&mut waiting.future, Waker::noop()).is_ready());
         (waiting.complete)();
         if polled == Some(false) {
@@ -183,7 +189,7 @@ fn dropped(rig: &Rig, kind: Kind, replaced: bool) -> Outcome {
     Outcome::Done
 }
 
-/// Whoever completes it has the last of the waker.
+/// The completing thread drops the last clone of the waker.
 fn dropped_after_wake(rig: &Rig, kind: Kind) -> Outcome {
     let Some(mut waiting) = kind(rig) else { return CLOSING };
     let (waker, woken) = spy(rig, At::End);
@@ -272,7 +278,7 @@ fn broadcast(rig: &Rig) -> Option<Waiting> {
     Some(Waiting { future: Box::pin(async move { drop(answers.await) }), complete: Box::new(complete) })
 }
 
-/// The executor's end is awaited while a turn holds it up.
+/// Awaits the executor's end while a turn delays the shutdown.
 fn shutting_down(rig: &Rig) -> Option<Waiting> {
     if !rig.alive() {
         return None;
