@@ -12,8 +12,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 impl<A: Actor> Pool<A> {
-    /// Asks all replicas the same, at the same time. Never waits: what it returns can be waited for or awaited, under one
-    /// timeout, so that it takes as long as the slowest replica; or dropped, to tell them all.
+    /// Asks all replicas the same question at the same time. Never waits.
+    ///
+    /// The returned [`Broadcast`] can be waited for or awaited, under one timeout, and takes as
+    /// long as the slowest replica. Drop it to tell all replicas without waiting for answers.
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};
@@ -43,7 +45,8 @@ impl<A: Actor> Pool<A> {
         self.broadcast_with(|_| message.clone())
     }
 
-    /// Asks all replicas at the same time, each what `message` makes for its index.
+    /// Asks all replicas at the same time. Each gets the message that `message` makes for its
+    /// index.
     pub fn broadcast_with<M: Send + 'static>(
         &self,
         mut message: impl FnMut(usize) -> M,
@@ -52,7 +55,8 @@ impl<A: Actor> Pool<A> {
         A: Receive<M>,
     {
         loop {
-            // Made, and dropped if they are too many, outside the lock.
+            // The messages are made outside the lock, since `message` is user code. So are surplus
+            // messages dropped.
             let seen = self.list();
             if seen.stopped {
                 let refused = |_| State::Over(Err(NoAnswer::Refused(Refusal::PoolStopped)));
@@ -74,7 +78,11 @@ impl<A: Actor> Pool<A> {
                 };
                 messages.iter_mut().enumerate().map(ask).collect()
             });
+            // Refused messages run user code when they are dropped, so they wait until the lock is
+            // released.
             drop::<Vec<SendError<M>>>(refused);
+            // `None` if the pool changed between the look and the lock. Then all is done again, so
+            // that a broadcast reaches all replicas of one list, or none.
             if let Some(states) = states {
                 return Broadcast { states };
             }
@@ -82,10 +90,10 @@ impl<A: Actor> Pool<A> {
     }
 }
 
-/// The answers to come of all replicas, in their order. They have been asked already, whether or not anybody waits.
+/// Pending answers of all replicas, in their order. The replicas have been asked already.
 ///
-/// A future of all outcomes; [`wait`](Self::wait) and [`wait_timeout`](Self::wait_timeout) block instead. Dropping it
-/// withdraws interest, never the messages.
+/// A future of all outcomes; [`wait`](Self::wait) and [`wait_timeout`](Self::wait_timeout) block
+/// instead. Dropping a broadcast withdraws interest in the answers, never the messages.
 #[must_use = "answers are on their way"]
 pub struct Broadcast<R> {
     states: Vec<State<R>>,
@@ -103,9 +111,9 @@ impl<R> Unpin for Broadcast<R> {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoAnswer {
-    /// It did not accept the message.
+    /// The replica did not accept the message.
     Refused(Refusal),
-    /// It did, and there is no answer.
+    /// The replica accepted the message, but there is no answer.
     Ask(AskError),
 }
 
@@ -121,22 +129,25 @@ impl fmt::Display for NoAnswer {
 impl Error for NoAnswer {}
 
 impl<R> Broadcast<R> {
-    /// Blocks until every replica has answered, or will not; the outcomes in order of the replicas.
+    /// Blocks until every replica has answered, or never will. Returns the outcomes in order of the
+    /// replicas.
     ///
-    /// Inside a handler see [`Ask::wait`].
+    /// For calls inside a handler see [`Ask::wait`].
     #[must_use]
     pub fn wait(self) -> Vec<Result<R, NoAnswer>> {
         self.wait_until(None)
     }
 
-    /// The same, for at most `timeout`, counted from now: those that have not answered by then are [`AskError::TimedOut`].
+    /// Like [`wait`](Self::wait), for at most `timeout`, counted from now. Replicas without an
+    /// answer by then are [`AskError::TimedOut`].
     #[must_use]
     pub fn wait_timeout(self, timeout: Duration) -> Vec<Result<R, NoAnswer>> {
         self.wait_until(time::after(timeout))
     }
 
     fn wait_until(self, until: Option<Instant>) -> Vec<Result<R, NoAnswer>> {
-        // All are on their way, so that one after the other takes as long as the slowest.
+        // All questions are under way, so waiting for one after the other takes as long as the
+        // slowest.
         let outcome = |state| match state {
             State::Asked(ask) => ask.wait_until(until).map_err(|error| NoAnswer::Ask(error.into())),
             State::Over(outcome) => outcome,

@@ -1,4 +1,4 @@
-//! A pool's settings, and what can be wrong with them.
+//! A pool's settings, and their errors.
 
 use super::life::{Factory, Shared, make_states};
 use super::strategy::{Strategy, TwoChoices};
@@ -10,7 +10,7 @@ use crate::time::Duration;
 use std::error::Error;
 use std::fmt;
 
-/// What a pool is made with, once it is checked.
+/// Settings of a pool, after validation.
 pub(super) struct Settings {
     pub(super) name: Option<String>,
     pub(super) capacity: u32,
@@ -22,7 +22,7 @@ pub(super) struct Settings {
     pub(super) window: Duration,
 }
 
-/// A [`Pool`] that is about to be made. From [`Handle::pool`] or [`Handle::try_pool`].
+/// Builds a [`Pool`]. Made by [`Handle::pool`] or [`Handle::try_pool`].
 ///
 /// ```
 /// # use heist::{Actor, Executor, PoolError};
@@ -34,8 +34,8 @@ pub(super) struct Settings {
 /// # fn main() -> Result<(), PoolError> {
 /// let executor = Executor::new();
 /// let pool = executor
-///     .try_pool(4, Connection::open)                                    // its error would come out of build()
-///     .strategy(SharedQueue)                                            // for those who ask for PoolDefault
+///     .try_pool(4, Connection::open)                  // build() returns its error
+///     .strategy(SharedQueue)                          // the meaning of PoolDefault
 ///     .queue_capacity(1000)
 ///     .backoff(Duration::from_millis(50), Duration::from_secs(5))
 ///     .limit(20, Duration::from_secs(60))
@@ -62,7 +62,8 @@ pub struct PoolBuilder<A: Actor> {
 }
 
 impl Handle {
-    /// Begins a [`Pool`] of replicas that a factory makes from their indexes: now, and again whenever one is lost.
+    /// Begins a [`Pool`] of replicas. `factory` makes each from its index, now and again whenever a
+    /// replica is lost.
     pub fn pool<A: Actor + Send>(
         &self,
         replicas: usize,
@@ -71,8 +72,8 @@ impl Handle {
         PoolBuilder::new(self.clone(), replicas, Box::new(move |index| Ok(factory(index))))
     }
 
-    /// The same with a factory that may fail: then [`PoolBuilder::build`] returns its error, and a replica that was lost is tried
-    /// again later.
+    /// Like [`pool`](Self::pool), with a factory that may fail. Then [`PoolBuilder::build`] returns
+    /// the error, and a lost replica is tried again later.
     pub fn try_pool<A: Actor + Send, E: Into<Box<dyn Error + Send + Sync>>>(
         &self,
         replicas: usize,
@@ -99,62 +100,72 @@ impl<A: Actor + Send> PoolBuilder<A> {
         }
     }
 
-    /// What [`PoolDefault`](crate::strategy::PoolDefault) means. Default: [`TwoChoices`].
+    /// Sets the meaning of [`PoolDefault`](crate::strategy::PoolDefault). Default: [`TwoChoices`].
     pub fn strategy(mut self, strategy: impl Strategy + Send + Sync + 'static) -> Self {
         self.usual = Box::new(strategy);
         self
     }
 
-    /// What the replicas' names begin with; `-0`, `-1` and so on follow. Default: none.
+    /// Sets a prefix of the replicas' names; `-0`, `-1` and so on follow. Default: no names.
     pub fn name(mut self, prefix: impl Into<String>) -> Self {
         self.name = Some(prefix.into());
         self
     }
 
-    /// How many messages may wait in each replica's own mailbox: 1 to 2^27 - 2. Default: the executor's.
+    /// Sets how many messages may wait in each replica's own mailbox: 1 to 2^27 - 2. Default: the
+    /// executor's capacity.
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = Some(messages);
         self
     }
 
-    /// How many messages may wait in the [shared queue](crate::strategy::SharedQueue): 1 to 2^27 - 2. Those in work are not
-    /// counted. Default: the executor's capacity.
+    /// Sets how many messages may wait in the [shared queue](crate::strategy::SharedQueue): 1 to
+    /// 2^27 - 2. Messages in work are not counted. Default: the executor's capacity.
     pub fn queue_capacity(mut self, messages: usize) -> Self {
         self.queue_capacity = Some(messages);
         self
     }
 
-    /// Times the replicas, or does not, whatever [`Builder::timing`](crate::Builder::timing) says of all actors: how long messages
-    /// waited, in the shared queue too, and how long they took. See [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) for what it
-    /// costs, and [`ReplicaStats::timing`](crate::ReplicaStats::timing).
+    /// Times the replicas, or does not, whatever [`Builder::timing`](crate::Builder::timing) says
+    /// for all actors.
+    ///
+    /// Measures how long messages waited, in the shared queue too, and how long they took. See
+    /// [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) for the cost, and
+    /// [`ReplicaStats::timing`](crate::ReplicaStats::timing) for the result.
     pub fn timing(mut self, on: bool) -> Self {
         self.timing = on;
         self
     }
 
-    /// How long a replica stays without a state. After its first loss (in the [window](Self::limit)) its successor is made at
-    /// once, after the second one `first` later, then twice as late each time, and `longest` at most. Default: 10 ms, 1 s.
+    /// Sets how long a lost replica stays without a state.
+    ///
+    /// After the first loss within the [window](Self::limit) the successor is made at once, after
+    /// the second one `first` later. Each further loss doubles the delay, up to `longest`. Default:
+    /// 10 ms, 1 s.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first, longest);
         self
     }
 
-    /// After more than this many losses, of all replicas together, within a time, the pool stops:
-    /// [`PoolEnd::ReplacedTooOften`](crate::PoolEnd::ReplacedTooOften). A try of the factory that failed is one, and so is a
-    /// replica that stopped itself. Default: 100 in 60 s.
+    /// Stops the pool after more than `losses` losses of all replicas together within a time, with
+    /// [`PoolEnd::ReplacedTooOften`](crate::PoolEnd::ReplacedTooOften).
     ///
-    /// Counts are kept, and not each loss, so the time may be as long as [`Duration::MAX`]. Of more than 64 losses each counts for
-    /// at least 63 of 64 parts of the time.
+    /// A failed call of the factory is a loss, and so is a replica that stopped itself. Default:
+    /// 100 in 60 s.
+    ///
+    /// The pool keeps counts and not each loss, so the time may be as long as [`Duration::MAX`].
+    /// Beyond 64 losses, each loss counts for at least 63 of 64 parts of the time.
     pub fn limit(mut self, losses: u32, within: Duration) -> Self {
         (self.limit, self.window) = (losses, within);
         self
     }
 
-    /// Has all replicas made, on this thread, then spawns them.
+    /// Makes all states on this thread, then spawns the replicas.
     ///
     /// # Errors
-    /// A pool of none; a capacity of 0 or too large; the factory's error, with the index; an executor that shuts down. In all
-    /// cases nothing was spawned that goes on.
+    /// Fails if the pool has no replicas, if a capacity is 0 or too large, if the factory fails
+    /// (the error has the index), and if the executor shuts down. After an error no replica goes on
+    /// running.
     pub fn build(self) -> Result<Pool<A>, PoolError> {
         if self.replicas == 0 {
             return Err(PoolError::NoReplicas);

@@ -1,4 +1,4 @@
-//! What a pool counts of each replica, and what can be read of it.
+//! Counts of each replica, and snapshots of them.
 
 use super::Pool;
 use crate::actor::Actor;
@@ -7,7 +7,7 @@ use crate::cell::times::Timing;
 use crate::id::ActorId;
 use crate::sync::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// One replica's, through all its states. Written in its turns.
+/// Counts of one replica, through all its states. Written in the replica's turns.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) failed: AtomicU64,
@@ -16,7 +16,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Is there no state, and will there be none for a while?
+    /// Returns `true` if the replica has no state, and will have none for a while.
     #[inline]
     pub(super) fn absent(&self) -> bool {
         self.absent.load(Relaxed)
@@ -34,7 +34,10 @@ impl Counts {
 /// # use heist::strategy::RoundRobin;
 /// # struct Worker;
 /// # impl Actor for Worker {}
-/// # impl Handler<u32> for Worker { type Reply = (); fn handle(&mut self, _: u32, _: &mut Context<Self>) {} }
+/// # impl Handler<u32> for Worker {
+/// #     type Reply = ();
+/// #     fn handle(&mut self, _: u32, _: &mut Context<Self>) {}
+/// # }
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let executor = Executor::new();
 /// let pool = executor.pool(2, |_| Worker).build()?;
@@ -51,40 +54,43 @@ impl Counts {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Each replica's, in order of their indexes.
+    /// Counts of each replica, in order of their indexes.
     pub replicas: Vec<ReplicaStats>,
-    /// Messages that wait in the shared queue.
+    /// Messages waiting in the shared queue.
     pub queued: usize,
-    /// Messages of keys that are moving to other replicas, and wait for earlier ones to be handled there.
+    /// Messages of keys that are moving to other replicas. They wait until the old replica has
+    /// handled earlier ones.
     pub held: usize,
 }
 
-/// One replica's counts, all its states together.
+/// Counts of one replica, all its states together.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ReplicaStats {
-    /// Which actor; the same for all successors.
+    /// The actor's id, the same for all successors.
     pub id: ActorId,
-    /// Is a message in work now?
+    /// Whether a message is in work now.
     pub in_work: bool,
-    /// Messages that wait in its own mailbox, the one in work not included.
+    /// Messages waiting in the replica's own mailbox, without the one in work.
     pub waiting: usize,
-    /// States that panicked.
+    /// Number of states that panicked.
     pub failed: u64,
-    /// States that were replaced, whatever they ended of, and tries of the factory that failed.
+    /// Number of states that were replaced, for whatever reason, and of failed calls of the
+    /// factory.
     pub replaced: u64,
-    /// Is there no state now, because a successor is waited for?
+    /// Whether there is no state now, because the pool waits before it makes a successor.
     pub absent: bool,
-    /// How long messages waited, from when they were accepted, and how long they took; `None` unless the pool is
-    /// [timed](crate::PoolBuilder::timing).
+    /// How long messages waited, counted from acceptance, and how long they took. `None` unless the
+    /// pool is [timed](crate::PoolBuilder::timing).
     pub timing: Option<Timing>,
-    /// What is counted of every actor: messages handled, and so on.
+    /// The counts kept for every actor: messages handled, and so on.
     pub actor: ActorStats,
 }
 
 impl PoolStats {
-    /// How unevenly messages were spread: those that the busiest replica handled, against the mean. 1 is even; as many as there
-    /// are replicas means that one did everything. 1 if nothing was handled.
+    /// Returns how unevenly messages were spread: the messages handled by the busiest replica,
+    /// divided by the mean. 1 is even. The number of replicas means that one replica handled
+    /// everything. Returns 1 if nothing was handled.
     #[must_use]
     pub fn imbalance(&self) -> f64 {
         let handled = || self.replicas.iter().map(|replica| replica.actor.handled);
@@ -94,7 +100,8 @@ impl PoolStats {
 }
 
 impl<A: Actor> Pool<A> {
-    /// Counts of the pool and its replicas; those of the last ones still once it has stopped.
+    /// Returns counts of the pool and its replicas. After the pool's end these are the counts of
+    /// the last replicas.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         let list = self.list();
@@ -103,6 +110,7 @@ impl<A: Actor> Pool<A> {
             ReplicaStats {
                 id: member.actor.id(),
                 in_work,
+                // A turn gives places back at its end, so `len` still counts the message in work.
                 waiting: member.actor.len().saturating_sub(usize::from(in_work)),
                 failed: member.counts.failed.load(Relaxed),
                 replaced: member.counts.replaced.load(Relaxed),

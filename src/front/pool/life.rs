@@ -1,20 +1,22 @@
 //! A pool's life: losses and successors, a change of size, the end.
 //!
-//! | what | how | finished when |
+//! | event | reaction | finished when |
 //! |---|---|---|
-//! | a replica's state is lost | `cell::restart`: at once, after a time, or not at all | the factory has made another |
-//! | the pool grows | new replicas; senders see them all at once; a *mark* in each old replica's mailbox | each mark was passed |
-//! | the pool shrinks | senders do not see the last ones any more; these are closed, and handle what they have | each has ended |
-//! | it stops | senders are refused; the queue is closed; when it is empty the replicas are | all have ended |
-//! | it stops at once | all are closed, and what waits becomes dead letters | the same |
+//! | a state is lost | see `cell::restart`: at once, delayed, or never | the factory made another |
+//! | the pool grows | new replicas; a *mark* in each old mailbox | each mark was passed |
+//! | it shrinks | the last replicas are hidden, then closed, and drain | each has ended |
+//! | it stops | senders are refused; the queue is closed, then the replicas | all have ended |
+//! | it stops at once | all are closed; waiting messages become dead letters | all have ended |
 //!
-//! **How a key's order is kept while the pool changes.** A key moves from one replica to another because its hash jumps elsewhere.
-//! Its messages of before are in the old one's mailbox, or in line for it, when the list has changed: that is what the stripes'
-//! locks are for. Those that come after go into a *hold* for this pair of replicas, a mailbox that nobody takes from, which is made
-//! when the first of them comes ([`moving`](super::moving)). When the old
-//! replica has come to the mark (or to its end), all of before are handled: then, with no sender on its way, the hold is emptied
-//! into the new replica's mailbox, and the key's messages go there directly. So each key waits for its own old replica
-//! only, and nothing else waits. A moment's excess is possible: what comes out of holds is not refused by a full mailbox.
+//! **How a key's order is kept while the pool changes.** A key moves from one replica to another
+//! because its hash jumps elsewhere. When the list has changed, all its earlier messages are in the
+//! old replica's mailbox, or in line for it; the stripes' locks guarantee this. Later messages go
+//! into a *hold* for this pair of replicas, a mailbox that no actor takes from. The first such
+//! message makes the hold ([`moving`](super::moving)). When the old replica has reached the mark
+//! (or its end), all earlier messages are handled. Then, with no sender on its way, the hold is
+//! emptied into the new replica's mailbox, and the key's messages go there directly. So each key
+//! waits for its own old replica only, and nothing else waits. The new mailbox may exceed its
+//! capacity for a moment: messages from holds are not refused by a full mailbox.
 
 use super::builder::Settings;
 use super::counts::Counts;
@@ -44,10 +46,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::task::Waker;
 
-/// States for replicas that are about to be spawned. Each is boxed, since it may be large.
+/// States for replicas to be spawned. Each is boxed, since it may be large.
 pub(super) type States<A> = VecDeque<Box<A>>;
 
-/// Has states made for these indexes. User code: under no lock.
+/// Makes states for these indexes. Calls user code, so no lock is held.
 pub(super) fn make_states<A>(factory: &Factory<A>, indexes: Range<usize>) -> Result<States<A>, PoolError> {
     let mut states = VecDeque::with_capacity(indexes.len());
     for index in indexes {
@@ -61,7 +63,7 @@ pub(super) fn make_states<A>(factory: &Factory<A>, indexes: Range<usize>) -> Res
 
 pub(super) type Factory<A> = Box<dyn Fn(usize) -> Result<A, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
-/// What a pool's handles and its cells have in common.
+/// State shared by a pool's handles and its cells.
 pub(super) struct Shared<A: Actor> {
     pub(super) handle: Handle,
     pub(super) stripes: Stripes<A>,
@@ -70,39 +72,39 @@ pub(super) struct Shared<A: Actor> {
     factory: Factory<A>,
     settings: Settings,
     sharing: Arc<Sharing>,
-    /// One change of the list at a time.
+    /// Serializes changes of the list.
     change: Mutex<()>,
     life: Mutex<Life>,
 }
 
 struct Life {
-    /// Cells that have not ended.
+    /// Number of cells that have not ended.
     cells: usize,
     end: Option<PoolEnd>,
     queue_ended: bool,
-    /// All losses that matter still, and those of each replica.
+    /// All losses within the window, then those of each replica.
     losses: Losses,
     losses_of: Vec<Losses>,
-    /// Successors that are waited for: whose, and the timer's key.
+    /// Replicas that wait before a successor is made: index, and the timer's key.
     waiting: Vec<(usize, Key)>,
     wakers: Wakers,
 }
 
-/// What keeps one replica going.
+/// Supervisor of one replica.
 struct Replica<A: Actor> {
     shared: Arc<Shared<A>>,
     index: usize,
     counts: Arc<Counts>,
 }
 
-/// Which mailbox without an actor has ended.
+/// Reports the end of a mailbox without an actor: the queue, or a hold.
 struct Mailbox<A: Actor> {
     shared: Arc<Shared<A>>,
     queue: bool,
 }
 
 impl<A: Actor + Send> Shared<A> {
-    /// A pool with these states.
+    /// Starts a pool with these states.
     pub(super) fn start(
         handle: Handle,
         factory: Factory<A>,
@@ -131,6 +133,7 @@ impl<A: Actor + Send> Shared<A> {
             change: Mutex::new(()),
             life: Mutex::new(life),
         });
+        // Held until the first list is published, so that no change meets a pool without a list.
         let one = shared.change.lock();
         let members = shared.spawn(0, &mut states)?;
         let queue = match shared.mailbox(&shared.sharing, true) {
@@ -140,7 +143,8 @@ impl<A: Actor + Send> Shared<A> {
                 return Err(error);
             }
         };
-        let stopped = shared.life.lock().end.is_some(); // lost too many already
+        // The first turns may have lost too many states already.
+        let stopped = shared.life.lock().end.is_some();
         shared.stripes.change(|_| Some(List { members, queue: Some(queue), moving: None, stopped }));
         drop(one);
         if stopped {
@@ -149,8 +153,8 @@ impl<A: Actor + Send> Shared<A> {
         Ok(shared)
     }
 
-    /// Replicas with these states, from this index on: all of them, or none. States that are left are the caller's to drop, outside
-    /// all locks.
+    /// Spawns replicas with these states, from index `from` on: all of them, or none. The caller
+    /// drops states that are left, outside all locks.
     fn spawn(self: &Arc<Self>, from: usize, states: &mut States<A>) -> Result<Vec<Member<A>>, PoolError> {
         let mut members: Vec<Member<A>> = Vec::with_capacity(states.len());
         while let Some(state) = states.pop_front() {
@@ -162,10 +166,13 @@ impl<A: Actor + Send> Shared<A> {
             if let Some(name) = &self.settings.name {
                 builder = builder.name(format!("{name}-{index}"));
             }
+            // Counted before the spawn: the actor may end before `try_spawn` returns.
             self.life.lock().cells += 1;
             match builder.kept(replica, &self.sharing).try_spawn() {
                 Ok(actor) => members.push(Member { actor, counts }),
                 Err(error) => {
+                    // The state goes back to the caller, since its drop is user code and a lock is
+                    // held here.
                     states.push_front(Box::new(error.into_actor()));
                     self.life.lock().cells -= 1;
                     members.iter().for_each(|member| Header::close(member.actor.as_ptr(), true));
@@ -176,15 +183,16 @@ impl<A: Actor + Send> Shared<A> {
         Ok(members)
     }
 
-    /// The number of replicas changes. See [`Pool::resize`](super::Pool::resize).
+    /// Changes the number of replicas. See [`Pool::resize`](super::Pool::resize).
     pub(super) fn resize(self: &Arc<Self>, to: usize) -> Result<(), PoolError> {
         if to == 0 {
             return Err(PoolError::NoReplicas);
         }
         let before = self.resizable()?;
-        // The user's code, under no lock.
+        // The factory is user code, so no lock is held.
         let mut states = make_states(&self.factory, before..to)?;
         let one = self.change.lock();
+        // Another change may have come first while the factory ran.
         if self.resizable()? != before {
             return Err(PoolError::Resizing);
         }
@@ -200,17 +208,18 @@ impl<A: Actor + Send> Shared<A> {
         });
         drop(one);
         if to > before {
+            // Keys move away from every old replica; each mark goes behind all earlier messages.
             for (from, member) in stay.iter().enumerate() {
                 let shared = Arc::clone(self);
                 mark(&member.actor, Box::new(move || shared.passed(from)));
             }
         }
-        // Their end is their mark.
+        // The end of a leaving replica is its mark.
         go.iter().for_each(|member| Header::close(member.actor.as_ptr(), false));
         Ok(())
     }
 
-    /// How many replicas there are, if that can change now.
+    /// Returns the number of replicas, if it can change now.
     fn resizable(&self) -> Result<usize, PoolError> {
         if self.forked() {
             return Err(PoolError::ShuttingDown);
@@ -225,7 +234,7 @@ impl<A: Actor + Send> Shared<A> {
 }
 
 impl<A: Actor> Shared<A> {
-    /// A mailbox without an actor.
+    /// Makes a mailbox without an actor: the queue, or a hold.
     fn mailbox(self: &Arc<Self>, sharing: &Arc<Sharing>, queue: bool) -> Result<ActorRef<A>, PoolError> {
         let capacity = if queue { self.settings.queue_capacity } else { self.settings.capacity };
         self.life.lock().cells += 1;
@@ -236,7 +245,8 @@ impl<A: Actor> Shared<A> {
         })
     }
 
-    /// The hold for a pair of replicas. Called by a sender, under its stripe's lock; runs no user code.
+    /// Returns the hold for a pair of replicas. Called by a sender, under its stripe's lock. Runs
+    /// no user code.
     #[cold]
     pub(super) fn hold(
         self: &Arc<Self>,
@@ -253,16 +263,17 @@ impl<A: Actor> Shared<A> {
         moving.hold(from, into, make).map_err(|_shutting_down| Refusal::ShuttingDown)
     }
 
-    /// Are the replicas, and with them the mailboxes without an actor, timed?
+    /// Returns `true` in a child made by `fork`, in which locks may be held for ever.
     pub(super) fn forked(&self) -> bool {
         self.handle.core().forked()
     }
 
+    /// Returns `true` if the replicas, the queue and the holds are timed.
     pub(super) fn timing(&self) -> bool {
         self.settings.timing
     }
 
-    /// This thread's stripe.
+    /// Returns this thread's stripe.
     #[inline]
     pub(super) fn stripe(&self) -> &Stripe<A> {
         let core = self.handle.core();
@@ -273,7 +284,8 @@ impl<A: Actor> Shared<A> {
         self.stripes.get(index)
     }
 
-    /// A snapshot. In a forked child, where the lists may be locked for ever, a pool is stopped and empty.
+    /// Returns a snapshot of the list. In a forked child, where the lists may be locked for ever, a
+    /// pool is stopped and empty.
     pub(super) fn list(&self) -> Arc<List<A>> {
         if self.forked() {
             return Arc::new(List { members: Vec::new(), queue: None, moving: None, stopped: true });
@@ -281,7 +293,8 @@ impl<A: Actor> Shared<A> {
         self.stripe().snapshot()
     }
 
-    /// A replica that keys move away from has handled all messages of before.
+    /// Ends the move of a replica's keys, once the replica has handled all messages from before the
+    /// change.
     fn passed(&self, from: usize) {
         if self.list().moving.is_none() {
             return;
@@ -290,6 +303,8 @@ impl<A: Actor> Shared<A> {
         let one = self.change.lock();
         self.stripes.change(|list| {
             let list = list?;
+            // `pass` returns `None` for a row passed already: a leaving replica may reach a mark
+            // and its end.
             let moving = list.moving.as_ref()?;
             let holds = emptied.insert(moving.pass(from)?);
             for (&into, hold) in holds.iter() {
@@ -300,16 +315,19 @@ impl<A: Actor> Shared<A> {
             moving.is_over().then(|| List { moving: None, ..List::clone(list) })
         });
         drop(one);
-        drop(emptied); // references that go: not under the locks
+        // Outside the locks: the last references to the holds may go here.
+        drop(emptied);
         self.close_if_drained();
     }
 
-    /// The pool stops; for this reason, unless it has one.
+    /// Stops the pool, with this reason unless it has one already.
     pub(super) fn end(&self, end: PoolEnd, kill: bool) {
         if self.forked() {
             return;
         }
         self.life.lock().end.get_or_insert(end);
+        // Published before anything is closed: from here on senders get `PoolStopped`, not the
+        // refusal of a closed mailbox.
         {
             let _one = self.change.lock();
             self.stripes.change(|list| Some(List { stopped: true, ..List::clone(list?) }));
@@ -317,32 +335,35 @@ impl<A: Actor> Shared<A> {
         self.close(kill);
     }
 
-    /// Closes the queue, and then or at once everything else.
+    /// Closes the queue, and with `kill` everything else too. Otherwise the rest is closed when the
+    /// queue is empty.
     fn close(&self, kill: bool) {
         let list = self.list();
         if let Some(queue) = &list.queue {
             Header::close(queue.as_ptr(), kill);
         }
         if kill {
-            // Those that a shrink has let go of are in the list of the change only, until the last of them has ended.
+            // Replicas that a shrink removed are only in the change's list, until the last of them
+            // has ended.
             let leaving = list.moving.iter().flat_map(|moving| &moving.leaving);
             for member in list.members.iter().chain(leaving) {
                 Header::close(member.actor.as_ptr(), true);
             }
             let holds = list.moving.as_ref().map_or_else(Vec::new, |moving| moving.all_holds());
             holds.iter().for_each(|hold| Header::close(hold.as_ptr(), true));
-            // A replica that waits for its successor either sees by now that it is killed, under the timers' lock, or
-            // has its timer here.
+            // A replica that is about to wait for its successor takes the timers' lock. Either it
+            // sees there that it is killed, or its timer is registered by now.
             let _ = self.handle.core().scheduler.timers.armed();
             let waiting = std::mem::take(&mut self.life.lock().waiting);
             for (_, key) in waiting {
-                self.handle.core().scheduler.timers.cancel(key); // whose runnable goes on, to its end
+                // The timer's runnable goes on, to the replica's end.
+                self.handle.core().scheduler.timers.cancel(key);
             }
         }
         self.close_if_drained();
     }
 
-    /// Closes the replicas of a stopped pool, once they are all that is left.
+    /// Closes the replicas of a stopped pool, once the queue and all holds are empty.
     fn close_if_drained(&self) {
         let list = self.list();
         if list.stopped && list.moving.is_none() && self.life.lock().queue_ended {
@@ -350,7 +371,8 @@ impl<A: Actor> Shared<A> {
         }
     }
 
-    /// A cell has ended.
+    /// Records that a cell has ended. The last one ends the pool and wakes the callers that wait
+    /// for the end.
     fn one_less(&self, reason: &StopReason) {
         let wakers = {
             let mut life = self.life.lock();
@@ -365,7 +387,7 @@ impl<A: Actor> Shared<A> {
         wakers.into_iter().for_each(user::wake);
     }
 
-    /// Returns why the pool has ended, if it has.
+    /// Returns the reason of the pool's end, if it has ended.
     pub(super) fn ended(&self) -> Option<PoolEnd> {
         if self.forked() {
             return None;
@@ -374,13 +396,14 @@ impl<A: Actor> Shared<A> {
         if life.cells == 0 { life.end.clone() } else { None }
     }
 
-    /// As [`ended`](Self::ended). If the pool has not ended, its end will wake the waker, unless the key is
-    /// [forgotten](Self::forget_wait) before.
+    /// Like [`ended`](Self::ended). If the pool has not ended, its end will wake the waker, unless
+    /// the key is [forgotten](Self::forget_wait) before.
     pub(super) fn poll_ended(&self, key: &mut Option<WakerKey>, waker: &Waker) -> Option<PoolEnd> {
         if self.forked() {
             return None;
         }
-        let waker = user::clone_waker(waker); // user code, as is the drop of a waker: not under the lock
+        // Cloning and dropping a waker is user code, so both happen outside the lock.
+        let waker = user::clone_waker(waker);
         let mut life = self.life.lock();
         let (end, unused) = match life.cells {
             0 => (life.end.clone(), Some(waker)),
@@ -391,7 +414,7 @@ impl<A: Actor> Shared<A> {
         end
     }
 
-    /// A wait for the end is given up.
+    /// Removes a wait for the end that was given up.
     pub(super) fn forget_wait(&self, key: WakerKey) {
         if !self.forked() {
             let own = self.life.lock().wakers.remove(key);
@@ -399,12 +422,12 @@ impl<A: Actor> Shared<A> {
         }
     }
 
-    /// Has it been stopped, or has it ended?
+    /// Returns `true` if the pool was stopped or has ended.
     pub(super) fn stopping(&self) -> bool {
         self.forked() || self.life.lock().end.is_some()
     }
 
-    /// What follows a loss.
+    /// Records a loss and decides what follows.
     fn verdict(&self, index: usize, loss: &Loss) -> Verdict {
         let Settings { first_backoff, longest_backoff, limit, window, .. } = self.settings;
         let now = time::now();
@@ -422,7 +445,8 @@ impl<A: Actor> Shared<A> {
             self.end(PoolEnd::ReplacedTooOften { replacements: limit, window, last: loss.clone() }, false);
             return Verdict::End;
         }
-        // The first one at once, then twice as long each time.
+        // The first successor is made at once. From the second loss on, the delay doubles each
+        // time.
         let doublings = u32::try_from(own).unwrap_or(u32::MAX).saturating_sub(2);
         let backoff = first_backoff.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX));
         Verdict::Replace(if own < 2 { Duration::ZERO } else { backoff.min(longest_backoff) })
@@ -443,6 +467,7 @@ impl<A: Actor> Successors<A> for Replica<A> {
     }
 
     fn make(&self) -> Result<A, String> {
+        // The wait is over, so a kill need not cancel its timer any more.
         self.shared.life.lock().waiting.retain(|&(index, _)| index != self.index);
         let actor = (self.shared.factory)(self.index).map_err(|error| error.to_string())?;
         self.counts.set_absent(false);

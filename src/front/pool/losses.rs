@@ -1,26 +1,27 @@
-//! How many states were lost within a window of time: counts, so that a window may be as long as one likes.
+//! Counts the states lost within a window of time, in bounded memory for any window.
 
 use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
 
-/// So many losses have an entry each. Beyond, those of the same part of the window share one.
+/// Number of losses with an entry each. Later ones share an entry with losses of the same part of
+/// the window.
 const EXACT: usize = 64;
-/// Parts of the window.
+/// Number of parts of the window.
 const PARTS: u32 = 64;
 
 /// The losses within a window, oldest first, in at most [`EXACT`] + [`PARTS`] + 1 entries.
 ///
-/// Up to [`EXACT`] losses are counted exactly. Beyond, an entry leaves the window with the first of its losses, so a loss counts
-/// for the whole window but a part.
+/// Up to [`EXACT`] losses are counted exactly. Beyond that, an entry leaves the window with its
+/// first loss. So a loss counts for the whole window except for one part.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    /// When the first of these was, and how many they are.
+    /// For each entry, the instant of its first loss and the number of losses.
     entries: VecDeque<(Instant, u64)>,
     sum: u64,
 }
 
 impl Losses {
-    /// Adds one, and returns how many there are within the window.
+    /// Adds a loss. Returns the number of losses within the window.
     pub(super) fn add(&mut self, now: Instant, window: Duration) -> u64 {
         while let Some(&(at, count)) = self.entries.front()
             && now.saturating_duration_since(at) > window
@@ -48,7 +49,8 @@ mod tests {
         for window in [Duration::MAX, Duration::from_secs(1000)] {
             let (mut losses, start) = (Losses::default(), time::now());
             for n in 0..1_000_000u64 {
-                let now = start + Duration::from_micros(700 * n); // 700 s in all
+                // 700 s in all.
+                let now = start + Duration::from_micros(700 * n);
                 assert_eq!(losses.add(now, window), n + 1);
             }
             assert!(losses.entries.len() <= EXACT + PARTS as usize + 1, "{} entries", losses.entries.len());
@@ -65,7 +67,8 @@ mod tests {
         assert_eq!(losses.add(at(64), window), 51, "the first is as old as the window");
         assert_eq!(losses.add(at(65), window), 51, "and has left it");
         assert_eq!(losses.add(at(1000), window), 1);
-        // 10 each millisecond, so that entries are shared: the count is right but for one part of the window.
+        // 10 in each millisecond, so that entries are shared. The count is right except for one
+        // part of the window.
         let mut counted = 0;
         for n in 10_000..20_000u64 {
             counted = losses.add(start + Duration::from_micros(100 * n), window);

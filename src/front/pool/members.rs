@@ -1,15 +1,20 @@
-//! Who is in a pool, as senders see it: a list that is replaced as a whole, behind one lock for each stripe of senders.
+//! The replicas of a pool, as senders see them: a list that is replaced as a whole, behind one lock
+//! for each stripe of senders.
 //!
-//! **Why stripes of locks.** A sender must read the list, choose, and put its message into a mailbox, and a change of the list
-//! must know when all who still use the old one are through: only then has a key that moves all its earlier messages in its old
-//! replica's mailbox, and a stopped pool accepted its last. One lock would be written by every message from every core.
-//! So each worker has a lock of its own, and threads outside share 16: a sender takes one that hardly anybody else
-//! takes, for reading, about 10 ns, and a change takes them all. (Tried in thought and dropped: a pointer that is swapped, with epochs or hazard
-//! pointers: the sender's fence costs as much as its half of a lock nobody contends for, and the proof is ours. Readers that take
-//! no notice of changes: no moment from which nobody uses the old list.)
+//! **Why stripes of locks.** A sender must read the list, choose, and put its message into a
+//! mailbox. A change of the list must know when all senders that use the old one are through. Only
+//! then are all earlier messages of a moving key in its old replica's mailbox, and only then has a
+//! stopped pool accepted its last message. Every message from every core would write to a single
+//! lock. So each worker has a lock of its own, and threads outside share 16. A sender takes a
+//! nearly uncontended lock for reading, about 10 ns, and a change takes all of them.
 //!
-//! Nothing of a user's runs under these locks. What a stripe has besides, a count for going round and a seed, is on its
-//! cache line, and written by its senders only.
+//! Two alternatives were considered and dropped. With a swapped pointer and epochs or hazard
+//! pointers, the sender's fence costs as much as its half of an uncontended lock, and the proof
+//! would be ours. With readers that ignore changes, there is no moment from which no sender uses
+//! the old list.
+//!
+//! No user code runs under these locks. A stripe's other fields, a round-robin count and a seed,
+//! lie on the stripe's cache line, and only its senders write them.
 
 use super::counts::Counts;
 use super::moving::Moving;
@@ -20,7 +25,7 @@ use crate::id::ActorId;
 use crate::sync::{AtomicU64, Ordering::Relaxed, Padded, RwLock};
 use std::sync::Arc;
 
-/// Stripes for threads outside the crew.
+/// Number of stripes for threads outside the crew.
 pub(super) const OUTSIDE: usize = 16;
 
 /// One replica.
@@ -36,19 +41,20 @@ impl<A> Clone for Member<A> {
 }
 
 impl<A> Member<A> {
-    /// Waiting and in work; most of all while it has no state.
+    /// Returns the number of messages waiting and in work. A replica without a state has the
+    /// largest load.
     #[inline]
     pub(super) fn load(&self) -> usize {
         if self.counts.absent() { usize::MAX } else { self.actor.len() }
     }
 }
 
-/// What senders see.
+/// The state of the pool that senders see.
 pub(super) struct List<A> {
     pub(super) members: Vec<Member<A>>,
-    /// `None` while the pool is built.
+    /// `None` while the pool is being built.
     pub(super) queue: Option<ActorRef<A>>,
-    /// Keys that change their replica, while some of their messages may wait at the old one.
+    /// Present while keys change their replica and some of their messages may wait at the old one.
     pub(super) moving: Option<Arc<Moving<A>>>,
     pub(super) stopped: bool,
 }
@@ -64,32 +70,33 @@ impl<A> Clone for List<A> {
     }
 }
 
-/// Whose the next message is.
+/// Destination of the next message.
 pub(super) enum Picked<'a, A> {
-    /// This replica's, or the queue's.
+    /// A replica, or the shared queue.
     Actor(&'a ActorRef<A>),
-    /// Of a key that moves.
+    /// The hold of a moving key.
     Hold { moving: &'a Moving<A>, from: usize, into: usize },
 }
 
-/// What one worker, or some of the threads outside, go through.
+/// The part of a pool for one worker, or for some of the threads outside.
 pub(super) struct Stripe<A> {
     pub(super) list: RwLock<Arc<List<A>>>,
     round: AtomicU64,
     seed: AtomicU64,
 }
 
-/// One for each worker, then those for outside.
+/// One stripe for each worker, then the stripes for threads outside.
 pub(super) struct Stripes<A>(Box<[Padded<Stripe<A>>]>);
 
 impl<A> Stripes<A> {
-    /// Of nobody, so far.
+    /// Makes `count` stripes with an empty roster, `stopped` until the first list is published.
     pub(super) fn new(count: usize) -> Self {
         let nobody = List { members: Vec::new(), queue: None, moving: None, stopped: true };
         let nobody = Arc::new(nobody);
         let stripe = |index: usize| Stripe {
             list: RwLock::new(Arc::clone(&nobody)),
-            round: AtomicU64::new(index as u64), // so that not all begin with the same
+            // Different beginnings, so that the senders do not all start at the same replica.
+            round: AtomicU64::new(index as u64),
             seed: AtomicU64::new((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         };
         Stripes((0..count).map(|index| Padded(stripe(index))).collect())
@@ -100,36 +107,41 @@ impl<A> Stripes<A> {
         &self.0[index].0
     }
 
-    /// Calls `change` when no sender is between its look at the list and its message's being in a mailbox, then shows them what it
-    /// returns, if anything. It must not run user code.
+    /// Calls `change` while no sender is between its look at the list and the arrival of its
+    /// message in a mailbox. Then publishes the returned list, if there is one. `change` must not
+    /// run user code.
     pub(super) fn change(&self, change: impl FnOnce(Option<&List<A>>) -> Option<List<A>>) {
         let mut old = Vec::with_capacity(self.0.len());
         {
+            // All stripes in the same order, so that two changes cannot deadlock. Holding every
+            // lock means that no sender uses the old list.
             let mut guards: Vec<_> = self.0.iter().map(|stripe| stripe.0.list.write()).collect();
             let Some(list) = change(guards.first().map(|guard| &***guard)) else { return };
             let list = Arc::new(list);
             old.extend(guards.iter_mut().map(|guard| std::mem::replace(&mut **guard, Arc::clone(&list))));
         }
-        drop(old); // references that go: not under the locks
+        // Outside the locks: the last reference to a replica may go here.
+        drop(old);
     }
 }
 
 impl<A> Stripe<A> {
-    /// The list as it is now.
+    /// Returns the current list.
     pub(super) fn snapshot(&self) -> Arc<List<A>> {
         Arc::clone(&self.list.read())
     }
 
-    /// 0, 1 and so on, below `n`.
+    /// Returns 0, 1 and so on, modulo `n`.
     #[inline]
     fn next(&self, n: usize) -> usize {
         (self.round.fetch_add(1, Relaxed) % n as u64) as usize
     }
 
-    /// Any number below `n` (SplitMix64).
+    /// Returns a random number below `n` (SplitMix64).
     #[inline]
     fn below(&self, n: usize) -> usize {
-        // A load and a store: when two threads draw the same number, it is still any.
+        // A load and a store, not a read-modify-write: two threads that draw the same number do no
+        // harm.
         let state = self.seed.load(Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.seed.store(state, Relaxed);
         let mut z = state;
@@ -139,7 +151,7 @@ impl<A> Stripe<A> {
         ((u128::from(z) * n as u128) >> 64) as usize
     }
 
-    /// Follows a route.
+    /// Returns the destination for a route.
     #[inline]
     pub(super) fn pick<'a>(&self, list: &'a List<A>, route: Route) -> Result<Picked<'a, A>, Refusal> {
         if list.stopped {
@@ -157,6 +169,7 @@ impl<A> Stripe<A> {
             }
             Route::Key(hash) => return Ok(list.owner(hash)),
             Route::Index(index) => index,
+            // A missing id becomes an index out of range, which the look-up below refuses.
             Route::Id(id) => members.iter().position(|member| member.actor.id() == id).unwrap_or(n),
         };
         members.get(index).map(|member| Picked::Actor(&member.actor)).ok_or(Refusal::NoReplica)
@@ -168,6 +181,7 @@ impl<A> Stripe<A> {
             return 0;
         }
         let one = self.below(n);
+        // An offset from 1 to `n` - 1, so that the two replicas differ.
         let other = (one + 1 + self.below(n - 1)) % n;
         if members[other].load() < members[one].load() { other } else { one }
     }
@@ -179,7 +193,8 @@ impl<A> Stripe<A> {
             if load < least || equal == 0 {
                 (best, least, equal) = (index, load, 1);
             } else if load == least {
-                // The k-th of equals takes the place of those before it once in k times: so each gets it as often.
+                // Reservoir sampling: the k-th of equal replicas replaces the earlier choice with
+                // probability 1/k, so each is chosen equally often.
                 equal += 1;
                 if self.below(equal) == 0 {
                     best = index;
@@ -191,7 +206,7 @@ impl<A> Stripe<A> {
 }
 
 impl<A> List<A> {
-    /// Where a key's messages go.
+    /// Returns the destination for a key's messages.
     #[inline]
     fn owner(&self, hash: u64) -> Picked<'_, A> {
         let into = jump(hash, self.members.len());

@@ -1,12 +1,14 @@
-//! Pools: replicas of one actor behind one handle, and ways to route messages to them.
+//! Pools: replicas of one actor behind one handle, and strategies that choose a replica for each
+//! message.
 //!
-//! - this file: the handle; [`send`]: tell, ask, send; [`broadcast`]: all at the same time
-//! - [`strategy`]: whom a message goes to; [`members`]: who is there, as senders see it
-//! - [`builder`]: settings; [`life`]: losses and successors, a change of size, the end; [`moving`]: keys that change their replica
-//! - [`counts`]: what can be read of it
+//! - this file: the handle; [`send`]: tell, ask, send; [`broadcast`]: all replicas at the same time
+//! - [`strategy`]: the choice of a replica; [`members`]: the replicas, as senders see them
+//! - [`builder`]: settings; [`life`]: losses, successors, changes of size, the end; [`moving`]:
+//!   keys that change their replica
+//! - [`counts`]: statistics
 //!
-//! A replica is an actor like any other, on the executor's crew. That its state is replaced without moving a message is
-//! `cell::restart`, the queue that all take from is `cell::shared`.
+//! A replica is an actor like any other, on the executor's crew. `cell::restart` replaces its state
+//! without moving a message, and `cell::shared` is the queue that all replicas take from.
 
 pub(crate) mod broadcast;
 pub(crate) mod builder;
@@ -35,12 +37,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Replicas of one actor, each with a state of its own that a factory makes, and one way to reach them all. Cheap to clone,
-/// to send and to share.
+/// Replicas of one actor, each with its own state made by a factory, behind one handle. Cheap to
+/// clone, to send and to share.
 ///
-/// Each message goes to one replica, by a [strategy](crate::strategy): round-robin, random, by load, by key, to a given one,
-/// through one queue for all, or what you write yourself. A replica that panics or stops is replaced, and its successor goes
-/// on with what waits, in order. When the last handle is dropped the pool [stops](Self::stop).
+/// Each message goes to one replica, chosen by a [strategy](crate::strategy): round-robin, random,
+/// by load, by key, to a given replica, through a queue shared by all, or your own. A replica that
+/// panics or stops is replaced, and its successor goes on with the waiting messages, in order. When
+/// the last handle is dropped the pool [stops](Self::stop).
 ///
 /// ```
 /// use heist::strategy::{ByKey, RoundRobin, SharedQueue};
@@ -60,33 +63,34 @@ use std::task::{Context, Poll};
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// let executor = Executor::new();
 /// let pool = executor.pool(4, |number| Connection { number }).build()?;
-/// pool.tell(RoundRobin, Query("delete"))?;                                    // one after the other
-/// let first = pool.ask(ByKey("Ada"), Query("select"))?.wait()?;               // equal keys, the same replica
+/// pool.tell(RoundRobin, Query("delete"))?;                              // one after the other
+/// let first = pool.ask(ByKey("Ada"), Query("select"))?.wait()?;         // equal keys, one replica
 /// assert_eq!(pool.ask(ByKey("Ada"), Query("select"))?.wait()?, first);
-/// pool.send(SharedQueue, Query("update"))?;                                   // whoever is idle first
-/// assert_eq!(pool.broadcast_with(|_| Query("ping")).wait().len(), 4);         // all at the same time
+/// pool.send(SharedQueue, Query("update"))?;                             // the first idle replica
+/// assert_eq!(pool.broadcast_with(|_| Query("ping")).wait().len(), 4);   // all at the same time
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # What is promised
 ///
-/// All that is promised of actors, and: one key's messages are handled in order, also while the pool changes its size; an
-/// accepted message is handled once even if its replica is lost before it comes to it; a stop handles what was accepted.
+/// A pool keeps all promises made for actors. Besides, one key's messages are handled in order,
+/// also while the pool changes its size. An accepted message is handled once even if its replica is
+/// lost before. A stop handles every accepted message.
 ///
-/// **Order** is that of one replica's mailbox. Messages of one sender that go to different replicas, or through the queue,
-/// overtake each other.
+/// **Order** is that of one replica's mailbox. Messages of one sender that go to different
+/// replicas, or through the queue, overtake each other.
 ///
-/// **A replica's references** ([`replica`](Self::replica), [`Context::me`](crate::Context::me)) stay valid through all its states.
-/// [`ActorRef::stop`] (or [`stop_now`](ActorRef::stop_now), or [`Context::stop`](crate::Context::stop)) there ends the state
-/// after the message in hand: it is replaced. Answers, timers and notices that a state still had to come
-/// come to its successor.
+/// **A replica's references** ([`replica`](Self::replica), [`Context::me`](crate::Context::me))
+/// stay valid through all its states. [`ActorRef::stop`], [`stop_now`](ActorRef::stop_now) or
+/// [`Context::stop`](crate::Context::stop) there ends the state after the message in hand, and the
+/// state is replaced. Answers, timers and notices still due to the old state go to the successor.
 ///
-/// A replica that waits, in its handler, for an answer of its own pool may wait for itself in the end: ask by
-/// [`Context::ask_then`](crate::Context::ask_then) there.
+/// A replica that waits in its handler for an answer of its own pool may end up waiting for itself.
+/// Ask by [`Context::ask_then`](crate::Context::ask_then) there.
 pub struct Pool<A: Actor> {
     shared: Arc<Shared<A>>,
-    /// The last one stops the pool.
+    /// Dropping the last handle stops the pool.
     handles: Arc<Handles<A>>,
 }
 
@@ -113,57 +117,60 @@ impl<A: Actor> Pool<A> {
         self.shared.list()
     }
 
-    /// How many replicas there are.
+    /// Returns the number of replicas.
     #[must_use]
     pub fn len(&self) -> usize {
         self.list().members.len()
     }
 
-    /// Never: a pool has at least one replica.
+    /// Returns `false`: a pool has at least one replica.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The replica of an index.
+    /// Returns a reference to the replica with this index.
     #[must_use]
     pub fn replica(&self, index: usize) -> Option<ActorRef<A>> {
         self.list().members.get(index).map(|member| member.actor.clone())
     }
 
-    /// The replicas' ids, in order of their indexes.
+    /// Returns the replicas' ids, in order of their indexes.
     #[must_use]
     pub fn ids(&self) -> Vec<ActorId> {
         self.list().members.iter().map(|member| member.actor.id()).collect()
     }
 
-    /// Does it accept messages? `false` from the moment it is stopped, or its executor closed it.
+    /// Returns `true` if the pool accepts messages: until it is stopped, or its executor closes it.
     #[must_use]
     pub fn is_running(&self) -> bool {
         let list = self.list();
         !list.stopped && list.queue.as_ref().is_some_and(ActorRef::is_running)
     }
 
-    /// Stops the pool once it has handled what it has accepted, in the replicas' mailboxes and in the queue: all that comes
-    /// later is refused. Returns at once; see [`wait_stopped`](Self::wait_stopped).
+    /// Stops the pool once it has handled all accepted messages, in the replicas' mailboxes and in
+    /// the queue. Refuses all later messages. Returns at once; see
+    /// [`wait_stopped`](Self::wait_stopped).
     pub fn stop(&self) {
         self.shared.end(PoolEnd::Stopped, false);
     }
 
-    /// Stops the pool after the messages in work: what waits becomes dead letters, whose askers are told.
+    /// Stops the pool after the messages in work. Waiting messages become dead letters, and their
+    /// askers are told.
     pub fn stop_now(&self) {
         self.shared.end(PoolEnd::Killed, true);
     }
 
-    /// Blocks until all replicas have ended. Says why the pool did. It does not stop the pool.
+    /// Blocks until all replicas have ended. Returns the reason of the pool's end. Does not stop
+    /// the pool.
     ///
     /// # Errors
-    /// [`WaitError::OnCrew`] on a worker of its executor.
+    /// [`WaitError::OnCrew`] on a worker of the pool's executor.
     pub fn wait_stopped(&self) -> Result<PoolEnd, WaitError> {
         self.wait_stopped_until(None)
     }
 
-    /// The same, for at most `timeout`.
+    /// Like [`wait_stopped`](Self::wait_stopped), for at most `timeout`.
     ///
     /// # Errors
     /// [`WaitError::TimedOut`], [`WaitError::OnCrew`].
@@ -185,26 +192,26 @@ impl<A: Actor> Pool<A> {
         wait::wait(&mut self.wait_stopped_async(), until)?.ok_or(WaitError::TimedOut)
     }
 
-    /// Resolves when all replicas have ended: the awaited form of [`wait_stopped`](Self::wait_stopped). It does not keep the pool
-    /// running.
+    /// Resolves when all replicas have ended: the awaited form of
+    /// [`wait_stopped`](Self::wait_stopped). Does not keep the pool running.
     pub fn wait_stopped_async(&self) -> PoolStopped<A> {
         PoolStopped { shared: Arc::clone(&self.shared), key: None }
     }
 }
 
 impl<A: Actor + Send> Pool<A> {
-    /// Makes replicas more, or fewer, while the pool is in use. Returns at once.
+    /// Changes the number of replicas while the pool is in use. Returns at once.
     ///
-    /// New ones are made by the factory, on this thread, and take messages from now on. Those that are too many, the last
-    /// ones, get no more messages, handle what they have, and end.
+    /// The factory makes new replicas on this thread, and they take messages from now on. Surplus
+    /// replicas, the last ones, get no more messages, handle those they have, and end.
     ///
-    /// A key that moves to another replica keeps its order: what was accepted for it before is handled first, by the old
-    /// one, while what comes after is held back. This goes for each pair of replicas by itself, and
-    /// the next change can begin when it is over.
+    /// A key that moves to another replica keeps its order. The old replica first handles every
+    /// message accepted before for the key, while later messages are held back. This goes for each
+    /// pair of replicas by itself. The next change can begin when all pairs are through.
     ///
     /// # Errors
-    /// Nothing has changed then: a size of 0; the factory's error; a change that is under way ([`PoolError::Resizing`]); a pool that has
-    /// stopped.
+    /// Fails, and changes nothing, if the size is 0, if the factory fails, if another change is
+    /// under way ([`PoolError::Resizing`]), or if the pool has stopped.
     ///
     /// ```
     /// # use heist::{Actor, Executor};
@@ -226,23 +233,23 @@ impl<A: Actor + Send> Pool<A> {
         self.shared.resize(replicas)
     }
 
-    /// So many replicas more: see [`resize`](Self::resize).
+    /// Adds `by` replicas: see [`resize`](Self::resize).
     ///
     /// # Errors
-    /// As there.
+    /// As for [`resize`](Self::resize).
     pub fn grow(&self, by: usize) -> Result<(), PoolError> {
         self.resize(self.len().saturating_add(by))
     }
 
-    /// So many replicas fewer: see [`resize`](Self::resize).
+    /// Removes `by` replicas: see [`resize`](Self::resize).
     ///
     /// # Errors
-    /// As there.
+    /// As for [`resize`](Self::resize).
     pub fn shrink(&self, by: usize) -> Result<(), PoolError> {
         self.resize(self.len().saturating_sub(by))
     }
 
-    /// Is a change of size under way still?
+    /// Returns `true` while a change of size is under way.
     #[must_use]
     pub fn is_resizing(&self) -> bool {
         self.list().moving.is_some()
@@ -255,11 +262,11 @@ impl<A: Actor> fmt::Debug for Pool<A> {
     }
 }
 
-/// The end of a pool, to be awaited.
+/// A future of the end of a pool.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct PoolStopped<A: Actor> {
     shared: Arc<Shared<A>>,
-    /// Its entry among those that wait.
+    /// The entry of this wait among the pool's wakers.
     key: Option<WakerKey>,
 }
 
@@ -272,7 +279,7 @@ impl<A: Actor> Future for PoolStopped<A> {
     }
 }
 
-/// Dropped unfinished it leaves nothing behind.
+/// Dropped before it is ready, the future leaves nothing behind.
 impl<A: Actor> Drop for PoolStopped<A> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
@@ -297,15 +304,16 @@ pub enum PoolEnd {
     Killed,
     /// The last handle was dropped.
     Dropped,
-    /// Its executor shut down.
+    /// The executor shut down.
     Shutdown,
-    /// More replicas were lost in a time than [`PoolBuilder::limit`](crate::PoolBuilder::limit) allows.
+    /// More replicas were lost in a time than [`PoolBuilder::limit`](crate::PoolBuilder::limit)
+    /// allows.
     ReplacedTooOften {
         /// The limit.
         replacements: u32,
         /// The time.
         window: Duration,
-        /// What became of the last one.
+        /// The last loss.
         last: Loss,
     },
 }
@@ -328,15 +336,15 @@ impl fmt::Display for PoolEnd {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PoolError {
-    /// A pool of none.
+    /// The pool would have no replica.
     NoReplicas,
     /// A capacity of 0, or too large.
     Capacity(usize),
     /// The factory did not make a replica.
     Factory {
-        /// Which.
+        /// Index of the replica.
         index: usize,
-        /// Why.
+        /// The factory's error.
         error: Box<dyn Error + Send + Sync>,
     },
     /// A change of size is under way.

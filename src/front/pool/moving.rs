@@ -1,30 +1,33 @@
-//! A change of a pool's size, as senders see it: which keys' messages are held, and where.
+//! A change of a pool's size, as senders see it: the keys with held messages, and the holds.
 //!
-//! Each replica that keys move away from has a *row*: the holds for the replicas that its keys move to. A hold is made when
-//! the first message comes for it, by that message's sender. So a change makes no more of them than there are pairs with messages on the
-//! way: none in a pool that nobody sends to, however large it is.
+//! Each replica from which keys move away has a *row*: the holds for the replicas that its keys
+//! move to. The sender of the first message for a hold makes it. A change therefore makes no more
+//! holds than there are pairs with messages under way: none in a pool without senders, however
+//! large.
 //!
 //! | the row | a message of a key that moves away from here | changed |
 //! |---|---|---|
-//! | open | goes into the hold for its new replica, which is made if there is none | by any sender, under the row's lock |
+//! | open | goes into the new replica's hold, made if missing | by a sender, under the row's lock |
 //! | passed | goes to its new replica | by `passed`, while no sender is on its way |
 //!
-//! A sender looks at a row, and puts its message into what it found there, under its stripe's lock; a row is passed under all of
-//! them. So a hold that is emptied gets nothing more.
+//! A sender looks at a row and puts its message into the mailbox found there, under its stripe's
+//! lock. A row is passed under all of these locks. So a hold that is emptied gets no further
+//! message.
 
 use super::members::{List, Member};
 use crate::actor::refs::ActorRef;
 use crate::sync::{AtomicUsize, Ordering::Relaxed, RwLock};
 use std::collections::HashMap;
 
-/// A change of the number of replicas. All lists that know of it share it.
+/// A change of the number of replicas. All lists that know of the change share this value.
 pub(super) struct Moving<A> {
-    /// How many there were.
+    /// Number of replicas before the change.
     pub(super) before: usize,
-    /// Those that the pool lets go of: they are not in the list any more, and end when they have handled what they have.
+    /// Replicas that leave the pool. They are not in the list any more, and end when they have
+    /// handled their messages.
     pub(super) leaving: Vec<Member<A>>,
     rows: Box<[RwLock<Row<A>>]>,
-    /// Rows that are open. Changed while no sender is on its way.
+    /// Number of open rows. Changed while no sender is on its way.
     open: AtomicUsize,
 }
 
@@ -34,30 +37,32 @@ enum Row<A> {
 }
 
 impl<A> Moving<A> {
-    /// A pool of `before` replicas grows, or lets go of the last ones.
+    /// Begins a change of a pool of `before` replicas, which grows, or loses the last replicas,
+    /// `leaving`.
     pub(super) fn new(before: usize, leaving: Vec<Member<A>>) -> Self {
         let stay = before - leaving.len();
-        // Of a pool that shrinks only those that are let go of lose keys.
+        // In a shrinking pool, only the leaving replicas lose keys.
         let opens = |from: usize| leaving.is_empty() || from >= stay;
         let row = |from| RwLock::new(if opens(from) { Row::Open(HashMap::new()) } else { Row::Passed });
         let (rows, open) = ((0..before).map(row).collect(), (0..before).filter(|&from| opens(from)).count());
         Moving { before, leaving, rows, open: AtomicUsize::new(open) }
     }
 
-    /// The replica of this index from before the change.
+    /// Returns the replica that had the index `from` before the change.
     pub(super) fn member<'a>(&'a self, list: &'a List<A>, from: usize) -> &'a Member<A> {
         let stay = self.before - self.leaving.len();
         if from < stay { &list.members[from] } else { &self.leaving[from - stay] }
     }
 
-    /// Returns `true` if the messages of keys that move away from this replica are held.
+    /// Returns `true` if messages of keys that move away from this replica are held.
     pub(super) fn holds(&self, from: usize) -> bool {
         self.rows.get(from).is_some_and(|row| matches!(&*row.read(), Row::Open(_)))
     }
 
     /// Returns the hold for a pair of replicas. Makes one with `make` if there is none.
     ///
-    /// The caller is a sender, under its stripe's lock, and has found that this row [holds](Self::holds).
+    /// The caller is a sender, under its stripe's lock, and has found that this row
+    /// [holds](Self::holds) messages.
     pub(super) fn hold<E>(
         &self,
         from: usize,
@@ -69,6 +74,7 @@ impl<A> Moving<A> {
         {
             return Ok(hold.clone());
         }
+        // Looked up again under the write lock: another sender may have made the hold meanwhile.
         match &mut *self.rows[from].write() {
             Row::Open(holds) => match holds.get(&into) {
                 Some(hold) => Ok(hold.clone()),
@@ -82,12 +88,13 @@ impl<A> Moving<A> {
         }
     }
 
-    /// The replica has handled all messages of before. Returns its holds, and for whom each is; they are the caller's to
-    /// empty. `None` if it was passed already. No sender is on its way.
+    /// Closes the row of a replica that has handled all messages from before the change. Returns
+    /// its holds by new replica, for the caller to empty, or `None` if the row was passed already.
+    /// Called while no sender is on its way.
     pub(super) fn pass(&self, from: usize) -> Option<HashMap<usize, ActorRef<A>>> {
         match std::mem::replace(&mut *self.rows.get(from)?.write(), Row::Passed) {
             Row::Open(holds) => {
-                // Relaxed: whoever reads it holds the same locks.
+                // Relaxed: every reader of the count holds the same locks.
                 self.open.fetch_sub(1, Relaxed);
                 Some(holds)
             }
@@ -95,12 +102,12 @@ impl<A> Moving<A> {
         }
     }
 
-    /// Returns `true` if all were passed. Asked as [`pass`](Self::pass) is called.
+    /// Returns `true` if all rows were passed. Called under the same locks as [`pass`](Self::pass).
     pub(super) fn is_over(&self) -> bool {
         self.open.load(Relaxed) == 0
     }
 
-    /// All holds that there are.
+    /// Returns all existing holds.
     pub(super) fn all_holds(&self) -> Vec<ActorRef<A>> {
         let mut all = Vec::new();
         for row in &self.rows {

@@ -1,4 +1,4 @@
-//! Sending to a pool: the ways of an `ActorRef`, each with a strategy.
+//! Sending to a pool: the methods of an `ActorRef`, each with a strategy.
 
 use super::Pool;
 use super::life::Shared;
@@ -23,8 +23,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 impl<A: Actor> Shared<A> {
-    /// Gives `deliver` the replica that the strategy says, or the reason why there is none. `deliver` puts a message into
-    /// its mailbox, under the stripe's lock, and runs no user code.
+    /// Calls `deliver` with the replica chosen by the strategy, or with the reason why there is
+    /// none. `deliver` puts a message into the mailbox, under the stripe's lock, and runs no user
+    /// code.
     #[inline]
     fn follow<S: Strategy + ?Sized, R>(
         self: &Arc<Self>,
@@ -35,7 +36,7 @@ impl<A: Actor> Shared<A> {
             return deliver(Err(Refusal::Forked));
         }
         let stripe = self.stripe();
-        // A key is hashed here: the user's code.
+        // `fixed` hashes a key, which is user code, so it runs before the lock is taken.
         let route = match user::pass(Site::Strategy, || strategy.fixed()) {
             Some(Route::Default) => match self.usual_route {
                 Some(route) => route,
@@ -48,7 +49,7 @@ impl<A: Actor> Shared<A> {
         self.deliver_to(&list, stripe.pick(&list, route), deliver)
     }
 
-    /// Gives `deliver` what was picked, under the stripe's lock.
+    /// Calls `deliver` with the picked destination, under the stripe's lock.
     #[inline]
     fn deliver_to<R>(
         self: &Arc<Self>,
@@ -66,7 +67,7 @@ impl<A: Actor> Shared<A> {
         }
     }
 
-    /// The same for a strategy that wants to see the replicas.
+    /// Like `follow`, for a strategy that looks at the replicas.
     fn ask_and_follow<S: Strategy + ?Sized, R>(
         self: &Arc<Self>,
         stripe: &Stripe<A>,
@@ -79,19 +80,22 @@ impl<A: Actor> Shared<A> {
                 return deliver(Err(Refusal::PoolStopped));
             }
             let route = match user::pass(Site::Strategy, || strategy.route(&Replicas { view: &*seen })) {
+                // A default strategy that names the default again would loop, so it means two
+                // choices.
                 Route::Default => self.usual_route.unwrap_or(Route::TwoChoices),
                 route => route,
             };
             let list = stripe.list.read();
             if !Arc::ptr_eq(&list, &seen) {
                 drop(list);
-                continue; // the pool has changed meanwhile
+                // The pool has changed meanwhile, so the route may be wrong.
+                continue;
             }
             return self.deliver_to(&list, stripe.pick(&list, route), deliver);
         }
     }
 
-    /// The one that was picked is closed: because the pool is.
+    /// Turns the refusal of a closed replica into `PoolStopped` if the pool is stopping.
     fn explain(&self, refusal: Refusal) -> Refusal {
         if refusal == Refusal::Stopped && self.stopping() { Refusal::PoolStopped } else { refusal }
     }
@@ -120,11 +124,12 @@ impl<A: Actor> Pool<A> {
 
     /// Sends a message to one replica. Never waits, wherever it is called.
     ///
-    /// Costs little more than [`ActorRef::tell`]: the look at who is there, 5 to 10 ns, and what the strategy takes.
+    /// Costs little more than [`ActorRef::tell`]: the look at the replicas, 5 to 10 ns, and the
+    /// strategy's own work.
     ///
     /// # Errors
-    /// The message comes back inside the error when that replica's mailbox (or the queue) is full, there is no such replica,
-    /// the pool has stopped, or the executor shuts down.
+    /// The message comes back inside the error when the mailbox (or the queue) is full, there is no
+    /// such replica, the pool has stopped, or the executor shuts down.
     #[inline]
     pub fn tell<M: Send + 'static>(&self, strategy: impl Strategy, message: M) -> Result<(), SendError<M>>
     where
@@ -133,10 +138,10 @@ impl<A: Actor> Pool<A> {
         carried!(message => self.deliver(&strategy, message, |actor, message| actor.tell_as::<M, _>(message)))
     }
 
-    /// Sends a message to one replica and returns its answer to come; see [`ActorRef::ask`].
+    /// Sends a message to one replica and returns its pending answer; see [`ActorRef::ask`].
     ///
     /// # Errors
-    /// As [`tell`](Self::tell).
+    /// As for [`tell`](Self::tell).
     #[inline]
     pub fn ask<M: Send + 'static>(
         &self,
@@ -149,10 +154,10 @@ impl<A: Actor> Pool<A> {
         carried!(message => self.deliver(&strategy, message, |actor, message| actor.ask_as::<M, _>(message)))
     }
 
-    /// The same with a deadline; see [`ActorRef::ask_by`].
+    /// Like [`ask`](Self::ask), with a deadline; see [`ActorRef::ask_by`].
     ///
     /// # Errors
-    /// As [`tell`](Self::tell).
+    /// As for [`tell`](Self::tell).
     pub fn ask_by<M: Send + 'static>(
         &self,
         strategy: impl Strategy,
@@ -167,23 +172,28 @@ impl<A: Actor> Pool<A> {
         })
     }
 
-    /// Who would get the next message by this strategy: for what is not offered here, such as
-    /// [`Context::ask_then`](crate::Context::ask_then) or [`Context::when_room`](crate::Context::when_room). `None` if nobody, or if it is
-    /// [the queue](super::strategy::SharedQueue). A replica that the pool lets go of meanwhile refuses.
+    /// Returns the replica that the strategy chooses for the next message.
+    ///
+    /// Meant for operations that a pool lacks, such as
+    /// [`Context::ask_then`](crate::Context::ask_then) or
+    /// [`Context::when_room`](crate::Context::when_room). Returns `None` if there is no such
+    /// replica, or for [the queue](super::strategy::SharedQueue). A replica that leaves the pool
+    /// meanwhile refuses messages.
     #[must_use]
     pub fn choose(&self, strategy: impl Strategy) -> Option<ActorRef<A>> {
         let picked = self.shared.follow(&strategy, |picked| picked.ok().cloned())?;
         picked.header().kept().is_some_and(|kept| !kept.is_queue()).then_some(picked)
     }
 
-    /// Sends a message to one replica, waiting for room in its mailbox (or in the queue) if need be. Whoever has waited longest
-    /// comes first.
+    /// Sends a message to one replica, and waits for room in its mailbox (or in the queue) if need
+    /// be. The sender that has waited longest comes first.
     ///
-    /// If the pool lets go of that replica meanwhile, the strategy is asked again.
+    /// If the replica leaves the pool meanwhile, the strategy is asked again.
     ///
     /// # Errors
-    /// The message comes back inside the error when there is no such replica, when the pool or its executor stops before or
-    /// while this waits, or (on a worker) when the wait would be for oneself or block the last unblocked worker.
+    /// The message comes back inside the error when there is no such replica, or when the pool or
+    /// its executor stops before or during the wait. On a worker it also comes back when the wait
+    /// would be for the caller itself or would block the last unblocked worker.
     pub fn send<M: Send + 'static>(&self, strategy: impl Strategy, message: M) -> Result<(), SendError<M>>
     where
         A: Receive<M>,
@@ -191,10 +201,10 @@ impl<A: Actor> Pool<A> {
         self.send_until(strategy, message, None)
     }
 
-    /// Sends a message, waiting for room for at most `timeout`, counted from this call.
+    /// Sends a message, and waits for room for at most `timeout`, counted from this call.
     ///
     /// # Errors
-    /// As [`send`](Self::send), and [`Refusal::TimedOut`].
+    /// As for [`send`](Self::send), and [`Refusal::TimedOut`].
     pub fn send_timeout<M: Send + 'static>(
         &self,
         strategy: impl Strategy,
@@ -223,7 +233,7 @@ impl<A: Actor> Pool<A> {
         if self.shared.handle.core().forked() {
             return Err(SendError::new(message, Refusal::Forked));
         }
-        // In line first, so that it is known for whom this waits.
+        // The message joins the line first, so that cycle detection knows the target of the wait.
         let mut sending = self.send_async(strategy, message);
         if let Poll::Ready(result) = sending.advance(Waker::noop()) {
             return sending.finish(result);
@@ -237,8 +247,9 @@ impl<A: Actor> Pool<A> {
         sending.finish(result.map_or(Ok(()), Err))
     }
 
-    /// Sends a message, waiting for room if need be: the awaited form of [`send`](Self::send). It takes its place in line when it
-    /// is first polled; dropping it drops the message, unless it was accepted already.
+    /// Sends a message, and waits for room if need be: the awaited form of [`send`](Self::send).
+    /// The message joins the line when the future is first polled. Dropping the future drops the
+    /// message, unless it was accepted already.
     pub fn send_async<S: Strategy, M: Send + 'static>(&self, strategy: S, message: M) -> PoolSending<A, S, M>
     where
         A: Receive<M>,
@@ -255,7 +266,7 @@ enum State<A> {
     Done,
 }
 
-/// A message on its way to a pool, to be awaited.
+/// A future that sends a message to a pool.
 ///
 /// Resolves to `Ok` once the message is in a mailbox, or to an error with the message inside.
 #[must_use = "a future does nothing unless it is awaited"]
@@ -263,14 +274,14 @@ pub struct PoolSending<A: Actor, S, M: Send + 'static> {
     pool: Pool<A>,
     strategy: S,
     state: State<A>,
-    /// The envelope is made for an `M`.
+    /// The envelope holds an `M`.
     message: Invariant<M>,
 }
 
 impl<A: Actor, S, M: Send + 'static> Unpin for PoolSending<A, S, M> {}
 
 impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
-    /// Goes on as far as it gets.
+    /// Advances as far as possible without blocking.
     fn advance(&mut self, waker: &Waker) -> Poll<Result<(), Returned<A>>> {
         let PoolSending { pool, strategy, state, .. } = self;
         loop {
@@ -280,7 +291,9 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
                     _ => unreachable!("it was fresh"),
                 },
                 State::Fresh(packed) => {
-                    // Not under the stripe's lock. The message stays here until it is posted: a strategy may panic.
+                    // The ticket clones the waker, which is user code, so it is made outside the
+                    // stripe's lock. The message stays in `state` until it is posted, since a
+                    // strategy may panic.
                     let ticket = packed.ticket(waker);
                     let posted = pool.shared.follow(&*strategy, |picked| {
                         let State::Fresh(packed) = std::mem::replace(state, State::Done) else {
@@ -303,7 +316,8 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
                     let result = ready!(Pin::new(queued).poll(&mut Context::from_waker(waker)));
                     *state = State::Done;
                     match result {
-                        // The pool has let go of that one, or emptied that hold: whose turn is it now?
+                        // The replica has left the pool, or the hold was emptied. The strategy
+                        // chooses again.
                         Err(Returned(packed, Refusal::Stopped)) if !pool.shared.stopping() => {
                             *state = State::Fresh(packed);
                         }
@@ -315,16 +329,17 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
         }
     }
 
-    /// The message comes back as its sender knows it.
+    /// Converts a returned message to the sender's error type.
     fn finish(&self, result: Result<(), Returned<A>>) -> Result<(), SendError<M>> {
         result.map_err(|Returned(packed, refusal)| {
-            // SAFETY: `Pool::send_async` packed an `M`.
+            // SAFETY: `Pool::send_async` packed an `M` for this future, and `PoolSending` has the
+            // same type parameter.
             let message = unsafe { open(packed) };
             SendError::new(message, self.pool.shared.explain(refusal))
         })
     }
 
-    /// Gives the message back, unless it was accepted.
+    /// Takes the message back, unless it was accepted.
     fn give_up(&mut self, why: Refusal) -> Option<Returned<A>> {
         match std::mem::replace(&mut self.state, State::Done) {
             State::Fresh(packed) => Some(Returned(packed, why)),
@@ -334,7 +349,7 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
     }
 }
 
-/// The same as a future whose output is small, whatever the message is.
+/// The send as a future with a small output, whatever the message's size.
 struct Advancing<'a, A: Actor, S, M: Send + 'static>(&'a mut PoolSending<A, S, M>);
 
 impl<A: Receive<M>, S: Strategy, M: Send + 'static> Future for Advancing<'_, A, S, M> {
@@ -345,7 +360,8 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> Future for Advancing<'_, A, 
     }
 }
 
-/// The target is the replica in whose line it stands: a poll may move it to another one, whose reference replaces this one's.
+/// The target is the replica that keeps the message in line. A poll may move the message to another
+/// replica; a reference to that replica then replaces the old one.
 impl<A: Receive<M>, S: Strategy, M: Send + 'static> Awaits for Advancing<'_, A, S, M> {
     fn target(&self) -> &Header {
         match &self.0.state {
@@ -370,9 +386,9 @@ impl<A: Actor, S, M: Send + 'static> fmt::Debug for PoolSending<A, S, M> {
     }
 }
 
-/// So that a broadcast reaches all replicas of one list, or none.
+/// Support for broadcasts, which reach all replicas of one list, or none.
 impl<A: Actor> Shared<A> {
-    /// Calls `deliver` with the list, under the stripe's lock, if it is still the one that was seen.
+    /// Calls `deliver` with the list, under the stripe's lock, if it is still `seen`.
     pub(super) fn with_same<R>(&self, seen: &Arc<List<A>>, deliver: impl FnOnce(&List<A>) -> R) -> Option<R> {
         if self.forked() {
             return None;

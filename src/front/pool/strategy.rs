@@ -1,18 +1,19 @@
-//! Whom a message goes to: the strategies, and what they can see.
+//! Strategies, which choose the replica for a message, and the view of a pool that they get.
 //!
-//! A strategy says a [`Route`], a plain value; the pool follows it, under its stripe's lock, where nothing of a user's
-//! runs. What the crate's own strategies say is known without looking at the replicas, so that they cost what their route
-//! costs. One of a user's looks at a snapshot first, outside all locks, and is asked again if the pool has changed meanwhile.
+//! A strategy returns a [`Route`], a plain value. The pool follows the route under its stripe's
+//! lock, where no user code runs. The routes of the crate's own strategies are known without a look
+//! at the replicas, so that they cost no more than the route itself. A user's strategy first looks
+//! at a snapshot, outside all locks, and is asked again if the pool changed meanwhile.
 
 use crate::id::ActorId;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Whom a message goes to. What strategies say, and a strategy itself.
+/// The destination of a message: the result of a strategy, and a strategy itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Route {
-    /// What the pool's builder said.
+    /// The strategy that the pool's builder set.
     Default,
     /// See [`RoundRobin`].
     RoundRobin,
@@ -24,7 +25,7 @@ pub enum Route {
     TwoChoices,
     /// See [`SharedQueue`].
     SharedQueue,
-    /// See [`ByKey`]; this is a key's hash.
+    /// See [`ByKey`]. Contains the key's hash.
     Key(u64),
     /// See [`ToIndex`].
     Index(usize),
@@ -32,9 +33,9 @@ pub enum Route {
     Id(ActorId),
 }
 
-/// Decides whom a message goes to.
+/// Chooses the replica for a message.
 ///
-/// One of your own looks at the [`Replicas`] and says a [`Route`]:
+/// A strategy of your own looks at the [`Replicas`] and returns a [`Route`]:
 ///
 /// ```
 /// use heist::strategy::{Replicas, Route, Strategy};
@@ -42,9 +43,12 @@ pub enum Route {
 /// # struct Worker(usize);
 /// # impl Actor for Worker {}
 /// # struct Which;
-/// # impl Handler<Which> for Worker { type Reply = usize; fn handle(&mut self, _: Which, _: &mut Context<Self>) -> usize { self.0 } }
+/// # impl Handler<Which> for Worker {
+/// #     type Reply = usize;
+/// #     fn handle(&mut self, _: Which, _: &mut Context<Self>) -> usize { self.0 }
+/// # }
 ///
-/// /// The first replica that has nothing to do, or else whoever.
+/// /// The first replica without work, or else any.
 /// struct FirstIdle;
 /// impl Strategy for FirstIdle {
 ///     fn route(&self, replicas: &Replicas<'_>) -> Route {
@@ -60,17 +64,17 @@ pub enum Route {
 /// # }
 /// ```
 pub trait Strategy {
-    /// Whom the next message goes to. Called on the sender's thread, outside all locks; it may be called again if the pool
-    /// changes meanwhile.
+    /// Returns the route of the next message. Called on the sender's thread, outside all locks. May
+    /// be called again if the pool changes meanwhile.
     fn route(&self, replicas: &Replicas<'_>) -> Route;
 
-    /// The route, if it can be said without a look at the replicas: that is quicker.
+    /// Returns the route if it does not depend on the replicas, which is faster.
     fn fixed(&self) -> Option<Route> {
         None
     }
 }
 
-/// What a strategy can see of a pool, as it is now.
+/// A strategy's view of a pool at one moment.
 pub struct Replicas<'a> {
     pub(super) view: &'a dyn View,
 }
@@ -83,32 +87,33 @@ pub(super) trait View {
 }
 
 impl Replicas<'_> {
-    /// How many there are; at least one.
+    /// Returns the number of replicas, at least one.
     #[must_use]
     pub fn len(&self) -> usize {
         self.view.count()
     }
 
-    /// Never.
+    /// Returns `false`: a pool has at least one replica.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Messages that wait for a replica, and the one that it has in work. (A turn's short messages are counted until the turn
-    /// ends.) `usize::MAX` while it has no state: its successor is waited for.
+    /// Returns the number of messages waiting for a replica, and the one in work. (Short messages
+    /// of a turn are counted until the turn ends.) Returns `usize::MAX` while the replica has no
+    /// state.
     ///
     /// # Panics
-    /// If there is no replica of this index.
+    /// Panics if there is no replica with this index.
     #[must_use]
     pub fn load(&self, index: usize) -> usize {
         self.view.load(index)
     }
 
-    /// A replica's id.
+    /// Returns a replica's id.
     ///
     /// # Panics
-    /// If there is no replica of this index.
+    /// Panics if there is no replica with this index.
     #[must_use]
     pub fn id(&self, index: usize) -> ActorId {
         self.view.id(index)
@@ -140,29 +145,35 @@ macro_rules! fixed {
 }
 
 fixed! {
-    /// What the pool's [builder](crate::PoolBuilder::strategy) said: [`TwoChoices`] if nothing.
+    /// The strategy set by the pool's [builder](crate::PoolBuilder::strategy), or [`TwoChoices`].
     PoolDefault => Route::Default;
-    /// One after the other. Each worker, and each thread outside, goes round by itself: so they do not meet at a count, and
-    /// what one of them sends is spread exactly.
+    /// One replica after the other. Each worker, and each thread outside, has a position of its
+    /// own, so that senders do not meet at one count. The messages of one sender are spread
+    /// exactly.
     RoundRobin => Route::RoundRobin;
-    /// Any.
+    /// A random replica.
     Random => Route::Random;
-    /// The one with the fewest messages, waiting and in work; any of those that are equal. Looks at all of them: for few replicas, or
-    /// long messages.
+    /// The replica with the fewest messages, waiting and in work; a random one among equals. Looks
+    /// at all replicas, so it suits few replicas or long messages.
     LeastLoaded => Route::LeastLoaded;
-    /// The less loaded of two, each any of all: nearly as even as [`LeastLoaded`], and looks at two only.
+    /// The less loaded of two random replicas: nearly as even as [`LeastLoaded`], and looks at only
+    /// two.
     TwoChoices => Route::TwoChoices;
-    /// The pool's one queue, first in, first out, from which idle replicas take: no message waits behind a slow one while any
-    /// replica is idle. It has a [capacity of its own](crate::PoolBuilder::queue_capacity).
+    /// The pool's shared queue, first in, first out, from which idle replicas take. No message
+    /// waits behind a slow one while any replica is idle. The queue has a [capacity of its
+    /// own](crate::PoolBuilder::queue_capacity).
     ///
-    /// A replica takes from the queue before its own mailbox, and one message in a turn: neither keeps the other waiting.
+    /// A replica takes from the queue before its own mailbox, and takes one message in a turn. So
+    /// neither keeps the other waiting.
     SharedQueue => Route::SharedQueue;
 }
 
-/// The same replica for equal keys, so that one key's messages are handled in order and by one state.
+/// The same replica for equal keys, so that one key's messages are handled in order and by one
+/// state.
 ///
-/// Keys are spread by jump hashing (Lamping and Veach, 2014) of the key's hash: nothing grows with the keys, and when a
-/// pool of n grows by one, about one key in n + 1 moves. See [`Pool::resize`](crate::Pool::resize) for how a key's order is kept.
+/// Keys are spread by jump hashing (Lamping and Veach, 2014) of the key's hash. No memory grows
+/// with the keys, and when a pool of n grows by one, about one key in n + 1 moves. See
+/// [`Pool::resize`](crate::Pool::resize) for the order of a key that moves.
 ///
 /// ```
 /// # use heist::{Actor, Context, Executor, Handler};
@@ -204,18 +215,20 @@ impl<K: Hash> Strategy for ByKey<K> {
 impl<K: Hash> ByKey<K> {
     #[inline]
     fn hash_of_key(&self) -> u64 {
-        // The same for all senders: with fixed keys.
+        // `DefaultHasher::new` has fixed keys, so all senders compute the same hash.
         let mut hasher = DefaultHasher::new();
         self.0.hash(&mut hasher);
         hasher.finish()
     }
 }
 
-/// The replica of this index, from 0. Refused, with [`Refusal::NoReplica`](crate::Refusal::NoReplica), if there is none.
+/// The replica with this index, from 0. Refused with
+/// [`Refusal::NoReplica`](crate::Refusal::NoReplica) if there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ToIndex(pub usize);
 
-/// The replica of this id. Refused, with [`Refusal::NoReplica`](crate::Refusal::NoReplica), if there is none.
+/// The replica with this id. Refused with [`Refusal::NoReplica`](crate::Refusal::NoReplica) if
+/// there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ToId(pub ActorId);
 
@@ -251,11 +264,11 @@ impl<S: Strategy + ?Sized> Strategy for &S {
     }
 }
 
-/// Jump hashing: the bucket of a key among `buckets`, which changes for one key in `buckets + 1` when there is one more,
-/// and then to that one.
+/// Jump hashing: returns the bucket of a key among `buckets`. With one more bucket, one key in
+/// `buckets + 1` moves, always to the new bucket.
 ///
-/// A key's way is a sequence of jumps from bucket to bucket, decided by a generator that the key seeds; its bucket is the last
-/// one below the number of buckets.
+/// A key's path is a sequence of jumps from bucket to bucket, drawn from a generator that the key
+/// seeds. The key's bucket is the last one on the path below the number of buckets.
 #[inline]
 pub(super) fn jump(mut key: u64, buckets: usize) -> usize {
     let (mut bucket, mut next) = (0, 0);
