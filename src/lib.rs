@@ -278,26 +278,9 @@
 //!
 //! # What is promised
 //!
-//! - **One at a time**: no two turns of one actor overlap, and what one did happens before the next.
-//! - **In order**: messages from one sender to one actor are handled in the order sent, and delivery inside an executor
-//!   is causal. Only [`stop_now`](ActorRef::stop_now) and due timers overtake.
-//! - **Handled once, or accounted for**: a refused message comes back; an accepted one is handled once or, if its actor
-//!   ends first (or its deadline does), is a dead letter that is counted with its reason.
-//! - **No lost wake-up, no idle hands**: work that others may take (not that of kept or dedicated actors) waits some 10 ms at most while a worker sleeps, even
-//!   behind a sibling's long turn.
-//! - **Fair**: a turn ends at its budget of messages and time, and timers fire however much there is to do.
-//! - **A panic stays inside** its actor, and the askers get the cause. (A second panic while unwinding, and
-//!   `panic = "abort"`, end the process. The process's own panic hook prints as it does for any panic.)
-//! - **Nothing hangs**: every ask ends; waiting that could not end is refused; a shutdown keeps its deadline.
-//! - **Bounded**: a mailbox holds its capacity, what its owner prepaid, and a message for each timer that has come due, and no
-//!   more.
-//! - **Quiet**: with nothing to do all threads sleep, also with timers that are far.
-//! - **Clean**: after a shutdown everything has been dropped once, and no thread is left; what is left at its deadline it names
-//!   ([`Report`]).
-//! - **Self-contained**: no globals, no hidden threads, no environment variables. (Awaiting a shutdown starts a thread
-//!   for its deadline, and says so.)
+#![doc = include_str!("../docs/promises.md")]
 //!
-//! `ARCHITECTURE.md` says how each is kept, and `docs/traceability.md` which test shows it.
+//! `docs/rules.md` has the promises in full, `docs/traceability.md` the tests that show them.
 //!
 //! # Limits
 //!

@@ -162,3 +162,30 @@ fn each_part_of_the_origin_has_its_test() {
         assert!(shown, "no test in: {row}");
     }
 }
+
+/// The guide includes the promises; README has the same text.
+#[test]
+fn the_readme_has_the_promises_word_for_word() {
+    let promises = fs::read_to_string(root().join("docs/promises.md")).unwrap();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains(&promises), "copy docs/promises.md into README.md");
+}
+
+/// README's table is a part of the one on the page of figures.
+#[test]
+fn the_readmes_figures_are_those_of_the_page_of_figures() {
+    let rows = |page: &str| -> Vec<Vec<String>> {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        let (_, table) = text.split_once("| workload | heist |").expect("the table is there");
+        let lines = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        lines.map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
+    };
+    let (short, long) = (rows("README.md"), rows("docs/performance.md"));
+    assert_eq!(short.len(), 6, "README has six rows");
+    for row in short {
+        let same = long.iter().find(|other| other[1] == row[1]);
+        let same = same.unwrap_or_else(|| panic!("no such workload: {}", row[1]));
+        let stale: Vec<_> = row.iter().filter(|cell| !same.contains(cell)).collect();
+        assert!(stale.is_empty(), "{}: {stale:?} in README only", row[1]);
+    }
+}
