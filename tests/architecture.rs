@@ -1,9 +1,9 @@
-//! The import rules of the source, checked on its text: which room may name which, who may name atomics and locks, how
-//! long a file may be, and how it begins, who may catch panics and call wakers; and that each break of `scripts/breaks` still
-//! finds what it breaks.
+//! Checks the source text against the architecture's rules: imports between rooms, the use of
+//! atomics, locks, panics and wakers, the length and header of files, and the breaks of
+//! `scripts/breaks`.
 //!
-//! A room is a directory (or a file) under `src`; it imports only from rooms on floors below its own. The exceptions are
-//! in [`EXCEPTIONS`], and one that is no longer needed is an error too.
+//! A room is a directory or a file under `src`. A room imports only from rooms on lower floors. The
+//! exceptions are in [`EXCEPTIONS`], and an exception that is no longer needed is an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,8 @@ const FLOORS: [(&str, u32); 16] = [
     ("front", 4),
 ];
 
-/// Imports on one and the same floor: (who, from whom, why). They make no circle.
+/// Allowed imports between rooms of one floor: importing room, imported room, reason. No cycle
+/// arises.
 const EXCEPTIONS: [(&str, &str, &str); 7] = [
     ("drops", "user", "a panic of what was put off ends there"),
     ("error", "panics", "errors carry a panic's text"),
@@ -39,12 +40,13 @@ const EXCEPTIONS: [(&str, &str, &str); 7] = [
     ("memory", "sync", "its stacks of returned blocks are atomics, and its heaps are claimed"),
 ];
 
-/// Tests that stand inside the crate because they look at every floor: part of no floor, under no import rule.
+/// Unit tests inside the crate that use every floor. The models belong to no floor and follow no
+/// import rule.
 const MODELS: &str = "models";
 
 const MOST_LINES: usize = 500;
 
-/// What only `sync` may name.
+/// Names that only `sync` may use.
 const PRIMITIVES: [&str; 10] = [
     "sync::atomic",
     "loom::",
@@ -60,13 +62,13 @@ const PRIMITIVES: [&str; 10] = [
 
 struct Source {
     path: PathBuf,
-    /// The directory or file under `src`; none for the crate's root.
+    /// The directory or file under `src`, or `None` for the crate's root.
     room: Option<String>,
     text: String,
 }
 
 impl Source {
-    /// Lines without comments, with their numbers. The file's own unit tests are not part of the building.
+    /// Returns the lines without comments, with their numbers. Leaves out the file's unit tests.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let tests = self.text.find("\n#[cfg(all(test").unwrap_or(self.text.len());
         let lines = self.text[..tests].lines().enumerate();
@@ -99,7 +101,7 @@ fn sources() -> Vec<Source> {
     found
 }
 
-/// The sources but for the models.
+/// Returns all sources except the models.
 fn building() -> impl Iterator<Item = Source> {
     sources().into_iter().filter(|source| source.room.as_deref() != Some(MODELS))
 }
@@ -108,7 +110,8 @@ fn floor(room: &str) -> Option<u32> {
     FLOORS.iter().find(|(name, _)| *name == room).map(|&(_, floor)| floor)
 }
 
-/// The first words of all paths that begin with `crate::`; of a group in braces, those of all its members.
+/// Returns the first word of each path that begins with `crate::`. For a group in braces, returns
+/// the first word of each member.
 fn imported(line: &str) -> Vec<&str> {
     let word = |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     let from_crate = line.match_indices("crate::").map(|(at, path)| &line[at + path.len()..]);
@@ -145,7 +148,7 @@ fn every_room_imports_only_from_floors_below() {
     }
 }
 
-/// `super` leads out of a module; it must not lead out of a room, past the rule above.
+/// A `super` path leads out of a module, and must not lead out of a room past the import rule.
 #[test]
 fn no_path_climbs_out_of_its_room() {
     for source in building() {
@@ -165,7 +168,7 @@ fn no_path_climbs_out_of_its_room() {
 #[test]
 fn only_sync_names_atomics_and_locks() {
     for source in building().filter(|source| source.room.as_deref() != Some("sync")) {
-        // Imports may be spread over lines and grouped in braces; nothing else may name these either.
+        // Imports may spread over several lines and be grouped in braces.
         let code: String = source.code().map(|(_, line)| line.trim()).collect();
         let foreign = code.replace("crate::sync::", "");
         for primitive in PRIMITIVES {
@@ -179,7 +182,8 @@ fn only_sync_names_atomics_and_locks() {
     }
 }
 
-/// User code is called through one room, as far as the text can tell: it knows who catches a panic and who runs a waker.
+/// All user code is called through the room `user`, as far as the text can tell. Only this room
+/// catches panics and calls wakers.
 #[test]
 fn only_user_calls_wakers_and_catches_panics() {
     const CALLS: [&str; 8] = [
@@ -201,7 +205,7 @@ fn only_user_calls_wakers_and_catches_panics() {
     }
 }
 
-/// Monotonic, through one place: so a jump of the wall clock is nothing that anything here could see.
+/// Time is monotonic and read in one place, so that a jump of the wall clock has no effect.
 #[test]
 fn only_time_reads_a_clock_and_it_is_no_wall_clock() {
     for source in building() {
@@ -223,7 +227,8 @@ fn files_say_what_they_are_for_and_stay_short() {
 
 #[test]
 fn every_unsafe_block_gives_its_reason() {
-    /// A reason stands above the statement that the block is part of, which may begin some lines earlier.
+    /// The reason stands above the statement that contains the block, and that statement may begin
+    /// some lines earlier.
     const ABOVE: usize = 10;
     for source in sources() {
         let lines: Vec<&str> = source.text.lines().collect();
@@ -237,7 +242,8 @@ fn every_unsafe_block_gives_its_reason() {
     }
 }
 
-/// `scripts/break-promises.sh` takes long, so it is run rarely; that its breaks still apply is looked at each time.
+/// Running `scripts/break-promises.sh` takes long, so each test run checks at least that every
+/// break still applies.
 #[test]
 fn every_break_finds_what_it_breaks() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,5 +1,5 @@
-//! Asking: every way to wait for an answer, what becomes of answers that nobody wants, and the way back as a thing of its
-//! own.
+//! Asks: every way to wait for an answer, answers without an asker, and replies that are moved
+//! elsewhere.
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-/// Answers when its desk is told to, in the order of the questions.
+/// Keeps its questions and answers all of them on request, in order.
 #[derive(Default)]
 struct Desk(Vec<(u64, Reply<u64>)>);
 
@@ -27,7 +27,7 @@ impl Receive<Question> for Desk {
     }
 }
 
-/// Answers them all, each question with ten times itself.
+/// Answers each question with ten times its number.
 struct AnswerAll;
 
 impl Handler<AnswerAll> for Desk {
@@ -37,7 +37,7 @@ impl Handler<AnswerAll> for Desk {
     }
 }
 
-/// How many of the replies are wanted?
+/// Asks for the number of kept replies that are still wanted.
 struct CountWanted;
 
 impl Handler<CountWanted> for Desk {
@@ -47,7 +47,7 @@ impl Handler<CountWanted> for Desk {
     }
 }
 
-/// Hands the oldest reply over.
+/// Hands over the oldest reply.
 struct TakeReply;
 
 impl Handler<TakeReply> for Desk {
@@ -61,7 +61,7 @@ fn wanted(desk: &ActorRef<Desk>) -> usize {
     answer(desk.ask(CountWanted).unwrap()).unwrap()
 }
 
-/// Opens the desk as soon as it has `n` questions, from another thread.
+/// Answers from another thread, once the question has arrived.
 fn answer_soon(executor: &Executor, desk: &ActorRef<Desk>) {
     let (handle, desk) = (executor.handle(), desk.clone());
     thread::spawn(move || {
@@ -83,7 +83,7 @@ fn an_answer_is_waited_for() {
         answer_soon(executor, &desk);
         assert_eq!(ask.wait_timeout(Duration::from_secs(LONG)).unwrap(), 20);
 
-        // There already: neither a timeout of nothing nor a worker's thread is in the way.
+        // The answer is ready already, so neither a zero timeout nor the calling thread matters.
         let ask = desk.ask(Question(3)).unwrap();
         answer(desk.ask(AnswerAll).unwrap()).unwrap();
         assert!(ask.is_ready());
@@ -129,7 +129,7 @@ fn an_answer_is_awaited_under_tokio() {
             let limit = Duration::from_secs(LONG);
             assert_eq!(tokio::time::timeout(limit, third).await.unwrap(), Ok(30));
 
-            // The loser of a select is dropped, and wanted no more.
+            // `select!` drops the losing future, and its reply is no longer wanted.
             let (one, two) = (desk.ask(Question(4)).unwrap(), desk.ask(Question(5)).unwrap());
             let reply = desk.ask(TakeReply).unwrap().await.unwrap();
             reply.send(44);
@@ -142,7 +142,7 @@ fn an_answer_is_awaited_under_tokio() {
     });
 }
 
-/// Counts how often it is woken.
+/// Counts its wakes.
 #[derive(Default)]
 struct Bell(AtomicUsize);
 
@@ -174,7 +174,8 @@ fn the_last_waker_is_the_one_that_is_woken() {
     });
 }
 
-/// A hand-made loop that polls with another waker each time, while the answer comes from elsewhere.
+/// Polls by hand with a new waker each time, while the answer comes from another thread. A waker
+/// that missed the answer would leave the loop waiting for ever.
 #[test]
 fn polls_with_changing_wakers_race_the_answer() {
     for workers in CREWS {
@@ -189,7 +190,7 @@ fn polls_with_changing_wakers_race_the_answer() {
                 polls.push(bell);
                 match Pin::new(&mut ask).poll(&mut TaskContext::from_waker(&waker)) {
                     Poll::Ready(answer) => break answer,
-                    // A few polls more than needed, then only when the bell was rung.
+                    // Polls a few times more than needed, then only after a wake.
                     Poll::Pending if polls.len() < 4 => {}
                     Poll::Pending => {
                         within(LONG, "the last bell is rung", || polls.last().unwrap().0.load(Relaxed) > 0)
@@ -211,7 +212,8 @@ fn a_second_poll_after_the_answer_panics() {
     let _ = futures::executor::block_on(&mut ask);
 }
 
-/// An ask that gave up never meets a later answer, and no later ask meets this one's.
+/// An ask that gave up must never receive a later answer, and no later ask may receive the answer
+/// to an earlier one.
 #[test]
 fn an_answer_that_nobody_wants_is_discarded_and_counted() {
     on_every_crew(|executor| {
@@ -228,9 +230,9 @@ fn an_answer_that_nobody_wants_is_discarded_and_counted() {
         assert_eq!(answer(next), Ok(30), "its own answer, not an earlier one's");
         settle(executor);
         assert_eq!(executor.stats().discarded_replies, 2);
-        // Withdrawn is the interest, never the handling.
+        // Dropping an ask withdraws the interest in the answer, never the handling.
         assert_eq!(executor.stats().handled, executor.stats().accepted);
-        // What comes before the ask is dropped is dropped with it.
+        // An answer that arrives before the ask is dropped is dropped with the ask.
         let token = Tokens::new();
         let tokens = token.clone();
         let puppet = executor.spawn(Puppet::default());
@@ -255,7 +257,7 @@ fn concurrent_asks_get_their_own_answers() {
                         let asks: Vec<Ask<u64>> =
                             (0..8).map(|i| puppets[i % 4].ask(Note(number(i))).unwrap()).collect();
                         for (i, ask) in asks.into_iter().enumerate().rev() {
-                            // Some give up at once; their answers must reach nobody else.
+                            // Some asks give up at once. Their answers must reach no other ask.
                             if (i as u64 + round).is_multiple_of(3) {
                                 drop(ask.wait_timeout(Duration::ZERO));
                             } else {
@@ -284,11 +286,11 @@ fn a_reply_goes_where_it_is_carried() {
         let puppet = executor.spawn(Puppet::default());
         puppet.tell(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| reply.send(22))).unwrap();
         assert_eq!(answer(ask), Ok(22));
-        // Nowhere: said at once, on whatever thread.
+        // Dropped: the asker is told at once, on any thread.
         let ask = desk.ask(Question(3)).unwrap();
         drop(answer(desk.ask(TakeReply).unwrap()));
         assert_eq!(answer(ask), Err(AskError::NoReply));
-        // Beyond its actor's end.
+        // Beyond the end of its actor.
         let ask = desk.ask(Question(4)).unwrap();
         let reply = answer(desk.ask(TakeReply).unwrap()).unwrap();
         desk.stop();
@@ -331,7 +333,7 @@ fn asks_without_waiting_come_back_to_the_actor() {
         desk.tell(AnswerAll).unwrap();
         settle(executor);
         assert_eq!(answer(puppet.ask(Log).unwrap()).unwrap(), [10, 20, 30, 0]);
-        // Refused: the message is back, and the callback is not called.
+        // The ask is refused. The message comes back, and the callback is not called.
         desk.stop();
         let refused = Run(move |_: &mut Puppet, ctx: &mut Context<Puppet>| {
             let then = |_: &mut Puppet, _, _: &mut Context<Puppet>| panic!("not called");

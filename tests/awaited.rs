@@ -1,6 +1,8 @@
-//! Whatever blocks can be awaited: on one thread that must not be blocked, on several, and without any runtime.
+//! Every blocking call can be awaited: on a single thread that must not be blocked, on several
+//! threads, and without a runtime.
 //!
-//! The scenarios release what they wait for themselves, in the same task: a wait that blocked its thread would hang.
+//! Each scenario releases its own waits in the same task, so that a wait that blocked the thread
+//! would hang.
 
 mod common;
 
@@ -15,7 +17,7 @@ use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(LONG);
 
-/// Runs what `scenario` makes on each kind of executor of futures; a hang is a failure.
+/// Runs the scenario's future on each kind of futures executor. A hang is a failure.
 fn on_every_runtime<F: Future<Output = ()> + 'static>(
     scenario: impl Fn(Executor) -> F + Copy + Send + 'static,
 ) {
@@ -64,7 +66,7 @@ fn every_wait_can_be_awaited() {
             puppet.stop();
             stopped.await
         };
-        // The last one is what the others wait for.
+        // The last future releases the others.
         let (answer, reason, (), ()) = futures::join!(ask, sent_and_stopped, idle, release);
         assert_eq!((answer, reason), (Ok(1), StopReason::Stopped));
         assert_eq!(executor.stats().handled, 3);
@@ -72,7 +74,8 @@ fn every_wait_can_be_awaited() {
     });
 }
 
-/// An actor that the task itself lets go on: to drop the executor here would block the task, and give up on the actor.
+/// The task itself lets the actor continue. Dropping the executor here would block the task and
+/// give up on the actor.
 #[test]
 fn an_executor_is_ended_in_a_task_without_blocking_it() {
     on_every_runtime(|executor| async move {
@@ -102,7 +105,7 @@ fn an_executor_is_ended_in_a_task_without_blocking_it() {
     });
 }
 
-/// What the documentation warns of.
+/// Shows what the documentation warns of.
 #[test]
 fn dropping_an_executor_in_a_task_blocks_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -146,7 +149,7 @@ fn what_timed_out_can_be_awaited_again_or_taken_back() {
     }
 }
 
-/// Hooks and handlers may do what tasks do: hold a future, and give it to a runtime.
+/// Hooks and handlers may create a future and hand it to a runtime, as tasks do.
 #[test]
 fn an_answer_asked_for_in_a_handler_is_awaited_elsewhere() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
@@ -161,7 +164,7 @@ fn an_answer_asked_for_in_a_handler_is_awaited_elsewhere() {
     });
 }
 
-/// The guide's table names every public call whose documentation says that it blocks.
+/// The guide's table names every public call that is documented as blocking.
 #[test]
 fn the_guide_names_whatever_blocks() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -202,7 +205,7 @@ fn the_guide_names_whatever_blocks() {
     }
 }
 
-/// So that the table is not forgotten when an actor is sent to: both kinds of reference, and actors by key.
+/// Covers the non-blocking calls of the same table: both kinds of reference, and actors by key.
 #[test]
 fn telling_and_asking_never_wait() {
     let executor = crew(1);
@@ -221,7 +224,7 @@ fn telling_and_asking_never_wait() {
     held.release();
 }
 
-/// Held by this to compile.
+/// Checked by compilation.
 #[test]
 fn whatever_is_awaited_may_move_between_threads() {
     fn movable<F: Future + Send + 'static>(future: F) -> impl Future {

@@ -1,5 +1,7 @@
-//! Backlogs: what waits by the hundred, of several types and sizes, so that some of it lies in segments, some in blocks of its
-//! own, and some segments are given up half-way. The promises about order and about each message hold as for a single one.
+//! Backlogs: hundreds of waiting messages of several types and sizes, so that some lie in segments,
+//! some in blocks of their own, and some segments are only partly used.
+//!
+//! The promises about order and about single messages hold for a backlog too.
 
 mod common;
 
@@ -10,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What comes in one backlog: a kind of message, its sender and its number there.
+/// A handled message: its kind, its sender and its number.
 type Seen = (char, u8, u32);
 type Log = Arc<Mutex<Vec<Seen>>>;
 
@@ -18,7 +20,7 @@ type Log = Arc<Mutex<Vec<Seen>>>;
 struct Nothing;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Small(u8, u32);
-/// As small as the other, and another type.
+/// Has the size of `Small`, but is another type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Other(u8, u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ struct Middle(u8, u32, [u64; 2]);
 /// Too large for a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Large(u8, u32, [u64; 6]);
-/// Aligned as strictly as a segment's slots may be.
+/// Has the strictest alignment that a segment's slots allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Aligned(u128);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +44,7 @@ impl Actor for Clerk {
     fn started(&mut self, _: &mut Context<Self>) {
         if let Some((entered, until)) = self.waits.take() {
             entered.open();
-            blocking(|| until.wait()); // there may be but one worker
+            blocking(|| until.wait()); // with one worker, a plain wait would stop the crew
         }
     }
 }
@@ -75,7 +77,7 @@ noted! {
     TooAligned: TooAligned(sender, number) => 't', sender, number;
 }
 
-/// Sends one of a kind; asks now and then, since asks lie between told messages.
+/// Sends one message of a kind. Some kinds are asks, which lie between told messages.
 fn send(to: &ActorRef<Clerk>, kind: char, sender: u8, number: u32) {
     match kind {
         'n' => to.tell(Nothing).unwrap(),
@@ -90,7 +92,7 @@ fn send(to: &ActorRef<Clerk>, kind: char, sender: u8, number: u32) {
     }
 }
 
-/// Long runs of one kind, and a few of each between them.
+/// Picks mostly the last kind again, so that long runs of one kind alternate with short ones.
 fn kind_of(dice: &Dice, of: &[char], last: char) -> char {
     if dice.below(12) > 0 { last } else { of[dice.below(of.len() as u64) as usize] }
 }
@@ -103,7 +105,7 @@ fn seen(kind: char, sender: u8, number: u32) -> Seen {
     }
 }
 
-/// A clerk in its first turn, which goes on until the latch is open; or not held at all.
+/// Spawns a clerk. With `held`, the clerk's first turn lasts until the returned latch is open.
 fn clerk(executor: &Executor, held: bool) -> (ActorRef<Clerk>, Log, Option<Latch>) {
     let (log, entered, until) = (Log::default(), Latch::new(), Latch::new());
     let waits = held.then(|| (entered.clone(), until.clone()));
@@ -154,7 +156,7 @@ fn p02_many_senders_to_one_backlog_each_in_order() {
     const EACH: u32 = 2000;
     on_every_crew(|executor| {
         let (clerk, log, _) = clerk(executor, false);
-        // Some of them send one type only, and meet; the others mix.
+        // Some senders send one type only, and meet in one segment. The others mix types.
         let flood = |clerk: ActorRef<Clerk>, sender: u8| {
             let of: &[char] = match sender % 4 {
                 0 => &['s'],
@@ -192,7 +194,7 @@ fn p02_many_senders_to_one_backlog_each_in_order() {
 
 /// Counts its drop.
 struct Counted(#[expect(dead_code, reason = "for its drop")] Token);
-/// Counts its drop, and panics in it if so told.
+/// Counts its drop, and panics in the drop if asked to.
 struct Fragile(#[expect(dead_code, reason = "for its drop")] Token, bool);
 
 impl Drop for Fragile {
@@ -203,7 +205,7 @@ impl Drop for Fragile {
     }
 }
 
-/// Panics, or kills itself, at its so-many-th message.
+/// Panics, or stops itself, at the message with a given number.
 #[derive(Default)]
 struct Victim {
     handled: u32,
@@ -240,7 +242,7 @@ impl Handler<Fragile> for Victim {
     }
 }
 
-/// Fills a victim's mailbox from inside one turn, so that all of it waits where there is one worker.
+/// Fills a victim's mailbox from inside one turn, so that with one worker the whole backlog waits.
 fn fill(executor: &Executor, victim: Victim, send: impl Fn(&ActorRef<Victim>) + Send + 'static) {
     let victim = executor.build(victim).unbounded().spawn();
     let run = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| send(&victim));
@@ -263,7 +265,8 @@ fn p03_an_end_in_a_backlog_drops_each_message_once() {
                     true => Victim { stop_now_at: at, ..Victim::default() },
                 };
                 let maker = tokens.clone();
-                // With another worker the end may come before the last is sent: then that comes back, and is dropped here.
+                // With several workers the end may come before the last send. The refused message
+                // then comes back and is dropped here.
                 fill(&executor, victim, move |to| {
                     (0..MESSAGES).for_each(|_| _ = to.tell(Counted(maker.token())));
                 });
@@ -272,7 +275,7 @@ fn p03_an_end_in_a_backlog_drops_each_message_once() {
                     let now = executor.stats();
                     (now.accepted - before.accepted, now.handled - before.handled)
                 };
-                // Beside the turn that sent them.
+                // Subtracts the turn that sent the messages.
                 assert_eq!(handled - 1, u64::from(at), "killed: {kill}");
                 if workers == 1 {
                     assert_eq!(accepted - 1, u64::from(MESSAGES));
@@ -304,7 +307,7 @@ fn p06_a_drop_that_panics_in_a_backlog_is_contained() {
     }
 }
 
-/// A replica that panics at a number, once.
+/// A replica that panics once, at a given number.
 struct Replica {
     log: Arc<Mutex<Vec<u32>>>,
     panic_at: u32,
@@ -343,7 +346,7 @@ fn p03_a_successor_goes_on_in_the_middle_of_a_backlog() {
     });
 }
 
-/// What waits in a shared queue is given to others' mailboxes, and to batches, message by message.
+/// A shared queue hands its messages to mailboxes and batches one by one.
 #[test]
 fn p03_a_shared_queues_backlog_is_handled_once() {
     const MESSAGES: u32 = 2000;
@@ -367,7 +370,7 @@ fn p03_a_shared_queues_backlog_is_handled_once() {
     });
 }
 
-/// The receiver's thread is no worker, so it has no memory of its own.
+/// The receiver's thread is not a worker and has no heap of its own.
 #[test]
 fn p02_a_dedicated_actors_backlog_comes_in_order() {
     const MESSAGES: u32 = 3000;

@@ -1,8 +1,8 @@
-//! Batches: messages of one type that wait one behind the other, in one call; `batch_together.rs` has them
-//! with what else there is.
+//! Batches: one call handles several waiting messages of one type. `batch_together.rs` combines
+//! batches with other features.
 //!
-//! Who is to find a batch waiting is paused meanwhile: a turn takes what waits when it begins, so all that is sent during
-//! one turn is there when the next one begins.
+//! A receiver is paused while its batch is sent. A turn takes what waits when the turn begins, so a
+//! batch sent during one turn is complete when the next begins.
 
 mod common;
 
@@ -57,7 +57,8 @@ fn a_message_of_another_type_ends_a_batch() {
     });
 }
 
-/// Told, sent, asked, asked with a deadline, asked by an actor; for actors with times and without.
+/// Messages are told, sent, asked, asked with a deadline, and asked by an actor, with timing and
+/// without.
 #[test]
 fn all_ways_to_send_mix_and_each_asker_gets_its_own_answer() {
     on_every_crew(|executor| {
@@ -98,7 +99,7 @@ fn its_own_again_may_be_in_a_batch_and_be_sent_in_one() {
             assert!(ctx.again(item(99)).unwrap_err().is_full(), "one at a time");
             ctx.me().tell(item(2)).unwrap();
         }));
-        // Taken by a batch, it is over, and the next one may follow.
+        // The batch has taken the message of `again`, so the next `again` may follow.
         let second = What::Do(Box::new(|ctx| ctx.again(item(11)).unwrap()));
         let (member, calls) = member(executor, [(1, first), (2, second)]);
         member.tell(item(0)).unwrap();
@@ -133,7 +134,7 @@ fn a_panic_anywhere_answers_all_with_the_cause() {
                 settle(executor);
                 tokens.assert_each_dropped_once();
                 let after = executor.stats();
-                // What was taken was handled, the rest is dead.
+                // Taken messages count as handled. The others are dead letters.
                 assert_eq!(after.handled - before.handled, 1 + at as u64);
                 let panicked = |stats: &Stats| stats.dead_letters.panicked;
                 assert_eq!(panicked(&after) - panicked(&before), 7 - at as u64);
@@ -189,7 +190,7 @@ fn a_batch_ends_with_the_turns_budget() {
     });
 }
 
-/// The rule for turns: what waits when one begins, and no more.
+/// A turn handles only messages that waited when the turn began. Batches follow the same rule.
 #[test]
 fn a_batch_ends_with_what_waited_when_its_turn_began() {
     on_every_crew(|executor| {
@@ -272,7 +273,7 @@ fn a_batch_keeps_its_places_until_it_returns() {
         }));
         let (calls, plans) = (Calls::default(), VecDeque::from([(3, fill)]));
         let member = executor.build(Member { plans, ..Member::new(&calls) }).capacity(4).spawn();
-        let held = pause(&member); // which has one of the places
+        let held = pause(&member); // takes one slot of the mailbox
         (0..3).for_each(|n| member.tell(item(n)).unwrap());
         held.release();
         settle(executor);

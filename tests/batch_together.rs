@@ -1,4 +1,5 @@
-//! Batches together with what else there is: timing, timers, blocking, pools, keys, placement, many senders.
+//! Batches combined with other features: timing, timers, blocking, pools, keys, placement, and many
+//! senders.
 
 mod common;
 
@@ -28,7 +29,7 @@ fn each_message_of_a_timed_actor_counts_and_knows_its_age() {
         assert_eq!(calls_of(&calls), [vec![0, 1, 2, 3], vec![4, 5, 6]]);
         let timing = member.timing().unwrap();
         assert_eq!((timing.wait.count, timing.handling.count), (8, 8));
-        // Seven have waited for the eighth.
+        // Seven messages have waited for the eighth.
         assert!(timing.wait.total >= 7 * Duration::from_millis(2), "{timing:?}");
     });
 }
@@ -49,7 +50,7 @@ fn what_a_batch_does_at_its_end_is_handling_time_of_its_last_message() {
         let held = pause(&member);
         member.tell(item(0)).unwrap();
         member.tell(item(1)).unwrap();
-        // It comes too late, and takes none of the time.
+        // Expires before its turn and takes none of the measured time.
         let late = member.ask_by(Instant::now(), item(2)).unwrap();
         held.release();
         assert_eq!(answer(late), Err(AskError::Expired));
@@ -92,7 +93,7 @@ fn a_batch_goes_on_when_its_turn_has_lost_its_worker() {
     });
 }
 
-/// A pool with one replica, whose states share a log; the first has this plan.
+/// Makes a pool with one replica. All states share a log, and the first state has the given plan.
 fn pool_of_one(executor: &Executor, plan: (usize, What)) -> (Pool<Member>, Calls) {
     let (calls, plan) = (Calls::default(), Mutex::new(Some(plan)));
     let shared = Arc::clone(&calls);
@@ -160,7 +161,7 @@ fn actors_by_key_kept_and_dedicated_ones_have_batches_too() {
     });
 }
 
-/// From many senders at once, with everything going on.
+/// Many senders at once, with everything else going on.
 #[test]
 fn each_senders_messages_come_in_order_and_are_counted() {
     on_every_crew(|executor| {

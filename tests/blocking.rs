@@ -1,5 +1,5 @@
-//! Blocking inside handlers and hooks: what runs meanwhile, on which thread, and what is left of it afterwards;
-//! `spares.rs` has the threads that take over.
+//! Blocking inside handlers and hooks: what runs meanwhile, on which thread, and what remains
+//! afterwards. `spares.rs` tests the spare threads.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn it_just_runs_where_there_is_no_crew() {
     assert!(std::panic::catch_unwind(|| blocking(|| intended_panic())).is_err());
 }
 
-/// In hooks, handlers and the drop of the state, once or nested.
+/// Blocks in hooks, handlers and the drop of the state, plainly and nested.
 struct Everywhere(Arc<AtomicUsize>);
 
 impl Everywhere {
@@ -74,7 +74,8 @@ fn it_runs_once_on_the_same_thread_wherever_it_is_called() {
     });
 }
 
-/// All workers' threads block, and what they wait for is work for the crew: told before, after, from inside.
+/// All worker threads block, and wait for work of the crew that was sent before, afterwards and
+/// from inside.
 #[test]
 fn the_crew_goes_on_while_all_its_threads_block() {
     for policy in POLICIES {
@@ -86,7 +87,7 @@ fn the_crew_goes_on_while_all_its_threads_block() {
             for (n, other) in (0..).zip(&others) {
                 assert_eq!(answer(other.ask(Note(n)).unwrap()), Ok(n));
             }
-            // From inside: what waits behind the turn, in this worker's own queues.
+            // From inside: the messages wait behind the turn, in this worker's own queues.
             let asker = executor.spawn(Puppet::default());
             let sum = inside(&asker, move |_, _| {
                 let asks: Vec<_> = (1..=20).zip(&others).map(|(n, to)| to.ask(Note(n)).unwrap()).collect();
@@ -100,7 +101,8 @@ fn the_crew_goes_on_while_all_its_threads_block() {
     }
 }
 
-/// More handlers block than there are threads, over and over, and the others get their turns.
+/// More handlers block than there are threads, again and again, and the other actors still get
+/// their turns.
 #[test]
 fn a_thousand_cold_actors_go_on_beside_64_blocking_handlers() {
     struct Blocker(Arc<AtomicBool>, u64);
@@ -133,7 +135,7 @@ fn a_thousand_cold_actors_go_on_beside_64_blocking_handlers() {
     }
 }
 
-/// A thread that comes back before anybody needed its place finds it as it was.
+/// A thread that returns before another thread needed its slot finds the slot unchanged.
 #[test]
 fn nobody_moves_where_nothing_waits() {
     for policy in POLICIES {
@@ -154,7 +156,8 @@ fn nobody_moves_where_nothing_waits() {
     }
 }
 
-/// A turn that has lost its place is a turn like any other, also while the executor drains.
+/// A turn that has lost its slot may do everything that other turns may do, even while the executor
+/// drains.
 #[test]
 fn a_turn_without_its_workers_place_may_do_what_any_may() {
     for policy in POLICIES {
@@ -166,11 +169,11 @@ fn a_turn_without_its_workers_place_may_do_what_any_may() {
             let (full, watcher) = (executor.build(Puppet::default()).capacity(1).spawn(), executor.handle());
             let target = other.clone();
             let doing = actor.ask(Run(move |me: &mut Puppet, ctx: &mut Context<Puppet>| {
-                let ask = target.ask(Note(1)).unwrap(); // for somebody else to run, in this worker's own queue
+                let ask = target.ask(Note(1)).unwrap(); // queued on this worker, run by another thread
                 assert_eq!(ask.wait().unwrap(), 1);
                 there.open();
                 blocking(|| begun.wait());
-                // From here on the executor refuses what comes from outside.
+                // From here on the executor refuses sends from outside.
                 target.tell(Note(2)).unwrap();
                 assert_eq!(target.ask(Note(3)).unwrap().wait().unwrap(), 3);
                 while full.tell(Note(4)).is_ok() {}
@@ -198,13 +201,13 @@ fn a_turn_without_its_workers_place_may_do_what_any_may() {
             let handle = answer(doing.unwrap()).unwrap();
             ending.join().unwrap();
             assert_eq!(handle.last_report().map(|report| report.complete), Some(true));
-            // Nobody but a spare could answer there.
+            // With one worker, only a spare could answer.
             assert!(workers > 1 || handle.stats().spares.turns > 0, "it had not lost its place");
         }
     }
 }
 
-/// What waits in the mailbox goes on after a turn that has lost its place.
+/// Messages in the mailbox are handled after a turn that has lost its slot.
 #[test]
 fn what_waits_behind_a_turn_without_its_place_is_not_forgotten() {
     on_every_crew_with_spares(|executor, _| {
@@ -243,7 +246,7 @@ fn a_panic_inside_is_the_actors_own() {
             assert_eq!(cause(actor.ask(panics).unwrap()), INTENDED);
             assert!(matches!(ended(&actor), StopReason::Panicked(_)));
             assert_eq!(log_of(&other, 1), [1]);
-            // One that the handler catches itself costs nothing either.
+            // A panic that the handler itself catches has no effect either.
             let caught =
                 inside(&other, |_, _| std::panic::catch_unwind(|| blocking(|| intended_panic())).is_err());
             assert!(caught);
@@ -254,7 +257,7 @@ fn a_panic_inside_is_the_actors_own() {
     });
 }
 
-/// Nobody is told that all is quiet before a turn is over, whatever its thread has lost.
+/// `wait_idle` returns only when each turn is over, even a turn whose thread has lost its slot.
 #[test]
 fn waiting_for_quiet_waits_for_turns_that_block() {
     for policy in POLICIES {
@@ -265,7 +268,7 @@ fn waiting_for_quiet_waits_for_turns_that_block() {
                 settle(&executor);
                 let held = blocked(&actor);
                 if busy {
-                    // Its place goes to somebody else, who then sleeps.
+                    // The slot passes to a spare, which then parks.
                     assert_eq!(answer(other.ask(Note(1)).unwrap()), Ok(1));
                 }
                 assert_eq!(
@@ -285,7 +288,8 @@ fn waiting_for_quiet_waits_for_turns_that_block() {
     }
 }
 
-/// With all places vacant nobody sleeps who could wait for the alarm: a spare is called for that.
+/// With all slots vacant, no parked thread waits for the next timer. A spare is started for this
+/// duty.
 #[test]
 fn timers_fire_while_everybody_blocks() {
     for policy in POLICIES {
@@ -311,7 +315,7 @@ fn timers_fire_while_everybody_blocks() {
     }
 }
 
-/// Two wait for each other: one is refused and goes on, so the other one gets its answer.
+/// Two actors wait for each other. One wait is refused, so that the other actor gets its answer.
 #[test]
 fn a_circle_of_waits_is_refused_once() {
     for policy in POLICIES {
@@ -325,7 +329,8 @@ fn a_circle_of_waits_is_refused_once() {
                         let (next, here) = (actors[(i + 1) % round].clone(), Arc::clone(&all_here));
                         let wait = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
                             here.fetch_add(1, Relaxed);
-                            // Nobody waits before everybody is in its turn, so it is a circle for certain.
+                            // No actor waits before all are in their turns, so that the cycle
+                            // certainly arises.
                             blocking(|| within(LONG, "all are here", || here.load(Relaxed) == round));
                             match next.ask(Note(1)).unwrap().wait() {
                                 Ok(n) => Ok(n),
@@ -345,7 +350,8 @@ fn a_circle_of_waits_is_refused_once() {
     }
 }
 
-/// Who has answered may wait for whom it has answered, however long that one takes to wake up.
+/// An actor that has answered may wait for its former asker, even if that asker's thread has not
+/// yet woken up.
 #[test]
 fn an_answer_ends_a_wait_before_the_asker_knows() {
     on_every_crew_with_spares(|executor, spares| {
@@ -370,7 +376,7 @@ fn an_answer_ends_a_wait_before_the_asker_knows() {
     });
 }
 
-/// Also a sender that waits for room is part of a circle.
+/// A sender that waits for room counts as part of a cycle.
 #[test]
 fn waiting_for_room_in_a_circle_is_refused() {
     on_every_crew_with_spares(|executor, spares| {
@@ -390,7 +396,7 @@ fn waiting_for_room_in_a_circle_is_refused() {
         });
         match outcome.0 {
             Ok(sent) => assert_eq!(sent, Err((Refusal::WouldDeadlock, Note(5)))),
-            Err(error) => assert_eq!(error, AskError::WouldDeadlock), // it came second
+            Err(error) => assert_eq!(error, AskError::WouldDeadlock), // this wait came second
         }
     });
 }
@@ -420,7 +426,7 @@ fn shutting_down_waits_for_what_blocks_or_names_it() {
     }
 }
 
-/// It is dropped with a turn that blocks on, which then ends by itself.
+/// The executor is dropped during a turn that goes on blocking and then ends by itself.
 #[test]
 fn an_executor_may_go_before_what_blocks() {
     for workers in CREWS {

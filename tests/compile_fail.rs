@@ -1,8 +1,9 @@
-//! What must not compile, and beside it what must.
+//! Programs that must not compile, next to programs that must.
 //!
-//! Each program of `tests/compile_fail` is given to the compiler with this build of the crate. A line that ends in
-//! `//~ E0308` must have an error of that code, and no other line may have one. The compiler's words are not compared: they
-//! name private fields, and change with each compiler.
+//! Each program of `tests/compile_fail` is compiled against this build of the crate. A line that
+//! ends in `//~ E0308` must have an error of that code, and no other line may have an error. The
+//! compiler's messages are not compared, because they name private fields and change with each
+//! compiler.
 #![cfg(not(any(heist_loom, heist_chaos, heist_steps, heist_plain_memory)))]
 
 use std::collections::BTreeSet;
@@ -10,15 +11,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A line and the code of its error.
+/// Lines with the codes of their errors.
 type Errors = BTreeSet<(usize, String)>;
 
-/// The directory of this test's own program, in which the crate and its dependencies lie too.
+/// Returns the directory of this test's executable, which also holds the crate and its
+/// dependencies.
 fn libraries() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().to_path_buf()
 }
 
-/// The crate as it was built last.
+/// Returns the most recent build of the crate.
 fn heist() -> PathBuf {
     let is_ours = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_string_lossy();
@@ -29,7 +31,7 @@ fn heist() -> PathBuf {
     newest.expect("the crate was built for this test")
 }
 
-/// The errors that the compiler finds in a program.
+/// Returns the errors that the compiler reports for a program.
 fn found(program: &Path) -> Errors {
     let mut dependencies = std::ffi::OsString::from("dependency=");
     dependencies.push(libraries());
@@ -48,7 +50,7 @@ fn found(program: &Path) -> Errors {
         .output()
         .expect("the compiler that built this test is there");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    // `path:line:column: error[E0308]: …`
+    // The format is `path:line:column: error[E0308]: …`.
     let errors: Errors = text
         .lines()
         .filter_map(|line| {
@@ -61,7 +63,7 @@ fn found(program: &Path) -> Errors {
     errors
 }
 
-/// The errors that a program says it has.
+/// Returns the errors that a program announces.
 fn expected(program: &Path) -> Errors {
     let text = fs::read_to_string(program).unwrap();
     let lines = text.lines().enumerate();
@@ -79,7 +81,7 @@ fn check(name: &str, at_least: usize) {
     assert!(missing.is_empty() && unexpected.is_empty(), "{name}: not {missing:?}, but {unexpected:?}");
 }
 
-/// A handle to what was made by type agrees on the type exactly: see `src/variance.rs`.
+/// A handle to a value that was made by type must agree on the type exactly. See `src/variance.rs`.
 #[test]
 fn handles_are_invariant_in_their_types() {
     check("wider.rs", 25);
@@ -93,7 +95,7 @@ fn what_belongs_to_a_thread_stays_there() {
     check("not_sync.rs", 7);
 }
 
-/// So the programs above fail for the one reason that they name.
+/// Shows that the programs above fail only for the reasons that they name.
 #[test]
 fn what_owns_values_varies_and_handles_are_send_and_sync() {
     check("must_compile.rs", 0);

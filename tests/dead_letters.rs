@@ -1,5 +1,5 @@
-//! Each accepted message that is not handled is counted once, and told once, on whichever path; and events come one after the
-//! other, also those that a hook causes itself.
+//! Every accepted message that is not handled is counted once and reported once, on every path.
+//! Events come one after another, even events that a hook causes itself.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// What the events say, by reason.
+/// Sums up the reported dead letters by reason.
 fn told(diary: &[Event]) -> DeadLetters {
     let mut sum = DeadLetters::default();
     for event in diary {
@@ -30,7 +30,7 @@ fn told(diary: &[Event]) -> DeadLetters {
     sum
 }
 
-/// Keeps the replies of those who ask.
+/// Keeps the replies of its askers.
 struct Keeper(Arc<Mutex<Vec<Reply<u64>>>>);
 impl Actor for Keeper {}
 struct Question;
@@ -47,7 +47,7 @@ fn each_dead_letter_is_counted_once_and_told_once() {
     let events = Events::new();
     let executor = build(Executor::builder().workers(2).on_event(events.hook()));
 
-    // Behind a stop now: 3 told and 1 asked.
+    // Behind `stop_now`: 3 told and 1 asked.
     let killed = executor.spawn(Puppet::default());
     let held = Held::hold(&killed);
     (0..3).for_each(|n| killed.tell(Note(n)).unwrap());
@@ -65,14 +65,14 @@ fn each_dead_letter_is_counted_once_and_told_once() {
     held.release();
     ended(&panics);
 
-    // Too late when their turn came: 2, one of them in a batch of its own kind.
+    // Expired when their turn came: 2, one of them in a batch of its own kind.
     let slow = executor.spawn(Puppet::default());
     let held = Held::hold(&slow);
     let late = [slow.ask_by(Instant::now(), Note(0)).unwrap(), slow.ask_by(Instant::now(), Note(1)).unwrap()];
     held.release();
     late.into_iter().for_each(|ask| assert!(answer(ask).is_err()));
 
-    // Prepaid, and too late for its actor: an answer.
+    // Prepaid, but after the actor's end: an answer.
     let replies = Arc::default();
     let keeper = executor.spawn(Keeper(Arc::clone(&replies)));
     let asker = executor.spawn(Puppet::default());
@@ -98,7 +98,7 @@ fn each_dead_letter_is_counted_once_and_told_once() {
     assert_eq!(counted, expected);
     assert_eq!(told(&events.all()), expected);
 
-    // What the end of all finds: 2 that wait, and whatever is armed.
+    // At the executor's end: 2 that wait, and all armed timers.
     let last = executor.spawn(Puppet::default());
     let held = Held::hold(&last);
     (0..2).for_each(|n| last.tell(Note(n)).unwrap());
@@ -113,8 +113,8 @@ fn each_dead_letter_is_counted_once_and_told_once() {
     assert_eq!(report.dead_letters.shutdown, 2);
 }
 
-/// Answers to a stopped actor are dead letters on the thread that answers. A hook that answers the next one at each would nest
-/// as deep as there are answers.
+/// An answer to a stopped actor is a dead letter on the thread that answers. A hook that sends the
+/// next answer at each event would nest as deeply as there are answers.
 #[test]
 fn an_event_that_the_hook_causes_is_told_after_it_returned() {
     const ANSWERS: u64 = 20_000;
@@ -129,7 +129,7 @@ fn an_event_that_the_hook_causes_is_told_after_it_returned() {
         counts.0.fetch_add(*count, Relaxed);
         let next = theirs.lock().unwrap().pop();
         if let Some(reply) = next {
-            reply.send(0); // to one who has stopped
+            reply.send(0); // the asker has stopped
         }
         DEPTH.set(DEPTH.get() - 1);
     };
@@ -153,7 +153,8 @@ fn an_event_that_the_hook_causes_is_told_after_it_returned() {
     shut_down(&executor);
 }
 
-/// The guide's relay ends with its target, instead of asking again and again for room that will not come.
+/// The guide's relay ends with its target. Otherwise the relay would ask for room again and again,
+/// in vain.
 #[test]
 fn a_relay_ends_with_its_target() {
     use std::collections::VecDeque;
@@ -170,7 +171,7 @@ fn a_relay_ends_with_its_target() {
                     Ok(()) => {}
                     Err(full) if full.is_full() => {
                         self.held.push_front(full.into_message().0);
-                        let _ = ctx.when_room(&self.to, Room); // refused if it is on its way already
+                        let _ = ctx.when_room(&self.to, Room); // refused if a notice is on its way already
                         return;
                     }
                     Err(_stopped) => return ctx.stop(),

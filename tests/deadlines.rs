@@ -1,4 +1,5 @@
-//! Asks with a deadline: what comes too late is not handled, its asker is told, and it is accounted for.
+//! Asks with a deadline: an expired ask is not handled, its asker is told, and the message is
+//! accounted for.
 
 mod common;
 
@@ -11,7 +12,7 @@ fn far() -> Instant {
     Instant::now() + Duration::from_secs(3600)
 }
 
-/// Enters its handling in the log, and its drop with the tokens.
+/// Records its handling in the log and its drop in the tokens.
 struct Load(#[allow(dead_code)] Token);
 impl Handler<Load> for Puppet {
     type Reply = ();
@@ -75,7 +76,7 @@ fn p03_every_ask_with_a_deadline_is_answered_or_expired() {
     });
 }
 
-/// Told, held by reference type, and by an actor that does not wait.
+/// By actor reference, by `Asker`, and by an actor that does not wait.
 #[test]
 fn a_deadline_is_kept_by_every_way_to_ask() {
     on_every_crew(|executor| {
@@ -117,7 +118,7 @@ fn a_refused_ask_hands_the_message_back() {
     assert_eq!((stopped.refusal(), stopped.into_message()), (Refusal::Stopped, Note(2)));
 }
 
-/// The actor ends first: that is the reason then, whatever the deadline.
+/// The actor ends first. Its end is then the reason, whatever the deadline.
 #[test]
 fn an_actor_that_ends_says_so_to_those_with_a_deadline() {
     let executor = crew(2);
@@ -132,7 +133,7 @@ fn an_actor_that_ends_says_so_to_those_with_a_deadline() {
     tokens.assert_each_dropped_once();
 }
 
-/// A message that panics when it is dropped, because it came too late: its actor fails, its asker was told before.
+/// An expired message panics when dropped. Its actor fails, and the asker was told before.
 #[test]
 fn p06_a_panic_in_the_drop_of_what_expired_fails_its_actor_only() {
     struct Loud;

@@ -1,4 +1,5 @@
-//! Actors on threads of their own: what holds for all actors holds for them; `dedicated_ends.rs` has their ends.
+//! Dedicated actors, each on a thread of its own, keep the promises of all actors.
+//! `dedicated_ends.rs` tests their ends.
 
 mod common;
 
@@ -65,7 +66,7 @@ fn messages_come_in_order_from_everywhere_and_are_counted() {
     under_every_policy(|executor| {
         let hermit = executor.build_dedicated(Traces::default().factory()).unbounded().try_spawn().unwrap();
         let other = executor.spawn_dedicated(Traces::default().factory()).unwrap();
-        // From outside, from workers, from another dedicated thread.
+        // From outside, from workers, and from another dedicated thread.
         let inside: Vec<_> = (0..2).map(|_| executor.spawn(Puppet::default())).collect();
         for (sender, puppet) in inside.iter().enumerate() {
             let to = hermit.clone();
@@ -87,12 +88,13 @@ fn messages_come_in_order_from_everywhere_and_are_counted() {
                 log.iter().filter(|&&entry| entry >> 32 == sender).map(|entry| entry & 0xffff_ffff).collect();
             assert_eq!(from, (0..EACH).collect::<Vec<_>>(), "sender {sender}");
         }
-        settle(executor); // the question too
+        settle(executor); // includes the question above
         assert_eq!(hermit.stats().handled, 4 * EACH + 1);
     });
 }
 
-/// Each message is answered by one from the other side, so both sleep and are woken all the time.
+/// Each message needs an answer from the other side, so that both sides sleep and wake again and
+/// again.
 #[test]
 fn p04_it_is_woken_whenever_there_is_something() {
     under_every_policy(|executor| {
@@ -142,7 +144,8 @@ fn wait_idle_covers_it_and_what_it_causes() {
         until.open();
         settle(executor);
 
-        // Back and forth between it, a worker's actor and another one of its kind, until there is nothing left to do.
+        // Messages go back and forth between the hermit, a worker's actor and another hermit until
+        // nothing is left to do.
         let handled = Arc::new(AtomicU64::new(0));
         let other = executor.spawn_dedicated(Traces::default().factory()).unwrap();
         for round in 0..100 {
@@ -159,7 +162,7 @@ fn wait_idle_covers_it_and_what_it_causes() {
             settle(executor);
             assert_eq!(handled.load(Relaxed), round + 1, "told too early");
         }
-        // The factory is part of it.
+        // `wait_idle` covers the factory too.
         let (slow, made) = (Latch::new(), Arc::new(AtomicU64::new(0)));
         let (release, count) = (slow.clone(), Arc::clone(&made));
         let factory = Traces::default().factory();
@@ -176,7 +179,7 @@ fn wait_idle_covers_it_and_what_it_causes() {
     });
 }
 
-/// More of them than workers, all blocked in their handlers, and nobody is refused; the crew goes on.
+/// More hermits than workers block in their handlers. No wait is refused, and the crew goes on.
 #[test]
 fn p07_it_may_wait_inside_its_handlers() {
     under_every_policy(|executor| {
@@ -192,7 +195,7 @@ fn p07_it_may_wait_inside_its_handlers() {
                 let waits = Run(move |_: &mut Hermit, _: &mut Context<Hermit>| {
                     open.wait();
                     let mine = puppet.ask(Note(n as u64)).unwrap().wait_timeout(DEADLINE).unwrap();
-                    // Also for one another, in a chain.
+                    // Hermits wait for one another too, in a chain.
                     next.map_or(Ok(mine), |next| next.ask(Note(n as u64)).unwrap().wait_timeout(DEADLINE))
                 });
                 hermit.ask(waits).unwrap()
@@ -215,7 +218,7 @@ fn p07_what_would_wait_for_itself_is_refused() {
         let refused = handle.wait_idle();
         assert_eq!(refused, Err(WaitError::OnCrew));
         assert_eq!(ctx.me().wait_stopped(), Err(WaitError::OnCrew));
-        // Its one place is that of the message in hand.
+        // The only slot of the mailbox belongs to the message in hand.
         let refused = me.send(Note(1)).unwrap_err();
         assert_eq!((refused.refusal(), refused.into_message()), (Refusal::WouldDeadlock, Note(1)));
     });
@@ -226,7 +229,8 @@ fn p07_what_would_wait_for_itself_is_refused() {
         assert_eq!(*refused.error(), AskError::WouldDeadlock);
         drop(refused.into_ask());
     });
-    // Nor may it end its own crew and wait; dropping the executor there only signals.
+    // A dedicated actor may not end its own crew and wait. Dropping the executor there only
+    // signals.
     let inner = crew(1);
     let inside = inner.spawn_dedicated(Traces::default().factory()).unwrap();
     let outcome = inside.ask(Run(move |_: &mut Hermit, _: &mut Context<Hermit>| {
@@ -272,7 +276,8 @@ fn timers_callbacks_and_notices_of_room_come_to_it() {
 
 #[test]
 fn what_cannot_be_spawned_hands_the_factory_back() {
-    // The workers' threads are the handler's; those of dedicated actors cannot have such a stack.
+    // The handler starts the workers' threads. Dedicated threads are started by heist and cannot
+    // have a stack of this size.
     let builder = Executor::builder().workers(1).stack_size(1 << 60);
     let handler = |worker: heist::WorkerThread| thread::Builder::new().spawn(|| worker.run()).map(drop);
     let executor = build(builder.spawn_handler(handler));

@@ -1,4 +1,4 @@
-//! Actors on threads of their own: how they end, by themselves and with their executor, and that their threads end with them.
+//! The ends of dedicated actors, alone and with their executor, and the ends of their threads.
 
 mod common;
 
@@ -61,7 +61,8 @@ fn it_ends_like_every_actor_and_its_thread_with_it() {
     });
 }
 
-/// The last reference is dropped elsewhere; the final turn is on its own thread.
+/// The last reference is dropped on another thread, and the final turn runs on the actor's own
+/// thread.
 #[test]
 fn the_last_reference_ends_it_on_its_own_thread() {
     under_every_policy(|executor| {
@@ -72,7 +73,7 @@ fn the_last_reference_ends_it_on_its_own_thread() {
         threads_gone(executor);
         traces.assert_all_on_one_thread();
         assert_eq!(traces.seen.lock().unwrap().len(), 5, "made, started, handled, stopped, dropped");
-        // And one that is detached lives on until the executor ends.
+        // A detached actor lives until the executor ends.
         let traces = Traces::default();
         executor.spawn_dedicated(traces.factory()).unwrap().detach();
         settle(executor);
@@ -82,7 +83,8 @@ fn the_last_reference_ends_it_on_its_own_thread() {
     });
 }
 
-/// Stopped at once while, or before, it is made: never started, and what was made is dropped once.
+/// Stopped at once, during its making or before: the actor is never started, and a state that was
+/// made is dropped once.
 #[test]
 fn p10_one_that_is_killed_before_it_began_leaves_nothing() {
     let executor = crew(1);
@@ -107,7 +109,7 @@ fn p10_one_that_is_killed_before_it_began_leaves_nothing() {
     settle(&executor);
 }
 
-/// While the executor drains, what it sends and spawns is the crew's own.
+/// While the executor drains, sends and spawns of a dedicated actor count as the crew's own.
 #[test]
 fn p10_a_shutdown_lets_it_finish_and_takes_its_thread_along() {
     on_every_crew(|executor| {
@@ -128,7 +130,7 @@ fn p10_a_shutdown_lets_it_finish_and_takes_its_thread_along() {
         hermits[0].tell(last).unwrap();
         thread::scope(|scope| {
             let shutdown = scope.spawn(|| executor.shutdown(DEADLINE).unwrap());
-            // From outside nothing more is taken.
+            // Sends from outside are refused.
             within(LONG, "it drains", || {
                 hermits[2].tell(Note(3)).is_err_and(|error| error.refusal() == Refusal::ShuttingDown)
             });
@@ -141,7 +143,7 @@ fn p10_a_shutdown_lets_it_finish_and_takes_its_thread_along() {
         assert_eq!(puppet.stats().handled, 1);
         let error = executor.spawn_dedicated(Traces::default().factory()).unwrap_err();
         assert!(error.is_shutting_down());
-        drop(error.into_actor()()); // the factory is back, and works
+        drop(error.into_actor()()); // the returned factory still works
     });
 }
 
@@ -162,7 +164,8 @@ fn p07_a_shutdown_names_one_that_does_not_end_and_leaves_its_thread() {
     traces.assert_all_on_one_thread();
 }
 
-/// Spawned and ended by the hundred, from everywhere: their threads are gone when they are, not only at the end.
+/// Hundreds of dedicated actors are spawned and ended from everywhere. Their threads end with them,
+/// not only with the executor.
 #[cfg(target_os = "linux")]
 #[test]
 fn p10_ended_threads_are_gone_from_the_process() {

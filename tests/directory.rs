@@ -1,5 +1,5 @@
-//! Actors by key, clause by clause: one for each key, spawned when needed, ended when idle, and what keeps them.
-//! The races are in `directory_races.rs`.
+//! Actors by key: one actor for each key, spawned on demand, ended when idle, and kept by
+//! references, timers and callbacks. `directory_races.rs` tests the races.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn puppets(executor: &Executor) -> Directory<u64, Puppet> {
     Directory::new(executor, |&key| Puppet { log: vec![key], kept: Vec::new() })
 }
 
-/// All that was let go of and has nothing to do has ended.
+/// Waits until every released actor without work has ended. Returns the number of entries left.
 #[track_caller]
 fn live(executor: &Executor, directory: &Directory<u64, Puppet>) -> usize {
     settle(executor);
@@ -52,7 +52,8 @@ fn a_key_has_one_actor_until_that_ends() {
     });
 }
 
-/// The first cannot finish `stopped` until the test lets it; all that comes for the key meanwhile is accepted.
+/// The first actor cannot finish `stopped` until the test allows it. All messages for the key are
+/// accepted meanwhile.
 #[test]
 fn the_next_begins_when_the_last_has_ended() {
     struct Slow(Diary, Latch);
@@ -87,7 +88,7 @@ fn the_next_begins_when_the_last_has_ended() {
         let two = directory.ask(&"key", Work("two")).unwrap();
         let second = directory.get(&"key");
         assert_ne!(first, second);
-        // While it waits it is stopped in its turn, and a third waits for it.
+        // The second actor is stopped while it waits, and a third waits behind it.
         second.stop();
         directory.tell(&"key", Work("three")).unwrap();
         let third = directory.get(&"key");
@@ -236,12 +237,13 @@ fn what_is_idle_ends_and_so_does_what_looks_for_it() {
     });
 }
 
-/// One that is looked up all the time, and one that is only sent to; others come and go beside them.
+/// One actor is looked up all the time, and another only receives messages. Others come and go
+/// beside them.
 #[test]
 fn what_is_used_stays() {
     let idle = Duration::from_millis(50);
     let executor = crew(2);
-    // Again where this thread itself was held up for so long that they were idle.
+    // Tries again if this thread itself was held up for so long that the actors were idle.
     for _ in 0..100 {
         let build = Directory::builder(&executor).idle(idle);
         let directory = build.build(|_: &u64| Puppet::default()).unwrap();
@@ -312,7 +314,7 @@ fn an_actor_that_cannot_be_made_leaves_nothing_and_the_next_may_be() {
         assert!(matches!(ended(&never), StopReason::Panicked(text) if text.as_str() == INTENDED));
         within(LONG, "its entry goes", || directory.len() == 1);
         assert_eq!(answer(directory.ask(&2, Log).unwrap()), Ok(vec![2]));
-        // A panic in a handler ends this one as it ends any; its key goes on.
+        // A panic in a handler ends this actor like any other, and the key gets a new one.
         let doomed = directory.get(&2);
         doomed.tell(Run(|_: &mut Puppet, _: &mut Context<Puppet>| intended_panic())).unwrap();
         ended(&doomed);
@@ -321,7 +323,7 @@ fn an_actor_that_cannot_be_made_leaves_nothing_and_the_next_may_be() {
     });
 }
 
-/// A state whose drop panics: the directory hears of the end all the same.
+/// The directory learns of the end even if the drop of the state panics.
 #[test]
 fn a_panicking_drop_does_not_hold_up_the_next() {
     quiet_panics();
@@ -339,7 +341,7 @@ fn a_panicking_drop_does_not_hold_up_the_next() {
     });
 }
 
-/// Making an actor may need others, and even look for itself.
+/// The factory may use other actors and may even look up its own key.
 #[test]
 fn an_actor_is_made_on_the_crew_and_may_use_the_directory() {
     on_every_crew(|executor| {
@@ -434,14 +436,14 @@ fn every_bad_setting_has_its_error() {
     assert_eq!(unbounded.get(&1).capacity(), None);
 }
 
-/// A key whose comparison panics: the caller gets the panic, and the directory stays whole.
+/// A panic in a key's comparison reaches the caller, and the directory stays consistent.
 #[test]
 fn a_panicking_comparison_is_the_callers() {
     quiet_panics();
     #[derive(Clone)]
     struct Key(&'static str);
     impl std::hash::Hash for Key {
-        fn hash<H: std::hash::Hasher>(&self, _: &mut H) {} // all are compared
+        fn hash<H: std::hash::Hasher>(&self, _: &mut H) {} // one hash for all keys, so that they are compared
     }
     impl PartialEq for Key {
         fn eq(&self, other: &Self) -> bool {
@@ -454,7 +456,7 @@ fn a_panicking_comparison_is_the_callers() {
     impl Eq for Key {}
     let executor = crew(2);
     let directory = Directory::new(&executor, |_: &Key| Puppet::default());
-    directory.tell(&Key("bad"), Note(1)).unwrap(); // there is nothing to compare it with yet
+    directory.tell(&Key("bad"), Note(1)).unwrap(); // the table has no key to compare with yet
     let again = catch_unwind(AssertUnwindSafe(|| directory.tell(&Key("bad"), Note(2)).is_ok()));
     assert!(again.is_err());
     assert!(!thread::panicking());

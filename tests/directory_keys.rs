@@ -1,5 +1,5 @@
-//! Keys of a directory are user code: their `Hash`, `Eq`, `Clone` and drop may block, panic, and use the directory. Nothing
-//! of that runs under a lock, and nothing is lost by it.
+//! Keys of a directory are user code: `Hash`, `Eq`, `Clone` and the drop of a key may block, panic,
+//! and use the directory. No such code runs under a lock, and nothing is lost.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// What a key is about to do.
+/// The steps of a key that run user code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Op {
     Hash,
@@ -23,7 +23,7 @@ const OPS: [Op; 4] = [Op::Hash, Op::Eq, Op::Clone, Op::Drop];
 
 type Act = Box<dyn FnOnce() + Send>;
 
-/// Does something at the next step of one kind of any key, once.
+/// Performs an action once, at the next step of the given kind of any key.
 #[derive(Clone, Default)]
 struct Script(Arc<Mutex<Option<(Op, Act)>>>);
 
@@ -42,7 +42,7 @@ impl Script {
     }
 }
 
-/// All keys of this type have one hash, and so lie in one part of the table.
+/// A key whose hash is constant, so that all keys lie in one shard of the table.
 struct Key {
     id: u64,
     script: Script,
@@ -92,7 +92,7 @@ fn directory(executor: &Executor) -> (Keys, impl Fn(u64) -> Key + Clone + Send +
     (Directory::new(executor, |key: &Key| Entry(key.id)), key, script)
 }
 
-/// Each key has its actor, and the table has those and no others.
+/// Checks that each given key has its actor and that the table holds no others.
 #[track_caller]
 fn check(directory: &Keys, key: impl Fn(u64) -> Key, live: &[u64]) {
     within(LONG, "what ended has left the table", || directory.len() <= live.len());
@@ -122,7 +122,7 @@ fn keys_of_one_hash_are_told_apart() {
     shut_down(&executor);
 }
 
-/// One key's step takes long; meanwhile others of the same part of the table are looked up.
+/// A step of one key takes long. Other keys of the same shard are looked up meanwhile.
 #[test]
 fn a_key_that_blocks_keeps_nobody_waiting() {
     for op in OPS {
@@ -163,7 +163,7 @@ fn a_key_that_panics_leaves_the_table_as_it_was() {
         assert_eq!(answer(directory.ask(&key(2), Which).unwrap()), Ok(2));
         for used in [1, 2] {
             if op == Op::Clone && used == 2 {
-                continue; // a key that has its actor is not cloned
+                continue; // the key of an existing actor is not cloned
             }
             let ways: [&dyn Fn(&Key); 5] = [
                 &|key| drop(directory.get(key)),
@@ -190,7 +190,8 @@ fn a_key_that_panics_leaves_the_table_as_it_was() {
     }
 }
 
-/// The directory's own copy of a key goes with its actor's end; whatever that does, the next actor begins.
+/// The directory's own copy of a key is dropped with its actor's end. Even if this drop panics, the
+/// next actor begins.
 #[test]
 fn a_key_whose_drop_panics_holds_up_nobody() {
     quiet_panics();
@@ -205,7 +206,7 @@ fn a_key_whose_drop_panics_holds_up_nobody() {
             if round % 2 == 0 {
                 ended(&actor);
                 assert!(script.is_done(), "with the actor's last turn its key is gone");
-            } // else the next one may take the entry over, and the key with it
+            } // otherwise the next actor may take over the entry together with the key
             drop(actor);
             assert_eq!(answer(directory.ask(&mine, Which).unwrap()), Ok(1), "round {round}");
             drop(script.0.lock().unwrap().take());
@@ -225,7 +226,8 @@ fn a_key_may_use_its_directory() {
             let (theirs, make, done) = (directory.clone(), key.clone(), Latch::new());
             let opens = done.clone();
             script.at(op, move || {
-                // Also of the key that is looked for: then the outer call finds this one's actor.
+                // The step looks up its own key too, and the outer call then finds the actor of the
+                // inner one.
                 for id in [1, 2, 3] {
                     drop(theirs.get(&make(id)));
                 }
@@ -243,7 +245,8 @@ fn a_key_may_use_its_directory() {
     }
 }
 
-/// Sends, spawns, stops and awaits at each step of keys, from several threads, and counts what was asked and answered.
+/// Several threads send, spawn, stop and wait at each step of the keys, and count questions and
+/// answers.
 #[test]
 fn keys_that_collide_race() {
     let executor = crew(2);
@@ -261,7 +264,7 @@ fn keys_that_collide_race() {
                             directory.passivate(&mine);
                         }
                         1 => directory.get(&mine).stop(),
-                        // A stopped actor handles what it has accepted.
+                        // A stopped actor handles the messages that it has accepted.
                         _ => assert_eq!(answer(directory.ask(&mine, Which).unwrap()), Ok(id)),
                     }
                 }

@@ -1,4 +1,4 @@
-//! Actors by key, all at once: many senders, and passivation going on among them.
+//! Races of actors by key: many senders at once, with passivation among them.
 
 mod common;
 
@@ -10,10 +10,10 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What is known of one key while it has no actor: the last number from each sender.
+/// The state of a key without an actor: the last number from each sender.
 type Store = Arc<Mutex<HashMap<u64, Vec<u64>>>>;
 
-/// Shared by all actors of one test.
+/// State shared by all actors of one test.
 #[derive(Default)]
 struct World {
     store: Store,
@@ -23,13 +23,13 @@ struct World {
     wrong: Mutex<Vec<String>>,
 }
 
-/// Checks that each sender's numbers come one after the other, from incarnation to incarnation, and that no two of these are alive
-/// at once.
+/// Checks that each sender's numbers arrive in sequence, from incarnation to incarnation, and that
+/// no two incarnations are alive at once.
 struct Ledger {
     key: u64,
     last: Vec<u64>,
     world: Arc<World>,
-    /// From `make` to the drop of the state.
+    /// Held from `make` to the drop of the state.
     alive: Option<InTurnGuard>,
 }
 
@@ -54,7 +54,7 @@ impl Actor for Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        thread::yield_now(); // between `stopped` and the end of the drop nobody else may have begun
+        thread::yield_now(); // no other incarnation may begin between `stopped` and the end of this drop
         drop(self.alive.take());
     }
 }
@@ -85,7 +85,7 @@ const SENDERS: usize = 6;
 const KEYS: u64 = 40;
 const PASSIVATIONS: u64 = 500;
 
-/// Sends numbers to all keys, until enough has happened; returns how many.
+/// Sends numbers to all keys until `enough` is set. Returns how many were sent.
 fn send(directory: &Directory<u64, Ledger>, sender: usize, enough: &AtomicBool) -> u64 {
     let dice = Dice::new(sender as u64);
     let mut next = vec![1; KEYS as usize];
@@ -94,7 +94,8 @@ fn send(directory: &Directory<u64, Ledger>, sender: usize, enough: &AtomicBool) 
         let key = dice.below(KEYS);
         let number = next[key as usize];
         let mut message = Number { sender, number, last_words: dice.below(50) == 0 };
-        // A kept reference, a look-up for each message, or an ask; some of the actors stop themselves.
+        // Uses a kept reference, a look-up for each message, or an ask. Some of the actors stop
+        // themselves.
         let outcome = match dice.below(3) {
             0 => directory.tell(&key, message),
             1 => directory.ask(&key, message).map(drop),
@@ -102,7 +103,8 @@ fn send(directory: &Directory<u64, Ledger>, sender: usize, enough: &AtomicBool) 
                 message.last_words = false;
                 let actor = directory.get(&key);
                 match actor.tell(message) {
-                    // It stopped itself since: by the directory, then.
+                    // The actor has stopped itself since, so the message goes through the
+                    // directory.
                     Err(error) if !error.is_full() => directory.tell(&key, error.into_message()),
                     done => done,
                 }
@@ -122,7 +124,7 @@ fn send(directory: &Directory<u64, Ledger>, sender: usize, enough: &AtomicBool) 
     sent
 }
 
-/// As `settle`, where a directory's round may begin at any moment.
+/// Like `settle`, for directories whose sweeps may begin at any moment.
 fn come_to_rest(executor: &Executor) {
     within(LONG, "everything is accounted for, and nothing is under way", || {
         executor.wait_idle_timeout(Duration::from_secs(LONG)).expect("the crew becomes idle");
@@ -131,7 +133,7 @@ fn come_to_rest(executor: &Executor) {
     });
 }
 
-/// Each way to end actors, among the senders; they end hundreds of times.
+/// Ends actors in the way that `build` sets, among many senders. Actors end hundreds of times.
 fn churn(
     executor: &Executor,
     build: impl FnOnce(heist::DirectoryBuilder<u64, Ledger>) -> heist::DirectoryBuilder<u64, Ledger>,
@@ -217,7 +219,8 @@ fn of_many_who_ask_for_a_key_one_makes_its_actor() {
     });
 }
 
-/// Actors that send to each other through the directory they are in, while it lets go of them.
+/// Actors of a directory send to each other through the directory, while the directory passivates
+/// them.
 #[test]
 fn actors_of_a_directory_reach_each_other() {
     struct Hop {

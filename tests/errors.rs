@@ -1,4 +1,4 @@
-//! Errors as a caller meets them: through `?`, whatever the message is.
+//! Errors as a caller meets them: with `?`, for any message type.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::error::Error;
 use std::io;
 
-/// Errors go through `?` whatever the message is: this one is neither Debug nor Sync nor Clone.
+/// Errors work with `?` for any message. This message is neither `Debug` nor `Sync` nor `Clone`.
 #[test]
 fn errors_work_with_the_question_mark() {
     struct Odd(#[allow(dead_code)] Cell<u8>);
@@ -44,7 +44,7 @@ fn errors_work_with_the_question_mark() {
     assert_eq!(asked.to_string(), "the handler gave no reply");
 }
 
-/// What can be done about it stands in the text, where something can.
+/// The text of an error names the remedy, where one exists.
 #[test]
 fn each_error_names_its_remedy() {
     let texts = [

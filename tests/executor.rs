@@ -1,4 +1,4 @@
-//! The executor: its settings and their errors, its threads, waiting for quiescence, its end, and what it tells.
+//! The executor: settings and their errors, threads, quiescence, shutdown, and events.
 
 mod common;
 
@@ -52,7 +52,7 @@ fn the_default_crew_has_a_worker_for_each_cpu() {
 
 #[test]
 fn threads_have_their_names_and_stacks() {
-    /// Uses some 4 MiB of stack, more than a thread gets by default.
+    /// Uses about 4 MiB of stack, more than the default stack of a thread.
     fn deep(levels: u32) -> u64 {
         let frame = std::hint::black_box([u64::from(levels); 128]);
         if levels == 0 { frame[0] } else { deep(levels - 1) + frame[7] }
@@ -84,7 +84,7 @@ fn a_spawn_handler_starts_the_threads() {
     shut_down(&executor);
 }
 
-/// Threads that were started before a failure are gone when `build` returns.
+/// Threads that were started before a failure have ended when `build` returns.
 #[test]
 fn a_spawn_handler_may_fail() {
     for failing in 0..3 {
@@ -105,7 +105,7 @@ fn a_spawn_handler_may_fail() {
         assert_eq!(error.source().unwrap().to_string(), "no more threads");
         within(LONG, "the started threads end", || ran.load(Relaxed) == failing as u64);
     }
-    // A worker that the handler drops instead of running it is missed.
+    // `build` fails if the handler drops a worker instead of running it.
     let lost = Executor::builder().workers(2).spawn_handler(|worker| {
         if worker.index() == 1 {
             drop(worker);
@@ -117,7 +117,7 @@ fn a_spawn_handler_may_fail() {
     assert!(matches!(lost.build(), Err(BuildError::ThreadLost)));
 }
 
-/// Passes a number on, counting down, now to one crew and now to the other.
+/// Passes a decreasing number to and fro between two crews.
 struct PingPong {
     other: Option<ActorRef<PingPong>>,
     seen: Arc<AtomicU64>,
@@ -161,13 +161,14 @@ fn several_executors_live_side_by_side() {
     within(LONG, "the ball comes to rest", || seen.load(Relaxed) == 1001);
     drop(ping);
     crews.iter().for_each(settle);
-    // One ends, and the others do not notice.
+    // One executor ends without an effect on the others.
     shut_down(&crews[0]);
     let puppet = crews[1].spawn(Puppet::default());
     assert_eq!(answer(puppet.ask(Note(1)).unwrap()), Ok(1));
 }
 
-/// Early quiescence: what a message causes is waited for too, however long the chain, and whoever runs it.
+/// `wait_idle` covers everything that a message causes, however long the chain and on whichever
+/// worker.
 #[test]
 fn wait_idle_covers_what_a_message_causes() {
     const LENGTH: u32 = 20;
@@ -179,7 +180,7 @@ fn wait_idle_covers_what_a_message_causes() {
             assert_eq!(seen.load(Relaxed), round * u64::from(LENGTH + 1), "quiet too early");
         }
         ping.stop();
-        // From several threads at a time, each waits for its own at least.
+        // Several threads wait at a time, each for its own chain at least.
         let flows: Vec<_> = (0..3).map(|_| ping_pong(executor, executor)).collect();
         thread::scope(|scope| {
             for (ping, seen) in &flows {
@@ -222,7 +223,7 @@ fn wait_idle_blocks_times_out_and_is_awaited() {
     });
 }
 
-/// A crew that has ended is quiet, and so it is for those who waited before.
+/// An executor that has ended is quiescent, even for earlier waits.
 #[test]
 fn wait_idle_ends_with_the_executor() {
     for workers in CREWS {
@@ -264,7 +265,8 @@ fn shutdown_drains_and_shutdown_now_does_not() {
                 let end = move || if now { theirs.shutdown_now(DEADLINE) } else { theirs.shutdown(DEADLINE) };
                 (executor, thread::spawn(end))
             };
-            // Refused from outside as soon as it has begun, whether or not it drains.
+            // Sends from outside are refused as soon as the shutdown has begun, whether or not it
+            // drains.
             within(LONG, "the end begins", || {
                 puppet.tell(Note(99)).is_err_and(|error| error.refusal() == Refusal::ShuttingDown)
             });
@@ -286,7 +288,7 @@ fn shutdown_drains_and_shutdown_now_does_not() {
                 assert_eq!(seen.load(Relaxed), 101, "what the drained messages caused is handled too");
                 assert_eq!(report.dead_letters.total(), 0);
             }
-            // Again, from several threads, and it is over already.
+            // Repeated shutdowns from several threads find the executor ended.
             thread::scope(|scope| {
                 for _ in 0..3 {
                     scope.spawn(|| assert!(executor.shutdown(DEADLINE).unwrap().complete));
@@ -310,7 +312,7 @@ fn a_shutdown_can_be_awaited() {
         let ended = async move { executor.shutdown_now_async(DEADLINE).await };
         assert!(runtime.block_on(runtime.spawn(ended)).unwrap().unwrap().complete);
 
-        // It goes on without being awaited.
+        // A shutdown goes on without being awaited.
         let executor = crew(workers);
         let (handle, puppet) = (executor.handle(), executor.spawn(Puppet::default()));
         drop(executor.shutdown_async(DEADLINE));
@@ -337,7 +339,8 @@ fn a_worker_cannot_end_its_own_crew_and_wait() {
         assert!(puppet.is_running(), "and nothing was shut down");
         within(LONG, "the message is dropped", || Arc::strong_count(&executor) == 1);
 
-        // Awaited there it says the same; the executor, which it took, ends without being waited for.
+        // An awaited shutdown returns the same error there. The consumed executor ends without
+        // being waited for.
         let executor = Arc::into_inner(executor).unwrap();
         let inside = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
             futures::executor::block_on(executor.shutdown_async(DEADLINE)).unwrap_err()
@@ -345,7 +348,7 @@ fn a_worker_cannot_end_its_own_crew_and_wait() {
         assert_eq!(answer(puppet.ask(inside).unwrap()), Ok(WaitError::OnCrew));
         ended_by_shutdown(&puppet);
 
-        // And so does a plain drop.
+        // A plain drop does the same.
         let executor = crew(workers);
         let puppet = executor.spawn(Puppet::default());
         let inside = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| drop(executor));
@@ -354,8 +357,8 @@ fn a_worker_cannot_end_its_own_crew_and_wait() {
     }
 }
 
-/// Spawning and telling from outside while the executor ends: what was accepted is accounted for, what was refused comes
-/// back, and every token is dropped once.
+/// Spawns and sends from outside race the executor's end. Accepted messages are accounted for,
+/// refused ones come back, and every token is dropped once.
 #[test]
 fn spawn_and_tell_may_race_the_shutdown() {
     struct Keeper(#[allow(dead_code)] Token);
@@ -423,7 +426,7 @@ fn the_hook_is_told_of_panics_and_dead_letters() {
     assert!(type_name.ends_with("Puppet"));
     assert_eq!(channel.try_iter().collect::<Vec<_>>(), events);
 
-    // What does not fit into the channel is lost, and nobody waits.
+    // An event that does not fit into the channel is lost, and no thread waits.
     for _ in 0..5 {
         let puppet = executor.spawn(Puppet::default());
         puppet.tell(Run(|_: &mut Puppet, _: &mut Context<Puppet>| intended_panic())).unwrap();
@@ -431,7 +434,7 @@ fn the_hook_is_told_of_panics_and_dead_letters() {
     }
     assert_eq!((channel.len(), told.all().len()), (2, 7));
 
-    // A stuck actor is named; a hook that panics harms nobody.
+    // A stuck actor is named. A hook that panics does no harm.
     let stuck = executor.spawn(Puppet::default());
     let held = Held::hold(&stuck);
     assert!(!executor.shutdown_now(Duration::from_millis(20)).unwrap().complete);

@@ -1,4 +1,4 @@
-//! What `mem::forget` of each public guard and future leaves behind: it is safe, and what its documentation says.
+//! The effect of `mem::forget` on each public guard and future: always safe, and as documented.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
-/// Forgets what it is given.
+/// Forgets its messages, replies and batches.
 struct Forgetful;
 
 impl Actor for Forgetful {}
@@ -62,7 +62,7 @@ fn a_forgotten_reply_leaves_its_asker_waiting_and_holds_up_nobody_else() {
     settle(&executor);
     let error = ask.wait_timeout(Duration::from_millis(1)).unwrap_err();
     assert_eq!(error.error(), &AskError::TimedOut);
-    // By a callback: it never runs, and keeps its actor until that is stopped.
+    // A callback without an answer never runs, and keeps its actor until the actor is stopped.
     let asker = executor.spawn(Puppet::default());
     inside(&asker, move |_, ctx| ctx.ask_then(&actor, Lose, |_, _, _| unreachable!("no answer")).unwrap());
     settle(&executor);

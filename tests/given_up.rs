@@ -1,6 +1,8 @@
-//! What is given up is let go of: a wait that is dropped leaves nothing where it waited, and the others do not pay for it.
+//! Waits that are given up: a dropped wait leaves nothing behind, and other waits do not pay for
+//! it.
 //!
-//! Nothing is timed. Wakers are counted: a poll clones one and drops one, however many others wait.
+//! No time is measured. The tests count wakers: a poll clones one and drops one, however many other
+//! waits there are.
 
 mod common;
 
@@ -30,7 +32,7 @@ impl Handler<Token> for Target {
     fn handle(&mut self, _: Token, _: &mut Context<Self>) {}
 }
 
-/// What a task of the user's is to its waker.
+/// A task of the user's, as seen by its waker.
 #[derive(Default)]
 struct Task(AtomicUsize);
 impl Wake for Task {
@@ -44,7 +46,8 @@ fn poll<F: Future + Unpin>(future: &mut F, task: &Arc<Task>) -> bool {
     Pin::new(future).poll(&mut task::Context::from_waker(&waker)).is_ready()
 }
 
-/// Waits with a task each, all at the same time, polled twice; every second one is dropped, then the others are.
+/// Starts many waits, each with its own task, and polls each twice. Drops every second wait, then
+/// the others.
 fn give_up<F: Future + Unpin>(begin: impl Fn() -> F) {
     let tasks: Vec<Arc<Task>> = (0..WAITS).map(|_| Arc::default()).collect();
     let mut waits: Vec<Option<F>> = tasks
@@ -106,7 +109,8 @@ fn a_shutdown_that_nobody_awaits_any_more() {
     ended(&target);
 }
 
-/// Those who wait for room, given up from the front, from the end and in between, with others in line before and behind.
+/// Senders that wait for room give up at the front, at the end and in between, with other senders
+/// in line before and behind.
 #[test]
 fn waits_for_room() {
     let executor = crew(1);
@@ -133,10 +137,11 @@ fn waits_for_room() {
     assert_eq!(Arc::strong_count(&task), 1);
 }
 
-/// An actor's own timers, and those of others for it, end with it: at once, and accounted for.
+/// Timers of an ended actor, its own and those of others, end with the actor at once and are
+/// accounted for.
 #[test]
 fn timers_of_actors_that_have_ended() {
-    /// What it and others armed: each is a dead letter in the end.
+    /// Number of armed timers, each of which becomes a dead letter in the end.
     static ARMED: AtomicUsize = AtomicUsize::new(0);
     fn detach<E>(timer: Result<Timer, E>) {
         if let Ok(timer) = timer {
@@ -177,7 +182,7 @@ fn timers_of_actors_that_have_ended() {
     assert_eq!((executor.stats().armed_timers, tokens.alive()), (0, 0));
     assert!(kept.iter().all(|timer| !timer.is_armed()));
     assert_eq!(executor.stats().dead_letters.total(), ARMED.load(Relaxed) as u64);
-    // One actor with many: more than one turn's dead letters.
+    // One actor with more timers than one turn turns into dead letters.
     let clock = executor.spawn(Clock(tokens.clone(), false));
     (0..WAITS).for_each(|_| clock.tell_after(DAY, tokens.token()).unwrap().detach());
     clock.stop();

@@ -1,4 +1,4 @@
-//! Who sleeps and what waits, as `stats()` says it at one moment.
+//! Parked workers and waiting actors, as one call of `stats()` reports them.
 
 mod common;
 
@@ -58,7 +58,7 @@ fn statistics_show_idle_hands_where_nobody_steals() {
     let elsewhere = apart_from(&executor, &busy);
     settle(&executor);
     let held = Held::hold(&busy);
-    // Of many some are at home on the worker that is held.
+    // Of many puppets, some belong to the worker that is held.
     let puppets: Vec<_> = (0..64).map(|_| executor.spawn(Puppet::default())).collect();
     puppets.iter().for_each(|puppet| puppet.tell(Note(1)).unwrap());
     within(LONG, "one sleeps while work waits for the other", || {

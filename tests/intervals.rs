@@ -1,7 +1,8 @@
-//! Intervals: at a fixed rate they do not drift, at a fixed delay they keep their distance; what was missed is counted, and
-//! never made up for in a burst, not even by a process that was stopped for seconds; a panic ends them.
+//! Intervals: a fixed rate does not drift, and a fixed delay keeps its distance. Missed ticks are
+//! counted and never made up for in a burst, not even in a process that was stopped for seconds. A
+//! panic ends an interval.
 
-#![allow(clippy::print_stdout)] // how the child says that it is ready
+#![allow(clippy::print_stdout)] // the child prints that it is ready
 
 mod common;
 
@@ -17,7 +18,7 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Every tick of an interval: what it was told, and when it was handled.
+/// Every tick of an interval, with the instant of its handling.
 type Ticks = Arc<Mutex<Vec<(Tick, Instant)>>>;
 
 fn watch(ticks: &Ticks, work: Duration) -> impl FnMut(Tick) -> Run<WatchFn> + Send + use<> {
@@ -34,8 +35,8 @@ fn watch(ticks: &Ticks, work: Duration) -> impl FnMut(Tick) -> Run<WatchFn> + Se
 
 type WatchFn = Box<dyn FnOnce(&mut Puppet, &mut Context<Puppet>) + Send>;
 
-/// Whole periods apart from the first one on, the missed ones counted; never a tick that was due before the one before
-/// had been handled, so never a burst.
+/// Checks that ticks are whole periods apart from the first one on, that missed ticks are counted,
+/// and that no tick was due before its predecessor had been handled (so no burst).
 #[track_caller]
 fn assert_fixed_rate(ticks: &[(Tick, Instant)], period: Duration) {
     let first = ticks[0].0;
@@ -84,7 +85,7 @@ fn a_fixed_delay_is_counted_from_when_a_tick_was_handled() {
     });
 }
 
-/// The actor is held for many periods: one tick waits, and the others are missed and counted.
+/// The actor is held for many periods. One tick waits, and the others are missed and counted.
 #[test]
 fn an_interval_has_one_undelivered_tick_at_the_most() {
     for policy in POLICIES {
@@ -95,7 +96,7 @@ fn an_interval_has_one_undelivered_tick_at_the_most() {
         within(LONG, "it ticks", || !ticks.lock().unwrap().is_empty());
         let held = Held::hold(&actor);
         within(LONG, "a tick waits", || actor.len() == 2);
-        // Another timer, armed later, shows that time passes for this one too.
+        // Another timer, armed later, shows that time has passed for the interval too.
         other.tell_after(ms(20), Note(0)).unwrap().detach();
         log_of(&other, 1);
         assert_eq!(actor.len(), 2, "a second tick of one interval");
@@ -111,7 +112,7 @@ fn an_interval_has_one_undelivered_tick_at_the_most() {
     }
 }
 
-/// More ticks than the actor can handle, and one message among them.
+/// The actor gets more ticks than it can handle, and one message among them.
 #[test]
 fn p05_ticks_do_not_starve_messages() {
     on_every_crew(|executor| {
@@ -136,7 +137,7 @@ fn p05_ticks_do_not_starve_messages() {
     });
 }
 
-/// A panic where a tick's message is made is one of the actor's; the interval ends with it.
+/// A panic while a tick's message is made fails the actor only, and ends the interval.
 #[test]
 fn p06_a_panic_while_a_tick_is_made_fails_its_actor_only() {
     quiet_panics();
@@ -160,7 +161,7 @@ const READY: &str = "the child is ready";
 const STOPPED: Duration = Duration::from_secs(2);
 const GAP: Duration = Duration::from_secs(1);
 
-/// Ticks until it finds that it was stopped, and for a while after that.
+/// Ticks until the process notices that it was stopped, and for a while after that.
 fn tick_through_a_stop() {
     let executor = crew(2);
     let (actor, rate, delay) = (executor.spawn(Puppet::default()), Ticks::default(), Ticks::default());
@@ -169,7 +170,7 @@ fn tick_through_a_stop() {
     let start = Instant::now();
     let early = Arc::new(Mutex::new(Vec::new()));
     for n in 0..100 {
-        // Some are due before, some in the middle of the stop, some after it.
+        // Some timers are due before the stop, some during the stop, and some after it.
         let (due, early) = (start + ms(n * 25), Arc::clone(&early));
         let look = move |_: &mut Puppet, _: &mut Context<Puppet>| {
             if Instant::now() < due {
@@ -194,7 +195,7 @@ fn tick_through_a_stop() {
     assert!(delay.windows(2).all(|pair| pair[1].0.due >= pair[0].1 + ms(5)), "a burst");
 }
 
-/// Ends the child whatever happens to the test.
+/// Ends the child process, however the test ends.
 struct Ended(Child);
 
 impl Drop for Ended {
@@ -220,7 +221,7 @@ fn a_process_that_was_stopped_is_late_and_nothing_else() {
     let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap() == READY), "the child ended early");
     signal("-STOP");
-    thread::sleep(STOPPED); // what the child is to find out
+    thread::sleep(STOPPED); // the pause that the child must notice
     signal("-CONT");
     assert!(lines.all(|line| line.is_ok()));
     assert!(child.0.wait().unwrap().success(), "the child has failed");

@@ -1,7 +1,8 @@
-//! Everything that outlives its executor, let go of by several threads at the same moment. The last of them frees the memory that all of
-//! them are in, so none may use it after it has let go.
+//! Values that outlive their executor are dropped by several threads at the same moment. The last
+//! drop frees the memory that all of them share, so no thread may use that memory after its own
+//! drop.
 //!
-//! Most telling under AddressSanitizer: `scripts/sanitize.sh address`.
+//! AddressSanitizer makes these tests most telling: `scripts/sanitize.sh address`.
 
 mod common;
 
@@ -15,7 +16,7 @@ use std::task::{Context as TaskContext, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// An actor of `BYTES` bytes, which hands its replies to the test.
+/// An actor of `BYTES` bytes that hands its replies to the test.
 struct Sized<const BYTES: usize> {
     _state: [u8; BYTES],
     replies: mpsc::Sender<Reply<Large>>,
@@ -23,10 +24,10 @@ struct Sized<const BYTES: usize> {
 
 impl<const BYTES: usize> Actor for Sized<BYTES> {}
 
-/// An answer whose slot is not from the pool.
+/// An answer too large for a pooled reply slot.
 type Large = [u64; 40];
 
-/// Answered by whoever holds the reply.
+/// Answered by the holder of the reply.
 struct Later;
 
 impl<const BYTES: usize> Receive<Later> for Sized<BYTES> {
@@ -36,7 +37,7 @@ impl<const BYTES: usize> Receive<Later> for Sized<BYTES> {
     }
 }
 
-/// A message of `WORDS` words, answered with the first.
+/// A message of `WORDS` words, answered with the first word.
 struct Words<const WORDS: usize>([u64; WORDS]);
 
 impl<const BYTES: usize, const WORDS: usize> Handler<Words<WORDS>> for Sized<BYTES> {
@@ -48,7 +49,7 @@ impl<const BYTES: usize, const WORDS: usize> Handler<Words<WORDS>> for Sized<BYT
 
 type Thing = Box<dyn Any + Send>;
 
-/// All that can be held of one actor.
+/// Makes one of each value that can be held of an actor.
 fn things<const BYTES: usize>(executor: &Executor) -> Vec<Thing> {
     let (replies, kept) = mpsc::channel();
     let state = Sized::<BYTES> { _state: [0; BYTES], replies };
@@ -71,7 +72,7 @@ fn things<const BYTES: usize>(executor: &Executor) -> Vec<Thing> {
     things.push(Box::new(executor.handle()));
     things.push(Box::new(actor.wait_stopped_async()));
     things.push(Box::new(actor.send_async(Words([1; 4]))));
-    // One that waits in line when the actor ends, and finds its message refused.
+    // A sender waits in line when the actor ends, and its message is refused.
     let blocked = executor.spawn(Puppet::default());
     let held = Held::hold(&blocked);
     while blocked.tell(Note(1)).is_ok() {}
@@ -86,7 +87,7 @@ fn things<const BYTES: usize>(executor: &Executor) -> Vec<Thing> {
     things
 }
 
-/// Ends the executor, and then lets `threads` threads drop all that is left of it at the same moment.
+/// Ends the executor, then lets several threads drop the remaining values at the same moment.
 fn at_once(round: u64, threads: usize, make: impl Fn(&Executor) -> Vec<Thing>) {
     let dice = Dice::new(round);
     let executor = crew(1 + (round % 2) as usize);
@@ -125,7 +126,8 @@ fn whatever_outlives_its_executor_is_dropped_by_several_threads_at_once() {
 
 #[test]
 fn two_last_references_are_dropped_by_two_threads_at_once() {
-    // A long name widens the window between the registry's forgetting the first cell and the end of its freeing.
+    // A long name widens the window between the removal of the first cell from the registry and the
+    // end of its drop.
     for round in 0..rounds(100) {
         at_once(round, 2, |executor| {
             let first = executor.build(Puppet::default()).name("x".repeat(1 << 20)).spawn();

@@ -1,5 +1,5 @@
-//! An actor's life: how it begins, the ways it ends, and in which order (rules 4 and 5 of `docs/rules.md`); `reach.rs` has
-//! what keeps it.
+//! An actor's life: how it begins, the ways it ends, and in which order (rules 4 and 5 of
+//! `docs/rules.md`); `reach.rs` has what keeps it.
 
 mod common;
 
@@ -39,7 +39,7 @@ fn stop_now_overtakes_what_waits_and_its_askers_are_told() {
         let (diary, until) = paused(executor, &entries);
         let one = diary.ask(Work("one")).unwrap();
         diary.tell(Work("two")).unwrap();
-        diary.stop(); // the stronger one comes second, and counts
+        diary.stop(); // the stronger call comes second and takes effect
         diary.stop_now();
         until.open();
         assert_eq!(answer(one), Err(AskError::Stopped));
@@ -49,8 +49,8 @@ fn stop_now_overtakes_what_waits_and_its_askers_are_told() {
     });
 }
 
-/// The stop of a flooded mailbox is neither refused nor late.
-/// Also what waited when the turn began.
+/// A `stop_now` to a flooded mailbox is neither refused nor late, and ends messages that waited
+/// when the turn began.
 #[test]
 fn stop_now_ends_the_turn_after_the_message_in_hand() {
     on_every_crew(|executor| {
@@ -117,7 +117,8 @@ fn an_actor_stops_itself_and_finishes_its_turn() {
     });
 }
 
-/// Answers of leftovers, then `stopped`, then the state's drop, then `wait_stopped`: each is over before the next.
+/// Leftovers are answered, then `stopped` runs, then the state is dropped, then `wait_stopped`
+/// returns. Each step is over before the next.
 #[test]
 fn an_end_has_its_order() {
     struct Witness(Entries, &'static str);
@@ -166,7 +167,7 @@ fn stopped_runs_if_and_only_if_started_returned() {
             ended(&diary);
             assert_eq!(entries.all(), expected);
         }
-        // Stopped before its first turn: both hooks run, or neither does.
+        // Stopped before the first turn: both hooks run, or neither does.
         let held = Held::hold(&executor.spawn(Puppet::default()));
         let early = [false, true].map(|kill| {
             let entries = Entries::default();
@@ -209,7 +210,8 @@ fn the_last_reference_ends_the_actor_on_the_crew() {
     });
 }
 
-/// Inside another actor's turn the last reference goes, and its end is not nested in that turn.
+/// The last reference is dropped inside another actor's turn, and the end is not nested in that
+/// turn.
 #[test]
 fn an_end_is_never_nested_in_another_turn() {
     let executor = crew(1);

@@ -1,5 +1,5 @@
-//! P1, one at a time: no two turns of one actor overlap, hooks and the drop of its state included, and what a turn did
-//! happens before the next one, on whichever worker.
+//! P1, one at a time: no two turns of an actor overlap, including hooks and the drop of the state.
+//! Everything that one turn did happens before the next turn, on whichever worker.
 
 mod common;
 
@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::thread;
 
-/// Everything it does is done under the flag, and counted in plain fields that only a data race could get wrong.
+/// Does everything under a flag and counts in plain fields, which only a data race could get wrong.
 struct Guarded {
     turn: Arc<InTurn>,
-    /// Of what the state says at its end; written in `drop`.
+    /// The sum of all final counts, written in `drop`.
     total: Arc<AtomicU64>,
     handled: u64,
     started: bool,
@@ -26,7 +26,7 @@ impl Guarded {
     }
 }
 
-/// Long enough for another turn to come in between, were there one.
+/// Takes long enough for an overlapping turn to come in between.
 fn dawdle(handled: u64) {
     if handled.is_multiple_of(64) {
         thread::yield_now();
@@ -54,7 +54,7 @@ impl Drop for Guarded {
     }
 }
 
-/// A message with some hops to go.
+/// A message with a number of hops to go.
 struct Step(u32);
 
 impl Handler<Step> for Guarded {
@@ -67,14 +67,14 @@ impl Handler<Step> for Guarded {
         self.handled = before + 1;
         if hops > 0 {
             let on = self.peer.as_ref().unwrap_or(ctx.me());
-            // Full is fine: it is not this test's.
+            // A full mailbox is fine and not the subject of this test.
             let _sent = on.tell(Step(hops - 1));
         }
         self.handled
     }
 }
 
-/// Threads and actors tell, ask, stop and let go of the same few actors all at once.
+/// Threads and actors tell, ask, stop and release the same few actors at the same time.
 #[test]
 fn p01_turns_hooks_and_the_states_drop_never_overlap() {
     on_every_crew(|executor| {
@@ -104,7 +104,7 @@ fn p01_turns_hooks_and_the_states_drop_never_overlap() {
                         }
                     });
                 }
-                // The last references are let go of on whichever thread is last, in the middle of turns.
+                // Whichever thread is last drops the last references, in the middle of turns.
                 drop(actors);
             });
         }
@@ -120,7 +120,7 @@ fn p01_turns_hooks_and_the_states_drop_never_overlap() {
     });
 }
 
-/// One actor, flooded from all sides: a plain counter loses nothing.
+/// One actor is flooded from all sides, and its plain counter must lose nothing.
 #[test]
 fn p01_a_plain_counter_in_the_state_loses_no_update() {
     on_every_crew(|executor| {
@@ -149,7 +149,8 @@ fn p01_a_plain_counter_in_the_state_loses_no_update() {
     });
 }
 
-/// The actor is made to move from one worker to the other and back: each turn sees what the last one did.
+/// The actor is moved from one worker to the other and back. Each turn must see the writes of the
+/// previous turn.
 #[test]
 fn p01_a_turn_sees_the_last_one_from_another_worker() {
     for policy in [Policy::Stealing, Policy::SharedQueue] {
@@ -166,7 +167,7 @@ fn p01_a_turn_sees_the_last_one_from_another_worker() {
             let (visits, thread) = answer(traveller.ask(visit).unwrap()).unwrap();
             assert_eq!(visits, round + 1, "a turn's writes were not seen on the other worker");
             seen.insert(thread);
-            // Occupies the worker that is free, then frees the other one.
+            // Occupies the free worker, then frees the other one.
             held = Held::hold(&blockers[(round as usize + 1) % 2]);
         }
         drop(held);

@@ -1,5 +1,5 @@
-//! P2, in order: messages of one sender are handled in the order sent, and delivery is causal inside one executor.
-//! Replies keep the order too. Only `stop_now` overtakes.
+//! P2, in order: an actor handles the messages of one sender in the order sent, and delivery inside
+//! one executor is causal. Replies keep the order too. Only `stop_now` overtakes.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn log(puppet: &ActorRef<Puppet>) -> Vec<u64> {
     answer(puppet.ask(Log).unwrap()).unwrap()
 }
 
-/// Checks that each sender's numbers come one after the other.
+/// Checks that the numbers of each sender arrive in sequence.
 #[derive(Default)]
 struct Checker {
     next: Vec<u64>,
@@ -55,7 +55,7 @@ impl Handler<Verdict> for Checker {
     }
 }
 
-/// Each sender mixes all the ways to send; a bounded mailbox makes some of them wait.
+/// Each sender mixes all ways to send, and a bounded mailbox makes some of them wait.
 #[test]
 fn p02_each_senders_messages_come_in_the_order_sent() {
     const EACH: u64 = 3000;
@@ -92,7 +92,7 @@ fn p02_each_senders_messages_come_in_the_order_sent() {
     });
 }
 
-/// Actors as senders: each tells two checkers in turn, in steps of its own.
+/// Actors as senders: each tells two checkers in turn, one step a message.
 #[test]
 fn p02_an_actors_messages_come_in_the_order_sent() {
     struct Sender {
@@ -124,7 +124,8 @@ fn p02_an_actors_messages_come_in_the_order_sent() {
     });
 }
 
-/// A tells C, then B, and B tells C: C hears A first. With replies in B's place it is the same.
+/// A tells C and then B, and B tells C. C must handle A's message first. The same holds with a
+/// reply in the place of B.
 #[test]
 fn p02_the_triangle() {
     const ROUNDS: u64 = 2000;
@@ -136,7 +137,7 @@ fn p02_the_triangle() {
             let from_a = move |_: Me<'_>, ctx: Ctx<'_>| {
                 c.tell(Note(4 * round)).unwrap();
                 let (to_c, reply_to_c) = (c.clone(), c.clone());
-                // Through B's message, and through B's reply.
+                // Through a message to B, and through B's reply.
                 let on = Run(move |_: Me<'_>, _: Ctx<'_>| to_c.tell(Note(4 * round + 1)).unwrap());
                 ctx.ask_then(&b, on, move |_, told, _| {
                     told.unwrap();
@@ -161,7 +162,8 @@ fn p02_the_triangle() {
     });
 }
 
-/// The same from outside: one thread's send happens before another's because they say so to each other.
+/// The same triangle from outside. The send of one thread happens before the send of the other
+/// through an atomic.
 #[test]
 fn p02_the_triangle_between_threads() {
     on_every_crew(|executor| {
@@ -183,7 +185,8 @@ fn p02_the_triangle_between_threads() {
     });
 }
 
-/// Answers come in the order in which they were given, between the messages sent before and after them.
+/// Answers arrive in the order in which they were given, among the messages sent before and after
+/// them.
 #[test]
 fn p02_replies_keep_the_order() {
     on_every_crew(|executor| {
@@ -207,7 +210,7 @@ fn p02_replies_keep_the_order() {
     });
 }
 
-/// A reply that was kept is one more message, from whoever gives it.
+/// A kept reply is ordered like any other message of the actor that gives it.
 #[test]
 fn p02_a_reply_and_what_follows_it() {
     struct Later(Option<Reply<u64>>);
@@ -223,7 +226,7 @@ fn p02_a_reply_and_what_follows_it() {
         fn handle(&mut self, to: ActorRef<Puppet>, ctx: &mut Context<Self>) {
             to.tell(Note(1)).unwrap();
             self.0.take().unwrap().send(2);
-            // And on, through a third one.
+            // The order holds through a third actor too.
             let third = ctx.spawn(Puppet::default());
             third.tell(Run(move |_: Me<'_>, _: Ctx<'_>| to.tell(Note(3)).unwrap())).unwrap();
         }
@@ -243,7 +246,7 @@ fn p02_a_reply_and_what_follows_it() {
     });
 }
 
-/// What is exempt from capacity is not exempt from order.
+/// Messages that are exempt from the capacity are not exempt from the order.
 #[test]
 fn p02_again_and_notices_go_to_the_back() {
     on_every_crew(|executor| {
@@ -253,7 +256,8 @@ fn p02_again_and_notices_go_to_the_back() {
             ctx.me().tell(Note(2)).unwrap();
             assert_eq!(ctx.me().tell(Note(0)).unwrap_err().refusal(), Refusal::Full);
             ctx.again(Note(3)).unwrap();
-            // There is room there, so the notice comes at once, behind all that waits.
+            // The other mailbox has room, so the notice comes at once, behind everything that
+            // waits.
             ctx.when_room(&other, Note(4)).unwrap();
         };
         answer(me.ask(Run(first)).unwrap()).unwrap();
@@ -262,12 +266,13 @@ fn p02_again_and_notices_go_to_the_back() {
     });
 }
 
-/// Whoever has waited longest for room comes first: senders and notices in one line, and no `tell` slips in.
+/// The longest wait for room is served first. Senders and notices stand in one line, and no `tell`
+/// slips in.
 #[test]
 fn p02_the_line_for_room_is_served_in_its_order() {
     on_every_crew(|executor| {
         let full = executor.build(Puppet::default()).capacity(2).spawn();
-        let held = Held::hold(&full); // counts until its turn gives the place back
+        let held = Held::hold(&full); // counts until its turn returns the slot
         full.tell(Note(0)).unwrap();
         let mut line: Vec<_> = (1..=5).map(|n| full.send_async(Note(n))).collect();
         let mut cx = Task::from_waker(Waker::noop());
@@ -284,7 +289,8 @@ fn p02_the_line_for_room_is_served_in_its_order() {
     });
 }
 
-/// Who waits for half the mailbox to be free holds up those behind it in line, though there is room for them.
+/// A notice at the head of the line waits for half the mailbox to be free. Until then it holds up
+/// the senders behind it, even if there is room for them.
 #[test]
 fn p02_a_notice_keeps_its_place_in_line() {
     for policy in POLICIES {
@@ -302,7 +308,8 @@ fn p02_a_notice_keeps_its_place_in_line() {
         assert!(Pin::new(&mut behind).poll(&mut cx).is_pending());
         drop(held);
         again_entered.wait();
-        // Three of four places are taken: room for one, but the first in line waits for two.
+        // Three of four slots are taken. There is room for one message, but the first in line waits
+        // for two.
         assert_eq!(full.len(), 3);
         assert!(full.tell(Note(9)).unwrap_err().is_full(), "a tell barged in");
         assert!(Pin::new(&mut behind).poll(&mut cx).is_pending(), "a sender barged in");
@@ -315,7 +322,7 @@ fn p02_a_notice_keeps_its_place_in_line() {
     }
 }
 
-/// `stop` is one more message in its effect: before it handled, after it refused.
+/// `stop` acts like one more message: earlier messages are handled, later ones are refused.
 #[test]
 fn p02_stop_keeps_the_order_and_stop_now_overtakes() {
     on_every_crew(|executor| {

@@ -1,6 +1,8 @@
-//! P3, handled once or accounted for: a refused message comes back inside the error; an accepted one is handled exactly
-//! once, or is a dead letter with a reason. The tallies here are kept apart from the executor's own, and each message
-//! is known by its number, so that a loss and a duplicate cannot cancel out.
+//! P3, handled once or accounted for: a refused message comes back inside the error. An accepted
+//! one is handled exactly once, or becomes a dead letter with a reason.
+//!
+//! The tallies here are independent of the executor's counts, and each message has a number. A loss
+//! and a duplicate therefore cannot cancel out.
 
 mod common;
 
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 type Me<'a> = &'a mut Puppet;
 type Ctx<'a> = &'a mut Context<Puppet>;
-/// A message that came back, and why.
+/// A message that came back, with the reason.
 type Back = Result<(), (Note, Refusal)>;
 
 fn back<T>(result: Result<T, SendError<Note>>) -> Back {
@@ -29,7 +31,7 @@ fn back<T>(result: Result<T, SendError<Note>>) -> Back {
 
 type Way = (&'static str, fn(&ActorRef<Puppet>, Note) -> Back);
 
-/// Every way to send that does not wait.
+/// Every way to send without waiting.
 const AT_ONCE: [Way; 5] = [
     ("tell", |to, note| back(to.tell(note))),
     ("recipient", |to, note| back(to.recipient().tell(note))),
@@ -60,7 +62,7 @@ fn refused(ways: &[Way], to: &ActorRef<Puppet>, why: Refusal) {
     }
 }
 
-/// The ways that only an actor's own context has, to another actor.
+/// The ways to send to another actor that only a context offers.
 #[track_caller]
 fn refused_inside(ctx: Ctx<'_>, to: &ActorRef<Puppet>, why: Refusal) {
     let asked = ctx.ask_then(to, Note(8), |_, _, _| unreachable!("it was refused"));
@@ -85,7 +87,7 @@ fn p03_a_stopped_actor_gives_everything_back() {
         inside(executor, move |_, ctx| {
             refused_inside(ctx, &dead, Refusal::Stopped);
             refused(&WAITING, &dead, Refusal::Stopped);
-            // Stopping itself: what it still wants to send itself comes back too.
+            // A stopping actor gets back even messages to itself.
             ctx.stop();
             assert_eq!(back(ctx.again(Note(3))), Err((Note(3), Refusal::Stopped)));
             refused(&AT_ONCE, ctx.me(), Refusal::Stopped);
@@ -124,7 +126,8 @@ fn p03_a_full_mailbox_gives_everything_back() {
     });
 }
 
-/// Inside a turn, waiting would block the only worker, with no spare: the message comes back. Where it may wait, it waits.
+/// Waiting inside a turn would block the only worker, without a spare, so the message comes back.
+/// With a spare the send waits.
 #[test]
 fn p03_send_inside_a_turn_waits_or_gives_the_message_back() {
     let executor = build(Executor::builder().workers(1).spares(0));
@@ -147,7 +150,8 @@ fn p03_send_inside_a_turn_waits_or_gives_the_message_back() {
     }
 }
 
-/// `when_room` refuses but a second wait for the same target; a target that has stopped is as good as one with room.
+/// `when_room` refuses only a second wait for the same target. A stopped target counts as one with
+/// room.
 #[test]
 fn p03_a_notice_comes_or_is_a_dead_letter() {
     on_every_crew(|executor| {
@@ -169,7 +173,7 @@ fn p03_a_notice_comes_or_is_a_dead_letter() {
     });
 }
 
-/// Those who wait for room when the actor stops get their messages back.
+/// Senders that wait for room get their messages back when the actor stops.
 #[test]
 fn p03_waiting_senders_get_their_messages_back() {
     on_every_crew(|executor| {
@@ -215,7 +219,7 @@ fn p03_a_shutdown_gives_everything_from_outside_back() {
             let puppet = executor.spawn(Puppet::default());
             let (held, entered) = Held::queue(&puppet);
             entered.wait();
-            // The crew's own sends are still accepted while it drains.
+            // Sends of the crew itself are still accepted during the drain.
             let on = |me: Me<'_>, ctx: Ctx<'_>| {
                 assert_eq!(back(ctx.me().tell(Note(1))), Ok(()));
                 ctx.again(Note(2)).unwrap();
@@ -243,7 +247,7 @@ fn p03_a_shutdown_gives_everything_from_outside_back() {
     }
 }
 
-/// A handler that is still running when everything is stopped at once is refused as well.
+/// A handler that still runs during `shutdown_now` is refused too.
 #[test]
 fn p03_shutdown_now_refuses_inside_too_and_counts_what_waited() {
     for workers in CREWS {
@@ -278,7 +282,7 @@ fn p03_shutdown_now_refuses_inside_too_and_counts_what_waited() {
     }
 }
 
-/// Each reason, counted in the statistics and told to the hook.
+/// Each reason is counted in the statistics and reported to the hook.
 #[test]
 fn p03_dead_letters_have_a_reason() {
     quiet_panics();
@@ -351,7 +355,7 @@ fn p03_dead_letters_have_a_reason() {
     }
 }
 
-/// Keeps what it is asked for until it is told to let go of it.
+/// Keeps its replies until told to release them.
 #[derive(Default)]
 struct Slow(Vec<Reply<()>>);
 impl Actor for Slow {}
@@ -370,7 +374,7 @@ impl Handler<Release> for Slow {
     }
 }
 
-/// What has happened to each message of a mesh, by number.
+/// The fate of each message of a mesh, by number.
 #[derive(Default)]
 struct Fates {
     handled: Vec<AtomicU8>,
@@ -403,7 +407,8 @@ impl Handler<Letter> for Mesh {
     }
 }
 
-/// Full mailboxes, stops, kills and panics at random, from several threads: every message has exactly one fate.
+/// Full mailboxes, stops, kills and panics at random, from several threads: every message has
+/// exactly one fate.
 #[test]
 fn p03_every_message_has_exactly_one_fate() {
     const EACH: usize = 4000;
@@ -471,7 +476,7 @@ fn p03_every_message_has_exactly_one_fate() {
     });
 }
 
-/// A panicking handler's message counts as handled, and what waited behind it as dead.
+/// The message of a panicking handler counts as handled, and messages behind it as dead letters.
 #[test]
 fn p03_a_panicking_handlers_message_counts_as_handled() {
     quiet_panics();

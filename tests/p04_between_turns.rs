@@ -1,5 +1,5 @@
-//! P4 and P5, where a worker calls user code that belongs to no actor's turn: wakers of those who wait for quiescence, and
-//! destructors of timers that could not be delivered. It holds up nobody else.
+//! P4 and P5 where a worker runs user code outside any turn: wakers of `wait_idle`, and destructors
+//! of undeliverable timer messages. Such code must not hold up anything else.
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Wake, Waker};
 use std::time::Duration;
 
-/// A waker that runs a function, once.
+/// A waker that runs a function once.
 struct Calls<F>(Mutex<Option<F>>);
 
 impl<F: FnOnce() + Send + 'static> Calls<F> {
@@ -34,7 +34,7 @@ fn is_ready(idle: &mut WaitIdle, waker: &Waker) -> bool {
     Pin::new(idle).poll(&mut TaskContext::from_waker(waker)).is_ready()
 }
 
-/// A waker that blocks, and what waits for it to go on.
+/// Makes a waker that blocks until `until` is open.
 fn slow_waker(inside: &Latch, until: &Latch, compensated: bool) -> Waker {
     let (inside, until) = (inside.clone(), until.clone());
     Calls::waker(move || {
@@ -56,7 +56,7 @@ fn p04_a_slow_waker_holds_up_nobody() {
             assert!(!is_ready(&mut idle, &slow_waker(&inside, &until, compensated)));
             held.release();
             inside.wait();
-            // The waker runs, and goes on only after this.
+            // The waker has started, and returns only after this answer.
             assert_eq!(answer(other.ask(Note(1)).unwrap()), Ok(1));
             until.open();
             assert!(is_ready(&mut idle, Waker::noop()));
@@ -66,7 +66,7 @@ fn p04_a_slow_waker_holds_up_nobody() {
     }
 }
 
-/// Two wait. The waker that runs first waits for the other one.
+/// Two futures wait. The waker that runs first blocks until the other waker runs.
 #[test]
 fn p04_a_slow_waker_holds_up_no_other_waker() {
     let executor = crew(2);
@@ -87,7 +87,7 @@ fn p04_a_slow_waker_holds_up_no_other_waker() {
     shut_down(&executor);
 }
 
-/// The worker that runs the waker is awake, and yet the wait is over.
+/// The waker's worker is awake while it polls, and the wait is over nevertheless.
 #[test]
 fn p04_a_wait_that_is_polled_inside_its_waker_is_over() {
     on_every_crew(|executor| {
@@ -122,7 +122,8 @@ fn p04_a_waker_may_wait_for_an_answer() {
         let waker = Calls::waker(move || {
             let fresh = handle.spawn(Puppet::default());
             let answers = [&other, &fresh].map(|actor| actor.ask(Note(7)).unwrap().wait());
-            // Under `Sharded`, what is asked may be at home on this very worker: then the wait may be refused.
+            // Under `Sharded`, the asked actor may belong to this very worker, so that the wait may
+            // be refused.
             assert!(answers.iter().all(|answer| answer.is_ok() || handle.policy() == Policy::Sharded));
             ended.open();
         });
@@ -133,7 +134,7 @@ fn p04_a_waker_may_wait_for_an_answer() {
     });
 }
 
-/// A future that is dropped leaves nothing behind, and polls do not grow slower.
+/// A dropped future leaves nothing behind, and polls do not become slower.
 #[test]
 fn p04_an_abandoned_wait_leaves_nothing() {
     let executor = crew(2);
@@ -151,7 +152,7 @@ fn p04_an_abandoned_wait_leaves_nothing() {
     shut_down(&executor);
 }
 
-/// Those who wait are told when the crew is shut down, and those who come later too.
+/// A shutdown ends all waits for quiescence, those that began before and those that begin later.
 #[test]
 fn p04_a_shutdown_ends_the_waits_for_quiescence() {
     for workers in CREWS {
@@ -169,7 +170,7 @@ fn p04_a_shutdown_ends_the_waits_for_quiescence() {
     }
 }
 
-/// Its destructor waits until it is told to go on.
+/// Blocks in its destructor until the second latch is open.
 struct Slow(Latch, Latch);
 
 impl Drop for Slow {
@@ -184,8 +185,8 @@ impl Handler<Slow> for Puppet {
     fn handle(&mut self, _: Slow, _: &mut Context<Self>) {}
 }
 
-/// A timer's message for an actor that has ended is dropped on the crew. Meanwhile the next timer is due: its handler is
-/// what the destructor waits for.
+/// A timer's message for an ended actor is dropped on the crew. Its destructor waits for the
+/// handler of the next timer, which becomes due meanwhile.
 #[test]
 fn p05_a_timer_is_not_behind_anothers_destructor() {
     for policy in [Policy::Stealing, Policy::SharedQueue] {
@@ -196,7 +197,7 @@ fn p05_a_timer_is_not_behind_anothers_destructor() {
         let slow = Slow(inside.clone(), until.clone());
         gone.tell_after(Duration::from_millis(30), slow).unwrap().detach();
         let (entered, release) = (inside, until.clone());
-        // Armed for later, and fired only while the other one's destructor runs, or after.
+        // Armed for later, so that this timer fires only during the other destructor or afterwards.
         let opens = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
             entered.wait();
             release.open();
@@ -209,7 +210,7 @@ fn p05_a_timer_is_not_behind_anothers_destructor() {
     }
 }
 
-/// Tells itself the next message, and counts its turns while timers are being fired.
+/// Sends itself the next message, and counts its turns while timers fire.
 struct Hot {
     handle: Handle,
     all: u64,
@@ -231,8 +232,8 @@ impl Handler<Latch> for Hot {
     }
 }
 
-/// However many timers are due at once, turns have as much of the time as the timers have. At 1,024 timers between two
-/// turns there would be 98.
+/// However many timers are due at once, turns get as much time as the timers. With 1,024 timers
+/// between two turns, there would be only 98 turns.
 #[test]
 fn p05_timers_that_are_due_at_once_hold_up_nobody() {
     const TIMERS: u64 = 100_000;

@@ -1,12 +1,16 @@
-//! P4 with a number: runnable work that others may take waits 10 ms at most while a worker is parked.
+//! P4 with a figure: runnable work that other workers may take waits at most 10 ms while a worker
+//! is parked.
 //!
-//! Random scenarios: some workers are stuck in long turns behind which work lies (in LIFO slots, in small and larger local
-//! queues), some block or leave their slots to spares, some actors are pinned, some messages come from outside or by timers.
-//! At least one worker has nothing to do all the time. Each piece of work says how long it waited.
+//! The scenarios are random. Some workers are stuck in long turns with work behind them, in LIFO
+//! slots and in small and larger local queues. Some workers block or leave their slots to spares,
+//! some actors are pinned, and some messages come from outside or from timers. At least one worker
+//! has nothing to do all the time. Each piece of work records how long it waited.
 //!
-//! The machine has delays of its own. A thread that sleeps for 1 ms again and again measures them: what it is late is allowed
-//! to the work too, some times over, since a rescue is a wake-up or three. A scenario that exceeds the bound is run again with
-//! turns that are stuck for twice as long, so that what waits for them stands out. Only one that exceeds it each time fails.
+//! The machine has delays of its own. A thread that sleeps for 1 ms again and again measures them.
+//! The test allows the work several times that lateness, because a rescue needs up to three
+//! wake-ups. A scenario that exceeds the bound is run again with turns that are stuck twice as
+//! long, so that work which waits for them stands out. The test fails only if a scenario exceeds
+//! the bound every time.
 
 mod common;
 
@@ -18,9 +22,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const BOUND: Duration = Duration::from_millis(10);
-/// Scheduling delays in a row that a rescue may meet: the sentinel's, the one that it wakes, the job's own thread.
+/// Scheduling delays that one rescue may meet: of the sentinel, of the worker that the sentinel
+/// wakes, and of the job's own thread.
 const DELAYS: u32 = 3;
-/// How long what is stuck stays so at first: many times the bound.
+/// How long turns are stuck at first: many times the bound.
 const STUCK: Duration = Duration::from_millis(80);
 const SCENARIOS: u64 = 48;
 const TRIES: u32 = 5;
@@ -52,14 +57,14 @@ impl Lateness {
     }
 }
 
-/// The longest wait of all jobs, and how many are still to come.
+/// The longest wait of all jobs, and the number of jobs still to come.
 #[derive(Default)]
 struct Waits {
     worst_ns: AtomicU64,
     open: AtomicUsize,
 }
 
-/// A short piece of work that says how long it waited, to an actor of its own.
+/// Makes a short piece of work that records its own wait, for an actor without other work.
 fn job(
     waits: &Arc<Waits>,
     length: Duration,
@@ -79,15 +84,15 @@ fn job(
 #[derive(Debug)]
 struct Scenario {
     workers: usize,
-    /// For each worker that is stuck: how many jobs lie behind its turn, and when it sent them.
+    /// For each stuck worker: the number of jobs behind its turn, and when the turn sends them.
     stuck: Vec<(usize, Duration)>,
-    /// Workers whose turn blocks, some time later, and leaves its slot.
+    /// Workers whose turn blocks after a while and gives up its slot.
     blocking: Vec<Duration>,
     spares: usize,
     outside: usize,
     timers: usize,
     pinned: bool,
-    /// What turns took before: an estimate to go wrong with.
+    /// The length of earlier turns, which makes the estimates wrong.
     before: Duration,
     length: Duration,
 }
@@ -113,7 +118,7 @@ fn scenario(seed: u64) -> Scenario {
     }
 }
 
-/// The longest wait, and the machine's own delay meanwhile.
+/// Returns the longest wait, and the machine's own delay during the scenario.
 fn play(scenario: &Scenario, stuck: Duration) -> (Duration, Duration) {
     let builder = Executor::builder().workers(scenario.workers).spares(scenario.spares);
     let executor = build(builder.unbounded());
@@ -123,7 +128,7 @@ fn play(scenario: &Scenario, stuck: Duration) -> (Duration, Duration) {
         scenario.stuck.iter().map(|(jobs, _)| jobs).sum::<usize>() + scenario.outside + scenario.timers;
     let targets: Vec<_> = (0..most).map(|_| puppet()).collect();
     let mut targets = targets.iter();
-    // All workers get to know how long turns take.
+    // Lets all workers learn how long turns take.
     for _ in 0..4 * scenario.workers {
         let before = scenario.before;
         puppet().tell(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| thread::sleep(before))).unwrap();
@@ -163,7 +168,7 @@ fn play(scenario: &Scenario, stuck: Duration) -> (Duration, Duration) {
             thread::sleep(Duration::from_millis(2));
             target.tell(job(&waits, scenario.length)).unwrap();
         } else {
-            // Until then it is not runnable: it says for itself when it was due.
+            // Not runnable until due, so the timer's message measures from its due instant.
             let (waits, delay) = (Arc::clone(&waits), Duration::from_millis(2 * n as u64));
             waits.open.fetch_add(1, Relaxed);
             let due = Instant::now() + delay;
@@ -182,7 +187,7 @@ fn play(scenario: &Scenario, stuck: Duration) -> (Duration, Duration) {
     within(LONG, "all jobs are done", || waits.open.load(Acquire) == 0);
     shut_down(&executor);
     let worst = Duration::from_nanos(waits.worst_ns.load(Relaxed));
-    // What was still to come when all that was stuck went on has waited for that.
+    // Jobs that were still to come when the stuck turns ended have waited that long.
     (if left > 0 { worst.max(stuck) } else { worst }, late)
 }
 

@@ -1,5 +1,6 @@
-//! P4, no lost wake-up, no idle hands: a message for an idle actor wakes somebody, and work that others may take does
-//! not wait behind a long turn while a worker sleeps. A lost wake-up shows as a wait in vain.
+//! P4, no lost wake-up, no idle hands: a message to an idle actor wakes a worker, and work that
+//! others may take does not wait behind a long turn while a worker is parked. A lost wake-up makes
+//! a wait time out.
 
 mod common;
 
@@ -14,19 +15,19 @@ use std::time::{Duration, Instant};
 type Me<'a> = &'a mut Puppet;
 type Ctx<'a> = &'a mut Context<Puppet>;
 
-/// Occupies its worker, as a long computation does, until `done`.
+/// Occupies its worker, like a long computation, until `done` returns `true`.
 #[track_caller]
 fn spin_until(what: &str, done: impl Fn() -> bool) {
     let limit = Instant::now() + Duration::from_secs(LONG);
     while !done() {
         assert!(Instant::now() < limit, "{what}");
-        // Eight workers on fewer cores must all get somewhere.
+        // Eight workers on fewer cores must all make progress.
         (0..100).for_each(|_| spin_loop());
         thread::yield_now();
     }
 }
 
-/// Silence is what puts the crew to sleep here; its length is not what is tested. About 10^4 times in all.
+/// Silence puts the crew to sleep; its length is not under test. About 10^4 times in all.
 #[test]
 fn p04_one_message_after_silence() {
     thread::scope(|scope| {
@@ -36,7 +37,7 @@ fn p04_one_message_after_silence() {
                 let actors: Vec<_> = (0..16).map(|_| executor.spawn(Puppet::default())).collect();
                 settle(&executor);
                 let catches = || executor.stats().workers.iter().map(|w| w.sentinel_catches).sum::<u64>();
-                let before = catches(); // sixteen at once may well have waited behind one another
+                let before = catches(); // sixteen at once may have waited behind one another
                 for round in 0..3500 {
                     thread::sleep(Duration::from_millis(1));
                     let ask = actors[round % 16].ask(Note(1)).unwrap();
@@ -62,8 +63,8 @@ fn p04_one_message_after_silence() {
     });
 }
 
-/// A worker's place that was left, with nobody in it, is woken like one who sleeps: at any moment of the leaving and of the
-/// coming back.
+/// A vacant slot is woken like a parked worker, at every moment of a thread's leaving and
+/// returning.
 #[test]
 fn p04_one_message_while_a_place_is_left() {
     on_every_crew(|executor| {
@@ -83,7 +84,7 @@ fn p04_one_message_while_a_place_is_left() {
             (0..dice.below(200)).for_each(|_| spin_loop());
             let ask = others[dice.below(4) as usize].ask(Note(round)).unwrap();
             if dice.below(2) == 0 {
-                // Nobody else can handle it, if there is but one worker.
+                // With one worker, only a spare can handle the message.
                 assert_eq!(answer(ask), Ok(round));
                 release.open();
             } else {
@@ -94,7 +95,7 @@ fn p04_one_message_while_a_place_is_left() {
     });
 }
 
-/// The same without the silence: the crew is met in the middle of going to sleep, from several threads at once.
+/// Without the silence, messages meet the crew on its way to sleep, from several threads at once.
 #[test]
 fn p04_a_message_while_the_crew_goes_to_sleep() {
     on_every_crew(|executor| {
@@ -116,7 +117,8 @@ fn p04_a_message_while_the_crew_goes_to_sleep() {
     });
 }
 
-/// What a busy handler made ready sits in its worker's LIFO slot and local queue: somebody else must take it.
+/// A busy handler's messages are in its worker's LIFO slot and local queue, and another worker must
+/// take them.
 #[test]
 fn p04_a_heavy_handler_does_not_sit_on_what_it_woke() {
     for policy in [Policy::Stealing, Policy::SharedQueue] {
@@ -126,7 +128,8 @@ fn p04_a_heavy_handler_does_not_sit_on_what_it_woke() {
             let buddies: Vec<_> = (0..buddies).map(|_| executor.spawn(Puppet::default())).collect();
             for round in 0..20 {
                 if round % 4 == 0 {
-                    // All asleep, or just going to; and after a while nobody watches any more.
+                    // All workers are parked or about to park, and after a while no sentinel is
+                    // left.
                     settle(&executor);
                     thread::sleep(Duration::from_millis(5 * round));
                 }
@@ -146,7 +149,8 @@ fn p04_a_heavy_handler_does_not_sit_on_what_it_woke() {
     }
 }
 
-/// Each handler wakes the next and then spins until that one is done: all workers but one are busy, one after the other.
+/// Each handler wakes the next and spins until that one is done, so that all workers but one are
+/// busy in turn.
 #[test]
 fn p04_a_chain_of_heavy_handlers_gets_every_worker() {
     fn dig(chain: Arc<Vec<ActorRef<Puppet>>>, depth: usize, done: Arc<AtomicBool>) {
@@ -173,7 +177,7 @@ fn p04_a_chain_of_heavy_handlers_gets_every_worker() {
     }
 }
 
-/// An actor that was told by a thread, while all workers but one are in long turns.
+/// A thread tells actors while all workers but one are in long turns.
 #[test]
 fn p04_outside_work_does_not_wait_behind_long_turns() {
     for policy in [Policy::Stealing, Policy::SharedQueue] {
@@ -189,7 +193,7 @@ fn p04_outside_work_does_not_wait_behind_long_turns() {
     }
 }
 
-/// A worker that waits for an answer hands what it had to the others.
+/// A worker that waits for an answer leaves its queued work to the others.
 #[test]
 fn p04_runnable_work_does_not_wait_behind_a_blocked_worker() {
     for policy in [Policy::Stealing, Policy::SharedQueue] {
@@ -200,13 +204,13 @@ fn p04_runnable_work_does_not_wait_behind_a_blocked_worker() {
             for _ in 0..50 {
                 let friends = friends.clone();
                 let wait = Run(move |_: Me<'_>, _: Ctx<'_>| {
-                    // All of them are ready here, the asked one among them, and none has run.
+                    // All friends are runnable in this worker's queues, and none has run.
                     let asks: Vec<_> = friends.iter().map(|friend| friend.ask(Note(1)).unwrap()).collect();
                     asks.into_iter().map(|ask| ask.wait().unwrap()).sum::<u64>()
                 });
                 assert_eq!(answer(waiter.ask(wait).unwrap()), Ok(20));
             }
-            // A worker that blocks for long: work that comes later is not its to take.
+            // A worker that blocks for long must not take work that arrives later.
             let asked = Latch::new();
             let slow = executor.spawn(Later::default());
             let (target, ready) = (slow.clone(), asked.clone());
@@ -225,7 +229,7 @@ fn p04_runnable_work_does_not_wait_behind_a_blocked_worker() {
     }
 }
 
-/// Answers when it is told to.
+/// Answers on request.
 #[derive(Default)]
 struct Later(Vec<Reply<u64>>);
 impl Actor for Later {}
@@ -244,7 +248,7 @@ impl Handler<LetGo> for Later {
     }
 }
 
-/// None of them ever stops by itself, and all of them get on.
+/// No actor ever stops by itself, and all of them make progress.
 #[test]
 fn p04_ten_thousand_busy_actors_on_two_workers_all_make_progress() {
     struct Busy {
@@ -280,7 +284,8 @@ fn p04_ten_thousand_busy_actors_on_two_workers_all_make_progress() {
     }
 }
 
-/// One message for each of many sleepers, told by one handler: a wave that must reach everybody.
+/// One handler sends a message to each of many sleeping actors, and the wave must reach all of
+/// them.
 #[test]
 fn p04_a_wave_through_a_sleeping_crew() {
     on_every_crew(|executor| {

@@ -1,5 +1,6 @@
-//! P4 and P5, whatever the estimates say: somebody watches what waits behind a long turn, by each step by which a thread
-//! stops looking; and outside work has its share also when turns become long of a sudden.
+//! P4 and P5 with wrong estimates: after each step by which a thread stops searching, some worker
+//! still watches the work behind a long turn. Outside work keeps its share even when turns suddenly
+//! become long.
 
 mod common;
 
@@ -10,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A long computation, which ends when something else has run meanwhile.
+/// A long computation that ends when something else has run meanwhile.
 #[track_caller]
 fn compute_until(what: &str, done: impl Fn() -> bool) {
     let limit = Instant::now() + Duration::from_secs(LONG);
@@ -20,8 +21,9 @@ fn compute_until(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-/// `busy` tells somebody while the other worker is in a turn, so it appoints no sentinel, and computes until that one has
-/// run. Then the other worker's handler blocks: its slot is vacant.
+/// `busy` sends a message while the other worker is in a turn, so it appoints no sentinel, and
+/// computes until that message is handled. Then the handler on the other worker blocks, and its
+/// slot becomes vacant.
 #[test]
 fn p04_a_slot_that_is_left_watches() {
     for spares_before in [false, true] {
@@ -58,7 +60,7 @@ fn p04_a_slot_that_is_left_watches() {
     }
 }
 
-/// Many tiny turns, so that each worker's mean is small.
+/// Produces many tiny turns, so that each worker's mean is small.
 struct Rally(OnceLock<ActorRef<Rally>>);
 
 impl Actor for Rally {}
@@ -95,8 +97,9 @@ fn make_means_small(executor: &Executor) {
     two.stop();
 }
 
-/// Two thousand wait behind a long turn, at a pace that makes them look worth nothing. They are not taken a batch for each
-/// look of the sentinel's: that would be 63 looks.
+/// Two thousand actors wait behind a long turn, at a pace that makes stealing seem worthless. One
+/// rescue must take all of them. With one batch for each look of the sentinel, there would be 63
+/// looks.
 #[test]
 fn p04_a_rescue_empties_its_victim() {
     const TOLD: usize = 2000;
@@ -123,7 +126,7 @@ fn p04_a_rescue_empties_its_victim() {
     }
 }
 
-/// Several long turns, each with one runnable in the LIFO slot behind it, and one worker that is free.
+/// Several long turns, each with one runnable in the LIFO slot behind it, and one free worker.
 #[test]
 fn p04_what_is_stuck_behind_several_turns_is_taken() {
     let executor = crew(4);
@@ -146,7 +149,7 @@ fn p04_what_is_stuck_behind_several_turns_is_taken() {
     shut_down(&executor);
 }
 
-/// A turn of a millisecond.
+/// A turn of one millisecond.
 struct Heavy(Arc<AtomicU64>);
 
 impl Handler<Heavy> for Puppet {
@@ -160,9 +163,9 @@ impl Handler<Heavy> for Puppet {
     }
 }
 
-/// Turns of nanoseconds are followed by turns of a millisecond, of which a hundred wait. A message from outside waits for a
-/// turn or two: fewer than there are between two readings of the clock, at the best of some tries, since whoever asks may
-/// lose its processor in between.
+/// Turns of nanoseconds are followed by a hundred turns of a millisecond each. An outside message
+/// must wait for only a turn or two, fewer than lie between two readings of the clock. The best of
+/// several tries counts, because the asking thread may lose its processor in between.
 #[test]
 fn p05_outside_work_does_not_wait_behind_turns_that_became_long() {
     let executor = crew(1);
@@ -190,7 +193,8 @@ fn p05_outside_work_does_not_wait_behind_turns_that_became_long() {
     shut_down(&executor);
 }
 
-/// The hook that is told of a started spare waits for an answer, on the only worker, whose slot is not left yet.
+/// The hook for a started spare waits for an answer on the only worker, whose slot is not yet
+/// vacant.
 #[test]
 fn p07_a_wait_in_the_hook_that_is_told_of_a_spare_is_refused() {
     let log: Arc<OnceLock<ActorRef<Puppet>>> = Arc::default();

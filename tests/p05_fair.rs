@@ -1,5 +1,6 @@
-//! P5, fair: a turn ends at its budget, of messages and of time. Outside work is not starved by inside work, nor a cold
-//! actor by hot ones, nor anybody by two that only talk to each other. All of it is counted in messages, not in time.
+//! P5, fair: a turn ends at its budget of messages and of time. Outside work is not starved by
+//! inside work, a cold actor not by hot ones, and no actor by a pair that only talks to each other.
+//! All waits are counted in messages instead of time.
 
 mod common;
 
@@ -9,20 +10,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::time::{Duration, Instant};
 
-/// The most turns that a worker takes between two looks at what came from outside.
+/// The most turns that a worker takes between two looks at outside work.
 const TURNS_TO_OUTSIDE: u64 = 256;
 
-/// Shared by all actors of a test: what was handled by hot ones, and whether it is over.
+/// Shared by all actors of a test: the number of messages handled by hot actors, and whether the
+/// test is over.
 #[derive(Default)]
 struct Heat {
     handled: AtomicU64,
     over: AtomicBool,
 }
 
-/// Never has an empty mailbox.
+/// An actor whose mailbox is never empty.
 struct Hot {
     heat: Arc<Heat>,
-    /// By `again`, or by a message to itself; `None`: to the partner.
+    /// `true` for `again`, `false` for a message to itself, `None` for a message to the partner.
     again: Option<bool>,
     partner: Option<ActorRef<Hot>>,
 }
@@ -69,7 +71,7 @@ fn every_small_crew(test: impl Fn(&Executor)) {
     }
 }
 
-/// As many actors that never rest as there are workers, and more; a thousand questions from outside.
+/// One actor that never rests for each worker and one more, and a thousand questions from outside.
 #[test]
 fn p05_outside_asks_are_answered_beside_actors_that_never_rest() {
     on_every_crew(|executor| {
@@ -89,7 +91,8 @@ fn p05_outside_asks_are_answered_beside_actors_that_never_rest() {
     });
 }
 
-/// With the only worker held, everything is put in place; then it is counted what goes before the cold actor.
+/// Prepares the actors while the only worker is held. Returns the number of messages handled by hot
+/// actors before the cold one.
 fn before_the_cold_one(executor: &Executor, prepare: impl FnOnce(&Arc<Heat>) -> Vec<ActorRef<Hot>>) -> u64 {
     assert_eq!(executor.workers(), 1);
     let heat = Arc::new(Heat::default());
@@ -108,7 +111,8 @@ fn before_the_cold_one(executor: &Executor, prepare: impl FnOnce(&Arc<Heat>) -> 
     answer(ask).unwrap()
 }
 
-/// The victim's wait, counted in messages: a round of the queue, and the turns until somebody looks outside.
+/// Bounds the wait in messages: one round of the queue, and the turns until the worker looks
+/// outside.
 #[test]
 fn p05_a_cold_actor_waits_for_a_bounded_number_of_hot_turns() {
     const HOTS: u64 = 50;
@@ -120,7 +124,8 @@ fn p05_a_cold_actor_waits_for_a_bounded_number_of_hot_turns() {
                 hots.iter().for_each(|hot| hot.tell(Go).unwrap());
                 hots
             });
-            // One message a turn: a self-sender's turn ends with what waited when it began.
+            // One message a turn, because a self-sender's turn ends with the messages that waited
+            // when it began.
             let bound = TURNS_TO_OUTSIDE + HOTS + 1;
             assert!(waited <= bound, "{waited} turns of hot actors went first under {policy:?}");
             shut_down(&executor);
@@ -128,7 +133,7 @@ fn p05_a_cold_actor_waits_for_a_bounded_number_of_hot_turns() {
     }
 }
 
-/// A flood in one mailbox is cut into turns, and a cold actor comes in between.
+/// A flood in one mailbox is cut into turns, and a cold actor gets its turn in between.
 #[test]
 fn p05_a_flooded_actor_does_not_keep_a_cold_one_waiting() {
     for policy in POLICIES {
@@ -152,7 +157,8 @@ fn p05_a_flooded_actor_does_not_keep_a_cold_one_waiting() {
     }
 }
 
-/// Two ready actors in one queue: how many messages of the first are handled before the second gets its turn?
+/// Returns how many messages of the first actor are handled before the second of two queued actors
+/// gets its turn.
 fn messages_before_the_second(executor: &Executor, first: SpawnBuilder<'_, Puppet>, each: Duration) -> u64 {
     let (first, spawn) = (first.spawn(), || executor.spawn(Puppet::default()));
     let (source, second, last) = (spawn(), spawn(), spawn());
@@ -172,7 +178,7 @@ fn messages_before_the_second(executor: &Executor, first: SpawnBuilder<'_, Puppe
         }
         let look = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| handled.load(Relaxed));
         let ask = second.ask(look).unwrap();
-        // Takes the LIFO slot, so that the two are in the queue one after the other.
+        // Takes the LIFO slot, so that the two actors stand in the queue one behind the other.
         last.tell(Note(0)).unwrap();
         ask
     });
@@ -183,7 +189,7 @@ fn messages_before_the_second(executor: &Executor, first: SpawnBuilder<'_, Puppe
 fn p05_a_turn_ends_at_its_budget_of_messages() {
     let ample = Duration::from_secs(LONG);
     for policy in POLICIES {
-        // The crew's, and the actor's own.
+        // The crew's budget, then the actor's own.
         let crew = Executor::builder().workers(1).policy(policy).budget_time(ample);
         let executor = build(crew.budget_messages(7));
         let first = executor.build(Puppet::default());
@@ -194,7 +200,8 @@ fn p05_a_turn_ends_at_its_budget_of_messages() {
     }
 }
 
-/// The clock is read now and then, so a turn may overshoot: by a few looks' worth of messages, not by the mailbox.
+/// The clock is read only now and then. A turn may therefore overshoot by the messages of a few
+/// readings, but not by the whole mailbox.
 #[test]
 fn p05_a_turn_ends_at_its_budget_of_time() {
     const LOOKS: u64 = 3 * 16;
@@ -215,7 +222,8 @@ fn p05_a_turn_ends_at_its_budget_of_time() {
     }
 }
 
-/// A turn takes no more than waited when it began, whatever its budget: a self-sender cannot keep its worker.
+/// A turn handles no more than waited when it began, whatever its budget, so that a self-sender
+/// cannot keep its worker.
 #[test]
 fn p05_a_self_senders_turn_ends() {
     every_small_crew(|executor| {
@@ -244,7 +252,7 @@ fn ping_pong(executor: &Executor, heat: &Arc<Heat>) -> Vec<ActorRef<Hot>> {
     pair.into()
 }
 
-/// A third one waits in the local queue, a fourth one outside.
+/// A third actor waits in the local queue, and a fourth outside.
 #[test]
 fn p05_a_ping_pong_pair_does_not_starve_the_others() {
     for policy in POLICIES {
@@ -259,12 +267,13 @@ fn p05_a_ping_pong_pair_does_not_starve_the_others() {
         of_pair.over.store(true, Relaxed);
         of_third.over.store(true, Relaxed);
         settle(&executor);
-        pair.iter().for_each(|actor| actor.tell(Partner(None)).unwrap()); // they keep each other alive
+        pair.iter().for_each(|actor| actor.tell(Partner(None)).unwrap()); // the two keep each other alive
         shut_down(&executor);
     }
 }
 
-/// The same, counted: of a pair in the LIFO slot only a bounded run goes before what waits in the local queue.
+/// The same, counted: only a bounded run of the pair in the LIFO slot goes before work in the local
+/// queue.
 #[test]
 fn p05_the_lifo_slot_is_left_after_a_bounded_run() {
     for policy in POLICIES {
@@ -275,7 +284,8 @@ fn p05_the_lifo_slot_is_left_after_a_bounded_run() {
     }
 }
 
-/// Answers with the number of hot messages handled since its last turn, and stays in its turn until it has been asked again.
+/// Answers with the number of hot messages handled since its last turn, and stays in its turn until
+/// it has been asked again.
 struct Desk {
     heat: Arc<Heat>,
     asked: Arc<AtomicU64>,
@@ -297,8 +307,8 @@ impl Receive<Question> for Desk {
     }
 }
 
-/// A thread outside that asks again at the moment of its answer finds the actor in its turn. Its message still is outside work,
-/// and does not wait for a round of the local queue.
+/// A thread outside that asks again at the moment of its answer finds the actor in its turn. Its
+/// message still is outside work, and does not wait for a round of the local queue.
 #[test]
 fn p05_an_outside_thread_that_asks_again_at_once_does_not_wait_behind_all_local_work() {
     const HOTS: u64 = 5000;

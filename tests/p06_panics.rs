@@ -1,5 +1,8 @@
-//! P6, a panic stays inside: it fails that actor only, and its askers get the cause. The worker and every other actor
-//! go on. Here for each place that user code can panic in, however the message came, on one and on two workers.
+//! P6, a panic stays inside: a panic fails its actor only, and the askers get the cause. The worker
+//! and every other actor go on.
+//!
+//! The matrix covers each place in which user code can panic, however the message came, on one and
+//! on two workers.
 
 mod common;
 
@@ -16,22 +19,22 @@ use std::time::Duration;
 type Me<'a> = &'a mut Puppet;
 type Ctx<'a> = &'a mut Context<Puppet>;
 
-/// What is told of a panic whose payload is no text.
+/// The text reported for a panic whose payload is not text.
 const NO_TEXT: &str = "a panic whose payload is not a string";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
     Handler,
-    /// The payload panics when it is dropped, and so on, this many times.
+    /// A payload whose drop panics with another such payload, this many times.
     Payload(u32),
     Started,
     Stopped,
     StateDrop,
-    /// The drop of a message that is being handled.
+    /// The drop of a message in its handler.
     MessageDrop,
-    /// The drop of a message that is not handled any more.
+    /// The drop of a message that is no longer handled.
     LeftoverDrop,
-    /// The drop of an answer that nobody waits for.
+    /// The drop of an answer without an asker.
     ReplyDrop,
 }
 
@@ -68,9 +71,9 @@ impl Drop for Armed {
 
 struct Fragile {
     place: Place,
-    /// Opened when the test's preparations are over: `started` waits for it.
+    /// Opened when the preparations are over. `started` waits for the latch.
     go: Latch,
-    // Dropped in this order: the replies in the middle of the unwinding.
+    // Fields are dropped in this order: the replies in the middle of the unwinding.
     _state: Armed,
     kept: Vec<Reply<u64>>,
     _token: Token,
@@ -98,7 +101,7 @@ impl Receive<Keep> for Fragile {
     }
 }
 
-/// Makes it panic, if the place is in a message's handling.
+/// Triggers the panic, if the place lies in the handling of a message.
 struct Trigger(Armed);
 impl Handler<Trigger> for Fragile {
     type Reply = Armed;
@@ -123,16 +126,16 @@ impl Handler<Later> for Fragile {
     }
 }
 
-/// What the asks of one row became.
+/// The asks of one row, and what became of them.
 struct Asked {
     fragile: ActorRef<Fragile>,
     kept: Ask<u64>,
-    /// By ask, or by callback.
+    /// By ask or by callback.
     trigger: Option<Ask<Armed>>,
     queued: Vec<Ask<u64>>,
 }
 
-/// One row of the matrix.
+/// Checks one row of the matrix.
 fn check(place: Place, by: By, workers: usize) {
     let row = format!("{place:?} by {by:?} on {workers}");
     let (events, tokens) = (Events::new(), Tokens::new());
@@ -149,7 +152,7 @@ fn check(place: Place, by: By, workers: usize) {
         _token: token,
     };
     let later = [(); 3].map(|()| Later(tokens.token()));
-    // All of it in one turn, before the fragile one gets to anything.
+    // Prepares everything in one turn, before the fragile actor gets its first turn.
     let prepare = move |_: Me<'_>, ctx: Ctx<'_>| {
         let fragile = ctx.spawn(fragile);
         let kept = fragile.ask(Keep).unwrap();
@@ -157,7 +160,7 @@ fn check(place: Place, by: By, workers: usize) {
         let mut asked = None;
         match by {
             By::Tell => fragile.tell(trigger).unwrap(),
-            // An answer that is dropped by the actor is one that nobody waits for.
+            // The actor drops this answer, so no asker may wait for it.
             By::Ask if place == Place::ReplyDrop => drop(fragile.ask(trigger).unwrap()),
             By::Ask => asked = Some(fragile.ask(trigger).unwrap()),
             By::AskThen => ctx
@@ -182,10 +185,10 @@ fn check(place: Place, by: By, workers: usize) {
         other => format!("{other:?}"),
     };
     let (of_kept, of_rest) = match place {
-        // Handled before the end. The reply that was kept might have been given in the hook, but not in the drop.
+        // Handled before the end. The hook might have given the kept reply, but the drop could not.
         Place::Stopped => (Err(text), Ok(())),
         Place::StateDrop => (Err("Stopped"), Ok(())),
-        // They had come to nothing before the panic.
+        // Already dropped before the panic.
         Place::LeftoverDrop => (Err("Stopped"), Err("Stopped")),
         _ => (Err(text), Err(text)),
     };
@@ -231,7 +234,7 @@ fn panicked(reason: StopReason) -> Option<String> {
     }
 }
 
-/// As many turns at the same time as there are workers.
+/// Checks that as many turns run at the same time as there are workers.
 #[track_caller]
 fn assert_all_workers_work(executor: &Executor) {
     let held: Vec<_> =
@@ -246,14 +249,15 @@ fn p06_a_panic_anywhere_stays_inside() {
         for place in PLACES {
             for by in [By::Ask, By::Tell, By::AskThen] {
                 if (place, by) != (Place::ReplyDrop, By::AskThen) {
-                    check(place, by, workers); // (an answer to a callback is the asker's to drop)
+                    check(place, by, workers); // (the asker drops an answer to a callback)
                 }
             }
         }
     }
 }
 
-/// The second worker may be stealing, parking or waking at the time: a thousand panics, one after the other.
+/// A thousand panics, one after another, while the second worker may be stealing, parking or
+/// waking.
 #[test]
 fn p06_the_crew_survives_any_number_of_panics() {
     quiet_panics();
@@ -281,7 +285,7 @@ fn assert_all_workers_work_unless_sharded(executor: &Executor) {
     }
 }
 
-/// A callback of `ask_then` is code of the actor that asked: it alone fails.
+/// A callback of `ask_then` is code of the asking actor, which alone fails.
 #[test]
 fn p06_a_panicking_callback_fails_the_asker_only() {
     quiet_panics();
@@ -297,7 +301,7 @@ fn p06_a_panicking_callback_fails_the_asker_only() {
     });
 }
 
-/// A reply that a caught panic dropped has no answer, and says so although the turn goes on well.
+/// A reply dropped by a caught panic answers with an error, although the turn succeeds.
 #[test]
 fn p06_a_reply_dropped_by_a_panic_that_the_handler_catches() {
     struct Careful;
@@ -322,26 +326,30 @@ fn p06_a_reply_dropped_by_a_panic_that_the_handler_catches() {
     });
 }
 
-/// A waker all of whose calls that a worker makes panic: its asker is left alone with that, the actor is not.
+/// Makes a waker whose calls panic wherever a worker makes them. The panic must affect neither
+/// actor nor worker.
 fn panicking_waker(wakes: &Arc<AtomicU64>) -> Waker {
     fn wake(data: *const ()) {
-        // SAFETY: `data` is what the vtable was made with: one count of the `Arc`.
+        // SAFETY: the vtable is made for data from `Arc::into_raw`, and `wake` consumes the one
+        // count of this data.
         unsafe { Arc::from_raw(data.cast::<AtomicU64>()) }.fetch_add(1, Relaxed);
         intended_panic()
     }
     const TABLE: RawWakerVTable = RawWakerVTable::new(
         |data| {
-            // SAFETY: as above; the clone is one more count.
+            // SAFETY: the data comes from `Arc::into_raw` and its count is alive. The clone adds a
+            // count.
             unsafe { Arc::increment_strong_count(data.cast::<AtomicU64>()) };
             RawWaker::new(data, &TABLE)
         },
         wake,
         |_| unreachable!("nobody wakes by reference here"),
-        // SAFETY: as above.
+        // SAFETY: the data comes from `Arc::into_raw`, and the drop consumes its count.
         |data| drop(unsafe { Arc::from_raw(data.cast::<AtomicU64>()) }),
     );
     let data = Arc::into_raw(Arc::clone(wakes));
-    // SAFETY: the table keeps the contract; its data is counted and atomic.
+    // SAFETY: the functions of the table own one count of an `Arc` for each waker, and an atomic is
+    // `Send` and `Sync`.
     unsafe { Waker::from_raw(RawWaker::new(data.cast(), &TABLE)) }
 }
 
@@ -410,7 +418,7 @@ fn p06_a_panicking_event_hook_is_swallowed() {
     }
 }
 
-/// Messages, answers and states whose drops use the executor: nothing is locked meanwhile.
+/// Messages, answers and states whose drops use the executor, which must hold no lock meanwhile.
 #[test]
 fn p06_drops_may_send_spawn_and_stop() {
     struct Busy(ActorRef<Puppet>, Handle);

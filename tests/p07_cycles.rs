@@ -1,5 +1,6 @@
-//! P7, a wait that can never finish is refused, through whatever it goes: other executors, requests that were forwarded, a pool's
-//! queue, keys that move, actors that follow others. The error names the actors, and the ask comes back.
+//! P7, a wait that can never finish is refused, whatever it goes through: other executors,
+//! forwarded requests, a pool's queue, keys that move, actors that follow others. The error names
+//! the actors of the cycle, and the ask comes back.
 
 mod common;
 
@@ -20,7 +21,8 @@ fn names<R>(error: &WaitAskError<R>) -> Vec<String> {
     error.cycle().iter().map(|actor| actor.name.clone().unwrap_or_default()).collect()
 }
 
-/// What came of a wait in a handler: the names of the cycle for which it was refused.
+/// Returns the names of the cycle for which a wait in a handler was refused, or nothing if it
+/// succeeded.
 fn refused<R>(result: Result<R, WaitAskError<R>>) -> Vec<String> {
     match result {
         Ok(_) => Vec::new(),
@@ -37,7 +39,7 @@ fn wait<R>(ask: Ask<R>) -> Result<R, WaitAskError<R>> {
     ask.wait_timeout(Duration::from_secs(LONG))
 }
 
-/// Asks the last of these in the handler of the one before it, and so on; the last one asks the first.
+/// Asks each actor in the handler of the previous one. The last actor asks `back`.
 fn round(mut way: Vec<ActorRef<Puppet>>, back: ActorRef<Puppet>) -> Vec<String> {
     let Some(next) = (!way.is_empty()).then(|| way.remove(0)) else {
         return refused(wait(back.ask(Note(1)).unwrap()));
@@ -46,13 +48,14 @@ fn round(mut way: Vec<ActorRef<Puppet>>, back: ActorRef<Puppet>) -> Vec<String> 
     outcome(wait(ask))
 }
 
-/// What came of a wait whose cycle another wait closes at the same moment. Where a cycle goes through several tables, a
-/// forward or a queue, both may be refused: see `cell/waits.rs`.
+/// Returns the outcome of a wait whose cycle another wait may close at the same moment. Where a
+/// cycle goes through several tables, a forward or a queue, both waits may be refused. See
+/// `cell/waits.rs`.
 fn outcome(result: Result<Vec<String>, WaitAskError<Vec<String>>>) -> Vec<String> {
     result.unwrap_or_else(|error| refused::<Vec<String>>(Err(error)))
 }
 
-/// Asserts that it is this cycle, whichever of its waits was refused.
+/// Checks the actors of the cycle, whichever of its waits was refused.
 #[track_caller]
 fn assert_cycle(mut cycle: Vec<String>, expected: &[&str]) {
     if let Some(first) = cycle.iter().position(|name| name == expected[0]) {
@@ -69,7 +72,7 @@ fn p07_a_cycle_through_other_executors_is_refused_and_names_its_actors() {
             ["a", "b", "c"].iter().enumerate().map(|(i, name)| named(&crews[i % executors], name)).collect();
         let cycle = round(actors.clone(), actors[0].clone());
         assert_cycle(cycle, &["c", "a", "b"]);
-        // Nobody else is refused: all of them go on.
+        // No other wait is refused, and all actors go on.
         assert_eq!(round(actors[1..].to_vec(), actors[0].clone()), [""; 0]);
         crews.iter().for_each(shut_down);
     }
@@ -90,14 +93,14 @@ fn p07_the_refusal_reads_well_and_is_an_event() {
     assert!(events.all().iter().any(told));
 }
 
-/// For room, and for an end.
+/// Waits for room and for an actor's end.
 #[test]
 fn p07_other_waits_are_part_of_a_cycle_too() {
     let (one, two) = (crew(1), crew(1));
     let (a, b) = (named(&one, "a"), named(&two, "b"));
     let (back, waits) = (a.clone(), one.handle());
     let sends = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
-        // Else both may be refused.
+        // Otherwise both waits may be refused.
         within(LONG, "a waits", || waits.waits().len() == 1);
         while back.tell(Note(0)).is_ok() {}
         let refused = back.send_timeout(Note(7), Duration::from_secs(LONG)).unwrap_err();
@@ -111,7 +114,7 @@ fn p07_other_waits_are_part_of_a_cycle_too() {
     shut_down(&two);
 }
 
-/// Forwards what it gets.
+/// Forwards its requests.
 struct Relay(ActorRef<Puppet>);
 impl Actor for Relay {}
 
@@ -129,7 +132,7 @@ impl Receive<Run<Work>> for Relay {
     }
 }
 
-/// Waits for the actor inside.
+/// Waits inside the handler for the given actor.
 impl Handler<ActorRef<Puppet>> for Relay {
     type Reply = bool;
     fn handle(&mut self, other: ActorRef<Puppet>, _: &mut Context<Self>) -> bool {
@@ -153,7 +156,7 @@ fn p07_a_request_is_followed_to_whom_it_was_forwarded() {
         let cycle = inside(&asker, move |_, _| outcome(wait(to.ask(asked).unwrap())));
         assert_cycle(cycle, &["answers", "asker"]);
 
-        // The relay has nothing to do with it any more: it may wait for the asker.
+        // The relay has forwarded the request, so it may wait for the asker.
         let (waits, until) = (Latch::new(), Latch::new());
         let (begun, end) = (waits.clone(), until.clone());
         let asked = work(move || {
@@ -205,7 +208,7 @@ fn p07_a_forward_that_would_close_a_cycle_is_refused_and_hands_the_request_back(
     shut_down(&executor);
 }
 
-/// A replica of a pool: does what it is told, and says its index.
+/// A replica of a pool that runs a function with its index.
 struct Replica(usize);
 impl Actor for Replica {}
 struct Do(Box<dyn FnOnce(usize) -> Vec<String> + Send>);
@@ -226,12 +229,12 @@ fn p07_who_has_taken_a_message_from_a_queue_is_waited_for() {
         let executor = crew(2);
         let (pool, asker) = (pool(&executor, replicas), named(&executor, "asker"));
         let back = asker.clone();
-        // The others have nothing to do, and will not answer this one.
+        // The other replicas have no work and will not answer this message.
         let asked = Do(Box::new(move |_| refused(wait(back.ask(Note(1)).unwrap()))));
         let to = pool.clone();
         let cycle = inside(&asker, move |_, _| outcome(wait(to.ask(SharedQueue, asked).unwrap())));
         assert!(cycle.len() == 2 && cycle.iter().any(|name| name == "asker"), "{cycle:?}");
-        // The message after that is another one, perhaps in the same memory.
+        // The next message is a different one, perhaps in the same memory.
         let back = asker.clone();
         let fine = Do(Box::new(move |_| refused(wait(back.ask(Note(1)).unwrap()))));
         assert_eq!(answer(pool.ask(SharedQueue, fine).unwrap()), Ok(vec![]));
@@ -260,7 +263,7 @@ fn p07_a_queue_whose_takers_all_wait_for_it_is_not_waited_for() {
     all.open();
     let cycles: Vec<_> = asks.into_iter().map(|ask| answer(ask).unwrap()).collect();
     let refusals = cycles.iter().filter(|cycle| cycle.len() == 3).count();
-    // Those that are refused answer the others; two may see each other.
+    // Refused replicas answer the others, and two of them may see each other.
     assert!(refusals >= 1 && cycles.iter().all(|cycle| [0, 3].contains(&cycle.len())), "{cycles:?}");
     shut_down(&executor);
 }
@@ -270,7 +273,7 @@ fn p07_a_queue_with_a_taker_that_goes_on_is_waited_for() {
     let executor = crew(2);
     let (pool, asker) = (pool(&executor, 2), named(&executor, "asker"));
     let (busy, until) = (Latch::new(), Latch::new());
-    // One replica is busy, and will take the message.
+    // One replica is busy and will take the message.
     let held = {
         let (busy, until) = (busy.clone(), until.clone());
         let hold = Do(Box::new(move |_| {
@@ -281,7 +284,7 @@ fn p07_a_queue_with_a_taker_that_goes_on_is_waited_for() {
         pool.ask(ToIndex(0), hold).unwrap()
     };
     busy.wait();
-    // The other one waits for the asker, which waits for the queue.
+    // The other replica waits for the asker, which waits for the queue.
     let (begun, goes_on) = (Latch::new(), Latch::new());
     let waits = {
         let (asker, begun, goes_on) = (asker.clone(), begun.clone(), goes_on.clone());
@@ -327,7 +330,7 @@ fn p07_a_key_that_moves_away_from_the_asker_is_not_waited_for() {
         (0..100).find(|&key| home(key) == 1).unwrap()
     };
     let to = pool.clone();
-    // Its own mark is behind this message.
+    // The replica's own mark of the moved key is behind this message.
     let asks = Do(Box::new(move |_| {
         to.grow(1).unwrap();
         refused(wait(to.ask(ByKey(moves), Do(Box::new(|_| Vec::new()))).unwrap()))
@@ -337,7 +340,7 @@ fn p07_a_key_that_moves_away_from_the_asker_is_not_waited_for() {
     shut_down(&executor);
 }
 
-/// Asks the key's actor of after itself, in its last hook.
+/// In its last hook, asks the actor that follows it under the same key.
 struct Keyed {
     directory: Arc<Mutex<Option<Directory<u8, Keyed>>>>,
     result: Arc<Mutex<Vec<Option<AskError>>>>,
@@ -376,7 +379,7 @@ fn p07_an_actor_that_ends_does_not_wait_for_its_successor() {
     shut_down(&executor);
 }
 
-/// Many actors of several executors that ask each other at random: all ends, by an answer or a refusal.
+/// Actors of several executors ask each other at random. Each ask ends with an answer or a refusal.
 #[test]
 fn p07_whoever_asks_whomever_all_ends() {
     let crews = [crew(2), crew(1)];

@@ -1,5 +1,5 @@
-//! P7, deadlines are total: whatever the user's code does, nothing takes longer than said. Each test holds up what is waited for
-//! until after the wait has returned, so none of them depends on how long anything took.
+//! P7, deadlines are total: whatever user code does, no wait exceeds its limit. Each test holds up
+//! its target until the wait has returned, so that no test depends on how long anything took.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const SHORT: Duration = Duration::from_millis(20);
 
-/// Waits in its destructor, on the thread whose thread-local it is.
+/// Blocks in its destructor, on the thread whose thread-local it is.
 struct Lingers {
     entered: Latch,
     until: Latch,
@@ -26,7 +26,7 @@ impl Drop for Lingers {
 
 thread_local!(static LINGERS: RefCell<Option<Lingers>> = const { RefCell::new(None) });
 
-/// Makes the thread on which it is called linger at its end.
+/// Makes the calling thread linger at its end.
 fn linger(entered: &Latch, until: &Latch) {
     let lingers = || Lingers { entered: entered.clone(), until: until.clone() };
     LINGERS.with_borrow_mut(|place| _ = place.get_or_insert_with(lingers));
@@ -85,7 +85,8 @@ fn p07_a_spare_that_ends_waits_for_no_other() {
     let ended = || events.all().iter().filter(|event| matches!(event, Event::SpareEnded { .. })).count();
     let (entered, until) = (Latch::new(), Latch::new());
     let held = Held::until(until.clone());
-    // Whoever runs it lingers at its end: while there are two threads, one of them is to end.
+    // Each thread that runs the actor lingers at its end. While there are two threads, one of them
+    // is to end.
     let (one, two) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
     for round in 0..3 {
         let blocks = Latch::new();
@@ -119,7 +120,7 @@ fn p07_a_slow_event_hook_does_not_hold_up_a_shutdown() {
         let (told, over) = (told.clone(), over.clone());
         move |event: &Event| {
             if matches!(event, Event::Stuck { .. }) {
-                let _opens = Held::until(over.clone()); // whichever way the hook ends
+                let _opens = Held::until(over.clone()); // however the hook ends
                 told.open();
                 until.wait();
             }
@@ -166,11 +167,12 @@ fn p07_more_actors_than_can_be_closed_in_time_are_closed_later() {
     shut_down(&executor);
 }
 
-/// An actor that has nothing to do.
+/// An actor without work.
 struct Idle;
 impl Actor for Idle {}
 
-/// Runs `wait` in a handler of an executor with one worker, and checks that others of its actors go on meanwhile.
+/// Runs `wait` in a handler of an executor with one worker, and checks that other actors go on
+/// meanwhile.
 #[track_caller]
 fn takes_a_spare(wait: impl FnOnce(&Executor) + Send + 'static) {
     let (executor, other) = (crew(1), crew(1));
@@ -261,7 +263,7 @@ fn p07_two_executors_that_wait_for_each_other_go_on() {
         let (other, entered, until) = (other.handle(), entered.clone(), until.clone());
         let run = move |_: &mut Puppet, _: &mut Context<Puppet>| {
             entered.open();
-            // Neither becomes idle while the other one waits.
+            // Neither executor becomes idle while the other waits.
             while !until.is_open() {
                 assert_eq!(other.wait_idle_timeout(SHORT), Err(WaitError::TimedOut));
             }
@@ -278,7 +280,7 @@ fn p07_two_executors_that_wait_for_each_other_go_on() {
     }
     held.release();
     for ask in asks {
-        // Whoever stops first lets the other one become idle.
+        // The actor that stops first lets the other executor become idle.
         let ended = answer(ask);
         assert!(matches!(ended, Ok(()) | Err(AskError::Panicked(_))), "{ended:?}");
     }

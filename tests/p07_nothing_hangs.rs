@@ -1,4 +1,5 @@
-//! P7, nothing hangs: every ask ends, waiting for oneself is refused, and a worker that blocks never freezes the crew.
+//! P7, nothing hangs: every ask ends, waiting for oneself is refused, and a blocked worker never
+//! freezes the crew.
 
 mod common;
 
@@ -7,7 +8,7 @@ use heist::{Actor, ActorRef, AskError, Context, Handler, Policy, Receive, Refusa
 use std::thread;
 use std::time::Duration;
 
-/// Does with its reply what the message says.
+/// Treats its reply as the message says.
 #[derive(Default)]
 struct Replier(Vec<Reply<u64>>);
 
@@ -17,9 +18,9 @@ enum Do {
     Answer,
     Drop,
     Panic,
-    /// Not before the actor ends.
+    /// Keeps the reply until the actor ends.
     Keep,
-    /// On a thread of its own.
+    /// Answers from a separate thread.
     Elsewhere,
 }
 
@@ -46,7 +47,7 @@ fn p07_every_way_an_ask_ends() {
         assert_eq!(answer(actor.ask(Do::Elsewhere).unwrap()), Ok(43));
         assert_eq!(answer(actor.ask(Do::Drop).unwrap()), Err(AskError::NoReply));
 
-        // A timeout hands the ask back; the answer can still be waited for.
+        // A timeout hands the ask back, and the answer can still be waited for.
         let kept = actor.ask(Do::Keep).unwrap();
         let error = kept.wait_timeout(Duration::from_millis(1)).unwrap_err();
         assert_eq!(error.error(), &AskError::TimedOut);
@@ -61,7 +62,7 @@ fn p07_every_way_an_ask_ends() {
         ended(&failing);
         assert_eq!(failing.ask(Do::Answer).unwrap_err().refusal(), Refusal::Stopped);
 
-        // What waited behind is answered with the reason for which it is not handled.
+        // Messages behind the panic are answered with the reason why they are not handled.
         let doomed = executor.spawn(Puppet::default());
         let held = Held::hold(&doomed);
         let fatal =
@@ -103,7 +104,8 @@ fn p07_asks_end_when_the_executor_does() {
     }
 }
 
-/// What came of waiting inside a handler: the error, and whether the ask or the message came back with it.
+/// The result of a wait inside a handler: the error, and whether the ask or message came back with
+/// the error.
 type Inside = (Option<AskError>, bool);
 
 fn wait_inside(asker: &ActorRef<Puppet>, target: &ActorRef<Puppet>) -> Inside {
@@ -121,7 +123,7 @@ fn p07_asking_oneself_and_waiting_is_refused_and_the_ask_comes_back() {
     on_every_crew(|executor| {
         let puppet = executor.spawn(Puppet::default());
         assert_eq!(wait_inside(&puppet, &puppet), (Some(AskError::WouldDeadlock), true));
-        // Not waiting for it is fine.
+        // An ask of oneself without a wait is allowed.
         let own = puppet.clone();
         let asked = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| own.ask(Note(7)).unwrap());
         let asked = answer(puppet.ask(asked).unwrap()).unwrap();
@@ -138,7 +140,7 @@ fn p07_the_last_unblocked_worker_may_not_wait() {
         assert_eq!(executor.stats().spares.refused, 1);
         shut_down(&executor);
     }
-    // While a sibling stays unblocked it may.
+    // With an unblocked sibling, the wait is allowed.
     let executor = build(heist::Executor::builder().workers(2).spares(0));
     let (one, two) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
     assert_eq!(wait_inside(&one, &two), (None, false));
@@ -152,7 +154,7 @@ fn p07_with_a_spare_even_the_last_unblocked_worker_may_wait() {
         for pair in puppets.windows(2) {
             assert_eq!(wait_inside(&pair[0], &pair[1]), (None, false));
         }
-        // Each waits for the next one, all at the same time.
+        // Each actor waits for the next, all at the same time.
         let mut innermost = puppets[0].ask(Note(7)).map(|ask| ask.wait().unwrap()).unwrap();
         for n in 1..puppets.len() {
             let chain: Vec<_> = puppets[..=n].to_vec();
@@ -163,10 +165,10 @@ fn p07_with_a_spare_even_the_last_unblocked_worker_may_wait() {
     });
 }
 
-/// In a box, since a function's type cannot contain itself.
+/// Boxed, because a closure's type cannot contain itself.
 type Along = Box<dyn FnOnce(&mut Puppet, &mut Context<Puppet>) -> u64 + Send>;
 
-/// The first waits for the second, which waits for the third, and so on.
+/// Makes the first actor wait for the second, the second for the third, and so on.
 fn ask_along(chain: &[ActorRef<Puppet>]) -> heist::Ask<u64> {
     let (first, rest) = chain.split_first().unwrap();
     let rest = rest.to_vec();
@@ -177,7 +179,7 @@ fn ask_along(chain: &[ActorRef<Puppet>]) -> heist::Ask<u64> {
     first.ask(Run(along)).unwrap()
 }
 
-/// A waiting worker takes nothing with it: what it had queued runs on its siblings meanwhile.
+/// Work that a waiting worker had queued runs on its siblings meanwhile.
 #[test]
 fn p07_what_is_queued_behind_a_waiting_handler_goes_on() {
     for (policy, spares) in
@@ -188,7 +190,7 @@ fn p07_what_is_queued_behind_a_waiting_handler_goes_on() {
         let asker = executor.spawn(Puppet::default());
         let targets = chain.clone();
         let sum = asker.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
-            // All are made ready by this worker, in its LIFO slot and its local queue.
+            // All targets are runnable in this worker's LIFO slot and local queue.
             let asks: Vec<_> = (1..).zip(&targets).map(|(n, to)| to.ask(Note(n)).unwrap()).collect();
             asks.into_iter().map(|ask| ask.wait().unwrap()).sum::<u64>()
         }));
@@ -197,7 +199,7 @@ fn p07_what_is_queued_behind_a_waiting_handler_goes_on() {
     }
 }
 
-/// Asks the next one around a ring and waits for it.
+/// Asks the next link of a ring and waits for the answer.
 struct Link {
     next: Option<ActorRef<Link>>,
 }
@@ -230,7 +232,8 @@ impl Handler<Direct> for Link {
     }
 }
 
-/// A ring in which everybody waits for the next one needs at least one refusal, and then all get something.
+/// A ring in which each link waits for the next needs at least one refusal. Then every link gets a
+/// result.
 #[test]
 fn p07_everybody_asks_everybody_in_a_ring_and_nobody_hangs() {
     on_every_crew(|executor| {
@@ -257,7 +260,8 @@ fn p07_sending_inside_a_handler_waits_or_hands_the_message_back() {
         for (workers, spares) in CREWS.into_iter().flat_map(|workers| [(workers, 0), (workers, 4)]) {
             let executor = build(heist::Executor::builder().workers(workers).policy(policy).spares(spares));
             let sender = executor.spawn(Puppet::default());
-            // Under Sharded at one and the same worker, or the target could have room again by then.
+            // Under `Sharded`, picks a target on the same worker. Otherwise the target could have
+            // room again too early.
             let worker = |actor: &ActorRef<Puppet>| inside(actor, |_, ctx| ctx.worker());
             let full = std::iter::repeat_with(|| executor.build(Puppet::default()).capacity(1).spawn())
                 .find(|full| policy != Policy::Sharded || worker(full) == worker(&sender))
@@ -293,7 +297,7 @@ fn p07_a_timeout_holds_against_an_actor_that_does_not_come_to_it() {
     assert_eq!(error.error(), &AskError::TimedOut);
     let send = puppet.send_timeout(Note(2), Duration::from_millis(5)).unwrap_err();
     assert_eq!(send.refusal(), Refusal::TimedOut);
-    // On a worker the same.
+    // The same on a worker.
     let (other, target) = (executor.spawn(Puppet::default()), puppet.clone());
     let late = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
         target.send_timeout(Note(3), Duration::from_millis(5)).unwrap_err().refusal()
@@ -325,7 +329,7 @@ fn p07_shutdown_ends_although_an_actor_does_not() {
             if workers > 1 {
                 others.iter().for_each(|other| _ = ended(other));
             }
-            // Late is not never: the handler returns, its asker is told, and the crew ends.
+            // The handler returns late. Then its asker is told, and the crew ends.
             held.release();
             assert_eq!(answer(waiting), Err(AskError::Stopped));
             ended(&stuck);

@@ -1,5 +1,5 @@
-//! P7, P8: actors that pass messages on in cycles, each the way of the guide (keep the message, ask for a notice of room, try again),
-//! get all of them through, however small their mailboxes are.
+//! P7 and P8: actors pass messages on in cycles, as the guide shows: keep the message, ask for a
+//! notice of room, try again. All messages get through, however small the mailboxes are.
 
 mod common;
 
@@ -25,7 +25,7 @@ struct Counts {
 
 struct Node {
     peers: Vec<ActorRef<Node>>,
-    /// For each peer, what it had no room for.
+    /// For each peer, the messages for which the peer had no room.
     held: Vec<VecDeque<Token>>,
     first: u32,
     steps: u32,
@@ -83,7 +83,8 @@ impl Handler<Room> for Node {
     }
 }
 
-/// Actors with random peers, themselves perhaps among them, and random capacities up to `most`.
+/// Runs actors with random peers, possibly including themselves, and random capacities up to
+/// `most`.
 fn go_round(executor: &Executor, actors: usize, most: usize, seed: u64) {
     let (first, steps) = (4, 20);
     let (mut random, counts) = (SmallRng::seed_from_u64(seed), Arc::new(Counts::default()));
@@ -117,7 +118,7 @@ fn go_round(executor: &Executor, actors: usize, most: usize, seed: u64) {
         let most = node.capacity().unwrap();
         assert!(node.is_empty() && node.stats().most_waiting <= most + actors, "more than it has prepaid");
     }
-    // Each notice is behind a message that came in between, or is the first of its wait.
+    // Each notice follows a message that came in between, or is the first of its wait.
     let notices = counts.notices.load(Relaxed);
     assert!(notices <= 20 * all, "seed {seed}, {actors} actors, up to {most}: {notices} notices for {all}");
 }
@@ -138,7 +139,7 @@ fn p07_cycles_with_small_mailboxes_go_on() {
     }
 }
 
-/// Whoever is full waits for room at itself, with a place for one message.
+/// A full actor waits for room at itself, with one slot for messages.
 #[test]
 fn p07_an_actor_alone_waits_for_room_at_itself() {
     on_every_crew(|executor| {

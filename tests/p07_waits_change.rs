@@ -1,5 +1,5 @@
-//! P7: what an actor waits for may change while it waits, and be hidden for a while by what the user's code does. The table of
-//! waits says at each instant what it is, so a cycle through it is refused.
+//! P7: what an actor waits for may change during the wait, and user code may hide a wait for a
+//! while. The table of waits is right at every instant, so that each cycle is refused.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn wait<R>(ask: Ask<R>) -> Result<R, WaitAskError<R>> {
     ask.wait_timeout(Duration::from_secs(LONG))
 }
 
-/// The actors of the cycle for which a wait was refused, by name and sorted; none if it was not.
+/// Returns the sorted names of the cycle for which a wait was refused, or nothing if it succeeded.
 fn cycle<R>(result: Result<R, WaitAskError<R>>) -> Vec<String> {
     let Err(error) = result else { return Vec::new() };
     assert_eq!(error.error(), &AskError::WouldDeadlock, "{error}");
@@ -29,7 +29,7 @@ fn cycle<R>(result: Result<R, WaitAskError<R>>) -> Vec<String> {
     names
 }
 
-/// Polls until `waits` is all that is waited for.
+/// Polls until the table holds exactly `waits`.
 #[track_caller]
 fn until_waits(executor: &Executor, waits: &[(&str, &str)]) {
     let name = |name: &Option<String>| name.clone().unwrap_or_default();
@@ -41,7 +41,7 @@ fn until_waits(executor: &Executor, waits: &[(&str, &str)]) {
     });
 }
 
-/// A replica of a pool: does what it is told.
+/// A replica of a pool that runs a function.
 struct Replica;
 impl Actor for Replica {}
 struct Do(Box<dyn FnOnce() -> Vec<String> + Send>);
@@ -56,7 +56,8 @@ fn nothing() -> Do {
     Do(Box::new(Vec::new))
 }
 
-/// Has this replica block until the latch is opened, and do that then; its mailbox is full from now on.
+/// Blocks a replica until the returned latch is opened, then runs `then`. Fills the replica's
+/// mailbox.
 fn occupy(
     pool: &Pool<Replica>,
     index: usize,
@@ -75,7 +76,7 @@ fn occupy(
     (until, asked)
 }
 
-/// The last of the replicas.
+/// Routes to the last replica.
 struct Last;
 impl Strategy for Last {
     fn route(&self, replicas: &Replicas<'_>) -> Route {
@@ -96,7 +97,8 @@ fn p07_a_send_that_goes_on_to_another_replica_waits_for_that_one() {
         to.send_timeout(Last, nothing(), Duration::from_secs(LONG)).map_err(|error| error.refusal())
     }));
     until_waits(&executor, &[("sender", "replica-1")]);
-    // Its place in line comes back, and it takes another one, behind what the first replica has.
+    // The slot in line comes back, and the sender takes another, behind the first replica's
+    // messages.
     pool.shrink(1).unwrap();
     second.open();
     until_waits(&executor, &[("sender", "replica-0")]);
@@ -107,7 +109,8 @@ fn p07_a_send_that_goes_on_to_another_replica_waits_for_that_one() {
     shut_down(&executor);
 }
 
-/// The replicas in whose lines it stood are gone by the time that the waits are listed, and other actors lie in their memory.
+/// The replicas in whose lines it stood are gone by the time that the waits are listed, and other
+/// actors lie in their memory.
 #[test]
 fn p07_a_send_leaves_the_replicas_that_were_stopped_and_freed() {
     const REPLICAS: usize = 6;
@@ -161,7 +164,7 @@ fn p07_a_send_leaves_the_replicas_that_were_stopped_and_freed() {
 fn p07_a_wait_in_a_spares_hook_leaves_the_wait_for_which_it_was_started() {
     let (other, told) = (Arc::new(Mutex::new(None::<ActorRef<Puppet>>)), Latch::new());
     let (theirs, waited) = (Arc::clone(&other), told.clone());
-    // Runs on the thread of the turn that waits, as a part of it.
+    // Runs on the thread of the waiting turn, as a part of that turn.
     let hook = move |event: &Event| {
         if matches!(event, Event::SpareStarted { .. })
             && let Some(other) = theirs.lock().unwrap().take()
@@ -172,7 +175,7 @@ fn p07_a_wait_in_a_spares_hook_leaves_the_wait_for_which_it_was_started() {
     };
     let executor = build(Executor::builder().workers(3).on_event(hook));
     let (asker, asked) = (named(&executor, "asker"), named(&executor, "asked"));
-    // Not in a way that starts a spare.
+    // Waits without starting a spare.
     let (inside, until) = (Latch::new(), Latch::new());
     let (entered, opened, back) = (inside.clone(), until.clone(), asker.clone());
     let asks_back = asked.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
@@ -193,7 +196,7 @@ fn p07_a_wait_in_a_spares_hook_leaves_the_wait_for_which_it_was_started() {
     shut_down(&executor);
 }
 
-/// While the wait in the hook is the one that is known, the other actor begins to wait for this one.
+/// While only the hook's wait is known, the other actor begins to wait for this one.
 #[test]
 fn p07_a_cycle_that_begins_during_a_wait_in_a_spares_hook_is_refused() {
     let other = Arc::new(Mutex::new(None::<ActorRef<Puppet>>));
@@ -230,7 +233,7 @@ fn p07_a_cycle_that_begins_during_a_wait_in_a_spares_hook_is_refused() {
     shut_down(&executor);
 }
 
-/// Forwards what it gets; what is refused it answers with a wait for the asker.
+/// Forwards its requests. Answers a refused forward with a wait for the asker.
 struct Passes {
     to: ActorRef<Puppet>,
     asker: ActorRef<Puppet>,

@@ -1,5 +1,5 @@
-//! P8, bounded: a mailbox never holds more than its capacity and what its owner prepaid; full means an error with the
-//! message inside, or waiting for room, oldest first.
+//! P8, bounded: a mailbox never holds more than its capacity and its owner's prepaid messages. A
+//! full mailbox returns an error with the message, or lets senders wait for room, oldest first.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn bounded(executor: &Executor) -> ActorRef<Puppet> {
     executor.build(Puppet::default()).capacity(CAPACITY).spawn()
 }
 
-/// Fills what is left of a mailbox with notes from `from` on; returns how many there were.
+/// Fills the rest of a mailbox with notes, counting up from `from`. Returns their number.
 fn fill(puppet: &ActorRef<Puppet>, from: u64) -> u64 {
     (from..).find(|&n| puppet.tell(Note(n)).is_err()).unwrap() - from
 }
@@ -33,7 +33,7 @@ fn p08_a_full_mailbox_hands_the_message_back() {
     on_every_crew(|executor| {
         let puppet = bounded(executor);
         let held = Held::hold(&puppet);
-        // The message that is being handled has its place still.
+        // The message in its handler still occupies a slot.
         assert_eq!(fill(&puppet, 0), CAPACITY as u64 - 1);
         assert_eq!((puppet.len(), puppet.capacity()), (CAPACITY, Some(CAPACITY)));
         let error = puppet.tell(Note(77)).unwrap_err();
@@ -82,20 +82,20 @@ fn p08_capacity_is_bounded_by_default_and_can_be_chosen() {
     assert_eq!(puppet.stats().most_waiting, many as usize);
 }
 
-/// Counts what is in its mailbox or being handled, from both sides and independently of the mailbox.
+/// Counts messages in its mailbox and in handlers from both sides, independently of the mailbox.
 struct Counted {
     inside: Arc<AtomicUsize>,
 }
 
 impl Actor for Counted {}
 
-/// Counted in by the sender once it was accepted, so the count can only be too low.
+/// Counted by the sender after its acceptance, so that the count can only be too low.
 struct Item;
 
 impl Handler<Item> for Counted {
     type Reply = ();
     fn handle(&mut self, _: Item, _: &mut Context<Self>) {
-        // Its sender may not have come to count it yet.
+        // The sender may not have counted the message yet.
         within(LONG, "the sender counts", || {
             self.inside.fetch_update(Relaxed, Relaxed, |inside| inside.checked_sub(1)).is_ok()
         });
@@ -116,7 +116,7 @@ fn p08_racing_senders_never_exceed_the_capacity() {
                 let (actor, inside, refused) = (&actor, &inside, &refused);
                 scope.spawn(move || {
                     for i in 0..EACH {
-                        // One in two waits, the other insists.
+                        // Every second message waits for room, and the others retry.
                         if (sender + i) % 2 == 0 {
                             actor.send(Item).unwrap();
                         } else {
@@ -141,7 +141,7 @@ fn p08_racing_senders_never_exceed_the_capacity() {
     }
 }
 
-/// Keeps replies until it is told to give them.
+/// Keeps replies until told to give them.
 #[derive(Default)]
 struct Later(Vec<Reply<u64>>);
 
@@ -164,7 +164,7 @@ impl Handler<AnswerAll> for Later {
     }
 }
 
-/// What is prepaid comes on top of the capacity, but not out of order.
+/// Prepaid messages come on top of the capacity, but in order.
 #[test]
 fn p08_prepaid_messages_come_on_top_and_in_order() {
     on_every_crew(|executor| {
@@ -178,7 +178,8 @@ fn p08_prepaid_messages_come_on_top_and_in_order() {
         settle(executor);
         let mine = puppet.clone();
         let held = {
-            // One `again` per turn's message; a second is refused while the first is under way.
+            // One `again` for each handled message. A second is refused while the first is under
+            // way.
             let (entered, release) = (Latch::new(), Latch::new());
             let (inside, until) = (entered.clone(), release.clone());
             let turn = move |_: &mut Puppet, ctx: &mut Context<Puppet>| {
@@ -209,7 +210,8 @@ fn p08_prepaid_messages_come_on_top_and_in_order() {
     });
 }
 
-/// With prepaid messages in a mailbox it holds as many others as without, also when many of them have come and gone.
+/// A mailbox with prepaid messages holds as many other messages as without, even after many prepaid
+/// ones have come and gone.
 #[test]
 fn p08_what_is_prepaid_does_not_count_against_the_others() {
     on_every_crew(|executor| {
@@ -243,7 +245,7 @@ fn p08_waiting_senders_come_oldest_first_and_tell_cannot_barge() {
         let filled = fill(&puppet, 0);
         let mut waiting = Vec::new();
         for n in 0..SENDERS {
-            // In line once it is pending: the awaited form says so.
+            // A pending future stands in line.
             let mut send = Box::pin(puppet.send_async(Note(100 + n)));
             let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
             assert!(send.as_mut().poll(&mut cx).is_pending());
@@ -259,12 +261,13 @@ fn p08_waiting_senders_come_oldest_first_and_tell_cannot_barge() {
         blocked.join().unwrap().unwrap();
         settle(executor);
         let mut log = run(&puppet, |puppet, _| puppet.log.clone());
-        log.retain(|&n| n != 200); // the thread may have come before or after its elders were in line
+        log.retain(|&n| n != 200); // the thread may have come before or after the older senders were in line
         assert_eq!(log, (0..filled).chain(100..100 + SENDERS).collect::<Vec<_>>());
     });
 }
 
-/// While somebody waits, a place that comes free is his: an insistent teller gets none before.
+/// A slot that becomes free belongs to the waiting sender. An insistent `tell` must not get it
+/// first.
 #[test]
 fn p08_an_insistent_tell_gets_no_place_before_those_who_wait() {
     const ROUNDS: u64 = 300;
@@ -302,7 +305,7 @@ fn p08_a_sender_that_gives_up_takes_its_message_with_it() {
         drop(dropped);
         held.release();
         settle(executor);
-        // Nobody waits any more, so that a tell is let in again.
+        // No sender waits any more, so that `tell` succeeds again.
         puppet.tell(Note(filled)).unwrap();
         let log = answer(puppet.ask(Log).unwrap()).unwrap();
         assert_eq!(log, (0..=filled).collect::<Vec<_>>());
@@ -332,13 +335,13 @@ fn p08_waiting_senders_get_their_messages_back_when_the_actor_ends() {
     });
 }
 
-/// Has the puppet ask to be told `note` when `target` has room.
+/// Makes the puppet ask for the notice `note` when `target` has room.
 fn when_room(puppet: &ActorRef<Puppet>, target: &ActorRef<Gated>, note: u64) -> Result<(), Refusal> {
     let target = target.clone();
     run(puppet, move |_, ctx| ctx.when_room(&target, Note(note)).map_err(|error| error.refusal()))
 }
 
-/// Handles a message each time that it gets a permit.
+/// Handles one message for each permit.
 struct Gated(crossbeam_channel::Receiver<()>);
 
 impl Actor for Gated {}
@@ -355,7 +358,7 @@ fn p08_a_notice_of_room_comes_at_half_the_capacity() {
     for workers in [2, 8] {
         let executor = crew(workers);
         let (permits, gate) = crossbeam_channel::unbounded();
-        // A message a turn, so that each place is given back at once.
+        // One message a turn, so that each slot is returned at once.
         let target = executor.build(Gated(gate)).capacity(CAPACITY).budget_messages(1).spawn();
         let puppet = executor.spawn(Puppet::default());
         assert_eq!(when_room(&puppet, &target, 1), Ok(()), "there is room now");
@@ -376,7 +379,7 @@ fn p08_a_notice_of_room_comes_at_half_the_capacity() {
             within(LONG, "the notice comes", || answer(owner.ask(Log).unwrap()).unwrap() == notice);
         }
         assert_eq!(target.len(), CAPACITY / 2);
-        // The next one is prepaid again, and comes also when the target ends.
+        // The next notice is prepaid again, and comes even if the target ends.
         target.tell_many((0..CAPACITY / 2).map(|_| Item)).unwrap();
         assert_eq!(when_room(&puppet, &target, 5), Ok(()));
         target.stop_now();
@@ -386,7 +389,8 @@ fn p08_a_notice_of_room_comes_at_half_the_capacity() {
     }
 }
 
-/// The first few would use up the room. Who gets a notice and does not use it keeps nobody waiting.
+/// The first owners alone could use up the room. An owner that does not use its notice must not
+/// keep the others waiting.
 #[test]
 fn p08_notices_of_room_come_a_few_at_a_time_and_all_come() {
     const OWNERS: usize = 5 * CAPACITY;
@@ -404,11 +408,11 @@ fn p08_notices_of_room_come_a_few_at_a_time_and_all_come() {
             assert_eq!(noticed(), 0);
             permits.send(()).unwrap();
         }
-        // One for each quarter of the capacity that is free.
+        // One notice for each free quarter of the capacity.
         within(LONG, "the first few", || noticed() == 2);
         target.tell(Item).unwrap();
         assert_eq!(noticed(), 2, "the room is not for those alone");
-        // Nobody else sends anything.
+        // No further message is sent.
         (0..=CAPACITY / 2).for_each(|_| permits.send(()).unwrap());
         within(LONG, "all get theirs", || noticed() == OWNERS);
         within(LONG, "all is handled", || target.is_empty());

@@ -1,10 +1,11 @@
-//! P9, quiet: with nothing to do all threads sleep. No polling, no periodic wake-ups: fresh, after a burst, after a
-//! panic, with timers that are far, and while others wait for something that does not come.
+//! P9, quiet: with nothing to do, all threads sleep. There is no polling and no periodic wake-up:
+//! fresh, after a burst, after a panic, with far timers, and while other threads wait in vain.
 //!
-//! What is measured is a whole process, by the kernel's own counts for all its threads: each test runs itself once
-//! more in a child, which prepares its executors and then blocks; the test looks at the child from outside.
+//! The tests measure a whole process by the kernel's counts for all its threads. Each test runs
+//! itself once more in a child process, which prepares its executors and then blocks. The test
+//! observes the child from outside.
 #![cfg(target_os = "linux")]
-#![allow(clippy::print_stdout)] // how the child says that it is ready
+#![allow(clippy::print_stdout)] // the child prints that it is ready
 
 mod common;
 
@@ -24,7 +25,7 @@ const READY: &str = "the child is ready";
 const WINDOW: Duration = Duration::from_secs(2);
 const MOST_CPU_NS: u64 = 1_000_000;
 
-/// What the kernel says of all threads of one process.
+/// The kernel's counts for all threads of one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Activity {
     threads: usize,
@@ -37,7 +38,7 @@ impl Activity {
         let mut sum = Activity { threads: 0, cpu_ns: 0, voluntary_switches: 0 };
         for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
             let task = task.unwrap().path();
-            // A thread that is on its way out may be gone by now; the next look will not count it.
+            // A thread on its way out may be gone by now, and the next look does not count it.
             let files = ["schedstat", "status"].map(|name| fs::read_to_string(task.join(name)));
             let [Ok(schedstat), Ok(status)] = files else { continue };
             let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
@@ -49,7 +50,7 @@ impl Activity {
     }
 }
 
-/// Ends the child whatever happens to the test.
+/// Ends the child process, however the test ends.
 struct Ended(Child);
 
 impl Drop for Ended {
@@ -60,7 +61,8 @@ impl Drop for Ended {
     }
 }
 
-/// `test` is the calling test's own name; what `prepare` returns is kept while the child is looked at.
+/// Checks that the process sleeps after `prepare`. `test` is the name of the calling test. The
+/// child keeps the value of `prepare` meanwhile.
 fn assert_quiet(test: &str, prepare: impl FnOnce() -> Box<dyn Any>) {
     if std::env::var_os(CHILD).is_some() {
         let kept = prepare();
@@ -76,7 +78,7 @@ fn assert_quiet(test: &str, prepare: impl FnOnce() -> Box<dyn Any>) {
     let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap() == READY), "the child ended early");
 
-    // The sentinel lingers for some milliseconds; then the counts must stand still.
+    // The sentinel lingers for some milliseconds. Then the counts must stand still.
     let mut before = Activity::of(pid);
     within(20, "the executors fall asleep", || {
         thread::sleep(Duration::from_millis(50));
@@ -98,7 +100,7 @@ fn p09_a_fresh_executor_sleeps() {
     assert_quiet("p09_a_fresh_executor_sleeps", || Box::new(crews()));
 }
 
-/// Actors that tell each other, from outside and inside, with work to steal.
+/// Actors tell each other, from outside and from inside, with work to steal.
 fn burst(executor: &Executor) -> Vec<ActorRef<Puppet>> {
     let actors: Vec<_> = (0..1000).map(|_| executor.spawn(Puppet::default())).collect();
     for round in 0..10 {
@@ -137,7 +139,7 @@ fn p09_an_executor_sleeps_after_a_panic() {
     });
 }
 
-/// Handlers that block, on more threads than there are workers, until the gate is free: for as long as that takes.
+/// Starts handlers that block until the gate is free, on more threads than there are workers.
 fn block(executor: &Executor, gate: &'static Mutex<()>) -> Vec<ActorRef<Puppet>> {
     let actors: Vec<_> = (0..2 * executor.workers()).map(|_| executor.spawn(Puppet::default())).collect();
     for actor in &actors {
@@ -149,7 +151,7 @@ fn block(executor: &Executor, gate: &'static Mutex<()>) -> Vec<ActorRef<Puppet>>
     actors
 }
 
-/// Crews whose spares do not stay for long, each blocked at one gate until it is unlocked.
+/// Makes crews whose spares end soon, each blocked at one gate until the gate is unlocked.
 fn blocked_crews() -> (MutexGuard<'static, ()>, Vec<Vec<ActorRef<Puppet>>>, Vec<Executor>) {
     let gate: &'static Mutex<()> = Box::leak(Box::default());
     let shut = gate.lock().unwrap();
@@ -173,12 +175,12 @@ fn p09_an_executor_sleeps_after_its_spares_have_ended() {
     });
 }
 
-/// Places that nobody has, spares that are reserved for them: all of them sleep until something happens.
+/// Vacant slots and the spares reserved for them: all threads sleep until something happens.
 #[test]
 fn p09_an_executor_sleeps_while_its_handlers_block() {
     assert_quiet("p09_an_executor_sleeps_while_its_handlers_block", || {
         let (shut, actors, crews) = blocked_crews();
-        // Those that are left over end; the others are kept by what blocks.
+        // Surplus spares end. The others stay with the blocked turns.
         let free = |executor: &Executor| {
             let spares = executor.stats().spares;
             spares.alive - spares.blocked
@@ -188,7 +190,7 @@ fn p09_an_executor_sleeps_while_its_handlers_block() {
     });
 }
 
-/// Keeps every reply, and so every asker waiting.
+/// Keeps every reply, so that every asker waits.
 #[derive(Default)]
 struct Miser(Vec<Reply<()>>);
 
@@ -220,7 +222,8 @@ fn p09_an_executor_sleeps_while_others_wait() {
     });
 }
 
-/// Half of them by the actors themselves, half by others; some cancelled, some earlier ones gone already.
+/// Half of the timers are armed by the actors themselves, half by others. Some are cancelled, and
+/// some earlier ones have fired.
 #[test]
 fn p09_an_executor_sleeps_with_100_000_far_timers() {
     const TIMERS: u64 = 100_000;
@@ -252,7 +255,8 @@ fn p09_an_executor_sleeps_with_100_000_far_timers() {
     });
 }
 
-/// One whose actors have all gone, one that keeps them, one that would let go of them in an hour.
+/// One directory whose actors have all ended, one that keeps its actors, and one that would
+/// passivate them in an hour.
 #[test]
 fn p09_an_executor_sleeps_with_directories() {
     assert_quiet("p09_an_executor_sleeps_with_directories", || {
@@ -281,7 +285,8 @@ fn p09_an_executor_sleeps_with_directories() {
     });
 }
 
-/// Kept ones that told each other, dedicated ones that did, and one whose thread has ended.
+/// Pinned actors that told each other, dedicated actors that did so, and a dedicated actor whose
+/// thread has ended.
 #[test]
 fn p09_an_executor_sleeps_with_kept_and_dedicated_actors() {
     assert_quiet("p09_an_executor_sleeps_with_kept_and_dedicated_actors", || {

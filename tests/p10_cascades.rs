@@ -1,4 +1,5 @@
-//! P10, clean: no drop recurses, however long the chain and through whatever it runs. On stacks of 64 KiB.
+//! P10, clean: no drop recurses, however long the chain and whatever it runs through. The stacks
+//! have 64 KiB.
 
 mod common;
 
@@ -14,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 const CHAIN: usize = if cfg!(heist_chaos) { 5_000 } else { 100_000 }; // more than a stack has room for
-/// Of other chains: far more than such a stack has room for.
+/// The length of other chains: far more than such a stack has room for.
 const LINKS: usize = 10_000;
 const SMALL_STACK: usize = 64 * 1024;
 
@@ -26,7 +27,7 @@ fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
     thread::Builder::new().stack_size(SMALL_STACK).spawn(f).unwrap().join().unwrap();
 }
 
-/// Counts the drop of what it is part of.
+/// Counts the drop of the value that contains it.
 struct Counted(Arc<AtomicUsize>);
 
 impl Drop for Counted {
@@ -35,7 +36,7 @@ impl Drop for Counted {
     }
 }
 
-/// Each waits by `ask_then` for the next, with the reply of the one before in its callback.
+/// Waits by `ask_then` for the next stage, with the previous stage's reply in the callback.
 struct Stage {
     next: Option<ActorRef<Stage>>,
     kept: Option<Reply<u32>>,
@@ -61,7 +62,7 @@ impl Receive<Work> for Stage {
     }
 }
 
-/// Stages that all wait, and the ask that they wait for.
+/// Makes a chain of waiting stages. Returns the ask for which they all wait.
 fn stages(executor: &Executor) -> (Ask<u32>, ActorRef<Stage>) {
     let first = executor.spawn(Stage { next: None, kept: None });
     let mut last = first.clone();
@@ -90,13 +91,14 @@ fn p10_a_chain_of_callbacks_ends_with_its_executor() {
 fn p10_a_chain_of_callbacks_ends_with_its_last_actor() {
     let executor = small_crew(2);
     let (ask, first) = stages(&executor);
-    // Its reply is dropped, so each callback in turn gets an error, and drops the reply in it.
+    // Dropping this reply gives each callback in turn an error, and the callback drops the next
+    // reply.
     first.stop_now();
     assert!(answer(ask).is_err());
     shut_down(&executor);
 }
 
-/// Takes whatever it is told, and keeps it.
+/// Keeps every value that it is told.
 #[derive(Default)]
 struct Keeper(Vec<Thing>);
 
@@ -114,7 +116,7 @@ impl Receive<Keep> for Keeper {
     }
 }
 
-/// Is answered by whoever takes the reply out of the channel.
+/// Answered by the receiver of the channel.
 struct Lend(mpsc::Sender<Reply<Thing>>);
 
 impl Receive<Lend> for Keeper {
@@ -124,7 +126,7 @@ impl Receive<Lend> for Keeper {
     }
 }
 
-/// Asks in answers in asks: each answer is there, unseen, and holds the ask of the next.
+/// Asks in answers in asks: each answer is ready but not taken, and holds the next ask.
 fn asks_inside_answers(executor: &Executor, counted: &Arc<AtomicUsize>) -> Thing {
     let keeper = executor.build(Keeper::default()).unbounded().spawn();
     let (sender, replies) = mpsc::channel();
@@ -138,7 +140,7 @@ fn asks_inside_answers(executor: &Executor, counted: &Arc<AtomicUsize>) -> Thing
     inner
 }
 
-/// Answers that nobody wants: each drops the reply of the next, with an answer given while it is dropped.
+/// Answers without an asker: the drop of each gives the next reply its answer.
 struct Passed {
     reply: Option<Reply<Thing>>,
     answer: Option<Thing>,
@@ -166,7 +168,7 @@ fn replies_given_while_others_are_dropped(executor: &Executor, counted: &Arc<Ato
     inner
 }
 
-/// Messages that are not sent yet, each of which holds the next one.
+/// Unsent messages, each of which holds the next one.
 fn sendings_inside_messages(executor: &Executor, counted: &Arc<AtomicUsize>) -> Thing {
     let full = executor.build(Keeper::default()).capacity(1).spawn();
     let mut inner: Thing = Box::new(());
@@ -178,7 +180,7 @@ fn sendings_inside_messages(executor: &Executor, counted: &Arc<AtomicUsize>) -> 
     inner
 }
 
-/// Timers' messages that hold the next timer.
+/// Timer messages, each of which holds the next timer.
 fn timers_inside_messages(executor: &Executor, counted: &Arc<AtomicUsize>) -> Thing {
     let keeper = executor.spawn(Keeper::default());
     let mut inner: Thing = Box::new(keeper.clone());
@@ -261,7 +263,7 @@ fn p10_chains_are_dropped_after_the_executors_end() {
     }
 }
 
-/// What is dropped after a thread's other thread-locals were.
+/// Dropped after the thread's other thread-locals.
 struct AtTheEnd(std::cell::RefCell<Option<Thing>>);
 
 thread_local!(static LATE: AtTheEnd = const { AtTheEnd(std::cell::RefCell::new(None)) });
