@@ -1,5 +1,5 @@
-//! An actor's life: how it begins, the ways it ends, and in which order (rules 4 and 5 of
-//! `docs/rules.md`); `reach.rs` has what keeps it.
+//! The life of an actor: its start, its ways to end, and their order (rules 4 and 5 of
+//! `docs/rules.md`). `reach.rs` tests what keeps an actor alive.
 
 mod common;
 

@@ -284,7 +284,7 @@ fn p10_a_chain_of_room_tickets_is_dropped_on_a_small_stack() {
     let executor = small_crew(1);
     let full = executor.build(Keeper::default()).capacity(1).spawn();
     let puppet = executor.spawn(Puppet::default());
-    let held = Held::hold(&puppet); // the only worker
+    let held = Held::hold(&puppet); // occupies the only worker
     full.tell(Keep(Box::new(()))).unwrap();
     let counted: Arc<AtomicUsize> = Arc::default();
     let mut cx = TaskContext::from_waker(Waker::noop());
@@ -303,15 +303,15 @@ fn p10_a_chain_of_room_tickets_is_dropped_on_a_small_stack() {
     shut_down(&executor);
 }
 
-/// A task that is referenced by its waker only, and holds what it waits for.
-#[allow(dead_code)] // dropped, and never looked at
+/// A task that only its waker references, and that holds the value it waits for.
+#[allow(dead_code)] // dropped without being read
 struct Task(std::sync::Mutex<Thing>, Counted);
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {}
 }
 
-/// A future that a task waits for: leaves the task's waker, and is what the next task holds.
+/// Polls a future with a waker that holds `inner`. Returns the future, for the next task to hold.
 fn waits<F: Future + Unpin + Send + 'static>(
     mut future: F,
     inner: Thing,
@@ -329,7 +329,7 @@ fn p10_chains_of_tasks_that_wait_are_dropped_on_a_small_stack() {
         let executor = small_crew(1);
         let actor = executor.build(Keeper::default()).unbounded().spawn();
         let puppet = executor.spawn(Puppet::default());
-        let held = Held::hold(&puppet); // so nothing is answered, and nothing is quiet
+        let held = Held::hold(&puppet); // keeps the crew from answering and from becoming idle
         let full = executor.build(Keeper::default()).capacity(1).spawn();
         full.tell(Keep(Box::new(()))).unwrap();
         let counted: Arc<AtomicUsize> = Arc::default();

@@ -1,5 +1,5 @@
-//! P10, clean: every actor, message and reply is dropped exactly once, no thread is left, no user code runs under a
-//! lock, and dropping never recurses.
+//! P10, clean: every actor, message and reply is dropped exactly once, no thread is left, no user
+//! code runs under a lock, and dropping never recurses.
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::task::{Context as TaskContext, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-/// Holds a token, and what else it was given.
+/// Holds a token, kept replies and perhaps a latch.
 struct Holder {
     _state: Token,
     parked: Vec<Reply<Token>>,
@@ -46,7 +46,7 @@ impl Receive<Park> for Holder {
     }
 }
 
-/// Blocks the turn, so that everything after it waits.
+/// Blocks the turn, so that everything behind it waits.
 struct Hold(Latch);
 
 impl Handler<Hold> for Holder {
@@ -81,8 +81,8 @@ enum End {
 const ENDS: [End; 7] =
     [End::Stop, End::StopNow, End::Unreferenced, End::Panic, End::Shutdown, End::ShutdownNow, End::Drop];
 
-/// An actor in the middle of a turn, with parked replies, told and asked messages, and senders that wait for room; all
-/// of them with tokens.
+/// Makes an actor in the middle of a turn, with kept replies, told and asked messages, and senders
+/// that wait for room, all with tokens. Then ends the actor.
 fn crowd(executor: &Executor, tokens: &Tokens, end: End) {
     let latch = Latch::new();
     let holder = Holder { _state: tokens.token(), parked: Vec::new(), latch: Some(latch.clone()) };
@@ -92,7 +92,7 @@ fn crowd(executor: &Executor, tokens: &Tokens, end: End) {
     actor.tell(Hold(entered.clone())).unwrap();
     entered.wait();
     if end == End::Panic {
-        // The first behind the one that holds.
+        // The first message behind the blocked turn.
         actor.tell(Fail(tokens.token())).unwrap();
     }
     let asks: Vec<_> = (0..2).map(|_| actor.ask(Swap(tokens.token())).unwrap()).collect();
@@ -103,7 +103,7 @@ fn crowd(executor: &Executor, tokens: &Tokens, end: End) {
     for send in &mut sends {
         assert!(send.as_mut().poll(&mut cx).is_pending());
     }
-    sends.pop(); // one goes away while it waits
+    sends.pop(); // one sender leaves while it waits
     let (clone, waiter) = (actor.clone(), tokens.token());
     let waiter = (end != End::Unreferenced).then(|| thread::spawn(move || drop(clone.send(Take(waiter)))));
     match end {
@@ -130,7 +130,7 @@ fn crowd(executor: &Executor, tokens: &Tokens, end: End) {
         }
         _ => latch.open(),
     }
-    // Answers are held while the actor ends, or let go of unseen.
+    // Answers are held while the actor ends, or dropped without being read.
     let answers: Vec<_> = asks.into_iter().map(answer).collect();
     sends.into_iter().for_each(|send| drop(futures::executor::block_on(send)));
     if end == End::Unreferenced {
@@ -163,7 +163,8 @@ fn p10_everything_is_dropped_exactly_once_whatever_the_end() {
     }
 }
 
-/// How many of this process's threads are called so. The kernel lists a thread for a moment after it was joined.
+/// Counts the threads of this process with the given name prefix. The kernel lists a thread for a
+/// moment after it was joined.
 #[cfg(target_os = "linux")]
 fn threads_named(prefix: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -195,7 +196,7 @@ fn p10_no_thread_is_left() {
         assert!(futures::executor::block_on(shutdown).unwrap().complete);
         within(LONG, "after an awaited shutdown", || threads_named(NAME) == 0);
 
-        // The crew drops its own executor; nobody waits for it.
+        // The crew drops its own executor, and no thread waits for the end.
         let executor = build();
         let puppet = executor.spawn(Puppet::default());
         puppet.tell(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| drop(executor))).unwrap();
@@ -211,7 +212,7 @@ fn small_crew(workers: usize) -> Executor {
     build(Executor::builder().workers(workers).stack_size(SMALL_STACK))
 }
 
-/// Spares that are free, on their way, in a turn, reserved: none is left.
+/// No spare is left, whether idle, starting, in a turn, or reserved.
 #[cfg(target_os = "linux")]
 #[test]
 fn p10_no_spare_is_left() {
@@ -245,7 +246,7 @@ fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
     thread::Builder::new().stack_size(SMALL_STACK).spawn(f).unwrap().join().unwrap();
 }
 
-/// Holds the only reference to the next one.
+/// Holds the only reference to the next actor of the chain.
 struct Chained {
     _next: Option<ActorRef<Chained>>,
     ends: Arc<AtomicUsize>,
@@ -290,7 +291,7 @@ fn p10_a_long_chain_ends_with_its_executor_on_small_stacks() {
     });
 }
 
-/// Messages each of which holds the only reference to an actor, whose mailbox holds the next such message.
+/// Each message holds the only reference to an actor, whose mailbox holds the next such message.
 struct Carry {
     _payload: Option<ActorRef<Carrier>>,
 }
@@ -308,8 +309,8 @@ impl Handler<Carry> for Carrier {
 fn p10_many_messages_with_references_are_dropped_on_a_small_stack() {
     let executor = small_crew(1);
     let puppet = executor.spawn(Puppet::default());
-    // While the only worker is held nothing starts, so all of it is dropped unhandled, a message inside an actor inside
-    // a message.
+    // Nothing starts while the only worker is held. Everything is dropped unhandled, a message
+    // inside an actor inside a message.
     let held = Held::hold(&puppet);
     let mut inner: Option<ActorRef<Carrier>> = None;
     for _ in 0..CHAIN {
@@ -325,7 +326,7 @@ fn p10_many_messages_with_references_are_dropped_on_a_small_stack() {
     assert_eq!(executor.stats().live_actors, 1);
     shut_down(&executor);
 
-    // And side by side in one mailbox.
+    // Side by side in one mailbox.
     let executor = small_crew(2);
     let sink = executor.build(Carrier).unbounded().spawn();
     let held = Held::hold(&executor.spawn(Puppet::default()));
@@ -338,7 +339,7 @@ fn p10_many_messages_with_references_are_dropped_on_a_small_stack() {
     on_a_small_stack(move || drop(executor));
 }
 
-/// Does all that user code may do, in its drop.
+/// Does everything that user code may do, in its drop.
 struct Meddler {
     handle: Handle,
     friend: ActorRef<Puppet>,
@@ -368,7 +369,8 @@ impl Handler<Meddler> for Meddler {
     }
 }
 
-/// A waker whose drop meddles too, and whose wake stands in line again for all that it may have been in line for.
+/// A waker whose drop meddles too, and whose wake joins every line again that the waker may have
+/// been in.
 struct MeddlingWaker {
     meddler: Mutex<Option<Meddler>>,
     actor: WeakRef<Puppet>,
@@ -392,7 +394,7 @@ impl Wake for MeddlingWaker {
     }
 }
 
-/// Wakers are user code as well: each of these stands in line again while it is served.
+/// Wakers are user code. Each of these joins its line again while it is being served.
 #[test]
 fn p10_no_waker_runs_under_a_lock() {
     for workers in CREWS {
@@ -419,7 +421,7 @@ fn p10_no_waker_runs_under_a_lock() {
         let [one, two, gives_up] = sends;
         drop(gives_up);
         held.release();
-        // What a waker does comes after the quiet moment that it was told of.
+        // Wakers run after the quiet moment that they report.
         within(LONG, "all but the last waker have run", || drops.load(Relaxed) == 4);
         settle(&executor);
         puppet.stop();
@@ -430,7 +432,7 @@ fn p10_no_waker_runs_under_a_lock() {
     }
 }
 
-/// If any of these drops ran under a lock of the executor, it would wait for itself for ever.
+/// A drop that ran under a lock of the executor would wait for itself for ever.
 #[test]
 fn p10_no_user_code_runs_under_a_lock() {
     for workers in CREWS {
@@ -444,7 +446,7 @@ fn p10_no_user_code_runs_under_a_lock() {
                 Meddler { handle: executor.handle(), friend, drops: Arc::clone(&drops) }
             };
             let actor = executor.build(meddler()).capacity(4).spawn();
-            // Handled, discarded, unwanted and refused ones.
+            // Handled, discarded, unwanted and refused messages.
             drop(answer(actor.ask(meddler()).unwrap()).unwrap());
             settle(&executor);
             let puppet = executor.build(Puppet::default()).capacity(2).spawn();

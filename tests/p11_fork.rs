@@ -1,5 +1,6 @@
-//! P11, self-contained: in a forked child nothing waits and nothing locks, whatever the parent's threads were doing. Each
-//! entry returns an error, or does nothing. In a process of its own, since children copy whatever it does.
+//! P11, self-contained: in a forked child nothing waits and nothing locks, whatever the parent's
+//! threads were doing. Each call returns an error or does nothing. The test has a process of its
+//! own, because children copy everything in the process.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -17,27 +18,29 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// So that a wait that does not see the fork is a failure and not a hang.
+/// Turns a wait that overlooks the fork into a failure instead of a hang.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Runs `f` in a forked child and returns its result, of which the low 8 bits count. A child that hangs is a failure.
+/// Runs `f` in a forked child and returns the low 8 bits of its result. A child that hangs is a
+/// failure.
 #[track_caller]
 fn in_a_child(f: impl FnOnce() -> i32) -> i32 {
-    // SAFETY: the child calls nothing that needs another of the parent's threads, which is what is tested; the C library keeps
-    // its allocator usable, and `_exit` runs nothing of this process's end.
+    // SAFETY: the child needs no other thread of the parent, as this test checks. The C library
+    // keeps its allocator usable after `fork`, and `_exit` runs none of the process's exit
+    // handlers.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "no child");
     if child == 0 {
         let result = f();
-        // SAFETY: as above.
+        // SAFETY: `_exit` ends the child and runs none of the process's exit handlers.
         unsafe { libc::_exit(result) };
     }
     let (mut status, begun) = (0, Instant::now());
     loop {
-        // SAFETY: our child, and a place for its status.
+        // SAFETY: `child` is a child of this process, and `status` is a valid place for its status.
         match unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } {
             0 if begun.elapsed() > Duration::from_secs(LONG) => {
-                // SAFETY: our child, which has not been waited for.
+                // SAFETY: `child` has not been waited for, so the id still belongs to the child.
                 unsafe { libc::kill(child, libc::SIGKILL) };
                 panic!("a forked child hangs");
             }
@@ -53,7 +56,7 @@ fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut TaskContext::from_waker(Waker::noop()))
 }
 
-/// All that a child may have copies of.
+/// Everything that a child may have a copy of.
 struct World {
     executor: Executor,
     handle: Handle,
@@ -61,7 +64,7 @@ struct World {
     timer: Timer,
     pool: Pool<Puppet>,
     directory: Directory<u64, Puppet>,
-    /// Asked before the fork, and not answered.
+    /// Asked before the fork, without an answer.
     before: Ask<u64>,
     _held: Held,
 }
@@ -80,7 +83,8 @@ impl World {
         World { handle: executor.handle(), executor, puppet, timer, pool, directory, before, _held: held }
     }
 
-    /// What a child finds, as the number of the first thing that is not as expected; 0: none. All is dropped then.
+    /// Checks everything in the child. Returns the number of the first unexpected result, or 0, and
+    /// drops everything.
     fn look(self) -> i32 {
         let World { executor, handle, puppet, timer, pool, directory, before, _held } = self;
         let asked = before.wait_timeout(LIMIT).unwrap_err();
@@ -128,7 +132,7 @@ impl World {
     }
 }
 
-/// A strategy that looks at the replicas.
+/// A strategy that reads the replicas.
 fn seen_by() -> impl Strategy {
     struct Sees;
     impl Strategy for Sees {
@@ -152,8 +156,8 @@ fn p11_a_forked_child_gets_errors() {
     }
 }
 
-/// The crew spawns, sends, arms timers, and changes pools and directories all the time, so some thread holds some lock at
-/// nearly every moment.
+/// The crew spawns, sends, arms timers, and changes pools and directories all the time, so that
+/// some thread holds a lock at nearly every moment.
 #[test]
 fn p11_a_child_of_a_busy_crew_drops_its_copy() {
     let world = Arc::new(World::new(2));
@@ -181,7 +185,7 @@ fn p11_a_child_of_a_busy_crew_drops_its_copy() {
         .collect();
     for round in 0..60 {
         thread::sleep(Duration::from_micros(100 * (round % 7)));
-        // SAFETY: only the child reads its copy out, and never lets go of the Arc's.
+        // SAFETY: only the child reads the copy out, and the child never drops the `Arc`.
         let found = in_a_child(|| unsafe { std::ptr::read(Arc::as_ptr(&world)) }.look());
         assert_eq!(found, 0, "number of what the child found otherwise, in round {round}");
     }
@@ -192,7 +196,8 @@ fn p11_a_child_of_a_busy_crew_drops_its_copy() {
     drop(world);
 }
 
-/// A worker's thread in a child has the slot of a crew that is not there: no wait asks for a spare, or for that crew's table.
+/// A worker's thread in the child has the slot of a crew that does not exist there. No wait may ask
+/// for a spare or use that crew's table.
 #[test]
 fn p11_a_child_that_is_forked_in_a_turn_may_wait_for_an_executor_of_its_own() {
     let executor = build(Executor::builder().workers(1).spares(0));

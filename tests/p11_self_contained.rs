@@ -1,5 +1,6 @@
-//! P11, self-contained: executors do not know of each other, nothing is read from the environment or kept in globals, no
-//! thread is hidden, and a reference that outlives its executor is safe. `p11_fork.rs` has the forked child.
+//! P11, self-contained: executors do not know of each other, nothing is read from the environment
+//! or kept in globals, no thread is hidden, and a reference that outlives its executor is safe.
+//! `p11_fork.rs` tests the forked child.
 
 mod common;
 
@@ -17,13 +18,14 @@ fn p11_executors_do_not_know_of_each_other() {
     on_every_crew(|executor| {
         let other = crew(executor.workers());
         let (one, two) = (executor.spawn(Puppet::default()), other.spawn(Puppet::default()));
-        // Ids are each executor's own, and equality is that of actors.
+        // Each executor has its own ids. Equality is by actor.
         assert_ne!(one, two);
         one.tell(Note(1)).unwrap();
         settle(executor);
         assert_eq!((executor.stats().accepted, other.stats().accepted), (1, 0));
 
-        // A worker of one is an outsider to the other: it may wait there, and even end it.
+        // A worker of one executor is an outside thread to the other, and may wait for it or even
+        // end it.
         let theirs = two.clone();
         let visit = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
             theirs.tell(Note(2)).unwrap();
@@ -38,7 +40,7 @@ fn p11_executors_do_not_know_of_each_other() {
     });
 }
 
-/// Ends the executor in one of its ways; all references stay behind.
+/// Ends the executor in the given way. All references stay behind.
 fn left_behind(workers: usize, how: usize) -> (ActorRef<Puppet>, heist::Handle) {
     let executor = crew(workers);
     let (puppet, handle) = (executor.spawn(Puppet::default()), executor.handle());
@@ -85,14 +87,14 @@ fn p11_references_outlive_the_executor() {
             assert_eq!(handle.wait_idle(), Ok(()));
             assert_eq!(handle.stats().live_actors, 0);
             assert!(handle.last_report().unwrap().complete);
-            // The last one of all may be dropped anywhere.
+            // Any thread may drop the last reference.
             drop(handle);
             thread::spawn(move || drop((puppet, weak, never))).join().unwrap();
         }
     }
 }
 
-/// The crate's text: neither variables of the environment nor statics, but for the threads' own.
+/// Checks the crate's text: no environment variables, and no statics except thread-locals.
 #[test]
 fn p11_no_environment_and_no_globals() {
     fn check(directory: &Path) -> usize {
@@ -124,11 +126,11 @@ fn p11_no_environment_and_no_globals() {
     assert!(check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) > 20);
 }
 
-/// An executor has its workers' threads, and none besides.
+/// An executor has its workers' threads and no others.
 #[cfg(target_os = "linux")]
 #[test]
 fn p11_no_hidden_threads() {
-    // In a process of its own, where nothing else starts threads.
+    // Runs in a process of its own, in which nothing else starts threads.
     const CHILD: &str = "HEIST_THREADS_CHILD";
     if std::env::var_os(CHILD).is_none() {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());

@@ -1,4 +1,5 @@
-//! P12, small: a burst's memory goes back whoever lets go of its last reference, also where that is a thread outside and the crew sleeps.
+//! P12, small: the memory of a burst is returned to the system whichever thread drops the last
+//! reference, even if that is an outside thread and the crew sleeps.
 
 mod common;
 
@@ -6,7 +7,7 @@ use common::*;
 use heist::{Actor, ActorRef, Ask, Executor};
 
 const BURST: usize = 200_000;
-/// A chunk that is kept, and those of which a few slabs are.
+/// One kept chunk, and some chunks of which only a few slabs are in use.
 const LITTLE: u64 = 8 << 20;
 
 struct Two(#[allow(dead_code)] [u64; 2]);
@@ -49,7 +50,7 @@ fn p12_memory_goes_back_when_a_thread_outside_drops_answers() {
     }
 }
 
-/// Cells that workers have made, so of the workers' heaps.
+/// The cells were made by workers and belong to the workers' heaps.
 #[test]
 fn p12_memory_goes_back_when_several_threads_outside_drop_what_workers_made() {
     for workers in [1, 2] {

@@ -1,10 +1,10 @@
-//! P12, small: bytes for an idle actor and an armed timer; allocations for a tell, an ask, a spawn and a tick, timed or not;
-//! no growth from round to round; memory that goes back after a burst.
+//! P12, small: bytes for an idle actor and an armed timer; allocations for a tell, an ask, a spawn
+//! and a tick, timed or not; no growth from round to round; memory that is returned after a burst.
 //!
-//! Counted by the allocator itself, and by the executor for the memory that it takes from the system in chunks. What one
-//! thread allocates is counted for that thread alone, so the counts of allocations are exact; the bytes are the whole
-//! process's, so the tests of this file run one at a time.
-#![allow(clippy::print_stdout)] // the sizes, for whoever looks
+//! The allocator itself counts, and the executor counts the chunks that it takes from the system.
+//! Allocations are counted by thread and therefore exact. Bytes are counted for the whole process,
+//! so the tests of this file run one at a time.
+#![allow(clippy::print_stdout)] // prints the sizes for inspection
 
 mod common;
 
@@ -29,21 +29,24 @@ fn count(bytes: i64, allocations: u64) {
     let _at_a_threads_end = ALLOCATIONS_HERE.try_with(|here| here.set(here.get() + allocations));
 }
 
-// SAFETY: all is passed on to the system's allocator, unchanged.
+// SAFETY: every call is forwarded to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as i64, 1);
-        // SAFETY: the caller's.
+        // SAFETY: `GlobalAlloc` requires a layout of non-zero size, and `System` requires nothing
+        // else.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         count(-(layout.size() as i64), 0);
-        // SAFETY: the caller's.
+        // SAFETY: `at` was allocated by `System` with this layout, because every allocation is
+        // forwarded to `System`.
         unsafe { System.dealloc(at, layout) }
     }
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size as i64 - layout.size() as i64, 1);
-        // SAFETY: the caller's.
+        // SAFETY: `at` was allocated by `System` with this layout, and `GlobalAlloc` requires a
+        // valid non-zero `size`.
         unsafe { System.realloc(at, layout, size) }
     }
 }
@@ -55,12 +58,12 @@ fn live_bytes() -> i64 {
     LIVE_BYTES.load(Relaxed)
 }
 
-/// What this thread has allocated so far.
+/// Returns the number of allocations that this thread has made.
 fn allocations() -> u64 {
     ALLOCATIONS_HERE.get()
 }
 
-/// Allocations made here by `f`.
+/// Returns the number of allocations that `f` makes on this thread.
 fn allocated_by(f: impl FnOnce()) -> u64 {
     let before = allocations();
     f();
@@ -72,15 +75,15 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// The header of a cell, its place in the registry, and the state of the actors here.
+/// The header of a cell, its entry in the registry, and the actor's state.
 const HEADER: i64 = 80;
 const PLACE: i64 = 8;
 const STATE: i64 = 8;
-/// What the queues keep for later, whatever the number of actors: their old buffers, which the epoch collector frees
-/// when it comes to it. It is one for the whole process, so those of other tests count too.
+/// What the queues keep, whatever the number of actors: old buffers, which the epoch collector
+/// frees at some later time. The collector is global, so old buffers of other tests count too.
 const SLACK: i64 = 256 * 1024;
 
-/// What comes from outside passes a queue that allocates a block for each 31 entries at the most.
+/// Sends from outside pass a queue that allocates at most one block for 31 entries.
 const BLOCK: u64 = 31;
 
 #[derive(Default)]
@@ -88,7 +91,7 @@ struct Small(#[allow(dead_code)] u64);
 
 impl Actor for Small {}
 
-/// Is answered with what the handling thread had allocated by then.
+/// Answered with the number of allocations that the handling thread has made so far.
 struct Ping;
 
 impl Handler<Ping> for Small {
@@ -98,10 +101,10 @@ impl Handler<Ping> for Small {
     }
 }
 
-/// Chunks that messages and cells need when hardly anything is in use, and what one chunk is.
+/// The size of one chunk. A few chunks hold messages and cells even when hardly anything is in use.
 const CHUNK: u64 = 2 << 20;
 
-/// What the whole process has resident.
+/// Returns the resident memory of the process.
 fn resident() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux");
     pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number") * 4096
@@ -124,12 +127,12 @@ fn p12_an_idle_actor_takes_its_cell_and_a_place() {
             "{workers} workers: {:.1} bytes an actor with a state of {STATE}",
             bytes as f64 / ACTORS as f64
         );
-        // Sizes are multiples of 16 bytes, and the last chunk is begun only.
+        // Sizes are multiples of 16 bytes, and the last chunk is only partly used.
         let cell = (HEADER + STATE + 15) / 16 * 16;
         let most = ACTORS * (cell + PLACE) + SLACK + 2 * CHUNK as i64;
         assert!(bytes <= most, "{bytes} bytes for {ACTORS} actors");
 
-        // A message each leaves nothing behind, and the actors' end leaves nothing at all.
+        // One message to each actor leaves nothing behind, and neither does the actors' end.
         actors.iter().for_each(|actor| actor.tell(Ping).unwrap());
         settle(&executor);
         assert!(held() - before <= most, "{} bytes more", held() - before - bytes);
@@ -142,7 +145,7 @@ fn p12_an_idle_actor_takes_its_cell_and_a_place() {
 
 const MESSAGES: u64 = 10_000;
 
-/// As large as a message may be that costs no allocation at all, by promise.
+/// The largest message that is promised to cost no allocation.
 struct Large(#[allow(dead_code)] [u8; 64]);
 
 impl Handler<Large> for Small {
@@ -161,7 +164,7 @@ impl Handler<Pause> for Small {
     }
 }
 
-/// Larger than what has memory of the executor's own.
+/// Larger than any block of the executor's own memory.
 struct Huge(#[allow(dead_code)] [u8; 1024]);
 
 impl Handler<Huge> for Small {
@@ -169,7 +172,7 @@ impl Handler<Huge> for Small {
     fn handle(&mut self, _: Huge, _: &mut Context<Self>) {}
 }
 
-/// Tells `MESSAGES` from inside a turn; returns what that allocated.
+/// Tells `MESSAGES` from inside a turn. Returns the number of allocations.
 fn tell_from_inside<M: Send + 'static>(
     teller: &ActorRef<Puppet>,
     sink: &ActorRef<Small>,
@@ -185,7 +188,7 @@ where
     answer(teller.ask(burst).unwrap()).unwrap()
 }
 
-/// From inside and from outside, on one core and across cores.
+/// From inside and from outside, on one worker and across workers.
 #[test]
 fn p12_a_tell_allocates_nothing() {
     let _alone = alone();
@@ -205,7 +208,7 @@ fn p12_a_tell_allocates_nothing() {
             let outside = allocated_by(|| (0..MESSAGES).for_each(|_| sink.tell(Large([2; 64])).unwrap()));
             until.open();
             settle(&executor);
-            // The sink is in its turn all the time, so nothing is queued; the pool may note a chunk.
+            // The sink stays in its turn, so nothing is queued. The pool may note a chunk.
             assert!(outside <= 4, "{outside} from outside, on {workers} workers");
             if round == 4 {
                 before = executor.stats().memory;
@@ -216,10 +219,11 @@ fn p12_a_tell_allocates_nothing() {
     }
 }
 
-/// Timed or not: but for the histograms, which grow when a time is longer than all before it, three times each.
+/// Like untimed tells, except for the histograms, which grow when a time exceeds all earlier times,
+/// three times each.
 #[test]
 fn p12_a_timed_tell_allocates_nothing() {
-    const HISTOGRAMS: u64 = 5 * 3; // an actor's two, a worker's three
+    const HISTOGRAMS: u64 = 5 * 3; // two of an actor, three of a worker
     let _alone = alone();
     let executor = crew(1);
     let sink = executor.build(Small::default()).unbounded().timing(true).spawn();
@@ -235,7 +239,8 @@ fn p12_a_timed_tell_allocates_nothing() {
     }
     assert_eq!(told, 0, "the sender's side");
     assert!(executor.stats().memory <= before.max(4 * CHUNK), "and the executor's memory does not grow");
-    // On the worker's side too, which is the same thread: what the teller's turns and their asks take is little.
+    // On the worker's side too, which is the same thread. The teller's turns and their asks
+    // allocate little.
     let handled = answer(sink.ask(Ping).unwrap()).unwrap() - first;
     println!("{handled} allocations for {} timed messages", 10 * MESSAGES);
     assert!(handled <= HISTOGRAMS + 64, "{handled} allocations");
@@ -243,7 +248,7 @@ fn p12_a_timed_tell_allocates_nothing() {
     assert_eq!(sink.timing().unwrap().wait.count, 10 * MESSAGES + 2);
 }
 
-/// What `SpawnBuilder::timing` says.
+/// Checks the figures in the documentation of `SpawnBuilder::timing`.
 #[test]
 fn p12_a_timed_actor_takes_what_its_documentation_says() {
     let _alone = alone();
@@ -261,11 +266,12 @@ fn p12_a_timed_actor_takes_what_its_documentation_says() {
     settle(&executor);
     let used = (live_bytes() - before) / ACTORS - PLACE - idle;
     println!("{idle} bytes for a timed actor, and {used} from its first message on");
-    // Twice 3,100 at the most, for times of an hour; here the messages wait for milliseconds, and the handlers are short.
+    // At most twice 3,100 bytes, for times of an hour. Here messages wait for milliseconds, and the
+    // handlers are short.
     assert!(idle <= 600 && used <= 6_200, "{idle} and {used} bytes");
 }
 
-/// To an actor that was idle it takes the injector's queue, too.
+/// A tell to an idle actor passes the injector too.
 #[test]
 fn p12_a_tell_from_outside_that_schedules_allocates_a_block_of_the_injector_now_and_then() {
     let _alone = alone();
@@ -296,8 +302,8 @@ fn p12_an_ask_and_its_answer_allocate_nothing() {
 #[test]
 fn p12_a_spawn_allocates_nothing_but_what_grows() {
     const ACTORS: u64 = 1 << 14;
-    /// Allocations for growing: the registry's table doubles, and so does the worker's queue, whose old buffer takes a
-    /// few more on its way to the epoch collector; the pool notes its chunks.
+    /// Allocations for growth: the registry's table doubles, and so does the worker's queue, whose
+    /// old buffer costs a few more on its way to the epoch collector. The pool notes its chunks.
     const DOUBLINGS: u64 = 4 * 16;
     let _alone = alone();
     let executor = crew(1);
@@ -320,7 +326,7 @@ impl Handler<Ping> for Puppet {
     fn handle(&mut self, _: Ping, _: &mut Context<Self>) {}
 }
 
-/// A message of 8 bytes that nothing is kept of.
+/// A message of 8 bytes that the handler drops.
 struct Word(u64);
 
 impl Handler<Word> for Puppet {
@@ -330,11 +336,11 @@ impl Handler<Word> for Puppet {
     }
 }
 
-/// Messages by the million that all wait at once, from an actor and from outside, and then nothing.
+/// Millions of messages wait at once, from an actor and from outside. Afterwards nothing is left.
 #[test]
 fn p12_memory_goes_back_after_a_burst() {
     const MESSAGES: u64 = 3_000_000;
-    /// What a message takes at the least: with its link, in a segment of fifteen.
+    /// The least that a message takes: its link, in a segment of fifteen.
     const BURST: u64 = MESSAGES * (32 + 15 * 8) / 15;
     let _alone = alone();
     for workers in CREWS {
@@ -343,9 +349,10 @@ fn p12_memory_goes_back_after_a_burst() {
         let teller = executor.spawn(Puppet::default());
         settle(&executor);
         for outside in [false, true] {
-            // One worker that is in the teller's turn does not get to the sink.
+            // A single worker in the teller's turn does not run the sink.
             let busy = (outside || workers > 1).then(|| Held::hold(&sink));
-            // The pool's and the process's. The latter by differences only: a crew before may have ended just now.
+            // Memory of the pool and of the process. The process counts only in differences,
+            // because an earlier crew may have ended just now.
             let look = |executor: &Executor| (executor.stats().memory, resident());
             let (full, resident_then) = if outside {
                 (0..MESSAGES).for_each(|_| sink.tell(Word(1)).unwrap());
@@ -366,7 +373,7 @@ fn p12_memory_goes_back_after_a_burst() {
             println!(
                 "{workers} workers, from outside: {outside}: {full} bytes, {held} held, {gone} went back"
             );
-            // A chunk in use, one kept, and one that each heap's last few slabs may lie in.
+            // One chunk in use, one kept, and one for the last few slabs of each heap.
             assert!(held <= (3 + workers as u64) * CHUNK, "{held} bytes held of {full}");
             assert!(gone >= BURST / 3 * 2, "{gone} bytes of {full} went back to the system");
         }
@@ -383,11 +390,11 @@ impl<const N: usize> Handler<Of<N>> for Puppet {
     }
 }
 
-/// What each message takes of a backlog from inside.
+/// Checks how many bytes each message of a backlog from inside takes.
 #[track_caller]
 fn backlog_takes(bytes: f64, send: impl Fn(&ActorRef<Puppet>, u64) + Send + 'static) {
     const MESSAGES: u64 = 1 << 20;
-    // The one worker is in the teller's turn, so all of them wait.
+    // The only worker is in the teller's turn, so all messages wait.
     let executor = crew(1);
     let sink = executor.build(Puppet::default()).unbounded().spawn();
     let (teller, handle) = (executor.spawn(Puppet::default()), executor.handle());
@@ -397,13 +404,13 @@ fn backlog_takes(bytes: f64, send: impl Fn(&ActorRef<Puppet>, u64) + Send + 'sta
     });
     let each = answer(teller.ask(flood).unwrap()).unwrap();
     println!("{each} bytes each, {bytes} expected");
-    // Two chunks of 2 MiB more: for cells and asks, and because memory comes in chunks.
+    // Two chunks of 2 MiB more, for cells and asks and because memory comes in chunks.
     assert!((bytes..bytes + 5.0).contains(&(each + 0.5)), "{each} bytes each instead of {bytes}");
     shut_down(&executor);
 }
 
-/// They lie fifteen to a block of 32 bytes and their own, or seven if they are larger than 8 bytes, and each in a block of its own,
-/// behind 16 bytes, if they are larger than 32.
+/// Fifteen messages share a block of 32 bytes and their own, seven if they are larger than 8 bytes.
+/// Messages larger than 32 bytes have a block each, behind 16 bytes.
 #[test]
 fn p12_a_backlog_of_small_messages_takes_little_more_than_they_do() {
     let _alone = alone();
@@ -414,7 +421,7 @@ fn p12_a_backlog_of_small_messages_takes_little_more_than_they_do() {
     backlog_takes(64.0, |to, n| to.tell(Of([n; 5])).unwrap());
 }
 
-/// A block of 24 bytes for most of them, and a segment of 160, with one message in it, now and then.
+/// Most messages take a block of 24 bytes, and one in 34 takes a segment of 160 bytes for itself.
 #[test]
 fn p12_a_backlog_whose_types_alternate_takes_little_more_than_without_segments() {
     let _alone = alone();
@@ -424,8 +431,8 @@ fn p12_a_backlog_whose_types_alternate_takes_little_more_than_without_segments()
     });
 }
 
-/// A box of 56 bytes for a message of 8 (48 for what is no message), an entry of 24 in the heap, and a slot of 48 in the table: 16 of
-/// them link the timers that end with one actor.
+/// A box of 56 bytes for a message of 8 (48 bytes without the message), an entry of 24 in the heap,
+/// and a slot of 48 in the table, of which 16 link the timers that end with one actor.
 #[test]
 fn p12_an_armed_timer_takes_its_message_and_its_place() {
     const TIMERS: i64 = 1 << 17; // a power of two: table and heap are full
@@ -447,7 +454,7 @@ fn p12_an_armed_timer_takes_its_message_and_its_place() {
     assert!(live_bytes() - before <= SLACK, "{} bytes stay", live_bytes() - before);
 }
 
-/// Counted on the only worker: from the tenth tick to the sixtieth nothing is allocated.
+/// Counted on the only worker: nothing is allocated from the tenth tick to the sixtieth.
 #[test]
 fn p12_a_tick_allocates_nothing() {
     let _alone = alone();

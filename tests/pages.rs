@@ -1,5 +1,5 @@
-//! The pages beside the code, checked on their text: each test, file and heading that a page names
-//! exists. So a row that says what shows a claim does not outlive the test.
+//! Checks the text of the pages: each test, file and heading that a page names exists, so that no
+//! claim of a page outlives its test.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! Placement: workers pinned to cores, and actors kept on one worker.
+//! Placement: workers pinned to cores, and actors pinned to one worker.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Each policy, with eight workers.
+/// Runs `test` under each policy, with eight workers.
 fn under_each_policy(test: impl Fn(&Executor)) {
     for policy in POLICIES {
         let executor = build(Executor::builder().workers(8).policy(policy));
@@ -27,7 +27,7 @@ mod pinned {
     use heist::BuildError;
     use std::error::Error;
 
-    /// The cores that the calling thread may run on, as the kernel says.
+    /// Returns the cores that the calling thread may run on, according to the kernel.
     fn allowed() -> Vec<usize> {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
@@ -43,7 +43,7 @@ mod pinned {
         builder.build().expect_err("it cannot be built")
     }
 
-    /// The cores of each worker, from inside a handler on it.
+    /// Returns the cores of each worker, read in a handler on that worker.
     fn cores_of_workers(executor: &Executor) -> Vec<Vec<usize>> {
         let look = |k: usize| {
             let puppet = executor.build(Puppet::default()).on_worker(k).spawn();
@@ -55,7 +55,7 @@ mod pinned {
     #[test]
     fn workers_are_pinned_to_their_cores() {
         let here = allowed();
-        // Forwards and backwards, so that on two cores at least one differs from what chance would give.
+        // In both directions, so that on two cores one list differs from an accidental placement.
         let lists = [here.clone(), here.iter().rev().copied().collect(), vec![here[0]; 3]];
         for cores in lists {
             let executor = build(Executor::builder().pin_workers(cores.clone()));
@@ -96,22 +96,23 @@ mod pinned {
         assert!(matches!(given_up, BuildError::ThreadLost));
     }
 
-    /// A core that is there, but not for this process.
+    /// The core exists but is not available to this process.
     #[test]
     fn a_core_outside_the_affinity_mask_is_refused() {
         let cores = allowed();
         let (first, last) = (cores[0], *cores.last().unwrap());
         if first == last {
-            return; // one core: there is no other
+            return; // with one core there is no other
         }
-        // A thread of a pinned crew is one that may use one core only.
+        // A thread of a pinned crew may use one core only.
         let pinned = build(Executor::builder().pin_workers([first]));
         let puppet = pinned.spawn(Puppet::default());
         let outcome = inside(&puppet, move |_, _| Executor::builder().pin_workers([last]).build().map(drop));
         assert!(matches!(outcome, Err(BuildError::Core(core)) if core == last));
     }
 
-    /// Whoever has worker k's place is pinned to its core; what has no worker's place is where the builder was.
+    /// Whichever thread holds worker k's slot is pinned to the core of worker k. Threads without a
+    /// slot keep the builder's mask.
     #[test]
     fn spares_are_pinned_and_dedicated_actors_are_not() {
         let here = allowed();
@@ -122,13 +123,13 @@ mod pinned {
         let until = block(&blocker);
         let seen = inside(&other, |_, ctx| (ctx.worker(), thread_name(), allowed()));
         assert_eq!(seen, (Some(1), "heist-spare-0".to_string(), vec![last]));
-        // From a spare's turn, and so from a pinned thread.
+        // Spawned in a spare's turn, and so on a pinned thread.
         let dedicated = inside(&other, |_, ctx| ctx.spawn_dedicated(Puppet::default).unwrap());
         assert_eq!(inside(&dedicated, |_, ctx| (ctx.worker(), allowed())), (None, here));
         until.open();
         settle(&executor);
         assert_eq!(cores_of_workers(&executor), [[first], [last]]);
-        // The thread that has lost its place is a spare now, and pinned to the core of that.
+        // The thread that lost its slot is a spare now, and pinned to the core of its next slot.
         let blocker = executor.build(Puppet::default()).on_worker(0).spawn();
         let other = executor.build(Puppet::default()).on_worker(0).spawn();
         let until = block(&blocker);
@@ -138,10 +139,10 @@ mod pinned {
         shut_down(&executor);
     }
 
-    /// The kernel takes the core away between the check and the pinning.
+    /// The kernel withdraws the core between the check and the pinning.
     #[test]
     fn a_thread_that_cannot_be_pinned_is_an_error_of_build() {
-        // The only way to be refused here without privileges: a filter that refuses the call, on the worker's thread.
+        // Without privileges, only a filter on the worker's thread makes the call fail.
         let refuse = |worker: heist::WorkerThread| {
             thread::Builder::new()
                 .spawn(|| {
@@ -156,7 +157,7 @@ mod pinned {
         assert!(error.source().is_some());
     }
 
-    /// By a seccomp filter that answers EPERM to `sched_setaffinity` and lets all else through.
+    /// Installs a seccomp filter that refuses `sched_setaffinity` with EPERM.
     fn refuse_pinning_on_this_thread() {
         const LOAD_NUMBER: libc::sock_filter = libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 };
         let answer = |k: u32| libc::sock_filter { code: 0x06, jt: 0, jf: 0, k };
@@ -167,7 +168,7 @@ mod pinned {
             answer(libc::SECCOMP_RET_ALLOW),
         ];
         let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-        // SAFETY: the filter outlives the call, and is for the calling thread only.
+        // SAFETY: the filter outlives the call and applies to the calling thread only.
         let done = unsafe {
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
                 && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
@@ -187,7 +188,7 @@ fn a_worker_that_is_not_there_is_an_error_with_the_actor_inside() {
     assert_eq!(executor.stats().live_actors, 0);
 }
 
-/// Where each of its turns, hooks and drops ran.
+/// The threads of all turns, hooks and drops of an actor.
 #[derive(Default)]
 struct Seen(Mutex<Vec<String>>);
 
@@ -197,7 +198,7 @@ impl Seen {
     }
 }
 
-/// Passes numbers on, itself and round the others.
+/// Passes numbers on, to itself and round the others.
 struct Relay {
     seen: Arc<Seen>,
     others: Vec<ActorRef<Relay>>,
@@ -241,7 +242,8 @@ impl Handler<Meet> for Relay {
     }
 }
 
-/// Kept and others mixed, floods from outside and inside, siblings that steal: each kept one is where it was put.
+/// Pinned and other actors mixed, floods from outside and inside, siblings that steal: each pinned
+/// actor stays where it was put.
 #[test]
 fn a_kept_actor_never_changes_its_worker() {
     under_each_policy(|executor| {
@@ -287,7 +289,8 @@ fn a_kept_actor_never_changes_its_worker() {
     });
 }
 
-/// It waits behind a turn that others sleep through, the sentinel among them; what is not kept is taken meanwhile.
+/// A pinned actor waits behind a long turn while the other workers sleep, the sentinel among them.
+/// Actors that are not pinned are taken meanwhile.
 #[test]
 fn kept_work_behind_a_long_turn_is_not_taken_and_the_rest_is() {
     let executor = crew(2);
@@ -306,14 +309,14 @@ fn kept_work_behind_a_long_turn_is_not_taken_and_the_rest_is() {
             }
         })
     };
-    // From inside the long turn, so that both wait on worker 0: the kept one first.
+    // Sent from inside the long turn, so that both wait on worker 0, the pinned one first.
     let (first, second) = (note("kept", None), note("free", Some(until.clone())));
     let (kept_too, inside) = (kept.clone(), entered.clone());
     let long = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
         kept_too.tell(first).unwrap();
         free.tell(second).unwrap();
         inside.open();
-        until.wait(); // ends once a sibling has run what is free
+        until.wait(); // ends once a sibling has run the free actor
     });
     busy.tell(long).unwrap();
     entered.wait();
@@ -323,7 +326,7 @@ fn kept_work_behind_a_long_turn_is_not_taken_and_the_rest_is() {
     assert!(executor.stats().workers[1].sentinel_catches > 0, "the sentinel took what was free");
 }
 
-/// Blocks in `heist::blocking`, until the latch is opened; returns once it does.
+/// Blocks in `heist::blocking` until the returned latch is opened. Returns once the turn blocks.
 fn block(puppet: &ActorRef<Puppet>) -> Latch {
     let (entered, until) = (Latch::new(), Latch::new());
     let (inside, release) = (entered.clone(), until.clone());
@@ -338,7 +341,7 @@ fn block(puppet: &ActorRef<Puppet>) -> Latch {
     until
 }
 
-/// It goes where its worker's place goes, and that is to a spare, as long as a thread blocks.
+/// A pinned actor follows its worker's slot, which passes to a spare while a thread blocks.
 #[test]
 fn kept_actors_go_with_their_worker_when_it_moves() {
     for policy in POLICIES {
@@ -349,7 +352,7 @@ fn kept_actors_go_with_their_worker_when_it_moves() {
         let mut latches = Vec::new();
         for blocker in &blockers {
             latches.push(block(blocker));
-            // From outside, and from the other worker.
+            // From outside and from the other worker.
             assert_eq!(inside(&kept, |_, ctx| ctx.worker()), Some(1));
             let to = kept.clone();
             let far = executor.build(Puppet::default()).on_worker(0).spawn();
@@ -367,7 +370,7 @@ fn kept_actors_go_with_their_worker_when_it_moves() {
     }
 }
 
-/// What it had made ready there, before it blocked until that has run.
+/// The blocked turn had made the pinned actor runnable before, and waits until it has run.
 #[test]
 fn kept_work_of_a_place_that_moves_is_not_left_behind() {
     for policy in POLICIES {
@@ -385,7 +388,7 @@ fn kept_work_of_a_place_that_moves_is_not_left_behind() {
     }
 }
 
-/// With nobody to take its worker's place, a wait could be for what waits behind it.
+/// Without a spare to take the slot, a wait could be for work that is pinned behind it.
 #[test]
 fn p07_a_wait_in_front_of_kept_work_is_refused_without_spares() {
     let executor = build(Executor::builder().workers(2).spares(0));
@@ -398,7 +401,7 @@ fn p07_a_wait_in_front_of_kept_work_is_refused_without_spares() {
     });
     assert_eq!(refused.0, heist::AskError::NoSpare);
     assert_eq!(answer(refused.1), Ok(1));
-    // Once they have ended, waiting on that worker is as everywhere.
+    // Once the pinned actors have ended, waits on that worker are unrestricted.
     asker.stop();
     asked.stop();
     assert_eq!((ended(&asker), ended(&asked)), (StopReason::Stopped, StopReason::Stopped));
@@ -407,7 +410,7 @@ fn p07_a_wait_in_front_of_kept_work_is_refused_without_spares() {
     assert_eq!(waited, Ok(2));
 }
 
-/// Two kept actors that tell each other keep their worker busy and wake nobody.
+/// Two pinned actors that tell each other keep their worker busy and wake no other.
 #[test]
 fn kept_actors_of_one_worker_wake_nobody() {
     let executor = crew(2);
@@ -429,7 +432,7 @@ fn kept_actors_of_one_worker_wake_nobody() {
     assert_eq!(after.workers[1].turns, before.workers[1].turns);
 }
 
-/// Tells itself the next one for as long as it is wanted.
+/// Sends itself the next message until told to stop.
 struct Restless {
     turns: Arc<AtomicU64>,
 }
@@ -446,7 +449,7 @@ impl Handler<Go> for Restless {
     }
 }
 
-/// Many of the one kind and one of the other, on one worker, under each policy, both ways round.
+/// Many actors of one kind and one of the other, on one worker, under each policy, both ways round.
 #[test]
 fn p05_kept_and_other_actors_of_one_worker_share_it() {
     for policy in POLICIES {
@@ -463,12 +466,12 @@ fn p05_kept_and_other_actors_of_one_worker_share_it() {
                     actors.push(actor);
                 }
             }
-            // In turns, not in time: while the one has 100, each of the many gets on; and the other way round.
+            // Counted in turns instead of time: each actor of either group gets 100 turns.
             let least =
                 |group: &[Arc<AtomicU64>]| group.iter().map(|turns| turns.load(Relaxed)).min().unwrap();
             within(LONG, "the one gets on", || least(&one) >= 100);
             within(LONG, "each of the many gets on", || least(&many) >= 100);
-            // And one from outside, of either kind.
+            // One more actor of either kind, told from outside.
             let cold = executor.spawn(Puppet::default());
             let cold_kept = executor.build(Puppet::default()).on_worker(0).spawn();
             for n in 0..20 {
@@ -481,7 +484,7 @@ fn p05_kept_and_other_actors_of_one_worker_share_it() {
     }
 }
 
-/// A message after a silence, to each worker's kept actor, from outside and from another worker: nobody sleeps on it.
+/// A message after silence to each worker's pinned actor, from outside and from other workers.
 #[test]
 fn p04_a_kept_actor_is_woken_wherever_it_sleeps() {
     under_each_policy(|executor| {

@@ -1,19 +1,21 @@
-//! Pools: bad input, broadcasts, waits, statistics, the end; `pool_strategies.rs` has the strategies, `pool_replace.rs` losses
-//! and successors, `pool_queue.rs` the shared queue, `pool_resize.rs` changes of size.
+//! Pools: bad input, broadcasts, waits, statistics, the end. `pool_strategies.rs` tests strategies,
+//! `pool_replace.rs` losses and successors, `pool_queue.rs` the shared queue, `pool_resize.rs`
+//! changes of size.
 //!
-//! A pool of connections with a thread for each had these faults. None is here:
+//! A pool of connections with a thread for each had these faults. None exists here:
 //!
 //! | fault | test |
 //! |---|---|
-//! | a thread for each actor, and a 100 ms poll in each | `a_pool_has_no_threads_of_its_own_and_sleeps` |
-//! | replies on one channel: the next ask gets the previous answer, concurrent ones each other's | `no_ask_gets_anothers_answer`, also after a timeout |
-//! | `tell` fills the reply channel until the actor blocks | `tells_that_nobody_reads_the_answers_of_block_nobody` |
+//! | a thread for each actor, with a 100 ms poll | `a_pool_has_no_threads_of_its_own_and_sleeps` |
+//! | asks get each other's replies, also after a timeout | `no_ask_gets_anothers_answer` |
+//! | unread replies block the actor | `tells_that_nobody_reads_the_answers_of_block_nobody` |
 //! | a timeout that does not count the wait for room | `a_timeout_counts_the_wait_for_room` |
 //! | a dead actor reported as a timeout | `pool_replace.rs`: `a_lost_state_is_no_timeout` |
 //! | a stop that silently drops queued asks | `a_stop_answers_what_was_asked` |
-//! | "is running" still true after a panic | `pool_replace.rs`: `a_pool_that_lost_too_many_is_not_running` |
-//! | "least loaded" that always picks actor 0 | `pool_strategies.rs`: `least_loaded_is_fair_among_equals`, `least_loaded_avoids_the_busy` |
-//! | a given actor's id off by one | `pool_strategies.rs`: `a_given_replica_gets_it_and_no_other` |
+//! | "running" after a panic | `pool_replace.rs`: `a_pool_that_lost_too_many_is_not_running` |
+//! | least loaded picks actor 0 | `pool_strategies.rs`: `least_loaded_is_fair_among_equals` |
+//! | least loaded picks a busy actor | `pool_strategies.rs`: `least_loaded_avoids_the_busy` |
+//! | an id off by one | `pool_strategies.rs`: `a_given_replica_gets_it_and_no_other` |
 //! | an empty pool that divides by zero | `bad_input_is_a_clear_error_with_the_message_inside` |
 //! | broadcast one after another | `a_broadcast_asks_all_at_the_same_time` |
 //! | a key map that grows without bound | `pool_strategies.rs`: `a_million_keys_take_no_memory` |
@@ -89,7 +91,7 @@ fn a_pool_on_an_executor_that_has_ended_is_an_error() {
     assert!(matches!(handle.pool(2, Worker::new).build(), Err(PoolError::ShuttingDown)));
 }
 
-/// Every replica waits for all of them to be there.
+/// Each replica waits until all of them have arrived.
 #[test]
 fn a_broadcast_asks_all_at_the_same_time() {
     struct Meeting;
@@ -117,18 +119,18 @@ fn a_broadcasts_outcomes_are_in_order_under_one_timeout() {
     on_every_crew(|executor| {
         let pool = executor.pool(3, Worker::new).capacity(1).build().unwrap();
         assert_eq!(pool.broadcast(Who).wait(), [Ok(0), Ok(1), Ok(2)]);
-        settle(executor); // their places are free again
+        settle(executor); // their mailboxes are empty again
         let awaited = futures::executor::block_on(pool.broadcast_with(|index| Echo(index as u64 * 10)));
         assert_eq!(awaited, [Ok(0), Ok(10), Ok(20)]);
         settle(executor);
         if executor.workers() < 4 || executor.policy() != heist::Policy::Stealing {
-            return; // others must run beside the one that is busy
+            return; // others must run beside the busy replica
         }
         let busy = occupy(&pool, 1);
         let late = pool.broadcast(Echo(7));
         rested(&pool, &[1]);
         let outcomes = late.wait_timeout(Duration::from_millis(10));
-        // Its mailbox holds one message, and that is in work.
+        // Its mailbox has one slot, and the message in its handler occupies it.
         assert_eq!(outcomes, [Ok(7), Err(NoAnswer::Refused(Refusal::Full)), Ok(7)]);
         busy.open();
         settle(executor);
@@ -155,7 +157,7 @@ fn no_ask_gets_anothers_answer() {
                     let asked = sender << 32 | n;
                     let ask = pool.ask(Random, Echo(asked)).unwrap();
                     if n % 10 == 0 {
-                        drop(ask.wait_timeout(Duration::ZERO)); // whose answer comes to nobody
+                        drop(ask.wait_timeout(Duration::ZERO)); // the later answer is discarded
                     } else {
                         assert_eq!(answer(ask), Ok(asked));
                     }
@@ -370,7 +372,8 @@ fn statistics_can_be_read() {
     assert_eq!(pool.stats().replicas.len(), 3, "and afterwards");
 }
 
-/// All ways into a replica: its mailbox, the line for it, the queue, holds and marks while the size changes, after a loss.
+/// All ways into a replica: its mailbox, the line for room, the shared queue, holds and marks
+/// during a change of size, after a loss.
 #[test]
 fn handling_and_wait_times_can_be_read() {
     struct Fail;
@@ -414,13 +417,13 @@ fn a_pool_has_no_threads_of_its_own_and_sleeps() {
     let executor = crew(2);
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     settle(&executor);
-    // Other tests' threads come and go beside this one, so those of this crew are counted.
+    // Threads of other tests come and go, so only threads of this crew are counted.
     let before = executor.workers();
     let pool = workers(&executor, 500);
     settle(&executor);
     assert_eq!(executor.workers(), before);
     assert!(threads() < 400, "{} threads", threads());
-    // Quiet: nobody gets up again.
+    // Quiet: no thread wakes again.
     let parks = || executor.stats().workers.iter().map(|worker| worker.wakes).sum::<u64>();
     let quiet = parks();
     thread::park_timeout(Duration::from_millis(300));

@@ -1,4 +1,4 @@
-//! Pools: the shared queue, first in, first out, from which idle replicas take.
+//! Pools: the shared queue, first in, first out, from which idle replicas take messages.
 
 mod common;
 
@@ -67,7 +67,7 @@ fn pool(executor: &Executor, replicas: usize, capacity: usize) -> (Pool<Worker>,
     (pool.backoff(Duration::ZERO, Duration::ZERO).build().unwrap(), log)
 }
 
-/// Occupies a replica; returns what lets it go on.
+/// Occupies a replica until the returned latch is opened.
 fn occupy(pool: &Pool<Worker>, route: Route) -> Latch {
     let (block, inside, until) = Block::new();
     pool.tell(route, block).unwrap();
@@ -79,7 +79,7 @@ fn occupy(pool: &Pool<Worker>, route: Route) -> Latch {
 fn no_message_waits_behind_a_slow_one_while_a_replica_is_idle() {
     let executor = crew(4);
     let (pool, _) = pool(&executor, 3, 100);
-    // Each slow one may come from anywhere: the queue finds whoever is left.
+    // Any replica may get a slow message. The queue finds the one that is left.
     let first = occupy(&pool, Route::SharedQueue);
     let second = occupy(&pool, Route::SharedQueue);
     for n in 0..200 {
@@ -88,14 +88,15 @@ fn no_message_waits_behind_a_slow_one_while_a_replica_is_idle() {
     let third = occupy(&pool, Route::SharedQueue);
     let waiting: Vec<_> = (0..20).map(|n| pool.ask(SharedQueue, n).unwrap()).collect();
     within(LONG, "all are busy", || pool.stats().queued == 20);
-    second.open(); // one goes on, and does everything
+    second.open(); // this one goes on and does everything
     let by: Vec<usize> = waiting.into_iter().map(|ask| answer(ask).unwrap()).collect();
     assert!(by.iter().all(|&index| index == by[0]));
     first.open();
     third.open();
 }
 
-/// All are slow but for one moment: who becomes idle takes, whatever it was busy with.
+/// All replicas are busy except for one moment. A replica that becomes idle takes from the queue,
+/// whatever it was busy with.
 #[test]
 fn who_comes_from_its_own_mailbox_takes_from_the_queue() {
     let executor = crew(4);
@@ -131,7 +132,7 @@ fn the_queues_capacity_counts() {
     assert!(pool.tell(SharedQueue, 3).unwrap_err().is_full());
     let refused = pool.send_timeout(SharedQueue, 3, Duration::from_millis(1)).unwrap_err();
     assert_eq!((refused.refusal(), refused.into_message()), (Refusal::TimedOut, 3));
-    asks.push(pool.ask(ToIndex(0), 4).unwrap()); // its own mailbox has room
+    asks.push(pool.ask(ToIndex(0), 4).unwrap()); // the replica's own mailbox has room
     thread::scope(|scope| {
         let waits = scope.spawn(|| pool.send(SharedQueue, 5));
         within(LONG, "it is in line", || !waits.is_finished() && pool.stats().queued == 3);
@@ -144,7 +145,7 @@ fn the_queues_capacity_counts() {
     settle(&executor);
 }
 
-/// Neither the queue nor the replicas' own mailboxes keep the other waiting.
+/// The queue and the replicas' own mailboxes do not starve each other.
 #[test]
 fn the_queue_and_the_mailboxes_take_turns() {
     struct Again(Arc<AtomicU64>);
@@ -165,7 +166,7 @@ fn the_queue_and_the_mailboxes_take_turns() {
             answer(pool.ask(SharedQueue, n).unwrap()).unwrap(); // although no replica is ever idle
             answer(pool.ask(ByKey(n), n).unwrap()).unwrap();
         }
-        // And the other way round: a queue that is never empty.
+        // The other way round: a queue that is never empty.
         let before = turns.load(Relaxed);
         let flood = AtomicU64::new(0);
         thread::scope(|scope| {
@@ -225,7 +226,7 @@ fn a_stop_sends_home_who_waits_for_room_in_the_queue() {
     });
 }
 
-/// `wait_idle` covers what waits in the queue.
+/// `wait_idle` covers messages in the shared queue.
 #[test]
 fn idle_means_an_empty_queue() {
     for workers in CREWS {
@@ -255,7 +256,7 @@ fn a_shutdown_drains_the_queue() {
     }
 }
 
-/// A replica that is lost while it has one of the queue's in work, or gets one in the moment of its loss.
+/// Replicas are lost while they handle a message of the queue, or just as they get one.
 #[test]
 fn losses_lose_nothing_of_the_queue() {
     quiet_panics();
@@ -286,7 +287,7 @@ fn losses_lose_nothing_of_the_queue() {
     }
 }
 
-/// Silence, then one message, again and again: whoever is idle is found.
+/// Silence, then one message, again and again: an idle replica is found every time.
 #[test]
 fn one_message_after_silence_finds_a_replica() {
     let executor = crew(2);
@@ -299,7 +300,7 @@ fn one_message_after_silence_finds_a_replica() {
     }
 }
 
-/// Many senders, few places, few replicas: each sees busy and idle in all moments.
+/// Many senders, few slots, few replicas: senders meet busy and idle replicas at every moment.
 #[test]
 fn everything_that_is_sent_through_a_narrow_queue_is_handled_once() {
     for workers in CREWS {

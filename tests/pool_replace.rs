@@ -1,4 +1,4 @@
-//! Pools: a replica that panics or stops has a successor, and nothing is lost for it.
+//! Pools: a replica that panics or stops has a successor, and no message is lost.
 
 mod common;
 
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// Notes what it handles; every state has a number.
+/// Records what it handles. Every state has a number.
 struct Noting {
     state: u64,
     log: Arc<Mutex<Vec<(u64, u64)>>>,
@@ -67,7 +67,7 @@ impl Handler<Do> for Noting {
     }
 }
 
-/// What the tests look at.
+/// What the tests inspect.
 #[derive(Default)]
 struct Seen {
     log: Arc<Mutex<Vec<(u64, u64)>>>,
@@ -92,13 +92,13 @@ impl Seen {
     }
 }
 
-/// A pool of one, so that all is in one order.
+/// Makes a pool of one replica, so that everything has one order.
 fn alone(executor: &Executor, seen: &Seen) -> Pool<Noting> {
     let pool = executor.pool(1, seen.factory()).limit(1000, Duration::from_secs(3600));
     pool.backoff(Duration::from_micros(100), Duration::from_millis(1)).build().unwrap()
 }
 
-/// Puts something in front of what follows, so that all of it waits.
+/// Holds the replica, so that all later messages wait.
 fn hold(pool: &Pool<Noting>) -> Latch {
     let (inside, until) = (Latch::new(), Latch::new());
     pool.tell(ToIndex(0), Do::Wait(inside.clone(), until.clone())).unwrap();
@@ -141,7 +141,7 @@ fn what_waits_is_handled_by_the_successor_in_order() {
     });
 }
 
-/// Each state is over before the next begins.
+/// Each state has ended before the next begins.
 #[test]
 fn a_replacement_has_its_order() {
     quiet_panics();
@@ -181,7 +181,7 @@ fn a_replica_that_stops_is_replaced_and_loses_nothing() {
             until.open();
             settle(executor);
             assert_eq!(seen.log(), [(0, 1), (1, 2)]);
-            // And from outside, when it is idle.
+            // Stopped from outside while idle.
             pool.replica(0).unwrap().stop();
             settle(executor);
             pool.replica(0).unwrap().stop_now();
@@ -194,8 +194,8 @@ fn a_replica_that_stops_is_replaced_and_loses_nothing() {
     });
 }
 
-/// A stop may come at any step of a turn, also between its look at what waits and its last step: the next message meets a new
-/// state in any case.
+/// A stop may come at any step of a turn, even between its look at the mailbox and its last step.
+/// The next message must reach a new state in every case.
 #[test]
 fn a_stop_at_the_end_of_a_turn_is_not_lost() {
     let executor = crew(1);
@@ -231,7 +231,8 @@ fn a_lost_state_is_no_timeout() {
     assert!(matches!(error.error(), AskError::Panicked(text) if text.as_str() == INTENDED));
 }
 
-/// While a successor is waited for: accepted within the capacity, handled later, and no turn meanwhile.
+/// While a successor is awaited, messages are accepted within the capacity, handled later, and no
+/// turn runs meanwhile.
 #[test]
 fn messages_wait_for_the_successor_within_the_capacity() {
     quiet_panics();
@@ -250,7 +251,7 @@ fn messages_wait_for_the_successor_within_the_capacity() {
     let asks: Vec<_> = (0..4u64).map(|n| pool.ask(ToIndex(0), n).unwrap()).collect();
     let refused = pool.tell(ToIndex(0), 4u64).unwrap_err();
     assert_eq!((refused.refusal(), refused.into_message()), (Refusal::Full, 4));
-    // Not idle: something waits, and will be handled.
+    // Not idle: messages wait and will be handled.
     assert!(executor.wait_idle_timeout(Duration::from_millis(20)).is_err());
     assert!(seen.log().is_empty());
     works.store(true, Relaxed);
@@ -262,7 +263,7 @@ fn messages_wait_for_the_successor_within_the_capacity() {
     assert!(!pool.stats().replicas[0].absent);
 }
 
-/// A pool whose next successor is an hour away.
+/// Makes a pool whose next successor is an hour away.
 fn far_successor(executor: &Executor, seen: &Seen) -> Pool<Noting> {
     let hour = Duration::from_secs(3600);
     let pool = executor.pool(2, seen.factory()).backoff(hour, hour).limit(1000, hour).build().unwrap();
@@ -292,7 +293,7 @@ fn backoff_is_after_the_second_loss_and_keeps_nobody_awake() {
         wakes() == before
     });
     assert!(!waiting.is_ready());
-    // The shutdown does not wait for it, but loses nothing.
+    // The shutdown does not wait for the successor, but loses nothing.
     assert!(executor.shutdown(Duration::from_secs(LONG)).unwrap().complete);
     assert_eq!(answer(waiting), Ok(3));
 }
@@ -448,14 +449,15 @@ fn hooks_and_drops_may_panic() {
             "the one after the one that did not start"
         );
         settle(executor);
-        // Handler, stopped and drop of the first; start and drop of the second.
+        // Handler, `stopped` and drop of the first state, start and drop of the second.
         assert_eq!(executor.stats().panicked, 5);
         pool.stop();
         pool.wait_stopped().unwrap();
     });
 }
 
-/// Senders, panics and stops at the same time: each sender's messages to a replica in order, none lost, none twice.
+/// Senders, panics and stops at the same time: messages of a sender to a replica come in order,
+/// none is lost, and none comes twice.
 #[test]
 fn nothing_is_lost_or_overtaken_while_replicas_are_lost() {
     quiet_panics();

@@ -1,4 +1,5 @@
-//! Pools: more replicas and fewer, while the pool is in use. Nothing is lost, and each key keeps its order.
+//! Pools: more and fewer replicas while the pool is in use. No message is lost, and each key keeps
+//! its order.
 
 mod common;
 
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What all replicas saw, in one log: (replica, key, number).
+/// Everything that the replicas saw, in one log: (replica, key, number).
 type Log = Arc<Mutex<Vec<(usize, u64, u64)>>>;
 
 struct Shard {
@@ -80,7 +81,7 @@ fn occupy(pool: &Pool<Shard>, index: usize) -> Latch {
     until
 }
 
-/// Where each key's messages go now.
+/// Returns the replica that each key is routed to now.
 fn homes(pool: &Pool<Shard>, keys: u64) -> Vec<usize> {
     (0..keys).map(|key| answer(pool.ask(ByKey(key), Item { key, n: u64::MAX }).unwrap()).unwrap()).collect()
 }
@@ -148,7 +149,7 @@ fn who_is_let_go_of_handles_what_it_has() {
     });
 }
 
-/// Who waits for room at a replica that goes comes to another one.
+/// A sender that waits for room at a removed replica is sent on to another.
 #[test]
 fn who_waits_for_room_at_a_replica_that_goes_is_sent_on() {
     let executor = crew(4);
@@ -173,7 +174,7 @@ fn who_waits_for_room_at_a_replica_that_goes_is_sent_on() {
     assert_eq!(*log.lock().unwrap(), [(0, 0, 7)]);
 }
 
-/// A moved key's messages wait for its old replica, and for nothing else.
+/// The messages of a moved key wait for the key's old replica, and for nothing else.
 #[test]
 fn a_moved_key_waits_for_its_old_replica_only() {
     let executor = crew(4);
@@ -194,7 +195,7 @@ fn a_moved_key_waits_for_its_old_replica_only() {
         if before[key as usize] == 0 {
             held.push(ask);
         } else {
-            answer(ask).unwrap(); // whether it has moved or not
+            answer(ask).unwrap(); // whether the key has moved or not
             free += 1;
         }
     }
@@ -215,12 +216,13 @@ fn a_moved_key_waits_for_its_old_replica_only() {
     }
 }
 
-/// Sizes change all the time under load, replicas panic, mailboxes are narrow: each key's numbers in order, all of them,
-/// once. Whole messages are checked in the order in which they were handled, over all replicas.
+/// The size changes all the time under load, replicas panic, mailboxes are small. Each key's
+/// numbers must arrive in order, all of them, once. Order means the order of handling over all
+/// replicas.
 fn keys_keep_their_order(executor: &Executor, panics: bool, capacity: usize) {
     const SENDERS: u64 = 3;
     const KEYS: u64 = 20;
-    /// Rounds at least, and changes.
+    /// The least number of rounds and of changes.
     const EACH: u64 = 200;
     const CHANGES: u64 = 20;
     let Fixture { pool, log, tokens } = shards(executor, 3, capacity);
@@ -374,7 +376,7 @@ fn a_pool_may_end_while_it_changes() {
     }
 }
 
-/// A replica that a shrink has let go of is still one of the pool's.
+/// A replica that a shrink removes still belongs to the pool.
 #[test]
 fn a_stop_at_once_reaches_those_that_are_let_go_of() {
     let executor = crew(2);
@@ -394,7 +396,7 @@ fn a_stop_at_once_reaches_those_that_are_let_go_of() {
     tokens.assert_each_dropped_once();
 }
 
-/// A change makes mailboxes for keys that move with messages, and not for each pair of replicas.
+/// A change makes mailboxes for moved keys with messages, not for each pair of replicas.
 #[test]
 fn no_more_holds_than_keys_on_the_way() {
     let executor = crew(2);

@@ -1,4 +1,5 @@
-//! Pools: which replica each strategy chooses; each is noticed if it goes round instead.
+//! Pools: the replica that each strategy chooses. Each test would notice if the strategy went round
+//! instead.
 
 mod common;
 
@@ -40,12 +41,12 @@ fn random_reaches_all_and_not_in_turn() {
     assert!(again > 300, "one in four follows itself, not {again} of 2000");
 }
 
-/// One in turn gets the ones that are equal: a replica that is first in the list has no more than its share.
+/// Equal replicas are chosen in turn, so that the first in the list gets no more than its share.
 #[test]
 fn least_loaded_is_fair_among_equals() {
     let executor = crew(2);
     let pool = workers(&executor, 4);
-    let busy = occupy(&pool, 1); // equals that are not neighbours
+    let busy = occupy(&pool, 1); // so the equal replicas are not adjacent
     let mut got = [0; 4];
     for _ in 0..3000 {
         rested(&pool, &[1]);
@@ -62,7 +63,8 @@ fn least_loaded_is_fair_among_equals() {
 fn least_loaded_avoids_the_busy() {
     let executor = crew(4);
     let pool = workers(&executor, 3);
-    // 0 has one in work, 1 one in work and five that wait, 2 nothing: then 2, and once 2 has two, 0.
+    // Replica 0 handles one message, replica 1 handles one with five waiting, and replica 2 is
+    // idle. Replica 2 is chosen, and once it has two, replica 0.
     let (zero, one) = (occupy(&pool, 0), occupy(&pool, 1));
     for _ in 0..5 {
         pool.tell(ToIndex(1), Who).unwrap();
@@ -85,7 +87,7 @@ fn two_choices_avoid_the_busy() {
     let executor = crew(4);
     let pool = workers(&executor, 2);
     let busy = occupy(&pool, 0);
-    // Of two replicas both are looked at.
+    // With two replicas, the strategy looks at both.
     for _ in 0..100 {
         rested(&pool, &[0]);
         assert_eq!(answer(pool.ask(TwoChoices, Who).unwrap()), Ok(1));
@@ -93,7 +95,8 @@ fn two_choices_avoid_the_busy() {
     busy.open();
     settle(&executor);
     let pool = workers(&executor, 8);
-    // Among equals nobody is left out or favoured much. One whose worker the system puts aside for a while is busy, and gets less.
+    // Among equals, none is left out or strongly favoured. A replica whose worker the system
+    // preempts for a while is busy and gets less.
     let got = spread(&pool, TwoChoices, 4000);
     assert!(got.iter().all(|got| (50..1000).contains(got)), "{got:?}");
     assert_eq!(spread(&pool, PoolDefault, 80).iter().sum::<usize>(), 80);
@@ -138,7 +141,7 @@ fn a_key_stays_at_its_replica_in_order() {
 
 #[test]
 fn a_million_keys_take_no_memory() {
-    // What the strategy keeps is nothing; what the pool keeps does not know of keys.
+    // The strategy stores nothing, and the pool knows nothing of keys.
     assert_eq!(size_of::<ByKey<()>>(), 0);
     let executor = crew(2);
     let pool = executor.pool(4, Worker::new).capacity(1 << 20).build().unwrap();
@@ -192,7 +195,7 @@ fn a_strategy_of_ones_own_decides() {
     assert_eq!(answer(pool.ask(Route::Index(2), Who).unwrap()), Ok(2));
 }
 
-/// A message that a panic meets on its way is dropped, as everything is that a panic meets.
+/// A message in transit is dropped when the strategy panics.
 #[test]
 fn a_panicking_strategy_drops_the_message() {
     struct Panics;

@@ -1,5 +1,5 @@
-//! Races that were lost once: a wait for room that is given up while its actor ends, and a spawn while the executor
-//! closes. Each is run often enough that the old mistake shows.
+//! Regression tests of two races: giving up a wait for room while the actor ends, and a spawn while
+//! the executor closes. Each runs often enough to reveal the old mistake.
 
 mod common;
 
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 struct Busy;
 impl Actor for Busy {}
 
-/// Keeps the actor in its turn until it is let go.
+/// Keeps the actor in its turn until released.
 struct Hold {
     entered: Arc<AtomicBool>,
     let_go: Arc<AtomicBool>,
@@ -43,8 +43,8 @@ impl Handler<Counted> for Busy {
     fn handle(&mut self, _: Counted, _: &mut Context<Self>) {}
 }
 
-/// The senders give up from the back of the line while the actor's end works through it from the front: in the middle
-/// they meet. A message that neither of them sees to would never be dropped.
+/// The senders give up from the back of the line while the actor's end works through it from the
+/// front, and the two meet in the middle. A message that both overlooked would never be dropped.
 #[test]
 fn p03_a_send_given_up_while_its_actor_ends_is_not_lost() {
     const SENDERS: usize = 2_000;
@@ -65,7 +65,7 @@ fn p03_a_send_given_up_while_its_actor_ends_is_not_lost() {
         let mut cx = TaskContext::from_waker(Waker::noop());
         let first = &mut line[0];
         let limit = Instant::now() + Duration::from_secs(LONG);
-        // Without a pause, which the end would use to get to the end of the line.
+        // Without a pause, in which the end would reach the end of the line.
         while Pin::new(&mut *first).poll(&mut cx).is_pending() {
             assert!(Instant::now() < limit, "the end does not reach the line");
         }
@@ -77,7 +77,8 @@ fn p03_a_send_given_up_while_its_actor_ends_is_not_lost() {
     }
 }
 
-/// Whoever got a reference from `try_spawn` has an actor that lives, and ends with the executor at the latest.
+/// A reference from `try_spawn` belongs to a living actor, which ends with the executor at the
+/// latest.
 #[test]
 fn p10_a_spawn_that_races_the_end_is_refused_or_ends() {
     const SPAWNERS: usize = 3;

@@ -8,7 +8,7 @@ use heist::{Actor, ActorRef, AskError, Context, Executor, Handler, Receive, Repl
 use std::thread;
 use std::time::Duration;
 
-/// Waits until all is quiet, and says whether the actor has ended.
+/// Waits until the executor is idle. Returns `true` if the actor has ended.
 fn is_gone(executor: &Executor, entries: &Entries) -> bool {
     settle(executor);
     entries.all().last().is_some_and(|entry| entry == "dropped")
@@ -56,7 +56,7 @@ fn a_queued_message_and_a_running_turn_keep_an_actor() {
     });
 }
 
-/// In its last turn an actor may make a reference to itself, and lives on.
+/// In its last turn, an actor may make a reference to itself, and then lives on.
 #[test]
 fn a_reference_made_inside_the_turn_keeps_an_actor() {
     on_every_crew(|executor| {
@@ -118,7 +118,7 @@ fn weak_references_and_replies_do_not_keep_an_actor() {
         assert!(weak.upgrade().is_none());
         assert!(weak.clone().upgrade().is_none());
 
-        // Nor does a reply that lies elsewhere.
+        // A reply held elsewhere does not keep the actor either.
         let (give, given) = crossbeam_channel::bounded(1);
         struct Passer(crossbeam_channel::Sender<Reply<u64>>);
         impl Actor for Passer {}
@@ -156,7 +156,8 @@ fn a_detached_actor_stays_until_it_is_stopped() {
     });
 }
 
-/// Whoever upgrades in time gets an actor that lives; whoever comes too late gets none: nothing in between.
+/// An upgrade in time returns an actor that lives, and an upgrade that is too late returns `None`.
+/// There is nothing in between.
 #[test]
 fn an_upgrade_races_the_last_reference() {
     for workers in CREWS {

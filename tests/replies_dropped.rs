@@ -1,5 +1,5 @@
-//! Replies that a panic drops: the asker learns the panic's text if the panic leaves the handler, and soon that there is no
-//! answer if the handler catches it.
+//! Replies dropped by a panic: the asker gets the panic's text if the panic leaves the handler, and
+//! soon gets `NoReply` if the handler catches the panic.
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(LONG);
 
-/// Lets its reply fall by a panic, which it catches; then does something.
+/// Drops its reply in a panic, catches the panic, then runs a function.
 struct Careful;
 impl Actor for Careful {}
 
@@ -51,7 +51,7 @@ impl Receive<Count> for Careful {
     }
 }
 
-/// The handler goes on and calls nothing of the crate's. A worker is free.
+/// The handler goes on without calling the crate, and a worker is free.
 #[test]
 fn a_caught_panic_answers_while_its_handler_goes_on() {
     quiet_panics();
@@ -68,7 +68,7 @@ fn a_caught_panic_answers_while_its_handler_goes_on() {
     shut_down(&executor);
 }
 
-/// The handler waits for its own asker, on the only worker: that wait answers first.
+/// The handler waits for its own asker on the only worker. The wait must answer the asker first.
 #[test]
 fn a_caught_panic_answers_before_its_handler_waits() {
     quiet_panics();
@@ -81,7 +81,7 @@ fn a_caught_panic_answers_before_its_handler_waits() {
             let (waits, opens, me) = (heard.clone(), heard.clone(), asker.clone());
             let asks = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
                 let then = move |_: &mut Context<Careful>| match way {
-                    // After the asker's turn: so not before that has heard of it.
+                    // Runs after the asker's turn, and so only if the asker has its result.
                     0 => assert_eq!(me.ask(Note(1)).unwrap().wait().unwrap(), 1),
                     1 => heist::blocking(|| waits.wait()),
                     _ => drop(me),
@@ -100,14 +100,14 @@ fn a_caught_panic_answers_before_its_handler_waits() {
     }
 }
 
-/// Whatever is told at once, the usual case keeps its text: the panic leaves the handler.
+/// In the usual case the panic leaves the handler, and the asker gets the text.
 #[test]
 fn a_panic_that_leaves_the_handler_tells_its_text() {
     quiet_panics();
     on_every_crew(|executor| {
         for _ in 0..20 {
             let careful = executor.spawn(Careful);
-            // The others may come too late.
+            // The other asks may come too late.
             let asks: Vec<_> = (0..3).map(|_| careful.ask(Fall)).collect();
             for ask in asks.into_iter().flatten() {
                 assert_eq!(cause(ask), INTENDED);
@@ -118,7 +118,7 @@ fn a_panic_that_leaves_the_handler_tells_its_text() {
     });
 }
 
-/// Caught again and again, in messages of one turn, with answers in between.
+/// Panics caught again and again, in messages of one turn, with answers in between.
 #[test]
 fn caught_panics_do_not_disturb_other_answers() {
     quiet_panics();
@@ -137,7 +137,8 @@ fn caught_panics_do_not_disturb_other_answers() {
     }
 }
 
-/// A scope is every call of user code: a hook that panics with a reply in its hands tells its text.
+/// A scope is every call of user code: a hook that panics with a reply in its hands reports its
+/// text.
 #[test]
 fn a_reply_that_a_hook_drops_learns_the_hooks_text() {
     quiet_panics();

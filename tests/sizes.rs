@@ -1,7 +1,7 @@
-//! Messages and states of 512 KiB, with default settings: each way to send, to spawn and to begin anew.
+//! Messages and states of 512 KiB with default settings: each way to send, to spawn and to restart.
 //!
-//! In a debug build each function that a value passes through makes copies of it on the stack. So these tests are about
-//! debug builds most of all, and fail by an overflow, which ends the process.
+//! In a debug build, each function that a value passes through copies the value on the stack. These
+//! tests are therefore most telling in debug builds, where an overflow ends the process.
 
 mod common;
 
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 const LARGE: usize = 512 << 10;
 
-/// A message or a state of 512 KiB, all bytes of which are the same.
+/// A message or a state of 512 KiB, whose bytes are all the same.
 struct Large([u8; LARGE]);
 
 impl Large {
@@ -23,17 +23,17 @@ impl Large {
         Large([byte; LARGE])
     }
 
-    /// The byte, if nothing was lost on the way.
+    /// Returns the byte, after checking that nothing was lost on the way.
     fn byte(&self) -> u8 {
         assert!(self.0.iter().all(|&byte| byte == self.0[0]));
         self.0[0]
     }
 }
 
-/// The same, to a handler that takes batches.
+/// The same for a handler that takes batches.
 struct Row(Large);
 
-/// Counts what it is told, and sends large messages from within its turns.
+/// Sums up its messages, and sends large messages from within its turns.
 #[derive(Default)]
 struct Sink {
     sum: u64,
@@ -74,7 +74,7 @@ impl Handler<Sum> for Sink {
     }
 }
 
-/// Holds its actor up until the latch opens.
+/// Holds its actor in a turn until the latch opens.
 struct Hold(Latch);
 impl Handler<Hold> for Sink {
     type Reply = ();
@@ -83,7 +83,7 @@ impl Handler<Hold> for Sink {
     }
 }
 
-/// Runs what it is given in a turn of its own.
+/// Runs a function in a turn.
 struct Inside;
 impl Actor for Inside {}
 type Step = Box<dyn FnOnce(&mut Context<Inside>) + Send>;
@@ -106,24 +106,25 @@ fn sum(sink: &ActorRef<Sink>) -> u64 {
     answer(sink.ask(Sum).unwrap()).unwrap()
 }
 
-/// In a handler, on a worker's stack.
+/// Runs `f` in a handler, on a worker's stack.
 fn in_a_turn(executor: &Executor, f: impl FnOnce(&mut Context<Inside>) + Send + 'static) {
     let inside = executor.spawn(Inside);
     answer(inside.ask(Run(Box::new(f))).unwrap()).unwrap();
 }
 
-/// On a thread as large as a program's main thread.
+/// Runs `f` on a thread with the stack of a program's main thread.
 fn outside(f: impl FnOnce() + Send + 'static) {
     thread::Builder::new().stack_size(8 << 20).spawn(f).unwrap().join().unwrap();
 }
 
-/// In a stack frame of its own: a debug build adds up what a function has in all its statements.
+/// Runs `f` in a separate stack frame, because a debug build adds up the stack of all statements of
+/// a function.
 #[inline(never)]
 fn step<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Everything that can be done with a message to one actor.
+/// Sends to an actor in every possible way.
 fn send_in_each_way(sink: &ActorRef<Sink>) {
     let soon = Instant::now() + Duration::from_secs(LONG);
     step(|| sink.tell(Large::of(1)).unwrap());
@@ -212,7 +213,8 @@ fn large_messages_come_by_a_context() {
     shut_down(&executor);
 }
 
-/// A batch of large messages, and one that waits for room meanwhile; a refused one comes back whole.
+/// A batch of large messages, and a sender that waits for room meanwhile. A refused message comes
+/// back whole.
 #[test]
 fn large_messages_wait_come_together_and_come_back() {
     let executor = Executor::new();
@@ -314,7 +316,7 @@ fn large_states_are_spawned_in_each_way() {
     settle(&executor);
     within(LONG, "each state is dropped once", || dropped.load(Relaxed) == 13);
     shut_down(&executor);
-    // The executor takes no more: the state comes back, or is dropped here.
+    // The executor accepts nothing more, so the state comes back or is dropped here.
     let theirs = Arc::clone(&dropped);
     outside(move || {
         step(|| {
@@ -343,7 +345,7 @@ fn large_states_begin_anew_in_a_pool_and_in_a_directory() {
         }
         assert_eq!(answer(directory.ask(&1, Look).unwrap()).unwrap(), 9);
         assert!(answer(directory.ask(&1, Fail).unwrap()).is_err());
-        // What reaches the lost one still is told of the panic.
+        // Messages that still reach the lost state are answered with the panic.
         let again = || answer(directory.ask(&1, Look).unwrap()) == Ok(9);
         within(LONG, "the next one is there", again);
         drop(directory);
@@ -384,7 +386,7 @@ fn large_messages_go_through_pools_and_directories() {
     shut_down(&executor);
 }
 
-/// A message may be several times as large where it is in a box, as the page says.
+/// A boxed message may be several times larger, as the documentation says.
 #[test]
 fn what_is_larger_goes_in_a_box() {
     struct Huge(Box<[u8]>);
@@ -401,10 +403,11 @@ fn what_is_larger_goes_in_a_box() {
     shut_down(&executor);
 }
 
-/// A large message travels in a box, and is not taken for a message that is such a box itself, nor the other way about.
+/// A large message travels in a box, and must not be confused with a message that is such a box
+/// itself.
 #[test]
 fn a_box_of_a_large_message_is_another_message() {
-    /// Just so large that it is boxed.
+    /// Just large enough to be boxed.
     struct Page([u8; 8 << 10]);
     struct Both(Vec<&'static str>);
     impl Actor for Both {}
@@ -441,7 +444,7 @@ fn a_box_of_a_large_message_is_another_message() {
         let latch = Arc::new(Latch::new());
         both.tell(Arc::clone(&latch)).unwrap();
         let (mut expected, large, boxed) = (Vec::new(), "large", "box");
-        // So many wait that the messages share a block.
+        // Enough messages wait to share a block.
         for n in 0..20 {
             if (n < 15) == box_last {
                 both.tell(Page([1; 8 << 10])).unwrap();

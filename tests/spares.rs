@@ -1,4 +1,4 @@
-//! Spare threads: how many there are and how long, who starts them, and what happens where there is none.
+//! Spare threads: their number and lifetime, their start, and what happens without one.
 
 mod common;
 
@@ -26,7 +26,7 @@ fn spares_are_bounded_and_end_when_nobody_needs_them() {
         for _ in 0..3 {
             let actors: Vec<_> = (0..10).map(|_| executor.spawn(Puppet::default())).collect();
             let held: Vec<_> = actors.iter().map(blocking_soon).collect();
-            // Under Sharded a spare may be reserved for a place that nothing comes to.
+            // Under `Sharded`, a spare may be reserved for a slot that gets no work.
             let most = if policy == Policy::Sharded { 4 } else { 5 };
             within(LONG, "as many block as there are threads", || executor.stats().spares.blocked >= most);
             assert_eq!(executor.stats().spares.alive, 3);
@@ -51,7 +51,8 @@ fn spares_are_bounded_and_end_when_nobody_needs_them() {
     }
 }
 
-/// A thread that cannot be had is told, and is as good as none left: nothing else happens.
+/// A failed thread start is reported as an event and otherwise acts like an exhausted supply of
+/// spares.
 #[test]
 fn a_spare_that_cannot_be_started_is_told() {
     quiet_panics();
@@ -84,7 +85,7 @@ fn a_spare_that_cannot_be_started_is_told() {
     }
 }
 
-/// Inside of something that blocks and has kept its worker's place, a wait is as it is elsewhere.
+/// A wait inside `blocking` that has kept its worker's slot follows the usual rules.
 #[test]
 fn a_wait_inside_of_blocking_without_a_spare_is_refused_too() {
     for policy in POLICIES {
@@ -95,7 +96,7 @@ fn a_wait_inside_of_blocking_without_a_spare_is_refused_too() {
         assert_eq!(refused.error(), &AskError::NoSpare);
         assert_eq!(answer(refused.into_ask().unwrap()), Ok(1));
         shut_down(&executor);
-        // With a sibling it may, unless nobody but this worker may run what it waits for.
+        // With a sibling the wait is allowed, unless only this worker may run the work waited for.
         let executor = with_spares(2, policy, 0);
         let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
         let waited = inside(&actor, move |_, _| blocking(|| other.ask(Note(1)).unwrap().wait()));
@@ -150,7 +151,7 @@ fn settings_of_spares_are_checked() {
     };
     let error = own().spares(1).build().unwrap_err();
     assert!(matches!(error, BuildError::SparesWithoutHandler));
-    // Who starts the threads itself gets none that it did not start.
+    // An executor whose threads the user starts has no spares unless the user starts them.
     let executor = build(own());
     let actor = executor.spawn(Puppet::default());
     assert_eq!(inside(&actor, |_, _| blocking(|| 1)), 1);
@@ -158,8 +159,8 @@ fn settings_of_spares_are_checked() {
     shut_down(&executor);
 }
 
-/// Many outside wait for handlers that block, some longer than others: threads leave places, come back and leave them again, several from
-/// one place. Each place always has somebody.
+/// Many outside threads wait for handlers that block, some longer than others. Threads leave slots,
+/// return and leave again, several from one slot. Each slot always has a thread.
 #[test]
 fn places_are_left_and_taken_back_by_several_threads() {
     let blocks = |long: bool| {
@@ -179,7 +180,7 @@ fn places_are_left_and_taken_back_by_several_threads() {
                 for n in 0..500 {
                     let which = (asker + n) % actors.len();
                     let ask = actors[which].ask(Run(blocks(which == 0))).unwrap();
-                    futures::executor::block_on(ask).unwrap(); // awaited: to wait for it looks a while first
+                    futures::executor::block_on(ask).unwrap(); // awaited, because a blocking wait spins first
                 }
             }
         };
@@ -190,14 +191,14 @@ fn places_are_left_and_taken_back_by_several_threads() {
     }
 }
 
-/// What `Builder::spares` says of many handlers that wait at the same time.
+/// Checks what `Builder::spares` says about many handlers that wait at the same time.
 #[test]
 fn as_many_handlers_wait_at_once_as_there_are_spares() {
     let (handlers, workers) = (100, 2);
     for spares in [8, handlers] {
         let executor = build(Executor::builder().workers(workers).spares(spares));
         let slow = executor.spawn(Puppet::default());
-        // It blocks as well, so a spare is its.
+        // This turn blocks as well and takes one spare.
         let held = Held::hold_blocking(&slow);
         let asks: Vec<_> = (0..handlers)
             .map(|n| {

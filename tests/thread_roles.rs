@@ -1,5 +1,6 @@
-//! Thread roles: what a thread is to a crew is set by guards that restore what it was. Workers inside workers, executors
-//! inside handlers, waits in destructors of thread-locals, wakers that run after an actor's end.
+//! Thread roles: guards set a thread's role in a crew and restore the previous role. The tests nest
+//! workers in workers and executors in handlers, wait in destructors of thread-locals, and run
+//! wakers after an actor's end.
 
 mod common;
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(LONG);
 
-/// Runs a function when it is woken for the first time.
+/// Runs a function on the first wake.
 struct OnWake(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
 impl Wake for OnWake {
@@ -31,7 +32,7 @@ fn on_wake(f: impl FnOnce() + Send + 'static) -> Waker {
     Waker::from(Arc::new(OnWake(Mutex::new(Some(Box::new(f))))))
 }
 
-/// An executor whose one worker nobody runs yet.
+/// Makes an executor whose only worker has no thread yet.
 fn without_a_thread() -> (Executor, WorkerThread) {
     let mut stored = None;
     let handler = |worker| {
@@ -42,7 +43,7 @@ fn without_a_thread() -> (Executor, WorkerThread) {
     (executor, stored.unwrap())
 }
 
-/// A worker that was refused still works elsewhere.
+/// Checks that a refused worker still runs on another thread.
 fn works_elsewhere(inner: &Executor, refused: RunError) {
     assert!(refused.to_string().contains("works for an executor already"), "{refused}");
     let worker = refused.into_worker();
@@ -91,7 +92,7 @@ fn a_worker_inside_a_waker_of_the_last_parker_is_refused() {
     }
 }
 
-/// More than 256 bytes with the cell's front, so that its memory is the global allocator's.
+/// More than 256 bytes with the cell's header, so that the memory comes from the global allocator.
 struct Big([u8; 400]);
 impl heist::Actor for Big {}
 struct Hold(Latch, Latch);
@@ -104,13 +105,14 @@ impl heist::Handler<Hold> for Big {
     }
 }
 
-/// The waker runs on the worker whose last turn has freed its cell: to a wait in it that is nobody's turn.
+/// The waker runs on a worker whose last turn has freed its cell. A wait in the waker must belong
+/// to no actor's turn.
 #[test]
 fn a_waker_after_the_last_actors_end_may_wait() {
     let other = crew(1);
     let friend = other.spawn(Puppet::default());
     let executor = crew(1);
-    // Cells without references: dead ones are freed 32 at a time.
+    // Cells without references. Dead cells are freed 32 at a time.
     for _ in 0..31 {
         executor.spawn(Big([0; 400])).detach();
     }
@@ -123,7 +125,7 @@ fn a_waker_after_the_last_actors_end_may_wait() {
     inside.wait();
     let (tell, told) = mpsc::channel();
     let waker = on_wake(move || {
-        // Whoever allocates what the cell's size was gets its memory.
+        // An allocation of the cell's size gets the cell's memory.
         let others: Vec<Vec<u8>> = (0..64).map(|_| vec![0x41; 480]).collect();
         tell.send(friend.ask(Note(7)).unwrap().wait().map_err(heist::AskError::from)).unwrap();
         drop(others);
@@ -138,7 +140,7 @@ fn a_waker_after_the_last_actors_end_may_wait() {
     shut_down(&other);
 }
 
-/// Likewise one that waits for the actor's end, while its executor goes on.
+/// The same for a waker that waits for the actor's end, while the executor goes on.
 #[test]
 fn a_waker_of_an_end_may_wait_and_take_the_worker_away() {
     for workers in CREWS {
@@ -159,7 +161,7 @@ fn a_waker_of_an_end_may_wait_and_take_the_worker_away() {
 
 thread_local!(static LATE: RefCell<Option<Late>> = const { RefCell::new(None) });
 
-/// Does something when its thread ends.
+/// Runs a function when its thread ends.
 struct Late(Option<Box<dyn FnOnce() + Send>>);
 
 impl Drop for Late {
@@ -172,7 +174,8 @@ fn when_the_thread_ends(f: impl FnOnce() + Send + 'static) {
     LATE.set(Some(Late(Some(Box::new(f)))));
 }
 
-/// All of the crate's calls, in a thread-local's destructor, after those of the crate's own thread-locals.
+/// Makes all calls of the crate in a thread-local's destructor, after the destructors of the
+/// crate's own thread-locals.
 fn everything(puppet: &ActorRef<Puppet>) {
     assert_eq!(answer(puppet.ask(Note(7)).unwrap()), Ok(7));
     puppet.send(Note(8)).unwrap();
@@ -205,7 +208,8 @@ fn a_destructor_of_a_thread_local_may_do_everything() {
             everything(&late);
             inside.open();
         });
-        // The thread's first wait, after its thread-local was made: so the crate's own are gone before it.
+        // The thread's first wait comes after its thread-local was made, so that the crate's
+        // thread-locals are destroyed first.
         assert_eq!(answer(theirs.ask(Note(1)).unwrap()), Ok(1));
     })
     .join()
@@ -214,7 +218,8 @@ fn a_destructor_of_a_thread_local_may_do_everything() {
     shut_down(&executor);
 }
 
-/// A worker's own thread-local: the crew's last moments, when the thread works for nobody any more.
+/// A worker's own thread-local is destroyed at the end of the crew, when the thread works for no
+/// executor any more.
 #[test]
 fn a_destructor_on_a_worker_may_use_another_executor() {
     let other = crew(1);
@@ -235,7 +240,7 @@ fn a_destructor_on_a_worker_may_use_another_executor() {
     shut_down(&other);
 }
 
-/// A worker may live in such a destructor, too: an odd place, but a thread that works for nobody.
+/// A worker may even run in such a destructor, because the thread works for no executor.
 #[test]
 fn a_worker_runs_in_a_destructor() {
     quiet_panics();
@@ -262,11 +267,11 @@ fn an_executor_lives_and_ends_inside_anothers_handler() {
             let inner = crew(1);
             let puppet = inner.spawn(Puppet::default());
             assert_eq!(answer(puppet.ask(Note(1)).unwrap()), Ok(1));
-            // What the inner crew's actor tells the outer's comes from outside.
+            // The outer actor gets this message of the inner crew from outside.
             let theirs = friend.clone();
             inside(&puppet, move |_, _| theirs.tell(Note(5)).unwrap());
             drop(inner);
-            // The thread is the outer crew's as before.
+            // The thread has its role in the outer crew again.
             let refused = ctx.handle().wait_idle();
             (puppet.tell(Note(2)).is_err(), refused, log_of(&friend, 1))
         });
@@ -274,7 +279,7 @@ fn an_executor_lives_and_ends_inside_anothers_handler() {
     });
 }
 
-/// Sends when it is dropped.
+/// Sends when dropped.
 struct Goodbye(Sender<()>);
 impl Drop for Goodbye {
     fn drop(&mut self) {
@@ -298,7 +303,8 @@ fn the_last_owner_of_an_executor_is_its_own_worker() {
     }
 }
 
-/// An executor's thread cannot wait for its own exit, which comes after the destructors of its thread-locals.
+/// An executor's thread cannot wait for its own exit, which comes after the destructors of its
+/// thread-locals.
 #[test]
 fn a_destructor_on_an_own_thread_ends_its_executor_without_waiting() {
     for shut in [false, true] {

@@ -1,5 +1,6 @@
-//! Timers: never early, in the order of their instants, before what waits; cancelled means cancelled; whose timer keeps
-//! whom; the end. Intervals are in `tests/intervals.rs`. How late a timer is, is what `cargo bench --bench timers` says.
+//! Timers: never early, in the order of their instants, ahead of waiting messages; cancellation;
+//! which timers keep an actor alive; the end. `intervals.rs` tests intervals.
+//! `cargo bench --bench timers` measures how late timers are.
 
 mod common;
 
@@ -16,7 +17,7 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Notes by how much it is late, or that it is early.
+/// Logs its handling, and counts a handling before the due instant as early.
 struct At(Instant, Arc<AtomicU64>);
 
 impl Handler<At> for Puppet {
@@ -48,7 +49,8 @@ fn a_timer_is_never_early() {
     });
 }
 
-/// By instant, whatever the order of arming; where instants are equal, in that order. Some are cancelled.
+/// Timers fire by instant, whatever the order of arming. Timers of one instant fire in the order of
+/// arming. Some are cancelled.
 #[test]
 fn timers_come_in_the_order_of_their_instants() {
     on_every_crew(|executor| {
@@ -78,7 +80,7 @@ fn timers_come_in_the_order_of_their_instants() {
     });
 }
 
-/// From outside, by the actor itself and by another; what is past is due at once.
+/// Armed from outside, by the actor itself and by another actor. A past instant is due at once.
 #[test]
 fn anybody_may_arm_a_timer_for_anybody() {
     on_every_crew(|executor| {
@@ -97,7 +99,7 @@ fn anybody_may_arm_a_timer_for_anybody() {
     });
 }
 
-/// All sleep, one of them until a timer that is far; then an earlier one is armed.
+/// All workers sleep, one of them until a far timer is due. Then an earlier timer is armed.
 #[test]
 fn an_earlier_timer_wakes_a_sleeping_crew() {
     on_every_crew(|executor| {
@@ -111,7 +113,7 @@ fn an_earlier_timer_wakes_a_sleeping_crew() {
     });
 }
 
-/// The handler that armed it goes on until it has fired; one worker is free.
+/// The handler that armed the timer runs until the timer has fired. One worker is free.
 #[test]
 fn a_timer_fires_beside_a_long_turn() {
     for policy in POLICIES {
@@ -129,7 +131,7 @@ fn a_timer_fires_beside_a_long_turn() {
     }
 }
 
-/// Tells itself something for ever.
+/// Sends itself a message again and again.
 struct Restless {
     over: Arc<AtomicBool>,
     fired: Arc<AtomicU64>,
@@ -156,7 +158,7 @@ impl Handler<Fired> for Restless {
     }
 }
 
-/// On each worker there is always something to do, and nobody ever parks or searches.
+/// Each worker always has something to do, so that no worker ever parks or searches.
 #[test]
 fn p05_timers_fire_while_no_mailbox_ever_empties() {
     on_every_crew(|executor| {
@@ -183,7 +185,7 @@ fn p02_a_due_timer_overtakes_what_waits_and_takes_turns_with_it() {
         let due = Instant::now();
         [11, 12].into_iter().for_each(|n| actor.tell_at(due, Note(n)).unwrap().detach());
         if executor.workers() == 1 {
-            drop(held); // nobody else could fire them: they come when the turn is over
+            drop(held); // only this worker could fire them: they come when the turn is over
             let log = log_of(&actor, 6);
             let ticks: Vec<_> = log.iter().filter(|&&n| n > 10).collect();
             assert_eq!(ticks, [&11, &12]);
@@ -212,7 +214,7 @@ fn p08_a_timers_message_is_exempt_from_the_capacity() {
     });
 }
 
-/// Carries a token, and says in the log that it came.
+/// Carries a token, and logs its handling.
 struct Load(#[allow(dead_code)] Token);
 impl Handler<Load> for Puppet {
     type Reply = ();
@@ -244,7 +246,7 @@ fn a_timer_is_cancelled_by_its_handle_or_its_drop_unless_detached() {
     });
 }
 
-/// Due, and in the mailbox: it is not handled, and accounted for.
+/// Cancelled while in the mailbox after its due instant: not handled, but accounted for.
 #[test]
 fn p03_what_is_cancelled_after_it_was_due_is_a_dead_letter() {
     for policy in POLICIES {
@@ -267,7 +269,7 @@ fn p03_what_is_cancelled_after_it_was_due_is_a_dead_letter() {
     }
 }
 
-/// Cancelled just when they are due: whoever is told that a timer is cancelled never sees its message handled.
+/// Cancelled just when due: if `cancel` returns `true`, the message is never handled.
 #[test]
 fn a_cancelled_timer_is_not_handled_whoever_was_quicker() {
     on_every_crew(|executor| {
@@ -310,7 +312,8 @@ fn what_cannot_be_armed_is_an_error_with_the_message_inside() {
     assert_eq!(never.tell_every(ms(1), Fixed::Rate, |_| Note(0)).unwrap_err(), TimerError::ShuttingDown);
 }
 
-/// Rule 6 of `docs/rules.md`: an actor's own timers keep it, to be handled; those that others armed for it do not.
+/// Rule 6 of `docs/rules.md`: an actor's own timers keep the actor until handled. Timers that
+/// others armed for the actor do not.
 #[test]
 fn a_timer_of_its_own_keeps_an_actor_and_anothers_does_not() {
     on_every_crew(|executor| {
@@ -333,12 +336,13 @@ fn a_timer_of_its_own_keeps_an_actor_and_anothers_does_not() {
     });
 }
 
-/// It was never accepted before it was due, so it is accepted when its actor ends, and dead.
+/// The message was not accepted before its due instant. It is accepted when its actor ends, and
+/// becomes a dead letter.
 #[test]
 fn p03_a_tick_for_an_actor_that_has_ended_is_a_dead_letter() {
     on_every_crew(|executor| {
         let tokens = Tokens::new();
-        // Once more if the machine was so slow that the timers came first.
+        // Tries again if the machine was so slow that the timers came first.
         while {
             let (actor, due) = (executor.spawn(Puppet::default()), Instant::now() + ms(1000));
             actor.tell_at(due, Load(tokens.token())).unwrap().detach();
@@ -364,7 +368,7 @@ fn p03_a_tick_for_an_actor_that_has_ended_is_a_dead_letter() {
     });
 }
 
-/// Says on which thread it is dropped.
+/// Records the thread on which it is dropped.
 struct Where(Arc<Mutex<Vec<String>>>);
 impl Drop for Where {
     fn drop(&mut self) {
@@ -376,7 +380,8 @@ impl Handler<Where> for Puppet {
     fn handle(&mut self, _: Where, _: &mut Context<Self>) {}
 }
 
-/// Rule 10 of `docs/rules.md`: far timers do not hold a shutdown up; their messages are dropped, on the crew.
+/// Rule 10 of `docs/rules.md`: far timers do not delay a shutdown, and their messages are dropped
+/// on the crew.
 #[test]
 fn p10_a_shutdown_cancels_all_timers_on_the_crew() {
     for policy in POLICIES {
@@ -406,7 +411,7 @@ fn p10_a_shutdown_cancels_all_timers_on_the_crew() {
     }
 }
 
-/// A tick that was delivered before a shutdown is handled by it.
+/// A tick delivered before the shutdown is handled.
 #[test]
 fn a_shutdown_handles_the_ticks_that_wait() {
     let executor = crew(2);
@@ -434,7 +439,7 @@ fn a_shutdown_handles_the_ticks_that_wait() {
     tokens.assert_each_dropped_once();
 }
 
-/// Arms, cancels and looks at timers in its drop: under the timers' lock that would never end.
+/// Arms, cancels and reads timers in its drop, which would never end under the timers' lock.
 struct Nosy {
     actor: ActorRef<Puppet>,
     other: Option<Timer>,
@@ -457,7 +462,7 @@ impl Handler<Nosy> for Puppet {
     }
 }
 
-/// Cancelled, come too late, and thrown away by the shutdown; and its panic stays inside.
+/// Cancelled, expired, and dropped by the shutdown. The panic of a drop stays inside.
 #[test]
 fn p10_no_message_is_dropped_under_the_timers_lock() {
     quiet_panics();

@@ -1,7 +1,9 @@
-//! Timing statistics: what waits and what handlers take is counted in full for each timed actor and worker, for every kind
-//! of message, and not at all for the others; `timing_waits.rs` has from when on it waits.
+//! Timing statistics: wait and handling times are counted in full for each timed actor and worker,
+//! for every kind of message, and not at all for other actors. `timing_waits.rs` tests the instant
+//! from which a message waits.
 //!
-//! Times are bounded from below only, by what was made to last; nothing here asserts that anything is quick.
+//! Times are bounded only from below, by delays that the tests cause. No test asserts that anything
+//! is quick.
 
 mod common;
 
@@ -70,7 +72,8 @@ fn a_message_behind_a_long_handler_has_waited_so_long() {
     assert!(timing.handling.max >= D, "the one that held it");
 }
 
-/// What takes a turn's own stack of samples more than once, and a budget that cuts it into turns.
+/// Fills a turn's own stack of samples more than once, with a budget that cuts the messages into
+/// turns.
 #[test]
 fn long_turns_and_short_ones_are_counted_alike() {
     for budget in [1, 31, 32, 33, 4096] {
@@ -115,7 +118,8 @@ fn all_actors_of_an_executor_are_timed_or_single_ones() {
     assert_eq!(executor.stats().timing.unwrap().handling.count, 3);
 }
 
-/// Timed and untimed ones tell, ask and answer each other; each message is packed for whom it is for.
+/// Timed and untimed actors tell, ask and answer each other. Each message takes the form that its
+/// receiver needs.
 #[test]
 fn timed_and_untimed_actors_mix() {
     on_every_crew(|executor| {
@@ -136,7 +140,7 @@ fn timed_and_untimed_actors_mix() {
     });
 }
 
-/// Sent in every way there is, each behind a handler that takes long.
+/// Sent in every possible way, each behind a slow handler.
 #[test]
 fn every_kind_of_message_waits_and_is_handled() {
     const WAYS: u64 = 12;
@@ -177,7 +181,7 @@ fn every_kind_of_message_waits_and_is_handled() {
         assert!(age >= D, "{age:?} old, having waited behind a handler of {D:?}");
     }
     settle(&executor);
-    // The one inside, the one that held it, and those that were counted.
+    // The message that armed, the message that held, and the counted ones.
     assert_eq!(assert_complete(&actor).wait.count, WAYS + 2);
     assert!(timing(&actor).wait.total >= 9 * D, "{:?}", timing(&actor));
     assert_complete(&other);
@@ -232,7 +236,7 @@ fn a_handler_that_panics_is_counted() {
     }
 }
 
-/// Its turn goes on without a worker's place: it is counted all the same.
+/// The turn goes on without its worker's slot, and the message is counted all the same.
 #[test]
 fn a_handler_that_blocks_is_counted() {
     on_every_crew(|executor| {
@@ -254,7 +258,7 @@ fn a_handler_that_blocks_is_counted() {
     });
 }
 
-/// What is discarded at an actor's end was not handled, and does not count.
+/// Messages discarded at an actor's end were not handled and do not count.
 #[test]
 fn dead_letters_are_not_counted() {
     let executor = crew(2);
@@ -295,7 +299,7 @@ fn timing_can_be_read_at_any_time() {
     }
     settle(&executor);
     reading.join().unwrap();
-    // Inside its own handler too: no lock is held there.
+    // Readable inside the actor's own handler too, which holds no lock.
     let inside =
         inside(&actor, |_, ctx| (ctx.me().timing(), ctx.handle().top(1), ctx.handle().stats().handled));
     assert!(inside.0.unwrap().handling.count > 10_000);

@@ -1,6 +1,7 @@
-//! Timing statistics: from when on a message waits and an actor is queued, and how old a message is.
+//! Timing statistics: from which instant a message waits and an actor is queued, and how old a
+//! message is.
 //!
-//! Times are bounded by what was made to last; nothing here asserts that anything is quick.
+//! Times are bounded by delays that the tests cause. No test asserts that anything is quick.
 
 mod common;
 
@@ -11,7 +12,8 @@ use std::future::Future;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-/// A message of a sender that waits for room has its date from when it gets its place.
+/// The wait of a message begins when the message gets its slot in the mailbox, not when its sender
+/// begins to wait for room.
 #[test]
 fn waiting_for_room_does_not_count_as_waiting_in_the_mailbox() {
     let executor = crew(2);
@@ -44,7 +46,8 @@ fn a_tick_waits_from_when_it_was_due() {
         .tell_every(D, Fixed::Rate, move |tick| {
             let sender = sender.clone();
             Run(move |_: &mut Puppet, ctx: &mut Context<Puppet>| {
-                // In this order: then the age is the larger one, if it is counted from the same instant.
+                // In this order, so that the age is the larger of the two if both count from the
+                // same instant.
                 let since = Instant::now() - tick.due;
                 sender.send((since, ctx.message_age().expect("timed"))).unwrap();
             })
@@ -60,13 +63,13 @@ fn a_tick_waits_from_when_it_was_due() {
     assert!(wait.max >= D && wait.total >= 2 * D, "{wait:?}");
 }
 
-/// A timer that was due before it was armed cannot have been waited for.
+/// No message can have waited for a timer before the timer was armed.
 #[test]
 fn a_tick_does_not_wait_from_before_it_was_armed() {
     let executor = crew(1);
     let actor = timed(&executor);
     let began = Instant::now();
-    let Some(long_ago) = began.checked_sub(Duration::from_secs(60)) else { return }; // the clock is that young
+    let Some(long_ago) = began.checked_sub(Duration::from_secs(60)) else { return }; // the clock may be younger than a minute
     let timer = actor.tell_at(long_ago, Note(1)).unwrap();
     within(LONG, "it fires", || actor.stats().handled == 1);
     timer.detach();
@@ -92,7 +95,7 @@ fn a_message_knows_its_age_and_grows_older() {
     assert!(before >= Some(D) && after >= before.map(|before| before + D), "{before:?}, {after:?}");
 }
 
-/// In `started` there is no message yet.
+/// There is no message yet in `started`.
 #[test]
 fn a_start_is_no_message() {
     struct Starting(std::sync::mpsc::Sender<Option<Duration>>);
@@ -143,7 +146,8 @@ fn who_becomes_runnable_behind_a_long_turn_is_queued_so_long() {
     }
 }
 
-/// A turn that ends at its budget is queued again from its end on: while an actor's handlers run it is not queued.
+/// A turn that ends at its budget is queued again from its end on. An actor is not queued while its
+/// handlers run.
 #[test]
 fn who_goes_on_is_queued_from_the_end_of_its_turn() {
     let executor = crew(1);
@@ -156,7 +160,7 @@ fn who_goes_on_is_queued_from_the_end_of_its_turn() {
     inside(&actor, move |_, _| {
         (0..3).for_each(|n| me.tell(Note(n)).unwrap());
         spin(10 * D);
-        other.tell(Spin(D)).unwrap(); // which comes before the others
+        other.tell(Spin(D)).unwrap(); // runs before the others
     });
     settle(&executor);
     let passed = began.elapsed();

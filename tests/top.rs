@@ -1,4 +1,4 @@
-//! `Handle::top`: who is busy and who is behind, with and without timing.
+//! `Handle::top`: the busiest actors and the longest-waiting ones, with and without timing.
 
 mod common;
 
@@ -40,7 +40,8 @@ fn the_busiest_are_those_with_the_longest_handling_time() {
     for workers in CREWS {
         let executor = &crew(workers);
         let actors: Vec<_> = (0..20).map(|i| named(executor, &format!("a{i}"), true)).collect();
-        // Few long messages outrank many short ones. What one takes at least is far from what the others do.
+        // A few long messages outrank many short ones. The least times of the long messages lie far
+        // apart.
         for (i, actor) in actors.iter().enumerate().rev() {
             if [3, 11, 7].contains(&i) {
                 busy(actor, D * [0, 0, 0, 200, 0, 0, 0, 20, 0, 0, 0, 50][i]);
@@ -51,7 +52,8 @@ fn the_busiest_are_those_with_the_longest_handling_time() {
         settle(executor);
         let top = executor.top(3);
         assert!(top.longest_waiting.is_empty());
-        // On a loaded machine a short one may have been interrupted for long; what is sure is the order of what is shown.
+        // On a loaded machine, a short message may have been interrupted for long. Only the order
+        // of the listed actors is certain.
         let shown: Vec<_> = top.busiest.iter().map(|actor| actor.handling.unwrap()).collect();
         assert!(shown.is_sorted_by(|a, b| a >= b), "{shown:?}");
         assert_eq!(top.busiest[0].name.as_deref(), Some("a3"), "{:?}", top.busiest);
@@ -60,7 +62,7 @@ fn the_busiest_are_those_with_the_longest_handling_time() {
         assert_eq!((first.id, first.handled, first.waiting), (actors[3].id(), 1, 0));
         assert_eq!(first.type_name, std::any::type_name::<Puppet>());
         assert_eq!(first.handling, actors[3].timing().map(|timing| timing.handling.total));
-        // All of them, in one order, whatever `k` is.
+        // All actors are listed in one order, whatever `k` is.
         let all = executor.top(1000).busiest;
         assert_eq!(all.len(), 20);
         assert!(all.is_sorted_by(|a, b| a.handling >= b.handling));
@@ -70,7 +72,7 @@ fn the_busiest_are_those_with_the_longest_handling_time() {
     }
 }
 
-/// One that has not come back from its handler yet is the one to look at.
+/// An actor that has not returned from its handler counts as busy.
 #[test]
 fn a_handler_under_way_counts_as_busy() {
     let executor = crew(2);
@@ -100,7 +102,7 @@ fn the_longest_waiting_are_those_with_the_oldest_message() {
             told.push(Instant::now());
             actors[i].tell(Note(0)).unwrap();
             spin(D);
-            // More that is younger changes nothing.
+            // Younger messages change nothing.
             (0..10 * i as u64).for_each(|n| actors[i].tell(Note(n)).unwrap());
         }
         let top = executor.top(3);
@@ -112,7 +114,7 @@ fn the_longest_waiting_are_those_with_the_oldest_message() {
         }
         assert_eq!(top.longest_waiting[0].waiting, 21);
         assert_eq!(top.longest_waiting[1].waiting, 1);
-        // The blocker is busy, but nothing waits for it; until something does.
+        // The blocker is busy, but not listed as waiting until messages wait for it.
         assert_eq!(executor.top(10).longest_waiting.len(), 4);
         blocker.tell(Note(1)).unwrap();
         blocker.tell(Note(2)).unwrap();
@@ -123,7 +125,7 @@ fn the_longest_waiting_are_those_with_the_oldest_message() {
     }
 }
 
-/// The second of what a turn has taken already, and what comes while it runs.
+/// The second message of a running turn, and a message that arrives during the turn.
 #[test]
 fn who_waits_behind_a_handler_is_known_however_it_came() {
     let executor = crew(2);
@@ -155,7 +157,7 @@ fn who_waits_behind_a_handler_is_known_however_it_came() {
     tick.detach();
 }
 
-/// Without timing there are the counts; behind those that are timed.
+/// Actors without timing are ranked by their counts, behind timed actors.
 #[test]
 fn those_that_are_not_timed_are_ranked_by_counts() {
     let executor = crew(1);
@@ -195,7 +197,8 @@ fn the_dead_are_not_listed() {
     assert_eq!(names(&executor.top(10).busiest), ["alive"]);
 }
 
-/// More than one part of the registry, several workers' shards, and actors that come and go meanwhile.
+/// More than one part of the registry, shards of several workers, and actors that come and go
+/// meanwhile.
 #[test]
 fn many_actors_that_come_and_go_are_looked_through() {
     let executor = build(Executor::builder().workers(2).timing(true));
@@ -219,6 +222,6 @@ fn many_actors_that_come_and_go_are_looked_through() {
     }
     over.open();
     settle(&executor);
-    let busiest = executor.top(2).busiest; // the one that churned may have been busier
+    let busiest = executor.top(2).busiest; // the churning actor may have been busier
     assert!(busiest.iter().any(|actor| actor.id == actors[1234].id()), "{busiest:?}");
 }

@@ -1,4 +1,4 @@
-//! The whole way once: spawn, tell, ask, wait, stop, shut down.
+//! An end-to-end test: spawn, tell, ask, wait, stop, shut down.
 
 mod common;
 
