@@ -1,4 +1,4 @@
-//! Why an executor was not built, in words.
+//! Errors of building an executor.
 
 use super::builder::MAX_SPARES;
 use crate::mailbox::state::MAX_LEN;
@@ -11,36 +11,37 @@ use std::io;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// None, or too many.
+    /// No workers, or too many.
     Workers(usize),
-    /// A core to pin to that the thread which builds may not use, or that is not there.
+    /// The building thread may not use this core, or the core does not exist.
     Core(usize),
-    /// As many cores to pin to as this, and another number of workers.
+    /// The number of cores to pin to differs from the number of workers.
     CoresAndWorkers {
-        /// The list's length.
+        /// Length of the list.
         cores: usize,
-        /// The crew's size.
+        /// Size of the crew.
         workers: usize,
     },
-    /// A thread could not be pinned; or this system pins none.
+    /// A thread could not be pinned, or the system supports no pinning.
     Pin(io::Error),
-    /// A default capacity of 0, or too large.
+    /// The default capacity is 0 or too large.
     Capacity(usize),
-    /// Both a default capacity and none.
+    /// Mailboxes are both bounded and unbounded.
     BoundedAndUnbounded,
-    /// A turn's budget of no messages, or no time.
+    /// A turn's budget has no messages, or no time.
     Budget,
-    /// A stack of no bytes.
+    /// A stack has no bytes.
     StackSize,
     /// Too many spares.
     Spares(usize),
-    /// Spares were asked for, and a spawn handler given, but no handler to start them.
+    /// Spares were asked for together with a spawn handler, but no handler starts them.
     SparesWithoutHandler,
-    /// A name that no thread can have: it contains a NUL.
+    /// A thread's name contains a NUL.
     ThreadName,
     /// A thread could not be started.
     Thread(io::Error),
-    /// The spawn handler gave a worker up without running it; or, of a pinned crew, kept it for 10 s.
+    /// The spawn handler dropped a worker without running it, or kept a worker of a pinned crew for
+    /// 10 s.
     ThreadLost,
 }
 

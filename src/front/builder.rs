@@ -1,4 +1,4 @@
-//! Making an executor: settings, their checks, and the crew's threads.
+//! Builder of an executor: settings, their validation, and the start of the crew.
 
 use super::build_error::BuildError;
 use super::executor::Executor;
@@ -21,18 +21,18 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// How many messages may wait in a mailbox where nothing else is said: 1,024.
+/// Default capacity of a mailbox: 1,024 messages.
 ///
-/// Enough that a burst of a thousand (a page of rows, a batch of events) passes without a refusal, and that a sender
-/// that waits for room is woken for hundreds of messages at a time rather than for each. Little enough that an actor that
-/// cannot keep up says so while its backlog is some 100 kB and, at a microsecond a message, a millisecond old.
-/// Nothing is allocated in advance.
+/// Enough that a burst of a thousand (a page of rows, a batch of events) passes without a refusal,
+/// and that a sender waiting for room is woken for hundreds of messages at a time. Little enough
+/// that an actor that cannot keep up refuses messages while its backlog is some 100 kB and, at a
+/// microsecond a message, a millisecond old. Nothing is allocated in advance.
 pub const DEFAULT_CAPACITY: usize = 1024;
 
-/// The stack size of the crew's threads where nothing else is said: 8 MiB, on 32-bit targets 2 MiB.
+/// Default stack size of the crew's threads: 8 MiB, on 32-bit targets 2 MiB.
 pub const DEFAULT_STACK_SIZE: usize = if size_of::<usize>() < 8 { 2 << 20 } else { 8 << 20 };
 
-/// A turn's messages and time, unless an actor sets its own. The time does the work; see
+/// Default budget of a turn. In practice the time ends long turns; see
 /// `docs/decisions/03-turns-and-budgets.md`.
 const DEFAULT_LIMITS: Limits = Limits { messages: 4096, time: Duration::from_micros(100) };
 /// See [`Builder::spares`].
@@ -40,7 +40,8 @@ const DEFAULT_SPARES: usize = 64;
 const DEFAULT_SPARE_STAY: Duration = Duration::from_secs(5);
 pub(super) const MAX_SPARES: usize = 1 << 12;
 const DEFAULT_DROP_DEADLINE: Duration = Duration::from_secs(5);
-/// Within this each thread of a pinned crew must have begun: else the spawn handler keeps one for later.
+/// Each thread of a pinned crew must begin within this time. Otherwise the spawn handler keeps a
+/// worker for later.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 type SpawnHandler<'a> = Box<dyn FnMut(WorkerThread) -> io::Result<()> + 'a>;
@@ -107,20 +108,21 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// How many worker threads: 1 to 4,096. Default: as many as the CPUs this process may use (affinity mask and cgroup
-    /// quota respected).
+    /// Sets the number of workers: 1 to 4,096. Default: the number of CPUs that this process may
+    /// use, by affinity mask and cgroup quota.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
     }
 
-    /// Pins the workers: worker 0 to the first core of the list, worker 1 to the second, and so on; there are as many
-    /// workers as cores in it. A core is named by the system's number for it, and may be named more than once. Linux only.
-    /// Default: the system places the threads.
+    /// Pins the workers: worker 0 to the first core of the list, worker 1 to the second, and so on.
+    /// The list's length is the number of workers. A core is named by the system's number for it,
+    /// and may be named more than once. Linux only. Default: the system places the threads.
     ///
-    /// A pinned worker whose core is busy with something else waits for it; siblings steal its work, but not that of
-    /// actors that are [kept](crate::SpawnBuilder::on_worker) there. [`build`](Self::build) returns once all are pinned; so a
-    /// [`spawn_handler`](Self::spawn_handler) must not keep a worker until after that.
+    /// A pinned worker waits for its core while something else uses it. Siblings steal its work,
+    /// except for actors [bound](crate::SpawnBuilder::on_worker) to it. [`build`](Self::build)
+    /// returns once all workers are pinned, so a [`spawn_handler`](Self::spawn_handler) must not
+    /// keep a worker longer.
     ///
     /// ```
     /// # #[cfg(target_os = "linux")] {
@@ -128,7 +130,7 @@ impl<'a> Builder<'a> {
     ///
     /// match Executor::builder().pin_workers([0, 1]).build() {
     ///     Ok(executor) => assert_eq!(executor.workers(), 2),
-    ///     // Not on this machine, or not for this process: `taskset`, a container.
+    /// Not on this machine, or not for this process: `taskset`, a container.
     ///     Err(error) => assert!(matches!(error, BuildError::Core(0 | 1))),
     /// }
     /// # }
@@ -138,34 +140,38 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// What the threads' names begin with; `-0`, `-1` and so on follow. Default: `heist`.
+    /// Sets a prefix of the threads' names; `-0`, `-1` and so on follow. Default: `heist`.
     pub fn thread_name(mut self, prefix: impl Into<String>) -> Self {
         self.thread_name = prefix.into();
         self
     }
 
-    /// The stack size of workers, spares and [dedicated](crate::Handle::spawn_dedicated) threads in bytes. Default:
-    /// [`DEFAULT_STACK_SIZE`], 8 MiB (on 32-bit targets 2 MiB).
+    /// Sets the stack size of workers, spares and [dedicated](crate::Handle::spawn_dedicated)
+    /// threads in bytes. Default: [`DEFAULT_STACK_SIZE`], 8 MiB (on 32-bit targets 2 MiB).
     ///
-    /// A stack takes address space. It takes memory only as far down as a handler has ever used it. That is why the default is
-    /// what systems give a program's main thread, and not the standard library's 2 MiB. A handler, message or state that needs
-    /// more than the stack has ends the process, as anywhere in Rust. For messages and states of up to 512 KiB the default is
-    /// enough, in debug builds too; a larger one is best sent in a [`Box`].
+    /// A stack takes address space, but memory only as far down as a handler has ever used it. The
+    /// default is therefore what systems give a program's main thread, and not the standard
+    /// library's 2 MiB. Handlers, messages or states that overflow the stack end the process, as
+    /// anywhere in Rust. The default is enough for messages and states of up to 512 KiB, in debug
+    /// builds too. Send larger ones in a [`Box`].
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = bytes;
         self
     }
 
-    /// Starts the threads in a way of your own: `handler` gets each [`WorkerThread`] and must see to it that its
-    /// [`run`](WorkerThread::run) is called on a thread that does nothing else. It is called inside [`build`](Self::build),
-    /// once for each worker; spares come later, by a [`spare_handler`](Self::spare_handler) or not at all.
+    /// Starts the threads in a way of your own. `handler` gets each [`WorkerThread`] and must have
+    /// its [`run`](WorkerThread::run) called on a thread that does nothing else.
+    ///
+    /// The handler is called inside [`build`](Self::build), once for each worker. Spares need a
+    /// [`spare_handler`](Self::spare_handler), or there are none.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let executor = heist::Executor::builder()
     ///     .workers(2)
     ///     .spawn_handler(|worker| {
-    ///         std::thread::Builder::new().name(format!("mine {}", worker.index())).spawn(|| worker.run())?;
+    ///         let thread = std::thread::Builder::new().name(format!("mine {}", worker.index()));
+    ///         thread.spawn(|| worker.run())?;
     ///         Ok(())
     ///     })
     ///     .build()?;
@@ -177,43 +183,50 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// How many spare threads there may be, 0 to 4,096. Default: 64; none with a [`spawn_handler`](Self::spawn_handler) of your
-    /// own and no [`spare_handler`](Self::spare_handler).
+    /// Sets how many spare threads there may be: 0 to 4,096. Default: 64, or none with a
+    /// [`spawn_handler`](Self::spawn_handler) and no [`spare_handler`](Self::spare_handler).
     ///
-    /// A spare takes over a worker's place while the worker's thread blocks inside a handler or a hook: in
-    /// [`blocking`](crate::blocking), in [`Ask::wait`](crate::Ask::wait), in [`ActorRef::send`](crate::ActorRef::send). It is
-    /// started when it is first needed (`heist-spare-0`, `-1`, and so on), and ends when nobody has needed it for
-    /// [`spare_stay`](Self::spare_stay). The thread that had blocked then is a spare in its turn: threads are all alike, and
-    /// their names say how they began.
+    /// A spare takes over a worker's slot while the worker's thread blocks inside a handler or a
+    /// hook: in [`blocking`](crate::blocking), in [`Ask::wait`](crate::Ask::wait), in
+    /// [`ActorRef::send`](crate::ActorRef::send). A spare is started when it is first needed
+    /// (`heist-spare-0`, `-1`, and so on). It ends when it was not needed for
+    /// [`spare_stay`](Self::spare_stay). The thread that blocked becomes a spare in its turn: all
+    /// threads are alike, and their names only say how they began.
     ///
-    /// So this is how many handlers can block at the same time at no cost to the others. With none left `blocking` keeps
-    /// its worker, and so does a wait; the wait that would keep the last one is refused
-    /// ([`AskError::NoSpare`](crate::AskError::NoSpare)), since nobody would be left to run what it waits for. Of 500 handlers that
-    /// wait at the same time with 64 spares and 2 workers 65 wait, and the others are refused and get their asks back: have as many spares as
-    /// handlers may wait at once, or ask by [`Context::ask_then`](crate::Context::ask_then), which blocks nothing. (A wait in line for a
-    /// spare would keep the last worker from running what would free one.) A thread that sleeps costs its stack, some
-    /// 10 KiB of it in memory.
+    /// So this many handlers can block at the same time at no cost to the others. With no spare
+    /// left, `blocking` keeps its worker, and so does a wait. A wait that would keep the last
+    /// worker is refused ([`AskError::NoSpare`](crate::AskError::NoSpare)), since no thread would
+    /// be left to run the awaited actor. Of 500 handlers that wait at the same time with 64 spares
+    /// and 2 workers, 65 wait, and the others are refused and get their asks back. Have as many
+    /// spares as handlers may wait at once, or ask by
+    /// [`Context::ask_then`](crate::Context::ask_then), which blocks nothing. (A wait in line for a
+    /// spare would keep the last worker from running what would free one.) A sleeping thread costs
+    /// its stack, some 10 KiB of it in memory.
     pub fn spares(mut self, spares: usize) -> Self {
         self.spares = Some(spares);
         self
     }
 
-    /// How long a spare stays when nobody needs it. Default: 5 s.
+    /// Sets how long an unneeded spare stays. Default: 5 s.
     pub fn spare_stay(mut self, stay: Duration) -> Self {
         self.spare_stay = stay;
         self
     }
 
-    /// Starts spare threads in a way of your own, as [`spawn_handler`](Self::spawn_handler) does with the workers'. It is
-    /// called on a thread of the crew that is about to block, and should not wait for anything. An error, or a panic, is
-    /// [told](Event::SpareFailed), and there is no spare then.
+    /// Starts spare threads in a way of your own, like [`spawn_handler`](Self::spawn_handler) for
+    /// workers.
+    ///
+    /// `handler` is called on a thread of the crew that is about to block, and should not wait for
+    /// anything. After an error or a panic there is no spare, and [an event](Event::SpareFailed)
+    /// says so.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let executor = heist::Executor::builder()
     ///     .spares(4)
     ///     .spare_handler(|spare| {
-    ///         std::thread::Builder::new().name(format!("mine, {}", spare.name())).spawn(|| spare.run())?;
+    ///         let thread = std::thread::Builder::new().name(format!("mine, {}", spare.name()));
+    ///         thread.spawn(|| spare.run())?;
     ///         Ok(())
     ///     })
     ///     .build()?;
@@ -228,35 +241,42 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// How many messages may wait in a mailbox, for actors that say nothing else: 1 to 2^27 - 2. Default:
-    /// [`DEFAULT_CAPACITY`].
+    /// Sets how many messages may wait in a mailbox, unless an actor sets its own capacity: 1 to
+    /// 2^27 - 2. Default: [`DEFAULT_CAPACITY`].
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = Some(messages);
         self
     }
 
-    /// No bound on mailboxes, for actors that say nothing else. Contradicts [`capacity`](Self::capacity).
+    /// Removes the bound on mailboxes, unless an actor sets its own. Contradicts
+    /// [`capacity`](Self::capacity).
     pub fn unbounded(mut self) -> Self {
         self.unbounded = true;
         self
     }
 
-    /// The most messages in one turn, at least 1. Default: 4,096 (a turn never takes more than waited when it began).
+    /// Sets the maximal number of messages in one turn, at least 1. Default: 4,096. A turn never
+    /// takes more messages than waited when it began.
     pub fn budget_messages(mut self, messages: u32) -> Self {
         self.limits.messages = messages;
         self
     }
 
-    /// The time after which a turn ends, between two messages; more than zero. Default: 100 µs.
+    /// Sets the time after which a turn ends, between two messages; more than zero. Default: 100
+    /// µs.
     pub fn budget_time(mut self, time: Duration) -> Self {
         self.limits.time = time;
         self
     }
 
-    /// Times all actors that say nothing else: how long messages wait and handlers take, for each actor
-    /// ([`ActorRef::timing`](crate::ActorRef::timing)) and each worker ([`Stats`](crate::Stats)), and who is the busiest
-    /// ([`Handle::top`](crate::Handle::top)). Default: no, since it reads the clock for each message;
-    /// [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) says what it costs, and does so for one actor.
+    /// Times all actors, unless an actor sets its own: how long messages wait and handlers take,
+    /// for each actor ([`ActorRef::timing`](crate::ActorRef::timing)) and each worker
+    /// ([`Stats`](crate::Stats)), and which actors are the busiest
+    /// ([`Handle::top`](crate::Handle::top)).
+    ///
+    /// Default: no, since timing reads the clock for each message.
+    /// [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) times one actor, and its page has the
+    /// costs.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -270,30 +290,33 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Where runnable actors go. Default: [`Policy::Stealing`]; the others are there to be compared with.
+    /// Sets where runnable actors go. Default: [`Policy::Stealing`]. The others exist for
+    /// comparison.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// How long a dropped executor waits for its actors to end. Default: 5 s.
+    /// Sets how long a dropped executor waits for its actors to end. Default: 5 s.
     pub fn drop_deadline(mut self, deadline: Duration) -> Self {
         self.drop_deadline = deadline;
         self
     }
 
-    /// Is told of panics, dead letters and stuck actors. Default: nobody is; nothing is ever printed (but by the process's
-    /// own panic hook).
+    /// Sets a hook that is told of panics, dead letters and stuck actors. Default: none. heist
+    /// never prints anything, although the process's panic hook may.
     ///
-    /// The hook is dropped when the last thread of the crew ends, so it may hold a [`Handle`](crate::Handle) or references of its own
-    /// executor. What happens after that is not told: references that are dropped later find actors that have ended already.
+    /// The hook is dropped when the last thread of the crew ends, so it may hold a
+    /// [`Handle`](crate::Handle) or references of its own executor. It is not told of later events:
+    /// references dropped later find actors that have ended already.
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hook = Some(Box::new(hook));
         self
     }
 
-    /// Puts the events into a channel of the given capacity, instead of or besides calling a hook. What does not fit
-    /// is not waited for, and lost. The channel is disconnected when the last thread of the crew has ended.
+    /// Puts the events into a channel of the given capacity, instead of or besides calling a hook.
+    /// Events that do not fit are lost. The channel is disconnected when the last thread of the
+    /// crew has ended.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -312,8 +335,9 @@ impl<'a> Builder<'a> {
     /// Starts the crew.
     ///
     /// # Errors
-    /// When a setting is zero or too large, two contradict each other, a core is not one that the calling thread may use, or a
-    /// thread cannot be started or pinned; threads that were started before are gone by then.
+    /// Fails if a setting is zero or too large, if two settings contradict each other, if the
+    /// calling thread may not use a core, or if a thread cannot be started or pinned. After an
+    /// error the threads started before are gone.
     pub fn build(mut self) -> Result<Executor, BuildError> {
         let pinned = self.cores.as_ref().map(Vec::len);
         let workers = self.workers.or(pinned).unwrap_or_else(num_cpus::get);
@@ -405,6 +429,8 @@ impl<'a> Builder<'a> {
                 break;
             }
         }
+        // Only the threads hold them now, so that both channels are disconnected when the last
+        // thread is done.
         drop((recruiter, begun));
         let executor = Executor::assemble(core, gone, self.drop_deadline);
         match outcome {
@@ -423,7 +449,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// What keeps a crew whose threads were all handed out from having begun, if anything.
+/// Returns the reason why a crew with all its threads handed out has not begun, if there is one.
 fn not_begun(core: &Core, pinned: bool, begins: &Receiver<io::Error>) -> Option<BuildError> {
     // Disconnected once each worker has been pinned, or given up.
     let first =

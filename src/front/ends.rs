@@ -1,4 +1,5 @@
-//! Tests that an executor's end leaves nothing: the core goes, whatever the user's code holds that heist holds.
+//! Tests that an executor's end leaves nothing: the core is freed, whatever of heist the user's
+//! code holds.
 
 use super::executor::Executor;
 use crate::actor::context::Context;
@@ -29,7 +30,7 @@ impl Handler<Hello> for Idle {
     fn handle(&mut self, _: Hello, _: &mut Context<Self>) {}
 }
 
-/// Does what it is told.
+/// Calls the function.
 struct Call(Box<dyn FnOnce() + Send>);
 
 impl Handler<Call> for Idle {
@@ -39,7 +40,8 @@ impl Handler<Call> for Idle {
     }
 }
 
-/// What a hook, a factory or a strategy holds of its own executor: filled in once there is one.
+/// References to an executor held by its own hook, factory or strategy. Filled in once the executor
+/// exists.
 type Held = Arc<Mutex<Option<(Handle, ActorRef<Idle>)>>>;
 
 fn fill(held: &Held, executor: &Executor) {
@@ -135,7 +137,8 @@ fn a_hook_that_holds_the_executor_itself_ends_without_waiting() {
     let (core, actor) = (core(&executor), executor.spawn(Idle(None)));
     let handle = executor.handle();
     *held.lock() = Some(executor);
-    // Ended by its own worker, so the hook's reference is the last one when the crew has gone.
+    // The executor is ended by its own worker, so the hook's reference is the last one when the
+    // crew is gone.
     let inside = Arc::clone(&held);
     drop(held);
     actor

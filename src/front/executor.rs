@@ -1,4 +1,4 @@
-//! The executor: who owns the crew.
+//! The executor, which owns the crew.
 
 use super::builder::Builder;
 use crate::actor::handle::Handle;
@@ -12,17 +12,19 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A crew of worker threads that runs actors. The start of everything.
+/// A crew of worker threads that runs actors. Programs begin with one.
 ///
-/// Several may live in one process; they do not know of each other. One that is forgotten ([`std::mem::forget`]) goes on until the
-/// process ends. It dereferences to its [`Handle`], which is what
-/// spawns and waits.
+/// Several executors may live in one process, independently. A forgotten one ([`std::mem::forget`])
+/// goes on until the process ends. An executor dereferences to its [`Handle`], which spawns and
+/// waits.
 ///
-/// **Dropping it stops now**: messages that wait become dead letters, `stopped` hooks run, states are dropped, and the
-/// threads end; the drop **blocks** for that, for at most [`Builder::drop_deadline`]. To have everything handled first, call
-/// [`shutdown`](Self::shutdown); in an async task, where blocking is not done, [`shutdown_async`](Self::shutdown_async) or
-/// [`shutdown_now_async`](Self::shutdown_now_async), which take the executor and leave nothing to drop. (A task that is cancelled
-/// drops what it owns: so an executor is better owned by `main`, and tasks have [handles](Handle).)
+/// **Dropping an executor stops it now**: waiting messages become dead letters, `stopped` hooks
+/// run, states are dropped, and the threads end. The drop **blocks** meanwhile, for at most
+/// [`Builder::drop_deadline`]. To have every message handled first, call
+/// [`shutdown`](Self::shutdown). In an async task, which should not block, call
+/// [`shutdown_async`](Self::shutdown_async) or [`shutdown_now_async`](Self::shutdown_now_async);
+/// both take the executor and leave nothing to drop. (A cancelled task drops everything it owns.
+/// Let `main` own the executor, and give tasks [handles](Handle).)
 ///
 /// ```
 /// use heist::Executor;
@@ -38,17 +40,18 @@ use std::sync::Arc;
 /// ```
 pub struct Executor {
     handle: Handle,
-    /// Disconnected when the last worker has gone.
-    /// Not dropped in a forked child, where its channel may be locked for ever.
+    /// Disconnected when the last worker has gone. Not dropped in a forked child, where the channel
+    /// may be locked for ever.
     pub(super) gone: ManuallyDrop<Receiver<Infallible>>,
     drop_deadline: Duration,
 }
 
 impl Executor {
-    /// An executor with a worker for each CPU that this process may use, and all else by default.
+    /// Makes an executor with a worker for each CPU that this process may use, and default
+    /// settings.
     ///
     /// # Panics
-    /// When the threads cannot be started; [`Builder::build`] returns that as an error.
+    /// Panics if the threads cannot be started. [`Builder::build`] returns an error instead.
     #[must_use]
     pub fn new() -> Self {
         match Self::builder().build() {
@@ -57,7 +60,7 @@ impl Executor {
         }
     }
 
-    /// Settings for one that is not the default.
+    /// Begins an executor with other settings.
     pub fn builder<'a>() -> Builder<'a> {
         Builder::new()
     }
@@ -66,13 +69,13 @@ impl Executor {
         Executor { handle: Handle::new(core), gone: ManuallyDrop::new(gone), drop_deadline }
     }
 
-    /// A handle, for threads and actors that do not own the executor.
+    /// Returns a handle, for threads and actors that do not own the executor.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Ends a crew that never was whole. Its threads have nothing to do, so they end at once.
+    /// Ends a crew that was never complete. Its threads have no work, so they end at once.
     pub(super) fn abandon(self, within: Duration) {
         let _nobody_is_there = self.core().close_all(true, None);
         let _all_have_exited = self.core().threads.join(time::after(within));
@@ -95,17 +98,19 @@ impl Deref for Executor {
 impl Drop for Executor {
     fn drop(&mut self) {
         if self.core().forked() {
-            return; // its threads and their locks are the parent's
+            // In a forked child the threads do not exist, and their locks may be held for ever.
+            return;
         }
         if self.core().ends_after_this_thread() {
-            // A worker cannot wait for itself: the crew ends by itself, after this turn.
+            // A worker cannot wait for itself. The crew ends by itself, after this turn.
             self.core().start_draining();
             let _all_of_them = self.core().close_all(true, None);
         } else {
-            // On a worker of another executor's that has no spare left it blocks all the same, until the deadline.
+            // A worker of another executor without a spare blocks all the same, until the deadline.
             let _recorded = self.end(self.drop_deadline, true, Blocking::at_any_rate());
         }
-        // SAFETY: not used afterwards.
+        // SAFETY: this is the drop of `self`, so the field is not used afterwards and is dropped
+        // once.
         unsafe { ManuallyDrop::drop(&mut self.gone) };
     }
 }

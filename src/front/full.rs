@@ -1,4 +1,5 @@
-//! Tests of a mailbox that holds the most that any can: what is exempt from capacities is a dead letter then, with that reason.
+//! Tests of a mailbox that is as full as any can be. Messages exempt from capacities become dead
+//! letters then, with this reason.
 
 use super::executor::Executor;
 use crate::actor::context::Context;
@@ -17,7 +18,7 @@ struct Owner {
 
 impl Actor for Owner {}
 
-/// Asks, says that it has asked, and waits inside its turn.
+/// Asks, reports that it has asked, and waits inside its turn.
 struct Hold(Sender<()>);
 
 impl Handler<Hold> for Owner {
@@ -75,7 +76,7 @@ fn a_mailbox_that_holds_all_it_can_makes_dead_letters_of_what_is_exempt() {
     answer.send(()).unwrap();
     assert_eq!(next(), (DeadLetterReason::Full, 1));
 
-    // It goes on as if nothing had been.
+    // The actor goes on as if nothing had happened.
     let _ = owner.header().state.give_back(places);
     owner.tell(Note).unwrap();
     go_on.send(()).unwrap();

@@ -1,4 +1,4 @@
-//! Floor 4: the front. The executor and its builder, its end, and what can be read of it; actors by key.
+//! Floor 4: the executor with its builder, shutdown and statistics; directories; pools.
 
 pub(crate) mod build_error;
 pub(crate) mod builder;

@@ -1,27 +1,28 @@
-//! The end of an executor.
+//! The shutdown of an executor.
 //!
 //! | step | `shutdown` | `shutdown_now` |
 //! |---|---|---|
 //! | sends and spawns from outside are refused | yes | yes |
-//! | timers are cancelled, and no new ones armed; ticks that wait already are messages like others | yes | yes |
-//! | what is accepted, and all that it causes inside, is handled | until quiet, or 7/8 of the time are over | no |
-//! | every actor is closed; leftovers become dead letters; `stopped` runs, states are dropped | yes | yes |
+//! | timers are cancelled, and no new ones armed; waiting ticks are ordinary messages | yes | yes |
+//! | accepted messages, and all consequences, are handled | until quiet, or 7/8 of the time | no |
+//! | actors are closed; leftovers become dead letters; `stopped` runs; states go | yes | yes |
 //! | the threads end when the last actor has ended | yes | yes |
-//! | at the deadline: who has not ended is named | yes | yes |
+//! | at the deadline: actors that have not ended are named | yes | yes |
 //!
-//! All user code runs on the crew, in ordinary turns. What is not over at the deadline goes on without being waited for: a
-//! handler that returns late finds its actor killed, and the crew ends with the last one.
+//! All user code runs on the crew, in ordinary turns. Work that is not over at the deadline goes
+//! on, and the caller does not wait for it. A handler that returns late finds its actor killed, and
+//! the crew ends with the last one.
 //!
-//! **Why the deadline holds.** The caller runs no user code and waits with a limit only:
+//! **Why the deadline holds.** The caller runs no user code, and each of its waits has a limit:
 //!
-//! | what could take long | who does it |
+//! | slow work | done by |
 //! |---|---|
 //! | handlers, hooks, drops of states | the crew |
-//! | destructors of the crew's thread-locals | their threads, which count as alive until then ([`threads`](crate::cell::threads)) |
-//! | closing a million actors | the caller, 256 at a time, until the time is over; then a thread `heist-shutdown` |
-//! | counting and naming those that are left | the caller, 1,000 at most |
-//! | the event hook, told of stuck actors | a thread `heist-shutdown`, for which the last 64th of the time is kept |
-//! | another shutdown at the same time | its own caller: they share no lock but for single steps |
+//! | destructors of thread-locals | the crew's threads: see [`threads`](crate::cell::threads) |
+//! | closing a million actors | the caller, in steps of 256; after its time `heist-shutdown` |
+//! | counting and naming actors that are left | the caller, 1,000 at most |
+//! | the event hook, told of stuck actors | `heist-shutdown`, in the last 64th of the time |
+//! | another shutdown at the same time | its own caller; both share locks for moments only |
 
 use super::executor::Executor;
 use crate::cell::event::{Event, Report, Unfinished};
@@ -38,40 +39,41 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// How many stuck actors are named.
+/// Number of stuck actors that are named.
 const NAMED: usize = 1000;
 
 /// The event hook is told of stuck actors in the last 64th of the time, and in no more than this.
 const MOST_FOR_HOOK: Duration = Duration::from_millis(20);
 
 impl Executor {
-    /// Has everything handled, then ends. Blocks until all actors have ended and all threads are gone, or the time is
-    /// over. Timers are cancelled. The last eighth of the time is kept for stopping at once what would not drain.
+    /// Handles all messages, then ends. Blocks until all actors have ended and all threads are
+    /// gone, or until the deadline.
     ///
-    /// Calling it again is fine; so is calling it from several threads.
+    /// Timers are cancelled. The last eighth of the time is kept for stopping at once whatever does
+    /// not drain. Further calls, also from other threads, are harmless.
     ///
     /// # Errors
-    /// [`WaitError::OnCrew`] on a worker of this executor, [`WaitError::NoSpare`] on one of another's that has no spare left;
-    /// nothing is shut down then.
+    /// [`WaitError::OnCrew`] on a worker of this executor, [`WaitError::NoSpare`] on another
+    /// executor's worker without a spare. Nothing is shut down then.
     pub fn shutdown(&self, deadline: Duration) -> Result<Report, WaitError> {
         self.end_unless_frozen(deadline, false)
     }
 
-    /// Stops now: what waits becomes dead letters. Blocks until all actors have ended and all threads are gone, or the
-    /// time is over.
+    /// Stops now: waiting messages become dead letters. Blocks until all actors have ended and all
+    /// threads are gone, or until the deadline.
     ///
     /// # Errors
-    /// [`WaitError::OnCrew`] on a worker of this executor, [`WaitError::NoSpare`] on one of another's that has no spare left;
-    /// nothing is shut down then.
+    /// [`WaitError::OnCrew`] on a worker of this executor, [`WaitError::NoSpare`] on another
+    /// executor's worker without a spare. Nothing is shut down then.
     pub fn shutdown_now(&self, deadline: Duration) -> Result<Report, WaitError> {
         self.end_unless_frozen(deadline, true)
     }
 
-    /// [`shutdown`](Self::shutdown), to be awaited. A thread of its own, `heist-shutdown`, waits for the deadline. (Where the
-    /// system has no thread to give, this blocks as `shutdown` does.)
+    /// The awaited form of [`shutdown`](Self::shutdown). A thread `heist-shutdown` waits for the
+    /// deadline. (If the system cannot start a thread, this call blocks like `shutdown`.)
     ///
-    /// It begins at once, and goes on whether or not it is awaited. In a task it is the way to end an executor, since to drop
-    /// one blocks the task's thread.
+    /// The shutdown begins at once, and goes on whether or not it is awaited. Use it to end an
+    /// executor in a task, since dropping an executor blocks the task's thread.
     ///
     /// ```
     /// # use heist::{Executor, WaitError};
@@ -87,7 +89,8 @@ impl Executor {
         Shutdown::start(self, deadline, false)
     }
 
-    /// [`shutdown_now`](Self::shutdown_now), to be awaited; as [`shutdown_async`](Self::shutdown_async).
+    /// The awaited form of [`shutdown_now`](Self::shutdown_now); see
+    /// [`shutdown_async`](Self::shutdown_async).
     pub fn shutdown_now_async(self, deadline: Duration) -> Shutdown {
         Shutdown::start(self, deadline, true)
     }
@@ -103,7 +106,8 @@ impl Executor {
         self.end(deadline, now, blocking)
     }
 
-    /// Ends the executor. `blocking` says what became of the slot of this thread, if it is another executor's worker.
+    /// Ends the executor. `blocking` says what became of this thread's slot, if the thread is
+    /// another executor's worker.
     pub(super) fn end(&self, deadline: Duration, now: bool, blocking: Blocking) -> Result<Report, WaitError> {
         let core = self.core();
         if core.forked() {
@@ -114,6 +118,8 @@ impl Executor {
         }
         let begun = time::now();
         let end = begun.checked_add(deadline);
+        // Three instants: messages drain until `soft`, actors and threads may end until `last`, and
+        // the hook has the rest until `end`.
         let soft = begun.checked_add(deadline - deadline / 8);
         let for_hook = if core.has_hook() { (deadline / 64).min(MOST_FOR_HOOK) } else { Duration::ZERO };
         let last = begun.checked_add(deadline - for_hook);
@@ -121,7 +127,8 @@ impl Executor {
         let drained = !now && self.wait_idle_until(soft).is_ok();
         let closed = drained && core.close_all(false, soft);
         if (!closed || !self.gone_by(soft)) && !core.close_all(true, last) {
-            // More actors than can be reached in that time. The deadline is the caller's; this is not.
+            // There are more actors than the time allows to close. The caller's deadline passes,
+            // and a thread closes the rest.
             let core = core.share();
             run_aside(move || {
                 let _all_of_them = core.close_all(true, None);
@@ -135,7 +142,7 @@ impl Executor {
         Ok(report)
     }
 
-    /// Waits until all threads of the crew have ended. Returns `false` if the time is over before.
+    /// Waits until all threads of the crew have ended. Returns `false` if the time is over first.
     fn gone_by(&self, until: Option<Instant>) -> bool {
         match until {
             Some(until) => matches!(self.gone.recv_deadline(until), Err(RecvTimeoutError::Disconnected)),
@@ -143,6 +150,7 @@ impl Executor {
         }
     }
 
+    /// Counts what was handled, and names what is left if the end is not `complete`.
     fn take_stock(&self, complete: bool) -> Report {
         let core = self.core();
         let mut report = Report {
@@ -156,7 +164,8 @@ impl Executor {
         }
         report.unfinished_threads = core.threads.left();
         let live = core.live();
-        // No more of them are looked at than are named: a million would take longer than a deadline may.
+        // Stops at the number that is named: a walk over a million actors would take longer than a
+        // deadline may.
         core.unfinished(|header| {
             let more = report.unfinished.len() < NAMED;
             if more {
@@ -170,7 +179,8 @@ impl Executor {
         report
     }
 
-    /// Tells the event hook which actors are stuck: on a thread of its own, since a hook may take its time.
+    /// Tells the event hook of stuck actors, on a thread of its own, since a hook may take its
+    /// time.
     fn tell_of_stuck(&self, report: &Report, until: Option<Instant>) {
         if report.unfinished.is_empty() || !self.core().has_hook() {
             return;
@@ -190,8 +200,9 @@ impl Executor {
     }
 }
 
-/// Runs `f` on a thread of its own, or here if the system has none to give.
+/// Runs `f` on a new thread, or here if the system cannot start one.
 fn run_aside(f: impl FnOnce() + Send + 'static) {
+    // Shared, since `spawn` drops its closure on failure: whichever side gets here takes `f`.
     let ours = Arc::new(Mutex::new(Some(f)));
     let theirs = Arc::clone(&ours);
     let thread = std::thread::Builder::new().name("heist-shutdown".to_string());
@@ -207,7 +218,7 @@ fn run_once(f: &Mutex<Option<impl FnOnce()>>) {
     }
 }
 
-/// A shutdown, to be awaited. It goes on if this is dropped, or forgotten.
+/// A future of a shutdown, which goes on if the future is dropped or forgotten.
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited; the shutdown goes on without it"]
 pub struct Shutdown {
@@ -229,7 +240,8 @@ impl Shutdown {
         }
         if executor.core().ends_after_this_thread() {
             shared.lock().result = Some(Err(WaitError::OnCrew));
-            drop(executor); // which stops now, without waiting
+            // The drop stops the executor now, without waiting.
+            drop(executor);
             return Shutdown { shared };
         }
         let theirs = Arc::clone(&shared);
@@ -242,17 +254,19 @@ impl Shutdown {
             if let Some(waker) = waker {
                 user::wake(waker);
             }
-            drop(executor); // after an incomplete end this waits once more
+            // After an incomplete end this drop waits once more.
+            drop(executor);
         });
         Shutdown { shared }
     }
 }
 
-/// Dropped unfinished it leaves nothing behind with the thread that waits.
+/// Dropped before it is ready, the future leaves no waker behind.
 impl Drop for Shutdown {
     fn drop(&mut self) {
         let own = self.shared.lock().waker.take();
-        drops::waker(own); // not under the lock
+        // Outside the lock, since the drop of a waker is user code.
+        drops::waker(own);
     }
 }
 
@@ -267,7 +281,8 @@ impl Future for Shutdown {
             None => (Poll::Pending, outcome.waker.replace(waker)),
         };
         drop(outcome);
-        drops::waker(unused); // not under the lock
+        // Outside the lock, since the drop of a waker is user code.
+        drops::waker(unused);
         poll
     }
 }

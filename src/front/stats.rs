@@ -1,4 +1,4 @@
-//! What can be read of an executor: counts that their writers keep anyway, added up when somebody asks.
+//! Statistics of an executor: counts that their writers keep anyway, added up on demand.
 
 use crate::actor::handle::Handle;
 use crate::cell::event::{DeadLetterReason, DeadLetters};
@@ -6,109 +6,114 @@ use crate::cell::times::CrewTiming;
 use crate::sync::Ordering::Relaxed;
 use crate::time::Duration;
 
-/// A snapshot of one executor's counts, from its beginning. Cheap: a few loads for each worker. (Where actors are timed, for
-/// each worker three histograms are read besides, each a few thousand counts, under a lock that otherwise that worker's turns
-/// take for a moment.)
+/// A snapshot of one executor's counts, from its beginning. Cheap: a few loads for each worker.
 ///
-/// At every quiet moment `accepted = handled + dead_letters.total()`, plus what waits in mailboxes of actors that are
-/// not scheduled, which is nothing. While there is work the counts of different workers are read at slightly different
-/// times.
+/// Where actors are timed, three histograms are read besides for each worker, each of a few
+/// thousand counts. They are read under a lock that the worker's turns otherwise take for a moment.
+///
+/// At every quiet moment `accepted = handled + dead_letters.total()`. Messages in mailboxes of
+/// actors that are not scheduled would count besides, but there are none. While there is work, the
+/// counts of different workers are read at slightly different times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Each worker's, in order.
+    /// Counts of each worker, in order.
     pub workers: Vec<WorkerStats>,
-    /// Those of the threads that step in while others block.
+    /// Counts of the threads that step in while others block.
     pub spares: SpareStats,
-    /// Actors that have been spawned and have not ended.
+    /// Actors spawned that have not ended.
     pub live_actors: u64,
-    /// Actors with something to do that wait for a worker now, wherever: in LIFO slots, local queues or the injector.
-    /// Not those whose turn is running. The queues are read one after the other, so an actor on its way from one to
-    /// another may be missing or be counted twice.
+    /// Runnable actors waiting for a worker now, in LIFO slots, local queues or the injector.
+    /// Actors with a running turn are not counted. The queues are read one after the other, so an
+    /// actor on its way from one to another may be missing or be counted twice.
     pub waiting_actors: u64,
-    /// Threads of [dedicated](Handle::spawn_dedicated) actors. What these do is in the sums, and in no worker's counts.
+    /// Threads of [dedicated](Handle::spawn_dedicated) actors. The sums contain their work, but no
+    /// worker's counts do.
     pub dedicated_threads: u64,
     /// Messages put into mailboxes.
     pub accepted: u64,
-    /// Messages handled, those whose handler panicked included.
+    /// Messages handled, including those with a panic.
     pub handled: u64,
     /// Panics in actors' code.
     pub panicked: u64,
     /// Accepted messages that were not handled.
     pub dead_letters: DeadLetters,
-    /// Answers that nobody waited for any more.
+    /// Answers without an asker that still waited.
     pub discarded_replies: u64,
     /// Timers armed now: neither due, nor cancelled, nor ended.
     pub armed_timers: u64,
-    /// Ticks that intervals have left out because an earlier one was late.
+    /// Ticks that intervals left out because an earlier one was late.
     pub missed_ticks: u64,
-    /// Bytes that the executor holds for messages and cells now, free ones among them; what is larger than 256 bytes apiece is
-    /// not in it. Comes in chunks of 2 MiB, whose untouched pages cost nothing. A chunk goes back to the system when all in it is
-    /// free, so a few messages, references or replies that outlive a burst keep a chunk each. One empty chunk is kept.
+    /// Bytes that the executor holds for messages and cells now, including free ones, without
+    /// blocks larger than 256 bytes. Memory comes in chunks of 2 MiB, and untouched pages of a
+    /// chunk cost nothing. A chunk goes back to the system when all its blocks are free, so a few
+    /// messages, references or replies that outlive a burst keep a chunk each. One empty chunk is
+    /// kept.
     pub memory: u64,
-    /// How long the turns of timed actors took, on all workers and on threads that have lost their worker's place; `None`
-    /// before the first.
+    /// How long the turns of timed actors took, on all workers and on threads that have lost their
+    /// slot. `None` before the first turn.
     pub timing: Option<CrewTiming>,
 }
 
-/// One worker's counts. Written by that worker; busy time is brought up to date every few turns, and whenever it runs
-/// out of work.
+/// Counts of one worker. The worker writes them; busy time is brought up to date every few turns,
+/// and whenever the worker runs out of work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerStats {
     /// Turns of actors run.
     pub turns: u64,
-    /// Messages handled in them.
+    /// Messages handled in these turns.
     pub messages: u64,
     /// Time with work.
     pub busy: Duration,
     /// Time asleep.
     pub parked: Duration,
-    /// Tries to steal from a sibling that seemed to have work.
+    /// Attempts to steal from a sibling that seemed to have work.
     pub steals_tried: u64,
-    /// Tries that brought something.
+    /// Successful attempts.
     pub steals: u64,
-    /// Actors taken over by them.
+    /// Actors stolen.
     pub stolen_items: u64,
     /// Turns that came from the LIFO slot.
     pub lifo_hits: u64,
-    /// Visits to the injector that brought something.
+    /// Visits to the injector that found work.
     pub injector_takes: u64,
-    /// Times it went to sleep.
+    /// Number of times that the worker parked.
     pub parks: u64,
-    /// Times it woke up.
+    /// Number of times that the worker woke up.
     pub wakes: u64,
-    /// Times it found, as the sentinel, work that waited behind a sibling's long turn.
+    /// Number of times that the worker, as the sentinel, found work waiting behind a sibling's long
+    /// turn.
     pub sentinel_catches: u64,
-    /// How long the turns of timed actors took on this worker; `None` before the first.
+    /// How long the turns of timed actors took on this worker. `None` before the first turn.
     pub timing: Option<CrewTiming>,
 }
 
-/// What came of handlers that block: see [`Builder::spares`](crate::Builder::spares).
+/// Counts of handlers that block: see [`Builder::spares`](crate::Builder::spares).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SpareStats {
     /// Threads now, besides one for each worker.
     pub alive: u64,
-    /// Threads that block now, inside a handler or hook.
+    /// Threads blocked now, inside a handler or hook.
     pub blocked: u64,
-    /// Times that a spare took over a worker's place.
+    /// Number of times that a spare took over a worker's slot.
     pub hand_overs: u64,
-    /// Turns that ended on a thread which had lost its worker's place. They count in no worker's `turns`, and what was
-    /// handled in them in no worker's `messages`.
+    /// Turns that ended on a thread that had lost its slot. They count in no worker's `turns`, and
+    /// their messages in no worker's `messages`.
     pub turns: u64,
-    /// Times that a thread blocked and kept its worker's place, since there was no spare.
+    /// Number of times that a thread blocked and kept its slot, since there was no spare.
     pub kept: u64,
-    /// Waits that were refused: no spare, and nobody else to run what was waited for.
+    /// Waits that were refused: no spare was left, and no other thread to run the awaited actor.
     pub refused: u64,
 }
 
 impl WorkerStats {
-    /// Is it asleep? So it is from shortly before it lies down until it runs again, which may be a while after it was
-    /// woken.
+    /// Returns `true` if the worker is parked: from shortly before it sleeps until it runs again,
+    /// which may be a while after the wake-up.
     ///
-    /// Together with [`Stats::waiting_actors`], looked at regularly, this tells how long workers sleep while there is
-    /// something to do.
+    /// Read regularly together with [`Stats::waiting_actors`], this tells how long workers sleep
+    /// while there is work.
     ///
     /// ```
     /// # fn main() -> Result<(), heist::BuildError> {
@@ -127,7 +132,7 @@ impl WorkerStats {
 }
 
 impl Handle {
-    /// Counts of this executor, from its beginning.
+    /// Returns the counts of this executor, from its beginning.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let core = self.core();
@@ -146,7 +151,8 @@ impl Handle {
                 stolen_items: counters.stolen_items.get(),
                 lifo_hits: counters.lifo_hits.get(),
                 injector_takes: counters.injector_takes.get(),
-                // Before `parks`, or a worker that wakes up and lies down in between would seem to be awake.
+                // Read before `parks`: otherwise a worker that wakes and parks in between would
+                // seem to be awake.
                 wakes: counters.wakes.get(),
                 parks: counters.parks.get(),
                 sentinel_catches: counters.sentinel_catches.get(),

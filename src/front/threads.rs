@@ -1,4 +1,4 @@
-//! The crew's threads, and how they are started.
+//! The crew's threads, and their start.
 
 use super::worker::WorkerThread;
 use crate::cell::core::Core;
@@ -13,34 +13,35 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// Starts spares in a way of the user's own.
+/// A user's function that starts spares.
 pub(super) type SpareHandler = Box<dyn Fn(WorkerThread) -> io::Result<()> + Send + Sync>;
 
-/// What each thread of a crew holds: the core, and what it takes to start another one.
+/// State held by each thread of a crew: the core, and what is needed to start another thread.
 pub(super) struct Recruiter {
     pub(super) core: Arc<Core>,
     pub(super) name: String,
     pub(super) stack_size: usize,
     pub(super) handler: Option<SpareHandler>,
-    /// Spares so far.
+    /// Number of spares started so far.
     pub(super) spares: AtomicUsize,
-    /// Never sent on: the channel is disconnected when the last thread has ended. A thread that heist starts holds a copy
-    /// until its thread-locals are gone; one that a handler started holds this, until its `run` returns. The last field,
-    /// so that everything else is dropped by then.
+    /// Never sent on. The channel is disconnected when the last thread has ended. A thread started
+    /// by heist holds a copy until its thread-locals are gone. A thread started by a handler holds
+    /// this one until `run` returns. The last field, so that everything else is dropped before.
     pub(super) alive: Sender<Infallible>,
 }
 
 impl Recruiter {
-    /// A thread's life in the crew.
+    /// Runs a thread of the crew until it ends.
     pub(super) fn work(self: &Arc<Self>, arrival: Arrival) {
         if self.core.work(arrival, &|spare| self.recruit(spare)) {
-            // The hook may try to wait for the crew's end, which comes after this thread's.
+            // The hook may try to wait for the crew's end, which comes after this thread's. While
+            // enlisted, the thread counts as the crew's, so the wait is refused.
             let _of_the_crew = self.core.scheduler.enlist_apart();
             self.core.emit(|| Event::SpareEnded { spares: self.core.scheduler.spares.alive() });
         }
     }
 
-    /// Starts a thread for a spare.
+    /// Starts a thread for a spare. Returns `false` if there is no thread.
     fn recruit(self: &Arc<Self>, spare: Arc<Spare>) -> bool {
         let number = self.spares.fetch_add(1, Relaxed);
         let thread = WorkerThread::for_spare(number, Arc::clone(&spare), Arc::clone(self));
@@ -49,6 +50,7 @@ impl Recruiter {
             None => thread.spawn(),
         });
         let error = match started {
+            // A handler may return `Ok` and drop the thread unrun; then the spare is lost.
             Ok(Ok(())) if !spare.is_lost() => {
                 self.core.emit(|| Event::SpareStarted { spares: self.core.scheduler.spares.alive() });
                 return true;
@@ -62,7 +64,7 @@ impl Recruiter {
     }
 }
 
-/// The crew has ended: no thread of it is left that could work, or start another one.
+/// Runs when the crew has ended: no thread is left that could work, or start another one.
 impl Drop for Recruiter {
     fn drop(&mut self) {
         self.core.let_go_of_hook();

@@ -1,4 +1,4 @@
-//! Who is busy, and who is behind: the first few of all actors.
+//! The busiest actors, and those with the longest-waiting messages.
 
 use crate::actor::handle::Handle;
 use crate::cell::header::Header;
@@ -6,39 +6,39 @@ use crate::id::ActorId;
 use crate::time::{self, Duration, Instant};
 use std::cmp::Reverse;
 
-/// The busiest and the longest-waiting actors of an executor. From [`Handle::top`].
+/// The busiest and the longest-waiting actors of an executor. Returned by [`Handle::top`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Top {
-    /// By the time in handlers, longest first; then those that are not timed, by the number of messages handled. None that
-    /// has done nothing yet.
+    /// Actors by time in handlers, longest first. Then actors that are not timed, by the number of
+    /// messages handled. Without actors that have done nothing yet.
     pub busiest: Vec<TopActor>,
-    /// By the age of the oldest message that waits, oldest first; then those that are not timed, by the number of messages
-    /// that wait. None that nothing waits for.
+    /// Actors by the age of the oldest waiting message, oldest first. Then actors that are not
+    /// timed, by the number of waiting messages. Without actors for which nothing waits.
     pub longest_waiting: Vec<TopActor>,
 }
 
-/// One of the [`Top`] actors, as it was when it was looked at.
+/// One of the [`Top`] actors, as it was at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopActor {
-    /// Its id.
+    /// The actor's id.
     pub id: ActorId,
-    /// The name given when it was spawned, if any.
+    /// The name given at the spawn, if any.
     pub name: Option<String>,
-    /// The type of its state.
+    /// The type of the actor's state.
     pub type_name: &'static str,
-    /// Messages handled, those of the running turn not included.
+    /// Messages handled, without those of the running turn.
     pub handled: u64,
-    /// Messages that wait, those of the running turn included.
+    /// Messages waiting, including those of the running turn.
     pub waiting: usize,
-    /// Time in its handlers from the beginning, the one that is running now included; `None` unless it is timed.
+    /// Time in handlers so far, including the one running now. `None` unless the actor is timed.
     pub handling: Option<Duration>,
-    /// The age of the oldest message that waits for its handler; `None` unless it is timed, and something waits.
+    /// Age of the oldest waiting message. `None` unless the actor is timed and something waits.
     pub oldest: Option<Duration>,
 }
 
-/// What is looked at in each actor.
+/// A reading of one actor.
 struct Seen<'a> {
     header: &'a Header,
     handled: u64,
@@ -59,13 +59,14 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// `None`: it has done nothing.
+    /// Returns the rank by work done, or `None` if the actor has done nothing.
     fn busy(&self) -> Option<Rank> {
         let done = self.handling.map_or(self.handled > 0, |handling| !handling.is_zero());
         done.then_some((self.handling, self.handled))
     }
 
-    /// `None`: nothing waits for it. (What is counted as waiting for a timed one, but has no age, is in hand.)
+    /// Returns the rank by waiting work, or `None` if nothing waits. (A timed actor's message that
+    /// counts as waiting but has no age is in hand.)
     fn behind(&self) -> Option<Rank> {
         let timed = self.handling.is_some();
         let waits = if timed { self.oldest.is_some() } else { self.waiting > 0 };
@@ -86,13 +87,13 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// What an actor is ranked by: whoever is timed by a time, and before all others; those by a count.
+/// The order of actors: timed ones first, by a time, then the others by a count.
 type Rank = (Option<Duration>, u64);
 
-/// The `k` of the highest rank among all that were offered.
+/// The `k` highest ranks among all offered actors.
 struct Best {
     k: usize,
-    /// No better than the worst of `k` that are known.
+    /// The lowest rank of the best `k` so far. Only a higher rank can matter.
     hopeless: Option<Rank>,
     found: Vec<(Rank, TopActor)>,
 }
@@ -109,6 +110,7 @@ impl Best {
             return;
         };
         self.found.push((rank, seen.actor()));
+        // Sorted only when `k` candidates are surplus, so that an offer costs O(log k) on average.
         if self.found.len() >= self.k.saturating_mul(2) {
             self.choose();
         }
@@ -129,12 +131,14 @@ impl Best {
 }
 
 impl Handle {
-    /// The `k` busiest and the `k` longest-waiting actors. What is timed ([`Builder::timing`](crate::Builder::timing)) is ranked
-    /// by time; what is not, behind it, by counts.
+    /// Returns the `k` busiest and the `k` longest-waiting actors. Timed actors
+    /// ([`Builder::timing`](crate::Builder::timing)) are ranked by time; the others come behind
+    /// them, by counts.
     ///
-    /// It looks at every actor of the executor, a few loads for each, 256 at a time under the lock of one part
-    /// of the registry, which a worker needs to spawn and to forget actors; so it is for people and monitors that look every
-    /// now and then, not for handlers. Nothing stands still for it: each actor is seen at its own moment.
+    /// Looks at every actor of the executor, a few loads for each. 256 actors at a time are read
+    /// under the lock of one part of the registry, which a worker needs to spawn and to forget
+    /// actors. So this is meant for people and monitors that look now and then, not for handlers.
+    /// Nothing stops for it: each actor is seen at its own moment.
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};

@@ -1,4 +1,4 @@
-//! A thread of the crew before it is one: handed to whoever starts it.
+//! A thread of the crew before it runs, as a spawn handler gets it.
 
 use super::threads::Recruiter;
 use crate::sched::member;
@@ -10,15 +10,18 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// One thread of an executor, before it is one. See [`Builder::spawn_handler`](crate::Builder::spawn_handler) and [`Builder::spare_handler`](crate::Builder::spare_handler).
+/// A thread of an executor that does not run yet.
 ///
-/// Dropping it without running it makes [`Builder::build`](crate::Builder::build) fail. One that is forgotten ([`std::mem::forget`]) is
-/// missed in the crew without a word: what waits for that worker waits for ever, and a shutdown waits until its deadline.
+/// See [`Builder::spawn_handler`](crate::Builder::spawn_handler) and
+/// [`Builder::spare_handler`](crate::Builder::spare_handler). Dropping it without running it makes
+/// [`Builder::build`](crate::Builder::build) fail. A forgotten one ([`std::mem::forget`]) is
+/// silently missing from the crew: work for that worker waits for ever, and a shutdown waits until
+/// its deadline.
 #[must_use = "a worker without a thread is missing in its crew"]
 pub struct WorkerThread {
     name: String,
     index: usize,
-    /// Told if the thread cannot be pinned; given up once it is.
+    /// Gets an error if the thread cannot be pinned. Dropped once the thread is pinned.
     begun: Option<Sender<io::Error>>,
     arrival: Option<Arrival>,
     recruiter: Arc<Recruiter>,
@@ -42,38 +45,41 @@ impl WorkerThread {
         WorkerThread { name, index, begun: None, arrival, recruiter }
     }
 
-    /// 0, 1 and so on: first the workers, then the spares in the order in which they are started.
+    /// Returns the thread's number: 0, 1 and so on. The workers come first, then the spares in the
+    /// order of their start.
     #[must_use]
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// Is it a spare, and not one of those that the crew begins with?
+    /// Returns `true` for a spare, `false` for a worker that the crew begins with.
     #[must_use]
     pub fn is_spare(&self) -> bool {
         matches!(self.arrival, Some(Arrival::Spare(_)))
     }
 
-    /// The name that the thread should have.
+    /// Returns the name that the thread should have.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The stack size that the thread should have, in bytes: see [`Builder::stack_size`](crate::Builder::stack_size).
+    /// Returns the stack size that the thread should have, in bytes: see
+    /// [`Builder::stack_size`](crate::Builder::stack_size).
     #[must_use]
     pub fn stack_size(&self) -> usize {
         self.recruiter.stack_size
     }
 
-    /// Works, until the executor shuts down or (any thread of the crew) nobody has needed it for long.
+    /// Works until the executor shuts down, or until the thread was not needed for long.
     ///
-    /// If the crew is [pinned](crate::Builder::pin_workers), pins the calling thread, again and again: to the core of the worker whose
-    /// place it has.
+    /// If the crew is [pinned](crate::Builder::pin_workers), the calling thread is pinned to its
+    /// slot's core, again for each new slot.
     ///
     /// # Errors
-    /// When the calling thread works for an executor already, so inside a handler, a hook or a waker that a worker runs; and in
-    /// a forked child. This comes back inside the error, to be run on another thread.
+    /// Fails if the calling thread works for an executor already, so inside a handler, a hook or a
+    /// waker run by a worker, and in a forked child. The error contains this value, to be run on
+    /// another thread.
     pub fn run(mut self) -> Result<(), RunError> {
         let forked = self.recruiter.core.forked();
         if forked || member::works_already() {
@@ -83,7 +89,8 @@ impl WorkerThread {
             && let Err(error) = self.recruiter.core.scheduler.slots[self.index].pin_here()
         {
             let _nobody_waits_any_more = begun.send(error);
-            return Ok(()); // the seat is lost, and `build` fails
+            // The slot is lost, and `build` fails.
+            return Ok(());
         }
         let arrival = self.arrival.take().expect("taken only here");
         self.recruiter.work(arrival);
@@ -119,14 +126,15 @@ impl fmt::Debug for WorkerThread {
     }
 }
 
-/// A [`WorkerThread`] that did not run, and why.
+/// A [`WorkerThread`] that did not run, with the reason.
 pub struct RunError {
     worker: Box<WorkerThread>,
     forked: bool,
 }
 
 impl RunError {
-    /// Returns the worker, to be run on another thread. Dropping it leaves the crew without that worker.
+    /// Returns the worker, to be run on another thread. Dropping it leaves the crew without that
+    /// worker.
     pub fn into_worker(self) -> WorkerThread {
         *self.worker
     }

@@ -1,4 +1,4 @@
-//! Making a directory: settings and their checks.
+//! Builder of a directory: settings and their validation.
 
 use super::shelf::Shelf;
 use super::{Directory, Inner, Owner, Watch};
@@ -14,9 +14,10 @@ use std::hash::{Hash, RandomState};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// The most parts of a table; each has its lock.
+/// Maximal number of parts of a table, each with its own lock.
 const SHELVES: usize = 64;
-/// Where a limit is given, each part has room for at least so many, or chance would fill one long before the others.
+/// Minimal number of actors per part where a limit is given. With less room, chance would fill some
+/// parts long before others.
 const ROOM: usize = 64;
 
 /// Settings for a [`Directory`].
@@ -66,42 +67,46 @@ where
         }
     }
 
-    /// Lets go of an actor that was neither looked up nor handled a message for this time; more than zero. It happens
-    /// after one to two times this time. Default: never.
+    /// Lets go of actors that were neither looked up nor handled a message for `time`, which must
+    /// be more than zero. Takes one to two times this time. Default: never.
     ///
-    /// Each such time all that are kept are looked at once, in steps of 256, on the crew. Meanwhile the directory has
-    /// an actor of its own, which counts in the executor's statistics; when nothing is kept there is none, and no timer.
+    /// Once in each such time, an actor on the crew looks at all kept actors, in steps of 256. It
+    /// counts in the executor's statistics. While the directory keeps no actor, there is neither
+    /// this actor nor a timer.
     pub fn idle(mut self, time: Duration) -> Self {
         self.idle = Some(time);
         self
     }
 
-    /// The most actors that are kept; at least 1. For each one more, another is let go of that was not used lately.
-    /// Default: no limit.
+    /// Sets how many actors are kept, at least 1. For each further actor, another one is let go of
+    /// that was not used lately. Default: no limit.
     ///
-    /// What was let go of, but is held elsewhere or still has something to do, lives on beside those that are kept. The limit is
-    /// divided among the table's parts: keys that do not fall evenly may make it a little less.
+    /// Actors that were let go of, but are held elsewhere or still have work, live on beside the
+    /// kept ones. The limit is divided among the table's parts, so keys that do not fall evenly may
+    /// make it a little smaller.
     pub fn limit(mut self, actors: usize) -> Self {
         self.limit = Some(actors);
         self
     }
 
-    /// How many messages may wait in each actor's mailbox: 1 to 2^27 - 2. Default: the executor's.
+    /// Sets how many messages may wait in each actor's mailbox: 1 to 2^27 - 2. Default: the
+    /// executor's capacity.
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = Some(messages);
         self
     }
 
-    /// No bound on the actors' mailboxes. Contradicts [`capacity`](Self::capacity).
+    /// Removes the bound on the actors' mailboxes. Contradicts [`capacity`](Self::capacity).
     pub fn unbounded(mut self) -> Self {
         self.unbounded = true;
         self
     }
 
-    /// A directory whose actors `make` makes; see [there](Directory#the-function-that-makes-actors) when and where.
+    /// Builds a directory with `make` as the function that makes actors. See [the
+    /// directory](Directory#the-function-that-makes-actors) for when and where `make` runs.
     ///
     /// # Errors
-    /// When a setting is zero or too large, or two contradict each other.
+    /// Fails if a setting is zero or too large, or if two settings contradict each other.
     pub fn build(
         self,
         make: impl Fn(&K) -> A + Send + Sync + 'static,
@@ -121,13 +126,14 @@ where
         }
     }
 
-    /// With settings that are in order.
+    /// Makes the directory from validated settings.
     pub(super) fn assemble(self, make: Box<dyn Fn(&K) -> A + Send + Sync>) -> Directory<K, A> {
         let capacity = match self.capacity {
             _ if self.unbounded => MAX_LEN,
             Some(capacity) => capacity as u32,
             None => self.executor.core().capacity,
         };
+        // A power of two, so that a mask of the hash chooses the part.
         let shelves = self.limit.map_or(SHELVES, |limit| (limit / ROOM).clamp(1, SHELVES));
         let shelves = 1 << shelves.ilog2();
         let most = self.limit.map_or(usize::MAX, |limit| limit / shelves);
@@ -157,13 +163,13 @@ impl<K, A> fmt::Debug for DirectoryBuilder<K, A> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DirectoryError {
-    /// An idle time of zero.
+    /// The idle time is zero.
     Idle,
-    /// A limit of no actors.
+    /// The limit is zero.
     Limit,
-    /// Mailboxes of no messages, or too many.
+    /// The capacity of mailboxes is zero or too large.
     Capacity(usize),
-    /// Mailboxes both with a capacity and without.
+    /// Mailboxes are both bounded and unbounded.
     BoundedAndUnbounded,
 }
 

@@ -1,4 +1,4 @@
-//! What a directory's actor knows of its directory: where its state comes from, and whom to tell of its end.
+//! Link from an actor to its directory: makes the actor's state, and reports its end.
 
 use super::Inner;
 use super::shelf::drop_key;
@@ -7,7 +7,7 @@ use crate::actor::member::Membership;
 use crate::id::ActorId;
 use std::sync::Arc;
 
-/// Of an actor that the directory's own function makes.
+/// Link of an actor that the directory's own function makes.
 pub(super) struct OfDirectory<K: 'static, A: Actor> {
     directory: Arc<Inner<K, A>>,
     hash: u64,
@@ -31,7 +31,7 @@ impl<K: Send + Sync + 'static, A: Actor + Send> Membership<A> for OfDirectory<K,
     }
 }
 
-/// Of an actor that a function given for it makes.
+/// Link of an actor that a function given for it makes.
 pub(super) struct Given<K: 'static, A: Actor, F> {
     directory: Arc<Inner<K, A>>,
     hash: u64,

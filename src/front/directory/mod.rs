@@ -1,8 +1,10 @@
-//! A directory of actors by key: one for each key that is used, spawned when first needed, ended when idle.
+//! A directory of actors by key: one actor for each key in use, spawned when first needed, ended
+//! when idle.
 //!
-//! - this file: what a user holds; [`builder`]: its settings
-//! - [`reach`]: how a key's actor is found or made; [`shelf`]: the table's parts, and the protocol; [`sweep`]: how idle actors are found
-//! - [`member`]: what a directory's actor knows of it
+//! - this file: the user's handle; [`builder`]: its settings
+//! - [`reach`]: finding or making a key's actor; [`shelf`]: the parts of the table, and the
+//!   protocol; [`sweep`]: finding idle actors
+//! - [`member`]: an actor's link to its directory
 //!
 //! ```text
 //! Directory --> Owner --> Inner <-- each actor's membership, the sweeper
@@ -10,8 +12,8 @@
 //!                 shelves: key -> actor; a strong reference to those that are kept
 //! ```
 //!
-//! The actors keep `Inner` until their end, and `Inner` keeps them, as long as there is an `Owner`: with the last
-//! `Directory` all are let go.
+//! The actors keep `Inner` until their end. `Inner` keeps the actors as long as there is an
+//! `Owner`. With the last `Directory` all of them are let go.
 
 pub(crate) mod builder;
 mod member;
@@ -37,40 +39,51 @@ use std::hash::{Hash, RandomState};
 use std::sync::Arc;
 use sweep::Sweeper;
 
-/// Actors by key, spawned when they are needed and ended when they are idle: virtual actors, as some call them, or
-/// entities, or grains.
+/// Actors by key, spawned when they are needed and ended when they are idle. Other libraries call
+/// them virtual actors, entities, or grains.
 ///
-/// For each key there is at most one actor alive at any time. Whoever sends to a key gets through: if its actor has ended, another
-/// is spawned, by the function that the directory was made with; if it is just ending, the new one accepts messages
-/// at once, and begins when the old one's [`stopped`](Actor::stopped) has returned and its state was dropped. So what the old one
-/// stores there, the new one can load. (Behind an actor that never ends, none begins.)
+/// For each key there is at most one actor alive at any time. A sender always reaches one. If the
+/// key's actor has ended, another is spawned, by the directory's function. If the actor is just
+/// ending, its successor accepts messages at once, and begins when the old actor's
+/// [`stopped`](Actor::stopped) has returned and the old state was dropped. So the successor can
+/// load everything stored there. (Behind an actor that never ends, none begins.)
 ///
 /// # Passivation
 ///
-/// A directory keeps a reference to each of its actors. One with an [`idle`](DirectoryBuilder::idle) time or a
-/// [`limit`](DirectoryBuilder::limit) lets go of those that were not used for a while, and an actor that nothing reaches ends
-/// ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), so its memory goes back. **No message is lost by that**: what waits
-/// in a mailbox, a reference held elsewhere (what [`get`](Self::get) returns is one), a timer of its own or an
-/// unanswered [`ask_then`](crate::Context::ask_then) keep an actor alive as they always do, and to look it up and to end it are
-/// decided on one word. Messages from one sender to one key are handled in the order sent, also across incarnations.
+/// A directory keeps a reference to each of its actors. With an [`idle`](DirectoryBuilder::idle)
+/// time or a [`limit`](DirectoryBuilder::limit), it lets go of actors that were not used for a
+/// while. An actor that nothing reaches ends
+/// ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), and its memory is freed. **No
+/// message is lost by passivation**: waiting messages, references held elsewhere (such as the
+/// result of [`get`](Self::get)), the actor's own timers and unanswered
+/// [`ask_then`](crate::Context::ask_then) calls keep an actor alive as always. One word decides
+/// between a look-up and the end. Messages from one sender to one key are handled in the order
+/// sent, also across incarnations.
 ///
-/// An actor can end itself by [`Context::stop`](crate::Context::stop), and anybody can by [`ActorRef::stop`]: what it had accepted
-/// is handled, what comes by the directory goes to the next one. [`ActorRef::stop_now`] and panics make dead letters, as always.
+/// An actor can end itself by [`Context::stop`](crate::Context::stop), and any holder of a
+/// reference can end it by [`ActorRef::stop`]. The messages accepted before are handled, and later
+/// messages to the directory go to the next actor. [`ActorRef::stop_now`] and panics make dead
+/// letters, as always.
 ///
 /// # The function that makes actors
 ///
-/// It runs on the crew, in the new actor's first turn, when its predecessor has ended: it may load, and need not be quick. It
-/// runs under no lock and may use the directory. A panic in it is one in [`started`](Actor::started): the actor ends, its
-/// askers get the text, nothing is left in the table, and the next message tries again.
+/// The function runs on the crew, in the new actor's first turn, when the predecessor has ended. It
+/// may load data, and need not be quick. It runs under no lock and may use the directory. A panic
+/// counts as a panic in [`started`](Actor::started): the actor ends, its askers get the text,
+/// nothing is left in the table, and the next message tries again.
 ///
 /// # Costs
 ///
-/// A look-up hashes the key, takes the lock of one of many parts of the table for a moment, and takes and gives back a reference. To keep
-/// the [`ActorRef`] is cheaper, and keeps the actor. [`Hash`], [`Eq`], [`Clone`] and the drop of keys run outside of the locks: they
-/// may block, panic and use the directory. A panic in the first three goes to the caller, and nothing is changed by then. An actor with a key of 8 bytes takes some 115 bytes more than one without.
+/// A look-up hashes the key, takes the lock of one of many parts of the table for a moment, and
+/// takes and gives back a reference. Keeping the [`ActorRef`] is cheaper, and keeps the actor.
 ///
-/// Cheap to clone. When the last one is dropped the actors are let go of. An actor that holds its own directory keeps it, as long as
-/// it is kept: until it is idle, or the executor shuts down.
+/// [`Hash`], [`Eq`], [`Clone`] and the drop of keys run outside of the locks. They may block, panic
+/// and use the directory. A panic in the first three goes to the caller, and nothing has changed by
+/// then. An actor with a key of 8 bytes takes some 115 bytes more than one without.
+///
+/// A directory is cheap to clone. When the last handle is dropped the actors are let go of. An
+/// actor that holds its own directory keeps it, as long as the directory keeps the actor: until the
+/// actor is idle, or the executor shuts down.
 ///
 /// ```
 /// use heist::{Actor, Context, Directory, Executor, Handler, StopReason};
@@ -100,10 +113,12 @@ use sweep::Sweeper;
 /// let executor = Executor::new();
 /// let store = Store::default();
 /// let theirs = Arc::clone(&store);
-/// let accounts = Directory::builder(&executor).idle(Duration::from_secs(60)).build(move |owner: &String| {
-///     let balance = theirs.lock().unwrap().get(owner).copied().unwrap_or(0);
-///     Account { owner: owner.clone(), balance, store: Arc::clone(&theirs) }
-/// })?;
+/// let accounts = Directory::builder(&executor)
+///     .idle(Duration::from_secs(60))
+///     .build(move |owner: &String| {
+///         let balance = theirs.lock().unwrap().get(owner).copied().unwrap_or(0);
+///         Account { owner: owner.clone(), balance, store: Arc::clone(&theirs) }
+///     })?;
 ///
 /// let ada = "Ada".to_string();
 /// accounts.tell(&ada, Deposit(20))?;
@@ -116,29 +131,29 @@ pub struct Directory<K: 'static, A: Actor> {
     owner: Arc<Owner<K, A>>,
 }
 
-/// Its drop lets all go.
+/// Lets go of all actors when it is dropped.
 struct Owner<K: 'static, A: Actor>(Arc<Inner<K, A>>);
 
-/// A power of two of them.
+/// A power of two of parts.
 type Shelves<K, A> = Box<[Padded<Mutex<Shelf<K, A>>>]>;
 
 struct Inner<K: 'static, A: Actor> {
     executor: Handle,
     make: Box<dyn Fn(&K) -> A + Send + Sync>,
-    /// Of the actors' mailboxes.
+    /// Capacity of the actors' mailboxes.
     capacity: u32,
     idle: Option<Duration>,
     hasher: RandomState,
     shelves: Shelves<K, A>,
-    /// Behind the shelves' locks.
+    /// Lock order: taken after a part's lock, never before.
     watch: Mutex<Watch<K, A>>,
 }
 
-/// Is there anything that may become idle?
+/// State of the search for idle actors.
 struct Watch<K: 'static, A: Actor> {
-    /// Shelves that are watched.
+    /// Number of parts that are watched.
     shelves: usize,
-    /// A sweeper exists.
+    /// Whether a sweeper exists.
     sweeping: bool,
     sweeper: Option<WeakRef<Sweeper<K, A>>>,
 }
@@ -147,13 +162,13 @@ struct Watch<K: 'static, A: Actor> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DirectoryStats {
-    /// Keys whose actor has not ended.
+    /// Keys with an actor that has not ended.
     pub live: usize,
-    /// Of those, the ones that the directory keeps; the others end as soon as nothing else reaches them.
+    /// Live actors kept by the directory. The others end as soon as nothing else reaches them.
     pub kept: usize,
     /// Actors spawned so far.
     pub spawned: u64,
-    /// Times that an actor was let go of, being idle or one too many.
+    /// Number of times that an actor was let go of, idle or over the limit.
     pub passivated: u64,
 }
 
@@ -162,8 +177,8 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
 {
-    /// A directory that keeps its actors until they are [passivated](Self::passivate) or stop; `make` makes them. Give it an
-    /// executor, or a handle of one.
+    /// Makes a directory that keeps its actors until they are [passivated](Self::passivate) or
+    /// stop. `make` makes the actors. `executor` is an executor or a handle of one.
     ///
     /// ```
     /// # use heist::{Actor, Context, Directory, Executor, Handler};
@@ -172,7 +187,10 @@ where
     /// # struct Add(u64);
     /// # impl Handler<Add> for Counter {
     /// #     type Reply = u64;
-    /// #     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 { self.0 += n; self.0 }
+    /// #     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 {
+    /// #         self.0 += n;
+    /// #         self.0
+    /// #     }
     /// # }
     /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     /// let executor = Executor::new();
@@ -186,25 +204,26 @@ where
         Self::builder(executor).assemble(Box::new(make))
     }
 
-    /// Settings for one that is not the default.
+    /// Begins a directory with other settings.
     pub fn builder(executor: &Handle) -> DirectoryBuilder<K, A> {
         DirectoryBuilder::new(executor)
     }
 
-    /// The key's actor; it is spawned if there is none. Never waits.
+    /// Returns the key's actor, and spawns it if there is none. Never waits.
     ///
-    /// As long as the reference is held the actor is not passivated. Once the executor shuts down this may return a
-    /// reference to an actor that has ended already, and of which nothing ever ran.
+    /// While the reference is held the actor is not passivated. Once the executor shuts down, the
+    /// result may be a reference to an actor that has ended already and never ran.
     #[must_use]
     pub fn get(&self, key: &K) -> ActorRef<A> {
         let reached = self.reach(key).map(|reached| reached.actor);
         reached.unwrap_or_else(|| spawn::tombstone(self.inner().executor.core()))
     }
 
-    /// The key's actor; if there is none, one is spawned that this `make` makes. Never waits.
+    /// Returns the key's actor. If there is none, spawns one that `make` makes. Never waits.
     ///
-    /// `make` runs at most once, in the new actor's first turn, for which [the same](Self#the-function-that-makes-actors) holds as
-    /// for the directory's own; it is dropped if there is an actor, or the executor shuts down. Otherwise as [`get`](Self::get).
+    /// `make` runs at most once, in the new actor's first turn, under [the same
+    /// rules](Self#the-function-that-makes-actors) as the directory's own function. It is dropped
+    /// if there is an actor, or if the executor shuts down. Otherwise like [`get`](Self::get).
     ///
     /// ```
     /// # use heist::{Actor, Context, Directory, Executor, Handler};
@@ -229,7 +248,8 @@ where
         let inner = self.inner();
         let hash = inner.hash(key);
         if let Some(actor) = inner.find(hash, key) {
-            // While the reference is a local: rustc leaks a value that is being returned when a drop panics (rust#47949).
+            // Dropped while the reference is a local: rustc leaks a value that is being returned
+            // when a drop panics (rust#47949).
             drop(make);
             return actor;
         }
@@ -238,20 +258,21 @@ where
         spawned.unwrap_or_else(|| spawn::tombstone(inner.executor.core()))
     }
 
-    /// The key's actor, if there is one that runs. It counts as used.
+    /// Returns the key's actor, if one is running. The actor counts as used.
     #[must_use]
     pub fn find(&self, key: &K) -> Option<ActorRef<A>> {
         let inner = self.inner();
         inner.find(inner.hash(key), key)
     }
 
-    /// Tells the key's actor something, spawning it if need be. Never waits. If the actor stops just then, the message goes to the
-    /// next one.
+    /// Sends a message to the key's actor, and spawns the actor if need be. Never waits. If the
+    /// actor is just stopping, the message goes to the next one.
     ///
-    /// For the other ways to send, `get` the actor: `directory.get(&key).send_async(message)`.
+    /// For other ways to send, `get` the actor: `directory.get(&key).send_async(message)`.
     ///
     /// # Errors
-    /// The message comes back inside the error when the mailbox is full, or the executor shuts down.
+    /// The message comes back inside the error when the mailbox is full, or the executor shuts
+    /// down.
     pub fn tell<M: Send + 'static>(&self, key: &K, message: M) -> Result<(), SendError<M>>
     where
         A: Receive<M>,
@@ -259,11 +280,12 @@ where
         carried!(message => self.deliver(key, message, ActorRef::tell_as::<M, _>))
     }
 
-    /// Asks the key's actor something, spawning it if need be. Never waits; what it returns can be waited for or awaited.
-    /// If the actor has stopped just then, the message goes to the next one.
+    /// Asks the key's actor, and spawns the actor if need be. Never waits; the result can be waited
+    /// for or awaited. If the actor is just stopping, the message goes to the next one.
     ///
     /// # Errors
-    /// The message comes back inside the error when the mailbox is full, or the executor shuts down.
+    /// The message comes back inside the error when the mailbox is full, or the executor shuts
+    /// down.
     pub fn ask<M: Send + 'static>(&self, key: &K, message: M) -> Result<Ask<A::Reply>, SendError<M>>
     where
         A: Receive<M>,
@@ -271,8 +293,9 @@ where
         carried!(message => self.deliver(key, message, ActorRef::ask_as::<M, _>))
     }
 
-    /// Lets go of the key's actor now, as if it had been idle: it ends when what waits for it is handled and nothing else
-    /// reaches it. `false`: there is none, or it was let go of already.
+    /// Lets go of the key's actor now, as if it had been idle. The actor ends when its messages are
+    /// handled and nothing else reaches it. Returns `false` if there is no actor, or if it was let
+    /// go of already.
     pub fn passivate(&self, key: &K) -> bool {
         let inner = self.inner();
         if inner.forked() {
@@ -281,23 +304,24 @@ where
         let hash = inner.hash(key);
         let (mut shelf, known) = inner.locked(hash, key, Known::none());
         let actor = shelf.let_go(hash, &known);
-        drop(shelf); // before what was taken out
+        // The lock goes first: the reference taken out may be the actor's last.
+        drop(shelf);
         actor.is_some()
     }
 
-    /// How many keys have an actor that has not ended.
+    /// Returns the number of keys with an actor that has not ended.
     #[must_use]
     pub fn len(&self) -> usize {
         self.stats().live
     }
 
-    /// Has no key an actor?
+    /// Returns `true` if no key has a live actor.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Counts of this directory. Takes the locks of its parts, one after the other.
+    /// Returns counts of this directory. Takes the locks of its parts, one after the other.
     #[must_use]
     pub fn stats(&self) -> DirectoryStats {
         let mut stats = DirectoryStats::default();
@@ -319,7 +343,7 @@ where
         &self.owner.0
     }
 
-    /// The key's actor, or a new one; `None` once the executor shuts down.
+    /// Returns the key's actor, or a new one. Returns `None` once the executor shuts down.
     fn reach(&self, key: &K) -> Option<Reached<'_, A>> {
         let inner = self.inner();
         let hash = inner.hash(key);
@@ -342,7 +366,8 @@ where
                 return Err(SendError::new(message, refusal));
             };
             match send(&reached.actor, message) {
-                // Since it was looked up. It is closed now, so the next look finds or makes another.
+                // Stopped since the look-up. The actor is closed now, so the next look finds or
+                // makes another.
                 Err(error) if error.refusal() == Refusal::Stopped => message = error.into_message(),
                 done => return done,
             }
@@ -352,11 +377,12 @@ where
 
 impl<K, A: Actor> Inner<K, A> {
     fn shelf(&self, hash: u64) -> &Mutex<Shelf<K, A>> {
-        // The table's own buckets are chosen by low bits and by the highest seven.
+        // The table chooses buckets by the low bits and by the highest seven, so the parts use bits
+        // in between.
         &self.shelves[(hash >> 32) as usize & (self.shelves.len() - 1)].0
     }
 
-    /// An actor is over.
+    /// Removes an ended actor's entry. Schedules the first turn of its successor, if there is one.
     fn over(&self, hash: u64, actor: ActorId) {
         let mut rest = Rest::default();
         let mut shelf = self.shelf(hash).lock();
@@ -374,7 +400,8 @@ impl<K: 'static, A: Actor> Inner<K, A> {
         self.executor.core().forked()
     }
 
-    /// Under a shelf's lock, when something may become idle there. True: a sweeper must be started.
+    /// Marks a part as watched if an actor may become idle there. Called under the part's lock.
+    /// Returns `true` if the caller must start a sweeper.
     fn watch(&self, shelf: &mut Shelf<K, A>) -> bool {
         if self.idle.is_none() || !shelf.keeps_any() {
             return false;

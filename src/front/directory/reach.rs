@@ -1,4 +1,4 @@
-//! How a key's actor is reached: it is found, or the key's next one is made.
+//! Reaching a key's actor: finding it, or spawning the key's next one.
 
 use super::Inner;
 use super::shelf::{Known, Rest, Shelf, drop_key};
@@ -22,7 +22,8 @@ where
         user::pass(Site::Key, || self.hasher.hash_one(key))
     }
 
-    /// In a forked child the shelves may be locked for ever: there nothing is found, and nothing is spawned.
+    /// Returns the key's actor, if it runs. In a forked child the parts may be locked for ever, so
+    /// nothing is found and nothing is spawned there.
     pub(super) fn find(self: &Arc<Self>, hash: u64, key: &K) -> Option<ActorRef<A>> {
         if self.forked() {
             return None;
@@ -30,7 +31,8 @@ where
         let mut known = Known::none();
         let first = self.shelf(hash).lock().first(hash);
         let (first, running) = first?;
-        // Nearly always it is the one: two keys have the same hash only by a very rare chance, or if their type says so.
+        // Two keys have the same hash only by a very rare chance, or if their type makes it so. So
+        // this one comparison nearly always suffices.
         if known.learn(first, key) && running.is_some() {
             return running;
         }
@@ -41,7 +43,8 @@ where
         found.ok()
     }
 
-    /// Takes the shelf's lock with all keys of this hash compared, up to the one that is looked for. Compares them without it.
+    /// Locks the part with all keys of this hash compared, up to the wanted one. Compares them
+    /// without the lock.
     pub(super) fn locked(
         &self,
         hash: u64,
@@ -50,13 +53,16 @@ where
     ) -> (MutexGuard<'_, Shelf<K, A>>, Known<K>) {
         loop {
             let shelf = self.shelf(hash).lock();
+            // Another key of this hash may have come while the lock was released, so the look
+            // starts again.
             let Some(unknown) = shelf.unknown(hash, &known) else { return (shelf, known) };
             drop(shelf);
             known.learn(unknown, key);
         }
     }
 
-    /// Makes the key's next actor, unless somebody else has just done so. `None` once the executor shuts down.
+    /// Spawns the key's next actor, unless another thread has just done so. Returns `None` once the
+    /// executor shuts down.
     pub(super) fn spawn<T: Membership<A>>(
         self: &Arc<Self>,
         hash: u64,
@@ -66,6 +72,7 @@ where
         if self.forked() {
             return None;
         }
+        // The clone is user code, so it runs before the lock is taken.
         let own = Arc::new(user::pass(Site::Key, || key.clone()));
         let membership = membership(&own);
         let mut rest = Rest::default();
@@ -82,14 +89,17 @@ where
         let (actor, begin) = match membership::spawn(self.executor.core(), self.capacity, membership) {
             Ok(spawned) => spawned,
             Err(refused) => {
-                drop(shelf); // before what was refused, and before the end of the crew, which may run wakers
+                // The lock goes first: what was refused may end the crew, and the crew's end may
+                // run wakers.
+                drop(shelf);
                 drop(refused.settle(self.executor.core()));
                 return None;
             }
         };
         let begin = shelf.place((hash, own), after, &actor, begin, &mut rest);
         if let (None, Some(before)) = (&begin, after) {
-            // Under the shelf's lock, as `may_begin_after`.
+            // Under the part's lock, like `may_begin_after`, so that the two cannot pass each
+            // other.
             self.executor.core().waits.succeeds(actor.id(), before);
         }
         self.leave(shelf);
@@ -97,7 +107,7 @@ where
         Some(Reached { actor, _begin: begin.map(|task| Begin { scheduler, task: Some(task) }) })
     }
 
-    /// Lets go of a shelf's lock; if something may become idle there now, somebody will look.
+    /// Releases a part's lock. Starts the sweeper if an actor may become idle there now.
     fn leave(self: &Arc<Self>, mut shelf: MutexGuard<'_, Shelf<K, A>>) {
         let start = !shelf.watched && self.watch(&mut shelf);
         drop(shelf);
@@ -107,8 +117,8 @@ where
     }
 }
 
-/// A key's actor. A new one begins when this is dropped, so that what it was spawned for is in its mailbox by then: it
-/// cannot have ended before that came.
+/// A key's actor. A new one begins when this is dropped. The message it was spawned for is in its
+/// mailbox by then, so the actor cannot end before.
 pub(super) struct Reached<'a, A> {
     pub(super) actor: ActorRef<A>,
     pub(super) _begin: Option<Begin<'a>>,

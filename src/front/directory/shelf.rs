@@ -1,25 +1,27 @@
-//! One part of a directory's table, under one lock: which actor is a key's, which of them are kept, and which wait for
-//! others to end.
+//! One part of a directory's table, under one lock: each key's actor, the kept actors, and actors
+//! that wait for the end of others.
 //!
-//! An *entry* says which actor is a key's, from its spawning to its end. The directory holds a strong reference to those
-//! that it *keeps*; they lie in a ring, and a clock's hand goes round it (second chance: Corbató, 1968). To *let go*
-//! of one is to drop that reference and no more: if nothing reaches the actor any more, and nothing waits in its mailbox, it
-//! ends as any actor does; if anybody looks it up before that, it is kept again. Both are decided on the actor's state
-//! word, so there is no moment at which a message could fall between.
+//! An *entry* names a key's actor, from its spawning to its end. The directory holds a strong
+//! reference to each *kept* actor. Kept actors lie in a ring, and a clock's hand goes round it
+//! (second chance: Corbató, 1968). To *let go* of an actor is to drop that reference and nothing
+//! more. If nothing reaches the actor any more, and nothing waits in its mailbox, it ends as any
+//! actor does. If a thread looks the actor up before that, the actor is kept again. The actor's
+//! state word decides both, so a message can never be lost in between.
 //!
 //! | entry's actor | lookup | let go | its end |
 //! |---|---|---|---|
-//! | kept, running | that one, used | not kept | - |
-//! | not kept, running | that one, kept again | - | - |
-//! | stopped, still ending | another takes the entry, and waits for this one's end | - | the entry goes |
-//! | replaced by another | - | - | the other one's first turn is scheduled |
+//! | kept, running | this actor, used | not kept | - |
+//! | not kept, running | this actor, kept again | - | - |
+//! | stopped, still ending | another takes the entry, waits for this one's end | - | the entry goes |
+//! | replaced by another | - | - | the other's first turn is scheduled |
 //!
-//! The other one accepts messages at once. So all that a sender has sent to the first comes before what it sends to the second, and
-//! no two of them are ever alive at once.
+//! The other actor accepts messages at once. All messages of a sender to the first therefore come
+//! before its messages to the second, and the two are never alive at once.
 //!
-//! No user code runs under the lock. Hashes are computed before, and what is taken out is dropped after. Keys are compared
-//! without the lock too: whoever looks for a key takes the keys with its hash out one by one ([`Known`]), compares them, and
-//! then finds the entry by its key's address. A key's own copy is shared by its entry and its actor's membership.
+//! No user code runs under the lock. Hashes are computed before, and removed values are dropped
+//! after. Keys are compared without the lock too: a thread takes the keys with the wanted hash out
+//! one by one ([`Known`]), compares them, and then finds the entry by its key's address. The entry
+//! and the actor's membership share a copy of the key.
 
 use crate::actor::Actor;
 use crate::actor::refs::{ActorRef, WeakRef};
@@ -30,21 +32,21 @@ use hashbrown::HashTable;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The place in the ring of one that is not kept.
+/// Ring position of an actor that is not kept.
 const NOT_KEPT: u32 = u32::MAX;
-/// Tables of more places than this become smaller again.
+/// Tables and rings with a larger capacity shrink again.
 const SMALL: usize = 64;
 
-/// Under the lock of whoever owns it.
+/// One part of the table. The caller holds its lock.
 pub(super) struct Shelf<K, A> {
     table: HashTable<Entry<K, A>>,
     ring: Vec<Kept<A>>,
     hand: usize,
-    /// First turns that wait for the end of another actor, by its id.
+    /// First turns that wait for the end of another actor, by that actor's id.
     waiting: HashMap<ActorId, Task>,
-    /// The most that are kept.
+    /// Maximal number of kept actors.
     pub(super) most: usize,
-    /// A sweep will come by.
+    /// Whether a sweep will come by.
     pub(super) watched: bool,
     pub(super) spawned: u64,
     pub(super) let_go: u64,
@@ -54,14 +56,14 @@ struct Entry<K, A> {
     key: Arc<K>,
     hash: u64,
     actor: WeakRef<A>,
-    /// In the ring.
+    /// Position in the ring.
     place: u32,
 }
 
 struct Kept<A> {
     hash: u64,
     actor: ActorRef<A>,
-    /// Messages handled when a sweep last came by; of the count's low half.
+    /// Messages handled when a sweep last came by: the low half of the count.
     handled: u32,
     uses: Uses,
 }
@@ -70,12 +72,13 @@ struct Kept<A> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Uses {
     None,
-    /// The one that it is kept for. To the hand that is none, or those used once would drive out those used often.
+    /// The look-up that made the directory keep the actor. The hand ignores it, or actors used once
+    /// would drive out actors used often.
     First,
     More,
 }
 
-/// What was taken out of a shelf, to be dropped without the lock.
+/// Values taken out of a part, to be dropped without the lock.
 pub(super) struct Rest<K, A> {
     key: Option<Arc<K>>,
     weak: Option<WeakRef<A>>,
@@ -91,14 +94,14 @@ impl<K, A> Drop for Rest<K, A> {
     }
 }
 
-/// Lets go of a key's own copy. If it is the last one, the key's drop is user code, whose panic must not keep an actor from
-/// what follows.
+/// Drops a reference to a key's copy. The last one runs the key's drop, which is user code. Its
+/// panic must not keep an actor from its next steps.
 pub(super) fn drop_key<K>(key: Arc<K>) {
     user::contain(Site::Key, || drop(key));
 }
 
-/// The keys of one hash that were compared with the one that is looked for. As long as they are held here, their addresses
-/// name them.
+/// Keys of one hash that were compared with the wanted key. While they are held here, their
+/// addresses identify them.
 pub(super) struct Known<K> {
     same: Option<Arc<K>>,
     others: Vec<Arc<K>>,
@@ -109,9 +112,10 @@ impl<K: Eq> Known<K> {
         Known { same: None, others: Vec::new() }
     }
 
-    /// Compares a key that came out of the shelf. Runs user code. Returns `true` if it is the one that is looked for.
+    /// Compares a key that came out of the part. Runs user code. Returns `true` if it is the wanted
+    /// key.
     pub(super) fn learn(&mut self, found: Arc<K>, key: &K) -> bool {
-        // In the list first: a panic in the comparison must not make its drop another one.
+        // In the list first: a panic of the comparison must not meet a panic of the key's drop.
         self.others.push(found);
         let same = user::pass(Site::Key, || **self.others.last().expect("just pushed") == *key);
         if same {
@@ -158,16 +162,18 @@ impl<K, A: Actor> Shelf<K, A> {
         }
     }
 
-    /// Is there anything that may become idle?
+    /// Returns `true` if an actor may become idle.
     pub(super) fn keeps_any(&self) -> bool {
         !self.ring.is_empty()
     }
 
-    /// An actor is over: its entry goes, unless it has been replaced; then this is the first turn of the one that waits.
+    /// Removes the entry of an actor that has ended, unless the actor was replaced. Then returns
+    /// the first turn of the waiting successor.
     pub(super) fn over(&mut self, hash: u64, actor: ActorId, rest: &mut Rest<K, A>) -> Option<Task> {
         if !self.waiting.is_empty()
             && let Some(begin) = self.waiting.remove(&actor)
         {
+            // A burst of replacements gives its memory back.
             if self.waiting.is_empty() {
                 self.waiting = HashMap::new();
             }
@@ -186,7 +192,7 @@ impl<K, A: Actor> Shelf<K, A> {
         None
     }
 
-    /// Lets go of all.
+    /// Lets go of all kept actors.
     pub(super) fn clear(&mut self) -> Rest<K, A> {
         self.table.iter_mut().for_each(|entry| entry.place = NOT_KEPT);
         let ring = std::mem::take(&mut self.ring);
@@ -195,10 +201,12 @@ impl<K, A: Actor> Shelf<K, A> {
         rest
     }
 
-    /// Looks at no more than `most` of those at `below` and under it, and lets go of those that were not used since the
-    /// last time. Returns where to go on, unless that was the ring's beginning.
+    /// Looks at no more than `most` actors, at positions below `below`, and lets go of those that
+    /// were not used since the last time. Returns where to go on, or `None` at the ring's
+    /// beginning.
     ///
-    /// Downwards, so that what moves into the place of one that is taken out has been looked at.
+    /// Goes downwards: when an actor is taken out, the last one moves into its position, and that
+    /// one has been looked at.
     pub(super) fn sweep(&mut self, below: usize, most: usize, rest: &mut Rest<K, A>) -> Option<usize> {
         let from = below.min(self.ring.len());
         let to = from.saturating_sub(most);
@@ -214,13 +222,14 @@ impl<K, A: Actor> Shelf<K, A> {
         (to > 0).then_some(to)
     }
 
-    /// Keys that have an actor which has not ended, and how many of those are kept.
+    /// Returns the number of keys with a live actor, and the number of kept actors.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.table.len(), self.ring.len())
     }
 
-    /// Makes a new actor the key's, after the one of that id, if any, which [`look_up`](Self::look_up) has found stopped; and
-    /// keeps it. The runnable of its first turn, `begin`, comes back to be scheduled, unless it has to wait.
+    /// Makes a new actor the key's, and keeps it. `after` is the id of the predecessor that
+    /// [`look_up`](Self::look_up) found stopped, if any. Returns `begin`, the runnable of the first
+    /// turn, to be scheduled, unless the new actor has to wait.
     pub(super) fn place(
         &mut self,
         (hash, key): (u64, Arc<K>),
@@ -249,16 +258,18 @@ impl<K, A: Actor> Shelf<K, A> {
                 rest.replaced = Some(std::mem::replace(&mut self.ring[place as usize], kept).actor);
             }
         }
-        // It has not told us of its end, so it will: then this one may begin. (Nobody waited for it before, so this is None.)
+        // The predecessor has not reported its end yet, so it will, and then this actor may begin.
+        // No other actor waited for the predecessor, so the result is `None`.
         self.waiting.insert(after, begin)
     }
 
-    /// The entry of an actor that has one.
+    /// Returns the entry of an actor that has one.
     fn entry_of(table: &mut HashTable<Entry<K, A>>, hash: u64, actor: ActorId) -> &mut Entry<K, A> {
         table.find_mut(hash, |entry| entry.actor.id() == actor).expect("it has an entry until it ends")
     }
 
-    /// Puts an actor into the ring; if there are too many, in the place of another, which is let go of.
+    /// Puts an actor into the ring and returns its position. If the ring is full, lets go of
+    /// another actor and uses its position.
     fn keep(&mut self, hash: u64, actor: ActorRef<A>, rest: &mut Rest<K, A>) -> u32 {
         let kept = Kept { hash, handled: actor.stats().handled as u32, actor, uses: Uses::First };
         if self.ring.len() < self.most {
@@ -266,6 +277,7 @@ impl<K, A: Actor> Shelf<K, A> {
             self.ring.push(kept);
             return (self.ring.len() - 1) as u32;
         }
+        // Terminates: the hand clears each mark that it passes, so it stops within two rounds.
         loop {
             let place = if self.hand < self.ring.len() { self.hand } else { 0 };
             self.hand = place + 1;
@@ -291,7 +303,8 @@ impl<K, A: Actor> Shelf<K, A> {
         self.take_out(place).actor
     }
 
-    /// Takes one out of the ring whose entry knows of it already. The last one moves into its place.
+    /// Takes an actor out of the ring, after its entry was updated. The last actor moves into its
+    /// position.
     fn take_out(&mut self, place: u32) -> Kept<A> {
         let kept = self.ring.swap_remove(place as usize);
         if let Some(moved) = self.ring.get(place as usize) {
@@ -307,8 +320,8 @@ impl<K, A: Actor> Shelf<K, A> {
 }
 
 impl<K, A: Actor> Shelf<K, A> {
-    /// Returns the first key of this hash, and its actor if that is kept and runs: then it counts as used. What is right if
-    /// the key is the one that is looked for, and does little harm if it is not.
+    /// Returns the first key of this hash, and its actor if kept and running, which then counts as
+    /// used. This is right if the key is the wanted one, and does little harm if it is not.
     pub(super) fn first(&mut self, hash: u64) -> Option<(Arc<K>, Option<ActorRef<A>>)> {
         let entry = self.table.find(hash, |entry| entry.hash == hash)?;
         let kept = (entry.place != NOT_KEPT).then(|| &mut self.ring[entry.place as usize]);
@@ -319,7 +332,8 @@ impl<K, A: Actor> Shelf<K, A> {
         Some((Arc::clone(&entry.key), running))
     }
 
-    /// Returns a key of this hash that was not compared yet, unless the right one is known and here.
+    /// Returns a key of this hash that was not compared yet, unless the wanted key is known and
+    /// here.
     pub(super) fn unknown(&self, hash: u64, known: &Known<K>) -> Option<Arc<K>> {
         if known.same.is_some() && self.table.find(hash, |entry| known.is_same(&entry.key)).is_some() {
             return None;
@@ -328,8 +342,9 @@ impl<K, A: Actor> Shelf<K, A> {
         self.table.find(hash, unknown).map(|entry| Arc::clone(&entry.key))
     }
 
-    /// The key's actor, if it runs; it is kept from now on. What had to be let go for that goes into `rest`. Otherwise the id
-    /// of the one that has stopped and not ended, if there is one. No key of this hash is unknown.
+    /// Returns the key's actor, if it runs, and keeps it. An actor let go of in exchange goes into
+    /// `rest`. Otherwise returns the id of an actor that has stopped and not ended, if there is
+    /// one. The caller has compared all keys of this hash.
     pub(super) fn look_up(
         &mut self,
         hash: u64,
@@ -348,7 +363,7 @@ impl<K, A: Actor> Shelf<K, A> {
         Ok(actor)
     }
 
-    /// Lets go of the key's actor, if it is kept. No key of this hash is unknown.
+    /// Lets go of the key's actor, if it is kept. The caller has compared all keys of this hash.
     pub(super) fn let_go(&mut self, hash: u64, known: &Known<K>) -> Option<ActorRef<A>> {
         let entry = self.table.find_mut(hash, |entry| known.is_same(&entry.key))?;
         let place = std::mem::replace(&mut entry.place, NOT_KEPT);

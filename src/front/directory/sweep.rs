@@ -1,10 +1,13 @@
-//! How a directory with an idle time finds the idle: an actor that goes round the shelves, once in each such time.
+//! The sweeper, which finds idle actors: an actor that goes round the parts of a directory with an
+//! idle time, once in each such time.
 //!
-//! It exists only while something may become idle: it is spawned when a shelf that is not watched keeps an actor, and
-//! ends when a round finds nothing kept anywhere. What is not used at all is let go of in the second round at the latest,
-//! so a directory that nobody uses has neither a timer nor a sweeper. While it exists its timer, which is its own, is what keeps it alive.
+//! The sweeper exists only while an actor may become idle. It is spawned when an unwatched part
+//! keeps an actor, and ends when a round finds no kept actor anywhere. Unused actors are let go of
+//! in the second round at the latest, so an unused directory has neither a timer nor a sweeper. The
+//! sweeper's own timer keeps it alive.
 //!
-//! A round goes in steps, so that no shelf's lock is held for long, and other actors get their turns in between.
+//! A round goes in steps. No part's lock is held for long, and other actors get their turns in
+//! between.
 
 use super::Inner;
 use super::shelf::Rest;
@@ -14,13 +17,13 @@ use crate::actor::{Actor, Handler};
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// Actors looked at under one lock.
+/// Number of actors looked at under one lock.
 const STEP: usize = 256;
 
 pub(super) struct Sweeper<K: 'static, A: Actor> {
     directory: Arc<Inner<K, A>>,
     timer: Option<Timer>,
-    /// Where the next step begins.
+    /// The part at which the next step begins, and the position below which it looks.
     shelf: usize,
     below: usize,
 }
@@ -30,7 +33,7 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
 {
-    /// For whom [`Inner::watch`] told to.
+    /// Spawns a sweeper. Called after [`Inner::watch`] returned `true`.
     pub(super) fn start(directory: &Arc<Inner<K, A>>) {
         let sweeper = Sweeper { directory: Arc::clone(directory), timer: None, shelf: 0, below: usize::MAX };
         let sweeper = directory.executor.spawn(sweeper);
@@ -40,10 +43,11 @@ where
     fn wait(&mut self, ctx: &mut Context<Self>) {
         let idle = self.directory.idle.expect("what has no idle time is not swept");
         (self.shelf, self.below) = (0, usize::MAX);
-        self.timer = ctx.tell_after(idle, Step).ok(); // refused when the executor shuts down, which ends this too
+        // Refused when the executor shuts down, which ends the sweeper too.
+        self.timer = ctx.tell_after(idle, Step).ok();
     }
 
-    /// `false`: the round is over.
+    /// Looks at some actors. Returns `false` when the round is over.
     fn step(&mut self) -> bool {
         let Some(shelf) = self.directory.shelves.get(self.shelf) else { return false };
         let mut rest = Rest::default();
@@ -52,6 +56,8 @@ where
             Some(below) => self.below = below,
             None => {
                 (self.shelf, self.below) = (self.shelf + 1, usize::MAX);
+                // Cleared under the part's lock: an actor kept later finds the part unwatched and
+                // calls `watch`.
                 if shelf.watched && !shelf.keeps_any() {
                     shelf.watched = false;
                     self.directory.watch.lock().shelves -= 1;
@@ -94,7 +100,8 @@ where
         if goes_on {
             self.wait(ctx);
         } else {
-            self.timer = None; // nothing keeps this any more
+            // Without its timer nothing keeps the sweeper alive.
+            self.timer = None;
         }
     }
 }
