@@ -25,16 +25,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 impl<A: Actor> ActorRef<A> {
-    /// Sends a message. Blocks until there is room in the mailbox. Whoever has waited longest comes first, and no
-    /// `tell` slips in between.
+    /// Sends a message, and blocks until the mailbox has room for it. The sender that has waited
+    /// longest comes first, and no `tell` overtakes it.
     ///
-    /// In a handler a spare thread takes over what this worker had to do ([`blocking`](crate::blocking));
-    /// [`Context::when_room`](crate::Context::when_room) is the way without.
+    /// In a handler a spare thread takes over this worker's slot ([`blocking`](crate::blocking)).
+    /// [`Context::when_room`](crate::Context::when_room) blocks no thread.
     ///
     /// # Errors
-    /// The message comes back inside the error when the actor has stopped or stops while this waits, when the executor
-    /// shuts down, or (in a handler) when the wait would be for oneself, close a circle of waits, or leave nobody to run
-    /// anything.
+    /// The message comes back inside the error if the actor has stopped, or stops during the wait;
+    /// if the executor shuts down, or the process was forked; and, in a handler, if the wait would
+    /// be for the actor's own mailbox, would close a cycle of waits, or would leave no thread to
+    /// run the target.
     pub fn send<M: Send + 'static>(&self, message: M) -> Result<(), SendError<M>>
     where
         A: Receive<M>,
@@ -42,7 +43,8 @@ impl<A: Actor> ActorRef<A> {
         carried!(message => self.send_until::<M, _>(message, None))
     }
 
-    /// Sends a message. Blocks until there is room, for at most `timeout`, counted from this call.
+    /// Sends a message, and blocks until the mailbox has room for it, for at most `timeout`,
+    /// counted from this call.
     ///
     /// # Errors
     /// As [`send`](Self::send), and [`Refusal::TimedOut`].
@@ -84,9 +86,9 @@ impl<A: Actor> ActorRef<A> {
         })
     }
 
-    /// Sends a message, waiting for room if need be: the awaited form of [`send`](Self::send). It takes its place in
-    /// line when it is first polled; dropping it drops the message, unless it was accepted already;
-    /// [`cancel`](Sending::cancel) gives it back.
+    /// Returns a future that sends a message and waits for room: the awaited form of
+    /// [`send`](Self::send). It takes its place in line when it is first polled. Dropping it drops
+    /// the message, unless that was accepted already; [`cancel`](Sending::cancel) gives it back.
     pub fn send_async<M: Send + 'static>(&self, message: M) -> Sending<A, M>
     where
         A: Receive<M>,
@@ -354,10 +356,11 @@ impl<A> Drop for Queued<A> {
     }
 }
 
-/// A message on its way into a mailbox, to be awaited.
+/// A message on its way into a mailbox, to be awaited. From [`ActorRef::send_async`].
 ///
-/// Resolves to `Ok` once the message is in the mailbox, or to an error with the message inside. One that is forgotten
-/// ([`std::mem::forget`]) while it waits stays in line: its message is sent when there is room. It leaks its reference to the actor.
+/// It resolves to `Ok` once the message is in the mailbox, or to an error with the message inside.
+/// After [`std::mem::forget`] a message that waits stays in line and is sent when the mailbox has
+/// room; the reference to the actor leaks. In a forked child one that waited never resolves.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Sending<A, M: Send + 'static> {
     queued: Queued<A>,
@@ -371,9 +374,10 @@ impl<A, M: Send + 'static> Sending<A, M> {
         Sending { queued, message: PhantomData }
     }
 
-    /// Gives up, and takes the message back. `None`: it has been accepted, or came back in an error already.
+    /// Gives up, and returns the message. Returns `None` if the message was accepted, came back in
+    /// an error, or waited when the process was forked (in the child).
     ///
-    /// For a wait with a timeout of the runtime's, that gives back what was not sent:
+    /// With a timeout of the runtime's this gives back what was not sent:
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};

@@ -20,7 +20,7 @@ const USUAL: u64 = 1_000_000;
 /// What is longer counts, in a histogram, as this: a bit more than an hour.
 const LONGEST: u64 = (1 << 42) - 1;
 
-/// How many there were, and how long they took.
+/// A count of events, and how long they took.
 ///
 /// ```
 /// # use heist::{Actor, Context, Executor, Handler};
@@ -43,25 +43,26 @@ const LONGEST: u64 = (1 << 42) - 1;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Times {
-    /// How many.
+    /// The number of events.
     pub count: u64,
-    /// Their sum; exact.
+    /// The sum of their times; exact.
     pub total: Duration,
-    /// The longest; exact.
+    /// The longest time; exact.
     pub max: Duration,
-    /// Half of them took no longer. Percentiles are never too short, and too long by 7 % at the most for one actor, by 1 %
-    /// for workers; beyond an hour they say no more than that.
+    /// The median: half of the events took no longer. Percentiles are never too short, and too long
+    /// by at most 7 % for one actor and 1 % for workers. A time of more than about an hour counts
+    /// as that in percentiles.
     pub p50: Duration,
-    /// 90 % took no longer.
+    /// The time that 90 % of the events did not exceed.
     pub p90: Duration,
-    /// 99 % took no longer.
+    /// The time that 99 % of the events did not exceed.
     pub p99: Duration,
-    /// 99.9 % took no longer.
+    /// The time that 99.9 % of the events did not exceed.
     pub p999: Duration,
 }
 
 impl Times {
-    /// The mean; zero where there was nothing.
+    /// Returns the mean; zero if the count is zero.
     #[must_use]
     pub fn mean(&self) -> Duration {
         let mean = self.total.as_nanos().checked_div(u128::from(self.count)).unwrap_or(0);
@@ -69,7 +70,7 @@ impl Times {
     }
 }
 
-/// What one timed actor's messages took. From [`ActorRef::timing`](crate::ActorRef::timing).
+/// Times of one timed actor's messages. From [`ActorRef::timing`](crate::ActorRef::timing).
 ///
 /// ```
 /// # use heist::{Actor, Executor};
@@ -83,13 +84,14 @@ impl Times {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Timing {
-    /// From a message's being accepted in the mailbox to the beginning of its handler. A tick waits from when it was due.
+    /// From the moment when the mailbox accepted a message to the beginning of its handler. The
+    /// message of a timer waits from the moment when it was due.
     pub wait: Times,
-    /// The handlers' own time, those that panicked included.
+    /// The time in handlers, including those that panicked.
     pub handling: Times,
 }
 
-/// What the turns of timed actors took on one worker, or on all. In [`Stats`](crate::Stats) and
+/// Times of the turns of timed actors on one worker, or on all. In [`Stats`](crate::Stats) and
 /// [`WorkerStats`](crate::WorkerStats).
 ///
 /// ```
@@ -109,8 +111,9 @@ pub struct Timing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct CrewTiming {
-    /// Run-queue delay: from an actor's becoming runnable (a message for an idle actor, or the end of a turn with more to
-    /// do) to the beginning of its turn. One for each turn, not for each message.
+    /// Run-queue delay: from the moment when an actor became runnable (by a message while it was
+    /// idle, or by the end of a turn with more to do) to the beginning of its turn. One for each
+    /// turn.
     pub queued: Times,
     /// As [`Timing::wait`].
     pub wait: Times,

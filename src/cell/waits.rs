@@ -44,11 +44,11 @@ use std::task::Wake;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct WaitingActor {
-    /// Which actor.
+    /// The actor.
     pub id: ActorId,
     /// Its Rust type.
     pub type_name: &'static str,
-    /// The name given when it was spawned, if any.
+    /// The name that it was spawned with, if any.
     pub name: Option<String>,
 }
 
@@ -68,16 +68,17 @@ impl fmt::Display for WaitingActor {
     }
 }
 
-/// An actor that blocks in a handler or a hook until another one has done something. See [`Handle::waits`](crate::Handle::waits).
+/// A wait of an actor that blocks in a handler or a hook until another actor has done something.
+/// See [`Handle::waits`](crate::Handle::waits).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Waiting {
-    /// Which actor waits.
+    /// The actor that waits.
     pub actor: WaitingActor,
-    /// Which actor it waits for: the one that was asked, is to make room, or is to end. (If it was asked through a pool's
-    /// queue, that queue.)
+    /// The actor that it waits for: the one that was asked, is to make room, or is to end. If a
+    /// pool's shared queue was asked, that queue.
     pub target: WaitingActor,
-    /// For how long it has waited.
+    /// How long it has waited so far.
     pub waited: Duration,
 }
 

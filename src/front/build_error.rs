@@ -13,35 +13,35 @@ use std::io;
 pub enum BuildError {
     /// No workers, or too many.
     Workers(usize),
-    /// The building thread may not use this core, or the core does not exist.
+    /// The list of cores names one that does not exist, or that the building thread may not use.
     Core(usize),
-    /// The number of cores to pin to differs from the number of workers.
+    /// The number of cores in the list is not that of the workers.
     CoresAndWorkers {
         /// Length of the list.
         cores: usize,
         /// Size of the crew.
         workers: usize,
     },
-    /// A thread could not be pinned, or the system supports no pinning.
+    /// A thread could not be pinned, or heist cannot pin threads on this system.
     Pin(io::Error),
     /// The default capacity is 0 or too large.
     Capacity(usize),
-    /// Mailboxes are both bounded and unbounded.
+    /// Mailboxes were given a capacity and made unbounded as well.
     BoundedAndUnbounded,
-    /// A turn's budget has no messages, or no time.
+    /// The budget of a turn has no messages, or no time.
     Budget,
-    /// A stack has no bytes.
+    /// The stack size is 0.
     StackSize,
     /// Too many spares.
     Spares(usize),
-    /// Spares were asked for together with a spawn handler, but no handler starts them.
+    /// Spares and a spawn handler were given, but no spare handler to start them.
     SparesWithoutHandler,
-    /// A thread's name contains a NUL.
+    /// The threads' name contains a NUL.
     ThreadName,
     /// A thread could not be started.
     Thread(io::Error),
-    /// The spawn handler dropped a worker without running it, or kept a worker of a pinned crew for
-    /// 10 s.
+    /// The spawn handler dropped a worker without running it or, for a pinned crew, kept it for 10
+    /// s.
     ThreadLost,
 }
 

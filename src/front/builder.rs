@@ -21,15 +21,15 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// Default capacity of a mailbox: 1,024 messages.
+/// The default capacity of a mailbox: 1,024 messages.
 ///
-/// Enough that a burst of a thousand (a page of rows, a batch of events) passes without a refusal,
-/// and that a sender waiting for room is woken for hundreds of messages at a time. Little enough
-/// that an actor that cannot keep up refuses messages while its backlog is some 100 kB and, at a
-/// microsecond a message, a millisecond old. Nothing is allocated in advance.
+/// A burst of a thousand messages (a page of rows, a batch of events) passes without a refusal, and
+/// a sender that waits for room is woken for hundreds of messages at a time. An actor that cannot
+/// keep up refuses messages while its backlog is still some 100 kB large and, at a microsecond a
+/// message, a millisecond old. Nothing is allocated in advance.
 pub const DEFAULT_CAPACITY: usize = 1024;
 
-/// Default stack size of the crew's threads: 8 MiB, on 32-bit targets 2 MiB.
+/// The default stack size of the crew's threads: 8 MiB, on 32-bit targets 2 MiB.
 pub const DEFAULT_STACK_SIZE: usize = if size_of::<usize>() < 8 { 2 << 20 } else { 8 << 20 };
 
 /// Default budget of a turn. In practice the time ends long turns; see
@@ -108,21 +108,21 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Sets the number of workers: 1 to 4,096. Default: the number of CPUs that this process may
-    /// use, by affinity mask and cgroup quota.
+    /// Sets the number of workers: 1 to 4,096. Default: the number of processors that this process
+    /// may use, by its affinity mask and cgroup quota.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
     }
 
     /// Pins the workers: worker 0 to the first core of the list, worker 1 to the second, and so on.
-    /// The list's length is the number of workers. A core is named by the system's number for it,
-    /// and may be named more than once. Linux only. Default: the system places the threads.
+    /// The crew has as many workers as the list has cores. A core is named by the system's number
+    /// for it, and may be named more than once. Linux only. Default: the system places the threads.
     ///
-    /// A pinned worker waits for its core while something else uses it. Siblings steal its work,
-    /// except for actors [bound](crate::SpawnBuilder::on_worker) to it. [`build`](Self::build)
-    /// returns once all workers are pinned, so a [`spawn_handler`](Self::spawn_handler) must not
-    /// keep a worker longer.
+    /// A pinned worker whose core is busy with something else waits for that core. Siblings steal
+    /// its work, except that of actors [bound](crate::SpawnBuilder::on_worker) to it.
+    /// [`build`](Self::build) returns once all workers are pinned, so a
+    /// [`spawn_handler`](Self::spawn_handler) must run each worker before that.
     ///
     /// ```
     /// # #[cfg(target_os = "linux")] {
@@ -140,7 +140,7 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Sets a prefix of the threads' names; `-0`, `-1` and so on follow. Default: `heist`.
+    /// Sets what the threads' names begin with; `-0`, `-1` and so on follow. Default: `heist`.
     pub fn thread_name(mut self, prefix: impl Into<String>) -> Self {
         self.thread_name = prefix.into();
         self
@@ -149,21 +149,23 @@ impl<'a> Builder<'a> {
     /// Sets the stack size of workers, spares and [dedicated](crate::Handle::spawn_dedicated)
     /// threads in bytes. Default: [`DEFAULT_STACK_SIZE`], 8 MiB (on 32-bit targets 2 MiB).
     ///
-    /// A stack takes address space, but memory only as far down as a handler has ever used it. The
-    /// default is therefore what systems give a program's main thread, and not the standard
-    /// library's 2 MiB. Handlers, messages or states that overflow the stack end the process, as
+    /// A stack takes address space. It takes memory only as far down as a handler has ever used it.
+    /// So the default is what systems give the main thread of a program, and not the 2 MiB of the
+    /// standard library.
+    ///
+    /// # Limits
+    /// A handler, message or state that needs more stack than there is ends the process, as
     /// anywhere in Rust. The default is enough for messages and states of up to 512 KiB, in debug
-    /// builds too. Send larger ones in a [`Box`].
+    /// builds too. Send a larger one in a [`Box`].
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = bytes;
         self
     }
 
-    /// Starts the threads in a way of your own. `handler` gets each [`WorkerThread`] and must have
-    /// its [`run`](WorkerThread::run) called on a thread that does nothing else.
-    ///
-    /// The handler is called inside [`build`](Self::build), once for each worker. Spares need a
-    /// [`spare_handler`](Self::spare_handler), or there are none.
+    /// Sets a function that starts the workers' threads. [`build`](Self::build) calls `handler`
+    /// once for each worker. The handler must have [`WorkerThread::run`] called on a thread that
+    /// does nothing else. Spares are started by a [`spare_handler`](Self::spare_handler), or not at
+    /// all.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -183,42 +185,41 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Sets how many spare threads there may be: 0 to 4,096. Default: 64, or none with a
+    /// Sets the most spare threads, 0 to 4,096. Default: 64; none with a
     /// [`spawn_handler`](Self::spawn_handler) and no [`spare_handler`](Self::spare_handler).
     ///
     /// A spare takes over a worker's slot while the worker's thread blocks inside a handler or a
     /// hook: in [`blocking`](crate::blocking), in [`Ask::wait`](crate::Ask::wait), in
     /// [`ActorRef::send`](crate::ActorRef::send). A spare is started when it is first needed
-    /// (`heist-spare-0`, `-1`, and so on). It ends when it was not needed for
-    /// [`spare_stay`](Self::spare_stay). The thread that blocked becomes a spare in its turn: all
-    /// threads are alike, and their names only say how they began.
+    /// (`heist-spare-0`, `-1`, and so on), and ends when it has not been needed for
+    /// [`spare_stay`](Self::spare_stay). The thread that had blocked is a spare afterwards: threads
+    /// are all alike, and their names say how they began.
     ///
-    /// So this many handlers can block at the same time at no cost to the others. With no spare
-    /// left, `blocking` keeps its worker, and so does a wait. A wait that would keep the last
-    /// worker is refused ([`AskError::NoSpare`](crate::AskError::NoSpare)), since no thread would
-    /// be left to run the awaited actor. Of 500 handlers that wait at the same time with 64 spares
-    /// and 2 workers, 65 wait, and the others are refused and get their asks back. Have as many
-    /// spares as handlers may wait at once, or ask by
-    /// [`Context::ask_then`](crate::Context::ask_then), which blocks nothing. (A wait in line for a
-    /// spare would keep the last worker from running what would free one.) A sleeping thread costs
-    /// its stack, some 10 KiB of it in memory.
+    /// # Limits
+    /// As many handlers as there are spares can block at the same time at no cost to other actors.
+    /// With no spare left, `blocking` and a wait keep their worker. The wait that would keep the
+    /// last worker is refused ([`AskError::NoSpare`](crate::AskError::NoSpare)), since no thread
+    /// would be left to run its target. Of 500 handlers that wait at the same time with 64 spares
+    /// and 2 workers, 65 wait; the others are refused and get their asks back. Allow as many spares
+    /// as handlers may wait at once, or ask by [`Context::ask_then`](crate::Context::ask_then),
+    /// which blocks no thread. (A wait cannot queue for a spare: it would keep the last worker from
+    /// running what would free one.) A thread that sleeps costs its stack, some 10 KiB of it in
+    /// memory.
     pub fn spares(mut self, spares: usize) -> Self {
         self.spares = Some(spares);
         self
     }
 
-    /// Sets how long an unneeded spare stays. Default: 5 s.
+    /// Sets how long a spare stays when it is not needed. Default: 5 s.
     pub fn spare_stay(mut self, stay: Duration) -> Self {
         self.spare_stay = stay;
         self
     }
 
-    /// Starts spare threads in a way of your own, like [`spawn_handler`](Self::spawn_handler) for
-    /// workers.
-    ///
-    /// `handler` is called on a thread of the crew that is about to block, and should not wait for
-    /// anything. After an error or a panic there is no spare, and [an event](Event::SpareFailed)
-    /// says so.
+    /// Sets a function that starts spare threads, as [`spawn_handler`](Self::spawn_handler) starts
+    /// the workers'. A thread of the crew that is about to block calls it, so it should not wait
+    /// for anything. If it fails or panics the event hook is [told](Event::SpareFailed), and no
+    /// spare comes.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -241,22 +242,22 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Sets how many messages may wait in a mailbox, unless an actor sets its own capacity: 1 to
-    /// 2^27 - 2. Default: [`DEFAULT_CAPACITY`].
+    /// Sets how many messages may wait in a mailbox, unless an actor sets its own
+    /// [capacity](crate::SpawnBuilder::capacity): 1 to 2^27 - 2. Default: [`DEFAULT_CAPACITY`].
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = Some(messages);
         self
     }
 
-    /// Removes the bound on mailboxes, unless an actor sets its own. Contradicts
-    /// [`capacity`](Self::capacity).
+    /// Makes mailboxes [unbounded](crate::SpawnBuilder::unbounded), unless an actor sets its own
+    /// capacity. Contradicts [`capacity`](Self::capacity).
     pub fn unbounded(mut self) -> Self {
         self.unbounded = true;
         self
     }
 
-    /// Sets the maximal number of messages in one turn, at least 1. Default: 4,096. A turn never
-    /// takes more messages than waited when it began.
+    /// Sets the most messages in one turn, at least 1. Default: 4,096. (A turn never takes more
+    /// messages than waited when it began.)
     pub fn budget_messages(mut self, messages: u32) -> Self {
         self.limits.messages = messages;
         self
@@ -269,14 +270,12 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Times all actors, unless an actor sets its own: how long messages wait and handlers take,
+    /// Sets whether actors are timed, unless an actor sets its own
+    /// [timing](crate::SpawnBuilder::timing). Times say how long messages wait and handlers take,
     /// for each actor ([`ActorRef::timing`](crate::ActorRef::timing)) and each worker
     /// ([`Stats`](crate::Stats)), and which actors are the busiest
-    /// ([`Handle::top`](crate::Handle::top)).
-    ///
-    /// Default: no, since timing reads the clock for each message.
-    /// [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) times one actor, and its page has the
-    /// costs.
+    /// ([`Handle::top`](crate::Handle::top)). Default: `false`, since timing reads the clock for
+    /// each message; [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) has the costs.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -290,33 +289,37 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Sets where runnable actors go. Default: [`Policy::Stealing`]. The others exist for
-    /// comparison.
+    /// Sets where runnable actors are queued. Default: [`Policy::Stealing`]; the others are there
+    /// for comparisons.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Sets how long a dropped executor waits for its actors to end. Default: 5 s.
+    /// Sets how long the drop of the executor waits for its actors to end. Default: 5 s.
     pub fn drop_deadline(mut self, deadline: Duration) -> Self {
         self.drop_deadline = deadline;
         self
     }
 
-    /// Sets a hook that is told of panics, dead letters and stuck actors. Default: none. heist
-    /// never prints anything, although the process's panic hook may.
+    /// Sets a function that is told of each [`Event`]: panics, dead letters, replaced states,
+    /// refused waits, spare threads, stuck actors. Default: none. heist itself prints nothing; the
+    /// process's own panic hook prints as for any panic.
     ///
-    /// The hook is dropped when the last thread of the crew ends, so it may hold a
-    /// [`Handle`](crate::Handle) or references of its own executor. It is not told of later events:
-    /// references dropped later find actors that have ended already.
+    /// `hook` may hold a [`Handle`](crate::Handle) or references of its own executor: the hook is
+    /// dropped when the last thread of the crew ends. Nothing that happens later is told.
+    ///
+    /// # Limits
+    /// A hook that causes an event on its own thread each time keeps that thread for ever: see
+    /// [`Event`].
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hook = Some(Box::new(hook));
         self
     }
 
-    /// Puts the events into a channel of the given capacity, instead of or besides calling a hook.
-    /// Events that do not fit are lost. The channel is disconnected when the last thread of the
-    /// crew has ended.
+    /// Puts the events into a channel of the given capacity, besides calling the hook, if any. An
+    /// event that finds the channel full is lost. The channel is disconnected when the last thread
+    /// of the crew has ended.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -335,9 +338,9 @@ impl<'a> Builder<'a> {
     /// Starts the crew.
     ///
     /// # Errors
-    /// Fails if a setting is zero or too large, if two settings contradict each other, if the
-    /// calling thread may not use a core, or if a thread cannot be started or pinned. After an
-    /// error the threads started before are gone.
+    /// Fails if a setting is zero or too large, if two contradict each other, if the calling thread
+    /// may not use a core of the list, or if a thread cannot be started or pinned. Threads that
+    /// heist had started by then have ended, or have not within 10 s.
     pub fn build(mut self) -> Result<Executor, BuildError> {
         let pinned = self.cores.as_ref().map(Vec::len);
         let workers = self.workers.or(pinned).unwrap_or_else(num_cpus::get);

@@ -12,19 +12,22 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A crew of worker threads that runs actors. Programs begin with one.
+/// A crew of worker threads that runs actors.
 ///
-/// Several executors may live in one process, independently. A forgotten one ([`std::mem::forget`])
-/// goes on until the process ends. An executor dereferences to its [`Handle`], which spawns and
-/// waits.
+/// Several executors may live in one process; they do not know of each other. An executor
+/// dereferences to its [`Handle`], which spawns and waits. After [`std::mem::forget`] it goes on
+/// until the process ends.
 ///
-/// **Dropping an executor stops it now**: waiting messages become dead letters, `stopped` hooks
-/// run, states are dropped, and the threads end. The drop **blocks** meanwhile, for at most
-/// [`Builder::drop_deadline`]. To have every message handled first, call
-/// [`shutdown`](Self::shutdown). In an async task, which should not block, call
-/// [`shutdown_async`](Self::shutdown_async) or [`shutdown_now_async`](Self::shutdown_now_async);
-/// both take the executor and leave nothing to drop. (A cancelled task drops everything it owns.
-/// Let `main` own the executor, and give tasks [handles](Handle).)
+/// **Dropping it stops now**: messages that wait become dead letters, `stopped` hooks run, states
+/// are dropped, and the threads end. The drop **blocks** until then, for at most
+/// [`Builder::drop_deadline`]. On a thread of its own crew it does not block, and the crew ends
+/// after that thread's turn.
+///
+/// To have all messages handled first, call [`shutdown`](Self::shutdown). An async task must not
+/// block: it calls [`shutdown_async`](Self::shutdown_async) or
+/// [`shutdown_now_async`](Self::shutdown_now_async), which take the executor and leave nothing to
+/// drop. (A task that is cancelled drops what it owns. So let `main` own the executor, and give
+/// tasks [handles](Handle).)
 ///
 /// ```
 /// use heist::Executor;
@@ -47,11 +50,11 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Makes an executor with a worker for each CPU that this process may use, and default
-    /// settings.
+    /// Starts an executor with default settings: a worker for each processor that this process may
+    /// use.
     ///
     /// # Panics
-    /// Panics if the threads cannot be started. [`Builder::build`] returns an error instead.
+    /// Panics if the threads cannot be started; [`Builder::build`] returns that as an error.
     #[must_use]
     pub fn new() -> Self {
         match Self::builder().build() {
@@ -60,7 +63,7 @@ impl Executor {
         }
     }
 
-    /// Begins an executor with other settings.
+    /// Begins an executor with settings of its own.
     pub fn builder<'a>() -> Builder<'a> {
         Builder::new()
     }

@@ -46,34 +46,44 @@ const NAMED: usize = 1000;
 const MOST_FOR_HOOK: Duration = Duration::from_millis(20);
 
 impl Executor {
-    /// Handles all messages, then ends. Blocks until all actors have ended and all threads are
-    /// gone, or until the deadline.
+    /// Cancels all timers, has all accepted messages handled, and ends the executor. Blocks until
+    /// all actors have ended and all threads of the crew are gone, for at most `deadline`. What
+    /// would not drain within seven eighths of that time is stopped as by
+    /// [`shutdown_now`](Self::shutdown_now).
     ///
-    /// Timers are cancelled. The last eighth of the time is kept for stopping at once whatever does
-    /// not drain. Further calls, also from other threads, are harmless.
+    /// At the deadline the report names what is left ([`Report::unfinished`],
+    /// [`Report::unfinished_threads`]); that ends later, by itself. Several calls, also at the same
+    /// time, are fine.
     ///
     /// # Errors
-    /// [`WaitError::OnCrew`] on a worker of this executor, [`WaitError::NoSpare`] on another
-    /// executor's worker without a spare. Nothing is shut down then.
+    /// [`WaitError::OnCrew`] on a thread of this executor's crew; [`WaitError::NoSpare`] in a
+    /// handler of another executor that has no spare left; [`WaitError::Forked`] in a forked child.
+    /// Nothing is shut down then.
     pub fn shutdown(&self, deadline: Duration) -> Result<Report, WaitError> {
         self.end_unless_frozen(deadline, false)
     }
 
-    /// Stops now: waiting messages become dead letters. Blocks until all actors have ended and all
-    /// threads are gone, or until the deadline.
+    /// Stops all actors now: messages that wait become dead letters. Blocks until all actors have
+    /// ended and all threads of the crew are gone, for at most `deadline`. The report names what is
+    /// left then.
     ///
     /// # Errors
-    /// [`WaitError::OnCrew`] on a worker of this executor, [`WaitError::NoSpare`] on another
-    /// executor's worker without a spare. Nothing is shut down then.
+    /// As [`shutdown`](Self::shutdown).
     pub fn shutdown_now(&self, deadline: Duration) -> Result<Report, WaitError> {
         self.end_unless_frozen(deadline, true)
     }
 
-    /// The awaited form of [`shutdown`](Self::shutdown). A thread `heist-shutdown` waits for the
-    /// deadline. (If the system cannot start a thread, this call blocks like `shutdown`.)
+    /// Begins a [`shutdown`](Self::shutdown) at once, and returns a future of its report. The
+    /// shutdown goes on whether or not the future is awaited. Use it in async tasks, since the drop
+    /// of an executor blocks the task's thread.
     ///
-    /// The shutdown begins at once, and goes on whether or not it is awaited. Use it to end an
-    /// executor in a task, since dropping an executor blocks the task's thread.
+    /// A thread `heist-shutdown` waits for the end, and ends itself soon after the future is ready.
+    /// If the shutdown was incomplete that thread drops the executor, for which it waits once more.
+    /// (If the system can start no thread, this call blocks as `shutdown` does.)
+    ///
+    /// The future resolves to [`WaitError::OnCrew`] if this is called on a thread of the executor's
+    /// own crew: then the executor stops now, as if dropped there. In a forked child it resolves to
+    /// [`WaitError::Forked`].
     ///
     /// ```
     /// # use heist::{Executor, WaitError};
@@ -89,8 +99,8 @@ impl Executor {
         Shutdown::start(self, deadline, false)
     }
 
-    /// The awaited form of [`shutdown_now`](Self::shutdown_now); see
-    /// [`shutdown_async`](Self::shutdown_async).
+    /// Begins a [`shutdown_now`](Self::shutdown_now) at once, and returns a future of its report.
+    /// See [`shutdown_async`](Self::shutdown_async) for all else.
     pub fn shutdown_now_async(self, deadline: Duration) -> Shutdown {
         Shutdown::start(self, deadline, true)
     }
@@ -218,7 +228,8 @@ fn run_once(f: &Mutex<Option<impl FnOnce()>>) {
     }
 }
 
-/// A future of a shutdown, which goes on if the future is dropped or forgotten.
+/// A shutdown, to be awaited. From [`Executor::shutdown_async`]. The shutdown goes on if this is
+/// dropped or forgotten.
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited; the shutdown goes on without it"]
 pub struct Shutdown {

@@ -6,63 +6,64 @@ use crate::cell::times::CrewTiming;
 use crate::sync::Ordering::Relaxed;
 use crate::time::Duration;
 
-/// A snapshot of one executor's counts, from its beginning. Cheap: a few loads for each worker.
+/// A snapshot of one executor's counts, from its beginning. From [`Handle::stats`].
 ///
-/// Where actors are timed, three histograms are read besides for each worker, each of a few
-/// thousand counts. They are read under a lock that the worker's turns otherwise take for a moment.
-///
-/// At every quiet moment `accepted = handled + dead_letters.total()`. Messages in mailboxes of
-/// actors that are not scheduled would count besides, but there are none. While there is work, the
-/// counts of different workers are read at slightly different times.
+/// While the executor is quiescent, `accepted` equals `handled` plus `dead_letters.total()`. While
+/// there is work, counts of different workers are read at slightly different times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Counts of each worker, in order.
     pub workers: Vec<WorkerStats>,
-    /// Counts of the threads that step in while others block.
+    /// Counts of spare threads and of handlers that block.
     pub spares: SpareStats,
-    /// Actors spawned that have not ended.
+    /// Actors that have been spawned and have not ended. A pool's queue and a directory's watch for
+    /// idle actors count as one each.
     pub live_actors: u64,
-    /// Runnable actors waiting for a worker now, in LIFO slots, local queues or the injector.
-    /// Actors with a running turn are not counted. The queues are read one after the other, so an
-    /// actor on its way from one to another may be missing or be counted twice.
+    /// Runnable actors that wait for a worker now: in LIFO slots, local queues or the injector.
+    /// Actors whose turn is running are not among them. The queues are read one after the other, so
+    /// an actor that moves between two of them may be missing or be counted twice.
     pub waiting_actors: u64,
-    /// Threads of [dedicated](Handle::spawn_dedicated) actors. The sums contain their work, but no
-    /// worker's counts do.
+    /// Threads of [dedicated](Handle::spawn_dedicated) actors. Their work is in the sums, and in no
+    /// worker's counts.
     pub dedicated_threads: u64,
-    /// Messages put into mailboxes.
+    /// Messages that mailboxes accepted. An answer or a timer's message that finds its actor stopped
+    /// counts here and as a dead letter.
     pub accepted: u64,
-    /// Messages handled, including those with a panic.
+    /// Messages handled, including those whose handler panicked.
     pub handled: u64,
     /// Panics in actors' code.
     pub panicked: u64,
     /// Accepted messages that were not handled.
     pub dead_letters: DeadLetters,
-    /// Answers without an asker that still waited.
+    /// Answers whose asker had given up.
     pub discarded_replies: u64,
-    /// Timers armed now: neither due, nor cancelled, nor ended.
+    /// Timers armed now, that is neither due nor cancelled nor ended. Those that pools and
+    /// directories arm for themselves are among them.
     pub armed_timers: u64,
-    /// Ticks that intervals left out because an earlier one was late.
+    /// Ticks that intervals left out because an earlier tick was late.
     pub missed_ticks: u64,
-    /// Bytes that the executor holds for messages and cells now, including free ones, without
-    /// blocks larger than 256 bytes. Memory comes in chunks of 2 MiB, and untouched pages of a
-    /// chunk cost nothing. A chunk goes back to the system when all its blocks are free, so a few
-    /// messages, references or replies that outlive a burst keep a chunk each. One empty chunk is
+    /// Bytes that the executor holds for messages and cells now, free ones among them. Messages and
+    /// cells of more than 256 bytes are not counted.
+    ///
+    /// The memory comes in chunks of 2 MiB, whose untouched pages cost nothing. A chunk goes back
+    /// to the system when all in it is free. So a few messages, references, asks or replies that
+    /// outlive a burst keep a chunk each: copy what is to be kept for long. One empty chunk is
     /// kept.
     pub memory: u64,
-    /// How long the turns of timed actors took, on all workers and on threads that have lost their
-    /// slot. `None` before the first turn.
+    /// Times of the turns of timed actors, on all threads of the crew; `None` before the first such
+    /// turn.
     pub timing: Option<CrewTiming>,
 }
 
-/// Counts of one worker. The worker writes them; busy time is brought up to date every few turns,
-/// and whenever the worker runs out of work.
+/// Counts of one worker. The worker updates its busy time every few turns, and when it runs out of
+/// work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerStats {
-    /// Turns of actors run.
+    /// Turns run.
     pub turns: u64,
-    /// Messages handled in these turns.
+    /// Messages handled in those turns.
     pub messages: u64,
     /// Time with work.
     pub busy: Duration,
@@ -70,50 +71,50 @@ pub struct WorkerStats {
     pub parked: Duration,
     /// Attempts to steal from a sibling that seemed to have work.
     pub steals_tried: u64,
-    /// Successful attempts.
+    /// Attempts that stole something.
     pub steals: u64,
     /// Actors stolen.
     pub stolen_items: u64,
-    /// Turns that came from the LIFO slot.
+    /// Turns of actors from the LIFO slot.
     pub lifo_hits: u64,
-    /// Visits to the injector that found work.
+    /// Visits to the injector that took something.
     pub injector_takes: u64,
-    /// Number of times that the worker parked.
+    /// How often the worker went to sleep.
     pub parks: u64,
-    /// Number of times that the worker woke up.
+    /// How often the worker woke up.
     pub wakes: u64,
-    /// Number of times that the worker, as the sentinel, found work waiting behind a sibling's long
-    /// turn.
+    /// How often the worker, as the sentinel, found work that waited behind a sibling's long turn.
     pub sentinel_catches: u64,
-    /// How long the turns of timed actors took on this worker. `None` before the first turn.
+    /// Times of the turns of timed actors on this worker; `None` before the first such turn.
     pub timing: Option<CrewTiming>,
 }
 
-/// Counts of handlers that block: see [`Builder::spares`](crate::Builder::spares).
+/// Counts of spare threads and of handlers that block: see
+/// [`Builder::spares`](crate::Builder::spares).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SpareStats {
-    /// Threads now, besides one for each worker.
+    /// Threads of the crew now, besides one for each worker.
     pub alive: u64,
     /// Threads blocked now, inside a handler or hook.
     pub blocked: u64,
-    /// Number of times that a spare took over a worker's slot.
+    /// How often a spare took over a worker's slot.
     pub hand_overs: u64,
-    /// Turns that ended on a thread that had lost its slot. They count in no worker's `turns`, and
-    /// their messages in no worker's `messages`.
+    /// Turns that ended on a thread that had lost its worker's slot. They count in no worker's
+    /// `turns`, and their messages in no worker's `messages`.
     pub turns: u64,
-    /// Number of times that a thread blocked and kept its slot, since there was no spare.
+    /// How often a thread blocked and kept its worker's slot, since no spare was left.
     pub kept: u64,
-    /// Waits that were refused: no spare was left, and no other thread to run the awaited actor.
+    /// Waits that were refused, since no spare was left and no thread could run the target.
     pub refused: u64,
 }
 
 impl WorkerStats {
-    /// Returns `true` if the worker is parked: from shortly before it sleeps until it runs again,
-    /// which may be a while after the wake-up.
+    /// Returns `true` if the worker is asleep. It counts as asleep from shortly before it parks
+    /// until it runs again, which may be a while after it was unparked.
     ///
-    /// Read regularly together with [`Stats::waiting_actors`], this tells how long workers sleep
-    /// while there is work.
+    /// Looked at regularly together with [`Stats::waiting_actors`], this tells how long workers
+    /// sleep while there is something to do.
     ///
     /// ```
     /// # fn main() -> Result<(), heist::BuildError> {
@@ -132,7 +133,12 @@ impl WorkerStats {
 }
 
 impl Handle {
-    /// Returns the counts of this executor, from its beginning.
+    /// Returns a snapshot of this executor's counts, from its beginning.
+    ///
+    /// # Costs
+    /// Some loads for each worker, and the timers' lock for a moment. If actors are timed, three
+    /// histograms of a few thousand counts are read for each worker, under a lock that only that
+    /// worker's turns take besides.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let core = self.core();

@@ -6,15 +6,15 @@ use crate::id::ActorId;
 use crate::time::{self, Duration, Instant};
 use std::cmp::Reverse;
 
-/// The busiest and the longest-waiting actors of an executor. Returned by [`Handle::top`].
+/// The busiest actors of an executor, and those with the oldest messages. From [`Handle::top`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Top {
-    /// Actors by time in handlers, longest first. Then actors that are not timed, by the number of
-    /// messages handled. Without actors that have done nothing yet.
+    /// Timed actors by the time in their handlers, longest first; then the others by the number of
+    /// messages handled. Actors that have done nothing yet are left out.
     pub busiest: Vec<TopActor>,
-    /// Actors by the age of the oldest waiting message, oldest first. Then actors that are not
-    /// timed, by the number of waiting messages. Without actors for which nothing waits.
+    /// Timed actors by the age of their oldest waiting message, oldest first; then the others by
+    /// the number of messages that wait. Actors with an empty mailbox are left out.
     pub longest_waiting: Vec<TopActor>,
 }
 
@@ -24,17 +24,19 @@ pub struct Top {
 pub struct TopActor {
     /// The actor's id.
     pub id: ActorId,
-    /// The name given at the spawn, if any.
+    /// The name that it was spawned with, if any.
     pub name: Option<String>,
     /// The type of the actor's state.
     pub type_name: &'static str,
     /// Messages handled, without those of the running turn.
     pub handled: u64,
-    /// Messages waiting, including those of the running turn.
+    /// Messages that wait, including those that the running turn has taken.
     pub waiting: usize,
-    /// Time in handlers so far, including the one running now. `None` unless the actor is timed.
+    /// The time in its handlers from the beginning, including one that runs now; `None` unless it
+    /// is timed.
     pub handling: Option<Duration>,
-    /// Age of the oldest waiting message. `None` unless the actor is timed and something waits.
+    /// The age of the oldest message that waits for its handler; `None` unless the actor is timed
+    /// and a message waits.
     pub oldest: Option<Duration>,
 }
 
@@ -131,14 +133,14 @@ impl Best {
 }
 
 impl Handle {
-    /// Returns the `k` busiest and the `k` longest-waiting actors. Timed actors
-    /// ([`Builder::timing`](crate::Builder::timing)) are ranked by time; the others come behind
-    /// them, by counts.
+    /// Returns the `k` busiest actors, and the `k` with the oldest waiting messages. Actors that
+    /// are timed ([`Builder::timing`](crate::Builder::timing)) are ranked by time; the others
+    /// follow, ranked by counts. Each actor is seen at its own moment.
     ///
-    /// Looks at every actor of the executor, a few loads for each. 256 actors at a time are read
-    /// under the lock of one part of the registry, which a worker needs to spawn and to forget
-    /// actors. So this is meant for people and monitors that look now and then, not for handlers.
-    /// Nothing stops for it: each actor is seen at its own moment.
+    /// # Costs
+    /// The call looks at every actor of the executor, with a few loads for each. It takes 256 at a
+    /// time under the lock of one part of the registry, which a worker needs to spawn and to forget
+    /// actors. So it is for people and monitors that look now and then, not for handlers.
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};

@@ -10,13 +10,14 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// A thread of an executor that does not run yet.
+/// The work of one thread of an executor, to be run on a thread that the program starts. See
+/// [`Builder::spawn_handler`](crate::Builder::spawn_handler) and
+/// [`Builder::spare_handler`](crate::Builder::spare_handler).
 ///
-/// See [`Builder::spawn_handler`](crate::Builder::spawn_handler) and
-/// [`Builder::spare_handler`](crate::Builder::spare_handler). Dropping it without running it makes
-/// [`Builder::build`](crate::Builder::build) fail. A forgotten one ([`std::mem::forget`]) is
-/// silently missing from the crew: work for that worker waits for ever, and a shutdown waits until
-/// its deadline.
+/// Dropping a worker without running it makes [`Builder::build`](crate::Builder::build) fail; a
+/// spare that is dropped counts as one that could not be started. After [`std::mem::forget`] the
+/// crew lacks that thread without an error: what waits for that worker waits for ever, and a
+/// shutdown waits until its deadline.
 #[must_use = "a worker without a thread is missing in its crew"]
 pub struct WorkerThread {
     name: String,
@@ -45,14 +46,14 @@ impl WorkerThread {
         WorkerThread { name, index, begun: None, arrival, recruiter }
     }
 
-    /// Returns the thread's number: 0, 1 and so on. The workers come first, then the spares in the
-    /// order of their start.
+    /// Returns 0, 1 and so on: first the workers, then the spares in the order in which they are
+    /// started.
     #[must_use]
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// Returns `true` for a spare, `false` for a worker that the crew begins with.
+    /// Returns `true` for a spare, and `false` for a worker that the crew begins with.
     #[must_use]
     pub fn is_spare(&self) -> bool {
         matches!(self.arrival, Some(Arrival::Spare(_)))
@@ -71,15 +72,17 @@ impl WorkerThread {
         self.recruiter.stack_size
     }
 
-    /// Works until the executor shuts down, or until the thread was not needed for long.
+    /// Works until the executor has shut down, or until this thread has been a spare that was not
+    /// needed for [`Builder::spare_stay`](crate::Builder::spare_stay).
     ///
-    /// If the crew is [pinned](crate::Builder::pin_workers), the calling thread is pinned to its
-    /// slot's core, again for each new slot.
+    /// If the crew is [pinned](crate::Builder::pin_workers) this pins the calling thread to the
+    /// core of the worker whose slot it has, and again whenever it takes another slot. If the first
+    /// pinning fails this returns at once, and [`Builder::build`](crate::Builder::build) fails.
     ///
     /// # Errors
-    /// Fails if the calling thread works for an executor already, so inside a handler, a hook or a
-    /// waker run by a worker, and in a forked child. The error contains this value, to be run on
-    /// another thread.
+    /// Fails in a forked child, and if the calling thread works for an executor already: inside a
+    /// handler, a hook or a waker that a worker runs. The worker comes back inside the error, to be
+    /// run on another thread.
     pub fn run(mut self) -> Result<(), RunError> {
         let forked = self.recruiter.core.forked();
         if forked || member::works_already() {
@@ -126,7 +129,7 @@ impl fmt::Debug for WorkerThread {
     }
 }
 
-/// A [`WorkerThread`] that did not run, with the reason.
+/// A [`WorkerThread`] that did not run, and the reason.
 pub struct RunError {
     worker: Box<WorkerThread>,
     forked: bool,

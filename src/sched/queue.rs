@@ -10,16 +10,18 @@ use crossbeam_deque::{Injector, Steal, Stealer};
 use std::io;
 use std::ptr;
 
-/// Where a runnable goes. Nothing else differs, so that the policies can be compared.
+/// Where a runnable actor is queued. Nothing else differs between the policies, so that they can be
+/// compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Policy {
-    /// To the worker that made it ready; idle workers steal. The one to use.
+    /// At the worker that made it runnable; idle workers steal. The policy to use.
     #[default]
     Stealing,
-    /// To the worker that the actor's id hashes to, always: static sharding.
+    /// Always at the worker that the actor's id hashes to: static sharding. No worker helps
+    /// another.
     Sharded,
-    /// To one queue that all workers take from.
+    /// In one queue that all workers take from.
     SharedQueue,
 }
 

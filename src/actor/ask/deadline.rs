@@ -123,12 +123,13 @@ unsafe fn open_with<M: Send + 'static, C: Carried<M>, R: Send + 'static, S: Dati
 }
 
 impl<A: Actor> ActorRef<A> {
-    /// Asks as [`ask`](Self::ask) does, with a deadline: if the actor comes to the message only after it, nothing is done
-    /// for it. It is a dead letter ([`Expired`](crate::DeadLetterReason::Expired)), and the asker gets
-    /// [`AskError::Expired`]. A handler that has begun in time is not interrupted.
+    /// Asks as [`ask`](Self::ask) does, with a deadline. If the actor comes to the message only
+    /// after the deadline, the message is not handled: it becomes a dead letter
+    /// ([`Expired`](crate::DeadLetterReason::Expired)), and the asker gets [`AskError::Expired`]. A
+    /// handler that has begun in time is not interrupted.
     ///
-    /// The asker is told when the message's turn comes. To stop waiting at the deadline itself, wait with a
-    /// [timeout](Ask::wait_timeout).
+    /// The asker is told when the message's turn comes. To stop waiting at the deadline itself,
+    /// wait with a [timeout](Ask::wait_timeout).
     ///
     /// # Errors
     /// As [`ask`](Self::ask).

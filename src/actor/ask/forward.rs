@@ -14,7 +14,7 @@ use crate::error::{Refusal, Sealed};
 use std::error::Error;
 use std::fmt;
 
-/// A request that was not forwarded, and why. It holds the message and the reply.
+/// A request that was not forwarded, and the reason. It holds the message and the reply.
 pub struct ForwardError<M, R: 'static> {
     request: Sealed<(M, Reply<R>)>,
     refusal: Refusal,
@@ -22,20 +22,20 @@ pub struct ForwardError<M, R: 'static> {
 }
 
 impl<M, R: 'static> ForwardError<M, R> {
-    /// Why.
+    /// Returns the reason.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
         self.refusal
     }
 
-    /// After [`Refusal::WouldDeadlock`]: the actors that would wait for one another. See
+    /// Returns, after [`Refusal::WouldDeadlock`], the actors that would wait for one another. See
     /// [`WaitAskError::cycle`](crate::WaitAskError::cycle).
     #[must_use]
     pub fn cycle(&self) -> &[WaitingActor] {
         &self.cycle
     }
 
-    /// The message and the reply, as they were handed in.
+    /// Returns the message and the reply, unchanged.
     pub fn into_parts(self) -> (M, Reply<R>) {
         self.request.0
     }
@@ -66,13 +66,13 @@ impl<M, R: 'static> Error for ForwardError<M, R> {}
 impl<A: Actor> Context<A> {
     /// Sends a message to an actor that is to answer in this one's place. Never waits.
     ///
-    /// This is as good as to move the reply inside a message of one's own, and is better known: an actor that
-    /// [waits](crate::Ask::wait) for the answer waits for `target` from now on. So a cycle of waits through this is refused, and a wait for
-    /// the one that has nothing to do with the answer any more is not.
+    /// Prefer this to moving the reply inside a message. A forward is recorded: an actor that
+    /// [waits](crate::Ask::wait) for the answer counts as waiting for `target` from now on. So a
+    /// cycle of waits through `target` is refused, and a wait that involves only this actor is not.
     ///
     /// # Errors
-    /// As [`ActorRef::tell`]; and [`Refusal::WouldDeadlock`] if `target` waits for the actor that waits for the answer. Message and reply come
-    /// back inside the error.
+    /// As [`ActorRef::tell`], and [`Refusal::WouldDeadlock`] if `target` waits for the actor that
+    /// waits for the answer. Message and reply come back inside the error.
     ///
     /// ```
     /// use heist::{Actor, ActorRef, Context, Executor, Handler, Receive, Reply};

@@ -31,11 +31,15 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context as TaskContext, Poll, Waker};
 
-/// The answer to come. The message is on its way already, whether or not anybody waits.
+/// The answer to come. The message has been sent already.
 ///
-/// A future of its own, for any runtime; [`wait`](Self::wait) and [`wait_timeout`](Self::wait_timeout) block instead.
-/// Dropping it withdraws interest, never the message. Forgetting it ([`std::mem::forget`]) leaks the answer and, as any leftover
-/// reference, what is left of the executor. Polling it again after it was ready panics.
+/// An `Ask` is a future for any runtime; [`wait`](Self::wait) and
+/// [`wait_timeout`](Self::wait_timeout) block instead. Dropping it withdraws interest in the
+/// answer, never the message. [`std::mem::forget`] leaks the answer and, as a leftover reference
+/// does, what is left of the executor.
+///
+/// # Panics
+/// Polling it, or waiting for it, panics after it was ready.
 ///
 /// ```
 /// # use heist::{Actor, AskError, Context, Executor, Handler};
@@ -81,7 +85,8 @@ impl<R> Ask<R> {
         self.head.map(AskedHead::slot)
     }
 
-    /// Is the answer there, so that waiting would return at once?
+    /// Returns `true` if the answer is there, or was taken. A wait for an answer that is there
+    /// returns at once.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         // SAFETY: our side has not let go.
@@ -90,29 +95,41 @@ impl<R> Ask<R> {
 
     /// Blocks until the answer comes.
     ///
-    /// Inside a handler a spare thread takes over what this worker had to do ([`blocking`](crate::blocking)), and this
-    /// actor's other messages wait. It is refused for an ask to oneself; for one to an actor that waits for this one,
-    /// directly or through others; and where there is no spare and nobody would be left to answer.
-    /// [`Context::ask_then`](crate::Context::ask_then) needs none of that.
+    /// Inside a handler a spare thread takes over this worker's slot
+    /// ([`blocking`](crate::blocking)), and the other messages of this actor wait. The wait is
+    /// refused for an ask to the actor itself; for an ask to an actor that waits for this one,
+    /// directly or through others; and if no spare is left and no thread could run the actor that
+    /// is to answer. [`Context::ask_then`](crate::Context::ask_then) blocks no thread.
     ///
-    /// Such a cycle is seen through a request that was [forwarded](crate::Context::forward), through a pool's queue and through actors
-    /// of other executors; the error [names](WaitAskError::cycle) the actors in it. **What cannot be seen**: that a
-    /// [`Reply`](crate::Reply) was moved in a message, or to another thread. A wait for it is taken for one for the actor that was
-    /// asked: so a cycle may be seen where there is none, and one through whoever has the reply is not seen. The same goes for a
-    /// reply that a replica keeps after the handler of a message from the pool's queue has returned. Nor are waits of threads
-    /// outside, of tasks, or for a mutex seen. [`Handle::waits`](crate::Handle::waits) lists who waits for whom, so that a stall
-    /// can be named.
+    /// A cycle of waits is detected through requests that were
+    /// [forwarded](crate::Context::forward), through the shared queue of a pool, and through actors
+    /// of other executors. The error [names](WaitAskError::cycle) the actors in it.
+    ///
+    /// # Limits
+    /// **Not detected** is that a [`Reply`](crate::Reply) was moved in a message or to another
+    /// thread. A wait for it counts as a wait for the actor that was asked. So a cycle may be
+    /// reported where there is none, and a cycle through the holder of the reply is not detected.
+    /// The same holds for a reply that a replica keeps after it has handled a message from the
+    /// pool's shared queue. Waits of threads outside, of tasks, and for a mutex are not detected
+    /// either. Use [`wait_timeout`](Self::wait_timeout) where such a cycle is possible;
+    /// [`Handle::waits`](crate::Handle::waits) lists which actor waits for which.
+    ///
+    /// **Hold no mutex across a wait** that handlers of other actors lock in the ordinary way. Each
+    /// of them blocks its worker, and no spare takes over. Once all workers block, no thread is
+    /// left to run the actor that is to answer. Unlock first, or make what the mutex guards the
+    /// state of an actor.
     ///
     /// # Errors
-    /// Why there is no answer. After a refusal the error holds the ask.
+    /// Returns why no answer came. After a refusal to wait, the error holds the ask.
     pub fn wait(self) -> Result<R, WaitAskError<R>> {
         self.wait_until(None)
     }
 
-    /// Blocks until the answer comes or the time, counted from now, has passed.
+    /// Blocks until the answer comes, for at most `timeout`, counted from this call.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait); after [`AskError::TimedOut`] the error holds the ask, to wait on or to drop.
+    /// As [`wait`](Self::wait), and [`AskError::TimedOut`]: then the error holds the ask, to wait
+    /// for again or to drop.
     pub fn wait_timeout(self, timeout: Duration) -> Result<R, WaitAskError<R>> {
         self.wait_until(time::after(timeout))
     }
@@ -191,7 +208,7 @@ impl<R> fmt::Debug for Ask<R> {
     }
 }
 
-/// Why a blocking wait has no answer. Where one may still come, the ask is inside.
+/// Why a blocking wait has no answer. If an answer may still come, the error holds the ask.
 pub struct WaitAskError<R> {
     error: AskError,
     ask: Option<Ask<R>>,
@@ -204,8 +221,10 @@ impl<R> WaitAskError<R> {
         WaitAskError { error, ask: None, cycle: Vec::new() }
     }
 
-    /// After [`AskError::WouldDeadlock`]: the actors that would wait for one another, from the one that was refused on. Each waits
-    /// for the next (or for several of them, where one of a pool's queue would do), and the last for the first.
+    /// Returns, after [`AskError::WouldDeadlock`], the actors that would wait for one another,
+    /// beginning with the one that was refused. Each waits for the next one, and the last for the
+    /// first. (Where any replica behind a shared queue may answer, an actor waits for several of
+    /// them.) Returns an empty slice after other errors.
     ///
     /// ```
     /// # use heist::{Actor, ActorRef, AskError, Context, Executor, Handler};
@@ -235,13 +254,13 @@ impl<R> WaitAskError<R> {
         &self.cycle
     }
 
-    /// Why.
+    /// Returns the reason.
     #[must_use]
     pub fn error(&self) -> &AskError {
         &self.error
     }
 
-    /// The ask, if its answer may still come: after a timeout or a refusal to wait.
+    /// Returns the ask if its answer may still come: after a timeout or a refusal to wait.
     #[must_use]
     pub fn into_ask(self) -> Option<Ask<R>> {
         self.ask
@@ -275,12 +294,18 @@ impl<R> fmt::Display for WaitAskError<R> {
 impl<R> Error for WaitAskError<R> {}
 
 impl<A: Actor> ActorRef<A> {
-    /// Sends a message and returns its answer to come. The message is sent at once: the order of calls is the order
-    /// of messages. Never waits; what it returns can be waited for or awaited, or dropped.
+    /// Sends a message and returns its answer to come. The message is sent at once, so the order of
+    /// calls is the order of messages. Never waits. The returned [`Ask`] can be waited for,
+    /// awaited, or dropped.
+    ///
+    /// # Limits
+    /// The answer moves as it is, and is never boxed: one of hundreds of KiB may overflow the
+    /// stack, which ends the process. Answer with a [`Box`] then. For the size of the message see
+    /// [`tell`](Self::tell).
     ///
     /// # Errors
-    /// The message comes back inside the error when the mailbox is full, the actor has stopped, or the executor shuts
-    /// down.
+    /// The message comes back inside the error if the mailbox is full, the actor has stopped, the
+    /// executor shuts down, or the process was forked.
     pub fn ask<M: Send + 'static>(&self, message: M) -> Result<Ask<A::Reply>, SendError<M>>
     where
         A: Receive<M>,

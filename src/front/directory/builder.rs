@@ -67,46 +67,49 @@ where
         }
     }
 
-    /// Lets go of actors that were neither looked up nor handled a message for `time`, which must
-    /// be more than zero. Takes one to two times this time. Default: never.
+    /// Sets after which time the directory lets go of an actor that was neither looked up nor
+    /// handled a message; more than zero. It happens after one to two times this time. Default:
+    /// never.
     ///
-    /// Once in each such time, an actor on the crew looks at all kept actors, in steps of 256. It
-    /// counts in the executor's statistics. While the directory keeps no actor, there is neither
-    /// this actor nor a timer.
+    /// # Costs
+    /// In each such time all actors that the directory keeps are looked at once, in steps of 256,
+    /// on the crew. An actor of the directory's own does so, and counts in the executor's
+    /// statistics. While the directory keeps no actor there is none, and no timer.
     pub fn idle(mut self, time: Duration) -> Self {
         self.idle = Some(time);
         self
     }
 
-    /// Sets how many actors are kept, at least 1. For each further actor, another one is let go of
-    /// that was not used lately. Default: no limit.
+    /// Sets the most actors that the directory keeps; at least 1. For each one more it lets go of
+    /// another that was not used lately. Default: no limit.
     ///
-    /// Actors that were let go of, but are held elsewhere or still have work, live on beside the
-    /// kept ones. The limit is divided among the table's parts, so keys that do not fall evenly may
-    /// make it a little smaller.
+    /// An actor that was let go, but is referenced elsewhere or still has something to do, lives on
+    /// beside those that are kept. The limit is divided among the parts of the table, so with keys
+    /// that do not fall evenly it may be a little less.
     pub fn limit(mut self, actors: usize) -> Self {
         self.limit = Some(actors);
         self
     }
 
     /// Sets how many messages may wait in each actor's mailbox: 1 to 2^27 - 2. Default: the
-    /// executor's capacity.
+    /// executor's [capacity](crate::Builder::capacity).
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = Some(messages);
         self
     }
 
-    /// Removes the bound on the actors' mailboxes. Contradicts [`capacity`](Self::capacity).
+    /// Makes the actors' mailboxes [unbounded](crate::SpawnBuilder::unbounded). Contradicts
+    /// [`capacity`](Self::capacity).
     pub fn unbounded(mut self) -> Self {
         self.unbounded = true;
         self
     }
 
-    /// Builds a directory with `make` as the function that makes actors. See [the
-    /// directory](Directory#the-function-that-makes-actors) for when and where `make` runs.
+    /// Makes the directory. `make` makes its actors: see
+    /// [when and where](Directory#the-function-that-makes-actors).
     ///
     /// # Errors
-    /// Fails if a setting is zero or too large, or if two settings contradict each other.
+    /// Fails if a setting is zero or too large, or if two contradict each other.
     pub fn build(
         self,
         make: impl Fn(&K) -> A + Send + Sync + 'static,
@@ -167,9 +170,9 @@ pub enum DirectoryError {
     Idle,
     /// The limit is zero.
     Limit,
-    /// The capacity of mailboxes is zero or too large.
+    /// The capacity is 0 or too large.
     Capacity(usize),
-    /// Mailboxes are both bounded and unbounded.
+    /// Mailboxes were given a capacity and made unbounded as well.
     BoundedAndUnbounded,
 }
 

@@ -40,50 +40,48 @@ use std::sync::Arc;
 use sweep::Sweeper;
 
 /// Actors by key, spawned when they are needed and ended when they are idle. Other libraries call
-/// them virtual actors, entities, or grains.
+/// them virtual actors, entities or grains.
 ///
-/// For each key there is at most one actor alive at any time. A sender always reaches one. If the
-/// key's actor has ended, another is spawned, by the directory's function. If the actor is just
-/// ending, its successor accepts messages at once, and begins when the old actor's
-/// [`stopped`](Actor::stopped) has returned and the old state was dropped. So the successor can
-/// load everything stored there. (Behind an actor that never ends, none begins.)
+/// Each key has at most one running actor at any time. A message to a key always finds an actor. If
+/// the key's actor has ended, another is spawned, by the function that the directory was made with.
+/// If it is ending, the new actor accepts messages at once, and begins when the old one's
+/// [`stopped`](Actor::stopped) has returned and its state was dropped. So the new actor can load
+/// what the old one has stored there. (Behind an actor that never ends, none begins.)
 ///
 /// # Passivation
 ///
 /// A directory keeps a reference to each of its actors. With an [`idle`](DirectoryBuilder::idle)
-/// time or a [`limit`](DirectoryBuilder::limit), it lets go of actors that were not used for a
-/// while. An actor that nothing reaches ends
-/// ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), and its memory is freed. **No
-/// message is lost by passivation**: waiting messages, references held elsewhere (such as the
-/// result of [`get`](Self::get)), the actor's own timers and unanswered
-/// [`ask_then`](crate::Context::ask_then) calls keep an actor alive as always. One word decides
-/// between a look-up and the end. Messages from one sender to one key are handled in the order
-/// sent, also across incarnations.
+/// time or a [`limit`](DirectoryBuilder::limit) it lets go of actors that were not used for a
+/// while. An actor that nothing references then ends
+/// ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), so its memory goes back. **No
+/// message is lost by that.** A message that waits, a reference held elsewhere (such as
+/// [`get`](Self::get) returns), a timer of its own and an unanswered
+/// [`ask_then`](crate::Context::ask_then) keep an actor alive as always, and a look-up and the end
+/// of an actor are decided on one atomic word. Messages from one sender to one key are handled in
+/// the order sent, also from one actor of the key to the next.
 ///
-/// An actor can end itself by [`Context::stop`](crate::Context::stop), and any holder of a
-/// reference can end it by [`ActorRef::stop`]. The messages accepted before are handled, and later
-/// messages to the directory go to the next actor. [`ActorRef::stop_now`] and panics make dead
-/// letters, as always.
+/// [`Context::stop`](crate::Context::stop) and [`ActorRef::stop`] end an actor too. It handles what
+/// it had accepted, and messages that come later by the directory go to the next actor.
+/// [`ActorRef::stop_now`] and panics make dead letters, as always.
 ///
 /// # The function that makes actors
 ///
-/// The function runs on the crew, in the new actor's first turn, when the predecessor has ended. It
-/// may load data, and need not be quick. It runs under no lock and may use the directory. A panic
-/// counts as a panic in [`started`](Actor::started): the actor ends, its askers get the text,
-/// nothing is left in the table, and the next message tries again.
+/// The function runs on the crew, in the new actor's first turn, when the key's actor before has
+/// ended. It may load something, and need not be quick. It runs under no lock and may use the
+/// directory. A panic in it counts as one in [`started`](Actor::started): the actor ends, its
+/// askers get the text, nothing is left in the table, and the next message tries again.
 ///
 /// # Costs
 ///
 /// A look-up hashes the key, takes the lock of one of many parts of the table for a moment, and
-/// takes and gives back a reference. Keeping the [`ActorRef`] is cheaper, and keeps the actor.
+/// clones and drops a reference. Keeping the [`ActorRef`] is cheaper, and keeps the actor alive.
+/// [`Hash`], [`Eq`], [`Clone`] and the drop of keys run outside of the locks: they may block, panic
+/// and use the directory. A panic in the first three unwinds to the caller, before anything is
+/// changed. An actor with a key of 8 bytes takes some 115 bytes more than one without.
 ///
-/// [`Hash`], [`Eq`], [`Clone`] and the drop of keys run outside of the locks. They may block, panic
-/// and use the directory. A panic in the first three goes to the caller, and nothing has changed by
-/// then. An actor with a key of 8 bytes takes some 115 bytes more than one without.
-///
-/// A directory is cheap to clone. When the last handle is dropped the actors are let go of. An
-/// actor that holds its own directory keeps it, as long as the directory keeps the actor: until the
-/// actor is idle, or the executor shuts down.
+/// A directory is cheap to clone. When the last clone is dropped it lets go of all actors. An actor
+/// that holds its own directory keeps it alive for as long as the directory keeps the actor: until
+/// that is idle, or the executor shuts down.
 ///
 /// ```
 /// use heist::{Actor, Context, Directory, Executor, Handler, StopReason};
@@ -164,11 +162,12 @@ struct Watch<K: 'static, A: Actor> {
 pub struct DirectoryStats {
     /// Keys with an actor that has not ended.
     pub live: usize,
-    /// Live actors kept by the directory. The others end as soon as nothing else reaches them.
+    /// Those of them that the directory keeps. The others end as soon as nothing else references
+    /// them.
     pub kept: usize,
     /// Actors spawned so far.
     pub spawned: u64,
-    /// Number of times that an actor was let go of, idle or over the limit.
+    /// How often an actor was let go: idle, one too many, or by [`Directory::passivate`].
     pub passivated: u64,
 }
 
@@ -178,7 +177,7 @@ where
     A: Actor + Send,
 {
     /// Makes a directory that keeps its actors until they are [passivated](Self::passivate) or
-    /// stop. `make` makes the actors. `executor` is an executor or a handle of one.
+    /// stop. `make` makes them. `executor` is an [`Executor`](crate::Executor) or a handle of one.
     ///
     /// ```
     /// # use heist::{Actor, Context, Directory, Executor, Handler};
@@ -204,26 +203,27 @@ where
         Self::builder(executor).assemble(Box::new(make))
     }
 
-    /// Begins a directory with other settings.
+    /// Begins a directory with settings of its own.
     pub fn builder(executor: &Handle) -> DirectoryBuilder<K, A> {
         DirectoryBuilder::new(executor)
     }
 
     /// Returns the key's actor, and spawns it if there is none. Never waits.
     ///
-    /// While the reference is held the actor is not passivated. Once the executor shuts down, the
-    /// result may be a reference to an actor that has ended already and never ran.
+    /// The actor does not end by passivation while the reference is held. Once the executor shuts
+    /// down this may return a reference to an actor that has already ended and never ran.
     #[must_use]
     pub fn get(&self, key: &K) -> ActorRef<A> {
         let reached = self.reach(key).map(|reached| reached.actor);
         reached.unwrap_or_else(|| spawn::tombstone(self.inner().executor.core()))
     }
 
-    /// Returns the key's actor. If there is none, spawns one that `make` makes. Never waits.
+    /// Returns the key's actor; if there is none, spawns one that this `make` makes. Never waits.
     ///
-    /// `make` runs at most once, in the new actor's first turn, under [the same
-    /// rules](Self#the-function-that-makes-actors) as the directory's own function. It is dropped
-    /// if there is an actor, or if the executor shuts down. Otherwise like [`get`](Self::get).
+    /// `make` runs at most once, in the new actor's first turn, under [the
+    /// conditions](Self#the-function-that-makes-actors) of the directory's own function. It is
+    /// dropped if there is an actor already, or the executor shuts down. See [`get`](Self::get) for
+    /// all else.
     ///
     /// ```
     /// # use heist::{Actor, Context, Directory, Executor, Handler};
@@ -258,21 +258,22 @@ where
         spawned.unwrap_or_else(|| spawn::tombstone(inner.executor.core()))
     }
 
-    /// Returns the key's actor, if one is running. The actor counts as used.
+    /// Returns the key's actor if there is one that accepts messages. The actor counts as used.
     #[must_use]
     pub fn find(&self, key: &K) -> Option<ActorRef<A>> {
         let inner = self.inner();
         inner.find(inner.hash(key), key)
     }
 
-    /// Sends a message to the key's actor, and spawns the actor if need be. Never waits. If the
-    /// actor is just stopping, the message goes to the next one.
+    /// Tells the key's actor a message, and spawns the actor if there is none. Never waits. If the
+    /// actor stops at this moment the message goes to the next one.
     ///
-    /// For other ways to send, `get` the actor: `directory.get(&key).send_async(message)`.
+    /// For the other ways to send, [`get`](Self::get) the actor:
+    /// `directory.get(&key).send_async(message)`.
     ///
     /// # Errors
-    /// The message comes back inside the error when the mailbox is full, or the executor shuts
-    /// down.
+    /// The message comes back inside the error if the mailbox is full, the executor shuts down, or
+    /// the process was forked.
     pub fn tell<M: Send + 'static>(&self, key: &K, message: M) -> Result<(), SendError<M>>
     where
         A: Receive<M>,
@@ -280,12 +281,13 @@ where
         carried!(message => self.deliver(key, message, ActorRef::tell_as::<M, _>))
     }
 
-    /// Asks the key's actor, and spawns the actor if need be. Never waits; the result can be waited
-    /// for or awaited. If the actor is just stopping, the message goes to the next one.
+    /// Asks the key's actor a message, and spawns the actor if there is none. Never waits; the
+    /// returned [`Ask`] can be waited for or awaited. If the actor stops at this moment the message
+    /// goes to the next one.
     ///
     /// # Errors
-    /// The message comes back inside the error when the mailbox is full, or the executor shuts
-    /// down.
+    /// The message comes back inside the error if the mailbox is full, the executor shuts down, or
+    /// the process was forked.
     pub fn ask<M: Send + 'static>(&self, key: &K, message: M) -> Result<Ask<A::Reply>, SendError<M>>
     where
         A: Receive<M>,
@@ -293,9 +295,9 @@ where
         carried!(message => self.deliver(key, message, ActorRef::ask_as::<M, _>))
     }
 
-    /// Lets go of the key's actor now, as if it had been idle. The actor ends when its messages are
-    /// handled and nothing else reaches it. Returns `false` if there is no actor, or if it was let
-    /// go of already.
+    /// Lets go of the key's actor now, as if it had been idle: the actor ends when it has handled
+    /// what waits and nothing else references it. Returns `false` if the key has no actor, or it
+    /// was let go already.
     pub fn passivate(&self, key: &K) -> bool {
         let inner = self.inner();
         if inner.forked() {
@@ -309,19 +311,20 @@ where
         actor.is_some()
     }
 
-    /// Returns the number of keys with an actor that has not ended.
+    /// Returns how many keys have an actor that has not ended.
     #[must_use]
     pub fn len(&self) -> usize {
         self.stats().live
     }
 
-    /// Returns `true` if no key has a live actor.
+    /// Returns `true` if no key has an actor that has not ended.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns counts of this directory. Takes the locks of its parts, one after the other.
+    /// Returns a snapshot of the directory's counts. Takes the locks of its parts, one after the
+    /// other.
     #[must_use]
     pub fn stats(&self) -> DirectoryStats {
         let mut stats = DirectoryStats::default();

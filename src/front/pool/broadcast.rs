@@ -12,10 +12,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 impl<A: Actor> Pool<A> {
-    /// Asks all replicas the same question at the same time. Never waits.
+    /// Asks all replicas the same, at the same time. Never waits. The result can be waited for or
+    /// awaited under one timeout, so that it takes as long as the slowest replica; or it can be
+    /// dropped, which tells them all.
     ///
-    /// The returned [`Broadcast`] can be waited for or awaited, under one timeout, and takes as
-    /// long as the slowest replica. Drop it to tell all replicas without waiting for answers.
+    /// A broadcast reaches all replicas of one moment, also while the pool is resized. A replica
+    /// whose mailbox is full refuses its message, and the others get theirs.
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};
@@ -45,8 +47,8 @@ impl<A: Actor> Pool<A> {
         self.broadcast_with(|_| message.clone())
     }
 
-    /// Asks all replicas at the same time. Each gets the message that `message` makes for its
-    /// index.
+    /// Asks all replicas at the same time, each with the message that `message` makes for its
+    /// index. If the pool changes its size meanwhile, `message` is called again.
     pub fn broadcast_with<M: Send + 'static>(
         &self,
         mut message: impl FnMut(usize) -> M,
@@ -90,10 +92,11 @@ impl<A: Actor> Pool<A> {
     }
 }
 
-/// Pending answers of all replicas, in their order. The replicas have been asked already.
+/// The answers to come of all replicas, in their order. The replicas have been asked already.
 ///
-/// A future of all outcomes; [`wait`](Self::wait) and [`wait_timeout`](Self::wait_timeout) block
-/// instead. Dropping a broadcast withdraws interest in the answers, never the messages.
+/// A `Broadcast` is a future of all outcomes; [`wait`](Self::wait) and
+/// [`wait_timeout`](Self::wait_timeout) block instead. Dropping it withdraws interest in the
+/// answers, never the messages.
 #[must_use = "answers are on their way"]
 pub struct Broadcast<R> {
     states: Vec<State<R>>,
@@ -107,13 +110,13 @@ enum State<R> {
 
 impl<R> Unpin for Broadcast<R> {}
 
-/// Why one replica has no answer to a broadcast.
+/// Why a replica gave no answer to a broadcast.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoAnswer {
     /// The replica did not accept the message.
     Refused(Refusal),
-    /// The replica accepted the message, but there is no answer.
+    /// It accepted the message, and no answer came.
     Ask(AskError),
 }
 
@@ -129,17 +132,18 @@ impl fmt::Display for NoAnswer {
 impl Error for NoAnswer {}
 
 impl<R> Broadcast<R> {
-    /// Blocks until every replica has answered, or never will. Returns the outcomes in order of the
-    /// replicas.
+    /// Blocks until every replica has answered, or will not answer. Returns the outcomes in the
+    /// order of the replicas.
     ///
-    /// For calls inside a handler see [`Ask::wait`].
+    /// Inside a handler each wait may be refused, as in [`Ask::wait`]; then that replica's outcome
+    /// is the refusal.
     #[must_use]
     pub fn wait(self) -> Vec<Result<R, NoAnswer>> {
         self.wait_until(None)
     }
 
-    /// Like [`wait`](Self::wait), for at most `timeout`, counted from now. Replicas without an
-    /// answer by then are [`AskError::TimedOut`].
+    /// Blocks as [`wait`](Self::wait) does, for at most `timeout`, counted from this call. A
+    /// replica that has not answered by then has the outcome [`AskError::TimedOut`].
     #[must_use]
     pub fn wait_timeout(self, timeout: Duration) -> Vec<Result<R, NoAnswer>> {
         self.wait_until(time::after(timeout))

@@ -22,7 +22,7 @@ pub(super) struct Settings {
     pub(super) window: Duration,
 }
 
-/// Builds a [`Pool`]. Made by [`Handle::pool`] or [`Handle::try_pool`].
+/// Settings for a [`Pool`] that is about to be made. From [`Handle::pool`] or [`Handle::try_pool`].
 ///
 /// ```
 /// # use heist::{Actor, Executor, PoolError};
@@ -62,8 +62,8 @@ pub struct PoolBuilder<A: Actor> {
 }
 
 impl Handle {
-    /// Begins a [`Pool`] of replicas. `factory` makes each from its index, now and again whenever a
-    /// replica is lost.
+    /// Begins a [`Pool`] of replicas. `factory` makes the state of each replica from its index:
+    /// when the pool is built, and again when a replica has lost its state.
     pub fn pool<A: Actor + Send>(
         &self,
         replicas: usize,
@@ -72,8 +72,10 @@ impl Handle {
         PoolBuilder::new(self.clone(), replicas, Box::new(move |index| Ok(factory(index))))
     }
 
-    /// Like [`pool`](Self::pool), with a factory that may fail. Then [`PoolBuilder::build`] returns
-    /// the error, and a lost replica is tried again later.
+    /// Begins a [`Pool`] as [`pool`](Self::pool) does, with a factory that may fail. When the pool
+    /// is built [`PoolBuilder::build`] returns its error. Later a failure counts as another
+    /// [loss](PoolBuilder::limit), is [told](crate::Event::Replaced), and the factory is called
+    /// again.
     pub fn try_pool<A: Actor + Send, E: Into<Box<dyn Error + Send + Sync>>>(
         &self,
         replicas: usize,
@@ -100,72 +102,68 @@ impl<A: Actor + Send> PoolBuilder<A> {
         }
     }
 
-    /// Sets the meaning of [`PoolDefault`](crate::strategy::PoolDefault). Default: [`TwoChoices`].
+    /// Sets what [`PoolDefault`](crate::strategy::PoolDefault) means. Default: [`TwoChoices`].
     pub fn strategy(mut self, strategy: impl Strategy + Send + Sync + 'static) -> Self {
         self.usual = Box::new(strategy);
         self
     }
 
-    /// Sets a prefix of the replicas' names; `-0`, `-1` and so on follow. Default: no names.
+    /// Sets what the replicas' names begin with; `-0`, `-1` and so on follow. Default: no names.
     pub fn name(mut self, prefix: impl Into<String>) -> Self {
         self.name = Some(prefix.into());
         self
     }
 
     /// Sets how many messages may wait in each replica's own mailbox: 1 to 2^27 - 2. Default: the
-    /// executor's capacity.
+    /// executor's [capacity](crate::Builder::capacity).
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = Some(messages);
         self
     }
 
     /// Sets how many messages may wait in the [shared queue](crate::strategy::SharedQueue): 1 to
-    /// 2^27 - 2. Messages in work are not counted. Default: the executor's capacity.
+    /// 2^27 - 2. Messages in work are not counted. Default: the executor's
+    /// [capacity](crate::Builder::capacity).
     pub fn queue_capacity(mut self, messages: usize) -> Self {
         self.queue_capacity = Some(messages);
         self
     }
 
-    /// Times the replicas, or does not, whatever [`Builder::timing`](crate::Builder::timing) says
-    /// for all actors.
-    ///
-    /// Measures how long messages waited, in the shared queue too, and how long they took. See
-    /// [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) for the cost, and
-    /// [`ReplicaStats::timing`](crate::ReplicaStats::timing) for the result.
+    /// Sets whether the replicas are timed, whatever [`Builder::timing`](crate::Builder::timing)
+    /// says about all actors: how long messages waited, in the shared queue too, and how long they
+    /// took. See [`ReplicaStats::timing`](crate::ReplicaStats::timing), and
+    /// [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) for the costs.
     pub fn timing(mut self, on: bool) -> Self {
         self.timing = on;
         self
     }
 
-    /// Sets how long a lost replica stays without a state.
-    ///
-    /// After the first loss within the [window](Self::limit) the successor is made at once, after
-    /// the second one `first` later. Each further loss doubles the delay, up to `longest`. Default:
-    /// 10 ms, 1 s.
+    /// Sets how long a replica stays without a state. After its first loss (in the
+    /// [window](Self::limit)) the next state is made at once; after the second, `first` later; then
+    /// twice as late each time, at most `longest`. Default: 10 ms and 1 s.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first, longest);
         self
     }
 
-    /// Stops the pool after more than `losses` losses of all replicas together within a time, with
-    /// [`PoolEnd::ReplacedTooOften`](crate::PoolEnd::ReplacedTooOften).
+    /// Sets a limit of losses, of all replicas together. After more than `losses` of them within
+    /// the time `within` the pool stops:
+    /// [`PoolEnd::ReplacedTooOften`](crate::PoolEnd::ReplacedTooOften). A panic counts as a loss,
+    /// and so do a replica that was stopped and a failure of the factory. Default: 100 in 60 s.
     ///
-    /// A failed call of the factory is a loss, and so is a replica that stopped itself. Default:
-    /// 100 in 60 s.
-    ///
-    /// The pool keeps counts and not each loss, so the time may be as long as [`Duration::MAX`].
-    /// Beyond 64 losses, each loss counts for at least 63 of 64 parts of the time.
+    /// The pool keeps counts and not each loss, so the time may be as long as [`Duration::MAX`]. Up
+    /// to 64 losses are counted exactly; beyond, each counts for at least 63 of 64 parts of the
+    /// time.
     pub fn limit(mut self, losses: u32, within: Duration) -> Self {
         (self.limit, self.window) = (losses, within);
         self
     }
 
-    /// Makes all states on this thread, then spawns the replicas.
+    /// Calls the factory for all replicas, on this thread, then spawns them.
     ///
     /// # Errors
-    /// Fails if the pool has no replicas, if a capacity is 0 or too large, if the factory fails
-    /// (the error has the index), and if the executor shuts down. After an error no replica goes on
-    /// running.
+    /// Fails if the pool would have no replicas, a capacity is 0 or too large, the factory fails
+    /// (the error has the index), or the executor shuts down. No replica goes on then.
     pub fn build(self) -> Result<Pool<A>, PoolError> {
         if self.replicas == 0 {
             return Err(PoolError::NoReplicas);

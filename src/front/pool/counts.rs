@@ -58,39 +58,39 @@ pub struct PoolStats {
     pub replicas: Vec<ReplicaStats>,
     /// Messages waiting in the shared queue.
     pub queued: usize,
-    /// Messages of keys that are moving to other replicas. They wait until the old replica has
-    /// handled earlier ones.
+    /// Messages whose keys move to another replica, and that wait until the replica before has
+    /// handled the earlier ones.
     pub held: usize,
 }
 
-/// Counts of one replica, all its states together.
+/// Counts of one replica, over all its states.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ReplicaStats {
-    /// The actor's id, the same for all successors.
+    /// The replica's id, the same for all its states.
     pub id: ActorId,
-    /// Whether a message is in work now.
+    /// `true` if a message is in work now.
     pub in_work: bool,
-    /// Messages waiting in the replica's own mailbox, without the one in work.
+    /// Messages that wait in its own mailbox, without the one in work.
     pub waiting: usize,
     /// Number of states that panicked.
     pub failed: u64,
-    /// Number of states that were replaced, for whatever reason, and of failed calls of the
-    /// factory.
+    /// States that were lost and replaced, and failures of the factory after which it was called
+    /// again.
     pub replaced: u64,
-    /// Whether there is no state now, because the pool waits before it makes a successor.
+    /// `true` if the replica has no state now, since the next one is to be made.
     pub absent: bool,
-    /// How long messages waited, counted from acceptance, and how long they took. `None` unless the
+    /// How long messages waited since they were accepted, and how long they took; `None` unless the
     /// pool is [timed](crate::PoolBuilder::timing).
     pub timing: Option<Timing>,
-    /// The counts kept for every actor: messages handled, and so on.
+    /// The counts of every actor: messages handled, and so on.
     pub actor: ActorStats,
 }
 
 impl PoolStats {
-    /// Returns how unevenly messages were spread: the messages handled by the busiest replica,
-    /// divided by the mean. 1 is even. The number of replicas means that one replica handled
-    /// everything. Returns 1 if nothing was handled.
+    /// Returns how unevenly messages were spread: the number that the busiest replica handled,
+    /// divided by the mean. 1 is even; the number of replicas means that one handled everything.
+    /// Returns 1 if nothing was handled.
     #[must_use]
     pub fn imbalance(&self) -> f64 {
         let handled = || self.replicas.iter().map(|replica| replica.actor.handled);
@@ -100,8 +100,8 @@ impl PoolStats {
 }
 
 impl<A: Actor> Pool<A> {
-    /// Returns counts of the pool and its replicas. After the pool's end these are the counts of
-    /// the last replicas.
+    /// Returns a snapshot of the counts of the pool and its replicas. After the pool has stopped
+    /// these are the counts of its last replicas.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         let list = self.list();

@@ -37,13 +37,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Replicas of one actor, each with its own state made by a factory, behind one handle. Cheap to
-/// clone, to send and to share.
+/// Replicas of one actor behind one handle, each with a state of its own that a factory makes.
+/// Cheap to clone, to send and to share.
 ///
 /// Each message goes to one replica, chosen by a [strategy](crate::strategy): round-robin, random,
-/// by load, by key, to a given replica, through a queue shared by all, or your own. A replica that
-/// panics or stops is replaced, and its successor goes on with the waiting messages, in order. When
-/// the last handle is dropped the pool [stops](Self::stop).
+/// by load, by key, to a given one, through one queue for all, or by a strategy of your own. A
+/// replica that panics or stops gets a new state, which goes on with the messages that wait, in
+/// order. When the last handle is dropped the pool [stops](Self::stop).
 ///
 /// ```
 /// use heist::strategy::{ByKey, RoundRobin, SharedQueue};
@@ -74,20 +74,23 @@ use std::task::{Context, Poll};
 ///
 /// # What is promised
 ///
-/// A pool keeps all promises made for actors. Besides, one key's messages are handled in order,
-/// also while the pool changes its size. An accepted message is handled once even if its replica is
-/// lost before. A stop handles every accepted message.
+/// All promises for actors hold, and three more. Messages of one key are handled in order, also
+/// while the pool is resized. An accepted message is handled once even if its replica loses its
+/// state before (unless the pool stops at once, or reaches its [limit](PoolBuilder::limit) of
+/// losses). A stop handles what was accepted.
 ///
 /// **Order** is that of one replica's mailbox. Messages of one sender that go to different
-/// replicas, or through the queue, overtake each other.
+/// replicas, or through the shared queue, may overtake each other.
 ///
-/// **A replica's references** ([`replica`](Self::replica), [`Context::me`](crate::Context::me))
-/// stay valid through all its states. [`ActorRef::stop`], [`stop_now`](ActorRef::stop_now) or
-/// [`Context::stop`](crate::Context::stop) there ends the state after the message in hand, and the
-/// state is replaced. Answers, timers and notices still due to the old state go to the successor.
+/// **References to a replica** ([`replica`](Self::replica), [`Context::me`](crate::Context::me))
+/// stay valid through all its states. [`ActorRef::stop`], [`stop_now`](ActorRef::stop_now) and
+/// [`Context::stop`](crate::Context::stop) end the present state after the message in work, and the
+/// replica gets another. Answers, timers and notices that the state was owed come to the next one.
 ///
-/// A replica that waits in its handler for an answer of its own pool may end up waiting for itself.
-/// Ask by [`Context::ask_then`](crate::Context::ask_then) there.
+/// A replica whose handler waits for an answer of its own pool may wait for itself in the end. Ask
+/// by [`Context::ask_then`](crate::Context::ask_then) there.
+///
+/// [`PoolBuilder::limit`]: crate::PoolBuilder::limit
 pub struct Pool<A: Actor> {
     shared: Arc<Shared<A>>,
     /// Dropping the last handle stops the pool.
@@ -123,13 +126,13 @@ impl<A: Actor> Pool<A> {
         self.list().members.len()
     }
 
-    /// Returns `false`: a pool has at least one replica.
+    /// Returns `false`: a pool has at least one replica. (In a forked child it has none.)
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns a reference to the replica with this index.
+    /// Returns the replica of an index, if there is one.
     #[must_use]
     pub fn replica(&self, index: usize) -> Option<ActorRef<A>> {
         self.list().members.get(index).map(|member| member.actor.clone())
@@ -141,39 +144,41 @@ impl<A: Actor> Pool<A> {
         self.list().members.iter().map(|member| member.actor.id()).collect()
     }
 
-    /// Returns `true` if the pool accepts messages: until it is stopped, or its executor closes it.
+    /// Returns `true` if the pool accepts messages: until it stops, or is closed by its executor.
     #[must_use]
     pub fn is_running(&self) -> bool {
         let list = self.list();
         !list.stopped && list.queue.as_ref().is_some_and(ActorRef::is_running)
     }
 
-    /// Stops the pool once it has handled all accepted messages, in the replicas' mailboxes and in
-    /// the queue. Refuses all later messages. Returns at once; see
-    /// [`wait_stopped`](Self::wait_stopped).
+    /// Stops the pool once it has handled what it has accepted, in the replicas' mailboxes and in
+    /// the shared queue. Later messages are refused. Returns at once;
+    /// [`wait_stopped`](Self::wait_stopped) waits for the end.
     pub fn stop(&self) {
         self.shared.end(PoolEnd::Stopped, false);
     }
 
-    /// Stops the pool after the messages in work. Waiting messages become dead letters, and their
-    /// askers are told.
+    /// Stops the pool after the messages in work. Messages that wait become dead letters, and their
+    /// askers are told. Returns at once.
     pub fn stop_now(&self) {
         self.shared.end(PoolEnd::Killed, true);
     }
 
-    /// Blocks until all replicas have ended. Returns the reason of the pool's end. Does not stop
-    /// the pool.
+    /// Blocks until all replicas have ended. Returns why the pool ended. The call does not stop the
+    /// pool.
     ///
     /// # Errors
-    /// [`WaitError::OnCrew`] on a worker of the pool's executor.
+    /// If the pool has not ended: [`WaitError::OnCrew`] on a thread of its executor's crew;
+    /// [`WaitError::NoSpare`] in a handler of another executor that has no spare left;
+    /// [`WaitError::Forked`] in a forked child.
     pub fn wait_stopped(&self) -> Result<PoolEnd, WaitError> {
         self.wait_stopped_until(None)
     }
 
-    /// Like [`wait_stopped`](Self::wait_stopped), for at most `timeout`.
+    /// Blocks until all replicas have ended, for at most `timeout`. Returns why the pool ended.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`], [`WaitError::OnCrew`].
+    /// As [`wait_stopped`](Self::wait_stopped), and [`WaitError::TimedOut`].
     pub fn wait_stopped_timeout(&self, timeout: Duration) -> Result<PoolEnd, WaitError> {
         self.wait_stopped_until(time::after(timeout))
     }
@@ -192,26 +197,29 @@ impl<A: Actor> Pool<A> {
         wait::wait(&mut self.wait_stopped_async(), until)?.ok_or(WaitError::TimedOut)
     }
 
-    /// Resolves when all replicas have ended: the awaited form of
-    /// [`wait_stopped`](Self::wait_stopped). Does not keep the pool running.
+    /// Returns a future that resolves when all replicas have ended: the awaited form of
+    /// [`wait_stopped`](Self::wait_stopped). It does not keep the pool running.
     pub fn wait_stopped_async(&self) -> PoolStopped<A> {
         PoolStopped { shared: Arc::clone(&self.shared), key: None }
     }
 }
 
 impl<A: Actor + Send> Pool<A> {
-    /// Changes the number of replicas while the pool is in use. Returns at once.
+    /// Changes the number of replicas while the pool is in use. Does not wait for the change to be
+    /// over.
     ///
-    /// The factory makes new replicas on this thread, and they take messages from now on. Surplus
-    /// replicas, the last ones, get no more messages, handle those they have, and end.
+    /// The factory makes the states of new replicas on this thread, and they take messages from now
+    /// on. If there are too many replicas, the last ones get no more messages, handle what they
+    /// have, and end.
     ///
-    /// A key that moves to another replica keeps its order. The old replica first handles every
-    /// message accepted before for the key, while later messages are held back. This goes for each
-    /// pair of replicas by itself. The next change can begin when all pairs are through.
+    /// A key that moves to another replica keeps its order. The replica before handles the messages
+    /// that were accepted earlier, while later ones are held back. Each pair of replicas does so by
+    /// itself, and the next change can begin when all pairs are done
+    /// ([`is_resizing`](Self::is_resizing)).
     ///
     /// # Errors
-    /// Fails, and changes nothing, if the size is 0, if the factory fails, if another change is
-    /// under way ([`PoolError::Resizing`]), or if the pool has stopped.
+    /// Fails, and changes nothing, if the size is 0, the factory fails, a change is under way
+    /// ([`PoolError::Resizing`]), the pool has stopped, or the executor shuts down.
     ///
     /// ```
     /// # use heist::{Actor, Executor};
@@ -236,7 +244,7 @@ impl<A: Actor + Send> Pool<A> {
     /// Adds `by` replicas: see [`resize`](Self::resize).
     ///
     /// # Errors
-    /// As for [`resize`](Self::resize).
+    /// As [`resize`](Self::resize).
     pub fn grow(&self, by: usize) -> Result<(), PoolError> {
         self.resize(self.len().saturating_add(by))
     }
@@ -244,7 +252,7 @@ impl<A: Actor + Send> Pool<A> {
     /// Removes `by` replicas: see [`resize`](Self::resize).
     ///
     /// # Errors
-    /// As for [`resize`](Self::resize).
+    /// As [`resize`](Self::resize).
     pub fn shrink(&self, by: usize) -> Result<(), PoolError> {
         self.resize(self.len().saturating_sub(by))
     }
@@ -262,7 +270,8 @@ impl<A: Actor> fmt::Debug for Pool<A> {
     }
 }
 
-/// A future of the end of a pool.
+/// The end of a pool, to be awaited. From [`Pool::wait_stopped_async`]. In a forked child it never
+/// resolves.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct PoolStopped<A: Actor> {
     shared: Arc<Shared<A>>,
@@ -298,15 +307,15 @@ impl<A: Actor> fmt::Debug for PoolStopped<A> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PoolEnd {
-    /// [`Pool::stop`].
+    /// [`Pool::stop`] was called.
     Stopped,
-    /// [`Pool::stop_now`].
+    /// [`Pool::stop_now`] was called.
     Killed,
     /// The last handle was dropped.
     Dropped,
     /// The executor shut down.
     Shutdown,
-    /// More replicas were lost in a time than [`PoolBuilder::limit`](crate::PoolBuilder::limit)
+    /// More states were lost in a time than [`PoolBuilder::limit`](crate::PoolBuilder::limit)
     /// allows.
     ReplacedTooOften {
         /// The limit.
@@ -336,13 +345,13 @@ impl fmt::Display for PoolEnd {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PoolError {
-    /// The pool would have no replica.
+    /// The pool would have no replicas.
     NoReplicas,
-    /// A capacity of 0, or too large.
+    /// A capacity is 0 or too large.
     Capacity(usize),
     /// The factory did not make a replica.
     Factory {
-        /// Index of the replica.
+        /// The replica's index.
         index: usize,
         /// The factory's error.
         error: Box<dyn Error + Send + Sync>,

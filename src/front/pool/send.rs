@@ -124,12 +124,14 @@ impl<A: Actor> Pool<A> {
 
     /// Sends a message to one replica. Never waits, wherever it is called.
     ///
-    /// Costs little more than [`ActorRef::tell`]: the look at the replicas, 5 to 10 ns, and the
-    /// strategy's own work.
+    /// # Costs
+    /// Those of [`ActorRef::tell`], 5 to 10 ns for a look at the list of replicas, and those of the
+    /// strategy.
     ///
     /// # Errors
-    /// The message comes back inside the error when the mailbox (or the queue) is full, there is no
-    /// such replica, the pool has stopped, or the executor shuts down.
+    /// The message comes back inside the error if that replica's mailbox (or the shared queue) is
+    /// full, if there is no such replica, the pool has stopped, the executor shuts down, or the
+    /// process was forked.
     #[inline]
     pub fn tell<M: Send + 'static>(&self, strategy: impl Strategy, message: M) -> Result<(), SendError<M>>
     where
@@ -154,7 +156,8 @@ impl<A: Actor> Pool<A> {
         carried!(message => self.deliver(&strategy, message, |actor, message| actor.ask_as::<M, _>(message)))
     }
 
-    /// Like [`ask`](Self::ask), with a deadline; see [`ActorRef::ask_by`].
+    /// Sends a message with a deadline to one replica and returns its answer to come; see
+    /// [`ActorRef::ask_by`].
     ///
     /// # Errors
     /// As for [`tell`](Self::tell).
@@ -172,28 +175,26 @@ impl<A: Actor> Pool<A> {
         })
     }
 
-    /// Returns the replica that the strategy chooses for the next message.
-    ///
-    /// Meant for operations that a pool lacks, such as
-    /// [`Context::ask_then`](crate::Context::ask_then) or
-    /// [`Context::when_room`](crate::Context::when_room). Returns `None` if there is no such
-    /// replica, or for [the queue](super::strategy::SharedQueue). A replica that leaves the pool
-    /// meanwhile refuses messages.
+    /// Returns the replica that would get the next message by this strategy: for methods that a
+    /// pool does not have, such as [`Context::ask_then`](crate::Context::ask_then) or
+    /// [`Context::when_room`](crate::Context::when_room). Returns `None` if the strategy names no
+    /// replica, or [the shared queue](super::strategy::SharedQueue), or a key that moves to another
+    /// replica now. A replica that the pool removes meanwhile refuses messages.
     #[must_use]
     pub fn choose(&self, strategy: impl Strategy) -> Option<ActorRef<A>> {
         let picked = self.shared.follow(&strategy, |picked| picked.ok().cloned())?;
         picked.header().kept().is_some_and(|kept| !kept.is_queue()).then_some(picked)
     }
 
-    /// Sends a message to one replica, and waits for room in its mailbox (or in the queue) if need
-    /// be. The sender that has waited longest comes first.
+    /// Sends a message to one replica, and blocks until its mailbox (or the shared queue) has room
+    /// for it. The sender that has waited longest comes first.
     ///
-    /// If the replica leaves the pool meanwhile, the strategy is asked again.
+    /// If the pool removes that replica meanwhile, the strategy is asked again.
     ///
     /// # Errors
-    /// The message comes back inside the error when there is no such replica, or when the pool or
-    /// its executor stops before or during the wait. On a worker it also comes back when the wait
-    /// would be for the caller itself or would block the last unblocked worker.
+    /// The message comes back inside the error if there is no such replica; if the pool or its
+    /// executor stops before or during the wait; and, in a handler, if the wait would be for the
+    /// actor itself, would close a cycle of waits, or would leave no thread to run the target.
     pub fn send<M: Send + 'static>(&self, strategy: impl Strategy, message: M) -> Result<(), SendError<M>>
     where
         A: Receive<M>,
@@ -201,7 +202,8 @@ impl<A: Actor> Pool<A> {
         self.send_until(strategy, message, None)
     }
 
-    /// Sends a message, and waits for room for at most `timeout`, counted from this call.
+    /// Sends a message as [`send`](Self::send) does, and blocks for at most `timeout`, counted from
+    /// this call.
     ///
     /// # Errors
     /// As for [`send`](Self::send), and [`Refusal::TimedOut`].
@@ -247,9 +249,9 @@ impl<A: Actor> Pool<A> {
         sending.finish(result.map_or(Ok(()), Err))
     }
 
-    /// Sends a message, and waits for room if need be: the awaited form of [`send`](Self::send).
-    /// The message joins the line when the future is first polled. Dropping the future drops the
-    /// message, unless it was accepted already.
+    /// Returns a future that sends a message and waits for room: the awaited form of
+    /// [`send`](Self::send). It takes its place in line when it is first polled. Dropping it drops
+    /// the message, unless that was accepted already.
     pub fn send_async<S: Strategy, M: Send + 'static>(&self, strategy: S, message: M) -> PoolSending<A, S, M>
     where
         A: Receive<M>,
@@ -266,9 +268,9 @@ enum State<A> {
     Done,
 }
 
-/// A future that sends a message to a pool.
+/// A message on its way to a pool, to be awaited. From [`Pool::send_async`].
 ///
-/// Resolves to `Ok` once the message is in a mailbox, or to an error with the message inside.
+/// It resolves to `Ok` once the message is in a mailbox, or to an error with the message inside.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct PoolSending<A: Actor, S, M: Send + 'static> {
     pool: Pool<A>,

@@ -9,11 +9,11 @@ use crate::id::ActorId;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// The destination of a message: the result of a strategy, and a strategy itself.
+/// The destination of a message. Strategies return it, and it is a strategy itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Route {
-    /// The strategy that the pool's builder set.
+    /// The pool's default: see [`PoolDefault`].
     Default,
     /// See [`RoundRobin`].
     RoundRobin,
@@ -25,7 +25,7 @@ pub enum Route {
     TwoChoices,
     /// See [`SharedQueue`].
     SharedQueue,
-    /// See [`ByKey`]. Contains the key's hash.
+    /// See [`ByKey`]; the value is the hash of a key.
     Key(u64),
     /// See [`ToIndex`].
     Index(usize),
@@ -33,7 +33,7 @@ pub enum Route {
     Id(ActorId),
 }
 
-/// Chooses the replica for a message.
+/// Decides where a message goes.
 ///
 /// A strategy of your own looks at the [`Replicas`] and returns a [`Route`]:
 ///
@@ -48,7 +48,7 @@ pub enum Route {
 /// #     fn handle(&mut self, _: Which, _: &mut Context<Self>) -> usize { self.0 }
 /// # }
 ///
-/// /// The first replica without work, or else any.
+/// /// The first replica that has nothing to do, or else any.
 /// struct FirstIdle;
 /// impl Strategy for FirstIdle {
 ///     fn route(&self, replicas: &Replicas<'_>) -> Route {
@@ -64,17 +64,18 @@ pub enum Route {
 /// # }
 /// ```
 pub trait Strategy {
-    /// Returns the route of the next message. Called on the sender's thread, outside all locks. May
-    /// be called again if the pool changes meanwhile.
+    /// Returns where the next message goes. The pool calls this on the sender's thread, outside all
+    /// locks, and again if the pool has changed meanwhile. A panic unwinds to the sender.
     fn route(&self, replicas: &Replicas<'_>) -> Route;
 
-    /// Returns the route if it does not depend on the replicas, which is faster.
+    /// Returns the route if it does not depend on the replicas, which is quicker. The default
+    /// implementation returns `None`.
     fn fixed(&self) -> Option<Route> {
         None
     }
 }
 
-/// A strategy's view of a pool at one moment.
+/// A strategy's view of a pool, as it is now.
 pub struct Replicas<'a> {
     pub(super) view: &'a dyn View,
 }
@@ -93,18 +94,18 @@ impl Replicas<'_> {
         self.view.count()
     }
 
-    /// Returns `false`: a pool has at least one replica.
+    /// Returns `false`.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns the number of messages waiting for a replica, and the one in work. (Short messages
-    /// of a turn are counted until the turn ends.) Returns `usize::MAX` while the replica has no
-    /// state.
+    /// Returns how many messages a replica has, waiting and in work. (Short messages of a turn are
+    /// counted until the turn ends.) Returns `usize::MAX` while the replica has no state, since the
+    /// next one is to be made.
     ///
     /// # Panics
-    /// Panics if there is no replica with this index.
+    /// Panics if there is no replica of this index.
     #[must_use]
     pub fn load(&self, index: usize) -> usize {
         self.view.load(index)
@@ -113,7 +114,7 @@ impl Replicas<'_> {
     /// Returns a replica's id.
     ///
     /// # Panics
-    /// Panics if there is no replica with this index.
+    /// Panics if there is no replica of this index.
     #[must_use]
     pub fn id(&self, index: usize) -> ActorId {
         self.view.id(index)
@@ -145,35 +146,35 @@ macro_rules! fixed {
 }
 
 fixed! {
-    /// The strategy set by the pool's [builder](crate::PoolBuilder::strategy), or [`TwoChoices`].
+    /// The strategy that the pool was [built](crate::PoolBuilder::strategy) with; [`TwoChoices`] by
+    /// default.
     PoolDefault => Route::Default;
-    /// One replica after the other. Each worker, and each thread outside, has a position of its
-    /// own, so that senders do not meet at one count. The messages of one sender are spread
+    /// One replica after the other. Each worker has a count of its own, and the threads outside
+    /// share a few, so that senders do not contend for one count. What one worker sends is spread
     /// exactly.
     RoundRobin => Route::RoundRobin;
     /// A random replica.
     Random => Route::Random;
-    /// The replica with the fewest messages, waiting and in work; a random one among equals. Looks
-    /// at all replicas, so it suits few replicas or long messages.
+    /// The replica with the fewest messages, waiting and in work; of equal ones, any. It looks at
+    /// all replicas: for few replicas, or long messages.
     LeastLoaded => Route::LeastLoaded;
-    /// The less loaded of two random replicas: nearly as even as [`LeastLoaded`], and looks at only
-    /// two.
+    /// The less loaded of two random replicas: nearly as even as [`LeastLoaded`], at the cost of a
+    /// look at two.
     TwoChoices => Route::TwoChoices;
-    /// The pool's shared queue, first in, first out, from which idle replicas take. No message
-    /// waits behind a slow one while any replica is idle. The queue has a [capacity of its
+    /// The pool's one queue, first in, first out, from which idle replicas take: no message waits
+    /// behind a slow one while any replica is idle. The queue has a [capacity of its
     /// own](crate::PoolBuilder::queue_capacity).
     ///
-    /// A replica takes from the queue before its own mailbox, and takes one message in a turn. So
+    /// A replica takes from the queue before its own mailbox, one message in a turn, so that
     /// neither keeps the other waiting.
     SharedQueue => Route::SharedQueue;
 }
 
-/// The same replica for equal keys, so that one key's messages are handled in order and by one
-/// state.
+/// The same replica for equal keys, so that one state handles the messages of a key, in order.
 ///
-/// Keys are spread by jump hashing (Lamping and Veach, 2014) of the key's hash. No memory grows
-/// with the keys, and when a pool of n grows by one, about one key in n + 1 moves. See
-/// [`Pool::resize`](crate::Pool::resize) for the order of a key that moves.
+/// Keys are spread by jump hashing (Lamping and Veach, 2014) of the key's hash: nothing grows with
+/// the keys, and when a pool of n grows by one, about one key in n + 1 moves.
+/// [`Pool::resize`](crate::Pool::resize) says how a key's order is kept.
 ///
 /// ```
 /// # use heist::{Actor, Context, Executor, Handler};
@@ -222,13 +223,13 @@ impl<K: Hash> ByKey<K> {
     }
 }
 
-/// The replica with this index, from 0. Refused with
-/// [`Refusal::NoReplica`](crate::Refusal::NoReplica) if there is none.
+/// The replica of this index, from 0. If there is none the message is refused with
+/// [`Refusal::NoReplica`](crate::Refusal::NoReplica).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ToIndex(pub usize);
 
-/// The replica with this id. Refused with [`Refusal::NoReplica`](crate::Refusal::NoReplica) if
-/// there is none.
+/// The replica of this id. If there is none the message is refused with
+/// [`Refusal::NoReplica`](crate::Refusal::NoReplica).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ToId(pub ActorId);
 
