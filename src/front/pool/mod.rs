@@ -76,7 +76,7 @@ use std::task::{Context, Poll};
 ///
 /// All promises for actors hold, and three more. Messages of one key are handled in order, also
 /// while the pool is resized. An accepted message is handled once even if its replica loses its
-/// state before (unless the pool stops at once, or reaches its [limit](PoolBuilder::limit) of
+/// state before (unless the pool stops at once, or reaches its [limit](crate::PoolBuilder::limit) of
 /// losses). A stop handles what was accepted.
 ///
 /// **Order** is that of one replica's mailbox. Messages of one sender that go to different
@@ -89,8 +89,6 @@ use std::task::{Context, Poll};
 ///
 /// A replica whose handler waits for an answer of its own pool may wait for itself in the end. Ask
 /// by [`Context::ask_then`](crate::Context::ask_then) there.
-///
-/// [`PoolBuilder::limit`]: crate::PoolBuilder::limit
 pub struct Pool<A: Actor> {
     shared: Arc<Shared<A>>,
     /// Dropping the last handle stops the pool.
