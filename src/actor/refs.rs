@@ -38,8 +38,8 @@ use std::task::{Context, Poll};
 /// MiB) that holds the actor's cell. A [`WeakRef`] keeps the same;
 /// an [`ActorId`] keeps nothing.
 ///
-/// More than 2^26 references to one actor at the same time abort the process, as too many clones of
-/// an [`Arc`](std::sync::Arc) do.
+/// More than some 67 million references (2^26 - 2^20) to one actor at the same time abort the
+/// process, as too many clones of an [`Arc`](std::sync::Arc) do.
 ///
 /// ```
 /// # use heist::{Actor, Context, Executor, Handler, StopReason};
