@@ -130,7 +130,7 @@ impl<'a> Builder<'a> {
     ///
     /// match Executor::builder().pin_workers([0, 1]).build() {
     ///     Ok(executor) => assert_eq!(executor.workers(), 2),
-    /// Not on this machine, or not for this process: `taskset`, a container.
+    ///     // Not on this machine, or not for this process: `taskset`, a container.
     ///     Err(error) => assert!(matches!(error, BuildError::Core(0 | 1))),
     /// }
     /// # }
