@@ -1,6 +1,7 @@
-//! Floor 0: which cores a thread may run on. Linux only: elsewhere each call is an error that says so.
+//! Floor 0: the cores that a thread may run on. Linux only; on other systems each call fails with
+//! an error that says so.
 //!
-//! A core is what the system numbers, a hardware thread (`/proc/cpuinfo`, `lscpu -e`).
+//! A core is a hardware thread, as the system numbers them (`/proc/cpuinfo`, `lscpu -e`).
 
 pub(crate) use system::Cores;
 
@@ -8,12 +9,12 @@ pub(crate) use system::Cores;
 mod system {
     use std::io;
 
-    /// Four times what the C library's own type has room for, and more than any kernel is built for.
+    /// Size of a set: four times the C library's own type, and more than any kernel is built for.
     const MOST: usize = 4096;
     type Word = libc::c_ulong;
     const BITS: usize = Word::BITS as usize;
 
-    /// A set of cores, as the kernel takes it.
+    /// A set of cores, in the kernel's format.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub(crate) struct Cores(Box<[Word; MOST / BITS]>);
 
@@ -34,11 +35,13 @@ mod system {
             cores
         }
 
-        /// Those that the calling thread may run on; threads that it starts begin with the same.
+        /// Returns the cores that the calling thread may run on. Threads that it starts inherit
+        /// them.
         pub(crate) fn of_this_thread() -> io::Result<Self> {
             let mut cores = Self::none();
             let bytes = size_of_val(&*cores.0);
-            // SAFETY: the kernel writes at most `bytes` into memory that is ours; 0 is the calling thread.
+            // SAFETY: the kernel writes at most `bytes` bytes, and the array has as many. 0 is the
+            // calling thread.
             outcome(unsafe { libc::sched_getaffinity(0, bytes, cores.0.as_mut_ptr().cast()) })?;
             Ok(cores)
         }
@@ -47,10 +50,11 @@ mod system {
             self.0.get(core / BITS).is_some_and(|word| word >> (core % BITS) & 1 == 1)
         }
 
-        /// From now on the calling thread runs on these only.
+        /// Binds the calling thread to these cores.
         pub(crate) fn bind_this_thread(&self) -> io::Result<()> {
             let bytes = size_of_val(&*self.0);
-            // SAFETY: the kernel reads at most `bytes` of memory that is ours; 0 is the calling thread.
+            // SAFETY: the kernel reads at most `bytes` bytes, and the array has as many. 0 is the
+            // calling thread.
             outcome(unsafe { libc::sched_setaffinity(0, bytes, self.0.as_ptr().cast()) })
         }
     }
@@ -60,7 +64,7 @@ mod system {
 mod system {
     use std::io;
 
-    /// Never made.
+    /// Has no values: pinning is not supported here.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub(crate) enum Cores {}
 

@@ -1,27 +1,30 @@
-//! Floor 0: drops of users' values, whose nesting is bounded (P10: dropping never recurses).
+//! Floor 0: drops of users' values, with bounded nesting (P10: dropping never recurses).
 //!
-//! A value that heist drops may hold a reply, an ask or a timer, whose drop makes heist drop another value, and so on: a hundred thousand
-//! actors may wait for each other in a row. Each link of such a chain passes through [`run`]. Up to [`DEEPEST`] calls are nested; what comes
-//! below is put on a list of this thread's, and the outermost call does it before it returns.
+//! A value that heist drops may hold a reply, an ask or a timer. Its drop makes heist drop another
+//! value, and so on: a hundred thousand actors may wait for each other in a row. Each link of such
+//! a chain passes through [`run`]. Up to [`DEEPEST`] calls are nested. Deeper calls are put on a
+//! list of the thread, and the outermost call runs them before it returns.
 //!
 //! | a panic in | goes |
 //! |---|---|
-//! | a call that was run at once | to its caller, as if `run` were not there |
-//! | a call that was put off | nowhere: it ends here, since whoever made the outermost call has nothing to do with it |
+//! | a call that ran at once | to its caller, as if `run` were not there |
+//! | a call that was put off | nowhere, since the outermost caller has nothing to do with it |
 //!
-//! The list needs no destructor, since the outermost call leaves it empty. So `run` works in the destructors of thread-locals too.
+//! The list needs no destructor, since the outermost call leaves it empty. So `run` works in the
+//! destructors of thread-locals too.
 
 use crate::user::{self, Site};
 use std::cell::Cell;
 use std::ptr;
 use std::task::Waker;
 
-/// Calls that are nested, at the most. A link of a chain takes 1 to 3 KiB of stack in debug builds, and more if the user's values are large.
+/// Maximal number of nested calls. A link of a chain takes 1 to 3 KiB of stack in debug builds, and
+/// more if the user's values are large.
 const DEEPEST: u32 = 4;
 
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// Calls that were put off: the oldest and the newest; null if there are none.
+    /// List of calls that were put off: the oldest and the newest, or null.
     static OLDEST: Cell<*mut Later> = const { Cell::new(ptr::null_mut()) };
     static NEWEST: Cell<*mut Later> = const { Cell::new(ptr::null_mut()) };
 }
@@ -32,7 +35,8 @@ struct Later {
     next: *mut Later,
 }
 
-/// Runs `f`, which drops a user's value or may come to that: now, or, deep inside other such calls, before the outermost of them returns.
+/// Runs `f`, which drops a user's value or may lead to such a drop. Runs it now, or, inside too
+/// many other such calls, before the outermost of them returns.
 #[inline]
 pub(crate) fn run(f: impl FnOnce() + 'static) {
     user::assert_free(Site::Drop);
@@ -43,15 +47,17 @@ pub(crate) fn run(f: impl FnOnce() + 'static) {
     f();
 }
 
-/// Drops a value as [`run`] would.
+/// Drops a value like [`run`] does.
 ///
 /// # Safety
-/// What the value borrows outlives the outermost call on this thread: nothing, in practice.
+/// Everything that the value borrows outlives the outermost call on this thread. In practice values
+/// borrow nothing.
 pub(crate) unsafe fn value<T>(value: T) {
     user::assert_free(Site::Drop);
     if DEPTH.get() >= DEEPEST {
         let call: Box<dyn FnOnce() + '_> = Box::new(move || drop(value));
-        // SAFETY: only the lifetime changes, which the caller answers for.
+        // SAFETY: only the lifetime changes. By the contract above, borrows outlive the outermost
+        // call, which runs everything on the list.
         return put_off(unsafe { std::mem::transmute::<Box<dyn FnOnce() + '_>, Box<dyn FnOnce()>>(call) });
     }
     let _level = Level::enter();
@@ -70,7 +76,8 @@ fn put_off(call: Box<dyn FnOnce()>) {
     let later = Box::into_raw(Box::new(Later { call, next: ptr::null_mut() }));
     match NEWEST.replace(later) {
         newest if newest.is_null() => OLDEST.set(later),
-        // SAFETY: on this thread's list, so nobody else has it.
+        // SAFETY: the node is on this thread's list, so no other thread has it, and it lives until
+        // it is taken off.
         newest => unsafe { (*newest).next = later },
     }
 }
@@ -80,7 +87,7 @@ fn take_oldest() -> Option<Box<dyn FnOnce()>> {
     if oldest.is_null() {
         return None;
     }
-    // SAFETY: made by `put_off`, and taken off the list here.
+    // SAFETY: `put_off` made the node from a box, and this takes it off the list.
     let Later { call, next } = *unsafe { Box::from_raw(oldest) };
     OLDEST.set(next);
     if next.is_null() {
@@ -89,7 +96,8 @@ fn take_oldest() -> Option<Box<dyn FnOnce()>> {
     Some(call)
 }
 
-/// One level deeper, until this is dropped. The outermost one does what was put off.
+/// One level of nesting, until the value is dropped. The outermost level runs the calls that were
+/// put off.
 struct Level;
 
 impl Level {
@@ -103,6 +111,7 @@ impl Level {
 impl Drop for Level {
     #[inline]
     fn drop(&mut self) {
+        // At depth 1, still counted: calls made by the list's calls go onto the list too.
         if DEPTH.get() == 1 && !OLDEST.get().is_null() {
             do_all();
         }
@@ -124,7 +133,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     use std::rc::Rc;
 
-    /// A list whose drop recurses through [`run`].
+    /// A list with a drop that recurses through [`run`].
     struct Link(Option<Box<Link>>, Rc<RefCell<Vec<u32>>>, u32);
 
     impl Drop for Link {

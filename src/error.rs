@@ -60,11 +60,11 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What must only be moved or borrowed mutably, and therefore may be shared between threads: nobody
-/// can look at it.
+/// A value that can only be moved or borrowed mutably. It may therefore be shared between threads:
+/// no thread can look at it.
 pub(crate) struct Sealed<T>(pub(crate) T);
 
-// SAFETY: no method gives access to the inside through a shared reference.
+// SAFETY: no method gives access to the value through a shared reference.
 unsafe impl<T> Sync for Sealed<T> {}
 
 /// A message that was not accepted, and the reason.
@@ -253,8 +253,8 @@ impl fmt::Display for AskError {
 
 impl Error for AskError {}
 
-/// The two error layers of an ask whose handler returns a `Result`: the handler's own error, or no
-/// answer.
+/// The two error layers of an ask with a handler that returns a `Result`: the handler's own error,
+/// or no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FlatError<E> {
     /// The handler answered with its error.

@@ -1,34 +1,37 @@
-//! Floor 0: whether this process is a child that was forked since something was made.
+//! Floor 0: detects whether this process is a child that was forked since something was made.
 //!
-//! `fork` copies one thread. What the other threads of the parent held at that moment is held for ever in the child: locks,
-//! places in queues, claims on heaps. So in a child nothing that was made before the fork may be waited for, and each of the
-//! crate's entries asks here first. That includes sends from outside, so the question must cost no system call.
+//! `fork` copies one thread. Everything held at that moment by the parent's other threads is held
+//! for ever in the child: locks, places in queues, claims on heaps. A child must therefore not wait
+//! for anything made before the fork, and each of the crate's entry points asks here first. That
+//! includes sends from outside, so the check must not cost a system call.
 //!
-//! On Linux a [`Birth`] is a page of its own that the kernel replaces by zeros in a forked child (`MADV_WIPEONFORK`, Linux
-//! 4.14). To look at it is one load. Elsewhere, and where there is no such page, the process's number is compared.
+//! On Linux a [`Birth`] is a page of its own that the kernel replaces by zeros in a forked child
+//! (`MADV_WIPEONFORK`, Linux 4.14). The check is one load. Elsewhere, and where such pages are not
+//! available, the process id is compared.
 
 use crate::sync::{AtomicU32, Ordering::SeqCst};
 use std::ptr::NonNull;
 
-/// What a birth's word says: the kernel will wipe it in a child.
+/// Value of the word: the kernel will wipe it in a child.
 const HERE: u32 = 1;
-/// The process's number has to be compared.
+/// Value of the word: the process id has to be compared.
 const ASK: u32 = 2;
-/// Beside either of these: what was made here is closed to those outside. In the same word, so that a sender from outside asks
-/// one question.
+/// Flag beside either value: closed to senders from outside. In the same word, so that such a
+/// sender makes one check.
 const CLOSED: u32 = 4;
 
-/// Marks the process that something was made in.
+/// Marks the process in which something was made.
 #[derive(Debug)]
 pub(crate) struct Birth {
-    /// At the beginning of a page, or of an allocation of its own where there is no such page.
+    /// At the beginning of a page, or in an allocation of its own where such pages are not
+    /// available.
     word: NonNull<AtomicU32>,
     pid: u32,
 }
 
-// SAFETY: the word is atomic; the kernel writes to it between two processes only.
+// SAFETY: the word is atomic. The kernel wipes it only in a new process, before that process runs.
 unsafe impl Send for Birth {}
-// SAFETY: as above.
+// SAFETY: the word is atomic, and `pid` is never written.
 unsafe impl Sync for Birth {}
 
 impl Birth {
@@ -41,19 +44,20 @@ impl Birth {
     #[inline]
     fn says(&self) -> u32 {
         // SeqCst for `CLOSED`: see `Core::start_draining`, which is ordered against the gate.
-        // SAFETY: mapped or allocated until this is dropped.
+        // SAFETY: the word stays mapped or allocated until `self` is dropped.
         unsafe { self.word.as_ref() }.load(SeqCst)
     }
 
-    /// Returns `true` if there is no reason to refuse a sender from outside: not forked, and not closed.
+    /// Returns `true` if there is no reason to refuse a sender from outside: neither forked nor
+    /// closed.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.says() == HERE
     }
 
-    /// Closes what was made here to those outside, for good.
+    /// Closes this to senders from outside, for good.
     pub(crate) fn close(&self) {
-        // SAFETY: as in `says`.
+        // SAFETY: the word stays mapped or allocated until `self` is dropped.
         unsafe { self.word.as_ref() }.fetch_or(CLOSED, SeqCst);
     }
 
@@ -65,6 +69,7 @@ impl Birth {
     /// Returns `true` in a child that was forked since this was made, and in that child's children.
     #[inline]
     pub(crate) fn forked(&self) -> bool {
+        // A wiped word or one that says `ASK`: both are rare, so the rest is out of line.
         self.says() & HERE == 0 && self.is_another_process()
     }
 
@@ -77,10 +82,10 @@ impl Birth {
 impl Drop for Birth {
     fn drop(&mut self) {
         if self.says() & ASK != 0 {
-            // SAFETY: allocated by `here`, and nobody looks at it any more.
+            // SAFETY: `here` allocated the word, and the drop has exclusive access to it.
             drop(unsafe { Box::from_raw(self.word.as_ptr()) });
         } else {
-            // SAFETY: mapped by `here`, and nobody looks at it any more.
+            // SAFETY: `here` mapped the page, and the drop has exclusive access to it.
             unsafe { page::unmap(self.word) };
         }
     }
@@ -91,36 +96,41 @@ mod page {
     use crate::sync::{AtomicU32, Ordering::SeqCst};
     use std::ptr::{self, NonNull};
 
-    /// One page, or the part of a larger one that is mapped with it.
+    /// One page, or the part of a larger page that is mapped with it.
     const BYTES: usize = 4096;
 
-    /// A page that begins with [`HERE`](crate::fork::HERE), and with 0 in a forked child. `None` if the kernel does not know such
-    /// pages.
+    /// Maps a page that begins with [`HERE`](crate::fork::HERE), and with 0 in a forked child.
+    /// Returns `None` if the kernel has no such pages.
     pub(super) fn map() -> Option<NonNull<AtomicU32>> {
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping, wherever the kernel puts it.
+        // SAFETY: a new mapping at an address of the kernel's choice affects no existing memory.
         let at = unsafe { libc::mmap(ptr::null_mut(), BYTES, access, kind, -1, 0) };
         if at == libc::MAP_FAILED {
             return None;
         }
         let word = NonNull::new(at.cast::<AtomicU32>())?;
-        // SAFETY: the page is ours, and aligned like any page.
+        // SAFETY: the page was just mapped, only this function knows it, and it is aligned like any
+        // page.
         unsafe {
-            // An emulator may take any advice and do nothing: then it takes one that does not exist.
+            // An emulator may accept any advice and do nothing. Then it accepts advice that does
+            // not exist.
             let takes_any = libc::madvise(at, BYTES, -1) == 0;
             if takes_any || libc::madvise(at, BYTES, libc::MADV_WIPEONFORK) != 0 {
                 unmap(word);
                 return None;
             }
-            word.as_ref().store(crate::fork::HERE, SeqCst); // zeros are a valid word before
+            // Zeros are a valid word before the store.
+            word.as_ref().store(crate::fork::HERE, SeqCst);
         }
         Some(word)
     }
 
+    /// Unmaps a page.
+    ///
     /// # Safety
-    /// From [`map`], once, and not used afterwards.
+    /// The page came from [`map`], is unmapped once, and is not used afterwards.
     pub(super) unsafe fn unmap(word: NonNull<AtomicU32>) {
-        // SAFETY: the caller gives up what `map` has mapped.
+        // SAFETY: `map` mapped the page, and the caller gives it up.
         let _ = unsafe { libc::munmap(word.as_ptr().cast(), BYTES) };
     }
 }
@@ -134,6 +144,8 @@ mod page {
         None
     }
 
+    /// Does nothing.
+    ///
     /// # Safety
     /// Never called, since nothing is mapped.
     pub(super) unsafe fn unmap(_: NonNull<AtomicU32>) {}
@@ -147,7 +159,7 @@ mod tests {
     fn a_child_and_its_child_know_that_they_were_forked() {
         let birth = Birth::here();
         assert!(!birth.forked() && birth.is_open());
-        // SAFETY: the children call nothing but what is safe after a fork.
+        // SAFETY: the children call only functions that are safe after a fork.
         let status = unsafe {
             let child = libc::fork();
             if child == 0 {

@@ -1,4 +1,4 @@
-//! Floor 0: what names an actor.
+//! Floor 0: identifiers of actors.
 
 use std::fmt;
 use std::num::NonZeroU64;

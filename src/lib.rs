@@ -1,8 +1,9 @@
-//! A work-stealing actor executor: millions of lightweight actors on a handful of worker threads, each handled one
-//! message at a time, balanced by stealing.
+//! A work-stealing actor executor: millions of lightweight actors on a handful of worker threads,
+//! each handling one message at a time, balanced by stealing.
 //!
-//! A program that has far more actors than threads (one for each account, connection, aircraft or key) gets every core
-//! busy, needs no locks of its own, and no async runtime that it did not ask for.
+//! heist suits programs with far more actors than threads: one for each account, connection,
+//! aircraft or key. It keeps every core busy, and needs neither locks in user code nor an async
+//! runtime.
 //!
 //! ```
 //! use heist::{Actor, Context, Executor, Handler};
@@ -21,49 +22,71 @@
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-//! let executor = Executor::new();                            // a worker for each core
+//! let executor = Executor::new();                        // a worker for each core
 //! let account = executor.spawn(Account { balance: 0 });
-//! account.tell(Deposit(20))?;                                // never blocks; an error hands the message back
-//! assert_eq!(account.ask(Deposit(22))?.wait()?, 42);         // or .wait_timeout(d), or .await in any runtime
-//! executor.shutdown(Duration::from_secs(5))?;                // handles all that was accepted, then ends
+//! account.tell(Deposit(20))?;                            // never blocks
+//! assert_eq!(account.ask(Deposit(22))?.wait()?, 42);     // or .await in any runtime
+//! executor.shutdown(Duration::from_secs(5))?;            // handles every message, then ends
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # The way through
+//! # Getting started
 //!
-//! 1. Make an [`Executor`], or several; [`Executor::builder`] has the settings. Whoever owns it ends it.
-//! 2. Write an [`Actor`]: its state, and a [`Handler`] for each type of message. One that answers later implements
-//!    [`Receive`] and keeps the [`Reply`]; so does one that takes [many at once](Receive::receive_batch).
-//! 3. [`spawn`](Handle::spawn) it, from outside or inside other actors, and keep the [`ActorRef`].
-//! 4. [`tell`](ActorRef::tell), [`ask`](ActorRef::ask) or [`send`](ActorRef::send) it messages.
+//! 1. Make an [`Executor`], or several. [`Executor::builder`] has the settings. Dropping the
+//!    executor shuts it down.
+//! 2. Write an [`Actor`]: its state, and a [`Handler`] for each type of message. An actor that
+//!    answers later implements [`Receive`] and keeps the [`Reply`]. So does an actor that takes
+//!    [many messages at once](Receive::receive_batch).
+//! 3. [`spawn`](Handle::spawn) the actor, from outside or inside other actors, and keep the
+//!    [`ActorRef`].
+//! 4. [`tell`], [`ask`] or [`send`] it messages.
 //! 5. End it by [`stop`](ActorRef::stop), or by dropping the last reference.
-//! 6. Where one actor is not enough, make a [`Pool`] of them: see [`Handle::pool`], and [`strategy`] for who gets what.
-//! 7. End everything by [`shutdown`](Executor::shutdown), which reports what became of it all.
+//! 6. Where one actor is not enough, make a [`Pool`]: see [`Handle::pool`], and [`strategy`] for
+//!    the choice of a replica.
+//! 7. End everything by [`shutdown`](Executor::shutdown), which reports the outcome.
 //!
 //! # Which way to send
 //!
-//! | | mailbox has room | full | stopped | from inside a handler |
-//! |---|---|---|---|---|
-//! | [`tell`](ActorRef::tell) | accepted | refused: [`Refusal::Full`] | refused: [`Refusal::Stopped`] | the same |
-//! | [`ask`](ActorRef::ask) | accepted; the answer is a future | refused | refused; if it stops before its turn: [`AskError::Stopped`] | the same; rather than wait: [`Context::ask_then`] |
-//! | [`send`](ActorRef::send) | accepted | waits for room, oldest first | refused, also while it waits | the same; refused in a cycle, and without a spare thread for the last worker: [`Context::when_room`] |
-//! | [`Context::again`] (to oneself) | accepted | accepted, once | refused | only there |
-//! | [`tell_after`](ActorRef::tell_after), [`tell_at`](ActorRef::tell_at), [`tell_every`](ActorRef::tell_every) | a [`Timer`] | the same: ticks are exempt | refused; if it stops before they are due: dead letters | the same; [`Context::tell_after`] keeps the actor alive |
+//! | | mailbox has room | full | stopped |
+//! |---|---|---|---|
+//! | [`tell`] | accepted | refused: [`Refusal::Full`] | refused: [`Refusal::Stopped`] |
+//! | [`ask`] | accepted; the answer is a future | refused | refused, or [`AskError::Stopped`] |
+//! | [`send`] | accepted | waits for room, oldest first | refused, also while waiting |
+//! | [`again`], to itself | accepted | accepted, once | refused |
+//! | [`tell_after`], [`tell_at`], [`tell_every`] | a [`Timer`] | exempt | refused or dead letter |
 //!
-//! [`Pool::tell`], [`Pool::ask`] and [`Pool::send`] are the same with a [strategy] that says to whom.
+//! All of these work inside a handler too, with some additions:
 //!
-//! A refused message always comes back inside the error. Mailboxes hold [`DEFAULT_CAPACITY`] messages unless the
-//! builder, or the [spawn builder](Handle::build), says otherwise.
+//! - [`Context::ask_then`] handles the answer later, instead of waiting for it.
+//! - [`send`] is refused in a cycle of waits, and without a spare thread for the last worker.
+//!   [`Context::when_room`] waits for room without a thread.
+//! - [`again`] exists only there.
+//! - [`Context::tell_after`] keeps the actor alive until the timer fires.
 //!
-//! A handler that meets a full mailbox has two ways on without waiting: keep the message and ask to be told when there is room
-//! ([`Context::when_room`]), or drop it. A full mailbox cannot stop the crew.
+//! [`Pool::tell`], [`Pool::ask`] and [`Pool::send`] are the same with a [strategy] that chooses the
+//! replica.
+//!
+//! A refused message always comes back inside the error. Mailboxes hold [`DEFAULT_CAPACITY`]
+//! messages unless the builder, or the [spawn builder](Handle::build), says otherwise.
+//!
+//! A handler that meets a full mailbox has two options without waiting: keep the message and ask to
+//! be told when there is room ([`Context::when_room`]), or drop the message. A full mailbox cannot
+//! stop the crew.
+//!
+//! [`tell`]: ActorRef::tell
+//! [`ask`]: ActorRef::ask
+//! [`send`]: ActorRef::send
+//! [`again`]: Context::again
+//! [`tell_after`]: ActorRef::tell_after
+//! [`tell_at`]: ActorRef::tell_at
+//! [`tell_every`]: ActorRef::tell_every
 //!
 //! ```
 //! use heist::{Actor, ActorRef, Context, Executor, Handler};
 //! use std::collections::VecDeque;
 //!
-//! /// Passes lines on to a slower actor, in order, however slow that one is.
+//! /// Passes lines on to a slower actor, in order, however slow it is.
 //! struct Relay { to: ActorRef<Writer>, held: VecDeque<String> }
 //! impl Actor for Relay {}
 //!
@@ -77,7 +100,7 @@
 //!                 Ok(()) => {}
 //!                 Err(full) if full.is_full() => {
 //!                     self.held.push_front(full.into_message());
-//!                     let _ = ctx.when_room(&self.to, Room); // refused if it is on its way already
+//!                     let _ = ctx.when_room(&self.to, Room); // refused if already under way
 //!                     return;
 //!                 }
 //!                 Err(_stopped) => return ctx.stop(), // there will be no room any more
@@ -133,11 +156,12 @@
 //!
 //! # Many messages, one commit
 //!
-//! What costs as much for many messages as for one (a commit, a write to disk, a look at the clock) can be done once for
-//! all that wait. An actor that implements [`Receive`] itself and says how many messages of a type may come at once
-//! ([`Receive::BATCH`]) gets them in [`receive_batch`](Receive::receive_batch): those that lie one behind the other at the head of
-//! its mailbox, in order, each with its own [`Reply`]. Nothing is waited for, so under little load there is one message
-//! in a [`Batch`], and under much load many.
+//! Some work costs as much for many messages as for one: a commit, a write to disk, a look at the
+//! clock. It can be done once for all waiting messages. An actor that implements [`Receive`] itself
+//! declares how many messages of a type may come at once ([`Receive::BATCH`]). It gets them in
+//! [`receive_batch`](Receive::receive_batch): consecutive messages at the head of its mailbox, in
+//! order, each with its own [`Reply`]. Nothing waits for a batch to fill, so a [`Batch`] has one
+//! message under little load and many under much load.
 //!
 //! ```
 //! use heist::{Actor, Batch, Context, Executor, Receive, Reply};
@@ -155,7 +179,7 @@
 //!     }
 //!
 //!     fn receive_batch(&mut self, batch: Batch<'_, Entry, u64>, _: &mut Context<Self>) {
-//!         // A panic in here answers whoever has no answer yet with its text.
+//!         // A panic in here answers all remaining askers with its text.
 //!         let (entries, replies): (Vec<Entry>, Vec<Reply<u64>>) = batch.unzip();
 //!         let _written: usize = entries.iter().map(|Entry(line)| line.len()).sum();
 //!         self.commits += 1; // one for all of them
@@ -166,7 +190,8 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 //! # let executor = Executor::new();
 //! let journal = executor.spawn(Journal { commits: 0 });
-//! let asks: Vec<_> = (0..100).map(|n| journal.ask(Entry(format!("entry {n}")))).collect::<Result<_, _>>()?;
+//! let asks = (0..100).map(|n| journal.ask(Entry(format!("entry {n}"))));
+//! let asks: Vec<_> = asks.collect::<Result<_, _>>()?;
 //! for ask in asks {
 //!     assert!(ask.wait()? <= 100);
 //! }
@@ -174,26 +199,31 @@
 //! # }
 //! ```
 //!
-//! # What takes the time
+//! # Timing
 //!
-//! Counts are always there ([`Handle::stats`], [`ActorRef::stats`]). Times cost readings of the clock, so they are taken where
-//! they are asked for: of all actors of an executor ([`Builder::timing`]) or of single ones ([`SpawnBuilder::timing`]). Then
-//! there is how long messages waited and handlers took ([`ActorRef::timing`]), how long runnable actors were queued on each
-//! worker ([`Stats`]), who is the busiest and who is behind ([`Handle::top`]), and a handler may ask how old its message is
-//! ([`Context::message_age`]).
+//! Counts are always kept ([`Handle::stats`], [`ActorRef::stats`]). Times cost readings of the
+//! clock, so they are measured on request: for all actors of an executor ([`Builder::timing`]) or
+//! for single ones ([`SpawnBuilder::timing`]). Timing shows how long messages waited and handlers
+//! took ([`ActorRef::timing`]), how long runnable actors were queued on each worker ([`Stats`]),
+//! and which actors are the busiest or have the oldest messages ([`Handle::top`]). A handler may
+//! ask for the age of its message ([`Context::message_age`]).
 //!
 //! ```
 //! # use heist::{Actor, Context, Executor, Handler};
 //! # struct Parser;
 //! # impl Actor for Parser {}
-//! # impl Handler<String> for Parser { type Reply = (); fn handle(&mut self, _: String, _: &mut Context<Self>) {} }
+//! # impl Handler<String> for Parser {
+//! #     type Reply = ();
+//! #     fn handle(&mut self, _: String, _: &mut Context<Self>) {}
+//! # }
 //! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 //! # let executor = Executor::new();
 //! let parser = executor.build(Parser).name("parser").timing(true).spawn();
 //! parser.tell("a line".to_string())?;
 //! executor.wait_idle()?;
 //! let timing = parser.timing().expect("it is timed");
-//! println!("waited for {:?}, p99 {:?}; took {:?}", timing.wait.mean(), timing.wait.p99, timing.handling.mean());
+//! println!("waited {:?}, p99 {:?}", timing.wait.mean(), timing.wait.p99);
+//! println!("took {:?}", timing.handling.mean());
 //! for actor in executor.top(10).busiest {
 //!     println!("{:?} {}: {:?}", actor.name, actor.type_name, actor.handling);
 //! }
@@ -203,27 +233,29 @@
 //!
 //! # Actors by key
 //!
-//! A [`Directory`] has an actor for each key that is used: spawned when the first message comes, ended when it is idle, and the
-//! next one begins when the last has stored what it knows. Nobody who sends sees the gap.
+//! A [`Directory`] has an actor for each key in use, spawned when the first message comes and ended
+//! when it is idle. The next actor of a key begins when the previous one has stored its state.
+//! Senders do not notice the change.
 //!
 //! # In async code
 //!
-//! Handlers are synchronous, and [`tell`](ActorRef::tell) and [`ask`](ActorRef::ask) never wait, so tasks may call them. Whatever
-//! blocks has a form that is awaited, in any runtime, and never blocks the runtime's thread:
+//! Handlers are synchronous, and [`tell`] and [`ask`] never wait, so tasks may call them. Each
+//! blocking call has an awaited form for any runtime, which never blocks the runtime's thread:
 //!
 //! | blocks | is awaited |
 //! |---|---|
-//! | [`Ask::wait`], [`Ask::wait_timeout`] | the [`Ask`] itself |
-//! | [`ActorRef::send`], [`ActorRef::send_timeout`] | [`ActorRef::send_async`] |
-//! | [`ActorRef::wait_stopped`], [`ActorRef::wait_stopped_timeout`] | [`ActorRef::wait_stopped_async`] |
-//! | [`Handle::wait_idle`], [`Handle::wait_idle_timeout`] | [`Handle::wait_idle_async`] |
+//! | [`Ask::wait`], with or without timeout | the [`Ask`] itself |
+//! | [`ActorRef::send`], with or without timeout | [`ActorRef::send_async`] |
+//! | [`ActorRef::wait_stopped`], with or without timeout | [`ActorRef::wait_stopped_async`] |
+//! | [`Handle::wait_idle`], with or without timeout | [`Handle::wait_idle_async`] |
 //! | [`Executor::shutdown`] | [`Executor::shutdown_async`] |
 //! | [`Executor::shutdown_now`], dropping an [`Executor`] | [`Executor::shutdown_now_async`] |
-//! | receiving from [`Builder::event_channel`] | a channel of your runtime's, filled by [`Builder::on_event`] |
+//! | [`Builder::event_channel`] | your runtime's channel, filled by [`Builder::on_event`] |
 //!
-//! Timeouts are the runtime's own. What timed out is still there: an [`Ask`] can be awaited again, a send
-//! [gives its message back](Sending::cancel). Where the blocking form would be refused (on a worker, in a forked child) there is nothing
-//! to refuse: awaiting blocks nobody. In a [forked child](#limits) nothing resolves but shutdowns, to an error.
+//! Timeouts are the runtime's own. After a timeout nothing is lost: an [`Ask`] can be awaited
+//! again, and a send [gives its message back](Sending::cancel). Where the blocking form would be
+//! refused (on a worker, in a forked child), the awaited form is not, since awaiting blocks no
+//! thread. In a [forked child](#limits) only shutdowns resolve, to an error.
 //!
 //! ```
 //! # use heist::{Actor, Context, Executor, Handler};
@@ -243,38 +275,47 @@
 //!     Ok(answer) => assert_eq!(answer?, 42),
 //!     Err(_elapsed) => eprintln!("late, but still on its way: {ask:?}"),
 //! }
-//! executor.shutdown_async(Duration::from_secs(5)).await?; // dropping it here would block the thread
+//! // Dropping the executor here would block the thread.
+//! executor.shutdown_async(Duration::from_secs(5)).await?;
 //! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 //! # })?;
 //! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 //! ```
 //!
-//! `examples/embed` is a web service under tokio whose state lives in actors.
+//! `examples/embed` is a web service under tokio with its state in actors.
 //!
 //! # Where actors run
 //!
 //! | | runs | for |
 //! |---|---|---|
 //! | [`spawn`](Handle::spawn) | wherever a worker has time | nearly everything |
-//! | [`on_worker(k)`](SpawnBuilder::on_worker) | on worker `k`, always | what belongs to one core or one worker |
-//! | [`spawn_dedicated`](Handle::spawn_dedicated) | on a thread of its own, where it is made | what is not `Send`, or blocks as a matter of course |
+//! | [`on_worker(k)`](SpawnBuilder::on_worker) | on worker `k` | actors tied to a core or worker |
+//! | [`spawn_dedicated`](Handle::spawn_dedicated) | on its own thread | state not `Send`, or blocking |
 //!
-//! [`Builder::pin_workers`] pins the workers themselves to cores. What is promised holds wherever an actor runs.
+//! [`Builder::pin_workers`] pins the workers themselves to cores. The promises hold wherever an
+//! actor runs.
 //!
 //! # Blocking
 //!
-//! Handlers should not block, but may: in [`blocking`], in [`Ask::wait`], in [`ActorRef::send`]. Meanwhile a spare thread takes
-//! over what the worker had to do ([`Builder::spares`]), so the crew goes on, and only the actor itself is busy. A wait that could
-//! not end is refused, and hands the ask or the message back: one for oneself, one in a cycle, one that would leave no thread
-//! to run what is waited for. Cycles are seen through actors of other executors, [forwarded](Context::forward) requests and pools too, and the
-//! error [names](WaitAskError::cycle) the actors in them; [`Handle::waits`] lists who waits for whom.
+//! Handlers should not block, but may: in [`blocking`], in [`Ask::wait`], in [`ActorRef::send`].
+//! Meanwhile a spare thread takes over the worker's slot ([`Builder::spares`]), so the crew goes
+//! on, and only the actor itself is busy.
 //!
-//! | | a spare is to be had | none is |
+//! A wait that can never finish is refused, and hands the ask or the message back: a wait for
+//! oneself, in a cycle, or on the last thread that could make progress. Cycles are seen through
+//! actors of other executors, [forwarded](Context::forward) requests and pools too. The error
+//! [names](WaitAskError::cycle) the actors in the cycle, and [`Handle::waits`] lists all waits.
+//!
+//! | | with a spare | without a spare |
 //! |---|---|---|
-//! | [`blocking`] | runs; its worker's place goes to the spare when there is something to do | runs; its worker does nothing else meanwhile |
-//! | [`Ask::wait`], [`ActorRef::send`] | wait, likewise | wait, or are refused ([`AskError::NoSpare`], [`Refusal::NoSpare`]) where nobody would be left |
-//! | [`wait_stopped`](ActorRef::wait_stopped), [`wait_idle`](Handle::wait_idle), [`shutdown`](Executor::shutdown) of the own crew | refused: [`WaitError::OnCrew`] | the same |
-//! | the same of another executor | wait, likewise | wait, or are refused ([`WaitError::NoSpare`]) where nobody of this crew would be left |
+//! | [`blocking`] | the spare gets the slot when there is work | its worker does nothing else |
+//! | [`Ask::wait`], [`ActorRef::send`] | likewise | wait, or refused if no thread would be left |
+//! | waits for the handler's own crew | refused | refused |
+//! | waits for another executor | likewise | wait, or refused if no thread would be left |
+//!
+//! The last two rows are [`wait_stopped`](ActorRef::wait_stopped), [`wait_idle`](Handle::wait_idle)
+//! and [`shutdown`](Executor::shutdown). The errors are [`AskError::NoSpare`],
+//! [`Refusal::NoSpare`], [`WaitError::NoSpare`], and [`WaitError::OnCrew`] for the own crew.
 //!
 //! # What is promised
 //!
@@ -286,12 +327,15 @@
 //!
 //! `docs/limits.md` has a table of them, with what happens, the error, and the remedy.
 //!
-//! Handlers are synchronous; async code meets actors at the edge, where an [`Ask`] is a future like any other. There are
-//! no priorities, no supervision but for a [`Pool`]'s replicas, and no network here. A handler that blocks, other than by the ways
-//! above, keeps its worker. In a child that was forked without `exec`, executors of the parent are frozen: sends, asks, spawns and waits
-//! return errors (`Forked`, or as if the executor shut down), counts and lists are empty, stops and drops do nothing, and nothing waits for
-//! the parent's threads or locks. A child that is forked inside a handler should call `exec` or `_exit` and not return. An actor that is
-//! kept on one worker waits for as long as that worker's turns take.
+//! Handlers are synchronous. Async code meets actors at the edge, where an [`Ask`] is a future like
+//! any other. There are no priorities, no supervision except for a [`Pool`]'s replicas, and no
+//! network. A handler that blocks in any other way than those above keeps its worker. An actor
+//! bound to one worker waits for as long as that worker's turns take.
+//!
+//! In a child that was forked without `exec`, executors of the parent are frozen. Sends, asks,
+//! spawns and waits return errors (`Forked`, or as if the executor shut down), counts and lists are
+//! empty, stops and drops do nothing, and nothing waits for the parent's threads or locks. A child
+//! forked inside a handler should call `exec` or `_exit` and not return.
 
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("heist needs 64-bit atomics: an actor's state is one word of 64 bits (see docs/platforms.md)");
@@ -351,14 +395,18 @@ pub use id::ActorId;
 pub use panics::PanicText;
 pub use sched::queue::Policy;
 
-/// Whom a message to a [`Pool`] goes to.
+/// Strategies, which choose the replica for a message to a [`Pool`].
 ///
 /// ```
 /// # use heist::{Actor, Context, Executor, Handler};
 /// # struct Worker;
 /// # impl Actor for Worker {}
-/// # impl Handler<u32> for Worker { type Reply = u32; fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 { n } }
-/// use heist::strategy::{ByKey, LeastLoaded, PoolDefault, Random, RoundRobin, SharedQueue, ToIndex, TwoChoices};
+/// # impl Handler<u32> for Worker {
+/// #     type Reply = u32;
+/// #     fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 { n }
+/// # }
+/// use heist::strategy::{ByKey, LeastLoaded, PoolDefault, Random};
+/// use heist::strategy::{RoundRobin, SharedQueue, ToIndex, TwoChoices};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let executor = Executor::new();
@@ -382,7 +430,7 @@ pub mod strategy {
     };
 }
 
-/// README's example is a test.
+/// Makes README's examples doctests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

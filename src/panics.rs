@@ -1,4 +1,4 @@
-//! Floor 0: what a panic said.
+//! Floor 0: texts of panics.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Floor 0: the one place that reads the clock, so that time can be made virtual later. Always monotonic.
+//! Floor 0: the only place that reads the clock, so that time can be made virtual later. Always
+//! monotonic.
 
 pub(crate) use std::time::{Duration, Instant};
 
@@ -8,8 +9,8 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// For counting instructions: 50 ns pass with each reading, so that what depends on time does not depend on how slowly
-/// the program runs while it is counted.
+/// The clock for counting instructions. Each reading advances it by 50 ns, so that time-dependent
+/// behaviour does not depend on the speed of the counted program.
 #[cfg(heist_steps)]
 pub(crate) fn now() -> Instant {
     thread_local! {
@@ -21,7 +22,7 @@ pub(crate) fn now() -> Instant {
     START.with(|start| *start + Duration::from_nanos(50 * readings))
 }
 
-/// `now + duration`; `None` when that lies beyond what the clock can say, which is as good as never.
+/// Returns `now + duration`, or `None` if the clock cannot represent it, which is as good as never.
 pub(crate) fn after(duration: Duration) -> Option<Instant> {
     now().checked_add(duration)
 }
