@@ -1,10 +1,10 @@
-//! What blocking inside a handler costs the handler: `cargo bench --bench blocking`. One element is one call.
+//! The cost of blocking inside a handler: `cargo bench --bench blocking`. One element is one call.
 //!
-//! | bench | |
+//! | bench | measures |
 //! |---|---|
-//! | nothing waits | a call that returns at once, with no work behind the turn: the worker's place is left and taken back |
-//! | work waits | the same with a message for another actor behind it: a spare is called, and mostly comes too late |
-//! | ask and wait | an ask of another actor, waited for: a spare runs that one |
+//! | nothing waits | a call that returns at once: the worker's slot is left and taken back |
+//! | work waits | the same with a message behind the turn: a spare is called, mostly too late |
+//! | ask and wait | a blocking ask of another actor, which a spare runs |
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
@@ -36,7 +36,7 @@ enum Way {
     Wait,
 }
 
-/// Returns how many calls there were.
+/// Blocks in the given way. Replies with the number of calls.
 impl Handler<Way> for Blocker {
     type Reply = u64;
     fn handle(&mut self, way: Way, _: &mut Context<Self>) -> u64 {

@@ -1,27 +1,35 @@
-//! SQLite shared among many clients: `cargo bench --bench connections`, or for a first look `… -- --quick`.
+//! SQLite shared among many clients: `cargo bench --bench connections`, or `… -- --quick` for a
+//! first look.
 //!
-//! The connection manager of `examples/connections` against what a user has today. All on one file on the disk in WAL mode with
-//! `synchronous=FULL`, a write acknowledged after its commit; the same statements, prepared once for each connection.
+//! Compares the connection manager of `examples/connections` with the alternatives that a user has
+//! today. All ways use one file on disk in WAL mode with `synchronous=FULL`, and acknowledge a
+//! write after its commit. The statements are the same, prepared once for each connection.
 //!
 //! | way | connections |
 //! |---|---|
-//! | heist | 1 that writes (group commit), one that reads for each processor, 1 for long reads, each owned by an actor |
+//! | heist | 1 for writes (group commit), 1 a processor for reads, 1 for long reads |
 //! | `Mutex<Connection>` | 1 |
 //! | r2d2 | 10 alike, lent to the clients' own threads |
 //! | deadpool | 10 alike, under tokio; the clients are tasks |
-//! | a thread each | 1 that writes, one that reads for each processor, behind channels |
-//! | the same, batching | and the writer commits what waits together: what group commit alone brings |
+//! | a thread each | 1 for writes, 1 a processor for reads, behind channels |
+//! | the same, batching | the same, with group commit by the writer |
+//!
+//! Each connection of heist belongs to an actor.
 //!
 //! | load | 64 clients, each waits for its answer; 100,000 rows to read, drawn by Zipf's law |
 //! |---|---|
 //! | mixed | 90 % reads, 10 % single-row writes, as fast as they are answered |
 //! | writes | single-row writes only |
-//! | paced | the mix of `mixed` at one pace for all ways, and at the next pace with those that kept this one. Times count from when an operation is due |
+//! | paced | the mix of `mixed` at a pace; times count from the due time of an operation |
 //!
-//! As fast as they are answered, clients mostly wait where a way is slow, and its reads find idle processors: so `mixed` compares
-//! throughput, and `paced` how long reads and writes take. Each run has a fresh copy of the file and is checked: every acknowledged row
-//! is there once. Ways take turns, run by run; tables have the medians of the runs. Pictures of it: `connections.svg` in the target directory.
-//! Names after the options choose ways by a part of their name.
+//! All ways run at the same pace, and the ways that kept the pace run at the next higher one.
+//!
+//! Under `mixed` and `writes`, the clients of a slow way mostly wait, so that its reads find idle
+//! processors. Therefore `mixed` compares throughput, and `paced` compares the times of reads and
+//! writes. Each run gets a fresh copy of the file and is checked: the file must contain every
+//! acknowledged row once. Ways alternate run by run, and the tables show the medians of the runs.
+//! The pictures are written to `connections.svg` in the target directory. Arguments after the
+//! options select ways by a part of their name.
 
 #![allow(clippy::print_stdout, reason = "the table")]
 
@@ -73,14 +81,14 @@ struct Row {
 }
 
 impl Row {
-    /// The median of what the runs give.
+    /// Returns the median over the runs.
     fn median(&self, of: impl Fn(&Run) -> f64) -> f64 {
         let mut values: Vec<f64> = self.runs.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     }
 
-    /// The median of a percentile, in nanoseconds; `None` where there was nothing of it.
+    /// Returns the median of a percentile in nanoseconds, or `None` if a run has no such operation.
     fn percentile(&self, of: impl Fn(&Run) -> &Delay, part: f64) -> Option<f64> {
         let any = self.runs.iter().all(|run| !of(run).is_empty());
         any.then(|| self.median(|run| quantile(of(run), part).map_or(0.0, |time| time.as_nanos() as f64)))
@@ -110,13 +118,13 @@ fn tell(load: &str, rows: &[Row]) -> String {
     table(header, rows.iter().map(line).collect())
 }
 
-/// A pace, in operations a second, and those that kept it.
+/// A pace in operations a second, and the ways that kept it.
 struct Paced {
     pace: f64,
     rows: Vec<Row>,
 }
 
-/// So much of a pace is enough.
+/// The part of a pace that a way must reach to keep the pace.
 const KEPT: f64 = 0.95;
 
 fn tell_paced(title: &str, ways: &[usize], paced: &[Paced], of: impl Fn(&Run) -> &Delay) -> String {

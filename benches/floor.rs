@@ -1,6 +1,8 @@
-//! The floor of the machine: what the parts of an operation cost by themselves. `cargo bench --bench floor`.
+//! The machine's lower bounds: what the parts of an operation cost by themselves.
+//! `cargo bench --bench floor`.
 //!
-//! `docs/performance.md` compares heist's figures with these. Each is the median of several passes.
+//! `docs/performance.md` compares heist's figures with these. Each figure is the median of several
+//! passes.
 
 #![allow(clippy::print_stdout, reason = "the table")]
 
@@ -11,7 +13,7 @@ use std::time::Instant;
 
 const PASSES: usize = 7;
 
-/// The time for each of `count` steps, in nanoseconds: the median of the passes.
+/// Returns the time of one of `count` steps in nanoseconds: the median of the passes.
 fn each(count: u64, mut pass: impl FnMut(u64)) -> f64 {
     let once = |pass: &mut dyn FnMut(u64)| {
         let start = Instant::now();
@@ -23,12 +25,12 @@ fn each(count: u64, mut pass: impl FnMut(u64)) -> f64 {
     passes[PASSES / 2]
 }
 
-/// A line of the cache to itself.
+/// A value with a cache line to itself.
 #[repr(align(128))]
 #[derive(Default)]
 struct Line(AtomicU64);
 
-/// Multiplications that wait for each other: three cycles each, or four, and one for the bit.
+/// Multiplications that depend on each other: three or four cycles each, and one for the bit.
 fn multiplication(count: u64) -> f64 {
     each(count, |count| {
         let mut x = black_box(3_u64);
@@ -49,7 +51,7 @@ fn own_line(count: u64) -> f64 {
     })
 }
 
-/// From one core to the other and back, both looking all the time.
+/// From one core to the other and back, with both cores spinning.
 fn there_and_back(count: u64) -> f64 {
     each(count, |count| {
         let line = Line::default();
@@ -92,12 +94,12 @@ fn contended_line(count: u64) -> f64 {
     })
 }
 
-/// Lines that lie all over so much memory, each found through the one before.
+/// Follows lines scattered over `bytes` of memory, each found through the previous one.
 fn chase(count: u64, bytes: usize) -> f64 {
     let lines = bytes / size_of::<Line>();
     let memory: Vec<Line> = (0..lines).map(|_| Line::default()).collect();
-    // A generator whose period is all of a power of two (Hull and Dobell, 1962) goes through every line, in an order that no
-    // prefetcher guesses.
+    // A generator with the full period of a power of two (Hull and Dobell, 1962) visits every line,
+    // in an order that no prefetcher predicts.
     let mut at = 0_usize;
     for _ in 0..lines {
         let next =

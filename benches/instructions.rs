@@ -1,17 +1,17 @@
-//! What the hot paths cost in instructions. Counted by `scripts/instructions.sh`, under valgrind; `cargo bench` only
-//! runs it once and checks its answers.
+//! The cost of the hot paths in instructions, counted by `scripts/instructions.sh` under valgrind.
+//! `cargo bench` only checks the answers.
 //!
 //! | workload | row | one operation is |
 //! |---|---|---|
-//! | outside-busy | tell-outside-busy | `tell` from outside the crew to an actor that is scheduled already |
-//! | | turn-message-outside | a message of such a backlog, in a turn: its memory comes from another thread |
+//! | outside-busy | tell-outside-busy | `tell` from outside the crew to a scheduled actor |
+//! | | turn-message-outside | a message of such a backlog, in a turn (another thread's memory) |
 //! | outside-idle | tell-outside-idle | `tell` from outside to an idle actor: gate, injector |
 //! | | turn-injector | taking that actor from the injector, and its turn |
 //! | ask-wait | ask-outside-wait | `ask` from outside, its turn, `wait` when the answer is there |
-//! | ask-await | ask-outside-await | the same polled before its turn (so that the answer calls a waker) and after |
-//! | inside-busy | tell-inside-busy | `tell` inside a turn to an actor that is scheduled already |
+//! | ask-await | ask-outside-await | the same, polled before its turn (answer wakes) and after |
+//! | inside-busy | tell-inside-busy | `tell` inside a turn to a scheduled actor |
 //! | | turn-message | a message of such a backlog, in a turn |
-//! | inside-idle | tell-inside-idle | `tell` inside a turn to an idle actor: LIFO slot, local queue |
+//! | inside-idle | tell-inside-idle | `tell` inside a turn to an idle actor (LIFO slot, queue) |
 //! | | turn-local | taking that actor from the local queue, and its turn |
 //! | hop | hop | `tell` inside a turn to an idle actor and its turn, by way of the LIFO slot |
 //! | ask-then | ask-inside | `ask_then`, the turn that answers, the turn of the answer |
@@ -19,17 +19,17 @@
 //! | | end | the first turn of such an actor, which is also its last |
 //! | steal | steal | stealing an actor (in batches, as they come) and its turn |
 //!
-//! Loops and handlers of this file are in the counts, a few instructions each, and so is the allocator: a thousand
-//! messages sent, or actors made ready, at once make it and the local queue grow and shrink, which a hop does not.
+//! The counts include a few instructions of this file's loops and handlers, and the allocator. A
+//! thousand messages or actors at once make the allocator and the queues resize, unlike a hop.
 //!
 //! # What makes the counts repeat
 //!
-//! Only one thread runs at a time, and none spins while it is counted. Where senders are outside, the worker is held
-//! inside a turn until a batch is sent; then the main thread sleeps until the worker has handled it and is held again.
-//! Thief and victim do the same. So no worker runs dry in between. What cannot be counted in this way is left out:
-//! waking a sleeper, and looking for work before sleeping; their cost is time rather than instructions.
+//! Only one thread runs at a time, and no thread spins while counted. For sends from outside, the
+//! worker is held in a turn until a batch is sent, then the main thread sleeps until the worker is
+//! held again. Thief and victim alternate in the same way, so that no worker runs out of work.
+//! Waking and searching cannot be counted this way; both cost time more than instructions.
 //!
-//! Valgrind forgets its counts where [`counts_begin`] is called and writes them down where [`counts_end`] is. The first
+//! Valgrind resets its counts in [`counts_begin`] and writes them in [`counts_end`]. The first
 //! rounds, in which queues grow and means settle, are not counted.
 
 #![allow(clippy::print_stdout, reason = "what was counted, for the script")]
@@ -42,7 +42,7 @@ use std::sync::{Condvar, Mutex};
 use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
-/// Operations in a round: less than a mailbox holds, and so many that what comes once in a round does not matter.
+/// Operations in a round: fewer than a mailbox holds, and enough that costs of once a round vanish.
 const BATCH: u32 = 1_000;
 const WARM_UP: u32 = 4;
 const ROUNDS: u32 = WARM_UP + 8;
@@ -61,8 +61,7 @@ const WORKLOADS: [(&str, fn()); 10] = [
     ("steal", steal),
 ];
 
-/// `instructions list`: the workloads; `instructions count WORKLOAD`: runs it and says what was counted; else (as from
-/// `cargo bench`, with whatever arguments): runs them all.
+/// Runs `list`, `count WORKLOAD` (one workload), or all workloads for other arguments.
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -72,7 +71,7 @@ fn main() {
             let (_, run) = WORKLOADS.iter().find(|(name, _)| *name == wanted).expect("one of the list");
             run();
         }
-        // By a real clock the sentinel may take all that the victim has while that is held, so that nothing is left to steal.
+        // With a real clock, the sentinel may take the held victim's work, so that nothing is left.
         _ => WORKLOADS
             .iter()
             .filter(|(name, _)| cfg!(heist_steps) || *name != "steal")
@@ -88,7 +87,7 @@ fn begin_round(round: u32) {
     COUNTING.store(round >= COUNT_FROM.load(Relaxed), Relaxed);
 }
 
-// Two functions that differ, or the compiler makes them one. Their names are known to the script.
+// The bodies differ, or the compiler would merge the functions. The script knows their names.
 #[inline(never)]
 fn counts_begin() {
     black_box("begin");
@@ -99,8 +98,7 @@ fn counts_end() {
     black_box("end");
 }
 
-/// The end of an interval that began with `counts_begin`: so many operations, or none where an earlier interval of the
-/// same row has counted them.
+/// Ends an interval of `operations` operations, 0 if an earlier interval of the row has them.
 fn end(row: &str, operations: u32) {
     if COUNTING.load(Relaxed) {
         counts_end();
@@ -108,7 +106,7 @@ fn end(row: &str, operations: u32) {
     }
 }
 
-/// One thread wakes another, which does not spin.
+/// Lets one thread wake another, which does not spin.
 struct Bell {
     rung: Mutex<bool>,
     changed: Condvar,
@@ -131,13 +129,13 @@ impl Bell {
     }
 }
 
-/// A worker has come to a [`Holder`].
+/// Rung when a worker has reached a [`Holder`].
 static HELD: Bell = Bell::new();
-/// It may go on.
+/// Rung when the holder may continue.
 static RELEASED: Bell = Bell::new();
 static DONE: Bell = Bell::new();
 
-/// The default, but that no turn ends for want of time before a batch is handled, however slow the machine.
+/// Makes the default crew, except that no turn ends by its time budget, however slow the machine.
 fn crew(workers: usize) -> Executor {
     let builder = Executor::builder().workers(workers).budget_time(Duration::from_secs(3_600));
     builder.build().expect("a valid crew")
@@ -148,7 +146,7 @@ fn finish(executor: &Executor) {
     assert!(report.complete && report.dead_letters.total() == 0, "{report:?}");
 }
 
-/// Handles next to nothing.
+/// An actor that does next to nothing.
 struct Sink(u64);
 impl Actor for Sink {}
 
@@ -186,7 +184,7 @@ fn sum_of(sinks: &[ActorRef<Sink>]) -> u64 {
     asks.into_iter().map(|ask| ask.wait().expect("an answer")).sum()
 }
 
-/// Holds its worker inside a turn, and counts what the worker does between two such turns.
+/// Holds its worker in a turn, and counts the worker's operations between two such turns.
 struct Holder {
     row: &'static str,
     operations: u32,
@@ -204,14 +202,14 @@ impl Handler<Hold> for Holder {
     }
 }
 
-/// Two of them, since one cannot be queued behind what it is to wait for while it holds the worker.
+/// Makes two holders, because a holder in its turn cannot also be queued behind the batch.
 fn holders(executor: &Executor, row: &'static str, operations: u32) -> [ActorRef<Holder>; 2] {
     let holders = [(); 2].map(|()| executor.spawn(Holder { row, operations }));
-    executor.wait_idle().expect("called from outside"); // no first turn is left to be overtaken in
+    executor.wait_idle().expect("called from outside"); // so that no first turn is left
     holders
 }
 
-/// Sends batches from outside while the only worker is held; it handles each of them, as a `turn`, when it is sent.
+/// Sends batches from outside while the only worker is held, then counts each batch as `turn`.
 fn outside(executor: &Executor, turn: &'static str, operations: u32, mut send: impl FnMut()) {
     let holders = holders(executor, turn, operations);
     holders[0].tell(Hold).expect("room");
@@ -255,7 +253,7 @@ fn outside_idle() {
     finish(&executor);
 }
 
-/// Round trips: those of a round are taken at the beginning of the next.
+/// Counts round trips. The answers of a round are taken at the beginning of the next.
 fn asks(row: &'static str, sent: impl Fn(&mut Ask<u64>), answer: impl Fn(Ask<u64>) -> u64) {
     let executor = crew(1);
     let sink = sinks(&executor, 1);
@@ -298,7 +296,7 @@ fn ask_await() {
     });
 }
 
-/// Does something again and again, inside.
+/// Runs a function again and again, inside turns.
 struct Driver<F> {
     round: u32,
     batch: F,
@@ -313,7 +311,7 @@ impl<F: FnMut() + Send + 'static> Handler<Go> for Driver<F> {
         (self.batch)();
         self.round += 1;
         if self.round < ROUNDS {
-            // Behind all that the batch has made ready.
+            // Behind everything that the batch has made runnable.
             ctx.me().tell(Go).expect("room");
         } else {
             DONE.ring();
@@ -332,7 +330,7 @@ fn inside_busy() {
     let sink = sinks(&executor, 1);
     let to = sink[0].clone();
     inside(&executor, move || {
-        end("turn-message", BATCH); // those of the round before
+        end("turn-message", BATCH); // the operations of the previous round
         to.tell(Add(0)).expect("room");
         counts_begin();
         for n in 1..=BATCH {
@@ -350,7 +348,7 @@ fn inside_idle() {
     let sinks = sinks(&executor, BATCH);
     let to = sinks.clone();
     inside(&executor, move || {
-        end("turn-local", BATCH); // those of the round before
+        end("turn-local", BATCH); // the operations of the previous round
         counts_begin();
         for sink in &to {
             sink.tell(Add(1)).expect("room");
@@ -366,7 +364,7 @@ fn spawn() {
     let executor = crew(1);
     let handle = executor.handle();
     inside(&executor, move || {
-        end("end", BATCH); // those of the round before
+        end("end", BATCH); // the operations of the previous round
         counts_begin();
         for n in 0..BATCH {
             drop(handle.spawn(Sink(n.into())));
@@ -379,7 +377,7 @@ fn spawn() {
     finish(&executor);
 }
 
-/// One of two; knows the other.
+/// One of two players that know each other.
 struct Player(Option<ActorRef<Player>>);
 impl Actor for Player {}
 
@@ -401,10 +399,10 @@ impl Handler<Pass> for Player {
     }
 }
 
-/// Where operation follows operation. False when `n` have been done and that is all.
+/// Begins the next of consecutive operations. Returns `false` after the last.
 fn next_operation(row: &str, n: u32) -> bool {
     if n.is_multiple_of(BATCH) {
-        end(row, BATCH); // the round before
+        end(row, BATCH); // the previous round
         begin_round(n / BATCH);
         counts_begin();
     }
@@ -450,7 +448,7 @@ fn ask_then() {
     finish(&executor);
 }
 
-/// Makes a batch ready on its worker and stays in its turn until the thief has had it all.
+/// Makes a batch runnable on its worker, then stays in its turn until all of it is stolen.
 struct Victim;
 impl Actor for Victim {}
 
@@ -476,7 +474,7 @@ impl Handler<Box<Load>> for Victim {
         load.round += 1;
         let next = load.round as usize % 2;
         load.thief[next].tell(Hold).expect("room");
-        // Takes the LIFO slot, which thieves leave alone: all else is in the queue now.
+        // Takes the LIFO slot, which thieves leave alone, so that everything else is in the queue.
         load.victim[next].clone().tell(load).expect("room");
         RELEASED.ring();
         HELD.wait();

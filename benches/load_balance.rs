@@ -1,18 +1,19 @@
-//! How evenly the work lies on the workers, under each policy: `cargo bench --bench load_balance`.
+//! The distribution of work over the workers under each policy: `cargo bench --bench load_balance`.
 //!
-//! | load | |
+//! | load | shape |
 //! |---|---|
 //! | uniform | 1,000 actors, messages of 2 us in turn |
 //! | zipf | 10,000 actors, drawn by Zipf's law (exponent 1.0), 2 us |
 //! | bursts | 20 messages at once to each of a few actors, 2 us, and a pause between bursts |
 //! | hot | one actor gets half of all messages, 999 share the rest, 2 us |
 //! | bimodal | 99.5 % x 0.5 us, 0.5 % x 500 us |
-//! | fork-join | a tree of actors, each spawns two, the leaves work 5 us, sums come back as answers |
+//! | fork-join | a tree of actors, each spawns two; leaves work 5 us and sums come back |
 //!
-//! criterion measures the time of a whole load, with nothing else measured. Then each load runs again, round by round, for a
-//! table with all of `examples/measure/table.rs`: how evenly the workers were busy, queue delays, idle hands, steals,
-//! wakes; and for a page with pictures, `load_balance.html` in the target directory. There a thread for each actor stands
-//! beside the policies, where a load has no more than [`MOST_THREADS`] actors and they do not come and go. Every run checks its answer.
+//! criterion measures the time of a whole load and nothing else. Then each load runs again, round
+//! by round, for the table of `examples/measure/table.rs` (balance of the workers, queue delays,
+//! idle hands, steals, wakes) and for a page with pictures, `load_balance.html` in the target
+//! directory. There the policies are compared with a thread for each actor, if a load has at most
+//! [`MOST_THREADS`] actors that do not come and go. Every run checks its answer.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::print_stdout, reason = "the table")]
@@ -42,14 +43,15 @@ use std::time::{Duration, Instant};
 
 const CREWS: [usize; 4] = [1, 2, 4, 8];
 const LOADS: [&str; 6] = ["uniform", "zipf", "bursts", "hot", "bimodal", "fork-join"];
-/// More threads than this are not tried.
+/// The greatest number of threads that is tried.
 const MOST_THREADS: usize = 2_000;
-/// For the table a load comes so often in a row: by itself it is over after a handful of looks at the crew.
+/// Number of times in a row that a load runs for the table. A single run would be over after a
+/// handful of samples of the crew.
 const IN_A_ROW: u64 = 5;
-/// For the table, rounds of all.
+/// Number of rounds for the table.
 const ROUNDS: usize = 3;
 
-/// Where delays go, if they are taken.
+/// The recorder of queue delays, if they are measured.
 #[derive(Clone, Copy)]
 struct Measured(Option<&'static Delays>);
 
@@ -124,7 +126,7 @@ impl Fork {
     }
 }
 
-/// So many generations to go.
+/// Number of generations to go.
 struct Grow(u32, Stamp);
 impl Receive<Grow> for Fork {
     type Reply = u64;
@@ -157,17 +159,17 @@ impl Fork {
     }
 }
 
-/// Which actor gets a message of which cost, in which order; the same in every run.
+/// The messages of a load with their actors and costs, in order. The same in every run.
 struct Plan {
     actors: usize,
     messages: Vec<(usize, Duration)>,
-    /// The sender pauses after so many.
+    /// Number of messages between two pauses of the sender.
     burst: usize,
 }
 
 const TREE_DEPTH: u32 = 8;
 
-/// `None` for the fork-join tree, which sends by itself.
+/// Returns the plan of a load, or `None` for the fork-join tree, which sends by itself.
 fn plan(load: &str) -> Option<Plan> {
     let mut rng = SmallRng::seed_from_u64(2013);
     let short = Duration::from_micros(2);
@@ -175,7 +177,7 @@ fn plan(load: &str) -> Option<Plan> {
     let (actors, messages, burst): (usize, Vec<_>, usize) = match load {
         "uniform" => (1_000, even(&mut rng, 4_000), usize::MAX),
         "zipf" => {
-            // The inverse of the distribution function, by search in its table.
+            // Inverts the distribution function by searching its table.
             let sums: Vec<f64> = (1..=10_000)
                 .scan(0.0, |sum, rank| {
                     *sum += 1.0 / f64::from(rank);
@@ -212,14 +214,14 @@ fn crew(workers: usize, policy: Policy) -> Executor {
 }
 
 impl Plan {
-    /// All of the load's work against that of the busiest actor.
+    /// Returns the total work of the load divided by the work of its busiest actor.
     fn most_parallel(&self) -> f64 {
         let mut work = vec![0.0; self.actors];
         self.messages.iter().for_each(|(actor, cost)| work[*actor] += cost.as_secs_f64());
         work.iter().sum::<f64>() / work.iter().copied().fold(0.0, f64::max)
     }
 
-    /// Gives each message to `send`, and pauses between bursts.
+    /// Passes each message to `send`, and pauses between bursts.
     fn each(&self, delays: Measured, mut send: impl FnMut(usize, Serve)) {
         for (at, &(actor, cost)) in self.messages.iter().enumerate() {
             send(actor, Serve { cost, sent: delays.stamp() });
@@ -248,7 +250,7 @@ impl Stage {
         Stage { executor, shops, plan, delays }
     }
 
-    /// All of the load, to its end.
+    /// Runs the whole load once, to its end.
     fn once(&self) {
         match &self.plan {
             Some(plan) => {
@@ -263,7 +265,7 @@ impl Stage {
         }
     }
 
-    /// Checks that everything was handled, as often as it was sent.
+    /// Checks that each message was handled once in each run.
     fn check(&self, runs: u64) {
         let asks = self.shops.iter().map(|shop| shop.ask(TakeStock).expect("running"));
         let served: u64 = asks.map(|ask| ask.wait().expect("an answer")).sum();
@@ -272,7 +274,7 @@ impl Stage {
     }
 }
 
-/// The load some times in a row, measured.
+/// Runs the load several times in a row, measured.
 fn on_a_crew(load: &str, workers: usize, policy: Policy) -> Run {
     let delays = Delays::leaked();
     let stage = Stage::new(load, workers, policy, Measured(Some(delays)));
@@ -287,7 +289,7 @@ fn on_a_crew(load: &str, workers: usize, policy: Policy) -> Run {
     run
 }
 
-/// The same with a thread for each actor; `None` for a load that is not for threads.
+/// Runs the load with a thread for each actor. Returns `None` if the load does not suit threads.
 fn on_threads(load: &str) -> Option<Run> {
     let plan = plan(load).filter(|plan| plan.actors <= MOST_THREADS)?;
     let delays = Delays::leaked();
@@ -300,7 +302,7 @@ fn on_threads(load: &str) -> Option<Run> {
             let mut shop = Shop { served: 0, delays: Measured(Some(delays)) };
             for message in messages {
                 shop.serve(message);
-                // AcqRel: the last one hands on what all did.
+                // AcqRel: the last thread passes on what all threads did.
                 if left.fetch_sub(1, Ordering::AcqRel) == 1 {
                     main.unpark();
                 }
@@ -342,7 +344,7 @@ fn on_threads(load: &str) -> Option<Run> {
     })
 }
 
-/// The tables of these loads, and the page.
+/// Prints the tables of the loads and writes the page.
 fn tables(loads: &[&str], crews: &[usize], rounds: usize) {
     let cores = machine::cores();
     let shown = crews.iter().copied().filter(|crew| *crew <= cores).max().unwrap_or(crews[0]);
@@ -409,7 +411,7 @@ fn load_balance(c: &mut Criterion) {
         group.finish();
     }
     if std::env::args().any(|argument| argument == "--test") {
-        // Shows that tables and pictures can be made.
+        // Shows that the tables and pictures can be made.
         tables(&["uniform", "fork-join"], &[1, 2], 1);
     } else {
         tables(&LOADS, &CREWS, ROUNDS);

@@ -1,16 +1,17 @@
-//! What messages cost: `cargo bench --bench messaging`. One element is one message; each bench checks its answer.
+//! The cost of messages: `cargo bench --bench messaging`. One element is one message, and each
+//! bench checks its answer.
 //!
-//! | bench | |
+//! | bench | measures |
 //! |---|---|
-//! | tell, tell-timed | from outside to one counter, which is then asked for its sum; to one that is timed |
-//! | tell-batch | the same to one that takes up to 64 at once |
+//! | tell, tell-timed | from outside to one counter, untimed and timed, ending with a sum |
+//! | tell-batch | the same to a counter that takes up to 64 at once |
 //! | ask | from outside, one after another |
 //! | ping-pong | two actors, one message |
 //! | ring | 100 actors, 4 messages going round |
 //! | fan-in | 16 actors tell one |
-//! | fan-out | one actor tells 1,000, each of which answers to a last one |
+//! | fan-out | one actor tells 1,000, each of which tells a last one |
 //! | spawn-message-stop | an actor's whole life |
-//! | wakes | how many workers one message wakes in a sleeping crew; more than [`MOST_WAKES`] on average is a failure |
+//! | wakes | workers woken by one message to a sleeping crew, at most [`MOST_WAKES`] on average |
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::print_stdout, reason = "the wakes")]
@@ -21,7 +22,8 @@ use std::time::Duration;
 
 const CREWS: [usize; 2] = [1, 2];
 
-/// Unbounded where a flood is the point: what is measured is the way of a message, not what a sender does about Full.
+/// Makes an unbounded crew: a flood measures the path of a message, not a sender's reaction to a
+/// full mailbox.
 fn crew(workers: usize) -> Executor {
     Executor::builder().workers(workers).unbounded().build().expect("a valid crew")
 }
@@ -62,7 +64,7 @@ impl Handler<Add> for Counter {
     }
 }
 
-/// Added up first.
+/// A message whose batch is added up first.
 struct Together(u64);
 impl Receive<Together> for Counter {
     type Reply = ();
@@ -79,7 +81,7 @@ impl Receive<Together> for Counter {
     }
 }
 
-/// The sum of the next so many.
+/// Asks for the sum of the next messages, this many.
 struct SumOf(u64);
 impl Receive<SumOf> for Counter {
     type Reply = u64;
@@ -97,7 +99,7 @@ impl Handler<Double> for Counter {
     }
 }
 
-/// Passes a message on until it has made its way.
+/// Passes a message on until its hops are used up.
 struct Link {
     next: Option<ActorRef<Link>>,
     end: ActorRef<Counter>,
@@ -124,7 +126,7 @@ impl Handler<Join> for Link {
     }
 }
 
-/// Tells `to` 1 to n.
+/// Tells the numbers from 1 to n to each target.
 struct Flood(Vec<ActorRef<Counter>>, u64);
 impl Handler<Flood> for Link {
     type Reply = ();
@@ -135,7 +137,7 @@ impl Handler<Flood> for Link {
     }
 }
 
-/// Passes on what it is told, once.
+/// Passes each message on once.
 struct Echo(ActorRef<Counter>);
 impl Actor for Echo {}
 impl Handler<Add> for Echo {
@@ -253,7 +255,7 @@ fn messaging(c: &mut Criterion) {
             b.iter(|| {
                 let sum = counter.ask(SumOf(1_000)).expect("running");
                 for i in 1..=1_000 {
-                    // Its message is handled before it ends for want of references.
+                    // The message is handled before the actor ends for lack of references.
                     executor.spawn(Echo(counter.clone())).tell(Add(i)).expect("unbounded");
                 }
                 assert_eq!(sum.wait().expect("an answer"), sum_to(1_000));
@@ -262,14 +264,14 @@ fn messaging(c: &mut Criterion) {
         });
         group.finish();
         for link in pair.iter().chain(&hundred) {
-            link.stop(); // the rings hold themselves
+            link.stop(); // the links of a ring keep each other alive
         }
         drop(root);
         executor.wait_idle().expect("outside the crew");
     }
 }
 
-/// One message wakes one worker, and nobody else for company; what is more than that is chance.
+/// One message wakes one worker. A higher average is due to chance.
 const MOST_WAKES: f64 = 1.5;
 
 fn wakes(_: &mut Criterion) {

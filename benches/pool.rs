@@ -1,12 +1,14 @@
-//! What a pool's strategies are worth, and what they cost: `cargo bench --bench pool`.
+//! The benefit and cost of a pool's strategies: `cargo bench --bench pool`.
 //!
-//! The first table: eight replicas' connections answer in 100 us, but one of them takes 5 ms. Requests come at a steady pace,
-//! whether or not the earlier ones are answered, and each row says how long they took, from when they were due: with strategies
-//! that look, and those that do not. The replicas block, as one that waits for a disk does, on a crew of two.
+//! In the first table, the connections of eight replicas answer in 100 us, except that one takes 5
+//! ms. Requests come at a steady pace, whether or not earlier ones are answered. Each row shows the
+//! times from when requests were due, with strategies that look at the replicas and strategies that
+//! do not. The replicas block, as if waiting for a disk, on a crew of two.
 //!
-//! The second table: what a `tell` costs the sender, through a pool and without one, to replicas that are scheduled already.
+//! The second table shows the sender's cost of a `tell`, through a pool and without one, to
+//! replicas that are already scheduled.
 //!
-//! Each run checks that everything was handled once.
+//! Each run checks that every message was handled once.
 
 #![allow(clippy::print_stdout, reason = "the tables")]
 
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 
 const REPLICAS: usize = 8;
 
-/// Answers after a while, and keeps how long each request took.
+/// Answers after a while, and records the time of each request.
 struct Connection {
     takes: Duration,
     took: Arc<Mutex<Vec<Duration>>>,
@@ -77,7 +79,7 @@ fn one_slow_replica(requests: u32) {
     }
 }
 
-/// Counts.
+/// Counts messages.
 struct Sink(u64);
 
 impl Actor for Sink {}
@@ -99,7 +101,7 @@ impl Handler<Sum> for Sink {
     }
 }
 
-/// Sends inside one turn, so that nothing is handled meanwhile on the one worker.
+/// Sends inside one turn, so that the only worker handles no message meanwhile.
 struct Sender;
 
 impl Actor for Sender {}

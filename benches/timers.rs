@@ -1,14 +1,14 @@
-//! How late timers are, and what they cost: `cargo bench --bench timers`.
+//! The lateness and cost of timers: `cargo bench --bench timers`.
 //!
-//! | bench | |
+//! | bench | measures |
 //! |---|---|
-//! | lateness | from when a timer was due to when its message is handled: p50, p99 and the worst, in a table |
-//! | arm-cancel | arming a timer and cancelling it, among as many others as it says |
+//! | lateness | from a timer's due instant to its handling: p50, p99 and the worst, in a table |
+//! | arm-cancel | arming and cancelling a timer, among as many others as it says |
 //! | arm-fire | a timer that is due at once, to its handling |
 //!
-//! The lateness is reported, and not judged: it is the kernel's and the machine's as much as the crew's. Each row has
-//! the same timers, one after another and some at a time, on a crew that sleeps, one that has one worker in long turns,
-//! and one of which all workers have more to do than they can.
+//! Lateness is reported without a verdict, because the kernel and the machine contribute as much as
+//! the crew. Each row has the same timers, one after another and several at a time. The crew
+//! sleeps, has one worker in long turns, or has more work than all workers can do.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::print_stdout, reason = "the table")]
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 const CREWS: [usize; 2] = [1, 2];
 
-/// Keeps how late each timer was.
+/// Records how late each timer was.
 struct Target(Arc<Mutex<Vec<Duration>>>);
 
 impl Actor for Target {}
@@ -62,7 +62,7 @@ fn crew(workers: usize) -> Executor {
     Executor::builder().workers(workers).build().expect("a valid crew")
 }
 
-/// What the crew does besides.
+/// The crew's work beside the timers.
 #[derive(Clone, Copy)]
 struct Load {
     name: &'static str,
@@ -83,7 +83,8 @@ const LOADS: [Load; 3] = [
     Load { name: "all in turns of 20 us", actors_per_worker_short: 20, long: 0, turn: SHORT },
 ];
 
-/// At pseudo-random times within the next milliseconds, `together` at a time.
+/// Arms timers at pseudo-random times within the next milliseconds, `together` at a time. Returns
+/// their lateness.
 fn late(executor: &Executor, timers: usize, together: usize) -> Vec<Duration> {
     let seen = Arc::new(Mutex::new(Vec::with_capacity(timers)));
     let target = executor.spawn(Target(Arc::clone(&seen)));

@@ -1,4 +1,4 @@
-//! What the clients do, and what is seen of it.
+//! The clients' load and its measurement.
 
 use crate::measure::delay::Delay;
 use crate::measure::machine;
@@ -12,10 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) const CLIENTS: usize = 64;
-/// Rows that can be read.
+/// Number of rows to read.
 pub(crate) const ITEMS: usize = 100_000;
 
-/// The table that is read, and the one that is written: nothing in the latter forbids that a row comes twice.
+/// Creates the table to read and the table to write. The latter deliberately allows duplicate rows.
 pub(crate) fn fill(path: &Path) -> rusqlite::Result<()> {
     let connection = Connection::open(path)?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
@@ -35,18 +35,18 @@ fn text(item: i64) -> String {
     )
 }
 
-/// What is asked of a way.
+/// The operations requested from a way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) name: &'static str,
-    /// Of a hundred operations.
+    /// Number of writes in a hundred operations.
     pub(crate) writes: u32,
-    /// So many operations a second of all clients together, each due at its time whether or not earlier ones are done; or as fast as
-    /// they are answered.
+    /// Operations a second of all clients together, each due at its time even if earlier ones are
+    /// unfinished. `None` sends as fast as operations are answered.
     pub(crate) pace: Option<f64>,
 }
 
-/// Items drawn by Zipf's law with exponent 1: the first one most often.
+/// Draws items by Zipf's law with exponent 1. The first item is the most frequent.
 pub(crate) struct Popularity(Vec<f64>);
 
 impl Popularity {
@@ -65,17 +65,18 @@ impl Popularity {
     fn draw(&self, random: &mut SmallRng) -> i64 {
         let at = random.random::<f64>() * self.0[ITEMS - 1];
         let rank = self.0.partition_point(|sum| *sum < at).min(ITEMS - 1);
-        // Popular items lie all over the table.
+        // Spreads popular items over the whole table.
         ((rank * 7919) % ITEMS) as i64
     }
 }
 
-/// What one client, or all of them, has seen: times in nanoseconds, of what began after the warm-up.
+/// The measurements of one client or of all, in nanoseconds, for operations that began after the
+/// warm-up.
 #[derive(Clone)]
 pub(crate) struct Seen {
     pub(crate) reads: Delay,
     pub(crate) writes: Delay,
-    /// Every write that was acknowledged, the warm-up's too, by client.
+    /// Number of acknowledged writes by client, including the warm-up.
     acknowledged: Vec<i64>,
 }
 
@@ -83,7 +84,7 @@ pub(crate) struct Seen {
 pub(crate) struct Run {
     pub(crate) seen: Seen,
     pub(crate) time: Duration,
-    /// Of the whole process, clients included.
+    /// CPU time of the whole process, including the clients.
     pub(crate) cpu: Duration,
 }
 
@@ -92,14 +93,14 @@ impl Run {
         (self.seen.reads.len() + self.seen.writes.len()) as f64 / self.time.as_secs_f64()
     }
 
-    /// Microseconds of CPU time for an operation.
+    /// Returns the CPU time of an operation in microseconds.
     pub(crate) fn cpu_us(&self) -> f64 {
         let operations = self.seen.reads.len() + self.seen.writes.len();
         self.cpu.as_secs_f64() * 1e6 / operations.max(1) as f64
     }
 }
 
-/// When a run is measured.
+/// The instants between which a run is measured.
 #[derive(Clone, Copy)]
 struct Times {
     begin: Instant,
@@ -109,7 +110,7 @@ struct Times {
 
 impl Times {
     fn of(time: Duration) -> Self {
-        let begin = Instant::now() + Duration::from_millis(20); // when all clients are there
+        let begin = Instant::now() + Duration::from_millis(20); // by then all clients have started
         let from = begin + time / 5;
         Times { begin, from, until: from + time }
     }
@@ -156,7 +157,7 @@ async fn client<W: Way, P: Future<Output = ()> + Send>(
         if let Some(interval) = interval {
             due += Duration::from_secs_f64(interval);
             if due > began {
-                // That a timer is late, tokio's by up to a millisecond, is not the way's.
+                // A late timer (by up to a millisecond under tokio) must not count against the way.
                 pause(due.min(times.until)).await;
                 began = Instant::now();
             } else {
@@ -166,7 +167,8 @@ async fn client<W: Way, P: Future<Output = ()> + Send>(
     }
 }
 
-/// Waits for all clients, and reads the CPU time while they are at it. Threads that ended before would be missing.
+/// Waits for all clients, and reads the CPU time while they run. The CPU time would lack threads
+/// that ended before.
 fn measure(times: Times, wait_for_all: impl FnOnce() -> Result<Vec<Seen>, Failure>) -> Result<Run, Failure> {
     let sleep_until = |at: Instant| thread::sleep(at.saturating_duration_since(Instant::now()));
     sleep_until(times.from);
@@ -183,7 +185,7 @@ fn measure(times: Times, wait_for_all: impl FnOnce() -> Result<Vec<Seen>, Failur
     Ok(Run { seen, time: times.until - times.from, cpu })
 }
 
-/// Clients that are threads, and block in each call.
+/// Runs the clients as threads that block in each call.
 pub(crate) fn on_threads<W: Way>(
     way: W,
     load: Load,
@@ -204,7 +206,7 @@ pub(crate) fn on_threads<W: Way>(
     measure(times, || clients.into_iter().map(|client| client.join().expect("it does not panic")).collect())
 }
 
-/// Clients that are tasks.
+/// Runs the clients as tasks.
 pub(crate) fn on_tokio<W: Way>(
     open: impl FnOnce() -> Result<W, Failure>,
     load: Load,
@@ -227,7 +229,7 @@ pub(crate) fn on_tokio<W: Way>(
     })
 }
 
-/// Is every acknowledged row in the file, once, and no other?
+/// Checks that the file contains every acknowledged row once, and no other row.
 pub(crate) fn check(path: &Path, run: &Run) -> Result<(), Failure> {
     let connection = Connection::open(path)?;
     let mut select = connection.prepare(

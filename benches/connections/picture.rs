@@ -1,4 +1,5 @@
-//! The picture: throughput as bars; what reads and writes took, as points on a logarithmic line; and how that grows with the pace.
+//! Draws the results: throughput as bars, times of reads and writes as points on a logarithmic
+//! line, and their growth with the pace.
 
 use crate::measure::delay::Delay;
 use crate::measure::table::time;
@@ -25,7 +26,7 @@ const GRID: RGBColor = RGBColor(0xDD, 0xDD, 0xDD);
 const HEIST: RGBColor = RGBColor(0x00, 0x72, 0xB2);
 const OTHERS: RGBColor = RGBColor(0x9A, 0x9A, 0x9A);
 
-/// Of Okabe and Ito, which colour-blind people can tell apart.
+/// The palette of Okabe and Ito, which colour-blind readers can tell apart.
 const LINES: [RGBColor; WAYS.len()] = [
     HEIST,
     RGBColor(0xD5, 0x5E, 0x00),
@@ -68,7 +69,8 @@ pub(crate) fn draw(
     Ok(svg)
 }
 
-/// p99 over operations a second, both logarithmic; a line ends with the last pace that its way kept.
+/// Draws p99 over operations a second, both logarithmic. A line ends with the last pace that its
+/// way kept.
 fn curves(area: &Area<'_>, title: &str, paced: &[Paced], of: impl Fn(&Run) -> &Delay) -> Drawn {
     let style = ("sans-serif", 16).into_font().style(FontStyle::Bold).color(&INK);
     area.draw_text(title, &style, (12, 12))?;
@@ -144,7 +146,7 @@ fn colour(way: usize) -> RGBColor {
     if way == 0 { HEIST } else { OTHERS }
 }
 
-/// A bar for each way, its runs' median, with a line from the least to the most.
+/// Draws a bar for the median of each way, with a line from the least to the greatest run.
 fn bars(area: &Area<'_>, title: &str, rows: &[Row], of: impl Fn(&Run) -> f64) -> Drawn {
     head(area, title)?;
     let width = area.dim_in_pixel().0 as i32 - NAMES - 90;
@@ -164,7 +166,7 @@ fn bars(area: &Area<'_>, title: &str, rows: &[Row], of: impl Fn(&Run) -> f64) ->
     Ok(())
 }
 
-/// For each way its percentiles on a logarithmic line.
+/// Draws the percentiles of each way on a logarithmic line.
 fn points(area: &Area<'_>, title: &str, rows: &[Row], of: impl Fn(&Run) -> &Delay) -> Drawn {
     head(area, title)?;
     let (left, right) = (NAMES + 10, area.dim_in_pixel().0 as i32 - 24);

@@ -1,7 +1,9 @@
-//! Ways to share one SQLite file among many clients: what a user has today, and heist's connection manager.
+//! The ways to share one SQLite file among many clients: today's alternatives, and heist's
+//! connection manager.
 //!
-//! Each runs the same two statements, prepared once for each connection, on connections with the same settings: WAL,
-//! `synchronous=FULL`. A write is acknowledged when its transaction is committed.
+//! Each way runs the same two statements, prepared once for each connection. All connections have
+//! the same settings: WAL and `synchronous=FULL`. A write is acknowledged when its transaction is
+//! committed.
 
 use crate::database::{Database, Settings};
 use crate::measure::machine;
@@ -17,24 +19,25 @@ use std::time::Duration;
 
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
-/// Connections that read, where reading and writing ones are apart: rows come from memory mostly, so as many as processors.
+/// Returns the number of reading connections where these are separate. Rows come mostly from
+/// memory, so that one connection a processor suffices.
 fn readers() -> usize {
     machine::cores().max(2)
 }
 
-/// Connections where they are alike: the default of r2d2.
+/// Number of connections where all are alike: the default of r2d2.
 const ALIKE: u32 = 10;
-/// Rows that are committed together at the most, where that is done.
+/// Greatest number of rows in one commit, for ways with group commit.
 const BATCH: usize = 512;
 
-/// One way. Its futures are ready at once where it is called from threads, which then block in the call.
+/// One way. Ways that are called from threads block in the call and return futures that are ready.
 pub(crate) trait Way: Send + Sync + 'static {
     fn read(&self, item: i64) -> impl Future<Output = Result<String, Failure>> + Send;
     fn write(&self, id: i64, item: i64) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    // Nobody is turned away: with many that write at once the wait for the file's lock can be long.
+    // No client may fail: with many writers the wait for the file's lock can be long.
     connection.busy_timeout(Duration::from_secs(60))?;
     connection.pragma_update(None, "synchronous", "FULL")
 }
@@ -54,7 +57,7 @@ fn insert(to: &Connection, id: i64, item: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-// ---- heist --------------------------------------------------------------------------------------------------------
+// ---- heist ------------------------------------------------------------------------------
 
 pub(crate) struct Heist {
     database: Database,
@@ -69,7 +72,8 @@ impl Heist {
     }
 }
 
-/// Awaited, which leaves out that a wait looks for 20 us before it sleeps: with more clients than processors that helps nobody.
+/// Awaited, because a blocking wait spins for 20 us before it sleeps, which does not help with more
+/// clients than processors.
 impl Way for Heist {
     async fn read(&self, item: i64) -> Result<String, Failure> {
         Ok(self.database.read(item, move |from| select(from, item))?.await?)
@@ -80,7 +84,7 @@ impl Way for Heist {
     }
 }
 
-// ---- one connection for all ---------------------------------------------------------------------------------------
+// ---- one connection for all -------------------------------------------------------------
 
 pub(crate) struct Mutexed(Arc<Mutex<Connection>>);
 
@@ -100,7 +104,7 @@ impl Way for Mutexed {
     }
 }
 
-// ---- a pool of connections that are lent --------------------------------------------------------------------------
+// ---- a pool of connections that are lent ------------------------------------------------
 
 pub(crate) struct R2d2(r2d2::Pool<SqliteConnectionManager>);
 
@@ -121,7 +125,7 @@ impl Way for R2d2 {
     }
 }
 
-// ---- the same under tokio -----------------------------------------------------------------------------------------
+// ---- the same under tokio ---------------------------------------------------------------
 
 pub(crate) struct Deadpool(deadpool_sqlite::Pool);
 
@@ -153,7 +157,7 @@ impl Way for Deadpool {
     }
 }
 
-// ---- a thread for each connection ---------------------------------------------------------------------------------
+// ---- a thread for each connection -------------------------------------------------------
 
 struct Look {
     item: i64,
@@ -166,7 +170,8 @@ struct Order {
     reply: Sender<rusqlite::Result<()>>,
 }
 
-/// Threads that own a connection each, and take from channels: one for all readers, one for the writer.
+/// Threads that own one connection each and receive from channels: one channel for all readers, one
+/// for the writer.
 pub(crate) struct Threads {
     looks: Option<Sender<Look>>,
     orders: Option<Sender<Order>>,
@@ -174,7 +179,7 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Commits at the most so many writes at once, of those that wait.
+    /// Opens the threads. The writer commits at most `batch` waiting writes together.
     fn open(path: &Path, batch: usize) -> Result<Self, Failure> {
         let ((looks, to_look), (orders, to_write)) = (unbounded::<Look>(), unbounded::<Order>());
         let connection = connect(path)?;

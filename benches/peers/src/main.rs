@@ -1,5 +1,5 @@
-//! The runner: builds heist's and its peers' programs, runs them all interleaved, each run a process of its own, checks
-//! every answer, and prints and writes how they compare.
+//! The runner: builds the programs of heist and its peers, runs all of them interleaved, each run
+//! in a process of its own, checks every answer, and prints and writes the comparison.
 
 mod options;
 mod peers;
@@ -17,13 +17,13 @@ use peers::{Outcome, Peer};
 use record::Records;
 use workloads::{Dice, Scale, WORKLOADS, Workload};
 
-/// Shown at 1, 2, 4 and 8 workers, for the peers whose crew is a number of threads.
+/// Workloads run with 1, 2, 4 and 8 workers, for peers with a configurable number of threads.
 const SCALING_QUICK: [&str; 2] = ["pairs", "fjthrput"];
 const SCALING_FULL: [&str; 7] = ["pingpong", "pairs", "fanin", "fjthrput", "threadring", "big", "skew"];
 const SCALING_WORKERS: [usize; 3] = [1, 4, 8];
 const SCALING_PEERS: [&str; 3] = ["heist", "tokio", "kompact"];
 
-/// One thing to run: repeated, with the peers in a new order each time.
+/// One workload at one number of workers. Each repeat runs the peers in a new order.
 struct Case {
     workload: &'static Workload,
     workers: usize,
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Answers whether every run came to its end with the right answer.
+/// Runs the comparison. Returns `true` if every run completed with the right answer.
 fn compare(options: Options) -> Result<bool, String> {
     let (peers, skipped) = peers::gather(|name| options.wants_peer(name))?;
     for words in &skipped {
@@ -61,7 +61,7 @@ fn compare(options: Options) -> Result<bool, String> {
     let mut dice = Dice::new(seed);
     let mut ran = 0;
     for repeat in 1..=options.repeats {
-        // As many whole repeats as the time allows.
+        // Runs as many whole repeats as the time allows.
         let sofar = begin.elapsed();
         if options.within.is_some_and(|within| repeat > 1 && sofar + sofar / (repeat as u32 - 1) > within) {
             repeats = repeat - 1;
@@ -103,7 +103,7 @@ fn compare(options: Options) -> Result<bool, String> {
     Ok(records.all_right())
 }
 
-/// Processes that use a processor each, until this is dropped.
+/// Processes that occupy a processor each, until dropped.
 struct Busy(Vec<Child>);
 
 impl Busy {

@@ -30,11 +30,11 @@ pub struct Options {
     pub busy: usize,
     pub limit: Duration,
     pub timeout: Duration,
-    /// No repeat begins that would end later.
+    /// A repeat that would end later than this is not started.
     pub within: Option<Duration>,
     pub out: PathBuf,
     pub list: bool,
-    /// How it was called, for the report.
+    /// The command line as given, for the report.
     pub command: String,
 }
 
@@ -73,7 +73,7 @@ impl Options {
                 "--out" => options.out = PathBuf::from(value()?),
                 "--list" => options.list = true,
                 "--help" | "-h" => return Err(HELP.into()),
-                // cargo bench and cargo run pass it on.
+                // `cargo bench` and `cargo run` pass `--bench` on.
                 "--bench" => {}
                 other => return Err(format!("{other} is unknown\n\n{HELP}")),
             }

@@ -1,4 +1,4 @@
-//! The peers: building their programs, asking each what it runs, and running one of them once.
+//! The peers: builds their programs, asks each for its workloads, and runs a program once.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,8 @@ use workloads::{Scale, WORKLOADS};
 
 pub const RUST: [&str; 8] = ["heist", "tokio", "kompact", "actix", "ractor", "kameo", "threads", "rayon"];
 
-/// rayon runs tasks without state, order or mailbox: it shows the floor and is nobody's best peer.
+/// rayon runs tasks without state, order or mailbox. It shows the lower bound and is never the best
+/// peer.
 pub const FLOOR: &str = "rayon";
 
 pub struct Peer {
@@ -21,7 +22,7 @@ pub struct Peer {
     pub version: String,
     program: Vec<String>,
     pub runs: Vec<String>,
-    /// Workload to reason.
+    /// Workloads left out, with the reasons.
     pub left_out: BTreeMap<String, String>,
 }
 
@@ -31,7 +32,8 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// Builds what is wanted and asks each what it runs. The second part says which are skipped, and why.
+/// Builds the wanted peers and asks each for its workloads. The second part lists the skipped peers
+/// with reasons.
 pub fn gather(wanted: impl Fn(&str) -> bool) -> Result<(Vec<Peer>, Vec<String>), String> {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
     let rust: Vec<&str> = RUST.into_iter().filter(|p| wanted(p)).collect();
@@ -84,7 +86,7 @@ fn introduce(name: &str, version: String, program: Vec<String>) -> Result<Peer, 
     })
 }
 
-/// What the lock file says, so that the report names what was measured.
+/// Returns the version in the lock file, so that the report names what was measured.
 fn version(name: &str) -> String {
     let package = if name == "threads" { "crossbeam-channel" } else { name };
     let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
@@ -94,7 +96,7 @@ fn version(name: &str) -> String {
     if name == "threads" { format!("{package} {version}") } else { version.to_string() }
 }
 
-/// Go and Erlang, if they are installed: compiles our small program beside the runner.
+/// Compiles the small program for Go or Erlang next to the runner, if the language is installed.
 fn other(name: &str, sources: &Path, beside: &Path) -> Result<(String, Vec<String>), String> {
     let said = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().map_err(|_| "is not installed")?;
@@ -174,7 +176,8 @@ impl Peer {
         }
     }
 
-    /// The programs in other languages know no table of sizes: they are told actors, messages and the right answer.
+    /// Programs in other languages have no table of sizes. The runner passes them actors, messages
+    /// and the right answer.
     fn size_for_others(&self, workload: &str, scale: &str) -> Vec<String> {
         if RUST.contains(&self.name.as_str()) {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! What was measured: all runs, and medians over them.
+//! The measurements: all runs, and medians over them.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub struct Runs {
     pub failed: Vec<String>,
 }
 
-/// A median with its spread.
+/// A median with its least and greatest value.
 #[derive(Clone, Copy, Debug)]
 pub struct Middle {
     pub median: f64,
@@ -35,7 +35,7 @@ impl Middle {
         Some(Middle { median, least, most })
     }
 
-    /// Half of what lies between the least and the most, as per cent of the median.
+    /// Returns half the range (max - min) as a percentage of the median.
     pub fn spread(&self) -> f64 {
         if self.median > 0.0 { (self.most - self.least) / 2.0 / self.median * 100.0 } else { 0.0 }
     }
@@ -59,7 +59,7 @@ impl Records {
         self.0.iter()
     }
 
-    /// The numbers of workers that a workload ran with.
+    /// Returns the numbers of workers that a workload ran with.
     pub fn workers(&self, workload: &str) -> Vec<usize> {
         let mut workers: Vec<usize> =
             self.0.keys().filter(|(w, _, _)| w == workload).map(|(_, n, _)| *n).collect();
@@ -78,7 +78,7 @@ impl Runs {
         self.ran.iter().filter(|run| run["ok"] != true).count()
     }
 
-    /// Whether a smaller size was run than the workload's.
+    /// Returns `true` if a smaller size than the workload's own was run.
     pub fn cut(&self) -> bool {
         self.ran.iter().any(|run| run["cut"] == true)
     }

@@ -1,4 +1,4 @@
-//! The report: tables in Markdown, everything in JSON.
+//! The report: tables in Markdown, and all data in JSON.
 
 use std::{fmt::Write, path::Path, time::Duration};
 
@@ -21,7 +21,7 @@ pub struct Report<'a> {
     pub records: &'a Records,
 }
 
-/// One line of the comparison: a workload's figure at a number of workers.
+/// One row of the comparison: a figure of a workload at one number of workers.
 pub struct Row {
     pub workload: &'static str,
     pub figure: Figure,
@@ -38,7 +38,8 @@ impl Row {
 }
 
 impl Report<'_> {
-    /// The rows of the main table (the number of workers that all ran with), or those of the others.
+    /// Returns the rows of the main table (the number of workers that all peers ran with), or all
+    /// other rows.
     pub fn rows(&self, main: bool) -> Vec<Row> {
         let asked = self.options.workers.as_ref().and_then(|w| w.first().copied()).unwrap_or(2);
         let mut rows = Vec::new();
@@ -61,7 +62,7 @@ impl Report<'_> {
         self.runs(row, peer)?.figure(row.figure.label())
     }
 
-    /// The best of the peers: not heist, and not the floor.
+    /// Returns the best peer. Neither heist nor the lower bound counts.
     pub fn best(&self, row: &Row) -> Option<(&str, f64)> {
         let peers = self.peers.iter().map(|p| p.name.as_str()).filter(|p| *p != HEIST && *p != FLOOR);
         peers
@@ -69,7 +70,7 @@ impl Report<'_> {
             .min_by(|a, b| a.1.total_cmp(&b.1))
     }
 
-    /// How many times heist is better than the best peer.
+    /// Returns how many times better heist is than the best peer.
     pub fn ratio(&self, row: &Row) -> Option<f64> {
         let heist = self.middle(row, HEIST)?.median;
         (heist > 0.0).then_some(self.best(row)?.1 / heist)
@@ -104,7 +105,7 @@ impl Report<'_> {
             self.table(&mut text, &others, Self::cell, true);
         }
         self.workers_against_workers(&mut text);
-        // CPU and memory are a run's, not a figure's: one line for each workload.
+        // CPU time and memory belong to a run, not to a figure, so each workload has one row.
         let mut once = self.rows(true);
         once.dedup_by_key(|row| row.workload);
         text.push_str("\n## CPU time, ns per operation, all threads\n\n");
@@ -155,7 +156,7 @@ impl Report<'_> {
         }
     }
 
-    /// What more workers cost or bring, pair by pair: the runs of one repeat follow each other.
+    /// Compares numbers of workers pairwise. The runs of one repeat follow each other.
     fn workers_against_workers(&self, text: &mut String) {
         let mut lines = Vec::new();
         for workload in WORKLOADS {
@@ -282,7 +283,7 @@ impl Report<'_> {
     }
 }
 
-/// Three digits are what these figures carry.
+/// Formats a value with three digits, the precision of these figures.
 pub fn short(value: f64) -> String {
     match value {
         v if v >= 99.95 => format!("{v:.0}"),
@@ -306,7 +307,7 @@ fn machine() -> Vec<String> {
     ]
 }
 
-/// Today in UTC.
+/// Returns the date of today in UTC.
 fn date() -> String {
     let seconds =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());

@@ -1,4 +1,5 @@
-//! The picture: for each row of the main table, how many times more each peer takes than heist, on a logarithmic axis.
+//! The picture: for each row of the main table, the factor by which each peer exceeds heist, on a
+//! logarithmic axis.
 
 use std::fmt::Write;
 
@@ -67,7 +68,8 @@ pub fn picture(report: &Report<'_>) -> String {
     svg
 }
 
-/// What counts as one: heist's figure, or the best peer's where heist did not run.
+/// Returns the value that counts as 1: heist's figure, or the best peer's figure if heist did not
+/// run.
 fn unit(report: &Report<'_>, row: &Row) -> Option<f64> {
     let heist = report.middle(row, HEIST).map(|m| m.median);
     heist.or(report.best(row).map(|(_, best)| best)).filter(|v| *v > 0.0)

@@ -1,10 +1,11 @@
-//! The table of workloads: what each is, how large, what counts as one operation, and which answer is right.
+//! The table of workloads: the description, sizes, operation and right answer of each.
 //!
-//! A size is two numbers, `actors` and `messages`; what they mean is said in each workload's `what`.
+//! A size has two numbers, `actors` and `messages`. The `what` of each workload explains their
+//! meaning.
 
 use crate::load;
 
-/// How large a workload runs.
+/// The size of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     pub actors: u64,
@@ -17,19 +18,20 @@ pub enum Scale {
     Full,
 }
 
-/// What is read off a run; one row of the printed table for each. Less is better in all of them.
+/// A figure read off a run, with a row of the printed table. Less is always better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Figure {
-    /// Wall time by operations, in ns.
+    /// Wall time divided by operations, in ns.
     NsPerOp,
-    /// Wall time by what the same work takes on as many bare threads, both cores busy.
+    /// Wall time divided by the time of the same work on as many bare threads, with both cores
+    /// busy.
     OverIdeal,
-    /// Of the sampled times, in us.
+    /// Median of the sampled times, in us.
     P50,
     P99,
-    /// Growth of resident memory by actor.
+    /// Growth of resident memory for each actor.
     BytesPerActor,
-    /// CPU time in us that one second of idleness costs.
+    /// CPU time of one second of idleness, in us.
     IdleCpu,
 }
 
@@ -46,14 +48,14 @@ impl Figure {
     }
 }
 
-/// How a size is made smaller for a peer that would take too long.
+/// How to reduce a size for a peer that would take too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cut {
     Messages,
     Actors,
     /// `messages` is the argument of fib.
     Fib,
-    /// Never: the figure does not depend on how long it runs.
+    /// Never, because the figure does not depend on the duration.
     Never,
 }
 
@@ -66,9 +68,9 @@ pub struct Workload {
     pub quick: Size,
     /// Iterations of [`load::work`] in one operation, where the ideal is calibrated.
     pub work: u32,
-    /// Run only once in its process: no warm-up, no second run.
+    /// Runs only once in its process: no warm-up and no second run.
     pub once: bool,
-    /// Only in the full comparison.
+    /// Runs only in the full comparison.
     pub full_only: bool,
     cut: Cut,
     ops: fn(Size) -> u64,
@@ -158,7 +160,7 @@ const IDLE: Workload = Workload {
     ..BASE
 };
 
-/// Every workload, in the order in which they are shown.
+/// Every workload, in the order of the report.
 pub const WORKLOADS: &[Workload] = &[
     PINGPONG,
     Workload {
@@ -337,7 +339,7 @@ impl Workload {
         (self.answer)(size)
     }
 
-    /// `size` made smaller by about `by` times.
+    /// Returns `size` reduced by a factor of about `by`.
     pub fn cut(&self, size: Size, by: u64) -> Size {
         let by = by.max(1);
         match self.cut {
@@ -351,7 +353,7 @@ impl Workload {
         }
     }
 
-    /// Whether a slow peer may run a smaller size.
+    /// Returns `true` if a slow peer may run a smaller size.
     pub fn can_be_cut(&self) -> bool {
         self.cut != Cut::Never
     }

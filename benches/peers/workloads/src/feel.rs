@@ -1,4 +1,5 @@
-//! The roles of the workloads that show what users feel: idle actors, a cold actor beside hot ones, a burst after idleness.
+//! The roles of the workloads that users feel: idle actors, a cold actor beside hot ones, a burst
+//! after idleness.
 
 use std::{sync::atomic::Ordering, time::Instant};
 
@@ -7,7 +8,7 @@ use crate::{
     roles::{Next, Peer, Role},
 };
 
-/// 16 bytes of own state.
+/// An actor with 16 bytes of state.
 #[derive(Debug, Default)]
 pub struct Idle(pub [u64; 2]);
 

@@ -1,7 +1,10 @@
-//! The `main` of every peer's program: `list` says what it runs, `run` runs one workload and prints one line of JSON.
+//! The `main` of every peer's program: `list` prints its workloads, `run` runs one workload and
+//! prints one line of JSON.
 //!
-//! A run is three passes in one process: a probe of a sixteenth, which also shows how small a slow peer's size must be to end
-//! in time; a warm-up of the whole; and the one that counts. Where the ideal matters it is calibrated just before and just after.
+//! A run has three passes in one process. The first is a probe of a sixteenth, which also shows how
+//! small the size must be for a slow peer to end in time. The second is a warm-up of the whole
+//! size, and the third counts. Where the ideal matters, it is calibrated just before and just
+//! after.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -10,11 +13,11 @@ use crate::{
     measure::{calibrate, peak_kb},
 };
 
-/// One workload as a peer runs it: the answer, with the clock started and stopped in `Run`.
+/// A workload as a peer runs it. `run` returns the answer, and starts and stops the clock in `Run`.
 pub struct Entry<C> {
     pub name: &'static str,
     pub run: fn(&C, Size, &mut Run) -> u64,
-    /// Not more than the size divided by this, for a peer that a larger one would take down.
+    /// Divisor of the size, for a peer that cannot handle the full size.
     pub at_most_one_in: u64,
 }
 
@@ -24,7 +27,7 @@ impl<C> Entry<C> {
     }
 }
 
-/// Lowers the sizes of some workloads for a peer that the whole would take down.
+/// Lowers the sizes of some workloads for a peer that cannot handle the full size.
 pub fn at_most<C>(table: &mut [Entry<C>], limits: &[(&str, u64)]) {
     for entry in table {
         if let Some((_, one_in)) = limits.iter().find(|(name, _)| *name == entry.name) {
@@ -33,7 +36,8 @@ pub fn at_most<C>(table: &mut [Entry<C>], limits: &[(&str, u64)]) {
     }
 }
 
-/// `start` makes the crew with so many workers; `left_out` says of each workload that is not in the table why.
+/// Runs the command line. `start` makes a crew with the given number of workers. `left_out` gives
+/// the reason for each workload that is not in the table.
 pub fn main<C>(
     peer: &str,
     start: fn(usize) -> C,
@@ -59,7 +63,7 @@ pub fn main<C>(
             let limit = Duration::from_millis(limit_ms.parse().expect("a limit in ms"));
             let crew = start(workers);
             println!("{}", one(peer, &crew, workload, entry, workers, scale, limit));
-            // Whatever the peer still has running ends with the process.
+            // Everything that the peer still runs ends with the process.
             std::process::exit(0)
         }
         _ => {
@@ -148,7 +152,7 @@ fn one<C>(
 fn pass<C>(crew: &C, entry: &Entry<C>, size: Size, workers: usize) -> Run {
     let mut run = Run::new(workers);
     (entry.run)(crew, size, &mut run);
-    // Let what the pass left behind come to its end, so that the next does not pay for it.
+    // Lets leftovers of the pass end, so that the next pass does not pay for them.
     std::thread::sleep(Duration::from_millis(10));
     run
 }

@@ -1,5 +1,5 @@
-//! What is compared, defined once: each workload's size, its operation and its right answer, and the harness that every
-//! peer's program hands its implementations to.
+//! The definition of what is compared: each workload's size, operation and right answer, and the
+//! harness that runs every peer's implementations.
 
 mod define;
 mod feel;

@@ -1,5 +1,5 @@
-//! What the implementations share: the work in a message, targets and random choices, right answers, and the way an
-//! actor tells the main thread that it is all done.
+//! Parts shared by the implementations: the work in a message, targets and random choices, right
+//! answers, and the channel by which an actor reports the end to the main thread.
 
 use std::{
     hint::black_box,
@@ -12,22 +12,23 @@ use std::{
 
 use crate::{Run, Size};
 
-/// Iterations of [`work`] that take about 205 ns, 500 ns, 1 us and 20 us on the machine of the published table. What they
-/// take on yours is calibrated in each run that compares with an ideal.
+/// Iterations of [`work`] that take about 205 ns, 500 ns, 1 us and 20 us on the machine of the
+/// published table. Each run that compares with an ideal calibrates their time on its machine.
 pub const WORK_205_NS: u32 = 127;
 pub const WORK_500_NS: u32 = 316;
 pub const WORK_1_US: u32 = 632;
 pub const WORK_20_US: u32 = 12_640;
 
-/// How many actors fjcreate spawns in one message, and how many messages a producer of skew sends in one.
+/// Number of actors that fjcreate spawns, and of messages that a producer of skew sends, in one
+/// message.
 pub const FJCREATE_STEP: u64 = 1_000;
 pub const SKEW_STEP: usize = 1_000;
 pub const SKEW_PRODUCERS: u64 = 4;
 
-/// The capacity of mailboxes in the bounded workloads.
+/// Capacity of the mailboxes in the bounded workloads.
 pub const CAPACITY: usize = 1_024;
 
-/// CPU work that no compiler shortens.
+/// Performs CPU work that no compiler can shorten.
 #[inline(never)]
 pub fn work(iterations: u32) -> u64 {
     let mut x = black_box(0x9E37_79B9_7F4A_7C15_u64);
@@ -43,7 +44,7 @@ fn xorshift(mut x: u64) -> u64 {
     x ^ (x << 17)
 }
 
-/// A small random generator: enough to pick neighbours.
+/// A small random generator, good enough to pick neighbours.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
@@ -57,7 +58,7 @@ impl Dice {
         (((self.0 >> 32) * n) >> 32).min(n - 1)
     }
 
-    /// Any of `0..n` but `me`.
+    /// Returns any number of `0..n` except `me`.
     pub fn other(&mut self, n: u64, me: u64) -> u64 {
         (me + 1 + self.below(n - 1)) % n
     }
@@ -76,10 +77,11 @@ pub fn fib(n: u64) -> u64 {
     (0..n).fold((0, 1), |(a, b), _| (b, a + b)).0
 }
 
-/// Where the four producers of skew send, drawn before the clock starts: Zipf with exponent 1.
+/// The targets of the four producers of skew, drawn before the clock starts by Zipf's law with
+/// exponent 1.
 pub struct Skew {
     pub targets: Vec<Vec<u32>>,
-    /// How many messages each actor will get; those that get none need not exist.
+    /// Number of messages that each actor will get. Actors without messages need not exist.
     pub expect: Vec<u64>,
 }
 
@@ -100,7 +102,8 @@ pub fn skew(size: Size) -> Skew {
                 .map(|_| {
                     let drawn = dice.unit() * total;
                     let rank = cumulative.partition_point(|&c| c < drawn).min(actors - 1);
-                    // Spread the popular ones over the ids, so that no placement by id meets them all at once.
+                    // Spreads the popular targets over the ids, so that no placement by id puts
+                    // them together.
                     let target = rank * 7_919 % actors;
                     expect[target] += 1;
                     target as u32
@@ -115,16 +118,17 @@ fn skew_share(size: Size, producer: u64) -> u64 {
     size.messages / SKEW_PRODUCERS + u64::from(producer < size.messages % SKEW_PRODUCERS)
 }
 
-/// Each actor adds up its own number once per message: the sum says that every message reached its own target.
+/// Returns the expected sum. Each actor adds its own number once for each message, so that the sum
+/// shows that every message reached its target.
 pub fn skew_answer(size: Size) -> u64 {
     skew(size).targets.iter().flatten().map(|&t| u64::from(t)).sum()
 }
 
-/// What an actor that knows the answer holds.
+/// Held by the actor that knows the answer.
 #[derive(Clone, Debug)]
 pub struct Done<T = u64>(mpsc::Sender<T>);
 
-/// What the main thread waits on.
+/// The main thread's end of the answer.
 #[derive(Debug)]
 pub struct Answer<T = u64>(mpsc::Receiver<T>);
 
@@ -145,7 +149,7 @@ impl<T> Answer<T> {
     }
 }
 
-/// Messages handled in the idle workloads.
+/// Number of messages handled in the idle workloads.
 pub static HANDLED: AtomicU64 = AtomicU64::new(0);
 
 pub fn wait_handled(n: u64) {
@@ -157,7 +161,7 @@ pub fn wait_handled(n: u64) {
 /// Ends the hot actors of timeslice.
 pub static HOT: AtomicBool = AtomicBool::new(false);
 
-/// Drives timeslice from outside: one message to the cold actor a ms.
+/// Drives timeslice from outside, with one message a millisecond to the cold actor.
 pub fn every_ms(samples: u64, mut send: impl FnMut(Instant)) {
     std::thread::sleep(Duration::from_millis(20));
     for _ in 0..samples {
@@ -194,7 +198,7 @@ impl Burst {
         self.started.get_or_init(Instant::now).elapsed().as_nanos() as u64
     }
 
-    /// What an actor does with its message of a burst: note the thread, then work.
+    /// Handles a message of a burst: notes the thread, then works.
     pub fn handle(&self) {
         let round = self.round.load(Ordering::Relaxed);
         if SEEN.with(|seen| seen.replace(round)) != round
@@ -206,7 +210,8 @@ impl Burst {
         self.left.fetch_sub(1, Ordering::Release);
     }
 
-    /// The whole workload, given how to start one burst. Answers the number of bursts that came to their end.
+    /// Runs the whole workload, with `start` to begin one burst. Returns the number of completed
+    /// bursts.
     pub fn drive(&self, size: Size, run: &mut Run, mut start: impl FnMut()) -> u64 {
         self.workers.store(run.workers as u64, Ordering::Relaxed);
         run.start();
@@ -221,7 +226,7 @@ impl Burst {
             while self.left.load(Ordering::Acquire) > 0 {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            // Where some worker never began one, the whole burst is the time.
+            // If some worker began no message, the whole burst counts as the time.
             let busy = match self.all_busy_ns.load(Ordering::Relaxed) {
                 0 => self.now(),
                 at => at,

@@ -1,4 +1,5 @@
-//! One run's measurements: wall and CPU time between start and stop, samples, memory, and the calibrated ideal.
+//! The measurements of one run: wall and CPU time between start and stop, samples, memory, and the
+//! calibrated ideal.
 
 use std::{
     fs,
@@ -13,13 +14,14 @@ struct Mark {
     cpu_ns: u64,
 }
 
-/// Handed to a workload's implementation, which calls `start` when its actors stand ready and `stop` when it has the answer.
+/// Passed to the implementation of a workload, which calls `start` when its actors are ready and
+/// `stop` when it has the answer.
 #[derive(Debug)]
 pub struct Run {
     pub workers: usize,
     /// Single times in ns, where the workload's figures are percentiles.
     pub samples: Vec<u64>,
-    /// What the workload itself measured (bytes, CPU time), where it is no time of wall.
+    /// The workload's own measurement (bytes or CPU time), where the figure is not wall time.
     pub measured: Option<f64>,
     started: Option<Mark>,
     stopped: Option<Mark>,
@@ -55,14 +57,15 @@ impl Run {
         )
     }
 
-    /// `share` of the samples are at most this many ns.
+    /// Returns the value in ns that `share` of the samples do not exceed.
     pub fn percentile(&mut self, share: f64) -> u64 {
         self.samples.sort_unstable();
         let at = (self.samples.len() as f64 * share) as usize;
         self.samples.get(at.min(self.samples.len().saturating_sub(1))).copied().unwrap_or(0)
     }
 
-    /// The whole of the idle workloads: what `spawn` (which must return everything that keeps the actors) adds to resident memory.
+    /// Runs the whole of an idle workload: measures the resident memory that `spawn` adds. `spawn`
+    /// must return everything that keeps the actors alive.
     pub fn memory<T>(&mut self, actors: u64, spawn: impl FnOnce() -> T) -> T {
         let before = resident_bytes();
         self.start();
@@ -74,7 +77,7 @@ impl Run {
         kept
     }
 
-    /// The idle second of idlecpu, as CPU us per second.
+    /// Measures the idle second of idlecpu, in us of CPU time a second.
     pub fn idle(&mut self, ms: u64) {
         std::thread::sleep(Duration::from_millis(100));
         self.start();
@@ -90,7 +93,7 @@ fn mark() -> Mark {
 
 fn cpu_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a live timespec; the clock is one that every Linux and macOS has.
+    // SAFETY: the pointer refers to a live timespec, and Linux and macOS have this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
@@ -109,9 +112,9 @@ pub fn peak_kb() -> u64 {
     status_kb("VmHWM")
 }
 
-/// ns that one call of `work(iterations)` takes while as many threads do the same as there are workers (or cores, if fewer):
-/// the best of a few rounds, since in some the system leaves the threads on one core for a while. Also answers how many threads
-/// that is.
+/// Returns the time in ns of one call of `work(iterations)` while one thread for each worker (at
+/// most one for each core) does the same, and the number of these threads. The best of a few rounds
+/// counts, because in some rounds the system keeps the threads on one core for a while.
 pub fn calibrate(iterations: u32, workers: usize) -> (f64, usize) {
     const ROUNDS: usize = 4;
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -120,7 +123,7 @@ pub fn calibrate(iterations: u32, workers: usize) -> (f64, usize) {
     (threads as f64 / best, threads)
 }
 
-/// Of all these threads together.
+/// Returns the calls a ns of all threads together.
 fn calls_per_ns(iterations: u32, threads: usize) -> f64 {
     let each = Duration::from_millis(20);
     std::thread::scope(|scope| {
@@ -143,7 +146,8 @@ fn calls_per_ns(iterations: u32, threads: usize) -> f64 {
     })
 }
 
-/// A thread for each way to ask, blocking asks one after another: the sum of the answers, and how long each took in ns.
+/// Asks from a thread for each way, one blocking ask after another. Returns the sums of the answers
+/// and the times of the asks in ns.
 pub fn ask_from_threads(
     asks: Vec<impl FnMut(u64) -> u64 + Send + 'static>,
     each: u64,

@@ -1,26 +1,29 @@
-//! The actors of every workload, written once: a message type and a handler each. A peer's program wraps a role in the
-//! library's own actor type and says how to spawn one and how to tell it something; the compiler makes one of both.
+//! The actors of every workload, written once as a message type and a handler each. A peer's
+//! program wraps a role in the library's own actor type and defines how to spawn and tell. The
+//! compiler merges both.
 //!
-//! heist's program does not use these: its actors are written out by hand, as in any program that uses heist.
+//! heist's program does not use these roles. Its actors are written by hand, as in any program that
+//! uses heist.
 
 use std::sync::Arc;
 
 use crate::load::{Dice, Done, FJCREATE_STEP, SKEW_STEP, WORK_500_NS, work};
 
-/// A library that actors run on.
+/// A library that runs actors.
 pub trait Peer: Sized + Send + Sync + 'static {
     type Ref<R: Role<Self>>: Clone + Send + Sync + 'static;
 
     fn spawn<R: Role<Self>>(role: R) -> Self::Ref<R>;
     fn tell<R: Role<Self>>(to: &Self::Ref<R>, message: R::Message);
-    /// Spawns an actor that answers each number with itself, and returns the way to ask it and wait, from outside.
+    /// Spawns an actor that answers each number with the same number. Returns a function that asks
+    /// from outside and waits.
     fn echo() -> impl FnMut(u64) -> u64 + Send + 'static;
 }
 
 pub trait Role<P: Peer>: Sized + Send + Sync + 'static {
     type Message: Send + 'static;
 
-    /// `me` makes a reference to this actor.
+    /// Handles a message. `me` makes a reference to this actor.
     fn handle(&mut self, message: Self::Message, me: impl Fn() -> P::Ref<Self>) -> Next;
 }
 
@@ -119,7 +122,7 @@ impl<P: Peer> Role<P> for Producer<P> {
     }
 }
 
-/// fjthrput's target; with `work` iterations in each message.
+/// The target of fjthrput, with `work` iterations for each message.
 pub struct Leaf {
     pub work: u32,
     pub got: u64,
@@ -291,7 +294,8 @@ impl Colour {
         [Colour::Blue, Colour::Red, Colour::Yellow][id as usize % 3]
     }
 
-    /// What two that meet both become: the same if they are alike, the third colour if not.
+    /// Returns the colour of two that have met: the same if they are alike, otherwise the third
+    /// colour.
     pub fn with(self, other: Colour) -> Colour {
         match (self, other) {
             (a, b) if a == b => a,

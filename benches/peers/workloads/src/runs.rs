@@ -1,4 +1,5 @@
-//! The workloads over the roles: set the actors up, start the clock, start them, wait for the answer, stop the clock.
+//! Runs the workloads over the roles: sets up the actors, starts the clock, starts the actors,
+//! waits for the answer, and stops the clock.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -9,7 +10,7 @@ use crate::{
     roles::*,
 };
 
-/// All workloads that unbounded mailboxes can run.
+/// Returns all workloads that unbounded mailboxes can run.
 pub fn entries<P: Peer>() -> Vec<Entry<P>> {
     vec![
         Entry::new("pingpong", |_, size, run| pairs::<P>(1, size.messages, run)),
@@ -34,7 +35,8 @@ pub fn entries<P: Peer>() -> Vec<Entry<P>> {
     ]
 }
 
-/// What to say of the bounded workloads where a library has no bounded mailboxes that make a sender wait.
+/// The reasons to leave out the bounded workloads for a library without bounded mailboxes in which
+/// a sender waits.
 pub const NO_BOUNDED: [(&str, &str); 4] = [
     ("pingpong-bounded", "no bounded mailboxes"),
     ("counting-bounded", "no bounded mailboxes"),

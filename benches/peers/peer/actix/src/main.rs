@@ -1,4 +1,5 @@
-//! actix's program: an arbiter for each worker, and actors spread over the arbiters in turn.
+//! The program for actix: an arbiter for each worker, and actors distributed over the arbiters in
+//! turn.
 
 use std::{
     process::ExitCode,
@@ -20,14 +21,15 @@ struct Actix;
 #[rtype(result = "()")]
 struct Told<M: Send + 'static>(M);
 
-/// Keeps its own address until it stops: actix can lose a message that arrives while its receiver finds that no address is left
-/// (the sender having dropped the last one right after it sent).
+/// Keeps its own address until it stops. Otherwise actix can lose a message: the sender may drop
+/// the last address right after its send, and the receiver finds no address left as the message
+/// arrives.
 struct Shell<R: Role<Actix>> {
     role: R,
     me: Option<Addr<Self>>,
 }
 
-/// Roles are never pinned in place, and actix wants its actors to move freely.
+/// Roles are never pinned, and actix needs its actors to be `Unpin`.
 impl<R: Role<Actix>> Unpin for Shell<R> {}
 
 impl<R: Role<Actix>> Actor for Shell<R> {
@@ -93,7 +95,7 @@ impl Peer for Actix {
 }
 
 fn start(workers: usize) -> Actix {
-    // The arbiters are threads of their own; they only need the system to exist.
+    // The arbiters have threads of their own and only need the system to exist.
     std::mem::forget(System::new());
     let arbiters = (0..workers).map(|_| {
         let arbiter = Arbiter::new();

@@ -1,4 +1,4 @@
-//! Asking from outside: ask1 and ask8.
+//! The workloads that ask from outside: ask1 and ask8.
 
 use heist::{Actor, Context, Executor, Handler};
 use workloads::{Run, Size, ask_from_threads};

@@ -1,5 +1,5 @@
-//! The bounded workloads: mailboxes as they are by default. A producer that meets one full keeps its place and goes on when
-//! there is room.
+//! The bounded workloads, with default mailboxes. A producer that meets a full mailbox remembers
+//! its position and goes on when there is room.
 
 use heist::{Actor, ActorRef, Context, Executor, Handler};
 use workloads::{Run, Size, answer};

@@ -1,4 +1,4 @@
-//! Spawning: fjcreate and fib.
+//! The workloads that spawn actors: fjcreate and fib.
 
 use heist::{Actor, ActorRef, Context, Executor, Handler};
 use workloads::{Done, FJCREATE_STEP, Run, Size, answer};
@@ -30,7 +30,7 @@ impl Handler<More> for Spawner {
     }
 }
 
-/// It stops by itself: after its message nobody refers to it.
+/// Ends by itself: no reference is left after its message.
 struct Child {
     collector: ActorRef<Counter>,
 }
@@ -63,7 +63,7 @@ enum Parent {
     Main(Done),
 }
 
-/// Kept by its children, who refer to it; gone when the last of them is.
+/// Kept alive by its children, which hold references to it.
 struct Fib {
     parent: Parent,
     waiting: u8,

@@ -1,11 +1,12 @@
-//! What users feel: idle actors, an idle executor, a cold actor beside hot ones, a burst after idleness.
+//! The workloads that users feel: idle actors, an idle executor, a cold actor beside hot ones, a
+//! burst after idleness.
 
 use std::{sync::atomic::Ordering, time::Instant};
 
 use heist::{Actor, ActorRef, Context, Executor, Handler};
 use workloads::{BURST, Done, HANDLED, HOT, Run, Size, WORK_1_US, answer, every_ms, wait_handled, work};
 
-/// 16 bytes of own state.
+/// An actor with 16 bytes of state.
 struct Idle([u64; 2]);
 struct Touch(u64);
 

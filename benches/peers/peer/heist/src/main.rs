@@ -1,7 +1,9 @@
-//! heist's program: its actors written out by hand, one type for each role, the way any program that uses heist writes them.
+//! The program for heist. Its actors are written by hand, one type for each role, as in any program
+//! that uses heist.
 //!
-//! Mailboxes are the default ones (1,024 messages) except where a workload floods one from inside a handler: those are
-//! unbounded, as the peers' are; and bounded.rs has the same workloads with the default ones.
+//! Mailboxes have the default capacity (1,024 messages), except where a workload floods a mailbox
+//! from inside a handler. Those are unbounded, like the peers' mailboxes. `bounded.rs` runs the
+//! same workloads with the default.
 
 mod asks;
 mod bounded;

@@ -1,4 +1,4 @@
-//! Sending alone: pingpong, pairs, counting, fanin, fjthrput.
+//! The workloads that only send: pingpong, pairs, counting, fanin, fjthrput.
 
 use heist::{Actor, ActorRef, Context, Executor, Handler};
 use workloads::{Done, Run, Size, answer, work};
@@ -24,7 +24,7 @@ impl Actor for Ping {}
 impl Ping {
     fn ping(&mut self, ctx: &mut Context<Self>) {
         if self.left == 0 {
-            // Each refers to the other: one of them has to be told to stop.
+            // Ping and pong refer to each other, so one of them must be stopped.
             self.pong.stop();
             self.done.send(self.got);
             ctx.stop();

@@ -1,4 +1,4 @@
-//! Many actors that know each other: threadring, big, chameneos.
+//! The workloads with many actors that know each other: threadring, big, chameneos.
 
 use std::sync::Arc;
 
@@ -154,7 +154,7 @@ struct Chameneo {
     mall: ActorRef<Mall>,
 }
 
-/// To the mall and, from there, to the one that waited.
+/// Sent to the mall, and from there to the actor that waited.
 struct Meet {
     colour: Colour,
     who: ActorRef<Chameneo>,

@@ -1,4 +1,4 @@
-//! skew: few actors get most of the messages.
+//! The workload skew: few actors get most of the messages.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The bounded workloads: mailboxes of 1,024, where a handler awaits room.
+//! The bounded workloads: mailboxes of 1,024 messages, in which a handler awaits room.
 
 use std::convert::Infallible;
 

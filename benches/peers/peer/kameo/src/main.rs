@@ -1,5 +1,5 @@
-//! kameo's program: an actor for each role on a multi-threaded tokio runtime, with unbounded mailboxes but for the bounded
-//! workloads.
+//! The program for kameo: an actor for each role on a multi-threaded tokio runtime. Mailboxes are
+//! unbounded except in the bounded workloads.
 
 mod bounded;
 

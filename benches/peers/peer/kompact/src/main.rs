@@ -1,4 +1,4 @@
-//! kompact's program: a component for each actor, local messages only.
+//! The program for kompact: a component for each actor, with local messages only.
 
 use std::{fmt, process::ExitCode, sync::OnceLock};
 
@@ -9,7 +9,7 @@ static SYSTEM: OnceLock<KompactSystem> = OnceLock::new();
 
 struct Kompact;
 
-/// kompact wants messages that can be shown.
+/// Wraps a message, because kompact requires `Debug`.
 struct Shown<M>(M);
 
 impl<M> fmt::Debug for Shown<M> {

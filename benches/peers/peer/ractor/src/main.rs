@@ -1,4 +1,4 @@
-//! ractor's program: an actor for each role on a multi-threaded tokio runtime.
+//! The program for ractor: an actor for each role on a multi-threaded tokio runtime.
 
 use std::{marker::PhantomData, process::ExitCode, sync::OnceLock};
 

@@ -1,5 +1,6 @@
-//! rayon's program: a floor, not a peer. Its tasks have no state, no order and no mailbox; where a workload can be written with
-//! tasks alone, this is what the work by itself costs.
+//! The program for rayon, which is a lower bound and not a peer. Its tasks have no state, no order
+//! and no mailbox. For workloads that tasks alone can express, rayon shows the cost of the bare
+//! work.
 
 use std::{
     process::ExitCode,

@@ -1,4 +1,5 @@
-//! The bounded workloads: channels of 1,024, where a sender blocks its thread until there is room.
+//! The bounded workloads: channels of 1,024 messages, in which a sender blocks its thread until
+//! there is room.
 
 use crossbeam_channel::bounded;
 use workloads::{CAPACITY, Entry, Run, Size, answer};

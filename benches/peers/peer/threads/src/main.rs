@@ -1,4 +1,4 @@
-//! The program of threads: an operating system thread with a crossbeam channel for each actor.
+//! The program for threads: an operating system thread with a crossbeam channel for each actor.
 
 mod bounded;
 
@@ -45,7 +45,8 @@ impl Peer for Threads {
 }
 
 fn actor(body: impl FnOnce() + Send + 'static) {
-    // As many threads as actors: with the usual 2 MiB of stack each, address space would be the first thing to end.
+    // There are as many threads as actors. The usual stacks of 2 MiB would exhaust the address
+    // space first.
     thread::Builder::new().stack_size(64 * 1024).spawn(body).expect("a thread");
 }
 
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
     let mut table = workloads::entries::<Threads>();
     table.extend(bounded::entries());
     table.retain(|entry| !LEFT_OUT.iter().any(|(name, _)| *name == entry.name));
-    // More threads at once than a machine usually allows.
+    // More threads at once than most machines allow.
     workloads::at_most(&mut table, &[("fjcreate", 200), ("fib", 200), ("idle100k", 20)]);
     workloads::main("threads", |_| Threads, &table, &LEFT_OUT)
 }

@@ -1,4 +1,5 @@
-//! tokio's program: a task with an mpsc channel for each actor, the way people write actors on tokio by hand.
+//! The program for tokio: a task with an mpsc channel for each actor, the common way to write
+//! actors on tokio by hand.
 
 mod bounded;
 
