@@ -5,12 +5,18 @@
 #
 #   scripts/weaken-orderings.sh            all
 #   scripts/weaken-orderings.sh reply      those whose name contains "reply"
+#   scripts/weaken-orderings.sh --check    only applies each edit, and compiles and runs nothing
 #
 # Fails if an edit no longer applies, if the weakened code does not compile, if a model survives, or if one that is
 # listed as surviving does not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+check=
+if [[ ${1:-} == --check ]]; then
+    check=1
+    shift
+fi
 only=${1:-}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
@@ -75,6 +81,7 @@ try() {
         fi
         shift 3
     done
+    if [[ $check ]]; then return 0; fi
     found=$(run "$models")
     local verdict=ok
     if [[ $found != "$expected" ]]; then
@@ -174,10 +181,8 @@ needed "state: want does not say who is idle" shared \
 needed "state: a place at who is scheduled" shared \
     $state 'if now.has(SCHEDULED) || now.closed() { Err(false)' 'if now.closed() { Err(false)'
 needed "state: a reserve schedules what is scheduled" mailbox \
-    $state '} else if now.len() >= capacity || now.room_wait() { Err(Reserve::Full) } else {
-                Ok(((now.0 + LEN_ONE) | SCHEDULED, Reserve::Accepted { schedule: !now.has(SCHEDULED) }))' \
-    '} else if now.len() >= capacity || now.room_wait() { Err(Reserve::Full) } else {
-                Ok(((now.0 + LEN_ONE) | SCHEDULED, Reserve::Accepted { schedule: true }))'
+    $state '((now.0 + LEN_ONE) | SCHEDULED | mark, Reserve::Accepted { schedule })' \
+    '((now.0 + LEN_ONE) | SCHEDULED | mark, Reserve::Accepted { schedule: true })'
 needed "state: a close schedules what is scheduled" mailbox \
     $state 'Ok((now.0 | flags | SCHEDULED, !now.has(SCHEDULED)))' 'Ok((now.0 | flags | SCHEDULED, true))'
 needed "state: a closed mailbox accepts" mailbox \
@@ -194,6 +199,10 @@ needed "state: an upgrade of what is closed" references \
     'pub(crate) fn upgrade(&self) -> bool { self.transition(|now| { if now.dead() {'
 needed "state: unreferenced, but not closed" references \
     $state '(rest.0 | CLOSED, EndTurn::Unreferenced)' '(rest.0, EndTurn::Unreferenced)'
+needed "state: a detached actor is collected at its last reference" references \
+    $state '} else if now.has(SCHEDULED) || now.has(DETACHED) {' '} else if now.has(SCHEDULED) {'
+needed "state: a detached actor is collected at a turn's end" references \
+    $state 'rest.strong() == 0 && !rest.has(DETACHED)' 'rest.strong() == 0'
 needed "state: collected while referenced" references \
     $state 'rest.strong() == 0 && !rest.has(DETACHED)' 'rest.strong() <= 1 && !rest.has(DETACHED)'
 needed "state: waiters told without a count of one's own" references \
@@ -229,6 +238,31 @@ needed "room: waits in a closed mailbox" room \
     $state 'if now.closed() { Err(RoomWait::Closed)' 'if now.dead() { Err(RoomWait::Closed)'
 needed "room: waits without asking for room" room \
     $state 'at_most.is_some_and(|at_most| now.len() <= at_most)' 'at_most.is_some_and(|_| false)'
+
+# --- prepaid messages
+needed "prepaid: places are given back before the count" prepaid \
+    models/prepaid.rs 'if prepaid > 0 {
+            let _list = self.room.lock();
+            self.prepaid.handled(prepaid);
+        }
+        let _ = self.state.give_back(in_hand.len() as u32);
+        self.messages.lock().unwrap().drain(..in_hand.len());' \
+    'let _ = self.state.give_back(in_hand.len() as u32);
+        self.messages.lock().unwrap().drain(..in_hand.len());
+        if prepaid > 0 {
+            let _list = self.room.lock();
+            self.prepaid.handled(prepaid);
+        }'
+needed "prepaid: a sender reads the count without the lock" prepaid \
+    models/prepaid.rs 'let _list = self.room.lock(); reserved =' 'reserved ='
+needed "prepaid: a message counts before it has its place" prepaid \
+    models/prepaid.rs 'assert!(matches!(self.state.reserve_exempt(), Reserve::Accepted { .. }));' \
+    'self.prepaid.add_one(); assert!(matches!(self.state.reserve_exempt(), Reserve::Accepted { .. }));' \
+    models/prepaid.rs 'self.messages.lock().unwrap().push(Kind::Prepaid); self.prepaid.add_one();' \
+    'self.messages.lock().unwrap().push(Kind::Prepaid);'
+needed "prepaid: the handled still count" prepaid cell/prepaid.rs 'self.0.fetch_sub(messages, Relaxed);' 'let _ = messages;'
+needed "prepaid: a full mailbox looks at no count" prepaid \
+    models/prepaid.rs 'reserved == Reserve::Full && self.prepaid.any()' 'false'
 
 # --- idle
 needed "idle: notify without its fence" idle \
@@ -412,6 +446,13 @@ spare "retire: acted on, and not cleared (the turn forgets it once more before i
     $state '(rest.0 & !RETIRE, EndTurn::Retire)' '(rest.0, EndTurn::Retire)'
 spare "state: forget_retire Relaxed (loom's stores have the order in which it makes them)" retire \
     $state 'self.0.fetch_and(!RETIRE, AcqRel)' 'self.0.fetch_and(!RETIRE, Relaxed)'
+# loom makes a read-modify-write read the latest value, so a sender's step always finds the place of a counted message.
+spare "prepaid: add_one Relaxed" prepaid cell/prepaid.rs 'self.0.fetch_add(1, Release);' 'self.0.fetch_add(1, Relaxed);'
+spare "prepaid: read Relaxed" prepaid cell/prepaid.rs 'self.0.load(Acquire)' 'self.0.load(Relaxed)'
+# The queue's lock orders these two; only the flags' meaning counts.
+spare "state: want Relaxed" shared $state 'fetch_or(WANTED, AcqRel)' 'fetch_or(WANTED, Relaxed)'
+spare "state: unwant Relaxed" shared $state 'fetch_and(!WANTED, AcqRel)' 'fetch_and(!WANTED, Relaxed)'
+spare "state: detach Relaxed" references $state 'fetch_or(DETACHED, AcqRel)' 'fetch_or(DETACHED, Relaxed)'
 weaken_step spare Relaxed upgrade 'fn upgrade(&self) -> bool {' references
 weaken_step spare Relaxed wait_for_room 'fn wait_for_room(&self, at_most: Option<u32>) -> RoomWait {' room
 spare "state: clear_room_wait Relaxed" room \

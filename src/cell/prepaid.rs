@@ -16,6 +16,8 @@
 //! A sender that meets a prepaid message between its two steps may find no room for that moment. It is refused, or waits for room
 //! as usual: the actor is scheduled.
 //!
+//! Model: `models::prepaid`. Weakened orderings: the rows `prepaid` of `scripts/weaken-orderings.sh`.
+//!
 //! A message in hand counts until its turn's end, as an ordinary one does.
 //!
 //! **Why notices cannot keep mailboxes full for each other**: see [`room`](super::room).
@@ -50,7 +52,7 @@ impl Prepaid {
         self.0.fetch_sub(messages, Relaxed);
     }
 
-    fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.0.load(Relaxed) > 0
     }
 }

@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | [`mailbox`] | state word, inbox | turn; queues, as each turn runs where it was scheduled |
 //! | [`references`] | state word | the same, and the cell's weak count |
+//! | [`prepaid`] | state word, count of prepaid messages | inbox; the list of waiters, by its lock |
 //! | [`retire`] | state word | the turn, its hint, and the making of the next state |
 //! | [`room`] | state word, inbox | the list of waiters |
 //! | [`segments`] | inbox, segments | when a segment is begun; memory, by the system's |
@@ -41,6 +42,7 @@ mod apart;
 mod idle;
 mod lifo;
 mod mailbox;
+mod prepaid;
 mod quiet;
 mod references;
 mod registry;

@@ -223,6 +223,25 @@ fn the_last_reference_against_a_stop() {
 }
 
 #[test]
+fn the_last_reference_against_a_detach() {
+    explore(3, || {
+        let cell = Cell::new(0);
+        cell.state.add_ref();
+        let detacher = spawn(&cell, |cell| {
+            cell.state.detach();
+            cell.tell();
+            cell.release(1);
+        });
+        cell.release(0);
+        detacher.join().unwrap();
+        cell.touch(|inner| assert_eq!(inner.ended, 0, "a detached actor needs no reference"));
+        assert!(cell.state.close(false));
+        cell.turns();
+        cell.settle(1);
+    });
+}
+
+#[test]
 fn the_last_reference_against_the_last_turn() {
     explore(3, || {
         let cell = Cell::new(0);
