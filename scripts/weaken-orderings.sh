@@ -33,6 +33,7 @@ export CARGO_INCREMENTAL=1 CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_O
 table=()
 bad=0
 tried=0
+edited=()
 
 # edit FILE OLD NEW: replaces the only place where OLD stands; white space in OLD matches any white space.
 edit() {
@@ -70,9 +71,11 @@ try() {
     shift 3
     [[ $name == *"$only"* ]] || return 0
     tried=$((tried + 1))
-    rm -r "$copy/crate/src"
-    cp -r "$copy/original" "$copy/crate/src"
+    local file
+    for file in "${edited[@]}"; do cp "$copy/original/$file" "$copy/crate/src/$file"; done # new times, so cargo sees the change
+    edited=()
     while (($# > 0)); do
+        edited+=("$1")
         if ! edit "$1" "$2" "$3"; then
             bad=$((bad + 1))
             table+=("BAD|$name|$models|the edit does not apply")
@@ -118,7 +121,7 @@ weaken_step() {
         $state "$4 self.transition(" "$4 self.transition_with($2, "
 }
 
-echo "unchanged: $(run "")"
+if [[ ! $check ]]; then echo "unchanged: $(run "")"; fi
 
 # --- the inbox
 needed "inbox: push without Release" mailbox \
@@ -172,7 +175,7 @@ needed "state: a turn that acquires nothing" mailbox \
     $state 'compare_exchange_weak(current, next, AcqRel, Relaxed)' 'compare_exchange_weak(current, next, Release, Relaxed)'
 
 # --- the state word: decisions
-needed "state: the end of a turn does not look again" mailbox $state '} else if !empty {' '} else if false {'
+needed "state: the end of a turn does not look again" mailbox $state '} else if !empty || rest.in_line() {' '} else if rest.in_line() {'
 needed "state: who is wanted goes idle" shared \
     $state '} else if rest.has(WANTED) && !rest.closed() && (empty || !served) {' '} else if false {'
 needed "state: want does not say who is idle" shared \
@@ -266,7 +269,7 @@ needed "prepaid: a full mailbox looks at no count" prepaid \
 
 # --- idle
 needed "idle: notify without its fence" idle \
-    $idle 'fn notify(&self) { fence(SeqCst);' 'fn notify(&self) {'
+    $idle 'fn notify(&self) -> bool { fence(SeqCst);' 'fn notify(&self) -> bool {'
 needed "idle: park without its fence" idle \
     $idle 'self.enter(me, searching, may_watch); fence(SeqCst);' 'self.enter(me, searching, may_watch);'
 needed "idle: park without its rescan" idle $idle 'if (self.stopping() || has_work() ||' 'if (self.stopping() ||'
@@ -300,8 +303,8 @@ needed "spares: left without a rescan" spares $vacant 'if self.stopping() || has
 needed "spares: who leaves does not read the alarm" spares $vacant 'self.ensure_kept(); None' 'None'
 needed "spares: not marked as vacant" spares $vacant 'list.vacant.push((me, spare));' 'drop(spare);'
 needed "spares: the own spare, whichever comes back" spares $vacant \
-    'list.vacant.push((me, spare)); self.beds[me].parked.store(true, Relaxed); self.word.fetch_add(PARKED_ONE, SeqCst); drop(list); fence(SeqCst); chaos(); if self.stopping() || has_work() { if let Some(spare) = self.take_back(me) {' \
-    'let own = Arc::clone(&spare); list.vacant.push((me, own)); self.beds[me].parked.store(true, Relaxed); self.word.fetch_add(PARKED_ONE, SeqCst); drop(list); fence(SeqCst); chaos(); if self.stopping() || has_work() { if self.take_back(me).is_some() {'
+    'list.vacant.push((me, spare));' 'let own = Arc::clone(&spare); list.vacant.push((me, own));' \
+    $vacant 'if let Some(spare) = self.take_back(me) {' 'if self.take_back(me).is_some() {'
 needed "spares: who finds work and no line wakes nobody" spares $vacant 'self.notify_worker(me);' ''
 needed "spares: taken back, whoever has it" spares \
     $vacant 'let spare = list.occupy(me)?;' 'let spare = list.occupy(me).unwrap_or_else(Spare::new);'
@@ -396,7 +399,7 @@ needed "reply: LOCKED to GONE without Release" reply \
     $reply 'compare_exchange(LOCKED, GONE, AcqRel, Acquire)' 'compare_exchange(LOCKED, GONE, Acquire, Acquire)'
 needed "reply: LOCKED to GONE met READY without Acquire" reply \
     $reply 'compare_exchange(LOCKED, GONE, AcqRel, Acquire)' 'compare_exchange(LOCKED, GONE, AcqRel, Relaxed)'
-needed "reply: a poll that meets LOCKED only waits" reply $reply 'cx.waker().wake_by_ref(); Poll::Pending' 'Poll::Pending'
+needed "reply: a poll that meets LOCKED only waits" reply $reply 'user::wake_by_ref(cx.waker()); Poll::Pending' 'Poll::Pending'
 
 # --- the registry, the core, heaps that are put in order (the models' own copies)
 needed "registry: a cell is freed without a reference to the core" registry \
@@ -509,7 +512,7 @@ spare "spares: handed over without its fence" alarm $duties 'fence(SeqCst); // f
 # The side that lets go of the slot needs no Acquire, the one that only takes something up no Release.
 # Only a waker whose clone panicked leaves one behind, and no model has such a waker.
 spare "reply: a left-behind waker is kept" reply \
-    $reply 'drops::waker(this.take_waker()); // one left behind by a poll that went back to EMPTY' ''
+    $reply '// A poll that went back to `EMPTY` left its waker behind. drops::waker(this.take_waker());' ''
 spare "reply: EMPTY to READY without Acquire" reply \
     $reply 'compare_exchange(EMPTY, READY, AcqRel, Acquire)' 'compare_exchange(EMPTY, READY, Release, Relaxed)'
 spare "reply: WAITING to LOCKED without Release" reply \
