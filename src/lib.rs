@@ -283,6 +283,8 @@
 //! ```
 //!
 //! `examples/embed` is a web service under tokio with its state in actors.
+//! `docs/cookbook.md` has recipes: awaiting in a handler, entering a runtime on the workers,
+//! supervising, conflating, draining, testing.
 //!
 //! # Where actors run
 //!
@@ -434,3 +436,8 @@ pub mod strategy {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The cookbook's recipes are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/cookbook.md")]
+struct Cookbook;
