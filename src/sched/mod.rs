@@ -189,7 +189,11 @@ impl Scheduler {
                 Call::Lie(slot) => unsafe { Local::hold(self, slot, Arrives::Lying) },
                 // SAFETY: it took the slot itself.
                 Call::Catch(slot) => unsafe { Local::hold(self, slot, Arrives::Catching) },
-                Call::End | Call::Free | Call::Watch => true,
+                Call::End => {
+                    self.spares.ended();
+                    true
+                }
+                Call::Free | Call::Watch => true,
             };
             if stopped {
                 return false;

@@ -28,6 +28,7 @@
 //! | | vacant | its spare sees what is stuck | the spare holds it | held |
 //! | a spare, called | called | arrives | holds it | held |
 //! | a spare, free | | has been for long enough | ends | |
+//! | a spare, free or let go | | the crew stops | ends | |
 //!
 //! # Why a slot has one holder
 //!
@@ -285,6 +286,12 @@ impl Spares {
             return None;
         }
         Some(until)
+    }
+
+    /// A thread that was told to [end](Call::End) ends. Of all threads, so many end without a slot as there are beyond the number
+    /// of workers: each slot is held by one other thread at the crew's end.
+    pub(super) fn ended(&self) {
+        self.pool.lock().extra -= 1;
     }
 
     /// The crew has stopped: who is free ends.

@@ -108,7 +108,7 @@ pub(crate) fn shut_down(executor: &Executor) {
     let report = executor.shutdown(Duration::from_secs(LONG)).expect("called from outside");
     assert!(report.complete, "something is left: {report:?}");
     let stats = executor.stats();
-    assert_eq!(stats.live_actors, 0);
+    assert_eq!((stats.live_actors, stats.spares.alive), (0, 0));
     assert_eq!(stats.accepted, stats.handled + stats.dead_letters.total(), "accounts differ: {stats:?}");
 }
 

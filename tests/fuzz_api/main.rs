@@ -205,6 +205,7 @@ fn run(seed: u64, running: &Running) -> [u64; 3] {
     wait(seed, "all actors end", || handle.stats().live_actors == 0);
     wait(seed, "all payloads are dropped", || world.alive() == 0);
     wait(seed, "all dedicated threads end", || handle.stats().dedicated_threads == 0);
+    wait(seed, "no spare is alive after the end", || handle.stats().spares.alive == 0);
     let stats = handle.stats();
     let (own, dead) = (world.handled.load(Relaxed), stats.dead_letters.total());
     if stats.accepted != stats.handled + dead {
