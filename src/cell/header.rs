@@ -352,8 +352,10 @@ impl Header {
     /// - **A hint is never lost.** A stop sets the word's flag, then the hint. A turn clears the hint, then makes a step of the
     ///   word (`end_turn`, `forget_retire`). Either that step sees the flag and the turn acts on it, or the stop's step comes
     ///   later, acquires from the turn's, and so its hint comes after the clearing.
-    /// - **A hint without a flag costs one message.** It remains if the turn acted on the flag before the hint was set. Then a
-    ///   turn ends early, finds nothing in the word, and has cleared the hint.
+    /// - **A hint without a flag ends one turn early.** Such a hint is set after a turn has acted on the flag. It stays until a
+    ///   turn ends by `finish`, which clears it, or the next state begins. A turn that ends by `end_idle` leaves it, at no cost:
+    ///   nothing was left to handle. A turn that the hint ends while messages wait ends by `finish`, finds nothing in the word,
+    ///   and goes on in its next turn.
     ///
     /// `models::retire` has both.
     #[inline]
