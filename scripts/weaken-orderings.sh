@@ -102,7 +102,7 @@ spare() { try passes "$@"; }
 inbox=mailbox/inbox.rs segment=mailbox/segment.rs state=mailbox/state.rs reply=mailbox/reply.rs
 idle=sched/idle.rs duties=sched/idle/duties.rs alarm=sched/alarm.rs gate=sched/gate.rs
 apart=sched/apart.rs quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs
-vacant=sched/idle/vacant.rs spares=sched/spares.rs
+vacant=sched/idle/vacant.rs spares=sched/spares.rs errand=sched/errand.rs
 
 # weaken_step EXPECTED ORDERING METHOD BEGINNING MODELS: gives one of the state word's steps an ordering of its own.
 weaken_step() {
@@ -357,6 +357,15 @@ needed "gate: nobody is ever inside" quiet $gate 'stripe.load(Acquire) & INSIDE 
 needed "gate: leaves before its last step" quiet \
     $gate 'stripe.fetch_add(1, SeqCst);' 'stripe.fetch_add(0, SeqCst);' \
     $gate '.wrapping_sub(1), SeqCst)' ', SeqCst)'
+
+# --- errands at the crew's end
+needed "errands: a visit to the timers is not counted" errands::a_chore_of_a_timer \
+    $errand 'self.add(1); Visit(self)' 'Visit(self)' $errand 'self.0.begin();' ''
+needed "errands: a chore begins before the rest is back" errands models/errands.rs \
+    '*self.queue.lock() += chores - 1; self.owed.begin();' \
+    '(0..chores).for_each(|_| self.owed.begin()); self.owed.add(chores - 1); *self.queue.lock() += chores - 1;'
+needed "errands: a worker ends while chores are owed" errands models/errands.rs \
+    '!to_be_cancelled && !self.owed.any()' '!to_be_cancelled'
 
 # --- threads apart
 needed "apart: no epoch" apart::a_sender $apart 'fetch_add(EPOCH_ONE + 1, SeqCst)' 'fetch_add(1, SeqCst)'

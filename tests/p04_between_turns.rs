@@ -210,6 +210,60 @@ fn p05_a_timer_is_not_behind_anothers_destructor() {
     }
 }
 
+/// Ends a crew of two workers while the wakers of three waits are due. The first waker blocks until
+/// the second one has run. One worker is always free, so the second waker waits for nothing.
+#[test]
+fn p07_no_waker_waits_behind_another_at_the_end() {
+    for policy in POLICIES {
+        for _ in 0..20 {
+            let executor = build(Executor::builder().workers(2).policy(policy));
+            let busy = executor.spawn(Puppet::default());
+            let held = Held::hold(&busy);
+            let (second, done) = (Latch::new(), [Latch::new(), Latch::new(), Latch::new()]);
+            let mut waits: Vec<_> = done.iter().map(|_| executor.wait_idle_async()).collect();
+            for (n, idle) in waits.iter_mut().enumerate() {
+                let (second, done) = (second.clone(), done[n].clone());
+                let waker = Calls::waker(move || {
+                    match n {
+                        0 => second.wait(),
+                        1 => second.open(),
+                        _ => {}
+                    }
+                    done.open();
+                });
+                assert!(!is_ready(idle, &waker));
+            }
+            executor.shutdown_now(Duration::ZERO).expect("called from outside");
+            held.release();
+            done.iter().for_each(Latch::wait);
+            shut_down(&executor);
+        }
+    }
+}
+
+/// Ends a crew of two busy workers. Every second destructor of the timers' messages blocks until
+/// the next one has begun.
+#[test]
+fn p07_no_destructor_waits_behind_another_at_the_end() {
+    for policy in POLICIES {
+        for _ in 0..20 {
+            let executor = build(Executor::builder().workers(2).policy(policy));
+            let first = executor.spawn(Puppet::default());
+            let second = apart_from(&executor, &first);
+            let held = [Held::hold(&first), Held::hold(&second)];
+            let begun: Vec<_> = (0..8).map(|_| Latch::new()).collect();
+            for n in 0..begun.len() {
+                let slow = Slow(begun[n].clone(), begun[n | 1].clone());
+                first.tell_after(Duration::from_secs(3600), slow).unwrap().detach();
+            }
+            executor.shutdown_now(Duration::ZERO).expect("called from outside");
+            drop(held);
+            begun.iter().for_each(Latch::wait);
+            shut_down(&executor);
+        }
+    }
+}
+
 /// Sends itself the next message, and counts its turns while timers fire.
 struct Hot {
     handle: Handle,

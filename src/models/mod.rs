@@ -16,6 +16,7 @@
 //! | [`shared`] | state word, inbox | the shared queue's turn, lock and members' looks |
 //! | [`idle`] | idle protocol, parker | queues, by counts with relaxed loads; the worker's loop |
 //! | [`alarm`] | alarm, idle protocol, parker | table of timers, by a count; the worker's loop |
+//! | [`errands`] | count of chores | queues and timers, by counts under locks; the last loop |
 //! | [`apart`] | apart, gate, idle protocol, quiescence waiters, parker | queues, look, turn |
 //! | [`quiet`] | gate, idle protocol, quiescence waiters | the queues; the look for quiescence |
 //! | [`reply`] | reply slot | what is around it |
@@ -39,6 +40,7 @@
 
 mod alarm;
 mod apart;
+mod errands;
 mod idle;
 mod lifo;
 mod mailbox;

@@ -4,7 +4,6 @@
 //! only then. No user code runs in these steps: what they owe to users is pushed as an [errand](super::errand).
 
 use super::bound;
-use super::errand;
 use super::idle::Woken;
 use super::local::Local;
 use super::queue::Policy;
@@ -200,8 +199,10 @@ impl Local {
         let counters = &self.slot().counters;
         counters.parks.add(1);
         let watch = scheduler.watches();
+        // Made, and counted as owed, under the tickets' lock: so before the crew can be told to stop.
+        let errand_of = |wakers| scheduler.errand(Site::Waker, wakers, Waker::wake);
         let mut seen = Sightings::default();
-        let mut quiet = Vec::new();
+        let mut errand = None;
         if watch {
             // It may have been the sentinel until it got up, and its memory may take a while.
             scheduler.idle.ensure_watched();
@@ -213,10 +214,10 @@ impl Local {
             watch,
             || scheduler.has_work(self.index),
             || scheduler.mark_stuck(&mut seen),
-            || scheduler.quiet.announce(|| scheduler.quiescence(), |wakers| quiet = wakers),
+            || scheduler.quiet.announce(|| scheduler.quiescence(), |wakers| errand = errand_of(wakers)),
         );
         self.heap().claim();
-        if let Some(errand) = errand::errand(Site::Waker, quiet, Waker::wake) {
+        if let Some(errand) = errand {
             self.queue.push(errand);
         }
         counters.wakes.add(1);

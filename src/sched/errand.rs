@@ -9,17 +9,90 @@
 //! An errand holds any number of chores. It runs one of them, and pushes itself back *before* that chore if more are
 //! left: a slow chore holds up neither the actors in the queue nor the other chores, which a sibling may take.
 //!
-//! No errand is left behind at the crew's end. A worker runs what is in its own queue before it ends, and whoever pushes
-//! from elsewhere does so before the crew is told to stop (see [`Quiet::close`](super::quiet::Quiet::close)).
+//! # Where errands wait
 //!
-//! Known limit: while the crew stops, errands may still share a worker, since a worker takes several from the injector at
-//! once and a sibling that finds no work ends. A waker that then blocks until another waker has run may block for ever.
+//! An errand waits where every worker finds it once the crew stops, so it never waits in a LIFO slot, in an inbox or in a
+//! kept queue ([`Scheduler::push_errand`]):
+//!
+//! | policy | in a worker's local queue | in the injector |
+//! |---|---|---|
+//! | `Stealing` | what that worker owes | what other threads owe |
+//! | `Sharded`, `SharedQueue` | the wakers of the last worker to park, for a moment | all others |
+//!
+//! Under `Sharded` the injector holds errands only. A worker takes them one at a time, because no sibling could steal what
+//! waits in its local queue behind an errand that blocks.
+//!
+//! # The crew's end
+//!
+//! No errand is left behind at the crew's end. A thread that owes errands from elsewhere pushes them before the crew is told
+//! to stop (see [`Quiet::close`](super::quiet::Quiet::close)).
+//!
+//! No errand waits behind one that blocks either, as long as any worker is free. A waker may block until another waker has
+//! run. So no worker ends before every chore of the crew has begun ([`Owed`]): a worker that has nothing to do takes
+//! errands from the local queues of its siblings, under every policy, and looks again while an errand is on its way from
+//! one queue to another. That never takes long, since no user code runs on that way.
+//! By then all actors have ended, so whatever it takes there is an errand.
+//!
+//! Why a worker that reads 0 has missed no chore: each chore is counted before
+//!
+//! - the crew is told to stop, which this worker has acquired ([`Quiet::close`](super::quiet::Quiet::close) takes the tickets'
+//!   lock, under which wakers are counted), or
+//! - this worker sees the table of timers empty, under its lock, which [`Scheduler::fire_timers`] takes inside a counted
+//!   [visit](Owed::visit).
+//!
+//! The model `errands` runs this, and `weaken-orderings` has a row for each count.
 
+use super::Scheduler;
 use super::local::Local;
 use super::member::Current;
+use super::queue::Policy;
 use super::task::{After, Task, TaskHeader, TaskVtable};
+use crate::sync::{AtomicUsize, Ordering::*};
 use crate::user::{self, Site};
 use std::ptr::NonNull;
+
+/// Counts the chores that have not begun, and the visits to the timers, which may leave some.
+#[derive(Debug)]
+pub(crate) struct Owed(AtomicUsize);
+
+/// A visit to the timers that is counted until this is dropped, when all that the visit leaves has been pushed.
+#[derive(Debug)]
+#[must_use = "it lasts until it is dropped"]
+pub(crate) struct Visit<'a>(&'a Owed);
+
+impl Owed {
+    pub(crate) fn new() -> Self {
+        Owed(AtomicUsize::new(0))
+    }
+
+    /// Counts chores, before their errand is pushed.
+    pub(crate) fn add(&self, chores: usize) {
+        // Relaxed here and below: see the page above. Nothing is published by the count, and locks carry it to its reader.
+        self.0.fetch_add(chores, Relaxed);
+    }
+
+    /// Counts a visit to the timers, before it takes any out of their table.
+    pub(crate) fn visit(&self) -> Visit<'_> {
+        self.add(1);
+        Visit(self)
+    }
+
+    /// One chore begins.
+    pub(crate) fn begin(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+
+    /// Returns `true` while any chore has not begun.
+    pub(crate) fn any(&self) -> bool {
+        self.0.load(Relaxed) > 0
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.0.begin();
+    }
+}
 
 #[derive(Debug)]
 #[repr(C)]
@@ -31,14 +104,32 @@ struct Errand<T> {
     site: Site,
 }
 
-/// Makes a runnable that calls `each` for each of the chores, in their order. `None` if there is nothing to do.
-pub(super) fn errand<T: Send + 'static>(site: Site, mut chores: Vec<T>, each: fn(T)) -> Option<Task> {
-    if chores.is_empty() {
-        return None;
+impl Scheduler {
+    /// Makes a runnable that calls `each` for each of the chores, in their order, and counts them as owed. Returns `None` if
+    /// there are none. The runnable must be run.
+    pub(super) fn errand<T: Send + 'static>(
+        &self,
+        site: Site,
+        mut chores: Vec<T>,
+        each: fn(T),
+    ) -> Option<Task> {
+        if chores.is_empty() {
+            return None;
+        }
+        self.errands.add(chores.len());
+        chores.reverse();
+        let header = TaskHeader { vtable: Errand::<T>::VTABLE };
+        Some(Errand::into_task(Box::new(Errand { header, chores, each, site })))
     }
-    chores.reverse();
-    let header = TaskHeader { vtable: Errand::<T>::VTABLE };
-    Some(Errand::into_task(Box::new(Errand { header, chores, each, site })))
+
+    /// Pushes an errand, from whatever thread, behind all that waits there.
+    pub(super) fn push_errand(&self, errand: Task) {
+        Local::with(self, |local| match local {
+            Some(local) if self.policy == Policy::Stealing => local.push_back(errand),
+            None if self.forked() => {} // the errand is forgotten
+            _ => self.inject(errand),
+        });
+    }
 }
 
 impl<T: Send + 'static> Errand<T> {
@@ -58,10 +149,13 @@ impl<T: Send + 'static> Errand<T> {
         let mut errand = unsafe { Box::from_raw(at.cast::<Self>().as_ptr()) };
         let (each, site) = (errand.each, errand.site);
         let chore = errand.chores.pop();
-        if !errand.chores.is_empty() {
-            let rest = errand.into_task();
-            Local::push_back_here(rest);
-        }
+        Local::with_any(|local| {
+            let scheduler = local.expect("only workers run errands").scheduler();
+            if !errand.chores.is_empty() {
+                scheduler.push_errand(errand.into_task());
+            }
+            scheduler.errands.begin();
+        });
         if let Some(chore) = chore {
             let _current = Current::nobody();
             user::contain(site, || each(chore));
@@ -69,8 +163,8 @@ impl<T: Send + 'static> Errand<T> {
         After::Errand
     }
 
-    /// Any worker may run it: under [`Policy::Sharded`](super::queue::Policy::Sharded) its address chooses one.
-    unsafe fn key(at: NonNull<TaskHeader>) -> u64 {
-        at.as_ptr().addr() as u64
+    /// Any worker may run it, so nobody asks for its home.
+    unsafe fn key(_: NonNull<TaskHeader>) -> u64 {
+        unreachable!("an errand has no home")
     }
 }

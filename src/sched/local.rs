@@ -335,11 +335,6 @@ impl Local {
         }
     }
 
-    /// A runnable that the calling worker owes, behind all that waits there.
-    pub(super) fn push_back_here(task: Task) {
-        Local::with_any(|local| local.expect("only workers call this").push_back(task));
-    }
-
     /// A runnable whose turn ended before its work did.
     pub(super) fn push_back(&self, task: Task) {
         if task.is_bound() {
@@ -423,8 +418,9 @@ impl Local {
             return None;
         }
         let task = match scheduler.policy {
-            Policy::SharedQueue => retry(|| scheduler.injector.steal()),
-            _ => {
+            // Under `Sharded` these are errands: see [`errand`](super::errand).
+            Policy::SharedQueue | Policy::Sharded => retry(|| scheduler.injector.steal()),
+            Policy::Stealing => {
                 // A fair part of it, so that the others find something too.
                 let part = (scheduler.injector.len() / scheduler.slots.len() + 1).clamp(1, 32);
                 retry(|| scheduler.injector.steal_batch_with_limit_and_pop(&self.queue, part))
@@ -437,6 +433,13 @@ impl Local {
             self.slot().counters.injector_takes.add(1);
         }
         task
+    }
+
+    /// Takes a runnable from a sibling's local queue, whatever the policy and however soon its owner would get to it. At the
+    /// crew's end, when whatever waits is an [errand](super::errand).
+    pub(super) fn take_from_siblings(&self) -> Option<Task> {
+        let siblings = self.scheduler().slots.iter().enumerate().filter(|&(slot, _)| slot != self.index);
+        siblings.into_iter().find_map(|(_, slot)| retry(|| slot.stealer.steal()))
     }
 
     /// Gives all local work to the others: this thread is about to block inside a turn.

@@ -16,7 +16,7 @@ pub(crate) mod apart;
 pub(crate) mod blocking;
 pub(crate) mod bound;
 mod dry;
-mod errand;
+pub(crate) mod errand;
 pub(crate) mod gate;
 pub(crate) mod idle;
 pub(crate) mod lifo;
@@ -38,6 +38,7 @@ use crate::time::Duration;
 use crate::user::Site;
 use apart::Apart;
 use crossbeam_deque::{Injector, Worker};
+use errand::Owed;
 use gate::Gate;
 use idle::{Crew, Idle, Watched};
 use local::{Account, Arrives, Local};
@@ -70,6 +71,7 @@ pub(crate) struct Scheduler {
     apart: Padded<Apart>,
     pub(crate) memory: Pool,
     injector: Injector<Task>,
+    errands: Owed,
     /// Workers were asked to look at outside work soon, and none has taken any since. A hint: Relaxed.
     hurried: AtomicBool,
     /// Which worker is asked next.
@@ -141,6 +143,7 @@ impl Scheduler {
             apart: Padded(Apart::new()),
             memory: Pool::new(workers),
             injector: Injector::new(),
+            errands: Owed::new(),
             hurried: AtomicBool::new(false),
             next_asked: AtomicUsize::new(0),
             worth: Worth::new(),
@@ -216,14 +219,18 @@ impl Scheduler {
         Some(call)
     }
 
-    /// The crew ends once it has nothing to do.
+    /// The crew ends once it has nothing to do. In a forked child nothing happens: there is no crew, and the parent's threads
+    /// may hold its locks.
     pub(crate) fn stop(&self) {
+        if self.forked() {
+            return;
+        }
         // First this: whoever sees that the crew stops sees the wakers' errand in a queue.
         // An errand for each, where every worker looks: one that blocks holds up no other.
         self.quiet.close(|wakers| {
             let errands =
-                wakers.into_iter().filter_map(|waker| errand::errand(Site::Waker, vec![waker], Waker::wake));
-            errands.for_each(|errand| self.push_from_outside(errand));
+                wakers.into_iter().filter_map(|waker| self.errand(Site::Waker, vec![waker], Waker::wake));
+            errands.for_each(|errand| self.inject(errand));
         });
         self.idle.stop();
         self.spares.close();
@@ -246,8 +253,8 @@ impl Scheduler {
 
     /// Has wakers run by a worker, from whatever thread.
     fn wake_all(&self, wakers: Vec<Waker>) {
-        if let Some(errand) = errand::errand(Site::Waker, wakers, Waker::wake) {
-            self.schedule(errand);
+        if let Some(errand) = self.errand(Site::Waker, wakers, Waker::wake) {
+            self.push_errand(errand);
         }
     }
 

@@ -87,15 +87,21 @@ impl Local {
     }
 
     /// The crew has stopped, and this worker is dry: fires what nobody had time for since the timers were cancelled, and
-    /// returns what came of that.
+    /// returns what came of that, or what waits for a sibling. Returns `None` once every [chore](super::errand) of the crew
+    /// has begun.
     #[cold]
     pub(super) fn last_task(&self) -> Option<Task> {
+        let scheduler = self.scheduler();
         loop {
-            self.scheduler().fire_timers(time::now());
-            let task = self.look();
-            if task.is_some() || !self.scheduler().idle.alarm.due(time::now()) {
-                return task;
+            scheduler.fire_timers(time::now());
+            if let Some(task) = self.look().or_else(|| self.take_from_siblings()) {
+                return Some(task);
             }
+            // The table first: whoever has emptied it counts as owing chores until they are pushed.
+            if !scheduler.timers.are_to_be_cancelled() && !scheduler.errands.any() {
+                return None;
+            }
+            std::thread::yield_now(); // an errand is on its way, or there was more than one visit's worth
         }
     }
 

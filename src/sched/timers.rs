@@ -29,8 +29,6 @@ pub(crate) use aim::{Abandoned, Aim};
 
 use super::Scheduler;
 use super::alarm::Alarm;
-use super::errand;
-use super::local::Local;
 use crate::drops;
 use crate::sync::Mutex;
 use crate::time::{self, Duration, Instant};
@@ -130,12 +128,13 @@ impl Scheduler {
             rest -= 1;
             rest > 0 && time::now().saturating_duration_since(now) < VISIT_TIME
         };
+        let _visit = self.errands.visit();
         let left = self.timers.fire(&self.idle.alarm, now, goes_on);
         // Before anything of the users': from now on somebody else waits for the next one.
         self.idle.ensure_kept();
-        let refused = errand::errand(Site::Hook, left.refused, |timed| timed.undeliverable());
-        let cancelled = errand::errand(Site::Drop, left.cancelled, drop);
-        refused.into_iter().chain(cancelled).for_each(Local::push_back_here);
+        let refused = self.errand(Site::Hook, left.refused, |timed| timed.undeliverable());
+        let cancelled = self.errand(Site::Drop, left.cancelled, drop);
+        refused.into_iter().chain(cancelled).for_each(|errand| self.push_errand(errand));
     }
 
     /// Cancels a timer. `false`: it is over already, or in the parent of this forked child.
@@ -204,6 +203,12 @@ impl Timers {
     /// Timers armed now.
     pub(crate) fn armed(&self) -> usize {
         self.0.lock().heap.len()
+    }
+
+    /// Returns `true` after [`close`](Self::close) while a timer is left that has not been cancelled.
+    pub(super) fn are_to_be_cancelled(&self) -> bool {
+        let table = self.0.lock();
+        table.closed && !table.heap.is_empty()
     }
 
     /// See [`Scheduler::arm`]. `None`: not armed. True: the alarm was lowered.

@@ -1,0 +1,101 @@
+//! Errands at the crew's end: no worker ends while a chore has not begun.
+//!
+//! Covers: two workers, after the crew was told to stop. The first chore to begin blocks until the other one has begun. If
+//! a worker ends before that, the other worker sleeps for ever, which loom reports. The chores come from a queue, or from
+//! timers that one of the workers fires.
+//!
+//! Does not cover: the queues, which are one count under a lock here, and the table of timers, which is another. The worker's
+//! loop is a copy of `Local::last_task`, and its errand of `Errand::run`.
+
+use super::{explore, spawn};
+use crate::sched::errand::Owed;
+use crate::sync::{AtomicUsize, Mutex, Ordering::*, ThreadWaker};
+use loom::sync::Arc;
+use loom::thread;
+
+/// Chores of one errand.
+const CHORES: usize = 2;
+
+struct Crew {
+    owed: Owed,
+    /// What is left of the errand, while it waits.
+    queue: Mutex<usize>,
+    timers: Mutex<usize>,
+    begun: AtomicUsize,
+    second: std::sync::Arc<ThreadWaker>,
+}
+
+impl Crew {
+    fn new(timers: usize) -> Arc<Self> {
+        Arc::new(Crew {
+            owed: Owed::new(),
+            queue: Mutex::new(0),
+            timers: Mutex::new(timers),
+            begun: AtomicUsize::new(0),
+            second: ThreadWaker::new(),
+        })
+    }
+
+    /// As `Scheduler::errand` and `push_errand`.
+    fn push(&self, chores: usize) {
+        if chores > 0 {
+            self.owed.add(chores);
+            *self.queue.lock() += chores;
+        }
+    }
+
+    /// As `Scheduler::fire_timers`.
+    fn fire(&self) {
+        let _visit = self.owed.visit();
+        let fired = std::mem::take(&mut *self.timers.lock());
+        self.push(fired);
+    }
+
+    /// As `Errand::run`.
+    fn run(&self, chores: usize) {
+        *self.queue.lock() += chores - 1;
+        self.owed.begin();
+        match self.begun.fetch_add(1, AcqRel) {
+            0 => _ = self.second.park(None),
+            _ => self.second.waker().wake(),
+        }
+    }
+
+    /// As `Local::last_task`, again and again.
+    fn work(&self) {
+        loop {
+            self.fire();
+            let errand = std::mem::take(&mut *self.queue.lock());
+            if errand > 0 {
+                self.run(errand);
+                continue;
+            }
+            let to_be_cancelled = *self.timers.lock() > 0;
+            if !to_be_cancelled && !self.owed.any() {
+                return;
+            }
+            thread::yield_now();
+        }
+    }
+
+    fn run_all(crew: &Arc<Self>) {
+        let other = spawn(crew, Crew::work);
+        crew.work();
+        other.join().unwrap();
+        assert_eq!(crew.begun.load(Acquire), CHORES);
+    }
+}
+
+#[test]
+fn a_chore_of_an_errand_does_not_wait_behind_another() {
+    explore(3, || {
+        let crew = Crew::new(0);
+        crew.push(CHORES);
+        Crew::run_all(&crew);
+    });
+}
+
+#[test]
+fn a_chore_of_a_timer_does_not_wait_behind_another() {
+    explore(3, || Crew::run_all(&Crew::new(CHORES)));
+}
