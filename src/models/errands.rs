@@ -1,11 +1,12 @@
 //! Errands at the crew's end: no worker ends while a chore has not begun.
 //!
-//! Covers: two workers, after the crew was told to stop. The first chore to begin blocks until the other one has begun. If
-//! a worker ends before that, the other worker sleeps for ever, which loom reports. The chores come from a queue, or from
-//! timers that one of the workers fires.
+//! Covers: two workers, after the crew was told to stop. The first chore to begin blocks until the
+//! other one has begun. If a worker ends before that, the other worker sleeps for ever, which loom
+//! reports. The chores come from a queue, or from timers that one of the workers fires.
 //!
-//! Does not cover: the queues, which are one count under a lock here, and the table of timers, which is another. The worker's
-//! loop is a copy of `Local::last_task`, and its errand of `Errand::run`.
+//! Does not cover: the queues, which are one count under a lock here, and the table of timers,
+//! which is another. The worker's loop is a copy of `Local::last_task`, and its errand of
+//! `Errand::run`.
 
 use super::{explore, spawn};
 use crate::sched::errand::Owed;

@@ -1,44 +1,48 @@
 //! Errands: user code that the scheduler itself has to call, as a runnable of its own.
 //!
-//! Wakers of finished waits, and destructors of timers that were cancelled or could not be delivered, belong to no
-//! actor's turn. They may still block, panic or send. So a worker never calls them between two turns, where it holds
-//! duties for others (the alarm, the list of sleepers): it makes an errand of them and pushes that like any runnable.
-//! An errand therefore runs in the main loop: its worker counts as awake, siblings may steal it, and its thread may
+//! Wakers of finished waits, and destructors of timers that were cancelled or could not be
+//! delivered, belong to no actor's turn. They may still block, panic or send. So a worker never
+//! calls them between two turns, where it holds duties for others (the alarm, the list of
+//! sleepers): it makes an errand of them and pushes that like any runnable. An errand therefore
+//! runs in the main loop: its worker counts as awake, siblings may steal it, and its thread may
 //! leave its slot while it blocks.
 //!
-//! An errand holds any number of chores. It runs one of them, and pushes itself back *before* that chore if more are
-//! left: a slow chore holds up neither the actors in the queue nor the other chores, which a sibling may take.
+//! An errand holds any number of chores. It runs one of them, and pushes itself back *before* that
+//! chore if more are left: a slow chore holds up neither the actors in the queue nor the other
+//! chores, which a sibling may take.
 //!
 //! # Where errands wait
 //!
-//! An errand waits where every worker finds it once the crew stops, so it never waits in a LIFO slot, in an inbox or in a
-//! kept queue ([`Scheduler::push_errand`]):
+//! An errand waits where every worker finds it once the crew stops, so it never waits in a LIFO
+//! slot, in an inbox or in a kept queue ([`Scheduler::push_errand`]):
 //!
 //! | policy | in a worker's local queue | in the injector |
 //! |---|---|---|
 //! | `Stealing` | what that worker owes | what other threads owe |
 //! | `Sharded`, `SharedQueue` | the wakers of the last worker to park, for a moment | all others |
 //!
-//! Under `Sharded` the injector holds errands only. A worker takes them one at a time, because no sibling could steal what
-//! waits in its local queue behind an errand that blocks.
+//! Under `Sharded` the injector holds errands only. A worker takes them one at a time, because no
+//! sibling could steal what waits in its local queue behind an errand that blocks.
 //!
 //! # The crew's end
 //!
-//! No errand is left behind at the crew's end. A thread that owes errands from elsewhere pushes them before the crew is told
-//! to stop (see [`Quiet::close`](super::quiet::Quiet::close)).
+//! No errand is left behind at the crew's end. A thread that owes errands from elsewhere pushes
+//! them before the crew is told to stop (see [`Quiet::close`](super::quiet::Quiet::close)).
 //!
-//! No errand waits behind one that blocks either, as long as any worker is free. A waker may block until another waker has
-//! run. So no worker ends before every chore of the crew has begun ([`Owed`]): a worker that has nothing to do takes
-//! errands from the local queues of its siblings, under every policy, and looks again while an errand is on its way from
-//! one queue to another. That never takes long, since no user code runs on that way.
-//! By then all actors have ended, so whatever it takes there is an errand.
+//! No errand waits behind one that blocks either, as long as any worker is free. A waker may block
+//! until another waker has run. So no worker ends before every chore of the crew has begun
+//! ([`Owed`]): a worker that has nothing to do takes errands from the local queues of its siblings,
+//! under every policy, and looks again while an errand is on its way from one queue to another.
+//! That never takes long, since no user code runs on that way. By then all actors have ended, so
+//! whatever it takes there is an errand.
 //!
 //! Why a worker that reads 0 has missed no chore: each chore is counted before
 //!
-//! - the crew is told to stop, which this worker has acquired ([`Quiet::close`](super::quiet::Quiet::close) takes the tickets'
-//!   lock, under which wakers are counted), or
-//! - this worker sees the table of timers empty, under its lock, which [`Scheduler::fire_timers`] takes inside a counted
-//!   [visit](Owed::visit).
+//! - the crew is told to stop, which this worker has acquired
+//!   ([`Quiet::close`](super::quiet::Quiet::close) takes the tickets' lock, under which wakers are
+//!   counted), or
+//! - this worker sees the table of timers empty, under its lock, which [`Scheduler::fire_timers`]
+//!   takes inside a counted [visit](Owed::visit).
 //!
 //! The model `errands` runs this, and `weaken-orderings` has a row for each count.
 
@@ -55,7 +59,8 @@ use std::ptr::NonNull;
 #[derive(Debug)]
 pub(crate) struct Owed(AtomicUsize);
 
-/// A visit to the timers that is counted until this is dropped, when all that the visit leaves has been pushed.
+/// A visit to the timers that is counted until this is dropped, when all that the visit leaves has
+/// been pushed.
 #[derive(Debug)]
 #[must_use = "it lasts until it is dropped"]
 pub(crate) struct Visit<'a>(&'a Owed);
@@ -67,7 +72,8 @@ impl Owed {
 
     /// Counts chores, before their errand is pushed.
     pub(crate) fn add(&self, chores: usize) {
-        // Relaxed here and below: see the page above. Nothing is published by the count, and locks carry it to its reader.
+        // Relaxed here and below: see the page above. Nothing is published by the count, and locks
+        // carry it to its reader.
         self.0.fetch_add(chores, Relaxed);
     }
 
@@ -105,8 +111,8 @@ struct Errand<T> {
 }
 
 impl Scheduler {
-    /// Makes a runnable that calls `each` for each of the chores, in their order, and counts them as owed. Returns `None` if
-    /// there are none. The runnable must be run.
+    /// Makes a runnable that calls `each` for each of the chores, in their order, and counts them
+    /// as owed. Returns `None` if there are none. The runnable must be run.
     pub(super) fn errand<T: Send + 'static>(
         &self,
         site: Site,
@@ -136,7 +142,8 @@ impl<T: Send + 'static> Errand<T> {
     const VTABLE: &'static TaskVtable = &TaskVtable { run: Self::run, key: Self::key, bound: None };
 
     fn into_task(self: Box<Self>) -> Task {
-        // SAFETY: the box is given up to the one task made here, which `run` takes back; chores are `Send`.
+        // SAFETY: the box is given up to the one task made here, which `run` takes back; chores are
+        // `Send`.
         unsafe { Task::from_raw(NonNull::from(Box::leak(self)).cast()) }
     }
 
@@ -145,7 +152,8 @@ impl<T: Send + 'static> Errand<T> {
     /// # Safety
     /// `at` is the header of an errand whose runnable the caller gives up.
     unsafe fn run(at: NonNull<TaskHeader>) -> After {
-        // SAFETY: the header is the first field of the errand that `into_task` leaked, and nobody else has its runnable.
+        // SAFETY: the header is the first field of the errand that `into_task` leaked, and nobody
+        // else has its runnable.
         let mut errand = unsafe { Box::from_raw(at.cast::<Self>().as_ptr()) };
         let (each, site) = (errand.each, errand.site);
         let chore = errand.chores.pop();

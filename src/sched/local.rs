@@ -435,8 +435,8 @@ impl Local {
         task
     }
 
-    /// Takes a runnable from a sibling's local queue, whatever the policy and however soon its owner would get to it. At the
-    /// crew's end, when whatever waits is an [errand](super::errand).
+    /// Takes a runnable from a sibling's local queue, under every policy, and however soon its owner
+    /// would run it. For the crew's end, when all that waits are [errands](super::errand).
     pub(super) fn take_from_siblings(&self) -> Option<Task> {
         let siblings = self.scheduler().slots.iter().enumerate().filter(|&(slot, _)| slot != self.index);
         siblings.into_iter().find_map(|(_, slot)| retry(|| slot.stealer.steal()))

@@ -219,8 +219,8 @@ impl Scheduler {
         Some(call)
     }
 
-    /// The crew ends once it has nothing to do. In a forked child nothing happens: there is no crew, and the parent's threads
-    /// may hold its locks.
+    /// Tells the crew to end once it has nothing to do. Does nothing in a forked child, where there is
+    /// no crew, and where a thread of the parent may hold each lock for ever.
     pub(crate) fn stop(&self) {
         if self.forked() {
             return;

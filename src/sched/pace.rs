@@ -86,9 +86,9 @@ impl Local {
         due
     }
 
-    /// The crew has stopped, and this worker is dry: fires what nobody had time for since the timers were cancelled, and
-    /// returns what came of that, or what waits for a sibling. Returns `None` once every [chore](super::errand) of the crew
-    /// has begun.
+    /// Fires the cancelled timers that are left, and returns what this worker runs next, which may be
+    /// a sibling's. Returns `None` once every [chore](super::errand) of the crew has begun. Called by
+    /// a worker that has run dry after the crew was told to stop.
     #[cold]
     pub(super) fn last_task(&self) -> Option<Task> {
         let scheduler = self.scheduler();
@@ -97,7 +97,7 @@ impl Local {
             if let Some(task) = self.look().or_else(|| self.take_from_siblings()) {
                 return Some(task);
             }
-            // The table first: whoever has emptied it counts as owing chores until they are pushed.
+            // The table first: a worker that has emptied it counts its visit until all is pushed.
             if !scheduler.timers.are_to_be_cancelled() && !scheduler.errands.any() {
                 return None;
             }

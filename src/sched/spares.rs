@@ -288,8 +288,8 @@ impl Spares {
         Some(until)
     }
 
-    /// A thread that was told to [end](Call::End) ends. Of all threads, so many end without a slot as there are beyond the number
-    /// of workers: each slot is held by one other thread at the crew's end.
+    /// Counts out a thread that was told to [end](Call::End). At the crew's end each slot is held by
+    /// one thread, so exactly the threads beyond the number of workers end without a slot.
     pub(super) fn ended(&self) {
         self.pool.lock().extra -= 1;
     }
