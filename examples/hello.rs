@@ -1,4 +1,4 @@
-//! One actor, told and asked: `cargo run --example hello`.
+//! Tells and asks one actor: `cargo run --example hello`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what happens")]
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use heist::{Actor, Context, Executor, Handler, StopReason};
 
-/// Its fields are its own: one message is handled at a time, so there is nothing to lock.
+/// An actor owns its fields and handles one message at a time, so there is nothing to lock.
 struct Account {
     balance: i64,
 }
@@ -30,20 +30,21 @@ impl Handler<Deposit> for Account {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let executor = Executor::new(); // a worker per core
+    let executor = Executor::new(); // one worker per core
     let account = executor.spawn(Account { balance: 0 });
 
     account.tell(Deposit(20))?; // never waits; if the mailbox is full, the error hands the message back
-    let balance = account.ask(Deposit(22))?.wait()?; // sent after the 20, so handled after it
+    let balance = account.ask(Deposit(22))?.wait()?; // sent after the 20, so handled after the 20
     println!("balance {balance}");
     assert_eq!(balance, 42);
 
-    // An actor ends when the last reference to it is gone, but not before it has handled what it was sent.
+    // An actor ends when its last reference is gone, but not before it has handled its messages.
     account.tell(Deposit(58))?;
     drop(account);
 
-    // At the end of main the executor is dropped, and that stops it now: messages that still wait are dead letters,
-    // and the deposit of 58 might be one of them. A shutdown with a deadline handles all that was sent before.
+    // Dropping the executor at the end of `main` would stop it at once and turn waiting messages,
+    // perhaps the deposit of 58, into dead letters. A shutdown with a deadline handles everything
+    // sent before.
     let report = executor.shutdown(Duration::from_secs(5))?;
     println!("{} messages handled, {} dead letters", report.handled, report.dead_letters.total());
     Ok(())

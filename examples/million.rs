@@ -1,7 +1,8 @@
 //! A million actors on a handful of threads: `cargo run --release --example million`.
 //!
-//! Spawns them, sends each a message, asks a thousand of them, picked at random, what they got, and shows how fast
-//! that went and what memory it took. The exit code is 1 when an answer is wrong. `--actors N` for another number.
+//! The program spawns the actors, sends each a message, and asks a thousand of them, picked at
+//! random, for the content. It shows the speed of each step and the memory used. `--actors N` sets
+//! another number. The exit code is 1 if an answer is wrong.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what happens")]
 
@@ -13,7 +14,7 @@ use heist::{Actor, ActorRef, Context, Executor, Handler};
 
 const ASKED: usize = 1_000;
 
-/// Keeps what it was told last.
+/// Keeps the last number that it was told.
 struct Cell {
     value: u64,
 }
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns how many answers were wrong.
+/// Returns the number of wrong answers.
 fn million() -> Result<usize, Box<dyn Error>> {
     let n = actors_wanted()?;
     let executor = Executor::new();
@@ -70,7 +71,7 @@ fn million() -> Result<usize, Box<dyn Error>> {
     let spawned = resident();
     show("resident with all of them", megabytes(spawned));
     let per_actor = before.zip(spawned).map(|(before, spawned)| spawned.saturating_sub(before) / n as u64);
-    // Of these, 8 are the reference that the vector holds.
+    // Of these bytes, 8 are the reference in the vector.
     show("bytes per actor", per_actor.map_or("n/a".into(), |bytes| bytes.to_string()));
 
     eprintln!("telling ...");
@@ -86,7 +87,7 @@ fn million() -> Result<usize, Box<dyn Error>> {
     let mut wrong = 0;
     let began = Instant::now();
     for i in 0..ASKED as u64 {
-        // The same ones in every run, all over the place.
+        // The same actors in every run, spread over all of them.
         let picked = scrambled(i ^ 2013) % n as u64;
         let answer = actors[picked as usize].ask(Get)?.wait()?;
         if answer != scrambled(picked) {
@@ -103,7 +104,8 @@ fn million() -> Result<usize, Box<dyn Error>> {
     executor.wait_idle()?;
     show("ended", rate(n, began.elapsed()));
     show("still alive", executor.stats().live_actors.to_string());
-    // The allocator may well keep the memory for later; that it is free shows when as many again need no more.
+    // The allocator may keep the memory for later. The memory is free if as many new actors need no
+    // more.
     show("resident without them", megabytes(resident()));
     let actors: Vec<ActorRef<Cell>> = (0..n).map(|_| executor.spawn(Cell { value: 0 })).collect();
     executor.wait_idle()?;
@@ -113,7 +115,7 @@ fn million() -> Result<usize, Box<dyn Error>> {
     Ok(wrong)
 }
 
-/// `--actors N`, or a million.
+/// Returns the number after `--actors`, or a million.
 fn actors_wanted() -> Result<usize, String> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let number = match &arguments[..] {
@@ -124,7 +126,8 @@ fn actors_wanted() -> Result<usize, String> {
     number.ok_or_else(|| format!("--actors needs a whole number from 1, not {:?}", arguments[1]))
 }
 
-/// A different, random-looking number for each `i` (SplitMix64), so that no actor can be right by chance.
+/// Returns a different, random-looking number for each `i` (SplitMix64), so that no actor can be
+/// right by chance.
 fn scrambled(i: u64) -> u64 {
     let mut z = i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -132,7 +135,8 @@ fn scrambled(i: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Bytes of this process that are in memory, or `None` where the system does not tell (it does on Linux).
+/// Returns the resident memory of this process in bytes, or `None` if the system does not report it
+/// (Linux does).
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -1,4 +1,5 @@
-//! What an event does: it costs CPU time, is counted, and leaves its mark on a hash that depends on the order.
+//! The state of a key. An event costs CPU time, is counted, and changes a hash that depends on the
+//! order.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -11,7 +12,7 @@ use crate::measure::machine::Cost;
 /// An event on its way to its actor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event {
-    /// Its place in the file: no two events are equal.
+    /// The row in the file, so that no two events are equal.
     pub(crate) row: u32,
     pub(crate) cost: Cost,
     pub(crate) stamp: Stamp,
@@ -33,7 +34,7 @@ impl Log {
     }
 }
 
-/// A key's state, for an actor and for a thread.
+/// The state of a key, for an actor and for a thread.
 pub(crate) struct Key {
     log: Log,
     delays: &'static Delays,
@@ -65,7 +66,7 @@ impl Handler<Event> for Key {
     }
 }
 
-/// The question that is put to every actor at the end.
+/// Asks an actor for its log at the end.
 pub(crate) struct Report;
 
 impl Handler<Report> for Key {
@@ -76,7 +77,7 @@ impl Handler<Report> for Key {
     }
 }
 
-/// The plain loop that all have to agree with.
+/// Computes the expected logs in a plain loop.
 pub(crate) fn sequential(events: &Events) -> Vec<Log> {
     let mut logs = vec![Log::default(); events.keys.len()];
     for (&(key, _), row) in events.list.iter().zip(0..) {
@@ -85,7 +86,7 @@ pub(crate) fn sequential(events: &Events) -> Vec<Log> {
     logs
 }
 
-/// In words, what differs from the sequential pass; `None` when nothing does.
+/// Describes the differences from the sequential pass, or returns `None` if there are none.
 pub(crate) fn differences(keys: &Keys, expected: &[Log], found: &[Log]) -> Option<String> {
     const SHOWN: usize = 5;
     let pairs = (0..expected.len().max(found.len())).map(|key| (key, expected.get(key), found.get(key)));

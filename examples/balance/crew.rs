@@ -1,4 +1,4 @@
-//! One run on a crew: an actor for each key, spawned when the key first comes.
+//! Runs the stream on a crew, with an actor for each key that is spawned at the key's first event.
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,10 +11,11 @@ use crate::measure::meter::{Meter, Run};
 use crate::measure::progress::Watch;
 use crate::stream::Stream;
 
-/// How long the actors get to end when all is done. It takes far less; this is for when something hangs.
+/// Deadline of the shutdown after the run. A shutdown takes far less time unless something hangs.
 const SHUTDOWN: Duration = Duration::from_secs(60);
 
-/// `Err` when heist refuses or loses anything; whether the results are right is for the caller to see.
+/// Runs the stream. Returns an error if heist refuses or loses anything. The caller checks the
+/// results.
 pub(crate) fn run(
     stream: &Stream<'_>,
     keys: usize,
@@ -33,7 +34,7 @@ pub(crate) fn run(
     stream.each(|key, event| {
         let actor = actors[key].get_or_insert_with(|| executor.spawn(Key::new(delays)));
         watch.sent(event.row as usize + 1);
-        // Waits while this key's mailbox is full. It may: this is not an actor's thread.
+        // Waits while this key's mailbox is full, which is allowed outside the crew.
         actor.send(event)
     })?;
     executor.wait_idle()?;
@@ -48,7 +49,7 @@ pub(crate) fn run(
     Ok((run, logs))
 }
 
-/// heist counts what it accepts and what becomes of it: all of it has to have been handled.
+/// Checks heist's own counts: every accepted message must have been handled.
 fn nothing_lost(stats: &Stats) -> Result<(), String> {
     let Stats { accepted, handled, panicked, .. } = *stats;
     let dead = stats.dead_letters.total();

@@ -1,4 +1,4 @@
-//! Reads the events: of each row its key, and what it costs.
+//! Reads the events, with the key and the cost of each row.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -14,17 +14,17 @@ use crate::measure::progress::Progress;
 use crate::measure::text::grouped;
 use crate::options::Options;
 
-/// Rows in the order of the file.
+/// The rows in the order of the file.
 #[derive(Debug)]
 pub(crate) struct Events {
-    /// key and cost
+    /// Key and cost of each row.
     pub(crate) list: Vec<(u32, Cost)>,
     pub(crate) keys: Keys,
-    /// What each key's events cost together, in microseconds.
+    /// Total cost of each key's events, in microseconds.
     work: Vec<f64>,
 }
 
-/// The keys, numbered in the order in which they first came.
+/// The keys, numbered in the order of their first events.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     names: Vec<String>,
@@ -52,7 +52,8 @@ impl Keys {
 }
 
 impl Events {
-    /// Reads the CSV file that the options name, compressed or not (told from its first bytes, not from its name).
+    /// Reads the CSV file that the options name. The first bytes decide whether the file is
+    /// compressed, not its name.
     pub(crate) fn read(
         options: &Options,
         pace: Pace,
@@ -110,20 +111,20 @@ impl Events {
         Ok(())
     }
 
-    /// What all of them cost together, in microseconds of CPU time.
+    /// Returns the CPU time that all events cost together, in microseconds.
     pub(crate) fn total_us(&self) -> f64 {
         self.work.iter().sum()
     }
 
-    /// The key with the most work, or with the most events where nothing costs anything.
+    /// Returns the key with the most work, or with the most events if the events cost nothing.
     pub(crate) fn busiest(&self) -> &str {
         let shares = self.shares();
         let most = (0..shares.len()).max_by(|a, b| shares[*a].total_cmp(&shares[*b]));
         most.map_or("", |key| self.keys.name(key))
     }
 
-    /// All of the work against that of the busiest key, whose events come one after the other: no more workers than this
-    /// could be busy all the time.
+    /// Returns the total work divided by the work of the busiest key, whose events run one after
+    /// another. No more workers than this could be busy all the time.
     pub(crate) fn most_parallel(&self) -> f64 {
         let shares = self.shares();
         let most = shares.iter().copied().fold(0.0, f64::max);
@@ -140,7 +141,7 @@ impl Events {
     }
 }
 
-/// Where a column is; the error names those that there are.
+/// Returns the index of a column. The error lists the columns that exist.
 fn column(header: &StringRecord, name: &str) -> Result<usize, String> {
     if header.is_empty() {
         return Err("the file is empty".into());
@@ -152,7 +153,7 @@ fn column(header: &StringRecord, name: &str) -> Result<usize, String> {
     })
 }
 
-/// A cost; none where the file leaves it open.
+/// Parses a cost. An empty field costs nothing.
 fn amount(column: &str, text: &str) -> Result<f64, String> {
     let text = text.trim();
     if text.is_empty() {

@@ -1,20 +1,23 @@
-//! Load balance of anybody's keyed events, in numbers and in pictures.
+//! Measures the load balance of any keyed events, in numbers and in pictures.
 //!
-//! `cargo run --release --example balance -- --keys FILE.csv --column NAME --cost-us N` reads a stream of events from a CSV
-//! file, gives each value in the column an actor of its own when it first comes, and sends each event to its
-//! actor, where it costs N us of CPU time. The same stream runs under heist's three policies on crews of several
-//! sizes, and with a thread for each key where there are not too many of them; round by round, so that a machine that slows down slows
-//! all of them down. Each actor's count, and a hash that depends on the order of its events, is compared with a
-//! sequential pass. A table goes to the terminal, and a page with the pictures to `balance.html`.
+//! `cargo run --release --example balance -- --keys FILE.csv --column NAME --cost-us N` reads a
+//! stream of events from a CSV file. Each value in the column gets an actor of its own at its first
+//! event. Each event is sent to its actor and costs N us of CPU time. The same stream runs under
+//! heist's three policies on crews of several sizes, and with a thread for each key if there are
+//! not too many keys. The ways alternate round by round, so that a machine that slows down affects
+//! all of them. Each actor's count, and a hash that depends on the order of its events, is compared
+//! with a sequential pass. A table is printed on the terminal, and a page with the pictures is
+//! written to `balance.html`.
 //!
-//! Then the events come once more at a steady pace, with which the processors would be busy for a part of the time only
-//! (`--load`): when all come at once, a queue delay says how much is ahead in the queue and little else.
+//! Then the events come once more at a steady pace that keeps the processors busy for a part of the
+//! time only (`--load`). When all events come at once, a queue delay shows little more than the
+//! length of the queue ahead.
 //!
-//! Where to look: `actor.rs` is what an event does, `data.rs` reads the file, `crew.rs` and `threads.rs` run the
-//! stream, `options.rs` reads the command line, and what is measured and drawn is in `../measure`.
+//! Where to look: `actor.rs` handles an event, `data.rs` reads the file, `crew.rs` and `threads.rs`
+//! run the stream, `options.rs` reads the command line, and `../measure` measures and draws.
 //!
-//! Exit code: 0 when every key of every run agrees with the sequential pass, 1 when one does not, 2 when the program could
-//! not run.
+//! Exit code: 0 if every key of every run agrees with the sequential pass, 1 if one does not, 2 if
+//! the program could not run.
 
 mod actor;
 mod crew;
@@ -46,7 +49,7 @@ use crate::stream::Stream;
 
 fn main() -> ExitCode {
     let say = |text: &str| {
-        // Says so when it cannot, where `print!` would panic (as in `balance | head`).
+        // Returns an error if printing fails, where `print!` would panic (as in `balance | head`).
         let mut out = io::stdout().lock();
         let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         written.map_err(|error| format!("could not print the results: {error}").into())
@@ -60,7 +63,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            // Nothing is left to be done when stderr is gone too.
+            // If stderr is gone too, nothing is left to do.
             let _ = writeln!(io::stderr(), "balance: {error}");
             ExitCode::from(2)
         }
@@ -69,7 +72,7 @@ fn main() -> ExitCode {
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Runs the whole program; the answer is whether every key agreed with the sequential pass.
+/// Runs the whole program. Returns `true` if every key agreed with the sequential pass.
 fn balance(options: &Options, say: impl Fn(&str) -> Outcome<()>) -> Outcome<bool> {
     let began = Instant::now();
     let events = Events::read(options, Pace::calibrated(), &mut Progress::new("reading"))?;
@@ -156,7 +159,8 @@ fn about(events: &Events, column: &str) -> String {
     )
 }
 
-/// What runs the stream, with how many workers; and what does not, and why.
+/// Returns the ways to run the stream with their numbers of workers, and the ways that are left out
+/// with the reasons.
 fn ways(options: &Options, events: &Events) -> (Vec<(Way, usize)>, Vec<String>) {
     let crews =
         options.workers.iter().flat_map(|workers| POLICIES.map(|policy| (Way::Crew(policy), *workers)));
@@ -197,7 +201,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// One run; the answer is what differs from the sequential pass.
+    /// Runs the stream once. Returns the differences from the sequential pass.
     fn run(
         &mut self,
         way: Way,

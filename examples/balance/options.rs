@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of the example.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -41,7 +41,7 @@ pub(crate) struct Options {
     pub(crate) column: String,
     pub(crate) cost_us: f64,
     pub(crate) cost_column: Option<String>,
-    /// ascending
+    /// In ascending order.
     pub(crate) workers: Vec<usize>,
     pub(crate) repeat: usize,
     pub(crate) load: f64,
@@ -52,14 +52,16 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The crew whose pictures are drawn: as large as there are processors, or the next smaller one, or the smallest.
+    /// Returns the crew whose pictures are drawn: as large as the number of processors, or the next
+    /// smaller one, or the smallest.
     pub(crate) fn shown(&self) -> usize {
         let fits = self.workers.iter().copied().filter(|workers| *workers <= machine::cores()).max();
         fits.unwrap_or(self.workers[0])
     }
 }
 
-/// Reads the arguments (without the program's name); `--name value` and `--name=value` mean the same.
+/// Parses the arguments without the program's name. `--name value` and `--name=value` are
+/// equivalent.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, String> {
     let (mut keys, mut column, mut cost_us) = (None, None, None);
     let mut options = Options {

@@ -1,4 +1,4 @@
-//! The events as they are sent: all at once, or at a steady pace.
+//! Sends the events, all at once or at a steady pace.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,18 +10,18 @@ use crate::measure::delay::Sample;
 pub(crate) struct Stream<'a> {
     events: &'a Events,
     sample: Sample,
-    /// From one event to the next.
+    /// Time between two events.
     interval: Duration,
 }
 
 impl<'a> Stream<'a> {
-    /// As fast as they are taken.
+    /// Sends events as fast as they are accepted.
     pub(crate) fn flood(events: &'a Events) -> Self {
         Self { events, sample: Sample::of(events.list.len()), interval: Duration::ZERO }
     }
 
-    /// So that so many processors are busy for `load` per cent of the time. `None` for a load of 0, and for events that
-    /// cost nothing.
+    /// Sends events at a pace that keeps `processors` busy for `load` per cent of the time. Returns
+    /// `None` for a load of 0 and for events without cost.
     pub(crate) fn paced(events: &'a Events, load: f64, processors: usize) -> Option<Self> {
         let mean_us = events.total_us() / events.list.len() as f64;
         let interval_us = mean_us / processors as f64 / (load / 100.0);
@@ -41,9 +41,10 @@ impl<'a> Stream<'a> {
         self.events.list.len()
     }
 
-    /// Hands each event to `send`, with its key, in order. A sender that is late (asleep for longer than it meant to be, or
-    /// held up by a full mailbox, or by threads that leave it no processor) sends what is due at once. Delays are counted
-    /// from when an event was due, or what holds up the sender would make them shorter.
+    /// Passes each event with its key to `send`, in order. A sender that is late sends all due
+    /// events at once. Reasons to be late are a long sleep, a full mailbox, or threads that leave
+    /// no processor. Delays count from an event's due time, because a late sender would otherwise
+    /// make them shorter.
     pub(crate) fn each<E>(&self, mut send: impl FnMut(usize, Event) -> Result<(), E>) -> Result<(), E> {
         let began = Instant::now();
         let mut due = Duration::ZERO;

@@ -1,4 +1,4 @@
-//! The reading of files and options, and the whole program on a small file.
+//! Tests of reading files and options, and of the whole program on a small file.
 
 use std::ffi::OsString;
 use std::fs;
@@ -162,7 +162,7 @@ fn a_page_that_cannot_be_written_is_refused_before_the_runs() {
     assert!(error.starts_with(&nowhere.display().to_string()), "{error}");
 }
 
-/// A file that goes away with it.
+/// A file that is removed when dropped.
 struct Temporary(PathBuf);
 
 impl Temporary {
@@ -183,7 +183,7 @@ fn compressed(path: &Path, text: &str) {
     file.finish().unwrap();
 }
 
-/// Fifty keys; every second event is the first one's.
+/// Makes fifty keys, of which the first has every second event.
 fn skewed(events: usize) -> String {
     let row = |at: usize| format!("{at},{}\n", if at.is_multiple_of(2) { 0 } else { 1 + at / 2 * 30 % 49 });
     std::iter::once("at,account\n".to_owned()).chain((0..events).map(row)).collect()

@@ -1,5 +1,5 @@
-//! One run with a thread for each key, started when the key first comes, and a channel to it that holds as much as a
-//! mailbox: what people do who have no actors.
+//! Runs the stream with a thread for each key, started at the key's first event. A channel with the
+//! capacity of a mailbox leads to each thread, as is common without actors.
 
 use std::error::Error;
 use std::io;
@@ -15,7 +15,7 @@ use crate::measure::meter::{Run, Way};
 use crate::measure::progress::Progress;
 use crate::stream::Stream;
 
-/// Enough for what they do, and little enough for thousands of them.
+/// Enough stack for the threads' work, and little enough for thousands of threads.
 const STACK: usize = 128 * 1024;
 
 enum Message {
@@ -41,13 +41,13 @@ fn work(mut key: Key, messages: &Receiver<Message>) {
     for message in messages {
         match message {
             Message::Event(event) => key.event(event),
-            // Whoever asked waits for it.
+            // The asking thread waits for the reply.
             Message::Report(reply) => drop(reply.send(key.log())),
         }
     }
 }
 
-/// Tries to have so many threads at once, so that a run does not fail in its middle.
+/// Tries to start all threads at once, so that a run does not fail in the middle.
 pub(crate) fn can_start(threads: usize) -> io::Result<()> {
     let (sender, receiver) = bounded::<()>(0);
     let start = |_| {
@@ -62,8 +62,8 @@ pub(crate) fn can_start(threads: usize) -> io::Result<()> {
     })
 }
 
-/// The time ends with the last key's answer to a question that is put to each when all events are sent: it comes behind
-/// them, so they are handled.
+/// Runs the stream. The time ends with the last key's answer to a question sent after all events.
+/// The answer shows that the events before it were handled.
 pub(crate) fn run(
     stream: &Stream<'_>,
     keys: usize,
@@ -92,7 +92,7 @@ pub(crate) fn run(
     let answers = threads.iter().flatten().map(ask).collect::<Result<Vec<_>, _>>()?;
     let logs = answers.iter().map(Receiver::recv).collect::<Result<Vec<_>, _>>()?;
     let makespan = began.elapsed();
-    // While they live.
+    // Read while the threads live.
     let cpu = machine::cpu_time().zip(cpu_before).and_then(|(after, before)| after.checked_sub(before));
 
     for KeyThread { sender, thread } in threads.into_iter().flatten() {

@@ -1,16 +1,18 @@
 //! The facade: one SQLite file behind actors that each own one connection.
 //!
-//! | pool | connection | who gets a message |
+//! | pool | connection | takes a message |
 //! |---|---|---|
-//! | the writer, one | the only one that writes | |
-//! | readers | read-only | the key's own reader while that one is idle, or else whoever is idle first |
-//! | scanners | read-only | whoever is idle first: what takes long has connections of its own |
+//! | the writer | the only one that writes | always |
+//! | readers | read-only | the key's own reader if idle, otherwise the first idle reader |
+//! | scanners | read-only | the first idle scanner; long queries have separate connections |
 //!
-//! What is sent is a closure, as it would be with a mutex around a connection. It is accepted at once, or comes back because
-//! too many wait ([`Settings::waiting`]). A [`Pending`] is its answer to come; its time is counted from the call, so it covers the
-//! waiting for a connection and the query. A write is answered when it is committed, and not before.
+//! A message is a closure, as with a mutex around a connection. A closure is accepted at once, or
+//! comes back because too many messages wait ([`Settings::waiting`]). A [`Pending`] is the answer
+//! to come. Its time counts from the call and covers both the wait for a connection and the query.
+//! A write is answered after its commit and not before.
 //!
-//! A connection whose actor panics is closed, and its successor opens a new one: see [`heist::Pool`].
+//! A connection is closed when its actor panics, and its successor opens a new one: see
+//! [`heist::Pool`].
 
 use crate::reader::{Query, Reader};
 use crate::writer::{Counts, Job, Write, Writer};
@@ -27,17 +29,20 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// How many connections there are, and what may wait for them.
+/// The number of connections, and how many messages may wait for them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    /// Connections for short reads. By default as many as processors, and two at least, so that nobody waits behind one slow read.
+    /// Connections for short reads. The default is the number of processors, at least two, so that
+    /// no read waits behind a single slow one.
     pub(crate) readers: usize,
-    /// Connections for long ones.
+    /// Connections for long reads.
     pub(crate) scanners: usize,
-    /// So many writes may wait; so many reads for each reader, and for any of them; and scans likewise.
+    /// Number of writes that may wait, of reads for each reader and for the shared queue, and of
+    /// scans likewise.
     pub(crate) waiting: usize,
-    /// For whoever does not say [`Database::within`]. heist itself has no such time: an ask ends with its actor at the latest. A
-    /// query that never comes to its end would keep its connection, so here each has one.
+    /// Time limit of calls without [`Database::within`]. heist itself has no such limit: an ask
+    /// ends with its actor at the latest. An endless query would keep its connection, so each query
+    /// has a limit here.
     pub(crate) timeout: Duration,
 }
 
@@ -48,7 +53,8 @@ impl Default for Settings {
     }
 }
 
-/// One SQLite file. Cheap to clone and to share; with the last one its connections are closed, once what was accepted is done.
+/// One SQLite file, cheap to clone and to share. Dropping the last clone closes the connections
+/// after all accepted work.
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
     writer: Pool<Writer>,
@@ -59,7 +65,8 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens a file, or makes it. Each writer's connection runs `schema` first, which therefore says `IF NOT EXISTS`.
+    /// Opens or creates a file. Each writer's connection runs `schema` first, which should
+    /// therefore use `IF NOT EXISTS`.
     pub(crate) fn open(
         executor: &Handle,
         path: impl Into<PathBuf>,
@@ -69,7 +76,7 @@ impl Database {
         let path: Arc<Path> = path.into().into();
         let counts: Arc<Counts> = Arc::default();
         let (file, theirs) = (Arc::clone(&path), Arc::clone(&counts));
-        // First, since readers do not make a file.
+        // Opened first, because readers do not create a file.
         let writer = executor
             .try_pool(1, move |_| Writer::open(&file, schema, Arc::clone(&theirs)))
             .name("writer")
@@ -98,13 +105,15 @@ impl Database {
         })
     }
 
-    /// The same database for calls that may take so long, from the call to the answer.
+    /// Returns the same database with another time limit, from the call to the answer.
     pub(crate) fn within(&self, timeout: Duration) -> Self {
         Database { timeout, ..self.clone() }
     }
 
-    /// Runs a short query on a reader. Equal keys come to the same one, whose prepared statements and pages are warm, as long as
-    /// that is idle: nobody waits behind another's slow query while there is an idle reader. Never waits.
+    /// Runs a short query on a reader. Never waits.
+    ///
+    /// Equal keys go to the same reader, whose prepared statements and pages are warm, as long as
+    /// that reader is idle. No query waits behind another's slow query while a reader is idle.
     pub(crate) fn read<F, T>(&self, key: impl Hash, query: F) -> Result<Pending<T>, SendError<Query<F>>>
     where
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -113,7 +122,7 @@ impl Database {
         self.query(&self.readers, Near::to(key), query)
     }
 
-    /// Runs a query that may take long, on a connection for such. Never waits.
+    /// Runs a long query, on a connection reserved for long queries. Never waits.
     pub(crate) fn scan<F, T>(&self, query: F) -> Result<Pending<T>, SendError<Query<F>>>
     where
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -133,15 +142,18 @@ impl Database {
         T: Send + 'static,
     {
         let until = Instant::now() + self.timeout;
-        // What has waited too long is not begun, and what takes too long is interrupted.
+        // A query that has waited too long is not begun, and a query that runs too long is
+        // interrupted.
         let ask = pool.ask_by(strategy, until, Query { query, until })?;
         Ok(Pending { answer: Answer::Read(ask), until })
     }
 
-    /// Runs statements in a transaction, together with other writes that wait, and answers when that is committed. If it returns an
-    /// error nothing of it is done, while the others of the transaction are. Never waits.
+    /// Runs statements in a transaction together with other waiting writes, and answers after the
+    /// commit. Never waits.
     ///
-    /// One that times out may have been done or not, as with every database.
+    /// If the closure returns an error, its statements are undone, while the others in the
+    /// transaction take effect. A write that times out may or may not have been committed, as with
+    /// every database.
     pub(crate) fn write<F, T>(&self, statements: F) -> Result<Pending<T>, SendError<Write>>
     where
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -153,7 +165,8 @@ impl Database {
         Ok(Pending { answer: Answer::Write(ask), until })
     }
 
-    /// Ends it: what was accepted is done, what comes later is refused, all connections are closed.
+    /// Closes the database: accepted work is done, later calls are refused, and all connections are
+    /// closed.
     pub(crate) fn close(self, timeout: Duration) -> Result<(), WaitError> {
         let until = Instant::now() + timeout;
         self.writer.stop();
@@ -177,24 +190,24 @@ impl Database {
     }
 }
 
-/// A new connection takes a moment only, so a successor need not wait for long, nor be rare.
+/// A new connection takes only a moment, so successors may follow at once and often.
 const REOPEN_FIRST: Duration = Duration::from_millis(1);
 const REOPEN_LAST: Duration = Duration::from_millis(20);
 const REOPENED_AT_MOST: u32 = 1000;
 
-/// What was counted since the database was opened.
+/// Counts since the database was opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Stats {
-    /// Writes that were committed.
+    /// Number of committed writes.
     pub(crate) writes: u64,
-    /// In so many transactions.
+    /// Number of transactions that these writes took.
     pub(crate) transactions: u64,
     pub(crate) writer: PoolStats,
     pub(crate) readers: PoolStats,
     pub(crate) scanners: PoolStats,
 }
 
-/// A key's own reader while it is idle; or else the queue that all readers take from.
+/// Routes to a key's own reader if idle, otherwise to the queue of all readers.
 #[derive(Clone, Copy, Debug)]
 struct Near(u64);
 
@@ -213,7 +226,7 @@ impl Strategy for Near {
     }
 }
 
-/// The answer to come: to be waited for, or awaited.
+/// An answer to come, which can be waited for or awaited.
 #[must_use = "an answer is on its way"]
 pub(crate) struct Pending<T> {
     answer: Answer<T>,
@@ -225,11 +238,11 @@ enum Answer<T> {
     Write(Ask<Result<Committed, Error>>),
 }
 
-/// What a write returned, whatever its type.
+/// The return value of a write, of any type.
 pub(crate) type Committed = Box<dyn Any + Send>;
 
 impl<T: 'static> Pending<T> {
-    /// Waits until the answer comes, or the time that began with the call has passed.
+    /// Waits until the answer comes or the time since the call has passed.
     pub(crate) fn wait(self) -> Result<T, Error> {
         let left = self.until.saturating_duration_since(Instant::now());
         match self.answer {
@@ -240,7 +253,7 @@ impl<T: 'static> Pending<T> {
         }
     }
 
-    /// Is the answer there?
+    /// Returns `true` if the answer is ready.
     pub(crate) fn is_ready(&self) -> bool {
         match &self.answer {
             Answer::Read(ask) => ask.is_ready(),
@@ -249,7 +262,7 @@ impl<T: 'static> Pending<T> {
     }
 }
 
-/// The awaited form. It knows no time but the query's own: a timeout is the runtime's.
+/// Awaits the answer. Only the query's own time limit applies; further timeouts are the runtime's.
 impl<T: Send + 'static> Future for Pending<T> {
     type Output = Result<T, Error>;
 
@@ -268,16 +281,17 @@ fn of_its_type<T: 'static>(committed: Committed) -> T {
     *committed.downcast().expect("what this write's own closure returned")
 }
 
-/// Why there is no answer, or a bad one.
+/// Why there is no answer, or an error as the answer.
 #[derive(Clone, Debug)]
 pub(crate) enum Error {
-    /// It was not accepted, and nothing was done: too many wait, or the database is closed.
+    /// Not accepted and not executed: too many messages wait, or the database is closed.
     Refused(Refusal),
-    /// It was accepted and there is no answer: too late, or a panic. Nothing is done of a query; a write may be.
+    /// Accepted, but without an answer: too late, or a panic. A query has no effect, and a write
+    /// may have been committed.
     Unanswered(AskError),
-    /// The query's own. Nothing of it was done.
+    /// The query's own error. None of its statements took effect.
     Sqlite(Arc<rusqlite::Error>),
-    /// The transaction that it was in failed as a whole.
+    /// The whole transaction failed.
     NotCommitted(Arc<rusqlite::Error>),
 }
 
@@ -317,7 +331,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// A connection that one thread at a time uses, so SQLite need not lock it.
+/// Opens a connection that only one thread at a time uses, so that SQLite needs no lock.
 pub(crate) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(Duration::from_secs(5))?; // for other processes

@@ -1,14 +1,16 @@
-//! Does the file hold what was acknowledged? A child process writes without pause, and says on a pipe what was acknowledged; its
-//! parent kills it in the middle (SIGKILL), opens the file and compares.
+//! Tests durability: the file must hold what was acknowledged. A child process writes without pause
+//! and prints acknowledged ids to a pipe. The parent kills the child in the middle (SIGKILL), opens
+//! the file and compares.
 //!
-//! | | is in the file |
+//! | row | in the file |
 //! |---|---|
-//! | a row whose write was answered | once |
-//! | a row whose write was not answered: its process was killed, or its batch panicked | once at the most |
-//! | a row that panicked itself | never |
+//! | answered | once |
+//! | not answered, because the process was killed or its batch panicked | at most once |
+//! | panicked itself | never |
 //!
-//! The table has no rule that rows be unique, so one that is there twice would be seen. What is killed is a process and not the machine:
-//! that a commit is on the disk itself is SQLite's affair (`synchronous=FULL`).
+//! The table allows duplicate rows, so a row written twice would be noticed. The test kills a
+//! process and not the machine. That a commit reaches the disk is up to SQLite
+//! (`synchronous=FULL`).
 
 use crate::database::{Database, Error, Settings};
 use heist::Executor;
@@ -24,17 +26,17 @@ pub(crate) const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS entries (
     body  TEXT NOT NULL
 )";
 
-/// Threads of a child.
+/// Number of threads in a child.
 const CLIENTS: u64 = 16;
-/// One write in so many panics when it has put its row in.
+/// One write in this many panics after inserting its row.
 const PANICS: u64 = 200;
 
-/// Whose id it is, if it panics.
+/// Returns `true` if the write of this id panics.
 pub(crate) fn panics(id: u64) -> bool {
     id % PANICS == PANICS - 1
 }
 
-/// Puts one row in, and is answered when that is committed.
+/// Inserts one row. Answered after the commit.
 pub(crate) fn insert(database: &Database, id: u64) -> Result<(), Error> {
     let write = database.write(move |connection| {
         let mut insert = connection.prepare_cached("INSERT INTO entries (id, body) VALUES (?1, ?2)")?;
@@ -49,7 +51,8 @@ fn body(id: u64) -> String {
     format!("the entry of id {id}, long enough that a page holds a few dozen of them")
 }
 
-/// What a child process does until it is killed: it writes ids of its round, and says which are acknowledged.
+/// Runs in a child process until killed: writes the ids of its round, and prints the acknowledged
+/// ones.
 pub(crate) fn write_until_killed(path: &Path, round: u64) -> ! {
     let executor = Executor::builder().workers(2).build().expect("a valid crew");
     let database =
@@ -60,7 +63,8 @@ pub(crate) fn write_until_killed(path: &Path, round: u64) -> ! {
             scope.spawn(move || {
                 for n in 0.. {
                     let id = (round << 32) + n * CLIENTS + client;
-                    // One call of the system for each line: whatever was said before the kill is in the pipe.
+                    // One system call for each line, so that everything printed before the kill is
+                    // in the pipe.
                     if insert(database, id).is_ok()
                         && io::stdout().write_all(format!("ack {id}\n").as_bytes()).is_err()
                     {
@@ -73,12 +77,12 @@ pub(crate) fn write_until_killed(path: &Path, round: u64) -> ! {
     unreachable!("it writes for ever")
 }
 
-/// Kills its child if it goes first.
+/// Kills the child when dropped.
 struct Killed(Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        // It may have ended by itself, which is seen elsewhere.
+        // The child may have ended already, and its status is checked elsewhere.
         let _ended = self.0.kill();
         let _ended = self.0.wait();
     }
@@ -91,7 +95,7 @@ pub(crate) struct Books {
     pub(crate) kills: u32,
     /// Kills between a commit and its acknowledgement.
     pub(crate) cut_short: u32,
-    /// Rows that are in the file though nobody was told.
+    /// Rows in the file without an acknowledgement.
     pub(crate) unacknowledged: usize,
 }
 
@@ -100,7 +104,7 @@ impl Books {
         self.acknowledged.len()
     }
 
-    /// Starts a child, kills it as soon as it has acknowledged so many writes, and looks into the file.
+    /// Starts a child, kills it after `acks` acknowledged writes, and checks the file.
     pub(crate) fn round(&mut self, child: &mut Command, path: &Path, acks: usize) -> Result<(), String> {
         let said = |error: io::Error| format!("the child: {error}");
         let child = child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -108,7 +112,7 @@ impl Books {
         let mut lines = BufReader::new(child.0.stdout.take().expect("piped"));
         let (mut killed, mut known, mut line) = (false, 0, String::new());
         while lines.read_line(&mut line).map_err(said)? > 0 {
-            // What was cut off has no end of line.
+            // A line that was cut off has no end.
             if let Some(id) = line.strip_prefix("ack ").and_then(|rest| rest.strip_suffix('\n')) {
                 self.acknowledged.insert(id.parse().map_err(|e| format!("{line:?}: {e}"))?);
                 known += 1;
@@ -130,7 +134,7 @@ impl Books {
         self.compare(path)
     }
 
-    /// Opens the file, which brings it in order, and compares it with what was acknowledged.
+    /// Opens the file, which recovers it, and compares the rows with the acknowledged ids.
     fn compare(&mut self, path: &Path) -> Result<(), String> {
         let rows = rows(path).map_err(|error| format!("the file: {error}"))?;
         compare(&rows, &self.acknowledged)?;
@@ -141,7 +145,7 @@ impl Books {
     }
 }
 
-/// How often each id is in the file, once that was found to be in order.
+/// Returns how often each id is in the file, after SQLite's integrity check.
 pub(crate) fn rows(path: &Path) -> rusqlite::Result<HashMap<u64, u32>> {
     let connection = Connection::open(path)?;
     let verdict: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
@@ -157,7 +161,7 @@ pub(crate) fn rows(path: &Path) -> rusqlite::Result<HashMap<u64, u32>> {
     Ok(rows)
 }
 
-/// Are all that were acknowledged there, and none twice, and none that panicked?
+/// Checks that all acknowledged rows are there, none twice, and none that panicked.
 pub(crate) fn compare(rows: &HashMap<u64, u32>, acknowledged: &HashSet<u64>) -> Result<(), String> {
     let lost: Vec<_> = acknowledged.iter().filter(|id| !rows.contains_key(id)).collect();
     let twice: Vec<_> = rows.iter().filter(|(_, times)| **times > 1).collect();

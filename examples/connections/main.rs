@@ -1,17 +1,20 @@
-//! A connection manager on SQLite: actors own the connections, one that writes and several that read.
+//! A connection manager for SQLite: actors own the connections, one of them for writes and several
+//! for reads.
 //!
-//!     cargo run --release --example connections                 a demonstration, on a file in a temporary folder
-//!     cargo run --release --example connections -- --kills 50   kills a child process in the middle of its commits, and looks
-//!     cargo test --example connections                          its tests, with the 50 kills
+//! ```text
+//! cargo run --release --example connections                 demonstration in a temporary folder
+//! cargo run --release --example connections -- --kills 50   kills writing processes, then checks
+//! cargo test --example connections                          tests, including the 50 kills
+//! ```
 //!
-//! | file | |
+//! | file | content |
 //! |---|---|
 //! | `database.rs` | the facade: reads by key, scans, writes, timeouts, refusals |
 //! | `writer.rs` | the one connection that writes, and its group commit |
 //! | `reader.rs` | connections that read |
 //! | `durability.rs` | a child that is killed, and what must be in its file |
 //!
-//! `cargo bench --bench connections` compares it with what else there is.
+//! `cargo bench --bench connections` compares the manager with its alternatives.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what happens")]
 
@@ -38,7 +41,7 @@ fn main() -> Result<(), Failure> {
     match arguments[..] {
         [] => demonstrate(),
         ["--kills", kills] => kill(kills.parse()?),
-        // Not for users: what `--kills` starts.
+        // Started by `--kills`, not by users.
         ["--child", path, round] => durability::write_until_killed(Path::new(path), round.parse()?),
         _ => {
             eprintln!("usage: connections [--kills N]");
@@ -52,7 +55,7 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS accounts (
     balance INTEGER NOT NULL
 )";
 const ACCOUNTS: u64 = 1000;
-/// A sum that goes on until it is interrupted.
+/// A sum that runs until interrupted.
 const ENDLESS: &str = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT sum(x) FROM n";
 
 fn demonstrate() -> Result<(), Failure> {
@@ -69,7 +72,7 @@ fn demonstrate() -> Result<(), Failure> {
     });
     fill?.wait()?;
 
-    // Many clients, each waiting for its own commit.
+    // Many clients, each of which waits for its own commit.
     let before = database.stats();
     let (deposits, began) = (AtomicU64::new(0), Instant::now());
     std::thread::scope(|scope| {
@@ -93,7 +96,7 @@ fn demonstrate() -> Result<(), Failure> {
     checks.push(("every write was answered after its commit", sum(&database)? == deposits as i64));
     checks.push(("writes that waited were committed together", transactions * 2 < writes));
 
-    // A query that would never end, on a reader, and another where long ones belong.
+    // An endless query on a reader, and another on a scanner.
     let limited = database.within(Duration::from_millis(300));
     let endless = |to: &rusqlite::Connection| to.query_row(ENDLESS, [], |row| row.get::<_, i64>(0));
     let slow = [limited.read(0, endless)?, limited.scan(endless)?];
@@ -127,7 +130,7 @@ fn demonstrate() -> Result<(), Failure> {
     }
     checks.dedup();
 
-    // A writer that is held up, in front of a short queue.
+    // A writer that is held up, with a short queue.
     let short = Settings { waiting: 4, ..Settings::default() };
     let busy = Database::open(&executor, folder.path().join("busy.db"), SCHEMA, short)?;
     let (release, held) = mpsc::channel::<()>();
@@ -147,7 +150,7 @@ fn demonstrate() -> Result<(), Failure> {
     ));
     busy.close(Duration::from_secs(10))?;
 
-    // An end in the middle of it.
+    // A close in the middle of the work.
     let (acknowledged, ending) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| -> Result<(), Failure> {
         for client in 0..16 {
@@ -179,7 +182,7 @@ fn demonstrate() -> Result<(), Failure> {
     if checks.iter().all(|(_, holds)| *holds) { kill(5) } else { Err("a check failed".into()) }
 }
 
-/// The process's own panic hook would print panics that are part of the demonstration.
+/// Silences panics that are part of the demonstration. The default hook would print them.
 fn say_nothing_of_what_is_intended() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -207,7 +210,7 @@ fn sum(database: &Database) -> Result<i64, Error> {
     database.scan(|from| from.query_row("SELECT sum(balance) FROM accounts", [], |row| row.get(0)))?.wait()
 }
 
-/// Kills a child in the middle of its commits so many times.
+/// Kills a child in the middle of its commits, `kills` times.
 fn kill(kills: u64) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("entries.db");

@@ -1,4 +1,4 @@
-//! The connection manager's own tests, on files on the disk.
+//! Tests of the connection manager, with files on disk.
 
 use super::durability::{self, insert};
 use super::*;
@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-/// A hang becomes a failure.
+/// Turns a hang into a failure.
 const LONG: Duration = Duration::from_secs(60);
 
 struct Opened {
@@ -46,7 +46,8 @@ fn count(from: &Connection) -> rusqlite::Result<i64> {
     from.prepare_cached("SELECT count(*) FROM entries")?.query_row([], |row| row.get(0))
 }
 
-/// Something to hold a connection up with: it has begun when the receiver hears of it, and ends with the sender.
+/// Returns a query that holds a connection, with a receiver that reports its start and a sender
+/// that ends it.
 fn hold() -> (Sender<()>, Receiver<()>, impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static) {
     let ((release, held), (begin, begun)) = (channel::<()>(), channel());
     let query = move |_: &Connection| {
@@ -148,7 +149,7 @@ fn what_undoes_the_transaction_is_everybodys_error() {
 fn a_key_comes_back_to_its_reader_while_that_is_idle() {
     let it = open(Settings { readers: 3, ..Settings::default() });
     let which = |key: u64| {
-        // Where a reader's connection is, it stays.
+        // A reader's connection has a fixed address.
         let mark = move |from: &Connection| Ok(std::ptr::from_ref(from) as usize);
         until("all readers are idle", || {
             it.database.stats().readers.replicas.iter().all(|r| !r.in_work && r.waiting == 0)
@@ -191,13 +192,13 @@ fn a_query_ends_at_its_timeout_and_its_connection_goes_on() {
     for _ in 0..3 {
         let answer = short.read(1, endless).unwrap().wait();
         assert!(matches!(answer, Err(Error::Unanswered(AskError::TimedOut))), "{answer:?}");
-        // There is one reader only, and nobody has stopped it by hand.
+        // There is only one reader, and the test has not stopped the query.
         assert_eq!(it.database.read(1, count).unwrap().wait().unwrap(), 0);
     }
     assert_eq!(it.database.stats().readers.replicas[0].replaced, 0);
 }
 
-/// The 30 s that heist does not have are the facade's, for whoever says nothing else.
+/// heist has no such limit: the 30 s are the facade's default.
 #[test]
 fn a_database_has_a_time_for_whoever_says_none() {
     assert_eq!(Settings::default().timeout, Duration::from_secs(30));
@@ -229,7 +230,7 @@ fn what_has_waited_too_long_is_not_begun() {
     held.0.wait().unwrap();
     held.1.wait().unwrap();
     it.executor.wait_idle().unwrap();
-    // Both closures were dropped without having been called.
+    // Both closures were dropped without being called.
     assert!(begin.1.recv().is_err());
     assert_eq!(it.executor.stats().dead_letters.expired, 2);
 }
@@ -269,7 +270,7 @@ fn a_full_mailbox_pushes_back_and_hands_the_query_back() {
     held.2.wait().unwrap();
     accepted.into_iter().chain(scans).for_each(|pending| assert_eq!(pending.wait().unwrap(), 0));
     reads.into_iter().for_each(|pending| assert_eq!(pending.wait().unwrap(), 100));
-    // What was refused is whole, and can be sent again.
+    // A refused query comes back whole and can be sent again.
     let query = refused.into_message().query;
     assert_eq!(it.database.read(1, query).unwrap().wait().unwrap(), 100);
 }
@@ -288,7 +289,8 @@ fn a_file_that_cannot_be_opened_is_an_error_of_open() {
     assert_eq!(error.to_string(), "a pool needs at least one replica");
 }
 
-/// Clients write until they are refused; what was acknowledged, and what was accepted and answered otherwise.
+/// Lets clients write until refused, and compares the file with what was acknowledged and what was
+/// answered otherwise.
 fn end_in_the_middle(end: impl FnOnce(&Opened)) {
     let it = open(Settings::default());
     let acknowledged = std::sync::Mutex::new(HashSet::new());
@@ -373,7 +375,8 @@ fn panics_in_the_middle_of_batches_lose_nothing_that_was_acknowledged() {
             });
         }
     });
-    // Each that panics ends one writer; two in one batch, one: the second was not begun.
+    // Each panic ends one writer. Two panics in one batch end only one, because the second was not
+    // begun.
     let ended = || it.database.stats().writer.replicas[0].failed;
     until("a writer has ended", || ended() > 0);
     assert!(ended() <= 1600 / 200);
@@ -415,13 +418,13 @@ fn readers_are_lost_a_hundred_times_under_load_and_all_others_are_answered() {
         clients.into_iter().map(|client| client.join().unwrap()).sum()
     });
     assert!(answered >= 8);
-    // The asker may know of the last before it is counted.
+    // The asker may know of the last loss before it is counted.
     let failed = || it.database.stats().readers.replicas.iter().map(|replica| replica.failed).sum::<u64>();
     until("each loss is counted", || failed() == LOSSES);
     assert_eq!(it.executor.shutdown(LONG).unwrap().dead_letters.total(), 0);
 }
 
-/// What the next test starts, in a process of its own.
+/// Started by the next test in a separate process.
 #[test]
 #[ignore = "it writes until it is killed"]
 fn child() {
@@ -445,7 +448,7 @@ fn a_process_killed_fifty_times_keeps_what_it_acknowledged() {
     assert!(books.acknowledged() > 50);
 }
 
-/// So that the comparison is one that can fail.
+/// Shows that the comparison can fail.
 #[test]
 fn a_lost_row_a_row_twice_and_half_a_batch_are_noticed() {
     let it = open(Settings::default());

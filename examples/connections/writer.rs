@@ -1,15 +1,19 @@
-//! The writer owns the only connection that writes, and commits what waits together: a group commit.
+//! The writer owns the only connection that writes, and commits waiting writes together (group
+//! commit).
 //!
-//! To make a transaction durable takes a write to the disk that is waited for, whether it holds one row or hundreds. So all writes that
-//! wait are taken as one batch ([`Receive::receive_batch`]), go into one transaction, and are answered when it is committed. While it is
-//! being committed the next ones gather. Nobody waits for more to come: one write alone is committed at once.
+//! Making a transaction durable takes one disk write, whether the transaction holds one row or
+//! hundreds. Therefore all waiting writes are taken as one batch ([`Receive::receive_batch`]), go
+//! into one transaction, and are answered after the commit. The next writes gather during the
+//! commit. The writer never waits for more writes: a single write is committed at once.
 //!
-//! | what happens | this write | others in the transaction |
+//! | event | this write | others in the transaction |
 //! |---|---|---|
-//! | it returns an error | undone; its asker gets the error | go on |
-//! | it panics | its connection is closed, which undoes all; the askers get the panic's text | the same |
-//! | `COMMIT` fails, or SQLite itself undoes the transaction (a full disk) | undone: [`Error::NotCommitted`] | the same |
-//! | the process ends | what was answered is in the file | the same |
+//! | the closure returns an error | undone; its asker gets the error | go on |
+//! | the closure panics | all undone with the connection; askers get the text | the same |
+//! | SQLite undoes the transaction | undone: [`Error::NotCommitted`] | the same |
+//! | the process ends | in the file if answered | the same |
+//!
+//! SQLite undoes a transaction if `COMMIT` fails or the disk is full.
 
 use crate::database::{Committed, Error, connect};
 use heist::{Actor, Batch, Context, Receive, Reply, blocking};
@@ -25,14 +29,14 @@ pub(crate) struct Writer {
 
 impl Actor for Writer {}
 
-/// What all connections of one writer have done.
+/// Counts of all connections of one writer.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) writes: AtomicU64,
     pub(crate) transactions: AtomicU64,
 }
 
-/// What one write does, inside a transaction, which it must not end.
+/// The work of one write inside a transaction, which it must not end.
 pub(crate) type Job = Box<dyn FnOnce(&Connection) -> rusqlite::Result<Committed> + Send>;
 type Outcome = Result<Committed, Error>;
 
@@ -42,7 +46,7 @@ impl Writer {
     pub(crate) fn open(path: &Path, schema: &str, counts: Arc<Counts>) -> rusqlite::Result<Self> {
         let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-        // A commit is on the disk when it returns.
+        // A commit is on disk when it returns.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(schema)?;
         Ok(Writer { connection, counts })
@@ -58,13 +62,13 @@ impl Receive<Write> for Writer {
     }
 
     fn receive_batch(&mut self, batch: Batch<'_, Write, Outcome>, _: &mut Context<Self>) {
-        // All are taken before the first is done, or the turn would be over before the batch is.
+        // Takes all writes before running the first, or the turn would end before the batch does.
         let writes = batch.map(|(Write(job), reply)| (job, reply)).collect();
         blocking(|| commit_together(&self.connection, writes, &self.counts));
     }
 }
 
-/// One transaction for all, and then everybody's answer.
+/// Runs all writes in one transaction, then answers each.
 fn commit_together(connection: &Connection, jobs: Vec<(Job, Reply<Outcome>)>, counts: &Counts) {
     let begun = connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
     if let Err(error) = begun {
@@ -98,12 +102,13 @@ fn commit_together(connection: &Connection, jobs: Vec<(Job, Reply<Outcome>)>, co
 
 fn undo(connection: &Connection) {
     if !connection.is_autocommit() {
-        // If that fails too the connection is of no use any more, and the next `BEGIN` will say so.
+        // If this fails too, the connection is useless, and the next `BEGIN` returns an error.
         let _undone = connection.execute_batch("ROLLBACK");
     }
 }
 
-/// One write inside the transaction, undone by itself if it fails. The error is one that has undone the transaction.
+/// Runs one write inside the transaction, and undoes it alone if it fails. An error means that the
+/// whole transaction was undone.
 fn run_alone(connection: &Connection, job: Job) -> rusqlite::Result<Outcome> {
     let run = |sql| connection.prepare_cached(sql)?.execute([]);
     run("SAVEPOINT one")?;

@@ -1,4 +1,5 @@
-//! The state of the service: accounts, each an actor that exists while it is used, and the store they are loaded from.
+//! The state of the service: accounts, each an actor that exists while in use, and the store that
+//! they are loaded from.
 
 use heist::{Actor, AskError, Context, Directory, Handle, Handler, Receive, Reply, StopReason};
 use std::collections::HashMap;
@@ -6,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Where balances are while no actor has them. A file or a database in earnest.
+/// Keeps balances while no actor has them. A real service would use a file or a database.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Store(Arc<Mutex<HashMap<u64, u64>>>);
 
@@ -19,7 +20,7 @@ impl Store {
         self.0.lock().expect("nobody panics in here").insert(id, balance);
     }
 
-    /// All balances, for the books.
+    /// Returns all balances, for the books.
     pub(crate) fn balances(&self) -> HashMap<u64, u64> {
         self.0.lock().expect("nobody panics in here").clone()
     }
@@ -28,7 +29,8 @@ impl Store {
 /// The accounts by number.
 pub(crate) type Accounts = Directory<u64, Account>;
 
-/// How many accounts are in memory at most, for how long without use, and how many requests may wait for each.
+/// The number of accounts in memory, their idle time, and the number of requests that may wait for
+/// each.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     pub(crate) limit: usize,
@@ -36,7 +38,7 @@ pub(crate) struct Sizes {
     pub(crate) waiting: usize,
 }
 
-/// Opens the accounts: each is loaded when it is first needed, in its own first turn.
+/// Opens the accounts. Each account is loaded on demand, in its own first turn.
 pub(crate) fn open(
     executor: &Handle,
     store: &Store,
@@ -57,18 +59,19 @@ pub(crate) struct Account {
 }
 
 impl Actor for Account {
-    /// Passivated, or at the end of it all. The next of this account begins after it.
+    /// Runs at a passivation or at the executor's end. The next actor of the account begins
+    /// afterwards.
     fn stopped(&mut self, _: &StopReason) {
         self.store.save(self.id, self.balance);
     }
 }
 
-/// Why an account does not do what it is asked to. Nothing has changed then.
+/// Why an account refuses a request. A refusal changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// There is not enough in it.
+    /// The balance is too low.
     Insufficient { balance: u64 },
-    /// More than an account can hold.
+    /// The balance would exceed what an account can hold.
     TooMuch,
 }
 
@@ -81,7 +84,7 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Every answer is the balance after it.
+/// Every successful answer is the balance after the request.
 pub(crate) type Answer = Result<u64, Refused>;
 
 pub(crate) struct Balance;
@@ -113,10 +116,12 @@ pub(crate) struct Transfer {
 impl Receive<Transfer> for Account {
     type Reply = Answer;
 
-    /// Takes the amount out, asks the other account to put it in, and answers when that has answered: meanwhile this
-    /// one handles other messages. The answer that it is owed keeps it from being passivated.
+    /// Withdraws the amount, asks the other account to deposit it, and replies to the result.
+    /// Meanwhile this account handles other messages. The answer still owed protects it from
+    /// passivation.
     ///
-    /// If the other account cannot take it now the reply goes unanswered, which the asker hears of at once.
+    /// If the other account cannot accept the deposit now, the reply is dropped, and the asker is
+    /// told at once.
     fn receive(&mut self, transfer: Transfer, reply: Reply<Answer>, ctx: &mut Context<Self>) {
         let Transfer { amount, to, accounts } = transfer;
         if amount > self.balance {

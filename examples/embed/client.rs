@@ -1,4 +1,4 @@
-//! Clients: many at once, each with a book of what was acknowledged to it.
+//! The clients: many at once, each with a record of what was acknowledged.
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use tokio::task::JoinSet;
 
-/// A real HTTP client that keeps its connections.
+/// A real HTTP client that keeps its connections open.
 #[derive(Clone)]
 pub(crate) struct Http {
     client: Client<HttpConnector, Body>,
@@ -30,7 +30,8 @@ impl Http {
         Http { client: Client::builder(TokioExecutor::new()).build_http(), to }
     }
 
-    /// An error means that there was no answer: the service could not be reached any more.
+    /// Sends a request. An error means that there was no answer because the service could not be
+    /// reached any more.
     pub(crate) async fn request(&self, method: &str, path: &str, body: String) -> Result<Answered, Error> {
         let uri = format!("http://{}{path}", self.to);
         let request = Request::builder().method(method).uri(uri).body(Body::from(body));
@@ -44,17 +45,17 @@ impl Http {
     }
 }
 
-/// What the clients know when it is over.
+/// What the clients know at the end.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
-    /// What must be in each account.
+    /// The expected balance of each account.
     pub(crate) balances: HashMap<u64, u64>,
     pub(crate) acknowledged: u64,
-    /// 409: not enough in an account.
+    /// Answers with 409: not enough money in an account.
     pub(crate) refused: u64,
-    /// 503, and to be tried again: a full mailbox.
+    /// Answers with 503 and `Retry-After`: a full mailbox.
     pub(crate) full: u64,
-    /// 503: the executor shuts down.
+    /// Answers with 503: the executor shuts down.
     pub(crate) ending: u64,
     /// Requests that did not reach the service.
     pub(crate) unreached: u64,
@@ -68,7 +69,7 @@ impl Books {
 
     fn add(&mut self, account: u64, amount: u64) {
         let balance = self.balances.entry(account).or_default();
-        *balance = balance.wrapping_add(amount); // what went out before it came in, in another's book
+        *balance = balance.wrapping_add(amount); // may wrap: the deposit may be in another client's record
     }
 
     fn merge(&mut self, other: Books) {
@@ -82,7 +83,8 @@ impl Books {
     }
 }
 
-/// Runs clients until the service cannot be reached any more, or `enough` says so. `answers` counts along.
+/// Runs clients until the service cannot be reached any more or `enough` is reached. Counts answers
+/// in `answers`.
 pub(crate) async fn drive(
     http: &Http,
     clients: u64,

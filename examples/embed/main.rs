@@ -1,14 +1,17 @@
 //! heist inside a web service: accounts behind axum, under tokio.
 //!
-//!     cargo run --release --example embed                             a demonstration that drives itself
-//!     cargo run --release --example embed -- --listen 127.0.0.1:8080  serves until Ctrl-C
+//! ```text
+//! cargo run --release --example embed                             demonstration that drives itself
+//! cargo run --release --example embed -- --listen 127.0.0.1:8080  serves until Ctrl-C
 //!
-//!     curl -d 20 127.0.0.1:8080/accounts/7/deposit
-//!     curl -d 5  127.0.0.1:8080/accounts/7/transfer/8
-//!     curl       127.0.0.1:8080/accounts/8
+//! curl -d 20 127.0.0.1:8080/accounts/7/deposit
+//! curl -d 5  127.0.0.1:8080/accounts/7/transfer/8
+//! curl       127.0.0.1:8080/accounts/8
+//! ```
 //!
-//! An account is an actor that exists while it is used: loaded at the first request, stored when it is idle or one too many.
-//! The service awaits its answers, and blocks none of tokio's threads, at its end neither.
+//! An account is an actor that exists while in use: loaded at the first request, and stored when
+//! idle or when too many accounts are in memory. The service awaits answers and never blocks a
+//! thread of tokio, not even at its end.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what happens")]
 
@@ -60,7 +63,8 @@ async fn listen(address: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A hundred clients, more accounts than are kept in memory, and an end in the middle of it.
+/// Runs a hundred clients with more accounts than fit into memory, and stops the service in the
+/// middle.
 async fn demonstrate() -> Result<(), Box<dyn Error>> {
     const CLIENTS: u64 = 100;
     const ACCOUNTS: u64 = 1000;
@@ -116,7 +120,7 @@ async fn demonstrate() -> Result<(), Box<dyn Error>> {
     if checks.iter().all(|&(_, holds)| holds) { Ok(()) } else { Err("a check failed".into()) }
 }
 
-/// Is in each account what was acknowledged, and no more?
+/// Returns `true` if each account holds exactly what was acknowledged.
 fn agree(books: &Books, store: &Store) -> bool {
     let stored = store.balances();
     let of = |accounts: &std::collections::HashMap<u64, u64>, id| accounts.get(id).copied().unwrap_or(0);

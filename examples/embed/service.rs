@@ -1,13 +1,13 @@
-//! The HTTP side: requests become messages, answers and refusals become responses.
+//! The HTTP side: requests become messages, and answers and refusals become responses.
 //!
-//! | what comes of it | response |
+//! | outcome | response |
 //! |---|---|
 //! | an answer | 200 and the balance |
-//! | a number that is none | 400 |
-//! | the account refuses | 409 and why |
-//! | the account's mailbox is full, or that of the one it is to give to | 503, `Retry-After: 1` |
-//! | the executor shuts down, or has | 503 |
-//! | the account panicked | 500 |
+//! | an invalid number | 400 |
+//! | a refusal of the account | 409 and the reason |
+//! | a full mailbox of the account, or of the target of a transfer | 503, `Retry-After: 1` |
+//! | the executor shuts down or has ended | 503 |
+//! | a panic of the account | 500 |
 //! | no answer in time | 504 |
 
 use crate::bank::{Account, Accounts, Answer, Balance, Deposit, Transfer};
@@ -25,30 +25,31 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// No request waits longer for its account.
+/// Longest time that a request waits for its account.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Requests that are under way when the service is told to stop get so long, their connections included.
+/// Time for open requests, including their connections, after the service is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
-/// Then the actors get so long.
+/// Time for the actors after that.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// What every request handler shares.
+/// State shared by all request handlers.
 #[derive(Clone)]
 struct Shared {
     accounts: Accounts,
     seen: Arc<AtomicU64>,
 }
 
-/// What became of it all.
+/// The result of a service's life.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) report: Report,
-    /// Requests that reached a handler.
+    /// Number of requests that reached a handler.
     pub(crate) seen: u64,
 }
 
-/// Serves until `stop`, then ends in order: no new connections; the requests that are under way are answered; the
-/// executor handles what it has accepted, and its actors store what they know. Nothing of that blocks the runtime's threads.
+/// Serves until `stop`, then ends in order: no new connections are accepted, open requests are
+/// answered, the executor handles everything accepted, and the actors store their state. Nothing
+/// blocks the runtime's threads.
 pub(crate) async fn serve(
     listener: TcpListener,
     executor: Executor,
@@ -72,9 +73,10 @@ pub(crate) async fn serve(
     };
     tokio::select! {
         ended = server.into_future() => ended?,
-        () = grace_is_over => {} // whoever still has not sent the whole request is not waited for
+        () = grace_is_over => {} // clients that have not sent the whole request are not waited for
     }
-    // Dropping the executor here would block this thread for up to its drop deadline; this does not.
+    // Dropping the executor here would block this thread for up to the drop deadline.
+    // `shutdown_async` does not.
     let report = executor.shutdown_async(DEADLINE).await.map_err(io::Error::other)?;
     Ok(Outcome { report, seen: seen.load(Relaxed) })
 }
@@ -109,7 +111,8 @@ async fn transfer(State(shared): State<Shared>, Path((id, to)): Path<(u64, u64)>
 }
 
 impl Shared {
-    /// A message to an account, which is spawned if need be, and its answer as a response.
+    /// Sends a message to an account, which is spawned on demand, and turns the answer into a
+    /// response.
     async fn ask<M: Send + 'static>(&self, id: u64, message: M) -> Response
     where
         Account: Receive<M, Reply = Answer>,

@@ -1,4 +1,5 @@
-//! The service's own tests: a real client on the loopback, and an end in the middle.
+//! Tests of the service: a real client on the loopback interface, and a stop in the middle of the
+//! work.
 
 use super::*;
 use axum::http::StatusCode;
@@ -8,7 +9,7 @@ use service::Outcome;
 use std::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// A hang becomes a failure.
+/// Turns a hang into a failure.
 const LONG: Duration = Duration::from_secs(60);
 
 struct Service {
@@ -45,7 +46,7 @@ impl Service {
     }
 }
 
-/// On two threads that must never be blocked.
+/// Runs a test on two threads that must never be blocked.
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(LONG, test).await.expect("a hang") });
@@ -117,7 +118,7 @@ fn every_outcome_has_its_response() {
     });
 }
 
-/// Holds its account up until the other end is dropped.
+/// Holds its account until the other end is dropped.
 struct HoldUp(mpsc::Receiver<()>);
 
 impl Handler<HoldUp> for Account {
@@ -149,13 +150,13 @@ fn a_full_mailbox_is_503_and_retry_after() {
         assert_eq!(refused.retry_after.as_deref(), Some("1"));
         assert!(refused.text.starts_with("the mailbox is full"));
         assert_eq!(service.post("/accounts/2/deposit", "1").await.0, StatusCode::OK, "others go on");
-        // Nor can another transfer to it; what it took out is given back.
+        // A transfer to the account fails too, and the withdrawn amount is returned.
         let refused = service.http.request("POST", "/accounts/2/transfer/1", "1".into()).await.unwrap();
         assert_eq!((refused.status, refused.retry_after.is_some()), (StatusCode::SERVICE_UNAVAILABLE, true));
         assert_eq!(service.get("/accounts/2").await, (StatusCode::OK, "1".into()));
         drop(release);
         waiting.await.unwrap().unwrap();
-        // The places are free when the turn has ended, a moment after the answer.
+        // The slots become free when the turn has ended, a moment after the answer.
         let deposit = loop {
             let answer = service.post("/accounts/1/deposit", "1").await;
             if answer.0 != StatusCode::SERVICE_UNAVAILABLE {
@@ -190,7 +191,7 @@ fn a_panic_is_500_and_the_next_request_is_served() {
     });
 }
 
-/// The requests that wait when the service is told to stop are answered before the executor ends.
+/// Requests that wait when the service is told to stop are answered before the executor ends.
 #[test]
 fn requests_in_flight_are_answered_at_the_end() {
     run(async {
@@ -222,7 +223,7 @@ fn requests_in_flight_are_answered_at_the_end() {
     });
 }
 
-/// The executor has ended, the service has not.
+/// The executor has ended, and the service still runs.
 #[test]
 fn a_dead_executor_is_503() {
     run(async {

@@ -1,4 +1,5 @@
-//! The actors. Each handles one message at a time, so each simply has its counts as fields: no locks, no atomics.
+//! The actors of the example. An actor handles one message at a time, so its counts are plain
+//! fields without locks or atomics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ pub(crate) struct Told {
     stamp: Stamp,
 }
 
-/// What a message costs beside its handling, and what is measured of it.
+/// The cost of a message, and the measurement of its delay.
 #[derive(Clone, Copy)]
 pub(crate) struct Work {
     pub(crate) cost: Cost,
@@ -27,12 +28,12 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Where a flight is about to be sent. One that has to wait in an outbox waits from here on.
+    /// Stamps a flight that is about to be sent. The wait in an outbox counts from here.
     pub(crate) fn tell(self, flight: Flight) -> Told {
         Told { flight, stamp: self.sample.stamp(flight.row as usize) }
     }
 
-    /// Where its handling begins.
+    /// Begins the handling of a flight.
     fn begin(self, told: Told) -> Flight {
         self.delays.arrived(told.stamp);
         self.cost.spend();
@@ -40,13 +41,13 @@ impl Work {
     }
 }
 
-/// The question that is put to every actor at the end.
+/// Asks an actor for its result at the end.
 #[derive(Clone, Copy)]
 pub(crate) struct Report;
 
-// ---- the ends of the stream: they only count --------------------------------------------------------------------
+// ---- the ends of the stream: they only count -----------------------------------------------
 
-/// A day of one aircraft. Its aircraft alone sends to it, in the order of the flights.
+/// One day of one aircraft. Only the aircraft sends to its days, in the order of the flights.
 pub(crate) struct AircraftDay {
     work: Work,
     log: Log,
@@ -71,7 +72,7 @@ impl Handler<Report> for AircraftDay {
     }
 }
 
-/// A route or a carrier: all it does is to count the flights that it is told of.
+/// A route or a carrier, which only counts its flights.
 pub(crate) struct Counter {
     work: Work,
     tally: Tally,
@@ -102,7 +103,7 @@ impl Handler<Report> for Counter {
     }
 }
 
-// ---- airports: they count, and pass their departures on -----------------------------------------------------------
+// ---- airports: they count, and pass their departures on ------------------------------------
 
 pub(crate) struct Airport {
     work: Work,
@@ -111,13 +112,13 @@ pub(crate) struct Airport {
     to_carriers: Outbox<Told>,
 }
 
-/// A flight as one of its two airports sees it.
+/// A flight as seen by one of its two airports.
 pub(crate) enum Movement {
     Leaving(Told),
     Coming(Told),
 }
 
-/// What is at most so large needs no allocation.
+/// Messages up to this size need no allocation.
 const _: () = assert!(size_of::<Movement>() <= 64);
 
 impl Airport {
@@ -151,10 +152,10 @@ impl Handler<Flush<Counter>> for Airport {
     }
 }
 
-/// What an airport answers to [`Report`].
+/// An airport's answer to [`Report`].
 pub(crate) struct AirportReport {
     pub(crate) traffic: Traffic,
-    /// messages that had to wait for room
+    /// Messages that had to wait for room.
     pub(crate) kept: u64,
 }
 
@@ -166,12 +167,12 @@ impl Handler<Report> for Airport {
     }
 }
 
-// ---- aircraft: they count, and tell four others of every flight ---------------------------------------------------
+// ---- aircraft: they count, and tell four others of every flight ----------------------------
 
 pub(crate) struct Aircraft {
     work: Work,
     log: Log,
-    /// Those that it has flown on. To hold the references keeps the actors alive.
+    /// The days on which the aircraft has flown. The references keep the actors alive.
     days: BTreeMap<Day, ActorRef<AircraftDay>>,
     ground: Arc<Ground>,
     flights: Outbox<Told>,
@@ -236,11 +237,11 @@ impl Handler<Flush<Airport>> for Aircraft {
     }
 }
 
-/// What an aircraft answers to [`Report`]: its own result, and whom to ask for those of its days.
+/// An aircraft's answer to [`Report`]: its own result, and references to its days.
 pub(crate) struct AircraftReport {
     pub(crate) log: Log,
     pub(crate) days: Vec<(Day, ActorRef<AircraftDay>)>,
-    /// messages that had to wait for room
+    /// Messages that had to wait for room.
     pub(crate) kept: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What each policy made of the same stream: how long it took, and how evenly its workers were loaded.
+//! Compares the policies on the same stream: the duration, and the balance of the workers.
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,12 +11,13 @@ use crate::measure::table::{self, AllBursts, Row};
 use crate::measure::text::{count, grouped, seconds};
 use crate::options::Options;
 
-/// So many workers are shown one by one; of more, only some.
+/// Largest crew whose workers are listed one by one.
 const WORKERS: usize = 16;
-/// How long the bar of the busiest worker of all is.
+/// Length of the bar of the busiest worker.
 const BAR: f64 = 60.0;
 
-/// Compares the policies, each with the figures of its median run; writes the report that the options ask for.
+/// Compares the policies by the figures of their median runs. Writes the report that the options
+/// ask for.
 pub(crate) fn compare(runs: &[Run], actors: usize, options: &Options) -> Result<String, Box<dyn Error>> {
     let workers = runs.iter().map(|run| run.workers).max().unwrap_or(1);
     let mut title = format!("Load balance on {}", count(workers, "worker"));
@@ -54,7 +55,8 @@ fn busy(run: &Run) -> &[Duration] {
     run.crew.as_ref().map_or(&[], |crew| &crew.busy)
 }
 
-/// A line and a bar for every worker; of a large crew the most, the median and the least busy.
+/// Formats a line with a bar for every worker. For a large crew, formats only the most, the median
+/// and the least busy.
 fn bars(run: &Run, busiest: Duration) -> String {
     let mut workers: Vec<_> = busy(run).iter().copied().enumerate().collect();
     if workers.len() > WORKERS {

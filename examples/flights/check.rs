@@ -1,4 +1,4 @@
-//! Compares what the actors answered with what the sequential pass counted.
+//! Compares the actors' answers with the sequential pass.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Debug, Display};
@@ -6,17 +6,17 @@ use std::fmt::{self, Debug, Display};
 use crate::data::{Flights, Names};
 use crate::tally::Results;
 
-/// How many differences are spelled out.
+/// Number of differences that are printed in full.
 const SHOWN: usize = 5;
 
-/// What differs: how many actors in all, and the first few in words.
+/// The number of differing actors, and the first few differences in words.
 #[derive(Debug, Default)]
 pub(crate) struct Differences {
     count: usize,
     first: Vec<String>,
 }
 
-/// Compares every actor's result; one that only one side has is a difference too.
+/// Compares every actor's result. A result on one side only is a difference too.
 pub(crate) fn compare(flights: &Flights, expected: &Results, found: &Results) -> Differences {
     let mut differences = Differences::default();
     differences.named("aircraft", &flights.aircraft, &expected.aircraft, &found.aircraft);

@@ -1,5 +1,5 @@
-//! Reads the flights. Every key (aircraft, route, airport, carrier) becomes a small number, so that a flight is
-//! a plain `Copy` value that can be sent to several actors.
+//! Reads the flights. Every key (aircraft, route, airport, carrier) becomes a small number, so that
+//! a flight is a plain `Copy` value that can be sent to several actors.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -15,13 +15,13 @@ use flate2::bufread::MultiGzDecoder;
 use crate::measure::progress::Progress;
 use crate::measure::text::grouped;
 
-/// What flights without a tail number are said to be flown by.
+/// The name of the aircraft for flights without a tail number.
 pub(crate) const NO_AIRCRAFT: &str = "(none)";
 
 /// One row of the file. The keys index the tables of names in [`Flights`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Flight {
-    /// Its place in the file: no two flights are equal.
+    /// The row in the file, so that no two flights are equal.
     pub(crate) row: u32,
     pub(crate) aircraft: u32,
     pub(crate) route: u32,
@@ -29,11 +29,11 @@ pub(crate) struct Flight {
     pub(crate) dest: u32,
     pub(crate) carrier: u32,
     pub(crate) day: Day,
-    /// hhmm, local time
+    /// Local time as hhmm.
     pub(crate) scheduled: u16,
-    /// In minutes; `None` when it never left.
+    /// In minutes, or `None` if the flight never left.
     pub(crate) departure_delay: Option<i16>,
-    /// In minutes; `None` when it never left or landed elsewhere.
+    /// In minutes, or `None` if the flight never left or landed elsewhere.
     pub(crate) arrival_delay: Option<i16>,
     pub(crate) air_minutes: Option<u16>,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Day {
     pub(crate) day: u8,
 }
 
-/// All flights in the order of the file, and the names behind their keys.
+/// All flights in the order of the file, and the names of their keys.
 #[derive(Default)]
 pub(crate) struct Flights {
     pub(crate) list: Vec<Flight>,
@@ -55,7 +55,7 @@ pub(crate) struct Flights {
     pub(crate) carriers: Names,
 }
 
-/// Names, numbered in the order in which they were first seen.
+/// Names, numbered in the order of their first appearance.
 #[derive(Default)]
 pub(crate) struct Names {
     names: Vec<String>,
@@ -83,7 +83,7 @@ impl Names {
 }
 
 impl Flights {
-    /// Reads a CSV file, compressed or not (told from its first bytes, not from its name).
+    /// Reads a CSV file. The first bytes decide whether the file is compressed, not its name.
     pub(crate) fn read(path: &Path, progress: &mut Progress) -> Result<Self, Box<dyn Error>> {
         let in_file = |error: &dyn Display| format!("{}: {error}", path.display());
         let mut file = BufReader::new(File::open(path).map_err(|error| in_file(&error))?);
@@ -143,7 +143,7 @@ impl Flights {
     }
 }
 
-/// The columns that are needed, in the order of [`NAMES`].
+/// The required columns, in the order of [`NAMES`].
 #[derive(Clone, Copy)]
 enum Column {
     Month,
@@ -171,7 +171,7 @@ const NAMES: [&str; 10] = [
     "air_time",
 ];
 
-/// Where each column is in this file.
+/// The index of each column in this file.
 struct Columns([usize; NAMES.len()]);
 
 impl Columns {
@@ -187,7 +187,7 @@ impl Columns {
     }
 }
 
-/// A number, or `None` where the file leaves it open.
+/// Parses a number, or returns `None` for an empty field.
 fn known<T: FromStr>(column: Column, text: &str) -> Result<Option<T>, String> {
     if text.is_empty() {
         return Ok(None);

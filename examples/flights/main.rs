@@ -1,30 +1,31 @@
-//! A year of real flights through a quarter of a million actors.
+//! A year of real flights, streamed through a quarter of a million actors.
 //!
-//! `cargo run --release --example flights` reads the flights that left New York in 2013, gives every aircraft,
-//! every aircraft's every day, every route, every airport and every carrier an actor of its own, streams all
-//! flights through them, and asks every actor for what it counted. Each answer is compared with a plain
-//! sequential pass over the same file. The same stream then runs under heist's other two scheduling policies,
-//! and a table shows what each made of it.
+//! `cargo run --release --example flights` reads the flights that left New York in 2013. Every
+//! aircraft, every day of an aircraft, every route, every airport and every carrier gets an actor
+//! of its own. The program streams all flights through the actors, asks every actor for its counts,
+//! and compares each answer with a plain sequential pass over the same file. The same stream then
+//! runs under heist's other two scheduling policies, and a table compares the policies.
 //!
 //! ```text
-//! this program --> aircraft --> its day          (spawned by the aircraft when it first flies that day)
+//! this program --> aircraft --> its day          (spawned on the aircraft's first flight that day)
 //!                           --> the route
 //!                           --> the airport of departure --> the carrier
 //!                           --> the airport of arrival
 //! ```
 //!
-//! Origins and destinations are airports alike: an airport counts its departures and its arrivals apart, and
-//! passes its departures on, so that a carrier hears of each flight once. Flights without a tail number (mostly
-//! cancelled before an aircraft was chosen) belong to one more aircraft called `(none)`, so that no flight is
-//! left out; it is not listed among the busiest.
+//! Origins and destinations are airports alike. An airport counts departures and arrivals
+//! separately and passes its departures on, so that a carrier is told of each flight once. Flights
+//! without a tail number (mostly cancelled before an aircraft was assigned) belong to one more
+//! aircraft called `(none)`, so that no flight is left out. This aircraft is not listed among the
+//! busiest.
 //!
-//! Where to look: `actors.rs` has the actors, `outbox.rs` what an actor does when a mailbox is full, `run.rs`
-//! spawns, streams and asks, `tally.rs` is what is counted and the sequential pass, `check.rs` compares,
-//! `data.rs` reads the file, `report.rs` and `balance.rs` print, `options.rs` reads the command line, and how things are
-//! measured and drawn is in `../measure`.
+//! Where to look: `actors.rs` has the actors, and `outbox.rs` handles full mailboxes. `run.rs`
+//! spawns, streams and asks, `tally.rs` has the counts and the sequential pass, and `check.rs`
+//! compares. `data.rs` reads the file, `report.rs` and `balance.rs` print, `options.rs` reads the
+//! command line, and `../measure` measures and draws.
 //!
-//! Exit code: 0 when every actor of every run agrees with the sequential pass, 1 when one does not, 2 when the
-//! program could not run.
+//! Exit code: 0 if every actor of every run agrees with the sequential pass, 1 if one does not, 2
+//! if the program could not run.
 
 mod actors;
 mod balance;
@@ -56,14 +57,14 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            // Nothing is left to be done when stderr is gone too.
+            // If stderr is gone too, nothing is left to do.
             let _ = writeln!(io::stderr(), "flights: {error}");
             ExitCode::from(2)
         }
     }
 }
 
-/// Runs the whole program; the answer is whether every actor agreed with the sequential pass.
+/// Runs the whole program. Returns `true` if every actor agreed with the sequential pass.
 fn flights() -> Result<bool, Box<dyn Error>> {
     let options = match options::parse(std::env::args_os().skip(1))? {
         Request::Run(options) => options,
@@ -91,7 +92,7 @@ fn flights() -> Result<bool, Box<dyn Error>> {
 
     let cost = Cost::calibrated(options.cost_us);
     let mut runs = Vec::new();
-    // Round by round, so that a machine that slows down meanwhile slows all policies down.
+    // Round by round, so that a machine that slows down affects all policies.
     for round in 1..=options.repeat {
         for policy in POLICIES {
             let label = format!("{policy:?}, run {round} of {}", options.repeat);
@@ -128,7 +129,7 @@ fn agreement(run: &Run, actors: usize, options: &Options) -> String {
     text
 }
 
-/// Prints and says so when it cannot, where `print!` would panic (as in `flights | head`).
+/// Prints, and returns an error if that fails, where `print!` would panic (as in `flights | head`).
 fn say(text: &str) -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of the example.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -45,7 +45,8 @@ impl Default for Options {
     }
 }
 
-/// Reads the arguments (without the program's name); `--name value` and `--name=value` mean the same.
+/// Parses the arguments without the program's name. `--name value` and `--name=value` are
+/// equivalent.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, String> {
     let mut options = Options::default();
     let mut file = None;

@@ -1,20 +1,22 @@
-//! What an actor does when a mailbox is full. It must not wait (that would hold up its worker, and two actors
-//! that wait for each other would never end), and it must not lose the message. So it keeps the message, goes on
-//! with its own work, and has itself reminded when the other has room again.
+//! What an actor does when a mailbox is full. Waiting would hold up its worker, and two actors that
+//! wait for each other would never end. Losing the message is no option either. So the actor keeps
+//! the message, goes on with its own work, and is reminded when the other mailbox has room again.
 
 use std::collections::{HashMap, VecDeque};
 
 use heist::{Actor, ActorId, ActorRef, Context, Receive, Refusal};
 
-/// The reminder: this actor has room again. Whoever has an [`Outbox`] handles it with [`Outbox::flush`].
+/// A reminder that the actor has room again. The owner of an [`Outbox`] passes it to
+/// [`Outbox::flush`].
 pub(crate) struct Flush<B: Actor>(ActorRef<B>);
 
-/// Messages that others had no room for, in the order in which they were meant to be sent to each of them.
+/// Messages for which others had no room, in the order of sending to each of them.
 ///
-/// An outbox has no bound of its own: the sender has to know how much it may have to keep (here: at most the
-/// flights of one aircraft or airport). Where a stream never ends, its source has to be slowed down as well.
+/// An outbox has no bound of its own. The sender has to know how much it may have to keep (here at
+/// most the flights of one aircraft or airport). For an endless stream, the source has to be slowed
+/// down as well.
 pub(crate) struct Outbox<M> {
-    /// An actor is in here exactly as long as something is kept for it and a reminder is on order.
+    /// Contains an actor exactly as long as messages are kept for it and a reminder is on order.
     waiting: HashMap<ActorId, VecDeque<M>>,
     kept: u64,
 }
@@ -24,19 +26,20 @@ impl<M: Send + 'static> Outbox<M> {
         Self { waiting: HashMap::new(), kept: 0 }
     }
 
-    /// How many messages did not find room at once.
+    /// Returns the number of messages that did not find room at once.
     pub(crate) fn kept(&self) -> u64 {
         self.kept
     }
 
-    /// Sends `message` to `target`: now, or as soon as there is room, but never before an earlier one.
+    /// Sends `message` to `target`, now or as soon as there is room, but never before an earlier
+    /// message.
     pub(crate) fn send<A, B>(&mut self, target: &ActorRef<B>, message: M, ctx: &mut Context<A>)
     where
         A: Receive<Flush<B>>,
         B: Receive<M>,
     {
         if let Some(waiting) = self.waiting.get_mut(&target.id()) {
-            // There may be room by now, but a message that took it would overtake those that wait.
+            // There may be room by now, but this message would overtake the waiting ones.
             waiting.push_back(message);
             self.kept += 1;
         } else if let Some(message) = offer(target, message) {
@@ -46,7 +49,7 @@ impl<M: Send + 'static> Outbox<M> {
         }
     }
 
-    /// Sends what waits for the actor that has room again, as far as the room goes.
+    /// Sends the messages that wait for the actor, as far as there is room.
     pub(crate) fn flush<A, B>(&mut self, Flush(target): Flush<B>, ctx: &mut Context<A>)
     where
         A: Receive<Flush<B>>,
@@ -63,8 +66,9 @@ impl<M: Send + 'static> Outbox<M> {
     }
 }
 
-/// Tells, and gives the message back if the mailbox is full. Any other refusal cannot happen in this program, as
-/// every actor runs until the end; should it happen, the panic fails this actor, and whoever asks it is told.
+/// Tells, and returns the message if the mailbox is full. No other refusal can happen in this
+/// program, because every actor runs until the end. If one happened, the panic would fail this
+/// actor, and its askers would be told.
 fn offer<B: Receive<M>, M: Send + 'static>(target: &ActorRef<B>, message: M) -> Option<M> {
     match target.tell(message) {
         Ok(()) => None,

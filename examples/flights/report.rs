@@ -1,13 +1,13 @@
-//! The flights' results as text: what was read, and the delay statistics in aligned tables.
+//! Formats the results of the flights: what was read, and the delay statistics in aligned tables.
 
 use crate::data::{Flights, NO_AIRCRAFT};
 use crate::measure::text::{count, grouped, table};
 use crate::tally::{LATE, Results, Tally};
 
-/// How many routes and aircraft are listed.
+/// Number of routes and aircraft in the tables.
 const LISTED: usize = 10;
 
-/// What the file holds, and what it takes: an actor for each entry of the results.
+/// Describes the content of the file and the number of actors, one for each entry of the results.
 pub(crate) fn overview(flights: &Flights, results: &Results) -> String {
     let kinds = [
         (flights.aircraft.len(), "aircraft"),
@@ -27,7 +27,7 @@ pub(crate) fn overview(flights: &Flights, results: &Results) -> String {
     text
 }
 
-/// Each carrier, the worst routes and the busiest aircraft.
+/// Formats the tables of carriers, worst routes and busiest aircraft.
 pub(crate) fn tables(flights: &Flights, results: &Results) -> String {
     let carriers = by(results.carriers.iter().copied().enumerate(), |tally| f64::from(tally.flights));
     let mut text = format!(
@@ -36,7 +36,8 @@ pub(crate) fn tables(flights: &Flights, results: &Results) -> String {
     let carriers = carriers.iter().map(|(key, tally)| row(flights.carriers.name(*key), tally, &[]));
     text += &delays("carrier", &[], carriers.collect());
 
-    // A route with a handful of flights would be worst, or best, by chance: one in a thousand flights at least.
+    // A route with a handful of flights would be best or worst by chance. Listed routes have at
+    // least one flight in a thousand.
     let least = u32::try_from(flights.list.len().div_ceil(1000)).unwrap_or(u32::MAX);
     let often = results.routes.iter().copied().enumerate().filter(|(_, tally)| tally.flights >= least);
     let routes = by(often, |tally| tally.arrivals.mean().unwrap_or(f64::MIN));
@@ -66,14 +67,15 @@ pub(crate) fn tables(flights: &Flights, results: &Results) -> String {
     text
 }
 
-/// Most first; the sort is stable, so that equal ones stay in the order of the file.
+/// Sorts by rank, greatest first. The sort is stable, so that equal entries stay in the order of
+/// the file.
 fn by(tallies: impl Iterator<Item = (usize, Tally)>, rank: impl Fn(&Tally) -> f64) -> Vec<(usize, Tally)> {
     let mut tallies: Vec<_> = tallies.collect();
     tallies.sort_by(|(_, a), (_, b)| rank(b).total_cmp(&rank(a)));
     tallies
 }
 
-/// A table of [`row`]s.
+/// Formats a table of [`row`]s.
 fn delays(what: &str, more: &[&str], rows: Vec<Vec<String>>) -> String {
     let columns = ["flights", "cancelled", "diverted", "dep mean", "max", "late", "arr mean", "max", "late"];
     let header = [what].into_iter().chain(columns).chain(more.iter().copied());

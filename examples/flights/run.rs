@@ -1,4 +1,5 @@
-//! One run: spawn the actors, stream the flights through them, ask every actor for its result.
+//! One run: spawns the actors, streams the flights through them, and asks every actor for its
+//! result.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -15,11 +16,11 @@ use crate::measure::meter::{Meter, Run};
 use crate::measure::progress::Watch;
 use crate::tally::Results;
 
-/// How long the actors get to end when all is done. It takes far less; this is for when something hangs.
+/// Deadline of the shutdown after the run. A shutdown takes far less time unless something hangs.
 const SHUTDOWN: Duration = Duration::from_secs(60);
 
-/// Runs the flights through actors under `policy`. `Err` when heist refuses or loses anything; whether the results
-/// are right is for the caller to see.
+/// Runs the flights through actors under `policy`. Returns an error if heist refuses or loses
+/// anything. The caller checks the results.
 pub(crate) fn run(
     flights: &Flights,
     policy: Policy,
@@ -39,15 +40,15 @@ pub(crate) fn run(
     let (aircraft, ground, carriers) = &aircraft_and_ground;
     executor.wait_idle()?;
 
-    // Every aircraft exists; each spawns its days as it comes to them.
+    // All aircraft exist by now. Each spawns its days when it reaches them.
     let watch = Watch::start(label, flights.list.len(), executor.handle());
     let meter = Meter::start(&executor);
     for (sent, flight) in flights.list.iter().enumerate() {
-        // `send` waits while this aircraft's mailbox is full. It may: this is not an actor's thread.
+        // `send` waits while this aircraft's mailbox is full, which is allowed outside the crew.
         aircraft[flight.aircraft as usize].send(work.tell(*flight))?;
         watch.sent(sent + 1);
     }
-    // All flights, and all that the actors told each other because of them.
+    // Covers all flights and all messages that the actors sent because of them.
     executor.wait_idle()?;
     let measured = meter.stop(work.delays.take());
     let actors = executor.stats().live_actors;
@@ -65,7 +66,8 @@ pub(crate) fn run(
 
 type Spawned = (Vec<ActorRef<Aircraft>>, Arc<Ground>, Arc<[ActorRef<Counter>]>);
 
-/// Spawns from the end of the stream to its beginning, so that each actor can be given those that it sends to.
+/// Spawns from the end of the stream to its beginning, so that each actor gets the references to
+/// its receivers.
 fn spawn(executor: &Executor, flights: &Flights, work: Work) -> Spawned {
     let counters = |n: usize| (0..n).map(|_| executor.spawn(Counter::new(work)));
     let carriers: Arc<[_]> = counters(flights.carriers.len()).collect();
@@ -76,7 +78,7 @@ fn spawn(executor: &Executor, flights: &Flights, work: Work) -> Spawned {
     ((0..flights.aircraft.len()).map(aircraft).collect(), ground, carriers)
 }
 
-/// Asks every actor; also returns how many messages had to wait for room.
+/// Asks every actor. Also returns the number of messages that had to wait for room.
 fn ask(
     aircraft: &[ActorRef<Aircraft>],
     ground: &Ground,
@@ -100,7 +102,7 @@ fn ask(
     Ok((results, kept))
 }
 
-/// Asks first and waits then: the actors work on all answers at once.
+/// Asks all actors before waiting, so that they work on all answers at once.
 fn ask_all<A, R>(actors: &[ActorRef<A>]) -> Result<Vec<R>, Box<dyn Error>>
 where
     A: Receive<Report, Reply = R>,
@@ -110,7 +112,7 @@ where
     asks.into_iter().map(|ask| Ok(ask.wait()?)).collect()
 }
 
-/// heist counts what it accepts and what becomes of it: all of it has to have been handled.
+/// Checks heist's own counts: every accepted message must have been handled.
 fn nothing_lost(stats: &Stats) -> Result<(), String> {
     let Stats { accepted, handled, panicked, .. } = *stats;
     let dead = stats.dead_letters.total();

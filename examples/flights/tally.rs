@@ -1,12 +1,12 @@
-//! What is counted about flights, in whole numbers only so that equal means equal; and the sequential pass that
-//! counts it without actors.
+//! The counts of flights, in whole numbers so that results can be compared exactly, and the
+//! sequential pass that computes them without actors.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::data::{Day, Flight, Flights};
 
-/// From how many minutes on a flight is late: more than these.
+/// A flight is late if its delay exceeds this many minutes.
 pub(crate) const LATE: i16 = 15;
 
 /// Delays at one end of some flights, in minutes (early is negative).
@@ -32,13 +32,13 @@ impl Delays {
     }
 }
 
-/// Everything that is counted about some flights.
+/// All counts of some flights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) flights: u32,
-    /// never left
+    /// Never left.
     pub(crate) cancelled: u32,
-    /// left, but did not arrive where it was going
+    /// Left, but did not arrive at its destination.
     pub(crate) diverted: u32,
     pub(crate) departures: Delays,
     pub(crate) arrivals: Delays,
@@ -59,7 +59,7 @@ impl Tally {
     }
 }
 
-/// A tally of flights that come in a known order, and a hash that any other order would change.
+/// A tally of flights in a known order, and a hash that any other order would change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Log {
     pub(crate) order: u64,
@@ -75,19 +75,20 @@ impl Log {
     }
 }
 
-/// An airport's flights: both those that leave it and those that go there.
+/// The flights of an airport, departures and arrivals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Traffic {
     pub(crate) leaving: Tally,
     pub(crate) coming: Tally,
 }
 
-/// What all actors of a run know, or should know: an entry per actor. Aircraft and days hear of their flights
-/// from one sender, so the order is part of the result; to the others many aircraft send at once.
+/// The results of all actors of a run, found or expected, with one entry for each actor. Aircraft
+/// and days get their flights from one sender, so the order is part of the result. The others get
+/// messages from many aircraft at once.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Results {
     pub(crate) aircraft: Vec<Log>,
-    /// by aircraft and day
+    /// By aircraft and day.
     pub(crate) days: BTreeMap<(u32, Day), Log>,
     pub(crate) routes: Vec<Tally>,
     pub(crate) airports: Vec<Traffic>,
@@ -95,7 +96,7 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// The plain loop that the actors have to agree with.
+    /// Computes the expected results in a plain loop.
     pub(crate) fn sequential(flights: &Flights) -> Self {
         let mut results = Self {
             aircraft: vec![Log::default(); flights.aircraft.len()],
@@ -115,7 +116,7 @@ impl Results {
         results
     }
 
-    /// How many actors it takes: one for each entry.
+    /// Returns the number of actors, one for each entry.
     pub(crate) fn len(&self) -> usize {
         let named = self.aircraft.len() + self.routes.len() + self.airports.len() + self.carriers.len();
         named + self.days.len()

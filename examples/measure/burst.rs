@@ -1,8 +1,8 @@
-//! How long it takes until all workers are busy after a burst: everybody sleeps, one message comes from outside, its actor
-//! tells many others, and each of those works for 20 us. The time is from the sending of that one message until
-//! the last worker has begun its first.
+//! The time until all workers are busy after a burst. While everything sleeps, one message comes
+//! from outside, its actor tells many others, and each of those works for 20 us. The time ends when
+//! the last worker has begun its first message.
 //!
-//! Where an actor has a thread of its own, "all workers" are as many of the threads as there are processors.
+//! With a thread for each actor, "all workers" means as many threads as there are processors.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::machine::{self, Pace};
 const BURSTS: usize = 30;
 const TARGETS_A_WORKER: usize = 32;
 const WORK_US: f64 = 20.0;
-/// Between two bursts, so that those who spin or linger go to sleep too.
+/// Pause between two bursts, in which spinning and lingering threads go to sleep.
 const PAUSE: Duration = Duration::from_millis(3);
 
 static BURST: AtomicU64 = AtomicU64::new(1);
@@ -69,20 +69,21 @@ impl Burst {
         (Arc::new(burst), is_over)
     }
 
-    /// What a target does: if this thread begins its first message of the burst, it is counted.
+    /// Handles a message of the burst. Counts the thread if this is its first message.
     fn handle(&self) {
         let first = BEGUN.replace(self.number) != self.number;
         if first && self.begun.fetch_add(1, Ordering::Relaxed) + 1 == self.workers {
             self.all_busy_ns.store(self.sent.elapsed().as_nanos() as u64, Ordering::Relaxed);
         }
         self.work.spend();
-        // AcqRel: the last one has seen, and hands on, what all did.
+        // AcqRel: the last thread has seen, and passes on, what all threads did.
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             let _ = self.over.send(());
         }
     }
 
-    /// Where some worker never began one, the whole burst is the time.
+    /// Returns the time until all workers were busy, or the time of the whole burst if some worker
+    /// began no message.
     fn time(&self) -> Duration {
         match self.all_busy_ns.load(Ordering::Relaxed) {
             0 => self.sent.elapsed(),
@@ -131,7 +132,7 @@ impl Handler<Arc<Burst>> for Root {
     }
 }
 
-/// On a crew of its own.
+/// Measures bursts on a separate crew.
 pub(crate) fn of_a_crew(policy: Policy, workers: usize) -> Result<Bursts, BuildError> {
     let executor = Executor::builder().workers(workers).policy(policy).build()?;
     let targets: Vec<_> = (0..TARGETS_A_WORKER * workers).map(|_| executor.spawn(Target)).collect();
@@ -140,7 +141,8 @@ pub(crate) fn of_a_crew(policy: Policy, workers: usize) -> Result<Bursts, BuildE
     Ok(measure(workers, count, |burst| root.tell(burst).expect("a mailbox has room for one")))
 }
 
-/// With a thread for each target. `None`: the system would not start so many.
+/// Measures bursts with a thread for each target. Returns `None` if the system refuses to start so
+/// many.
 pub(crate) fn of_threads() -> Option<Bursts> {
     fn actor(handle: impl Fn(Arc<Burst>) + Send + 'static) -> Option<Sender<Arc<Burst>>> {
         let (sender, messages) = mpsc::channel();
@@ -176,7 +178,7 @@ mod tests {
     fn the_time_is_that_of_the_last_worker_to_begin() {
         let (burst, is_over) = Burst::new(2, 3, machine::Cost::default());
         burst.handle();
-        burst.handle(); // the same worker
+        burst.handle(); // on the same worker
         assert_eq!(burst.all_busy_ns.load(Ordering::Relaxed), 0);
         thread::scope(|scope| {
             scope.spawn(|| burst.handle());

@@ -1,4 +1,4 @@
-//! The three pictures: what the workers did over time, queue delays, scaling.
+//! Draws the three pictures: the workers' activity over time, queue delays, scaling.
 
 use std::error::Error;
 use std::ops::Range;
@@ -28,14 +28,14 @@ const RIGHT: i32 = 36;
 
 type Svg = Result<String, Box<dyn Error>>;
 
-// ---- what the workers did over time -------------------------------------------------------------------------------
+// ---- the workers' activity over time -----------------------------------------------------------
 
-/// So many parts of the time at the most; one is about four pixels wide.
+/// Greatest number of parts of the time. A part is about four pixels wide.
 const PARTS: usize = 200;
-/// Of a larger crew the others are left out of the picture.
+/// Greatest number of workers in the picture. The other workers of a larger crew are left out.
 const MOST_LANES: usize = 32;
 
-/// A panel for each run, a lane for each of its workers; all with the same time axis.
+/// Draws a panel for each run, with a lane for each worker and a common time axis.
 pub(crate) fn busy(title_text: &str, runs: &[&Run]) -> Svg {
     let panels: Vec<_> = runs.iter().filter_map(|run| run.crew.as_ref().map(|crew| (*run, crew))).collect();
     let lanes = panels.iter().map(|(run, _)| run.workers.min(MOST_LANES)).max().unwrap_or(1) as i32;
@@ -95,7 +95,7 @@ pub(crate) fn busy(title_text: &str, runs: &[&Run]) -> Svg {
                 let floor = (count - 1 - worker) as f64;
                 draw_lane(&mut chart, lane, floor, width)?;
             }
-            // Where the run ends.
+            // Marks the end of the run.
             let mark = vec![(width, 0.0), (width, count as f64)];
             chart.draw_series([PathElement::new(mark, GREY.stroke_width(1))])?;
         }
@@ -105,7 +105,8 @@ pub(crate) fn busy(title_text: &str, runs: &[&Run]) -> Svg {
 
 type LaneChart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Ticks>>;
 
-/// Busy from the floor up, idle hands from the ceiling down; a little air between two lanes.
+/// Draws busy time from the floor up and idle hands from the ceiling down, with a small gap between
+/// lanes.
 fn draw_lane(chart: &mut LaneChart<'_, '_>, lane: &Lane, floor: f64, width: f64) -> Drawn {
     const HEIGHT: f64 = 0.88;
     let part = width / lane.busy.len() as f64;
@@ -139,9 +140,10 @@ fn headline(run: &Run, busy: &[Duration]) -> String {
     text
 }
 
-// ---- queue delays -------------------------------------------------------------------------------------------------
+// ---- queue delays ------------------------------------------------------------------------------
 
-/// Percentiles to the right, so that each step has a tenth of the messages of the one before; delays upwards.
+/// Draws delays over percentiles. Each step to the right has a tenth of the previous step's
+/// messages.
 pub(crate) fn delays(title_text: &str, runs: &[&Run]) -> Svg {
     let runs: Vec<_> = runs.iter().filter(|run| !run.delays.is_empty()).collect();
     let curves: Vec<_> = runs.iter().map(|run| (run.way, curve(&run.delays))).collect();
@@ -197,7 +199,7 @@ pub(crate) fn delays(title_text: &str, runs: &[&Run]) -> Svg {
     })
 }
 
-/// Where the marks are: at one message in so many.
+/// Positions of the marks, as one message in this many.
 const PERCENTS: [(f64, &str); 8] = [
     (1.0, "0"),
     (2.0, "50"),
@@ -209,7 +211,7 @@ const PERCENTS: [(f64, &str); 8] = [
     (1e6, "99.9999"),
 ];
 
-/// (one message in so many, its delay in us), as far as there are messages.
+/// Returns the points (one message in this many, its delay in us) as far as there are messages.
 fn curve(delays: &Delay) -> Vec<(f64, f64)> {
     const STEPS: u32 = 24; // in a decade
     let most = (delays.len() as f64).max(10.0);
@@ -222,9 +224,10 @@ fn curve(delays: &Delay) -> Vec<(f64, f64)> {
     places.into_iter().map(|x| (x, us(x).max(1e-3))).collect()
 }
 
-// ---- scaling ------------------------------------------------------------------------------------------------------
+// ---- scaling -----------------------------------------------------------------------------------
 
-/// Throughput over sizes of crew. `most_parallel` says to how many workers the load could be spread at the best.
+/// Draws throughput over the size of the crew. `most_parallel` is the number of workers that could
+/// share the load at best.
 pub(crate) fn scaling(title_text: &str, rows: &[Row<'_>], most_parallel: f64, cores: usize) -> Svg {
     let crews = |row: &&Row<'_>| row.way != Way::Threads;
     let mut sizes: Vec<usize> = rows.iter().filter(crews).map(|row| row.workers).collect();
@@ -286,7 +289,7 @@ pub(crate) fn scaling(title_text: &str, rows: &[Row<'_>], most_parallel: f64, co
         line(area, sizes.iter().map(|size| at(place(*size), ideal(*size))).collect(), IDEAL)?;
         for (index, way) in ways.into_iter().enumerate() {
             let own: Vec<_> = rows.iter().filter(|row| row.way == way).collect();
-            // Beside each other, so that the ranges of different ways can be seen.
+            // Offset from each other, so that the ranges of different ways stay visible.
             let aside = |x: f64| if way == Way::Threads { x } else { x + 0.03 * (index as f64 - 1.0) };
             let mut places: Vec<_> =
                 own.iter().map(|row| at(aside(place(row.workers)), row.median().a_second())).collect();
@@ -309,7 +312,8 @@ pub(crate) fn scaling(title_text: &str, rows: &[Row<'_>], most_parallel: f64, co
     })
 }
 
-/// A linear axis with marks where they are wanted. (plotters' own marks work on axes that format their numbers alone.)
+/// A linear axis with marks at given positions. (The marks of plotters itself require axes that
+/// format their own numbers.)
 struct Ticks {
     range: Range<f64>,
     at: Vec<f64>,

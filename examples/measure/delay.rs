@@ -1,5 +1,5 @@
-//! Queue delay: the time from sending a message to the beginning of its handling. A sample of the messages carries a
-//! stamp; where it is handled, the delay goes into a histogram.
+//! Queue delay: the time from sending a message to the beginning of its handling. A sample of the
+//! messages carries a stamp, and the delay goes into a histogram when the message is handled.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +12,10 @@ use hdrhistogram::Histogram;
 pub(crate) type Delay = Histogram<u64>;
 
 const DIGITS: u8 = 2;
-/// About so many messages of a run have their delay taken: enough for p99.9, few enough to cost next to nothing.
+/// Approximate number of sampled messages in a run: enough for p99.9, and few enough to cost next
+/// to nothing.
 const SAMPLES: usize = 100_000;
-/// Threads take turns with so many histograms.
+/// Number of histograms that threads share.
 const STRIPES: usize = 16;
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -24,12 +25,12 @@ thread_local! {
     static STRIPE: Cell<usize> = Cell::new(THREADS.fetch_add(1, Ordering::Relaxed) % STRIPES);
 }
 
-/// When a message was sent, if it is one of the sample. Eight bytes, so that messages stay small.
+/// The send time of a sampled message. Eight bytes, so that messages stay small.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stamp(u64);
 
 impl Stamp {
-    /// For a message whose delay is not taken.
+    /// The stamp of a message outside the sample.
     pub(crate) const NONE: Stamp = Stamp(0);
 
     pub(crate) fn now() -> Self {
@@ -41,14 +42,15 @@ impl Stamp {
     }
 }
 
-/// Which messages of a run are in the sample.
+/// Selects the messages of a run that are in the sample.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     every: usize,
 }
 
 impl Sample {
-    /// Every n-th of so many. The step is odd, so that it does not fall in with streams that repeat in even steps.
+    /// Samples every n-th of `messages`. The step is odd, so that it does not coincide with streams
+    /// that repeat in even steps.
     pub(crate) fn of(messages: usize) -> Self {
         let every = messages.div_ceil(SAMPLES).max(1);
         Self { every: if every == 1 { 1 } else { every | 1 } }
@@ -58,33 +60,33 @@ impl Sample {
         self.every
     }
 
-    /// The stamp for the message that is now sent as number `at`.
+    /// Returns the stamp of message number `at`, which is sent now.
     #[inline]
     pub(crate) fn stamp(self, at: usize) -> Stamp {
         if at.is_multiple_of(self.every) { Stamp::now() } else { Stamp::NONE }
     }
 
-    /// The same for one that should be sent at that time, whenever it is.
+    /// Returns the stamp of message number `at`, which was due at `due`.
     pub(crate) fn stamp_due(self, at: usize, due: Instant) -> Stamp {
         if at.is_multiple_of(self.every) { Stamp::at(due) } else { Stamp::NONE }
     }
 }
 
-/// Where the delays of one run are collected.
+/// Collects the delays of one run.
 #[derive(Debug)]
 pub(crate) struct Delays {
     stripes: [Mutex<Delay>; STRIPES],
 }
 
 impl Delays {
-    /// Stays until the program ends, so that a quarter of a million actors can refer to it for nothing. There is one for
-    /// each run, of some 100 kB.
+    /// Makes a collector that lives until the program ends, so that a quarter of a million actors
+    /// can refer to it for free. There is one of about 100 kB for each run.
     pub(crate) fn leaked() -> &'static Self {
         LazyLock::force(&START); // before anything is sent
         Box::leak(Box::new(Self { stripes: std::array::from_fn(|_| Mutex::new(empty())) }))
     }
 
-    /// At the beginning of a message's handling.
+    /// Records the delay of a message at the beginning of its handling.
     #[inline]
     pub(crate) fn arrived(&self, stamp: Stamp) {
         if stamp != Stamp::NONE {
@@ -95,12 +97,12 @@ impl Delays {
     #[cold]
     fn note(&self, nanoseconds: u64) {
         let stripe = &self.stripes[STRIPE.with(Cell::get)];
-        // A panic in there would leave a histogram that lacks one value.
+        // A panic under the lock leaves a histogram that lacks one value.
         let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
         stripe.record(nanoseconds).expect("it grows with what it is given");
     }
 
-    /// All that came so far; from here on it is empty again.
+    /// Returns all delays so far and empties the collector.
     pub(crate) fn take(&self) -> Delay {
         let mut all = empty();
         for stripe in &self.stripes {
@@ -116,7 +118,8 @@ fn empty() -> Delay {
     Delay::new(DIGITS).expect("a valid number of digits")
 }
 
-/// The delay that so large a part of the messages did not exceed; `None` where there are none.
+/// Returns the delay that the given part of the messages did not exceed, or `None` without
+/// messages.
 pub(crate) fn quantile(delays: &Delay, part: f64) -> Option<Duration> {
     (!delays.is_empty()).then(|| Duration::from_nanos(delays.value_at_quantile(part)))
 }
@@ -158,7 +161,7 @@ mod tests {
         let due = Instant::now();
         delays.arrived(Sample::of(1).stamp_due(0, due));
         assert!(delays.take().max() <= due.elapsed().as_nanos() as u64 * 102 / 100);
-        // Due an hour ago, or as far back as stamps go.
+        // Due an hour ago, or as far back as stamps can reach.
         let long_ago = due.checked_sub(Duration::from_secs(3_600)).unwrap_or(due);
         delays.arrived(Sample::of(1).stamp_due(0, long_ago));
         let least = due.duration_since(*START).as_nanos() as u64;

@@ -1,5 +1,6 @@
-//! How lines look, and what titles, legends and lines of all pictures have in common. Colours are those of Okabe and
-//! Ito, which colour-blind people can tell apart; lines differ in dashes and markers too.
+//! The style of lines, and the titles and legends of all pictures. Colours are from the palette of
+//! Okabe and Ito, which colour-blind readers can tell apart. Lines differ in dashes and markers
+//! too.
 
 use std::error::Error;
 
@@ -21,12 +22,12 @@ pub(super) const GRID: RGBColor = RGBColor(0xDD, 0xDD, 0xDD);
 
 pub(super) const FONT: &str = "sans-serif";
 pub(super) const LABEL: i32 = 13;
-/// What title and legend take at the top.
+/// Height of title and legend at the top.
 pub(super) const HEAD: i32 = 62;
 
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(super) type Drawn = Result<(), Box<dyn Error>>;
-/// A place on the whole picture.
+/// A position in the whole picture.
 pub(super) type Place = (i32, i32);
 
 #[derive(Clone, Copy)]
@@ -41,7 +42,7 @@ pub(super) enum Marker {
 #[derive(Clone, Copy)]
 pub(super) struct Look {
     pub(super) colour: RGBColor,
-    /// pixels drawn, pixels left out
+    /// Pixels drawn and pixels left out.
     dash: Option<(i32, i32)>,
     marker: Marker,
 }
@@ -58,7 +59,7 @@ pub(super) fn look_of(way: Way) -> Look {
     }
 }
 
-/// A picture of that size, on white, with what `draw` makes of it.
+/// Draws a picture of the given size on white.
 pub(super) fn svg(
     (width, height): (i32, i32),
     draw: impl FnOnce(&Area<'_>) -> Drawn,
@@ -85,7 +86,8 @@ pub(super) fn title(area: &Area<'_>, text: &str) -> Drawn {
     Ok(())
 }
 
-/// A row of samples under the title; `draw` draws one of that width from that place to the right.
+/// Draws a row of samples under the title. `draw` draws one sample of the given width at the given
+/// position.
 pub(super) fn legend<T>(
     area: &Area<'_>,
     entries: &[(String, T)],
@@ -97,7 +99,7 @@ pub(super) fn legend<T>(
         draw(area, entry, (x, y), SAMPLE)?;
         x += SAMPLE + 8;
         write(area, text, (x, y), LABEL, Pos::new(HPos::Left, VPos::Center))?;
-        // Fonts differ from viewer to viewer: enough for a wide one.
+        // Fonts differ between viewers, so this leaves room for a wide one.
         x += 8 * text.chars().count() as i32 + 22;
     }
     Ok(())

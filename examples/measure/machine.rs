@@ -1,38 +1,41 @@
-//! The machine: how much CPU time was used, and how to use a given amount of it.
+//! The machine: measures CPU time, and spends a given amount of it.
 
 use std::fs;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// CPU time of all threads of this process, or `None` where the system does not tell (it does on Linux).
+/// Returns the CPU time of all threads of this process, or `None` if the system does not report it
+/// (Linux does).
 ///
-/// The scheduler's own figures per thread are in nanoseconds, where `/proc/self/stat` counts in ticks of 10 ms.
-/// Threads that have ended are missing, so measure while the same threads live.
+/// The scheduler's figures for each thread are in nanoseconds, while `/proc/self/stat` counts in
+/// ticks of 10 ms. Threads that have ended are missing, so both measurements must be taken while
+/// the same threads live.
 pub(crate) fn cpu_time() -> Option<Duration> {
     let mut nanoseconds = 0;
     for thread in fs::read_dir("/proc/self/task").ok()? {
-        // A thread may end between being listed and being asked.
+        // A thread may end between being listed and being read.
         let Ok(text) = fs::read_to_string(thread.ok()?.path().join("schedstat")) else { continue };
         nanoseconds += text.split_ascii_whitespace().next()?.parse::<u64>().ok()?;
     }
     (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
 }
 
-/// An amount of CPU time to be spent by computing. It is counted in rounds of a loop and not read from a clock, so
-/// that a thread which the system has put aside for a while does not get away with less work.
+/// An amount of CPU time to spend by computing. The amount is counted in rounds of a loop instead
+/// of read from a clock, so that a thread which the system has preempted does not get away with
+/// less work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cost {
     rounds: u64,
 }
 
-/// How fast this machine is: what turns microseconds into a [`Cost`].
+/// The speed of this machine, which converts microseconds into a [`Cost`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     rounds_per_microsecond: f64,
 }
 
 impl Pace {
-    /// Measures it, which takes some 20 ms.
+    /// Measures the speed, which takes about 20 ms.
     pub(crate) fn calibrated() -> Self {
         const ROUNDS: u64 = 1_000_000;
         let sample = |_| {
@@ -40,7 +43,7 @@ impl Pace {
             Cost { rounds: ROUNDS }.spend();
             began.elapsed()
         };
-        // The quickest of some is the one that nothing came between.
+        // The fastest of several samples was not interrupted.
         let quickest = (0..20).map(sample).min().unwrap_or_default().max(Duration::from_nanos(1));
         Self { rounds_per_microsecond: ROUNDS as f64 / (quickest.as_secs_f64() * 1e6) }
     }
@@ -51,7 +54,7 @@ impl Pace {
 }
 
 impl Cost {
-    /// That many microseconds on this machine.
+    /// Returns the cost of the given microseconds on this machine.
     pub(crate) fn calibrated(microseconds: f64) -> Self {
         if microseconds == 0.0 { Self::default() } else { Pace::calibrated().cost(microseconds) }
     }
@@ -64,7 +67,7 @@ impl Cost {
     }
 }
 
-/// How many processors this process may use.
+/// Returns the number of processors that this process may use.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

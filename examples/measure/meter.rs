@@ -1,4 +1,4 @@
-//! Measures one run of a load on a crew: from counts before and after, and from looks in between.
+//! Measures one run of a load on a crew, by counts before and after and by samples in between.
 
 use std::fmt::{self, Display};
 use std::time::{Duration, Instant};
@@ -41,23 +41,24 @@ impl Display for Way {
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) way: Way,
-    /// Workers, or processors where a thread runs each actor.
+    /// Number of workers, or of processors if a thread runs each actor.
     pub(crate) workers: usize,
-    /// From the first message sent to the last one handled; the other figures are of this time too.
+    /// Time from the first message sent to the last one handled. The other figures cover the same
+    /// time.
     pub(crate) makespan: Duration,
-    /// CPU time of the whole process, or `None` where the system does not tell.
+    /// CPU time of the whole process, or `None` if the system does not report it.
     pub(crate) cpu: Option<Duration>,
     pub(crate) messages: u64,
     pub(crate) delays: Delay,
-    /// Messages that did not find room at once, where somebody counts them.
+    /// Number of messages that did not find room at once, if counted.
     pub(crate) kept: Option<u64>,
-    /// What only a crew can tell.
+    /// Figures that only a crew can report.
     pub(crate) crew: Option<Crew>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Crew {
-    /// by worker
+    /// Busy time by worker.
     pub(crate) busy: Vec<Duration>,
     pub(crate) steals: u64,
     pub(crate) wakes: u64,
@@ -70,7 +71,7 @@ impl Run {
         self.messages as f64 / self.makespan.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
-    /// Idle hands as a part of all the time that the workers had.
+    /// Returns idle hands as a part of the workers' total time.
     pub(crate) fn idle_part(&self) -> Option<f64> {
         let crew = self.crew.as_ref()?;
         let had = self.makespan.as_secs_f64() * self.workers as f64;
@@ -78,7 +79,7 @@ impl Run {
     }
 }
 
-/// From the beginning of a run to its end.
+/// Measures a run from its beginning to its end.
 pub(crate) struct Meter {
     executor: Handle,
     policy: Policy,
@@ -89,7 +90,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Call it when the crew is idle.
+    /// Starts the measurement. The crew must be idle.
     pub(crate) fn start(executor: &Executor) -> Self {
         let (before, cpu) = (executor.stats(), machine::cpu_time());
         let began = Instant::now();
@@ -97,7 +98,7 @@ impl Meter {
         Self { executor: executor.handle(), policy: executor.policy(), before, cpu, began, sampler }
     }
 
-    /// Call it when the crew is idle again. The delays are for the caller to fill in.
+    /// Ends the measurement. The crew must be idle again. The caller supplies the delays.
     pub(crate) fn stop(self, delays: Delay) -> Run {
         let makespan = self.began.elapsed();
         let (after, cpu) = (self.executor.stats(), machine::cpu_time());

@@ -1,4 +1,5 @@
-//! Progress on stderr: one line that is rewritten on a terminal, a line now and then elsewhere.
+//! Progress on stderr: one line that is rewritten on a terminal, and a line from time to time
+//! elsewhere.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use heist::Handle;
 
 use super::text::grouped;
 
-/// Says how something is going. The line on a terminal goes away with it.
+/// Shows the progress of a step. Dropping it removes the line from a terminal.
 pub(crate) struct Progress {
     label: String,
     terminal: bool,
@@ -35,7 +36,7 @@ impl Progress {
         if self.terminal { Duration::from_millis(100) } else { Duration::from_secs(5) }
     }
 
-    /// Shows `state` if it is time to; cheap enough to be called at every step.
+    /// Shows `state` if the interval has passed. Cheap enough to call at every step.
     pub(crate) fn show(&mut self, state: impl FnOnce() -> String) {
         if Instant::now() < self.next {
             return;
@@ -60,8 +61,8 @@ impl Drop for Progress {
     }
 }
 
-/// Shows how a run is going until it is dropped. It is a thread of its own because the one that sends has to
-/// wait now and then, and does not know for how long.
+/// Shows the progress of a run until dropped. It needs a separate thread, because the sending
+/// thread sometimes waits for an unknown time.
 pub(crate) struct Watch {
     sent: Arc<AtomicUsize>,
     done: Option<Sender<()>>,
@@ -91,7 +92,7 @@ impl Watch {
         Self { sent, done: Some(done), thread: Some(thread::spawn(show)) }
     }
 
-    /// So many are sent by now.
+    /// Reports the number of messages sent so far.
     pub(crate) fn sent(&self, sent: usize) {
         self.sent.store(sent, Ordering::Relaxed);
     }
@@ -101,7 +102,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         drop(self.done.take());
         if let Some(thread) = self.thread.take() {
-            // It has nothing to say any more, not even by a panic.
+            // Progress is over, and a panic of its thread is of no interest.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! The report: one HTML file that needs nothing else, with a table and pictures for each load.
+//! The report: one self-contained HTML file with a table and pictures for each load.
 
 use std::error::Error;
 use std::fs;
@@ -7,18 +7,18 @@ use std::path::Path;
 use super::table::{self, COLUMNS, Row};
 use super::{chart, machine};
 
-/// A load, and what became of it.
+/// A load and its results.
 pub(crate) struct Section {
     heading: String,
     text: String,
     table: Vec<Vec<String>>,
-    /// SVG and what is to be said of it
+    /// An SVG picture and its caption.
     pictures: Vec<(String, &'static str)>,
 }
 
 impl Section {
-    /// All runs of a load. The pictures of time and delays are of crews of `shown`; `most_parallel` is how many workers
-    /// could share the load at the best.
+    /// Makes the section of all runs of a load. The pictures of time and delays show crews of size
+    /// `shown`. `most_parallel` is the number of workers that could share the load at best.
     pub(crate) fn new(
         heading: &str,
         text: &str,
@@ -59,7 +59,8 @@ const SCALING: &str = "Medians, and from the slowest run to the quickest. The id
     the workers, as far as there are processors, and as far as the load can be shared: one key's events are handled one \
     after the other.";
 
-/// Fails now and not after minutes of measuring, where nothing can be written. What is there stays.
+/// Checks that the page can be written, so that a failure comes now and not after minutes of
+/// measuring. Existing content stays.
 pub(crate) fn can_write(path: &Path) -> Result<(), Box<dyn Error>> {
     let file = fs::OpenOptions::new().create(true).append(true).open(path);
     file.map(drop).map_err(|error| format!("{}: {error}", path.display()).into())
@@ -124,7 +125,7 @@ fn html_table(cells: &[Vec<String>]) -> String {
     html + "</table></div>\n"
 }
 
-/// A terminal may not know the letter.
+/// Uses the letters that a terminal may lack.
 fn units(cell: &str) -> String {
     cell.replace(" us", " \u{b5}s").replace("..", "\u{2013}")
 }

@@ -1,19 +1,21 @@
-//! Looks at a crew twice a millisecond: what each worker was busy with over time, and how long workers slept while
-//! there was something to do.
+//! Samples a crew twice a millisecond: the activity of each worker over time, and how long workers
+//! slept while work waited.
 //!
 //! # Idle hands
 //!
-//! At each look, as many hands are idle as workers sleep, but no more than actors wait for a worker (wherever they wait,
-//! also where policy does not let the sleeper take them: that is what a policy costs). Between two looks it counts half
-//! as what the one saw and half as what the other saw; but a worker that says that it was busy was not idle, so that
-//! looks that come late, when all processors are busy, do not make much of little.
+//! In each sample, the number of idle hands is the number of sleeping workers, but at most the
+//! number of waiting actors. Actors count wherever they wait, even where the policy keeps sleepers
+//! from taking them, because that is the cost of a policy. The time between two samples counts half
+//! by the first and half by the second. A worker that reports busy time was not idle, so that late
+//! samples, when all processors are busy, do not exaggerate.
 //!
-//! The figure is a sample, not an account: right on average where looks come at moments that have nothing to do with
-//! the load, with a standard error of about `sqrt(figure * 0.5 ms)`. Two things count that one could see otherwise: a LIFO slot is
-//! waiting work, though its owner often gets to it in less time than a wake takes; and a worker that was woken sleeps until
-//! it runs, which is what whoever waits feels.
+//! The figure is a sample, not an account. It is right on average if sample times are independent
+//! of the load, with a standard error of about `sqrt(figure * 0.5 ms)`. Two choices could be made
+//! differently. A LIFO slot counts as waiting work, though its owner often runs it sooner than a
+//! wake takes. A woken worker counts as asleep until it runs, which is what waiting work
+//! experiences.
 //!
-//! An account without samples would need a note of the time whenever something is made ready, on the path of every
+//! An exact account would need a timestamp whenever an actor becomes runnable, on the path of every
 //! message.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -35,14 +37,14 @@ pub(crate) struct Seen {
     pub(crate) timeline: Timeline,
 }
 
-/// A thread that looks until it is told to stop.
+/// A thread that samples until told to stop.
 pub(crate) struct Sampler {
     stop: Sender<(Duration, Stats)>,
     thread: JoinHandle<Seen>,
 }
 
 impl Sampler {
-    /// `began` and `before` are the beginning of what is measured.
+    /// Starts sampling. `began` and `before` mark the beginning of the measurement.
     pub(crate) fn start(executor: Handle, began: Instant, before: &Stats) -> Self {
         let (stop, stopped) = mpsc::channel::<(Duration, Stats)>();
         let mut eye = Eye::new(before);
@@ -58,19 +60,19 @@ impl Sampler {
         Self { stop, thread: thread::spawn(look) }
     }
 
-    /// The end of what is measured: when it was, and the counts then.
+    /// Ends the measurement at time `at` with the counts `last`.
     pub(crate) fn stop(self, at: Duration, last: Stats) -> Seen {
-        // Should it have panicked, the join says so.
+        // If the sampler has panicked, the join reports it.
         let _ = self.stop.send((at, last));
         self.thread.join().expect("looking does not panic")
     }
 }
 
-/// What the looks make together.
+/// Accumulates the samples.
 struct Eye {
     before: Vec<u64>,
     readings: Vec<Reading>,
-    /// What the last look saw.
+    /// The last sample.
     at: Duration,
     hands: Vec<f64>,
     seen: Seen,
@@ -106,7 +108,7 @@ impl Eye {
         let passed = at.saturating_sub(self.at).as_nanos() as f64;
         self.at = at;
         let asleep = now.workers.iter().filter(|worker| worker.is_parked()).count();
-        // All that sleep share in what there was to do.
+        // All sleepers share in the work that waited.
         let share = (now.waiting_actors as f64 / asleep.max(1) as f64).min(1.0);
         for (index, worker) in now.workers.iter().enumerate() {
             let hand = if worker.is_parked() { share } else { 0.0 };
@@ -126,7 +128,7 @@ mod tests {
     use super::*;
     use heist::WorkerStats;
 
-    /// Which workers sleep, and how many actors wait.
+    /// Makes statistics with the given sleepers and number of waiting actors.
     fn stats(asleep: &[bool], waiting: u64) -> Stats {
         let mut stats = Stats::default();
         stats.workers = vec![WorkerStats::default(); asleep.len()];
@@ -141,7 +143,7 @@ mod tests {
         let ms = Duration::from_millis;
         let mut eye = Eye::new(&stats(&all, 0));
         eye.look(ms(10), &stats(&all, 0)); // nothing to do
-        eye.look(ms(20), &stats(&none, 9)); // nobody sleeps
+        eye.look(ms(20), &stats(&none, 9)); // no worker sleeps
         assert_eq!(eye.seen.idle_hands, Duration::ZERO);
         eye.look(ms(30), &stats(&half, 9)); // from none to two
         assert_eq!(eye.seen.idle_hands, ms(10));
@@ -149,7 +151,7 @@ mod tests {
         assert_eq!(eye.seen.idle_hands, ms(30));
         eye.look(ms(50), &stats(&all, 1)); // four sleep, one of them could work
         assert_eq!(eye.seen.idle_hands, ms(45));
-        let mut late = stats(&all, 9); // all sleep, but one of them has not slept for long
+        let mut late = stats(&all, 9); // all sleep, but one has only just fallen asleep
         late.workers[0].busy = ms(8);
         eye.look(ms(60), &late);
         assert_eq!(eye.seen.idle_hands, ms(45) + Duration::from_micros(3 * 6_250 + 2_000));

@@ -1,21 +1,23 @@
-//! How evenly a load lies on the workers, in three figures.
+//! The evenness of a load over the workers, in three figures.
 
 use std::time::Duration;
 
-/// Of the workers' busy times. Time for which the system put a busy worker aside is in them.
+/// Figures of the workers' busy times, which include time for which the system preempted a busy
+/// worker.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
-    /// The busiest worker's time against the mean: 1 is even, the number of workers is one doing all. It says how much
-    /// longer the whole took than it need have.
+    /// The busiest worker's time divided by the mean: 1 is even, and the number of workers means
+    /// that one worker did everything. Shows how much longer the whole took than necessary.
     pub(crate) most: f64,
-    /// The standard deviation against the mean (the coefficient of variation): 0 is even.
+    /// The standard deviation divided by the mean (the coefficient of variation): 0 is even.
     pub(crate) variation: f64,
-    /// Jain's index of fairness, `(sum x)^2 / (n * sum x^2)`: 1 is even, `k / n` is k of n workers sharing all evenly.
+    /// Jain's index of fairness, `(sum x)^2 / (n * sum x^2)`: 1 is even, and `k / n` means that k
+    /// of n workers shared everything evenly.
     pub(crate) jain: f64,
 }
 
 impl Spread {
-    /// `None` where nobody was busy.
+    /// Returns the figures, or `None` if no worker was busy.
     pub(crate) fn of(busy: &[Duration]) -> Option<Self> {
         let n = busy.len() as f64;
         let busy: Vec<f64> = busy.iter().map(Duration::as_secs_f64).collect();
@@ -67,7 +69,7 @@ mod tests {
         let four = spread(&[1, 2, 3, 4]);
         assert!(close(four.most, 1.6) && close(four.variation, 0.2_f64.sqrt()), "{four:?}");
         assert!(close(four.jain, 100.0 / 120.0), "{four:?}");
-        // Two of four share all.
+        // Two of four workers share all work.
         assert!(close(spread(&[3, 0, 0, 3]).jain, 0.5));
     }
 

@@ -1,4 +1,4 @@
-//! Runs side by side: one row for each way of running a load and each size of crew.
+//! A table of runs, with a row for each way of running a load and each size of crew.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::meter::{Run, Way};
 use super::spread::Spread;
 use super::text;
 
-/// The columns, and what they mean.
+/// The columns and their meanings.
 pub(crate) const COLUMNS: [(&str, &str); 16] = [
     (
         "",
@@ -67,10 +67,11 @@ pub(crate) struct Row<'a> {
     burst: Option<&'a Bursts>,
 }
 
-/// Of bursts, those that were measured.
+/// All measured bursts.
 pub(crate) type AllBursts = Vec<(Way, usize, Bursts)>;
 
-/// By size of crew, and then in the order of [`Way::ALL`]; threads come last.
+/// Groups the runs into rows, by size of crew and then in the order of [`Way::ALL`]. Threads come
+/// last.
 pub(crate) fn rows<'a>(runs: &'a [Run], bursts: &'a AllBursts) -> Vec<Row<'a>> {
     let mut rows: Vec<Row<'a>> = Vec::new();
     for run in runs {
@@ -137,7 +138,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The table's cells, the header first. A column in which no row has anything is left out.
+/// Returns the cells of the table, header first. Columns without any value are left out.
 pub(crate) fn cells(rows: &[Row<'_>]) -> Vec<Vec<String>> {
     let mut table = vec![COLUMNS.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>()];
     table.extend(rows.iter().map(Row::cells));
@@ -146,14 +147,14 @@ pub(crate) fn cells(rows: &[Row<'_>]) -> Vec<Vec<String>> {
     table.iter().map(|row| kept.iter().map(|column| row[*column].clone()).collect()).collect()
 }
 
-/// The table for a terminal.
+/// Formats the table for a terminal.
 pub(crate) fn text(rows: &[Row<'_>]) -> String {
     let mut cells = cells(rows);
     let header = cells.remove(0);
     text::table(header, cells)
 }
 
-/// Three digits and a unit.
+/// Formats a time with three digits and a unit.
 pub(crate) fn time(time: Duration) -> String {
     let ns = time.as_nanos() as f64;
     let (value, unit) = match ns {

@@ -1,8 +1,8 @@
-//! Numbers and tables as text, for a terminal.
+//! Formats numbers and tables as text for a terminal.
 
 use std::time::Duration;
 
-/// Lines up columns: the first to the left, all others to the right.
+/// Aligns columns: the first to the left, all others to the right.
 pub(crate) fn table(header: Vec<String>, rows: Vec<Vec<String>>) -> String {
     let lines: Vec<_> = std::iter::once(header).chain(rows).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
@@ -19,7 +19,7 @@ pub(crate) fn table(header: Vec<String>, rows: Vec<Vec<String>>) -> String {
     text
 }
 
-/// A number with a comma at every third digit.
+/// Formats a number with a comma at every third digit.
 pub(crate) fn grouped(number: impl ToString) -> String {
     let digits = number.to_string();
     let (sign, digits) = digits.split_at(usize::from(digits.starts_with('-')));
@@ -33,7 +33,7 @@ pub(crate) fn grouped(number: impl ToString) -> String {
     text
 }
 
-/// So many of these, in good English for words that take an s.
+/// Formats a count with its noun, for nouns that take an s.
 pub(crate) fn count(number: usize, what: &str) -> String {
     format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
 }

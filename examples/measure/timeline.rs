@@ -1,19 +1,21 @@
-//! What each worker did over time, from readings of its counts.
+//! The activity of each worker over time, from readings of its counts.
 //!
-//! A worker brings its busy time up to date every few turns and whenever it runs dry. So a reading is exact while the
-//! worker sleeps, and otherwise as old as the last update. Between two updates the busy time is spread evenly: the line's
-//! total is right, and it is as fine as the longer of the distance of readings and the time of 32 turns.
+//! A worker updates its busy time every few turns and when it runs out of work. A reading is
+//! therefore exact while the worker sleeps, and otherwise as old as the last update. Busy time is
+//! spread evenly between two updates. The total is right, and the resolution is the longer of the
+//! distance of readings and the time of 32 turns.
 
 use std::time::Duration;
 
-/// More readings than this are thinned out to half, over and over: memory is bounded, however long a run takes.
+/// Readings beyond this number are thinned out to half, again and again, so that memory is bounded
+/// however long a run takes.
 const MOST: usize = 4_096;
 
-/// One worker as it was read, all in nanoseconds from the beginning of the run.
+/// A reading of one worker, in nanoseconds from the beginning of the run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reading {
     pub(crate) busy: u64,
-    /// Its share of the idle hands so far; see [`sampler`](super::sampler).
+    /// The worker's share of the idle hands so far; see [`sampler`](super::sampler).
     pub(crate) idle: u64,
     pub(crate) parked: bool,
 }
@@ -22,7 +24,7 @@ pub(crate) struct Reading {
 #[derive(Clone, Debug)]
 pub(crate) struct Timeline {
     readings: Vec<(Duration, Box<[Reading]>)>,
-    /// One in so many is kept.
+    /// One reading in this many is kept.
     step: usize,
     offered: usize,
 }
@@ -39,7 +41,7 @@ impl Timeline {
         Self { readings: Vec::new(), step: 1, offered: 0 }
     }
 
-    /// A reading of all workers, later than the ones before.
+    /// Adds a reading of all workers, later than all earlier readings.
     pub(crate) fn offer(&mut self, at: Duration, workers: &[Reading]) {
         if self.offered.is_multiple_of(self.step) {
             self.keep(at, workers);
@@ -52,7 +54,7 @@ impl Timeline {
         }
     }
 
-    /// The first or the last one, which must not be left out.
+    /// Keeps the first or last reading, which must not be thinned out.
     pub(crate) fn keep(&mut self, at: Duration, workers: &[Reading]) {
         self.readings.push((at, workers.into()));
     }
@@ -65,7 +67,7 @@ impl Timeline {
         self.readings.last().map_or(0, |(_, workers)| workers.len())
     }
 
-    /// The time in so many parts at the most, but in no more than there are readings for.
+    /// Divides the time into at most `parts` parts, and into no more than there are readings.
     pub(crate) fn lanes(&self, parts: usize) -> Vec<Lane> {
         let parts = parts.min(self.readings.len()).max(1);
         (0..self.workers()).map(|worker| self.lane(worker, parts)).collect()
@@ -88,7 +90,8 @@ impl Timeline {
     }
 }
 
-/// How much a growing count, known at some moments, grew in each part of the time, by the time of that part.
+/// Returns the growth of a count, known at some moments, in each part of the time, divided by the
+/// part's length.
 fn shares(knots: &[(f64, f64)], end: f64, parts: usize) -> Vec<f64> {
     let width = (end / parts as f64).max(f64::MIN_POSITIVE);
     let edges: Vec<f64> = (0..=parts).map(|edge| value_at(knots, edge as f64 * width)).collect();
@@ -121,7 +124,7 @@ mod tests {
 
     #[test]
     fn busy_time_lies_where_it_was_spent() {
-        // Busy for 2 ms, asleep for 2, busy for 4 of which the first 3 are told late.
+        // Busy for 2 ms, asleep for 2, busy for 4, of which the first 3 are reported late.
         let readings = [
             (0, 0, true),
             (1, 1, false),

@@ -1,4 +1,5 @@
-//! A batch of one type would pop messages of another, and hand out their replies as its own.
+//! Must not compile: a batch of one type would pop messages of another type and hand out their
+//! replies as its own.
 
 use heist::{Actor, Batch, Context, Receive, Reply};
 

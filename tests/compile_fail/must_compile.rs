@@ -1,15 +1,15 @@
-//! What the other programs here differ from in one place each: this compiles.
+//! Must compile. Each of the other programs differs from this one in one place.
 #![allow(dead_code)]
 
 use heist::strategy::{ByKey, RoundRobin};
 use heist::*;
 use std::marker::PhantomData;
 
-/// Of any string: a subtype of `Narrow`, with a `TypeId` of its own.
+/// Accepts any string: a subtype of `Narrow`, with a `TypeId` of its own.
 type General = for<'a> fn(&'a str);
 type Narrow = fn(&'static str);
 
-/// An actor that is as covariant as can be.
+/// An actor that is as covariant as possible.
 struct W<T>(PhantomData<T>);
 impl<T: 'static> Actor for W<T> {}
 
@@ -89,7 +89,7 @@ fn build(it: SpawnBuilder<'static, W<General>>) -> SpawnBuilder<'static, W<Gener
     it
 }
 
-// What owns plain values varies as they do.
+// Types that own plain values vary like their values.
 fn not_spawned(it: SpawnError<W<General>>) -> SpawnError<W<Narrow>> {
     it
 }
@@ -112,13 +112,13 @@ fn apart(it: Dedicated<General>) -> Dedicated<Narrow> {
     it
 }
 
-/// For whatever an actor is, and whatever messages and answers are, as long as they can be sent.
+/// Holds for all actors, and for all messages and answers that can be sent.
 fn is_send<T: Send>() {}
 fn is_sync<T: Sync>() {}
 
 /// Neither `Send` nor `Sync`.
 type Local = *const ();
-/// `Send`, not `Sync`.
+/// `Send`, but not `Sync`.
 type Owned = std::cell::Cell<u8>;
 
 fn main() {

@@ -1,15 +1,15 @@
-//! A handle made for a type is none for its subtype.
+//! Must not compile: a handle made for a type is no handle for its subtype.
 #![allow(dead_code)]
 
 use heist::strategy::RoundRobin;
 use heist::*;
 use std::marker::PhantomData;
 
-/// Of any string: a subtype of `Narrow`, with a `TypeId` of its own.
+/// Accepts any string: a subtype of `Narrow`, with a `TypeId` of its own.
 type General = for<'a> fn(&'a str);
 type Narrow = fn(&'static str);
 
-/// An actor that is as covariant as can be.
+/// An actor that is as covariant as possible.
 struct W<T>(PhantomData<T>);
 impl<T: 'static> Actor for W<T> {}
 

@@ -1,4 +1,5 @@
-//! What belongs to a thread, a turn or an unsendable value is not sent.
+//! Must not compile: values that belong to a thread or a turn, or hold a value that is not `Send`,
+//! cannot be sent.
 
 use heist::*;
 

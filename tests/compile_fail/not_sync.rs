@@ -1,4 +1,5 @@
-//! What belongs to a turn is not shared, nor what hands out an unsendable value.
+//! Must not compile: values that belong to a turn cannot be shared, nor handles that would hand out
+//! a value that is not `Send`.
 
 use heist::*;
 

@@ -1,4 +1,4 @@
-//! A handle made for a type is none for its supertype.
+//! Must not compile: a handle made for a type is no handle for its supertype.
 #![allow(dead_code)]
 
 use heist::strategy::RoundRobin;
