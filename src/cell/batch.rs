@@ -1,25 +1,27 @@
-//! Batches: messages of one type that come one behind the other are handled in one call.
+//! Batches: one call of a handler for several messages of one type in a row.
 //!
-//! A batch takes nothing ahead. Its first message is the one that the turn has popped; each further one is popped when the
-//! handler asks for it, if it is of the same type and lies at the head of the mailbox then. What the handler does not ask for
-//! stays where it is, so there is nothing to put back, and whatever ends a batch half-way leaves to the turn what it would have
-//! had without it:
+//! A batch takes nothing ahead. The turn has popped the first message. Each further message is
+//! popped when the handler asks for it, if the message is of the same type and lies at the head of
+//! the mailbox then. A message that the handler does not ask for stays where it is, so nothing
+//! needs to be put back. Whatever ends a batch half-way leaves the turn in the state that it would
+//! have without the batch:
 //!
-//! | a batch ends because | the rest |
+//! | a batch ends because | the remaining messages |
 //! |---|---|
-//! | it has as many as its type's limit says | begins the next one |
-//! | the next message is of another type, or nothing is linked | has its turn |
-//! | the turn has had what waited when it began, or its budget | has a later turn |
-//! | the handler wants no more | begins the next one |
-//! | the handler panics | is what waits behind a panic: dead letters, or a successor's |
-//! | `stop_now`; a replica's stop | dead letters; the successor's |
+//! | it has as many messages as the limit of their type | begin the next batch |
+//! | the next message is of another type, or nothing is linked | are left to the turn |
+//! | the turn has had what waited when it began, or its budget | are left to a later turn |
+//! | the handler wants no more | begin the next batch |
+//! | the handler panics | become dead letters, or the successor handles them |
+//! | of `stop_now`, or the stop of a replica | become dead letters; the successor handles them |
 //!
-//! What an envelope is of is said by its table: the type's id, and how to open it. Told or asked, with a deadline or
-//! without, dated or not: envelopes of one message type for one actor type open to the same two things, the message and its
-//! reply. Tables themselves would not do for that: they differ by all of these, and the compiler may have two of one, or merge
-//! those of two types.
+//! An envelope's table names the message's type and the function that opens the envelope. Told or
+//! asked, with a deadline or without, dated or not: all envelopes of one message type for one actor
+//! type open to the same two values, the message and its reply. Comparing tables instead of types
+//! would not do. Tables differ by all of these kinds, and the compiler may duplicate a table or
+//! merge the tables of two types.
 //!
-//! Timers' ticks have a queue of their own, and are in no batch but their own.
+//! Ticks of timers have a queue of their own, so a batch never mixes them with other messages.
 
 use super::envelope::Envelope;
 use super::event::DeadLetterReason;
@@ -33,48 +35,49 @@ use std::any::{Any, TypeId};
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-/// In the table of an envelope that may be in a batch.
+/// How an envelope takes part in a batch. In the table of each envelope that may be in one.
 #[derive(Debug)]
 pub(crate) struct Batched {
     /// The message's type.
     pub(crate) message: TypeId,
-    /// Writes message and reply, as the actor's type and the message's say, to where it is told; frees the envelope.
+    /// Writes message and reply to the given place, with the layout that the actor's type and the
+    /// message's type determine. Frees the envelope.
     pub(crate) open: unsafe fn(NonNull<Envelope>, &Header, NonNull<()>),
-    /// Returns `true` if its deadline has passed.
+    /// Returns `true` if the message's deadline has passed.
     pub(crate) expired: unsafe fn(NonNull<Envelope>) -> bool,
     /// Handles a batch that begins with this envelope. May panic.
     pub(crate) handle: unsafe fn(NonNull<Envelope>, &'static Batched, &Taking<'_>),
 }
 
-/// What a timed actor's turn measures with.
+/// The means by which a timed actor's turn measures.
 pub(super) type Timed<'a> = (&'a Lap<'a>, &'a Cold);
 
-/// A turn as its batch sees it.
+/// A turn, as its batch sees it.
 #[derive(Debug)]
 pub(crate) struct Taking<'a> {
     this: NonNull<Header>,
-    /// The turn's messages so far, the one in hand included.
+    /// Messages of the turn so far, the one in hand included.
     total: Cell<u32>,
-    /// The most that they may become.
+    /// Upper limit of `total`.
     most: u32,
-    /// What was taken off the inbox and not handled yet.
+    /// Messages that were taken off the inbox and not handled yet.
     rest: Cell<*mut Node>,
     timed: Option<Timed<'a>>,
 }
 
-/// What a batch has left of its turn.
+/// What a batch returns to its turn.
 pub(super) struct After {
     pub(super) total: u32,
     pub(super) rest: *mut Node,
     pub(super) outcome: Result<(), Box<dyn Any + Send>>,
 }
 
-/// Handles a batch. `total` counts its first message already.
+/// Handles a batch. `total` counts the first message already.
 ///
 /// # Safety
-/// In the turn of the actor that `first` was popped for. `rest` is what the turn has of the inbox, and what is left of it comes
-/// back.
-#[cold] // for whoever has no batches
+/// Called in the turn of the actor that `first` was popped for, with the only pointer to `first`.
+/// `rest` is the turn's list of taken messages. The part that is left comes back.
+#[cold] // most actors have no batches
 #[inline(never)]
 pub(super) unsafe fn handle(
     first: NonNull<Envelope>,
@@ -85,47 +88,55 @@ pub(super) unsafe fn handle(
     rest: *mut Node,
     timed: Option<Timed<'_>>,
 ) -> After {
+    // The turn's counts go in and come back by value, so the turn can keep its own copies in
+    // registers.
     let taking = Taking { this, total: Cell::new(total), most, rest: Cell::new(rest), timed };
-    // SAFETY: the caller's.
+    // SAFETY: `first` was just popped in this actor's turn, and `batched` comes from its table.
     let outcome = user::catch(|| unsafe { (batched.handle)(first, batched, &taking) });
     After { total: taking.total.get(), rest: taking.rest.get(), outcome }
 }
 
-/// What was popped for a batch.
+/// A message that was popped for a batch.
 pub(crate) struct Taken {
     pub(crate) envelope: NonNull<Envelope>,
     pub(crate) batched: &'static Batched,
-    /// What a timed actor has of it.
+    /// When the message was sent, if the actor is timed.
     pub(crate) sent: Option<Instant>,
 }
 
 impl Taking<'_> {
-    /// The actor.
+    /// Returns the actor's cell.
     pub(crate) fn this(&self) -> NonNull<Header> {
         self.this
     }
 
     pub(crate) fn header(&self) -> &Header {
-        // SAFETY: `handle` was called in its turn, which goes on and keeps it.
+        // SAFETY: `handle` was called in a turn of this cell. The turn still runs and keeps the
+        // cell.
         unsafe { self.this.as_ref() }
     }
 
-    /// At most so many more can be taken in this turn.
+    /// Returns the number of messages that this turn may still take.
     pub(crate) fn left(&self) -> u32 {
         self.most - self.total.get()
     }
 
-    /// Pops the next message, if it is of this type, and the turn and the actor go on.
+    /// Pops the next message if it is of this type and neither the turn nor the actor has to end.
     ///
     /// # Safety
-    /// Inside the turn, in a batch's handler. What is popped is the caller's.
+    /// Called inside the turn, by a batch's handler. The popped envelope belongs to the caller.
     pub(crate) unsafe fn pop(&self, message: TypeId) -> Option<Taken> {
         let header = self.header();
+        // The hint suffices here. A stop that is not seen yet costs one more message, as in a turn
+        // without batches.
         if self.left() == 0 || header.killed() {
             return None;
         }
-        // SAFETY: inside the turn: the receiver's end is ours, and what is in there is envelopes.
+        // SAFETY: the batch runs inside the actor's turn, which owns the receiver's end. All nodes
+        // of the inbox are envelopes: types with batches stay out of segments.
         unsafe {
+            // The message is looked at before it is taken, so one of another type needs no putting
+            // back.
             let envelope = Envelope::from_node(header.inbox.first_of(&self.rest)?);
             let batched = Envelope::batched(envelope).filter(|batched| batched.message == message)?;
             let _the_same = header.inbox.pop_from(&self.rest);
@@ -134,16 +145,16 @@ impl Taking<'_> {
         }
     }
 
-    /// The message sent at `sent` is the one in hand from now on.
+    /// Makes the message sent at `sent` the one in hand, for timing.
     pub(crate) fn in_hand(&self, sent: Option<Instant>) {
         if let Some((lap, cold)) = self.timed {
             lap.stop();
-            // SAFETY: in the turn, which these are of.
+            // SAFETY: called in the turn that `lap` measures, and both lists belong to its mailbox.
             unsafe { lap.start(sent, self.rest.get(), cold.ticks.inbox().begin()) };
         }
     }
 
-    /// What was popped last has expired. The one in hand is still the one before.
+    /// Counts the message popped last as expired. The message in hand is still the one before.
     pub(crate) fn passed_over(&self) {
         ticks::passed_over(self.header(), DeadLetterReason::Expired);
     }

@@ -1,5 +1,5 @@
-//! Counted pointers to cells, without a type: who holds one keeps the actor, or the cell's memory. What the counts mean is in
-//! [`header`](super::header).
+//! Counted pointers to cells, without a type. A strong count keeps the actor, a weak count keeps
+//! the cell's memory. The header of [`header`](super::header) defines the counts.
 
 use super::header::Header;
 use std::ptr::NonNull;
@@ -8,14 +8,15 @@ use std::ptr::NonNull;
 #[derive(Debug)]
 pub(crate) struct Strong(NonNull<Header>);
 
-// SAFETY: a counted reference to a `Header`, which is `Sync`; dropping it never runs the actor's code.
+// SAFETY: a counted reference to a `Header`, which is `Sync`. Dropping it never runs the actor's
+// code on this thread.
 unsafe impl Send for Strong {}
-// SAFETY: as above.
+// SAFETY: sharing a `Strong` shares a `&Header`, which is `Sync`.
 unsafe impl Sync for Strong {}
 
 impl Strong {
     /// # Safety
-    /// The caller gives up a strong reference that it owns.
+    /// The caller owns a strong reference and gives it up.
     #[inline]
     pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Self {
         Strong(header)
@@ -26,7 +27,7 @@ impl Strong {
     }
     #[inline]
     pub(crate) fn header(&self) -> &Header {
-        // SAFETY: our count keeps it alive.
+        // SAFETY: this strong count keeps the cell alive.
         unsafe { self.0.as_ref() }
     }
 }
@@ -42,22 +43,24 @@ impl Clone for Strong {
 impl Drop for Strong {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: we own the count, and are gone afterwards.
+        // SAFETY: `self` owns one count and is not used afterwards.
         unsafe { Header::release(self.0) };
     }
 }
 
-/// A weak count of a cell: keeps its memory, and with it the registry's entry, the core and the memory pool.
+/// A weak count of a cell. Keeps the cell's memory, and with it the registry's entry, the core and
+/// the memory pool.
 #[derive(Debug)]
 pub(crate) struct Weak(NonNull<Header>);
 
-// SAFETY: a counted pointer to a `Header`, which is `Sync`; dropping it never runs the actor's code.
+// SAFETY: a counted pointer to a `Header`, which is `Sync`. Dropping it never runs the actor's
+// code.
 unsafe impl Send for Weak {}
-// SAFETY: as above.
+// SAFETY: sharing a `Weak` shares a `&Header`, which is `Sync`.
 unsafe impl Sync for Weak {}
 
 impl Weak {
-    /// Adds a count.
+    /// Adds a weak count.
     ///
     /// # Safety
     /// The caller has a count of the cell, of either kind.
@@ -73,7 +76,7 @@ impl Weak {
     }
     #[inline]
     pub(crate) fn header(&self) -> &Header {
-        // SAFETY: this count keeps the memory.
+        // SAFETY: this weak count keeps the memory.
         unsafe { self.0.as_ref() }
     }
 }
@@ -87,7 +90,7 @@ impl Clone for Weak {
 
 impl Drop for Weak {
     fn drop(&mut self) {
-        // SAFETY: this owns a count, and is gone afterwards.
+        // SAFETY: `self` owns one count and is not used afterwards.
         unsafe { Header::release_weak(self.0) };
     }
 }

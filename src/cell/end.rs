@@ -1,15 +1,21 @@
-//! An actor's last turns: leftovers, `stopped`, the state's drop, and then nothing but memory.
+//! An actor's last turns: leftovers, `stopped`, the drop of the state, and then nothing but memory.
 //!
-//! In this order, each step finished before the next begins, spread over as many turns as the leftovers need:
+//! The steps below happen in this order. Each step is finished before the next one begins, and the
+//! leftovers may take several turns:
 //!
-//! 1. what waits becomes dead letters, and its askers are told; so do timers that are armed for it;
+//! 1. waiting messages become dead letters, and their askers are told; so do timers that are armed
+//!    for the actor;
 //! 2. senders that wait for room get their messages back;
 //! 3. `stopped` runs, if `started` had returned;
 //! 4. the state is dropped;
-//! 5. the word says dead; whoever waits for the end is told; the memory goes with the last reference.
+//! 5. the state word says dead, threads and tasks that wait for the end are told, and the memory
+//!    goes with the last reference.
 //!
-//! A panic in any of them is reported and does not keep the others from happening. Unless the actor had panicked before
-//! it is why the actor ended, for all that comes after it.
+//! A panic in any step is reported, and the other steps happen nevertheless. Unless the actor had
+//! panicked before, the panic becomes the reason of the end for all later steps.
+//!
+//! Loom model of step 5: `models::references`. Needed orderings: `scripts/weaken-orderings.sh`,
+//! group `state`.
 
 use super::envelope::Envelope;
 use super::event::{DeadLetterReason, Event, PanicPlace};
@@ -25,16 +31,18 @@ use crate::sched::task::After;
 use crate::user::{self, Site};
 use std::ptr::NonNull;
 
-/// Dead letters in one turn.
+/// Dead letters made in one turn, so that a long mailbox does not hold up the worker.
 const LETTERS: u32 = 256;
 
-/// The last of the actor's ordinary turns is over.
+/// Begins the actor's end, after the last of its ordinary turns.
 pub(crate) fn begin(header: &Header) {
     header.phase.set(match header.phase.get() {
         Phase::New => Phase::EndingUnstarted,
         Phase::Vacant | Phase::Queue => Phase::EndingVacant,
         _ => Phase::Ending,
     });
+    // A reason that is set already comes from a panic or a lost last reference, and is more
+    // precise.
     if header.reason.get() == Reason::None {
         header.reason.set(if header.core().closing() {
             Reason::Shutdown
@@ -46,7 +54,7 @@ pub(crate) fn begin(header: &Header) {
     }
 }
 
-/// Why it ends, with the panic's text.
+/// Returns why the actor ends, with the panic's text.
 pub(crate) fn reason(header: &Header) -> StopReason {
     match header.reason.get() {
         Reason::None | Reason::Stopped => StopReason::Stopped,
@@ -60,18 +68,23 @@ pub(crate) fn reason(header: &Header) -> StopReason {
     }
 }
 
-/// One of the last turns.
+/// Runs one of the last turns.
 ///
 /// # Safety
-/// The caller holds the runnable, and [`begin`] was called. When the result is `Gone` the cell must not be touched.
+/// The caller holds the runnable, and [`begin`] was called. If the result is `Gone` the caller does
+/// not touch the cell any more.
 pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
     // SAFETY: the runnable keeps the cell alive until `set_dead`.
     let header = unsafe { this.as_ref() };
+    // A message that was reserved and not linked yet cannot be discarded. The turn ends at such a
+    // gap and comes again, so no step below runs before the mailbox is empty. The mailbox is
+    // closed, so its length only falls.
     let taken = discard_leftovers(header);
     let rest = if taken > 0 { header.state.give_back(taken) } else { header.state.peek() };
     if rest.len() > 0 {
         return if taken == 0 { After::RequeueGap } else { After::Requeue };
     }
+    // No thread waits for room in a closed mailbox, so the list stays empty after this call.
     if !ticks::abandon_timers(header, LETTERS as usize) {
         return After::Requeue;
     }
@@ -79,12 +92,14 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
     room::refuse_all(header, refusal);
     if header.phase.get() == Phase::Ending {
         let reason = reason(header);
-        // SAFETY: in the actor's turn.
+        // SAFETY: in the actor's turn, and the state is there, since the phase was `Running` before
+        // `begin`.
         let outcome = user::guard(Site::Stopped, || unsafe { (header.vtable().stopped)(this, &reason) });
         report(header, outcome, PanicPlace::Stopped);
     }
+    // The phase is `Ended` before the drop runs, so a panic there cannot lead to a second drop.
     if header.phase.replace(Phase::Ended) != Phase::EndingVacant && header.vtable().needs_drop {
-        // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
+        // SAFETY: in the actor's turn, once. Nothing uses the state afterwards.
         let outcome =
             user::guard_for(Site::Drop, &cause(header), || unsafe { (header.vtable().drop_state)(this) });
         report(header, outcome, PanicPlace::StateDrop);
@@ -97,10 +112,14 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
             restart::ended(this, kept);
         }
     }
-    // What follows may free the cell, here or on another thread, and runs wakers: to them this is nobody's turn any more.
+    // The steps below may free the cell, here or on another thread, and run wakers. For that code
+    // no turn of this actor runs any more.
     member::Current::forget();
-    // The cell alone must not be what keeps the core: this thread does.
+    // The core must outlive the cell's last count, and this thread of the crew keeps the core.
     let core = NonNull::from(header.core());
+    // After `set_dead` another thread may free the cell at any moment. If there are waiters to
+    // tell, this thread needs a weak count of its own first. Most actors have no waiters, so the
+    // first try goes without.
     let mut secured = false;
     let dead = loop {
         match header.state.set_dead(secured) {
@@ -114,8 +133,9 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
     if dead.tell_waiters {
         wake_waiters(header);
     }
-    // SAFETY: `free` says that the strong side's weak count is ours to let go; `secured`, that we took one; the core
-    // outlives both because this thread, of the crew, holds it.
+    // SAFETY: `free` means that this thread must release the strong side's weak count. `secured`
+    // means that it took another one above. This thread belongs to the crew and keeps the core for
+    // longer than this call.
     unsafe {
         if dead.free {
             Header::release_weak(this);
@@ -128,7 +148,7 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
     After::Gone
 }
 
-/// What those are told who get no answer.
+/// Returns the error for askers that get no answer.
 fn cause(header: &Header) -> AskError {
     match reason(header) {
         StopReason::Panicked(text) => AskError::Panicked(text),
@@ -143,10 +163,11 @@ fn discard_leftovers(header: &Header) -> u32 {
     let (cause, reason) = (&cause(header), header.reason.get());
     let mut taken = 0;
     while taken < LETTERS {
-        // SAFETY: we hold the runnable.
+        // SAFETY: this thread holds the runnable and so is the receiver.
         let Some(node) = (unsafe { ticks::take(header) }) else { break };
         taken += 1;
-        // SAFETY: popped, so the pointer is the only one.
+        // SAFETY: the envelope was popped, so this pointer is the only one, and it comes from the
+        // cell's pool.
         let drop_it =
             || unsafe { Envelope::discard(Envelope::from_node(node), cause.clone(), header.held()) };
         report(header, user::guard_for(Site::Drop, cause, drop_it), PanicPlace::MessageDrop);
@@ -190,7 +211,7 @@ fn report_panic(header: &Header, text: PanicText, place: PanicPlace) {
     }
 }
 
-/// Tells everybody who waits for the end.
+/// Wakes all waiters for the actor's end.
 fn wake_waiters(header: &Header) {
     let Some(cold) = header.cold_if_any() else { return };
     let wakers = cold.stop.lock().take_all();

@@ -1,17 +1,26 @@
-//! Floor 2: the cell, which is one actor's one block of memory, and the turn, which drains its mailbox.
+//! Floor 2: the cell, which is an actor's one block of memory, and the turn, which drains the
+//! cell's mailbox.
 //!
-//! - [`header`]: the cell's untyped front, its references and its memory; [`counted`]: pointers that hold such a reference
-//! - [`envelope`]: what waits in a mailbox, and how it gets there
-//! - [`turn`]: one turn within its budget; [`end`]: an actor's last turns
-//! - [`batch`]: messages of one type that are handled together
-//! - [`restart`]: a new state in the old one's place; [`shared`]: a mailbox that several actors take from
-//! - [`room`]: those who wait for room in a mailbox, in a [`linked`] list; [`prepaid`]: what does not count against the capacity; [`ticks`]: what timers send, which overtakes
-//! - [`stopwatch`]: what a timed actor measures; [`times`]: how that is kept and read
-//! - [`dedicated`]: actors on threads of their own
-//! - [`threads`]: the executor's threads
+//! - [`header`]: the untyped front of a cell, its reference counts and its memory
+//! - [`counted`]: pointers that own a counted reference
+//! - [`envelope`]: the messages of a mailbox, and delivery
+//! - [`turn`]: one turn within its budget
+//! - [`end`]: an actor's last turns
+//! - [`batch`]: messages of one type that are handled in one call
+//! - [`restart`]: a new state in the place of the old one
+//! - [`shared`]: a mailbox from which several actors take
+//! - [`room`]: senders and actors that wait for room in a mailbox, in a [`linked`] list
+//! - [`prepaid`]: messages that do not count against the capacity
+//! - [`ticks`]: messages of timers, which overtake
+//! - [`stopwatch`]: measurements of a timed actor
+//! - [`times`]: how measurements are kept and read
+//! - [`dedicated`]: actors on dedicated threads
+//! - [`threads`]: the threads of an executor
 //! - [`hook`]: the user's event hook
-//! - [`core`]: what the cells of one executor share; [`registry`]: all of them; [`graves`]: the dead ones
-//! - [`waits`]: which actors block until others have done something
+//! - [`core`]: what the cells of one executor share
+//! - [`registry`]: all cells of one executor
+//! - [`graves`]: dead cells that await their removal from the registry
+//! - [`waits`]: actors that block until other actors have done something
 
 pub(crate) mod batch;
 pub(crate) mod core;
