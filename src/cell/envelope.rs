@@ -1,4 +1,4 @@
-//! What waits in a mailbox, and its way there.
+//! Envelopes, the messages of a mailbox, and their delivery.
 
 use super::batch::Batched;
 use super::core::{Core, Tally};
@@ -19,7 +19,7 @@ use crate::time::{self, Instant};
 use crate::user::{self, Site};
 use std::ptr::NonNull;
 
-/// The front of every message in a mailbox; the message lies behind it.
+/// The front of every message in a mailbox. The message lies behind it.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Envelope {
@@ -27,30 +27,32 @@ pub(crate) struct Envelope {
     vtable: &'static EnvelopeVtable,
 }
 
-/// Where a message lies that is to be handled.
+/// Where the message to handle is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// In an envelope of its own, which is freed.
+    /// In an envelope of its own, which the handler frees.
     Own,
-    /// In a slot of a segment, which is not: in front of the message there is no envelope, and what lies there is not to be looked
-    /// at.
+    /// In a slot of a segment, which the handler does not free. There is no envelope in front of
+    /// the message, so the memory there must not be read.
     Slot,
 }
 
-/// What can be done with an envelope; either call frees it.
+/// The functions for an envelope. Either call frees it.
 #[derive(Debug)]
 pub(crate) struct EnvelopeVtable {
     /// Handles the message, inside its actor's turn. May panic.
     pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>, Place),
-    /// Drops the message unhandled; an asker is told the error. May panic. The proof is of the pool that the envelope is from.
+    /// Drops the message unhandled. An asker is told the error. May panic. The proof is of the pool
+    /// that the envelope is from.
     pub(crate) discard: unsafe fn(NonNull<Envelope>, AskError, Held<'_>),
-    /// Where in the envelope it is said when it was sent; 0: nowhere. See [`place_of`].
+    /// Offset of the [`Sent`] in the envelope, or 0 if it has none. See [`place_of`].
     pub(crate) sent: usize,
-    /// If it may be in a batch: how. Then it is handled by that.
+    /// How the envelope takes part in a batch. If set, the message is handled only in this way.
     pub(crate) batched: Option<Batched>,
 }
 
-/// What an envelope has for the instant of sending: nothing, or [`Sent`] if it is made for a timed actor.
+/// The part of an envelope for the instant of sending: nothing, or [`Sent`] if the envelope is made
+/// for a timed actor.
 pub(crate) trait Dating: Copy + Send + 'static {
     const BLANK: Self;
 }
@@ -68,7 +70,7 @@ impl Dating for Sent {
     const BLANK: Sent = Sent(None);
 }
 
-/// An [`EnvelopeVtable::sent`]: of an envelope that has its `S` at `offset`.
+/// Returns the [`EnvelopeVtable::sent`] of an envelope that has its `S` at `offset`.
 pub(crate) const fn place_of<S: Dating>(offset: usize) -> usize {
     if size_of::<S>() == 0 { 0 } else { offset }
 }
@@ -77,11 +79,14 @@ impl EnvelopeVtable {
     /// Handles a message in a slot.
     ///
     /// # Safety
-    /// In a turn of the actor it was addressed to, which has just popped it.
+    /// Called in a turn of the actor that the message was addressed to, just after the pop of the
+    /// message.
     #[inline]
     pub(super) unsafe fn handle_in_slot(kind: &segment::Kind, slot: NonNull<()>, header: NonNull<Header>) {
-        // SAFETY: the only ones that make segments, told messages, give their kind such a table. In front of a slot lie the segment's
-        // front or other slots, which together are of an envelope's size at least.
+        // SAFETY: only told messages make segments, and their kinds have an `EnvelopeVtable` as
+        // their table. The pointer stays inside the segment: in front of a slot lie the segment's
+        // front or other slots, which together have at least the size of an envelope. With
+        // `Place::Slot` the function reads nothing in front of the message.
         unsafe {
             let table: &Self = &*kind.table().cast();
             (table.handle)(slot.byte_sub(size_of::<Envelope>()).cast(), header, Place::Slot);
@@ -94,53 +99,64 @@ impl Envelope {
         Envelope { node: Node::new(), vtable }
     }
 
+    /// Handles the message.
+    ///
     /// # Safety
-    /// In a turn of the actor it was addressed to, with the only pointer to it.
+    /// Called in a turn of the actor that the message was addressed to, with the only pointer to
+    /// the envelope.
     #[inline]
     pub(crate) unsafe fn handle(this: NonNull<Envelope>, header: NonNull<Header>) {
-        // SAFETY: the caller's.
+        // SAFETY: the envelope is alive, this is the only pointer to it, and its table was made for
+        // its type. A turn of its actor runs.
         unsafe { (this.as_ref().vtable.handle)(this, header, Place::Own) }
     }
 
+    /// Drops the message unhandled.
+    ///
     /// # Safety
-    /// With the only pointer to it; `held` is of the pool that it is from.
+    /// `this` is the only pointer to the envelope, and `held` is of the pool that the envelope is
+    /// from.
     pub(crate) unsafe fn discard(this: NonNull<Envelope>, why: AskError, held: Held<'_>) {
-        // SAFETY: the caller's.
+        // SAFETY: the envelope is alive, this is the only pointer to it, and `held` proves that its
+        // pool lives.
         unsafe { (this.as_ref().vtable.discard)(this, why, held) }
     }
 
-    /// How it is handled in a batch, if it may be in one.
+    /// Returns how the message is handled in a batch, if it may be in one.
     ///
     /// # Safety
-    /// The envelope is its actor's, in a turn.
+    /// The envelope is alive, and no other thread frees it: it belongs to an actor whose turn runs
+    /// here.
     #[inline]
     pub(super) unsafe fn batched(this: NonNull<Envelope>) -> Option<&'static Batched> {
-        // SAFETY: the caller's.
+        // SAFETY: the envelope belongs to the turn that runs here, so it is alive.
         unsafe { this.as_ref() }.vtable.batched.as_ref()
     }
 
-    /// Has it got room for the instant of sending?
+    /// Returns `true` if the envelope has room for the instant of sending.
     ///
     /// # Safety
-    /// The envelope is the caller's, or its actor's in a turn.
+    /// The envelope belongs to the caller, or to an actor whose turn runs here.
     pub(crate) unsafe fn is_dated(this: NonNull<Envelope>) -> bool {
-        // SAFETY: the caller's.
+        // SAFETY: the caller or the turn that runs here owns the envelope, so it is alive.
         unsafe { this.as_ref() }.vtable.sent != 0
     }
 
     /// # Safety
-    /// As above; it is dated.
+    /// The envelope belongs to the caller, or to an actor whose turn runs here, and is dated.
     unsafe fn date(this: NonNull<Envelope>) -> NonNull<Sent> {
-        // SAFETY: the table says where in the allocation it is, whose provenance the pointer has.
+        // SAFETY: the envelope is alive. Its table gives the offset inside the allocation, and the
+        // pointer has the provenance of the whole allocation.
         unsafe { this.byte_add(this.as_ref().vtable.sent).cast() }
     }
 
-    /// When it was sent, if it says so.
+    /// Returns when the message was sent, if the envelope says so.
     ///
     /// # Safety
-    /// As above.
+    /// The envelope belongs to the caller, or to an actor whose turn runs here.
     pub(crate) unsafe fn sent(this: NonNull<Envelope>) -> Option<Instant> {
-        // SAFETY: the caller's.
+        // SAFETY: the caller or the turn that runs here owns the envelope. `date` is called only
+        // for a dated one.
         unsafe { if Self::is_dated(this) { Self::date(this).read().0 } else { None } }
     }
 
@@ -148,7 +164,7 @@ impl Envelope {
     /// `node` came out of an inbox that holds envelopes only.
     #[inline]
     pub(crate) unsafe fn from_node(node: *mut Node) -> NonNull<Envelope> {
-        // SAFETY: the node is the envelope's first field, and never null.
+        // SAFETY: an inbox never yields null, and the node is the first field of an envelope.
         unsafe { NonNull::new_unchecked(node).cast() }
     }
 
@@ -158,52 +174,58 @@ impl Envelope {
     }
 }
 
-/// By which right a message comes.
+/// Whether a message counts against the mailbox's capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// Within the capacity, and not while the executor drains if it comes from outside.
+    /// Accepted within the capacity. From outside the crew not while the executor drains.
     Ordinary,
-    /// Whatever the capacity, and counted in the length: an answer; what has waited in line for its place.
+    /// Accepted whatever the capacity, and counted in the length: an answer, or a message that has
+    /// waited in line for room.
     Exempt,
-    /// Prepaid by the receiver: does not count against the others. Its handling is [noted](prepaid::in_hand).
+    /// Prepaid by the receiver, and does not count against other messages. Its handling is
+    /// [noted](prepaid::in_hand).
     Prepaid,
 }
 
-/// What becomes an envelope once a place is reserved for it, so that a refusal costs no memory.
+/// A message before its envelope exists. The place is reserved first, so a refusal costs no memory.
 pub(crate) trait Parcel: Sized {
-    /// What its sender gets for it.
+    /// What the sender gets in return.
     type Receipt;
 
     fn receipt(envelope: NonNull<Envelope>) -> Self::Receipt;
-    /// The envelope, in memory of the sending side.
+    /// Makes the envelope, in memory of the sending side.
     fn pack(self, heap: &Heap) -> NonNull<Envelope>;
-    /// Puts it into an actor's mailbox, behind all others: in an envelope.
+    /// Puts the message into an actor's mailbox, behind all others. By default in an envelope of
+    /// its own.
     ///
     /// # Safety
-    /// A place was reserved there for it, and it is made for that actor, which is not timed.
+    /// A place is reserved in the mailbox. The message is made for the actor of `to`, which is not
+    /// timed.
     #[inline]
     unsafe fn put(self, to: &Header, from: &impl Origin) -> Self::Receipt {
-        // SAFETY: the caller's.
+        // SAFETY: a place is reserved in the mailbox of `to`, for whose type the parcel is made.
         Self::receipt(unsafe { push_alone(self, to, from) })
     }
 
-    /// The same with room for the instant of sending: for a timed actor.
+    /// Makes the envelope with room for the instant of sending, for a timed actor.
     fn pack_dated(self, heap: &Heap) -> NonNull<Envelope>;
 }
 
 /// Packs a message and pushes it, in an envelope of its own.
 ///
 /// # Safety
-/// As for [`Parcel::put`].
+/// A place is reserved in the mailbox of `to`, and the parcel is made for the type of that actor.
 #[inline]
 pub(crate) unsafe fn push_alone<P: Parcel>(parcel: P, to: &Header, from: &impl Origin) -> NonNull<Envelope> {
     let envelope = from.with_heap(|heap| parcel.pack(heap));
-    // SAFETY: the caller's; an envelope that was just packed is on no queue.
+    // SAFETY: a place is reserved. The envelope was just packed, so it is on no queue and no other
+    // thread knows it.
     unsafe { to.inbox.push(Envelope::node(envelope)) };
     envelope
 }
 
-/// One that waited. It was made for its actor, so it is dated if need be.
+/// A message that has waited for room. Its envelope was made for the actor, so it is dated if the
+/// actor is timed.
 impl Parcel for NonNull<Envelope> {
     type Receipt = ();
 
@@ -220,10 +242,12 @@ fn stopped_or_shutdown(header: &Header) -> Refusal {
     if header.core().closing() { Refusal::ShuttingDown } else { Refusal::Stopped }
 }
 
-/// Puts a message into a mailbox, and the actor into a queue if it was idle. Refused: the parcel is the caller's again.
+/// Puts a message into a mailbox, and the actor into a queue if it was idle. If refused, the parcel
+/// comes back.
 ///
 /// # Safety
-/// The caller holds a strong reference to the cell; the parcel's envelope is made for its type, and the only pointer to it
+/// The caller holds a strong reference to the cell, or its runnable. The parcel's envelope is made
+/// for the actor's type, and the caller gives up the only pointer to it.
 /// is given up.
 #[inline]
 pub(crate) unsafe fn deliver<P: Parcel>(
@@ -231,39 +255,46 @@ pub(crate) unsafe fn deliver<P: Parcel>(
     parcel: P,
     lane: Lane,
 ) -> Result<P::Receipt, (P, Refusal)> {
-    // SAFETY: the caller's reference keeps it alive.
+    // SAFETY: the caller's reference or runnable keeps the cell alive.
     let core = unsafe { header.as_ref() }.core();
     Local::with(&core.scheduler, |local| match local {
         Some(local) => {
-            // SAFETY: the caller's.
+            // SAFETY: the caller keeps the cell alive and gives up the parcel, which is made for
+            // it.
             let done = unsafe { push(header, parcel, lane, local) };
             if done.is_ok() {
                 Tally::of(local).accepted.add(1);
             }
             done
         }
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the cell alive and gives up the parcel, which is made for it.
         None => unsafe { deliver_from_outside(header, parcel, lane) },
     })
 }
 
+/// The way of a message from a thread that is no worker of this crew. Out of line, so that the way
+/// of a worker stays short.
+///
 /// # Safety
-/// As for [`deliver`].
+/// The same as for [`deliver`].
 #[cold]
 unsafe fn deliver_from_outside<P: Parcel>(
     header: NonNull<Header>,
     parcel: P,
     lane: Lane,
 ) -> Result<P::Receipt, (P, Refusal)> {
-    // SAFETY: the caller's reference keeps it alive.
+    // SAFETY: the caller's reference or runnable keeps the cell alive.
     let core = unsafe { header.as_ref() }.core();
+    // The pass comes before the look at the flag. A thread that waits for quiescence after it has
+    // set the flag waits for all passes that came earlier, so it misses no message that this look
+    // let in.
     let mut pass = core.scheduler.gate.enter();
     if !core.scheduler.birth.is_open()
         && let Some(refusal) = closed_to_outside(core, lane)
     {
         return Err((parcel, refusal));
     }
-    // SAFETY: the caller's.
+    // SAFETY: the caller keeps the cell alive and gives up the parcel, which is made for it.
     let done = unsafe { push(header, parcel, lane, &core.scheduler) };
     if done.is_ok() {
         pass.count();
@@ -271,17 +302,20 @@ unsafe fn deliver_from_outside<P: Parcel>(
     done
 }
 
-/// Why a message from outside is refused, if it is, where something is the matter.
+/// Returns why a message from outside is refused, if it is. Called only while the crew is not
+/// plainly open.
 #[cold]
 fn closed_to_outside(core: &Core, lane: Lane) -> Option<Refusal> {
     if core.forked() {
         Some(Refusal::Forked)
     } else {
+        // Exempt messages are accepted, and a thread of the crew may still send: draining goes on
+        // until the crew is quiescent.
         (lane == Lane::Ordinary && core.draining() && !core.on_crew()).then_some(Refusal::ShuttingDown)
     }
 }
 
-/// Where a message is sent from: a worker of the crew, or anywhere else.
+/// The sending side: a worker of the crew, or any other thread.
 pub(crate) trait Origin {
     fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R;
     fn schedule(&self, task: Task);
@@ -319,8 +353,11 @@ impl Origin for Scheduler {
     }
 }
 
+/// Reserves a place, links the message and schedules the actor if it was idle. One copy for each
+/// kind of sender.
+///
 /// # Safety
-/// As for [`deliver`].
+/// The same as for [`deliver`].
 #[inline]
 unsafe fn push<P: Parcel>(
     header: NonNull<Header>,
@@ -328,17 +365,21 @@ unsafe fn push<P: Parcel>(
     lane: Lane,
     from: &impl Origin,
 ) -> Result<P::Receipt, (P, Refusal)> {
-    // SAFETY: the caller's reference keeps it alive.
+    // SAFETY: the caller's reference or runnable keeps the cell alive.
     let this = unsafe { header.as_ref() };
+    // The first step writes the word, which another core may have.
     crate::sync::prefetch(&raw const this.state);
     let reserved = match lane {
         Lane::Ordinary => match this.state.reserve(this.capacity, from.is_outside()) {
+            // `LEN` counts prepaid messages too, so the mailbox may have room where `LEN` says
+            // full. Only this refusal pays for the look at their count.
             Reserve::Full => prepaid::reserve_beside(this, from.is_outside()),
             reserved => reserved,
         },
         Lane::Exempt => this.state.reserve_exempt(),
         Lane::Prepaid => {
             let reserved = this.state.reserve_exempt();
+            // In this order, so that the count of prepaid messages is never ahead of `LEN`.
             if matches!(reserved, Reserve::Accepted { .. }) {
                 this.cold().prepaid.add_one();
             }
@@ -347,9 +388,14 @@ unsafe fn push<P: Parcel>(
     };
     match reserved {
         Reserve::Accepted { schedule: idle } => {
-            // SAFETY: ours until now, the inbox's from now on; the transition said whether to schedule, and that the
-            // receiver's end is ours until then.
+            // SAFETY: the parcel was given up to this call and goes to the inbox. The transition
+            // said whether this sender schedules the actor. If so, the receiver's end belongs to
+            // this sender until the runnable is pushed. Otherwise the reserved place keeps the
+            // actor.
             unsafe {
+                // Three ways, since the usual ones must not pay for timing. A timed actor needs an
+                // envelope with an instant. The message that wakes an idle actor skips the stack.
+                // All others go onto it, where told messages may share a segment.
                 let receipt = if this.stopwatch().is_some() {
                     P::receipt(push_dated(this, parcel, idle))
                 } else if idle {
@@ -359,6 +405,7 @@ unsafe fn push<P: Parcel>(
                 } else {
                     parcel.put(this, from)
                 };
+                // Only now: as soon as the runnable is pushed another thread may run the turn.
                 if idle {
                     from.schedule(Header::runnable(header));
                 }
@@ -370,27 +417,32 @@ unsafe fn push<P: Parcel>(
     }
 }
 
-/// Packs and links a message for a timed actor, which the caller is about to make runnable if it was `idle`.
+/// Packs and links a message for a timed actor. If the actor was `idle`, the caller makes it
+/// runnable next.
 ///
 /// # Safety
-/// As for [`deliver`].
+/// A place is reserved, the caller keeps the cell alive, and the parcel is made for its type.
 #[cold]
 #[inline(never)]
 unsafe fn push_dated<P: Parcel>(this: &Header, parcel: P, idle: bool) -> NonNull<Envelope> {
     let envelope = this.core().with_heap(|heap| parcel.pack_dated(heap));
     let stopwatch = this.stopwatch().expect("it is timed");
-    // SAFETY: the caller's.
+    // SAFETY: the place is reserved, and the envelope was just packed.
     unsafe { link_dated(this, stopwatch, envelope, idle) };
     envelope
 }
 
 /// # Safety
-/// As for [`deliver`].
+/// A place is reserved, the caller keeps the cell alive, and no other thread knows the envelope. If
+/// `idle`, the caller has just scheduled the actor and has not pushed its runnable.
 unsafe fn link_dated(this: &Header, stopwatch: &Stopwatch, envelope: NonNull<Envelope>, idle: bool) {
     let now = time::now();
-    // SAFETY: the envelope is ours until it is pushed; what the caller holds keeps the actor after that.
+    // SAFETY: no other thread knows the envelope until it is pushed. The caller keeps the cell
+    // alive after that.
     unsafe {
         debug_assert!(Envelope::is_dated(envelope), "made for a timed actor");
+        // A mistake in a table must not write outside the envelope, so release builds check this
+        // too.
         if Envelope::is_dated(envelope) {
             Envelope::date(envelope).write(Sent(Some(now)));
         }
@@ -404,20 +456,24 @@ unsafe fn link_dated(this: &Header, stopwatch: &Stopwatch, envelope: NonNull<Env
     }
 }
 
-/// An exempt message: what the actor prepaid. If it has closed meanwhile the message is a dead letter, and is dropped here: an answer
-/// with its callback, of which another reply may be a part, and so on.
+/// Delivers an exempt message, which the actor has prepaid. If the actor has closed meanwhile the
+/// message becomes a dead letter and is dropped here. Such a message may be an answer with its
+/// callback, which may own another reply, and so on, so the drop goes through [`drops::run`].
 ///
 /// # Safety
-/// The envelope is made for an actor of the owner's type, and the only pointer to it is given up.
+/// The envelope is made for an actor of the owner's type, and the caller gives up the only pointer
+/// to it.
 pub(crate) unsafe fn deliver_exempt(owner: Strong, envelope: NonNull<Envelope>, lane: Lane) {
-    // SAFETY: `owner` is a strong reference; the rest is the caller's.
+    // SAFETY: `owner` is a strong reference. The envelope is made for its type and was given up to
+    // this call.
     if unsafe { deliver(owner.as_ptr(), envelope, lane) }.is_ok() {
         return; // the message keeps the actor, so the owner may go
     }
     ticks::undeliverable(owner.header());
     drops::run(move || {
         let held = owner.header().held();
-        // SAFETY: refused, so the only pointer is this call's again; the owner keeps its pool.
+        // SAFETY: the delivery was refused, so this pointer is the only one again. The owner's
+        // reference keeps the pool.
         let _ = user::guard_for(Site::Drop, &AskError::Stopped, || unsafe {
             Envelope::discard(envelope, AskError::Stopped, held);
         });

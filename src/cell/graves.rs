@@ -1,60 +1,70 @@
-//! Dead cells on their way out of the registry: a worker forgets them together, since the registry's lock is also what other
-//! workers spawn under. Their memory is freed after that, because who goes through the registry looks at them until then.
+//! Dead cells that await their removal from the registry. A worker forgets several cells in one
+//! step, since other workers need the registry's lock to spawn. Their memory is freed after that,
+//! because walks over the registry look at the cells until they are forgotten.
 //!
-//! A cell in here is dead and has no count left; it links to the next one through its inbox, which nobody uses any more. Freeing it
-//! runs no user code: the actor's last turn has dropped its state, its keeper and whoever waited for it.
+//! A cell in this list is dead and has no count left. It links to the next cell through its inbox,
+//! which no other code uses any more. Freeing a cell runs no user code: the actor's last turn has
+//! dropped the state, the supervisor and the waiters.
+//!
+//! Loom model: `models::registry`. Needed orderings: `scripts/weaken-orderings.sh`, group
+//! `registry`.
 
 use super::core::Core;
 use super::header::Header;
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
-/// Cells that are forgotten together.
+/// Number of cells that are forgotten together.
 const MOST: u32 = 32;
 
-/// A worker's; nobody else touches it.
+/// One worker's list of dead cells. No other thread touches it.
 #[derive(Debug, Default)]
 pub(crate) struct Graves {
     first: Cell<Option<NonNull<Header>>>,
     count: Cell<u32>,
 }
 
-// SAFETY: only its worker's thread comes here.
+// SAFETY: only the thread that holds the worker's slot calls the methods.
 unsafe impl Sync for Graves {}
-// SAFETY: a worker may be on any thread.
+// SAFETY: nothing in the list belongs to a thread, and the next holder of the slot may go on with
+// it.
 unsafe impl Send for Graves {}
 
 impl Graves {
-    /// Takes a cell whose last count is gone.
+    /// Adds a cell whose last count is gone.
     ///
     /// # Safety
-    /// On its worker's thread; nobody but the registry knows the cell any more.
+    /// Called on the worker's thread. Only the registry knows the cell besides the caller.
     pub(crate) unsafe fn add(&self, cell: NonNull<Header>) {
-        // SAFETY: the caller's.
+        // SAFETY: the cell is not freed yet, and only this thread and the registry know it.
         unsafe { cell.as_ref() }
             .inbox
             .set_link(self.first.get().map_or(ptr::null_mut(), |next| next.as_ptr().cast()));
         self.first.set(Some(cell));
         self.count.set(self.count.get() + 1);
         if self.count.get() >= MOST {
-            // SAFETY: the caller's.
+            // SAFETY: called on the worker's thread, which belongs to the crew and holds the core.
             unsafe { self.empty() };
         }
     }
 
-    /// Forgets and frees all.
+    /// Forgets and frees all cells in the list.
     ///
     /// # Safety
-    /// On its worker's thread, which holds the core.
+    /// Called on the worker's thread, which holds the core.
     pub(crate) unsafe fn empty(&self) {
         let Some(first) = self.first.take() else { return };
         self.count.set(0);
-        // SAFETY: a grave's cell keeps the core until it is forgotten, and this thread, of the crew, holds the core for longer than
-        // this call.
+        // SAFETY: a cell in the list keeps the core until it is forgotten. This thread of the crew
+        // holds the core for longer than this call.
         let core: &Core = unsafe { &*ptr::from_ref(first.as_ref().core()) };
+        // The places are read before the lock is taken, in groups of one shard, so that the lock is
+        // held only for the writes. The cells of a worker may belong to several shards, since an
+        // actor may end on another worker than the one that spawned it.
         let mut at = Some(first);
         while let Some(cell) = at {
-            // SAFETY: dead cells that only the registry and we know; each keeps its shard until it is forgotten.
+            // SAFETY: all cells in the list are dead, and only the registry and this thread know
+            // them. A cell keeps its shard until it is forgotten, and the core keeps it after that.
             unsafe {
                 let shard = ptr::from_ref(cell.as_ref().shard());
                 let mut places = [0; MOST as usize];
@@ -70,17 +80,19 @@ impl Graves {
                 (*shard).forget_some(&places[..count]);
             }
         }
+        // A second walk: no cell may be freed before all of them are forgotten, since the links run
+        // through the cells.
         let mut at = Some(first);
         while let Some(cell) = at {
             at = next(cell);
-            // SAFETY: forgotten, so no other thread knows it.
+            // SAFETY: the cell is forgotten, so no other thread knows it.
             unsafe { Header::free(cell, core.held()) };
         }
     }
 }
 
-/// The next one in the same graves.
+/// Returns the next cell in the list.
 fn next(cell: NonNull<Header>) -> Option<NonNull<Header>> {
-    // SAFETY: not freed yet.
+    // SAFETY: a cell in the list is not freed before its link was read.
     NonNull::new(unsafe { cell.as_ref() }.inbox.link().cast())
 }

@@ -1,16 +1,17 @@
-//! A list of what waits, oldest first, from which each entry is removed in constant time.
+//! A list of waiting entries, oldest first, from which each entry is removed in constant time.
 //!
-//! The entries are in a slab and know their neighbours, so nothing is walked and nothing moves: 160,000 that wait can each give
-//! up in the same time, and the place of one that has is used again by the next.
+//! The entries lie in a slab and know their neighbours. So a removal walks over nothing and moves
+//! nothing: each of 160,000 waiting entries can be given up in the same time, and its place is used
+//! again.
 
 use slab::Slab;
 
-/// No entry.
+/// Key of no entry.
 const NONE: usize = usize::MAX;
-/// An empty list of more places than this gives its memory back.
+/// An empty list with more places than this gives its memory back.
 const KEPT: usize = 64;
 
-/// See the page above.
+/// The list. See the header of this file.
 #[derive(Debug)]
 pub(super) struct Linked<T> {
     entries: Slab<Entry<T>>,
@@ -36,7 +37,8 @@ impl<T> Linked<T> {
         self.entries.is_empty()
     }
 
-    /// Adds an entry behind all others. Returns its key, which is its own until it is removed.
+    /// Adds an entry behind all others. Returns the entry's key, which is valid until the entry is
+    /// removed.
     pub(super) fn push(&mut self, value: T) -> usize {
         let key = self.entries.insert(Entry { value, before: self.last, after: NONE });
         match self.entries.get_mut(self.last) {
@@ -47,17 +49,17 @@ impl<T> Linked<T> {
         key
     }
 
-    /// The oldest.
+    /// Returns the oldest entry.
     pub(super) fn front(&self) -> Option<&T> {
         self.entries.get(self.first).map(|entry| &entry.value)
     }
 
-    /// Removes the oldest.
+    /// Removes and returns the oldest entry.
     pub(super) fn pop(&mut self) -> Option<T> {
         self.remove(self.first)
     }
 
-    /// Removes the entry under a key, if there is one.
+    /// Removes and returns the entry under a key, if there is one.
     pub(super) fn remove(&mut self, key: usize) -> Option<T> {
         let Entry { value, before, after } = self.entries.try_remove(key)?;
         match self.entries.get_mut(before) {
@@ -68,6 +70,7 @@ impl<T> Linked<T> {
             Some(entry) => entry.before = before,
             None => self.last = before,
         }
+        // A burst of waiters would otherwise keep its memory in the actor for ever.
         if self.entries.is_empty() && self.entries.capacity() > KEPT {
             self.entries = Slab::new();
         }
@@ -82,7 +85,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use std::collections::VecDeque;
 
-    /// Beside a queue that is walked.
+    /// Compares the list with a queue that is walked.
     #[test]
     fn it_does_what_a_queue_does() {
         let mut rng = SmallRng::seed_from_u64(3);

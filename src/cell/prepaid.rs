@@ -1,54 +1,64 @@
-//! Messages that a mailbox's owner has prepaid, and that do not count against the others: notices of room, `again`, ticks.
+//! Messages that a mailbox's owner has prepaid and that do not count against other messages:
+//! notices of room, `again`, ticks.
 //!
-//! They have their place in the mailbox like all messages, so the state word's `LEN` counts them. But a mailbox is full only when
-//! as many *ordinary* messages wait as its capacity says: `LEN` less the prepaid ones, whose count is here, in the cold part. A
-//! sender looks at it only where `LEN` alone says full, so the others do not pay for it.
+//! Prepaid messages have a place in the mailbox like all messages, so the state word's `LEN` counts
+//! them. But a mailbox is full only when the number of waiting *ordinary* messages reaches its
+//! capacity. That number is `LEN` minus the count of prepaid messages, which lies in the cold part.
+//! A sender reads the count only where `LEN` alone says full, so other senders do not pay for it.
 //!
-//! **The bound is exact**: there are never more ordinary messages than the capacity. For that the count must not be higher than
-//! what `LEN` has of them, at the moment of the sender's step:
+//! **The bound is exact**: a mailbox never holds more ordinary messages than its capacity. For that
+//! the count must never exceed the number of prepaid messages in `LEN` at the moment of the
+//! sender's step:
 //!
-//! | step | in this order | so |
-//! |---|---|---|
-//! | a prepaid message comes | `LEN` + 1, then the count + 1 | the count is never ahead of `LEN` |
-//! | a turn has handled n of them | the count − n, under the room list's lock; then `LEN` − n | likewise |
-//! | a sender for which `LEN` says full | under the same lock: reads the count, reserves with so much more room | none that it has read leaves in between |
+//! | step | in this order |
+//! |---|---|
+//! | a prepaid message comes | `LEN` + 1, then the count + 1 |
+//! | a turn has handled n of them | the count − n under the room list's lock, then `LEN` − n |
+//! | a sender for which `LEN` says full | under that lock: reads the count, reserves beside it |
 //!
-//! A sender that meets a prepaid message between its two steps may find no room for that moment. It is refused, or waits for room
-//! as usual: the actor is scheduled.
+//! By the first two rows the count is never ahead of `LEN`. By the lock no prepaid message that the
+//! sender has counted leaves before the sender's step.
 //!
-//! Model: `models::prepaid`. Weakened orderings: the rows `prepaid` of `scripts/weaken-orderings.sh`.
+//! A sender that comes between the two steps of a prepaid message may find no room for that moment.
+//! Such a sender is refused, or waits for room as usual, which is safe because the actor is
+//! scheduled.
 //!
-//! A message in hand counts until its turn's end, as an ordinary one does.
+//! A message in hand counts until the end of its turn, as an ordinary message does.
 //!
 //! **Why notices cannot keep mailboxes full for each other**: see [`room`](super::room).
 //!
-//! Answers to `ask_then` are exempt from the capacity too, but do count in the length. Each was preceded by a message that
-//! somebody handled, so they cannot keep each other going.
+//! Answers to `ask_then` are exempt from the capacity too, but do count in the length. Each answer
+//! was preceded by a message that an actor handled, so answers cannot keep each other going.
+//!
+//! Loom model: `models::prepaid`. Needed orderings: `scripts/weaken-orderings.sh`, group `prepaid`.
 
 use super::header::Header;
 use crate::mailbox::state::{MAX_LEN, Reserve};
 use crate::sync::{AtomicU32, Ordering::*};
 use std::cell::Cell;
 
-/// How many prepaid messages wait.
+/// Number of waiting prepaid messages.
 #[derive(Debug, Default)]
 pub(crate) struct Prepaid(AtomicU32);
 
 impl Prepaid {
-    /// A place was reserved for one that is about to be linked.
+    /// Counts one message whose place is reserved and which is linked next.
     pub(crate) fn add_one(&self) {
-        // Release: pairs with the Acquire in `read`, whose reader then sees a `LEN` that has it.
+        // Release: pairs with the Acquire in `read`. A thread that reads the new count then sees a
+        // `LEN` that includes the message.
         self.0.fetch_add(1, Release);
     }
 
-    /// For a caller with the room list's lock: under that it does not get less.
+    /// Returns the count. For a caller with the room list's lock, under which the count does not
+    /// fall.
     pub(crate) fn read(&self) -> u32 {
         self.0.load(Acquire)
     }
 
-    /// For a turn with the room list's lock, before it gives their places back.
+    /// Subtracts handled messages. Called by a turn with the room list's lock, before the turn
+    /// gives their places back.
     pub(crate) fn handled(&self, messages: u32) {
-        // Relaxed: whoever must not miss it has the lock.
+        // Relaxed: a reader that must not miss this holds the lock.
         self.0.fetch_sub(messages, Relaxed);
     }
 
@@ -57,45 +67,51 @@ impl Prepaid {
     }
 }
 
-/// Reserves a place for an ordinary message where `LEN` alone says that the mailbox is full. `outside`: its sender is no
-/// worker of the crew.
+/// Reserves a place for an ordinary message where `LEN` alone says that the mailbox is full.
+/// `outside` says that the sender is no worker of the crew.
 #[cold]
 pub(super) fn reserve_beside(header: &Header, outside: bool) -> Reserve {
     let Some(cold) = header.cold_if_any().filter(|cold| cold.prepaid.any()) else { return Reserve::Full };
+    // Under the lock the count cannot fall between its reading and the step of the word, so no more
+    // ordinary messages are accepted than the capacity allows. A count that rises meanwhile refuses
+    // too much at worst.
     let _list = cold.room.lock();
     header.state.reserve(header.capacity.saturating_add(cold.prepaid.read()).min(MAX_LEN), outside)
 }
 
 thread_local! {
-    /// What the turn on this thread has come to, and its end is to know: messages that were not handled, but became dead letters,
-    /// and, in 2^32, prepaid ones.
+    /// What the turn on this thread has met and its end needs to know. The low half counts messages
+    /// that became dead letters instead of being handled, the high half counts prepaid messages.
+    /// One word, so that the usual turn's end compares once.
     static NOTED: Cell<u64> = const { Cell::new(0) };
 }
 
 const PREPAID: u64 = 1 << 32;
 
-/// A turn has come to a prepaid message.
+/// Notes that a turn has come to a prepaid message.
 pub(crate) fn in_hand() {
     NOTED.set(NOTED.get() + PREPAID);
 }
 
-/// A turn has come to a message that is not handled.
+/// Notes that a turn has come to a message that is not handled.
 pub(super) fn unhandled() {
     NOTED.set(NOTED.get() + 1);
 }
 
-/// The end of a turn: how many messages were not handled. Before places are given back.
+/// Settles the notes at the end of a turn, before places are given back. Returns the number of
+/// messages that were not handled.
 #[inline]
 pub(super) fn take_noted(header: &Header) -> u32 {
     if NOTED.get() == 0 { 0 } else { settle(header, 0) }
 }
 
-/// In the middle of a turn, before places are given back.
+/// Settles the prepaid messages in the middle of a turn, before places are given back. The other
+/// half stays until the turn's end.
 pub(super) fn settle_here(header: &Header) {
     settle(header, u64::from(u32::MAX));
 }
 
-/// Takes what was noted, but for `keep`.
+/// Takes the notes, except for the bits in `keep`.
 #[cold]
 fn settle(header: &Header, keep: u64) -> u32 {
     let noted = NOTED.get();
