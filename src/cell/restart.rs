@@ -1,27 +1,38 @@
-//! A successor for an actor's state: after a panic, or after a stop, the cell stays and only the state is replaced.
+//! Restart: the replacement of an actor's state after a panic or a stop, in the same cell.
 //!
-//! No message is moved for that. Mailbox, references, id and runnable stay as they are, so what waits is handled by the
-//! successor, in order and once, by construction; the message that panicked was handled (its asker has the panic's text).
-//! Who decides whether and when, and who makes the new state, is the cell's *keeper*, in its cold part: who has none pays
-//! nothing.
+//! A restart moves no message. Mailbox, references, id and runnable stay as they are. So the new
+//! state (the *successor*) handles what waits, in order and once, by construction. The message that
+//! panicked counts as handled, and its asker has the panic's text. The cell's *supervisor*
+//! ([`Keeper`]) decides whether and when there is a successor, and makes it. The supervisor lies in
+//! the cold part, so actors without one pay nothing.
 //!
 //! | phase | event | phase then | what happens |
 //! |---|---|---|---|
-//! | new, running | panic · `stop`, `stop_now` | vacant | `stopped` runs (if `started` had returned), the state is dropped |
-//! | new, running | the same, and the keeper says no, or the mailbox is closed and empty, or killed | ending | as for any actor |
-//! | vacant | at once | new | the keeper makes a state; `started` runs in the next turn, before what waits |
-//! | vacant | later | vacant | the *runnable* goes to a timer, which gives it back when it fires, or is dropped |
-//! | vacant | the keeper fails, and says no to another try | ending | what waits becomes dead letters |
+//! | new, running | panic, `stop`, `stop_now` | vacant | `stopped` (1), the state is dropped |
+//! | new, running | the same, but no successor (2) | ending | as for any actor |
+//! | vacant | at once | new | the supervisor makes a state, next turn: `started` |
+//! | vacant | later | vacant | the *runnable* goes to a timer |
+//! | vacant | no state could be made, and no other try | ending | what waits becomes dead letters |
 //!
-//! **While a successor is waited for** the word says `SCHEDULED`: senders are accepted within the capacity, and push nothing,
-//! because the one runnable is in the timer's hands. So there is no turn, and nobody polls. A timer that is cancelled (the
-//! pool stops at once; the executor shuts down) gives the runnable back too. The scheduler counts such runnables: with
-//! one of them nothing is quiet, since messages may wait behind it.
+//! (1) `stopped` runs only if `started` had returned. (2) The supervisor refuses, or the mailbox is
+//! closed and empty, or the actor is killed.
 //!
-//! **A stop** of such an actor is not the end of its mailbox but that of its state, after the message in hand. The state word's
-//! `RETIRE` says so: the step that sets it makes a turn where there is none, and the last step of a turn sees it. So no stop is
-//! lost, whenever it comes (`models::retire`). Turns look at a hint beside it after each message ([`Header::killed`]).
-//! A stop that comes while the cell is vacant was meant for the state that is gone, and is forgotten.
+//! The `started` of a successor runs before all that waits. The timer gives the runnable back when
+//! it fires, and also when it is dropped.
+//!
+//! **While a successor is awaited** the word says `SCHEDULED`. Senders are accepted within the
+//! capacity and push nothing, because the timer holds the one runnable. So the actor has no turn,
+//! and no thread polls. A timer that is cancelled (the pool stops at once, or the executor shuts
+//! down) gives the runnable back too. The scheduler counts such runnables. The executor is not
+//! quiescent while there is one, since messages may wait behind it.
+//!
+//! **A stop** of such an actor is not the end of its mailbox but of its state, after the message in
+//! hand. The state word's `RETIRE` says so. The step that sets the flag makes a turn where there is
+//! none, and the last step of a turn sees it. So no stop is lost, whenever it comes. Turns look at
+//! a hint beside the flag after each message ([`Header::killed`]). A stop that comes while the cell
+//! is vacant was meant for the old state, and is forgotten.
+//!
+//! Loom model: `models::retire`. Needed orderings: `scripts/weaken-orderings.sh`, group `retire`.
 
 use super::end;
 use super::event::{Event, Loss, PanicPlace};
@@ -40,7 +51,7 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// What is to follow the end of a state.
+/// What follows the end of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// A successor, after this time.
@@ -49,40 +60,43 @@ pub(crate) enum Verdict {
     End,
 }
 
-/// Who keeps an actor going. Called in the actor's turns only, outside all locks.
+/// A cell's supervisor. Called in the actor's turns only, outside all locks except where a method
+/// says otherwise.
 pub(crate) trait Keeper: Send {
-    /// A state is lost, or could not be made.
+    /// Decides what follows, after a state was lost or could not be made.
     fn lost(&self, loss: &Loss) -> Verdict;
 
-    /// Puts a new state into the cell. May run user code, which may panic; then no state is there.
+    /// Puts a new state into the cell. May run user code, which may panic. Then there is no state.
     ///
     /// # Safety
-    /// In the turn of the vacant cell that this keeper was made for.
+    /// Called in the turn of the vacant cell that this supervisor was made for.
     unsafe fn renew(&self, this: NonNull<Header>) -> Result<(), String>;
 
-    /// The successor comes after a time: this key is its timer's, for whoever will not wait so long. Under the timers' lock.
+    /// Called before the successor is awaited, with the key of its timer, so that a pool that stops
+    /// at once can cancel the wait. Called under the timers' lock.
     fn waits(&self, key: Key);
 
-    /// The actor has ended, for good.
+    /// Called once, when the actor has ended for good.
     fn ended(&self, reason: &StopReason);
 }
 
-/// What a cell with a keeper has more than others.
+/// The additional part of a cell with a supervisor.
 pub(crate) struct Kept {
-    /// For the holder of the runnable; gone when the actor has ended.
+    /// The supervisor, for the holder of the runnable. `None` after the actor has ended.
     keeper: Cell<Option<Box<dyn Keeper>>>,
-    /// In a turn that handles messages, for who wants to know.
+    /// Whether a turn handles messages. For statistics only.
     in_turn: AtomicBool,
-    /// The address of the message that this actor has taken from the queue, until it is handled; or 0.
+    /// Address of the message that this actor has taken from the queue and not handled yet, or 0.
     taken: AtomicUsize,
-    /// The address of the message that this actor handles now. For the holder of the runnable.
+    /// Address of the message that this actor handles now, or 0. For the holder of the runnable.
     in_hand: Cell<usize>,
     /// The queue that this actor takes from, or that this cell is.
     pub(crate) sharing: Arc<Sharing>,
     queue: bool,
 }
 
-// SAFETY: the keeper is Send, and touched by the holder of the runnable only; the rest is Sync.
+// SAFETY: only the holder of the runnable touches `keeper` and `in_hand`, and a supervisor is
+// `Send`. The other fields are `Sync`.
 unsafe impl Sync for Kept {}
 
 impl std::fmt::Debug for Kept {
@@ -92,12 +106,12 @@ impl std::fmt::Debug for Kept {
 }
 
 impl Kept {
-    /// Of an actor that takes from `sharing`.
+    /// Makes the part of an actor that takes from `sharing`.
     pub(crate) fn replica(keeper: Box<dyn Keeper>, sharing: Arc<Sharing>) -> Box<Self> {
         Kept::new(keeper, sharing, false)
     }
 
-    /// Of the queue itself.
+    /// Makes the part of the queue itself.
     pub(crate) fn queue(keeper: Box<dyn Keeper>, sharing: Arc<Sharing>) -> Box<Self> {
         Kept::new(keeper, sharing, true)
     }
@@ -113,56 +127,63 @@ impl Kept {
         })
     }
 
-    /// The cell is there; its first turn is not scheduled yet, and will not be if this is false.
+    /// Lists the cell at the queue, before its first turn. Returns `false` if that turn must not be
+    /// scheduled.
     #[must_use]
     pub(crate) fn join(&self, cell: NonNull<Header>) -> bool {
         self.sharing.join(cell, self.queue)
     }
 
+    /// Returns `true` if this cell is a queue, and not an actor.
     pub(crate) fn is_queue(&self) -> bool {
         self.queue
     }
 
-    /// Is a message in work?
+    /// Returns `true` if a turn handles messages. A snapshot.
     pub(crate) fn in_turn(&self) -> bool {
         self.in_turn.load(Relaxed)
     }
 
-    /// Under the queue's lock: this actor has that message to handle.
+    /// Notes, under the queue's lock, that this actor has that message to handle.
     pub(super) fn takes(&self, message: usize) {
         self.taken.store(message, Relaxed);
     }
 
-    /// Under the queue's lock: has this actor taken that message, and not handled it yet?
+    /// Returns `true` if this actor has taken that message and not handled it yet. Called under the
+    /// queue's lock.
     pub(super) fn has_taken(&self, message: usize) -> bool {
-        // Relaxed: it is asked on behalf of an actor that waits. If this one is to be found waiting too, it is still in the
-        // handler before which this was stored.
+        // Relaxed: the caller asks on behalf of an actor that waits. If this actor is found waiting
+        // too, it is still in the handler before which the address was stored.
         self.taken.load(Relaxed) == message
     }
 
-    /// For the holder of the runnable: the message in hand is handled, and this one comes next.
+    /// Notes that the message in hand is handled and that `message` comes next. For the holder of
+    /// the runnable.
     pub(super) fn next_in_hand(&self, message: usize) {
         let handled = self.in_hand.replace(message);
         if handled != 0 && handled == self.taken.load(Relaxed) {
-            // Its memory may be another message's soon, which this actor has not taken.
+            // The memory of the handled message may soon hold another message, which this actor has
+            // not taken.
             self.taken.store(0, Relaxed);
         }
     }
 
-    /// The beginning of a turn.
+    /// Begins a turn that handles messages.
     pub(super) fn enter(&self) -> InTurn<'_> {
         self.in_turn.store(true, Relaxed);
         InTurn(self)
     }
 
-    /// For the holder of the runnable. A cell that has ended has no keeper.
+    /// Calls `question` with the supervisor, or returns `None` if the cell has ended. For the
+    /// holder of the runnable.
     fn ask<R>(&self, question: impl FnOnce(&dyn Keeper) -> R) -> Option<R> {
+        // Taken out for the call, since the supervisor may run user code that comes back here.
         let lent = Lent { keeper: Some(self.keeper.take()?), to: &self.keeper };
         lent.keeper.as_deref().map(question)
     }
 }
 
-/// A keeper that goes back to its place, also if what it is asked panics.
+/// A supervisor on loan. It goes back to its place even if the call panics.
 struct Lent<'a> {
     keeper: Option<Box<dyn Keeper>>,
     to: &'a Cell<Option<Box<dyn Keeper>>>,
@@ -178,52 +199,62 @@ impl Drop for Lent<'_> {
 pub(super) struct InTurn<'a>(&'a Kept);
 
 impl InTurn<'_> {
-    /// Its end.
+    /// Ends the turn.
     pub(super) fn leave(self) {
         self.0.in_turn.store(false, Relaxed);
         self.0.next_in_hand(0);
     }
 }
 
-/// Ends the state after the message in hand; the actor goes on with another, if its keeper has one.
+/// Ends the state after the message in hand. The actor goes on with another one, if its supervisor
+/// has one.
 pub(super) fn retire(this: NonNull<Header>, kill: bool) {
-    // SAFETY: the caller holds a reference.
+    // SAFETY: the caller holds a reference to the cell.
     let header = unsafe { this.as_ref() };
     match header.state.retire() {
-        None => Header::close(this, kill), // its last state
+        // The mailbox is closed already, so this is the actor's last state.
+        None => Header::close(this, kill),
         Some(schedule) => {
+            // After the flag, which the step above has set: see `Header::killed`.
             header.hint_stop();
             if schedule {
-                // SAFETY: the caller's reference keeps the cell; the transition made the runnable ours to push.
+                // SAFETY: the caller's reference keeps the cell, and the transition made this
+                // thread the one to push the runnable.
                 unsafe { Header::schedule(this) };
             }
         }
     }
 }
 
-/// A state is at its end: by this panic, or because it was retired. `None`: the actor is not kept going, and the turn ends
-/// it, or has nothing to replace; else what follows the turn.
+/// Handles the end of a state, by this panic or because it was retired. Returns what follows the
+/// turn, or `None` if there is no successor. Then the turn goes on to the actor's end, or has
+/// nothing to replace.
 ///
 /// # Safety
-/// The caller holds the runnable, which is given up with the result; then the cell must not be touched. `owed` places are
-/// not given back yet.
+/// The caller holds the runnable and gives it up with the result, after which it does not touch the
+/// cell. `owed` places are not given back yet.
 #[cold]
 pub(super) unsafe fn over(this: NonNull<Header>, panic: Option<PanicText>, owed: &mut u32) -> Option<After> {
-    // SAFETY: the runnable keeps the cell.
+    // SAFETY: the runnable, which the caller holds, keeps the cell.
     let header = unsafe { this.as_ref() };
     let loss = panic.clone().map_or(Loss::Stopped, Loss::Panicked);
     if let Some(kept) = header.kept()
         && goes_on(header, owed)
     {
+        // Before the supervisor decides. Stops until now were meant for the state that ends here.
         header.forget_stop();
         if let Some(Verdict::Replace(after)) = kept.ask(|keeper| keeper.lost(&loss)) {
+            // The owed places may have made room. The successor may take long, so waiting senders
+            // are served now.
             if header.state.peek().in_line() {
                 room::serve(this);
             }
             empty(this, panic);
-            // SAFETY: the caller's.
+            // SAFETY: the caller gave up the runnable, and the cell is vacant now.
             return Some(unsafe { replace(this, kept, after) });
         }
+        // A panic without a successor is reported by `fail` below. A retired actor must be closed
+        // here.
         if panic.is_none() {
             give_up(header, &loss);
         }
@@ -234,14 +265,15 @@ pub(super) unsafe fn over(this: NonNull<Header>, panic: Option<PanicText>, owed:
     None
 }
 
-/// Has it still got anything to do? Gives back what the turn owes.
+/// Gives back the places that the turn owes, then returns `true` if the actor may still have a
+/// successor.
 fn goes_on(header: &Header, owed: &mut u32) -> bool {
     let now = header.state.give_back(std::mem::take(owed));
     let over = now.killed() || (now.closed() && now.len() == 0);
     !over
 }
 
-/// The end of the state that was.
+/// Ends the old state: `stopped`, then the drop of the state.
 fn empty(this: NonNull<Header>, panic: Option<PanicText>) {
     // SAFETY: the runnable, which the caller holds, keeps the cell.
     let header = unsafe { this.as_ref() };
@@ -255,12 +287,13 @@ fn empty(this: NonNull<Header>, panic: Option<PanicText>) {
         }
     };
     if header.phase.get() == Phase::Running {
-        // SAFETY: in the actor's turn.
+        // SAFETY: in the actor's turn, on a state whose `started` has returned.
         if let Err(text) = user::guard(Site::Stopped, || unsafe { (header.vtable().stopped)(this, &reason) })
         {
             count_panic(header, PanicPlace::Stopped, text);
         }
     }
+    // Vacant before the drop runs, so that a panic there cannot lead to a second drop.
     header.phase.set(Phase::Vacant);
     // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
     if let Err(text) = user::guard_for(Site::Drop, &cause, || unsafe { (header.vtable().drop_state)(this) }) {
@@ -273,51 +306,59 @@ fn empty(this: NonNull<Header>, panic: Option<PanicText>) {
     tell_of(header, cause);
 }
 
-/// Tells the event hook that another state is to be made, because of this.
+/// Tells the event hook that another state is to be made, and why.
 fn tell_of(header: &Header, cause: Loss) {
     header.core().emit(|| Event::Replaced { actor: header.id(), type_name: header.type_name(), cause });
 }
 
-/// The turn of a vacant cell: the time has come, or nobody waits for it any more.
+/// Runs the turn of a vacant cell: the delay has passed, or the wait was cancelled.
 ///
 /// # Safety
-/// As for [`over`].
+/// The caller holds the runnable and gives it up with the result. If that is `Gone` the caller does
+/// not touch the cell any more.
 #[cold]
 pub(super) unsafe fn resume(this: NonNull<Header>) -> After {
-    // SAFETY: the runnable keeps the cell.
+    // SAFETY: the runnable, which the caller holds, keeps the cell.
     let header = unsafe { this.as_ref() };
     match header.kept() {
-        // SAFETY: the caller's.
+        // SAFETY: the caller gave up the runnable, and the cell is vacant.
         Some(kept) if goes_on(header, &mut 0) => unsafe { make(this, kept) },
-        // SAFETY: the caller's.
+        // SAFETY: the caller gave up the runnable, and the cell has no state.
         _ => unsafe { finish(this) },
     }
 }
 
+/// Makes the successor now, or gives the runnable to a timer.
+///
 /// # Safety
-/// As for [`over`].
+/// The caller holds the runnable of a vacant cell and gives it up.
 unsafe fn replace(this: NonNull<Header>, kept: &Kept, after: Duration) -> After {
-    // SAFETY: the caller's.
+    // SAFETY: the caller gave up the runnable. If `wait` returns `false`, this call has it again.
     unsafe {
         if after.is_zero() {
             make(this, kept)
         } else if wait(this, kept, after) {
             After::Gone
         } else {
+            // No timer can be armed any more, or the actor was killed. `resume` decides in the next
+            // turn.
             After::Requeue
         }
     }
 }
 
+/// Makes the successor, or asks the supervisor what follows if that fails.
+///
 /// # Safety
-/// As for [`over`].
+/// The caller holds the runnable of a vacant cell and gives it up.
 unsafe fn make(this: NonNull<Header>, kept: &Kept) -> After {
-    // SAFETY: the runnable keeps the cell.
+    // SAFETY: the runnable, which the caller holds, keeps the cell.
     let header = unsafe { this.as_ref() };
-    header.forget_stop(); // a stop in the meantime was meant for the state that is gone
+    // A stop in the meantime was meant for the old state.
+    header.forget_stop();
     let mut made = Ok(());
     let panic = user::guard(Site::Factory, || {
-        // SAFETY: in the vacant cell's turn.
+        // SAFETY: in the turn of the vacant cell that this supervisor was made for.
         if let Some(result) = kept.ask(|keeper| unsafe { keeper.renew(this) }) {
             made = result;
         }
@@ -325,7 +366,8 @@ unsafe fn make(this: NonNull<Header>, kept: &Kept) -> After {
     let loss = match (panic, made) {
         (Ok(()), Ok(())) => {
             header.phase.set(Phase::New);
-            return After::Requeue; // whose turn begins with `started`
+            // The next turn begins with `started`.
+            return After::Requeue;
         }
         (Ok(()), Err(text)) => Loss::Factory(text),
         (Err(text), _) => {
@@ -337,21 +379,22 @@ unsafe fn make(this: NonNull<Header>, kept: &Kept) -> After {
         Some(Verdict::Replace(after)) => {
             tell_of(header, loss);
             if after.is_zero() {
+                // By way of a queue, so that a factory that always fails does not keep its worker.
                 After::Requeue
             } else {
-                // SAFETY: the caller's.
+                // SAFETY: the runnable is still held, and the cell is still vacant.
                 unsafe { replace(this, kept, after) }
             }
         }
         _ => {
             give_up(header, &loss);
-            // SAFETY: the caller's.
+            // SAFETY: the runnable is still held, and the cell has no state.
             unsafe { finish(this) }
         }
     }
 }
 
-/// No successor any more: nothing is accepted, and what waits is not handled.
+/// Closes the actor for good. Nothing is accepted any more, and waiting messages are not handled.
 fn give_up(header: &Header, loss: &Loss) {
     if let Loss::Panicked(text) = loss {
         header.reason.set(Reason::Panicked);
@@ -363,17 +406,20 @@ fn give_up(header: &Header, loss: &Loss) {
     debug_assert!(!scheduled, "we hold the runnable");
 }
 
+/// Ends an actor that has no state.
+///
 /// # Safety
-/// As for [`over`].
+/// The caller holds the runnable and gives it up. If the result is `Gone` the caller does not touch
+/// the cell any more.
 unsafe fn finish(this: NonNull<Header>) -> After {
-    // SAFETY: the caller's.
+    // SAFETY: the caller gave up the runnable, and `begin` is called before `proceed`.
     unsafe {
         end::begin(this.as_ref());
         end::proceed(this)
     }
 }
 
-/// The actor has ended but for its memory.
+/// Tells the queue and the supervisor that the actor has ended, in its last turn.
 pub(super) fn ended(this: NonNull<Header>, kept: &Kept) {
     shared::leave(this, kept);
     if let Some(keeper) = kept.keeper.take() {
@@ -384,7 +430,8 @@ pub(super) fn ended(this: NonNull<Header>, kept: &Kept) {
     }
 }
 
-/// A runnable that waits for an instant. Whatever becomes of this, the runnable is pushed then.
+/// A runnable that waits for an instant. Dropping this value pushes the runnable, so the runnable
+/// is never lost.
 struct Delayed {
     cell: NonNull<Header>,
 }
@@ -392,20 +439,25 @@ struct Delayed {
 // SAFETY: a runnable may be on any thread.
 unsafe impl Send for Delayed {}
 
-/// Gives the runnable to a timer. False: there are no timers any more.
+/// Gives the runnable to a timer. Returns `false` if no timers are accepted any more, or if the
+/// actor was killed.
 ///
 /// # Safety
-/// As for [`over`], if the result is true.
+/// The caller holds the runnable, and gives it up if the result is `true`.
 unsafe fn wait(this: NonNull<Header>, kept: &Kept, after: Duration) -> bool {
-    // SAFETY: the caller holds the runnable, which keeps the cell until the timer has it.
+    // SAFETY: the runnable, which the caller holds, keeps the cell until the timer has it.
     let core = unsafe { this.as_ref() }.core();
+    // Counted before the runnable is given away, so that the executor never looks quiescent in
+    // between.
     core.scheduler.delay();
-    // From the arming on the cell is not ours: the key is made known under the timers' lock, before that.
+    // From the arming on this thread does not touch the cell. So the key is published before that,
+    // under the timers' lock.
     let armed = core.scheduler.arm(
         time::after(after),
-        // A pool that stops at once kills first, then looks for timers: so it finds this one, or this sees that it has.
+        // A pool that stops at once first kills and then looks for timers. So either it finds this
+        // timer, or this check sees the kill.
         || {
-            // SAFETY: as above.
+            // SAFETY: the timer is not armed yet, so the caller's runnable still keeps the cell.
             let header = unsafe { this.as_ref() };
             !header.state.peek().killed()
         },
@@ -431,10 +483,13 @@ impl Timed for Delayed {
 
 impl Drop for Delayed {
     fn drop(&mut self) {
-        // SAFETY: the runnable is ours, keeps the cell until it is pushed, and was given up for this. The core is held for
-        // what follows the push.
+        // SAFETY: this value owns the runnable, which keeps the cell until it is pushed, once. A
+        // thread outside the crew holds the core itself, since the actor may end as soon as the
+        // runnable is pushed.
         unsafe {
             let core = self.cell.as_ref().core();
+            // A thread outside passes the gate, so the executor does not look quiescent between the
+            // count and the push.
             let held = (!core.on_crew()).then(|| core.share());
             let _pass = held.as_ref().map(|core| core.scheduler.gate.enter());
             core.scheduler.undelay();

@@ -1,14 +1,19 @@
 //! One turn: drains a mailbox within its budget, and decides what comes next.
 //!
-//! A turn takes no more messages than waited when it began, so an actor that tells itself something cannot keep its
-//! worker, and what a flood brings in is handled while it is still in the cache. Within that it ends at the budget of
-//! messages, or of time: the clock is read rarely as long as turns are short, and after every message on a worker whose
-//! messages have lately been long.
+//! A turn takes no more messages than waited when it began. So an actor that tells itself something
+//! cannot keep its worker, and the messages of a flood are handled while they are still in the
+//! cache. Within that bound a turn ends at its budget of messages or of time. The clock is read
+//! rarely as long as messages are short, and after every message on a worker whose messages have
+//! lately been long.
 //!
 //! A panic in a message fails the actor: the turn goes on to the actor's end.
 //!
-//! User code may block, and its thread come back without the worker that it was ([`crate::sched::spares`]). So nothing here
-//! keeps a reference to the worker across user code: each look at it is a look-up of its own.
+//! User code may block, and its thread may come back without the worker that it was
+//! ([`crate::sched::spares`]). So this file keeps no reference to the worker across user code, and
+//! looks the worker up each time.
+//!
+//! Loom models: `models::mailbox` and `models::retire`, which copy this loop's steps. Needed
+//! orderings: `scripts/weaken-orderings.sh`, groups `state` and `retire`.
 
 use super::batch::{self, Timed};
 use super::end;
@@ -32,37 +37,42 @@ use crate::user::{self, Site};
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-/// Room is given back after this part of the capacity, in a turn that is long enough: senders have to be met for it.
+/// Room is given back after this part of the capacity, in a turn that is long enough. Doing so
+/// touches the cache line of the senders.
 const GIVE_BACK_PART: u32 = 8;
 /// The fewest messages after which room is given back.
 const GIVE_BACK_EVERY: u32 = 32;
-/// Short messages handled between two readings of the clock.
+/// Short messages handled between two readings of the clock, which costs about as much as one.
 const CLOCK_EVERY: u32 = 16;
-/// A message longer than this makes the worker read the clock after each one.
+/// A message longer than this makes the worker read the clock after each message.
 const LONG_MESSAGE_NS: u64 = 2_000;
 
-/// The scheduler's way in.
+/// Runs one turn of a cell. The scheduler calls it through `TaskVtable::run`.
 ///
 /// # Safety
-/// `task` is the header of a cell whose runnable the caller gives up.
+/// `task` is the header of a cell, and the caller gives up the cell's runnable.
 pub(crate) unsafe fn run(task: NonNull<TaskHeader>) -> After {
     let this: NonNull<Header> = task.cast();
     let _current = Current::of(this);
-    // SAFETY: the caller's.
+    // SAFETY: `task` is the first field of a cell's header, and the runnable was given up to this
+    // call.
     unsafe { turn(this) }
 }
 
 /// # Safety
-/// As for [`run`]. When the result is `Gone` the cell must not be touched.
+/// The caller gives up the runnable. If the result is `Gone` the caller does not touch the cell any
+/// more.
 unsafe fn turn(this: NonNull<Header>) -> After {
     // SAFETY: the runnable keeps the cell alive until a transition gives it up.
     let header = unsafe { this.as_ref() };
-    // SAFETY: we hold the runnable.
+    // SAFETY: this turn holds the runnable and so is the receiver.
     unsafe { header.inbox.prefetch() };
     let begun = header.state.begin_turn();
+    // A stopped or killed actor handles no message. The transition at the end of this turn sees the
+    // same flags and leads on to the end.
     let waiting = if begun.stops() { 0 } else { begun.len() };
     if !matches!(header.phase.get(), Phase::New | Phase::Running) {
-        // SAFETY: the caller's.
+        // SAFETY: this turn holds the runnable, and each function below takes it over.
         return unsafe {
             match header.phase.get() {
                 Phase::Vacant => restart::resume(this),
@@ -74,24 +84,31 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     if waiting > header.most_waiting.load(Relaxed) {
         header.most_waiting.store(waiting, Relaxed);
     }
+    // Without a cold part there are no ticks, no stopwatch and no limits of the actor's own, so
+    // this loop looks at none of them.
     let drained = match header.cold_if_any() {
         None => drain(this, waiting, header.core().limits.messages, None, |run| run.message(), || ()),
         Some(cold) => drain_with_ticks(this, waiting, cold),
     };
+    // The notes are settled before places are given back: see the order in `prepaid`.
     let handled = drained.total - prepaid::take_noted(header);
     header.count_handled(handled);
     header.core().count_in_turn(|tally| &tally.handled, u64::from(handled));
+    // The usual end of a turn, as one short step that is inlined. Everything else is out of line in
+    // `finish`. One transition for both was too long for the compiler to inline. Its weak exchange
+    // may fail by chance, and `finish` decides anew.
     if drained.outcome.is_ok() && header.state.end_idle(drained.total - drained.given) {
         return After::Gone;
     }
-    // SAFETY: the caller's.
+    // SAFETY: this turn still holds the runnable, since `end_idle` changed nothing.
     unsafe { finish(this, waiting, drained) }
 }
 
-/// The end of a turn after which there is more to do.
+/// Ends a turn after which there is more to do, or that panicked.
 ///
 /// # Safety
-/// As for [`run`].
+/// The caller gives up the runnable. If the result is `Gone` the caller does not touch the cell any
+/// more.
 #[inline(never)]
 unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After {
     // SAFETY: the runnable keeps the cell alive until a transition gives it up.
@@ -99,17 +116,21 @@ unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After
     let Drained { total, given, outcome } = drained;
     let mut owed = total - given;
     if let Err(text) = outcome {
-        // SAFETY: the caller's.
+        // SAFETY: this turn holds the runnable and gives it up with the result.
         if let Some(after) = unsafe { restart::over(this, Some(text), &mut owed) } {
             return after;
         }
     }
     let mut served = false;
     loop {
-        header.clear_stop_hint(); // before the step that looks at the flags
+        // Before the step that looks at the flags, so that no stop is lost: see `Header::killed`.
+        header.clear_stop_hint();
         match header.state.end_turn(owed, served) {
             EndTurn::Idle => return After::Gone,
-            // The mark of an outside sender is lost here, which costs that sender one round of the local queue.
+            // Places were reserved when the turn began, and nothing could be taken: a sender has
+            // not linked its message yet. The turn ends at this gap, and the worker lets other
+            // threads run. The mark of an outside sender is lost here, which costs that sender one
+            // round of the local queue.
             EndTurn::More { .. } if total == 0 && waiting > 0 => return After::RequeueGap,
             EndTurn::More { from_outside: true } => return After::RequeueOutside,
             EndTurn::More { from_outside: false } => return After::Requeue,
@@ -121,11 +142,12 @@ unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After
                 }
             }
             EndTurn::Retire => {
-                // SAFETY: the caller's.
+                // SAFETY: this turn holds the runnable and gives it up with the result.
                 if let Some(after) = unsafe { restart::over(this, None, &mut 0) } {
                     return after;
                 }
-                // It is closed by now, or killed, or its keeper gave it up: the next step says so.
+                // The actor is closed or killed now, or its supervisor gave it up. The next step
+                // sees that.
             }
             EndTurn::Ending => break,
             EndTurn::Unreferenced => {
@@ -133,33 +155,35 @@ unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After
                 break;
             }
         }
+        // The first step has given the owed places back.
         owed = 0;
         served = true;
     }
     end::begin(header);
-    // SAFETY: the caller's; both endings leave the runnable with us.
+    // SAFETY: both endings leave the runnable with this turn, and `begin` was called.
     unsafe { end::proceed(this) }
 }
 
 /// What a turn did with the messages.
 struct Drained {
-    /// Handled, or come to too late.
+    /// Messages that were handled, or found to be too late.
     total: u32,
-    /// Of those, the places given back already.
+    /// Of those, the number whose places were given back already.
     given: u32,
     outcome: Result<(), PanicText>,
 }
 
-/// The turn of an actor that has a cold part, and perhaps timers. Ticks that wait were counted when the turn began, so
-/// their cold part was there; apart, so that the others do not look for ticks before each message.
+/// Drains the mailbox of an actor that has a cold part, and perhaps timers. Apart from `drain`'s
+/// other caller, so that actors without a cold part do not look for ticks before each message.
+/// Ticks that wait were counted when the turn began, so the cold part was there by then.
 #[inline(never)]
 fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained {
-    // SAFETY: we hold the runnable, which keeps the cell.
+    // SAFETY: the runnable, which this turn holds, keeps the cell.
     let limit = unsafe { this.as_ref() }.limits().messages;
     let turn = cold.kept.as_deref().map(Kept::enter);
     let drained = match &cold.stopwatch {
         None => {
-            // SAFETY: as above.
+            // SAFETY: this turn holds the runnable and so is the receiver of both inboxes.
             let next = |run: &Run<'_>| unsafe {
                 let popped = cold.ticks.pop_or(this, Popped::Node, || run.message());
                 if let Some(kept) = &cold.kept {
@@ -177,7 +201,7 @@ fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained
     drained
 }
 
-/// The turn of a timed actor, which may have timers too.
+/// Drains the mailbox of a timed actor, which may have timers too.
 #[inline(never)]
 fn drain_timed(
     this: NonNull<Header>,
@@ -186,12 +210,14 @@ fn drain_timed(
     cold: &Cold,
     stopwatch: &Stopwatch,
 ) -> Drained {
-    // SAFETY: we hold the runnable, which keeps the cell.
+    // SAFETY: the runnable, which this turn holds, keeps the cell.
     let header = unsafe { this.as_ref() };
     let lap = Lap::begin(header, stopwatch);
-    // SAFETY: as above: all nodes are of this mailbox, whose receiver we are.
+    // SAFETY: this turn holds the runnable and so is the receiver. All nodes are envelopes of this
+    // mailbox.
     let next = |run: &Run<'_>| unsafe {
-        // What is in a slot was sent to an actor that nobody timed, which this one is.
+        // Messages in slots were sent before the actor was timed, and have no instant. They are
+        // moved into envelopes, so that the loop has one kind.
         let node = cold.ticks.pop_or(this, Popped::Node, || run.message())?.into_node(this.cast());
         if let Some(kept) = &cold.kept {
             kept.next_in_hand(node.addr());
@@ -204,8 +230,8 @@ fn drain_timed(
     drained
 }
 
-/// For the holder of the runnable: handles what `next` gives, within the budget; `done` is called after each that did not
-/// panic.
+/// Handles the messages that `next` returns, within the budget. Calls `done` after each message
+/// that did not panic. For the holder of the runnable.
 #[inline(always)]
 fn drain(
     this: NonNull<Header>,
@@ -215,18 +241,21 @@ fn drain(
     next: impl Fn(&Run<'_>) -> Option<Popped>,
     done: impl Fn(),
 ) -> Drained {
-    // SAFETY: the runnable keeps the cell.
+    // SAFETY: the runnable, which the caller holds, keeps the cell.
     let header = unsafe { this.as_ref() };
-    // SAFETY: we hold the runnable.
+    // The taken messages lie on this turn's stack while it runs, so each pop touches no line that
+    // senders write.
+    // SAFETY: the caller holds the runnable and so is the receiver.
     let rest = Cell::new(unsafe { header.inbox.begin() });
     let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
     let outcome = user::guard(Site::Turn, || run.messages(this, waiting, limit, timed, next, done));
-    // SAFETY: as above.
+    // SAFETY: the caller is still the receiver, and `rest` is what `begin` returned, less what was
+    // popped.
     unsafe { header.inbox.end(run.rest.get()) };
     Drained { total: run.total.get(), given: run.given.get(), outcome }
 }
 
-/// A panic ends the actor: nothing more is accepted or handled.
+/// Fails the actor after a panic: nothing more is accepted or handled.
 pub(super) fn fail(header: &Header, text: PanicText) {
     header.reason.set(Reason::Panicked);
     *header.cold().panic.lock() = Some(text.clone());
@@ -243,22 +272,22 @@ pub(super) fn count_panic(header: &Header, place: PanicPlace, text: PanicText) {
     core.emit(|| Event::Panicked { actor: header.id(), type_name: header.type_name(), place, text });
 }
 
-/// One turn's counts, which survive a panic.
+/// One turn's counts. They lie outside the guarded call, so they survive a panic.
 struct Run<'a> {
     header: &'a Header,
-    /// Handled in this turn.
+    /// Messages handled in this turn.
     total: Cell<u32>,
-    /// Of those, the places given back already.
+    /// Of those, the number whose places were given back already.
     given: Cell<u32>,
-    /// What was taken off the inbox and not handled yet.
+    /// Messages that were taken off the inbox and not handled yet.
     rest: Cell<*mut Node>,
 }
 
 impl Run<'_> {
-    /// The next message; for the holder of the runnable.
+    /// Pops the next message.
     #[inline(always)]
     fn message(&self) -> Option<Popped> {
-        // SAFETY: so says `drain`.
+        // SAFETY: only `drain` makes a `Run`, for the holder of the runnable and so for the receiver.
         unsafe { self.header.inbox.pop_from(&self.rest) }
     }
 
@@ -273,30 +302,41 @@ impl Run<'_> {
         done: impl Fn(),
     ) {
         let header = self.header;
+        // Before the first message and inside the same guarded call, so a message that comes before
+        // the first turn shares that turn.
         if header.phase.get() == Phase::New && !self.start(this) {
             return;
         }
         let most = waiting.min(limit);
+        // `total` is a local copy of the cell, which stays in a register.
         let mut total = 0;
         let mut watch = Watch { started: None, step: CLOCK_EVERY };
         if Local::long_messages() {
+            // On a worker of long messages the time of the first message counts too. Otherwise the
+            // first reading comes after `CLOCK_EVERY` messages, and a short turn reads no clock.
             watch = Watch { started: Some(time::now()), step: 1 };
         }
         loop {
             let next_stop = most.min(total + watch.step);
             while total < next_stop {
                 let Some(popped) = next(self) else { return };
+                // Counted before it is handled: a message whose handler panics was handled.
                 total += 1;
                 self.total.set(total);
-                // SAFETY: popped from this actor's inbox, inside its turn.
+                // SAFETY: the message was popped from this actor's inbox, inside the actor's turn,
+                // and this pointer to it is the only one.
                 unsafe {
+                    // Handlers are called at two places on purpose. One place that is told where
+                    // the message lies took more instructions for each message.
                     match popped {
                         Popped::Node(node) => {
                             let envelope = Envelope::from_node(node);
                             match Envelope::batched(envelope) {
                                 None => Envelope::handle(envelope, this),
                                 Some(batched) => {
-                                    // By value both ways, panics included: so this run is in registers.
+                                    // The turn's counts go in and come back by value, panics
+                                    // included. A reference to them would keep them out of
+                                    // registers in turns without batches too.
                                     let rest = self.rest.get();
                                     let after =
                                         batch::handle(envelope, batched, this, total, most, rest, timed);
@@ -304,6 +344,8 @@ impl Run<'_> {
                                     self.total.set(after.total);
                                     total = after.total;
                                     if let Err(payload) = after.outcome {
+                                        // The batch caught the panic to bring the counts back. The
+                                        // panic goes on as that of any other message.
                                         user::resume(payload);
                                     }
                                 }
@@ -313,17 +355,20 @@ impl Run<'_> {
                     }
                 }
                 done();
+                // The hint, not the word: senders on other cores write the word's cache line.
                 if header.killed() {
                     return;
                 }
             }
+            // The usual turn ends here, without a reading of the clock.
             if total == most && watch.started.is_none() {
                 return;
             }
             if total - self.given.get() >= (header.capacity / GIVE_BACK_PART).max(GIVE_BACK_EVERY) {
                 self.give_back(this);
             }
-            // Also after the last one: perhaps it was a single long message, or the worker is over its long ones.
+            // The clock is read after the last message too: the turn may have been a single long
+            // message, or the worker's messages may have become short again.
             let goes_on = watch.look(self, total);
             if total == most || !goes_on {
                 return;
@@ -331,23 +376,27 @@ impl Run<'_> {
         }
     }
 
-    /// The first turn. False: there is nothing to handle.
+    /// Runs `started`, in the first turn of a state. Returns `false` if no message may be handled.
     #[cold]
     fn start(&self, this: NonNull<Header>) -> bool {
         let header = self.header;
-        // The word and not the hint, which may be of a stop that the last state was meant by.
+        // The word is read instead of the hint, which may be left over from a stop of the last
+        // state.
         if header.state.peek().stops() {
             return false;
         }
-        // SAFETY: in the actor's turn.
+        // SAFETY: in the actor's turn, with a new state on which `started` has not run.
         unsafe { (header.vtable().started)(this) };
         header.phase.set(Phase::Running);
+        // `started` may have stopped the actor.
         !header.state.peek().stops()
     }
 
+    /// Gives room back in the middle of a turn, and serves senders that wait for it.
     #[cold]
     fn give_back(&self, this: NonNull<Header>) {
         let total = self.total.get();
+        // Prepaid messages leave the count before they leave `LEN`: see the order in `prepaid`.
         prepaid::settle_here(self.header);
         let now = self.header.state.give_back(total - self.given.replace(total));
         if now.room_wait() && !now.closed() {
@@ -359,24 +408,29 @@ impl Run<'_> {
 /// A turn's view of the clock.
 struct Watch {
     started: Option<Instant>,
-    /// Messages until the next look.
+    /// Number of messages until the next reading.
     step: u32,
 }
 
 impl Watch {
-    /// Is there time left?
+    /// Reads the clock, and returns `true` if the turn has time left.
     #[cold]
     fn look(&mut self, run: &Run<'_>, total: u32) -> bool {
+        // A reply that was dropped by a panic, which the handler then caught, is answered here at
+        // the latest.
         user::answer_caught();
         let now = time::now();
         Local::saw_clock_here(now);
         let Some(started) = self.started else {
-            // The first look is where the measuring begins.
+            // The measured time begins here: a turn of short messages has not read the clock
+            // before.
             *self = Watch { started: Some(now), step: 1 };
             return true;
         };
         let passed = now - started;
         let each = passed.as_nanos() as u64 / u64::from(total.max(1));
+        // The threshold for going back is half of the threshold for going on, so a worker near it
+        // does not change its mode with each turn.
         let long = if Local::long_messages() { each > LONG_MESSAGE_NS / 2 } else { each > LONG_MESSAGE_NS };
         Local::set_long_messages(long);
         self.step = if long { 1 } else { CLOCK_EVERY };
