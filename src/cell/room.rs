@@ -1,32 +1,43 @@
-//! Those who wait for room in a mailbox, oldest first.
+//! The room list: senders and actors that wait for room in a mailbox, oldest first.
 //!
-//! A waiting sender does not sleep until there is room and then tries again: it leaves its message here, and the turn
-//! that gives room back moves the message into the mailbox itself and then wakes the sender. So the order of
-//! waiting is the order of arrival, and nobody can slip in between: while a sender is on the list the state word's
-//! `ROOM_WAIT` refuses ordinary messages.
+//! A waiting sender does not sleep until there is room and then try again. It leaves its message
+//! here. The turn that gives room back moves the message into the mailbox itself, and then wakes
+//! the sender. So the order of waiting is the order of arrival. No other sender can slip in
+//! between: while a sender is on the list the state word's `ROOM_WAIT` refuses ordinary messages.
 //!
-//! An actor may not wait inside its turn; it asks for a notice instead (`Context::when_room`): a message to itself
-//! that comes when the mailbox has fallen to half its capacity. If many have asked, each of them runs a turn for its
-//! notice, and the first few use up the room. So the notices come a few at a time, one for each quarter of the capacity
-//! that is free, and the others follow, at each turn's end if there is room then: who was told first has had its turn.
+//! An actor may not wait inside its turn. It asks for a notice instead (`Context::when_room`): a
+//! message to itself that comes when the mailbox has fallen to half its capacity. If many actors
+//! have asked, each of them runs a turn for its notice, and the first few use up the room. So the
+//! notices come a few at a time, one for each free quarter of the capacity. The others follow at
+//! the ends of later turns, if there is room then. By then the actors that were told first have had
+//! their turn.
 //!
-//! What counts against the capacity, here as for plain sends, is *ordinary* messages: notices are [prepaid](super::prepaid).
+//! Only *ordinary* messages count against the capacity, here as for plain sends: notices are
+//! [prepaid](super::prepaid).
 //!
-//! **Why actors that wait for each other's room go on.** A notice for O about T comes when the ordinary messages in T are at most
-//! half the capacity. O's `tell` is refused then only if T has got ordinary messages meanwhile, or if senders are in line, of whom
-//! each turn of T with room takes one in. So each notice that O handles in vain is behind a message that T accepted after the
-//! notice before. Were there notices for ever, and only so many messages, then from some moment on all messages would be handled,
-//! since each actor with a message has a turn; no mailbox would hold an ordinary one, and the next `tell` would be accepted.
+//! **Why actors that wait for each other's room go on.** A notice for O about T comes when the
+//! ordinary messages in T are at most half the capacity. O's `tell` is refused then only if T has
+//! got ordinary messages meanwhile, or if senders are in line, of whose messages each turn of T
+//! with room takes one in. So each notice that O handles in vain comes after a message that T
+//! accepted after the notice before. Suppose that there were notices for ever and a finite number
+//! of messages. Then from some moment on all messages would be handled, since each actor with a
+//! message has a turn. No mailbox would hold an ordinary message, and the next `tell` would be
+//! accepted.
 //!
-//! | the list | `ROOM_WAIT` | `NOTICES` | changed under |
-//! |---|---|---|---|
-//! | somebody more | set; if the list was empty, by the step that finds no room | | the list's lock |
-//! | some notices given, others to come, and no sender waits | cleared | set | the same lock |
-//! | empty | cleared | cleared | the same lock |
+//! | the list | `ROOM_WAIT` | `NOTICES` |
+//! |---|---|---|
+//! | gets a waiter | set; on an empty list by the step that finds no room | |
+//! | some notices given, others to come, and no sender waits | cleared | set |
+//! | becomes empty | cleared | cleared |
 //!
-//! Why nobody is forgotten: the first one sets its flag only while `LEN` > 0, so the actor is scheduled, and no turn ends
-//! idle while either flag is set; those behind it find one set, under the same lock. Each turn ends with a look at the
-//! list, and where it finds room at least one comes off.
+//! All three rows happen under the list's lock.
+//!
+//! **Why no waiter is forgotten**: the first waiter sets its flag only while `LEN` > 0, so the
+//! actor is scheduled, and no turn ends idle while either flag is set. Later waiters find a flag
+//! set, under the same lock. Each turn ends with a look at the list, and if it finds room at least
+//! one waiter comes off.
+//!
+//! Loom model: `models::room`. Needed orderings: `scripts/weaken-orderings.sh`, group `room`.
 
 use super::envelope::{Envelope, Lane, deliver, deliver_exempt};
 use super::header::{Header, Strong};
@@ -41,13 +52,13 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::Waker;
 
-/// A waiting sender, shared between it and the list.
+/// A waiting sender's message and waker, shared between the sender and the list.
 #[derive(Debug)]
 pub(crate) struct Ticket(Mutex<TicketState>);
 
 #[derive(Debug)]
 enum TicketState {
-    /// `key`: in the list, from `join` on.
+    /// `key` is the entry in the list, set by `join`.
     Waiting {
         envelope: NonNull<Envelope>,
         waker: Waker,
@@ -61,12 +72,12 @@ enum TicketState {
     Taken,
 }
 
-// SAFETY: an envelope's message is Send, and the ticket hands it over as a whole.
+// SAFETY: an envelope's message is `Send`, and the ticket hands the envelope over as a whole.
 unsafe impl Send for Ticket {}
-// SAFETY: as above; access is under the mutex.
+// SAFETY: the mutex guards all access, and its content may move between threads.
 unsafe impl Sync for Ticket {}
 
-/// What a waiting sender finds.
+/// What a waiting sender finds in its ticket.
 #[derive(Debug)]
 pub(crate) enum TicketNow {
     Waiting,
@@ -74,18 +85,18 @@ pub(crate) enum TicketNow {
     Refused(NonNull<Envelope>, Refusal),
 }
 
-/// Who waits.
+/// An entry of the list.
 #[derive(Debug)]
 enum Waiter {
-    /// For any room.
+    /// Waits for room for one message.
     Sender(Arc<Ticket>),
-    /// For half of it: `envelope` then goes to `owner`.
+    /// Waits until half of the capacity is free. Then `envelope` goes to `owner`.
     Notice { owner: Strong, envelope: NonNull<Envelope> },
-    /// For those before it.
+    /// Waits for the entries before it only. Then `envelope` goes to `owner`.
     Mark { owner: Strong, envelope: NonNull<Envelope> },
 }
 
-/// The list. Most actors that could have one never do.
+/// The list. Boxed, since most actors that could have one never do.
 #[derive(Debug, Default)]
 pub(crate) struct RoomList(Option<Box<Line>>);
 
@@ -93,9 +104,10 @@ pub(crate) struct RoomList(Option<Box<Line>>);
 struct Line {
     /// Oldest first.
     waiters: Linked<Waiter>,
-    /// How many of them are senders.
+    /// Number of senders among the waiters.
     senders: usize,
-    /// The addresses of those whom a notice is for: to find them without a walk. They live as long as they are listed.
+    /// Addresses of the actors that a notice is for, so that one is found without a walk. Each
+    /// actor lives as long as it is listed, so no address is used again.
     owners: HashSet<usize>,
 }
 
@@ -141,7 +153,7 @@ impl Line {
         Some(waiter)
     }
 
-    /// One gives up.
+    /// Removes a waiter that gives up.
     fn remove(&mut self, key: usize) -> Option<Waiter> {
         let waiter = self.waiters.remove(key)?;
         self.took_off(&waiter);
@@ -153,7 +165,7 @@ fn address(owner: &Strong) -> usize {
     owner.as_ptr().addr().get()
 }
 
-// SAFETY: envelopes' messages are Send.
+// SAFETY: the list owns its envelopes, and their messages are `Send`.
 unsafe impl Send for RoomList {}
 
 impl Ticket {
@@ -161,25 +173,29 @@ impl Ticket {
         Arc::new(Ticket(Mutex::new(TicketState::Waiting { envelope, waker, key: None })))
     }
 
-    /// Returns what has become of it, and leaves the waker if it still waits. A refused envelope comes back once.
+    /// Returns what has become of the message. If the ticket still waits, leaves the waker in it. A
+    /// refused envelope comes back once.
     ///
-    /// Where an envelope comes back no waker is cloned or dropped, since that may panic and would lose the message.
+    /// A call that returns the envelope neither clones nor drops a waker, since that may panic and
+    /// would lose the message.
     pub(crate) fn look(&self, waker: &Waker) -> TicketNow {
         if let Some(now) = self.look_known(waker) {
             return now;
         }
-        let waker = user::clone_waker(waker); // not under the lock
+        let waker = user::clone_waker(waker); // user code, so not under the lock
         let mut state = self.0.lock();
         let (now, unused) = match &mut *state {
+            // The ticket may have been settled since the first look.
             TicketState::Waiting { waker: old, .. } => (TicketNow::Waiting, std::mem::replace(old, waker)),
             settled => (Self::settled(settled), waker),
         };
         drop(state);
-        drops::waker(Some(unused)); // likewise, and contained
+        drops::waker(Some(unused)); // user code, so not under the lock, and contained
         now
     }
 
-    /// The same where no waker need be left: `None` if the ticket waits with another one.
+    /// The part of [`look`](Self::look) that needs no waker. Returns `None` if the ticket waits
+    /// with another waker.
     fn look_known(&self, waker: &Waker) -> Option<TicketNow> {
         match &mut *self.0.lock() {
             TicketState::Waiting { waker: known, .. } => known.will_wake(waker).then_some(TicketNow::Waiting),
@@ -187,7 +203,7 @@ impl Ticket {
         }
     }
 
-    /// What its sender finds in a ticket that does not wait.
+    /// Returns what the sender finds in a ticket that does not wait any more.
     fn settled(state: &mut TicketState) -> TicketNow {
         match *state {
             TicketState::Refused { envelope, refusal } => {
@@ -199,8 +215,8 @@ impl Ticket {
     }
 }
 
-/// A ticket that was never listed, or is dropped with its task, still has its waker. The drop of that is the user's: it is
-/// contained, since a sender may have its message back in its hands.
+/// A ticket that was never listed, or is dropped with its task, still has its waker. Dropping a
+/// waker is user code. Its panic is contained, since the sender may be about to return the message.
 impl Drop for Ticket {
     fn drop(&mut self) {
         let state = std::mem::replace(&mut *self.0.lock(), TicketState::Taken);
@@ -210,9 +226,11 @@ impl Drop for Ticket {
     }
 }
 
-/// Waits in line unless there is room: then the caller may deliver at once.
+/// Puts a sender in line, unless there is room. Then the caller may deliver at once.
 pub(crate) fn join(header: &Header, ticket: &Arc<Ticket>) -> RoomWait {
     let mut list = header.cold().room.lock();
+    // A sender behind others does not look at the room: the flag is set already, and earlier
+    // waiters come first.
     let room = header.capacity - 1;
     let found = header.state.wait_for_room(list.is_empty().then(|| beside_prepaid(header, room)));
     if found == RoomWait::Waiting {
@@ -224,11 +242,12 @@ pub(crate) fn join(header: &Header, ticket: &Arc<Ticket>) -> RoomWait {
     found
 }
 
-/// Takes a waiting sender out of the line, in a time that does not grow with it. `None`: too late, look at the ticket.
+/// Takes a waiting sender out of the line, in a time that does not grow with the line. Returns
+/// `None` if it is too late: the ticket is settled.
 pub(crate) fn withdraw(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNull<Envelope>> {
     let mut list = header.cold().room.lock();
     let mut state = ticket.0.lock();
-    // Under the list's lock a ticket waits exactly if it is listed.
+    // Under the list's lock a ticket waits if and only if it is listed.
     let TicketState::Waiting { envelope, key: Some(key), .. } = *state else { return None };
     let listed = list.line().remove(key);
     debug_assert!(matches!(&listed, Some(Waiter::Sender(it)) if Arc::ptr_eq(it, ticket)), "another's place");
@@ -240,17 +259,17 @@ pub(crate) fn withdraw(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNull<
     drop(list);
     drop(listed);
     if let TicketState::Waiting { waker, .. } = waiting {
-        drops::waker(Some(waker)); // not under a lock
+        drops::waker(Some(waker)); // user code, so not under a lock
     }
     Some(envelope)
 }
 
-/// Asks for a notice. `Err`: that owner waits for this mailbox already.
+/// Asks for a notice. Returns `Err` if that owner waits for this mailbox already.
 pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Envelope>) -> Result<(), ()> {
     let mut list = header.cold().room.lock();
     if list.has_notice_for(address(&owner)) {
-        drop(list);
-        return Err(()); // `owner` is let go of after the lock
+        drop(list); // before `owner` is dropped
+        return Err(());
     }
     match header.state.wait_for_room(list.is_empty().then(|| beside_prepaid(header, half(header)))) {
         RoomWait::Waiting => {
@@ -258,52 +277,57 @@ pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Env
         }
         RoomWait::Room | RoomWait::Closed => {
             drop(list);
-            // SAFETY: `owner` is a strong reference, and the envelope was made for it.
+            // SAFETY: `owner` is a strong reference, and the envelope was made for it and given up.
             unsafe { deliver_exempt(owner, envelope, Lane::Prepaid) };
         }
     }
     Ok(())
 }
 
-/// Delivers an exempt message to the mailbox's owner behind all that waits for room now.
+/// Delivers an exempt message to the mailbox's owner, behind all that wait for room now.
 ///
 /// # Safety
-/// `owner` is the actor whose cell `header` is; the envelope is made for it, and the only pointer to it is given up.
+/// `owner` is the actor whose cell `header` is. The envelope is made for it, and the caller gives
+/// up the only pointer to it.
 pub(crate) unsafe fn follow(header: &Header, owner: Strong, envelope: NonNull<Envelope>) {
     if header.state.peek().room_wait() {
         let mut list = header.cold().room.lock();
+        // Notices need no mark: their messages go to other mailboxes.
         if list.line().senders > 0 {
             list.line().push(Waiter::Mark { owner, envelope });
             return;
         }
     }
-    // SAFETY: the caller's.
+    // SAFETY: `owner` is a strong reference, and the envelope is made for it and given up.
     unsafe { deliver_exempt(owner, envelope, Lane::Exempt) };
 }
 
-/// One notice comes for this part of the capacity.
+/// One notice comes for each free part of this size.
 const NOTICE_PART: u32 = 4;
 
 fn half(header: &Header) -> u32 {
     header.capacity / 2
 }
 
-/// With the list's lock: as how great a length so many ordinary messages count.
+/// Returns the length of the mailbox when it holds so many ordinary messages beside the prepaid
+/// ones. Called with the list's lock.
 fn beside_prepaid(header: &Header, ordinary: u32) -> u32 {
     ordinary.saturating_add(header.cold().prepaid.read())
 }
 
-/// Moves messages in and gives notices, as far as there is room. Called by the turn that gave it back.
+/// Moves messages into the mailbox and gives notices, as far as there is room. Called by the turn
+/// that has given room back, with the runnable.
 pub(crate) fn serve(this: NonNull<Header>) {
-    // SAFETY: the caller holds the runnable.
+    // SAFETY: the runnable, which the caller holds, keeps the cell.
     let header = unsafe { this.as_ref() };
     let mut wake = Vec::new();
     let mut notices = Vec::new();
     {
         let mut list = header.cold().room.lock();
         let line = list.line();
-        // First the count of prepaid messages, which does not get less here, and then the length: or one that comes in between
-        // would make room for an ordinary one.
+        // The count of prepaid messages comes first, which does not fall under the lock, and the
+        // length second. In the other order a prepaid message that comes in between would make room
+        // for an ordinary one.
         let waiting = || {
             let prepaid = header.cold().prepaid.read();
             header.state.peek().len().saturating_sub(prepaid)
@@ -311,11 +335,14 @@ pub(crate) fn serve(this: NonNull<Header>) {
         let free = header.capacity.saturating_sub(waiting());
         let mut most = free / (header.capacity / NOTICE_PART).max(1);
         while let Some(front) = line.waiters.front() {
+            // Looked up for each waiter, since each message that is moved in takes room.
             let waiting = waiting();
             match front {
                 Waiter::Sender(_) if waiting >= header.capacity => break,
                 Waiter::Notice { .. } if waiting > half(header) => break,
-                // Unless a sender waits behind it: then plain sends may not use the room anyway.
+                // Only so many at a time, and plain sends may use the rest of the room. If a sender
+                // waits behind the notice, plain sends may not use the room anyway, so holding the
+                // notice back would gain nothing.
                 Waiter::Notice { .. } if most == 0 && line.senders == 0 => {
                     header.state.notices_to_come();
                     break;
@@ -329,13 +356,15 @@ pub(crate) fn serve(this: NonNull<Header>) {
                     let TicketState::Waiting { envelope, .. } = *state else {
                         unreachable!("listed tickets wait")
                     };
-                    // SAFETY: the cell is in its turn; the envelope was made for it and leaves the ticket here.
+                    // SAFETY: the cell is in its turn, which keeps it. The envelope was made for it
+                    // and leaves the ticket with this call.
                     let next = match unsafe { deliver(this, envelope, Lane::Exempt) } {
                         Ok(_) => TicketState::Accepted,
                         Err((envelope, refusal)) => TicketState::Refused { envelope, refusal },
                     };
                     wake.push(std::mem::replace(&mut *state, next));
                 }
+                // Only collected here: a refused delivery drops the message, which is user code.
                 Waiter::Notice { owner, envelope } => notices.push((owner, envelope, Lane::Prepaid)),
                 Waiter::Mark { owner, envelope } => notices.push((owner, envelope, Lane::Exempt)),
             }
@@ -346,16 +375,19 @@ pub(crate) fn serve(this: NonNull<Header>) {
     }
     settle(wake, notices);
     if let Some(stopwatch) = header.stopwatch() {
-        stopwatch.forget_clock(); // the next handler begins after this
+        // The next handler begins after this.
+        stopwatch.forget_clock();
     }
 }
 
-/// The mailbox is closed: every sender gets its message back, every owner its notice.
+/// Refuses all waiters of a closed mailbox: each sender gets its message back, each owner its
+/// notice.
 pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
     let Some(cold) = header.cold_if_any() else { return };
     let mut wake = Vec::new();
     let mut notices = Vec::new();
-    // Under the list's lock to the end: a ticket that is not listed is settled, or `withdraw` would lose its message.
+    // The list stays locked to the end. `withdraw` takes a ticket that is not listed for a settled
+    // one, and would lose its message.
     let mut list = cold.room.lock();
     let mut line = list.0.take();
     while let Some(waiter) = line.as_mut().and_then(|line| line.waiters.pop()) {
@@ -375,7 +407,7 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
     settle(wake, notices);
 }
 
-/// User code (wakers) and other actors' mailboxes: outside all locks.
+/// Wakes senders (user code) and delivers notices (other actors' mailboxes), outside all locks.
 fn settle(wake: Vec<TicketState>, notices: Vec<(Strong, NonNull<Envelope>, Lane)>) {
     for waiting in wake {
         if let TicketState::Waiting { waker, .. } = waiting {
@@ -383,7 +415,8 @@ fn settle(wake: Vec<TicketState>, notices: Vec<(Strong, NonNull<Envelope>, Lane)
         }
     }
     for (owner, envelope, lane) in notices {
-        // SAFETY: `owner` is a strong reference, and the envelope was made for it.
+        // SAFETY: `owner` is a strong reference, and the envelope was made for it and left the
+        // list.
         unsafe { deliver_exempt(owner, envelope, lane) };
     }
 }

@@ -1,29 +1,36 @@
-//! A mailbox that several actors take from: a pool's shared queue.
+//! A mailbox from which several actors take: a pool's shared queue.
 //!
-//! The queue is a cell of its own whose actor does not exist. So bound, close, waiting for room, references and accounts are
-//! those of any mailbox, and senders notice no difference. Only its turn is another one: it hands each message to an idle
-//! *member*, which handles it as if it had been sent there (the members are of one type, for which the envelopes are made).
+//! The queue is a cell of its own without an actor. So its bound, close, waiting for room,
+//! references and accounts are those of any mailbox, and senders notice no difference. Only its
+//! turn is special: it hands each message to an idle *member*, which handles the message as if it
+//! had been sent to the member. (All members are of one type, for which the envelopes are made.)
 //!
-//! A message is never put behind another of a member: it is given to an idle one, or taken by one at the end of a turn of
-//! its, and in both cases goes where ticks go, before what waits in the member's own mailbox. So it waits in the queue as
-//! long as all are busy, and for nothing but a worker from then on. A member whose own mailbox is never empty takes one at
-//! each turn's end; so neither keeps the other waiting.
+//! A message is never put behind another message of a member. It is given to an idle member, or
+//! taken by a member at the end of one of its turns. In both cases the message goes where ticks go,
+//! before the messages in the member's own mailbox. So a message waits in the queue as long as all
+//! members are busy, and for nothing but a worker from then on. A member whose own mailbox is never
+//! empty takes one message at each turn's end, so neither mailbox starves.
 //!
 //! Both ends decide by one word, the member's own:
 //!
-//! | the queue's turn | the member's word | so |
+//! | the queue's turn | the member | so |
 //! |---|---|---|
-//! | `reserve_idle` | idle | scheduled, with one message: the queue's turn pushes its runnable |
-//! | all are scheduled: `want` sets `WANTED` in each | scheduled | its turn cannot end idle without a look at the queue |
-//! | | it went idle just before | `want` says so: `reserve_idle` |
-//! | (nobody was idle) keeps the runnable: *held* | | whoever looks finds it |
+//! | `reserve_idle` | idle | is scheduled with one message: the queue's turn pushes its runnable |
+//! | all are scheduled: `want` sets `WANTED` | scheduled | looks at the queue before it goes idle |
+//! | the same | went idle just before | `want` says so: `reserve_idle` |
+//! | none was idle: keeps the runnable (*held*) | | a member that looks finds it |
 //!
-//! A member that looks, under the lock, finds the queue held: it takes one message, and the runnable stays held as long as
-//! more wait; or it finds it not held (nothing waits, or the queue's turn is still to come, and will see this member
-//! idle, or want it again): it clears `WANTED`.
+//! A member that looks, under the lock, finds the queue held or not held. If it is held the member
+//! takes one message, and the runnable stays held as long as more messages wait. If it is not held,
+//! nothing waits, or the queue's turn is still to come and will see this member idle or want it
+//! again. Then the member clears `WANTED`.
 //!
-//! **The right to take** is the lock, and nothing of a user's runs under it. **While it is held** the queue's runnable is in nobody's
-//! queue; whoever closes it, or leaves, pushes it. A crew with a held queue is not quiet, since its members are all scheduled.
+//! **The right to take** is the lock, under which no user code runs. **While the queue is held**
+//! its runnable is in no other queue. A thread that closes it, or a member that leaves, pushes the
+//! runnable. An executor with a held queue is not quiescent, since all members are scheduled.
+//!
+//! Loom model: `models::shared`. Needed orderings: `scripts/weaken-orderings.sh`, group `state`
+//! (model `shared`).
 
 use super::end;
 use super::envelope::Envelope;
@@ -37,32 +44,33 @@ use crate::sched::task::After;
 use crate::sync::{Mutex, chaos};
 use std::ptr::NonNull;
 
-/// What a queue and its members have in common.
+/// The common part of a queue and its members.
 #[derive(Debug)]
 pub(crate) struct Sharing(Mutex<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// As long as it has not ended.
+    /// The queue's cell, as long as it has not ended.
     queue: Option<NonNull<Header>>,
-    /// The queue's runnable is here.
+    /// Whether the queue's runnable is here.
     held: bool,
-    /// As long as they have not ended.
+    /// The members' cells, as long as they have not ended.
     members: Vec<NonNull<Header>>,
-    /// Who is looked at first.
+    /// Index of the member that is looked at first.
     from: usize,
-    /// It gives nothing to anybody, but is emptied into one mailbox at once: see [`Sharing::move_to`].
+    /// Set for a queue that gives nothing to members and is emptied into one mailbox at once. See
+    /// [`Sharing::move_to`].
     hold: Option<Hold>,
 }
 
-/// Whom a hold waits for, and whom it is emptied into.
+/// The actor that a hold waits for, and the actor into which it is emptied.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hold {
     pub(crate) from: ActorId,
     pub(crate) into: ActorId,
 }
 
-/// Which actors have to do something before a message of a queue is handled.
+/// The actors that must do something before a message of a queue is handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Doers {
     One(ActorId),
@@ -70,7 +78,8 @@ pub(super) enum Doers {
     All(Vec<ActorId>),
 }
 
-// SAFETY: headers are Sync; those that are listed have not ended, since an ending cell takes itself off under the lock.
+// SAFETY: headers are `Sync`. Listed cells have not ended, since an ending cell takes itself off
+// the list under the lock.
 unsafe impl Send for Inner {}
 
 impl Sharing {
@@ -78,20 +87,20 @@ impl Sharing {
         Sharing::with(None)
     }
 
-    /// Of a queue that keeps what it gets until it is moved.
+    /// Makes the common part of a queue that keeps its messages until [`move_to`](Self::move_to).
     pub(crate) fn hold(hold: Hold) -> Self {
         Sharing::with(Some(hold))
     }
 
-    /// Returns which actors have to do something before the message in this envelope is handled; before there is room, if
-    /// that is 0.
+    /// Returns the actors that must do something before the message in this envelope is handled.
+    /// With 0: before there is room.
     pub(super) fn doers(&self, envelope: usize) -> Doers {
         let inner = self.0.lock();
         match inner.hold {
             Some(Hold { from, into }) if inner.held => Doers::All(vec![from, into]),
             Some(Hold { into, .. }) => Doers::One(into),
             None => {
-                // SAFETY: listed, so they live.
+                // SAFETY: listed cells have not ended, and none can end while the list is locked.
                 let headers = || inner.members.iter().map(|member| unsafe { member.as_ref() });
                 let took = |header: &&Header| header.kept().is_some_and(|kept| kept.has_taken(envelope));
                 match headers().find(took) {
@@ -106,8 +115,8 @@ impl Sharing {
         Sharing(Mutex::new(Inner { queue: None, held: false, members: Vec::new(), from: 0, hold }))
     }
 
-    /// The cell joins, before its first turn: as the queue, or as a member. False: that turn is not to be scheduled, since
-    /// the runnable is held here.
+    /// Lists a cell before its first turn, as the queue or as a member. Returns `false` if that
+    /// turn must not be scheduled, since the runnable is held here.
     #[must_use]
     pub(super) fn join(&self, cell: NonNull<Header>, queue: bool) -> bool {
         let mut inner = self.0.lock();
@@ -116,24 +125,30 @@ impl Sharing {
             inner.held = inner.hold.is_some();
         } else {
             inner.members.push(cell);
-            inner.release(); // there may be something for it
+            inner.release(); // the queue may have a message for the new member
         }
         !(queue && inner.hold.is_some())
     }
 
-    /// Moves all that a hold has into a mailbox, behind what is there, and ends the hold. What waits for room in the hold is
-    /// refused, and so is what comes later; the caller sees to it that nobody is on the way into it.
+    /// Moves all messages of a hold into a mailbox, behind the messages there, and ends the hold.
+    /// Senders that wait for room in the hold are refused, and so are later messages. The caller
+    /// ensures that no sender is on the way into the hold.
     pub(crate) fn move_to(&self, to: &Strong) {
         let target = to.header();
         let mut inner = self.0.lock();
-        let Some(queue) = inner.queue.filter(|_| inner.held) else { return }; // killed: what it has is dead
+        // A hold whose runnable is not here was killed, and its messages are dead letters.
+        let Some(queue) = inner.queue.filter(|_| inner.held) else { return };
         inner.held = false;
-        // SAFETY: it has not ended, and its runnable is ours now, until it is scheduled.
+        // SAFETY: the hold has not ended, and its runnable belongs to this call until it is
+        // scheduled. So this thread is the receiver. `to` is a strong reference to a cell of the
+        // same type.
         unsafe {
             let hold = queue.as_ref();
             let mut moved = 0;
             while let Some(node) = hold.inbox.pop(queue.cast()) {
                 let Reserve::Accepted { schedule } = target.state.reserve_exempt() else {
+                    // Closed, or at the greatest length: the rest becomes dead letters in the
+                    // hold's last turn.
                     hold.inbox.put_back(node);
                     break;
                 };
@@ -144,10 +159,12 @@ impl Sharing {
                     stopwatch.pushed_first(sent);
                 }
                 moved += 1;
+                // For each message, since the actor may become idle in between.
                 if schedule {
                     Header::schedule(to.as_ptr());
                 }
             }
+            // With leftovers the hold is killed: they are dead letters.
             let rest = hold.state.give_back(moved);
             let scheduled = hold.state.close(rest.len() > 0);
             debug_assert!(!scheduled, "we hold the runnable");
@@ -159,83 +176,94 @@ impl Sharing {
 /// What the queue's turn found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// All that was linked has been given away: so many.
+    /// All linked messages have been given away, this many.
     Given(u32),
-    /// Nobody is idle; held.
+    /// No member is idle, and the runnable is held.
     AllBusy,
-    /// Nobody will ever come.
+    /// There are no members, so no message will ever be taken.
     Nobody,
 }
 
 impl Inner {
-    /// Pushes the queue's runnable, if it is here.
+    /// Pushes the queue's runnable, if it is held here.
     fn release(&mut self) {
         if std::mem::take(&mut self.held) {
             let queue = self.queue.expect("a queue that is held has not ended");
-            // SAFETY: held, so it is ours to push.
+            // SAFETY: the runnable is held here, so this thread pushes it once. A held queue has
+            // not ended.
             unsafe { Header::schedule(queue) };
         }
     }
 
-    /// For the holder of the queue's runnable: gives messages to members as long as some are idle.
+    /// Gives messages to idle members. For the holder of the queue's runnable.
     fn give(&mut self, queue: &Header) -> Found {
         if self.members.is_empty() {
             return if queue.state.peek().len() > 0 { Found::Nobody } else { Found::Given(0) };
         }
+        // A message is popped before a member is reserved, since a reserved place needs a message.
         let mut given = 0;
         let found = loop {
-            // SAFETY: under the lock, with the runnable.
+            // SAFETY: under the lock and with the runnable, so this thread is the receiver.
             let Some(node) = (unsafe { queue.inbox.pop(NonNull::from(queue).cast()) }) else {
                 break Found::Given(given);
             };
             match self.idle_member() {
-                // SAFETY: the place is reserved; the transition made its runnable ours to push.
+                // SAFETY: the member's place is reserved, which keeps it. The transition made this
+                // thread the one to push its runnable.
                 Some(member) => unsafe {
                     put(member, node);
                     Header::schedule(member);
                     given += 1;
                 },
                 None => {
-                    // SAFETY: as above.
+                    // SAFETY: this thread is still the receiver, and `node` was popped last.
                     unsafe { queue.inbox.put_back(node) };
                     break Found::AllBusy;
                 }
             }
         };
-        // SAFETY: as above.
+        // SAFETY: this thread holds the lock and the runnable.
         unsafe { watch(queue) };
         if given > 0 && queue.state.give_back(given).in_line() {
-            return Found::Given(given); // those who wait first
+            // Senders in line for room come first. The turn ends here and comes again.
+            return Found::Given(given);
         }
         self.held = found == Found::AllBusy;
         found
     }
 
-    /// One that is idle, and has a place reserved now. `None`: all have a turn at whose end they will look.
+    /// Returns an idle member with a place reserved. Returns `None` if each member has a turn, at
+    /// whose end it will look at the queue.
     fn idle_member(&mut self) -> Option<NonNull<Header>> {
         let all = self.members.len();
         debug_assert!(all > 0, "asked for before");
         let at = |i: usize| (self.from + i) % all;
-        // SAFETY: listed, so they live.
+        // SAFETY: listed cells have not ended, and none can end while the list is locked.
         let state = |i: usize| unsafe { &self.members[at(i)].as_ref().state };
+        // First those that are idle now. Then each member is told to look at the end of its turn.
+        // One that went idle just before the flag was set would not look, so it is reserved after
+        // all.
         let idle = (0..all)
             .find(|&i| state(i).reserve_idle())
             .or_else(|| (0..all).find(|&i| state(i).want() && state(i).reserve_idle()))?;
         let member = self.members[at(idle)];
+        // Round robin, so that messages are spread over the members.
         self.from = at(idle + 1);
         Some(member)
     }
 
-    /// For a member in its turn: one message of the held queue. False: nothing for it.
+    /// Takes one message of the held queue for a member in its turn. Returns `false` if there is
+    /// none.
     fn take(&mut self, member: NonNull<Header>) -> bool {
         let Some(queue) = self.queue.filter(|_| self.held) else { return false };
-        // SAFETY: both live: the member is in its turn, the queue has not ended. The queue's receiving end is ours under the
-        // lock, while it is held.
+        // SAFETY: the member is in its turn, and the queue has not ended, so both live. Under the
+        // lock, while the queue is held, this thread is the queue's receiver.
         unsafe {
             let state = &member.as_ref().state;
             let Reserve::Accepted { .. } = state.reserve_exempt() else { return false };
             let Some(node) = queue.as_ref().inbox.pop(queue.cast()) else {
-                // Reserved, and not linked yet: the queue's own turn waits for that.
+                // A sender has reserved and not linked yet. The queue's own turn waits for that
+                // message.
                 let _still_scheduled = state.give_back(1);
                 self.release();
                 return false;
@@ -244,19 +272,20 @@ impl Inner {
             watch(queue.as_ref());
             let rest = queue.as_ref().state.give_back(1);
             if rest.len() == 0 || rest.in_line() || rest.killed() {
-                self.release(); // its turn decides
+                self.release(); // the queue's own turn decides
             }
         }
         true
     }
 }
 
-/// Where a member finds it before its own.
+/// Puts a message where the member finds it before the messages of its own mailbox.
 ///
 /// # Safety
-/// A place is reserved for it, and the only pointer to it is given up.
+/// A place is reserved for the message, and the caller gives up the only pointer to it. Called
+/// under the queue's lock.
 unsafe fn put(member: NonNull<Header>, node: *mut Node) {
-    // SAFETY: the reserved place keeps the member; the rest is the caller's.
+    // SAFETY: the reserved place keeps the member. The node was popped, so it is on no queue.
     unsafe {
         let cold = member.as_ref().cold();
         if let Some(kept) = &cold.kept {
@@ -269,35 +298,39 @@ unsafe fn put(member: NonNull<Header>, node: *mut Node) {
     }
 }
 
-/// A timed queue's stopwatch looks at what is first now.
+/// Tells a timed queue's stopwatch which message is first now.
 ///
 /// # Safety
-/// With the right to take.
+/// The caller has the right to take.
 unsafe fn watch(queue: &Header) {
     if let Some(stopwatch) = queue.stopwatch() {
-        // SAFETY: the caller's.
+        // SAFETY: with the right to take this thread is the receiver.
         unsafe { stopwatch.first_is(queue.inbox.begin()) };
     }
 }
 
-/// The turn of a queue.
+/// Runs the turn of a queue.
 ///
 /// # Safety
-/// The caller holds the runnable, which is given up. When the result is `Gone` the cell must not be touched.
+/// The caller holds the runnable and gives it up. If the result is `Gone` the caller does not touch
+/// the cell any more.
 pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
-    // SAFETY: the runnable keeps the cell until it is held, or a transition gives it up.
+    // SAFETY: the runnable keeps the cell until it is held, or until a transition gives it up.
     let header = unsafe { this.as_ref() };
     let sharing = &header.kept().expect("set before its first turn").sharing;
     let now = header.state.begin_turn();
+    // Waiting senders first, so that their messages are given to members in this turn.
     if now.in_line() && !now.closed() {
         room::serve(this);
     }
     let mut given = 0;
     if !now.killed() {
         chaos();
-        // Bound before the match, or its lock would be held in there.
+        // Bound to a name before the match, whose scrutinee would hold the lock until its end.
         let found = sharing.0.lock().give(header);
         match found {
+            // The runnable is held, and a member may have taken the last message already: the cell
+            // must not be touched.
             Found::AllBusy => return After::Gone,
             Found::Given(messages) => given = messages,
             Found::Nobody => {
@@ -306,6 +339,7 @@ pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
             }
         }
     }
+    // No places are owed, since `give` has given them back.
     match header.state.end_turn(0, true) {
         EndTurn::Idle => return After::Gone,
         EndTurn::More { .. } if given == 0 => return After::RequeueGap,
@@ -314,33 +348,36 @@ pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
         EndTurn::Ending | EndTurn::Unreferenced => {}
         EndTurn::Wanted | EndTurn::Retire => unreachable!("a queue is no member, and has no state"),
     }
-    // SAFETY: the caller's; these endings leave the runnable with us.
+    // SAFETY: these endings leave the runnable with this turn, and `begin` is called before
+    // `proceed`.
     unsafe {
         end::begin(header);
         end::proceed(this)
     }
 }
 
-/// A member's look at the queue, at the end of its turn: it has one message more then, or is not wanted any more.
+/// Looks at the queue at the end of a member's turn. Afterwards the member has one message more, or
+/// `WANTED` is cleared.
 pub(super) fn look(this: NonNull<Header>) {
-    // SAFETY: the caller holds the runnable, which keeps the cell.
+    // SAFETY: the runnable, which the caller holds, keeps the cell.
     let header = unsafe { this.as_ref() };
     let Some(kept) = header.kept() else { return };
     chaos();
     let mut inner = kept.sharing.0.lock();
+    // Cleared under the lock, under which the queue's turn sets it, so a new `want` is never lost.
     if !inner.take(this) {
         header.state.unwant();
     }
 }
 
-/// The queue was closed: it may have to go on.
+/// Pushes the runnable of a queue that was closed, if it is held.
 pub(super) fn nudge(kept: &Kept) {
     if kept.is_queue() {
         kept.sharing.0.lock().release();
     }
 }
 
-/// A cell has ended.
+/// Takes a cell that has ended off the list.
 pub(super) fn leave(this: NonNull<Header>, kept: &Kept) {
     let mut inner = kept.sharing.0.lock();
     if kept.is_queue() {
@@ -348,6 +385,6 @@ pub(super) fn leave(this: NonNull<Header>, kept: &Kept) {
         debug_assert!(!inner.held, "it ended in its turn");
     } else {
         inner.members.retain(|&member| member != this);
-        inner.release(); // if nobody is left, the queue ends
+        inner.release(); // if no member is left the queue ends
     }
 }

@@ -287,7 +287,7 @@ impl Run<'_> {
     /// Pops the next message.
     #[inline(always)]
     fn message(&self) -> Option<Popped> {
-        // SAFETY: only `drain` makes a `Run`, for the holder of the runnable and so for the receiver.
+        // SAFETY: only `drain` makes a `Run`, for the holder of the runnable: the receiver.
         unsafe { self.header.inbox.pop_from(&self.rest) }
     }
 
