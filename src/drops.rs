@@ -111,7 +111,7 @@ impl Level {
 impl Drop for Level {
     #[inline]
     fn drop(&mut self) {
-        // At depth 1, still counted: calls made by the list's calls go onto the list too.
+        // Still counted as one level: what these calls put off goes onto the list being emptied.
         if DEPTH.get() == 1 && !OLDEST.get().is_null() {
             do_all();
         }

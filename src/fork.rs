@@ -69,7 +69,7 @@ impl Birth {
     /// Returns `true` in a child that was forked since this was made, and in that child's children.
     #[inline]
     pub(crate) fn forked(&self) -> bool {
-        // A wiped word or one that says `ASK`: both are rare, so the rest is out of line.
+        // `HERE` is the usual answer on Linux, so everything else is out of line.
         self.says() & HERE == 0 && self.is_another_process()
     }
 

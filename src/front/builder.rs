@@ -343,6 +343,7 @@ impl<'a> Builder<'a> {
     /// heist had started by then have ended, or have not within 10 s.
     pub fn build(mut self) -> Result<Executor, BuildError> {
         let pinned = self.cores.as_ref().map(Vec::len);
+        // The list of cores names the crew's size, unless `workers` does too; then both must agree.
         let workers = self.workers.or(pinned).unwrap_or_else(num_cpus::get);
         if !(1..=MAX_WORKERS).contains(&workers) {
             return Err(BuildError::Workers(workers));
@@ -354,6 +355,8 @@ impl<'a> Builder<'a> {
                 return Err(BuildError::CoresAndWorkers { cores: pinned, workers });
             }
             let allowed = allowed.insert(Cores::of_this_thread().map_err(BuildError::Pin)?);
+            // Checked here, on the building thread: a core outside the mask would only fail later,
+            // on the worker's own thread.
             if let Some(&core) = cores.iter().find(|&&core| !allowed.contains(core)) {
                 return Err(BuildError::Core(core));
             }
@@ -362,6 +365,7 @@ impl<'a> Builder<'a> {
             (Some(_), true) => return Err(BuildError::BoundedAndUnbounded),
             (None, true) => MAX_LEN,
             (capacity, false) => match u32::try_from(capacity.unwrap_or(DEFAULT_CAPACITY)) {
+                // `MAX_LEN` itself means "unbounded", so it is no capacity.
                 Ok(capacity @ 1..MAX_LEN) => capacity,
                 _ => return Err(BuildError::Capacity(capacity.unwrap_or_default())),
             },
@@ -375,6 +379,8 @@ impl<'a> Builder<'a> {
         if self.thread_name.contains('\0') {
             return Err(BuildError::ThreadName);
         }
+        // A caller with a way of its own to start threads must not find threads that were started
+        // otherwise.
         let nobody_starts_them = self.spawn_handler.is_some() && self.spare_handler.is_none();
         let spares = match self.spares {
             Some(1..) if nobody_starts_them => return Err(BuildError::SparesWithoutHandler),
@@ -404,6 +410,8 @@ impl<'a> Builder<'a> {
         seats: Vec<Seat>,
         pinned: Option<Cores>,
     ) -> Result<Executor, BuildError> {
+        // Nothing is sent on this channel. Its disconnection tells `shutdown` that the last thread
+        // is gone, and a receiver can wait for that with a deadline.
         let (alive, gone) = crossbeam_channel::bounded(0);
         core.dedicated.open(Settings {
             name: self.thread_name.clone(),
@@ -432,8 +440,7 @@ impl<'a> Builder<'a> {
                 break;
             }
         }
-        // Only the threads hold them now, so that both channels are disconnected when the last
-        // thread is done.
+        // The threads keep these from now on, so the channels end with the last thread.
         drop((recruiter, begun));
         let executor = Executor::assemble(core, gone, self.drop_deadline);
         match outcome {

@@ -54,6 +54,8 @@ fn core(executor: &Executor) -> Weak<Core> {
 
 #[track_caller]
 fn goes(core: &Weak<Core>) {
+    // The last references go with the threads, which may end after the executor's drop has
+    // returned.
     let limit = time::now() + Duration::from_secs(20);
     while core.strong_count() > 0 {
         assert!(time::now() < limit, "{} references to the core are left", core.strong_count());

@@ -104,6 +104,7 @@ impl Drop for Executor {
             // In a forked child the threads do not exist, and their locks may be held for ever.
             return;
         }
+        // Also true while a thread of the crew runs the destructors of its thread-locals.
         if self.core().ends_after_this_thread() {
             // A worker cannot wait for itself. The crew ends by itself, after this turn.
             self.core().start_draining();

@@ -149,6 +149,7 @@ impl Handle {
             let counters = &slot.counters;
             WorkerStats {
                 turns: counters.turns.get(),
+                // Messages are counted by the cell's floor, turns by the scheduler's.
                 messages: core.of_worker(index, |tally| &tally.handled),
                 busy: Duration::from_nanos(counters.busy_ns.get()),
                 parked: Duration::from_nanos(counters.parked_ns.get()),
@@ -171,6 +172,8 @@ impl Handle {
             live_actors: core.live(),
             waiting_actors: core.scheduler.waiting() as u64,
             dedicated_threads: core.dedicated.count() as u64,
+            // The crew counts in its tallies; threads outside count on the gate's stripes, which
+            // they write anyway.
             accepted: core.total(|tally| &tally.accepted) + core.scheduler.gate.accepted(),
             handled: core.total(|tally| &tally.handled),
             panicked: core.total(|tally| &tally.panicked),

@@ -43,6 +43,7 @@ impl Recruiter {
 
     /// Starts a thread for a spare. Returns `false` if there is no thread.
     fn recruit(self: &Arc<Self>, spare: Arc<Spare>) -> bool {
+        // Numbers are never reused, so two spares of one executor never share a name.
         let number = self.spares.fetch_add(1, Relaxed);
         let thread = WorkerThread::for_spare(number, Arc::clone(&spare), Arc::clone(self));
         let started = user::guard(Site::Handler, || match &self.handler {

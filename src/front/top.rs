@@ -106,6 +106,7 @@ impl Best {
     }
 
     fn offer(&mut self, rank: Option<Rank>, seen: &Seen<'_>) {
+        // Names are copied only for candidates: most actors are out by their rank alone.
         let Some(rank) =
             rank.filter(|rank| self.k > 0 && self.hopeless.is_none_or(|hopeless| *rank > hopeless))
         else {
@@ -176,6 +177,7 @@ impl Handle {
         }
         let now = time::now();
         let (mut busiest, mut longest_waiting) = (Best::new(k), Best::new(k));
+        // One reading of the clock for all, so that the ages are comparable.
         self.core().unfinished(|header| {
             let seen = Seen::new(header, now);
             busiest.offer(seen.busy(), &seen);

@@ -85,6 +85,7 @@ impl WorkerThread {
     /// run on another thread.
     pub fn run(mut self) -> Result<(), RunError> {
         let forked = self.recruiter.core.forked();
+        // A thread works for one crew at a time: its thread-locals name a single worker.
         if forked || member::works_already() {
             return Err(RunError { worker: Box::new(self), forked });
         }
@@ -103,6 +104,7 @@ impl WorkerThread {
     pub(super) fn spawn(self) -> io::Result<()> {
         let core = Arc::clone(&self.recruiter.core);
         let (name, stack_size) = (self.name.clone(), self.stack_size());
+        // A copy that outlives `run`: the thread's destructors count as the crew's.
         let alive = self.recruiter.alive.clone();
         let theirs = Arc::clone(&core);
         core.threads.start(name, stack_size, alive, move || {
@@ -116,6 +118,7 @@ impl WorkerThread {
 impl Drop for WorkerThread {
     fn drop(&mut self) {
         match &self.arrival {
+            // Still here, so `run` was never called, or pinning failed.
             Some(Arrival::Worker(..)) => self.recruiter.core.lose_seat(),
             Some(Arrival::Spare(spare)) => spare.lose(),
             None => {}

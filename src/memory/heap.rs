@@ -194,8 +194,7 @@ impl Heap {
     }
 
     pub(super) fn has_returns(&self) -> bool {
-        // Relaxed: a hint, like the stack's own `is_empty`. Every missed chain is seen by a later
-        // look.
+        // Relaxed: a hint, like the stack's own `is_empty`.
         !self.returns.is_empty() || !self.taken.load(Relaxed).is_null()
     }
 

@@ -139,6 +139,7 @@ where
         // A power of two, so that a mask of the hash chooses the part.
         let shelves = self.limit.map_or(SHELVES, |limit| (limit / ROOM).clamp(1, SHELVES));
         let shelves = 1 << shelves.ilog2();
+        // Rounded down, so that the parts together never keep more than the limit.
         let most = self.limit.map_or(usize::MAX, |limit| limit / shelves);
         let inner = Inner {
             executor: self.executor,

@@ -253,6 +253,7 @@ where
             drop(make);
             return actor;
         }
+        // `make` serves this actor only, so its membership needs no copy of the key.
         let spawned = |_: &Arc<K>| Given::new(inner, hash, make);
         let spawned = inner.spawn(hash, key, spawned).map(|reached| reached.actor);
         spawned.unwrap_or_else(|| spawn::tombstone(inner.executor.core()))
@@ -390,6 +391,8 @@ impl<K, A: Actor> Inner<K, A> {
         let mut rest = Rest::default();
         let mut shelf = self.shelf(hash).lock();
         let next = shelf.over(hash, actor, &mut rest);
+        // Under the part's lock, like `succeeds`, so that the table of waits changes in the same
+        // order.
         next.iter().for_each(|_| self.executor.core().waits.may_begin_after(actor));
         drop(shelf);
         if let Some(next) = next {
@@ -411,6 +414,7 @@ impl<K: 'static, A: Actor> Inner<K, A> {
         }
         shelf.watched = true;
         let mut watch = self.watch.lock();
+        // The lock of `watch` is taken inside the part's lock, never the other way round.
         watch.shelves += 1;
         !std::mem::replace(&mut watch.sweeping, true)
     }
@@ -422,11 +426,13 @@ impl<K: 'static, A: Actor> Drop for Owner<K, A> {
             return;
         }
         for shelf in &self.0.shelves {
+            // A statement of its own: the lock is released before the references are dropped.
             let rest = shelf.0.lock().clear();
             drop(rest);
         }
         let sweeper = self.0.watch.lock().sweeper.take();
         if let Some(sweeper) = sweeper.and_then(|sweeper| sweeper.upgrade()) {
+            // Its timer would keep the sweeper, and with it this directory, for another idle time.
             sweeper.stop();
         }
     }

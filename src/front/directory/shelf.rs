@@ -212,7 +212,11 @@ impl<K, A: Actor> Shelf<K, A> {
         let to = from.saturating_sub(most);
         for place in (to..from).rev() {
             let kept = &mut self.ring[place];
+            // The low half suffices: an actor would have to handle exactly a multiple of 2^32
+            // messages in between to seem idle.
             let handled = kept.actor.stats().handled as u32;
+            // A sweep clears the mark as the hand does. An actor with none of the three signs was
+            // idle since the last sweep.
             let uses = std::mem::replace(&mut kept.uses, Uses::None);
             let handled_some = std::mem::replace(&mut kept.handled, handled) != handled;
             if uses == Uses::None && !handled_some && kept.actor.is_empty() {
@@ -242,10 +246,12 @@ impl<K, A: Actor> Shelf<K, A> {
         let Some(after) = after else {
             let place = self.keep(hash, actor.clone(), rest);
             let entry = Entry { key, hash, actor: actor.downgrade(), place };
+            // The stored hash is used when the table grows, so the key's own code does not run.
             self.table.insert_unique(hash, entry, |entry| entry.hash);
             return Some(begin);
         };
         rest.key = Some(key);
+        // The entry keeps its own copy of the key, which equals the new one.
         let entry = Self::entry_of(&mut self.table, hash, after);
         rest.weak = Some(std::mem::replace(&mut entry.actor, actor.downgrade()));
         match entry.place {
@@ -308,6 +314,7 @@ impl<K, A: Actor> Shelf<K, A> {
     fn take_out(&mut self, place: u32) -> Kept<A> {
         let kept = self.ring.swap_remove(place as usize);
         if let Some(moved) = self.ring.get(place as usize) {
+            // `swap_remove` moved the last actor here; its entry still says the old position.
             let was_at = self.ring.len() as u32;
             let entry = self.table.find_mut(moved.hash, |entry| entry.place == was_at);
             entry.expect("what is kept has an entry").place = place;

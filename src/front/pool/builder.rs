@@ -92,6 +92,8 @@ impl<A: Actor + Send> PoolBuilder<A> {
             handle,
             replicas,
             factory,
+            // Nearly as even as the least loaded replica, at a cost that does not grow with the
+            // pool.
             usual: Box::new(TwoChoices),
             name: None,
             capacity: None,
@@ -168,6 +170,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
         if self.replicas == 0 {
             return Err(PoolError::NoReplicas);
         }
+        // The executor's capacity may be "unbounded", which no explicit setting can be.
         let usual_capacity = self.handle.core().capacity;
         let capacity = |asked: Option<usize>| match asked {
             None => Ok(usual_capacity),
@@ -186,6 +189,8 @@ impl<A: Actor + Send> PoolBuilder<A> {
             limit: self.limit,
             window: self.window,
         };
+        // All states are made before the first replica is spawned, so that a failing factory leaves
+        // nothing behind.
         let states = make_states(&self.factory, 0..self.replicas)?;
         Shared::start(self.handle, self.factory, self.usual, settings, states).map(Pool::new)
     }

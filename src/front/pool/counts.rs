@@ -95,6 +95,7 @@ impl PoolStats {
     pub fn imbalance(&self) -> f64 {
         let handled = || self.replicas.iter().map(|replica| replica.actor.handled);
         let (most, sum) = (handled().max().unwrap_or(0), handled().sum::<u64>());
+        // A pool that has handled nothing counts as even.
         if sum == 0 { 1.0 } else { most as f64 * self.replicas.len() as f64 / sum as f64 }
     }
 }
@@ -119,6 +120,7 @@ impl<A: Actor> Pool<A> {
                 actor: member.actor.stats(),
             }
         };
+        // Holds exist only while keys move.
         let holds = list.moving.as_ref().map_or_else(Vec::new, |moving| moving.all_holds());
         PoolStats {
             replicas: list.members.iter().map(replica).collect(),

@@ -303,8 +303,7 @@ impl<A: Actor> Shared<A> {
         let one = self.change.lock();
         self.stripes.change(|list| {
             let list = list?;
-            // `pass` returns `None` for a row passed already: a leaving replica may reach a mark
-            // and its end.
+            // `None` for a row passed already: a replica reaches its mark, and later its end.
             let moving = list.moving.as_ref()?;
             let holds = emptied.insert(moving.pass(from)?);
             for (&into, hold) in holds.iter() {

@@ -111,6 +111,8 @@ impl<A: Actor> Clone for Pool<A> {
 
 impl<A: Actor> Pool<A> {
     fn new(shared: Arc<Shared<A>>) -> Self {
+        // Two counts: replicas and queues hold `shared`, so only a count of the handles can tell
+        // when the last one is gone.
         Pool { handles: Arc::new(Handles(Arc::clone(&shared))), shared }
     }
 
@@ -185,6 +187,8 @@ impl<A: Actor> Pool<A> {
         if self.shared.forked() {
             return Err(WaitError::Forked);
         }
+        // Before the look at the calling thread: a pool that has ended needs no wait, so its result
+        // is available anywhere.
         if let Some(end) = self.shared.ended() {
             return Ok(end);
         }

@@ -35,6 +35,8 @@ impl<A: Actor> Shared<A> {
         if self.forked() {
             return deliver(Err(Refusal::Forked));
         }
+        // Chosen before the user's code runs, which may block and change this thread's slot. Any
+        // stripe is right; the own one is only the fastest.
         let stripe = self.stripe();
         // `fixed` hashes a key, which is user code, so it runs before the lock is taken.
         let route = match user::pass(Site::Strategy, || strategy.fixed()) {
@@ -229,6 +231,7 @@ impl<A: Actor> Pool<A> {
         A: Receive<M>,
     {
         let message = match self.tell(&strategy, message) {
+            // The usual case needs neither an envelope nor a place in line.
             Err(error) if error.is_full() => error.into_message(),
             done => return done,
         };
@@ -242,6 +245,8 @@ impl<A: Actor> Pool<A> {
         }
         let result = match wait::wait_for(&mut Advancing(&mut sending), until) {
             Ok(Some(result)) => return sending.finish(result),
+            // The message may have been accepted at the last moment; then `give_up` finds nothing,
+            // and the result is `Ok`.
             Ok(None) => sending.give_up(Refusal::TimedOut),
             Err(Refused::WouldDeadlock(_)) => sending.give_up(Refusal::WouldDeadlock),
             Err(Refused::NoSpare) => sending.give_up(Refusal::NoSpare),
@@ -257,6 +262,8 @@ impl<A: Actor> Pool<A> {
         A: Receive<M>,
     {
         let (core, timed) = (self.shared.handle.core(), self.shared.timing());
+        // Packed once, for whichever replica: all replicas have the same executor and the same
+        // timing.
         let state = State::Fresh(pack::<A, M>(message, core, timed));
         PoolSending { pool: self.clone(), strategy, state, message: PhantomData }
     }

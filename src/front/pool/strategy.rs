@@ -276,6 +276,8 @@ pub(super) fn jump(mut key: u64, buckets: usize) -> usize {
     while next < buckets as u64 {
         bucket = next;
         key = key.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(1);
+        // The published formula: the next jump's target, from 31 random bits. It grows, so the loop
+        // ends after about ln(buckets) jumps.
         next = ((bucket + 1) as f64 * (2_147_483_648.0 / ((key >> 33) + 1) as f64)) as u64;
     }
     bucket as usize
