@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Breaks the code once for each promise and shows that the promise's tests notice. Works on a copy of the tree.
+# Breaks the code in many ways, at least one for each promise, and checks that the tests notice
+# each break. Works on a copy of the tree.
 #
 #     scripts/break-promises.sh            all breaks
-#     scripts/break-promises.sh p04        those whose name begins so
+#     scripts/break-promises.sh p04        breaks with this prefix
 #
-# Each break is a file in scripts/breaks: its first lines say `test:` (arguments for `cargo test`), `file:` (what to
-# edit) and optionally `times:` (how often to try, where the failure is a matter of timing); then come the old text
-# after a line `--- old` and the new text after a line `--- new`. A break that no longer applies, or that no test
-# notices, makes this script fail.
+# Each break is a file in scripts/breaks. Its first lines are `test:` (the arguments for
+# `cargo test`), `file:` (the file to edit) and optionally `times:` (how often to try, where the
+# failure depends on timing). The old text follows a line `--- old`, and the new text follows a line
+# `--- new`. The script fails if a break no longer applies or if no test notices it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -25,7 +26,7 @@ for break in scripts/breaks/"$only"*; do
     printf '%-44s ' "$name"
     rm -rf "$copy/tree"
     mkdir "$copy/tree"
-    git ls-files -z | tar --null -T - -cf - | tar -xmf - -C "$copy/tree" # new times, or cargo would not see what went back
+    git ls-files -z | tar --null -T - -cf - | tar -xmf - -C "$copy/tree" # new times, so that cargo sees reverted files
     file=$(field file "$break") test=$(field test "$break") times=$(field times "$break")
     if ! perl -0777 -e '
         my ($break, $file) = @ARGV;
@@ -48,7 +49,7 @@ for break in scripts/breaks/"$only"*; do
     fi
     verdict="SURVIVED"
     for _ in $(seq "${times:-1}"); do
-        # A test that hangs has noticed too.
+        # A hanging test counts as noticed.
         # shellcheck disable=SC2086
         if ! (cd "$copy/tree" && timeout 120 cargo test --quiet $test >"$copy/log" 2>&1); then
             verdict="noticed"

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Counts the instructions of heist's hot paths and compares them with benches/instructions.table.
 #
-#     scripts/instructions.sh            old, new and ratio for each row; what rose by more than 5 % is pointed out
+#     scripts/instructions.sh            old, new and ratio of each row; marks rises above 5 %
 #     scripts/instructions.sh --renew    writes the table
 #
-# A rise is shown and is no failure; a measurement that breaks is one. Without valgrind nothing is counted. What the
-# rows are, and why the counts repeat to the instruction, is said in benches/instructions.rs. They do so on one machine
-# with one set of tools; others count a little differently, so the table names its tools.
+# A rise is shown but is not a failure. A measurement that breaks is a failure. Without valgrind
+# nothing is counted. benches/instructions.rs explains the rows, and why the counts repeat to the
+# instruction. They repeat on one machine with one set of tools. Other tools count slightly
+# differently, so the table names its tools.
 #
-# Not by gungraun, which counts inside one function of the main thread: here most of the work is the workers'. What
-# callgrind saw stays in target/instructions/counts, for callgrind_annotate.
+# gungraun is not used, because it counts inside one function of the main thread, while the workers
+# do most of the work here. The output of callgrind stays in target/instructions/counts, for
+# callgrind_annotate.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C CARGO_TERM_COLOR=never
@@ -24,7 +26,8 @@ if ! command -v valgrind >/dev/null; then
     if [ -n "$renew" ]; then exit 1; else exit 0; fi
 fi
 
-# heist_steps: a clock that counts its readings, or the program's slowness under valgrind would change its decisions.
+# With heist_steps the clock counts its own readings. Otherwise the program's slowness under
+# valgrind would change its decisions.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/instructions"
 # shellcheck disable=SC2086
 program=$(RUSTFLAGS="--cfg heist_steps" cargo bench ${CARGO_FLAGS:-} --quiet --bench instructions --no-run \
@@ -35,8 +38,9 @@ rm -rf "$counts"
 mkdir -p "$counts"
 for workload in $("$program" list); do
     here=$counts/$workload
-    # The program names each interval as it ends; callgrind writes one `totals:` for each, and one more at the exit.
-    # A fair valgrind, or a thread that spins, uncounted, keeps the others waiting for long.
+    # The program names each interval at its end. Callgrind writes one `totals:` for each interval
+    # and one more at the exit. Without fair scheduling, a thread that spins uncounted would keep
+    # the others waiting for long.
     if ! timeout 120 valgrind --quiet --fair-sched=try \
         --tool=callgrind --callgrind-out-file="$here.callgrind" --combine-dumps=yes \
         --zero-before=instructions::counts_begin --dump-before=instructions::counts_end \

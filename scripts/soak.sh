@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# The long runs: counted messages beside programs of the fuzzer, the fuzzer alone, the stress test with injected yields, and the
-# silence test ten times.
+# Runs the long tests: counted messages beside programs of the fuzzer, the fuzzer alone, the stress
+# test with injected yields, and the silence test ten times.
 #
-#   scripts/soak.sh [MINUTES]        60 of stress by default; exit code 0: everything held
+#   scripts/soak.sh [MINUTES]        minutes of stress (default 60); exit code 0: all tests passed
 #
-# MESSAGES (1000000000) is how many counted messages there are, PROGRAMS (1000000) how many programs the fuzzer runs.
-# SEED is given to all of them. Each prints the seed of what fails.
+# MESSAGES (1000000000) is the number of counted messages, and PROGRAMS (1000000) the number of
+# programs of the fuzzer. SEED goes to all tests. Each test prints the seed of a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 minutes=${1:-60}
-export RUSTUP_DIST_SERVER=http://127.0.0.1:9 # nothing may try to install components by itself
+export RUSTUP_DIST_SERVER=http://127.0.0.1:9 # installing a component fails at once
 directory=${CARGO_TARGET_DIR:-target}/soak
 if [ -n "${SEED:-}" ]; then export HEIST_STRESS_SEED=$SEED HEIST_FUZZ_SEED=$SEED; fi
 
-stress() { # name, share of the time in percent, flags
+stress() { # name, share of the time in percent, cargo flags
     echo "== stress, $1: $((minutes * 60 * $2 / 100)) s"
     CARGO_TARGET_DIR=$directory RUSTFLAGS="--cfg heist_chaos" HEIST_STRESS_ROUNDS=0 \
         HEIST_STRESS_SECONDS=$((minutes * 60 * $2 / 100)) cargo test ${CARGO_FLAGS:-} "${@:3}" --test stress

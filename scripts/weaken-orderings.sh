@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# Shows that each atomic ordering, fence and re-check of the protocols is needed: weakens one after the other in a copy
-# of the crate, and runs the loom model that must then fail. Those that are not needed, or whose need no model can see,
-# stand in the second list with the reason; their models must still pass. Run from anywhere; takes about half an hour.
+# Shows that each atomic ordering, fence and re-check of the protocols is needed: weakens one after
+# another in a copy of the crate, and runs the loom model that must then fail. The second list has
+# the edits that no model notices, with the reasons. Their models must pass. Run from anywhere.
 #
-#   scripts/weaken-orderings.sh            all
-#   scripts/weaken-orderings.sh reply      those whose name contains "reply"
-#   scripts/weaken-orderings.sh --check    only applies each edit, and compiles and runs nothing
+#   scripts/weaken-orderings.sh            all edits, in about half an hour
+#   scripts/weaken-orderings.sh reply      edits with "reply" in their name
+#   scripts/weaken-orderings.sh --check    only applies each edit, without compiling or running
 #
-# Fails if an edit no longer applies, if the weakened code does not compile, if a model survives, or if one that is
-# listed as surviving does not.
+# Fails if an edit does not apply or compile, or if a model does not fail or pass as listed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,7 +21,7 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 mkdir "$copy/crate"
 cp -r Cargo.toml Cargo.lock src "$copy/crate/"
-# What the manifest names, but no model needs: other targets, and what they depend on.
+# Removes other targets and their dependencies from the manifest, because no model needs them.
 sed -i -e '/^\[\[/,/^$/d' -e '/^\[dev-dependencies\]/,/^$/d' "$copy/crate/Cargo.toml"
 cp -r "$copy/crate/src" "$copy/original"
 
@@ -35,7 +34,7 @@ bad=0
 tried=0
 edited=()
 
-# edit FILE OLD NEW: replaces the only place where OLD stands; white space in OLD matches any white space.
+# edit FILE OLD NEW: replaces the only match of OLD. White space in OLD matches any white space.
 edit() {
     OLD=$2 NEW=$3 perl -0777 -i -pe '
         my $old = join "\\s+", map { quotemeta } split " ", $ENV{OLD};
@@ -45,7 +44,7 @@ edit() {
     ' "$copy/crate/src/$1"
 }
 
-# run MODELS: "fails", "passes", "hangs", or "does not compile".
+# run MODELS: prints "fails", "passes", "hangs", "names no model" or "does not compile".
 run() {
     cd "$copy/crate"
     if ! cargo test --release --lib --no-run -q > "$copy/log" 2>&1; then
@@ -65,14 +64,14 @@ run() {
     fi
 }
 
-# try EXPECTED NAME MODELS {FILE OLD NEW}...
+# try EXPECTED NAME MODELS {FILE OLD NEW}...: applies the edits, runs the models, compares.
 try() {
     local expected=$1 name=$2 models=$3 found start=$SECONDS
     shift 3
     [[ $name == *"$only"* ]] || return 0
     tried=$((tried + 1))
     local file
-    for file in "${edited[@]}"; do cp "$copy/original/$file" "$copy/crate/src/$file"; done # new times, so cargo sees the change
+    for file in "${edited[@]}"; do cp "$copy/original/$file" "$copy/crate/src/$file"; done # new times, so that cargo sees the change
     edited=()
     while (($# > 0)); do
         edited+=("$1")
@@ -104,7 +103,7 @@ idle=sched/idle.rs duties=sched/idle/duties.rs alarm=sched/alarm.rs gate=sched/g
 apart=sched/apart.rs quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs
 vacant=sched/idle/vacant.rs spares=sched/spares.rs errand=sched/errand.rs
 
-# weaken_step EXPECTED ORDERING METHOD BEGINNING MODELS: gives one of the state word's steps an ordering of its own.
+# weaken_step EXPECTED ORDERING METHOD BEGINNING MODELS: gives one step of the state word ORDERING.
 weaken_step() {
     "$1" "state: $3 $2" "$5" \
         $state 'fn transition<R>(&self, step: impl Fn(Snapshot) -> Result<(u64, R), R>) -> R {' \
@@ -150,7 +149,7 @@ needed "segments: left with all its slots passed" segments \
 needed "segments: a claim that takes what is full" segments \
     $segment 'is_segment(link) && link.addr() % ALIGN != ALIGN - 1' 'is_segment(link)'
 
-# --- blocks on their way home
+# --- returned blocks
 needed "returns: push without Release" returns \
     $returns 'compare_exchange_weak(top, first, Release, Relaxed)' 'compare_exchange_weak(top, first, Relaxed, Relaxed)'
 needed "returns: take without Acquire" returns $returns 'swap(ptr::null_mut(), Acquire)' 'swap(ptr::null_mut(), Relaxed)'
@@ -213,7 +212,7 @@ needed "state: waiters told without a count of one's own" references \
 needed "state: waiters not told" references \
     $state 'Dead { tell_waiters: now.has(STOP_WAIT),' 'Dead { tell_waiters: false,'
 
-# --- the state word: a state's end
+# --- the state word: the end of a state
 needed "retire: the usual way out is open" retire \
     $state 'rest & (STRONG_ONE - 1) & !OUTSIDE == SCHEDULED' 'rest & (STRONG_ONE - 1) & !(OUTSIDE | RETIRE) == SCHEDULED'
 needed "retire: the end of a turn does not see the stop" retire $state '} else if rest.has(RETIRE) {' '} else if false {'
@@ -296,7 +295,7 @@ needed "parker: the token is not looked at" idle \
     'if until.is_none() { self.arrived.wait(&mut token); } if let Some(taken) = token.take() { return Some(taken); }'
 needed "parker: an unpark wakes nobody" idle sync/parker.rs 'self.arrived.notify_one();' ''
 
-# --- slots that are left
+# --- vacant slots
 needed "spares: left without its fence" spares \
     $vacant 'drop(list); fence(SeqCst); chaos();' 'drop(list); chaos();'
 needed "spares: left without a rescan" spares $vacant 'if self.stopping() || has_work() {' 'if self.stopping() {'
@@ -358,7 +357,7 @@ needed "gate: leaves before its last step" quiet \
     $gate 'stripe.fetch_add(1, SeqCst);' 'stripe.fetch_add(0, SeqCst);' \
     $gate '.wrapping_sub(1), SeqCst)' ', SeqCst)'
 
-# --- errands at the crew's end
+# --- errands at the end of the crew
 needed "errands: a visit to the timers is not counted" errands::a_chore_of_a_timer \
     $errand 'self.add(1); Visit(self)' 'Visit(self)' $errand 'self.0.begin();' ''
 needed "errands: a chore begins before the rest is back" errands models/errands.rs \
@@ -367,7 +366,7 @@ needed "errands: a chore begins before the rest is back" errands models/errands.
 needed "errands: a worker ends while chores are owed" errands models/errands.rs \
     '!to_be_cancelled && !self.owed.any()' '!to_be_cancelled'
 
-# --- threads apart
+# --- dedicated threads
 needed "apart: no epoch" apart::a_sender $apart 'fetch_add(EPOCH_ONE + 1, SeqCst)' 'fetch_add(1, SeqCst)'
 needed "apart: nobody is told" apart models/apart.rs 'if self.apart.end() {' 'if self.apart.end() && false {'
 needed "apart: the token before the count" apart models/apart.rs 'self.apart.begin(); self.home.unpark(());' \
@@ -410,7 +409,7 @@ needed "reply: LOCKED to GONE met READY without Acquire" reply \
     $reply 'compare_exchange(LOCKED, GONE, AcqRel, Acquire)' 'compare_exchange(LOCKED, GONE, AcqRel, Relaxed)'
 needed "reply: a poll that meets LOCKED only waits" reply $reply 'user::wake_by_ref(cx.waker()); Poll::Pending' 'Poll::Pending'
 
-# --- the registry, the core, heaps that are put in order (the models' own copies)
+# --- the registry, the core, the cleaning of heaps (copies inside the models)
 needed "registry: a cell is freed without a reference to the core" registry \
     models/registry.rs 'if !shard.is_empty() { self.references.fetch_add(1, Relaxed); }' ''
 needed "registry: cells are freed before they are forgotten" registry::a_walk \
@@ -431,7 +430,7 @@ needed "lifo: taken in two steps" lifo \
     $lifo 'self.exchange(ptr::null_mut())' \
     'let old = NonNull::new(self.0.load(Acquire)); self.0.swap(ptr::null_mut(), AcqRel); old.map(|old| unsafe { Task::from_raw(old) })'
 
-# --- who waits for whom
+# --- the table of waits
 
 waits=cell/waits.rs stuck=cell/waits/stuck.rs
 needed "waits: lines are followed before one's own is written" waits \
@@ -448,9 +447,10 @@ needed "waits: all lines of a cycle are refused" waits \
     $stuck 'let later = stuck.iter().any(|found| found.line > stuck[0].line);' 'let later = false;'
 
 # --- stronger than the models need, and why
-# Every step of the state word is a read-modify-write, so all are one release sequence, and a turn's first load acquires
-# from the last `end_turn` and from each `release_ref`, whatever stands in between. Messages and runnables bring their own
-# synchronization. One ordering for all steps is kept because it is simple, and costs nothing on x86-64.
+# Every step of the state word is a read-modify-write, so all steps form one release sequence. A
+# turn's first load acquires from the last `end_turn` and from each `release_ref`, whatever lies in
+# between. Messages and runnables bring their own synchronization. One ordering for all steps is
+# simple and costs nothing on x86-64.
 weaken_step spare Relaxed reserve 'fn reserve(&self, capacity: u32, outside: bool) -> Reserve {' mailbox
 weaken_step spare Relaxed close 'fn close(&self, kill: bool) -> bool {
     let flags = if kill { CLOSED | KILLED } else { CLOSED };' mailbox
@@ -458,10 +458,10 @@ spare "retire: acted on, and not cleared (the turn forgets it once more before i
     $state '(rest.0 & !RETIRE, EndTurn::Retire)' '(rest.0, EndTurn::Retire)'
 spare "state: forget_retire Relaxed (loom's stores have the order in which it makes them)" retire \
     $state 'self.0.fetch_and(!RETIRE, AcqRel)' 'self.0.fetch_and(!RETIRE, Relaxed)'
-# loom makes a read-modify-write read the latest value, so a sender's step always finds the place of a counted message.
+# loom lets a read-modify-write read the latest value, so a sender always finds the counted message.
 spare "prepaid: add_one Relaxed" prepaid cell/prepaid.rs 'self.0.fetch_add(1, Release);' 'self.0.fetch_add(1, Relaxed);'
 spare "prepaid: read Relaxed" prepaid cell/prepaid.rs 'self.0.load(Acquire)' 'self.0.load(Relaxed)'
-# The queue's lock orders these two; only the flags' meaning counts.
+# The queue's lock orders these two steps, and only the meaning of the flags matters.
 spare "state: want Relaxed" shared $state 'fetch_or(WANTED, AcqRel)' 'fetch_or(WANTED, Relaxed)'
 spare "state: unwant Relaxed" shared $state 'fetch_and(!WANTED, AcqRel)' 'fetch_and(!WANTED, Relaxed)'
 spare "state: detach Relaxed" references $state 'fetch_or(DETACHED, AcqRel)' 'fetch_or(DETACHED, Relaxed)'
@@ -476,7 +476,7 @@ spare "state: begin_turn Relaxed (the step that scheduled it acquired)" mailbox 
 spare "state: wait_for_stop without Release (its list has a lock)" references \
     $state 'fetch_or(STOP_WAIT, AcqRel)' 'fetch_or(STOP_WAIT, Acquire)'
 
-# The word's steps need no order of their own: the fences beside them give it, and the list has a lock.
+# The steps of the word need no order: adjacent fences provide it, and the list has a lock.
 spare "idle: parking's step Relaxed" idle \
     $idle 'self.word.fetch_add(step, SeqCst); (watching, *' 'self.word.fetch_add(step, Relaxed); (watching, *'
 spare "idle: leaving's step Relaxed" idle \
@@ -487,7 +487,7 @@ spare "idle: the start of a search Relaxed" idle $idle 'self.word.fetch_update(S
     'self.word.fetch_update(Relaxed, Relaxed, step).is_ok()'
 spare "idle: resigning's step Relaxed" idle $duties 'fetch_sub(SENTINEL, SeqCst)' 'fetch_sub(SENTINEL, Relaxed)'
 spare "idle: appointing's step Relaxed" idle $duties 'fetch_add(SENTINEL, SeqCst)' 'fetch_add(SENTINEL, Relaxed)'
-# Who is not on the list when the stop looks enters it later, under the lock that the stop has held.
+# A worker that the stop does not find on the list enters it later, under the lock of the stop.
 spare "idle: stop without its fence" idle \
     $idle 'self.stopping.store(true, SeqCst); fence(SeqCst);' 'self.stopping.store(true, Release);'
 spare "idle: the stop's store Relaxed (a fence follows)" idle \
@@ -504,7 +504,7 @@ spare "idle: no epoch" quiet \
 spare "idle: all_parked Relaxed" quiet \
     $idle 'fn all_parked(&self) -> Option<Crew> { let now = Crew(self.word.load(SeqCst));' \
     'fn all_parked(&self) -> Option<Crew> { let now = Crew(self.word.load(Relaxed));'
-# Fences of the gate and of those who wait stand beside both, and loom's give more than they promise.
+# Fences of the gate and of the waiters are next to both, and loom's are stronger than promised.
 spare "apart: end without Release" apart $apart 'fetch_sub(1, SeqCst)' 'fetch_sub(1, Acquire)'
 spare "apart: the look without Acquire" apart $apart 'self.0.load(SeqCst)' 'self.0.load(Relaxed)'
 spare "quiet: announce without its fence" quiet $quiet 'tell: impl FnOnce(Vec<Waker>)) -> bool { fence(SeqCst);' 'tell: impl FnOnce(Vec<Waker>)) -> bool {'
@@ -513,13 +513,13 @@ spare "gate: leave Relaxed" quiet $gate '.wrapping_sub(1), SeqCst)' '.wrapping_s
 spare "gate: inside without its fence" quiet $gate 'crate::sync::fence(SeqCst);' ''
 spare "gate: inside Relaxed" quiet $gate 'stripe.load(Acquire) & INSIDE' 'stripe.load(Relaxed) & INSIDE'
 
-# The word's change, which comes after it, carries it to whoever sees the slot parked.
+# The later change of the word publishes this step to every thread that sees the slot parked.
 spare "spares: a turn's leaving Relaxed" spares $spares 'self.0.fetch_add(1, AcqRel);' 'self.0.fetch_add(1, Relaxed);'
-# Whoever lowered the alarm was the last to change it before the lock, or looks for itself: no model sees the difference.
+# The thread that lowered the alarm was the last to change it before the lock, or reads it again.
 spare "spares: handed over without its fence" alarm $duties 'fence(SeqCst); // for the look at the alarm: see `vacant`' ''
 
-# The side that lets go of the slot needs no Acquire, the one that only takes something up no Release.
-# Only a waker whose clone panicked leaves one behind, and no model has such a waker.
+# The side that releases the slot needs no Acquire, and the side that only takes needs no Release.
+# A waker stays behind only after a panic in its clone, and no model has such a waker.
 spare "reply: a left-behind waker is kept" reply \
     $reply '// A poll that went back to `EMPTY` left its waker behind. drops::waker(this.take_waker());' ''
 spare "reply: EMPTY to READY without Acquire" reply \

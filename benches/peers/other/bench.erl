@@ -1,8 +1,8 @@
-%% Erlang's side of the comparison: a process for each actor. Mailboxes are never bounded.
+%% The program for Erlang: a process for each actor. Mailboxes are never bounded.
 %%
 %%   list | run WORKLOAD WORKERS SCALE LIMIT_MS ACTORS MESSAGES OPS ANSWER
 %%
-%% A run is a warm-up and the pass that counts, and prints one line of JSON.
+%% A run has a warm-up and the pass that counts, and prints one line of JSON.
 -module(bench).
 -export([main/0]).
 
@@ -42,7 +42,7 @@ one(Run, Name, Workers, Actors, Messages, Ops, Expected) ->
               [Name, Workers, Actors, Messages, Answer =:= Expected, Answer, Expected, Ops, Wall, Cpu,
                status(<<"VmHWM:">>), Label, Value]).
 
-%% Each pass in a process of its own, so that no mailbox is left over.
+%% Runs each pass in a separate process, so that no mailbox is left over.
 apart(Run, Actors, Messages) ->
     Main = self(),
     spawn_link(fun() -> Main ! {measured, pass(Run, Actors, Messages)} end),
@@ -90,7 +90,7 @@ pass(Idle, Actors, _) when Idle =:= idle100k; Idle =:= idle1m ->
     timer:sleep(50),
     {length(Kept), Wall, Cpu, (status(<<"VmRSS:">>) - Before) * 1024 / Actors}.
 
-%% The answer, wall and CPU time of what runs between.
+%% Returns the answer, and the wall and CPU time of the work in between.
 timed(Body) ->
     Cpu = cpu(),
     Begin = erlang:monotonic_time(nanosecond),
@@ -98,7 +98,7 @@ timed(Body) ->
     Wall = erlang:monotonic_time(nanosecond) - Begin,
     {Answer, Wall, cpu() - Cpu, none}.
 
-%% User and system time of the whole process; counted in ms.
+%% Returns user and system time of the whole process, counted in ms.
 cpu() ->
     {Ms, _} = erlang:statistics(runtime),
     Ms * 1_000_000.

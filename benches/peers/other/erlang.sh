@@ -1,7 +1,8 @@
-# Starts Erlang's side of the comparison with the number of schedulers that the run wants: erlang.sh FOLDER list | run ...
+# Starts the program for Erlang with the number of schedulers of the run:
+#     erlang.sh FOLDER list | run ...
 folder=$1
 shift
 schedulers=2
 [ "$1" = run ] && schedulers=$3
-# All of them online, also when there are more than cores; room for idle1m.
+# All schedulers are online, even if there are more than cores. +P leaves room for idle1m.
 exec erl -noshell -noinput +S "$schedulers:$schedulers" +P 4000000 -pa "$folder" -s bench main -extra "$@"

@@ -1,9 +1,9 @@
-// Go's side of the comparison: a goroutine with a buffered channel for each actor. Channels are always bounded, so the
-// same code stands in the unbounded rows and in the bounded ones.
+// The program for Go: a goroutine with a buffered channel for each actor. Channels are always
+// bounded, so the same code serves the unbounded and the bounded rows.
 //
 //	list | run WORKLOAD WORKERS SCALE LIMIT_MS ACTORS MESSAGES OPS ANSWER
 //
-// A run is a warm-up and the pass that counts, and prints one line of JSON.
+// A run has a warm-up and the pass that counts, and prints one line of JSON.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// The same as in the workloads crate.
+// The same constants as in the workloads crate.
 const (
 	capacity = 1024
 	work205  = 127
@@ -175,7 +175,8 @@ func work(iterations int) {
 	}
 }
 
-// calibrate: ns per call of work, by all workers (or cores, if fewer) together: the best of a few rounds.
+// calibrate returns the ns of one call of work by all workers (or cores, if fewer) together, the
+// best of a few rounds.
 func calibrate(iterations, workers int) float64 {
 	threads := workers
 	if cores := runtime.NumCPU(); threads > cores {
