@@ -189,3 +189,30 @@ fn the_readmes_figures_are_those_of_the_page_of_figures() {
         assert!(stale.is_empty(), "{}: {stale:?} in README only", row[1]);
     }
 }
+
+/// The table of protocols names headers, models and groups of weakened orderings that exist, and
+/// leaves no model out.
+#[test]
+fn the_protocols_have_their_headers_models_and_weakened_orderings() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let (page, weakened) = (read("ARCHITECTURE.md"), read("scripts/weaken-orderings.sh"));
+    let (_, table) = page.split_once("| protocol | header").expect("the table is there");
+    let mut models: HashSet<String> = HashSet::new();
+    for row in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").collect();
+        for header in quoted(cells[1]).filter(|name| name.ends_with(".rs")) {
+            assert!(root().join("src").join(header).exists(), "no such header: {header}");
+        }
+        for model in quoted(cells[2]) {
+            assert!(root().join(format!("src/models/{model}.rs")).exists(), "no such model: {model}");
+            models.insert(model.to_owned());
+        }
+        for group in quoted(cells[3]) {
+            assert!(weakened.contains(&format!("\"{group}: ")), "no such group: {group}");
+        }
+    }
+    let there = read("src/models/mod.rs");
+    let there = there.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+    let left_out: Vec<_> = there.filter(|model| !models.contains(*model)).collect();
+    assert_eq!(left_out, [""; 0], "models that no protocol names");
+}
