@@ -64,7 +64,7 @@ impl Handler<Add> for Counter {
     }
 }
 
-/// A message whose batch is added up first.
+/// A message for batches: a batch is added up first.
 struct Together(u64);
 impl Receive<Together> for Counter {
     type Reply = ();

@@ -12,7 +12,7 @@ use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-/// Keeps its questions and answers all of them on request, in order.
+/// Keeps questions and answers all of them on request, in order.
 #[derive(Default)]
 struct Desk(Vec<(u64, Reply<u64>)>);
 

@@ -135,7 +135,7 @@ fn a_thousand_cold_actors_go_on_beside_64_blocking_handlers() {
     }
 }
 
-/// A thread that returns before another thread needed its slot finds the slot unchanged.
+/// A returning thread finds its slot unchanged if no other thread has needed the slot.
 #[test]
 fn nobody_moves_where_nothing_waits() {
     for policy in POLICIES {
@@ -207,7 +207,7 @@ fn a_turn_without_its_workers_place_may_do_what_any_may() {
     }
 }
 
-/// Messages in the mailbox are handled after a turn that has lost its slot.
+/// Messages in the mailbox are handled after a turn without its slot.
 #[test]
 fn what_waits_behind_a_turn_without_its_place_is_not_forgotten() {
     on_every_crew_with_spares(|executor, _| {
@@ -257,7 +257,7 @@ fn a_panic_inside_is_the_actors_own() {
     });
 }
 
-/// `wait_idle` returns only when each turn is over, even a turn whose thread has lost its slot.
+/// `wait_idle` returns only when each turn is over, even a turn without its slot.
 #[test]
 fn waiting_for_quiet_waits_for_turns_that_block() {
     for policy in POLICIES {
@@ -350,8 +350,8 @@ fn a_circle_of_waits_is_refused_once() {
     }
 }
 
-/// An actor that has answered may wait for its former asker, even if that asker's thread has not
-/// yet woken up.
+/// An actor that has answered may wait for its former asker, even before the asker's thread wakes
+/// up.
 #[test]
 fn an_answer_ends_a_wait_before_the_asker_knows() {
     on_every_crew_with_spares(|executor, spares| {

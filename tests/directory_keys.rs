@@ -42,7 +42,7 @@ impl Script {
     }
 }
 
-/// A key whose hash is constant, so that all keys lie in one shard of the table.
+/// A key with a constant hash, so that all keys lie in one shard of the table.
 struct Key {
     id: u64,
     script: Script,

@@ -124,7 +124,7 @@ fn send(directory: &Directory<u64, Ledger>, sender: usize, enough: &AtomicBool) 
     sent
 }
 
-/// Like `settle`, for directories whose sweeps may begin at any moment.
+/// Like `settle`, but a directory's sweep may begin at any moment.
 fn come_to_rest(executor: &Executor) {
     within(LONG, "everything is accounted for, and nothing is under way", || {
         executor.wait_idle_timeout(Duration::from_secs(LONG)).expect("the crew becomes idle");

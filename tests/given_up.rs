@@ -182,7 +182,7 @@ fn timers_of_actors_that_have_ended() {
     assert_eq!((executor.stats().armed_timers, tokens.alive()), (0, 0));
     assert!(kept.iter().all(|timer| !timer.is_armed()));
     assert_eq!(executor.stats().dead_letters.total(), ARMED.load(Relaxed) as u64);
-    // One actor with more timers than one turn turns into dead letters.
+    // One actor has more timers than a single turn can turn into dead letters.
     let clock = executor.spawn(Clock(tokens.clone(), false));
     (0..WAITS).for_each(|_| clock.tell_after(DAY, tokens.token()).unwrap().detach());
     clock.stop();

@@ -86,7 +86,7 @@ struct Scenario {
     workers: usize,
     /// For each stuck worker: the number of jobs behind its turn, and when the turn sends them.
     stuck: Vec<(usize, Duration)>,
-    /// Workers whose turn blocks after a while and gives up its slot.
+    /// Workers that block in their turn after a while and give up their slot.
     blocking: Vec<Duration>,
     spares: usize,
     outside: usize,

@@ -149,7 +149,7 @@ fn p04_a_heavy_handler_does_not_sit_on_what_it_woke() {
     }
 }
 
-/// Each handler wakes the next and spins until that one is done, so that all workers but one are
+/// Each handler wakes the next and spins until the next is done, so that all workers but one are
 /// busy in turn.
 #[test]
 fn p04_a_chain_of_heavy_handlers_gets_every_worker() {

@@ -193,7 +193,7 @@ fn p05_outside_work_does_not_wait_behind_turns_that_became_long() {
     shut_down(&executor);
 }
 
-/// The hook for a started spare waits for an answer on the only worker, whose slot is not yet
+/// The hook for a started spare waits for an answer on the only worker, before the worker's slot is
 /// vacant.
 #[test]
 fn p07_a_wait_in_the_hook_that_is_told_of_a_spare_is_refused() {

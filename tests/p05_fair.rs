@@ -21,7 +21,7 @@ struct Heat {
     over: AtomicBool,
 }
 
-/// An actor whose mailbox is never empty.
+/// An actor with a mailbox that is never empty.
 struct Hot {
     heat: Arc<Heat>,
     /// `true` for `again`, `false` for a message to itself, `None` for a message to the partner.
@@ -330,7 +330,7 @@ fn p05_an_outside_thread_that_asks_again_at_once_does_not_wait_behind_all_local_
         asked.store(u64::MAX, Release);
         answer(ask).unwrap();
         heat.over.store(true, Relaxed);
-        // The first one waited from its beginning.
+        // The first question has waited since its start.
         let most = waited[1..].iter().max().unwrap();
         assert!(*most <= 2 * TURNS_TO_OUTSIDE, "{most} hot turns went first under {policy:?}");
         shut_down(&executor);

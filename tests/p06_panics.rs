@@ -19,13 +19,13 @@ use std::time::Duration;
 type Me<'a> = &'a mut Puppet;
 type Ctx<'a> = &'a mut Context<Puppet>;
 
-/// The text reported for a panic whose payload is not text.
+/// The reported text of a panic with a payload that is not text.
 const NO_TEXT: &str = "a panic whose payload is not a string";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
     Handler,
-    /// A payload whose drop panics with another such payload, this many times.
+    /// A payload that panics with another such payload when dropped, this many times.
     Payload(u32),
     Started,
     Stopped,
@@ -126,7 +126,7 @@ impl Handler<Later> for Fragile {
     }
 }
 
-/// The asks of one row, and what became of them.
+/// The asks of one row and their outcomes.
 struct Asked {
     fragile: ActorRef<Fragile>,
     kept: Ask<u64>,
@@ -326,8 +326,8 @@ fn p06_a_reply_dropped_by_a_panic_that_the_handler_catches() {
     });
 }
 
-/// Makes a waker whose calls panic wherever a worker makes them. The panic must affect neither
-/// actor nor worker.
+/// Makes a waker that panics in every call a worker makes. The panic must affect neither actor nor
+/// worker.
 fn panicking_waker(wakes: &Arc<AtomicU64>) -> Waker {
     fn wake(data: *const ()) {
         // SAFETY: the vtable is made for data from `Arc::into_raw`, and `wake` consumes the one
@@ -418,7 +418,7 @@ fn p06_a_panicking_event_hook_is_swallowed() {
     }
 }
 
-/// Messages, answers and states whose drops use the executor, which must hold no lock meanwhile.
+/// Drops of messages, answers and states use the executor, which must hold no lock meanwhile.
 #[test]
 fn p06_drops_may_send_spawn_and_stop() {
     struct Busy(ActorRef<Puppet>, Handle);

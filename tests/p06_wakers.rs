@@ -1,5 +1,5 @@
-//! P6 and P3: a waker whose drop panics costs its task nothing. A message that comes back is in the task's hands, one that is
-//! given up is dropped, each once, and the panic goes nowhere.
+//! P6 and P3: a panic in the drop of a waker costs the task nothing. A returned message reaches the
+//! task, a given-up message is dropped, each exactly once, and the panic stays inside.
 
 mod common;
 
@@ -14,14 +14,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::{self, Poll, RawWaker, RawWakerVTable, Waker};
 
-/// Makes wakers whose drops panic, and counts those that are left.
+/// Makes wakers that panic when dropped, and counts the wakers that are left.
 #[derive(Clone, Default)]
 struct Wakers(Arc<AtomicUsize>);
 
 impl Wakers {
     const TABLE: RawWakerVTable = RawWakerVTable::new(
         |data| {
-            // SAFETY: from `raw`, whose count the waker that is cloned keeps.
+            // SAFETY: `data` comes from `Arc::into_raw`, and the waker being cloned keeps its count
+            // alive.
             unsafe { Arc::increment_strong_count(data.cast::<AtomicUsize>()) };
             RawWaker::new(data, &Self::TABLE)
         },
@@ -34,14 +35,16 @@ impl Wakers {
     );
 
     fn let_go(data: *const ()) {
-        // SAFETY: from `raw`, or a clone of it; the count is its own.
+        // SAFETY: `data` comes from `Arc::into_raw` or a clone, and owns the count that is dropped
+        // here.
         unsafe { drop(Arc::from_raw(data.cast::<AtomicUsize>())) };
     }
 
-    /// Polls with a waker of its own, which is not dropped: used up, or left where the poll panics.
+    /// Polls with a fresh waker without dropping it. The waker is used up by `wake`, or left behind
+    /// if the poll panics.
     fn poll<F: Future + Unpin>(&self, future: &mut F) -> Poll<F::Output> {
         let data = Arc::into_raw(Arc::clone(&self.0)).cast();
-        // SAFETY: the table takes such a pointer, and may be used on any thread.
+        // SAFETY: the table expects such a pointer, and an atomic may be used from any thread.
         let waker = ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(data, &Self::TABLE)) });
         let poll = Pin::new(future).poll(&mut task::Context::from_waker(&waker));
         ManuallyDrop::into_inner(waker).wake();
@@ -53,7 +56,7 @@ impl Wakers {
     }
 }
 
-/// Takes one token, and has it in hand until the second latch is opened.
+/// Takes one token, and holds it until the second latch is opened.
 struct Takes(Latch, Latch);
 impl Actor for Takes {}
 impl Handler<Token> for Takes {
@@ -83,12 +86,12 @@ fn p06_a_wakers_drop_costs_no_message_that_waits_for_room() {
     let (inside, until) = (Latch::new(), Latch::new());
     let target = executor.build(Takes(inside.clone(), until.clone())).capacity(1).spawn();
 
-    // Accepted at its first poll: its place in line was not needed.
+    // Accepted at the first poll, without a place in line.
     assert!(matches!(wakers.poll(&mut target.send_async(tokens.token())), Poll::Ready(Ok(()))));
     inside.wait();
     while target.tell(tokens.token()).is_ok() {}
 
-    // In line; polled again; given up or taken back.
+    // The futures stand in line, are polled again, and are then given up or taken back.
     let mut sends: Vec<_> = (0..4).map(|_| target.send_async(tokens.token())).collect();
     for task in [&others, &wakers] {
         sends.iter_mut().for_each(|send| assert!(task.poll(send).is_pending()));
@@ -99,7 +102,7 @@ fn p06_a_wakers_drop_costs_no_message_that_waits_for_room() {
     drop(sends.pop().unwrap().cancel().expect("it was in line"));
     assert_eq!((wakers.left(), alive - tokens.alive()), (2, 2));
 
-    // Refused in line, and found so; one of them by nobody.
+    // The remaining sends are refused in line. One refusal is read and one is dropped.
     target.stop_now();
     until.open();
     ended(&target);
@@ -140,7 +143,7 @@ fn p06_a_wakers_drop_costs_no_message_to_a_pool() {
     drop(sends.pop());
     assert_eq!((others.left(), wakers.left()), (0, 2), "one for each that waits");
 
-    // There is no such replica; a strategy that panics, so that the place in line is dropped while that unwinds.
+    // A missing replica, and a strategy that panics, so that unwinding drops the place in line.
     assert_eq!(refused(wakers.poll(&mut pool.send_async(ToIndex(7), tokens.token()))), Refusal::NoReplica);
     let panics = || drop(wakers.poll(&mut pool.send_async(Panics, tokens.token())));
     assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());

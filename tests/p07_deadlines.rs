@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const SHORT: Duration = Duration::from_millis(20);
 
-/// Blocks in its destructor, on the thread whose thread-local it is.
+/// A thread-local value that blocks its thread when dropped.
 struct Lingers {
     entered: Latch,
     until: Latch,

@@ -109,8 +109,8 @@ fn p07_a_send_that_goes_on_to_another_replica_waits_for_that_one() {
     shut_down(&executor);
 }
 
-/// The replicas in whose lines it stood are gone by the time that the waits are listed, and other
-/// actors lie in their memory.
+/// The sender stood in line at replicas that are gone when the waits are listed, and other actors
+/// occupy their memory.
 #[test]
 fn p07_a_send_leaves_the_replicas_that_were_stopped_and_freed() {
     const REPLICAS: usize = 6;

@@ -151,7 +151,7 @@ fn block(executor: &Executor, gate: &'static Mutex<()>) -> Vec<ActorRef<Puppet>>
     actors
 }
 
-/// Makes crews whose spares end soon, each blocked at one gate until the gate is unlocked.
+/// Makes crews with short-lived spares, each blocked at one gate until the gate is unlocked.
 fn blocked_crews() -> (MutexGuard<'static, ()>, Vec<Vec<ActorRef<Puppet>>>, Vec<Executor>) {
     let gate: &'static Mutex<()> = Box::leak(Box::default());
     let shut = gate.lock().unwrap();
@@ -255,8 +255,8 @@ fn p09_an_executor_sleeps_with_100_000_far_timers() {
     });
 }
 
-/// One directory whose actors have all ended, one that keeps its actors, and one that would
-/// passivate them in an hour.
+/// One directory without actors, one that keeps its actors, and one that would passivate them in an
+/// hour.
 #[test]
 fn p09_an_executor_sleeps_with_directories() {
     assert_quiet("p09_an_executor_sleeps_with_directories", || {
@@ -285,8 +285,7 @@ fn p09_an_executor_sleeps_with_directories() {
     });
 }
 
-/// Pinned actors that told each other, dedicated actors that did so, and a dedicated actor whose
-/// thread has ended.
+/// Pinned actors that told each other, dedicated actors that did so, and an ended dedicated actor.
 #[test]
 fn p09_an_executor_sleeps_with_kept_and_dedicated_actors() {
     assert_quiet("p09_an_executor_sleeps_with_kept_and_dedicated_actors", || {

@@ -62,7 +62,7 @@ impl Receive<Work> for Stage {
     }
 }
 
-/// Makes a chain of waiting stages. Returns the ask for which they all wait.
+/// Makes a chain of waiting stages. Returns the ask at the end of the chain.
 fn stages(executor: &Executor) -> (Ask<u32>, ActorRef<Stage>) {
     let first = executor.spawn(Stage { next: None, kept: None });
     let mut last = first.clone();

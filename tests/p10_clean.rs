@@ -291,7 +291,8 @@ fn p10_a_long_chain_ends_with_its_executor_on_small_stacks() {
     });
 }
 
-/// Each message holds the only reference to an actor, whose mailbox holds the next such message.
+/// Each message holds the only reference to an actor, and the actor's mailbox holds the next such
+/// message.
 struct Carry {
     _payload: Option<ActorRef<Carrier>>,
 }
@@ -369,7 +370,7 @@ impl Handler<Meddler> for Meddler {
     }
 }
 
-/// A waker whose drop meddles too, and whose wake joins every line again that the waker may have
+/// A waker that meddles when dropped too. Its wake joins every line again that the waker may have
 /// been in.
 struct MeddlingWaker {
     meddler: Mutex<Option<Meddler>>,

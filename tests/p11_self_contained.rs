@@ -130,7 +130,7 @@ fn p11_no_environment_and_no_globals() {
 #[cfg(target_os = "linux")]
 #[test]
 fn p11_no_hidden_threads() {
-    // Runs in a process of its own, in which nothing else starts threads.
+    // Runs in a separate process, in which nothing else starts threads.
     const CHILD: &str = "HEIST_THREADS_CHILD";
     if std::env::var_os(CHILD).is_none() {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());

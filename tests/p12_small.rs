@@ -302,8 +302,8 @@ fn p12_an_ask_and_its_answer_allocate_nothing() {
 #[test]
 fn p12_a_spawn_allocates_nothing_but_what_grows() {
     const ACTORS: u64 = 1 << 14;
-    /// Allocations for growth: the registry's table doubles, and so does the worker's queue, whose
-    /// old buffer costs a few more on its way to the epoch collector. The pool notes its chunks.
+    /// Allocations for growth: the registry's table and the worker's queue double. The old buffer
+    /// of the queue costs a few more on its way to the epoch collector. The pool notes its chunks.
     const DOUBLINGS: u64 = 4 * 16;
     let _alone = alone();
     let executor = crew(1);

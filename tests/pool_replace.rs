@@ -263,7 +263,7 @@ fn messages_wait_for_the_successor_within_the_capacity() {
     assert!(!pool.stats().replicas[0].absent);
 }
 
-/// Makes a pool whose next successor is an hour away.
+/// Makes a pool and puts its next successor an hour away.
 fn far_successor(executor: &Executor, seen: &Seen) -> Pool<Noting> {
     let hour = Duration::from_secs(3600);
     let pool = executor.pool(2, seen.factory()).backoff(hour, hour).limit(1000, hour).build().unwrap();
@@ -381,7 +381,7 @@ fn a_factory_that_fails_or_panics_is_tried_again_up_to_the_limit() {
         settle(&executor);
         assert_eq!(executor.stats().panicked, if panics { 5 } else { 0 });
         assert_eq!(executor.stats().dead_letters.total(), 1);
-        // Each try but the last one, after which there is none.
+        // Each try except the last, which has no successor.
         let told = |cause: fn(&Loss) -> bool| {
             let replaced = |event: &Event| matches!(event, Event::Replaced { cause: it, .. } if cause(it));
             events.all().iter().filter(|event| replaced(event)).count()
@@ -411,7 +411,7 @@ fn the_hook_is_told_of_losses() {
     assert_eq!(all.len(), 3);
 }
 
-/// A replica that always fails at its start, and one whose end fails too.
+/// A replica that always fails at its start, and a replica that also fails at its end.
 #[test]
 fn hooks_and_drops_may_panic() {
     quiet_panics();

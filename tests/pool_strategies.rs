@@ -95,8 +95,8 @@ fn two_choices_avoid_the_busy() {
     busy.open();
     settle(&executor);
     let pool = workers(&executor, 8);
-    // Among equals, none is left out or strongly favoured. A replica whose worker the system
-    // preempts for a while is busy and gets less.
+    // Among equals, none is left out or strongly favoured. A replica on a preempted worker is busy
+    // and gets less.
     let got = spread(&pool, TwoChoices, 4000);
     assert!(got.iter().all(|got| (50..1000).contains(got)), "{got:?}");
     assert_eq!(spread(&pool, PoolDefault, 80).iter().sum::<usize>(), 80);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 const LARGE: usize = 512 << 10;
 
-/// A message or a state of 512 KiB, whose bytes are all the same.
+/// A message or a state of 512 KiB of equal bytes.
 struct Large([u8; LARGE]);
 
 impl Large {

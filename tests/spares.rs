@@ -151,7 +151,7 @@ fn settings_of_spares_are_checked() {
     };
     let error = own().spares(1).build().unwrap_err();
     assert!(matches!(error, BuildError::SparesWithoutHandler));
-    // An executor whose threads the user starts has no spares unless the user starts them.
+    // An executor with user-started threads has no spares unless the user starts them.
     let executor = build(own());
     let actor = executor.spawn(Puppet::default());
     assert_eq!(inside(&actor, |_, _| blocking(|| 1)), 1);

@@ -32,7 +32,7 @@ fn on_wake(f: impl FnOnce() + Send + 'static) -> Waker {
     Waker::from(Arc::new(OnWake(Mutex::new(Some(Box::new(f))))))
 }
 
-/// Makes an executor whose only worker has no thread yet.
+/// Makes an executor with one worker that has no thread yet.
 fn without_a_thread() -> (Executor, WorkerThread) {
     let mut stored = None;
     let handler = |worker| {
@@ -105,8 +105,8 @@ impl heist::Handler<Hold> for Big {
     }
 }
 
-/// The waker runs on a worker whose last turn has freed its cell. A wait in the waker must belong
-/// to no actor's turn.
+/// The waker runs on a worker after its last turn has freed the cell. A wait in the waker must
+/// belong to no actor's turn.
 #[test]
 fn a_waker_after_the_last_actors_end_may_wait() {
     let other = crew(1);

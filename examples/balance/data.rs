@@ -123,8 +123,8 @@ impl Events {
         most.map_or("", |key| self.keys.name(key))
     }
 
-    /// Returns the total work divided by the work of the busiest key, whose events run one after
-    /// another. No more workers than this could be busy all the time.
+    /// Returns the total work divided by the work of the busiest key. Events of one key run one
+    /// after another, so no more workers than this could be busy all the time.
     pub(crate) fn most_parallel(&self) -> f64 {
         let shares = self.shares();
         let most = shares.iter().copied().fold(0.0, f64::max);

@@ -52,8 +52,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Returns the crew whose pictures are drawn: as large as the number of processors, or the next
-    /// smaller one, or the smallest.
+    /// Returns the size of the crew in the pictures: the number of processors, or the next smaller
+    /// size, or the smallest.
     pub(crate) fn shown(&self) -> usize {
         let fits = self.workers.iter().copied().filter(|workers| *workers <= machine::cores()).max();
         fits.unwrap_or(self.workers[0])

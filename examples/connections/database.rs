@@ -112,8 +112,8 @@ impl Database {
 
     /// Runs a short query on a reader. Never waits.
     ///
-    /// Equal keys go to the same reader, whose prepared statements and pages are warm, as long as
-    /// that reader is idle. No query waits behind another's slow query while a reader is idle.
+    /// Equal keys go to the same reader, with warm statements and pages, as long as that reader is
+    /// idle. No query waits behind a slow query of another key while a reader is idle.
     pub(crate) fn read<F, T>(&self, key: impl Hash, query: F) -> Result<Pending<T>, SendError<Query<F>>>
     where
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,

@@ -36,7 +36,7 @@ pub(crate) struct Counts {
     pub(crate) transactions: AtomicU64,
 }
 
-/// The work of one write inside a transaction, which it must not end.
+/// The work of one write. The work runs inside a transaction and must not end the transaction.
 pub(crate) type Job = Box<dyn FnOnce(&Connection) -> rusqlite::Result<Committed> + Send>;
 type Outcome = Result<Committed, Error>;
 

@@ -11,7 +11,7 @@ use crate::measure::table::{self, AllBursts, Row};
 use crate::measure::text::{count, grouped, seconds};
 use crate::options::Options;
 
-/// Largest crew whose workers are listed one by one.
+/// Largest crew with a line for every worker.
 const WORKERS: usize = 16;
 /// Length of the bar of the busiest worker.
 const BAR: f64 = 60.0;

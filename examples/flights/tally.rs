@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::data::{Day, Flight, Flights};
 
-/// A flight is late if its delay exceeds this many minutes.
+/// A flight is late if the delay exceeds this many minutes.
 pub(crate) const LATE: i16 = 15;
 
 /// Delays at one end of some flights, in minutes (early is negative).

@@ -99,7 +99,7 @@ pub(super) fn legend<T>(
         draw(area, entry, (x, y), SAMPLE)?;
         x += SAMPLE + 8;
         write(area, text, (x, y), LABEL, Pos::new(HPos::Left, VPos::Center))?;
-        // Fonts differ between viewers, so this leaves room for a wide one.
+        // Fonts differ between viewers. The space suffices for a wide font.
         x += 8 * text.chars().count() as i32 + 22;
     }
     Ok(())

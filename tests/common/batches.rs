@@ -128,7 +128,7 @@ impl Receive<Other> for Member {
     }
 }
 
-/// A message whose turn lasts until the second latch is open.
+/// Holds the turn until the second latch is open.
 pub(crate) struct Pause(Latch, Latch);
 
 impl Handler<Pause> for Member {

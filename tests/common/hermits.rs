@@ -1,5 +1,5 @@
 //! An actor for tests of dedicated threads. `Hermit` owns state that is not `Send` and records the
-//! thread on which its code runs.
+//! threads of its code.
 
 use super::*;
 use heist::{Actor, ActorRef, Context, Executor, Handler, StopReason, Timer};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(LONG);
 
-/// An actor whose log is not `Send`. Every hook, handler and drop records its thread.
+/// An actor with a log that is not `Send`. Every hook, handler and drop records its thread.
 pub(crate) struct Hermit {
     pub(crate) log: Rc<RefCell<Vec<u64>>>,
     pub(crate) seen: Arc<Mutex<Vec<ThreadId>>>,
@@ -43,8 +43,8 @@ impl Traces {
         }
     }
 
-    /// Checks an actor that has ended: its code ran on one thread without overlap, and its state
-    /// was dropped.
+    /// Checks an actor after its end: all code ran on one thread without overlap, and the state was
+    /// dropped.
     #[track_caller]
     pub(crate) fn assert_all_on_one_thread(&self) {
         let seen = self.seen.lock().unwrap();

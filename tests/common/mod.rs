@@ -1,8 +1,8 @@
 //! Helpers shared by all tests: crews, waits with a watchdog, overlap detection, drop counting, and
 //! a scriptable actor.
 //!
-//! No test sleeps and hopes. A test waits for a condition with [`within`], whose limit only turns a
-//! hang into a failure with a message. The limit is never what a test checks.
+//! No test sleeps and hopes. A test waits for a condition with [`within`]. The limit of `within`
+//! turns a hang into a failure with a message, and is never under test.
 
 #![allow(dead_code)] // each test uses only a part of the helpers
 
@@ -133,7 +133,7 @@ impl Latch {
         let shut = self.0.0.lock().unwrap();
         let limit = Duration::from_secs(LONG);
         let (open, timeout) = self.0.1.wait_timeout_while(shut, limit, |open| !*open).unwrap();
-        drop(open); // a failed wait must not poison the latch for a thread that opens it during unwinding
+        drop(open); // a failed wait must not poison the latch for threads that open it during unwinding
         assert!(!timeout.timed_out(), "nobody opened the latch");
     }
 }
@@ -232,7 +232,7 @@ pub(crate) fn quiet_panics() {
     });
 }
 
-/// A panic payload whose drop panics again, `depth` times over.
+/// A panic payload that panics again when dropped, `depth` times over.
 pub(crate) struct Bomb(pub(crate) u32);
 
 impl Bomb {

@@ -89,7 +89,7 @@ fn build(it: SpawnBuilder<'static, W<General>>) -> SpawnBuilder<'static, W<Gener
     it
 }
 
-// Types that own plain values vary like their values.
+// Types with plain values vary like their values.
 fn not_spawned(it: SpawnError<W<General>>) -> SpawnError<W<Narrow>> {
     it
 }

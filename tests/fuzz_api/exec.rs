@@ -301,7 +301,7 @@ impl heist::Handler<Tick> for Node {
     }
 }
 
-/// Polls each kept future once and drops the ones that are ready.
+/// Polls each kept future once and drops the ready futures.
 fn poll_all(world: &Arc<World>, script: &Script) {
     let waker = bell(world, script);
     for mut ask in world.asks.all() {

@@ -225,7 +225,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// Makes up to `most` steps whose own scripts nest at most `depth` levels.
+    /// Makes up to `most` steps. The scripts of the steps nest at most `depth` levels.
     fn script(&mut self, depth: u8, most: u64) -> Script {
         let steps = self.rng.below(most + 1);
         (0..steps).map(|_| self.op(depth)).collect()

@@ -49,7 +49,7 @@ pub struct World {
     fuel: AtomicI32,
     rows: Box<[AtomicU8]>,
     next: AtomicU32,
-    /// Number of messages whose handler, callback or tick handler has begun.
+    /// Number of handlers, callbacks and tick handlers that have begun.
     pub handled: AtomicU64,
     /// Set when a directory's sweeper or a pool's resize may have sent messages that the books do
     /// not count.
@@ -360,8 +360,8 @@ pub fn explode(kind: u8) {
     }
 }
 
-/// A payload whose drop panics `N` times in a row. Zero-sized, because heist leaks a payload that
-/// never stops panicking.
+/// A payload that panics `N` times in a row when dropped. Zero-sized, because heist leaks a payload
+/// that never stops panicking.
 pub struct Grenade<const N: u8>;
 
 impl<const N: u8> Drop for Grenade<N> {

@@ -226,8 +226,8 @@ pub fn explode(kind: u32) -> ! {
     }
 }
 
-/// A payload whose drop panics `N` times in a row. Zero-sized, because heist leaks a payload that
-/// never stops panicking.
+/// A payload that panics `N` times in a row when dropped. Zero-sized, because heist leaks a payload
+/// that never stops panicking.
 struct Grenade<const N: u8>;
 
 impl<const N: u8> Drop for Grenade<N> {

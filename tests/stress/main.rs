@@ -318,7 +318,7 @@ fn finish(executor: Executor, end: End) {
     }
 }
 
-/// Checks that references which outlive the executor are safe and return errors.
+/// Checks that references are safe and return errors after the executor's end.
 fn refuse_from_now_on(world: &Arc<World>) {
     let mut rng = Rng::new(world.seed);
     let mut sender = Sender::new(99, world);

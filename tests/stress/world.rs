@@ -213,7 +213,7 @@ impl World {
         actor
     }
 
-    /// Like `replace`, with a dedicated actor whose factory may panic.
+    /// Like `replace`, with a dedicated actor. Its factory may panic.
     fn replace_by_dedicated(self: &Arc<Self>, slot: usize, rng: &mut Rng) -> Option<ActorRef<Node>> {
         let (world, panics) = (Arc::clone(self), rng.one_in(20));
         let builder = self.handle.build_dedicated(move || {

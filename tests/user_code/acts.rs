@@ -14,7 +14,7 @@ pub enum Act {
     /// Blocks the thread in the same way inside `heist::blocking`.
     Blocking,
     Panic,
-    /// Panics with a payload whose drop panics, with a payload whose drop panics again.
+    /// Panics with a payload that panics when dropped, twice in a row.
     Bomb,
     /// Sends in each way that waits only briefly or not at all.
     Send,
@@ -184,8 +184,8 @@ impl Wake for Again {
     }
 }
 
-/// A payload whose drop panics `N` times in a row. Zero-sized, because heist leaks a payload that
-/// never stops panicking.
+/// A payload that panics `N` times in a row when dropped. Zero-sized, because heist leaks a payload
+/// that never stops panicking.
 struct Bomb<const N: u8>;
 
 impl<const N: u8> Drop for Bomb<N> {

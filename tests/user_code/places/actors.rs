@@ -424,7 +424,7 @@ fn dedicated_state_drop(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// Makes a separate executor whose event hook springs the trap at the chosen event.
+/// Makes a separate executor. Its event hook springs the trap at the chosen event.
 fn with_hook(rig: &Rig, chosen: fn(&Event) -> bool) -> Executor {
     let trap = rig.trap();
     let hook = move |event: &Event| {
@@ -487,7 +487,7 @@ fn event_spare_started(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// The hook waits for an actor of its own executor, whose only worker is about to block.
+/// The hook waits for an actor of its own executor, and the only worker is about to block.
 fn event_spare_started_alone(rig: &Rig) -> Outcome {
     if rig.act() != Act::Ask {
         return Outcome::Skip("the same with two workers");

@@ -243,7 +243,7 @@ fn make_drop(rig: &Rig) -> Outcome {
     Outcome::Done
 }
 
-/// Makes a pool whose factory springs the trap in the call with the given number.
+/// Makes a pool that springs the trap in the factory call with the given number.
 fn pool_of(rig: &Rig, call: u32) -> Result<Pool<Puppet>, heist::PoolError> {
     let (trap, calls) = (rig.trap(), AtomicU32::new(0));
     let factory = move |_| {

@@ -118,8 +118,8 @@ fn skew_share(size: Size, producer: u64) -> u64 {
     size.messages / SKEW_PRODUCERS + u64::from(producer < size.messages % SKEW_PRODUCERS)
 }
 
-/// Returns the expected sum. Each actor adds its own number once for each message, so that the sum
-/// shows that every message reached its target.
+/// Returns the expected sum. Each actor adds its own number once for each message, so the sum shows
+/// that every message reached its target.
 pub fn skew_answer(size: Size) -> u64 {
     skew(size).targets.iter().flatten().map(|&t| u64::from(t)).sum()
 }
