@@ -186,6 +186,20 @@ mod tests {
         assert!(failing < 140, "{failing}");
     }
 
+    /// Each look costs the processor on which the answer would be made.
+    #[test]
+    fn with_one_processor_no_thread_spins() {
+        let looks = Cell::new(0);
+        let done = || {
+            looks.set(looks.get() + 1);
+            false
+        };
+        look(None, true, done);
+        assert!(looks.get() <= YIELDS, "{} looks, and a yield before each", looks.get());
+        look(None, false, done);
+        assert!(looks.get() > 2 * YIELDS, "where there are more, a thread spins first");
+    }
+
     #[test]
     fn a_wait_ends_at_once_when_it_is_done_and_soon_when_it_is_not() {
         look(None, false, || true);
