@@ -1,0 +1,72 @@
+//! P12, small: what a reference keeps of an executor that has ended. Bytes are counted by the
+//! allocator, for the whole process, so this file has one test.
+#![allow(clippy::print_stdout)] // the sizes
+
+mod common;
+
+use common::*;
+use heist::ActorRef;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+struct Counting;
+
+static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
+
+// SAFETY: each call is passed on to the system's allocator, unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE_BYTES.fetch_add(layout.size() as i64, Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`, which is that of this call.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(layout.size() as i64, Relaxed);
+        // SAFETY: the block came from `alloc` above, so from the system's allocator.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn live_bytes() -> i64 {
+    LIVE_BYTES.load(Relaxed)
+}
+
+/// A chunk of the executor's memory.
+const CHUNK: u64 = 2 << 20;
+/// More than what is left of an executor with eight workers: queues, counts, heaps, the registry.
+const KEPT: i64 = 256 << 10;
+/// Less than what is left of one with a single worker.
+const LEAST: i64 = 16 << 10;
+
+#[test]
+fn p12_a_reference_that_outlives_its_executor_keeps_little() {
+    for workers in CREWS {
+        let before = live_bytes();
+        let executor = crew(workers);
+        let actors: Vec<ActorRef<Puppet>> = (0..1000).map(|_| executor.spawn(Puppet::default())).collect();
+        actors.iter().for_each(|actor| assert_eq!(answer(actor.ask(Note(1)).unwrap()), Ok(1)));
+        let leftover = actors[500].clone();
+        drop(actors);
+        let handle = executor.handle();
+        shut_down(&executor);
+        drop(executor);
+        let (chunks, kept) = (handle.stats().memory, live_bytes() - before);
+        drop(handle);
+        println!("{workers} workers: {kept} bytes, and {chunks} in chunks, beside one reference");
+        assert!(chunks <= 2 * CHUNK, "{chunks} bytes in chunks");
+        assert!((LEAST..=KEPT).contains(&kept), "{kept} bytes are left beside one reference");
+        assert!(leftover.tell(Note(2)).is_err());
+        // A weak reference keeps as much.
+        let weak = leftover.downgrade();
+        drop(leftover);
+        let beside_weak = live_bytes() - before;
+        drop(weak);
+        // Old buffers of queues stay until crossbeam's collector comes to them.
+        let left = live_bytes() - before;
+        println!("{workers} workers: {left} bytes without a reference");
+        assert!(left + LEAST <= beside_weak, "{left} bytes are left of {kept}, {beside_weak}");
+    }
+}
