@@ -49,7 +49,8 @@ pub struct Stats {
     /// The memory comes in chunks of 2 MiB, whose untouched pages cost nothing. A chunk goes back
     /// to the system when all in it is free. So a few messages, references, asks or replies that
     /// outlive a burst keep a chunk each: copy what is to be kept for long. One empty chunk is
-    /// kept.
+    /// kept. If a thread outside the crew lets go of the last few hundred blocks while the crew
+    /// sleeps, their chunks go back when the crew works again.
     pub memory: u64,
     /// Times of the turns of timed actors, on all threads of the crew; `None` before the first such
     /// turn.
