@@ -11,6 +11,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
+#[cfg(target_os = "linux")]
+use std::time::Instant;
 
 /// How long a wait that cannot end is given.
 const IN_VAIN: Duration = Duration::from_millis(50);
@@ -225,5 +227,36 @@ fn a_cycle_through_a_reply_that_was_moved_is_not_seen_and_ends_by_a_timeout() {
     assert_eq!(answer(ask), Ok(7), "the one that waited has time for the question now");
     assert_eq!(executor.stats().spares.refused, 0);
     settle(&executor);
+    shut_down(&executor);
+}
+
+/// How often threads whose names begin so have gone to sleep, by the kernel's count.
+#[cfg(target_os = "linux")]
+fn sleeps_of_threads(prefix: &str) -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let read = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let sleeps = |task: std::path::PathBuf| {
+        let status = read(task.join("status"));
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.map_or(0, |count| count.trim().parse::<u64>().unwrap())
+    };
+    tasks.filter(|task| read(task.join("comm")).starts_with(prefix)).map(sleeps).sum()
+}
+
+/// The sentinel looks every 1 to 4 ms, and no other worker does.
+#[cfg(target_os = "linux")]
+#[test]
+fn beside_a_long_turn_one_parked_worker_looks_now_and_then() {
+    const LOOKS: u64 = 40;
+    let executor = build(Executor::builder().workers(4).thread_name("beside"));
+    let busy = executor.spawn(Puppet::default());
+    settle(&executor);
+    let held = Held::hold(&busy);
+    let (before, begun) = (sleeps_of_threads("beside-"), Instant::now());
+    within(LONG, "the sentinel looks", || sleeps_of_threads("beside-") - before >= LOOKS);
+    let (looks, millis) = (sleeps_of_threads("beside-") - before, begun.elapsed().as_millis() as u64);
+    // Each worker may be on its way to sleep when the count begins.
+    assert!(looks <= millis + LOOKS / 4, "{looks} looks in {millis} ms");
+    held.release();
     shut_down(&executor);
 }

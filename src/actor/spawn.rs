@@ -229,20 +229,21 @@ impl<'a, A> SpawnBuilder<'a, A> {
 }
 
 impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
-    /// Binds the actor to worker `k`, counted from 0. All its turns, its hooks and the drop of its
+    /// Pins the actor to worker `k`, counted from 0. All its turns, its hooks and the drop of its
     /// state run there, under every [`Policy`](crate::Policy), and no sibling steals it. For what
     /// belongs to one core or one worker: a cache, the queue of a device.
     ///
     /// A worker is a slot, not a thread. While a handler on worker `k` blocks
     /// ([`blocking`](crate::blocking), [`Ask::wait`](crate::Ask::wait)), a spare thread takes that
-    /// slot with the actors bound to it; if the crew is [pinned](crate::Builder::pin_workers), on
+    /// slot with the actors pinned to it; if the crew is [pinned](crate::Builder::pin_workers), on
     /// the same core. The one exception: a turn that blocked ends on its own thread, with or
     /// without the slot. Use [`spawn_dedicated`](crate::Handle::spawn_dedicated) for what needs one
     /// and the same thread, such as a thread-local library or a state that is not `Send`.
     ///
     /// # Limits
-    /// While worker `k` is in a long turn the actors bound to it wait. Bound actors and others that
-    /// wait for the same worker take turns, however many there are of either.
+    /// While worker `k` is in a long turn the actors pinned to it wait, since no other worker may
+    /// help. Pinned actors and others that wait for the same worker take turns, however many there
+    /// are of either.
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};

@@ -120,7 +120,7 @@ impl<'a> Builder<'a> {
     /// for it, and may be named more than once. Linux only. Default: the system places the threads.
     ///
     /// A pinned worker whose core is busy with something else waits for that core. Siblings steal
-    /// its work, except that of actors [bound](crate::SpawnBuilder::on_worker) to it.
+    /// its work, except that of actors [pinned](crate::SpawnBuilder::on_worker) to it.
     /// [`build`](Self::build) returns once all workers are pinned, so a
     /// [`spawn_handler`](Self::spawn_handler) must run each worker before that.
     ///
