@@ -16,9 +16,7 @@
 //!
 //! (1) `stopped` runs only if `started` had returned. (2) The supervisor refuses, or the mailbox is
 //! closed and empty, or the actor is killed.
-//!
-//! The `started` of a successor runs before all that waits. The timer gives the runnable back when
-//! it fires, and also when it is dropped.
+//! The `started` of a successor runs before all that waits.
 //!
 //! **While a successor is awaited** the word says `SCHEDULED`. Senders are accepted within the
 //! capacity and push nothing, because the timer holds the one runnable. So the actor has no turn,
@@ -60,8 +58,7 @@ pub(crate) enum Verdict {
     End,
 }
 
-/// A cell's supervisor. Called in the actor's turns only, outside all locks except where a method
-/// says otherwise.
+/// A cell's supervisor. Called in the actor's turns only, outside all locks but for `waits`.
 pub(crate) trait Keeper: Send {
     /// Decides what follows, after a state was lost or could not be made.
     fn lost(&self, loss: &Loss) -> Verdict;
@@ -72,8 +69,8 @@ pub(crate) trait Keeper: Send {
     /// Called in the turn of the vacant cell that this supervisor was made for.
     unsafe fn renew(&self, this: NonNull<Header>) -> Result<(), String>;
 
-    /// Called before the successor is awaited, with the key of its timer, so that a pool that stops
-    /// at once can cancel the wait. Called under the timers' lock.
+    /// Called under the timers' lock with the key of the timer for which the successor waits, so
+    /// that a pool that stops at once can cancel the wait.
     fn waits(&self, key: Key);
 
     /// Called once, when the actor has ended for good.
@@ -127,8 +124,7 @@ impl Kept {
         })
     }
 
-    /// Lists the cell at the queue, before its first turn. Returns `false` if that turn must not be
-    /// scheduled.
+    /// Lists the cell at the queue. Returns `false` if its first turn must not be scheduled.
     #[must_use]
     pub(crate) fn join(&self, cell: NonNull<Header>) -> bool {
         self.sharing.join(cell, self.queue)
@@ -157,13 +153,12 @@ impl Kept {
         self.taken.load(Relaxed) == message
     }
 
-    /// Notes that the message in hand is handled and that `message` comes next. For the holder of
-    /// the runnable.
+    /// Notes, for the holder of the runnable, that `message` comes next and the last one is
+    /// handled.
     pub(super) fn next_in_hand(&self, message: usize) {
         let handled = self.in_hand.replace(message);
         if handled != 0 && handled == self.taken.load(Relaxed) {
-            // The memory of the handled message may soon hold another message, which this actor has
-            // not taken.
+            // Its memory may soon hold another message, which this actor has not taken.
             self.taken.store(0, Relaxed);
         }
     }
@@ -174,8 +169,7 @@ impl Kept {
         InTurn(self)
     }
 
-    /// Calls `question` with the supervisor, or returns `None` if the cell has ended. For the
-    /// holder of the runnable.
+    /// Calls `question` with the supervisor, if there is one. For the holder of the runnable.
     fn ask<R>(&self, question: impl FnOnce(&dyn Keeper) -> R) -> Option<R> {
         // Taken out for the call, since the supervisor may run user code that comes back here.
         let lent = Lent { keeper: Some(self.keeper.take()?), to: &self.keeper };
@@ -206,8 +200,7 @@ impl InTurn<'_> {
     }
 }
 
-/// Ends the state after the message in hand. The actor goes on with another one, if its supervisor
-/// has one.
+/// Ends the state after the message in hand. The actor goes on if its supervisor has another state.
 pub(super) fn retire(this: NonNull<Header>, kill: bool) {
     // SAFETY: the caller holds a reference to the cell.
     let header = unsafe { this.as_ref() };
@@ -253,8 +246,7 @@ pub(super) unsafe fn over(this: NonNull<Header>, panic: Option<PanicText>, owed:
             // SAFETY: the caller gave up the runnable, and the cell is vacant now.
             return Some(unsafe { replace(this, kept, after) });
         }
-        // A panic without a successor is reported by `fail` below. A retired actor must be closed
-        // here.
+        // A panic without a successor is reported by `fail` below.
         if panic.is_none() {
             give_up(header, &loss);
         }
@@ -265,8 +257,7 @@ pub(super) unsafe fn over(this: NonNull<Header>, panic: Option<PanicText>, owed:
     None
 }
 
-/// Gives back the places that the turn owes, then returns `true` if the actor may still have a
-/// successor.
+/// Gives the owed places back, then returns `true` if the actor may still have a successor.
 fn goes_on(header: &Header, owed: &mut u32) -> bool {
     let now = header.state.give_back(std::mem::take(owed));
     let over = now.killed() || (now.closed() && now.len() == 0);
@@ -314,8 +305,7 @@ fn tell_of(header: &Header, cause: Loss) {
 /// Runs the turn of a vacant cell: the delay has passed, or the wait was cancelled.
 ///
 /// # Safety
-/// The caller holds the runnable and gives it up with the result. If that is `Gone` the caller does
-/// not touch the cell any more.
+/// The caller holds the runnable, and does not touch the cell if the result is `Gone`.
 #[cold]
 pub(super) unsafe fn resume(this: NonNull<Header>) -> After {
     // SAFETY: the runnable, which the caller holds, keeps the cell.
@@ -340,8 +330,7 @@ unsafe fn replace(this: NonNull<Header>, kept: &Kept, after: Duration) -> After 
         } else if wait(this, kept, after) {
             After::Gone
         } else {
-            // No timer can be armed any more, or the actor was killed. `resume` decides in the next
-            // turn.
+            // No timer can be armed, or the actor was killed. `resume` decides in the next turn.
             After::Requeue
         }
     }
@@ -409,8 +398,7 @@ fn give_up(header: &Header, loss: &Loss) {
 /// Ends an actor that has no state.
 ///
 /// # Safety
-/// The caller holds the runnable and gives it up. If the result is `Gone` the caller does not touch
-/// the cell any more.
+/// The caller holds the runnable, and does not touch the cell if the result is `Gone`.
 unsafe fn finish(this: NonNull<Header>) -> After {
     // SAFETY: the caller gave up the runnable, and `begin` is called before `proceed`.
     unsafe {
