@@ -1,18 +1,20 @@
-//! Actors on threads of their own: those threads, from their start to their end.
+//! Dedicated threads: threads of one actor each, from their start to their end.
 //!
-//! Such a thread is started for one actor, makes its state, runs all its turns, drops the state, and ends with it. The
-//! scheduler's side of it is [`apart`](crate::sched::apart); everything else about the actor is as for all: the same cell, the
-//! same mailbox, the same turns.
+//! A dedicated thread is started for one actor. It makes the actor's state, runs all its turns,
+//! drops the state, and ends. The scheduler's side is in [`apart`](crate::sched::apart). Everything
+//! else about the actor is as for all actors: the same cell, the same mailbox, the same turns.
 //!
 //! | what | on which thread |
 //! |---|---|
-//! | the cell is made, and its first turn pushed | the one that spawns |
-//! | the state is made, by the user's factory, just before the first turn | its own |
-//! | turns, hooks, the state's drop | its own |
-//! | the memory is given back | whichever lets go last |
+//! | the cell is made, and its first turn pushed | the spawning thread |
+//! | the user's factory makes the state, just before the first turn | the dedicated thread |
+//! | turns, hooks, the drop of the state | the dedicated thread |
+//! | the memory is given back | the thread that releases the last reference |
 //!
-//! A factory that panics, or is not called since the actor was stopped at once before its first turn, leaves an actor
-//! without a state ([`Cold::unmade`]): it ends as one that never started.
+//! The factory may panic, or is not called because the actor was stopped at once before its first
+//! turn. Then the actor has no state ([`Cold::unmade`]) and ends as one that never started.
+//!
+//! Loom model: `models::apart`. Needed orderings: `scripts/weaken-orderings.sh`, group `apart`.
 
 use super::core::Core;
 use super::end;
@@ -28,28 +30,29 @@ use std::convert::Infallible;
 use std::io;
 use std::ptr::NonNull;
 
-/// Those threads of one executor.
+/// The dedicated threads of one executor.
 #[derive(Debug, Default)]
 pub(crate) struct Dedicated {
-    /// None before the crew has begun, and once no more are started.
+    /// `None` before the crew has begun, and after `close`.
     settings: Mutex<Option<Settings>>,
     started: AtomicUsize,
     ended: AtomicUsize,
 }
 
-/// How they are started.
+/// How dedicated threads are started.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// What the threads' names begin with.
+    /// Prefix of the threads' names.
     pub(crate) name: String,
     pub(crate) stack_size: usize,
-    /// Where they run, if the crew is pinned: a thread that a pinned one starts would stay on the same core.
+    /// Cores for the threads, if the crew is pinned. A thread that a pinned one starts would
+    /// otherwise stay on the same core.
     pub(crate) cores: Option<Cores>,
-    /// Each of them holds a copy until its thread-locals are gone.
+    /// Copied for each thread, which holds the copy until its thread-locals are gone.
     pub(crate) alive: Sender<Infallible>,
 }
 
-/// Why a thread was not started.
+/// Why a dedicated thread was not started.
 #[derive(Debug)]
 pub(crate) enum NotStarted {
     ShuttingDown,
@@ -61,23 +64,23 @@ impl Dedicated {
         *self.settings.lock() = Some(settings);
     }
 
-    /// No more are started.
+    /// Refuses to start dedicated threads from now on.
     pub(crate) fn close(&self) {
         let settings = self.settings.lock().take();
         drop(settings);
     }
 
-    /// How many there are.
+    /// Returns the number of dedicated threads.
     pub(crate) fn count(&self) -> usize {
-        // Ended first: what has ended was started before.
+        // The ended threads are counted first: each of them was counted as started before.
         let ended = self.ended.load(Acquire);
         self.started.load(Relaxed) - ended
     }
 
-    /// Starts one, which holds the core.
+    /// Starts a dedicated thread, which holds the core.
     pub(crate) fn start(core: &Core, life: impl FnOnce(&Core) + Send + 'static) -> Result<(), NotStarted> {
         if core.forked() {
-            // Asked before the locks, which a thread that is not here may hold.
+            // Asked before the lock, which a thread of the parent process may hold for ever.
             return Err(NotStarted::Thread(io::Error::other(
                 "the executor's threads are in the parent process",
             )));
@@ -90,12 +93,14 @@ impl Dedicated {
         let shared = core.share();
         let started = core.threads.start(format!("{name}-own-{number}"), stack_size, alive, move || {
             if let Some(cores) = cores {
+                // Best effort: a thread in the wrong place is slower, not wrong.
                 let _better_there_than_nowhere = cores.bind_this_thread();
             }
             life(&shared);
             shared.threads.leave();
             shared.dedicated.ended.fetch_add(1, Release);
         });
+        // Balances the count above, since no thread will.
         if started.is_err() {
             core.dedicated.ended.fetch_add(1, Release);
         }
@@ -103,11 +108,12 @@ impl Dedicated {
     }
 }
 
-/// The life of a thread and of its actor; `make` makes the state.
+/// Runs the life of a dedicated thread and its actor. `make` makes the state.
 ///
 /// # Safety
-/// On the thread whose home this is, which holds the core. The caller holds a weak count of the cell, whose runnables are
-/// left there, and the first is or will be.
+/// Called on the dedicated thread that `home` belongs to, which holds the core. The caller holds a
+/// weak count of the cell. The cell's runnables are left at `home`, and the first one is or will
+/// be.
 pub(crate) unsafe fn live(core: &Core, home: &Home, this: NonNull<Header>, make: Box<dyn FnOnce()>) {
     let scheduler = &core.scheduler;
     let _of_the_crew = scheduler.enlist_apart();
@@ -115,13 +121,13 @@ pub(crate) unsafe fn live(core: &Core, home: &Home, this: NonNull<Header>, make:
     loop {
         let mut task = scheduler.sleep_apart(home);
         if let Some(make) = make.take() {
-            // SAFETY: the weak count keeps the cell, and we hold its runnable.
+            // SAFETY: the weak count keeps the cell, and this thread holds its runnable.
             be_born(unsafe { this.as_ref() }, make);
         }
         while let Some(again) = task.run_apart() {
             task = again;
         }
-        // SAFETY: as above.
+        // SAFETY: the caller's weak count keeps the cell's memory.
         let ended = unsafe { this.as_ref() }.state.peek().dead();
         scheduler.rest_apart();
         if ended {
@@ -130,7 +136,7 @@ pub(crate) unsafe fn live(core: &Core, home: &Home, this: NonNull<Header>, make:
     }
 }
 
-/// Makes the state, for the holder of the first runnable.
+/// Makes the state. For the holder of the first runnable.
 fn be_born(header: &Header, make: Box<dyn FnOnce()>) {
     let current = Current::of(NonNull::from(header));
     let stopped_before = header.state.peek().killed();

@@ -1,4 +1,4 @@
-//! What an executor tells its hook. Nothing is printed by the crate itself.
+//! Events and reports for the embedding program. The crate itself prints nothing.
 
 use super::waits::WaitingActor;
 use crate::id::ActorId;

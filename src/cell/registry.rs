@@ -1,7 +1,12 @@
-//! All cells of one executor: a shard for each worker and one for outside, so that spawning seldom meets anybody.
+//! The registry: all cells of one executor. Each worker has a shard, and all other threads share
+//! one, so spawning threads seldom meet.
 //!
-//! A shard gives out ids, holds a place for each cell until its memory goes (8 bytes a cell, places used again), and
-//! keeps the core alive while it has cells: one reference for all of them, so spawning touches no shared count.
+//! A shard gives out ids and holds a place for each cell until the cell's memory goes (8 bytes a
+//! cell, places are used again). It keeps the core alive while it has cells. One reference counts
+//! for all cells of a shard, so a spawn touches no shared count.
+//!
+//! Loom model: `models::registry`. Needed orderings: `scripts/weaken-orderings.sh`, group
+//! `registry`.
 
 use super::core::Core;
 use super::header::Header;
@@ -11,9 +16,10 @@ use std::num::NonZeroU64;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-/// Ids are `sequence << SHARD_BITS | shard`, sequences from 1.
+/// An id is `sequence << SHARD_BITS | shard`, with sequences from 1.
 const SHARD_BITS: u32 = 13;
-/// As a free place's next one it fits into a word of 32 bits, beside the bit that says free.
+/// End of the list of free places. Fits into a word of 32 bits beside the bit that marks a free
+/// place.
 const NO_PLACE: u32 = u32::MAX >> 1;
 
 /// One part of the registry.
@@ -33,7 +39,7 @@ struct Inner {
     closed: bool,
 }
 
-/// A cell's address, or (odd) the next free place.
+/// A cell's address, or the number of the next free place with the lowest bit set.
 #[derive(Clone, Copy, Debug)]
 struct Place(usize);
 
@@ -57,6 +63,7 @@ impl Inner {
         self.places[place as usize] = Place::free(self.first_free);
         self.first_free = place;
         self.cells -= 1;
+        // A burst of actors would otherwise keep the memory of its places for ever.
         if self.cells == 0 {
             self.places = Vec::new();
             self.first_free = NO_PLACE;
@@ -79,43 +86,44 @@ impl Shard {
         }
     }
 
-    /// Once, before the first cell.
+    /// Sets the core that this shard is part of. Called once, before the first cell.
     pub(crate) fn belong_to(&self, core: &Arc<Core>) {
         self.core.store(Arc::as_ptr(core).cast_mut(), Release);
     }
 
     #[inline]
     pub(crate) fn core(&self) -> &Core {
-        // Relaxed: set before the first cell was made, and whoever asks has got a cell since.
-        // SAFETY: the shard is part of the core.
+        // Relaxed: set before the first cell was made, and each caller got a cell since. SAFETY:
+        // the shard is part of the core, so the core lives while the shard is borrowed.
         unsafe { &*self.core.load(Relaxed) }
     }
 
-    /// Another counted reference to the core that this shard is a part of.
+    /// Returns another counted reference to the core that this shard is part of.
     pub(crate) fn share_core(&self) -> Arc<Core> {
         let core = self.core.load(Relaxed);
-        // SAFETY: the pointer is an `Arc`'s, with the provenance of its whole allocation. The core is borrowed, as its part is, so
-        // some reference is counted.
+        // SAFETY: the pointer is an `Arc`'s, with the provenance of its whole allocation. The core
+        // is borrowed, as this part of it is, so at least one reference is counted.
         unsafe {
             Arc::increment_strong_count(core);
             Arc::from_raw(core)
         }
     }
 
-    /// A new cell: `make` builds it from its id and place. `None` once the shard is closed; then `make` was not called.
+    /// Adds a new cell, which `make` builds from its id and place. Returns `None` if the shard is
+    /// closed. Then `make` was not called.
     pub(crate) fn enroll(
         &self,
         make: impl FnOnce(ActorId, u32) -> NonNull<Header>,
     ) -> Option<NonNull<Header>> {
         let mut inner = self.inner.lock();
         if inner.closed {
-            drop(inner); // before `make`, which may hold what is the user's
+            drop(inner); // before `make`, which may own user values
             return None;
         }
         Some(self.add(&mut inner, make))
     }
 
-    /// The same for a cell that will never be alive.
+    /// Adds a cell that will never be alive, even if the shard is closed.
     pub(crate) fn enroll_even_closed(
         &self,
         make: impl FnOnce(ActorId, u32) -> NonNull<Header>,
@@ -140,55 +148,62 @@ impl Shard {
         let raw = inner.sequence << SHARD_BITS | u64::from(self.index);
         let id = ActorId::from_raw(NonZeroU64::new(raw).expect("sequences begin at 1"));
         let header = make(id, place);
+        // The place keeps the address in a word, and `header` gets the pointer back from it.
         header.as_ptr().expose_provenance();
         inner.places[place as usize] = Place::taken(header);
         inner.cells += 1;
         if inner.cells == 1 {
-            // SAFETY: the pointer is an Arc's, which the caller keeps alive.
+            // SAFETY: the pointer is an `Arc`'s, and the caller borrows the core, so a reference is
+            // counted.
             unsafe { Arc::increment_strong_count(self.core.load(Relaxed)) };
         }
         header
     }
 
-    /// Takes a cell off the registry, and returns a reference to the core, which the caller keeps until the cell's memory is given
-    /// back. From here on the cell itself keeps nothing, and other threads may drop the last other reference at any moment.
+    /// Takes a cell off the registry. Returns a reference to the core, which the caller keeps until
+    /// it has given the cell's memory back. The cell itself keeps nothing any more, and other
+    /// threads may drop the last other reference at any moment.
     #[must_use = "the cell's memory is the core's"]
     pub(crate) fn forget(&self, place: u32) -> Arc<Core> {
         let mut inner = self.inner.lock();
         inner.forget(place);
         let core = self.core.load(Relaxed);
-        // SAFETY: the shard's own reference, which its first cell took, is still there: under the lock no other thread gives it up.
+        // SAFETY: the shard still has the reference that its first cell took. No other thread gives
+        // it up while this one holds the lock.
         unsafe {
             if inner.cells > 0 {
                 Arc::increment_strong_count(core);
-            } // else the shard has no cell left, and hands over its own
+            } // otherwise the shard has no cell left and hands over its own reference
             Arc::from_raw(core)
         }
     }
 
-    /// The same for several at once. Who calls this has looked the places up before, so that the lock is held shortly: others
-    /// spawn under it.
+    /// Takes several cells off the registry. The caller has read their places before, so that the
+    /// lock is held briefly: other threads spawn under it.
     ///
     /// # Safety
-    /// On a worker's thread, which holds the core; the cells are this shard's, dead, and known to nobody else.
+    /// Called on a worker's thread, which holds the core. The cells belong to this shard, are dead,
+    /// and no other thread knows them.
     pub(crate) unsafe fn forget_some(&self, places: &[u32]) {
         let mut inner = self.inner.lock();
         places.iter().for_each(|&place| inner.forget(place));
         if inner.cells == 0 && !places.is_empty() {
-            // SAFETY: this is the reference that the first cell took, and not the last one: the worker holds another.
+            // SAFETY: this is the reference that the shard's first cell took. It is not the last
+            // one, since the worker's thread holds another.
             unsafe { Arc::decrement_strong_count(self.core.load(Relaxed)) };
         }
     }
 
-    /// No new cells from now on.
+    /// Refuses new cells from now on.
     pub(crate) fn close(&self) {
         self.inner.lock().closed = true;
     }
 
-    /// Calls `f` with every cell that exists throughout; in parts, so that nobody waits long for the lock, and between
-    /// two parts only while `go_on`. Returns `false` if it was cut short.
+    /// Calls `f` with every cell that exists throughout the call. The walk goes in parts, so that
+    /// no thread waits long for the lock. Before each further part `go_on` is asked. Returns
+    /// `false` if it ended the walk.
     ///
-    /// `f` runs under the lock: it must not run user code, nor let go of a reference.
+    /// `f` runs under the lock. It must not run user code or release a reference to a cell.
     pub(crate) fn for_each(
         &self,
         mut f: impl FnMut(NonNull<Header>),
@@ -203,6 +218,7 @@ impl Shard {
             let inner = self.inner.lock();
             let Some(rest) = inner.places.get(from..).filter(|rest| !rest.is_empty()) else { return true };
             rest.iter().take(PART).filter_map(|place| place.header()).for_each(&mut f);
+            // A cell never changes its place, so a cell that exists throughout is met exactly once.
             from += PART;
         }
     }
@@ -212,7 +228,7 @@ impl Shard {
 mod tests {
     use super::*;
 
-    /// Also where a word has 32 bits.
+    /// Holds also where a word has 32 bits.
     #[test]
     fn a_free_place_and_the_end_of_the_free_ones_fit_into_32_bits() {
         for next in [0, 1, NO_PLACE - 1, NO_PLACE] {

@@ -1,26 +1,33 @@
-//! A timed actor's stopwatch: what its messages wait for, what its handlers take, and who waits now.
+//! A timed actor's stopwatch: how long messages wait, how long handlers take, and what waits now.
 //!
-//! Timed actors have one in their cold part from their first moment to their last; the others have none, and read no
-//! clock. Who looks for it: a sender when it packs (the envelope then has room for the instant of sending), whoever makes
-//! the actor runnable, and its turns, which go through a loop of their own.
+//! A timed actor has a stopwatch in its cold part from its first moment to its last. Other actors
+//! have none and read no clock. Three parties look for a stopwatch: a sender when it packs (the
+//! envelope then has room for the instant of sending), the thread that makes the actor runnable,
+//! and the actor's turns, which go through a loop of their own.
 //!
 //! | instant | taken by |
 //! |---|---|
-//! | a message is accepted | its sender, between reserving the place and linking the envelope, into the envelope |
+//! | a message is accepted | its sender, after reserving and before linking, into the envelope |
 //! | a tick was due | its timer has it |
-//! | the actor is runnable | whoever's transition made it scheduled; its own turn when there is more to do |
-//! | a turn begins, each of its handlers begins and ends | the turn; a handler begins when the one before ended |
+//! | the actor is runnable | the thread that schedules it; its own turn, if there is more to do |
+//! | a turn begins, each handler begins and ends | the turn |
 //!
-//! **Collecting.** A turn keeps what it measures on its own stack and enters it, [`SAMPLES`] messages at a time and at its
-//! end, into the actor's record and into the worker's, each under a lock that otherwise only readers take. No user
-//! code runs under either. A message that turns out not to be handled (expired, cancelled) is not entered, so
-//! the count is that of the handled ones.
+//! A handler begins when the one before it ended, so each message costs one reading of the clock.
 //!
-//! **Who waits now**, for [`Handle::top`](crate::Handle::top). Mailboxes are stacks that are taken whole, so for each of the
-//! two (messages, ticks) there is what was taken and what was pushed since. The turn writes down the instant of
-//! the first that it has taken, as does whoever puts the first message of an idle actor there; whoever pushes onto an empty
-//! stack, that of its own, which is the oldest there. It does so after the push, perhaps late, so the younger instant wins, which is the later stack's. A reader sees by itself
-//! whether a stack is empty. All of this is relaxed: a reader may see it a moment too early or too late, and only reports.
+//! **Collecting.** A turn keeps its measurements on its own stack. At its end, and after each
+//! [`SAMPLES`] messages, it enters them into the actor's record and into the worker's. Each record
+//! has a lock that otherwise only readers take, and under which no user code runs. A message that
+//! turns out not to be handled (expired, cancelled) is not entered, so the count is that of the
+//! handled messages.
+//!
+//! **What waits now**, for [`Handle::top`](crate::Handle::top). Mailboxes are stacks that are taken
+//! whole. So each of the two (messages, ticks) has a part that was taken and a part that was pushed
+//! since. The turn writes down the instant of the first message that it has taken. A sender that
+//! puts the first message of an idle actor there does the same. A sender that pushes onto an empty
+//! stack writes down the instant of its own message, which is the oldest there. It does so after
+//! the push, perhaps late, so the younger instant wins, which belongs to the later stack. A reader
+//! sees by itself whether a stack is empty. All of this is relaxed: a reader may see a value a
+//! moment too early or too late, and only reports.
 
 use super::core::Core;
 use super::envelope::Envelope;
@@ -31,34 +38,36 @@ use crate::sync::{AtomicU64, Counter, Mutex, Ordering::Relaxed};
 use crate::time::{self, Duration, Instant};
 use std::cell::Cell;
 
-/// Messages that a turn keeps before it enters them.
+/// Messages that a turn measures before it enters them into the records.
 const SAMPLES: usize = 32;
 
-/// An instant as ns after the stopwatch was made, from 1; 0 is none.
+/// An instant as ns after the stopwatch was made, from 1. 0 is none.
 type Mark = u64;
 
-/// See the page above.
+/// The stopwatch. See the header of this file.
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
     made: Instant,
-    /// Since when the actor is runnable. Written by who makes it so, who pushes the runnable next; read by its turn.
+    /// Since when the actor is runnable. Written by the thread that makes it so and pushes the
+    /// runnable next, read by its turn.
     runnable: AtomicU64,
-    /// When the handler of the message in hand began. Written by turns.
+    /// When the handler of the message in hand began, or 0. Written by turns.
     begun: AtomicU64,
-    /// In handlers, but the one under way. Written by turns.
+    /// Time in handlers, without the one under way. Written by turns.
     handling_ns: Counter,
     messages: Line,
     ticks: Line,
     record: Mutex<ActorRecord>,
     /// For the turn: when the message in hand was sent.
     sent: Cell<Option<Instant>>,
-    /// For the turn: the clock as it was a moment ago.
+    /// For the turn: a reading of the clock from a moment ago, which saves another one.
     clock: Cell<Option<Instant>>,
-    /// For the turn: the message in hand was not handled.
+    /// For the turn: whether the message in hand turned out not to be handled.
     unhandled: Cell<bool>,
 }
 
-/// Since when the first of those waits that were taken, and the first of those that were pushed since.
+/// Instants of the oldest message among those that were taken, and among those that were pushed
+/// since.
 #[derive(Debug, Default)]
 struct Line {
     taken: AtomicU64,
@@ -68,6 +77,7 @@ struct Line {
 impl Line {
     fn oldest(&self, inbox: &Inbox) -> Option<Mark> {
         match self.taken.load(Relaxed) {
+            // Messages that were taken are older than all that were pushed since.
             0 if inbox.nothing_pushed() => None,
             0 => Some(self.pushed.load(Relaxed)),
             taken => Some(taken),
@@ -101,7 +111,8 @@ impl Stopwatch {
         ns(at.saturating_duration_since(self.made)) + 1
     }
 
-    /// The actor becomes runnable; by who is about to push it.
+    /// Notes that the actor becomes runnable. Called by the thread that is about to push the
+    /// runnable.
     pub(crate) fn runnable(&self, now: Instant) {
         // Relaxed: the runnable's way through the queues orders it before the turn that reads it.
         self.runnable.store(self.mark(now), Relaxed);
@@ -112,27 +123,33 @@ impl Stopwatch {
         self.runnable(time::now());
     }
 
-    /// A message sent at `sent` is put where the turn begins; by who has just made the actor scheduled.
+    /// Notes a message sent at `sent` that was put where the turn begins. Called by the sender that
+    /// has just scheduled the actor.
     pub(crate) fn put_first(&self, sent: Instant) {
         self.messages.taken.store(self.mark(sent), Relaxed);
     }
 
-    /// A message sent at `sent` was pushed onto an empty stack.
+    /// Notes a message sent at `sent` that was pushed onto an empty stack.
     pub(crate) fn pushed_first(&self, sent: Instant) {
+        // The younger instant wins: a late note about an earlier stack must not replace a newer
+        // one.
         self.messages.pushed.fetch_max(self.mark(sent), Relaxed);
     }
 
-    /// For a queue whose messages are given to other actors: what is first of those that were taken.
+    /// Notes the first of the messages that were taken, for a queue whose messages are given to
+    /// other actors.
     ///
     /// # Safety
-    /// `first` is of this mailbox, whose receiver the caller is; or null.
+    /// `first` is null, or a node of this mailbox. The caller is the mailbox's receiver.
     pub(super) unsafe fn first_is(&self, first: *mut Node) {
-        // SAFETY: the caller's.
+        // SAFETY: a node of this mailbox is an envelope, and the receiver owns it until it is
+        // popped.
         let sent = (!first.is_null()).then(|| unsafe { Envelope::sent(Envelope::from_node(first)) });
         self.messages.taken.store(sent.flatten().map_or(0, |sent| self.mark(sent)), Relaxed);
     }
 
-    /// A tick is about to be pushed. One at a time: timers fire under a lock.
+    /// Notes a tick that is about to be pushed. Timers fire under a lock, so one call runs at a
+    /// time.
     pub(crate) fn pushing_tick(&self, ticks: &Inbox, due: Option<Instant>) {
         if let Some(due) = due
             && ticks.nothing_pushed()
@@ -141,17 +158,17 @@ impl Stopwatch {
         }
     }
 
-    /// In the turn: the message in hand is not handled after all.
+    /// Notes, in the turn, that the message in hand is not handled after all.
     pub(crate) fn not_handled(&self) {
         self.unhandled.set(true);
     }
 
-    /// In the turn: something else took time since the last message.
+    /// Notes, in the turn, that something else took time since the last message.
     pub(crate) fn forget_clock(&self) {
         self.clock.set(None);
     }
 
-    /// In the turn: since when the message in hand was under way.
+    /// Returns, in the turn, the time since the message in hand was sent.
     pub(crate) fn age(&self) -> Option<Duration> {
         self.sent.get().map(|sent| time::now().saturating_duration_since(sent))
     }
@@ -161,7 +178,7 @@ impl Stopwatch {
         Timing { wait: record.wait.read(), handling: record.handling.read() }
     }
 
-    /// Time in handlers up to `now`, that of the one under way included.
+    /// Returns the time in handlers up to `now`, including the one under way.
     pub(crate) fn busy(&self, now: Instant) -> Duration {
         let under_way = match self.begun.load(Relaxed) {
             0 => 0,
@@ -170,7 +187,7 @@ impl Stopwatch {
         Duration::from_nanos(self.handling_ns.get() + under_way)
     }
 
-    /// The age at `now` of the oldest message or tick that waits, but for the one in hand.
+    /// Returns the age at `now` of the oldest message or tick that waits, without the one in hand.
     pub(crate) fn oldest(&self, header: &Header, now: Instant) -> Option<Duration> {
         let messages = self.messages.oldest(&header.inbox);
         let ticks = header.cold_if_any().and_then(|cold| self.ticks.oldest(cold.ticks.inbox()));
@@ -183,7 +200,7 @@ fn ns(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX - 1)
 }
 
-/// One turn of a timed actor.
+/// The measurements of one turn of a timed actor.
 #[derive(Debug)]
 pub(crate) struct Lap<'a> {
     header: &'a Header,
@@ -191,17 +208,17 @@ pub(crate) struct Lap<'a> {
     queued: Cell<Option<u64>>,
     /// When the message in hand was begun.
     begun: Cell<Option<Instant>>,
-    /// Wait and handling of those that were handled, in ns.
+    /// Wait and handling of the handled messages, in ns.
     samples: [Cell<(u64, u64)>; SAMPLES],
     len: Cell<usize>,
 }
 
 impl<'a> Lap<'a> {
-    /// The turn begins.
+    /// Begins the measurements of a turn.
     pub(crate) fn begin(header: &'a Header, watch: &'a Stopwatch) -> Self {
         let now = time::now();
         let queued = watch.mark(now).saturating_sub(watch.runnable.load(Relaxed));
-        // Before its first message the actor is started.
+        // In a first turn `started` runs before the first message, whose handler begins later.
         watch.clock.set((header.phase.get() != Phase::New).then_some(now));
         let samples = [const { Cell::new((0, 0)) }; SAMPLES];
         Lap {
@@ -214,10 +231,11 @@ impl<'a> Lap<'a> {
         }
     }
 
-    /// A message sent at `sent` is taken in hand; behind it wait `messages` and `ticks`, the first of each of what was taken.
+    /// Begins a message sent at `sent`. `messages` and `ticks` are the first of each kind that was
+    /// taken and waits behind it.
     ///
     /// # Safety
-    /// Both are of this actor's mailbox, in its turn, or null.
+    /// Each of the two is null or a node of this actor's mailbox. Called in the actor's turn.
     pub(crate) unsafe fn start(&self, sent: Option<Instant>, messages: *mut Node, ticks: *mut Node) {
         let watch = self.watch;
         let now = watch.clock.take().unwrap_or_else(time::now);
@@ -225,7 +243,8 @@ impl<'a> Lap<'a> {
             if node.is_null() {
                 return 0;
             }
-            // SAFETY: the caller's.
+            // SAFETY: a node of this mailbox is an envelope, which its turn owns until it is
+            // popped.
             let sent = unsafe { Envelope::sent(Envelope::from_node(node)) };
             sent.map_or(0, |sent| watch.mark(sent))
         };
@@ -236,7 +255,7 @@ impl<'a> Lap<'a> {
         self.begun.set(Some(now));
     }
 
-    /// The message in hand, if any, is done with.
+    /// Ends the message in hand, if there is one.
     pub(crate) fn stop(&self) {
         let Some(begun) = self.begun.take() else { return };
         let watch = self.watch;
@@ -257,14 +276,16 @@ impl<'a> Lap<'a> {
         }
     }
 
-    /// The turn's messages are over, perhaps by a panic.
+    /// Ends the measurements, after the last message or a panic.
     pub(crate) fn end(self) {
         self.stop();
         self.enter();
-        // If there is more to do it is runnable from now on; if not, whoever makes it so overwrites this.
+        // If there is more to do the actor is runnable from now on. If not, the thread that
+        // schedules it next overwrites this.
         self.watch.runnable(self.watch.clock.take().unwrap_or_else(time::now));
     }
 
+    /// Enters the samples into the actor's record and into the worker's.
     fn enter(&self) {
         let samples = &self.samples[..self.len.replace(0)];
         if !samples.is_empty() {
@@ -275,6 +296,7 @@ impl<'a> Lap<'a> {
             }
         }
         let core: &Core = self.header.core();
+        // The worker is looked up here: user code may have blocked, and the turn gone on elsewhere.
         core.record_times(|record| {
             if let Some(queued) = self.queued.take() {
                 record.queued.add(queued);

@@ -1,19 +1,19 @@
 //! The threads that an executor has started, from their start to the end of their last destructor.
 //!
-//! A thread has ended, for those who wait for the crew, when the destructors of its thread-locals have run too. They are
-//! user code and may take any time, so nothing here waits for them without a limit:
+//! For waiters, a thread of the crew has ended when the destructors of its thread-locals have run
+//! too. Destructors are user code and may take any time, so every wait here has a limit:
 //!
 //! | step of a thread that heist starts | what others see |
 //! |---|---|
-//! | it makes [`ALIVE`], its first thread-local, with a copy of the crew's sender | |
-//! | it runs turns, until it has nothing more to do in the crew | |
-//! | it is marked, and lets go of the executor | it is listed as [left](Threads::left) |
-//! | destructors of thread-locals run, the first one made last: so `ALIVE` goes after the user's | |
-//! | the sender goes | the channel is disconnected after the last thread |
-//! | the system's thread exits | it can be joined |
+//! | makes [`ALIVE`], its first thread-local, with a copy of the crew's sender | |
+//! | runs turns, until it has nothing more to do in the crew | |
+//! | is marked, and lets go of the executor | it is listed as [left](Threads::left) |
+//! | runs destructors of thread-locals, in reverse order, so `ALIVE` goes last | |
+//! | drops the sender | after the last thread the channel is disconnected |
+//! | exits | it can be joined |
 //!
-//! Threads that a handler of the user's starts are not listed: each holds a sender until its `run` returns, since it may do
-//! something else afterwards.
+//! Threads that a user's spawn handler starts are not listed. Each of them holds a sender until its
+//! `run` returns, since the thread may do something else afterwards.
 
 use crate::sync::Mutex;
 use crate::time::{self, Duration, Instant};
@@ -24,28 +24,28 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
 
-/// How long a thread that waits for others to exit sleeps between two looks. They are past their last destructor, so
-/// hardly any look but the first ones is ever needed.
+/// Pause between two looks of a thread that waits for others to exit. Those threads are past their
+/// last destructor, so the first looks nearly always suffice.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
-/// Looks without a sleep.
+/// Number of looks without a pause.
 const QUICK_LOOKS: u32 = 50;
 
 thread_local! {
-    /// Dropped last of all thread-locals, since it is the first one.
+    /// Dropped last of all thread-locals, since it is made first.
     static ALIVE: OnceCell<Alive> = const { OnceCell::new() };
 }
 
-/// What a thread has of its crew to its last moment.
+/// What a thread keeps of its crew until its last moment.
 struct Alive {
     crew: Arc<()>,
     _sender: Sender<Infallible>,
 }
 
-/// The threads that have not been joined.
+/// The threads that have not been joined yet.
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
     list: Mutex<Vec<Started>>,
-    /// Tells one executor's threads from another's.
+    /// Distinguishes the threads of one executor from those of another.
     crew: Arc<()>,
 }
 
@@ -53,14 +53,14 @@ pub(crate) struct Threads {
 struct Started {
     id: ThreadId,
     name: String,
-    /// It runs no actors any more.
+    /// Whether the thread runs no actors any more.
     over: bool,
     thread: system::Joinable,
 }
 
 impl Threads {
-    /// Starts a thread, which holds `alive` until its thread-locals are gone. `run` lets go of all that it has of the
-    /// executor before it returns.
+    /// Starts a thread, which holds `alive` until its thread-locals are gone. `run` must release
+    /// everything that it has of the executor before it returns.
     pub(crate) fn start(
         &self,
         name: String,
@@ -69,7 +69,7 @@ impl Threads {
         run: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
         let thread = thread::Builder::new().name(name.clone()).stack_size(stack_size);
-        // Locked throughout: the thread finds itself on the list, however soon it ends.
+        // Locked throughout, so that the thread finds itself on the list however soon it ends.
         let mut list = self.list.lock();
         let alive = Alive { crew: Arc::clone(&self.crew), _sender: alive };
         let thread = thread.spawn(move || {
@@ -81,15 +81,15 @@ impl Threads {
         Ok(())
     }
 
-    /// Returns `true` if the calling thread was started here. Still so in the destructors of its thread-locals, when it is of
-    /// no crew any more: it cannot wait for its own exit.
+    /// Returns `true` if the calling thread was started here. That stays so in the destructors of
+    /// its thread-locals, when the thread has left the crew: it cannot wait for its own exit.
     pub(crate) fn is_here(&self) -> bool {
         let here = |alive: &Alive| Arc::ptr_eq(&alive.crew, &self.crew);
         ALIVE.try_with(|place| place.get().is_some_and(here)).unwrap_or(false)
     }
 
-    /// Marks the calling thread, which runs no actors any more, and joins those before it that have exited: so no more
-    /// than a few are left that keep their stacks. Waits for none of them.
+    /// Marks the calling thread as one that runs no actors any more. Joins threads before it that
+    /// have exited, so that only a few are left that keep their stacks. Never waits for a thread.
     pub(crate) fn leave(&self) {
         let me = thread::current().id();
         let mut list = self.list.lock();
@@ -99,13 +99,15 @@ impl Threads {
         }
     }
 
-    /// Joins all threads, which are about to exit. Returns `false` if one has not exited when the time is over.
+    /// Joins all threads, which are about to exit. Returns `false` if one has not exited by
+    /// `until`.
     #[must_use]
     pub(crate) fn join(&self, until: Option<Instant>) -> bool {
         let mut looks = 0;
         loop {
             {
-                // Two shutdowns at the same time share the list, and each waits by its own deadline.
+                // Two shutdowns at the same time share the list, and each waits by its own
+                // deadline.
                 let mut list = self.list.lock();
                 list.iter_mut().for_each(|started| started.over = true);
                 join_exited(&mut list);
@@ -125,7 +127,8 @@ impl Threads {
         }
     }
 
-    /// Names the threads that run no actors any more and have not exited: they are in a destructor of a thread-local.
+    /// Returns the names of the threads that run no actors any more and have not exited. Each of
+    /// them is in a destructor of a thread-local.
     pub(crate) fn left(&self) -> Vec<String> {
         let mut list = self.list.lock();
         join_exited(&mut list);
@@ -133,7 +136,7 @@ impl Threads {
     }
 }
 
-/// Takes those off the list that are over and have exited.
+/// Joins threads that run no actors any more and have exited, and takes them off the list.
 fn join_exited(list: &mut Vec<Started>) {
     list.retain_mut(|started| !(started.over && started.thread.try_join()));
 }
@@ -144,10 +147,10 @@ mod system {
     use std::ptr;
     use std::thread::JoinHandle;
 
-    /// A thread that is joined, or let go when this is dropped.
+    /// A thread that can be joined without a wait. Dropping this value detaches the thread.
     #[derive(Debug)]
     pub(super) struct Joinable {
-        /// None once it was joined.
+        /// `None` after the thread was joined.
         thread: Option<libc::pthread_t>,
         pid: u32,
     }
@@ -157,10 +160,11 @@ mod system {
             Joinable { thread: Some(handle.into_pthread_t()), pid: std::process::id() }
         }
 
-        /// Returns `true` if the thread has exited, and is joined. Never waits.
+        /// Joins the thread if it has exited. Returns `true` if it is joined. Never waits.
         pub(super) fn try_join(&mut self) -> bool {
             let Some(thread) = self.thread else { return true };
-            // SAFETY: `handle` gave the thread up to us, and it was neither joined nor detached: then `thread` is None.
+            // SAFETY: `into_pthread_t` gave the thread to this value. The thread was neither joined
+            // nor detached, since `thread` would be `None` then.
             let joined = unsafe { libc::pthread_tryjoin_np(thread, ptr::null_mut()) } == 0;
             if joined {
                 self.thread = None;
@@ -171,11 +175,13 @@ mod system {
 
     impl Drop for Joinable {
         fn drop(&mut self) {
-            // In a forked child the thread does not exist, and its memory may be another one's.
+            // In a forked child the thread does not exist, and its number may belong to another
+            // thread.
             if let Some(thread) = self.thread.take()
                 && std::process::id() == self.pid
             {
-                // SAFETY: as in `try_join`.
+                // SAFETY: the thread belongs to this value and was not joined, and this is the
+                // process that started it.
                 unsafe { libc::pthread_detach(thread) };
             }
         }
@@ -186,8 +192,8 @@ mod system {
 mod system {
     use std::thread::JoinHandle;
 
-    /// A thread that is let go when it has exited: there is no way to join one with a limit of time. Whoever waits for
-    /// the crew has waited for its thread-locals by then.
+    /// A thread that is detached after it has exited, since a join with a limit of time does not
+    /// exist here. Threads that wait for the crew have waited for its thread-locals by then.
     #[derive(Debug)]
     pub(super) struct Joinable(JoinHandle<()>);
 
@@ -207,7 +213,7 @@ mod tests {
     use super::*;
     use crossbeam_channel::{RecvTimeoutError, bounded};
 
-    /// Waits in its destructor until the channel is disconnected.
+    /// A value whose destructor waits until the channel is disconnected.
     struct Waits(crossbeam_channel::Receiver<Infallible>);
 
     impl Drop for Waits {

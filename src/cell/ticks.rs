@@ -1,16 +1,17 @@
-//! Ticks: messages that a timer sends. They have a queue of their own, and overtake.
+//! Ticks: messages that a timer sends. Ticks have a queue of their own, and overtake.
 //!
-//! A tick that is due goes before the messages that wait, or a full mailbox would make every timer
-//! late. But where both wait they take turns, so that timers that are due all the time do not keep
-//! the messages waiting for ever. Among themselves ticks come in the order in which they were due.
+//! A tick that is due goes before the waiting messages. Otherwise a full mailbox would make every
+//! timer late. Where both wait they take turns, so that timers that are due all the time do not
+//! keep the messages waiting for ever. Ticks among themselves come in the order in which they were
+//! due.
 //!
-//! A tick has its place in the mailbox like any other message: it is counted in `LEN`, exempt from
-//! the capacity, and that place is what keeps the actor until the tick is handled. Only the link
-//! goes elsewhere, into the cold part, which an actor has from its first timer on: who has no
-//! timers pays nothing.
+//! A tick has a place in the mailbox like any other message. The place is counted in `LEN`, is
+//! exempt from the capacity, and keeps the actor until the tick is handled. Only the link goes
+//! elsewhere, into the cold part, which an actor has from its first timer on. Actors without timers
+//! pay nothing.
 //!
-//! What is due and then not wanted any more (its timer was cancelled; its deadline has passed, if
-//! it was asked) has been accepted, but is not handled: it becomes a dead letter in its turn.
+//! A tick may be due and then not be wanted any more: its timer was cancelled, or its deadline has
+//! passed. Such a tick was accepted but is not handled. It becomes a dead letter in its turn.
 
 use super::envelope::Envelope;
 use super::event::{DeadLetterReason, Event};
@@ -23,13 +24,13 @@ use crate::user::{self, Site};
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-/// An actor's ticks that are due. All but the pushing is for the holder of the runnable.
+/// An actor's ticks that are due. All methods but the push are for the holder of the runnable.
 #[derive(Debug)]
 pub(crate) struct Ticks {
     inbox: Inbox,
-    /// The last message was a tick.
+    /// Whether the last message was a tick.
     last: Cell<bool>,
-    /// Its timers that are armed.
+    /// The armed timers that aim at this actor.
     pub(crate) aim: Aim,
 }
 
@@ -44,10 +45,11 @@ impl Ticks {
         &self.inbox
     }
 
-    /// The next tick, or what `message` gives: the next message.
+    /// Pops the next tick, or else what `message` returns: the next message. After a tick the
+    /// message comes first.
     ///
     /// # Safety
-    /// As for [`Inbox::pop`].
+    /// The caller is the receiver: it holds the runnable.
     #[inline]
     pub(crate) unsafe fn pop_or<T>(
         &self,
@@ -60,45 +62,49 @@ impl Ticks {
         {
             return Some(message);
         }
-        // SAFETY: the caller's.
+        // SAFETY: the caller holds the runnable and so is the receiver. All nodes are envelopes of
+        // this actor.
         let tick = unsafe { self.inbox.pop(this.cast()) };
         self.last.set(tick.is_some());
         tick.map(as_is).or_else(message)
     }
 }
 
-/// What waits, of whichever kind.
+/// Pops a waiting tick or message.
 ///
 /// # Safety
-/// As for [`Inbox::pop`].
+/// The caller is the receiver: it holds the runnable.
 pub(crate) unsafe fn take(header: &Header) -> Option<*mut Node> {
-    // SAFETY: the caller's.
+    // SAFETY: the caller holds the runnable and so is the receiver.
     let message = || unsafe { header.inbox.pop(NonNull::from(header).cast()) };
     match header.cold_if_any() {
         None => message(),
-        // SAFETY: the caller's.
+        // SAFETY: the caller holds the runnable and so is the receiver of the ticks too.
         Some(cold) => unsafe { cold.ticks.pop_or(NonNull::from(header), |tick| tick, message) },
     }
 }
 
-/// Puts a tick into a mailbox, and the actor into a queue if it was idle. `false`: the actor has
-/// closed, and the envelope is the caller's again. Runs no user code.
+/// Puts a tick into a mailbox, and the actor into a queue if it was idle. Returns `false` if the
+/// actor has closed. Then the envelope comes back to the caller. Runs no user code.
 ///
 /// # Safety
-/// On a worker of the crew, which keeps the core. The caller holds a strong or weak count of the
-/// cell, which may go with the envelope, and gives up the only pointer to an envelope made for it.
-/// The actor has its cold part.
+/// Called on a worker of the crew, which keeps the core. The caller holds a strong or weak count of
+/// the cell, which may go with the envelope. It gives up the only pointer to an envelope made for
+/// the cell. The actor has its cold part.
 #[must_use]
 pub(crate) unsafe fn deliver(header: NonNull<Header>, envelope: NonNull<Envelope>) -> bool {
-    // SAFETY: the caller's count keeps the memory; from the reservation on the place that was reserved keeps the actor
-    // until the envelope is handled, and nothing of it is touched after the push unless we hold its runnable.
+    // SAFETY: the caller's count keeps the memory. From the reservation on, the reserved place
+    // keeps the actor until the envelope is handled. After the push this call touches the actor
+    // only if it holds the runnable.
     unsafe {
         let this = header.as_ref();
         let core = this.core();
+        // In this order, so that the count of prepaid messages is never ahead of `LEN`.
         let cold = this.cold_if_any().expect("made when the timer was armed");
         let Reserve::Accepted { schedule } = this.state.reserve_exempt() else { return false };
         cold.prepaid.add_one();
         core.count_here(|tally| &tally.accepted, 1);
+        // Before the push, since the stopwatch looks whether the stack is empty.
         if let Some(stopwatch) = &cold.stopwatch {
             stopwatch.pushing_tick(&cold.ticks.inbox, Envelope::sent(envelope));
         }
@@ -110,11 +116,12 @@ pub(crate) unsafe fn deliver(header: NonNull<Header>, envelope: NonNull<Envelope
     true
 }
 
-/// The actor has closed, and has its last turns: what is armed for it is a dead letter now. Returns
-/// `false` if there may be more.
+/// Turns timers that are armed for an actor into dead letters, in the last turns of the closed
+/// actor. Returns `false` if there may be more.
 pub(super) fn abandon_timers(header: &Header, most: usize) -> bool {
     let Some(cold) = header.cold_if_any() else { return true };
     let Abandoned { timers, cancelled } = header.core().scheduler.timers.abandon(&cold.ticks.aim, most);
+    // Outside the timers' lock, since a dropped message is user code.
     let all = timers.len() < most;
     for timed in timers {
         user::contain(Site::Drop, || if cancelled { drop(timed) } else { timed.undeliverable() });
@@ -138,7 +145,7 @@ pub(crate) fn undeliverable(header: &Header) {
     dead_letter(header, reason);
 }
 
-/// The message that is being handled is not handled after all. Inside the actor's turn.
+/// Accounts for a message in hand that is not handled after all. Called inside the actor's turn.
 #[cold]
 pub(crate) fn not_handled(header: &Header, reason: DeadLetterReason) {
     if let Some(stopwatch) = header.stopwatch() {
@@ -147,8 +154,8 @@ pub(crate) fn not_handled(header: &Header, reason: DeadLetterReason) {
     passed_over(header, reason);
 }
 
-/// A message that a batch came to is not handled; the one in hand is another. Inside the actor's
-/// turn.
+/// Accounts for a message that a batch came to and that is not handled, while another one is in
+/// hand. Called inside the actor's turn.
 #[cold]
 pub(crate) fn passed_over(header: &Header, reason: DeadLetterReason) {
     prepaid::unhandled();

@@ -1,23 +1,26 @@
-//! How long things took: counts, sums and percentiles, as they are collected and as they are read.
+//! Durations as they are collected and read: counts, sums and percentiles.
 //!
-//! Counts, sums and maxima are exact. Percentiles come from histograms (of the hdrhistogram crate) whose buckets grow with
-//! the values: for one actor coarse ones, since there may be many; for a worker finer ones.
+//! Counts, sums and maxima are exact. Percentiles come from histograms (of the hdrhistogram crate)
+//! whose buckets grow with the values. An actor has coarse histograms, since there may be many
+//! actors. A worker has finer ones.
 //!
 //! | histogram | values in one bucket differ by | bytes for times up to 1 ms | at the most |
 //! |---|---|---|---|
 //! | an actor's | 7 % | 800 | 3,100 |
 //! | a worker's | 1 % | 4,700 | 19,000 |
 //!
-//! Beyond a millisecond a histogram grows, by half or more at a time, so that it allocates three times in its life.
+//! Beyond a millisecond a histogram grows by half or more at a time, so that it allocates three
+//! times in its life.
 
 use crate::time::Duration;
 use hdrhistogram::Histogram;
 
-/// The shortest time, in ns, that differs from none in a histogram: about what a reading of the clock takes.
+/// The shortest time, in ns, that a histogram distinguishes from zero: about the cost of a reading
+/// of the clock.
 const SHORTEST: u64 = 32;
-/// How far a histogram reaches in the beginning.
+/// The greatest value that a new histogram can hold.
 const USUAL: u64 = 1_000_000;
-/// What is longer counts, in a histogram, as this: a bit more than an hour.
+/// Longer times count in a histogram as this, a bit more than an hour.
 const LONGEST: u64 = (1 << 42) - 1;
 
 /// A count of events, and how long they took.
@@ -27,7 +30,10 @@ const LONGEST: u64 = (1 << 42) - 1;
 /// # struct Worker;
 /// # impl Actor for Worker {}
 /// # struct Job;
-/// # impl Handler<Job> for Worker { type Reply = (); fn handle(&mut self, _: Job, _: &mut Context<Self>) {} }
+/// # impl Handler<Job> for Worker {
+/// #     type Reply = ();
+/// #     fn handle(&mut self, _: Job, _: &mut Context<Self>) {}
+/// # }
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// let executor = Executor::builder().timing(true).build()?;
 /// let worker = executor.spawn(Worker);
@@ -35,7 +41,8 @@ const LONGEST: u64 = (1 << 42) - 1;
 /// executor.wait_idle()?;
 /// let handling = worker.timing().expect("it is timed").handling;
 /// assert_eq!(handling.count, 100);
-/// assert!(handling.p50 <= handling.p99 && handling.p99 <= handling.max && handling.max <= handling.total);
+/// assert!(handling.p50 <= handling.p99 && handling.p99 <= handling.max);
+/// assert!(handling.max <= handling.total);
 /// assert_eq!(handling.mean(), handling.total / 100);
 /// # Ok(())
 /// # }
@@ -128,17 +135,17 @@ pub(crate) struct Record {
     total: u64,
     max: u64,
     digits: u8,
-    /// Made with the first.
+    /// Made with the first time.
     histogram: Option<Histogram<u32>>,
 }
 
 impl Record {
-    /// For one of many actors.
+    /// Makes the record of one of many actors.
     pub(crate) fn coarse() -> Self {
         Record { count: 0, total: 0, max: 0, digits: 1, histogram: None }
     }
 
-    /// For a worker.
+    /// Makes the record of a worker.
     pub(crate) fn fine() -> Self {
         Record { digits: 2, ..Record::coarse() }
     }
@@ -160,7 +167,7 @@ impl Record {
         debug_assert!(recorded.is_ok(), "it grows as far as this");
     }
 
-    /// All that is in `other`, of the same kind, is in this too.
+    /// Adds all times of another record of the same kind.
     pub(crate) fn add_all(&mut self, other: &Record) {
         self.count += other.count;
         self.total = self.total.saturating_add(other.total);
@@ -174,7 +181,7 @@ impl Record {
     pub(crate) fn read(&self) -> Times {
         let mut quantiles = [0; 4];
         if let Some(histogram) = &self.histogram {
-            // A bucket's end may lie beyond the longest.
+            // The end of a bucket may lie beyond the longest time.
             let values = histogram.value_at_quantiles([0.5, 0.9, 0.99, 0.999]);
             quantiles.iter_mut().zip(values).for_each(|(at, value)| *at = value.min(self.max));
         }
@@ -184,7 +191,7 @@ impl Record {
     }
 }
 
-/// One worker's.
+/// The record of one worker.
 #[derive(Debug)]
 pub(crate) struct CrewRecord {
     pub(crate) queued: Record,
@@ -267,7 +274,7 @@ mod tests {
         assert_eq!(sum.read(), all.read());
     }
 
-    /// What the table above says; the vector inside may have twice the room for growing from the beginning, no more.
+    /// Checks the table above. The vector inside may have twice the room while it grows, no more.
     #[test]
     fn histograms_are_small() {
         let bytes = |mut record: Record, longest: u64| {
