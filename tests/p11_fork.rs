@@ -25,16 +25,30 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// failure.
 #[track_caller]
 fn in_a_child(f: impl FnOnce() -> i32) -> i32 {
+    match fork() {
+        0 => exit(f()),
+        child => result_of(child),
+    }
+}
+
+/// Forks. Returns 0 in the child, and the child's id in the parent.
+fn fork() -> i32 {
     // SAFETY: the child needs no other thread of the parent, as this test checks. The C library
-    // keeps its allocator usable after `fork`, and `_exit` runs none of the process's exit
-    // handlers.
+    // keeps its allocator usable after `fork`.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "no child");
-    if child == 0 {
-        let result = f();
-        // SAFETY: `_exit` ends the child and runs none of the process's exit handlers.
-        unsafe { libc::_exit(result) };
-    }
+    child
+}
+
+/// Ends a child.
+fn exit(result: i32) -> ! {
+    // SAFETY: `_exit` ends the child and runs none of the process's exit handlers.
+    unsafe { libc::_exit(result) }
+}
+
+/// Waits for a child and returns the low 8 bits of its result.
+#[track_caller]
+fn result_of(child: i32) -> i32 {
     let (mut status, begun) = (0, Instant::now());
     loop {
         // SAFETY: `child` is a child of this process, and `status` is a valid place for its status.
@@ -214,5 +228,39 @@ fn p11_a_child_that_is_forked_in_a_turn_may_wait_for_an_executor_of_its_own() {
         })
     });
     assert_eq!(found, 0);
+    shut_down(&executor);
+}
+
+/// Two handlers block again and again, so the locks of the idle list and of the spares are often held
+/// when a third handler forks inside `blocking`. The child's handler goes on, as an outsider.
+#[test]
+fn p11_a_child_forked_while_its_handler_blocks_goes_on() {
+    let executor = build(Executor::builder().workers(3).spares(8));
+    let over = Arc::new(AtomicBool::new(false));
+    let others: Vec<_> = (0..2)
+        .map(|_| {
+            let (actor, over) = (executor.spawn(Puppet::default()), Arc::clone(&over));
+            let blocks = Run(move |_: &mut Puppet, _: &mut heist::Context<Puppet>| {
+                while !over.load(Relaxed) {
+                    heist::blocking(std::hint::spin_loop);
+                }
+            });
+            actor.tell(blocks).unwrap();
+            actor
+        })
+        .collect();
+    let puppet = executor.spawn(Puppet::default());
+    for round in 0..300 {
+        let other = others[0].clone();
+        let found = inside(&puppet, move |_, _| match heist::blocking(fork) {
+            0 => {
+                let told = other.tell(Note(1)).is_err_and(|error| error.refusal() == Refusal::Forked);
+                exit(i32::from(!told || heist::blocking(|| 7) != 7))
+            }
+            child => result_of(child),
+        });
+        assert_eq!(found, 0, "in round {round}");
+    }
+    over.store(true, Relaxed);
     shut_down(&executor);
 }

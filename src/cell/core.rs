@@ -225,8 +225,12 @@ impl Core {
         &self.shards[local.map_or(self.workers(), Local::index)]
     }
 
+    /// Tells the event hook. Does nothing in a forked child, where a thread of the parent may hold the
+    /// hook's lock for ever.
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
-        self.hook.call(event);
+        if !self.forked() {
+            self.hook.call(event);
+        }
     }
 
     /// The crew has ended, so nothing more happens that the hook is to be told. By the crew's last thread.

@@ -154,6 +154,46 @@ fn a_hook_that_holds_the_executor_itself_ends_without_waiting() {
     goes(&core);
 }
 
+/// Another thread takes the hook's lock again and again, so many of the children find it locked.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_forked_child_tells_the_hook_nothing() {
+    use crate::cell::event::Event;
+    use crate::sync::{AtomicBool, Ordering::Relaxed};
+
+    let called = Arc::new(AtomicBool::new(false));
+    let hook = Arc::clone(&called);
+    let executor =
+        Executor::builder().workers(1).on_event(move |_| hook.store(true, Relaxed)).build().unwrap();
+    let (core, over) = (executor.core().share(), Arc::new(AtomicBool::new(false)));
+    let (looked_at, until) = (Arc::clone(&core), Arc::clone(&over));
+    let looks = thread::spawn(move || {
+        while !until.load(Relaxed) {
+            assert!(looked_at.has_hook());
+        }
+    });
+    for _ in 0..100 {
+        let mut status = 0;
+        // SAFETY: the child calls nothing but what is tested and what is safe after a fork. The alarm
+        // ends a child that hangs.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::alarm(20);
+                core.emit(|| Event::SpareEnded { spares: 0 });
+                libc::_exit(i32::from(called.load(Relaxed)));
+            }
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        }
+        assert!(libc::WIFEXITED(status), "a forked child hangs");
+        assert_eq!(libc::WEXITSTATUS(status), 0, "the hook was called");
+    }
+    over.store(true, Relaxed);
+    looks.join().unwrap();
+    core.emit(|| Event::SpareEnded { spares: 0 });
+    assert!(called.load(Relaxed), "the parent's hook is called");
+}
+
 struct Own(#[allow(dead_code)] Held);
 
 impl Strategy for Own {

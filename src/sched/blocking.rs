@@ -110,6 +110,11 @@ impl Member<'_> {
     fn step_in(&self, slot: Slot) {
         chaos();
         let scheduler = self.scheduler;
+        // A child that was forked while this thread blocked: the locks below may be held for ever. The
+        // thread goes on without a slot, and so does not belong to the crew any more for its sends.
+        if scheduler.forked() {
+            return;
+        }
         scheduler.spares.counts.blocked.fetch_sub(1, Relaxed);
         self.blocking.set(false);
         let (slot, spare) = match slot {

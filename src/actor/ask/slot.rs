@@ -117,7 +117,12 @@ unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
 unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cycle> {
     // SAFETY: the replier's side has not let go.
     let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
-    let (waits, address) = (&head.target.header().core().waits, to.addr().get());
+    let asked = head.target.header().core();
+    // In a forked child a thread that is not here may hold the table's lock.
+    if asked.forked() {
+        return Ok(None);
+    }
+    let (waits, address) = (&asked.waits, to.addr().get());
     head.slot.set_forwarded();
     let before = waits.forwarded(address);
     waits.forward(address, answers)?;
@@ -128,7 +133,10 @@ unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cy
 unsafe fn restore<R>(to: NonNull<()>, before: Forwarded) {
     // SAFETY: the replier's side has not let go.
     let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
-    head.target.header().core().waits.restore(to.addr().get(), before);
+    let asked = head.target.header().core();
+    if !asked.forked() {
+        asked.waits.restore(to.addr().get(), before);
+    }
 }
 
 #[cold]
