@@ -152,6 +152,7 @@ impl Wake for Bell {
     }
 }
 
+/// A waker from an earlier poll that was woken or kept would wake a task in vain or leak.
 #[test]
 fn the_last_waker_is_the_one_that_is_woken() {
     on_every_crew(|executor| {

@@ -118,6 +118,7 @@ fn clerk(executor: &Executor, held: bool) -> (ActorRef<Clerk>, Log, Option<Latch
 
 const ALL: [char; 8] = ['n', 's', 'S', 'o', 'm', 'l', 'a', 't'];
 
+/// Segments hold messages of one type, so a mix of types must not be regrouped by type.
 #[test]
 fn p02_a_backlog_of_several_types_comes_in_the_order_sent() {
     const MESSAGES: u32 = 3000;
@@ -151,6 +152,7 @@ fn p02_a_backlog_of_several_types_comes_in_the_order_sent() {
     });
 }
 
+/// Senders that claim slots of one segment at the same time must not mix up their messages.
 #[test]
 fn p02_many_senders_to_one_backlog_each_in_order() {
     const EACH: u32 = 2000;
@@ -250,6 +252,7 @@ fn fill(executor: &Executor, victim: Victim, send: impl Fn(&ActorRef<Victim>) + 
     settle(executor);
 }
 
+/// Ends at every position of a segment, so that no slot is dropped twice or overlooked.
 #[test]
 fn p03_an_end_in_a_backlog_drops_each_message_once() {
     quiet_panics();
@@ -325,6 +328,7 @@ impl Handler<u32> for Replica {
     }
 }
 
+/// A replica that panics inside a segment must leave the rest of the segment to its successor.
 #[test]
 fn p03_a_successor_goes_on_in_the_middle_of_a_backlog() {
     quiet_panics();

@@ -90,6 +90,7 @@ fn all_ways_to_send_mix_and_each_asker_gets_its_own_answer() {
     });
 }
 
+/// `again` allows one message under way. A batch that takes the message must count it as handled.
 #[test]
 fn its_own_again_may_be_in_a_batch_and_be_sent_in_one() {
     on_every_crew(|executor| {
@@ -160,6 +161,7 @@ fn what_is_not_taken_stays_at_the_head_in_order() {
     });
 }
 
+/// Only the message already taken out of the mailbox belongs to the dropped batch.
 #[test]
 fn a_batch_that_is_dropped_unread_drops_its_first_message_only() {
     on_every_crew(|executor| {
@@ -264,6 +266,7 @@ fn what_has_expired_is_left_out_and_does_not_count() {
     });
 }
 
+/// Slots returned too early would let a batch exceed the capacity of the mailbox.
 #[test]
 fn a_batch_keeps_its_places_until_it_returns() {
     on_every_crew(|executor| {

@@ -60,6 +60,7 @@ fn what_a_batch_does_at_its_end_is_handling_time_of_its_last_message() {
     });
 }
 
+/// A batch holds only messages of the mailbox. A tick overtakes them and is handled alone.
 #[test]
 fn timers_messages_come_alone() {
     on_every_crew(|executor| {
@@ -102,6 +103,7 @@ fn pool_of_one(executor: &Executor, plan: (usize, What)) -> (Pool<Member>, Calls
     (executor.pool(1, make).build().unwrap(), calls)
 }
 
+/// Messages that a failed batch has not taken must not be lost with the old state.
 #[test]
 fn what_a_replica_has_not_taken_is_its_successors() {
     quiet_panics();

@@ -41,6 +41,7 @@ impl Receive<Question> for Keeper {
     }
 }
 
+/// Every path to a dead letter is taken once, and counts and events must agree.
 #[test]
 fn each_dead_letter_is_counted_once_and_told_once() {
     quiet_panics();

@@ -107,6 +107,7 @@ fn the_next_begins_when_the_last_has_ended() {
     });
 }
 
+/// The second actor waits for the first one's end, and its factory must not run after the kill.
 #[test]
 fn what_is_killed_before_it_could_begin_is_never_made() {
     on_every_crew(|executor| {
@@ -394,6 +395,7 @@ fn after_the_end_a_directory_refuses_with_the_message_inside() {
     }
 }
 
+/// Idle actors are kept by the directory only, and end with its last handle.
 #[test]
 fn with_the_last_directory_its_actors_go() {
     on_every_crew(|executor| {

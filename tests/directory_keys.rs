@@ -154,6 +154,7 @@ fn a_key_that_blocks_keeps_nobody_waiting() {
     }
 }
 
+/// A half-made entry would block its key for ever.
 #[test]
 fn a_key_that_panics_leaves_the_table_as_it_was() {
     quiet_panics();
@@ -216,6 +217,7 @@ fn a_key_whose_drop_panics_holds_up_nobody() {
     }
 }
 
+/// A step of a key that ran under a lock of the table would wait for itself here.
 #[test]
 fn a_key_may_use_its_directory() {
     for op in OPS {

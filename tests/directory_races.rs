@@ -190,6 +190,7 @@ fn nor_with_a_short_idle_time() {
     on_every_crew(|executor| churn(executor, |builder| builder.idle(Duration::from_micros(300))));
 }
 
+/// Without a single winner, a key would have two actors, and each would get some of the messages.
 #[test]
 fn of_many_who_ask_for_a_key_one_makes_its_actor() {
     on_every_crew(|executor| {
@@ -257,6 +258,7 @@ fn actors_of_a_directory_reach_each_other() {
     });
 }
 
+/// A table that kept entries of ended actors would grow with every key.
 #[test]
 fn a_million_keys_pass_through_a_small_table() {
     let executor = crew(2);
@@ -279,6 +281,7 @@ fn a_million_keys_pass_through_a_small_table() {
     assert!(memory <= 16 << 20, "{memory} bytes are held");
 }
 
+/// Passivation during a shutdown must neither lose an accepted message nor leave an actor behind.
 #[test]
 fn a_shutdown_in_the_middle_leaves_nothing() {
     for workers in CREWS {

@@ -66,6 +66,7 @@ fn threads_have_their_names_and_stacks() {
     assert_eq!(answer(puppet.ask(look).unwrap()).unwrap().as_deref(), Some("named-0"));
 }
 
+/// The handler gets the settings of each thread, and starts exactly one thread for each worker.
 #[test]
 fn a_spawn_handler_starts_the_threads() {
     let indices = Mutex::new(Vec::new());

@@ -111,6 +111,7 @@ fn a_forgotten_batch_leaves_its_first_asker_waiting_and_the_rest_in_the_mailbox(
     shut_down(&executor);
 }
 
+/// The crew and the actor must not wait for a future that is never polled again.
 #[test]
 fn forgotten_waits_keep_nobody_waiting() {
     let executor = crew(1);
@@ -133,6 +134,7 @@ fn a_forgotten_executor_goes_on() {
     assert_eq!(answer(puppet.ask(Note(3)).unwrap()), Ok(3));
 }
 
+/// A worker that never runs cannot end, so only the deadline ends the shutdown.
 #[test]
 fn a_forgotten_worker_is_missed_until_the_deadline() {
     let mut first = true;

@@ -70,6 +70,7 @@ fn give_up<F: Future + Unpin>(begin: impl Fn() -> F) {
     assert!(tasks.iter().all(|task| task.0.load(Relaxed) == 0));
 }
 
+/// A dropped wait that stayed in the actor's list would keep its waker and slow down later waits.
 #[test]
 fn waits_for_an_actors_end() {
     let executor = crew(1);
@@ -94,6 +95,7 @@ fn waits_for_a_pools_end() {
     pool.wait_stopped().unwrap();
 }
 
+/// The shutdown goes on without the future, but must let go of the dropped future's waker.
 #[test]
 fn a_shutdown_that_nobody_awaits_any_more() {
     let executor = crew(1);

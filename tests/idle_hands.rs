@@ -9,6 +9,7 @@ fn asleep(executor: &Executor) -> usize {
     executor.stats().workers.iter().filter(|worker| worker.is_parked()).count()
 }
 
+/// Each waiting actor counts once, however many messages it has, wherever the policy queues it.
 #[test]
 fn statistics_say_what_waits_behind_a_turn() {
     for policy in POLICIES {
@@ -34,6 +35,7 @@ fn statistics_say_what_waits_behind_a_turn() {
     }
 }
 
+/// The running worker's own queues must be visible to `stats()`, including the LIFO slot.
 #[test]
 fn statistics_say_what_a_turn_made_ready() {
     for policy in POLICIES {
@@ -51,6 +53,7 @@ fn statistics_say_what_a_turn_made_ready() {
     }
 }
 
+/// Under `Sharded` no worker steals, so `stats()` must show a parked worker beside waiting work.
 #[test]
 fn statistics_show_idle_hands_where_nobody_steals() {
     let executor = build(Executor::builder().workers(2).policy(Policy::Sharded));

@@ -136,6 +136,7 @@ fn two_last_references_are_dropped_by_two_threads_at_once() {
     }
 }
 
+/// The asker's drop races the reply, and either of them frees the reply slot.
 #[test]
 fn a_reply_is_given_while_its_asker_lets_go_after_the_executors_end() {
     for round in 0..rounds(100) {
@@ -165,6 +166,7 @@ fn a_reply_is_given_while_its_asker_lets_go_after_the_executors_end() {
     }
 }
 
+/// Cells spawned after the end belong to no crew, so the threads themselves must free them.
 #[test]
 fn what_is_made_after_the_end_is_dropped_by_several_threads_at_once() {
     for round in 0..rounds(100) {
@@ -191,6 +193,7 @@ fn what_is_made_after_the_end_is_dropped_by_several_threads_at_once() {
     }
 }
 
+/// The executor is gone before the answer is read, so the reply slot must outlive it.
 #[test]
 fn an_ask_of_what_has_ended_is_told_so() {
     let executor = crew(1);

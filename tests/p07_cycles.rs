@@ -64,6 +64,7 @@ fn assert_cycle(mut cycle: Vec<String>, expected: &[&str]) {
     assert_eq!(cycle, expected);
 }
 
+/// Each executor sees only its own part of the cycle, so a search must follow waits across crews.
 #[test]
 fn p07_a_cycle_through_other_executors_is_refused_and_names_its_actors() {
     for executors in 1..=3 {
@@ -144,6 +145,7 @@ fn work(f: impl FnOnce() -> Vec<String> + Send + 'static) -> Run<Work> {
     Run(Box::new(|_: &mut Puppet, _: &mut Context<Puppet>| f()))
 }
 
+/// The cycle leads through the actor that has the request now. The relay must not count any more.
 #[test]
 fn p07_a_request_is_followed_to_whom_it_was_forwarded() {
     for executors in [1, 2] {
@@ -183,6 +185,7 @@ fn p07_a_request_is_followed_to_whom_it_was_forwarded() {
     }
 }
 
+/// The cycle would be closed by the forward instead of a wait, so the forward must be refused.
 #[test]
 fn p07_a_forward_that_would_close_a_cycle_is_refused_and_hands_the_request_back() {
     let executor = crew(1);
@@ -223,6 +226,7 @@ fn pool(executor: &Executor, replicas: usize) -> Pool<Replica> {
     executor.pool(replicas, Replica).name("replica").build().unwrap()
 }
 
+/// A message in a shared queue has no receiver yet, so the taking replica must be noted.
 #[test]
 fn p07_who_has_taken_a_message_from_a_queue_is_waited_for() {
     for replicas in [1, 3] {
@@ -242,6 +246,7 @@ fn p07_who_has_taken_a_message_from_a_queue_is_waited_for() {
     }
 }
 
+/// Every replica waits for the queue, so no replica is left to take the message.
 #[test]
 fn p07_a_queue_whose_takers_all_wait_for_it_is_not_waited_for() {
     let executor = crew(1);
@@ -268,6 +273,7 @@ fn p07_a_queue_whose_takers_all_wait_for_it_is_not_waited_for() {
     shut_down(&executor);
 }
 
+/// The counterpart: one free replica is enough, and refusing the wait would be wrong.
 #[test]
 fn p07_a_queue_with_a_taker_that_goes_on_is_waited_for() {
     let executor = crew(2);
@@ -311,6 +317,7 @@ fn p07_a_queue_with_a_taker_that_goes_on_is_waited_for() {
     shut_down(&executor);
 }
 
+/// The moved key waits for its old replica, and that replica is the asker itself.
 #[test]
 fn p07_a_key_that_moves_away_from_the_asker_is_not_waited_for() {
     let executor = crew(2);
@@ -361,6 +368,7 @@ impl Handler<()> for Keyed {
     fn handle(&mut self, (): (), _: &mut Context<Self>) {}
 }
 
+/// The successor starts only after this actor's end, so the wait could never finish.
 #[test]
 fn p07_an_actor_that_ends_does_not_wait_for_its_successor() {
     let executor = crew(2);

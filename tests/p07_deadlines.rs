@@ -32,6 +32,7 @@ fn linger(entered: &Latch, until: &Latch) {
     LINGERS.with_borrow_mut(|place| _ = place.get_or_insert_with(lingers));
 }
 
+/// Joining a thread includes destructors of its thread-locals, which user code may delay for ever.
 #[test]
 fn p07_a_shutdown_does_not_wait_for_a_thread_locals_destructor() {
     for dedicated in [false, true] {
@@ -77,6 +78,7 @@ fn p07_dropping_an_executor_does_not_wait_for_a_thread_locals_destructor() {
     held.release();
 }
 
+/// A spare that joined another spare before ending would add up the delays of their destructors.
 #[test]
 fn p07_a_spare_that_ends_waits_for_no_other() {
     let events = Events::new();
@@ -138,6 +140,7 @@ fn p07_a_slow_event_hook_does_not_hold_up_a_shutdown() {
     shut_down(&executor);
 }
 
+/// A second shutdown must not be bound to the longer deadline of the first.
 #[test]
 fn p07_two_shutdowns_have_two_deadlines() {
     let executor = crew(1);
@@ -154,6 +157,7 @@ fn p07_two_shutdowns_have_two_deadlines() {
     });
 }
 
+/// Closing 20,000 actors takes longer than the deadline, and the report must stay short.
 #[test]
 fn p07_more_actors_than_can_be_closed_in_time_are_closed_later() {
     let executor = crew(1);
@@ -199,6 +203,7 @@ fn takes_a_spare(wait: impl FnOnce(&Executor) + Send + 'static) {
     shut_down(&other);
 }
 
+/// A wait for another crew blocks this crew's worker, so its slot must pass to a spare.
 #[test]
 fn p07_waiting_for_another_executor_takes_a_spare() {
     let long = Duration::from_secs(LONG);
@@ -232,6 +237,7 @@ fn p07_dropping_another_executor_takes_a_spare() {
     shut_down(&executor);
 }
 
+/// Without a spare, the wait would freeze the only worker, so each kind of wait is refused.
 #[test]
 fn p07_the_last_unblocked_worker_does_not_wait_for_another_executor() {
     let executor = build(Executor::builder().workers(1).spares(0));

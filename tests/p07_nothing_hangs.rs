@@ -131,6 +131,7 @@ fn p07_asking_oneself_and_waiting_is_refused_and_the_ask_comes_back() {
     });
 }
 
+/// The answer needs a worker, and the only one would be blocked by the wait.
 #[test]
 fn p07_the_last_unblocked_worker_may_not_wait() {
     for policy in POLICIES {
@@ -287,6 +288,7 @@ fn p07_sending_inside_a_handler_waits_or_hands_the_message_back() {
     }
 }
 
+/// The timeout belongs to the waiting thread and must not depend on the asked actor.
 #[test]
 fn p07_a_timeout_holds_against_an_actor_that_does_not_come_to_it() {
     let executor = crew(2);

@@ -84,6 +84,7 @@ impl Strategy for Last {
     }
 }
 
+/// A stale target in the table would hide the cycle through the second replica.
 #[test]
 fn p07_a_send_that_goes_on_to_another_replica_waits_for_that_one() {
     let executor = crew(2);
@@ -160,6 +161,7 @@ fn p07_a_send_leaves_the_replicas_that_were_stopped_and_freed() {
     shut_down(&executor);
 }
 
+/// The inner wait of the hook must not erase the outer wait, or its cycle would go unnoticed.
 #[test]
 fn p07_a_wait_in_a_spares_hook_leaves_the_wait_for_which_it_was_started() {
     let (other, told) = (Arc::new(Mutex::new(None::<ActorRef<Puppet>>)), Latch::new());
@@ -252,6 +254,7 @@ impl Receive<Run<Work>> for Passes {
     }
 }
 
+/// A refused forward must not leave the table pointing at the actor that refused.
 #[test]
 fn p07_a_refused_forward_leaves_the_request_to_whoever_has_taken_it_from_a_queue() {
     let executor = crew(2);

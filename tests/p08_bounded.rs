@@ -102,6 +102,7 @@ impl Handler<Item> for Counted {
     }
 }
 
+/// A capacity check apart from the push would let racing senders exceed the capacity.
 #[test]
 fn p08_racing_senders_never_exceed_the_capacity() {
     const SENDERS: u64 = 4;

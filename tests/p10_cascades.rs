@@ -74,6 +74,7 @@ fn stages(executor: &Executor) -> (Ask<u32>, ActorRef<Stage>) {
     (ask, first)
 }
 
+/// The end of each actor answers the next callback, which must not run inside the previous drop.
 #[test]
 fn p10_a_chain_of_callbacks_ends_with_its_executor() {
     for workers in [1, 2] {
@@ -201,6 +202,7 @@ const CASCADES: [Make; 4] = [
     timers_inside_messages,
 ];
 
+/// A recursive drop would overflow the stack after a few hundred links.
 #[test]
 fn p10_chains_are_dropped_by_a_thread_with_a_small_stack() {
     for make in CASCADES {
@@ -215,6 +217,7 @@ fn p10_chains_are_dropped_by_a_thread_with_a_small_stack() {
     }
 }
 
+/// A chain may be dropped by a turn, with an actor's state, or as an unhandled message.
 #[test]
 fn p10_chains_are_dropped_by_a_handler_a_state_and_a_mailbox() {
     for make in CASCADES {
@@ -249,6 +252,7 @@ fn p10_chains_are_dropped_by_a_handler_a_state_and_a_mailbox() {
     }
 }
 
+/// No worker is left, so the dropping thread itself must unroll the chain.
 #[test]
 fn p10_chains_are_dropped_after_the_executors_end() {
     for make in CASCADES {
@@ -279,6 +283,7 @@ fn p10_chains_are_dropped_in_a_thread_locals_destructor() {
     }
 }
 
+/// Each sender in line holds the next one inside its message.
 #[test]
 fn p10_a_chain_of_room_tickets_is_dropped_on_a_small_stack() {
     let executor = small_crew(1);
@@ -323,6 +328,7 @@ fn waits<F: Future + Unpin + Send + 'static>(
     Box::new(future)
 }
 
+/// A dropped waker may drop a task, and the task's own wait drops the next waker.
 #[test]
 fn p10_chains_of_tasks_that_wait_are_dropped_on_a_small_stack() {
     for what in 0..4 {

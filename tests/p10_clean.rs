@@ -264,6 +264,7 @@ fn chain(handle: &Handle, ends: &Arc<AtomicUsize>) -> ActorRef<Chained> {
     (0..CHAIN).fold(None, |next, _| link(next)).unwrap()
 }
 
+/// A recursive drop of the references would overflow the small stack.
 #[test]
 fn p10_a_long_chain_of_actors_is_dropped_on_a_small_stack() {
     for workers in [1, 2] {
@@ -279,6 +280,7 @@ fn p10_a_long_chain_of_actors_is_dropped_on_a_small_stack() {
     }
 }
 
+/// The executor's end drops the states, and each state drops the next reference.
 #[test]
 fn p10_a_long_chain_ends_with_its_executor_on_small_stacks() {
     struct Ring(#[allow(dead_code)] Option<ActorRef<Ring>>);

@@ -21,6 +21,7 @@ fn goes_back(executor: &Executor, high: u64, what: &str) {
     assert!(low <= LITTLE, "{what}: {low} bytes of {high} stay while the crew sleeps");
 }
 
+/// No worker runs after the drop, so the outside thread must return the memory of the cells.
 #[test]
 fn p12_memory_goes_back_when_a_thread_outside_drops_the_last_references() {
     for workers in [1, 2] {
@@ -36,6 +37,7 @@ fn p12_memory_goes_back_when_a_thread_outside_drops_the_last_references() {
     }
 }
 
+/// No worker runs after the drop, so the outside thread must return the memory of the answers.
 #[test]
 fn p12_memory_goes_back_when_a_thread_outside_drops_answers() {
     for workers in [1, 2] {

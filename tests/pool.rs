@@ -178,6 +178,7 @@ fn tells_that_nobody_reads_the_answers_of_block_nobody() {
     assert_eq!(answer(pool.ask(RoundRobin, Echo(1)).unwrap()), Ok(1));
 }
 
+/// A timeout that began after the wait for room would let the whole call take far longer.
 #[test]
 fn a_timeout_counts_the_wait_for_room() {
     let executor = crew(2);
@@ -200,6 +201,7 @@ fn a_timeout_counts_the_wait_for_room() {
     assert_eq!(pool.stats().replicas[0].actor.handled, 2);
 }
 
+/// Only the replica itself could make room, and it would be waiting.
 #[test]
 fn a_replica_does_not_wait_for_room_in_its_own_mailbox() {
     struct Flood(Pool<Worker>);

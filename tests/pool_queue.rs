@@ -209,6 +209,7 @@ fn a_stop_drains_the_queue_and_a_stop_at_once_does_not() {
     });
 }
 
+/// A sender in line would otherwise wait for a queue that no replica serves any more.
 #[test]
 fn a_stop_sends_home_who_waits_for_room_in_the_queue() {
     let executor = crew(2);
@@ -326,6 +327,7 @@ fn everything_that_is_sent_through_a_narrow_queue_is_handled_once() {
     }
 }
 
+/// A thousand messages sent from a single turn must all be handled.
 #[test]
 fn sending_to_the_queue_inside_a_replica() {
     struct Split(u64);

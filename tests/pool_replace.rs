@@ -274,6 +274,7 @@ fn far_successor(executor: &Executor, seen: &Seen) -> Pool<Noting> {
     pool
 }
 
+/// A replica without a state must get no messages by load, and its backoff must wake no worker.
 #[test]
 fn backoff_is_after_the_second_loss_and_keeps_nobody_awake() {
     quiet_panics();

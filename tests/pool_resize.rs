@@ -86,6 +86,7 @@ fn homes(pool: &Pool<Shard>, keys: u64) -> Vec<usize> {
     (0..keys).map(|key| answer(pool.ask(ByKey(key), Item { key, n: u64::MAX }).unwrap()).unwrap()).collect()
 }
 
+/// Moving other keys too would break their order and their caches for nothing.
 #[test]
 fn one_replica_more_moves_its_share_of_the_keys_and_no_others() {
     let executor = crew(2);
@@ -123,6 +124,7 @@ fn new_replicas_take_part_in_everything() {
     });
 }
 
+/// A removed replica keeps its accepted messages, and a second change waits for its end.
 #[test]
 fn who_is_let_go_of_handles_what_it_has() {
     on_every_crew(|executor| {

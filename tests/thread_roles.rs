@@ -75,6 +75,7 @@ fn a_worker_inside_a_dedicated_actor_is_refused() {
     shut_down(&outer);
 }
 
+/// The waker runs outside any turn, but on a thread that still works for the outer executor.
 #[test]
 fn a_worker_inside_a_waker_of_the_last_parker_is_refused() {
     for workers in CREWS {
