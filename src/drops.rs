@@ -65,10 +65,17 @@ pub(crate) unsafe fn value<T>(value: T) {
 }
 
 /// Drops a waker, which may own a task that waits for the next one.
+#[inline]
 pub(crate) fn waker(waker: Option<Waker>) {
+    // Most often there is none, which is seen without a call.
     if let Some(waker) = waker {
-        run(move || user::drop_waker(Some(waker)));
+        run_waker(waker);
     }
+}
+
+#[inline(never)]
+fn run_waker(waker: Waker) {
+    run(move || user::drop_waker(Some(waker)));
 }
 
 #[cold]

@@ -8,6 +8,7 @@
 //! | function | a panic |
 //! |---|---|
 //! | [`guard`] | comes back as its text |
+//! | [`guard_turn`] | comes back as its text; for the outermost scope of a thread |
 //! | [`guard_for`] | comes back as its text; dropped replies are told a cause known before |
 //! | [`contain`], [`wake`], [`drop_waker`] | is swallowed, since no caller has to do with it |
 //! | [`pass`] | propagates to the user's own code, which called this crate |
@@ -101,6 +102,25 @@ struct Scope<'a> {
     orphans: Cell<Option<Box<Kept>>>,
 }
 
+impl Scope<'_> {
+    /// Returns `true` if a reply waits here for the reason of its being dropped.
+    #[inline]
+    fn has_orphans(&self) -> bool {
+        // SAFETY: only this thread uses the cell, and no reference into it lives longer than this look.
+        unsafe { (*self.orphans.as_ptr()).is_some() }
+    }
+
+    /// Answers the orphans, if no panic is unwinding.
+    #[cold]
+    fn answer_orphans(&self) {
+        if !std::thread::panicking()
+            && let Some(kept) = self.orphans.take()
+        {
+            leave(*kept, None);
+        }
+    }
+}
+
 /// A scope's orphans, and the watch over them.
 #[derive(Default)]
 struct Kept {
@@ -137,8 +157,19 @@ pub(crate) fn assert_free(site: Site) {
 /// Runs user code in a scope. Returns a panic as its text.
 #[inline]
 fn enter<R>(site: Site, cause: Option<&AskError>, f: impl FnOnce() -> R) -> Result<R, PanicText> {
+    enter_below(TOP.get(), site, cause, f)
+}
+
+/// Runs user code in a scope inside the scope `outer`, which is this thread's innermost.
+#[inline]
+fn enter_below<R>(
+    outer: *const Scope<'static>,
+    site: Site,
+    cause: Option<&AskError>,
+    f: impl FnOnce() -> R,
+) -> Result<R, PanicText> {
     assert_free(site);
-    let outer = TOP.get();
+    debug_assert!(TOP.get() == outer, "{site:?} in another scope");
     let scope = Scope { cause, orphans: Cell::new(None) };
     TOP.set(ptr::from_ref(&scope).cast());
     // Unwind safety is asserted: the caller discards everything that `f` may have left half done
@@ -157,6 +188,31 @@ pub(crate) fn guard<R>(site: Site, f: impl FnOnce() -> R) -> Result<R, PanicText
     enter(site, None, f)
 }
 
+/// Runs the messages of a turn, as [`guard`] does. A turn is in no other scope of its thread's ([`Apart`] sees to it), so none
+/// need be read, kept and restored.
+#[inline]
+pub(crate) fn guard_turn<R>(f: impl FnOnce() -> R) -> Result<R, PanicText> {
+    enter_below(ptr::null(), Site::Turn, None, f)
+}
+
+/// While this lives the thread begins anew, in no scope: for a thread that becomes one of a crew, perhaps inside user code of
+/// another one. Dropping it restores the scope that the thread was in.
+#[derive(Debug)]
+pub(crate) struct Apart(*const Scope<'static>);
+
+impl Apart {
+    /// Leaves the scopes of this thread aside.
+    pub(crate) fn begin() -> Self {
+        Apart(TOP.replace(ptr::null()))
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        TOP.set(self.0);
+    }
+}
+
 /// Runs user code. Replies that it drops unanswered are told `cause`.
 pub(crate) fn guard_for(site: Site, cause: &AskError, f: impl FnOnce()) -> Result<(), PanicText> {
     enter(site, Some(cause), f)
@@ -168,6 +224,7 @@ pub(crate) fn contain(site: Site, f: impl FnOnce()) {
 }
 
 /// Wakes through a waker.
+#[inline]
 pub(crate) fn wake(waker: Waker) {
     contain(Site::Waker, || waker.wake());
 }
@@ -209,6 +266,7 @@ pub(crate) fn resume(payload: Box<dyn Any + Send>) -> ! {
 }
 
 /// Calls `f` with the innermost scope of this thread.
+#[inline]
 fn with_top<R>(f: impl FnOnce(Option<&Scope<'_>>) -> R) -> R {
     // SAFETY: `enter` keeps a scope on this thread's stack while `TOP` points to it, and `f` does
     // not outlive the call.
@@ -241,13 +299,9 @@ pub(crate) fn cause_of_drop(later: impl FnOnce() -> Orphan, watch: Option<Watch>
 pub(crate) fn answer_caught() {
     with_top(|scope| {
         if let Some(scope) = scope
-            && let Some(kept) = scope.orphans.take()
+            && scope.has_orphans()
         {
-            if std::thread::panicking() {
-                scope.orphans.set(Some(kept));
-            } else {
-                leave(*kept, None);
-            }
+            scope.answer_orphans();
         }
     });
 }

@@ -204,7 +204,8 @@ impl<M: Send + 'static> Parcel for Telling<M> {
 impl<M: Send + 'static, S: Dating> Told<M, S> {
     #[inline]
     fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, sent: S, message: M) -> AnyEnvelope {
-        memory::boxed(heap, Kind::Message, Told { envelope: Envelope::new(vtable), message, sent }).cast()
+        let make = || Told { envelope: Envelope::new(vtable), message, sent };
+        memory::boxed(heap, Kind::Message, make).cast()
     }
 
     /// The message back.

@@ -89,6 +89,7 @@ impl Clone for Weak {
 }
 
 impl Drop for Weak {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: `self` owns one count and is not used afterwards.
         unsafe { Header::release_weak(self.0) };

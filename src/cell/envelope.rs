@@ -2,11 +2,9 @@
 
 use super::batch::Batched;
 use super::core::{Core, Tally};
-use super::header::{Header, Strong};
+use super::header::Header;
 use super::prepaid;
 use super::stopwatch::Stopwatch;
-use super::ticks;
-use crate::drops;
 use crate::error::{AskError, Refusal};
 use crate::mailbox::inbox::Node;
 use crate::mailbox::segment;
@@ -16,7 +14,6 @@ use crate::sched::Scheduler;
 use crate::sched::local::Local;
 use crate::sched::task::Task;
 use crate::time::{self, Instant};
-use crate::user::{self, Site};
 use std::ptr::NonNull;
 
 /// The front of every message in a mailbox. The message lies behind it.
@@ -454,28 +451,4 @@ unsafe fn link_dated(this: &Header, stopwatch: &Stopwatch, envelope: NonNull<Env
             stopwatch.pushed_first(now);
         }
     }
-}
-
-/// Delivers an exempt message, which the actor has prepaid. If the actor has closed meanwhile the
-/// message becomes a dead letter and is dropped here. Such a message may be an answer with its
-/// callback, which may own another reply, and so on, so the drop goes through [`drops::run`].
-///
-/// # Safety
-/// The envelope is made for an actor of the owner's type, and the caller gives up the only pointer
-/// to it.
-pub(crate) unsafe fn deliver_exempt(owner: Strong, envelope: NonNull<Envelope>, lane: Lane) {
-    // SAFETY: `owner` is a strong reference. The envelope is made for its type and was given up to
-    // this call.
-    if unsafe { deliver(owner.as_ptr(), envelope, lane) }.is_ok() {
-        return; // the message keeps the actor, so the owner may go
-    }
-    ticks::undeliverable(owner.header());
-    drops::run(move || {
-        let held = owner.header().held();
-        // SAFETY: the delivery was refused, so this pointer is the only one again. The owner's
-        // reference keeps the pool.
-        let _ = user::guard_for(Site::Drop, &AskError::Stopped, || unsafe {
-            Envelope::discard(envelope, AskError::Stopped, held);
-        });
-    });
 }

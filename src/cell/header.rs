@@ -419,12 +419,22 @@ impl Header {
     ///
     /// # Safety
     /// The caller owned one, and does not use `this` afterwards.
+    #[inline]
     pub(crate) unsafe fn release_weak(this: NonNull<Header>) {
         // AcqRel: Release gives what this holder did to the thread that frees, Acquire takes it from all earlier holders.
         // SAFETY: the caller's count keeps the memory until here.
-        if unsafe { this.as_ref() }.weak.fetch_sub(1, AcqRel) != 1 {
-            return;
+        if unsafe { this.as_ref() }.weak.fetch_sub(1, AcqRel) == 1 {
+            // SAFETY: the last count is gone.
+            unsafe { Header::forget(this) };
         }
+    }
+
+    /// Frees the memory, or leaves that to this worker's graves.
+    ///
+    /// # Safety
+    /// No count of the cell is left, and the caller took the last one.
+    #[inline(never)]
+    unsafe fn forget(this: NonNull<Header>) {
         debug_assert!(
             !ptr::eq(member::current(), this.as_ptr().cast()),
             "the memory goes of the actor whose turn runs here"

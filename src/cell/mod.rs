@@ -4,6 +4,7 @@
 //! - [`header`]: the untyped front of a cell, its reference counts and its memory
 //! - [`counted`]: pointers that own a counted reference
 //! - [`envelope`]: the messages of a mailbox, and delivery
+//! - [`exempt`]: delivery of messages that their receiver has prepaid
 //! - [`turn`]: one turn within its budget
 //! - [`end`]: an actor's last turns
 //! - [`batch`]: messages of one type that are handled in one call
@@ -29,6 +30,7 @@ pub(crate) mod dedicated;
 pub(crate) mod end;
 pub(crate) mod envelope;
 pub(crate) mod event;
+pub(crate) mod exempt;
 pub(crate) mod graves;
 pub(crate) mod header;
 pub(crate) mod hook;

@@ -39,7 +39,8 @@
 //!
 //! Loom model: `models::room`. Needed orderings: `scripts/weaken-orderings.sh`, group `room`.
 
-use super::envelope::{Envelope, Lane, deliver, deliver_exempt};
+use super::envelope::{Envelope, Lane, deliver};
+use super::exempt::deliver_exempt;
 use super::header::{Header, Strong};
 use super::linked::Linked;
 use crate::drops;

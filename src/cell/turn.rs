@@ -33,7 +33,7 @@ use crate::sched::member::Current;
 use crate::sched::task::{After, TaskHeader};
 use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
-use crate::user::{self, Site};
+use crate::user;
 use std::cell::Cell;
 use std::ptr::NonNull;
 
@@ -72,14 +72,8 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     // same flags and leads on to the end.
     let waiting = if begun.stops() { 0 } else { begun.len() };
     if !matches!(header.phase.get(), Phase::New | Phase::Running) {
-        // SAFETY: this turn holds the runnable, and each function below takes it over.
-        return unsafe {
-            match header.phase.get() {
-                Phase::Vacant => restart::resume(this),
-                Phase::Queue => shared::turn(this),
-                _ => end::proceed(this),
-            }
-        };
+        // SAFETY: this turn holds the runnable, and hands it over.
+        return unsafe { other_turn(this) };
     }
     if waiting > header.most_waiting.load(Relaxed) {
         header.most_waiting.store(waiting, Relaxed);
@@ -102,6 +96,24 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     }
     // SAFETY: this turn still holds the runnable, since `end_idle` changed nothing.
     unsafe { finish(this, waiting, drained) }
+}
+
+/// Runs the turn of a cell that is no running actor. Out of line, or its registers and its stack
+/// would be those of every turn.
+///
+/// # Safety
+/// As for [`run`].
+#[cold]
+#[inline(never)]
+unsafe fn other_turn(this: NonNull<Header>) -> After {
+    // SAFETY: the caller holds the runnable, and each function below takes it over.
+    unsafe {
+        match this.as_ref().phase.get() {
+            Phase::Vacant => restart::resume(this),
+            Phase::Queue => shared::turn(this),
+            _ => end::proceed(this),
+        }
+    }
 }
 
 /// Ends a turn after which there is more to do, or that panicked.
@@ -248,7 +260,7 @@ fn drain(
     // SAFETY: the caller holds the runnable and so is the receiver.
     let rest = Cell::new(unsafe { header.inbox.begin() });
     let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
-    let outcome = user::guard(Site::Turn, || run.messages(this, waiting, limit, timed, next, done));
+    let outcome = user::guard_turn(|| run.messages(this, waiting, limit, timed, next, done));
     // SAFETY: the caller is still the receiver, and `rest` is what `begin` returned, less what was
     // popped.
     unsafe { header.inbox.end(run.rest.get()) };

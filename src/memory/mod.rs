@@ -84,16 +84,18 @@ pub(crate) enum Kind {
 /// The memory of one executor.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    heaps: Box<[Heap]>,
+    workers: Box<[Heap]>,
+    /// An array, so that a sender from outside needs no check of its stripe's number.
+    stripes: Box<[Heap; STRIPES]>,
     chunks: Arc<Chunks>,
-    workers: usize,
 }
 
 impl Pool {
     pub(crate) fn new(workers: usize) -> Self {
         let chunks = Arc::new(Chunks::default());
-        let heaps = (0..workers + STRIPES).map(|_| Heap::new(&chunks)).collect();
-        Pool { heaps, chunks, workers }
+        let heaps = |count| (0..count).map(|_| Heap::new(&chunks)).collect::<Box<[Heap]>>();
+        let stripes = heaps(STRIPES).try_into().expect("as many as the array has");
+        Pool { workers: heaps(workers), stripes, chunks }
     }
 
     /// Returns the proof that this pool lives as long as the borrow.
@@ -108,25 +110,31 @@ impl Pool {
 
     /// Returns a worker's heap, for the worker to claim.
     pub(crate) fn of_worker(&self, worker: usize) -> &Heap {
-        &self.heaps[worker]
+        &self.workers[worker]
     }
 
     /// Calls `f` with a heap for a thread outside the crew: the heap of the thread's own stripe, or
     /// another free one.
     pub(crate) fn outside<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
-        let stripes = &self.heaps[self.workers..];
         let own = crate::sync::thread_stripe(STRIPES);
-        // In a child made by `fork`, a thread of the parent may hold a claim for ever. So every
-        // stripe is tried before the caller waits for its own.
-        let free = (own..own + STRIPES).map(|i| &stripes[i % STRIPES]).find(|heap| heap.try_claim());
-        let heap = free.unwrap_or_else(|| {
-            stripes[own].claim();
-            &stripes[own]
-        });
+        let heap = &self.stripes[own];
+        let heap = if heap.try_claim() { heap } else { self.claim_another(own) };
         let result = f(heap);
-        // SAFETY: `find` claimed the heap, or `claim` did, and `f` only borrowed it.
+        // SAFETY: claimed above, and `f` only borrowed it.
         unsafe { heap.let_go() };
         result
+    }
+
+    /// Claims a heap for a thread outside the crew whose own stripe is claimed by another thread.
+    #[cold]
+    fn claim_another(&self, own: usize) -> &Heap {
+        // In a child made by `fork`, a thread of the parent may hold a claim for ever. So every
+        // stripe is tried before the caller waits for its own.
+        let mut others = (own + 1..own + STRIPES).map(|i| &self.stripes[i % STRIPES]);
+        others.find(|heap| heap.try_claim()).unwrap_or_else(|| {
+            self.stripes[own].claim();
+            &self.stripes[own]
+        })
     }
 
     /// Takes in what was returned to heaps of sleeping workers, until `stop` returns `true`.
@@ -135,7 +143,7 @@ impl Pool {
     /// its own heap. If another thread holds a heap at that moment, the other thread checks for
     /// returns again after its own release.
     pub(crate) fn tidy(&self, stop: impl Fn() -> bool) {
-        for heap in &self.heaps {
+        for heap in self.workers.iter().chain(&*self.stripes) {
             // A loop, not an `if`: other threads skip a claimed heap, so a chain pushed meanwhile
             // is this thread's to find after the release.
             while heap.has_returns() && !heap.is_wanted() && !stop() && heap.try_claim() {
@@ -227,11 +235,11 @@ pub(crate) fn place<T>(heap: &Heap, kind: Kind) -> NonNull<T> {
 
 /// Allocates memory from `heap`, which the caller holds, and moves `value` into it.
 #[inline]
-pub(crate) fn boxed<T>(heap: &Heap, kind: Kind, value: T) -> NonNull<T> {
+pub(crate) fn boxed<T>(heap: &Heap, kind: Kind, make: impl FnOnce() -> T) -> NonNull<T> {
     let at = place::<T>(heap, kind);
     // SAFETY: `place` returned memory large enough and aligned for a `T`, with no other pointer to
     // it.
-    unsafe { at.write(value) };
+    unsafe { at.write(make()) };
     at
 }
 

@@ -20,7 +20,7 @@ fn pool() -> Pool {
 struct Marked<const WORDS: usize>([u64; WORDS]);
 
 fn boxed_many<const WORDS: usize>(heap: &Heap, from: u64, count: u64) -> Vec<NonNull<Marked<WORDS>>> {
-    (from..from + count).map(|i| boxed(heap, Kind::Message, Marked([i; WORDS]))).collect()
+    (from..from + count).map(|i| boxed(heap, Kind::Message, || Marked([i; WORDS]))).collect()
 }
 
 /// Checks that each block is unchanged, and frees the blocks.
@@ -67,7 +67,7 @@ fn blocks_are_aligned_as_strictly_as_their_types() {
     struct Strict<const BYTES: usize>([u8; BYTES]);
     fn check<const BYTES: usize>(heap: &Heap) {
         assert!(pooled::<Strict<BYTES>>());
-        let blocks: Vec<_> = (0..10_000).map(|_| boxed(heap, Kind::Message, Strict([1; BYTES]))).collect();
+        let blocks: Vec<_> = (0..10_000).map(|_| boxed(heap, Kind::Message, || Strict([1; BYTES]))).collect();
         assert!(blocks.iter().all(|at| at.addr().get() % 32 == 0));
         // SAFETY: each block was allocated above and is freed once, and the pool outlives this
         // call.
@@ -87,7 +87,7 @@ fn blocks_are_aligned_as_strictly_as_their_types() {
 fn what_wants_a_stricter_alignment_gets_it() {
     let pool = pool();
     let heap = pool.of_worker(0);
-    let wide: Vec<_> = (0..1_000).map(|i| boxed(heap, Kind::Message, u128::from(i as u64))).collect();
+    let wide: Vec<_> = (0..1_000).map(|i| boxed(heap, Kind::Message, || u128::from(i as u64))).collect();
     let words = boxed_many::<2>(heap, 0, 1_000);
     for (i, at) in wide.into_iter().enumerate() {
         assert_eq!(at.addr().get() % align_of::<u128>(), 0);
@@ -225,7 +225,7 @@ fn threads_from_outside_share_stripes() {
                 for round in 0..200 {
                     let from = thread * 1_000_000 + round * 100;
                     let blocks: Vec<_> = (from..from + 100)
-                        .map(|i| pool.outside(|heap| boxed(heap, Kind::Message, Marked([i; 5]))))
+                        .map(|i| pool.outside(|heap| boxed(heap, Kind::Message, || Marked([i; 5]))))
                         .collect();
                     give_back(None, blocks, from);
                 }

@@ -20,6 +20,7 @@
 use super::Scheduler;
 use super::task::{After, Task};
 use crate::sync::{AtomicU64, Ordering::*, Parker, chaos};
+use crate::user;
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
@@ -71,7 +72,7 @@ pub(super) fn works_already() -> bool {
 
 /// The calling thread is of the crew as long as this lives. Dropping it restores what the thread was before.
 #[must_use]
-pub(crate) struct Enlisted(*const Scheduler);
+pub(crate) struct Enlisted(*const Scheduler, #[expect(dead_code, reason = "dropped with it")] user::Apart);
 
 impl Drop for Enlisted {
     fn drop(&mut self) {
@@ -112,7 +113,7 @@ impl Scheduler {
 
     /// Makes the calling thread one of the crew, without a worker, until what it returns is dropped.
     pub(crate) fn enlist_apart(&self) -> Enlisted {
-        Enlisted(CREW.replace(self))
+        Enlisted(CREW.replace(self), user::Apart::begin())
     }
 
     /// Sleeps until there is a runnable for this thread.

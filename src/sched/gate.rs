@@ -19,7 +19,8 @@ const INSIDE: u64 = (1 << INSIDE_BITS) - 1;
 /// The stripes. Low 16 bits of each: senders inside. The rest: messages accepted from them.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    stripes: Box<[Padded<AtomicU64>]>,
+    /// An array, so that a sender needs no check of its stripe's number.
+    stripes: Box<[Padded<AtomicU64>; STRIPES]>,
 }
 
 /// One sender inside; leaving is dropping it.
@@ -31,7 +32,7 @@ pub(crate) struct Pass<'a> {
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        Gate { stripes: (0..STRIPES).map(|_| Padded(AtomicU64::new(0))).collect() }
+        Gate { stripes: Box::new(std::array::from_fn(|_| Padded(AtomicU64::new(0)))) }
     }
 
     /// Counts the calling thread in.

@@ -24,6 +24,7 @@ use super::Scheduler;
 use super::apart;
 use super::local::Local;
 use super::spares::Spare;
+use crate::user;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
@@ -54,6 +55,8 @@ pub(crate) struct Member<'a> {
 pub(super) struct Enlisted {
     member: *const Member<'static>,
     local: *const Local,
+    #[expect(dead_code, reason = "dropped with it")]
+    scopes: user::Apart,
 }
 
 impl Drop for Enlisted {
@@ -74,7 +77,8 @@ impl<'a> Member<'a> {
     /// # Safety
     /// It is dropped before `self` goes.
     pub(super) unsafe fn enlist(&self) -> Enlisted {
-        let before = Enlisted { member: MEMBER.get(), local: Local::seat() };
+        let (member, local) = (MEMBER.get(), Local::seat());
+        let before = Enlisted { member, local, scopes: user::Apart::begin() };
         MEMBER.set(ptr::from_ref(self).cast());
         Local::restore_seat(ptr::null());
         before

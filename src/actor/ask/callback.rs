@@ -4,7 +4,8 @@ use crate::actor::Actor;
 use crate::actor::context::{AnyEnvelope, Context, enter};
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::{Reply, ReplyVtable};
-use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Lane, Place, Sent, deliver_exempt, place_of};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Place, Sent, place_of};
+use crate::cell::exempt::deliver_answer;
 use crate::cell::header::Header;
 use crate::drops;
 use crate::error::AskError;
@@ -85,7 +86,7 @@ unsafe fn answer<A: Actor, R, F, S: Dating>(to: NonNull<()>, answer: Result<R, A
         let callback = to.cast::<Callback<A, R, F, S>>().as_mut();
         callback.answer = Some(answer);
         let owner = callback.owner.take().expect("taken only once");
-        deliver_exempt(owner.into_strong(), to.cast(), Lane::Exempt);
+        deliver_answer(owner.into_strong(), to.cast());
     }
 }
 

@@ -205,9 +205,11 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
     ) -> AnyEnvelope {
         // SAFETY: `Asking::new`: the sender holds the actor until the message was sent.
         let target = unsafe { Weak::of(target) };
-        let head = AskedHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Self::free) };
-        let message = UnsafeCell::new(MaybeUninit::new(message));
-        memory::boxed(heap, Kind::Message, Asked { head, message, sent: S::BLANK }).cast()
+        let make = || {
+            let head = AskedHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Self::free) };
+            Asked { head, message: UnsafeCell::new(MaybeUninit::new(message)), sent: S::BLANK }
+        };
+        memory::boxed(heap, Kind::Message, make).cast()
     }
 
     /// The slot's last side lets go; message and answer are gone.
@@ -328,8 +330,8 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
     pub(super) const SENT: usize = place_of::<S>(offset_of!(Self, sent));
 
     fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, reply: Reply<R>, message: M) -> AnyEnvelope {
-        let asked = AskedWith { envelope: Envelope::new(vtable), sent: S::BLANK, reply, message };
-        memory::boxed(heap, Kind::Message, asked).cast()
+        let make = || AskedWith { envelope: Envelope::new(vtable), sent: S::BLANK, reply, message };
+        memory::boxed(heap, Kind::Message, make).cast()
     }
 
     /// # Safety

@@ -1,0 +1,73 @@
+//! Delivery of exempt messages: answers, notices of room, and what follows them in line.
+//!
+//! Such a message was paid for by its receiver, so no mailbox refuses it for want of room. It finds
+//! its actor closed at worst, and becomes a dead letter then.
+
+use super::envelope::{Envelope, Lane, Parcel, deliver};
+use super::header::Strong;
+use super::ticks;
+use crate::drops;
+use crate::error::AskError;
+use crate::memory::Heap;
+use crate::user::{self, Site};
+use std::ptr::NonNull;
+
+/// Delivers an exempt message, which the actor has prepaid. If the actor has closed meanwhile the
+/// message becomes a dead letter and is dropped here. Such a message may be an answer with its
+/// callback, which may own another reply, and so on, so the drop goes through [`drops::run`].
+///
+/// # Safety
+/// The envelope is made for an actor of the owner's type, and the caller gives up the only pointer
+/// to it.
+#[inline]
+pub(crate) unsafe fn deliver_exempt(owner: Strong, envelope: NonNull<Envelope>, lane: Lane) {
+    // SAFETY: `owner` is a strong reference. The envelope is made for its type and was given up to
+    // this call.
+    match unsafe { deliver(owner.as_ptr(), envelope, lane) } {
+        Ok(()) => drop(owner), // the message keeps the actor
+        Err((envelope, _)) => refused_exempt(owner, envelope),
+    }
+}
+
+/// Delivers an answer, as [`deliver_exempt`] does.
+///
+/// # Safety
+/// The envelope is made for an actor of the owner's type, and the caller gives up the only pointer
+/// to it.
+pub(crate) unsafe fn deliver_answer(owner: Strong, envelope: NonNull<Envelope>) {
+    // SAFETY: `owner` is a strong reference. The envelope is made for its type and was given up to
+    // this call.
+    match unsafe { deliver(owner.as_ptr(), Answer(envelope), Lane::Exempt) } {
+        Ok(()) => drop(owner), // the message keeps the actor
+        Err((Answer(envelope), _)) => refused_exempt(owner, envelope),
+    }
+}
+
+/// An answer in its envelope. A parcel of its own, so that its delivery is compiled for one lane.
+struct Answer(NonNull<Envelope>);
+
+impl Parcel for Answer {
+    type Receipt = ();
+
+    fn receipt(_: NonNull<Envelope>) {}
+    fn pack(self, _: &Heap) -> NonNull<Envelope> {
+        self.0
+    }
+    fn pack_dated(self, _: &Heap) -> NonNull<Envelope> {
+        self.0
+    }
+}
+
+/// Counts and drops an exempt message whose actor has closed.
+#[cold]
+fn refused_exempt(owner: Strong, envelope: NonNull<Envelope>) {
+    ticks::undeliverable(owner.header());
+    drops::run(move || {
+        let held = owner.header().held();
+        // SAFETY: the delivery was refused, so this pointer is the only one again. The owner's
+        // reference keeps the pool.
+        let _ = user::guard_for(Site::Drop, &AskError::Stopped, || unsafe {
+            Envelope::discard(envelope, AskError::Stopped, held);
+        });
+    });
+}
