@@ -216,3 +216,15 @@ fn the_protocols_have_their_headers_models_and_weakened_orderings() {
     let left_out: Vec<_> = there.filter(|model| !models.contains(*model)).collect();
     assert_eq!(left_out, [""; 0], "models that no protocol names");
 }
+
+#[test]
+fn each_file_of_tests_is_on_the_page_that_traces_them() {
+    let page = fs::read_to_string(root().join("docs/traceability.md")).unwrap();
+    for entry in fs::read_dir(root().join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = format!("`tests/{}`", path.file_name().unwrap().to_str().unwrap());
+            assert!(page.contains(&name), "docs/traceability.md has no row with {name}");
+        }
+    }
+}
