@@ -1,19 +1,21 @@
 //! How a message travels: as it is, or in a box of its own if it is large.
 //!
-//! A message moves through some ten functions on its way into an envelope, and through some more out of it. The compiler
-//! makes a copy on the stack for each in a debug build, and for some in a release build. So the first function of all
-//! puts a large message into a box, and the last one before the handler takes it out.
+//! A message moves through some ten functions on its way into an envelope, and through some more on
+//! its way out. The compiler makes a copy on the stack for each in a debug build, and for some in a
+//! release build. So the first function of all puts a large message into a box, and the last one
+//! before the handler takes it out.
 
 use crate::error::SendError;
 
-/// Messages of more bytes than this are boxed. Up to here a copy costs less than another allocation.
+/// Size in bytes from which messages are boxed. Up to here a copy costs less than another
+/// allocation.
 const LARGE: usize = 4096;
 
 pub(crate) const fn is_large<M>() -> bool {
     size_of::<M>() > LARGE
 }
 
-/// A message of type `M`, or a box with it.
+/// A message of type `M`, or a box with one.
 pub(crate) trait Carried<M>: Send + 'static {
     fn arrive(self) -> M;
 }
@@ -33,7 +35,7 @@ impl<M: Send + 'static> Carried<M> for Box<M> {
 }
 
 impl<M> SendError<Box<M>> {
-    /// The same with the message as its sender knows it.
+    /// Returns the error with the message as its sender knows it.
     #[cold]
     pub(crate) fn unboxed(self) -> SendError<M> {
         let refusal = self.refusal();
@@ -41,7 +43,8 @@ impl<M> SendError<Box<M>> {
     }
 }
 
-/// Sends a message of the type parameter `M` by an expression that takes any [`Carried`] form of it.
+/// Sends a message of the type parameter `M` by an expression that takes any [`Carried`] form of
+/// the message.
 macro_rules! carried {
     ($message:ident => $send:expr) => {
         if const { $crate::actor::carried::is_large::<M>() } {

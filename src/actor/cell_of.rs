@@ -1,4 +1,4 @@
-//! One actor type's cell and its table for the floors below.
+//! The cell of one actor type, and its table for the floors below.
 
 use super::Actor;
 use super::context::Context;
@@ -14,7 +14,8 @@ use std::fmt;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 
-/// The one block of an actor: the untyped front, then the state (which a [`member`](super::member)'s first turn makes).
+/// An actor's block of memory: the untyped front, then the state (which the first turn of a
+/// [`member`](super::member) makes).
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct CellOf<A> {
@@ -42,102 +43,109 @@ impl<A: Actor> CellOf<A> {
         &Self::VTABLE
     }
 
-    /// For an actor that is kept on one worker.
+    /// Returns the table of an actor that is pinned to one worker.
     pub(crate) const fn vtable_of_bound() -> &'static ActorVtable {
         &Self::BOUND
     }
 
-    /// For one on a thread of its own, which may have no state.
+    /// Returns the table of an actor with a dedicated thread, which may have no state.
     pub(crate) const fn vtable_of_dedicated() -> &'static ActorVtable {
         &Self::DEDICATED
     }
 
-    /// Makes the state.
+    /// Writes the state.
     ///
     /// # Safety
-    /// By the holder of the actor's runnable, whose type is `A`, before or inside its first turn; once, and only if the cell
-    /// was made without a state.
+    /// The caller holds the runnable of an actor of type `A`, before or inside its first turn.
+    /// Called once, and only if the cell was made without a state.
     pub(super) unsafe fn init(this: NonNull<Header>, actor: A) {
-        // SAFETY: the header is the first field of a CellOf<A>, and the turn is exclusive.
+        // SAFETY: the header is the first field of a `CellOf<A>`. The runnable makes the access
+        // exclusive, and there is no state that the write could leak.
         unsafe { (*this.cast::<Self>().as_ref().state.get()).write(actor) };
     }
 
-    /// The state.
+    /// Returns the state.
     ///
     /// # Safety
-    /// Inside a turn of this actor, whose type is `A` and whose state is made; not while another such reference lives.
+    /// Called inside a turn of an actor of type `A` that has a state. No other such reference is
+    /// alive.
     #[inline]
     pub(crate) unsafe fn state<'a>(this: NonNull<Header>) -> &'a mut A {
-        // SAFETY: the header is the first field of a CellOf<A>, and the turn is exclusive.
+        // SAFETY: the header is the first field of a `CellOf<A>` with a state, and the turn makes
+        // the access exclusive.
         unsafe { (*this.cast::<CellOf<A>>().as_ref().state.get()).assume_init_mut() }
     }
 
     pub(super) unsafe fn key(task: NonNull<TaskHeader>) -> u64 {
-        // SAFETY: a runnable's header is a cell's.
+        // SAFETY: the header of this table's runnables is the first field of a cell's header.
         unsafe { task.cast::<Header>().as_ref() }.id().get()
     }
 
     pub(super) unsafe fn started(this: NonNull<Header>) {
         let mut ctx = Context::new(this);
-        // SAFETY: the caller is in a turn.
+        // SAFETY: called through the table, in a turn of an actor of type `A` that has a state.
         unsafe { Self::state(this) }.started(&mut ctx);
     }
 
     pub(super) unsafe fn stopped(this: NonNull<Header>, reason: &StopReason) {
-        // SAFETY: the caller is in a turn.
+        // SAFETY: called through the table, in a turn of an actor of type `A` that has a state.
         unsafe { Self::state(this) }.stopped(reason);
     }
 
     pub(super) unsafe fn drop_state(this: NonNull<Header>) {
-        // SAFETY: the caller is in the actor's last turn and calls this once.
+        // SAFETY: called through the table, once, in the actor's turn. The cell has a state, which
+        // nothing uses afterwards.
         unsafe { (*this.cast::<CellOf<A>>().as_ref().state.get()).assume_init_drop() };
     }
 
     unsafe fn drop_state_if_made(this: NonNull<Header>) {
-        // SAFETY: the caller's, as below.
+        // SAFETY: called in the actor's last turn, so the cell is alive.
         let unmade = unsafe { this.as_ref() }.cold_if_any().is_some_and(|cold| cold.unmade.get());
         if !unmade {
-            // SAFETY: the caller's; it was made before the first turn.
+            // SAFETY: `unmade` is not set, so the state was made before the first turn. Called
+            // once, in the last turn.
             unsafe { Self::drop_state(this) };
         }
     }
 
-    /// A new state, where the old one was dropped.
+    /// Writes a new state, after the old one was dropped.
     ///
     /// # Safety
-    /// In a turn of this actor, whose type is `A`, and which has no state.
+    /// Called in a turn of an actor of type `A` that has no state.
     pub(crate) unsafe fn refill(this: NonNull<Header>, actor: A) {
-        // SAFETY: the caller's; nothing is overwritten that is still alive.
+        // SAFETY: the header is the first field of a `CellOf<A>`, the turn makes the access
+        // exclusive, and the old state was dropped.
         unsafe { (*this.cast::<CellOf<A>>().as_ref().state.get()).write(actor) };
     }
 
     unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
-        // SAFETY: allocated as an `Unborn`, and nobody else knows it any more.
+        // SAFETY: the memory was allocated by `Unborn`. The cell is forgotten, so no other thread
+        // knows it, and `held` proves that its pool lives.
         Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<CellOf<A>>(), held) });
     }
 }
 
-/// The memory of a cell that nobody knows yet, perhaps with the state in it.
+/// Memory of a cell that no other thread knows yet, perhaps with the state in it.
 ///
-/// A state moves here before anything else is done with it, and outside of all locks: however large it is, it crosses no
-/// more than the stack frames of the public function that it was given to.
+/// A state moves here before anything else is done with it, and outside all locks. So however large
+/// the state is, it crosses only the stack frames of the public function to which it was given.
 pub(crate) struct Unborn<'a, A> {
-    /// Keeps the heap that the memory is from.
+    /// Keeps the heap that the memory comes from.
     core: &'a Core,
     cell: NonNull<CellOf<A>>,
     has_state: bool,
-    /// Made in a forked child, which leaves its parent's heaps alone: the memory is the system's, and no cell comes of it but
-    /// one that is never freed.
+    /// Whether it was made in a forked child, which leaves its parent's heaps alone. Then the
+    /// memory comes from the system, and the only cell made of it is one that is never freed.
     apart: bool,
 }
 
-// SAFETY: it owns the state, and nothing else in it belongs to a thread.
+// SAFETY: this value owns the state, and nothing else in it belongs to a thread.
 unsafe impl<A: Send> Send for Unborn<'_, A> {}
 // SAFETY: a shared reference gives no access to the state.
 unsafe impl<A: Sync> Sync for Unborn<'_, A> {}
 
 impl<'a, A> Unborn<'a, A> {
-    /// Memory for an actor whose state is still to be [made](CellOf::init).
+    /// Allocates memory for an actor whose state is still to be [made](CellOf::init).
     #[inline]
     pub(crate) fn without_state(core: &'a Core) -> Self {
         let apart = core.forked();
@@ -152,7 +160,8 @@ impl<'a, A> Unborn<'a, A> {
     #[inline]
     pub(crate) fn new(core: &'a Core, actor: A) -> Self {
         let mut this = Self::without_state(core);
-        // SAFETY: the memory is ours alone. Not by a reference to the cell, whose header is not written yet.
+        // SAFETY: no other thread knows the memory. The write goes through a raw pointer, since a
+        // reference to the cell would cover the header, which is not written yet.
         unsafe { (&raw mut (*this.cell.as_ptr()).state).cast::<A>().write(actor) };
         this.has_state = true;
         this
@@ -162,33 +171,35 @@ impl<'a, A> Unborn<'a, A> {
         self.core
     }
 
-    /// Returns `true` in a forked child, where no actor comes of it.
+    /// Returns `true` in a forked child, where this becomes no actor.
     #[inline]
     pub(crate) fn is_apart(&self) -> bool {
         self.apart
     }
 
-    /// The state back, which was there.
+    /// Returns the state. Panics if there is none.
     pub(crate) fn into_state(mut self) -> A {
         assert!(self.has_state, "this cell has no state yet");
-        self.has_state = false; // the drop gives up the memory alone
-        // SAFETY: as the flag said, and from now on it says that nothing is there.
+        self.has_state = false; // so that the drop frees only the memory
+        // SAFETY: the flag said that the state is there. It is read once, since the flag is
+        // cleared.
         unsafe { (&raw const (*self.cell.as_ptr()).state).cast::<A>().read() }
     }
 
     /// Completes the cell. `header` must have been made with a table of this type.
     pub(crate) fn complete(self, header: Header) -> NonNull<Header> {
-        // SAFETY: it is neither used nor dropped afterwards.
+        // SAFETY: `self` is neither used nor dropped afterwards.
         unsafe { ManuallyDrop::new(self).complete_in_place(header) }
     }
 
-    /// The same for a caller that keeps the empty hull.
+    /// Completes the cell for a caller that keeps the empty hull.
     ///
     /// # Safety
     /// `self` is neither used nor dropped afterwards.
     #[inline]
     pub(crate) unsafe fn complete_in_place(&self, header: Header) -> NonNull<Header> {
-        // SAFETY: the memory is ours alone until this returns; the state stays as it is.
+        // SAFETY: no other thread knows the memory before this returns, and the write leaves the
+        // state as it is.
         unsafe { (&raw mut (*self.cell.as_ptr()).header).write(header) };
         self.cell.cast()
     }
@@ -196,23 +207,26 @@ impl<'a, A> Unborn<'a, A> {
 
 impl<A> Drop for Unborn<'_, A> {
     fn drop(&mut self) {
-        /// Gives the memory up also if the state's drop panics.
+        /// Frees the memory, even if the drop of the state panics.
         struct Memory<'a, A>(NonNull<CellOf<A>>, &'a Core, bool);
         impl<A> Drop for Memory<'_, A> {
             fn drop(&mut self) {
                 let Memory(cell, core, apart) = *self;
                 if apart {
-                    // SAFETY: a box by `without_state`.
+                    // SAFETY: `without_state` allocated it as this box, and it was never given up.
                     drop(unsafe { Box::from_raw(cell.cast::<MaybeUninit<CellOf<A>>>().as_ptr()) });
+                // In a forked child the parent's heaps are left alone, so the memory stays
+                // allocated.
                 } else if !core.forked() {
-                    // SAFETY: allocated by `without_state`, and nobody else knows it; the state is gone.
+                    // SAFETY: `without_state` allocated it from this core's pool. No other thread
+                    // knows it, and the state is gone.
                     Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, cell, core.held()) });
                 }
             }
         }
         let memory = Memory(self.cell, self.core, self.apart);
         if self.has_state {
-            // SAFETY: as the flag says; dropped where it lies, once.
+            // SAFETY: the flag says that the state is there. It is dropped in place, once.
             unsafe { (&raw mut (*memory.0.as_ptr()).state).cast::<A>().drop_in_place() };
         }
     }

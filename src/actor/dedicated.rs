@@ -1,4 +1,4 @@
-//! Spawning an actor with a thread of its own.
+//! Spawning an actor with a dedicated thread.
 
 use super::Actor;
 use super::cell_of::{CellOf, Unborn};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Dedicated<F>(F);
 
-/// What the thread needs to begin.
+/// The values that a dedicated thread needs to begin.
 struct Start<A, F> {
     factory: F,
     actor: WeakRef<A>,
@@ -47,14 +47,17 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
         if let Some(problem) = problem {
             return Err(SpawnError::new(factory, problem));
         }
-        // The thread first: without it there is nothing to undo, and with it nothing more can fail but a shutdown.
+        // The thread is started first. Without a thread there is nothing to undo, and with it only
+        // a shutdown can still refuse the actor.
         let (start, starts) = crossbeam_channel::bounded::<Start<A, F>>(1);
         let life = move |core: &_| {
             let Ok(Start { factory, actor }) = starts.recv() else { return };
             let this = actor.as_ptr();
-            // SAFETY: in the first turn, which is this thread's to begin, and once.
+            // SAFETY: called once, by the holder of the first runnable, on a cell that was made
+            // without a state.
             let make = move || unsafe { CellOf::<A>::init(this, factory()) };
-            // SAFETY: this thread's home; `actor` keeps the cell, whose runnables are left here.
+            // SAFETY: `home` belongs to this thread. `actor` keeps the cell, whose runnables are
+            // left at `home`.
             unsafe { dedicated::live(core, &home, this, Box::new(make)) };
         };
         if let Err(not_started) = dedicated::Dedicated::start(spawner.core, life) {

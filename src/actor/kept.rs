@@ -1,5 +1,5 @@
-//! Actors whose state is replaced when it ends, and mailboxes that several of them take from: the typed side of
-//! `cell::restart` and `cell::shared`.
+//! Supervised actors, whose state is replaced when it ends, and mailboxes from which several of
+//! them take. The typed side of `cell::restart` and `cell::shared`.
 
 use super::Actor;
 use super::cell_of::CellOf;
@@ -22,18 +22,19 @@ use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Who keeps an actor of type `A` going. Called in the actor's turns, outside all locks but where it says so.
+/// The supervisor of an actor of type `A`. Called in the actor's turns, outside all locks but for
+/// `waits`.
 pub(crate) trait Successors<A>: Send + 'static {
-    /// A state is lost, or could not be made.
+    /// Decides what follows, after a state was lost or could not be made.
     fn lost(&self, loss: &Loss) -> Verdict;
 
-    /// A new state.
+    /// Makes a new state.
     fn make(&self) -> Result<A, String>;
 
-    /// The successor comes after a time: this key is its timer's. Under the timers' lock.
+    /// Called under the timers' lock with the key of the timer for which the successor waits.
     fn waits(&self, key: Key);
 
-    /// The actor has ended, for good.
+    /// Called once, when the actor has ended for good.
     fn ended(&self, reason: &StopReason);
 }
 
@@ -49,7 +50,8 @@ impl<A: Actor, S: Successors<A>> Keeper for Typed<A, S> {
 
     unsafe fn renew(&self, this: NonNull<Header>) -> Result<(), String> {
         let actor = self.successors.make()?;
-        // SAFETY: the caller's: the keeper was made for a cell of this type, which is vacant, in its turn.
+        // SAFETY: the supervisor was made for a cell of this type. The cell is vacant, and its turn
+        // runs here.
         unsafe { CellOf::<A>::refill(this, actor) };
         Ok(())
     }
@@ -64,20 +66,21 @@ impl<A: Actor, S: Successors<A>> Keeper for Typed<A, S> {
 }
 
 impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
-    /// An actor that goes on as `successors` says, and takes from the queue that belongs to `sharing`.
+    /// Makes the actor supervised by `successors` and a taker from the queue that belongs to
+    /// `sharing`.
     pub(crate) fn kept(self, successors: impl Successors<A>, sharing: &Arc<Sharing>) -> Self {
         let typed = Typed { successors, actor: PhantomData };
         self.keep(Kept::replica(Box::new(typed), Arc::clone(sharing)))
     }
 }
 
-/// What the queue's keeper is told.
+/// What is told of a queue's end.
 pub(crate) trait QueueEnd: Send + 'static {
-    /// All that it had accepted is given away, or dead.
+    /// Called once, when all messages that the queue had accepted are given away or dead.
     fn ended(&self, reason: &StopReason);
 }
 
-/// The state of a queue: there is none.
+/// The type of a queue's cell, which has no state.
 struct Queue<A>(PhantomData<fn(A)>);
 
 impl<A: 'static> Actor for Queue<A> {}
@@ -100,7 +103,8 @@ impl<E: QueueEnd> Keeper for QueueKeeper<E> {
     }
 }
 
-/// A mailbox for messages to actors of type `A`, which all members of `sharing` take from. Members come first.
+/// Spawns a mailbox for messages to actors of type `A`, from which all members of `sharing` take.
+/// The queue is spawned before its members.
 pub(crate) fn spawn_queue<A: Actor>(
     handle: &Handle,
     capacity: u32,
@@ -111,11 +115,11 @@ pub(crate) fn spawn_queue<A: Actor>(
     let kept = Kept::queue(Box::new(QueueKeeper(end)), Arc::clone(sharing));
     let queue =
         handle.build(Queue::<A>(PhantomData)).exact_capacity(capacity).timing(timing).keep(kept).try_spawn();
-    // Of another type than its state: what is sent there is handled by members, which are of type A.
+    // The reference has another type than the cell: members of type `A` handle the messages.
     queue.map(|queue| ActorRef::from_strong(queue.into_strong())).map_err(NoQueue::from)
 }
 
-/// The executor shuts down.
+/// The queue was refused, since the executor shuts down.
 #[derive(Debug)]
 pub(crate) struct NoQueue;
 
@@ -131,11 +135,13 @@ impl<A> fmt::Debug for Queue<A> {
     }
 }
 
-/// Calls `then` in a turn of the actor when all that is in its mailbox now, or waits in line for it, has been handled; or when the
-/// actor ends before. A message without a sender, exempt from the capacity.
+/// Calls `then` in a turn of the actor when all messages that are in its mailbox now, or wait in
+/// line for room, have been handled. Calls it earlier if the actor ends before. The mark travels as
+/// a message without a sender, exempt from the capacity.
 pub(crate) fn mark<A>(actor: &ActorRef<A>, then: Box<dyn FnOnce() + Send>) {
     let mark = Box::new(Mark { envelope: Envelope::new(&MARK), then, sent: Sent::BLANK });
-    // SAFETY: the box is given up to the mailbox or the line, and handled or discarded there by this type's functions.
+    // SAFETY: the box is given up to the mailbox or the line. There it is handled or discarded,
+    // once, by the functions of this type.
     unsafe {
         room::follow(actor.header(), actor.clone().into_strong(), NonNull::from(Box::leak(mark)).cast())
     };
@@ -145,7 +151,7 @@ pub(crate) fn mark<A>(actor: &ActorRef<A>, then: Box<dyn FnOnce() + Send>) {
 struct Mark {
     envelope: Envelope,
     then: Box<dyn FnOnce() + Send>,
-    /// Always there, since the actor may be timed.
+    /// Present in every mark, since the actor may be timed.
     sent: Sent,
 }
 
@@ -157,11 +163,13 @@ const MARK: EnvelopeVtable = EnvelopeVtable {
 };
 
 unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>, _: Place) {
-    // SAFETY: the caller's: the only pointer to what `mark` made.
+    // SAFETY: the table belongs to envelopes that `mark` boxed, and this is the only pointer to one
+    // of them.
     (unsafe { Box::from_raw(this.cast::<Mark>().as_ptr()) }.then)();
 }
 
 unsafe fn discard_mark(this: AnyEnvelope, _: AskError, _: Held<'_>) {
-    // SAFETY: as above.
+    // SAFETY: the table belongs to envelopes that `mark` boxed, and this is the only pointer to one
+    // of them.
     (unsafe { Box::from_raw(this.cast::<Mark>().as_ptr()) }.then)();
 }

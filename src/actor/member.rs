@@ -1,17 +1,20 @@
-//! Actors that belong to something (a directory): their state is made in their first turn, on the crew, and what they
-//! belong to hears of their end in the last one, after the state was dropped.
+//! Actors that belong to something (a directory). Their state is made in their first turn, on the
+//! crew. Their owner is told of their end in the last turn, after the state was dropped.
 //!
-//! A member is an actor like any other, behind references like any other's. Only its cell is longer, by the membership,
-//! and its table differs:
+//! A member is an actor like any other, behind references like any other's. Only its cell is longer
+//! by the membership, and its table differs:
 //!
 //! | the table's | for a plain actor | for a member |
 //! |---|---|---|
 //! | `started` | the hook | the state is made, then the hook |
-//! | `drop_state` | the state is dropped | the state is dropped if it was made, then the membership is [over](Membership::over) |
+//! | `drop_state` | the state is dropped | the state is dropped if it was made, then [`over`] |
 //!
-//! Its first turn is not scheduled by spawning it: whoever spawns it gets the [`Task`], and gives it to the scheduler when
-//! it may begin. Until then it accepts messages, whose senders see a runnable that exists, and leave it alone. So an
-//! actor can follow another one that is still ending, and nobody waits for that.
+//! Spawning a member does not schedule its first turn. The spawning function gets the [`Task`] and
+//! gives it to the scheduler when the member may begin. Until then the member accepts messages,
+//! whose senders see a runnable that exists and leave it alone. So an actor can follow another one
+//! that is still ending, and no thread waits for that.
+//!
+//! [`over`]: Membership::over
 
 use super::Actor;
 use super::cell_of::CellOf;
@@ -28,19 +31,22 @@ use std::cell::{Cell, UnsafeCell};
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-/// What an actor belongs to, and where its state comes from.
+/// The owner of an actor, and the source of its state.
 pub(crate) trait Membership<A>: Send + 'static {
-    /// The state; called once, in the actor's first turn. A panic here is one in `started`.
+    /// Makes the state. Called once, in the actor's first turn. A panic here counts as one in
+    /// `started`.
     fn make(&mut self) -> A;
 
-    /// The end, in the actor's last turn: its state is dropped, or was never made.
+    /// Called at the end, in the actor's last turn. The state is dropped by then, or was never
+    /// made.
     fn over(self, actor: ActorId);
 }
 
-/// A plain actor's cell, and what is more.
+/// A plain actor's cell with the membership behind it.
 #[repr(C)]
 struct Member<A, T> {
-    /// First, so that whoever knows the actor's type finds the state where it is in any cell.
+    /// The first field, so that code that knows only the actor's type finds the state where it is
+    /// in any cell.
     cell: CellOf<A>,
     made: Cell<bool>,
     membership: UnsafeCell<ManuallyDrop<T>>,
@@ -53,12 +59,13 @@ impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
         started: Self::started,
         stopped: CellOf::<A>::stopped,
         drop_state: Self::drop_state,
-        needs_drop: true, // or nobody would hear of the end
+        needs_drop: true, // so that the owner is told of the end
         free: Self::free,
     };
 
     unsafe fn started(this: NonNull<Header>) {
-        // SAFETY: this table is a Member<A, T>'s; the caller is in its first turn, which is exclusive.
+        // SAFETY: this table belongs to cells of type `Member<A, T>`. The cell's first turn runs
+        // here, so the access is exclusive and no state is there yet.
         unsafe {
             let member = this.cast::<Self>().as_ref();
             let actor = (*member.membership.get()).make();
@@ -69,9 +76,11 @@ impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
     }
 
     unsafe fn drop_state(this: NonNull<Header>) {
-        // SAFETY: this table is a Member<A, T>'s; the caller is in its last turn, and calls this once.
+        // SAFETY: this table belongs to cells of type `Member<A, T>`. The cell's last turn runs
+        // here and calls this once, so the access is exclusive and the membership is still there.
         unsafe {
             let member = this.cast::<Self>().as_ref();
+            // A panic of the drop must not keep the owner from being told.
             let outcome = user::catch(|| {
                 if member.made.get() {
                     CellOf::<A>::drop_state(this);
@@ -85,13 +94,14 @@ impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
     }
 
     unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
-        // SAFETY: allocated by `spawn`, and nobody else knows it any more.
+        // SAFETY: `spawn` allocated the memory. The cell is forgotten, so no other thread knows it,
+        // and `held` proves that its pool lives.
         Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<Self>(), held) });
     }
 }
 
-/// Makes a member, and the runnable of its first turn, which must be scheduled in the end. The membership comes back once
-/// the executor shuts down. Runs no user code.
+/// Makes a member, and the runnable of its first turn, which must be scheduled in the end. Returns
+/// the membership if the executor shuts down. Runs no user code.
 pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
     core: &Core,
     capacity: u32,
@@ -107,12 +117,12 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
         let shard = core.shard_here(local);
         let mut membership = Some(membership);
         let mut cold = core.timing.then(Cold::timed);
-        // Its parts are written where they stay: the state's place may be large, and is left as it is.
+        // The parts are written in place. The room for the state may be large, and is not touched.
         let member = core.with_heap(|heap| memory::place::<Member<A, T>>(heap, Kind::Cell));
         let make = |id, place| {
             let header = Header::new(&Member::<A, T>::VTABLE, shard, id, place, capacity, cold.take());
             let membership = membership.take().expect("called at most once");
-            // SAFETY: the memory is ours alone; the header is its first part.
+            // SAFETY: no other thread knows the memory, and the header is its first part.
             unsafe {
                 (&raw mut (*member.as_ptr()).made).write(Cell::new(false));
                 (&raw mut (*member.as_ptr()).membership)
@@ -121,15 +131,18 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
             }
             member.cast()
         };
-        // Counted first: whoever closes the shards either refuses this one there, or sees that it lives.
+        // Counted before it is enrolled: a thread that closes the shards either refuses the cell
+        // there, or sees in the count that it lives.
         core.count(local, |tally| &tally.spawned, 1);
         match shard.enroll(make) {
-            // SAFETY: a new cell comes with one reference and one runnable, which these are.
+            // SAFETY: a new cell comes with one reference and one runnable, which are made here,
+            // once each.
             Some(header) => unsafe {
                 Ok((ActorRef::from_strong(Strong::from_raw(header)), Header::runnable(header)))
             },
             None => {
-                // SAFETY: it came from there, and nothing was written into it.
+                // SAFETY: the memory came from this core's pool above, and nothing was written into
+                // it.
                 Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, member, core.held()) });
                 let membership = membership.take().expect("no cell was made of it");
                 Err(Refused { membership, counted: true })
@@ -142,12 +155,13 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
 #[must_use = "the executor may have to be told"]
 pub(crate) struct Refused<T> {
     membership: T,
-    /// It was counted as spawned.
+    /// Whether the member was counted as spawned.
     counted: bool,
 }
 
 impl<T> Refused<T> {
-    /// Gives the membership back. May run user code: if no actor is left, whoever waits for the crew's end is told.
+    /// Returns the membership. May run user code: if no actor is left, waiters for the crew's end
+    /// are told.
     pub(crate) fn settle(self, core: &Core) -> T {
         if self.counted {
             core.ended();

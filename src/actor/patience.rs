@@ -1,26 +1,31 @@
 //! How a thread waits for an answer before it sleeps.
 //!
-//! Most answers take a microsecond or two, and to put a thread to sleep and to wake it takes five to ten. So a thread that waits
-//! looks for a while first. What that is worth depends on the processors:
+//! Most answers take a microsecond or two. Putting a thread to sleep and waking it takes five to
+//! ten. So a waiting thread first looks for a while. The best way to do so depends on the
+//! processors:
 //!
-//! | | what brings the answer soonest |
+//! | processors | the way that brings the answer soonest |
 //! |---|---|
-//! | a processor for each of the two | to spin: the worker answers meanwhile |
-//! | one processor, or all others taken | to yield: the worker may wait for this one |
-//! | another busy process on this one | to sleep: a yield gives it a whole slice, while who is woken comes before it |
+//! | one for each of the two threads | to spin: the worker answers meanwhile |
+//! | one in all, or all others taken | to yield: the worker may wait for this one |
+//! | another busy process on this one | to sleep: a woken thread comes before that process |
 //!
-//! Nothing says which it is, so each way is judged by what it has led to on this thread. A way that failed is taken half as
-//! often, and then tried again once in a while, the more seldom the more often it failed. With one processor nobody spins.
+//! In the last case a yield gives the other process a whole slice.
+//!
+//! A thread cannot tell the cases apart. So each way is judged by its success on this thread. Each
+//! failure halves a way's credit. Without credit the way is tried again once in a while, the more
+//! seldom the more often it failed. With one processor no thread spins.
 
 use crate::sync::spin_hint;
 use crate::time::{self, Duration, Instant};
 use std::cell::Cell;
 
-/// A thread spins for this long at most.
+/// Longest time for which a thread spins.
 const SPIN: Duration = Duration::from_micros(20);
-/// So many yields, one after the other.
+/// Number of yields in a row.
 const YIELDS: u32 = 4;
-/// A yield that took longer than this has given the processor to somebody who has nothing to do with the answer.
+/// A yield that took longer has given the processor to a thread that has nothing to do with the
+/// answer.
 const LONG_YIELD: Duration = Duration::from_micros(200);
 
 thread_local! {
@@ -28,16 +33,16 @@ thread_local! {
     static YIELDING: Cell<Luck> = const { Cell::new(Luck::new(8192)) };
 }
 
-/// What a way to wait has led to lately.
+/// The recent success of one way to wait.
 #[derive(Clone, Copy, Debug)]
 struct Luck {
-    /// How often it may fail in a row, halved by each failure.
+    /// How often the way may fail in a row. Each failure halves it.
     credit: u32,
-    /// With no credit: waits that are still to go without it.
+    /// Without credit: the number of waits that still go without this way.
     without: u32,
-    /// How many they were when the last try failed.
+    /// The value of `without` after the last failure.
     last: u32,
-    /// How many they are at most.
+    /// Upper limit of `without`.
     most: u32,
 }
 
@@ -48,7 +53,7 @@ impl Luck {
         Luck { credit: Self::MOST_CREDIT, without: 0, last: 0, most }
     }
 
-    /// Returns `true` if this way is to be tried, for one wait.
+    /// Returns `true` if this way is tried for the next wait.
     fn tries(&mut self) -> bool {
         if self.credit > 0 || self.without == 0 {
             return true;
@@ -70,7 +75,7 @@ impl Luck {
         }
     }
 
-    /// As [`failed`](Self::failed), where a single time costs more than many waits.
+    /// As [`failed`](Self::failed), for a failure that costs more than many waits.
     fn failed_badly(&mut self) {
         self.credit = 0;
         self.last = (4 * self.last).clamp(256, self.most);
@@ -78,20 +83,21 @@ impl Luck {
     }
 }
 
-/// Looks for a moment whether it is `done`, not beyond `until`. Afterwards the caller looks again, and sleeps if it is not.
+/// Waits briefly until `done` or `until`. The caller looks again afterwards, and sleeps if it is
+/// not done.
 pub(crate) fn look(until: Option<Instant>, one_processor: bool, done: impl Fn() -> bool) {
     if one_processor || !judged(&SPINNING, || spin(until, &done)) {
         judged(&YIELDING, || give_way(until, &done));
     }
 }
 
-/// How a try ended.
+/// The outcome of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Done,
     Failed,
     FailedBadly,
-    /// The caller's time was over before anything could be said.
+    /// The caller's time was over before the way could be judged.
     Unknown,
 }
 
@@ -109,7 +115,7 @@ fn judged(luck: &'static std::thread::LocalKey<Cell<Luck>>, wait: impl FnOnce() 
     outcome == Outcome::Done
 }
 
-/// Looks often, since each pause is latency, and reads the clock rarely.
+/// Spins until `done`. Looks often, since each pause is latency, and reads the clock rarely.
 fn spin(until: Option<Instant>, done: &impl Fn() -> bool) -> Outcome {
     let end = time::now() + SPIN;
     loop {
@@ -130,6 +136,7 @@ fn spin(until: Option<Instant>, done: &impl Fn() -> bool) -> Outcome {
     }
 }
 
+/// Yields the processor until `done`, a few times.
 fn give_way(until: Option<Instant>, done: &impl Fn() -> bool) -> Outcome {
     let mut before = time::now();
     for _ in 0..YIELDS {
@@ -140,7 +147,8 @@ fn give_way(until: Option<Instant>, done: &impl Fn() -> bool) -> Outcome {
         let after = time::now();
         let long = after.saturating_duration_since(before) > LONG_YIELD;
         if long {
-            return Outcome::FailedBadly; // also with the answer there, which may have been there long before
+            // A failure even if the answer is there, since it may have been there long before.
+            return Outcome::FailedBadly;
         }
         if done() {
             return Outcome::Done;
@@ -154,7 +162,7 @@ fn give_way(until: Option<Instant>, done: &impl Fn() -> bool) -> Outcome {
 mod tests {
     use super::*;
 
-    /// How many of these waits try a way that always ends like this.
+    /// Returns how many of these waits try a way that always ends like this.
     fn tried(waits: u32, luck: &mut Luck, outcome: fn(&mut Luck)) -> u32 {
         (0..waits)
             .filter(|_| {
@@ -173,7 +181,7 @@ mod tests {
         assert_eq!(tried(1000, &mut luck, Luck::succeeded), 1000);
         let failing = tried(10_000, &mut luck, Luck::failed);
         assert!((10_000 / 65..10_000 / 40).contains(&failing), "{failing}");
-        // Things are as they were: within some tries it is always taken again.
+        // The conditions are as before: after some tries the way is always taken again.
         tried(1000, &mut luck, Luck::succeeded);
         assert_eq!(tried(1000, &mut luck, Luck::succeeded), 1000);
     }

@@ -25,7 +25,7 @@ use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::NonNull;
 
-/// A message that nobody waits for the answer of.
+/// A message without an asker.
 #[repr(C)]
 pub(crate) struct Told<M, S> {
     envelope: Envelope,
@@ -33,22 +33,24 @@ pub(crate) struct Told<M, S> {
     sent: S,
 }
 
-/// What can be done with a told message, in an undated envelope and in a dated one; and in a
-/// segment, if it may be in one.
+/// The functions for a told message: in an undated envelope, in a dated one, and in a segment, if
+/// the type may be in one.
 struct TellTable {
     undated: EnvelopeVtable,
     dated: EnvelopeVtable,
     segment: Option<segment::Kind>,
 }
 
-/// For messages of type `M` that travel as a `C`.
+/// The tables for messages of type `M` that travel as a `C`.
 struct Tables<A, M, C>(PhantomData<(A, M, C)>);
 
 impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> Tables<A, M, C> {
     const PLAIN: TellTable = TellTable {
         segment: {
             let table: *const EnvelopeVtable = &Self::UNDATED;
-            // A batch takes envelopes; and `take` must find the message where a slot has it, right behind the envelope's place.
+            // Batches take envelopes only, since a batch looks at a message before it takes it. And
+            // `take` must find the message where a slot has it, right behind the place of an
+            // envelope.
             let behind = offset_of!(Told<C, ()>, message) == size_of::<Envelope>();
             match Self::UNDATED.batched {
                 None if behind => segment::Kind::of::<C>(
@@ -86,7 +88,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> Tables<A, M, C> {
     }
 }
 
-/// What is told has no deadline.
+/// Told messages have no deadline.
 const fn batched<A: Receive<M>, M: Send + 'static>(open: batch::Open) -> Option<Batched> {
     batch::batched::<A, M>(open, batch::never_expires)
 }
@@ -96,7 +98,7 @@ type Handle = unsafe fn(AnyEnvelope, NonNull<Header>, Place);
 /// A message on its way into an envelope.
 pub(crate) struct Telling<M> {
     message: M,
-    /// Made for an `M`.
+    /// Made for messages of type `M`.
     table: &'static TellTable,
     made_for: Invariant<M>,
 }
@@ -110,7 +112,7 @@ impl<C: Send + 'static> Telling<C> {
         Telling { message, table: &Tables::<A, M, C>::PLAIN, made_for: PhantomData }
     }
 
-    /// The one that [`Context::again`](super::context::Context::again) prepays.
+    /// Makes the message that [`Context::again`](super::context::Context::again) prepays.
     pub(crate) fn again<A: Receive<M>, M: Send + 'static>(message: C) -> Self
     where
         C: Carried<M>,
@@ -118,7 +120,7 @@ impl<C: Send + 'static> Telling<C> {
         Telling { message, table: &Tables::<A, M, C>::AGAIN, made_for: PhantomData }
     }
 
-    /// What [`Context::when_room`](super::context::Context::when_room) prepays.
+    /// Makes the message that [`Context::when_room`](super::context::Context::when_room) prepays.
     pub(crate) fn notice<A: Receive<M>, M: Send + 'static>(message: C) -> Self
     where
         C: Carried<M>,
@@ -130,27 +132,27 @@ impl<C: Send + 'static> Telling<C> {
         self.message
     }
 
-    /// An envelope before a place is known for it: for one who will wait for that. `at` is where it
-    /// will be sent.
+    /// Packs an envelope before a place is reserved for it, for a sender that waits for room. `at`
+    /// is the actor that it will be sent to.
     pub(crate) fn pack_for(self, at: &Header) -> AnyEnvelope {
         let dated = at.stopwatch().is_some();
         at.core().with_heap(|heap| if dated { self.pack_dated(heap) } else { self.pack(heap) })
     }
 }
 
-/// With fewer messages than this in a mailbox a segment would take more memory than they do.
+/// With fewer messages than this in a mailbox a segment would take more memory than envelopes do.
 const WORTH_A_SEGMENT: u32 = 6;
-/// After a message that met a segment of another type: so many that would begin a segment do not.
+/// Number of messages that begin no segment after a message has met a segment of another type.
 /// Where types alternate, each segment would have one message.
 const NO_SEGMENTS_FOR: u32 = 32;
 
 thread_local! {
-    /// How many are still to go without.
+    /// Number of messages of this thread that still begin no segment.
     static MIXED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Have messages of several types lately met in mailboxes? For whoever would begin a segment, and
-/// counted so.
+/// Returns `true` if messages of several types have lately met in mailboxes. Counts the call as one
+/// message.
 #[inline]
 fn mixed() -> bool {
     let left = MIXED.get();
@@ -166,16 +168,19 @@ impl<M: Send + 'static> Parcel for Telling<M> {
     #[inline]
     fn receipt(_: AnyEnvelope) {}
 
-    /// Where many wait it goes into a segment, if it may.
+    /// Puts the message into a segment where many messages wait, if its type may be in one.
     #[inline]
     unsafe fn put(self, to: &Header, from: &impl Origin) {
         let Telling { mut message, table, made_for } = self;
+        // Decided without a look at what lies on top: in a mailbox with a message now and then the
+        // processor cannot predict that branch.
         if let Some(kind) = &table.segment {
-            // SAFETY: so `PLAIN` says.
+            // SAFETY: `kind` is the kind of messages that travel as an `M`, by `PLAIN`.
             message = match unsafe { to.inbox.fill(kind, message) } {
                 Filled::Done => return,
                 Filled::NoSegment(message) if to.state.peek().len() >= WORTH_A_SEGMENT && !mixed() => {
-                    // SAFETY: as above, and just begun, so it is on no queue.
+                    // SAFETY: `kind` is the kind of `M`. The segment was just begun, so it is on no
+                    // queue. A place is reserved for the message.
                     return unsafe {
                         let segment = from.with_heap(|heap| segment::begin(heap, kind, message));
                         to.inbox.push_segment(segment);
@@ -188,7 +193,7 @@ impl<M: Send + 'static> Parcel for Telling<M> {
                 }
             };
         }
-        // SAFETY: the caller's.
+        // SAFETY: a place is reserved in the mailbox of `to`, and the table is made for its type.
         unsafe { push_alone(Telling { message, table, made_for }, to, from) };
     }
 
@@ -208,24 +213,28 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
         memory::boxed(heap, Kind::Message, make).cast()
     }
 
-    /// The message back.
+    /// Takes the message out of an envelope of its own.
     ///
     /// # Safety
-    /// With the only pointer to an envelope of this type; `held` is of its pool.
+    /// `this` is the only pointer to an envelope of this type, and `held` is of its pool.
     #[inline]
     unsafe fn open(this: AnyEnvelope, held: Held<'_>) -> M {
-        // SAFETY: the caller's.
+        // SAFETY: this is the only pointer to an envelope of this type, which lies in a block of
+        // its own.
         unsafe { Self::take(this, Place::Own, held) }
     }
 
+    /// Takes the message out of an envelope or a slot.
+    ///
     /// # Safety
-    /// With the only pointer to an envelope of this type, or where that of a message in a slot
-    /// would be; `held` is of its pool.
+    /// `this` is the only pointer to an envelope of this type, or to where the envelope of a
+    /// message in a slot would be. `held` is of its pool.
     #[inline]
     unsafe fn take(this: AnyEnvelope, place: Place, held: Held<'_>) -> M {
         let this: NonNull<Self> = this.cast();
-        // SAFETY: the caller's. Of a message in a slot nothing but itself is read: to name its place touches no envelope, and needs
-        // none to be aligned there.
+        // SAFETY: the message is there and is read once. For a message in a slot only the message
+        // itself is read: naming its place touches no envelope and needs none to be aligned there.
+        // An envelope of its own comes from the pool of `held`.
         unsafe {
             let message = (&raw const (*this.as_ptr()).message).read();
             if place == Place::Own {
@@ -236,14 +245,19 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
     }
 }
 
-/// A message out of its slot, in an envelope.
+/// Moves a message out of its slot into an envelope.
+///
+/// # Safety
+/// The slot has a message that travels as a `C`, and the caller reads it once, in a turn of the
+/// actor `whose`.
 unsafe fn unpack<A, M, C>(slot: NonNull<()>, whose: NonNull<()>) -> *mut Node
 where
     A: Receive<M>,
     M: Send + 'static,
     C: Carried<M>,
 {
-    // SAFETY: the caller's: the message is ours, and we are in its actor's turn.
+    // SAFETY: the caller owns the message in the slot and does not read it again. `whose` is the
+    // header of the actor whose turn runs here.
     unsafe {
         let (message, header) = (slot.cast::<C>().read(), whose.cast::<Header>());
         let table = &Tables::<A, M, C>::PLAIN.undated;
@@ -251,19 +265,25 @@ where
     }
 }
 
+/// Frees a segment.
+///
+/// # Safety
+/// All messages of the segment are gone, and this is the only pointer to it.
 unsafe fn free_segment<M>(segment: NonNull<Segment>) {
-    // SAFETY: one of ours, and nothing is in it any more. Segments are freed by the mailbox's receiver: a turn, whose thread holds
-    // the core until after the turn, or a pool that empties a hold, which has a handle.
+    // SAFETY: `Tables` made the segment, and all its slots are passed. The mailbox's receiver frees
+    // it: either a turn, whose thread holds the core until after the turn, or a pool that empties a
+    // hold and has a handle. So the memory pool lives.
     Local::with_heap(|here| unsafe { segment::free::<M>(here, segment, Held::promised()) });
 }
 
-/// The message back.
+/// Takes the message out of an envelope, dated or not.
 ///
 /// # Safety
-/// With the only pointer to an envelope that a [`Telling`] of this type made; `held` is of its
-/// pool.
+/// `this` is the only pointer to an envelope that a [`Telling`] of this type made, and `held` is of
+/// its pool.
 pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope, held: Held<'_>) -> M {
-    // SAFETY: the caller's.
+    // SAFETY: the table says which of the two types the envelope has, and this is the only pointer
+    // to it.
     unsafe {
         if Envelope::is_dated(this) {
             Told::<M, Sent>::open(this, held)
@@ -278,7 +298,8 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     header: NonNull<Header>,
     place: Place,
 ) {
-    // SAFETY: the caller's: our message, in the actor's turn.
+    // SAFETY: called through the table, in a turn of the addressed actor, whose type is `A`. The
+    // message is read once, and comes from the actor's pool.
     unsafe {
         let message = Told::<C, ()>::take(this, place, header.as_ref().held());
         let (actor, mut ctx) = enter::<A>(header);
@@ -286,7 +307,8 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     }
 }
 
-/// A prepaid message is come to; the one that is under way, if it is that of `again`.
+/// Notes that a turn has come to a prepaid message, and, with `AGAIN`, that the next one may be
+/// prepaid.
 fn come_to_prepaid<const AGAIN: bool>(header: &Header) {
     prepaid::in_hand();
     if AGAIN {
@@ -299,21 +321,22 @@ unsafe fn handle_prepaid<A: Receive<M>, M: Send + 'static, C: Carried<M>, const 
     header: NonNull<Header>,
     place: Place,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: called through the table, with the contract of `handle`.
     unsafe {
         come_to_prepaid::<AGAIN>(header.as_ref());
         handle::<A, M, C>(this, header, place);
     }
 }
 
-/// Packed once more, as an undated one: so a handler is compiled into one place only, as it would
-/// be if nobody were timed.
+/// Handles a dated message by packing it once more, as an undated one. So a handler is compiled
+/// into one place only, as if no actor were timed.
 unsafe fn handle_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     this: AnyEnvelope,
     header: NonNull<Header>,
     _: Place,
 ) {
-    // SAFETY: the caller's; the new envelope is an undated one of this type.
+    // SAFETY: called through the table of dated envelopes, in the actor's turn, with the only
+    // pointer. The new envelope is an undated one of this type.
     unsafe {
         let message = Told::<C, Sent>::open(this, header.as_ref().held());
         let table = &Tables::<A, M, C>::PLAIN.undated;
@@ -327,20 +350,21 @@ unsafe fn handle_prepaid_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>, 
     header: NonNull<Header>,
     place: Place,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: called through the table, with the contract of `handle_dated`.
     unsafe {
         come_to_prepaid::<AGAIN>(header.as_ref());
         handle_dated::<A, M, C>(this, header, place);
     }
 }
 
-/// For a batch; dated or not.
+/// Opens an envelope for a batch, dated or not.
 unsafe fn open<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
     this: AnyEnvelope,
     header: &Header,
     into: NonNull<()>,
 ) {
-    // SAFETY: the caller's: our envelope, and room for what is in it.
+    // SAFETY: called through the table with the only pointer to one of its envelopes. `into` has
+    // room for message and reply.
     unsafe { batch::put::<M, R>(into, unwrap::<C>(this, header.held()).arrive(), Reply::nobody()) };
 }
 
@@ -350,12 +374,13 @@ unsafe fn open_prepaid<M: Send + 'static, C: Carried<M>, R: Send + 'static, cons
     into: NonNull<()>,
 ) {
     come_to_prepaid::<AGAIN>(header);
-    // SAFETY: the caller's.
+    // SAFETY: called through the table, with the contract of `open`.
     unsafe { open::<M, C, R>(this, header, into) };
 }
 
 unsafe fn discard<M: Send + 'static>(this: AnyEnvelope, _: AskError, held: Held<'_>) {
-    // SAFETY: the caller's.
+    // SAFETY: called through the table with the only pointer to one of its envelopes, and `held` is
+    // of its pool.
     drop(unsafe { unwrap::<M>(this, held) });
 }
 

@@ -1,4 +1,5 @@
-//! Asks whose answer comes back as a message: one allocation that is first the reply's target and then the envelope.
+//! Asks whose answer comes back as a message. One allocation is first the reply's target and then
+//! the envelope.
 
 use crate::actor::Actor;
 use crate::actor::context::{AnyEnvelope, Context, enter};
@@ -20,7 +21,7 @@ struct Callback<A: Actor, R, F, S> {
     envelope: Envelope,
     /// When the answer was given.
     sent: S,
-    /// Keeps the asking actor alive until the answer is in its mailbox.
+    /// Keeps the asking actor until the answer is in its mailbox.
     owner: Option<ActorRef<A>>,
     answer: Option<Result<R, AskError>>,
     then: F,
@@ -50,7 +51,7 @@ where
     };
 }
 
-/// A reply that calls `then` in a turn of `owner`.
+/// Makes a reply that calls `then` in a turn of `owner`.
 pub(crate) fn reply<A, R, F>(owner: ActorRef<A>, then: F) -> Reply<R>
 where
     A: Actor,
@@ -74,14 +75,15 @@ where
     let envelope = Envelope::new(&Tables::<A, R, F, S>::ENVELOPE);
     let pack = |heap: &Heap| memory::place::<Callback<A, R, F, S>>(heap, Kind::Message);
     let callback = owner.header().core().with_heap(pack);
-    // SAFETY: memory for it, and nobody else's.
+    // SAFETY: the memory was just allocated for this type, and no other thread knows it.
     unsafe { callback.write(Callback { envelope, sent: S::BLANK, owner: Some(owner), answer: None, then }) };
-    // SAFETY: the callback is given up to the reply, and this is its table.
+    // SAFETY: the callback is given up to the reply, and the table is made for its type.
     unsafe { Reply::new(callback.cast(), &Tables::<A, R, F, S>::REPLY) }
 }
 
 unsafe fn answer<A: Actor, R, F, S: Dating>(to: NonNull<()>, answer: Result<R, AskError>) {
-    // SAFETY: the reply's one use of the box.
+    // SAFETY: the reply calls this once and gives the callback up. The envelope is made for an
+    // actor of the owner's type.
     unsafe {
         let callback = to.cast::<Callback<A, R, F, S>>().as_mut();
         callback.answer = Some(answer);
@@ -91,13 +93,14 @@ unsafe fn answer<A: Actor, R, F, S: Dating>(to: NonNull<()>, answer: Result<R, A
 }
 
 unsafe fn wanted<A: Actor, R, F, S: Dating>(to: NonNull<()>) -> bool {
-    // SAFETY: the reply has not been used.
+    // SAFETY: the reply has not been used yet, so the callback is there.
     let callback = unsafe { to.cast::<Callback<A, R, F, S>>().as_ref() };
     callback.owner.as_ref().is_some_and(|owner| !owner.header().state.peek().closed())
 }
 
+/// Drops the callback unanswered, by `drops::run`: the callback may own another reply, and so on.
 unsafe fn cancel<A: Actor, R: 'static, F: 'static, S: Dating>(to: NonNull<()>) {
-    // SAFETY: the reply's one use of it.
+    // SAFETY: the reply calls this once and gives the callback up. The owner keeps its pool.
     let cancel = move || unsafe {
         let owner = to.cast::<Callback<A, R, F, S>>().as_mut().owner.take().expect("taken only once");
         drop(unwrap::<A, R, F, S>(to.cast(), owner.header().held()));
@@ -106,9 +109,10 @@ unsafe fn cancel<A: Actor, R: 'static, F: 'static, S: Dating>(to: NonNull<()>) {
 }
 
 /// # Safety
-/// With the only pointer to what `reply` made; `held` is of its pool.
+/// `this` is the only pointer to a callback that `reply` made, and `held` is of its pool.
 unsafe fn unwrap<A: Actor, R, F, S: Dating>(this: AnyEnvelope, held: Held<'_>) -> Callback<A, R, F, S> {
-    // SAFETY: the caller's.
+    // SAFETY: `reply` allocated the callback as this type, this is the only pointer to it, and
+    // `held` is of its pool.
     Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast(), held) })
 }
 
@@ -118,7 +122,8 @@ where
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>),
     S: Dating,
 {
-    // SAFETY: the caller's: our box, in the actor's turn.
+    // SAFETY: called through the table with the only pointer to a callback of this type, in a turn
+    // of its owner.
     unsafe {
         let callback = unwrap::<A, R, F, S>(this, header.as_ref().held());
         let (actor, mut ctx) = enter::<A>(header);
@@ -127,6 +132,7 @@ where
 }
 
 unsafe fn discard<A: Actor, R, F, S: Dating>(this: AnyEnvelope, _: AskError, held: Held<'_>) {
-    // SAFETY: the caller's.
+    // SAFETY: called through the table with the only pointer to a callback of this type, and `held`
+    // is of its pool.
     drop(unsafe { unwrap::<A, R, F, S>(this, held) });
 }

@@ -1,4 +1,5 @@
-//! Forwarding: another actor answers, and whoever waits for the answer is known to wait for that one.
+//! Forwarding: another actor answers a request, and a wait for the answer counts as one for that
+//! actor.
 
 use super::AskingWith;
 use super::slot::Plain;
@@ -136,7 +137,8 @@ impl<A: Actor> Context<A> {
         let refused = |message, reply, refusal, cycle| {
             Err(ForwardError { request: Sealed((message, reply)), refusal, cycle })
         };
-        // Before the message is there, or its handler could wait before this is known.
+        // Recorded before the message is sent. Otherwise its handler could wait before the forward
+        // is known.
         let before = match reply.forward(Place::of(target.header())) {
             Ok(before) => before,
             Err(cycle) => {
@@ -155,7 +157,7 @@ impl<A: Actor> Context<A> {
 }
 
 impl<A: Actor> ActorRef<A> {
-    /// Sends a message whose answer goes to `reply`; both come back if it is refused.
+    /// Sends a message whose answer goes to `reply`. Returns both if the message is refused.
     pub(super) fn try_send_with_reply<M: Send + 'static, C: Carried<M>>(
         &self,
         message: C,
@@ -165,7 +167,7 @@ impl<A: Actor> ActorRef<A> {
         A: Receive<M>,
     {
         let asking = AskingWith::<_, A::Reply, Plain<A, M, C>>::new(message, reply);
-        // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
+        // SAFETY: `self` is a strong reference, and the envelope is made for an actor of its type.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(()) => Ok(()),
             Err((asking, refusal)) => {

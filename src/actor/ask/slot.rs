@@ -1,4 +1,4 @@
-//! Envelopes with a way back. The common one holds message and reply slot in one allocation.
+//! Envelopes with a way back. The usual one holds message and reply slot in one allocation.
 
 use crate::actor::Receive;
 use crate::actor::batch;
@@ -21,7 +21,7 @@ use std::ptr::NonNull;
 
 type AnswerSlot<R> = Slot<Result<R, AskError>>;
 
-/// The front of an asked message: what asker and replier know, whatever the message's type.
+/// The front of an asked message, which asker and replier know whatever the message's type is.
 #[repr(C)]
 pub(crate) struct AskedHead<R> {
     envelope: Envelope,
@@ -35,9 +35,9 @@ impl<R> AskedHead<R> {
         self.target.header()
     }
 
-    /// With the allocation's provenance, so that the slot can free all of it.
+    /// Returns the slot, with the allocation's provenance, so that the slot can free all of it.
     pub(crate) fn slot(this: NonNull<Self>) -> NonNull<AnswerSlot<R>> {
-        // SAFETY: a field of what `this` points to; never null.
+        // SAFETY: the address of a field of the block that `this` points to, which is never null.
         unsafe { NonNull::new_unchecked(&raw mut (*this.as_ptr()).slot) }
     }
 
@@ -47,25 +47,28 @@ impl<R> AskedHead<R> {
     }
 }
 
-/// A message that somebody waits for the answer of.
+/// A message with an asker.
 #[repr(C)]
 pub(crate) struct Asked<M, R, S> {
     head: AskedHead<R>,
-    /// Taken when the message is handled or discarded; the rest stays until both sides have let go.
+    /// Taken when the message is handled or discarded. The other fields stay until both sides have
+    /// released the slot.
     message: UnsafeCell<MaybeUninit<M>>,
-    /// The last field: nobody needs to know it but who frees the envelope and who looks by the table.
+    /// The last field, so that its type changes no other offset. Read by the function that frees
+    /// the envelope and by way of the table.
     sent: S,
 }
 
-/// What is done with an asked message in its actor's turn: known by the type, so that nothing is carried around for it.
+/// The functions for an asked message in its actor's turn. Chosen by type, so a parcel carries no
+/// pointer to them.
 pub(super) trait Tables<S: Dating> {
-    /// Of an envelope that is an `Asked`.
+    /// The table of an envelope that is an `Asked`.
     const ASKED: EnvelopeVtable;
-    /// Of one that is an `AskedWith`.
+    /// The table of an envelope that is an `AskedWith`.
     const WITH: EnvelopeVtable;
 }
 
-/// The message is handled as it is; it travels as a `C`.
+/// The tables of a message that is handled as it is. It travels as a `C`.
 pub(crate) struct Plain<A, M, C>(PhantomData<fn(A, M, C)>);
 
 impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> Tables<S> for Plain<A, M, C> {
@@ -98,24 +101,27 @@ impl<R: Send + 'static> SlotTable<R> {
 unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
     let head: NonNull<AskedHead<R>> = to.cast();
     let slot = AskedHead::slot(head);
-    // SAFETY: the replier's side has not let go, and this is the one answer.
+    // SAFETY: the replier's side has not released the slot, and this is its one answer.
     match unsafe { Slot::answer(slot, value) } {
         Answered::Delivered => {}
         Answered::Wake(waker) => user::wake(waker),
         Answered::Discarded(value) => {
-            // SAFETY: the slot is ours now, and its weak count keeps the header until it is released.
+            // SAFETY: the asker has released the slot, so the replier alone has it. Its weak count
+            // keeps the header until the slot is released.
             unsafe {
                 head.as_ref().target.header().core().count_here(|tally| &tally.discarded_replies, 1);
                 Slot::release(slot);
             }
+            // The value is the user's, and may own another reply, and so on.
             drops::run(move || drop(value));
         }
     }
 }
 
-/// The table of the executor whose actor was asked has what is known of a forward, until the slot is freed.
+/// Records a forward in the table of the asked actor's executor, until the slot is freed. Returns
+/// the forward before.
 unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cycle> {
-    // SAFETY: the replier's side has not let go.
+    // SAFETY: the replier's side has not released the slot, so the block is there.
     let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
     let asked = head.target.header().core();
     // In a forked child a thread that is not here may hold the table's lock.
@@ -129,9 +135,9 @@ unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cy
     Ok(before)
 }
 
-/// What was forwarded came back.
+/// Takes a forward back, after the forwarded message was refused.
 unsafe fn restore<R>(to: NonNull<()>, before: Forwarded) {
-    // SAFETY: the replier's side has not let go.
+    // SAFETY: the replier's side has not released the slot, so the block is there.
     let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
     let asked = head.target.header().core();
     if !asked.forked() {
@@ -141,23 +147,23 @@ unsafe fn restore<R>(to: NonNull<()>, before: Forwarded) {
 
 #[cold]
 fn forget_forward(asked: &Header, address: usize) {
-    // In a forked child a thread that is not here may hold the table's lock.
+    // In a forked child a thread of the parent may hold the table's lock for ever.
     if !asked.core().forked() {
         asked.core().waits.restore(address, None);
     }
 }
 
 unsafe fn wanted<R>(to: NonNull<()>) -> bool {
-    // SAFETY: the replier's side has not let go.
+    // SAFETY: the replier's side has not released the slot, so the block is there.
     unsafe { to.cast::<AskedHead<R>>().as_ref() }.slot.wanted()
 }
 
 unsafe fn cancel<R: 'static>(to: NonNull<()>) {
-    // SAFETY: the replier's side lets go.
+    // SAFETY: the replier's side releases the slot with this one answer.
     unsafe { answer::<R>(to, Err(AskError::NoReply)) };
 }
 
-/// A question on its way into an envelope whose table is `T`'s.
+/// A question on its way into an envelope with the table of `T`.
 pub(crate) struct Asking<M, R, T> {
     message: M,
     target: NonNull<Header>,
@@ -165,7 +171,8 @@ pub(crate) struct Asking<M, R, T> {
 }
 
 impl<M, R, T> Asking<M, R, T> {
-    /// `target` is held by the caller until it was sent, or given up; `T` is for `M` and `R`.
+    /// Makes a question. The caller holds `target` until the question was sent or given up. `T` is
+    /// for `M` and `R`.
     pub(super) fn new(message: M, target: NonNull<Header>) -> Self {
         Asking { message, target, answer: PhantomData }
     }
@@ -203,7 +210,8 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
         target: NonNull<Header>,
         message: M,
     ) -> AnyEnvelope {
-        // SAFETY: `Asking::new`: the sender holds the actor until the message was sent.
+        // SAFETY: by the contract of `Asking::new` the sender holds the actor until the message was
+        // sent.
         let target = unsafe { Weak::of(target) };
         let make = || {
             let head = AskedHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Self::free) };
@@ -212,11 +220,12 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
         memory::boxed(heap, Kind::Message, make).cast()
     }
 
-    /// The slot's last side lets go; message and answer are gone.
+    /// Frees the block, when the slot's last side releases it. Message and answer are gone.
     unsafe fn free(slot: NonNull<AnswerSlot<R>>) {
         let asked = AskedHead::of_slot(slot).cast::<Self>();
-        // SAFETY: the slot lies in what `Asking` packed, and nobody else knows it any more. Message and answer are gone, and the
-        // count is moved out.
+        // SAFETY: the slot lies in a block that `Asking` packed, and both sides have released it,
+        // so no other thread knows it. Message and answer are gone. The count is moved out, and
+        // keeps the pool until the block is freed.
         unsafe {
             let target = (&raw const (*asked.as_ptr()).head.target).read();
             if slot.as_ref().forwarded() {
@@ -227,35 +236,40 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
     }
 }
 
-/// Dated or not, the message lies at one and the same place: so a handler is compiled into one place too.
+/// Methods for dated envelopes too: the message lies at the same place in both. So a handler is
+/// compiled into one place only.
 impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
-    /// The message, and the replier's side of the slot.
+    /// Returns the message and the replier's side of the slot.
     ///
     /// # Safety
-    /// With the only pointer to an envelope that this type made.
+    /// `this` is the only pointer to an envelope that this type made, and the message is still
+    /// there.
     pub(super) unsafe fn open(this: AnyEnvelope) -> (M, Reply<R>) {
-        // SAFETY: the caller's; so the message is there, and is taken once.
+        // SAFETY: the message is there and is taken once. The envelope is given up to the reply,
+        // whose table is of the same type.
         unsafe {
             let message = (*this.cast::<Self>().as_ref().message.get()).assume_init_read();
             (message, Reply::new(this.cast(), &SlotTable::<R>::REPLY))
         }
     }
 
-    /// The message, as long as it was not taken.
+    /// Returns a pointer to the message, valid as long as the message was not taken.
     ///
     /// # Safety
-    /// With the only pointer to an envelope that this type made, and that still has its message.
+    /// `this` is the only pointer to an envelope that this type made, and the message is still
+    /// there.
     pub(super) unsafe fn message(this: AnyEnvelope) -> NonNull<M> {
-        // SAFETY: the caller's; a field of what `this` points to is never null.
+        // SAFETY: the address of a field of the block that `this` points to, which is never null.
         unsafe { NonNull::new_unchecked(this.cast::<Self>().as_ref().message.get().cast()) }
     }
 
-    /// For a batch.
+    /// Opens an envelope for a batch.
     unsafe fn open_into<N>(this: AnyEnvelope, _: &Header, into: NonNull<()>)
     where
         M: Carried<N>,
     {
-        // SAFETY: the caller's: our envelope, and room for what is in it.
+        // SAFETY: called through the table with the only pointer to one of its envelopes. `into`
+        // has room for message and reply.
         unsafe {
             let (message, reply) = Self::open(this);
             batch::put::<N, R>(into, message.arrive(), reply);
@@ -268,7 +282,8 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
         N: Send + 'static,
         M: Carried<N>,
     {
-        // SAFETY: the caller's: our envelope, in the actor's turn. From here on the reply is the replier's side.
+        // SAFETY: called through the table with the only pointer to one of its envelopes, in a turn
+        // of its actor. From here on the reply is the replier's side.
         unsafe {
             let (message, reply) = Self::open(this);
             let (actor, mut ctx) = enter::<A>(header);
@@ -277,7 +292,8 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
     }
 
     pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError, _: Held<'_>) {
-        // SAFETY: as above. The asker is told even if the message's drop panics.
+        // SAFETY: called through the table with the only pointer to one of its envelopes. The asker
+        // is told first, and so is told even if the drop of the message panics.
         unsafe {
             let (message, reply) = Self::open(this);
             reply.fail(why);
@@ -295,7 +311,7 @@ pub(crate) struct AskedWith<M, R: 'static, S> {
     message: M,
 }
 
-/// One on its way into an envelope whose table is `T`'s.
+/// A message with a reply on its way into an envelope with the table of `T`.
 pub(crate) struct AskingWith<M, R: 'static, T> {
     message: M,
     reply: Reply<R>,
@@ -303,7 +319,7 @@ pub(crate) struct AskingWith<M, R: 'static, T> {
 }
 
 impl<M, R, T> AskingWith<M, R, T> {
-    /// `T` is for `M` and `R`.
+    /// Makes the parcel. `T` is for `M` and `R`.
     pub(super) fn new(message: M, reply: Reply<R>) -> Self {
         AskingWith { message, reply, table: PhantomData }
     }
@@ -334,29 +350,36 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
         memory::boxed(heap, Kind::Message, make).cast()
     }
 
+    /// Returns a pointer to the message.
+    ///
     /// # Safety
-    /// With the only pointer to it.
+    /// `this` is the only pointer to an envelope that this type made.
     pub(super) unsafe fn message(this: AnyEnvelope) -> NonNull<M> {
-        // SAFETY: packed by `AskingWith`; a field of what `this` points to is never null.
+        // SAFETY: the address of a field of the block that `AskingWith` packed, which is never
+        // null.
         unsafe { NonNull::new_unchecked(&raw mut (*this.cast::<Self>().as_ptr()).message) }
     }
 
+    /// Takes message and reply out, and frees the envelope.
+    ///
     /// # Safety
-    /// With the only pointer to it; `held` is of its pool.
+    /// `this` is the only pointer to an envelope that this type made, and `held` is of its pool.
     pub(super) unsafe fn unwrap(this: AnyEnvelope, held: Held<'_>) -> (M, Reply<R>) {
-        // SAFETY: packed by `AskingWith`.
+        // SAFETY: `AskingWith` packed the envelope as this type, this is the only pointer to it,
+        // and `held` is of its pool.
         let asked = Local::with_heap(|here| unsafe {
             memory::unboxed(here, Kind::Message, this.cast::<Self>(), held)
         });
         (asked.message, asked.reply)
     }
 
-    /// For a batch.
+    /// Opens an envelope for a batch.
     unsafe fn open_into<N>(this: AnyEnvelope, header: &Header, into: NonNull<()>)
     where
         M: Carried<N>,
     {
-        // SAFETY: the caller's: our envelope, and room for what is in it.
+        // SAFETY: called through the table with the only pointer to one of its envelopes. `into`
+        // has room for message and reply.
         unsafe {
             let (message, reply) = Self::unwrap(this, header.held());
             batch::put::<N, R>(into, message.arrive(), reply);
@@ -369,7 +392,8 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
         N: Send + 'static,
         M: Carried<N>,
     {
-        // SAFETY: the caller's.
+        // SAFETY: called through the table with the only pointer to one of its envelopes, in a turn
+        // of its actor.
         unsafe {
             let (message, reply) = Self::unwrap(this, header.as_ref().held());
             let (actor, mut ctx) = enter::<A>(header);
@@ -378,8 +402,10 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
     }
 
     pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError, held: Held<'_>) {
-        // SAFETY: the caller's.
+        // SAFETY: called through the table with the only pointer to one of its envelopes, and
+        // `held` is of its pool.
         let (message, reply) = unsafe { Self::unwrap(this, held) };
+        // Told first, so that the asker is told even if the drop of the message panics.
         reply.fail(why);
         drop(message);
     }
