@@ -380,8 +380,7 @@ fn tables(loads: &[&str], crews: &[usize], rounds: usize) {
     }
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is inside the target directory");
     let page = target.join("load_balance.html");
-    let introduction =
-        format!("What the loads are is said in benches/load_balance.rs. {}.", count(cores, "processor"));
+    let introduction = format!("benches/load_balance.rs describes the loads. {}.", count(cores, "processor"));
     report::write(&page, "heist: load balance", &introduction, &sections)
         .expect("the target directory is there");
     println!("The pictures are in {}.", page.display());

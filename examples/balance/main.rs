@@ -119,15 +119,15 @@ fn balance(options: &Options, say: impl Fn(&str) -> Outcome<()>) -> Outcome<bool
     let mut sections = Vec::new();
     let rows = table::rows(&flooded, &bursts);
     let text =
-        format!("All events at once, or as fast as mailboxes of {} take them.", grouped(options.capacity));
+        format!("All events at once, or as fast as mailboxes of {} accept them.", grouped(options.capacity));
     say(&format!("\n{text}\n\n{}", table::text(&rows)))?;
     let text = format!("{text} {}", left_out.join(" "));
-    sections.push(Section::new("As fast as it goes", &text, &rows, shown, events.most_parallel())?);
+    sections.push(Section::new("At full speed", &text, &rows, shown, events.most_parallel())?);
     if let Some(stream) = &paced {
         let rows = table::rows(&paced_runs, &bursts);
         let text = format!(
-            "At a steady pace of {} events a second, with which {} would be busy for {} % of the time. Delays are counted from \
-             when an event was due.",
+            "At a steady pace of {} events a second, which keeps {} busy for {} % of the time. Delays count from the due time \
+             of an event.",
             grouped(stream.a_second().round() as u64),
             count(shown.min(machine::cores()), "processor"),
             options.load,

@@ -9,22 +9,22 @@ use crate::measure::machine;
 
 pub(crate) const HELP: &str = "\
 Runs a stream of keyed events through an actor for each key, under heist's three scheduling policies and with a
-thread for each key, and shows how evenly the work lay on the workers: a table here, pictures in an HTML file.
+thread for each key. Shows how evenly the work was distributed: a table here, and pictures in an HTML file.
 
 Usage: balance --keys FILE.csv --column NAME [OPTIONS]
 
-  --keys FILE           a .csv or .csv.gz file, with the columns' names in its first line; a row is an event
+  --keys FILE           a .csv or .csv.gz file with column names in its first line; each row is an event
   --column NAME         the column with the key
   --cost-us X           CPU time in microseconds that an event costs [default: 5]
-  --cost-column NAME    a column that says how often --cost-us (then 1 by default) an event costs
+  --cost-column NAME    a column with each event's cost as a multiple of --cost-us (then 1 by default)
   --workers N,N,..      sizes of the crew [default: 1,2,4,8]
-  --repeat N            runs of each; shown is the median by makespan [default: 3]
-  --load PERCENT        also at a steady pace that keeps the processors busy for that part of the time; 0: do not
-                        [default: 70]
-  --capacity N          messages that a mailbox or channel holds [default: 1024]
-  --threads-up-to N     no thread for each key where there are more keys; 0: never [default: 5000]
-  --rows N              the first N events only
-  --out FILE            where the pictures go [default: balance.html]
+  --repeat N            runs of each way; the table shows the median by makespan [default: 3]
+  --load PERCENT        also runs at a steady pace that keeps the processors busy for this part of the time;
+                        0 skips these runs [default: 70]
+  --capacity N          capacity of a mailbox or channel [default: 1024]
+  --threads-up-to N     most keys for which the ways include a thread for each key; 0: none [default: 5000]
+  --rows N              only the first N events
+  --out FILE            file for the pictures [default: balance.html]
   --help                this text
 
 Exit code: 0 all keys agree with a sequential pass, 1 some do not, 2 could not run.

@@ -94,7 +94,7 @@ fn demonstrate() -> Result<(), Failure> {
         writes as f64 / took
     );
     checks.push(("every write was answered after its commit", sum(&database)? == deposits as i64));
-    checks.push(("writes that waited were committed together", transactions * 2 < writes));
+    checks.push(("waiting writes were committed together", transactions * 2 < writes));
 
     // An endless query on a reader, and another on a scanner.
     let limited = database.within(Duration::from_millis(300));
@@ -109,15 +109,18 @@ fn demonstrate() -> Result<(), Failure> {
     let took = began.elapsed().as_secs_f64();
     println!("{:.0} reads a second beside two endless queries", reads as f64 / took);
     let timed_out = slow.into_iter().all(|slow| matches!(slow.wait(), Err(Error::Unanswered(_))));
-    checks.push(("what takes too long ends at its timeout", timed_out));
-    checks.push(("and holds nobody up", reads > 0));
+    checks.push(("endless queries ended at their timeout", timed_out));
+    checks.push(("endless queries held up no other query", reads > 0));
 
     // Queries that panic.
     for key in 0..10 {
         let panics = |_: &rusqlite::Connection| -> rusqlite::Result<()> { panic!("intended") };
         let answer = database.read(key, panics)?.wait();
         balance(&database, key)?;
-        checks.push(("a panic is its own asker's, and its connection is replaced", answer.is_err()));
+        checks.push((
+            "each panic reached its own asker only, and its connection was replaced",
+            answer.is_err(),
+        ));
     }
     let Stats { writer, readers, scanners, .. } = database.stats();
     for (name, pool) in [("writer", writer), ("reader", readers), ("scanner", scanners)] {
@@ -145,7 +148,7 @@ fn demonstrate() -> Result<(), Failure> {
     drop(release);
     let all = accepted.into_iter().map(database::Pending::wait).collect::<Result<Vec<bool>, Error>>()?;
     checks.push((
-        "a full mailbox pushes back, and what was accepted is done",
+        "a full mailbox refused writes, and accepted writes were done",
         refusal == Refusal::Full && all.len() >= 4,
     ));
     busy.close(Duration::from_secs(10))?;
@@ -170,8 +173,8 @@ fn demonstrate() -> Result<(), Failure> {
     })?;
     let again = Database::open(&executor, &file, SCHEMA, Settings::default())?;
     let expected = deposits + acknowledged.into_inner();
-    println!("closed in the middle of it; {expected} deposits were acknowledged");
-    checks.push(("an end loses no acknowledged write", sum(&again)? == expected as i64));
+    println!("closed in the middle of the work; {expected} deposits were acknowledged");
+    checks.push(("the close lost no acknowledged write", sum(&again)? == expected as i64));
     again.close(Duration::from_secs(10))?;
 
     let report = executor.shutdown(Duration::from_secs(10))?;

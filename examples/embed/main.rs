@@ -53,7 +53,7 @@ async fn listen(address: &str) -> Result<(), Box<dyn Error>> {
     println!("listening on {}; Ctrl-C ends it", listener.local_addr()?);
     let ctrl_c = async {
         if let Err(error) = tokio::signal::ctrl_c().await {
-            eprintln!("no Ctrl-C to be had: {error}");
+            eprintln!("cannot wait for Ctrl-C: {error}");
             std::future::pending::<()>().await;
         }
     };
@@ -99,20 +99,20 @@ async fn demonstrate() -> Result<(), Box<dyn Error>> {
     );
     let Books { acknowledged, refused, full, ending, unreached, .. } = &books;
     println!(
-        "{acknowledged} requests acknowledged, {refused} refused for lack of money, {full} met a full mailbox"
+        "{acknowledged} requests acknowledged, {refused} refused for lack of money, {full} by a full mailbox"
     );
-    println!("{ending} came while it ended, {unreached} after that");
+    println!("{ending} requests came during the shutdown, {unreached} after it");
     println!("{} accounts opened {} times, {} passivated", ACCOUNTS, directory.spawned, directory.passivated);
     println!("shut down in the middle: {:?}", outcome.report);
 
     let stats = handle.stats();
     let checks = [
         ("every request that reached the service was answered", outcome.seen == books.answers()),
-        ("nothing unexpected was answered", books.unexpected.is_empty()),
+        ("no answer was unexpected", books.unexpected.is_empty()),
         ("the books and the store agree", agree(&books, &store)),
         ("every accepted message was handled", stats.accepted == stats.handled),
         ("all actors have ended", outcome.report.complete && stats.live_actors == 0),
-        ("accounts came and went meanwhile", directory.passivated > 0),
+        ("accounts were passivated in the meantime", directory.passivated > 0),
     ];
     for (what, holds) in checks {
         println!("{} {what}", if holds { "yes:" } else { "NO: " });

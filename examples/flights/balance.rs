@@ -26,7 +26,7 @@ pub(crate) fn compare(runs: &[Run], actors: usize, options: &Options) -> Result<
     }
     let mut about = "Every actor of every run agrees with the sequential pass.".to_owned();
     if options.repeat > 1 {
-        about += &format!(" Each figure is that of the median of {} runs, by makespan.", options.repeat);
+        about += &format!(" All figures come from the median of {} runs, by makespan.", options.repeat);
     }
     let threads =
         format!("A thread for each of the {} actors is left out: too many to start.", grouped(actors));
@@ -36,7 +36,7 @@ pub(crate) fn compare(runs: &[Run], actors: usize, options: &Options) -> Result<
     let rows = table::rows(runs, &bursts);
     let mut text = format!("\n{title}.\n{about}\n{threads}\n\n{}", table::text(&rows));
     text +=
-        "\nBusy time per worker, by the clock (time for which the system put a worker aside included)\n\n";
+        "\nBusy time per worker, by the clock (including time for which the system preempted a worker)\n\n";
     let medians = || rows.iter().map(Row::median);
     let busiest = medians().flat_map(busy).max().copied().unwrap_or_default();
     medians().for_each(|run| text += &bars(run, busiest));

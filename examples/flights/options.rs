@@ -17,8 +17,8 @@ Usage: flights [OPTIONS] [FILE]
 
   --workers N    worker threads [default: one for each CPU that this process may use]
   --cost-us X    CPU time in microseconds that each flight costs each of its actors [default: 0]
-  --repeat N     runs of each policy; shown are the median and the least and most [default: 1]
-  --report FILE  pictures of it all, in an HTML file
+  --repeat N     runs of each policy; the table shows the median, the least and the greatest [default: 1]
+  --report FILE  an HTML file for the pictures
   --help         this text
 
 Exit code: 0 all actors agree with the sequential pass, 1 some do not, 2 could not run.

@@ -22,7 +22,7 @@ pub(crate) fn overview(flights: &Flights, results: &Results) -> String {
         results.aircraft.iter().enumerate().find(|(key, _)| flights.aircraft.name(*key) == NO_AIRCRAFT);
     if let Some((_, log)) = none {
         let without = count(log.tally.flights as usize, "flight");
-        text += &format!("{without} without a tail number make one of the aircraft, {NO_AIRCRAFT}.\n");
+        text += &format!("{without} without a tail number belong to one aircraft named {NO_AIRCRAFT}.\n");
     }
     text
 }

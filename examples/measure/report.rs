@@ -35,7 +35,7 @@ impl Section {
         };
         let mut pictures = Vec::new();
         if runs.iter().any(|run| run.crew.is_some()) {
-            let busy = chart::busy(&format!("{heading}: what {on} did over time"), &runs)?;
+            let busy = chart::busy(&format!("{heading}: activity of {on} over time"), &runs)?;
             pictures.push((busy, BUSY));
         }
         if runs.iter().any(|run| !run.delays.is_empty()) {
@@ -50,14 +50,14 @@ impl Section {
     }
 }
 
-const BUSY: &str = "Median runs. Blue is the part of the time in which a worker had work, as it says itself: where there \
-    are more busy workers than processors, they take turns, and that is blue too. Orange, from above, is the part in which it \
-    slept although actors waited for a worker. White is the rest: looking for work, or asleep with nothing to do.";
-const DELAYS: &str = "Median runs, a sample of the messages. Lower is better; the right end is the slowest of all that were \
-    sampled. A mark is at each percentile that the axis names.";
-const SCALING: &str = "Medians, and from the slowest run to the quickest. The ideal is the one worker of the first row times \
-    the workers, as far as there are processors, and as far as the load can be shared: one key's events are handled one \
-    after the other.";
+const BUSY: &str = "Median runs. Blue is the part of the time in which a worker was busy by its own count. Busy workers that take \
+    turns on fewer processors are blue too. Orange, from above, is the part in which a worker slept although actors waited. \
+    White is the rest: searching for work, or asleep without work.";
+const DELAYS: &str = "Median runs, a sample of the messages. Lower is better. The right end is the slowest sampled message. \
+    Each percentile on the axis has a mark.";
+const SCALING: &str = "Medians, and the range from the slowest run to the fastest. The ideal is the first row's single worker times the \
+    number of workers, up to the number of processors and as far as the load can be shared, because the events of one key \
+    are handled one after another.";
 
 /// Checks that the page can be written, so that a failure comes now and not after minutes of
 /// measuring. Existing content stays.
@@ -86,7 +86,7 @@ fn page(title: &str, introduction: &str, sections: &[Section]) -> String {
             body += &format!("<figure>\n{svg}<figcaption>{}</figcaption>\n</figure>\n", escaped(caption));
         }
     }
-    body += "<h2>What the columns mean</h2>\n<dl>\n";
+    body += "<h2>Meaning of the columns</h2>\n<dl>\n";
     for (name, meaning) in COLUMNS {
         let name = if name.is_empty() { "the first" } else { name };
         body += &format!("<dt>{}</dt><dd>{}</dd>\n", escaped(name), escaped(meaning));

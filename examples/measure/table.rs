@@ -12,49 +12,49 @@ use super::text;
 pub(crate) const COLUMNS: [(&str, &str); 16] = [
     (
         "",
-        "Where an actor that has something to do waits. Stealing: with the worker that made it ready, idle workers \
-          steal. Sharded: with the worker that its id hashes to. SharedQueue: in one queue for all. A thread each: \
-          nowhere, the system's scheduler runs it.",
+        "Where a runnable actor waits. Stealing: at the worker that made the actor runnable, and idle workers steal. \
+          Sharded: at the worker that the actor's id hashes to. SharedQueue: in one queue for all workers. \
+          A thread each: nowhere, because the system's scheduler runs the thread.",
     ),
-    ("workers", "Worker threads; for a thread each, the processors."),
+    ("workers", "Number of worker threads, or of processors for a thread each."),
     (
         "makespan",
-        "From the first message sent to the last one handled. All figures are those of the median run by this one.",
+        "Time from the first message sent to the last one handled. All figures come from the run with the median makespan.",
     ),
-    ("least..most", "The makespans of all runs, in seconds."),
-    ("CPU time", "Of the whole process in that time, the sender and the measuring included."),
+    ("least..most", "Least and greatest makespan of all runs, in seconds."),
+    ("CPU time", "CPU time of the whole process in that time, including the sender and the measurement."),
     (
         "delay p50",
-        "Queue delay: from the sending of a message (waiting for room included), or at a steady pace from when \
-                   it was due, to the beginning of its handling. Half of the messages waited no longer than this.",
+        "Queue delay: time from sending a message (including the wait for room), or at a steady pace from its due \
+                   time, to the beginning of its handling. Half of the messages waited no longer than this.",
     ),
-    ("p99", "99 % of them waited no longer than this."),
-    ("p99.9", "99.9 % of them waited no longer than this."),
+    ("p99", "99 % of the messages waited no longer than this."),
+    ("p99.9", "99.9 % of the messages waited no longer than this."),
     (
         "max / mean",
-        "The busiest worker's busy time against the mean: 1 is even, the number of workers is one doing all. \
-                  Busy time is by the clock: time for which the system put a busy worker aside is in it.",
+        "The busiest worker's busy time divided by the mean: 1 is even, and the number of workers means that one \
+                  worker did everything. Busy time is clock time and includes time for which the system preempted a worker.",
     ),
     (
         "CV",
-        "Coefficient of variation of the busy times, their standard deviation against their mean: 0 is even.",
+        "Coefficient of variation of the busy times, the standard deviation divided by the mean: 0 is even.",
     ),
     (
         "Jain",
-        "Jain's index of the busy times, (sum x)\u{b2} / (n sum x\u{b2}): 1 is even, 1/n is one of n doing all.",
+        "Jain's index of the busy times, (sum x)\u{b2} / (n sum x\u{b2}): 1 is even, and 1/n means that one of n workers did everything.",
     ),
     (
         "idle hands",
-        "Time parked while runnable work waited: as many workers as slept, but no more than actors waited for \
-                    a worker, summed over looks twice a millisecond; and as a part of all the workers' time. A sample: its \
-                    standard error is about the root of 0.5 ms times the figure.",
+        "Time for which workers slept while actors waited, sampled twice a millisecond, also as a part of all workers' \
+                    time. Each sample counts the sleeping workers, at most the number of waiting actors. The standard \
+                    error is about the root of 0.5 ms times the figure.",
     ),
-    ("steals / 1,000", "Steals that brought something, for 1,000 messages."),
-    ("wakes / 1,000", "Times that a worker woke up, for 1,000 messages."),
+    ("steals / 1,000", "Successful steals for each 1,000 messages."),
+    ("wakes / 1,000", "Wake-ups of workers for each 1,000 messages."),
     (
         "all busy after",
-        "After a burst (see burst.rs): from its one message from outside until all workers are busy; median \
-                        and most of 30, in a measurement of its own.",
+        "Time from the message that starts a burst (see burst.rs) until all workers are busy: median and greatest \
+                        of 30 bursts, measured separately.",
     ),
     ("no room", "Messages that did not find room in their mailbox at once."),
 ];

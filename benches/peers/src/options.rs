@@ -5,19 +5,19 @@ use std::{path::PathBuf, time::Duration};
 use workloads::Scale;
 
 pub const HELP: &str = "\
-Runs heist and its peers through the same workloads and prints how they compare.
+Runs heist and its peers through the same workloads and prints the comparison.
 
     --quick              smaller sizes, under three minutes with the Rust peers
-    --repeats N          runs of each (quick: as many as three minutes allow, 3 at most; full: 5)
+    --repeats N          runs of each case (quick: as many as fit into three minutes, at most 3; full: 5)
     --workers N[,N..]    numbers of workers (default: 2 for all; full also 1, 4 and 8 for a few)
     --peers A,B,..       only these peers (heist, tokio, kompact, actix, ractor, kameo, threads, rayon, go, erlang)
     --workloads A,B,..   only these workloads
-    --cores N            each run may use cores 0 to N-1 only (by taskset)
-    --busy N             N busy processes run meanwhile, on the same cores
-    --limit-ms N         a pass that would take longer gets a smaller size (quick: 150, full: 2000)
-    --timeout-s N        a run that takes longer is ended and shown as hung (quick: 20, full: 120)
-    --out DIR            where report.json, report.md and report.svg go (default: results/ beside this workspace)
-    --list               what is run, and what is left out and why
+    --cores N            restricts each run to cores 0 to N-1 (by taskset)
+    --busy N             runs N busy processes meanwhile, on the same cores
+    --limit-ms N         reduces the size of a pass that would take longer (quick: 150, full: 2000)
+    --timeout-s N        ends a run that takes longer and reports it as hung (quick: 20, full: 120)
+    --out DIR            directory of report.json, report.md and report.svg (default: results/ beside this workspace)
+    --list               lists what each peer runs and leaves out, with the reasons
 ";
 
 pub struct Options {
@@ -57,7 +57,7 @@ impl Options {
         };
         let mut rest = arguments.into_iter();
         while let Some(word) = rest.next() {
-            let mut value = || rest.next().ok_or(format!("{word} wants a value"));
+            let mut value = || rest.next().ok_or(format!("{word} needs a value"));
             match word.as_str() {
                 "--quick" => options.scale = Scale::Quick,
                 "--repeats" => options.repeats = number(&value()?)?,
@@ -108,5 +108,5 @@ fn names(list: &str) -> Vec<String> {
 }
 
 fn number(word: &str) -> Result<usize, String> {
-    word.parse().map_err(|_| format!("{word} is no number"))
+    word.parse().map_err(|_| format!("{word} is not a number"))
 }

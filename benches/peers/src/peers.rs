@@ -74,7 +74,7 @@ fn introduce(name: &str, version: String, program: Vec<String>) -> Result<Peer, 
     let told = command.args(&program[1..]).arg("list").output();
     let told = told.map_err(|error| format!("{name} does not start: {error}"))?;
     let told: Value = serde_json::from_slice(&told.stdout)
-        .map_err(|error| format!("{name} does not say what it runs ({error}): {told:?}"))?;
+        .map_err(|error| format!("{name} did not list its workloads ({error}): {told:?}"))?;
     let runs = told["runs"].as_array().into_iter().flatten();
     let left_out = told["left_out"].as_object().into_iter().flatten();
     Ok(Peer {

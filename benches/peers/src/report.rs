@@ -94,9 +94,9 @@ impl Report<'_> {
         }
         let _ = writeln!(
             text,
-            "\nns per operation where nothing else is said; less is better; ± is half of what lies between the least and the \
-             most; * a smaller size, because the peer would take too long; - left out. `ratio`: how many times heist is \
-             better than the best peer ({FLOOR} is a floor, no peer).\n"
+            "\nFigures are ns per operation unless the row names another unit, and less is better. ± is half the range \
+             (max - min). * marks a smaller size, because the peer would take too long. - means left out. `ratio` is how \
+             many times better heist is than the best peer ({FLOOR} is a lower bound and not a peer).\n"
         );
         self.table(&mut text, &self.rows(true), Self::cell, true);
         let others = self.rows(false);
@@ -190,7 +190,7 @@ impl Report<'_> {
         }
         if !lines.is_empty() {
             text.push_str(
-                "\n## Workers against workers: the time with more by the time with fewer, pair by pair\n\n",
+                "\n## Numbers of workers: the time with more divided by the time with fewer, pair by pair\n\n",
             );
             text.push_str(
                 "| workload | peer | workers | median ratio | least to most |\n|---|---|---|---:|---:|\n",
@@ -240,9 +240,9 @@ impl Report<'_> {
             }
         }
         if lines.is_empty() {
-            text.push_str("\nEvery run came to its end with the right answer.\n");
+            text.push_str("\nEvery run completed with the right answer.\n");
         } else {
-            text.push_str("\n## Runs that went wrong\n\n");
+            text.push_str("\n## Failed runs\n\n");
             text.extend(lines);
         }
     }

@@ -257,7 +257,7 @@ pub const WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "fib",
-        what: "naive fib(27), an actor per call, which answers its parent and stops",
+        what: "naive fib(27) with an actor per call that answers its parent and stops",
         operation: "an actor",
         full: size(1, 27),
         quick: size(1, 23),
@@ -289,8 +289,8 @@ pub const WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "burst",
-        what: "after 10 ms of idleness an actor tells 500 actors (20 us of CPU each); time from the message that starts it \
-               until every worker has begun one",
+        what: "after 10 ms of idleness an actor tells 500 actors (20 us of CPU each); time from the first message \
+               until every worker has begun one of theirs",
         operation: "a burst",
         figures: &[Figure::P50, Figure::P99],
         full: size(500, 100),
@@ -315,7 +315,7 @@ pub const WORKLOADS: &[Workload] = &[
     Workload { name: "pingpong-bounded", what: "pingpong through mailboxes of 1,024", ..PINGPONG },
     Workload {
         name: "counting-bounded",
-        what: "counting through a mailbox of 1,024; a producer that meets it full goes on when there is room",
+        what: "counting through a mailbox of 1,024; a producer that meets a full mailbox goes on when there is room",
         ..COUNTING
     },
     Workload { name: "fanin-bounded", what: "fanin, the same way", ..FANIN },
