@@ -255,7 +255,9 @@
 //! Timeouts are the runtime's own. After a timeout nothing is lost: an [`Ask`] can be awaited
 //! again, and a send [gives its message back](Sending::cancel). Where the blocking form would be
 //! refused (on a worker, in a forked child), the awaited form is not, since awaiting blocks no
-//! thread. In a [forked child](#limits) only shutdowns resolve, to an error.
+//! thread. Only a shutdown is refused: on a thread of its own crew it resolves to
+//! [`WaitError::OnCrew`]. In a [forked child](#limits) a shutdown, and a send that begins there,
+//! resolve to an error. Nothing else resolves there that was not over before the fork.
 //!
 //! ```
 //! # use heist::{Actor, Context, Executor, Handler};

@@ -236,3 +236,29 @@ fn what_a_stopping_actor_tells_itself_is_refused_with_the_reason() {
     assert_eq!(refused, heist::Refusal::Stopped);
     shut_down(&executor);
 }
+
+/// Rule 2: of what is exempt, answers count against the capacity for others, and due timers do not.
+#[test]
+fn answers_count_against_the_capacity_and_due_timers_do_not() {
+    let executor = crew(2);
+    for answered in [true, false] {
+        let keeper = Keeper::default();
+        let replies = Arc::clone(&keeper.0);
+        let keeper = executor.spawn(keeper);
+        let puppet = executor.build(Puppet::default()).capacity(2).spawn();
+        inside(&puppet, move |_, ctx| ctx.ask_then(&keeper, Question, |_, _, _| ()).unwrap());
+        settle(&executor);
+        let held = Held::hold(&puppet); // in the first of two places
+        let reply = replies.lock().unwrap().pop().unwrap();
+        if answered {
+            reply.send(1);
+        } else {
+            puppet.tell_after(Duration::ZERO, Note(0)).unwrap().detach();
+        }
+        within(LONG, "it comes on top", || puppet.len() == 2);
+        assert_eq!(puppet.tell(Note(1)).is_err(), answered);
+        held.release();
+        settle(&executor);
+    }
+    shut_down(&executor);
+}
