@@ -20,7 +20,7 @@ only=${1:-}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 mkdir "$copy/crate"
-cp -r Cargo.toml Cargo.lock src "$copy/crate/"
+cp -r Cargo.toml Cargo.lock src docs "$copy/crate/"
 # Removes other targets and their dependencies from the manifest, because no model needs them.
 sed -i -e '/^\[\[/,/^$/d' -e '/^\[dev-dependencies\]/,/^$/d' "$copy/crate/Cargo.toml"
 cp -r "$copy/crate/src" "$copy/original"
