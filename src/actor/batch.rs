@@ -1,5 +1,5 @@
-//! Batches: what a handler of several messages at once is given. How they are taken:
-//! [`crate::cell::batch`].
+//! Batches as handlers see them: an iterator over several messages. [`crate::cell::batch`] takes
+//! the messages.
 
 use super::Receive;
 use super::context::{AnyEnvelope, Context, enter};
@@ -29,21 +29,23 @@ use std::ptr::NonNull;
 /// that asker without an answer.
 #[must_use = "dropping a batch drops its first message"]
 pub struct Batch<'a, M, R: 'static> {
-    /// Not opened before it is asked for: so a batch is small, however large its messages are.
+    /// The first message. Opened only when it is asked for, so a batch is small however large its
+    /// messages are.
     first: Option<Next<'a, M, R>>,
-    /// Where the others come from; `None`: there are no others, or no more of them. Only in the
-    /// handler that `Taking` is for.
+    /// The source of the other messages, or `None` if no more can come. Used only in the handler
+    /// that `Taking` is for.
     from: Option<&'a Taking<'a>>,
-    /// How many others there may be.
+    /// Upper limit of the number of other messages.
     left: usize,
-    /// The others are found by `M`'s `TypeId`, and opened as `M` and `R`.
+    /// The other messages are found by `M`'s `TypeId`, and opened as `M` and `R`.
     types: Invariant<(M, R)>,
 }
 
-/// A batch's next message.
+/// The next message of a batch.
 enum Next<'a, M, R: 'static> {
-    /// In time, when it was looked at.
+    /// In a popped envelope that had not expired when it was looked at.
     Popped(Popped, &'a Taking<'a>),
+    /// Not from a mailbox: see [`Batch::of_one`].
     Alone(Box<(M, Reply<R>)>),
 }
 
@@ -55,17 +57,19 @@ struct Popped {
 
 impl Popped {
     fn has_expired(&self) -> bool {
-        // SAFETY: the envelope is the batch's, and its table's function is for it.
+        // SAFETY: the batch owns the envelope, and the function comes from the envelope's table.
         unsafe { (self.batched.expired)(self.envelope) }
     }
 
-    /// Message and reply.
+    /// Takes message and reply out of the envelope.
     ///
     /// # Safety
-    /// It was popped as an `M`, for an actor that answers it by an `R`; in that actor's turn.
+    /// The message was popped as an `M`, for an actor that answers it by an `R`. Called in that
+    /// actor's turn.
     unsafe fn open<M, R: 'static>(self, from: &Taking<'_>) -> (M, Reply<R>) {
         let mut pair = MaybeUninit::<(M, Reply<R>)>::uninit();
-        // SAFETY: the caller's: the table's function is for these types, and writes the pair.
+        // SAFETY: the function comes from the envelope's table, is made for `M` and `R`, and writes
+        // the pair.
         unsafe {
             (self.batched.open)(self.envelope, from.header(), NonNull::from(&mut pair).cast());
             pair.assume_init()
@@ -75,11 +79,13 @@ impl Popped {
     /// Tells the asker, and drops the message.
     ///
     /// # Safety
-    /// As for [`open`](Self::open).
+    /// The message was popped as an `M`, for an actor that answers it by an `R`. Called in that
+    /// actor's turn.
     #[cold]
     #[inline(never)]
     unsafe fn expire<M, R: 'static>(self, from: &Taking<'_>) {
-        // SAFETY: the caller's.
+        // SAFETY: the message was popped as an `M` for an actor that answers by an `R`, whose turn
+        // runs here.
         let (message, reply) = unsafe { self.open::<M, R>(from) };
         reply.fail(AskError::Expired); // told even if the message's drop panics
         drop(message);
@@ -128,10 +134,11 @@ impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
-        let from = self.from.take()?; // and back, if there may be more
+        let from = self.from.take()?; // put back below if there may be more
         self.left = self.left.checked_sub(1)?;
         loop {
-            // SAFETY: in the handler; what is popped is of this type, and given up.
+            // SAFETY: `from` is used only in the handler that it is for. The popped envelope is of
+            // this type and belongs to this batch.
             let Taken { envelope, batched, sent } = unsafe { from.pop(TypeId::of::<M>())? };
             let popped = Popped { envelope, batched };
             if !popped.has_expired() {
@@ -139,8 +146,9 @@ impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
                 self.from = Some(from);
                 return Some(Next::Popped(popped, from));
             }
+            // The turn counts the message as not handled, and the batch goes on.
             from.passed_over();
-            // SAFETY: as above.
+            // SAFETY: popped as an `M` just now, in the actor's turn.
             unsafe { popped.expire::<M, R>(from) };
         }
     }
@@ -152,7 +160,7 @@ impl<M: Send + 'static, R: Send + 'static> Iterator for Batch<'_, M, R> {
     fn next(&mut self) -> Option<(M, Reply<R>)> {
         Some(match self.next_in_time()? {
             Next::Alone(pair) => *pair,
-            // SAFETY: in the handler that the batch is for, and of its types.
+            // SAFETY: popped as an `M` for this batch, in the handler that the batch is for.
             Next::Popped(popped, from) => unsafe { popped.open(from) },
         })
     }
@@ -167,9 +175,11 @@ impl<M: Send + 'static, R: Send + 'static> Iterator for Batch<'_, M, R> {
 impl<M: Send + 'static, R: Send + 'static> FusedIterator for Batch<'_, M, R> {}
 
 impl<M, R: 'static> Drop for Batch<'_, M, R> {
+    // A message that was popped must go somewhere: only the first one can be popped and not taken.
     fn drop(&mut self) {
         if let Some(Next::Popped(popped, from)) = self.first.take() {
-            // SAFETY: as in `next`; what was not asked for is dropped here.
+            // SAFETY: popped as an `M` for this batch, which cannot leave the handler that it is
+            // for.
             drop(unsafe { popped.open::<M, R>(from) });
         }
     }
@@ -181,15 +191,15 @@ impl<M, R> fmt::Debug for Batch<'_, M, R> {
     }
 }
 
-/// Of an envelope's opening: see [`Batched::open`].
+/// Type of [`Batched::open`].
 pub(super) type Open = unsafe fn(AnyEnvelope, &Header, NonNull<()>);
 
-/// An [expiry](Batched::expired) for what has no deadline.
+/// A [`Batched::expired`] for messages without a deadline.
 pub(super) unsafe fn never_expires(_: AnyEnvelope) -> bool {
     false
 }
 
-/// For a table. `None`: messages of this type come one by one.
+/// Makes the entry of a table. Returns `None` if messages of this type come one by one.
 pub(super) const fn batched<A: Receive<M>, M: Send + 'static>(
     open: Open,
     expired: unsafe fn(AnyEnvelope) -> bool,
@@ -202,12 +212,12 @@ pub(super) const fn batched<A: Receive<M>, M: Send + 'static>(
     }
 }
 
-/// What an [`Open`] ends with.
+/// Writes message and reply, as the last step of an [`Open`].
 ///
 /// # Safety
-/// `into` is what the opening was told.
+/// `into` is the pointer that the opening function was given.
 pub(super) unsafe fn put<M, R>(into: NonNull<()>, message: M, reply: Reply<R>) {
-    // SAFETY: the caller's; there is room for this, and nothing is in there.
+    // SAFETY: `into` has room for the pair, and nothing is in there yet.
     unsafe { into.cast().write((message, reply)) };
 }
 
@@ -219,17 +229,18 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
     let first = Popped { envelope: first, batched };
     if first.has_expired() {
         ticks::not_handled(from.header(), DeadLetterReason::Expired);
-        // SAFETY: the caller's: of these types, in the turn of its actor.
+        // SAFETY: the table made this envelope's message an `M` for an actor of type `A`, whose
+        // turn runs here.
         return unsafe { first.expire::<M, A::Reply>(from) };
     }
     let first = Some(Next::Popped(first, from));
     let batch = Batch { first, from: Some(from), left: A::BATCH - 1, types: PhantomData };
-    // SAFETY: as above.
+    // SAFETY: called through the table, in a turn of an actor of type `A`.
     let (actor, mut ctx) = unsafe { enter::<A>(from.this()) };
     actor.receive_batch(batch, &mut ctx);
 }
 
-/// Hands over a message that comes alone.
+/// Hands over a message that comes alone, as a batch if its type has batches.
 #[inline]
 pub(super) fn receive_alone<A: Receive<M>, M: Send + 'static>(
     actor: &mut A,

@@ -1,4 +1,4 @@
-//! What a handler is given besides its message.
+//! The context: what a handler is given beside its message.
 
 use super::ask::callback;
 use super::carried::{Carried, carried};
@@ -65,17 +65,17 @@ use std::ptr::NonNull;
 /// ```
 #[derive(Debug)]
 pub struct Context<A: Actor> {
-    /// Not counted: the turn keeps the actor alive.
+    /// Not a counted reference: the turn keeps the actor alive.
     me: ManuallyDrop<ActorRef<A>>,
-    /// Neither Send nor Sync: it means this turn, on this thread.
+    /// Makes the context neither `Send` nor `Sync`: it belongs to this turn, on this thread.
     here: PhantomData<*const ()>,
 }
 
 impl<A: Actor> Context<A> {
-    /// Callers are in a turn of this actor, whose type is `A`.
+    /// Makes the context. The caller is in a turn of this actor, whose type is `A`.
     #[inline]
     pub(crate) fn new(this: NonNull<Header>) -> Self {
-        // SAFETY: never dropped, so the count that it does not own is not let go of.
+        // SAFETY: `me` is never dropped, so the count that it does not own is never released.
         let me = unsafe { ActorRef::from_strong(Strong::from_raw(this)) };
         Context { me: ManuallyDrop::new(me), here: PhantomData }
     }
@@ -127,7 +127,7 @@ impl<A: Actor> Context<A> {
     /// impl Handler<Request> for Quotes {
     ///     type Reply = ();
     ///     fn handle(&mut self, _: Request, ctx: &mut Context<Self>) {
-    ///         // Nobody wants a price of last week: what has waited for long is not worth the work.
+    ///         // A price of last week has no use, so a request that waited long is refused.
     ///         match ctx.message_age() {
     ///             Some(age) if age > Duration::from_millis(50) => self.too_late += 1,
     ///             _ => self.given += 1,
@@ -200,7 +200,7 @@ impl<A: Actor> Context<A> {
         if header.again.get() {
             return Err(SendError::new(message, Refusal::Full));
         }
-        // SAFETY: the turn keeps the cell alive; the envelope is made for this actor.
+        // SAFETY: the turn keeps the cell alive, and the envelope is made for this actor.
         match unsafe { deliver(self.me.as_ptr(), Telling::again::<A, M>(message), Lane::Prepaid) } {
             Ok(_) => {
                 header.again.set(true);
@@ -246,7 +246,8 @@ impl<A: Actor> Context<A> {
         let told = Telling::notice::<A, M>(message).pack_for(self.header());
         let me = ActorRef::clone(&self.me).into_strong();
         room::notify_owner(target.header(), me, told)
-            // SAFETY: refused, so it is ours again.
+            // SAFETY: refused, so the only pointer is this call's again, to an envelope that
+            // `notice` made.
             .map_err(|()| SendError::new(unsafe { tell::unwrap(told, self.header().held()) }, Refusal::Full))
     }
 
@@ -269,15 +270,16 @@ impl<A: Actor> Context<A> {
     }
 }
 
-/// The actor's state and a context, for code that an envelope runs.
+/// Returns the actor's state and a context, for code that an envelope runs.
 ///
 /// # Safety
-/// Inside a turn of the actor, whose type is `A`; once at a time.
+/// Called inside a turn of an actor of type `A`. No other reference to its state is alive.
 #[inline]
 pub(crate) unsafe fn enter<'a, A: Actor>(this: NonNull<Header>) -> (&'a mut A, Context<A>) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller is in a turn of an actor of type `A`, and no other reference to its state
+    // is alive.
     (unsafe { super::cell_of::CellOf::<A>::state(this) }, Context::new(this))
 }
 
-/// So that envelopes can be named without naming the type of what they carry.
+/// An envelope, for code that does not name the type of its message.
 pub(crate) type AnyEnvelope = NonNull<Envelope>;

@@ -1,4 +1,4 @@
-//! An executor as its users hold it: to spawn on, to wait for, to look at.
+//! The handle: an executor as its users hold it, to spawn on, to wait for and to look at.
 
 use super::Actor;
 use super::dedicated::Dedicated;
@@ -172,13 +172,17 @@ impl Handle {
     /// # impl Actor for Asks {}
     /// # impl Handler<()> for Asks {
     /// #     type Reply = ();
-    /// #     fn handle(&mut self, _: (), _: &mut Context<Self>) { self.0.ask(()).unwrap().wait().unwrap() }
+    /// #     fn handle(&mut self, _: (), _: &mut Context<Self>) {
+    /// #         self.0.ask(()).unwrap().wait().unwrap()
+    /// #     }
     /// # }
     /// # struct Slow(std::sync::mpsc::Receiver<()>);
     /// # impl Actor for Slow {}
     /// # impl Handler<()> for Slow {
     /// #     type Reply = ();
-    /// #     fn handle(&mut self, _: (), _: &mut Context<Self>) { heist::blocking(|| self.0.recv().unwrap()) }
+    /// #     fn handle(&mut self, _: (), _: &mut Context<Self>) {
+    /// #         heist::blocking(|| self.0.recv().unwrap())
+    /// #     }
     /// # }
     /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     /// # let executor = Executor::new();
@@ -253,7 +257,7 @@ impl fmt::Debug for Handle {
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct WaitIdle {
     core: Arc<Core>,
-    /// See [`crate::sched::quiet`].
+    /// The entry among those that wait; see [`crate::sched::quiet`].
     ticket: Option<WakerKey>,
 }
 
@@ -276,12 +280,15 @@ impl Future for WaitIdle {
                     scheduler.quiet.forget(this.ticket.take());
                     return Poll::Ready(());
                 }
+                // A thread from outside is between two steps, and no event will tell of the second
+                // one. So this future asks to be polled again.
                 Quiescence::Entering => {
                     std::thread::yield_now();
                     user::wake_by_ref(cx.waker());
                     return Poll::Pending;
                 }
-                // A look after the ticket was left: whoever comes to rest from now on sees the ticket.
+                // A look after the ticket was left: a thread that comes to rest from now on sees
+                // the ticket.
                 Quiescence::Busy if want => return Poll::Pending,
                 Quiescence::Busy => want = true,
             }
@@ -291,7 +298,7 @@ impl Future for WaitIdle {
 
 impl Drop for WaitIdle {
     fn drop(&mut self) {
-        // A forked child's copy of the lock may be held by a thread that is not there.
+        // In a forked child a thread of the parent may hold the lock for ever.
         if self.ticket.is_some() && !self.core.forked() {
             self.core.scheduler.quiet.forget(self.ticket.take());
         }

@@ -1,15 +1,22 @@
 //! Floor 3: what a user writes and holds: actors, their handlers and context, references, asks and
 //! replies.
 //!
-//! - this file: the traits; [`context`]: what a handler is given
-//! - [`refs`]: `ActorRef`, `WeakRef`; [`recipient`]: references by message type
-//! - [`tell`], [`ask`], [`send`]: the three ways to send; [`reply`]: the way back
+//! - this file: the traits
+//! - [`context`]: what a handler is given beside its message
+//! - [`refs`]: `ActorRef` and `WeakRef`
+//! - [`recipient`]: references by message type
+//! - [`tell`], [`ask`], [`send`]: the three ways to send
+//! - [`carried`]: how large messages travel
+//! - [`reply`]: the way back
 //! - [`batch`]: several messages in one call
 //! - [`timers`]: messages that come later, once or at an interval
-//! - [`handle`], [`spawn`]: an executor as its users hold it, and new actors; [`dedicated`]: those
-//!   with a thread of their own; [`kept`]: those that have successors
+//! - [`handle`], [`spawn`]: an executor as its users hold it, and new actors
+//! - [`dedicated`]: actors with a thread of their own
+//! - [`kept`]: supervised actors, whose state is replaced
 //! - [`member`]: actors that belong to something, such as a directory
-//! - [`cell_of`]: one actor type's table for the lower floors; [`wait`]: blocking and awaited waits
+//! - [`cell_of`]: one actor type's cell and table for the lower floors
+//! - [`wait`]: blocking and awaited waits
+//! - [`patience`]: what a waiting thread does before it sleeps
 
 pub(crate) mod ask;
 pub(crate) mod batch;
@@ -219,9 +226,10 @@ pub trait Receive<M: Send + 'static>: Actor {
     ///     type Reply = usize; // by which sync
     ///     const BATCH: usize = 256;
     ///
-    ///     fn receive(&mut self, Append(line): Append, reply: Reply<usize>, _: &mut Context<Self>) {
-    ///         self.lines.push(line.to_string());
-    ///         self.unsynced.push(reply); // if anything panics, the state drops it, and the asker gets the cause
+    ///     fn receive(&mut self, line: Append, reply: Reply<usize>, _: &mut Context<Self>) {
+    ///         self.lines.push(line.0.to_string());
+    ///         // If anything panics the state drops the reply, and the asker gets the cause.
+    ///         self.unsynced.push(reply);
     ///     }
     ///
     ///     fn receive_batch(&mut self, batch: Batch<'_, Append, usize>, ctx: &mut Context<Self>) {
@@ -235,8 +243,8 @@ pub trait Receive<M: Send + 'static>: Actor {
     /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     /// let executor = Executor::new();
     /// let journal = executor.spawn(Journal::default());
-    /// let asks = [journal.ask(Append("one"))?, journal.ask(Append("two"))?, journal.ask(Append("three"))?];
-    /// for ask in asks {
+    /// let (one, two) = (journal.ask(Append("one"))?, journal.ask(Append("two"))?);
+    /// for ask in [one, two, journal.ask(Append("three"))?] {
     ///     assert!((1..=3).contains(&ask.wait()?)); // three lines, one sync to three of them
     /// }
     /// # Ok(())

@@ -1,4 +1,4 @@
-//! References by message type: who takes an `M`, whatever it is.
+//! References by message type: any actor that takes an `M`.
 
 use super::Receive;
 use super::ask::Ask;
@@ -11,10 +11,10 @@ use std::fmt;
 type TellFn<M> = fn(&ActorRef<()>, M) -> Result<(), SendError<M>>;
 type AskFn<M, R> = fn(&ActorRef<()>, Option<Instant>, M) -> Result<Ask<R>, SendError<M>>;
 
-/// The actor's own type again, which the function pointer beside the reference remembers.
+/// Restores the actor's own type, which the function pointer beside the reference remembers.
 fn typed<A>(untyped: &ActorRef<()>) -> &ActorRef<A> {
-    // SAFETY: an ActorRef is a pointer to an untyped header, whatever its parameter (repr(transparent)), and callers
-    // name the type that it was made from.
+    // SAFETY: an `ActorRef` is a pointer to an untyped header, whatever its parameter
+    // (`repr(transparent)`). Each caller names the type that the reference was made from.
     unsafe { &*std::ptr::from_ref(untyped).cast() }
 }
 
@@ -30,11 +30,20 @@ fn untyped<A>(actor: ActorRef<A>) -> ActorRef<()> {
 /// # struct Screen; struct File;
 /// # impl Actor for Screen {}
 /// # impl Actor for File {}
-/// # impl Handler<String> for Screen { type Reply = (); fn handle(&mut self, _: String, _: &mut Context<Self>) {} }
-/// # impl Handler<String> for File { type Reply = u64; fn handle(&mut self, _: String, _: &mut Context<Self>) -> u64 { 0 } }
+/// # impl Handler<String> for Screen {
+/// #     type Reply = ();
+/// #     fn handle(&mut self, _: String, _: &mut Context<Self>) {}
+/// # }
+/// # impl Handler<String> for File {
+/// #     type Reply = u64;
+/// #     fn handle(&mut self, _: String, _: &mut Context<Self>) -> u64 {
+/// #         0
+/// #     }
+/// # }
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let executor = Executor::new();
-/// let logs: Vec<Recipient<String>> = vec![executor.spawn(Screen).recipient(), executor.spawn(File).recipient()];
+/// let (screen, file) = (executor.spawn(Screen), executor.spawn(File));
+/// let logs: Vec<Recipient<String>> = vec![screen.recipient(), file.recipient()];
 /// for log in &logs {
 ///     log.tell("started".to_string())?;
 /// }
@@ -93,7 +102,12 @@ impl<M> fmt::Debug for Recipient<M> {
 /// # use heist::{Actor, Asker, Context, Executor, Handler};
 /// # struct Doubler;
 /// # impl Actor for Doubler {}
-/// # impl Handler<u32> for Doubler { type Reply = u32; fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 { 2 * n } }
+/// # impl Handler<u32> for Doubler {
+/// #     type Reply = u32;
+/// #     fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 {
+/// #         2 * n
+/// #     }
+/// # }
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let executor = Executor::new();
 /// let asker: Asker<u32, u32> = executor.spawn(Doubler).asker();

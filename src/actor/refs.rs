@@ -1,4 +1,4 @@
-//! References to actors: what a user holds.
+//! References to actors, which users hold.
 
 use super::Receive;
 use super::recipient::{Asker, Recipient};
@@ -65,7 +65,8 @@ use std::task::{Context, Poll};
 #[repr(transparent)]
 pub struct ActorRef<A> {
     strong: Strong,
-    /// The cell is an `A`'s. Send and Sync whatever `A` is: the actor itself stays on the crew.
+    /// The cell is of type `A`. `Send` and `Sync` whatever `A` is, since the actor itself stays on
+    /// the crew.
     actor: Invariant<A>,
 }
 
@@ -195,7 +196,7 @@ impl<A> ActorRef<A> {
     /// Returns a reference that does not keep the actor alive.
     #[must_use]
     pub fn downgrade(&self) -> WeakRef<A> {
-        // SAFETY: `self` has a count.
+        // SAFETY: `self` has a count of the cell.
         WeakRef { weak: unsafe { Weak::of(self.as_ptr()) }, actor: PhantomData }
     }
 
@@ -298,7 +299,7 @@ impl<A> fmt::Debug for ActorRef<A> {
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Stopped<A> {
     actor: ActorRef<A>,
-    /// Its entry among those that wait.
+    /// The future's entry among those that wait, after the first poll.
     key: Option<WakerKey>,
 }
 
@@ -309,15 +310,19 @@ impl<A> Future for Stopped<A> {
         let Stopped { actor, key } = &mut *self;
         let header = actor.header();
         if header.state.peek().dead() {
-            // Acquires what the last turn wrote.
+            // This step acquires what the last turn wrote, the reason included. The reading above
+            // is relaxed.
             let _ = header.state.wait_for_stop();
             return Poll::Ready(end::reason(header));
         }
         if header.core().forked() {
             return Poll::Pending; // for ever
         }
+        // Cloned before the lock is taken, since that is user code.
         let waker = user::clone_waker(cx.waker());
         let mut waiting = header.cold().stop.lock();
+        // The flag is set under the lock. The last turn sees it and takes the lock after that, so
+        // it finds this entry.
         if !header.state.wait_for_stop() {
             drop(waiting);
             drops::waker(Some(waker));
@@ -336,7 +341,7 @@ impl<A> Awaits for Stopped<A> {
     }
 }
 
-/// Dropped unfinished it leaves nothing behind.
+/// Removes the entry of a future that is dropped unfinished.
 impl<A> Drop for Stopped<A> {
     fn drop(&mut self) {
         if let Some(key) = self.key
@@ -364,7 +369,7 @@ impl<A> Drop for Stopped<A> {
 /// ```
 pub struct WeakRef<A> {
     weak: Weak,
-    /// The cell is an `A`'s.
+    /// The cell is of type `A`.
     actor: Invariant<A>,
 }
 
@@ -377,7 +382,7 @@ impl<A> WeakRef<A> {
         self.weak.as_ptr()
     }
 
-    /// The same actor's, for who need not know its type.
+    /// Makes the same reference for code that need not know the actor's type.
     pub(crate) fn untyped(self) -> WeakRef<()> {
         WeakRef { weak: self.weak, actor: PhantomData }
     }

@@ -1,4 +1,4 @@
-//! The way back: whoever holds the `Reply` answers, once.
+//! The way back: the holder of a `Reply` answers, once.
 
 use crate::cell::core::Core;
 use crate::cell::header::Header;
@@ -16,21 +16,21 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Where an answer goes. Each function consumes the pointer but `wanted`.
+/// The functions for the target of an answer. Each function but `wanted`, `forward` and `restore`
+/// consumes the pointer.
 pub(crate) struct ReplyVtable<R: 'static> {
     pub(crate) answer: unsafe fn(NonNull<()>, Result<R, AskError>),
     pub(crate) wanted: unsafe fn(NonNull<()>) -> bool,
-    /// Nobody is to be answered after all.
+    /// Gives up the right to answer, since the message was not sent.
     pub(crate) cancel: unsafe fn(NonNull<()>),
-    /// Another actor than the one that was asked will answer. Leaves the pointer. Does nothing
-    /// where nobody can wait.
+    /// Records that another actor than the asked one will answer. Keeps the pointer. Does nothing
+    /// if no thread or actor can wait for the answer.
     pub(crate) forward: unsafe fn(NonNull<()>, Place) -> Result<Forwarded, Cycle>,
-    /// The other actor has refused: what was known before `forward` is known again. Leaves the
-    /// pointer.
+    /// Takes a forward back, after the other actor has refused. Keeps the pointer.
     pub(crate) restore: unsafe fn(NonNull<()>, Forwarded),
 }
 
-/// To whom a request had been forwarded before; `None` if it had not been.
+/// The actor to which a request had been forwarded before, if any.
 pub(crate) type Forwarded = Option<Place>;
 
 /// The right to answer one message, once. See [`Receive`](crate::Receive).
@@ -56,24 +56,28 @@ pub(crate) type Forwarded = Option<Place>;
 /// actor until that actor is stopped.
 #[must_use = "dropping a reply tells the asker that there is none"]
 pub struct Reply<R: 'static> {
-    /// None: the message was told, not asked.
+    /// `None` if the message was told and not asked.
     to: Option<(NonNull<()>, &'static ReplyVtable<R>)>,
     /// The slot on the other side is made for an `R`.
     answer: Invariant<R>,
 }
 
-// SAFETY: the pointer is to a slot or a callback whose contents are Send, and has this one owner.
+// SAFETY: the pointer leads to a slot or a callback whose contents are `Send`, and this is its one
+// owner.
 unsafe impl<R: Send + 'static> Send for Reply<R> {}
-// SAFETY: through a shared reference only `wanted` can be called, which is an atomic load.
+// SAFETY: a shared reference gives access to `wanted`, an atomic load, and to `forward` and
+// `restore`, which lock a table.
 unsafe impl<R: Send + 'static> Sync for Reply<R> {}
 
 impl<R: 'static> Reply<R> {
+    /// Makes the reply of a message that was told.
     pub(crate) fn nobody() -> Self {
         Reply { to: None, answer: PhantomData }
     }
 
     /// # Safety
-    /// `to` is the replier's side of what `vtable` is made for, given up by the caller.
+    /// `to` is the replier's side of a target that `vtable` is made for, and the caller gives it
+    /// up.
     pub(crate) unsafe fn new(to: NonNull<()>, vtable: &'static ReplyVtable<R>) -> Self {
         Reply { to: Some((to, vtable)), answer: PhantomData }
     }
@@ -86,7 +90,7 @@ impl<R: 'static> Reply<R> {
     #[inline]
     pub fn send(self, answer: R) {
         if let Some((to, vtable)) = self.into_target() {
-            // SAFETY: consumed, so this is the one use.
+            // SAFETY: `into_target` consumed the reply, so this is the one use of the pointer.
             unsafe { (vtable.answer)(to, Ok(answer)) };
         }
     }
@@ -97,17 +101,18 @@ impl<R: 'static> Reply<R> {
     /// `true` can become `false` at any time.
     #[must_use]
     pub fn wanted(&self) -> bool {
-        // SAFETY: not consumed yet.
+        // SAFETY: the reply still exists, so the pointer was not consumed.
         self.to.is_some_and(|(to, vtable)| unsafe { (vtable.wanted)(to) })
     }
 
-    /// Notes that this actor will answer, so that whoever waits for the answer waits for it.
+    /// Notes that this actor will answer, so that a wait for the answer counts as one for this
+    /// actor.
     ///
     /// # Errors
-    /// It waits for the one that waits for the answer.
+    /// Fails if this actor waits for the one that waits for the answer.
     pub(crate) fn forward(&self, to: Place) -> Result<Forwarded, Cycle> {
         match self.to {
-            // SAFETY: not consumed yet.
+            // SAFETY: the reply still exists, so the pointer was not consumed.
             Some((at, vtable)) => unsafe { (vtable.forward)(at, to) },
             None => Ok(None),
         }
@@ -116,23 +121,23 @@ impl<R: 'static> Reply<R> {
     /// Takes a [`forward`](Self::forward) back.
     pub(crate) fn restore(&self, before: Forwarded) {
         if let Some((at, vtable)) = self.to {
-            // SAFETY: not consumed yet.
+            // SAFETY: the reply still exists, so the pointer was not consumed.
             unsafe { (vtable.restore)(at, before) }
         }
     }
 
-    /// The message was not sent, so nobody is to be answered.
+    /// Gives up the right to answer, since the message was not sent.
     pub(crate) fn cancel(self) {
         if let Some((to, vtable)) = self.into_target() {
-            // SAFETY: consumed, so this is the one use.
+            // SAFETY: `into_target` consumed the reply, so this is the one use of the pointer.
             unsafe { (vtable.cancel)(to) };
         }
     }
 
-    /// The message was not handled.
+    /// Answers with an error, since the message was not handled.
     pub(crate) fn fail(self, error: AskError) {
         if let Some((to, vtable)) = self.into_target() {
-            // SAFETY: consumed, so this is the one use.
+            // SAFETY: `into_target` consumed the reply, so this is the one use of the pointer.
             unsafe { (vtable.answer)(to, Err(error)) };
         }
     }
@@ -145,15 +150,16 @@ impl<R: 'static> Drop for Reply<R> {
     }
 }
 
-/// A reply while a handler that returns its answer runs. No code but that handler's is between this
-/// and the turn, so a panic that drops this is caught by the turn.
+/// A reply while a handler that returns its answer runs. Only that handler's code runs between this
+/// value and the turn, so the turn catches a panic that drops this value. No timer needs to watch
+/// for a panic that the handler caught.
 pub(super) struct Owed<R: 'static>(pub(super) Reply<R>);
 
 impl<R: 'static> Owed<R> {
     #[inline]
     pub(super) fn send(self, answer: R) {
         if let Some((to, vtable)) = ManuallyDrop::new(self).0.to {
-            // SAFETY: consumed, so this is the one use.
+            // SAFETY: the reply is consumed, so this is the one use of the pointer.
             unsafe { (vtable.answer)(to, Ok(answer)) };
         }
     }
@@ -168,18 +174,21 @@ impl<R: 'static> Drop for Owed<R> {
     }
 }
 
-/// Where the error goes of a reply that was dropped.
+/// The target of a reply that was dropped unanswered.
 struct Dropped<R: 'static> {
     to: NonNull<()>,
     vtable: &'static ReplyVtable<R>,
 }
 
-// SAFETY: of a reply, which is made for answers that are Send; an error is sent.
+// SAFETY: the target belongs to a reply, which is made for answers that are `Send`. Only an error
+// is sent here.
 unsafe impl<R: 'static> Send for Dropped<R> {}
 
 impl<R: 'static> Dropped<R> {
     #[cold]
     fn tell(self, watch: Option<user::Watch>) {
+        // A panic's text is known only after the panic has left the handler. Until then the scope
+        // keeps the orphan to answer it later, and there is no cause here.
         let cause = user::cause_of_drop(
             || {
                 let Dropped { to, vtable } = self;
@@ -194,17 +203,19 @@ impl<R: 'static> Dropped<R> {
     }
 
     fn answer(&self, error: AskError) {
-        // SAFETY: taken from a reply, whose one use this is: here, or by its scope later.
+        // SAFETY: the target was taken from a reply, so it has one use. Either this call is that
+        // use, or the orphan's call later.
         unsafe { (self.vtable.answer)(self.to, Err(error)) };
     }
 }
 
-/// How long the asker waits for a panic's text, where the panic may have been caught.
+/// How long an asker waits for the text of a panic that may have been caught.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Arms a timer of the executor whose turn runs here.
+/// Arms a timer on the executor whose turn runs here, which answers the orphans if nothing else
+/// does.
 fn watch(orphans: &Arc<Orphans>) -> Option<Box<dyn Any>> {
-    // SAFETY: the turn that runs here keeps its cell.
+    // SAFETY: the turn that runs here keeps its cell, and without a turn the pointer is null.
     let header = unsafe { member::current().cast::<Header>().as_ref() }?;
     let core = header.core().share();
     let mut key = Key::NONE;
@@ -216,7 +227,7 @@ fn watch(orphans: &Arc<Orphans>) -> Option<Box<dyn Any>> {
     armed.then(|| Box::new(Watching { core, key }) as Box<dyn Any>)
 }
 
-/// Cancels the timer.
+/// Cancels the timer when it is dropped.
 struct Watching {
     core: Arc<Core>,
     key: Key,
@@ -228,11 +239,14 @@ impl Drop for Watching {
     }
 }
 
-/// In the table of timers. Whatever becomes of it, the orphans that are still there are answered.
+/// The entry in the table of timers. Its drop answers the orphans that are still there, so they are
+/// answered whatever becomes of the timer.
 struct Late(Arc<Orphans>);
 
 impl Timed for Late {
     fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
+        // Comes back as refused. Answering wakes askers, which is user code and must not run under
+        // the timers' lock.
         Err(self)
     }
 

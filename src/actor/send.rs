@@ -80,7 +80,7 @@ impl<A: Actor> ActorRef<A> {
             Err(Refused::NoSpare) => queued.give_up(Refusal::NoSpare),
         };
         returned.map_or(Ok(()), |Returned(packed, refusal)| {
-            // SAFETY: packed as a `C` above.
+            // SAFETY: `packed` was made from a `C` above, and the queue returns that envelope.
             let message = unsafe { packed.open() };
             Err(SendError::new(message, refusal))
         })
@@ -98,30 +98,33 @@ impl<A: Actor> ActorRef<A> {
     }
 }
 
-/// A message in its envelope, which nobody else knows. To be [opened](open) or posted; dropped, it drops the message, and a
-/// panic of that ends there. So it may be held wherever user code runs.
+/// A message in its envelope, which no other code knows. It is [opened](open) or posted. Dropping
+/// it drops the message and contains a panic of that drop, so it may be held wherever user code
+/// runs.
 #[must_use]
 pub(crate) struct Packed<A> {
     form: Form,
-    /// The envelope is made for an `A`.
+    /// The envelope is made for an actor of type `A`.
     actor: Invariant<A>,
 }
 
 enum Form {
-    /// The core keeps the memory that the envelope is from.
+    /// An envelope, and the core, which keeps the memory that the envelope is from.
     Envelope(AnyEnvelope, Arc<Core>),
-    /// In a forked child, which leaves its parent's heaps alone: it will be refused.
+    /// The message alone, in a forked child, which leaves its parent's heaps alone. It will be
+    /// refused.
     Plain(Box<dyn Any + Send>),
-    /// It was opened or posted.
+    /// Nothing any more: the message was opened or posted.
     Gone,
 }
 
-// SAFETY: the message is Send, and the envelope is a part of it as long as it is on no queue.
+// SAFETY: the message is `Send`, and the envelope belongs to this value as long as it is on no
+// queue.
 unsafe impl<A> Send for Packed<A> {}
 // SAFETY: a shared reference gives no access to the message.
 unsafe impl<A> Sync for Packed<A> {}
 
-/// Packs a message as it travels.
+/// Packs a message in the form in which it travels.
 pub(crate) fn pack<A: Receive<M>, M: Send + 'static>(message: M, core: &Core, timed: bool) -> Packed<A> {
     if core.forked() {
         Packed { form: Form::Plain(Box::new(message)), actor: PhantomData }
@@ -141,12 +144,12 @@ pub(crate) unsafe fn open<A, M: Send + 'static>(mut packed: Packed<A>) -> M {
         let Form::Plain(message) = packed.take() else { unreachable!("just seen") };
         return *message.downcast().expect("it is an `M`");
     }
-    // SAFETY: `pack` was given an `M`, so it packed what the same condition says.
+    // SAFETY: `pack` was given an `M`, so it packed a `Box<M>` or an `M` by this same condition.
     unsafe { if const { is_large::<M>() } { *packed.open::<Box<M>>() } else { packed.open::<M>() } }
 }
 
 impl<A> Packed<A> {
-    /// Packs for an actor of this executor, that is timed or not.
+    /// Packs a message for an actor of this executor, timed or not.
     fn new<M: Send + 'static, C: Carried<M>>(message: C, core: &Core, timed: bool) -> Self
     where
         A: Receive<M>,
@@ -156,12 +159,13 @@ impl<A> Packed<A> {
         Packed::again(core.with_heap(pack), core)
     }
 
-    /// Takes an envelope over that is nobody else's: just packed, or back from the list or from a refusal.
+    /// Takes over an envelope that no other code knows: just packed, or back from the list or a
+    /// refusal.
     fn again(envelope: AnyEnvelope, core: &Core) -> Self {
         Packed { form: Form::Envelope(envelope, core.share()), actor: PhantomData }
     }
 
-    /// Gives the contents up, for their one use.
+    /// Takes the contents, for their one use.
     fn take(&mut self) -> Form {
         std::mem::replace(&mut self.form, Form::Gone)
     }
@@ -174,14 +178,14 @@ impl<A> Packed<A> {
         }
     }
 
-    /// Gives the envelope up to a mailbox, or to a line before one.
+    /// Gives the envelope up to a mailbox, or to the line before one.
     fn post(mut self) -> AnyEnvelope {
         let envelope = self.envelope();
         self.take();
         envelope
     }
 
-    /// Makes its place in line. Outside of all locks, since a waker is cloned, which is user code.
+    /// Makes the place in line. Called outside all locks, since cloning a waker is user code.
     pub(crate) fn ticket(&self, waker: &Waker) -> Arc<Ticket> {
         Ticket::new(self.envelope(), user::clone_waker(waker))
     }
@@ -189,10 +193,11 @@ impl<A> Packed<A> {
     /// Returns the message as it travelled.
     ///
     /// # Safety
-    /// It was packed as a `C`.
+    /// The message was packed as a `C`.
     unsafe fn open<C: Send + 'static>(mut self) -> C {
         match self.take() {
-            // SAFETY: the envelope is unique and of a `C`; the core keeps its memory.
+            // SAFETY: this is the only pointer to an envelope of a `C`, and the core keeps its
+            // memory.
             Form::Envelope(envelope, core) => unsafe { tell::unwrap(envelope, core.held()) },
             Form::Plain(_) | Form::Gone => unreachable!("it is in an envelope"),
         }
@@ -205,7 +210,7 @@ impl<A> Drop for Packed<A> {
             Form::Gone => {}
             Form::Plain(message) => drops::run(move || user::contain(Site::Drop, || drop(message))),
             Form::Envelope(envelope, core) => drops::run(move || {
-                // SAFETY: the pointer is the only one; the core keeps its memory.
+                // SAFETY: this is the only pointer to the envelope, and the core keeps its memory.
                 user::contain(Site::Drop, || unsafe {
                     Envelope::discard(envelope, AskError::Stopped, core.held());
                 });
@@ -214,7 +219,7 @@ impl<A> Drop for Packed<A> {
     }
 }
 
-/// A message that was not accepted, and why.
+/// A message that was not accepted, and the reason.
 pub(crate) struct Returned<A>(pub(crate) Packed<A>, pub(crate) Refusal);
 
 enum State<A> {
@@ -229,7 +234,7 @@ pub(crate) struct Queued<A> {
     state: State<A>,
 }
 
-/// See [`Queued::post`].
+/// The result of [`Queued::post`].
 pub(crate) enum Posted<A> {
     Done(Result<(), Returned<A>>),
     Waiting(Queued<A>),
@@ -240,7 +245,8 @@ impl<A> Queued<A> {
         Queued { actor, state: State::Fresh(packed) }
     }
 
-    /// Puts a message into the actor's mailbox or, with its [ticket](Packed::ticket), in line for it. Runs no user code.
+    /// Puts a message into the actor's mailbox or, with its [ticket](Packed::ticket), in line for
+    /// it. Runs no user code.
     pub(crate) fn post(actor: &ActorRef<A>, packed: Packed<A>, ticket: &Arc<Ticket>) -> Posted<A> {
         let mut queued = Queued { actor: actor.clone(), state: State::Done };
         match queued.begin(packed, ticket) {
@@ -257,12 +263,12 @@ impl<A> Queued<A> {
         self.actor.header().core()
     }
 
-    /// An envelope that came back.
+    /// Makes the error for an envelope that came back.
     fn returned(&self, envelope: AnyEnvelope, refusal: Refusal) -> Returned<A> {
         Returned(Packed::again(envelope, self.core()), refusal)
     }
 
-    /// The first poll. Runs no user code.
+    /// Delivers the message or puts it in line, on the first poll. Runs no user code.
     fn begin(&mut self, packed: Packed<A>, ticket: &Arc<Ticket>) -> Poll<Result<(), Returned<A>>> {
         let mut envelope = packed.post();
         loop {
@@ -273,7 +279,7 @@ impl<A> Queued<A> {
                 Err((back, refusal)) => return Poll::Ready(Err(self.returned(back, refusal))),
             }
             match room::join(self.actor.header(), ticket) {
-                RoomWait::Room => {} // since just now: try again
+                RoomWait::Room => {} // room since the refusal: try again
                 RoomWait::Closed => {
                     let closing = self.core().closing();
                     let refusal = if closing { Refusal::ShuttingDown } else { Refusal::Stopped };
@@ -287,11 +293,13 @@ impl<A> Queued<A> {
         }
     }
 
-    /// Out of the line, if still in it. `None`: it has been accepted, or came back in an error already.
+    /// Takes the message out of the line, if it is still there. Returns `None` if it was accepted,
+    /// or came back in an error already.
     fn withdraw(&mut self) -> Option<Packed<A>> {
         match std::mem::replace(&mut self.state, State::Done) {
             State::Fresh(packed) => Some(packed),
-            State::Waiting(_) if self.forked() => None, // the line is the parent's, and may be locked for ever
+            // The line is the parent's, and may be locked for ever.
+            State::Waiting(_) if self.forked() => None,
             State::Waiting(ticket) => match room::withdraw(self.actor.header(), &ticket) {
                 Some(envelope) => Some(Packed::again(envelope, self.core())),
                 None => match ticket.look(Waker::noop()) {
@@ -303,6 +311,7 @@ impl<A> Queued<A> {
         }
     }
 
+    /// Gives up the wait. Returns the message, unless it was accepted.
     pub(crate) fn give_up(&mut self, why: Refusal) -> Option<Returned<A>> {
         self.withdraw().map(|packed| Returned(packed, why))
     }
@@ -321,7 +330,7 @@ impl<A> Future for Queued<A> {
                 }
             };
         }
-        // The message stays here while the waker is cloned, which is user code and may panic.
+        // The message stays in `state` while the waker is cloned, which is user code and may panic.
         match &self.state {
             State::Fresh(packed) => {
                 let ticket = packed.ticket(cx.waker());
@@ -369,7 +378,7 @@ pub struct Sending<A, M: Send + 'static> {
 }
 
 impl<A, M: Send + 'static> Sending<A, M> {
-    /// What is queued was [packed](pack) as an `M`.
+    /// Makes the future of a message that was [packed](pack) as an `M`.
     fn new(queued: Queued<A>) -> Self {
         Sending { queued, message: PhantomData }
     }
@@ -384,8 +393,14 @@ impl<A, M: Send + 'static> Sending<A, M> {
     /// # use std::time::Duration;
     /// # struct Sink;
     /// # impl Actor for Sink {}
-    /// # impl Handler<String> for Sink { type Reply = (); fn handle(&mut self, _: String, _: &mut Context<Self>) {} }
-    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    /// # impl Handler<String> for Sink {
+    /// #     type Reply = ();
+    /// #     fn handle(&mut self, _: String, _: &mut Context<Self>) {}
+    /// # }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread()
+    /// #     .enable_time()
+    /// #     .build()
+    /// #     .unwrap();
     /// # let executor = Executor::new();
     /// # let sink = executor.spawn(Sink);
     /// # runtime.block_on(async {
@@ -402,7 +417,7 @@ impl<A, M: Send + 'static> Sending<A, M> {
     /// ```
     pub fn cancel(mut self) -> Option<M> {
         let packed = self.queued.withdraw()?;
-        // SAFETY: see `new`.
+        // SAFETY: by the contract of `new` the message was packed as an `M`.
         Some(unsafe { open(packed) })
     }
 }
@@ -413,7 +428,8 @@ impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = Pin::new(&mut self.queued).poll(cx);
         result.map_err(|Returned(packed, refusal)| {
-            // SAFETY: `new` packed an `M`, and what is returned is that envelope.
+            // SAFETY: by the contract of `new` the message was packed as an `M`, and this is its
+            // envelope.
             let message = unsafe { open(packed) };
             SendError::new(message, refusal)
         })

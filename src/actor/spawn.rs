@@ -35,7 +35,7 @@ impl<'a> Spawner<'a> {
         self.enroll(CellOf::<A>::vtable(), self.core.capacity, cold, cell).unwrap_or_else(dead_on_arrival)
     }
 
-    /// Completes a cell and pushes its first turn. Once the executor shuts down the cell comes back
+    /// Completes a cell and pushes its first turn. If the executor shuts down, the cell comes back
     /// as it was.
     pub(super) fn enroll<A>(
         self,
@@ -47,7 +47,8 @@ impl<'a> Spawner<'a> {
         if cell.is_apart() {
             return Err(cell);
         }
-        // Given back, or completed where it lies: it is not moved about, since this is the path of every spawn.
+        // The cell is given back, or completed in place. It is never moved, since this is the path
+        // of every spawn.
         let cell = ManuallyDrop::new(cell);
         let mut refused = false;
         let actor = Local::with(&self.core.scheduler, |local| {
@@ -57,17 +58,19 @@ impl<'a> Spawner<'a> {
             }
             let make = |id, place| {
                 let header = Header::new(vtable, shard, id, place, capacity, cold);
-                // SAFETY: called at most once, and then `cell` is not looked at any more.
+                // SAFETY: called at most once, and `cell` is not used after that.
                 unsafe { cell.complete_in_place(header) }
             };
-            // Counted first: whoever closes the shards either refuses this one there, or sees that it lives.
+            // Counted before it is enrolled: a thread that closes the shards either refuses the
+            // cell there, or sees in the count that it lives.
             self.core.count(local, |tally| &tally.spawned, 1);
             match shard.enroll(make) {
                 Some(header) => {
-                    // SAFETY: a new cell comes with one reference, which this takes, and with its first turn to push.
+                    // SAFETY: a new cell comes with one reference, which is taken here, and with
+                    // its first turn to push, which is pushed here or held by a queue.
                     unsafe {
                         let strong = Strong::from_raw(header);
-                        // Before its first turn, which may be its last.
+                        // Joins before the first turn, which may be the last.
                         if header.as_ref().kept().is_none_or(|kept| kept.join(header)) {
                             Header::schedule(header);
                         }
@@ -83,7 +86,7 @@ impl<'a> Spawner<'a> {
         if refused {
             self.core.ended(); // may run wakers
         }
-        // Refused, so `make` was not called.
+        // The cell was refused, so `make` was not called and `cell` is still whole.
         actor.map_err(|()| ManuallyDrop::into_inner(cell))
     }
 }
@@ -197,13 +200,13 @@ impl<'a, A> SpawnBuilder<'a, A> {
         self
     }
 
-    /// With a keeper: see [`kept`](super::kept).
+    /// Makes the actor supervised. See [`kept`](super::kept).
     pub(super) fn keep(mut self, kept: Box<Kept>) -> Self {
         self.kept = Some(kept);
         self
     }
 
-    /// A capacity that was looked at before.
+    /// Sets a capacity that was checked before.
     pub(crate) fn exact_capacity(mut self, capacity: u32) -> Self {
         self.capacity = capacity;
         self
@@ -213,7 +216,8 @@ impl<'a, A> SpawnBuilder<'a, A> {
         self.limits.get_or_insert(self.spawner.core.limits)
     }
 
-    /// The actor's cold part, if it needs one, and what it is made of; or why not.
+    /// Returns the actor's cold part, if it needs one, with the cell; or the problem with a
+    /// setting.
     pub(super) fn finish(self, bound: Bound) -> Result<Finished<'a, A>, NotSpawned<'a, A>> {
         if let Some(problem) = self.problem {
             return Err((self.actor, problem));
@@ -318,24 +322,25 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     }
 }
 
-/// The state that there was is dropped on the calling thread.
+/// Drops the state on the calling thread, and returns a reference to an actor that never was.
 fn dead_on_arrival<A: Actor + Send>(cell: Unborn<'_, A>) -> ActorRef<A> {
     let core = cell.core();
     drop(cell);
     tombstone(core)
 }
 
-/// A reference to an actor that never was: closed, and ended.
+/// Makes a reference to an actor that never was: closed, and ended.
 pub(crate) fn tombstone<A: Actor + Send>(core: &Core) -> ActorRef<A> {
     let cell = Unborn::new(core, Never(PhantomData::<fn(A)>));
     let header = core.tombstone(|shard, id, place| {
         cell.complete(Header::new(CellOf::<Never<A>>::vtable(), shard, id, place, 1, None))
     });
-    // SAFETY: a new cell comes with one reference, which this takes. Its state is never looked at: it has ended.
+    // SAFETY: a new cell comes with one reference, which is taken here. The reference's type does
+    // not matter, since an ended actor's state is never looked at.
     unsafe { ActorRef::from_strong(Strong::from_raw(header)) }
 }
 
-/// Stands where the state of an actor would be that was refused.
+/// Stands in for the state of an actor that was refused.
 struct Never<A>(PhantomData<fn(A)>);
 
 impl<A: 'static> Actor for Never<A> {}
@@ -356,10 +361,10 @@ pub(super) enum SpawnProblem {
     Thread(io::Error),
 }
 
-/// A cell's cold part, if it needs one, and the cell to be completed with it.
+/// A cell's cold part, if it needs one, and the cell to complete with it.
 pub(super) type Finished<'a, A> = (Option<Box<Cold>>, Unborn<'a, A>);
 
-/// A cell that was not completed, and why.
+/// A cell that was not completed, and the reason.
 pub(super) type NotSpawned<'a, A> = (Unborn<'a, A>, SpawnProblem);
 
 /// An actor that was not spawned (or the factory of a dedicated one), and the reason.

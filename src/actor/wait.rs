@@ -1,4 +1,5 @@
 //! Waiting: each wait is a future, and its blocking form polls that future on the calling thread.
+//! The table of waits is in [`waits`](crate::cell::waits).
 
 use crate::cell::event::Event;
 use crate::cell::header::Header;
@@ -15,11 +16,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Blocks the calling thread for what no actor in particular has to do: until the future is ready, or the instant has
-/// passed, then `None`. A thread of another executor's crew leaves its worker's slot to a spare meanwhile.
+/// Blocks the calling thread until the future is ready, for an event that no single actor brings
+/// about. Returns `None` if the instant passes first. A thread of another executor's crew leaves
+/// its worker's slot to a spare thread meanwhile.
 ///
 /// # Errors
-/// [`Refused::NoSpare`] if that crew would have nobody left.
+/// [`Refused::NoSpare`] if that crew would be left without a thread.
 pub(crate) fn wait<F: Future + Unpin>(
     future: &mut F,
     until: Option<Instant>,
@@ -27,16 +29,19 @@ pub(crate) fn wait<F: Future + Unpin>(
     block_on(future, until, leave_slot)
 }
 
-/// Polls a future on this thread until it is ready, or the instant has passed: then `None`. If it is not ready at once
-/// `slot` says what becomes of a worker's slot that this thread has: what it returns is held while this blocks.
+/// Polls a future on this thread until it is ready. Returns `None` if the instant passes first. If
+/// the future is not ready at once, `slot` decides about this thread's worker slot, and its result
+/// is held while the thread blocks.
 fn block_on<F: Future + Unpin, G>(
     future: &mut F,
     until: Option<Instant>,
     slot: impl FnOnce() -> Result<G, Refused>,
 ) -> Result<Option<F::Output>, Refused> {
-    user::answer_caught(); // the asker of a reply that this handler has let fall may be who is waited for
+    // The awaited answer may come from the asker of a reply that this handler has dropped.
+    user::answer_caught();
     thread_local!(static WAKER: RefCell<Option<Arc<ThreadWaker>>> = const { RefCell::new(None) });
-    // Taken out while in use, and gone while the thread ends: a destructor that waits makes one of its own.
+    // The waker is taken out while it is in use. A nested wait, or one in a destructor of a thread
+    // that ends, makes one of its own.
     let cached = WAKER.try_with(|cached| cached.take()).ok().flatten();
     let parker = cached.unwrap_or_else(ThreadWaker::new);
     let waker = parker.waker();
@@ -52,11 +57,11 @@ fn block_on<F: Future + Unpin, G>(
         let _slot = slot()?;
         loop {
             let rung = parker.park(until);
-            // Also where the time is over: the answer may have come with the bell.
+            // Polled also when the time is over, since the answer may have come with the bell.
             if let Some(output) = poll() {
                 return Ok(Some(output));
             }
-            // A future that asks to be polled at once, again and again, has a deadline all the same.
+            // A future that asks to be polled again at once, for ever, has a deadline all the same.
             if !rung || is_over(until) {
                 return Ok(None);
             }
@@ -75,71 +80,80 @@ fn is_over(until: Option<Instant>) -> bool {
 /// Why a thread of the crew may not wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// These actors wait for one another.
+    /// These actors would wait for one another.
     WouldDeadlock(Cycle),
     NoSpare,
 }
 
-/// A future whose end one actor has to bring about, which is so known to the table of waits.
+/// A future that one actor has to make ready, so that the table of waits can name this actor.
 ///
-/// The target is borrowed from the future, which keeps its cell. A poll takes the future mutably, so it ends that borrow: the
-/// future may turn to another target then and let go of the one before.
+/// The target is borrowed from the future, which keeps the target's cell. A poll takes the future
+/// mutably and so ends that borrow. The future may then turn to another target and let go of the
+/// one before.
 pub(crate) trait Awaits: Future + Unpin {
-    /// Returns the actor that has to do it. Called only where the future is not ready.
+    /// Returns the actor that must act. Called only while the future is not ready.
     fn target(&self) -> &Header;
 
-    /// Returns the address of the ask that the target has to answer; 0 if it is something else.
+    /// Returns the address of the ask that the target must answer, or 0 if it must do something
+    /// else.
     fn ask(&self) -> usize {
         0
     }
 
-    /// Looks for a moment whether the wait is over already, before the thread sleeps.
+    /// Looks briefly whether the wait is over already, before the thread sleeps.
     fn spin(&self, _until: Option<Instant>) {}
 }
 
-/// Polls a future on this thread until it is ready, or the instant has passed: then `None`. In a turn it is refused if the
-/// [target](Awaits::target) waits for this actor, or if nobody would be left to run anything.
+/// Polls a future on this thread until it is ready. Returns `None` if the instant passes first. In
+/// a turn, refuses the wait if the [target](Awaits::target) waits for this actor, or if no thread
+/// would be left to run anything.
 ///
-/// A future that has been polled, and then refused, is the caller's to take back.
+/// If a future that has been polled is refused, the caller takes it back.
 pub(crate) fn wait_for<F: Awaits>(
     future: &mut F,
     until: Option<Instant>,
 ) -> Result<Option<F::Output>, Refused> {
     user::answer_caught();
     let me: *const Header = member::current().cast();
-    // SAFETY: the turn that runs here keeps its cell. In a child that was forked in this turn the crew is not there, and its locks
-    // are left alone.
+    // SAFETY: the turn that runs here keeps its cell, and without a turn the pointer is null. In a
+    // child that was forked inside this turn there is no crew, and its locks are left alone.
     let Some(header) = (unsafe { me.as_ref() }).filter(|header| !header.core().forked()) else {
         return wait_between_turns(future, until);
     };
     let mut blocking = None;
     loop {
-        // Polled first: only who has left a bell can be told that it need not wait any more. The bell hangs there from this poll
-        // on, so whoever answers rings it before it goes on. A second poll would take it down for a moment, and who answers in that
-        // moment would find this wait unanswered.
+        // Polled first: only an actor that has left a bell can be told that it need not wait any
+        // more. The bell hangs there from this poll on, and an actor that answers rings it before
+        // it goes on. A second poll would take the bell down for a moment. An actor that answers in
+        // that moment would find this wait unanswered.
         let bell = ThreadWaker::new();
         if let Some(output) = poll_with(future, &bell) {
             return Ok(Some(output));
         }
+        // The line is written before the thread sleeps, and followed at once, so the actor that
+        // writes the last line of a cycle is refused.
         let line = Line::begin(header, future.target(), future.ask(), &bell)?;
+        // The slot is left once, however often the wait begins anew.
         if blocking.is_none() {
             blocking = Some(leave_slot()?);
             future.spin(until);
         }
         if !bell.park(until) || is_over(until) {
-            bell.silence(); // this wait is over, whatever the last look says
+            // The time is over, so this wait ends whatever the last poll says.
+            bell.silence();
             return Ok(poll_with(future, &bell));
         }
         drop(line);
-        // A bell that has rung says that this wait is over, and most often it is. If it is not, since the future has turned to another
-        // target, say, it is written down anew, with a bell of its own.
+        // A bell that has rung says that this wait is over, and most often it is. If it is not, the
+        // future may have turned to another target. Then the wait is written down anew, with a bell
+        // of its own.
         if let Some(output) = poll_with(future, &bell) {
             return Ok(Some(output));
         }
     }
 }
 
-/// The same for a thread that runs no turn, whose waits nobody knows.
+/// Waits on a thread that runs no turn. The table of waits does not know such waits.
 fn wait_between_turns<F: Awaits>(
     future: &mut F,
     until: Option<Instant>,
@@ -156,20 +170,21 @@ fn poll_with<F: Future + Unpin>(future: &mut F, bell: &Arc<ThreadWaker>) -> Opti
     }
 }
 
-/// Leaves this thread's slot to a spare. That another crew runs what is waited for makes no difference: it may be waiting for
-/// this one in the same way, and then neither would have anybody left.
+/// Leaves this thread's slot to a spare thread. That another crew brings about the awaited event
+/// makes no difference: its actor may wait for this crew in the same way, and then neither crew
+/// would have a thread left.
 fn leave_slot() -> Result<Blocking, Refused> {
     Blocking::unless_frozen().ok_or(Refused::NoSpare)
 }
 
-/// Does the same between turns, in a waker, where no spare is to be had: then a slot is kept for a wait for another crew, which
-/// runs by itself.
+/// Leaves this thread's slot between turns, in a waker. If there is no spare thread, a wait for
+/// another crew keeps the slot, since that crew runs by itself.
 fn leave_slot_between_turns(target: &Header) -> Result<Blocking, Refused> {
     if target.core().on_crew() { leave_slot() } else { Ok(Blocking::at_any_rate()) }
 }
 
-/// A line in the list of those who wait, in the place of that of an outer wait of the same actor: user code that starts a
-/// spare for that one may wait in its turn.
+/// A line in the table of waits. It may stand in the place of the line of an outer wait of the same
+/// actor: the user code that starts a spare thread for that wait may wait itself.
 struct Line<'a> {
     who: &'a Header,
     outer: Option<Outer>,
@@ -206,23 +221,23 @@ impl Drop for Line<'_> {
 
 /// Runs `f`, once, on this thread: for code in a handler or a hook that blocks its thread.
 ///
-/// Meanwhile the crew goes on. A spare thread takes over this worker's slot and all that waits behind
-/// the running turn (see [`Builder::spares`](crate::Builder::spares)). When `f` has returned the turn
-/// goes on, on the same thread, with or without a worker's slot. If no spare is left `f` runs all the
-/// same, and this worker does nothing else until `f` has returned; the other workers take what waits
-/// behind the turn, where the policy allows it.
+/// Meanwhile the crew goes on. A spare thread takes over this worker's slot and all that waits
+/// behind the running turn (see [`Builder::spares`](crate::Builder::spares)). When `f` has returned
+/// the turn goes on, on the same thread, with or without a worker's slot. If no spare is left `f`
+/// runs all the same, and this worker does nothing else until `f` has returned; the other workers
+/// take what waits behind the turn, where the policy allows it.
 ///
-/// Outside of handlers and hooks, and inside another `blocking`, this just calls `f`. A panic in `f`
-/// unwinds through the call.
+/// Outside of handlers and hooks, and inside another `blocking`, this just calls `f`. A panic in
+/// `f` unwinds through the call.
 ///
 /// The actor itself stays busy: its messages wait. For the answer of another actor use
 /// [`Ask::wait`](crate::Ask::wait), which does the same and detects cycles, or better
 /// [`Context::ask_then`](crate::Context::ask_then).
 ///
 /// # Limits
-/// A cycle of waits through `f` is not detected. In particular, do not wait here for a job of a thread
-/// pool whose jobs ask actors that use the same pool: once all of its threads wait for actors, no
-/// thread is left to run the job. Use another pool, or a wait with a timeout.
+/// A cycle of waits through `f` is not detected. In particular, do not wait here for a job of a
+/// thread pool whose jobs ask actors that use the same pool: once all of its threads wait for
+/// actors, no thread is left to run the job. Use another pool, or a wait with a timeout.
 ///
 /// # Costs
 /// If nothing waits for this worker, the call costs some hundred nanoseconds to a few microseconds,

@@ -1,7 +1,8 @@
-//! Asks with a deadline: the message carries it, and whoever comes to the message looks at the clock.
+//! Asks with a deadline: the message carries the deadline, and the turn that comes to the message
+//! reads the clock.
 //!
-//! A message of another kind as far as the mailbox is concerned, with a table of its own: an ask without a deadline
-//! pays nothing for those that have one.
+//! Such a message has a table of its own, so an ask without a deadline pays nothing for those that
+//! have one.
 
 use super::slot::{Asked, AskedWith, Asking, AskingWith, Tables};
 use super::{Ask, callback};
@@ -47,7 +48,8 @@ unsafe fn handle_asked<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     header: NonNull<Header>,
     _: Place,
 ) {
-    // SAFETY: the caller's: an envelope with this table, in the actor's turn.
+    // SAFETY: called through this table with the only pointer to one of its envelopes, in the
+    // actor's turn.
     unsafe {
         let (expiring, reply) = Asked::<Expiring<C>, A::Reply, ()>::open(this);
         handle::<A, M, C>(expiring, reply, header);
@@ -59,21 +61,24 @@ unsafe fn handle_with<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating
     header: NonNull<Header>,
     _: Place,
 ) {
-    // SAFETY: the caller's: an envelope with this table, in the actor's turn.
+    // SAFETY: called through this table with the only pointer to one of its envelopes, in the
+    // actor's turn.
     unsafe {
         let (expiring, reply) = AskedWith::<Expiring<C>, A::Reply, S>::unwrap(this, header.as_ref().held());
         handle::<A, M, C>(expiring, reply, header);
     }
 }
 
+/// Handles the message, or tells the asker that it came too late.
+///
 /// # Safety
-/// In the actor's turn.
+/// Called in a turn of the actor that `header` belongs to, whose type is `A`.
 unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     Expiring { deadline, message }: Expiring<C>,
     reply: Reply<A::Reply>,
     header: NonNull<Header>,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: a turn of this actor of type `A` runs here.
     unsafe {
         if time::now() >= deadline {
             ticks::not_handled(header.as_ref(), DeadLetterReason::Expired);
@@ -86,13 +91,14 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     }
 }
 
-/// For a batch.
+/// Opens an envelope for a batch.
 unsafe fn open_asked<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
     this: AnyEnvelope,
     _: &Header,
     into: NonNull<()>,
 ) {
-    // SAFETY: the caller's: an envelope with this table, and room for what is in it.
+    // SAFETY: called through this table with the only pointer to one of its envelopes. `into` has
+    // room for message and reply.
     unsafe {
         let (expiring, reply) = Asked::<Expiring<C>, R, ()>::open(this);
         batch::put::<M, R>(into, expiring.message.arrive(), reply);
@@ -100,22 +106,23 @@ unsafe fn open_asked<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
 }
 
 unsafe fn asked_has_expired<C: Send + 'static, R: Send + 'static>(this: AnyEnvelope) -> bool {
-    // SAFETY: the caller's: an envelope with this table, whose message is there.
+    // SAFETY: called through this table, on an envelope whose message was not taken yet.
     time::now() >= unsafe { Asked::<Expiring<C>, R, ()>::message(this).as_ref() }.deadline
 }
 
 unsafe fn with_has_expired<C: Send + 'static, R: Send + 'static, S: Dating>(this: AnyEnvelope) -> bool {
-    // SAFETY: the caller's: an envelope with this table.
+    // SAFETY: called through this table, on an envelope whose message was not taken yet.
     time::now() >= unsafe { AskedWith::<Expiring<C>, R, S>::message(this).as_ref() }.deadline
 }
 
-/// For a batch.
+/// Opens an envelope for a batch.
 unsafe fn open_with<M: Send + 'static, C: Carried<M>, R: Send + 'static, S: Dating>(
     this: AnyEnvelope,
     header: &Header,
     into: NonNull<()>,
 ) {
-    // SAFETY: as above.
+    // SAFETY: called through this table with the only pointer to one of its envelopes. `into` has
+    // room for message and reply.
     unsafe {
         let (expiring, reply) = AskedWith::<Expiring<C>, R, S>::unwrap(this, header.held());
         batch::put::<M, R>(into, expiring.message.arrive(), reply);
@@ -174,7 +181,7 @@ impl<A: Actor> ActorRef<A> {
     {
         let expiring = Expiring { deadline, message };
         let asking = Asking::<_, A::Reply, ByDeadline<A, M, C>>::new(expiring, self.as_ptr());
-        // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
+        // SAFETY: `self` is a strong reference, and the envelope is made for an actor of its type.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(head) => Ok(Ask::new(head)),
             Err((asking, refusal)) => Err(SendError::new(asking.into_message().message, refusal)),
@@ -217,7 +224,7 @@ impl<B: Actor> ActorRef<B> {
     {
         let expiring = Expiring { deadline, message };
         let asking = AskingWith::<_, B::Reply, ByDeadline<B, M, C>>::new(expiring, reply);
-        // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
+        // SAFETY: `self` is a strong reference, and the envelope is made for an actor of its type.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(()) => Ok(()),
             Err((asking, refusal)) => {

@@ -1,7 +1,9 @@
 //! Asking: a message with a way back, and the future of its answer.
 //!
-//! [`slot`]: an ask for whoever waits (a thread or a task); [`callback`]: an ask whose answer is a message to an actor;
-//! [`deadline`]: either of them, worth nothing after an instant; [`forward`]: another actor answers.
+//! - [`slot`]: an ask for which a thread or a task waits
+//! - [`callback`]: an ask whose answer is a message to an actor
+//! - [`deadline`]: either of them with a deadline
+//! - [`forward`]: another actor answers
 
 pub(crate) mod callback;
 mod deadline;
@@ -56,20 +58,23 @@ use std::task::{Context as TaskContext, Poll, Waker};
 /// let (one, two) = (doubler.ask(1)?, doubler.ask(2)?);   // both are on their way
 /// assert_eq!(two.wait()?, 4);
 /// assert_eq!(one.wait_timeout(Duration::from_secs(5))?, 2);
-/// let awaited = async { doubler.ask(21)?.await.map_err(Box::<dyn std::error::Error + Send + Sync>::from) };
+/// let awaited = async {
+///     doubler.ask(21)?.await.map_err(Box::<dyn std::error::Error + Send + Sync>::from)
+/// };
 /// assert_eq!(futures::executor::block_on(awaited)?, 42);
 /// # Ok(())
 /// # }
 /// ```
 #[must_use = "an answer is on its way; use tell where none is wanted"]
 pub struct Ask<R> {
-    /// None once the answer was taken.
+    /// `None` once the answer was taken.
     head: Option<NonNull<AskedHead<R>>>,
     /// The slot is made for an `R`.
     answer: Invariant<R>,
 }
 
-// SAFETY: one of the slot's two sides, whose answer is Send; nothing in it belongs to a thread.
+// SAFETY: an ask is one of the slot's two sides, the answer is `Send`, and nothing in it belongs to
+// a thread.
 unsafe impl<R: Send> Send for Ask<R> {}
 // SAFETY: a shared reference gives no access to the answer.
 unsafe impl<R: Send> Sync for Ask<R> {}
@@ -89,7 +94,7 @@ impl<R> Ask<R> {
     /// returns at once.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        // SAFETY: our side has not let go.
+        // SAFETY: the asker's side has not released the slot, since `head` is still set.
         self.slot().is_none_or(|slot| unsafe { slot.as_ref() }.ready())
     }
 
@@ -164,7 +169,8 @@ impl<R> Future for Ask<R> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let slot = self.slot().expect("an ask was polled after its answer was taken");
-        // SAFETY: our side has not let go; when the answer is there it has, and `head` is cleared.
+        // SAFETY: the asker's side has not released the slot. It does so if the answer is there,
+        // and `head` is cleared then.
         let poll = unsafe { Slot::poll(slot, cx) };
         if poll.is_ready() {
             self.head = None;
@@ -176,7 +182,8 @@ impl<R> Future for Ask<R> {
 impl<R> Awaits for Ask<R> {
     fn target(&self) -> &Header {
         let head = self.head.expect("its answer was not taken");
-        // SAFETY: our side lets go only when it is polled or dropped, which needs it mutably.
+        // SAFETY: the asker's side releases the slot only in a poll or a drop, which need the ask
+        // mutably.
         unsafe { head.as_ref() }.target()
     }
 
@@ -192,7 +199,8 @@ impl<R> Awaits for Ask<R> {
 impl<R> Drop for Ask<R> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot() {
-            // SAFETY: our side has not let go, and does so here. Asks are made for answers that borrow nothing (`Receive::Reply`).
+            // SAFETY: the asker's side has not released the slot, and does so here. Answers borrow
+            // nothing (`Receive::Reply` is `'static`), so a drop that is put off is sound.
             unsafe {
                 if let Some(answer) = Slot::abandon(slot) {
                     drops::value(answer);
@@ -216,7 +224,7 @@ pub struct WaitAskError<R> {
 }
 
 impl<R> WaitAskError<R> {
-    /// There will be no answer.
+    /// Makes the error after which no answer will come.
     fn over(error: AskError) -> Self {
         WaitAskError { error, ask: None, cycle: Vec::new() }
     }
@@ -322,14 +330,14 @@ impl<A: Actor> ActorRef<A> {
         A: Receive<M>,
     {
         let asking = Asking::<_, A::Reply, Plain<A, M, C>>::new(message, self.as_ptr());
-        // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
+        // SAFETY: `self` is a strong reference, and the envelope is made for an actor of its type.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(head) => Ok(Ask::new(head)),
             Err((asking, refusal)) => Err(SendError::new(asking.into_message(), refusal)),
         }
     }
 
-    /// Sends a message whose answer goes to `reply`.
+    /// Sends a message whose answer goes to `reply`. If the message is refused, nothing answers.
     pub(crate) fn send_with_reply<M: Send + 'static, C: Carried<M>>(
         &self,
         message: C,

@@ -1,4 +1,5 @@
-//! A message that comes again and again: one box that goes from the table of timers into the mailbox and back.
+//! A message that comes again and again: one box that goes from the table of timers into the
+//! mailbox and back.
 
 use super::{Fixed, Target, Tick, Timer, TimerError, not_armed};
 use crate::actor::Receive;
@@ -24,7 +25,8 @@ struct Interval<A, M, F> {
     key: Key,
     period: Duration,
     fixed: Fixed,
-    /// Of the tick that is to come, or under way; `None`: never. What a timed actor's ticks wait from, too.
+    /// When the tick that is to come, or under way, is due; `None` if never. A timed actor's ticks
+    /// wait from this instant.
     due: Sent,
     number: u64,
     missed: u64,
@@ -32,8 +34,8 @@ struct Interval<A, M, F> {
     message: PhantomData<fn() -> M>,
 }
 
-// SAFETY: what makes the messages, and the references, are Send; the envelope's link is touched only by the mailbox, which
-// moves it as a whole.
+// SAFETY: the function that makes the messages and the references are `Send`. Only the mailbox
+// touches the envelope's link, and it moves the envelope as a whole.
 unsafe impl<A, M, F: Send> Send for Interval<A, M, F> {}
 
 struct Table<A, M, F>(PhantomData<(A, M, F)>);
@@ -72,7 +74,7 @@ where
         Some(_) => return Err(TimerError::Stopped),
     }
     let weak = target.weak();
-    weak.header().cold(); // where its ticks will be linked
+    weak.header().cold(); // the ticks will be linked there
     let due = time::after(period);
     let mut interval = Box::new(Interval {
         envelope: Envelope::new(&Table::<A, M, F>::INTERVAL),
@@ -87,6 +89,9 @@ where
         message: PhantomData,
     });
     let mut given = Key::NONE;
+    // Whether the actor still accepts messages is checked under the timers' lock. An ending actor
+    // takes the same lock after its close, so no timer is armed for an actor that is past that
+    // step.
     let armed = weak.header().core().scheduler.arm(
         due,
         || !weak.header().state.peek().closed(),
@@ -112,8 +117,8 @@ where
     fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
         let target = self.target.as_ptr();
         let this = NonNull::from(Box::leak(self));
-        // SAFETY: fired on a worker; the box holds a count of the cell, is an envelope made for it, and is given up unless
-        // it comes back.
+        // SAFETY: fired on a worker of the crew. The box holds a count of the cell, is an envelope
+        // made for it, and is given up unless it comes back.
         unsafe {
             if ticks::deliver(target, this.cast()) { Ok(()) } else { Err(Box::from_raw(this.as_ptr())) }
         }
@@ -127,17 +132,18 @@ where
         let header = self.target.header();
         if self.over() {
             ticks::undeliverable(header);
-        } // else it was cancelled at the same time
+        } // otherwise it was cancelled at the same time
     }
 }
 
 impl<A, M, F> Interval<A, M, F> {
-    /// Its end; `false` if it was cancelled before.
+    /// Ends the timer. Returns `false` if it was cancelled before.
     fn over(&self) -> bool {
         self.target.header().core().scheduler.timers.end(self.key)
     }
 
-    /// This tick has been handled: when is the next due, and how many are missed before it?
+    /// Computes when the next tick is due and how many are missed before it, after a tick was
+    /// handled.
     fn advance(&mut self, due: Instant) {
         self.number += 1;
         (self.due.0, self.missed) = match self.fixed {
@@ -147,22 +153,23 @@ impl<A, M, F> Interval<A, M, F> {
     }
 }
 
-/// The first instant after `now` that is whole periods after `due`, and how many of those lie before it.
+/// Returns the first instant after `now` that lies whole periods after `due`, and the number of
+/// such instants before it.
 fn next_of_rate(due: Instant, period: Duration, now: Instant) -> (Option<Instant>, u64) {
     let late = now.saturating_duration_since(due).as_nanos();
     let missed = late / period.as_nanos();
-    // Less than a period, which is a Duration, so both parts fit.
+    // `into` is less than a period, which is a `Duration`, so both parts fit.
     let into = late % period.as_nanos();
     let into = Duration::new((into / 1_000_000_000) as u64, (into % 1_000_000_000) as u32);
     (now.max(due).checked_add(period - into), missed as u64)
 }
 
 unsafe fn unbox<A, M, F>(this: AnyEnvelope) -> Box<Interval<A, M, F>> {
-    // SAFETY: the caller's: the only pointer to an envelope that `fire` gave up.
+    // SAFETY: called through the table with the only pointer to an envelope that `fire` gave up.
     unsafe { Box::from_raw(this.cast::<Interval<A, M, F>>().as_ptr()) }
 }
 
-/// Ends the interval if it does not get to its next tick.
+/// Ends the interval if the turn does not get to the next tick.
 struct Going<A, M, F>(Option<Box<Interval<A, M, F>>>);
 
 impl<A, M, F> Drop for Going<A, M, F> {
@@ -180,7 +187,8 @@ where
     F: FnMut(Tick) -> M + Send + 'static,
 {
     prepaid::in_hand();
-    // SAFETY: the caller's: our box, in the actor's turn.
+    // SAFETY: called through the table with the only pointer to one of its envelopes, in a turn of
+    // its actor.
     let (mut going, header_ref) = unsafe { (Going(Some(unbox::<A, M, F>(this))), header.as_ref()) };
     let core = header_ref.core();
     let interval = going.0.as_mut().expect("just put there");
@@ -189,19 +197,19 @@ where
         return ticks::not_handled(header_ref, DeadLetterReason::Cancelled);
     }
     let message = (interval.make)(Tick { number: interval.number, missed: interval.missed, due });
-    // SAFETY: as above.
+    // SAFETY: a turn of this actor of type `A` runs here.
     unsafe {
         let (actor, mut ctx) = enter::<A>(header);
         batch::receive_alone(actor, message, &mut ctx);
     }
     if header_ref.state.peek().closed() {
-        return; // and ends with its actor
+        return; // the interval ends with its actor
     }
     interval.advance(due);
     core.count_here(|tally| &tally.missed_ticks, interval.missed);
     let (key, at) = (interval.key, interval.due.0);
     let interval = going.0.take().expect("still there");
-    // Refused because it was cancelled by its own actor, or because the executor shuts down: then it ends here.
+    // Refused if the actor itself cancelled it, or if the executor shuts down. Then it ends here.
     if let Err(over) = core.scheduler.rearm(key, at, interval) {
         core.scheduler.timers.end(key);
         drop(over);
@@ -209,7 +217,7 @@ where
 }
 
 unsafe fn discard<A, M, F>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
-    // SAFETY: the caller's.
+    // SAFETY: called through the table with the only pointer to one of its envelopes.
     drop(Going(Some(unsafe { unbox::<A, M, F>(this) })));
 }
 

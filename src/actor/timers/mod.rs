@@ -93,9 +93,9 @@ use std::ptr::NonNull;
 /// ```
 #[must_use = "dropping a timer cancels it; see Timer::detach"]
 pub struct Timer {
-    /// Of the actor whose message it is; keeps the memory that the table is in.
+    /// The actor that the message is for. Keeps the memory in which the table lies.
     target: WeakRef<()>,
-    /// None: it goes its own way.
+    /// `None` after `detach`, and after the end.
     key: Option<Key>,
 }
 
@@ -195,11 +195,11 @@ impl fmt::Debug for Timer {
     }
 }
 
-/// Whose timer it is.
+/// The actor that a timer is for, and how the timer refers to it.
 enum Target<A> {
-    /// Its own: it keeps the actor alive.
+    /// The actor that armed the timer itself. The timer keeps it alive.
     Own(ActorRef<A>),
-    /// Another's: it keeps the memory.
+    /// Another actor. The timer keeps its memory only.
     Other(WeakRef<A>),
 }
 
@@ -225,7 +225,7 @@ impl<A> Target<A> {
         }
     }
 
-    /// Why it takes no timer now, if so; the answer may be out of date.
+    /// Returns why the actor takes no timer now, if so. The answer may be out of date.
     fn refusal(&self) -> Option<Refusal> {
         let header = self.header();
         header
@@ -236,7 +236,7 @@ impl<A> Target<A> {
     }
 }
 
-/// Why the table took no timer for this actor.
+/// Returns why the table took no timer for this actor.
 fn not_armed(header: &Header) -> Refusal {
     let core = header.core();
     if core.forked() {
@@ -322,7 +322,12 @@ impl<A: Actor> ActorRef<A> {
     /// # struct Lamp;
     /// # impl Actor for Lamp {}
     /// # struct Off;
-    /// # impl Handler<Off> for Lamp { type Reply = (); fn handle(&mut self, _: Off, ctx: &mut Context<Self>) { ctx.stop() } }
+    /// # impl Handler<Off> for Lamp {
+    /// #     type Reply = ();
+    /// #     fn handle(&mut self, _: Off, ctx: &mut Context<Self>) {
+    /// #         ctx.stop()
+    /// #     }
+    /// # }
     /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     /// # let executor = Executor::new();
     /// let lamp = executor.spawn(Lamp);
@@ -370,7 +375,9 @@ impl<A: Actor> ActorRef<A> {
     /// # struct Second;
     /// # impl Handler<Second> for Clock {
     /// #     type Reply = ();
-    /// #     fn handle(&mut self, _: Second, ctx: &mut Context<Self>) { self.0 += 1; if self.0 == 3 { ctx.stop() } }
+    /// #     fn handle(&mut self, _: Second, ctx: &mut Context<Self>) {
+    /// #         self.0 += 1; if self.0 == 3 { ctx.stop() }
+    /// #     }
     /// # }
     /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     /// # let executor = Executor::new();

@@ -1,4 +1,4 @@
-//! A message that comes once: first in the table of timers, then an envelope; the same box.
+//! A message that comes once: the same box lies in the table of timers and is then the envelope.
 
 use super::{Target, Timer, not_armed};
 use crate::actor::Receive;
@@ -25,11 +25,12 @@ struct Once<A, C, S> {
     sent: S,
     target: Target<A>,
     key: Key,
-    /// The message, as it travels.
+    /// The message, in the form in which it travels.
     message: C,
 }
 
-// SAFETY: message and references are Send; the envelope's link is touched only by the mailbox, which moves it as a whole.
+// SAFETY: message and references are `Send`. Only the mailbox touches the envelope's link, and it
+// moves the envelope as a whole.
 unsafe impl<A, C: Send, S: Dating> Send for Once<A, C, S> {}
 
 struct Table<A, M, C, S>(PhantomData<(A, M, C, S)>);
@@ -49,7 +50,7 @@ pub(super) fn arm<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     message: C,
 ) -> Result<Timer, SendError<C>> {
     if target.header().stopwatch().is_some() {
-        // It cannot wait from before it was there.
+        // A timer that is due at once waits from now, not from the instant in the past.
         let due = at.map(|at| at.max(time::now()));
         arm_as::<A, M, C, _>(target, at, Sent(due), message)
     } else {
@@ -67,7 +68,7 @@ fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
         return Err(SendError::new(message, refusal));
     }
     let weak = target.weak();
-    weak.header().cold(); // where its tick will be linked
+    weak.header().cold(); // the tick will be linked there
     let envelope = Envelope::new(&Table::<A, M, C, S>::ONCE);
     let mut once = Some(Box::new(Once { envelope, sent, target, key: Key::NONE, message }));
     let mut given = Key::NONE;
@@ -94,8 +95,8 @@ impl<A: 'static, C: Send + 'static, S: Dating> Timed for Once<A, C, S> {
     fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
         let target = self.target.as_ptr();
         let this = NonNull::from(Box::leak(self));
-        // SAFETY: fired on a worker; the box holds a count of the cell, is an envelope made for it, and is given up unless
-        // it comes back.
+        // SAFETY: fired on a worker of the crew. The box holds a count of the cell, is an envelope
+        // made for it, and is given up unless it comes back.
         unsafe {
             if ticks::deliver(target, this.cast()) { Ok(()) } else { Err(Box::from_raw(this.as_ptr())) }
         }
@@ -109,12 +110,12 @@ impl<A: 'static, C: Send + 'static, S: Dating> Timed for Once<A, C, S> {
         let header = self.target.header();
         if header.core().scheduler.timers.end(self.key) {
             ticks::undeliverable(header);
-        } // else it was cancelled at the same time
+        } // otherwise it was cancelled at the same time
     }
 }
 
 unsafe fn unbox<A, C, S>(this: AnyEnvelope) -> Box<Once<A, C, S>> {
-    // SAFETY: the caller's: the only pointer to an envelope that `fire` gave up.
+    // SAFETY: called through the table with the only pointer to an envelope that `fire` gave up.
     unsafe { Box::from_raw(this.cast::<Once<A, C, S>>().as_ptr()) }
 }
 
@@ -124,7 +125,8 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     _: Place,
 ) {
     prepaid::in_hand();
-    // SAFETY: the caller's: our box, in the actor's turn.
+    // SAFETY: called through the table with the only pointer to one of its envelopes, in a turn of
+    // its actor.
     unsafe {
         let once = unbox::<A, C, S>(this);
         let actor = header.as_ref();
@@ -138,7 +140,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
 }
 
 unsafe fn discard<A, C, S>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
-    // SAFETY: the caller's.
+    // SAFETY: called through the table with the only pointer to one of its envelopes.
     let once = unsafe { unbox::<A, C, S>(this) };
     once.target.header().core().scheduler.timers.end(once.key);
 }
