@@ -70,13 +70,13 @@ impl<M: Send + 'static> Recipient<M> {
 }
 
 impl<M> Recipient<M> {
-    /// The actor's id.
+    /// Returns the actor's id.
     #[must_use]
     pub fn id(&self) -> ActorId {
         self.actor.id()
     }
 
-    /// Does it still accept messages?
+    /// Returns `true` if the actor still accepts messages; see [`ActorRef::is_running`].
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.actor.is_running()
@@ -147,13 +147,13 @@ impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
 }
 
 impl<M, R> Asker<M, R> {
-    /// The actor's id.
+    /// Returns the actor's id.
     #[must_use]
     pub fn id(&self) -> ActorId {
         self.actor.id()
     }
 
-    /// Does it still accept messages?
+    /// Returns `true` if the actor still accepts messages; see [`ActorRef::is_running`].
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.actor.is_running()

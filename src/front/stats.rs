@@ -27,8 +27,8 @@ pub struct Stats {
     /// Threads of [dedicated](Handle::spawn_dedicated) actors. Their work is in the sums, and in no
     /// worker's counts.
     pub dedicated_threads: u64,
-    /// Messages that mailboxes accepted. An answer or a timer's message that finds its actor stopped
-    /// counts here and as a dead letter.
+    /// Messages that mailboxes accepted. An answer or a timer's message that finds its actor
+    /// stopped counts here and as a dead letter.
     pub accepted: u64,
     /// Messages handled, including those whose handler panicked.
     pub handled: u64,

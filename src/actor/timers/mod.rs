@@ -39,12 +39,12 @@ use std::ptr::NonNull;
 /// cancelled.
 ///
 /// # Limits
-/// Messages of timers do not count against the mailbox's capacity, whoever armed the timers. A
-/// [`tell_every`](Context::tell_every) has at most one message in the mailbox at a time. A
-/// [`tell_after`](Context::tell_after) or [`tell_at`](Context::tell_at) has one once it is due, so
-/// their number is bounded only by how many timers the program arms: a program that arms timers for
-/// an actor faster than the actor handles them fills its mailbox beyond the capacity. Where the
-/// number must be bounded use one `tell_every`, or let the actor arm timers for itself.
+/// Messages of timers do not count against the mailbox's capacity, no matter which actor or thread
+/// armed them. A [`tell_every`](Context::tell_every) has at most one message in the mailbox at a
+/// time. A [`tell_after`](Context::tell_after) or [`tell_at`](Context::tell_at) has one once it is
+/// due, so their number is bounded only by how many timers the program arms: a program that arms
+/// timers for an actor faster than the actor handles them fills its mailbox beyond the capacity.
+/// Where the number must be bounded use one `tell_every`, or let the actor arm timers for itself.
 ///
 /// ```
 /// use heist::{Actor, Context, Executor, Fixed, Handler, Tick, Timer};

@@ -76,8 +76,8 @@ use std::task::{Context, Poll};
 ///
 /// All promises for actors hold, and three more. Messages of one key are handled in order, also
 /// while the pool is resized. An accepted message is handled once even if its replica loses its
-/// state before (unless the pool stops at once, or reaches its [limit](crate::PoolBuilder::limit) of
-/// losses). A stop handles what was accepted.
+/// state before (unless the pool stops at once, or reaches its [limit](crate::PoolBuilder::limit)
+/// of losses). A stop handles what was accepted.
 ///
 /// **Order** is that of one replica's mailbox. Messages of one sender that go to different
 /// replicas, or through the shared queue, may overtake each other.
