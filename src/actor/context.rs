@@ -221,6 +221,10 @@ impl<A: Actor> Context<A> {
     /// of the target that leaves room. So the first actors do not find the room taken by the
     /// others, and none waits for an actor that has nothing to send.
     ///
+    /// # Limits
+    /// Messages that the actor keeps meanwhile lie in its own state, which nothing bounds. Bound
+    /// that buffer, or drop messages.
+    ///
     /// # Errors
     /// [`Refusal::Full`] if this actor waits for the same target already. The message comes back
     /// inside the error.

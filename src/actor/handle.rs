@@ -54,9 +54,9 @@ impl Handle {
     /// which [`Actor::started`] runs. Never waits.
     ///
     /// The actor ends when the last reference to it is dropped: keep the one that this returns, or
-    /// [`detach`](ActorRef::detach) it. Once the executor shuts down this drops `actor` and returns
-    /// a reference to an actor that has already ended and never ran; [`try_spawn`](Self::try_spawn)
-    /// returns an error instead.
+    /// [`detach`](ActorRef::detach) it. Once the executor shuts down (for its own actors: once it has
+    /// drained) this drops `actor` and returns a reference to an actor that has already ended and
+    /// never ran; [`try_spawn`](Self::try_spawn) returns an error instead.
     #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
     pub fn spawn<A: Actor + Send>(&self, actor: A) -> ActorRef<A> {
         Spawner::new(&self.core).spawn(actor)

@@ -163,7 +163,7 @@ impl<A> ActorRef<A> {
     ///
     /// The actor does not wait for what it is owed. Answers to its own
     /// [`ask_then`](crate::Context::ask_then), notices of room, and its timers become dead letters
-    /// if they come later.
+    /// if they come later. An actor that needs them stops itself in the last callback.
     ///
     /// For a replica of a [`Pool`](crate::Pool) this ends its present state only, which is then
     /// replaced.

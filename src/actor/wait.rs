@@ -234,6 +234,9 @@ impl Drop for Line<'_> {
 /// [`Ask::wait`](crate::Ask::wait), which does the same and detects cycles, or better
 /// [`Context::ask_then`](crate::Context::ask_then).
 ///
+/// A handler that blocks in another way keeps its worker. Other workers take what waits behind it,
+/// and for that one parked worker wakes up every 1 to 4 ms for as long as the turn takes.
+///
 /// # Limits
 /// A cycle of waits through `f` is not detected. In particular, do not wait here for a job of a
 /// thread pool whose jobs ask actors that use the same pool: once all of its threads wait for

@@ -168,8 +168,8 @@ impl<A: Actor> Pool<A> {
     /// pool.
     ///
     /// # Errors
-    /// If the pool has not ended: [`WaitError::OnCrew`] on a thread of its executor's crew;
-    /// [`WaitError::NoSpare`] in a handler of another executor that has no spare left;
+    /// If the pool has not ended: [`WaitError::OnCrew`] on a thread of its executor's crew, and
+    /// [`WaitError::NoSpare`] in a handler of another executor that has no spare left.
     /// [`WaitError::Forked`] in a forked child.
     pub fn wait_stopped(&self) -> Result<PoolEnd, WaitError> {
         self.wait_stopped_until(None)
