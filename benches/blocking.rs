@@ -1,4 +1,5 @@
-//! The cost of blocking inside a handler: `cargo bench --bench blocking`. One element is one call.
+//! Measures the cost of blocking inside a handler: `cargo bench --bench blocking`. One element is
+//! one call.
 //!
 //! | bench | measures |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! SQLite shared among many clients: `cargo bench --bench connections`, or `… -- --quick` for a
-//! first look.
+//! Compares ways to share SQLite among many clients: `cargo bench --bench connections`, or
+//! `… -- --quick` for a first look.
 //!
 //! Compares the connection manager of `examples/connections` with the alternatives that a user has
 //! today. All ways use one file on disk in WAL mode with `synchronous=FULL`, and acknowledge a

@@ -1,4 +1,4 @@
-//! The machine's lower bounds: what the parts of an operation cost by themselves.
+//! Measures the machine's lower bounds, the costs of an operation's parts by themselves.
 //! `cargo bench --bench floor`.
 //!
 //! `docs/performance.md` compares heist's figures with these. Each figure is the median of several

@@ -1,4 +1,4 @@
-//! The cost of the hot paths in instructions, counted by `scripts/instructions.sh` under valgrind.
+//! Runs the hot paths for `scripts/instructions.sh`, which counts instructions under valgrind.
 //! `cargo bench` only checks the answers.
 //!
 //! | workload | row | one operation is |

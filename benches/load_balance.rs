@@ -1,4 +1,5 @@
-//! The distribution of work over the workers under each policy: `cargo bench --bench load_balance`.
+//! Measures how evenly each policy distributes work over the workers:
+//! `cargo bench --bench load_balance`.
 //!
 //! | load | shape |
 //! |---|---|

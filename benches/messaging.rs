@@ -1,5 +1,5 @@
-//! The cost of messages: `cargo bench --bench messaging`. One element is one message, and each
-//! bench checks its answer.
+//! Measures the cost of messages: `cargo bench --bench messaging`. One element is one message, and
+//! each bench checks its answer.
 //!
 //! | bench | measures |
 //! |---|---|

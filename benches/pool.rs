@@ -1,4 +1,4 @@
-//! The benefit and cost of a pool's strategies: `cargo bench --bench pool`.
+//! Measures the benefit and cost of a pool's strategies: `cargo bench --bench pool`.
 //!
 //! In the first table, the connections of eight replicas answer in 100 us, except that one takes 5
 //! ms. Requests come at a steady pace, whether or not earlier ones are answered. Each row shows the

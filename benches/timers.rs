@@ -1,4 +1,4 @@
-//! The lateness and cost of timers: `cargo bench --bench timers`.
+//! Measures the lateness and cost of timers: `cargo bench --bench timers`.
 //!
 //! | bench | measures |
 //! |---|---|

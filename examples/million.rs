@@ -1,4 +1,4 @@
-//! A million actors on a handful of threads: `cargo run --release --example million`.
+//! Runs a million actors on a handful of threads: `cargo run --release --example million`.
 //!
 //! The program spawns the actors, sends each a message, and asks a thousand of them, picked at
 //! random, for the content. It shows the speed of each step and the memory used. `--actors N` sets

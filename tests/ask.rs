@@ -1,5 +1,5 @@
-//! Asks: every way to wait for an answer, answers without an asker, and replies that are moved
-//! elsewhere.
+//! Tests asks: every way to wait for an answer, answers without an asker, and replies that are
+//! moved elsewhere.
 
 mod common;
 

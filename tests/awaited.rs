@@ -1,5 +1,5 @@
-//! Every blocking call can be awaited: on a single thread that must not be blocked, on several
-//! threads, and without a runtime.
+//! Tests that every blocking call can be awaited: on a single thread that must not be blocked, on
+//! several threads, and without a runtime.
 //!
 //! Each scenario releases its own waits in the same task, so that a wait that blocked the thread
 //! would hang.

@@ -1,5 +1,5 @@
-//! Backlogs: hundreds of waiting messages of several types and sizes, so that some lie in segments,
-//! some in blocks of their own, and some segments are only partly used.
+//! Tests backlogs: hundreds of waiting messages of several types and sizes, so that some lie in
+//! segments, some in blocks of their own, and some segments are only partly used.
 //!
 //! The promises about order and about single messages hold for a backlog too.
 

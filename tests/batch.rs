@@ -1,5 +1,5 @@
-//! Batches: one call handles several waiting messages of one type. `batch_together.rs` combines
-//! batches with other features.
+//! Tests batches, in which one call handles several waiting messages of one type.
+//! `batch_together.rs` combines batches with other features.
 //!
 //! A receiver is paused while its batch is sent. A turn takes what waits when the turn begins, so a
 //! batch sent during one turn is complete when the next begins.

@@ -1,5 +1,5 @@
-//! Batches combined with other features: timing, timers, blocking, pools, keys, placement, and many
-//! senders.
+//! Tests batches combined with other features: timing, timers, blocking, pools, keys, placement,
+//! and many senders.
 
 mod common;
 

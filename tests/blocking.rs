@@ -1,4 +1,4 @@
-//! Blocking inside handlers and hooks: what runs meanwhile, on which thread, and what remains
+//! Tests blocking inside handlers and hooks: what runs meanwhile, on which thread, and what remains
 //! afterwards. `spares.rs` tests the spare threads.
 
 mod common;

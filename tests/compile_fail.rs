@@ -1,4 +1,4 @@
-//! Programs that must not compile, next to programs that must.
+//! Tests programs that must not compile, next to programs that must.
 //!
 //! Each program of `tests/compile_fail` is compiled against this build of the crate. A line that
 //! ends in `//~ E0308` must have an error of that code, and no other line may have an error. The

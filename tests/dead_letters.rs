@@ -1,5 +1,5 @@
-//! Every accepted message that is not handled is counted once and reported once, on every path.
-//! Events come one after another, even events that a hook causes itself.
+//! Tests that every accepted message that is not handled is counted once and reported once, on
+//! every path. Events come one after another, even events that a hook causes itself.
 
 mod common;
 

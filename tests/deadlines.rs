@@ -1,4 +1,4 @@
-//! Asks with a deadline: an expired ask is not handled, its asker is told, and the message is
+//! Tests asks with a deadline: an expired ask is not handled, its asker is told, and the message is
 //! accounted for.
 
 mod common;

@@ -1,4 +1,4 @@
-//! Dedicated actors, each on a thread of its own, keep the promises of all actors.
+//! Tests that dedicated actors, each on a thread of its own, keep the promises of all actors.
 //! `dedicated_ends.rs` tests their ends.
 
 mod common;

@@ -1,4 +1,5 @@
-//! The ends of dedicated actors, alone and with their executor, and the ends of their threads.
+//! Tests the ends of dedicated actors, alone and with their executor, and the ends of their
+//! threads.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Actors by key: one actor for each key, spawned on demand, ended when idle, and kept by
+//! Tests actors by key: one actor for each key, spawned on demand, ended when idle, and kept by
 //! references, timers and callbacks. `directory_races.rs` tests the races.
 
 mod common;

@@ -1,5 +1,5 @@
-//! Keys of a directory are user code: `Hash`, `Eq`, `Clone` and the drop of a key may block, panic,
-//! and use the directory. No such code runs under a lock, and nothing is lost.
+//! Tests keys of a directory, which are user code: `Hash`, `Eq`, `Clone` and the drop of a key may
+//! block, panic, and use the directory. No such code runs under a lock, and nothing is lost.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Races of actors by key: many senders at once, with passivation among them.
+//! Tests races of actors by key: many senders at once, with passivation among them.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Errors as a caller meets them: with `?`, for any message type.
+//! Tests errors as a caller meets them: with `?`, for any message type.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! The executor: settings and their errors, threads, quiescence, shutdown, and events.
+//! Tests the executor: settings and their errors, threads, quiescence, shutdown, and events.
 
 mod common;
 

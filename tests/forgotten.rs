@@ -1,4 +1,5 @@
-//! The effect of `mem::forget` on each public guard and future: always safe, and as documented.
+//! Tests the effect of `mem::forget` on each public guard and future, which is always safe and as
+//! documented.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Waits that are given up: a dropped wait leaves nothing behind, and other waits do not pay for
-//! it.
+//! Tests waits that are given up: a dropped wait leaves nothing behind, and other waits do not pay
+//! for it.
 //!
 //! No time is measured. The tests count wakers: a poll clones one and drops one, however many other
 //! waits there are.

@@ -1,4 +1,4 @@
-//! Parked workers and waiting actors, as one call of `stats()` reports them.
+//! Tests how one call of `stats()` reports parked workers and waiting actors.
 
 mod common;
 

@@ -1,6 +1,6 @@
-//! Intervals: a fixed rate does not drift, and a fixed delay keeps its distance. Missed ticks are
-//! counted and never made up for in a burst, not even in a process that was stopped for seconds. A
-//! panic ends an interval.
+//! Tests intervals: a fixed rate does not drift, and a fixed delay keeps its distance. Missed ticks
+//! are counted and never made up for in a burst, not even in a process that was stopped for
+//! seconds. A panic ends an interval.
 
 #![allow(clippy::print_stdout)] // the child prints that it is ready
 

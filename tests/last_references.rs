@@ -1,6 +1,6 @@
-//! Values that outlive their executor are dropped by several threads at the same moment. The last
-//! drop frees the memory that all of them share, so no thread may use that memory after its own
-//! drop.
+//! Tests values that outlive their executor and are dropped by several threads at the same moment.
+//! The last drop frees the memory that all of them share, so no thread may use that memory after
+//! its own drop.
 //!
 //! AddressSanitizer makes these tests most telling: `scripts/sanitize.sh address`.
 

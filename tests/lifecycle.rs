@@ -1,4 +1,4 @@
-//! The life of an actor: its start, its ways to end, and their order (rules 4 and 5 of
+//! Tests the life of an actor: its start, its ways to end, and their order (rules 4 and 5 of
 //! `docs/rules.md`). `reach.rs` tests what keeps an actor alive.
 
 mod common;

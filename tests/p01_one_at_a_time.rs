@@ -1,5 +1,5 @@
-//! P1, one at a time: no two turns of an actor overlap, including hooks and the drop of the state.
-//! Everything that one turn did happens before the next turn, on whichever worker.
+//! Tests P1, one at a time: no two turns of an actor overlap, including hooks and the drop of the
+//! state. Everything that one turn did happens before the next turn, on whichever worker.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! P2, in order: an actor handles the messages of one sender in the order sent, and delivery inside
-//! one executor is causal. Replies keep the order too. Only `stop_now` overtakes.
+//! Tests P2, in order: an actor handles the messages of one sender in the order sent, and delivery
+//! inside one executor is causal. Replies keep the order too. Only `stop_now` overtakes.
 
 mod common;
 

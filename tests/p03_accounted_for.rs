@@ -1,5 +1,5 @@
-//! P3, handled once or accounted for: a refused message comes back inside the error. An accepted
-//! one is handled exactly once, or becomes a dead letter with a reason.
+//! Tests P3, handled once or accounted for: a refused message comes back inside the error. An
+//! accepted one is handled exactly once, or becomes a dead letter with a reason.
 //!
 //! The tallies here are independent of the executor's counts, and each message has a number. A loss
 //! and a duplicate therefore cannot cancel out.

@@ -1,5 +1,5 @@
-//! P4 and P5 where a worker runs user code outside any turn: wakers of `wait_idle`, and destructors
-//! of undeliverable timer messages. Such code must not hold up anything else.
+//! Tests P4 and P5 where a worker runs user code outside any turn: wakers of `wait_idle`, and
+//! destructors of undeliverable timer messages. Such code must not hold up anything else.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! P4 with a figure: runnable work that other workers may take waits at most 10 ms while a worker
-//! is parked.
+//! Tests P4 with a figure: runnable work that other workers may take waits at most 10 ms while a
+//! worker is parked.
 //!
 //! The scenarios are random. Some workers are stuck in long turns with work behind them, in LIFO
 //! slots and in small and larger local queues. Some workers block or leave their slots to spares,

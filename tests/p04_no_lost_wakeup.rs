@@ -1,6 +1,6 @@
-//! P4, no lost wake-up, no idle hands: a message to an idle actor wakes a worker, and work that
-//! others may take does not wait behind a long turn while a worker is parked. A lost wake-up makes
-//! a wait time out.
+//! Tests P4, no lost wake-up, no idle hands: a message to an idle actor wakes a worker, and work
+//! that others may take does not wait behind a long turn while a worker is parked. A lost wake-up
+//! makes a wait time out.
 
 mod common;
 

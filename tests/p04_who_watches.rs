@@ -1,6 +1,6 @@
-//! P4 and P5 with wrong estimates: after each step by which a thread stops searching, some worker
-//! still watches the work behind a long turn. Outside work keeps its share even when turns suddenly
-//! become long.
+//! Tests P4 and P5 with wrong estimates: after each step by which a thread stops searching, some
+//! worker still watches the work behind a long turn. Outside work keeps its share even when turns
+//! suddenly become long.
 
 mod common;
 

@@ -1,6 +1,6 @@
-//! P5, fair: a turn ends at its budget of messages and of time. Outside work is not starved by
-//! inside work, a cold actor not by hot ones, and no actor by a pair that only talks to each other.
-//! All waits are counted in messages instead of time.
+//! Tests P5, fair: a turn ends at its budget of messages and of time. Outside work is not starved
+//! by inside work, a cold actor not by hot ones, and no actor by a pair that only talks to each
+//! other. All waits are counted in messages instead of time.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! P6, a panic stays inside: a panic fails its actor only, and the askers get the cause. The worker
-//! and every other actor go on.
+//! Tests P6, a panic stays inside: a panic fails its actor only, and the askers get the cause. The
+//! worker and every other actor go on.
 //!
 //! The matrix covers each place in which user code can panic, however the message came, on one and
 //! on two workers.

@@ -1,5 +1,5 @@
-//! P6 and P3: a panic in the drop of a waker costs the task nothing. A returned message reaches the
-//! task, a given-up message is dropped, each exactly once, and the panic stays inside.
+//! Tests P6 and P3: a panic in the drop of a waker costs the task nothing. A returned message
+//! reaches the task, a given-up message is dropped, each exactly once, and the panic stays inside.
 
 mod common;
 

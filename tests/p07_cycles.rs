@@ -1,4 +1,4 @@
-//! P7, a wait that can never finish is refused, whatever it goes through: other executors,
+//! Tests P7: a wait that can never finish is refused, whatever it goes through: other executors,
 //! forwarded requests, a pool's queue, keys that move, actors that follow others. The error names
 //! the actors of the cycle, and the ask comes back.
 

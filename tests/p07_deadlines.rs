@@ -1,5 +1,6 @@
-//! P7, deadlines are total: whatever user code does, no wait exceeds its limit. Each test holds up
-//! its target until the wait has returned, so that no test depends on how long anything took.
+//! Tests P7, deadlines are total: whatever user code does, no wait exceeds its limit. Each test
+//! holds up its target until the wait has returned, so that no test depends on how long anything
+//! took.
 
 mod common;
 

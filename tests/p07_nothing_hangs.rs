@@ -1,5 +1,5 @@
-//! P7, nothing hangs: every ask ends, waiting for oneself is refused, and a blocked worker never
-//! freezes the crew.
+//! Tests P7, nothing hangs: every ask ends, waiting for oneself is refused, and a blocked worker
+//! never freezes the crew.
 
 mod common;
 

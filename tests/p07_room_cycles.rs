@@ -1,5 +1,5 @@
-//! P7 and P8: actors pass messages on in cycles, as the guide shows: keep the message, ask for a
-//! notice of room, try again. All messages get through, however small the mailboxes are.
+//! Tests P7 and P8: actors pass messages on in cycles, as the guide shows: keep the message, ask
+//! for a notice of room, try again. All messages get through, however small the mailboxes are.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! P7: what an actor waits for may change during the wait, and user code may hide a wait for a
-//! while. The table of waits is right at every instant, so that each cycle is refused.
+//! Tests P7: what an actor waits for may change during the wait, and user code may hide a wait for
+//! a while. The table of waits is right at every instant, so that each cycle is refused.
 
 mod common;
 

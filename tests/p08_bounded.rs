@@ -1,5 +1,6 @@
-//! P8, bounded: a mailbox never holds more than its capacity and its owner's prepaid messages. A
-//! full mailbox returns an error with the message, or lets senders wait for room, oldest first.
+//! Tests P8, bounded: a mailbox never holds more than its capacity and its owner's prepaid
+//! messages. A full mailbox returns an error with the message, or lets senders wait for room,
+//! oldest first.
 
 mod common;
 

@@ -1,5 +1,6 @@
-//! P9, quiet: with nothing to do, all threads sleep. There is no polling and no periodic wake-up:
-//! fresh, after a burst, after a panic, with far timers, and while other threads wait in vain.
+//! Tests P9, quiet: with nothing to do, all threads sleep. There is no polling and no periodic
+//! wake-up: fresh, after a burst, after a panic, with far timers, and while other threads wait in
+//! vain.
 //!
 //! The tests measure a whole process by the kernel's counts for all its threads. Each test runs
 //! itself once more in a child process, which prepares its executors and then blocks. The test

@@ -1,5 +1,5 @@
-//! P10, clean: no drop recurses, however long the chain and whatever it runs through. The stacks
-//! have 64 KiB.
+//! Tests P10, clean: no drop recurses, however long the chain and whatever it runs through. The
+//! stacks have 64 KiB.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! P10, clean: every actor, message and reply is dropped exactly once, no thread is left, no user
-//! code runs under a lock, and dropping never recurses.
+//! Tests P10, clean: every actor, message and reply is dropped exactly once, no thread is left, no
+//! user code runs under a lock, and dropping never recurses.
 
 mod common;
 

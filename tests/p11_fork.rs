@@ -1,6 +1,6 @@
-//! P11, self-contained: in a forked child nothing waits and nothing locks, whatever the parent's
-//! threads were doing. Each call returns an error or does nothing. The test has a process of its
-//! own, because children copy everything in the process.
+//! Tests P11, self-contained: in a forked child nothing waits and nothing locks, whatever the
+//! parent's threads were doing. Each call returns an error or does nothing. The test has a process
+//! of its own, because children copy everything in the process.
 #![cfg(target_os = "linux")]
 
 mod common;

@@ -1,6 +1,6 @@
-//! P11, self-contained: executors do not know of each other, nothing is read from the environment
-//! or kept in globals, no thread is hidden, and a reference that outlives its executor is safe.
-//! `p11_fork.rs` tests the forked child.
+//! Tests P11, self-contained: executors do not know of each other, nothing is read from the
+//! environment or kept in globals, no thread is hidden, and a reference that outlives its executor
+//! is safe. `p11_fork.rs` tests the forked child.
 
 mod common;
 

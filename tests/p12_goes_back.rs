@@ -1,5 +1,5 @@
-//! P12, small: the memory of a burst is returned to the system whichever thread drops the last
-//! reference, even if that is an outside thread and the crew sleeps.
+//! Tests P12, small: the memory of a burst is returned to the system whichever thread drops the
+//! last reference, even if that is an outside thread and the crew sleeps.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! P12, small: bytes for an idle actor and an armed timer; allocations for a tell, an ask, a spawn
-//! and a tick, timed or not; no growth from round to round; memory that is returned after a burst.
+//! Tests P12, small: bytes of an idle actor and an armed timer, allocations of a tell, an ask, a
+//! spawn and a tick, timed or not, no growth over time, and memory that is returned after a burst.
 //!
 //! The allocator itself counts, and the executor counts the chunks that it takes from the system.
 //! Allocations are counted by thread and therefore exact. Bytes are counted for the whole process,

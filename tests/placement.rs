@@ -1,4 +1,4 @@
-//! Placement: workers pinned to cores, and actors pinned to one worker.
+//! Tests placement: workers pinned to cores, and actors pinned to one worker.
 
 mod common;
 

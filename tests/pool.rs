@@ -1,6 +1,6 @@
-//! Pools: bad input, broadcasts, waits, statistics, the end. `pool_strategies.rs` tests strategies,
-//! `pool_replace.rs` losses and successors, `pool_queue.rs` the shared queue, `pool_resize.rs`
-//! changes of size.
+//! Tests pools: bad input, broadcasts, waits, statistics, the end. `pool_strategies.rs` tests
+//! strategies, `pool_replace.rs` losses and successors, `pool_queue.rs` the shared queue,
+//! `pool_resize.rs` changes of size.
 //!
 //! A pool of connections with a thread for each had these faults. None exists here:
 //!

@@ -1,4 +1,4 @@
-//! Pools: the shared queue, first in, first out, from which idle replicas take messages.
+//! Tests the shared queue of a pool, first in, first out, from which idle replicas take messages.
 
 mod common;
 

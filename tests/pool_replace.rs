@@ -1,4 +1,4 @@
-//! Pools: a replica that panics or stops has a successor, and no message is lost.
+//! Tests that a replica that panics or stops has a successor, and that no message is lost.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Pools: more and fewer replicas while the pool is in use. No message is lost, and each key keeps
+//! Tests more and fewer replicas while the pool is in use. No message is lost, and each key keeps
 //! its order.
 
 mod common;

@@ -1,5 +1,5 @@
-//! Pools: the replica that each strategy chooses. Each test would notice if the strategy went round
-//! instead.
+//! Tests the replica that each strategy of a pool chooses. Each test would notice if the strategy
+//! went round instead.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Regression tests of two races: giving up a wait for room while the actor ends, and a spawn while
-//! the executor closes. Each runs often enough to reveal the old mistake.
+//! Tests two races that were lost once: giving up a wait for room while the actor ends, and a spawn
+//! while the executor closes. Each runs often enough to reveal the old mistake.
 
 mod common;
 

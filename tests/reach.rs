@@ -1,4 +1,4 @@
-//! What keeps an actor alive and what does not (rule 6 of `docs/rules.md`), clause by clause.
+//! Tests what keeps an actor alive and what does not (rule 6 of `docs/rules.md`), clause by clause.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Replies dropped by a panic: the asker gets the panic's text if the panic leaves the handler, and
-//! soon gets `NoReply` if the handler catches the panic.
+//! Tests replies dropped by a panic: the asker gets the panic's text if the panic leaves the
+//! handler, and soon gets `NoReply` if the handler catches the panic.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! Messages and states of 512 KiB with default settings: each way to send, to spawn and to restart.
+//! Tests messages and states of 512 KiB with default settings: each way to send, to spawn and to
+//! restart.
 //!
 //! In a debug build, each function that a value passes through copies the value on the stack. These
 //! tests are therefore most telling in debug builds, where an overflow ends the process.

@@ -1,4 +1,4 @@
-//! Spare threads: their number and lifetime, their start, and what happens without one.
+//! Tests spare threads: their number and lifetime, their start, and what happens without one.
 
 mod common;
 

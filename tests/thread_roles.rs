@@ -1,6 +1,6 @@
-//! Thread roles: guards set a thread's role in a crew and restore the previous role. The tests nest
-//! workers in workers and executors in handlers, wait in destructors of thread-locals, and run
-//! wakers after an actor's end.
+//! Tests thread roles: guards set a thread's role in a crew and restore the previous role. The
+//! tests nest workers in workers and executors in handlers, wait in destructors of thread-locals,
+//! and run wakers after an actor's end.
 
 mod common;
 

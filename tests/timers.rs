@@ -1,5 +1,5 @@
-//! Timers: never early, in the order of their instants, ahead of waiting messages; cancellation;
-//! which timers keep an actor alive; the end. `intervals.rs` tests intervals.
+//! Tests timers: never early, in the order of their instants, ahead of waiting messages;
+//! cancellation; which timers keep an actor alive; the end. `intervals.rs` tests intervals.
 //! `cargo bench --bench timers` measures how late timers are.
 
 mod common;

@@ -1,6 +1,6 @@
-//! Timing statistics: wait and handling times are counted in full for each timed actor and worker,
-//! for every kind of message, and not at all for other actors. `timing_waits.rs` tests the instant
-//! from which a message waits.
+//! Tests timing statistics: wait and handling times are counted in full for each timed actor and
+//! worker, for every kind of message, and not at all for other actors. `timing_waits.rs` tests the
+//! instant from which a message waits.
 //!
 //! Times are bounded only from below, by delays that the tests cause. No test asserts that anything
 //! is quick.

@@ -1,5 +1,4 @@
-//! Timing statistics: from which instant a message waits and an actor is queued, and how old a
-//! message is.
+//! Tests from which instant a message waits and an actor is queued, and how old a message is.
 //!
 //! Times are bounded by delays that the tests cause. No test asserts that anything is quick.
 

@@ -1,4 +1,4 @@
-//! `Handle::top`: the busiest actors and the longest-waiting ones, with and without timing.
+//! Tests `Handle::top`: the busiest actors and the longest-waiting ones, with and without timing.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! An end-to-end test: spawn, tell, ask, wait, stop, shut down.
+//! Tests the whole way: spawn, tell, ask, wait, stop, shut down.
 
 mod common;
 

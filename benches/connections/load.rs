@@ -1,4 +1,4 @@
-//! The clients' load and its measurement.
+//! Runs the clients' load and measures it.
 
 use crate::measure::delay::Delay;
 use crate::measure::machine;

@@ -1,5 +1,5 @@
-//! The ways to share one SQLite file among many clients: today's alternatives, and heist's
-//! connection manager.
+//! Implements the ways to share one SQLite file among many clients: today's alternatives, and
+//! heist's connection manager.
 //!
 //! Each way runs the same two statements, prepared once for each connection. All connections have
 //! the same settings: WAL and `synchronous=FULL`. A write is acknowledged when its transaction is

@@ -1,5 +1,5 @@
-//! The state of a key. An event costs CPU time, is counted, and changes a hash that depends on the
-//! order.
+//! Defines the state of a key. An event costs CPU time, is counted, and changes a hash that depends
+//! on the order.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

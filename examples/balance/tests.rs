@@ -1,4 +1,4 @@
-//! Tests of reading files and options, and of the whole program on a small file.
+//! Tests the reading of files and options, and the whole program on a small file.
 
 use std::ffi::OsString;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The facade: one SQLite file behind actors that each own one connection.
+//! Provides the facade: one SQLite file behind actors that each own one connection.
 //!
 //! | pool | connection | takes a message |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! A connection manager for SQLite: actors own the connections, one of them for writes and several
+//! Manages connections to SQLite: actors own the connections, one of them for writes and several
 //! for reads.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! Tests of the connection manager, with files on disk.
+//! Tests the connection manager with files on disk.
 
 use super::durability::{self, insert};
 use super::*;

@@ -1,5 +1,5 @@
-//! The state of the service: accounts, each an actor that exists while in use, and the store that
-//! they are loaded from.
+//! Holds the state of the service: accounts, each an actor that exists while in use, and the store
+//! that they are loaded from.
 
 use heist::{Actor, AskError, Context, Directory, Handle, Handler, Receive, Reply, StopReason};
 use std::collections::HashMap;

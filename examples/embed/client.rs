@@ -1,4 +1,4 @@
-//! The clients: many at once, each with a record of what was acknowledged.
+//! Drives many clients at once, each with a record of what was acknowledged.
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};

@@ -1,4 +1,4 @@
-//! heist inside a web service: accounts behind axum, under tokio.
+//! Embeds heist in a web service: accounts behind axum, under tokio.
 //!
 //! ```text
 //! cargo run --release --example embed                             demonstration that drives itself

@@ -1,4 +1,4 @@
-//! The HTTP side: requests become messages, and answers and refusals become responses.
+//! Serves HTTP: requests become messages, and answers and refusals become responses.
 //!
 //! | outcome | response |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! Tests of the service: a real client on the loopback interface, and a stop in the middle of the
-//! work.
+//! Tests the service with a real client on the loopback interface, and with a stop in the middle of
+//! the work.
 
 use super::*;
 use axum::http::StatusCode;

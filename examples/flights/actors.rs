@@ -1,5 +1,5 @@
-//! The actors of the example. An actor handles one message at a time, so its counts are plain
-//! fields without locks or atomics.
+//! Defines the actors of the example. An actor handles one message at a time, so its counts are
+//! plain fields without locks or atomics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

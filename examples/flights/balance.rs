@@ -1,4 +1,4 @@
-//! Compares the policies on the same stream: the duration, and the balance of the workers.
+//! Compares the policies on the same stream by duration and by the balance of the workers.
 
 use std::error::Error;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A year of real flights, streamed through a quarter of a million actors.
+//! Streams a year of real flights through a quarter of a million actors.
 //!
 //! `cargo run --release --example flights` reads the flights that left New York in 2013. Every
 //! aircraft, every day of an aircraft, every route, every airport and every carrier gets an actor

@@ -1,4 +1,4 @@
-//! The command line of the example.
+//! Parses the command line of the example.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;

@@ -1,6 +1,7 @@
-//! What an actor does when a mailbox is full. Waiting would hold up its worker, and two actors that
-//! wait for each other would never end. Losing the message is no option either. So the actor keeps
-//! the message, goes on with its own work, and is reminded when the other mailbox has room again.
+//! Keeps messages for full mailboxes. An actor must not wait for room. Waiting would hold up its
+//! worker, and two actors that wait for each other would never end. Losing the message is no option
+//! either. So the actor keeps the message, goes on with its own work, and is reminded when the
+//! other mailbox has room again.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -1,4 +1,4 @@
-//! One run: spawns the actors, streams the flights through them, and asks every actor for its
+//! Spawns the actors for one run, streams the flights through them, and asks every actor for its
 //! result.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! The counts of flights, in whole numbers so that results can be compared exactly, and the
-//! sequential pass that computes them without actors.
+//! Counts flights in whole numbers, so that results can be compared exactly, and computes the
+//! counts in a sequential pass without actors.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

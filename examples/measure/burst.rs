@@ -1,6 +1,6 @@
-//! The time until all workers are busy after a burst. While everything sleeps, one message comes
-//! from outside, its actor tells many others, and each of those works for 20 us. The time ends when
-//! the last worker has begun its first message.
+//! Measures the time until all workers are busy after a burst. While everything sleeps, one message
+//! comes from outside, its actor tells many others, and each of those works for 20 us. The time
+//! ends when the last worker has begun its first message.
 //!
 //! With a thread for each actor, "all workers" means as many threads as there are processors.
 

@@ -1,5 +1,6 @@
-//! Queue delay: the time from sending a message to the beginning of its handling. A sample of the
-//! messages carries a stamp, and the delay goes into a histogram when the message is handled.
+//! Measures queue delay, the time from sending a message to the beginning of its handling. A sample
+//! of the messages carries a stamp, and the delay goes into a histogram when the message is
+//! handled.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};

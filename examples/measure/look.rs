@@ -1,6 +1,6 @@
-//! The style of lines, and the titles and legends of all pictures. Colours are from the palette of
-//! Okabe and Ito, which colour-blind readers can tell apart. Lines differ in dashes and markers
-//! too.
+//! Defines the style of lines, and the titles and legends of all pictures. Colours are from the
+//! palette of Okabe and Ito, which colour-blind readers can tell apart. Lines differ in dashes and
+//! markers too.
 
 use std::error::Error;
 

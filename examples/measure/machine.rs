@@ -1,4 +1,4 @@
-//! The machine: measures CPU time, and spends a given amount of it.
+//! Measures CPU time, and spends a given amount of it.
 
 use std::fs;
 use std::hint::black_box;

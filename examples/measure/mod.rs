@@ -1,4 +1,4 @@
-//! Shared by examples and benches: measures how evenly work lies on a crew, and shows the results.
+//! Measures how evenly work lies on a crew, and shows the results, for examples and benches.
 //!
 //! | file | content |
 //! |---|---|

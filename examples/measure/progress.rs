@@ -1,4 +1,4 @@
-//! Progress on stderr: one line that is rewritten on a terminal, and a line from time to time
+//! Shows progress on stderr: one line that is rewritten on a terminal, and a line from time to time
 //! elsewhere.
 
 use std::io::{self, IsTerminal, Write};

@@ -1,4 +1,4 @@
-//! The report: one self-contained HTML file with a table and pictures for each load.
+//! Writes the report: one self-contained HTML file with a table and pictures for each load.
 
 use std::error::Error;
 use std::fs;

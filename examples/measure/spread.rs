@@ -1,4 +1,4 @@
-//! The evenness of a load over the workers, in three figures.
+//! Computes the evenness of a load over the workers, in three figures.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A table of runs, with a row for each way of running a load and each size of crew.
+//! Formats a table of runs, with a row for each way of running a load and each size of crew.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The activity of each worker over time, from readings of its counts.
+//! Records the activity of each worker over time, from readings of its counts.
 //!
 //! A worker updates its busy time every few turns and when it runs out of work. A reading is
 //! therefore exact while the worker sleeps, and otherwise as old as the last update. Busy time is

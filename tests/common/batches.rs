@@ -1,4 +1,5 @@
-//! An actor for tests of batches. `Member` records the messages of each call and follows a plan.
+//! Provides an actor for tests of batches. `Member` records the messages of each call and follows a
+//! plan.
 
 use super::*;
 use heist::*;

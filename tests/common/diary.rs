@@ -1,4 +1,5 @@
-//! An actor for tests of starting and stopping. `Diary` records its own hooks, messages and drop.
+//! Provides an actor for tests of starting and stopping. `Diary` records its own hooks, messages
+//! and drop.
 
 use super::*;
 use heist::{ActorRef, Receive, Refusal, Reply};

@@ -1,5 +1,5 @@
-//! An actor for tests of dedicated threads. `Hermit` owns state that is not `Send` and records the
-//! threads of its code.
+//! Provides an actor for tests of dedicated threads. `Hermit` owns state that is not `Send` and
+//! records the threads of its code.
 
 use super::*;
 use heist::{Actor, ActorRef, Context, Executor, Handler, StopReason, Timer};

@@ -1,5 +1,5 @@
-//! Helpers shared by all tests: crews, waits with a watchdog, overlap detection, drop counting, and
-//! a scriptable actor.
+//! Provides helpers shared by all tests: crews, waits with a watchdog, overlap detection, drop
+//! counting, and a scriptable actor.
 //!
 //! No test sleeps and hopes. A test waits for a condition with [`within`]. The limit of `within`
 //! turns a hang into a failure with a message, and is never under test.

@@ -1,4 +1,5 @@
-//! A pool of replicas for tests. Each replica knows its index, answers, and can be kept busy.
+//! Provides a pool of replicas for tests. Each replica knows its index, answers, and can be kept
+//! busy.
 
 use super::*;
 use heist::strategy::{Strategy, ToIndex};

@@ -1,4 +1,4 @@
-//! Crews with spare threads, and turns that block.
+//! Provides crews with spare threads, and turns that block.
 
 use super::*;
 use heist::{ActorRef, Context, Executor, Policy, blocking};

@@ -1,5 +1,5 @@
-//! Helpers for tests of timing statistics: timed puppets, slow handlers, and checks of measured
-//! times.
+//! Provides helpers for tests of timing statistics: timed puppets, slow handlers, and checks of
+//! measured times.
 
 use super::*;
 use heist::*;

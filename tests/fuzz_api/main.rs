@@ -1,5 +1,5 @@
-//! A fuzzer for the public API: runs random programs of user calls, each on an executor of its own,
-//! and checks that the books balance.
+//! Fuzzes the public API: runs random programs of user calls, each on an executor of its own, and
+//! checks that the books balance.
 //!
 //! A seed makes a program: the settings of an executor, one or two outside threads, and steps. A
 //! step may carry scripts, which handlers, hooks, wakers, callbacks and drops then run. When a

@@ -1,5 +1,5 @@
-//! The soak test: sends a given number of counted messages on executors that run fuzzer programs at
-//! the same time.
+//! Sends a given number of counted messages on executors that run fuzzer programs at the same time
+//! (the soak).
 //!
 //! Counters tell each other numbered messages in batches, ask each other, and receive more from
 //! outside threads. A receiver knows the last number from each sender, so that a lost, doubled or

@@ -1,4 +1,4 @@
-//! The environment of a running program: actors, kept values, and the books.
+//! Provides the environment of a running program: actors, kept values, and the books.
 
 use crate::fail;
 use crate::program::{Letter, Life, Script};

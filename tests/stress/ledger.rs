@@ -1,5 +1,5 @@
-//! The test's own record of messages: one row for each message, with its fate as bits, each set at
-//! most once.
+//! Keeps the test's own record of messages: one row for each message, with its fate as bits, each
+//! set at most once.
 //!
 //! A loss and a duplicate cannot cancel out, because every message has a row of its own. All
 //! accesses are `Relaxed`, so that the bookkeeping orders nothing that the executor should have

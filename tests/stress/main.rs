@@ -1,5 +1,4 @@
-//! The stress test: a random mesh of actors in which everything may go wrong, and books that must
-//! balance.
+//! Stresses a random mesh of actors in which everything may go wrong, with books that must balance.
 //!
 //! Each round builds an executor, with each policy and with 1, 2, 3 and 8 workers in turn. Actors
 //! and outside threads send each other messages in every supported way. Meanwhile handlers, hooks,

@@ -1,4 +1,4 @@
-//! The actor of the mesh. Every turn checks the promises; `acts` holds the random actions.
+//! Defines the actor of the mesh. Every turn checks the promises; `acts` holds the random actions.
 
 mod acts;
 

@@ -1,5 +1,5 @@
-//! The threads outside the crew: drivers that send, a thread that answers kept replies, and threads
-//! that wait for asks.
+//! Runs the threads outside the crew: drivers that send, a thread that answers kept replies, and
+//! threads that wait for asks.
 
 use crate::ledger::{is_planned, taking_back};
 use crate::node::{answer_to, conclude};

@@ -1,4 +1,4 @@
-//! The watchdog: aborts the process after a period without any progress, and reports what hangs.
+//! Aborts the process after a period without any progress, and reports what hangs.
 
 use crate::fail;
 use crate::world::World;

@@ -1,4 +1,4 @@
-//! State shared by the actors and threads of one round.
+//! Holds the state shared by the actors and threads of one round.
 
 use crate::fail;
 use crate::ledger::{Ledger, Token, explode};

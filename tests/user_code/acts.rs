@@ -1,4 +1,4 @@
-//! The acts of the matrix: everything that user code may do where heist calls it.
+//! Defines the acts of the matrix: everything that user code may do where heist calls it.
 
 use crate::rig::{Ping, World, crew, poll_once};
 use std::panic::panic_any;

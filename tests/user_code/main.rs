@@ -1,5 +1,5 @@
-//! The matrix of user code: every place where heist calls user code, combined with everything that
-//! user code may do there.
+//! Tests the matrix of user code: every place where heist calls user code, combined with everything
+//! that user code may do there.
 //!
 //! Each case has an executor of two workers, sets a trap at its place, and springs the trap. User
 //! code then performs the act at the place. Nothing may crash or hang. Where the act blocks,

@@ -1,5 +1,5 @@
-//! The equipment of each case: an executor with helper actors, a trap, a prober, and the final
-//! checks.
+//! Provides the equipment of each case: an executor with helper actors, a trap, a prober, and the
+//! final checks.
 
 use crate::acts::{Act, Balance, Token};
 use heist::{Actor, ActorRef, Context, Directory, Executor, Handle, Handler, Pool, strategy};

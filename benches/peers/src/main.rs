@@ -1,5 +1,5 @@
-//! The runner: builds the programs of heist and its peers, runs all of them interleaved, each run
-//! in a process of its own, checks every answer, and prints and writes the comparison.
+//! Builds the programs of heist and its peers, runs all of them interleaved, each run in a process
+//! of its own, checks every answer, and prints and writes the comparison.
 
 mod options;
 mod peers;

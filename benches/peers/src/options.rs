@@ -1,4 +1,4 @@
-//! The command line of the runner.
+//! Parses the command line of the runner.
 
 use std::{path::PathBuf, time::Duration};
 

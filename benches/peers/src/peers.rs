@@ -1,4 +1,4 @@
-//! The peers: builds their programs, asks each for its workloads, and runs a program once.
+//! Builds the peers' programs, asks each for its workloads, and runs a program once.
 
 use std::{
     collections::BTreeMap,

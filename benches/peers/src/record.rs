@@ -1,4 +1,4 @@
-//! The measurements: all runs, and medians over them.
+//! Keeps the measurements of all runs and computes medians over them.
 
 use std::collections::BTreeMap;
 

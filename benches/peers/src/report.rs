@@ -1,4 +1,4 @@
-//! The report: tables in Markdown, and all data in JSON.
+//! Writes the report: tables in Markdown, and all data in JSON.
 
 use std::{fmt::Write, path::Path, time::Duration};
 

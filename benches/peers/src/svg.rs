@@ -1,4 +1,4 @@
-//! The picture: for each row of the main table, the factor by which each peer exceeds heist, on a
+//! Draws, for each row of the main table, the factor by which each peer exceeds heist, on a
 //! logarithmic axis.
 
 use std::fmt::Write;

@@ -1,5 +1,5 @@
-//! The random actions of the mesh's actor: everything an actor may do to itself, to a peer and to
-//! the crew.
+//! Implements the random actions of the mesh's actor: everything an actor may do to itself, to a
+//! peer and to the crew.
 
 use super::{Node, Placed, answer_to, conclude};
 use crate::fail;

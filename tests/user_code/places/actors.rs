@@ -1,4 +1,4 @@
-//! Places in actors: handlers, hooks, callbacks, event hooks, and the drop of a state.
+//! Defines places in actors: handlers, hooks, callbacks, event hooks, and the drop of a state.
 
 use crate::Place;
 use crate::acts::{Act, Token};

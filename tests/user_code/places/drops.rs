@@ -1,4 +1,4 @@
-//! Places in drops: messages and answers that are dropped without being handled.
+//! Defines places in drops: messages and answers that are dropped without being handled.
 
 use crate::Place;
 use crate::rig::{Latch, Outcome, Ping, Puppet, Rig, Run, Springs, poll_once, within};

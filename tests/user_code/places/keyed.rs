@@ -1,4 +1,4 @@
-//! Places in keys, factories and strategies of directories and pools.
+//! Defines places in keys, factories and strategies of directories and pools.
 
 use crate::Place;
 use crate::acts::Token;

@@ -1,4 +1,4 @@
-//! The places of the matrix, where heist calls user code.
+//! Lists the places of the matrix, where heist calls user code.
 
 mod actors;
 mod drops;

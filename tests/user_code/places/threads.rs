@@ -1,4 +1,5 @@
-//! Places in threads: thread-local destructors on heist's threads, and handlers that start threads.
+//! Defines places in threads: thread-local destructors on heist's threads, and handlers that start
+//! threads.
 
 use crate::Place;
 use crate::acts::{Act, Token};

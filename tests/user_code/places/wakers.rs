@@ -1,5 +1,5 @@
-//! Places in wakers of each future: cloned by a poll, woken by the completing thread, dropped with
-//! the future.
+//! Defines places in wakers of each future: cloned by a poll, woken by the completing thread,
+//! dropped with the future.
 
 use crate::Place;
 use crate::rig::{Latch, Outcome, Ping, Puppet, Rig, Trap, poll_once};

@@ -1,4 +1,4 @@
-//! The table of workloads: the description, sizes, operation and right answer of each.
+//! Defines the table of workloads: the description, sizes, operation and right answer of each.
 //!
 //! A size has two numbers, `actors` and `messages`. The `what` of each workload explains their
 //! meaning.

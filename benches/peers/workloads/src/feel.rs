@@ -1,5 +1,5 @@
-//! The roles of the workloads that users feel: idle actors, a cold actor beside hot ones, a burst
-//! after idleness.
+//! Defines the roles of the workloads that users feel: idle actors, a cold actor beside hot ones, a
+//! burst after idleness.
 
 use std::{sync::atomic::Ordering, time::Instant};
 

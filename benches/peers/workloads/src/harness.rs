@@ -1,5 +1,5 @@
-//! The `main` of every peer's program: `list` prints its workloads, `run` runs one workload and
-//! prints one line of JSON.
+//! Provides the `main` of every peer's program: `list` prints its workloads, `run` runs one
+//! workload and prints one line of JSON.
 //!
 //! A run has three passes in one process. The first is a probe of a sixteenth, which also shows how
 //! small the size must be for a slow peer to end in time. The second is a warm-up of the whole

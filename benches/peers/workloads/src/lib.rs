@@ -1,5 +1,5 @@
-//! The definition of what is compared: each workload's size, operation and right answer, and the
-//! harness that runs every peer's implementations.
+//! Defines what is compared: each workload's size, operation and right answer, and the harness that
+//! runs every peer's implementations.
 
 mod define;
 mod feel;

@@ -1,5 +1,5 @@
-//! Parts shared by the implementations: the work in a message, targets and random choices, right
-//! answers, and the channel by which an actor reports the end to the main thread.
+//! Provides the parts shared by the implementations: the work in a message, targets and random
+//! choices, right answers, and the channel by which an actor reports the end to the main thread.
 
 use std::{
     hint::black_box,

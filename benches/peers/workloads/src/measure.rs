@@ -1,5 +1,5 @@
-//! The measurements of one run: wall and CPU time between start and stop, samples, memory, and the
-//! calibrated ideal.
+//! Measures one run: wall and CPU time between start and stop, samples, memory, and the calibrated
+//! ideal.
 
 use std::{
     fs,

@@ -1,6 +1,6 @@
-//! The actors of every workload, written once as a message type and a handler each. A peer's
-//! program wraps a role in the library's own actor type and defines how to spawn and tell. The
-//! compiler merges both.
+//! Defines the actors of every workload, written once as a message type and a handler each. A
+//! peer's program wraps a role in the library's own actor type and defines how to spawn and tell.
+//! The compiler merges both.
 //!
 //! heist's program does not use these roles. Its actors are written by hand, as in any program that
 //! uses heist.

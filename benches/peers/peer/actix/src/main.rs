@@ -1,5 +1,5 @@
-//! The program for actix: an arbiter for each worker, and actors distributed over the arbiters in
-//! turn.
+//! Runs the workloads on actix: an arbiter for each worker, and actors distributed over the
+//! arbiters in turn.
 
 use std::{
     process::ExitCode,

@@ -1,4 +1,4 @@
-//! The workloads that ask from outside: ask1 and ask8.
+//! Implements the workloads that ask from outside: ask1 and ask8.
 
 use heist::{Actor, Context, Executor, Handler};
 use workloads::{Run, Size, ask_from_threads};

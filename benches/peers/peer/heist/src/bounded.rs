@@ -1,5 +1,5 @@
-//! The bounded workloads, with default mailboxes. A producer that meets a full mailbox remembers
-//! its position and goes on when there is room.
+//! Implements the bounded workloads with default mailboxes. A producer that meets a full mailbox
+//! remembers its position and goes on when there is room.
 
 use heist::{Actor, ActorRef, Context, Executor, Handler};
 use workloads::{Run, Size, answer};

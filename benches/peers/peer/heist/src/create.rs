@@ -1,4 +1,4 @@
-//! The workloads that spawn actors: fjcreate and fib.
+//! Implements the workloads that spawn actors: fjcreate and fib.
 
 use heist::{Actor, ActorRef, Context, Executor, Handler};
 use workloads::{Done, FJCREATE_STEP, Run, Size, answer};

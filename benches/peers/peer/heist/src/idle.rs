@@ -1,5 +1,5 @@
-//! The workloads that users feel: idle actors, an idle executor, a cold actor beside hot ones, a
-//! burst after idleness.
+//! Implements the workloads that users feel: idle actors, an idle executor, a cold actor beside hot
+//! ones, a burst after idleness.
 
 use std::{sync::atomic::Ordering, time::Instant};
 

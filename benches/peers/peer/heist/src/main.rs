@@ -1,5 +1,5 @@
-//! The program for heist. Its actors are written by hand, one type for each role, as in any program
-//! that uses heist.
+//! Runs the workloads on heist. Its actors are written by hand, one type for each role, as in any
+//! program that uses heist.
 //!
 //! Mailboxes have the default capacity (1,024 messages), except where a workload floods a mailbox
 //! from inside a handler. Those are unbounded, like the peers' mailboxes. `bounded.rs` runs the

@@ -1,4 +1,4 @@
-//! The workloads that only send: pingpong, pairs, counting, fanin, fjthrput.
+//! Implements the workloads that only send: pingpong, pairs, counting, fanin, fjthrput.
 
 use heist::{Actor, ActorRef, Context, Executor, Handler};
 use workloads::{Done, Run, Size, answer, work};

@@ -1,4 +1,4 @@
-//! The workloads with many actors that know each other: threadring, big, chameneos.
+//! Implements the workloads with many actors that know each other: threadring, big, chameneos.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The workload skew: few actors get most of the messages.
+//! Implements the workload skew: few actors get most of the messages.
 
 use std::sync::Arc;
 

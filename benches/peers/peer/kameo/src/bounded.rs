@@ -1,4 +1,5 @@
-//! The bounded workloads: mailboxes of 1,024 messages, in which a handler awaits room.
+//! Implements the bounded workloads with mailboxes of 1,024 messages, in which a handler awaits
+//! room.
 
 use std::convert::Infallible;
 

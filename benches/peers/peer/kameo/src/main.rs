@@ -1,5 +1,5 @@
-//! The program for kameo: an actor for each role on a multi-threaded tokio runtime. Mailboxes are
-//! unbounded except in the bounded workloads.
+//! Runs the workloads on kameo: an actor for each role on a multi-threaded tokio runtime. Mailboxes
+//! are unbounded except in the bounded workloads.
 
 mod bounded;
 

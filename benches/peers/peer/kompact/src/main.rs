@@ -1,4 +1,4 @@
-//! The program for kompact: a component for each actor, with local messages only.
+//! Runs the workloads on kompact: a component for each actor, with local messages only.
 
 use std::{fmt, process::ExitCode, sync::OnceLock};
 

@@ -1,4 +1,4 @@
-//! The program for ractor: an actor for each role on a multi-threaded tokio runtime.
+//! Runs the workloads on ractor: an actor for each role on a multi-threaded tokio runtime.
 
 use std::{marker::PhantomData, process::ExitCode, sync::OnceLock};
 

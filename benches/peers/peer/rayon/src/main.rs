@@ -1,6 +1,6 @@
-//! The program for rayon, which is a lower bound and not a peer. Its tasks have no state, no order
-//! and no mailbox. For workloads that tasks alone can express, rayon shows the cost of the bare
-//! work.
+//! Runs workloads on rayon, which is a lower bound and not a peer. Its tasks have no state, no
+//! order and no mailbox. For workloads that tasks alone can express, rayon shows the cost of the
+//! bare work.
 
 use std::{
     process::ExitCode,

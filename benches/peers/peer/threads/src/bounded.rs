@@ -1,5 +1,5 @@
-//! The bounded workloads: channels of 1,024 messages, in which a sender blocks its thread until
-//! there is room.
+//! Implements the bounded workloads with channels of 1,024 messages, in which a sender blocks its
+//! thread until there is room.
 
 use crossbeam_channel::bounded;
 use workloads::{CAPACITY, Entry, Run, Size, answer};

@@ -1,4 +1,5 @@
-//! The program for threads: an operating system thread with a crossbeam channel for each actor.
+//! Runs the workloads on threads: an operating system thread with a crossbeam channel for each
+//! actor.
 
 mod bounded;
 

@@ -1,4 +1,4 @@
-//! The bounded workloads: channels of 1,024 messages, in which a sender awaits room.
+//! Implements the bounded workloads with channels of 1,024 messages, in which a sender awaits room.
 
 use tokio::sync::mpsc::{Receiver, channel};
 use workloads::{CAPACITY, Entry, Run, Size, answer};

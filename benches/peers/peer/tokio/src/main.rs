@@ -1,4 +1,4 @@
-//! The program for tokio: a task with an mpsc channel for each actor, the common way to write
+//! Runs the workloads on tokio: a task with an mpsc channel for each actor, the common way to write
 //! actors on tokio by hand.
 
 mod bounded;
