@@ -1,7 +1,9 @@
-//! Limits that `docs/limits.md` names and no promise covers: what happens there, and that the remedy helps.
+//! Tests limits that `docs/limits.md` names and no promise covers: what happens there, and that the
+//! remedy helps.
 //!
-//! A test that leads actors into a stall ends it by a timeout of one wait, which is what is asserted. The stall is certain by
-//! then: each thread that could end it is seen to wait.
+//! A test that leads actors into a stall ends the stall by the timeout of one wait, and asserts
+//! that timeout. The stall is certain by then, because each thread that could end it is seen to
+//! wait.
 
 mod common;
 
@@ -14,7 +16,7 @@ use std::time::Duration;
 #[cfg(target_os = "linux")]
 use std::time::Instant;
 
-/// How long a wait that cannot end is given.
+/// How long the tests wait for something that cannot happen.
 const IN_VAIN: Duration = Duration::from_millis(50);
 
 /// Keeps the replies of its messages.
@@ -32,7 +34,7 @@ impl Receive<Large> for Keeper {
     }
 }
 
-/// Answers all, after a time.
+/// Answers all kept replies.
 struct Answer;
 
 impl heist::Handler<Answer> for Keeper {
@@ -42,7 +44,8 @@ impl heist::Handler<Answer> for Keeper {
     }
 }
 
-/// The memory of a crew in which hardly anything is in use: a chunk that is kept, and those of which a few slabs are.
+/// Memory of a nearly unused crew: one kept chunk, and some chunks of which only a few slabs are in
+/// use.
 const LITTLE: u64 = 8 << 20;
 
 #[test]
@@ -51,7 +54,7 @@ fn a_reply_that_is_kept_keeps_the_block_of_its_message() {
     let executor = crew(1);
     let keeper = executor.build(Keeper::default()).unbounded().spawn();
     for _ in 0..ASKS {
-        drop(keeper.ask(Large([0; 96])).unwrap()); // nobody waits, and still
+        drop(keeper.ask(Large([0; 96])).unwrap()); // the ask is dropped, and the reply still keeps its block
     }
     settle(&executor);
     assert_eq!(keeper.len(), 0, "all messages are handled");
@@ -72,13 +75,13 @@ fn a_few_survivors_of_a_burst_keep_its_chunks() {
     settle(&executor);
     let high = executor.stats().memory;
     assert!(high >= 2 * LITTLE, "{high} bytes are no burst");
-    // One in each chunk of 2 MiB, of which there are fewer than blocks of 64 bytes would fill.
+    // Keeps one block in each chunk of 2 MiB, because a chunk holds more than 10,000 such blocks.
     let survivors: Vec<Ask<u64>> =
         asks.into_iter().enumerate().filter(|(n, _)| n % 10_000 == 0).map(|(_, ask)| ask).collect();
     settle(&executor);
     let held = executor.stats().memory;
     assert!(held >= high / 2, "{} survivors keep {held} bytes of {high}", survivors.len());
-    // So few blocks, let go of by a thread outside, are taken in when the crew has something to do.
+    // The outside thread returns only a few blocks, which the crew takes back during its next work.
     drop(survivors);
     puppet.tell(Note(0)).unwrap();
     settle(&executor);
@@ -86,14 +89,14 @@ fn a_few_survivors_of_a_burst_keep_its_chunks() {
     shut_down(&executor);
 }
 
-/// Waits for an answer that cannot come now; returns the ask.
+/// Waits for an answer that cannot come yet, and returns the ask.
 fn in_vain<R>(ask: Ask<R>) -> Ask<R> {
     let error = ask.wait_timeout(IN_VAIN).err().expect("nobody can answer yet");
     assert_eq!(error.error(), &AskError::TimedOut);
     error.into_ask().expect("its answer may still come")
 }
 
-/// As many actors that lock a mutex in the ordinary way as there are workers, while another one holds it and waits.
+/// As many actors as workers lock a mutex with `lock`, while another actor holds it and waits.
 #[test]
 fn a_mutex_held_across_a_wait_stops_the_crew_until_it_is_unlocked() {
     const WORKERS: usize = 2;
@@ -111,11 +114,11 @@ fn a_mutex_held_across_a_wait_stops_the_crew_until_it_is_unlocked() {
             let (mutex, entering) = (Arc::clone(&mutex), entering.clone());
             let locks = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
                 entering.send(()).unwrap();
-                drop(mutex.lock().unwrap()); // no spare is told
+                drop(mutex.lock().unwrap()); // no spare is started
             });
             other.tell(locks).unwrap();
         }
-        // Then each worker is in one of their turns.
+        // By then each worker is in a turn of one of the others.
         heist::blocking(|| {
             (0..WORKERS).for_each(|_| entered.recv_timeout(Duration::from_secs(LONG)).unwrap())
         });
@@ -130,7 +133,7 @@ fn a_mutex_held_across_a_wait_stops_the_crew_until_it_is_unlocked() {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A pool of threads for jobs, as others have them: a caller waits for its job's end.
+/// A common thread pool for jobs. A caller waits for the end of its job.
 #[derive(Clone)]
 struct Jobs(Sender<Job>);
 
@@ -165,7 +168,8 @@ fn result<R>(job: &Receiver<R>) -> R {
     job.recv_timeout(Duration::from_secs(LONG)).expect("the job ends")
 }
 
-/// Jobs that ask actors, whose handlers wait for jobs: with one pool for both, all its threads wait.
+/// Jobs ask actors, and the actors' handlers wait for further jobs. With one pool for both, all
+/// threads of the pool wait.
 #[test]
 fn jobs_that_ask_actors_that_use_their_pool_wait_for_ever_and_with_another_pool_do_not() {
     const THREADS: usize = 2;
@@ -179,7 +183,7 @@ fn jobs_that_ask_actors_that_use_their_pool_wait_for_ever_and_with_another_pool_
                 let (actor, inner, all_in) =
                     (executor.spawn(Puppet::default()), inner.clone(), Arc::clone(&all_in));
                 outer.start(move || {
-                    all_in.wait(); // so each thread of this pool has such a job
+                    all_in.wait(); // by then each thread of this pool runs such a job
                     let uses = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
                         let job = inner.start(move || n);
                         heist::blocking(|| result(&job))
@@ -187,7 +191,7 @@ fn jobs_that_ask_actors_that_use_their_pool_wait_for_ever_and_with_another_pool_
                     let ask = actor.ask(uses).unwrap();
                     let (ask, stalled) = if one_pool { (in_vain(ask), true) } else { (ask, false) };
                     all_in.wait();
-                    drop(ask); // a thread that waits no more has time for the jobs
+                    drop(ask); // this thread has stopped waiting and can run the jobs
                     stalled
                 })
             })
@@ -199,7 +203,8 @@ fn jobs_that_ask_actors_that_use_their_pool_wait_for_ever_and_with_another_pool_
     }
 }
 
-/// An actor that moves each reply into a message for another one, which asks the actor that waits for that reply.
+/// Moves each reply into a message for another actor, which asks the actor that waits for this
+/// reply.
 struct Moves(ActorRef<Puppet>);
 
 impl Actor for Moves {}
@@ -230,7 +235,7 @@ fn a_cycle_through_a_reply_that_was_moved_is_not_seen_and_ends_by_a_timeout() {
     shut_down(&executor);
 }
 
-/// How often threads whose names begin so have gone to sleep, by the kernel's count.
+/// Returns how often threads with this name prefix have gone to sleep, by the kernel's count.
 #[cfg(target_os = "linux")]
 fn sleeps_of_threads(prefix: &str) -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
@@ -255,7 +260,7 @@ fn beside_a_long_turn_one_parked_worker_looks_now_and_then() {
     let (before, begun) = (sleeps_of_threads("beside-"), Instant::now());
     within(LONG, "the sentinel looks", || sleeps_of_threads("beside-") - before >= LOOKS);
     let (looks, millis) = (sleeps_of_threads("beside-") - before, begun.elapsed().as_millis() as u64);
-    // Each worker may be on its way to sleep when the count begins.
+    // Each worker may be about to sleep when the count begins.
     assert!(looks <= millis + LOOKS / 4, "{looks} looks in {millis} ms");
     held.release();
     shut_down(&executor);

@@ -1,36 +1,37 @@
-//! One processor: a thread outside that asks gives way to the worker that answers, instead of spinning while no one can answer,
-//! and instead of sleeping for each answer.
+//! Tests a single processor: an outside thread that asks yields to the answering worker, instead of
+//! spinning while no worker can answer and instead of sleeping for each answer.
 //!
-//! Counted by the kernel, as context switches of the asking thread: a yield that lets another thread run is an involuntary one, a
-//! sleep a voluntary one. Where another process keeps the core busy a yield gives it a whole slice, so an asker sleeps rather. Then
-//! only a bound that holds there too is asserted.
+//! The kernel counts the context switches of the asking thread. A yield that lets another thread
+//! run is an involuntary switch, and a sleep is a voluntary one. Where another process keeps the
+//! core busy, a yield costs a whole time slice, so the asker sleeps instead. Then the test asserts
+//! only a bound that holds there too.
 #![cfg(target_os = "linux")]
-#![allow(clippy::print_stdout)] // why nothing was tested, and what was counted
+#![allow(clippy::print_stdout)] // says why nothing was tested, and what was counted
 
 mod common;
 
 use common::*;
 use std::time::{Duration, Instant};
 
-/// Lets this thread, and those that it starts from now on, run on one core only. Returns that core.
+/// Restricts this thread, and threads that it starts later, to one core. Returns that core.
 fn bind_to_one_core() -> Option<usize> {
     // SAFETY: all bits zero is a valid, empty set.
     let mut cores: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel writes at most the size of the set into it; 0 is the calling thread.
+    // SAFETY: the kernel writes at most the size of the set, and 0 names the calling thread.
     if unsafe { libc::sched_getaffinity(0, size_of_val(&cores), &raw mut cores) } != 0 {
         return None;
     }
-    // SAFETY: the index is below the set's size.
+    // SAFETY: the index is below the size of the set.
     let core = (0..libc::CPU_SETSIZE as usize).find(|&core| unsafe { libc::CPU_ISSET(core, &cores) })?;
     // SAFETY: all bits zero is a valid, empty set.
     let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the index is below the set's size.
+    // SAFETY: the index is below the size of the set.
     unsafe { libc::CPU_SET(core, &mut one) };
-    // SAFETY: the kernel reads the set; 0 is the calling thread.
+    // SAFETY: the kernel only reads the set, and 0 names the calling thread.
     (unsafe { libc::sched_setaffinity(0, size_of_val(&one), &raw const one) } == 0).then_some(core)
 }
 
-/// What the kernel has counted of the calling thread.
+/// The kernel's counts for the calling thread.
 #[derive(Clone, Copy, Debug)]
 struct Counted {
     sleeps: u64,
@@ -39,9 +40,9 @@ struct Counted {
 
 impl Counted {
     fn now() -> Self {
-        // SAFETY: all bits zero is a valid value.
+        // SAFETY: all bits zero is a valid `rusage`.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: the kernel writes into memory that is ours.
+        // SAFETY: `usage` is valid memory for the kernel to write.
         assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) }, 0);
         Counted { sleeps: usage.ru_nvcsw as u64, yields: usage.ru_nivcsw as u64 }
     }
@@ -51,7 +52,8 @@ impl Counted {
     }
 }
 
-/// Returns `true` if something else than this process uses the core: while the crew sleeps, yields let it run.
+/// Returns `true` if another process uses the core. Yields let such a process run while the crew
+/// sleeps.
 fn shared() -> bool {
     const YIELDS: u64 = 40;
     let before = Counted::now();
@@ -77,12 +79,12 @@ fn an_ask_from_outside_gives_way_on_one_processor() {
             (0..ASKS).for_each(ask);
             let counted = Counted::now().since(before);
             println!("{workers} workers, {ASKS} asks: {counted:?}");
-            // Whatever else runs here, an ask sleeps once at most.
+            // An ask sleeps at most once, whatever else runs here.
             assert!(counted.sleeps <= ASKS + ASKS / 10, "{counted:?} in {ASKS} asks");
             if counted.sleeps <= ASKS / 2 {
                 break;
             }
-            // A yield that took long has made the asker sleep for a while: it will try again.
+            // A slow yield has made the asker sleep for a while, and the asker will try again.
             if Instant::now() >= limit {
                 settle(&executor);
                 assert!(shared(), "an asker sleeps for each answer: {counted:?} in {ASKS} asks");

@@ -231,8 +231,9 @@ fn p11_a_child_that_is_forked_in_a_turn_may_wait_for_an_executor_of_its_own() {
     shut_down(&executor);
 }
 
-/// Two handlers block again and again, so the locks of the idle list and of the spares are often held
-/// when a third handler forks inside `blocking`. The child's handler goes on, as an outsider.
+/// Two handlers block again and again, so that the locks of the idle list and of the spares are
+/// often held when a third handler forks inside `blocking`. The child's handler continues as an
+/// outside thread.
 #[test]
 fn p11_a_child_forked_while_its_handler_blocks_goes_on() {
     let executor = build(Executor::builder().workers(3).spares(8));

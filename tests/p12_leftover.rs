@@ -1,6 +1,6 @@
-//! P12, small: what a reference keeps of an executor that has ended. Bytes are counted by the
-//! allocator, for the whole process, so this file has one test.
-#![allow(clippy::print_stdout)] // the sizes
+//! Tests P12, small: what a reference keeps of an ended executor. The allocator counts bytes for
+//! the whole process, so this file has only one test.
+#![allow(clippy::print_stdout)] // prints the sizes
 
 mod common;
 
@@ -13,16 +13,18 @@ struct Counting;
 
 static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
 
-// SAFETY: each call is passed on to the system's allocator, unchanged.
+// SAFETY: every call is forwarded to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE_BYTES.fetch_add(layout.size() as i64, Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`, which is that of this call.
+        // SAFETY: `GlobalAlloc` requires a layout of non-zero size, and `System` requires nothing
+        // else.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         LIVE_BYTES.fetch_sub(layout.size() as i64, Relaxed);
-        // SAFETY: the block came from `alloc` above, so from the system's allocator.
+        // SAFETY: `at` was allocated by `System` with this layout, because every allocation is
+        // forwarded to `System`.
         unsafe { System.dealloc(at, layout) }
     }
 }
@@ -34,11 +36,11 @@ fn live_bytes() -> i64 {
     LIVE_BYTES.load(Relaxed)
 }
 
-/// A chunk of the executor's memory.
+/// The size of a chunk of the executor's memory.
 const CHUNK: u64 = 2 << 20;
-/// More than what is left of an executor with eight workers: queues, counts, heaps, the registry.
+/// More than the remains of an executor with eight workers: queues, counts, heaps, the registry.
 const KEPT: i64 = 256 << 10;
-/// Less than what is left of one with a single worker.
+/// Less than the remains of an executor with a single worker.
 const LEAST: i64 = 16 << 10;
 
 #[test]
@@ -64,7 +66,7 @@ fn p12_a_reference_that_outlives_its_executor_keeps_little() {
         drop(leftover);
         let beside_weak = live_bytes() - before;
         drop(weak);
-        // Old buffers of queues stay until crossbeam's collector comes to them.
+        // Old buffers of queues stay until crossbeam's collector frees them.
         let left = live_bytes() - before;
         println!("{workers} workers: {left} bytes without a reference");
         assert!(left + LEAST <= beside_weak, "{left} bytes are left of {kept}, {beside_weak}");
