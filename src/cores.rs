@@ -29,6 +29,7 @@ mod system {
 
         pub(crate) fn only(core: usize) -> Self {
             let mut cores = Self::none();
+            // A core beyond the set leaves it empty, and binding to an empty set is an error.
             if let Some(word) = cores.0.get_mut(core / BITS) {
                 *word |= 1 << (core % BITS);
             }
@@ -74,6 +75,7 @@ mod system {
         }
 
         pub(crate) fn only(_: usize) -> Self {
+            // Builders refuse a list of cores where `of_this_thread` fails.
             unreachable!("asked for only where `of_this_thread` gave a set")
         }
 

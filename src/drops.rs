@@ -41,6 +41,7 @@ struct Later {
 pub(crate) fn run(f: impl FnOnce() + 'static) {
     user::assert_free(Site::Drop);
     if DEPTH.get() >= DEEPEST {
+        // Allocates, but only chains longer than `DEEPEST` come here.
         return put_off(Box::new(f));
     }
     let _level = Level::enter();
@@ -96,6 +97,7 @@ fn take_oldest() -> Option<Box<dyn FnOnce()>> {
     }
     // SAFETY: `put_off` made the node from a box, and this takes it off the list.
     let Later { call, next } = *unsafe { Box::from_raw(oldest) };
+    // Off the list before the call runs: the call may put off more, or panic.
     OLDEST.set(next);
     if next.is_null() {
         NEWEST.set(ptr::null_mut());

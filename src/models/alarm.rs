@@ -56,6 +56,7 @@ impl Crew {
             *armed -= 1;
             self.fired.fetch_add(1, Relaxed);
         }
+        // Set under the lock, so that a timer armed now lowers it again afterwards.
         self.idle.alarm.set((*armed > 0).then_some(0));
         drop(armed);
         // The keeper is awake now; another sleeper must wait for the rest.
@@ -63,6 +64,7 @@ impl Crew {
     }
 
     fn stop_after(&self, timers: usize) {
+        // Relaxed: a worker that misses the last timer parks, and is woken by the stop.
         if self.fired.load(Relaxed) == timers {
             self.idle.stop();
         }
@@ -87,6 +89,8 @@ impl Crew {
         let mut searching = false;
         loop {
             if searching && self.take() {
+                // The last searcher looks again, as in `Local`, for work pushed while it counted as
+                // searching.
                 if self.idle.end_search() && self.has_work() {
                     self.idle.notify();
                 }
@@ -96,6 +100,8 @@ impl Crew {
             if self.idle.stopping() {
                 return;
             }
+            // No work waits behind a turn here, so the sentinel only shares its sleeper with the
+            // alarm.
             let stuck = || false;
             match self.idle.park(me, searching, self.sentinel, || self.has_work(), stuck, || false) {
                 Woken::Caught => unreachable!("nothing is stuck"),
@@ -105,6 +111,7 @@ impl Crew {
                     searching = false;
                     self.fire();
                     if self.sentinel {
+                        // It may have been the sentinel that got up, so another is appointed.
                         self.idle.ensure_watched();
                     }
                     if then_busy {

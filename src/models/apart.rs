@@ -53,11 +53,13 @@ impl Crew {
     /// Like `cell::envelope::deliver` from outside, to the actor apart.
     fn tell(&self) {
         let mut pass = self.gate.enter();
+        // Like the state word: one step counts the message and says whether a runnable is due.
         let idle = self.scheduled.fetch_add(1, AcqRel) == 0;
         self.accepted.fetch_add(1, Release);
         if idle {
             self.leave();
         }
+        // Counted as accepted in the step with which the sender leaves the gate.
         pass.count();
     }
 
@@ -87,6 +89,8 @@ impl Crew {
                     }
                 }
                 handled += waiting;
+                // The turn's end: messages that came meanwhile make another round instead of
+                // another token.
                 let before = self.scheduled.fetch_sub(waiting, AcqRel);
                 waiting = before - waiting;
                 if waiting == 0 {
@@ -130,8 +134,11 @@ impl Crew {
     }
 
     fn quiescence(&self) -> Quiescence {
+        // Both epochs, before and after the look at the queue: equal epochs mean that nothing ran
+        // in between.
         let still = || Some((self.idle.all_parked()?, self.apart.asleep()?));
         let Some(before) = still() else { return Quiescence::Busy };
+        // A sender between two steps may still push.
         if self.gate.inside() {
             return Quiescence::Entering;
         }

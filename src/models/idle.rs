@@ -89,6 +89,7 @@ impl Crew {
     }
 
     fn handled(&self) {
+        // AcqRel: the worker that stops the crew sees all others' work.
         if self.rest.fetch_sub(1, AcqRel) == 1 {
             self.idle.stop();
         }
@@ -111,14 +112,14 @@ impl Crew {
     }
 
     fn search_and_park(&self, me: usize) -> bool {
+        // At most half of the workers search at a time, as in the scheduler.
         let mut searching = self.idle.try_search();
         loop {
             if searching && self.take(me) {
                 self.hunt_ended(me);
                 return true;
             }
-            // self.lifo.has_work(); || Read after the sentinel's timed wait, which ends at any
-            // moment here.
+            // Read after the sentinel's timed wait, which ends at any moment here.
             let stuck = || self.lifo.has_work();
             match self.idle.park(me, searching, self.sentinel, || self.has_work(me), stuck, || false) {
                 Woken::Caught => {
@@ -126,6 +127,7 @@ impl Crew {
                         self.hunt_ended(me);
                         return true;
                     }
+                    // Caught nothing: the sentinel goes on as a searcher.
                     searching = true;
                 }
                 Woken::Searching => searching = true,

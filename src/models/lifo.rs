@@ -56,6 +56,7 @@ fn run(task: Option<Task>) -> u32 {
 fn a_theft_from_the_slot() {
     explore(3, || {
         let shared = Arc::new(Shared { lifo: Lifo::new(), runnables: [Runnable::new(), Runnable::new()] });
+        // Two thieves, so that they also meet each other.
         let thieves = [(); 2].map(|()| spawn(&shared, |shared| run(shared.lifo.take())));
         let mut own = 0;
         for runnable in &shared.runnables {

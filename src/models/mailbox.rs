@@ -72,6 +72,8 @@ impl Actor {
                 // sender told to schedule holds the runnable, so it is the receiver.
                 unsafe {
                     if schedule {
+                        // The sender runs the turn itself here; in the crate it would push the
+                        // runnable.
                         self.inbox.put_first(node);
                         self.turns();
                     } else {
@@ -108,7 +110,10 @@ impl Actor {
     /// Runs turns until the runnable is given up, like `cell::turn` and `cell::end`.
     fn turns(&self) {
         loop {
+            // A turn handles what waited when it began, like the real one.
             let most = self.state.begin_turn().len().min(self.budget);
+            // The flag is in loom's cell, so a turn that overlaps the end is reported even where
+            // the value is right.
             if self.touch(|inner| inner.ended) {
                 panic!("a turn after the end");
             }

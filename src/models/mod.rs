@@ -73,6 +73,7 @@ fn explore(most: usize, model: impl Fn() + Send + Sync + 'static) {
         builder.max_duration.is_none() && builder.max_permutations.is_none(),
         "half a search proves nothing"
     );
+    // Each model has the bound that it can afford; the environment may only lower it.
     builder.preemption_bound = Some(builder.preemption_bound.map_or(most, |asked| asked.min(most)));
     builder.max_branches = 20_000;
     builder.check(model);
@@ -94,6 +95,7 @@ fn only_worker(
 ) {
     loop {
         work();
+        // Wakers are called after `park`, as in the crate: they may be user code.
         let mut wakers = None;
         let announce = || quiet.announce(&look, |told| wakers = Some(told));
         match idle.park(0, false, false, &has_work, || false, announce) {
@@ -135,6 +137,7 @@ fn wait_idle(quiet: &Quiet, look: impl Fn() -> Quiescence) {
             Quiescence::Busy if want => {
                 waker.park(None);
             }
+            // Registers before it sleeps: the next turn of the loop looks once more.
             Quiescence::Busy => want = true,
         }
     }

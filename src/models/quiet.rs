@@ -46,6 +46,7 @@ impl Crew {
         let mut pass = self.gate.enter_at(stripe);
         self.accepted.fetch_add(1, AcqRel);
         self.injector.fetch_add(1, Release);
+        // After the push, and before the sender leaves the gate.
         self.idle.notify();
         pass.count();
     }
@@ -66,6 +67,8 @@ impl Crew {
     }
 
     fn quiescence(&self) -> Quiescence {
+        // The epoch of the parked workers, read again below: if it is the same, no worker ran in
+        // between.
         let Some(before) = self.idle.all_parked() else { return Quiescence::Busy };
         if self.gate.inside() {
             return Quiescence::Entering;

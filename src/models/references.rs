@@ -72,6 +72,7 @@ impl Cell {
         match self.state.release_ref() {
             Release::Nothing => {}
             Release::Schedule => self.turns(),
+            // The strong references hold one weak count together.
             Release::Free => self.release_weak(),
         }
     }
@@ -124,6 +125,7 @@ impl Cell {
                 }
             }
         };
+        // After the word: a waiter that comes from here on sees "dead" and does not wait.
         if dead.tell_waiters {
             let wakers = std::mem::take(&mut *self.stop.lock());
             self.memory.with(|_| ());
@@ -151,6 +153,7 @@ impl Cell {
             drop(waiting);
             waker.park(None);
             if self.state.peek().dead() {
+                // An acquiring step, so that the waiter sees everything before the end.
                 let _ = self.state.wait_for_stop();
                 return;
             }

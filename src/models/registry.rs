@@ -56,6 +56,7 @@ impl Core {
     fn let_go(&self) {
         self.used();
         if self.references.fetch_sub(1, Release) == 1 {
+            // As in the standard library: pairs with every Release above.
             fence(Acquire);
             self.memory.with_mut(|_| ());
         }
@@ -96,6 +97,8 @@ impl Core {
         let mut shard = self.shard.lock();
         shard.retain(|known| !cells.contains(known));
         let last = shard.is_empty();
+        // The cells are freed after the lock: a walk has either seen them before, or does not find
+        // them.
         drop(shard);
         if last {
             self.let_go();

@@ -122,6 +122,7 @@ fn an_answer_against_polls_with_different_wakers() {
         let question = Question::new();
         let replier = spawn(&question, Question::answer);
         let (first, second) = (ThreadWaker::new(), ThreadWaker::new());
+        // The second poll replaces a waker that the replier may just be taking.
         if !question.poll(&first) {
             question.wait(&second);
         }
@@ -149,6 +150,7 @@ fn an_answer_against_a_poll_and_going_away() {
         let waker = ThreadWaker::new();
         // Both hints are read at any moment, and must not race.
         let _hint = question.slot.wanted() && question.slot.ready();
+        // An answer that came before the asker went away is delivered by `abandon`.
         let delivered = if question.poll(&waker) { 1 } else { question.abandon() };
         assert_eq!(delivered + replier.join().unwrap(), 1);
         question.settle(&[&waker]);

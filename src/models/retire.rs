@@ -102,6 +102,7 @@ impl Cell {
     fn turns(&self) {
         loop {
             let begun = self.state.begin_turn();
+            // A stop that was there before the turn ends the state without a message.
             let waiting = if begun.stops() { 0 } else { begun.len().min(BUDGET) };
             let mut total = 0;
             self.touch(|inner| {
@@ -111,10 +112,12 @@ impl Cell {
             while total < waiting {
                 self.touch(|inner| *inner.handled.last_mut().expect("there is a state") += 1);
                 total += 1;
+                // Read before the hint: if the stop had returned, the hint must be there.
                 let returned = self.returned.load(Acquire);
                 if self.hint.load(Relaxed) {
                     break;
                 }
+                // Unless the state has been replaced, which clears the hint.
                 self.touch(|inner| assert!(!returned || inner.made > 0, "the hint was lost"));
             }
             if self.state.end_idle(total) {

@@ -115,6 +115,8 @@ impl Heap {
 
     /// Like `Pool::tidy`.
     fn tidy(&self) {
+        // A loop, since a chain may come while the claim is held, and its sender finds the claim
+        // taken.
         while self.has_returns() && self.claim.try_take() {
             while self.take_in() {}
             // SAFETY: `try_take` took the claim above.

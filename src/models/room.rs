@@ -107,6 +107,7 @@ impl Actor {
         let Some(at) = list.iter().position(|other| Arc::ptr_eq(other.ticket(), ticket)) else {
             return false;
         };
+        // Under the lock, so either the sender leaves the line or the turn has moved its message.
         list.remove(at);
         if list.is_empty() {
             self.state.clear_room_wait();
@@ -140,6 +141,7 @@ impl Actor {
     fn serve(&self) {
         let mut wake = Vec::new();
         let mut list = self.room.lock();
+        // One notice at a time, the fewest that the real list gives, so that each step is seen.
         let mut most = 1_usize;
         while let Some(front) = list.front()
             && self.state.peek().len() < CAPACITY
@@ -177,6 +179,7 @@ impl Actor {
                 (total, owed) = (total + 1, owed + 1);
                 if self.early {
                     let now = self.state.give_back(std::mem::take(&mut owed));
+                    // A closed mailbox gives no room; its end answers the line.
                     if now.room_wait() && !now.closed() {
                         self.serve();
                     }

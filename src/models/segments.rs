@@ -99,10 +99,12 @@ impl Mailbox {
             match self.inbox.fill(kind, message) {
                 Filled::Done => {}
                 Filled::NoSegment(message) => {
+                    // A segment is begun wherever none is open, to have as many as possible.
                     let segment = segment::begin(self.pool.of_worker(0), kind, message);
                     self.inbox.push_segment(segment);
                 }
                 Filled::Contended(message) | Filled::OtherType(message) => {
+                    // One attempt at a slot, then a node of its own, like a tell.
                     self.inbox.push(single(message.into_content()));
                 }
             }

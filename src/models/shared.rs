@@ -111,6 +111,7 @@ impl Pool {
             }
             // The queue keeps its runnable while it is held, so that members can take from it under
             // the lock.
+            // The runnable stays with the queue: the member that takes the last message pushes it.
             if *held {
                 return;
             }
@@ -145,6 +146,7 @@ impl Pool {
     fn look(&self, index: usize, worker: &mut Worker) {
         let member = &self.members[index];
         let mut held = self.held.lock();
+        // Nothing to take: the member may go idle.
         if !*held || !self.take(member, &mut held, worker) {
             member.state.unwant();
         }
@@ -170,6 +172,7 @@ impl Pool {
 
     fn close(&self) {
         if self.queue.state.close(false) {
+            // Closing an idle queue schedules its last turn.
             return self.work(Turn::Queue);
         }
         let mut held = self.held.lock();

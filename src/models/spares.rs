@@ -116,6 +116,7 @@ impl Crew {
                 }
             }
             let mut wakers = Vec::new();
+            // A slot that was parked on behalf of another thread goes on from its waking.
             let woken = woken.take().unwrap_or_else(|| {
                 let (has_work, stuck) = (|| self.has_work(), || self.lifo.load(Relaxed) > 0);
                 let announce = || self.quiet.announce(|| self.quiescence(), |told| wakers = told);
@@ -127,6 +128,7 @@ impl Crew {
                 Woken::Searching => searching = true,
                 Woken::Running => {}
                 Woken::Caught => {
+                    // The sentinel may come too late: the owner has taken it.
                     let caught = take(&self.lifo);
                     self.idle.ensure_watched();
                     self.hunt_ended();
@@ -182,6 +184,7 @@ impl Crew {
             self.at(slot);
             let _ = self.elsewhere.back();
             self.turn_ends();
+            // The slot is back, so the reserved spare has no use any more.
             self.spare.call(Call::End);
             self.work(slot, None);
         } else {
@@ -201,6 +204,7 @@ impl Crew {
     /// Like `Scheduler::quiescence`.
     fn quiescence(&self) -> Quiescence {
         let Some(before) = self.idle.all_parked() else { return Quiescence::Busy };
+        // A turn without a slot counts as running, whatever the slots say.
         let quiet = !self.elsewhere.any() && !self.has_work() && self.idle.all_parked() == Some(before);
         if quiet { Quiescence::Quiet } else { Quiescence::Busy }
     }

@@ -61,6 +61,7 @@ fn of_a_cycle_in_one_table_one_line_is_refused() {
         let tables = LoomArc::new(Tables::default());
         let other = spawn(&tables, |tables| refused(tables, (0, 2), (0, 1), 0, &ThreadWaker::new()));
         let one = refused(&tables, (0, 1), (0, 2), 0, &ThreadWaker::new());
+        // One lock orders the two, so exactly the second is refused.
         assert!(other.join().unwrap() != one, "the first one waits, and the other one is refused");
     });
 }

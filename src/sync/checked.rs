@@ -76,6 +76,7 @@ impl<T> Mutex<T> {
         Mutex(parking_lot::Mutex::new(value))
     }
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        // Counted after the lock is taken, so that a wait for it does not count.
         Guard::new(self.0.lock())
     }
 }

@@ -78,6 +78,8 @@ pub(crate) fn prefetch<T>(at: *const T) {
     // no-op, except for those named in `docs/platforms.md`, for which the instruction can be
     // compiled out.
     unsafe {
+        // `prefetchw` asks for the line in exclusive state. A plain prefetch would fetch it shared,
+        // and the write would have to ask again.
         std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, readonly, preserves_flags));
     }
     let _ = at;
@@ -89,6 +91,7 @@ pub(crate) fn prefetch<T>(at: *const T) {
 #[cold]
 pub(crate) fn contended() {
     if cfg!(not(heist_loom)) {
+        // Not in a model: a pause is a yield there, and would only add executions.
         (0..PAUSES).for_each(|_| spin_hint());
     }
 }
@@ -103,6 +106,7 @@ pub(crate) fn thread_stripe(stripes: usize) -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     // The address of a thread's own variable tells threads apart without a global counter.
     let address = HERE.with(|here| std::ptr::from_ref(here) as u64);
+    // Fibonacci hashing: thread-locals lie at equal distances, so their low bits say little.
     (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % stripes
 }
 
@@ -137,6 +141,7 @@ mod chaotic {
             x >> 32
         });
         match draw % 64 {
+            // Mostly nothing, since a delay everywhere would only slow all threads down together.
             0..4 => std::thread::yield_now(),
             4..8 => (0..draw % 512).for_each(|_| std::hint::spin_loop()),
             8 if draw % 4096 == 8 => std::thread::sleep(std::time::Duration::from_micros(50)),

@@ -61,6 +61,7 @@ impl<T> Parker<T> {
     /// Stores a token and wakes the sleeper. A token that was not taken yet is replaced.
     pub(crate) fn unpark(&self, token: T) {
         *self.token.lock() = Some(token);
+        // The lock is released before: the woken thread finds it free.
         self.arrived.notify_one();
     }
 }

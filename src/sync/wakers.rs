@@ -58,6 +58,7 @@ impl Wakers {
     /// Removes an entry and returns its waker, or `None` if the entry is gone.
     pub(crate) fn remove(&mut self, key: WakerKey) -> Option<Waker> {
         let (id, _) = self.entries.get(key.index)?;
+        // An old key may name an index that belongs to another wait by now.
         let waker = (*id == key.id).then(|| self.entries.remove(key.index).1);
         if self.entries.is_empty() {
             self.entries = Slab::new(); // a burst of waits gives its memory back
