@@ -84,8 +84,8 @@ fn put_off(call: Box<dyn FnOnce()>) {
     let later = Box::into_raw(Box::new(Later { call, next: ptr::null_mut() }));
     match NEWEST.replace(later) {
         newest if newest.is_null() => OLDEST.set(later),
-        // SAFETY: the node is on this thread's list, so no other thread has it, and it lives until
-        // it is taken off.
+        // SAFETY: the node is on this thread's list, so no other thread has it, and nodes on the
+        // list are alive.
         newest => unsafe { (*newest).next = later },
     }
 }

@@ -119,8 +119,8 @@ impl<'a> Builder<'a> {
     /// The crew has as many workers as the list has cores. A core is named by the system's number
     /// for it, and may be named more than once. Linux only. Default: the system places the threads.
     ///
-    /// A pinned worker whose core is busy with something else waits for that core. Siblings steal
-    /// its work, except that of actors [pinned](crate::SpawnBuilder::on_worker) to it.
+    /// A pinned worker waits for its core while the core is busy with something else. Siblings
+    /// steal its work, except that of actors [pinned](crate::SpawnBuilder::on_worker) to it.
     /// [`build`](Self::build) returns once all workers are pinned, so a
     /// [`spawn_handler`](Self::spawn_handler) must run each worker before that.
     ///

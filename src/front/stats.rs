@@ -21,7 +21,7 @@ pub struct Stats {
     /// idle actors count as one each.
     pub live_actors: u64,
     /// Runnable actors that wait for a worker now: in LIFO slots, local queues or the injector.
-    /// Actors whose turn is running are not among them. The queues are read one after the other, so
+    /// Actors with a running turn are not among them. The queues are read one after the other, so
     /// an actor that moves between two of them may be missing or be counted twice.
     pub waiting_actors: u64,
     /// Threads of [dedicated](Handle::spawn_dedicated) actors. Their work is in the sums, and in no
@@ -30,13 +30,13 @@ pub struct Stats {
     /// Messages that mailboxes accepted. An answer or a timer's message that finds its actor
     /// stopped counts here and as a dead letter.
     pub accepted: u64,
-    /// Messages handled, including those whose handler panicked.
+    /// Messages handled, including those with a panic in the handler.
     pub handled: u64,
     /// Panics in actors' code.
     pub panicked: u64,
     /// Accepted messages that were not handled.
     pub dead_letters: DeadLetters,
-    /// Answers whose asker had given up.
+    /// Answers that came after the asker had given up.
     pub discarded_replies: u64,
     /// Timers armed now, that is neither due nor cancelled nor ended. Those that pools and
     /// directories arm for themselves are among them.
@@ -46,9 +46,9 @@ pub struct Stats {
     /// Bytes that the executor holds for messages and cells now, free ones among them. Messages and
     /// cells of more than 256 bytes are not counted.
     ///
-    /// The memory comes in chunks of 2 MiB, whose untouched pages cost nothing. A chunk goes back
-    /// to the system when all in it is free. So a few messages, references, asks or replies that
-    /// outlive a burst keep a chunk each: copy what is to be kept for long. One empty chunk is
+    /// The memory comes in chunks of 2 MiB; untouched pages of a chunk cost nothing. A chunk goes
+    /// back to the system when all in it is free. So a few messages, references, asks or replies
+    /// that outlive a burst keep a chunk each: copy what is to be kept for long. One empty chunk is
     /// kept. If a thread outside the crew lets go of the last few hundred blocks while the crew
     /// sleeps, their chunks go back when the crew works again.
     pub memory: u64,

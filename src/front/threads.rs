@@ -68,7 +68,8 @@ impl Recruiter {
 /// Runs when the crew has ended: no thread is left that could work, or start another one.
 impl Drop for Recruiter {
     fn drop(&mut self) {
-        // A forked child may have the last reference to its copy, whose locks it leaves alone.
+        // A forked child may have the last reference to its copy, and leaves the copy's locks
+        // alone.
         if !self.core.forked() {
             self.core.let_go_of_hook();
         }

@@ -75,9 +75,9 @@ impl WorkerThread {
     /// Works until the executor has shut down, or until this thread has been a spare that was not
     /// needed for [`Builder::spare_stay`](crate::Builder::spare_stay).
     ///
-    /// If the crew is [pinned](crate::Builder::pin_workers) this pins the calling thread to the
-    /// core of the worker whose slot it has, and again whenever it takes another slot. If the first
-    /// pinning fails this returns at once, and [`Builder::build`](crate::Builder::build) fails.
+    /// If the crew is [pinned](crate::Builder::pin_workers), this pins the calling thread to its
+    /// slot's core, and again whenever it takes another slot. If the first pinning fails this
+    /// returns at once, and [`Builder::build`](crate::Builder::build) fails.
     ///
     /// # Errors
     /// Fails in a forked child, and if the calling thread works for an executor already: inside a

@@ -125,7 +125,7 @@ impl Pool {
         result
     }
 
-    /// Claims a heap for a thread outside the crew whose own stripe is claimed by another thread.
+    /// Claims a heap for a thread outside the crew when another thread has claimed its own stripe.
     #[cold]
     fn claim_another(&self, own: usize) -> &Heap {
         // In a child made by `fork`, a thread of the parent may hold a claim for ever. So every

@@ -19,9 +19,9 @@
 //! before its messages to the second, and the two are never alive at once.
 //!
 //! No user code runs under the lock. Hashes are computed before, and removed values are dropped
-//! after. Keys are compared without the lock too: a thread takes the keys with the wanted hash out
-//! one by one ([`Known`]), compares them, and then finds the entry by its key's address. The entry
-//! and the actor's membership share a copy of the key.
+//! after. Keys are compared without the lock too: a thread takes out the keys with the wanted hash
+//! singly ([`Known`]), compares each, and then finds the entry by the key's address. The entry and
+//! the actor's membership share a copy of the key.
 
 use crate::actor::Actor;
 use crate::actor::refs::{ActorRef, WeakRef};
@@ -205,8 +205,7 @@ impl<K, A: Actor> Shelf<K, A> {
     /// were not used since the last time. Returns where to go on, or `None` at the ring's
     /// beginning.
     ///
-    /// Goes downwards: when an actor is taken out, the last one moves into its position, and that
-    /// one has been looked at.
+    /// Goes downwards: the last actor moves into a freed position, and has been looked at already.
     pub(super) fn sweep(&mut self, below: usize, most: usize, rest: &mut Rest<K, A>) -> Option<usize> {
         let from = below.min(self.ring.len());
         let to = from.saturating_sub(most);

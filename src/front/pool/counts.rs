@@ -58,8 +58,8 @@ pub struct PoolStats {
     pub replicas: Vec<ReplicaStats>,
     /// Messages waiting in the shared queue.
     pub queued: usize,
-    /// Messages whose keys move to another replica, and that wait until the replica before has
-    /// handled the earlier ones.
+    /// Messages of keys that move to another replica, waiting until the replica before has handled
+    /// the earlier ones.
     pub held: usize,
 }
 

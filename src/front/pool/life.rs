@@ -351,7 +351,7 @@ impl<A: Actor> Shared<A> {
             let holds = list.moving.as_ref().map_or_else(Vec::new, |moving| moving.all_holds());
             holds.iter().for_each(|hold| Header::close(hold.as_ptr(), true));
             // A replica that is about to wait for its successor takes the timers' lock. Either it
-            // sees there that it is killed, or its timer is registered by now.
+            // sees the kill there, or its timer is registered by now.
             let _ = self.handle.core().scheduler.timers.armed();
             let waiting = std::mem::take(&mut self.life.lock().waiting);
             for (_, key) in waiting {

@@ -87,8 +87,8 @@ use std::task::{Context, Poll};
 /// [`Context::stop`](crate::Context::stop) end the present state after the message in work, and the
 /// replica gets another. Answers, timers and notices that the state was owed come to the next one.
 ///
-/// A replica whose handler waits for an answer of its own pool may wait for itself in the end. Ask
-/// by [`Context::ask_then`](crate::Context::ask_then) there.
+/// A replica with a handler that waits for an answer of its own pool may wait for itself in the
+/// end. Ask by [`Context::ask_then`](crate::Context::ask_then) there.
 pub struct Pool<A: Actor> {
     shared: Arc<Shared<A>>,
     /// Dropping the last handle stops the pool.
