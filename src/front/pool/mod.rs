@@ -5,7 +5,7 @@
 //! - [`strategy`]: the choice of a replica; [`members`]: the replicas, as senders see them
 //! - [`builder`]: settings; [`life`]: losses, successors, changes of size, the end; [`moving`]:
 //!   keys that change their replica
-//! - [`counts`]: statistics
+//! - `counts`: statistics
 //!
 //! A replica is an actor like any other, on the executor's crew. `cell::restart` replaces its state
 //! without moving a message, and `cell::shared` is the queue that all replicas take from.
