@@ -266,7 +266,7 @@ fn what_has_expired_is_left_out_and_does_not_count() {
     });
 }
 
-/// Slots returned too early would let a batch exceed the capacity of the mailbox.
+/// Places returned too early would let a batch exceed the capacity of the mailbox.
 #[test]
 fn a_batch_keeps_its_places_until_it_returns() {
     on_every_crew(|executor| {
@@ -276,7 +276,7 @@ fn a_batch_keeps_its_places_until_it_returns() {
         }));
         let (calls, plans) = (Calls::default(), VecDeque::from([(3, fill)]));
         let member = executor.build(Member { plans, ..Member::new(&calls) }).capacity(4).spawn();
-        let held = pause(&member); // takes one slot of the mailbox
+        let held = pause(&member); // takes one place of the mailbox
         (0..3).for_each(|n| member.tell(item(n)).unwrap());
         held.release();
         settle(executor);

@@ -218,7 +218,7 @@ fn p07_what_would_wait_for_itself_is_refused() {
         let refused = handle.wait_idle();
         assert_eq!(refused, Err(WaitError::OnCrew));
         assert_eq!(ctx.me().wait_stopped(), Err(WaitError::OnCrew));
-        // The only slot of the mailbox belongs to the message in hand.
+        // The only place of the mailbox belongs to the message in hand.
         let refused = me.send(Note(1)).unwrap_err();
         assert_eq!((refused.refusal(), refused.into_message()), (Refusal::WouldDeadlock, Note(1)));
     });

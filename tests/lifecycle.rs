@@ -67,7 +67,7 @@ fn stop_now_ends_the_turn_after_the_message_in_hand() {
     });
 }
 
-/// `stop` needs no slot in the mailbox, or a flood would keep the actor running for ever.
+/// `stop` needs no place in the mailbox, or a flood would keep the actor running for ever.
 #[test]
 fn stop_works_on_a_mailbox_that_is_full_all_the_time() {
     for workers in CREWS {

@@ -272,7 +272,7 @@ fn p02_again_and_notices_go_to_the_back() {
 fn p02_the_line_for_room_is_served_in_its_order() {
     on_every_crew(|executor| {
         let full = executor.build(Puppet::default()).capacity(2).spawn();
-        let held = Held::hold(&full); // counts until its turn returns the slot
+        let held = Held::hold(&full); // counts until its turn returns the place
         full.tell(Note(0)).unwrap();
         let mut line: Vec<_> = (1..=5).map(|n| full.send_async(Note(n))).collect();
         let mut cx = Task::from_waker(Waker::noop());
@@ -308,7 +308,7 @@ fn p02_a_notice_keeps_its_place_in_line() {
         assert!(Pin::new(&mut behind).poll(&mut cx).is_pending());
         drop(held);
         again_entered.wait();
-        // Three of four slots are taken. There is room for one message, but the first in line waits
+        // Three of four places are taken. There is room for one message, but the first in line waits
         // for two.
         assert_eq!(full.len(), 3);
         assert!(full.tell(Note(9)).unwrap_err().is_full(), "a tell barged in");

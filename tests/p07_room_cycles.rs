@@ -139,7 +139,7 @@ fn p07_cycles_with_small_mailboxes_go_on() {
     }
 }
 
-/// A full actor waits for room at itself, with one slot for messages.
+/// A full actor waits for room at itself, with one place for messages.
 #[test]
 fn p07_an_actor_alone_waits_for_room_at_itself() {
     on_every_crew(|executor| {

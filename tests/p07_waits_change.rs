@@ -98,7 +98,7 @@ fn p07_a_send_that_goes_on_to_another_replica_waits_for_that_one() {
         to.send_timeout(Last, nothing(), Duration::from_secs(LONG)).map_err(|error| error.refusal())
     }));
     until_waits(&executor, &[("sender", "replica-1")]);
-    // The slot in line comes back, and the sender takes another, behind the first replica's
+    // The place in line comes back, and the sender takes another, behind the first replica's
     // messages.
     pool.shrink(1).unwrap();
     second.open();

@@ -34,7 +34,7 @@ fn p08_a_full_mailbox_hands_the_message_back() {
     on_every_crew(|executor| {
         let puppet = bounded(executor);
         let held = Held::hold(&puppet);
-        // The message in its handler still occupies a slot.
+        // The message in its handler still occupies a place.
         assert_eq!(fill(&puppet, 0), CAPACITY as u64 - 1);
         assert_eq!((puppet.len(), puppet.capacity()), (CAPACITY, Some(CAPACITY)));
         let error = puppet.tell(Note(77)).unwrap_err();
@@ -268,7 +268,7 @@ fn p08_waiting_senders_come_oldest_first_and_tell_cannot_barge() {
     });
 }
 
-/// A slot that becomes free belongs to the waiting sender. An insistent `tell` must not get it
+/// A place that becomes free belongs to the waiting sender. An insistent `tell` must not get it
 /// first.
 #[test]
 fn p08_an_insistent_tell_gets_no_place_before_those_who_wait() {
@@ -360,7 +360,7 @@ fn p08_a_notice_of_room_comes_at_half_the_capacity() {
     for workers in [2, 8] {
         let executor = crew(workers);
         let (permits, gate) = crossbeam_channel::unbounded();
-        // One message a turn, so that each slot is returned at once.
+        // One message a turn, so that each place is returned at once.
         let target = executor.build(Gated(gate)).capacity(CAPACITY).budget_messages(1).spawn();
         let puppet = executor.spawn(Puppet::default());
         assert_eq!(when_room(&puppet, &target, 1), Ok(()), "there is room now");

@@ -130,7 +130,7 @@ fn a_broadcasts_outcomes_are_in_order_under_one_timeout() {
         let late = pool.broadcast(Echo(7));
         rested(&pool, &[1]);
         let outcomes = late.wait_timeout(Duration::from_millis(10));
-        // Its mailbox has one slot, and the message in its handler occupies it.
+        // Its mailbox has one place, and the message in its handler occupies it.
         assert_eq!(outcomes, [Ok(7), Err(NoAnswer::Refused(Refusal::Full)), Ok(7)]);
         busy.open();
         settle(executor);

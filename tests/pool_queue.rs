@@ -301,7 +301,7 @@ fn one_message_after_silence_finds_a_replica() {
     }
 }
 
-/// Many senders, few slots, few replicas: senders meet busy and idle replicas at every moment.
+/// Many senders, few places, few replicas: senders meet busy and idle replicas at every moment.
 #[test]
 fn everything_that_is_sent_through_a_narrow_queue_is_handled_once() {
     for workers in CREWS {

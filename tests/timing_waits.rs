@@ -11,7 +11,7 @@ use std::future::Future;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-/// The wait of a message begins when the message gets its slot in the mailbox, not when its sender
+/// The wait of a message begins when the message gets its place in the mailbox, not when its sender
 /// begins to wait for room.
 #[test]
 fn waiting_for_room_does_not_count_as_waiting_in_the_mailbox() {

@@ -1,5 +1,5 @@
-//! Sentences of the documentation of public items that no other test shows: return values, counts,
-//! places of events, and what a wait waits for.
+//! Tests sentences in the documentation of public items that no other test shows: return values,
+//! counts, places of events, and what a wait covers.
 
 mod common;
 
@@ -17,7 +17,7 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Keeps the replies of its messages where the test can look at them.
+/// Keeps the replies of its messages where the test can inspect them.
 #[derive(Clone, Default)]
 struct Keeper(Arc<Mutex<Vec<Reply<u64>>>>);
 
@@ -32,7 +32,7 @@ impl Receive<Question> for Keeper {
     }
 }
 
-/// `Reply::wanted`: the asker wants it as long as the ask is there, also after a timeout.
+/// `Reply::wanted`: a reply is wanted as long as its ask exists, even after a timeout.
 #[test]
 fn a_reply_is_wanted_until_its_ask_is_dropped() {
     let executor = crew(1);
@@ -52,7 +52,8 @@ fn a_reply_is_wanted_until_its_ask_is_dropped() {
     shut_down(&executor);
 }
 
-/// `AskError::Stopped`, `AskError::Panicked`: also for what was handled, and whose reply the state had.
+/// `AskError::Stopped` and `AskError::Panicked` also answer handled messages with their reply in
+/// the state.
 #[test]
 fn a_reply_in_a_state_ends_with_it() {
     quiet_panics();
@@ -85,7 +86,8 @@ fn a_reply_in_a_state_ends_with_it() {
     shut_down(&executor);
 }
 
-/// `Reply`: a caught panic that drops it is told at the latest when the turn ends.
+/// `Reply`: an asker learns of a caught panic that dropped its reply when the turn ends, at the
+/// latest.
 #[test]
 fn a_caught_panic_is_told_when_the_turn_ends() {
     quiet_panics();
@@ -104,14 +106,14 @@ fn a_caught_panic_is_told_when_the_turn_ends() {
     let executor = crew(1);
     let catches = executor.spawn(Catches);
     let ask = catches.ask(Question).unwrap();
-    settle(&executor); // the turn is over, and no 100 ms are
+    settle(&executor); // the turn is over, well within the 100 ms
     assert!(ask.is_ready());
     assert_eq!(answer(ask), Err(AskError::NoReply));
     assert_eq!(executor.stats().panicked, 0);
     shut_down(&executor);
 }
 
-/// `Timer::cancel` of an interval: the tick that is being handled goes on, and no other one comes.
+/// `Timer::cancel` of an interval: a tick being handled goes on, and no other tick comes.
 #[test]
 fn an_interval_that_is_cancelled_while_a_tick_is_handled_has_no_other() {
     struct Tick(Latch, Latch);
@@ -138,7 +140,7 @@ fn an_interval_that_is_cancelled_while_a_tick_is_handled_has_no_other() {
     shut_down(&executor);
 }
 
-/// `Handle::last_report`, and the drop of an executor on its own crew.
+/// `Handle::last_report`, after the drop of an executor on its own crew.
 #[test]
 fn an_executor_that_is_dropped_on_its_own_crew_has_no_report() {
     let executor = crew(2);
@@ -156,7 +158,7 @@ fn an_executor_that_is_dropped_on_its_own_crew_has_no_report() {
     assert!(handle.last_report().unwrap().complete);
 }
 
-/// `Executor::shutdown_async` on a thread of its own crew.
+/// `Executor::shutdown_async`, on a thread of its own crew.
 #[test]
 fn a_shutdown_that_is_awaited_on_its_own_crew_is_refused_and_stops_now() {
     let executor = crew(2);
@@ -172,7 +174,7 @@ fn a_shutdown_that_is_awaited_on_its_own_crew_is_refused_and_stops_now() {
     ended(&puppet);
 }
 
-/// `Stats::live_actors`, `Stats::armed_timers`, `Handle::wait_idle`: what a pool adds.
+/// `Stats::live_actors`, `Stats::armed_timers` and `Handle::wait_idle`: the share of a pool.
 #[test]
 fn a_pools_queue_is_a_live_actor_and_its_backoff_a_timer_that_is_waited_for() {
     let executor = crew(2);
@@ -191,7 +193,7 @@ fn a_pools_queue_is_a_live_actor_and_its_backoff_a_timer_that_is_waited_for() {
     shut_down(&executor);
 }
 
-/// `PanicPlace::Started`: also for the functions that make the state of an actor in its first turn.
+/// `PanicPlace::Started` also covers functions that make an actor's state in its first turn.
 #[test]
 fn a_function_that_makes_a_state_panics_in_the_first_turn() {
     quiet_panics();
@@ -211,7 +213,7 @@ fn a_function_that_makes_a_state_panics_in_the_first_turn() {
     shut_down(&executor);
 }
 
-/// `DirectoryStats::passivated`: also by hand.
+/// `DirectoryStats::passivated` also counts explicit passivations.
 #[test]
 fn a_passivation_by_hand_is_counted() {
     let executor = crew(1);
@@ -224,7 +226,7 @@ fn a_passivation_by_hand_is_counted() {
     shut_down(&executor);
 }
 
-/// `Context::again`: refused with the executor's reason once that has closed the actor.
+/// `Context::again` is refused with the executor's reason once the executor has closed the actor.
 #[test]
 fn what_a_stopping_actor_tells_itself_is_refused_with_the_reason() {
     let executor = crew(2);
@@ -237,7 +239,8 @@ fn what_a_stopping_actor_tells_itself_is_refused_with_the_reason() {
     shut_down(&executor);
 }
 
-/// Rule 2: of what is exempt, answers count against the capacity for others, and due timers do not.
+/// Rule 2: of exempt messages, answers count against the capacity for others, and due timers do
+/// not.
 #[test]
 fn answers_count_against_the_capacity_and_due_timers_do_not() {
     let executor = crew(2);
@@ -248,7 +251,7 @@ fn answers_count_against_the_capacity_and_due_timers_do_not() {
         let puppet = executor.build(Puppet::default()).capacity(2).spawn();
         inside(&puppet, move |_, ctx| ctx.ask_then(&keeper, Question, |_, _, _| ()).unwrap());
         settle(&executor);
-        let held = Held::hold(&puppet); // in the first of two places
+        let held = Held::hold(&puppet); // occupies the first of two places
         let reply = replies.lock().unwrap().pop().unwrap();
         if answered {
             reply.send(1);

@@ -156,7 +156,7 @@ fn a_full_mailbox_is_503_and_retry_after() {
         assert_eq!(service.get("/accounts/2").await, (StatusCode::OK, "1".into()));
         drop(release);
         waiting.await.unwrap().unwrap();
-        // The slots become free when the turn has ended, a moment after the answer.
+        // The places become free when the turn has ended, a moment after the answer.
         let deposit = loop {
             let answer = service.post("/accounts/1/deposit", "1").await;
             if answer.0 != StatusCode::SERVICE_UNAVAILABLE {

@@ -117,8 +117,7 @@ fn counts_a_panic(rig: &Rig) {
     }
 }
 
-/// Checks that a panic in the last hook, or in the drop of the state, was counted and is the stop
-/// reason.
+/// Checks that a panic in `stopped` or in the state's drop was counted and is the stop reason.
 fn ends_stopped<A: Actor>(rig: &Rig, actor: &ActorRef<A>) {
     match actor.wait_stopped().expect("from outside") {
         StopReason::Stopped => assert!(!rig.act().panics()),
