@@ -136,6 +136,7 @@ impl Executor {
         core.start_draining();
         let drained = !now && self.wait_idle_until(soft).is_ok();
         let closed = drained && core.close_all(false, soft);
+        // Work that did not drain by the soft deadline is killed in the rest of the time.
         if (!closed || !self.gone_by(soft)) && !core.close_all(true, last) {
             // There are more actors than the time allows to close. The caller's deadline passes,
             // and a thread closes the rest.
@@ -285,6 +286,7 @@ impl Future for Shutdown {
     type Output = Result<Report, WaitError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Cloned before the lock is taken, since a clone runs user code.
         let waker = user::clone_waker(cx.waker());
         let mut outcome = self.shared.lock();
         let (poll, unused) = match outcome.result.clone() {

@@ -71,6 +71,7 @@ impl Drop for Recruiter {
         // A forked child may have the last reference to its copy, and leaves the copy's locks
         // alone.
         if !self.core.forked() {
+            // Here and not in the core's drop, since the hook may hold a reference to the core.
             self.core.let_go_of_hook();
         }
     }

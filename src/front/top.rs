@@ -120,6 +120,7 @@ impl Best {
     }
 
     fn choose(&mut self) {
+        // `None` sorts below every time, so actors without timing come last.
         self.found.sort_by_key(|(rank, _)| Reverse(*rank));
         if self.found.len() >= self.k {
             self.found.truncate(self.k);

@@ -109,6 +109,7 @@ impl Outgoing {
     /// Adds a block of the heap `home`. A chain for another heap or shelf is sent first.
     #[inline]
     fn add(&self, home: *const Heap, shelf: usize, block: *mut Block) {
+        // Several pairs of heap and size share this entry, and a chain is for one pair.
         if self.home.get() != home || self.shelf.get() != shelf {
             self.send();
             self.home.set(home);

@@ -120,6 +120,8 @@ impl Slab {
     /// exhausted.
     pub(super) fn take_some(&self) -> Option<Chain> {
         let chain = match self.free_count.replace(0) {
+            // Fresh blocks only when none came back, so that new memory is touched as late as
+            // possible.
             0 => self.carve()?,
             count => Chain { first: self.free.replace(ptr::null_mut()), count },
         };

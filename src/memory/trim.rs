@@ -26,6 +26,7 @@ impl Heap {
                 return;
             }
         }
+        // So little memory is not worth the work.
         if self.slabs.get() <= FEW {
             return;
         }

@@ -15,6 +15,7 @@ impl Counter {
     /// Adds `n` with a relaxed load and store: the writer is alone, and readers only report.
     #[inline]
     pub(crate) fn add(&self, n: u64) {
+        // Not a locked add: with a single writer no update is lost.
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 

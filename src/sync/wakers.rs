@@ -68,6 +68,7 @@ impl Wakers {
 
     /// Takes all wakers. The caller wakes them after it has released the lock.
     pub(crate) fn take_all(&mut self) -> Vec<Waker> {
+        // Takes the slab itself, so a burst's memory goes with it.
         std::mem::take(&mut self.entries).into_iter().map(|(_, (_, waker))| waker).collect()
     }
 

@@ -372,6 +372,7 @@ where
             match send(&reached.actor, message) {
                 // Stopped since the look-up. The actor is closed now, so the next look finds or
                 // makes another.
+                // Another round is needed only if another actor of the key was stopped meanwhile.
                 Err(error) if error.refusal() == Refusal::Stopped => message = error.into_message(),
                 done => return done,
             }

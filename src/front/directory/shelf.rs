@@ -12,7 +12,7 @@
 //! |---|---|---|---|
 //! | kept, running | this actor, used | not kept | - |
 //! | not kept, running | this actor, kept again | - | - |
-//! | stopped, still ending | another takes the entry, waits for this one's end | - | the entry goes |
+//! | stopped, still ending | another takes the entry, waits for the end | - | the entry goes |
 //! | replaced by another | - | - | the other's first turn is scheduled |
 //!
 //! The other actor accepts messages at once. All messages of a sender to the first therefore come
@@ -341,6 +341,7 @@ impl<K, A: Actor> Shelf<K, A> {
     /// Returns a key of this hash that was not compared yet, unless the wanted key is known and
     /// here.
     pub(super) fn unknown(&self, hash: u64, known: &Known<K>) -> Option<Arc<K>> {
+        // The known key may have left the table since it was compared.
         if known.same.is_some() && self.table.find(hash, |entry| known.is_same(&entry.key)).is_some() {
             return None;
         }
@@ -363,6 +364,7 @@ impl<K, A: Actor> Shelf<K, A> {
             kept.uses = Uses::More;
             return if kept.actor.is_running() { Ok(kept.actor.clone()) } else { Err(Some(kept.actor.id())) };
         }
+        // An upgrade fails only once the actor is closed, so this one has stopped.
         let Some(actor) = entry.actor.upgrade() else { return Err(Some(entry.actor.id())) };
         let place = self.keep(hash, actor.clone(), rest);
         Self::entry_of(&mut self.table, hash, actor.id()).place = place;

@@ -17,7 +17,7 @@ impl<A: Actor> Pool<A> {
     /// dropped, which tells them all.
     ///
     /// A broadcast reaches all replicas of one moment, also while the pool is resized. A replica
-    /// whose mailbox is full refuses its message, and the others get theirs.
+    /// with a full mailbox refuses its message, and the others get theirs.
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};
@@ -108,6 +108,7 @@ enum State<R> {
     Taken,
 }
 
+// The asks are `Unpin` and polled through `Pin::new`, so no field is structurally pinned.
 impl<R> Unpin for Broadcast<R> {}
 
 /// Why a replica gave no answer to a broadcast.
@@ -169,6 +170,7 @@ impl<R> Future for Broadcast<R> {
         for state in &mut self.states {
             if let State::Asked(ask) = state {
                 match Pin::new(ask).poll(cx) {
+                    // Kept until the last answer is here; a finished ask must not be polled again.
                     Poll::Ready(answer) => *state = State::Over(answer.map_err(NoAnswer::Ask)),
                     Poll::Pending => all = false,
                 }

@@ -99,6 +99,7 @@ struct Handles<A: Actor>(Arc<Shared<A>>);
 
 impl<A: Actor> Drop for Handles<A> {
     fn drop(&mut self) {
+        // If the pool has ended already, its first reason is kept.
         self.0.end(PoolEnd::Dropped, false);
     }
 }
@@ -196,6 +197,7 @@ impl<A: Actor> Pool<A> {
         if core.on_crew() {
             return Err(WaitError::OnCrew);
         }
+        // The blocking form waits for the future, so that both forms share one registration.
         wait::wait(&mut self.wait_stopped_async(), until)?.ok_or(WaitError::TimedOut)
     }
 

@@ -287,6 +287,7 @@ pub struct PoolSending<A: Actor, S, M: Send + 'static> {
     message: Invariant<M>,
 }
 
+// No field is structurally pinned.
 impl<A: Actor, S, M: Send + 'static> Unpin for PoolSending<A, S, M> {}
 
 impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
