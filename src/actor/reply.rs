@@ -90,7 +90,7 @@ impl<R: 'static> Reply<R> {
     #[inline]
     pub fn send(self, answer: R) {
         if let Some((to, vtable)) = self.into_target() {
-            // SAFETY: `into_target` consumed the reply, so this is the one use of the pointer.
+            // SAFETY: `into_target` consumed the reply, so the pointer is used once.
             unsafe { (vtable.answer)(to, Ok(answer)) };
         }
     }
@@ -101,7 +101,7 @@ impl<R: 'static> Reply<R> {
     /// `true` can become `false` at any time.
     #[must_use]
     pub fn wanted(&self) -> bool {
-        // SAFETY: the reply still exists, so the pointer was not consumed.
+        // SAFETY: the reply still exists, so the pointer is unused.
         self.to.is_some_and(|(to, vtable)| unsafe { (vtable.wanted)(to) })
     }
 
@@ -112,7 +112,7 @@ impl<R: 'static> Reply<R> {
     /// Fails if this actor waits for the one that waits for the answer.
     pub(crate) fn forward(&self, to: Place) -> Result<Forwarded, Cycle> {
         match self.to {
-            // SAFETY: the reply still exists, so the pointer was not consumed.
+            // SAFETY: the reply still exists, so the pointer is unused.
             Some((at, vtable)) => unsafe { (vtable.forward)(at, to) },
             None => Ok(None),
         }
@@ -121,7 +121,7 @@ impl<R: 'static> Reply<R> {
     /// Takes a [`forward`](Self::forward) back.
     pub(crate) fn restore(&self, before: Forwarded) {
         if let Some((at, vtable)) = self.to {
-            // SAFETY: the reply still exists, so the pointer was not consumed.
+            // SAFETY: the reply still exists, so the pointer is unused.
             unsafe { (vtable.restore)(at, before) }
         }
     }
@@ -129,7 +129,7 @@ impl<R: 'static> Reply<R> {
     /// Gives up the right to answer, since the message was not sent.
     pub(crate) fn cancel(self) {
         if let Some((to, vtable)) = self.into_target() {
-            // SAFETY: `into_target` consumed the reply, so this is the one use of the pointer.
+            // SAFETY: `into_target` consumed the reply, so the pointer is used once.
             unsafe { (vtable.cancel)(to) };
         }
     }
@@ -137,7 +137,7 @@ impl<R: 'static> Reply<R> {
     /// Answers with an error, since the message was not handled.
     pub(crate) fn fail(self, error: AskError) {
         if let Some((to, vtable)) = self.into_target() {
-            // SAFETY: `into_target` consumed the reply, so this is the one use of the pointer.
+            // SAFETY: `into_target` consumed the reply, so the pointer is used once.
             unsafe { (vtable.answer)(to, Err(error)) };
         }
     }

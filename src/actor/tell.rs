@@ -363,7 +363,7 @@ unsafe fn open<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
     header: &Header,
     into: NonNull<()>,
 ) {
-    // SAFETY: called through the table with the only pointer to one of its envelopes. `into` has
+    // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
     // room for message and reply.
     unsafe { batch::put::<M, R>(into, unwrap::<C>(this, header.held()).arrive(), Reply::nobody()) };
 }
@@ -379,8 +379,8 @@ unsafe fn open_prepaid<M: Send + 'static, C: Carried<M>, R: Send + 'static, cons
 }
 
 unsafe fn discard<M: Send + 'static>(this: AnyEnvelope, _: AskError, held: Held<'_>) {
-    // SAFETY: called through the table with the only pointer to one of its envelopes, and `held` is
-    // of its pool.
+    // SAFETY: called through the envelope's table with the only pointer to the envelope, and `held`
+    // is of its pool.
     drop(unsafe { unwrap::<M>(this, held) });
 }
 
@@ -429,7 +429,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        // SAFETY: `self` is a strong reference; the envelope is made for an actor of its type.
+        // SAFETY: `self` is a strong reference; the envelope is made for an actor of type `A`.
         match unsafe { deliver(self.as_ptr(), Telling::plain::<A, M>(message), Lane::Ordinary) } {
             Ok(_) => Ok(()),
             Err((telling, refusal)) => Err(SendError::new(telling.into_message(), refusal)),

@@ -111,8 +111,8 @@ unsafe fn cancel<A: Actor, R: 'static, F: 'static, S: Dating>(to: NonNull<()>) {
 /// # Safety
 /// `this` is the only pointer to a callback that `reply` made, and `held` is of its pool.
 unsafe fn unwrap<A: Actor, R, F, S: Dating>(this: AnyEnvelope, held: Held<'_>) -> Callback<A, R, F, S> {
-    // SAFETY: `reply` allocated the callback as this type, this is the only pointer to it, and
-    // `held` is of its pool.
+    // SAFETY: `reply` allocated the callback as this type, no other pointer to it exists, and
+    // `held` is of the right pool.
     Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast(), held) })
 }
 
@@ -122,7 +122,7 @@ where
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>),
     S: Dating,
 {
-    // SAFETY: called through the table with the only pointer to a callback of this type, in a turn
+    // SAFETY: called through the callback's table with the only pointer to the callback, in a turn
     // of its owner.
     unsafe {
         let callback = unwrap::<A, R, F, S>(this, header.as_ref().held());
@@ -132,7 +132,7 @@ where
 }
 
 unsafe fn discard<A: Actor, R, F, S: Dating>(this: AnyEnvelope, _: AskError, held: Held<'_>) {
-    // SAFETY: called through the table with the only pointer to a callback of this type, and `held`
+    // SAFETY: called through the callback's table with the only pointer to the callback, and `held`
     // is of its pool.
     drop(unsafe { unwrap::<A, R, F, S>(this, held) });
 }

@@ -48,7 +48,7 @@ unsafe fn handle_asked<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     header: NonNull<Header>,
     _: Place,
 ) {
-    // SAFETY: called through this table with the only pointer to one of its envelopes, in the
+    // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
     unsafe {
         let (expiring, reply) = Asked::<Expiring<C>, A::Reply, ()>::open(this);
@@ -61,7 +61,7 @@ unsafe fn handle_with<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating
     header: NonNull<Header>,
     _: Place,
 ) {
-    // SAFETY: called through this table with the only pointer to one of its envelopes, in the
+    // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
     unsafe {
         let (expiring, reply) = AskedWith::<Expiring<C>, A::Reply, S>::unwrap(this, header.as_ref().held());
@@ -97,7 +97,7 @@ unsafe fn open_asked<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
     _: &Header,
     into: NonNull<()>,
 ) {
-    // SAFETY: called through this table with the only pointer to one of its envelopes. `into` has
+    // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
     // room for message and reply.
     unsafe {
         let (expiring, reply) = Asked::<Expiring<C>, R, ()>::open(this);
@@ -106,12 +106,12 @@ unsafe fn open_asked<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
 }
 
 unsafe fn asked_has_expired<C: Send + 'static, R: Send + 'static>(this: AnyEnvelope) -> bool {
-    // SAFETY: called through this table, on an envelope whose message was not taken yet.
+    // SAFETY: called through the envelope's table, with the message still there.
     time::now() >= unsafe { Asked::<Expiring<C>, R, ()>::message(this).as_ref() }.deadline
 }
 
 unsafe fn with_has_expired<C: Send + 'static, R: Send + 'static, S: Dating>(this: AnyEnvelope) -> bool {
-    // SAFETY: called through this table, on an envelope whose message was not taken yet.
+    // SAFETY: called through the envelope's table, with the message still there.
     time::now() >= unsafe { AskedWith::<Expiring<C>, R, S>::message(this).as_ref() }.deadline
 }
 
@@ -121,7 +121,7 @@ unsafe fn open_with<M: Send + 'static, C: Carried<M>, R: Send + 'static, S: Dati
     header: &Header,
     into: NonNull<()>,
 ) {
-    // SAFETY: called through this table with the only pointer to one of its envelopes. `into` has
+    // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
     // room for message and reply.
     unsafe {
         let (expiring, reply) = AskedWith::<Expiring<C>, R, S>::unwrap(this, header.held());
@@ -181,7 +181,7 @@ impl<A: Actor> ActorRef<A> {
     {
         let expiring = Expiring { deadline, message };
         let asking = Asking::<_, A::Reply, ByDeadline<A, M, C>>::new(expiring, self.as_ptr());
-        // SAFETY: `self` is a strong reference, and the envelope is made for an actor of its type.
+        // SAFETY: `self` is a strong reference, and the envelope is made for an actor of type `A`.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(head) => Ok(Ask::new(head)),
             Err((asking, refusal)) => Err(SendError::new(asking.into_message().message, refusal)),
@@ -224,7 +224,7 @@ impl<B: Actor> ActorRef<B> {
     {
         let expiring = Expiring { deadline, message };
         let asking = AskingWith::<_, B::Reply, ByDeadline<B, M, C>>::new(expiring, reply);
-        // SAFETY: `self` is a strong reference, and the envelope is made for an actor of its type.
+        // SAFETY: `self` is a strong reference, and the envelope is made for an actor of type `B`.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(()) => Ok(()),
             Err((asking, refusal)) => {

@@ -167,7 +167,7 @@ impl<A: Actor> ActorRef<A> {
         A: Receive<M>,
     {
         let asking = AskingWith::<_, A::Reply, Plain<A, M, C>>::new(message, reply);
-        // SAFETY: `self` is a strong reference, and the envelope is made for an actor of its type.
+        // SAFETY: `self` is a strong reference, and the envelope is made for an actor of type `A`.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(()) => Ok(()),
             Err((asking, refusal)) => {

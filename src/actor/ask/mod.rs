@@ -330,7 +330,7 @@ impl<A: Actor> ActorRef<A> {
         A: Receive<M>,
     {
         let asking = Asking::<_, A::Reply, Plain<A, M, C>>::new(message, self.as_ptr());
-        // SAFETY: `self` is a strong reference, and the envelope is made for an actor of its type.
+        // SAFETY: `self` is a strong reference, and the envelope is made for an actor of type `A`.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(head) => Ok(Ask::new(head)),
             Err((asking, refusal)) => Err(SendError::new(asking.into_message(), refusal)),

@@ -37,7 +37,7 @@ impl<R> AskedHead<R> {
 
     /// Returns the slot, with the allocation's provenance, so that the slot can free all of it.
     pub(crate) fn slot(this: NonNull<Self>) -> NonNull<AnswerSlot<R>> {
-        // SAFETY: the address of a field of the block that `this` points to, which is never null.
+        // SAFETY: `this` points to the block, so the address of a field is not null.
         unsafe { NonNull::new_unchecked(&raw mut (*this.as_ptr()).slot) }
     }
 
@@ -121,7 +121,7 @@ unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
 /// Records a forward in the table of the asked actor's executor, until the slot is freed. Returns
 /// the forward before.
 unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cycle> {
-    // SAFETY: the replier's side has not released the slot, so the block is there.
+    // SAFETY: the replier's side has not released the slot, so the block still exists.
     let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
     let asked = head.target.header().core();
     // In a forked child a thread that is not here may hold the table's lock.
@@ -137,7 +137,7 @@ unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cy
 
 /// Takes a forward back, after the forwarded message was refused.
 unsafe fn restore<R>(to: NonNull<()>, before: Forwarded) {
-    // SAFETY: the replier's side has not released the slot, so the block is there.
+    // SAFETY: the replier's side has not released the slot, so the block still exists.
     let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
     let asked = head.target.header().core();
     if !asked.forked() {
@@ -154,7 +154,7 @@ fn forget_forward(asked: &Header, address: usize) {
 }
 
 unsafe fn wanted<R>(to: NonNull<()>) -> bool {
-    // SAFETY: the replier's side has not released the slot, so the block is there.
+    // SAFETY: the replier's side has not released the slot, so the block still exists.
     unsafe { to.cast::<AskedHead<R>>().as_ref() }.slot.wanted()
 }
 
@@ -242,8 +242,7 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
     /// Returns the message and the replier's side of the slot.
     ///
     /// # Safety
-    /// `this` is the only pointer to an envelope that this type made, and the message is still
-    /// there.
+    /// `this` is the only pointer to an envelope of this type, and the message is still there.
     pub(super) unsafe fn open(this: AnyEnvelope) -> (M, Reply<R>) {
         // SAFETY: the message is there and is taken once. The envelope is given up to the reply,
         // whose table is of the same type.
@@ -256,10 +255,9 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
     /// Returns a pointer to the message, valid as long as the message was not taken.
     ///
     /// # Safety
-    /// `this` is the only pointer to an envelope that this type made, and the message is still
-    /// there.
+    /// `this` is the only pointer to an envelope of this type, and the message is still there.
     pub(super) unsafe fn message(this: AnyEnvelope) -> NonNull<M> {
-        // SAFETY: the address of a field of the block that `this` points to, which is never null.
+        // SAFETY: `this` points to the block, so the address of a field is not null.
         unsafe { NonNull::new_unchecked(this.cast::<Self>().as_ref().message.get().cast()) }
     }
 
@@ -268,7 +266,7 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
     where
         M: Carried<N>,
     {
-        // SAFETY: called through the table with the only pointer to one of its envelopes. `into`
+        // SAFETY: called through the envelope's table with the only pointer to the envelope. `into`
         // has room for message and reply.
         unsafe {
             let (message, reply) = Self::open(this);
@@ -282,8 +280,8 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
         N: Send + 'static,
         M: Carried<N>,
     {
-        // SAFETY: called through the table with the only pointer to one of its envelopes, in a turn
-        // of its actor. From here on the reply is the replier's side.
+        // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
+        // actor's turn. From here on the reply is the replier's side.
         unsafe {
             let (message, reply) = Self::open(this);
             let (actor, mut ctx) = enter::<A>(header);
@@ -292,8 +290,8 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
     }
 
     pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError, _: Held<'_>) {
-        // SAFETY: called through the table with the only pointer to one of its envelopes. The asker
-        // is told first, and so is told even if the drop of the message panics.
+        // SAFETY: called through the envelope's table with the only pointer to the envelope. The
+        // asker is told first, and so is told even if the drop of the message panics.
         unsafe {
             let (message, reply) = Self::open(this);
             reply.fail(why);
@@ -353,7 +351,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
     /// Returns a pointer to the message.
     ///
     /// # Safety
-    /// `this` is the only pointer to an envelope that this type made.
+    /// `this` is the only pointer to an envelope of this type.
     pub(super) unsafe fn message(this: AnyEnvelope) -> NonNull<M> {
         // SAFETY: the address of a field of the block that `AskingWith` packed, which is never
         // null.
@@ -363,10 +361,10 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
     /// Takes message and reply out, and frees the envelope.
     ///
     /// # Safety
-    /// `this` is the only pointer to an envelope that this type made, and `held` is of its pool.
+    /// `this` is the only pointer to an envelope of this type, and `held` is of its pool.
     pub(super) unsafe fn unwrap(this: AnyEnvelope, held: Held<'_>) -> (M, Reply<R>) {
-        // SAFETY: `AskingWith` packed the envelope as this type, this is the only pointer to it,
-        // and `held` is of its pool.
+        // SAFETY: `AskingWith` packed the envelope as this type, no other pointer to it exists, and
+        // `held` is of the right pool.
         let asked = Local::with_heap(|here| unsafe {
             memory::unboxed(here, Kind::Message, this.cast::<Self>(), held)
         });
@@ -378,7 +376,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
     where
         M: Carried<N>,
     {
-        // SAFETY: called through the table with the only pointer to one of its envelopes. `into`
+        // SAFETY: called through the envelope's table with the only pointer to the envelope. `into`
         // has room for message and reply.
         unsafe {
             let (message, reply) = Self::unwrap(this, header.held());
@@ -392,8 +390,8 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
         N: Send + 'static,
         M: Carried<N>,
     {
-        // SAFETY: called through the table with the only pointer to one of its envelopes, in a turn
-        // of its actor.
+        // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
+        // actor's turn.
         unsafe {
             let (message, reply) = Self::unwrap(this, header.as_ref().held());
             let (actor, mut ctx) = enter::<A>(header);
@@ -402,7 +400,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
     }
 
     pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError, held: Held<'_>) {
-        // SAFETY: called through the table with the only pointer to one of its envelopes, and
+        // SAFETY: called through the envelope's table with the only pointer to the envelope, and
         // `held` is of its pool.
         let (message, reply) = unsafe { Self::unwrap(this, held) };
         // Told first, so that the asker is told even if the drop of the message panics.

@@ -187,8 +187,8 @@ where
     F: FnMut(Tick) -> M + Send + 'static,
 {
     prepaid::in_hand();
-    // SAFETY: called through the table with the only pointer to one of its envelopes, in a turn of
-    // its actor.
+    // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
+    // actor's turn.
     let (mut going, header_ref) = unsafe { (Going(Some(unbox::<A, M, F>(this))), header.as_ref()) };
     let core = header_ref.core();
     let interval = going.0.as_mut().expect("just put there");
@@ -217,7 +217,7 @@ where
 }
 
 unsafe fn discard<A, M, F>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
-    // SAFETY: called through the table with the only pointer to one of its envelopes.
+    // SAFETY: called through the envelope's table with the only pointer to the envelope.
     drop(Going(Some(unsafe { unbox::<A, M, F>(this) })));
 }
 

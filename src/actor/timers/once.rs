@@ -125,8 +125,8 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     _: Place,
 ) {
     prepaid::in_hand();
-    // SAFETY: called through the table with the only pointer to one of its envelopes, in a turn of
-    // its actor.
+    // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
+    // actor's turn.
     unsafe {
         let once = unbox::<A, C, S>(this);
         let actor = header.as_ref();
@@ -140,7 +140,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
 }
 
 unsafe fn discard<A, C, S>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
-    // SAFETY: called through the table with the only pointer to one of its envelopes.
+    // SAFETY: called through the envelope's table with the only pointer to the envelope.
     let once = unsafe { unbox::<A, C, S>(this) };
     once.target.header().core().scheduler.timers.end(once.key);
 }
