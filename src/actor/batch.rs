@@ -121,6 +121,7 @@ impl<M: Send + 'static, R: Send + 'static> Batch<'_, M, R> {
     /// ```
     pub fn of_one(message: M, reply: Reply<R>) -> Self {
         Batch {
+            // Boxed, so that a batch from a mailbox has no room for a message in it.
             first: Some(Next::Alone(Box::new((message, reply)))),
             from: None,
             left: 0,
@@ -134,6 +135,7 @@ impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
+        // The source stays taken out on each way that returns `None`, so the iterator is fused.
         let from = self.from.take()?; // put back below if there may be more
         self.left = self.left.checked_sub(1)?;
         loop {
@@ -141,6 +143,7 @@ impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
             // this type and belongs to this batch.
             let Taken { envelope, batched, sent } = unsafe { from.pop(TypeId::of::<M>())? };
             let popped = Popped { envelope, batched };
+            // An expired message counts in the turn but takes no place in the batch.
             if !popped.has_expired() {
                 from.in_hand(sent);
                 self.from = Some(from);
@@ -204,6 +207,7 @@ pub(super) const fn batched<A: Receive<M>, M: Send + 'static>(
     open: Open,
     expired: unsafe fn(AnyEnvelope) -> bool,
 ) -> Option<Batched> {
+    // A limit of zero messages does not compile.
     const { assert!(A::BATCH > 0, "a batch holds at least one message") };
     if A::BATCH > 1 {
         Some(Batched { message: TypeId::of::<M>(), open, expired, handle: handle::<A, M> })
@@ -227,6 +231,8 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
     from: &Taking<'_>,
 ) {
     let first = Popped { envelope: first, batched };
+    // The handler is not called for a message that came too late. The next message begins a batch
+    // of its own.
     if first.has_expired() {
         ticks::not_handled(from.header(), DeadLetterReason::Expired);
         // SAFETY: the table made this envelope's message an `M` for an actor of type `A`, whose

@@ -47,6 +47,7 @@ impl<M> SendError<Box<M>> {
 /// the message.
 macro_rules! carried {
     ($message:ident => $send:expr) => {
+        // Decided at compile time, so the code of a message type has one of the two ways only.
         if const { $crate::actor::carried::is_large::<M>() } {
             let $message = Box::new($message);
             $send.map_err($crate::error::SendError::unboxed)

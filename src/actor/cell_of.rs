@@ -24,12 +24,15 @@ pub(crate) struct CellOf<A> {
 }
 
 impl<A: Actor> CellOf<A> {
+    // Three tables instead of flags in the cell: an actor that is not pinned pays only a look at an
+    // entry of a table that the worker reads anyway.
     const VTABLE: ActorVtable = ActorVtable {
         task: TaskVtable { run: turn::run, key: Self::key, bound: None },
         type_name: std::any::type_name::<A>,
         started: Self::started,
         stopped: Self::stopped,
         drop_state: Self::drop_state,
+        // Without a destructor the end of the actor makes no guarded call.
         needs_drop: std::mem::needs_drop::<A>(),
         free: Self::free,
     };
@@ -148,12 +151,14 @@ impl<'a, A> Unborn<'a, A> {
     /// Allocates memory for an actor whose state is still to be [made](CellOf::init).
     #[inline]
     pub(crate) fn without_state(core: &'a Core) -> Self {
+        // The heaps of the parent may be locked for ever, by threads that the child does not have.
         let apart = core.forked();
         let cell = if apart {
             NonNull::from(Box::leak(Box::<CellOf<A>>::new_uninit())).cast()
         } else {
             core.with_heap(|heap| memory::place::<CellOf<A>>(heap, Kind::Cell))
         };
+        // Set after the write, so a drop never touches memory without a state.
         Unborn { core, cell, has_state: false, apart }
     }
 

@@ -197,12 +197,16 @@ impl<A: Actor> Context<A> {
         A: Receive<M>,
     {
         let header = self.header();
+        // One prepaid message at a time: without this bound an actor could fill its mailbox beyond
+        // the capacity.
         if header.again.get() {
             return Err(SendError::new(message, Refusal::Full));
         }
         // SAFETY: the turn keeps the cell alive, and the envelope is made for this actor.
         match unsafe { deliver(self.me.as_ptr(), Telling::again::<A, M>(message), Lane::Prepaid) } {
             Ok(_) => {
+                // Set after the delivery, which may fail. The message cannot be handled before this
+                // turn ends.
                 header.again.set(true);
                 Ok(())
             }
@@ -247,6 +251,7 @@ impl<A: Actor> Context<A> {
     where
         A: Receive<M>,
     {
+        // Packed now: the notice may be delivered at once, or later by a turn of the target.
         let told = Telling::notice::<A, M>(message).pack_for(self.header());
         let me = ActorRef::clone(&self.me).into_strong();
         room::notify_owner(target.header(), me, told)
@@ -269,6 +274,8 @@ impl<A: Actor> Context<A> {
         M: Send + 'static,
         F: FnOnce(&mut A, Result<B::Reply, AskError>, &mut Context<A>) + Send + 'static,
     {
+        // The callback is both the message's reply and, later, the envelope of the answer. It keeps
+        // this actor alive until then.
         let reply = callback::reply(ActorRef::clone(&self.me), then);
         carried!(message => target.send_with_reply::<M, _>(message, reply))
     }

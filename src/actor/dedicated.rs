@@ -70,10 +70,13 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
         let vtable = CellOf::<A>::vtable_of_dedicated();
         match spawner.enroll(vtable, capacity, cold, Unborn::without_state(spawner.core)) {
             Ok(actor) => {
+                // Only now, when nothing can fail any more. Until here the factory could be handed
+                // back.
                 let begins = start.send(Start { factory, actor: ActorRef::downgrade(&actor) });
                 assert!(begins.is_ok(), "the thread waits for it");
                 Ok(actor)
             }
+            // `start` is dropped with this return, so the thread receives nothing and ends.
             Err(_) => Err(SpawnError::new(factory, SpawnProblem::ShuttingDown)),
         }
     }

@@ -157,6 +157,7 @@ impl Handle {
     /// the end.
     #[must_use]
     pub fn last_report(&self) -> Option<Report> {
+        // In a forked child a thread of the parent may hold the lock for ever.
         if self.core.forked() { None } else { self.core.report.lock().clone() }
     }
 
@@ -202,6 +203,7 @@ impl Handle {
     /// ```
     #[must_use]
     pub fn waits(&self) -> Vec<Waiting> {
+        // In a forked child a thread of the parent may hold the lock for ever.
         if self.core.forked() { Vec::new() } else { self.core.waits.all() }
     }
 
@@ -228,6 +230,7 @@ impl Handle {
     }
 
     pub(crate) fn wait_idle_until(&self, until: Option<Instant>) -> Result<(), WaitError> {
+        // A turn that waits is itself a reason why the executor is not quiescent.
         if self.core.on_crew() {
             return Err(WaitError::OnCrew);
         }
@@ -270,6 +273,8 @@ impl Future for WaitIdle {
         if scheduler.forked() {
             return Poll::Pending; // for ever
         }
+        // The first look is made without a ticket: most waits find the executor quiescent and leave
+        // nothing behind.
         let mut want = this.ticket.is_some();
         loop {
             if want && scheduler.quiet.want(&mut this.ticket, cx.waker()) {

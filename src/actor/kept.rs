@@ -88,6 +88,7 @@ impl<A: 'static> Actor for Queue<A> {}
 struct QueueKeeper<E>(E);
 
 impl<E: QueueEnd> Keeper for QueueKeeper<E> {
+    // A queue's turns run no user code and end no state, so only `ended` is ever called.
     fn lost(&self, _: &Loss) -> Verdict {
         Verdict::End
     }
@@ -114,6 +115,7 @@ pub(crate) fn spawn_queue<A: Actor>(
 ) -> Result<ActorRef<A>, NoQueue> {
     let kept = Kept::queue(Box::new(QueueKeeper(end)), Arc::clone(sharing));
     let queue =
+        // The pool's builder has checked the capacity.
         handle.build(Queue::<A>(PhantomData)).exact_capacity(capacity).timing(timing).keep(kept).try_spawn();
     // The reference has another type than the cell: members of type `A` handle the messages.
     queue.map(|queue| ActorRef::from_strong(queue.into_strong())).map_err(NoQueue::from)

@@ -107,14 +107,18 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
     capacity: u32,
     membership: T,
 ) -> Result<(ActorRef<A>, Task), Refused<T>> {
+    // In a forked child the registry may be locked for ever.
     if core.forked() {
         return Err(Refused { membership, counted: false });
     }
     Local::with(&core.scheduler, |local| {
+        // While the executor drains its crew may still spawn, and other threads may not.
         if local.is_none() && core.draining() && !core.on_crew() {
             return Err(Refused { membership, counted: false });
         }
         let shard = core.shard_here(local);
+        // Taken by `make`, which is not called if the shard is closed. So the membership is never
+        // lost.
         let mut membership = Some(membership);
         let mut cold = core.timing.then(Cold::timed);
         // The parts are written in place. The room for the state may be large, and is not touched.

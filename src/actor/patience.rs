@@ -63,6 +63,7 @@ impl Luck {
     }
 
     fn succeeded(&mut self) {
+        // Slow to trust and quick to doubt: a success adds two, a failure halves.
         self.credit = (self.credit + 2).min(Self::MOST_CREDIT);
         self.last = 0;
     }
@@ -70,6 +71,8 @@ impl Luck {
     fn failed(&mut self) {
         self.credit /= 2;
         if self.credit == 0 {
+            // The pauses between tries double, so a way that never works costs little in the long
+            // run.
             self.last = (2 * self.last).clamp(16, self.most);
             self.without = self.last;
         }
@@ -86,6 +89,8 @@ impl Luck {
 /// Waits briefly until `done` or `until`. The caller looks again afterwards, and sleeps if it is
 /// not done.
 pub(crate) fn look(until: Option<Instant>, one_processor: bool, done: impl Fn() -> bool) {
+    // Spinning comes first, as the fastest way. With one processor spinning could only delay the
+    // answer.
     if one_processor || !judged(&SPINNING, || spin(until, &done)) {
         judged(&YIELDING, || give_way(until, &done));
     }
@@ -102,6 +107,7 @@ enum Outcome {
 }
 
 fn judged(luck: &'static std::thread::LocalKey<Cell<Luck>>, wait: impl FnOnce() -> Outcome) -> bool {
+    // A copy, written back below, so that nothing is borrowed during the wait.
     let mut now = luck.get();
     let tried = now.tries();
     let outcome = if tried { wait() } else { Outcome::Unknown };
@@ -119,6 +125,7 @@ fn judged(luck: &'static std::thread::LocalKey<Cell<Luck>>, wait: impl FnOnce() 
 fn spin(until: Option<Instant>, done: &impl Fn() -> bool) -> Outcome {
     let end = time::now() + SPIN;
     loop {
+        // A reading of the clock costs about as much as these looks.
         for _ in 0..16 {
             if done() {
                 return Outcome::Done;

@@ -241,6 +241,8 @@ impl<A> ActorRef<A> {
     }
 
     fn wait_stopped_until(&self, until: Option<Instant>) -> Result<StopReason, WaitError> {
+        // An actor that has ended is waited for by no thread, so the call succeeds wherever it is
+        // made.
         let mut stopped = self.wait_stopped_async();
         if !self.header().state.peek().dead() {
             if self.header().core().on_crew() {

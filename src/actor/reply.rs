@@ -83,6 +83,7 @@ impl<R: 'static> Reply<R> {
     }
 
     fn into_target(self) -> Option<(NonNull<()>, &'static ReplyVtable<R>)> {
+        // Without the drop, which would tell the asker that there is no answer.
         ManuallyDrop::new(self).to
     }
 
@@ -146,6 +147,7 @@ impl<R: 'static> Reply<R> {
 impl<R: 'static> Drop for Reply<R> {
     fn drop(&mut self) {
         let Some((to, vtable)) = self.to.take() else { return };
+        // A reply may be dropped anywhere, so the scope that would answer late may need a timer.
         Dropped { to, vtable }.tell(Some(watch));
     }
 }
@@ -223,6 +225,7 @@ fn watch(orphans: &Arc<Orphans>) -> Option<Box<dyn Any>> {
         key = given;
         Box::new(Late(Arc::clone(orphans)))
     };
+    // Armed whatever the actor's state is, since the orphans must be answered in any case.
     let armed = core.scheduler.arm(time::after(PATIENCE), || true, made);
     armed.then(|| Box::new(Watching { core, key }) as Box<dyn Any>)
 }

@@ -63,10 +63,13 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
+        // Most mailboxes have room, so the plain way comes first. Only a refusal for lack of room
+        // packs an envelope and waits.
         let message = match self.tell_as::<M, C>(message) {
             Err(error) if error.is_full() => error.into_message(),
             done => return done,
         };
+        // In a forked child no turn will ever make room.
         if self.header().core().forked() {
             return Err(SendError::new(message, Refusal::Forked));
         }
@@ -206,6 +209,7 @@ impl<A> Packed<A> {
 
 impl<A> Drop for Packed<A> {
     fn drop(&mut self) {
+        // A message may own a send, an ask or a reply itself, and so on: see `drops`.
         match self.take() {
             Form::Gone => {}
             Form::Plain(message) => drops::run(move || user::contain(Site::Drop, || drop(message))),
@@ -270,6 +274,7 @@ impl<A> Queued<A> {
 
     /// Delivers the message or puts it in line, on the first poll. Runs no user code.
     fn begin(&mut self, packed: Packed<A>, ticket: &Arc<Ticket>) -> Poll<Result<(), Returned<A>>> {
+        // Usually one round. Between a refusal and the look at the line there may be room again.
         let mut envelope = packed.post();
         loop {
             // SAFETY: `actor` is a strong reference, and the envelope was made for its type.
@@ -302,6 +307,7 @@ impl<A> Queued<A> {
             State::Waiting(_) if self.forked() => None,
             State::Waiting(ticket) => match room::withdraw(self.actor.header(), &ticket) {
                 Some(envelope) => Some(Packed::again(envelope, self.core())),
+                // A ticket that is not in line is settled, so this waker is never left in it.
                 None => match ticket.look(Waker::noop()) {
                     TicketNow::Refused(envelope, _) => Some(Packed::again(envelope, self.core())),
                     TicketNow::Accepted | TicketNow::Waiting => None,

@@ -30,6 +30,7 @@ impl<'a> Spawner<'a> {
     }
 
     pub(crate) fn spawn<A: Actor + Send>(self, actor: A) -> ActorRef<A> {
+        // The way of most spawns, without a builder in between.
         let cell = Unborn::new(self.core, actor);
         let cold = self.core.timing.then(Cold::timed);
         self.enroll(CellOf::<A>::vtable(), self.core.capacity, cold, cell).unwrap_or_else(dead_on_arrival)
@@ -53,6 +54,7 @@ impl<'a> Spawner<'a> {
         let mut refused = false;
         let actor = Local::with(&self.core.scheduler, |local| {
             let shard = self.core.shard_here(local);
+            // While the executor drains its crew may still spawn, and other threads may not.
             if local.is_none() && self.core.draining() && !self.core.on_crew() {
                 return Err(());
             }
@@ -84,6 +86,7 @@ impl<'a> Spawner<'a> {
             }
         });
         if refused {
+            // Takes the count of the spawn back, outside the closure.
             self.core.ended(); // may run wakers
         }
         // The cell was refused, so `make` was not called and `cell` is still whole.
@@ -224,6 +227,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
         }
         let placed = !matches!(bound, Bound::Nowhere);
         let Self { name, limits, timing, kept, .. } = self;
+        // Most actors need none of this, and get no cold part.
         let cold = (name.is_some() || limits.is_some() || placed || timing || kept.is_some()).then(|| {
             let stopwatch = timing.then(Stopwatch::new);
             Box::new(Cold { name, limits, bound, kept, stopwatch, ..Cold::default() })
@@ -311,6 +315,7 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
         let mut vtable = CellOf::<A>::vtable();
         if let Some(worker) = worker {
             vtable = CellOf::<A>::vtable_of_bound();
+            // Counted before the actor is there, so its first turn finds the count.
             spawner.core.scheduler.move_in(worker);
         }
         spawner.enroll(vtable, capacity, cold, cell).map_err(|cell| {
@@ -331,6 +336,7 @@ fn dead_on_arrival<A: Actor + Send>(cell: Unborn<'_, A>) -> ActorRef<A> {
 
 /// Makes a reference to an actor that never was: closed, and ended.
 pub(crate) fn tombstone<A: Actor + Send>(core: &Core) -> ActorRef<A> {
+    // A reference needs a cell. `Never` takes the actor's place in it, since the state was refused.
     let cell = Unborn::new(core, Never(PhantomData::<fn(A)>));
     let header = core.tombstone(|shard, id, place| {
         cell.complete(Header::new(CellOf::<Never<A>>::vtable(), shard, id, place, 1, None))

@@ -47,6 +47,7 @@ struct Tables<A, M, C>(PhantomData<(A, M, C)>);
 impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> Tables<A, M, C> {
     const PLAIN: TellTable = TellTable {
         segment: {
+            // `UNDATED` is a constant of its own, since a constant cannot point into itself.
             let table: *const EnvelopeVtable = &Self::UNDATED;
             // Batches take envelopes only, since a batch looks at a message before it takes it. And
             // `take` must find the message where a slot has it, right behind the place of an
@@ -66,6 +67,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> Tables<A, M, C> {
     };
     const UNDATED: EnvelopeVtable =
         Self::table(handle::<A, M, C>, handle_dated::<A, M, C>, open::<M, C, A::Reply>).undated;
+    // Prepaid messages lie in envelopes only. Their functions note the handling first.
     const AGAIN: TellTable = Self::table(
         handle_prepaid::<A, M, C, true>,
         handle_prepaid_dated::<A, M, C, true>,
@@ -186,8 +188,12 @@ impl<M: Send + 'static> Parcel for Telling<M> {
                         to.inbox.push_segment(segment);
                     };
                 }
+                // One attempt only: a push costs one step as well, and needs no other sender to
+                // stand still.
                 Filled::NoSegment(message) | Filled::Contended(message) => message,
                 Filled::OtherType(message) => {
+                    // The types alternate at the moment, so the next segments would hold one
+                    // message each.
                     MIXED.set(NO_SEGMENTS_FOR);
                     message
                 }
@@ -450,6 +456,7 @@ impl<A: Actor> ActorRef<A> {
     {
         let mut rest = messages.into_iter();
         let mut accepted = 0;
+        // One by one: each message is accepted or refused by itself, as if told alone.
         while let Some(message) = rest.next() {
             if let Err(error) = self.tell(message) {
                 let refusal = error.refusal();

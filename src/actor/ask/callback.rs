@@ -46,6 +46,7 @@ where
         answer: answer::<A, R, F, S>,
         wanted: wanted::<A, R, F, S>,
         cancel: cancel::<A, R, F, S>,
+        // No thread blocks for this answer, so a forward need not be known to the table of waits.
         forward: |_, _| Ok(None),
         restore: |_, _| (),
     };
@@ -58,6 +59,7 @@ where
     R: Send + 'static,
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>) + Send + 'static,
 {
+    // Two types, so the callback of an actor that is not timed has no room for an instant.
     if owner.header().stopwatch().is_some() {
         reply_as::<A, R, F, Sent>(owner, then)
     } else {
@@ -86,6 +88,8 @@ unsafe fn answer<A: Actor, R, F, S: Dating>(to: NonNull<()>, answer: Result<R, A
     // actor of the owner's type.
     unsafe {
         let callback = to.cast::<Callback<A, R, F, S>>().as_mut();
+        // From the delivery on the message keeps the actor, so the owner's reference goes with the
+        // call.
         callback.answer = Some(answer);
         let owner = callback.owner.take().expect("taken only once");
         deliver_answer(owner.into_strong(), to.cast());
@@ -102,6 +106,7 @@ unsafe fn wanted<A: Actor, R, F, S: Dating>(to: NonNull<()>) -> bool {
 unsafe fn cancel<A: Actor, R: 'static, F: 'static, S: Dating>(to: NonNull<()>) {
     // SAFETY: the reply calls this once and gives the callback up. The owner keeps its pool.
     let cancel = move || unsafe {
+        // Taken out first: the owner keeps the pool while the callback is freed.
         let owner = to.cast::<Callback<A, R, F, S>>().as_mut().owner.take().expect("taken only once");
         drop(unwrap::<A, R, F, S>(to.cast(), owner.header().held()));
     };

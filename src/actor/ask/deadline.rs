@@ -29,6 +29,8 @@ struct Expiring<M> {
 struct ByDeadline<A, M, C>(PhantomData<fn(A, M, C)>);
 
 impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> Tables<S> for ByDeadline<A, M, C> {
+    // `()` in the place of `S`: dated or not, the message lies at the same place, and a handler is
+    // compiled once.
     const ASKED: EnvelopeVtable = EnvelopeVtable {
         handle: handle_asked::<A, M, C>,
         discard: Asked::<Expiring<C>, A::Reply, ()>::discard,
@@ -80,6 +82,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
 ) {
     // SAFETY: a turn of this actor of type `A` runs here.
     unsafe {
+        // Read here and not by a timer: an expired message costs nothing before its turn comes.
         if time::now() >= deadline {
             ticks::not_handled(header.as_ref(), DeadLetterReason::Expired);
             reply.fail(AskError::Expired); // told even if the message's drop panics

@@ -141,7 +141,10 @@ impl<R> Ask<R> {
 
     pub(crate) fn wait_until(mut self, until: Option<Instant>) -> Result<R, WaitAskError<R>> {
         assert!(self.head.is_some(), "an ask was used after its answer was taken");
+        // An answer that is there needs no wait, so it is returned even where a wait would be
+        // refused.
         if !self.is_ready() {
+            // In a forked child nothing answers any more.
             if self.target().core().forked() {
                 return Err(WaitAskError { error: AskError::Forked, ask: Some(self), cycle: Vec::new() });
             }
@@ -173,6 +176,7 @@ impl<R> Future for Ask<R> {
         // and `head` is cleared then.
         let poll = unsafe { Slot::poll(slot, cx) };
         if poll.is_ready() {
+            // The poll has released the slot, so neither another poll nor the drop may touch it.
             self.head = None;
         }
         poll
@@ -203,6 +207,7 @@ impl<R> Drop for Ask<R> {
             // nothing (`Receive::Reply` is `'static`), so a drop that is put off is sound.
             unsafe {
                 if let Some(answer) = Slot::abandon(slot) {
+                    // The answer came after all, and may own another ask, and so on.
                     drops::value(answer);
                 }
             }

@@ -73,6 +73,8 @@ pub(crate) struct Plain<A, M, C>(PhantomData<fn(A, M, C)>);
 
 impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> Tables<S> for Plain<A, M, C> {
     const ASKED: EnvelopeVtable = EnvelopeVtable {
+        // `()` in the place of `S`, so that one copy of the handler's code serves dated envelopes
+        // too.
         handle: Asked::<C, A::Reply, ()>::handle::<A, M>,
         discard: Asked::<C, A::Reply, ()>::discard,
         sent: Asked::<C, A::Reply, S>::SENT,
@@ -129,6 +131,7 @@ unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cy
         return Ok(None);
     }
     let (waits, address) = (&asked.waits, to.addr().get());
+    // Marked before the record exists, so whichever side frees the slot removes the record.
     head.slot.set_forwarded();
     let before = waits.forwarded(address);
     waits.forward(address, answers)?;
@@ -228,6 +231,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
         // keeps the pool until the block is freed.
         unsafe {
             let target = (&raw const (*asked.as_ptr()).head.target).read();
+            // Only a forwarded ask has a record in the table, so other asks take no lock here.
             if slot.as_ref().forwarded() {
                 forget_forward(target.header(), asked.addr().get());
             }

@@ -68,6 +68,7 @@ where
     if period.is_zero() {
         return Err(TimerError::ZeroPeriod);
     }
+    // Saves the allocation if the actor has closed. The look under the lock below decides.
     match target.refusal() {
         None => {}
         Some(Refusal::ShuttingDown) => return Err(TimerError::ShuttingDown),
@@ -193,6 +194,7 @@ where
     let core = header_ref.core();
     let interval = going.0.as_mut().expect("just put there");
     let due = interval.due.0.expect("it was due");
+    // Cancelled after it was due and before its turn came: accepted, but not handled.
     if !core.scheduler.timers.is_valid(interval.key) {
         return ticks::not_handled(header_ref, DeadLetterReason::Cancelled);
     }
@@ -205,12 +207,15 @@ where
     if header_ref.state.peek().closed() {
         return; // the interval ends with its actor
     }
+    // Counted from the instant when the tick was due, or after its handling: see `Fixed`. So at
+    // most one tick is under way.
     interval.advance(due);
     core.count_here(|tally| &tally.missed_ticks, interval.missed);
     let (key, at) = (interval.key, interval.due.0);
     let interval = going.0.take().expect("still there");
     // Refused if the actor itself cancelled it, or if the executor shuts down. Then it ends here.
     if let Err(over) = core.scheduler.rearm(key, at, interval) {
+        // The key is valid until here. Ending it makes later cancels return `false`.
         core.scheduler.timers.end(key);
         drop(over);
     }

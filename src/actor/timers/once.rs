@@ -64,6 +64,7 @@ fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     sent: S,
     message: C,
 ) -> Result<Timer, SendError<C>> {
+    // Saves the allocation if the actor has closed. The look under the lock below decides.
     if let Some(refusal) = target.refusal() {
         return Err(SendError::new(message, refusal));
     }
@@ -130,6 +131,8 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     unsafe {
         let once = unbox::<A, C, S>(this);
         let actor = header.as_ref();
+        // One step ends the timer and says whether it was cancelled before. So a `cancel` that
+        // returned `true` is never followed by the handler.
         if !actor.core().scheduler.timers.end(once.key) {
             ticks::not_handled(actor, DeadLetterReason::Cancelled);
             return;
