@@ -228,3 +228,105 @@ fn as_many_handlers_wait_at_once_as_there_are_spares() {
         shut_down(&executor);
     }
 }
+
+/// The end of a spare that nobody needs is told once, by its own thread, which tells nothing more.
+#[test]
+fn the_end_of_each_spare_is_told_once_and_last() {
+    const SPARES: usize = 3;
+    for policy in POLICIES {
+        for stay in [Duration::from_millis(1), Duration::from_secs(3_600)] {
+            let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+            let theirs = Arc::clone(&told);
+            let hook =
+                move |event: &Event| theirs.lock().unwrap().push((thread::current().id(), event.clone()));
+            let builder = Executor::builder().workers(2).policy(policy).spares(SPARES).spare_stay(stay);
+            let executor = build(builder.on_event(hook));
+            for _ in 0..3 {
+                let actors: Vec<_> = (0..10).map(|_| executor.spawn(Puppet::default())).collect();
+                let held: Vec<_> = actors.iter().map(blocking_soon).collect();
+                within(LONG, "all spares are in use", || executor.stats().spares.alive == SPARES as u64);
+                drop(held);
+                settle(&executor);
+                if stay < Duration::from_secs(1) {
+                    within(LONG, "the spares end", || executor.stats().spares.alive == 0);
+                }
+            }
+            shut_down(&executor);
+            let told = std::mem::take(&mut *told.lock().unwrap());
+            let count = |wanted: fn(&Event) -> bool| told.iter().filter(|(_, event)| wanted(event)).count();
+            let started = count(|event| matches!(event, Event::SpareStarted { .. }));
+            let ended = count(|event| matches!(event, Event::SpareEnded { .. }));
+            // Those that are left at the crew's end are not told.
+            let short = stay < Duration::from_secs(1);
+            let expected = if short { (3 * SPARES, 3 * SPARES) } else { (SPARES, 0) };
+            assert_eq!((started, ended), expected, "{told:?}");
+            assert_eq!(told.len(), started + ended, "{told:?}");
+            for (at, (thread, event)) in told.iter().enumerate() {
+                if let Event::SpareEnded { spares } = event {
+                    assert!((*spares as usize) < SPARES, "its own end is counted");
+                    let later = told[at + 1..].iter().find(|(other, _)| other == thread);
+                    assert_eq!(later, None, "a thread that has ended tells nothing more");
+                }
+            }
+            assert_eq!(executor.stats().spares.alive, 0);
+        }
+    }
+}
+
+/// Every handler blocks, so the slots go from thread to thread and no turn is over on the thread
+/// that began it with its slot. Timers fire all the same.
+#[test]
+fn timers_fire_while_every_handler_gives_its_slot_away() {
+    const TICKS: usize = 50;
+    struct Clock {
+        ticks: usize,
+        enough: Latch,
+    }
+    struct Tick;
+    impl heist::Actor for Clock {
+        fn started(&mut self, ctx: &mut Context<Self>) {
+            ctx.tell_every(Duration::from_millis(1), heist::Fixed::Delay, |_| Tick).unwrap().detach();
+        }
+    }
+    impl heist::Handler<Tick> for Clock {
+        type Reply = ();
+        fn handle(&mut self, _: Tick, _: &mut Context<Self>) {
+            blocking(thread::yield_now);
+            self.ticks += 1;
+            if self.ticks == TICKS {
+                self.enough.open();
+            }
+        }
+    }
+    /// Passes itself on, blocking each time, until there were enough ticks.
+    fn pass_on(me: &mut Puppet, ctx: &mut Context<Puppet>, enough: Latch) {
+        blocking(thread::yield_now);
+        me.log.clear();
+        if !enough.is_open() {
+            let next = move |me: &mut Puppet, ctx: &mut Context<Puppet>| pass_on(me, ctx, enough);
+            let next: Box<dyn FnOnce(&mut Puppet, &mut Context<Puppet>) + Send> = Box::new(next);
+            ctx.me().tell(Run(next)).unwrap();
+        }
+    }
+    for policy in POLICIES {
+        for workers in [1, 2] {
+            let executor = with_spares(workers, policy, 16);
+            let enough = Latch::new();
+            // Some block all the time, some again and again.
+            let actors: Vec<_> = (0..8).map(|_| executor.spawn(Puppet::default())).collect();
+            for (n, actor) in actors.iter().enumerate() {
+                let enough = enough.clone();
+                let run = move |me: &mut Puppet, ctx: &mut Context<Puppet>| match n % 2 {
+                    0 => blocking(|| enough.wait()),
+                    _ => pass_on(me, ctx, enough),
+                };
+                actor.tell(Run(run)).unwrap();
+            }
+            let clock = executor.spawn(Clock { ticks: 0, enough: enough.clone() });
+            enough.wait();
+            clock.stop();
+            settle(&executor);
+            shut_down(&executor);
+        }
+    }
+}

@@ -70,7 +70,9 @@ pub enum Event {
         /// How many threads there are now besides one for each worker.
         spares: usize,
     },
-    /// A spare thread ended, since it had not been needed for a while.
+    /// A spare thread ended, since it had not been needed for a while. Told once for each, by that
+    /// thread and as the last that it tells. The ends of the crew's threads in a shutdown are not
+    /// told.
     SpareEnded {
         /// How many threads are left besides one for each worker.
         spares: usize,

@@ -81,7 +81,9 @@ use sweep::Sweeper;
 ///
 /// A directory is cheap to clone. When the last clone is dropped it lets go of all actors. An actor
 /// that holds its own directory keeps it alive for as long as the directory keeps the actor: until
-/// that is idle, or the executor shuts down.
+/// that is idle, or the executor shuts down. A function that holds its own directory keeps it
+/// alive for ever, and heist cannot break that cycle: let it hold an
+/// `Arc<Mutex<Option<Directory>>>`, and empty that at the end.
 ///
 /// ```
 /// use heist::{Actor, Context, Directory, Executor, Handler, StopReason};

@@ -1,6 +1,7 @@
 //! A pool's settings, and their errors.
 
-use super::life::{Factory, Shared, make_states};
+use super::factory::{Make, make_states};
+use super::life::Shared;
 use super::strategy::{Strategy, TwoChoices};
 use super::{Pool, PoolError};
 use crate::actor::Actor;
@@ -50,7 +51,7 @@ pub(super) struct Settings {
 pub struct PoolBuilder<A: Actor> {
     handle: Handle,
     replicas: usize,
-    factory: Factory<A>,
+    factory: Make<A>,
     usual: Box<dyn Strategy + Send + Sync>,
     name: Option<String>,
     capacity: Option<usize>,
@@ -64,6 +65,9 @@ pub struct PoolBuilder<A: Actor> {
 impl Handle {
     /// Begins a [`Pool`] of replicas. `factory` makes the state of each replica from its index:
     /// when the pool is built, and again when a replica has lost its state.
+    ///
+    /// A factory may hold the pool itself. The pool then goes on until it is stopped, or its
+    /// executor shuts down. At its end, before that is told, the pool drops the factory.
     pub fn pool<A: Actor + Send>(
         &self,
         replicas: usize,
@@ -86,7 +90,7 @@ impl Handle {
 }
 
 impl<A: Actor + Send> PoolBuilder<A> {
-    fn new(handle: Handle, replicas: usize, factory: Factory<A>) -> Self {
+    fn new(handle: Handle, replicas: usize, factory: Make<A>) -> Self {
         PoolBuilder {
             timing: handle.core().timing,
             handle,

@@ -20,6 +20,7 @@
 
 use super::builder::Settings;
 use super::counts::Counts;
+use super::factory::{Factory, Make, States, make_states};
 use super::losses::Losses;
 use super::members::{List, Member, OUTSIDE, Stripe, Stripes};
 use super::moving::Moving;
@@ -40,28 +41,8 @@ use crate::sched::timers::Key;
 use crate::sync::{Mutex, Ordering::Relaxed, WakerKey, Wakers, thread_stripe};
 use crate::time::{self, Duration};
 use crate::user;
-use std::collections::VecDeque;
-use std::error::Error;
-use std::ops::Range;
 use std::sync::Arc;
 use std::task::Waker;
-
-/// States for replicas to be spawned. Each is boxed, since it may be large.
-pub(super) type States<A> = VecDeque<Box<A>>;
-
-/// Makes states for these indexes. Calls user code, so no lock is held.
-pub(super) fn make_states<A>(factory: &Factory<A>, indexes: Range<usize>) -> Result<States<A>, PoolError> {
-    let mut states = VecDeque::with_capacity(indexes.len());
-    for index in indexes {
-        match factory(index) {
-            Ok(state) => states.push_back(Box::new(state)),
-            Err(error) => return Err(PoolError::Factory { index, error }),
-        }
-    }
-    Ok(states)
-}
-
-pub(super) type Factory<A> = Box<dyn Fn(usize) -> Result<A, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 /// State shared by a pool's handles and its cells.
 pub(super) struct Shared<A: Actor> {
@@ -107,7 +88,7 @@ impl<A: Actor + Send> Shared<A> {
     /// Starts a pool with these states.
     pub(super) fn start(
         handle: Handle,
-        factory: Factory<A>,
+        make: Make<A>,
         usual: Box<dyn Strategy + Send + Sync>,
         settings: Settings,
         mut states: States<A>,
@@ -127,7 +108,7 @@ impl<A: Actor + Send> Shared<A> {
             usual_route: usual.fixed(),
             usual,
             handle,
-            factory,
+            factory: Factory::new(make),
             settings,
             sharing: Arc::new(Sharing::new()),
             change: Mutex::new(()),
@@ -190,7 +171,8 @@ impl<A: Actor + Send> Shared<A> {
         }
         let before = self.resizable()?;
         // The factory is user code, so no lock is held.
-        let mut states = make_states(&self.factory, before..to)?;
+        let made = self.factory.with(|make| make_states(make, before..to));
+        let mut states = made.unwrap_or_else(|| Err(self.over()))?;
         let one = self.change.lock();
         // Another change may have come first while the factory ran.
         if self.resizable()? != before {
@@ -217,6 +199,11 @@ impl<A: Actor + Send> Shared<A> {
         // The end of a leaving replica is its mark.
         go.iter().for_each(|member| Header::close(member.actor.as_ptr(), false));
         Ok(())
+    }
+
+    /// Returns why a pool that has ended cannot grow.
+    fn over(&self) -> PoolError {
+        if self.handle.core().closing() { PoolError::ShuttingDown } else { PoolError::Stopped }
     }
 
     /// Returns the number of replicas, if it can change now.
@@ -383,6 +370,7 @@ impl<A: Actor> Shared<A> {
             life.end.get_or_insert(end);
             life.wakers.take_all()
         };
+        self.factory.let_go(); // before the end is told
         wakers.into_iter().for_each(user::wake);
     }
 
@@ -468,7 +456,8 @@ impl<A: Actor> Successors<A> for Replica<A> {
     fn make(&self) -> Result<A, String> {
         // The wait is over, so a kill need not cancel its timer any more.
         self.shared.life.lock().waiting.retain(|&(index, _)| index != self.index);
-        let actor = (self.shared.factory)(self.index).map_err(|error| error.to_string())?;
+        let made = self.shared.factory.with(|make| make(self.index)).ok_or("the pool has ended")?;
+        let actor = made.map_err(|error| error.to_string())?;
         self.counts.set_absent(false);
         Ok(actor)
     }

@@ -13,6 +13,7 @@
 pub(crate) mod broadcast;
 pub(crate) mod builder;
 pub(crate) mod counts;
+mod factory;
 mod life;
 mod losses;
 mod members;

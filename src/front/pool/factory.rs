@@ -1,0 +1,64 @@
+//! A pool's factory: the user's function that makes the replicas' states.
+//!
+//! The function may own a handle of its own pool, so pool and function would keep each other for
+//! ever. Therefore the pool lets go of the function at its end, when no replica is left that could
+//! need another state.
+
+use super::PoolError;
+use crate::drops;
+use crate::sync::Mutex;
+use crate::user::{self, Site};
+use std::collections::VecDeque;
+use std::error::Error;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The function, as a builder has it.
+pub(super) type Make<A> = Box<dyn Fn(usize) -> Result<A, Box<dyn Error + Send + Sync>> + Send + Sync>;
+
+/// States for replicas that are about to be spawned. Each is boxed, since states may be large.
+pub(super) type States<A> = VecDeque<Box<A>>;
+
+/// Calls the function for each index. User code, so the caller holds no lock.
+pub(super) fn make_states<A>(make: &Make<A>, indexes: Range<usize>) -> Result<States<A>, PoolError> {
+    let mut states = VecDeque::with_capacity(indexes.len());
+    for index in indexes {
+        match make(index) {
+            Ok(state) => states.push_back(Box::new(state)),
+            Err(error) => return Err(PoolError::Factory { index, error }),
+        }
+    }
+    Ok(states)
+}
+
+/// The function of a running pool.
+pub(super) struct Factory<A: 'static>(Mutex<Option<Arc<Make<A>>>>);
+
+impl<A> Factory<A> {
+    pub(super) fn new(make: Make<A>) -> Self {
+        Factory(Mutex::new(Some(Arc::new(make))))
+    }
+
+    /// Calls `f` with the function. Returns `None` once the pool has ended.
+    pub(super) fn with<R>(&self, f: impl FnOnce(&Make<A>) -> R) -> Option<R> {
+        let held = LetGo(self.0.lock().clone());
+        held.0.as_deref().map(f)
+    }
+
+    /// Drops the function, after the calls that are under way.
+    pub(super) fn let_go(&self) {
+        let make = self.0.lock().take();
+        drop(LetGo(make)); // not under the lock
+    }
+}
+
+/// A function whose drop is contained: it may be the last, and what the function owns is the user's.
+struct LetGo<A: 'static>(Option<Arc<Make<A>>>);
+
+impl<A> Drop for LetGo<A> {
+    fn drop(&mut self) {
+        if let Some(make) = self.0.take().and_then(Arc::into_inner) {
+            drops::run(move || user::contain(Site::Drop, || drop(make)));
+        }
+    }
+}

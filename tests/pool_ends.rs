@@ -1,0 +1,167 @@
+//! Ends of pools: the factory is let go of, and a replica that waits for its successor does not hold
+//! the end up. For comparison, a directory, which has no such end.
+
+mod common;
+
+use common::*;
+use heist::strategy::{Replicas, Route, Strategy, ToIndex};
+use heist::{Actor, Context, Directory, Executor, Handler, Pool, PoolEnd, PoolError};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{self, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+struct Part;
+impl Actor for Part {}
+
+struct Fail;
+impl Handler<Fail> for Part {
+    type Reply = ();
+    fn handle(&mut self, _: Fail, _: &mut Context<Self>) {
+        intended_panic()
+    }
+}
+
+/// The pool's own strategy, which goes when the pool's last part does.
+struct Usual {
+    _token: Token,
+}
+impl Strategy for Usual {
+    fn route(&self, _: &Replicas<'_>) -> Route {
+        Route::Random
+    }
+}
+
+/// A task that is told of the end.
+#[derive(Default)]
+struct Told(AtomicBool);
+impl Wake for Told {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Panics when it is dropped.
+struct Armed;
+impl Drop for Armed {
+    fn drop(&mut self) {
+        intended_panic()
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Makes a pool whose factory holds the pool.
+fn cyclic(executor: &Executor, factory: &Tokens, all: &Tokens) -> Pool<Part> {
+    let own = Arc::<OnceLock<Pool<Part>>>::default();
+    let theirs = (Arc::clone(&own), factory.token(), Armed);
+    let make = move |_| {
+        let _holds = &theirs;
+        Part
+    };
+    let pool = executor.pool(2, make).strategy(Usual { _token: all.token() }).limit(3, HOUR);
+    let pool = pool.backoff(Duration::ZERO, Duration::ZERO).build().unwrap();
+    own.set(pool.clone()).unwrap();
+    pool
+}
+
+#[test]
+fn p10_a_factory_that_holds_its_pool_goes_with_the_pools_end() {
+    quiet_panics();
+    for way in 0..4 {
+        let (executor, factory, all) = (crew(2), Tokens::new(), Tokens::new());
+        let pool = cyclic(&executor, &factory, &all);
+        assert_eq!(factory.alive(), 1);
+        let (told, mut awaited) = (Arc::new(Told::default()), pool.wait_stopped_async());
+        let waker = Waker::from(Arc::clone(&told));
+        assert!(Pin::new(&mut awaited).poll(&mut task::Context::from_waker(&waker)).is_pending());
+        let end = match way {
+            0 => {
+                pool.stop();
+                PoolEnd::Stopped
+            }
+            1 => {
+                pool.stop_now();
+                PoolEnd::Killed
+            }
+            2 => {
+                shut_down(&executor);
+                PoolEnd::Shutdown
+            }
+            _ => {
+                while pool.tell(ToIndex(0), Fail).is_ok() {}
+                pool.wait_stopped_timeout(Duration::from_secs(LONG)).unwrap()
+            }
+        };
+        assert_eq!(pool.wait_stopped_timeout(Duration::from_secs(LONG)), Ok(end));
+        within(LONG, "the end is told", || told.0.load(Relaxed));
+        assert_eq!(factory.alive(), 0, "the factory is gone before the end is told");
+        assert!(matches!(pool.grow(1), Err(PoolError::Stopped | PoolError::ShuttingDown)));
+        assert_eq!(all.alive(), 1, "a handle is left");
+        drop((pool, awaited));
+        within(LONG, "the pool is freed", || all.alive() == 0);
+        shut_down(&executor);
+    }
+}
+
+/// The end may come at any moment of the loss: while the state is dropped, before or after the
+/// replica has its timer, or when it rests until its successor is made.
+#[test]
+fn p07_a_pool_that_stops_at_once_ends_at_any_moment_of_a_backoff() {
+    quiet_panics();
+    let dice = Dice::new(7);
+    for round in 0..300 {
+        let executor = crew(1 + round % 2);
+        let made = Arc::new(Mutex::new(0));
+        let theirs = Arc::clone(&made);
+        let make = move |_| {
+            *theirs.lock().unwrap() += 1;
+            Part
+        };
+        let pool = executor.pool(2, make).backoff(HOUR, HOUR).limit(1_000, HOUR).build().unwrap();
+        for _ in 0..2 {
+            pool.tell(ToIndex(0), Fail).unwrap();
+        }
+        pool.tell(ToIndex(1), Fail).unwrap();
+        if round % 3 == 0 {
+            within(LONG, "it waits", || pool.stats().replicas[0].absent && *made.lock().unwrap() == 4);
+        }
+        (0..dice.below(30)).for_each(|_| thread::yield_now());
+        if round % 5 == 0 {
+            pool.replica(0).unwrap().stop_now(); // a state that is not there
+        }
+        if round % 4 == 0 {
+            shut_down(&executor);
+        } else {
+            pool.stop_now();
+            let end = pool.wait_stopped_timeout(Duration::from_secs(LONG));
+            assert_eq!(end, Ok(PoolEnd::Killed));
+        }
+        assert!(*made.lock().unwrap() <= 6, "a successor an hour early: {made:?} in round {round}");
+    }
+}
+
+/// See `docs/limits.md`: such a cycle is the user's to break.
+#[test]
+fn a_function_that_holds_its_directory_is_let_go_of_with_the_users_cell() {
+    let (executor, tokens) = (crew(2), Tokens::new());
+    let own = Arc::<Mutex<Option<Directory<u32, Part>>>>::default();
+    let theirs = (Arc::clone(&own), tokens.token());
+    let directory = Directory::new(&executor, move |_: &u32| {
+        let (own, _token) = &theirs;
+        assert!(own.lock().unwrap().as_ref().is_some_and(|own| own.len() == 1));
+        Part
+    });
+    *own.lock().unwrap() = Some(directory.clone());
+    assert!(directory.get(&7).is_running());
+    drop(directory);
+    shut_down(&executor);
+    drop(executor);
+    assert_eq!(tokens.alive(), 1, "the limit is no longer one: say so in docs/limits.md");
+    let own = own.lock().unwrap().take();
+    drop(own);
+    assert_eq!(tokens.alive(), 0);
+}
