@@ -1,4 +1,4 @@
-//! Batches: one call of a handler for several messages of one type in a row.
+//! Batches: a handler's single call for several messages of the same type in a row.
 //!
 //! A batch takes nothing ahead. The turn has popped the first message. Each further message is
 //! popped when the handler asks for it, if the message is of the same type and lies at the head of
@@ -35,7 +35,7 @@ use std::any::{Any, TypeId};
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-/// How an envelope takes part in a batch. In the table of each envelope that may be in one.
+/// How an envelope takes part in a batch. Part of the envelope's table.
 #[derive(Debug)]
 pub(crate) struct Batched {
     /// The message's type.
@@ -52,7 +52,7 @@ pub(crate) struct Batched {
 /// The means by which a timed actor's turn measures.
 pub(super) type Timed<'a> = (&'a Lap<'a>, &'a Cold);
 
-/// A turn, as its batch sees it.
+/// A batch's view of the turn.
 #[derive(Debug)]
 pub(crate) struct Taking<'a> {
     this: NonNull<Header>,
@@ -65,7 +65,7 @@ pub(crate) struct Taking<'a> {
     timed: Option<Timed<'a>>,
 }
 
-/// What a batch returns to its turn.
+/// Results of a batch, for the turn.
 pub(super) struct After {
     pub(super) total: u32,
     pub(super) rest: *mut Node,
@@ -91,7 +91,8 @@ pub(super) unsafe fn handle(
     // The turn's counts go in and come back by value, so the turn can keep its own copies in
     // registers.
     let taking = Taking { this, total: Cell::new(total), most, rest: Cell::new(rest), timed };
-    // SAFETY: `first` was just popped in this actor's turn, and `batched` comes from its table.
+    // SAFETY: `first` was just popped in the actor's turn, and `batched` comes from the table of
+    // `first`.
     let outcome = user::catch(|| unsafe { (batched.handle)(first, batched, &taking) });
     After { total: taking.total.get(), rest: taking.rest.get(), outcome }
 }
@@ -116,7 +117,7 @@ impl Taking<'_> {
         unsafe { self.this.as_ref() }
     }
 
-    /// Returns the number of messages that this turn may still take.
+    /// Returns the number of messages left to the turn.
     pub(crate) fn left(&self) -> u32 {
         self.most - self.total.get()
     }
@@ -149,7 +150,8 @@ impl Taking<'_> {
     pub(crate) fn in_hand(&self, sent: Option<Instant>) {
         if let Some((lap, cold)) = self.timed {
             lap.stop();
-            // SAFETY: called in the turn that `lap` measures, and both lists belong to its mailbox.
+            // SAFETY: `lap` measures the turn that runs here, and both lists belong to the actor's
+            // mailbox.
             unsafe { lap.start(sent, self.rest.get(), cold.ticks.inbox().begin()) };
         }
     }

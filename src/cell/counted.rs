@@ -8,8 +8,8 @@ use std::ptr::NonNull;
 #[derive(Debug)]
 pub(crate) struct Strong(NonNull<Header>);
 
-// SAFETY: a counted reference to a `Header`, which is `Sync`. Dropping it never runs the actor's
-// code on this thread.
+// SAFETY: a counted reference to a `Header`, which is `Sync`. A drop never runs the actor's code on
+// the dropping thread.
 unsafe impl Send for Strong {}
 // SAFETY: sharing a `Strong` shares a `&Header`, which is `Sync`.
 unsafe impl Sync for Strong {}
@@ -53,8 +53,7 @@ impl Drop for Strong {
 #[derive(Debug)]
 pub(crate) struct Weak(NonNull<Header>);
 
-// SAFETY: a counted pointer to a `Header`, which is `Sync`. Dropping it never runs the actor's
-// code.
+// SAFETY: a counted pointer to a `Header`, which is `Sync`. A drop never runs the actor's code.
 unsafe impl Send for Weak {}
 // SAFETY: sharing a `Weak` shares a `&Header`, which is `Sync`.
 unsafe impl Sync for Weak {}

@@ -1,8 +1,8 @@
-//! Dedicated threads: threads of one actor each, from their start to their end.
+//! Dedicated threads: each runs a single actor, from start to end.
 //!
-//! A dedicated thread is started for one actor. It makes the actor's state, runs all its turns,
-//! drops the state, and ends. The scheduler's side is in [`apart`](crate::sched::apart). Everything
-//! else about the actor is as for all actors: the same cell, the same mailbox, the same turns.
+//! A dedicated thread is started for one actor. The thread makes the state, runs all turns, drops
+//! the state, and ends. The scheduler's side is in [`apart`](crate::sched::apart). Everything else
+//! about the actor is as for all actors: the same cell, the same mailbox, the same turns.
 //!
 //! | what | on which thread |
 //! |---|---|
@@ -12,7 +12,7 @@
 //! | the memory is given back | the thread that releases the last reference |
 //!
 //! The factory may panic, or is not called because the actor was stopped at once before its first
-//! turn. Then the actor has no state ([`Cold::unmade`]) and ends as one that never started.
+//! turn. Then the actor has no state ([`Cold::unmade`]) and ends as if never started.
 //!
 //! Loom model: `models::apart`. Needed orderings: `scripts/weaken-orderings.sh`, group `apart`.
 
@@ -45,8 +45,8 @@ pub(crate) struct Settings {
     /// Prefix of the threads' names.
     pub(crate) name: String,
     pub(crate) stack_size: usize,
-    /// Cores for the threads, if the crew is pinned. A thread that a pinned one starts would
-    /// otherwise stay on the same core.
+    /// Cores for the threads, if the crew is pinned. A pinned thread would otherwise pass its core
+    /// on to each thread that it starts.
     pub(crate) cores: Option<Cores>,
     /// Copied for each thread, which holds the copy until its thread-locals are gone.
     pub(crate) alive: Sender<Infallible>,
@@ -121,7 +121,7 @@ pub(crate) unsafe fn live(core: &Core, home: &Home, this: NonNull<Header>, make:
     loop {
         let mut task = scheduler.sleep_apart(home);
         if let Some(make) = make.take() {
-            // SAFETY: the weak count keeps the cell, and this thread holds its runnable.
+            // SAFETY: the weak count keeps the cell, and the thread holds the runnable.
             be_born(unsafe { this.as_ref() }, make);
         }
         while let Some(again) = task.run_apart() {

@@ -5,7 +5,7 @@
 //!
 //! 1. waiting messages become dead letters, and their askers are told; so do timers that are armed
 //!    for the actor;
-//! 2. senders that wait for room get their messages back;
+//! 2. waiting senders get their messages back;
 //! 3. `stopped` runs, if `started` had returned;
 //! 4. the state is dropped;
 //! 5. the state word says dead, threads and tasks that wait for the end are told, and the memory
@@ -112,8 +112,8 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
             restart::ended(this, kept);
         }
     }
-    // The steps below may free the cell, here or on another thread, and run wakers. For that code
-    // no turn of this actor runs any more.
+    // The steps below may free the cell, here or on another thread, and run wakers. That code must
+    // not find itself in a turn of this actor.
     member::Current::forget();
     // The core must outlive the cell's last count, and this thread of the crew keeps the core.
     let core = NonNull::from(header.core());
@@ -133,9 +133,9 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
     if dead.tell_waiters {
         wake_waiters(header);
     }
-    // SAFETY: `free` means that this thread must release the strong side's weak count. `secured`
-    // means that it took another one above. This thread belongs to the crew and keeps the core for
-    // longer than this call.
+    // SAFETY: with `free` the strong side's weak count is this thread's to release, with `secured`
+    // a second weak count from above. The thread belongs to the crew and keeps the core for longer
+    // than this call.
     unsafe {
         if dead.free {
             Header::release_weak(this);
@@ -166,8 +166,8 @@ fn discard_leftovers(header: &Header) -> u32 {
         // SAFETY: this thread holds the runnable and so is the receiver.
         let Some(node) = (unsafe { ticks::take(header) }) else { break };
         taken += 1;
-        // SAFETY: the envelope was popped, so this pointer is the only one, and it comes from the
-        // cell's pool.
+        // SAFETY: the envelope was popped, so no other pointer exists, and comes from the cell's
+        // pool.
         let drop_it =
             || unsafe { Envelope::discard(Envelope::from_node(node), cause.clone(), header.held()) };
         report(header, user::guard_for(Site::Drop, cause, drop_it), PanicPlace::MessageDrop);

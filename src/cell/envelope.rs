@@ -67,7 +67,7 @@ impl Dating for Sent {
     const BLANK: Sent = Sent(None);
 }
 
-/// Returns the [`EnvelopeVtable::sent`] of an envelope that has its `S` at `offset`.
+/// Returns the [`EnvelopeVtable::sent`] of an envelope with an `S` at `offset`.
 pub(crate) const fn place_of<S: Dating>(offset: usize) -> usize {
     if size_of::<S>() == 0 { 0 } else { offset }
 }
@@ -103,8 +103,8 @@ impl Envelope {
     /// the envelope.
     #[inline]
     pub(crate) unsafe fn handle(this: NonNull<Envelope>, header: NonNull<Header>) {
-        // SAFETY: the envelope is alive, this is the only pointer to it, and its table was made for
-        // its type. A turn of its actor runs.
+        // SAFETY: the envelope is alive, no other pointer exists, and the table was made for its
+        // type. A turn of its actor runs.
         unsafe { (this.as_ref().vtable.handle)(this, header, Place::Own) }
     }
 
@@ -114,19 +114,18 @@ impl Envelope {
     /// `this` is the only pointer to the envelope, and `held` is of the pool that the envelope is
     /// from.
     pub(crate) unsafe fn discard(this: NonNull<Envelope>, why: AskError, held: Held<'_>) {
-        // SAFETY: the envelope is alive, this is the only pointer to it, and `held` proves that its
-        // pool lives.
+        // SAFETY: the envelope is alive, no other pointer exists, and `held` proves that the pool
+        // lives.
         unsafe { (this.as_ref().vtable.discard)(this, why, held) }
     }
 
-    /// Returns how the message is handled in a batch, if it may be in one.
+    /// Returns how a batch handles the message, if batches may contain it.
     ///
     /// # Safety
-    /// The envelope is alive, and no other thread frees it: it belongs to an actor whose turn runs
-    /// here.
+    /// The envelope belongs to an actor's turn that runs here, so it is alive.
     #[inline]
     pub(super) unsafe fn batched(this: NonNull<Envelope>) -> Option<&'static Batched> {
-        // SAFETY: the envelope belongs to the turn that runs here, so it is alive.
+        // SAFETY: the turn that runs here owns the envelope.
         unsafe { this.as_ref() }.vtable.batched.as_ref()
     }
 
@@ -269,8 +268,8 @@ pub(crate) unsafe fn deliver<P: Parcel>(
     })
 }
 
-/// The way of a message from a thread that is no worker of this crew. Out of line, so that the way
-/// of a worker stays short.
+/// Delivers a message from a thread outside the crew's workers. Out of line, so that the way of a
+/// worker stays short.
 ///
 /// # Safety
 /// The same as for [`deliver`].
@@ -282,9 +281,8 @@ unsafe fn deliver_from_outside<P: Parcel>(
 ) -> Result<P::Receipt, (P, Refusal)> {
     // SAFETY: the caller's reference or runnable keeps the cell alive.
     let core = unsafe { header.as_ref() }.core();
-    // The pass comes before the look at the flag. A thread that waits for quiescence after it has
-    // set the flag waits for all passes that came earlier, so it misses no message that this look
-    // let in.
+    // The pass comes before the look at the flag. A thread that sets the flag and then waits for
+    // quiescence waits for all earlier passes, so every message let in here is waited for.
     let mut pass = core.scheduler.gate.enter();
     if !core.scheduler.birth.is_open()
         && let Some(refusal) = closed_to_outside(core, lane)
@@ -369,14 +367,14 @@ unsafe fn push<P: Parcel>(
     let reserved = match lane {
         Lane::Ordinary => match this.state.reserve(this.capacity, from.is_outside()) {
             // `LEN` counts prepaid messages too, so the mailbox may have room where `LEN` says
-            // full. Only this refusal pays for the look at their count.
+            // full. Only this refusal pays for the look at the count.
             Reserve::Full => prepaid::reserve_beside(this, from.is_outside()),
             reserved => reserved,
         },
         Lane::Exempt => this.state.reserve_exempt(),
         Lane::Prepaid => {
             let reserved = this.state.reserve_exempt();
-            // In this order, so that the count of prepaid messages is never ahead of `LEN`.
+            // In this order, so the count of prepaid messages is never ahead of `LEN`.
             if matches!(reserved, Reserve::Accepted { .. }) {
                 this.cold().prepaid.add_one();
             }

@@ -1,9 +1,9 @@
 //! Dead cells that await their removal from the registry. A worker forgets several cells in one
-//! step, since other workers need the registry's lock to spawn. Their memory is freed after that,
-//! because walks over the registry look at the cells until they are forgotten.
+//! step, since other workers need the registry's lock to spawn. The memory is freed afterwards,
+//! because walks over the registry look at all cells not yet forgotten.
 //!
-//! A cell in this list is dead and has no count left. It links to the next cell through its inbox,
-//! which no other code uses any more. Freeing a cell runs no user code: the actor's last turn has
+//! A cell in this list is dead and has no count left. The link to the next cell lies in the inbox,
+//! which has no other use any more. Freeing a cell runs no user code: the actor's last turn has
 //! dropped the state, the supervisor and the waiters.
 //!
 //! Loom model: `models::registry`. Needed orderings: `scripts/weaken-orderings.sh`, group
@@ -55,8 +55,8 @@ impl Graves {
     pub(crate) unsafe fn empty(&self) {
         let Some(first) = self.first.take() else { return };
         self.count.set(0);
-        // SAFETY: a cell in the list keeps the core until it is forgotten. This thread of the crew
-        // holds the core for longer than this call.
+        // SAFETY: a cell in the list keeps the core until it is forgotten. The thread belongs to
+        // the crew and holds the core for longer than this call.
         let core: &Core = unsafe { &*ptr::from_ref(first.as_ref().core()) };
         // The places are read before the lock is taken, in groups of one shard, so that the lock is
         // held only for the writes. The cells of a worker may belong to several shards, since an
@@ -64,7 +64,7 @@ impl Graves {
         let mut at = Some(first);
         while let Some(cell) = at {
             // SAFETY: all cells in the list are dead, and only the registry and this thread know
-            // them. A cell keeps its shard until it is forgotten, and the core keeps it after that.
+            // them. Until a cell is forgotten it keeps the shard, and afterwards the core does.
             unsafe {
                 let shard = ptr::from_ref(cell.as_ref().shard());
                 let mut places = [0; MOST as usize];

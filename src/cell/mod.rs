@@ -1,13 +1,12 @@
-//! Floor 2: the cell, which is an actor's one block of memory, and the turn, which drains the
-//! cell's mailbox.
+//! Floor 2: the cell (an actor's block of memory) and the turn (a run over its mailbox).
 //!
-//! - [`header`]: the untyped front of a cell, its reference counts and its memory
+//! - [`header`]: the untyped front of a cell, reference counts, memory
 //! - [`counted`]: pointers that own a counted reference
 //! - [`envelope`]: the messages of a mailbox, and delivery
-//! - [`exempt`]: delivery of messages that their receiver has prepaid
-//! - [`turn`]: one turn within its budget
+//! - [`exempt`]: delivery of prepaid messages
+//! - [`turn`]: a turn within its budget
 //! - [`end`]: an actor's last turns
-//! - [`batch`]: messages of one type that are handled in one call
+//! - [`batch`]: several messages in a single call
 //! - [`restart`]: a new state in the place of the old one
 //! - [`shared`]: a mailbox from which several actors take
 //! - [`room`]: senders and actors that wait for room in a mailbox, in a [`linked`] list
@@ -18,9 +17,9 @@
 //! - [`dedicated`]: actors on dedicated threads
 //! - [`threads`]: the threads of an executor
 //! - [`hook`]: the user's event hook
-//! - [`core`]: what the cells of one executor share
+//! - [`core`]: the common part of all cells of an executor
 //! - [`registry`]: all cells of one executor
-//! - [`graves`]: dead cells that await their removal from the registry
+//! - [`graves`]: dead cells that await removal from the registry
 //! - [`waits`]: actors that block until other actors have done something
 
 pub(crate) mod batch;

@@ -3,8 +3,8 @@
 //!
 //! Prepaid messages have a place in the mailbox like all messages, so the state word's `LEN` counts
 //! them. But a mailbox is full only when the number of waiting *ordinary* messages reaches its
-//! capacity. That number is `LEN` minus the count of prepaid messages, which lies in the cold part.
-//! A sender reads the count only where `LEN` alone says full, so other senders do not pay for it.
+//! capacity. Their number is `LEN` minus the count of prepaid messages in the cold part. A sender
+//! reads the count only where `LEN` alone says full, so other senders do not pay for it.
 //!
 //! **The bound is exact**: a mailbox never holds more ordinary messages than its capacity. For that
 //! the count must never exceed the number of prepaid messages in `LEN` at the moment of the
@@ -42,10 +42,10 @@ use std::cell::Cell;
 pub(crate) struct Prepaid(AtomicU32);
 
 impl Prepaid {
-    /// Counts one message whose place is reserved and which is linked next.
+    /// Counts a message with a reserved place that is linked next.
     pub(crate) fn add_one(&self) {
-        // Release: pairs with the Acquire in `read`. A thread that reads the new count then sees a
-        // `LEN` that includes the message.
+        // Release: pairs with the Acquire in `read`. A reader of the new count then sees a `LEN`
+        // with the message.
         self.0.fetch_add(1, Release);
     }
 
@@ -80,9 +80,9 @@ pub(super) fn reserve_beside(header: &Header, outside: bool) -> Reserve {
 }
 
 thread_local! {
-    /// What the turn on this thread has met and its end needs to know. The low half counts messages
-    /// that became dead letters instead of being handled, the high half counts prepaid messages.
-    /// One word, so that the usual turn's end compares once.
+    /// Notes of the turn on this thread for the turn's end. The low half counts messages that
+    /// became dead letters instead of being handled, the high half counts prepaid messages. In a
+    /// single word, so the usual end of a turn compares once.
     static NOTED: Cell<u64> = const { Cell::new(0) };
 }
 

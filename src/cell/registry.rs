@@ -2,8 +2,8 @@
 //! one, so spawning threads seldom meet.
 //!
 //! A shard gives out ids and holds a place for each cell until the cell's memory goes (8 bytes a
-//! cell, places are used again). It keeps the core alive while it has cells. One reference counts
-//! for all cells of a shard, so a spawn touches no shared count.
+//! cell, places are used again). A shard with cells keeps the core alive. One reference counts for
+//! all cells of a shard, so a spawn touches no shared count.
 //!
 //! Loom model: `models::registry`. Needed orderings: `scripts/weaken-orderings.sh`, group
 //! `registry`.
@@ -86,7 +86,7 @@ impl Shard {
         }
     }
 
-    /// Sets the core that this shard is part of. Called once, before the first cell.
+    /// Sets the core that contains the shard. Called once, before the first cell.
     pub(crate) fn belong_to(&self, core: &Arc<Core>) {
         self.core.store(Arc::as_ptr(core).cast_mut(), Release);
     }
@@ -98,19 +98,19 @@ impl Shard {
         unsafe { &*self.core.load(Relaxed) }
     }
 
-    /// Returns another counted reference to the core that this shard is part of.
+    /// Returns another counted reference to the core around the shard.
     pub(crate) fn share_core(&self) -> Arc<Core> {
         let core = self.core.load(Relaxed);
-        // SAFETY: the pointer is an `Arc`'s, with the provenance of its whole allocation. The core
-        // is borrowed, as this part of it is, so at least one reference is counted.
+        // SAFETY: the pointer is an `Arc`'s, with the provenance of its whole allocation. The shard
+        // is borrowed, and with it the core, so at least one reference is counted.
         unsafe {
             Arc::increment_strong_count(core);
             Arc::from_raw(core)
         }
     }
 
-    /// Adds a new cell, which `make` builds from its id and place. Returns `None` if the shard is
-    /// closed. Then `make` was not called.
+    /// Adds a new cell, built by `make` from id and place. Returns `None` if the shard is closed.
+    /// Then `make` was not called.
     pub(crate) fn enroll(
         &self,
         make: impl FnOnce(ActorId, u32) -> NonNull<Header>,
@@ -168,8 +168,8 @@ impl Shard {
         let mut inner = self.inner.lock();
         inner.forget(place);
         let core = self.core.load(Relaxed);
-        // SAFETY: the shard still has the reference that its first cell took. No other thread gives
-        // it up while this one holds the lock.
+        // SAFETY: the first cell took a reference for the shard, and under the lock no other thread
+        // gives that reference up.
         unsafe {
             if inner.cells > 0 {
                 Arc::increment_strong_count(core);
@@ -178,18 +178,18 @@ impl Shard {
         }
     }
 
-    /// Takes several cells off the registry. The caller has read their places before, so that the
-    /// lock is held briefly: other threads spawn under it.
+    /// Takes several cells off the registry. The caller has read the places before, so the lock is
+    /// held briefly: other threads need it to spawn.
     ///
     /// # Safety
-    /// Called on a worker's thread, which holds the core. The cells belong to this shard, are dead,
-    /// and no other thread knows them.
+    /// Called on a worker's thread, which holds the core. The cells belong to this shard and are
+    /// dead, and no other thread knows the cells.
     pub(crate) unsafe fn forget_some(&self, places: &[u32]) {
         let mut inner = self.inner.lock();
         places.iter().for_each(|&place| inner.forget(place));
         if inner.cells == 0 && !places.is_empty() {
-            // SAFETY: this is the reference that the shard's first cell took. It is not the last
-            // one, since the worker's thread holds another.
+            // SAFETY: the shard's first cell took the reference. The worker's thread holds another,
+            // so the count stays above 0.
             unsafe { Arc::decrement_strong_count(self.core.load(Relaxed)) };
         }
     }

@@ -21,8 +21,8 @@
 //! **While a successor is awaited** the word says `SCHEDULED`. Senders are accepted within the
 //! capacity and push nothing, because the timer holds the one runnable. So the actor has no turn,
 //! and no thread polls. A timer that is cancelled (the pool stops at once, or the executor shuts
-//! down) gives the runnable back too. The scheduler counts such runnables. The executor is not
-//! quiescent while there is one, since messages may wait behind it.
+//! down) gives the runnable back too. The scheduler counts such runnables. With such a runnable the
+//! executor is not quiescent, since messages may wait behind it.
 //!
 //! **A stop** of such an actor is not the end of its mailbox but of its state, after the message in
 //! hand. The state word's `RETIRE` says so. The step that sets the flag makes a turn where there is
@@ -66,7 +66,7 @@ pub(crate) trait Keeper: Send {
     /// Puts a new state into the cell. May run user code, which may panic. Then there is no state.
     ///
     /// # Safety
-    /// Called in the turn of the vacant cell that this supervisor was made for.
+    /// Called in the turn of the supervisor's own cell, which is vacant.
     unsafe fn renew(&self, this: NonNull<Header>) -> Result<(), String>;
 
     /// Called under the timers' lock with the key of the timer for which the successor waits, so
@@ -85,9 +85,9 @@ pub(crate) struct Kept {
     in_turn: AtomicBool,
     /// Address of the message that this actor has taken from the queue and not handled yet, or 0.
     taken: AtomicUsize,
-    /// Address of the message that this actor handles now, or 0. For the holder of the runnable.
+    /// Address of the message in hand, or 0. For the holder of the runnable.
     in_hand: Cell<usize>,
-    /// The queue that this actor takes from, or that this cell is.
+    /// The queue from which the actor takes. For a queue, the queue's own part.
     pub(crate) sharing: Arc<Sharing>,
     queue: bool,
 }
@@ -140,16 +140,16 @@ impl Kept {
         self.in_turn.load(Relaxed)
     }
 
-    /// Notes, under the queue's lock, that this actor has that message to handle.
+    /// Notes, under the queue's lock, that the actor has taken a message.
     pub(super) fn takes(&self, message: usize) {
         self.taken.store(message, Relaxed);
     }
 
-    /// Returns `true` if this actor has taken that message and not handled it yet. Called under the
+    /// Returns `true` if the actor has taken the message and not handled it yet. Called under the
     /// queue's lock.
     pub(super) fn has_taken(&self, message: usize) -> bool {
-        // Relaxed: the caller asks on behalf of an actor that waits. If this actor is found waiting
-        // too, it is still in the handler before which the address was stored.
+        // Relaxed: the caller asks on behalf of an actor that waits. If that actor waits for this
+        // one too, this one is still in the handler before which the address was stored.
         self.taken.load(Relaxed) == message
     }
 
@@ -158,7 +158,7 @@ impl Kept {
     pub(super) fn next_in_hand(&self, message: usize) {
         let handled = self.in_hand.replace(message);
         if handled != 0 && handled == self.taken.load(Relaxed) {
-            // Its memory may soon hold another message, which this actor has not taken.
+            // The memory may soon hold another message, not taken by this actor.
             self.taken.store(0, Relaxed);
         }
     }
@@ -177,7 +177,7 @@ impl Kept {
     }
 }
 
-/// A supervisor on loan. It goes back to its place even if the call panics.
+/// A supervisor on loan, put back even if the call panics.
 struct Lent<'a> {
     keeper: Option<Box<dyn Keeper>>,
     to: &'a Cell<Option<Box<dyn Keeper>>>,
@@ -219,16 +219,15 @@ pub(super) fn retire(this: NonNull<Header>, kill: bool) {
     }
 }
 
-/// Handles the end of a state, by this panic or because it was retired. Returns what follows the
-/// turn, or `None` if there is no successor. Then the turn goes on to the actor's end, or has
-/// nothing to replace.
+/// Handles the end of a state, after a panic or a stop. Returns what follows the turn, or `None` if
+/// there is no successor. Then the turn goes on to the actor's end, or has nothing to replace.
 ///
 /// # Safety
-/// The caller holds the runnable and gives it up with the result, after which it does not touch the
-/// cell. `owed` places are not given back yet.
+/// The caller holds the runnable, gives it up with the result, and does not touch the cell
+/// afterwards. `owed` places are not given back yet.
 #[cold]
 pub(super) unsafe fn over(this: NonNull<Header>, panic: Option<PanicText>, owed: &mut u32) -> Option<After> {
-    // SAFETY: the runnable, which the caller holds, keeps the cell.
+    // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     let loss = panic.clone().map_or(Loss::Stopped, Loss::Panicked);
     if let Some(kept) = header.kept()
@@ -266,7 +265,7 @@ fn goes_on(header: &Header, owed: &mut u32) -> bool {
 
 /// Ends the old state: `stopped`, then the drop of the state.
 fn empty(this: NonNull<Header>, panic: Option<PanicText>) {
-    // SAFETY: the runnable, which the caller holds, keeps the cell.
+    // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     let (reason, cause) = match panic {
         None => (StopReason::Stopped, AskError::Stopped),
@@ -308,7 +307,7 @@ fn tell_of(header: &Header, cause: Loss) {
 /// The caller holds the runnable, and does not touch the cell if the result is `Gone`.
 #[cold]
 pub(super) unsafe fn resume(this: NonNull<Header>) -> After {
-    // SAFETY: the runnable, which the caller holds, keeps the cell.
+    // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     match header.kept() {
         // SAFETY: the caller gave up the runnable, and the cell is vacant.
@@ -323,7 +322,8 @@ pub(super) unsafe fn resume(this: NonNull<Header>) -> After {
 /// # Safety
 /// The caller holds the runnable of a vacant cell and gives it up.
 unsafe fn replace(this: NonNull<Header>, kept: &Kept, after: Duration) -> After {
-    // SAFETY: the caller gave up the runnable. If `wait` returns `false`, this call has it again.
+    // SAFETY: the caller gave up the runnable. After a `wait` that returns `false` the runnable is
+    // back.
     unsafe {
         if after.is_zero() {
             make(this, kept)
@@ -336,18 +336,18 @@ unsafe fn replace(this: NonNull<Header>, kept: &Kept, after: Duration) -> After 
     }
 }
 
-/// Makes the successor, or asks the supervisor what follows if that fails.
+/// Makes the successor. After a failure the supervisor decides again.
 ///
 /// # Safety
 /// The caller holds the runnable of a vacant cell and gives it up.
 unsafe fn make(this: NonNull<Header>, kept: &Kept) -> After {
-    // SAFETY: the runnable, which the caller holds, keeps the cell.
+    // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     // A stop in the meantime was meant for the old state.
     header.forget_stop();
     let mut made = Ok(());
     let panic = user::guard(Site::Factory, || {
-        // SAFETY: in the turn of the vacant cell that this supervisor was made for.
+        // SAFETY: in the turn of the supervisor's own cell, which is vacant.
         if let Some(result) = kept.ask(|keeper| unsafe { keeper.renew(this) }) {
             made = result;
         }
@@ -368,7 +368,7 @@ unsafe fn make(this: NonNull<Header>, kept: &Kept) -> After {
         Some(Verdict::Replace(after)) => {
             tell_of(header, loss);
             if after.is_zero() {
-                // By way of a queue, so that a factory that always fails does not keep its worker.
+                // By way of a queue, so a factory that always fails does not keep the worker.
                 After::Requeue
             } else {
                 // SAFETY: the runnable is still held, and the cell is still vacant.
@@ -407,11 +407,11 @@ unsafe fn finish(this: NonNull<Header>) -> After {
     }
 }
 
-/// Tells the queue and the supervisor that the actor has ended, in its last turn.
+/// Tells the queue and the supervisor of the actor's end, in the last turn.
 pub(super) fn ended(this: NonNull<Header>, kept: &Kept) {
     shared::leave(this, kept);
     if let Some(keeper) = kept.keeper.take() {
-        // SAFETY: the runnable, which the caller holds, keeps the cell.
+        // SAFETY: the caller's runnable keeps the cell.
         let reason = end::reason(unsafe { this.as_ref() });
         user::contain(Site::Keeper, || keeper.ended(&reason));
         user::contain(Site::Drop, || drop(keeper));
@@ -433,7 +433,7 @@ unsafe impl Send for Delayed {}
 /// # Safety
 /// The caller holds the runnable, and gives it up if the result is `true`.
 unsafe fn wait(this: NonNull<Header>, kept: &Kept, after: Duration) -> bool {
-    // SAFETY: the runnable, which the caller holds, keeps the cell until the timer has it.
+    // SAFETY: the caller's runnable keeps the cell until the timer has it.
     let core = unsafe { this.as_ref() }.core();
     // Counted before the runnable is given away, so that the executor never looks quiescent in
     // between.
@@ -442,8 +442,8 @@ unsafe fn wait(this: NonNull<Header>, kept: &Kept, after: Duration) -> bool {
     // under the timers' lock.
     let armed = core.scheduler.arm(
         time::after(after),
-        // A pool that stops at once first kills and then looks for timers. So either it finds this
-        // timer, or this check sees the kill.
+        // A pool that stops at once first kills and then looks for timers. So either the pool finds
+        // the timer, or this check sees the kill.
         || {
             // SAFETY: the timer is not armed yet, so the caller's runnable still keeps the cell.
             let header = unsafe { this.as_ref() };
@@ -471,9 +471,9 @@ impl Timed for Delayed {
 
 impl Drop for Delayed {
     fn drop(&mut self) {
-        // SAFETY: this value owns the runnable, which keeps the cell until it is pushed, once. A
-        // thread outside the crew holds the core itself, since the actor may end as soon as the
-        // runnable is pushed.
+        // SAFETY: the value owns the runnable and pushes it once, and until then the runnable keeps
+        // the cell. A thread outside the crew holds the core itself, since the actor may end as
+        // soon as the runnable is pushed.
         unsafe {
             let core = self.cell.as_ref().core();
             // A thread outside passes the gate, so the executor does not look quiescent between the

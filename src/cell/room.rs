@@ -1,16 +1,16 @@
 //! The room list: senders and actors that wait for room in a mailbox, oldest first.
 //!
-//! A waiting sender does not sleep until there is room and then try again. It leaves its message
+//! A waiting sender does not sleep until there is room and then try again. The message is left
 //! here. The turn that gives room back moves the message into the mailbox itself, and then wakes
 //! the sender. So the order of waiting is the order of arrival. No other sender can slip in
 //! between: while a sender is on the list the state word's `ROOM_WAIT` refuses ordinary messages.
 //!
-//! An actor may not wait inside its turn. It asks for a notice instead (`Context::when_room`): a
-//! message to itself that comes when the mailbox has fallen to half its capacity. If many actors
-//! have asked, each of them runs a turn for its notice, and the first few use up the room. So the
-//! notices come a few at a time, one for each free quarter of the capacity. The others follow at
-//! the ends of later turns, if there is room then. By then the actors that were told first have had
-//! their turn.
+//! An actor may not wait inside its turn. Instead an actor asks for a notice
+//! (`Context::when_room`): a message to itself, delivered when the mailbox has fallen to half its
+//! capacity. If many actors have asked, each of them runs a turn for its notice, and the first few
+//! use up the room. So the notices come a few at a time, one for each free quarter of the capacity.
+//! The others follow at the ends of later turns, if there is room then. By then the first ones have
+//! had a turn.
 //!
 //! Only *ordinary* messages count against the capacity, here as for plain sends: notices are
 //! [prepaid](super::prepaid).
@@ -78,7 +78,7 @@ unsafe impl Send for Ticket {}
 // SAFETY: the mutex guards all access, and its content may move between threads.
 unsafe impl Sync for Ticket {}
 
-/// What a waiting sender finds in its ticket.
+/// The state of a ticket, as the waiting sender finds it.
 #[derive(Debug)]
 pub(crate) enum TicketNow {
     Waiting,
@@ -107,8 +107,8 @@ struct Line {
     waiters: Linked<Waiter>,
     /// Number of senders among the waiters.
     senders: usize,
-    /// Addresses of the actors that a notice is for, so that one is found without a walk. Each
-    /// actor lives as long as it is listed, so no address is used again.
+    /// Addresses of the actors with a notice in line, for a search without a walk. An actor lives
+    /// as long as it is listed, so no address is used again.
     owners: HashSet<usize>,
 }
 
@@ -166,7 +166,7 @@ fn address(owner: &Strong) -> usize {
     owner.as_ptr().addr().get()
 }
 
-// SAFETY: the list owns its envelopes, and their messages are `Send`.
+// SAFETY: the list owns the envelopes, and messages are `Send`.
 unsafe impl Send for RoomList {}
 
 impl Ticket {
@@ -204,7 +204,7 @@ impl Ticket {
         }
     }
 
-    /// Returns what the sender finds in a ticket that does not wait any more.
+    /// Returns the result in a settled ticket.
     fn settled(state: &mut TicketState) -> TicketNow {
         match *state {
             TicketState::Refused { envelope, refusal } => {
@@ -265,7 +265,7 @@ pub(crate) fn withdraw(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNull<
     Some(envelope)
 }
 
-/// Asks for a notice. Returns `Err` if that owner waits for this mailbox already.
+/// Asks for a notice. Returns `Err` if the owner waits for this mailbox already.
 pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Envelope>) -> Result<(), ()> {
     let mut list = header.cold().room.lock();
     if list.has_notice_for(address(&owner)) {
@@ -319,7 +319,7 @@ fn beside_prepaid(header: &Header, ordinary: u32) -> u32 {
 /// Moves messages into the mailbox and gives notices, as far as there is room. Called by the turn
 /// that has given room back, with the runnable.
 pub(crate) fn serve(this: NonNull<Header>) {
-    // SAFETY: the runnable, which the caller holds, keeps the cell.
+    // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     let mut wake = Vec::new();
     let mut notices = Vec::new();
@@ -357,8 +357,8 @@ pub(crate) fn serve(this: NonNull<Header>) {
                     let TicketState::Waiting { envelope, .. } = *state else {
                         unreachable!("listed tickets wait")
                     };
-                    // SAFETY: the cell is in its turn, which keeps it. The envelope was made for it
-                    // and leaves the ticket with this call.
+                    // SAFETY: the cell's turn runs here and keeps the cell. The envelope was made
+                    // for the cell and leaves the ticket with this call.
                     let next = match unsafe { deliver(this, envelope, Lane::Exempt) } {
                         Ok(_) => TicketState::Accepted,
                         Err((envelope, refusal)) => TicketState::Refused { envelope, refusal },

@@ -1,15 +1,15 @@
 //! A mailbox from which several actors take: a pool's shared queue.
 //!
 //! The queue is a cell of its own without an actor. So its bound, close, waiting for room,
-//! references and accounts are those of any mailbox, and senders notice no difference. Only its
-//! turn is special: it hands each message to an idle *member*, which handles the message as if it
-//! had been sent to the member. (All members are of one type, for which the envelopes are made.)
+//! references and accounts are those of any mailbox, and senders notice no difference. Only the
+//! turn is special: each message goes to an idle *member*, which handles it like a message of its
+//! own. (All members are of the same type, for which the envelopes are made.)
 //!
-//! A message is never put behind another message of a member. It is given to an idle member, or
-//! taken by a member at the end of one of its turns. In both cases the message goes where ticks go,
-//! before the messages in the member's own mailbox. So a message waits in the queue as long as all
-//! members are busy, and for nothing but a worker from then on. A member whose own mailbox is never
-//! empty takes one message at each turn's end, so neither mailbox starves.
+//! A message is never put behind another message of a member. An idle member is given the message,
+//! or a member takes it at the end of a turn. In both cases the message goes where ticks go, before
+//! the messages in the member's own mailbox. So a message waits in the queue as long as all members
+//! are busy, and for nothing but a worker from then on. A member whose own mailbox is never empty
+//! takes one message at each turn's end, so neither mailbox starves.
 //!
 //! Both ends decide by one word, the member's own:
 //!
@@ -26,7 +26,7 @@
 //! again. Then the member clears `WANTED`.
 //!
 //! **The right to take** is the lock, under which no user code runs. **While the queue is held**
-//! its runnable is in no other queue. A thread that closes it, or a member that leaves, pushes the
+//! its runnable is in no other queue. Closing the queue, or a member's leaving, pushes the
 //! runnable. An executor with a held queue is not quiescent, since all members are scheduled.
 //!
 //! Loom model: `models::shared`. Needed orderings: `scripts/weaken-orderings.sh`, group `state`
@@ -63,7 +63,7 @@ struct Inner {
     hold: Option<Hold>,
 }
 
-/// The actor that a hold waits for, and the actor into which it is emptied.
+/// The actors before and after a hold: it waits for the first and is emptied into the second.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hold {
     pub(crate) from: ActorId,
@@ -87,13 +87,13 @@ impl Sharing {
         Sharing::with(None)
     }
 
-    /// Makes the common part of a queue that keeps its messages until [`move_to`](Self::move_to).
+    /// Makes the common part of a hold, a queue that is kept until [`move_to`](Self::move_to).
     pub(crate) fn hold(hold: Hold) -> Self {
         Sharing::with(Some(hold))
     }
 
-    /// Returns the actors that must do something before the message in this envelope is handled.
-    /// With 0: before there is room.
+    /// Returns the actors that must act before the message in the envelope is handled. With 0:
+    /// before there is room.
     pub(super) fn doers(&self, envelope: usize) -> Doers {
         let inner = self.0.lock();
         match inner.hold {
@@ -136,12 +136,12 @@ impl Sharing {
     pub(crate) fn move_to(&self, to: &Strong) {
         let target = to.header();
         let mut inner = self.0.lock();
-        // A hold whose runnable is not here was killed, and its messages are dead letters.
+        // Without the runnable the hold was killed, and all messages are dead letters.
         let Some(queue) = inner.queue.filter(|_| inner.held) else { return };
         inner.held = false;
-        // SAFETY: the hold has not ended, and its runnable belongs to this call until it is
-        // scheduled. So this thread is the receiver. `to` is a strong reference to a cell of the
-        // same type.
+        // SAFETY: the hold has not ended, and until it is scheduled its runnable belongs to this
+        // call. So this thread is the receiver. `to` is a strong reference to a cell of the same
+        // type.
         unsafe {
             let hold = queue.as_ref();
             let mut moved = 0;
@@ -189,8 +189,7 @@ impl Inner {
     fn release(&mut self) {
         if std::mem::take(&mut self.held) {
             let queue = self.queue.expect("a queue that is held has not ended");
-            // SAFETY: the runnable is held here, so this thread pushes it once. A held queue has
-            // not ended.
+            // SAFETY: the runnable is held here and pushed once. A held queue has not ended.
             unsafe { Header::schedule(queue) };
         }
     }
@@ -208,8 +207,8 @@ impl Inner {
                 break Found::Given(given);
             };
             match self.idle_member() {
-                // SAFETY: the member's place is reserved, which keeps it. The transition made this
-                // thread the one to push its runnable.
+                // SAFETY: the reserved place keeps the member, and by the transition this thread
+                // pushes the runnable.
                 Some(member) => unsafe {
                     put(member, node);
                     Header::schedule(member);
@@ -240,9 +239,8 @@ impl Inner {
         let at = |i: usize| (self.from + i) % all;
         // SAFETY: listed cells have not ended, and none can end while the list is locked.
         let state = |i: usize| unsafe { &self.members[at(i)].as_ref().state };
-        // First those that are idle now. Then each member is told to look at the end of its turn.
-        // One that went idle just before the flag was set would not look, so it is reserved after
-        // all.
+        // First the members that are idle now. Then each member is told to look at the end of its
+        // turn. A member that went idle just before would not look, and is reserved after all.
         let idle = (0..all)
             .find(|&i| state(i).reserve_idle())
             .or_else(|| (0..all).find(|&i| state(i).want() && state(i).reserve_idle()))?;
@@ -252,8 +250,7 @@ impl Inner {
         Some(member)
     }
 
-    /// Takes one message of the held queue for a member in its turn. Returns `false` if there is
-    /// none.
+    /// Takes a message of the held queue for a member in a turn. Returns `false` if there is none.
     fn take(&mut self, member: NonNull<Header>) -> bool {
         let Some(queue) = self.queue.filter(|_| self.held) else { return false };
         // SAFETY: the member is in its turn, and the queue has not ended, so both live. Under the
@@ -319,7 +316,7 @@ pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
     let header = unsafe { this.as_ref() };
     let sharing = &header.kept().expect("set before its first turn").sharing;
     let now = header.state.begin_turn();
-    // Waiting senders first, so that their messages are given to members in this turn.
+    // Waiting senders first, so the queue gives their messages to members in this turn.
     if now.in_line() && !now.closed() {
         room::serve(this);
     }
@@ -359,7 +356,7 @@ pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
 /// Looks at the queue at the end of a member's turn. Afterwards the member has one message more, or
 /// `WANTED` is cleared.
 pub(super) fn look(this: NonNull<Header>) {
-    // SAFETY: the runnable, which the caller holds, keeps the cell.
+    // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     let Some(kept) = header.kept() else { return };
     chaos();
@@ -370,7 +367,7 @@ pub(super) fn look(this: NonNull<Header>) {
     }
 }
 
-/// Pushes the runnable of a queue that was closed, if it is held.
+/// Pushes the runnable of a closed queue, if it is held.
 pub(super) fn nudge(kept: &Kept) {
     if kept.is_queue() {
         kept.sharing.0.lock().release();

@@ -1,6 +1,6 @@
 //! A timed actor's stopwatch: how long messages wait, how long handlers take, and what waits now.
 //!
-//! A timed actor has a stopwatch in its cold part from its first moment to its last. Other actors
+//! A timed actor has a stopwatch in the cold part from the first moment to the last. Other actors
 //! have none and read no clock. Three parties look for a stopwatch: a sender when it packs (the
 //! envelope then has room for the instant of sending), the thread that makes the actor runnable,
 //! and the actor's turns, which go through a loop of their own.
@@ -12,22 +12,23 @@
 //! | the actor is runnable | the thread that schedules it; its own turn, if there is more to do |
 //! | a turn begins, each handler begins and ends | the turn |
 //!
-//! A handler begins when the one before it ended, so each message costs one reading of the clock.
+//! A handler begins when the previous handler ended, so each message costs a single reading of the
+//! clock.
 //!
-//! **Collecting.** A turn keeps its measurements on its own stack. At its end, and after each
-//! [`SAMPLES`] messages, it enters them into the actor's record and into the worker's. Each record
-//! has a lock that otherwise only readers take, and under which no user code runs. A message that
-//! turns out not to be handled (expired, cancelled) is not entered, so the count is that of the
-//! handled messages.
+//! **Collecting.** A turn keeps measurements on the stack. At the end, and after each [`SAMPLES`]
+//! messages, the turn enters the measurements into the actor's record and into the worker's. Each
+//! record has a lock that otherwise only readers take, and under which no user code runs. A message
+//! that turns out not to be handled (expired, cancelled) is not entered, so the count is that of
+//! the handled messages.
 //!
 //! **What waits now**, for [`Handle::top`](crate::Handle::top). Mailboxes are stacks that are taken
 //! whole. So each of the two (messages, ticks) has a part that was taken and a part that was pushed
-//! since. The turn writes down the instant of the first message that it has taken. A sender that
-//! puts the first message of an idle actor there does the same. A sender that pushes onto an empty
-//! stack writes down the instant of its own message, which is the oldest there. It does so after
-//! the push, perhaps late, so the younger instant wins, which belongs to the later stack. A reader
-//! sees by itself whether a stack is empty. All of this is relaxed: a reader may see a value a
-//! moment too early or too late, and only reports.
+//! since. The turn writes down the instant of the first message taken. A sender that puts the first
+//! message of an idle actor there does the same. A sender that pushes onto an empty stack writes
+//! down the instant of its own message, the oldest there. The note comes after the push, perhaps
+//! late, so the younger instant wins: it belongs to the later stack. A reader sees by itself
+//! whether a stack is empty. All of this is relaxed: a reader may see a value a moment too early or
+//! too late, and only reports.
 
 use super::core::Core;
 use super::envelope::Envelope;
@@ -38,7 +39,7 @@ use crate::sync::{AtomicU64, Counter, Mutex, Ordering::Relaxed};
 use crate::time::{self, Duration, Instant};
 use std::cell::Cell;
 
-/// Messages that a turn measures before it enters them into the records.
+/// Number of messages measured before the records are updated.
 const SAMPLES: usize = 32;
 
 /// An instant as ns after the stopwatch was made, from 1. 0 is none.
@@ -48,8 +49,8 @@ type Mark = u64;
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
     made: Instant,
-    /// Since when the actor is runnable. Written by the thread that makes it so and pushes the
-    /// runnable next, read by its turn.
+    /// Since when the actor is runnable. Written by the thread that schedules the actor, before the
+    /// push of the runnable. Read by the turn.
     runnable: AtomicU64,
     /// When the handler of the message in hand began, or 0. Written by turns.
     begun: AtomicU64,
@@ -66,8 +67,7 @@ pub(crate) struct Stopwatch {
     unhandled: Cell<bool>,
 }
 
-/// Instants of the oldest message among those that were taken, and among those that were pushed
-/// since.
+/// Instants of the oldest taken message, and of the oldest message pushed since.
 #[derive(Debug, Default)]
 struct Line {
     taken: AtomicU64,
@@ -77,7 +77,7 @@ struct Line {
 impl Line {
     fn oldest(&self, inbox: &Inbox) -> Option<Mark> {
         match self.taken.load(Relaxed) {
-            // Messages that were taken are older than all that were pushed since.
+            // Taken messages are older than all messages pushed since.
             0 if inbox.nothing_pushed() => None,
             0 => Some(self.pushed.load(Relaxed)),
             taken => Some(taken),
@@ -114,7 +114,7 @@ impl Stopwatch {
     /// Notes that the actor becomes runnable. Called by the thread that is about to push the
     /// runnable.
     pub(crate) fn runnable(&self, now: Instant) {
-        // Relaxed: the runnable's way through the queues orders it before the turn that reads it.
+        // Relaxed: the runnable's way through the queues orders the store before the turn's load.
         self.runnable.store(self.mark(now), Relaxed);
     }
 
@@ -142,8 +142,7 @@ impl Stopwatch {
     /// # Safety
     /// `first` is null, or a node of this mailbox. The caller is the mailbox's receiver.
     pub(super) unsafe fn first_is(&self, first: *mut Node) {
-        // SAFETY: a node of this mailbox is an envelope, and the receiver owns it until it is
-        // popped.
+        // SAFETY: a node of this mailbox is an envelope, owned by the receiver until the pop.
         let sent = (!first.is_null()).then(|| unsafe { Envelope::sent(Envelope::from_node(first)) });
         self.messages.taken.store(sent.flatten().map_or(0, |sent| self.mark(sent)), Relaxed);
     }
@@ -231,8 +230,8 @@ impl<'a> Lap<'a> {
         }
     }
 
-    /// Begins a message sent at `sent`. `messages` and `ticks` are the first of each kind that was
-    /// taken and waits behind it.
+    /// Begins a message sent at `sent`. `messages` and `ticks` are the first taken and waiting node
+    /// of each kind.
     ///
     /// # Safety
     /// Each of the two is null or a node of this actor's mailbox. Called in the actor's turn.
@@ -243,8 +242,7 @@ impl<'a> Lap<'a> {
             if node.is_null() {
                 return 0;
             }
-            // SAFETY: a node of this mailbox is an envelope, which its turn owns until it is
-            // popped.
+            // SAFETY: a node of this mailbox is an envelope, owned by the turn until the pop.
             let sent = unsafe { Envelope::sent(Envelope::from_node(node)) };
             sent.map_or(0, |sent| watch.mark(sent))
         };
@@ -280,8 +278,8 @@ impl<'a> Lap<'a> {
     pub(crate) fn end(self) {
         self.stop();
         self.enter();
-        // If there is more to do the actor is runnable from now on. If not, the thread that
-        // schedules it next overwrites this.
+        // If there is more to do the actor is runnable from now on. Otherwise the next thread that
+        // schedules the actor overwrites the instant.
         self.watch.runnable(self.watch.clock.take().unwrap_or_else(time::now));
     }
 

@@ -1,4 +1,4 @@
-//! The threads that an executor has started, from their start to the end of their last destructor.
+//! The threads started by an executor, from the start to the end of the last destructor.
 //!
 //! For waiters, a thread of the crew has ended when the destructors of its thread-locals have run
 //! too. Destructors are user code and may take any time, so every wait here has a limit:
@@ -24,8 +24,8 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
 
-/// Pause between two looks of a thread that waits for others to exit. Those threads are past their
-/// last destructor, so the first looks nearly always suffice.
+/// Pause between two looks of a thread that waits for others to exit. All destructors of such a
+/// thread have run, so the first looks nearly always suffice.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
 /// Number of looks without a pause.
 const QUICK_LOOKS: u32 = 50;
@@ -35,7 +35,7 @@ thread_local! {
     static ALIVE: OnceCell<Alive> = const { OnceCell::new() };
 }
 
-/// What a thread keeps of its crew until its last moment.
+/// The part of the crew that a thread keeps until the last moment.
 struct Alive {
     crew: Arc<()>,
     _sender: Sender<Infallible>,
@@ -45,7 +45,7 @@ struct Alive {
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
     list: Mutex<Vec<Started>>,
-    /// Distinguishes the threads of one executor from those of another.
+    /// Distinguishes the threads of different executors.
     crew: Arc<()>,
 }
 
@@ -59,8 +59,8 @@ struct Started {
 }
 
 impl Threads {
-    /// Starts a thread, which holds `alive` until its thread-locals are gone. `run` must release
-    /// everything that it has of the executor before it returns.
+    /// Starts a thread, which holds `alive` until the thread-locals are gone. `run` must let go of
+    /// the executor before it returns.
     pub(crate) fn start(
         &self,
         name: String,
@@ -69,7 +69,7 @@ impl Threads {
         run: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
         let thread = thread::Builder::new().name(name.clone()).stack_size(stack_size);
-        // Locked throughout, so that the thread finds itself on the list however soon it ends.
+        // Locked throughout, so the thread is on the list however soon it ends.
         let mut list = self.list.lock();
         let alive = Alive { crew: Arc::clone(&self.crew), _sender: alive };
         let thread = thread.spawn(move || {
@@ -81,15 +81,16 @@ impl Threads {
         Ok(())
     }
 
-    /// Returns `true` if the calling thread was started here. That stays so in the destructors of
-    /// its thread-locals, when the thread has left the crew: it cannot wait for its own exit.
+    /// Returns `true` if the calling thread was started here. The answer stays `true` in the
+    /// destructors of thread-locals, after the thread has left the crew: no thread can wait for its
+    /// own exit.
     pub(crate) fn is_here(&self) -> bool {
         let here = |alive: &Alive| Arc::ptr_eq(&alive.crew, &self.crew);
         ALIVE.try_with(|place| place.get().is_some_and(here)).unwrap_or(false)
     }
 
-    /// Marks the calling thread as one that runs no actors any more. Joins threads before it that
-    /// have exited, so that only a few are left that keep their stacks. Never waits for a thread.
+    /// Marks the calling thread: no more actors run there. Joins earlier threads that have exited,
+    /// so only a few keep their stacks. Never waits for a thread.
     pub(crate) fn leave(&self) {
         let me = thread::current().id();
         let mut list = self.list.lock();
@@ -180,8 +181,8 @@ mod system {
             if let Some(thread) = self.thread.take()
                 && std::process::id() == self.pid
             {
-                // SAFETY: the thread belongs to this value and was not joined, and this is the
-                // process that started it.
+                // SAFETY: the thread belongs to this value and was not joined, and the current
+                // process started it.
                 unsafe { libc::pthread_detach(thread) };
             }
         }
@@ -193,7 +194,7 @@ mod system {
     use std::thread::JoinHandle;
 
     /// A thread that is detached after it has exited, since a join with a limit of time does not
-    /// exist here. Threads that wait for the crew have waited for its thread-locals by then.
+    /// exist here. By then waiters for the crew have waited for all thread-locals.
     #[derive(Debug)]
     pub(super) struct Joinable(JoinHandle<()>);
 

@@ -1,7 +1,7 @@
 //! Ticks: messages that a timer sends. Ticks have a queue of their own, and overtake.
 //!
 //! A tick that is due goes before the waiting messages. Otherwise a full mailbox would make every
-//! timer late. Where both wait they take turns, so that timers that are due all the time do not
+//! timer late. Where both kinds wait they alternate, so timers that are due all the time do not
 //! keep the messages waiting for ever. Ticks among themselves come in the order in which they were
 //! due.
 //!
@@ -30,7 +30,7 @@ pub(crate) struct Ticks {
     inbox: Inbox,
     /// Whether the last message was a tick.
     last: Cell<bool>,
-    /// The armed timers that aim at this actor.
+    /// The armed timers for this actor.
     pub(crate) aim: Aim,
 }
 
@@ -94,12 +94,12 @@ pub(crate) unsafe fn take(header: &Header) -> Option<*mut Node> {
 #[must_use]
 pub(crate) unsafe fn deliver(header: NonNull<Header>, envelope: NonNull<Envelope>) -> bool {
     // SAFETY: the caller's count keeps the memory. From the reservation on, the reserved place
-    // keeps the actor until the envelope is handled. After the push this call touches the actor
-    // only if it holds the runnable.
+    // keeps the actor until the envelope is handled. After the push the actor is touched only with
+    // the runnable.
     unsafe {
         let this = header.as_ref();
         let core = this.core();
-        // In this order, so that the count of prepaid messages is never ahead of `LEN`.
+        // In this order, so the count of prepaid messages is never ahead of `LEN`.
         let cold = this.cold_if_any().expect("made when the timer was armed");
         let Reserve::Accepted { schedule } = this.state.reserve_exempt() else { return false };
         cold.prepaid.add_one();
@@ -129,8 +129,8 @@ pub(super) fn abandon_timers(header: &Header, most: usize) -> bool {
     all
 }
 
-/// Accounts for a tick, or for a message that an actor has prepaid, which its mailbox has refused:
-/// it counts as accepted and dead.
+/// Accounts for a tick or another exempt message that the mailbox has refused: it counts as
+/// accepted and dead.
 #[cold]
 pub(crate) fn undeliverable(header: &Header) {
     let core = header.core();
@@ -154,8 +154,8 @@ pub(crate) fn not_handled(header: &Header, reason: DeadLetterReason) {
     passed_over(header, reason);
 }
 
-/// Accounts for a message that a batch came to and that is not handled, while another one is in
-/// hand. Called inside the actor's turn.
+/// Accounts for a message passed over by a batch, while another message is in hand. Called inside
+/// the actor's turn.
 #[cold]
 pub(crate) fn passed_over(header: &Header, reason: DeadLetterReason) {
     prepaid::unhandled();

@@ -9,8 +9,8 @@
 //! | an actor's | 7 % | 800 | 3,100 |
 //! | a worker's | 1 % | 4,700 | 19,000 |
 //!
-//! Beyond a millisecond a histogram grows by half or more at a time, so that it allocates three
-//! times in its life.
+//! Beyond a millisecond a histogram grows by half or more at a time, and so allocates three times
+//! in its life.
 
 use crate::time::Duration;
 use hdrhistogram::Histogram;

@@ -8,9 +8,9 @@
 //!
 //! A panic in a message fails the actor: the turn goes on to the actor's end.
 //!
-//! User code may block, and its thread may come back without the worker that it was
-//! ([`crate::sched::spares`]). So this file keeps no reference to the worker across user code, and
-//! looks the worker up each time.
+//! User code may block, and the thread may come back without its worker ([`crate::sched::spares`]).
+//! So this file keeps no reference to the worker across user code, and looks the worker up each
+//! time.
 //!
 //! Loom models: `models::mailbox` and `models::retire`, which copy this loop's steps. Needed
 //! orderings: `scripts/weaken-orderings.sh`, groups `state` and `retire`.
@@ -88,7 +88,7 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     let handled = drained.total - prepaid::take_noted(header);
     header.count_handled(handled);
     header.core().count_in_turn(|tally| &tally.handled, u64::from(handled));
-    // The usual end of a turn, as one short step that is inlined. Everything else is out of line in
+    // The usual end of a turn, as a short step that is inlined. Everything else is out of line in
     // `finish`. One transition for both was too long for the compiler to inline. Its weak exchange
     // may fail by chance, and `finish` decides anew.
     if drained.outcome.is_ok() && header.state.end_idle(drained.total - drained.given) {
@@ -116,7 +116,7 @@ unsafe fn other_turn(this: NonNull<Header>) -> After {
     }
 }
 
-/// Ends a turn after which there is more to do, or that panicked.
+/// Ends a turn with more to do, or after a panic.
 ///
 /// # Safety
 /// The caller gives up the runnable. If the result is `Gone` the caller does not touch the cell any
@@ -128,21 +128,21 @@ unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After
     let Drained { total, given, outcome } = drained;
     let mut owed = total - given;
     if let Err(text) = outcome {
-        // SAFETY: this turn holds the runnable and gives it up with the result.
+        // SAFETY: this turn gives the runnable up with the result.
         if let Some(after) = unsafe { restart::over(this, Some(text), &mut owed) } {
             return after;
         }
     }
     let mut served = false;
     loop {
-        // Before the step that looks at the flags, so that no stop is lost: see `Header::killed`.
+        // Before the step that looks at the flags, so no stop is lost: see `Header::killed`.
         header.clear_stop_hint();
         match header.state.end_turn(owed, served) {
             EndTurn::Idle => return After::Gone,
             // Places were reserved when the turn began, and nothing could be taken: a sender has
             // not linked its message yet. The turn ends at this gap, and the worker lets other
-            // threads run. The mark of an outside sender is lost here, which costs that sender one
-            // round of the local queue.
+            // threads run. The mark of an outside sender is lost here, at the cost of a round of
+            // the local queue for that sender.
             EndTurn::More { .. } if total == 0 && waiting > 0 => return After::RequeueGap,
             EndTurn::More { from_outside: true } => return After::RequeueOutside,
             EndTurn::More { from_outside: false } => return After::Requeue,
@@ -154,11 +154,11 @@ unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After
                 }
             }
             EndTurn::Retire => {
-                // SAFETY: this turn holds the runnable and gives it up with the result.
+                // SAFETY: this turn gives the runnable up with the result.
                 if let Some(after) = unsafe { restart::over(this, None, &mut 0) } {
                     return after;
                 }
-                // The actor is closed or killed now, or its supervisor gave it up. The next step
+                // The actor is closed or killed now, or given up by the supervisor. The next step
                 // sees that.
             }
             EndTurn::Ending => break,
@@ -190,7 +190,7 @@ struct Drained {
 /// Ticks that wait were counted when the turn began, so the cold part was there by then.
 #[inline(never)]
 fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained {
-    // SAFETY: the runnable, which this turn holds, keeps the cell.
+    // SAFETY: this turn holds the runnable and so keeps the cell.
     let limit = unsafe { this.as_ref() }.limits().messages;
     let turn = cold.kept.as_deref().map(Kept::enter);
     let drained = match &cold.stopwatch {
@@ -222,14 +222,14 @@ fn drain_timed(
     cold: &Cold,
     stopwatch: &Stopwatch,
 ) -> Drained {
-    // SAFETY: the runnable, which this turn holds, keeps the cell.
+    // SAFETY: this turn holds the runnable and so keeps the cell.
     let header = unsafe { this.as_ref() };
     let lap = Lap::begin(header, stopwatch);
     // SAFETY: this turn holds the runnable and so is the receiver. All nodes are envelopes of this
     // mailbox.
     let next = |run: &Run<'_>| unsafe {
         // Messages in slots were sent before the actor was timed, and have no instant. They are
-        // moved into envelopes, so that the loop has one kind.
+        // moved into envelopes, so the loop has a single kind.
         let node = cold.ticks.pop_or(this, Popped::Node, || run.message())?.into_node(this.cast());
         if let Some(kept) = &cold.kept {
             kept.next_in_hand(node.addr());
@@ -253,11 +253,10 @@ fn drain(
     next: impl Fn(&Run<'_>) -> Option<Popped>,
     done: impl Fn(),
 ) -> Drained {
-    // SAFETY: the runnable, which the caller holds, keeps the cell.
+    // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
-    // The taken messages lie on this turn's stack while it runs, so each pop touches no line that
-    // senders write.
-    // SAFETY: the caller holds the runnable and so is the receiver.
+    // The head of the list of taken messages lies on the turn's stack, so a pop touches no line
+    // that senders write. SAFETY: the caller holds the runnable and so is the receiver.
     let rest = Cell::new(unsafe { header.inbox.begin() });
     let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
     let outcome = user::guard_turn(|| run.messages(this, waiting, limit, timed, next, done));
@@ -284,7 +283,7 @@ pub(super) fn count_panic(header: &Header, place: PanicPlace, text: PanicText) {
     core.emit(|| Event::Panicked { actor: header.id(), type_name: header.type_name(), place, text });
 }
 
-/// One turn's counts. They lie outside the guarded call, so they survive a panic.
+/// One turn's counts. The counts lie outside the guarded call and so survive a panic.
 struct Run<'a> {
     header: &'a Header,
     /// Messages handled in this turn.
@@ -332,11 +331,11 @@ impl Run<'_> {
             let next_stop = most.min(total + watch.step);
             while total < next_stop {
                 let Some(popped) = next(self) else { return };
-                // Counted before it is handled: a message whose handler panics was handled.
+                // Counted before the handler runs: after a panic the message counts as handled.
                 total += 1;
                 self.total.set(total);
-                // SAFETY: the message was popped from this actor's inbox, inside the actor's turn,
-                // and this pointer to it is the only one.
+                // SAFETY: the message was popped from the actor's inbox, inside the actor's turn,
+                // and no other pointer to it exists.
                 unsafe {
                     // Handlers are called at two places on purpose. One place that is told where
                     // the message lies took more instructions for each message.
