@@ -26,7 +26,7 @@ impl Wakers {
             unsafe { Arc::increment_strong_count(data.cast::<AtomicUsize>()) };
             RawWaker::new(data, &Self::TABLE)
         },
-        |data| Self::let_go(data),
+        Self::let_go,
         |_| (),
         |data| {
             Self::let_go(data);
