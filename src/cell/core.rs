@@ -1,4 +1,4 @@
-//! What all cells of one executor share: the scheduler, the registry, the counts, the hook.
+//! The common part of all cells of an executor: scheduler, registry, counts, hook.
 
 use super::dedicated::Dedicated;
 use super::event::{DeadLetterReason, Event, Report};
@@ -31,11 +31,11 @@ pub(crate) struct Limits {
     pub(crate) time: Duration,
 }
 
-/// What an executor is built from, checked.
+/// The checked settings of an executor.
 pub(crate) struct Settings<'a> {
     pub(crate) workers: usize,
     pub(crate) policy: Policy,
-    /// Where each worker is pinned; empty: nowhere.
+    /// The core that each worker is pinned to. Empty without pinning.
     pub(crate) cores: &'a [usize],
     pub(crate) capacity: u32,
     pub(crate) limits: Limits,
@@ -47,26 +47,26 @@ pub(crate) struct Settings<'a> {
 /// The shared part of one executor.
 pub(crate) struct Core {
     pub(crate) scheduler: Scheduler,
-    /// One for each worker, and the last for everybody else.
+    /// A shard for each worker, and the last one for all other threads.
     pub(crate) shards: Box<[Shard]>,
     tallies: Box<[Padded<Tally>]>,
     pub(crate) waits: Arc<Waits>,
     pub(crate) capacity: u32,
     pub(crate) limits: Limits,
-    /// Are actors timed that say nothing else?
+    /// Whether actors are timed that have no setting of their own.
     pub(crate) timing: bool,
     hook: Hooked,
     pub(crate) threads: Threads,
     pub(crate) dedicated: Dedicated,
-    /// No new actors, and the end of the last one ends the crew.
+    /// Set when no new actors are accepted and the last actor's end ends the crew.
     closing: AtomicBool,
-    /// A worker's seat was given up without having been taken.
+    /// Whether a worker's seat was given up before a thread took it.
     seat_lost: AtomicBool,
-    /// How the last shutdown went.
+    /// The report of the last shutdown.
     pub(crate) report: Mutex<Option<Report>>,
 }
 
-/// One writer's counts, and what else is its own.
+/// The counts and other data of a single writer.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) spawned: Counter,
@@ -75,19 +75,20 @@ pub(crate) struct Tally {
     pub(crate) handled: Counter,
     pub(crate) panicked: Counter,
     pub(crate) discarded_replies: Counter,
-    /// By [`DeadLetterReason`].
+    /// Indexed by [`DeadLetterReason`].
     pub(crate) dead: [Counter; 7],
     pub(crate) missed_ticks: Counter,
     pub(crate) graves: Graves,
-    /// What the turns of timed actors took, once there was one. The lock is the writer's and readers'.
+    /// Times of the turns of timed actors, after the first such turn. Only the writer and readers
+    /// take the lock.
     times: Mutex<Option<Box<CrewRecord>>>,
 }
 
 impl Tally {
-    /// A worker's own, of its own executor.
+    /// Returns the tally of a worker of the same executor.
     #[inline]
     pub(crate) fn of(local: &Local) -> &Tally {
-        // SAFETY: `Core::work` gave it; it lives as long as the core, which outlives its workers.
+        // SAFETY: `Core::work` set the pointer to a tally of the core, which outlives its workers.
         unsafe { local.account().cast::<Tally>().as_ref() }
     }
 }
@@ -121,22 +122,23 @@ impl Core {
         (core, seats)
     }
 
-    /// Another counted reference.
+    /// Returns another counted reference.
     pub(crate) fn share(&self) -> Arc<Self> {
         self.shards[0].share_core()
     }
 
-    /// The proof that the memory pool lives as long as whatever keeps this core.
+    /// Returns the proof that the memory pool outlives the borrow of the core.
     #[inline]
     pub(crate) fn held(&self) -> Held<'_> {
         self.scheduler.memory.held()
     }
 
-    /// The life of a thread of the crew, which holds the core: see [`Scheduler::work`].
+    /// Runs the life of a thread of the crew, which holds the core. See [`Scheduler::work`].
     pub(crate) fn work(&self, arrival: Arrival, recruit: &Recruit<'_>) -> bool {
         let account = |worker: usize| Account {
             at: NonNull::from(&self.tallies[worker].0).cast(),
-            // SAFETY: called by the slot's holder, whose thread holds the core.
+            // SAFETY: called by the slot's holder, so no other thread touches the dead cells. The
+            // holder's thread holds the core.
             settle: |account| unsafe { account.cast::<Tally>().as_ref().graves.empty() },
         };
         self.scheduler.work(arrival, account, recruit)
@@ -146,7 +148,7 @@ impl Core {
         self.scheduler.slots.len()
     }
 
-    /// Calls `f` with memory of this executor.
+    /// Calls `f` with a heap of this executor.
     pub(crate) fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
         Local::with(&self.scheduler, |local| match local {
             Some(local) => f(local.heap()),
@@ -154,7 +156,7 @@ impl Core {
         })
     }
 
-    /// Adds to a count: the worker's own where there is one, else the shared one.
+    /// Adds to the worker's own count, or to the shared count without a worker.
     #[inline]
     pub(crate) fn count(&self, local: Option<&Local>, which: impl Fn(&Tally) -> &Counter, n: u64) {
         match local {
@@ -163,13 +165,14 @@ impl Core {
         }
     }
 
-    /// The same, from a thread that does not know yet what it is.
+    /// Adds to a count, for a caller that has not looked the worker up.
     #[inline]
     pub(crate) fn count_here(&self, which: impl Fn(&Tally) -> &Counter, n: u64) {
         Local::with(&self.scheduler, |local| self.count(local, which, n));
     }
 
-    /// The same, in a turn of this crew: whatever worker's place this thread has is of this crew.
+    /// Adds to a count, inside a turn of this crew. Any worker on this thread belongs to the crew,
+    /// which saves a comparison.
     #[inline]
     pub(crate) fn count_in_turn(&self, which: impl Fn(&Tally) -> &Counter, n: u64) {
         Local::with_any(|local| self.count(local, which, n));
@@ -179,17 +182,17 @@ impl Core {
         self.count_here(|tally| &tally.dead[reason as usize], n);
     }
 
-    /// A count's sum over all writers.
+    /// Returns the sum of a count over all writers.
     pub(crate) fn total(&self, which: impl Fn(&Tally) -> &Counter) -> u64 {
         self.tallies.iter().map(|tally| which(tally).get()).sum()
     }
 
-    /// One worker's count.
+    /// Returns the count of one worker.
     pub(crate) fn of_worker(&self, worker: usize, which: impl Fn(&Tally) -> &Counter) -> u64 {
         which(&self.tallies[worker]).get()
     }
 
-    /// Enters what a turn measured: with the worker's own, or those of everybody else.
+    /// Enters the measurements of a turn into the record of the worker, or into the shared one.
     pub(crate) fn record_times(&self, enter: impl FnOnce(&mut CrewRecord)) {
         Local::with(&self.scheduler, |local| {
             let tally = local.map_or(&self.tallies[self.workers()].0, Tally::of);
@@ -197,12 +200,13 @@ impl Core {
         });
     }
 
-    /// What the turns of timed actors took on one worker; `None` before the first.
+    /// Returns the times of timed actors' turns on one worker, or `None` before the first such
+    /// turn.
     pub(crate) fn times_of_worker(&self, worker: usize) -> Option<CrewTiming> {
         self.tallies[worker].times.lock().as_ref().map(|record| record.read())
     }
 
-    /// The same of all.
+    /// Returns the times of timed actors' turns on all threads.
     pub(crate) fn times(&self) -> Option<CrewTiming> {
         let mut all: Option<CrewRecord> = None;
         for tally in &self.tallies {
@@ -214,28 +218,31 @@ impl Core {
     }
 
     pub(crate) fn live(&self) -> u64 {
-        // Ended first: an actor counted as ended was counted as spawned before.
+        // Ended actors are counted first. Each was counted as spawned before, so no living actor is
+        // missed.
         let ended = self.total(|tally| &tally.ended);
         fence(Acquire);
         self.total(|tally| &tally.spawned).saturating_sub(ended)
     }
 
-    /// The shard for cells that this thread makes.
+    /// Returns the shard for cells made by this thread.
     pub(crate) fn shard_here(&self, local: Option<&Local>) -> &Shard {
         &self.shards[local.map_or(self.workers(), Local::index)]
     }
 
-    /// Tells the event hook. Does nothing in a forked child, where a thread of the parent may hold the
-    /// hook's lock for ever.
+    /// Tells the event hook. Does nothing in a forked child, where a thread of the parent may hold
+    /// the hook's lock for ever.
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
         if !self.forked() {
             self.hook.call(event);
         }
     }
 
-    /// The crew has ended, so nothing more happens that the hook is to be told. By the crew's last thread.
+    /// Drops the hook, after the crew has ended and no more events come. Called by the crew's last
+    /// thread.
     pub(crate) fn let_go_of_hook(&self) {
-        // Whatever the hook holds, its executor included, is dropped as it would be in a turn: nobody here waits for the crew.
+        // The hook may own its executor. Dropped as in a turn, that executor does not wait for the
+        // crew, of which this thread is the last.
         let _of_the_crew = self.scheduler.enlist_apart();
         self.hook.let_go();
     }
@@ -246,24 +253,26 @@ impl Core {
         self.scheduler.forked()
     }
 
-    /// Is the calling thread one of the crew?
+    /// Returns `true` if the calling thread belongs to the crew.
     pub(crate) fn on_crew(&self) -> bool {
         member::is_of(&self.scheduler)
     }
 
-    /// Returns `true` if the crew's end comes after the calling thread's, which so cannot wait for it: on members, and on threads
-    /// that the crew has started, up to the destructors of their thread-locals.
+    /// Returns `true` if the crew cannot end before the calling thread, which therefore must not
+    /// wait for the crew. So it is on members, and on threads started by the crew until all
+    /// destructors of thread-locals have run.
     pub(crate) fn ends_after_this_thread(&self) -> bool {
         self.on_crew() || self.threads.is_here()
     }
 
     pub(crate) fn draining(&self) -> bool {
-        // SeqCst, after a sender's step through the gate: see `start_draining`.
+        // SeqCst, and made after a sender's step through the gate: see `start_draining`.
         self.scheduler.birth.is_closed()
     }
 
-    /// Nothing more from outside, and no timers. A sender that passed the gate before is waited for by whoever waits for
-    /// quiescence next; one that passes later sees the flag.
+    /// Refuses messages from outside from now on, and cancels timers. A sender that passed the gate
+    /// before is waited for by the next wait for quiescence. A sender that passes the gate later
+    /// sees the flag.
     pub(crate) fn start_draining(&self) {
         self.scheduler.birth.close();
         self.scheduler.close_timers();
@@ -273,28 +282,35 @@ impl Core {
         self.closing.load(Relaxed)
     }
 
-    /// Closes all actors, of which there will be no new ones. May be called again, to kill.
+    /// Closes all actors and refuses new ones. May be called again, to kill.
     ///
-    /// Returns `false` if the time was over before each one was reached; those that are left are the caller's to see to.
+    /// Returns `false` if the time was over before each actor was reached. The caller sees to the
+    /// rest.
     #[must_use]
     pub(crate) fn close_all(&self, kill: bool, until: Option<Instant>) -> bool {
+        // In this order: threads, shards, the flag, the actors. Nothing begins behind the walk's
+        // back.
         self.dedicated.close();
         self.shards.iter().for_each(Shard::close);
-        // Only now: the end of the crew must not come before the last spawn.
+        // After the shards: the crew must not end before the last spawn.
         self.closing.store(true, SeqCst);
-        // After the shards are closed nobody can be missed. A closed actor's own turns do the rest.
+        // The shards are closed, so this walk misses no actor. The turns of the closed actors do
+        // the rest.
         let in_time = || until.is_none_or(|until| time::now() < until);
         let close = |header| Header::close(header, kill);
         let all = self.shards.iter().all(|shard| shard.for_each(close, in_time));
-        // Pairs with the fence in `ended`: either that actor's worker sees `closing`, or this sees its count.
+        // Pairs with the fence in `ended`: either that actor's worker sees `closing`, or this
+        // thread sees the worker's count.
         fence(SeqCst);
         self.stop_if_empty();
         all
     }
 
-    /// An actor's last turn is over, all but the release of its memory; or it was counted as spawned and then refused.
+    /// Counts an ended actor, before its memory is released, or an actor counted as spawned and
+    /// then refused.
     pub(crate) fn ended(&self) {
         self.count_here(|tally| &tally.ended, 1);
+        // Pairs with the fence in `close_all`.
         fence(SeqCst);
         if self.closing() {
             self.stop_if_empty();
@@ -315,29 +331,32 @@ impl Core {
         self.seat_lost.load(SeqCst)
     }
 
-    /// A cell that was never alive, for a reference to an actor that could not be spawned.
+    /// Makes a cell that was never alive, for a reference to an actor that could not be spawned.
     pub(crate) fn tombstone(
         &self,
         make: impl FnOnce(&Shard, ActorId, u32) -> NonNull<Header>,
     ) -> NonNull<Header> {
+        // Any shard would do: this cell is made once in a while.
         let shard = self.shard_here(None);
         if self.forked() {
-            // The registry may be locked for ever. So the cell is in no list, keeps the core itself, and is never freed.
+            // The registry may be locked for ever. So the cell is in no list, keeps the core
+            // itself, and is never freed.
             let header = make(shard, ActorId::from_raw(NonZeroU64::MAX), u32::MAX);
             std::mem::forget(self.share());
-            // SAFETY: only this thread knows it yet.
+            // SAFETY: the cell was just made, and only this thread knows it.
             let cell = unsafe { header.as_ref() };
             cell.add_weak();
             cell.bury();
             return header;
         }
         let header = shard.enroll_even_closed(|id, place| make(shard, id, place));
-        // SAFETY: nobody else knows it yet.
+        // SAFETY: the cell was just made, and its one reference is not returned yet.
         unsafe { header.as_ref() }.bury();
         header
     }
 
-    /// Calls `f` with the actors that have not ended, as long as it wants more: it is asked between two parts of them.
+    /// Calls `f` with the actors that have not ended. If `f` returns `false` the walk ends before
+    /// the next part of a shard.
     pub(crate) fn unfinished(&self, mut f: impl FnMut(&Header) -> bool) {
         for shard in &self.shards {
             let more = Cell::new(true);
@@ -354,7 +373,7 @@ impl Core {
         }
     }
 
-    /// Does an event hook want to be told?
+    /// Returns `true` if there is an event hook.
     pub(crate) fn has_hook(&self) -> bool {
         self.hook.is_there()
     }

@@ -89,6 +89,7 @@ impl Dedicated {
         let Some(Settings { name, stack_size, cores, alive }) = settings else {
             return Err(NotStarted::ShuttingDown);
         };
+        // Counted before the start, so `count` never misses a running thread.
         let number = core.dedicated.started.fetch_add(1, Relaxed);
         let shared = core.share();
         let started = core.threads.start(format!("{name}-own-{number}"), stack_size, alive, move || {
@@ -116,6 +117,7 @@ impl Dedicated {
 /// be.
 pub(crate) unsafe fn live(core: &Core, home: &Home, this: NonNull<Header>, make: Box<dyn FnOnce()>) {
     let scheduler = &core.scheduler;
+    // A dedicated thread belongs to the crew, although it is no worker.
     let _of_the_crew = scheduler.enlist_apart();
     let mut make = Some(make);
     loop {
@@ -124,6 +126,7 @@ pub(crate) unsafe fn live(core: &Core, home: &Home, this: NonNull<Header>, make:
             // SAFETY: the weak count keeps the cell, and the thread holds the runnable.
             be_born(unsafe { this.as_ref() }, make);
         }
+        // No queue in between: no other thread may run this actor, and no other actor waits here.
         while let Some(again) = task.run_apart() {
             task = again;
         }
@@ -139,6 +142,8 @@ pub(crate) unsafe fn live(core: &Core, home: &Home, this: NonNull<Header>, make:
 /// Makes the state. For the holder of the first runnable.
 fn be_born(header: &Header, make: Box<dyn FnOnce()>) {
     let current = Current::of(NonNull::from(header));
+    // A kill before the first turn spares the factory. It is dropped instead, which is user code
+    // too.
     let stopped_before = header.state.peek().killed();
     let outcome = if stopped_before {
         user::contain(Site::Drop, || drop(make));

@@ -1,7 +1,7 @@
-//! Delivery of exempt messages: answers, notices of room, and what follows them in line.
+//! Delivery of exempt messages: answers, notices of room, and marks behind them in line.
 //!
-//! Such a message was paid for by its receiver, so no mailbox refuses it for want of room. It finds
-//! its actor closed at worst, and becomes a dead letter then.
+//! The receiver has paid for such a message, so no mailbox refuses it for want of room. At worst
+//! the actor has closed, and the message becomes a dead letter.
 
 use super::envelope::{Envelope, Lane, Parcel, deliver};
 use super::header::Strong;
@@ -21,8 +21,8 @@ use std::ptr::NonNull;
 /// to it.
 #[inline]
 pub(crate) unsafe fn deliver_exempt(owner: Strong, envelope: NonNull<Envelope>, lane: Lane) {
-    // SAFETY: `owner` is a strong reference. The envelope is made for its type and was given up to
-    // this call.
+    // SAFETY: `owner` is a strong reference. The envelope is made for the actor's type and was
+    // given up to this call.
     match unsafe { deliver(owner.as_ptr(), envelope, lane) } {
         Ok(()) => drop(owner), // the message keeps the actor
         Err((envelope, _)) => refused_exempt(owner, envelope),
@@ -35,15 +35,16 @@ pub(crate) unsafe fn deliver_exempt(owner: Strong, envelope: NonNull<Envelope>, 
 /// The envelope is made for an actor of the owner's type, and the caller gives up the only pointer
 /// to it.
 pub(crate) unsafe fn deliver_answer(owner: Strong, envelope: NonNull<Envelope>) {
-    // SAFETY: `owner` is a strong reference. The envelope is made for its type and was given up to
-    // this call.
+    // SAFETY: `owner` is a strong reference. The envelope is made for the actor's type and was
+    // given up to this call.
     match unsafe { deliver(owner.as_ptr(), Answer(envelope), Lane::Exempt) } {
         Ok(()) => drop(owner), // the message keeps the actor
         Err((Answer(envelope), _)) => refused_exempt(owner, envelope),
     }
 }
 
-/// An answer in its envelope. A parcel of its own, so that its delivery is compiled for one lane.
+/// An answer in its envelope. A separate parcel type, so the delivery of answers is compiled for a
+/// single lane.
 struct Answer(NonNull<Envelope>);
 
 impl Parcel for Answer {
@@ -58,14 +59,15 @@ impl Parcel for Answer {
     }
 }
 
-/// Counts and drops an exempt message whose actor has closed.
+/// Counts and drops an exempt message after a refusal.
 #[cold]
 fn refused_exempt(owner: Strong, envelope: NonNull<Envelope>) {
     ticks::undeliverable(owner.header());
+    // Bounded nesting: the message may own another answer, and so on.
     drops::run(move || {
         let held = owner.header().held();
-        // SAFETY: the delivery was refused, so this pointer is the only one again. The owner's
-        // reference keeps the pool.
+        // SAFETY: the delivery was refused, so again no other pointer exists. The owner's reference
+        // keeps the pool.
         let _ = user::guard_for(Site::Drop, &AskError::Stopped, || unsafe {
             Envelope::discard(envelope, AskError::Stopped, held);
         });

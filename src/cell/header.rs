@@ -1,13 +1,17 @@
-//! The cell: an actor's one block of memory. Its untyped front, who keeps it alive, and who frees it.
+//! The header: the untyped front of a cell (an actor's block of memory), and its reference counts.
 //!
 //! | counted by | keeps | held by |
 //! |---|---|---|
-//! | `STRONG` of the state word | the actor | `ActorRef`, `Recipient`, `Asker`, a callback, a place on a room list |
-//! | `weak` | the memory | each `WeakRef`, and one for all strong references and the living actor together |
+//! | `STRONG` of the state word | the actor | references, callbacks, entries of room lists |
+//! | `weak` | the memory | each `WeakRef`, and once the strong references with the living actor |
 //!
-//! The one weak count of the strong side is let go by whoever makes "dead and `STRONG` = 0" true, which the state
-//! word says exactly once ([`Release::Free`], [`Dead::free`](crate::mailbox::state::Dead)). The memory goes with the
-//! last weak count. A queued or running cell is never dead, so a runnable needs no count of its own.
+//! The strong side's weak count is released by the thread that makes "dead and `STRONG` = 0" true,
+//! which the state word says exactly once ([`Release::Free`],
+//! [`Dead::free`](crate::mailbox::state::Dead)). The memory goes with the last weak count. A queued
+//! or running cell is never dead, so a runnable needs no count of its own.
+//!
+//! Loom models: `models::references`, `models::retire`. Needed orderings:
+//! `scripts/weaken-orderings.sh`, groups `state` and `retire`.
 
 use super::core::{Core, Limits, Tally};
 pub(crate) use super::counted::{Strong, Weak};
@@ -32,43 +36,43 @@ use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Mutex, Ordering::*, Wakers};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
-/// What the lower floors need to know of an actor's type.
+/// The functions of an actor's type for the lower floors.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct ActorVtable {
     pub(crate) task: TaskVtable,
     pub(crate) type_name: fn() -> &'static str,
-    /// Hooks and the drop of the state; all may panic.
+    /// The hooks and the drop of the state. All three may panic.
     pub(crate) started: unsafe fn(NonNull<Header>),
     pub(crate) stopped: unsafe fn(NonNull<Header>, &StopReason),
     pub(crate) drop_state: unsafe fn(NonNull<Header>),
-    /// Does dropping the state do anything?
+    /// Whether dropping the state does anything.
     pub(crate) needs_drop: bool,
-    /// Gives the cell's memory back; the state is dropped by then. The proof is of the cell's pool.
+    /// Frees the cell's memory, after the state was dropped. The proof is of the cell's pool.
     pub(crate) free: unsafe fn(NonNull<Header>, Held<'_>),
 }
 
-/// Where an actor is in its life; touched by turns only.
+/// The phase of an actor's life. Only turns touch it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
     /// `started` has not returned.
     New,
     Running,
-    /// The state is gone, and a successor is to come: see `restart`.
+    /// There is no state, and a successor is to come. See `restart`.
     Vacant,
-    /// A mailbox without an actor: see `shared`.
+    /// A mailbox without an actor. See `shared`.
     Queue,
-    /// Ending; `started` had not returned, so `stopped` will not run.
+    /// The actor ends, and `started` had not returned, so `stopped` will not run.
     EndingUnstarted,
-    /// Ending, without a state.
+    /// The actor ends without a state.
     EndingVacant,
     Ending,
-    /// `stopped` has run.
+    /// `stopped` has run, or was left out.
     Ended,
 }
 
-/// Why an actor ends; the panic's text is in the cold part.
+/// Why an actor ends. The text of a panic lies in the cold part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Reason {
@@ -80,10 +84,11 @@ pub(crate) enum Reason {
     Shutdown,
 }
 
-/// The cell's front. The actor's state lies behind it.
+/// The front of a cell. The actor's state lies behind it.
 ///
-/// First what senders write, then what hardly changes, then what only turns write: a turn does not touch, message by
-/// message, the cache line that senders on other cores are at.
+/// The fields are in three groups: first those that senders write, then those that hardly change,
+/// then those that only turns write. So a turn does not touch, message by message, the cache line
+/// that senders on other cores use.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Header {
@@ -97,65 +102,65 @@ pub(crate) struct Header {
     place: u32,
     weak: AtomicU32,
     pub(crate) most_waiting: AtomicU32,
-    /// The low half of a count whose high half is in the cold part.
+    /// The low half of a count, with the high half in the cold part.
     handled: AtomicU32,
     pub(crate) phase: Cell<Phase>,
     pub(crate) reason: Cell<Reason>,
-    /// The one `again` that is prepaid is under way.
+    /// Whether the prepaid `again` is under way.
     pub(crate) again: Cell<bool>,
-    /// See [`killed`](Self::killed).
+    /// The hint of a stop. See [`killed`](Self::killed).
     killed: AtomicBool,
 }
 
-// SAFETY: the `Cell`s and the inboxes' receiving ends, here and in the cold part, are touched by the holder of the
-// runnable only; the rest is atomic or never changes; `shard` points into the `Core` that the registry keeps alive for
-// every cell.
+// SAFETY: only the holder of the runnable touches the `Cell`s and the inboxes' receiving ends, here
+// and in the cold part. All other fields are atomic or never change. `shard` points into the
+// `Core`, which the registry keeps alive for every cell.
 unsafe impl Sync for Header {}
-// SAFETY: as above.
+// SAFETY: nothing in a header belongs to a thread.
 unsafe impl Send for Header {}
 
-/// What most actors never need.
+/// The part of a header that most actors never need.
 #[derive(Debug, Default)]
 pub(crate) struct Cold {
     pub(crate) name: Option<Box<str>>,
-    /// Messages handled, in 2^32.
+    /// Count of handled messages, in units of 2^32.
     pub(crate) handled_high: AtomicU32,
     pub(crate) limits: Option<Limits>,
     pub(crate) panic: Mutex<Option<PanicText>>,
     pub(crate) room: Mutex<RoomList>,
-    /// Waits for the end.
+    /// Waiters for the actor's end.
     pub(crate) stop: Mutex<Wakers>,
     pub(crate) ticks: Ticks,
     pub(crate) prepaid: Prepaid,
-    /// Of a timed actor, from its first moment on.
+    /// Present in a timed actor, from the first moment on.
     pub(crate) stopwatch: Option<Box<Stopwatch>>,
-    /// Never changes.
+    /// Where the actor must run. Never changes.
     pub(crate) bound: Bound,
-    /// There is no state to drop, since none was made: see [`dedicated`](super::dedicated). For turns only.
+    /// Set if no state was made: see [`dedicated`](super::dedicated). For turns only.
     pub(crate) unmade: Cell<bool>,
-    /// Set before the cell is known to anybody.
+    /// Set before any other thread knows the cell.
     pub(crate) kept: Option<Box<Kept>>,
 }
 
 impl Cold {
-    /// Of an actor that is timed, and has nothing else.
+    /// Makes the cold part of an actor that is timed and needs nothing else of it.
     pub(crate) fn timed() -> Box<Self> {
         Box::new(Cold { stopwatch: Some(Stopwatch::new()), ..Cold::default() })
     }
 }
 
-/// Where a bound actor must run: for the table of those that are.
+/// Returns where a pinned or dedicated actor must run, for the tables of such actors.
 ///
 /// # Safety
-/// The runnable is a cell's that was made with such a table and with its cold part, and lives.
+/// The runnable belongs to a living cell that was made with such a table and with a cold part.
 pub(crate) unsafe fn bound(task: NonNull<TaskHeader>) -> NonNull<Bound> {
-    // SAFETY: the caller's; the cold part stays until the cell is freed.
+    // SAFETY: the runnable is a living cell's first field. The cold part stays as long as the cell.
     let cold = unsafe { task.cast::<Header>().as_ref() }.cold_if_any();
     NonNull::from(&cold.expect("made with one").bound)
 }
 
 impl Header {
-    /// A new actor's front: one reference, its first turn still to be pushed by the caller.
+    /// Makes the front of a new actor, with one reference. The caller pushes the first turn.
     pub(crate) fn new(
         vtable: &'static ActorVtable,
         shard: &Shard,
@@ -185,7 +190,7 @@ impl Header {
         }
     }
 
-    /// Makes a cell that was never alive: closed, dead, and nothing in it.
+    /// Turns a fresh cell into a tombstone: closed and dead, with no state.
     pub(crate) fn bury(&self) {
         self.phase.set(Phase::Ended);
         self.reason.set(Reason::Shutdown);
@@ -210,18 +215,17 @@ impl Header {
     }
 
     pub(crate) fn shard(&self) -> &Shard {
-        // SAFETY: as above.
+        // SAFETY: the registry keeps the core, and with it the shard, alive while this cell exists.
         unsafe { &*self.shard }
     }
 
-    /// The proof that the memory pool lives as long as whatever keeps this cell.
+    /// Returns the proof that the memory pool lives as long as this cell is borrowed.
     #[inline]
     pub(crate) fn held(&self) -> Held<'_> {
         if cfg!(debug_assertions) {
             return self.core().held();
         }
-        // A proof has no size here. The way to the pool would be two loads for each message, since an atomic load is never
-        // optimised away.
+        // A proof has no size in release builds, where the way to the pool is two atomic loads.
         // SAFETY: the registry keeps the core, and with it the pool, while this cell exists.
         unsafe { Held::promised() }
     }
@@ -234,25 +238,27 @@ impl Header {
         self.place
     }
 
-    /// The cold part, if there is one.
+    /// Returns the cold part, if there is one.
     #[inline]
     pub(crate) fn cold_if_any(&self) -> Option<&Cold> {
-        // Acquire: pairs with the Release in `cold`. SAFETY: once set it stays until the cell is freed.
+        // Acquire: pairs with the Release in `cold`.
+        // SAFETY: once set, the cold part stays until the cell is freed.
         unsafe { self.cold.load(Acquire).as_ref() }
     }
 
-    /// The cold part, made now if need be.
+    /// Returns the cold part, and makes it if there is none.
     #[cold]
     pub(crate) fn cold(&self) -> &Cold {
         if let Some(cold) = self.cold_if_any() {
             return cold;
         }
+        // Several threads may get here at the same time. The first one to store wins.
         let fresh = Box::into_raw(Box::<Cold>::default());
         match self.cold.compare_exchange(ptr::null_mut(), fresh, AcqRel, Acquire) {
-            // SAFETY: it stays until the cell is freed.
+            // SAFETY: the cold part stays until the cell is freed.
             Ok(_) => unsafe { &*fresh },
             Err(first) => {
-                // SAFETY: ours was never shared; theirs stays until the cell is freed.
+                // SAFETY: `fresh` was never shared. `first` stays until the cell is freed.
                 unsafe {
                     drop(Box::from_raw(fresh));
                     &*first
@@ -261,7 +267,7 @@ impl Header {
         }
     }
 
-    /// Only timed actors have one.
+    /// Returns the stopwatch, if the actor is timed.
     #[inline]
     pub(crate) fn stopwatch(&self) -> Option<&Stopwatch> {
         self.cold_if_any()?.stopwatch.as_deref()
@@ -271,21 +277,24 @@ impl Header {
         self.cold_if_any().and_then(|cold| cold.limits).unwrap_or(self.core().limits)
     }
 
-    /// The runnable.
+    /// Returns the runnable.
     ///
     /// # Safety
-    /// Only for whom a transition of the state word said to push it, or for the creator, once.
+    /// A transition told the caller to push the runnable, or the caller has just made the cell.
     #[inline]
     pub(crate) unsafe fn runnable(this: NonNull<Header>) -> Task {
-        // SAFETY: the header begins with its task header; a scheduled cell is not freed; uniqueness is the caller's.
+        // SAFETY: the task header is the first field. A scheduled cell is not freed, and by the
+        // transition no other runnable exists.
         unsafe { Task::from_raw(this.cast()) }
     }
 
+    /// Pushes the runnable.
+    ///
     /// # Safety
-    /// As for [`runnable`](Self::runnable).
+    /// A transition told the caller to push the runnable, or the caller has just made the cell.
     #[inline]
     pub(crate) unsafe fn schedule(this: NonNull<Header>) {
-        // SAFETY: scheduled, so it lives until its turn; the core lives as long.
+        // SAFETY: a scheduled cell lives until its turn, and the core as long.
         unsafe {
             if let Some(stopwatch) = this.as_ref().stopwatch() {
                 stopwatch.runnable_now();
@@ -294,12 +303,13 @@ impl Header {
         }
     }
 
-    /// Closes the mailbox; with `kill`, what waits is not handled.
+    /// Closes the mailbox. With `kill`, waiting messages are not handled.
     pub(crate) fn close(this: NonNull<Header>, kill: bool) {
-        // SAFETY: callers hold a reference, or the registry's lock. The transition says whether to push.
+        // SAFETY: the caller holds a reference or the registry's lock. The transition says to push.
         unsafe {
             let schedule = this.as_ref().state.close(kill);
             if kill {
+                // After the flag, which the step above has set: see `killed`.
                 this.as_ref().hint_stop();
             }
             if schedule {
@@ -307,29 +317,30 @@ impl Header {
             } else if let Some(kept) = this.as_ref().kept()
                 && !this.as_ref().core().forked()
             {
+                // A held queue has no turn that would see the close.
                 shared::nudge(kept);
             }
         }
     }
 
-    /// What `stop` and `stop_now` of a reference do: for one whose state is replaced, that is the state's end.
+    /// Stops the actor, or the state of a supervised actor, as a reference's `stop` does.
     pub(crate) fn stop(this: NonNull<Header>, kill: bool) {
-        // SAFETY: callers hold a reference.
+        // SAFETY: the caller holds a reference to the cell.
         match unsafe { this.as_ref() }.kept() {
             Some(kept) if !kept.is_queue() => restart::retire(this, kill),
             _ => Header::close(this, kill),
         }
     }
 
-    /// How this actor goes on after its state's end, if it does.
+    /// Returns the supervised part of the actor, if there is one.
     pub(crate) fn kept(&self) -> Option<&Kept> {
         self.cold_if_any()?.kept.as_deref()
     }
 
-    /// A turn has handled so many.
+    /// Counts the messages that a turn has handled.
     #[inline]
     pub(crate) fn count_handled(&self, messages: u32) {
-        // Relaxed throughout: turns are one at a time, and readers only report.
+        // Relaxed throughout: an actor's turns do not overlap, and readers only report.
         let (sum, over) = self.handled.load(Relaxed).overflowing_add(messages);
         if over {
             let high = &self.cold().handled_high;
@@ -338,7 +349,7 @@ impl Header {
         self.handled.store(sum, Relaxed);
     }
 
-    /// Messages handled so far. (Once in 2^32 messages it may be read that much too high.)
+    /// Returns the number of messages handled so far (once in 2^32 messages, that much too many).
     pub(crate) fn handled(&self) -> u64 {
         let high = self.cold_if_any().map_or(0, |cold| cold.handled_high.load(Relaxed));
         u64::from(high) << 32 | u64::from(self.handled.load(Relaxed))
@@ -346,90 +357,89 @@ impl Header {
 
     /// Returns `true` if the running turn should end after the message in hand.
     ///
-    /// This is a hint for turns, which would otherwise read the state word, where senders write, after each message. The word
-    /// decides, in the last step of the turn:
+    /// This is a hint for turns, which would otherwise read the state word after each message, on
+    /// the cache line where senders write. The word decides, in the last step of the turn:
     ///
-    /// - **A hint is never lost.** A stop sets the word's flag, then the hint. A turn clears the hint, then makes a step of the
-    ///   word (`end_turn`, `forget_retire`). Either that step sees the flag and the turn acts on it, or the stop's step comes
-    ///   later, acquires from the turn's, and so its hint comes after the clearing.
-    /// - **A hint without a flag ends one turn early.** Such a hint is set after a turn has acted on the flag. It stays until a
-    ///   turn ends by `finish`, which clears it, or the next state begins. A turn that ends by `end_idle` leaves it, at no cost:
-    ///   nothing was left to handle. A turn that the hint ends while messages wait ends by `finish`, finds nothing in the word,
-    ///   and goes on in its next turn.
-    ///
-    /// `models::retire` has both.
+    /// - **A hint is never lost.** A stop sets the word's flag, then the hint. A turn clears the
+    ///   hint, then makes a step of the word (`end_turn`, `forget_retire`). Either that step sees
+    ///   the flag and the turn acts on it. Or the stop's step comes later and acquires from the
+    ///   turn's step, so the hint is set after the clearing.
+    /// - **A hint without a flag ends one turn early.** Such a hint is set after a turn has acted
+    ///   on the flag. It stays until a turn ends by `finish`, which clears it, or the next state
+    ///   begins. `end_idle` leaves it, at no cost: nothing was left to handle. A turn cut short by
+    ///   the hint ends by `finish`, finds nothing in the word, and goes on in its next turn.
     #[inline]
     pub(crate) fn killed(&self) -> bool {
         self.killed.load(Relaxed)
     }
 
-    /// After the word's flag was set: a turn that runs ends after the message in hand.
+    /// Sets the hint, after the word's flag was set: a running turn ends after the message in hand.
     pub(super) fn hint_stop(&self) {
         // Relaxed: see `killed`.
         self.killed.store(true, Relaxed);
     }
 
-    /// Before a step of the word, in a turn.
+    /// Clears the hint, in a turn, before a step of the word.
     pub(super) fn clear_stop_hint(&self) {
         // Relaxed: the step releases it.
         self.killed.store(false, Relaxed);
     }
 
-    /// In a turn: stops of the state that were asked for until now are done with.
+    /// Clears the flag and the hint, in a turn: stops of the state until now are done with.
     pub(super) fn forget_stop(&self) {
         self.clear_stop_hint();
         if self.state.forget_retire().killed() {
+            // A kill is not forgotten. Its hint may just have been cleared.
             self.hint_stop();
         }
     }
 
-    /// Lets go of one strong reference.
+    /// Releases one strong reference.
     ///
     /// # Safety
-    /// The caller owned one, and does not use `this` afterwards.
+    /// The caller owned the reference, and does not use `this` afterwards.
     #[inline]
     pub(crate) unsafe fn release(this: NonNull<Header>) {
-        // SAFETY: the caller's reference keeps it alive until here.
+        // SAFETY: the caller's reference keeps the cell alive until this step.
         match unsafe { this.as_ref() }.state.release_ref() {
             Release::Nothing => {}
             Release::Schedule => {
-                // Once it is pushed the actor may end, and its executor with it, while this thread is still about to
-                // wake a worker: so hold the core. (A worker's thread holds it anyway, and whoever else schedules
-                // holds a reference to the actor.)
-                // SAFETY: the runnable keeps the cell; the transition made us the one to push it.
+                // After the push the actor and its executor may end, while this thread still wakes
+                // a worker. So the core is held, as a worker's thread and holders of references do.
+                // SAFETY: the runnable keeps the cell, and by the transition this thread pushes it.
                 unsafe {
                     let core = this.as_ref().core();
                     let _held = (!core.on_crew()).then(|| core.share());
                     Header::schedule(this);
                 }
             }
-            // SAFETY: the transition says that the strong side's weak count is ours to let go.
+            // SAFETY: the transition told this thread to release the strong side's weak count.
             Release::Free => unsafe { Header::release_weak(this) },
         }
     }
 
     pub(crate) fn add_weak(&self) {
-        // Relaxed: the caller holds a reference of some kind.
+        // Relaxed: the caller holds a count of the cell already.
         if self.weak.fetch_add(1, Relaxed) > u32::MAX / 2 {
             std::process::abort();
         }
     }
 
-    /// Lets go of one weak count; the last one frees the memory.
+    /// Releases one weak count. The last one frees the memory.
     ///
     /// # Safety
-    /// The caller owned one, and does not use `this` afterwards.
+    /// The caller owned the count, and does not use `this` afterwards.
     #[inline]
     pub(crate) unsafe fn release_weak(this: NonNull<Header>) {
-        // AcqRel: Release gives what this holder did to the thread that frees, Acquire takes it from all earlier holders.
-        // SAFETY: the caller's count keeps the memory until here.
+        // AcqRel: Release hands over what this holder did, Acquire takes over from earlier holders.
+        // SAFETY: the caller's count keeps the memory until this step.
         if unsafe { this.as_ref() }.weak.fetch_sub(1, AcqRel) == 1 {
-            // SAFETY: the last count is gone.
+            // SAFETY: the step above took the last count.
             unsafe { Header::forget(this) };
         }
     }
 
-    /// Frees the memory, or leaves that to this worker's graves.
+    /// Frees the memory, or leaves that to this worker's dead cells.
     ///
     /// # Safety
     /// No count of the cell is left, and the caller took the last one.
@@ -439,8 +449,8 @@ impl Header {
             !ptr::eq(member::current(), this.as_ptr().cast()),
             "the memory goes of the actor whose turn runs here"
         );
-        // SAFETY: the last count is gone, so only this thread and the registry know the cell. The registry keeps the core until the
-        // cell is forgotten. A worker of the crew holds the core itself.
+        // SAFETY: no count is left, so only this thread and the registry know the cell. Until the
+        // cell is forgotten the registry keeps the core, which a worker also holds itself.
         let forgotten = unsafe {
             let header = this.as_ref();
             Local::with(&header.core().scheduler, |local| match local {
@@ -448,23 +458,23 @@ impl Header {
                     Tally::of(local).graves.add(this);
                     None
                 }
-                // In a forked child the registry may be locked for ever, and the memory is the child's to the end.
+                // In a forked child the registry may be locked for ever: the memory stays.
                 None if header.core().forked() => None,
                 None => Some(header.shard().forget(header.place())),
             })
         };
         if let Some(core) = forgotten {
-            // SAFETY: forgotten, so no other thread knows the cell.
+            // SAFETY: the cell is forgotten, so no other thread knows it.
             unsafe { Header::free(this, core.held()) };
         }
     }
 
-    /// Gives the memory back. `held` is of the cell's pool.
+    /// Frees the memory. `held` is of the cell's pool.
     ///
     /// # Safety
     /// The cell is forgotten, and no other thread knows it.
     pub(super) unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
-        // SAFETY: the caller is alone with the cell, whose state was dropped before it was dead.
+        // SAFETY: no other thread knows the cell, and its state was dropped before it was dead.
         unsafe {
             let header = this.as_ref();
             let cold = header.cold.load(Relaxed);
@@ -480,7 +490,7 @@ impl Header {
 mod tests {
     use super::*;
 
-    /// With 16 bytes of state, 8 in the registry and a reference of 8 it is 112 bytes for an idle actor.
+    /// With 16 bytes of state, 8 in the registry and a reference an idle actor takes 112 bytes.
     #[test]
     fn the_front_takes_80_bytes() {
         assert_eq!(size_of::<Header>(), 80);

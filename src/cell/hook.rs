@@ -1,8 +1,11 @@
-//! The event hook: the user's code that is told what happens. It may hold a handle or a reference of its own executor, a cycle that
-//! keeps the core for ever. So the hook is let go of when the crew has ended, by its last thread or by whoever made threads that never ran.
+//! The event hook: user code that is told of events.
 //!
-//! A hook may cause events itself, and some are seen at once on its own thread. Such an event waits until the hook has
-//! returned: so calls are never nested, and events come in the order in which they were seen.
+//! The hook may hold a handle or a reference of the same executor, a cycle that would keep the core
+//! for ever. So the hook is dropped when the crew has ended, by the last thread of the crew, or by
+//! the builder of a crew that never ran.
+//!
+//! A hook may cause events itself, some of them on the hook's own thread. Such an event waits until
+//! the hook has returned. So calls are never nested, and events come in order.
 
 use super::event::Event;
 use crate::drops;
@@ -13,12 +16,12 @@ use std::collections::VecDeque;
 use std::ptr;
 use std::sync::Arc;
 
-/// Told of what happens; called on whichever thread saw it.
+/// A user's function, called on the thread that saw the event.
 pub(crate) type Hook = Box<dyn Fn(&Event) + Send + Sync>;
 
-/// An executor's hook, as long as it is wanted.
+/// The hook of an executor, until the crew has ended.
 pub(super) struct Hooked {
-    /// Never changes, so that an executor without a hook takes no lock.
+    /// Never changes, so an executor without a hook takes no lock.
     any: bool,
     hook: Mutex<Option<Arc<Hook>>>,
 }
@@ -36,40 +39,44 @@ impl Hooked {
         self.get().is_some()
     }
 
-    /// Calls the hook, outside the lock; inside another hook's call on this thread, after that. If it is let go of meanwhile, the
-    /// last of those calls drops it.
+    /// Calls the hook, outside the lock. Inside a hook's call on this thread, the event waits until
+    /// that call has returned. If the hook is let go of meanwhile, the last of those calls drops
+    /// it.
     pub(super) fn call(&self, event: impl FnOnce() -> Event) {
         if let Some(hook) = self.get() {
             told(hook, event());
         }
     }
 
-    /// Calls it no more, and drops it.
+    /// Drops the hook, so it is called no more.
     pub(super) fn let_go(&self) {
         if self.any {
+            // Dropped after the lock, and with a bound on the nesting: the hook may own an
+            // executor.
             let hook = self.hook.lock().take();
             drops::run(move || user::contain(Site::Drop, || drop(hook)));
         }
     }
 }
 
-/// Events that wait for the hook's call on this thread to return, each with whom it is for.
+/// Events that wait for the hook's call on this thread to return, each with its hook.
 type Waiting = RefCell<VecDeque<(Arc<Hook>, Event)>>;
 
 thread_local! {
-    /// The outermost call's list, on its stack; null: there is no call. (It owns nothing, so it works in any destructor.)
+    /// The list of the outermost call, on the call's stack, or null without a call. The pointer
+    /// owns nothing, and so works in any destructor.
     static WAITING: Cell<*const Waiting> = const { Cell::new(ptr::null()) };
 }
 
 fn told(hook: Arc<Hook>, event: Event) {
-    /// The outermost call.
+    /// Marks the end of the outermost call.
     struct Outermost;
     impl Drop for Outermost {
         fn drop(&mut self) {
             WAITING.set(ptr::null());
         }
     }
-    // SAFETY: set below only as long as the list is there, on this thread's stack.
+    // SAFETY: the pointer is set below only as long as the list exists, on this thread's stack.
     if let Some(waiting) = unsafe { WAITING.get().as_ref() } {
         waiting.borrow_mut().push_back((hook, event));
         return;
@@ -81,6 +88,7 @@ fn told(hook: Arc<Hook>, event: Event) {
     loop {
         let next = waiting.borrow_mut().pop_front(); // not borrowed during the call
         let Some((hook, event)) = next else { break };
+        // The drop is contained too, since this may be the last reference to the hook.
         user::contain(Site::Hook, move || {
             hook(&event);
             drop(hook);

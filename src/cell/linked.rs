@@ -41,6 +41,7 @@ impl<T> Linked<T> {
     /// removed.
     pub(super) fn push(&mut self, value: T) -> usize {
         let key = self.entries.insert(Entry { value, before: self.last, after: NONE });
+        // `NONE` is no key of the slab, so the ends of the list need no flag.
         match self.entries.get_mut(self.last) {
             Some(last) => last.after = key,
             None => self.first = key,

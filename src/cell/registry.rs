@@ -93,8 +93,8 @@ impl Shard {
 
     #[inline]
     pub(crate) fn core(&self) -> &Core {
-        // Relaxed: set before the first cell was made, and each caller got a cell since. SAFETY:
-        // the shard is part of the core, so the core lives while the shard is borrowed.
+        // Relaxed: set before the first cell was made, and each caller got a cell since.
+        // SAFETY: the shard is part of the core, so the core lives while the shard is borrowed.
         unsafe { &*self.core.load(Relaxed) }
     }
 
@@ -134,8 +134,10 @@ impl Shard {
     fn add(&self, inner: &mut Inner, make: impl FnOnce(ActorId, u32) -> NonNull<Header>) -> NonNull<Header> {
         let place = match inner.first_free {
             NO_PLACE => {
+                // All places are taken, so the vector grows by one.
                 let place = u32::try_from(inner.places.len()).ok().filter(|&place| place < NO_PLACE);
                 let place = place.expect("fewer than 2^31 actors in a shard");
+                // A free place until the cell is there, so a walk never sees half a cell.
                 inner.places.push(Place::free(NO_PLACE));
                 place
             }
@@ -152,6 +154,7 @@ impl Shard {
         header.as_ptr().expose_provenance();
         inner.places[place as usize] = Place::taken(header);
         inner.cells += 1;
+        // The first cell takes the shard's one reference to the core.
         if inner.cells == 1 {
             // SAFETY: the pointer is an `Arc`'s, and the caller borrows the core, so a reference is
             // counted.
@@ -212,6 +215,7 @@ impl Shard {
         const PART: usize = 256;
         let mut from = 0;
         loop {
+            // Not asked before the first part, so a walk without time left still sees some cells.
             if from > 0 && !go_on() {
                 return false;
             }

@@ -237,6 +237,8 @@ impl<'a> Lap<'a> {
     /// Each of the two is null or a node of this actor's mailbox. Called in the actor's turn.
     pub(crate) unsafe fn start(&self, sent: Option<Instant>, messages: *mut Node, ticks: *mut Node) {
         let watch = self.watch;
+        // The end of the message before is the beginning of this one, unless something came
+        // between.
         let now = watch.clock.take().unwrap_or_else(time::now);
         let mark_of = |node: *mut Node| {
             if node.is_null() {
@@ -259,8 +261,10 @@ impl<'a> Lap<'a> {
         let watch = self.watch;
         let now = time::now();
         watch.clock.set(Some(now));
+        // A reader adds the time under way to the sum, so the mark goes before the sum grows.
         watch.begun.store(0, Relaxed);
         let sent = watch.sent.take();
+        // Not entered, so the counts are those of handled messages.
         if watch.unhandled.take() {
             return;
         }

@@ -71,6 +71,7 @@ impl Threads {
         let thread = thread::Builder::new().name(name.clone()).stack_size(stack_size);
         // Locked throughout, so the thread is on the list however soon it ends.
         let mut list = self.list.lock();
+        // Made before the thread, so the channel is never disconnected while the thread starts.
         let alive = Alive { crew: Arc::clone(&self.crew), _sender: alive };
         let thread = thread.spawn(move || {
             ALIVE.with(|place| _ = place.set(alive));
@@ -116,11 +117,13 @@ impl Threads {
                     return true;
                 }
             }
+            // Asked after a look, so a wait without time left still joins exited threads.
             if until.is_some_and(|until| time::now() >= until) {
                 return false;
             }
             looks += 1;
             if looks < QUICK_LOOKS {
+                // The threads are about to exit, so the first looks only give way.
                 thread::yield_now();
             } else {
                 thread::sleep(LOOK_EVERY);

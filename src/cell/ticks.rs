@@ -57,6 +57,7 @@ impl Ticks {
         as_is: impl FnOnce(*mut Node) -> T,
         message: impl Fn() -> Option<T>,
     ) -> Option<T> {
+        // Cleared even if no message waits: then another tick may follow this one.
         if self.last.replace(false)
             && let Some(message) = message()
         {

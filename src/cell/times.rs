@@ -152,6 +152,7 @@ impl Record {
 
     fn histogram(&mut self) -> &mut Histogram<u32> {
         self.histogram.get_or_insert_with(|| {
+            // Made for usual times, and grows by itself for longer ones.
             let mut fresh =
                 Histogram::new_with_bounds(SHORTEST, USUAL, self.digits).expect("these bounds are possible");
             fresh.auto(true);

@@ -102,7 +102,8 @@ unsafe fn turn(this: NonNull<Header>) -> After {
 /// would be those of every turn.
 ///
 /// # Safety
-/// As for [`run`].
+/// The caller gives up the runnable. If the result is `Gone` the caller does not touch the cell any
+/// more.
 #[cold]
 #[inline(never)]
 unsafe fn other_turn(this: NonNull<Header>) -> After {
@@ -256,7 +257,8 @@ fn drain(
     // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     // The head of the list of taken messages lies on the turn's stack, so a pop touches no line
-    // that senders write. SAFETY: the caller holds the runnable and so is the receiver.
+    // that senders write.
+    // SAFETY: the caller holds the runnable and so is the receiver.
     let rest = Cell::new(unsafe { header.inbox.begin() });
     let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
     let outcome = user::guard_turn(|| run.messages(this, waiting, limit, timed, next, done));

@@ -1,32 +1,42 @@
-//! Who waits for whom: so that a cycle of actors that wait for each other is refused, and not waited for.
+//! The table of waits: which actor waits for which, so that a cycle of waits is refused instead of
+//! waited for.
 //!
-//! An actor that blocks in its turn until another one has done something (answered, made room, ended) has a *line* in its
-//! executor's table, with the bell that is rung when that is done. An actor that is about to wait writes its line first, and
-//! then follows the lines from itself on, from table to table ([`stuck`]). If all that it finds waits for one another, in lines whose
-//! bells have not been rung, none of these actors would ever go on: the wait is refused.
+//! An actor that blocks in a turn until another actor has acted (answered, made room, ended) has a
+//! *line* in the table of its executor. The line names a bell, which the other actor rings. An
+//! actor writes its line before it waits, and then follows the lines from itself on, from table to
+//! table ([`stuck`]). If all actors found there wait for each other, in lines with unrung bells,
+//! none would ever go on, and the wait is refused.
 //!
-//! | what is waited for | who has to do it | known from |
+//! | awaited | the actor that must act | known from |
 //! |---|---|---|
-//! | an answer | the actor that was asked | the line |
-//! | the same, of a request that was [forwarded](crate::Context::forward) | the one it was forwarded to last | the asked actor's table: a *forward* under the ask's address |
-//! | an answer through a pool's queue | the replica that has taken the message; before that, any of them | [`Sharing`] |
-//! | the same, of a key that moves | the old replica and then the new one | [`Sharing`] of the hold |
-//! | anything of a key's new actor | before its first turn, the one before it, which is still in `stopped` | the table: a *succession* |
+//! | an answer | the asked actor | the line |
+//! | the same, [forwarded](crate::Context::forward) | the last target | a *forward* (1) |
+//! | an answer through a pool's queue | the replica that took the message (2) | [`Sharing`] |
+//! | the same, of a key that moves | the old replica, then the new one | [`Sharing`] of the hold |
+//! | anything of a key's new actor | the old actor, still in `stopped` | a *succession* (3) |
 //! | room, an end | that actor | the line |
 //!
-//! **Why each cycle is seen.** Each table has a lock, and no two are held together. An actor writes its line before it follows
-//! others, and the one that writes the last line of a cycle finds all others. A forward is written before the lines are followed as
-//! well. loom: `models::waits`.
+//! (1) In the asked actor's table, under the address of the ask. (2) Before that, any replica.
+//! (3) In the table, until the new actor's first turn.
 //!
-//! **Why nothing else is refused.** A line counts until its bell is rung, by the turn that answers and before that turn goes on. The
-//! lines are collected twice. A line that is found both times, the same one and not rung, was there all the time between; so
-//! all that was found stood at one and the same instant.
+//! **Why each cycle is seen.** Each table has a lock, and no thread holds two such locks. An actor
+//! writes a line before it follows others, so the writer of a cycle's last line finds all the
+//! others. A forward is written before the lines are followed as well.
 //!
-//! **Who is refused.** In a cycle inside one executor, the one that wrote its line last. In one through several executors, a forward, a
-//! queue or a succession perhaps two of them, if they wrote at the same time: each sees the other.
+//! **Why nothing else is refused.** A line counts until the bell is rung, by the turn that answers
+//! and before that turn goes on. The lines are collected twice. A line found both times, with the
+//! same number and unrung, was there all the time in between. So everything found stood at the same
+//! instant.
 //!
-//! What cannot be known: that a reply was moved elsewhere, in a message or to another thread, so that somebody else will answer.
-//! A wait for it counts as one for the actor that was asked. Waits of threads and tasks outside are not seen.
+//! **Which wait is refused.** In a cycle inside one executor, the wait written last. In a cycle
+//! through several executors, a forward, a queue or a succession, perhaps two waits written at the
+//! same time, since each sees the other.
+//!
+//! **What cannot be known**: a reply may have been moved, in a message or to another thread, and be
+//! answered from there. A wait for such a reply counts as one for the asked actor. Waits of threads
+//! and tasks outside are not seen.
+//!
+//! Loom model: `models::waits`. Needed orderings: `scripts/weaken-orderings.sh`, group `waits`.
 
 mod stuck;
 
@@ -95,32 +105,35 @@ pub(crate) struct Waits(Mutex<Table>);
 #[derive(Debug, Default)]
 struct Table {
     lines: HashMap<ActorId, Line>,
-    /// Requests that an actor of this executor was asked, and has forwarded: by the ask's address, until its memory goes.
+    /// Forwarded requests to actors of this executor, by the address of the ask, until the ask's
+    /// memory goes.
     forwards: HashMap<usize, Forward>,
-    /// Actors whose first turn another one's last turn will schedule; and the other way round.
+    /// Predecessor of each actor with a first turn that must follow the predecessor's last turn.
     successions: HashMap<ActorId, ActorId>,
+    /// The same pairs in the other direction.
     successors: HashMap<ActorId, ActorId>,
-    /// Counts lines and forwards.
+    /// The last number that a line or a forward got.
     last: u64,
 }
 
-/// An actor: whose table has its line, and its id there.
+/// An actor, named by its executor's table and its id there.
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) table: Arc<Waits>,
     pub(crate) id: ActorId,
 }
 
-/// What is waited for.
+/// The target of a wait.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) at: Place,
-    /// It is a pool's queue, or a hold.
+    /// Set if the target is a pool's queue, or a hold.
     pub(crate) sharing: Option<Arc<Sharing>>,
-    /// The address of the ask that is to be answered, or 0.
+    /// Address of the awaited ask, or 0.
     pub(crate) ask: usize,
 }
 
+/// A wait that is written down.
 struct Line {
     number: u64,
     who: WaitingActor,
@@ -130,7 +143,7 @@ struct Line {
     since: Instant,
 }
 
-/// The line of an outer wait of the same actor, while an inner one stands in its place.
+/// The line of an outer wait of the same actor, kept while an inner wait takes its place.
 pub(crate) struct Outer(Line);
 
 #[derive(Debug)]
@@ -164,7 +177,8 @@ impl fmt::Debug for Line {
 }
 
 impl Target {
-    /// What is waited for is for this actor to do: to answer the ask of that address, unless it is 0.
+    /// Returns the target of a wait for this actor, or for the answer to the ask at this address if
+    /// not 0.
     pub(crate) fn of(header: &Header, ask: usize) -> Self {
         let queue = header.kept().filter(|kept| kept.is_queue());
         Target { at: Place::of(header), sharing: queue.map(|kept| Arc::clone(&kept.sharing)), ask }
@@ -172,26 +186,27 @@ impl Target {
 }
 
 impl Table {
+    /// Returns a new number. A walk compares numbers to see that a line is the same one.
     fn number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
-    /// Returns `true` if this actor is known to wait for nothing.
+    /// Returns `true` if the actor is known to wait for nothing.
     fn goes_on(&self, id: ActorId) -> bool {
         self.lines.get(&id).is_none_or(|line| line.bell.has_rung()) && !self.successions.contains_key(&id)
     }
 }
 
-/// The wait would never end. These are the actors that wait for one another.
+/// The actors of a cycle of waits.
 pub(crate) type Cycle = Vec<WaitingActor>;
 
 impl Waits {
-    /// Writes a line: `who` waits until `bell` is rung. Its caller [ends](Self::end) it, with what this returns: the line in whose
-    /// place it stands, if any.
+    /// Writes a line: `who` waits until `bell` is rung. The caller [ends](Self::end) the line with
+    /// the returned value: the replaced line of an outer wait, if any.
     ///
     /// # Errors
-    /// The wait would never end. Then there is no line.
+    /// Fails if the wait would never end. Then there is no new line.
     pub(crate) fn begin(
         self: &Arc<Self>,
         who: WaitingActor,
@@ -199,11 +214,13 @@ impl Waits {
         target: Target,
         bell: &Arc<ThreadWaker>,
     ) -> Result<Option<Outer>, Cycle> {
+        // The line is written before anything is followed: see the header.
         let me = Place { table: Arc::clone(self), id: who.id };
         let Target { at, sharing, ask } = &target;
         let outer = {
             let mut table = self.0.lock();
-            // Most waits are for an actor of the same executor that waits for nothing.
+            // Decided under the line's own lock. Most waits are for an actor of the same executor
+            // that waits for nothing, and need no walk.
             let goes_on = *at != me
                 && Arc::ptr_eq(&at.table, self)
                 && sharing.is_none()
@@ -216,6 +233,7 @@ impl Waits {
             }
             outer
         };
+        // The walk takes other tables' locks, so it begins after this table's lock is released.
         match stuck::refused(&me) {
             None => Ok(outer),
             Some(cycle) => {
@@ -225,10 +243,12 @@ impl Waits {
         }
     }
 
-    /// Takes an actor's line away, and puts the outer one back. That one's bell is rung, so that the outer wait begins anew: others may
-    /// have begun to wait for this actor meanwhile, and have not seen that line.
+    /// Removes an actor's line, and puts the outer one back. The outer wait's bell is rung, so the
+    /// outer wait begins anew: other actors may have begun to wait for this actor meanwhile,
+    /// without seeing the outer line.
     pub(crate) fn end(&self, who: ActorId, outer: Option<Outer>) {
         if let Some(Outer(line)) = &outer {
+            // Rung before the line is back, so no walk sees the outer line unrung.
             line.bell.wake_by_ref();
         }
         let mut table = self.0.lock();
@@ -237,14 +257,18 @@ impl Waits {
             Some(Outer(line)) => table.lines.insert(who, line),
         };
         drop(table);
+        // After the lock: the line may own the last reference to another table.
         drop(line);
     }
 
-    /// Writes down that the request whose ask has this address, to an actor of this executor, will be answered by another.
+    /// Records that another actor will answer the ask at this address, which an actor of this
+    /// executor got.
     ///
     /// # Errors
-    /// It would never be answered, since the other one waits for the one that waits for this. Nothing has changed then.
+    /// Fails if the other actor waits for the asker, so no answer would come. Then nothing has
+    /// changed.
     pub(crate) fn forward(&self, ask: usize, to: Place) -> Result<(), Cycle> {
+        // Written before the lines are followed, as a line is.
         let (number, before) = {
             let mut table = self.0.lock();
             let number = table.number();
@@ -253,18 +277,19 @@ impl Waits {
         match stuck::closed_by(number, &to) {
             None => Ok(()),
             Some(cycle) => {
+                // Nothing is left of the refused forward, and an earlier forward is back.
                 self.restore(ask, before.map(|forward| forward.to));
                 Err(cycle)
             }
         }
     }
 
-    /// Returns who answers an ask, if its request was forwarded.
+    /// Returns the actor that answers an ask, if its request was forwarded.
     pub(crate) fn forwarded(&self, ask: usize) -> Option<Place> {
         self.0.lock().forwards.get(&ask).map(|forward| forward.to.clone())
     }
 
-    /// Takes a forward back.
+    /// Takes a forward back. `to` is the forward before, if any.
     pub(crate) fn restore(&self, ask: usize, to: Option<Place>) {
         let mut table = self.0.lock();
         let number = table.number();
@@ -276,14 +301,14 @@ impl Waits {
         drop(old);
     }
 
-    /// Writes down that an actor's first turn comes after another's last.
+    /// Records that the first turn of an actor comes after the last turn of another.
     pub(crate) fn succeeds(&self, successor: ActorId, predecessor: ActorId) {
         let mut table = self.0.lock();
         table.successions.insert(successor, predecessor);
         table.successors.insert(predecessor, successor);
     }
 
-    /// The actor's last turn is over, so the first one of its successor may begin.
+    /// Records that the predecessor's last turn is over, so the successor may begin.
     pub(crate) fn may_begin_after(&self, predecessor: ActorId) {
         let mut table = self.0.lock();
         if let Some(successor) = table.successors.remove(&predecessor) {
@@ -291,10 +316,11 @@ impl Waits {
         }
     }
 
-    /// All waits that have not been rung.
+    /// Returns all waits that have not been rung.
     pub(crate) fn all(&self) -> Vec<Waiting> {
         let now = time::now();
         let table = self.0.lock();
+        // A wait with a rung bell is about to end.
         let lines = table.lines.values().filter(|line| !line.bell.has_rung());
         let waiting = |line: &Line| Waiting {
             actor: line.who.clone(),
@@ -322,7 +348,7 @@ mod tests {
         Place { table: Arc::clone(table), id: id(n) }
     }
 
-    /// `who` of the first table waits for `whom` of the second.
+    /// Lets `who` of the first table wait for `whom` of the second.
     fn wait(from: &Arc<Waits>, who: u64, to: &Arc<Waits>, whom: u64, ask: usize) -> Result<(), Vec<u64>> {
         rings(from, who, to, whom, ask, &ThreadWaker::new())
     }

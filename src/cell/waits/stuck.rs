@@ -1,8 +1,10 @@
-//! Whether an actor could ever go on: what it waits for, and what that waits for, through all tables.
+//! Whether an actor could ever go on: a walk over all tables, along the waits from actor to actor.
 //!
-//! An actor *goes on* if it waits for nothing, or if what it waits for goes on. What must be done by one of several (any
-//! replica that takes from a queue) goes on with one of them, what must be done by all with all. The actors that do not go on
-//! are found as what is left when nothing more can be marked as going on.
+//! An actor *goes on* without a wait, or if the awaited actors go on. A wait for any of several
+//! actors (a queue's replicas) needs one that goes on, a wait for all of several needs all. The
+//! walk marks actors as going on until no more can be marked. The others are stuck.
+//!
+//! Loom model: `models::waits`. Needed orderings: `scripts/weaken-orderings.sh`, group `waits`.
 
 use super::{Cycle, Place, WaitingActor, Waits};
 use crate::cell::shared::Doers;
@@ -11,27 +13,27 @@ use crate::sync::chaos;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What one actor was found to do.
+/// The state of one actor, as found by the walk.
 #[derive(Debug, PartialEq)]
 struct Found {
     place: Place,
     who: Option<WaitingActor>,
     means: Means,
-    /// The line's number, 0 if there is none.
+    /// Number of the actor's line, or 0.
     line: u64,
-    /// The forward's.
+    /// Number of the forward that the wait follows, or 0.
     forward: u64,
 }
 
-/// When it goes on.
+/// When an actor goes on.
 #[derive(Debug, PartialEq)]
 enum Means {
     Now,
-    /// With this one.
+    /// When this actor goes on.
     With(Place),
-    /// With any of these.
+    /// When any of these actors goes on.
     WithAny(Vec<Place>),
-    /// With all of these.
+    /// When all of these actors go on.
     WithAll(Vec<Place>),
 }
 
@@ -45,14 +47,15 @@ impl Means {
     }
 }
 
-/// The cycle for which a wait is refused that has just been written down.
+/// Returns the cycle for which the wait of `me`, written just before, is refused.
 pub(super) fn refused(me: &Place) -> Option<Cycle> {
     let stuck = confirmed(me)?;
-    // Where nobody waits for me, I wait for a cycle of others: one of them sees it, and is refused.
+    // No actor waits for `me`, so `me` waits for a cycle without `me`. An actor in that cycle sees
+    // it and is refused.
     if !stuck.iter().any(|found| found.means.others().contains(me)) {
         return None;
     }
-    // Inside one table the last line decides, whose writer sees this cycle too.
+    // Inside a single table the last line decides, since the last writer sees the cycle too.
     let plain =
         |found: &Found| found.line > 0 && found.forward == 0 && Arc::ptr_eq(&found.place.table, &me.table);
     let single = |found: &Found| matches!(found.means, Means::With(_));
@@ -61,7 +64,8 @@ pub(super) fn refused(me: &Place) -> Option<Cycle> {
     (!one_table || !later).then(|| names(stuck))
 }
 
-/// The cycle that the forward of this number has closed: those that do not go on, from the actor on that is to answer.
+/// Returns the cycle closed by the forward of this number: the stuck actors, beginning with the
+/// target of the forward.
 pub(super) fn closed_by(forward: u64, to: &Place) -> Option<Cycle> {
     let stuck = confirmed(to)?;
     stuck.iter().any(|found| found.forward == forward).then(|| names(stuck))
@@ -71,14 +75,15 @@ fn names(stuck: Vec<Found>) -> Cycle {
     stuck.into_iter().filter_map(|found| found.who).collect()
 }
 
-/// Those that do not go on, in the order in which they were found from `me` on, which is one of them. They were so at one
-/// instant.
+/// Returns the stuck actors, `me` included, in the order of the walk from `me` on. All of them were
+/// stuck at the same instant.
 fn confirmed(me: &Place) -> Option<Vec<Found>> {
     let mut before = stuck(me)?;
     loop {
         chaos();
         let now = stuck(me)?;
-        // What is there a second time was there all the time between.
+        // Whatever is found twice was there all the time in between: no number is used again, and a
+        // bell rings once.
         if now == before {
             return Some(now);
         }
@@ -86,6 +91,7 @@ fn confirmed(me: &Place) -> Option<Vec<Found>> {
     }
 }
 
+/// Collects all actors that `me` depends on, and returns the stuck ones, or `None` if `me` goes on.
 fn stuck(me: &Place) -> Option<Vec<Found>> {
     let mut known = Known::default();
     known.visit(me);
@@ -98,7 +104,7 @@ fn stuck(me: &Place) -> Option<Vec<Found>> {
     let mut goes_on: Vec<bool> = known.found.iter().map(|found| found.means == Means::Now).collect();
     loop {
         let mut more = false;
-        // Backwards, so that a chain is done in one pass.
+        // Backwards, so a chain takes a single pass.
         for at in (0..known.found.len()).rev() {
             let on = |place: &Place| goes_on[known.index_of(place)];
             let now = match &known.found[at].means {
@@ -117,11 +123,12 @@ fn stuck(me: &Place) -> Option<Vec<Found>> {
         }
     }
     let mut goes_on = goes_on.into_iter();
+    // `me` was found first and stays first.
     known.found.retain(|_| !goes_on.next().expect("one for each"));
     Some(known.found)
 }
 
-/// Those that were looked at.
+/// The actors found by a walk.
 #[derive(Default)]
 struct Known {
     found: Vec<Found>,
@@ -142,7 +149,8 @@ impl Known {
     }
 }
 
-/// Looks at one actor. Takes one lock at a time.
+/// Looks at one actor. Takes one lock at a time, so walks from several tables cannot lock each
+/// other up.
 fn look(place: &Place) -> Found {
     let mut found = Found { place: place.clone(), who: None, means: Means::Now, line: 0, forward: 0 };
     let target = {
@@ -172,6 +180,7 @@ fn look(place: &Place) -> Found {
     found.means = match target.sharing.as_ref().map(|sharing| sharing.doers(target.ask)) {
         None => Means::With(target.at.clone()),
         Some(Doers::One(id)) => Means::With(beside(id)),
+        // A queue without members closes in the next turn, which tells the asker.
         Some(Doers::Any(ids)) if ids.is_empty() => Means::Now,
         Some(Doers::Any(ids)) => Means::WithAny(ids.into_iter().map(beside).collect()),
         Some(Doers::All(ids)) => Means::WithAll(ids.into_iter().map(beside).collect()),
