@@ -17,14 +17,14 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-/// Messages of one type that waited one behind the other, each with its [`Reply`]: an iterator,
-/// oldest first. See [`Receive::receive_batch`].
+/// Messages of one type from the head of a mailbox, each with a [`Reply`]: an iterator, oldest
+/// first. See [`Receive::receive_batch`].
 ///
 /// A batch has at least one message. The others are taken from the mailbox when
 /// [`next`](Iterator::next) comes to them. A message that is never taken stays in the mailbox and
 /// is no part of the batch. After `None` the iterator gives nothing more.
 ///
-/// A batch that is dropped before any message was taken drops its first message, whose asker gets
+/// A batch dropped before any message was taken drops the first message. Its asker gets
 /// [`AskError::NoReply`](crate::AskError::NoReply). [`std::mem::forget`] of such a batch leaves
 /// that asker without an answer.
 #[must_use = "dropping a batch drops its first message"]
@@ -43,13 +43,13 @@ pub struct Batch<'a, M, R: 'static> {
 
 /// The next message of a batch.
 enum Next<'a, M, R: 'static> {
-    /// In a popped envelope that had not expired when it was looked at.
+    /// In a popped envelope, not expired at the look at it.
     Popped(Popped, &'a Taking<'a>),
     /// Not from a mailbox: see [`Batch::of_one`].
     Alone(Box<(M, Reply<R>)>),
 }
 
-/// An envelope that was popped for a batch, with its table.
+/// A popped envelope of a batch, with the batch's table for it.
 struct Popped {
     envelope: AnyEnvelope,
     batched: &'static Batched,
@@ -64,7 +64,7 @@ impl Popped {
     /// Takes message and reply out of the envelope.
     ///
     /// # Safety
-    /// The message was popped as an `M`, for an actor that answers it by an `R`. Called in that
+    /// The message was popped as an `M`, for an actor with answers of type `R`. Called in that
     /// actor's turn.
     unsafe fn open<M, R: 'static>(self, from: &Taking<'_>) -> (M, Reply<R>) {
         let mut pair = MaybeUninit::<(M, Reply<R>)>::uninit();
@@ -79,13 +79,13 @@ impl Popped {
     /// Tells the asker, and drops the message.
     ///
     /// # Safety
-    /// The message was popped as an `M`, for an actor that answers it by an `R`. Called in that
+    /// The message was popped as an `M`, for an actor with answers of type `R`. Called in that
     /// actor's turn.
     #[cold]
     #[inline(never)]
     unsafe fn expire<M, R: 'static>(self, from: &Taking<'_>) {
-        // SAFETY: the message was popped as an `M` for an actor that answers by an `R`, whose turn
-        // runs here.
+        // SAFETY: the message was popped as an `M`, in the turn of an actor with answers of type
+        // `R`.
         let (message, reply) = unsafe { self.open::<M, R>(from) };
         reply.fail(AskError::Expired); // told even if the message's drop panics
         drop(message);
@@ -139,8 +139,8 @@ impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
         let from = self.from.take()?; // put back below if there may be more
         self.left = self.left.checked_sub(1)?;
         loop {
-            // SAFETY: `from` is used only in the handler that it is for. The popped envelope is of
-            // this type and belongs to this batch.
+            // SAFETY: the batch cannot leave the handler. The popped envelope has a message of type
+            // `M` and belongs to the batch.
             let Taken { envelope, batched, sent } = unsafe { from.pop(TypeId::of::<M>())? };
             let popped = Popped { envelope, batched };
             // An expired message counts in the turn but takes no place in the batch.
@@ -181,8 +181,7 @@ impl<M, R: 'static> Drop for Batch<'_, M, R> {
     // A message that was popped must go somewhere: only the first one can be popped and not taken.
     fn drop(&mut self) {
         if let Some(Next::Popped(popped, from)) = self.first.take() {
-            // SAFETY: popped as an `M` for this batch, which cannot leave the handler that it is
-            // for.
+            // SAFETY: popped as an `M` for this batch, and the batch cannot leave the handler.
             drop(unsafe { popped.open::<M, R>(from) });
         }
     }
@@ -202,7 +201,7 @@ pub(super) unsafe fn never_expires(_: AnyEnvelope) -> bool {
     false
 }
 
-/// Makes the entry of a table. Returns `None` if messages of this type come one by one.
+/// Makes the entry of a table. Returns `None` if messages of type `M` come one by one.
 pub(super) const fn batched<A: Receive<M>, M: Send + 'static>(
     open: Open,
     expired: unsafe fn(AnyEnvelope) -> bool,
@@ -235,8 +234,8 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
     // of its own.
     if first.has_expired() {
         ticks::not_handled(from.header(), DeadLetterReason::Expired);
-        // SAFETY: the table made this envelope's message an `M` for an actor of type `A`, whose
-        // turn runs here.
+        // SAFETY: by the table the message is an `M` for an actor of type `A`. The actor's turn
+        // runs here.
         return unsafe { first.expire::<M, A::Reply>(from) };
     }
     let first = Some(Next::Popped(first, from));

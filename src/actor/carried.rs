@@ -1,4 +1,4 @@
-//! How a message travels: as it is, or in a box of its own if it is large.
+//! How a message travels: unchanged, or in a box if the message is large.
 //!
 //! A message moves through some ten functions on its way into an envelope, and through some more on
 //! its way out. The compiler makes a copy on the stack for each in a debug build, and for some in a

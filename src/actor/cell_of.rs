@@ -1,4 +1,4 @@
-//! The cell of one actor type, and its table for the floors below.
+//! The cell of an actor type, and the type's table for the floors below.
 
 use super::Actor;
 use super::context::Context;
@@ -46,7 +46,7 @@ impl<A: Actor> CellOf<A> {
         &Self::VTABLE
     }
 
-    /// Returns the table of an actor that is pinned to one worker.
+    /// Returns the table of a pinned actor.
     pub(crate) const fn vtable_of_bound() -> &'static ActorVtable {
         &Self::BOUND
     }
@@ -122,23 +122,23 @@ impl<A: Actor> CellOf<A> {
     }
 
     unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
-        // SAFETY: the memory was allocated by `Unborn`. The cell is forgotten, so no other thread
-        // knows it, and `held` proves that its pool lives.
+        // SAFETY: the memory was allocated by `Unborn`. No other thread knows the forgotten cell,
+        // and `held` proves that the pool lives.
         Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<CellOf<A>>(), held) });
     }
 }
 
 /// Memory of a cell that no other thread knows yet, perhaps with the state in it.
 ///
-/// A state moves here before anything else is done with it, and outside all locks. So however large
-/// the state is, it crosses only the stack frames of the public function to which it was given.
+/// A state moves here before anything else is done with it, and outside all locks. So even a large
+/// state crosses only the stack frames of the public function that was called with it.
 pub(crate) struct Unborn<'a, A> {
     /// Keeps the heap that the memory comes from.
     core: &'a Core,
     cell: NonNull<CellOf<A>>,
     has_state: bool,
-    /// Whether it was made in a forked child, which leaves its parent's heaps alone. Then the
-    /// memory comes from the system, and the only cell made of it is one that is never freed.
+    /// Whether the memory was allocated in a forked child, which leaves the parent's heaps alone.
+    /// Such memory comes from the system, and a cell made of it is never freed.
     apart: bool,
 }
 
@@ -148,7 +148,7 @@ unsafe impl<A: Send> Send for Unborn<'_, A> {}
 unsafe impl<A: Sync> Sync for Unborn<'_, A> {}
 
 impl<'a, A> Unborn<'a, A> {
-    /// Allocates memory for an actor whose state is still to be [made](CellOf::init).
+    /// Allocates memory for an actor without a state, which is [made](CellOf::init) later.
     #[inline]
     pub(crate) fn without_state(core: &'a Core) -> Self {
         // The heaps of the parent may be locked for ever, by threads that the child does not have.
@@ -218,7 +218,7 @@ impl<A> Drop for Unborn<'_, A> {
             fn drop(&mut self) {
                 let Memory(cell, core, apart) = *self;
                 if apart {
-                    // SAFETY: `without_state` allocated it as this box, and it was never given up.
+                    // SAFETY: `without_state` allocated this box, and no cell was made of it.
                     drop(unsafe { Box::from_raw(cell.cast::<MaybeUninit<CellOf<A>>>().as_ptr()) });
                 // In a forked child the parent's heaps are left alone, so the memory stays
                 // allocated.

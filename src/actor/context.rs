@@ -1,4 +1,4 @@
-//! The context: what a handler is given beside its message.
+//! The context of a handler.
 
 use super::ask::callback;
 use super::carried::{Carried, carried};
@@ -67,15 +67,15 @@ use std::ptr::NonNull;
 pub struct Context<A: Actor> {
     /// Not a counted reference: the turn keeps the actor alive.
     me: ManuallyDrop<ActorRef<A>>,
-    /// Makes the context neither `Send` nor `Sync`: it belongs to this turn, on this thread.
+    /// Makes the context neither `Send` nor `Sync`: a context belongs to a turn, on a thread.
     here: PhantomData<*const ()>,
 }
 
 impl<A: Actor> Context<A> {
-    /// Makes the context. The caller is in a turn of this actor, whose type is `A`.
+    /// Makes the context. Called in a turn of this actor, with the actor's type `A`.
     #[inline]
     pub(crate) fn new(this: NonNull<Header>) -> Self {
-        // SAFETY: `me` is never dropped, so the count that it does not own is never released.
+        // SAFETY: `me` owns no count and is never dropped, so no count is released.
         let me = unsafe { ActorRef::from_strong(Strong::from_raw(this)) };
         Context { me: ManuallyDrop::new(me), here: PhantomData }
     }
@@ -84,7 +84,7 @@ impl<A: Actor> Context<A> {
         self.me.header()
     }
 
-    /// Returns a reference to the actor itself. Clone it to give it away.
+    /// Returns a reference to the actor itself. Clone the reference to give it away.
     #[must_use]
     pub fn me(&self) -> &ActorRef<A> {
         &self.me
@@ -102,6 +102,7 @@ impl<A: Actor> Context<A> {
     /// [blocked](crate::blocking).
     #[must_use]
     pub fn worker(&self) -> Option<usize> {
+        // Looked up each time: the thread may have lost its slot while the handler blocked.
         Local::with(&self.header().core().scheduler, |local| local.map(Local::index))
     }
 
@@ -197,8 +198,8 @@ impl<A: Actor> Context<A> {
         A: Receive<M>,
     {
         let header = self.header();
-        // One prepaid message at a time: without this bound an actor could fill its mailbox beyond
-        // the capacity.
+        // One prepaid message at a time. Otherwise an actor could fill a mailbox beyond its
+        // capacity.
         if header.again.get() {
             return Err(SendError::new(message, Refusal::Full));
         }
@@ -274,8 +275,8 @@ impl<A: Actor> Context<A> {
         M: Send + 'static,
         F: FnOnce(&mut A, Result<B::Reply, AskError>, &mut Context<A>) + Send + 'static,
     {
-        // The callback is both the message's reply and, later, the envelope of the answer. It keeps
-        // this actor alive until then.
+        // The callback is both the message's reply and, later, the envelope of the answer. The
+        // callback keeps this actor alive until then.
         let reply = callback::reply(ActorRef::clone(&self.me), then);
         carried!(message => target.send_with_reply::<M, _>(message, reply))
     }
@@ -292,5 +293,5 @@ pub(crate) unsafe fn enter<'a, A: Actor>(this: NonNull<Header>) -> (&'a mut A, C
     (unsafe { super::cell_of::CellOf::<A>::state(this) }, Context::new(this))
 }
 
-/// An envelope, for code that does not name the type of its message.
+/// An envelope, for code without the message's type.
 pub(crate) type AnyEnvelope = NonNull<Envelope>;

@@ -37,6 +37,7 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
         A: Actor,
         F: FnOnce() -> A + Send + 'static,
     {
+        // The parker of the thread, known to the actor's cell and to the thread.
         let home = Home::new();
         let (spawner, capacity) = (self.spawner, self.capacity);
         let (cold, factory, problem) = match self.finish(Bound::Thread(Arc::clone(&home))) {

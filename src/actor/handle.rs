@@ -1,4 +1,4 @@
-//! The handle: an executor as its users hold it, to spawn on, to wait for and to look at.
+//! The handle: a way to spawn on an executor, to wait for it and to look at it.
 
 use super::Actor;
 use super::dedicated::Dedicated;
@@ -54,9 +54,9 @@ impl Handle {
     /// which [`Actor::started`] runs. Never waits.
     ///
     /// The actor ends when the last reference to it is dropped: keep the one that this returns, or
-    /// [`detach`](ActorRef::detach) it. Once the executor shuts down (for its own actors: once it has
-    /// drained) this drops `actor` and returns a reference to an actor that has already ended and
-    /// never ran; [`try_spawn`](Self::try_spawn) returns an error instead.
+    /// [`detach`](ActorRef::detach) it. Once the executor shuts down (for its own actors: once it
+    /// has drained) this drops `actor` and returns a reference to an actor that has already ended
+    /// and never ran; [`try_spawn`](Self::try_spawn) returns an error instead.
     #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
     pub fn spawn<A: Actor + Send>(&self, actor: A) -> ActorRef<A> {
         Spawner::new(&self.core).spawn(actor)
@@ -260,7 +260,7 @@ impl fmt::Debug for Handle {
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct WaitIdle {
     core: Arc<Core>,
-    /// The entry among those that wait; see [`crate::sched::quiet`].
+    /// The entry in the list of waiters: see [`crate::sched::quiet`].
     ticket: Option<WakerKey>,
 }
 
@@ -282,6 +282,7 @@ impl Future for WaitIdle {
             }
             match scheduler.quiescence() {
                 Quiescence::Quiet => {
+                    // The ticket would otherwise be woken for nothing.
                     scheduler.quiet.forget(this.ticket.take());
                     return Poll::Ready(());
                 }

@@ -1,5 +1,5 @@
-//! Supervised actors, whose state is replaced when it ends, and mailboxes from which several of
-//! them take. The typed side of `cell::restart` and `cell::shared`.
+//! Supervised actors, with a state that is replaced at its end, and mailboxes shared by several of
+//! them. The typed side of `cell::restart` and `cell::shared`.
 
 use super::Actor;
 use super::cell_of::CellOf;
@@ -141,9 +141,10 @@ impl<A> fmt::Debug for Queue<A> {
 /// line for room, have been handled. Calls it earlier if the actor ends before. The mark travels as
 /// a message without a sender, exempt from the capacity.
 pub(crate) fn mark<A>(actor: &ActorRef<A>, then: Box<dyn FnOnce() + Send>) {
+    // A plain box and not a block of the pool: marks are rare.
     let mark = Box::new(Mark { envelope: Envelope::new(&MARK), then, sent: Sent::BLANK });
-    // SAFETY: the box is given up to the mailbox or the line. There it is handled or discarded,
-    // once, by the functions of this type.
+    // SAFETY: the box is given up to the mailbox or the line. There the functions of this type
+    // handle or discard the box, once.
     unsafe {
         room::follow(actor.header(), actor.clone().into_strong(), NonNull::from(Box::leak(mark)).cast())
     };
@@ -165,13 +166,13 @@ const MARK: EnvelopeVtable = EnvelopeVtable {
 };
 
 unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>, _: Place) {
-    // SAFETY: the table belongs to envelopes that `mark` boxed, and this is the only pointer to one
-    // of them.
+    // SAFETY: the table belongs to envelopes boxed by `mark`, and no other pointer to the envelope
+    // exists.
     (unsafe { Box::from_raw(this.cast::<Mark>().as_ptr()) }.then)();
 }
 
 unsafe fn discard_mark(this: AnyEnvelope, _: AskError, _: Held<'_>) {
-    // SAFETY: the table belongs to envelopes that `mark` boxed, and this is the only pointer to one
-    // of them.
+    // SAFETY: the table belongs to envelopes boxed by `mark`, and no other pointer to the envelope
+    // exists.
     (unsafe { Box::from_raw(this.cast::<Mark>().as_ptr()) }.then)();
 }

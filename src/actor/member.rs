@@ -1,8 +1,8 @@
-//! Actors that belong to something (a directory). Their state is made in their first turn, on the
-//! crew. Their owner is told of their end in the last turn, after the state was dropped.
+//! Members: actors that belong to an owner (a directory). The first turn makes the state, on the
+//! crew. The last turn tells the owner of the end, after the drop of the state.
 //!
-//! A member is an actor like any other, behind references like any other's. Only its cell is longer
-//! by the membership, and its table differs:
+//! A member is an actor like any other, behind ordinary references. Only the cell is longer by the
+//! membership, and the table differs:
 //!
 //! | the table's | for a plain actor | for a member |
 //! |---|---|---|
@@ -10,9 +10,9 @@
 //! | `drop_state` | the state is dropped | the state is dropped if it was made, then [`over`] |
 //!
 //! Spawning a member does not schedule its first turn. The spawning function gets the [`Task`] and
-//! gives it to the scheduler when the member may begin. Until then the member accepts messages,
-//! whose senders see a runnable that exists and leave it alone. So an actor can follow another one
-//! that is still ending, and no thread waits for that.
+//! gives it to the scheduler when the member may begin. Until then the member accepts messages, and
+//! senders leave the existing runnable alone. So an actor can follow another one that is still
+//! ending, without a waiting thread.
 //!
 //! [`over`]: Membership::over
 
@@ -45,8 +45,7 @@ pub(crate) trait Membership<A>: Send + 'static {
 /// A plain actor's cell with the membership behind it.
 #[repr(C)]
 struct Member<A, T> {
-    /// The first field, so that code that knows only the actor's type finds the state where it is
-    /// in any cell.
+    /// The first field, so the state lies at the same offset as in any cell of the actor's type.
     cell: CellOf<A>,
     made: Cell<bool>,
     membership: UnsafeCell<ManuallyDrop<T>>,
@@ -135,12 +134,11 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
             }
             member.cast()
         };
-        // Counted before it is enrolled: a thread that closes the shards either refuses the cell
-        // there, or sees in the count that it lives.
+        // Counted before it is enrolled: a thread that closes the shards refuses the cell there, or
+        // finds it in the count.
         core.count(local, |tally| &tally.spawned, 1);
         match shard.enroll(make) {
-            // SAFETY: a new cell comes with one reference and one runnable, which are made here,
-            // once each.
+            // SAFETY: a new cell comes with a reference and a runnable, made here once each.
             Some(header) => unsafe {
                 Ok((ActorRef::from_strong(Strong::from_raw(header)), Header::runnable(header)))
             },

@@ -2,7 +2,7 @@
 //! replies.
 //!
 //! - this file: the traits
-//! - [`context`]: what a handler is given beside its message
+//! - [`context`]: the context of a handler
 //! - [`refs`]: `ActorRef` and `WeakRef`
 //! - [`recipient`]: references by message type
 //! - [`tell`], [`ask`], [`send`]: the three ways to send
@@ -10,13 +10,13 @@
 //! - [`reply`]: the way back
 //! - [`batch`]: several messages in one call
 //! - [`timers`]: messages that come later, once or at an interval
-//! - [`handle`], [`spawn`]: an executor as its users hold it, and new actors
+//! - [`handle`], [`spawn`]: the way to an executor, and new actors
 //! - [`dedicated`]: actors with a thread of their own
-//! - [`kept`]: supervised actors, whose state is replaced
+//! - [`kept`]: supervised actors
 //! - [`member`]: actors that belong to something, such as a directory
 //! - [`cell_of`]: one actor type's cell and table for the lower floors
 //! - [`wait`]: blocking and awaited waits
-//! - [`patience`]: what a waiting thread does before it sleeps
+//! - [`patience`]: how a thread waits before it sleeps
 
 pub(crate) mod ask;
 pub(crate) mod batch;
@@ -126,7 +126,7 @@ pub trait Handler<M: Send + 'static>: Actor {
 /// ```
 /// use heist::{Actor, Context, Executor, Handler, Receive, Reply};
 ///
-/// /// Answers everybody who asked once the door is opened.
+/// /// Answers all askers once the door is opened.
 /// #[derive(Default)]
 /// struct Door { waiting: Vec<Reply<&'static str>> }
 /// impl Actor for Door {}
@@ -162,7 +162,7 @@ pub trait Receive<M: Send + 'static>: Actor {
     /// The answer to an ask with this message.
     type Reply: Send + 'static;
 
-    /// Receives one message, and the means to answer it.
+    /// Receives one message, and the [`Reply`] to answer it with.
     ///
     /// If [`BATCH`](Self::BATCH) is more than 1, only [`receive_batch`](Self::receive_batch) calls
     /// this.

@@ -12,7 +12,7 @@
 //!
 //! In the last case a yield gives the other process a whole slice.
 //!
-//! A thread cannot tell the cases apart. So each way is judged by its success on this thread. Each
+//! A thread cannot tell the cases apart. So each way is judged by past success on the thread. Each
 //! failure halves a way's credit. Without credit the way is tried again once in a while, the more
 //! seldom the more often it failed. With one processor no thread spins.
 
@@ -30,6 +30,7 @@ const LONG_YIELD: Duration = Duration::from_micros(200);
 
 thread_local! {
     static SPINNING: Cell<Luck> = const { Cell::new(Luck::new(64)) };
+    // Longer pauses than for spinning: a failed yield may cost a whole slice of another process.
     static YIELDING: Cell<Luck> = const { Cell::new(Luck::new(8192)) };
 }
 
@@ -38,7 +39,7 @@ thread_local! {
 struct Luck {
     /// How often the way may fail in a row. Each failure halves it.
     credit: u32,
-    /// Without credit: the number of waits that still go without this way.
+    /// Without credit: the number of waits left until the next try.
     without: u32,
     /// The value of `without` after the last failure.
     last: u32,
@@ -169,7 +170,7 @@ fn give_way(until: Option<Instant>, done: &impl Fn() -> bool) -> Outcome {
 mod tests {
     use super::*;
 
-    /// Returns how many of these waits try a way that always ends like this.
+    /// Returns the number of waits that try a way with this constant outcome.
     fn tried(waits: u32, luck: &mut Luck, outcome: fn(&mut Luck)) -> u32 {
         (0..waits)
             .filter(|_| {

@@ -123,6 +123,7 @@ pub struct Asker<M, R> {
 
 impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
     pub(crate) fn new<A: Receive<M, Reply = R>>(actor: ActorRef<A>) -> Self {
+        // A single function pointer serves both ways to ask, so an asker has two words.
         let ask: AskFn<M, R> = |actor, deadline, message| match deadline {
             None => typed::<A>(actor).ask(message),
             Some(deadline) => typed::<A>(actor).ask_by(deadline, message),

@@ -130,6 +130,7 @@ impl<A> ActorRef<A> {
     /// 2^27 - 1 messages.
     #[must_use]
     pub fn capacity(&self) -> Option<usize> {
+        // An unbounded mailbox has the greatest length that the state word can count.
         let capacity = self.header().capacity;
         (capacity < MAX_LEN).then_some(capacity as usize)
     }
@@ -148,8 +149,8 @@ impl<A> ActorRef<A> {
     /// Returns how long the actor's messages waited and how long its handlers took; `None` unless
     /// the actor is timed: see [`SpawnBuilder::timing`](crate::SpawnBuilder::timing).
     ///
-    /// Any thread may call this, and it never waits for a handler. A turn enters its times every 32
-    /// messages and at its end, so the latest may be missing. The call reads two histograms of a
+    /// Any thread may call this. The call never waits for a handler. A turn enters its times every
+    /// 32 messages and at its end, so the latest may be missing. The call reads two histograms of a
     /// few hundred counts each, under a lock that only those turns take besides.
     #[must_use]
     pub fn timing(&self) -> Option<Timing> {
@@ -157,7 +158,7 @@ impl<A> ActorRef<A> {
         (!self.header().core().forked()).then(|| stopwatch.read())
     }
 
-    /// Ends the actor once it has handled what it has accepted. Closes the mailbox in one step:
+    /// Ends the actor once all accepted messages are handled. Closes the mailbox in one step:
     /// messages accepted before are handled, and later ones are refused. Returns at once, also if
     /// the mailbox is full; [`wait_stopped`](Self::wait_stopped) waits for the end.
     ///
@@ -165,14 +166,14 @@ impl<A> ActorRef<A> {
     /// [`ask_then`](crate::Context::ask_then), notices of room, and its timers become dead letters
     /// if they come later. An actor that needs them stops itself in the last callback.
     ///
-    /// For a replica of a [`Pool`](crate::Pool) this ends its present state only, which is then
-    /// replaced.
+    /// For a replica of a [`Pool`](crate::Pool) this ends the present state only, and a new state
+    /// follows.
     pub fn stop(&self) {
         Header::stop(self.as_ptr(), false);
     }
 
-    /// Ends the actor after the message that it handles now, if any. Messages that wait become dead
-    /// letters, and their askers are told. Returns at once.
+    /// Ends the actor after the message in hand, if any. Waiting messages become dead letters, and
+    /// their askers are told. Returns at once.
     ///
     /// For a replica of a [`Pool`](crate::Pool) this does the same as [`stop`](Self::stop).
     pub fn stop_now(&self) {
@@ -241,8 +242,7 @@ impl<A> ActorRef<A> {
     }
 
     fn wait_stopped_until(&self, until: Option<Instant>) -> Result<StopReason, WaitError> {
-        // An actor that has ended is waited for by no thread, so the call succeeds wherever it is
-        // made.
+        // No thread waits for an actor that has ended, so the call succeeds wherever it is made.
         let mut stopped = self.wait_stopped_async();
         if !self.header().state.peek().dead() {
             if self.header().core().on_crew() {
@@ -301,7 +301,7 @@ impl<A> fmt::Debug for ActorRef<A> {
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Stopped<A> {
     actor: ActorRef<A>,
-    /// The future's entry among those that wait, after the first poll.
+    /// The future's entry in the list of waiters, after the first poll.
     key: Option<WakerKey>,
 }
 
@@ -312,19 +312,20 @@ impl<A> Future for Stopped<A> {
         let Stopped { actor, key } = &mut *self;
         let header = actor.header();
         if header.state.peek().dead() {
-            // This step acquires what the last turn wrote, the reason included. The reading above
-            // is relaxed.
+            // This step acquires the writes of the last turn, the reason included. The reading
+            // above is relaxed.
             let _ = header.state.wait_for_stop();
             return Poll::Ready(end::reason(header));
         }
         if header.core().forked() {
+            // No turn runs in a forked child, so the actor cannot end there.
             return Poll::Pending; // for ever
         }
         // Cloned before the lock is taken, since that is user code.
         let waker = user::clone_waker(cx.waker());
         let mut waiting = header.cold().stop.lock();
-        // The flag is set under the lock. The last turn sees it and takes the lock after that, so
-        // it finds this entry.
+        // The flag is set under the lock. The last turn sees the flag, then takes the lock, and so
+        // finds this entry.
         if !header.state.wait_for_stop() {
             drop(waiting);
             drops::waker(Some(waker));
@@ -349,6 +350,7 @@ impl<A> Drop for Stopped<A> {
         if let Some(key) = self.key
             && !self.actor.header().core().forked()
         {
+            // The entry has left the list already if the actor has ended.
             let own = self.actor.header().cold().stop.lock().remove(key);
             drops::waker(own); // not under the lock
         }

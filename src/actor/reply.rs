@@ -23,7 +23,7 @@ pub(crate) struct ReplyVtable<R: 'static> {
     pub(crate) wanted: unsafe fn(NonNull<()>) -> bool,
     /// Gives up the right to answer, since the message was not sent.
     pub(crate) cancel: unsafe fn(NonNull<()>),
-    /// Records that another actor than the asked one will answer. Keeps the pointer. Does nothing
+    /// Records that an actor other than the asked one will answer. Keeps the pointer. Does nothing
     /// if no thread or actor can wait for the answer.
     pub(crate) forward: unsafe fn(NonNull<()>, Place) -> Result<Forwarded, Cycle>,
     /// Takes a forward back, after the other actor has refused. Keeps the pointer.
@@ -62,8 +62,7 @@ pub struct Reply<R: 'static> {
     answer: Invariant<R>,
 }
 
-// SAFETY: the pointer leads to a slot or a callback whose contents are `Send`, and this is its one
-// owner.
+// SAFETY: the pointer leads to a slot or a callback with `Send` contents, and has no other owner.
 unsafe impl<R: Send + 'static> Send for Reply<R> {}
 // SAFETY: a shared reference gives access to `wanted`, an atomic load, and to `forward` and
 // `restore`, which lock a table.
@@ -106,11 +105,11 @@ impl<R: 'static> Reply<R> {
         self.to.is_some_and(|(to, vtable)| unsafe { (vtable.wanted)(to) })
     }
 
-    /// Notes that this actor will answer, so that a wait for the answer counts as one for this
+    /// Notes that the actor `to` will answer, so a wait for the answer counts as a wait for that
     /// actor.
     ///
     /// # Errors
-    /// Fails if this actor waits for the one that waits for the answer.
+    /// Fails if that actor waits for the asker.
     pub(crate) fn forward(&self, to: Place) -> Result<Forwarded, Cycle> {
         match self.to {
             // SAFETY: the reply still exists, so the pointer is unused.
@@ -152,8 +151,8 @@ impl<R: 'static> Drop for Reply<R> {
     }
 }
 
-/// A reply while a handler that returns its answer runs. Only that handler's code runs between this
-/// value and the turn, so the turn catches a panic that drops this value. No timer needs to watch
+/// A reply during a handler that returns its answer. Only the handler's code runs between this
+/// value and the turn, so the turn catches each panic that drops the value. No timer needs to watch
 /// for a panic that the handler caught.
 pub(super) struct Owed<R: 'static>(pub(super) Reply<R>);
 
@@ -161,7 +160,7 @@ impl<R: 'static> Owed<R> {
     #[inline]
     pub(super) fn send(self, answer: R) {
         if let Some((to, vtable)) = ManuallyDrop::new(self).0.to {
-            // SAFETY: the reply is consumed, so this is the one use of the pointer.
+            // SAFETY: the reply is consumed, so the pointer is used once.
             unsafe { (vtable.answer)(to, Ok(answer)) };
         }
     }
@@ -182,8 +181,7 @@ struct Dropped<R: 'static> {
     vtable: &'static ReplyVtable<R>,
 }
 
-// SAFETY: the target belongs to a reply, which is made for answers that are `Send`. Only an error
-// is sent here.
+// SAFETY: the target belongs to a reply with `Send` answers, and only an error is sent.
 unsafe impl<R: 'static> Send for Dropped<R> {}
 
 impl<R: 'static> Dropped<R> {
@@ -194,6 +192,8 @@ impl<R: 'static> Dropped<R> {
         let cause = user::cause_of_drop(
             || {
                 let Dropped { to, vtable } = self;
+                // Called at most once, either here or by the scope, so the target is not used
+                // twice.
                 let late = Dropped { to, vtable };
                 Box::new(move |error| late.answer(error)) as Orphan
             },
@@ -205,8 +205,8 @@ impl<R: 'static> Dropped<R> {
     }
 
     fn answer(&self, error: AskError) {
-        // SAFETY: the target was taken from a reply, so it has one use. Either this call is that
-        // use, or the orphan's call later.
+        // SAFETY: the target was taken from a reply and is used once, by this call or by the
+        // orphan's later call.
         unsafe { (self.vtable.answer)(self.to, Err(error)) };
     }
 }
@@ -214,12 +214,13 @@ impl<R: 'static> Dropped<R> {
 /// How long an asker waits for the text of a panic that may have been caught.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Arms a timer on the executor whose turn runs here, which answers the orphans if nothing else
-/// does.
+/// Arms a timer, on the executor of the turn that runs here, as the last means to answer the
+/// orphans.
 fn watch(orphans: &Arc<Orphans>) -> Option<Box<dyn Any>> {
     // SAFETY: the turn that runs here keeps its cell, and without a turn the pointer is null.
     let header = unsafe { member::current().cast::<Header>().as_ref() }?;
     let core = header.core().share();
+    // Known only when the timer is armed, under the timers' lock.
     let mut key = Key::NONE;
     let made = |given| -> Box<dyn Timed> {
         key = given;
@@ -238,12 +239,13 @@ struct Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
+        // The scope is over and has answered the orphans itself.
         self.core.scheduler.cancel(self.key);
     }
 }
 
-/// The entry in the table of timers. Its drop answers the orphans that are still there, so they are
-/// answered whatever becomes of the timer.
+/// The entry in the table of timers. The drop answers the remaining orphans, so each is answered
+/// whatever becomes of the timer.
 struct Late(Arc<Orphans>);
 
 impl Timed for Late {

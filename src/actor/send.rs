@@ -101,8 +101,8 @@ impl<A: Actor> ActorRef<A> {
     }
 }
 
-/// A message in its envelope, which no other code knows. It is [opened](open) or posted. Dropping
-/// it drops the message and contains a panic of that drop, so it may be held wherever user code
+/// A message in an envelope that no other code knows, to be [opened](open) or posted. A drop of
+/// this value drops the message and contains a panic, so the value may be held wherever user code
 /// runs.
 #[must_use]
 pub(crate) struct Packed<A> {
@@ -112,10 +112,10 @@ pub(crate) struct Packed<A> {
 }
 
 enum Form {
-    /// An envelope, and the core, which keeps the memory that the envelope is from.
+    /// An envelope, and the core, which keeps the envelope's memory.
     Envelope(AnyEnvelope, Arc<Core>),
-    /// The message alone, in a forked child, which leaves its parent's heaps alone. It will be
-    /// refused.
+    /// The message alone, in a forked child, which leaves the parent's heaps alone. The send will
+    /// be refused.
     Plain(Box<dyn Any + Send>),
     /// Nothing any more: the message was opened or posted.
     Gone,
@@ -127,7 +127,7 @@ unsafe impl<A> Send for Packed<A> {}
 // SAFETY: a shared reference gives no access to the message.
 unsafe impl<A> Sync for Packed<A> {}
 
-/// Packs a message in the form in which it travels.
+/// Packs a message, in a box if it is large.
 pub(crate) fn pack<A: Receive<M>, M: Send + 'static>(message: M, core: &Core, timed: bool) -> Packed<A> {
     if core.forked() {
         Packed { form: Form::Plain(Box::new(message)), actor: PhantomData }
@@ -147,7 +147,7 @@ pub(crate) unsafe fn open<A, M: Send + 'static>(mut packed: Packed<A>) -> M {
         let Form::Plain(message) = packed.take() else { unreachable!("just seen") };
         return *message.downcast().expect("it is an `M`");
     }
-    // SAFETY: `pack` was given an `M`, so it packed a `Box<M>` or an `M` by this same condition.
+    // SAFETY: `pack` was given an `M`, and chose between `Box<M>` and `M` by the same condition.
     unsafe { if const { is_large::<M>() } { *packed.open::<Box<M>>() } else { packed.open::<M>() } }
 }
 
@@ -168,7 +168,7 @@ impl<A> Packed<A> {
         Packed { form: Form::Envelope(envelope, core.share()), actor: PhantomData }
     }
 
-    /// Takes the contents, for their one use.
+    /// Takes the contents, for a single use.
     fn take(&mut self) -> Form {
         std::mem::replace(&mut self.form, Form::Gone)
     }
@@ -183,6 +183,7 @@ impl<A> Packed<A> {
 
     /// Gives the envelope up to a mailbox, or to the line before one.
     fn post(mut self) -> AnyEnvelope {
+        // What is left behind is `Gone`, so the drop at the end of this function does nothing.
         let envelope = self.envelope();
         self.take();
         envelope
@@ -232,7 +233,7 @@ enum State<A> {
     Done,
 }
 
-/// A message on its way into a mailbox, whatever its type. A future of a few words.
+/// A message of any type on the way into a mailbox. A future of a few words.
 pub(crate) struct Queued<A> {
     actor: ActorRef<A>,
     state: State<A>,
@@ -252,6 +253,7 @@ impl<A> Queued<A> {
     /// Puts a message into the actor's mailbox or, with its [ticket](Packed::ticket), in line for
     /// it. Runs no user code.
     pub(crate) fn post(actor: &ActorRef<A>, packed: Packed<A>, ticket: &Arc<Ticket>) -> Posted<A> {
+        // `Done` until the message is in line, so a drop has nothing to withdraw.
         let mut queued = Queued { actor: actor.clone(), state: State::Done };
         match queued.begin(packed, ticket) {
             Poll::Ready(result) => Posted::Done(result),
@@ -307,7 +309,7 @@ impl<A> Queued<A> {
             State::Waiting(_) if self.forked() => None,
             State::Waiting(ticket) => match room::withdraw(self.actor.header(), &ticket) {
                 Some(envelope) => Some(Packed::again(envelope, self.core())),
-                // A ticket that is not in line is settled, so this waker is never left in it.
+                // A ticket not in line is settled, so no waker is left in it.
                 None => match ticket.look(Waker::noop()) {
                     TicketNow::Refused(envelope, _) => Some(Packed::again(envelope, self.core())),
                     TicketNow::Accepted | TicketNow::Waiting => None,
@@ -328,6 +330,8 @@ impl<A> Future for Queued<A> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.forked() {
+            // In a forked child no turn takes a message. One that was not sent comes back, and one
+            // in the parent's line stays there.
             return match std::mem::replace(&mut self.state, State::Done) {
                 State::Fresh(packed) => Poll::Ready(Err(Returned(packed, Refusal::Forked))),
                 waiting => {
@@ -354,6 +358,7 @@ impl<A> Future for Queued<A> {
                 self.state = State::Done;
                 Poll::Ready(result)
             }
+            // Futures may panic when they are polled after they were ready.
             State::Done => panic!("a send was polled after it was done"),
         }
     }

@@ -48,8 +48,8 @@ impl<'a> Spawner<'a> {
         if cell.is_apart() {
             return Err(cell);
         }
-        // The cell is given back, or completed in place. It is never moved, since this is the path
-        // of every spawn.
+        // The cell is given back, or completed in place. It is never moved, since every spawn goes
+        // this way.
         let cell = ManuallyDrop::new(cell);
         let mut refused = false;
         let actor = Local::with(&self.core.scheduler, |local| {
@@ -63,13 +63,13 @@ impl<'a> Spawner<'a> {
                 // SAFETY: called at most once, and `cell` is not used after that.
                 unsafe { cell.complete_in_place(header) }
             };
-            // Counted before it is enrolled: a thread that closes the shards either refuses the
-            // cell there, or sees in the count that it lives.
+            // Counted before it is enrolled: a thread that closes the shards refuses the cell
+            // there, or finds it in the count.
             self.core.count(local, |tally| &tally.spawned, 1);
             match shard.enroll(make) {
                 Some(header) => {
-                    // SAFETY: a new cell comes with one reference, which is taken here, and with
-                    // its first turn to push, which is pushed here or held by a queue.
+                    // SAFETY: a new cell comes with a reference, taken here, and with a first turn,
+                    // pushed here or held by a queue.
                     unsafe {
                         let strong = Strong::from_raw(header);
                         // Joins before the first turn, which may be the last.
@@ -122,6 +122,7 @@ pub struct SpawnBuilder<'a, A> {
 impl<'a, A> SpawnBuilder<'a, A> {
     pub(crate) fn begin(spawner: Spawner<'a>, actor: A) -> Self {
         let actor = Unborn::new(spawner.core, actor);
+        // The executor's settings hold for the actor unless the builder changes them.
         let Core { capacity, timing, .. } = *spawner.core;
         SpawnBuilder {
             spawner,
@@ -150,6 +151,8 @@ impl<'a, A> SpawnBuilder<'a, A> {
     /// room and answers, and one message for each [timer](crate::Timer) that is due.
     pub fn capacity(mut self, messages: usize) -> Self {
         match u32::try_from(messages) {
+            // `MAX_LEN` itself stands for an unbounded mailbox. A wrong value is reported by the
+            // spawn, so builder calls can be chained.
             Ok(capacity @ 1..MAX_LEN) => self.capacity = capacity,
             _ => self.problem = Some(SpawnProblem::Capacity(messages)),
         }
@@ -295,6 +298,7 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
         match self.enroll() {
             Ok(actor) => actor,
             Err((cell, SpawnProblem::ShuttingDown)) => dead_on_arrival(cell),
+            // A wrong setting is a mistake in the program, while a shutdown may come at any time.
             Err((_, problem)) => panic!("{problem}"),
         }
     }
@@ -314,6 +318,8 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
         let (cold, cell) = self.finish(bound)?;
         let mut vtable = CellOf::<A>::vtable();
         if let Some(worker) = worker {
+            // Only pinned actors have a table that names a place, so others are never asked for
+            // one.
             vtable = CellOf::<A>::vtable_of_bound();
             // Counted before the actor is there, so its first turn finds the count.
             spawner.core.scheduler.move_in(worker);
@@ -341,8 +347,8 @@ pub(crate) fn tombstone<A: Actor + Send>(core: &Core) -> ActorRef<A> {
     let header = core.tombstone(|shard, id, place| {
         cell.complete(Header::new(CellOf::<Never<A>>::vtable(), shard, id, place, 1, None))
     });
-    // SAFETY: a new cell comes with one reference, which is taken here. The reference's type does
-    // not matter, since an ended actor's state is never looked at.
+    // SAFETY: a new cell comes with a reference, taken here. The reference's type does not matter,
+    // since an ended actor's state is never looked at.
     unsafe { ActorRef::from_strong(Strong::from_raw(header)) }
 }
 
@@ -367,7 +373,7 @@ pub(super) enum SpawnProblem {
     Thread(io::Error),
 }
 
-/// A cell's cold part, if it needs one, and the cell to complete with it.
+/// A cold part, if the cell needs one, and the cell to complete.
 pub(super) type Finished<'a, A> = (Option<Box<Cold>>, Unborn<'a, A>);
 
 /// A cell that was not completed, and the reason.

@@ -135,8 +135,9 @@ impl<C: Send + 'static> Telling<C> {
     }
 
     /// Packs an envelope before a place is reserved for it, for a sender that waits for room. `at`
-    /// is the actor that it will be sent to.
+    /// is the receiver.
     pub(crate) fn pack_for(self, at: &Header) -> AnyEnvelope {
+        // Whether an actor is timed never changes, so the choice holds until the delivery.
         let dated = at.stopwatch().is_some();
         at.core().with_heap(|heap| if dated { self.pack_dated(heap) } else { self.pack(heap) })
     }
@@ -149,7 +150,7 @@ const WORTH_A_SEGMENT: u32 = 6;
 const NO_SEGMENTS_FOR: u32 = 32;
 
 thread_local! {
-    /// Number of messages of this thread that still begin no segment.
+    /// Number of messages until this thread begins a segment again.
     static MIXED: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -225,8 +226,8 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
     /// `this` is the only pointer to an envelope of this type, and `held` is of its pool.
     #[inline]
     unsafe fn open(this: AnyEnvelope, held: Held<'_>) -> M {
-        // SAFETY: this is the only pointer to an envelope of this type, which lies in a block of
-        // its own.
+        // SAFETY: no other pointer to the envelope exists, and the envelope of this type lies in a
+        // block of its own.
         unsafe { Self::take(this, Place::Own, held) }
     }
 
@@ -243,6 +244,7 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
         // An envelope of its own comes from the pool of `held`.
         unsafe {
             let message = (&raw const (*this.as_ptr()).message).read();
+            // A slot is not freed by itself. Its segment goes when all slots are passed.
             if place == Place::Own {
                 Local::with_heap(|here| memory::free(here, Kind::Message, this, held));
             }
@@ -254,8 +256,8 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
 /// Moves a message out of its slot into an envelope.
 ///
 /// # Safety
-/// The slot has a message that travels as a `C`, and the caller reads it once, in a turn of the
-/// actor `whose`.
+/// The slot has a message that travels as a `C`, taken out once, in a turn of the actor behind
+/// `whose`.
 unsafe fn unpack<A, M, C>(slot: NonNull<()>, whose: NonNull<()>) -> *mut Node
 where
     A: Receive<M>,
@@ -285,11 +287,11 @@ unsafe fn free_segment<M>(segment: NonNull<Segment>) {
 /// Takes the message out of an envelope, dated or not.
 ///
 /// # Safety
-/// `this` is the only pointer to an envelope that a [`Telling`] of this type made, and `held` is of
-/// its pool.
+/// `this` is the only pointer to an envelope made by a [`Telling`] of this type, and `held` is of
+/// the envelope's pool.
 pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope, held: Held<'_>) -> M {
-    // SAFETY: the table says which of the two types the envelope has, and this is the only pointer
-    // to it.
+    // SAFETY: the table says which of the two types the envelope has, and no other pointer to it
+    // exists.
     unsafe {
         if Envelope::is_dated(this) {
             Told::<M, Sent>::open(this, held)
@@ -304,17 +306,19 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     header: NonNull<Header>,
     place: Place,
 ) {
-    // SAFETY: called through the table, in a turn of the addressed actor, whose type is `A`. The
-    // message is read once, and comes from the actor's pool.
+    // SAFETY: called through the table, in a turn of the addressed actor of type `A`. The message
+    // is read once, and comes from the actor's pool.
     unsafe {
+        // Taken before the handler runs, so a message sent by the handler may use the freed block
+        // again.
         let message = Told::<C, ()>::take(this, place, header.as_ref().held());
         let (actor, mut ctx) = enter::<A>(header);
         actor.receive(message.arrive(), Reply::nobody(), &mut ctx);
     }
 }
 
-/// Notes that a turn has come to a prepaid message, and, with `AGAIN`, that the next one may be
-/// prepaid.
+/// Notes that a turn has come to a prepaid message. With `AGAIN` the actor may then prepay the next
+/// one.
 fn come_to_prepaid<const AGAIN: bool>(header: &Header) {
     prepaid::in_hand();
     if AGAIN {

@@ -29,9 +29,9 @@ pub(crate) fn wait<F: Future + Unpin>(
     block_on(future, until, leave_slot)
 }
 
-/// Polls a future on this thread until it is ready. Returns `None` if the instant passes first. If
-/// the future is not ready at once, `slot` decides about this thread's worker slot, and its result
-/// is held while the thread blocks.
+/// Polls a future on the calling thread until it is ready. Returns `None` if the instant passes
+/// first. If the future is not ready at once, `slot` decides about this thread's worker slot, and
+/// its result is held while the thread blocks.
 fn block_on<F: Future + Unpin, G>(
     future: &mut F,
     until: Option<Instant>,
@@ -40,8 +40,8 @@ fn block_on<F: Future + Unpin, G>(
     // The awaited answer may come from the asker of a reply that this handler has dropped.
     user::answer_caught();
     thread_local!(static WAKER: RefCell<Option<Arc<ThreadWaker>>> = const { RefCell::new(None) });
-    // The waker is taken out while it is in use. A nested wait, or one in a destructor of a thread
-    // that ends, makes one of its own.
+    // The waker is taken out while it is in use. A nested wait, or a wait in a destructor of an
+    // ending thread, makes another waker.
     let cached = WAKER.try_with(|cached| cached.take()).ok().flatten();
     let parker = cached.unwrap_or_else(ThreadWaker::new);
     let waker = parker.waker();
@@ -85,7 +85,7 @@ pub(crate) enum Refused {
     NoSpare,
 }
 
-/// A future that one actor has to make ready, so that the table of waits can name this actor.
+/// A future that a single actor makes ready, so the table of waits can name the actor.
 ///
 /// The target is borrowed from the future, which keeps the target's cell. A poll takes the future
 /// mutably and so ends that borrow. The future may then turn to another target and let go of the
@@ -104,28 +104,28 @@ pub(crate) trait Awaits: Future + Unpin {
     fn spin(&self, _until: Option<Instant>) {}
 }
 
-/// Polls a future on this thread until it is ready. Returns `None` if the instant passes first. In
-/// a turn, refuses the wait if the [target](Awaits::target) waits for this actor, or if no thread
-/// would be left to run anything.
+/// Polls a future on the calling thread until it is ready. Returns `None` if the instant passes
+/// first. In a turn, refuses the wait if the [target](Awaits::target) waits for this actor, or if
+/// no thread would be left to run anything.
 ///
-/// If a future that has been polled is refused, the caller takes it back.
+/// After a refusal the caller takes the polled future back.
 pub(crate) fn wait_for<F: Awaits>(
     future: &mut F,
     until: Option<Instant>,
 ) -> Result<Option<F::Output>, Refused> {
     user::answer_caught();
     let me: *const Header = member::current().cast();
-    // SAFETY: the turn that runs here keeps its cell, and without a turn the pointer is null. In a
-    // child that was forked inside this turn there is no crew, and its locks are left alone.
+    // SAFETY: the turn that runs here keeps its cell, and without a turn the pointer is null. A
+    // child forked inside the turn has no crew, and leaves the crew's locks alone.
     let Some(header) = (unsafe { me.as_ref() }).filter(|header| !header.core().forked()) else {
         return wait_between_turns(future, until);
     };
     let mut blocking = None;
     loop {
-        // Polled first: only an actor that has left a bell can be told that it need not wait any
-        // more. The bell hangs there from this poll on, and an actor that answers rings it before
-        // it goes on. A second poll would take the bell down for a moment. An actor that answers in
-        // that moment would find this wait unanswered.
+        // Polled first: only an actor that has left a bell can be told to wait no more. The bell
+        // hangs from this poll on, and an answering actor rings the bell before it goes on. A
+        // second poll would take the bell down for a moment. For an actor that answers in that
+        // moment this wait would still look unanswered.
         let bell = ThreadWaker::new();
         if let Some(output) = poll_with(future, &bell) {
             return Ok(Some(output));
@@ -144,9 +144,8 @@ pub(crate) fn wait_for<F: Awaits>(
             return Ok(poll_with(future, &bell));
         }
         drop(line);
-        // A bell that has rung says that this wait is over, and most often it is. If it is not, the
-        // future may have turned to another target. Then the wait is written down anew, with a bell
-        // of its own.
+        // A rung bell says that the wait is over, and most often it is. Otherwise the future may
+        // have turned to another target. Then the wait is written down anew, with a new bell.
         if let Some(output) = poll_with(future, &bell) {
             return Ok(Some(output));
         }
@@ -191,7 +190,7 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Writes down that `who` waits for `target`.
+    /// Writes down a wait for `target`.
     fn begin(who: &'a Header, target: &Header, ask: usize, bell: &Arc<ThreadWaker>) -> Result<Self, Refused> {
         let (actor, whom) = (WaitingActor::of(who), WaitingActor::of(target));
         match who.core().waits.begin(actor, whom, Target::of(target, ask), bell) {

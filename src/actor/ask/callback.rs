@@ -1,5 +1,5 @@
-//! Asks whose answer comes back as a message. One allocation is first the reply's target and then
-//! the envelope.
+//! Asks with an answer that comes back as a message. One allocation is first the reply's target and
+//! then the envelope.
 
 use crate::actor::Actor;
 use crate::actor::context::{AnyEnvelope, Context, enter};
@@ -114,7 +114,7 @@ unsafe fn cancel<A: Actor, R: 'static, F: 'static, S: Dating>(to: NonNull<()>) {
 }
 
 /// # Safety
-/// `this` is the only pointer to a callback that `reply` made, and `held` is of its pool.
+/// `this` is the only pointer to a callback made by `reply`, and `held` is of the callback's pool.
 unsafe fn unwrap<A: Actor, R, F, S: Dating>(this: AnyEnvelope, held: Held<'_>) -> Callback<A, R, F, S> {
     // SAFETY: `reply` allocated the callback as this type, no other pointer to it exists, and
     // `held` is of the right pool.

@@ -1,8 +1,7 @@
 //! Asks with a deadline: the message carries the deadline, and the turn that comes to the message
 //! reads the clock.
 //!
-//! Such a message has a table of its own, so an ask without a deadline pays nothing for those that
-//! have one.
+//! Such a message has a table of its own, so asks without a deadline pay nothing.
 
 use super::slot::{Asked, AskedWith, Asking, AskingWith, Tables};
 use super::{Ask, callback};
@@ -71,10 +70,10 @@ unsafe fn handle_with<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating
     }
 }
 
-/// Handles the message, or tells the asker that it came too late.
+/// Handles the message, or tells the asker that the deadline has passed.
 ///
 /// # Safety
-/// Called in a turn of the actor that `header` belongs to, whose type is `A`.
+/// Called in a turn of the actor behind `header`, which is of type `A`.
 unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     Expiring { deadline, message }: Expiring<C>,
     reply: Reply<A::Reply>,

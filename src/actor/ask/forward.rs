@@ -157,7 +157,7 @@ impl<A: Actor> Context<A> {
 }
 
 impl<A: Actor> ActorRef<A> {
-    /// Sends a message whose answer goes to `reply`. Returns both if the message is refused.
+    /// Sends a message, with `reply` for the answer. Returns both if the message is refused.
     pub(super) fn try_send_with_reply<M: Send + 'static, C: Carried<M>>(
         &self,
         message: C,

@@ -1,7 +1,7 @@
 //! Asking: a message with a way back, and the future of its answer.
 //!
 //! - [`slot`]: an ask for which a thread or a task waits
-//! - [`callback`]: an ask whose answer is a message to an actor
+//! - [`callback`]: an ask with an answer that is a message to an actor
 //! - [`deadline`]: either of them with a deadline
 //! - [`forward`]: another actor answers
 
@@ -151,6 +151,7 @@ impl<R> Ask<R> {
             let mut cycle = Vec::new();
             let error = match wait::wait_for(&mut self, until) {
                 Ok(Some(answer)) => return answer.map_err(WaitAskError::over),
+                // The ask comes back inside the error, so the caller may wait again.
                 Ok(None) => AskError::TimedOut,
                 Err(wait::Refused::WouldDeadlock(found)) => {
                     cycle = found;
@@ -196,6 +197,7 @@ impl<R> Awaits for Ask<R> {
     }
 
     fn spin(&self, until: Option<Instant>) {
+        // Most answers come within microseconds, sooner than a thread could sleep and wake.
         patience::look(until, self.target().core().scheduler.one_processor, || self.is_ready());
     }
 }
@@ -342,7 +344,7 @@ impl<A: Actor> ActorRef<A> {
         }
     }
 
-    /// Sends a message whose answer goes to `reply`. If the message is refused, nothing answers.
+    /// Sends a message, with `reply` for the answer. If the message is refused, nothing answers.
     pub(crate) fn send_with_reply<M: Send + 'static, C: Carried<M>>(
         &self,
         message: C,

@@ -1,4 +1,5 @@
-//! Envelopes with a way back. The usual one holds message and reply slot in one allocation.
+//! Envelopes with a way back. The usual envelope holds message and reply slot in a single
+//! allocation.
 
 use crate::actor::Receive;
 use crate::actor::batch;
@@ -25,7 +26,7 @@ type AnswerSlot<R> = Slot<Result<R, AskError>>;
 #[repr(C)]
 pub(crate) struct AskedHead<R> {
     envelope: Envelope,
-    /// The asked actor. Its count keeps the memory that this envelope is from.
+    /// The asked actor. The count keeps the envelope's memory.
     target: Weak,
     slot: AnswerSlot<R>,
 }
@@ -42,7 +43,7 @@ impl<R> AskedHead<R> {
     }
 
     fn of_slot(slot: NonNull<AnswerSlot<R>>) -> NonNull<Self> {
-        // SAFETY: slots of this type exist only inside this struct.
+        // SAFETY: all slots of this type lie inside this struct.
         unsafe { slot.byte_sub(offset_of!(Self, slot)).cast() }
     }
 }
@@ -51,10 +52,10 @@ impl<R> AskedHead<R> {
 #[repr(C)]
 pub(crate) struct Asked<M, R, S> {
     head: AskedHead<R>,
-    /// Taken when the message is handled or discarded. The other fields stay until both sides have
-    /// released the slot.
+    /// Taken when the message is handled or discarded, through a shared pointer: the asker's side
+    /// may read the slot meanwhile. The other fields stay until both sides have released the slot.
     message: UnsafeCell<MaybeUninit<M>>,
-    /// The last field, so that its type changes no other offset. Read by the function that frees
+    /// The last field, so no other offset depends on the type `S`. Read by the function that frees
     /// the envelope and by way of the table.
     sent: S,
 }
@@ -68,7 +69,7 @@ pub(super) trait Tables<S: Dating> {
     const WITH: EnvelopeVtable;
 }
 
-/// The tables of a message that is handled as it is. It travels as a `C`.
+/// The tables of a plain message, which travels as a `C`.
 pub(crate) struct Plain<A, M, C>(PhantomData<fn(A, M, C)>);
 
 impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> Tables<S> for Plain<A, M, C> {
@@ -103,8 +104,9 @@ impl<R: Send + 'static> SlotTable<R> {
 unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
     let head: NonNull<AskedHead<R>> = to.cast();
     let slot = AskedHead::slot(head);
-    // SAFETY: the replier's side has not released the slot, and this is its one answer.
+    // SAFETY: the replier's side has not released the slot and answers once.
     match unsafe { Slot::answer(slot, value) } {
+        // The asker is not waiting, and finds the answer by itself.
         Answered::Delivered => {}
         Answered::Wake(waker) => user::wake(waker),
         Answered::Discarded(value) => {
@@ -112,6 +114,7 @@ unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
             // keeps the header until the slot is released.
             unsafe {
                 head.as_ref().target.header().core().count_here(|tally| &tally.discarded_replies, 1);
+                // After the count, which needs the header that the slot's block keeps.
                 Slot::release(slot);
             }
             // The value is the user's, and may own another reply, and so on.
@@ -162,7 +165,7 @@ unsafe fn wanted<R>(to: NonNull<()>) -> bool {
 }
 
 unsafe fn cancel<R: 'static>(to: NonNull<()>) {
-    // SAFETY: the replier's side releases the slot with this one answer.
+    // SAFETY: the replier's side releases the slot with this answer.
     unsafe { answer::<R>(to, Err(AskError::NoReply)) };
 }
 
@@ -191,6 +194,7 @@ impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel 
 
     #[inline]
     fn receipt(envelope: AnyEnvelope) -> NonNull<AskedHead<R>> {
+        // The envelope itself is the receipt: its block holds the slot.
         envelope.cast()
     }
 
@@ -226,9 +230,9 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
     /// Frees the block, when the slot's last side releases it. Message and answer are gone.
     unsafe fn free(slot: NonNull<AnswerSlot<R>>) {
         let asked = AskedHead::of_slot(slot).cast::<Self>();
-        // SAFETY: the slot lies in a block that `Asking` packed, and both sides have released it,
-        // so no other thread knows it. Message and answer are gone. The count is moved out, and
-        // keeps the pool until the block is freed.
+        // SAFETY: the slot lies in a block that `Asking` packed, and both sides have released the
+        // slot. Message and answer are gone. The count is moved out, and keeps the pool until the
+        // block is freed.
         unsafe {
             let target = (&raw const (*asked.as_ptr()).head.target).read();
             // Only a forwarded ask has a record in the table, so other asks take no lock here.

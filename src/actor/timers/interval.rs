@@ -1,5 +1,5 @@
-//! A message that comes again and again: one box that goes from the table of timers into the
-//! mailbox and back.
+//! Intervals: a single box goes from the table of timers into the mailbox and back, again and
+//! again.
 
 use super::{Fixed, Target, Tick, Timer, TimerError, not_armed};
 use crate::actor::Receive;
@@ -117,6 +117,7 @@ where
 {
     fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
         let target = self.target.as_ptr();
+        // The box itself becomes the envelope, so a tick allocates nothing.
         let this = NonNull::from(Box::leak(self));
         // SAFETY: fired on a worker of the crew. The box holds a count of the cell, is an envelope
         // made for it, and is given up unless it comes back.
@@ -190,11 +191,13 @@ where
     prepaid::in_hand();
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
+    // `going` ends the interval on each way out of this function that does not arm the next tick,
+    // panics included.
     let (mut going, header_ref) = unsafe { (Going(Some(unbox::<A, M, F>(this))), header.as_ref()) };
     let core = header_ref.core();
     let interval = going.0.as_mut().expect("just put there");
     let due = interval.due.0.expect("it was due");
-    // Cancelled after it was due and before its turn came: accepted, but not handled.
+    // Cancelled between the due instant and the turn: accepted, but not handled.
     if !core.scheduler.timers.is_valid(interval.key) {
         return ticks::not_handled(header_ref, DeadLetterReason::Cancelled);
     }

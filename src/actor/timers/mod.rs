@@ -8,7 +8,7 @@
 //! | armed by | keeps the actor | when the actor ends before it is due |
 //! |---|---|---|
 //! | `Context` (the actor itself) | alive | dead letter, at the actor's end |
-//! | `ActorRef` (whoever holds one) | its memory only | dead letter, at the actor's end |
+//! | `ActorRef` (any holder) | its memory only | dead letter, at the actor's end |
 
 mod interval;
 mod once;
@@ -150,13 +150,14 @@ impl Error for TimerError {}
 
 impl Timer {
     fn new<A>(target: WeakRef<A>, key: Key) -> Self {
+        // A weak reference suffices: it keeps the core, in which the table of timers lies.
         Timer { target: target.untyped(), key: Some(key) }
     }
 
     /// Cancels the timer. Returns `true` if its message will not be handled. Of an interval, the
-    /// tick whose message is being made or handled at this moment still goes on, and no other one
-    /// comes. Returns `false` if the timer was over: its message has been handled, is being
-    /// handled, or became a dead letter.
+    /// tick that is being made or handled at this moment still goes on, and no other tick comes.
+    /// Returns `false` if the timer was over: its message has been handled, is being handled, or
+    /// became a dead letter.
     ///
     /// The message is dropped on this thread, unless the timer was due. Then it becomes a dead
     /// letter ([`Cancelled`](crate::DeadLetterReason::Cancelled)) when its turn comes.
@@ -196,7 +197,7 @@ impl fmt::Debug for Timer {
     }
 }
 
-/// The actor that a timer is for, and how the timer refers to it.
+/// The receiver of a timer, and the timer's reference to it.
 enum Target<A> {
     /// The actor that armed the timer itself. The timer keeps it alive.
     Own(ActorRef<A>),
@@ -240,6 +241,7 @@ impl<A> Target<A> {
 /// Returns why the table took no timer for this actor.
 fn not_armed(header: &Header) -> Refusal {
     let core = header.core();
+    // Asked in this order: in a forked child nothing else holds, and a shutdown closes actors too.
     if core.forked() {
         Refusal::Forked
     } else if header.state.peek().closed() && !core.closing() {

@@ -25,7 +25,7 @@ struct Once<A, C, S> {
     sent: S,
     target: Target<A>,
     key: Key,
-    /// The message, in the form in which it travels.
+    /// The message, in a box if it is large.
     message: C,
 }
 
@@ -71,6 +71,7 @@ fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     let weak = target.weak();
     weak.header().cold(); // the tick will be linked there
     let envelope = Envelope::new(&Table::<A, M, C, S>::ONCE);
+    // In an option, so that the message comes back if the timer is not armed.
     let mut once = Some(Box::new(Once { envelope, sent, target, key: Key::NONE, message }));
     let mut given = Key::NONE;
     let armed = weak.header().core().scheduler.arm(
@@ -95,6 +96,7 @@ fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
 impl<A: 'static, C: Send + 'static, S: Dating> Timed for Once<A, C, S> {
     fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
         let target = self.target.as_ptr();
+        // The box itself becomes the envelope, so delivery allocates nothing.
         let this = NonNull::from(Box::leak(self));
         // SAFETY: fired on a worker of the crew. The box holds a count of the cell, is an envelope
         // made for it, and is given up unless it comes back.
@@ -131,7 +133,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     unsafe {
         let once = unbox::<A, C, S>(this);
         let actor = header.as_ref();
-        // One step ends the timer and says whether it was cancelled before. So a `cancel` that
+        // A single step ends the timer and says whether it was cancelled before. So a `cancel` that
         // returned `true` is never followed by the handler.
         if !actor.core().scheduler.timers.end(once.key) {
             ticks::not_handled(actor, DeadLetterReason::Cancelled);
