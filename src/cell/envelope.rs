@@ -244,7 +244,6 @@ fn stopped_or_shutdown(header: &Header) -> Refusal {
 /// # Safety
 /// The caller holds a strong reference to the cell, or its runnable. The parcel's envelope is made
 /// for the actor's type, and the caller gives up the only pointer to it.
-/// is given up.
 #[inline]
 pub(crate) unsafe fn deliver<P: Parcel>(
     header: NonNull<Header>,

@@ -1,6 +1,6 @@
 //! The room list: senders and actors that wait for room in a mailbox, oldest first.
 //!
-//! A waiting sender does not sleep until there is room and then try again. The message is left
+//! A waiting sender does not sleep until there is room and then try again. Its message is left
 //! here. The turn that gives room back moves the message into the mailbox itself, and then wakes
 //! the sender. So the order of waiting is the order of arrival. No other sender can slip in
 //! between: while a sender is on the list the state word's `ROOM_WAIT` refuses ordinary messages.
@@ -293,7 +293,7 @@ pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Env
 pub(crate) unsafe fn follow(header: &Header, owner: Strong, envelope: NonNull<Envelope>) {
     if header.state.peek().room_wait() {
         let mut list = header.cold().room.lock();
-        // Notices need no mark: their messages go to other mailboxes.
+        // Only senders' messages come into this mailbox, so other waiters need no mark.
         if list.line().senders > 0 {
             list.line().push(Waiter::Mark { owner, envelope });
             return;

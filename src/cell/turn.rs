@@ -42,7 +42,8 @@ use std::ptr::NonNull;
 const GIVE_BACK_PART: u32 = 8;
 /// The fewest messages after which room is given back.
 const GIVE_BACK_EVERY: u32 = 32;
-/// Short messages handled between two readings of the clock, which costs about as much as one.
+/// Short messages handled between two readings of the clock. A reading costs about as much as a
+/// message.
 const CLOCK_EVERY: u32 = 16;
 /// A message longer than this makes the worker read the clock after each message.
 const LONG_MESSAGE_NS: u64 = 2_000;
@@ -89,8 +90,8 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     header.count_handled(handled);
     header.core().count_in_turn(|tally| &tally.handled, u64::from(handled));
     // The usual end of a turn, as a short step that is inlined. Everything else is out of line in
-    // `finish`. One transition for both was too long for the compiler to inline. Its weak exchange
-    // may fail by chance, and `finish` decides anew.
+    // `finish`: one transition for both was too long for the compiler to inline. `end_idle` may
+    // also fail by chance, and then `finish` decides anew.
     if drained.outcome.is_ok() && header.state.end_idle(drained.total - drained.given) {
         return After::Gone;
     }
@@ -321,7 +322,7 @@ impl Run<'_> {
             return;
         }
         let most = waiting.min(limit);
-        // `total` is a local copy of the cell, which stays in a register.
+        // A local copy of the count, which stays in a register.
         let mut total = 0;
         let mut watch = Watch { started: None, step: CLOCK_EVERY };
         if Local::long_messages() {
