@@ -67,6 +67,7 @@ impl Popped {
     /// The message was popped as an `M`, for an actor with answers of type `R`. Called in that
     /// actor's turn.
     unsafe fn open<M, R: 'static>(self, from: &Taking<'_>) -> (M, Reply<R>) {
+        // The table's function knows the types, but its pointer cannot name them.
         let mut pair = MaybeUninit::<(M, Reply<R>)>::uninit();
         // SAFETY: the function comes from the envelope's table, is made for `M` and `R`, and writes
         // the pair.

@@ -79,7 +79,8 @@ impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
         // here and calls this once, so the access is exclusive and the membership is still there.
         unsafe {
             let member = this.cast::<Self>().as_ref();
-            // A panic of the drop must not keep the owner from being told.
+            // The owner is told after the drop, since it may let a successor begin. A panic of the
+            // drop must not keep the owner from being told.
             let outcome = user::catch(|| {
                 if member.made.get() {
                     CellOf::<A>::drop_state(this);

@@ -262,6 +262,8 @@ impl<A: Handler<M>, M: Send + 'static> Receive<M> for A {
 
     #[inline]
     fn receive(&mut self, message: M, reply: Reply<Self::Reply>, ctx: &mut Context<Self>) {
+        // A panic of the handler drops `owed` straight into the turn's scope, so no timer is armed
+        // for it.
         let owed = Owed(reply);
         owed.send(self.handle(message, ctx));
     }

@@ -232,6 +232,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
         let Self { name, limits, timing, kept, .. } = self;
         // Most actors need none of this, and get no cold part.
         let cold = (name.is_some() || limits.is_some() || placed || timing || kept.is_some()).then(|| {
+            // Made before the first message, so no message of a timed actor is without an instant.
             let stopwatch = timing.then(Stopwatch::new);
             Box::new(Cold { name, limits, bound, kept, stopwatch, ..Cold::default() })
         });

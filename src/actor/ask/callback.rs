@@ -130,6 +130,7 @@ where
     // SAFETY: called through the callback's table with the only pointer to the callback, in a turn
     // of its owner.
     unsafe {
+        // Freed before the callback runs, which may ask again and use the block.
         let callback = unwrap::<A, R, F, S>(this, header.as_ref().held());
         let (actor, mut ctx) = enter::<A>(header);
         (callback.then)(actor, callback.answer.expect("set before it was sent"), &mut ctx);

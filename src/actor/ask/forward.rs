@@ -116,6 +116,8 @@ impl<A: Actor> Context<A> {
         B: Receive<M>,
         M: Send + 'static,
     {
+        // The same choice as for other sends. The error holds two values, so the usual macro does
+        // not fit.
         if const { is_large::<M>() } {
             self.forward_as::<B, M, _>(target, Box::new(message), reply).map_err(ForwardError::unboxed)
         } else {
@@ -149,6 +151,7 @@ impl<A: Actor> Context<A> {
         match target.try_send_with_reply::<M, C>(message, reply) {
             Ok(()) => Ok(()),
             Err((message, reply, refusal)) => {
+                // No message is on the way, so waits count for the asked actor again.
                 reply.restore(before);
                 refused(message, reply, refusal, Vec::new())
             }
