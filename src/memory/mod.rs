@@ -22,7 +22,7 @@
 //! | its worker, while awake | claims the heap when it wakes, releases it before it parks |
 //! | of a stripe: a thread from outside, for one block | claims the heap for that time |
 //! | a worker about to park, for the heaps of parked workers | tries to claim; takes in returns |
-//! | a thread without a heap, after 250 blocks sent home | tries to claim the last one's heap; takes in a part |
+//! | a thread without a heap, after 250 blocks sent home | tries to claim; takes in a part |
 //!
 //! **What is given back, and when**: an empty slab goes back to the pool at once, except for the
 //! slab that each shelf takes from and a few more. Before a worker parks, those go back too, and

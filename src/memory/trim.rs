@@ -3,6 +3,8 @@
 //! Tidying is done in steps of some microseconds. Between two steps the thread stops if better work
 //! has come, or if the owner waits for the heap. A heap with millions of blocks therefore delays no
 //! thread.
+//!
+//! Loom model: `models::returns`. Needed orderings: `scripts/weaken-orderings.sh returned`.
 
 use super::heap::{Heap, STEP_BLOCKS};
 use std::cell::Cell;

@@ -3,6 +3,8 @@
 //!
 //! `std::thread::park` is not used: user code inside a handler could take its token, as any
 //! executor's `block_on` does.
+//!
+//! Loom model: `models::idle`. Needed steps: `scripts/weaken-orderings.sh parker`.
 
 use super::{AtomicBool, Condvar, Mutex, Ordering::Relaxed};
 use std::sync::Arc;
