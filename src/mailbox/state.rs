@@ -1,4 +1,5 @@
-//! The state word: every decision about one actor is a transition of this one atomic, so no two can contradict.
+//! The state word: every decision about one actor is a transition of this atomic, so no two can
+//! contradict.
 //!
 //! ```text
 //!  63            38 37            11 10     0
@@ -7,42 +8,59 @@
 //! +----------------+----------------+--------+
 //! ```
 //!
-//! `STRONG` counts references that keep the actor alive. `LEN` counts reserved places in the mailbox: a sender first
-//! reserves, then links its envelope, so for a moment `LEN` may exceed what can be taken ("the gap"). Flags:
+//! `STRONG` counts references that keep the actor alive. `LEN` counts reserved places in the
+//! mailbox. A sender first reserves, then links its envelope, so for a moment `LEN` may exceed the
+//! linked messages ("the gap"). Flags:
 //!
 //! | flag | set by | cleared by | means |
 //! |---|---|---|---|
-//! | `SCHEDULED` | whoever finds it clear and has a reason for a turn | the turn that ends idle | one runnable exists; its holder is the only one who may run a turn |
-//! | `CLOSED` | `stop`, collecting, failing, shutdown | never | nothing is accepted any more |
-//! | `KILLED` | `stop_now`, failing | never | what waits is not handled |
+//! | `SCHEDULED` | (a) | a turn that ends idle | one runnable exists; only its holder runs turns |
+//! | `CLOSED` | `stop`, collecting, failing, shutdown | never | no message is accepted any more |
+//! | `KILLED` | `stop_now`, failing | never | waiting messages are not handled |
 //! | `DEAD` | the last turn | never | the state is dropped; only memory is left |
-//! | `ROOM_WAIT` | who waits for room (under the list's lock) | the server of the list (same lock) | plain sends may not barge |
-//! | `NOTICES` | the server of the list, where not all get their notice of room at once | the same (same lock) | plain sends may; no turn ends idle |
-//! | `STOP_WAIT` | `wait_stopped` | never | the last turn has someone to tell |
+//! | `ROOM_WAIT` | a waiter for room (b) | the list's server (b) | plain sends may not barge |
+//! | `NOTICES` | the list's server (b) (c) | the same (b) | plain sends may; no turn ends idle |
+//! | `STOP_WAIT` | `wait_stopped` | never | the last turn has waiters to tell |
 //! | `DETACHED` | `detach` | never | the actor lives without references |
-//! | `RETIRE` | `stop` of an actor whose state is replaced | the turn that ends the state, or makes its successor | the state ends after the message in hand; no turn ends idle |
-//! | `OUTSIDE` | a thread outside the crew that reserves a place while a runnable exists | the turn's end | the runnable goes where outside work goes, if the local queue is long |
-//! | `WANTED` | a pool's queue that finds no idle replica | the replica that finds the queue empty (under the queue's lock) | no turn ends idle without a look at the queue |
+//! | `RETIRE` | `stop` of a replaceable state | (d) | the state ends; no turn ends idle |
+//! | `OUTSIDE` | (e) | the turn's end | the runnable requeues as outside work |
+//! | `WANTED` | a pool's queue (f) | a replica (f) | no turn ends idle without a look there |
 //!
-//! | from | event | to | who must act |
+//! - (a) The thread that finds the flag clear and has a reason for a turn.
+//! - (b) Under the room list's lock.
+//! - (c) Where not all waiters get their notice of room at once.
+//! - (d) The turn that ends the state, or makes its successor. The state ends after the message in
+//!   hand.
+//! - (e) A thread outside the crew that reserves a place while a runnable exists. The runnable goes
+//!   where outside work goes, if the local queue is long.
+//! - (f) A queue that finds no idle replica sets it. The replica that finds the queue empty clears
+//!   it, under the queue's lock.
+//!
+//! | from | event | to | next |
 //! |---|---|---|---|
 //! | idle | reserve, close, last reference dropped | scheduled | that thread pushes the runnable |
-//! | scheduled | the same | scheduled | nobody: the turn's end looks again |
-//! | scheduled | turn ends, `LEN` = 0, referenced | idle | nobody; the cell is no longer ours to touch |
-//! | scheduled | turn ends, `LEN` > 0, or somebody is still in line for room | scheduled, `OUTSIDE` cleared | the worker requeues it |
-//! | scheduled | turn ends, `LEN` = 0, unreferenced | scheduled + closed | the turn goes on to the actor's end |
-//! | scheduled | turn ends, closed and `LEN` = 0, or killed | scheduled | the same |
+//! | scheduled | the same | scheduled | nothing: the turn's end looks again |
+//! | scheduled | turn ends, `LEN` = 0, referenced | idle | the cell is off limits to the turn |
+//! | scheduled | turn ends, `LEN` > 0 or a line for room | scheduled, no `OUTSIDE` | requeue |
+//! | scheduled | turn ends, `LEN` = 0, unreferenced | scheduled + closed | the actor's end |
+//! | scheduled | turn ends, closed and `LEN` = 0, or killed | scheduled | the actor's end |
 //! | idle | `retire` | scheduled | that thread pushes the runnable |
-//! | scheduled | turn ends, `RETIRE` | scheduled, flag cleared | the turn ends the state (see `cell::restart`) |
-//! | scheduled + closed | the end is reached | dead | frees the cell if `STRONG` = 0, else the last reference does |
+//! | scheduled | turn ends, `RETIRE` | scheduled, flag cleared | the state's end: `cell::restart` |
+//! | scheduled + closed | the end is reached | dead | freed now or with the last reference |
 //!
-//! **Why no wake-up is lost**: "empty, so idle" and "a message more" are compare-and-swaps of the same word; one of
-//! them comes second and sees the first. **Why nothing is collected too early**: the same holds for "unreferenced,
-//! so end" against `upgrade`, a clone made inside the turn, or a message.
+//! **Why no wake-up is lost**: "empty, so idle" and "a message more" are compare-and-swaps of the
+//! same word. One of them comes second and sees the first. **Why nothing is collected too early**:
+//! the same holds for "unreferenced, so end" against `upgrade`, a clone made inside the turn, or a
+//! message.
 //!
-//! Ordering: transitions are AcqRel read-modify-writes, so all of them form one release sequence; a turn begins
-//! with an Acquire load that reads from it, which makes whatever an earlier turn (its `end_turn`) and any dropped
-//! reference (its `release_ref`) did happen before. Messages themselves are published by the inbox.
+//! Ordering: transitions are AcqRel read-modify-writes, so all of them form one release sequence. A
+//! turn begins with an Acquire load that reads from it. Everything done by earlier turns (before
+//! their `end_turn`) and by threads that dropped references (before their `release_ref`) happens
+//! before the turn. The inbox publishes the messages themselves.
+//!
+//! Loom models: `models::mailbox`, `models::references`, `models::retire`, `models::room` and
+//! `models::shared`. Needed orderings: `scripts/weaken-orderings.sh state`, and `retire` and `room`
+//! for these flags.
 
 use crate::sync::{AtomicU64, Ordering::*, chaos, contended};
 
@@ -64,13 +82,13 @@ const LEN_ONE: u64 = 1 << LEN_SHIFT;
 const STRONG_SHIFT: u32 = 38;
 const STRONG_ONE: u64 = 1 << STRONG_SHIFT;
 
-/// The most messages that any mailbox holds, and what "unbounded" means: 2^27 - 1.
+/// Maximal number of messages in a mailbox, which is also the meaning of "unbounded": 2^27 - 1.
 pub(crate) const MAX_LEN: u32 = (1 << (STRONG_SHIFT - LEN_SHIFT)) - 1;
-/// References beyond this, some 67 million, abort the process, as `Arc` does. The rest of the field is left for threads that
-/// count at the same time: each of them adds one at most before it aborts.
+/// More references than this, some 67 million, abort the process, as in `Arc`. The rest of the
+/// field is for threads that count at the same time: each adds at most one before it aborts.
 const MAX_STRONG: u64 = (1 << 26) - (1 << 20);
 
-/// The word. See the page above.
+/// The word: see the page above.
 #[derive(Debug)]
 pub(crate) struct State(AtomicU64);
 
@@ -88,7 +106,8 @@ impl Snapshot {
     pub(crate) fn killed(self) -> bool {
         self.0 & KILLED != 0
     }
-    /// Returns `true` if no further message is for the present state: the actor was killed, or its state is to end.
+    /// Returns `true` if the present state gets no further message: the actor was killed, or the
+    /// state is to end.
     pub(crate) fn stops(self) -> bool {
         self.0 & (KILLED | RETIRE) != 0
     }
@@ -98,7 +117,8 @@ impl Snapshot {
     pub(crate) fn room_wait(self) -> bool {
         self.0 & ROOM_WAIT != 0
     }
-    /// Is anybody on the room list, whether or not plain sends must stand back?
+    /// Returns `true` if any sender is on the room list, whether or not plain sends must stand
+    /// back.
     pub(crate) fn in_line(self) -> bool {
         self.0 & (ROOM_WAIT | NOTICES) != 0
     }
@@ -110,11 +130,11 @@ impl Snapshot {
     }
 }
 
-/// What became of a request for a place.
+/// Result of a request for a place.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reserve {
-    /// The place is the caller's: it links its envelope, then pushes the runnable if `schedule`.
+    /// The caller has the place. It links its envelope, then pushes the runnable if `schedule`.
     Accepted {
         schedule: bool,
     },
@@ -122,14 +142,14 @@ pub(crate) enum Reserve {
     Closed,
 }
 
-/// What the one that let go of a reference must do.
+/// What the caller of `release_ref` must do.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Release {
     Nothing,
-    /// Push the runnable: the actor's final turn.
+    /// Push the runnable, for the actor's final turn.
     Schedule,
-    /// Nothing will ever use the cell again but weak references.
+    /// Free the cell: nothing uses it any more, except for weak references.
     Free,
 }
 
@@ -137,35 +157,36 @@ pub(crate) enum Release {
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EndTurn {
-    /// The cell is no longer ours to touch.
+    /// Nothing: the turn may not touch the cell any more.
     Idle,
-    /// To the back of a queue. `from_outside`: since the turn before ended, a thread outside the crew has sent a message
-    /// to the scheduled actor.
+    /// Requeue. `from_outside`: a thread outside the crew has sent a message to the scheduled actor
+    /// since the previous turn ended.
     More { from_outside: bool },
-    /// A shared queue has something: look there, serve who waits for room, then ask again.
+    /// Look at the shared queue, which has something, serve waiters for room, then ask again.
     Wanted,
-    /// Somebody waits for room and may get some: serve who does, then ask again.
+    /// Serve waiters for room, since there may be some room, then ask again.
     ServeRoom,
-    /// The state is to end, and the actor to go on with another. The flag is cleared: this is said once.
+    /// End the state; the actor goes on with another. The flag is cleared, so each request is
+    /// reported once.
     Retire,
-    /// Stopped or killed: go on to the end.
+    /// Go on to the end: the actor was stopped or killed.
     Ending,
-    /// Nobody can reach it any more, and it is closed now: go on to the end.
+    /// Go on to the end: the actor is unreachable, and is closed now.
     Unreferenced,
 }
 
-/// What a sender that wants to wait for room finds.
+/// Result for a sender that wants to wait for room.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoomWait {
     /// There is room after all.
     Room,
-    /// The flag is set; the turn that gives room back will look at the list.
+    /// The flag is set. The turn that gives room back will look at the list.
     Waiting,
     Closed,
 }
 
-/// What the last turn must do for others.
+/// What the last turn must do.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dead {
@@ -174,24 +195,26 @@ pub(crate) struct Dead {
 }
 
 impl State {
-    /// A new actor: one reference, and a first turn that the creator must push.
+    /// Makes the word of a new actor: one reference, and a first turn that the creator must push.
     pub(crate) fn new() -> Self {
         State(AtomicU64::new(STRONG_ONE | SCHEDULED))
     }
 
-    /// Relaxed: for readers that only report (`len`, `is_running`).
+    /// Reads the word. Relaxed: for readers that only report (`len`, `is_running`).
     pub(crate) fn peek(&self) -> Snapshot {
         Snapshot(self.0.load(Relaxed))
     }
 
-    /// The reading that a turn begins with. Acquire: pairs with every transition, above all the last `end_turn`.
+    /// Reads the word at the beginning of a turn. Acquire: pairs with every transition, above all
+    /// the last `end_turn`.
     pub(crate) fn begin_turn(&self) -> Snapshot {
         let snapshot = Snapshot(self.0.load(Acquire));
         debug_assert!(snapshot.has(SCHEDULED) && !snapshot.dead(), "a turn without its flag: {snapshot:?}");
         snapshot
     }
 
-    /// A compare-and-swap loop: `step` gives the next value and the result, or a result without a change.
+    /// Runs a compare-and-swap loop. `step` returns the next value and the result, or a result
+    /// without a change.
     #[inline]
     fn transition<R>(&self, step: impl Fn(Snapshot) -> Result<(u64, R), R>) -> R {
         let mut current = self.0.load(Relaxed);
@@ -201,6 +224,7 @@ impl State {
                 Err(unchanged) => return unchanged,
                 Ok((next, result)) => match self.0.compare_exchange_weak(current, next, AcqRel, Relaxed) {
                     Ok(_) => return result,
+                    // Read again after the pause: by then the word has usually changed once more.
                     Err(_) => {
                         contended();
                         current = self.0.load(Relaxed);
@@ -210,7 +234,7 @@ impl State {
         }
     }
 
-    /// A place for an ordinary message. `outside`: its sender is no worker of the crew.
+    /// Reserves a place for an ordinary message. `outside`: its sender is no worker of the crew.
     #[inline]
     pub(crate) fn reserve(&self, capacity: u32, outside: bool) -> Reserve {
         self.transition(|now| {
@@ -220,14 +244,14 @@ impl State {
                 Err(Reserve::Full)
             } else {
                 let schedule = !now.has(SCHEDULED);
-                // A runnable that the sender pushes itself goes where outside work goes already.
+                // A runnable that the sender pushes itself goes where outside work goes anyway.
                 let mark = if outside && !schedule { OUTSIDE } else { 0 };
                 Ok(((now.0 + LEN_ONE) | SCHEDULED | mark, Reserve::Accepted { schedule }))
             }
         })
     }
 
-    /// A place for what its owner prepaid: exempt from capacity, not from order.
+    /// Reserves a place that its owner prepaid: exempt from capacity, not from order.
     pub(crate) fn reserve_exempt(&self) -> Reserve {
         self.transition(|now| {
             if now.closed() {
@@ -240,7 +264,8 @@ impl State {
         })
     }
 
-    /// A place for a message out of a shared queue, if the actor is idle: then the caller pushes the runnable.
+    /// Reserves a place for a message out of a shared queue, if the actor is idle. Then the caller
+    /// pushes the runnable.
     #[must_use]
     pub(crate) fn reserve_idle(&self) -> bool {
         self.transition(|now| {
@@ -252,23 +277,23 @@ impl State {
         })
     }
 
-    /// A shared queue has something for this actor: its turn will look before it ends. True: it is idle, and has no turn that
-    /// would look.
+    /// Makes the actor's turn look at its shared queue before it ends. Returns `true` if the actor
+    /// is idle, and so has no turn that would look.
     #[must_use]
     pub(crate) fn want(&self) -> bool {
         !Snapshot(self.0.fetch_or(WANTED, AcqRel)).has(SCHEDULED)
     }
 
-    /// It has not, any more.
+    /// Clears `WANTED`: the shared queue has nothing for this actor.
     pub(crate) fn unwant(&self) {
         self.0.fetch_and(!WANTED, AcqRel);
     }
 
-    /// Asks for the end of the present state. `None`: the actor is closed, and its present state the last. `Some(true)`: push the
-    /// runnable.
+    /// Asks for the end of the present state. Returns `None` if the actor is closed, and so has its
+    /// last state, and `Some(true)` if the caller must push the runnable.
     ///
-    /// The flag and `SCHEDULED` are set in one step, so a turn either sees the flag in its last step or has ended before, and
-    /// then this step makes another turn.
+    /// The flag and `SCHEDULED` are set in one step. So a turn either sees the flag in its last
+    /// step, or has ended before, and then this step makes another turn.
     #[must_use]
     pub(crate) fn retire(&self) -> Option<bool> {
         self.transition(|now| {
@@ -276,13 +301,14 @@ impl State {
         })
     }
 
-    /// In a turn: whatever stop was asked for until now has found its state.
+    /// Clears `RETIRE`, in a turn: every stop requested until now has found its state.
     pub(crate) fn forget_retire(&self) -> Snapshot {
-        // AcqRel: what the turn did before this happens-before any later stop; see `Header::forget_stop`.
+        // AcqRel: everything done by the turn before happens before any later stop; see
+        // `Header::forget_stop`.
         Snapshot(self.0.fetch_and(!RETIRE, AcqRel) & !RETIRE)
     }
 
-    /// Counts places as taken, in a test, so that the mailbox holds all that it can.
+    /// Counts all free places as taken, in a test, so that the mailbox holds as much as it can.
     #[cfg(all(test, not(heist_loom)))]
     pub(crate) fn fill(&self) -> u32 {
         let places = MAX_LEN - self.peek().len();
@@ -293,32 +319,38 @@ impl State {
     /// Gives back `handled` places in the middle of a turn.
     pub(crate) fn give_back(&self, handled: u32) -> Snapshot {
         let taken = u64::from(handled) << LEN_SHIFT;
-        // Release, as in end_turn: a sender that gets the place must come after the turn's reads of it.
+        // Release, as in `end_turn`: a sender that gets the place comes after the turn's reads of
+        // it.
         Snapshot(self.0.fetch_sub(taken, AcqRel) - taken)
     }
 
-    /// Ends a turn that took `handled` messages in the usual way: [`EndTurn::Idle`], where the actor is referenced, its mailbox
-    /// empty, and nobody wants anything. False: nothing was changed; ask [`end_turn`](Self::end_turn).
+    /// Ends a turn that took `handled` messages in the usual way: with [`EndTurn::Idle`], if the
+    /// actor is referenced, its mailbox is empty, and no flag asks for more. Otherwise changes
+    /// nothing and returns `false`; the caller calls [`end_turn`](Self::end_turn).
+    ///
+    /// A function of its own, short enough to be inlined, since nearly every turn ends this way.
     #[must_use]
     #[inline]
     pub(crate) fn end_idle(&self, handled: u32) -> bool {
         let now = self.0.load(Relaxed);
         chaos();
         let rest = now - (u64::from(handled) << LEN_SHIFT);
-        // Where the messages came from no longer matters once they are handled.
+        // The origin of messages does not matter once they are handled.
         rest & (STRONG_ONE - 1) & !OUTSIDE == SCHEDULED
             && rest >= STRONG_ONE
-            // Release: as in `end_turn`; nothing of the others is looked at any more.
+            // Release: as in `end_turn`. No Acquire: an idle end reads nothing of other threads.
             && self.0.compare_exchange_weak(now, rest & !(SCHEDULED | OUTSIDE), Release, Relaxed).is_ok()
     }
 
-    /// Ends a turn that took `handled` messages. `served`: the room list, or the shared queue, was looked at since the last
-    /// message.
+    /// Ends a turn that took `handled` messages. `served`: the room list, or the shared queue, was
+    /// looked at since the last message.
     pub(crate) fn end_turn(&self, handled: u32, served: bool) -> EndTurn {
         let taken = u64::from(handled) << LEN_SHIFT;
         self.transition(|now| {
             let rest = Snapshot(now.0 - taken);
             let empty = rest.len() == 0;
+            // The order of the tests is the order of precedence: a kill ends even a state that is
+            // to retire.
             Ok(if rest.killed() || (rest.closed() && empty) {
                 (rest.0, EndTurn::Ending)
             } else if rest.has(RETIRE) {
@@ -337,7 +369,8 @@ impl State {
         })
     }
 
-    /// Refuses everything from now on; with `kill`, what waits is not handled either. True: push the runnable.
+    /// Refuses all further messages. With `kill`, waiting messages are not handled either. Returns
+    /// `true` if the caller must push the runnable.
     #[must_use]
     pub(crate) fn close(&self, kill: bool) -> bool {
         let flags = if kill { CLOSED | KILLED } else { CLOSED };
@@ -350,9 +383,10 @@ impl State {
         })
     }
 
-    /// The end of the last turn. `None`, and nothing is changed, when somebody waits for the end and the caller is
-    /// not `secured`: from this step on the memory may go at any moment, so whoever has to tell the waiters must
-    /// have a weak count of its own first.
+    /// Ends the last turn. From this step on the memory may be freed at any moment. A caller that
+    /// has waiters to tell must therefore hold a weak count of its own first, and say so by
+    /// `secured`. Returns `None`, and changes nothing, if there are waiters and the caller is not
+    /// `secured`.
     pub(crate) fn set_dead(&self, secured: bool) -> Option<Dead> {
         self.transition(|now| {
             debug_assert!(now.has(SCHEDULED) && now.closed() && now.len() == 0, "not at its end: {now:?}");
@@ -364,17 +398,18 @@ impl State {
         })
     }
 
-    /// One more reference, by one who holds one (or is inside the actor's turn).
+    /// Adds a reference. The caller holds one, or is inside the actor's turn.
     #[inline]
     pub(crate) fn add_ref(&self) {
-        // Relaxed: whoever clones already has what the first holder published.
+        // Relaxed: a thread that clones a reference already has everything published by the first
+        // holder.
         let old = Snapshot(self.0.fetch_add(STRONG_ONE, Relaxed));
         if old.strong() >= MAX_STRONG {
             std::process::abort();
         }
     }
 
-    /// One reference less.
+    /// Removes a reference.
     #[inline]
     pub(crate) fn release_ref(&self) -> Release {
         self.transition(|now| {
@@ -391,7 +426,7 @@ impl State {
         })
     }
 
-    /// A weak reference asks for a strong one; refused once the actor is closed.
+    /// Upgrades a weak reference to a strong one. Returns `false` once the actor is closed.
     #[must_use]
     pub(crate) fn upgrade(&self) -> bool {
         self.transition(|now| {
@@ -405,13 +440,14 @@ impl State {
         })
     }
 
-    /// The actor stays until it is stopped.
+    /// Makes the actor live until it is stopped.
     pub(crate) fn detach(&self) {
         self.0.fetch_or(DETACHED, AcqRel);
     }
 
-    /// Called under the room list's lock by one who will put itself on the list. With `at_most`: not if at most so many
-    /// messages wait. `None` is for those who come behind others: the flag is set already, and stays.
+    /// Registers a sender that will put itself on the room list, under the list's lock. With
+    /// `at_most`, refuses if at most so many messages wait. `None` is for a sender behind others:
+    /// the flag is set already, and stays.
     pub(crate) fn wait_for_room(&self, at_most: Option<u32>) -> RoomWait {
         self.transition(|now| {
             if now.closed() {
@@ -424,29 +460,32 @@ impl State {
         })
     }
 
-    /// Under the room list's lock, when the list is empty.
+    /// Clears the flags of the room list, under its lock, when it is empty.
     pub(crate) fn clear_room_wait(&self) {
         self.0.fetch_and(!(ROOM_WAIT | NOTICES), AcqRel);
     }
 
-    /// Under the room list's lock, in a turn: some got their notices, others are to come, and plain sends may use the room.
+    /// Records, in a turn and under the room list's lock, that some senders got their notices and
+    /// others are to come. Plain sends may use the room.
     pub(crate) fn notices_to_come(&self) {
         self.transition(|now| Ok(((now.0 | NOTICES) & !ROOM_WAIT, ())));
     }
 
-    /// Under the stop list's lock: false when the actor is dead already.
+    /// Registers a waiter for the end, under the stop list's lock. Returns `false` if the actor is
+    /// dead already.
     #[must_use]
     pub(crate) fn wait_for_stop(&self) -> bool {
         !Snapshot(self.0.fetch_or(STOP_WAIT, AcqRel)).dead()
     }
 
-    /// What freeing is to a model: an access that must come after every other one.
+    /// Marks the word as freed for a model: an access that must come after every other one.
     ///
     /// # Safety
     /// `this` points to a live value.
     #[cfg(all(test, heist_loom))]
     pub(crate) unsafe fn freed(this: *mut Self) {
-        // SAFETY: the caller's; that nobody else uses it is what loom checks.
+        // SAFETY: `this` points to a live value. loom reports any access that is not ordered before
+        // this one.
         unsafe { (*this).0.with_mut(|_| ()) }
     }
 }
