@@ -36,8 +36,8 @@ mod system {
             cores
         }
 
-        /// Returns the cores that the calling thread may run on. Threads that it starts inherit
-        /// them.
+        /// Returns the cores that the calling thread may run on. Threads started by it inherit the
+        /// set.
         pub(crate) fn of_this_thread() -> io::Result<Self> {
             let mut cores = Self::none();
             let bytes = size_of_val(&*cores.0);

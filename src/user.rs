@@ -195,8 +195,8 @@ pub(crate) fn guard_turn<R>(f: impl FnOnce() -> R) -> Result<R, PanicText> {
     enter_below(ptr::null(), Site::Turn, None, f)
 }
 
-/// While this lives the thread begins anew, in no scope: for a thread that becomes one of a crew, perhaps inside user code of
-/// another one. Dropping it restores the scope that the thread was in.
+/// While this lives the thread is in no scope: for a thread that joins a crew, perhaps inside user
+/// code of another crew. Dropping it restores the scope that the thread was in.
 #[derive(Debug)]
 pub(crate) struct Apart(*const Scope<'static>);
 
@@ -324,8 +324,8 @@ fn digest(scope: &Scope<'_>, payload: Box<dyn Any + Send>) -> PanicText {
             (_, Some(text)) => Arc::from(text.as_str()),
             _ => Arc::from("a panic whose payload is not a string"),
         });
-    // Before the payload's drop, which is user code: if it waits, the orphans would be told
-    // meanwhile that there is no reply.
+    // Before the payload's drop, which is user code: while it waits, the orphans would be told "no
+    // reply".
     if let Some(kept) = scope.orphans.take() {
         leave(*kept, Some(&text));
     }

@@ -163,8 +163,7 @@ fn a_timer_against_two_workers_that_park() {
     });
 }
 
-/// One of two sleepers is woken for a turn that never ends, perhaps the one that waits for the
-/// alarm.
+/// One of two sleepers, perhaps the keeper, is woken for a turn that never ends.
 #[test]
 fn the_keeper_leaves_for_work() {
     explore(3, || {

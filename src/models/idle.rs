@@ -1,9 +1,9 @@
 //! Idle protocol: work pushed against workers that park.
 //!
 //! Covers: no wake-up is lost. (The worker that handles the last piece of work stops the crew. If a
-//! wake-up is lost, all workers sleep, and loom reports a deadlock.) This holds for work that any
-//! worker may take, for a worker's own inbox, for work behind a turn that never ends (the
-//! sentinel's), and for the stop itself. Each piece of work is taken once.
+//! wake-up is lost, all workers sleep, and loom reports a deadlock.) Covered are work for any
+//! worker, a worker's own inbox, work behind an endless turn (the sentinel's), and the stop itself.
+//! Each piece of work is taken once.
 //!
 //! Does not cover: the queues. A queue here is a count that says "empty" with a relaxed load, the
 //! least that a queue can promise. So only the protocol's own fences can make a rescan see a push.
@@ -149,8 +149,8 @@ impl Crew {
         }
     }
 
-    /// Runs one turn that fills its own LIFO slot and never ends, so that only the sentinel can
-    /// take the work.
+    /// Runs an endless turn that fills the own LIFO slot, so that only the sentinel can take the
+    /// work.
     fn work_for_good(&self, me: usize) {
         if self.take(me) || self.out_of_work(me) {
             // The work is counted before it is pushed, or the crew might stop before it.
@@ -283,7 +283,7 @@ fn a_sentinel_is_appointed_again() {
 }
 
 /// The same with one piece of work: a worker that sleeps meanwhile must not stop watching once the
-/// other one is awake.
+/// other is awake.
 #[test]
 fn a_sentinel_does_not_resign_while_somebody_is_awake() {
     explore(3, || {
@@ -295,8 +295,8 @@ fn a_sentinel_does_not_resign_while_somebody_is_awake() {
     });
 }
 
-/// The sentinel is woken for work that only it may run, and is busy with that work for good.
-/// Another sleeper must watch the work behind the turn of the third worker, which is this thread.
+/// The sentinel is woken for bound work, and is busy with the work for good. Another sleeper must
+/// watch the work behind the turn of the third worker, which is this thread.
 #[test]
 fn a_sentinel_with_work_of_its_own_leaves_a_watch() {
     // Bounded lower, as above.

@@ -110,7 +110,7 @@ impl Actor {
     /// Runs turns until the runnable is given up, like `cell::turn` and `cell::end`.
     fn turns(&self) {
         loop {
-            // A turn handles what waited when it began, like the real one.
+            // A turn handles the messages present at its beginning, like the real turn.
             let most = self.state.begin_turn().len().min(self.budget);
             // The flag is in loom's cell, so a turn that overlaps the end is reported even where
             // the value is right.

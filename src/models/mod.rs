@@ -28,10 +28,9 @@
 //!
 //! A stand-in is a copy, and must be kept like its original.
 //!
-//! A model finds: two threads that believe they have the same thing and touch it unsynchronized
-//! (the things are loom's `UnsafeCell`s), a lost wake-up (all threads sleep, and loom reports a
-//! deadlock), and violations of its assertions. `scripts/weaken-orderings.sh` shows for each
-//! ordering which model needs it.
+//! A model finds: two threads that touch the same thing unsynchronized (the things are loom's
+//! `UnsafeCell`s), a lost wake-up (all threads sleep, and loom reports a deadlock), and violations
+//! of its assertions. `scripts/weaken-orderings.sh` shows for each ordering which model needs it.
 //!
 //! No model sees: crossbeam's queues; more than a few threads and messages; executions with more
 //! preemptions than the bound; time (a timed wait may end at any moment, and does). loom makes a
@@ -73,7 +72,7 @@ fn explore(most: usize, model: impl Fn() + Send + Sync + 'static) {
         builder.max_duration.is_none() && builder.max_permutations.is_none(),
         "half a search proves nothing"
     );
-    // Each model has the bound that it can afford; the environment may only lower it.
+    // Each model has an affordable bound; the environment may only lower it.
     builder.preemption_bound = Some(builder.preemption_bound.map_or(most, |asked| asked.min(most)));
     builder.max_branches = 20_000;
     builder.check(model);

@@ -100,7 +100,7 @@ impl Cell {
                 EndTurn::More { .. } => {}
                 EndTurn::Ending => return self.end(),
                 EndTurn::Unreferenced => {
-                    // The end reads what each thread wrote before it dropped its last reference.
+                    // The end reads each thread's write before the drop of its last reference.
                     self.before.iter().for_each(|before| before.with(|_| ()));
                     return self.end();
                 }

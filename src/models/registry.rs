@@ -1,5 +1,5 @@
-//! Registry: cells that several threads forget and free, the core that contains them, and a walk
-//! over all cells meanwhile.
+//! Registry: cells forgotten and freed by several threads, the core around them, and a walk over
+//! all cells meanwhile.
 //!
 //! Covers: no cell is freed while a walk may look at it, and none after the core is gone. The core
 //! is freed once, with its last reference, whichever thread drops it.

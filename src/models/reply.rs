@@ -70,8 +70,8 @@ impl Question {
         // SAFETY: there is one asker, and it does not poll after the answer.
         match unsafe { Slot::poll(self.slot(), &mut Context::from_waker(&waker.waker())) } {
             Poll::Ready(value) => {
-                // SAFETY: the answer was delivered, so this thread alone has it; loom's cell
-                // reports a read that was not published.
+                // SAFETY: the answer was delivered, so the value is the asker's; loom's cell
+                // reports an unpublished read.
                 assert_eq!(value.with(|value| unsafe { *value }), 42);
                 true
             }

@@ -2,8 +2,8 @@
 //!
 //! Covers: a stop is never lost, whether it meets an idle actor, a running turn, the end of a turn,
 //! or another stop. A later state handles every message sent after a stop has returned. The hint
-//! that turns read after each message never hides a stop, and a hint that is left over ends at most
-//! one turn early.
+//! read by turns after each message never hides a stop, and a leftover hint ends at most one turn
+//! early.
 //!
 //! Does not cover: the keeper, delays before the next state, panics. The turn, the hint and the
 //! making of the next state are copies of `cell::turn`'s, `cell::header`'s and `cell::restart`'s.

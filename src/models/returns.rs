@@ -1,5 +1,5 @@
-//! Stack of returned blocks: two threads push chains, a third takes. Also a heap tidied while its
-//! holder sleeps: by a worker on its way to sleep, and by the thread that sends blocks home.
+//! Stack of returned blocks: two threads push chains, a third takes. Also a heap tidied while the
+//! holder sleeps: by a worker about to sleep, and by the thread that sends blocks home.
 //!
 //! Covers: each chain is in exactly one pair of hands. A thread that takes a chain sees everything
 //! done with its blocks before, and the links. Only the holder of the claim touches the heap. The
@@ -30,7 +30,7 @@ impl Piece {
     fn give(&self, returns: &Returns) {
         // SAFETY: the sender alone has the block until the push; loom's cell reports a violation.
         self.uses.with_mut(|uses| unsafe { *uses += 1 });
-        // SAFETY: a piece is pushed by one thread at a time, which gives it up.
+        // SAFETY: one thread at a time pushes a piece, and gives it up.
         unsafe { returns.push(self.block.get()) };
     }
 }

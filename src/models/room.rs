@@ -141,7 +141,7 @@ impl Actor {
     fn serve(&self) {
         let mut wake = Vec::new();
         let mut list = self.room.lock();
-        // One notice at a time, the fewest that the real list gives, so that each step is seen.
+        // One notice at a time, the fewest that the real list gives.
         let mut most = 1_usize;
         while let Some(front) = list.front()
             && self.state.peek().len() < CAPACITY

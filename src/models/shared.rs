@@ -5,8 +5,8 @@
 //! queue that closes while it is held goes on to its end.
 //!
 //! Does not cover: waiting for room in the queue (see `room`), members that end. The queue's turn,
-//! `look` and the state under the lock are copies of `cell::shared`'s. Turns run on the thread that
-//! scheduled them, after its current work.
+//! `look` and the state under the lock are copies of `cell::shared`'s. Turns run on the scheduling
+//! thread, after its current work.
 
 use super::{explore, spawn};
 use crate::mailbox::inbox::{Inbox, Node};
@@ -109,9 +109,8 @@ impl Pool {
             if given > 0 {
                 let _rest = self.queue.state.give_back(given);
             }
-            // The queue keeps its runnable while it is held, so that members can take from it under
-            // the lock.
-            // The runnable stays with the queue: the member that takes the last message pushes it.
+            // A held queue keeps its runnable, so that members can take from it under the lock. The
+            // runnable stays with the queue: the member that takes the last message pushes it.
             if *held {
                 return;
             }

@@ -320,8 +320,8 @@ fn a_timer_against_a_slot_that_is_left() {
     });
 }
 
-/// The other worker sleeps and waits for the alarm, and is woken for work that only it may run, a
-/// turn that never ends. Only the vacant slot is left.
+/// The other worker sleeps and waits for the alarm, and is woken for an endless turn of bound work.
+/// Only the vacant slot is left.
 #[test]
 fn a_keeper_leaves_only_a_vacant_slot() {
     explore(2, || {
@@ -382,8 +382,8 @@ fn a_slot_that_is_left_gets_a_sentinel_for_what_waits_already() {
     });
 }
 
-/// A caller told that all is quiet sees the end of the turn that went on without a slot, or with
-/// its own again. The slot may be lost with `work`, and is not without.
+/// A caller told that all is quiet sees the end of the turn without a slot, or with the slot again.
+/// The slot may be lost with `work`, and is not without.
 fn quiet_comes_after_the_turn(work: bool) {
     explore(3, move || {
         // One more than there will be, so that the crew does not stop by itself.
@@ -415,9 +415,9 @@ fn quiet_comes_after_a_turn_that_lost_its_slot() {
     quiet_comes_after_the_turn(true);
 }
 
-/// A thread that left the slot before takes it back, and leaves it again to another spare.
-/// Meanwhile the slot's next holder, which has left it too, finds work. Each spare is in one pair
-/// of hands afterwards.
+/// An earlier holder takes the slot back, and leaves it again to another spare. Meanwhile the
+/// slot's next holder, which has left it too, finds work. Each spare is in one pair of hands
+/// afterwards.
 #[test]
 fn whose_spare_is_reserved_where_two_have_left_the_slot() {
     explore(3, || {
