@@ -103,10 +103,11 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// Returns `true` if a reply waits here for the reason of its being dropped.
+    /// Returns `true` if a dropped reply waits here for a reason.
     #[inline]
     fn has_orphans(&self) -> bool {
-        // SAFETY: only this thread uses the cell, and no reference into it lives longer than this look.
+        // SAFETY: only the calling thread uses the cell, and no reference into it outlives this
+        // look.
         unsafe { (*self.orphans.as_ptr()).is_some() }
     }
 
@@ -188,8 +189,8 @@ pub(crate) fn guard<R>(site: Site, f: impl FnOnce() -> R) -> Result<R, PanicText
     enter(site, None, f)
 }
 
-/// Runs the messages of a turn, as [`guard`] does. A turn is in no other scope of its thread's ([`Apart`] sees to it), so none
-/// need be read, kept and restored.
+/// Runs the messages of a turn, like [`guard`]. A turn lies in no other scope of its thread
+/// ([`Apart`] sees to it), so no scope has to be kept and restored.
 #[inline]
 pub(crate) fn guard_turn<R>(f: impl FnOnce() -> R) -> Result<R, PanicText> {
     enter_below(ptr::null(), Site::Turn, None, f)

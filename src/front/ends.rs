@@ -174,8 +174,8 @@ fn a_forked_child_tells_the_hook_nothing() {
     });
     for _ in 0..100 {
         let mut status = 0;
-        // SAFETY: the child calls nothing but what is tested and what is safe after a fork. The alarm
-        // ends a child that hangs.
+        // SAFETY: the child calls only the tested functions and functions that are safe after a
+        // fork. The alarm ends a child that hangs.
         unsafe {
             let child = libc::fork();
             if child == 0 {

@@ -80,8 +80,8 @@ pub struct WorkerStats {
     pub lifo_hits: u64,
     /// Visits to the injector that took something.
     pub injector_takes: u64,
-    /// How often the worker went to sleep. The looks of a sentinel, which stays asleep between them,
-    /// are not counted.
+    /// How often the worker went to sleep. The looks of a sentinel, asleep in between, are not
+    /// counted.
     pub parks: u64,
     /// How often the worker woke up.
     pub wakes: u64,

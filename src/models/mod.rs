@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | [`mailbox`] | state word, inbox | turn; queues, as each turn runs where it was scheduled |
 //! | [`references`] | state word | the same, and the cell's weak count |
-//! | [`prepaid`] | state word, count of prepaid messages | inbox; the list of waiters, by its lock |
+//! | [`prepaid`] | state word, count of prepaid messages | inbox; list of waiters, by its lock |
 //! | [`retire`] | state word | the turn, its hint, and the making of the next state |
 //! | [`room`] | state word, inbox | the list of waiters |
 //! | [`segments`] | inbox, segments | when a segment is begun; memory, by the system's |
@@ -21,7 +21,7 @@
 //! | [`quiet`] | gate, idle protocol, quiescence waiters | the queues; the look for quiescence |
 //! | [`reply`] | reply slot | what is around it |
 //! | [`lifo`] | LIFO slot | what is around it |
-//! | [`spares`] | vacant slots, spares, idle, alarm, turns elsewhere | queues, timers, worker's loop |
+//! | [`spares`] | vacant slots, spares, idle, alarm, turns elsewhere | queues, timers, loop |
 //! | [`registry`] | nothing | shard, graves, the core's count: copies |
 //! | [`returns`] | stack of returned blocks | the heap, by a counter; its claim |
 //! | [`waits`] | tables of waits | the actors |

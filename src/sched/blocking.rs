@@ -110,8 +110,8 @@ impl Member<'_> {
     fn step_in(&self, slot: Slot) {
         chaos();
         let scheduler = self.scheduler;
-        // A child that was forked while this thread blocked: the locks below may be held for ever. The
-        // thread goes on without a slot, and so does not belong to the crew any more for its sends.
+        // In a child forked while this thread blocked, the locks below may be held for ever. The
+        // thread goes on without a slot, so its sends are not the crew's any more.
         if scheduler.forked() {
             return;
         }

@@ -52,7 +52,8 @@ impl<A> Factory<A> {
     }
 }
 
-/// A function whose drop is contained: it may be the last, and what the function owns is the user's.
+/// A function with a contained drop: it may be the last one, and the function's captures are the
+/// user's.
 struct LetGo<A: 'static>(Option<Arc<Make<A>>>);
 
 impl<A> Drop for LetGo<A> {
