@@ -294,7 +294,7 @@
 //! |---|---|---|
 //! | [`spawn`](Handle::spawn) | wherever a worker has time | nearly everything |
 //! | [`on_worker(k)`](SpawnBuilder::on_worker) | on worker `k` | actors tied to a core or worker |
-//! | [`spawn_dedicated`](Handle::spawn_dedicated) | its own thread | state not `Send`, or blocking |
+//! | [`spawn_dedicated`](Handle::spawn_dedicated) | its own thread | not `Send`, or blocking |
 //!
 //! [`Builder::pin_workers`] pins the workers themselves to cores. The promises hold wherever an
 //! actor runs.
