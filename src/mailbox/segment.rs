@@ -13,10 +13,10 @@
 //!
 //! | a slot is | becomes | by |
 //! |---|---|---|
-//! | free | claimed | a sender's step on the stack's top; the first slot: the segment's first sender |
+//! | free | claimed | a sender's step on the stack's top; the first slot: its first sender |
 //! | claimed | filled | its sender, if the segment is of the right type |
 //! | claimed | void | its sender, if not: only a claimed slot allows a look at the type |
-//! | filled, void | passed | the receiver, in order; a message stays until the receiver comes again |
+//! | filled, void | passed | the receiver, in order; a message stays until it comes again |
 //!
 //! - A sender with a claimed slot may read the segment until the slot is marked. The receiver
 //!   passes only marked slots, and frees the segment after passing all of them. So no sender is in

@@ -112,7 +112,7 @@ impl Crew {
     }
 
     fn search_and_park(&self, me: usize) -> bool {
-        // At most half of the workers search at a time, as in the scheduler.
+        // At most half of the awake workers search at a time.
         let mut searching = self.idle.try_search();
         loop {
             if searching && self.take(me) {

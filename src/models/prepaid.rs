@@ -32,7 +32,7 @@ struct Mailbox {
 }
 
 impl Mailbox {
-    /// Makes a mailbox whose only runnable belongs to the caller.
+    /// Makes a mailbox; its only runnable belongs to the caller.
     fn new() -> Arc<Self> {
         Arc::new(Mailbox {
             state: State::new(),

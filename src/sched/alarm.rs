@@ -1,52 +1,62 @@
-//! The alarm: when the next timer is due, for whoever looks at the clock.
+//! The alarm: the instant of the next timer, for threads that look at the clock.
 //!
-//! There is no thread for timers. Whoever is awake fires what is due: a worker reads the clock every few turns anyway,
-//! and compares. If all workers sleep, or those who are awake are in long turns, the *keeper* does: of the parked
-//! workers one, whoever it is, waits no longer than until the alarm, and gets up for it.
+//! There is no thread for timers. Any awake worker fires timers that are due: a worker reads the
+//! clock every few turns anyway, and compares. If all workers sleep, or all awake workers are in
+//! long turns, the *keeper* fires them. The keeper is one of the parked workers, any of them. It
+//! sleeps no longer than until the alarm, and gets up for it.
 //!
 //! # In prose
 //!
-//! The alarm is one atomic: the instant before which nothing is due. It is written under the table's lock
-//! ([`timers`](super::timers)) only: lowered when an earlier timer is armed, raised after the timers that were due have been
-//! taken out. Cancelling leaves it where it is, so it may go off for nothing, once.
+//! The alarm is one atomic: the instant before which nothing is due. It is written under the
+//! table's lock ([`timers`](super::timers)) only: lowered when an earlier timer is armed, raised
+//! after due timers have been taken out. Cancelling does not change it, so it may go off for
+//! nothing, once.
 //!
 //! | event | the alarm | the keeper (under the lock of the list of sleepers) |
 //! |---|---|---|
 //! | a worker parks | | it, if there is none; then it **always** reads the alarm |
-//! | a timer is armed, the earliest of all | lowered | is told to look again; if there is none, one is appointed |
-//! | the keeper is woken for work | | another sleeper, and told to look if the alarm is set |
+//! | an earliest timer is armed | lowered | is told to look; if there is none, one is appointed |
+//! | it is woken for work | | another sleeper, told to look if the alarm is set |
 //! | the keeper gets up for the alarm | | none |
-//! | what was due has been fired | raised | if there is none, one is appointed |
+//! | due timers have been fired | raised | if there is none, one is appointed |
 //!
 //! # Why no timer is forgotten
 //!
-//! Whoever lowers the alarm then passes a SeqCst fence and reads whether anybody is parked. A worker that parks says so in
-//! the same word, passes a SeqCst fence, and then reads the alarm. By the fences, either the first sees that somebody is
-//! parked, or the parker sees the alarm.
+//! A thread that lowers the alarm then passes a SeqCst fence and reads whether any worker is
+//! parked. A worker that parks writes so into the same word, passes a SeqCst fence, and then reads
+//! the alarm. By the fences, either the lowering thread sees a parked worker, or the parker sees
+//! the alarm.
 //!
-//! 1. *The parker sees it*: if it is the keeper, it waits for it. If not, another one was the keeper when it parked, and
-//!    for that one the same question is asked.
-//! 2. *Somebody is seen parked*: under the list's lock the keeper, or a new one, is told to look; what it reads then is
-//!    at least as new. If that keeper leaves later, its successor is appointed under the same lock, after this, so
-//!    whoever appoints sees that the alarm is set, and tells the successor to look.
-//! 3. *Nobody is parked*: all are awake and look at the clock before they park, or case 1 holds when they do.
+//! 1. *The parker sees the alarm*: if it is the keeper, it waits for the alarm. If not, another
+//!    worker was the keeper at that moment, and the same cases apply to that worker.
+//! 2. *A parked worker is seen*: under the list's lock the keeper, or a new one, is told to look,
+//!    and then reads an alarm at least as new. If the keeper leaves later, a successor is appointed
+//!    under the same lock, afterwards. So the appointing thread sees that the alarm is set, and
+//!    tells the successor to look.
+//! 3. *No worker is parked*: all are awake and look at the clock before they park, or case 1 holds
+//!    when they do.
 //!
-//! Raising it needs no word to a keeper: that one gets up for the earlier instant, and looks. But a keeper that has got up
-//! leaves nobody on watch, so it always sees to a successor itself, also if others were quicker to fire.
+//! Raising the alarm needs no message to a keeper, which gets up for the earlier instant and looks.
+//! But a keeper that got up leaves no watch behind. It therefore always appoints a successor
+//! itself, even if other workers were quicker to fire.
 //!
-//! A note to look that comes too late (its receiver has left the list meanwhile) does no harm: it says nothing but that
-//! the list should be looked at.
+//! A late request to look (the receiver has left the list meanwhile) does no harm, since it only
+//! asks for a look at the list.
 //!
-//! Time is counted in nanoseconds from the crew's beginning, by the monotonic clock: a jump of the wall clock is not
-//! seen, and a process that was stopped for some seconds finds all that became due meanwhile, late.
+//! Time is counted in nanoseconds from the crew's beginning, by the monotonic clock. A jump of the
+//! wall clock is not seen. A process that was stopped for some seconds finds all timers that became
+//! due meanwhile, late.
+//!
+//! Loom models: `models::alarm`, and `models::spares` for vacant slots. Needed orderings:
+//! `scripts/weaken-orderings.sh alarm`.
 
 use crate::sync::{AtomicU64, Ordering::*};
 use crate::time::{self, Duration, Instant};
 
-/// Beyond all instants.
+/// An instant beyond all others: no timer is armed.
 const NEVER: u64 = u64::MAX;
 
-/// When the next timer is due.
+/// The instant of the next timer.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     origin: Instant,
@@ -58,28 +68,30 @@ impl Alarm {
         Alarm { origin: time::now(), next: AtomicU64::new(NEVER) }
     }
 
-    /// An instant as the alarm counts it. What lies beyond 584 years, and `None`, is due then: as good as never.
+    /// Converts an instant to the alarm's count. `None`, and instants more than 584 years away,
+    /// count as the last instant, which is as good as never.
     pub(crate) fn count(&self, at: Option<Instant>) -> u64 {
         let Some(at) = at else { return NEVER - 1 };
         let since = at.saturating_duration_since(self.origin);
         u64::try_from(since.as_nanos()).map_or(NEVER - 1, |ns| ns.min(NEVER - 1))
     }
 
-    /// Is it time? Costs a load where no timer is armed.
+    /// Returns `true` if a timer may be due. Costs a load where no timer is armed.
     ///
-    /// Relaxed: who looks between turns will look again; who is about to park has passed a fence.
+    /// Relaxed: a worker that looks between turns will look again, and a worker about to park has
+    /// passed a fence.
     #[inline]
     pub(crate) fn due(&self, now: Instant) -> bool {
         let next = self.next.load(Relaxed);
         next != NEVER && next <= self.count(Some(now))
     }
 
-    /// Is any timer armed, as far as one knows?
+    /// Returns `true` if a timer seems to be armed. A hint.
     pub(crate) fn is_set(&self) -> bool {
         self.next.load(Relaxed) != NEVER
     }
 
-    /// When to get up for it; `None`: not at all.
+    /// Returns the instant to get up for, if there is one.
     pub(crate) fn instant(&self) -> Option<Instant> {
         match self.next.load(Relaxed) {
             NEVER => None,
@@ -87,9 +99,10 @@ impl Alarm {
         }
     }
 
-    /// Under the table's lock: nothing is due before `next`. True if that is earlier than it was said to be.
+    /// Lowers the alarm to `next`, if that is earlier. Returns `true` if it is. Called under the
+    /// table's lock.
     pub(crate) fn lower(&self, next: u64) -> bool {
-        // Relaxed: the lock is the writers' order, the readers have their fences.
+        // Relaxed: the lock orders the writers, and the readers have their fences.
         let earlier = next < self.next.load(Relaxed);
         if earlier {
             self.next.store(next, Relaxed);
@@ -97,7 +110,8 @@ impl Alarm {
         earlier
     }
 
-    /// Under the table's lock, after what was due has been taken out: when the next is.
+    /// Sets the alarm to the next timer, after due timers were taken out. Called under the table's
+    /// lock.
     pub(crate) fn set(&self, next: Option<u64>) {
         self.next.store(next.unwrap_or(NEVER), Relaxed);
     }

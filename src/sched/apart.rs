@@ -1,21 +1,27 @@
-//! Threads apart: each has one actor and runs nothing else. Where such a thread sleeps, and how it is known that it does.
+//! Dedicated threads ("apart"): each runs one actor and nothing else. This file has the place where
+//! such a thread sleeps, and the count of awake ones.
 //!
-//! A thread apart is of the crew: what its actor sends is the crew's own, and it may not wait for the crew. But it is no
-//! worker: it has no queue, and what its actor makes ready goes where it would go from outside. It may block as it likes,
-//! since nobody waits behind it.
+//! A thread apart belongs to the crew: what its actor sends counts as the crew's own, and the
+//! thread may not wait for the crew. But it is no worker. The thread has no queue, and runnables
+//! made ready by its actor go the way of outside threads' ones. It may block freely, since nothing
+//! waits behind it.
 //!
-//! An actor has one runnable at the most, so its thread needs no queue either: whoever makes it ready leaves the runnable
-//! as the token that the thread sleeps for.
+//! An actor has one runnable at most, so its thread needs no queue either. A thread that makes the
+//! actor ready leaves the runnable as the token that the actor's thread sleeps for.
 //!
-//! One word counts the runnables that were left and are not over (`AWAKE`), and how many there ever were (`EPOCH`):
+//! One word counts the runnables that were left and are not over (`AWAKE`), and all runnables ever
+//! left (`EPOCH`):
 //!
 //! | event | `AWAKE` | `EPOCH` | |
 //! |---|---|---|---|
 //! | a runnable is left | +1 | +1 | first this, then the token |
-//! | its turn is over, and no other follows | -1 | | after all that the turn pushed; if it was the last, this thread [announces](super::quiet) it |
+//! | its last turn is over | -1 | | after all its pushes; then perhaps [announces](super::quiet) |
 //!
-//! So whoever reads 0 twice with the same epoch knows that no thread apart had anything to do in between, and sees all
-//! that they have pushed: what [`Scheduler::quiescence`] needs, beside the workers' word, which it reads in the same way.
+//! Reading 0 twice with the same epoch therefore proves that no thread apart had work in between,
+//! and makes all their pushes visible. [`Scheduler::quiescence`] relies on it, and reads the
+//! workers' word in the same way.
+//!
+//! Loom model: `models::apart`. Needed orderings: `scripts/weaken-orderings.sh apart`.
 
 use super::Scheduler;
 use super::task::{After, Task};
@@ -28,7 +34,7 @@ use std::sync::Arc;
 const AWAKE: u64 = (1 << 32) - 1;
 const EPOCH_ONE: u64 = 1 << 32;
 
-/// The word.
+/// The word of all threads apart.
 #[derive(Debug)]
 pub(crate) struct Apart(AtomicU64);
 
@@ -37,18 +43,20 @@ impl Apart {
         Apart(AtomicU64::new(0))
     }
 
-    /// A runnable is about to be left.
+    /// Counts a runnable that is about to be left.
     pub(crate) fn begin(&self) {
         self.0.fetch_add(EPOCH_ONE + 1, SeqCst);
     }
 
-    /// It is over. True: it was the last one. SeqCst: what it pushed comes before, for whoever reads 0.
+    /// Counts a turn that is over. Returns `true` if it was the last one. SeqCst: the turn's pushes
+    /// come before, for a thread that reads 0.
     #[must_use]
     pub(crate) fn end(&self) -> bool {
         self.0.fetch_sub(1, SeqCst) & AWAKE == 1
     }
 
-    /// The word if nothing is left to do; equal readings mean that there was nothing in between.
+    /// Returns the word if no thread apart has work. Equal readings mean that none had any in
+    /// between.
     pub(crate) fn asleep(&self) -> Option<u64> {
         let now = self.0.load(SeqCst);
         (now & AWAKE == 0).then_some(now)
@@ -56,11 +64,11 @@ impl Apart {
 }
 
 thread_local! {
-    /// Whose thread apart this is.
+    /// The crew of this thread apart, if the thread is one.
     static CREW: Cell<*const Scheduler> = const { Cell::new(ptr::null()) };
 }
 
-/// Is the calling thread one of this crew's threads apart?
+/// Returns `true` if the calling thread is one of this crew's threads apart.
 pub(crate) fn is_of(scheduler: &Scheduler) -> bool {
     ptr::eq(CREW.get(), scheduler)
 }
@@ -70,7 +78,8 @@ pub(super) fn works_already() -> bool {
     !CREW.get().is_null()
 }
 
-/// The calling thread is of the crew as long as this lives. Dropping it restores what the thread was before.
+/// The calling thread belongs to the crew while this lives. Dropping it restores the thread's
+/// previous state.
 #[must_use]
 pub(crate) struct Enlisted(*const Scheduler, #[expect(dead_code, reason = "dropped with it")] user::Apart);
 
@@ -80,7 +89,7 @@ impl Drop for Enlisted {
     }
 }
 
-/// Where one thread apart sleeps.
+/// The place where one thread apart sleeps.
 #[derive(Debug)]
 pub(crate) struct Home(Parker<Task>);
 
@@ -91,27 +100,29 @@ impl Home {
 }
 
 impl Task {
-    /// Runs one turn. If another must follow, the runnable is back.
+    /// Runs one turn. Returns the runnable if another turn must follow.
     pub(crate) fn run_apart(self) -> Option<Task> {
         let (header, after) = self.run();
         if after == After::RequeueGap {
             std::thread::yield_now();
         }
-        // SAFETY: unless it is gone the turn gave the runnable back, so this is the only one.
+        // SAFETY: the turn gave the runnable back, unless `after` says that it is gone. So this is
+        // the only `Task` for the header.
         after.goes_on().then(|| unsafe { Task::from_raw(header) })
     }
 }
 
 impl Scheduler {
-    /// Leaves a runnable at its home. The caller's own reference, since the actor may end, and its thread with it, while
-    /// this still wakes that thread.
+    /// Leaves a runnable for the thread that sleeps at `home`. `home` is the caller's own
+    /// reference: actor and thread may end while the call still wakes the thread.
     pub(super) fn leave_at(&self, home: &Arc<Home>, task: Task) {
         self.apart.begin();
         chaos();
         home.0.unpark(task);
     }
 
-    /// Makes the calling thread one of the crew, without a worker, until what it returns is dropped.
+    /// Makes the calling thread a thread of the crew, without a worker, until the result is
+    /// dropped.
     pub(crate) fn enlist_apart(&self) -> Enlisted {
         Enlisted(CREW.replace(self), user::Apart::begin())
     }
@@ -121,7 +132,7 @@ impl Scheduler {
         home.0.park(None).expect("a park without a limit ends with a token")
     }
 
-    /// A runnable that was left has been run, with all that comes of it.
+    /// Records that a left runnable has been run, with all consequences.
     pub(crate) fn rest_apart(&self) {
         if self.apart.end() {
             self.announce_from_elsewhere();

@@ -1,4 +1,5 @@
-//! A thread that blocks: it leaves its slot, or keeps it, and comes back. The protocol is on [`spares`](super::spares)' page.
+//! A blocking thread: leaving or keeping the slot, and coming back. [`spares`](super::spares)
+//! describes the protocol.
 
 use super::Scheduler;
 use super::local::Local;
@@ -11,37 +12,37 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// The calling thread blocks, from when this is made until it is dropped. On threads that are no members it is nothing.
+/// The calling thread blocks while this lives. Does nothing on threads that are no members.
 #[derive(Debug)]
 #[must_use = "it lasts until it is dropped"]
 pub(crate) struct Blocking {
     slot: Slot,
-    /// For this thread.
+    /// Not `Send`: the value describes this thread.
     here: PhantomData<*const ()>,
 }
 
-/// What was done with the slot.
+/// State of the thread's slot while the thread blocks.
 #[derive(Debug)]
 enum Slot {
-    /// There is none here, or it had been seen to.
+    /// The thread has no slot, or an outer `Blocking` has dealt with it.
     None,
-    /// It is this thread's, and does nothing.
+    /// The thread keeps its slot, which does nothing meanwhile.
     Kept,
-    /// It was left, vacant.
+    /// The slot was left vacant.
     Vacant(usize),
-    /// It was left, and this spare was called to it.
+    /// The slot was left, and this spare was called to it.
     Called(usize, Arc<Spare>),
 }
 
 impl Blocking {
-    /// Blocks at any rate: with its slot if no spare is to be had.
+    /// Blocks in any case: with the slot if there is no spare.
     pub(crate) fn at_any_rate() -> Self {
         let slot = Member::with(|member| member.map_or(Some(Slot::None), |member| member.step_out(true)));
         Blocking { slot: slot.unwrap_or(Slot::None), here: PhantomData }
     }
 
-    /// Blocks unless this would leave nobody to run what it waits for: no spare is to be had, and all others block with their
-    /// slots, or none of them may run what is this worker's.
+    /// Blocks unless no thread would be left to run the awaited actor. No thread is left if there
+    /// is no spare, and if all others block with their slots or may not run this worker's actors.
     pub(crate) fn unless_frozen() -> Option<Self> {
         let slot = Member::with(|member| member.map_or(Some(Slot::None), |member| member.step_out(false)))?;
         Some(Blocking { slot, here: PhantomData })
@@ -58,17 +59,17 @@ impl Drop for Blocking {
 }
 
 impl Member<'_> {
-    /// `None`: refused.
+    /// Leaves or keeps the slot. Returns `None` if the wait is refused.
     #[cold]
     fn step_out(&self, at_any_rate: bool) -> Option<Slot> {
-        // In a child that was forked in this turn there is no crew that could go on.
+        // In a child forked in this turn there is no crew to go on.
         if !Local::has_seat() || self.scheduler.forked() {
             return Some(Slot::None);
         }
         let scheduler = self.scheduler;
         let counts = &scheduler.spares.counts;
         if self.blocking.get() {
-            // It has kept its slot, and is counted.
+            // The thread has kept its slot already, and is counted.
             let frozen =
                 scheduler.has_work_of_its_own() || scheduler.kept.load(Acquire) == scheduler.slots.len();
             if frozen && !at_any_rate {
@@ -78,6 +79,8 @@ impl Member<'_> {
             return Some(Slot::None);
         }
         let spare = self.reserve_spare();
+        // Set before the slot is left: wakers and hooks that run from here on may block again, on
+        // the same thread.
         self.blocking.set(true);
         let slot = match spare {
             Some(spare) => scheduler.leave_slot(spare),
@@ -95,8 +98,9 @@ impl Member<'_> {
         Some(slot)
     }
 
-    /// Reserves a spare to leave the slot to. None between two runnables, when whoever called us holds on to the slot, nor
-    /// where starting a spare runs the user's hook or handler, and that blocks: then this slot is kept, and counted.
+    /// Reserves a spare to leave the slot to. There is none between two runnables, when the
+    /// caller's code holds on to the slot. There is none either while starting a spare runs the
+    /// user's hook or handler and that blocks. Then the slot is kept, and counted.
     fn reserve_spare(&self) -> Option<Arc<Spare>> {
         if !member::in_runnable() || self.recruiting.replace(true) {
             return None;
@@ -126,24 +130,27 @@ impl Member<'_> {
             Slot::Vacant(slot) => (slot, scheduler.idle.take_back(slot)),
             Slot::Called(slot, spare) => (slot, Some(spare).filter(|spare| spare.recall(slot))),
         };
-        // Without its slot the turn goes on; what follows it is in `turn_over_without_slot`.
+        // Without its slot the turn goes on. `turn_over_without_slot` does what follows the turn.
         if let Some(spare) = spare {
             scheduler.spares.let_go(spare);
-            // SAFETY: taken back, so it is ours alone.
+            // SAFETY: `take_back` or `recall` took the slot, so this thread alone holds it.
             let _local = unsafe { Local::sit(scheduler, slot) };
-            // This worker is awake, so somebody parks after it, and announces.
+            // This worker is awake, so a worker parks after this, and announces.
             let _ = scheduler.elsewhere.back();
         }
     }
 }
 
 impl Scheduler {
-    /// Leaves this thread's slot, in a turn, to a spare that is reserved.
+    /// Leaves this thread's slot, in a turn, to a reserved spare.
     fn leave_slot(&self, spare: Arc<Spare>) -> Slot {
+        // Counted before the slot can be seen parked: until the turn is over nothing may count as
+        // quiet.
         self.elsewhere.leave();
         let (slot, has_work) = Local::stand_up();
         chaos();
-        // Not all of that is seen by a rescan, since a worker that parks has nothing there.
+        // `stand_up` also looks at queues that a rescan skips, since a worker that parks has
+        // nothing there.
         let spare = if has_work {
             Some(spare)
         } else {
@@ -154,18 +161,20 @@ impl Scheduler {
         Slot::Called(slot, spare)
     }
 
-    /// May there be work at this thread's slot that nobody else may run?
+    /// Returns `true` if there may be work at this thread's slot that no other thread may run.
     fn has_work_of_its_own(&self) -> bool {
-        // Relaxed: who is kept here from now on waits until this thread is back, if it keeps its slot.
+        // Relaxed: an actor bound to this worker from now on waits for the thread's return anyway.
         let residents =
             Local::with_any(|local| local.map_or(0, |local| local.slot().residents.load(Relaxed)));
         self.policy == Policy::Sharded || residents > 0
     }
 
-    /// Keeps this thread's slot, which will do nothing for a while. `false`: refused.
+    /// Keeps this thread's slot, which will do nothing for a while. Returns `false` if the wait is
+    /// refused.
     fn keep_slot(&self, at_any_rate: bool) -> bool {
         if at_any_rate {
             self.kept.fetch_add(1, AcqRel);
+        // One step for test and count, or two threads could both keep a last slot.
         } else {
             let all = self.slots.len();
             let step = |kept: usize| (kept + 1 < all).then_some(kept + 1);
@@ -179,11 +188,11 @@ impl Scheduler {
         true
     }
 
-    /// After a turn whose thread has lost its slot on the way: what becomes of the runnable.
+    /// Requeues the runnable after a turn during which the thread lost its slot.
     #[cold]
     pub(super) fn turn_over_without_slot(&self, header: NonNull<TaskHeader>, after: After) {
         if after.goes_on() {
-            // SAFETY: the turn gave the runnable back, so this is the only one.
+            // SAFETY: the turn gave the runnable back, so this is the only `Task` for the header.
             self.push_from_outside(unsafe { Task::from_raw(header) });
         }
         self.spares.counts.turns.add_shared(1);

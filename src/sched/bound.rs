@@ -1,21 +1,23 @@
-//! Runnables that must run in one place, whatever the policy says.
+//! Bound runnables, which must run in one place whatever the policy.
 //!
-//! | bound to | it waits in | who takes it |
+//! | bound to | it waits in | taken by |
 //! |---|---|---|
-//! | worker k | worker k's inbox, if another thread made it ready; its kept queue, if worker k did | worker k only |
+//! | worker k | its inbox, if another thread made it ready; else its kept queue | worker k only |
 //! | a thread of its own | that thread's [home](super::apart) | that thread only |
 //!
-//! The kept queue is a local queue that no sibling can see: worker k empties its inbox into it, and gives it every second
-//! turn while other work waits, so that neither starves. There is no LIFO slot for what is kept, since the sentinel may
-//! take what is in there; and no sibling is woken for it, since none could help. So it is P4's exception: kept work waits
-//! for as long as its worker's turns take.
+//! The kept queue is a local queue that no sibling can see. Worker k empties the inbox into the
+//! kept queue. While other work waits, the kept queue has every second turn, so neither starves.
+//! Bound runnables have no LIFO slot, since the sentinel may take from it. No sibling is woken for
+//! them, since none could help. So bound work is P4's exception: it waits for as long as its
+//! worker's turns take.
 //!
-//! A worker that blocks takes its kept work along: a spare gets its slot, the kept queue and the inbox included. If no spare
-//! is to be had, a wait inside a handler is refused while anything is kept on its worker, as it is for all workers under
-//! `Sharded`: what it waits for might wait behind it. So each slot counts the actors that are kept there.
+//! A worker that blocks leaves its bound work at the slot: a spare gets the slot with kept queue
+//! and inbox. Without a spare, a wait inside a handler is refused while any actor is bound to its
+//! worker, as for all workers under `Sharded`: the awaited actor might wait behind it. So each slot
+//! counts the actors bound to it.
 //!
-//! Whoever is not bound pays for this with a look at its table when it becomes ready, and with a look at an empty queue
-//! every few turns.
+//! Unbound runnables pay with a look at the table when they become ready, and a look at an empty
+//! queue every few turns.
 
 use super::Scheduler;
 use super::apart::Home;
@@ -25,30 +27,30 @@ use crate::sync::Ordering::Relaxed;
 use crossbeam_deque::{Steal, Worker};
 use std::sync::Arc;
 
-/// Where a runnable must run.
+/// The place where a runnable must run.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Bound {
-    /// Where the policy says.
+    /// Wherever the policy says.
     #[default]
     Nowhere,
     /// On this worker.
     Worker(usize),
-    /// On the thread whose home this is.
+    /// On the thread that sleeps at this home.
     Thread(Arc<Home>),
 }
 
 impl Scheduler {
-    /// An actor that is kept on this worker is about to be spawned.
+    /// Counts an actor bound to this worker, before it is spawned.
     pub(crate) fn move_in(&self, home: usize) {
         self.slots[home].residents.fetch_add(1, Relaxed);
     }
 
-    /// It has ended, or was not spawned after all.
+    /// Counts out an actor that has ended, or was not spawned after all.
     pub(crate) fn move_out(&self, home: usize) {
         self.slots[home].residents.fetch_sub(1, Relaxed);
     }
 
-    /// Sends a bound runnable where it belongs, from whatever thread.
+    /// Sends a bound runnable to its place, from any thread.
     #[cold]
     pub(super) fn send_bound(&self, task: Task) {
         match task.bound() {
@@ -60,7 +62,7 @@ impl Scheduler {
 }
 
 impl Local {
-    /// The same on a worker, which wakes nobody for what it keeps itself.
+    /// Like `send_bound`, on a worker. A worker wakes no thread for its own bound work.
     #[cold]
     pub(super) fn push_bound(&self, task: Task) {
         match task.bound() {
@@ -71,18 +73,18 @@ impl Local {
         }
     }
 
-    /// Puts a runnable behind what only this worker may run, which has every second turn.
+    /// Puts a runnable into the kept queue, which has every second turn.
     pub(super) fn push_kept(&self, task: Task) {
         self.kept.push(task);
         self.keeps.set(true);
     }
 
-    /// What only this worker may run, and others have sent.
+    /// Takes bound work that other threads have sent.
     pub(super) fn take_inbox(&self) -> Option<Task> {
         self.empty_inbox().then(|| self.pop_kept()).flatten()
     }
 
-    /// Takes some of the inbox in. False: there was nothing.
+    /// Moves a part of the inbox into the kept queue. Returns `false` if the inbox is empty.
     pub(super) fn empty_inbox(&self) -> bool {
         let inbox = &self.slot().inbox;
         while !inbox.is_empty() {
@@ -98,13 +100,14 @@ impl Local {
         false
     }
 
+    /// Takes from the kept queue.
     pub(super) fn pop_kept(&self) -> Option<Task> {
         let task = pop(&self.kept);
         self.keeps.set(!self.kept.is_empty());
         task
     }
 
-    /// Kept work waits, and has every second turn.
+    /// Returns what runs next while bound work waits: bound and other work in turns.
     #[cold]
     pub(super) fn next_of_both(&self) -> Option<Task> {
         let others = || pop(&self.queue).or_else(|| self.slot().lifo.take()).or_else(|| self.take_injected());
@@ -118,7 +121,7 @@ impl Local {
     }
 }
 
-/// Kept apart, so that the one that is called every turn is inlined there.
+/// Out of line, so that the call of `pop` in `next`, which runs every turn, is inlined.
 #[inline(never)]
 pub(super) fn pop(queue: &Worker<Task>) -> Option<Task> {
     queue.pop()

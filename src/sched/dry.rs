@@ -1,7 +1,8 @@
-//! A worker that has run dry: it searches, fires timers, puts its memory in order, parks, and gets up again.
+//! A worker without work: it searches, fires timers, tidies its memory, parks, and wakes.
 //!
-//! The protocol that it keeps with the others is [`idle`](super::idle)'s. A worker holds its heap while it is awake, and
-//! only then. No user code runs in these steps: what they owe to users is pushed as an [errand](super::errand).
+//! [`idle`](super::idle) describes the protocol with other workers. A worker claims its heap when
+//! it wakes and releases it before it parks. No user code runs in these steps. Wakers and
+//! destructors that they owe to users are pushed as an [errand](super::errand).
 
 use super::bound;
 use super::idle::Woken;
@@ -20,11 +21,11 @@ use std::time::Duration;
 
 /// The longest time that a worker searches before it parks.
 const SPIN: Duration = Duration::from_micros(50);
-/// Pauses between two looks of a worker that spins.
+/// Number of pauses between two looks of a spinning worker.
 const PAUSES: u32 = 3;
 
 impl Local {
-    /// Out of work: search, then park; `None` when the crew stops.
+    /// Searches for work, then parks. Returns `None` when the crew stops.
     #[cold]
     pub(super) fn idle(&self) -> Option<Task> {
         let scheduler = self.scheduler();
@@ -42,7 +43,8 @@ impl Local {
         self.until_work(searching, None)
     }
 
-    /// At a slot that is parked, on behalf of one who would have gone to sleep there; or that was, and is to rescue something.
+    /// Takes over a parked slot: sleeps there in place of the thread that left it. With `catching`
+    /// the slot was parked, and this thread has unparked it to rescue stuck work.
     #[cold]
     pub(super) fn lie_down(&self, catching: bool) -> Option<Task> {
         let mut seen = Sightings::default();
@@ -65,9 +67,11 @@ impl Local {
                 self.hunt_ended();
                 break Some(task);
             }
-            // Not searching: only what nobody else may take, or what `park`'s rescan says.
+            // A worker that is not searching takes only bound work, or work found by the rescan in
+            // `park`.
             let woken = woken.take().unwrap_or_else(|| self.park(searching));
-            // The wakers' errand, if this worker was the last to park and all was quiet. Else a sleeper's queue is empty.
+            // The wakers' errand, if this worker was the last to park and all was quiet. A
+            // sleeper's queue is empty otherwise.
             if let Some(errand) = bound::pop(&self.queue) {
                 if matches!(woken, Woken::Searching | Woken::Caught) {
                     self.hunt_ended();
@@ -93,7 +97,9 @@ impl Local {
                 }
                 Woken::Alarm => {
                     searching = false;
-                    scheduler.fire_timers(time::now()); // also if others were quicker
+                    // Fires even if other workers were quicker: the former keeper must see to a
+                    // successor.
+                    scheduler.fire_timers(time::now());
                     if let Some(task) = self.look() {
                         break Some(task);
                     }
@@ -105,10 +111,12 @@ impl Local {
                 }
                 break None;
             }
+            // From the second round on the worker has just been woken, so more work is likely.
             patient = true;
         };
         if scheduler.watches() {
-            // It may have been the sentinel, whatever it got up for; somebody else must watch what is still stuck.
+            // This worker may have been the sentinel, whatever it woke up for. Another one must
+            // watch work that is still stuck.
             scheduler.idle.ensure_watched();
         }
         let now = time::now();
@@ -117,7 +125,8 @@ impl Local {
         task
     }
 
-    /// Work was found: this worker no longer searches, and may be the one who must wake the next.
+    /// Stops searching after work was found. The last searcher looks again, and wakes the next
+    /// worker if there is more.
     fn hunt_ended(&self) {
         let scheduler = self.scheduler();
         if scheduler.idle.end_search() && scheduler.has_work(self.index) {
@@ -129,7 +138,8 @@ impl Local {
         if let Some(task) = self.hunt() {
             return Some(task);
         }
-        // Spinning is worth it only where it found something lately; try again once in a while.
+        // Spinning is worth it only if it found something lately. Without credit it is tried once
+        // in a while.
         let credit = self.spin_credit.get();
         if !patient
             || self.scheduler().idle.stopping()
@@ -139,7 +149,9 @@ impl Local {
         }
         let until = time::now() + SPIN;
         while time::now() < until {
-            // Looks often, since each pause is latency for whoever waits for what comes next, and reads the clock rarely.
+            // Looks often, since each pause is latency for the next work, and reads the clock
+            // rarely. With a single processor nothing changes during a pause, so the thread yields
+            // after each look.
             let looks = if self.scheduler().one_processor { 1 } else { 32 };
             for _ in 0..looks {
                 (0..PAUSES).for_each(|_| crate::sync::spin_hint());
@@ -150,14 +162,14 @@ impl Local {
                     return Some(task);
                 }
             }
-            // Perhaps what is waited for comes from a thread that waits for this processor.
+            // The awaited work may come from a thread that waits for this processor.
             std::thread::yield_now();
         }
         self.spin_credit.set(credit.saturating_sub(1));
         None
     }
 
-    /// One look everywhere.
+    /// Looks everywhere once.
     fn hunt(&self) -> Option<Task> {
         if let Some(task) = self.take_outside() {
             return Some(task);
@@ -166,6 +178,7 @@ impl Local {
         if scheduler.policy != Policy::Stealing {
             return None;
         }
+        // A random first victim, so that thieves spread over the crew.
         let crew = scheduler.slots.len();
         let start = self.rng.borrow_mut().random_range(0..crew);
         (0..crew).map(|i| (start + i) % crew).filter(|&victim| victim != self.index).find_map(|victim| {
@@ -177,13 +190,13 @@ impl Local {
         let counters = &self.slot().counters;
         counters.steals_tried.add(1);
         chaos();
-        // One try: a victim that others are stealing from has thieves enough.
+        // One attempt: a victim that loses a race against another thief has thieves enough.
         let victim = &self.scheduler().slots[victim];
         let victims_pace_ns = victim.counters.mean_turn_ns.get();
         match victim.stealer.steal_batch_and_pop(&self.queue) {
             Steal::Success(task) => {
                 let theft = Theft { at: time::now(), turns: counters.turns.get(), victims_pace_ns };
-                // A rescue is worth it whatever it costs, and says nothing about others.
+                // A rescue is worth any cost, and its pace says nothing about other thefts.
                 self.theft.set((!victim.is_stuck()).then_some(theft));
                 counters.steals.add(1);
                 counters.stolen_items.add(1 + self.queue.len() as u64);
@@ -193,18 +206,20 @@ impl Local {
         }
     }
 
+    /// Parks until there is a reason to wake.
     fn park(&self, searching: bool) -> Woken {
         let scheduler = self.scheduler();
         let slept = time::now();
         let counters = &self.slot().counters;
         counters.parks.add(1);
         let watch = scheduler.watches();
-        // Made, and counted as owed, under the tickets' lock: so before the crew can be told to stop.
+        // Made, and counted as owed, under the tickets' lock, so before the crew can be told to
+        // stop.
         let errand_of = |wakers| scheduler.errand(Site::Waker, wakers, Waker::wake);
         let mut seen = Sightings::default();
         let mut errand = None;
         if watch {
-            // It may have been the sentinel until it got up, and its memory may take a while.
+            // This worker may have been the sentinel before, and tidying memory may take a while.
             scheduler.idle.ensure_watched();
         }
         self.rest();
@@ -216,6 +231,7 @@ impl Local {
             || scheduler.mark_stuck(&mut seen),
             || scheduler.quiet.announce(|| scheduler.quiescence(), |wakers| errand = errand_of(wakers)),
         );
+        // The heap is claimed before any step that allocates; `put` below is one.
         self.heap().claim();
         if let Some(errand) = errand {
             self.queue.push(errand);
@@ -225,8 +241,9 @@ impl Local {
         woken
     }
 
-    /// Takes what waits behind long turns: a batch from one queue, and what lies in the LIFO slots, which nobody else looks at.
-    /// The rest of those queues is for any thief, this one included, as long as the turns go on.
+    /// Takes work that waits behind long turns: a batch from one queue, and runnables in LIFO
+    /// slots, where no other thread looks. The rest of these queues is for any thief, as long as
+    /// the turns go on.
     fn rescue(&self) -> Option<Task> {
         let mut found = None;
         for (victim, slot) in self.scheduler().slots.iter().enumerate() {
@@ -245,7 +262,8 @@ impl Local {
         found
     }
 
-    /// Gives up the heap for a while, and puts in order what sleepers cannot.
+    /// Releases the heap before the worker parks, and tidies heaps that their sleeping owners
+    /// cannot.
     pub(super) fn rest(&self) {
         let scheduler = self.scheduler();
         let alarm = &scheduler.idle.alarm;
@@ -253,16 +271,19 @@ impl Local {
         (self.account.settle)(self.account.at);
         self.heap().send_all();
         self.heap().trim(stop);
-        // SAFETY: claimed since this worker began, or woke up.
+        // SAFETY: the worker claimed the heap when it began or woke, and makes no further use of
+        // it.
         unsafe { self.heap().let_go() };
         scheduler.memory.tidy(stop);
     }
 
-    /// Gives up the heap, and leaves nothing on the way that only its holder would send.
+    /// Releases the heap when the slot is left, and sends all unfinished chains home, which only
+    /// the heap's holder can do. Tidies nothing, since the thread is about to block.
     pub(super) fn leave_heap(&self) {
         (self.account.settle)(self.account.at);
         self.heap().send_all();
-        // SAFETY: claimed since the slot's holder took it up, or woke up.
+        // SAFETY: the slot's holder claimed the heap when it took the slot or woke, and makes no
+        // further use of it.
         unsafe { self.heap().let_go() };
     }
 }

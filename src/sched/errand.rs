@@ -44,7 +44,8 @@
 //! - this worker sees the table of timers empty, under its lock, which [`Scheduler::fire_timers`]
 //!   takes inside a counted [visit](Owed::visit).
 //!
-//! The model `errands` runs this, and `weaken-orderings` has a row for each count.
+//! Loom model: `models::errands`. Needed orderings: `scripts/weaken-orderings.sh errand`, a row for
+//! each count.
 
 use super::Scheduler;
 use super::local::Local;
@@ -150,7 +151,7 @@ impl<T: Send + 'static> Errand<T> {
     /// Runs the next chore.
     ///
     /// # Safety
-    /// `at` is the header of an errand whose runnable the caller gives up.
+    /// `at` is the header of an errand, and the caller gives up the runnable.
     unsafe fn run(at: NonNull<TaskHeader>) -> After {
         // SAFETY: the header is the first field of the errand that `into_task` leaked, and nobody
         // else has its runnable.

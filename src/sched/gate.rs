@@ -1,14 +1,16 @@
-//! The gate: where threads from outside the crew come in.
+//! The gate: the entry for threads outside the crew.
 //!
-//! A sender from outside first makes an actor scheduled and then pushes its runnable. Between the two the actor's
-//! mailbox is not empty, yet no queue holds it, so whoever asks "is everything quiet?" in that moment would be told
-//! yes too early. Therefore an outside sender passes the gate: it is counted in before its first step and out after
-//! its last. The same word counts what it sent, so that this costs no further instruction. A worker passes it too while it runs
-//! wakers as the last to park: they may send, and it counts as parked already.
+//! A sender from outside first makes an actor scheduled and then pushes its runnable. Between the
+//! two steps the actor's mailbox is not empty, but no queue holds the runnable. A look for
+//! quiescence in that moment would say "quiet" too early. An outside sender therefore passes the
+//! gate, counted in before the first step and out after the last. The same word counts its
+//! messages, so that the count costs no further instruction.
 //!
-//! The counts are striped over cache lines by thread, since outside threads may be many. A stripe is read as a
-//! whole, and a sender is counted in and out on one stripe, so a sender that is inside during the whole of a
-//! reader's pass over the stripes is always seen.
+//! The counts are striped over cache lines by thread, since outside threads may be many. A stripe
+//! is read as a whole, and a sender is counted in and out on one stripe. So a sender that is inside
+//! during a reader's whole pass over the stripes is always seen.
+//!
+//! Loom model: `models::quiet`. Needed orderings: `scripts/weaken-orderings.sh gate`.
 
 use crate::sync::{AtomicU64, Ordering::*, Padded, thread_stripe};
 
@@ -16,14 +18,14 @@ const STRIPES: usize = if cfg!(heist_loom) { 2 } else { 16 };
 const INSIDE_BITS: u32 = 16;
 const INSIDE: u64 = (1 << INSIDE_BITS) - 1;
 
-/// The stripes. Low 16 bits of each: senders inside. The rest: messages accepted from them.
+/// The stripes. The low 16 bits of each count senders inside, the rest messages accepted from them.
 #[derive(Debug)]
 pub(crate) struct Gate {
     /// An array, so that a sender needs no check of its stripe's number.
     stripes: Box<[Padded<AtomicU64>; STRIPES]>,
 }
 
-/// One sender inside; leaving is dropping it.
+/// A sender inside the gate. Dropping it leaves the gate.
 #[derive(Debug)]
 pub(crate) struct Pass<'a> {
     stripe: &'a AtomicU64,
@@ -41,31 +43,32 @@ impl Gate {
         self.enter_at(thread_stripe(STRIPES))
     }
 
-    /// The same on a given stripe.
+    /// Like [`enter`](Self::enter), on a given stripe.
     #[inline]
     pub(crate) fn enter_at(&self, stripe: usize) -> Pass<'_> {
         let stripe = &self.stripes[stripe].0;
-        // SeqCst, with the fence in `inside`: a reader that saw nobody inside comes before this step, so what this
-        // sender does is not yet accepted at that moment.
+        // SeqCst, together with the fence in `inside`: a reader that saw no sender inside comes
+        // before this step, when the message was not accepted yet.
         stripe.fetch_add(1, SeqCst);
         Pass { stripe, accepted: 0 }
     }
 
-    /// Is anybody inside?
+    /// Returns `true` if a sender may be inside.
     pub(crate) fn inside(&self) -> bool {
         crate::sync::fence(SeqCst);
-        // Acquire: pairs with the Release in `Pass::drop`; what those who left have pushed is visible.
+        // Acquire: pairs with the Release in `Pass::drop`, so everything pushed by senders that
+        // left is visible.
         self.stripes.iter().any(|stripe| stripe.load(Acquire) & INSIDE != 0)
     }
 
-    /// Messages accepted from outside so far.
+    /// Returns the number of messages accepted from outside so far.
     pub(crate) fn accepted(&self) -> u64 {
         self.stripes.iter().map(|stripe| stripe.load(Relaxed) >> INSIDE_BITS).sum()
     }
 }
 
 impl Pass<'_> {
-    /// One message was accepted.
+    /// Counts an accepted message.
     pub(crate) fn count(&mut self) {
         self.accepted += 1;
     }
@@ -73,6 +76,7 @@ impl Pass<'_> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
+        // One step counts the messages and leaves, so that both are seen together.
         self.stripe.fetch_add((self.accepted << INSIDE_BITS).wrapping_sub(1), SeqCst);
     }
 }

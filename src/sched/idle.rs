@@ -1,73 +1,88 @@
-//! The idle protocol: who searches, who sleeps, who is woken, and why nothing is forgotten.
+//! The idle protocol: which workers search, sleep and are woken, and why no work is forgotten.
 //!
 //! # In prose
 //!
-//! A worker that runs out of work first *searches* (its own inbox, the injector, its siblings' queues), then parks. At
-//! most half of the awake workers search at a time. Whoever makes work visible *notifies*: if nobody searches and
-//! somebody is parked, one parked worker is woken, and it wakes up searching. So one message wakes at most one worker,
-//! and a flood wakes one after the other: a searcher that finds work stops searching, and if it was the last one and
-//! sees more work, it notifies in its turn.
+//! A worker without work first *searches* (its own inbox, the injector, its siblings' queues), then
+//! parks. At most half of the awake workers search at a time. A thread that makes work visible
+//! *notifies*: if no worker searches and some worker is parked, a parked worker is woken, and wakes
+//! up searching. So one message wakes at most one worker, and a flood wakes one after the other. A
+//! searcher that finds work stops searching. The last searcher to stop notifies in turn if more
+//! work is visible.
 //!
-//! Filling a LIFO slot, or pushing a little onto the own queue, notifies nobody, and no search or rescan takes so little away
-//! ([`Slot::wants_thieves`](super::queue::Slot::wants_thieves)): the owner is awake and gets to it, usually within a
-//! microsecond. If it does not (a long turn), the *sentinel* does: while anybody is awake, one of
-//! the parked workers parks with a timeout, and takes what has waited behind a turn for too long. When nobody runs any
-//! more the sentinel lingers for a few timeouts (so that bursts in quick succession do not appoint it each time), then
-//! parks without one: from then on all threads sleep.
+//! Filling a LIFO slot, or pushing a little onto a worker's own queue, notifies no worker. No
+//! search or rescan takes so little away
+//! ([`Slot::wants_thieves`](super::queue::Slot::wants_thieves)): the owner is awake and gets to it,
+//! usually within a microsecond. If it does not (a long turn), the *sentinel* does. While any
+//! worker is awake, one of the parked workers parks with a timeout, and takes work that has waited
+//! behind a turn for too long. When no worker runs any more the sentinel lingers for a few
+//! timeouts, so that bursts in quick succession do not appoint it each time. Then it parks without
+//! one, and from then on all threads sleep.
 //!
 //! # The word
 //!
-//! One atomic holds the number of parked workers `S`, of searching workers `Q`, whether a sentinel is parked `T`, and
-//! an epoch `E` that grows with each unparking. `S`, `T`, `E` and the list of parked workers change together under a
-//! mutex; `Q` changes without it. All changes are read-modify-writes, so they are totally ordered.
+//! One atomic holds the number of parked workers `S`, of searching workers `Q`, whether a sentinel
+//! is parked `T`, and an epoch `E` that grows with each unparking. `S`, `T`, `E` and the list of
+//! parked workers change together under a mutex. `Q` changes without it. All changes are
+//! read-modify-writes, so they are totally ordered.
 //!
 //! | event | `S` | `Q` | `T` | `E` | |
 //! |---|---|---|---|---|---|
 //! | starts to search | | +1 | | | if `2Q` < awake workers |
 //! | stops searching, found work | | -1 | | | if now `Q` = 0: rescan, then notify |
-//! | parks | +1 | -1 if it searched | 1 if none is and others are awake | | then **always** rescans |
-//! | rescan finds work, or the sentinel does | -1 | +1 | 0 if it was the sentinel | +1 | unless somebody was quicker |
-//! | notified | -1 | +1 | 0 if it was the sentinel | +1 | by the notifier, before it wakes |
-//! | its own inbox got work | -1 | | 0 if it was the sentinel | +1 | by the sender |
-//! | its thread blocks and leaves the slot | +1 | | 1 if none is and others are awake | | then **always** rescans; nobody is in the bed: see `idle/vacant.rs` |
-//! | that thread comes back first | -1 | | another's if it was the sentinel | +1 | unless somebody was quicker |
+//! | parks | +1 | -1 if it searched | (a) | | then **always** rescans |
+//! | rescan or sentinel finds work | -1 | +1 | (b) | +1 | unless another was quicker |
+//! | notified | -1 | +1 | (b) | +1 | by the notifier, before it wakes |
+//! | its own inbox got work | -1 | | (b) | +1 | by the sender |
+//! | its thread blocks, leaves the slot | +1 | | (a) | | **always** rescans; see `idle/vacant.rs` |
+//! | that thread comes back first | -1 | | (c) | +1 | unless another was quicker |
 //! | appointed sentinel | | | 1 | | stays parked, now with a timeout |
 //! | the sentinel resigns | | | 0 | | only while `S` = all workers |
-//! | the keeper gets up for the alarm | -1 | | 0 if it was the sentinel | +1 | unless somebody was quicker; see [`alarm`](super::alarm) |
+//! | the keeper gets up for the alarm | -1 | | (b) | +1 | as above; see [`alarm`](super::alarm) |
+//!
+//! (a) becomes 1 if there is no sentinel and others are awake. (b) becomes 0 if it was the
+//! sentinel. (c) another becomes the sentinel if it was.
 //!
 //! # Why no wake-up is lost
 //!
-//! A notifier publishes its work `P`, passes a SeqCst fence, and reads the word. A parker changes the word, passes a
-//! SeqCst fence, and rescans. By the fences, either the notifier reads the parker's change or a later one, or the
-//! rescan sees `P`.
+//! A notifier publishes its work `P`, passes a SeqCst fence, and reads the word. A parker changes
+//! the word, passes a SeqCst fence, and rescans. By the fences, either the notifier reads the
+//! parker's change or a later one, or the rescan sees `P`.
 //!
-//! 1. *The notifier reads `S` > 0 and `Q` = 0*: it wakes one (a compare-and-swap checks both again). If that
-//!    fails because `Q` > 0 by now, case 2 holds at that later moment; if `S` = 0 by now, case 3.
-//! 2. *It reads `Q` > 0*: some worker searches at that point of the word's history. The step after it that brings `Q`
-//!    back to 0 is followed by a rescan (both lines of the table), which sees `P` since the notifier read the word
-//!    before that step. So `P` is taken, or a worker is woken for it, or another searcher is there, for which the same holds.
-//! 3. *It reads `S` = 0*: all workers are awake. Each of them parks, if it ever does, after that point, and rescans:
-//!    it sees `P`.
+//! 1. *The notifier reads `S` > 0 and `Q` = 0*: it wakes a worker (a compare-and-swap checks both
+//!    again). If that fails because `Q` > 0 by now, case 2 holds at that later moment; if `S` = 0
+//!    by now, case 3.
+//! 2. *It reads `Q` > 0*: some worker searches at that point of the word's history. The step after
+//!    it that brings `Q` back to 0 is followed by a rescan (both lines of the table). The rescan
+//!    sees `P`, since the notifier read the word before that step. So `P` is taken, or a worker is
+//!    woken for it, or another searcher is there, for which the same holds.
+//! 3. *It reads `S` = 0*: all workers are awake. Any later parking comes after that point, and the
+//!    rescan sees `P`.
 //!
-//! The same argument with "`k` is parked" (a flag for each worker, written before the fence) holds for a worker's own
-//! inbox. Stopping is one more kind of work: the flag is published, then all are unparked; the rescan reads the flag
-//! first.
+//! The same argument with "`k` is parked" (a flag for each worker, written before the fence) holds
+//! for a worker's own inbox. Stopping is one more kind of work: the flag is published, then all
+//! workers are unparked; the rescan reads the flag first.
 //!
 //! # Why the sentinel is there when it is needed
 //!
-//! While somebody is parked and somebody is awake, `T` = 1, or an awake thread that runs no user code is on its way to appoint
-//! one. This is so after each step:
+//! While one worker is parked and another is awake, `T` = 1, or an awake thread that runs no user
+//! code is about to appoint a sentinel. This holds after each step:
 //!
-//! 1. *Somebody parks, or leaves its slot*: it appoints one under the same lock, if others are awake and none watches. So this
-//!    covers work that lay there before, behind a turn whose worker saw nobody parked and therefore appointed nobody.
-//! 2. *The sentinel gets up* (for work, its inbox, the alarm, what it has caught): if others are parked it appoints one of
-//!    them before it runs anything, and before it puts its memory in order (`Local::until_work`, `Local::park`).
+//! 1. *A worker parks, or leaves its slot*: it appoints a sentinel under the same lock, if others
+//!    are awake and none watches. This covers work that lay there before, behind a turn of a worker
+//!    that saw no parked worker and therefore appointed none.
+//! 2. *The sentinel gets up* (for work, its inbox, the alarm, a catch): it appoints another parked
+//!    worker before it runs anything, and before it tidies memory (`Local::until_work`,
+//!    `Local::park`).
 //! 3. *The thread of a vacant sentinel comes back*: it appoints another one under the same lock.
-//! 4. *The sentinel resigns*: only while `S` = all workers, under the lock. Then nothing lies anywhere. A worker that fills
-//!    its LIFO slot later is awake; its own unparking is in the word's history before its read of the word, so it
-//!    cannot read the `T` of a time when all slept: it sees that nobody watches, and appoints.
+//! 4. *The sentinel resigns*: only while `S` = all workers, under the lock. Then no queue holds
+//!    anything. A worker that fills its LIFO slot later is awake. Its own unparking is in the
+//!    word's history before its read of the word, so it cannot read the `T` of a time when all
+//!    slept. It sees that none watches, and appoints.
 //!
-//! A thread that keeps its slot while it blocks is not parked, and gives what waits there to the others.
+//! A thread that blocks with its slot is not parked, and gives the waiting work to others.
+//!
+//! Loom models: `models::idle`, and `models::spares` for vacant slots. Needed orderings:
+//! `scripts/weaken-orderings.sh idle`, and `parker` for the tokens.
 
 mod duties;
 mod vacant;
@@ -86,14 +101,15 @@ const SENTINEL: u64 = 1 << 32;
 const EPOCH_ONE: u64 = 1 << 33;
 const FIELD: u64 = 0xffff;
 
-/// The sentinel's first timeout, and the longest it backs off to. Twice the longest bounds how long work waits behind
-/// a long turn while somebody is parked.
+/// The sentinel's first timeout, and the longest that it backs off to. Twice the longest bounds how
+/// long work waits behind a long turn while a worker is parked.
 const WATCH_FIRST: Duration = Duration::from_millis(1);
 const WATCH_LONGEST: Duration = Duration::from_millis(4);
-/// Timeouts with nobody awake before the sentinel gives up its timeout. A model need not see it wait.
+/// Timeouts without an awake worker before the sentinel gives up its timeout. A model need not see
+/// it wait.
 const LINGER: u32 = if cfg!(heist_loom) { 1 } else { 4 };
 
-/// More workers than this are refused by the builder.
+/// Maximal number of workers that the builder accepts: a field of the word has room for more.
 pub(crate) const MAX_WORKERS: usize = 1 << 12;
 
 /// A reading of the word.
@@ -112,17 +128,17 @@ impl Crew {
     }
 }
 
-/// Why a parked worker is awake again.
+/// The reason why a parked worker is awake again.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
-    /// It counts as searching.
+    /// A notification, or work found by the rescan. The worker counts as searching.
     Searching,
-    /// The sentinel saw work that waits behind a long turn; it counts as searching.
+    /// The sentinel saw work that waits behind a long turn. The worker counts as searching.
     Caught,
-    /// There may be something in its own inbox, or the crew is stopping.
+    /// The worker's own inbox may have work, or the crew is stopping.
     Running,
-    /// It was the keeper, and the alarm has gone off.
+    /// The worker was the keeper, and the alarm has gone off.
     Alarm,
 }
 
@@ -130,21 +146,22 @@ pub(crate) enum Woken {
 enum Token {
     Search,
     Run,
-    /// Still parked: what it waits for has changed.
+    /// The worker stays parked, but its duties have changed.
     Look,
 }
 
 #[derive(Debug, Default)]
 struct List {
     parked: Vec<usize>,
-    /// Of those, the ones that nobody lies in, each with the spare that is reserved for it: see [`vacant`].
+    /// Parked slots without a thread, each with the spare reserved for it: see [`vacant`].
     vacant: Vec<(usize, Arc<Spare>)>,
     sentinel: Option<usize>,
-    /// Waits for the alarm. There is one while anybody sleeps, but when the last one has just got up for it.
+    /// The worker that waits for the alarm. There is one while any sleeps, except when the last one
+    /// has just got up for the alarm.
     keeper: Option<usize>,
 }
 
-/// The protocol's shared part.
+/// The protocol's shared state.
 #[derive(Debug)]
 pub(crate) struct Idle {
     word: Padded<AtomicU64>,
@@ -161,7 +178,7 @@ struct Bed {
 }
 
 impl Idle {
-    /// All workers are awake, and none searches.
+    /// Makes the state of a crew with all workers awake and none searching.
     pub(crate) fn new(workers: usize) -> Self {
         Idle {
             word: Padded(AtomicU64::new(0)),
@@ -183,7 +200,8 @@ impl Idle {
         self.stopping.load(Acquire)
     }
 
-    /// After work that any worker may take was made visible. Returns `true` if nobody is free for it.
+    /// Wakes a worker after work for any worker was made visible. Returns `true` if no worker is
+    /// free for it.
     #[inline]
     pub(crate) fn notify(&self) -> bool {
         fence(SeqCst);
@@ -195,7 +213,8 @@ impl Idle {
         now.searching() == 0
     }
 
-    /// Could a notification wake anybody? A hint without a fence, for a worker that is awake itself.
+    /// Returns `true` if a notification could wake a worker. A hint without a fence, for an awake
+    /// worker.
     #[inline]
     pub(crate) fn somebody_to_wake(&self) -> bool {
         let now = Crew(self.word.load(Relaxed));
@@ -206,7 +225,8 @@ impl Idle {
     fn wake_one(&self) {
         chaos();
         let mut list = self.list.lock();
-        // The sentinel only if nobody else is parked, rather not the keeper, and rather one who sleeps than a vacant slot.
+        // The sentinel only if no other worker is parked, preferably not the keeper, and preferably
+        // a sleeper rather than a vacant slot.
         let is = |duty: Option<usize>, worker: usize| duty == Some(worker);
         let without_duty = |&worker: &usize| !is(list.sentinel, worker) && !is(list.keeper, worker);
         let asleep = |worker: &usize| without_duty(worker) && !list.is_vacant(*worker);
@@ -221,7 +241,8 @@ impl Idle {
                 .then(|| (word - PARKED_ONE + SEARCHING_ONE - relieve).wrapping_add(EPOCH_ONE))
         };
         if self.word.fetch_update(SeqCst, Relaxed, step).is_err() {
-            return; // somebody searches by now
+            // Another worker searches by now, and will see the work.
+            return;
         }
         list.parked.remove(place);
         list.see_to(worker);
@@ -235,7 +256,7 @@ impl Idle {
         self.beds[worker].parker.unpark(Token::Search);
     }
 
-    /// After work that only `worker` may take was made visible.
+    /// Wakes `worker` after work that only this worker may take was made visible.
     pub(crate) fn notify_worker(&self, worker: usize) {
         fence(SeqCst);
         if self.beds[worker].parked.load(Relaxed) && self.leave(worker, false) {
@@ -244,7 +265,7 @@ impl Idle {
         }
     }
 
-    /// Wants to search; refused when enough others do.
+    /// Starts to search, unless enough others do. Returns `true` on success.
     #[must_use]
     pub(crate) fn try_search(&self) -> bool {
         let all = self.all();
@@ -255,7 +276,8 @@ impl Idle {
         self.word.fetch_update(SeqCst, Relaxed, step).is_ok()
     }
 
-    /// Stops searching, with work found. True for the last searcher: it must rescan, and notify if there is more.
+    /// Stops searching, with work found. Returns `true` for the last searcher, which must rescan,
+    /// and notify if there is more.
     #[must_use]
     pub(crate) fn end_search(&self) -> bool {
         let before = Crew(self.word.fetch_sub(SEARCHING_ONE, SeqCst));
@@ -265,8 +287,9 @@ impl Idle {
 
     /// Parks worker `me` until there is a reason not to.
     ///
-    /// `has_work` is the rescan; `stuck` the sentinel's look at what waits behind long turns; `all_parked` is called when
-    /// this worker was the last to park, and says whether there is a reason to get up again. None of them runs user code.
+    /// `has_work` is the rescan. `stuck` is the sentinel's look at work behind long turns.
+    /// `all_parked` is called by the last worker to park, and returns `true` if there is a reason
+    /// to get up again. None of them runs user code.
     pub(crate) fn park(
         &self,
         me: usize,
@@ -280,14 +303,16 @@ impl Idle {
         fence(SeqCst);
         chaos();
         if (self.stopping() || has_work() || (last && all_parked())) && self.leave(me, true) {
-            // Appointed in between: off the list nobody leaves a token, and this one must not outlive the bed.
+            // An appointment may have come in between. Off the list no thread leaves a token, and
+            // this token must not survive until the next park.
             let _ = self.beds[me].parker.take();
             return Woken::Searching;
-        } // else there is nothing to do, or somebody was quicker and the token is on its way
+        }
+        // There is nothing to do, or another thread was quicker and its token is on its way.
         self.sleep(me, watching, keeping, stuck)
     }
 
-    /// In bed, on the list or with a token on the way.
+    /// Sleeps on the list, or with a token on its way.
     fn sleep(
         &self,
         me: usize,
@@ -298,6 +323,7 @@ impl Idle {
         let mut patience = WATCH_FIRST;
         let mut quiet_looks = 0;
         if watching {
+            // The first look has nothing to compare with; it only records the queues' pace.
             stuck();
         }
         loop {
@@ -321,9 +347,11 @@ impl Idle {
                     if self.leave_for_alarm(me) {
                         return Woken::Alarm;
                     }
-                    keeping = false; // somebody was quicker
+                    // Another thread was quicker, and its token is on its way.
+                    keeping = false;
                 }
-                None if !watching => {} // not quite yet
+                // The wait ended a little early.
+                None if !watching => {}
                 None if Crew(self.word.load(SeqCst)).parked() == self.all() => {
                     quiet_looks += 1;
                     patience = (patience * 2).min(WATCH_LONGEST);
@@ -342,7 +370,8 @@ impl Idle {
         }
     }
 
-    /// Onto the list. Says whether it is the sentinel now, or the keeper, and whether everybody is parked.
+    /// Puts the worker onto the list. Returns whether it is the sentinel now, whether it is the
+    /// keeper, and whether all workers are parked.
     fn enter(&self, me: usize, searching: bool, may_watch: bool) -> (bool, bool, bool) {
         let mut list = self.list.lock();
         list.parked.push(me);
@@ -357,11 +386,12 @@ impl Idle {
         if searching {
             step = step.wrapping_sub(SEARCHING_ONE);
         }
+        // One step for all fields, so that no reader sees the worker both searching and parked.
         self.word.fetch_add(step, SeqCst);
         (watching, *list.keeper.get_or_insert(me) == me, last)
     }
 
-    /// Off the list again, unless somebody took `worker` off it already.
+    /// Takes `worker` off the list, unless another thread has already.
     #[must_use]
     fn leave(&self, worker: usize, searching: bool) -> bool {
         let mut list = self.list.lock();
@@ -372,7 +402,8 @@ impl Idle {
         left
     }
 
-    /// The keeper gets up for the alarm; it will see to a new one itself, once it has fired what is due.
+    /// Takes the keeper off the list when it gets up for the alarm. The caller appoints a new
+    /// keeper after firing due timers.
     fn leave_for_alarm(&self, me: usize) -> bool {
         let mut list = self.list.lock();
         let left = self.take_off(&mut list, me, false);
@@ -399,15 +430,16 @@ impl Idle {
         true
     }
 
-    /// The word if all workers are parked; equal readings mean that none was unparked in between.
+    /// Returns the word if all workers are parked. Equal readings mean that none was unparked in
+    /// between.
     pub(crate) fn all_parked(&self) -> Option<Crew> {
         let now = Crew(self.word.load(SeqCst));
         let parked = now.parked() == self.all() && now.searching() == 0;
-        // The sentinel comes and goes without anybody running.
+        // The sentinel comes and goes without a worker running.
         parked.then_some(Crew(now.0 & !SENTINEL))
     }
 
-    /// Tells everybody to end once they have nothing to do, and wakes all.
+    /// Tells all workers to end once they have no work, and wakes them.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, SeqCst);
         fence(SeqCst);
@@ -423,7 +455,8 @@ impl Idle {
 mod tests {
     use super::*;
 
-    /// Else the next park would take it for a new one, and go on with timeouts when everybody sleeps.
+    /// A token left behind would look like a new appointment to the next park, which would then use
+    /// timeouts while all sleep.
     #[test]
     fn an_appointment_that_comes_too_late_is_forgotten() {
         let idle = Idle::new(2);

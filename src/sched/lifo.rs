@@ -1,7 +1,11 @@
-//! The LIFO slot: the runnable that was made ready last, while what it needs is still in the cache.
+//! The LIFO slot: the runnable made ready last, which runs next while its data is still in the
+//! cache.
 //!
-//! The owner fills and empties it; the sentinel may take it when the owner has been busy with one turn for too long.
-//! Whoever takes does it by an exchange, so a runnable is in exactly one pair of hands; only the owner fills.
+//! The owner fills and empties the slot. The sentinel may take from it when the owner has been busy
+//! with one turn for too long. Taking is an exchange, so a runnable is in exactly one pair of
+//! hands. Only the owner fills.
+//!
+//! Loom model: `models::lifo`. Needed orderings: `scripts/weaken-orderings.sh lifo`.
 
 use super::task::{Task, TaskHeader};
 use crate::sync::{AtomicPtr, Ordering::*};
@@ -17,35 +21,40 @@ impl Lifo {
     }
 
     fn exchange(&self, with: *mut TaskHeader) -> Option<Task> {
-        // AcqRel: the Release half publishes what the filler did before (pairs with the Acquire half of whoever takes
-        // it), so that a theft carries the same knowledge as the owner's own turn.
+        // AcqRel: the Release half publishes everything that the filler did before, and pairs with
+        // the Acquire half of the taker. So a theft carries the same knowledge as the owner's own
+        // turn.
         let old = NonNull::new(self.0.swap(with, AcqRel))?;
-        // SAFETY: it went in as a `Task` that was given up, and the exchange made us its only holder.
+        // SAFETY: `fill` gave the `Task` up, and the exchange made the caller its only holder.
         Some(unsafe { Task::from_raw(old) })
     }
 
-    /// Puts a runnable in; the one that was there comes out.
+    /// Puts a runnable in. Returns the runnable that it displaces.
     #[inline]
     pub(crate) fn fill(&self, task: Task) -> Option<Task> {
         let task = task.into_raw().as_ptr();
         if self.is_empty() {
-            // Only the owner makes it non-empty, so it still is: no exchange needed. Release: as above.
+            // Only the owner fills, so the slot is still empty, and no exchange is needed. Release:
+            // as above.
             self.0.store(task, Release);
             return None;
         }
         self.exchange(task)
     }
 
-    /// Takes what is there.
+    /// Takes the runnable, if there is one.
     #[inline]
     pub(crate) fn take(&self) -> Option<Task> {
+        // A load first: an exchange on an empty slot, which is common, would cost a locked
+        // instruction.
         if self.is_empty() {
             return None;
         }
         self.exchange(ptr::null_mut())
     }
 
-    /// Relaxed: the owner sees its own fill; for others it is a hint.
+    /// Returns `true` if the slot seems empty. Relaxed: the owner sees its own fill; for other
+    /// threads this is a hint.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.load(Relaxed).is_null()

@@ -1,8 +1,9 @@
-//! A worker's own side: its queue, its choice of what to run next, and what it does between two turns.
+//! A worker's own side: its queue, the choice of the next runnable, and its work between two turns.
 //!
-//! What comes next, in this order: the LIFO slot (a bounded run of it), the local queue (in turns with what is
-//! [kept](super::bound) here), the worker's own inbox, the injector (a fair share of the time even while there is local
-//! work), and then what a search finds ([`dry`](super::dry)).
+//! The next runnable comes from the first of these that is not empty: the LIFO slot (for a bounded
+//! number of turns), the local queue (in turns with [bound](super::bound) work), the worker's own
+//! inbox, the injector, and a search ([`dry`](super::dry)). The injector also gets a fair share of
+//! the time while there is local work.
 
 use super::bound;
 use super::pace::{CLOCK_EVERY, HURRY};
@@ -19,71 +20,75 @@ use rand::rngs::SmallRng;
 use std::cell::{Cell, RefCell};
 use std::ptr::{self, NonNull};
 
-/// Runs of the LIFO slot in a row before the local queue gets its turn: two actors that only talk to each other do
-/// not keep the others waiting.
+/// Number of turns in a row from the LIFO slot before the local queue gets one. Two actors that
+/// only talk to each other do not keep the others waiting.
 const LIFO_RUN: u32 = 16;
-/// Own work that takes longer than this to get to is worth waking a sibling for (a wake costs about 15 us here and
-/// 50 us there).
+/// A sibling is woken for own work that takes longer than this to get to. A wake costs about 15 us
+/// on the waker and 50 us on the sleeper.
 const WORTH_A_WAKE_NS: u64 = 30_000;
 
 thread_local! {
     static LOCAL: Cell<*const Local> = const { Cell::new(ptr::null()) };
 }
 
-/// A worker: what lies at its slot, for the thread that holds that. Which one it is may change inside a turn
-/// ([`spares`](super::spares)), so no reference to it may live across user code.
+/// State of one worker, used by whichever thread currently holds its slot. The holder may change in
+/// the middle of a turn ([`spares`](super::spares)), so never keep a reference to it across user
+/// code.
 pub(crate) struct Local {
     scheduler: *const Scheduler,
     slot: *const Slot,
     pub(super) index: usize,
     pub(super) queue: Worker<Task>,
-    /// See [`bound`](super::bound): what siblings do not see, and whether the last turn was one of it.
+    /// Bound work, invisible to siblings, and whether the last turn was bound: see
+    /// [`bound`](super::bound).
     pub(super) kept: Worker<Task>,
     pub(super) kept_last: Cell<bool>,
-    /// Is there anything in it? Looked at every turn.
+    /// Whether the kept queue may have work. Read every turn, where a look at the queue would cost
+    /// more.
     pub(super) keeps: Cell<bool>,
-    /// Claimed while this worker is awake.
+    /// The worker's heap, claimed while it is awake.
     heap: *const Heap,
     pub(super) rng: RefCell<SmallRng>,
     pub(super) lifo_run: Cell<u32>,
     /// The turn at which the clock was last read.
     pub(super) clock_turn: Cell<u64>,
-    /// Outside work came while nobody was free, and has had no share since.
+    /// Whether outside work came while no worker was free, and has had no share since.
     pub(super) outside_waits: Cell<bool>,
     /// When outside work last had its share, by the last reading of the clock.
     pub(super) last_share: Cell<Instant>,
-    /// Turns have the time until then, however many timers are due.
+    /// Until this instant time belongs to turns, however many timers are due.
     pub(super) timers_again: Cell<Instant>,
+    /// Turns until outside work has its share.
     pub(super) injector_in: Cell<u32>,
     pub(super) clock: Cell<Instant>,
     pub(super) busy_since: Cell<Instant>,
-    /// How well spinning paid lately.
+    /// Credit for spinning, by how well it paid lately.
     pub(super) spin_credit: Cell<u32>,
-    /// Messages have lately been long, so that the clock must be read more often.
+    /// Whether messages were long lately, so that the clock must be read more often.
     pub(super) long_messages: Cell<bool>,
-    /// A turn's length in nanoseconds, from the reading of the clock before the last to that.
+    /// Mean length of a turn in nanoseconds, between the last two readings of the clock.
     pub(super) turn_before: Cell<u64>,
-    /// The last one, until this worker runs dry.
+    /// The last theft, until this worker runs dry.
     pub(super) theft: Cell<Option<Theft>>,
     pub(super) account: Account,
 }
 
-/// How a thread comes to a slot.
+/// The state of a slot when a thread comes to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrives {
     /// The slot is awake.
     Awake,
-    /// It is parked, or was when the thread was called.
+    /// The slot is parked, or was when the thread was called.
     Lying,
-    /// The thread has unparked it to rescue what is stuck.
+    /// The thread has unparked the slot to rescue stuck work.
     Catching,
 }
 
-/// What the floors above keep of a worker; opaque here.
+/// Data that the floors above keep for a worker. Opaque here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Account {
     pub(crate) at: NonNull<()>,
-    /// Called on the worker's thread before it goes to sleep, and at its end.
+    /// Called on the worker's thread before it sleeps, and at its end.
     pub(crate) settle: fn(NonNull<()>),
 }
 
@@ -94,7 +99,7 @@ impl std::fmt::Debug for Local {
 }
 
 impl Local {
-    /// Puts up worker k's things at its slot.
+    /// Allocates worker `k`'s state and publishes it in its slot.
     pub(super) fn furnish(scheduler: &Scheduler, seat: Seat, account: Account) {
         let Seat { index, queue, kept } = seat;
         let start = time::now();
@@ -124,27 +129,31 @@ impl Local {
             theft: Cell::new(None),
             account,
         };
-        // Relaxed, as in `sit`: whatever makes another thread the slot's holder carries it.
+        // Relaxed: whatever makes another thread the slot's holder carries the pointer, as in
+        // `sit`.
         slot.local.store(Box::into_raw(Box::new(local)), Relaxed);
     }
 
-    /// Holds a slot, at which this thread may be called to lie down first: works until the crew stops (`true`), or the
-    /// slot is lost in a turn.
+    /// Holds a slot, perhaps parked at first. Works until the crew stops (`true`), or until the
+    /// slot is lost in a turn (`false`).
     ///
     /// # Safety
-    /// The slot is this thread's.
+    /// The calling thread holds the slot.
     pub(super) unsafe fn hold(scheduler: &Scheduler, slot: usize, arrives: Arrives) -> bool {
-        // Where it was pinned before, if anywhere, is another worker's core. If that fails it still works.
+        // A spare may still be pinned to the core of the slot it held before. Best effort: an
+        // unpinned worker is slower, not wrong.
         let _better_than_nobody = scheduler.slots[slot].pin_here();
         let mut task = if arrives != Arrives::Awake {
             let at = scheduler.slots[slot].local.load(Relaxed);
             LOCAL.set(at);
-            // SAFETY: the slot's holder has what lies there for itself.
+            // SAFETY: the thread holds the slot, so it alone uses the state there, which lives
+            // until the crew's end.
             unsafe { &*at }.lie_down(arrives == Arrives::Catching)
         } else {
-            // SAFETY: the caller's.
+            // SAFETY: the caller holds the slot, which is awake.
             let local = unsafe { Local::sit(scheduler, slot) };
-            // If each turn costs its thread the slot, nobody comes to the end of a turn here.
+            // If every turn cost its thread the slot, no thread would come to the end of a turn
+            // here, and timers would never fire.
             local.tend_timers(local.clock.get(), false);
             local.look().or_else(|| local.idle())
         };
@@ -152,8 +161,8 @@ impl Local {
             while let Some(runnable) = task {
                 runnable.prefetch();
                 let (header, after) = runnable.run();
-                // A turn may cost this thread its slot.
-                // SAFETY: set only while this thread holds what it points to.
+                // A turn may cost this thread its slot, so the worker is looked up again.
+                // SAFETY: `LOCAL` is set only while this thread holds that slot.
                 let Some(local) = (unsafe { LOCAL.get().as_ref() }) else {
                     scheduler.turn_over_without_slot(header, after);
                     return false;
@@ -161,7 +170,7 @@ impl Local {
                 local.turn_over(header, after);
                 task = local.next().or_else(|| local.idle());
             }
-            // A slot is not lost but in a turn, so it is still this thread's.
+            // A slot is lost only in a turn, so it is still this thread's.
             let at = LOCAL.get();
             // SAFETY: this thread holds the slot.
             task = unsafe { &*at }.last_task();
@@ -172,7 +181,8 @@ impl Local {
         // SAFETY: this thread holds the slot.
         unsafe { &*at }.rest();
         LOCAL.set(ptr::null());
-        // SAFETY: made by `furnish`, and its last holder is here.
+        // SAFETY: `furnish` made the state from a box. The crew has stopped, so the last holder
+        // drops it once.
         drop(unsafe { Box::from_raw(at.cast_mut()) });
         true
     }
@@ -180,14 +190,16 @@ impl Local {
     /// Takes up the work at a slot.
     ///
     /// # Safety
-    /// The slot is this thread's, and not asleep.
+    /// The calling thread holds the slot, which is awake.
     pub(super) unsafe fn sit(scheduler: &Scheduler, slot: usize) -> &Local {
         let at = scheduler.slots[slot].local.load(Relaxed);
         LOCAL.set(at);
-        // SAFETY: the slot's holder has what lies there for itself; it lies there until the crew's end.
+        // SAFETY: the thread holds the slot, so it alone uses the state there, which lives until
+        // the crew's end.
         let local = unsafe { &*at };
         local.heap().claim();
-        // What was before is nobody's work, and no turn of its usual length.
+        // Restart the busy clock and the sample of turn lengths, so that time before this thread
+        // took the slot counts as neither.
         let now = time::now();
         local.clock.set(now);
         local.busy_since.set(now);
@@ -198,7 +210,8 @@ impl Local {
         local
     }
 
-    /// Gives up the slot, in the middle of a turn: which one it was, and does anything wait in its queues?
+    /// Gives up the slot in the middle of a turn. Returns its index, and whether anything waits in
+    /// its queues.
     pub(super) fn stand_up() -> (usize, bool) {
         let left = Local::with_any(|local| {
             let local = local.expect("who stands up has sat");
@@ -214,12 +227,12 @@ impl Local {
         !LOCAL.get().is_null()
     }
 
-    /// What this thread holds, for [`restore_seat`](Self::restore_seat).
+    /// Returns the state that this thread holds, for [`restore_seat`](Self::restore_seat).
     pub(super) fn seat() -> *const Local {
         LOCAL.get()
     }
 
-    /// Makes this thread the holder of what it held before, or of nothing.
+    /// Restores the result of an earlier `seat`.
     pub(super) fn restore_seat(at: *const Local) {
         LOCAL.set(at);
     }
@@ -234,31 +247,31 @@ impl Local {
     #[inline]
     pub(crate) fn with_any<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
         let local = LOCAL.with(Cell::get);
-        // SAFETY: set only while this thread holds what it points to, and the reference does not outlive `f`: user code,
-        // which may give the slot away, does not run in there while its turn does.
+        // SAFETY: `LOCAL` is set only while this thread holds that slot. The reference does not
+        // outlive `f`. User code, which may give the slot away, runs in no `f`, only in turns.
         f(unsafe { local.as_ref() })
     }
 
-    /// Calls `f` with this thread's heap, if it is a worker of any crew: for giving memory up.
+    /// Calls `f` with this thread's heap, if it is a worker of any crew. For giving memory back.
     #[inline]
     pub(crate) fn with_heap<R>(f: impl FnOnce(Option<&Heap>) -> R) -> R {
         Local::with_any(|local| f(local.map(Local::heap)))
     }
 
     pub(super) fn scheduler(&self) -> &Scheduler {
-        // SAFETY: who holds the slot borrows the scheduler for longer.
+        // SAFETY: the thread that holds the slot borrows the scheduler for longer.
         unsafe { &*self.scheduler }
     }
 
     pub(super) fn slot(&self) -> &Slot {
-        // SAFETY: part of the scheduler.
+        // SAFETY: the slot is part of the scheduler, which the holder borrows.
         unsafe { &*self.slot }
     }
 
-    /// Memory for what this worker makes.
+    /// Returns the heap for memory that this worker allocates.
     #[inline]
     pub(crate) fn heap(&self) -> &Heap {
-        // SAFETY: part of the scheduler.
+        // SAFETY: the heap is part of the scheduler's pool, which the holder borrows.
         unsafe { &*self.heap }
     }
 
@@ -266,7 +279,8 @@ impl Local {
         self.index
     }
 
-    /// Should a turn on this thread read the clock at its beginning and after each message?
+    /// Returns `true` if a turn on this thread should read the clock at its beginning and after
+    /// each message.
     #[inline]
     pub(crate) fn long_messages() -> bool {
         Local::with_any(|local| local.is_none_or(|local| local.long_messages.get()))
@@ -285,20 +299,22 @@ impl Local {
         self.account.at
     }
 
-    /// After a turn: what becomes of the runnable, and is it time to look at the clock?
+    /// Ends a turn: requeues the runnable, and reads the clock if it is time.
     #[inline]
     fn turn_over(&self, header: NonNull<TaskHeader>, after: After) {
         match after {
             After::Gone => {}
             After::Errand => return self.errand_over(),
-            // SAFETY: the turn gave the runnable back, so this is the only one.
+            // SAFETY: the turn gave the runnable back, so this is the only `Task` for the header.
             After::Requeue => self.push_back(unsafe { Task::from_raw(header) }),
             After::RequeueGap => {
-                // SAFETY: as above.
+                // SAFETY: the turn gave the runnable back, so this is the only `Task` for the
+                // header.
                 self.push_back(unsafe { Task::from_raw(header) });
+                // The missing link is another thread's next step, which may need this processor.
                 std::thread::yield_now();
             }
-            // SAFETY: as above.
+            // SAFETY: the turn gave the runnable back, so this is the only `Task` for the header.
             After::RequeueOutside => self.push_back_outside(unsafe { Task::from_raw(header) }),
         }
         let counters = &self.slot().counters;
@@ -308,7 +324,7 @@ impl Local {
         }
     }
 
-    /// A runnable that became ready on this worker: it runs next, here.
+    /// Pushes a runnable made ready on this worker, to run next, here.
     #[inline]
     pub(crate) fn push(&self, task: Task) {
         if task.is_bound() {
@@ -318,9 +334,13 @@ impl Local {
         match scheduler.policy {
             Policy::Stealing => {
                 if let Some(displaced) = self.slot().lifo.fill(task) {
+                    // The displaced runnable is older, so a sibling may have it; the new one's data
+                    // is in this cache.
                     self.queue.push(displaced);
                     self.maybe_notify();
                 }
+                // The LIFO slot is where only the owner looks, so a sentinel must watch while this
+                // turn lasts.
                 scheduler.idle.ensure_watched();
             }
             Policy::Sharded => match task.home(scheduler.slots.len()) {
@@ -335,7 +355,7 @@ impl Local {
         }
     }
 
-    /// A runnable whose turn ended before its work did.
+    /// Pushes back a runnable with work left.
     pub(super) fn push_back(&self, task: Task) {
         if task.is_bound() {
             return self.push_bound(task);
@@ -351,7 +371,8 @@ impl Local {
         }
     }
 
-    /// Wakes a sibling when what waits here would take long. A guess that may be wrong: the sentinel is the net.
+    /// Wakes a sibling if the work waiting here would take long. A guess that may be wrong; the
+    /// sentinel is the safety net.
     #[inline]
     fn maybe_notify(&self) {
         let idle = &self.scheduler().idle;
@@ -362,15 +383,18 @@ impl Local {
         }
     }
 
-    /// What comes next here, where it is not looked for every turn.
+    /// Out-of-line copy of `next`, for cold callers.
     #[inline(never)]
     pub(super) fn look(&self) -> Option<Task> {
         self.next()
     }
 
-    /// What comes next here. In line where turns follow each other, since that is a good part of what a turn costs.
+    /// Returns the next runnable. Inlined where turns follow each other, since it is a good part of
+    /// a turn's cost.
     #[inline(always)]
     fn next(&self) -> Option<Task> {
+        // Counted in turns, since reading the clock for each turn would cost more than the turn's
+        // own bookkeeping.
         let due = self.injector_in.get() - 1;
         self.injector_in.set(due);
         if due == 0
@@ -387,16 +411,19 @@ impl Local {
             return Some(task);
         }
         self.lifo_run.set(0);
+        // One flag test instead of a look at a second queue; most workers have no bound work.
         if self.keeps.get() {
             return self.next_of_both();
         }
+        // The LIFO slot again: its run is over, but nothing else waits.
         self.queue.pop().or_else(|| slot.lifo.take()).or_else(|| self.take_outside())
     }
 
-    /// Every now and then outside work goes first.
+    /// Gives outside work the next turn, every now and then.
     #[cold]
     fn fair_share(&self) -> Option<Task> {
-        // What came into the inbox is kept work from now on; it goes first only where the injector has nothing.
+        // Work from the inbox counts as bound work from now on. It goes first only if the injector
+        // has nothing.
         let kept = self.empty_inbox();
         let found = self.take_injected().or_else(|| kept.then(|| self.pop_kept()).flatten());
         self.last_share.set(self.clock.get());
@@ -411,7 +438,7 @@ impl Local {
         self.take_inbox().or_else(|| self.take_injected())
     }
 
-    /// What any worker may run, from the injector.
+    /// Takes work for any worker from the injector.
     pub(super) fn take_injected(&self) -> Option<Task> {
         let scheduler = self.scheduler();
         if scheduler.injector.is_empty() {
@@ -427,6 +454,8 @@ impl Local {
             }
         };
         if task.is_some() {
+            // Tested before the store, since the flag is nearly always clear and its line shared by
+            // all workers.
             if scheduler.hurried.load(Relaxed) {
                 scheduler.hurried.store(false, Relaxed);
             }
@@ -435,8 +464,8 @@ impl Local {
         task
     }
 
-    /// Takes a runnable from a sibling's local queue, under every policy, and however soon its owner
-    /// would run it. For the crew's end, when all that waits are [errands](super::errand).
+    /// Takes a runnable from a sibling's local queue, under every policy, and however soon its
+    /// owner would run it. For the crew's end, when only [errands](super::errand) wait.
     pub(super) fn take_from_siblings(&self) -> Option<Task> {
         let siblings = self.scheduler().slots.iter().enumerate().filter(|&(slot, _)| slot != self.index);
         siblings.into_iter().find_map(|(_, slot)| retry(|| slot.stealer.steal()))

@@ -1,15 +1,20 @@
-//! Floor 1: the scheduler. It moves runnables between workers and never names an actor or a message.
+//! Floor 1: the scheduler. It moves runnables between workers and never names an actor or a
+//! message.
 //!
-//! - [`task`]: what it moves
-//! - [`queue`], [`lifo`]: where runnables wait; the policies; [`bound`]: those that must run in one place
-//! - [`local`]: one worker, from taking a runnable to the end of its turn; [`dry`]: from running dry to parking;
-//!   [`pace`]: what it learns from the clock
-//! - [`apart`]: threads that have one actor each
+//! - [`task`]: the runnables
+//! - [`queue`], [`lifo`]: where runnables wait; the policies; [`bound`]: runnables that must run in
+//!   one place
+//! - [`local`]: one worker, from taking a runnable to the end of its turn; [`dry`]: from running
+//!   dry to parking; [`pace`]: what it learns from the clock
+//! - [`apart`]: threads with one actor each
 //! - [`errand`]: user code that belongs to no actor's turn, as a runnable
-//! - [`idle`]: the idle protocol and its proof; [`sightings`]: the sentinel's memory; [`theft`]: what is worth stealing
-//! - [`member`]: a thread of the crew; [`spares`]: who takes over from a thread that blocks; [`blocking`]: that thread
-//! - [`gate`]: where outside threads come in; [`quiet`]: who waits for quiescence
-//! - [`alarm`]: when the next timer is due, and who gets up for it; [`timers`]: those that are armed
+//! - [`idle`]: the idle protocol and its proof; [`sightings`]: the sentinel's memory; [`theft`]:
+//!   which work is worth stealing
+//! - [`member`]: a thread of the crew; [`spares`]: threads that take over from a thread that
+//!   blocks; [`blocking`]: the blocked thread
+//! - [`gate`]: the entry for outside threads; [`quiet`]: waits for quiescence
+//! - [`alarm`]: the instant of the next timer, and the worker that wakes for it; [`timers`]: armed
+//!   timers
 
 pub(crate) mod alarm;
 pub(crate) mod apart;
@@ -53,15 +58,16 @@ use task::Task;
 use theft::Worth;
 use timers::Timers;
 
-/// Work that waits longer than this behind a sibling's turn is worth the sentinel's getting up.
+/// Work that would wait longer than this behind a sibling's turn is worth waking up for, to the
+/// sentinel.
 const STUCK: Duration = Duration::from_micros(900);
 
-/// The crew's shared part.
+/// Shared state of a crew.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     pub(crate) birth: Birth,
     pub(crate) policy: Policy,
-    /// The process may use one processor only: then nothing changes while a thread spins.
+    /// Whether the process may use one processor only. Then nothing changes while a thread spins.
     pub(crate) one_processor: bool,
     pub(crate) slots: Box<[Slot]>,
     pub(crate) idle: Idle,
@@ -72,45 +78,46 @@ pub(crate) struct Scheduler {
     pub(crate) memory: Pool,
     injector: Injector<Task>,
     errands: Owed,
-    /// Workers were asked to look at outside work soon, and none has taken any since. A hint: Relaxed.
+    /// Whether workers were asked to look at outside work soon, and none has taken any since. A
+    /// hint: Relaxed.
     hurried: AtomicBool,
-    /// Which worker is asked next.
+    /// The worker that is asked next.
     next_asked: AtomicUsize,
     worth: Worth,
     pub(crate) spares: Spares,
     /// Turns on threads without a slot.
     elsewhere: Elsewhere,
-    /// Slots whose threads block and keep them.
+    /// Number of slots kept by threads that block.
     kept: AtomicUsize,
-    /// Runnables that wait for an instant.
+    /// Number of runnables held by a timer.
     delayed: AtomicUsize,
 }
 
-/// What a look for quiescence found.
+/// Result of a look for quiescence.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quiescence {
-    /// Nothing runs, nothing waits, nobody is on the way in.
+    /// Nothing runs, nothing waits, and no thread is on its way in.
     Quiet,
-    /// Somebody works; the last to come to rest will say so.
+    /// A thread works; the last one to come to rest announces.
     Busy,
-    /// Somebody from outside is between two steps: look again at once.
+    /// A thread from outside is between two steps: look again at once.
     Entering,
 }
 
-/// With what a thread comes to the crew.
+/// How a thread joins the crew: as a worker or as a spare.
 #[derive(Debug)]
 pub(crate) enum Arrival {
     Worker(Seat),
     Spare(Arc<Spare>),
 }
 
-/// A worker's queue, for the thread that will be that worker.
+/// A worker's queues, for the thread that will be that worker.
 #[derive(Debug)]
 pub(crate) struct Seat {
     index: usize,
     queue: Worker<Task>,
-    /// What is kept on this worker: see [`bound`].
+    /// Queue of actors bound to this worker: see [`bound`].
     kept: Worker<Task>,
 }
 
@@ -121,10 +128,11 @@ impl Seat {
 }
 
 impl Scheduler {
-    /// A crew's shared part, and the seats for its threads. Every seat must be taken by [`work`](Self::work). `cores`: where
-    /// each is pinned, or none.
+    /// Makes a crew's shared state, and the seats for its threads. Every seat must be taken by
+    /// [`work`](Self::work). `cores` says where each worker is pinned, or is empty.
     pub(crate) fn new(workers: usize, policy: Policy, cores: &[usize], spares: Spares) -> (Self, Vec<Seat>) {
-        // First in, first out: a thief takes what has waited longest, and a batch costs it one compare-and-swap.
+        // First in, first out: a thief takes the oldest work, and a batch costs one
+        // compare-and-swap.
         let seats: Vec<Seat> = (0..workers)
             .map(|index| Seat { index, queue: Worker::new_fifo(), kept: Worker::new_fifo() })
             .collect();
@@ -155,8 +163,8 @@ impl Scheduler {
         (scheduler, seats)
     }
 
-    /// The life of a thread of the crew. `true`: it was a spare that nobody needed any more; else the crew has stopped.
-    /// `account` is worker k's.
+    /// Runs a thread of the crew. Returns `true` if it was a spare that was not needed any more,
+    /// `false` if the crew has stopped. `account` returns worker k's data.
     pub(crate) fn work(
         &self,
         arrival: Arrival,
@@ -172,7 +180,7 @@ impl Scheduler {
             Arrival::Spare(spare) => (spare, None),
         };
         let member = Member::new(self, spare, recruit);
-        // SAFETY: declared after what it belongs to, so dropped before.
+        // SAFETY: declared after `member`, so dropped before it.
         let _enlisted = unsafe { member.enlist() };
         let mut free = false;
         loop {
@@ -184,13 +192,14 @@ impl Scheduler {
                     call
                 }
             };
-            free = true; // from the next time on
+            // From the second call on this thread has come back without a slot.
+            free = true;
             let stopped = match call {
-                // SAFETY: whoever is called to a slot holds it.
+                // SAFETY: a thread that is called to a slot holds it.
                 Call::Work(slot) => unsafe { Local::hold(self, slot, Arrives::Awake) },
-                // SAFETY: as above.
+                // SAFETY: a thread that is called to a slot holds it.
                 Call::Lie(slot) => unsafe { Local::hold(self, slot, Arrives::Lying) },
-                // SAFETY: it took the slot itself.
+                // SAFETY: the thread took the slot itself, in `catch_at`.
                 Call::Catch(slot) => unsafe { Local::hold(self, slot, Arrives::Catching) },
                 Call::End => {
                     self.spares.ended();
@@ -204,7 +213,7 @@ impl Scheduler {
         }
     }
 
-    /// A spare's life until it holds a slot, or ends. Meanwhile it may watch, without a slot.
+    /// Runs a spare until it holds a slot, or ends. Meanwhile it may watch, without a slot.
     fn wait_as_spare(&self, spare: &Arc<Spare>, free: bool) -> Option<Call> {
         let mut call = self.spares.wait(spare, free)?;
         while call == Call::Watch {
@@ -219,14 +228,14 @@ impl Scheduler {
         Some(call)
     }
 
-    /// Tells the crew to end once it has nothing to do. Does nothing in a forked child, where there is
-    /// no crew, and where a thread of the parent may hold each lock for ever.
+    /// Tells the crew to end once it has no work. Does nothing in a forked child, where there is no
+    /// crew, and where a thread of the parent may hold each lock for ever.
     pub(crate) fn stop(&self) {
         if self.forked() {
             return;
         }
-        // First this: whoever sees that the crew stops sees the wakers' errand in a queue.
-        // An errand for each, where every worker looks: one that blocks holds up no other.
+        // First the wakers: a worker that sees the stop also sees their errands in a queue. One
+        // errand for each waker, where every worker looks: a waker that blocks holds up no other.
         self.quiet.close(|wakers| {
             let errands =
                 wakers.into_iter().filter_map(|waker| self.errand(Site::Waker, vec![waker], Waker::wake));
@@ -236,13 +245,14 @@ impl Scheduler {
         self.spares.close();
     }
 
-    /// After a turn on a thread that is no worker now: if that was the last thing to do, tells those who wait.
+    /// Tells waiting threads if the crew is quiet now, after a turn on a thread that is no worker.
     fn announce_from_elsewhere(&self) {
         self.quiet.announce(
             || self.quiescence(),
             |wakers| {
                 if wakers.is_empty() {
-                    // Somebody is entering. Whoever runs this parks afterwards, and looks again.
+                    // A sender is entering. The worker that runs this errand parks afterwards, and
+                    // looks again.
                     self.wake_all(vec![Waker::noop().clone()]);
                 } else {
                     self.wake_all(wakers);
@@ -251,14 +261,14 @@ impl Scheduler {
         );
     }
 
-    /// Has wakers run by a worker, from whatever thread.
+    /// Has wakers run by a worker. Called on any thread.
     fn wake_all(&self, wakers: Vec<Waker>) {
         if let Some(errand) = self.errand(Site::Waker, wakers, Waker::wake) {
             self.push_errand(errand);
         }
     }
 
-    /// Takes a runnable, from whatever thread.
+    /// Takes a runnable, from any thread.
     #[inline]
     pub(crate) fn schedule(&self, task: Task) {
         Local::with(self, |local| match local {
@@ -268,14 +278,15 @@ impl Scheduler {
         });
     }
 
-    /// Returns `true` in a forked child: the crew's threads do not exist, and may hold any lock for ever. So nothing of the
-    /// crew's is locked or waited for then. Cheap.
+    /// Returns `true` in a forked child, where the crew's threads do not exist, and may hold any
+    /// lock for ever. Nothing of the crew may be locked or waited for then. Cheap.
     #[inline]
     pub(crate) fn forked(&self) -> bool {
         self.birth.forked()
     }
 
-    /// The same from a thread that is known not to be of the crew, and not in a forked child.
+    /// Like [`schedule`](Self::schedule), for a thread that is known not to be a worker of the
+    /// crew, in no forked child.
     pub(crate) fn push_from_outside(&self, task: Task) {
         if task.is_bound() {
             return self.send_bound(task);
@@ -294,7 +305,8 @@ impl Scheduler {
         }
     }
 
-    /// Outside work came, and all workers are in turns, perhaps in long ones: two of them look at the clock soon.
+    /// Asks two workers to look at the clock soon. Called when outside work came and all workers
+    /// are in turns, perhaps in long ones.
     #[cold]
     fn hurry(&self) {
         if self.policy != Policy::Stealing {
@@ -302,7 +314,8 @@ impl Scheduler {
         }
         self.hurried.store(true, Relaxed);
         let first = self.next_asked.load(Relaxed);
-        self.next_asked.store(first.wrapping_add(1), Relaxed); // two who come at once may ask the same
+        // Two threads at the same moment may ask the same workers.
+        self.next_asked.store(first.wrapping_add(1), Relaxed);
         for worker in first..first.wrapping_add(2.min(self.slots.len())) {
             self.slots[worker % self.slots.len()].counters.clock_due.set(pace::HURRY);
         }
@@ -319,8 +332,9 @@ impl Scheduler {
         self.idle.notify_worker(home);
     }
 
-    /// Is there anything that worker `me` should take? LIFO slots do not count, nor what an awake sibling gets to soon: these are
-    /// their owners', and the sentinel's.
+    /// Returns `true` if there is anything that worker `me` should take. LIFO slots do not count,
+    /// nor does work that an awake sibling gets to soon. These are for their owners and the
+    /// sentinel.
     fn has_work(&self, me: usize) -> bool {
         !self.injector.is_empty()
             || !self.slots[me].inbox.is_empty()
@@ -328,19 +342,19 @@ impl Scheduler {
                 && self.slots.iter().any(|slot| slot.wants_thieves(&self.worth)))
     }
 
-    /// Returns `true` if a parked worker can help with what waits behind a long turn.
+    /// Returns `true` if a parked worker can help with work behind a long turn.
     fn watches(&self) -> bool {
         self.policy == Policy::Stealing
     }
 
-    /// Runnables in all queues, as a snapshot that is only about right while they move.
+    /// Returns the number of runnables in all queues. A snapshot, only about right while they move.
     pub(crate) fn waiting(&self) -> usize {
         let of = |slot: &Slot| slot.inbox.len() + slot.stealer.len() + usize::from(!slot.lifo.is_empty());
         self.injector.len() + self.slots.iter().map(of).sum::<usize>()
     }
 
-    /// The sentinel's look: marks each slot whose work will have to wait long, at the pace at which its queue moved since the
-    /// last look. Returns `true` if there is any.
+    /// The sentinel's look: marks each slot with work that will have to wait long, at the queue's
+    /// pace since the last look. Returns `true` if there is any.
     fn mark_stuck(&self, seen: &mut Sightings) -> bool {
         let Some(paces) = seen.look(&self.slots) else { return false };
         let mut any = false;
@@ -356,15 +370,16 @@ impl Scheduler {
         any
     }
 
-    /// Is everything that was accepted before this call, and all that it caused, over?
+    /// Looks whether everything accepted before this call is over, with all its consequences.
     ///
-    /// All workers are parked in one and the same epoch before and after all queues were seen empty: so none was
-    /// awake in between, and none left anything behind. The same goes for the [threads apart](apart). Whoever is on the
-    /// way in is seen first (see [`gate`]): had it left the gate before, its runnable would be in a queue, or would have woken
-    /// a worker, which moves the epoch. No turn is elsewhere, after the epoch was read first, and since none began in this
-    /// epoch, none has been since.
+    /// All workers are parked in one and the same epoch before and after all queues were seen
+    /// empty. So none was awake in between, and none left anything behind. The same goes for the
+    /// [threads apart](apart). Senders on their way in are seen first (see [`gate`]). After leaving
+    /// the gate a sender's runnable is in a queue, or has woken a worker, which moves the epoch. No
+    /// turn is elsewhere, after the first reading of the epoch, and none began in this epoch, so
+    /// none has been since.
     ///
-    /// A crew that has been told to stop has nothing left to do, and parks no more.
+    /// A crew that has been told to stop has no work left, and parks no more.
     pub(crate) fn quiescence(&self) -> Quiescence {
         if self.idle.stopping() {
             return Quiescence::Quiet;
@@ -374,7 +389,8 @@ impl Scheduler {
         if self.elsewhere.any() {
             return Quiescence::Busy;
         }
-        // After those who could have given one away, before those who could be about to push it. Acquire: pairs with `undelay`.
+        // After turns, which could have given a runnable away, and before senders, which could be
+        // about to push. Acquire: pairs with `undelay`.
         if self.delayed.load(Acquire) > 0 {
             return Quiescence::Busy;
         }
@@ -397,15 +413,18 @@ impl Scheduler {
         }
     }
 
-    /// In a turn: its runnable is about to be given to a timer. Until that gives it back nothing is quiet.
+    /// Counts the current turn's runnable, which is about to be given to a timer. Until it comes
+    /// back nothing is quiet.
     pub(crate) fn delay(&self) {
-        // Relaxed: whoever sees this thread's turn over, its worker parked, sees this.
+        // Relaxed: seeing the turn over, with the worker parked, includes seeing the count.
         self.delayed.fetch_add(1, Relaxed);
     }
 
-    /// The same runnable is about to be pushed: by a worker, or by a thread that is inside the gate.
+    /// Counts out such a runnable, which is about to be pushed: by a worker, or by a thread inside
+    /// the gate.
     pub(crate) fn undelay(&self) {
-        // Release: who misses it in the count finds its pusher awake, or inside the gate, or what was pushed.
+        // Release: a reader that misses the runnable in the count finds its pusher awake, or inside
+        // the gate, or the pushed runnable.
         self.delayed.fetch_sub(1, Release);
     }
 }

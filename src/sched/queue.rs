@@ -1,4 +1,4 @@
-//! What the crew shares of one worker, and the policies that say where a runnable goes.
+//! The shared side of a worker, and the policies that say where a runnable goes.
 
 use super::lifo::Lifo;
 use super::local::Local;
@@ -25,25 +25,27 @@ pub enum Policy {
     SharedQueue,
 }
 
-/// Worker k's place, as the others see it.
+/// A worker's slot, as other threads see it.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(super) lifo: Padded<Lifo>,
     pub(super) stealer: Stealer<Task>,
-    /// What only this worker may run.
+    /// Runnables that only this worker may run.
     pub(super) inbox: Injector<Task>,
-    /// What is its holder's alone; from the holder's arrival to the end of the crew.
+    /// State for the slot's holder only. Set from the first holder's arrival to the end of the
+    /// crew.
     pub(super) local: AtomicPtr<Local>,
     pub(crate) counters: Padded<Counters>,
-    /// Where whoever works here is pinned, if anywhere.
+    /// Core to which the holder is pinned, if any.
     core: Option<usize>,
-    /// Actors kept here.
+    /// Number of actors bound to this worker.
     pub(super) residents: AtomicUsize,
-    /// The sentinel has seen that what waits here is stuck: the number of turns before the one it is stuck behind.
+    /// Set by the sentinel while work here is stuck: the number of turns before the turn that it is
+    /// stuck behind.
     stuck_at: Counter,
 }
 
-/// No turn has this number.
+/// A number that no turn has.
 const NOT_STUCK: u64 = u64::MAX;
 
 impl Slot {
@@ -60,50 +62,55 @@ impl Slot {
         }
     }
 
-    /// How long its holder will take to get to all that waits in its queue, in nanoseconds: a guess, from its last turns.
+    /// Returns how long the holder will take to get to all work in its queue, in nanoseconds: a
+    /// guess from its last turns.
     pub(super) fn backlog_ns(&self) -> u64 {
         self.stealer.len() as u64 * self.counters.mean_turn_ns.get()
     }
 
-    /// Is that so long that siblings should take some of it?
+    /// Returns `true` if the backlog is so long that siblings should take some of it.
     pub(super) fn wants_thieves(&self, worth: &Worth) -> bool {
         if cfg!(heist_steps) {
-            return !self.stealer.is_empty(); // by a clock that counts its readings no turn is long
+            // By a clock that counts its readings no turn is long.
+            return !self.stealer.is_empty();
         }
         self.backlog_ns() > worth.ns() || (self.is_stuck() && !self.stealer.is_empty())
     }
 
-    /// By the sentinel: what waits here must not wait for the end of the turn that goes on, whatever it is worth.
+    /// Marks the waiting work as stuck: it must not wait for the end of the current turn, whatever
+    /// it is worth. Called by the sentinel.
     pub(super) fn mark_stuck(&self, turns: u64) {
         self.stuck_at.set(turns);
     }
 
-    /// By the sentinel: no longer.
+    /// Removes the mark. Called by the sentinel.
     pub(super) fn unmark(&self) {
         self.stuck_at.set(NOT_STUCK);
     }
 
-    /// Returns `true` if the sentinel's last look found it stuck.
+    /// Returns `true` if the sentinel's last look found the work stuck.
     pub(super) fn is_marked(&self) -> bool {
         self.stuck_at.get() != NOT_STUCK
     }
 
-    /// Returns `true` while the turn goes on behind which the sentinel saw work stuck.
+    /// Returns `true` while the turn goes on behind which the sentinel saw stuck work.
     pub(super) fn is_stuck(&self) -> bool {
         self.stuck_at.get() == self.counters.turns.get()
     }
 
-    /// Pins the calling thread to this place's core, if it has one: for whoever takes the place.
+    /// Pins the calling thread to this slot's core, if it has one. Called by a thread that takes
+    /// the slot.
     pub(crate) fn pin_here(&self) -> io::Result<()> {
         self.core.map_or(Ok(()), |core| Cores::only(core).bind_this_thread())
     }
 }
 
-/// Written by the worker only, but for `clock_due`.
+/// Counts of a worker. Only the worker writes them, except for `clock_due`.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) turns: Counter,
-    /// The turn after which the clock is read again; others may make it earlier: see [`pace`](super::pace).
+    /// The turn after which the clock is read again. Other threads may make it earlier: see
+    /// [`pace`](super::pace).
     pub(super) clock_due: Counter,
     pub(crate) busy_ns: Counter,
     pub(crate) parked_ns: Counter,
@@ -115,11 +122,12 @@ pub(crate) struct Counters {
     pub(crate) parks: Counter,
     pub(crate) wakes: Counter,
     pub(crate) sentinel_catches: Counter,
-    /// What its last turns took in the mean, but for single long ones.
+    /// Mean length of the last turns, without single long ones.
     pub(super) mean_turn_ns: Counter,
 }
 
-/// `Retry` from an injector means that somebody else got something: try again, it is not for long.
+/// Steals until the result is certain. `Retry` from an injector means that another thread got
+/// something, so the loop is short.
 pub(super) fn retry(mut steal: impl FnMut() -> Steal<Task>) -> Option<Task> {
     loop {
         match steal() {

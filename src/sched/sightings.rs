@@ -1,24 +1,27 @@
-//! The sentinel's memory: at which pace each worker's queue moved since the last look.
+//! The sentinel's memory: the pace of each worker's queue since its last look.
 //!
-//! Turns of the LIFO slot do not count. Two actors that talk to each other there take 16 turns for each one of the queue.
+//! Turns from the LIFO slot do not count. Two actors that talk to each other there take 16 turns
+//! for each turn from the queue.
 
 use super::queue::Slot;
 use crate::time::{self, Duration, Instant};
 
-/// What the sentinel saw when it last looked.
+/// The sentinel's readings at its last look.
 #[derive(Debug, Default)]
 pub(super) struct Sightings {
-    /// Of each worker, the turns that came from its queue.
+    /// For each worker, the number of turns that came from its queue.
     queued: Vec<u64>,
     at: Option<Instant>,
 }
 
 impl Sightings {
-    /// For each worker, its number of turns, and the time that one from its queue took since the last look; `None` at the first.
+    /// Returns each worker's number of turns, and the mean time of a turn from its queue since the
+    /// last look. Returns `None` at the first look.
     pub(super) fn look(&mut self, slots: &[Slot]) -> Option<Vec<(u64, Duration)>> {
         let now = time::now();
         let turns: Vec<u64> = slots.iter().map(|slot| slot.counters.turns.get()).collect();
-        // A hit is counted when its turn begins, and the turn at its end.
+        // A hit is counted when its turn begins, and the turn when it ends, so the difference may
+        // seem negative.
         let hits = slots.iter().map(|slot| slot.counters.lifo_hits.get());
         let queued: Vec<u64> = turns.iter().zip(hits).map(|(all, hits)| all.saturating_sub(hits)).collect();
         let paces = self.at.map(|at| {
@@ -45,7 +48,8 @@ mod tests {
         assert!(seen.look(&slots).is_none());
         std::thread::sleep(Duration::from_millis(1));
         slots[0].counters.turns.set(170);
-        slots[0].counters.lifo_hits.set(161); // one of them has only begun
+        // One of the hits has only begun.
+        slots[0].counters.lifo_hits.set(161);
         let (turns, pace) = seen.look(&slots).expect("a second look")[0];
         assert_eq!(turns, 170);
         assert!(pace >= Duration::from_millis(1) / 9, "{pace:?}");

@@ -2,57 +2,65 @@
 //!
 //! # In prose
 //!
-//! Worker k is a *slot*: its queues, counts, heap and bed ([`Local`](super::local::Local), [`Slot`](super::queue::Slot)).
-//! One thread at a time holds it. A thread that is about to block in the middle of a turn reserves a *spare*, leaves its slot,
-//! and blocks without it ([`blocking`](super::blocking)). How the slot is left depends on whether there is anything to do:
+//! Worker k is a *slot*: its queues, counts, heap and place to park
+//! ([`Local`](super::local::Local), [`Slot`](super::queue::Slot)). One thread at a time holds it. A
+//! thread about to block in the middle of a turn reserves a *spare*, leaves the slot, and blocks
+//! without a slot ([`blocking`](super::blocking)). How the slot is left depends on the work there:
 //!
-//! - *There is work*: the spare is called to the slot at once, and goes on where the other one was.
-//! - *There is none*: the slot is parked, and nobody sleeps in its bed; it is *vacant*. Whoever wakes it, or has it wait for the
-//!   alarm, calls the spare to it, which finds itself in the place of one who was asleep there ([`idle::vacant`](super::idle)). If
-//!   nobody does, the thread that comes back takes its slot back, and nobody has moved: two locks are the whole price.
+//! - *There is work*: the spare is called to the slot at once, and goes on where the other thread
+//!   was.
+//! - *There is none*: the slot is parked, and no thread sleeps there; it is *vacant*. Waking the
+//!   slot, or making it wait for the alarm, calls the spare there. The spare then continues as a
+//!   thread asleep at the slot would. Otherwise the returning thread takes the slot back, and no
+//!   thread has moved: two locks are the whole price.
 //!
-//! A thread that comes back and finds its slot taken finishes its turn as a [member](super::member) without a slot, and
-//! then is a spare itself: threads are all alike. A spare that nobody needs for a while ends.
+//! A thread that finds its slot taken finishes the turn as a [member](super::member) without a
+//! slot, and then becomes a spare: all threads are alike. A spare that is not needed for a while
+//! ends.
 //!
 //! # A thread and its slot
 //!
 //! | the thread | the slot | what happens | the thread, then | the slot, then |
 //! |---|---|---|---|---|
-//! | holds it | held | blocks, a spare is there, no work | blocks | vacant, with a spare reserved |
-//! | holds it | held | blocks, a spare is there, work | blocks | called: its spare is on the way |
-//! | holds it | held | blocks, no spare is to be had | blocks | kept; what waits there is given to the others |
-//! | blocks | vacant or called | comes back | holds it; the spare is free again | held |
+//! | holds it | held | blocks; a spare, no work | blocks | vacant, with a spare reserved |
+//! | holds it | held | blocks; a spare, work | blocks | called: its spare is on the way |
+//! | holds it | held | blocks; no spare | blocks | kept; its work is given to the others |
+//! | blocks | vacant or called | comes back | holds it; frees the spare | held |
 //! | blocks | held by another | comes back | without; after its turn a spare | |
 //! | | vacant | is woken, or waits for the alarm | its spare is called | called |
 //! | | vacant | is the sentinel | its spare sleeps with a timeout, and looks | vacant |
-//! | | vacant | its spare sees what is stuck | the spare holds it | held |
+//! | | vacant | its spare sees stuck work | the spare holds it | held |
 //! | a spare, called | called | arrives | holds it | held |
 //! | a spare, free | | has been for long enough | ends | |
 //! | a spare, free or let go | | the crew stops | ends | |
 //!
 //! # Why a slot has one holder
 //!
-//! A vacant slot is a line in the list of those who sleep, under that list's lock: whoever takes the line out has the slot.
-//! A called one is a token in its spare's parker: whoever takes the token out has it. Both locks carry what the last
-//! holder did. (A thread that comes back takes whatever it finds there for its old slot. It may have been left by another
-//! thread since; that does no harm, since it is the slot that counts and not who left it.)
+//! A vacant slot is a line in the list of parked workers, under that list's lock. A thread that
+//! takes the line out has the slot. A called slot is a token in its spare's parker. A thread that
+//! takes the token out has the slot. Both locks carry everything done by the last holder. (A
+//! returning thread takes whatever it finds for its old slot. Another thread may have left the slot
+//! since, which does no harm: only the slot matters.)
 //!
-//! # Why a slot always has somebody
+//! # Why a slot always has a thread
 //!
-//! A spare is reserved before its slot is left: it sleeps, is on its way to sleep, or is being started, and nobody else
-//! can have it. If none is to be had, the slot is not left.
+//! A spare is reserved before a slot is left. A reserved spare sleeps, is about to sleep, or is
+//! being started, and no other thread can have it. If there is none, the slot is not left.
 //!
 //! # Quiescence
 //!
-//! A turn that goes on without a slot is counted: from before its slot is left until after all that it did. While the
-//! count is not 0 nobody is told that all is quiet. Whoever brings it to 0 without a slot [announces](super::quiet) it; with
-//! a slot its worker is awake, and parks later. A turn begins on a
-//! slot that is awake, so the count cannot rise while all slots are parked (see [`Scheduler::quiescence`]).
+//! A turn without a slot is counted from before the slot is left until after all its effects. While
+//! the count is not 0 no wait is told that all is quiet. A thread without a slot
+//! [announces](super::quiet) when the count becomes 0. With a slot the worker is awake, and parks
+//! later. A turn begins on an awake slot, so the count cannot rise while all slots are parked (see
+//! [`Scheduler::quiescence`]).
 //!
 //! # Bounds
 //!
-//! There are never more threads than workers and the most spares together. A free spare sleeps with one timeout: when it
-//! has ended, all is silent.
+//! There are never more threads than workers and the maximal number of spares together. A free
+//! spare sleeps with one timeout, and after its end all is silent.
+//!
+//! Loom model: `models::spares`. Needed orderings: `scripts/weaken-orderings.sh spares`.
 //!
 //! [`Scheduler::quiescence`]: super::Scheduler::quiescence
 
@@ -66,28 +74,31 @@ use std::sync::Arc;
 pub(crate) enum Call {
     /// Hold this slot, and go on with its work.
     Work(usize),
-    /// Hold this slot, which is parked, or was when you were called.
+    /// Hold this slot, which is parked, or was at the time of the call.
     Lie(usize),
-    /// Hold this slot, which you have taken to rescue what is stuck. Told by the spare to itself.
+    /// Hold this slot, which the spare has taken to rescue stuck work. Told by the spare to itself.
     Catch(usize),
-    /// A vacant slot is the sentinel, and you are reserved for it: sleep with a timeout, and look at what is stuck.
+    /// A vacant slot with this spare is the sentinel: sleep with a timeout, and look for stuck
+    /// work.
     Watch,
-    /// Nobody needs you for now: look how long you may stay.
+    /// The spare is not needed for now: look how long it may stay.
     Free,
     /// The crew has stopped.
     End,
 }
 
-/// A member's own place to wait in while it has nothing to hold.
+/// A place where a member waits while it holds no slot.
 #[derive(Debug)]
 pub(crate) struct Spare {
     parker: Parker<Call>,
-    /// It was reserved when it looked, so it sleeps until it is told something. Changes under the pool's lock.
+    /// Whether the spare sleeps without a timeout, since it was reserved at its last look. Written
+    /// under the pool's lock.
     untimed: AtomicBool,
-    /// It sleeps with the sentinel's timeout, or is about to. Changes to `false` under the lock of the list of those who
-    /// sleep, so whoever makes a vacant slot the sentinel knows whether to tell its spare.
+    /// Whether the spare sleeps with the sentinel's timeout, or is about to. Set to `false` under
+    /// the lock of the list of parked workers, so that appointing a vacant slot shows whether to
+    /// tell the spare.
     pub(super) watches: AtomicBool,
-    /// Its thread was given up before it ran.
+    /// Whether the spare's thread was given up before it ran.
     lost: AtomicBool,
 }
 
@@ -102,31 +113,32 @@ impl Spare {
         self.parker.unpark(call);
     }
 
-    /// A reserved spare's life until it is told what to do, for a model.
+    /// Waits until a reserved spare is told what to do, for a model.
     #[cfg(all(test, heist_loom))]
     pub(crate) fn wait(&self) -> Call {
         self.parker.park(None).expect("it is told something")
     }
 
-    /// What it has been told and not heard yet, for a model.
+    /// Returns what the spare has been told and has not heard yet, for a model.
     #[cfg(all(test, heist_loom))]
     pub(crate) fn told(&self) -> Option<Call> {
         self.parker.take()
     }
 
-    /// By the spare's thread: what it is told, until an instant.
+    /// Waits for a call, until an instant. Called on the spare's thread.
     pub(super) fn listen(&self, until: Option<Instant>) -> Option<Call> {
         self.parker.park(until)
     }
 
-    /// Takes the call to work back, if it has not been heard yet: then the slot is the caller's, and the spare still reserved.
-    /// What it hears instead is that it should look: the call may have come in the place of that.
+    /// Takes back a call to work, if the spare has not heard it yet. Then the slot is the caller's,
+    /// and the spare is still reserved. The spare hears `Free` instead: the call may have replaced
+    /// a token that told it to look.
     #[must_use]
     pub(crate) fn recall(&self, slot: usize) -> bool {
         self.parker.replace_if(|call| *call == Call::Work(slot), Call::Free)
     }
 
-    /// By whoever gave its thread up without running it.
+    /// Records that the spare's thread was given up without running.
     pub(crate) fn lose(&self) {
         self.lost.store(true, Release);
     }
@@ -146,14 +158,17 @@ impl Elsewhere {
         Elsewhere(AtomicUsize::new(0))
     }
 
-    /// A turn is about to leave its slot. Before the slot can be seen parked: whoever sees that acquires this.
+    /// Counts a turn that is about to leave its slot. Called before the slot can be seen parked;
+    /// seeing the slot parked acquires the count.
     pub(crate) fn leave(&self) {
         self.0.fetch_add(1, AcqRel);
     }
 
-    /// A turn is on a slot again, or over. Returns `true` if it was the last one elsewhere.
+    /// Counts out a turn that is on a slot again, or over. Returns `true` if it was the last one
+    /// elsewhere.
     pub(crate) fn back(&self) -> bool {
-        // Release: pairs with the Acquire in `any`; who reads that nobody is elsewhere sees what was done there.
+        // Release: pairs with the Acquire in `any`, so a thread that reads 0 sees everything done
+        // by these turns.
         self.0.fetch_sub(1, AcqRel) == 1
     }
 
@@ -172,16 +187,16 @@ pub(crate) struct Spares {
     pub(crate) counts: Counts,
 }
 
-/// For reports, and written rarely: by any thread.
+/// Counts for reports. Any thread writes them, rarely.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     /// Slots that spares have taken over.
     pub(crate) hand_overs: Counter,
     /// Turns that were finished without a slot.
     pub(crate) turns: Counter,
-    /// Times that a thread blocked and kept its slot, since no spare was to be had.
+    /// Number of times that a thread blocked and kept its slot, since there was no spare.
     pub(crate) kept: Counter,
-    /// Waits that were refused.
+    /// Number of waits that were refused.
     pub(crate) refused: Counter,
     /// Threads inside something that blocks now.
     pub(crate) blocked: AtomicUsize,
@@ -189,11 +204,12 @@ pub(crate) struct Counts {
 
 #[derive(Debug)]
 struct Pool {
-    /// Who is free, and since when; the last one is taken first, so that those that are too many get their rest.
+    /// Free spares, and since when. The last one is taken first, so that surplus spares are left
+    /// alone and end.
     free: Vec<(Arc<Spare>, Instant)>,
-    /// Threads beyond the number of workers, those that are being started included.
+    /// Threads beyond the number of workers, including those that are being started.
     extra: usize,
-    /// A thread could not be started; not again before then.
+    /// Set when a thread could not be started: no further attempt before this instant.
     not_before: Option<Instant>,
     closed: bool,
 }
@@ -204,13 +220,13 @@ impl Spares {
         Spares { most, stay, pid: std::process::id(), pool: Mutex::new(pool), counts: Counts::default() }
     }
 
-    /// Threads beyond the number of workers.
+    /// Returns the number of threads beyond the number of workers.
     pub(crate) fn alive(&self) -> usize {
         self.pool.lock().extra
     }
 
-    /// A spare that nobody else can have, whose thread is started now if need be. It must be [called](Spare::call) or
-    /// [let go](Self::let_go).
+    /// Reserves a spare, and starts a thread for it if need be. The spare must be
+    /// [called](Spare::call) or [let go](Self::let_go).
     pub(crate) fn reserve(&self, recruit: &Recruit<'_>) -> Option<Arc<Spare>> {
         if self.most == 0 || std::process::id() != self.pid {
             return None;
@@ -226,6 +242,7 @@ impl Spares {
             return None;
         }
         pool.extra += 1;
+        // The lock is released: starting a thread may run user code.
         drop(pool);
         let spare = Spare::new();
         if recruit(Arc::clone(&spare)) {
@@ -237,7 +254,7 @@ impl Spares {
         None
     }
 
-    /// A reserved spare is free again.
+    /// Frees a reserved spare.
     pub(crate) fn let_go(&self, spare: Arc<Spare>) {
         chaos();
         let mut pool = self.pool.lock();
@@ -245,6 +262,7 @@ impl Spares {
             drop(pool);
             spare.call(Call::End);
         } else {
+            // A spare with a timeout looks by itself, so only one without is woken.
             if spare.untimed.swap(false, Relaxed) {
                 spare.call(Call::Free);
             }
@@ -252,7 +270,8 @@ impl Spares {
         }
     }
 
-    /// The life of a spare until it is called; `None`: it ends, since nobody needed it for long, or (`End`) at the crew's end.
+    /// Waits, on the spare's thread, until it is called. Returns `None` if the spare ends, since it
+    /// was not needed for long. At the crew's end the call is `End`.
     pub(crate) fn wait(&self, me: &Arc<Spare>, free: bool) -> Option<Call> {
         if free {
             self.let_go(Arc::clone(me));
@@ -267,13 +286,15 @@ impl Spares {
         }
     }
 
-    /// A spare is about to watch: it sleeps with a timeout, so whoever lets it go need not wake it.
+    /// Marks a spare as sleeping with a timeout, since it is about to watch. Letting the spare go
+    /// need not wake it then.
     pub(super) fn sleeps_timed(&self, me: &Arc<Spare>) {
         let _pool = self.pool.lock();
         me.untimed.store(false, Relaxed);
     }
 
-    /// Until when, if not until it is told something; outer `None`: no longer.
+    /// Returns until when the spare may sleep: `None` if it must end, `Some(None)` if it sleeps
+    /// until it is told something.
     fn may_stay(&self, me: &Arc<Spare>) -> Option<Option<Instant>> {
         let mut pool = self.pool.lock();
         let place = pool.free.iter().position(|(spare, _)| Arc::ptr_eq(spare, me));
@@ -288,13 +309,13 @@ impl Spares {
         Some(until)
     }
 
-    /// Counts out a thread that was told to [end](Call::End). At the crew's end each slot is held by
-    /// one thread, so exactly the threads beyond the number of workers end without a slot.
+    /// Counts out a thread that was told to [end](Call::End). At the crew's end each slot is held
+    /// by one thread, so exactly the threads beyond the number of workers end without a slot.
     pub(super) fn ended(&self) {
         self.pool.lock().extra -= 1;
     }
 
-    /// The crew has stopped: who is free ends.
+    /// Ends all free spares, after the crew has stopped.
     pub(super) fn close(&self) {
         let mut pool = self.pool.lock();
         pool.closed = true;

@@ -1,21 +1,22 @@
-//! What the scheduler moves: a pointer to something that can be run, and nothing it knows about it.
+//! Runnables: pointers to something that can be run, about which the scheduler knows nothing else.
 
 use super::bound::Bound;
 use std::ptr::NonNull;
 
-/// How the scheduler uses a runnable; the first field of whatever table the owner has for it.
+/// The scheduler's functions for a runnable. The first field of the owner's own table.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct TaskVtable {
     /// Runs one turn.
     pub(crate) run: unsafe fn(NonNull<TaskHeader>) -> After,
-    /// What `Policy::Sharded` hashes to choose the worker.
+    /// The value that `Policy::Sharded` hashes to choose the worker.
     pub(crate) key: unsafe fn(NonNull<TaskHeader>) -> u64,
-    /// Where it must run; `None` where nothing of the kind is ever bound. What it returns lives as long as the runnable.
+    /// The place where the runnable must run. `None` in tables of runnables that are never bound.
+    /// The result lives as long as the runnable.
     pub(crate) bound: Option<unsafe fn(NonNull<TaskHeader>) -> NonNull<Bound>>,
 }
 
-/// The first field of whatever can be scheduled.
+/// The first field of everything that can be scheduled.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct TaskHeader {
@@ -26,16 +27,16 @@ pub(crate) struct TaskHeader {
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
-    /// There is more to do: to the back of the queue.
+    /// More work is left: back of the queue.
     Requeue,
-    /// There will be more in a moment, when another thread has finished its step: to the back of the queue, and let
-    /// other threads run.
+    /// More work comes in a moment, when another thread has finished its step: back of the queue,
+    /// and let other threads run.
     RequeueGap,
-    /// There is more to do, some of it sent from outside the crew: to the back of whichever queue gets to it first.
+    /// More work is left, some sent from outside the crew: back of the queue that is served first.
     RequeueOutside,
-    /// It is no longer the scheduler's to touch.
+    /// The scheduler must not touch it any more.
     Gone,
-    /// The same, and it was an [errand](super::errand): no turn.
+    /// Like `Gone`, and it was an [errand](super::errand): no turn.
     Errand,
 }
 
@@ -46,19 +47,21 @@ impl After {
     }
 }
 
-/// A runnable: there is at most one for each thing that can be scheduled, and it can only be moved.
+/// A runnable. Each schedulable object has at most one. It can only be moved.
 #[derive(Debug)]
 #[repr(transparent)]
 pub(crate) struct Task(NonNull<TaskHeader>);
 
-// SAFETY: a runnable is the right to run one turn somewhere; what it points to is made for being run on any worker
-// (`from_raw`'s contract).
+// SAFETY: by `from_raw`'s contract, the object behind the header may be run on any thread, and this
+// is its only `Task`.
 unsafe impl Send for Task {}
 
 impl Task {
+    /// Makes a runnable.
+    ///
     /// # Safety
-    /// The header stays valid until the task has been run, may be run on any thread, and no other `Task` for it
-    /// exists.
+    /// The header stays valid until the task has been run. It may be run on any thread. No other
+    /// `Task` for it exists.
     pub(crate) unsafe fn from_raw(header: NonNull<TaskHeader>) -> Self {
         Task(header)
     }
@@ -67,7 +70,8 @@ impl Task {
         self.0
     }
 
-    /// Asks for what lies behind the first cache line: a cold one's turn then waits for both at the same time.
+    /// Prefetches the second cache line of the runnable, so that a cold one's turn waits for both
+    /// lines at the same time.
     #[inline]
     pub(crate) fn prefetch(&self) {
         crate::sync::prefetch(self.0.as_ptr().wrapping_byte_add(64));
@@ -76,21 +80,22 @@ impl Task {
     /// Runs one turn.
     #[inline]
     pub(crate) fn run(self) -> (NonNull<TaskHeader>, After) {
-        // SAFETY: valid until run, by `from_raw`'s contract.
+        // SAFETY: the header and its table are valid until this run, by `from_raw`'s contract.
         let after = unsafe { ((*self.0.as_ref().vtable).run)(self.0) };
         (self.0, after)
     }
 
-    /// Must it run in one place?
+    /// Returns `true` if the runnable must run in one place.
     #[inline]
     pub(crate) fn is_bound(&self) -> bool {
-        // SAFETY: as above.
+        // SAFETY: the runnable has not been run, so the header and its table are valid.
         unsafe { (*self.0.as_ref().vtable).bound.is_some() }
     }
 
-    /// Where it must run.
+    /// Returns the place where the runnable must run.
     pub(crate) fn bound(&self) -> &Bound {
-        // SAFETY: as above; the place lives as long as the runnable, which is borrowed.
+        // SAFETY: the runnable has not been run, so the header and its table are valid. The place
+        // lives as long as the runnable, which is borrowed.
         unsafe {
             match (*self.0.as_ref().vtable).bound {
                 Some(bound) => bound(self.0).as_ref(),
@@ -99,11 +104,11 @@ impl Task {
         }
     }
 
-    /// The worker of `workers` that `Policy::Sharded` keeps it on.
+    /// Returns the worker that `Policy::Sharded` assigns to the runnable.
     pub(crate) fn home(&self, workers: usize) -> usize {
-        // SAFETY: as above.
+        // SAFETY: the runnable has not been run, so the header and its table are valid.
         let key = unsafe { ((*self.0.as_ref().vtable).key)(self.0) };
-        // Fibonacci hashing (Knuth, TAOCP 3, 6.4), then the high bits scaled to the number of workers.
+        // Fibonacci hashing (Knuth, TAOCP 3, 6.4), then the high bits scaled to the workers.
         let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         ((hash * workers as u64) >> 32) as usize
     }

@@ -1,35 +1,39 @@
-//! What a theft is worth: how long an owner must be going to take to get to its queue, so that a sibling takes some of it.
+//! The steal threshold: how long an owner must be going to take to get to its queue before a
+//! sibling takes some of it.
 //!
-//! What an owner gets to soon is better left in one cache. How soon that is depends on what waits: to move an actor costs a few
-//! cache lines, much for a turn of 50 ns and nothing for one of a microsecond. So thieves learn it. Each compares its pace through what
-//! it has stolen with its victim's pace: if a turn took it more than [`PAYS_UP_TO`] times as long, the next theft has to be worth twice
-//! as much; if not, half as much, between [`LEAST_NS`] and [`MOST_NS`].
+//! Work that will soon be run is better left in the owner's cache. How soon depends on the work.
+//! Moving an actor costs a few cache lines: much for a turn of 50 ns, nothing for a turn of a
+//! microsecond. So thieves learn the threshold. Each compares its pace through stolen work with its
+//! victim's pace. If a turn took more than [`PAYS_UP_TO`] times as long, the next theft has to be
+//! worth twice as much; otherwise half as much, between [`LEAST_NS`] and [`MOST_NS`].
 //!
-//! All of it is a guess that may be wrong. What waits for longer than that is the [sentinel](super::idle)'s, as whatever notifies nobody is.
+//! All of this is a guess that may be wrong. Work that waits for longer is left to the
+//! [sentinel](super::idle), like all work that notifies no worker.
 
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 use crate::time::Instant;
 
-/// Own work that takes its owner no longer than this is not worth moving to another core.
+/// Backlogs shorter than this are not worth moving to another core.
 const LEAST_NS: u64 = 20_000;
-/// However badly thefts went.
+/// Upper limit of the threshold, however badly thefts went.
 const MOST_NS: u64 = 160_000;
-/// A thief that is as slow as this, compared with its victim, does more harm than good: each turn that it takes over keeps two cores busy.
+/// A thief slower than this factor does more harm than good: each stolen turn keeps two cores busy.
 const PAYS_UP_TO: u64 = 2;
 /// Turns as long as this, in the mean, are worth moving however long they took the victim.
 const LONG_NS: u64 = 1_000;
 
-/// See the page above. Written rarely, read by all; Relaxed, since nothing is published by it, and an old value is as good a guess.
+/// The threshold: see the page above. Written rarely, read by all. Relaxed, since it publishes
+/// nothing, and an old value is as good a guess.
 #[derive(Debug)]
 pub(super) struct Worth(AtomicU64);
 
-/// A theft whose thief has not run dry since.
+/// A theft; its thief has not run dry since.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Theft {
     pub(super) at: Instant,
-    /// The thief's turns up to then.
+    /// Number of the thief's turns at that moment.
     pub(super) turns: u64,
-    /// Its victim's mean turn then.
+    /// The victim's mean turn at that moment.
     pub(super) victims_pace_ns: u64,
 }
 
@@ -43,7 +47,7 @@ impl Worth {
         self.0.load(Relaxed)
     }
 
-    /// A thief has run dry, after so many turns in all.
+    /// Updates the threshold, when a thief has run dry after `turns` turns in all.
     pub(super) fn judge(&self, theft: Theft, now: Instant, turns: u64) {
         let took = (now - theft.at).as_nanos() as u64;
         let pace = took / (turns - theft.turns).max(1);
@@ -54,7 +58,8 @@ impl Worth {
             (worth / 2).max(LEAST_NS)
         };
         if next != worth {
-            self.0.store(next, Relaxed); // two who judge at once may count as one
+            // Two updates at once may count as one.
+            self.0.store(next, Relaxed);
         }
     }
 }
@@ -82,7 +87,7 @@ mod tests {
         assert_eq!(worth.ns(), MOST_NS);
         (0..9).for_each(|_| _ = judge(150));
         assert_eq!(worth.ns(), LEAST_NS);
-        // Nothing of it was left for the thief: no turns, no division by zero.
+        // Nothing was left for the thief: no turns, and no division by zero.
         worth.judge(Theft { turns: 150, ..theft }, at + Duration::from_nanos(10), 150);
         assert_eq!(worth.ns(), LEAST_NS);
     }

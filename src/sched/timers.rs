@@ -1,27 +1,32 @@
-//! The timers that are armed: a table of them, and a heap of instants.
+//! Armed timers: a table of timers, and a heap of instants.
 //!
-//! One of each for an executor, under one lock: a 4-ary heap (a quarter of the cache misses of a binary one's lower
-//! levels), whose entries and the table's slots know each other's places, so that a timer is cancelled at once, and takes
-//! its message with it, however far it is from being due.
+//! An executor has one of each, under one lock. The heap is 4-ary, with a quarter of the cache
+//! misses of a binary heap's lower levels. The heap's entries and the table's slots know each
+//! other's positions. So a timer is cancelled at once, together with its message, however far in
+//! the future.
 //!
-//! A timer's *slot* stays its own from arming to the end, under a key that is never used again:
+//! A timer keeps its *slot* from arming to the end, under a key that is never used again:
 //!
 //! | slot | the timer is | leaves it by |
 //! |---|---|---|
-//! | armed | in the table and the heap | fire (out) · cancel (free) · the crew's end (free) |
-//! | out | in a mailbox, or being handled | `end`, by whoever handled it (free) · `rearm`, for an interval (armed) · cancel (free) |
+//! | armed | in the table and the heap | fire (out), cancel (free), the crew's end (free) |
+//! | out | in a mailbox, or in work | `end` by its handler (free), `rearm` (armed), cancel (free) |
 //! | free | no more: the key is invalid | |
 //!
-//! What a timer *aims* at, an actor, knows those that are armed for it ([`Aim`]), and ends them when it ends.
+//! A timer may *aim* at an actor. The actor has a list of such timers ([`Aim`]), and ends them when
+//! it ends.
 //!
-//! So a timer that was cancelled while it was out finds its key invalid, and is neither handled nor armed again.
+//! So a timer cancelled while it was out finds its key invalid, and is neither handled nor armed
+//! again.
 //!
-//! Fired is under the lock, so that timers reach their actors in the order of their instants, and of their arming where
-//! those are equal, whoever fires. User code is never under it, nor between the firing and the next keeper's
-//! appointment: what is refused or cancelled then is handed to an [errand](super::errand).
+//! Timers are fired under the lock. They reach actors in the order of their instants, and of arming
+//! where instants are equal, whichever worker fires. User code never runs under it, nor between the
+//! firing and the next keeper's appointment. Timers refused or cancelled then are handed to an
+//! [errand](super::errand).
 //!
-//! Firing has a bounded share of a worker's time, however much is due: a visit ends after [`VISIT`] timers or
-//! [`VISIT_TIME`], and then turns have at least as long ([`Local::tend_timers`](super::local::Local::tend_timers)).
+//! Firing has a bounded share of a worker's time, however many timers are due. A visit ends after
+//! [`VISIT`] timers or [`VISIT_TIME`], and then turns have at least as long
+//! ([`Local::tend_timers`](super::local::Local::tend_timers)).
 
 mod aim;
 
@@ -34,15 +39,17 @@ use crate::sync::Mutex;
 use crate::time::{self, Duration, Instant};
 use crate::user::{self, Site};
 
-/// What the table holds. Dropping it before it was fired cancels it.
+/// A timer in the table. Dropping an armed timer cancels it.
 pub(crate) trait Timed: Send {
-    /// It is due. Runs no user code; what cannot be delivered comes back.
+    /// Delivers the timer, which is due. Runs no user code. Returns itself if it cannot be
+    /// delivered.
     fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>>;
 
-    /// It was due and could not be delivered, or what it aims at has ended. May run user code.
+    /// Reports a due timer that could not be delivered, or an ended aim. May run user code.
     fn undeliverable(self: Box<Self>);
 
-    /// What it aims at, if that may end before the timer is due: then the timer ends with it. Always the same. Runs no user code.
+    /// Returns the aim of the timer, if the aim may end before the timer is due. Then the timer
+    /// ends with it. Always the same. Runs no user code.
     fn aim(&self) -> Option<&Aim> {
         None
     }
@@ -60,36 +67,37 @@ impl Key {
     pub(crate) const NONE: Key = Key { slot: u32::MAX, id: u64::MAX };
 }
 
-/// Timers fired under one lock.
+/// Number of timers fired under one lock.
 const BATCH: usize = 64;
-/// A table of more slots than this gives its memory back when it has become empty.
+/// A table of more slots than this frees its memory when it becomes empty.
 const KEPT: usize = 1024;
-/// Children of each entry of the heap.
+/// Number of children of each entry of the heap.
 const ARITY: usize = 4;
-/// A slot's place while it is out.
+/// Position of a slot that is out.
 const OUT: u32 = u32::MAX;
-/// The end of the list of free slots.
+/// End of the list of free slots.
 const NO_SLOT: u32 = u32::MAX;
-/// The id of a free slot; ids begin at 1.
+/// Id of a free slot. Ids begin at 1.
 const FREE: u64 = 0;
 
-/// Fired in one visit, before other things get their turn.
+/// Number of timers fired in one visit, before other work gets its turn.
 const VISIT: usize = 1024;
 /// A visit ends after this time, give or take a batch.
 const VISIT_TIME: Duration = Duration::from_micros(100);
 
-/// What a visit leaves to be done where user code may run.
+/// Work that a visit leaves for a place where user code may run.
 #[derive(Default)]
 pub(super) struct Leftovers {
-    /// Could not be delivered.
+    /// Timers that could not be delivered.
     refused: Vec<Box<dyn Timed>>,
-    /// To be dropped.
+    /// Timers to be dropped.
     cancelled: Vec<Box<dyn Timed>>,
 }
 
 impl Scheduler {
-    /// Arms a timer for an instant, or for never, if what it aims at is `open`; `make` gets its key. `false`, and `make` was not
-    /// called: that is not open, or the executor shuts down. Both are called under the lock.
+    /// Arms a timer for an instant, or for never, if its aim is `open`. `make` gets the key.
+    /// Returns `false`, without calling `make`, if the aim is not open or the executor shuts down.
+    /// Both are called under the lock.
     #[must_use]
     pub(crate) fn arm(
         &self,
@@ -107,7 +115,8 @@ impl Scheduler {
         lowered.is_some()
     }
 
-    /// Arms a timer that is out once more. It comes back if it was cancelled, or the executor shuts down.
+    /// Arms a timer that is out once more. The timer comes back if it was cancelled, or if the
+    /// executor shuts down.
     pub(crate) fn rearm(
         &self,
         key: Key,
@@ -120,7 +129,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// On a worker, between turns: fires what is due. It may be that something is due still.
+    /// Fires due timers, between turns on a worker. Some may still be due afterwards.
     #[cold]
     pub(super) fn fire_timers(&self, now: Instant) {
         let mut rest = VISIT / BATCH;
@@ -130,14 +139,14 @@ impl Scheduler {
         };
         let _visit = self.errands.visit();
         let left = self.timers.fire(&self.idle.alarm, now, goes_on);
-        // Before anything of the users': from now on somebody else waits for the next one.
+        // Before any user code: from here on another worker waits for the next timer.
         self.idle.ensure_kept();
         let refused = self.errand(Site::Hook, left.refused, |timed| timed.undeliverable());
         let cancelled = self.errand(Site::Drop, left.cancelled, drop);
         refused.into_iter().chain(cancelled).for_each(|errand| self.push_errand(errand));
     }
 
-    /// Cancels a timer. `false`: it is over already, or in the parent of this forked child.
+    /// Cancels a timer. Returns `false` if it is over already, or in a forked child.
     pub(crate) fn cancel(&self, key: Key) -> bool {
         !self.forked() && self.timers.cancel(key)
     }
@@ -166,10 +175,10 @@ struct Table {
 
 struct Slot {
     id: u64,
-    /// Armed: in the heap. Free: the next free slot.
+    /// Armed: position in the heap. Free: the next free slot.
     place: u32,
     timed: Option<Box<dyn Timed>>,
-    /// Armed: its neighbours in the list of what it aims at.
+    /// Armed: neighbours in the list of the timer's aim.
     before: u32,
     after: u32,
 }
@@ -180,7 +189,7 @@ impl std::fmt::Debug for Slot {
     }
 }
 
-/// By instant, then by the order of arming.
+/// Ordered by instant, then by the order of arming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     when: u64,
@@ -200,18 +209,20 @@ impl Timers {
         }))
     }
 
-    /// Timers armed now.
+    /// Returns the number of armed timers.
     pub(crate) fn armed(&self) -> usize {
         self.0.lock().heap.len()
     }
 
-    /// Returns `true` after [`close`](Self::close) while a timer is left that has not been cancelled.
+    /// Returns `true` after [`close`](Self::close) while a timer is left that has not been
+    /// cancelled.
     pub(super) fn are_to_be_cancelled(&self) -> bool {
         let table = self.0.lock();
         table.closed && !table.heap.is_empty()
     }
 
-    /// See [`Scheduler::arm`]. `None`: not armed. True: the alarm was lowered.
+    /// See [`Scheduler::arm`]. Returns `None` if the timer was not armed, `Some(true)` if the alarm
+    /// was lowered.
     pub(super) fn arm(
         &self,
         alarm: &Alarm,
@@ -221,6 +232,7 @@ impl Timers {
     ) -> Option<bool> {
         let when = alarm.count(at);
         let mut table = self.0.lock();
+        // Under the lock, as the page of `aim` requires.
         if !open() {
             return None;
         }
@@ -229,8 +241,8 @@ impl Timers {
         Some(alarm.lower(when))
     }
 
-    /// Arms a timer that is out again, under its own key. It comes back if it was cancelled meanwhile, or the crew shuts
-    /// down. True: the alarm was lowered.
+    /// Arms a timer that is out again, under its own key. The timer comes back if it was cancelled
+    /// meanwhile, or if the crew shuts down. Returns `true` if the alarm was lowered.
     pub(super) fn rearm(
         &self,
         alarm: &Alarm,
@@ -247,12 +259,12 @@ impl Timers {
         Ok(alarm.lower(when))
     }
 
-    /// Was it neither cancelled nor ended?
+    /// Returns `true` if the timer was neither cancelled nor ended.
     pub(crate) fn is_valid(&self, key: Key) -> bool {
         self.0.lock().is_valid(key)
     }
 
-    /// A timer that is out is over. `false`: it had been cancelled.
+    /// Ends a timer that is out. Returns `false` if it had been cancelled.
     pub(crate) fn end(&self, key: Key) -> bool {
         let mut table = self.0.lock();
         let valid = table.is_valid(key);
@@ -262,7 +274,7 @@ impl Timers {
         valid
     }
 
-    /// `false`: it is over already.
+    /// Cancels a timer. Returns `false` if it is over already.
     pub(crate) fn cancel(&self, key: Key) -> bool {
         let mut table = self.0.lock();
         if !table.is_valid(key) {
@@ -271,19 +283,21 @@ impl Timers {
         let timed = table.take_out(key.slot);
         table.free(key.slot);
         drop(table);
-        drops::run(move || user::contain(Site::Drop, || drop(timed))); // not under the lock
+        // Outside the lock, since the drop of a message is user code.
+        drops::run(move || user::contain(Site::Drop, || drop(timed)));
         true
     }
 
-    /// Nothing more is armed; what is armed is due to be cancelled. True: the alarm was lowered for that.
+    /// Refuses new timers, and makes all armed ones due to be cancelled. Returns `true` if the
+    /// alarm was lowered for that.
     pub(super) fn close(&self, alarm: &Alarm) -> bool {
         let mut table = self.0.lock();
         table.closed = true;
         !table.heap.is_empty() && alarm.lower(0)
     }
 
-    /// Fires what is due; after [`close`](Self::close), cancels everything. A batch at a time, while the caller `goes_on`.
-    /// Runs no user code.
+    /// Fires due timers, a batch at a time, while the caller `goes_on`. After
+    /// [`close`](Self::close), cancels all timers instead. Runs no user code.
     pub(super) fn fire(&self, alarm: &Alarm, now: Instant, mut goes_on: impl FnMut() -> bool) -> Leftovers {
         let now = alarm.count(Some(now));
         let mut left = Leftovers::default();
@@ -303,6 +317,8 @@ impl Timers {
                     left.refused.push(back);
                 }
             }
+            // The alarm is set under the table's lock, so that a timer armed afterwards can only
+            // lower it.
             let next = table.heap.first().map(|first| first.when);
             alarm.set(if closed { next.map(|_| 0) } else { next });
             drop(table);
@@ -318,7 +334,7 @@ impl Table {
         self.slots.get(key.slot as usize).is_some_and(|slot| slot.id == key.id)
     }
 
-    /// A slot of its own for a new timer.
+    /// Reserves a slot for a new timer.
     fn reserve(&mut self) -> Option<Key> {
         if self.closed {
             return None;
@@ -346,7 +362,7 @@ impl Table {
         Some(Key { slot, id: self.last_id })
     }
 
-    /// From out to armed.
+    /// Moves a timer from out to armed.
     fn put(&mut self, key: Key, when: u64, timed: Box<dyn Timed>) {
         if let Some(aim) = timed.aim() {
             self.link(aim, key.slot);
@@ -356,7 +372,7 @@ impl Table {
         self.rise(self.heap.len() - 1);
     }
 
-    /// From armed to out; `None` if it is out already.
+    /// Moves a timer from armed to out. Returns `None` if it is out already.
     fn take_out(&mut self, slot: u32) -> Option<Box<dyn Timed>> {
         let entry = &mut self.slots[slot as usize];
         let timed = entry.timed.take()?;
@@ -364,7 +380,8 @@ impl Table {
         let last = self.heap.pop().expect("it is in the heap");
         if place < self.heap.len() {
             self.heap[place] = last;
-            // One of the two moves it, or neither.
+            // The entry moved here may belong above or below, so one of the two calls moves it, or
+            // neither.
             self.rise(place);
             self.sink(self.slots[last.slot as usize].place as usize);
         }
@@ -374,7 +391,7 @@ impl Table {
         Some(timed)
     }
 
-    /// From out to free.
+    /// Moves a timer from out to free.
     fn free(&mut self, slot: u32) {
         let entry = &mut self.slots[slot as usize];
         (entry.id, entry.place) = (FREE, self.first_free);
@@ -390,7 +407,7 @@ impl Table {
         self.slots[entry.slot as usize].place = place as u32;
     }
 
-    /// Up to where it is not earlier than what is above it.
+    /// Moves an entry up to where it is not earlier than its parent.
     fn rise(&mut self, mut place: usize) {
         let entry = self.heap[place];
         while place > 0 {
@@ -404,7 +421,7 @@ impl Table {
         self.set(place, entry);
     }
 
-    /// Down to where nothing below it is earlier.
+    /// Moves an entry down to where no child is earlier.
     fn sink(&mut self, mut place: usize) {
         let entry = self.heap[place];
         loop {

@@ -1,17 +1,18 @@
-//! Who of those who sleep has a duty: to watch (the sentinel), or to wait for the alarm (the keeper).
+//! The duties of parked workers: to watch (the sentinel), and to wait for the alarm (the keeper).
 
 use super::{Crew, Idle, List, SENTINEL, Token};
 use crate::sync::{Ordering::*, chaos, fence};
 
 impl Idle {
-    /// Whoever was the keeper leaves: another sleeper waits for the alarm from now on.
+    /// Makes another sleeper wait for the alarm, if `worker`, which leaves the list, was the
+    /// keeper.
     pub(super) fn hand_over(&self, list: &mut List, worker: usize) {
         if list.keeper != Some(worker) {
             return;
         }
         fence(SeqCst); // for the look at the alarm: see `vacant`
         let set = self.alarm.is_set();
-        // Nobody is called to a vacant slot for an alarm that is not set.
+        // A spare is called to a vacant slot only for an alarm that is set.
         list.keeper = list.sleeper().or_else(|| list.parked.last().copied().filter(|_| set));
         if let Some(next) = list.keeper
             && set
@@ -21,7 +22,7 @@ impl Idle {
         }
     }
 
-    /// After the alarm was lowered: one of those who sleep must wait for it.
+    /// Makes a parked worker wait for the alarm, after the alarm was lowered.
     pub(crate) fn alarm_lowered(&self) {
         fence(SeqCst);
         if Crew(self.word.load(Relaxed)).parked() > 0 {
@@ -29,7 +30,8 @@ impl Idle {
         }
     }
 
-    /// After what was due has been fired: a keeper there is will get up early enough, and look again.
+    /// Ensures that there is a keeper, after due timers were fired. An existing keeper will get up
+    /// early enough, and look again.
     pub(crate) fn ensure_kept(&self) {
         fence(SeqCst);
         if self.alarm.is_set() && Crew(self.word.load(Relaxed)).parked() > 0 {
@@ -46,17 +48,18 @@ impl Idle {
             let best = list.sleeper().unwrap_or(last);
             let keeper = *list.keeper.get_or_insert(best);
             list.see_to(keeper);
-            self.beds[keeper].parker.unpark(Token::Look); // under the lock, as in `appoint`
+            // Under the lock, as in `appoint_one_of`.
+            self.beds[keeper].parker.unpark(Token::Look);
         }
     }
 
-    /// Is this worker the sentinel, and is it the keeper?
+    /// Returns whether this worker is the sentinel, and whether it is the keeper.
     pub(super) fn duties(&self, me: usize) -> (bool, bool) {
         let list = self.list.lock();
         (list.sentinel == Some(me), list.keeper == Some(me))
     }
 
-    /// The sentinel gives up its timeout, if still nobody is awake.
+    /// Gives up the sentinel's timeout, if still no worker is awake. Returns `true` if it did.
     pub(super) fn resign(&self, me: usize) -> bool {
         let mut list = self.list.lock();
         let alone = list.parked.len() as u64 == self.all() && list.sentinel == Some(me);
@@ -67,10 +70,10 @@ impl Idle {
         alone
     }
 
-    /// After something was put where only its owner looks: is anybody watching?
+    /// Ensures that a sentinel watches, after a runnable was put where only its owner looks.
     #[inline]
     pub(crate) fn ensure_watched(&self) {
-        // Relaxed: see the page's last paragraph.
+        // Relaxed: see case 4 of the proof on `idle`'s page.
         let now = Crew(self.word.load(Relaxed));
         if now.parked() > 0 && !now.watched() {
             self.appoint();
@@ -83,16 +86,16 @@ impl Idle {
         self.appoint_one_of(&mut self.list.lock());
     }
 
-    /// One of those who are parked watches from now on, if nobody does.
+    /// Makes a parked worker the sentinel, if there is none.
     pub(super) fn appoint_one_of(&self, list: &mut List) {
         let (Some(&last), None) = (list.parked.last(), list.sentinel) else { return };
         let Some(best) = list.sleeper() else { return self.watch_at(list, last) };
-        // Both duties for one, so that it is woken once.
+        // One worker has both duties, so that it is woken once.
         let worker = *list.keeper.get_or_insert(best);
         list.see_to(worker);
         list.sentinel = Some(worker);
         self.word.fetch_add(SENTINEL, SeqCst);
-        // Under the lock: a notifier that takes this worker off the list must leave its token after this one.
+        // Under the lock: a notifier that takes the worker off the list must leave its token later.
         self.beds[worker].parker.unpark(Token::Look);
     }
 }

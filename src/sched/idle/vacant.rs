@@ -1,28 +1,35 @@
-//! Vacant slots: on the list of those who sleep, with nobody in the bed.
+//! Vacant slots: on the list of parked workers, but without a thread.
 //!
-//! To everybody else a vacant slot is parked: it is counted as such, and is woken when there is work. What is different
-//! is that its waking calls the spare that is reserved for it ([`spares`](super::super::spares)), and that it does not wait for the
-//! alarm: whoever makes it the keeper all the same, since nobody else sleeps, calls the spare.
+//! To other threads a vacant slot is parked: it counts as such, and is woken when there is work.
+//! There are two differences. Waking it calls the spare reserved for it
+//! ([`spares`](super::super::spares)). It does not wait for the alarm: where no worker sleeps,
+//! making the slot the keeper calls the spare.
 //!
 //! | event | the line in `vacant` | |
 //! |---|---|---|
-//! | a thread leaves its slot | in | with the parking; then **always** rescans, and reads the alarm |
+//! | a thread leaves its slot | in | with the parking; **always** rescans and reads the alarm |
 //! | the slot is woken, or waits for the alarm | out | its spare is called |
-//! | the slot is the sentinel | stays | its spare [watches](Idle::watch) where it is; it is told to if it does not yet |
-//! | its spare sees work that is stuck | out | with the unparking; the spare holds the slot |
-//! | a thread that left it comes back, or a rescan finds work | out | with the unparking; the spare is that thread's |
+//! | the slot is the sentinel | stays | its spare [watches](Idle::watch), told to if need be |
+//! | its spare sees stuck work | out | with the unparking; the spare holds it |
+//! | a thread comes back, or a rescan finds work | out | with the unparking; it gets the spare |
 //!
-//! One slot may have been left by several threads, each at a time when it held it. So what a line says, and not who comes, tells which
-//! spare is reserved; and who finds no line after a rescan that found work wakes the slot, since the line may be out for a duty.
+//! Several threads may have left one slot, each at a time when it held the slot. So the line says
+//! which spare is reserved, and not the returning thread. A thread that finds no line after a
+//! rescan that found work wakes the slot, since the line may be out for a duty.
 //!
-//! That no wake-up is lost follows as for those who sleep (see the page above), since leaving is parking: publish the
-//! change of the word, fence, rescan. The alarm: whoever lowers it and sees somebody parked finds a keeper, or makes one, calling a spare
-//! if need be; whoever leaves its slot reads the alarm after its fence, and sees to a keeper if there is none.
+//! No wake-up is lost for the same reason as with sleepers (see the page above), since leaving is
+//! parking: publish the change of the word, fence, rescan. For the alarm: a thread that lowers the
+//! alarm and sees a parked worker finds a keeper, or makes one, calling a spare if need be. A
+//! thread that leaves its slot reads the alarm after the fence, and sees to a keeper if there is
+//! none.
 //!
-//! Leaving appoints a sentinel while anybody else is awake, as parking does: a worker that is in a long turn may have filled its LIFO
-//! slot while nobody was parked, so it appointed nobody, and it does not look again. If nobody sleeps in a bed, the spare that is reserved
-//! sleeps with the sentinel's timeout from then on, without the slot. It goes on so for a few timeouts after its slot was taken
-//! back, so threads that block again and again wake nobody.
+//! Leaving appoints a sentinel while another worker is awake, as parking does. A worker in a long
+//! turn may have filled its LIFO slot while none was parked. It appointed none then, and does not
+//! look again. If no worker sleeps, the reserved spare sleeps with the sentinel's timeout from then
+//! on, without the slot. The spare goes on for a few timeouts after the slot was taken back, so
+//! repeated blocking wakes no thread.
+//!
+//! Loom model: `models::spares`. Needed orderings: `scripts/weaken-orderings.sh spares`.
 
 use super::{Idle, LINGER, List, PARKED_ONE, SENTINEL, WATCH_FIRST, WATCH_LONGEST, Woken};
 use crate::sched::spares::{Call, Spare};
@@ -30,24 +37,24 @@ use crate::sync::{Ordering::*, chaos, fence};
 use crate::time;
 use std::sync::Arc;
 
-/// What a spare that watches is to do next.
+/// What a watching spare does next.
 enum Look {
-    /// Its slot is the sentinel.
+    /// Watches on: the slot reserved for it is the sentinel.
     On(usize),
-    /// Not now, but perhaps again soon.
+    /// Does not look now, but perhaps again soon.
     Off,
-    /// No more.
+    /// Stops watching.
     Over,
 }
 
-/// How a watch ended.
+/// The end of a watch.
 #[derive(Debug)]
 pub(crate) enum Watched {
     /// The spare was told something else.
     Called(Call),
-    /// It holds this slot, awake, and has [caught](Woken::Caught) what is stuck.
+    /// The spare holds this slot, awake, and has [caught](Woken::Caught) stuck work.
     Caught(usize),
-    /// Nobody needs it.
+    /// The spare is not needed.
     Over,
 }
 
@@ -61,22 +68,27 @@ impl List {
         Some(self.vacant.swap_remove(place).1)
     }
 
-    /// Somebody must be in this bed from now on.
+    /// Calls the spare of a vacant slot, which must have a thread from now on. Does nothing for
+    /// other slots.
     pub(super) fn see_to(&mut self, worker: usize) {
         if let Some(spare) = self.occupy(worker) {
             spare.call(Call::Lie(worker));
         }
     }
 
-    /// Of those who sleep in their beds, who lay down last.
+    /// Returns the worker that parked last, vacant slots aside.
     pub(super) fn sleeper(&self) -> Option<usize> {
         self.parked.iter().rfind(|&&worker| !self.is_vacant(worker)).copied()
     }
 }
 
 impl Idle {
-    /// Worker `me` leaves its slot to `spare`, parked. With `may_watch` a sentinel is appointed as by a worker that parks. `Some`: there is work, and slot `me` is the caller's again, with a spare
-    /// that is reserved. It may be another one: meanwhile who had left the slot before may have taken it back, and left it again.
+    /// Leaves slot `me` to `spare`, parked. With `may_watch` a sentinel is appointed as by a worker
+    /// that parks.
+    ///
+    /// Returns a reserved spare if there is work; then slot `me` is the caller's again. The spare
+    /// may differ from the given one: an earlier holder may have taken the slot back and left it
+    /// again meanwhile.
     #[must_use]
     pub(crate) fn vacate(
         &self,
@@ -100,7 +112,8 @@ impl Idle {
             if let Some(spare) = self.take_back(me) {
                 return Some(spare);
             }
-            // Somebody has it. If its spare was called for a duty only it will sleep, and does not look for work first.
+            // Another thread has the slot. If its spare was called for a duty only, it will sleep,
+            // and does not look for work first.
             self.notify_worker(me);
         }
         chaos();
@@ -108,7 +121,8 @@ impl Idle {
         None
     }
 
-    /// Whoever left slot `me`, or some other thread since, takes it back, awake; with the spare, which is still reserved.
+    /// Takes back slot `me`, awake, for a thread that left it. Returns the spare, which is still
+    /// reserved, or `None` if the slot is held.
     #[must_use]
     pub(crate) fn take_back(&self, me: usize) -> Option<Arc<Spare>> {
         let mut list = self.list.lock();
@@ -116,13 +130,14 @@ impl Idle {
         let watched = list.sentinel == Some(me);
         let parked = self.take_off(&mut list, me, false);
         debug_assert!(parked, "what is vacant is parked");
+        // The caller is awake now, so the other parked workers need a sentinel.
         if watched {
-            self.appoint_one_of(&mut list); // the caller is awake
+            self.appoint_one_of(&mut list);
         }
         Some(spare)
     }
 
-    /// A vacant slot is the sentinel from now on: its spare sleeps with a timeout.
+    /// Makes a vacant slot the sentinel: its spare sleeps with a timeout.
     pub(super) fn watch_at(&self, list: &mut List, worker: usize) {
         list.sentinel = Some(worker);
         self.word.fetch_add(SENTINEL, SeqCst);
@@ -133,8 +148,8 @@ impl Idle {
         }
     }
 
-    /// By a spare that was told to watch: looks for work that is stuck as long as a vacant slot that it is reserved for is the
-    /// sentinel, and for a few timeouts more.
+    /// Watches, on the thread of a spare that was told to. Looks for stuck work as long as a vacant
+    /// slot reserved for the spare is the sentinel, and for a few timeouts more.
     pub(crate) fn watch(&self, spare: &Arc<Spare>, mut stuck: impl FnMut() -> bool) -> Watched {
         let mut patience = WATCH_FIRST;
         let (mut idle_looks, mut on) = (0, false);
@@ -142,7 +157,7 @@ impl Idle {
         loop {
             match self.look_on(spare, idle_looks) {
                 Look::On(_) if !on => {
-                    // The first look tells nothing but what to compare the next one with.
+                    // The first look only records what the next one is compared with.
                     stuck();
                     (idle_looks, on, patience) = (0, true, WATCH_FIRST);
                 }
@@ -158,6 +173,8 @@ impl Idle {
             match spare.listen(time::after(patience)) {
                 None | Some(Call::Free | Call::Watch) => {}
                 Some(call) => {
+                    // Under the lock, so that a thread that appoints a vacant slot knows whether
+                    // the spare needs a call.
                     let _list = self.list.lock();
                     spare.watches.store(false, Relaxed);
                     return Watched::Called(call);
@@ -174,7 +191,7 @@ impl Idle {
         };
         let mine = list.vacant.iter().find(mine).map(|&(slot, _)| slot);
         match mine {
-            // Somebody is awake.
+            // Another worker is awake.
             Some(slot) if (list.parked.len() as u64) < self.all() => return Look::On(slot),
             _ if idle_looks < LINGER => return Look::Off,
             Some(_) => {
@@ -187,12 +204,13 @@ impl Idle {
         Look::Over
     }
 
-    /// The spare that watches gets up for its slot, unless somebody else has the slot by now.
+    /// Takes the spare's slot for the watching spare, unless another thread has the slot by now.
     fn catch_at(&self, slot: usize, spare: &Arc<Spare>) -> bool {
         let mut list = self.list.lock();
         let line = |(vacant, reserved): &(usize, Arc<Spare>)| *vacant == slot && Arc::ptr_eq(reserved, spare);
         let Some(place) = list.vacant.iter().position(line) else { return false };
-        list.vacant.swap_remove(place); // nobody is called
+        // Taken out directly, so that no spare is called.
+        list.vacant.swap_remove(place);
         spare.watches.store(false, Relaxed);
         let parked = self.take_off(&mut list, slot, true);
         debug_assert!(parked, "what is vacant is parked");
@@ -200,7 +218,8 @@ impl Idle {
         true
     }
 
-    /// A spare that was called to lie down at slot `me`: asleep there until there is a reason not to, as in `park`.
+    /// Sleeps at slot `me`, on the thread of a spare that was called there, until there is a reason
+    /// to wake, as in `park`.
     pub(crate) fn lie_down(&self, me: usize, stuck: impl FnMut() -> bool) -> Woken {
         let (watching, keeping) = self.duties(me);
         self.sleep(me, watching, keeping, stuck)

@@ -1,14 +1,16 @@
-//! The timers that are armed for one actor: a list through the table's slots, so that they end with it.
+//! The timers armed for one actor: a list through the table's slots, so that the timers end with
+//! the actor.
 //!
-//! The list is under the table's lock. An actor that ends closes first, and then takes its timers out; whoever arms one looks
-//! under the lock whether the actor is open. So no timer is armed for an actor that has taken its timers out: either the
-//! arming comes first, and the actor finds it, or it comes later, and sees that the actor is closed.
+//! The list is under the table's lock. An actor that ends is closed first, and then takes its
+//! timers out. A thread that arms a timer checks under the lock whether the actor is open. So no
+//! timer is armed for an actor that has taken its timers out. Either the arming comes first, and
+//! the actor finds the timer, or it comes later, and sees that the actor is closed.
 
 use super::{NO_SLOT, Table, Timed, Timers};
 use crate::sync::{AtomicU32, Ordering::Relaxed};
 
-/// The first of the timers that are armed for one actor.
-// Relaxed throughout: it is under the table's lock.
+/// The first of the timers armed for one actor.
+// Relaxed throughout: accesses happen under the table's lock.
 #[derive(Debug)]
 pub(crate) struct Aim(AtomicU32);
 
@@ -18,16 +20,17 @@ impl Default for Aim {
     }
 }
 
-/// What was armed for an aim, for a caller that may run user code.
+/// Timers taken out for an ended actor, for a caller that may run user code.
 pub(crate) struct Abandoned {
     pub(crate) timers: Vec<Box<dyn Timed>>,
-    /// The executor shuts down, and they are to be dropped. Otherwise they are [undeliverable](Timed::undeliverable).
+    /// Whether the executor shuts down, so that the timers are to be dropped. Otherwise they are
+    /// [undeliverable](Timed::undeliverable).
     pub(crate) cancelled: bool,
 }
 
 impl Timers {
-    /// Takes out timers that are armed for what has this aim, which is closed: at most so many. If they are fewer, there are no
-    /// more, and will be none.
+    /// Takes out at most `most` timers armed for `aim`. The actor is closed. If fewer come out,
+    /// there are no more, and will be none.
     pub(crate) fn abandon(&self, aim: &Aim, most: usize) -> Abandoned {
         let mut table = self.0.lock();
         let cancelled = table.closed;

@@ -1,4 +1,4 @@
-//! The table of timers beside a sorted map.
+//! The table of timers compared with a sorted map.
 
 use super::*;
 use rand::rngs::SmallRng;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 type Fired = Arc<Mutex<Vec<(u64, u64)>>>;
 
-/// Says that it was fired.
+/// A timer that records when it was fired.
 struct Probe {
     when: u64,
     id: u64,
@@ -23,7 +23,7 @@ impl Timed for Probe {
     fn undeliverable(self: Box<Self>) {}
 }
 
-/// Armed, cancelled, fired and armed again at random, beside a map that does the same.
+/// Arms, cancels, fires and rearms timers at random, and does the same with a map.
 #[test]
 fn the_heap_does_what_a_sorted_map_does() {
     let (timers, alarm, fired) = (Timers::new(), Alarm::new(), Fired::default());
