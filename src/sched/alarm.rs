@@ -2,15 +2,15 @@
 //!
 //! There is no thread for timers. Any awake worker fires timers that are due: a worker reads the
 //! clock every few turns anyway, and compares. If all workers sleep, or all awake workers are in
-//! long turns, the *keeper* fires them. The keeper is one of the parked workers, any of them. It
-//! sleeps no longer than until the alarm, and gets up for it.
+//! long turns, the *keeper* fires them. The keeper is one of the parked workers, any of them. The
+//! keeper sleeps until the alarm at most, and gets up for it.
 //!
 //! # In prose
 //!
 //! The alarm is one atomic: the instant before which nothing is due. It is written under the
 //! table's lock ([`timers`](super::timers)) only: lowered when an earlier timer is armed, raised
-//! after due timers have been taken out. Cancelling does not change it, so it may go off for
-//! nothing, once.
+//! after due timers have been taken out. Cancelling leaves the alarm unchanged, so it may go off
+//! once for nothing.
 //!
 //! | event | the alarm | the keeper (under the lock of the list of sleepers) |
 //! |---|---|---|
@@ -27,8 +27,8 @@
 //! the alarm. By the fences, either the lowering thread sees a parked worker, or the parker sees
 //! the alarm.
 //!
-//! 1. *The parker sees the alarm*: if it is the keeper, it waits for the alarm. If not, another
-//!    worker was the keeper at that moment, and the same cases apply to that worker.
+//! 1. *The parker sees the alarm*: a keeper waits for the alarm. If not, another worker was the
+//!    keeper at that moment, and the same cases apply to that worker.
 //! 2. *A parked worker is seen*: under the list's lock the keeper, or a new one, is told to look,
 //!    and then reads an alarm at least as new. If the keeper leaves later, a successor is appointed
 //!    under the same lock, afterwards. So the appointing thread sees that the alarm is set, and
@@ -44,8 +44,8 @@
 //! asks for a look at the list.
 //!
 //! Time is counted in nanoseconds from the crew's beginning, by the monotonic clock. A jump of the
-//! wall clock is not seen. A process that was stopped for some seconds finds all timers that became
-//! due meanwhile, late.
+//! wall clock is not seen. A process stopped for some seconds fires all timers of the meantime
+//! late.
 //!
 //! Loom models: `models::alarm`, and `models::spares` for vacant slots. Needed orderings:
 //! `scripts/weaken-orderings.sh alarm`.

@@ -3,14 +3,14 @@
 //!
 //! A thread apart belongs to the crew: what its actor sends counts as the crew's own, and the
 //! thread may not wait for the crew. But it is no worker. The thread has no queue, and runnables
-//! made ready by its actor go the way of outside threads' ones. It may block freely, since nothing
-//! waits behind it.
+//! made ready by its actor take the way from outside. It may block freely, since no work waits
+//! behind its turns.
 //!
-//! An actor has one runnable at most, so its thread needs no queue either. A thread that makes the
-//! actor ready leaves the runnable as the token that the actor's thread sleeps for.
+//! An actor has one runnable at most, so its thread needs no queue either. Making the actor ready
+//! leaves the runnable as the token for which the thread sleeps.
 //!
-//! One word counts the runnables that were left and are not over (`AWAKE`), and all runnables ever
-//! left (`EPOCH`):
+//! One word counts the runnables left and not over (`AWAKE`), and all runnables ever left
+//! (`EPOCH`):
 //!
 //! | event | `AWAKE` | `EPOCH` | |
 //! |---|---|---|---|
@@ -48,8 +48,8 @@ impl Apart {
         self.0.fetch_add(EPOCH_ONE + 1, SeqCst);
     }
 
-    /// Counts a turn that is over. Returns `true` if it was the last one. SeqCst: the turn's pushes
-    /// come before, for a thread that reads 0.
+    /// Counts a turn that is over. Returns `true` for the last one. SeqCst: the turn's pushes come
+    /// before, for a thread that reads 0.
     #[must_use]
     pub(crate) fn end(&self) -> bool {
         self.0.fetch_sub(1, SeqCst) & AWAKE == 1
@@ -106,8 +106,8 @@ impl Task {
         if after == After::RequeueGap {
             std::thread::yield_now();
         }
-        // SAFETY: the turn gave the runnable back, unless `after` says that it is gone. So this is
-        // the only `Task` for the header.
+        // SAFETY: the turn gave the runnable back, unless `after` is `Gone`. So this is the only
+        // `Task` for the header.
         after.goes_on().then(|| unsafe { Task::from_raw(header) })
     }
 }

@@ -42,7 +42,7 @@ impl Blocking {
     }
 
     /// Blocks unless no thread would be left to run the awaited actor. No thread is left if there
-    /// is no spare, and if all others block with their slots or may not run this worker's actors.
+    /// is no spare, and if all others block with their slots or may not run the worker's actors.
     pub(crate) fn unless_frozen() -> Option<Self> {
         let slot = Member::with(|member| member.map_or(Some(Slot::None), |member| member.step_out(false)))?;
         Some(Blocking { slot, here: PhantomData })
@@ -133,7 +133,7 @@ impl Member<'_> {
         // Without its slot the turn goes on. `turn_over_without_slot` does what follows the turn.
         if let Some(spare) = spare {
             scheduler.spares.let_go(spare);
-            // SAFETY: `take_back` or `recall` took the slot, so this thread alone holds it.
+            // SAFETY: `take_back` or `recall` took the slot, so the calling thread alone holds it.
             let _local = unsafe { Local::sit(scheduler, slot) };
             // This worker is awake, so a worker parks after this, and announces.
             let _ = scheduler.elsewhere.back();
@@ -142,15 +142,15 @@ impl Member<'_> {
 }
 
 impl Scheduler {
-    /// Leaves this thread's slot, in a turn, to a reserved spare.
+    /// Leaves the calling thread's slot, in a turn, to a reserved spare.
     fn leave_slot(&self, spare: Arc<Spare>) -> Slot {
         // Counted before the slot can be seen parked: until the turn is over nothing may count as
         // quiet.
         self.elsewhere.leave();
         let (slot, has_work) = Local::stand_up();
         chaos();
-        // `stand_up` also looks at queues that a rescan skips, since a worker that parks has
-        // nothing there.
+        // `stand_up` also looks at queues skipped by a rescan, since those of a parking worker are
+        // empty.
         let spare = if has_work {
             Some(spare)
         } else {
@@ -161,7 +161,7 @@ impl Scheduler {
         Slot::Called(slot, spare)
     }
 
-    /// Returns `true` if there may be work at this thread's slot that no other thread may run.
+    /// Returns `true` if the calling thread's slot may have work for no other thread.
     fn has_work_of_its_own(&self) -> bool {
         // Relaxed: an actor bound to this worker from now on waits for the thread's return anyway.
         let residents =
@@ -169,8 +169,8 @@ impl Scheduler {
         self.policy == Policy::Sharded || residents > 0
     }
 
-    /// Keeps this thread's slot, which will do nothing for a while. Returns `false` if the wait is
-    /// refused.
+    /// Keeps the calling thread's slot, which will do nothing for a while. Returns `false` if the
+    /// wait is refused.
     fn keep_slot(&self, at_any_rate: bool) -> bool {
         if at_any_rate {
             self.kept.fetch_add(1, AcqRel);

@@ -121,7 +121,7 @@ impl Local {
     }
 }
 
-/// Out of line, so that the call of `pop` in `next`, which runs every turn, is inlined.
+/// Out of line, so that the `pop` of every turn, in `next`, is inlined.
 #[inline(never)]
 pub(super) fn pop(queue: &Worker<Task>) -> Option<Task> {
     queue.pop()

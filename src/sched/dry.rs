@@ -1,8 +1,8 @@
 //! A worker without work: it searches, fires timers, tidies its memory, parks, and wakes.
 //!
 //! [`idle`](super::idle) describes the protocol with other workers. A worker claims its heap when
-//! it wakes and releases it before it parks. No user code runs in these steps. Wakers and
-//! destructors that they owe to users are pushed as an [errand](super::errand).
+//! it wakes and releases it before it parks. No user code runs in these steps. Owed wakers and
+//! destructors are pushed as an [errand](super::errand).
 
 use super::bound;
 use super::idle::Woken;
@@ -162,7 +162,7 @@ impl Local {
                     return Some(task);
                 }
             }
-            // The awaited work may come from a thread that waits for this processor.
+            // The awaited work may come from a thread waiting for the processor.
             std::thread::yield_now();
         }
         self.spin_credit.set(credit.saturating_sub(1));
@@ -190,7 +190,7 @@ impl Local {
         let counters = &self.slot().counters;
         counters.steals_tried.add(1);
         chaos();
-        // One attempt: a victim that loses a race against another thief has thieves enough.
+        // One attempt: a lost race means that the victim has thieves enough.
         let victim = &self.scheduler().slots[victim];
         let victims_pace_ns = victim.counters.mean_turn_ns.get();
         match victim.stealer.steal_batch_and_pop(&self.queue) {
@@ -231,7 +231,6 @@ impl Local {
             || scheduler.mark_stuck(&mut seen),
             || scheduler.quiet.announce(|| scheduler.quiescence(), |wakers| errand = errand_of(wakers)),
         );
-        // The heap is claimed before any step that allocates; `put` below is one.
         self.heap().claim();
         if let Some(errand) = errand {
             self.queue.push(errand);
@@ -262,8 +261,7 @@ impl Local {
         found
     }
 
-    /// Releases the heap before the worker parks, and tidies heaps that their sleeping owners
-    /// cannot.
+    /// Releases the heap before the worker parks, and tidies the heaps of sleeping owners.
     pub(super) fn rest(&self) {
         let scheduler = self.scheduler();
         let alarm = &scheduler.idle.alarm;

@@ -3,8 +3,8 @@
 //! A sender from outside first makes an actor scheduled and then pushes its runnable. Between the
 //! two steps the actor's mailbox is not empty, but no queue holds the runnable. A look for
 //! quiescence in that moment would say "quiet" too early. An outside sender therefore passes the
-//! gate, counted in before the first step and out after the last. The same word counts its
-//! messages, so that the count costs no further instruction.
+//! gate, counted in before the first step and out after the last. The same word counts the
+//! messages, at no further instruction.
 //!
 //! The counts are striped over cache lines by thread, since outside threads may be many. A stripe
 //! is read as a whole, and a sender is counted in and out on one stripe. So a sender that is inside
@@ -76,7 +76,7 @@ impl Pass<'_> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        // One step counts the messages and leaves, so that both are seen together.
+        // One step counts the messages and leaves.
         self.stripe.fetch_add((self.accepted << INSIDE_BITS).wrapping_sub(1), SeqCst);
     }
 }

@@ -5,7 +5,7 @@
 //! A worker without work first *searches* (its own inbox, the injector, its siblings' queues), then
 //! parks. At most half of the awake workers search at a time. A thread that makes work visible
 //! *notifies*: if no worker searches and some worker is parked, a parked worker is woken, and wakes
-//! up searching. So one message wakes at most one worker, and a flood wakes one after the other. A
+//! up searching. So a message wakes at most one worker, and a flood wakes worker after worker. A
 //! searcher that finds work stops searching. The last searcher to stop notifies in turn if more
 //! work is visible.
 //!
@@ -15,8 +15,8 @@
 //! usually within a microsecond. If it does not (a long turn), the *sentinel* does. While any
 //! worker is awake, one of the parked workers parks with a timeout, and takes work that has waited
 //! behind a turn for too long. When no worker runs any more the sentinel lingers for a few
-//! timeouts, so that bursts in quick succession do not appoint it each time. Then it parks without
-//! one, and from then on all threads sleep.
+//! timeouts, so that bursts in quick succession do not appoint it each time. Then the sentinel
+//! parks without a timeout, and from then on all threads sleep.
 //!
 //! # The word
 //!
@@ -68,16 +68,16 @@
 //! code is about to appoint a sentinel. This holds after each step:
 //!
 //! 1. *A worker parks, or leaves its slot*: it appoints a sentinel under the same lock, if others
-//!    are awake and none watches. This covers work that lay there before, behind a turn of a worker
-//!    that saw no parked worker and therefore appointed none.
+//!    are awake and none watches. This covers earlier work behind a turn of a worker that saw no
+//!    parked worker and therefore appointed none.
 //! 2. *The sentinel gets up* (for work, its inbox, the alarm, a catch): it appoints another parked
 //!    worker before it runs anything, and before it tidies memory (`Local::until_work`,
 //!    `Local::park`).
 //! 3. *The thread of a vacant sentinel comes back*: it appoints another one under the same lock.
 //! 4. *The sentinel resigns*: only while `S` = all workers, under the lock. Then no queue holds
-//!    anything. A worker that fills its LIFO slot later is awake. Its own unparking is in the
-//!    word's history before its read of the word, so it cannot read the `T` of a time when all
-//!    slept. It sees that none watches, and appoints.
+//!    anything. A worker that fills its LIFO slot later is awake. The worker's unparking is in the
+//!    word's history before its read of the word. So it cannot read the `T` of a time when all
+//!    slept, sees that none watches, and appoints.
 //!
 //! A thread that blocks with its slot is not parked, and gives the waiting work to others.
 //!
@@ -101,8 +101,8 @@ const SENTINEL: u64 = 1 << 32;
 const EPOCH_ONE: u64 = 1 << 33;
 const FIELD: u64 = 0xffff;
 
-/// The sentinel's first timeout, and the longest that it backs off to. Twice the longest bounds how
-/// long work waits behind a long turn while a worker is parked.
+/// The sentinel's first and longest timeout. Twice the longest bounds how long work waits behind a
+/// long turn while a worker is parked.
 const WATCH_FIRST: Duration = Duration::from_millis(1);
 const WATCH_LONGEST: Duration = Duration::from_millis(4);
 /// Timeouts without an awake worker before the sentinel gives up its timeout. A model need not see
@@ -386,7 +386,7 @@ impl Idle {
         if searching {
             step = step.wrapping_sub(SEARCHING_ONE);
         }
-        // One step for all fields, so that no reader sees the worker both searching and parked.
+        // One step for all fields: no reader sees the worker both searching and parked.
         self.word.fetch_add(step, SeqCst);
         (watching, *list.keeper.get_or_insert(me) == me, last)
     }

@@ -31,9 +31,8 @@ thread_local! {
     static LOCAL: Cell<*const Local> = const { Cell::new(ptr::null()) };
 }
 
-/// State of one worker, used by whichever thread currently holds its slot. The holder may change in
-/// the middle of a turn ([`spares`](super::spares)), so never keep a reference to it across user
-/// code.
+/// State of one worker, for the thread that currently holds the slot. The holder may change in the
+/// middle of a turn ([`spares`](super::spares)), so never keep a reference to it across user code.
 pub(crate) struct Local {
     scheduler: *const Scheduler,
     slot: *const Slot,
@@ -146,8 +145,8 @@ impl Local {
         let mut task = if arrives != Arrives::Awake {
             let at = scheduler.slots[slot].local.load(Relaxed);
             LOCAL.set(at);
-            // SAFETY: the thread holds the slot, so it alone uses the state there, which lives
-            // until the crew's end.
+            // SAFETY: only the slot's holder uses the state there, and the state lives until the
+            // crew's end.
             unsafe { &*at }.lie_down(arrives == Arrives::Catching)
         } else {
             // SAFETY: the caller holds the slot, which is awake.
@@ -162,7 +161,7 @@ impl Local {
                 runnable.prefetch();
                 let (header, after) = runnable.run();
                 // A turn may cost this thread its slot, so the worker is looked up again.
-                // SAFETY: `LOCAL` is set only while this thread holds that slot.
+                // SAFETY: `LOCAL` is set only while the calling thread holds that slot.
                 let Some(local) = (unsafe { LOCAL.get().as_ref() }) else {
                     scheduler.turn_over_without_slot(header, after);
                     return false;
@@ -170,7 +169,7 @@ impl Local {
                 local.turn_over(header, after);
                 task = local.next().or_else(|| local.idle());
             }
-            // A slot is lost only in a turn, so it is still this thread's.
+            // A slot is lost only in a turn, so it is still the calling thread's.
             let at = LOCAL.get();
             // SAFETY: this thread holds the slot.
             task = unsafe { &*at }.last_task();
@@ -194,8 +193,8 @@ impl Local {
     pub(super) unsafe fn sit(scheduler: &Scheduler, slot: usize) -> &Local {
         let at = scheduler.slots[slot].local.load(Relaxed);
         LOCAL.set(at);
-        // SAFETY: the thread holds the slot, so it alone uses the state there, which lives until
-        // the crew's end.
+        // SAFETY: only the slot's holder uses the state there, and the state lives until the crew's
+        // end.
         let local = unsafe { &*at };
         local.heap().claim();
         // Restart the busy clock and the sample of turn lengths, so that time before this thread
@@ -237,22 +236,23 @@ impl Local {
         LOCAL.set(at);
     }
 
-    /// Calls `f` with this thread's worker, if it is one of `scheduler`'s crew.
+    /// Calls `f` with the calling thread's worker, if the worker is of `scheduler`'s crew.
     #[inline]
     pub(crate) fn with<R>(scheduler: &Scheduler, f: impl FnOnce(Option<&Local>) -> R) -> R {
         Local::with_any(|local| f(local.filter(|local| ptr::eq(local.scheduler, scheduler))))
     }
 
-    /// Calls `f` with this thread's worker, whatever crew it belongs to.
+    /// Calls `f` with the calling thread's worker, whatever crew it belongs to.
     #[inline]
     pub(crate) fn with_any<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
         let local = LOCAL.with(Cell::get);
-        // SAFETY: `LOCAL` is set only while this thread holds that slot. The reference does not
-        // outlive `f`. User code, which may give the slot away, runs in no `f`, only in turns.
+        // SAFETY: `LOCAL` is set only while the calling thread holds that slot. The reference does
+        // not outlive `f`. User code, which may give the slot away, runs in no `f`, only in turns.
         f(unsafe { local.as_ref() })
     }
 
-    /// Calls `f` with this thread's heap, if it is a worker of any crew. For giving memory back.
+    /// Calls `f` with the calling thread's heap, if it is a worker of any crew. For giving memory
+    /// back.
     #[inline]
     pub(crate) fn with_heap<R>(f: impl FnOnce(Option<&Heap>) -> R) -> R {
         Local::with_any(|local| f(local.map(Local::heap)))
@@ -448,7 +448,7 @@ impl Local {
             // Under `Sharded` these are errands: see [`errand`](super::errand).
             Policy::SharedQueue | Policy::Sharded => retry(|| scheduler.injector.steal()),
             Policy::Stealing => {
-                // A fair part of it, so that the others find something too.
+                // A fair part, so that other workers find work too.
                 let part = (scheduler.injector.len() / scheduler.slots.len() + 1).clamp(1, 32);
                 retry(|| scheduler.injector.steal_batch_with_limit_and_pop(&self.queue, part))
             }

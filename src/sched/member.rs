@@ -1,8 +1,8 @@
 //! Members: threads of the crew, with or without a worker.
 //!
-//! A *member* is a thread that runs turns of one crew's actors. Most of the time it holds a
-//! worker's slot (the state there is [`Local`]). It may have given up the slot in the middle of a
-//! turn ([`spares`](super::spares)). The differences:
+//! A *member* is a thread of one crew that runs turns. Most of the time it holds a worker's slot
+//! (the state there is [`Local`]). It may have given up the slot in the middle of a turn
+//! ([`spares`](super::spares)). The differences:
 //!
 //! | | a member with a slot | a member without | any other thread |
 //! |---|---|---|---|
@@ -48,7 +48,7 @@ pub(crate) struct Member<'a> {
     pub(super) spare: Arc<Spare>,
     /// Whether the member blocks, or is about to. Blocking inside of that changes nothing.
     pub(super) blocking: Cell<bool>,
-    /// Whether the member is about to block and starts a spare for that, which runs user code.
+    /// Whether the member is starting a spare before it blocks, which runs user code.
     pub(super) recruiting: Cell<bool>,
     here: PhantomData<*const ()>,
 }
@@ -87,10 +87,10 @@ impl<'a> Member<'a> {
         before
     }
 
-    /// Calls `f` with the member that this thread is, of any crew.
+    /// Calls `f` with the calling thread's member, of any crew.
     pub(super) fn with<R>(f: impl FnOnce(Option<&Member<'_>>) -> R) -> R {
-        // SAFETY: `MEMBER` is set only while `enlist`'s caller keeps the member on this thread's
-        // stack, and the reference does not outlive `f`.
+        // SAFETY: `MEMBER` is set only while `enlist`'s caller keeps the member on the calling
+        // thread's stack, and the reference does not outlive `f`.
         f(unsafe { MEMBER.get().as_ref() })
     }
 }

@@ -333,7 +333,7 @@ impl Scheduler {
     }
 
     /// Returns `true` if there is anything that worker `me` should take. LIFO slots do not count,
-    /// nor does work that an awake sibling gets to soon. These are for their owners and the
+    /// nor does work that an awake sibling gets to soon. Both are left to their owners and the
     /// sentinel.
     fn has_work(&self, me: usize) -> bool {
         !self.injector.is_empty()
@@ -423,8 +423,8 @@ impl Scheduler {
     /// Counts out such a runnable, which is about to be pushed: by a worker, or by a thread inside
     /// the gate.
     pub(crate) fn undelay(&self) {
-        // Release: a reader that misses the runnable in the count finds its pusher awake, or inside
-        // the gate, or the pushed runnable.
+        // Release: where the count misses the runnable, its pusher is awake or inside the gate, or
+        // the runnable is in a queue.
         self.delayed.fetch_sub(1, Release);
     }
 }

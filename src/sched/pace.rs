@@ -34,7 +34,7 @@ impl Local {
         let now = time::now();
         let turns = self.slot().counters.turns.get();
         let counters = &self.slot().counters;
-        // One step, so that a note left at this moment is not overwritten unseen.
+        // One step, or a note left at this moment could be overwritten unseen.
         let noted = counters.clock_due.swap(turns + u64::from(CLOCK_EVERY)) == HURRY;
         // A note may still be lost, to a reading that found a timer due, or to a change of the
         // slot's holder. Then the next regular reading finds that outside work waits.
@@ -93,7 +93,7 @@ impl Local {
         due
     }
 
-    /// Fires cancelled timers that are left, and returns the worker's next runnable, which may be a
+    /// Fires the cancelled timers that are left, and returns the next runnable, perhaps a
     /// sibling's. Returns `None` once every [chore](super::errand) of the crew has begun. Called by
     /// a worker that has run dry after the crew was told to stop.
     #[cold]

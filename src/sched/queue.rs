@@ -98,8 +98,8 @@ impl Slot {
         self.stuck_at.get() == self.counters.turns.get()
     }
 
-    /// Pins the calling thread to this slot's core, if it has one. Called by a thread that takes
-    /// the slot.
+    /// Pins the calling thread to the slot's core, if it has one. Called by a thread that takes the
+    /// slot.
     pub(crate) fn pin_here(&self) -> io::Result<()> {
         self.core.map_or(Ok(()), |core| Cores::only(core).bind_this_thread())
     }
