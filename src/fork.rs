@@ -8,8 +8,12 @@
 //! On Linux a [`Birth`] is a page of its own that the kernel replaces by zeros in a forked child
 //! (`MADV_WIPEONFORK`, Linux 4.14). The check is one load. Elsewhere, and where such pages are not
 //! available, the process id is compared.
+//!
+//! A child that was forked inside a turn has the thread-locals of a worker. So a worker is known by
+//! its crew's address in the same page: in the child the thread belongs to no crew any more, and its
+//! calls are those of a thread outside.
 
-use crate::sync::{AtomicU32, Ordering::SeqCst};
+use crate::sync::{AtomicU32, AtomicUsize, Ordering::*};
 use std::ptr::NonNull;
 
 /// Value of the word: the kernel will wipe it in a child.
@@ -20,32 +24,66 @@ const ASK: u32 = 2;
 /// sender makes one check.
 const CLOSED: u32 = 4;
 
+/// What a forked child finds wiped.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Wiped {
+    word: AtomicU32,
+    /// Address of whatever was made, for threads that belong to it. 0 until it is known.
+    owner: AtomicUsize,
+}
+
+impl Wiped {
+    fn new(word: u32) -> Self {
+        Wiped { word: AtomicU32::new(word), owner: AtomicUsize::new(0) }
+    }
+
+    /// Returns the owner's address, or 0 in a forked child.
+    #[inline]
+    pub(crate) fn owner(&self) -> usize {
+        // Relaxed: a thread that asks belongs to the owner, or compares with another address.
+        self.owner.load(Relaxed)
+    }
+}
+
 /// Marks the process in which something was made.
 #[derive(Debug)]
 pub(crate) struct Birth {
     /// At the beginning of a page, or in an allocation of its own where such pages are not
     /// available.
-    word: NonNull<AtomicU32>,
+    wiped: NonNull<Wiped>,
     pid: u32,
 }
 
-// SAFETY: the word is atomic. The kernel wipes it only in a new process, before that process runs.
+// SAFETY: both words are atomic. The kernel wipes them only in a new process, before that process
+// runs.
 unsafe impl Send for Birth {}
-// SAFETY: the word is atomic, and `pid` is never written.
+// SAFETY: both words are atomic, and `pid` is never written.
 unsafe impl Sync for Birth {}
 
 impl Birth {
     /// Marks the calling process.
     pub(crate) fn here() -> Self {
-        let word = page::map().unwrap_or_else(|| NonNull::from(Box::leak(Box::new(AtomicU32::new(ASK)))));
-        Birth { word, pid: std::process::id() }
+        let wiped = page::map().unwrap_or_else(|| NonNull::from(Box::leak(Box::new(Wiped::new(ASK)))));
+        Birth { wiped, pid: std::process::id() }
+    }
+
+    /// Says at which address the thing lies that was made. It stays there.
+    pub(crate) fn belongs_to(&self, owner: usize) {
+        self.wiped().owner.store(owner, Relaxed);
+    }
+
+    /// Returns what a forked child finds wiped.
+    #[inline]
+    pub(crate) fn wiped(&self) -> &Wiped {
+        // SAFETY: the page stays mapped, or the allocation allocated, until `self` is dropped.
+        unsafe { self.wiped.as_ref() }
     }
 
     #[inline]
     fn says(&self) -> u32 {
         // SeqCst for `CLOSED`: see `Core::start_draining`, which is ordered against the gate.
-        // SAFETY: the word stays mapped or allocated until `self` is dropped.
-        unsafe { self.word.as_ref() }.load(SeqCst)
+        self.wiped().word.load(SeqCst)
     }
 
     /// Returns `true` if there is no reason to refuse a sender from outside: neither forked nor
@@ -57,8 +95,7 @@ impl Birth {
 
     /// Closes this to senders from outside, for good.
     pub(crate) fn close(&self) {
-        // SAFETY: the word stays mapped or allocated until `self` is dropped.
-        unsafe { self.word.as_ref() }.fetch_or(CLOSED, SeqCst);
+        self.wiped().word.fetch_or(CLOSED, SeqCst);
     }
 
     #[inline]
@@ -83,17 +120,18 @@ impl Drop for Birth {
     fn drop(&mut self) {
         if self.says() & ASK != 0 {
             // SAFETY: `here` allocated the word, and the drop has exclusive access to it.
-            drop(unsafe { Box::from_raw(self.word.as_ptr()) });
+            drop(unsafe { Box::from_raw(self.wiped.as_ptr()) });
         } else {
             // SAFETY: `here` mapped the page, and the drop has exclusive access to it.
-            unsafe { page::unmap(self.word) };
+            unsafe { page::unmap(self.wiped) };
         }
     }
 }
 
 #[cfg(all(target_os = "linux", not(heist_loom)))]
 mod page {
-    use crate::sync::{AtomicU32, Ordering::SeqCst};
+    use super::Wiped;
+    use crate::sync::Ordering::SeqCst;
     use std::ptr::{self, NonNull};
 
     /// One page, or the part of a larger page that is mapped with it.
@@ -101,14 +139,14 @@ mod page {
 
     /// Maps a page that begins with [`HERE`](crate::fork::HERE), and with 0 in a forked child.
     /// Returns `None` if the kernel has no such pages.
-    pub(super) fn map() -> Option<NonNull<AtomicU32>> {
+    pub(super) fn map() -> Option<NonNull<Wiped>> {
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping at an address of the kernel's choice affects no existing memory.
         let at = unsafe { libc::mmap(ptr::null_mut(), BYTES, access, kind, -1, 0) };
         if at == libc::MAP_FAILED {
             return None;
         }
-        let word = NonNull::new(at.cast::<AtomicU32>())?;
+        let wiped = NonNull::new(at.cast::<Wiped>())?;
         // SAFETY: the page was just mapped, only this function knows it, and it is aligned like any
         // page.
         unsafe {
@@ -116,31 +154,31 @@ mod page {
             // not exist.
             let takes_any = libc::madvise(at, BYTES, -1) == 0;
             if takes_any || libc::madvise(at, BYTES, libc::MADV_WIPEONFORK) != 0 {
-                unmap(word);
+                unmap(wiped);
                 return None;
             }
-            // Zeros are a valid word before the store.
-            word.as_ref().store(crate::fork::HERE, SeqCst);
+            // Zeros are valid words before the store.
+            wiped.as_ref().word.store(crate::fork::HERE, SeqCst);
         }
-        Some(word)
+        Some(wiped)
     }
 
     /// Unmaps a page.
     ///
     /// # Safety
     /// The page came from [`map`], is unmapped once, and is not used afterwards.
-    pub(super) unsafe fn unmap(word: NonNull<AtomicU32>) {
+    pub(super) unsafe fn unmap(wiped: NonNull<Wiped>) {
         // SAFETY: `map` mapped the page, and the caller gives it up.
-        let _ = unsafe { libc::munmap(word.as_ptr().cast(), BYTES) };
+        let _ = unsafe { libc::munmap(wiped.as_ptr().cast(), BYTES) };
     }
 }
 
 #[cfg(not(all(target_os = "linux", not(heist_loom))))]
 mod page {
-    use crate::sync::AtomicU32;
+    use super::Wiped;
     use std::ptr::NonNull;
 
-    pub(super) fn map() -> Option<NonNull<AtomicU32>> {
+    pub(super) fn map() -> Option<NonNull<Wiped>> {
         None
     }
 
@@ -148,7 +186,7 @@ mod page {
     ///
     /// # Safety
     /// Never called, since nothing is mapped.
-    pub(super) unsafe fn unmap(_: NonNull<AtomicU32>) {}
+    pub(super) unsafe fn unmap(_: NonNull<Wiped>) {}
 }
 
 #[cfg(all(test, target_os = "linux", not(heist_loom)))]

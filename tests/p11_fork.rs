@@ -231,6 +231,37 @@ fn p11_a_child_that_is_forked_in_a_turn_may_wait_for_an_executor_of_its_own() {
     shut_down(&executor);
 }
 
+/// A child that is forked in a turn has the thread-locals of a worker. All the same its thread is one
+/// outside the crew, whose locks other threads may have held at the fork.
+#[test]
+fn p11_a_child_that_is_forked_in_a_turn_gets_errors() {
+    for workers in [1, 2] {
+        // One more for the holder of the world.
+        let mut world = World::new(workers + 1);
+        let puppet = world.handle.spawn(Puppet::default());
+        let sends = Arc::new(AtomicBool::new(true));
+        let outside = {
+            let (sends, handle) = (Arc::clone(&sends), world.handle.clone());
+            thread::spawn(move || {
+                while sends.load(Relaxed) {
+                    // Wakes and parks the crew, and takes memory.
+                    let _ = handle.spawn(Puppet::default()).tell(Note(1));
+                }
+            })
+        };
+        for round in 0..100 {
+            let (found, back) = inside(&puppet, move |_, _| match fork() {
+                0 => exit(world.look()),
+                child => (result_of(child), world),
+            });
+            world = back;
+            assert_eq!(found, 0, "in round {round}");
+        }
+        sends.store(false, Relaxed);
+        outside.join().unwrap();
+    }
+}
+
 /// Two handlers block again and again, so that the locks of the idle list and of the spares are
 /// often held when a third handler forks inside `blocking`. The child's handler continues as an
 /// outside thread.

@@ -230,12 +230,13 @@ impl Handle {
     }
 
     pub(crate) fn wait_idle_until(&self, until: Option<Instant>) -> Result<(), WaitError> {
+        // First: in a child that was forked in a turn the thread still counts as one of the crew.
+        if self.core.forked() {
+            return Err(WaitError::Forked);
+        }
         // A turn that waits is itself a reason why the executor is not quiescent.
         if self.core.on_crew() {
             return Err(WaitError::OnCrew);
-        }
-        if self.core.forked() {
-            return Err(WaitError::Forked);
         }
         wait::wait(&mut self.wait_idle_async(), until)?.ok_or(WaitError::TimedOut)
     }

@@ -11,6 +11,7 @@ use super::queue::{Policy, Slot, retry};
 use super::task::{After, Task, TaskHeader};
 use super::theft::Theft;
 use super::{Scheduler, Seat};
+use crate::fork::Wiped;
 use crate::memory::Heap;
 use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
@@ -35,6 +36,8 @@ thread_local! {
 /// middle of a turn ([`spares`](super::spares)), so never keep a reference to it across user code.
 pub(crate) struct Local {
     scheduler: *const Scheduler,
+    /// Says which crew this thread belongs to: none in a forked child.
+    wiped: *const Wiped,
     slot: *const Slot,
     pub(super) index: usize,
     pub(super) queue: Worker<Task>,
@@ -104,8 +107,10 @@ impl Local {
         let start = time::now();
         let slot = &scheduler.slots[index];
         slot.counters.mean_turn_ns.set(1_000);
+        scheduler.birth.belongs_to(ptr::from_ref(scheduler).addr());
         let local = Local {
             scheduler,
+            wiped: scheduler.birth.wiped(),
             slot,
             index,
             queue,
@@ -239,7 +244,7 @@ impl Local {
     /// Calls `f` with the calling thread's worker, if the worker is of `scheduler`'s crew.
     #[inline]
     pub(crate) fn with<R>(scheduler: &Scheduler, f: impl FnOnce(Option<&Local>) -> R) -> R {
-        Local::with_any(|local| f(local.filter(|local| ptr::eq(local.scheduler, scheduler))))
+        Local::with_any(|local| f(local.filter(|local| local.crew() == ptr::from_ref(scheduler).addr())))
     }
 
     /// Calls `f` with the calling thread's worker, whatever crew it belongs to.
@@ -255,7 +260,14 @@ impl Local {
     /// back.
     #[inline]
     pub(crate) fn with_heap<R>(f: impl FnOnce(Option<&Heap>) -> R) -> R {
-        Local::with_any(|local| f(local.map(Local::heap)))
+        Local::with_any(|local| f(local.filter(|local| local.crew() != 0).map(Local::heap)))
+    }
+
+    /// Returns the address of this worker's crew, or 0 in a forked child.
+    #[inline]
+    fn crew(&self) -> usize {
+        // SAFETY: part of the scheduler, which outlives each holder of the slot.
+        unsafe { &*self.wiped }.owner()
     }
 
     pub(super) fn scheduler(&self) -> &Scheduler {
