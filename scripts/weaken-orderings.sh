@@ -201,8 +201,6 @@ needed "state: an upgrade of what is closed" references \
     'pub(crate) fn upgrade(&self) -> bool { self.transition(|now| { if now.dead() {'
 needed "state: unreferenced, but not closed" references \
     $state '(rest.0 | CLOSED, EndTurn::Unreferenced)' '(rest.0, EndTurn::Unreferenced)'
-needed "state: a detached actor is collected at its last reference" references \
-    $state '} else if now.has(SCHEDULED) || now.has(DETACHED) {' '} else if now.has(SCHEDULED) {'
 needed "state: a detached actor is collected at a turn's end" references \
     $state 'rest.strong() == 0 && !rest.has(DETACHED)' 'rest.strong() == 0'
 needed "state: collected while referenced" references \
@@ -464,6 +462,8 @@ spare "prepaid: read Relaxed" prepaid cell/prepaid.rs 'self.0.load(Acquire)' 'se
 # The queue's lock orders these two steps, and only the meaning of the flags matters.
 spare "state: want Relaxed" shared $state 'fetch_or(WANTED, AcqRel)' 'fetch_or(WANTED, Relaxed)'
 spare "state: unwant Relaxed" shared $state 'fetch_and(!WANTED, AcqRel)' 'fetch_and(!WANTED, Relaxed)'
+spare "state: the last reference to a detached actor makes a turn (which finds the flag)" references \
+    $state '} else if now.has(SCHEDULED) || now.has(DETACHED) {' '} else if now.has(SCHEDULED) {'
 spare "state: detach Relaxed" references $state 'fetch_or(DETACHED, AcqRel)' 'fetch_or(DETACHED, Relaxed)'
 weaken_step spare Relaxed upgrade 'fn upgrade(&self) -> bool {' references
 weaken_step spare Relaxed wait_for_room 'fn wait_for_room(&self, at_most: Option<u32>) -> RoomWait {' room

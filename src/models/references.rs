@@ -230,12 +230,15 @@ fn the_last_reference_against_a_detach() {
     explore(3, || {
         let cell = Cell::new(0);
         cell.state.add_ref();
+        assert_eq!(cell.state.reserve(9, false), Reserve::Accepted { schedule: true });
+        // A worker runs the turn, without a reference.
+        let worker = spawn(&cell, Cell::turns);
         let detacher = spawn(&cell, |cell| {
             cell.state.detach();
-            cell.tell();
             cell.release(1);
         });
         cell.release(0);
+        worker.join().unwrap();
         detacher.join().unwrap();
         cell.touch(|inner| assert_eq!(inner.ended, 0, "a detached actor needs no reference"));
         assert!(cell.state.close(false));
