@@ -13,7 +13,8 @@
 //! its crew's address in the same page: in the child the thread belongs to no crew any more, and its
 //! calls are those of a thread outside.
 
-use crate::sync::{AtomicU32, AtomicUsize, Ordering::*};
+use crate::sync::{AtomicU32, Ordering::SeqCst};
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 /// Value of the word: the kernel will wipe it in a child.
@@ -30,19 +31,18 @@ const CLOSED: u32 = 4;
 pub(crate) struct Wiped {
     word: AtomicU32,
     /// Address of whatever was made, for threads that belong to it. 0 until it is known.
-    owner: AtomicUsize,
+    owner: Cell<usize>,
 }
 
 impl Wiped {
     fn new(word: u32) -> Self {
-        Wiped { word: AtomicU32::new(word), owner: AtomicUsize::new(0) }
+        Wiped { word: AtomicU32::new(word), owner: Cell::new(0) }
     }
 
     /// Returns the owner's address, or 0 in a forked child.
     #[inline]
     pub(crate) fn owner(&self) -> usize {
-        // Relaxed: a thread that asks belongs to the owner, or compares with another address.
-        self.owner.load(Relaxed)
+        self.owner.get()
     }
 }
 
@@ -55,10 +55,11 @@ pub(crate) struct Birth {
     pid: u32,
 }
 
-// SAFETY: both words are atomic. The kernel wipes them only in a new process, before that process
-// runs.
+// SAFETY: `word` is atomic, and `owner` does not change once other threads use the mark. The kernel
+// wipes both only in a new process, before that process runs.
 unsafe impl Send for Birth {}
-// SAFETY: both words are atomic, and `pid` is never written.
+// SAFETY: `word` is atomic, `owner` does not change once other threads use the mark, and `pid` is
+// never written.
 unsafe impl Sync for Birth {}
 
 impl Birth {
@@ -68,9 +69,12 @@ impl Birth {
         Birth { wiped, pid: std::process::id() }
     }
 
-    /// Says at which address the thing lies that was made. It stays there.
-    pub(crate) fn belongs_to(&self, owner: usize) {
-        self.wiped().owner.store(owner, Relaxed);
+    /// Says at which address the thing lies that was made.
+    ///
+    /// # Safety
+    /// No other thread uses the mark yet.
+    pub(crate) unsafe fn belongs_to(&self, owner: usize) {
+        self.wiped().owner.set(owner);
     }
 
     /// Returns what a forked child finds wiped.
@@ -130,7 +134,7 @@ impl Drop for Birth {
 
 #[cfg(all(target_os = "linux", not(heist_loom)))]
 mod page {
-    use super::Wiped;
+    use crate::fork::Wiped;
     use crate::sync::Ordering::SeqCst;
     use std::ptr::{self, NonNull};
 
@@ -175,7 +179,7 @@ mod page {
 
 #[cfg(not(all(target_os = "linux", not(heist_loom))))]
 mod page {
-    use super::Wiped;
+    use crate::fork::Wiped;
     use std::ptr::NonNull;
 
     pub(super) fn map() -> Option<NonNull<Wiped>> {

@@ -118,6 +118,8 @@ impl Core {
             seat_lost: AtomicBool::new(false),
             report: Mutex::new(None),
         });
+        // SAFETY: the core was just made, and no other thread has it.
+        unsafe { core.scheduler.is_placed() };
         core.shards.iter().for_each(|shard| shard.belong_to(&core));
         (core, seats)
     }

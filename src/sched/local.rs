@@ -107,7 +107,6 @@ impl Local {
         let start = time::now();
         let slot = &scheduler.slots[index];
         slot.counters.mean_turn_ns.set(1_000);
-        scheduler.birth.belongs_to(ptr::from_ref(scheduler).addr());
         let local = Local {
             scheduler,
             wiped: scheduler.birth.wiped(),

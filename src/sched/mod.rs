@@ -163,6 +163,15 @@ impl Scheduler {
         (scheduler, seats)
     }
 
+    /// Tells the scheduler that it stays at this address. Until then it has no crew.
+    ///
+    /// # Safety
+    /// No other thread uses the scheduler yet.
+    pub(crate) unsafe fn is_placed(&self) {
+        // SAFETY: no other thread uses the scheduler, so none uses the mark.
+        unsafe { self.birth.belongs_to(std::ptr::from_ref(self).addr()) };
+    }
+
     /// Runs a thread of the crew. Returns `true` if it was a spare that was not needed any more,
     /// `false` if the crew has stopped. `account` returns worker k's data.
     pub(crate) fn work(
