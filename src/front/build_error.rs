@@ -13,7 +13,7 @@ use std::io;
 pub enum BuildError {
     /// No workers, or too many.
     Workers(usize),
-    /// The list of cores names one that does not exist, or that the building thread may not use.
+    /// A listed core does not exist, or the building thread may not use it.
     Core(usize),
     /// The number of cores in the list is not that of the workers.
     CoresAndWorkers {

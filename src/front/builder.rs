@@ -108,8 +108,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Sets the number of workers: 1 to 4,096. Default: the number of processors that this process
-    /// may use, by its affinity mask and cgroup quota.
+    /// Sets the number of workers: 1 to 4,096. Default: the number of processors available to this
+    /// process, by affinity mask and cgroup quota.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
@@ -120,9 +120,9 @@ impl<'a> Builder<'a> {
     /// for it, and may be named more than once. Linux only. Default: the system places the threads.
     ///
     /// A pinned worker waits for its core while the core is busy with something else. Siblings
-    /// steal its work, except that of actors [pinned](crate::SpawnBuilder::on_worker) to it.
+    /// steal its work, except for actors [pinned](crate::SpawnBuilder::on_worker) to the worker.
     /// [`build`](Self::build) returns once all workers are pinned, so a
-    /// [`spawn_handler`](Self::spawn_handler) must run each worker before that.
+    /// [`spawn_handler`](Self::spawn_handler) must have run each worker by then.
     ///
     /// ```
     /// # #[cfg(target_os = "linux")] {
@@ -192,8 +192,8 @@ impl<'a> Builder<'a> {
     /// hook: in [`blocking`](crate::blocking), in [`Ask::wait`](crate::Ask::wait), in
     /// [`ActorRef::send`](crate::ActorRef::send). A spare is started when it is first needed
     /// (`heist-spare-0`, `-1`, and so on), and ends when it has not been needed for
-    /// [`spare_stay`](Self::spare_stay). The thread that had blocked is a spare afterwards: threads
-    /// are all alike, and their names say how they began.
+    /// [`spare_stay`](Self::spare_stay). The thread that had blocked is a spare afterwards: all
+    /// threads are alike, and a name says how the thread began.
     ///
     /// # Limits
     /// As many handlers as there are spares can block at the same time at no cost to other actors.
@@ -202,9 +202,9 @@ impl<'a> Builder<'a> {
     /// would be left to run its target. Of 500 handlers that wait at the same time with 64 spares
     /// and 2 workers, 65 wait; the others are refused and get their asks back. Allow as many spares
     /// as handlers may wait at once, or ask by [`Context::ask_then`](crate::Context::ask_then),
-    /// which blocks no thread. (A wait cannot queue for a spare: it would keep the last worker from
-    /// running what would free one.) A thread that sleeps costs its stack, some 10 KiB of it in
-    /// memory.
+    /// which blocks no thread. (A wait cannot queue for a spare: the last worker could then not run
+    /// the actors that would free one.) A sleeping thread costs its stack, of which some 10 KiB are
+    /// in memory.
     pub fn spares(mut self, spares: usize) -> Self {
         self.spares = Some(spares);
         self
@@ -217,9 +217,9 @@ impl<'a> Builder<'a> {
     }
 
     /// Sets a function that starts spare threads, as [`spawn_handler`](Self::spawn_handler) starts
-    /// the workers'. A thread of the crew that is about to block calls it, so it should not wait
-    /// for anything. If it fails or panics the event hook is [told](Event::SpareFailed), and no
-    /// spare comes.
+    /// the workers'. Called on a thread of the crew before that thread blocks, so the handler
+    /// should not wait for anything. If it fails or panics the event hook is
+    /// [told](Event::SpareFailed), and no spare comes.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -410,8 +410,8 @@ impl<'a> Builder<'a> {
         seats: Vec<Seat>,
         pinned: Option<Cores>,
     ) -> Result<Executor, BuildError> {
-        // Nothing is sent on this channel. Its disconnection tells `shutdown` that the last thread
-        // is gone, and a receiver can wait for that with a deadline.
+        // Nothing is sent on this channel. The disconnection tells `shutdown` that the last thread
+        // is gone, and can be waited for with a deadline.
         let (alive, gone) = crossbeam_channel::bounded(0);
         core.dedicated.open(Settings {
             name: self.thread_name.clone(),

@@ -18,7 +18,7 @@ struct Owner {
 
 impl Actor for Owner {}
 
-/// Asks, reports that it has asked, and waits inside its turn.
+/// Asks, reports the ask, and waits inside the turn.
 struct Hold(Sender<()>);
 
 impl Handler<Hold> for Owner {

@@ -10,8 +10,8 @@
 //! | at the deadline: actors that have not ended are named | yes | yes |
 //!
 //! All user code runs on the crew, in ordinary turns. Work that is not over at the deadline goes
-//! on, and the caller does not wait for it. A handler that returns late finds its actor killed, and
-//! the crew ends with the last one.
+//! on, and the caller does not wait for it. A late handler finds its actor killed, and the crew
+//! ends with the last actor.
 //!
 //! **Why the deadline holds.** The caller runs no user code, and each of its waits has a limit:
 //!
@@ -78,8 +78,8 @@ impl Executor {
     /// of an executor blocks the task's thread.
     ///
     /// A thread `heist-shutdown` waits for the end, and ends itself soon after the future is ready.
-    /// If the shutdown was incomplete that thread drops the executor, for which it waits once more.
-    /// (If the system can start no thread, this call blocks as `shutdown` does.)
+    /// After an incomplete shutdown the same thread drops the executor, and waits once more. (If
+    /// the system can start no thread, this call blocks as `shutdown` does.)
     ///
     /// The future resolves to [`WaitError::OnCrew`] if this is called on a thread of the executor's
     /// own crew: then the executor stops now, as if dropped there. In a forked child it resolves to

@@ -22,7 +22,7 @@ pub struct Stats {
     pub live_actors: u64,
     /// Runnable actors that wait for a worker now: in LIFO slots, local queues or the injector.
     /// Actors with a running turn are not among them. The queues are read one after the other, so
-    /// an actor that moves between two of them may be missing or be counted twice.
+    /// an actor that moves between two queues may be missing or counted twice.
     pub waiting_actors: u64,
     /// Threads of [dedicated](Handle::spawn_dedicated) actors. Their work is in the sums, and in no
     /// worker's counts.
@@ -38,12 +38,12 @@ pub struct Stats {
     pub dead_letters: DeadLetters,
     /// Answers that came after the asker had given up.
     pub discarded_replies: u64,
-    /// Timers armed now, that is neither due nor cancelled nor ended. Those that pools and
-    /// directories arm for themselves are among them.
+    /// Timers armed now, that is neither due nor cancelled nor ended. Timers of pools and
+    /// directories themselves are included.
     pub armed_timers: u64,
     /// Ticks that intervals left out because an earlier tick was late.
     pub missed_ticks: u64,
-    /// Bytes that the executor holds for messages and cells now, free ones among them. Messages and
+    /// Bytes held by the executor for messages and cells now, including free ones. Messages and
     /// cells of more than 256 bytes are not counted.
     ///
     /// The memory comes in chunks of 2 MiB; untouched pages of a chunk cost nothing. A chunk goes
@@ -102,8 +102,8 @@ pub struct SpareStats {
     pub blocked: u64,
     /// How often a spare took over a worker's slot.
     pub hand_overs: u64,
-    /// Turns that ended on a thread that had lost its worker's slot. They count in no worker's
-    /// `turns`, and their messages in no worker's `messages`.
+    /// Turns that ended on a thread without the worker's slot. They count in no worker's `turns`,
+    /// and their messages in no worker's `messages`.
     pub turns: u64,
     /// How often a thread blocked and kept its worker's slot, since no spare was left.
     pub kept: u64,
@@ -174,8 +174,8 @@ impl Handle {
             live_actors: core.live(),
             waiting_actors: core.scheduler.waiting() as u64,
             dedicated_threads: core.dedicated.count() as u64,
-            // The crew counts in its tallies; threads outside count on the gate's stripes, which
-            // they write anyway.
+            // The crew counts in tallies. Threads outside count on the gate's stripes, which they
+            // write anyway.
             accepted: core.total(|tally| &tally.accepted) + core.scheduler.gate.accepted(),
             handled: core.total(|tally| &tally.handled),
             panicked: core.total(|tally| &tally.panicked),

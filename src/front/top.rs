@@ -18,7 +18,7 @@ pub struct Top {
     pub longest_waiting: Vec<TopActor>,
 }
 
-/// One of the [`Top`] actors, as it was at one moment.
+/// An actor of [`Top`], as of one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopActor {
@@ -30,10 +30,10 @@ pub struct TopActor {
     pub type_name: &'static str,
     /// Messages handled, without those of the running turn.
     pub handled: u64,
-    /// Messages that wait, including those that the running turn has taken.
+    /// Waiting messages, including those taken by the running turn.
     pub waiting: usize,
-    /// The time in its handlers from the beginning, including one that runs now; `None` unless it
-    /// is timed.
+    /// Time in the actor's handlers from the beginning, including a running one. `None` unless the
+    /// actor is timed.
     pub handling: Option<Duration>,
     /// The age of the oldest message that waits for its handler; `None` unless the actor is timed
     /// and a message waits.

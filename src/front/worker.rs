@@ -14,10 +14,9 @@ use std::sync::Arc;
 /// [`Builder::spawn_handler`](crate::Builder::spawn_handler) and
 /// [`Builder::spare_handler`](crate::Builder::spare_handler).
 ///
-/// Dropping a worker without running it makes [`Builder::build`](crate::Builder::build) fail; a
-/// spare that is dropped counts as one that could not be started. After [`std::mem::forget`] the
-/// crew lacks that thread without an error: what waits for that worker waits for ever, and a
-/// shutdown waits until its deadline.
+/// Dropping a worker without running it makes [`Builder::build`](crate::Builder::build) fail. A
+/// dropped spare counts as a failed start. After [`std::mem::forget`] the crew lacks the thread
+/// without an error: work for that worker waits for ever, and a shutdown waits until the deadline.
 #[must_use = "a worker without a thread is missing in its crew"]
 pub struct WorkerThread {
     name: String,
@@ -75,9 +74,9 @@ impl WorkerThread {
     /// Works until the executor has shut down, or until this thread has been a spare that was not
     /// needed for [`Builder::spare_stay`](crate::Builder::spare_stay).
     ///
-    /// If the crew is [pinned](crate::Builder::pin_workers), this pins the calling thread to its
-    /// slot's core, and again whenever it takes another slot. If the first pinning fails this
-    /// returns at once, and [`Builder::build`](crate::Builder::build) fails.
+    /// If the crew is [pinned](crate::Builder::pin_workers), the calling thread is pinned to the
+    /// slot's core, again with each new slot. If the first pinning fails this returns at once, and
+    /// [`Builder::build`](crate::Builder::build) fails.
     ///
     /// # Errors
     /// Fails in a forked child, and if the calling thread works for an executor already: inside a

@@ -80,12 +80,12 @@ where
         self
     }
 
-    /// Sets the most actors that the directory keeps; at least 1. For each one more it lets go of
-    /// another that was not used lately. Default: no limit.
+    /// Sets the most actors that the directory keeps; at least 1. For each further actor the
+    /// directory lets go of another, not lately used. Default: no limit.
     ///
-    /// An actor that was let go, but is referenced elsewhere or still has something to do, lives on
-    /// beside those that are kept. The limit is divided among the parts of the table, so with keys
-    /// that do not fall evenly it may be a little less.
+    /// An actor let go of that is referenced elsewhere, or still has work, lives on beside the kept
+    /// ones. The limit is divided among the parts of the table, so with keys that do not fall
+    /// evenly it may be a little less.
     pub fn limit(mut self, actors: usize) -> Self {
         self.limit = Some(actors);
         self

@@ -46,7 +46,7 @@ use sweep::Sweeper;
 /// the key's actor has ended, another is spawned, by the function that the directory was made with.
 /// If it is ending, the new actor accepts messages at once, and begins when the old one's
 /// [`stopped`](Actor::stopped) has returned and its state was dropped. So the new actor can load
-/// what the old one has stored there. (Behind an actor that never ends, none begins.)
+/// everything stored there by the old one. (Behind an actor that never ends, none begins.)
 ///
 /// # Passivation
 ///
@@ -60,16 +60,16 @@ use sweep::Sweeper;
 /// of an actor are decided on one atomic word. Messages from one sender to one key are handled in
 /// the order sent, also from one actor of the key to the next.
 ///
-/// [`Context::stop`](crate::Context::stop) and [`ActorRef::stop`] end an actor too. It handles what
-/// it had accepted, and messages that come later by the directory go to the next actor.
+/// [`Context::stop`](crate::Context::stop) and [`ActorRef::stop`] end an actor too. It handles its
+/// accepted messages, and later messages by the directory go to the next actor.
 /// [`ActorRef::stop_now`] and panics make dead letters, as always.
 ///
 /// # The function that makes actors
 ///
 /// The function runs on the crew, in the new actor's first turn, when the key's actor before has
 /// ended. It may load something, and need not be quick. It runs under no lock and may use the
-/// directory. A panic in it counts as one in [`started`](Actor::started): the actor ends, its
-/// askers get the text, nothing is left in the table, and the next message tries again.
+/// directory. A panic counts as a panic in [`started`](Actor::started): the actor ends, its askers
+/// get the text, nothing is left in the table, and the next message tries again.
 ///
 /// # Costs
 ///
@@ -80,10 +80,10 @@ use sweep::Sweeper;
 /// changed. An actor with a key of 8 bytes takes some 115 bytes more than one without.
 ///
 /// A directory is cheap to clone. When the last clone is dropped it lets go of all actors. An actor
-/// that holds its own directory keeps it alive for as long as the directory keeps the actor: until
-/// that is idle, or the executor shuts down. A function that holds its own directory keeps it
-/// alive for ever, and heist cannot break that cycle: let it hold an
-/// `Arc<Mutex<Option<Directory>>>`, and empty that at the end.
+/// that holds its own directory keeps the directory alive for as long as the directory keeps the
+/// actor: until the actor is idle, or the executor shuts down. A function that holds its own
+/// directory keeps the directory alive for ever, and heist cannot break the cycle. Let the function
+/// hold an `Arc<Mutex<Option<Directory>>>`, and empty the option at the end.
 ///
 /// ```
 /// use heist::{Actor, Context, Directory, Executor, Handler, StopReason};
@@ -164,8 +164,7 @@ struct Watch<K: 'static, A: Actor> {
 pub struct DirectoryStats {
     /// Keys with an actor that has not ended.
     pub live: usize,
-    /// Those of them that the directory keeps. The others end as soon as nothing else references
-    /// them.
+    /// Live actors kept by the directory. The others end as soon as nothing else references them.
     pub kept: usize,
     /// Actors spawned so far.
     pub spawned: u64,
@@ -178,8 +177,8 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
 {
-    /// Makes a directory that keeps its actors until they are [passivated](Self::passivate) or
-    /// stop. `make` makes them. `executor` is an [`Executor`](crate::Executor) or a handle of one.
+    /// Makes a directory that keeps actors until they are [passivated](Self::passivate) or stop.
+    /// `make` makes them. `executor` is an [`Executor`](crate::Executor) or a handle of one.
     ///
     /// ```
     /// # use heist::{Actor, Context, Directory, Executor, Handler};
@@ -220,7 +219,7 @@ where
         reached.unwrap_or_else(|| spawn::tombstone(self.inner().executor.core()))
     }
 
-    /// Returns the key's actor; if there is none, spawns one that this `make` makes. Never waits.
+    /// Returns the key's actor, or spawns one with this `make`. Never waits.
     ///
     /// `make` runs at most once, in the new actor's first turn, under [the
     /// conditions](Self#the-function-that-makes-actors) of the directory's own function. It is
@@ -298,9 +297,9 @@ where
         carried!(message => self.deliver(key, message, ActorRef::ask_as::<M, _>))
     }
 
-    /// Lets go of the key's actor now, as if it had been idle: the actor ends when it has handled
-    /// what waits and nothing else references it. Returns `false` if the key has no actor, or it
-    /// was let go already.
+    /// Lets go of the key's actor now, as if idle: the actor ends when its messages are handled and
+    /// nothing else references it. Returns `false` if the key has no actor, or it was let go
+    /// already.
     pub fn passivate(&self, key: &K) -> bool {
         let inner = self.inner();
         if inner.forked() {
@@ -435,7 +434,7 @@ impl<K: 'static, A: Actor> Drop for Owner<K, A> {
         }
         let sweeper = self.0.watch.lock().sweeper.take();
         if let Some(sweeper) = sweeper.and_then(|sweeper| sweeper.upgrade()) {
-            // Its timer would keep the sweeper, and with it this directory, for another idle time.
+            // The timer would keep the sweeper, and so this directory, for another idle time.
             sweeper.stop();
         }
     }

@@ -100,7 +100,7 @@ pub(super) fn drop_key<K>(key: Arc<K>) {
     user::contain(Site::Key, || drop(key));
 }
 
-/// Keys of one hash that were compared with the wanted key. While they are held here, their
+/// Keys of one hash that were compared with the wanted key. While the keys are held here, their
 /// addresses identify them.
 pub(super) struct Known<K> {
     same: Option<Arc<K>>,
@@ -250,7 +250,7 @@ impl<K, A: Actor> Shelf<K, A> {
             return Some(begin);
         };
         rest.key = Some(key);
-        // The entry keeps its own copy of the key, which equals the new one.
+        // The entry keeps its copy of the key, equal to the new one.
         let entry = Self::entry_of(&mut self.table, hash, after);
         rest.weak = Some(std::mem::replace(&mut entry.actor, actor.downgrade()));
         match entry.place {
@@ -263,8 +263,8 @@ impl<K, A: Actor> Shelf<K, A> {
                 rest.replaced = Some(std::mem::replace(&mut self.ring[place as usize], kept).actor);
             }
         }
-        // The predecessor has not reported its end yet, so it will, and then this actor may begin.
-        // No other actor waited for the predecessor, so the result is `None`.
+        // The predecessor has yet to report its end; then this actor may begin. No other actor
+        // waited for the predecessor, so the result is `None`.
         self.waiting.insert(after, begin)
     }
 
@@ -282,7 +282,7 @@ impl<K, A: Actor> Shelf<K, A> {
             self.ring.push(kept);
             return (self.ring.len() - 1) as u32;
         }
-        // Terminates: the hand clears each mark that it passes, so it stops within two rounds.
+        // Terminates: the hand clears each mark on its way, so the loop ends within two rounds.
         loop {
             let place = if self.hand < self.ring.len() { self.hand } else { 0 };
             self.hand = place + 1;
@@ -326,8 +326,8 @@ impl<K, A: Actor> Shelf<K, A> {
 }
 
 impl<K, A: Actor> Shelf<K, A> {
-    /// Returns the first key of this hash, and its actor if kept and running, which then counts as
-    /// used. This is right if the key is the wanted one, and does little harm if it is not.
+    /// Returns the first key of this hash, and its actor, if kept and running. The actor then
+    /// counts as used. This does little harm if the key is not the wanted one.
     pub(super) fn first(&mut self, hash: u64) -> Option<(Arc<K>, Option<ActorRef<A>>)> {
         let entry = self.table.find(hash, |entry| entry.hash == hash)?;
         let kept = (entry.place != NOT_KEPT).then(|| &mut self.ring[entry.place as usize]);

@@ -23,7 +23,7 @@ const STEP: usize = 256;
 pub(super) struct Sweeper<K: 'static, A: Actor> {
     directory: Arc<Inner<K, A>>,
     timer: Option<Timer>,
-    /// The part at which the next step begins, and the position below which it looks.
+    /// The part for the next step, and the position below which to look.
     shelf: usize,
     below: usize,
 }

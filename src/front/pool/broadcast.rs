@@ -13,8 +13,8 @@ use std::task::{Context, Poll};
 
 impl<A: Actor> Pool<A> {
     /// Asks all replicas the same, at the same time. Never waits. The result can be waited for or
-    /// awaited under one timeout, so that it takes as long as the slowest replica; or it can be
-    /// dropped, which tells them all.
+    /// awaited under one timeout, and takes as long as the slowest replica. Dropping the result
+    /// makes the broadcast a plain tell.
     ///
     /// A broadcast reaches all replicas of one moment, also while the pool is resized. A replica
     /// with a full mailbox refuses its message, and the others get theirs.

@@ -71,12 +71,11 @@ pub struct ReplicaStats {
     pub id: ActorId,
     /// `true` if a message is in work now.
     pub in_work: bool,
-    /// Messages that wait in its own mailbox, without the one in work.
+    /// Messages waiting in the replica's own mailbox, without the one in work.
     pub waiting: usize,
     /// Number of states that panicked.
     pub failed: u64,
-    /// States that were lost and replaced, and failures of the factory after which it was called
-    /// again.
+    /// States lost and replaced, and failures of the factory before another call.
     pub replaced: u64,
     /// `true` if the replica has no state now, since the next one is to be made.
     pub absent: bool,
@@ -88,7 +87,7 @@ pub struct ReplicaStats {
 }
 
 impl PoolStats {
-    /// Returns how unevenly messages were spread: the number that the busiest replica handled,
+    /// Returns how unevenly messages were spread: the number handled by the busiest replica,
     /// divided by the mean. 1 is even; the number of replicas means that one handled everything.
     /// Returns 1 if nothing was handled.
     #[must_use]

@@ -9,9 +9,9 @@
 //! | it stops at once | all are closed; waiting messages become dead letters | all have ended |
 //!
 //! **How a key's order is kept while the pool changes.** A key moves from one replica to another
-//! because its hash jumps elsewhere. When the list has changed, all its earlier messages are in the
-//! old replica's mailbox, or in line for it; the stripes' locks guarantee this. Later messages go
-//! into a *hold* for this pair of replicas, a mailbox that no actor takes from. The first such
+//! because its hash jumps elsewhere. When the list has changed, all earlier messages of the key are
+//! in the old replica's mailbox, or in line for it, as the stripes' locks guarantee. Later messages
+//! go into a *hold* for this pair of replicas, a mailbox that no actor takes from. The first such
 //! message makes the hold ([`moving`](super::moving)). When the old replica has reached the mark
 //! (or its end), all earlier messages are handled. Then, with no sender on its way, the hold is
 //! emptied into the new replica's mailbox, and the key's messages go there directly. So each key
@@ -306,7 +306,7 @@ impl<A: Actor> Shared<A> {
         self.close_if_drained();
     }
 
-    /// Stops the pool, with this reason unless it has one already.
+    /// Stops the pool, for the given reason unless there is an earlier one.
     pub(super) fn end(&self, end: PoolEnd, kill: bool) {
         if self.forked() {
             return;

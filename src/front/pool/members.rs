@@ -54,7 +54,7 @@ pub(super) struct List<A> {
     pub(super) members: Vec<Member<A>>,
     /// `None` while the pool is being built.
     pub(super) queue: Option<ActorRef<A>>,
-    /// Present while keys change their replica and some of their messages may wait at the old one.
+    /// Present while messages of moving keys may wait at an old replica.
     pub(super) moving: Option<Arc<Moving<A>>>,
     pub(super) stopped: bool,
 }

@@ -1,5 +1,4 @@
-//! Pools: replicas of one actor behind one handle, and strategies that choose a replica for each
-//! message.
+//! Pools: replicas of an actor behind one handle, and strategies for choosing a replica.
 //!
 //! - this file: the handle; [`send`]: tell, ask, send; [`broadcast`]: all replicas at the same time
 //! - [`strategy`]: the choice of a replica; [`members`]: the replicas, as senders see them
@@ -38,12 +37,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Replicas of one actor behind one handle, each with a state of its own that a factory makes.
-/// Cheap to clone, to send and to share.
+/// Replicas of one actor behind one handle, each with a state made by a factory. Cheap to clone, to
+/// send and to share.
 ///
 /// Each message goes to one replica, chosen by a [strategy](crate::strategy): round-robin, random,
 /// by load, by key, to a given one, through one queue for all, or by a strategy of your own. A
-/// replica that panics or stops gets a new state, which goes on with the messages that wait, in
+/// replica that panics or stops gets a new state, which goes on with the waiting messages, in
 /// order. When the last handle is dropped the pool [stops](Self::stop).
 ///
 /// ```
@@ -153,8 +152,8 @@ impl<A: Actor> Pool<A> {
         !list.stopped && list.queue.as_ref().is_some_and(ActorRef::is_running)
     }
 
-    /// Stops the pool once it has handled what it has accepted, in the replicas' mailboxes and in
-    /// the shared queue. Later messages are refused. Returns at once;
+    /// Stops the pool once all accepted messages are handled, in the replicas' mailboxes and in the
+    /// shared queue. Later messages are refused. Returns at once;
     /// [`wait_stopped`](Self::wait_stopped) waits for the end.
     pub fn stop(&self) {
         self.shared.end(PoolEnd::Stopped, false);
@@ -214,8 +213,8 @@ impl<A: Actor + Send> Pool<A> {
     /// over.
     ///
     /// The factory makes the states of new replicas on this thread, and they take messages from now
-    /// on. If there are too many replicas, the last ones get no more messages, handle what they
-    /// have, and end.
+    /// on. Surplus replicas, the last ones, get no more messages, handle their accepted ones, and
+    /// end.
     ///
     /// A key that moves to another replica keeps its order. The replica before handles the messages
     /// that were accepted earlier, while later ones are held back. Each pair of replicas does so by

@@ -1,9 +1,8 @@
 //! A change of a pool's size, as senders see it: the keys with held messages, and the holds.
 //!
-//! Each replica from which keys move away has a *row*: the holds for the replicas that its keys
-//! move to. The sender of the first message for a hold makes it. A change therefore makes no more
-//! holds than there are pairs with messages under way: none in a pool without senders, however
-//! large.
+//! Each replica from which keys move away has a *row*: the holds for the keys' new replicas. The
+//! sender of the first message for a hold makes it. A change therefore makes no more holds than
+//! there are pairs with messages under way: none in a pool without senders, however large.
 //!
 //! | the row | a message of a key that moves away from here | changed |
 //! |---|---|---|
@@ -23,8 +22,8 @@ use std::collections::HashMap;
 pub(super) struct Moving<A> {
     /// Number of replicas before the change.
     pub(super) before: usize,
-    /// Replicas that leave the pool. They are not in the list any more, and end when they have
-    /// handled their messages.
+    /// Replicas that leave the pool. Not in the list any more; each ends when its messages are
+    /// handled.
     pub(super) leaving: Vec<Member<A>>,
     rows: Box<[RwLock<Row<A>>]>,
     /// Number of open rows. Changed while no sender is on its way.
@@ -61,8 +60,8 @@ impl<A> Moving<A> {
 
     /// Returns the hold for a pair of replicas. Makes one with `make` if there is none.
     ///
-    /// The caller is a sender, under its stripe's lock, and has found that this row
-    /// [holds](Self::holds) messages.
+    /// The caller is a sender, under its stripe's lock, and has found the row
+    /// [holding](Self::holds) messages.
     pub(super) fn hold<E>(
         &self,
         from: usize,

@@ -177,8 +177,8 @@ impl<A: Actor> Pool<A> {
         })
     }
 
-    /// Returns the replica that would get the next message by this strategy: for methods that a
-    /// pool does not have, such as [`Context::ask_then`](crate::Context::ask_then) or
+    /// Returns the replica for the next message by this strategy, for methods that a pool lacks,
+    /// such as [`Context::ask_then`](crate::Context::ask_then) or
     /// [`Context::when_room`](crate::Context::when_room). Returns `None` if the strategy names no
     /// replica, or [the shared queue](super::strategy::SharedQueue), or a key that moves to another
     /// replica now. A replica that the pool removes meanwhile refuses messages.
@@ -255,8 +255,8 @@ impl<A: Actor> Pool<A> {
     }
 
     /// Returns a future that sends a message and waits for room: the awaited form of
-    /// [`send`](Self::send). It takes its place in line when it is first polled. Dropping it drops
-    /// the message, unless that was accepted already.
+    /// [`send`](Self::send). The message joins the line at the first poll. Dropping it drops the
+    /// message, unless that was accepted already.
     pub fn send_async<S: Strategy, M: Send + 'static>(&self, strategy: S, message: M) -> PoolSending<A, S, M>
     where
         A: Receive<M>,

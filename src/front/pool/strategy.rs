@@ -1,4 +1,4 @@
-//! Strategies, which choose the replica for a message, and the view of a pool that they get.
+//! Strategies, which choose the replica for a message, and their view of a pool.
 //!
 //! A strategy returns a [`Route`], a plain value. The pool follows the route under its stripe's
 //! lock, where no user code runs. The routes of the crate's own strategies are known without a look
@@ -149,9 +149,8 @@ fixed! {
     /// The strategy that the pool was [built](crate::PoolBuilder::strategy) with; [`TwoChoices`] by
     /// default.
     PoolDefault => Route::Default;
-    /// One replica after the other. Each worker has a count of its own, and the threads outside
-    /// share a few, so that senders do not contend for one count. What one worker sends is spread
-    /// exactly.
+    /// One replica after the other. Each worker has a count of its own, and threads outside share a
+    /// few, so that senders do not contend. What one worker sends is spread exactly.
     RoundRobin => Route::RoundRobin;
     /// A random replica.
     Random => Route::Random;
@@ -161,12 +160,12 @@ fixed! {
     /// The less loaded of two random replicas: nearly as even as [`LeastLoaded`], at the cost of a
     /// look at two.
     TwoChoices => Route::TwoChoices;
-    /// The pool's one queue, first in, first out, from which idle replicas take: no message waits
-    /// behind a slow one while any replica is idle. The queue has a [capacity of its
+    /// The pool's shared queue, first in, first out, from which idle replicas take. No message
+    /// waits behind a slow one while any replica is idle. The queue has a [capacity of its
     /// own](crate::PoolBuilder::queue_capacity).
     ///
-    /// A replica takes from the queue before its own mailbox, one message in a turn, so that
-    /// neither keeps the other waiting.
+    /// A replica takes from the queue before its own mailbox, one message in a turn. So neither
+    /// keeps the other waiting.
     SharedQueue => Route::SharedQueue;
 }
 
