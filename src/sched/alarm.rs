@@ -2,12 +2,12 @@
 //!
 //! There is no thread for timers. Any awake worker fires timers that are due: a worker reads the
 //! clock every few turns anyway, and compares. If all workers sleep, or all awake workers are in
-//! long turns, the *keeper* fires them. The keeper is one of the parked workers, any of them. The
-//! keeper sleeps until the alarm at most, and gets up for it.
+//! long turns, the *keeper* fires them. The keeper is any one of the parked workers. The keeper
+//! sleeps until the alarm at most, and gets up for it.
 //!
 //! # In prose
 //!
-//! The alarm is one atomic: the instant before which nothing is due. It is written under the
+//! The alarm is an atomic: the instant before which no timer is due. It is written under the
 //! table's lock ([`timers`](super::timers)) only: lowered when an earlier timer is armed, raised
 //! after due timers have been taken out. Cancelling leaves the alarm unchanged, so it may go off
 //! once for nothing.
@@ -33,8 +33,8 @@
 //!    and then reads an alarm at least as new. If the keeper leaves later, a successor is appointed
 //!    under the same lock, afterwards. So the appointing thread sees that the alarm is set, and
 //!    tells the successor to look.
-//! 3. *No worker is parked*: all are awake and look at the clock before they park, or case 1 holds
-//!    when they do.
+//! 3. *No worker is parked*: all are awake, and look at the clock before they park, or case 1 holds
+//!    at that time.
 //!
 //! Raising the alarm needs no message to a keeper, which gets up for the earlier instant and looks.
 //! But a keeper that got up leaves no watch behind. It therefore always appoints a successor

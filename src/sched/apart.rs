@@ -1,12 +1,12 @@
 //! Dedicated threads ("apart"): each runs one actor and nothing else. This file has the place where
 //! such a thread sleeps, and the count of awake ones.
 //!
-//! A thread apart belongs to the crew: what its actor sends counts as the crew's own, and the
-//! thread may not wait for the crew. But it is no worker. The thread has no queue, and runnables
-//! made ready by its actor take the way from outside. It may block freely, since no work waits
-//! behind its turns.
+//! A thread apart belongs to the crew: its actor's messages count as the crew's own, and the thread
+//! may not wait for the crew. But it is no worker. The thread has no queue, and runnables made
+//! ready by its actor take the way from outside. It may block freely, since no work waits behind
+//! its turns.
 //!
-//! An actor has one runnable at most, so its thread needs no queue either. Making the actor ready
+//! An actor has one runnable at most, so the thread needs no queue either. Making the actor ready
 //! leaves the runnable as the token for which the thread sleeps.
 //!
 //! One word counts the runnables left and not over (`AWAKE`), and all runnables ever left
@@ -18,8 +18,8 @@
 //! | its last turn is over | -1 | | after all its pushes; then perhaps [announces](super::quiet) |
 //!
 //! Reading 0 twice with the same epoch therefore proves that no thread apart had work in between,
-//! and makes all their pushes visible. [`Scheduler::quiescence`] relies on it, and reads the
-//! workers' word in the same way.
+//! and makes all their pushes visible. [`Scheduler::quiescence`] relies on this, as on the workers'
+//! word.
 //!
 //! Loom model: `models::apart`. Needed orderings: `scripts/weaken-orderings.sh apart`.
 
@@ -64,11 +64,11 @@ impl Apart {
 }
 
 thread_local! {
-    /// The crew of this thread apart, if the thread is one.
+    /// The crew of the calling thread, if it is a thread apart.
     static CREW: Cell<*const Scheduler> = const { Cell::new(ptr::null()) };
 }
 
-/// Returns `true` if the calling thread is one of this crew's threads apart.
+/// Returns `true` if the calling thread is a thread apart of this crew.
 pub(crate) fn is_of(scheduler: &Scheduler) -> bool {
     ptr::eq(CREW.get(), scheduler)
 }

@@ -26,11 +26,11 @@ pub(crate) struct Blocking {
 enum Slot {
     /// The thread has no slot, or an outer `Blocking` has dealt with it.
     None,
-    /// The thread keeps its slot, which does nothing meanwhile.
+    /// The thread keeps the slot, which does nothing meanwhile.
     Kept,
     /// The slot was left vacant.
     Vacant(usize),
-    /// The slot was left, and this spare was called to it.
+    /// The slot was left, and this spare was called.
     Called(usize, Arc<Spare>),
 }
 
@@ -133,9 +133,9 @@ impl Member<'_> {
         // Without its slot the turn goes on. `turn_over_without_slot` does what follows the turn.
         if let Some(spare) = spare {
             scheduler.spares.let_go(spare);
-            // SAFETY: `take_back` or `recall` took the slot, so the calling thread alone holds it.
+            // SAFETY: `take_back` or `recall` gave the slot to the calling thread alone.
             let _local = unsafe { Local::sit(scheduler, slot) };
-            // This worker is awake, so a worker parks after this, and announces.
+            // This worker is awake, so some worker parks later, and announces.
             let _ = scheduler.elsewhere.back();
         }
     }
@@ -169,8 +169,7 @@ impl Scheduler {
         self.policy == Policy::Sharded || residents > 0
     }
 
-    /// Keeps the calling thread's slot, which will do nothing for a while. Returns `false` if the
-    /// wait is refused.
+    /// Keeps the calling thread's slot, idle for a while. Returns `false` if the wait is refused.
     fn keep_slot(&self, at_any_rate: bool) -> bool {
         if at_any_rate {
             self.kept.fetch_add(1, AcqRel);
@@ -188,7 +187,7 @@ impl Scheduler {
         true
     }
 
-    /// Requeues the runnable after a turn during which the thread lost its slot.
+    /// Requeues the runnable after a turn that cost the thread its slot.
     #[cold]
     pub(super) fn turn_over_without_slot(&self, header: NonNull<TaskHeader>, after: After) {
         if after.goes_on() {

@@ -8,13 +8,13 @@
 //! The kept queue is a local queue that no sibling can see. Worker k empties the inbox into the
 //! kept queue. While other work waits, the kept queue has every second turn, so neither starves.
 //! Bound runnables have no LIFO slot, since the sentinel may take from it. No sibling is woken for
-//! them, since none could help. So bound work is P4's exception: it waits for as long as its
+//! them, since none could help. So bound work is P4's exception: it waits for as long as the
 //! worker's turns take.
 //!
-//! A worker that blocks leaves its bound work at the slot: a spare gets the slot with kept queue
-//! and inbox. Without a spare, a wait inside a handler is refused while any actor is bound to its
-//! worker, as for all workers under `Sharded`: the awaited actor might wait behind it. So each slot
-//! counts the actors bound to it.
+//! A blocking worker leaves bound work at the slot: a spare gets the slot with kept queue and
+//! inbox. Without a spare, a wait inside a handler is refused while any actor is bound to the
+//! worker, as for all workers under `Sharded`: the awaited actor might wait behind the handler. So
+//! each slot counts the actors bound to it.
 //!
 //! Unbound runnables pay with a look at the table when they become ready, and a look at an empty
 //! queue every few turns.

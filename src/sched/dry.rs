@@ -1,4 +1,4 @@
-//! A worker without work: it searches, fires timers, tidies its memory, parks, and wakes.
+//! A worker without work: searching, firing timers, tidying memory, parking, and waking.
 //!
 //! [`idle`](super::idle) describes the protocol with other workers. A worker claims its heap when
 //! it wakes and releases it before it parks. No user code runs in these steps. Owed wakers and
@@ -19,7 +19,7 @@ use rand::RngExt;
 use std::task::Waker;
 use std::time::Duration;
 
-/// The longest time that a worker searches before it parks.
+/// The longest search of a worker before it parks.
 const SPIN: Duration = Duration::from_micros(50);
 /// Number of pauses between two looks of a spinning worker.
 const PAUSES: u32 = 3;
@@ -43,7 +43,7 @@ impl Local {
         self.until_work(searching, None)
     }
 
-    /// Takes over a parked slot: sleeps there in place of the thread that left it. With `catching`
+    /// Takes over a parked slot, and sleeps there in place of the thread that left. With `catching`
     /// the slot was parked, and this thread has unparked it to rescue stuck work.
     #[cold]
     pub(super) fn lie_down(&self, catching: bool) -> Option<Task> {
@@ -138,8 +138,8 @@ impl Local {
         if let Some(task) = self.hunt() {
             return Some(task);
         }
-        // Spinning is worth it only if it found something lately. Without credit it is tried once
-        // in a while.
+        // Spinning pays only where it found work lately. Without credit it is tried once in a
+        // while.
         let credit = self.spin_credit.get();
         if !patient
             || self.scheduler().idle.stopping()
@@ -240,9 +240,8 @@ impl Local {
         woken
     }
 
-    /// Takes work that waits behind long turns: a batch from one queue, and runnables in LIFO
-    /// slots, where no other thread looks. The rest of these queues is for any thief, as long as
-    /// the turns go on.
+    /// Takes work behind long turns: a batch from one queue, and runnables in LIFO slots, where no
+    /// other thread looks. The rest of these queues is for any thief, as long as the turns go on.
     fn rescue(&self) -> Option<Task> {
         let mut found = None;
         for (victim, slot) in self.scheduler().slots.iter().enumerate() {
@@ -269,8 +268,8 @@ impl Local {
         (self.account.settle)(self.account.at);
         self.heap().send_all();
         self.heap().trim(stop);
-        // SAFETY: the worker claimed the heap when it began or woke, and makes no further use of
-        // it.
+        // SAFETY: the worker claimed the heap when it began or woke, and does not use the heap
+        // afterwards.
         unsafe { self.heap().let_go() };
         scheduler.memory.tidy(stop);
     }
@@ -280,8 +279,8 @@ impl Local {
     pub(super) fn leave_heap(&self) {
         (self.account.settle)(self.account.at);
         self.heap().send_all();
-        // SAFETY: the slot's holder claimed the heap when it took the slot or woke, and makes no
-        // further use of it.
+        // SAFETY: the slot's holder claimed the heap when it took the slot or woke, and does not
+        // use the heap afterwards.
         unsafe { self.heap().let_go() };
     }
 }

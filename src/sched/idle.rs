@@ -13,10 +13,10 @@
 //! search or rescan takes so little away
 //! ([`Slot::wants_thieves`](super::queue::Slot::wants_thieves)): the owner is awake and gets to it,
 //! usually within a microsecond. If it does not (a long turn), the *sentinel* does. While any
-//! worker is awake, one of the parked workers parks with a timeout, and takes work that has waited
-//! behind a turn for too long. When no worker runs any more the sentinel lingers for a few
-//! timeouts, so that bursts in quick succession do not appoint it each time. Then the sentinel
-//! parks without a timeout, and from then on all threads sleep.
+//! worker is awake, one of the parked workers has a timeout, and takes work that has waited too
+//! long behind a turn. When no worker runs any more the sentinel lingers for a few timeouts, so
+//! that quick bursts do not appoint a new one each time. Then the sentinel parks without a timeout,
+//! and from then on all threads sleep.
 //!
 //! # The word
 //!
@@ -156,8 +156,8 @@ struct List {
     /// Parked slots without a thread, each with the spare reserved for it: see [`vacant`].
     vacant: Vec<(usize, Arc<Spare>)>,
     sentinel: Option<usize>,
-    /// The worker that waits for the alarm. There is one while any sleeps, except when the last one
-    /// has just got up for the alarm.
+    /// The worker that waits for the alarm. Present while any worker sleeps, except when the last
+    /// keeper has just got up for the alarm.
     keeper: Option<usize>,
 }
 
@@ -256,7 +256,7 @@ impl Idle {
         self.beds[worker].parker.unpark(Token::Search);
     }
 
-    /// Wakes `worker` after work that only this worker may take was made visible.
+    /// Wakes `worker` after work for this worker only was made visible.
     pub(crate) fn notify_worker(&self, worker: usize) {
         fence(SeqCst);
         if self.beds[worker].parked.load(Relaxed) && self.leave(worker, false) {
@@ -308,7 +308,7 @@ impl Idle {
             let _ = self.beds[me].parker.take();
             return Woken::Searching;
         }
-        // There is nothing to do, or another thread was quicker and its token is on its way.
+        // There is nothing to do, or another thread was quicker, with a token on its way.
         self.sleep(me, watching, keeping, stuck)
     }
 
@@ -347,7 +347,7 @@ impl Idle {
                     if self.leave_for_alarm(me) {
                         return Woken::Alarm;
                     }
-                    // Another thread was quicker, and its token is on its way.
+                    // Another thread was quicker, with a token on its way.
                     keeping = false;
                 }
                 // The wait ended a little early.
@@ -370,8 +370,8 @@ impl Idle {
         }
     }
 
-    /// Puts the worker onto the list. Returns whether it is the sentinel now, whether it is the
-    /// keeper, and whether all workers are parked.
+    /// Puts the worker onto the list. Returns whether the worker is the sentinel now, whether it is
+    /// the keeper, and whether all are parked.
     fn enter(&self, me: usize, searching: bool, may_watch: bool) -> (bool, bool, bool) {
         let mut list = self.list.lock();
         list.parked.push(me);

@@ -1,9 +1,8 @@
-//! The LIFO slot: the runnable made ready last, which runs next while its data is still in the
-//! cache.
+//! The LIFO slot: the runnable made ready last runs next, while its data is still in the cache.
 //!
-//! The owner fills and empties the slot. The sentinel may take from it when the owner has been busy
-//! with one turn for too long. Taking is an exchange, so a runnable is in exactly one pair of
-//! hands. Only the owner fills.
+//! The owner fills and empties the slot. The sentinel may take from the slot when the owner has
+//! been busy with one turn for too long. Taking is an exchange, so a runnable is in exactly one
+//! pair of hands. Only the owner fills.
 //!
 //! Loom model: `models::lifo`. Needed orderings: `scripts/weaken-orderings.sh lifo`.
 
@@ -53,8 +52,8 @@ impl Lifo {
         self.exchange(ptr::null_mut())
     }
 
-    /// Returns `true` if the slot seems empty. Relaxed: the owner sees its own fill; for other
-    /// threads this is a hint.
+    /// Returns `true` if the slot seems empty. Relaxed: the owner sees its own fill; other threads
+    /// get a hint.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.load(Relaxed).is_null()

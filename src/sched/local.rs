@@ -1,4 +1,4 @@
-//! A worker's own side: its queue, the choice of the next runnable, and its work between two turns.
+//! A worker's own side: the queue, the choice of the next runnable, and the work between two turns.
 //!
 //! The next runnable comes from the first of these that is not empty: the LIFO slot (for a bounded
 //! number of turns), the local queue (in turns with [bound](super::bound) work), the worker's own
@@ -24,8 +24,8 @@ use std::ptr::{self, NonNull};
 /// Number of turns in a row from the LIFO slot before the local queue gets one. Two actors that
 /// only talk to each other do not keep the others waiting.
 const LIFO_RUN: u32 = 16;
-/// A sibling is woken for own work that takes longer than this to get to. A wake costs about 15 us
-/// on the waker and 50 us on the sleeper.
+/// A sibling is woken for a longer backlog than this. A wake costs about 15 us on the waker and 50
+/// us on the sleeper.
 const WORTH_A_WAKE_NS: u64 = 30_000;
 
 thread_local! {
@@ -164,7 +164,7 @@ impl Local {
             while let Some(runnable) = task {
                 runnable.prefetch();
                 let (header, after) = runnable.run();
-                // A turn may cost this thread its slot, so the worker is looked up again.
+                // A turn may cost the thread its slot, so the worker is looked up again.
                 // SAFETY: `LOCAL` is set only while the calling thread holds that slot.
                 let Some(local) = (unsafe { LOCAL.get().as_ref() }) else {
                     scheduler.turn_over_without_slot(header, after);
@@ -173,7 +173,7 @@ impl Local {
                 local.turn_over(header, after);
                 task = local.next().or_else(|| local.idle());
             }
-            // A slot is lost only in a turn, so it is still the calling thread's.
+            // A slot is lost only in a turn, so the thread still holds it.
             let at = LOCAL.get();
             // SAFETY: this thread holds the slot.
             task = unsafe { &*at }.last_task();
@@ -213,8 +213,8 @@ impl Local {
         local
     }
 
-    /// Gives up the slot in the middle of a turn. Returns its index, and whether anything waits in
-    /// its queues.
+    /// Gives up the slot in the middle of a turn. Returns the index, and whether anything waits in
+    /// the queues.
     pub(super) fn stand_up() -> (usize, bool) {
         let left = Local::with_any(|local| {
             let local = local.expect("who stands up has sat");
@@ -230,7 +230,7 @@ impl Local {
         !LOCAL.get().is_null()
     }
 
-    /// Returns the state that this thread holds, for [`restore_seat`](Self::restore_seat).
+    /// Returns the state held by this thread, for [`restore_seat`](Self::restore_seat).
     pub(super) fn seat() -> *const Local {
         LOCAL.get()
     }
@@ -279,7 +279,7 @@ impl Local {
         unsafe { &*self.slot }
     }
 
-    /// Returns the heap for memory that this worker allocates.
+    /// Returns the heap for this worker's allocations.
     #[inline]
     pub(crate) fn heap(&self) -> &Heap {
         // SAFETY: the heap is part of the scheduler's pool, which the holder borrows.
@@ -290,8 +290,7 @@ impl Local {
         self.index
     }
 
-    /// Returns `true` if a turn on this thread should read the clock at its beginning and after
-    /// each message.
+    /// Returns `true` if turns here should read the clock at the beginning and after each message.
     #[inline]
     pub(crate) fn long_messages() -> bool {
         Local::with_any(|local| local.is_none_or(|local| local.long_messages.get()))
@@ -345,8 +344,8 @@ impl Local {
         match scheduler.policy {
             Policy::Stealing => {
                 if let Some(displaced) = self.slot().lifo.fill(task) {
-                    // The displaced runnable is older, so a sibling may have it; the new one's data
-                    // is in this cache.
+                    // The displaced runnable is older, so a sibling may have it; the new runnable's
+                    // data is in this cache.
                     self.queue.push(displaced);
                     self.maybe_notify();
                 }
@@ -475,7 +474,7 @@ impl Local {
         task
     }
 
-    /// Takes a runnable from a sibling's local queue, under every policy, and however soon its
+    /// Takes a runnable from a sibling's local queue, under every policy, and however soon the
     /// owner would run it. For the crew's end, when only [errands](super::errand) wait.
     pub(super) fn take_from_siblings(&self) -> Option<Task> {
         let siblings = self.scheduler().slots.iter().enumerate().filter(|&(slot, _)| slot != self.index);

@@ -12,8 +12,7 @@
 //! | counts in | its worker's tally | the shared one | the shared one, and at the gate |
 //! | holds up quiescence | until its slot is parked | until its turn is over | while at the gate |
 //!
-//! To other threads a [thread apart](super::apart) is like a member without a slot, and it never
-//! has one.
+//! To other threads a [thread apart](super::apart) is like a member that never has a slot.
 //!
 //! So only three questions are asked of a thread: its slot ([`Local::with`]), its crew ([`is_of`]),
 //! and its current turn ([`current`]).
@@ -159,8 +158,8 @@ pub(crate) fn current() -> *const () {
     Some(CURRENT.get()).filter(|&current| current != NOBODY).unwrap_or(ptr::null())
 }
 
-/// Returns `true` if a runnable runs on this thread, whether or not it is an actor's turn. Then the
-/// thread may leave its slot.
+/// Returns `true` if a runnable runs on this thread, an actor's turn or not. Then the thread may
+/// leave its slot.
 pub(crate) fn in_runnable() -> bool {
     !CURRENT.get().is_null()
 }

@@ -5,7 +5,7 @@
 //! - [`queue`], [`lifo`]: where runnables wait; the policies; [`bound`]: runnables that must run in
 //!   one place
 //! - [`local`]: one worker, from taking a runnable to the end of its turn; [`dry`]: from running
-//!   dry to parking; [`pace`]: what it learns from the clock
+//!   dry to parking; [`pace`]: readings of the clock
 //! - [`apart`]: threads with one actor each
 //! - [`errand`]: user code that belongs to no actor's turn, as a runnable
 //! - [`idle`]: the idle protocol and its proof; [`sightings`]: the sentinel's memory; [`theft`]:
@@ -58,8 +58,7 @@ use task::Task;
 use theft::Worth;
 use timers::Timers;
 
-/// Work that would wait longer than this behind a sibling's turn is worth waking up for, to the
-/// sentinel.
+/// The sentinel wakes up for work that would wait longer than this behind a sibling's turn.
 const STUCK: Duration = Duration::from_micros(900);
 
 /// Shared state of a crew.
@@ -172,8 +171,8 @@ impl Scheduler {
         unsafe { self.birth.belongs_to(std::ptr::from_ref(self).addr()) };
     }
 
-    /// Runs a thread of the crew. Returns `true` if it was a spare that was not needed any more,
-    /// `false` if the crew has stopped. `account` returns worker k's data.
+    /// Runs a thread of the crew. Returns `true` for a spare that was not needed any more, `false`
+    /// if the crew has stopped. `account` returns worker k's data.
     pub(crate) fn work(
         &self,
         arrival: Arrival,
@@ -204,9 +203,9 @@ impl Scheduler {
             // From the second call on this thread has come back without a slot.
             free = true;
             let stopped = match call {
-                // SAFETY: a thread that is called to a slot holds it.
+                // SAFETY: a thread called to a slot holds the slot.
                 Call::Work(slot) => unsafe { Local::hold(self, slot, Arrives::Awake) },
-                // SAFETY: a thread that is called to a slot holds it.
+                // SAFETY: a thread called to a slot holds the slot.
                 Call::Lie(slot) => unsafe { Local::hold(self, slot, Arrives::Lying) },
                 // SAFETY: the thread took the slot itself, in `catch_at`.
                 Call::Catch(slot) => unsafe { Local::hold(self, slot, Arrives::Catching) },
@@ -260,8 +259,8 @@ impl Scheduler {
             || self.quiescence(),
             |wakers| {
                 if wakers.is_empty() {
-                    // A sender is entering. The worker that runs this errand parks afterwards, and
-                    // looks again.
+                    // A sender is entering. The worker of this errand parks afterwards, and looks
+                    // again.
                     self.wake_all(vec![Waker::noop().clone()]);
                 } else {
                     self.wake_all(wakers);
@@ -379,7 +378,7 @@ impl Scheduler {
         any
     }
 
-    /// Looks whether everything accepted before this call is over, with all its consequences.
+    /// Looks whether everything accepted before the call is over, with all consequences.
     ///
     /// All workers are parked in one and the same epoch before and after all queues were seen
     /// empty. So none was awake in between, and none left anything behind. The same goes for the

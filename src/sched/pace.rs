@@ -2,8 +2,7 @@
 //! work.
 //!
 //! A worker reads the clock between turns, every [`CLOCK_EVERY`] of them. It reads the clock at
-//! once where another thread sees that a timer is due, or pushes outside work while no worker is
-//! free.
+//! once where another thread sees a due timer, or pushes outside work while no worker is free.
 //!
 //! The pace says how many turns there are between two looks at outside work
 //! ([`INJECTOR_EVERY_NS`]). It is an estimate, and wrong when turns of nanoseconds are followed by
@@ -49,7 +48,7 @@ impl Local {
         let usual = self.turn_before.replace(turn).min(turn);
         let mean = &counters.mean_turn_ns;
         mean.set((3 * mean.get() + usual) / 4);
-        // Turns that have become long must not use up an interval computed for short ones.
+        // Long turns must not use up an interval computed for short turns.
         self.injector_in.set(self.injector_in.get().min(self.injector_interval()));
         let scheduler = self.scheduler();
         if scheduler.hurried.load(Relaxed) && scheduler.injector.is_empty() {

@@ -15,8 +15,7 @@
 //!   thread has moved: two locks are the whole price.
 //!
 //! A thread that finds its slot taken finishes the turn as a [member](super::member) without a
-//! slot, and then becomes a spare: all threads are alike. A spare that is not needed for a while
-//! ends.
+//! slot, and then becomes a spare: all threads are alike. An unneeded spare ends after a while.
 //!
 //! # A thread and its slot
 //!
@@ -36,11 +35,11 @@
 //!
 //! # Why a slot has one holder
 //!
-//! A vacant slot is a line in the list of parked workers, under that list's lock. A thread that
-//! takes the line out has the slot. A called slot is a token in its spare's parker. A thread that
-//! takes the token out has the slot. Both locks carry everything done by the last holder. (A
-//! returning thread takes whatever it finds for its old slot. Another thread may have left the slot
-//! since, which does no harm: only the slot matters.)
+//! A vacant slot is a line in the list of parked workers, under that list's lock. Taking the line
+//! out gives the slot. A called slot is a token in its spare's parker. Taking the token out gives
+//! the slot. Both locks carry everything done by the last holder. (A returning thread takes
+//! whatever it finds for its old slot. Another thread may have left the slot since, which does no
+//! harm: only the slot matters.)
 //!
 //! # Why a slot always has a thread
 //!
