@@ -184,6 +184,7 @@ impl Executor {
             }
             more
         });
+        // With fewer than `NAMED` the list is complete, while `live` may have changed meanwhile.
         let named = report.unfinished.len();
         report.unfinished_count =
             if named < NAMED { named } else { usize::try_from(live).unwrap_or(named).max(named) };
@@ -223,6 +224,7 @@ fn run_aside(f: impl FnOnce() + Send + 'static) {
 }
 
 fn run_once(f: &Mutex<Option<impl FnOnce()>>) {
+    // A statement of its own, so that the lock is released before `f` runs.
     let f = f.lock().take();
     if let Some(f) = f {
         f();

@@ -44,6 +44,7 @@ impl Chunks {
         let (address, chunk) = match found {
             Some((&address, chunk)) => (address, chunk),
             None => {
+                // Under the lock, so that two threads do not both map a chunk.
                 let memory = system::Memory::new(!inner.chunks.is_empty());
                 let address = memory.start().addr().get();
                 inner.whole += 1;

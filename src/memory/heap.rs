@@ -445,6 +445,7 @@ impl Heap {
             unsafe {
                 let below = (*chain).below;
                 let shelf = &self.shelves[(*Slab::of(chain)).shelf as usize];
+                // Kept whole: such a chain is used as it came, without a look at its blocks.
                 if shelf.chained.get() < CHAINS {
                     (*chain).below = shelf.chains.replace(chain);
                     shelf.chained.set(shelf.chained.get() + 1);

@@ -206,6 +206,7 @@ const fn pooled<T>() -> bool {
 
 /// Returns the index of the shelf that holds blocks for `T`.
 const fn shelf<T>(kind: Kind) -> usize {
+    // Alignment too: the smallest blocks are aligned to words only.
     let small = size_of::<T>() <= SMALLEST && align_of::<T>() <= align_of::<returns::Block>();
     let granules = if size_of::<T>() <= GRANULE { 2 } else { size_of::<T>().div_ceil(GRANULE) };
     let of_its_kind = if small { 0 } else { granules - 1 };

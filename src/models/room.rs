@@ -94,6 +94,7 @@ impl Actor {
 
     fn join(&self, ticket: &Ticket) -> RoomWait {
         let mut list = self.room.lock();
+        // Only the first in line may find room instead. Behind others the flag is set already.
         let found = self.state.wait_for_room(list.is_empty().then_some(CAPACITY - 1));
         if found == RoomWait::Waiting {
             list.push_back(Waiter::Sender(Arc::clone(ticket)));

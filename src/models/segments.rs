@@ -92,6 +92,7 @@ impl Mailbox {
 
     /// Sends like a tell puts a message into a mailbox.
     fn send<M: Fruit>(&self, sender: usize, number: u32) {
+        // One constant for each type, as in the crate, where kinds are compared by address first.
         let kind = const { &M::KIND }.as_ref().expect("small enough");
         let message = M::new(Box::new(UnsafeCell::new((sender, number))));
         // SAFETY: `kind` is that of `M`. Segments and nodes are given up when they are pushed.

@@ -86,6 +86,7 @@ impl Pool {
     }
 
     fn queue_turn(&self, worker: &mut Worker) {
+        // For its Acquire only: the turn gives away as much as there are idle members.
         let _begun = self.queue.state.begin_turn();
         let given = {
             let mut held = self.held.lock();

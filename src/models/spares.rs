@@ -165,6 +165,7 @@ impl Crew {
         // Counted before the slot is left, so that a look for quiescence cannot miss the turn.
         self.elsewhere.leave();
         self.at(slot);
+        // The crew has a single spare, so it is the one reserved.
         let spare = StdArc::clone(&self.spare);
         let Some(spare) = self.idle.vacate(slot, spare, self.sentinel, || self.has_work()) else {
             return Left::Vacant;

@@ -27,6 +27,7 @@ impl<T> Parker<T> {
     pub(crate) fn park(&self, until: Option<Instant>) -> Option<T> {
         let mut token = self.token.lock();
         loop {
+            // Before any wait: a token left earlier makes the park return at once.
             if let Some(taken) = token.take() {
                 return Some(taken);
             }

@@ -77,9 +77,11 @@ where
         let membership = membership(&own);
         let mut rest = Rest::default();
         let (mut shelf, known) = self.locked(hash, key, Known::none());
+        // Another thread may have spawned the key's actor since `find`.
         let after = match shelf.look_up(hash, &known, &mut rest) {
             Ok(actor) => {
                 self.leave(shelf);
+                // A panic in the drop of the user's function must not lose the actor found.
                 user::contain(Site::Drop, || drop(membership));
                 drop_key(own);
                 return Some(Reached { actor, _begin: None });

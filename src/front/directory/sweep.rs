@@ -55,6 +55,7 @@ where
         match shelf.sweep(self.below, STEP, &mut rest) {
             Some(below) => self.below = below,
             None => {
+                // `MAX` begins at the end of the next ring, however long it is.
                 (self.shelf, self.below) = (self.shelf + 1, usize::MAX);
                 // Cleared under the part's lock: an actor kept later finds the part unwatched and
                 // calls `watch`.
@@ -94,6 +95,8 @@ where
             return;
         }
         let mut watch = self.directory.watch.lock();
+        // Under the lock of `watch`: a part watched from now on either keeps this sweeper or starts
+        // another.
         watch.sweeping = watch.shelves > 0;
         let goes_on = watch.sweeping;
         drop(watch);

@@ -26,12 +26,14 @@ impl Losses {
         while let Some(&(at, count)) = self.entries.front()
             && now.saturating_duration_since(at) > window
         {
+            // The sum is kept, so that a loss costs no walk over the entries.
             self.sum -= count;
             self.entries.pop_front();
         }
         let full = self.entries.len() >= EXACT;
         match self.entries.back_mut() {
             Some((at, count)) if full && now.saturating_duration_since(*at) < window / PARTS => *count += 1,
+            // Up to `EXACT` entries, each loss has its own.
             _ => self.entries.push_back((now, 1)),
         }
         self.sum += 1;

@@ -194,6 +194,7 @@ impl<A: Actor> Pool<A> {
             return Ok(end);
         }
         let core = self.shared.handle.core();
+        // The replicas run on this crew, so their end may need this very thread.
         if core.on_crew() {
             return Err(WaitError::OnCrew);
         }

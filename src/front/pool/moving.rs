@@ -50,6 +50,7 @@ impl<A> Moving<A> {
     /// Returns the replica that had the index `from` before the change.
     pub(super) fn member<'a>(&'a self, list: &'a List<A>, from: usize) -> &'a Member<A> {
         let stay = self.before - self.leaving.len();
+        // Replicas that stay keep their index in every list.
         if from < stay { &list.members[from] } else { &self.leaving[from - stay] }
     }
 
