@@ -1,8 +1,8 @@
 //! Floor 0: memory for messages and cells, at a few nanoseconds apiece and without a lock.
 //!
-//! The system's allocator is not used. A message is allocated on one core and freed on another all
-//! the time, which is the worst case of a general allocator. The crew also knows its own threads,
-//! when each is idle, and how long everything lives.
+//! Small blocks do not come from the system's allocator. A message is allocated on one core and
+//! freed on another all the time, which is the worst case of a general allocator. The crew also
+//! knows its own threads, when each is idle, and how long everything lives.
 //!
 //! ```text
 //!  pool (one for each executor)
@@ -22,7 +22,9 @@
 //! | its worker, while awake | claims the heap when it wakes, releases it before it parks |
 //! | of a stripe: a thread from outside, for one block | claims the heap for that time |
 //! | a worker about to park, for the heaps of parked workers | tries to claim; takes in returns |
-//! | a thread without a heap, after 250 blocks sent home | tries to claim; takes in a part |
+//! | a thread without a heap, after some 250 blocks sent home | tries to claim; takes in a part |
+//!
+//! In the last row, the heap is the last block's, and the part is bounded.
 //!
 //! **What is given back, and when**: an empty slab goes back to the pool at once, except for the
 //! slab that each shelf takes from and a few more. Before a worker parks, those go back too, and

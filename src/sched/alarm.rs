@@ -16,7 +16,7 @@
 //! |---|---|---|
 //! | a worker parks | | it, if there is none; then it **always** reads the alarm |
 //! | an earliest timer is armed | lowered | is told to look; if there is none, one is appointed |
-//! | it is woken for work | | another sleeper, told to look if the alarm is set |
+//! | the keeper is woken for work | | another sleeper, told to look if the alarm is set |
 //! | the keeper gets up for the alarm | | none |
 //! | due timers have been fired | raised | if there is none, one is appointed |
 //!
@@ -27,8 +27,8 @@
 //! the alarm. By the fences, either the lowering thread sees a parked worker, or the parker sees
 //! the alarm.
 //!
-//! 1. *The parker sees the alarm*: a keeper waits for the alarm. If not, another worker was the
-//!    keeper at that moment, and the same cases apply to that worker.
+//! 1. *The parker sees the alarm*: a keeper waits for the alarm. If the parker is not the keeper,
+//!    another worker was the keeper at that moment, and the same cases apply to that worker.
 //! 2. *A parked worker is seen*: under the list's lock the keeper, or a new one, is told to look,
 //!    and then reads an alarm at least as new. If the keeper leaves later, a successor is appointed
 //!    under the same lock, afterwards. So the appointing thread sees that the alarm is set, and
