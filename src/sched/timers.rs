@@ -16,8 +16,8 @@
 //! A timer may *aim* at an actor. The actor has a list of such timers ([`Aim`]), and ends them when
 //! it ends.
 //!
-//! So a timer cancelled while it was out finds its key invalid, and is neither handled nor armed
-//! again.
+//! Only intervals use `rearm`. A timer cancelled while it was out finds its key invalid, and is
+//! neither handled nor armed again.
 //!
 //! Timers are fired under the lock. They reach actors in the order of their instants, and of arming
 //! where instants are equal, whichever worker fires. User code never runs under it, nor between the
