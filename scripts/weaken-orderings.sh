@@ -155,11 +155,12 @@ needed "returns: push without Release" returns \
 needed "returns: take without Acquire" returns $returns 'swap(ptr::null_mut(), Acquire)' 'swap(ptr::null_mut(), Relaxed)'
 
 # --- the state word: orderings
-needed "state: steps without Release" mailbox \
+# The model `mailbox` gives places back with a step of its own before `end_turn`, which releases in its stead.
+needed "state: steps without Release" room \
     $state 'compare_exchange_weak(current, next, AcqRel, Relaxed)' 'compare_exchange_weak(current, next, Acquire, Relaxed)'
 needed "state: steps without Acquire" references \
     $state 'compare_exchange_weak(current, next, AcqRel, Relaxed)' 'compare_exchange_weak(current, next, Release, Relaxed)'
-weaken_step needed Acquire end_turn 'fn end_turn(&self, handled: u32, served: bool) -> EndTurn { let taken = u64::from(handled) << LEN_SHIFT;' mailbox
+weaken_step needed Acquire end_turn 'fn end_turn(&self, handled: u32, served: bool) -> EndTurn { let taken = u64::from(handled) << LEN_SHIFT;' room
 weaken_step needed Release end_turn 'fn end_turn(&self, handled: u32, served: bool) -> EndTurn { let taken = u64::from(handled) << LEN_SHIFT;' references
 needed "state: end_idle without Release" mailbox \
     $state 'rest & !(SCHEDULED | OUTSIDE), Release, Relaxed)' 'rest & !(SCHEDULED | OUTSIDE), Relaxed, Relaxed)'
