@@ -385,6 +385,14 @@ mod tests {
         assert_eq!(rings(&waits, 1, &waits, 2, 0, &answered), Ok(()));
         answered.wake_by_ref();
         assert_eq!(wait(&waits, 2, &waits, 1, 0), Ok(()), "1 is about to go on");
+        assert_eq!(wait(&waits, 3, &waits, 2, 0), Ok(()));
+        assert_eq!(wait(&waits, 4, &waits, 3, 0), Ok(()));
+        let answered = ThreadWaker::new();
+        assert_eq!(rings(&waits, 1, &waits, 4, 0, &answered), Err(vec![1, 4, 3, 2]));
+        answered.wake_by_ref();
+        assert_eq!(rings(&waits, 5, &waits, 6, 0, &answered), Ok(()), "5 has its answer");
+        assert_eq!(wait(&waits, 7, &waits, 5, 0), Ok(()));
+        assert_eq!(wait(&waits, 6, &waits, 7, 0), Ok(()), "the walk from 6 ends at 5");
     }
 
     #[test]

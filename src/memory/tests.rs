@@ -2,7 +2,7 @@
 //! returns to the system.
 
 use super::*;
-use crate::sync::{AtomicBool, Ordering::Relaxed};
+use crate::sync::{AtomicUsize, Ordering::Relaxed};
 use std::collections::HashSet;
 use std::thread;
 
@@ -196,15 +196,16 @@ fn whoever_tidies_a_sleepers_heap_lets_go_when_the_holder_wants_it() {
         // SAFETY: `pool` claimed the heap, and the test does not use the heap under the claim any
         // more.
         unsafe { sleeper.let_go() };
-        let begun = AtomicBool::new(false);
+        let looks = AtomicUsize::new(0);
         thread::scope(|scope| {
             scope.spawn(|| {
                 pool.tidy(|| {
-                    begun.store(true, Relaxed);
+                    looks.fetch_add(1, Relaxed);
                     false
                 });
             });
-            while !begun.load(Relaxed) {
+            // The first look comes before the claim, the second one after a step with it.
+            while looks.load(Relaxed) < 2 {
                 crate::sync::spin_hint();
             }
             sleeper.claim();
