@@ -263,7 +263,7 @@ fn the_end_of_each_spare_is_told_once_and_last() {
             assert_eq!(told.len(), started + ended, "{told:?}");
             for (at, (thread, event)) in told.iter().enumerate() {
                 if let Event::SpareEnded { spares } = event {
-                    assert!((*spares as usize) < SPARES, "its own end is counted");
+                    assert!(*spares < SPARES, "its own end is counted");
                     let later = told[at + 1..].iter().find(|(other, _)| other == thread);
                     assert_eq!(later, None, "a thread that has ended tells nothing more");
                 }
@@ -298,14 +298,15 @@ fn timers_fire_while_every_handler_gives_its_slot_away() {
             }
         }
     }
+    type Next = Box<dyn FnOnce(&mut Puppet, &mut Context<Puppet>) + Send>;
     /// Passes itself on, blocking each time, until there were enough ticks.
     fn pass_on(me: &mut Puppet, ctx: &mut Context<Puppet>, enough: Latch) {
         blocking(thread::yield_now);
         me.log.clear();
         if !enough.is_open() {
             let next = move |me: &mut Puppet, ctx: &mut Context<Puppet>| pass_on(me, ctx, enough);
-            let next: Box<dyn FnOnce(&mut Puppet, &mut Context<Puppet>) + Send> = Box::new(next);
-            ctx.me().tell(Run(next)).unwrap();
+            // Boxed, or the closure's type would contain itself.
+            ctx.me().tell(Run(Box::new(next) as Next)).unwrap();
         }
     }
     for policy in POLICIES {
