@@ -99,8 +99,8 @@ needed() { try fails "$@"; }
 spare() { try passes "$@"; }
 
 inbox=mailbox/inbox.rs segment=mailbox/segment.rs state=mailbox/state.rs reply=mailbox/reply.rs
-idle=sched/idle.rs duties=sched/idle/duties.rs alarm=sched/alarm.rs gate=sched/gate.rs
-apart=sched/apart.rs quiet=sched/quiet.rs lifo=sched/lifo.rs returns=memory/returns.rs
+idle=sched/idle.rs roles=sched/idle/roles.rs alarm=sched/alarm.rs gate=sched/gate.rs
+apart=sched/dedicated.rs quiet=sched/quiescence.rs lifo=sched/lifo.rs returns=memory/returns.rs
 vacant=sched/idle/vacant.rs spares=sched/spares.rs errand=sched/errand.rs
 
 # weaken_step EXPECTED ORDERING METHOD BEGINNING MODELS: gives one step of the state word ORDERING.
@@ -275,19 +275,19 @@ needed "idle: park without a look at the stop" idle $idle 'if (self.stopping() |
 needed "idle: notify_worker without its fence" idle \
     $idle 'fn notify_worker(&self, worker: usize) { fence(SeqCst);' 'fn notify_worker(&self, worker: usize) {'
 needed "idle: not marked as parked" idle \
-    $idle 'self.beds[me].parked.store(true, Relaxed);' ''
+    $idle 'self.park_spots[me].parked.store(true, Relaxed);' ''
 needed "idle: end_search without its fence" idle \
     $idle 'fetch_sub(SEARCHING_ONE, SeqCst)); fence(SeqCst);' 'fetch_sub(SEARCHING_ONE, SeqCst));'
 needed "idle: the last searcher does not look again" idle $idle 'before.searching() == 1' 'before.searching() == 99'
-needed "idle: stop wakes nobody" idle $idle 'bed.parker.unpark(Token::Run);' 'let _ = bed;'
-needed "idle: nobody is appointed" idle $duties 'now.parked() > 0 && !now.watched()' 'now.parked() > 99 && !now.watched()'
+needed "idle: stop wakes nobody" idle $idle 'spot.parker.unpark(Token::Run);' 'let _ = spot;'
+needed "idle: nobody is appointed" idle $roles 'now.parked() > 0 && !now.watched()' 'now.parked() > 99 && !now.watched()'
 needed "idle: who gets up for work leaves nobody on watch" idle \
     models/idle.rs 'if self.sentinel { self.idle.ensure_watched(); } found' 'found'
 needed "idle: a woken sentinel is still on watch" idle $idle 'list.sentinel = None; step -= SENTINEL;' 'step -= 0;'
 needed "idle: resigns while somebody is awake" idle \
-    $duties 'list.parked.len() as u64 == self.all() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
+    $roles 'list.parked.len() as u64 == self.all() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
 needed "idle: appointed after the lock" idle \
-    $duties 'self.beds[worker].parker.unpark(Token::Look);' 'drop(list); self.beds[worker].parker.unpark(Token::Look);'
+    $roles 'self.park_spots[worker].parker.unpark(Token::Look);' 'drop(list); self.park_spots[worker].parker.unpark(Token::Look);'
 needed "idle: woken, but still on the list" idle $idle 'list.parked.remove(place); list.see_to(worker); if relieve' 'if relieve'
 needed "parker: the token is not looked at" idle \
     sync/parker.rs 'if let Some(taken) = token.take() { return Some(taken); }' \
@@ -298,7 +298,7 @@ needed "parker: an unpark wakes nobody" idle sync/parker.rs 'self.arrived.notify
 needed "spares: left without its fence" spares \
     $vacant 'drop(list); fence(SeqCst); chaos();' 'drop(list); chaos();'
 needed "spares: left without a rescan" spares $vacant 'if self.stopping() || has_work() {' 'if self.stopping() {'
-needed "spares: who leaves does not read the alarm" spares $vacant 'self.ensure_kept(); None' 'None'
+needed "spares: who leaves does not read the alarm" spares $vacant 'self.ensure_timer_waiter(); None' 'None'
 needed "spares: not marked as vacant" spares $vacant 'list.vacant.push((me, spare));' 'drop(spare);'
 needed "spares: the own spare, whichever comes back" spares $vacant \
     'list.vacant.push((me, spare));' 'let own = Arc::clone(&spare); list.vacant.push((me, own));' \
@@ -308,10 +308,10 @@ needed "spares: taken back, whoever has it" spares \
     $vacant 'let spare = list.occupy(me)?;' 'let spare = list.occupy(me).unwrap_or_else(Spare::new);'
 needed "spares: a waking calls nobody" spares \
     $idle 'list.parked.remove(place); list.see_to(worker); if relieve' 'list.parked.remove(place); if relieve'
-needed "spares: no keeper is called" spares $duties 'list.see_to(keeper);' ''
-needed "spares: no sentinel is called" spares $duties 'list.see_to(worker);' ''
-needed "spares: no successor is called" spares $duties 'list.see_to(next);' ''
-needed "spares: a call that was heard is recalled" spares $spares 'Call::Work(slot), Call::Free)' 'Call::Work(slot), Call::Free) || slot < 99'
+needed "spares: no timer waiter is called" spares $roles 'list.see_to(timer_waiter);' ''
+needed "spares: no sentinel is called" spares $roles 'list.see_to(worker);' ''
+needed "spares: no successor is called" spares $roles 'list.see_to(next);' ''
+needed "spares: a call that was heard is recalled" spares $spares 'Assignment::Run(slot), Assignment::Idle)' 'Assignment::Run(slot), Assignment::Idle) || slot < 99'
 needed "spares: a recalled one hears nothing" spares sync/parker.rs '*token = Some(other);' '{ *token = None; drop(other); }'
 needed "spares: a slot that is left appoints nobody" spares::a_slot_that_is_left_gets \
     $vacant 'if may_watch && (list.parked.len() as u64) < self.all() {' 'if may_watch && list.parked.is_empty() {'
@@ -323,22 +323,22 @@ needed "spares: the look at turns elsewhere Relaxed" spares $spares 'self.0.load
 
 # --- the alarm
 needed "alarm: lowered without its fence" alarm \
-    $duties 'fn alarm_lowered(&self) { fence(SeqCst);' 'fn alarm_lowered(&self) {'
+    $roles 'fn alarm_lowered(&self) { fence(SeqCst);' 'fn alarm_lowered(&self) {'
 needed "alarm: park without its fence" alarm \
     $idle 'self.enter(me, searching, may_watch); fence(SeqCst);' 'self.enter(me, searching, may_watch);'
-needed "alarm: nobody is told" alarm $duties 'self.beds[keeper].parker.unpark(Token::Look);' 'let _ = keeper;'
-needed "alarm: a keeper that leaves has no successor" alarm \
-    $duties 'list.keeper = list.sleeper().or_else(|| list.parked.last().copied().filter(|_| set));' 'list.keeper = None;'
-needed "alarm: a successor is not told" alarm $duties 'self.beds[next].parker.unpark(Token::Look);' 'let _ = next;'
-needed "alarm: a keeper that leaves is still the keeper" alarm \
+needed "alarm: nobody is told" alarm $roles 'self.park_spots[timer_waiter].parker.unpark(Token::Look);' 'let _ = timer waiter;'
+needed "alarm: a timer waiter that leaves has no successor" alarm \
+    $roles 'list.timer_waiter = list.sleeper().or_else(|| list.parked.last().copied().filter(|_| set));' 'list.timer_waiter = None;'
+needed "alarm: a successor is not told" alarm $roles 'self.park_spots[next].parker.unpark(Token::Look);' 'let _ = next;'
+needed "alarm: a timer waiter that leaves is still the timer waiter" alarm \
     $idle 'self.hand_over(&mut list, worker); drop(list);' 'drop(list);'
-needed "alarm: a keeper that gets up for the alarm is still the keeper" alarm \
-    $idle 'if left && list.keeper == Some(me) {' 'if false {'
-needed "alarm: nobody waits for what is left after firing" alarm $duties 'self.tell_keeper(false);' ''
-needed "alarm: who parks is never the keeper" alarm \
-    $idle '*list.keeper.get_or_insert(me) == me' 'list.keeper == Some(me)'
-needed "alarm: a keeper's look does not see its duty" alarm \
-    $duties '(list.sentinel == Some(me), list.keeper == Some(me))' '(list.sentinel == Some(me), false)'
+needed "alarm: a timer waiter that gets up for the alarm is still the timer waiter" alarm \
+    $idle 'if left && list.timer_waiter == Some(me) {' 'if false {'
+needed "alarm: nobody waits for what is left after firing" alarm $roles 'self.tell_timer_waiter(false);' ''
+needed "alarm: who parks is never the timer waiter" alarm \
+    $idle '*list.timer_waiter.get_or_insert(me) == me' 'list.timer_waiter == Some(me)'
+needed "alarm: a timer waiter's look does not see its duty" alarm \
+    $roles '(list.sentinel == Some(me), list.timer_waiter == Some(me))' '(list.sentinel == Some(me), false)'
 
 # --- quiescence
 needed "quiet: want without its fence" quiet $quiet 'or the caller sees all at rest. fence(SeqCst); done' 'or the caller sees all at rest.
@@ -427,7 +427,7 @@ needed "lifo: exchange without Acquire" lifo $lifo 'swap(with, AcqRel)' 'swap(wi
 needed "lifo: filled without Release" lifo $lifo 'self.0.store(task, Release)' 'self.0.store(task, Relaxed)'
 needed "lifo: taken in two steps" lifo \
     $lifo 'self.exchange(ptr::null_mut())' \
-    'let old = NonNull::new(self.0.load(Acquire)); self.0.swap(ptr::null_mut(), AcqRel); old.map(|old| unsafe { Task::from_raw(old) })'
+    'let old = NonNull::new(self.0.load(Acquire)); self.0.swap(ptr::null_mut(), AcqRel); old.map(|old| unsafe { Runnable::from_raw(old) })'
 
 # --- the table of waits
 
@@ -486,8 +486,8 @@ spare "idle: waking's step Relaxed" idle $idle 'self.word.fetch_update(SeqCst, R
     'self.word.fetch_update(Relaxed, Relaxed, step).is_err()'
 spare "idle: the start of a search Relaxed" idle $idle 'self.word.fetch_update(SeqCst, Relaxed, step).is_ok()' \
     'self.word.fetch_update(Relaxed, Relaxed, step).is_ok()'
-spare "idle: resigning's step Relaxed" idle $duties 'fetch_sub(SENTINEL, SeqCst)' 'fetch_sub(SENTINEL, Relaxed)'
-spare "idle: appointing's step Relaxed" idle $duties 'fetch_add(SENTINEL, SeqCst)' 'fetch_add(SENTINEL, Relaxed)'
+spare "idle: resigning's step Relaxed" idle $roles 'fetch_sub(SENTINEL, SeqCst)' 'fetch_sub(SENTINEL, Relaxed)'
+spare "idle: appointing's step Relaxed" idle $roles 'fetch_add(SENTINEL, SeqCst)' 'fetch_add(SENTINEL, Relaxed)'
 # A worker that the stop does not find on the list enters it later, under the lock of the stop.
 spare "idle: stop without its fence" idle \
     $idle 'self.stopping.store(true, SeqCst); fence(SeqCst);' 'self.stopping.store(true, Release);'
@@ -517,7 +517,7 @@ spare "gate: inside Relaxed" quiet $gate 'stripe.load(Acquire) & INSIDE' 'stripe
 # The later change of the word publishes this step to every thread that sees the slot parked.
 spare "spares: a turn's leaving Relaxed" spares $spares 'self.0.fetch_add(1, AcqRel);' 'self.0.fetch_add(1, Relaxed);'
 # The thread that lowered the alarm was the last to change it before the lock, or reads it again.
-spare "spares: handed over without its fence" alarm $duties 'fence(SeqCst); // for the look at the alarm: see `vacant`' ''
+spare "spares: handed over without its fence" alarm $roles 'fence(SeqCst); // for the look at the alarm: see `vacant`' ''
 
 # The side that releases the slot needs no Acquire, and the side that only takes needs no Release.
 # A waker stays behind only after a panic in its clone, and no model has such a waker.

@@ -7,8 +7,8 @@ use crate::cell::header::{self, ActorVtable, Header};
 use crate::cell::turn;
 use crate::error::StopReason;
 use crate::memory::{self, Held, Kind};
-use crate::sched::local::Local;
-use crate::sched::task::{TaskHeader, TaskVtable};
+use crate::sched::runnable::{RunnableHeader, RunnableVtable};
+use crate::sched::worker::Worker;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -27,7 +27,7 @@ impl<A: Actor> CellOf<A> {
     // Three tables instead of flags in the cell: an actor that is not pinned pays only a look at an
     // entry of a table that the worker reads anyway.
     const VTABLE: ActorVtable = ActorVtable {
-        task: TaskVtable { run: turn::run, key: Self::key, bound: None },
+        task: RunnableVtable { run: turn::run, key: Self::key, bound: None },
         type_name: std::any::type_name::<A>,
         started: Self::started,
         stopped: Self::stopped,
@@ -37,7 +37,7 @@ impl<A: Actor> CellOf<A> {
         free: Self::free,
     };
     const BOUND: ActorVtable = ActorVtable {
-        task: TaskVtable { run: turn::run, key: Self::key, bound: Some(header::bound) },
+        task: RunnableVtable { run: turn::run, key: Self::key, bound: Some(header::bound) },
         ..Self::VTABLE
     };
     const DEDICATED: ActorVtable = ActorVtable { drop_state: Self::drop_state_if_made, ..Self::BOUND };
@@ -79,7 +79,7 @@ impl<A: Actor> CellOf<A> {
         unsafe { (*this.cast::<CellOf<A>>().as_ref().state.get()).assume_init_mut() }
     }
 
-    pub(super) unsafe fn key(task: NonNull<TaskHeader>) -> u64 {
+    pub(super) unsafe fn key(task: NonNull<RunnableHeader>) -> u64 {
         // SAFETY: the header of this table's runnables is the first field of a cell's header.
         unsafe { task.cast::<Header>().as_ref() }.id().get()
     }
@@ -124,7 +124,7 @@ impl<A: Actor> CellOf<A> {
     unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
         // SAFETY: the memory was allocated by `Unborn`. No other thread knows the forgotten cell,
         // and `held` proves that the pool lives.
-        Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<CellOf<A>>(), held) });
+        Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<CellOf<A>>(), held) });
     }
 }
 
@@ -225,7 +225,7 @@ impl<A> Drop for Unborn<'_, A> {
                 } else if !core.forked() {
                     // SAFETY: `without_state` allocated it from this core's pool. No other thread
                     // knows it, and the state is gone.
-                    Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, cell, core.held()) });
+                    Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, cell, core.held()) });
                 }
             }
         }

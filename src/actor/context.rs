@@ -12,7 +12,7 @@ use crate::cell::header::{Header, Strong};
 use crate::cell::room;
 use crate::error::{AskError, Refusal, SendError};
 use crate::id::ActorId;
-use crate::sched::local::Local;
+use crate::sched::worker::Worker;
 use crate::time::Duration;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -103,7 +103,7 @@ impl<A: Actor> Context<A> {
     #[must_use]
     pub fn worker(&self) -> Option<usize> {
         // Looked up each time: the thread may have lost its slot while the handler blocked.
-        Local::with(&self.header().core().scheduler, |local| local.map(Local::index))
+        Worker::with(&self.header().core().scheduler, |local| local.map(Worker::index))
     }
 
     /// Returns a handle of the actor's executor.

@@ -5,8 +5,8 @@ use super::cell_of::{CellOf, Unborn};
 use super::refs::{ActorRef, WeakRef};
 use super::spawn::{SpawnBuilder, SpawnError, SpawnProblem, Spawner};
 use crate::cell::dedicated::{self, NotStarted};
-use crate::sched::apart::Home;
-use crate::sched::bound::Bound;
+use crate::sched::affinity::Affinity;
+use crate::sched::dedicated::DedicatedParker;
 use std::sync::Arc;
 
 /// The factory of an actor with a thread of its own, inside a [`SpawnBuilder`]. From
@@ -38,9 +38,9 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
         F: FnOnce() -> A + Send + 'static,
     {
         // The parker of the thread, known to the actor's cell and to the thread.
-        let home = Home::new();
+        let home = DedicatedParker::new();
         let (spawner, capacity) = (self.spawner, self.capacity);
-        let (cold, factory, problem) = match self.finish(Bound::Thread(Arc::clone(&home))) {
+        let (cold, factory, problem) = match self.finish(Affinity::Thread(Arc::clone(&home))) {
             Ok((cold, factory)) => (cold, factory, None),
             Err((factory, problem)) => (None, factory, Some(problem)),
         };

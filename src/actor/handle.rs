@@ -261,7 +261,7 @@ impl fmt::Debug for Handle {
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct WaitIdle {
     core: Arc<Core>,
-    /// The entry in the list of waiters: see [`crate::sched::quiet`].
+    /// The entry in the list of waiters: see [`crate::sched::quiescence`].
     ticket: Option<WakerKey>,
 }
 

@@ -9,9 +9,9 @@
 //! | `started` | the hook | the state is made, then the hook |
 //! | `drop_state` | the state is dropped | the state is dropped if it was made, then [`over`] |
 //!
-//! Spawning a member does not schedule its first turn. The spawning function gets the [`Task`] and
-//! gives it to the scheduler when the member may begin. Until then the member accepts messages, and
-//! senders leave the existing runnable alone. So an actor can follow another one that is still
+//! Spawning a member does not schedule its first turn. The spawning function gets the [`Runnable`]
+//! and gives it to the scheduler when the member may begin. Until then the member accepts messages,
+//! and senders leave the existing runnable alone. So an actor can follow another one that is still
 //! ending, without a waiting thread.
 //!
 //! [`over`]: Membership::over
@@ -24,8 +24,8 @@ use crate::cell::header::{ActorVtable, Cold, Header, Strong};
 use crate::cell::turn;
 use crate::id::ActorId;
 use crate::memory::{self, Held, Kind};
-use crate::sched::local::Local;
-use crate::sched::task::{Task, TaskVtable};
+use crate::sched::runnable::{Runnable, RunnableVtable};
+use crate::sched::worker::Worker;
 use crate::user;
 use std::cell::{Cell, UnsafeCell};
 use std::mem::ManuallyDrop;
@@ -53,7 +53,7 @@ struct Member<A, T> {
 
 impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
     const VTABLE: ActorVtable = ActorVtable {
-        task: TaskVtable { run: turn::run, key: CellOf::<A>::key, bound: None },
+        task: RunnableVtable { run: turn::run, key: CellOf::<A>::key, bound: None },
         type_name: std::any::type_name::<A>,
         started: Self::started,
         stopped: CellOf::<A>::stopped,
@@ -96,7 +96,7 @@ impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
     unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
         // SAFETY: `spawn` allocated the memory. The cell is forgotten, so no other thread knows it,
         // and `held` proves that its pool lives.
-        Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<Self>(), held) });
+        Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<Self>(), held) });
     }
 }
 
@@ -106,12 +106,12 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
     core: &Core,
     capacity: u32,
     membership: T,
-) -> Result<(ActorRef<A>, Task), Refused<T>> {
+) -> Result<(ActorRef<A>, Runnable), Refused<T>> {
     // In a forked child the registry may be locked for ever.
     if core.forked() {
         return Err(Refused { membership, counted: false });
     }
-    Local::with(&core.scheduler, |local| {
+    Worker::with(&core.scheduler, |local| {
         // While the executor drains its crew may still spawn, and other threads may not.
         if local.is_none() && core.draining() && !core.on_crew() {
             return Err(Refused { membership, counted: false });
@@ -146,7 +146,7 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
             None => {
                 // SAFETY: the memory came from this core's pool above, and nothing was written into
                 // it.
-                Local::with_heap(|here| unsafe { memory::free(here, Kind::Cell, member, core.held()) });
+                Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, member, core.held()) });
                 let membership = membership.take().expect("no cell was made of it");
                 Err(Refused { membership, counted: true })
             }

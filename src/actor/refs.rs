@@ -245,7 +245,8 @@ impl<A> ActorRef<A> {
         // No thread waits for an actor that has ended, so the call succeeds wherever it is made.
         let mut stopped = self.wait_stopped_async();
         if !self.header().state.peek().dead() {
-            // First: in a child that was forked in a turn the thread still counts as one of the crew.
+            // First: in a child that was forked in a turn the thread still counts as one of the
+            // crew.
             if self.header().core().forked() {
                 return Err(WaitError::Forked);
             }

@@ -4,7 +4,7 @@ use crate::cell::core::Core;
 use crate::cell::header::Header;
 use crate::cell::waits::{Cycle, Place};
 use crate::error::AskError;
-use crate::sched::member;
+use crate::sched::crew_thread;
 use crate::sched::timers::{Key, Timed};
 use crate::time::{self, Duration};
 use crate::user::{self, Orphan, Orphans};
@@ -218,7 +218,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// orphans.
 fn watch(orphans: &Arc<Orphans>) -> Option<Box<dyn Any>> {
     // SAFETY: the turn that runs here keeps its cell, and without a turn the pointer is null.
-    let header = unsafe { member::current().cast::<Header>().as_ref() }?;
+    let header = unsafe { crew_thread::current().cast::<Header>().as_ref() }?;
     let core = header.core().share();
     // Known only when the timer is armed, under the timers' lock.
     let mut key = Key::NONE;

@@ -9,8 +9,8 @@ use crate::cell::restart::Kept;
 use crate::cell::stopwatch::Stopwatch;
 use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
-use crate::sched::bound::Bound;
-use crate::sched::local::Local;
+use crate::sched::affinity::Affinity;
+use crate::sched::worker::Worker;
 use crate::time::Duration;
 use std::error::Error;
 use std::fmt;
@@ -52,7 +52,7 @@ impl<'a> Spawner<'a> {
         // this way.
         let cell = ManuallyDrop::new(cell);
         let mut refused = false;
-        let actor = Local::with(&self.core.scheduler, |local| {
+        let actor = Worker::with(&self.core.scheduler, |local| {
             let shard = self.core.shard_here(local);
             // While the executor drains its crew may still spawn, and other threads may not.
             if local.is_none() && self.core.draining() && !self.core.on_crew() {
@@ -224,11 +224,11 @@ impl<'a, A> SpawnBuilder<'a, A> {
 
     /// Returns the actor's cold part, if it needs one, with the cell; or the problem with a
     /// setting.
-    pub(super) fn finish(self, bound: Bound) -> Result<Finished<'a, A>, NotSpawned<'a, A>> {
+    pub(super) fn finish(self, bound: Affinity) -> Result<Finished<'a, A>, NotSpawned<'a, A>> {
         if let Some(problem) = self.problem {
             return Err((self.actor, problem));
         }
-        let placed = !matches!(bound, Bound::Nowhere);
+        let placed = !matches!(bound, Affinity::Any);
         let Self { name, limits, timing, kept, .. } = self;
         // Most actors need none of this, and get no cold part.
         let cold = (name.is_some() || limits.is_some() || placed || timing || kept.is_some()).then(|| {
@@ -315,7 +315,7 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
 
     fn enroll(self) -> Result<ActorRef<A>, NotSpawned<'a, A>> {
         let (spawner, capacity, worker) = (self.spawner, self.capacity, self.worker);
-        let bound = worker.map_or(Bound::Nowhere, Bound::Worker);
+        let bound = worker.map_or(Affinity::Any, Affinity::Worker);
         let (cold, cell) = self.finish(bound)?;
         let mut vtable = CellOf::<A>::vtable();
         if let Some(worker) = worker {
@@ -323,11 +323,11 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
             // one.
             vtable = CellOf::<A>::vtable_of_bound();
             // Counted before the actor is there, so its first turn finds the count.
-            spawner.core.scheduler.move_in(worker);
+            spawner.core.scheduler.add_pinned(worker);
         }
         spawner.enroll(vtable, capacity, cold, cell).map_err(|cell| {
             if let Some(worker) = worker {
-                spawner.core.scheduler.move_out(worker);
+                spawner.core.scheduler.remove_pinned(worker);
             }
             (cell, SpawnProblem::ShuttingDown)
         })

@@ -17,7 +17,7 @@ use crate::error::{AskError, SendError, TellManyError};
 use crate::mailbox::inbox::{Filled, Node};
 use crate::mailbox::segment::{self, Segment};
 use crate::memory::{self, Heap, Held, Kind};
-use crate::sched::local::Local;
+use crate::sched::worker::Worker;
 use crate::variance::Invariant;
 use std::any::TypeId;
 use std::cell::Cell;
@@ -246,7 +246,7 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
             let message = (&raw const (*this.as_ptr()).message).read();
             // A slot is not freed by itself. Its segment goes when all slots are passed.
             if place == Place::Own {
-                Local::with_heap(|here| memory::free(here, Kind::Message, this, held));
+                Worker::with_heap(|here| memory::free(here, Kind::Message, this, held));
             }
             message
         }
@@ -281,7 +281,7 @@ unsafe fn free_segment<M>(segment: NonNull<Segment>) {
     // SAFETY: `Tables` made the segment, and all its slots are passed. The mailbox's receiver frees
     // it: either a turn, whose thread holds the core until after the turn, or a pool that empties a
     // hold and has a handle. So the memory pool lives.
-    Local::with_heap(|here| unsafe { segment::free::<M>(here, segment, Held::promised()) });
+    Worker::with_heap(|here| unsafe { segment::free::<M>(here, segment, Held::promised()) });
 }
 
 /// Takes the message out of an envelope, dated or not.

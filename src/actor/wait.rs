@@ -6,7 +6,7 @@ use crate::cell::header::Header;
 use crate::cell::waits::{Cycle, Outer, Target, WaitingActor};
 use crate::error::WaitError;
 use crate::sched::blocking::Blocking;
-use crate::sched::member;
+use crate::sched::crew_thread;
 use crate::sync::ThreadWaker;
 use crate::time::{self, Instant};
 use crate::user;
@@ -114,7 +114,7 @@ pub(crate) fn wait_for<F: Awaits>(
     until: Option<Instant>,
 ) -> Result<Option<F::Output>, Refused> {
     user::answer_caught();
-    let me: *const Header = member::current().cast();
+    let me: *const Header = crew_thread::current().cast();
     // SAFETY: the turn that runs here keeps its cell, and without a turn the pointer is null. A
     // child forked inside the turn has no crew, and leaves the crew's locks alone.
     let Some(header) = (unsafe { me.as_ref() }).filter(|header| !header.core().forked()) else {

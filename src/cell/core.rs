@@ -11,11 +11,11 @@ use super::times::{CrewRecord, CrewTiming};
 use super::waits::Waits;
 use crate::id::ActorId;
 use crate::memory::{Heap, Held};
-use crate::sched::local::{Account, Local};
-use crate::sched::member::{self, Recruit};
+use crate::sched::crew_thread::{self, Recruit};
 use crate::sched::queue::Policy;
 use crate::sched::spares::Spares;
-use crate::sched::{Arrival, Scheduler, Seat};
+use crate::sched::worker::{Worker, WorkerData};
+use crate::sched::{Arrival, Scheduler, WorkerInit};
 use crate::sync::{AtomicBool, Counter, Mutex, Ordering::*, Padded, fence};
 use crate::time::{self, Duration, Instant};
 use std::cell::Cell;
@@ -87,7 +87,7 @@ pub(crate) struct Tally {
 impl Tally {
     /// Returns the tally of a worker of the same executor.
     #[inline]
-    pub(crate) fn of(local: &Local) -> &Tally {
+    pub(crate) fn of(local: &Worker) -> &Tally {
         // SAFETY: `Core::work` set the pointer to a tally of the core, which outlives its workers.
         unsafe { local.account().cast::<Tally>().as_ref() }
     }
@@ -100,7 +100,7 @@ impl fmt::Debug for Core {
 }
 
 impl Core {
-    pub(crate) fn new(settings: Settings<'_>) -> (Arc<Self>, Vec<Seat>) {
+    pub(crate) fn new(settings: Settings<'_>) -> (Arc<Self>, Vec<WorkerInit>) {
         let Settings { workers, policy, cores, capacity, limits, spares, timing, hook } = settings;
         let (scheduler, seats) = Scheduler::new(workers, policy, cores, spares);
         let core = Arc::new(Core {
@@ -137,7 +137,7 @@ impl Core {
 
     /// Runs the life of a thread of the crew, which holds the core. See [`Scheduler::work`].
     pub(crate) fn work(&self, arrival: Arrival, recruit: &Recruit<'_>) -> bool {
-        let account = |worker: usize| Account {
+        let account = |worker: usize| WorkerData {
             at: NonNull::from(&self.tallies[worker].0).cast(),
             // SAFETY: called by the slot's holder, so no other thread touches the dead cells. The
             // holder's thread holds the core.
@@ -152,7 +152,7 @@ impl Core {
 
     /// Calls `f` with a heap of this executor.
     pub(crate) fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
-        Local::with(&self.scheduler, |local| match local {
+        Worker::with(&self.scheduler, |local| match local {
             Some(local) => f(local.heap()),
             None => self.scheduler.memory.outside(f),
         })
@@ -160,7 +160,7 @@ impl Core {
 
     /// Adds to the worker's own count, or to the shared count without a worker.
     #[inline]
-    pub(crate) fn count(&self, local: Option<&Local>, which: impl Fn(&Tally) -> &Counter, n: u64) {
+    pub(crate) fn count(&self, local: Option<&Worker>, which: impl Fn(&Tally) -> &Counter, n: u64) {
         match local {
             Some(local) => which(Tally::of(local)).add(n),
             None => which(&self.tallies[self.workers()]).add_shared(n),
@@ -170,14 +170,14 @@ impl Core {
     /// Adds to a count, for a caller that has not looked the worker up.
     #[inline]
     pub(crate) fn count_here(&self, which: impl Fn(&Tally) -> &Counter, n: u64) {
-        Local::with(&self.scheduler, |local| self.count(local, which, n));
+        Worker::with(&self.scheduler, |local| self.count(local, which, n));
     }
 
     /// Adds to a count, inside a turn of this crew. Any worker on this thread belongs to the crew,
     /// which saves a comparison.
     #[inline]
     pub(crate) fn count_in_turn(&self, which: impl Fn(&Tally) -> &Counter, n: u64) {
-        Local::with_any(|local| self.count(local, which, n));
+        Worker::with_any(|local| self.count(local, which, n));
     }
 
     pub(crate) fn count_dead(&self, reason: DeadLetterReason, n: u64) {
@@ -196,7 +196,7 @@ impl Core {
 
     /// Enters the measurements of a turn into the record of the worker, or into the shared one.
     pub(crate) fn record_times(&self, enter: impl FnOnce(&mut CrewRecord)) {
-        Local::with(&self.scheduler, |local| {
+        Worker::with(&self.scheduler, |local| {
             let tally = local.map_or(&self.tallies[self.workers()].0, Tally::of);
             enter(tally.times.lock().get_or_insert_default());
         });
@@ -228,8 +228,8 @@ impl Core {
     }
 
     /// Returns the shard for cells made by this thread.
-    pub(crate) fn shard_here(&self, local: Option<&Local>) -> &Shard {
-        &self.shards[local.map_or(self.workers(), Local::index)]
+    pub(crate) fn shard_here(&self, local: Option<&Worker>) -> &Shard {
+        &self.shards[local.map_or(self.workers(), Worker::index)]
     }
 
     /// Tells the event hook. Does nothing in a forked child, where a thread of the parent may hold
@@ -245,7 +245,7 @@ impl Core {
     pub(crate) fn let_go_of_hook(&self) {
         // The hook may own its executor. Dropped as in a turn, that executor does not wait for the
         // crew, of which this thread is the last.
-        let _of_the_crew = self.scheduler.enlist_apart();
+        let _of_the_crew = self.scheduler.enter_dedicated();
         self.hook.let_go();
     }
 
@@ -257,7 +257,7 @@ impl Core {
 
     /// Returns `true` if the calling thread belongs to the crew.
     pub(crate) fn on_crew(&self) -> bool {
-        member::is_of(&self.scheduler)
+        crew_thread::is_of(&self.scheduler)
     }
 
     /// Returns `true` if the crew cannot end before the calling thread, which therefore must not

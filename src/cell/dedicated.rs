@@ -1,8 +1,8 @@
 //! Dedicated threads: each runs a single actor, from start to end.
 //!
 //! A dedicated thread is started for one actor. The thread makes the state, runs all turns, drops
-//! the state, and ends. The scheduler's side is in [`apart`](crate::sched::apart). Everything else
-//! about the actor is as for all actors: the same cell, the same mailbox, the same turns.
+//! the state, and ends. The scheduler's side is in [`apart`](crate::sched::dedicated). Everything
+//! else about the actor is as for all actors: the same cell, the same mailbox, the same turns.
 //!
 //! | what | on which thread |
 //! |---|---|
@@ -12,7 +12,8 @@
 //! | the memory is given back | the thread that releases the last reference |
 //!
 //! The factory may panic, or is not called because the actor was stopped at once before its first
-//! turn. Then the actor has no state ([`Cold::unmade`]) and ends as if never started.
+//! turn. Then the actor has no state ([`Cold::unmade`](super::header::Cold::unmade)) and ends as if
+//! never started.
 //!
 //! Loom model: `models::apart`. Needed orderings: `scripts/weaken-orderings.sh`, group `apart`.
 
@@ -21,8 +22,8 @@ use super::end;
 use super::header::Header;
 use super::turn;
 use crate::cores::Cores;
-use crate::sched::apart::Home;
-use crate::sched::member::Current;
+use crate::sched::crew_thread::Current;
+use crate::sched::dedicated::DedicatedParker;
 use crate::sync::{AtomicUsize, Mutex, Ordering::*};
 use crate::user::{self, Site};
 use crossbeam_channel::Sender;
@@ -115,24 +116,29 @@ impl Dedicated {
 /// Called on the dedicated thread that `home` belongs to, which holds the core. The caller holds a
 /// weak count of the cell. The cell's runnables are left at `home`, and the first one is or will
 /// be.
-pub(crate) unsafe fn live(core: &Core, home: &Home, this: NonNull<Header>, make: Box<dyn FnOnce()>) {
+pub(crate) unsafe fn live(
+    core: &Core,
+    home: &DedicatedParker,
+    this: NonNull<Header>,
+    make: Box<dyn FnOnce()>,
+) {
     let scheduler = &core.scheduler;
     // A dedicated thread belongs to the crew, although it is no worker.
-    let _of_the_crew = scheduler.enlist_apart();
+    let _of_the_crew = scheduler.enter_dedicated();
     let mut make = Some(make);
     loop {
-        let mut task = scheduler.sleep_apart(home);
+        let mut task = scheduler.park_dedicated(home);
         if let Some(make) = make.take() {
             // SAFETY: the weak count keeps the cell, and the thread holds the runnable.
             be_born(unsafe { this.as_ref() }, make);
         }
         // No queue in between: no other thread may run this actor, and no other actor waits here.
-        while let Some(again) = task.run_apart() {
+        while let Some(again) = task.run_dedicated() {
             task = again;
         }
         // SAFETY: the caller's weak count keeps the cell's memory.
         let ended = unsafe { this.as_ref() }.state.peek().dead();
-        scheduler.rest_apart();
+        scheduler.dedicated_turn_over();
         if ended {
             return;
         }

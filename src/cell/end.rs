@@ -25,9 +25,9 @@ use super::room;
 use super::ticks;
 use crate::error::{AskError, Refusal, StopReason};
 use crate::panics::PanicText;
-use crate::sched::bound::Bound;
-use crate::sched::member;
-use crate::sched::task::After;
+use crate::sched::affinity::Affinity;
+use crate::sched::crew_thread;
+use crate::sched::runnable::After;
 use crate::user::{self, Site};
 use std::ptr::NonNull;
 
@@ -105,8 +105,8 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
         report(header, outcome, PanicPlace::StateDrop);
     }
     if let Some(Cold { bound, kept, .. }) = header.cold_if_any() {
-        if let &Bound::Worker(home) = bound {
-            header.core().scheduler.move_out(home);
+        if let &Affinity::Worker(home) = bound {
+            header.core().scheduler.remove_pinned(home);
         }
         if let Some(kept) = kept {
             restart::ended(this, kept);
@@ -114,7 +114,7 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
     }
     // The steps below may free the cell, here or on another thread, and run wakers. That code must
     // not find itself in a turn of this actor.
-    member::Current::forget();
+    crew_thread::Current::forget();
     // The core must outlive the cell's last count, and this thread of the crew keeps the core.
     let core = NonNull::from(header.core());
     // After `set_dead` another thread may free the cell at any moment. If there are waiters to

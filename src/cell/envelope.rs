@@ -11,8 +11,8 @@ use crate::mailbox::segment;
 use crate::mailbox::state::Reserve;
 use crate::memory::{Heap, Held};
 use crate::sched::Scheduler;
-use crate::sched::local::Local;
-use crate::sched::task::Task;
+use crate::sched::runnable::Runnable;
+use crate::sched::worker::Worker;
 use crate::time::{self, Instant};
 use std::ptr::NonNull;
 
@@ -252,7 +252,7 @@ pub(crate) unsafe fn deliver<P: Parcel>(
 ) -> Result<P::Receipt, (P, Refusal)> {
     // SAFETY: the caller's reference or runnable keeps the cell alive.
     let core = unsafe { header.as_ref() }.core();
-    Local::with(&core.scheduler, |local| match local {
+    Worker::with(&core.scheduler, |local| match local {
         Some(local) => {
             // SAFETY: the caller keeps the cell alive and gives up the parcel, which is made for
             // it.
@@ -312,18 +312,18 @@ fn closed_to_outside(core: &Core, lane: Lane) -> Option<Refusal> {
 /// The sending side: a worker of the crew, or any other thread.
 pub(crate) trait Origin {
     fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R;
-    fn schedule(&self, task: Task);
+    fn schedule(&self, task: Runnable);
     /// Returns `true` if the sender is no worker of the crew.
     fn is_outside(&self) -> bool;
 }
 
-impl Origin for Local {
+impl Origin for Worker {
     #[inline(always)]
     fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
         f(self.heap())
     }
     #[inline(always)]
-    fn schedule(&self, task: Task) {
+    fn schedule(&self, task: Runnable) {
         self.push(task);
     }
     #[inline(always)]
@@ -338,7 +338,7 @@ impl Origin for Scheduler {
         self.memory.outside(f)
     }
     #[inline(always)]
-    fn schedule(&self, task: Task) {
+    fn schedule(&self, task: Runnable) {
         self.push_from_outside(task);
     }
     #[inline(always)]

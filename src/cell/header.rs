@@ -28,10 +28,10 @@ use crate::mailbox::inbox::Inbox;
 use crate::mailbox::state::{Release, State};
 use crate::memory::Held;
 use crate::panics::PanicText;
-use crate::sched::bound::Bound;
-use crate::sched::local::Local;
-use crate::sched::member;
-use crate::sched::task::{Task, TaskHeader, TaskVtable};
+use crate::sched::affinity::Affinity;
+use crate::sched::crew_thread;
+use crate::sched::runnable::{Runnable, RunnableHeader, RunnableVtable};
+use crate::sched::worker::Worker;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Mutex, Ordering::*, Wakers};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -40,7 +40,7 @@ use std::ptr::{self, NonNull};
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct ActorVtable {
-    pub(crate) task: TaskVtable,
+    pub(crate) task: RunnableVtable,
     pub(crate) type_name: fn() -> &'static str,
     /// The hooks and the drop of the state. All three may panic.
     pub(crate) started: unsafe fn(NonNull<Header>),
@@ -92,7 +92,7 @@ pub(crate) enum Reason {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Header {
-    task: TaskHeader,
+    task: RunnableHeader,
     pub(crate) state: State,
     pub(crate) inbox: Inbox,
     shard: *const Shard,
@@ -135,7 +135,7 @@ pub(crate) struct Cold {
     /// Present in a timed actor, from the first moment on.
     pub(crate) stopwatch: Option<Box<Stopwatch>>,
     /// Where the actor must run. Never changes.
-    pub(crate) bound: Bound,
+    pub(crate) bound: Affinity,
     /// Set if no state was made: see [`dedicated`](super::dedicated). For turns only.
     pub(crate) unmade: Cell<bool>,
     /// Set before any other thread knows the cell.
@@ -153,7 +153,7 @@ impl Cold {
 ///
 /// # Safety
 /// The runnable belongs to a living cell that was made with such a table and with a cold part.
-pub(crate) unsafe fn bound(task: NonNull<TaskHeader>) -> NonNull<Bound> {
+pub(crate) unsafe fn bound(task: NonNull<RunnableHeader>) -> NonNull<Affinity> {
     // SAFETY: the runnable is a living cell's first field. The cold part stays as long as the cell.
     let cold = unsafe { task.cast::<Header>().as_ref() }.cold_if_any();
     NonNull::from(&cold.expect("made with one").bound)
@@ -172,7 +172,7 @@ impl Header {
         let kept = cold.as_ref().and_then(|cold| cold.kept.as_ref());
         let phase = if kept.is_some_and(|kept| kept.is_queue()) { Phase::Queue } else { Phase::New };
         Header {
-            task: TaskHeader { vtable: ptr::from_ref(vtable).cast() },
+            task: RunnableHeader { vtable: ptr::from_ref(vtable).cast() },
             state: State::new(),
             inbox: Inbox::new(),
             shard,
@@ -282,10 +282,10 @@ impl Header {
     /// # Safety
     /// A transition told the caller to push the runnable, or the caller has just made the cell.
     #[inline]
-    pub(crate) unsafe fn runnable(this: NonNull<Header>) -> Task {
+    pub(crate) unsafe fn runnable(this: NonNull<Header>) -> Runnable {
         // SAFETY: the task header is the first field. A scheduled cell is not freed, and by the
         // transition no other runnable exists.
-        unsafe { Task::from_raw(this.cast()) }
+        unsafe { Runnable::from_raw(this.cast()) }
     }
 
     /// Pushes the runnable.
@@ -446,14 +446,14 @@ impl Header {
     #[inline(never)]
     unsafe fn forget(this: NonNull<Header>) {
         debug_assert!(
-            !ptr::eq(member::current(), this.as_ptr().cast()),
+            !ptr::eq(crew_thread::current(), this.as_ptr().cast()),
             "the memory goes of the actor whose turn runs here"
         );
         // SAFETY: no count is left, so only this thread and the registry know the cell. Until the
         // cell is forgotten the registry keeps the core, which a worker also holds itself.
         let forgotten = unsafe {
             let header = this.as_ref();
-            Local::with(&header.core().scheduler, |local| match local {
+            Worker::with(&header.core().scheduler, |local| match local {
                 Some(local) => {
                     Tally::of(local).graves.add(this);
                     None

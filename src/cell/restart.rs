@@ -40,7 +40,7 @@ use super::shared::{self, Sharing};
 use super::turn::{count_panic, fail};
 use crate::error::{AskError, StopReason};
 use crate::panics::PanicText;
-use crate::sched::task::After;
+use crate::sched::runnable::After;
 use crate::sched::timers::{Key, Timed};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering::*};
 use crate::time::{self, Duration};

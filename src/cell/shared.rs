@@ -40,7 +40,7 @@ use super::room;
 use crate::id::ActorId;
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::{EndTurn, Reserve};
-use crate::sched::task::After;
+use crate::sched::runnable::After;
 use crate::sync::{Mutex, chaos};
 use std::ptr::NonNull;
 

@@ -28,9 +28,9 @@ use super::stopwatch::{Lap, Stopwatch};
 use crate::mailbox::inbox::{Node, Popped};
 use crate::mailbox::state::EndTurn;
 use crate::panics::PanicText;
-use crate::sched::local::Local;
-use crate::sched::member::Current;
-use crate::sched::task::{After, TaskHeader};
+use crate::sched::crew_thread::Current;
+use crate::sched::runnable::{After, RunnableHeader};
+use crate::sched::worker::Worker;
 use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
 use crate::user;
@@ -48,11 +48,11 @@ const CLOCK_EVERY: u32 = 16;
 /// A message longer than this makes the worker read the clock after each message.
 const LONG_MESSAGE_NS: u64 = 2_000;
 
-/// Runs one turn of a cell. The scheduler calls it through `TaskVtable::run`.
+/// Runs one turn of a cell. The scheduler calls it through `RunnableVtable::run`.
 ///
 /// # Safety
 /// `task` is the header of a cell, and the caller gives up the cell's runnable.
-pub(crate) unsafe fn run(task: NonNull<TaskHeader>) -> After {
+pub(crate) unsafe fn run(task: NonNull<RunnableHeader>) -> After {
     let this: NonNull<Header> = task.cast();
     let _current = Current::of(this);
     // SAFETY: `task` is the first field of a cell's header, and the runnable was given up to this
@@ -325,7 +325,7 @@ impl Run<'_> {
         // A local copy of the count, which stays in a register.
         let mut total = 0;
         let mut watch = Watch { started: None, step: CLOCK_EVERY };
-        if Local::long_messages() {
+        if Worker::long_messages() {
             // On a worker of long messages the time of the first message counts too. Otherwise the
             // first reading comes after `CLOCK_EVERY` messages, and a short turn reads no clock.
             watch = Watch { started: Some(time::now()), step: 1 };
@@ -434,7 +434,7 @@ impl Watch {
         // the latest.
         user::answer_caught();
         let now = time::now();
-        Local::saw_clock_here(now);
+        Worker::saw_clock_here(now);
         let Some(started) = self.started else {
             // The measured time begins here: a turn of short messages has not read the clock
             // before.
@@ -445,8 +445,8 @@ impl Watch {
         let each = passed.as_nanos() as u64 / u64::from(total.max(1));
         // The threshold for going back is half of the threshold for going on, so a worker near it
         // does not change its mode with each turn.
-        let long = if Local::long_messages() { each > LONG_MESSAGE_NS / 2 } else { each > LONG_MESSAGE_NS };
-        Local::set_long_messages(long);
+        let long = if Worker::long_messages() { each > LONG_MESSAGE_NS / 2 } else { each > LONG_MESSAGE_NS };
+        Worker::set_long_messages(long);
         self.step = if long { 1 } else { CLOCK_EVERY };
         passed < run.header.limits().time
     }

@@ -10,7 +10,7 @@ use crate::cell::event::Event;
 use crate::cell::hook::Hook;
 use crate::cores::Cores;
 use crate::mailbox::state::MAX_LEN;
-use crate::sched::Seat;
+use crate::sched::WorkerInit;
 use crate::sched::idle::MAX_WORKERS;
 use crate::sched::queue::Policy;
 use crate::sched::spares::Spares;
@@ -407,7 +407,7 @@ impl<'a> Builder<'a> {
     fn start(
         mut self,
         core: Arc<Core>,
-        seats: Vec<Seat>,
+        seats: Vec<WorkerInit>,
         pinned: Option<Cores>,
     ) -> Result<Executor, BuildError> {
         // Nothing is sent on this channel. The disconnection tells `shutdown` that the last thread

@@ -36,7 +36,7 @@ impl Recruiter {
         if self.core.work(arrival, &|spare| self.recruit(spare)) {
             // The hook may try to wait for the crew's end, which comes after this thread's. While
             // enlisted, the thread counts as the crew's, so the wait is refused.
-            let _of_the_crew = self.core.scheduler.enlist_apart();
+            let _of_the_crew = self.core.scheduler.enter_dedicated();
             self.core.emit(|| Event::SpareEnded { spares: self.core.scheduler.spares.alive() });
         }
     }

@@ -1,9 +1,9 @@
 //! A thread of the crew before it runs, as a spawn handler gets it.
 
 use super::threads::Recruiter;
-use crate::sched::member;
+use crate::sched::crew_thread;
 use crate::sched::spares::Spare;
-use crate::sched::{Arrival, Seat};
+use crate::sched::{Arrival, WorkerInit};
 use crossbeam_channel::Sender;
 use std::error::Error;
 use std::fmt;
@@ -29,7 +29,7 @@ pub struct WorkerThread {
 
 impl WorkerThread {
     pub(super) fn for_worker(
-        seat: Seat,
+        seat: WorkerInit,
         begun: Option<Sender<io::Error>>,
         recruiter: Arc<Recruiter>,
     ) -> Self {
@@ -85,7 +85,7 @@ impl WorkerThread {
     pub fn run(mut self) -> Result<(), RunError> {
         let forked = self.recruiter.core.forked();
         // A thread works for one crew at a time: its thread-locals name a single worker.
-        if forked || member::works_already() {
+        if forked || crew_thread::works_already() {
             return Err(RunError { worker: Box::new(self), forked });
         }
         if let Some(begun) = self.begun.take()

@@ -3,13 +3,13 @@
 //!
 //! Covers: an armed timer is fired, whichever workers sleep and whichever are woken for something
 //! else meanwhile, as long as one worker is not in a turn for good. (If the alarm is forgotten, all
-//! workers sleep, and loom reports a deadlock.) The timer is fired by the keeper that parks, by a
-//! keeper told to look, by the successor of a keeper woken for work, and by a keeper that is the
-//! sentinel too.
+//! workers sleep, and loom reports a deadlock.) The timer is fired by the timer waiter that parks,
+//! by a timer waiter told to look, by the successor of a timer waiter woken for work, and by a
+//! timer waiter that is the sentinel too.
 //!
 //! Does not cover: the table (a flag under a mutex here), and time: an alarm goes off as soon as it
-//! is set, and a timed wait ends at any moment. The worker's loop is a copy of `sched::local`'s, as
-//! in `idle`.
+//! is set, and a timed wait ends at any moment. The worker's loop is a copy of `sched::worker`'s,
+//! as in `idle`.
 
 use super::{explore, spawn};
 use crate::sched::idle::{Idle, Woken};
@@ -59,8 +59,8 @@ impl Crew {
         // Set under the lock, so that a timer armed now lowers it again afterwards.
         self.idle.alarm.set((*armed > 0).then_some(0));
         drop(armed);
-        // The keeper is awake now; another sleeper must wait for the rest.
-        self.idle.ensure_kept();
+        // The timer waiter is awake now; another sleeper must wait for the rest.
+        self.idle.ensure_timer_waiter();
     }
 
     fn stop_after(&self, timers: usize) {
@@ -83,14 +83,14 @@ impl Crew {
         self.has_work() && self.work.fetch_update(Acquire, Relaxed, |n| n.checked_sub(1)).is_ok()
     }
 
-    /// Like `Local::idle`. Returns when the worker has work, when `timers` timers have been fired,
+    /// Like `Worker::idle`. Returns when the worker has work, when `timers` timers have been fired,
     /// or, with `then_busy`, after one alarm.
     fn work_until(&self, me: usize, timers: usize, then_busy: bool) {
         let mut searching = false;
         loop {
             if searching && self.take() {
-                // The last searcher looks again, as in `Local`, for work pushed while it counted as
-                // searching.
+                // The last searcher looks again, as in `Worker`, for work pushed while it counted
+                // as searching.
                 if self.idle.end_search() && self.has_work() {
                     self.idle.notify();
                 }
@@ -163,9 +163,9 @@ fn a_timer_against_two_workers_that_park() {
     });
 }
 
-/// One of two sleepers, perhaps the keeper, is woken for a turn that never ends.
+/// One of two sleepers, perhaps the timer waiter, is woken for a turn that never ends.
 #[test]
-fn the_keeper_leaves_for_work() {
+fn the_timer_waiter_leaves_for_work() {
     explore(3, || {
         let crew = Crew::new(2, false);
         let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 1, false)));
@@ -176,9 +176,9 @@ fn the_keeper_leaves_for_work() {
     });
 }
 
-/// The same with the timer armed before, so that only the keeper's departure matters.
+/// The same with the timer armed before, so that only the timer waiter's departure matters.
 #[test]
-fn the_keeper_hands_over() {
+fn the_timer_waiter_hands_over() {
     explore(3, || {
         let crew = Crew::new(2, false);
         crew.arm();
@@ -192,7 +192,7 @@ fn the_keeper_hands_over() {
 /// The other worker, this thread, is awake throughout. So the sleeper is the sentinel too, and is
 /// appointed as both.
 #[test]
-fn the_keeper_is_the_sentinel_too() {
+fn the_timer_waiter_is_the_sentinel_too() {
     explore(3, || {
         let crew = Crew::new(2, true);
         let worker = spawn(&crew, |crew| crew.work_until(0, 1, false));
@@ -203,10 +203,10 @@ fn the_keeper_is_the_sentinel_too() {
     });
 }
 
-/// The keeper gets up and does not come back. The other worker must wait for timers armed now or
-/// later.
+/// The timer waiter gets up and does not come back. The other worker must wait for timers armed now
+/// or later.
 #[test]
-fn the_keeper_has_a_long_turn_after_the_first_timer() {
+fn the_timer_waiter_has_a_long_turn_after_the_first_timer() {
     explore(3, || {
         let crew = Crew::new(2, false);
         let workers = [0, 1].map(|me| spawn(&crew, move |crew| crew.work_until(me, 2, true)));
@@ -219,7 +219,7 @@ fn the_keeper_has_a_long_turn_after_the_first_timer() {
 
 /// The same, with both timers armed before.
 #[test]
-fn the_keeper_leaves_the_second_timer_to_the_other() {
+fn the_timer_waiter_leaves_the_second_timer_to_the_other() {
     explore(3, || {
         let crew = Crew::new(2, false);
         crew.arm();

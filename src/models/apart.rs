@@ -1,18 +1,19 @@
-//! A thread apart, beside a worker, and callers that wait for quiescence.
+//! A dedicated thread, beside a worker, and callers that wait for quiescence.
 //!
 //! Covers: a caller that is told "quiet" sees as handled every message accepted before the
-//! question, on the thread apart too, and all that the thread's turn caused on a worker. The caller
-//! is told, whichever of the two threads comes to rest last. No runnable that was left is lost.
+//! question, on the dedicated thread too, and all that the thread's turn caused on a worker. The
+//! caller is told, whichever of the two threads comes to rest last. No runnable that was left is
+//! lost.
 //!
 //! Does not cover: the queues, as in `idle`; what a runnable is (a token here). `quiescence` is a
 //! copy of `Scheduler::quiescence`, and the thread's loop a copy of `cell::dedicated`'s.
 
 use super::{explore, only_worker, spawn, wait_idle};
 use crate::sched::Quiescence;
-use crate::sched::apart::Apart;
+use crate::sched::dedicated::DedicatedTurns;
 use crate::sched::gate::Gate;
 use crate::sched::idle::Idle;
-use crate::sched::quiet::Quiet;
+use crate::sched::quiescence::QuiescenceWaiters;
 use crate::sync::{AtomicUsize, Ordering::*, Parker};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -21,14 +22,14 @@ use std::task::Waker;
 struct Crew {
     gate: Gate,
     idle: Idle,
-    quiet: Quiet,
-    apart: Apart,
+    quiet: QuiescenceWaiters,
+    apart: DedicatedTurns,
     home: Parker<()>,
     injector: AtomicUsize,
     /// Messages of the actor apart that wait: the state word's part. Not 0 means scheduled.
     scheduled: AtomicUsize,
     accepted: AtomicUsize,
-    /// Written by the thread apart, `caused` by the worker; both read by a caller that was told
+    /// Written by the dedicated thread, `caused` by the worker; both read by a caller that was told
     /// "quiet".
     handled: UnsafeCell<usize>,
     caused: UnsafeCell<usize>,
@@ -39,8 +40,8 @@ impl Crew {
         Arc::new(Crew {
             gate: Gate::new(),
             idle: Idle::new(1),
-            quiet: Quiet::new(),
-            apart: Apart::new(),
+            quiet: QuiescenceWaiters::new(),
+            apart: DedicatedTurns::new(),
             home: Parker::new(),
             injector: AtomicUsize::new(0),
             scheduled: AtomicUsize::new(0),
@@ -63,7 +64,7 @@ impl Crew {
         pass.count();
     }
 
-    /// Like `Scheduler::leave_at`.
+    /// Like `Scheduler::push_to_dedicated`.
     fn leave(&self) {
         // Counted before the token is left, so that a look for quiescence never misses a thread
         // about to wake.
@@ -80,8 +81,8 @@ impl Crew {
             let mut waiting = self.scheduled.load(Acquire);
             loop {
                 for _ in 0..waiting {
-                    // SAFETY: only the thread apart writes, and never while a checker reads; loom's
-                    // cell reports a violation.
+                    // SAFETY: only the dedicated thread writes, and never while a checker reads;
+                    // loom's cell reports a violation.
                     self.handled.with_mut(|handled| unsafe { *handled += 1 });
                     if causes {
                         self.injector.fetch_add(1, Release);

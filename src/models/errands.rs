@@ -5,7 +5,7 @@
 //! reports. The chores come from a queue, or from timers that one of the workers fires.
 //!
 //! Does not cover: the queues, which are one count under a lock here, and the table of timers,
-//! which is another. The worker's loop is a copy of `Local::last_task`, and its errand of
+//! which is another. The worker's loop is a copy of `Worker::last_task`, and its errand of
 //! `Errand::run`.
 
 use super::{explore, spawn};
@@ -62,7 +62,7 @@ impl Crew {
         }
     }
 
-    /// As `Local::last_task`, again and again.
+    /// As `Worker::last_task`, again and again.
     fn work(&self) {
         loop {
             self.fire();

@@ -7,7 +7,7 @@
 //!
 //! Does not cover: the queues. A queue here is a count that says "empty" with a relaxed load, the
 //! least that a queue can promise. So only the protocol's own fences can make a rescan see a push.
-//! The worker's loop is a copy of `sched::local`'s, without spinning. A timed wait ends at any
+//! The worker's loop is a copy of `sched::worker`'s, without spinning. A timed wait ends at any
 //! moment, so the length of a sentinel's wait is not checked.
 
 use super::{explore, spawn};
@@ -95,14 +95,14 @@ impl Crew {
         }
     }
 
-    /// Like `Local::run`.
+    /// Like `Worker::run`.
     fn work(&self, me: usize) {
         while self.take(me) || self.out_of_work(me) {
             self.handled();
         }
     }
 
-    /// Like `Local::idle`. Returns `true` with a piece of work, `false` when the crew stops.
+    /// Like `Worker::idle`. Returns `true` with a piece of work, `false` when the crew stops.
     fn out_of_work(&self, me: usize) -> bool {
         let found = self.search_and_park(me);
         if self.sentinel {

@@ -8,28 +8,28 @@
 
 use super::{explore, spawn};
 use crate::sched::lifo::Lifo;
-use crate::sched::task::{Task, TaskHeader};
+use crate::sched::runnable::{Runnable, RunnableHeader};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use std::ptr::{self, NonNull};
 
 #[repr(C)]
-struct Runnable {
-    header: TaskHeader,
+struct Probe {
+    header: RunnableHeader,
     /// Number of accesses. Only the runnable's holder may touch the field.
     runs: UnsafeCell<u32>,
 }
 
-impl Runnable {
+impl Probe {
     fn new() -> Self {
-        Runnable { header: TaskHeader { vtable: ptr::null() }, runs: UnsafeCell::new(0) }
+        Probe { header: RunnableHeader { vtable: ptr::null() }, runs: UnsafeCell::new(0) }
     }
 
-    fn task(&self) -> Task {
+    fn task(&self) -> Runnable {
         self.touch(|runs| *runs += 1);
-        // SAFETY: one `Task` at a time is made of a runnable, its table is never used, and the
+        // SAFETY: one `Runnable` at a time is made of a runnable, its table is never used, and the
         // runnables outlive the threads.
-        unsafe { Task::from_raw(NonNull::from(self).cast()) }
+        unsafe { Runnable::from_raw(NonNull::from(self).cast()) }
     }
 
     fn touch<R>(&self, f: impl FnOnce(&mut u32) -> R) -> R {
@@ -40,14 +40,14 @@ impl Runnable {
 
 struct Shared {
     lifo: Lifo,
-    runnables: [Runnable; 2],
+    runnables: [Probe; 2],
 }
 
 /// Counts an access to the runnable, if there is one. Returns the number of runnables.
-fn run(task: Option<Task>) -> u32 {
+fn run(task: Option<Runnable>) -> u32 {
     task.map_or(0, |task| {
-        // SAFETY: `Runnable::task` made the task, and its header is the runnable's first field.
-        unsafe { task.into_raw().cast::<Runnable>().as_ref() }.touch(|runs| *runs += 1);
+        // SAFETY: `Probe::task` made the task, and its header is the runnable's first field.
+        unsafe { task.into_raw().cast::<Probe>().as_ref() }.touch(|runs| *runs += 1);
         1
     })
 }
@@ -55,7 +55,7 @@ fn run(task: Option<Task>) -> u32 {
 #[test]
 fn a_theft_from_the_slot() {
     explore(3, || {
-        let shared = Arc::new(Shared { lifo: Lifo::new(), runnables: [Runnable::new(), Runnable::new()] });
+        let shared = Arc::new(Shared { lifo: Lifo::new(), runnables: [Probe::new(), Probe::new()] });
         // Two thieves, so that they also meet each other.
         let thieves = [(); 2].map(|()| spawn(&shared, |shared| run(shared.lifo.take())));
         let mut own = 0;

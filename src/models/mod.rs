@@ -58,7 +58,7 @@ mod waits;
 
 use crate::sched::Quiescence;
 use crate::sched::idle::{Idle, Woken};
-use crate::sched::quiet::Quiet;
+use crate::sched::quiescence::QuiescenceWaiters;
 use crate::sync::ThreadWaker;
 use loom::sync::Arc;
 use loom::thread::{self, JoinHandle};
@@ -87,7 +87,7 @@ fn spawn<T: 'static, R: 'static>(shared: &Arc<T>, f: impl FnOnce(&T) -> R + 'sta
 /// Runs the loop of a crew's only worker. The worker has run dry whenever `work` returns.
 fn only_worker(
     idle: &Idle,
-    quiet: &Quiet,
+    quiet: &QuiescenceWaiters,
     look: impl Fn() -> Quiescence,
     has_work: impl Fn() -> bool,
     work: impl Fn(),
@@ -120,7 +120,7 @@ fn only_worker(
 }
 
 /// Waits for quiescence like `WaitIdle`, for a model with a look of its own.
-fn wait_idle(quiet: &Quiet, look: impl Fn() -> Quiescence) {
+fn wait_idle(quiet: &QuiescenceWaiters, look: impl Fn() -> Quiescence) {
     let waker = ThreadWaker::new();
     let mut ticket = None;
     let mut want = false;

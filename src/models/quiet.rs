@@ -12,7 +12,7 @@ use super::{explore, only_worker, spawn, wait_idle};
 use crate::sched::Quiescence;
 use crate::sched::gate::Gate;
 use crate::sched::idle::Idle;
-use crate::sched::quiet::Quiet;
+use crate::sched::quiescence::QuiescenceWaiters;
 use crate::sync::{AtomicUsize, Ordering::*};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -20,7 +20,7 @@ use loom::sync::Arc;
 struct Crew {
     gate: Gate,
     idle: Idle,
-    quiet: Quiet,
+    quiet: QuiescenceWaiters,
     injector: AtomicUsize,
     /// Number of accepted messages: the state word's part.
     accepted: AtomicUsize,
@@ -33,7 +33,7 @@ impl Crew {
         Arc::new(Crew {
             gate: Gate::new(),
             idle: Idle::new(1),
-            quiet: Quiet::new(),
+            quiet: QuiescenceWaiters::new(),
             injector: AtomicUsize::new(0),
             accepted: AtomicUsize::new(0),
             handled: UnsafeCell::new(0),

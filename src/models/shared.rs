@@ -48,7 +48,7 @@ struct Pool {
 
 /// Runnables scheduled by one thread.
 #[derive(Default)]
-struct Worker(Vec<Turn>);
+struct TurnQueue(Vec<Turn>);
 
 impl Pool {
     fn new(members: usize) -> Arc<Self> {
@@ -76,7 +76,7 @@ impl Pool {
     }
 
     fn work(&self, first: Turn) {
-        let mut worker = Worker(vec![first]);
+        let mut worker = TurnQueue(vec![first]);
         while !worker.0.is_empty() {
             match worker.0.remove(0) {
                 Turn::Queue => self.queue_turn(&mut worker),
@@ -85,7 +85,7 @@ impl Pool {
         }
     }
 
-    fn queue_turn(&self, worker: &mut Worker) {
+    fn queue_turn(&self, worker: &mut TurnQueue) {
         // For its Acquire only: the turn gives away as much as there are idle members.
         let _begun = self.queue.state.begin_turn();
         let given = {
@@ -143,7 +143,7 @@ impl Pool {
             .or_else(|| (0..all).find(|&index| state(index).want() && state(index).reserve_idle()))
     }
 
-    fn look(&self, index: usize, worker: &mut Worker) {
+    fn look(&self, index: usize, worker: &mut TurnQueue) {
         let member = &self.members[index];
         let mut held = self.held.lock();
         // Nothing to take: the member may go idle.
@@ -152,7 +152,7 @@ impl Pool {
         }
     }
 
-    fn take(&self, member: &Cell, held: &mut bool, worker: &mut Worker) -> bool {
+    fn take(&self, member: &Cell, held: &mut bool, worker: &mut TurnQueue) -> bool {
         let Reserve::Accepted { .. } = member.state.reserve_exempt() else { return false };
         // SAFETY: the caller holds the lock, and the held queue's runnable lies under the lock.
         let Some(node) = (unsafe { self.queue.inbox.pop(NonNull::dangling()) }) else {
@@ -182,7 +182,7 @@ impl Pool {
         }
     }
 
-    fn member_turn(&self, index: usize, worker: &mut Worker) {
+    fn member_turn(&self, index: usize, worker: &mut TurnQueue) {
         let member = &self.members[index];
         let waiting = member.state.begin_turn().len();
         let (mut total, mut served) = (0, false);

@@ -7,14 +7,14 @@
 //! spare without a use ends, whatever it was told in between.
 //!
 //! Does not cover: the queues, as in `idle`; which spare is reserved, which is decided under one
-//! lock. The worker's loop, leaving and coming back are copies of `sched::dry` and
+//! lock. The worker's loop, leaving and coming back are copies of `sched::search` and
 //! `sched::blocking`.
 
 use super::{explore, spawn, wait_idle};
 use crate::sched::Quiescence;
 use crate::sched::idle::{Idle, Watched, Woken};
-use crate::sched::quiet::Quiet;
-use crate::sched::spares::{Call, Elsewhere, Spare, Spares};
+use crate::sched::quiescence::QuiescenceWaiters;
+use crate::sched::spares::{Assignment, Elsewhere, Spare, Spares};
 use crate::sync::{AtomicUsize, Ordering::*};
 use crate::time::Duration;
 use loom::cell::UnsafeCell;
@@ -25,7 +25,7 @@ use std::task::Waker;
 
 struct Crew {
     idle: Idle,
-    quiet: Quiet,
+    quiet: QuiescenceWaiters,
     elsewhere: Elsewhere,
     spare: StdArc<Spare>,
     /// Data at each slot.
@@ -56,7 +56,7 @@ impl Crew {
     fn new(workers: usize, work: usize, sentinel: bool) -> Arc<Self> {
         Arc::new(Crew {
             idle: Idle::new(workers),
-            quiet: Quiet::new(),
+            quiet: QuiescenceWaiters::new(),
             elsewhere: Elsewhere::new(),
             spare: Spare::new(),
             desks: [UnsafeCell::new(0), UnsafeCell::new(0)],
@@ -98,11 +98,11 @@ impl Crew {
         }
     }
 
-    fn lie_down(&self, slot: usize) -> Woken {
-        self.idle.lie_down(slot, || self.lifo.load(Relaxed) > 0)
+    fn park_at_slot(&self, slot: usize) -> Woken {
+        self.idle.park_at_slot(slot, || self.lifo.load(Relaxed) > 0)
     }
 
-    /// Like `Local::hold`, until the crew stops. `woken` is given for a slot that was parked.
+    /// Like `Worker::hold`, until the crew stops. `woken` is given for a slot that was parked.
     fn work(&self, slot: usize, mut woken: Option<Woken>) {
         let mut searching = false;
         loop {
@@ -139,7 +139,7 @@ impl Crew {
                 Woken::Alarm => {
                     let fired = take(&self.timers);
                     self.idle.alarm.set(None);
-                    self.idle.ensure_kept();
+                    self.idle.ensure_timer_waiter();
                     if fired {
                         self.handled(slot);
                     }
@@ -170,7 +170,7 @@ impl Crew {
         let Some(spare) = self.idle.vacate(slot, spare, self.sentinel, || self.has_work()) else {
             return Left::Vacant;
         };
-        spare.call(Call::Work(slot));
+        spare.call(Assignment::Run(slot));
         Left::Called
     }
 
@@ -186,7 +186,7 @@ impl Crew {
             let _ = self.elsewhere.back();
             self.turn_ends();
             // The slot is back, so the reserved spare has no use any more.
-            self.spare.call(Call::End);
+            self.spare.call(Assignment::Exit);
             self.work(slot, None);
         } else {
             self.turn_ends();
@@ -220,18 +220,18 @@ impl Crew {
     fn spare(&self) {
         loop {
             let mut call = self.spare.wait();
-            if call == Call::Watch {
+            if call == Assignment::Watch {
                 call = match self.idle.watch(&self.spare, || self.lifo.load(Relaxed) > 0) {
                     Watched::Called(call) => call,
-                    Watched::Caught(slot) => Call::Catch(slot),
+                    Watched::Caught(slot) => Assignment::Catch(slot),
                     Watched::Over => continue,
                 };
             }
             return match call {
-                Call::Work(slot) => self.work(slot, None),
-                Call::Lie(slot) => self.work(slot, Some(self.lie_down(slot))),
-                Call::Catch(slot) => self.work(slot, Some(Woken::Caught)),
-                Call::Free | Call::End | Call::Watch => {}
+                Assignment::Run(slot) => self.work(slot, None),
+                Assignment::Park(slot) => self.work(slot, Some(self.park_at_slot(slot))),
+                Assignment::Catch(slot) => self.work(slot, Some(Woken::Caught)),
+                Assignment::Idle | Assignment::Exit | Assignment::Watch => {}
             };
         }
     }
@@ -324,7 +324,7 @@ fn a_timer_against_a_slot_that_is_left() {
 /// The other worker sleeps and waits for the alarm, and is woken for an endless turn of bound work.
 /// Only the vacant slot is left.
 #[test]
-fn a_keeper_leaves_only_a_vacant_slot() {
+fn a_timer_waiter_leaves_only_a_vacant_slot() {
     explore(2, || {
         let crew = Crew::new(2, 1, false);
         let spare = spawn(&crew, Crew::spare);
@@ -478,14 +478,14 @@ fn a_spare_that_is_free_again_ends() {
             thread::spawn(move || {
                 let mut free = false;
                 while let Some(call) = spares.wait(&me, free) {
-                    assert_eq!(call, Call::Work(0));
+                    assert_eq!(call, Assignment::Run(0));
                     free = true;
                 }
             })
         };
         spares.let_go(spare);
         if let Some(spare) = spares.reserve(&|_| false) {
-            spare.call(Call::Work(0));
+            spare.call(Assignment::Run(0));
             if spare.recall(0) {
                 spares.let_go(spare);
             }

@@ -2,8 +2,8 @@
 //!
 //! There is no thread for timers. Any awake worker fires timers that are due: a worker reads the
 //! clock every few turns anyway, and compares. If all workers sleep, or all awake workers are in
-//! long turns, the *keeper* fires them. The keeper is any one of the parked workers. The keeper
-//! sleeps until the alarm at most, and gets up for it.
+//! long turns, the *timer waiter* fires them. The timer waiter is any one of the parked workers.
+//! The timer waiter sleeps until the alarm at most, and gets up for it.
 //!
 //! # In prose
 //!
@@ -12,12 +12,12 @@
 //! after due timers have been taken out. Cancelling leaves the alarm unchanged, so it may go off
 //! once for nothing.
 //!
-//! | event | the alarm | the keeper (under the lock of the list of sleepers) |
+//! | event | the alarm | the timer waiter (under the lock of the list of sleepers) |
 //! |---|---|---|
 //! | a worker parks | | it, if there is none; then it **always** reads the alarm |
 //! | an earliest timer is armed | lowered | is told to look; if there is none, one is appointed |
-//! | the keeper is woken for work | | another sleeper, told to look if the alarm is set |
-//! | the keeper gets up for the alarm | | none |
+//! | the timer waiter is woken for work | | another sleeper, told to look if the alarm is set |
+//! | the timer waiter gets up for the alarm | | none |
 //! | due timers have been fired | raised | if there is none, one is appointed |
 //!
 //! # Why no timer is forgotten
@@ -27,18 +27,19 @@
 //! the alarm. By the fences, either the lowering thread sees a parked worker, or the parker sees
 //! the alarm.
 //!
-//! 1. *The parker sees the alarm*: a keeper waits for the alarm. If the parker is not the keeper,
-//!    another worker was the keeper at that moment, and the same cases apply to that worker.
-//! 2. *A parked worker is seen*: under the list's lock the keeper, or a new one, is told to look,
-//!    and then reads an alarm at least as new. If the keeper leaves later, a successor is appointed
-//!    under the same lock, afterwards. So the appointing thread sees that the alarm is set, and
-//!    tells the successor to look.
+//! 1. *The parker sees the alarm*: a timer waiter waits for the alarm. If the parker is not the
+//!    timer waiter, another worker was the timer waiter at that moment, and the same cases apply to
+//!    that worker.
+//! 2. *A parked worker is seen*: under the list's lock the timer waiter, or a new one, is told to
+//!    look, and then reads an alarm at least as new. If the timer waiter leaves later, a successor
+//!    is appointed under the same lock, afterwards. So the appointing thread sees that the alarm is
+//!    set, and tells the successor to look.
 //! 3. *No worker is parked*: all are awake, and look at the clock before they park, or case 1 holds
 //!    at that time.
 //!
-//! Raising the alarm needs no message to a keeper, which gets up for the earlier instant and looks.
-//! But a keeper that got up leaves no watch behind. It therefore always appoints a successor
-//! itself, even if other workers were quicker to fire.
+//! Raising the alarm needs no message to a timer waiter, which gets up for the earlier instant and
+//! looks. But a timer waiter that got up leaves no watch behind. It therefore always appoints a
+//! successor itself, even if other workers were quicker to fire.
 //!
 //! A late request to look (the receiver has left the list meanwhile) does no harm, since it only
 //! asks for a look at the list.

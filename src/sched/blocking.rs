@@ -2,11 +2,11 @@
 //! describes the protocol.
 
 use super::Scheduler;
-use super::local::Local;
-use super::member::{self, Member};
+use super::crew_thread::{self, CrewThread};
 use super::queue::Policy;
-use super::spares::{Call, Spare};
-use super::task::{After, Task, TaskHeader};
+use super::runnable::{After, Runnable, RunnableHeader};
+use super::spares::{Assignment, Spare};
+use super::worker::Worker;
 use crate::sync::{Ordering::*, chaos};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -16,14 +16,14 @@ use std::sync::Arc;
 #[derive(Debug)]
 #[must_use = "it lasts until it is dropped"]
 pub(crate) struct Blocking {
-    slot: Slot,
+    slot: Departure,
     /// Not `Send`: the value describes this thread.
     here: PhantomData<*const ()>,
 }
 
 /// State of the thread's slot while the thread blocks.
 #[derive(Debug)]
-enum Slot {
+enum Departure {
     /// The thread has no slot, or an outer `Blocking` has dealt with it.
     None,
     /// The thread keeps the slot, which does nothing meanwhile.
@@ -37,46 +37,48 @@ enum Slot {
 impl Blocking {
     /// Blocks in any case: with the slot if there is no spare.
     pub(crate) fn at_any_rate() -> Self {
-        let slot = Member::with(|member| member.map_or(Some(Slot::None), |member| member.step_out(true)));
-        Blocking { slot: slot.unwrap_or(Slot::None), here: PhantomData }
+        let slot =
+            CrewThread::with(|member| member.map_or(Some(Departure::None), |member| member.step_out(true)));
+        Blocking { slot: slot.unwrap_or(Departure::None), here: PhantomData }
     }
 
     /// Blocks unless no thread would be left to run the awaited actor. No thread is left if there
     /// is no spare, and if all others block with their slots or may not run the worker's actors.
     pub(crate) fn unless_frozen() -> Option<Self> {
-        let slot = Member::with(|member| member.map_or(Some(Slot::None), |member| member.step_out(false)))?;
+        let slot =
+            CrewThread::with(|member| member.map_or(Some(Departure::None), |member| member.step_out(false)))?;
         Some(Blocking { slot, here: PhantomData })
     }
 }
 
 impl Drop for Blocking {
     fn drop(&mut self) {
-        let slot = std::mem::replace(&mut self.slot, Slot::None);
-        if !matches!(slot, Slot::None) {
-            Member::with(|member| member.expect("it does not leave its thread").step_in(slot));
+        let slot = std::mem::replace(&mut self.slot, Departure::None);
+        if !matches!(slot, Departure::None) {
+            CrewThread::with(|member| member.expect("it does not leave its thread").step_in(slot));
         }
     }
 }
 
-impl Member<'_> {
+impl CrewThread<'_> {
     /// Leaves or keeps the slot. Returns `None` if the wait is refused.
     #[cold]
-    fn step_out(&self, at_any_rate: bool) -> Option<Slot> {
+    fn step_out(&self, at_any_rate: bool) -> Option<Departure> {
         // In a child forked in this turn there is no crew to go on.
-        if !Local::has_seat() || self.scheduler.forked() {
-            return Some(Slot::None);
+        if !Worker::holds_slot() || self.scheduler.forked() {
+            return Some(Departure::None);
         }
         let scheduler = self.scheduler;
         let counts = &scheduler.spares.counts;
         if self.blocking.get() {
             // The thread has kept its slot already, and is counted.
-            let frozen =
-                scheduler.has_work_of_its_own() || scheduler.kept.load(Acquire) == scheduler.slots.len();
+            let frozen = scheduler.has_work_of_its_own()
+                || scheduler.blocked_slots.load(Acquire) == scheduler.slots.len();
             if frozen && !at_any_rate {
                 counts.refused.add_shared(1);
                 return None;
             }
-            return Some(Slot::None);
+            return Some(Departure::None);
         }
         let spare = self.reserve_spare();
         // Set before the slot is left: wakers and hooks that run from here on may block again, on
@@ -86,7 +88,7 @@ impl Member<'_> {
             Some(spare) => scheduler.leave_slot(spare),
             None if scheduler.keep_slot(at_any_rate) => {
                 counts.kept.add_shared(1);
-                Slot::Kept
+                Departure::Kept
             }
             None => {
                 counts.refused.add_shared(1);
@@ -102,7 +104,7 @@ impl Member<'_> {
     /// caller's code holds on to the slot. There is none either while starting a spare runs the
     /// user's hook or handler and that blocks. Then the slot is kept, and counted.
     fn reserve_spare(&self) -> Option<Arc<Spare>> {
-        if !member::in_runnable() || self.recruiting.replace(true) {
+        if !crew_thread::in_runnable() || self.recruiting.replace(true) {
             return None;
         }
         let spare = self.scheduler.spares.reserve(self.recruit);
@@ -111,7 +113,7 @@ impl Member<'_> {
     }
 
     #[cold]
-    fn step_in(&self, slot: Slot) {
+    fn step_in(&self, slot: Departure) {
         chaos();
         let scheduler = self.scheduler;
         // In a child forked while this thread blocked, the locks below may be held for ever. The
@@ -122,19 +124,19 @@ impl Member<'_> {
         scheduler.spares.counts.blocked.fetch_sub(1, Relaxed);
         self.blocking.set(false);
         let (slot, spare) = match slot {
-            Slot::None => return,
-            Slot::Kept => {
-                scheduler.kept.fetch_sub(1, AcqRel);
+            Departure::None => return,
+            Departure::Kept => {
+                scheduler.blocked_slots.fetch_sub(1, AcqRel);
                 return;
             }
-            Slot::Vacant(slot) => (slot, scheduler.idle.take_back(slot)),
-            Slot::Called(slot, spare) => (slot, Some(spare).filter(|spare| spare.recall(slot))),
+            Departure::Vacant(slot) => (slot, scheduler.idle.take_back(slot)),
+            Departure::Called(slot, spare) => (slot, Some(spare).filter(|spare| spare.recall(slot))),
         };
         // Without its slot the turn goes on. `turn_over_without_slot` does what follows the turn.
         if let Some(spare) = spare {
             scheduler.spares.let_go(spare);
             // SAFETY: `take_back` or `recall` gave the slot to the calling thread alone.
-            let _local = unsafe { Local::sit(scheduler, slot) };
+            let _local = unsafe { Worker::acquire_slot(scheduler, slot) };
             // This worker is awake, so some worker parks later, and announces.
             let _ = scheduler.elsewhere.back();
         }
@@ -143,56 +145,57 @@ impl Member<'_> {
 
 impl Scheduler {
     /// Leaves the calling thread's slot, in a turn, to a reserved spare.
-    fn leave_slot(&self, spare: Arc<Spare>) -> Slot {
+    fn leave_slot(&self, spare: Arc<Spare>) -> Departure {
         // Counted before the slot can be seen parked: until the turn is over nothing may count as
         // quiet.
         self.elsewhere.leave();
-        let (slot, has_work) = Local::stand_up();
+        let (slot, has_work) = Worker::release_slot();
         chaos();
-        // `stand_up` also looks at queues skipped by a rescan, since those of a parking worker are
-        // empty.
+        // `release_slot` also looks at queues skipped by a rescan, since those of a parking worker
+        // are empty.
         let spare = if has_work {
             Some(spare)
         } else {
             self.idle.vacate(slot, spare, self.watches(), || self.has_work(slot))
         };
-        let Some(spare) = spare else { return Slot::Vacant(slot) };
-        spare.call(Call::Work(slot));
-        Slot::Called(slot, spare)
+        let Some(spare) = spare else { return Departure::Vacant(slot) };
+        spare.call(Assignment::Run(slot));
+        Departure::Called(slot, spare)
     }
 
     /// Returns `true` if the calling thread's slot may have work for no other thread.
     fn has_work_of_its_own(&self) -> bool {
         // Relaxed: an actor bound to this worker from now on waits for the thread's return anyway.
-        let residents =
-            Local::with_any(|local| local.map_or(0, |local| local.slot().residents.load(Relaxed)));
-        self.policy == Policy::Sharded || residents > 0
+        let pinned_actors =
+            Worker::with_any(|local| local.map_or(0, |local| local.slot().pinned_actors.load(Relaxed)));
+        self.policy == Policy::Sharded || pinned_actors > 0
     }
 
     /// Keeps the calling thread's slot, idle for a while. Returns `false` if the wait is refused.
     fn keep_slot(&self, at_any_rate: bool) -> bool {
         if at_any_rate {
-            self.kept.fetch_add(1, AcqRel);
+            self.blocked_slots.fetch_add(1, AcqRel);
         // One step for test and count, or two threads could both keep a last slot.
         } else {
             let all = self.slots.len();
             let step = |kept: usize| (kept + 1 < all).then_some(kept + 1);
-            if self.has_work_of_its_own() || self.kept.fetch_update(AcqRel, Relaxed, step).is_err() {
+            if self.has_work_of_its_own() || self.blocked_slots.fetch_update(AcqRel, Relaxed, step).is_err() {
                 return false;
             }
         }
         if self.policy != Policy::Sharded {
-            Local::with_any(|local| local.expect("looked at before").give_away());
+            Worker::with_any(|local| local.expect("looked at before").give_away());
         }
         true
     }
 
     /// Requeues the runnable after a turn that cost the thread its slot.
     #[cold]
-    pub(super) fn turn_over_without_slot(&self, header: NonNull<TaskHeader>, after: After) {
+    pub(super) fn turn_over_without_slot(&self, header: NonNull<RunnableHeader>, after: After) {
         if after.goes_on() {
-            // SAFETY: the turn gave the runnable back, so this is the only `Task` for the header.
-            self.push_from_outside(unsafe { Task::from_raw(header) });
+            // SAFETY: the turn gave the runnable back, so this is the only `Runnable` for the
+            // header.
+            self.push_from_outside(unsafe { Runnable::from_raw(header) });
         }
         self.spares.counts.turns.add_shared(1);
         if self.elsewhere.back() {

@@ -14,7 +14,7 @@
 //! # Where errands wait
 //!
 //! An errand waits where every worker finds it once the crew stops, so it never waits in a LIFO
-//! slot, in an inbox or in a kept queue ([`Scheduler::push_errand`]):
+//! slot, in an inbox or in a pinned queue ([`Scheduler::push_errand`]):
 //!
 //! | policy | in a worker's local queue | in the injector |
 //! |---|---|---|
@@ -27,7 +27,8 @@
 //! # The crew's end
 //!
 //! No errand is left behind at the crew's end. A thread that owes errands from elsewhere pushes
-//! them before the crew is told to stop (see [`Quiet::close`](super::quiet::Quiet::close)).
+//! them before the crew is told to stop (see
+//! [`QuiescenceWaiters::close`](super::quiescence::QuiescenceWaiters::close)).
 //!
 //! No errand waits behind one that blocks either, as long as any worker is free. A waker may block
 //! until another waker has run. So no worker ends before every chore of the crew has begun
@@ -39,8 +40,8 @@
 //! Why a worker that reads 0 has missed no chore: each chore is counted before
 //!
 //! - the crew is told to stop, which this worker has acquired
-//!   ([`Quiet::close`](super::quiet::Quiet::close) takes the tickets' lock, under which wakers are
-//!   counted), or
+//!   ([`QuiescenceWaiters::close`](super::quiescence::QuiescenceWaiters::close) takes the tickets'
+//!   lock, under which wakers are counted), or
 //! - this worker sees the table of timers empty, under its lock, which [`Scheduler::fire_timers`]
 //!   takes inside a counted [visit](Owed::visit).
 //!
@@ -48,10 +49,10 @@
 //! each count.
 
 use super::Scheduler;
-use super::local::Local;
-use super::member::Current;
+use super::crew_thread::Current;
 use super::queue::Policy;
-use super::task::{After, Task, TaskHeader, TaskVtable};
+use super::runnable::{After, Runnable, RunnableHeader, RunnableVtable};
+use super::worker::Worker;
 use crate::sync::{AtomicUsize, Ordering::*};
 use crate::user::{self, Site};
 use std::ptr::NonNull;
@@ -104,7 +105,7 @@ impl Drop for Visit<'_> {
 #[derive(Debug)]
 #[repr(C)]
 struct Errand<T> {
-    header: TaskHeader,
+    header: RunnableHeader,
     /// What is left to do, the next one last.
     chores: Vec<T>,
     each: fn(T),
@@ -119,19 +120,19 @@ impl Scheduler {
         site: Site,
         mut chores: Vec<T>,
         each: fn(T),
-    ) -> Option<Task> {
+    ) -> Option<Runnable> {
         if chores.is_empty() {
             return None;
         }
         self.errands.add(chores.len());
         chores.reverse();
-        let header = TaskHeader { vtable: Errand::<T>::VTABLE };
+        let header = RunnableHeader { vtable: Errand::<T>::VTABLE };
         Some(Errand::into_task(Box::new(Errand { header, chores, each, site })))
     }
 
     /// Pushes an errand, from whatever thread, behind all that waits there.
-    pub(super) fn push_errand(&self, errand: Task) {
-        Local::with(self, |local| match local {
+    pub(super) fn push_errand(&self, errand: Runnable) {
+        Worker::with(self, |local| match local {
             Some(local) if self.policy == Policy::Stealing => local.push_back(errand),
             None if self.forked() => {} // the errand is forgotten
             _ => self.inject(errand),
@@ -140,25 +141,25 @@ impl Scheduler {
 }
 
 impl<T: Send + 'static> Errand<T> {
-    const VTABLE: &'static TaskVtable = &TaskVtable { run: Self::run, key: Self::key, bound: None };
+    const VTABLE: &'static RunnableVtable = &RunnableVtable { run: Self::run, key: Self::key, bound: None };
 
-    fn into_task(self: Box<Self>) -> Task {
+    fn into_task(self: Box<Self>) -> Runnable {
         // SAFETY: the box is given up to the one task made here, which `run` takes back; chores are
         // `Send`.
-        unsafe { Task::from_raw(NonNull::from(Box::leak(self)).cast()) }
+        unsafe { Runnable::from_raw(NonNull::from(Box::leak(self)).cast()) }
     }
 
     /// Runs the next chore.
     ///
     /// # Safety
     /// `at` is the header of an errand, and the caller gives up the runnable.
-    unsafe fn run(at: NonNull<TaskHeader>) -> After {
+    unsafe fn run(at: NonNull<RunnableHeader>) -> After {
         // SAFETY: the header is the first field of the errand that `into_task` leaked, and nobody
         // else has its runnable.
         let mut errand = unsafe { Box::from_raw(at.cast::<Self>().as_ptr()) };
         let (each, site) = (errand.each, errand.site);
         let chore = errand.chores.pop();
-        Local::with_any(|local| {
+        Worker::with_any(|local| {
             let scheduler = local.expect("only workers run errands").scheduler();
             if !errand.chores.is_empty() {
                 scheduler.push_errand(errand.into_task());
@@ -173,7 +174,7 @@ impl<T: Send + 'static> Errand<T> {
     }
 
     /// Any worker may run it, so nobody asks for its home.
-    unsafe fn key(_: NonNull<TaskHeader>) -> u64 {
+    unsafe fn key(_: NonNull<RunnableHeader>) -> u64 {
         unreachable!("an errand has no home")
     }
 }

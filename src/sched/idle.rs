@@ -37,7 +37,7 @@
 //! | that thread comes back first | -1 | | (c) | +1 | unless another was quicker |
 //! | appointed sentinel | | | 1 | | stays parked, now with a timeout |
 //! | the sentinel resigns | | | 0 | | only while `S` = all workers |
-//! | the keeper gets up for the alarm | -1 | | (b) | +1 | as above; see [`alarm`](super::alarm) |
+//! | the timer waiter gets up for the alarm | -1 | | (b) | +1 | as above; see [`alarm`](super::alarm) |
 //!
 //! (a) becomes 1 if there is no sentinel and others are awake. (b) becomes 0 if it was the
 //! sentinel. (c) another becomes the sentinel if it was.
@@ -71,8 +71,8 @@
 //!    are awake and none watches. This covers earlier work behind a turn of a worker that saw no
 //!    parked worker and therefore appointed none.
 //! 2. *The sentinel gets up* (for work, its inbox, the alarm, a catch): it appoints another parked
-//!    worker before it runs anything, and before it tidies memory (`Local::until_work`,
-//!    `Local::park`).
+//!    worker before it runs anything, and before it tidies memory (`Worker::until_work`,
+//!    `Worker::park`).
 //! 3. *The thread of a vacant sentinel comes back*: it appoints another one under the same lock.
 //! 4. *The sentinel resigns*: only while `S` = all workers, under the lock. Then no queue holds
 //!    anything. A worker that fills its LIFO slot later is awake. The worker's unparking is in the
@@ -84,7 +84,7 @@
 //! Loom models: `models::idle`, and `models::spares` for vacant slots. Needed orderings:
 //! `scripts/weaken-orderings.sh idle`, and `parker` for the tokens.
 
-mod duties;
+mod roles;
 mod vacant;
 
 pub(crate) use vacant::Watched;
@@ -138,7 +138,7 @@ pub(crate) enum Woken {
     Caught,
     /// The worker's own inbox may have work, or the crew is stopping.
     Running,
-    /// The worker was the keeper, and the alarm has gone off.
+    /// The worker was the timer waiter, and the alarm has gone off.
     Alarm,
 }
 
@@ -157,8 +157,8 @@ struct List {
     vacant: Vec<(usize, Arc<Spare>)>,
     sentinel: Option<usize>,
     /// The worker that waits for the alarm. Present while any worker sleeps, except when the last
-    /// keeper has just got up for the alarm.
-    keeper: Option<usize>,
+    /// timer waiter has just got up for the alarm.
+    timer_waiter: Option<usize>,
 }
 
 /// The protocol's shared state.
@@ -166,13 +166,13 @@ struct List {
 pub(crate) struct Idle {
     word: Padded<AtomicU64>,
     list: Padded<Mutex<List>>,
-    beds: Box<[Padded<Bed>]>,
+    park_spots: Box<[Padded<ParkSpot>]>,
     stopping: AtomicBool,
     pub(crate) alarm: Padded<Alarm>,
 }
 
 #[derive(Debug)]
-struct Bed {
+struct ParkSpot {
     parked: AtomicBool,
     parker: Parker<Token>,
 }
@@ -183,8 +183,8 @@ impl Idle {
         Idle {
             word: Padded(AtomicU64::new(0)),
             list: Padded(Mutex::new(List::default())),
-            beds: (0..workers)
-                .map(|_| Padded(Bed { parked: AtomicBool::new(false), parker: Parker::new() }))
+            park_spots: (0..workers)
+                .map(|_| Padded(ParkSpot { parked: AtomicBool::new(false), parker: Parker::new() }))
                 .collect(),
             stopping: AtomicBool::new(false),
             alarm: Padded(Alarm::new()),
@@ -192,7 +192,7 @@ impl Idle {
     }
 
     fn all(&self) -> u64 {
-        self.beds.len() as u64
+        self.park_spots.len() as u64
     }
 
     pub(crate) fn stopping(&self) -> bool {
@@ -225,10 +225,10 @@ impl Idle {
     fn wake_one(&self) {
         chaos();
         let mut list = self.list.lock();
-        // The sentinel only if no other worker is parked, preferably not the keeper, and preferably
-        // a sleeper rather than a vacant slot.
+        // The sentinel only if no other worker is parked, preferably not the timer waiter, and
+        // preferably a sleeper rather than a vacant slot.
         let is = |duty: Option<usize>, worker: usize| duty == Some(worker);
-        let without_duty = |&worker: &usize| !is(list.sentinel, worker) && !is(list.keeper, worker);
+        let without_duty = |&worker: &usize| !is(list.sentinel, worker) && !is(list.timer_waiter, worker);
         let asleep = |worker: &usize| without_duty(worker) && !list.is_vacant(*worker);
         let place = list.parked.iter().rposition(asleep);
         let place = place.or_else(|| list.parked.iter().rposition(without_duty));
@@ -249,19 +249,19 @@ impl Idle {
         if relieve != 0 {
             list.sentinel = None;
         }
-        self.beds[worker].parked.store(false, Relaxed);
+        self.park_spots[worker].parked.store(false, Relaxed);
         self.hand_over(&mut list, worker);
         drop(list);
         chaos();
-        self.beds[worker].parker.unpark(Token::Search);
+        self.park_spots[worker].parker.unpark(Token::Search);
     }
 
     /// Wakes `worker` after work for this worker only was made visible.
     pub(crate) fn notify_worker(&self, worker: usize) {
         fence(SeqCst);
-        if self.beds[worker].parked.load(Relaxed) && self.leave(worker, false) {
+        if self.park_spots[worker].parked.load(Relaxed) && self.leave(worker, false) {
             chaos();
-            self.beds[worker].parker.unpark(Token::Run);
+            self.park_spots[worker].parker.unpark(Token::Run);
         }
     }
 
@@ -305,7 +305,7 @@ impl Idle {
         if (self.stopping() || has_work() || (last && all_parked())) && self.leave(me, true) {
             // An appointment may have come in between. Off the list no thread leaves a token, and
             // this token must not survive until the next park.
-            let _ = self.beds[me].parker.take();
+            let _ = self.park_spots[me].parker.take();
             return Woken::Searching;
         }
         // There is nothing to do, or another thread was quicker, with a token on its way.
@@ -331,7 +331,7 @@ impl Idle {
             let alarm = if keeping { self.alarm.instant() } else { None };
             let until = [watch, alarm].into_iter().flatten().min();
             chaos();
-            match self.beds[me].parker.park(until) {
+            match self.park_spots[me].parker.park(until) {
                 Some(Token::Search) => return Woken::Searching,
                 Some(Token::Run) => return Woken::Running,
                 Some(Token::Look) => {
@@ -371,11 +371,11 @@ impl Idle {
     }
 
     /// Puts the worker onto the list. Returns whether the worker is the sentinel now, whether it is
-    /// the keeper, and whether all are parked.
+    /// the timer waiter, and whether all are parked.
     fn enter(&self, me: usize, searching: bool, may_watch: bool) -> (bool, bool, bool) {
         let mut list = self.list.lock();
         list.parked.push(me);
-        self.beds[me].parked.store(true, Relaxed);
+        self.park_spots[me].parked.store(true, Relaxed);
         let last = list.parked.len() as u64 == self.all();
         let watching = may_watch && !last && list.sentinel.is_none();
         let mut step = PARKED_ONE;
@@ -388,7 +388,7 @@ impl Idle {
         }
         // One step for all fields: no reader sees the worker both searching and parked.
         self.word.fetch_add(step, SeqCst);
-        (watching, *list.keeper.get_or_insert(me) == me, last)
+        (watching, *list.timer_waiter.get_or_insert(me) == me, last)
     }
 
     /// Takes `worker` off the list, unless another thread has already.
@@ -402,13 +402,13 @@ impl Idle {
         left
     }
 
-    /// Takes the keeper off the list when it gets up for the alarm. The caller appoints a new
-    /// keeper after firing due timers.
+    /// Takes the timer waiter off the list when it gets up for the alarm. The caller appoints a new
+    /// timer waiter after firing due timers.
     fn leave_for_alarm(&self, me: usize) -> bool {
         let mut list = self.list.lock();
         let left = self.take_off(&mut list, me, false);
-        if left && list.keeper == Some(me) {
-            list.keeper = None;
+        if left && list.timer_waiter == Some(me) {
+            list.timer_waiter = None;
         }
         left
     }
@@ -417,7 +417,7 @@ impl Idle {
         let Some(place) = list.parked.iter().rposition(|&parked| parked == worker) else { return false };
         list.parked.remove(place);
         list.see_to(worker);
-        self.beds[worker].parked.store(false, Relaxed);
+        self.park_spots[worker].parked.store(false, Relaxed);
         let mut step = EPOCH_ONE - PARKED_ONE;
         if list.sentinel == Some(worker) {
             list.sentinel = None;
@@ -443,9 +443,9 @@ impl Idle {
     pub(crate) fn stop(&self) {
         self.stopping.store(true, SeqCst);
         fence(SeqCst);
-        for (worker, bed) in self.beds.iter().enumerate() {
+        for (worker, spot) in self.park_spots.iter().enumerate() {
             if self.leave(worker, false) {
-                bed.parker.unpark(Token::Run);
+                spot.parker.unpark(Token::Run);
             }
         }
     }
@@ -466,6 +466,6 @@ mod tests {
         };
         let woken = idle.park(0, false, false, sees_work_after_being_appointed, || false, || false);
         assert_eq!(woken, Woken::Searching);
-        assert!(idle.beds[0].parker.take().is_none(), "a token is left");
+        assert!(idle.park_spots[0].parker.take().is_none(), "a token is left");
     }
 }

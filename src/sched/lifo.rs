@@ -6,31 +6,31 @@
 //!
 //! Loom model: `models::lifo`. Needed orderings: `scripts/weaken-orderings.sh lifo`.
 
-use super::task::{Task, TaskHeader};
+use super::runnable::{Runnable, RunnableHeader};
 use crate::sync::{AtomicPtr, Ordering::*};
 use std::ptr::{self, NonNull};
 
 /// Holds at most one runnable.
 #[derive(Debug)]
-pub(crate) struct Lifo(AtomicPtr<TaskHeader>);
+pub(crate) struct Lifo(AtomicPtr<RunnableHeader>);
 
 impl Lifo {
     pub(crate) fn new() -> Self {
         Lifo(AtomicPtr::new(ptr::null_mut()))
     }
 
-    fn exchange(&self, with: *mut TaskHeader) -> Option<Task> {
+    fn exchange(&self, with: *mut RunnableHeader) -> Option<Runnable> {
         // AcqRel: the Release half publishes everything that the filler did before, and pairs with
         // the Acquire half of the taker. So a theft carries the same knowledge as the owner's own
         // turn.
         let old = NonNull::new(self.0.swap(with, AcqRel))?;
-        // SAFETY: `fill` gave the `Task` up, and the exchange made the caller its only holder.
-        Some(unsafe { Task::from_raw(old) })
+        // SAFETY: `fill` gave the `Runnable` up, and the exchange made the caller its only holder.
+        Some(unsafe { Runnable::from_raw(old) })
     }
 
     /// Puts a runnable in. Returns the runnable that it displaces.
     #[inline]
-    pub(crate) fn fill(&self, task: Task) -> Option<Task> {
+    pub(crate) fn fill(&self, task: Runnable) -> Option<Runnable> {
         let task = task.into_raw().as_ptr();
         if self.is_empty() {
             // Only the owner fills, so the slot is still empty, and no exchange is needed. Release:
@@ -43,7 +43,7 @@ impl Lifo {
 
     /// Takes the runnable, if there is one.
     #[inline]
-    pub(crate) fn take(&self) -> Option<Task> {
+    pub(crate) fn take(&self) -> Option<Runnable> {
         // A load first: an exchange on an empty slot, which is common, would cost a locked
         // instruction.
         if self.is_empty() {

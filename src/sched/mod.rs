@@ -1,62 +1,62 @@
 //! Floor 1: the scheduler. It moves runnables between workers and never names an actor or a
 //! message.
 //!
-//! - [`task`]: the runnables
-//! - [`queue`], [`lifo`]: where runnables wait; the policies; [`bound`]: runnables that must run in
-//!   one place
-//! - [`local`]: one worker, from taking a runnable to the end of its turn; [`dry`]: from running
-//!   dry to parking; [`pace`]: readings of the clock
-//! - [`apart`]: threads with one actor each
+//! - [`runnable`]: the runnables
+//! - [`queue`], [`lifo`]: where runnables wait; the policies; [`affinity`]: runnables that must run
+//!   in one place
+//! - [`worker`]: one worker, from taking a runnable to the end of its turn; [`search`]: from
+//!   running dry to parking; [`pace`]: readings of the clock
+//! - [`dedicated`]: threads with one actor each
 //! - [`errand`]: user code that belongs to no actor's turn, as a runnable
-//! - [`idle`]: the idle protocol and its proof; [`sightings`]: the sentinel's memory; [`theft`]:
-//!   which work is worth stealing
-//! - [`member`]: a thread of the crew; [`spares`]: threads that take over from a thread that
+//! - [`idle`]: the idle protocol and its proof; [`turn_rates`]: the sentinel's memory;
+//!   [`steal_threshold`]: which work is worth stealing
+//! - [`crew_thread`]: a thread of the crew; [`spares`]: threads that take over from a thread that
 //!   blocks; [`blocking`]: the blocked thread
-//! - [`gate`]: the entry for outside threads; [`quiet`]: waits for quiescence
+//! - [`gate`]: the entry for outside threads; [`quiescence`]: waits for quiescence
 //! - [`alarm`]: the instant of the next timer, and the worker that wakes for it; [`timers`]: armed
 //!   timers
 
+pub(crate) mod affinity;
 pub(crate) mod alarm;
-pub(crate) mod apart;
 pub(crate) mod blocking;
-pub(crate) mod bound;
-mod dry;
+pub(crate) mod crew_thread;
+pub(crate) mod dedicated;
 pub(crate) mod errand;
 pub(crate) mod gate;
 pub(crate) mod idle;
 pub(crate) mod lifo;
-pub(crate) mod local;
-pub(crate) mod member;
 mod pace;
 pub(crate) mod queue;
-pub(crate) mod quiet;
-mod sightings;
+pub(crate) mod quiescence;
+pub(crate) mod runnable;
+mod search;
 pub(crate) mod spares;
-pub(crate) mod task;
-mod theft;
+mod steal_threshold;
 pub(crate) mod timers;
+mod turn_rates;
+pub(crate) mod worker;
 
 use crate::fork::Birth;
 use crate::memory::Pool;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering::*, Padded, chaos};
 use crate::time::Duration;
 use crate::user::Site;
-use apart::Apart;
-use crossbeam_deque::{Injector, Worker};
+use crew_thread::{CrewThread, Recruit};
+use crossbeam_deque::{Injector, Worker as LocalQueue};
+use dedicated::DedicatedTurns;
 use errand::Owed;
 use gate::Gate;
 use idle::{Crew, Idle, Watched};
-use local::{Account, Arrives, Local};
-use member::{Member, Recruit};
 use queue::{Policy, Slot};
-use quiet::Quiet;
-use sightings::Sightings;
-use spares::{Call, Elsewhere, Spare, Spares};
+use quiescence::QuiescenceWaiters;
+use runnable::Runnable;
+use spares::{Assignment, Elsewhere, Spare, Spares};
 use std::sync::Arc;
 use std::task::Waker;
-use task::Task;
-use theft::Worth;
+use steal_threshold::StealThreshold;
 use timers::Timers;
+use turn_rates::TurnRates;
+use worker::{Arrives, Worker, WorkerData};
 
 /// The sentinel wakes up for work that would wait longer than this behind a sibling's turn.
 const STUCK: Duration = Duration::from_micros(900);
@@ -71,23 +71,23 @@ pub(crate) struct Scheduler {
     pub(crate) slots: Box<[Slot]>,
     pub(crate) idle: Idle,
     pub(crate) gate: Gate,
-    pub(crate) quiet: Quiet,
+    pub(crate) quiet: QuiescenceWaiters,
     pub(crate) timers: Timers,
-    apart: Padded<Apart>,
+    apart: Padded<DedicatedTurns>,
     pub(crate) memory: Pool,
-    injector: Injector<Task>,
+    injector: Injector<Runnable>,
     errands: Owed,
     /// Whether workers were asked to look at outside work soon, and none has taken any since. A
     /// hint: Relaxed.
     hurried: AtomicBool,
     /// The worker that is asked next.
     next_asked: AtomicUsize,
-    worth: Worth,
+    steal_threshold: StealThreshold,
     pub(crate) spares: Spares,
     /// Turns on threads without a slot.
     elsewhere: Elsewhere,
     /// Number of slots kept by threads that block.
-    kept: AtomicUsize,
+    blocked_slots: AtomicUsize,
     /// Number of runnables held by a timer.
     delayed: AtomicUsize,
 }
@@ -107,20 +107,20 @@ pub(crate) enum Quiescence {
 /// How a thread joins the crew: as a worker or as a spare.
 #[derive(Debug)]
 pub(crate) enum Arrival {
-    Worker(Seat),
+    Worker(WorkerInit),
     Spare(Arc<Spare>),
 }
 
 /// A worker's queues, for the thread that will be that worker.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct WorkerInit {
     index: usize,
-    queue: Worker<Task>,
-    /// Queue of actors bound to this worker: see [`bound`].
-    kept: Worker<Task>,
+    queue: LocalQueue<Runnable>,
+    /// Queue of actors bound to this worker: see [`affinity`].
+    pinned_queue: LocalQueue<Runnable>,
 }
 
-impl Seat {
+impl WorkerInit {
     pub(crate) fn index(&self) -> usize {
         self.index
     }
@@ -129,11 +129,20 @@ impl Seat {
 impl Scheduler {
     /// Makes a crew's shared state, and the seats for its threads. Every seat must be taken by
     /// [`work`](Self::work). `cores` says where each worker is pinned, or is empty.
-    pub(crate) fn new(workers: usize, policy: Policy, cores: &[usize], spares: Spares) -> (Self, Vec<Seat>) {
+    pub(crate) fn new(
+        workers: usize,
+        policy: Policy,
+        cores: &[usize],
+        spares: Spares,
+    ) -> (Self, Vec<WorkerInit>) {
         // First in, first out: a thief takes the oldest work, and a batch costs one
         // compare-and-swap.
-        let seats: Vec<Seat> = (0..workers)
-            .map(|index| Seat { index, queue: Worker::new_fifo(), kept: Worker::new_fifo() })
+        let seats: Vec<WorkerInit> = (0..workers)
+            .map(|index| WorkerInit {
+                index,
+                queue: LocalQueue::new_fifo(),
+                pinned_queue: LocalQueue::new_fifo(),
+            })
             .collect();
         let scheduler = Scheduler {
             birth: Birth::here(),
@@ -145,18 +154,18 @@ impl Scheduler {
                 .collect(),
             idle: Idle::new(workers),
             gate: Gate::new(),
-            quiet: Quiet::new(),
+            quiet: QuiescenceWaiters::new(),
             timers: Timers::new(),
-            apart: Padded(Apart::new()),
+            apart: Padded(DedicatedTurns::new()),
             memory: Pool::new(workers),
             injector: Injector::new(),
             errands: Owed::new(),
             hurried: AtomicBool::new(false),
             next_asked: AtomicUsize::new(0),
-            worth: Worth::new(),
+            steal_threshold: StealThreshold::new(),
             spares,
             elsewhere: Elsewhere::new(),
-            kept: AtomicUsize::new(0),
+            blocked_slots: AtomicUsize::new(0),
             delayed: AtomicUsize::new(0),
         };
         (scheduler, seats)
@@ -176,18 +185,18 @@ impl Scheduler {
     pub(crate) fn work(
         &self,
         arrival: Arrival,
-        account: impl FnOnce(usize) -> Account,
+        account: impl FnOnce(usize) -> WorkerData,
         recruit: &Recruit<'_>,
     ) -> bool {
         let (spare, mut call) = match arrival {
             Arrival::Worker(seat) => {
                 let slot = seat.index;
-                Local::furnish(self, seat, account(slot));
-                (Spare::new(), Some(Call::Work(slot)))
+                Worker::install(self, seat, account(slot));
+                (Spare::new(), Some(Assignment::Run(slot)))
             }
             Arrival::Spare(spare) => (spare, None),
         };
-        let member = Member::new(self, spare, recruit);
+        let member = CrewThread::new(self, spare, recruit);
         // SAFETY: declared after `member`, so dropped before it.
         let _enlisted = unsafe { member.enlist() };
         let mut free = false;
@@ -196,7 +205,7 @@ impl Scheduler {
                 Some(first) => first,
                 None => {
                     let Some(call) = self.wait_as_spare(&member.spare, free) else { return true };
-                    self.spares.counts.hand_overs.add_shared(u64::from(call != Call::End));
+                    self.spares.counts.hand_overs.add_shared(u64::from(call != Assignment::Exit));
                     call
                 }
             };
@@ -204,16 +213,16 @@ impl Scheduler {
             free = true;
             let stopped = match call {
                 // SAFETY: a thread called to a slot holds the slot.
-                Call::Work(slot) => unsafe { Local::hold(self, slot, Arrives::Awake) },
+                Assignment::Run(slot) => unsafe { Worker::hold(self, slot, Arrives::Awake) },
                 // SAFETY: a thread called to a slot holds the slot.
-                Call::Lie(slot) => unsafe { Local::hold(self, slot, Arrives::Lying) },
+                Assignment::Park(slot) => unsafe { Worker::hold(self, slot, Arrives::Lying) },
                 // SAFETY: the thread took the slot itself, in `catch_at`.
-                Call::Catch(slot) => unsafe { Local::hold(self, slot, Arrives::Catching) },
-                Call::End => {
+                Assignment::Catch(slot) => unsafe { Worker::hold(self, slot, Arrives::Catching) },
+                Assignment::Exit => {
                     self.spares.ended();
                     true
                 }
-                Call::Free | Call::Watch => true,
+                Assignment::Idle | Assignment::Watch => true,
             };
             if stopped {
                 return false;
@@ -222,14 +231,14 @@ impl Scheduler {
     }
 
     /// Runs a spare until it holds a slot, or ends. Meanwhile it may watch, without a slot.
-    fn wait_as_spare(&self, spare: &Arc<Spare>, free: bool) -> Option<Call> {
+    fn wait_as_spare(&self, spare: &Arc<Spare>, free: bool) -> Option<Assignment> {
         let mut call = self.spares.wait(spare, free)?;
-        while call == Call::Watch {
+        while call == Assignment::Watch {
             self.spares.sleeps_timed(spare);
-            let mut seen = Sightings::default();
+            let mut seen = TurnRates::default();
             call = match self.idle.watch(spare, || self.mark_stuck(&mut seen)) {
                 Watched::Called(call) => call,
-                Watched::Caught(slot) => Call::Catch(slot),
+                Watched::Caught(slot) => Assignment::Catch(slot),
                 Watched::Over => self.spares.wait(spare, false)?,
             };
         }
@@ -278,8 +287,8 @@ impl Scheduler {
 
     /// Takes a runnable, from any thread.
     #[inline]
-    pub(crate) fn schedule(&self, task: Task) {
-        Local::with(self, |local| match local {
+    pub(crate) fn schedule(&self, task: Runnable) {
+        Worker::with(self, |local| match local {
             Some(local) => local.push(task),
             None if self.forked() => {} // the runnable is forgotten
             None => self.push_from_outside(task),
@@ -295,17 +304,17 @@ impl Scheduler {
 
     /// Like [`schedule`](Self::schedule), for a thread that is known not to be a worker of the
     /// crew, in no forked child.
-    pub(crate) fn push_from_outside(&self, task: Task) {
+    pub(crate) fn push_from_outside(&self, task: Runnable) {
         if task.is_bound() {
             return self.send_bound(task);
         }
         match self.policy {
             Policy::Stealing | Policy::SharedQueue => self.inject(task),
-            Policy::Sharded => self.send_home(task.home(self.slots.len()), task),
+            Policy::Sharded => self.push_to_worker(task.shard_of(self.slots.len()), task),
         }
     }
 
-    fn inject(&self, task: Task) {
+    fn inject(&self, task: Runnable) {
         self.injector.push(task);
         chaos();
         if self.idle.notify() && !self.hurried.load(Relaxed) {
@@ -334,7 +343,7 @@ impl Scheduler {
         self.hurried.load(Relaxed) && !self.injector.is_empty()
     }
 
-    fn send_home(&self, home: usize, task: Task) {
+    fn push_to_worker(&self, home: usize, task: Runnable) {
         self.slots[home].inbox.push(task);
         chaos();
         self.idle.notify_worker(home);
@@ -347,7 +356,7 @@ impl Scheduler {
         !self.injector.is_empty()
             || !self.slots[me].inbox.is_empty()
             || (self.policy == Policy::Stealing
-                && self.slots.iter().any(|slot| slot.wants_thieves(&self.worth)))
+                && self.slots.iter().any(|slot| slot.wants_thieves(&self.steal_threshold)))
     }
 
     /// Returns `true` if a parked worker can help with work behind a long turn.
@@ -363,8 +372,8 @@ impl Scheduler {
 
     /// The sentinel's look: marks each slot with work that will have to wait long, at the queue's
     /// pace since the last look. Returns `true` if there is any.
-    fn mark_stuck(&self, seen: &mut Sightings) -> bool {
-        let Some(paces) = seen.look(&self.slots) else { return false };
+    fn mark_stuck(&self, seen: &mut TurnRates) -> bool {
+        let Some(paces) = seen.sample(&self.slots) else { return false };
         let mut any = false;
         for (slot, (turns, pace)) in self.slots.iter().zip(paces) {
             let waiting = slot.stealer.len() + usize::from(!slot.lifo.is_empty());
@@ -382,10 +391,10 @@ impl Scheduler {
     ///
     /// All workers are parked in one and the same epoch before and after all queues were seen
     /// empty. So none was awake in between, and none left anything behind. The same goes for the
-    /// [threads apart](apart). Senders on their way in are seen first (see [`gate`]). After leaving
-    /// the gate a sender's runnable is in a queue, or has woken a worker, which moves the epoch. No
-    /// turn is elsewhere, after the first reading of the epoch, and none began in this epoch, so
-    /// none has been since.
+    /// [dedicated threads](dedicated). Senders on their way in are seen first (see [`gate`]). After
+    /// leaving the gate a sender's runnable is in a queue, or has woken a worker, which moves the
+    /// epoch. No turn is elsewhere, after the first reading of the epoch, and none began in this
+    /// epoch, so none has been since.
     ///
     /// A crew that has been told to stop has no work left, and parks no more.
     pub(crate) fn quiescence(&self) -> Quiescence {

@@ -9,9 +9,9 @@
 //! turns of milliseconds. So a thread that pushes outside work while all workers are in turns
 //! leaves a [note](HURRY) with two workers, to read the clock after their turn.
 
-use super::local::Local;
 use super::queue::Policy;
-use super::task::Task;
+use super::runnable::Runnable;
+use super::worker::Worker;
 use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
 
@@ -27,7 +27,7 @@ pub(super) const HURRY: u64 = 1;
 /// Number of turns between two readings of the clock while outside work waits for its share.
 const HURRY_EVERY: u64 = 8;
 
-impl Local {
+impl Worker {
     #[cold]
     pub(super) fn read_clock(&self) {
         let now = time::now();
@@ -96,7 +96,7 @@ impl Local {
     /// sibling's. Returns `None` once every [chore](super::errand) of the crew has begun. Called by
     /// a worker that has run dry after the crew was told to stop.
     #[cold]
-    pub(super) fn last_task(&self) -> Option<Task> {
+    pub(super) fn last_task(&self) -> Option<Runnable> {
         let scheduler = self.scheduler();
         loop {
             scheduler.fire_timers(time::now());
@@ -115,7 +115,7 @@ impl Local {
 
     /// Has due timers fired after this turn. Called by code that reads the clock inside a turn.
     pub(crate) fn saw_clock_here(now: Instant) {
-        Local::with_any(|local| {
+        Worker::with_any(|local| {
             if let Some(local) = local {
                 local.saw_clock(now);
             }
@@ -152,13 +152,13 @@ impl Local {
     /// Otherwise a thread that asks an actor again at the moment of its answer, and so finds the
     /// actor still scheduled, would wait behind all local work each time.
     #[inline(never)]
-    pub(super) fn push_back_outside(&self, task: Task) {
+    pub(super) fn push_back_outside(&self, task: Runnable) {
         if task.is_bound() || self.slot().backlog_ns() <= INJECTOR_EVERY_NS {
             return self.push_back(task);
         }
         match self.scheduler().policy {
             Policy::Stealing | Policy::SharedQueue => self.scheduler().inject(task),
-            Policy::Sharded => self.push_kept(task),
+            Policy::Sharded => self.push_pinned(task),
         }
     }
 

@@ -1,9 +1,9 @@
 //! The shared side of a worker, and the policies that say where a runnable goes.
 
 use super::lifo::Lifo;
-use super::local::Local;
-use super::task::Task;
-use super::theft::Worth;
+use super::runnable::Runnable;
+use super::steal_threshold::StealThreshold;
+use super::worker::Worker;
 use crate::cores::Cores;
 use crate::sync::{AtomicPtr, AtomicUsize, Counter, Padded};
 use crossbeam_deque::{Injector, Steal, Stealer};
@@ -29,17 +29,17 @@ pub enum Policy {
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(super) lifo: Padded<Lifo>,
-    pub(super) stealer: Stealer<Task>,
+    pub(super) stealer: Stealer<Runnable>,
     /// Runnables that only this worker may run.
-    pub(super) inbox: Injector<Task>,
+    pub(super) inbox: Injector<Runnable>,
     /// State for the slot's holder only. Set from the first holder's arrival to the end of the
     /// crew.
-    pub(super) local: AtomicPtr<Local>,
+    pub(super) local: AtomicPtr<Worker>,
     pub(crate) counters: Padded<Counters>,
     /// Core to which the holder is pinned, if any.
     core: Option<usize>,
     /// Number of actors bound to this worker.
-    pub(super) residents: AtomicUsize,
+    pub(super) pinned_actors: AtomicUsize,
     /// Set by the sentinel while work here is stuck: the number of turns before the turn that it is
     /// stuck behind.
     stuck_at: Counter,
@@ -49,7 +49,7 @@ pub(crate) struct Slot {
 const NOT_STUCK: u64 = u64::MAX;
 
 impl Slot {
-    pub(super) fn new(stealer: Stealer<Task>, core: Option<usize>) -> Self {
+    pub(super) fn new(stealer: Stealer<Runnable>, core: Option<usize>) -> Self {
         Slot {
             lifo: Padded(Lifo::new()),
             stealer,
@@ -57,7 +57,7 @@ impl Slot {
             local: AtomicPtr::new(ptr::null_mut()),
             counters: Padded::default(),
             core,
-            residents: AtomicUsize::new(0),
+            pinned_actors: AtomicUsize::new(0),
             stuck_at: Counter::with(NOT_STUCK),
         }
     }
@@ -69,12 +69,12 @@ impl Slot {
     }
 
     /// Returns `true` if the backlog is so long that siblings should take some of it.
-    pub(super) fn wants_thieves(&self, worth: &Worth) -> bool {
+    pub(super) fn wants_thieves(&self, steal_threshold: &StealThreshold) -> bool {
         if cfg!(heist_steps) {
             // By a clock that counts its readings no turn is long.
             return !self.stealer.is_empty();
         }
-        self.backlog_ns() > worth.ns() || (self.is_stuck() && !self.stealer.is_empty())
+        self.backlog_ns() > steal_threshold.ns() || (self.is_stuck() && !self.stealer.is_empty())
     }
 
     /// Marks the waiting work as stuck: it must not wait for the end of the current turn, whatever
@@ -128,7 +128,7 @@ pub(crate) struct Counters {
 
 /// Steals until the result is certain. `Retry` from an injector means that another thread got
 /// something, so the loop is short.
-pub(super) fn retry(mut steal: impl FnMut() -> Steal<Task>) -> Option<Task> {
+pub(super) fn retry(mut steal: impl FnMut() -> Steal<Runnable>) -> Option<Runnable> {
     loop {
         match steal() {
             Steal::Success(task) => return Some(task),

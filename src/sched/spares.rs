@@ -3,9 +3,10 @@
 //! # In prose
 //!
 //! Worker k is a *slot*: its queues, counts, heap and place to park
-//! ([`Local`](super::local::Local), [`Slot`](super::queue::Slot)). One thread at a time holds it. A
-//! thread about to block in the middle of a turn reserves a *spare*, leaves the slot, and blocks
-//! without a slot ([`blocking`](super::blocking)). How the slot is left depends on the work there:
+//! ([`Worker`](super::worker::Worker), [`Slot`](super::queue::Slot)). One thread at a time holds
+//! it. A thread about to block in the middle of a turn reserves a *spare*, leaves the slot, and
+//! blocks without a slot ([`blocking`](super::blocking)). How the slot is left depends on the work
+//! there:
 //!
 //! - *There is work*: the spare is called to the slot at once, and goes on where the other thread
 //!   was.
@@ -14,7 +15,7 @@
 //!   thread asleep at the slot would. Otherwise the returning thread takes the slot back, and no
 //!   thread has moved: two locks are the whole price.
 //!
-//! A thread that finds its slot taken finishes the turn as a [member](super::member) without a
+//! A thread that finds its slot taken finishes the turn as a [member](super::crew_thread) without a
 //! slot, and then becomes a spare: all threads are alike. An unneeded spare ends after a while.
 //!
 //! # A thread and its slot
@@ -50,9 +51,9 @@
 //!
 //! A turn without a slot is counted from before the slot is left until after all its effects. While
 //! the count is not 0 no wait is told that all is quiet. A thread without a slot
-//! [announces](super::quiet) when the count becomes 0. With a slot the worker is awake, and parks
-//! later. A turn begins on an awake slot, so the count cannot rise while all slots are parked (see
-//! [`Scheduler::quiescence`]).
+//! [announces](super::quiescence) when the count becomes 0. With a slot the worker is awake, and
+//! parks later. A turn begins on an awake slot, so the count cannot rise while all slots are parked
+//! (see [`Scheduler::quiescence`]).
 //!
 //! # Bounds
 //!
@@ -63,33 +64,33 @@
 //!
 //! [`Scheduler::quiescence`]: super::Scheduler::quiescence
 
-use super::member::Recruit;
+use super::crew_thread::Recruit;
 use crate::sync::{AtomicBool, AtomicUsize, Counter, Mutex, Ordering::*, Parker, chaos};
 use crate::time::{self, Duration, Instant};
 use std::sync::Arc;
 
 /// What a spare is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
+pub(crate) enum Assignment {
     /// Hold this slot, and go on with its work.
-    Work(usize),
+    Run(usize),
     /// Hold this slot, which is parked, or was at the time of the call.
-    Lie(usize),
+    Park(usize),
     /// Hold this slot, which the spare has taken to rescue stuck work. Told by the spare to itself.
     Catch(usize),
     /// A vacant slot with this spare is the sentinel: sleep with a timeout, and look for stuck
     /// work.
     Watch,
     /// The spare is not needed for now: look how long it may stay.
-    Free,
+    Idle,
     /// The crew has stopped.
-    End,
+    Exit,
 }
 
 /// A place where a member waits while it holds no slot.
 #[derive(Debug)]
 pub(crate) struct Spare {
-    parker: Parker<Call>,
+    parker: Parker<Assignment>,
     /// Whether the spare sleeps without a timeout, since it was reserved at its last look. Written
     /// under the pool's lock.
     untimed: AtomicBool,
@@ -108,24 +109,24 @@ impl Spare {
     }
 
     /// Tells a reserved spare what to do.
-    pub(crate) fn call(&self, call: Call) {
+    pub(crate) fn call(&self, call: Assignment) {
         self.parker.unpark(call);
     }
 
     /// Waits until a reserved spare is told what to do, for a model.
     #[cfg(all(test, heist_loom))]
-    pub(crate) fn wait(&self) -> Call {
+    pub(crate) fn wait(&self) -> Assignment {
         self.parker.park(None).expect("it is told something")
     }
 
     /// Returns what the spare has been told and has not heard yet, for a model.
     #[cfg(all(test, heist_loom))]
-    pub(crate) fn told(&self) -> Option<Call> {
+    pub(crate) fn told(&self) -> Option<Assignment> {
         self.parker.take()
     }
 
     /// Waits for a call, until an instant. Called on the spare's thread.
-    pub(super) fn listen(&self, until: Option<Instant>) -> Option<Call> {
+    pub(super) fn listen(&self, until: Option<Instant>) -> Option<Assignment> {
         self.parker.park(until)
     }
 
@@ -134,7 +135,7 @@ impl Spare {
     /// a token that told it to look.
     #[must_use]
     pub(crate) fn recall(&self, slot: usize) -> bool {
-        self.parker.replace_if(|call| *call == Call::Work(slot), Call::Free)
+        self.parker.replace_if(|call| *call == Assignment::Run(slot), Assignment::Idle)
     }
 
     /// Records that the spare's thread was given up without running.
@@ -259,11 +260,11 @@ impl Spares {
         let mut pool = self.pool.lock();
         if pool.closed {
             drop(pool);
-            spare.call(Call::End);
+            spare.call(Assignment::Exit);
         } else {
             // A spare with a timeout looks by itself, so only one without is woken.
             if spare.untimed.swap(false, Relaxed) {
-                spare.call(Call::Free);
+                spare.call(Assignment::Idle);
             }
             pool.free.push((spare, time::now()));
         }
@@ -271,7 +272,7 @@ impl Spares {
 
     /// Waits, on the spare's thread, until it is called. Returns `None` if the spare ends, since it
     /// was not needed for long. At the crew's end the call is `End`.
-    pub(crate) fn wait(&self, me: &Arc<Spare>, free: bool) -> Option<Call> {
+    pub(crate) fn wait(&self, me: &Arc<Spare>, free: bool) -> Option<Assignment> {
         if free {
             self.let_go(Arc::clone(me));
         }
@@ -279,7 +280,7 @@ impl Spares {
             let until = self.may_stay(me)?;
             chaos();
             match me.parker.park(until) {
-                Some(Call::Free) | None => {}
+                Some(Assignment::Idle) | None => {}
                 Some(call) => return Some(call),
             }
         }
@@ -308,8 +309,8 @@ impl Spares {
         Some(until)
     }
 
-    /// Counts out a thread that was told to [end](Call::End). At the crew's end each slot is held
-    /// by one thread, so exactly the threads beyond the number of workers end without a slot.
+    /// Counts out a thread that was told to [end](Assignment::Exit). At the crew's end each slot is
+    /// held by one thread, so exactly the threads beyond the number of workers end without a slot.
     pub(super) fn ended(&self) {
         self.pool.lock().extra -= 1;
     }
@@ -320,6 +321,6 @@ impl Spares {
         pool.closed = true;
         let free = std::mem::take(&mut pool.free);
         drop(pool);
-        free.iter().for_each(|(spare, _)| spare.call(Call::End));
+        free.iter().for_each(|(spare, _)| spare.call(Assignment::Exit));
     }
 }

@@ -21,12 +21,12 @@
 //!
 //! Timers are fired under the lock. They reach actors in the order of their instants, and of arming
 //! where instants are equal, whichever worker fires. User code never runs under it, nor between the
-//! firing and the next keeper's appointment. Timers refused or cancelled then are handed to an
-//! [errand](super::errand).
+//! firing and the next timer waiter's appointment. Timers refused or cancelled then are handed to
+//! an [errand](super::errand).
 //!
 //! Firing has a bounded share of a worker's time, however many timers are due. A visit ends after
 //! [`VISIT`] timers or [`VISIT_TIME`], and then turns have at least as long
-//! ([`Local::tend_timers`](super::local::Local::tend_timers)).
+//! ([`Worker::tend_timers`](super::worker::Worker::tend_timers)).
 
 mod aim;
 
@@ -140,7 +140,7 @@ impl Scheduler {
         let _visit = self.errands.visit();
         let left = self.timers.fire(&self.idle.alarm, now, goes_on);
         // Before any user code: from here on another worker waits for the next timer.
-        self.idle.ensure_kept();
+        self.idle.ensure_timer_waiter();
         let refused = self.errand(Site::Hook, left.refused, |timed| timed.undeliverable());
         let cancelled = self.errand(Site::Drop, left.cancelled, drop);
         refused.into_iter().chain(cancelled).for_each(|errand| self.push_errand(errand));

@@ -11,7 +11,7 @@ use crate::cell::header::Header;
 use crate::drops;
 use crate::error::AskError;
 use crate::memory::{self, Heap, Held, Kind};
-use crate::sched::local::Local;
+use crate::sched::worker::Worker;
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::NonNull;
@@ -118,7 +118,7 @@ unsafe fn cancel<A: Actor, R: 'static, F: 'static, S: Dating>(to: NonNull<()>) {
 unsafe fn unwrap<A: Actor, R, F, S: Dating>(this: AnyEnvelope, held: Held<'_>) -> Callback<A, R, F, S> {
     // SAFETY: `reply` allocated the callback as this type, no other pointer to it exists, and
     // `held` is of the right pool.
-    Local::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast(), held) })
+    Worker::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast(), held) })
 }
 
 unsafe fn handle<A, R, F, S>(this: AnyEnvelope, header: NonNull<Header>, _: Place)

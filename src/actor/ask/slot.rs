@@ -13,7 +13,7 @@ use crate::drops;
 use crate::error::AskError;
 use crate::mailbox::reply::{Answered, Slot};
 use crate::memory::{self, Heap, Held, Kind};
-use crate::sched::local::Local;
+use crate::sched::worker::Worker;
 use crate::user;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -239,7 +239,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
             if slot.as_ref().forwarded() {
                 forget_forward(target.header(), asked.addr().get());
             }
-            Local::with_heap(|here| memory::free(here, Kind::Message, asked, target.header().held()));
+            Worker::with_heap(|here| memory::free(here, Kind::Message, asked, target.header().held()));
         }
     }
 }
@@ -373,7 +373,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
     pub(super) unsafe fn unwrap(this: AnyEnvelope, held: Held<'_>) -> (M, Reply<R>) {
         // SAFETY: `AskingWith` packed the envelope as this type, no other pointer to it exists, and
         // `held` is of the right pool.
-        let asked = Local::with_heap(|here| unsafe {
+        let asked = Worker::with_heap(|here| unsafe {
             memory::unboxed(here, Kind::Message, this.cast::<Self>(), held)
         });
         (asked.message, asked.reply)

@@ -7,7 +7,7 @@ use crate::actor::Actor;
 use crate::actor::member::{self as membership, Membership};
 use crate::actor::refs::ActorRef;
 use crate::sched::Scheduler;
-use crate::sched::task::Task;
+use crate::sched::runnable::Runnable;
 use crate::sync::MutexGuard;
 use crate::user::{self, Site};
 use std::hash::{BuildHasher, Hash};
@@ -128,7 +128,7 @@ pub(super) struct Reached<'a, A> {
 
 pub(super) struct Begin<'a> {
     scheduler: &'a Scheduler,
-    task: Option<Task>,
+    task: Option<Runnable>,
 }
 
 impl Drop for Begin<'_> {

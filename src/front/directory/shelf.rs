@@ -26,7 +26,7 @@
 use crate::actor::Actor;
 use crate::actor::refs::{ActorRef, WeakRef};
 use crate::id::ActorId;
-use crate::sched::task::Task;
+use crate::sched::runnable::Runnable;
 use crate::user::{self, Site};
 use hashbrown::HashTable;
 use std::collections::HashMap;
@@ -43,7 +43,7 @@ pub(super) struct Shelf<K, A> {
     ring: Vec<Kept<A>>,
     hand: usize,
     /// First turns that wait for the end of another actor, by that actor's id.
-    waiting: HashMap<ActorId, Task>,
+    waiting: HashMap<ActorId, Runnable>,
     /// Maximal number of kept actors.
     pub(super) most: usize,
     /// Whether a sweep will come by.
@@ -169,7 +169,7 @@ impl<K, A: Actor> Shelf<K, A> {
 
     /// Removes the entry of an actor that has ended, unless the actor was replaced. Then returns
     /// the first turn of the waiting successor.
-    pub(super) fn over(&mut self, hash: u64, actor: ActorId, rest: &mut Rest<K, A>) -> Option<Task> {
+    pub(super) fn over(&mut self, hash: u64, actor: ActorId, rest: &mut Rest<K, A>) -> Option<Runnable> {
         if !self.waiting.is_empty()
             && let Some(begin) = self.waiting.remove(&actor)
         {
@@ -238,9 +238,9 @@ impl<K, A: Actor> Shelf<K, A> {
         (hash, key): (u64, Arc<K>),
         after: Option<ActorId>,
         actor: &ActorRef<A>,
-        begin: Task,
+        begin: Runnable,
         rest: &mut Rest<K, A>,
-    ) -> Option<Task> {
+    ) -> Option<Runnable> {
         self.spawned += 1;
         let Some(after) = after else {
             let place = self.keep(hash, actor.clone(), rest);

@@ -36,8 +36,8 @@ use crate::cell::restart::Verdict;
 use crate::cell::shared::{Hold, Sharing};
 use crate::drops;
 use crate::error::{Refusal, StopReason};
-use crate::sched::local::Local;
 use crate::sched::timers::Key;
+use crate::sched::worker::Worker;
 use crate::sync::{Mutex, Ordering::Relaxed, WakerKey, Wakers, thread_stripe};
 use crate::time::{self, Duration};
 use crate::user;
@@ -264,7 +264,7 @@ impl<A: Actor> Shared<A> {
     #[inline]
     pub(super) fn stripe(&self) -> &Stripe<A> {
         let core = self.handle.core();
-        let index = Local::with(&core.scheduler, |local| match local {
+        let index = Worker::with(&core.scheduler, |local| match local {
             Some(local) => local.index(),
             None => core.workers() + thread_stripe(OUTSIDE),
         });

@@ -3,7 +3,7 @@
 //! To other threads a vacant slot is parked: it counts as such, and is woken when there is work.
 //! There are two differences. Waking it calls the spare reserved for it
 //! ([`spares`](super::super::spares)). It does not wait for the alarm: where no worker sleeps,
-//! making the slot the keeper calls the spare.
+//! making the slot the timer waiter calls the spare.
 //!
 //! | event | the line in `vacant` | |
 //! |---|---|---|
@@ -19,9 +19,9 @@
 //!
 //! No wake-up is lost for the same reason as with sleepers (see the page above), since leaving is
 //! parking: publish the change of the word, fence, rescan. For the alarm: a thread that lowers the
-//! alarm and sees a parked worker finds a keeper, or makes one, calling a spare if need be. A
-//! thread that leaves its slot reads the alarm after the fence, and sees to a keeper if there is
-//! none.
+//! alarm and sees a parked worker finds a timer waiter, or makes one, calling a spare if need be. A
+//! thread that leaves its slot reads the alarm after the fence, and sees to a timer waiter if there
+//! is none.
 //!
 //! Leaving appoints a sentinel while another worker is awake, as parking does. A worker in a long
 //! turn may have filled its LIFO slot while none was parked. It appointed none then, and does not
@@ -32,7 +32,7 @@
 //! Loom model: `models::spares`. Needed orderings: `scripts/weaken-orderings.sh spares`.
 
 use super::{Idle, LINGER, List, PARKED_ONE, SENTINEL, WATCH_FIRST, WATCH_LONGEST, Woken};
-use crate::sched::spares::{Call, Spare};
+use crate::sched::spares::{Assignment, Spare};
 use crate::sync::{Ordering::*, chaos, fence};
 use crate::time;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ enum Look {
 #[derive(Debug)]
 pub(crate) enum Watched {
     /// The spare was told something else.
-    Called(Call),
+    Called(Assignment),
     /// The spare holds this slot, awake, and has [caught](Woken::Caught) stuck work.
     Caught(usize),
     /// The spare is not needed.
@@ -72,7 +72,7 @@ impl List {
     /// other slots.
     pub(super) fn see_to(&mut self, worker: usize) {
         if let Some(spare) = self.occupy(worker) {
-            spare.call(Call::Lie(worker));
+            spare.call(Assignment::Park(worker));
         }
     }
 
@@ -100,7 +100,7 @@ impl Idle {
         let mut list = self.list.lock();
         list.parked.push(me);
         list.vacant.push((me, spare));
-        self.beds[me].parked.store(true, Relaxed);
+        self.park_spots[me].parked.store(true, Relaxed);
         self.word.fetch_add(PARKED_ONE, SeqCst);
         if may_watch && (list.parked.len() as u64) < self.all() {
             self.appoint_one_of(&mut list);
@@ -117,7 +117,7 @@ impl Idle {
             self.notify_worker(me);
         }
         chaos();
-        self.ensure_kept();
+        self.ensure_timer_waiter();
         None
     }
 
@@ -144,7 +144,7 @@ impl Idle {
         if let Some((_, spare)) = list.vacant.iter().find(|&&(vacant, _)| vacant == worker)
             && !spare.watches.load(Relaxed)
         {
-            spare.call(Call::Watch);
+            spare.call(Assignment::Watch);
         }
     }
 
@@ -171,7 +171,7 @@ impl Idle {
             }
             chaos();
             match spare.listen(time::after(patience)) {
-                None | Some(Call::Free | Call::Watch) => {}
+                None | Some(Assignment::Idle | Assignment::Watch) => {}
                 Some(call) => {
                     // Under the lock, so that a thread that appoints a vacant slot knows whether
                     // the spare needs a call.
@@ -220,7 +220,7 @@ impl Idle {
 
     /// Sleeps at slot `me`, on the thread of a spare that was called there, until there is a reason
     /// to wake, as in `park`.
-    pub(crate) fn lie_down(&self, me: usize, stuck: impl FnMut() -> bool) -> Woken {
+    pub(crate) fn park_at_slot(&self, me: usize, stuck: impl FnMut() -> bool) -> Woken {
         let (watching, keeping) = self.duties(me);
         self.sleep(me, watching, keeping, stuck)
     }

@@ -1,21 +1,21 @@
 //! A worker's own side: the queue, the choice of the next runnable, and the work between two turns.
 //!
 //! The next runnable comes from the first of these that is not empty: the LIFO slot (for a bounded
-//! number of turns), the local queue (in turns with [bound](super::bound) work), the worker's own
-//! inbox, the injector, and a search ([`dry`](super::dry)). The injector also gets a fair share of
-//! the time while there is local work.
+//! number of turns), the local queue (in turns with [bound](super::affinity) work), the worker's
+//! own inbox, the injector, and a search ([`search`](super::search)). The injector also gets a fair
+//! share of the time while there is local work.
 
-use super::bound;
+use super::affinity;
 use super::pace::{CLOCK_EVERY, HURRY};
 use super::queue::{Policy, Slot, retry};
-use super::task::{After, Task, TaskHeader};
-use super::theft::Theft;
-use super::{Scheduler, Seat};
+use super::runnable::{After, Runnable, RunnableHeader};
+use super::steal_threshold::Theft;
+use super::{Scheduler, WorkerInit};
 use crate::fork::Wiped;
 use crate::memory::Heap;
 use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
-use crossbeam_deque::Worker;
+use crossbeam_deque::Worker as LocalQueue;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::cell::{Cell, RefCell};
@@ -29,25 +29,25 @@ const LIFO_RUN: u32 = 16;
 const WORTH_A_WAKE_NS: u64 = 30_000;
 
 thread_local! {
-    static LOCAL: Cell<*const Local> = const { Cell::new(ptr::null()) };
+    static LOCAL: Cell<*const Worker> = const { Cell::new(ptr::null()) };
 }
 
 /// State of one worker, for the thread that currently holds the slot. The holder may change in the
 /// middle of a turn ([`spares`](super::spares)), so never keep a reference to it across user code.
-pub(crate) struct Local {
+pub(crate) struct Worker {
     scheduler: *const Scheduler,
     /// Says which crew this thread belongs to: none in a forked child.
     wiped: *const Wiped,
     slot: *const Slot,
     pub(super) index: usize,
-    pub(super) queue: Worker<Task>,
+    pub(super) queue: LocalQueue<Runnable>,
     /// Bound work, invisible to siblings, and whether the last turn was bound: see
-    /// [`bound`](super::bound).
-    pub(super) kept: Worker<Task>,
-    pub(super) kept_last: Cell<bool>,
-    /// Whether the kept queue may have work. Read every turn, where a look at the queue would cost
+    /// [`affinity`].
+    pub(super) pinned_queue: LocalQueue<Runnable>,
+    pub(super) ran_pinned_last: Cell<bool>,
+    /// Whether the pinned queue may have work. Read every turn, where a look at the queue would cost
     /// more.
-    pub(super) keeps: Cell<bool>,
+    pub(super) has_pinned: Cell<bool>,
     /// The worker's heap, claimed while it is awake.
     heap: *const Heap,
     pub(super) rng: RefCell<SmallRng>,
@@ -72,7 +72,7 @@ pub(crate) struct Local {
     pub(super) turn_before: Cell<u64>,
     /// The last theft, until this worker runs dry.
     pub(super) theft: Cell<Option<Theft>>,
-    pub(super) account: Account,
+    pub(super) account: WorkerData,
 }
 
 /// The state of a slot when a thread comes to it.
@@ -88,34 +88,34 @@ pub(super) enum Arrives {
 
 /// Data that the floors above keep for a worker. Opaque here.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Account {
+pub(crate) struct WorkerData {
     pub(crate) at: NonNull<()>,
     /// Called on the worker's thread before it sleeps, and at its end.
     pub(crate) settle: fn(NonNull<()>),
 }
 
-impl std::fmt::Debug for Local {
+impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Local").field("index", &self.index).finish_non_exhaustive()
+        f.debug_struct("Worker").field("index", &self.index).finish_non_exhaustive()
     }
 }
 
-impl Local {
+impl Worker {
     /// Allocates worker `k`'s state and publishes it in its slot.
-    pub(super) fn furnish(scheduler: &Scheduler, seat: Seat, account: Account) {
-        let Seat { index, queue, kept } = seat;
+    pub(super) fn install(scheduler: &Scheduler, seat: WorkerInit, account: WorkerData) {
+        let WorkerInit { index, queue, pinned_queue } = seat;
         let start = time::now();
         let slot = &scheduler.slots[index];
         slot.counters.mean_turn_ns.set(1_000);
-        let local = Local {
+        let local = Worker {
             scheduler,
             wiped: scheduler.birth.wiped(),
             slot,
             index,
             queue,
-            kept,
-            kept_last: Cell::new(false),
-            keeps: Cell::new(false),
+            pinned_queue,
+            ran_pinned_last: Cell::new(false),
+            has_pinned: Cell::new(false),
             heap: scheduler.memory.of_worker(index),
             rng: RefCell::new(SmallRng::seed_from_u64(index as u64)),
             lifo_run: Cell::new(0),
@@ -133,7 +133,7 @@ impl Local {
             account,
         };
         // Relaxed: whatever makes another thread the slot's holder carries the pointer, as in
-        // `sit`.
+        // `acquire_slot`.
         slot.local.store(Box::into_raw(Box::new(local)), Relaxed);
     }
 
@@ -145,16 +145,16 @@ impl Local {
     pub(super) unsafe fn hold(scheduler: &Scheduler, slot: usize, arrives: Arrives) -> bool {
         // A spare may still be pinned to the core of the slot it held before. Best effort: an
         // unpinned worker is slower, not wrong.
-        let _better_than_nobody = scheduler.slots[slot].pin_here();
+        let _ = scheduler.slots[slot].pin_here();
         let mut task = if arrives != Arrives::Awake {
             let at = scheduler.slots[slot].local.load(Relaxed);
             LOCAL.set(at);
             // SAFETY: only the slot's holder uses the state there, and the state lives until the
             // crew's end.
-            unsafe { &*at }.lie_down(arrives == Arrives::Catching)
+            unsafe { &*at }.park_at_slot(arrives == Arrives::Catching)
         } else {
             // SAFETY: the caller holds the slot, which is awake.
-            let local = unsafe { Local::sit(scheduler, slot) };
+            let local = unsafe { Worker::acquire_slot(scheduler, slot) };
             // If every turn cost its thread the slot, no thread would come to the end of a turn
             // here, and timers would never fire.
             local.tend_timers(local.clock.get(), false);
@@ -184,7 +184,7 @@ impl Local {
         // SAFETY: this thread holds the slot.
         unsafe { &*at }.rest();
         LOCAL.set(ptr::null());
-        // SAFETY: `furnish` made the state from a box. The crew has stopped, so the last holder
+        // SAFETY: `install` made the state from a box. The crew has stopped, so the last holder
         // drops it once.
         drop(unsafe { Box::from_raw(at.cast_mut()) });
         true
@@ -194,7 +194,7 @@ impl Local {
     ///
     /// # Safety
     /// The calling thread holds the slot, which is awake.
-    pub(super) unsafe fn sit(scheduler: &Scheduler, slot: usize) -> &Local {
+    pub(super) unsafe fn acquire_slot(scheduler: &Scheduler, slot: usize) -> &Worker {
         let at = scheduler.slots[slot].local.load(Relaxed);
         LOCAL.set(at);
         // SAFETY: only the slot's holder uses the state there, and the state lives until the crew's
@@ -215,40 +215,40 @@ impl Local {
 
     /// Gives up the slot in the middle of a turn. Returns the index, and whether anything waits in
     /// the queues.
-    pub(super) fn stand_up() -> (usize, bool) {
-        let left = Local::with_any(|local| {
+    pub(super) fn release_slot() -> (usize, bool) {
+        let left = Worker::with_any(|local| {
             let local = local.expect("who stands up has sat");
             local.count_busy(time::now());
             local.leave_heap();
-            (local.index, !local.slot().lifo.is_empty() || !local.queue.is_empty() || local.keeps.get())
+            (local.index, !local.slot().lifo.is_empty() || !local.queue.is_empty() || local.has_pinned.get())
         });
         LOCAL.set(ptr::null());
         left
     }
 
-    pub(super) fn has_seat() -> bool {
+    pub(super) fn holds_slot() -> bool {
         !LOCAL.get().is_null()
     }
 
-    /// Returns the state held by this thread, for [`restore_seat`](Self::restore_seat).
-    pub(super) fn seat() -> *const Local {
+    /// Returns the state held by this thread, for [`restore_slot`](Self::restore_slot).
+    pub(super) fn seat() -> *const Worker {
         LOCAL.get()
     }
 
     /// Restores the result of an earlier `seat`.
-    pub(super) fn restore_seat(at: *const Local) {
+    pub(super) fn restore_slot(at: *const Worker) {
         LOCAL.set(at);
     }
 
     /// Calls `f` with the calling thread's worker, if the worker is of `scheduler`'s crew.
     #[inline]
-    pub(crate) fn with<R>(scheduler: &Scheduler, f: impl FnOnce(Option<&Local>) -> R) -> R {
-        Local::with_any(|local| f(local.filter(|local| local.crew() == ptr::from_ref(scheduler).addr())))
+    pub(crate) fn with<R>(scheduler: &Scheduler, f: impl FnOnce(Option<&Worker>) -> R) -> R {
+        Worker::with_any(|local| f(local.filter(|local| local.crew() == ptr::from_ref(scheduler).addr())))
     }
 
     /// Calls `f` with the calling thread's worker, whatever crew it belongs to.
     #[inline]
-    pub(crate) fn with_any<R>(f: impl FnOnce(Option<&Local>) -> R) -> R {
+    pub(crate) fn with_any<R>(f: impl FnOnce(Option<&Worker>) -> R) -> R {
         let local = LOCAL.with(Cell::get);
         // SAFETY: `LOCAL` is set only while the calling thread holds that slot. The reference does
         // not outlive `f`. User code, which may give the slot away, runs in no `f`, only in turns.
@@ -259,7 +259,7 @@ impl Local {
     /// back.
     #[inline]
     pub(crate) fn with_heap<R>(f: impl FnOnce(Option<&Heap>) -> R) -> R {
-        Local::with_any(|local| f(local.filter(|local| local.crew() != 0).map(Local::heap)))
+        Worker::with_any(|local| f(local.filter(|local| local.crew() != 0).map(Worker::heap)))
     }
 
     /// Returns the address of this worker's crew, or 0 in a forked child.
@@ -293,11 +293,11 @@ impl Local {
     /// Returns `true` if turns here should read the clock at the beginning and after each message.
     #[inline]
     pub(crate) fn long_messages() -> bool {
-        Local::with_any(|local| local.is_none_or(|local| local.long_messages.get()))
+        Worker::with_any(|local| local.is_none_or(|local| local.long_messages.get()))
     }
 
     pub(crate) fn set_long_messages(long: bool) {
-        Local::with_any(|local| {
+        Worker::with_any(|local| {
             if let Some(local) = local {
                 local.long_messages.set(long);
             }
@@ -311,21 +311,23 @@ impl Local {
 
     /// Ends a turn: requeues the runnable, and reads the clock if it is time.
     #[inline]
-    fn turn_over(&self, header: NonNull<TaskHeader>, after: After) {
+    fn turn_over(&self, header: NonNull<RunnableHeader>, after: After) {
         match after {
             After::Gone => {}
             After::Errand => return self.errand_over(),
-            // SAFETY: the turn gave the runnable back, so this is the only `Task` for the header.
-            After::Requeue => self.push_back(unsafe { Task::from_raw(header) }),
+            // SAFETY: the turn gave the runnable back, so this is the only `Runnable` for the
+            // header.
+            After::Requeue => self.push_back(unsafe { Runnable::from_raw(header) }),
             After::RequeueGap => {
-                // SAFETY: the turn gave the runnable back, so this is the only `Task` for the
+                // SAFETY: the turn gave the runnable back, so this is the only `Runnable` for the
                 // header.
-                self.push_back(unsafe { Task::from_raw(header) });
+                self.push_back(unsafe { Runnable::from_raw(header) });
                 // The missing link is another thread's next step, which may need this processor.
                 std::thread::yield_now();
             }
-            // SAFETY: the turn gave the runnable back, so this is the only `Task` for the header.
-            After::RequeueOutside => self.push_back_outside(unsafe { Task::from_raw(header) }),
+            // SAFETY: the turn gave the runnable back, so this is the only `Runnable` for the
+            // header.
+            After::RequeueOutside => self.push_back_outside(unsafe { Runnable::from_raw(header) }),
         }
         let counters = &self.slot().counters;
         counters.turns.add(1);
@@ -336,7 +338,7 @@ impl Local {
 
     /// Pushes a runnable made ready on this worker, to run next, here.
     #[inline]
-    pub(crate) fn push(&self, task: Task) {
+    pub(crate) fn push(&self, task: Runnable) {
         if task.is_bound() {
             return self.push_bound(task);
         }
@@ -353,20 +355,20 @@ impl Local {
                 // turn lasts.
                 scheduler.idle.ensure_watched();
             }
-            Policy::Sharded => match task.home(scheduler.slots.len()) {
+            Policy::Sharded => match task.shard_of(scheduler.slots.len()) {
                 home if home == self.index => {
                     if let Some(displaced) = self.slot().lifo.fill(task) {
                         self.queue.push(displaced);
                     }
                 }
-                home => scheduler.send_home(home, task),
+                home => scheduler.push_to_worker(home, task),
             },
             Policy::SharedQueue => scheduler.inject(task),
         }
     }
 
     /// Pushes back a runnable with work left.
-    pub(super) fn push_back(&self, task: Task) {
+    pub(super) fn push_back(&self, task: Runnable) {
         if task.is_bound() {
             return self.push_bound(task);
         }
@@ -387,7 +389,7 @@ impl Local {
     fn maybe_notify(&self) {
         let idle = &self.scheduler().idle;
         if idle.somebody_to_wake()
-            && self.slot().backlog_ns() > WORTH_A_WAKE_NS.max(self.scheduler().worth.ns())
+            && self.slot().backlog_ns() > WORTH_A_WAKE_NS.max(self.scheduler().steal_threshold.ns())
         {
             idle.notify();
         }
@@ -395,14 +397,14 @@ impl Local {
 
     /// Out-of-line copy of `next`, for cold callers.
     #[inline(never)]
-    pub(super) fn look(&self) -> Option<Task> {
+    pub(super) fn look(&self) -> Option<Runnable> {
         self.next()
     }
 
     /// Returns the next runnable. Inlined where turns follow each other, since it is a good part of
     /// a turn's cost.
     #[inline(always)]
-    fn next(&self) -> Option<Task> {
+    fn next(&self) -> Option<Runnable> {
         // Counted in turns, since reading the clock for each turn would cost more than the turn's
         // own bookkeeping.
         let due = self.injector_in.get() - 1;
@@ -422,8 +424,8 @@ impl Local {
         }
         self.lifo_run.set(0);
         // One flag test instead of a look at a second queue; most workers have no bound work.
-        if self.keeps.get() {
-            return self.next_of_both();
+        if self.has_pinned.get() {
+            return self.next_alternating();
         }
         // The LIFO slot again: its run is over, but nothing else waits.
         self.queue.pop().or_else(|| slot.lifo.take()).or_else(|| self.take_outside())
@@ -431,11 +433,11 @@ impl Local {
 
     /// Gives outside work the next turn, every now and then.
     #[cold]
-    fn fair_share(&self) -> Option<Task> {
+    fn fair_share(&self) -> Option<Runnable> {
         // Work from the inbox counts as bound work from now on. It goes first only if the injector
         // has nothing.
         let kept = self.empty_inbox();
-        let found = self.take_injected().or_else(|| kept.then(|| self.pop_kept()).flatten());
+        let found = self.take_injected().or_else(|| kept.then(|| self.pop_pinned()).flatten());
         self.last_share.set(self.clock.get());
         self.outside_waits.set(false);
         // Not twice in a row: inside work must not starve either.
@@ -444,12 +446,12 @@ impl Local {
         found
     }
 
-    pub(super) fn take_outside(&self) -> Option<Task> {
+    pub(super) fn take_outside(&self) -> Option<Runnable> {
         self.take_inbox().or_else(|| self.take_injected())
     }
 
     /// Takes work for any worker from the injector.
-    pub(super) fn take_injected(&self) -> Option<Task> {
+    pub(super) fn take_injected(&self) -> Option<Runnable> {
         let scheduler = self.scheduler();
         if scheduler.injector.is_empty() {
             return None;
@@ -476,7 +478,7 @@ impl Local {
 
     /// Takes a runnable from a sibling's local queue, under every policy, and however soon the
     /// owner would run it. For the crew's end, when only [errands](super::errand) wait.
-    pub(super) fn take_from_siblings(&self) -> Option<Task> {
+    pub(super) fn take_from_siblings(&self) -> Option<Runnable> {
         let siblings = self.scheduler().slots.iter().enumerate().filter(|&(slot, _)| slot != self.index);
         siblings.into_iter().find_map(|(_, slot)| retry(|| slot.stealer.steal()))
     }
@@ -484,11 +486,11 @@ impl Local {
     /// Gives all local work to the others: this thread is about to block inside a turn.
     pub(crate) fn give_away(&self) {
         let scheduler = self.scheduler();
-        while let Some(task) = self.slot().lifo.take().or_else(|| bound::pop(&self.queue)) {
+        while let Some(task) = self.slot().lifo.take().or_else(|| affinity::pop(&self.queue)) {
             scheduler.push_from_outside(task);
         }
-        while let Some(task) = self.pop_kept() {
-            scheduler.send_home(self.index, task);
+        while let Some(task) = self.pop_pinned() {
+            scheduler.push_to_worker(self.index, task);
         }
     }
 }

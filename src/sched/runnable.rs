@@ -1,26 +1,26 @@
 //! Runnables: pointers to something that can be run, about which the scheduler knows nothing else.
 
-use super::bound::Bound;
+use super::affinity::Affinity;
 use std::ptr::NonNull;
 
 /// The scheduler's functions for a runnable. The first field of the owner's own table.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct TaskVtable {
+pub(crate) struct RunnableVtable {
     /// Runs one turn.
-    pub(crate) run: unsafe fn(NonNull<TaskHeader>) -> After,
+    pub(crate) run: unsafe fn(NonNull<RunnableHeader>) -> After,
     /// The value that `Policy::Sharded` hashes to choose the worker.
-    pub(crate) key: unsafe fn(NonNull<TaskHeader>) -> u64,
+    pub(crate) key: unsafe fn(NonNull<RunnableHeader>) -> u64,
     /// The place where the runnable must run. `None` in tables of runnables that are never bound.
     /// The result lives as long as the runnable.
-    pub(crate) bound: Option<unsafe fn(NonNull<TaskHeader>) -> NonNull<Bound>>,
+    pub(crate) bound: Option<unsafe fn(NonNull<RunnableHeader>) -> NonNull<Affinity>>,
 }
 
 /// The first field of everything that can be scheduled.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct TaskHeader {
-    pub(crate) vtable: *const TaskVtable,
+pub(crate) struct RunnableHeader {
+    pub(crate) vtable: *const RunnableVtable,
 }
 
 /// What becomes of the runnable after its turn.
@@ -50,23 +50,23 @@ impl After {
 /// A runnable. Each schedulable object has at most one. It can only be moved.
 #[derive(Debug)]
 #[repr(transparent)]
-pub(crate) struct Task(NonNull<TaskHeader>);
+pub(crate) struct Runnable(NonNull<RunnableHeader>);
 
 // SAFETY: by `from_raw`'s contract, the object behind the header may be run on any thread, and this
-// is its only `Task`.
-unsafe impl Send for Task {}
+// is its only `Runnable`.
+unsafe impl Send for Runnable {}
 
-impl Task {
+impl Runnable {
     /// Makes a runnable.
     ///
     /// # Safety
     /// The header stays valid until the task has been run. It may be run on any thread. No other
-    /// `Task` for it exists.
-    pub(crate) unsafe fn from_raw(header: NonNull<TaskHeader>) -> Self {
-        Task(header)
+    /// `Runnable` for it exists.
+    pub(crate) unsafe fn from_raw(header: NonNull<RunnableHeader>) -> Self {
+        Runnable(header)
     }
 
-    pub(crate) fn into_raw(self) -> NonNull<TaskHeader> {
+    pub(crate) fn into_raw(self) -> NonNull<RunnableHeader> {
         self.0
     }
 
@@ -79,7 +79,7 @@ impl Task {
 
     /// Runs one turn.
     #[inline]
-    pub(crate) fn run(self) -> (NonNull<TaskHeader>, After) {
+    pub(crate) fn run(self) -> (NonNull<RunnableHeader>, After) {
         // SAFETY: the header and its table are valid until this run, by `from_raw`'s contract.
         let after = unsafe { ((*self.0.as_ref().vtable).run)(self.0) };
         (self.0, after)
@@ -93,19 +93,19 @@ impl Task {
     }
 
     /// Returns the place where the runnable must run.
-    pub(crate) fn bound(&self) -> &Bound {
+    pub(crate) fn bound(&self) -> &Affinity {
         // SAFETY: the runnable has not been run, so the header and its table are valid. The place
         // lives as long as the runnable, which is borrowed.
         unsafe {
             match (*self.0.as_ref().vtable).bound {
                 Some(bound) => bound(self.0).as_ref(),
-                None => &Bound::Nowhere,
+                None => &Affinity::Any,
             }
         }
     }
 
     /// Returns the worker that `Policy::Sharded` assigns to the runnable.
-    pub(crate) fn home(&self, workers: usize) -> usize {
+    pub(crate) fn shard_of(&self, workers: usize) -> usize {
         // SAFETY: the runnable has not been run, so the header and its table are valid.
         let key = unsafe { ((*self.0.as_ref().vtable).key)(self.0) };
         // Fibonacci hashing (Knuth, TAOCP 3, 6.4), then the high bits scaled to the workers.

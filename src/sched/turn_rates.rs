@@ -8,16 +8,16 @@ use crate::time::{self, Duration, Instant};
 
 /// The sentinel's readings at its last look.
 #[derive(Debug, Default)]
-pub(super) struct Sightings {
+pub(super) struct TurnRates {
     /// For each worker, the number of turns that came from its queue.
     queued: Vec<u64>,
     at: Option<Instant>,
 }
 
-impl Sightings {
+impl TurnRates {
     /// Returns each worker's number of turns, and the mean time of a turn from its queue since the
     /// last look. Returns `None` at the first look.
-    pub(super) fn look(&mut self, slots: &[Slot]) -> Option<Vec<(u64, Duration)>> {
+    pub(super) fn sample(&mut self, slots: &[Slot]) -> Option<Vec<(u64, Duration)>> {
         let now = time::now();
         let turns: Vec<u64> = slots.iter().map(|slot| slot.counters.turns.get()).collect();
         // A hit is counted when its turn begins, and the turn when it ends, so the difference may
@@ -39,18 +39,18 @@ impl Sightings {
 #[cfg(all(test, not(heist_loom)))]
 mod tests {
     use super::*;
-    use crossbeam_deque::Worker;
+    use crossbeam_deque::Worker as LocalQueue;
 
     #[test]
     fn turns_of_the_lifo_slot_are_not_the_queues() {
-        let slots = [Slot::new(Worker::new_fifo().stealer(), None)];
-        let mut seen = Sightings::default();
-        assert!(seen.look(&slots).is_none());
+        let slots = [Slot::new(LocalQueue::new_fifo().stealer(), None)];
+        let mut seen = TurnRates::default();
+        assert!(seen.sample(&slots).is_none());
         std::thread::sleep(Duration::from_millis(1));
         slots[0].counters.turns.set(170);
         // One of the hits has only begun.
         slots[0].counters.lifo_hits.set(161);
-        let (turns, pace) = seen.look(&slots).expect("a second look")[0];
+        let (turns, pace) = seen.sample(&slots).expect("a second look")[0];
         assert_eq!(turns, 170);
         assert!(pace >= Duration::from_millis(1) / 9, "{pace:?}");
     }

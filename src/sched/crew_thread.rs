@@ -1,7 +1,7 @@
 //! Members: threads of the crew, with or without a worker.
 //!
 //! A *member* is a thread of one crew that runs turns. Most of the time it holds a worker's slot
-//! (the state there is [`Local`]). It may have given up the slot in the middle of a turn
+//! (the state there is [`Worker`]). It may have given up the slot in the middle of a turn
 //! ([`spares`](super::spares)). The differences:
 //!
 //! | | a member with a slot | a member without | any other thread |
@@ -12,19 +12,20 @@
 //! | counts in | its worker's tally | the shared one | the shared one, and at the gate |
 //! | holds up quiescence | until its slot is parked | until its turn is over | while at the gate |
 //!
-//! To other threads a [thread apart](super::apart) is like a member that never has a slot.
+//! To other threads a [dedicated thread](super::dedicated) is like a member that never has a slot.
 //!
-//! So only three questions are asked of a thread: its slot ([`Local::with`]), its crew ([`is_of`]),
-//! and its current turn ([`current`]).
+//! So only three questions are asked of a thread: its slot ([`Worker::with`]), its crew
+//! ([`is_of`]), and its current turn ([`current`]).
 //!
-//! A guard sets each answer and takes it back. [`Enlisted`] and [`apart::Enlisted`] restore the
-//! previous state; [`Current`] finds none. A thread that [works already](works_already) is refused
-//! as a member, since the first crew would lose it.
+//! A guard sets each answer and takes it back. [`CrewGuard`] and
+//! [`DedicatedGuard`](super::dedicated::DedicatedGuard) restore the previous state; [`Current`]
+//! finds none. A thread that [works already](works_already) is refused as a member, since the first
+//! crew would lose it.
 
 use super::Scheduler;
-use super::apart;
-use super::local::Local;
+use super::dedicated;
 use super::spares::Spare;
+use super::worker::Worker;
 use crate::user;
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -32,7 +33,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 thread_local! {
-    static MEMBER: Cell<*const Member<'static>> = const { Cell::new(ptr::null()) };
+    static MEMBER: Cell<*const CrewThread<'static>> = const { Cell::new(ptr::null()) };
     static CURRENT: Cell<*const ()> = const { Cell::new(ptr::null()) };
 }
 
@@ -40,7 +41,7 @@ thread_local! {
 pub(crate) type Recruit<'a> = dyn Fn(Arc<Spare>) -> bool + 'a;
 
 /// A member's own state, on its own stack.
-pub(crate) struct Member<'a> {
+pub(crate) struct CrewThread<'a> {
     pub(super) scheduler: &'a Scheduler,
     pub(super) recruit: &'a Recruit<'a>,
     /// Where the member waits while it is a spare.
@@ -54,40 +55,40 @@ pub(crate) struct Member<'a> {
 
 /// The calling thread is a member while this lives. Dropping it restores the thread's previous
 /// state.
-pub(super) struct Enlisted {
-    member: *const Member<'static>,
-    local: *const Local,
+pub(super) struct CrewGuard {
+    member: *const CrewThread<'static>,
+    local: *const Worker,
     #[expect(dead_code, reason = "dropped with it")]
     scopes: user::Apart,
 }
 
-impl Drop for Enlisted {
+impl Drop for CrewGuard {
     fn drop(&mut self) {
         MEMBER.set(self.member);
-        Local::restore_seat(self.local);
+        Worker::restore_slot(self.local);
     }
 }
 
-impl<'a> Member<'a> {
+impl<'a> CrewThread<'a> {
     pub(super) fn new(scheduler: &'a Scheduler, spare: Arc<Spare>, recruit: &'a Recruit<'a>) -> Self {
         let (blocking, recruiting) = (Cell::new(false), Cell::new(false));
-        Member { scheduler, recruit, spare, blocking, recruiting, here: PhantomData }
+        CrewThread { scheduler, recruit, spare, blocking, recruiting, here: PhantomData }
     }
 
     /// Makes the calling thread this member, until the result is dropped.
     ///
     /// # Safety
     /// The result is dropped before `self`.
-    pub(super) unsafe fn enlist(&self) -> Enlisted {
-        let (member, local) = (MEMBER.get(), Local::seat());
-        let before = Enlisted { member, local, scopes: user::Apart::begin() };
+    pub(super) unsafe fn enlist(&self) -> CrewGuard {
+        let (member, local) = (MEMBER.get(), Worker::seat());
+        let before = CrewGuard { member, local, scopes: user::Apart::begin() };
         MEMBER.set(ptr::from_ref(self).cast());
-        Local::restore_seat(ptr::null());
+        Worker::restore_slot(ptr::null());
         before
     }
 
     /// Calls `f` with the calling thread's member, of any crew.
-    pub(super) fn with<R>(f: impl FnOnce(Option<&Member<'_>>) -> R) -> R {
+    pub(super) fn with<R>(f: impl FnOnce(Option<&CrewThread<'_>>) -> R) -> R {
         // SAFETY: `MEMBER` is set only while `enlist`'s caller keeps the member on the calling
         // thread's stack, and the reference does not outlive `f`.
         f(unsafe { MEMBER.get().as_ref() })
@@ -96,14 +97,14 @@ impl<'a> Member<'a> {
 
 /// Returns `true` if the calling thread belongs to this crew.
 pub(crate) fn is_of(scheduler: &Scheduler) -> bool {
-    Member::with(|member| member.is_some_and(|member| ptr::eq(member.scheduler, scheduler)))
-        || apart::is_of(scheduler)
+    CrewThread::with(|member| member.is_some_and(|member| ptr::eq(member.scheduler, scheduler)))
+        || dedicated::is_of(scheduler)
 }
 
-/// Returns `true` if the calling thread works for any crew: as a member, or as a thread apart. A
-/// second life inside the first one would block the first.
+/// Returns `true` if the calling thread works for any crew: as a member, or as a dedicated thread.
+/// A second life inside the first one would block the first.
 pub(crate) fn works_already() -> bool {
-    Member::with(|member| member.is_some()) || apart::works_already()
+    CrewThread::with(|member| member.is_some()) || dedicated::works_already()
 }
 
 /// The value of [`CURRENT`] while a runnable runs that is no actor's turn. No actor has this

@@ -9,8 +9,8 @@
 //!
 //! No waker runs here. The announcer makes an [errand](super::errand) of them, and only as an awake
 //! worker or by pushing it. A push from elsewhere happens under the tickets' lock, and
-//! [`close`](Quiet::close) takes that lock before the crew is told to stop. So no errand comes
-//! after the last worker has gone.
+//! [`close`](QuiescenceWaiters::close) takes that lock before the crew is told to stop. So no
+//! errand comes after the last worker has gone.
 //!
 //! | the look says | the last worker to park | a thread without a slot, or apart |
 //! |---|---|---|
@@ -37,7 +37,7 @@ use std::task::Waker;
 
 /// The tickets of a crew.
 #[derive(Debug)]
-pub(crate) struct Quiet {
+pub(crate) struct QuiescenceWaiters {
     /// Whether there are any tickets. Written under the lock, read without it.
     wanted: AtomicBool,
     waiting: Mutex<Waiting>,
@@ -50,9 +50,9 @@ struct Waiting {
     over: bool,
 }
 
-impl Quiet {
+impl QuiescenceWaiters {
     pub(crate) fn new() -> Self {
-        Quiet { wanted: AtomicBool::new(false), waiting: Mutex::new(Waiting::default()) }
+        QuiescenceWaiters { wanted: AtomicBool::new(false), waiting: Mutex::new(Waiting::default()) }
     }
 
     /// Leaves a ticket, or renews the waker of an existing one. Returns `true` if the wait is done.

@@ -25,7 +25,7 @@ const LONG_NS: u64 = 1_000;
 /// The threshold: see the page above. Written rarely, read by all. Relaxed, since it publishes
 /// nothing, and an old value is as good a guess.
 #[derive(Debug)]
-pub(super) struct Worth(AtomicU64);
+pub(super) struct StealThreshold(AtomicU64);
 
 /// A theft; its thief has not run dry since.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +37,9 @@ pub(super) struct Theft {
     pub(super) victims_pace_ns: u64,
 }
 
-impl Worth {
+impl StealThreshold {
     pub(super) fn new() -> Self {
-        Worth(AtomicU64::new(LEAST_NS))
+        StealThreshold(AtomicU64::new(LEAST_NS))
     }
 
     #[inline]
@@ -51,13 +51,13 @@ impl Worth {
     pub(super) fn judge(&self, theft: Theft, now: Instant, turns: u64) {
         let took = (now - theft.at).as_nanos() as u64;
         let pace = took / (turns - theft.turns).max(1);
-        let worth = self.ns();
+        let steal_threshold = self.ns();
         let next = if pace < LONG_NS && pace > PAYS_UP_TO * theft.victims_pace_ns {
-            (2 * worth).min(MOST_NS)
+            (2 * steal_threshold).min(MOST_NS)
         } else {
-            (worth / 2).max(LEAST_NS)
+            (steal_threshold / 2).max(LEAST_NS)
         };
-        if next != worth {
+        if next != steal_threshold {
             // Two updates at once may count as one.
             self.0.store(next, Relaxed);
         }
@@ -71,12 +71,12 @@ mod tests {
 
     #[test]
     fn thefts_that_do_not_pay_become_rare_and_those_that_pay_do_not() {
-        let (worth, at) = (Worth::new(), time::now());
+        let (steal_threshold, at) = (StealThreshold::new(), time::now());
         // 100 turns since; the victim took 100 ns for each.
         let theft = Theft { at, turns: 50, victims_pace_ns: 100 };
         let judge = |ns_each: u64| {
-            worth.judge(theft, at + Duration::from_nanos(100 * ns_each), 150);
-            worth.ns()
+            steal_threshold.judge(theft, at + Duration::from_nanos(100 * ns_each), 150);
+            steal_threshold.ns()
         };
         assert_eq!(judge(100), LEAST_NS);
         assert_eq!(judge(200), LEAST_NS, "it may be somewhat slower");
@@ -84,11 +84,11 @@ mod tests {
         assert_eq!(judge(999), 4 * LEAST_NS);
         assert_eq!(judge(1000), 2 * LEAST_NS, "long turns");
         (0..9).for_each(|_| _ = judge(500));
-        assert_eq!(worth.ns(), MOST_NS);
+        assert_eq!(steal_threshold.ns(), MOST_NS);
         (0..9).for_each(|_| _ = judge(150));
-        assert_eq!(worth.ns(), LEAST_NS);
+        assert_eq!(steal_threshold.ns(), LEAST_NS);
         // Nothing was left for the thief: no turns, and no division by zero.
-        worth.judge(Theft { turns: 150, ..theft }, at + Duration::from_nanos(10), 150);
-        assert_eq!(worth.ns(), LEAST_NS);
+        steal_threshold.judge(Theft { turns: 150, ..theft }, at + Duration::from_nanos(10), 150);
+        assert_eq!(steal_threshold.ns(), LEAST_NS);
     }
 }

@@ -1,10 +1,10 @@
 //! Dedicated threads ("apart"): each runs one actor and nothing else. This file has the place where
 //! such a thread sleeps, and the count of awake ones.
 //!
-//! A thread apart belongs to the crew: its actor's messages count as the crew's own, and the thread
-//! may not wait for the crew. But it is no worker. The thread has no queue, and runnables made
-//! ready by its actor take the way from outside. It may block freely, since no work waits behind
-//! its turns.
+//! A dedicated thread belongs to the crew: its actor's messages count as the crew's own, and the
+//! thread may not wait for the crew. But it is no worker. The thread has no queue, and runnables
+//! made ready by its actor take the way from outside. It may block freely, since no work waits
+//! behind its turns.
 //!
 //! An actor has one runnable at most, so the thread needs no queue either. Making the actor ready
 //! leaves the runnable as the token for which the thread sleeps.
@@ -15,16 +15,16 @@
 //! | event | `AWAKE` | `EPOCH` | |
 //! |---|---|---|---|
 //! | a runnable is left | +1 | +1 | first this, then the token |
-//! | its last turn is over | -1 | | after all its pushes; then perhaps [announces](super::quiet) |
+//! | its last turn is over | -1 | | after all its pushes; then perhaps [announces](super::quiescence) |
 //!
-//! Reading 0 twice with the same epoch therefore proves that no thread apart had work in between,
-//! and makes all their pushes visible. [`Scheduler::quiescence`] relies on this, as on the workers'
-//! word.
+//! Reading 0 twice with the same epoch therefore proves that no dedicated thread had work in
+//! between, and makes all their pushes visible. [`Scheduler::quiescence`] relies on this, as on the
+//! workers' word.
 //!
 //! Loom model: `models::apart`. Needed orderings: `scripts/weaken-orderings.sh apart`.
 
 use super::Scheduler;
-use super::task::{After, Task};
+use super::runnable::{After, Runnable};
 use crate::sync::{AtomicU64, Ordering::*, Parker, chaos};
 use crate::user;
 use std::cell::Cell;
@@ -34,13 +34,13 @@ use std::sync::Arc;
 const AWAKE: u64 = (1 << 32) - 1;
 const EPOCH_ONE: u64 = 1 << 32;
 
-/// The word of all threads apart.
+/// The word of all dedicated threads.
 #[derive(Debug)]
-pub(crate) struct Apart(AtomicU64);
+pub(crate) struct DedicatedTurns(AtomicU64);
 
-impl Apart {
+impl DedicatedTurns {
     pub(crate) fn new() -> Self {
-        Apart(AtomicU64::new(0))
+        DedicatedTurns(AtomicU64::new(0))
     }
 
     /// Counts a runnable that is about to be left.
@@ -55,7 +55,7 @@ impl Apart {
         self.0.fetch_sub(1, SeqCst) & AWAKE == 1
     }
 
-    /// Returns the word if no thread apart has work. Equal readings mean that none had any in
+    /// Returns the word if no dedicated thread has work. Equal readings mean that none had any in
     /// between.
     pub(crate) fn asleep(&self) -> Option<u64> {
         let now = self.0.load(SeqCst);
@@ -64,16 +64,16 @@ impl Apart {
 }
 
 thread_local! {
-    /// The crew of the calling thread, if it is a thread apart.
+    /// The crew of the calling thread, if it is a dedicated thread.
     static CREW: Cell<*const Scheduler> = const { Cell::new(ptr::null()) };
 }
 
-/// Returns `true` if the calling thread is a thread apart of this crew.
+/// Returns `true` if the calling thread is a dedicated thread of this crew.
 pub(crate) fn is_of(scheduler: &Scheduler) -> bool {
     ptr::eq(CREW.get(), scheduler)
 }
 
-/// Returns `true` if the calling thread is a thread apart of any crew.
+/// Returns `true` if the calling thread is a dedicated thread of any crew.
 pub(super) fn works_already() -> bool {
     !CREW.get().is_null()
 }
@@ -81,41 +81,44 @@ pub(super) fn works_already() -> bool {
 /// The calling thread belongs to the crew while this lives. Dropping it restores the thread's
 /// previous state.
 #[must_use]
-pub(crate) struct Enlisted(*const Scheduler, #[expect(dead_code, reason = "dropped with it")] user::Apart);
+pub(crate) struct DedicatedGuard(
+    *const Scheduler,
+    #[expect(dead_code, reason = "dropped with it")] user::Apart,
+);
 
-impl Drop for Enlisted {
+impl Drop for DedicatedGuard {
     fn drop(&mut self) {
         CREW.set(self.0);
     }
 }
 
-/// The place where one thread apart sleeps.
+/// The place where one dedicated thread sleeps.
 #[derive(Debug)]
-pub(crate) struct Home(Parker<Task>);
+pub(crate) struct DedicatedParker(Parker<Runnable>);
 
-impl Home {
+impl DedicatedParker {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Home(Parker::new()))
+        Arc::new(DedicatedParker(Parker::new()))
     }
 }
 
-impl Task {
+impl Runnable {
     /// Runs one turn. Returns the runnable if another turn must follow.
-    pub(crate) fn run_apart(self) -> Option<Task> {
+    pub(crate) fn run_dedicated(self) -> Option<Runnable> {
         let (header, after) = self.run();
         if after == After::RequeueGap {
             std::thread::yield_now();
         }
         // SAFETY: the turn gave the runnable back, unless `after` is `Gone`. So this is the only
-        // `Task` for the header.
-        after.goes_on().then(|| unsafe { Task::from_raw(header) })
+        // `Runnable` for the header.
+        after.goes_on().then(|| unsafe { Runnable::from_raw(header) })
     }
 }
 
 impl Scheduler {
     /// Leaves a runnable for the thread that sleeps at `home`. `home` is the caller's own
     /// reference: actor and thread may end while the call still wakes the thread.
-    pub(super) fn leave_at(&self, home: &Arc<Home>, task: Task) {
+    pub(super) fn push_to_dedicated(&self, home: &Arc<DedicatedParker>, task: Runnable) {
         self.apart.begin();
         chaos();
         home.0.unpark(task);
@@ -123,17 +126,17 @@ impl Scheduler {
 
     /// Makes the calling thread a thread of the crew, without a worker, until the result is
     /// dropped.
-    pub(crate) fn enlist_apart(&self) -> Enlisted {
-        Enlisted(CREW.replace(self), user::Apart::begin())
+    pub(crate) fn enter_dedicated(&self) -> DedicatedGuard {
+        DedicatedGuard(CREW.replace(self), user::Apart::begin())
     }
 
     /// Sleeps until there is a runnable for this thread.
-    pub(crate) fn sleep_apart(&self, home: &Home) -> Task {
+    pub(crate) fn park_dedicated(&self, home: &DedicatedParker) -> Runnable {
         home.0.park(None).expect("a park without a limit ends with a token")
     }
 
     /// Records that a left runnable has been run, with all consequences.
-    pub(crate) fn rest_apart(&self) {
+    pub(crate) fn dedicated_turn_over(&self) {
         if self.apart.end() {
             self.announce_from_elsewhere();
         }

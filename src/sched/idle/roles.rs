@@ -1,24 +1,25 @@
-//! The duties of parked workers: to watch (the sentinel), and to wait for the alarm (the keeper).
+//! The duties of parked workers: to watch (the sentinel), and to wait for the alarm (the timer
+//! waiter).
 
 use super::{Crew, Idle, List, SENTINEL, Token};
 use crate::sync::{Ordering::*, chaos, fence};
 
 impl Idle {
     /// Makes another sleeper wait for the alarm, if `worker`, which leaves the list, was the
-    /// keeper.
+    /// timer waiter.
     pub(super) fn hand_over(&self, list: &mut List, worker: usize) {
-        if list.keeper != Some(worker) {
+        if list.timer_waiter != Some(worker) {
             return;
         }
         fence(SeqCst); // for the look at the alarm: see `vacant`
         let set = self.alarm.is_set();
         // A spare is called to a vacant slot only for an alarm that is set.
-        list.keeper = list.sleeper().or_else(|| list.parked.last().copied().filter(|_| set));
-        if let Some(next) = list.keeper
+        list.timer_waiter = list.sleeper().or_else(|| list.parked.last().copied().filter(|_| set));
+        if let Some(next) = list.timer_waiter
             && set
         {
             list.see_to(next);
-            self.beds[next].parker.unpark(Token::Look);
+            self.park_spots[next].parker.unpark(Token::Look);
         }
     }
 
@@ -26,37 +27,37 @@ impl Idle {
     pub(crate) fn alarm_lowered(&self) {
         fence(SeqCst);
         if Crew(self.word.load(Relaxed)).parked() > 0 {
-            self.tell_keeper(true);
+            self.tell_timer_waiter(true);
         }
     }
 
-    /// Ensures that there is a keeper, after due timers were fired. An existing keeper will get up
-    /// early enough, and look again.
-    pub(crate) fn ensure_kept(&self) {
+    /// Ensures that there is a timer waiter, after due timers were fired. An existing timer waiter
+    /// will get up early enough, and look again.
+    pub(crate) fn ensure_timer_waiter(&self) {
         fence(SeqCst);
         if self.alarm.is_set() && Crew(self.word.load(Relaxed)).parked() > 0 {
-            self.tell_keeper(false);
+            self.tell_timer_waiter(false);
         }
     }
 
     #[cold]
-    fn tell_keeper(&self, also_an_old_one: bool) {
+    fn tell_timer_waiter(&self, also_an_old_one: bool) {
         chaos();
         let mut list = self.list.lock();
         let Some(&last) = list.parked.last() else { return };
-        if also_an_old_one || list.keeper.is_none() {
+        if also_an_old_one || list.timer_waiter.is_none() {
             let best = list.sleeper().unwrap_or(last);
-            let keeper = *list.keeper.get_or_insert(best);
-            list.see_to(keeper);
+            let timer_waiter = *list.timer_waiter.get_or_insert(best);
+            list.see_to(timer_waiter);
             // Under the lock, as in `appoint_one_of`.
-            self.beds[keeper].parker.unpark(Token::Look);
+            self.park_spots[timer_waiter].parker.unpark(Token::Look);
         }
     }
 
-    /// Returns whether this worker is the sentinel, and whether it is the keeper.
+    /// Returns whether this worker is the sentinel, and whether it is the timer waiter.
     pub(super) fn duties(&self, me: usize) -> (bool, bool) {
         let list = self.list.lock();
-        (list.sentinel == Some(me), list.keeper == Some(me))
+        (list.sentinel == Some(me), list.timer_waiter == Some(me))
     }
 
     /// Gives up the sentinel's timeout, if still no worker is awake. Returns `true` if it did.
@@ -91,11 +92,11 @@ impl Idle {
         let (Some(&last), None) = (list.parked.last(), list.sentinel) else { return };
         let Some(best) = list.sleeper() else { return self.watch_at(list, last) };
         // One worker has both duties, so that it is woken once.
-        let worker = *list.keeper.get_or_insert(best);
+        let worker = *list.timer_waiter.get_or_insert(best);
         list.see_to(worker);
         list.sentinel = Some(worker);
         self.word.fetch_add(SENTINEL, SeqCst);
         // Under the lock: a notifier that takes the worker off the list must leave its token later.
-        self.beds[worker].parker.unpark(Token::Look);
+        self.park_spots[worker].parker.unpark(Token::Look);
     }
 }

@@ -4,13 +4,13 @@
 //! it wakes and releases it before it parks. No user code runs in these steps. Owed wakers and
 //! destructors are pushed as an [errand](super::errand).
 
-use super::bound;
+use super::affinity;
 use super::idle::Woken;
-use super::local::Local;
 use super::queue::Policy;
-use super::sightings::Sightings;
-use super::task::Task;
-use super::theft::Theft;
+use super::runnable::Runnable;
+use super::steal_threshold::Theft;
+use super::turn_rates::TurnRates;
+use super::worker::Worker;
 use crate::sync::chaos;
 use crate::time;
 use crate::user::Site;
@@ -24,15 +24,15 @@ const SPIN: Duration = Duration::from_micros(50);
 /// Number of pauses between two looks of a spinning worker.
 const PAUSES: u32 = 3;
 
-impl Local {
+impl Worker {
     /// Searches for work, then parks. Returns `None` when the crew stops.
     #[cold]
-    pub(super) fn idle(&self) -> Option<Task> {
+    pub(super) fn idle(&self) -> Option<Runnable> {
         let scheduler = self.scheduler();
         let dry = time::now();
         self.count_busy(dry);
         if let Some(theft) = self.theft.take() {
-            scheduler.worth.judge(theft, dry, self.slot().counters.turns.get());
+            scheduler.steal_threshold.judge(theft, dry, self.slot().counters.turns.get());
         }
         if self.tend_timers(dry, true)
             && let Some(task) = self.look()
@@ -46,20 +46,20 @@ impl Local {
     /// Takes over a parked slot, and sleeps there in place of the thread that left. With `catching`
     /// the slot was parked, and this thread has unparked it to rescue stuck work.
     #[cold]
-    pub(super) fn lie_down(&self, catching: bool) -> Option<Task> {
-        let mut seen = Sightings::default();
+    pub(super) fn park_at_slot(&self, catching: bool) -> Option<Runnable> {
+        let mut seen = TurnRates::default();
         let stuck = || self.scheduler().mark_stuck(&mut seen);
         let (slept, counters) = (time::now(), &self.slot().counters);
         counters.parks.add(1);
         let idle = &self.scheduler().idle;
-        let woken = if catching { Woken::Caught } else { idle.lie_down(self.index, stuck) };
+        let woken = if catching { Woken::Caught } else { idle.park_at_slot(self.index, stuck) };
         self.heap().claim();
         counters.wakes.add(1);
         counters.parked_ns.add((time::now() - slept).as_nanos() as u64);
         self.until_work(false, Some(woken))
     }
 
-    fn until_work(&self, mut searching: bool, mut woken: Option<Woken>) -> Option<Task> {
+    fn until_work(&self, mut searching: bool, mut woken: Option<Woken>) -> Option<Runnable> {
         let scheduler = self.scheduler();
         let mut patient = searching;
         let task = loop {
@@ -72,7 +72,7 @@ impl Local {
             let woken = woken.take().unwrap_or_else(|| self.park(searching));
             // The wakers' errand, if this worker was the last to park and all was quiet. A
             // sleeper's queue is empty otherwise.
-            if let Some(errand) = bound::pop(&self.queue) {
+            if let Some(errand) = affinity::pop(&self.queue) {
                 if matches!(woken, Woken::Searching | Woken::Caught) {
                     self.hunt_ended();
                 }
@@ -97,8 +97,8 @@ impl Local {
                 }
                 Woken::Alarm => {
                     searching = false;
-                    // Fires even if other workers were quicker: the former keeper must see to a
-                    // successor.
+                    // Fires even if other workers were quicker: the former timer waiter must see to
+                    // a successor.
                     scheduler.fire_timers(time::now());
                     if let Some(task) = self.look() {
                         break Some(task);
@@ -134,7 +134,7 @@ impl Local {
         }
     }
 
-    fn search(&self, patient: bool) -> Option<Task> {
+    fn search(&self, patient: bool) -> Option<Runnable> {
         if let Some(task) = self.hunt() {
             return Some(task);
         }
@@ -170,7 +170,7 @@ impl Local {
     }
 
     /// Looks everywhere once.
-    fn hunt(&self) -> Option<Task> {
+    fn hunt(&self) -> Option<Runnable> {
         if let Some(task) = self.take_outside() {
             return Some(task);
         }
@@ -182,11 +182,14 @@ impl Local {
         let crew = scheduler.slots.len();
         let start = self.rng.borrow_mut().random_range(0..crew);
         (0..crew).map(|i| (start + i) % crew).filter(|&victim| victim != self.index).find_map(|victim| {
-            scheduler.slots[victim].wants_thieves(&scheduler.worth).then(|| self.steal_from(victim)).flatten()
+            scheduler.slots[victim]
+                .wants_thieves(&scheduler.steal_threshold)
+                .then(|| self.steal_from(victim))
+                .flatten()
         })
     }
 
-    fn steal_from(&self, victim: usize) -> Option<Task> {
+    fn steal_from(&self, victim: usize) -> Option<Runnable> {
         let counters = &self.slot().counters;
         counters.steals_tried.add(1);
         chaos();
@@ -216,7 +219,7 @@ impl Local {
         // Made, and counted as owed, under the tickets' lock, so before the crew can be told to
         // stop.
         let errand_of = |wakers| scheduler.errand(Site::Waker, wakers, Waker::wake);
-        let mut seen = Sightings::default();
+        let mut seen = TurnRates::default();
         let mut errand = None;
         if watch {
             // This worker may have been the sentinel before, and tidying memory may take a while.
@@ -242,7 +245,7 @@ impl Local {
 
     /// Takes work behind long turns: a batch from one queue, and runnables in LIFO slots, where no
     /// other thread looks. The rest of these queues is for any thief, as long as the turns go on.
-    fn rescue(&self) -> Option<Task> {
+    fn rescue(&self) -> Option<Runnable> {
         let mut found = None;
         for (victim, slot) in self.scheduler().slots.iter().enumerate() {
             if victim == self.index || !slot.is_marked() {
