@@ -8,7 +8,7 @@ use heist::strategy::{Replicas, Route, Strategy, ToIndex};
 use heist::{Actor, Context, Directory, Executor, Handler, Pool, PoolEnd, PoolError};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{self, Wake, Waker};
 use std::thread;
@@ -164,4 +164,44 @@ fn a_function_that_holds_its_directory_is_let_go_of_with_the_users_cell() {
     let own = own.lock().unwrap().take();
     drop(own);
     assert_eq!(tokens.alive(), 0);
+}
+
+/// A change of size whose factory is under way at the executor's end comes too late. It must not
+/// make the ended pool look alive, even for a moment: a wait that began then would never end.
+#[test]
+fn p07_a_change_that_comes_too_late_leaves_the_pool_ended() {
+    const CHANGES: usize = 8;
+    for _ in 0..10 {
+        let executor = crew(1);
+        let (made, go) = (Arc::new(AtomicUsize::new(0)), Latch::new());
+        let (count, until) = (Arc::clone(&made), go.clone());
+        let factory = move |index: usize| {
+            if index > 0 {
+                count.fetch_add(1, Relaxed);
+                until.wait();
+            }
+            Part
+        };
+        let pool = executor.pool(1, factory).build().unwrap();
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let changes: Vec<_> = (0..CHANGES).map(|_| scope.spawn(|| pool.resize(2))).collect();
+            within(LONG, "all changes are in the factory", || made.load(Relaxed) == CHANGES);
+            shut_down(&executor);
+            assert_eq!(pool.wait_stopped(), Ok(PoolEnd::Shutdown));
+            let waits = scope.spawn(|| {
+                while !over.load(Relaxed) {
+                    let told = pool.wait_stopped_timeout(Duration::ZERO);
+                    assert_eq!(told, Ok(PoolEnd::Shutdown), "an ended pool looks alive");
+                }
+            });
+            go.open();
+            let refused = |change: thread::ScopedJoinHandle<'_, Result<(), PoolError>>| {
+                assert!(matches!(change.join().unwrap(), Err(PoolError::ShuttingDown)));
+            };
+            changes.into_iter().for_each(refused);
+            over.store(true, Relaxed);
+            waits.join().unwrap();
+        });
+    }
 }

@@ -18,9 +18,11 @@
 //! waits for its own old replica only, and nothing else waits. The new mailbox may exceed its
 //! capacity for a moment: messages from holds are not refused by a full mailbox.
 
+mod change;
+
 use super::builder::Settings;
 use super::counts::Counts;
-use super::factory::{Factory, Make, States, make_states};
+use super::factory::{Factory, Make, States};
 use super::losses::Losses;
 use super::members::{List, Member, OUTSIDE, Stripe, Stripes};
 use super::moving::Moving;
@@ -28,7 +30,7 @@ use super::strategy::{Route, Strategy};
 use super::{PoolEnd, PoolError};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
-use crate::actor::kept::{NoQueue, QueueEnd, Successors, mark, spawn_queue};
+use crate::actor::kept::{NoQueue, QueueEnd, Successors, spawn_queue};
 use crate::actor::refs::ActorRef;
 use crate::cell::event::Loss;
 use crate::cell::header::Header;
@@ -61,6 +63,8 @@ pub(super) struct Shared<A: Actor> {
 struct Life {
     /// Number of cells that have not ended.
     cells: usize,
+    /// Whether the cell that ended last was killed.
+    killed: bool,
     end: Option<PoolEnd>,
     queue_ended: bool,
     /// All losses within the window, then those of each replica.
@@ -95,6 +99,7 @@ impl<A: Actor + Send> Shared<A> {
     ) -> Result<Arc<Self>, PoolError> {
         let life = Life {
             cells: 0,
+            killed: false,
             end: None,
             queue_ended: false,
             losses: Losses::default(),
@@ -162,61 +167,6 @@ impl<A: Actor + Send> Shared<A> {
             }
         }
         Ok(members)
-    }
-
-    /// Changes the number of replicas. See [`Pool::resize`](super::Pool::resize).
-    pub(super) fn resize(self: &Arc<Self>, to: usize) -> Result<(), PoolError> {
-        if to == 0 {
-            return Err(PoolError::NoReplicas);
-        }
-        let before = self.resizable()?;
-        // The factory is user code, so no lock is held.
-        let made = self.factory.with(|make| make_states(make, before..to));
-        let mut states = made.unwrap_or_else(|| Err(self.over()))?;
-        let one = self.change.lock();
-        // Another change may have come first while the factory ran.
-        if self.resizable()? != before {
-            return Err(PoolError::Resizing);
-        }
-        let new = self.spawn(before, &mut states)?;
-        let (mut stay, mut go) = (Vec::new(), Vec::new());
-        self.stripes.change(|list| {
-            let mut next = List::clone(list?);
-            stay.extend_from_slice(&next.members[..before.min(to)]);
-            go.extend(next.members.drain(before.min(to)..));
-            next.members.extend(new);
-            next.moving = (to != before).then(|| Arc::new(Moving::new(before, go.clone())));
-            Some(next)
-        });
-        drop(one);
-        if to > before {
-            // Keys move away from every old replica; each mark goes behind all earlier messages.
-            for (from, member) in stay.iter().enumerate() {
-                let shared = Arc::clone(self);
-                mark(&member.actor, Box::new(move || shared.passed(from)));
-            }
-        }
-        // The end of a leaving replica is its mark.
-        go.iter().for_each(|member| Header::close(member.actor.as_ptr(), false));
-        Ok(())
-    }
-
-    /// Returns why a pool that has ended cannot grow.
-    fn over(&self) -> PoolError {
-        if self.handle.core().closing() { PoolError::ShuttingDown } else { PoolError::Stopped }
-    }
-
-    /// Returns the number of replicas, if it can change now.
-    fn resizable(&self) -> Result<usize, PoolError> {
-        if self.forked() {
-            return Err(PoolError::ShuttingDown);
-        }
-        let list = self.list();
-        match list {
-            list if list.stopped => Err(PoolError::Stopped),
-            list if list.moving.is_some() => Err(PoolError::Resizing),
-            list => Ok(list.members.len()),
-        }
     }
 }
 
@@ -359,14 +309,19 @@ impl<A: Actor> Shared<A> {
 
     /// Records that a cell has ended. The last one ends the pool and wakes the callers that wait
     /// for the end.
-    fn one_less(&self, reason: &StopReason) {
+    ///
+    /// `reason` is `None` for a change, which is no cell.
+    fn one_less(&self, reason: Option<&StopReason>) {
         let wakers = {
             let mut life = self.life.lock();
+            if let Some(reason) = reason {
+                life.killed = *reason == StopReason::Killed;
+            }
             life.cells -= 1;
             if life.cells > 0 {
                 return;
             }
-            let end = if *reason == StopReason::Killed { PoolEnd::Killed } else { PoolEnd::Shutdown };
+            let end = if life.killed { PoolEnd::Killed } else { PoolEnd::Shutdown };
             life.end.get_or_insert(end);
             life.wakers.take_all()
         };
@@ -468,7 +423,7 @@ impl<A: Actor> Successors<A> for Replica<A> {
 
     fn ended(&self, reason: &StopReason) {
         self.shared.passed(self.index);
-        self.shared.one_less(reason);
+        self.shared.one_less(Some(reason));
     }
 }
 
@@ -478,6 +433,6 @@ impl<A: Actor> QueueEnd for Mailbox<A> {
             self.shared.life.lock().queue_ended = true;
             self.shared.close_if_drained();
         }
-        self.shared.one_less(reason);
+        self.shared.one_less(Some(reason));
     }
 }
