@@ -243,6 +243,35 @@ fn p07_no_waker_waits_behind_another_at_the_end() {
     }
 }
 
+/// Ends a crew of one worker. The first waker blocks in `heist::blocking` until the second one has
+/// run, so a spare must take the worker over although the crew ends.
+#[test]
+fn p07_a_waker_that_blocks_at_the_end_gets_a_spare() {
+    for policy in POLICIES {
+        let executor = build(Executor::builder().workers(1).policy(policy));
+        let busy = executor.spawn(Puppet::default());
+        let held = Held::hold(&busy);
+        let (second, done) = (Latch::new(), [Latch::new(), Latch::new()]);
+        let mut waits: Vec<_> = done.iter().map(|_| executor.wait_idle_async()).collect();
+        for (n, idle) in waits.iter_mut().enumerate() {
+            let (second, done) = (second.clone(), done[n].clone());
+            let waker = Calls::waker(move || {
+                if n == 0 {
+                    blocking(|| second.wait());
+                } else {
+                    second.open();
+                }
+                done.open();
+            });
+            assert!(!is_ready(idle, &waker));
+        }
+        executor.shutdown_now(Duration::ZERO).expect("called from outside");
+        held.release();
+        done.iter().for_each(Latch::wait);
+        shut_down(&executor);
+    }
+}
+
 /// Ends a crew of two busy workers. Every second destructor of the timers' messages blocks until
 /// the next one has begun.
 #[test]
