@@ -11,7 +11,8 @@
 //!
 //! A child that was forked inside a turn has the thread-locals of a worker. So a worker is known by
 //! its crew's address in the same page: in the child the thread belongs to no crew any more, and
-//! its calls are those of a thread outside.
+//! its calls are those of a thread outside. Without such pages the child's thread still counts as a
+//! worker.
 
 use crate::sync::{AtomicU32, Ordering::SeqCst};
 use std::cell::Cell;

@@ -336,3 +336,52 @@ fn p05_an_outside_thread_that_asks_again_at_once_does_not_wait_behind_all_local_
         shut_down(&executor);
     }
 }
+
+/// Takes long, and counts how often it was handled without a hot message in between.
+struct Long {
+    heat: Arc<Heat>,
+    /// Hot messages at the end of the last message, and messages in a row since that number changed.
+    last: (u64, u64),
+    most: u64,
+}
+
+impl Actor for Long {}
+
+struct Work;
+
+impl Handler<Work> for Long {
+    type Reply = u64;
+    fn handle(&mut self, _: Work, _: &mut Context<Self>) -> u64 {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_micros(300) {
+            std::hint::spin_loop();
+        }
+        let hot = self.heat.handled.load(Relaxed);
+        self.last = if hot == self.last.0 { (hot, self.last.1 + 1) } else { (hot, 1) };
+        self.most = self.most.max(self.last.1);
+        self.most
+    }
+}
+
+/// Threads outside ask again at once, and each answer takes long. Outside work then is due after each
+/// turn. All the same a turn of local work comes between two of outside work.
+#[test]
+fn p05_long_outside_work_does_not_starve_local_work() {
+    const ASKERS: u64 = 2;
+    for policy in [Policy::Stealing, Policy::Sharded] {
+        let executor = build(Executor::builder().workers(1).policy(policy));
+        let heat = Arc::new(Heat::default());
+        let hots = [(); 2].map(|()| hot(&executor, &heat, true));
+        hots.iter().for_each(|hot| hot.tell(Go).unwrap());
+        let long = executor.spawn(Long { heat: Arc::clone(&heat), last: (0, 0), most: 0 });
+        std::thread::scope(|scope| {
+            for _ in 0..ASKERS {
+                scope.spawn(|| (0..200).for_each(|_| _ = answer(long.ask(Work).unwrap()).unwrap()));
+            }
+        });
+        let most = answer(long.ask(Work).unwrap()).unwrap();
+        heat.over.store(true, Relaxed);
+        assert!(most <= 16, "{most} messages from outside in a row under {policy:?}");
+        shut_down(&executor);
+    }
+}

@@ -1,7 +1,7 @@
 //! Delivery of exempt messages: answers, notices of room, and marks behind them in line.
 //!
-//! The receiver has paid for such a message, so no mailbox refuses it for want of room. At worst
-//! the actor has closed, and the message becomes a dead letter.
+//! The receiver has paid for such a message, so its mailbox's capacity does not count. The message
+//! becomes a dead letter only if the actor has closed, or at the maximum of any mailbox.
 
 use super::envelope::{Envelope, Lane, Parcel, deliver};
 use super::header::Strong;
@@ -12,8 +12,8 @@ use crate::memory::Heap;
 use crate::user::{self, Site};
 use std::ptr::NonNull;
 
-/// Delivers an exempt message, which the actor has prepaid. If the actor has closed meanwhile the
-/// message becomes a dead letter and is dropped here. Such a message may be an answer with its
+/// Delivers an exempt message, which the actor has prepaid. If the actor has closed meanwhile, or
+/// its mailbox is at the maximum, the message becomes a dead letter and is dropped here. Such a message may be an answer with its
 /// callback, which may own another reply, and so on, so the drop goes through [`drops::run`].
 ///
 /// # Safety

@@ -357,7 +357,7 @@ impl Heap {
     /// `give` short.
     ///
     /// # Safety
-    /// The block belongs to the heapand the caller gives it up, as the heap's holder.
+    /// The block belongs to the heap and the caller gives it up, as the heap's holder.
     #[inline(never)]
     unsafe fn put_far(&self, block: *mut Block) {
         // SAFETY: the block's slab lives while the block is out, and belongs to the heap.

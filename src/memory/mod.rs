@@ -236,7 +236,7 @@ pub(crate) fn place<T>(heap: &Heap, kind: Kind) -> NonNull<T> {
     }
 }
 
-/// Allocates memory from `heap`, which the caller holds, and moves `value` into it.
+/// Allocates memory from `heap`, which the caller holds, and moves what `make` returns into it.
 #[inline]
 pub(crate) fn boxed<T>(heap: &Heap, kind: Kind, make: impl FnOnce() -> T) -> NonNull<T> {
     let at = place::<T>(heap, kind);

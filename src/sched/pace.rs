@@ -49,7 +49,8 @@ impl Worker {
         let mean = &counters.mean_turn_ns;
         mean.set((3 * mean.get() + usual) / 4);
         // Long turns must not use up an interval computed for short turns.
-        self.injector_in.set(self.injector_in.get().min(self.injector_interval()));
+        // But no turn of local work: a share just taken is not followed by another one.
+        self.injector_in.set(self.injector_in.get().min(self.injector_interval().max(2)));
         let scheduler = self.scheduler();
         if scheduler.hurried.load(Relaxed) && scheduler.injector.is_empty() {
             // The work it was set for has been taken meanwhile.
@@ -138,7 +139,9 @@ impl Worker {
     #[cold]
     fn hurry(&self, now: Instant) {
         if now.saturating_duration_since(self.last_share.get()).as_nanos() as u64 >= INJECTOR_EVERY_NS {
-            self.injector_in.set(1);
+            // At once, unless the last turn was outside work: local work has the next turn then.
+            let twice = self.slot().counters.turns.get() <= self.share_turn.get() + 1;
+            self.injector_in.set(if twice { 2 } else { 1 });
         } else {
             let counters = &self.slot().counters;
             counters.clock_due.set(counters.turns.get() + HURRY_EVERY);
@@ -146,7 +149,7 @@ impl Worker {
     }
 
     /// Pushes back a runnable with work left and with a message from a thread outside since the
-    /// turn began. Puts it behind other outside work, if that is nearer than the back of the local
+    /// previous turn ended. Puts it behind other outside work, if that is nearer than the back of the local
     /// queue.
     ///
     /// Otherwise a thread that asks an actor again at the moment of its answer, and so finds the

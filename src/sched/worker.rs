@@ -41,8 +41,7 @@ pub(crate) struct Worker {
     slot: *const Slot,
     pub(super) index: usize,
     pub(super) queue: LocalQueue<Runnable>,
-    /// Bound work, invisible to siblings, and whether the last turn was bound: see
-    /// [`affinity`].
+    /// Bound work, invisible to siblings, and whether the last turn was bound: see [`affinity`].
     pub(super) pinned_queue: LocalQueue<Runnable>,
     pub(super) ran_pinned_last: Cell<bool>,
     /// Whether the pinned queue may have work. Read every turn, where a look at the queue would cost
@@ -56,8 +55,9 @@ pub(crate) struct Worker {
     pub(super) clock_turn: Cell<u64>,
     /// Whether outside work came while no worker was free, and has had no share since.
     pub(super) outside_waits: Cell<bool>,
-    /// When outside work last had its share, by the last reading of the clock.
+    /// When outside work last had its share, by the last reading of the clock, and after which turn.
     pub(super) last_share: Cell<Instant>,
+    pub(super) share_turn: Cell<u64>,
     /// Until this instant time belongs to turns, however many timers are due.
     pub(super) timers_again: Cell<Instant>,
     /// Turns until outside work has its share.
@@ -122,6 +122,7 @@ impl Worker {
             clock_turn: Cell::new(0),
             outside_waits: Cell::new(false),
             last_share: Cell::new(start),
+            share_turn: Cell::new(0),
             timers_again: Cell::new(start),
             injector_in: Cell::new(1),
             clock: Cell::new(start),
@@ -440,7 +441,10 @@ impl Worker {
         let found = self.take_injected().or_else(|| kept.then(|| self.pop_pinned()).flatten());
         self.last_share.set(self.clock.get());
         self.outside_waits.set(false);
-        // Not twice in a row: inside work must not starve either.
+        // Not twice in a row: inside work must not starve either. See also `hurry`.
+        if found.is_some() {
+            self.share_turn.set(self.slot().counters.turns.get());
+        }
         let least = if found.is_some() { 2 } else { 1 };
         self.injector_in.set(self.injector_interval().max(least));
         found
