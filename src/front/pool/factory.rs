@@ -45,6 +45,14 @@ impl<A> Factory<A> {
         held.0.as_deref().map(f)
     }
 
+    /// Returns the function, for a call by the caller itself. A state is moved once less than
+    /// through [`with`](Self::with), which matters for large states in debug builds. Returns `None`
+    /// once the pool has ended.
+    pub(super) fn hold(&self) -> Option<LetGo<A>> {
+        let held = LetGo(self.0.lock().clone());
+        held.0.is_some().then_some(held)
+    }
+
     /// Drops the function, after the calls that are under way.
     pub(super) fn let_go(&self) {
         let make = self.0.lock().take();
@@ -54,7 +62,13 @@ impl<A> Factory<A> {
 
 /// A function with a contained drop: it may be the last one, and the function's captures are the
 /// user's.
-struct LetGo<A: 'static>(Option<Arc<Make<A>>>);
+pub(super) struct LetGo<A: 'static>(Option<Arc<Make<A>>>);
+
+impl<A> LetGo<A> {
+    pub(super) fn make(&self) -> &Make<A> {
+        self.0.as_deref().expect("present until the drop")
+    }
+}
 
 impl<A> Drop for LetGo<A> {
     fn drop(&mut self) {

@@ -411,8 +411,10 @@ impl<A: Actor> Successors<A> for Replica<A> {
     fn make(&self) -> Result<A, String> {
         // The wait is over, so a kill need not cancel its timer any more.
         self.shared.life.lock().waiting.retain(|&(index, _)| index != self.index);
-        let made = self.shared.factory.with(|make| make(self.index)).ok_or("the pool has ended")?;
-        let actor = made.map_err(|error| error.to_string())?;
+        let factory = self.shared.factory.hold().ok_or("the pool has ended")?;
+        let actor = factory.make()(self.index).map_err(|error| error.to_string())?;
+        // Before the state is known to anyone, as the drop may be user code.
+        drop(factory);
         self.counts.set_absent(false);
         Ok(actor)
     }
