@@ -258,8 +258,12 @@ fn the_end_of_each_spare_is_told_once_and_last() {
             let ended = count(|event| matches!(event, Event::SpareEnded { .. }));
             // Those that are left at the crew's end are not told.
             let short = stay < Duration::from_secs(1);
-            let expected = if short { (3 * SPARES, 3 * SPARES) } else { (SPARES, 0) };
-            assert_eq!((started, ended), expected, "{told:?}");
+            if short {
+                // A spare may end before the last of its round starts, which then needs one more.
+                assert!(started >= 3 * SPARES && ended == started, "{told:?}");
+            } else {
+                assert_eq!((started, ended), (SPARES, 0), "{told:?}");
+            }
             assert_eq!(told.len(), started + ended, "{told:?}");
             for (at, (thread, event)) in told.iter().enumerate() {
                 if let Event::SpareEnded { spares } = event {
