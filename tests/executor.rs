@@ -224,6 +224,15 @@ fn wait_idle_blocks_times_out_and_is_awaited() {
     });
 }
 
+/// Opens its latch when it is woken.
+struct Opens(Latch);
+
+impl std::task::Wake for Opens {
+    fn wake(self: Arc<Self>) {
+        self.0.open();
+    }
+}
+
 /// An executor that has ended is quiescent, even for earlier waits.
 #[test]
 fn wait_idle_ends_with_the_executor() {
@@ -232,7 +241,9 @@ fn wait_idle_ends_with_the_executor() {
         let puppet = executor.spawn(Puppet::default());
         let held = Held::hold(&puppet);
         let mut waiting = executor.wait_idle_async();
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let told = Latch::new();
+        let waker = std::task::Waker::from(Arc::new(Opens(told.clone())));
+        let mut cx = std::task::Context::from_waker(&waker);
         assert!(std::pin::Pin::new(&mut waiting).poll(&mut cx).is_pending());
         let handle = executor.handle();
         let blocked = thread::spawn(move || handle.wait_idle_timeout(DEADLINE));
@@ -242,6 +253,7 @@ fn wait_idle_ends_with_the_executor() {
         });
         within(LONG, "the actor is closed", || !puppet.is_running());
         held.release();
+        within(LONG, "the wait is told of the end", || told.is_open());
         assert_eq!(blocked.join().unwrap(), Ok(()));
         futures::executor::block_on(waiting);
         assert_eq!(ending.join().unwrap().wait_idle_timeout(DEADLINE), Ok(()));
