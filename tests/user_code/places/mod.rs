@@ -2,6 +2,7 @@
 
 mod actors;
 mod drops;
+mod events;
 mod keyed;
 mod threads;
 mod wakers;
@@ -9,5 +10,5 @@ mod wakers;
 use crate::Place;
 
 pub fn all() -> Vec<Place> {
-    [actors::PLACES, drops::PLACES, keyed::PLACES, threads::PLACES, wakers::PLACES].concat()
+    [actors::PLACES, drops::PLACES, events::PLACES, keyed::PLACES, threads::PLACES, wakers::PLACES].concat()
 }
