@@ -212,63 +212,53 @@ fn p05_a_timer_is_not_behind_anothers_destructor() {
     }
 }
 
-/// Ends a crew of two workers while the wakers of three waits are due. The first waker blocks until
-/// the second one has run. One worker is always free, so the second waker waits for nothing.
+/// Ends a busy crew while `waits` waits for quiescence are open. Returns when each waker has run
+/// `each`, which gets the waker's number and a latch shared by all of them.
+fn end_with_open_waits(workers: usize, policy: Policy, waits: usize, each: fn(usize, &Latch)) {
+    let executor = build(Executor::builder().workers(workers).policy(policy));
+    let busy = executor.spawn(Puppet::default());
+    let held = Held::hold(&busy);
+    let second = Latch::new();
+    let done: Vec<_> = (0..waits).map(|_| Latch::new()).collect();
+    let mut waits: Vec<_> = done.iter().map(|_| executor.wait_idle_async()).collect();
+    for (n, idle) in waits.iter_mut().enumerate() {
+        let (second, done) = (second.clone(), done[n].clone());
+        let waker = Calls::waker(move || {
+            each(n, &second);
+            done.open();
+        });
+        assert!(!is_ready(idle, &waker));
+    }
+    executor.shutdown_now(Duration::ZERO).expect("called from outside");
+    held.release();
+    done.iter().for_each(Latch::wait);
+    shut_down(&executor);
+}
+
+/// The first of three wakers blocks until the second one has run. One of the two workers is always
+/// free, so the second waker waits for nothing.
 #[test]
 fn p07_no_waker_waits_behind_another_at_the_end() {
     for policy in POLICIES {
         for _ in 0..20 {
-            let executor = build(Executor::builder().workers(2).policy(policy));
-            let busy = executor.spawn(Puppet::default());
-            let held = Held::hold(&busy);
-            let (second, done) = (Latch::new(), [Latch::new(), Latch::new(), Latch::new()]);
-            let mut waits: Vec<_> = done.iter().map(|_| executor.wait_idle_async()).collect();
-            for (n, idle) in waits.iter_mut().enumerate() {
-                let (second, done) = (second.clone(), done[n].clone());
-                let waker = Calls::waker(move || {
-                    match n {
-                        0 => second.wait(),
-                        1 => second.open(),
-                        _ => {}
-                    }
-                    done.open();
-                });
-                assert!(!is_ready(idle, &waker));
-            }
-            executor.shutdown_now(Duration::ZERO).expect("called from outside");
-            held.release();
-            done.iter().for_each(Latch::wait);
-            shut_down(&executor);
+            end_with_open_waits(2, policy, 3, |n, second| match n {
+                0 => second.wait(),
+                1 => second.open(),
+                _ => {}
+            });
         }
     }
 }
 
-/// Ends a crew of one worker. The first waker blocks in `heist::blocking` until the second one has
-/// run, so a spare must take the worker over although the crew ends.
+/// The first waker blocks in `heist::blocking` until the second one has run. A spare must take the
+/// only worker's slot over, although the crew ends.
 #[test]
 fn p07_a_waker_that_blocks_at_the_end_gets_a_spare() {
     for policy in POLICIES {
-        let executor = build(Executor::builder().workers(1).policy(policy));
-        let busy = executor.spawn(Puppet::default());
-        let held = Held::hold(&busy);
-        let (second, done) = (Latch::new(), [Latch::new(), Latch::new()]);
-        let mut waits: Vec<_> = done.iter().map(|_| executor.wait_idle_async()).collect();
-        for (n, idle) in waits.iter_mut().enumerate() {
-            let (second, done) = (second.clone(), done[n].clone());
-            let waker = Calls::waker(move || {
-                if n == 0 {
-                    blocking(|| second.wait());
-                } else {
-                    second.open();
-                }
-                done.open();
-            });
-            assert!(!is_ready(idle, &waker));
-        }
-        executor.shutdown_now(Duration::ZERO).expect("called from outside");
-        held.release();
-        done.iter().for_each(Latch::wait);
-        shut_down(&executor);
+        end_with_open_waits(1, policy, 2, |n, second| match n {
+            0 => blocking(|| second.wait()),
+            _ => second.open(),
+        });
     }
 }
 

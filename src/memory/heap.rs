@@ -314,7 +314,7 @@ impl Heap {
             }
             // SAFETY: the block belongs to `home`, which is another heap, and the caller gave the
             // block up.
-            _ => unsafe { Heap::push_to_worker(here, home, shelf, block) },
+            _ => unsafe { Heap::send_home(here, home, shelf, block) },
         }
     }
 
@@ -324,7 +324,7 @@ impl Heap {
     /// `block` came from [`take`](Self::take) of `home` and its shelf `shelf`, and `home` is not
     /// `here`. The caller alone has the block and holds `here`, if given.
     #[inline(never)]
-    unsafe fn push_to_worker(here: Option<&Heap>, home: *const Heap, shelf: usize, block: *mut Block) {
+    unsafe fn send_home(here: Option<&Heap>, home: *const Heap, shelf: usize, block: *mut Block) {
         match here {
             // SAFETY: heaps live as long as their pool, and this heap's pool lives because one of
             // its blocks is out.

@@ -175,6 +175,6 @@ impl<T: Send + 'static> Errand<T> {
 
     /// Any worker may run it, so nobody asks for its home.
     unsafe fn key(_: NonNull<RunnableHeader>) -> u64 {
-        unreachable!("an errand has no home")
+        unreachable!("an errand belongs to no shard")
     }
 }

@@ -48,8 +48,8 @@ impl Worker {
         let usual = self.turn_before.replace(turn).min(turn);
         let mean = &counters.mean_turn_ns;
         mean.set((3 * mean.get() + usual) / 4);
-        // Long turns must not use up an interval computed for short turns.
-        // But no turn of local work: a share just taken is not followed by another one.
+        // Long turns must not use up an interval computed for short turns. Even so at least one
+        // turn of local work comes between two shares of outside work.
         self.injector_in.set(self.injector_in.get().min(self.injector_interval().max(2)));
         let scheduler = self.scheduler();
         if scheduler.hurried.load(Relaxed) && scheduler.injector.is_empty() {
@@ -139,7 +139,7 @@ impl Worker {
     #[cold]
     fn hurry(&self, now: Instant) {
         if now.saturating_duration_since(self.last_share.get()).as_nanos() as u64 >= INJECTOR_EVERY_NS {
-            // At once, unless the last turn was outside work: local work has the next turn then.
+            // At once, unless the last turn was outside work. Then local work has a turn first.
             let twice = self.slot().counters.turns.get() <= self.share_turn.get() + 1;
             self.injector_in.set(if twice { 2 } else { 1 });
         } else {
@@ -149,8 +149,8 @@ impl Worker {
     }
 
     /// Pushes back a runnable with work left and with a message from a thread outside since the
-    /// previous turn ended. Puts it behind other outside work, if that is nearer than the back of the local
-    /// queue.
+    /// previous turn ended. Puts the runnable behind other outside work, if that is nearer than the
+    /// back of the local queue.
     ///
     /// Otherwise a thread that asks an actor again at the moment of its answer, and so finds the
     /// actor still scheduled, would wait behind all local work each time.

@@ -55,7 +55,7 @@ pub(crate) struct Worker {
     pub(super) clock_turn: Cell<u64>,
     /// Whether outside work came while no worker was free, and has had no share since.
     pub(super) outside_waits: Cell<bool>,
-    /// When outside work last had its share, by the last reading of the clock, and after which turn.
+    /// When outside work last had its share, by the clock and in turns.
     pub(super) last_share: Cell<Instant>,
     pub(super) share_turn: Cell<u64>,
     /// Until this instant time belongs to turns, however many timers are due.
@@ -218,7 +218,7 @@ impl Worker {
     /// the queues.
     pub(super) fn release_slot() -> (usize, bool) {
         let left = Worker::with_any(|local| {
-            let local = local.expect("who stands up has sat");
+            let local = local.expect("only the holder of a slot releases it");
             local.count_busy(time::now());
             local.leave_heap();
             (local.index, !local.slot().lifo.is_empty() || !local.queue.is_empty() || local.has_pinned.get())
@@ -441,7 +441,7 @@ impl Worker {
         let found = self.take_injected().or_else(|| kept.then(|| self.pop_pinned()).flatten());
         self.last_share.set(self.clock.get());
         self.outside_waits.set(false);
-        // Not twice in a row: inside work must not starve either. See also `hurry`.
+        // Never twice in a row, or local work would starve. `hurry` and `read_clock` keep to this.
         if found.is_some() {
             self.share_turn.set(self.slot().counters.turns.get());
         }

@@ -29,7 +29,7 @@ impl Counter {
         self.0.store(n, Relaxed);
     }
 
-    /// Likewise: nothing that another thread wrote in between is lost unseen.
+    /// Sets the count and returns the previous value, so no other thread's write is missed.
     pub(crate) fn swap(&self, n: u64) -> u64 {
         self.0.swap(n, Relaxed)
     }

@@ -39,38 +39,33 @@ impl<A> Factory<A> {
         Factory(Mutex::new(Some(Arc::new(make))))
     }
 
-    /// Calls `f` with the function. Returns `None` once the pool has ended.
-    pub(super) fn with<R>(&self, f: impl FnOnce(&Make<A>) -> R) -> Option<R> {
-        let held = LetGo(self.0.lock().clone());
-        held.0.as_deref().map(f)
-    }
-
-    /// Returns the function, for a call by the caller itself. A state is moved once less than
-    /// through [`with`](Self::with), which matters for large states in debug builds. Returns `None`
-    /// once the pool has ended.
-    pub(super) fn hold(&self) -> Option<LetGo<A>> {
-        let held = LetGo(self.0.lock().clone());
-        held.0.is_some().then_some(held)
+    /// Returns the function, for calls without a lock. Returns `None` once the pool has ended.
+    ///
+    /// The caller calls the function itself: a state moved through one more closure overflowed the
+    /// stack in debug builds, where states may take 512 KiB.
+    pub(super) fn hold(&self) -> Option<Held<A>> {
+        let make = self.0.lock().clone();
+        make.map(|make| Held(Some(make)))
     }
 
     /// Drops the function, after the calls that are under way.
     pub(super) fn let_go(&self) {
         let make = self.0.lock().take();
-        drop(LetGo(make)); // not under the lock
+        drop(Held(make)); // not under the lock
     }
 }
 
 /// A function with a contained drop: it may be the last one, and the function's captures are the
 /// user's.
-pub(super) struct LetGo<A: 'static>(Option<Arc<Make<A>>>);
+pub(super) struct Held<A: 'static>(Option<Arc<Make<A>>>);
 
-impl<A> LetGo<A> {
+impl<A> Held<A> {
     pub(super) fn make(&self) -> &Make<A> {
         self.0.as_deref().expect("present until the drop")
     }
 }
 
-impl<A> Drop for LetGo<A> {
+impl<A> Drop for Held<A> {
     fn drop(&mut self) {
         if let Some(make) = self.0.take().and_then(Arc::into_inner) {
             drops::run(move || user::contain(Site::Drop, || drop(make)));

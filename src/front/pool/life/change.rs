@@ -26,8 +26,10 @@ impl<A: Actor + Send> Shared<A> {
         }
         let before = self.resizable()?;
         // The factory is user code, so no lock is held.
-        let made = self.factory.with(|make| make_states(make, before..to));
-        let mut states = made.unwrap_or_else(|| Err(self.over()))?;
+        let factory = self.factory.hold().ok_or_else(|| self.over())?;
+        let mut states = make_states(factory.make(), before..to)?;
+        // Before the locks: the drop may be user code.
+        drop(factory);
         // Declared before the lock, so that an end of the pool is told after the lock is released.
         let _counted;
         let one = self.change.lock();
