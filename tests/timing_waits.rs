@@ -126,7 +126,10 @@ fn a_start_is_no_message() {
 fn who_becomes_runnable_behind_a_long_turn_is_queued_so_long() {
     for policy in POLICIES {
         let executor = build(Executor::builder().workers(1).policy(policy));
-        let (blocker, actor) = (executor.spawn(Puppet::default()), timed(&executor));
+        let blocker = executor.spawn(Puppet::default());
+        // With the default budget, a pause of the machine between the two messages ends their turn.
+        let one_turn = Duration::from_secs(LONG);
+        let actor = executor.build(Puppet::default()).timing(true).budget_time(one_turn).spawn();
         settle(&executor);
         let before = executor.stats().timing.expect("it was started").queued;
         assert_eq!(before.count, 1);
