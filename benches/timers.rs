@@ -53,7 +53,7 @@ impl Handler<Work> for Busy {
             std::hint::spin_loop();
         }
         if !self.over.load(Relaxed) {
-            ctx.again(work).expect("the one before is over");
+            ctx.tell_self(work).expect("the one before is over");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 #[non_exhaustive]
 pub enum Refusal {
     /// The mailbox holds as many messages as it may, or earlier senders wait for room. Of
-    /// [`Context::again`](crate::Context::again) and
+    /// [`Context::tell_self`](crate::Context::tell_self) and
     /// [`Context::when_room`](crate::Context::when_room): the one before is still under way.
     Full,
     /// The actor stops or has stopped.
@@ -25,8 +25,8 @@ pub enum Refusal {
     WouldDeadlock,
     /// No spare thread is left, and no thread could run the target: all other workers block, or
     /// (under [`Sharded`](crate::Policy::Sharded)) may not run it. More handlers wait at the same
-    /// time than [`Builder::spares`](crate::Builder::spares) allows. Raise that number, or use
-    /// [`Context::ask_then`](crate::Context::ask_then) or
+    /// time than [`ExecutorBuilder::max_spares`](crate::ExecutorBuilder::max_spares) allows. Raise
+    /// that number, or use [`Context::ask_then`](crate::Context::ask_then) or
     /// [`Context::when_room`](crate::Context::when_room), which need no thread.
     NoSpare,
     /// The process was forked after the executor was built, so the executor's threads are in the
@@ -49,7 +49,7 @@ impl fmt::Display for Refusal {
                 "an actor cannot wait for itself, or for one that waits for it (see Context::when_room)"
             }
             Refusal::NoSpare => {
-                "waiting here would block the last unblocked worker, and there is no spare (see Builder::spares)"
+                "waiting here would block the last unblocked worker, and there is no spare (see ExecutorBuilder::max_spares)"
             }
             Refusal::Forked => {
                 "the executor's threads are in the parent process (make an executor in the child)"
@@ -211,7 +211,7 @@ pub enum AskError {
     /// 100 ms: see [`Reply`](crate::Reply).
     NoReply,
     /// The deadline of the ask passed before the actor came to the message: see
-    /// [`ask_by`](crate::ActorRef::ask_by).
+    /// [`ask_deadline`](crate::ActorRef::ask_deadline).
     Expired,
     /// No answer came before the timeout passed.
     TimedOut,
@@ -221,7 +221,8 @@ pub enum AskError {
     WouldDeadlock,
     /// No spare thread is left, and no thread could run the actor that is to answer: all other
     /// workers block, or (under [`Sharded`](crate::Policy::Sharded)) may not run it. More handlers
-    /// wait at the same time than [`Builder::spares`](crate::Builder::spares) allows. Raise that
+    /// wait at the same time than
+    /// [`ExecutorBuilder::max_spares`](crate::ExecutorBuilder::max_spares) allows. Raise that
     /// number, or use [`Context::ask_then`](crate::Context::ask_then) or
     /// [`Context::when_room`](crate::Context::when_room), which need no thread.
     NoSpare,
@@ -242,7 +243,7 @@ impl fmt::Display for AskError {
                 "an actor cannot wait for itself, or for one that waits for it (see Context::ask_then)"
             }
             AskError::NoSpare => {
-                "waiting here would block the last unblocked worker, and there is no spare (see Builder::spares)"
+                "waiting here would block the last unblocked worker, and there is no spare (see ExecutorBuilder::max_spares)"
             }
             AskError::Forked => {
                 "the executor's threads are in the parent process (make an executor in the child)"
@@ -342,7 +343,8 @@ pub enum WaitError {
     /// directly or through others.
     WouldDeadlock,
     /// The caller is a handler of another executor that has no spare thread left, so no thread
-    /// would run its other actors. See [`Builder::spares`](crate::Builder::spares).
+    /// would run its other actors. See
+    /// [`ExecutorBuilder::max_spares`](crate::ExecutorBuilder::max_spares).
     NoSpare,
     /// The process was forked after the executor was built, so the executor's threads are in the
     /// parent process only.
@@ -356,7 +358,7 @@ impl fmt::Display for WaitError {
             WaitError::OnCrew => "a worker cannot wait for its own crew (wait on another thread)",
             WaitError::WouldDeadlock => "an actor cannot wait for one that waits for it",
             WaitError::NoSpare => {
-                "waiting here would block the last unblocked worker, and there is no spare (see Builder::spares)"
+                "waiting here would block the last unblocked worker, and there is no spare (see ExecutorBuilder::max_spares)"
             }
             WaitError::Forked => {
                 "the executor's threads are in the parent process (make an executor in the child)"

@@ -53,7 +53,7 @@
 //! | [`tell`] | accepted | refused: [`Refusal::Full`] | refused: [`Refusal::Stopped`] |
 //! | [`ask`] | accepted; the answer is a future | refused | refused, or [`AskError::Stopped`] |
 //! | [`send`] | accepted | waits for room, oldest first | refused, also while waiting |
-//! | [`again`], to itself | accepted | accepted, once | refused |
+//! | [`tell_self`], to itself | accepted | accepted, once | refused |
 //! | [`tell_after`], [`tell_at`], [`tell_every`] | a [`Timer`] | exempt | refused or dead letter |
 //!
 //! All of these work inside a handler too, with some additions:
@@ -61,7 +61,7 @@
 //! - [`Context::ask_then`] handles the answer later, instead of waiting for it.
 //! - [`send`] is refused in a cycle of waits, and without a spare thread for the last worker.
 //!   [`Context::when_room`] waits for room without a thread.
-//! - [`again`] exists only there.
+//! - [`tell_self`] exists only there.
 //! - [`Context::tell_after`] keeps the actor alive until the timer fires.
 //!
 //! [`Pool::tell`], [`Pool::ask`] and [`Pool::send`] are the same with a [strategy] that chooses the
@@ -77,7 +77,7 @@
 //! [`tell`]: ActorRef::tell
 //! [`ask`]: ActorRef::ask
 //! [`send`]: ActorRef::send
-//! [`again`]: Context::again
+//! [`tell_self`]: Context::tell_self
 //! [`tell_after`]: ActorRef::tell_after
 //! [`tell_at`]: ActorRef::tell_at
 //! [`tell_every`]: ActorRef::tell_every
@@ -202,11 +202,11 @@
 //! # Timing
 //!
 //! Counts are always kept ([`Handle::stats`], [`ActorRef::stats`]). Times cost readings of the
-//! clock, so they are measured on request: for all actors of an executor ([`Builder::timing`]) or
-//! for single ones ([`SpawnBuilder::timing`]). Timing shows how long messages waited and handlers
-//! took ([`ActorRef::timing`]), how long runnable actors were queued on each worker ([`Stats`]),
-//! and which actors are the busiest or have the oldest messages ([`Handle::top`]). A handler may
-//! ask for the age of its message ([`Context::message_age`]).
+//! clock, so they are measured on request: for all actors of an executor
+//! ([`ExecutorBuilder::timing`]) or for single ones ([`SpawnBuilder::timing`]). Timing shows how
+//! long messages waited and handlers took ([`ActorRef::timing`]), how long runnable actors were
+//! queued on each worker ([`Stats`]), and which actors are the busiest or have the oldest messages
+//! ([`Handle::top`]). A handler may ask for the age of its message ([`Context::message_age`]).
 //!
 //! ```
 //! # use heist::{Actor, Context, Executor, Handler};
@@ -250,7 +250,9 @@
 //! | [`Handle::wait_idle`], with or without timeout | [`Handle::wait_idle_async`] |
 //! | [`Executor::shutdown`] | [`Executor::shutdown_async`] |
 //! | [`Executor::shutdown_now`], dropping an [`Executor`] | [`Executor::shutdown_now_async`] |
-//! | [`Builder::event_channel`] | your runtime's channel, filled by [`Builder::on_event`] |
+//! | [`event_channel`](ExecutorBuilder::event_channel) | your runtime's channel, filled by [`on_event`] |
+//!
+//! [`on_event`]: ExecutorBuilder::on_event
 //!
 //! Timeouts are the runtime's own. After a timeout nothing is lost: an [`Ask`] can be awaited
 //! again, and a send [gives its message back](Sending::cancel). Where the blocking form would be
@@ -296,14 +298,14 @@
 //! | [`on_worker(k)`](SpawnBuilder::on_worker) | on worker `k` | actors tied to a core or worker |
 //! | [`spawn_dedicated`](Handle::spawn_dedicated) | its own thread | not `Send`, or blocking |
 //!
-//! [`Builder::pin_workers`] pins the workers themselves to cores. The promises hold wherever an
-//! actor runs.
+//! [`ExecutorBuilder::pin_workers`] pins the workers themselves to cores. The promises hold wherever
+//! an actor runs.
 //!
 //! # Blocking
 //!
 //! Handlers should not block, but may: in [`blocking`], in [`Ask::wait`], in [`ActorRef::send`].
-//! Meanwhile a spare thread takes over the worker's slot ([`Builder::spares`]), so the crew goes
-//! on, and only the actor itself is busy.
+//! Meanwhile a spare thread takes over the worker's slot ([`ExecutorBuilder::max_spares`]), so the
+//! crew goes on, and only the actor itself is busy.
 //!
 //! A wait that can never finish is refused, and hands the ask or the message back: a wait for
 //! oneself, in a cycle, or on the last thread that could make progress. Cycles are seen through
@@ -374,15 +376,17 @@ pub use actor::refs::{ActorRef, ActorStats, Stopped, WeakRef};
 pub use actor::reply::Reply;
 pub use actor::send::Sending;
 pub use actor::spawn::{SpawnBuilder, SpawnError};
-pub use actor::timers::{Fixed, Tick, Timer, TimerError};
+pub use actor::timers::{IntervalMode, Tick, Timer, TimerError};
 pub use actor::wait::blocking;
 pub use actor::{Actor, Handler, Receive};
-pub use cell::event::{DeadLetterReason, DeadLetters, Event, Loss, PanicPlace, Report, Unfinished};
-pub use cell::times::{CrewTiming, Times, Timing};
+pub use cell::event::{
+    DeadLetterCounts, DeadLetterReason, Event, PanicPlace, ReplicaFailure, ShutdownReport, UnfinishedActor,
+};
+pub use cell::times::{CrewTiming, DurationStats, Timing};
 pub use cell::waits::{Waiting, WaitingActor};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};
 pub use front::build_error::BuildError;
-pub use front::builder::{Builder, DEFAULT_CAPACITY, DEFAULT_STACK_SIZE};
+pub use front::builder::{DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, ExecutorBuilder};
 pub use front::directory::builder::{DirectoryBuilder, DirectoryError};
 pub use front::directory::{Directory, DirectoryStats};
 pub use front::executor::Executor;
@@ -390,7 +394,7 @@ pub use front::pool::broadcast::{Broadcast, NoAnswer};
 pub use front::pool::builder::PoolBuilder;
 pub use front::pool::counts::{PoolStats, ReplicaStats};
 pub use front::pool::send::PoolSending;
-pub use front::pool::{Pool, PoolEnd, PoolError, PoolStopped};
+pub use front::pool::{Pool, PoolError, PoolStopReason, PoolStopped};
 pub use front::shutdown::Shutdown;
 pub use front::stats::{SpareStats, Stats, WorkerStats};
 pub use front::top::{Top, TopActor};

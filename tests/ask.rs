@@ -43,7 +43,7 @@ struct CountWanted;
 impl Handler<CountWanted> for Desk {
     type Reply = usize;
     fn handle(&mut self, _: CountWanted, _: &mut Context<Self>) -> usize {
-        self.0.iter().filter(|(_, reply)| reply.wanted()).count()
+        self.0.iter().filter(|(_, reply)| reply.is_wanted()).count()
     }
 }
 
@@ -296,7 +296,7 @@ fn a_reply_goes_where_it_is_carried() {
         let reply = answer(desk.ask(TakeReply).unwrap()).unwrap();
         desk.stop();
         ended(&desk);
-        assert!(reply.wanted());
+        assert!(reply.is_wanted());
         reply.send(44);
         assert_eq!(answer(ask), Ok(44));
     });

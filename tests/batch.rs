@@ -75,9 +75,9 @@ fn all_ways_to_send_mix_and_each_asker_gets_its_own_answer() {
                     me.log.push(answer.expect("it is answered"));
                 };
                 ctx.ask_then(&target, item(2), log).unwrap();
-                ctx.ask_then_by(&target, far, item(3), log).unwrap();
+                ctx.ask_then_deadline(&target, far, item(3), log).unwrap();
             });
-            let second = member.ask_by(far, item(4)).unwrap();
+            let second = member.ask_deadline(far, item(4)).unwrap();
             member.send(item(5)).unwrap();
             let third = member.ask(item(6)).unwrap();
             held.release();
@@ -90,18 +90,19 @@ fn all_ways_to_send_mix_and_each_asker_gets_its_own_answer() {
     });
 }
 
-/// `again` allows one message under way. A batch that takes the message must count it as handled.
+/// `tell_self` allows one message under way. A batch that takes the message must count it as
+/// handled.
 #[test]
 fn its_own_again_may_be_in_a_batch_and_be_sent_in_one() {
     on_every_crew(|executor| {
         let first = What::Do(Box::new(|ctx| {
             ctx.me().tell(item(1)).unwrap();
-            ctx.again(item(10)).unwrap();
-            assert!(ctx.again(item(99)).unwrap_err().is_full(), "one at a time");
+            ctx.tell_self(item(10)).unwrap();
+            assert!(ctx.tell_self(item(99)).unwrap_err().is_full(), "one at a time");
             ctx.me().tell(item(2)).unwrap();
         }));
-        // The batch has taken the message of `again`, so the next `again` may follow.
-        let second = What::Do(Box::new(|ctx| ctx.again(item(11)).unwrap()));
+        // The batch has taken the message of `tell_self`, so the next `tell_self` may follow.
+        let second = What::Do(Box::new(|ctx| ctx.tell_self(item(11)).unwrap()));
         let (member, calls) = member(executor, [(1, first), (2, second)]);
         member.tell(item(0)).unwrap();
         settle(executor);
@@ -245,7 +246,7 @@ fn what_has_expired_is_left_out_and_does_not_count() {
             let member = executor.build(Member::new(&calls)).timing(timed).spawn();
             let held = pause(&member);
             let past = Instant::now();
-            let late = |n| member.ask_by(past, item(n)).unwrap();
+            let late = |n| member.ask_deadline(past, item(n)).unwrap();
             let mut expired = vec![late(0)];
             member.tell(item(1)).unwrap();
             expired.extend([late(2), late(3)]);

@@ -113,7 +113,7 @@ fn a_thousand_cold_actors_go_on_beside_64_blocking_handlers() {
             blocking(|| thread::sleep(Duration::from_millis(1)));
             self.1 += 1;
             if !self.0.load(Relaxed) {
-                ctx.again(Note(self.1)).unwrap();
+                ctx.tell_self(Note(self.1)).unwrap();
             }
         }
     }
@@ -181,7 +181,7 @@ fn a_turn_without_its_workers_place_may_do_what_any_may() {
                 let child = ctx.spawn(Puppet::default());
                 assert_eq!(child.ask(Note(6)).unwrap().wait().unwrap(), 6);
                 child.stop();
-                ctx.again(Note(7)).unwrap();
+                ctx.tell_self(Note(7)).unwrap();
                 ctx.ask_then(&target, Note(8), |me: &mut Puppet, n, _| me.log.push(n.unwrap())).unwrap();
                 assert_eq!(ctx.me().wait_stopped(), Err(WaitError::OnCrew));
                 assert_eq!(watcher.wait_idle(), Err(WaitError::OnCrew));
@@ -430,8 +430,9 @@ fn shutting_down_waits_for_what_blocks_or_names_it() {
 #[test]
 fn an_executor_may_go_before_what_blocks() {
     for workers in CREWS {
-        let executor =
-            build(Executor::builder().workers(workers).spares(2).drop_deadline(Duration::from_millis(10)));
+        let executor = build(
+            Executor::builder().workers(workers).max_spares(2).drop_deadline(Duration::from_millis(10)),
+        );
         let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
         let handle = executor.handle();
         let held = blocked(&actor);

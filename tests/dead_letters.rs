@@ -4,15 +4,15 @@
 mod common;
 
 use common::*;
-use heist::{Actor, Context, DeadLetterReason, DeadLetters, Event, Executor, Handler, Receive, Reply};
+use heist::{Actor, Context, DeadLetterCounts, DeadLetterReason, Event, Executor, Handler, Receive, Reply};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Sums up the reported dead letters by reason.
-fn told(diary: &[Event]) -> DeadLetters {
-    let mut sum = DeadLetters::default();
+fn told(diary: &[Event]) -> DeadLetterCounts {
+    let mut sum = DeadLetterCounts::default();
     for event in diary {
         if let Event::DeadLetters { reason, count, .. } = event {
             *match reason {
@@ -69,7 +69,10 @@ fn each_dead_letter_is_counted_once_and_told_once() {
     // Expired when their turn came: 2, one of them in a batch of its own kind.
     let slow = executor.spawn(Puppet::default());
     let held = Held::hold(&slow);
-    let late = [slow.ask_by(Instant::now(), Note(0)).unwrap(), slow.ask_by(Instant::now(), Note(1)).unwrap()];
+    let late = [
+        slow.ask_deadline(Instant::now(), Note(0)).unwrap(),
+        slow.ask_deadline(Instant::now(), Note(1)).unwrap(),
+    ];
     held.release();
     late.into_iter().for_each(|ask| assert!(answer(ask).is_err()));
 
@@ -94,7 +97,7 @@ fn each_dead_letter_is_counted_once_and_told_once() {
 
     settle(&executor);
     let counted = executor.stats().dead_letters;
-    let mut expected = DeadLetters::default();
+    let mut expected = DeadLetterCounts::default();
     (expected.killed, expected.panicked, expected.expired, expected.stopped) = (4, 2, 2, 2);
     assert_eq!(counted, expected);
     assert_eq!(told(&events.all()), expected);

@@ -5,7 +5,9 @@ mod common;
 
 use common::hermits::*;
 use common::*;
-use heist::{AskError, Context, Event, Executor, Fixed, Handler, PanicPlace, Refusal, StopReason, WaitError};
+use heist::{
+    AskError, Context, Event, Executor, Handler, IntervalMode, PanicPlace, Refusal, StopReason, WaitError,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -252,14 +254,16 @@ fn timers_callbacks_and_notices_of_room_come_to_it() {
         within_turn(&hermit, move |me, ctx| {
             ctx.tell_after(Duration::from_millis(2), Note(1)).unwrap().detach();
             let every = Duration::from_millis(1);
-            me.timers.push(ctx.tell_every(every, Fixed::Delay, |tick| Note(100 + tick.number)).unwrap());
+            me.timers.push(
+                ctx.tell_every(every, IntervalMode::FixedDelay, |tick| Note(100 + tick.number)).unwrap(),
+            );
             ctx.ask_then(&to, Note(2), |me, answer, _| {
                 me.note();
                 me.log.borrow_mut().push(answer.unwrap());
             })
             .unwrap();
             ctx.when_room(&to, Note(3)).unwrap();
-            ctx.again(Note(4)).unwrap();
+            ctx.tell_self(Note(4)).unwrap();
         });
         hermit.tell_after(Duration::from_millis(1), Note(5)).unwrap().detach();
         within(LONG, "all of it comes", || {

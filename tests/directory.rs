@@ -217,7 +217,7 @@ fn a_reference_a_timer_and_an_unanswered_callback_keep_an_actor() {
 #[test]
 fn what_is_idle_ends_and_so_does_what_looks_for_it() {
     on_every_crew(|executor| {
-        let build = Directory::builder(executor).idle(Duration::from_millis(2));
+        let build = Directory::builder(executor).idle_timeout(Duration::from_millis(2));
         let directory = build.build(|_: &u64| Puppet::default()).unwrap();
         for round in 0..2 {
             for key in 0..1000 {
@@ -246,7 +246,7 @@ fn what_is_used_stays() {
     let executor = crew(2);
     // Tries again if this thread itself was held up for so long that the actors were idle.
     for _ in 0..100 {
-        let build = Directory::builder(&executor).idle(idle);
+        let build = Directory::builder(&executor).idle_timeout(idle);
         let directory = build.build(|_: &u64| Puppet::default()).unwrap();
         let (first, second) = (directory.get(&0).downgrade(), directory.get(&1).downgrade());
         let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
@@ -273,7 +273,7 @@ fn what_is_used_stays() {
 fn no_more_than_the_limit_are_kept_and_the_least_used_go_first() {
     on_every_crew(|executor| {
         for limit in [1, 2, 63, 64, 1000] {
-            let build = Directory::builder(executor).limit(limit);
+            let build = Directory::builder(executor).max_actors(limit);
             let directory = build.build(|_: &u64| Puppet::default()).unwrap();
             let favourite = directory.get(&u64::MAX).downgrade();
             for key in 0..2000 {
@@ -400,7 +400,7 @@ fn after_the_end_a_directory_refuses_with_the_message_inside() {
 fn with_the_last_directory_its_actors_go() {
     on_every_crew(|executor| {
         let tokens = Tokens::new();
-        let build = Directory::builder(executor).idle(HOUR).capacity(2);
+        let build = Directory::builder(executor).idle_timeout(HOUR).capacity(2);
         let directory = build.build(|_: &u64| Puppet::default()).unwrap();
         assert_eq!(directory.get(&0).capacity(), Some(2));
         for key in 0..100 {
@@ -429,8 +429,8 @@ fn every_bad_setting_has_its_error() {
     let error = |builder: heist::DirectoryBuilder<u64, Puppet>| {
         builder.build(|_| Puppet::default()).map(drop).expect_err("a bad setting")
     };
-    assert_eq!(error(build().idle(Duration::ZERO)), DirectoryError::Idle);
-    assert_eq!(error(build().limit(0)), DirectoryError::Limit);
+    assert_eq!(error(build().idle_timeout(Duration::ZERO)), DirectoryError::IdleTimeout);
+    assert_eq!(error(build().max_actors(0)), DirectoryError::MaxActors);
     assert_eq!(error(build().capacity(0)), DirectoryError::Capacity(0));
     assert_eq!(error(build().capacity(usize::MAX)), DirectoryError::Capacity(usize::MAX));
     assert_eq!(error(build().capacity(1).unbounded()), DirectoryError::BoundedAndUnbounded);

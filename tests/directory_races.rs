@@ -182,12 +182,12 @@ fn no_message_is_lost_doubled_or_disordered_by_passivation() {
 
 #[test]
 fn nor_with_a_limit_of_a_few() {
-    on_every_crew(|executor| churn(executor, |builder| builder.limit(4)));
+    on_every_crew(|executor| churn(executor, |builder| builder.max_actors(4)));
 }
 
 #[test]
 fn nor_with_a_short_idle_time() {
-    on_every_crew(|executor| churn(executor, |builder| builder.idle(Duration::from_micros(300))));
+    on_every_crew(|executor| churn(executor, |builder| builder.idle_timeout(Duration::from_micros(300))));
 }
 
 /// Without a single winner, a key would have two actors, and each would get some of the messages.
@@ -248,7 +248,7 @@ fn actors_of_a_directory_reach_each_other() {
         let hops = Arc::new(AtomicU64::new(0));
         let theirs = Arc::clone(&hops);
         let make = move |&key: &u64| Hopper { key, hops: Arc::clone(&theirs) };
-        let directory = Directory::builder(executor).limit(5).build(make).unwrap();
+        let directory = Directory::builder(executor).max_actors(5).build(make).unwrap();
         for key in 0..20 {
             directory.tell(&key, Hop { directory: directory.clone(), left: 999 }).unwrap();
         }
@@ -262,7 +262,7 @@ fn actors_of_a_directory_reach_each_other() {
 #[test]
 fn a_million_keys_pass_through_a_small_table() {
     let executor = crew(2);
-    let build = Directory::builder(&executor).limit(1000).idle(Duration::from_millis(20));
+    let build = Directory::builder(&executor).max_actors(1000).idle_timeout(Duration::from_millis(20));
     let directory = build.build(|_: &u64| Puppet::default()).unwrap();
     let mut most = 0;
     for batch in 0..200 {
@@ -289,7 +289,7 @@ fn a_shutdown_in_the_middle_leaves_nothing() {
             let executor = crew(workers);
             let world = Arc::new(World::default());
             let theirs = Arc::clone(&world);
-            let build = Directory::builder(&executor).limit(8).idle(Duration::from_micros(200));
+            let build = Directory::builder(&executor).max_actors(8).idle_timeout(Duration::from_micros(200));
             let directory = build.build(move |&key| Ledger::load(key, SENDERS, &theirs)).unwrap();
             let accepted: u64 = thread::scope(|scope| {
                 let directory = &directory;

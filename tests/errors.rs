@@ -50,13 +50,13 @@ fn each_error_names_its_remedy() {
     let texts = [
         (Refusal::Full.to_string(), "when_room"),
         (Refusal::WouldDeadlock.to_string(), "when_room"),
-        (Refusal::NoSpare.to_string(), "Builder::spares"),
+        (Refusal::NoSpare.to_string(), "Builder::max_spares"),
         (Refusal::Forked.to_string(), "in the child"),
         (AskError::WouldDeadlock.to_string(), "ask_then"),
-        (AskError::NoSpare.to_string(), "Builder::spares"),
+        (AskError::NoSpare.to_string(), "Builder::max_spares"),
         (AskError::Forked.to_string(), "in the child"),
         (WaitError::OnCrew.to_string(), "another thread"),
-        (WaitError::NoSpare.to_string(), "Builder::spares"),
+        (WaitError::NoSpare.to_string(), "Builder::max_spares"),
         (WaitError::Forked.to_string(), "in the child"),
     ];
     for (text, remedy) in texts {

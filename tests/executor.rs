@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(LONG);
 #[test]
 fn every_bad_setting_has_its_error() {
     let builder = Executor::builder;
-    let error = |builder: heist::Builder<'_>| builder.build().expect_err("a bad setting");
+    let error = |builder: heist::ExecutorBuilder<'_>| builder.build().expect_err("a bad setting");
     assert!(matches!(error(builder().workers(0)), BuildError::Workers(0)));
     assert!(matches!(error(builder().workers(4097)), BuildError::Workers(4097)));
     assert!(matches!(error(builder().capacity(0)), BuildError::Capacity(0)));

@@ -7,7 +7,7 @@
 mod common;
 
 use common::*;
-use heist::{Actor, Context, Fixed, Handler, Pool, Timer};
+use heist::{Actor, Context, Handler, IntervalMode, Pool, Timer};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -156,7 +156,7 @@ fn timers_of_actors_that_have_ended() {
         fn started(&mut self, ctx: &mut Context<Self>) {
             detach(ctx.tell_after(DAY, self.0.token()));
             let tokens = self.0.clone();
-            detach(ctx.tell_every(DAY, Fixed::Rate, move |_| tokens.token()));
+            detach(ctx.tell_every(DAY, IntervalMode::FixedRate, move |_| tokens.token()));
             if self.1 {
                 ctx.stop();
             }

@@ -57,7 +57,8 @@ fn a_fixed_rate_does_not_drift_and_never_bursts() {
     on_every_crew(|executor| {
         let (actor, ticks) = (executor.spawn(Puppet::default()), Ticks::default());
         let make = watch(&ticks, ms(3));
-        let timer = inside(&actor, move |_, ctx| ctx.tell_every(ms(2), Fixed::Rate, make).unwrap());
+        let timer =
+            inside(&actor, move |_, ctx| ctx.tell_every(ms(2), IntervalMode::FixedRate, make).unwrap());
         within(LONG, "ten ticks", || ticks.lock().unwrap().len() >= 10);
         assert!(timer.cancel());
         settle(executor);
@@ -73,7 +74,7 @@ fn a_fixed_rate_does_not_drift_and_never_bursts() {
 fn a_fixed_delay_is_counted_from_when_a_tick_was_handled() {
     on_every_crew(|executor| {
         let (actor, ticks) = (executor.spawn(Puppet::default()), Ticks::default());
-        let timer = actor.tell_every(ms(2), Fixed::Delay, watch(&ticks, ms(1))).unwrap();
+        let timer = actor.tell_every(ms(2), IntervalMode::FixedDelay, watch(&ticks, ms(1))).unwrap();
         within(LONG, "ten ticks", || ticks.lock().unwrap().len() >= 10);
         drop(timer);
         settle(executor);
@@ -92,7 +93,7 @@ fn an_interval_has_one_undelivered_tick_at_the_most() {
         let executor = build(Executor::builder().workers(2).policy(policy));
         let (actor, ticks) = (executor.spawn(Puppet::default()), Ticks::default());
         let other = apart_from(&executor, &actor);
-        let timer = actor.tell_every(ms(1), Fixed::Rate, watch(&ticks, ms(0))).unwrap();
+        let timer = actor.tell_every(ms(1), IntervalMode::FixedRate, watch(&ticks, ms(0))).unwrap();
         within(LONG, "it ticks", || !ticks.lock().unwrap().is_empty());
         let held = Held::hold(&actor);
         within(LONG, "a tick waits", || actor.len() == 2);
@@ -125,7 +126,8 @@ fn p05_ticks_do_not_starve_messages() {
                         while Instant::now() < until {}
                     })
                 };
-                let timer = ctx.tell_every(Duration::from_micros(100), Fixed::Rate, slow).unwrap();
+                let timer =
+                    ctx.tell_every(Duration::from_micros(100), IntervalMode::FixedRate, slow).unwrap();
                 puppet.kept.push(Box::new(timer));
             }
         });
@@ -148,7 +150,7 @@ fn p06_a_panic_while_a_tick_is_made_fails_its_actor_only() {
             let _kept = &token;
             intended_panic()
         };
-        inside(&actor, move |_, ctx| ctx.tell_every(ms(1), Fixed::Rate, make).unwrap().detach());
+        inside(&actor, move |_, ctx| ctx.tell_every(ms(1), IntervalMode::FixedRate, make).unwrap().detach());
         assert!(matches!(ended(&actor), StopReason::Panicked(_)));
         settle(executor);
         assert_eq!(executor.stats().armed_timers, 0);
@@ -165,8 +167,8 @@ const GAP: Duration = Duration::from_secs(1);
 fn tick_through_a_stop() {
     let executor = crew(2);
     let (actor, rate, delay) = (executor.spawn(Puppet::default()), Ticks::default(), Ticks::default());
-    let _rate = actor.tell_every(ms(5), Fixed::Rate, watch(&rate, ms(0))).unwrap();
-    let _delay = actor.tell_every(ms(5), Fixed::Delay, watch(&delay, ms(0))).unwrap();
+    let _rate = actor.tell_every(ms(5), IntervalMode::FixedRate, watch(&rate, ms(0))).unwrap();
+    let _delay = actor.tell_every(ms(5), IntervalMode::FixedDelay, watch(&delay, ms(0))).unwrap();
     let start = Instant::now();
     let early = Arc::new(Mutex::new(Vec::new()));
     for n in 0..100 {

@@ -100,7 +100,7 @@ fn in_vain<R>(ask: Ask<R>) -> Ask<R> {
 #[test]
 fn a_mutex_held_across_a_wait_stops_the_crew_until_it_is_unlocked() {
     const WORKERS: usize = 2;
-    let executor = build(Executor::builder().workers(WORKERS).spares(8));
+    let executor = build(Executor::builder().workers(WORKERS).max_spares(8));
     let answers = executor.spawn(Puppet::default());
     let holder = executor.spawn(Puppet::default());
     let others: Vec<ActorRef<Puppet>> = (0..WORKERS).map(|_| executor.spawn(Puppet::default())).collect();
@@ -174,7 +174,7 @@ fn result<R>(job: &Receiver<R>) -> R {
 fn jobs_that_ask_actors_that_use_their_pool_wait_for_ever_and_with_another_pool_do_not() {
     const THREADS: usize = 2;
     for one_pool in [true, false] {
-        let executor = build(Executor::builder().workers(2).spares(8));
+        let executor = build(Executor::builder().workers(2).max_spares(8));
         let outer = Jobs::new(THREADS);
         let inner = if one_pool { outer.clone() } else { Jobs::new(THREADS) };
         let all_in = Arc::new(Barrier::new(THREADS));
@@ -224,7 +224,7 @@ impl Receive<Question> for Moves {
 
 #[test]
 fn a_cycle_through_a_reply_that_was_moved_is_not_seen_and_ends_by_a_timeout() {
-    let executor = build(Executor::builder().workers(2).spares(8));
+    let executor = build(Executor::builder().workers(2).max_spares(8));
     let holder = executor.spawn(Puppet::default());
     let moves = executor.spawn(Moves(holder.clone()));
     let asker = executor.spawn(Puppet::default());

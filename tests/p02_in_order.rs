@@ -107,7 +107,7 @@ fn p02_an_actors_messages_come_in_the_order_sent() {
                 to.tell(Numbered { sender: self.index, number }).unwrap();
             }
             if number < 499 {
-                ctx.again(number + 1).unwrap();
+                ctx.tell_self(number + 1).unwrap();
             }
         }
     }
@@ -255,7 +255,7 @@ fn p02_again_and_notices_go_to_the_back() {
         let first = move |_: Me<'_>, ctx: Ctx<'_>| {
             ctx.me().tell(Note(2)).unwrap();
             assert_eq!(ctx.me().tell(Note(0)).unwrap_err().refusal(), Refusal::Full);
-            ctx.again(Note(3)).unwrap();
+            ctx.tell_self(Note(3)).unwrap();
             // The other mailbox has room, so the notice comes at once, behind everything that
             // waits.
             ctx.when_room(&other, Note(4)).unwrap();
@@ -308,8 +308,8 @@ fn p02_a_notice_keeps_its_place_in_line() {
         assert!(Pin::new(&mut behind).poll(&mut cx).is_pending());
         drop(held);
         again_entered.wait();
-        // Three of four places are taken. There is room for one message, but the first in line waits
-        // for two.
+        // Three of four places are taken. There is room for one message, but the first in line
+        // waits for two.
         assert_eq!(full.len(), 3);
         assert!(full.tell(Note(9)).unwrap_err().is_full(), "a tell barged in");
         assert!(Pin::new(&mut behind).poll(&mut cx).is_pending(), "a sender barged in");

@@ -89,7 +89,7 @@ fn p03_a_stopped_actor_gives_everything_back() {
             refused(&WAITING, &dead, Refusal::Stopped);
             // A stopping actor gets back even messages to itself.
             ctx.stop();
-            assert_eq!(back(ctx.again(Note(3))), Err((Note(3), Refusal::Stopped)));
+            assert_eq!(back(ctx.tell_self(Note(3))), Err((Note(3), Refusal::Stopped)));
             refused(&AT_ONCE, ctx.me(), Refusal::Stopped);
         });
         settle(executor);
@@ -109,8 +109,8 @@ fn p03_a_full_mailbox_gives_everything_back() {
             assert_eq!((message, rest.map(|Note(n)| n).collect::<Vec<_>>()), (Note(2), (3..9).collect()));
             refused_inside(ctx, &me, Refusal::Full);
             assert_eq!(back(me.send(Note(5))), Err((Note(5), Refusal::WouldDeadlock)));
-            ctx.again(Note(2)).unwrap();
-            assert_eq!(back(ctx.again(Note(6))), Err((Note(6), Refusal::Full)), "one at a time");
+            ctx.tell_self(Note(2)).unwrap();
+            assert_eq!(back(ctx.tell_self(Note(6))), Err((Note(6), Refusal::Full)), "one at a time");
             // From outside, while this turn goes on.
             let outside = thread::spawn(move || {
                 refused(&AT_ONCE, &me, Refusal::Full);
@@ -130,7 +130,7 @@ fn p03_a_full_mailbox_gives_everything_back() {
 /// With a spare the send waits.
 #[test]
 fn p03_send_inside_a_turn_waits_or_gives_the_message_back() {
-    let executor = build(Executor::builder().workers(1).spares(0));
+    let executor = build(Executor::builder().workers(1).max_spares(0));
     let full = executor.build(Puppet::default()).capacity(1).spawn();
     let target = full.clone();
     inside(&executor, move |_, _| {
@@ -140,7 +140,7 @@ fn p03_send_inside_a_turn_waits_or_gives_the_message_back() {
     shut_down(&executor);
 
     for (workers, spares) in [(1, 1), (2, 0), (8, 0), (8, 8)] {
-        let executor = build(Executor::builder().workers(workers).spares(spares));
+        let executor = build(Executor::builder().workers(workers).max_spares(spares));
         let full = executor.build(Puppet::default()).capacity(1).spawn();
         let target = full.clone();
         inside(&executor, move |_, _| (0..100).for_each(|n| target.send(Note(n)).unwrap()));
@@ -222,7 +222,7 @@ fn p03_a_shutdown_gives_everything_from_outside_back() {
             // Sends of the crew itself are still accepted during the drain.
             let on = |me: Me<'_>, ctx: Ctx<'_>| {
                 assert_eq!(back(ctx.me().tell(Note(1))), Ok(()));
-                ctx.again(Note(2)).unwrap();
+                ctx.tell_self(Note(2)).unwrap();
                 me.log.push(0);
             };
             puppet.tell(Run(on)).unwrap();
@@ -261,7 +261,7 @@ fn p03_shutdown_now_refuses_inside_too_and_counts_what_waited() {
             refused_inside(ctx, &target, Refusal::ShuttingDown);
             let me = ctx.me().clone();
             refused_inside(ctx, &me, Refusal::ShuttingDown);
-            assert_eq!(back(ctx.again(Note(1))), Err((Note(1), Refusal::ShuttingDown)));
+            assert_eq!(back(ctx.tell_self(Note(1))), Err((Note(1), Refusal::ShuttingDown)));
         };
         let last = puppet.ask(Run(last)).unwrap();
         entered.wait();

@@ -300,7 +300,7 @@ impl Handler<Latch> for Hot {
         let armed = self.handle.stats().armed_timers;
         if armed > 0 {
             self.turns.fetch_add(u64::from(armed < self.all), Relaxed);
-            let _ = ctx.again(over);
+            let _ = ctx.tell_self(over);
         } else {
             over.open();
         }

@@ -120,7 +120,7 @@ fn scenario(seed: u64) -> Scenario {
 
 /// Returns the longest wait, and the machine's own delay during the scenario.
 fn play(scenario: &Scenario, stuck: Duration) -> (Duration, Duration) {
-    let builder = Executor::builder().workers(scenario.workers).spares(scenario.spares);
+    let builder = Executor::builder().workers(scenario.workers).max_spares(scenario.spares);
     let executor = build(builder.unbounded());
     let waits = Arc::new(Waits::default());
     let puppet = || executor.spawn(Puppet::default());

@@ -24,7 +24,8 @@ struct Heat {
 /// An actor with a mailbox that is never empty.
 struct Hot {
     heat: Arc<Heat>,
-    /// `true` for `again`, `false` for a message to itself, `None` for a message to the partner.
+    /// `true` for `tell_self`, `false` for a message to itself, `None` for a message to the
+    /// partner.
     again: Option<bool>,
     partner: Option<ActorRef<Hot>>,
 }
@@ -43,7 +44,7 @@ impl Handler<Go> for Hot {
             return;
         }
         match self.again {
-            Some(true) => ctx.again(Go).unwrap(),
+            Some(true) => ctx.tell_self(Go).unwrap(),
             Some(false) => ctx.me().tell(Go).unwrap(),
             None => self.partner.as_ref().unwrap().tell(Go).unwrap(),
         }
@@ -340,7 +341,8 @@ fn p05_an_outside_thread_that_asks_again_at_once_does_not_wait_behind_all_local_
 /// Takes long, and counts how often it was handled without a hot message in between.
 struct Long {
     heat: Arc<Heat>,
-    /// Hot messages at the end of the last message, and messages in a row since that number changed.
+    /// Hot messages at the end of the last message, and messages in a row since that number
+    /// changed.
     last: (u64, u64),
     most: u64,
 }
@@ -363,8 +365,8 @@ impl Handler<Work> for Long {
     }
 }
 
-/// Threads outside ask again at once, and each answer takes long. Outside work then is due after each
-/// turn. All the same a turn of local work comes between two of outside work.
+/// Threads outside ask again at once, and each answer takes long. Outside work then is due after
+/// each turn. All the same a turn of local work comes between two of outside work.
 #[test]
 fn p05_long_outside_work_does_not_starve_local_work() {
     const ASKERS: u64 = 2;

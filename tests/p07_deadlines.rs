@@ -83,7 +83,7 @@ fn p07_dropping_an_executor_does_not_wait_for_a_thread_locals_destructor() {
 #[test]
 fn p07_a_spare_that_ends_waits_for_no_other() {
     let events = Events::new();
-    let builder = Executor::builder().workers(1).spares(2).spare_stay(Duration::from_millis(1));
+    let builder = Executor::builder().workers(1).max_spares(2).spare_keep_alive(Duration::from_millis(1));
     let executor = build(builder.on_event(events.hook()));
     let ended = || events.all().iter().filter(|event| matches!(event, Event::SpareEnded { .. })).count();
     let (entered, until) = (Latch::new(), Latch::new());
@@ -195,7 +195,7 @@ fn takes_a_spare(wait: impl FnOnce(&Executor) + Send + 'static) {
         waits.ask(Run(run)).unwrap()
     };
     entered.wait();
-    assert_eq!(answer(goes_on.ask(Note(1)).unwrap()), Ok(1), "a spare has the worker's place");
+    assert_eq!(answer(goes_on.ask(Note(1)).unwrap()), Ok(1), "a spare has the worker's slot");
     assert!(!waiting.is_ready());
     held.release();
     let other = answer(waiting).unwrap();
@@ -241,7 +241,7 @@ fn p07_dropping_another_executor_takes_a_spare() {
 /// Without a spare, the wait would freeze the only worker, so each kind of wait is refused.
 #[test]
 fn p07_the_last_unblocked_worker_does_not_wait_for_another_executor() {
-    let executor = build(Executor::builder().workers(1).spares(0));
+    let executor = build(Executor::builder().workers(1).max_spares(0));
     let other = crew(1);
     let puppet = other.spawn(Puppet::default());
     let held = Held::hold(&puppet);

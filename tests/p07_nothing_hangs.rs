@@ -135,14 +135,14 @@ fn p07_asking_oneself_and_waiting_is_refused_and_the_ask_comes_back() {
 #[test]
 fn p07_the_last_unblocked_worker_may_not_wait() {
     for policy in POLICIES {
-        let executor = build(heist::Executor::builder().workers(1).policy(policy).spares(0));
+        let executor = build(heist::Executor::builder().workers(1).policy(policy).max_spares(0));
         let (one, two) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
         assert_eq!(wait_inside(&one, &two), (Some(AskError::NoSpare), true));
         assert_eq!(executor.stats().spares.refused, 1);
         shut_down(&executor);
     }
     // With an unblocked sibling, the wait is allowed.
-    let executor = build(heist::Executor::builder().workers(2).spares(0));
+    let executor = build(heist::Executor::builder().workers(2).max_spares(0));
     let (one, two) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
     assert_eq!(wait_inside(&one, &two), (None, false));
     shut_down(&executor);
@@ -186,7 +186,7 @@ fn p07_what_is_queued_behind_a_waiting_handler_goes_on() {
     for (policy, spares) in
         [(Policy::Stealing, 0), (Policy::SharedQueue, 0), (Policy::Sharded, 1), (Policy::Stealing, 1)]
     {
-        let executor = build(heist::Executor::builder().workers(2).policy(policy).spares(spares));
+        let executor = build(heist::Executor::builder().workers(2).policy(policy).max_spares(spares));
         let chain: Vec<_> = (0..5).map(|_| executor.spawn(Puppet::default())).collect();
         let asker = executor.spawn(Puppet::default());
         let targets = chain.clone();
@@ -259,7 +259,8 @@ fn p07_everybody_asks_everybody_in_a_ring_and_nobody_hangs() {
 fn p07_sending_inside_a_handler_waits_or_hands_the_message_back() {
     for policy in POLICIES {
         for (workers, spares) in CREWS.into_iter().flat_map(|workers| [(workers, 0), (workers, 4)]) {
-            let executor = build(heist::Executor::builder().workers(workers).policy(policy).spares(spares));
+            let executor =
+                build(heist::Executor::builder().workers(workers).policy(policy).max_spares(spares));
             let sender = executor.spawn(Puppet::default());
             // Under `Sharded`, picks a target on the same worker. Otherwise the target could have
             // room again too early.

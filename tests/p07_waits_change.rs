@@ -125,7 +125,7 @@ fn p07_a_send_leaves_the_replicas_that_were_stopped_and_freed() {
             heist::blocking(|| until.wait());
         }
     }
-    let (executor, tokens) = (build(Executor::builder().workers(2).spares(2 * REPLICAS)), Tokens::new());
+    let (executor, tokens) = (build(Executor::builder().workers(2).max_spares(2 * REPLICAS)), Tokens::new());
     let states = tokens.clone();
     let pool = executor
         .pool(REPLICAS, move |_| Counted { _token: states.token() })

@@ -180,14 +180,14 @@ fn p08_prepaid_messages_come_on_top_and_in_order() {
         settle(executor);
         let mine = puppet.clone();
         let held = {
-            // One `again` for each handled message. A second is refused while the first is under
-            // way.
+            // One `tell_self` for each handled message. A second is refused while the first is
+            // under way.
             let (entered, release) = (Latch::new(), Latch::new());
             let (inside, until) = (entered.clone(), release.clone());
             let turn = move |_: &mut Puppet, ctx: &mut Context<Puppet>| {
                 fill(&mine, 0);
-                ctx.again(Note(500)).unwrap();
-                let second = ctx.again(Note(501)).unwrap_err();
+                ctx.tell_self(Note(500)).unwrap();
+                let second = ctx.tell_self(Note(501)).unwrap_err();
                 assert_eq!((second.refusal(), second.into_message()), (Refusal::Full, Note(501)));
                 inside.open();
                 until.wait();
@@ -222,7 +222,7 @@ fn p08_what_is_prepaid_does_not_count_against_the_others() {
             let (entered, release) = (Latch::new(), Latch::new());
             let (inside, until) = (entered.clone(), release.clone());
             let turn = move |_: &mut Puppet, ctx: &mut Context<Puppet>| {
-                ctx.again(Note(500)).unwrap();
+                ctx.tell_self(Note(500)).unwrap();
                 let me = ctx.me().clone();
                 ctx.when_room(&me, Note(501)).unwrap(); // there is room already
                 inside.open();

@@ -11,7 +11,7 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Context, Directory, Executor, Fixed, Receive, Reply};
+use heist::{Actor, ActorRef, Context, Directory, Executor, IntervalMode, Receive, Reply};
 use std::any::Any;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, stdin};
@@ -157,7 +157,7 @@ fn blocked_crews() -> (MutexGuard<'static, ()>, Vec<Vec<ActorRef<Puppet>>>, Vec<
     let gate: &'static Mutex<()> = Box::leak(Box::default());
     let shut = gate.lock().unwrap();
     let stay = Duration::from_millis(20);
-    let crews = CREWS.map(|workers| build(Executor::builder().workers(workers).spare_stay(stay)));
+    let crews = CREWS.map(|workers| build(Executor::builder().workers(workers).spare_keep_alive(stay)));
     let actors = crews.iter().map(|executor| block(executor, gate)).collect();
     (shut, actors, crews.into())
 }
@@ -243,7 +243,7 @@ fn p09_an_executor_sleeps_with_100_000_far_timers() {
                 for n in 0..TIMERS / 200 {
                     actor.tell_after(hour + Duration::from_micros(n), Note(n)).unwrap().detach();
                 }
-                actor.tell_every(hour, Fixed::Rate, |_| Note(0)).unwrap().detach();
+                actor.tell_every(hour, IntervalMode::FixedRate, |_| Note(0)).unwrap().detach();
                 actor.tell_after(Duration::from_millis(1), Note(1)).unwrap().detach();
             }
             for actor in &actors {
@@ -267,9 +267,12 @@ fn p09_an_executor_sleeps_with_directories() {
             .iter()
             .map(|executor| {
                 let build = || Directory::builder(executor);
-                let soon = build().idle(Duration::from_millis(5)).build(|_: &u64| Puppet::default()).unwrap();
+                let soon = build()
+                    .idle_timeout(Duration::from_millis(5))
+                    .build(|_: &u64| Puppet::default())
+                    .unwrap();
                 let never = build().build(|_: &u64| Puppet::default()).unwrap();
-                let late = build().idle(hour).build(|_: &u64| Puppet::default()).unwrap();
+                let late = build().idle_timeout(hour).build(|_: &u64| Puppet::default()).unwrap();
                 for key in 0..1000 {
                     for directory in [&soon, &never, &late] {
                         directory.tell(&key, Note(key)).unwrap();

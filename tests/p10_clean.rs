@@ -221,7 +221,7 @@ fn p10_no_spare_is_left() {
         // An hour: no watchdog waits for a spare that ends by itself.
         for (ending, stay) in [(0, 3_600_000), (1, 3_600_000), (2, 3_600_000), (0, 0), (1, 1)] {
             let builder = Executor::builder().workers(workers).thread_name(NAME);
-            let executor = build(builder.spares(4).spare_stay(Duration::from_millis(stay)));
+            let executor = build(builder.max_spares(4).spare_keep_alive(Duration::from_millis(stay)));
             let puppets: Vec<_> = (0..workers + 6).map(|_| executor.spawn(Puppet::default())).collect();
             let latch = Latch::new();
             for puppet in &puppets {

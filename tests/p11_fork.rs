@@ -214,7 +214,7 @@ fn p11_a_child_of_a_busy_crew_drops_its_copy() {
 /// for a spare or use that crew's table.
 #[test]
 fn p11_a_child_that_is_forked_in_a_turn_may_wait_for_an_executor_of_its_own() {
-    let executor = build(Executor::builder().workers(1).spares(0));
+    let executor = build(Executor::builder().workers(1).max_spares(0));
     let puppet = executor.spawn(Puppet::default());
     let found = inside(&puppet, |_, _| {
         in_a_child(|| {
@@ -231,8 +231,8 @@ fn p11_a_child_that_is_forked_in_a_turn_may_wait_for_an_executor_of_its_own() {
     shut_down(&executor);
 }
 
-/// A child that is forked in a turn has the thread-locals of a worker. All the same its thread is one
-/// outside the crew, whose locks other threads may have held at the fork.
+/// A child that is forked in a turn has the thread-locals of a worker. All the same its thread is
+/// one outside the crew, whose locks other threads may have held at the fork.
 #[test]
 fn p11_a_child_that_is_forked_in_a_turn_gets_errors() {
     for workers in [1, 2] {
@@ -272,7 +272,7 @@ fn p11_a_child_that_is_forked_in_a_turn_gets_errors() {
 /// outside thread.
 #[test]
 fn p11_a_child_forked_while_its_handler_blocks_goes_on() {
-    let executor = build(Executor::builder().workers(3).spares(8));
+    let executor = build(Executor::builder().workers(3).max_spares(8));
     let over = Arc::new(AtomicBool::new(false));
     let others: Vec<_> = (0..2)
         .map(|_| {

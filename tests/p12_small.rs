@@ -9,7 +9,7 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Context, Executor, Fixed, Handler};
+use heist::{Actor, ActorRef, Context, Executor, Handler, IntervalMode};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -463,7 +463,7 @@ fn p12_a_tick_allocates_nothing() {
     let count = |_| Run(|puppet: &mut Puppet, _: &mut Context<Puppet>| puppet.log.push(allocations()));
     inside(&actor, move |puppet, ctx| {
         puppet.log.reserve(10_000);
-        ctx.tell_every(Duration::from_millis(1), Fixed::Rate, count).unwrap().detach();
+        ctx.tell_every(Duration::from_millis(1), IntervalMode::FixedRate, count).unwrap().detach();
     });
     within(LONG, "sixty ticks", || actor.stats().handled > 61);
     let counts = answer(actor.ask(Log).unwrap()).unwrap();

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Builder, Context, Executor, Handler, Policy, StopReason};
+use heist::{Actor, ActorRef, Context, Executor, ExecutorBuilder, Handler, Policy, StopReason};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -39,7 +39,7 @@ mod pinned {
         list.split(',').flat_map(range).collect()
     }
 
-    fn error(builder: Builder<'_>) -> BuildError {
+    fn error(builder: ExecutorBuilder<'_>) -> BuildError {
         builder.build().expect_err("it cannot be built")
     }
 
@@ -117,7 +117,7 @@ mod pinned {
     fn spares_are_pinned_and_dedicated_actors_are_not() {
         let here = allowed();
         let (first, last) = (here[0], here[here.len() - 1]);
-        let executor = build(Executor::builder().pin_workers([first, last]).spares(2));
+        let executor = build(Executor::builder().pin_workers([first, last]).max_spares(2));
         let blocker = executor.build(Puppet::default()).on_worker(1).spawn();
         let other = executor.build(Puppet::default()).on_worker(1).spawn();
         let until = block(&blocker);
@@ -345,7 +345,7 @@ fn block(puppet: &ActorRef<Puppet>) -> Latch {
 #[test]
 fn kept_actors_go_with_their_worker_when_it_moves() {
     for policy in POLICIES {
-        let executor = build(Executor::builder().workers(2).policy(policy).spares(4));
+        let executor = build(Executor::builder().workers(2).policy(policy).max_spares(4));
         let blockers: Vec<_> =
             (0..4).map(|_| executor.build(Puppet::default()).on_worker(1).spawn()).collect();
         let kept = executor.build(Puppet::default()).on_worker(1).spawn();
@@ -374,7 +374,7 @@ fn kept_actors_go_with_their_worker_when_it_moves() {
 #[test]
 fn kept_work_of_a_place_that_moves_is_not_left_behind() {
     for policy in POLICIES {
-        let executor = build(Executor::builder().workers(1).policy(policy).spares(1));
+        let executor = build(Executor::builder().workers(1).policy(policy).max_spares(1));
         let blocker = executor.build(Puppet::default()).on_worker(0).spawn();
         let kept = executor.build(Puppet::default()).on_worker(0).spawn();
         settle(&executor);
@@ -391,7 +391,7 @@ fn kept_work_of_a_place_that_moves_is_not_left_behind() {
 /// Without a spare to take the slot, a wait could be for work that is pinned behind it.
 #[test]
 fn p07_a_wait_in_front_of_kept_work_is_refused_without_spares() {
-    let executor = build(Executor::builder().workers(2).spares(0));
+    let executor = build(Executor::builder().workers(2).max_spares(0));
     let asker = executor.build(Puppet::default()).on_worker(0).spawn();
     let asked = executor.build(Puppet::default()).on_worker(0).spawn();
     let to = asked.clone();
@@ -445,7 +445,7 @@ impl Handler<Go> for Restless {
     type Reply = ();
     fn handle(&mut self, _: Go, ctx: &mut Context<Self>) {
         self.turns.fetch_add(1, Relaxed);
-        ctx.again(Go).expect("one at a time");
+        ctx.tell_self(Go).expect("one at a time");
     }
 }
 

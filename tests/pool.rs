@@ -28,7 +28,9 @@ mod common;
 use common::pools::*;
 use common::*;
 use heist::strategy::*;
-use heist::{Actor, AskError, Context, Handler, NoAnswer, Pool, PoolEnd, PoolError, Refusal, WaitError};
+use heist::{
+    Actor, AskError, Context, Handler, NoAnswer, Pool, PoolError, PoolStopReason, Refusal, WaitError,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
@@ -248,7 +250,7 @@ fn a_stop_answers_what_was_asked() {
         for (n, ask) in asks.into_iter().enumerate() {
             assert_eq!(answer(ask), Ok(n as u64));
         }
-        assert_eq!(pool.wait_stopped_timeout(Duration::from_secs(LONG)), Ok(PoolEnd::Stopped));
+        assert_eq!(pool.wait_stopped_timeout(Duration::from_secs(LONG)), Ok(PoolStopReason::Stopped));
         settle(executor);
         assert_eq!(executor.stats().dead_letters.total(), 0);
         assert_eq!(executor.stats().live_actors, 0);
@@ -266,7 +268,7 @@ fn stop_now_tells_the_askers() {
         for ask in asks {
             assert_eq!(answer(ask), Err(AskError::Stopped));
         }
-        assert_eq!(pool.wait_stopped(), Ok(PoolEnd::Killed));
+        assert_eq!(pool.wait_stopped(), Ok(PoolStopReason::Killed));
         assert_eq!(executor.stats().dead_letters.killed, 2);
     });
 }
@@ -282,7 +284,7 @@ fn the_last_handle_stops_the_pool() {
         assert!(other.is_running());
         drop(other);
         assert_eq!(answer(asked), Ok(3));
-        assert_eq!(futures::executor::block_on(end), PoolEnd::Dropped);
+        assert_eq!(futures::executor::block_on(end), PoolStopReason::Dropped);
         settle(executor);
         assert_eq!(executor.stats().live_actors, 0);
     });
@@ -302,7 +304,7 @@ fn a_shutdown_ends_a_pool() {
         assert!(report.complete, "{report:?}");
         assert_eq!(report.handled + report.dead_letters.total(), 200);
         assert!(now || report.handled == 200);
-        assert_eq!(pool.wait_stopped(), Ok(PoolEnd::Shutdown));
+        assert_eq!(pool.wait_stopped(), Ok(PoolStopReason::Shutdown));
         assert!(!pool.is_running());
         assert!(pool.tell(RoundRobin, Who).is_err());
         assert!(pool.tell(SharedQueue, Who).is_err());

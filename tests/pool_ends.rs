@@ -1,11 +1,11 @@
-//! Ends of pools: the factory is let go of, and a replica that waits for its successor does not hold
-//! the end up. For comparison, a directory, which has no such end.
+//! Ends of pools: the factory is let go of, and a replica that waits for its successor does not
+//! hold the end up. For comparison, a directory, which has no such end.
 
 mod common;
 
 use common::*;
 use heist::strategy::{Replicas, Route, Strategy, ToIndex};
-use heist::{Actor, Context, Directory, Executor, Handler, Pool, PoolEnd, PoolError};
+use heist::{Actor, Context, Directory, Executor, Handler, Pool, PoolError, PoolStopReason};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -62,7 +62,7 @@ fn cyclic(executor: &Executor, factory: &Tokens, all: &Tokens) -> Pool<Part> {
         let _holds = &theirs;
         Part
     };
-    let pool = executor.pool(2, make).strategy(Usual { _token: all.token() }).limit(3, HOUR);
+    let pool = executor.pool(2, make).strategy(Usual { _token: all.token() }).failure_limit(3, HOUR);
     let pool = pool.backoff(Duration::ZERO, Duration::ZERO).build().unwrap();
     own.set(pool.clone()).unwrap();
     pool
@@ -81,15 +81,15 @@ fn p10_a_factory_that_holds_its_pool_goes_with_the_pools_end() {
         let end = match way {
             0 => {
                 pool.stop();
-                PoolEnd::Stopped
+                PoolStopReason::Stopped
             }
             1 => {
                 pool.stop_now();
-                PoolEnd::Killed
+                PoolStopReason::Killed
             }
             2 => {
                 shut_down(&executor);
-                PoolEnd::Shutdown
+                PoolStopReason::Shutdown
             }
             _ => {
                 while pool.tell(ToIndex(0), Fail).is_ok() {}
@@ -121,7 +121,7 @@ fn p07_a_pool_that_stops_at_once_ends_at_any_moment_of_a_backoff() {
             *theirs.lock().unwrap() += 1;
             Part
         };
-        let pool = executor.pool(2, make).backoff(HOUR, HOUR).limit(1_000, HOUR).build().unwrap();
+        let pool = executor.pool(2, make).backoff(HOUR, HOUR).failure_limit(1_000, HOUR).build().unwrap();
         for _ in 0..2 {
             pool.tell(ToIndex(0), Fail).unwrap();
         }
@@ -138,7 +138,7 @@ fn p07_a_pool_that_stops_at_once_ends_at_any_moment_of_a_backoff() {
         } else {
             pool.stop_now();
             let end = pool.wait_stopped_timeout(Duration::from_secs(LONG));
-            assert_eq!(end, Ok(PoolEnd::Killed));
+            assert_eq!(end, Ok(PoolStopReason::Killed));
         }
         assert!(*made.lock().unwrap() <= 6, "a successor an hour early: {made:?} in round {round}");
     }
@@ -188,11 +188,11 @@ fn p07_a_change_that_comes_too_late_leaves_the_pool_ended() {
             let changes: Vec<_> = (0..CHANGES).map(|_| scope.spawn(|| pool.resize(2))).collect();
             within(LONG, "all changes are in the factory", || made.load(Relaxed) == CHANGES);
             shut_down(&executor);
-            assert_eq!(pool.wait_stopped(), Ok(PoolEnd::Shutdown));
+            assert_eq!(pool.wait_stopped(), Ok(PoolStopReason::Shutdown));
             let waits = scope.spawn(|| {
                 while !over.load(Relaxed) {
                     let told = pool.wait_stopped_timeout(Duration::ZERO);
-                    assert_eq!(told, Ok(PoolEnd::Shutdown), "an ended pool looks alive");
+                    assert_eq!(told, Ok(PoolStopReason::Shutdown), "an ended pool looks alive");
                 }
             });
             go.open();

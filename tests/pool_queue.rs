@@ -62,8 +62,10 @@ fn pool(executor: &Executor, replicas: usize, capacity: usize) -> (Pool<Worker>,
     let log = Log::default();
     let theirs = Arc::clone(&log);
     let factory = move |index| Worker { index, log: Arc::clone(&theirs), in_turn: InTurn::new() };
-    let pool =
-        executor.pool(replicas, factory).queue_capacity(capacity).limit(u32::MAX, Duration::from_secs(1));
+    let pool = executor
+        .pool(replicas, factory)
+        .queue_capacity(capacity)
+        .failure_limit(u32::MAX, Duration::from_secs(1));
     (pool.backoff(Duration::ZERO, Duration::ZERO).build().unwrap(), log)
 }
 

@@ -6,7 +6,8 @@ use common::diary::Entries;
 use common::*;
 use heist::strategy::*;
 use heist::{
-    Actor, AskError, Context, Event, Executor, Handler, Loss, PanicPlace, Pool, PoolEnd, Refusal, StopReason,
+    Actor, AskError, Context, Event, Executor, Handler, PanicPlace, Pool, PoolStopReason, Refusal,
+    ReplicaFailure, StopReason,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -94,7 +95,7 @@ impl Seen {
 
 /// Makes a pool of one replica, so that everything has one order.
 fn alone(executor: &Executor, seen: &Seen) -> Pool<Noting> {
-    let pool = executor.pool(1, seen.factory()).limit(1000, Duration::from_secs(3600));
+    let pool = executor.pool(1, seen.factory()).failure_limit(1000, Duration::from_secs(3600));
     pool.backoff(Duration::from_micros(100), Duration::from_millis(1)).build().unwrap()
 }
 
@@ -200,7 +201,7 @@ fn a_replica_that_stops_is_replaced_and_loses_nothing() {
 fn a_stop_at_the_end_of_a_turn_is_not_lost() {
     let executor = crew(1);
     let seen = Seen::default();
-    let pool = executor.pool(1, seen.factory()).limit(u32::MAX, Duration::from_millis(1));
+    let pool = executor.pool(1, seen.factory()).failure_limit(u32::MAX, Duration::from_millis(1));
     let pool = pool.backoff(Duration::ZERO, Duration::ZERO).build().unwrap();
     let replica = pool.replica(0).unwrap();
     for round in 0..1000u64 {
@@ -242,7 +243,7 @@ fn messages_wait_for_the_successor_within_the_capacity() {
     let works = Arc::new(AtomicBool::new(true));
     let may = Arc::clone(&works);
     let open = move |index| if may.load(Relaxed) { Ok(factory(index)) } else { Err("no database") };
-    let pool = executor.try_pool(1, open).capacity(4).limit(u32::MAX, Duration::from_secs(3600));
+    let pool = executor.try_pool(1, open).capacity(4).failure_limit(u32::MAX, Duration::from_secs(3600));
     let pool = pool.backoff(Duration::from_millis(1), Duration::from_millis(2)).build().unwrap();
     works.store(false, Relaxed);
     pool.tell(ToIndex(0), Do::Panic).unwrap();
@@ -266,7 +267,8 @@ fn messages_wait_for_the_successor_within_the_capacity() {
 /// Makes a pool and puts its next successor an hour away.
 fn far_successor(executor: &Executor, seen: &Seen) -> Pool<Noting> {
     let hour = Duration::from_secs(3600);
-    let pool = executor.pool(2, seen.factory()).backoff(hour, hour).limit(1000, hour).build().unwrap();
+    let pool =
+        executor.pool(2, seen.factory()).backoff(hour, hour).failure_limit(1000, hour).build().unwrap();
     for _ in 0..2 {
         let _ = answer(pool.ask(ToIndex(0), Do::Panic).unwrap());
     }
@@ -308,7 +310,7 @@ fn a_pool_that_stops_at_once_does_not_wait_for_a_successor() {
     let waiting = pool.ask(ToIndex(0), 1u64).unwrap();
     pool.stop_now();
     assert_eq!(answer(waiting), Err(AskError::Stopped));
-    assert_eq!(pool.wait_stopped_timeout(Duration::from_secs(LONG)), Ok(PoolEnd::Killed));
+    assert_eq!(pool.wait_stopped_timeout(Duration::from_secs(LONG)), Ok(PoolStopReason::Killed));
     settle(&executor);
     seen.tokens.assert_each_dropped_once();
 }
@@ -319,7 +321,8 @@ fn a_pool_that_lost_too_many_is_not_running() {
     on_every_crew(|executor| {
         let seen = Seen::default();
         let window = Duration::from_secs(3600);
-        let pool = executor.pool(2, seen.factory()).backoff(Duration::ZERO, Duration::ZERO).limit(3, window);
+        let pool =
+            executor.pool(2, seen.factory()).backoff(Duration::ZERO, Duration::ZERO).failure_limit(3, window);
         let pool = pool.build().unwrap();
         for _ in 0..3 {
             assert_eq!(cause(pool.ask(ToIndex(0), Do::Panic).unwrap()), INTENDED);
@@ -336,7 +339,11 @@ fn a_pool_that_lost_too_many_is_not_running() {
         assert_eq!(answer(others), Ok(1), "the others handle what they have");
         let end = pool.wait_stopped_timeout(Duration::from_secs(LONG)).unwrap();
         match &end {
-            PoolEnd::ReplacedTooOften { replacements: 3, window: w, last: Loss::Panicked(text) } => {
+            PoolStopReason::ReplacedTooOften {
+                replacements: 3,
+                window: w,
+                last: ReplicaFailure::Panicked(text),
+            } => {
                 assert_eq!((w, text.as_str()), (&window, INTENDED));
             }
             other => panic!("{other:?}"),
@@ -364,7 +371,7 @@ fn a_factory_that_fails_or_panics_is_tried_again_up_to_the_limit() {
             false => Err("intended: no database"),
         };
         let pool = executor.try_pool(1, open).backoff(Duration::from_micros(1), Duration::from_millis(1));
-        let pool = pool.limit(5, Duration::from_secs(3600)).build().unwrap();
+        let pool = pool.failure_limit(5, Duration::from_secs(3600)).build().unwrap();
         let waiting = {
             let until = hold(&pool);
             pool.tell(ToIndex(0), Do::Stop).unwrap();
@@ -374,7 +381,7 @@ fn a_factory_that_fails_or_panics_is_tried_again_up_to_the_limit() {
         };
         assert_eq!(answer(waiting), Err(AskError::Stopped));
         match pool.wait_stopped_timeout(Duration::from_secs(LONG)).unwrap() {
-            PoolEnd::ReplacedTooOften { last: Loss::Factory(text), .. } => {
+            PoolStopReason::ReplacedTooOften { last: ReplicaFailure::Factory(text), .. } => {
                 assert!(text.starts_with(INTENDED), "{text}");
             }
             other => panic!("{other:?}"),
@@ -383,12 +390,15 @@ fn a_factory_that_fails_or_panics_is_tried_again_up_to_the_limit() {
         assert_eq!(executor.stats().panicked, if panics { 5 } else { 0 });
         assert_eq!(executor.stats().dead_letters.total(), 1);
         // Each try except the last, which has no successor.
-        let told = |cause: fn(&Loss) -> bool| {
+        let told = |cause: fn(&ReplicaFailure) -> bool| {
             let replaced = |event: &Event| matches!(event, Event::Replaced { cause: it, .. } if cause(it));
             events.all().iter().filter(|event| replaced(event)).count()
         };
-        assert_eq!(told(|cause| *cause == Loss::Stopped), 1);
-        assert_eq!(told(|cause| matches!(cause, Loss::Factory(text) if text.starts_with(INTENDED))), 4);
+        assert_eq!(told(|cause| *cause == ReplicaFailure::Stopped), 1);
+        assert_eq!(
+            told(|cause| matches!(cause, ReplicaFailure::Factory(text) if text.starts_with(INTENDED))),
+            4
+        );
         assert_eq!(pool.stats().replicas[0].replaced, 5);
         seen.tokens.assert_each_dropped_once();
     }
@@ -407,8 +417,10 @@ fn the_hook_is_told_of_losses() {
     let id = pool.ids()[0];
     let all = events.all();
     assert!(matches!(&all[0], Event::Panicked { actor, place: PanicPlace::Handler, .. } if *actor == id));
-    assert!(matches!(&all[1], Event::Replaced { actor, cause: Loss::Panicked(_), .. } if *actor == id));
-    assert!(matches!(&all[2], Event::Replaced { cause: Loss::Stopped, .. }));
+    assert!(
+        matches!(&all[1], Event::Replaced { actor, cause: ReplicaFailure::Panicked(_), .. } if *actor == id)
+    );
+    assert!(matches!(&all[2], Event::Replaced { cause: ReplicaFailure::Stopped, .. }));
     assert_eq!(all.len(), 3);
 }
 
@@ -467,7 +479,7 @@ fn nothing_is_lost_or_overtaken_while_replicas_are_lost() {
     for workers in CREWS {
         let executor = crew(workers);
         let seen = Seen::default();
-        let pool = executor.pool(3, seen.factory()).limit(u32::MAX, Duration::from_secs(1));
+        let pool = executor.pool(3, seen.factory()).failure_limit(u32::MAX, Duration::from_secs(1));
         let pool = pool.backoff(Duration::from_micros(10), Duration::from_micros(200)).build().unwrap();
         thread::scope(|scope| {
             for sender in 0..SENDERS {

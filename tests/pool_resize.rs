@@ -5,7 +5,9 @@ mod common;
 
 use common::*;
 use heist::strategy::*;
-use heist::{Actor, AskError, Context, Executor, Handler, Pool, PoolEnd, PoolError, Refusal, StopReason};
+use heist::{
+    Actor, AskError, Context, Executor, Handler, Pool, PoolError, PoolStopReason, Refusal, StopReason,
+};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -70,7 +72,7 @@ fn shards(executor: &Executor, replicas: usize, capacity: usize) -> Fixture {
     let (theirs, made) = (Arc::clone(&log), tokens.clone());
     let factory = move |index| Shard { index, log: Arc::clone(&theirs), _token: made.token() };
     let pool = executor.pool(replicas, factory).capacity(capacity).queue_capacity(capacity);
-    let pool = pool.limit(u32::MAX, Duration::from_secs(1)).backoff(Duration::ZERO, Duration::ZERO);
+    let pool = pool.failure_limit(u32::MAX, Duration::from_secs(1)).backoff(Duration::ZERO, Duration::ZERO);
     Fixture { pool: pool.build().unwrap(), log, tokens }
 }
 
@@ -362,9 +364,9 @@ fn a_pool_may_end_while_it_changes() {
             open.join().unwrap();
             let end = pool.wait_stopped_timeout(deadline).unwrap();
             let expected = match (kill, shutdown) {
-                (_, true) => PoolEnd::Shutdown,
-                (true, false) => PoolEnd::Killed,
-                (false, false) => PoolEnd::Stopped,
+                (_, true) => PoolStopReason::Shutdown,
+                (true, false) => PoolStopReason::Killed,
+                (false, false) => PoolStopReason::Stopped,
             };
             assert_eq!(end, expected);
             if !shutdown {
@@ -388,7 +390,7 @@ fn a_stop_at_once_reaches_those_that_are_let_go_of() {
     pool.shrink(1).unwrap();
     pool.stop_now();
     until.open();
-    assert_eq!(pool.wait_stopped_timeout(Duration::from_secs(LONG)).unwrap(), PoolEnd::Killed);
+    assert_eq!(pool.wait_stopped_timeout(Duration::from_secs(LONG)).unwrap(), PoolStopReason::Killed);
     for ask in asks {
         assert_eq!(answer(ask), Err(AskError::Stopped));
     }

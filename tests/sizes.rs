@@ -8,7 +8,9 @@ mod common;
 
 use common::*;
 use heist::strategy::{RoundRobin, SharedQueue};
-use heist::{Actor, ActorRef, Batch, Context, Directory, Executor, Fixed, Handler, Receive, Refusal, Reply};
+use heist::{
+    Actor, ActorRef, Batch, Context, Directory, Executor, Handler, IntervalMode, Receive, Refusal, Reply,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::thread;
@@ -130,7 +132,7 @@ fn send_in_each_way(sink: &ActorRef<Sink>) {
     let soon = Instant::now() + Duration::from_secs(LONG);
     step(|| sink.tell(Large::of(1)).unwrap());
     step(|| assert_eq!(answer(sink.ask(Large::of(1)).unwrap()).unwrap(), 2));
-    step(|| assert_eq!(answer(sink.ask_by(soon, Large::of(1)).unwrap()).unwrap(), 3));
+    step(|| assert_eq!(answer(sink.ask_deadline(soon, Large::of(1)).unwrap()).unwrap(), 3));
     step(|| sink.send(Large::of(1)).unwrap());
     step(|| sink.send_timeout(Large::of(1), Duration::from_secs(LONG)).unwrap());
     step(|| futures::executor::block_on(sink.send_async(Large::of(1))).unwrap());
@@ -179,7 +181,7 @@ fn large_messages_come_by_a_context() {
     let seen = Arc::new(AtomicUsize::new(0));
     let (told, other) = (Arc::clone(&seen), sink.clone());
     let again = executor.spawn(Inside);
-    again.tell(Run(Box::new(|ctx| ctx.again(Large::of(1)).unwrap()))).unwrap();
+    again.tell(Run(Box::new(|ctx| ctx.tell_self(Large::of(1)).unwrap()))).unwrap();
     let notice = executor.spawn(Inside);
     let target = sink.clone();
     notice.tell(Run(Box::new(move |ctx| ctx.when_room(&target, Large::of(1)).unwrap()))).unwrap();
@@ -188,7 +190,9 @@ fn large_messages_come_by_a_context() {
     tick.tell(Run(Box::new(arm))).unwrap();
     let every = executor.spawn(Inside);
     let arm = |ctx: &mut Context<Inside>| {
-        ctx.tell_every(Duration::from_millis(1), Fixed::Delay, |_| Large::of(1)).unwrap().detach();
+        ctx.tell_every(Duration::from_millis(1), IntervalMode::FixedDelay, |_| Large::of(1))
+            .unwrap()
+            .detach();
     };
     every.tell(Run(Box::new(arm))).unwrap();
     in_a_turn(&executor, move |ctx| {
@@ -201,7 +205,7 @@ fn large_messages_come_by_a_context() {
         });
         let soon = Instant::now() + Duration::from_secs(LONG);
         step(|| {
-            ctx.ask_then_by(&other, soon, Large::of(1), move |_, answer, _| {
+            ctx.ask_then_deadline(&other, soon, Large::of(1), move |_, answer, _| {
                 told.fetch_add(answer.unwrap() as usize, Relaxed);
             })
             .unwrap();
@@ -368,7 +372,7 @@ fn large_messages_go_through_pools_and_directories() {
         step(|| pool.tell(SharedQueue, Large::of(1)).unwrap());
         step(|| answer(pool.ask(RoundRobin, Large::of(1)).unwrap()).unwrap());
         step(|| answer(pool.ask(SharedQueue, Large::of(1)).unwrap()).unwrap());
-        step(|| answer(pool.ask_by(RoundRobin, soon, Large::of(1)).unwrap()).unwrap());
+        step(|| answer(pool.ask_deadline(RoundRobin, soon, Large::of(1)).unwrap()).unwrap());
         step(|| pool.send(RoundRobin, Large::of(1)).unwrap());
         step(|| futures::executor::block_on(pool.send_async(RoundRobin, Large::of(1))).unwrap());
         step(|| drop(pool.send_async(RoundRobin, Large::of(1))));

@@ -19,8 +19,8 @@ fn spares_are_bounded_and_end_when_nobody_needs_them() {
             Executor::builder()
                 .workers(2)
                 .policy(policy)
-                .spares(3)
-                .spare_stay(Duration::from_millis(1))
+                .max_spares(3)
+                .spare_keep_alive(Duration::from_millis(1))
                 .on_event(events.hook()),
         );
         for _ in 0..3 {
@@ -58,7 +58,7 @@ fn a_spare_that_cannot_be_started_is_told() {
     quiet_panics();
     for way in 0..3 {
         let events = Events::new();
-        let builder = Executor::builder().workers(1).spares(2).on_event(events.hook());
+        let builder = Executor::builder().workers(1).max_spares(2).on_event(events.hook());
         let executor = build(builder.spare_handler(move |spare| {
             assert!(spare.is_spare() && spare.index() == 1 && spare.name() == "heist-spare-0");
             match way {
@@ -140,7 +140,7 @@ fn spares_are_started_by_their_handler() {
 
 #[test]
 fn settings_of_spares_are_checked() {
-    let error = Executor::builder().spares(4097).build().unwrap_err();
+    let error = Executor::builder().max_spares(4097).build().unwrap_err();
     assert!(matches!(error, BuildError::Spares(4097)));
     assert_eq!(error.to_string(), "executor not built: it may have 0 to 4096 spares, not 4097");
     let own = || {
@@ -149,7 +149,7 @@ fn settings_of_spares_are_checked() {
             Ok(())
         })
     };
-    let error = own().spares(1).build().unwrap_err();
+    let error = own().max_spares(1).build().unwrap_err();
     assert!(matches!(error, BuildError::SparesWithoutHandler));
     // An executor with user-started threads has no spares unless the user starts them.
     let executor = build(own());
@@ -191,12 +191,12 @@ fn places_are_left_and_taken_back_by_several_threads() {
     }
 }
 
-/// Checks what `Builder::spares` says about many handlers that wait at the same time.
+/// Checks what `Builder::max_spares` says about many handlers that wait at the same time.
 #[test]
 fn as_many_handlers_wait_at_once_as_there_are_spares() {
     let (handlers, workers) = (100, 2);
     for spares in [8, handlers] {
-        let executor = build(Executor::builder().workers(workers).spares(spares));
+        let executor = build(Executor::builder().workers(workers).max_spares(spares));
         let slow = executor.spawn(Puppet::default());
         // This turn blocks as well and takes one spare.
         let held = Held::hold_blocking(&slow);
@@ -208,7 +208,7 @@ fn as_many_handlers_wait_at_once_as_there_are_spares() {
                         Ok(_) => true,
                         Err(error) => {
                             assert_eq!(error.error(), &AskError::NoSpare);
-                            assert!(error.to_string().contains("Builder::spares"), "the remedy: {error}");
+                            assert!(error.to_string().contains("Builder::max_spares"), "the remedy: {error}");
                             assert!(error.into_ask().is_some());
                             false
                         }
@@ -239,7 +239,8 @@ fn the_end_of_each_spare_is_told_once_and_last() {
             let theirs = Arc::clone(&told);
             let hook =
                 move |event: &Event| theirs.lock().unwrap().push((thread::current().id(), event.clone()));
-            let builder = Executor::builder().workers(2).policy(policy).spares(SPARES).spare_stay(stay);
+            let builder =
+                Executor::builder().workers(2).policy(policy).max_spares(SPARES).spare_keep_alive(stay);
             let executor = build(builder.on_event(hook));
             for _ in 0..3 {
                 let actors: Vec<_> = (0..10).map(|_| executor.spawn(Puppet::default())).collect();
@@ -289,7 +290,9 @@ fn timers_fire_while_every_handler_gives_its_slot_away() {
     struct Tick;
     impl heist::Actor for Clock {
         fn started(&mut self, ctx: &mut Context<Self>) {
-            ctx.tell_every(Duration::from_millis(1), heist::Fixed::Delay, |_| Tick).unwrap().detach();
+            ctx.tell_every(Duration::from_millis(1), heist::IntervalMode::FixedDelay, |_| Tick)
+                .unwrap()
+                .detach();
         }
     }
     impl heist::Handler<Tick> for Clock {

@@ -254,7 +254,7 @@ fn p03_what_is_cancelled_after_it_was_due_is_a_dead_letter() {
         let (actor, tokens) = (executor.spawn(Puppet::default()), Tokens::new());
         let held = Held::hold(&actor);
         let once = actor.tell_after(ms(1), Load(tokens.token())).unwrap();
-        let every = actor.tell_every(ms(1), Fixed::Rate, |_| Note(7)).unwrap();
+        let every = actor.tell_every(ms(1), IntervalMode::FixedRate, |_| Note(7)).unwrap();
         within(LONG, "both are delivered", || actor.len() == 3);
         assert!(once.is_armed() && every.is_armed());
         assert!(once.cancel() && every.cancel());
@@ -291,25 +291,37 @@ fn a_cancelled_timer_is_not_handled_whoever_was_quicker() {
 fn what_cannot_be_armed_is_an_error_with_the_message_inside() {
     let executor = crew(2);
     let actor = executor.spawn(Puppet::default());
-    assert_eq!(actor.tell_every(ms(0), Fixed::Delay, |_| Note(0)).unwrap_err(), TimerError::ZeroPeriod);
+    assert_eq!(
+        actor.tell_every(ms(0), IntervalMode::FixedDelay, |_| Note(0)).unwrap_err(),
+        TimerError::ZeroPeriod
+    );
     let theirs = actor.clone();
     let own = inside(&actor, move |_, ctx| {
         ctx.stop();
         let after = ctx.tell_after(ms(1), Note(5)).unwrap_err();
-        (after.refusal(), after.into_message(), ctx.tell_every(ms(1), Fixed::Rate, |_| Note(0)).unwrap_err())
+        (
+            after.refusal(),
+            after.into_message(),
+            ctx.tell_every(ms(1), IntervalMode::FixedRate, |_| Note(0)).unwrap_err(),
+        )
     });
     assert_eq!(own, (Refusal::Stopped, Note(5), TimerError::Stopped));
     ended(&theirs);
     let error = theirs.tell_after(ms(1), Note(6)).unwrap_err();
     assert_eq!((error.refusal(), error.into_message()), (Refusal::Stopped, Note(6)));
     let never = executor.spawn(Puppet::default());
-    let timers =
-        (never.tell_after(Duration::MAX, Note(1)), never.tell_every(Duration::MAX, Fixed::Rate, |_| Note(1)));
+    let timers = (
+        never.tell_after(Duration::MAX, Note(1)),
+        never.tell_every(Duration::MAX, IntervalMode::FixedRate, |_| Note(1)),
+    );
     assert!(timers.0.unwrap().is_armed() && timers.1.unwrap().is_armed());
     shut_down(&executor);
     let error = never.tell_after(ms(1), Note(7)).unwrap_err();
     assert_eq!((error.refusal(), error.into_message()), (Refusal::ShuttingDown, Note(7)));
-    assert_eq!(never.tell_every(ms(1), Fixed::Rate, |_| Note(0)).unwrap_err(), TimerError::ShuttingDown);
+    assert_eq!(
+        never.tell_every(ms(1), IntervalMode::FixedRate, |_| Note(0)).unwrap_err(),
+        TimerError::ShuttingDown
+    );
 }
 
 /// Rule 6 of `docs/rules.md`: an actor's own timers keep the actor until handled. Timers that
@@ -351,7 +363,7 @@ fn p03_a_tick_for_an_actor_that_has_ended_is_a_dead_letter() {
                 let _all_of_it = &guarded;
                 Note(0)
             };
-            actor.tell_every(ms(1001), Fixed::Rate, make).unwrap().detach();
+            actor.tell_every(ms(1001), IntervalMode::FixedRate, make).unwrap().detach();
             let before = executor.stats();
             actor.stop();
             ended(&actor);
@@ -396,7 +408,7 @@ fn p10_a_shutdown_cancels_all_timers_on_the_crew() {
                     inside(actor, move |_, ctx| ctx.tell_after(FAR, own).unwrap().detach());
                     actor.tell_after(FAR, others).unwrap().detach();
                     let make = move |_| Note(Arc::strong_count(&making.0) as u64);
-                    actor.tell_every(FAR, Fixed::Delay, make).unwrap().detach();
+                    actor.tell_every(FAR, IntervalMode::FixedDelay, make).unwrap().detach();
                 }
                 let limit = Duration::from_secs(LONG);
                 let end = if now { executor.shutdown_now(limit) } else { executor.shutdown(limit) };
@@ -418,7 +430,7 @@ fn a_shutdown_handles_the_ticks_that_wait() {
     let (actor, tokens) = (executor.spawn(Puppet::default()), Tokens::new());
     let held = Held::hold(&actor);
     let timer = actor.tell_after(ms(1), Load(tokens.token())).unwrap();
-    let every = actor.tell_every(ms(1), Fixed::Rate, |_| Note(0)).unwrap();
+    let every = actor.tell_every(ms(1), IntervalMode::FixedRate, |_| Note(0)).unwrap();
     within(LONG, "both are delivered", || actor.len() == 3);
     let release = thread::spawn({
         let handle = executor.handle();

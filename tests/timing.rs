@@ -148,14 +148,19 @@ fn every_kind_of_message_waits_and_is_handled() {
     let (actor, other) = (timed(&executor), timed(&executor));
     let target = other.clone();
     let timers = inside(&actor, move |_, ctx| {
-        ctx.again(Age).unwrap(); // 1
+        ctx.tell_self(Age).unwrap(); // 1
         ctx.ask_then(&target, Note(0), |me, answer, ctx| {
             me.kept.push(Box::new((answer, ctx.message_age()))); // 2
         })
         .unwrap();
-        ctx.ask_then_by(&target, Instant::now() + Duration::from_secs(LONG), Note(0), |me, answer, ctx| {
-            me.kept.push(Box::new((answer, ctx.message_age()))); // 3
-        })
+        ctx.ask_then_deadline(
+            &target,
+            Instant::now() + Duration::from_secs(LONG),
+            Note(0),
+            |me, answer, ctx| {
+                me.kept.push(Box::new((answer, ctx.message_age()))); // 3
+            },
+        )
         .unwrap();
         ctx.when_room(&target, Note(0)).unwrap(); // 4: at once
         let one = ctx.tell_after(Duration::ZERO, Note(0)).unwrap(); // 5
@@ -171,7 +176,7 @@ fn every_kind_of_message_waits_and_is_handled() {
     actor.send(Note(0)).unwrap(); // 9
     let asks = [
         actor.ask(Age).unwrap(),                // 10
-        actor.ask_by(far, Age).unwrap(),        // 11
+        actor.ask_deadline(far, Age).unwrap(),  // 11
         actor.asker::<Age>().ask(Age).unwrap(), // 12
     ];
     spin(D);
@@ -201,7 +206,7 @@ fn what_expired_or_was_cancelled_is_not_counted() {
     let executor = crew(2);
     let actor = timed(&executor);
     let held = Held::hold(&actor);
-    let expired = actor.ask_by(Instant::now(), Note(1)).unwrap();
+    let expired = actor.ask_deadline(Instant::now(), Note(1)).unwrap();
     let timer = actor.tell_after(Duration::ZERO, Note(2)).unwrap();
     within(LONG, "the tick is due", || actor.len() == 3);
     assert!(timer.cancel());
@@ -231,7 +236,7 @@ fn a_handler_that_panics_is_counted() {
         assert_eq!(executor.stats().timing.unwrap().handling, timing_of(executor));
     });
 
-    fn timing_of(executor: &Executor) -> Times {
+    fn timing_of(executor: &Executor) -> DurationStats {
         executor.stats().timing.unwrap().handling
     }
 }

@@ -42,7 +42,7 @@ fn a_tick_waits_from_when_it_was_due() {
         actor.tell_at(due, Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| ctx.message_age())).unwrap();
     let (sender, ages) = std::sync::mpsc::channel();
     let every = actor
-        .tell_every(D, Fixed::Rate, move |tick| {
+        .tell_every(D, IntervalMode::FixedRate, move |tick| {
             let sender = sender.clone();
             Run(move |_: &mut Puppet, ctx: &mut Context<Puppet>| {
                 // In this order, so that the age is the larger of the two if both count from the

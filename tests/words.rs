@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use heist::strategy::ToIndex;
 use heist::{
-    Actor, AskError, Context, Directory, Event, Executor, Fixed, Handler, PanicPlace, Receive, Reply,
+    Actor, AskError, Context, Directory, Event, Executor, Handler, IntervalMode, PanicPlace, Receive, Reply,
     StopReason, WaitError,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,7 +32,7 @@ impl Receive<Question> for Keeper {
     }
 }
 
-/// `Reply::wanted`: a reply is wanted as long as its ask exists, even after a timeout.
+/// `Reply::is_wanted`: a reply is wanted as long as its ask exists, even after a timeout.
 #[test]
 fn a_reply_is_wanted_until_its_ask_is_dropped() {
     let executor = crew(1);
@@ -41,7 +41,7 @@ fn a_reply_is_wanted_until_its_ask_is_dropped() {
     let actor = executor.spawn(keeper);
     let ask = actor.ask(Question).unwrap();
     settle(&executor);
-    let wanted = || replies.lock().unwrap()[0].wanted();
+    let wanted = || replies.lock().unwrap()[0].is_wanted();
     let timed_out = ask.wait_timeout(ms(1)).unwrap_err();
     assert_eq!(timed_out.error(), &AskError::TimedOut);
     assert!(wanted(), "the error holds the ask");
@@ -128,8 +128,9 @@ fn an_interval_that_is_cancelled_while_a_tick_is_handled_has_no_other() {
     let puppet = executor.spawn(Puppet::default());
     let (entered, until) = (Latch::new(), Latch::new());
     let (inside, goes_on) = (entered.clone(), until.clone());
-    let timer =
-        puppet.tell_every(ms(1), Fixed::Rate, move |_| Tick(inside.clone(), goes_on.clone())).unwrap();
+    let timer = puppet
+        .tell_every(ms(1), IntervalMode::FixedRate, move |_| Tick(inside.clone(), goes_on.clone()))
+        .unwrap();
     entered.wait();
     assert!(timer.is_armed());
     assert!(timer.cancel());
@@ -226,14 +227,15 @@ fn a_passivation_by_hand_is_counted() {
     shut_down(&executor);
 }
 
-/// `Context::again` is refused with the executor's reason once the executor has closed the actor.
+/// `Context::tell_self` is refused with the executor's reason once the executor has closed the
+/// actor.
 #[test]
 fn what_a_stopping_actor_tells_itself_is_refused_with_the_reason() {
     let executor = crew(2);
     let puppet = executor.spawn(Puppet::default());
     let refused = inside(&puppet, |_, ctx| {
         ctx.stop();
-        ctx.again(Note(1)).unwrap_err().refusal()
+        ctx.tell_self(Note(1)).unwrap_err().refusal()
     });
     assert_eq!(refused, heist::Refusal::Stopped);
     shut_down(&executor);

@@ -82,7 +82,7 @@ impl Database {
             .name("writer")
             .capacity(settings.waiting)
             .backoff(REOPEN_FIRST, REOPEN_LAST)
-            .limit(REOPENED_AT_MOST, Duration::from_secs(60))
+            .failure_limit(REOPENED_AT_MOST, Duration::from_secs(60))
             .build()?;
         let readers = |name: &str, count| {
             let file = Arc::clone(&path);
@@ -93,7 +93,7 @@ impl Database {
                 .capacity(settings.waiting)
                 .queue_capacity(settings.waiting)
                 .backoff(REOPEN_FIRST, REOPEN_LAST)
-                .limit(REOPENED_AT_MOST, Duration::from_secs(60))
+                .failure_limit(REOPENED_AT_MOST, Duration::from_secs(60))
                 .build()
         };
         Ok(Database {
@@ -144,7 +144,7 @@ impl Database {
         let until = Instant::now() + self.timeout;
         // A query that has waited too long is not begun, and a query that runs too long is
         // interrupted.
-        let ask = pool.ask_by(strategy, until, Query { query, until })?;
+        let ask = pool.ask_deadline(strategy, until, Query { query, until })?;
         Ok(Pending { answer: Answer::Read(ask), until })
     }
 
@@ -161,7 +161,7 @@ impl Database {
     {
         let until = Instant::now() + self.timeout;
         let job: Job = Box::new(|connection| Ok(Box::new(statements(connection)?)));
-        let ask = self.writer.ask_by(ToIndex(0), until, Write(job))?;
+        let ask = self.writer.ask_deadline(ToIndex(0), until, Write(job))?;
         Ok(Pending { answer: Answer::Write(ask), until })
     }
 

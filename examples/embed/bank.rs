@@ -46,8 +46,8 @@ pub(crate) fn open(
 ) -> Result<Accounts, heist::DirectoryError> {
     let store = store.clone();
     Directory::builder(executor)
-        .limit(sizes.limit)
-        .idle(sizes.idle)
+        .max_actors(sizes.limit)
+        .idle_timeout(sizes.idle)
         .capacity(sizes.waiting)
         .build(move |&id: &u64| Account { id, balance: store.load(id), store: store.clone() })
 }

@@ -16,7 +16,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use heist::{AskError, Executor, Receive, Refusal, Report};
+use heist::{AskError, Executor, Receive, Refusal, ShutdownReport};
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ struct Shared {
 /// The result of a service's life.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub(crate) report: Report,
+    pub(crate) report: ShutdownReport,
     /// Number of requests that reached a handler.
     pub(crate) seen: u64,
 }

@@ -21,9 +21,9 @@ use std::ptr::NonNull;
 /// An actor's view of the executor, for the time of one call of its code.
 ///
 /// Everything here is non-blocking. A handler that meets a full mailbox keeps its message and uses
-/// [`when_room`](Self::when_room). Long work goes on in steps by [`again`](Self::again). An answer
-/// from another actor comes back by [`ask_then`](Self::ask_then). A message for later is armed by
-/// [`tell_after`](Self::tell_after), [`tell_at`](Self::tell_at) or
+/// [`when_room`](Self::when_room). Long work goes on in steps by [`tell_self`](Self::tell_self). An
+/// answer from another actor comes back by [`ask_then`](Self::ask_then). A message for later is
+/// armed by [`tell_after`](Self::tell_after), [`tell_at`](Self::tell_at) or
 /// [`tell_every`](Self::tell_every).
 ///
 /// ```
@@ -38,7 +38,7 @@ use std::ptr::NonNull;
 ///     type Reply = u64;
 ///     fn receive(&mut self, SumTo(n): SumTo, reply: Reply<u64>, ctx: &mut Context<Self>) {
 ///         self.reply = Some(reply);
-///         ctx.again(Step { from: 1, to: n }).expect("nothing else is under way");
+///         ctx.tell_self(Step { from: 1, to: n }).expect("nothing else is under way");
 ///     }
 /// }
 ///
@@ -49,7 +49,7 @@ use std::ptr::NonNull;
 ///         let until = to.min(from + 99);
 ///         self.sum += (from..=until).sum::<u64>();
 ///         if until < to {
-///             ctx.again(Step { from: until + 1, to }).expect("this one is over");
+///             ctx.tell_self(Step { from: until + 1, to }).expect("this one is over");
 ///         } else if let Some(reply) = self.reply.take() {
 ///             reply.send(self.sum);
 ///         }
@@ -116,7 +116,7 @@ impl<A: Actor> Context<A> {
     /// how long ago it was due. The age grows while the handler runs. The call reads the clock.
     ///
     /// Returns `None` in [`started`](Actor::started), and unless the actor is timed
-    /// ([`SpawnBuilder::timing`], [`Builder::timing`](crate::Builder::timing)).
+    /// ([`SpawnBuilder::timing`], [`ExecutorBuilder::timing`](crate::ExecutorBuilder::timing)).
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};
@@ -186,14 +186,14 @@ impl<A: Actor> Context<A> {
     /// [`Refusal::Full`] while the message before is under way; [`Refusal::Stopped`] once the actor
     /// stops, [`Refusal::ShuttingDown`] once its executor has closed it. The message comes back
     /// inside the error.
-    pub fn again<M: Send + 'static>(&mut self, message: M) -> Result<(), SendError<M>>
+    pub fn tell_self<M: Send + 'static>(&mut self, message: M) -> Result<(), SendError<M>>
     where
         A: Receive<M>,
     {
-        carried!(message => self.again_as::<M, _>(message))
+        carried!(message => self.tell_self_as::<M, _>(message))
     }
 
-    fn again_as<M: Send + 'static, C: Carried<M>>(&mut self, message: C) -> Result<(), SendError<C>>
+    fn tell_self_as<M: Send + 'static, C: Carried<M>>(&mut self, message: C) -> Result<(), SendError<C>>
     where
         A: Receive<M>,
     {

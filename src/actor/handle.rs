@@ -6,7 +6,7 @@ use super::refs::ActorRef;
 use super::spawn::{SpawnBuilder, SpawnError, Spawner};
 use super::wait;
 use crate::cell::core::Core;
-use crate::cell::event::Report;
+use crate::cell::event::ShutdownReport;
 use crate::cell::waits::Waiting;
 use crate::error::WaitError;
 use crate::sched::Quiescence;
@@ -156,7 +156,7 @@ impl Handle {
     /// counts, unless it happened on a thread of the executor's own crew, which does not wait for
     /// the end.
     #[must_use]
-    pub fn last_report(&self) -> Option<Report> {
+    pub fn last_report(&self) -> Option<ShutdownReport> {
         // In a forked child a thread of the parent may hold the lock for ever.
         if self.core.forked() { None } else { self.core.report.lock().clone() }
     }

@@ -8,7 +8,7 @@ use super::handle::Handle;
 use super::refs::ActorRef;
 use super::spawn::{SpawnBuilder, SpawnError};
 use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Place, Sent, place_of};
-use crate::cell::event::Loss;
+use crate::cell::event::ReplicaFailure;
 use crate::cell::header::Header;
 use crate::cell::restart::{Keeper, Kept, Verdict};
 use crate::cell::room;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 /// `waits`.
 pub(crate) trait Successors<A>: Send + 'static {
     /// Decides what follows, after a state was lost or could not be made.
-    fn lost(&self, loss: &Loss) -> Verdict;
+    fn lost(&self, loss: &ReplicaFailure) -> Verdict;
 
     /// Makes a new state.
     fn make(&self) -> Result<A, String>;
@@ -44,7 +44,7 @@ struct Typed<A, S> {
 }
 
 impl<A: Actor, S: Successors<A>> Keeper for Typed<A, S> {
-    fn lost(&self, loss: &Loss) -> Verdict {
+    fn lost(&self, loss: &ReplicaFailure) -> Verdict {
         self.successors.lost(loss)
     }
 
@@ -89,7 +89,7 @@ struct QueueKeeper<E>(E);
 
 impl<E: QueueEnd> Keeper for QueueKeeper<E> {
     // A queue's turns run no user code and end no state, so only `ended` is ever called.
-    fn lost(&self, _: &Loss) -> Verdict {
+    fn lost(&self, _: &ReplicaFailure) -> Verdict {
         Verdict::End
     }
 

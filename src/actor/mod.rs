@@ -51,8 +51,8 @@ use reply::{Owed, Reply};
 ///
 /// # Limits
 /// A state of up to 512 KiB can be spawned, replaced and dropped with the default
-/// [stack](crate::Builder::stack_size), in debug builds too. A larger one may overflow the stack,
-/// which ends the process: keep its large parts in a [`Box`] or a [`Vec`].
+/// [stack](crate::ExecutorBuilder::stack_size), in debug builds too. A larger one may overflow the
+/// stack, which ends the process: keep its large parts in a [`Box`] or a [`Vec`].
 ///
 /// ```
 /// use heist::{Actor, Context, Executor, Handler, StopReason};
@@ -192,9 +192,9 @@ pub trait Receive<M: Send + 'static>: Actor {
     ///
     /// - **Contents**: the messages that have arrived, up to `BATCH`, in order; a batch never waits
     ///   for more. It ends before a message of another type, and with the turn's budget. Told and
-    ///   asked messages mix. Asks whose [deadline](crate::ActorRef::ask_by) has passed are left
-    ///   out, as dead letters. A timer's message comes as a batch of one, and so does a message
-    ///   from a pool's shared queue.
+    ///   asked messages mix. Asks whose [deadline](crate::ActorRef::ask_deadline) has passed are
+    ///   left out, as dead letters. A timer's message comes as a batch of one, and so does a
+    ///   message from a pool's shared queue.
     /// - **Partial use**: messages that are not taken from the iterator stay at the head of the
     ///   mailbox, in order. After [`stop_now`](crate::ActorRef::stop_now) the iterator ends.
     /// - **Panics** are handled as in any handler. Messages that were taken count as handled.

@@ -126,7 +126,7 @@ impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
         // A single function pointer serves both ways to ask, so an asker has two words.
         let ask: AskFn<M, R> = |actor, deadline, message| match deadline {
             None => typed::<A>(actor).ask(message),
-            Some(deadline) => typed::<A>(actor).ask_by(deadline, message),
+            Some(deadline) => typed::<A>(actor).ask_deadline(deadline, message),
         };
         Asker { actor: untyped(actor), ask }
     }
@@ -139,11 +139,12 @@ impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
         (self.ask)(&self.actor, None, message)
     }
 
-    /// Sends a message with a deadline and returns its answer to come; see [`ActorRef::ask_by`].
+    /// Sends a message with a deadline and returns its answer to come; see
+    /// [`ActorRef::ask_deadline`].
     ///
     /// # Errors
-    /// As [`ActorRef::ask_by`].
-    pub fn ask_by(&self, deadline: Instant, message: M) -> Result<Ask<R>, SendError<M>> {
+    /// As [`ActorRef::ask_deadline`].
+    pub fn ask_deadline(&self, deadline: Instant, message: M) -> Result<Ask<R>, SendError<M>> {
         (self.ask)(&self.actor, Some(deadline), message)
     }
 }

@@ -100,7 +100,7 @@ impl<R: 'static> Reply<R> {
     /// [`ask_then`](crate::Context::ask_then) has stopped: then work for the answer can be saved.
     /// `true` can become `false` at any time.
     #[must_use]
-    pub fn wanted(&self) -> bool {
+    pub fn is_wanted(&self) -> bool {
         // SAFETY: the reply still exists, so the pointer is unused.
         self.to.is_some_and(|(to, vtable)| unsafe { (vtable.wanted)(to) })
     }
@@ -266,6 +266,6 @@ impl Drop for Late {
 
 impl<R: 'static> fmt::Debug for Reply<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply").field("wanted", &self.wanted()).finish()
+        f.debug_struct("Reply").field("wanted", &self.is_wanted()).finish()
     }
 }

@@ -145,10 +145,10 @@ impl<'a, A> SpawnBuilder<'a, A> {
     }
 
     /// Sets how many messages may wait in the mailbox: 1 to 2^27 - 2. Default: the
-    /// [executor's](crate::Builder::capacity).
+    /// [executor's](crate::ExecutorBuilder::capacity).
     ///
-    /// What is prepaid comes on top: the actor's own [`again`](crate::Context::again), notices of
-    /// room and answers, and one message for each [timer](crate::Timer) that is due.
+    /// What is prepaid comes on top: the actor's own [`tell_self`](crate::Context::tell_self),
+    /// notices of room and answers, and one message for each [timer](crate::Timer) that is due.
     pub fn capacity(mut self, messages: usize) -> Self {
         match u32::try_from(messages) {
             // `MAX_LEN` itself stands for an unbounded mailbox. A wrong value is reported by the
@@ -170,9 +170,10 @@ impl<'a, A> SpawnBuilder<'a, A> {
         self
     }
 
-    /// Sets whether this actor is timed, whatever [`Builder::timing`](crate::Builder::timing) says
-    /// about all actors. A timed actor measures how long its messages wait and how long its
-    /// handlers take ([`ActorRef::timing`]), and how old a message is
+    /// Sets whether this actor is timed, whatever
+    /// [`ExecutorBuilder::timing`](crate::ExecutorBuilder::timing) says about all actors. A timed
+    /// actor measures how long its messages wait and how long its handlers take
+    /// ([`ActorRef::timing`]), and how old a message is
     /// ([`Context::message_age`](crate::Context::message_age)).
     ///
     /// # Costs
@@ -187,7 +188,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
     }
 
     /// Sets the most messages in one turn; at least 1. Default: the
-    /// [executor's](crate::Builder::budget_messages).
+    /// [executor's](crate::ExecutorBuilder::budget_messages).
     pub fn budget_messages(mut self, messages: u32) -> Self {
         self.limits_mut().messages = messages;
         if messages == 0 {
@@ -197,7 +198,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
     }
 
     /// Sets the time after which a turn ends, between two messages; more than zero. Default: the
-    /// [executor's](crate::Builder::budget_time).
+    /// [executor's](crate::ExecutorBuilder::budget_time).
     pub fn budget_time(mut self, time: Duration) -> Self {
         self.limits_mut().time = time;
         if time.is_zero() {
@@ -247,10 +248,11 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     ///
     /// A worker is a slot, not a thread. While a handler on worker `k` blocks
     /// ([`blocking`](crate::blocking), [`Ask::wait`](crate::Ask::wait)), a spare thread takes that
-    /// slot with the actors pinned to it; if the crew is [pinned](crate::Builder::pin_workers), on
-    /// the same core. The one exception: a turn that blocked ends on its own thread, with or
-    /// without the slot. Use [`spawn_dedicated`](crate::Handle::spawn_dedicated) for what needs one
-    /// and the same thread, such as a thread-local library or a state that is not `Send`.
+    /// slot with the actors pinned to it; if the crew is
+    /// [pinned](crate::ExecutorBuilder::pin_workers), on the same core. The one exception: a turn
+    /// that blocked ends on its own thread, with or without the slot. Use
+    /// [`spawn_dedicated`](crate::Handle::spawn_dedicated) for what needs one and the same thread,
+    /// such as a thread-local library or a state that is not `Send`.
     ///
     /// # Limits
     /// While worker `k` is in a long turn the actors pinned to it wait, since no other worker may

@@ -114,7 +114,7 @@ impl<C: Send + 'static> Telling<C> {
         Telling { message, table: &Tables::<A, M, C>::PLAIN, made_for: PhantomData }
     }
 
-    /// Makes the message that [`Context::again`](super::context::Context::again) prepays.
+    /// Makes the message that [`Context::tell_self`](super::context::Context::tell_self) prepays.
     pub(crate) fn again<A: Receive<M>, M: Send + 'static>(message: C) -> Self
     where
         C: Carried<M>,
@@ -402,8 +402,9 @@ impl<A: Actor> ActorRef<A> {
     ///
     /// # Limits
     /// A message of more than 4 KiB is moved into a box, and out of it for the handler. With the
-    /// default [stack](crate::Builder::stack_size) a message of up to 512 KiB can be sent, in debug
-    /// builds too. A larger one may overflow the stack, which ends the process: send a [`Box`].
+    /// default [stack](crate::ExecutorBuilder::stack_size) a message of up to 512 KiB can be sent,
+    /// in debug builds too. A larger one may overflow the stack, which ends the process: send a
+    /// [`Box`].
     ///
     /// # Errors
     /// The message comes back inside the error if the mailbox is full, the actor has stopped, the

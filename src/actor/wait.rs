@@ -221,10 +221,11 @@ impl Drop for Line<'_> {
 /// Runs `f`, once, on this thread: for code in a handler or a hook that blocks its thread.
 ///
 /// Meanwhile the crew goes on. A spare thread takes over this worker's slot and all that waits
-/// behind the running turn (see [`Builder::spares`](crate::Builder::spares)). When `f` has returned
-/// the turn goes on, on the same thread, with or without a worker's slot. If no spare is left `f`
-/// runs all the same, and this worker does nothing else until `f` has returned; the other workers
-/// take what waits behind the turn, where the policy allows it.
+/// behind the running turn (see
+/// [`ExecutorBuilder::max_spares`](crate::ExecutorBuilder::max_spares)). When `f` has returned the
+/// turn goes on, on the same thread, with or without a worker's slot. If no spare is left `f` runs
+/// all the same, and this worker does nothing else until `f` has returned; the other workers take
+/// what waits behind the turn, where the policy allows it.
 ///
 /// Outside of handlers and hooks, and inside another `blocking`, this just calls `f`. A panic in
 /// `f` unwinds through the call.

@@ -1,7 +1,7 @@
 //! The common part of all cells of an executor: scheduler, registry, counts, hook.
 
 use super::dedicated::Dedicated;
-use super::event::{DeadLetterReason, Event, Report};
+use super::event::{DeadLetterReason, Event, ShutdownReport};
 use super::graves::Graves;
 use super::header::Header;
 use super::hook::{Hook, Hooked};
@@ -63,7 +63,7 @@ pub(crate) struct Core {
     /// Whether a worker's seat was given up before a thread took it.
     seat_lost: AtomicBool,
     /// The report of the last shutdown.
-    pub(crate) report: Mutex<Option<Report>>,
+    pub(crate) report: Mutex<Option<ShutdownReport>>,
 }
 
 /// The counts and other data of a single writer.

@@ -6,7 +6,7 @@ use crate::panics::PanicText;
 use std::fmt;
 
 /// Something that an embedding program may want to log. See
-/// [`Builder::on_event`](crate::Builder::on_event).
+/// [`ExecutorBuilder::on_event`](crate::ExecutorBuilder::on_event).
 ///
 /// The hook runs on the thread that saw the event, outside all locks. A panic in it is swallowed.
 /// Calls on one thread never nest: an event that the hook causes on its own thread is told after
@@ -49,7 +49,7 @@ pub enum Event {
         /// Its Rust type.
         type_name: &'static str,
         /// How the state was lost, or why it could not be made.
-        cause: Loss,
+        cause: ReplicaFailure,
     },
     /// A wait in a handler or hook, or a forward, was refused, since it would have closed a cycle
     /// of waits.
@@ -65,7 +65,8 @@ pub enum Event {
         /// Its Rust type.
         type_name: &'static str,
     },
-    /// A spare thread was started: see [`Builder::spares`](crate::Builder::spares).
+    /// A spare thread was started: see
+    /// [`ExecutorBuilder::max_spares`](crate::ExecutorBuilder::max_spares).
     SpareStarted {
         /// How many threads there are now besides one for each worker.
         spares: usize,
@@ -107,7 +108,7 @@ pub enum PanicPlace {
 /// How a replica of a pool lost its state, or came to have none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Loss {
+pub enum ReplicaFailure {
     /// The replica was stopped, by [`Context::stop`](crate::Context::stop) or by
     /// [`ActorRef::stop`](crate::ActorRef::stop).
     Stopped,
@@ -117,12 +118,12 @@ pub enum Loss {
     Factory(String),
 }
 
-impl fmt::Display for Loss {
+impl fmt::Display for ReplicaFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Loss::Stopped => f.write_str("it stopped"),
-            Loss::Panicked(text) => write!(f, "it panicked: {text}"),
-            Loss::Factory(text) => write!(f, "no successor could be made: {text}"),
+            ReplicaFailure::Stopped => f.write_str("it stopped"),
+            ReplicaFailure::Panicked(text) => write!(f, "it panicked: {text}"),
+            ReplicaFailure::Factory(text) => write!(f, "no successor could be made: {text}"),
         }
     }
 }
@@ -141,7 +142,7 @@ pub enum DeadLetterReason {
     /// The executor shut down before the actor came to the message.
     Shutdown,
     /// The message was asked with a deadline, which had passed when its turn came:
-    /// [`ask_by`](crate::ActorRef::ask_by).
+    /// [`ask_deadline`](crate::ActorRef::ask_deadline).
     Expired,
     /// The message came from a timer that was due, and was cancelled before its turn came:
     /// [`Timer::cancel`](crate::Timer::cancel).
@@ -154,7 +155,7 @@ pub enum DeadLetterReason {
 /// Dead letters by reason: accepted messages that were not handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct DeadLetters {
+pub struct DeadLetterCounts {
     /// [`DeadLetterReason::Stopped`].
     pub stopped: u64,
     /// [`DeadLetterReason::Killed`].
@@ -171,7 +172,7 @@ pub struct DeadLetters {
     pub full: u64,
 }
 
-impl DeadLetters {
+impl DeadLetterCounts {
     /// Returns the sum of all counts.
     #[must_use]
     pub fn total(&self) -> u64 {
@@ -184,7 +185,7 @@ impl DeadLetters {
 /// did not return in time, or waited behind such a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct Unfinished {
+pub struct UnfinishedActor {
     /// The actor.
     pub id: ActorId,
     /// Its Rust type.
@@ -194,21 +195,21 @@ pub struct Unfinished {
 /// The outcome of a shutdown. Counts cover the executor's whole life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Report {
+pub struct ShutdownReport {
     /// Messages handled.
     pub handled: u64,
     /// Messages accepted and not handled.
-    pub dead_letters: DeadLetters,
+    pub dead_letters: DeadLetterCounts,
     /// Actors that had not ended at the deadline; at most 1,000 of them.
-    pub unfinished: Vec<Unfinished>,
+    pub unfinished: Vec<UnfinishedActor>,
     /// How many actors had not ended.
     pub unfinished_count: usize,
     /// Names of threads that run no actors any more and had not exited at the deadline: each is in
     /// a destructor of a thread-local. Only threads that heist has started are listed, and not
-    /// those of a [`Builder::spawn_handler`](crate::Builder::spawn_handler).
+    /// those of a [`ExecutorBuilder::spawn_handler`](crate::ExecutorBuilder::spawn_handler).
     pub unfinished_threads: Vec<String>,
     /// `true` if all actors have ended and no thread of the crew is left. A thread of a
-    /// [`Builder::spawn_handler`](crate::Builder::spawn_handler) is left by then as soon as its
-    /// [`WorkerThread::run`](crate::WorkerThread::run) has returned.
+    /// [`ExecutorBuilder::spawn_handler`](crate::ExecutorBuilder::spawn_handler) is left by then as
+    /// soon as its [`WorkerThread::run`](crate::WorkerThread::run) has returned.
     pub complete: bool,
 }

@@ -106,7 +106,7 @@ pub(crate) struct Header {
     handled: AtomicU32,
     pub(crate) phase: Cell<Phase>,
     pub(crate) reason: Cell<Reason>,
-    /// Whether the prepaid `again` is under way.
+    /// Whether the prepaid `tell_self` is under way.
     pub(crate) again: Cell<bool>,
     /// The hint of a stop. See [`killed`](Self::killed).
     killed: AtomicBool,

@@ -1,5 +1,5 @@
 //! Messages that a mailbox's owner has prepaid and that do not count against other messages:
-//! notices of room, `again`, ticks.
+//! notices of room, `tell_self`, ticks.
 //!
 //! Prepaid messages have a place in the mailbox like all messages, so the state word's `LEN` counts
 //! them. But a mailbox is full only when the number of waiting *ordinary* messages reaches its

@@ -33,7 +33,7 @@
 //! Loom model: `models::retire`. Needed orderings: `scripts/weaken-orderings.sh`, group `retire`.
 
 use super::end;
-use super::event::{Event, Loss, PanicPlace};
+use super::event::{Event, PanicPlace, ReplicaFailure};
 use super::header::{Header, Phase, Reason};
 use super::room;
 use super::shared::{self, Sharing};
@@ -61,7 +61,7 @@ pub(crate) enum Verdict {
 /// A cell's supervisor. Called in the actor's turns only, outside all locks but for `waits`.
 pub(crate) trait Keeper: Send {
     /// Decides what follows, after a state was lost or could not be made.
-    fn lost(&self, loss: &Loss) -> Verdict;
+    fn lost(&self, loss: &ReplicaFailure) -> Verdict;
 
     /// Puts a new state into the cell. May run user code, which may panic. Then there is no state.
     ///
@@ -229,7 +229,7 @@ pub(super) fn retire(this: NonNull<Header>, kill: bool) {
 pub(super) unsafe fn over(this: NonNull<Header>, panic: Option<PanicText>, owed: &mut u32) -> Option<After> {
     // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
-    let loss = panic.clone().map_or(Loss::Stopped, Loss::Panicked);
+    let loss = panic.clone().map_or(ReplicaFailure::Stopped, ReplicaFailure::Panicked);
     if let Some(kept) = header.kept()
         && goes_on(header, owed)
     {
@@ -290,14 +290,14 @@ fn empty(this: NonNull<Header>, panic: Option<PanicText>) {
         count_panic(header, PanicPlace::StateDrop, text);
     }
     let cause = match reason {
-        StopReason::Panicked(text) => Loss::Panicked(text),
-        _ => Loss::Stopped,
+        StopReason::Panicked(text) => ReplicaFailure::Panicked(text),
+        _ => ReplicaFailure::Stopped,
     };
     tell_of(header, cause);
 }
 
 /// Tells the event hook that another state is to be made, and why.
-fn tell_of(header: &Header, cause: Loss) {
+fn tell_of(header: &Header, cause: ReplicaFailure) {
     header.core().emit(|| Event::Replaced { actor: header.id(), type_name: header.type_name(), cause });
 }
 
@@ -358,10 +358,10 @@ unsafe fn make(this: NonNull<Header>, kept: &Kept) -> After {
             // The next turn begins with `started`.
             return After::Requeue;
         }
-        (Ok(()), Err(text)) => Loss::Factory(text),
+        (Ok(()), Err(text)) => ReplicaFailure::Factory(text),
         (Err(text), _) => {
             count_panic(header, PanicPlace::Factory, text.clone());
-            Loss::Factory(text.to_string())
+            ReplicaFailure::Factory(text.to_string())
         }
     };
     match kept.ask(|keeper| keeper.lost(&loss)) {
@@ -384,8 +384,8 @@ unsafe fn make(this: NonNull<Header>, kept: &Kept) -> After {
 }
 
 /// Closes the actor for good. Nothing is accepted any more, and waiting messages are not handled.
-fn give_up(header: &Header, loss: &Loss) {
-    if let Loss::Panicked(text) = loss {
+fn give_up(header: &Header, loss: &ReplicaFailure) {
+    if let ReplicaFailure::Panicked(text) = loss {
         header.reason.set(Reason::Panicked);
         *header.cold().panic.lock() = Some(text.clone());
     } else {

@@ -49,7 +49,7 @@ const LONGEST: u64 = (1 << 42) - 1;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct Times {
+pub struct DurationStats {
     /// The number of events.
     pub count: u64,
     /// The sum of their times; exact.
@@ -68,7 +68,7 @@ pub struct Times {
     pub p999: Duration,
 }
 
-impl Times {
+impl DurationStats {
     /// Returns the mean; zero if the count is zero.
     #[must_use]
     pub fn mean(&self) -> Duration {
@@ -93,9 +93,9 @@ impl Times {
 pub struct Timing {
     /// From the moment when the mailbox accepted a message to the beginning of its handler. The
     /// message of a timer waits from the moment when it was due.
-    pub wait: Times,
+    pub wait: DurationStats,
     /// The time in handlers, including those that panicked.
-    pub handling: Times,
+    pub handling: DurationStats,
 }
 
 /// Times of the turns of timed actors on one worker, or on all. In [`Stats`](crate::Stats) and
@@ -121,11 +121,11 @@ pub struct CrewTiming {
     /// Run-queue delay: from the moment when an actor became runnable (by a message while it was
     /// idle, or by the end of a turn with more to do) to the beginning of its turn. One for each
     /// turn.
-    pub queued: Times,
+    pub queued: DurationStats,
     /// As [`Timing::wait`].
-    pub wait: Times,
+    pub wait: DurationStats,
     /// As [`Timing::handling`].
-    pub handling: Times,
+    pub handling: DurationStats,
 }
 
 /// Times as they are collected, in ns.
@@ -179,7 +179,7 @@ impl Record {
         }
     }
 
-    pub(crate) fn read(&self) -> Times {
+    pub(crate) fn read(&self) -> DurationStats {
         let mut quantiles = [0; 4];
         if let Some(histogram) = &self.histogram {
             // The end of a bucket may lie beyond the longest time.
@@ -188,7 +188,7 @@ impl Record {
         }
         let [p50, p90, p99, p999] = quantiles.map(Duration::from_nanos);
         let (total, max) = (Duration::from_nanos(self.total), Duration::from_nanos(self.max));
-        Times { count: self.count, total, max, p50, p90, p99, p999 }
+        DurationStats { count: self.count, total, max, p50, p90, p99, p999 }
     }
 }
 
@@ -228,8 +228,8 @@ mod tests {
 
     #[test]
     fn nothing_is_zero() {
-        assert_eq!(Record::coarse().read(), Times::default());
-        assert_eq!(Times::default().mean(), Duration::ZERO);
+        assert_eq!(Record::coarse().read(), DurationStats::default());
+        assert_eq!(DurationStats::default().mean(), Duration::ZERO);
     }
 
     #[test]

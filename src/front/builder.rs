@@ -35,7 +35,7 @@ pub const DEFAULT_STACK_SIZE: usize = if size_of::<usize>() < 8 { 2 << 20 } else
 /// Default budget of a turn. In practice the time ends long turns; see
 /// `docs/decisions/03-turns-and-budgets.md`.
 const DEFAULT_LIMITS: Limits = Limits { messages: 4096, time: Duration::from_micros(100) };
-/// See [`Builder::spares`].
+/// See [`ExecutorBuilder::max_spares`].
 const DEFAULT_SPARES: usize = 64;
 const DEFAULT_SPARE_STAY: Duration = Duration::from_secs(5);
 pub(super) const MAX_SPARES: usize = 1 << 12;
@@ -67,14 +67,14 @@ type SpawnHandler<'a> = Box<dyn FnMut(WorkerThread) -> io::Result<()> + 'a>;
 /// # }
 /// ```
 #[must_use = "an executor exists once `build` was called"]
-pub struct Builder<'a> {
+pub struct ExecutorBuilder<'a> {
     workers: Option<usize>,
     cores: Option<Vec<usize>>,
     thread_name: String,
     stack_size: usize,
     spawn_handler: Option<SpawnHandler<'a>>,
     spares: Option<usize>,
-    spare_stay: Duration,
+    spare_keep_alive: Duration,
     spare_handler: Option<SpareHandler>,
     capacity: Option<usize>,
     unbounded: bool,
@@ -86,16 +86,16 @@ pub struct Builder<'a> {
     events: Option<Sender<Event>>,
 }
 
-impl<'a> Builder<'a> {
+impl<'a> ExecutorBuilder<'a> {
     pub(crate) fn new() -> Self {
-        Builder {
+        ExecutorBuilder {
             workers: None,
             cores: None,
             thread_name: "heist".to_string(),
             stack_size: DEFAULT_STACK_SIZE,
             spawn_handler: None,
             spares: None,
-            spare_stay: DEFAULT_SPARE_STAY,
+            spare_keep_alive: DEFAULT_SPARE_STAY,
             spare_handler: None,
             capacity: None,
             unbounded: false,
@@ -192,8 +192,8 @@ impl<'a> Builder<'a> {
     /// hook: in [`blocking`](crate::blocking), in [`Ask::wait`](crate::Ask::wait), in
     /// [`ActorRef::send`](crate::ActorRef::send). A spare is started when it is first needed
     /// (`heist-spare-0`, `-1`, and so on), and ends when it has not been needed for
-    /// [`spare_stay`](Self::spare_stay). The thread that had blocked is a spare afterwards: all
-    /// threads are alike, and a name says how the thread began.
+    /// [`spare_keep_alive`](Self::spare_keep_alive). The thread that had blocked is a spare
+    /// afterwards: all threads are alike, and a name says how the thread began.
     ///
     /// # Limits
     /// As many handlers as there are spares can block at the same time at no cost to other actors.
@@ -205,14 +205,14 @@ impl<'a> Builder<'a> {
     /// which blocks no thread. (A wait cannot queue for a spare: the last worker could then not run
     /// the actors that would free one.) A sleeping thread costs its stack, of which some 10 KiB are
     /// in memory.
-    pub fn spares(mut self, spares: usize) -> Self {
+    pub fn max_spares(mut self, spares: usize) -> Self {
         self.spares = Some(spares);
         self
     }
 
     /// Sets how long a spare stays when it is not needed. Default: 5 s.
-    pub fn spare_stay(mut self, stay: Duration) -> Self {
-        self.spare_stay = stay;
+    pub fn spare_keep_alive(mut self, stay: Duration) -> Self {
+        self.spare_keep_alive = stay;
         self
     }
 
@@ -224,7 +224,7 @@ impl<'a> Builder<'a> {
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let executor = heist::Executor::builder()
-    ///     .spares(4)
+    ///     .max_spares(4)
     ///     .spare_handler(|spare| {
     ///         let thread = std::thread::Builder::new().name(format!("mine, {}", spare.name()));
     ///         thread.spawn(|| spare.run())?;
@@ -389,7 +389,7 @@ impl<'a> Builder<'a> {
             None if nobody_starts_them => 0,
             None => DEFAULT_SPARES,
         };
-        let spares = Spares::new(spares, self.spare_stay);
+        let spares = Spares::new(spares, self.spare_keep_alive);
         let hook = join_hooks(self.hook.take(), self.events.take());
         let (core, seats) = Core::new(core::Settings {
             workers,
@@ -483,9 +483,9 @@ fn join_hooks(hook: Option<Hook>, events: Option<Sender<Event>>) -> Option<Hook>
     }
 }
 
-impl fmt::Debug for Builder<'_> {
+impl fmt::Debug for ExecutorBuilder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
+        f.debug_struct("ExecutorBuilder")
             .field("workers", &self.workers)
             .field("policy", &self.policy)
             .finish_non_exhaustive()

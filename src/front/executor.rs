@@ -1,6 +1,6 @@
 //! The executor, which owns the crew.
 
-use super::builder::Builder;
+use super::builder::ExecutorBuilder;
 use crate::actor::handle::Handle;
 use crate::cell::core::Core;
 use crate::sched::blocking::Blocking;
@@ -20,8 +20,8 @@ use std::sync::Arc;
 ///
 /// **Dropping it stops now**: messages that wait become dead letters, `stopped` hooks run, states
 /// are dropped, and the threads end. The drop **blocks** until then, for at most
-/// [`Builder::drop_deadline`]. On a thread of its own crew it does not block, and the crew ends
-/// after that thread's turn.
+/// [`ExecutorBuilder::drop_deadline`]. On a thread of its own crew it does not block, and the crew
+/// ends after that thread's turn.
 ///
 /// To have all messages handled first, call [`shutdown`](Self::shutdown). An async task must not
 /// block: it calls [`shutdown_async`](Self::shutdown_async) or
@@ -54,7 +54,8 @@ impl Executor {
     /// use.
     ///
     /// # Panics
-    /// Panics if the threads cannot be started; [`Builder::build`] returns that as an error.
+    /// Panics if the threads cannot be started; [`ExecutorBuilder::build`] returns that as an
+    /// error.
     #[must_use]
     pub fn new() -> Self {
         match Self::builder().build() {
@@ -64,8 +65,8 @@ impl Executor {
     }
 
     /// Begins an executor with settings of its own.
-    pub fn builder<'a>() -> Builder<'a> {
-        Builder::new()
+    pub fn builder<'a>() -> ExecutorBuilder<'a> {
+        ExecutorBuilder::new()
     }
 
     pub(super) fn assemble(core: Arc<Core>, gone: Receiver<Infallible>, drop_deadline: Duration) -> Self {

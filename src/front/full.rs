@@ -5,7 +5,7 @@ use super::executor::Executor;
 use crate::actor::context::Context;
 use crate::actor::refs::ActorRef;
 use crate::actor::{Actor, Handler};
-use crate::cell::event::{DeadLetterReason, DeadLetters, Event};
+use crate::cell::event::{DeadLetterCounts, DeadLetterReason, Event};
 use crate::error::Refusal;
 use crate::time::{self, Duration};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -87,6 +87,6 @@ fn a_mailbox_that_holds_all_it_can_makes_dead_letters_of_what_is_exempt() {
     }
     executor.wait_idle().unwrap();
     let stats = executor.stats();
-    assert_eq!(stats.dead_letters, DeadLetters { full: 2, ..DeadLetters::default() });
+    assert_eq!(stats.dead_letters, DeadLetterCounts { full: 2, ..DeadLetterCounts::default() });
     assert_eq!(stats.accepted, stats.handled + stats.dead_letters.total());
 }

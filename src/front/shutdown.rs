@@ -25,7 +25,7 @@
 //! | another shutdown at the same time | its own caller; both share locks for moments only |
 
 use super::executor::Executor;
-use crate::cell::event::{Event, Report, Unfinished};
+use crate::cell::event::{Event, ShutdownReport, UnfinishedActor};
 use crate::drops;
 use crate::error::WaitError;
 use crate::sched::blocking::Blocking;
@@ -51,15 +51,15 @@ impl Executor {
     /// would not drain within seven eighths of that time is stopped as by
     /// [`shutdown_now`](Self::shutdown_now).
     ///
-    /// At the deadline the report names what is left ([`Report::unfinished`],
-    /// [`Report::unfinished_threads`]); that ends later, by itself. Several calls, also at the same
-    /// time, are fine.
+    /// At the deadline the report names what is left ([`ShutdownReport::unfinished`],
+    /// [`ShutdownReport::unfinished_threads`]); that ends later, by itself. Several calls, also at
+    /// the same time, are fine.
     ///
     /// # Errors
     /// [`WaitError::OnCrew`] on a thread of this executor's crew; [`WaitError::NoSpare`] in a
     /// handler of another executor that has no spare left; [`WaitError::Forked`] in a forked child.
     /// Nothing is shut down then.
-    pub fn shutdown(&self, deadline: Duration) -> Result<Report, WaitError> {
+    pub fn shutdown(&self, deadline: Duration) -> Result<ShutdownReport, WaitError> {
         self.end_unless_frozen(deadline, false)
     }
 
@@ -69,7 +69,7 @@ impl Executor {
     ///
     /// # Errors
     /// As [`shutdown`](Self::shutdown).
-    pub fn shutdown_now(&self, deadline: Duration) -> Result<Report, WaitError> {
+    pub fn shutdown_now(&self, deadline: Duration) -> Result<ShutdownReport, WaitError> {
         self.end_unless_frozen(deadline, true)
     }
 
@@ -105,7 +105,7 @@ impl Executor {
         Shutdown::start(self, deadline, true)
     }
 
-    fn end_unless_frozen(&self, deadline: Duration, now: bool) -> Result<Report, WaitError> {
+    fn end_unless_frozen(&self, deadline: Duration, now: bool) -> Result<ShutdownReport, WaitError> {
         if self.core().forked() {
             return Err(WaitError::Forked);
         }
@@ -118,7 +118,12 @@ impl Executor {
 
     /// Ends the executor. `blocking` says what became of this thread's slot, if the thread is
     /// another executor's worker.
-    pub(super) fn end(&self, deadline: Duration, now: bool, blocking: Blocking) -> Result<Report, WaitError> {
+    pub(super) fn end(
+        &self,
+        deadline: Duration,
+        now: bool,
+        blocking: Blocking,
+    ) -> Result<ShutdownReport, WaitError> {
         let core = self.core();
         if core.forked() {
             return Err(WaitError::Forked);
@@ -162,13 +167,13 @@ impl Executor {
     }
 
     /// Counts what was handled, and names what is left if the end is not `complete`.
-    fn take_stock(&self, complete: bool) -> Report {
+    fn take_stock(&self, complete: bool) -> ShutdownReport {
         let core = self.core();
-        let mut report = Report {
+        let mut report = ShutdownReport {
             handled: core.total(|tally| &tally.handled),
             dead_letters: self.dead_letters(),
             complete,
-            ..Report::default()
+            ..ShutdownReport::default()
         };
         if complete {
             return report;
@@ -180,7 +185,7 @@ impl Executor {
         core.unfinished(|header| {
             let more = report.unfinished.len() < NAMED;
             if more {
-                report.unfinished.push(Unfinished { id: header.id(), type_name: header.type_name() });
+                report.unfinished.push(UnfinishedActor { id: header.id(), type_name: header.type_name() });
             }
             more
         });
@@ -193,14 +198,14 @@ impl Executor {
 
     /// Tells the event hook of stuck actors, on a thread of its own, since a hook may take its
     /// time.
-    fn tell_of_stuck(&self, report: &Report, until: Option<Instant>) {
+    fn tell_of_stuck(&self, report: &ShutdownReport, until: Option<Instant>) {
         if report.unfinished.is_empty() || !self.core().has_hook() {
             return;
         }
         let (telling, told) = crossbeam_channel::bounded::<Infallible>(0);
         let (core, stuck) = (self.core().share(), report.unfinished.clone());
         run_aside(move || {
-            for Unfinished { id: actor, type_name } in stuck {
+            for UnfinishedActor { id: actor, type_name } in stuck {
                 core.emit(|| Event::Stuck { actor, type_name });
             }
             drop(telling);
@@ -241,7 +246,7 @@ pub struct Shutdown {
 
 #[derive(Debug, Default)]
 struct Outcome {
-    result: Option<Result<Report, WaitError>>,
+    result: Option<Result<ShutdownReport, WaitError>>,
     waker: Option<Waker>,
 }
 
@@ -285,7 +290,7 @@ impl Drop for Shutdown {
 }
 
 impl Future for Shutdown {
-    type Output = Result<Report, WaitError>;
+    type Output = Result<ShutdownReport, WaitError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Cloned before the lock is taken, since a clone runs user code.

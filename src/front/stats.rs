@@ -1,7 +1,7 @@
 //! Statistics of an executor: counts that their writers keep anyway, added up on demand.
 
 use crate::actor::handle::Handle;
-use crate::cell::event::{DeadLetterReason, DeadLetters};
+use crate::cell::event::{DeadLetterCounts, DeadLetterReason};
 use crate::cell::times::CrewTiming;
 use crate::sync::Ordering::Relaxed;
 use crate::time::Duration;
@@ -35,7 +35,7 @@ pub struct Stats {
     /// Panics in actors' code.
     pub panicked: u64,
     /// Accepted messages that were not handled.
-    pub dead_letters: DeadLetters,
+    pub dead_letters: DeadLetterCounts,
     /// Answers that came after the asker had given up.
     pub discarded_replies: u64,
     /// Timers armed now, that is neither due nor cancelled nor ended. Timers of pools and
@@ -92,7 +92,7 @@ pub struct WorkerStats {
 }
 
 /// Counts of spare threads and of handlers that block: see
-/// [`Builder::spares`](crate::Builder::spares).
+/// [`ExecutorBuilder::max_spares`](crate::ExecutorBuilder::max_spares).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SpareStats {
@@ -201,9 +201,9 @@ impl Handle {
         }
     }
 
-    pub(super) fn dead_letters(&self) -> DeadLetters {
+    pub(super) fn dead_letters(&self) -> DeadLetterCounts {
         let by = |reason: DeadLetterReason| self.core().total(|tally| &tally.dead[reason as usize]);
-        DeadLetters {
+        DeadLetterCounts {
             stopped: by(DeadLetterReason::Stopped),
             killed: by(DeadLetterReason::Killed),
             panicked: by(DeadLetterReason::Panicked),

@@ -136,8 +136,8 @@ impl Best {
 
 impl Handle {
     /// Returns the `k` busiest actors, and the `k` with the oldest waiting messages. Actors that
-    /// are timed ([`Builder::timing`](crate::Builder::timing)) are ranked by time; the others
-    /// follow, ranked by counts. Each actor is seen at its own moment.
+    /// are timed ([`ExecutorBuilder::timing`](crate::ExecutorBuilder::timing)) are ranked by time;
+    /// the others follow, ranked by counts. Each actor is seen at its own moment.
     ///
     /// # Costs
     /// The call looks at every actor of the executor, with a few loads for each. It takes 256 at a

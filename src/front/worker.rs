@@ -11,12 +11,13 @@ use std::io;
 use std::sync::Arc;
 
 /// The work of one thread of an executor, to be run on a thread that the program starts. See
-/// [`Builder::spawn_handler`](crate::Builder::spawn_handler) and
-/// [`Builder::spare_handler`](crate::Builder::spare_handler).
+/// [`ExecutorBuilder::spawn_handler`](crate::ExecutorBuilder::spawn_handler) and
+/// [`ExecutorBuilder::spare_handler`](crate::ExecutorBuilder::spare_handler).
 ///
-/// Dropping a worker without running it makes [`Builder::build`](crate::Builder::build) fail. A
-/// dropped spare counts as a failed start. After [`std::mem::forget`] the crew lacks the thread
-/// without an error: work for that worker waits for ever, and a shutdown waits until the deadline.
+/// Dropping a worker without running it makes
+/// [`ExecutorBuilder::build`](crate::ExecutorBuilder::build) fail. A dropped spare counts as a
+/// failed start. After [`std::mem::forget`] the crew lacks the thread without an error: work for
+/// that worker waits for ever, and a shutdown waits until the deadline.
 #[must_use = "a worker without a thread is missing in its crew"]
 pub struct WorkerThread {
     name: String,
@@ -65,18 +66,18 @@ impl WorkerThread {
     }
 
     /// Returns the stack size that the thread should have, in bytes: see
-    /// [`Builder::stack_size`](crate::Builder::stack_size).
+    /// [`ExecutorBuilder::stack_size`](crate::ExecutorBuilder::stack_size).
     #[must_use]
     pub fn stack_size(&self) -> usize {
         self.recruiter.stack_size
     }
 
     /// Works until the executor has shut down, or until this thread has been a spare that was not
-    /// needed for [`Builder::spare_stay`](crate::Builder::spare_stay).
+    /// needed for [`ExecutorBuilder::spare_keep_alive`](crate::ExecutorBuilder::spare_keep_alive).
     ///
-    /// If the crew is [pinned](crate::Builder::pin_workers), the calling thread is pinned to the
-    /// slot's core, again with each new slot. If the first pinning fails this returns at once, and
-    /// [`Builder::build`](crate::Builder::build) fails.
+    /// If the crew is [pinned](crate::ExecutorBuilder::pin_workers), the calling thread is pinned
+    /// to the slot's core, again with each new slot. If the first pinning fails this returns at
+    /// once, and [`ExecutorBuilder::build`](crate::ExecutorBuilder::build) fails.
     ///
     /// # Errors
     /// Fails in a forked child, and if the calling thread works for an executor already: inside a

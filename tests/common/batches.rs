@@ -162,6 +162,6 @@ pub(crate) fn member(
     (executor.spawn(Member { plans, ..Member::new(&calls) }), calls)
 }
 
-pub(crate) fn dead(executor: &Executor) -> DeadLetters {
+pub(crate) fn dead(executor: &Executor) -> DeadLetterCounts {
     executor.stats().dead_letters
 }

@@ -13,7 +13,7 @@ pub(crate) mod pools;
 pub(crate) mod spares;
 pub(crate) mod times;
 
-use heist::{Actor, Ask, AskError, Builder, Context, Event, Executor, Handler, Policy, StopReason};
+use heist::{Actor, Ask, AskError, Context, Event, Executor, ExecutorBuilder, Handler, Policy, StopReason};
 use std::cell::Cell;
 use std::panic::{panic_any, set_hook, take_hook};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
@@ -40,7 +40,7 @@ pub(crate) fn crew(workers: usize) -> Executor {
     build(Executor::builder().workers(workers))
 }
 
-pub(crate) fn build(builder: Builder<'_>) -> Executor {
+pub(crate) fn build(builder: ExecutorBuilder<'_>) -> Executor {
     builder.build().expect("a valid crew")
 }
 

@@ -7,7 +7,7 @@ use heist::{ActorRef, Context, Executor, Policy, blocking};
 pub(crate) const FEW: usize = 2;
 
 pub(crate) fn with_spares(workers: usize, policy: Policy, spares: usize) -> Executor {
-    build(Executor::builder().workers(workers).policy(policy).spares(spares))
+    build(Executor::builder().workers(workers).policy(policy).max_spares(spares))
 }
 
 /// Runs `test` with a crew of each size, under each policy, without spares, with few and with many.

@@ -5,7 +5,7 @@ use crate::fail;
 use crate::program::{Form, Letter, Op, Route, Script, Way};
 use crate::world::{Msg, Node, Several, Small, Token, World, explode};
 use heist::strategy;
-use heist::{ActorRef, AskError, Context, Directory, Fixed, SendError, Timer};
+use heist::{ActorRef, AskError, Context, Directory, IntervalMode, SendError, Timer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Wake, Waker};
@@ -134,7 +134,7 @@ fn step(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
         },
         Op::Reply(answer) => {
             if let Some(reply) = world.replies.take() {
-                let _ = reply.wanted();
+                let _ = reply.is_wanted();
                 if *answer { reply.send(world.token(Vec::new())) } else { drop(reply) }
             }
         }
@@ -147,7 +147,7 @@ fn step(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
         }
         Op::Again(letter) => {
             if let Some(ctx) = ctx {
-                back(ctx.again(world.msg(letter)));
+                back(ctx.tell_self(world.msg(letter)));
             }
         }
         Op::OwnAfter { micros, letter } => {
@@ -221,7 +221,7 @@ fn to_actor(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
             back(actor.ask(world.msg(letter))).into_iter().for_each(|ask| world.asks.put(ask))
         }
         Op::AskBy(_, letter) => {
-            let asked = actor.ask_by(Instant::now() + Duration::from_micros(200), world.msg(letter));
+            let asked = actor.ask_deadline(Instant::now() + Duration::from_micros(200), world.msg(letter));
             back(asked).into_iter().for_each(|ask| world.asks.put(ask));
         }
         Op::AskWait(_, letter) => {
@@ -275,7 +275,10 @@ fn to_actor(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
             back(armed).into_iter().for_each(|timer| world.timers.put(timer));
         }
         Op::Every { micros, rate, letter, .. } => {
-            let (period, fixed) = (Duration::from_micros(u64::from(*micros)), [Fixed::Delay, Fixed::Rate]);
+            let (period, fixed) = (
+                Duration::from_micros(u64::from(*micros)),
+                [IntervalMode::FixedDelay, IntervalMode::FixedRate],
+            );
             let (weak, letter) = (Arc::downgrade(world), letter.clone());
             let made = actor.tell_every(period, fixed[usize::from(*rate)], move |_| {
                 let world = weak.upgrade().expect("a program outlives its timers");
@@ -344,7 +347,7 @@ fn pool(world: &Arc<World>, op: &Op) {
         let factory = move |_| weak.upgrade().expect("a program outlives its pools").node(&life);
         let builder = world.handle.pool(*replicas as usize, factory).capacity(*capacity as usize);
         let builder = builder.queue_capacity(*capacity as usize).backoff(Duration::from_micros(50), SHORT);
-        if let Ok(pool) = builder.limit(3, Duration::from_secs(1)).build() {
+        if let Ok(pool) = builder.failure_limit(3, Duration::from_secs(1)).build() {
             let old = world.pool.lock().replace(pool);
             drop(old);
         }
@@ -388,10 +391,10 @@ fn directory(world: &Arc<World>, op: &Op) {
         let mut builder = Directory::builder(&world.handle).capacity(2);
         if *idle {
             world.marks.store(true, Relaxed);
-            builder = builder.idle(Duration::from_micros(300));
+            builder = builder.idle_timeout(Duration::from_micros(300));
         }
         if *limit > 0 {
-            builder = builder.limit(*limit as usize);
+            builder = builder.max_actors(*limit as usize);
         }
         let made = builder.build(move |_: &u8| weak.upgrade().expect("a program outlives it").node(&life));
         let old = world.directory.lock().replace(made.expect("a valid directory"));

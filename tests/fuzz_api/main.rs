@@ -162,8 +162,8 @@ fn stacks() {
 
 fn build(program: &Program, hook: impl Fn() + Send + Sync + 'static) -> Executor {
     let policy = [Policy::Stealing, Policy::Sharded, Policy::SharedQueue][program.policy as usize];
-    let builder = Executor::builder().workers(program.workers).policy(policy).spares(program.spares);
-    let builder = builder.budget_messages(program.budget).spare_stay(Duration::from_micros(500));
+    let builder = Executor::builder().workers(program.workers).policy(policy).max_spares(program.spares);
+    let builder = builder.budget_messages(program.budget).spare_keep_alive(Duration::from_micros(500));
     builder.drop_deadline(DEADLINE).on_event(move |_| hook()).build().expect("an executor")
 }
 
@@ -241,7 +241,7 @@ fn wait(seed: u64, what: &str, condition: impl Fn() -> bool) {
 }
 
 fn finish(seed: u64, end: End, executor: Executor) {
-    let complete = |report: Result<heist::Report, heist::WaitError>| match report {
+    let complete = |report: Result<heist::ShutdownReport, heist::WaitError>| match report {
         Ok(report) if report.complete => {}
         other => fail(seed, &format!("the shutdown was not complete: {other:?}")),
     };

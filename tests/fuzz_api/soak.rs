@@ -73,7 +73,7 @@ impl Handler<Peers> for Counter {
     type Reply = ();
     fn handle(&mut self, Peers(peers): Peers, ctx: &mut Context<Self>) {
         self.peers = peers;
-        let _ = ctx.again(Go);
+        let _ = ctx.tell_self(Go);
     }
 }
 
@@ -128,7 +128,7 @@ impl Handler<Go> for Counter {
             Err(_) => {}
         });
         drop(asked);
-        let _ = ctx.again(Go);
+        let _ = ctx.tell_self(Go);
     }
 }
 
@@ -169,7 +169,8 @@ fn epoch(seed: u64, patience: Duration) -> (u64, u64) {
     let mut rng = Rng::new(seed);
     let policy = [Policy::Stealing, Policy::Sharded, Policy::SharedQueue][rng.below(3) as usize];
     let builder = Executor::builder().workers(1 + rng.below(4) as usize).policy(policy).timing(rng.one_in(4));
-    let builder = builder.spares(rng.below(9) as usize).spare_stay(Duration::from_millis(rng.below(3)));
+    let builder =
+        builder.max_spares(rng.below(9) as usize).spare_keep_alive(Duration::from_millis(rng.below(3)));
     let executor = builder.build().expect("an executor");
     let flood = Arc::new(Flood {
         seed,

@@ -37,7 +37,7 @@ mod threads;
 mod watch;
 mod world;
 
-use heist::{Builder, Event, Executor, Policy, Refusal};
+use heist::{Event, Executor, ExecutorBuilder, Policy, Refusal};
 use ledger::{Fates, explode};
 use node::answer_to;
 use std::sync::Arc;
@@ -133,7 +133,7 @@ enum End {
 
 /// Returns a builder for the crew. With `pinned`, workers are pinned to the processors in turn
 /// where the system and the process's affinity mask allow pinning.
-fn crew(workers: usize, pinned: bool) -> Builder<'static> {
+fn crew(workers: usize, pinned: bool) -> ExecutorBuilder<'static> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let pin = || Executor::builder().pin_workers((0..workers).map(|worker| worker % processors));
     if pinned && pin().build().is_ok() { pin() } else { Executor::builder().workers(workers) }
@@ -156,8 +156,8 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
         .budget_messages([2, 16, 128][rng.below(3) as usize])
         .timing(timing == Timing::All)
         .drop_deadline(DEADLINE)
-        .spares([0, 1, 3, 16][rng.below(4) as usize])
-        .spare_stay(Duration::from_micros(rng.below(2) * rng.below(3000)))
+        .max_spares([0, 1, 3, 16][rng.below(4) as usize])
+        .spare_keep_alive(Duration::from_micros(rng.below(2) * rng.below(3000)))
         .on_event(move |event| {
             if let Event::Panicked { .. } = event {
                 let count = hook.fetch_add(1, Relaxed);

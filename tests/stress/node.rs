@@ -273,7 +273,7 @@ impl Receive<Note> for Node {
             10 => self.kept.push((id, reply)),
             11..14 => self.world.replies.put((id, reply)),
             14 if self.rng.one_in(8) => self.world.late.lock().push((id, reply)),
-            14 => drop((reply.wanted(), reply)),
+            14 => drop((reply.is_wanted(), reply)),
             // A panic that the handler catches drops the reply. The asker must be told at once, and
             // the actor must go on.
             _ => {

@@ -166,7 +166,7 @@ pub fn answer(world: &Arc<World>) {
         }
         careful(|| match rng.below(8) {
             0 => drop(reply),
-            1 if !reply.wanted() => drop(reply),
+            1 if !reply.is_wanted() => drop(reply),
             _ => reply.send(answer_to(world, id, &mut rng)),
         });
         world.ledger.progress.fetch_add(1, Relaxed);

@@ -155,14 +155,14 @@ impl<A: Actor> ActorRef<A> {
     /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     /// let executor = Executor::new();
     /// let doubler = executor.spawn(Doubler);
-    /// let in_time = doubler.ask_by(Instant::now() + Duration::from_secs(60), 21)?;
+    /// let in_time = doubler.ask_deadline(Instant::now() + Duration::from_secs(60), 21)?;
     /// assert_eq!(in_time.wait()?, 42);
-    /// let too_late = doubler.ask_by(Instant::now(), 21)?;
+    /// let too_late = doubler.ask_deadline(Instant::now(), 21)?;
     /// assert_eq!(too_late.wait().unwrap_err().error(), &AskError::Expired);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn ask_by<M: Send + 'static>(
+    pub fn ask_deadline<M: Send + 'static>(
         &self,
         deadline: Instant,
         message: M,
@@ -170,10 +170,10 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => self.ask_by_as::<M, _>(deadline, message))
+        carried!(message => self.ask_deadline_as::<M, _>(deadline, message))
     }
 
-    pub(crate) fn ask_by_as<M: Send + 'static, C: Carried<M>>(
+    pub(crate) fn ask_deadline_as<M: Send + 'static, C: Carried<M>>(
         &self,
         deadline: Instant,
         message: C,
@@ -193,11 +193,11 @@ impl<A: Actor> ActorRef<A> {
 
 impl<A: Actor> Context<A> {
     /// Asks another actor without waiting, as [`ask_then`](Self::ask_then) does, with a deadline as
-    /// [`ask_by`](ActorRef::ask_by) has one.
+    /// [`ask_deadline`](ActorRef::ask_deadline) has one.
     ///
     /// # Errors
     /// As [`ActorRef::ask`]; `then` is dropped.
-    pub fn ask_then_by<B, M, F>(
+    pub fn ask_then_deadline<B, M, F>(
         &mut self,
         target: &ActorRef<B>,
         deadline: Instant,

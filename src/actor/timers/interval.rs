@@ -1,7 +1,7 @@
 //! Intervals: a single box goes from the table of timers into the mailbox and back, again and
 //! again.
 
-use super::{Fixed, Target, Tick, Timer, TimerError, not_armed};
+use super::{IntervalMode, Target, Tick, Timer, TimerError, not_armed};
 use crate::actor::Receive;
 use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
@@ -24,7 +24,7 @@ struct Interval<A, M, F> {
     target: Target<A>,
     key: Key,
     period: Duration,
-    fixed: Fixed,
+    mode: IntervalMode,
     /// When the tick that is to come, or under way, is due; `None` if never. A timed actor's ticks
     /// wait from this instant.
     due: Sent,
@@ -57,7 +57,7 @@ where
 pub(super) fn arm<A, M, F>(
     target: Target<A>,
     period: Duration,
-    fixed: Fixed,
+    mode: IntervalMode,
     make: F,
 ) -> Result<Timer, TimerError>
 where
@@ -82,7 +82,7 @@ where
         target,
         key: Key::NONE,
         period,
-        fixed,
+        mode,
         due: Sent(due),
         number: 0,
         missed: 0,
@@ -148,9 +148,9 @@ impl<A, M, F> Interval<A, M, F> {
     /// handled.
     fn advance(&mut self, due: Instant) {
         self.number += 1;
-        (self.due.0, self.missed) = match self.fixed {
-            Fixed::Delay => (time::after(self.period), 0),
-            Fixed::Rate => next_of_rate(due, self.period, time::now()),
+        (self.due.0, self.missed) = match self.mode {
+            IntervalMode::FixedDelay => (time::after(self.period), 0),
+            IntervalMode::FixedRate => next_of_rate(due, self.period, time::now()),
         };
     }
 }
@@ -210,8 +210,8 @@ where
     if header_ref.state.peek().closed() {
         return; // the interval ends with its actor
     }
-    // Counted from the instant when the tick was due, or after its handling: see `Fixed`. So at
-    // most one tick is under way.
+    // Counted from the instant when the tick was due, or after its handling: see `IntervalMode`. So
+    // at most one tick is under way.
     interval.advance(due);
     core.count_here(|tally| &tally.missed_ticks, interval.missed);
     let (key, at) = (interval.key, interval.due.0);

@@ -47,7 +47,7 @@ use std::ptr::NonNull;
 /// Where the number must be bounded use one `tell_every`, or let the actor arm timers for itself.
 ///
 /// ```
-/// use heist::{Actor, Context, Executor, Fixed, Handler, Tick, Timer};
+/// use heist::{Actor, Context, Executor, IntervalMode, Handler, Tick, Timer};
 /// use std::time::Duration;
 ///
 /// /// Ends after a while without a word, and looks at its watch meanwhile.
@@ -66,7 +66,8 @@ use std::ptr::NonNull;
 /// impl Actor for Session {
 ///     fn started(&mut self, ctx: &mut Context<Self>) {
 ///         let look = |tick: Tick| Look { missed: tick.missed };
-///         self.watch = ctx.tell_every(Duration::from_millis(5), Fixed::Rate, look).ok();
+///         let every = Duration::from_millis(5);
+///         self.watch = ctx.tell_every(every, IntervalMode::FixedRate, look).ok();
 ///         self.wait(ctx);
 ///     }
 /// }
@@ -102,13 +103,13 @@ pub struct Timer {
 /// From which instant the next tick of an interval is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Fixed {
+pub enum IntervalMode {
     /// From the instant when the last tick was due. Ticks are `period` apart and do not drift.
     /// Ticks that are late by whole periods are missed and counted; they never come in a burst.
-    Rate,
+    FixedRate,
     /// From the instant when the last tick had been handled. At least `period` lies between two
     /// ticks.
-    Delay,
+    FixedDelay,
 }
 
 /// One tick of an interval, given to the function that makes its message.
@@ -295,7 +296,7 @@ impl<A: Actor> Context<A> {
     pub fn tell_every<M, F>(
         &mut self,
         period: Duration,
-        fixed: Fixed,
+        mode: IntervalMode,
         message: F,
     ) -> Result<Timer, TimerError>
     where
@@ -303,7 +304,7 @@ impl<A: Actor> Context<A> {
         M: Send + 'static,
         F: FnMut(Tick) -> M + Send + 'static,
     {
-        interval::arm(Target::Own(self.me().clone()), period, fixed, message)
+        interval::arm(Target::Own(self.me().clone()), period, mode, message)
     }
 }
 
@@ -370,7 +371,7 @@ impl<A: Actor> ActorRef<A> {
     /// Fails if the period is zero, the actor stops, or its executor shuts down.
     ///
     /// ```
-    /// # use heist::{Actor, Context, Executor, Fixed, Handler, TimerError};
+    /// # use heist::{Actor, Context, Executor, IntervalMode, Handler, TimerError};
     /// # use std::time::Duration;
     /// # struct Clock(u32);
     /// # impl Actor for Clock {}
@@ -385,19 +386,25 @@ impl<A: Actor> ActorRef<A> {
     /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     /// # let executor = Executor::new();
     /// let clock = executor.spawn(Clock(0));
-    /// let _ticking = clock.tell_every(Duration::from_millis(2), Fixed::Delay, |_| Second)?;
+    /// let period = Duration::from_millis(2);
+    /// let _ticking = clock.tell_every(period, IntervalMode::FixedDelay, |_| Second)?;
     /// clock.wait_stopped()?;
-    /// let nonsense = clock.tell_every(Duration::ZERO, Fixed::Rate, |_| Second);
+    /// let nonsense = clock.tell_every(Duration::ZERO, IntervalMode::FixedRate, |_| Second);
     /// assert_eq!(nonsense.unwrap_err(), TimerError::ZeroPeriod);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn tell_every<M, F>(&self, period: Duration, fixed: Fixed, message: F) -> Result<Timer, TimerError>
+    pub fn tell_every<M, F>(
+        &self,
+        period: Duration,
+        mode: IntervalMode,
+        message: F,
+    ) -> Result<Timer, TimerError>
     where
         A: Receive<M>,
         M: Send + 'static,
         F: FnMut(Tick) -> M + Send + 'static,
     {
-        interval::arm(Target::Other(self.downgrade()), period, fixed, message)
+        interval::arm(Target::Other(self.downgrade()), period, mode, message)
     }
 }

@@ -31,12 +31,12 @@ const ROOM: usize = 64;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let executor = Executor::new();
 /// let sessions = Directory::builder(&executor)
-///     .idle(Duration::from_secs(300))
-///     .limit(100_000)
+///     .idle_timeout(Duration::from_secs(300))
+///     .max_actors(100_000)
 ///     .capacity(16)
 ///     .build(|_: &u64| Session)?;
 ///
-/// let error = Directory::builder(&executor).limit(0).build(|_: &u64| Session).unwrap_err();
+/// let error = Directory::builder(&executor).max_actors(0).build(|_: &u64| Session).unwrap_err();
 /// assert_eq!(error.to_string(), "directory not built: it must keep at least one actor");
 /// # Ok(())
 /// # }
@@ -75,7 +75,7 @@ where
     /// In each such time all actors that the directory keeps are looked at once, in steps of 256,
     /// on the crew. An actor of the directory's own does so, and counts in the executor's
     /// statistics. While the directory keeps no actor there is none, and no timer.
-    pub fn idle(mut self, time: Duration) -> Self {
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.idle = Some(time);
         self
     }
@@ -86,13 +86,13 @@ where
     /// An actor let go of that is referenced elsewhere, or still has work, lives on beside the kept
     /// ones. The limit is divided among the parts of the table, so with keys that do not fall
     /// evenly it may be a little less.
-    pub fn limit(mut self, actors: usize) -> Self {
+    pub fn max_actors(mut self, actors: usize) -> Self {
         self.limit = Some(actors);
         self
     }
 
     /// Sets how many messages may wait in each actor's mailbox: 1 to 2^27 - 2. Default: the
-    /// executor's [capacity](crate::Builder::capacity).
+    /// executor's [capacity](crate::ExecutorBuilder::capacity).
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = Some(messages);
         self
@@ -115,10 +115,10 @@ where
         make: impl Fn(&K) -> A + Send + Sync + 'static,
     ) -> Result<Directory<K, A>, DirectoryError> {
         if self.idle.is_some_and(|idle| idle.is_zero()) {
-            return Err(DirectoryError::Idle);
+            return Err(DirectoryError::IdleTimeout);
         }
         if self.limit == Some(0) {
-            return Err(DirectoryError::Limit);
+            return Err(DirectoryError::MaxActors);
         }
         match self.capacity {
             Some(_) if self.unbounded => Err(DirectoryError::BoundedAndUnbounded),
@@ -168,9 +168,9 @@ impl<K, A> fmt::Debug for DirectoryBuilder<K, A> {
 #[non_exhaustive]
 pub enum DirectoryError {
     /// The idle time is zero.
-    Idle,
+    IdleTimeout,
     /// The limit is zero.
-    Limit,
+    MaxActors,
     /// The capacity is 0 or too large.
     Capacity(usize),
     /// Mailboxes were given a capacity and made unbounded as well.
@@ -181,8 +181,8 @@ impl fmt::Display for DirectoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("directory not built: ")?;
         match self {
-            DirectoryError::Idle => f.write_str("an idle time must be more than zero"),
-            DirectoryError::Limit => f.write_str("it must keep at least one actor"),
+            DirectoryError::IdleTimeout => f.write_str("an idle time must be more than zero"),
+            DirectoryError::MaxActors => f.write_str("it must keep at least one actor"),
             DirectoryError::Capacity(n) => {
                 write!(f, "mailboxes hold 1 to {} messages, not {n}", MAX_LEN - 1)
             }

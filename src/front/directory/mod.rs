@@ -50,8 +50,9 @@ use sweep::Sweeper;
 ///
 /// # Passivation
 ///
-/// A directory keeps a reference to each of its actors. With an [`idle`](DirectoryBuilder::idle)
-/// time or a [`limit`](DirectoryBuilder::limit) it lets go of actors that were not used for a
+/// A directory keeps a reference to each of its actors. With an
+/// [idle timeout](DirectoryBuilder::idle_timeout) or a
+/// [limit](DirectoryBuilder::max_actors) to its actors it lets go of actors that were not used for a
 /// while. An actor that nothing references then ends
 /// ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), so its memory goes back. **No
 /// message is lost by that.** A message that waits, a reference held elsewhere (such as
@@ -114,7 +115,7 @@ use sweep::Sweeper;
 /// let store = Store::default();
 /// let theirs = Arc::clone(&store);
 /// let accounts = Directory::builder(&executor)
-///     .idle(Duration::from_secs(60))
+///     .idle_timeout(Duration::from_secs(60))
 ///     .build(move |owner: &String| {
 ///         let balance = theirs.lock().unwrap().get(owner).copied().unwrap_or(0);
 ///         Account { owner: owner.clone(), balance, store: Arc::clone(&theirs) }

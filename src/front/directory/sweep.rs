@@ -91,7 +91,7 @@ where
 
     fn handle(&mut self, _: Step, ctx: &mut Context<Self>) {
         if self.step() {
-            let _refused_when_stopped = ctx.again(Step);
+            let _refused_when_stopped = ctx.tell_self(Step);
             return;
         }
         let mut watch = self.directory.watch.lock();

@@ -39,7 +39,7 @@ pub(super) struct Settings {
 ///     .strategy(SharedQueue)                          // the meaning of PoolDefault
 ///     .queue_capacity(1000)
 ///     .backoff(Duration::from_millis(50), Duration::from_secs(5))
-///     .limit(20, Duration::from_secs(60))
+///     .failure_limit(20, Duration::from_secs(60))
 ///     .build()?;
 /// assert_eq!(pool.len(), 4);
 /// let error = executor.pool(0, |_| Connection).build().unwrap_err();
@@ -78,8 +78,8 @@ impl Handle {
 
     /// Begins a [`Pool`] as [`pool`](Self::pool) does, with a factory that may fail. When the pool
     /// is built [`PoolBuilder::build`] returns its error. Later a failure counts as another
-    /// [loss](PoolBuilder::limit), is [told](crate::Event::Replaced), and the factory is called
-    /// again.
+    /// [loss](PoolBuilder::failure_limit), is [told](crate::Event::Replaced), and the factory is
+    /// called again.
     pub fn try_pool<A: Actor + Send, E: Into<Box<dyn Error + Send + Sync>>>(
         &self,
         replicas: usize,
@@ -121,7 +121,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
     }
 
     /// Sets how many messages may wait in each replica's own mailbox: 1 to 2^27 - 2. Default: the
-    /// executor's [capacity](crate::Builder::capacity).
+    /// executor's [capacity](crate::ExecutorBuilder::capacity).
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = Some(messages);
         self
@@ -129,15 +129,16 @@ impl<A: Actor + Send> PoolBuilder<A> {
 
     /// Sets how many messages may wait in the [shared queue](crate::strategy::SharedQueue): 1 to
     /// 2^27 - 2. Messages in work are not counted. Default: the executor's
-    /// [capacity](crate::Builder::capacity).
+    /// [capacity](crate::ExecutorBuilder::capacity).
     pub fn queue_capacity(mut self, messages: usize) -> Self {
         self.queue_capacity = Some(messages);
         self
     }
 
-    /// Sets whether the replicas are timed, whatever [`Builder::timing`](crate::Builder::timing)
-    /// says about all actors: how long messages waited, in the shared queue too, and how long they
-    /// took. See [`ReplicaStats::timing`](crate::ReplicaStats::timing), and
+    /// Sets whether the replicas are timed, whatever
+    /// [`ExecutorBuilder::timing`](crate::ExecutorBuilder::timing) says about all actors: how long
+    /// messages waited, in the shared queue too, and how long they took. See
+    /// [`ReplicaStats::timing`](crate::ReplicaStats::timing), and
     /// [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) for the costs.
     pub fn timing(mut self, on: bool) -> Self {
         self.timing = on;
@@ -145,23 +146,24 @@ impl<A: Actor + Send> PoolBuilder<A> {
     }
 
     /// Sets how long a replica stays without a state. After its first loss (in the
-    /// [window](Self::limit)) the next state is made at once; after the second, `first` later; then
-    /// twice as late each time, at most `longest`. Default: 10 ms and 1 s.
+    /// [window](Self::failure_limit)) the next state is made at once; after the second, `first`
+    /// later; then twice as late each time, at most `longest`. Default: 10 ms and 1 s.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first, longest);
         self
     }
 
-    /// Sets a limit of losses, of all replicas together. After more than `losses` of them within
-    /// the time `within` the pool stops:
-    /// [`PoolEnd::ReplacedTooOften`](crate::PoolEnd::ReplacedTooOften). A panic counts as a loss,
-    /// and so do a replica that was stopped and a failure of the factory. Default: 100 in 60 s.
+    /// Sets a limit of failures, of all replicas together. After more than `failures` of them
+    /// within the time `within` the pool stops:
+    /// [`PoolStopReason::ReplacedTooOften`](crate::PoolStopReason::ReplacedTooOften). A panic
+    /// counts as a failure, and so do a stop of a replica and an error of the factory. Default: 100
+    /// in 60 s.
     ///
-    /// The pool keeps counts and not each loss, so the time may be as long as [`Duration::MAX`]. Up
-    /// to 64 losses are counted exactly; beyond, each counts for at least 63 of 64 parts of the
+    /// The pool keeps counts and not each failure, so the time may be as long as [`Duration::MAX`]. Up
+    /// to 64 failures are counted exactly; beyond, each counts for at least 63 of 64 parts of the
     /// time.
-    pub fn limit(mut self, losses: u32, within: Duration) -> Self {
-        (self.limit, self.window) = (losses, within);
+    pub fn failure_limit(mut self, failures: u32, within: Duration) -> Self {
+        (self.limit, self.window) = (failures, within);
         self
     }
 

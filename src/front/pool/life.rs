@@ -27,12 +27,12 @@ use super::losses::Losses;
 use super::members::{List, Member, OUTSIDE, Stripe, Stripes};
 use super::moving::Moving;
 use super::strategy::{Route, Strategy};
-use super::{PoolEnd, PoolError};
+use super::{PoolError, PoolStopReason};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
 use crate::actor::kept::{NoQueue, QueueEnd, Successors, spawn_queue};
 use crate::actor::refs::ActorRef;
-use crate::cell::event::Loss;
+use crate::cell::event::ReplicaFailure;
 use crate::cell::header::Header;
 use crate::cell::restart::Verdict;
 use crate::cell::shared::{Hold, Sharing};
@@ -65,7 +65,7 @@ struct Life {
     cells: usize,
     /// Whether the cell that ended last was killed.
     killed: bool,
-    end: Option<PoolEnd>,
+    end: Option<PoolStopReason>,
     queue_ended: bool,
     /// All losses within the window, then those of each replica.
     losses: Losses,
@@ -257,7 +257,7 @@ impl<A: Actor> Shared<A> {
     }
 
     /// Stops the pool, for the given reason unless there is an earlier one.
-    pub(super) fn end(&self, end: PoolEnd, kill: bool) {
+    pub(super) fn end(&self, end: PoolStopReason, kill: bool) {
         if self.forked() {
             return;
         }
@@ -321,7 +321,7 @@ impl<A: Actor> Shared<A> {
             if life.cells > 0 {
                 return;
             }
-            let end = if life.killed { PoolEnd::Killed } else { PoolEnd::Shutdown };
+            let end = if life.killed { PoolStopReason::Killed } else { PoolStopReason::Shutdown };
             life.end.get_or_insert(end);
             life.wakers.take_all()
         };
@@ -330,7 +330,7 @@ impl<A: Actor> Shared<A> {
     }
 
     /// Returns the reason of the pool's end, if it has ended.
-    pub(super) fn ended(&self) -> Option<PoolEnd> {
+    pub(super) fn ended(&self) -> Option<PoolStopReason> {
         if self.forked() {
             return None;
         }
@@ -340,7 +340,7 @@ impl<A: Actor> Shared<A> {
 
     /// Like [`ended`](Self::ended). If the pool has not ended, its end will wake the waker, unless
     /// the key is [forgotten](Self::forget_wait) before.
-    pub(super) fn poll_ended(&self, key: &mut Option<WakerKey>, waker: &Waker) -> Option<PoolEnd> {
+    pub(super) fn poll_ended(&self, key: &mut Option<WakerKey>, waker: &Waker) -> Option<PoolStopReason> {
         if self.forked() {
             return None;
         }
@@ -370,12 +370,12 @@ impl<A: Actor> Shared<A> {
     }
 
     /// Records a loss and decides what follows.
-    fn verdict(&self, index: usize, loss: &Loss) -> Verdict {
+    fn verdict(&self, index: usize, loss: &ReplicaFailure) -> Verdict {
         let Settings { first_backoff, longest_backoff, limit, window, .. } = self.settings;
         let now = time::now();
         let (losses, own) = {
             let mut life = self.life.lock();
-            if matches!(life.end, Some(PoolEnd::ReplacedTooOften { .. })) {
+            if matches!(life.end, Some(PoolStopReason::ReplacedTooOften { .. })) {
                 return Verdict::End;
             }
             if life.losses_of.len() <= index {
@@ -384,7 +384,10 @@ impl<A: Actor> Shared<A> {
             (life.losses.add(now, window), life.losses_of[index].add(now, window))
         };
         if losses > u64::from(limit) {
-            self.end(PoolEnd::ReplacedTooOften { replacements: limit, window, last: loss.clone() }, false);
+            self.end(
+                PoolStopReason::ReplacedTooOften { replacements: limit, window, last: loss.clone() },
+                false,
+            );
             return Verdict::End;
         }
         // The first successor is made at once. From the second loss on, the delay doubles each
@@ -396,8 +399,8 @@ impl<A: Actor> Shared<A> {
 }
 
 impl<A: Actor> Successors<A> for Replica<A> {
-    fn lost(&self, loss: &Loss) -> Verdict {
-        if let Loss::Panicked(_) = loss {
+    fn lost(&self, loss: &ReplicaFailure) -> Verdict {
+        if let ReplicaFailure::Panicked(_) = loss {
             self.counts.failed.fetch_add(1, Relaxed);
         }
         let verdict = self.shared.verdict(self.index, loss);

@@ -23,7 +23,7 @@ pub(crate) mod strategy;
 use crate::actor::Actor;
 use crate::actor::refs::ActorRef;
 use crate::actor::wait;
-use crate::cell::event::Loss;
+use crate::cell::event::ReplicaFailure;
 use crate::error::WaitError;
 use crate::id::ActorId;
 use crate::sync::WakerKey;
@@ -76,8 +76,8 @@ use std::task::{Context, Poll};
 ///
 /// All promises for actors hold, and three more. Messages of one key are handled in order, also
 /// while the pool is resized. An accepted message is handled once even if its replica loses its
-/// state before (unless the pool stops at once, or reaches its [limit](crate::PoolBuilder::limit)
-/// of losses). A stop handles what was accepted.
+/// state before (unless the pool stops at once, or reaches its
+/// [limit](crate::PoolBuilder::failure_limit) of losses). A stop handles what was accepted.
 ///
 /// **Order** is that of one replica's mailbox. Messages of one sender that go to different
 /// replicas, or through the shared queue, may overtake each other.
@@ -100,7 +100,7 @@ struct Handles<A: Actor>(Arc<Shared<A>>);
 impl<A: Actor> Drop for Handles<A> {
     fn drop(&mut self) {
         // If the pool has ended already, its first reason is kept.
-        self.0.end(PoolEnd::Dropped, false);
+        self.0.end(PoolStopReason::Dropped, false);
     }
 }
 
@@ -156,13 +156,13 @@ impl<A: Actor> Pool<A> {
     /// shared queue. Later messages are refused. Returns at once;
     /// [`wait_stopped`](Self::wait_stopped) waits for the end.
     pub fn stop(&self) {
-        self.shared.end(PoolEnd::Stopped, false);
+        self.shared.end(PoolStopReason::Stopped, false);
     }
 
     /// Stops the pool after the messages in work. Messages that wait become dead letters, and their
     /// askers are told. Returns at once.
     pub fn stop_now(&self) {
-        self.shared.end(PoolEnd::Killed, true);
+        self.shared.end(PoolStopReason::Killed, true);
     }
 
     /// Blocks until all replicas have ended. Returns why the pool ended. The call does not stop the
@@ -172,7 +172,7 @@ impl<A: Actor> Pool<A> {
     /// If the pool has not ended: [`WaitError::OnCrew`] on a thread of its executor's crew, and
     /// [`WaitError::NoSpare`] in a handler of another executor that has no spare left.
     /// [`WaitError::Forked`] in a forked child.
-    pub fn wait_stopped(&self) -> Result<PoolEnd, WaitError> {
+    pub fn wait_stopped(&self) -> Result<PoolStopReason, WaitError> {
         self.wait_stopped_until(None)
     }
 
@@ -180,11 +180,11 @@ impl<A: Actor> Pool<A> {
     ///
     /// # Errors
     /// As [`wait_stopped`](Self::wait_stopped), and [`WaitError::TimedOut`].
-    pub fn wait_stopped_timeout(&self, timeout: Duration) -> Result<PoolEnd, WaitError> {
+    pub fn wait_stopped_timeout(&self, timeout: Duration) -> Result<PoolStopReason, WaitError> {
         self.wait_stopped_until(time::after(timeout))
     }
 
-    fn wait_stopped_until(&self, until: Option<Instant>) -> Result<PoolEnd, WaitError> {
+    fn wait_stopped_until(&self, until: Option<Instant>) -> Result<PoolStopReason, WaitError> {
         if self.shared.forked() {
             return Err(WaitError::Forked);
         }
@@ -285,9 +285,9 @@ pub struct PoolStopped<A: Actor> {
 }
 
 impl<A: Actor> Future for PoolStopped<A> {
-    type Output = PoolEnd;
+    type Output = PoolStopReason;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<PoolEnd> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<PoolStopReason> {
         let PoolStopped { shared, key } = &mut *self;
         shared.poll_ended(key, cx.waker()).map_or(Poll::Pending, Poll::Ready)
     }
@@ -311,7 +311,7 @@ impl<A: Actor> fmt::Debug for PoolStopped<A> {
 /// Why a pool ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PoolEnd {
+pub enum PoolStopReason {
     /// [`Pool::stop`] was called.
     Stopped,
     /// [`Pool::stop_now`] was called.
@@ -320,26 +320,26 @@ pub enum PoolEnd {
     Dropped,
     /// The executor shut down.
     Shutdown,
-    /// More states were lost in a time than [`PoolBuilder::limit`](crate::PoolBuilder::limit)
-    /// allows.
+    /// More states were lost in a time than
+    /// [`PoolBuilder::failure_limit`](crate::PoolBuilder::failure_limit) allows.
     ReplacedTooOften {
         /// The limit.
         replacements: u32,
         /// The time.
         window: Duration,
         /// The last loss.
-        last: Loss,
+        last: ReplicaFailure,
     },
 }
 
-impl fmt::Display for PoolEnd {
+impl fmt::Display for PoolStopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PoolEnd::Stopped => f.write_str("stopped"),
-            PoolEnd::Killed => f.write_str("stopped at once"),
-            PoolEnd::Dropped => f.write_str("no longer referenced"),
-            PoolEnd::Shutdown => f.write_str("its executor shut down"),
-            PoolEnd::ReplacedTooOften { replacements, window, last } => {
+            PoolStopReason::Stopped => f.write_str("stopped"),
+            PoolStopReason::Killed => f.write_str("stopped at once"),
+            PoolStopReason::Dropped => f.write_str("no longer referenced"),
+            PoolStopReason::Shutdown => f.write_str("its executor shut down"),
+            PoolStopReason::ReplacedTooOften { replacements, window, last } => {
                 write!(f, "more than {replacements} replicas lost in {window:?}, the last because {last}")
             }
         }

@@ -159,11 +159,11 @@ impl<A: Actor> Pool<A> {
     }
 
     /// Sends a message with a deadline to one replica and returns its answer to come; see
-    /// [`ActorRef::ask_by`].
+    /// [`ActorRef::ask_deadline`].
     ///
     /// # Errors
     /// As for [`tell`](Self::tell).
-    pub fn ask_by<M: Send + 'static>(
+    pub fn ask_deadline<M: Send + 'static>(
         &self,
         strategy: impl Strategy,
         deadline: Instant,
@@ -173,7 +173,7 @@ impl<A: Actor> Pool<A> {
         A: Receive<M>,
     {
         carried!(message => {
-            self.deliver(&strategy, message, |actor, message| actor.ask_by_as::<M, _>(deadline, message))
+            self.deliver(&strategy, message, |actor, message| actor.ask_deadline_as::<M, _>(deadline, message))
         })
     }
 

@@ -48,10 +48,10 @@ impl Node {
                 let letter = self.sender.letter(ctx.me(), &mut self.rng, ttl);
                 let id = letter.token.id;
                 if self.rng.one_in(2) {
-                    let result = ctx.again(Small::of(letter));
+                    let result = ctx.tell_self(Small::of(letter));
                     self.sender.said(id, result);
                 } else {
-                    let result = ctx.again(Several(letter));
+                    let result = ctx.tell_self(Several(letter));
                     self.sender.said(id, result);
                 }
             }

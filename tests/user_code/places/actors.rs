@@ -148,7 +148,7 @@ fn again(rig: &Rig) -> Outcome {
     rig.stops(&actor);
     let run = Run(move |_: &mut Puppet, ctx: &mut Context<Puppet>| {
         let later = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| trap.spring());
-        assert!(ctx.again(later).is_ok());
+        assert!(ctx.tell_self(later).is_ok());
     });
     rig.arm();
     actor.tell(run).expect("room");

@@ -2,7 +2,7 @@
 
 use crate::Place;
 use crate::rig::{Latch, Outcome, Ping, Puppet, Rig, Run, Springs, poll_once, within};
-use heist::{AskError, Context, Fixed, Handler};
+use heist::{AskError, Context, Handler, IntervalMode};
 use std::sync::atomic::Ordering::Release;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -114,7 +114,7 @@ fn expired(rig: &Rig) -> Outcome {
     let actor = rig.puppet();
     rig.stops(&actor);
     let held = rig.hold(&actor);
-    let ask = actor.ask_by(Instant::now(), Springs::<8>::new(&rig.trap())).expect("room");
+    let ask = actor.ask_deadline(Instant::now(), Springs::<8>::new(&rig.trap())).expect("room");
     rig.arm();
     held.open();
     rig.sprung();
@@ -187,7 +187,7 @@ fn interval_closure(rig: &Rig) -> Outcome {
     let (actor, trap) = (rig.puppet(), rig.trap());
     rig.stops(&actor);
     rig.arm();
-    let timer = actor.tell_every(Duration::from_millis(1), Fixed::Rate, move |_| {
+    let timer = actor.tell_every(Duration::from_millis(1), IntervalMode::FixedRate, move |_| {
         trap.spring();
         Ping
     });
@@ -198,7 +198,7 @@ fn interval_closure(rig: &Rig) -> Outcome {
 
 fn interval_closure_drop(rig: &Rig) -> Outcome {
     let (actor, dropped) = (rig.puppet(), Springs::<8>::new(&rig.trap()));
-    let timer = actor.tell_every(FAR, Fixed::Rate, move |_| {
+    let timer = actor.tell_every(FAR, IntervalMode::FixedRate, move |_| {
         let _kept = &dropped;
         Ping
     });

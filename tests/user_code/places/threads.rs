@@ -82,7 +82,7 @@ fn of_spare(rig: &Rig) -> Outcome {
     if rig.act().panics() {
         return ABORTS;
     }
-    let builder = Executor::builder().workers(1).thread_name("mx").spare_stay(Duration::from_millis(1));
+    let builder = Executor::builder().workers(1).thread_name("mx").spare_keep_alive(Duration::from_millis(1));
     let executor = builder.build().expect("an executor");
     let (blocked, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
     let (inside, until) = (Latch::default(), Latch::default());

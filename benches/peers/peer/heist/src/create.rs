@@ -25,7 +25,7 @@ impl Handler<More> for Spawner {
         }
         self.left -= now;
         if self.left > 0 {
-            ctx.again(More).expect("one at a time");
+            ctx.tell_self(More).expect("one at a time");
         }
     }
 }

@@ -26,7 +26,7 @@ impl Handler<More> for Producer {
         }
         self.at = end;
         if end < self.targets.len() {
-            ctx.again(More).expect("one at a time");
+            ctx.tell_self(More).expect("one at a time");
         }
     }
 }
