@@ -349,18 +349,22 @@ compile_error!("heist needs 64-bit atomics: an actor's state is one word of 64 b
 mod actor;
 mod cell;
 mod cores;
+mod directory;
 mod drops;
 mod error;
+mod executor;
 mod fork;
-mod front;
 mod id;
 mod mailbox;
 mod memory;
 #[cfg(all(test, heist_loom))]
 mod models;
 mod panics;
+mod pool;
 mod sched;
 mod sync;
+#[cfg(all(test, not(heist_loom)))]
+mod tests;
 mod time;
 mod user;
 mod variance;
@@ -384,23 +388,24 @@ pub use cell::event::{
 };
 pub use cell::times::{CrewTiming, DurationStats, Timing};
 pub use cell::waits::{Waiting, WaitingActor};
+pub use directory::builder::{DirectoryBuilder, DirectoryError};
+pub use directory::{Directory, DirectoryStats};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};
-pub use front::build_error::BuildError;
-pub use front::builder::{DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, ExecutorBuilder};
-pub use front::directory::builder::{DirectoryBuilder, DirectoryError};
-pub use front::directory::{Directory, DirectoryStats};
-pub use front::executor::Executor;
-pub use front::pool::broadcast::{Broadcast, NoAnswer};
-pub use front::pool::builder::PoolBuilder;
-pub use front::pool::counts::{PoolStats, ReplicaStats};
-pub use front::pool::send::PoolSending;
-pub use front::pool::{Pool, PoolError, PoolStopReason, PoolStopped};
-pub use front::shutdown::Shutdown;
-pub use front::stats::{SpareStats, Stats, WorkerStats};
-pub use front::top::{Top, TopActor};
-pub use front::worker::{RunError, WorkerThread};
+pub use executor::Executor;
+pub use executor::builder::{DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, ExecutorBuilder};
+pub use executor::error::BuildError;
+pub use executor::shutdown::Shutdown;
+pub use executor::stats::{SpareStats, Stats, WorkerStats};
+pub use executor::threads::{RunError, WorkerThread};
+pub use executor::top::{Top, TopActor};
 pub use id::ActorId;
 pub use panics::PanicText;
+pub use pool::broadcast::{Broadcast, NoAnswer};
+pub use pool::builder::PoolBuilder;
+pub use pool::counts::{PoolStats, ReplicaStats};
+pub use pool::error::{PoolError, PoolStopReason};
+pub use pool::send::PoolSending;
+pub use pool::{Pool, PoolStopped};
 pub use sched::queue::Policy;
 
 /// Strategies, which choose the replica for a message to a [`Pool`].
@@ -432,7 +437,7 @@ pub use sched::queue::Policy;
 /// # }
 /// ```
 pub mod strategy {
-    pub use crate::front::pool::strategy::{
+    pub use crate::pool::strategy::{
         ByKey, LeastLoaded, PoolDefault, Random, Replicas, RoundRobin, Route, SharedQueue, Strategy, ToId,
         ToIndex, TwoChoices,
     };

@@ -69,6 +69,9 @@ use crate::sync::{AtomicBool, AtomicUsize, Counter, Mutex, Ordering::*, Parker, 
 use crate::time::{self, Duration, Instant};
 use std::sync::Arc;
 
+/// The most spare threads of one executor.
+pub(crate) const MAX_SPARES: usize = 1 << 12;
+
 /// What a spare is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Assignment {

@@ -1,15 +1,15 @@
 //! Tests that an executor's end leaves nothing: the core is freed, whatever of heist the user's
 //! code holds.
 
-use super::executor::Executor;
 use crate::actor::context::Context;
 use crate::actor::handle::Handle;
 use crate::actor::refs::ActorRef;
 use crate::actor::wait::blocking;
 use crate::actor::{Actor, Handler};
 use crate::cell::core::Core;
-use crate::front::directory::Directory;
-use crate::front::pool::strategy::{Replicas, Route, Strategy};
+use crate::directory::Directory;
+use crate::executor::Executor;
+use crate::pool::strategy::{Replicas, Route, Strategy};
 use crate::sync::Mutex;
 use crate::time::{self, Duration};
 use crossbeam_channel::bounded;

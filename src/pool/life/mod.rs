@@ -22,12 +22,12 @@ mod change;
 
 use super::builder::Settings;
 use super::counts::Counts;
+use super::error::{PoolError, PoolStopReason};
 use super::factory::{Factory, Make, States};
 use super::losses::Losses;
 use super::members::{List, Member, OUTSIDE, Stripe, Stripes};
 use super::moving::Moving;
 use super::strategy::{Route, Strategy};
-use super::{PoolError, PoolStopReason};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
 use crate::actor::kept::{NoQueue, QueueEnd, Successors, spawn_queue};

@@ -1,8 +1,8 @@
 //! Errors of building an executor.
 
-use super::builder::MAX_SPARES;
 use crate::mailbox::state::MAX_LEN;
 use crate::sched::idle::MAX_WORKERS;
+use crate::sched::spares::MAX_SPARES;
 use std::error::Error;
 use std::fmt;
 use std::io;

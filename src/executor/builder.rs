@@ -1,9 +1,8 @@
 //! Builder of an executor: settings, their validation, and the start of the crew.
 
-use super::build_error::BuildError;
-use super::executor::Executor;
-use super::threads::{Recruiter, SpareHandler};
-use super::worker::WorkerThread;
+use super::Executor;
+use super::error::BuildError;
+use super::threads::{Recruiter, SpareHandler, WorkerThread};
 use crate::cell::core::{self, Core, Limits};
 use crate::cell::dedicated::Settings;
 use crate::cell::event::Event;
@@ -13,7 +12,7 @@ use crate::mailbox::state::MAX_LEN;
 use crate::sched::WorkerInit;
 use crate::sched::idle::MAX_WORKERS;
 use crate::sched::queue::Policy;
-use crate::sched::spares::Spares;
+use crate::sched::spares::{MAX_SPARES, Spares};
 use crate::sync::AtomicUsize;
 use crate::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -38,7 +37,6 @@ const DEFAULT_LIMITS: Limits = Limits { messages: 4096, time: Duration::from_mic
 /// See [`ExecutorBuilder::max_spares`].
 const DEFAULT_SPARES: usize = 64;
 const DEFAULT_SPARE_STAY: Duration = Duration::from_secs(5);
-pub(super) const MAX_SPARES: usize = 1 << 12;
 const DEFAULT_DROP_DEADLINE: Duration = Duration::from_secs(5);
 /// Each thread of a pinned crew must begin within this time. Otherwise the spawn handler keeps a
 /// worker for later.

@@ -1,12 +1,12 @@
 //! Tests of a mailbox that is as full as any can be. Messages exempt from capacities become dead
 //! letters then, with this reason.
 
-use super::executor::Executor;
 use crate::actor::context::Context;
 use crate::actor::refs::ActorRef;
 use crate::actor::{Actor, Handler};
 use crate::cell::event::{DeadLetterCounts, DeadLetterReason, Event};
 use crate::error::Refusal;
+use crate::executor::Executor;
 use crate::time::{self, Duration};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::thread;

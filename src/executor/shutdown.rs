@@ -24,7 +24,7 @@
 //! | the event hook, told of stuck actors | `heist-shutdown`, in the last 64th of the time |
 //! | another shutdown at the same time | its own caller; both share locks for moments only |
 
-use super::executor::Executor;
+use super::Executor;
 use crate::cell::event::{Event, ShutdownReport, UnfinishedActor};
 use crate::drops;
 use crate::error::WaitError;

@@ -4,9 +4,9 @@ use super::{Moving, Shared};
 use crate::actor::Actor;
 use crate::actor::kept::mark;
 use crate::cell::header::Header;
-use crate::front::pool::PoolError;
-use crate::front::pool::factory::make_states;
-use crate::front::pool::members::List;
+use crate::pool::error::PoolError;
+use crate::pool::factory::make_states;
+use crate::pool::members::List;
 use std::sync::Arc;
 
 /// A change of the number of replicas under way, which counts as a cell.
@@ -19,8 +19,8 @@ impl<A: Actor> Drop for Change<'_, A> {
 }
 
 impl<A: Actor + Send> Shared<A> {
-    /// Changes the number of replicas. See [`Pool::resize`](super::Pool::resize).
-    pub(in crate::front::pool) fn resize(self: &Arc<Self>, to: usize) -> Result<(), PoolError> {
+    /// Changes the number of replicas. See [`Pool::resize`](crate::Pool::resize).
+    pub(in crate::pool) fn resize(self: &Arc<Self>, to: usize) -> Result<(), PoolError> {
         if to == 0 {
             return Err(PoolError::NoReplicas);
         }

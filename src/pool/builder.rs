@@ -1,9 +1,10 @@
 //! A pool's settings, and their errors.
 
+use super::Pool;
+use super::error::PoolError;
 use super::factory::{Make, make_states};
 use super::life::Shared;
 use super::strategy::{Strategy, TwoChoices};
-use super::{Pool, PoolError};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
 use crate::mailbox::state::MAX_LEN;

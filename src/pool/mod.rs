@@ -12,6 +12,7 @@
 pub(crate) mod broadcast;
 pub(crate) mod builder;
 pub(crate) mod counts;
+pub(crate) mod error;
 mod factory;
 mod life;
 mod losses;
@@ -23,14 +24,13 @@ pub(crate) mod strategy;
 use crate::actor::Actor;
 use crate::actor::refs::ActorRef;
 use crate::actor::wait;
-use crate::cell::event::ReplicaFailure;
 use crate::error::WaitError;
 use crate::id::ActorId;
 use crate::sync::WakerKey;
 use crate::time::{self, Duration, Instant};
+use error::{PoolError, PoolStopReason};
 use life::Shared;
 use members::List;
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -305,88 +305,5 @@ impl<A: Actor> Drop for PoolStopped<A> {
 impl<A: Actor> fmt::Debug for PoolStopped<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolStopped").finish_non_exhaustive()
-    }
-}
-
-/// Why a pool ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PoolStopReason {
-    /// [`Pool::stop`] was called.
-    Stopped,
-    /// [`Pool::stop_now`] was called.
-    Killed,
-    /// The last handle was dropped.
-    Dropped,
-    /// The executor shut down.
-    Shutdown,
-    /// More states were lost in a time than
-    /// [`PoolBuilder::failure_limit`](crate::PoolBuilder::failure_limit) allows.
-    ReplacedTooOften {
-        /// The limit.
-        replacements: u32,
-        /// The time.
-        window: Duration,
-        /// The last loss.
-        last: ReplicaFailure,
-    },
-}
-
-impl fmt::Display for PoolStopReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PoolStopReason::Stopped => f.write_str("stopped"),
-            PoolStopReason::Killed => f.write_str("stopped at once"),
-            PoolStopReason::Dropped => f.write_str("no longer referenced"),
-            PoolStopReason::Shutdown => f.write_str("its executor shut down"),
-            PoolStopReason::ReplacedTooOften { replacements, window, last } => {
-                write!(f, "more than {replacements} replicas lost in {window:?}, the last because {last}")
-            }
-        }
-    }
-}
-
-/// Why a pool was not built, or not resized.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum PoolError {
-    /// The pool would have no replicas.
-    NoReplicas,
-    /// A capacity is 0 or too large.
-    Capacity(usize),
-    /// The factory did not make a replica.
-    Factory {
-        /// The replica's index.
-        index: usize,
-        /// The factory's error.
-        error: Box<dyn Error + Send + Sync>,
-    },
-    /// A change of size is under way.
-    Resizing,
-    /// The pool has stopped.
-    Stopped,
-    /// The executor shuts down.
-    ShuttingDown,
-}
-
-impl fmt::Display for PoolError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PoolError::NoReplicas => f.write_str("a pool needs at least one replica"),
-            PoolError::Capacity(n) => write!(f, "a pool's mailboxes hold 1 to 2^27 - 2 messages, not {n}"),
-            PoolError::Factory { index, error } => write!(f, "replica {index} could not be made: {error}"),
-            PoolError::Resizing => f.write_str("the pool is changing its size already"),
-            PoolError::Stopped => f.write_str("the pool has stopped"),
-            PoolError::ShuttingDown => f.write_str("the executor is shutting down"),
-        }
-    }
-}
-
-impl Error for PoolError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            PoolError::Factory { error, .. } => Some(&**error),
-            _ => None,
-        }
     }
 }

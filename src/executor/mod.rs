@@ -1,10 +1,17 @@
-//! The executor, which owns the crew.
+//! The executor, which owns the crew; its builder, threads, shutdown and statistics.
 
-use super::builder::ExecutorBuilder;
+pub(crate) mod builder;
+pub(crate) mod error;
+pub(crate) mod shutdown;
+pub(crate) mod stats;
+pub(crate) mod threads;
+pub(crate) mod top;
+
 use crate::actor::handle::Handle;
 use crate::cell::core::Core;
 use crate::sched::blocking::Blocking;
 use crate::time::{self, Duration};
+use builder::ExecutorBuilder;
 use crossbeam_channel::Receiver;
 use std::convert::Infallible;
 use std::fmt;

@@ -4,7 +4,7 @@
 //! ever. Therefore the pool lets go of the function at its end, when no replica is left that could
 //! need another state.
 
-use super::PoolError;
+use super::error::PoolError;
 use crate::drops;
 use crate::sync::Mutex;
 use crate::user::{self, Site};
