@@ -429,7 +429,7 @@ fn the_hook_is_told_of_panics_and_dead_letters() {
     let events = told.all();
     let [
         Event::Panicked { actor, place, text, .. },
-        Event::DeadLetters { actor: of, reason, count, type_name },
+        Event::DeadLetters { actor: of, reason, count, type_name, .. },
     ] = &*events
     else {
         panic!("{events:?}")

@@ -90,7 +90,7 @@ fn p07_the_refusal_reads_well_and_is_an_event() {
     });
     let text = inside(&a, move |_, _| wait(b.ask(second).unwrap()).unwrap());
     assert!(text.ends_with("(b waits for a waits for b)"), "{text}");
-    let told = |event: &Event| matches!(event, Event::WaitRefused { cycle } if cycle.len() == 2);
+    let told = |event: &Event| matches!(event, Event::WaitRefused { cycle, .. } if cycle.len() == 2);
     assert!(events.all().iter().any(told));
 }
 

@@ -102,7 +102,7 @@ fn go_round(executor: &Executor, actors: usize, most: usize, seed: u64) {
     for node in &nodes {
         let mut peers = nodes.clone();
         for _ in 0..random.random_range(0..actors) {
-            peers.swap_remove(random.random_range(0..peers.len()));
+            let _other = peers.swap_remove(random.random_range(0..peers.len()));
         }
         node.send(Peers(peers)).unwrap();
     }

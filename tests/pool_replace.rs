@@ -343,6 +343,7 @@ fn a_pool_that_lost_too_many_is_not_running() {
                 replacements: 3,
                 window: w,
                 last: ReplicaFailure::Panicked(text),
+                ..
             } => {
                 assert_eq!((w, text.as_str()), (&window, INTENDED));
             }

@@ -85,7 +85,7 @@ impl<A: Actor> Context<A> {
     }
 
     /// Returns a reference to the actor itself. Clone the reference to give it away.
-    #[must_use]
+    #[must_use = "a borrowed reference has no effect"]
     pub fn me(&self) -> &ActorRef<A> {
         &self.me
     }
@@ -107,7 +107,6 @@ impl<A: Actor> Context<A> {
     }
 
     /// Returns a handle of the actor's executor.
-    #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::new(self.header().core().share())
     }

@@ -37,6 +37,7 @@ use std::task::{Context, Poll};
 /// });
 /// ```
 #[derive(Clone)]
+#[must_use = "a handle does not keep its executor running"]
 pub struct Handle {
     core: Arc<Core>,
 }

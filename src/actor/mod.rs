@@ -84,6 +84,10 @@ use reply::{Owed, Reply};
 /// # Ok(())
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an actor",
+    note = "write `impl Actor for {Self} {{}}`; both hooks have default implementations"
+)]
 pub trait Actor: Sized + 'static {
     /// Runs once, in the actor's first turn, before the first message. A panic here ends the actor,
     /// and [`stopped`](Self::stopped) does not run then. If
@@ -107,12 +111,20 @@ pub trait Actor: Sized + 'static {
 /// held up. After a panic in a handler the actor ends (the replica of a [`Pool`](crate::Pool) gets
 /// a new state), its askers get [`AskError::Panicked`](crate::AskError::Panicked), and everything
 /// else goes on.
+#[diagnostic::on_unimplemented(
+    message = "the actor `{Self}` does not handle messages of type `{M}`",
+    label = "`{Self}` has no handler for `{M}`",
+    note = "write `impl Handler<{M}> for {Self}`, or `impl Receive<{M}> for {Self}` to answer later"
+)]
 pub trait Handler<M: Send + 'static>: Actor {
     /// The answer to an ask with this message; `()` if there is nothing to answer.
     type Reply: Send + 'static;
 
     /// Handles one message. The returned value goes to the asker, or is dropped if the message was
     /// told.
+    ///
+    /// A handler that is written as `async fn` does not compile. `docs/cookbook.md` has the ways to
+    /// await in a handler.
     fn handle(&mut self, message: M, ctx: &mut Context<Self>) -> Self::Reply;
 }
 
@@ -158,6 +170,11 @@ pub trait Handler<M: Send + 'static>: Actor {
 /// # Ok(())
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "the actor `{Self}` does not handle messages of type `{M}`",
+    label = "`{Self}` has no handler for `{M}`",
+    note = "write `impl Handler<{M}> for {Self}`, or `impl Receive<{M}> for {Self}` to answer later"
+)]
 pub trait Receive<M: Send + 'static>: Actor {
     /// The answer to an ask with this message.
     type Reply: Send + 'static;

@@ -50,6 +50,7 @@ fn untyped<A>(actor: ActorRef<A>) -> ActorRef<()> {
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
 pub struct Recipient<M> {
     actor: ActorRef<()>,
     tell: TellFn<M>,
@@ -116,6 +117,7 @@ impl<M> fmt::Debug for Recipient<M> {
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
 pub struct Asker<M, R> {
     actor: ActorRef<()>,
     ask: AskFn<M, R>,

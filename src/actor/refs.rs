@@ -63,6 +63,7 @@ use std::task::{Context, Poll};
 /// # }
 /// ```
 #[repr(transparent)]
+#[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
 pub struct ActorRef<A> {
     strong: Strong,
     /// The cell is of type `A`. `Send` and `Sync` whatever `A` is, since the actor itself stays on
@@ -195,14 +196,12 @@ impl<A> ActorRef<A> {
     }
 
     /// Returns a reference that does not keep the actor alive.
-    #[must_use]
     pub fn downgrade(&self) -> WeakRef<A> {
         // SAFETY: `self` has a count of the cell.
         WeakRef { weak: unsafe { Weak::of(self.as_ptr()) }, actor: PhantomData }
     }
 
     /// Returns a reference to the same actor that only tells it messages of type `M`.
-    #[must_use]
     pub fn recipient<M: Send + 'static>(&self) -> Recipient<M>
     where
         A: Receive<M>,
@@ -211,7 +210,6 @@ impl<A> ActorRef<A> {
     }
 
     /// Returns a reference to the same actor that only asks it messages of type `M`.
-    #[must_use]
     pub fn asker<M: Send + 'static>(&self) -> Asker<M, A::Reply>
     where
         A: Receive<M>,
@@ -373,6 +371,7 @@ impl<A> Drop for Stopped<A> {
 /// actor.stop();
 /// assert!(weak.upgrade().is_none());
 /// ```
+#[must_use = "a reference has no effect by itself"]
 pub struct WeakRef<A> {
     weak: Weak,
     /// The cell is of type `A`.

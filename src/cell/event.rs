@@ -19,6 +19,7 @@ use std::fmt;
 #[non_exhaustive]
 pub enum Event {
     /// User code of an actor panicked.
+    #[non_exhaustive]
     Panicked {
         /// The actor.
         actor: ActorId,
@@ -31,6 +32,7 @@ pub enum Event {
     },
     /// Accepted messages were not handled: their actor ended first, or they came too late. Each
     /// dead letter is told once.
+    #[non_exhaustive]
     DeadLetters {
         /// The actor that the messages were for.
         actor: ActorId,
@@ -43,6 +45,7 @@ pub enum Event {
     },
     /// A replica of a pool lost its state, or its next state could not be made. A state is made
     /// now, or after a [backoff](crate::PoolBuilder::backoff).
+    #[non_exhaustive]
     Replaced {
         /// The replica. It keeps its id.
         actor: ActorId,
@@ -53,12 +56,14 @@ pub enum Event {
     },
     /// A wait in a handler or hook, or a forward, was refused, since it would have closed a cycle
     /// of waits.
+    #[non_exhaustive]
     WaitRefused {
         /// The actors in the cycle, beginning with the one that was refused: see
         /// [`WaitAskError::cycle`](crate::WaitAskError::cycle).
         cycle: Vec<WaitingActor>,
     },
     /// An actor had not ended at the deadline of its executor's shutdown.
+    #[non_exhaustive]
     Stuck {
         /// The actor.
         actor: ActorId,
@@ -67,6 +72,7 @@ pub enum Event {
     },
     /// A spare thread was started: see
     /// [`ExecutorBuilder::max_spares`](crate::ExecutorBuilder::max_spares).
+    #[non_exhaustive]
     SpareStarted {
         /// How many threads there are now besides one for each worker.
         spares: usize,
@@ -74,12 +80,14 @@ pub enum Event {
     /// A spare thread ended, since it had not been needed for a while. Told once for each, by that
     /// thread and as the last that it tells. The ends of the crew's threads in a shutdown are not
     /// told.
+    #[non_exhaustive]
     SpareEnded {
         /// How many threads are left besides one for each worker.
         spares: usize,
     },
     /// A spare thread could not be started. For a while no other is started, and a handler that
     /// blocks keeps its worker.
+    #[non_exhaustive]
     SpareFailed {
         /// Why it could not be started.
         error: String,

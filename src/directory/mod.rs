@@ -128,6 +128,7 @@ use sweep::Sweeper;
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "dropping the last handle lets go of all actors"]
 pub struct Directory<K: 'static, A: Actor> {
     owner: Arc<Owner<K, A>>,
 }
@@ -214,7 +215,6 @@ where
     ///
     /// The actor does not end by passivation while the reference is held. Once the executor shuts
     /// down this may return a reference to an actor that has already ended and never ran.
-    #[must_use]
     pub fn get(&self, key: &K) -> ActorRef<A> {
         let reached = self.reach(key).map(|reached| reached.actor);
         reached.unwrap_or_else(|| spawn::tombstone(self.inner().executor.core()))
@@ -245,7 +245,6 @@ where
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
     pub fn get_or_spawn(&self, key: &K, make: impl FnOnce() -> A + Send + 'static) -> ActorRef<A> {
         let inner = self.inner();
         let hash = inner.hash(key);

@@ -16,6 +16,7 @@ pub enum BuildError {
     /// A listed core does not exist, or the building thread may not use it.
     Core(usize),
     /// The number of cores in the list is not that of the workers.
+    #[non_exhaustive]
     CoresAndWorkers {
         /// Length of the list.
         cores: usize,

@@ -48,6 +48,7 @@ use std::sync::Arc;
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "dropping an executor ends its actors"]
 pub struct Executor {
     handle: Handle,
     /// Disconnected when the last worker has gone. Not dropped in a forked child, where the channel
@@ -63,7 +64,7 @@ impl Executor {
     /// # Panics
     /// Panics if the threads cannot be started; [`ExecutorBuilder::build`] returns that as an
     /// error.
-    #[must_use]
+    #[track_caller]
     pub fn new() -> Self {
         match Self::builder().build() {
             Ok(executor) => executor,
@@ -81,7 +82,6 @@ impl Executor {
     }
 
     /// Returns a handle, for threads and actors that do not own the executor.
-    #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }

@@ -19,6 +19,7 @@ pub enum PoolStopReason {
     Shutdown,
     /// More states were lost in a time than
     /// [`PoolBuilder::failure_limit`](crate::PoolBuilder::failure_limit) allows.
+    #[non_exhaustive]
     ReplacedTooOften {
         /// The limit.
         replacements: u32,
@@ -52,6 +53,7 @@ pub enum PoolError {
     /// A capacity is 0 or too large.
     Capacity(usize),
     /// The factory did not make a replica.
+    #[non_exhaustive]
     Factory {
         /// The replica's index.
         index: usize,

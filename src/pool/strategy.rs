@@ -63,6 +63,10 @@ pub enum Route {
 /// # Ok(())
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a strategy",
+    note = "the module `heist::strategy` has them: `ByKey(key)` for a key, `ToIndex(i)`, `RoundRobin` …"
+)]
 pub trait Strategy {
     /// Returns where the next message goes. The pool calls this on the sender's thread, outside all
     /// locks, and again if the pool has changed meanwhile. A panic unwinds to the sender.

@@ -13,7 +13,7 @@ impl Node {
     fn peer(&mut self) -> Option<(usize, ActorRef<Node>)> {
         if self.peers.len() == 6 || (!self.peers.is_empty() && self.rng.one_in(8)) {
             let gone = self.rng.below(self.peers.len() as u64) as usize;
-            self.peers.swap_remove(gone);
+            drop(self.peers.swap_remove(gone));
         }
         if self.peers.is_empty() || self.rng.one_in(3) {
             let slot = self.rng.below(SLOTS as u64) as usize;
