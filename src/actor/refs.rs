@@ -118,7 +118,7 @@ impl<A> ActorRef<A> {
     /// number may be out of date when the caller reads it.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.header().state.peek().len() as usize
+        self.header().state.load_snapshot().len() as usize
     }
 
     /// Returns `true` if no message waits now.
@@ -186,13 +186,13 @@ impl<A> ActorRef<A> {
     /// ends.)
     #[must_use]
     pub fn is_running(&self) -> bool {
-        !self.header().state.peek().closed()
+        !self.header().state.load_snapshot().is_closed()
     }
 
     /// Lets the actor live without references until it is stopped, panics, or its executor shuts
     /// down.
     pub fn detach(self) {
-        self.header().state.detach();
+        self.header().state.set_detached();
     }
 
     /// Returns a reference that does not keep the actor alive.
@@ -242,7 +242,7 @@ impl<A> ActorRef<A> {
     fn wait_stopped_until(&self, until: Option<Instant>) -> Result<StopReason, WaitError> {
         // No thread waits for an actor that has ended, so the call succeeds wherever it is made.
         let mut stopped = self.wait_stopped_async();
-        if !self.header().state.peek().dead() {
+        if !self.header().state.load_snapshot().is_dead() {
             // First: in a child that was forked in a turn the thread still counts as one of the
             // crew.
             if self.header().core().forked() {
@@ -311,7 +311,7 @@ impl<A> Future for Stopped<A> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
         let Stopped { actor, key } = &mut *self;
         let header = actor.header();
-        if header.state.peek().dead() {
+        if header.state.load_snapshot().is_dead() {
             // This step acquires the writes of the last turn, the reason included. The reading
             // above is relaxed.
             let _ = header.state.wait_for_stop();
@@ -398,7 +398,7 @@ impl<A> WeakRef<A> {
         // SAFETY: the transition added the count that the new reference owns.
         self.header()
             .state
-            .upgrade()
+            .try_upgrade()
             .then(|| ActorRef::from_strong(unsafe { Strong::from_raw(self.as_ptr()) }))
     }
 

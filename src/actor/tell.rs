@@ -38,7 +38,7 @@ pub(crate) struct Told<M, S> {
 struct TellTable {
     undated: EnvelopeVtable,
     dated: EnvelopeVtable,
-    segment: Option<segment::Kind>,
+    segment: Option<segment::SegmentKind>,
 }
 
 /// The tables for messages of type `M` that travel as a `C`.
@@ -54,7 +54,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> Tables<A, M, C> {
             // envelope.
             let behind = offset_of!(Told<C, ()>, message) == size_of::<Envelope>();
             match Self::UNDATED.batched {
-                None if behind => segment::Kind::of::<C>(
+                None if behind => segment::SegmentKind::for_message::<C>(
                     TypeId::of::<M>(),
                     table.cast(),
                     unpack::<A, M, C>,
@@ -179,13 +179,15 @@ impl<M: Send + 'static> Parcel for Telling<M> {
         // processor cannot predict that branch.
         if let Some(kind) = &table.segment {
             // SAFETY: `kind` is the kind of messages that travel as an `M`, by `PLAIN`.
-            message = match unsafe { to.inbox.fill(kind, message) } {
+            message = match unsafe { to.inbox.fill_top_segment(kind, message) } {
                 Filled::Done => return,
-                Filled::NoSegment(message) if to.state.peek().len() >= WORTH_A_SEGMENT && !mixed() => {
+                Filled::NoSegment(message)
+                    if to.state.load_snapshot().len() >= WORTH_A_SEGMENT && !mixed() =>
+                {
                     // SAFETY: `kind` is the kind of `M`. The segment was just begun, so it is on no
                     // queue. A place is reserved for the message.
                     return unsafe {
-                        let segment = from.with_heap(|heap| segment::begin(heap, kind, message));
+                        let segment = from.with_heap(|heap| segment::new_with_first(heap, kind, message));
                         to.inbox.push_segment(segment);
                     };
                 }
@@ -281,7 +283,7 @@ unsafe fn free_segment<M>(segment: NonNull<Segment>) {
     // SAFETY: `Tables` made the segment, and all its slots are passed. The mailbox's receiver frees
     // it: either a turn, whose thread holds the core until after the turn, or a pool that empties a
     // hold and has a handle. So the memory pool lives.
-    Worker::with_heap(|here| unsafe { segment::free::<M>(here, segment, Held::promised()) });
+    Worker::with_heap(|here| unsafe { segment::free_memory::<M>(here, segment, Held::promised()) });
 }
 
 /// Takes the message out of an envelope, dated or not.

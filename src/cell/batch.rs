@@ -138,7 +138,7 @@ impl Taking<'_> {
         unsafe {
             // The message is looked at before it is taken, so one of another type needs no putting
             // back.
-            let envelope = Envelope::from_node(header.inbox.first_of(&self.rest)?);
+            let envelope = Envelope::from_node(header.inbox.peek_node(&self.rest)?);
             let batched = Envelope::batched(envelope).filter(|batched| batched.message == message)?;
             let _the_same = header.inbox.pop_from(&self.rest);
             self.total.set(self.total.get() + 1);
@@ -152,7 +152,7 @@ impl Taking<'_> {
             lap.stop();
             // SAFETY: `lap` measures the turn that runs here, and both lists belong to the actor's
             // mailbox.
-            unsafe { lap.start(sent, self.rest.get(), cold.ticks.inbox().begin()) };
+            unsafe { lap.start(sent, self.rest.get(), cold.ticks.inbox().load_taken()) };
         }
     }
 

@@ -365,7 +365,7 @@ impl Core {
             let look = |header: NonNull<Header>| {
                 // SAFETY: listed cells are not freed while the shard is locked.
                 let header = unsafe { header.as_ref() };
-                if !header.state.peek().dead() {
+                if !header.state.load_snapshot().is_dead() {
                     more.set(f(header));
                 }
             };

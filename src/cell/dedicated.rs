@@ -137,7 +137,7 @@ pub(crate) unsafe fn live(
             task = again;
         }
         // SAFETY: the caller's weak count keeps the cell's memory.
-        let ended = unsafe { this.as_ref() }.state.peek().dead();
+        let ended = unsafe { this.as_ref() }.state.load_snapshot().is_dead();
         scheduler.dedicated_turn_over();
         if ended {
             return;
@@ -150,7 +150,7 @@ fn be_born(header: &Header, make: Box<dyn FnOnce()>) {
     let current = Current::of(NonNull::from(header));
     // A kill before the first turn spares the factory. It is dropped instead, which is user code
     // too.
-    let stopped_before = header.state.peek().killed();
+    let stopped_before = header.state.load_snapshot().is_killed();
     let outcome = if stopped_before {
         user::contain(Site::Drop, || drop(make));
         Ok(())

@@ -46,7 +46,7 @@ pub(crate) fn begin(header: &Header) {
     if header.reason.get() == Reason::None {
         header.reason.set(if header.core().closing() {
             Reason::Shutdown
-        } else if header.state.peek().killed() {
+        } else if header.state.load_snapshot().is_killed() {
             Reason::Killed
         } else {
             Reason::Stopped
@@ -80,7 +80,7 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
     // gap and comes again, so no step below runs before the mailbox is empty. The mailbox is
     // closed, so its length only falls.
     let taken = discard_leftovers(header);
-    let rest = if taken > 0 { header.state.give_back(taken) } else { header.state.peek() };
+    let rest = if taken > 0 { header.state.give_places_back(taken) } else { header.state.load_snapshot() };
     if rest.len() > 0 {
         return if taken == 0 { After::RequeueGap } else { After::Requeue };
     }
@@ -157,7 +157,7 @@ fn cause(header: &Header) -> AskError {
 }
 
 fn discard_leftovers(header: &Header) -> u32 {
-    if header.state.peek().len() == 0 {
+    if header.state.load_snapshot().len() == 0 {
         return 0; // closed, so nothing comes any more
     }
     let (cause, reason) = (&cause(header), header.reason.get());

@@ -79,7 +79,11 @@ impl EnvelopeVtable {
     /// Called in a turn of the actor that the message was addressed to, just after the pop of the
     /// message.
     #[inline]
-    pub(super) unsafe fn handle_in_slot(kind: &segment::Kind, slot: NonNull<()>, header: NonNull<Header>) {
+    pub(super) unsafe fn handle_in_slot(
+        kind: &segment::SegmentKind,
+        slot: NonNull<()>,
+        header: NonNull<Header>,
+    ) {
         // SAFETY: only told messages make segments, and their kinds have an `EnvelopeVtable` as
         // their table. The pointer stays inside the segment: in front of a slot lie the segment's
         // front or other slots, which together have at least the size of an envelope. With
@@ -364,7 +368,7 @@ unsafe fn push<P: Parcel>(
     // The first step writes the word, which another core may have.
     crate::sync::prefetch(&raw const this.state);
     let reserved = match lane {
-        Lane::Ordinary => match this.state.reserve(this.capacity, from.is_outside()) {
+        Lane::Ordinary => match this.state.reserve_place(this.capacity, from.is_outside()) {
             // `LEN` counts prepaid messages too, so the mailbox may have room where `LEN` says
             // full. Only this refusal pays for the look at the count.
             Reserve::Full => prepaid::reserve_beside(this, from.is_outside()),

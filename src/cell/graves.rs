@@ -39,7 +39,7 @@ impl Graves {
         // SAFETY: the cell is not freed yet, and only this thread and the registry know it.
         unsafe { cell.as_ref() }
             .inbox
-            .set_link(self.first.get().map_or(ptr::null_mut(), |next| next.as_ptr().cast()));
+            .set_dead_link(self.first.get().map_or(ptr::null_mut(), |next| next.as_ptr().cast()));
         self.first.set(Some(cell));
         self.count.set(self.count.get() + 1);
         if self.count.get() >= MOST {
@@ -94,5 +94,5 @@ impl Graves {
 /// Returns the next cell in the list.
 fn next(cell: NonNull<Header>) -> Option<NonNull<Header>> {
     // SAFETY: a cell in the list is not freed before its link was read.
-    NonNull::new(unsafe { cell.as_ref() }.inbox.link().cast())
+    NonNull::new(unsafe { cell.as_ref() }.inbox.dead_link().cast())
 }

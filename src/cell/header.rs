@@ -194,7 +194,7 @@ impl Header {
     pub(crate) fn bury(&self) {
         self.phase.set(Phase::Ended);
         self.reason.set(Reason::Shutdown);
-        let _first_turn = self.state.close(true);
+        let _first_turn = self.state.set_closed(true);
         let _nobody = self.state.set_dead(true);
     }
 
@@ -307,7 +307,7 @@ impl Header {
     pub(crate) fn close(this: NonNull<Header>, kill: bool) {
         // SAFETY: the caller holds a reference or the registry's lock. The transition says to push.
         unsafe {
-            let schedule = this.as_ref().state.close(kill);
+            let schedule = this.as_ref().state.set_closed(kill);
             if kill {
                 // After the flag, which the step above has set: see `killed`.
                 this.as_ref().hint_stop();
@@ -388,7 +388,7 @@ impl Header {
     /// Clears the flag and the hint, in a turn: stops of the state until now are done with.
     pub(super) fn forget_stop(&self) {
         self.clear_stop_hint();
-        if self.state.forget_retire().killed() {
+        if self.state.clear_retire().is_killed() {
             // A kill is not forgotten. Its hint may just have been cleared.
             self.hint_stop();
         }

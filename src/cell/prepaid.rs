@@ -76,7 +76,7 @@ pub(super) fn reserve_beside(header: &Header, outside: bool) -> Reserve {
     // ordinary messages are accepted than the capacity allows. A count that rises meanwhile refuses
     // too much at worst.
     let _list = cold.room.lock();
-    header.state.reserve(header.capacity.saturating_add(cold.prepaid.read()).min(MAX_LEN), outside)
+    header.state.reserve_place(header.capacity.saturating_add(cold.prepaid.read()).min(MAX_LEN), outside)
 }
 
 thread_local! {

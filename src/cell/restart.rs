@@ -204,7 +204,7 @@ impl InTurn<'_> {
 pub(super) fn retire(this: NonNull<Header>, kill: bool) {
     // SAFETY: the caller holds a reference to the cell.
     let header = unsafe { this.as_ref() };
-    match header.state.retire() {
+    match header.state.request_retire() {
         // The mailbox is closed already, so this is the actor's last state.
         None => Header::close(this, kill),
         Some(schedule) => {
@@ -238,7 +238,7 @@ pub(super) unsafe fn over(this: NonNull<Header>, panic: Option<PanicText>, owed:
         if let Some(Verdict::Replace(after)) = kept.ask(|keeper| keeper.lost(&loss)) {
             // The owed places may have made room. The successor may take long, so waiting senders
             // are served now.
-            if header.state.peek().in_line() {
+            if header.state.load_snapshot().has_waiters() {
                 room::serve(this);
             }
             empty(this, panic);
@@ -258,8 +258,8 @@ pub(super) unsafe fn over(this: NonNull<Header>, panic: Option<PanicText>, owed:
 
 /// Gives the owed places back, then returns `true` if the actor may still have a successor.
 fn goes_on(header: &Header, owed: &mut u32) -> bool {
-    let now = header.state.give_back(std::mem::take(owed));
-    let over = now.killed() || (now.closed() && now.len() == 0);
+    let now = header.state.give_places_back(std::mem::take(owed));
+    let over = now.is_killed() || (now.is_closed() && now.len() == 0);
     !over
 }
 
@@ -391,7 +391,7 @@ fn give_up(header: &Header, loss: &ReplicaFailure) {
     } else {
         header.reason.set(Reason::Stopped);
     }
-    let scheduled = header.state.close(true);
+    let scheduled = header.state.set_closed(true);
     debug_assert!(!scheduled, "we hold the runnable");
 }
 
@@ -447,7 +447,7 @@ unsafe fn wait(this: NonNull<Header>, kept: &Kept, after: Duration) -> bool {
         || {
             // SAFETY: the timer is not armed yet, so the caller's runnable still keeps the cell.
             let header = unsafe { this.as_ref() };
-            !header.state.peek().killed()
+            !header.state.load_snapshot().is_killed()
         },
         |key| {
             kept.ask(|keeper| keeper.waits(key));

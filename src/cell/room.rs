@@ -291,7 +291,7 @@ pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Env
 /// `owner` is the actor whose cell `header` is. The envelope is made for it, and the caller gives
 /// up the only pointer to it.
 pub(crate) unsafe fn follow(header: &Header, owner: Strong, envelope: NonNull<Envelope>) {
-    if header.state.peek().room_wait() {
+    if header.state.load_snapshot().has_room_wait() {
         let mut list = header.cold().room.lock();
         // Only senders' messages come into this mailbox, so other waiters need no mark.
         if list.line().senders > 0 {
@@ -331,7 +331,7 @@ pub(crate) fn serve(this: NonNull<Header>) {
         // for an ordinary one.
         let waiting = || {
             let prepaid = header.cold().prepaid.read();
-            header.state.peek().len().saturating_sub(prepaid)
+            header.state.load_snapshot().len().saturating_sub(prepaid)
         };
         let free = header.capacity.saturating_sub(waiting());
         let mut most = free / (header.capacity / NOTICE_PART).max(1);
@@ -345,7 +345,7 @@ pub(crate) fn serve(this: NonNull<Header>) {
                 // waits behind the notice, plain sends may not use the room anyway, so holding the
                 // notice back would gain nothing.
                 Waiter::Notice { .. } if most == 0 && line.senders == 0 => {
-                    header.state.notices_to_come();
+                    header.state.set_notices_to_come();
                     break;
                 }
                 Waiter::Notice { .. } => most = most.saturating_sub(1),

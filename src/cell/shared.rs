@@ -16,14 +16,14 @@
 //! | the queue's turn | the member | so |
 //! |---|---|---|
 //! | `reserve_idle` | idle | is scheduled with one message: the queue's turn pushes its runnable |
-//! | all are scheduled: `want` sets `WANTED` | scheduled | looks at the queue before it goes idle |
-//! | the same | went idle just before | `want` says so: `reserve_idle` |
+//! | all are scheduled: `CHECK_QUEUE` is set | scheduled | looks at the queue before it goes idle |
+//! | the same | went idle just before | `request_queue_check` says so: `reserve_idle` |
 //! | none was idle: keeps the runnable (*held*) | | a member that looks finds it |
 //!
 //! A member that looks, under the lock, finds the queue held or not held. If it is held the member
 //! takes one message, and the runnable stays held as long as more messages wait. If it is not held,
 //! nothing waits, or the queue's turn is still to come and will see this member idle or want it
-//! again. Then the member clears `WANTED`.
+//! again. Then the member clears `CHECK_QUEUE`.
 //!
 //! **The right to take** is the lock, under which no user code runs. **While the queue is held**
 //! its runnable is in no other queue. Closing the queue, or a member's leaving, pushes the
@@ -165,8 +165,8 @@ impl Sharing {
                 }
             }
             // With leftovers the hold is killed: they are dead letters.
-            let rest = hold.state.give_back(moved);
-            let scheduled = hold.state.close(rest.len() > 0);
+            let rest = hold.state.give_places_back(moved);
+            let scheduled = hold.state.set_closed(rest.len() > 0);
             debug_assert!(!scheduled, "we hold the runnable");
             Header::schedule(queue);
         }
@@ -197,7 +197,7 @@ impl Inner {
     /// Gives messages to idle members. For the holder of the queue's runnable.
     fn give(&mut self, queue: &Header) -> Found {
         if self.members.is_empty() {
-            return if queue.state.peek().len() > 0 { Found::Nobody } else { Found::Given(0) };
+            return if queue.state.load_snapshot().len() > 0 { Found::Nobody } else { Found::Given(0) };
         }
         // A message is popped before a member is reserved, since a reserved place needs a message.
         let mut given = 0;
@@ -223,7 +223,7 @@ impl Inner {
         };
         // SAFETY: this thread holds the lock and the runnable.
         unsafe { watch(queue) };
-        if given > 0 && queue.state.give_back(given).in_line() {
+        if given > 0 && queue.state.give_places_back(given).has_waiters() {
             // Senders in line for room come first. The turn ends here and comes again.
             return Found::Given(given);
         }
@@ -243,7 +243,7 @@ impl Inner {
         // turn. A member that went idle just before would not look, and is reserved after all.
         let idle = (0..all)
             .find(|&i| state(i).reserve_idle())
-            .or_else(|| (0..all).find(|&i| state(i).want() && state(i).reserve_idle()))?;
+            .or_else(|| (0..all).find(|&i| state(i).request_queue_check() && state(i).reserve_idle()))?;
         let member = self.members[at(idle)];
         // Round robin, so that messages are spread over the members.
         self.from = at(idle + 1);
@@ -261,14 +261,14 @@ impl Inner {
             let Some(node) = queue.as_ref().inbox.pop(queue.cast()) else {
                 // A sender has reserved and not linked yet. The queue's own turn waits for that
                 // message.
-                let _still_scheduled = state.give_back(1);
+                let _still_scheduled = state.give_places_back(1);
                 self.release();
                 return false;
             };
             put(member, node);
             watch(queue.as_ref());
-            let rest = queue.as_ref().state.give_back(1);
-            if rest.len() == 0 || rest.in_line() || rest.killed() {
+            let rest = queue.as_ref().state.give_places_back(1);
+            if rest.len() == 0 || rest.has_waiters() || rest.is_killed() {
                 self.release(); // the queue's own turn decides
             }
         }
@@ -302,7 +302,7 @@ unsafe fn put(member: NonNull<Header>, node: *mut Node) {
 unsafe fn watch(queue: &Header) {
     if let Some(stopwatch) = queue.stopwatch() {
         // SAFETY: with the right to take this thread is the receiver.
-        unsafe { stopwatch.first_is(queue.inbox.begin()) };
+        unsafe { stopwatch.first_is(queue.inbox.load_taken()) };
     }
 }
 
@@ -317,11 +317,11 @@ pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
     let sharing = &header.kept().expect("set before its first turn").sharing;
     let now = header.state.begin_turn();
     // Waiting senders first, so the queue gives their messages to members in this turn.
-    if now.in_line() && !now.closed() {
+    if now.has_waiters() && !now.is_closed() {
         room::serve(this);
     }
     let mut given = 0;
-    if !now.killed() {
+    if !now.is_killed() {
         chaos();
         // Bound to a name before the match, whose scrutinee would hold the lock until its end.
         let found = sharing.0.lock().give(header);
@@ -331,7 +331,7 @@ pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
             Found::AllBusy => return After::Gone,
             Found::Given(messages) => given = messages,
             Found::Nobody => {
-                let scheduled = header.state.close(true);
+                let scheduled = header.state.set_closed(true);
                 debug_assert!(!scheduled, "we hold the runnable");
             }
         }
@@ -343,7 +343,7 @@ pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
         EndTurn::More { from_outside: true } => return After::RequeueOutside,
         EndTurn::More { from_outside: false } | EndTurn::ServeRoom => return After::Requeue,
         EndTurn::Ending | EndTurn::Unreferenced => {}
-        EndTurn::Wanted | EndTurn::Retire => unreachable!("a queue is no member, and has no state"),
+        EndTurn::CheckQueue | EndTurn::Retire => unreachable!("a queue is no member, and has no state"),
     }
     // SAFETY: these endings leave the runnable with this turn, and `begin` is called before
     // `proceed`.
@@ -354,16 +354,16 @@ pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
 }
 
 /// Looks at the queue at the end of a member's turn. Afterwards the member has one message more, or
-/// `WANTED` is cleared.
+/// `CHECK_QUEUE` is cleared.
 pub(super) fn look(this: NonNull<Header>) {
     // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     let Some(kept) = header.kept() else { return };
     chaos();
     let mut inner = kept.sharing.0.lock();
-    // Cleared under the lock, under which the queue's turn sets it, so a new `want` is never lost.
+    // Cleared under the lock, under which the queue's turn sets it, so a new request is never lost.
     if !inner.take(this) {
-        header.state.unwant();
+        header.state.clear_queue_check();
     }
 }
 

@@ -78,7 +78,7 @@ impl Line {
     fn oldest(&self, inbox: &Inbox) -> Option<Mark> {
         match self.taken.load(Relaxed) {
             // Taken messages are older than all messages pushed since.
-            0 if inbox.nothing_pushed() => None,
+            0 if inbox.has_nothing_pushed() => None,
             0 => Some(self.pushed.load(Relaxed)),
             taken => Some(taken),
         }
@@ -151,7 +151,7 @@ impl Stopwatch {
     /// time.
     pub(crate) fn pushing_tick(&self, ticks: &Inbox, due: Option<Instant>) {
         if let Some(due) = due
-            && ticks.nothing_pushed()
+            && ticks.has_nothing_pushed()
         {
             self.ticks.pushed.store(self.mark(due), Relaxed);
         }

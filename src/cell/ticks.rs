@@ -135,7 +135,7 @@ pub(super) fn abandon_timers(header: &Header, most: usize) -> bool {
 #[cold]
 pub(crate) fn undeliverable(header: &Header) {
     let core = header.core();
-    let reason = if !header.state.peek().closed() {
+    let reason = if !header.state.load_snapshot().is_closed() {
         DeadLetterReason::Full // the one other reason to refuse what is exempt
     } else if core.closing() {
         DeadLetterReason::Shutdown

@@ -67,11 +67,11 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     // SAFETY: the runnable keeps the cell alive until a transition gives it up.
     let header = unsafe { this.as_ref() };
     // SAFETY: this turn holds the runnable and so is the receiver.
-    unsafe { header.inbox.prefetch() };
+    unsafe { header.inbox.prefetch_taken() };
     let begun = header.state.begin_turn();
     // A stopped or killed actor handles no message. The transition at the end of this turn sees the
     // same flags and leads on to the end.
-    let waiting = if begun.stops() { 0 } else { begun.len() };
+    let waiting = if begun.ends_state() { 0 } else { begun.len() };
     if !matches!(header.phase.get(), Phase::New | Phase::Running) {
         // SAFETY: this turn holds the runnable, and hands it over.
         return unsafe { other_turn(this) };
@@ -149,9 +149,9 @@ unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After
             EndTurn::More { from_outside: true } => return After::RequeueOutside,
             EndTurn::More { from_outside: false } => return After::Requeue,
             EndTurn::ServeRoom => room::serve(this),
-            EndTurn::Wanted => {
+            EndTurn::CheckQueue => {
                 shared::look(this);
-                if header.state.peek().in_line() {
+                if header.state.load_snapshot().has_waiters() {
                     room::serve(this);
                 }
             }
@@ -201,7 +201,7 @@ fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained
             let next = |run: &Run<'_>| unsafe {
                 let popped = cold.ticks.pop_or(this, Popped::Node, || run.message());
                 if let Some(kept) = &cold.kept {
-                    kept.next_in_hand(popped.as_ref().map_or(0, Popped::addr));
+                    kept.next_in_hand(popped.as_ref().map_or(0, Popped::node_addr));
                 }
                 popped
             };
@@ -236,7 +236,7 @@ fn drain_timed(
         if let Some(kept) = &cold.kept {
             kept.next_in_hand(node.addr());
         }
-        lap.start(Envelope::sent(Envelope::from_node(node)), run.rest.get(), cold.ticks.inbox().begin());
+        lap.start(Envelope::sent(Envelope::from_node(node)), run.rest.get(), cold.ticks.inbox().load_taken());
         Some(Popped::Node(node))
     };
     let drained = drain(this, waiting, limit, Some((&lap, cold)), next, || lap.stop());
@@ -260,12 +260,12 @@ fn drain(
     // The head of the list of taken messages lies on the turn's stack, so a pop touches no line
     // that senders write.
     // SAFETY: the caller holds the runnable and so is the receiver.
-    let rest = Cell::new(unsafe { header.inbox.begin() });
+    let rest = Cell::new(unsafe { header.inbox.load_taken() });
     let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
     let outcome = user::guard_turn(|| run.messages(this, waiting, limit, timed, next, done));
     // SAFETY: the caller is still the receiver, and `rest` is what `begin` returned, less what was
     // popped.
-    unsafe { header.inbox.end(run.rest.get()) };
+    unsafe { header.inbox.store_taken(run.rest.get()) };
     Drained { total: run.total.get(), given: run.given.get(), outcome }
 }
 
@@ -273,7 +273,7 @@ fn drain(
 pub(super) fn fail(header: &Header, text: PanicText) {
     header.reason.set(Reason::Panicked);
     *header.cold().panic.lock() = Some(text.clone());
-    let scheduled = header.state.close(true);
+    let scheduled = header.state.set_closed(true);
     debug_assert!(!scheduled, "we hold the runnable");
     let place = if header.phase.get() == Phase::New { PanicPlace::Started } else { PanicPlace::Handler };
     count_panic(header, place, text);
@@ -396,14 +396,14 @@ impl Run<'_> {
         let header = self.header;
         // The word is read instead of the hint, which may be left over from a stop of the last
         // state.
-        if header.state.peek().stops() {
+        if header.state.load_snapshot().ends_state() {
             return false;
         }
         // SAFETY: in the actor's turn, with a new state on which `started` has not run.
         unsafe { (header.vtable().started)(this) };
         header.phase.set(Phase::Running);
         // `started` may have stopped the actor.
-        !header.state.peek().stops()
+        !header.state.load_snapshot().ends_state()
     }
 
     /// Gives room back in the middle of a turn, and serves senders that wait for it.
@@ -412,8 +412,8 @@ impl Run<'_> {
         let total = self.total.get();
         // Prepaid messages leave the count before they leave `LEN`: see the order in `prepaid`.
         prepaid::settle_here(self.header);
-        let now = self.header.state.give_back(total - self.given.replace(total));
-        if now.room_wait() && !now.closed() {
+        let now = self.header.state.give_places_back(total - self.given.replace(total));
+        if now.has_room_wait() && !now.is_closed() {
             room::serve(this);
         }
     }

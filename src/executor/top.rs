@@ -55,7 +55,7 @@ impl<'a> Seen<'a> {
         Seen {
             header,
             handled: header.handled(),
-            waiting: header.state.peek().len(),
+            waiting: header.state.load_snapshot().len(),
             handling: stopwatch.map(|watch| watch.busy(now)),
             oldest: stopwatch.and_then(|watch| watch.oldest(header, now)),
         }

@@ -48,10 +48,10 @@ impl Mailbox {
 
     /// Sends an ordinary message, like `cell::envelope::push`.
     fn send(&self) -> bool {
-        let mut reserved = self.state.reserve(CAPACITY, false);
+        let mut reserved = self.state.reserve_place(CAPACITY, false);
         if reserved == Reserve::Full && self.prepaid.any() {
             let _list = self.room.lock();
-            reserved = self.state.reserve(CAPACITY + self.prepaid.read(), false);
+            reserved = self.state.reserve_place(CAPACITY + self.prepaid.read(), false);
             self.enter(reserved);
         } else {
             self.enter(reserved);
@@ -83,7 +83,7 @@ impl Mailbox {
             let _list = self.room.lock();
             self.prepaid.handled(prepaid);
         }
-        let _ = self.state.give_back(in_hand.len() as u32);
+        let _ = self.state.give_places_back(in_hand.len() as u32);
         self.messages.lock().unwrap().drain(..in_hand.len());
     }
 

@@ -99,7 +99,7 @@ unsafe fn answer<A: Actor, R, F, S: Dating>(to: NonNull<()>, answer: Result<R, A
 unsafe fn wanted<A: Actor, R, F, S: Dating>(to: NonNull<()>) -> bool {
     // SAFETY: the reply has not been used yet, so the callback is there.
     let callback = unsafe { to.cast::<Callback<A, R, F, S>>().as_ref() };
-    callback.owner.as_ref().is_some_and(|owner| !owner.header().state.peek().closed())
+    callback.owner.as_ref().is_some_and(|owner| !owner.header().state.load_snapshot().is_closed())
 }
 
 /// Drops the callback unanswered, by `drops::run`: the callback may own another reply, and so on.

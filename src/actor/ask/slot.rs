@@ -11,7 +11,7 @@ use crate::cell::header::{Header, Weak};
 use crate::cell::waits::{Cycle, Place as Answerer};
 use crate::drops;
 use crate::error::AskError;
-use crate::mailbox::reply::{Answered, Slot};
+use crate::mailbox::reply_slot::{Answered, ReplySlot};
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::worker::Worker;
 use crate::user;
@@ -20,7 +20,7 @@ use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
 use std::ptr::NonNull;
 
-type AnswerSlot<R> = Slot<Result<R, AskError>>;
+type AnswerSlot<R> = ReplySlot<Result<R, AskError>>;
 
 /// The front of an asked message, which asker and replier know whatever the message's type is.
 #[repr(C)]
@@ -105,7 +105,7 @@ unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
     let head: NonNull<AskedHead<R>> = to.cast();
     let slot = AskedHead::slot(head);
     // SAFETY: the replier's side has not released the slot and answers once.
-    match unsafe { Slot::answer(slot, value) } {
+    match unsafe { ReplySlot::store_answer(slot, value) } {
         // The asker is not waiting, and finds the answer by itself.
         Answered::Delivered => {}
         Answered::Wake(waker) => user::wake(waker),
@@ -115,7 +115,7 @@ unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
             unsafe {
                 head.as_ref().target.header().core().count_here(|tally| &tally.discarded_replies, 1);
                 // After the count, which needs the header that the slot's block keeps.
-                Slot::release(slot);
+                ReplySlot::free_by_replier(slot);
             }
             // The value is the user's, and may own another reply, and so on.
             drops::run(move || drop(value));
@@ -161,7 +161,7 @@ fn forget_forward(asked: &Header, address: usize) {
 
 unsafe fn wanted<R>(to: NonNull<()>) -> bool {
     // SAFETY: the replier's side has not released the slot, so the block still exists.
-    unsafe { to.cast::<AskedHead<R>>().as_ref() }.slot.wanted()
+    unsafe { to.cast::<AskedHead<R>>().as_ref() }.slot.is_wanted()
 }
 
 unsafe fn cancel<R: 'static>(to: NonNull<()>) {
@@ -221,7 +221,8 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
         // sent.
         let target = unsafe { Weak::of(target) };
         let make = || {
-            let head = AskedHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Self::free) };
+            let head =
+                AskedHead { envelope: Envelope::new(vtable), target, slot: ReplySlot::new(Self::free) };
             Asked { head, message: UnsafeCell::new(MaybeUninit::new(message)), sent: S::BLANK }
         };
         memory::boxed(heap, Kind::Message, make).cast()
@@ -236,7 +237,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
         unsafe {
             let target = (&raw const (*asked.as_ptr()).head.target).read();
             // Only a forwarded ask has a record in the table, so other asks take no lock here.
-            if slot.as_ref().forwarded() {
+            if slot.as_ref().was_forwarded() {
                 forget_forward(target.header(), asked.addr().get());
             }
             Worker::with_heap(|here| memory::free(here, Kind::Message, asked, target.header().held()));

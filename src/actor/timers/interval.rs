@@ -95,7 +95,7 @@ where
     // step.
     let armed = weak.header().core().scheduler.arm(
         due,
-        || !weak.header().state.peek().closed(),
+        || !weak.header().state.load_snapshot().is_closed(),
         |key| {
             given = key;
             interval.key = key;
@@ -207,7 +207,7 @@ where
         let (actor, mut ctx) = enter::<A>(header);
         batch::receive_alone(actor, message, &mut ctx);
     }
-    if header_ref.state.peek().closed() {
+    if header_ref.state.load_snapshot().is_closed() {
         return; // the interval ends with its actor
     }
     // Counted from the instant when the tick was due, or after its handling: see `IntervalMode`. So

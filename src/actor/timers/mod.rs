@@ -233,8 +233,8 @@ impl<A> Target<A> {
         let header = self.header();
         header
             .state
-            .peek()
-            .closed()
+            .load_snapshot()
+            .is_closed()
             .then(|| if header.core().closing() { Refusal::ShuttingDown } else { Refusal::Stopped })
     }
 }
@@ -245,7 +245,7 @@ fn not_armed(header: &Header) -> Refusal {
     // Asked in this order: in a forked child nothing else holds, and a shutdown closes actors too.
     if core.forked() {
         Refusal::Forked
-    } else if header.state.peek().closed() && !core.closing() {
+    } else if header.state.load_snapshot().is_closed() && !core.closing() {
         Refusal::Stopped
     } else {
         Refusal::ShuttingDown

@@ -76,7 +76,7 @@ fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     let mut given = Key::NONE;
     let armed = weak.header().core().scheduler.arm(
         at,
-        || !weak.header().state.peek().closed(),
+        || !weak.header().state.load_snapshot().is_closed(),
         |key| {
             given = key;
             let mut once = once.take().expect("made once");
