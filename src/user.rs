@@ -149,9 +149,9 @@ pub(crate) fn assert_free(site: Site) {
     // While a panic unwinds, guards are released in an order that the panic chose, and a second
     // panic would end the process.
     debug_assert!(
-        sync::held() == 0 || std::thread::panicking(),
+        sync::held_locks() == 0 || std::thread::panicking(),
         "user code ({site:?}) is called under {} locks",
-        sync::held()
+        sync::held_locks()
     );
 }
 

@@ -124,7 +124,9 @@ impl<A: Actor> CellOf<A> {
     unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
         // SAFETY: the memory was allocated by `Unborn`. No other thread knows the forgotten cell,
         // and `held` proves that the pool lives.
-        Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<CellOf<A>>(), held) });
+        Worker::with_heap(|here| unsafe {
+            memory::free_without_drop(here, Kind::Cell, this.cast::<CellOf<A>>(), held)
+        });
     }
 }
 
@@ -156,7 +158,7 @@ impl<'a, A> Unborn<'a, A> {
         let cell = if apart {
             NonNull::from(Box::leak(Box::<CellOf<A>>::new_uninit())).cast()
         } else {
-            core.with_heap(|heap| memory::place::<CellOf<A>>(heap, Kind::Cell))
+            core.with_heap(|heap| memory::alloc_uninit::<CellOf<A>>(heap, Kind::Cell))
         };
         // Set after the write, so a drop never touches memory without a state.
         Unborn { core, cell, has_state: false, apart }
@@ -225,7 +227,9 @@ impl<A> Drop for Unborn<'_, A> {
                 } else if !core.forked() {
                     // SAFETY: `without_state` allocated it from this core's pool. No other thread
                     // knows it, and the state is gone.
-                    Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, cell, core.held()) });
+                    Worker::with_heap(|here| unsafe {
+                        memory::free_without_drop(here, Kind::Cell, cell, core.pool_held())
+                    });
                 }
             }
         }

@@ -257,7 +257,9 @@ impl<A: Actor> Context<A> {
         room::notify_owner(target.header(), me, told)
             // SAFETY: refused, so the only pointer is this call's again, to an envelope that
             // `notice` made.
-            .map_err(|()| SendError::new(unsafe { tell::unwrap(told, self.header().held()) }, Refusal::Full))
+            .map_err(|()| {
+                SendError::new(unsafe { tell::unwrap(told, self.header().pool_held()) }, Refusal::Full)
+            })
     }
 
     /// Asks another actor without waiting. `then` runs in a later turn of this actor, with the

@@ -96,7 +96,9 @@ impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
     unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
         // SAFETY: `spawn` allocated the memory. The cell is forgotten, so no other thread knows it,
         // and `held` proves that its pool lives.
-        Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<Self>(), held) });
+        Worker::with_heap(|here| unsafe {
+            memory::free_without_drop(here, Kind::Cell, this.cast::<Self>(), held)
+        });
     }
 }
 
@@ -122,7 +124,7 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
         let mut membership = Some(membership);
         let mut cold = core.timing.then(Cold::timed);
         // The parts are written in place. The room for the state may be large, and is not touched.
-        let member = core.with_heap(|heap| memory::place::<Member<A, T>>(heap, Kind::Cell));
+        let member = core.with_heap(|heap| memory::alloc_uninit::<Member<A, T>>(heap, Kind::Cell));
         let make = |id, place| {
             let header = Header::new(&Member::<A, T>::VTABLE, shard, id, place, capacity, cold.take());
             let membership = membership.take().expect("called at most once");
@@ -146,7 +148,9 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
             None => {
                 // SAFETY: the memory came from this core's pool above, and nothing was written into
                 // it.
-                Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, member, core.held()) });
+                Worker::with_heap(|here| unsafe {
+                    memory::free_without_drop(here, Kind::Cell, member, core.pool_held())
+                });
                 let membership = membership.take().expect("no cell was made of it");
                 Err(Refused { membership, counted: true })
             }

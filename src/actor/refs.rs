@@ -331,7 +331,7 @@ impl<A> Future for Stopped<A> {
             drops::waker(Some(waker));
             return Poll::Ready(end::reason(header));
         }
-        let old = waiting.enter(key, waker);
+        let old = waiting.insert_or_replace(key, waker);
         drop(waiting);
         drops::waker(old); // not under the lock
         Poll::Pending

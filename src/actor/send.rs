@@ -202,7 +202,7 @@ impl<A> Packed<A> {
         match self.take() {
             // SAFETY: this is the only pointer to an envelope of a `C`, and the core keeps its
             // memory.
-            Form::Envelope(envelope, core) => unsafe { tell::unwrap(envelope, core.held()) },
+            Form::Envelope(envelope, core) => unsafe { tell::unwrap(envelope, core.pool_held()) },
             Form::Plain(_) | Form::Gone => unreachable!("it is in an envelope"),
         }
     }
@@ -217,7 +217,7 @@ impl<A> Drop for Packed<A> {
             Form::Envelope(envelope, core) => drops::run(move || {
                 // SAFETY: this is the only pointer to the envelope, and the core keeps its memory.
                 user::contain(Site::Drop, || unsafe {
-                    Envelope::discard(envelope, AskError::Stopped, core.held());
+                    Envelope::discard(envelope, AskError::Stopped, core.pool_held());
                 });
             }),
         }

@@ -219,7 +219,7 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
     #[inline]
     fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, sent: S, message: M) -> AnyEnvelope {
         let make = || Told { envelope: Envelope::new(vtable), message, sent };
-        memory::boxed(heap, Kind::Message, make).cast()
+        memory::alloc_with(heap, Kind::Message, make).cast()
     }
 
     /// Takes the message out of an envelope of its own.
@@ -248,7 +248,7 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
             let message = (&raw const (*this.as_ptr()).message).read();
             // A slot is not freed by itself. Its segment goes when all slots are passed.
             if place == Place::Own {
-                Worker::with_heap(|here| memory::free(here, Kind::Message, this, held));
+                Worker::with_heap(|here| memory::free_without_drop(here, Kind::Message, this, held));
             }
             message
         }
@@ -313,7 +313,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     unsafe {
         // Taken before the handler runs, so a message sent by the handler may use the freed block
         // again.
-        let message = Told::<C, ()>::take(this, place, header.as_ref().held());
+        let message = Told::<C, ()>::take(this, place, header.as_ref().pool_held());
         let (actor, mut ctx) = enter::<A>(header);
         actor.receive(message.arrive(), Reply::nobody(), &mut ctx);
     }
@@ -350,7 +350,7 @@ unsafe fn handle_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     // SAFETY: called through the table of dated envelopes, in the actor's turn, with the only
     // pointer. The new envelope is an undated one of this type.
     unsafe {
-        let message = Told::<C, Sent>::open(this, header.as_ref().held());
+        let message = Told::<C, Sent>::open(this, header.as_ref().pool_held());
         let table = &Tables::<A, M, C>::PLAIN.undated;
         let undated = header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message));
         handle::<A, M, C>(undated, header, Place::Own);
@@ -377,7 +377,7 @@ unsafe fn open<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
 ) {
     // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
     // room for message and reply.
-    unsafe { batch::put::<M, R>(into, unwrap::<C>(this, header.held()).arrive(), Reply::nobody()) };
+    unsafe { batch::put::<M, R>(into, unwrap::<C>(this, header.pool_held()).arrive(), Reply::nobody()) };
 }
 
 unsafe fn open_prepaid<M: Send + 'static, C: Carried<M>, R: Send + 'static, const AGAIN: bool>(

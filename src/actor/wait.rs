@@ -44,7 +44,7 @@ fn block_on<F: Future + Unpin, G>(
     // ending thread, makes another waker.
     let cached = WAKER.try_with(|cached| cached.take()).ok().flatten();
     let parker = cached.unwrap_or_else(ThreadWaker::new);
-    let waker = parker.waker();
+    let waker = parker.to_waker();
     let mut cx = Context::from_waker(&waker);
     let mut poll = || match Pin::new(&mut *future).poll(&mut cx) {
         Poll::Ready(output) => Some(output),
@@ -56,7 +56,7 @@ fn block_on<F: Future + Unpin, G>(
         }
         let _slot = slot()?;
         loop {
-            let rung = parker.park(until);
+            let rung = parker.park_until(until);
             // Polled also when the time is over, since the answer may have come with the bell.
             if let Some(output) = poll() {
                 return Ok(Some(output));
@@ -138,9 +138,9 @@ pub(crate) fn wait_for<F: Awaits>(
             blocking = Some(leave_slot()?);
             future.spin(until);
         }
-        if !bell.park(until) || is_over(until) {
+        if !bell.park_until(until) || is_over(until) {
             // The time is over, so this wait ends whatever the last poll says.
-            bell.silence();
+            bell.mark_rung();
             return Ok(poll_with(future, &bell));
         }
         drop(line);
@@ -163,7 +163,7 @@ fn wait_between_turns<F: Awaits>(
 }
 
 fn poll_with<F: Future + Unpin>(future: &mut F, bell: &Arc<ThreadWaker>) -> Option<F::Output> {
-    match Pin::new(future).poll(&mut Context::from_waker(&bell.waker())) {
+    match Pin::new(future).poll(&mut Context::from_waker(&bell.to_waker())) {
         Poll::Ready(output) => Some(output),
         Poll::Pending => None,
     }

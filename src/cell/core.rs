@@ -131,8 +131,8 @@ impl Core {
 
     /// Returns the proof that the memory pool outlives the borrow of the core.
     #[inline]
-    pub(crate) fn held(&self) -> Held<'_> {
-        self.scheduler.memory.held()
+    pub(crate) fn pool_held(&self) -> Held<'_> {
+        self.scheduler.memory.pool_held()
     }
 
     /// Runs the life of a thread of the crew, which holds the core. See [`Scheduler::work`].
@@ -154,7 +154,7 @@ impl Core {
     pub(crate) fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
         Worker::with(&self.scheduler, |local| match local {
             Some(local) => f(local.heap()),
-            None => self.scheduler.memory.outside(f),
+            None => self.scheduler.memory.with_outside_heap(f),
         })
     }
 

@@ -169,7 +169,7 @@ fn discard_leftovers(header: &Header) -> u32 {
         // SAFETY: the envelope was popped, so no other pointer exists, and comes from the cell's
         // pool.
         let drop_it =
-            || unsafe { Envelope::discard(Envelope::from_node(node), cause.clone(), header.held()) };
+            || unsafe { Envelope::discard(Envelope::from_node(node), cause.clone(), header.pool_held()) };
         report(header, user::guard_for(Site::Drop, cause, drop_it), PanicPlace::MessageDrop);
     }
     if taken > 0 {

@@ -339,7 +339,7 @@ impl Origin for Worker {
 impl Origin for Scheduler {
     #[inline(always)]
     fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
-        self.memory.outside(f)
+        self.memory.with_outside_heap(f)
     }
     #[inline(always)]
     fn schedule(&self, task: Runnable) {

@@ -13,8 +13,9 @@ use crate::user::{self, Site};
 use std::ptr::NonNull;
 
 /// Delivers an exempt message, which the actor has prepaid. If the actor has closed meanwhile, or
-/// its mailbox is at the maximum, the message becomes a dead letter and is dropped here. Such a message may be an answer with its
-/// callback, which may own another reply, and so on, so the drop goes through [`drops::run`].
+/// its mailbox is at the maximum, the message becomes a dead letter and is dropped here. Such a
+/// message may be an answer with its callback, which may own another reply, and so on, so the drop
+/// goes through [`drops::run`].
 ///
 /// # Safety
 /// The envelope is made for an actor of the owner's type, and the caller gives up the only pointer
@@ -65,7 +66,7 @@ fn refused_exempt(owner: Strong, envelope: NonNull<Envelope>) {
     ticks::undeliverable(owner.header());
     // Bounded nesting: the message may own another answer, and so on.
     drops::run(move || {
-        let held = owner.header().held();
+        let held = owner.header().pool_held();
         // SAFETY: the delivery was refused, so again no other pointer exists. The owner's reference
         // keeps the pool.
         let _ = user::guard_for(Site::Drop, &AskError::Stopped, || unsafe {

@@ -86,7 +86,7 @@ impl Graves {
         while let Some(cell) = at {
             at = next(cell);
             // SAFETY: the cell is forgotten, so no other thread knows it.
-            unsafe { Header::free(cell, core.held()) };
+            unsafe { Header::free(cell, core.pool_held()) };
         }
     }
 }

@@ -221,9 +221,9 @@ impl Header {
 
     /// Returns the proof that the memory pool lives as long as this cell is borrowed.
     #[inline]
-    pub(crate) fn held(&self) -> Held<'_> {
+    pub(crate) fn pool_held(&self) -> Held<'_> {
         if cfg!(debug_assertions) {
-            return self.core().held();
+            return self.core().pool_held();
         }
         // A proof has no size in release builds, where the way to the pool is two atomic loads.
         // SAFETY: the registry keeps the core, and with it the pool, while this cell exists.
@@ -465,7 +465,7 @@ impl Header {
         };
         if let Some(core) = forgotten {
             // SAFETY: the cell is forgotten, so no other thread knows it.
-            unsafe { Header::free(this, core.held()) };
+            unsafe { Header::free(this, core.pool_held()) };
         }
     }
 

@@ -183,7 +183,7 @@ impl Handle {
             discarded_replies: core.total(|tally| &tally.discarded_replies),
             armed_timers: core.scheduler.timers.armed() as u64,
             missed_ticks: core.total(|tally| &tally.missed_ticks),
-            memory: core.scheduler.memory.bytes() as u64,
+            memory: core.scheduler.memory.held_bytes() as u64,
             timing: core.times(),
         }
     }

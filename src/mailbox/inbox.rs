@@ -20,7 +20,7 @@
 //! `scripts/weaken-orderings.sh`, groups `inbox` and `segments`.
 
 use super::segment::{self, NextSlot, Segment, SegmentKind};
-use crate::sync::{AtomicPtr, Ordering::*, chaos, contended, prefetch};
+use crate::sync::{AtomicPtr, Ordering::*, back_off, chaos, prefetch};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
@@ -138,7 +138,7 @@ impl Inbox {
             match self.stack.compare_exchange_weak(top, link, Release, Relaxed) {
                 Ok(_) => return top.is_null(),
                 Err(_) => {
-                    contended();
+                    back_off();
                     top = self.stack.load(Relaxed);
                 }
             }
@@ -163,7 +163,7 @@ impl Inbox {
         // Acquire: pairs with the Release in `push_link`, since the caller reads the segment next.
         // The slot's mark publishes what the caller writes.
         if self.stack.compare_exchange(top, segment::claim_one_more(top), Acquire, Relaxed).is_err() {
-            contended();
+            back_off();
             return Filled::Contended(message);
         }
         // SAFETY: the exchange claimed the slot, which keeps the segment alive, and `kind` is the

@@ -162,9 +162,9 @@ pub(crate) unsafe fn new_with_first<M: 'static>(
     debug_assert_eq!(kind.size, size_of::<M>());
     let first = first_slot_for::<M>();
     let segment: NonNull<Segment> = if first == 0 {
-        memory::place::<Slots<M, SLOTS>>(heap, memory::Kind::Message).cast()
+        memory::alloc_uninit::<Slots<M, SLOTS>>(heap, memory::Kind::Message).cast()
     } else {
-        memory::place::<Slots<M, FEW>>(heap, memory::Kind::Message).cast()
+        memory::alloc_uninit::<Slots<M, FEW>>(heap, memory::Kind::Message).cast()
     };
     // Built by a function, since loom's atomics are not constants.
     let marks = std::array::from_fn(|slot| AtomicU8::new(if slot == first { FILLED } else { FREE }));
@@ -182,16 +182,16 @@ pub(crate) unsafe fn new_with_first<M: 'static>(
 ///
 /// # Safety
 /// The segment comes from [`new_with_first`], for messages of type `M`, and all its slots were
-/// passed. `here`, if given, is a heap that the caller holds. `held` is of the pool that the segment
-/// came from.
+/// passed. `here`, if given, is a heap that the caller holds. `held` is of the pool that the
+/// segment came from.
 pub(crate) unsafe fn free_memory<M>(here: Option<&Heap>, segment: NonNull<Segment>, held: Held<'_>) {
     // SAFETY: `new_with_first` took the memory as this type, and the receiver has passed all slots,
     // so no thread uses it.
     unsafe {
         if first_slot_for::<M>() == 0 {
-            memory::free(here, memory::Kind::Message, segment.cast::<Slots<M, SLOTS>>(), held);
+            memory::free_without_drop(here, memory::Kind::Message, segment.cast::<Slots<M, SLOTS>>(), held);
         } else {
-            memory::free(here, memory::Kind::Message, segment.cast::<Slots<M, FEW>>(), held);
+            memory::free_without_drop(here, memory::Kind::Message, segment.cast::<Slots<M, FEW>>(), held);
         }
     }
 }

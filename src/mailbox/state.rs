@@ -62,7 +62,7 @@
 //! `models::shared`. Needed orderings: `scripts/weaken-orderings.sh state`, and `retire` and `room`
 //! for these flags.
 
-use crate::sync::{AtomicU64, Ordering::*, chaos, contended};
+use crate::sync::{AtomicU64, Ordering::*, back_off, chaos};
 
 const SCHEDULED: u64 = 1;
 const CLOSED: u64 = 1 << 1;
@@ -228,7 +228,7 @@ impl State {
                     Ok(_) => return result,
                     // Read again after the pause: by then the word has usually changed once more.
                     Err(_) => {
-                        contended();
+                        back_off();
                         current = self.0.load(Relaxed);
                     }
                 },

@@ -57,8 +57,8 @@ impl Crew {
         *self.queue.lock() += chores - 1;
         self.owed.begin();
         match self.begun.fetch_add(1, AcqRel) {
-            0 => _ = self.second.park(None),
-            _ => self.second.waker().wake(),
+            0 => _ = self.second.park_until(None),
+            _ => self.second.to_waker().wake(),
         }
     }
 

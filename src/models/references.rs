@@ -149,9 +149,9 @@ impl Cell {
             if !self.state.wait_for_stop() {
                 return;
             }
-            waiting.push(waker.waker());
+            waiting.push(waker.to_waker());
             drop(waiting);
-            waker.park(None);
+            waker.park_until(None);
             if self.state.load_snapshot().is_dead() {
                 // An acquiring step, so that the waiter sees everything before the end.
                 let _ = self.state.wait_for_stop();
@@ -290,7 +290,7 @@ fn giving_up_waiting_for_the_end() {
         let waiter = spawn(&cell, |cell| {
             let mut waiting = cell.stop.lock();
             if cell.state.wait_for_stop() {
-                waiting.push(ThreadWaker::new().waker());
+                waiting.push(ThreadWaker::new().to_waker());
             }
             drop(waiting);
             cell.release(1);

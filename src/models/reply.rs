@@ -68,7 +68,7 @@ impl Question {
     /// Polls once. Returns `true` with the answer. There is only one asker.
     fn poll(&self, waker: &std::sync::Arc<ThreadWaker>) -> bool {
         // SAFETY: there is one asker, and it does not poll after the answer.
-        match unsafe { ReplySlot::poll_answer(self.slot(), &mut Context::from_waker(&waker.waker())) } {
+        match unsafe { ReplySlot::poll_answer(self.slot(), &mut Context::from_waker(&waker.to_waker())) } {
             Poll::Ready(value) => {
                 // SAFETY: the answer was delivered, so the value is the asker's; loom's cell
                 // reports an unpublished read.
@@ -82,7 +82,7 @@ impl Question {
     /// Polls until the answer is there, sleeping in between.
     fn wait(&self, waker: &std::sync::Arc<ThreadWaker>) {
         while !self.poll(waker) {
-            waker.park(None);
+            waker.park_until(None);
             // A poll that met the replier half-way woke itself, so the loop must let the replier
             // run.
             thread::yield_now();

@@ -11,7 +11,7 @@
 use super::{explore, spawn};
 use crate::mailbox::inbox::{Filled, Inbox, Node, Popped};
 use crate::mailbox::segment::{self, Segment, SegmentKind};
-use crate::memory::{Held, Pool};
+use crate::memory::{Held, MemoryPool};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -77,7 +77,7 @@ unsafe fn free<M>(segment: NonNull<Segment>) {
 
 struct Mailbox {
     inbox: Inbox,
-    pool: Pool,
+    pool: MemoryPool,
 }
 
 // SAFETY: inbox and segments are made for several threads. With loom's atomics a segment is larger
@@ -88,7 +88,7 @@ unsafe impl Send for Mailbox {}
 
 impl Mailbox {
     fn new() -> Arc<Self> {
-        Arc::new(Mailbox { inbox: Inbox::new(), pool: Pool::new(1) })
+        Arc::new(Mailbox { inbox: Inbox::new(), pool: MemoryPool::new(1) })
     }
 
     /// Sends like a tell puts a message into a mailbox.

@@ -37,7 +37,7 @@ mod turn_rates;
 pub(crate) mod worker;
 
 use crate::fork::Birth;
-use crate::memory::Pool;
+use crate::memory::MemoryPool;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering::*, Padded, chaos};
 use crate::time::Duration;
 use crate::user::Site;
@@ -74,7 +74,7 @@ pub(crate) struct Scheduler {
     pub(crate) quiet: QuiescenceWaiters,
     pub(crate) timers: Timers,
     apart: Padded<DedicatedTurns>,
-    pub(crate) memory: Pool,
+    pub(crate) memory: MemoryPool,
     injector: Injector<Runnable>,
     errands: Owed,
     /// Whether workers were asked to look at outside work soon, and none has taken any since. A
@@ -157,7 +157,7 @@ impl Scheduler {
             quiet: QuiescenceWaiters::new(),
             timers: Timers::new(),
             apart: Padded(DedicatedTurns::new()),
-            memory: Pool::new(workers),
+            memory: MemoryPool::new(workers),
             injector: Injector::new(),
             errands: Owed::new(),
             hurried: AtomicBool::new(false),

@@ -58,7 +58,7 @@ impl Slot {
             counters: Padded::default(),
             core,
             pinned_actors: AtomicUsize::new(0),
-            stuck_at: Counter::with(NOT_STUCK),
+            stuck_at: Counter::starting_at(NOT_STUCK),
         }
     }
 

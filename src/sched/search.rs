@@ -53,7 +53,7 @@ impl Worker {
         counters.parks.add(1);
         let idle = &self.scheduler().idle;
         let woken = if catching { Woken::Caught } else { idle.park_at_slot(self.index, stuck) };
-        self.heap().claim();
+        self.heap().claim_or_wait();
         counters.wakes.add(1);
         counters.parked_ns.add((time::now() - slept).as_nanos() as u64);
         self.until_work(false, Some(woken))
@@ -234,7 +234,7 @@ impl Worker {
             || scheduler.mark_stuck(&mut seen),
             || scheduler.quiet.announce(|| scheduler.quiescence(), |wakers| errand = errand_of(wakers)),
         );
-        self.heap().claim();
+        self.heap().claim_or_wait();
         if let Some(errand) = errand {
             self.queue.push(errand);
         }
@@ -270,11 +270,11 @@ impl Worker {
         let stop = || scheduler.has_work(self.index) || (alarm.is_set() && alarm.due(time::now()));
         (self.account.settle)(self.account.at);
         self.heap().send_all();
-        self.heap().trim(stop);
+        self.heap().trim_unused(stop);
         // SAFETY: the worker claimed the heap when it began or woke, and does not use the heap
         // afterwards.
-        unsafe { self.heap().let_go() };
-        scheduler.memory.tidy(stop);
+        unsafe { self.heap().release_claim() };
+        scheduler.memory.tidy_sleeping_heaps(stop);
     }
 
     /// Releases the heap when the slot is left, and sends all unfinished chains home, which only
@@ -284,6 +284,6 @@ impl Worker {
         self.heap().send_all();
         // SAFETY: the slot's holder claimed the heap when it took the slot or woke, and does not
         // use the heap afterwards.
-        unsafe { self.heap().let_go() };
+        unsafe { self.heap().release_claim() };
     }
 }

@@ -44,8 +44,8 @@ pub(crate) struct Worker {
     /// Bound work, invisible to siblings, and whether the last turn was bound: see [`affinity`].
     pub(super) pinned_queue: LocalQueue<Runnable>,
     pub(super) ran_pinned_last: Cell<bool>,
-    /// Whether the pinned queue may have work. Read every turn, where a look at the queue would cost
-    /// more.
+    /// Whether the pinned queue may have work. Read every turn, where a look at the queue would
+    /// cost more.
     pub(super) has_pinned: Cell<bool>,
     /// The worker's heap, claimed while it is awake.
     heap: *const Heap,
@@ -201,7 +201,7 @@ impl Worker {
         // SAFETY: only the slot's holder uses the state there, and the state lives until the crew's
         // end.
         let local = unsafe { &*at };
-        local.heap().claim();
+        local.heap().claim_or_wait();
         // Restart the busy clock and the sample of turn lengths, so that time before this thread
         // took the slot counts as neither.
         let now = time::now();

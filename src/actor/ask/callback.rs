@@ -75,7 +75,7 @@ where
     S: Dating,
 {
     let envelope = Envelope::new(&Tables::<A, R, F, S>::ENVELOPE);
-    let pack = |heap: &Heap| memory::place::<Callback<A, R, F, S>>(heap, Kind::Message);
+    let pack = |heap: &Heap| memory::alloc_uninit::<Callback<A, R, F, S>>(heap, Kind::Message);
     let callback = owner.header().core().with_heap(pack);
     // SAFETY: the memory was just allocated for this type, and no other thread knows it.
     unsafe { callback.write(Callback { envelope, sent: S::BLANK, owner: Some(owner), answer: None, then }) };
@@ -108,7 +108,7 @@ unsafe fn cancel<A: Actor, R: 'static, F: 'static, S: Dating>(to: NonNull<()>) {
     let cancel = move || unsafe {
         // Taken out first: the owner keeps the pool while the callback is freed.
         let owner = to.cast::<Callback<A, R, F, S>>().as_mut().owner.take().expect("taken only once");
-        drop(unwrap::<A, R, F, S>(to.cast(), owner.header().held()));
+        drop(unwrap::<A, R, F, S>(to.cast(), owner.header().pool_held()));
     };
     drops::run(cancel);
 }
@@ -118,7 +118,7 @@ unsafe fn cancel<A: Actor, R: 'static, F: 'static, S: Dating>(to: NonNull<()>) {
 unsafe fn unwrap<A: Actor, R, F, S: Dating>(this: AnyEnvelope, held: Held<'_>) -> Callback<A, R, F, S> {
     // SAFETY: `reply` allocated the callback as this type, no other pointer to it exists, and
     // `held` is of the right pool.
-    Worker::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast(), held) })
+    Worker::with_heap(|here| unsafe { memory::take_and_free(here, Kind::Message, this.cast(), held) })
 }
 
 unsafe fn handle<A, R, F, S>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
@@ -131,7 +131,7 @@ where
     // of its owner.
     unsafe {
         // Freed before the callback runs, which may ask again and use the block.
-        let callback = unwrap::<A, R, F, S>(this, header.as_ref().held());
+        let callback = unwrap::<A, R, F, S>(this, header.as_ref().pool_held());
         let (actor, mut ctx) = enter::<A>(header);
         (callback.then)(actor, callback.answer.expect("set before it was sent"), &mut ctx);
     }

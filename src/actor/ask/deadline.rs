@@ -65,7 +65,8 @@ unsafe fn handle_with<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
     unsafe {
-        let (expiring, reply) = AskedWith::<Expiring<C>, A::Reply, S>::unwrap(this, header.as_ref().held());
+        let (expiring, reply) =
+            AskedWith::<Expiring<C>, A::Reply, S>::unwrap(this, header.as_ref().pool_held());
         handle::<A, M, C>(expiring, reply, header);
     }
 }
@@ -126,7 +127,7 @@ unsafe fn open_with<M: Send + 'static, C: Carried<M>, R: Send + 'static, S: Dati
     // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
     // room for message and reply.
     unsafe {
-        let (expiring, reply) = AskedWith::<Expiring<C>, R, S>::unwrap(this, header.held());
+        let (expiring, reply) = AskedWith::<Expiring<C>, R, S>::unwrap(this, header.pool_held());
         batch::put::<M, R>(into, expiring.message.arrive(), reply);
     }
 }

@@ -225,7 +225,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
                 AskedHead { envelope: Envelope::new(vtable), target, slot: ReplySlot::new(Self::free) };
             Asked { head, message: UnsafeCell::new(MaybeUninit::new(message)), sent: S::BLANK }
         };
-        memory::boxed(heap, Kind::Message, make).cast()
+        memory::alloc_with(heap, Kind::Message, make).cast()
     }
 
     /// Frees the block, when the slot's last side releases it. Message and answer are gone.
@@ -240,7 +240,9 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
             if slot.as_ref().was_forwarded() {
                 forget_forward(target.header(), asked.addr().get());
             }
-            Worker::with_heap(|here| memory::free(here, Kind::Message, asked, target.header().held()));
+            Worker::with_heap(|here| {
+                memory::free_without_drop(here, Kind::Message, asked, target.header().pool_held())
+            });
         }
     }
 }
@@ -354,7 +356,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
 
     fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, reply: Reply<R>, message: M) -> AnyEnvelope {
         let make = || AskedWith { envelope: Envelope::new(vtable), sent: S::BLANK, reply, message };
-        memory::boxed(heap, Kind::Message, make).cast()
+        memory::alloc_with(heap, Kind::Message, make).cast()
     }
 
     /// Returns a pointer to the message.
@@ -375,7 +377,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
         // SAFETY: `AskingWith` packed the envelope as this type, no other pointer to it exists, and
         // `held` is of the right pool.
         let asked = Worker::with_heap(|here| unsafe {
-            memory::unboxed(here, Kind::Message, this.cast::<Self>(), held)
+            memory::take_and_free(here, Kind::Message, this.cast::<Self>(), held)
         });
         (asked.message, asked.reply)
     }
@@ -388,7 +390,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
         // SAFETY: called through the envelope's table with the only pointer to the envelope. `into`
         // has room for message and reply.
         unsafe {
-            let (message, reply) = Self::unwrap(this, header.held());
+            let (message, reply) = Self::unwrap(this, header.pool_held());
             batch::put::<N, R>(into, message.arrive(), reply);
         }
     }
@@ -402,7 +404,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
         // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
         // actor's turn.
         unsafe {
-            let (message, reply) = Self::unwrap(this, header.as_ref().held());
+            let (message, reply) = Self::unwrap(this, header.as_ref().pool_held());
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message.arrive(), reply, &mut ctx);
         }

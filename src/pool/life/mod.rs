@@ -349,7 +349,7 @@ impl<A: Actor> Shared<A> {
         let mut life = self.life.lock();
         let (end, unused) = match life.cells {
             0 => (life.end.clone(), Some(waker)),
-            _ => (None, life.wakers.enter(key, waker)),
+            _ => (None, life.wakers.insert_or_replace(key, waker)),
         };
         drop(life);
         drops::waker(unused);
