@@ -522,7 +522,7 @@ spare "spares: handed over without its fence" alarm $roles 'fence(SeqCst); // fo
 # The side that releases the slot needs no Acquire, and the side that only takes needs no Release.
 # A waker stays behind only after a panic in its clone, and no model has such a waker.
 spare "reply: a left-behind waker is kept" reply \
-    $reply '// A poll that went back to `EMPTY` left its waker behind. drops::waker(this.take_waker());' ''
+    $reply '// A poll that went back to `EMPTY` left its waker behind. drops::drop_waker(this.take_waker());' ''
 spare "reply: EMPTY to READY without Acquire" reply \
     $reply 'compare_exchange(EMPTY, READY, AcqRel, Acquire)' 'compare_exchange(EMPTY, READY, Release, Relaxed)'
 spare "reply: WAITING to LOCKED without Release" reply \

@@ -154,7 +154,7 @@ impl<'a, A> Unborn<'a, A> {
     #[inline]
     pub(crate) fn without_state(core: &'a Core) -> Self {
         // The heaps of the parent may be locked for ever, by threads that the child does not have.
-        let apart = core.forked();
+        let apart = core.is_forked();
         let cell = if apart {
             NonNull::from(Box::leak(Box::<CellOf<A>>::new_uninit())).cast()
         } else {
@@ -224,7 +224,7 @@ impl<A> Drop for Unborn<'_, A> {
                     drop(unsafe { Box::from_raw(cell.cast::<MaybeUninit<CellOf<A>>>().as_ptr()) });
                 // In a forked child the parent's heaps are left alone, so the memory stays
                 // allocated.
-                } else if !core.forked() {
+                } else if !core.is_forked() {
                     // SAFETY: `without_state` allocated it from this core's pool. No other thread
                     // knows it, and the state is gone.
                     Worker::with_heap(|here| unsafe {

@@ -81,14 +81,14 @@ impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
             let member = this.cast::<Self>().as_ref();
             // The owner is told after the drop, since it may let a successor begin. A panic of the
             // drop must not keep the owner from being told.
-            let outcome = user::catch(|| {
+            let outcome = user::catch_panic(|| {
                 if member.made.get() {
                     CellOf::<A>::drop_state(this);
                 }
             });
             ManuallyDrop::take(&mut *member.membership.get()).over(this.as_ref().id());
             if let Err(payload) = outcome {
-                user::resume(payload); // for the turn to report
+                user::resume_panic(payload); // for the turn to report
             }
         }
     }
@@ -110,7 +110,7 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
     membership: T,
 ) -> Result<(ActorRef<A>, Runnable), Refused<T>> {
     // In a forked child the registry may be locked for ever.
-    if core.forked() {
+    if core.is_forked() {
         return Err(Refused { membership, counted: false });
     }
     Worker::with(&core.scheduler, |local| {

@@ -156,7 +156,7 @@ impl<A> ActorRef<A> {
     #[must_use]
     pub fn timing(&self) -> Option<Timing> {
         let stopwatch = self.header().stopwatch()?;
-        (!self.header().core().forked()).then(|| stopwatch.read())
+        (!self.header().core().is_forked()).then(|| stopwatch.read())
     }
 
     /// Ends the actor once all accepted messages are handled. Closes the mailbox in one step:
@@ -236,7 +236,7 @@ impl<A> ActorRef<A> {
     /// # Errors
     /// As [`wait_stopped`](Self::wait_stopped), and [`WaitError::TimedOut`].
     pub fn wait_stopped_timeout(&self, timeout: Duration) -> Result<StopReason, WaitError> {
-        self.wait_stopped_until(time::after(timeout))
+        self.wait_stopped_until(time::instant_after(timeout))
     }
 
     fn wait_stopped_until(&self, until: Option<Instant>) -> Result<StopReason, WaitError> {
@@ -245,7 +245,7 @@ impl<A> ActorRef<A> {
         if !self.header().state.load_snapshot().is_dead() {
             // First: in a child that was forked in a turn the thread still counts as one of the
             // crew.
-            if self.header().core().forked() {
+            if self.header().core().is_forked() {
                 return Err(WaitError::Forked);
             }
             if self.header().core().on_crew() {
@@ -317,7 +317,7 @@ impl<A> Future for Stopped<A> {
             let _ = header.state.wait_for_stop();
             return Poll::Ready(end::reason(header));
         }
-        if header.core().forked() {
+        if header.core().is_forked() {
             // No turn runs in a forked child, so the actor cannot end there.
             return Poll::Pending; // for ever
         }
@@ -328,12 +328,12 @@ impl<A> Future for Stopped<A> {
         // finds this entry.
         if !header.state.wait_for_stop() {
             drop(waiting);
-            drops::waker(Some(waker));
+            drops::drop_waker(Some(waker));
             return Poll::Ready(end::reason(header));
         }
         let old = waiting.insert_or_replace(key, waker);
         drop(waiting);
-        drops::waker(old); // not under the lock
+        drops::drop_waker(old); // not under the lock
         Poll::Pending
     }
 }
@@ -348,11 +348,11 @@ impl<A> Awaits for Stopped<A> {
 impl<A> Drop for Stopped<A> {
     fn drop(&mut self) {
         if let Some(key) = self.key
-            && !self.actor.header().core().forked()
+            && !self.actor.header().core().is_forked()
         {
             // The entry has left the list already if the actor has ended.
             let own = self.actor.header().cold().stop.lock().remove(key);
-            drops::waker(own); // not under the lock
+            drops::drop_waker(own); // not under the lock
         }
     }
 }

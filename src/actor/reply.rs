@@ -186,7 +186,7 @@ unsafe impl<R: 'static> Send for Dropped<R> {}
 
 impl<R: 'static> Dropped<R> {
     #[cold]
-    fn tell(self, watch: Option<user::Watch>) {
+    fn tell(self, watch: Option<user::OrphanWatch>) {
         // A panic's text is known only after the panic has left the handler. Until then the scope
         // keeps the orphan to answer it later, and there is no cause here.
         let cause = user::cause_of_drop(
@@ -227,7 +227,7 @@ fn watch(orphans: &Arc<Orphans>) -> Option<Box<dyn Any>> {
         Box::new(Late(Arc::clone(orphans)))
     };
     // Armed whatever the actor's state is, since the orphans must be answered in any case.
-    let armed = core.scheduler.arm(time::after(PATIENCE), || true, made);
+    let armed = core.scheduler.arm(time::instant_after(PATIENCE), || true, made);
     armed.then(|| Box::new(Watching { core, key }) as Box<dyn Any>)
 }
 
@@ -260,7 +260,7 @@ impl Timed for Late {
 
 impl Drop for Late {
     fn drop(&mut self) {
-        self.0.answer(&AskError::NoReply);
+        self.0.answer_all(&AskError::NoReply);
     }
 }
 

@@ -52,7 +52,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => self.send_until::<M, _>(message, time::after(timeout)))
+        carried!(message => self.send_until::<M, _>(message, time::instant_after(timeout)))
     }
 
     fn send_until<M: Send + 'static, C: Carried<M>>(
@@ -70,7 +70,7 @@ impl<A: Actor> ActorRef<A> {
             done => return done,
         };
         // In a forked child no turn will ever make room.
-        if self.header().core().forked() {
+        if self.header().core().is_forked() {
             return Err(SendError::new(message, Refusal::Forked));
         }
         let packed =
@@ -129,7 +129,7 @@ unsafe impl<A> Sync for Packed<A> {}
 
 /// Packs a message, in a box if it is large.
 pub(crate) fn pack<A: Receive<M>, M: Send + 'static>(message: M, core: &Core, timed: bool) -> Packed<A> {
-    if core.forked() {
+    if core.is_forked() {
         Packed { form: Form::Plain(Box::new(message)), actor: PhantomData }
     } else if const { is_large::<M>() } {
         Packed::new::<M, Box<M>>(Box::new(message), core, timed)
@@ -213,10 +213,12 @@ impl<A> Drop for Packed<A> {
         // A message may own a send, an ask or a reply itself, and so on: see `drops`.
         match self.take() {
             Form::Gone => {}
-            Form::Plain(message) => drops::run(move || user::contain(Site::Drop, || drop(message))),
-            Form::Envelope(envelope, core) => drops::run(move || {
+            Form::Plain(message) => {
+                drops::run_or_put_off(move || user::run_contained(Site::Drop, || drop(message)))
+            }
+            Form::Envelope(envelope, core) => drops::run_or_put_off(move || {
                 // SAFETY: this is the only pointer to the envelope, and the core keeps its memory.
-                user::contain(Site::Drop, || unsafe {
+                user::run_contained(Site::Drop, || unsafe {
                     Envelope::discard(envelope, AskError::Stopped, core.pool_held());
                 });
             }),
@@ -262,7 +264,7 @@ impl<A> Queued<A> {
     }
 
     fn forked(&self) -> bool {
-        self.core().forked()
+        self.core().is_forked()
     }
 
     fn core(&self) -> &Core {

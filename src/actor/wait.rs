@@ -117,7 +117,7 @@ pub(crate) fn wait_for<F: Awaits>(
     let me: *const Header = crew_thread::current().cast();
     // SAFETY: the turn that runs here keeps its cell, and without a turn the pointer is null. A
     // child forked inside the turn has no crew, and leaves the crew's locks alone.
-    let Some(header) = (unsafe { me.as_ref() }).filter(|header| !header.core().forked()) else {
+    let Some(header) = (unsafe { me.as_ref() }).filter(|header| !header.core().is_forked()) else {
         return wait_between_turns(future, until);
     };
     let mut blocking = None;
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_restless_future_has_a_deadline() {
-        assert_eq!(wait(&mut Restless, time::after(Duration::from_millis(1))), Ok(None));
+        assert_eq!(wait(&mut Restless, time::instant_after(Duration::from_millis(1))), Ok(None));
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(super) unsafe fn handle(
     let taking = Taking { this, total: Cell::new(total), most, rest: Cell::new(rest), timed };
     // SAFETY: `first` was just popped in the actor's turn, and `batched` comes from the table of
     // `first`.
-    let outcome = user::catch(|| unsafe { (batched.handle)(first, batched, &taking) });
+    let outcome = user::catch_panic(|| unsafe { (batched.handle)(first, batched, &taking) });
     After { total: taking.total.get(), rest: taking.rest.get(), outcome }
 }
 

@@ -235,7 +235,7 @@ impl Core {
     /// Tells the event hook. Does nothing in a forked child, where a thread of the parent may hold
     /// the hook's lock for ever.
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
-        if !self.forked() {
+        if !self.is_forked() {
             self.hook.call(event);
         }
     }
@@ -249,10 +249,10 @@ impl Core {
         self.hook.let_go();
     }
 
-    /// See [`Scheduler::forked`].
+    /// See [`Scheduler::is_forked`].
     #[inline]
-    pub(crate) fn forked(&self) -> bool {
-        self.scheduler.forked()
+    pub(crate) fn is_forked(&self) -> bool {
+        self.scheduler.is_forked()
     }
 
     /// Returns `true` if the calling thread belongs to the crew.
@@ -276,7 +276,7 @@ impl Core {
     /// before is waited for by the next wait for quiescence. A sender that passes the gate later
     /// sees the flag.
     pub(crate) fn start_draining(&self) {
-        self.scheduler.birth.close();
+        self.scheduler.birth.close_to_outside();
         self.scheduler.close_timers();
     }
 
@@ -340,7 +340,7 @@ impl Core {
     ) -> NonNull<Header> {
         // Any shard would do: this cell is made once in a while.
         let shard = self.shard_here(None);
-        if self.forked() {
+        if self.is_forked() {
             // The registry may be locked for ever. So the cell is in no list, keeps the core
             // itself, and is never freed.
             let header = make(shard, ActorId::from_raw(NonZeroU64::MAX), u32::MAX);

@@ -80,7 +80,7 @@ impl Dedicated {
 
     /// Starts a dedicated thread, which holds the core.
     pub(crate) fn start(core: &Core, life: impl FnOnce(&Core) + Send + 'static) -> Result<(), NotStarted> {
-        if core.forked() {
+        if core.is_forked() {
             // Asked before the lock, which a thread of the parent process may hold for ever.
             return Err(NotStarted::Thread(io::Error::other(
                 "the executor's threads are in the parent process",
@@ -152,10 +152,10 @@ fn be_born(header: &Header, make: Box<dyn FnOnce()>) {
     // too.
     let stopped_before = header.state.load_snapshot().is_killed();
     let outcome = if stopped_before {
-        user::contain(Site::Drop, || drop(make));
+        user::run_contained(Site::Drop, || drop(make));
         Ok(())
     } else {
-        user::guard(Site::Factory, make)
+        user::run_guarded(Site::Factory, make)
     };
     drop(current);
     let panicked = outcome.is_err();

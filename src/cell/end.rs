@@ -94,14 +94,16 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
         let reason = reason(header);
         // SAFETY: in the actor's turn, and the state is there, since the phase was `Running` before
         // `begin`.
-        let outcome = user::guard(Site::Stopped, || unsafe { (header.vtable().stopped)(this, &reason) });
+        let outcome =
+            user::run_guarded(Site::Stopped, || unsafe { (header.vtable().stopped)(this, &reason) });
         report(header, outcome, PanicPlace::Stopped);
     }
     // The phase is `Ended` before the drop runs, so a panic there cannot lead to a second drop.
     if header.phase.replace(Phase::Ended) != Phase::EndingVacant && header.vtable().needs_drop {
         // SAFETY: in the actor's turn, once. Nothing uses the state afterwards.
-        let outcome =
-            user::guard_for(Site::Drop, &cause(header), || unsafe { (header.vtable().drop_state)(this) });
+        let outcome = user::run_guarded_for(Site::Drop, &cause(header), || unsafe {
+            (header.vtable().drop_state)(this)
+        });
         report(header, outcome, PanicPlace::StateDrop);
     }
     if let Some(Cold { bound, kept, .. }) = header.cold_if_any() {
@@ -170,7 +172,7 @@ fn discard_leftovers(header: &Header) -> u32 {
         // pool.
         let drop_it =
             || unsafe { Envelope::discard(Envelope::from_node(node), cause.clone(), header.pool_held()) };
-        report(header, user::guard_for(Site::Drop, cause, drop_it), PanicPlace::MessageDrop);
+        report(header, user::run_guarded_for(Site::Drop, cause, drop_it), PanicPlace::MessageDrop);
     }
     if taken > 0 {
         let reason = match reason {
@@ -215,5 +217,5 @@ fn report_panic(header: &Header, text: PanicText, place: PanicPlace) {
 fn wake_waiters(header: &Header) {
     let Some(cold) = header.cold_if_any() else { return };
     let wakers = cold.stop.lock().take_all();
-    wakers.into_iter().for_each(user::wake);
+    wakers.into_iter().for_each(user::wake_waker);
 }

@@ -304,7 +304,7 @@ unsafe fn deliver_from_outside<P: Parcel>(
 /// plainly open.
 #[cold]
 fn closed_to_outside(core: &Core, lane: Lane) -> Option<Refusal> {
-    if core.forked() {
+    if core.is_forked() {
         Some(Refusal::Forked)
     } else {
         // Exempt messages are accepted, and a thread of the crew may still send: draining goes on

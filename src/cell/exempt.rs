@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 /// Delivers an exempt message, which the actor has prepaid. If the actor has closed meanwhile, or
 /// its mailbox is at the maximum, the message becomes a dead letter and is dropped here. Such a
 /// message may be an answer with its callback, which may own another reply, and so on, so the drop
-/// goes through [`drops::run`].
+/// goes through [`drops::run_or_put_off`].
 ///
 /// # Safety
 /// The envelope is made for an actor of the owner's type, and the caller gives up the only pointer
@@ -65,11 +65,11 @@ impl Parcel for Answer {
 fn refused_exempt(owner: Strong, envelope: NonNull<Envelope>) {
     ticks::undeliverable(owner.header());
     // Bounded nesting: the message may own another answer, and so on.
-    drops::run(move || {
+    drops::run_or_put_off(move || {
         let held = owner.header().pool_held();
         // SAFETY: the delivery was refused, so again no other pointer exists. The owner's reference
         // keeps the pool.
-        let _ = user::guard_for(Site::Drop, &AskError::Stopped, || unsafe {
+        let _ = user::run_guarded_for(Site::Drop, &AskError::Stopped, || unsafe {
             Envelope::discard(envelope, AskError::Stopped, held);
         });
     });

@@ -315,7 +315,7 @@ impl Header {
             if schedule {
                 Header::schedule(this);
             } else if let Some(kept) = this.as_ref().kept()
-                && !this.as_ref().core().forked()
+                && !this.as_ref().core().is_forked()
             {
                 // A held queue has no turn that would see the close.
                 shared::nudge(kept);
@@ -459,7 +459,7 @@ impl Header {
                     None
                 }
                 // In a forked child the registry may be locked for ever: the memory stays.
-                None if header.core().forked() => None,
+                None if header.core().is_forked() => None,
                 None => Some(header.shard().forget(header.place())),
             })
         };

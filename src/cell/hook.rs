@@ -54,7 +54,7 @@ impl Hooked {
             // Dropped after the lock, and with a bound on the nesting: the hook may own an
             // executor.
             let hook = self.hook.lock().take();
-            drops::run(move || user::contain(Site::Drop, || drop(hook)));
+            drops::run_or_put_off(move || user::run_contained(Site::Drop, || drop(hook)));
         }
     }
 }
@@ -89,7 +89,7 @@ fn told(hook: Arc<Hook>, event: Event) {
         let next = waiting.borrow_mut().pop_front(); // not borrowed during the call
         let Some((hook, event)) = next else { break };
         // The drop is contained too, since this may be the last reference to the hook.
-        user::contain(Site::Hook, move || {
+        user::run_contained(Site::Hook, move || {
             hook(&event);
             drop(hook);
         });

@@ -278,7 +278,8 @@ fn empty(this: NonNull<Header>, panic: Option<PanicText>) {
     };
     if header.phase.get() == Phase::Running {
         // SAFETY: in the actor's turn, on a state whose `started` has returned.
-        if let Err(text) = user::guard(Site::Stopped, || unsafe { (header.vtable().stopped)(this, &reason) })
+        if let Err(text) =
+            user::run_guarded(Site::Stopped, || unsafe { (header.vtable().stopped)(this, &reason) })
         {
             count_panic(header, PanicPlace::Stopped, text);
         }
@@ -286,7 +287,9 @@ fn empty(this: NonNull<Header>, panic: Option<PanicText>) {
     // Vacant before the drop runs, so that a panic there cannot lead to a second drop.
     header.phase.set(Phase::Vacant);
     // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
-    if let Err(text) = user::guard_for(Site::Drop, &cause, || unsafe { (header.vtable().drop_state)(this) }) {
+    if let Err(text) =
+        user::run_guarded_for(Site::Drop, &cause, || unsafe { (header.vtable().drop_state)(this) })
+    {
         count_panic(header, PanicPlace::StateDrop, text);
     }
     let cause = match reason {
@@ -346,7 +349,7 @@ unsafe fn make(this: NonNull<Header>, kept: &Kept) -> After {
     // A stop in the meantime was meant for the old state.
     header.forget_stop();
     let mut made = Ok(());
-    let panic = user::guard(Site::Factory, || {
+    let panic = user::run_guarded(Site::Factory, || {
         // SAFETY: in the turn of the supervisor's own cell, which is vacant.
         if let Some(result) = kept.ask(|keeper| unsafe { keeper.renew(this) }) {
             made = result;
@@ -413,8 +416,8 @@ pub(super) fn ended(this: NonNull<Header>, kept: &Kept) {
     if let Some(keeper) = kept.keeper.take() {
         // SAFETY: the caller's runnable keeps the cell.
         let reason = end::reason(unsafe { this.as_ref() });
-        user::contain(Site::Keeper, || keeper.ended(&reason));
-        user::contain(Site::Drop, || drop(keeper));
+        user::run_contained(Site::Keeper, || keeper.ended(&reason));
+        user::run_contained(Site::Drop, || drop(keeper));
     }
 }
 
@@ -441,7 +444,7 @@ unsafe fn wait(this: NonNull<Header>, kept: &Kept, after: Duration) -> bool {
     // From the arming on this thread does not touch the cell. So the key is published before that,
     // under the timers' lock.
     let armed = core.scheduler.arm(
-        time::after(after),
+        time::instant_after(after),
         // A pool that stops at once first kills and then looks for timers. So either the pool finds
         // the timer, or this check sees the kill.
         || {

@@ -191,7 +191,7 @@ impl Ticket {
             settled => (Self::settled(settled), waker),
         };
         drop(state);
-        drops::waker(Some(unused)); // user code, so not under the lock, and contained
+        drops::drop_waker(Some(unused)); // user code, so not under the lock, and contained
         now
     }
 
@@ -222,7 +222,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let state = std::mem::replace(&mut *self.0.lock(), TicketState::Taken);
         if let TicketState::Waiting { waker, .. } = state {
-            drops::waker(Some(waker));
+            drops::drop_waker(Some(waker));
         }
     }
 }
@@ -260,7 +260,7 @@ pub(crate) fn withdraw(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNull<
     drop(list);
     drop(listed);
     if let TicketState::Waiting { waker, .. } = waiting {
-        drops::waker(Some(waker)); // user code, so not under a lock
+        drops::drop_waker(Some(waker)); // user code, so not under a lock
     }
     Some(envelope)
 }
@@ -412,7 +412,7 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
 fn settle(wake: Vec<TicketState>, notices: Vec<(Strong, NonNull<Envelope>, Lane)>) {
     for waiting in wake {
         if let TicketState::Waiting { waker, .. } = waiting {
-            user::wake(waker);
+            user::wake_waker(waker);
         }
     }
     for (owner, envelope, lane) in notices {

@@ -239,7 +239,7 @@ mod tests {
         };
         threads.start("test".to_string(), 1 << 20, alive, run).unwrap();
         has_left.recv().unwrap();
-        assert!(!threads.join(time::after(Duration::from_millis(5))), "it is in its destructor");
+        assert!(!threads.join(time::instant_after(Duration::from_millis(5))), "it is in its destructor");
         assert_eq!(threads.left(), ["test"]);
         let still = gone.recv_timeout(Duration::from_millis(1));
         assert_eq!(still, Err(RecvTimeoutError::Timeout), "the sender goes last");

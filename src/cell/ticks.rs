@@ -125,7 +125,7 @@ pub(super) fn abandon_timers(header: &Header, most: usize) -> bool {
     // Outside the timers' lock, since a dropped message is user code.
     let all = timers.len() < most;
     for timed in timers {
-        user::contain(Site::Drop, || if cancelled { drop(timed) } else { timed.undeliverable() });
+        user::run_contained(Site::Drop, || if cancelled { drop(timed) } else { timed.undeliverable() });
     }
     all
 }

@@ -262,7 +262,7 @@ fn drain(
     // SAFETY: the caller holds the runnable and so is the receiver.
     let rest = Cell::new(unsafe { header.inbox.load_taken() });
     let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
-    let outcome = user::guard_turn(|| run.messages(this, waiting, limit, timed, next, done));
+    let outcome = user::run_turn_guarded(|| run.messages(this, waiting, limit, timed, next, done));
     // SAFETY: the caller is still the receiver, and `rest` is what `begin` returned, less what was
     // popped.
     unsafe { header.inbox.store_taken(run.rest.get()) };
@@ -360,7 +360,7 @@ impl Run<'_> {
                                     if let Err(payload) = after.outcome {
                                         // The batch caught the panic to bring the counts back. The
                                         // panic goes on as that of any other message.
-                                        user::resume(payload);
+                                        user::resume_panic(payload);
                                     }
                                 }
                             }

@@ -50,12 +50,11 @@ use sweep::Sweeper;
 ///
 /// # Passivation
 ///
-/// A directory keeps a reference to each of its actors. With an
-/// [idle timeout](DirectoryBuilder::idle_timeout) or a
-/// [limit](DirectoryBuilder::max_actors) to its actors it lets go of actors that were not used for a
-/// while. An actor that nothing references then ends
-/// ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), so its memory goes back. **No
-/// message is lost by that.** A message that waits, a reference held elsewhere (such as
+/// A directory keeps a reference to each of its actors. With an [idle
+/// timeout](DirectoryBuilder::idle_timeout) or a [limit](DirectoryBuilder::max_actors) to its
+/// actors it lets go of actors that were not used for a while. An actor that nothing references
+/// then ends ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), so its memory goes
+/// back. **No message is lost by that.** A message that waits, a reference held elsewhere (such as
 /// [`get`](Self::get) returns), a timer of its own and an unanswered
 /// [`ask_then`](crate::Context::ask_then) keep an actor alive as always, and a look-up and the end
 /// of an actor are decided on one atomic word. Messages from one sender to one key are handled in
@@ -405,7 +404,7 @@ impl<K, A: Actor> Inner<K, A> {
 
 impl<K: 'static, A: Actor> Inner<K, A> {
     fn forked(&self) -> bool {
-        self.executor.core().forked()
+        self.executor.core().is_forked()
     }
 
     /// Marks a part as watched if an actor may become idle there. Called under the part's lock.

@@ -106,7 +106,7 @@ impl Executor {
     }
 
     fn end_unless_frozen(&self, deadline: Duration, now: bool) -> Result<ShutdownReport, WaitError> {
-        if self.core().forked() {
+        if self.core().is_forked() {
             return Err(WaitError::Forked);
         }
         if self.core().ends_after_this_thread() {
@@ -125,7 +125,7 @@ impl Executor {
         blocking: Blocking,
     ) -> Result<ShutdownReport, WaitError> {
         let core = self.core();
-        if core.forked() {
+        if core.is_forked() {
             return Err(WaitError::Forked);
         }
         if core.ends_after_this_thread() {
@@ -253,7 +253,7 @@ struct Outcome {
 impl Shutdown {
     fn start(executor: Executor, deadline: Duration, now: bool) -> Self {
         let shared = Arc::new(Mutex::new(Outcome::default()));
-        if executor.core().forked() {
+        if executor.core().is_forked() {
             shared.lock().result = Some(Err(WaitError::Forked));
             return Shutdown { shared };
         }
@@ -271,7 +271,7 @@ impl Shutdown {
             let waker = outcome.waker.take();
             drop(outcome);
             if let Some(waker) = waker {
-                user::wake(waker);
+                user::wake_waker(waker);
             }
             // After an incomplete end this drop waits once more.
             drop(executor);
@@ -285,7 +285,7 @@ impl Drop for Shutdown {
     fn drop(&mut self) {
         let own = self.shared.lock().waker.take();
         // Outside the lock, since the drop of a waker is user code.
-        drops::waker(own);
+        drops::drop_waker(own);
     }
 }
 
@@ -302,7 +302,7 @@ impl Future for Shutdown {
         };
         drop(outcome);
         // Outside the lock, since the drop of a waker is user code.
-        drops::waker(unused);
+        drops::drop_waker(unused);
         poll
     }
 }

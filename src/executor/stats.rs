@@ -144,7 +144,7 @@ impl Handle {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let core = self.core();
-        if core.forked() {
+        if core.is_forked() {
             return Stats::default();
         }
         let workers = core.scheduler.slots.iter().enumerate().map(|(index, slot)| {

@@ -47,7 +47,7 @@ impl Recruiter {
         // Numbers are never reused, so two spares of one executor never share a name.
         let number = self.spares.fetch_add(1, Relaxed);
         let thread = WorkerThread::for_spare(number, Arc::clone(&spare), Arc::clone(self));
-        let started = user::guard(Site::Handler, || match &self.handler {
+        let started = user::run_guarded(Site::Handler, || match &self.handler {
             Some(handler) => handler(thread),
             None => thread.spawn(),
         });
@@ -71,7 +71,7 @@ impl Drop for Recruiter {
     fn drop(&mut self) {
         // A forked child may have the last reference to its copy, and leaves the copy's locks
         // alone.
-        if !self.core.forked() {
+        if !self.core.is_forked() {
             // Here and not in the core's drop, since the hook may hold a reference to the core.
             self.core.let_go_of_hook();
         }
@@ -158,7 +158,7 @@ impl WorkerThread {
     /// handler, a hook or a waker that a worker runs. The worker comes back inside the error, to be
     /// run on another thread.
     pub fn run(mut self) -> Result<(), RunError> {
-        let forked = self.recruiter.core.forked();
+        let forked = self.recruiter.core.is_forked();
         // A thread works for one crew at a time: its thread-locals name a single worker.
         if forked || crew_thread::works_already() {
             return Err(RunError { worker: Box::new(self), forked });

@@ -173,7 +173,7 @@ impl Handle {
     /// ```
     #[must_use]
     pub fn top(&self, k: usize) -> Top {
-        if self.core().forked() {
+        if self.core().is_forked() {
             return Top::default();
         }
         let now = time::now();

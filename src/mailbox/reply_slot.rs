@@ -110,7 +110,7 @@ impl<T> ReplySlot<T> {
                             // The asker went away between the two steps. Its waker is not woken,
                             // only dropped.
                             Err(_) => {
-                                drops::waker(Some(waker));
+                                drops::drop_waker(Some(waker));
                                 discard(this)
                             }
                         };
@@ -218,7 +218,7 @@ impl<T> ReplySlot<T> {
                     // SAFETY: the state is `EMPTY`, so only the asker touches the waker. The old
                     // one is dropped after the new one is in its place.
                     let old = this.waker.with_mut(|waker| unsafe { (*waker).replace(new) });
-                    drops::waker(old);
+                    drops::drop_waker(old);
                 }
                 chaos();
                 match this.state.compare_exchange(EMPTY, WAITING, AcqRel, Acquire) {
@@ -227,7 +227,7 @@ impl<T> ReplySlot<T> {
                         // Only the replier could have moved the state, and from `EMPTY` it moves to
                         // `READY`.
                         debug_assert_eq!(seen, READY);
-                        drops::waker(this.take_waker());
+                        drops::drop_waker(this.take_waker());
                         // SAFETY: the state is `READY`, so the replier has released the slot, and
                         // the asker releases it with this call.
                         Poll::Ready(unsafe { Self::take_and_free(slot) })
@@ -243,7 +243,7 @@ impl<T> ReplySlot<T> {
             _ => {
                 debug_assert_eq!(state, READY);
                 // A poll that went back to `EMPTY` left its waker behind.
-                drops::waker(this.take_waker());
+                drops::drop_waker(this.take_waker());
                 // SAFETY: the state is `READY`, so the replier has released the slot, and the asker
                 // releases it with this call.
                 Poll::Ready(unsafe { Self::take_and_free(slot) })
@@ -274,7 +274,7 @@ impl<T> ReplySlot<T> {
                     // Taken before the transition: from `GONE` on the replier may free the slot.
                     let waker = this.take_waker();
                     let gone = this.state.compare_exchange(EMPTY, GONE, AcqRel, Acquire);
-                    drops::waker(waker);
+                    drops::drop_waker(waker);
                     match gone {
                         Ok(_) => return None,
                         Err(seen) => state = seen,
@@ -285,7 +285,7 @@ impl<T> ReplySlot<T> {
                     Err(seen) => state = seen,
                 },
                 _ => {
-                    drops::waker(this.take_waker());
+                    drops::drop_waker(this.take_waker());
                     // SAFETY: the state is `READY`, so the replier has released the slot, and the
                     // asker releases it with this call.
                     return Some(unsafe { Self::take_and_free(slot) });

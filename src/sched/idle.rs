@@ -327,7 +327,7 @@ impl Idle {
             stuck();
         }
         loop {
-            let watch = if watching { time::after(patience) } else { None };
+            let watch = if watching { time::instant_after(patience) } else { None };
             let alarm = if keeping { self.alarm.instant() } else { None };
             let until = [watch, alarm].into_iter().flatten().min();
             chaos();

@@ -145,7 +145,7 @@ impl Scheduler {
             })
             .collect();
         let scheduler = Scheduler {
-            birth: Birth::here(),
+            birth: Birth::in_this_process(),
             policy,
             one_processor: std::thread::available_parallelism().is_ok_and(|n| n.get() == 1),
             slots: seats
@@ -248,7 +248,7 @@ impl Scheduler {
     /// Tells the crew to end once it has no work. Does nothing in a forked child, where there is no
     /// crew, and where a thread of the parent may hold each lock for ever.
     pub(crate) fn stop(&self) {
-        if self.forked() {
+        if self.is_forked() {
             return;
         }
         // First the wakers: a worker that sees the stop also sees their errands in a queue. One
@@ -290,7 +290,7 @@ impl Scheduler {
     pub(crate) fn schedule(&self, task: Runnable) {
         Worker::with(self, |local| match local {
             Some(local) => local.push(task),
-            None if self.forked() => {} // the runnable is forgotten
+            None if self.is_forked() => {} // the runnable is forgotten
             None => self.push_from_outside(task),
         });
     }
@@ -298,8 +298,8 @@ impl Scheduler {
     /// Returns `true` in a forked child, where the crew's threads do not exist, and may hold any
     /// lock for ever. Nothing of the crew may be locked or waited for then. Cheap.
     #[inline]
-    pub(crate) fn forked(&self) -> bool {
-        self.birth.forked()
+    pub(crate) fn is_forked(&self) -> bool {
+        self.birth.is_forked()
     }
 
     /// Like [`schedule`](Self::schedule), for a thread that is known not to be a worker of the

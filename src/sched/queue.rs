@@ -101,7 +101,7 @@ impl Slot {
     /// Pins the calling thread to the slot's core, if it has one. Called by a thread that takes the
     /// slot.
     pub(crate) fn pin_here(&self) -> io::Result<()> {
-        self.core.map_or(Ok(()), |core| Cores::only(core).bind_this_thread())
+        self.core.map_or(Ok(()), |core| Cores::single_core(core).bind_this_thread())
     }
 }
 

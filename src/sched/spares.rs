@@ -251,7 +251,7 @@ impl Spares {
         }
         let mut pool = self.pool.lock();
         pool.extra -= 1;
-        pool.not_before = time::after(self.stay);
+        pool.not_before = time::instant_after(self.stay);
         None
     }
 

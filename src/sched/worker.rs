@@ -109,7 +109,7 @@ impl Worker {
         slot.counters.mean_turn_ns.set(1_000);
         let local = Worker {
             scheduler,
-            wiped: scheduler.birth.wiped(),
+            wiped: scheduler.birth.wiped_word(),
             slot,
             index,
             queue,
@@ -267,7 +267,7 @@ impl Worker {
     #[inline]
     fn crew(&self) -> usize {
         // SAFETY: part of the scheduler, which outlives each holder of the slot.
-        unsafe { &*self.wiped }.owner()
+        unsafe { &*self.wiped }.owner_address()
     }
 
     pub(super) fn scheduler(&self) -> &Scheduler {

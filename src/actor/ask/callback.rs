@@ -102,7 +102,8 @@ unsafe fn wanted<A: Actor, R, F, S: Dating>(to: NonNull<()>) -> bool {
     callback.owner.as_ref().is_some_and(|owner| !owner.header().state.load_snapshot().is_closed())
 }
 
-/// Drops the callback unanswered, by `drops::run`: the callback may own another reply, and so on.
+/// Drops the callback unanswered, by `drops::run_or_put_off`: the callback may own another reply,
+/// and so on.
 unsafe fn cancel<A: Actor, R: 'static, F: 'static, S: Dating>(to: NonNull<()>) {
     // SAFETY: the reply calls this once and gives the callback up. The owner keeps its pool.
     let cancel = move || unsafe {
@@ -110,7 +111,7 @@ unsafe fn cancel<A: Actor, R: 'static, F: 'static, S: Dating>(to: NonNull<()>) {
         let owner = to.cast::<Callback<A, R, F, S>>().as_mut().owner.take().expect("taken only once");
         drop(unwrap::<A, R, F, S>(to.cast(), owner.header().pool_held()));
     };
-    drops::run(cancel);
+    drops::run_or_put_off(cancel);
 }
 
 /// # Safety

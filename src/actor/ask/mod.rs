@@ -136,7 +136,7 @@ impl<R> Ask<R> {
     /// As [`wait`](Self::wait), and [`AskError::TimedOut`]: then the error holds the ask, to wait
     /// for again or to drop.
     pub fn wait_timeout(self, timeout: Duration) -> Result<R, WaitAskError<R>> {
-        self.wait_until(time::after(timeout))
+        self.wait_until(time::instant_after(timeout))
     }
 
     pub(crate) fn wait_until(mut self, until: Option<Instant>) -> Result<R, WaitAskError<R>> {
@@ -145,7 +145,7 @@ impl<R> Ask<R> {
         // refused.
         if !self.is_ready() {
             // In a forked child nothing answers any more.
-            if self.target().core().forked() {
+            if self.target().core().is_forked() {
                 return Err(WaitAskError { error: AskError::Forked, ask: Some(self), cycle: Vec::new() });
             }
             let mut cycle = Vec::new();
@@ -210,7 +210,7 @@ impl<R> Drop for Ask<R> {
             unsafe {
                 if let Some(answer) = ReplySlot::abandon_by_asker(slot) {
                     // The answer came after all, and may own another ask, and so on.
-                    drops::value(answer);
+                    drops::drop_value(answer);
                 }
             }
         }

@@ -108,7 +108,7 @@ unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
     match unsafe { ReplySlot::store_answer(slot, value) } {
         // The asker is not waiting, and finds the answer by itself.
         Answered::Delivered => {}
-        Answered::Wake(waker) => user::wake(waker),
+        Answered::Wake(waker) => user::wake_waker(waker),
         Answered::Discarded(value) => {
             // SAFETY: the asker has released the slot, so the replier alone has it. Its weak count
             // keeps the header until the slot is released.
@@ -118,7 +118,7 @@ unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
                 ReplySlot::free_by_replier(slot);
             }
             // The value is the user's, and may own another reply, and so on.
-            drops::run(move || drop(value));
+            drops::run_or_put_off(move || drop(value));
         }
     }
 }
@@ -130,7 +130,7 @@ unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cy
     let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
     let asked = head.target.header().core();
     // In a forked child a thread that is not here may hold the table's lock.
-    if asked.forked() {
+    if asked.is_forked() {
         return Ok(None);
     }
     let (waits, address) = (&asked.waits, to.addr().get());
@@ -146,7 +146,7 @@ unsafe fn restore<R>(to: NonNull<()>, before: Forwarded) {
     // SAFETY: the replier's side has not released the slot, so the block still exists.
     let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
     let asked = head.target.header().core();
-    if !asked.forked() {
+    if !asked.is_forked() {
         asked.waits.restore(to.addr().get(), before);
     }
 }
@@ -154,7 +154,7 @@ unsafe fn restore<R>(to: NonNull<()>, before: Forwarded) {
 #[cold]
 fn forget_forward(asked: &Header, address: usize) {
     // In a forked child a thread of the parent may hold the table's lock for ever.
-    if !asked.core().forked() {
+    if !asked.core().is_forked() {
         asked.core().waits.restore(address, None);
     }
 }

@@ -76,7 +76,7 @@ where
     }
     let weak = target.weak();
     weak.header().cold(); // the ticks will be linked there
-    let due = time::after(period);
+    let due = time::instant_after(period);
     let mut interval = Box::new(Interval {
         envelope: Envelope::new(&Table::<A, M, F>::INTERVAL),
         target,
@@ -149,7 +149,7 @@ impl<A, M, F> Interval<A, M, F> {
     fn advance(&mut self, due: Instant) {
         self.number += 1;
         (self.due.0, self.missed) = match self.mode {
-            IntervalMode::FixedDelay => (time::after(self.period), 0),
+            IntervalMode::FixedDelay => (time::instant_after(self.period), 0),
             IntervalMode::FixedRate => next_of_rate(due, self.period, time::now()),
         };
     }

@@ -176,7 +176,7 @@ impl Timer {
     #[must_use]
     pub fn is_armed(&self) -> bool {
         let scheduler = &self.target.header().core().scheduler;
-        self.key.is_some_and(|key| !scheduler.forked() && scheduler.timers.is_valid(key))
+        self.key.is_some_and(|key| !scheduler.is_forked() && scheduler.timers.is_valid(key))
     }
 
     fn end(&mut self) -> bool {
@@ -243,7 +243,7 @@ impl<A> Target<A> {
 fn not_armed(header: &Header) -> Refusal {
     let core = header.core();
     // Asked in this order: in a forked child nothing else holds, and a shutdown closes actors too.
-    if core.forked() {
+    if core.is_forked() {
         Refusal::Forked
     } else if header.state.load_snapshot().is_closed() && !core.closing() {
         Refusal::Stopped
@@ -269,7 +269,7 @@ impl<A: Actor> Context<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => once::arm::<A, M, _>(Target::Own(self.me().clone()), time::after(delay), message))
+        carried!(message => once::arm::<A, M, _>(Target::Own(self.me().clone()), time::instant_after(delay), message))
     }
 
     /// Tells this actor itself `message` at an instant, or as soon as possible if that has passed.
@@ -346,7 +346,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => once::arm::<A, M, _>(Target::Other(self.downgrade()), time::after(delay), message))
+        carried!(message => once::arm::<A, M, _>(Target::Other(self.downgrade()), time::instant_after(delay), message))
     }
 
     /// Tells the actor `message` at an instant, or as soon as possible if that has passed. See

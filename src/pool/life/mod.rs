@@ -202,7 +202,7 @@ impl<A: Actor> Shared<A> {
 
     /// Returns `true` in a child made by `fork`, in which locks may be held for ever.
     pub(super) fn forked(&self) -> bool {
-        self.handle.core().forked()
+        self.handle.core().is_forked()
     }
 
     /// Returns `true` if the replicas, the queue and the holds are timed.
@@ -326,7 +326,7 @@ impl<A: Actor> Shared<A> {
             life.wakers.take_all()
         };
         self.factory.let_go(); // before the end is told
-        wakers.into_iter().for_each(user::wake);
+        wakers.into_iter().for_each(user::wake_waker);
     }
 
     /// Returns the reason of the pool's end, if it has ended.
@@ -352,7 +352,7 @@ impl<A: Actor> Shared<A> {
             _ => (None, life.wakers.insert_or_replace(key, waker)),
         };
         drop(life);
-        drops::waker(unused);
+        drops::drop_waker(unused);
         end
     }
 
@@ -360,7 +360,7 @@ impl<A: Actor> Shared<A> {
     pub(super) fn forget_wait(&self, key: WakerKey) {
         if !self.forked() {
             let own = self.life.lock().wakers.remove(key);
-            drops::waker(own);
+            drops::drop_waker(own);
         }
     }
 
