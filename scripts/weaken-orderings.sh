@@ -244,7 +244,7 @@ needed "room: waits without asking for room" room \
 needed "prepaid: places are given back before the count" prepaid \
     models/prepaid.rs 'if prepaid > 0 {
             let _list = self.room.lock();
-            self.prepaid.handled(prepaid);
+            self.prepaid.subtract_handled(prepaid);
         }
         let _ = self.state.give_places_back(in_hand.len() as u32);
         self.messages.lock().unwrap().drain(..in_hand.len());' \
@@ -252,7 +252,7 @@ needed "prepaid: places are given back before the count" prepaid \
         self.messages.lock().unwrap().drain(..in_hand.len());
         if prepaid > 0 {
             let _list = self.room.lock();
-            self.prepaid.handled(prepaid);
+            self.prepaid.subtract_handled(prepaid);
         }'
 needed "prepaid: a sender reads the count without the lock" prepaid \
     models/prepaid.rs 'let _list = self.room.lock(); reserved =' 'reserved ='
@@ -263,7 +263,7 @@ needed "prepaid: a message counts before it has its place" prepaid \
     'self.messages.lock().unwrap().push(Kind::Prepaid);'
 needed "prepaid: the handled still count" prepaid cell/prepaid.rs 'self.0.fetch_sub(messages, Relaxed);' 'let _ = messages;'
 needed "prepaid: a full mailbox looks at no count" prepaid \
-    models/prepaid.rs 'reserved == Reserve::Full && self.prepaid.any()' 'false'
+    models/prepaid.rs 'reserved == Reserve::Full && self.prepaid.has_any()' 'false'
 
 # --- idle
 needed "idle: notify without its fence" idle \
@@ -433,9 +433,9 @@ needed "lifo: taken in two steps" lifo \
 
 waits=cell/waits.rs stuck=cell/waits/stuck.rs
 needed "waits: lines are followed before one's own is written" waits \
-    $waits 'match stuck::refused(&me) {' \
+    $waits 'match stuck::cycle_of_refused(&me) {' \
     'let line = self.0.lock().lines.remove(&me.id);
-        let found = line.as_ref().and_then(|line| stuck::refused(&line.target.at));
+        let found = line.as_ref().and_then(|line| stuck::cycle_of_refused(&line.target.at));
         self.0.lock().lines.extend(line.map(|line| (me.id, line)));
         match found {'
 needed "waits: another table is taken for one's own" waits $waits '&& Arc::ptr_eq(&at.table, self)' ''

@@ -65,7 +65,7 @@ pub(crate) enum Site {
     /// A strategy.
     Strategy,
     /// Code that waits for a pool's end.
-    Keeper,
+    Supervisor,
 }
 
 thread_local! {

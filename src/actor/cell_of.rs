@@ -27,7 +27,7 @@ impl<A: Actor> CellOf<A> {
     // Three tables instead of flags in the cell: an actor that is not pinned pays only a look at an
     // entry of a table that the worker reads anyway.
     const VTABLE: ActorVtable = ActorVtable {
-        task: RunnableVtable { run: turn::run, key: Self::key, bound: None },
+        task: RunnableVtable { run: turn::run_cell, key: Self::key, bound: None },
         type_name: std::any::type_name::<A>,
         started: Self::started,
         stopped: Self::stopped,
@@ -37,7 +37,7 @@ impl<A: Actor> CellOf<A> {
         free: Self::free,
     };
     const BOUND: ActorVtable = ActorVtable {
-        task: RunnableVtable { run: turn::run, key: Self::key, bound: Some(header::bound) },
+        task: RunnableVtable { run: turn::run_cell, key: Self::key, bound: Some(header::affinity_of) },
         ..Self::VTABLE
     };
     const DEDICATED: ActorVtable = ActorVtable { drop_state: Self::drop_state_if_made, ..Self::BOUND };

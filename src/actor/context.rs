@@ -144,7 +144,7 @@ impl<A: Actor> Context<A> {
     /// ```
     #[must_use]
     pub fn message_age(&self) -> Option<Duration> {
-        self.header().stopwatch()?.age()
+        self.header().stopwatch()?.message_age()
     }
 
     /// Ends this actor after what it has accepted so far: the same as

@@ -205,7 +205,7 @@ impl Handle {
     #[must_use]
     pub fn waits(&self) -> Vec<Waiting> {
         // In a forked child a thread of the parent may hold the lock for ever.
-        if self.core.is_forked() { Vec::new() } else { self.core.waits.all() }
+        if self.core.is_forked() { Vec::new() } else { self.core.waits.unfinished_waits() }
     }
 
     /// Blocks until the executor is quiescent: all messages accepted before this call, and all that

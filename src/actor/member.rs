@@ -53,7 +53,7 @@ struct Member<A, T> {
 
 impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
     const VTABLE: ActorVtable = ActorVtable {
-        task: RunnableVtable { run: turn::run, key: CellOf::<A>::key, bound: None },
+        task: RunnableVtable { run: turn::run_cell, key: CellOf::<A>::key, bound: None },
         type_name: std::any::type_name::<A>,
         started: Self::started,
         stopped: CellOf::<A>::stopped,
@@ -115,14 +115,14 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
     }
     Worker::with(&core.scheduler, |local| {
         // While the executor drains its crew may still spawn, and other threads may not.
-        if local.is_none() && core.draining() && !core.on_crew() {
+        if local.is_none() && core.is_draining() && !core.on_crew() {
             return Err(Refused { membership, counted: false });
         }
         let shard = core.shard_here(local);
         // Taken by `make`, which is not called if the shard is closed. So the membership is never
         // lost.
         let mut membership = Some(membership);
-        let mut cold = core.timing.then(Cold::timed);
+        let mut cold = core.timing.then(Cold::new_timed);
         // The parts are written in place. The room for the state may be large, and is not touched.
         let member = core.with_heap(|heap| memory::alloc_uninit::<Member<A, T>>(heap, Kind::Cell));
         let make = |id, place| {
@@ -139,8 +139,8 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
         };
         // Counted before it is enrolled: a thread that closes the shards refuses the cell there, or
         // finds it in the count.
-        core.count(local, |tally| &tally.spawned, 1);
-        match shard.enroll(make) {
+        core.count_at(local, |tally| &tally.spawned, 1);
+        match shard.add_cell(make) {
             // SAFETY: a new cell comes with a reference and a runnable, made here once each.
             Some(header) => unsafe {
                 Ok((ActorRef::from_strong(Strong::from_raw(header)), Header::runnable(header)))
@@ -171,7 +171,7 @@ impl<T> Refused<T> {
     /// are told.
     pub(crate) fn settle(self, core: &Core) -> T {
         if self.counted {
-            core.ended();
+            core.count_ended();
         }
         self.membership
     }

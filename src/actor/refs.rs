@@ -141,7 +141,7 @@ impl<A> ActorRef<A> {
     pub fn stats(&self) -> ActorStats {
         let header = self.header();
         ActorStats {
-            handled: header.handled(),
+            handled: header.handled_total(),
             waiting: self.len(),
             most_waiting: header.most_waiting.load(Relaxed) as usize,
         }
@@ -156,7 +156,7 @@ impl<A> ActorRef<A> {
     #[must_use]
     pub fn timing(&self) -> Option<Timing> {
         let stopwatch = self.header().stopwatch()?;
-        (!self.header().core().is_forked()).then(|| stopwatch.read())
+        (!self.header().core().is_forked()).then(|| stopwatch.read_timing())
     }
 
     /// Ends the actor once all accepted messages are handled. Closes the mailbox in one step:
@@ -170,7 +170,7 @@ impl<A> ActorRef<A> {
     /// For a replica of a [`Pool`](crate::Pool) this ends the present state only, and a new state
     /// follows.
     pub fn stop(&self) {
-        Header::stop(self.as_ptr(), false);
+        Header::stop_actor(self.as_ptr(), false);
     }
 
     /// Ends the actor after the message in hand, if any. Waiting messages become dead letters, and
@@ -178,7 +178,7 @@ impl<A> ActorRef<A> {
     ///
     /// For a replica of a [`Pool`](crate::Pool) this does the same as [`stop`](Self::stop).
     pub fn stop_now(&self) {
-        Header::stop(self.as_ptr(), true);
+        Header::stop_actor(self.as_ptr(), true);
     }
 
     /// Returns `true` if the actor still accepts messages: until it is stopped, panics, or is
@@ -198,7 +198,7 @@ impl<A> ActorRef<A> {
     /// Returns a reference that does not keep the actor alive.
     pub fn downgrade(&self) -> WeakRef<A> {
         // SAFETY: `self` has a count of the cell.
-        WeakRef { weak: unsafe { Weak::of(self.as_ptr()) }, actor: PhantomData }
+        WeakRef { weak: unsafe { Weak::add_to(self.as_ptr()) }, actor: PhantomData }
     }
 
     /// Returns a reference to the same actor that only tells it messages of type `M`.
@@ -315,7 +315,7 @@ impl<A> Future for Stopped<A> {
             // This step acquires the writes of the last turn, the reason included. The reading
             // above is relaxed.
             let _ = header.state.wait_for_stop();
-            return Poll::Ready(end::reason(header));
+            return Poll::Ready(end::stop_reason_of(header));
         }
         if header.core().is_forked() {
             // No turn runs in a forked child, so the actor cannot end there.
@@ -329,7 +329,7 @@ impl<A> Future for Stopped<A> {
         if !header.state.wait_for_stop() {
             drop(waiting);
             drops::drop_waker(Some(waker));
-            return Poll::Ready(end::reason(header));
+            return Poll::Ready(end::stop_reason_of(header));
         }
         let old = waiting.insert_or_replace(key, waker);
         drop(waiting);

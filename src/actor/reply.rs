@@ -2,7 +2,7 @@
 
 use crate::cell::core::Core;
 use crate::cell::header::Header;
-use crate::cell::waits::{Cycle, Place};
+use crate::cell::waits::{ActorKey, Cycle};
 use crate::error::AskError;
 use crate::sched::crew_thread;
 use crate::sched::timers::{Key, Timed};
@@ -25,13 +25,13 @@ pub(crate) struct ReplyVtable<R: 'static> {
     pub(crate) cancel: unsafe fn(NonNull<()>),
     /// Records that an actor other than the asked one will answer. Keeps the pointer. Does nothing
     /// if no thread or actor can wait for the answer.
-    pub(crate) forward: unsafe fn(NonNull<()>, Place) -> Result<Forwarded, Cycle>,
+    pub(crate) forward: unsafe fn(NonNull<()>, ActorKey) -> Result<Forwarded, Cycle>,
     /// Takes a forward back, after the other actor has refused. Keeps the pointer.
     pub(crate) restore: unsafe fn(NonNull<()>, Forwarded),
 }
 
 /// The actor to which a request had been forwarded before, if any.
-pub(crate) type Forwarded = Option<Place>;
+pub(crate) type Forwarded = Option<ActorKey>;
 
 /// The right to answer one message, once. See [`Receive`](crate::Receive).
 ///
@@ -110,7 +110,7 @@ impl<R: 'static> Reply<R> {
     ///
     /// # Errors
     /// Fails if that actor waits for the asker.
-    pub(crate) fn forward(&self, to: Place) -> Result<Forwarded, Cycle> {
+    pub(crate) fn forward(&self, to: ActorKey) -> Result<Forwarded, Cycle> {
         match self.to {
             // SAFETY: the reply still exists, so the pointer is unused.
             Some((at, vtable)) => unsafe { (vtable.forward)(at, to) },

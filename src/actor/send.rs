@@ -158,7 +158,8 @@ impl<A> Packed<A> {
         A: Receive<M>,
     {
         let telling = Telling::plain::<A, M>(message);
-        let pack = |heap: &_| if timed { telling.pack_dated(heap) } else { telling.pack(heap) };
+        let pack =
+            |heap: &_| if timed { telling.into_dated_envelope(heap) } else { telling.into_envelope(heap) };
         Packed::again(core.with_heap(pack), core)
     }
 
@@ -219,7 +220,7 @@ impl<A> Drop for Packed<A> {
             Form::Envelope(envelope, core) => drops::run_or_put_off(move || {
                 // SAFETY: this is the only pointer to the envelope, and the core keeps its memory.
                 user::run_contained(Site::Drop, || unsafe {
-                    Envelope::discard(envelope, AskError::Stopped, core.pool_held());
+                    Envelope::discard_message(envelope, AskError::Stopped, core.pool_held());
                 });
             }),
         }
@@ -287,10 +288,10 @@ impl<A> Queued<A> {
                 Err((back, Refusal::Full)) => envelope = back,
                 Err((back, refusal)) => return Poll::Ready(Err(self.returned(back, refusal))),
             }
-            match room::join(self.actor.header(), ticket) {
+            match room::join_line(self.actor.header(), ticket) {
                 RoomWait::Room => {} // room since the refusal: try again
                 RoomWait::Closed => {
-                    let closing = self.core().closing();
+                    let closing = self.core().is_closing();
                     let refusal = if closing { Refusal::ShuttingDown } else { Refusal::Stopped };
                     return Poll::Ready(Err(self.returned(envelope, refusal)));
                 }
@@ -309,10 +310,10 @@ impl<A> Queued<A> {
             State::Fresh(packed) => Some(packed),
             // The line is the parent's, and may be locked for ever.
             State::Waiting(_) if self.forked() => None,
-            State::Waiting(ticket) => match room::withdraw(self.actor.header(), &ticket) {
+            State::Waiting(ticket) => match room::leave_line(self.actor.header(), &ticket) {
                 Some(envelope) => Some(Packed::again(envelope, self.core())),
                 // A ticket not in line is settled, so no waker is left in it.
-                None => match ticket.look(Waker::noop()) {
+                None => match ticket.poll_state(Waker::noop()) {
                     TicketNow::Refused(envelope, _) => Some(Packed::again(envelope, self.core())),
                     TicketNow::Accepted | TicketNow::Waiting => None,
                 },
@@ -352,7 +353,7 @@ impl<A> Future for Queued<A> {
                 self.begin(packed, &ticket)
             }
             State::Waiting(ticket) => {
-                let result = match ticket.look(cx.waker()) {
+                let result = match ticket.poll_state(cx.waker()) {
                     TicketNow::Waiting => return Poll::Pending,
                     TicketNow::Accepted => Ok(()),
                     TicketNow::Refused(envelope, refusal) => Err(self.returned(envelope, refusal)),

@@ -9,7 +9,8 @@ use super::reply::Reply;
 use super::{Actor, Receive};
 use crate::cell::batch::Batched;
 use crate::cell::envelope::{
-    Dating, Envelope, EnvelopeVtable, Lane, Origin, Parcel, Place, Sent, deliver, place_of, push_alone,
+    Envelope, EnvelopeVtable, Lane, Origin, Parcel, SentAt, Storage, Timestamp, deliver, push_alone,
+    timestamp_offset,
 };
 use crate::cell::header::Header;
 use crate::cell::prepaid;
@@ -80,7 +81,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> Tables<A, M, C> {
     );
 
     const fn table(handle: Handle, handle_dated: Handle, open: batch::Open) -> TellTable {
-        let (discard, sent) = (discard::<C>, place_of::<Sent>(offset_of!(Told<C, Sent>, sent)));
+        let (discard, sent) = (discard::<C>, timestamp_offset::<SentAt>(offset_of!(Told<C, SentAt>, sent)));
         let (undated, dated) = (batched::<A, M>(open), batched::<A, M>(open));
         TellTable {
             undated: EnvelopeVtable { handle, discard, sent: 0, batched: undated },
@@ -95,7 +96,7 @@ const fn batched<A: Receive<M>, M: Send + 'static>(open: batch::Open) -> Option<
     batch::batched::<A, M>(open, batch::never_expires)
 }
 
-type Handle = unsafe fn(AnyEnvelope, NonNull<Header>, Place);
+type Handle = unsafe fn(AnyEnvelope, NonNull<Header>, Storage);
 
 /// A message on its way into an envelope.
 pub(crate) struct Telling<M> {
@@ -139,7 +140,8 @@ impl<C: Send + 'static> Telling<C> {
     pub(crate) fn pack_for(self, at: &Header) -> AnyEnvelope {
         // Whether an actor is timed never changes, so the choice holds until the delivery.
         let dated = at.stopwatch().is_some();
-        at.core().with_heap(|heap| if dated { self.pack_dated(heap) } else { self.pack(heap) })
+        at.core()
+            .with_heap(|heap| if dated { self.into_dated_envelope(heap) } else { self.into_envelope(heap) })
     }
 }
 
@@ -169,11 +171,11 @@ impl<M: Send + 'static> Parcel for Telling<M> {
     type Receipt = ();
 
     #[inline]
-    fn receipt(_: AnyEnvelope) {}
+    fn receipt_for(_: AnyEnvelope) {}
 
     /// Puts the message into a segment where many messages wait, if its type may be in one.
     #[inline]
-    unsafe fn put(self, to: &Header, from: &impl Origin) {
+    unsafe fn put_into_mailbox(self, to: &Header, from: &impl Origin) {
         let Telling { mut message, table, made_for } = self;
         // Decided without a look at what lies on top: in a mailbox with a message now and then the
         // processor cannot predict that branch.
@@ -207,15 +209,15 @@ impl<M: Send + 'static> Parcel for Telling<M> {
     }
 
     #[inline]
-    fn pack(self, heap: &Heap) -> AnyEnvelope {
+    fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
         Told::boxed(heap, &self.table.undated, (), self.message)
     }
-    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
-        Told::boxed(heap, &self.table.dated, Sent::BLANK, self.message)
+    fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
+        Told::boxed(heap, &self.table.dated, SentAt::BLANK, self.message)
     }
 }
 
-impl<M: Send + 'static, S: Dating> Told<M, S> {
+impl<M: Send + 'static, S: Timestamp> Told<M, S> {
     #[inline]
     fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, sent: S, message: M) -> AnyEnvelope {
         let make = || Told { envelope: Envelope::new(vtable), message, sent };
@@ -230,7 +232,7 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
     unsafe fn open(this: AnyEnvelope, held: Held<'_>) -> M {
         // SAFETY: no other pointer to the envelope exists, and the envelope of this type lies in a
         // block of its own.
-        unsafe { Self::take(this, Place::Own, held) }
+        unsafe { Self::take(this, Storage::Boxed, held) }
     }
 
     /// Takes the message out of an envelope or a slot.
@@ -239,7 +241,7 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
     /// `this` is the only pointer to an envelope of this type, or to where the envelope of a
     /// message in a slot would be. `held` is of its pool.
     #[inline]
-    unsafe fn take(this: AnyEnvelope, place: Place, held: Held<'_>) -> M {
+    unsafe fn take(this: AnyEnvelope, place: Storage, held: Held<'_>) -> M {
         let this: NonNull<Self> = this.cast();
         // SAFETY: the message is there and is read once. For a message in a slot only the message
         // itself is read: naming its place touches no envelope and needs none to be aligned there.
@@ -247,7 +249,7 @@ impl<M: Send + 'static, S: Dating> Told<M, S> {
         unsafe {
             let message = (&raw const (*this.as_ptr()).message).read();
             // A slot is not freed by itself. Its segment goes when all slots are passed.
-            if place == Place::Own {
+            if place == Storage::Boxed {
                 Worker::with_heap(|here| memory::free_without_drop(here, Kind::Message, this, held));
             }
             message
@@ -271,7 +273,7 @@ where
     unsafe {
         let (message, header) = (slot.cast::<C>().read(), whose.cast::<Header>());
         let table = &Tables::<A, M, C>::PLAIN.undated;
-        Envelope::node(header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message)))
+        Envelope::node_of(header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message)))
     }
 }
 
@@ -296,7 +298,7 @@ pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope, held: Held<'_>
     // exists.
     unsafe {
         if Envelope::is_dated(this) {
-            Told::<M, Sent>::open(this, held)
+            Told::<M, SentAt>::open(this, held)
         } else {
             Told::<M, ()>::open(this, held)
         }
@@ -306,7 +308,7 @@ pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope, held: Held<'_>
 unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    place: Place,
+    place: Storage,
 ) {
     // SAFETY: called through the table, in a turn of the addressed actor of type `A`. The message
     // is read once, and comes from the actor's pool.
@@ -322,7 +324,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
 /// Notes that a turn has come to a prepaid message. With `AGAIN` the actor may then prepay the next
 /// one.
 fn come_to_prepaid<const AGAIN: bool>(header: &Header) {
-    prepaid::in_hand();
+    prepaid::note_in_hand();
     if AGAIN {
         header.again.set(false);
     }
@@ -331,7 +333,7 @@ fn come_to_prepaid<const AGAIN: bool>(header: &Header) {
 unsafe fn handle_prepaid<A: Receive<M>, M: Send + 'static, C: Carried<M>, const AGAIN: bool>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    place: Place,
+    place: Storage,
 ) {
     // SAFETY: called through the table, with the contract of `handle`.
     unsafe {
@@ -345,22 +347,22 @@ unsafe fn handle_prepaid<A: Receive<M>, M: Send + 'static, C: Carried<M>, const 
 unsafe fn handle_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    _: Place,
+    _: Storage,
 ) {
     // SAFETY: called through the table of dated envelopes, in the actor's turn, with the only
     // pointer. The new envelope is an undated one of this type.
     unsafe {
-        let message = Told::<C, Sent>::open(this, header.as_ref().pool_held());
+        let message = Told::<C, SentAt>::open(this, header.as_ref().pool_held());
         let table = &Tables::<A, M, C>::PLAIN.undated;
         let undated = header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message));
-        handle::<A, M, C>(undated, header, Place::Own);
+        handle::<A, M, C>(undated, header, Storage::Boxed);
     }
 }
 
 unsafe fn handle_prepaid_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>, const AGAIN: bool>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    place: Place,
+    place: Storage,
 ) {
     // SAFETY: called through the table, with the contract of `handle_dated`.
     unsafe {

@@ -3,7 +3,7 @@
 
 use crate::cell::event::Event;
 use crate::cell::header::Header;
-use crate::cell::waits::{Cycle, Outer, Target, WaitingActor};
+use crate::cell::waits::{Cycle, Outer, WaitTarget, WaitingActor};
 use crate::error::WaitError;
 use crate::sched::blocking::Blocking;
 use crate::sched::crew_thread;
@@ -192,11 +192,11 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     /// Writes down a wait for `target`.
     fn begin(who: &'a Header, target: &Header, ask: usize, bell: &Arc<ThreadWaker>) -> Result<Self, Refused> {
-        let (actor, whom) = (WaitingActor::of(who), WaitingActor::of(target));
-        match who.core().waits.begin(actor, whom, Target::of(target, ask), bell) {
+        let (actor, whom) = (WaitingActor::from_header(who), WaitingActor::from_header(target));
+        match who.core().waits.register_wait(actor, whom, WaitTarget::from_header(target, ask), bell) {
             Ok(outer) => Ok(Line { who, outer }),
             Err(cycle) => {
-                who.core().emit(|| Event::WaitRefused { cycle: cycle.clone() });
+                who.core().emit_event(|| Event::WaitRefused { cycle: cycle.clone() });
                 Err(Refused::WouldDeadlock(cycle))
             }
         }
@@ -214,7 +214,7 @@ impl From<Refused> for WaitError {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        self.who.core().waits.end(self.who.id(), self.outer.take());
+        self.who.core().waits.unregister_wait(self.who.id(), self.outer.take());
     }
 }
 

@@ -51,11 +51,11 @@ struct Answer(NonNull<Envelope>);
 impl Parcel for Answer {
     type Receipt = ();
 
-    fn receipt(_: NonNull<Envelope>) {}
-    fn pack(self, _: &Heap) -> NonNull<Envelope> {
+    fn receipt_for(_: NonNull<Envelope>) {}
+    fn into_envelope(self, _: &Heap) -> NonNull<Envelope> {
         self.0
     }
-    fn pack_dated(self, _: &Heap) -> NonNull<Envelope> {
+    fn into_dated_envelope(self, _: &Heap) -> NonNull<Envelope> {
         self.0
     }
 }
@@ -63,14 +63,14 @@ impl Parcel for Answer {
 /// Counts and drops an exempt message after a refusal.
 #[cold]
 fn refused_exempt(owner: Strong, envelope: NonNull<Envelope>) {
-    ticks::undeliverable(owner.header());
+    ticks::count_undeliverable(owner.header());
     // Bounded nesting: the message may own another answer, and so on.
     drops::run_or_put_off(move || {
         let held = owner.header().pool_held();
         // SAFETY: the delivery was refused, so again no other pointer exists. The owner's reference
         // keeps the pool.
         let _ = user::run_guarded_for(Site::Drop, &AskError::Stopped, || unsafe {
-            Envelope::discard(envelope, AskError::Stopped, held);
+            Envelope::discard_message(envelope, AskError::Stopped, held);
         });
     });
 }

@@ -392,9 +392,9 @@ impl<K, A: Actor> Inner<K, A> {
         let mut rest = Rest::default();
         let mut shelf = self.shelf(hash).lock();
         let next = shelf.over(hash, actor, &mut rest);
-        // Under the part's lock, like `succeeds`, so that the table of waits changes in the same
-        // order.
-        next.iter().for_each(|_| self.executor.core().waits.may_begin_after(actor));
+        // Under the part's lock, like `register_succession`, so that the table of waits changes in
+        // the same order.
+        next.iter().for_each(|_| self.executor.core().waits.end_succession(actor));
         drop(shelf);
         if let Some(next) = next {
             self.executor.core().scheduler.schedule(next);

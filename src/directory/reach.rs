@@ -100,9 +100,9 @@ where
         };
         let begin = shelf.place((hash, own), after, &actor, begin, &mut rest);
         if let (None, Some(before)) = (&begin, after) {
-            // Under the part's lock, like `may_begin_after`, so that the two cannot pass each
+            // Under the part's lock, like `end_succession`, so that the two cannot pass each
             // other.
-            self.executor.core().waits.succeeds(actor.id(), before);
+            self.executor.core().waits.register_succession(actor.id(), before);
         }
         self.leave(shelf);
         let scheduler = &self.executor.core().scheduler;

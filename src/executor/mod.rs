@@ -89,7 +89,7 @@ impl Executor {
     /// Ends a crew that was never complete. Its threads have no work, so they end at once.
     pub(super) fn abandon(self, within: Duration) {
         let _nobody_is_there = self.core().close_all(true, None);
-        let _all_have_exited = self.core().threads.join(time::instant_after(within));
+        let _all_have_exited = self.core().threads.join_all(time::instant_after(within));
     }
 }
 

@@ -150,7 +150,7 @@ impl Executor {
                 let _all_of_them = core.close_all(true, None);
             });
         }
-        let complete = self.gone_by(last) && core.threads.join(last);
+        let complete = self.gone_by(last) && core.threads.join_all(last);
         let report = self.take_stock(complete);
         *core.report.lock() = Some(report.clone());
         self.tell_of_stuck(&report, end);
@@ -170,7 +170,7 @@ impl Executor {
     fn take_stock(&self, complete: bool) -> ShutdownReport {
         let core = self.core();
         let mut report = ShutdownReport {
-            handled: core.total(|tally| &tally.handled),
+            handled: core.total_of(|tally| &tally.handled),
             dead_letters: self.dead_letters(),
             complete,
             ..ShutdownReport::default()
@@ -178,11 +178,11 @@ impl Executor {
         if complete {
             return report;
         }
-        report.unfinished_threads = core.threads.left();
-        let live = core.live();
+        report.unfinished_threads = core.threads.exiting_names();
+        let live = core.live_actors();
         // Stops at the number that is named: a walk over a million actors would take longer than a
         // deadline may.
-        core.unfinished(|header| {
+        core.visit_unfinished(|header| {
             let more = report.unfinished.len() < NAMED;
             if more {
                 report.unfinished.push(UnfinishedActor { id: header.id(), type_name: header.type_name() });
@@ -206,7 +206,7 @@ impl Executor {
         let (core, stuck) = (self.core().share(), report.unfinished.clone());
         run_aside(move || {
             for UnfinishedActor { id: actor, type_name } in stuck {
-                core.emit(|| Event::Stuck { actor, type_name });
+                core.emit_event(|| Event::Stuck { actor, type_name });
             }
             drop(telling);
         });

@@ -54,10 +54,10 @@ impl<'a> Seen<'a> {
         let stopwatch = header.stopwatch();
         Seen {
             header,
-            handled: header.handled(),
+            handled: header.handled_total(),
             waiting: header.state.load_snapshot().len(),
-            handling: stopwatch.map(|watch| watch.busy(now)),
-            oldest: stopwatch.and_then(|watch| watch.oldest(header, now)),
+            handling: stopwatch.map(|watch| watch.busy_until(now)),
+            oldest: stopwatch.and_then(|watch| watch.oldest_waiting(header, now)),
         }
     }
 
@@ -179,7 +179,7 @@ impl Handle {
         let now = time::now();
         let (mut busiest, mut longest_waiting) = (Best::new(k), Best::new(k));
         // One reading of the clock for all, so that the ages are comparable.
-        self.core().unfinished(|header| {
+        self.core().visit_unfinished(|header| {
             let seen = Seen::new(header, now);
             busiest.offer(seen.busy(), &seen);
             longest_waiting.offer(seen.behind(), &seen);

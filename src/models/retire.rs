@@ -20,7 +20,7 @@ const BUDGET: u32 = 2;
 
 struct Cell {
     state: State,
-    /// Like `Header::killed`.
+    /// Like `Header::stop_is_hinted`.
     hint: AtomicBool,
     /// Whether a stop of the first state has returned.
     returned: AtomicBool,
@@ -76,7 +76,7 @@ impl Cell {
         (0..messages).map(schedule).fold(false, |any, schedule| any | schedule)
     }
 
-    /// Like `restart::retire`, and like `Header::close` if the state is the last.
+    /// Like `restart::retire_state`, and like `Header::close_mailbox` if the state is the last.
     fn stop(&self) {
         match self.state.request_retire() {
             None => {}

@@ -186,7 +186,7 @@ impl<A: Actor> Pool<A> {
     #[must_use]
     pub fn choose(&self, strategy: impl Strategy) -> Option<ActorRef<A>> {
         let picked = self.shared.follow(&strategy, |picked| picked.ok().cloned())?;
-        picked.header().kept().is_some_and(|kept| !kept.is_queue()).then_some(picked)
+        picked.header().supervised().is_some_and(|kept| !kept.is_queue()).then_some(picked)
     }
 
     /// Sends a message to one replica, and blocks until its mailbox (or the shared queue) has room

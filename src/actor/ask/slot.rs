@@ -6,9 +6,9 @@ use crate::actor::batch;
 use crate::actor::carried::Carried;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Forwarded, Reply, ReplyVtable};
-use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Parcel, Place, Sent, place_of};
+use crate::cell::envelope::{Envelope, EnvelopeVtable, Parcel, SentAt, Storage, Timestamp, timestamp_offset};
 use crate::cell::header::{Header, Weak};
-use crate::cell::waits::{Cycle, Place as Answerer};
+use crate::cell::waits::{ActorKey as Answerer, Cycle};
 use crate::drops;
 use crate::error::AskError;
 use crate::mailbox::reply_slot::{Answered, ReplySlot};
@@ -62,7 +62,7 @@ pub(crate) struct Asked<M, R, S> {
 
 /// The functions for an asked message in its actor's turn. Chosen by type, so a parcel carries no
 /// pointer to them.
-pub(super) trait Tables<S: Dating> {
+pub(super) trait Tables<S: Timestamp> {
     /// The table of an envelope that is an `Asked`.
     const ASKED: EnvelopeVtable;
     /// The table of an envelope that is an `AskedWith`.
@@ -72,7 +72,7 @@ pub(super) trait Tables<S: Dating> {
 /// The tables of a plain message, which travels as a `C`.
 pub(crate) struct Plain<A, M, C>(PhantomData<fn(A, M, C)>);
 
-impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> Tables<S> for Plain<A, M, C> {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> Tables<S> for Plain<A, M, C> {
     const ASKED: EnvelopeVtable = EnvelopeVtable {
         // `()` in the place of `S`, so that one copy of the handler's code serves dated envelopes
         // too.
@@ -136,8 +136,8 @@ unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cy
     let (waits, address) = (&asked.waits, to.addr().get());
     // Marked before the record exists, so whichever side frees the slot removes the record.
     head.slot.set_forwarded();
-    let before = waits.forwarded(address);
-    waits.forward(address, answers)?;
+    let before = waits.forwarded_to(address);
+    waits.register_forward(address, answers)?;
     Ok(before)
 }
 
@@ -147,7 +147,7 @@ unsafe fn restore<R>(to: NonNull<()>, before: Forwarded) {
     let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
     let asked = head.target.header().core();
     if !asked.is_forked() {
-        asked.waits.restore(to.addr().get(), before);
+        asked.waits.restore_forward(to.addr().get(), before);
     }
 }
 
@@ -155,7 +155,7 @@ unsafe fn restore<R>(to: NonNull<()>, before: Forwarded) {
 fn forget_forward(asked: &Header, address: usize) {
     // In a forked child a thread of the parent may hold the table's lock for ever.
     if !asked.core().is_forked() {
-        asked.core().waits.restore(address, None);
+        asked.core().waits.restore_forward(address, None);
     }
 }
 
@@ -188,27 +188,27 @@ impl<M, R, T> Asking<M, R, T> {
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel for Asking<M, R, T> {
+impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<SentAt>> Parcel for Asking<M, R, T> {
     /// The asker's side.
     type Receipt = NonNull<AskedHead<R>>;
 
     #[inline]
-    fn receipt(envelope: AnyEnvelope) -> NonNull<AskedHead<R>> {
+    fn receipt_for(envelope: AnyEnvelope) -> NonNull<AskedHead<R>> {
         // The envelope itself is the receipt: its block holds the slot.
         envelope.cast()
     }
 
     #[inline]
-    fn pack(self, heap: &Heap) -> AnyEnvelope {
+    fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
         Asked::<M, R, ()>::boxed(heap, &<T as Tables<()>>::ASKED, self.target, self.message)
     }
-    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
-        Asked::<M, R, Sent>::boxed(heap, &<T as Tables<Sent>>::ASKED, self.target, self.message)
+    fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
+        Asked::<M, R, SentAt>::boxed(heap, &<T as Tables<SentAt>>::ASKED, self.target, self.message)
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
-    pub(super) const SENT: usize = place_of::<S>(offset_of!(Self, sent));
+impl<M: Send + 'static, R: Send + 'static, S: Timestamp> Asked<M, R, S> {
+    pub(super) const SENT: usize = timestamp_offset::<S>(offset_of!(Self, sent));
 
     #[inline]
     fn boxed(
@@ -219,7 +219,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
     ) -> AnyEnvelope {
         // SAFETY: by the contract of `Asking::new` the sender holds the actor until the message was
         // sent.
-        let target = unsafe { Weak::of(target) };
+        let target = unsafe { Weak::add_to(target) };
         let make = || {
             let head =
                 AskedHead { envelope: Envelope::new(vtable), target, slot: ReplySlot::new(Self::free) };
@@ -285,7 +285,7 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
         }
     }
 
-    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
+    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Storage)
     where
         A: Receive<N, Reply = R>,
         N: Send + 'static,
@@ -338,21 +338,21 @@ impl<M, R, T> AskingWith<M, R, T> {
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel for AskingWith<M, R, T> {
+impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<SentAt>> Parcel for AskingWith<M, R, T> {
     type Receipt = ();
 
-    fn receipt(_: AnyEnvelope) {}
+    fn receipt_for(_: AnyEnvelope) {}
 
-    fn pack(self, heap: &Heap) -> AnyEnvelope {
+    fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
         AskedWith::<M, R, ()>::boxed(heap, &<T as Tables<()>>::WITH, self.reply, self.message)
     }
-    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
-        AskedWith::<M, R, Sent>::boxed(heap, &<T as Tables<Sent>>::WITH, self.reply, self.message)
+    fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
+        AskedWith::<M, R, SentAt>::boxed(heap, &<T as Tables<SentAt>>::WITH, self.reply, self.message)
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
-    pub(super) const SENT: usize = place_of::<S>(offset_of!(Self, sent));
+impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskedWith<M, R, S> {
+    pub(super) const SENT: usize = timestamp_offset::<S>(offset_of!(Self, sent));
 
     fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, reply: Reply<R>, message: M) -> AnyEnvelope {
         let make = || AskedWith { envelope: Envelope::new(vtable), sent: S::BLANK, reply, message };
@@ -395,7 +395,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
         }
     }
 
-    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
+    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Storage)
     where
         A: Receive<N, Reply = R>,
         N: Send + 'static,

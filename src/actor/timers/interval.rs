@@ -5,7 +5,7 @@ use super::{IntervalMode, Target, Tick, Timer, TimerError, not_armed};
 use crate::actor::Receive;
 use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, Place, Sent, place_of};
+use crate::cell::envelope::{Envelope, EnvelopeVtable, SentAt, Storage, timestamp_offset};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::prepaid;
@@ -27,7 +27,7 @@ struct Interval<A, M, F> {
     mode: IntervalMode,
     /// When the tick that is to come, or under way, is due; `None` if never. A timed actor's ticks
     /// wait from this instant.
-    due: Sent,
+    due: SentAt,
     number: u64,
     missed: u64,
     make: F,
@@ -49,7 +49,7 @@ where
     const INTERVAL: EnvelopeVtable = EnvelopeVtable {
         handle: handle::<A, M, F>,
         discard: discard::<A, M, F>,
-        sent: place_of::<Sent>(offset_of!(Interval<A, M, F>, due)),
+        sent: timestamp_offset::<SentAt>(offset_of!(Interval<A, M, F>, due)),
         batched: None, // its ticks come alone
     };
 }
@@ -83,7 +83,7 @@ where
         key: Key::NONE,
         period,
         mode,
-        due: Sent(due),
+        due: SentAt(due),
         number: 0,
         missed: 0,
         make,
@@ -122,7 +122,7 @@ where
         // SAFETY: fired on a worker of the crew. The box holds a count of the cell, is an envelope
         // made for it, and is given up unless it comes back.
         unsafe {
-            if ticks::deliver(target, this.cast()) { Ok(()) } else { Err(Box::from_raw(this.as_ptr())) }
+            if ticks::deliver_tick(target, this.cast()) { Ok(()) } else { Err(Box::from_raw(this.as_ptr())) }
         }
     }
 
@@ -133,7 +133,7 @@ where
     fn undeliverable(self: Box<Self>) {
         let header = self.target.header();
         if self.over() {
-            ticks::undeliverable(header);
+            ticks::count_undeliverable(header);
         } // otherwise it was cancelled at the same time
     }
 }
@@ -182,13 +182,13 @@ impl<A, M, F> Drop for Going<A, M, F> {
     }
 }
 
-unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
+unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>, _: Storage)
 where
     A: Receive<M>,
     M: Send + 'static,
     F: FnMut(Tick) -> M + Send + 'static,
 {
-    prepaid::in_hand();
+    prepaid::note_in_hand();
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
     // `going` ends the interval on each way out of this function that does not arm the next tick,

@@ -235,7 +235,7 @@ impl<A> Target<A> {
             .state
             .load_snapshot()
             .is_closed()
-            .then(|| if header.core().closing() { Refusal::ShuttingDown } else { Refusal::Stopped })
+            .then(|| if header.core().is_closing() { Refusal::ShuttingDown } else { Refusal::Stopped })
     }
 }
 
@@ -245,7 +245,7 @@ fn not_armed(header: &Header) -> Refusal {
     // Asked in this order: in a forked child nothing else holds, and a shutdown closes actors too.
     if core.is_forked() {
         Refusal::Forked
-    } else if header.state.load_snapshot().is_closed() && !core.closing() {
+    } else if header.state.load_snapshot().is_closed() && !core.is_closing() {
         Refusal::Stopped
     } else {
         Refusal::ShuttingDown

@@ -34,8 +34,8 @@ use crate::actor::kept::{NoQueue, QueueEnd, Successors, spawn_queue};
 use crate::actor::refs::ActorRef;
 use crate::cell::event::ReplicaFailure;
 use crate::cell::header::Header;
-use crate::cell::restart::Verdict;
 use crate::cell::shared::{Hold, Sharing};
+use crate::cell::supervisor::AfterLoss;
 use crate::drops;
 use crate::error::{Refusal, StopReason};
 use crate::sched::timers::Key;
@@ -125,7 +125,7 @@ impl<A: Actor + Send> Shared<A> {
         let queue = match shared.mailbox(&shared.sharing, true) {
             Ok(queue) => queue,
             Err(error) => {
-                members.iter().for_each(|member| Header::close(member.actor.as_ptr(), true));
+                members.iter().for_each(|member| Header::close_mailbox(member.actor.as_ptr(), true));
                 return Err(error);
             }
         };
@@ -161,7 +161,7 @@ impl<A: Actor + Send> Shared<A> {
                     // held here.
                     states.push_front(Box::new(error.into_actor()));
                     self.life.lock().cells -= 1;
-                    members.iter().for_each(|member| Header::close(member.actor.as_ptr(), true));
+                    members.iter().for_each(|member| Header::close_mailbox(member.actor.as_ptr(), true));
                     return Err(PoolError::ShuttingDown);
                 }
             }
@@ -195,7 +195,7 @@ impl<A: Actor> Shared<A> {
         let make = || {
             let [from, into] =
                 [(moving.member(list, from)), &list.members[into]].map(|member| member.actor.id());
-            self.mailbox(&Arc::new(Sharing::hold(Hold { from, into })), false)
+            self.mailbox(&Arc::new(Sharing::new_hold(Hold { from, into })), false)
         };
         moving.hold(from, into, make).map_err(|_shutting_down| Refusal::ShuttingDown)
     }
@@ -244,7 +244,7 @@ impl<A: Actor> Shared<A> {
             let moving = list.moving.as_ref()?;
             let holds = emptied.insert(moving.pass(from)?);
             for (&into, hold) in holds.iter() {
-                if let Some(kept) = hold.header().kept() {
+                if let Some(kept) = hold.header().supervised() {
                     kept.sharing.move_to(list.members[into].actor.strong());
                 }
             }
@@ -276,17 +276,17 @@ impl<A: Actor> Shared<A> {
     fn close(&self, kill: bool) {
         let list = self.list();
         if let Some(queue) = &list.queue {
-            Header::close(queue.as_ptr(), kill);
+            Header::close_mailbox(queue.as_ptr(), kill);
         }
         if kill {
             // Replicas that a shrink removed are only in the change's list, until the last of them
             // has ended.
             let leaving = list.moving.iter().flat_map(|moving| &moving.leaving);
             for member in list.members.iter().chain(leaving) {
-                Header::close(member.actor.as_ptr(), true);
+                Header::close_mailbox(member.actor.as_ptr(), true);
             }
             let holds = list.moving.as_ref().map_or_else(Vec::new, |moving| moving.all_holds());
-            holds.iter().for_each(|hold| Header::close(hold.as_ptr(), true));
+            holds.iter().for_each(|hold| Header::close_mailbox(hold.as_ptr(), true));
             // A replica that is about to wait for its successor takes the timers' lock. Either it
             // sees the kill there, or its timer is registered by now.
             let _ = self.handle.core().scheduler.timers.armed();
@@ -303,7 +303,7 @@ impl<A: Actor> Shared<A> {
     fn close_if_drained(&self) {
         let list = self.list();
         if list.stopped && list.moving.is_none() && self.life.lock().queue_ended {
-            list.members.iter().for_each(|member| Header::close(member.actor.as_ptr(), false));
+            list.members.iter().for_each(|member| Header::close_mailbox(member.actor.as_ptr(), false));
         }
     }
 
@@ -370,13 +370,13 @@ impl<A: Actor> Shared<A> {
     }
 
     /// Records a loss and decides what follows.
-    fn verdict(&self, index: usize, loss: &ReplicaFailure) -> Verdict {
+    fn verdict(&self, index: usize, loss: &ReplicaFailure) -> AfterLoss {
         let Settings { first_backoff, longest_backoff, limit, window, .. } = self.settings;
         let now = time::now();
         let (losses, own) = {
             let mut life = self.life.lock();
             if matches!(life.end, Some(PoolStopReason::ReplacedTooOften { .. })) {
-                return Verdict::End;
+                return AfterLoss::End;
             }
             if life.losses_of.len() <= index {
                 life.losses_of.resize_with(index + 1, Losses::default);
@@ -388,23 +388,23 @@ impl<A: Actor> Shared<A> {
                 PoolStopReason::ReplacedTooOften { replacements: limit, window, last: loss.clone() },
                 false,
             );
-            return Verdict::End;
+            return AfterLoss::End;
         }
         // The first successor is made at once. From the second loss on, the delay doubles each
         // time.
         let doublings = u32::try_from(own).unwrap_or(u32::MAX).saturating_sub(2);
         let backoff = first_backoff.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX));
-        Verdict::Replace(if own < 2 { Duration::ZERO } else { backoff.min(longest_backoff) })
+        AfterLoss::Replace(if own < 2 { Duration::ZERO } else { backoff.min(longest_backoff) })
     }
 }
 
 impl<A: Actor> Successors<A> for Replica<A> {
-    fn lost(&self, loss: &ReplicaFailure) -> Verdict {
+    fn lost(&self, loss: &ReplicaFailure) -> AfterLoss {
         if let ReplicaFailure::Panicked(_) = loss {
             self.counts.failed.fetch_add(1, Relaxed);
         }
         let verdict = self.shared.verdict(self.index, loss);
-        if verdict != Verdict::End {
+        if verdict != AfterLoss::End {
             self.counts.replaced.fetch_add(1, Relaxed);
             self.counts.set_absent(true);
         }
