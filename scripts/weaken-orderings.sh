@@ -287,7 +287,11 @@ needed "idle: a woken sentinel is still on watch" idle $idle 'list.sentinel = No
 needed "idle: resigns while somebody is awake" idle \
     $roles 'list.parked.len() as u64 == self.all() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
 needed "idle: appointed after the lock" idle \
-    $roles 'self.park_spots[worker].parker.unpark(Token::Look);' 'drop(list); self.park_spots[worker].parker.unpark(Token::Look);'
+    $roles 'self.park_spots[worker].parker.unpark(Token::Look);' '' \
+    $roles 'self.appoint_one_of(&mut self.list.lock());' \
+    'let appointed = { let mut list = self.list.lock(); let before = list.sentinel; self.appoint_one_of(&mut list);
+        list.sentinel.filter(|_| before.is_none()) };
+     if let Some(worker) = appointed { self.park_spots[worker].parker.unpark(Token::Look); }'
 needed "idle: woken, but still on the list" idle $idle 'list.parked.remove(place); list.see_to(worker); if relieve' 'if relieve'
 needed "parker: the token is not looked at" idle \
     sync/parker.rs 'if let Some(taken) = token.take() { return Some(taken); }' \
@@ -309,7 +313,6 @@ needed "spares: taken back, whoever has it" spares \
 needed "spares: a waking calls nobody" spares \
     $idle 'list.parked.remove(place); list.see_to(worker); if relieve' 'list.parked.remove(place); if relieve'
 needed "spares: no timer waiter is called" spares $roles 'list.see_to(timer_waiter);' ''
-needed "spares: no sentinel is called" spares $roles 'list.see_to(worker);' ''
 needed "spares: no successor is called" spares $roles 'list.see_to(next);' ''
 needed "spares: a call that was heard is recalled" spares $spares 'Assignment::Run(slot), Assignment::Idle)' 'Assignment::Run(slot), Assignment::Idle) || slot < 99'
 needed "spares: a recalled one hears nothing" spares sync/parker.rs '*token = Some(other);' '{ *token = None; drop(other); }'

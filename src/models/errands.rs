@@ -65,7 +65,9 @@ impl Crew {
     /// As `Worker::last_task`, again and again.
     fn work(&self) {
         loop {
-            self.fire();
+            if *self.timers.lock() > 0 {
+                self.fire();
+            }
             let errand = std::mem::take(&mut *self.queue.lock());
             if errand > 0 {
                 self.run(errand);

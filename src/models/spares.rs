@@ -76,7 +76,16 @@ impl Crew {
 
     fn arm(&self) {
         self.timers.fetch_add(1, Release);
-        if self.idle.alarm.lower(0) {
+        self.lower_alarm(0);
+    }
+
+    /// Arms a timer that is not due in any model's lifetime.
+    fn arm_for_later(&self) {
+        self.lower_alarm(u64::MAX / 4);
+    }
+
+    fn lower_alarm(&self, to: u64) {
+        if self.idle.alarm.lower(to) {
             self.idle.alarm_lowered();
         }
     }
@@ -316,6 +325,22 @@ fn a_timer_against_a_slot_that_is_left() {
         let blocks = spawn(&crew, |crew| crew.block_for_good(0));
         crew.arm();
         blocks.join().unwrap();
+        spare.join().unwrap();
+        assert_eq!(crew.rest.load(Relaxed), 0);
+    });
+}
+
+/// The slot's spare is called to wait for the alarm, while the thread that leaves the slot finds
+/// work. The pusher saw no parked worker, so only that thread can wake the slot.
+#[test]
+fn work_is_found_at_a_slot_that_waits_for_the_alarm() {
+    explore(3, || {
+        let crew = Crew::new(1, 1, false);
+        crew.push();
+        let spare = spawn(&crew, Crew::spare);
+        let arms = spawn(&crew, Crew::arm_for_later);
+        crew.block_for_good(0);
+        arms.join().unwrap();
         spare.join().unwrap();
         assert_eq!(crew.rest.load(Relaxed), 0);
     });

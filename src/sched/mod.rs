@@ -23,6 +23,7 @@ pub(crate) mod crew_thread;
 pub(crate) mod dedicated;
 pub(crate) mod errand;
 pub(crate) mod gate;
+pub(crate) mod habit;
 pub(crate) mod idle;
 pub(crate) mod lifo;
 mod pace;

@@ -9,6 +9,7 @@ use super::affinity;
 use super::pace::{CLOCK_EVERY, HURRY};
 use super::queue::{Policy, Slot, retry};
 use super::runnable::{After, Runnable, RunnableHeader};
+use super::search::Habits;
 use super::steal_threshold::Theft;
 use super::{Scheduler, WorkerInit};
 use crate::fork::Wiped;
@@ -64,8 +65,7 @@ pub(crate) struct Worker {
     pub(super) injector_in: Cell<u32>,
     pub(super) clock: Cell<Instant>,
     pub(super) busy_since: Cell<Instant>,
-    /// Credit for spinning, by how well it paid lately.
-    pub(super) spin_credit: Cell<u32>,
+    pub(super) habits: Habits,
     /// Whether messages were long lately, so that the clock must be read more often.
     pub(super) long_messages: Cell<bool>,
     /// Mean length of a turn in nanoseconds, between the last two readings of the clock.
@@ -127,7 +127,7 @@ impl Worker {
             injector_in: Cell::new(1),
             clock: Cell::new(start),
             busy_since: Cell::new(start),
-            spin_credit: Cell::new(8),
+            habits: Habits::default(),
             long_messages: Cell::new(true),
             turn_before: Cell::new(1_000),
             theft: Cell::new(None),
