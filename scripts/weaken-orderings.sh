@@ -316,7 +316,7 @@ needed "spares: no timer waiter is called" spares $roles 'list.see_to(timer_wait
 needed "spares: no successor is called" spares $roles 'list.see_to(next);' ''
 needed "spares: a call that was heard is recalled" spares $spares 'Assignment::Run(slot), Assignment::Idle)' 'Assignment::Run(slot), Assignment::Idle) || slot < 99'
 needed "spares: a recalled one hears nothing" spares sync/parker.rs '*token = Some(other);' '{ *token = None; drop(other); }'
-needed "spares: a slot that is left appoints nobody" spares::a_slot_that_is_left_gets \
+needed "spares: a slot that is left appoints nobody" spares::duties::a_slot_that_is_left_gets \
     $vacant 'if may_watch && (list.parked.len() as u64) < self.all() {' 'if may_watch && list.parked.is_empty() {'
 needed "spares: turns elsewhere are not looked at" spares $spares 'self.0.load(Acquire) > 0' 'self.0.load(Acquire) > 99'
 needed "spares: the last turn elsewhere tells nobody" spares models/spares.rs 'if self.elsewhere.back() {' 'if self.elsewhere.back() && false {'
