@@ -87,6 +87,7 @@ unsafe impl<T> Sync for Sealed<T> {}
 /// assert_eq!(error.refusal(), Refusal::Stopped);
 /// assert_eq!(error.into_message(), "hello");
 /// ```
+#[doc(alias("MailboxError", "TrySendError"))]
 pub struct SendError<M> {
     message: Sealed<M>,
     refusal: Refusal,
@@ -197,6 +198,7 @@ impl<M, I> fmt::Display for TellManyError<M, I> {
 impl<M, I> Error for TellManyError<M, I> {}
 
 /// Why an ask has no answer.
+#[doc(alias("CallError", "RequestError"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AskError {
@@ -302,6 +304,7 @@ impl<T, E, W: Into<AskError>> Flat<T, E> for Result<Result<T, E>, W> {
 }
 
 /// Why an actor ended.
+#[doc(alias("ExitReason", "ActorStopReason"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {

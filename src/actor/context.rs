@@ -63,6 +63,7 @@ use std::ptr::NonNull;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("Ctx", "ActorContext"))]
 #[derive(Debug)]
 pub struct Context<A: Actor> {
     /// Not a counted reference: the turn keeps the actor alive.
@@ -85,6 +86,7 @@ impl<A: Actor> Context<A> {
     }
 
     /// Returns a reference to the actor itself. Clone the reference to give it away.
+    #[doc(alias("self_ref", "myself", "address", "actor_ref"))]
     #[must_use = "a borrowed reference has no effect"]
     pub fn me(&self) -> &ActorRef<A> {
         &self.me
@@ -185,6 +187,7 @@ impl<A: Actor> Context<A> {
     /// [`Refusal::Full`] while the message before is under way; [`Refusal::Stopped`] once the actor
     /// stops, [`Refusal::ShuttingDown`] once its executor has closed it. The message comes back
     /// inside the error.
+    #[doc(alias("yield", "self_send", "continue"))]
     pub fn tell_self<M: Send + 'static>(&mut self, message: M) -> Result<(), SendError<M>>
     where
         A: Receive<M>,
@@ -232,6 +235,7 @@ impl<A: Actor> Context<A> {
     /// # Errors
     /// [`Refusal::Full`] if this actor waits for the same target already. The message comes back
     /// inside the error.
+    #[doc(alias("backpressure", "poll_ready"))]
     pub fn when_room<B: Actor, M: Send + 'static>(
         &mut self,
         target: &ActorRef<B>,
@@ -270,6 +274,7 @@ impl<A: Actor> Context<A> {
     ///
     /// # Errors
     /// As [`ActorRef::ask`]; `then` is dropped.
+    #[doc(alias("pipe_to", "pipeToSelf", "into_actor", "call"))]
     pub fn ask_then<B, M, F>(&mut self, target: &ActorRef<B>, message: M, then: F) -> Result<(), SendError<M>>
     where
         B: Receive<M>,

@@ -36,6 +36,7 @@ use std::task::{Context, Poll};
 ///     job.detach(); // nobody will hold a reference; the executor's end is its end
 /// });
 /// ```
+#[doc(alias("System", "ActorSystem", "Arbiter"))]
 #[derive(Clone)]
 #[must_use = "a handle does not keep its executor running"]
 pub struct Handle {
@@ -58,6 +59,7 @@ impl Handle {
     /// [`detach`](ActorRef::detach) it. Once the executor shuts down (for its own actors: once it
     /// has drained) this drops `actor` and returns a reference to an actor that has already ended
     /// and never ran; [`try_spawn`](Self::try_spawn) returns an error instead.
+    #[doc(alias("start", "create", "actor_of"))]
     #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
     pub fn spawn<A: Actor + Send>(&self, actor: A) -> ActorRef<A> {
         Spawner::new(&self.core).spawn(actor)
@@ -116,6 +118,7 @@ impl Handle {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("spawn_in_thread", "pinned dispatcher", "SyncArbiter"))]
     pub fn spawn_dedicated<A, F>(&self, factory: F) -> Result<ActorRef<A>, SpawnError<F>>
     where
         A: Actor,
@@ -218,6 +221,7 @@ impl Handle {
     /// # Errors
     /// [`WaitError::OnCrew`] on a thread of this executor's crew; [`WaitError::NoSpare`] in a
     /// handler of another executor that has no spare left; [`WaitError::Forked`] in a forked child.
+    #[doc(alias("drain", "quiesce", "flush"))]
     pub fn wait_idle(&self) -> Result<(), WaitError> {
         self.wait_idle_until(None)
     }

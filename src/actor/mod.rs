@@ -93,12 +93,14 @@ pub trait Actor: Sized + 'static {
     /// and [`stopped`](Self::stopped) does not run then. If
     /// [`stop_now`](crate::ActorRef::stop_now) or a shutdown comes before the first turn, neither
     /// runs.
+    #[doc(alias("on_start", "pre_start", "init"))]
     fn started(&mut self, ctx: &mut Context<Self>) {
         let _ = ctx;
     }
 
     /// Runs once, after the last message, if and only if [`started`](Self::started) had returned.
     /// Then the state is dropped, and then [`wait_stopped`](crate::ActorRef::wait_stopped) returns.
+    #[doc(alias("on_stop", "post_stop", "terminate", "stopping"))]
     fn stopped(&mut self, reason: &StopReason) {
         let _ = reason;
     }
@@ -125,6 +127,7 @@ pub trait Handler<M: Send + 'static>: Actor {
     ///
     /// A handler that is written as `async fn` does not compile. `docs/cookbook.md` has the ways to
     /// await in a handler.
+    #[doc(alias = "handle_message")]
     fn handle(&mut self, message: M, ctx: &mut Context<Self>) -> Self::Reply;
 }
 
@@ -267,6 +270,7 @@ pub trait Receive<M: Send + 'static>: Actor {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("group commit", "bulk"))]
     fn receive_batch(&mut self, batch: Batch<'_, M, Self::Reply>, ctx: &mut Context<Self>) {
         for (message, reply) in batch {
             self.receive(message, reply, ctx);

@@ -50,6 +50,7 @@ fn untyped<A>(actor: ActorRef<A>) -> ActorRef<()> {
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("Sender", "MessageChannel", "channel"))]
 #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
 pub struct Recipient<M> {
     actor: ActorRef<()>,
@@ -117,6 +118,7 @@ impl<M> fmt::Debug for Recipient<M> {
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("ReplyRecipient", "Caller"))]
 #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
 pub struct Asker<M, R> {
     actor: ActorRef<()>,

@@ -62,6 +62,7 @@ use std::task::{Context, Poll};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("mailbox", "Addr", "address", "Pid"))]
 #[repr(transparent)]
 #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
 pub struct ActorRef<A> {
@@ -116,6 +117,7 @@ impl<A> ActorRef<A> {
 
     /// Returns how many messages wait now, including those that the running turn has taken. The
     /// number may be out of date when the caller reads it.
+    #[doc(alias("mailbox", "queue length", "message_queue_len"))]
     #[must_use]
     pub fn len(&self) -> usize {
         self.header().state.load_snapshot().len() as usize
@@ -169,6 +171,7 @@ impl<A> ActorRef<A> {
     ///
     /// For a replica of a [`Pool`](crate::Pool) this ends the present state only, and a new state
     /// follows.
+    #[doc(alias("stop_gracefully", "terminate", "PoisonPill"))]
     pub fn stop(&self) {
         Header::stop_actor(self.as_ptr(), false);
     }
@@ -177,6 +180,7 @@ impl<A> ActorRef<A> {
     /// their askers are told. Returns at once.
     ///
     /// For a replica of a [`Pool`](crate::Pool) this does the same as [`stop`](Self::stop).
+    #[doc(alias("kill", "exit"))]
     pub fn stop_now(&self) {
         Header::stop_actor(self.as_ptr(), true);
     }
@@ -184,6 +188,7 @@ impl<A> ActorRef<A> {
     /// Returns `true` if the actor still accepts messages: until it is stopped, panics, or is
     /// closed by its executor. (A [`Pool`](crate::Pool)'s replica accepts them until its pool
     /// ends.)
+    #[doc(alias("is_alive", "is_closed", "connected"))]
     #[must_use]
     pub fn is_running(&self) -> bool {
         !self.header().state.load_snapshot().is_closed()
@@ -227,6 +232,7 @@ impl<A> ActorRef<A> {
     /// If the actor has not ended: [`WaitError::OnCrew`] on a thread of its executor's crew;
     /// [`WaitError::WouldDeadlock`] and [`WaitError::NoSpare`] in a handler of another executor;
     /// [`WaitError::Forked`] in a forked child.
+    #[doc(alias("join", "watch", "monitor", "death watch", "wait_for_shutdown", "wait_for_stop"))]
     pub fn wait_stopped(&self) -> Result<StopReason, WaitError> {
         self.wait_stopped_until(None)
     }
@@ -256,6 +262,7 @@ impl<A> ActorRef<A> {
     }
 
     /// Returns a future that resolves to the reason when the actor has ended.
+    #[doc(alias("join", "watch", "monitor", "death watch", "closed"))]
     pub fn wait_stopped_async(&self) -> Stopped<A> {
         Stopped { actor: self.clone(), key: None }
     }
@@ -371,6 +378,7 @@ impl<A> Drop for Stopped<A> {
 /// actor.stop();
 /// assert!(weak.upgrade().is_none());
 /// ```
+#[doc(alias("WeakActorRef", "WeakAddr", "downgrade"))]
 #[must_use = "a reference has no effect by itself"]
 pub struct WeakRef<A> {
     weak: Weak,

@@ -54,6 +54,7 @@ pub(crate) type Forwarded = Option<ActorKey>;
 /// [`std::mem::forget`] of a reply leaves its asker without an answer. A wait then ends with its
 /// timeout only. A callback of [`ask_then`](crate::Context::ask_then) never runs, and keeps its
 /// actor until that actor is stopped.
+#[doc(alias("ReplySender", "OneshotSender", "RpcReplyPort", "MessageResponse", "deferred"))]
 #[must_use = "dropping a reply tells the asker that there is none"]
 pub struct Reply<R: 'static> {
     /// `None` if the message was told and not asked.

@@ -36,6 +36,7 @@ impl<A: Actor> ActorRef<A> {
     /// if the executor shuts down, or the process was forked; and, in a handler, if the wait would
     /// be for the actor's own mailbox, would close a cycle of waits, or would leave no thread to
     /// run the target.
+    #[doc(alias("backpressure", "send_blocking", "blocking_send"))]
     pub fn send<M: Send + 'static>(&self, message: M) -> Result<(), SendError<M>>
     where
         A: Receive<M>,
@@ -92,6 +93,7 @@ impl<A: Actor> ActorRef<A> {
     /// Returns a future that sends a message and waits for room: the awaited form of
     /// [`send`](Self::send). It takes its place in line when it is first polled. Dropping it drops
     /// the message, unless that was accepted already; [`cancel`](Sending::cancel) gives it back.
+    #[doc(alias("backpressure", "reserve"))]
     pub fn send_async<M: Send + 'static>(&self, message: M) -> Sending<A, M>
     where
         A: Receive<M>,

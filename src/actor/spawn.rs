@@ -149,6 +149,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
     ///
     /// What is prepaid comes on top: the actor's own [`tell_self`](crate::Context::tell_self),
     /// notices of room and answers, and one message for each [timer](crate::Timer) that is due.
+    #[doc(alias("mailbox", "bounded", "mailbox_capacity"))]
     pub fn capacity(mut self, messages: usize) -> Self {
         match u32::try_from(messages) {
             // `MAX_LEN` itself stands for an unbounded mailbox. A wrong value is reported by the
@@ -165,6 +166,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
     /// A mailbox at that limit refuses what is exempt from capacities as well. Due timers and
     /// answers to [`ask_then`](crate::Context::ask_then) become dead letters
     /// ([`Full`](crate::DeadLetterReason::Full)). Prefer a [`capacity`](Self::capacity).
+    #[doc(alias = "mailbox")]
     pub fn unbounded(mut self) -> Self {
         self.capacity = MAX_LEN;
         self
@@ -189,6 +191,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
 
     /// Sets the most messages in one turn; at least 1. Default: the
     /// [executor's](crate::ExecutorBuilder::budget_messages).
+    #[doc(alias("throughput", "fairness"))]
     pub fn budget_messages(mut self, messages: u32) -> Self {
         self.limits_mut().messages = messages;
         if messages == 0 {
@@ -280,6 +283,7 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("affinity", "pin"))]
     pub fn on_worker(mut self, k: usize) -> Self {
         let workers = self.spawner.core.workers();
         if k < workers {

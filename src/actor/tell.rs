@@ -431,6 +431,7 @@ impl<A: Actor> ActorRef<A> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("cast", "notify", "do_send", "try_send", "post"))]
     #[inline]
     pub fn tell<M: Send + 'static>(&self, message: M) -> Result<(), SendError<M>>
     where
@@ -457,6 +458,7 @@ impl<A: Actor> ActorRef<A> {
     /// # Errors
     /// The error holds the refused message, the rest of the iterator, and the number of messages
     /// accepted before.
+    #[doc(alias("send_all", "extend"))]
     pub fn tell_many<I>(&self, messages: I) -> Result<usize, TellManyError<I::Item, I::IntoIter>>
     where
         I: IntoIterator,

@@ -268,6 +268,7 @@ impl Drop for Line<'_> {
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("block_in_place", "spawn_blocking", "unblock"))]
 pub fn blocking<R>(f: impl FnOnce() -> R) -> R {
     user::answer_caught();
     let _blocking = Blocking::at_any_rate();

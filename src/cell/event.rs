@@ -15,6 +15,7 @@ use std::fmt;
 /// # Limits
 /// A hook that causes an event on its own thread each time it is called keeps that thread for ever.
 /// Let a hook cause no events, or let it count them and stop.
+#[doc(alias("EventStream", "SystemEvent"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -137,6 +138,7 @@ impl fmt::Display for ReplicaFailure {
 }
 
 /// Why an accepted message was not handled.
+#[doc(alias = "undelivered")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeadLetterReason {

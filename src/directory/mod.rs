@@ -127,6 +127,7 @@ use sweep::Sweeper;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("registry", "virtual actor", "grain", "entity", "cluster sharding", "lookup"))]
 #[must_use = "dropping the last handle lets go of all actors"]
 pub struct Directory<K: 'static, A: Actor> {
     owner: Arc<Owner<K, A>>,
@@ -214,6 +215,7 @@ where
     ///
     /// The actor does not end by passivation while the reference is held. Once the executor shuts
     /// down this may return a reference to an actor that has already ended and never ran.
+    #[doc(alias("lookup", "where_is", "activate"))]
     pub fn get(&self, key: &K) -> ActorRef<A> {
         let reached = self.reach(key).map(|reached| reached.actor);
         reached.unwrap_or_else(|| spawn::tombstone(self.inner().executor.core()))
@@ -260,6 +262,7 @@ where
     }
 
     /// Returns the key's actor if there is one that accepts messages. The actor counts as used.
+    #[doc(alias("lookup", "where_is", "try_get"))]
     #[must_use]
     pub fn find(&self, key: &K) -> Option<ActorRef<A>> {
         let inner = self.inner();
@@ -299,6 +302,7 @@ where
     /// Lets go of the key's actor now, as if idle: the actor ends when its messages are handled and
     /// nothing else references it. Returns `false` if the key has no actor, or it was let go
     /// already.
+    #[doc(alias("deactivate", "evict", "remove", "unload"))]
     pub fn passivate(&self, key: &K) -> bool {
         let inner = self.inner();
         if inner.forked() {

@@ -108,6 +108,7 @@ impl<'a> ExecutorBuilder<'a> {
 
     /// Sets the number of workers: 1 to 4,096. Default: the number of processors available to this
     /// process, by affinity mask and cgroup quota.
+    #[doc(alias("worker_threads", "num_threads"))]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
@@ -133,6 +134,7 @@ impl<'a> ExecutorBuilder<'a> {
     /// }
     /// # }
     /// ```
+    #[doc(alias("affinity", "core_ids"))]
     pub fn pin_workers(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
         self.cores = Some(cores.into_iter().collect());
         self
@@ -203,12 +205,14 @@ impl<'a> ExecutorBuilder<'a> {
     /// which blocks no thread. (A wait cannot queue for a spare: the last worker could then not run
     /// the actors that would free one.) A sleeping thread costs its stack, of which some 10 KiB are
     /// in memory.
+    #[doc(alias = "max_blocking_threads")]
     pub fn max_spares(mut self, spares: usize) -> Self {
         self.spares = Some(spares);
         self
     }
 
     /// Sets how long a spare stays when it is not needed. Default: 5 s.
+    #[doc(alias = "thread_keep_alive")]
     pub fn spare_keep_alive(mut self, stay: Duration) -> Self {
         self.spare_keep_alive = stay;
         self
@@ -242,6 +246,7 @@ impl<'a> ExecutorBuilder<'a> {
 
     /// Sets how many messages may wait in a mailbox, unless an actor sets its own
     /// [capacity](crate::SpawnBuilder::capacity): 1 to 2^27 - 2. Default: [`DEFAULT_CAPACITY`].
+    #[doc(alias = "mailbox")]
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = Some(messages);
         self
@@ -310,6 +315,7 @@ impl<'a> ExecutorBuilder<'a> {
     /// # Limits
     /// A hook that causes an event on its own thread each time keeps that thread for ever: see
     /// [`Event`].
+    #[doc(alias("metrics", "tracing", "log", "dead letters", "EventStream"))]
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.hook = Some(Box::new(hook));
         self

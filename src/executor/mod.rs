@@ -48,6 +48,7 @@ use std::sync::Arc;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("System", "ActorSystem", "Runtime", "ThreadPool", "scheduler"))]
 #[must_use = "dropping an executor ends its actors"]
 pub struct Executor {
     handle: Handle,

@@ -40,6 +40,7 @@ impl<A: Actor> Pool<A> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("publish", "scatter"))]
     pub fn broadcast<M: Clone + Send + 'static>(&self, message: M) -> Broadcast<A::Reply>
     where
         A: Receive<M>,
@@ -49,6 +50,7 @@ impl<A: Actor> Pool<A> {
 
     /// Asks all replicas at the same time, each with the message that `message` makes for its
     /// index. If the pool changes its size meanwhile, `message` is called again.
+    #[doc(alias("publish", "scatter", "gather"))]
     pub fn broadcast_with<M: Send + 'static>(
         &self,
         mut message: impl FnMut(usize) -> M,

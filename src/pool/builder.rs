@@ -69,6 +69,7 @@ impl Handle {
     ///
     /// A factory may hold the pool itself. The pool then goes on until it is stopped, or its
     /// executor shuts down. At its end, before that is told, the pool drops the factory.
+    #[doc(alias("router", "factory"))]
     pub fn pool<A: Actor + Send>(
         &self,
         replicas: usize,
@@ -149,6 +150,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// Sets how long a replica stays without a state. After its first loss (in the
     /// [window](Self::failure_limit)) the next state is made at once; after the second, `first`
     /// later; then twice as late each time, at most `longest`. Default: 10 ms and 1 s.
+    #[doc(alias("restart", "supervision"))]
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first, longest);
         self
@@ -163,6 +165,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// The pool keeps counts and not each failure, so the time may be as long as [`Duration::MAX`]. Up
     /// to 64 failures are counted exactly; beyond, each counts for at least 63 of 64 parts of the
     /// time.
+    #[doc(alias("restart", "max_restarts", "restart_limit", "intensity", "supervision"))]
     pub fn failure_limit(mut self, failures: u32, within: Duration) -> Self {
         (self.limit, self.window) = (failures, within);
         self

@@ -63,6 +63,7 @@ pub enum Route {
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("RoutingLogic", "Dispatcher", "load balancing"))]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a strategy",
     note = "the module `heist::strategy` has them: `ByKey(key)` for a key, `ToIndex(i)`, `RoundRobin` …"

@@ -163,6 +163,7 @@ impl<A: Actor> ActorRef<A> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("call_timeout", "expires", "ttl"))]
     pub fn ask_deadline<M: Send + 'static>(
         &self,
         deadline: Instant,

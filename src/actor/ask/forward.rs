@@ -105,7 +105,7 @@ impl<A: Actor> Context<A> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "delegate")]
+    #[doc(alias("delegate", "redirect"))]
     pub fn forward<B, M>(
         &mut self,
         target: &ActorRef<B>,

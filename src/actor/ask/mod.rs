@@ -321,6 +321,7 @@ impl<A: Actor> ActorRef<A> {
     /// # Errors
     /// The message comes back inside the error if the mailbox is full, the actor has stopped, the
     /// executor shuts down, or the process was forked.
+    #[doc(alias("call", "request", "rpc", "query"))]
     pub fn ask<M: Send + 'static>(&self, message: M) -> Result<Ask<A::Reply>, SendError<M>>
     where
         A: Receive<M>,

@@ -92,6 +92,7 @@ use std::ptr::NonNull;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("interval", "delay"))]
 #[must_use = "dropping a timer cancels it; see Timer::detach"]
 pub struct Timer {
     /// The actor that the message is for. Keeps the memory in which the table lies.
@@ -101,6 +102,7 @@ pub struct Timer {
 }
 
 /// From which instant the next tick of an interval is counted.
+#[doc(alias = "MissedTickBehavior")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum IntervalMode {
@@ -261,6 +263,7 @@ impl<A: Actor> Context<A> {
     /// # Errors
     /// [`Refusal::Stopped`] once this actor stops, [`Refusal::ShuttingDown`] once its executor
     /// does. The message comes back inside the error.
+    #[doc(alias("send_after", "notify_later", "run_later", "delay", "schedule_once"))]
     pub fn tell_after<M: Send + 'static>(
         &mut self,
         delay: Duration,
@@ -277,6 +280,7 @@ impl<A: Actor> Context<A> {
     ///
     /// # Errors
     /// As [`tell_after`](Self::tell_after).
+    #[doc(alias("send_at", "schedule"))]
     pub fn tell_at<M: Send + 'static>(&mut self, at: Instant, message: M) -> Result<Timer, SendError<M>>
     where
         A: Receive<M>,
@@ -293,6 +297,7 @@ impl<A: Actor> Context<A> {
     ///
     /// # Errors
     /// Fails if the period is zero, this actor stops, or its executor shuts down.
+    #[doc(alias("interval", "send_interval", "run_interval", "periodic"))]
     pub fn tell_every<M, F>(
         &mut self,
         period: Duration,
