@@ -289,7 +289,7 @@ fn what_cannot_be_spawned_hands_the_factory_back() {
     let error = executor.spawn_dedicated(traces.factory()).unwrap_err();
     assert!(!error.is_shutting_down());
     assert!(std::error::Error::source(&error).is_some());
-    assert!(error.to_string().starts_with("actor not spawned: its thread could not be started: "), "{error}");
+    assert!(chain(&error).starts_with("actor not spawned: its thread could not be started: "), "{error}");
     let hermit = error.into_actor()();
     assert_eq!(traces.tokens.alive(), 1);
     drop(hermit);

@@ -3,10 +3,16 @@
 mod common;
 
 use common::*;
-use heist::{AskError, Context, Executor, Handler, Refusal, WaitError};
-use std::cell::Cell;
+use heist::strategy::{Replicas, Route, Strategy, ToIndex};
+use heist::{
+    Actor, ActorRef, Ask, AskError, Asker, Context, Directory, Executor, Handle, Handler, Pool, PoolBuilder,
+    PoolStopped, Recipient, Refusal, Reply, Sending, Stopped, Timer, WaitError, WaitIdle, WeakRef,
+};
+use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::io;
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 /// Errors work with `?` for any message. This message is neither `Debug` nor `Sync` nor `Clone`.
 #[test]
@@ -62,4 +68,101 @@ fn each_error_names_its_remedy() {
     for (text, remedy) in texts {
         assert!(text.contains(remedy), "{text}");
     }
+}
+
+/// A program that prints an error and its sources prints each text once.
+#[test]
+fn an_error_does_not_print_its_source_as_well() {
+    let failing = |_| Err(io::Error::other("no more connections"));
+    let executor = crew(1);
+    let error = executor.try_pool::<Puppet, _>(1, failing).build().unwrap_err();
+    assert_eq!(chain(&error), "replica 0 could not be made: no more connections");
+    let error = Executor::builder()
+        .workers(1)
+        .spawn_handler(|_| Err(io::Error::other("no more threads")))
+        .build()
+        .unwrap_err();
+    assert_eq!(chain(&error), "executor not built: a thread could not be started: no more threads");
+}
+
+/// A closure for `catch_unwind` may use handles as they are, since a panic leaves nothing half done
+/// behind them.
+#[test]
+fn handles_may_cross_a_caught_panic() {
+    /// An actor with interior mutability.
+    struct Odd(#[allow(dead_code)] Cell<u8>);
+    impl Actor for Odd {}
+    fn crosses<T: UnwindSafe + RefUnwindSafe>() {}
+    crosses::<Executor>();
+    crosses::<Handle>();
+    crosses::<ActorRef<Odd>>();
+    crosses::<WeakRef<Odd>>();
+    crosses::<Recipient<Cell<u8>>>();
+    crosses::<Asker<Cell<u8>, Cell<u8>>>();
+    crosses::<Ask<Cell<u8>>>();
+    crosses::<Reply<Cell<u8>>>();
+    crosses::<Timer>();
+    crosses::<Pool<Odd>>();
+    crosses::<Directory<u32, Odd>>();
+    crosses::<Stopped<Odd>>();
+    crosses::<PoolStopped<Odd>>();
+    crosses::<WaitIdle>();
+
+    let executor = crew(1);
+    let puppet = executor.spawn(Puppet::default());
+    let caught = catch_unwind(|| {
+        puppet.tell(Note(1)).unwrap();
+        intended_panic();
+    });
+    assert!(caught.is_err());
+    assert_eq!(answer(puppet.ask(Note(2)).unwrap()), Ok(2));
+}
+
+/// A type that mentions a context or a future need not repeat the bounds of their methods.
+#[test]
+fn bounds_are_where_they_are_needed() {
+    #[allow(dead_code)]
+    struct Holds<'a, A, M>(&'a mut Context<A>, Sending<A, M>, PoolBuilder<A>);
+    fn is_debug<T: std::fmt::Debug>() {}
+    // The actor itself is not `Debug`.
+    is_debug::<Context<Puppet>>();
+}
+
+thread_local! {
+    /// Where this thread panicked last.
+    static PANICKED_AT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Returns the file in which the panic of `f` is said to be.
+fn panics_in(f: impl FnOnce()) -> String {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |info| {
+            let file = info.location().map_or("", |location| location.file());
+            PANICKED_AT.with_borrow_mut(|at| *at = file.to_string());
+            before(info);
+        }));
+    });
+    assert!(catch_unwind(AssertUnwindSafe(f)).is_err());
+    PANICKED_AT.take()
+}
+
+/// A panic for a mistake of the caller's names the caller's line.
+#[test]
+fn a_panic_names_the_line_of_the_mistake() {
+    struct Beyond;
+    impl Strategy for Beyond {
+        fn route(&self, replicas: &Replicas<'_>) -> Route {
+            let _ = catch_unwind(AssertUnwindSafe(|| replicas.id(replicas.len())));
+            Route::Index(replicas.load(replicas.len()))
+        }
+    }
+    let executor = crew(1);
+    let spawned = panics_in(|| drop(executor.build(Puppet::default()).capacity(0).spawn()));
+    assert!(spawned.ends_with("tests/errors.rs"), "{spawned}");
+    let pool = executor.pool(2, |_| Puppet::default()).build().unwrap();
+    let routed = panics_in(|| drop(pool.tell(Beyond, Note(1))));
+    assert!(routed.ends_with("tests/errors.rs"), "{routed}");
+    assert_eq!(answer(pool.ask(ToIndex(1), Note(2)).unwrap()), Ok(2));
 }

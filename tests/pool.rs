@@ -78,7 +78,7 @@ fn a_factorys_error_comes_out_of_build_and_names_the_index() {
     impl Actor for Connection {}
     let open = move |index| if index == 2 { Err("no such database") } else { Ok(Connection(made.token())) };
     let error = executor.try_pool(4, open).build().unwrap_err();
-    assert_eq!(error.to_string(), "replica 2 could not be made: no such database");
+    assert_eq!(chain(&error), "replica 2 could not be made: no such database");
     assert!(matches!(error, PoolError::Factory { index: 2, .. }));
     assert_eq!(tokens.made(), 2);
     tokens.assert_each_dropped_once();

@@ -14,6 +14,7 @@ use crate::error::{AskError, Refusal, SendError};
 use crate::id::ActorId;
 use crate::sched::worker::Worker;
 use crate::time::Duration;
+use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -64,15 +65,14 @@ use std::ptr::NonNull;
 /// # }
 /// ```
 #[doc(alias("Ctx", "ActorContext"))]
-#[derive(Debug)]
-pub struct Context<A: Actor> {
+pub struct Context<A> {
     /// Not a counted reference: the turn keeps the actor alive.
     me: ManuallyDrop<ActorRef<A>>,
     /// Makes the context neither `Send` nor `Sync`: a context belongs to a turn, on a thread.
     here: PhantomData<*const ()>,
 }
 
-impl<A: Actor> Context<A> {
+impl<A> Context<A> {
     /// Makes the context. Called in a turn of this actor, with the actor's type `A`.
     #[inline]
     pub(crate) fn new(this: NonNull<Header>) -> Self {
@@ -236,7 +236,7 @@ impl<A: Actor> Context<A> {
     /// [`Refusal::Full`] if this actor waits for the same target already. The message comes back
     /// inside the error.
     #[doc(alias("backpressure", "poll_ready"))]
-    pub fn when_room<B: Actor, M: Send + 'static>(
+    pub fn when_room<B, M: Send + 'static>(
         &mut self,
         target: &ActorRef<B>,
         message: M,
@@ -247,7 +247,7 @@ impl<A: Actor> Context<A> {
         carried!(message => self.when_room_as::<B, M, _>(target, message))
     }
 
-    fn when_room_as<B: Actor, M: Send + 'static, C: Carried<M>>(
+    fn when_room_as<B, M: Send + 'static, C: Carried<M>>(
         &mut self,
         target: &ActorRef<B>,
         message: C,
@@ -265,7 +265,9 @@ impl<A: Actor> Context<A> {
                 SendError::new(unsafe { tell::unwrap(told, self.header().pool_held()) }, Refusal::Full)
             })
     }
+}
 
+impl<A: Actor> Context<A> {
     /// Asks another actor without waiting. `then` runs in a later turn of this actor, with the
     /// answer or the reason why no answer came. The answer is exempt from this actor's capacity,
     /// and the ask keeps this actor alive until the answer comes.
@@ -285,6 +287,12 @@ impl<A: Actor> Context<A> {
         // callback keeps this actor alive until then.
         let reply = callback::reply(ActorRef::clone(&self.me), then);
         carried!(message => target.send_with_reply::<M, _>(message, reply))
+    }
+}
+
+impl<A> fmt::Debug for Context<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("me", &*self.me).finish_non_exhaustive()
     }
 }
 

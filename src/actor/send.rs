@@ -387,7 +387,7 @@ impl<A> Drop for Queued<A> {
 /// After [`std::mem::forget`] a message that waits stays in line and is sent when the mailbox has
 /// room; the reference to the actor leaks. In a forked child one that waited never resolves.
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Sending<A, M: Send + 'static> {
+pub struct Sending<A, M> {
     queued: Queued<A>,
     /// The envelope is made for an `M`.
     message: Invariant<M>,
@@ -452,7 +452,7 @@ impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
     }
 }
 
-impl<A, M: Send + 'static> fmt::Debug for Sending<A, M> {
+impl<A, M> fmt::Debug for Sending<A, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.queued.state {
             State::Fresh(_) => "not sent yet",

@@ -301,6 +301,7 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// # Panics
     /// Panics if a capacity or a budget is 0 or too large, or if there is no such worker.
     #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
+    #[track_caller]
     pub fn spawn(self) -> ActorRef<A> {
         match self.enroll() {
             Ok(actor) => actor,
@@ -433,9 +434,7 @@ impl fmt::Display for SpawnProblem {
             SpawnProblem::Worker { k, workers } => {
                 write!(f, "actor not spawned: there is no worker {k} (there are 0 to {})", workers - 1)
             }
-            SpawnProblem::Thread(error) => {
-                write!(f, "actor not spawned: its thread could not be started: {error}")
-            }
+            SpawnProblem::Thread(_) => f.write_str("actor not spawned: its thread could not be started"),
             SpawnProblem::Budget => f.write_str("actor not spawned: a turn's budget must not be 0"),
         }
     }

@@ -21,6 +21,7 @@ use crate::time::{self, Duration, Instant};
 use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU64;
+use std::panic::RefUnwindSafe;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -65,6 +66,10 @@ pub(crate) struct Core {
     /// The report of the last shutdown.
     pub(crate) report: Mutex<Option<ShutdownReport>>,
 }
+
+/// No user code runs while a part of this is half changed, so a caught panic of the user's leaves
+/// it whole.
+impl RefUnwindSafe for Core {}
 
 /// The counts and other data of a single writer.
 #[derive(Debug, Default)]

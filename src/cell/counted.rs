@@ -2,6 +2,7 @@
 //! the cell's memory. The header of [`header`](super::header) defines the counts.
 
 use super::header::Header;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
 /// A strong reference without a type.
@@ -13,6 +14,9 @@ pub(crate) struct Strong(NonNull<Header>);
 unsafe impl Send for Strong {}
 // SAFETY: sharing a `Strong` shares a `&Header`, which is `Sync`.
 unsafe impl Sync for Strong {}
+// An actor's code runs in a turn, and a panic in it stays there.
+impl UnwindSafe for Strong {}
+impl RefUnwindSafe for Strong {}
 
 impl Strong {
     /// # Safety
@@ -57,6 +61,9 @@ pub(crate) struct Weak(NonNull<Header>);
 unsafe impl Send for Weak {}
 // SAFETY: sharing a `Weak` shares a `&Header`, which is `Sync`.
 unsafe impl Sync for Weak {}
+// As for `Strong`.
+impl UnwindSafe for Weak {}
+impl RefUnwindSafe for Weak {}
 
 impl Weak {
     /// Adds a weak count.

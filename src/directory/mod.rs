@@ -36,6 +36,7 @@ use reach::Reached;
 use shelf::{Known, Rest, Shelf};
 use std::fmt;
 use std::hash::{Hash, RandomState};
+use std::panic::RefUnwindSafe;
 use std::sync::Arc;
 use sweep::Sweeper;
 
@@ -150,6 +151,10 @@ struct Inner<K: 'static, A: Actor> {
     /// Lock order: taken after a part's lock, never before.
     watch: Mutex<Watch<K, A>>,
 }
+
+/// No user code runs while a part of this is half changed. The function that makes actors is the
+/// user's: after a panic the directory calls it again in any case.
+impl<K: 'static, A: Actor> RefUnwindSafe for Inner<K, A> {}
 
 /// State of the search for idle actors.
 struct Watch<K: 'static, A: Actor> {

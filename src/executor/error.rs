@@ -55,7 +55,7 @@ impl fmt::Display for BuildError {
             BuildError::CoresAndWorkers { cores, workers } => {
                 write!(f, "{cores} cores are named for {workers} workers")
             }
-            BuildError::Pin(error) => write!(f, "a thread could not be pinned: {error}"),
+            BuildError::Pin(_) => f.write_str("a thread could not be pinned"),
             BuildError::Capacity(n) => write!(f, "mailboxes hold 1 to {} messages, not {n}", MAX_LEN - 1),
             BuildError::BoundedAndUnbounded => f.write_str("mailboxes cannot be both bounded and unbounded"),
             BuildError::Budget => f.write_str("a turn's budget must not be 0"),
@@ -65,7 +65,7 @@ impl fmt::Display for BuildError {
                 f.write_str("with a spawn handler, spares need a spare handler")
             }
             BuildError::ThreadName => f.write_str("a thread's name cannot contain a NUL"),
-            BuildError::Thread(error) => write!(f, "a thread could not be started: {error}"),
+            BuildError::Thread(_) => f.write_str("a thread could not be started"),
             BuildError::ThreadLost => f.write_str("the spawn handler gave up a worker"),
         }
     }

@@ -14,6 +14,7 @@ use crate::time::{self, Duration};
 use builder::ExecutorBuilder;
 use crossbeam_channel::Receiver;
 use std::convert::Infallible;
+use std::error::Error;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -69,7 +70,11 @@ impl Executor {
     pub fn new() -> Self {
         match Self::builder().build() {
             Ok(executor) => executor,
-            Err(error) => panic!("{error}"),
+            // A panic shows no sources, so the text has the system's own reason too.
+            Err(error) => match error.source() {
+                Some(source) => panic!("{error}: {source}"),
+                None => panic!("{error}"),
+            },
         }
     }
 

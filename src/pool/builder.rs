@@ -49,7 +49,7 @@ pub(super) struct Settings {
 /// # }
 /// ```
 #[must_use = "a pool exists once `build` was called"]
-pub struct PoolBuilder<A: Actor> {
+pub struct PoolBuilder<A> {
     handle: Handle,
     replicas: usize,
     factory: Make<A>,
@@ -206,7 +206,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
     }
 }
 
-impl<A: Actor> fmt::Debug for PoolBuilder<A> {
+impl<A> fmt::Debug for PoolBuilder<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolBuilder").field("replicas", &self.replicas).finish_non_exhaustive()
     }

@@ -73,7 +73,7 @@ impl fmt::Display for PoolError {
         match self {
             PoolError::NoReplicas => f.write_str("a pool needs at least one replica"),
             PoolError::Capacity(n) => write!(f, "a pool's mailboxes hold 1 to 2^27 - 2 messages, not {n}"),
-            PoolError::Factory { index, error } => write!(f, "replica {index} could not be made: {error}"),
+            PoolError::Factory { index, .. } => write!(f, "replica {index} could not be made"),
             PoolError::Resizing => f.write_str("the pool is changing its size already"),
             PoolError::Stopped => f.write_str("the pool has stopped"),
             PoolError::ShuttingDown => f.write_str("the executor is shutting down"),

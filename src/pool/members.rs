@@ -224,10 +224,10 @@ impl<A> View for List<A> {
     fn count(&self) -> usize {
         self.members.len()
     }
-    fn id(&self, index: usize) -> ActorId {
-        self.members[index].actor.id()
+    fn id(&self, index: usize) -> Option<ActorId> {
+        self.members.get(index).map(|member| member.actor.id())
     }
-    fn load(&self, index: usize) -> usize {
-        self.members[index].load()
+    fn load(&self, index: usize) -> Option<usize> {
+        self.members.get(index).map(Member::load)
     }
 }

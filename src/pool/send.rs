@@ -280,7 +280,7 @@ enum State<A> {
 ///
 /// It resolves to `Ok` once the message is in a mailbox, or to an error with the message inside.
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct PoolSending<A: Actor, S, M: Send + 'static> {
+pub struct PoolSending<A: Actor, S, M> {
     pool: Pool<A>,
     strategy: S,
     state: State<A>,
@@ -289,7 +289,7 @@ pub struct PoolSending<A: Actor, S, M: Send + 'static> {
 }
 
 // No field is structurally pinned.
-impl<A: Actor, S, M: Send + 'static> Unpin for PoolSending<A, S, M> {}
+impl<A: Actor, S, M> Unpin for PoolSending<A, S, M> {}
 
 impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
     /// Advances as far as possible without blocking.
@@ -361,7 +361,7 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
 }
 
 /// The send as a future with a small output, whatever the message's size.
-struct Advancing<'a, A: Actor, S, M: Send + 'static>(&'a mut PoolSending<A, S, M>);
+struct Advancing<'a, A: Actor, S, M>(&'a mut PoolSending<A, S, M>);
 
 impl<A: Receive<M>, S: Strategy, M: Send + 'static> Future for Advancing<'_, A, S, M> {
     type Output = Result<(), Returned<A>>;
@@ -391,7 +391,7 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> Future for PoolSending<A, S,
     }
 }
 
-impl<A: Actor, S, M: Send + 'static> fmt::Debug for PoolSending<A, S, M> {
+impl<A: Actor, S, M> fmt::Debug for PoolSending<A, S, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolSending").field("pool", &self.pool).finish_non_exhaustive()
     }

@@ -88,8 +88,8 @@ pub struct Replicas<'a> {
 /// The replicas, whatever their type.
 pub(super) trait View {
     fn count(&self) -> usize;
-    fn id(&self, index: usize) -> ActorId;
-    fn load(&self, index: usize) -> usize;
+    fn id(&self, index: usize) -> Option<ActorId>;
+    fn load(&self, index: usize) -> Option<usize>;
 }
 
 impl Replicas<'_> {
@@ -112,8 +112,12 @@ impl Replicas<'_> {
     /// # Panics
     /// Panics if there is no replica of this index.
     #[must_use]
+    #[track_caller]
     pub fn load(&self, index: usize) -> usize {
-        self.view.load(index)
+        match self.view.load(index) {
+            Some(load) => load,
+            None => self.no_replica(index),
+        }
     }
 
     /// Returns a replica's id.
@@ -121,8 +125,18 @@ impl Replicas<'_> {
     /// # Panics
     /// Panics if there is no replica of this index.
     #[must_use]
+    #[track_caller]
     pub fn id(&self, index: usize) -> ActorId {
-        self.view.id(index)
+        match self.view.id(index) {
+            Some(id) => id,
+            None => self.no_replica(index),
+        }
+    }
+
+    #[cold]
+    #[track_caller]
+    fn no_replica(&self, index: usize) -> ! {
+        panic!("there is no replica {index} (there are 0 to {})", self.len() - 1)
     }
 }
 

@@ -90,6 +90,12 @@ pub(crate) fn cause<R: std::fmt::Debug>(ask: Ask<R>) -> String {
 
 /// Waits for the actor's end and returns its reason. Panics if the actor does not end.
 #[track_caller]
+/// Returns an error's text with those of its sources, as a program would print them.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 pub(crate) fn ended<A>(actor: &heist::ActorRef<A>) -> StopReason {
     actor.wait_stopped_timeout(Duration::from_secs(LONG)).expect("the actor ends")
 }

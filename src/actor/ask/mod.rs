@@ -29,6 +29,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -79,6 +80,9 @@ unsafe impl<R: Send> Send for Ask<R> {}
 // SAFETY: a shared reference gives no access to the answer.
 unsafe impl<R: Send> Sync for Ask<R> {}
 impl<R> Unpin for Ask<R> {}
+// The answer is written by one step and taken by one step, so no panic leaves half of it.
+impl<R> UnwindSafe for Ask<R> {}
+impl<R> RefUnwindSafe for Ask<R> {}
 
 impl<R> Ask<R> {
     /// Takes over the asker's side of the slot.

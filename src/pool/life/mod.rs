@@ -43,6 +43,7 @@ use crate::sched::worker::Worker;
 use crate::sync::{Mutex, Ordering::Relaxed, WakerKey, Wakers, thread_stripe};
 use crate::time::{self, Duration};
 use crate::user;
+use std::panic::RefUnwindSafe;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -59,6 +60,10 @@ pub(super) struct Shared<A: Actor> {
     change: Mutex<()>,
     life: Mutex<Life>,
 }
+
+/// No user code runs while a part of this is half changed. The factory and the strategy are the
+/// user's: after a panic the pool calls them again in any case.
+impl<A: Actor> RefUnwindSafe for Shared<A> {}
 
 struct Life {
     /// Number of cells that have not ended.
