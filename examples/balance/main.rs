@@ -25,6 +25,8 @@ mod data;
 #[path = "../measure/mod.rs"]
 mod measure;
 mod options;
+#[path = "../pictures/mod.rs"]
+mod pictures;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -41,10 +43,10 @@ use crate::measure::burst;
 use crate::measure::machine::{self, Pace};
 use crate::measure::meter::{POLICIES, Run, Way};
 use crate::measure::progress::Progress;
-use crate::measure::report::{self, Section};
 use crate::measure::table::{self, AllBursts};
 use crate::measure::text::{count, grouped, seconds};
 use crate::options::{Options, Request};
+use crate::pictures::report::{self, Section};
 use crate::stream::Stream;
 
 fn main() -> ExitCode {

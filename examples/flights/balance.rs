@@ -4,12 +4,14 @@ use std::error::Error;
 use std::time::Duration;
 
 use crate::measure::burst;
+#[cfg(feature = "pictures")]
 use crate::measure::machine;
 use crate::measure::meter::{POLICIES, Run, Way};
-use crate::measure::report::{self, Section};
 use crate::measure::table::{self, AllBursts, Row};
 use crate::measure::text::{count, grouped, seconds};
 use crate::options::Options;
+#[cfg(feature = "pictures")]
+use crate::pictures::report::{self, Section};
 
 /// Largest crew with a line for every worker.
 const WORKERS: usize = 16;
@@ -41,6 +43,7 @@ pub(crate) fn compare(runs: &[Run], actors: usize, options: &Options) -> Result<
     let busiest = medians().flat_map(busy).max().copied().unwrap_or_default();
     medians().for_each(|run| text += &bars(run, busiest));
 
+    #[cfg(feature = "pictures")]
     if let Some(path) = &options.report {
         let section = Section::new("Flights", &title, &rows, workers, f64::INFINITY)?;
         let file = options.file.file_name().unwrap_or_default().display();

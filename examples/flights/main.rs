@@ -22,7 +22,7 @@
 //! Where to look: `actors.rs` has the actors, and `outbox.rs` handles full mailboxes. `run.rs`
 //! spawns, streams and asks, `tally.rs` has the counts and the sequential pass, and `check.rs`
 //! compares. `data.rs` reads the file, `report.rs` and `balance.rs` print, `options.rs` reads the
-//! command line, and `../measure` measures and draws.
+//! command line, `../measure` measures, and `../pictures` draws.
 //!
 //! Exit code: 0 if every actor of every run agrees with the sequential pass, 1 if one does not, 2
 //! if the program could not run.
@@ -35,12 +35,17 @@ mod data;
 mod measure;
 mod options;
 mod outbox;
+#[cfg(feature = "pictures")]
+#[path = "../pictures/mod.rs"]
+mod pictures;
 mod report;
 mod run;
 mod tally;
 
 use std::error::Error;
 use std::io::{self, Write};
+#[cfg(not(feature = "pictures"))]
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -50,6 +55,8 @@ use crate::measure::meter::{POLICIES, Run};
 use crate::measure::progress::Progress;
 use crate::measure::text::{count, grouped, seconds};
 use crate::options::{Options, Request};
+#[cfg(feature = "pictures")]
+use crate::pictures::report::can_write as can_draw;
 use crate::tally::Results;
 
 fn main() -> ExitCode {
@@ -74,7 +81,7 @@ fn flights() -> Result<bool, Box<dyn Error>> {
         }
     };
 
-    options.report.as_deref().map_or(Ok(()), measure::report::can_write)?;
+    options.report.as_deref().map_or(Ok(()), can_draw)?;
     let began = Instant::now();
     let flights = Flights::read(&options.file, &mut Progress::new("reading"))?;
     let read = began.elapsed();
@@ -127,6 +134,12 @@ fn agreement(run: &Run, actors: usize, options: &Options) -> String {
         text += &format!("Each flight cost each of its actors {} us of extra CPU time.\n", options.cost_us);
     }
     text
+}
+
+/// Refuses the report that this build cannot draw.
+#[cfg(not(feature = "pictures"))]
+fn can_draw(report: &Path) -> Result<(), Box<dyn Error>> {
+    Err(format!("{}: pictures need a build with `--features pictures`", report.display()).into())
 }
 
 /// Prints, and returns an error if that fails, where `print!` would panic (as in `flights | head`).

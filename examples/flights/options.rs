@@ -18,7 +18,7 @@ Usage: flights [OPTIONS] [FILE]
   --workers N    worker threads [default: one for each CPU that this process may use]
   --cost-us X    CPU time in microseconds that each flight costs each of its actors [default: 0]
   --repeat N     runs of each policy; the table shows the median, the least and the greatest [default: 1]
-  --report FILE  an HTML file for the pictures
+  --report FILE  an HTML file for the pictures; the build needs `--features pictures`
   --help         this text
 
 Exit code: 0 all actors agree with the sequential pass, 1 some do not, 2 could not run.
@@ -40,7 +40,7 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/flights-2013.csv.gz");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("data").join("flights-2013.csv.gz");
         Self { file, workers: None, cost_us: 0.0, repeat: 1, report: None }
     }
 }

@@ -1,4 +1,4 @@
-//! Measures how evenly work lies on a crew, and shows the results, for examples and benches.
+//! Measures how evenly work lies on a crew, for examples and benches.
 //!
 //! | file | content |
 //! |---|---|
@@ -7,22 +7,19 @@
 //! | `spread.rs` | evenness of busy times: max/mean, coefficient of variation, Jain's index |
 //! | `sampler.rs`, `timeline.rs` | samples twice a millisecond: idle hands, workers over time |
 //! | `burst.rs` | the time until all workers are busy after a burst |
-//! | `table.rs`, `chart.rs`, `look.rs`, `report.rs` | table, pictures, style, page |
+//! | `table.rs` | the table; `../pictures` draws |
 //! | `machine.rs` | CPU time: measuring and spending |
 //! | `progress.rs`, `text.rs` | output on the terminal |
 
 #![allow(dead_code, reason = "each of them uses a part of it")]
 
 pub(crate) mod burst;
-pub(crate) mod chart;
 pub(crate) mod delay;
-mod look;
 pub(crate) mod machine;
 pub(crate) mod meter;
 pub(crate) mod progress;
-pub(crate) mod report;
 mod sampler;
 pub(crate) mod spread;
 pub(crate) mod table;
 pub(crate) mod text;
-mod timeline;
+pub(crate) mod timeline;

@@ -53,7 +53,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => self.send_until::<M, _>(message, time::instant_after(timeout)))
+        carried!(message => self.send_until::<M, _>(message, time::after(timeout)))
     }
 
     fn send_until<M: Send + 'static, C: Carried<M>>(
@@ -71,7 +71,7 @@ impl<A: Actor> ActorRef<A> {
             done => return done,
         };
         // In a forked child no turn will ever make room.
-        if self.header().core().is_forked() {
+        if self.header().core().forked() {
             return Err(SendError::new(message, Refusal::Forked));
         }
         let packed =
@@ -131,7 +131,7 @@ unsafe impl<A> Sync for Packed<A> {}
 
 /// Packs a message, in a box if it is large.
 pub(crate) fn pack<A: Receive<M>, M: Send + 'static>(message: M, core: &Core, timed: bool) -> Packed<A> {
-    if core.is_forked() {
+    if core.forked() {
         Packed { form: Form::Plain(Box::new(message)), actor: PhantomData }
     } else if const { is_large::<M>() } {
         Packed::new::<M, Box<M>>(Box::new(message), core, timed)
@@ -160,8 +160,7 @@ impl<A> Packed<A> {
         A: Receive<M>,
     {
         let telling = Telling::plain::<A, M>(message);
-        let pack =
-            |heap: &_| if timed { telling.into_dated_envelope(heap) } else { telling.into_envelope(heap) };
+        let pack = |heap: &_| if timed { telling.pack_dated(heap) } else { telling.pack(heap) };
         Packed::again(core.with_heap(pack), core)
     }
 
@@ -205,7 +204,7 @@ impl<A> Packed<A> {
         match self.take() {
             // SAFETY: this is the only pointer to an envelope of a `C`, and the core keeps its
             // memory.
-            Form::Envelope(envelope, core) => unsafe { tell::unwrap(envelope, core.pool_held()) },
+            Form::Envelope(envelope, core) => unsafe { tell::unwrap(envelope, core.held()) },
             Form::Plain(_) | Form::Gone => unreachable!("it is in an envelope"),
         }
     }
@@ -216,13 +215,11 @@ impl<A> Drop for Packed<A> {
         // A message may own a send, an ask or a reply itself, and so on: see `drops`.
         match self.take() {
             Form::Gone => {}
-            Form::Plain(message) => {
-                drops::run_or_put_off(move || user::run_contained(Site::Drop, || drop(message)))
-            }
-            Form::Envelope(envelope, core) => drops::run_or_put_off(move || {
+            Form::Plain(message) => drops::run(move || user::contain(Site::Drop, || drop(message))),
+            Form::Envelope(envelope, core) => drops::run(move || {
                 // SAFETY: this is the only pointer to the envelope, and the core keeps its memory.
-                user::run_contained(Site::Drop, || unsafe {
-                    Envelope::discard_message(envelope, AskError::Stopped, core.pool_held());
+                user::contain(Site::Drop, || unsafe {
+                    Envelope::discard(envelope, AskError::Stopped, core.held());
                 });
             }),
         }
@@ -267,7 +264,7 @@ impl<A> Queued<A> {
     }
 
     fn forked(&self) -> bool {
-        self.core().is_forked()
+        self.core().forked()
     }
 
     fn core(&self) -> &Core {
@@ -290,10 +287,10 @@ impl<A> Queued<A> {
                 Err((back, Refusal::Full)) => envelope = back,
                 Err((back, refusal)) => return Poll::Ready(Err(self.returned(back, refusal))),
             }
-            match room::join_line(self.actor.header(), ticket) {
+            match room::join(self.actor.header(), ticket) {
                 RoomWait::Room => {} // room since the refusal: try again
                 RoomWait::Closed => {
-                    let closing = self.core().is_closing();
+                    let closing = self.core().closing();
                     let refusal = if closing { Refusal::ShuttingDown } else { Refusal::Stopped };
                     return Poll::Ready(Err(self.returned(envelope, refusal)));
                 }
@@ -312,10 +309,10 @@ impl<A> Queued<A> {
             State::Fresh(packed) => Some(packed),
             // The line is the parent's, and may be locked for ever.
             State::Waiting(_) if self.forked() => None,
-            State::Waiting(ticket) => match room::leave_line(self.actor.header(), &ticket) {
+            State::Waiting(ticket) => match room::withdraw(self.actor.header(), &ticket) {
                 Some(envelope) => Some(Packed::again(envelope, self.core())),
                 // A ticket not in line is settled, so no waker is left in it.
-                None => match ticket.poll_state(Waker::noop()) {
+                None => match ticket.look(Waker::noop()) {
                     TicketNow::Refused(envelope, _) => Some(Packed::again(envelope, self.core())),
                     TicketNow::Accepted | TicketNow::Waiting => None,
                 },
@@ -355,7 +352,7 @@ impl<A> Future for Queued<A> {
                 self.begin(packed, &ticket)
             }
             State::Waiting(ticket) => {
-                let result = match ticket.poll_state(cx.waker()) {
+                let result = match ticket.look(cx.waker()) {
                     TicketNow::Waiting => return Poll::Pending,
                     TicketNow::Accepted => Ok(()),
                     TicketNow::Refused(envelope, refusal) => Err(self.returned(envelope, refusal)),

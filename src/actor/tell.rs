@@ -9,8 +9,7 @@ use super::reply::Reply;
 use super::{Actor, Receive};
 use crate::cell::batch::Batched;
 use crate::cell::envelope::{
-    Envelope, EnvelopeVtable, Lane, Origin, Parcel, SentAt, Storage, Timestamp, deliver, push_alone,
-    timestamp_offset,
+    Dating, Envelope, EnvelopeVtable, Lane, Origin, Parcel, Place, Sent, deliver, place_of, push_alone,
 };
 use crate::cell::header::Header;
 use crate::cell::prepaid;
@@ -39,7 +38,7 @@ pub(crate) struct Told<M, S> {
 struct TellTable {
     undated: EnvelopeVtable,
     dated: EnvelopeVtable,
-    segment: Option<segment::SegmentKind>,
+    segment: Option<segment::Kind>,
 }
 
 /// The tables for messages of type `M` that travel as a `C`.
@@ -55,7 +54,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> Tables<A, M, C> {
             // envelope.
             let behind = offset_of!(Told<C, ()>, message) == size_of::<Envelope>();
             match Self::UNDATED.batched {
-                None if behind => segment::SegmentKind::for_message::<C>(
+                None if behind => segment::Kind::of::<C>(
                     TypeId::of::<M>(),
                     table.cast(),
                     unpack::<A, M, C>,
@@ -81,7 +80,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> Tables<A, M, C> {
     );
 
     const fn table(handle: Handle, handle_dated: Handle, open: batch::Open) -> TellTable {
-        let (discard, sent) = (discard::<C>, timestamp_offset::<SentAt>(offset_of!(Told<C, SentAt>, sent)));
+        let (discard, sent) = (discard::<C>, place_of::<Sent>(offset_of!(Told<C, Sent>, sent)));
         let (undated, dated) = (batched::<A, M>(open), batched::<A, M>(open));
         TellTable {
             undated: EnvelopeVtable { handle, discard, sent: 0, batched: undated },
@@ -96,7 +95,7 @@ const fn batched<A: Receive<M>, M: Send + 'static>(open: batch::Open) -> Option<
     batch::batched::<A, M>(open, batch::never_expires)
 }
 
-type Handle = unsafe fn(AnyEnvelope, NonNull<Header>, Storage);
+type Handle = unsafe fn(AnyEnvelope, NonNull<Header>, Place);
 
 /// A message on its way into an envelope.
 pub(crate) struct Telling<M> {
@@ -140,8 +139,7 @@ impl<C: Send + 'static> Telling<C> {
     pub(crate) fn pack_for(self, at: &Header) -> AnyEnvelope {
         // Whether an actor is timed never changes, so the choice holds until the delivery.
         let dated = at.stopwatch().is_some();
-        at.core()
-            .with_heap(|heap| if dated { self.into_dated_envelope(heap) } else { self.into_envelope(heap) })
+        at.core().with_heap(|heap| if dated { self.pack_dated(heap) } else { self.pack(heap) })
     }
 }
 
@@ -171,25 +169,23 @@ impl<M: Send + 'static> Parcel for Telling<M> {
     type Receipt = ();
 
     #[inline]
-    fn receipt_for(_: AnyEnvelope) {}
+    fn receipt(_: AnyEnvelope) {}
 
     /// Puts the message into a segment where many messages wait, if its type may be in one.
     #[inline]
-    unsafe fn put_into_mailbox(self, to: &Header, from: &impl Origin) {
+    unsafe fn put(self, to: &Header, from: &impl Origin) {
         let Telling { mut message, table, made_for } = self;
         // Decided without a look at what lies on top: in a mailbox with a message now and then the
         // processor cannot predict that branch.
         if let Some(kind) = &table.segment {
             // SAFETY: `kind` is the kind of messages that travel as an `M`, by `PLAIN`.
-            message = match unsafe { to.inbox.fill_top_segment(kind, message) } {
+            message = match unsafe { to.inbox.fill(kind, message) } {
                 Filled::Done => return,
-                Filled::NoSegment(message)
-                    if to.state.load_snapshot().len() >= WORTH_A_SEGMENT && !mixed() =>
-                {
+                Filled::NoSegment(message) if to.state.peek().len() >= WORTH_A_SEGMENT && !mixed() => {
                     // SAFETY: `kind` is the kind of `M`. The segment was just begun, so it is on no
                     // queue. A place is reserved for the message.
                     return unsafe {
-                        let segment = from.with_heap(|heap| segment::new_with_first(heap, kind, message));
+                        let segment = from.with_heap(|heap| segment::begin(heap, kind, message));
                         to.inbox.push_segment(segment);
                     };
                 }
@@ -209,19 +205,19 @@ impl<M: Send + 'static> Parcel for Telling<M> {
     }
 
     #[inline]
-    fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
+    fn pack(self, heap: &Heap) -> AnyEnvelope {
         Told::boxed(heap, &self.table.undated, (), self.message)
     }
-    fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
-        Told::boxed(heap, &self.table.dated, SentAt::BLANK, self.message)
+    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
+        Told::boxed(heap, &self.table.dated, Sent::BLANK, self.message)
     }
 }
 
-impl<M: Send + 'static, S: Timestamp> Told<M, S> {
+impl<M: Send + 'static, S: Dating> Told<M, S> {
     #[inline]
     fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, sent: S, message: M) -> AnyEnvelope {
         let make = || Told { envelope: Envelope::new(vtable), message, sent };
-        memory::alloc_with(heap, Kind::Message, make).cast()
+        memory::boxed(heap, Kind::Message, make).cast()
     }
 
     /// Takes the message out of an envelope of its own.
@@ -232,7 +228,7 @@ impl<M: Send + 'static, S: Timestamp> Told<M, S> {
     unsafe fn open(this: AnyEnvelope, held: Held<'_>) -> M {
         // SAFETY: no other pointer to the envelope exists, and the envelope of this type lies in a
         // block of its own.
-        unsafe { Self::take(this, Storage::Boxed, held) }
+        unsafe { Self::take(this, Place::Own, held) }
     }
 
     /// Takes the message out of an envelope or a slot.
@@ -241,7 +237,7 @@ impl<M: Send + 'static, S: Timestamp> Told<M, S> {
     /// `this` is the only pointer to an envelope of this type, or to where the envelope of a
     /// message in a slot would be. `held` is of its pool.
     #[inline]
-    unsafe fn take(this: AnyEnvelope, place: Storage, held: Held<'_>) -> M {
+    unsafe fn take(this: AnyEnvelope, place: Place, held: Held<'_>) -> M {
         let this: NonNull<Self> = this.cast();
         // SAFETY: the message is there and is read once. For a message in a slot only the message
         // itself is read: naming its place touches no envelope and needs none to be aligned there.
@@ -249,8 +245,8 @@ impl<M: Send + 'static, S: Timestamp> Told<M, S> {
         unsafe {
             let message = (&raw const (*this.as_ptr()).message).read();
             // A slot is not freed by itself. Its segment goes when all slots are passed.
-            if place == Storage::Boxed {
-                Worker::with_heap(|here| memory::free_without_drop(here, Kind::Message, this, held));
+            if place == Place::Own {
+                Worker::with_heap(|here| memory::free(here, Kind::Message, this, held));
             }
             message
         }
@@ -273,7 +269,7 @@ where
     unsafe {
         let (message, header) = (slot.cast::<C>().read(), whose.cast::<Header>());
         let table = &Tables::<A, M, C>::PLAIN.undated;
-        Envelope::node_of(header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message)))
+        Envelope::node(header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message)))
     }
 }
 
@@ -285,7 +281,7 @@ unsafe fn free_segment<M>(segment: NonNull<Segment>) {
     // SAFETY: `Tables` made the segment, and all its slots are passed. The mailbox's receiver frees
     // it: either a turn, whose thread holds the core until after the turn, or a pool that empties a
     // hold and has a handle. So the memory pool lives.
-    Worker::with_heap(|here| unsafe { segment::free_memory::<M>(here, segment, Held::promised()) });
+    Worker::with_heap(|here| unsafe { segment::free::<M>(here, segment, Held::promised()) });
 }
 
 /// Takes the message out of an envelope, dated or not.
@@ -298,7 +294,7 @@ pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope, held: Held<'_>
     // exists.
     unsafe {
         if Envelope::is_dated(this) {
-            Told::<M, SentAt>::open(this, held)
+            Told::<M, Sent>::open(this, held)
         } else {
             Told::<M, ()>::open(this, held)
         }
@@ -308,14 +304,14 @@ pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope, held: Held<'_>
 unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    place: Storage,
+    place: Place,
 ) {
     // SAFETY: called through the table, in a turn of the addressed actor of type `A`. The message
     // is read once, and comes from the actor's pool.
     unsafe {
         // Taken before the handler runs, so a message sent by the handler may use the freed block
         // again.
-        let message = Told::<C, ()>::take(this, place, header.as_ref().pool_held());
+        let message = Told::<C, ()>::take(this, place, header.as_ref().held());
         let (actor, mut ctx) = enter::<A>(header);
         actor.receive(message.arrive(), Reply::nobody(), &mut ctx);
     }
@@ -324,7 +320,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
 /// Notes that a turn has come to a prepaid message. With `AGAIN` the actor may then prepay the next
 /// one.
 fn come_to_prepaid<const AGAIN: bool>(header: &Header) {
-    prepaid::note_in_hand();
+    prepaid::in_hand();
     if AGAIN {
         header.again.set(false);
     }
@@ -333,7 +329,7 @@ fn come_to_prepaid<const AGAIN: bool>(header: &Header) {
 unsafe fn handle_prepaid<A: Receive<M>, M: Send + 'static, C: Carried<M>, const AGAIN: bool>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    place: Storage,
+    place: Place,
 ) {
     // SAFETY: called through the table, with the contract of `handle`.
     unsafe {
@@ -347,22 +343,22 @@ unsafe fn handle_prepaid<A: Receive<M>, M: Send + 'static, C: Carried<M>, const 
 unsafe fn handle_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    _: Storage,
+    _: Place,
 ) {
     // SAFETY: called through the table of dated envelopes, in the actor's turn, with the only
     // pointer. The new envelope is an undated one of this type.
     unsafe {
-        let message = Told::<C, SentAt>::open(this, header.as_ref().pool_held());
+        let message = Told::<C, Sent>::open(this, header.as_ref().held());
         let table = &Tables::<A, M, C>::PLAIN.undated;
         let undated = header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message));
-        handle::<A, M, C>(undated, header, Storage::Boxed);
+        handle::<A, M, C>(undated, header, Place::Own);
     }
 }
 
 unsafe fn handle_prepaid_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>, const AGAIN: bool>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    place: Storage,
+    place: Place,
 ) {
     // SAFETY: called through the table, with the contract of `handle_dated`.
     unsafe {
@@ -379,7 +375,7 @@ unsafe fn open<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
 ) {
     // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
     // room for message and reply.
-    unsafe { batch::put::<M, R>(into, unwrap::<C>(this, header.pool_held()).arrive(), Reply::nobody()) };
+    unsafe { batch::put::<M, R>(into, unwrap::<C>(this, header.held()).arrive(), Reply::nobody()) };
 }
 
 unsafe fn open_prepaid<M: Send + 'static, C: Carried<M>, R: Send + 'static, const AGAIN: bool>(

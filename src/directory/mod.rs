@@ -51,11 +51,12 @@ use sweep::Sweeper;
 ///
 /// # Passivation
 ///
-/// A directory keeps a reference to each of its actors. With an [idle
-/// timeout](DirectoryBuilder::idle_timeout) or a [limit](DirectoryBuilder::max_actors) to its
-/// actors it lets go of actors that were not used for a while. An actor that nothing references
-/// then ends ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), so its memory goes
-/// back. **No message is lost by that.** A message that waits, a reference held elsewhere (such as
+/// A directory keeps a reference to each of its actors. With an
+/// [idle timeout](DirectoryBuilder::idle_timeout) or a
+/// [limit](DirectoryBuilder::max_actors) to its actors it lets go of actors that were not used for a
+/// while. An actor that nothing references then ends
+/// ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), so its memory goes back. **No
+/// message is lost by that.** A message that waits, a reference held elsewhere (such as
 /// [`get`](Self::get) returns), a timer of its own and an unanswered
 /// [`ask_then`](crate::Context::ask_then) keep an actor alive as always, and a look-up and the end
 /// of an actor are decided on one atomic word. Messages from one sender to one key are handled in
@@ -401,9 +402,9 @@ impl<K, A: Actor> Inner<K, A> {
         let mut rest = Rest::default();
         let mut shelf = self.shelf(hash).lock();
         let next = shelf.over(hash, actor, &mut rest);
-        // Under the part's lock, like `register_succession`, so that the table of waits changes in
-        // the same order.
-        next.iter().for_each(|_| self.executor.core().waits.end_succession(actor));
+        // Under the part's lock, like `succeeds`, so that the table of waits changes in the same
+        // order.
+        next.iter().for_each(|_| self.executor.core().waits.may_begin_after(actor));
         drop(shelf);
         if let Some(next) = next {
             self.executor.core().scheduler.schedule(next);
@@ -413,7 +414,7 @@ impl<K, A: Actor> Inner<K, A> {
 
 impl<K: 'static, A: Actor> Inner<K, A> {
     fn forked(&self) -> bool {
-        self.executor.core().is_forked()
+        self.executor.core().forked()
     }
 
     /// Marks a part as watched if an actor may become idle there. Called under the part's lock.

@@ -106,7 +106,7 @@ impl<A: Actor> Pool<A> {
     pub fn stats(&self) -> PoolStats {
         let list = self.list();
         let replica = |member: &super::members::Member<A>| {
-            let in_work = member.actor.header().supervised().is_some_and(|kept| kept.in_turn());
+            let in_work = member.actor.header().kept().is_some_and(|kept| kept.in_turn());
             ReplicaStats {
                 id: member.actor.id(),
                 in_work,

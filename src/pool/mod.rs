@@ -183,7 +183,7 @@ impl<A: Actor> Pool<A> {
     /// # Errors
     /// As [`wait_stopped`](Self::wait_stopped), and [`WaitError::TimedOut`].
     pub fn wait_stopped_timeout(&self, timeout: Duration) -> Result<PoolStopReason, WaitError> {
-        self.wait_stopped_until(time::instant_after(timeout))
+        self.wait_stopped_until(time::after(timeout))
     }
 
     fn wait_stopped_until(&self, until: Option<Instant>) -> Result<PoolStopReason, WaitError> {

@@ -59,7 +59,7 @@ pub(super) struct CrewGuard {
     member: *const CrewThread<'static>,
     local: *const Worker,
     #[expect(dead_code, reason = "dropped with it")]
-    scopes: user::ScopesAside,
+    scopes: user::Apart,
 }
 
 impl Drop for CrewGuard {
@@ -81,7 +81,7 @@ impl<'a> CrewThread<'a> {
     /// The result is dropped before `self`.
     pub(super) unsafe fn enlist(&self) -> CrewGuard {
         let (member, local) = (MEMBER.get(), Worker::seat());
-        let before = CrewGuard { member, local, scopes: user::ScopesAside::set_aside() };
+        let before = CrewGuard { member, local, scopes: user::Apart::begin() };
         MEMBER.set(ptr::from_ref(self).cast());
         Worker::restore_slot(ptr::null());
         before

@@ -100,11 +100,7 @@ impl Worker {
     pub(super) fn last_task(&self) -> Option<Runnable> {
         let scheduler = self.scheduler();
         loop {
-            // A visit is counted, and keeps the other workers here. So a worker with nothing to
-            // cancel makes none.
-            if scheduler.timers.are_to_be_cancelled() {
-                scheduler.fire_timers(time::now());
-            }
+            scheduler.fire_timers(time::now());
             if let Some(task) = self.look().or_else(|| self.take_from_siblings()) {
                 return Some(task);
             }

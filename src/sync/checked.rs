@@ -1,6 +1,6 @@
 //! parking_lot's locks, with a count of the locks held by the calling thread. Debug builds only.
 //!
-//! [`held_locks`] returns the count, and the room for user code asserts that it is 0. In release builds
+//! [`held`] returns the count, and the room for user code asserts that it is 0. In release builds
 //! the names mean parking_lot's own types, so the check costs nothing there.
 
 use std::cell::Cell;
@@ -15,22 +15,22 @@ thread_local! {
 }
 
 /// Returns how many locks of this crate the calling thread holds.
-pub(crate) fn held_locks() -> u32 {
+pub(crate) fn held() -> u32 {
     HELD.get()
 }
 
 /// A lock held by the thread that made the value. Not `Send`, since the count is the thread's own.
 #[derive(Debug)]
-struct CountedLock(PhantomData<*const ()>);
+struct Held(PhantomData<*const ()>);
 
-impl CountedLock {
+impl Held {
     fn new() -> Self {
         HELD.set(HELD.get() + 1);
-        CountedLock(PhantomData)
+        Held(PhantomData)
     }
 }
 
-impl Drop for CountedLock {
+impl Drop for Held {
     fn drop(&mut self) {
         HELD.set(HELD.get() - 1);
     }
@@ -41,12 +41,12 @@ impl Drop for CountedLock {
 #[derive(Debug)]
 pub(crate) struct Guard<G> {
     inner: G,
-    _held: CountedLock,
+    _held: Held,
 }
 
 impl<G> Guard<G> {
     fn new(inner: G) -> Self {
-        Guard { inner, _held: CountedLock::new() }
+        Guard { inner, _held: Held::new() }
     }
 }
 

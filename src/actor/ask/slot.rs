@@ -6,12 +6,12 @@ use crate::actor::batch;
 use crate::actor::carried::Carried;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Forwarded, Reply, ReplyVtable};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, Parcel, SentAt, Storage, Timestamp, timestamp_offset};
+use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Parcel, Place, Sent, place_of};
 use crate::cell::header::{Header, Weak};
-use crate::cell::waits::{ActorKey as Answerer, Cycle};
+use crate::cell::waits::{Cycle, Place as Answerer};
 use crate::drops;
 use crate::error::AskError;
-use crate::mailbox::reply_slot::{Answered, ReplySlot};
+use crate::mailbox::reply::{Answered, Slot};
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::worker::Worker;
 use crate::user;
@@ -20,7 +20,7 @@ use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
 use std::ptr::NonNull;
 
-type AnswerSlot<R> = ReplySlot<Result<R, AskError>>;
+type AnswerSlot<R> = Slot<Result<R, AskError>>;
 
 /// The front of an asked message, which asker and replier know whatever the message's type is.
 #[repr(C)]
@@ -62,7 +62,7 @@ pub(crate) struct Asked<M, R, S> {
 
 /// The functions for an asked message in its actor's turn. Chosen by type, so a parcel carries no
 /// pointer to them.
-pub(super) trait Tables<S: Timestamp> {
+pub(super) trait Tables<S: Dating> {
     /// The table of an envelope that is an `Asked`.
     const ASKED: EnvelopeVtable;
     /// The table of an envelope that is an `AskedWith`.
@@ -72,7 +72,7 @@ pub(super) trait Tables<S: Timestamp> {
 /// The tables of a plain message, which travels as a `C`.
 pub(crate) struct Plain<A, M, C>(PhantomData<fn(A, M, C)>);
 
-impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> Tables<S> for Plain<A, M, C> {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> Tables<S> for Plain<A, M, C> {
     const ASKED: EnvelopeVtable = EnvelopeVtable {
         // `()` in the place of `S`, so that one copy of the handler's code serves dated envelopes
         // too.
@@ -105,20 +105,20 @@ unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
     let head: NonNull<AskedHead<R>> = to.cast();
     let slot = AskedHead::slot(head);
     // SAFETY: the replier's side has not released the slot and answers once.
-    match unsafe { ReplySlot::store_answer(slot, value) } {
+    match unsafe { Slot::answer(slot, value) } {
         // The asker is not waiting, and finds the answer by itself.
         Answered::Delivered => {}
-        Answered::Wake(waker) => user::wake_waker(waker),
+        Answered::Wake(waker) => user::wake(waker),
         Answered::Discarded(value) => {
             // SAFETY: the asker has released the slot, so the replier alone has it. Its weak count
             // keeps the header until the slot is released.
             unsafe {
                 head.as_ref().target.header().core().count_here(|tally| &tally.discarded_replies, 1);
                 // After the count, which needs the header that the slot's block keeps.
-                ReplySlot::free_by_replier(slot);
+                Slot::release(slot);
             }
             // The value is the user's, and may own another reply, and so on.
-            drops::run_or_put_off(move || drop(value));
+            drops::run(move || drop(value));
         }
     }
 }
@@ -130,14 +130,14 @@ unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cy
     let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
     let asked = head.target.header().core();
     // In a forked child a thread that is not here may hold the table's lock.
-    if asked.is_forked() {
+    if asked.forked() {
         return Ok(None);
     }
     let (waits, address) = (&asked.waits, to.addr().get());
     // Marked before the record exists, so whichever side frees the slot removes the record.
     head.slot.set_forwarded();
-    let before = waits.forwarded_to(address);
-    waits.register_forward(address, answers)?;
+    let before = waits.forwarded(address);
+    waits.forward(address, answers)?;
     Ok(before)
 }
 
@@ -146,22 +146,22 @@ unsafe fn restore<R>(to: NonNull<()>, before: Forwarded) {
     // SAFETY: the replier's side has not released the slot, so the block still exists.
     let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
     let asked = head.target.header().core();
-    if !asked.is_forked() {
-        asked.waits.restore_forward(to.addr().get(), before);
+    if !asked.forked() {
+        asked.waits.restore(to.addr().get(), before);
     }
 }
 
 #[cold]
 fn forget_forward(asked: &Header, address: usize) {
     // In a forked child a thread of the parent may hold the table's lock for ever.
-    if !asked.core().is_forked() {
-        asked.core().waits.restore_forward(address, None);
+    if !asked.core().forked() {
+        asked.core().waits.restore(address, None);
     }
 }
 
 unsafe fn wanted<R>(to: NonNull<()>) -> bool {
     // SAFETY: the replier's side has not released the slot, so the block still exists.
-    unsafe { to.cast::<AskedHead<R>>().as_ref() }.slot.is_wanted()
+    unsafe { to.cast::<AskedHead<R>>().as_ref() }.slot.wanted()
 }
 
 unsafe fn cancel<R: 'static>(to: NonNull<()>) {
@@ -188,27 +188,27 @@ impl<M, R, T> Asking<M, R, T> {
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<SentAt>> Parcel for Asking<M, R, T> {
+impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel for Asking<M, R, T> {
     /// The asker's side.
     type Receipt = NonNull<AskedHead<R>>;
 
     #[inline]
-    fn receipt_for(envelope: AnyEnvelope) -> NonNull<AskedHead<R>> {
+    fn receipt(envelope: AnyEnvelope) -> NonNull<AskedHead<R>> {
         // The envelope itself is the receipt: its block holds the slot.
         envelope.cast()
     }
 
     #[inline]
-    fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
+    fn pack(self, heap: &Heap) -> AnyEnvelope {
         Asked::<M, R, ()>::boxed(heap, &<T as Tables<()>>::ASKED, self.target, self.message)
     }
-    fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
-        Asked::<M, R, SentAt>::boxed(heap, &<T as Tables<SentAt>>::ASKED, self.target, self.message)
+    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
+        Asked::<M, R, Sent>::boxed(heap, &<T as Tables<Sent>>::ASKED, self.target, self.message)
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, S: Timestamp> Asked<M, R, S> {
-    pub(super) const SENT: usize = timestamp_offset::<S>(offset_of!(Self, sent));
+impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
+    pub(super) const SENT: usize = place_of::<S>(offset_of!(Self, sent));
 
     #[inline]
     fn boxed(
@@ -219,13 +219,12 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> Asked<M, R, S> {
     ) -> AnyEnvelope {
         // SAFETY: by the contract of `Asking::new` the sender holds the actor until the message was
         // sent.
-        let target = unsafe { Weak::add_to(target) };
+        let target = unsafe { Weak::of(target) };
         let make = || {
-            let head =
-                AskedHead { envelope: Envelope::new(vtable), target, slot: ReplySlot::new(Self::free) };
+            let head = AskedHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Self::free) };
             Asked { head, message: UnsafeCell::new(MaybeUninit::new(message)), sent: S::BLANK }
         };
-        memory::alloc_with(heap, Kind::Message, make).cast()
+        memory::boxed(heap, Kind::Message, make).cast()
     }
 
     /// Frees the block, when the slot's last side releases it. Message and answer are gone.
@@ -237,12 +236,10 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> Asked<M, R, S> {
         unsafe {
             let target = (&raw const (*asked.as_ptr()).head.target).read();
             // Only a forwarded ask has a record in the table, so other asks take no lock here.
-            if slot.as_ref().was_forwarded() {
+            if slot.as_ref().forwarded() {
                 forget_forward(target.header(), asked.addr().get());
             }
-            Worker::with_heap(|here| {
-                memory::free_without_drop(here, Kind::Message, asked, target.header().pool_held())
-            });
+            Worker::with_heap(|here| memory::free(here, Kind::Message, asked, target.header().held()));
         }
     }
 }
@@ -285,7 +282,7 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
         }
     }
 
-    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Storage)
+    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
     where
         A: Receive<N, Reply = R>,
         N: Send + 'static,
@@ -338,25 +335,25 @@ impl<M, R, T> AskingWith<M, R, T> {
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<SentAt>> Parcel for AskingWith<M, R, T> {
+impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel for AskingWith<M, R, T> {
     type Receipt = ();
 
-    fn receipt_for(_: AnyEnvelope) {}
+    fn receipt(_: AnyEnvelope) {}
 
-    fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
+    fn pack(self, heap: &Heap) -> AnyEnvelope {
         AskedWith::<M, R, ()>::boxed(heap, &<T as Tables<()>>::WITH, self.reply, self.message)
     }
-    fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
-        AskedWith::<M, R, SentAt>::boxed(heap, &<T as Tables<SentAt>>::WITH, self.reply, self.message)
+    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
+        AskedWith::<M, R, Sent>::boxed(heap, &<T as Tables<Sent>>::WITH, self.reply, self.message)
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskedWith<M, R, S> {
-    pub(super) const SENT: usize = timestamp_offset::<S>(offset_of!(Self, sent));
+impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
+    pub(super) const SENT: usize = place_of::<S>(offset_of!(Self, sent));
 
     fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, reply: Reply<R>, message: M) -> AnyEnvelope {
         let make = || AskedWith { envelope: Envelope::new(vtable), sent: S::BLANK, reply, message };
-        memory::alloc_with(heap, Kind::Message, make).cast()
+        memory::boxed(heap, Kind::Message, make).cast()
     }
 
     /// Returns a pointer to the message.
@@ -377,7 +374,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskedWith<M, R, S> {
         // SAFETY: `AskingWith` packed the envelope as this type, no other pointer to it exists, and
         // `held` is of the right pool.
         let asked = Worker::with_heap(|here| unsafe {
-            memory::take_and_free(here, Kind::Message, this.cast::<Self>(), held)
+            memory::unboxed(here, Kind::Message, this.cast::<Self>(), held)
         });
         (asked.message, asked.reply)
     }
@@ -390,12 +387,12 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskedWith<M, R, S> {
         // SAFETY: called through the envelope's table with the only pointer to the envelope. `into`
         // has room for message and reply.
         unsafe {
-            let (message, reply) = Self::unwrap(this, header.pool_held());
+            let (message, reply) = Self::unwrap(this, header.held());
             batch::put::<N, R>(into, message.arrive(), reply);
         }
     }
 
-    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Storage)
+    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
     where
         A: Receive<N, Reply = R>,
         N: Send + 'static,
@@ -404,7 +401,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskedWith<M, R, S> {
         // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
         // actor's turn.
         unsafe {
-            let (message, reply) = Self::unwrap(this, header.as_ref().pool_held());
+            let (message, reply) = Self::unwrap(this, header.as_ref().held());
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message.arrive(), reply, &mut ctx);
         }

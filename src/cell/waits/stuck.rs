@@ -6,7 +6,7 @@
 //!
 //! Loom model: `models::waits`. Needed orderings: `scripts/weaken-orderings.sh`, group `waits`.
 
-use super::{ActorKey, Cycle, WaitingActor, Waits};
+use super::{Cycle, Place, WaitingActor, Waits};
 use crate::cell::shared::Doers;
 use crate::id::ActorId;
 use crate::sync::chaos;
@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 /// The state of one actor, as found by the walk.
 #[derive(Debug, PartialEq)]
-struct FoundWait {
-    place: ActorKey,
+struct Found {
+    place: Place,
     who: Option<WaitingActor>,
     means: Means,
     /// Number of the actor's line, or 0.
@@ -30,15 +30,15 @@ struct FoundWait {
 enum Means {
     Now,
     /// When this actor goes on.
-    With(ActorKey),
+    With(Place),
     /// When any of these actors goes on.
-    WithAny(Vec<ActorKey>),
+    WithAny(Vec<Place>),
     /// When all of these actors go on.
-    WithAll(Vec<ActorKey>),
+    WithAll(Vec<Place>),
 }
 
 impl Means {
-    fn awaited_actors(&self) -> &[ActorKey] {
+    fn others(&self) -> &[Place] {
         match self {
             Means::Now => &[],
             Means::With(place) => std::slice::from_ref(place),
@@ -48,41 +48,40 @@ impl Means {
 }
 
 /// Returns the cycle for which the wait of `me`, written just before, is refused.
-pub(super) fn cycle_of_refused(me: &ActorKey) -> Option<Cycle> {
-    let stuck = find_stuck_twice(me)?;
+pub(super) fn refused(me: &Place) -> Option<Cycle> {
+    let stuck = confirmed(me)?;
     // No actor waits for `me`, so `me` waits for a cycle without `me`. An actor in that cycle sees
     // it and is refused.
-    if !stuck.iter().any(|found| found.means.awaited_actors().contains(me)) {
+    if !stuck.iter().any(|found| found.means.others().contains(me)) {
         return None;
     }
     // Inside a single table the last line decides, since the last writer sees the cycle too.
-    let plain = |found: &FoundWait| {
-        found.line > 0 && found.forward == 0 && Arc::ptr_eq(&found.place.table, &me.table)
-    };
-    let single = |found: &FoundWait| matches!(found.means, Means::With(_));
+    let plain =
+        |found: &Found| found.line > 0 && found.forward == 0 && Arc::ptr_eq(&found.place.table, &me.table);
+    let single = |found: &Found| matches!(found.means, Means::With(_));
     let one_table = stuck.iter().all(|found| plain(found) && single(found));
     let later = stuck.iter().any(|found| found.line > stuck[0].line);
-    (!one_table || !later).then(|| actors_of(stuck))
+    (!one_table || !later).then(|| names(stuck))
 }
 
 /// Returns the cycle closed by the forward of this number: the stuck actors, beginning with the
 /// target of the forward.
-pub(super) fn cycle_closed_by(forward: u64, to: &ActorKey) -> Option<Cycle> {
-    let stuck = find_stuck_twice(to)?;
-    stuck.iter().any(|found| found.forward == forward).then(|| actors_of(stuck))
+pub(super) fn closed_by(forward: u64, to: &Place) -> Option<Cycle> {
+    let stuck = confirmed(to)?;
+    stuck.iter().any(|found| found.forward == forward).then(|| names(stuck))
 }
 
-fn actors_of(stuck: Vec<FoundWait>) -> Cycle {
+fn names(stuck: Vec<Found>) -> Cycle {
     stuck.into_iter().filter_map(|found| found.who).collect()
 }
 
 /// Returns the stuck actors, `me` included, in the order of the walk from `me` on. All of them were
 /// stuck at the same instant.
-fn find_stuck_twice(me: &ActorKey) -> Option<Vec<FoundWait>> {
-    let mut before = find_stuck(me)?;
+fn confirmed(me: &Place) -> Option<Vec<Found>> {
+    let mut before = stuck(me)?;
     loop {
         chaos();
-        let now = find_stuck(me)?;
+        let now = stuck(me)?;
         // Whatever is found twice was there all the time in between: no number is used again, and a
         // bell rings once.
         if now == before {
@@ -93,13 +92,13 @@ fn find_stuck_twice(me: &ActorKey) -> Option<Vec<FoundWait>> {
 }
 
 /// Collects all actors that `me` depends on, and returns the stuck ones, or `None` if `me` goes on.
-fn find_stuck(me: &ActorKey) -> Option<Vec<FoundWait>> {
-    let mut known = FoundWaits::default();
-    known.visit_actor(me);
+fn stuck(me: &Place) -> Option<Vec<Found>> {
+    let mut known = Known::default();
+    known.visit(me);
     let mut at = 0;
     while at < known.found.len() {
-        let others: Vec<ActorKey> = known.found[at].means.awaited_actors().to_vec();
-        others.iter().for_each(|place| known.visit_actor(place));
+        let others: Vec<Place> = known.found[at].means.others().to_vec();
+        others.iter().for_each(|place| known.visit(place));
         at += 1;
     }
     let mut goes_on: Vec<bool> = known.found.iter().map(|found| found.means == Means::Now).collect();
@@ -107,7 +106,7 @@ fn find_stuck(me: &ActorKey) -> Option<Vec<FoundWait>> {
         let mut more = false;
         // Backwards, so a chain takes a single pass.
         for at in (0..known.found.len()).rev() {
-            let on = |place: &ActorKey| goes_on[known.index_of(place)];
+            let on = |place: &Place| goes_on[known.index_of(place)];
             let now = match &known.found[at].means {
                 Means::Now => true,
                 Means::With(place) => on(place),
@@ -131,33 +130,33 @@ fn find_stuck(me: &ActorKey) -> Option<Vec<FoundWait>> {
 
 /// The actors found by a walk.
 #[derive(Default)]
-struct FoundWaits {
-    found: Vec<FoundWait>,
+struct Known {
+    found: Vec<Found>,
     indices: HashMap<(*const Waits, ActorId), usize>,
 }
 
-impl FoundWaits {
-    fn index_of(&self, place: &ActorKey) -> usize {
+impl Known {
+    fn index_of(&self, place: &Place) -> usize {
         self.indices[&(Arc::as_ptr(&place.table), place.id)]
     }
 
-    fn visit_actor(&mut self, place: &ActorKey) {
+    fn visit(&mut self, place: &Place) {
         let key = (Arc::as_ptr(&place.table), place.id);
         if !self.indices.contains_key(&key) {
             self.indices.insert(key, self.found.len());
-            self.found.push(read_wait(place));
+            self.found.push(look(place));
         }
     }
 }
 
 /// Looks at one actor. Takes one lock at a time, so walks from several tables cannot lock each
 /// other up.
-fn read_wait(place: &ActorKey) -> FoundWait {
-    let mut found = FoundWait { place: place.clone(), who: None, means: Means::Now, line: 0, forward: 0 };
+fn look(place: &Place) -> Found {
+    let mut found = Found { place: place.clone(), who: None, means: Means::Now, line: 0, forward: 0 };
     let target = {
         let table = place.table.0.lock();
         if let Some(&before) = table.successions.get(&place.id) {
-            found.means = Means::With(ActorKey { table: Arc::clone(&place.table), id: before });
+            found.means = Means::With(Place { table: Arc::clone(&place.table), id: before });
             return found;
         }
         match table.lines.get(&place.id) {
@@ -177,8 +176,8 @@ fn read_wait(place: &ActorKey) -> FoundWait {
         found.means = Means::With(forward.to.clone());
         return found;
     }
-    let beside = |id| ActorKey { table: Arc::clone(&target.at.table), id };
-    found.means = match target.sharing.as_ref().map(|sharing| sharing.actors_to_act(target.ask)) {
+    let beside = |id| Place { table: Arc::clone(&target.at.table), id };
+    found.means = match target.sharing.as_ref().map(|sharing| sharing.doers(target.ask)) {
         None => Means::With(target.at.clone()),
         Some(Doers::One(id)) => Means::With(beside(id)),
         // A queue without members closes in the next turn, which tells the asker.

@@ -34,8 +34,8 @@ use crate::actor::kept::{NoQueue, QueueEnd, Successors, spawn_queue};
 use crate::actor::refs::ActorRef;
 use crate::cell::event::ReplicaFailure;
 use crate::cell::header::Header;
+use crate::cell::restart::Verdict;
 use crate::cell::shared::{Hold, Sharing};
-use crate::cell::supervisor::AfterLoss;
 use crate::drops;
 use crate::error::{Refusal, StopReason};
 use crate::sched::timers::Key;
@@ -130,7 +130,7 @@ impl<A: Actor + Send> Shared<A> {
         let queue = match shared.mailbox(&shared.sharing, true) {
             Ok(queue) => queue,
             Err(error) => {
-                members.iter().for_each(|member| Header::close_mailbox(member.actor.as_ptr(), true));
+                members.iter().for_each(|member| Header::close(member.actor.as_ptr(), true));
                 return Err(error);
             }
         };
@@ -166,7 +166,7 @@ impl<A: Actor + Send> Shared<A> {
                     // held here.
                     states.push_front(Box::new(error.into_actor()));
                     self.life.lock().cells -= 1;
-                    members.iter().for_each(|member| Header::close_mailbox(member.actor.as_ptr(), true));
+                    members.iter().for_each(|member| Header::close(member.actor.as_ptr(), true));
                     return Err(PoolError::ShuttingDown);
                 }
             }
@@ -200,14 +200,14 @@ impl<A: Actor> Shared<A> {
         let make = || {
             let [from, into] =
                 [(moving.member(list, from)), &list.members[into]].map(|member| member.actor.id());
-            self.mailbox(&Arc::new(Sharing::new_hold(Hold { from, into })), false)
+            self.mailbox(&Arc::new(Sharing::hold(Hold { from, into })), false)
         };
         moving.hold(from, into, make).map_err(|_shutting_down| Refusal::ShuttingDown)
     }
 
     /// Returns `true` in a child made by `fork`, in which locks may be held for ever.
     pub(super) fn forked(&self) -> bool {
-        self.handle.core().is_forked()
+        self.handle.core().forked()
     }
 
     /// Returns `true` if the replicas, the queue and the holds are timed.
@@ -249,7 +249,7 @@ impl<A: Actor> Shared<A> {
             let moving = list.moving.as_ref()?;
             let holds = emptied.insert(moving.pass(from)?);
             for (&into, hold) in holds.iter() {
-                if let Some(kept) = hold.header().supervised() {
+                if let Some(kept) = hold.header().kept() {
                     kept.sharing.move_to(list.members[into].actor.strong());
                 }
             }
@@ -281,17 +281,17 @@ impl<A: Actor> Shared<A> {
     fn close(&self, kill: bool) {
         let list = self.list();
         if let Some(queue) = &list.queue {
-            Header::close_mailbox(queue.as_ptr(), kill);
+            Header::close(queue.as_ptr(), kill);
         }
         if kill {
             // Replicas that a shrink removed are only in the change's list, until the last of them
             // has ended.
             let leaving = list.moving.iter().flat_map(|moving| &moving.leaving);
             for member in list.members.iter().chain(leaving) {
-                Header::close_mailbox(member.actor.as_ptr(), true);
+                Header::close(member.actor.as_ptr(), true);
             }
             let holds = list.moving.as_ref().map_or_else(Vec::new, |moving| moving.all_holds());
-            holds.iter().for_each(|hold| Header::close_mailbox(hold.as_ptr(), true));
+            holds.iter().for_each(|hold| Header::close(hold.as_ptr(), true));
             // A replica that is about to wait for its successor takes the timers' lock. Either it
             // sees the kill there, or its timer is registered by now.
             let _ = self.handle.core().scheduler.timers.armed();
@@ -308,7 +308,7 @@ impl<A: Actor> Shared<A> {
     fn close_if_drained(&self) {
         let list = self.list();
         if list.stopped && list.moving.is_none() && self.life.lock().queue_ended {
-            list.members.iter().for_each(|member| Header::close_mailbox(member.actor.as_ptr(), false));
+            list.members.iter().for_each(|member| Header::close(member.actor.as_ptr(), false));
         }
     }
 
@@ -331,7 +331,7 @@ impl<A: Actor> Shared<A> {
             life.wakers.take_all()
         };
         self.factory.let_go(); // before the end is told
-        wakers.into_iter().for_each(user::wake_waker);
+        wakers.into_iter().for_each(user::wake);
     }
 
     /// Returns the reason of the pool's end, if it has ended.
@@ -354,10 +354,10 @@ impl<A: Actor> Shared<A> {
         let mut life = self.life.lock();
         let (end, unused) = match life.cells {
             0 => (life.end.clone(), Some(waker)),
-            _ => (None, life.wakers.insert_or_replace(key, waker)),
+            _ => (None, life.wakers.enter(key, waker)),
         };
         drop(life);
-        drops::drop_waker(unused);
+        drops::waker(unused);
         end
     }
 
@@ -365,7 +365,7 @@ impl<A: Actor> Shared<A> {
     pub(super) fn forget_wait(&self, key: WakerKey) {
         if !self.forked() {
             let own = self.life.lock().wakers.remove(key);
-            drops::drop_waker(own);
+            drops::waker(own);
         }
     }
 
@@ -375,13 +375,13 @@ impl<A: Actor> Shared<A> {
     }
 
     /// Records a loss and decides what follows.
-    fn verdict(&self, index: usize, loss: &ReplicaFailure) -> AfterLoss {
+    fn verdict(&self, index: usize, loss: &ReplicaFailure) -> Verdict {
         let Settings { first_backoff, longest_backoff, limit, window, .. } = self.settings;
         let now = time::now();
         let (losses, own) = {
             let mut life = self.life.lock();
             if matches!(life.end, Some(PoolStopReason::ReplacedTooOften { .. })) {
-                return AfterLoss::End;
+                return Verdict::End;
             }
             if life.losses_of.len() <= index {
                 life.losses_of.resize_with(index + 1, Losses::default);
@@ -393,23 +393,23 @@ impl<A: Actor> Shared<A> {
                 PoolStopReason::ReplacedTooOften { replacements: limit, window, last: loss.clone() },
                 false,
             );
-            return AfterLoss::End;
+            return Verdict::End;
         }
         // The first successor is made at once. From the second loss on, the delay doubles each
         // time.
         let doublings = u32::try_from(own).unwrap_or(u32::MAX).saturating_sub(2);
         let backoff = first_backoff.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX));
-        AfterLoss::Replace(if own < 2 { Duration::ZERO } else { backoff.min(longest_backoff) })
+        Verdict::Replace(if own < 2 { Duration::ZERO } else { backoff.min(longest_backoff) })
     }
 }
 
 impl<A: Actor> Successors<A> for Replica<A> {
-    fn lost(&self, loss: &ReplicaFailure) -> AfterLoss {
+    fn lost(&self, loss: &ReplicaFailure) -> Verdict {
         if let ReplicaFailure::Panicked(_) = loss {
             self.counts.failed.fetch_add(1, Relaxed);
         }
         let verdict = self.shared.verdict(self.index, loss);
-        if verdict != AfterLoss::End {
+        if verdict != Verdict::End {
             self.counts.replaced.fetch_add(1, Relaxed);
             self.counts.set_absent(true);
         }

@@ -19,9 +19,11 @@
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::print_stdout, reason = "the table")]
 
-#[path = "../examples/measure/mod.rs"]
+#[path = "../../examples/measure/mod.rs"]
 #[allow(unused_imports, reason = "its tests run with the examples")]
 mod measure;
+#[path = "../../examples/pictures/mod.rs"]
+mod pictures;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
 use crossbeam_channel::{Sender, unbounded};
@@ -30,9 +32,9 @@ use measure::burst;
 use measure::delay::{Delays, Stamp};
 use measure::machine;
 use measure::meter::{Meter, POLICIES, Run, Way};
-use measure::report::{self, Section};
 use measure::table::{self, AllBursts};
 use measure::text::{count, grouped};
+use pictures::report::{self, Section};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::hint::{black_box, spin_loop};
@@ -381,7 +383,7 @@ fn tables(loads: &[&str], crews: &[usize], rounds: usize) {
     }
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is inside the target directory");
     let page = target.join("load_balance.html");
-    let introduction = format!("benches/load_balance.rs describes the loads. {}.", count(cores, "processor"));
+    let introduction = format!("benches/load_balance describes the loads. {}.", count(cores, "processor"));
     report::write(&page, "heist: load balance", &introduction, &sections)
         .expect("the target directory is there");
     println!("The pictures are in {}.", page.display());

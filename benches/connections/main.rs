@@ -33,21 +33,18 @@
 
 #![allow(clippy::print_stdout, reason = "the table")]
 
-#[path = "../examples/connections/database.rs"]
+#[path = "../../examples/connections/database.rs"]
 #[allow(dead_code, reason = "the example uses the rest")]
 mod database;
-#[path = "connections/load.rs"]
 mod load;
-#[path = "../examples/measure/mod.rs"]
+#[path = "../../examples/measure/mod.rs"]
 #[allow(unused_imports, reason = "its tests run with the examples")]
 mod measure;
-#[path = "connections/picture.rs"]
 mod picture;
-#[path = "../examples/connections/reader.rs"]
+#[path = "../../examples/connections/reader.rs"]
 mod reader;
-#[path = "connections/ways.rs"]
 mod ways;
-#[path = "../examples/connections/writer.rs"]
+#[path = "../../examples/connections/writer.rs"]
 mod writer;
 
 use load::{Load, Popularity, Run, on_threads, on_tokio};

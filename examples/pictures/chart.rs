@@ -10,16 +10,16 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::delay::{Delay, quantile};
 use super::look::{
     self, Drawn, FONT, GREY, GRID, HEAD, IDEAL, LABEL, SKY, VERMILLION, legend, legend_of_lines, line,
     look_of, mark, svg, title, write,
 };
-use super::meter::{Run, Way};
-use super::spread::Spread;
-use super::table::{Row, time};
-use super::text::grouped;
-use super::timeline::Lane;
+use crate::measure::delay::{Delay, quantile};
+use crate::measure::meter::{Run, Way};
+use crate::measure::spread::Spread;
+use crate::measure::table::{Row, time};
+use crate::measure::text::grouped;
+use crate::measure::timeline::Lane;
 
 const WIDTH: i32 = 920;
 const LEFT: i32 = 92;

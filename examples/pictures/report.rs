@@ -4,8 +4,9 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use super::table::{self, COLUMNS, Row};
-use super::{chart, machine};
+use super::chart;
+use crate::measure::machine;
+use crate::measure::table::{self, COLUMNS, Row};
 
 /// A load and its results.
 pub(crate) struct Section {
@@ -26,7 +27,7 @@ impl Section {
         shown: usize,
         most_parallel: f64,
     ) -> Result<Self, Box<dyn Error>> {
-        use super::meter::Way;
+        use crate::measure::meter::Way;
         let at_shown = |row: &&Row<'_>| row.workers == shown || row.way == Way::Threads;
         let runs: Vec<_> = rows.iter().filter(at_shown).map(Row::median).collect();
         let on = match shown {

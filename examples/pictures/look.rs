@@ -9,7 +9,7 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::meter::Way;
+use crate::measure::meter::Way;
 
 pub(super) const SKY: RGBColor = RGBColor(0x56, 0xB4, 0xE9);
 pub(super) const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xB2);
