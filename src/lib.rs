@@ -402,9 +402,9 @@ pub use id::ActorId;
 pub use panics::PanicText;
 pub use pool::broadcast::{Broadcast, NoAnswer};
 pub use pool::builder::PoolBuilder;
-pub use pool::counts::{PoolStats, ReplicaStats};
 pub use pool::error::{PoolError, PoolStopReason};
 pub use pool::send::PoolSending;
+pub use pool::stats::{PoolStats, ReplicaStats};
 pub use pool::{Pool, PoolStopped};
 pub use sched::queue::Policy;
 

@@ -31,7 +31,7 @@ use std::ptr::NonNull;
 pub struct Batch<'a, M, R: 'static> {
     /// The first message. Opened only when it is asked for, so a batch is small however large its
     /// messages are.
-    first: Option<Next<'a, M, R>>,
+    first: Option<NextMessage<'a, M, R>>,
     /// The source of the other messages, or `None` if no more can come. Used only in the handler
     /// that `Taking` is for.
     from: Option<&'a Taking<'a>>,
@@ -42,20 +42,20 @@ pub struct Batch<'a, M, R: 'static> {
 }
 
 /// The next message of a batch.
-enum Next<'a, M, R: 'static> {
+enum NextMessage<'a, M, R: 'static> {
     /// In a popped envelope, not expired at the look at it.
-    Popped(Popped, &'a Taking<'a>),
+    PoppedEnvelope(PoppedEnvelope, &'a Taking<'a>),
     /// Not from a mailbox: see [`Batch::of_one`].
     Alone(Box<(M, Reply<R>)>),
 }
 
 /// A popped envelope of a batch, with the batch's table for it.
-struct Popped {
+struct PoppedEnvelope {
     envelope: AnyEnvelope,
     batched: &'static Batched,
 }
 
-impl Popped {
+impl PoppedEnvelope {
     fn has_expired(&self) -> bool {
         // SAFETY: the batch owns the envelope, and the function comes from the envelope's table.
         unsafe { (self.batched.expired)(self.envelope) }
@@ -123,7 +123,7 @@ impl<M: Send + 'static, R: Send + 'static> Batch<'_, M, R> {
     pub fn of_one(message: M, reply: Reply<R>) -> Self {
         Batch {
             // Boxed, so that a batch from a mailbox has no room for a message in it.
-            first: Some(Next::Alone(Box::new((message, reply)))),
+            first: Some(NextMessage::Alone(Box::new((message, reply)))),
             from: None,
             left: 0,
             types: PhantomData,
@@ -132,7 +132,7 @@ impl<M: Send + 'static, R: Send + 'static> Batch<'_, M, R> {
 }
 
 impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
-    fn next_in_time(&mut self) -> Option<Next<'a, M, R>> {
+    fn next_in_time(&mut self) -> Option<NextMessage<'a, M, R>> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
@@ -143,12 +143,12 @@ impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
             // SAFETY: the batch cannot leave the handler. The popped envelope has a message of type
             // `M` and belongs to the batch.
             let Taken { envelope, batched, sent } = unsafe { from.pop(TypeId::of::<M>())? };
-            let popped = Popped { envelope, batched };
+            let popped = PoppedEnvelope { envelope, batched };
             // An expired message counts in the turn but takes no place in the batch.
             if !popped.has_expired() {
                 from.in_hand(sent);
                 self.from = Some(from);
-                return Some(Next::Popped(popped, from));
+                return Some(NextMessage::PoppedEnvelope(popped, from));
             }
             // The turn counts the message as not handled, and the batch goes on.
             from.passed_over();
@@ -163,9 +163,9 @@ impl<M: Send + 'static, R: Send + 'static> Iterator for Batch<'_, M, R> {
 
     fn next(&mut self) -> Option<(M, Reply<R>)> {
         Some(match self.next_in_time()? {
-            Next::Alone(pair) => *pair,
+            NextMessage::Alone(pair) => *pair,
             // SAFETY: popped as an `M` for this batch, in the handler that the batch is for.
-            Next::Popped(popped, from) => unsafe { popped.open(from) },
+            NextMessage::PoppedEnvelope(popped, from) => unsafe { popped.open(from) },
         })
     }
 
@@ -181,7 +181,7 @@ impl<M: Send + 'static, R: Send + 'static> FusedIterator for Batch<'_, M, R> {}
 impl<M, R: 'static> Drop for Batch<'_, M, R> {
     // A message that was popped must go somewhere: only the first one can be popped and not taken.
     fn drop(&mut self) {
-        if let Some(Next::Popped(popped, from)) = self.first.take() {
+        if let Some(NextMessage::PoppedEnvelope(popped, from)) = self.first.take() {
             // SAFETY: popped as an `M` for this batch, and the batch cannot leave the handler.
             drop(unsafe { popped.open::<M, R>(from) });
         }
@@ -230,7 +230,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
     batched: &'static Batched,
     from: &Taking<'_>,
 ) {
-    let first = Popped { envelope: first, batched };
+    let first = PoppedEnvelope { envelope: first, batched };
     // The handler is not called for a message that came too late. The next message begins a batch
     // of its own.
     if first.has_expired() {
@@ -239,7 +239,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
         // runs here.
         return unsafe { first.expire::<M, A::Reply>(from) };
     }
-    let first = Some(Next::Popped(first, from));
+    let first = Some(NextMessage::PoppedEnvelope(first, from));
     let batch = Batch { first, from: Some(from), left: A::BATCH - 1, types: PhantomData };
     // SAFETY: called through the table, in a turn of an actor of type `A`.
     let (actor, mut ctx) = unsafe { enter::<A>(from.this()) };

@@ -15,7 +15,7 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 
 /// An actor's block of memory: the untyped front, then the state (which the first turn of a
-/// [`member`](super::member) makes).
+/// [`managed`](super::managed) makes).
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct CellOf<A> {
@@ -122,7 +122,7 @@ impl<A: Actor> CellOf<A> {
     }
 
     unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
-        // SAFETY: the memory was allocated by `Unborn`. No other thread knows the forgotten cell,
+        // SAFETY: the memory was allocated by `NewCell`. No other thread knows the forgotten cell,
         // and `held` proves that the pool lives.
         Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<CellOf<A>>(), held) });
     }
@@ -132,7 +132,7 @@ impl<A: Actor> CellOf<A> {
 ///
 /// A state moves here before anything else is done with it, and outside all locks. So even a large
 /// state crosses only the stack frames of the public function that was called with it.
-pub(crate) struct Unborn<'a, A> {
+pub(crate) struct NewCell<'a, A> {
     /// Keeps the heap that the memory comes from.
     core: &'a Core,
     cell: NonNull<CellOf<A>>,
@@ -143,11 +143,11 @@ pub(crate) struct Unborn<'a, A> {
 }
 
 // SAFETY: this value owns the state, and nothing else in it belongs to a thread.
-unsafe impl<A: Send> Send for Unborn<'_, A> {}
+unsafe impl<A: Send> Send for NewCell<'_, A> {}
 // SAFETY: a shared reference gives no access to the state.
-unsafe impl<A: Sync> Sync for Unborn<'_, A> {}
+unsafe impl<A: Sync> Sync for NewCell<'_, A> {}
 
-impl<'a, A> Unborn<'a, A> {
+impl<'a, A> NewCell<'a, A> {
     /// Allocates memory for an actor without a state, which is [made](CellOf::init) later.
     #[inline]
     pub(crate) fn without_state(core: &'a Core) -> Self {
@@ -159,7 +159,7 @@ impl<'a, A> Unborn<'a, A> {
             core.with_heap(|heap| memory::place::<CellOf<A>>(heap, Kind::Cell))
         };
         // Set after the write, so a drop never touches memory without a state.
-        Unborn { core, cell, has_state: false, apart }
+        NewCell { core, cell, has_state: false, apart }
     }
 
     #[inline]
@@ -210,13 +210,13 @@ impl<'a, A> Unborn<'a, A> {
     }
 }
 
-impl<A> Drop for Unborn<'_, A> {
+impl<A> Drop for NewCell<'_, A> {
     fn drop(&mut self) {
         /// Frees the memory, even if the drop of the state panics.
-        struct Memory<'a, A>(NonNull<CellOf<A>>, &'a Core, bool);
-        impl<A> Drop for Memory<'_, A> {
+        struct CellMemory<'a, A>(NonNull<CellOf<A>>, &'a Core, bool);
+        impl<A> Drop for CellMemory<'_, A> {
             fn drop(&mut self) {
-                let Memory(cell, core, apart) = *self;
+                let CellMemory(cell, core, apart) = *self;
                 if apart {
                     // SAFETY: `without_state` allocated this box, and no cell was made of it.
                     drop(unsafe { Box::from_raw(cell.cast::<MaybeUninit<CellOf<A>>>().as_ptr()) });
@@ -229,7 +229,7 @@ impl<A> Drop for Unborn<'_, A> {
                 }
             }
         }
-        let memory = Memory(self.cell, self.core, self.apart);
+        let memory = CellMemory(self.cell, self.core, self.apart);
         if self.has_state {
             // SAFETY: the flag says that the state is there. It is dropped in place, once.
             unsafe { (&raw mut (*memory.0.as_ptr()).state).cast::<A>().drop_in_place() };
@@ -237,8 +237,8 @@ impl<A> Drop for Unborn<'_, A> {
     }
 }
 
-impl<A> fmt::Debug for Unborn<'_, A> {
+impl<A> fmt::Debug for NewCell<'_, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unborn").field("has_state", &self.has_state).finish_non_exhaustive()
+        f.debug_struct("NewCell").field("has_state", &self.has_state).finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use super::carried::{Carried, carried};
 use super::handle::Handle;
 use super::refs::ActorRef;
 use super::spawn::{SpawnBuilder, SpawnError, Spawner};
-use super::tell::{self, Telling};
+use super::tell::{self, TellParcel};
 use super::{Actor, Receive};
 use crate::cell::envelope::{Envelope, Lane, deliver};
 use crate::cell::header::{Header, Strong};
@@ -206,7 +206,7 @@ impl<A> Context<A> {
             return Err(SendError::new(message, Refusal::Full));
         }
         // SAFETY: the turn keeps the cell alive, and the envelope is made for this actor.
-        match unsafe { deliver(self.me.as_ptr(), Telling::again::<A, M>(message), Lane::Prepaid) } {
+        match unsafe { deliver(self.me.as_ptr(), TellParcel::again::<A, M>(message), Lane::Prepaid) } {
             Ok(_) => {
                 // Set after the delivery, which may fail. The message cannot be handled before this
                 // turn ends.
@@ -256,7 +256,7 @@ impl<A> Context<A> {
         A: Receive<M>,
     {
         // Packed now: the notice may be delivered at once, or later by a turn of the target.
-        let told = Telling::notice::<A, M>(message).pack_for(self.header());
+        let told = TellParcel::notice::<A, M>(message).pack_for(self.header());
         let me = ActorRef::clone(&self.me).into_strong();
         room::notify_owner(target.header(), me, told)
             // SAFETY: refused, so the only pointer is this call's again, to an envelope that

@@ -1,7 +1,7 @@
 //! Spawning an actor with a dedicated thread.
 
 use super::Actor;
-use super::cell_of::{CellOf, Unborn};
+use super::cell_of::{CellOf, NewCell};
 use super::refs::{ActorRef, WeakRef};
 use super::spawn::{SpawnBuilder, SpawnError, SpawnProblem, Spawner};
 use crate::cell::dedicated::{self, NotStarted};
@@ -69,7 +69,7 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
             return Err(SpawnError::new(factory, problem));
         }
         let vtable = CellOf::<A>::vtable_of_dedicated();
-        match spawner.enroll(vtable, capacity, cold, Unborn::without_state(spawner.core)) {
+        match spawner.enroll(vtable, capacity, cold, NewCell::without_state(spawner.core)) {
             Ok(actor) => {
                 // Only now, when nothing can fail any more. Until here the factory could be handed
                 // back.

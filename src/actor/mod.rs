@@ -12,8 +12,8 @@
 //! - [`timers`]: messages that come later, once or at an interval
 //! - [`handle`], [`spawn`]: the way to an executor, and new actors
 //! - [`dedicated`]: actors with a thread of their own
-//! - [`kept`]: supervised actors
-//! - [`member`]: actors that belong to something, such as a directory
+//! - [`restart`]: supervised actors
+//! - [`managed`]: actors that belong to something, such as a directory
 //! - [`cell_of`]: one actor type's cell and table for the lower floors
 //! - [`wait`]: blocking and awaited waits
 //! - [`patience`]: how a thread waits before it sleeps
@@ -25,12 +25,12 @@ pub(crate) mod cell_of;
 pub(crate) mod context;
 pub(crate) mod dedicated;
 pub(crate) mod handle;
-pub(crate) mod kept;
-pub(crate) mod member;
+pub(crate) mod managed;
 mod patience;
 pub(crate) mod recipient;
 pub(crate) mod refs;
 pub(crate) mod reply;
+pub(crate) mod restart;
 pub(crate) mod send;
 pub(crate) mod spawn;
 pub(crate) mod tell;
@@ -40,7 +40,7 @@ pub(crate) mod wait;
 use crate::error::StopReason;
 use batch::Batch;
 use context::Context;
-use reply::{Owed, Reply};
+use reply::{OwedReply, Reply};
 
 /// A lightweight state machine: its state and, through [`Handler`] and [`Receive`], what it does
 /// with each message.
@@ -285,7 +285,7 @@ impl<A: Handler<M>, M: Send + 'static> Receive<M> for A {
     fn receive(&mut self, message: M, reply: Reply<Self::Reply>, ctx: &mut Context<Self>) {
         // A panic of the handler drops `owed` straight into the turn's scope, so no timer is armed
         // for it.
-        let owed = Owed(reply);
+        let owed = OwedReply(reply);
         owed.send(self.handle(message, ctx));
     }
 }

@@ -29,14 +29,14 @@ const YIELDS: u32 = 4;
 const LONG_YIELD: Duration = Duration::from_micros(200);
 
 thread_local! {
-    static SPINNING: Cell<Luck> = const { Cell::new(Luck::new(64)) };
+    static SPINNING: Cell<Credit> = const { Cell::new(Credit::new(64)) };
     // Longer pauses than for spinning: a failed yield may cost a whole slice of another process.
-    static YIELDING: Cell<Luck> = const { Cell::new(Luck::new(8192)) };
+    static YIELDING: Cell<Credit> = const { Cell::new(Credit::new(8192)) };
 }
 
 /// The recent success of one way to wait.
 #[derive(Clone, Copy, Debug)]
-struct Luck {
+struct Credit {
     /// How often the way may fail in a row. Each failure halves it.
     credit: u32,
     /// Without credit: the number of waits left until the next try.
@@ -47,11 +47,11 @@ struct Luck {
     most: u32,
 }
 
-impl Luck {
+impl Credit {
     const MOST_CREDIT: u32 = 16;
 
     const fn new(most: u32) -> Self {
-        Luck { credit: Self::MOST_CREDIT, without: 0, last: 0, most }
+        Credit { credit: Self::MOST_CREDIT, without: 0, last: 0, most }
     }
 
     /// Returns `true` if this way is tried for the next wait.
@@ -99,7 +99,7 @@ pub(crate) fn look(until: Option<Instant>, one_processor: bool, done: impl Fn() 
 
 /// The outcome of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum Attempt {
     Done,
     Failed,
     FailedBadly,
@@ -107,63 +107,63 @@ enum Outcome {
     Unknown,
 }
 
-fn judged(luck: &'static std::thread::LocalKey<Cell<Luck>>, wait: impl FnOnce() -> Outcome) -> bool {
+fn judged(luck: &'static std::thread::LocalKey<Cell<Credit>>, wait: impl FnOnce() -> Attempt) -> bool {
     // A copy, written back below, so that nothing is borrowed during the wait.
     let mut now = luck.get();
     let tried = now.tries();
-    let outcome = if tried { wait() } else { Outcome::Unknown };
+    let outcome = if tried { wait() } else { Attempt::Unknown };
     match outcome {
-        Outcome::Done => now.succeeded(),
-        Outcome::Failed => now.failed(),
-        Outcome::FailedBadly => now.failed_badly(),
-        Outcome::Unknown => {}
+        Attempt::Done => now.succeeded(),
+        Attempt::Failed => now.failed(),
+        Attempt::FailedBadly => now.failed_badly(),
+        Attempt::Unknown => {}
     }
     luck.set(now);
-    outcome == Outcome::Done
+    outcome == Attempt::Done
 }
 
 /// Spins until `done`. Looks often, since each pause is latency, and reads the clock rarely.
-fn spin(until: Option<Instant>, done: &impl Fn() -> bool) -> Outcome {
+fn spin(until: Option<Instant>, done: &impl Fn() -> bool) -> Attempt {
     let end = time::now() + SPIN;
     loop {
         // A reading of the clock costs about as much as these looks.
         for _ in 0..16 {
             if done() {
-                return Outcome::Done;
+                return Attempt::Done;
             }
             spin_hint();
             spin_hint();
         }
         let now = time::now();
         if now >= end {
-            return Outcome::Failed;
+            return Attempt::Failed;
         }
         if until.is_some_and(|until| now >= until) {
-            return Outcome::Unknown;
+            return Attempt::Unknown;
         }
     }
 }
 
 /// Yields the processor until `done`, a few times.
-fn give_way(until: Option<Instant>, done: &impl Fn() -> bool) -> Outcome {
+fn give_way(until: Option<Instant>, done: &impl Fn() -> bool) -> Attempt {
     let mut before = time::now();
     for _ in 0..YIELDS {
         if until.is_some_and(|until| before >= until) {
-            return Outcome::Unknown;
+            return Attempt::Unknown;
         }
         std::thread::yield_now();
         let after = time::now();
         let long = after.saturating_duration_since(before) > LONG_YIELD;
         if long {
             // A failure even if the answer is there, since it may have been there long before.
-            return Outcome::FailedBadly;
+            return Attempt::FailedBadly;
         }
         if done() {
-            return Outcome::Done;
+            return Attempt::Done;
         }
         before = after;
     }
-    Outcome::Failed
+    Attempt::Failed
 }
 
 #[cfg(all(test, not(heist_loom)))]
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     /// Returns the number of waits that try a way with this constant outcome.
-    fn tried(waits: u32, luck: &mut Luck, outcome: fn(&mut Luck)) -> u32 {
+    fn tried(waits: u32, luck: &mut Credit, outcome: fn(&mut Credit)) -> u32 {
         (0..waits)
             .filter(|_| {
                 let tries = luck.tries();
@@ -185,20 +185,20 @@ mod tests {
 
     #[test]
     fn a_way_that_fails_is_taken_seldom_and_one_that_succeeds_always() {
-        let mut luck = Luck::new(64);
-        assert_eq!(tried(1000, &mut luck, Luck::succeeded), 1000);
-        let failing = tried(10_000, &mut luck, Luck::failed);
+        let mut luck = Credit::new(64);
+        assert_eq!(tried(1000, &mut luck, Credit::succeeded), 1000);
+        let failing = tried(10_000, &mut luck, Credit::failed);
         assert!((10_000 / 65..10_000 / 40).contains(&failing), "{failing}");
         // The conditions are as before: after some tries the way is always taken again.
-        tried(1000, &mut luck, Luck::succeeded);
-        assert_eq!(tried(1000, &mut luck, Luck::succeeded), 1000);
+        tried(1000, &mut luck, Credit::succeeded);
+        assert_eq!(tried(1000, &mut luck, Credit::succeeded), 1000);
     }
 
     #[test]
     fn a_way_that_costs_much_is_given_up_at_once() {
-        let mut luck = Luck::new(8192);
-        assert_eq!(tried(256, &mut luck, Luck::failed_badly), 1);
-        let failing = tried(1_000_000, &mut luck, Luck::failed_badly);
+        let mut luck = Credit::new(8192);
+        assert_eq!(tried(256, &mut luck, Credit::failed_badly), 1);
+        let failing = tried(1_000_000, &mut luck, Credit::failed_badly);
         assert!(failing < 140, "{failing}");
     }
 

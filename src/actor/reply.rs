@@ -148,16 +148,16 @@ impl<R: 'static> Drop for Reply<R> {
     fn drop(&mut self) {
         let Some((to, vtable)) = self.to.take() else { return };
         // A reply may be dropped anywhere, so the scope that would answer late may need a timer.
-        Dropped { to, vtable }.tell(Some(watch));
+        DroppedReply { to, vtable }.tell(Some(watch));
     }
 }
 
 /// A reply during a handler that returns its answer. Only the handler's code runs between this
 /// value and the turn, so the turn catches each panic that drops the value. No timer needs to watch
 /// for a panic that the handler caught.
-pub(super) struct Owed<R: 'static>(pub(super) Reply<R>);
+pub(super) struct OwedReply<R: 'static>(pub(super) Reply<R>);
 
-impl<R: 'static> Owed<R> {
+impl<R: 'static> OwedReply<R> {
     #[inline]
     pub(super) fn send(self, answer: R) {
         if let Some((to, vtable)) = ManuallyDrop::new(self).0.to {
@@ -167,35 +167,35 @@ impl<R: 'static> Owed<R> {
     }
 }
 
-impl<R: 'static> Drop for Owed<R> {
+impl<R: 'static> Drop for OwedReply<R> {
     #[inline]
     fn drop(&mut self) {
         if let Some((to, vtable)) = self.0.to.take() {
-            Dropped { to, vtable }.tell(None);
+            DroppedReply { to, vtable }.tell(None);
         }
     }
 }
 
 /// The target of a reply that was dropped unanswered.
-struct Dropped<R: 'static> {
+struct DroppedReply<R: 'static> {
     to: NonNull<()>,
     vtable: &'static ReplyVtable<R>,
 }
 
 // SAFETY: the target belongs to a reply with `Send` answers, and only an error is sent.
-unsafe impl<R: 'static> Send for Dropped<R> {}
+unsafe impl<R: 'static> Send for DroppedReply<R> {}
 
-impl<R: 'static> Dropped<R> {
+impl<R: 'static> DroppedReply<R> {
     #[cold]
     fn tell(self, watch: Option<user::Watch>) {
         // A panic's text is known only after the panic has left the handler. Until then the scope
         // keeps the orphan to answer it later, and there is no cause here.
         let cause = user::cause_of_drop(
             || {
-                let Dropped { to, vtable } = self;
+                let DroppedReply { to, vtable } = self;
                 // Called at most once, either here or by the scope, so the target is not used
                 // twice.
-                let late = Dropped { to, vtable };
+                let late = DroppedReply { to, vtable };
                 Box::new(move |error| late.answer(error)) as Orphan
             },
             watch,
@@ -225,20 +225,20 @@ fn watch(orphans: &Arc<Orphans>) -> Option<Box<dyn Any>> {
     let mut key = Key::NONE;
     let made = |given| -> Box<dyn Timed> {
         key = given;
-        Box::new(Late(Arc::clone(orphans)))
+        Box::new(LateAnswer(Arc::clone(orphans)))
     };
     // Armed whatever the actor's state is, since the orphans must be answered in any case.
     let armed = core.scheduler.arm(time::after(PATIENCE), || true, made);
-    armed.then(|| Box::new(Watching { core, key }) as Box<dyn Any>)
+    armed.then(|| Box::new(PanicWatch { core, key }) as Box<dyn Any>)
 }
 
 /// Cancels the timer when it is dropped.
-struct Watching {
+struct PanicWatch {
     core: Arc<Core>,
     key: Key,
 }
 
-impl Drop for Watching {
+impl Drop for PanicWatch {
     fn drop(&mut self) {
         // The scope is over and has answered the orphans itself.
         self.core.scheduler.cancel(self.key);
@@ -247,9 +247,9 @@ impl Drop for Watching {
 
 /// The entry in the table of timers. The drop answers the remaining orphans, so each is answered
 /// whatever becomes of the timer.
-struct Late(Arc<Orphans>);
+struct LateAnswer(Arc<Orphans>);
 
-impl Timed for Late {
+impl Timed for LateAnswer {
     fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
         // Comes back as refused. Answering wakes askers, which is user code and must not run under
         // the timers' lock.
@@ -259,7 +259,7 @@ impl Timed for Late {
     fn undeliverable(self: Box<Self>) {}
 }
 
-impl Drop for Late {
+impl Drop for LateAnswer {
     fn drop(&mut self) {
         self.0.answer(&AskError::NoReply);
     }

@@ -3,8 +3,8 @@
 use super::carried::{Carried, carried, is_large};
 use super::context::AnyEnvelope;
 use super::refs::ActorRef;
-use super::tell::{self, Telling};
-use super::wait::{self, Awaits, Refused};
+use super::tell::{self, TellParcel};
+use super::wait::{self, Awaits, WaitRefused};
 use super::{Actor, Receive};
 use crate::cell::core::Core;
 use crate::cell::envelope::{Envelope, Lane, Parcel, deliver};
@@ -80,8 +80,8 @@ impl<A: Actor> ActorRef<A> {
         let returned = match wait::wait_for(&mut queued, until) {
             Ok(Some(done)) => done.err(),
             Ok(None) => queued.give_up(Refusal::TimedOut),
-            Err(Refused::WouldDeadlock(_)) => queued.give_up(Refusal::WouldDeadlock),
-            Err(Refused::NoSpare) => queued.give_up(Refusal::NoSpare),
+            Err(WaitRefused::WouldDeadlock(_)) => queued.give_up(Refusal::WouldDeadlock),
+            Err(WaitRefused::NoSpare) => queued.give_up(Refusal::NoSpare),
         };
         returned.map_or(Ok(()), |Returned(packed, refusal)| {
             // SAFETY: `packed` was made from a `C` above, and the queue returns that envelope.
@@ -108,12 +108,12 @@ impl<A: Actor> ActorRef<A> {
 /// runs.
 #[must_use]
 pub(crate) struct Packed<A> {
-    form: Form,
+    form: PackedForm,
     /// The envelope is made for an actor of type `A`.
     actor: Invariant<A>,
 }
 
-enum Form {
+enum PackedForm {
     /// An envelope, and the core, which keeps the envelope's memory.
     Envelope(AnyEnvelope, Arc<Core>),
     /// The message alone, in a forked child, which leaves the parent's heaps alone. The send will
@@ -132,7 +132,7 @@ unsafe impl<A> Sync for Packed<A> {}
 /// Packs a message, in a box if it is large.
 pub(crate) fn pack<A: Receive<M>, M: Send + 'static>(message: M, core: &Core, timed: bool) -> Packed<A> {
     if core.forked() {
-        Packed { form: Form::Plain(Box::new(message)), actor: PhantomData }
+        Packed { form: PackedForm::Plain(Box::new(message)), actor: PhantomData }
     } else if const { is_large::<M>() } {
         Packed::new::<M, Box<M>>(Box::new(message), core, timed)
     } else {
@@ -145,8 +145,8 @@ pub(crate) fn pack<A: Receive<M>, M: Send + 'static>(message: M, core: &Core, ti
 /// # Safety
 /// [`pack`] was given an `M`.
 pub(crate) unsafe fn open<A, M: Send + 'static>(mut packed: Packed<A>) -> M {
-    if let Form::Plain(_) = packed.form {
-        let Form::Plain(message) = packed.take() else { unreachable!("just seen") };
+    if let PackedForm::Plain(_) = packed.form {
+        let PackedForm::Plain(message) = packed.take() else { unreachable!("just seen") };
         return *message.downcast().expect("it is an `M`");
     }
     // SAFETY: `pack` was given an `M`, and chose between `Box<M>` and `M` by the same condition.
@@ -159,7 +159,7 @@ impl<A> Packed<A> {
     where
         A: Receive<M>,
     {
-        let telling = Telling::plain::<A, M>(message);
+        let telling = TellParcel::plain::<A, M>(message);
         let pack = |heap: &_| if timed { telling.pack_dated(heap) } else { telling.pack(heap) };
         Packed::again(core.with_heap(pack), core)
     }
@@ -167,19 +167,19 @@ impl<A> Packed<A> {
     /// Takes over an envelope that no other code knows: just packed, or back from the list or a
     /// refusal.
     fn again(envelope: AnyEnvelope, core: &Core) -> Self {
-        Packed { form: Form::Envelope(envelope, core.share()), actor: PhantomData }
+        Packed { form: PackedForm::Envelope(envelope, core.share()), actor: PhantomData }
     }
 
     /// Takes the contents, for a single use.
-    fn take(&mut self) -> Form {
-        std::mem::replace(&mut self.form, Form::Gone)
+    fn take(&mut self) -> PackedForm {
+        std::mem::replace(&mut self.form, PackedForm::Gone)
     }
 
     fn envelope(&self) -> AnyEnvelope {
         match self.form {
-            Form::Envelope(envelope, _) => envelope,
-            Form::Plain(_) => unreachable!("refused in a forked child"),
-            Form::Gone => unreachable!("it is there until its one use"),
+            PackedForm::Envelope(envelope, _) => envelope,
+            PackedForm::Plain(_) => unreachable!("refused in a forked child"),
+            PackedForm::Gone => unreachable!("it is there until its one use"),
         }
     }
 
@@ -204,8 +204,8 @@ impl<A> Packed<A> {
         match self.take() {
             // SAFETY: this is the only pointer to an envelope of a `C`, and the core keeps its
             // memory.
-            Form::Envelope(envelope, core) => unsafe { tell::unwrap(envelope, core.held()) },
-            Form::Plain(_) | Form::Gone => unreachable!("it is in an envelope"),
+            PackedForm::Envelope(envelope, core) => unsafe { tell::unwrap(envelope, core.held()) },
+            PackedForm::Plain(_) | PackedForm::Gone => unreachable!("it is in an envelope"),
         }
     }
 }
@@ -214,9 +214,9 @@ impl<A> Drop for Packed<A> {
     fn drop(&mut self) {
         // A message may own a send, an ask or a reply itself, and so on: see `drops`.
         match self.take() {
-            Form::Gone => {}
-            Form::Plain(message) => drops::run(move || user::contain(Site::Drop, || drop(message))),
-            Form::Envelope(envelope, core) => drops::run(move || {
+            PackedForm::Gone => {}
+            PackedForm::Plain(message) => drops::run(move || user::contain(Site::Drop, || drop(message))),
+            PackedForm::Envelope(envelope, core) => drops::run(move || {
                 // SAFETY: this is the only pointer to the envelope, and the core keeps its memory.
                 user::contain(Site::Drop, || unsafe {
                     Envelope::discard(envelope, AskError::Stopped, core.held());
@@ -229,7 +229,7 @@ impl<A> Drop for Packed<A> {
 /// A message that was not accepted, and the reason.
 pub(crate) struct Returned<A>(pub(crate) Packed<A>, pub(crate) Refusal);
 
-enum State<A> {
+enum SendState<A> {
     Fresh(Packed<A>),
     Waiting(Arc<Ticket>),
     Done,
@@ -238,7 +238,7 @@ enum State<A> {
 /// A message of any type on the way into a mailbox. A future of a few words.
 pub(crate) struct Queued<A> {
     actor: ActorRef<A>,
-    state: State<A>,
+    state: SendState<A>,
 }
 
 /// The result of [`Queued::post`].
@@ -249,14 +249,14 @@ pub(crate) enum Posted<A> {
 
 impl<A> Queued<A> {
     fn new(actor: ActorRef<A>, packed: Packed<A>) -> Self {
-        Queued { actor, state: State::Fresh(packed) }
+        Queued { actor, state: SendState::Fresh(packed) }
     }
 
     /// Puts a message into the actor's mailbox or, with its [ticket](Packed::ticket), in line for
     /// it. Runs no user code.
     pub(crate) fn post(actor: &ActorRef<A>, packed: Packed<A>, ticket: &Arc<Ticket>) -> Posted<A> {
         // `Done` until the message is in line, so a drop has nothing to withdraw.
-        let mut queued = Queued { actor: actor.clone(), state: State::Done };
+        let mut queued = Queued { actor: actor.clone(), state: SendState::Done };
         match queued.begin(packed, ticket) {
             Poll::Ready(result) => Posted::Done(result),
             Poll::Pending => Posted::Waiting(queued),
@@ -295,7 +295,7 @@ impl<A> Queued<A> {
                     return Poll::Ready(Err(self.returned(envelope, refusal)));
                 }
                 RoomWait::Waiting => {
-                    self.state = State::Waiting(Arc::clone(ticket));
+                    self.state = SendState::Waiting(Arc::clone(ticket));
                     return Poll::Pending;
                 }
             }
@@ -305,11 +305,11 @@ impl<A> Queued<A> {
     /// Takes the message out of the line, if it is still there. Returns `None` if it was accepted,
     /// or came back in an error already.
     fn withdraw(&mut self) -> Option<Packed<A>> {
-        match std::mem::replace(&mut self.state, State::Done) {
-            State::Fresh(packed) => Some(packed),
+        match std::mem::replace(&mut self.state, SendState::Done) {
+            SendState::Fresh(packed) => Some(packed),
             // The line is the parent's, and may be locked for ever.
-            State::Waiting(_) if self.forked() => None,
-            State::Waiting(ticket) => match room::withdraw(self.actor.header(), &ticket) {
+            SendState::Waiting(_) if self.forked() => None,
+            SendState::Waiting(ticket) => match room::withdraw(self.actor.header(), &ticket) {
                 Some(envelope) => Some(Packed::again(envelope, self.core())),
                 // A ticket not in line is settled, so no waker is left in it.
                 None => match ticket.look(Waker::noop()) {
@@ -317,7 +317,7 @@ impl<A> Queued<A> {
                     TicketNow::Accepted | TicketNow::Waiting => None,
                 },
             },
-            State::Done => None,
+            SendState::Done => None,
         }
     }
 
@@ -334,8 +334,8 @@ impl<A> Future for Queued<A> {
         if self.forked() {
             // In a forked child no turn takes a message. One that was not sent comes back, and one
             // in the parent's line stays there.
-            return match std::mem::replace(&mut self.state, State::Done) {
-                State::Fresh(packed) => Poll::Ready(Err(Returned(packed, Refusal::Forked))),
+            return match std::mem::replace(&mut self.state, SendState::Done) {
+                SendState::Fresh(packed) => Poll::Ready(Err(Returned(packed, Refusal::Forked))),
                 waiting => {
                     self.state = waiting;
                     Poll::Pending // for ever
@@ -344,24 +344,24 @@ impl<A> Future for Queued<A> {
         }
         // The message stays in `state` while the waker is cloned, which is user code and may panic.
         match &self.state {
-            State::Fresh(packed) => {
+            SendState::Fresh(packed) => {
                 let ticket = packed.ticket(cx.waker());
-                let State::Fresh(packed) = std::mem::replace(&mut self.state, State::Done) else {
+                let SendState::Fresh(packed) = std::mem::replace(&mut self.state, SendState::Done) else {
                     unreachable!("it was fresh")
                 };
                 self.begin(packed, &ticket)
             }
-            State::Waiting(ticket) => {
+            SendState::Waiting(ticket) => {
                 let result = match ticket.look(cx.waker()) {
                     TicketNow::Waiting => return Poll::Pending,
                     TicketNow::Accepted => Ok(()),
                     TicketNow::Refused(envelope, refusal) => Err(self.returned(envelope, refusal)),
                 };
-                self.state = State::Done;
+                self.state = SendState::Done;
                 Poll::Ready(result)
             }
             // Futures may panic when they are polled after they were ready.
-            State::Done => panic!("a send was polled after it was done"),
+            SendState::Done => panic!("a send was polled after it was done"),
         }
     }
 }
@@ -452,9 +452,9 @@ impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
 impl<A, M> fmt::Debug for Sending<A, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.queued.state {
-            State::Fresh(_) => "not sent yet",
-            State::Waiting(_) => "waiting for room",
-            State::Done => "done",
+            SendState::Fresh(_) => "not sent yet",
+            SendState::Waiting(_) => "waiting for room",
+            SendState::Done => "done",
         };
         f.debug_struct("Sending").field("actor", &self.queued.actor).field("state", &state).finish()
     }

@@ -1,7 +1,7 @@
 //! Spawning: an actor's state becomes a cell, and its first turn is scheduled.
 
 use super::Actor;
-use super::cell_of::{CellOf, Unborn};
+use super::cell_of::{CellOf, NewCell};
 use super::refs::ActorRef;
 use crate::cell::core::{Core, Limits};
 use crate::cell::header::{ActorVtable, Cold, Header, Strong};
@@ -31,7 +31,7 @@ impl<'a> Spawner<'a> {
 
     pub(crate) fn spawn<A: Actor + Send>(self, actor: A) -> ActorRef<A> {
         // The way of most spawns, without a builder in between.
-        let cell = Unborn::new(self.core, actor);
+        let cell = NewCell::new(self.core, actor);
         let cold = self.core.timing.then(Cold::timed);
         self.enroll(CellOf::<A>::vtable(), self.core.capacity, cold, cell).unwrap_or_else(dead_on_arrival)
     }
@@ -43,8 +43,8 @@ impl<'a> Spawner<'a> {
         vtable: &'static ActorVtable,
         capacity: u32,
         cold: Option<Box<Cold>>,
-        cell: Unborn<'a, A>,
-    ) -> Result<ActorRef<A>, Unborn<'a, A>> {
+        cell: NewCell<'a, A>,
+    ) -> Result<ActorRef<A>, NewCell<'a, A>> {
         if cell.is_apart() {
             return Err(cell);
         }
@@ -109,7 +109,7 @@ impl<'a> Spawner<'a> {
 #[must_use = "an actor exists once `spawn` was called"]
 pub struct SpawnBuilder<'a, A> {
     pub(super) spawner: Spawner<'a>,
-    actor: Unborn<'a, A>,
+    actor: NewCell<'a, A>,
     pub(super) capacity: u32,
     name: Option<Box<str>>,
     limits: Option<Limits>,
@@ -121,7 +121,7 @@ pub struct SpawnBuilder<'a, A> {
 
 impl<'a, A> SpawnBuilder<'a, A> {
     pub(crate) fn begin(spawner: Spawner<'a>, actor: A) -> Self {
-        let actor = Unborn::new(spawner.core, actor);
+        let actor = NewCell::new(spawner.core, actor);
         // The executor's settings hold for the actor unless the builder changes them.
         let Core { capacity, timing, .. } = *spawner.core;
         SpawnBuilder {
@@ -210,7 +210,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
         self
     }
 
-    /// Makes the actor supervised. See [`kept`](super::kept).
+    /// Makes the actor supervised. See [`restart`](super::restart).
     pub(super) fn keep(mut self, kept: Box<Kept>) -> Self {
         self.kept = Some(kept);
         self
@@ -342,7 +342,7 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
 }
 
 /// Drops the state on the calling thread, and returns a reference to an actor that never was.
-fn dead_on_arrival<A: Actor + Send>(cell: Unborn<'_, A>) -> ActorRef<A> {
+fn dead_on_arrival<A: Actor + Send>(cell: NewCell<'_, A>) -> ActorRef<A> {
     let core = cell.core();
     drop(cell);
     tombstone(core)
@@ -351,7 +351,7 @@ fn dead_on_arrival<A: Actor + Send>(cell: Unborn<'_, A>) -> ActorRef<A> {
 /// Makes a reference to an actor that never was: closed, and ended.
 pub(crate) fn tombstone<A: Actor + Send>(core: &Core) -> ActorRef<A> {
     // A reference needs a cell. `Never` takes the actor's place in it, since the state was refused.
-    let cell = Unborn::new(core, Never(PhantomData::<fn(A)>));
+    let cell = NewCell::new(core, Never(PhantomData::<fn(A)>));
     let header = core.tombstone(|shard, id, place| {
         cell.complete(Header::new(CellOf::<Never<A>>::vtable(), shard, id, place, 1, None))
     });
@@ -382,10 +382,10 @@ pub(super) enum SpawnProblem {
 }
 
 /// A cold part, if the cell needs one, and the cell to complete.
-pub(super) type Finished<'a, A> = (Option<Box<Cold>>, Unborn<'a, A>);
+pub(super) type Finished<'a, A> = (Option<Box<Cold>>, NewCell<'a, A>);
 
 /// A cell that was not completed, and the reason.
-pub(super) type NotSpawned<'a, A> = (Unborn<'a, A>, SpawnProblem);
+pub(super) type NotSpawned<'a, A> = (NewCell<'a, A>, SpawnProblem);
 
 /// An actor that was not spawned (or the factory of a dedicated one), and the reason.
 pub struct SpawnError<A> {

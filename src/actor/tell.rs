@@ -27,7 +27,7 @@ use std::ptr::NonNull;
 
 /// A message without an asker.
 #[repr(C)]
-pub(crate) struct Told<M, S> {
+pub(crate) struct TellEnvelope<M, S> {
     envelope: Envelope,
     message: M,
     sent: S,
@@ -35,24 +35,24 @@ pub(crate) struct Told<M, S> {
 
 /// The functions for a told message: in an undated envelope, in a dated one, and in a segment, if
 /// the type may be in one.
-struct TellTable {
+struct TellVtables {
     undated: EnvelopeVtable,
     dated: EnvelopeVtable,
     segment: Option<segment::Kind>,
 }
 
 /// The tables for messages of type `M` that travel as a `C`.
-struct Tables<A, M, C>(PhantomData<(A, M, C)>);
+struct TellVtablesOf<A, M, C>(PhantomData<(A, M, C)>);
 
-impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> Tables<A, M, C> {
-    const PLAIN: TellTable = TellTable {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
+    const PLAIN: TellVtables = TellVtables {
         segment: {
             // `UNDATED` is a constant of its own, since a constant cannot point into itself.
             let table: *const EnvelopeVtable = &Self::UNDATED;
             // Batches take envelopes only, since a batch looks at a message before it takes it. And
             // `take` must find the message where a slot has it, right behind the place of an
             // envelope.
-            let behind = offset_of!(Told<C, ()>, message) == size_of::<Envelope>();
+            let behind = offset_of!(TellEnvelope<C, ()>, message) == size_of::<Envelope>();
             match Self::UNDATED.batched {
                 None if behind => segment::Kind::of::<C>(
                     TypeId::of::<M>(),
@@ -68,21 +68,21 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> Tables<A, M, C> {
     const UNDATED: EnvelopeVtable =
         Self::table(handle::<A, M, C>, handle_dated::<A, M, C>, open::<M, C, A::Reply>).undated;
     // Prepaid messages lie in envelopes only. Their functions note the handling first.
-    const AGAIN: TellTable = Self::table(
+    const AGAIN: TellVtables = Self::table(
         handle_prepaid::<A, M, C, true>,
         handle_prepaid_dated::<A, M, C, true>,
         open_prepaid::<M, C, A::Reply, true>,
     );
-    const NOTICE: TellTable = Self::table(
+    const NOTICE: TellVtables = Self::table(
         handle_prepaid::<A, M, C, false>,
         handle_prepaid_dated::<A, M, C, false>,
         open_prepaid::<M, C, A::Reply, false>,
     );
 
-    const fn table(handle: Handle, handle_dated: Handle, open: batch::Open) -> TellTable {
-        let (discard, sent) = (discard::<C>, place_of::<Sent>(offset_of!(Told<C, Sent>, sent)));
+    const fn table(handle: HandleFn, handle_dated: HandleFn, open: batch::Open) -> TellVtables {
+        let (discard, sent) = (discard::<C>, place_of::<Sent>(offset_of!(TellEnvelope<C, Sent>, sent)));
         let (undated, dated) = (batched::<A, M>(open), batched::<A, M>(open));
-        TellTable {
+        TellVtables {
             undated: EnvelopeVtable { handle, discard, sent: 0, batched: undated },
             dated: EnvelopeVtable { handle: handle_dated, discard, sent, batched: dated },
             segment: None,
@@ -95,23 +95,23 @@ const fn batched<A: Receive<M>, M: Send + 'static>(open: batch::Open) -> Option<
     batch::batched::<A, M>(open, batch::never_expires)
 }
 
-type Handle = unsafe fn(AnyEnvelope, NonNull<Header>, Place);
+type HandleFn = unsafe fn(AnyEnvelope, NonNull<Header>, Place);
 
 /// A message on its way into an envelope.
-pub(crate) struct Telling<M> {
+pub(crate) struct TellParcel<M> {
     message: M,
     /// Made for messages of type `M`.
-    table: &'static TellTable,
+    table: &'static TellVtables,
     made_for: Invariant<M>,
 }
 
-impl<C: Send + 'static> Telling<C> {
+impl<C: Send + 'static> TellParcel<C> {
     #[inline]
     pub(crate) fn plain<A: Receive<M>, M: Send + 'static>(message: C) -> Self
     where
         C: Carried<M>,
     {
-        Telling { message, table: &Tables::<A, M, C>::PLAIN, made_for: PhantomData }
+        TellParcel { message, table: &TellVtablesOf::<A, M, C>::PLAIN, made_for: PhantomData }
     }
 
     /// Makes the message that [`Context::tell_self`](super::context::Context::tell_self) prepays.
@@ -119,7 +119,7 @@ impl<C: Send + 'static> Telling<C> {
     where
         C: Carried<M>,
     {
-        Telling { message, table: &Tables::<A, M, C>::AGAIN, made_for: PhantomData }
+        TellParcel { message, table: &TellVtablesOf::<A, M, C>::AGAIN, made_for: PhantomData }
     }
 
     /// Makes the message that [`Context::when_room`](super::context::Context::when_room) prepays.
@@ -127,7 +127,7 @@ impl<C: Send + 'static> Telling<C> {
     where
         C: Carried<M>,
     {
-        Telling { message, table: &Tables::<A, M, C>::NOTICE, made_for: PhantomData }
+        TellParcel { message, table: &TellVtablesOf::<A, M, C>::NOTICE, made_for: PhantomData }
     }
 
     pub(crate) fn into_message(self) -> C {
@@ -165,7 +165,7 @@ fn mixed() -> bool {
     left > 0
 }
 
-impl<M: Send + 'static> Parcel for Telling<M> {
+impl<M: Send + 'static> Parcel for TellParcel<M> {
     type Receipt = ();
 
     #[inline]
@@ -174,7 +174,7 @@ impl<M: Send + 'static> Parcel for Telling<M> {
     /// Puts the message into a segment where many messages wait, if its type may be in one.
     #[inline]
     unsafe fn put(self, to: &Header, from: &impl Origin) {
-        let Telling { mut message, table, made_for } = self;
+        let TellParcel { mut message, table, made_for } = self;
         // Decided without a look at what lies on top: in a mailbox with a message now and then the
         // processor cannot predict that branch.
         if let Some(kind) = &table.segment {
@@ -201,22 +201,22 @@ impl<M: Send + 'static> Parcel for Telling<M> {
             };
         }
         // SAFETY: a place is reserved in the mailbox of `to`, and the table is made for its type.
-        unsafe { push_alone(Telling { message, table, made_for }, to, from) };
+        unsafe { push_alone(TellParcel { message, table, made_for }, to, from) };
     }
 
     #[inline]
     fn pack(self, heap: &Heap) -> AnyEnvelope {
-        Told::boxed(heap, &self.table.undated, (), self.message)
+        TellEnvelope::boxed(heap, &self.table.undated, (), self.message)
     }
     fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
-        Told::boxed(heap, &self.table.dated, Sent::BLANK, self.message)
+        TellEnvelope::boxed(heap, &self.table.dated, Sent::BLANK, self.message)
     }
 }
 
-impl<M: Send + 'static, S: Dating> Told<M, S> {
+impl<M: Send + 'static, S: Dating> TellEnvelope<M, S> {
     #[inline]
     fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, sent: S, message: M) -> AnyEnvelope {
-        let make = || Told { envelope: Envelope::new(vtable), message, sent };
+        let make = || TellEnvelope { envelope: Envelope::new(vtable), message, sent };
         memory::boxed(heap, Kind::Message, make).cast()
     }
 
@@ -268,8 +268,8 @@ where
     // header of the actor whose turn runs here.
     unsafe {
         let (message, header) = (slot.cast::<C>().read(), whose.cast::<Header>());
-        let table = &Tables::<A, M, C>::PLAIN.undated;
-        Envelope::node(header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message)))
+        let table = &TellVtablesOf::<A, M, C>::PLAIN.undated;
+        Envelope::node(header.as_ref().core().with_heap(|heap| TellEnvelope::boxed(heap, table, (), message)))
     }
 }
 
@@ -278,25 +278,25 @@ where
 /// # Safety
 /// All messages of the segment are gone, and this is the only pointer to it.
 unsafe fn free_segment<M>(segment: NonNull<Segment>) {
-    // SAFETY: `Tables` made the segment, and all its slots are passed. The mailbox's receiver frees
-    // it: either a turn, whose thread holds the core until after the turn, or a pool that empties a
-    // hold and has a handle. So the memory pool lives.
+    // SAFETY: `TellVtablesOf` made the segment, and all its slots are passed. The mailbox's
+    // receiver frees it: either a turn, whose thread holds the core until after the turn, or a pool
+    // that empties a hold and has a handle. So the memory pool lives.
     Worker::with_heap(|here| unsafe { segment::free::<M>(here, segment, Held::promised()) });
 }
 
 /// Takes the message out of an envelope, dated or not.
 ///
 /// # Safety
-/// `this` is the only pointer to an envelope made by a [`Telling`] of this type, and `held` is of
-/// the envelope's pool.
+/// `this` is the only pointer to an envelope made by a [`TellParcel`] of this type, and `held` is
+/// of the envelope's pool.
 pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope, held: Held<'_>) -> M {
     // SAFETY: the table says which of the two types the envelope has, and no other pointer to it
     // exists.
     unsafe {
         if Envelope::is_dated(this) {
-            Told::<M, Sent>::open(this, held)
+            TellEnvelope::<M, Sent>::open(this, held)
         } else {
-            Told::<M, ()>::open(this, held)
+            TellEnvelope::<M, ()>::open(this, held)
         }
     }
 }
@@ -311,7 +311,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     unsafe {
         // Taken before the handler runs, so a message sent by the handler may use the freed block
         // again.
-        let message = Told::<C, ()>::take(this, place, header.as_ref().held());
+        let message = TellEnvelope::<C, ()>::take(this, place, header.as_ref().held());
         let (actor, mut ctx) = enter::<A>(header);
         actor.receive(message.arrive(), Reply::nobody(), &mut ctx);
     }
@@ -348,9 +348,9 @@ unsafe fn handle_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     // SAFETY: called through the table of dated envelopes, in the actor's turn, with the only
     // pointer. The new envelope is an undated one of this type.
     unsafe {
-        let message = Told::<C, Sent>::open(this, header.as_ref().held());
-        let table = &Tables::<A, M, C>::PLAIN.undated;
-        let undated = header.as_ref().core().with_heap(|heap| Told::boxed(heap, table, (), message));
+        let message = TellEnvelope::<C, Sent>::open(this, header.as_ref().held());
+        let table = &TellVtablesOf::<A, M, C>::PLAIN.undated;
+        let undated = header.as_ref().core().with_heap(|heap| TellEnvelope::boxed(heap, table, (), message));
         handle::<A, M, C>(undated, header, Place::Own);
     }
 }
@@ -442,7 +442,7 @@ impl<A: Actor> ActorRef<A> {
         A: Receive<M>,
     {
         // SAFETY: `self` is a strong reference; the envelope is made for an actor of type `A`.
-        match unsafe { deliver(self.as_ptr(), Telling::plain::<A, M>(message), Lane::Ordinary) } {
+        match unsafe { deliver(self.as_ptr(), TellParcel::plain::<A, M>(message), Lane::Ordinary) } {
             Ok(_) => Ok(()),
             Err((telling, refusal)) => Err(SendError::new(telling.into_message(), refusal)),
         }

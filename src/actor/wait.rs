@@ -21,11 +21,11 @@ use std::task::{Context, Poll};
 /// its worker's slot to a spare thread meanwhile.
 ///
 /// # Errors
-/// [`Refused::NoSpare`] if that crew would be left without a thread.
+/// [`WaitRefused::NoSpare`] if that crew would be left without a thread.
 pub(crate) fn wait<F: Future + Unpin>(
     future: &mut F,
     until: Option<Instant>,
-) -> Result<Option<F::Output>, Refused> {
+) -> Result<Option<F::Output>, WaitRefused> {
     block_on(future, until, leave_slot)
 }
 
@@ -35,8 +35,8 @@ pub(crate) fn wait<F: Future + Unpin>(
 fn block_on<F: Future + Unpin, G>(
     future: &mut F,
     until: Option<Instant>,
-    slot: impl FnOnce() -> Result<G, Refused>,
-) -> Result<Option<F::Output>, Refused> {
+    slot: impl FnOnce() -> Result<G, WaitRefused>,
+) -> Result<Option<F::Output>, WaitRefused> {
     // The awaited answer may come from the asker of a reply that this handler has dropped.
     user::answer_caught();
     thread_local!(static WAKER: RefCell<Option<Arc<ThreadWaker>>> = const { RefCell::new(None) });
@@ -79,7 +79,7 @@ fn is_over(until: Option<Instant>) -> bool {
 
 /// Why a thread of the crew may not wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum WaitRefused {
     /// These actors would wait for one another.
     WouldDeadlock(Cycle),
     NoSpare,
@@ -112,7 +112,7 @@ pub(crate) trait Awaits: Future + Unpin {
 pub(crate) fn wait_for<F: Awaits>(
     future: &mut F,
     until: Option<Instant>,
-) -> Result<Option<F::Output>, Refused> {
+) -> Result<Option<F::Output>, WaitRefused> {
     user::answer_caught();
     let me: *const Header = crew_thread::current().cast();
     // SAFETY: the turn that runs here keeps its cell, and without a turn the pointer is null. A
@@ -132,7 +132,7 @@ pub(crate) fn wait_for<F: Awaits>(
         }
         // The line is written before the thread sleeps, and followed at once, so the actor that
         // writes the last line of a cycle is refused.
-        let line = Line::begin(header, future.target(), future.ask(), &bell)?;
+        let line = RecordedWait::begin(header, future.target(), future.ask(), &bell)?;
         // The slot is left once, however often the wait begins anew.
         if blocking.is_none() {
             blocking = Some(leave_slot()?);
@@ -156,7 +156,7 @@ pub(crate) fn wait_for<F: Awaits>(
 fn wait_between_turns<F: Awaits>(
     future: &mut F,
     until: Option<Instant>,
-) -> Result<Option<F::Output>, Refused> {
+) -> Result<Option<F::Output>, WaitRefused> {
     let _blocking = leave_slot_between_turns(future.target())?;
     future.spin(until);
     block_on(future, until, || Ok(()))
@@ -172,47 +172,52 @@ fn poll_with<F: Future + Unpin>(future: &mut F, bell: &Arc<ThreadWaker>) -> Opti
 /// Leaves this thread's slot to a spare thread. That another crew brings about the awaited event
 /// makes no difference: its actor may wait for this crew in the same way, and then neither crew
 /// would have a thread left.
-fn leave_slot() -> Result<Blocking, Refused> {
-    Blocking::unless_frozen().ok_or(Refused::NoSpare)
+fn leave_slot() -> Result<Blocking, WaitRefused> {
+    Blocking::unless_frozen().ok_or(WaitRefused::NoSpare)
 }
 
 /// Leaves this thread's slot between turns, in a waker. If there is no spare thread, a wait for
 /// another crew keeps the slot, since that crew runs by itself.
-fn leave_slot_between_turns(target: &Header) -> Result<Blocking, Refused> {
+fn leave_slot_between_turns(target: &Header) -> Result<Blocking, WaitRefused> {
     if target.core().on_crew() { leave_slot() } else { Ok(Blocking::at_any_rate()) }
 }
 
 /// A line in the table of waits. It may stand in the place of the line of an outer wait of the same
 /// actor: the user code that starts a spare thread for that wait may wait itself.
-struct Line<'a> {
+struct RecordedWait<'a> {
     who: &'a Header,
     outer: Option<Outer>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> RecordedWait<'a> {
     /// Writes down a wait for `target`.
-    fn begin(who: &'a Header, target: &Header, ask: usize, bell: &Arc<ThreadWaker>) -> Result<Self, Refused> {
+    fn begin(
+        who: &'a Header,
+        target: &Header,
+        ask: usize,
+        bell: &Arc<ThreadWaker>,
+    ) -> Result<Self, WaitRefused> {
         let (actor, whom) = (WaitingActor::of(who), WaitingActor::of(target));
         match who.core().waits.begin(actor, whom, Target::of(target, ask), bell) {
-            Ok(outer) => Ok(Line { who, outer }),
+            Ok(outer) => Ok(RecordedWait { who, outer }),
             Err(cycle) => {
                 who.core().emit(|| Event::WaitRefused { cycle: cycle.clone() });
-                Err(Refused::WouldDeadlock(cycle))
+                Err(WaitRefused::WouldDeadlock(cycle))
             }
         }
     }
 }
 
-impl From<Refused> for WaitError {
-    fn from(refused: Refused) -> Self {
+impl From<WaitRefused> for WaitError {
+    fn from(refused: WaitRefused) -> Self {
         match refused {
-            Refused::WouldDeadlock(_) => WaitError::WouldDeadlock,
-            Refused::NoSpare => WaitError::NoSpare,
+            WaitRefused::WouldDeadlock(_) => WaitError::WouldDeadlock,
+            WaitRefused::NoSpare => WaitError::NoSpare,
         }
     }
 }
 
-impl Drop for Line<'_> {
+impl Drop for RecordedWait<'_> {
     fn drop(&mut self) {
         self.who.core().waits.end(self.who.id(), self.outer.take());
     }
@@ -298,8 +303,8 @@ mod tests {
 
     #[test]
     fn what_is_ready_needs_no_slot() {
-        let refused = || Err::<(), _>(Refused::NoSpare);
+        let refused = || Err::<(), _>(WaitRefused::NoSpare);
         assert_eq!(block_on(&mut std::future::ready(7), None, refused), Ok(Some(7)));
-        assert_eq!(block_on(&mut Restless, None, refused), Err(Refused::NoSpare));
+        assert_eq!(block_on(&mut Restless, None, refused), Err(WaitRefused::NoSpare));
     }
 }

@@ -1,7 +1,7 @@
 //! Builder of a directory: settings and their validation.
 
-use super::shelf::Shelf;
-use super::{Directory, Inner, Owner, Watch};
+use super::shard::KeyShard;
+use super::{Directory, DirectoryInner, DirectoryOwner, SweepState};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
 use crate::mailbox::state::MAX_LEN;
@@ -15,7 +15,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// Maximal number of parts of a table, each with its own lock.
-const SHELVES: usize = 64;
+const MAX_SHARDS: usize = 64;
 /// Minimal number of actors per part where a limit is given. With less room, chance would fill some
 /// parts long before others.
 const ROOM: usize = 64;
@@ -137,20 +137,20 @@ where
             None => self.executor.core().capacity,
         };
         // A power of two, so that a mask of the hash chooses the part.
-        let shelves = self.limit.map_or(SHELVES, |limit| (limit / ROOM).clamp(1, SHELVES));
-        let shelves = 1 << shelves.ilog2();
+        let shards = self.limit.map_or(MAX_SHARDS, |limit| (limit / ROOM).clamp(1, MAX_SHARDS));
+        let shards = 1 << shards.ilog2();
         // Rounded down, so that the parts together never keep more than the limit.
-        let most = self.limit.map_or(usize::MAX, |limit| limit / shelves);
-        let inner = Inner {
+        let most = self.limit.map_or(usize::MAX, |limit| limit / shards);
+        let inner = DirectoryInner {
             executor: self.executor,
             make,
             capacity,
             idle: self.idle,
             hasher: RandomState::new(),
-            shelves: (0..shelves).map(|_| Padded(Mutex::new(Shelf::new(most)))).collect(),
-            watch: Mutex::new(Watch { shelves: 0, sweeping: false, sweeper: None }),
+            shards: (0..shards).map(|_| Padded(Mutex::new(KeyShard::new(most)))).collect(),
+            sweep: Mutex::new(SweepState { shards: 0, sweeping: false, sweeper: None }),
         };
-        Directory { owner: Arc::new(Owner(Arc::new(inner))) }
+        Directory { owner: Arc::new(DirectoryOwner(Arc::new(inner))) }
     }
 }
 

@@ -2,24 +2,24 @@
 //! when idle.
 //!
 //! - this file: the user's handle; [`builder`]: its settings
-//! - [`reach`]: finding or making a key's actor; [`shelf`]: the parts of the table, and the
-//!   protocol; [`sweep`]: finding idle actors
-//! - [`member`]: an actor's link to its directory
+//! - [`reach`]: finding or making a key's actor; [`shard`]: the parts of the table, and the
+//!   protocol; [`sweeper`]: finding idle actors
+//! - [`factories`]: an actor's link to its directory
 //!
 //! ```text
-//! Directory --> Owner --> Inner <-- each actor's membership, the sweeper
-//!                           |
-//!                 shelves: key -> actor; a strong reference to those that are kept
+//! Directory --> DirectoryOwner --> DirectoryInner <-- each actor's factory, the sweeper
+//!                                        |
+//!                 shards: key -> actor; a strong reference to those that are kept
 //! ```
 //!
-//! The actors keep `Inner` until their end. `Inner` keeps the actors as long as there is an
-//! `Owner`. With the last `Directory` all of them are let go.
+//! The actors keep `DirectoryInner` until their end. `DirectoryInner` keeps the actors as long as
+//! there is an `DirectoryOwner`. With the last `Directory` all of them are let go.
 
 pub(crate) mod builder;
-mod member;
+mod factories;
 mod reach;
-mod shelf;
-mod sweep;
+mod shard;
+mod sweeper;
 
 use crate::actor::ask::Ask;
 use crate::actor::carried::carried;
@@ -31,14 +31,14 @@ use crate::id::ActorId;
 use crate::sync::{Mutex, Padded};
 use crate::time::Duration;
 use builder::DirectoryBuilder;
-use member::{Given, OfDirectory};
-use reach::Reached;
-use shelf::{Known, Rest, Shelf};
+use factories::{DirectoryFactory, OneShotFactory};
+use reach::Lookup;
+use shard::{Garbage, KeyShard, KnownKeys};
 use std::fmt;
 use std::hash::{Hash, RandomState};
 use std::panic::RefUnwindSafe;
 use std::sync::Arc;
-use sweep::Sweeper;
+use sweeper::Sweeper;
 
 /// Actors by key, spawned when they are needed and ended when they are idle. Other libraries call
 /// them virtual actors, entities or grains.
@@ -51,12 +51,11 @@ use sweep::Sweeper;
 ///
 /// # Passivation
 ///
-/// A directory keeps a reference to each of its actors. With an
-/// [idle timeout](DirectoryBuilder::idle_timeout) or a
-/// [limit](DirectoryBuilder::max_actors) to its actors it lets go of actors that were not used for a
-/// while. An actor that nothing references then ends
-/// ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), so its memory goes back. **No
-/// message is lost by that.** A message that waits, a reference held elsewhere (such as
+/// A directory keeps a reference to each of its actors. With an [idle
+/// timeout](DirectoryBuilder::idle_timeout) or a [limit](DirectoryBuilder::max_actors) to its
+/// actors it lets go of actors that were not used for a while. An actor that nothing references
+/// then ends ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), so its memory goes
+/// back. **No message is lost by that.** A message that waits, a reference held elsewhere (such as
 /// [`get`](Self::get) returns), a timer of its own and an unanswered
 /// [`ask_then`](crate::Context::ask_then) keep an actor alive as always, and a look-up and the end
 /// of an actor are decided on one atomic word. Messages from one sender to one key are handled in
@@ -132,35 +131,35 @@ use sweep::Sweeper;
 #[doc(alias("registry", "virtual actor", "grain", "entity", "cluster sharding", "lookup"))]
 #[must_use = "dropping the last handle lets go of all actors"]
 pub struct Directory<K: 'static, A: Actor> {
-    owner: Arc<Owner<K, A>>,
+    owner: Arc<DirectoryOwner<K, A>>,
 }
 
 /// Lets go of all actors when it is dropped.
-struct Owner<K: 'static, A: Actor>(Arc<Inner<K, A>>);
+struct DirectoryOwner<K: 'static, A: Actor>(Arc<DirectoryInner<K, A>>);
 
 /// A power of two of parts.
-type Shelves<K, A> = Box<[Padded<Mutex<Shelf<K, A>>>]>;
+type KeyShards<K, A> = Box<[Padded<Mutex<KeyShard<K, A>>>]>;
 
-struct Inner<K: 'static, A: Actor> {
+struct DirectoryInner<K: 'static, A: Actor> {
     executor: Handle,
     make: Box<dyn Fn(&K) -> A + Send + Sync>,
     /// Capacity of the actors' mailboxes.
     capacity: u32,
     idle: Option<Duration>,
     hasher: RandomState,
-    shelves: Shelves<K, A>,
+    shards: KeyShards<K, A>,
     /// Lock order: taken after a part's lock, never before.
-    watch: Mutex<Watch<K, A>>,
+    sweep: Mutex<SweepState<K, A>>,
 }
 
 /// No user code runs while a part of this is half changed. The function that makes actors is the
 /// user's: after a panic the directory calls it again in any case.
-impl<K: 'static, A: Actor> RefUnwindSafe for Inner<K, A> {}
+impl<K: 'static, A: Actor> RefUnwindSafe for DirectoryInner<K, A> {}
 
 /// State of the search for idle actors.
-struct Watch<K: 'static, A: Actor> {
+struct SweepState<K: 'static, A: Actor> {
     /// Number of parts that are watched.
-    shelves: usize,
+    shards: usize,
     /// Whether a sweeper exists.
     sweeping: bool,
     sweeper: Option<WeakRef<Sweeper<K, A>>>,
@@ -261,8 +260,8 @@ where
             drop(make);
             return actor;
         }
-        // `make` serves this actor only, so its membership needs no copy of the key.
-        let spawned = |_: &Arc<K>| Given::new(inner, hash, make);
+        // `make` serves this actor only, so its factory needs no copy of the key.
+        let spawned = |_: &Arc<K>| OneShotFactory::new(inner, hash, make);
         let spawned = inner.spawn(hash, key, spawned).map(|reached| reached.actor);
         spawned.unwrap_or_else(|| spawn::tombstone(inner.executor.core()))
     }
@@ -315,10 +314,10 @@ where
             return false;
         }
         let hash = inner.hash(key);
-        let (mut shelf, known) = inner.locked(hash, key, Known::none());
-        let actor = shelf.let_go(hash, &known);
+        let (mut shard, known) = inner.locked(hash, key, KnownKeys::none());
+        let actor = shard.let_go(hash, &known);
         // The lock goes first: the reference taken out may be the actor's last.
-        drop(shelf);
+        drop(shard);
         actor.is_some()
     }
 
@@ -342,28 +341,28 @@ where
         if self.inner().forked() {
             return stats;
         }
-        for shelf in &self.inner().shelves {
-            let shelf = shelf.0.lock();
-            let (live, kept) = shelf.counts();
+        for shard in &self.inner().shards {
+            let shard = shard.0.lock();
+            let (live, kept) = shard.counts();
             stats.live += live;
             stats.kept += kept;
-            stats.spawned += shelf.spawned;
-            stats.passivated += shelf.let_go;
+            stats.spawned += shard.spawned;
+            stats.passivated += shard.let_go;
         }
         stats
     }
 
-    fn inner(&self) -> &Arc<Inner<K, A>> {
+    fn inner(&self) -> &Arc<DirectoryInner<K, A>> {
         &self.owner.0
     }
 
     /// Returns the key's actor, or a new one. Returns `None` once the executor shuts down.
-    fn reach(&self, key: &K) -> Option<Reached<'_, A>> {
+    fn reach(&self, key: &K) -> Option<Lookup<'_, A>> {
         let inner = self.inner();
         let hash = inner.hash(key);
         match inner.find(hash, key) {
-            Some(actor) => Some(Reached { actor, _begin: None }),
-            None => inner.spawn(hash, key, |own| OfDirectory::new(inner, hash, Arc::clone(own))),
+            Some(actor) => Some(Lookup { actor, _begin: None }),
+            None => inner.spawn(hash, key, |own| DirectoryFactory::new(inner, hash, Arc::clone(own))),
         }
     }
 
@@ -390,58 +389,58 @@ where
     }
 }
 
-impl<K, A: Actor> Inner<K, A> {
-    fn shelf(&self, hash: u64) -> &Mutex<Shelf<K, A>> {
+impl<K, A: Actor> DirectoryInner<K, A> {
+    fn shard(&self, hash: u64) -> &Mutex<KeyShard<K, A>> {
         // The table chooses buckets by the low bits and by the highest seven, so the parts use bits
         // in between.
-        &self.shelves[(hash >> 32) as usize & (self.shelves.len() - 1)].0
+        &self.shards[(hash >> 32) as usize & (self.shards.len() - 1)].0
     }
 
     /// Removes an ended actor's entry. Schedules the first turn of its successor, if there is one.
     fn over(&self, hash: u64, actor: ActorId) {
-        let mut rest = Rest::default();
-        let mut shelf = self.shelf(hash).lock();
-        let next = shelf.over(hash, actor, &mut rest);
+        let mut garbage = Garbage::default();
+        let mut shard = self.shard(hash).lock();
+        let next = shard.over(hash, actor, &mut garbage);
         // Under the part's lock, like `succeeds`, so that the table of waits changes in the same
         // order.
         next.iter().for_each(|_| self.executor.core().waits.may_begin_after(actor));
-        drop(shelf);
+        drop(shard);
         if let Some(next) = next {
             self.executor.core().scheduler.schedule(next);
         }
     }
 }
 
-impl<K: 'static, A: Actor> Inner<K, A> {
+impl<K: 'static, A: Actor> DirectoryInner<K, A> {
     fn forked(&self) -> bool {
         self.executor.core().forked()
     }
 
     /// Marks a part as watched if an actor may become idle there. Called under the part's lock.
     /// Returns `true` if the caller must start a sweeper.
-    fn watch(&self, shelf: &mut Shelf<K, A>) -> bool {
-        if self.idle.is_none() || !shelf.keeps_any() {
+    fn watch(&self, shard: &mut KeyShard<K, A>) -> bool {
+        if self.idle.is_none() || !shard.keeps_any() {
             return false;
         }
-        shelf.watched = true;
-        let mut watch = self.watch.lock();
-        // The lock of `watch` is taken inside the part's lock, never the other way round.
-        watch.shelves += 1;
-        !std::mem::replace(&mut watch.sweeping, true)
+        shard.watched = true;
+        let mut sweep = self.sweep.lock();
+        // The lock of `sweep` is taken inside the part's lock, never the other way round.
+        sweep.shards += 1;
+        !std::mem::replace(&mut sweep.sweeping, true)
     }
 }
 
-impl<K: 'static, A: Actor> Drop for Owner<K, A> {
+impl<K: 'static, A: Actor> Drop for DirectoryOwner<K, A> {
     fn drop(&mut self) {
         if self.0.forked() {
             return;
         }
-        for shelf in &self.0.shelves {
+        for shard in &self.0.shards {
             // A statement of its own: the lock is released before the references are dropped.
-            let rest = shelf.0.lock().clear();
-            drop(rest);
+            let garbage = shard.0.lock().clear();
+            drop(garbage);
         }
-        let sweeper = self.0.watch.lock().sweeper.take();
+        let sweeper = self.0.sweep.lock().sweeper.take();
         if let Some(sweeper) = sweeper.and_then(|sweeper| sweeper.upgrade()) {
             // The timer would keep the sweeper, and so this directory, for another idle time.
             sweeper.stop();

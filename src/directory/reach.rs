@@ -1,10 +1,10 @@
 //! Reaching a key's actor: finding it, or spawning the key's next one.
 
-use super::Inner;
-use super::shelf::{Known, Rest, Shelf, drop_key};
-use super::sweep::Sweeper;
+use super::DirectoryInner;
+use super::shard::{Garbage, KeyShard, KnownKeys, drop_key};
+use super::sweeper::Sweeper;
 use crate::actor::Actor;
-use crate::actor::member::{self as membership, Membership};
+use crate::actor::managed::{self, CellOwner};
 use crate::actor::refs::ActorRef;
 use crate::sched::Scheduler;
 use crate::sched::runnable::Runnable;
@@ -13,7 +13,7 @@ use crate::user::{self, Site};
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-impl<K, A> Inner<K, A>
+impl<K, A> DirectoryInner<K, A>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
@@ -28,18 +28,18 @@ where
         if self.forked() {
             return None;
         }
-        let mut known = Known::none();
-        let first = self.shelf(hash).lock().first(hash);
+        let mut known = KnownKeys::none();
+        let first = self.shard(hash).lock().first(hash);
         let (first, running) = first?;
         // Two keys have the same hash only by a very rare chance, or if their type makes it so. So
         // this one comparison nearly always suffices.
         if known.learn(first, key) && running.is_some() {
             return running;
         }
-        let mut rest = Rest::default();
-        let (mut shelf, known) = self.locked(hash, key, known);
-        let found = shelf.look_up(hash, &known, &mut rest);
-        self.leave(shelf);
+        let mut garbage = Garbage::default();
+        let (mut shard, known) = self.locked(hash, key, known);
+        let found = shard.look_up(hash, &known, &mut garbage);
+        self.leave(shard);
         found.ok()
     }
 
@@ -49,70 +49,70 @@ where
         &self,
         hash: u64,
         key: &K,
-        mut known: Known<K>,
-    ) -> (MutexGuard<'_, Shelf<K, A>>, Known<K>) {
+        mut known: KnownKeys<K>,
+    ) -> (MutexGuard<'_, KeyShard<K, A>>, KnownKeys<K>) {
         loop {
-            let shelf = self.shelf(hash).lock();
+            let shard = self.shard(hash).lock();
             // Another key of this hash may have come while the lock was released, so the look
             // starts again.
-            let Some(unknown) = shelf.unknown(hash, &known) else { return (shelf, known) };
-            drop(shelf);
+            let Some(unknown) = shard.unknown(hash, &known) else { return (shard, known) };
+            drop(shard);
             known.learn(unknown, key);
         }
     }
 
     /// Spawns the key's next actor, unless another thread has just done so. Returns `None` once the
     /// executor shuts down.
-    pub(super) fn spawn<T: Membership<A>>(
+    pub(super) fn spawn<T: CellOwner<A>>(
         self: &Arc<Self>,
         hash: u64,
         key: &K,
-        membership: impl FnOnce(&Arc<K>) -> T,
-    ) -> Option<Reached<'_, A>> {
+        owner: impl FnOnce(&Arc<K>) -> T,
+    ) -> Option<Lookup<'_, A>> {
         if self.forked() {
             return None;
         }
         // The clone is user code, so it runs before the lock is taken.
         let own = Arc::new(user::pass(Site::Key, || key.clone()));
-        let membership = membership(&own);
-        let mut rest = Rest::default();
-        let (mut shelf, known) = self.locked(hash, key, Known::none());
+        let owner = owner(&own);
+        let mut garbage = Garbage::default();
+        let (mut shard, known) = self.locked(hash, key, KnownKeys::none());
         // Another thread may have spawned the key's actor since `find`.
-        let after = match shelf.look_up(hash, &known, &mut rest) {
+        let after = match shard.look_up(hash, &known, &mut garbage) {
             Ok(actor) => {
-                self.leave(shelf);
+                self.leave(shard);
                 // A panic in the drop of the user's function must not lose the actor found.
-                user::contain(Site::Drop, || drop(membership));
+                user::contain(Site::Drop, || drop(owner));
                 drop_key(own);
-                return Some(Reached { actor, _begin: None });
+                return Some(Lookup { actor, _begin: None });
             }
             Err(stopped) => stopped,
         };
-        let (actor, begin) = match membership::spawn(self.executor.core(), self.capacity, membership) {
+        let (actor, begin) = match managed::spawn(self.executor.core(), self.capacity, owner) {
             Ok(spawned) => spawned,
             Err(refused) => {
                 // The lock goes first: what was refused may end the crew, and the crew's end may
                 // run wakers.
-                drop(shelf);
+                drop(shard);
                 drop(refused.settle(self.executor.core()));
                 return None;
             }
         };
-        let begin = shelf.place((hash, own), after, &actor, begin, &mut rest);
+        let begin = shard.place((hash, own), after, &actor, begin, &mut garbage);
         if let (None, Some(before)) = (&begin, after) {
             // Under the part's lock, like `may_begin_after`, so that the two cannot pass each
             // other.
             self.executor.core().waits.succeeds(actor.id(), before);
         }
-        self.leave(shelf);
+        self.leave(shard);
         let scheduler = &self.executor.core().scheduler;
-        Some(Reached { actor, _begin: begin.map(|task| Begin { scheduler, task: Some(task) }) })
+        Some(Lookup { actor, _begin: begin.map(|task| DeferredStart { scheduler, task: Some(task) }) })
     }
 
     /// Releases a part's lock. Starts the sweeper if an actor may become idle there now.
-    fn leave(self: &Arc<Self>, mut shelf: MutexGuard<'_, Shelf<K, A>>) {
-        let start = !shelf.watched && self.watch(&mut shelf);
-        drop(shelf);
+    fn leave(self: &Arc<Self>, mut shard: MutexGuard<'_, KeyShard<K, A>>) {
+        let start = !shard.watched && self.watch(&mut shard);
+        drop(shard);
         if start {
             Sweeper::start(self);
         }
@@ -121,17 +121,17 @@ where
 
 /// A key's actor. A new one begins when this is dropped. The message it was spawned for is in its
 /// mailbox by then, so the actor cannot end before.
-pub(super) struct Reached<'a, A> {
+pub(super) struct Lookup<'a, A> {
     pub(super) actor: ActorRef<A>,
-    pub(super) _begin: Option<Begin<'a>>,
+    pub(super) _begin: Option<DeferredStart<'a>>,
 }
 
-pub(super) struct Begin<'a> {
+pub(super) struct DeferredStart<'a> {
     scheduler: &'a Scheduler,
     task: Option<Runnable>,
 }
 
-impl Drop for Begin<'_> {
+impl Drop for DeferredStart<'_> {
     fn drop(&mut self) {
         if let Some(task) = self.task.take() {
             self.scheduler.schedule(task);

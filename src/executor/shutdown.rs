@@ -241,18 +241,18 @@ fn run_once(f: &Mutex<Option<impl FnOnce()>>) {
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited; the shutdown goes on without it"]
 pub struct Shutdown {
-    shared: Arc<Mutex<Outcome>>,
+    shared: Arc<Mutex<ShutdownOutcome>>,
 }
 
 #[derive(Debug, Default)]
-struct Outcome {
+struct ShutdownOutcome {
     result: Option<Result<ShutdownReport, WaitError>>,
     waker: Option<Waker>,
 }
 
 impl Shutdown {
     fn start(executor: Executor, deadline: Duration, now: bool) -> Self {
-        let shared = Arc::new(Mutex::new(Outcome::default()));
+        let shared = Arc::new(Mutex::new(ShutdownOutcome::default()));
         if executor.core().forked() {
             shared.lock().result = Some(Err(WaitError::Forked));
             return Shutdown { shared };

@@ -41,7 +41,7 @@ pub struct TopActor {
 }
 
 /// A reading of one actor.
-struct Seen<'a> {
+struct RankedActor<'a> {
     header: &'a Header,
     handled: u64,
     waiting: u32,
@@ -49,10 +49,10 @@ struct Seen<'a> {
     oldest: Option<Duration>,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> RankedActor<'a> {
     fn new(header: &'a Header, now: Instant) -> Self {
         let stopwatch = header.stopwatch();
-        Seen {
+        RankedActor {
             header,
             handled: header.handled(),
             waiting: header.state.peek().len(),
@@ -93,19 +93,19 @@ impl<'a> Seen<'a> {
 type Rank = (Option<Duration>, u64);
 
 /// The `k` highest ranks among all offered actors.
-struct Best {
+struct TopK {
     k: usize,
     /// The lowest rank of the best `k` so far. Only a higher rank can matter.
     hopeless: Option<Rank>,
     found: Vec<(Rank, TopActor)>,
 }
 
-impl Best {
+impl TopK {
     fn new(k: usize) -> Self {
-        Best { k, hopeless: None, found: Vec::new() }
+        TopK { k, hopeless: None, found: Vec::new() }
     }
 
-    fn offer(&mut self, rank: Option<Rank>, seen: &Seen<'_>) {
+    fn offer(&mut self, rank: Option<Rank>, seen: &RankedActor<'_>) {
         // Names are copied only for candidates: most actors are out by their rank alone.
         let Some(rank) =
             rank.filter(|rank| self.k > 0 && self.hopeless.is_none_or(|hopeless| *rank > hopeless))
@@ -177,10 +177,10 @@ impl Handle {
             return Top::default();
         }
         let now = time::now();
-        let (mut busiest, mut longest_waiting) = (Best::new(k), Best::new(k));
+        let (mut busiest, mut longest_waiting) = (TopK::new(k), TopK::new(k));
         // One reading of the clock for all, so that the ages are comparable.
         self.core().unfinished(|header| {
-            let seen = Seen::new(header, now);
+            let seen = RankedActor::new(header, now);
             busiest.offer(seen.busy(), &seen);
             longest_waiting.offer(seen.behind(), &seen);
             true

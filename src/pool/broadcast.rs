@@ -61,22 +61,22 @@ impl<A: Actor> Pool<A> {
         loop {
             // The messages are made outside the lock, since `message` is user code. So are surplus
             // messages dropped.
-            let seen = self.list();
+            let seen = self.roster();
             if seen.stopped {
-                let refused = |_| State::Over(Err(NoAnswer::Refused(Refusal::PoolStopped)));
-                return Broadcast { states: (0..seen.members.len()).map(refused).collect() };
+                let refused = |_| BroadcastState::Over(Err(NoAnswer::Refused(Refusal::PoolStopped)));
+                return Broadcast { states: (0..seen.replicas.len()).map(refused).collect() };
             }
-            let mut messages: Vec<Option<M>> = (0..seen.members.len()).map(|i| Some(message(i))).collect();
+            let mut messages: Vec<Option<M>> = (0..seen.replicas.len()).map(|i| Some(message(i))).collect();
             let mut refused = Vec::new();
-            let states = self.shared.with_same(&seen, |list| {
+            let states = self.shared.with_same(&seen, |roster| {
                 let ask = |(index, message): (usize, &mut Option<M>)| {
                     let message = message.take().expect("made for each replica");
-                    match list.members[index].actor.ask(message) {
-                        Ok(ask) => State::Asked(ask),
+                    match roster.replicas[index].actor.ask(message) {
+                        Ok(ask) => BroadcastState::Asked(ask),
                         Err(error) => {
                             let why = error.refusal();
                             refused.push(error);
-                            State::Over(Err(NoAnswer::Refused(why)))
+                            BroadcastState::Over(Err(NoAnswer::Refused(why)))
                         }
                     }
                 };
@@ -86,7 +86,7 @@ impl<A: Actor> Pool<A> {
             // released.
             drop::<Vec<SendError<M>>>(refused);
             // `None` if the pool changed between the look and the lock. Then all is done again, so
-            // that a broadcast reaches all replicas of one list, or none.
+            // that a broadcast reaches all replicas of one roster, or none.
             if let Some(states) = states {
                 return Broadcast { states };
             }
@@ -101,10 +101,10 @@ impl<A: Actor> Pool<A> {
 /// answers, never the messages.
 #[must_use = "answers are on their way"]
 pub struct Broadcast<R> {
-    states: Vec<State<R>>,
+    states: Vec<BroadcastState<R>>,
 }
 
-enum State<R> {
+enum BroadcastState<R> {
     Asked(Ask<R>),
     Over(Result<R, NoAnswer>),
     Taken,
@@ -156,9 +156,9 @@ impl<R> Broadcast<R> {
         // All questions are under way, so waiting for one after the other takes as long as the
         // slowest.
         let outcome = |state| match state {
-            State::Asked(ask) => ask.wait_until(until).map_err(|error| NoAnswer::Ask(error.into())),
-            State::Over(outcome) => outcome,
-            State::Taken => unreachable!("not polled after it was ready"),
+            BroadcastState::Asked(ask) => ask.wait_until(until).map_err(|error| NoAnswer::Ask(error.into())),
+            BroadcastState::Over(outcome) => outcome,
+            BroadcastState::Taken => unreachable!("not polled after it was ready"),
         };
         self.states.into_iter().map(outcome).collect()
     }
@@ -170,10 +170,10 @@ impl<R> Future for Broadcast<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut all = true;
         for state in &mut self.states {
-            if let State::Asked(ask) = state {
+            if let BroadcastState::Asked(ask) = state {
                 match Pin::new(ask).poll(cx) {
                     // Kept until the last answer is here; a finished ask must not be polled again.
-                    Poll::Ready(answer) => *state = State::Over(answer.map_err(NoAnswer::Ask)),
+                    Poll::Ready(answer) => *state = BroadcastState::Over(answer.map_err(NoAnswer::Ask)),
                     Poll::Pending => all = false,
                 }
             }
@@ -181,8 +181,8 @@ impl<R> Future for Broadcast<R> {
         if !all {
             return Poll::Pending;
         }
-        let take = |state: &mut State<R>| match std::mem::replace(state, State::Taken) {
-            State::Over(outcome) => outcome,
+        let take = |state: &mut BroadcastState<R>| match std::mem::replace(state, BroadcastState::Taken) {
+            BroadcastState::Over(outcome) => outcome,
             _ => panic!("a broadcast was polled after it was ready"),
         };
         Poll::Ready(self.states.iter_mut().map(take).collect())

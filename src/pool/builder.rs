@@ -2,8 +2,8 @@
 
 use super::Pool;
 use super::error::PoolError;
-use super::factory::{Make, make_states};
-use super::life::Shared;
+use super::factory::{StateFactory, make_states};
+use super::life::PoolInner;
 use super::strategy::{Strategy, TwoChoices};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
@@ -13,7 +13,7 @@ use std::error::Error;
 use std::fmt;
 
 /// Settings of a pool, after validation.
-pub(super) struct Settings {
+pub(super) struct PoolSettings {
     pub(super) name: Option<String>,
     pub(super) capacity: u32,
     pub(super) queue_capacity: u32,
@@ -52,7 +52,7 @@ pub(super) struct Settings {
 pub struct PoolBuilder<A> {
     handle: Handle,
     replicas: usize,
-    factory: Make<A>,
+    factory: StateFactory<A>,
     usual: Box<dyn Strategy + Send + Sync>,
     name: Option<String>,
     capacity: Option<usize>,
@@ -92,7 +92,7 @@ impl Handle {
 }
 
 impl<A: Actor + Send> PoolBuilder<A> {
-    fn new(handle: Handle, replicas: usize, factory: Make<A>) -> Self {
+    fn new(handle: Handle, replicas: usize, factory: StateFactory<A>) -> Self {
         PoolBuilder {
             timing: handle.core().timing,
             handle,
@@ -162,9 +162,9 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// counts as a failure, and so do a stop of a replica and an error of the factory. Default: 100
     /// in 60 s.
     ///
-    /// The pool keeps counts and not each failure, so the time may be as long as [`Duration::MAX`]. Up
-    /// to 64 failures are counted exactly; beyond, each counts for at least 63 of 64 parts of the
-    /// time.
+    /// The pool keeps counts and not each failure, so the time may be as long as [`Duration::MAX`].
+    /// Up to 64 failures are counted exactly; beyond, each counts for at least 63 of 64 parts of
+    /// the time.
     #[doc(alias("restart", "max_restarts", "restart_limit", "intensity", "supervision"))]
     pub fn failure_limit(mut self, failures: u32, within: Duration) -> Self {
         (self.limit, self.window) = (failures, within);
@@ -189,7 +189,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
                 _ => Err(PoolError::Capacity(messages)),
             },
         };
-        let settings = Settings {
+        let settings = PoolSettings {
             capacity: capacity(self.capacity)?,
             queue_capacity: capacity(self.queue_capacity)?,
             name: self.name,
@@ -202,7 +202,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
         // All states are made before the first replica is spawned, so that a failing factory leaves
         // nothing behind.
         let states = make_states(&self.factory, 0..self.replicas)?;
-        Shared::start(self.handle, self.factory, self.usual, settings, states).map(Pool::new)
+        PoolInner::start(self.handle, self.factory, self.usual, settings, states).map(Pool::new)
     }
 }
 

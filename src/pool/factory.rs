@@ -14,13 +14,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// The function, as a builder has it.
-pub(super) type Make<A> = Box<dyn Fn(usize) -> Result<A, Box<dyn Error + Send + Sync>> + Send + Sync>;
+pub(super) type StateFactory<A> = Box<dyn Fn(usize) -> Result<A, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 /// States for replicas that are about to be spawned. Each is boxed, since states may be large.
 pub(super) type States<A> = VecDeque<Box<A>>;
 
 /// Calls the function for each index. User code, so the caller holds no lock.
-pub(super) fn make_states<A>(make: &Make<A>, indexes: Range<usize>) -> Result<States<A>, PoolError> {
+pub(super) fn make_states<A>(make: &StateFactory<A>, indexes: Range<usize>) -> Result<States<A>, PoolError> {
     let mut states = VecDeque::with_capacity(indexes.len());
     for index in indexes {
         match make(index) {
@@ -32,10 +32,10 @@ pub(super) fn make_states<A>(make: &Make<A>, indexes: Range<usize>) -> Result<St
 }
 
 /// The function of a running pool.
-pub(super) struct Factory<A: 'static>(Mutex<Option<Arc<Make<A>>>>);
+pub(super) struct Factory<A: 'static>(Mutex<Option<Arc<StateFactory<A>>>>);
 
 impl<A> Factory<A> {
-    pub(super) fn new(make: Make<A>) -> Self {
+    pub(super) fn new(make: StateFactory<A>) -> Self {
         Factory(Mutex::new(Some(Arc::new(make))))
     }
 
@@ -43,29 +43,29 @@ impl<A> Factory<A> {
     ///
     /// The caller calls the function itself: a state moved through one more closure overflowed the
     /// stack in debug builds, where states may take 512 KiB.
-    pub(super) fn hold(&self) -> Option<Held<A>> {
+    pub(super) fn hold(&self) -> Option<FactoryGuard<A>> {
         let make = self.0.lock().clone();
-        make.map(|make| Held(Some(make)))
+        make.map(|make| FactoryGuard(Some(make)))
     }
 
     /// Drops the function, after the calls that are under way.
     pub(super) fn let_go(&self) {
         let make = self.0.lock().take();
-        drop(Held(make)); // not under the lock
+        drop(FactoryGuard(make)); // not under the lock
     }
 }
 
 /// A function with a contained drop: it may be the last one, and the function's captures are the
 /// user's.
-pub(super) struct Held<A: 'static>(Option<Arc<Make<A>>>);
+pub(super) struct FactoryGuard<A: 'static>(Option<Arc<StateFactory<A>>>);
 
-impl<A> Held<A> {
-    pub(super) fn make(&self) -> &Make<A> {
+impl<A> FactoryGuard<A> {
+    pub(super) fn make(&self) -> &StateFactory<A> {
         self.0.as_deref().expect("present until the drop")
     }
 }
 
-impl<A> Drop for Held<A> {
+impl<A> Drop for FactoryGuard<A> {
     fn drop(&mut self) {
         if let Some(make) = self.0.take().and_then(Arc::into_inner) {
             drops::run(move || user::contain(Site::Drop, || drop(make)));

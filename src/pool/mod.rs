@@ -1,24 +1,24 @@
 //! Pools: replicas of an actor behind one handle, and strategies for choosing a replica.
 //!
 //! - this file: the handle; [`send`]: tell, ask, send; [`broadcast`]: all replicas at the same time
-//! - [`strategy`]: the choice of a replica; [`members`]: the replicas, as senders see them
-//! - [`builder`]: settings; [`life`]: losses, successors, changes of size, the end; [`moving`]:
+//! - [`strategy`]: the choice of a replica; [`roster`]: the replicas, as senders see them
+//! - [`builder`]: settings; [`life`]: losses, successors, changes of size, the end; [`key_move`]:
 //!   keys that change their replica
-//! - `counts`: statistics
+//! - `stats`: statistics
 //!
 //! A replica is an actor like any other, on the executor's crew. `cell::restart` replaces its state
 //! without moving a message, and `cell::shared` is the queue that all replicas take from.
 
 pub(crate) mod broadcast;
 pub(crate) mod builder;
-pub(crate) mod counts;
 pub(crate) mod error;
 mod factory;
+mod failures;
+mod key_move;
 mod life;
-mod losses;
-mod members;
-mod moving;
+mod roster;
 pub(crate) mod send;
+pub(crate) mod stats;
 pub(crate) mod strategy;
 
 use crate::actor::Actor;
@@ -29,8 +29,8 @@ use crate::id::ActorId;
 use crate::sync::WakerKey;
 use crate::time::{self, Duration, Instant};
 use error::{PoolError, PoolStopReason};
-use life::Shared;
-use members::List;
+use life::PoolInner;
+use roster::Roster;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -92,14 +92,14 @@ use std::task::{Context, Poll};
 #[doc(alias("Router", "Factory", "worker pool", "ActorPool"))]
 #[must_use = "dropping the last handle stops the pool"]
 pub struct Pool<A: Actor> {
-    shared: Arc<Shared<A>>,
+    shared: Arc<PoolInner<A>>,
     /// Dropping the last handle stops the pool.
-    handles: Arc<Handles<A>>,
+    handles: Arc<PoolHandles<A>>,
 }
 
-struct Handles<A: Actor>(Arc<Shared<A>>);
+struct PoolHandles<A: Actor>(Arc<PoolInner<A>>);
 
-impl<A: Actor> Drop for Handles<A> {
+impl<A: Actor> Drop for PoolHandles<A> {
     fn drop(&mut self) {
         // If the pool has ended already, its first reason is kept.
         self.0.end(PoolStopReason::Dropped, false);
@@ -113,20 +113,20 @@ impl<A: Actor> Clone for Pool<A> {
 }
 
 impl<A: Actor> Pool<A> {
-    fn new(shared: Arc<Shared<A>>) -> Self {
+    fn new(shared: Arc<PoolInner<A>>) -> Self {
         // Two counts: replicas and queues hold `shared`, so only a count of the handles can tell
         // when the last one is gone.
-        Pool { handles: Arc::new(Handles(Arc::clone(&shared))), shared }
+        Pool { handles: Arc::new(PoolHandles(Arc::clone(&shared))), shared }
     }
 
-    fn list(&self) -> Arc<List<A>> {
-        self.shared.list()
+    fn roster(&self) -> Arc<Roster<A>> {
+        self.shared.roster()
     }
 
     /// Returns the number of replicas.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.list().members.len()
+        self.roster().replicas.len()
     }
 
     /// Returns `false`: a pool has at least one replica. (In a forked child it has none.)
@@ -138,20 +138,20 @@ impl<A: Actor> Pool<A> {
     /// Returns the replica of an index, if there is one.
     #[must_use]
     pub fn replica(&self, index: usize) -> Option<ActorRef<A>> {
-        self.list().members.get(index).map(|member| member.actor.clone())
+        self.roster().replicas.get(index).map(|replica| replica.actor.clone())
     }
 
     /// Returns the replicas' ids, in order of their indexes.
     #[must_use]
     pub fn ids(&self) -> Vec<ActorId> {
-        self.list().members.iter().map(|member| member.actor.id()).collect()
+        self.roster().replicas.iter().map(|replica| replica.actor.id()).collect()
     }
 
     /// Returns `true` if the pool accepts messages: until it stops, or is closed by its executor.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        let list = self.list();
-        !list.stopped && list.queue.as_ref().is_some_and(ActorRef::is_running)
+        let roster = self.roster();
+        !roster.stopped && roster.queue.as_ref().is_some_and(ActorRef::is_running)
     }
 
     /// Stops the pool once all accepted messages are handled, in the replicas' mailboxes and in the
@@ -267,7 +267,7 @@ impl<A: Actor + Send> Pool<A> {
     /// Returns `true` while a change of size is under way.
     #[must_use]
     pub fn is_resizing(&self) -> bool {
-        self.list().moving.is_some()
+        self.roster().key_move.is_some()
     }
 }
 
@@ -281,7 +281,7 @@ impl<A: Actor> fmt::Debug for Pool<A> {
 /// resolves.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct PoolStopped<A: Actor> {
-    shared: Arc<Shared<A>>,
+    shared: Arc<PoolInner<A>>,
     /// The entry of this wait among the pool's wakers.
     key: Option<WakerKey>,
 }

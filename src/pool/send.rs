@@ -1,14 +1,14 @@
 //! Sending to a pool: the methods of an `ActorRef`, each with a strategy.
 
 use super::Pool;
-use super::life::Shared;
-use super::members::{List, Picked, Stripe};
+use super::life::PoolInner;
+use super::roster::{Choice, Roster, Stripe};
 use super::strategy::{Replicas, Route, Strategy};
 use crate::actor::ask::Ask;
 use crate::actor::carried::carried;
 use crate::actor::refs::ActorRef;
 use crate::actor::send::{Packed, Posted, Queued, Returned, open, pack};
-use crate::actor::wait::{self, Awaits, Refused};
+use crate::actor::wait::{self, Awaits, WaitRefused};
 use crate::actor::{Actor, Receive};
 use crate::cell::header::Header;
 use crate::error::{Refusal, SendError};
@@ -22,7 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-impl<A: Actor> Shared<A> {
+impl<A: Actor> PoolInner<A> {
     /// Calls `deliver` with the replica chosen by the strategy, or with the reason why there is
     /// none. `deliver` puts a message into the mailbox, under the stripe's lock, and runs no user
     /// code.
@@ -47,22 +47,22 @@ impl<A: Actor> Shared<A> {
             Some(route) => route,
             None => return self.ask_and_follow(stripe, strategy, deliver),
         };
-        let list = stripe.list.read();
-        self.deliver_to(&list, stripe.pick(&list, route), deliver)
+        let roster = stripe.roster.read();
+        self.deliver_to(&roster, stripe.pick(&roster, route), deliver)
     }
 
     /// Calls `deliver` with the picked destination, under the stripe's lock.
     #[inline]
     fn deliver_to<R>(
         self: &Arc<Self>,
-        list: &List<A>,
-        picked: Result<Picked<'_, A>, Refusal>,
+        roster: &Roster<A>,
+        picked: Result<Choice<'_, A>, Refusal>,
         deliver: impl FnOnce(Result<&ActorRef<A>, Refusal>) -> R,
     ) -> R {
         match picked {
-            Ok(Picked::Actor(actor)) => deliver(Ok(actor)),
-            Ok(Picked::Hold { moving, from, into }) => {
-                let hold = self.hold(list, moving, from, into);
+            Ok(Choice::Actor(actor)) => deliver(Ok(actor)),
+            Ok(Choice::Hold { key_move, from, into }) => {
+                let hold = self.hold(roster, key_move, from, into);
                 deliver(hold.as_ref().map_err(|refusal| *refusal))
             }
             Err(refusal) => deliver(Err(refusal)),
@@ -87,13 +87,13 @@ impl<A: Actor> Shared<A> {
                 Route::Default => self.usual_route.unwrap_or(Route::TwoChoices),
                 route => route,
             };
-            let list = stripe.list.read();
-            if !Arc::ptr_eq(&list, &seen) {
-                drop(list);
+            let roster = stripe.roster.read();
+            if !Arc::ptr_eq(&roster, &seen) {
+                drop(roster);
                 // The pool has changed meanwhile, so the route may be wrong.
                 continue;
             }
-            return self.deliver_to(&list, stripe.pick(&list, route), deliver);
+            return self.deliver_to(&roster, stripe.pick(&roster, route), deliver);
         }
     }
 
@@ -248,8 +248,8 @@ impl<A: Actor> Pool<A> {
             // The message may have been accepted at the last moment; then `give_up` finds nothing,
             // and the result is `Ok`.
             Ok(None) => sending.give_up(Refusal::TimedOut),
-            Err(Refused::WouldDeadlock(_)) => sending.give_up(Refusal::WouldDeadlock),
-            Err(Refused::NoSpare) => sending.give_up(Refusal::NoSpare),
+            Err(WaitRefused::WouldDeadlock(_)) => sending.give_up(Refusal::WouldDeadlock),
+            Err(WaitRefused::NoSpare) => sending.give_up(Refusal::NoSpare),
         };
         sending.finish(result.map_or(Ok(()), Err))
     }
@@ -264,12 +264,12 @@ impl<A: Actor> Pool<A> {
         let (core, timed) = (self.shared.handle.core(), self.shared.timing());
         // Packed once, for whichever replica: all replicas have the same executor and the same
         // timing.
-        let state = State::Fresh(pack::<A, M>(message, core, timed));
+        let state = PoolSendState::Fresh(pack::<A, M>(message, core, timed));
         PoolSending { pool: self.clone(), strategy, state, message: PhantomData }
     }
 }
 
-enum State<A> {
+enum PoolSendState<A> {
     Fresh(Packed<A>),
     Waiting(Queued<A>),
     Done,
@@ -282,7 +282,7 @@ enum State<A> {
 pub struct PoolSending<A: Actor, S, M> {
     pool: Pool<A>,
     strategy: S,
-    state: State<A>,
+    state: PoolSendState<A>,
     /// The envelope holds an `M`.
     message: Invariant<M>,
 }
@@ -296,17 +296,22 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
         let PoolSending { pool, strategy, state, .. } = self;
         loop {
             match state {
-                State::Fresh(_) if pool.shared.forked() => match std::mem::replace(state, State::Done) {
-                    State::Fresh(packed) => return Poll::Ready(Err(Returned(packed, Refusal::Forked))),
-                    _ => unreachable!("it was fresh"),
-                },
-                State::Fresh(packed) => {
+                PoolSendState::Fresh(_) if pool.shared.forked() => {
+                    match std::mem::replace(state, PoolSendState::Done) {
+                        PoolSendState::Fresh(packed) => {
+                            return Poll::Ready(Err(Returned(packed, Refusal::Forked)));
+                        }
+                        _ => unreachable!("it was fresh"),
+                    }
+                }
+                PoolSendState::Fresh(packed) => {
                     // The ticket clones the waker, which is user code, so it is made outside the
                     // stripe's lock. The message stays in `state` until it is posted, since a
                     // strategy may panic.
                     let ticket = packed.ticket(waker);
                     let posted = pool.shared.follow(&*strategy, |picked| {
-                        let State::Fresh(packed) = std::mem::replace(state, State::Done) else {
+                        let PoolSendState::Fresh(packed) = std::mem::replace(state, PoolSendState::Done)
+                        else {
                             unreachable!("it was fresh")
                         };
                         match picked {
@@ -316,25 +321,25 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
                     });
                     match posted {
                         Posted::Waiting(queued) => {
-                            *state = State::Waiting(queued);
+                            *state = PoolSendState::Waiting(queued);
                             return Poll::Pending;
                         }
                         Posted::Done(result) => return Poll::Ready(result),
                     }
                 }
-                State::Waiting(queued) => {
+                PoolSendState::Waiting(queued) => {
                     let result = ready!(Pin::new(queued).poll(&mut Context::from_waker(waker)));
-                    *state = State::Done;
+                    *state = PoolSendState::Done;
                     match result {
                         // The replica has left the pool, or the hold was emptied. The strategy
                         // chooses again.
                         Err(Returned(packed, Refusal::Stopped)) if !pool.shared.stopping() => {
-                            *state = State::Fresh(packed);
+                            *state = PoolSendState::Fresh(packed);
                         }
                         result => return Poll::Ready(result),
                     }
                 }
-                State::Done => panic!("a send was polled after it was done"),
+                PoolSendState::Done => panic!("a send was polled after it was done"),
             }
         }
     }
@@ -351,10 +356,10 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
 
     /// Takes the message back, unless it was accepted.
     fn give_up(&mut self, why: Refusal) -> Option<Returned<A>> {
-        match std::mem::replace(&mut self.state, State::Done) {
-            State::Fresh(packed) => Some(Returned(packed, why)),
-            State::Waiting(mut queued) => queued.give_up(why),
-            State::Done => None,
+        match std::mem::replace(&mut self.state, PoolSendState::Done) {
+            PoolSendState::Fresh(packed) => Some(Returned(packed, why)),
+            PoolSendState::Waiting(mut queued) => queued.give_up(why),
+            PoolSendState::Done => None,
         }
     }
 }
@@ -375,7 +380,7 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> Future for Advancing<'_, A, 
 impl<A: Receive<M>, S: Strategy, M: Send + 'static> Awaits for Advancing<'_, A, S, M> {
     fn target(&self) -> &Header {
         match &self.0.state {
-            State::Waiting(queued) => queued.target(),
+            PoolSendState::Waiting(queued) => queued.target(),
             _ => unreachable!("it is in line while a poll says that it is pending"),
         }
     }
@@ -396,14 +401,18 @@ impl<A: Actor, S, M> fmt::Debug for PoolSending<A, S, M> {
     }
 }
 
-/// Support for broadcasts, which reach all replicas of one list, or none.
-impl<A: Actor> Shared<A> {
-    /// Calls `deliver` with the list, under the stripe's lock, if it is still `seen`.
-    pub(super) fn with_same<R>(&self, seen: &Arc<List<A>>, deliver: impl FnOnce(&List<A>) -> R) -> Option<R> {
+/// Support for broadcasts, which reach all replicas of one roster, or none.
+impl<A: Actor> PoolInner<A> {
+    /// Calls `deliver` with the roster, under the stripe's lock, if it is still `seen`.
+    pub(super) fn with_same<R>(
+        &self,
+        seen: &Arc<Roster<A>>,
+        deliver: impl FnOnce(&Roster<A>) -> R,
+    ) -> Option<R> {
         if self.forked() {
             return None;
         }
-        let list = self.stripe().list.read();
-        Arc::ptr_eq(&list, seen).then(|| deliver(&list))
+        let roster = self.stripe().roster.read();
+        Arc::ptr_eq(&roster, seen).then(|| deliver(&roster))
     }
 }

@@ -17,15 +17,15 @@ use std::any::Any;
 use std::sync::{Arc, Weak};
 use std::thread;
 
-struct Idle(#[allow(dead_code)] Thing);
+struct IdleActor(#[allow(dead_code)] Thing);
 
-impl Actor for Idle {}
+impl Actor for IdleActor {}
 
 type Thing = Option<Box<dyn Any + Send>>;
 
 struct Hello(#[allow(dead_code)] Thing);
 
-impl Handler<Hello> for Idle {
+impl Handler<Hello> for IdleActor {
     type Reply = ();
     fn handle(&mut self, _: Hello, _: &mut Context<Self>) {}
 }
@@ -33,7 +33,7 @@ impl Handler<Hello> for Idle {
 /// Calls the function.
 struct Call(Box<dyn FnOnce() + Send>);
 
-impl Handler<Call> for Idle {
+impl Handler<Call> for IdleActor {
     type Reply = ();
     fn handle(&mut self, Call(call): Call, _: &mut Context<Self>) {
         call();
@@ -42,10 +42,10 @@ impl Handler<Call> for Idle {
 
 /// References to an executor held by its own hook, factory or strategy. Filled in once the executor
 /// exists.
-type Held = Arc<Mutex<Option<(Handle, ActorRef<Idle>)>>>;
+type HeldReference = Arc<Mutex<Option<(Handle, ActorRef<IdleActor>)>>>;
 
-fn fill(held: &Held, executor: &Executor) {
-    *held.lock() = Some((executor.handle(), executor.spawn(Idle(None))));
+fn fill(held: &HeldReference, executor: &Executor) {
+    *held.lock() = Some((executor.handle(), executor.spawn(IdleActor(None))));
 }
 
 fn core(executor: &Executor) -> Weak<Core> {
@@ -63,7 +63,7 @@ fn goes(core: &Weak<Core>) {
     }
 }
 
-fn hooked(held: &Held) -> Executor {
+fn hooked(held: &HeldReference) -> Executor {
     let held = Arc::clone(held);
     let hook = move |_: &_| drop(held.lock().clone());
     Executor::builder().workers(2).on_event(hook).build().unwrap()
@@ -71,7 +71,7 @@ fn hooked(held: &Held) -> Executor {
 
 #[test]
 fn a_hook_may_hold_its_own_executor() {
-    let held = Held::default();
+    let held = HeldReference::default();
     let executor = hooked(&held);
     fill(&held, &executor);
     let (core, hook) = (core(&executor), Arc::downgrade(&held));
@@ -83,11 +83,11 @@ fn a_hook_may_hold_its_own_executor() {
 
 #[test]
 fn a_hook_goes_also_where_the_executor_ends_on_its_own_worker() {
-    let held = Held::default();
+    let held = HeldReference::default();
     let executor = hooked(&held);
     fill(&held, &executor);
     let core = core(&executor);
-    let actor = executor.spawn(Idle(None));
+    let actor = executor.spawn(IdleActor(None));
     actor.tell(Call(Box::new(|| drop(executor)))).unwrap();
     drop((actor, held));
     goes(&core);
@@ -95,7 +95,7 @@ fn a_hook_goes_also_where_the_executor_ends_on_its_own_worker() {
 
 #[test]
 fn a_hook_goes_also_with_threads_that_nobody_joins() {
-    let held = Held::default();
+    let held = HeldReference::default();
     let hook = Arc::clone(&held);
     let (started, threads) = bounded(2);
     let executor = Executor::builder()
@@ -113,7 +113,7 @@ fn a_hook_goes_also_with_threads_that_nobody_joins() {
 
 #[test]
 fn a_hook_goes_also_if_the_executor_is_never_built() {
-    let held = Held::default();
+    let held = HeldReference::default();
     let hook = Arc::clone(&held);
     let built = Executor::builder()
         .workers(2)
@@ -136,7 +136,7 @@ fn a_hook_that_holds_the_executor_itself_ends_without_waiting() {
         .drop_deadline(Duration::from_secs(3600))
         .build()
         .unwrap();
-    let (core, actor) = (core(&executor), executor.spawn(Idle(None)));
+    let (core, actor) = (core(&executor), executor.spawn(IdleActor(None)));
     let handle = executor.handle();
     *held.lock() = Some(executor);
     // The executor is ended by its own worker, so the hook's reference is the last one when the
@@ -194,7 +194,7 @@ fn a_forked_child_tells_the_hook_nothing() {
     assert!(called.load(Relaxed), "the parent's hook is called");
 }
 
-struct Own(#[allow(dead_code)] Held);
+struct Own(#[allow(dead_code)] HeldReference);
 
 impl Strategy for Own {
     fn route(&self, _: &Replicas<'_>) -> Route {
@@ -204,7 +204,7 @@ impl Strategy for Own {
 
 #[test]
 fn factories_strategies_directories_handlers_states_messages_and_timers_may_hold_their_executor() {
-    let held = Held::default();
+    let held = HeldReference::default();
     let handler = Arc::clone(&held);
     let executor = Executor::builder()
         .workers(2)
@@ -218,13 +218,14 @@ fn factories_strategies_directories_handlers_states_messages_and_timers_may_hold
     fill(&held, &executor);
     let thing = || -> Thing { Some(Box::new(Arc::clone(&held))) };
     let in_factory = Arc::clone(&held);
-    let factory = move |_| Idle(Some(Box::new(Arc::clone(&in_factory))));
+    let factory = move |_| IdleActor(Some(Box::new(Arc::clone(&in_factory))));
     let pool = executor.pool(3, factory).strategy(Own(Arc::clone(&held))).build().unwrap();
     pool.tell(Own(Arc::clone(&held)), Hello(thing())).unwrap();
     let in_directory = Arc::clone(&held);
-    let directory = Directory::new(&executor, move |_: &u32| Idle(Some(Box::new(Arc::clone(&in_directory)))));
+    let directory =
+        Directory::new(&executor, move |_: &u32| IdleActor(Some(Box::new(Arc::clone(&in_directory)))));
     directory.tell(&1, Hello(thing())).unwrap();
-    let actor = executor.spawn(Idle(thing()));
+    let actor = executor.spawn(IdleActor(thing()));
     let blocks = Call(Box::new(|| blocking(thread::yield_now)));
     actor.tell(blocks).unwrap();
     let timer = actor.tell_after(Duration::from_secs(3600), Hello(thing())).unwrap();

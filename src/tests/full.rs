@@ -11,19 +11,19 @@ use crate::time::{self, Duration};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::thread;
 
-struct Owner {
+struct Asking {
     other: ActorRef<Other>,
     goes_on: Receiver<()>,
 }
 
-impl Actor for Owner {}
+impl Actor for Asking {}
 
 /// Asks, reports the ask, and waits inside the turn.
-struct Hold(Sender<()>);
+struct HoldTurn(Sender<()>);
 
-impl Handler<Hold> for Owner {
+impl Handler<HoldTurn> for Asking {
     type Reply = ();
-    fn handle(&mut self, Hold(asked): Hold, ctx: &mut Context<Self>) {
+    fn handle(&mut self, HoldTurn(asked): HoldTurn, ctx: &mut Context<Self>) {
         let unreachable = |_: &mut Self, _, _: &mut Context<Self>| unreachable!("it has no place");
         ctx.ask_then(&self.other, Question, unreachable).unwrap();
         asked.send(()).unwrap();
@@ -33,7 +33,7 @@ impl Handler<Hold> for Owner {
 
 struct Note;
 
-impl Handler<Note> for Owner {
+impl Handler<Note> for Asking {
     type Reply = ();
     fn handle(&mut self, _: Note, _: &mut Context<Self>) {}
 }
@@ -62,8 +62,8 @@ fn a_mailbox_that_holds_all_it_can_makes_dead_letters_of_what_is_exempt() {
     let executor = Executor::builder().workers(3).on_event(hook).build().unwrap();
     let ((answer, answers), (go_on, goes_on), (asked, is_asked)) = (bounded(1), bounded(1), bounded(1));
     let other = executor.spawn(Other(answers));
-    let owner = executor.build(Owner { other, goes_on }).unbounded().spawn();
-    owner.tell(Hold(asked)).unwrap();
+    let owner = executor.build(Asking { other, goes_on }).unbounded().spawn();
+    owner.tell(HoldTurn(asked)).unwrap();
     is_asked.recv().unwrap();
 
     let places = owner.header().state.fill();

@@ -27,9 +27,9 @@ struct Callback<A: Actor, R, F, S> {
     then: F,
 }
 
-struct Tables<A, R, F, S>(PhantomData<(A, R, F, S)>);
+struct CallbackVtables<A, R, F, S>(PhantomData<(A, R, F, S)>);
 
-impl<A, R, F, S> Tables<A, R, F, S>
+impl<A, R, F, S> CallbackVtables<A, R, F, S>
 where
     A: Actor,
     R: Send + 'static,
@@ -74,13 +74,13 @@ where
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>) + Send + 'static,
     S: Dating,
 {
-    let envelope = Envelope::new(&Tables::<A, R, F, S>::ENVELOPE);
+    let envelope = Envelope::new(&CallbackVtables::<A, R, F, S>::ENVELOPE);
     let pack = |heap: &Heap| memory::place::<Callback<A, R, F, S>>(heap, Kind::Message);
     let callback = owner.header().core().with_heap(pack);
     // SAFETY: the memory was just allocated for this type, and no other thread knows it.
     unsafe { callback.write(Callback { envelope, sent: S::BLANK, owner: Some(owner), answer: None, then }) };
     // SAFETY: the callback is given up to the reply, and the table is made for its type.
-    unsafe { Reply::new(callback.cast(), &Tables::<A, R, F, S>::REPLY) }
+    unsafe { Reply::new(callback.cast(), &CallbackVtables::<A, R, F, S>::REPLY) }
 }
 
 unsafe fn answer<A: Actor, R, F, S: Dating>(to: NonNull<()>, answer: Result<R, AskError>) {

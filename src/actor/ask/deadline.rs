@@ -3,7 +3,7 @@
 //!
 //! Such a message has a table of its own, so asks without a deadline pay nothing.
 
-use super::slot::{Asked, AskedWith, Asking, AskingWith, Tables};
+use super::envelope::{AskEnvelope, AskParcel, AskVtables, AskWithReplyEnvelope, AskWithReplyParcel};
 use super::{Ask, callback};
 use crate::actor::batch;
 use crate::actor::carried::{Carried, carried};
@@ -25,21 +25,21 @@ struct Expiring<M> {
     message: M,
 }
 
-struct ByDeadline<A, M, C>(PhantomData<fn(A, M, C)>);
+struct AskByDeadline<A, M, C>(PhantomData<fn(A, M, C)>);
 
-impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> Tables<S> for ByDeadline<A, M, C> {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> AskVtables<S> for AskByDeadline<A, M, C> {
     // `()` in the place of `S`: dated or not, the message lies at the same place, and a handler is
     // compiled once.
     const ASKED: EnvelopeVtable = EnvelopeVtable {
         handle: handle_asked::<A, M, C>,
-        discard: Asked::<Expiring<C>, A::Reply, ()>::discard,
-        sent: Asked::<Expiring<C>, A::Reply, S>::SENT,
+        discard: AskEnvelope::<Expiring<C>, A::Reply, ()>::discard,
+        sent: AskEnvelope::<Expiring<C>, A::Reply, S>::SENT,
         batched: batch::batched::<A, M>(open_asked::<M, C, A::Reply>, asked_has_expired::<C, A::Reply>),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
         handle: handle_with::<A, M, C, S>,
-        discard: AskedWith::<Expiring<C>, A::Reply, S>::discard,
-        sent: AskedWith::<Expiring<C>, A::Reply, S>::SENT,
+        discard: AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::discard,
+        sent: AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::SENT,
         batched: batch::batched::<A, M>(open_with::<M, C, A::Reply, S>, with_has_expired::<C, A::Reply, S>),
     };
 }
@@ -52,7 +52,7 @@ unsafe fn handle_asked<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
     unsafe {
-        let (expiring, reply) = Asked::<Expiring<C>, A::Reply, ()>::open(this);
+        let (expiring, reply) = AskEnvelope::<Expiring<C>, A::Reply, ()>::open(this);
         handle::<A, M, C>(expiring, reply, header);
     }
 }
@@ -65,7 +65,8 @@ unsafe fn handle_with<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
     unsafe {
-        let (expiring, reply) = AskedWith::<Expiring<C>, A::Reply, S>::unwrap(this, header.as_ref().held());
+        let (expiring, reply) =
+            AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::unwrap(this, header.as_ref().held());
         handle::<A, M, C>(expiring, reply, header);
     }
 }
@@ -102,19 +103,19 @@ unsafe fn open_asked<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
     // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
     // room for message and reply.
     unsafe {
-        let (expiring, reply) = Asked::<Expiring<C>, R, ()>::open(this);
+        let (expiring, reply) = AskEnvelope::<Expiring<C>, R, ()>::open(this);
         batch::put::<M, R>(into, expiring.message.arrive(), reply);
     }
 }
 
 unsafe fn asked_has_expired<C: Send + 'static, R: Send + 'static>(this: AnyEnvelope) -> bool {
     // SAFETY: called through the envelope's table, with the message still there.
-    time::now() >= unsafe { Asked::<Expiring<C>, R, ()>::message(this).as_ref() }.deadline
+    time::now() >= unsafe { AskEnvelope::<Expiring<C>, R, ()>::message(this).as_ref() }.deadline
 }
 
 unsafe fn with_has_expired<C: Send + 'static, R: Send + 'static, S: Dating>(this: AnyEnvelope) -> bool {
     // SAFETY: called through the envelope's table, with the message still there.
-    time::now() >= unsafe { AskedWith::<Expiring<C>, R, S>::message(this).as_ref() }.deadline
+    time::now() >= unsafe { AskWithReplyEnvelope::<Expiring<C>, R, S>::message(this).as_ref() }.deadline
 }
 
 /// Opens an envelope for a batch.
@@ -126,7 +127,7 @@ unsafe fn open_with<M: Send + 'static, C: Carried<M>, R: Send + 'static, S: Dati
     // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
     // room for message and reply.
     unsafe {
-        let (expiring, reply) = AskedWith::<Expiring<C>, R, S>::unwrap(this, header.held());
+        let (expiring, reply) = AskWithReplyEnvelope::<Expiring<C>, R, S>::unwrap(this, header.held());
         batch::put::<M, R>(into, expiring.message.arrive(), reply);
     }
 }
@@ -183,7 +184,7 @@ impl<A: Actor> ActorRef<A> {
         A: Receive<M>,
     {
         let expiring = Expiring { deadline, message };
-        let asking = Asking::<_, A::Reply, ByDeadline<A, M, C>>::new(expiring, self.as_ptr());
+        let asking = AskParcel::<_, A::Reply, AskByDeadline<A, M, C>>::new(expiring, self.as_ptr());
         // SAFETY: `self` is a strong reference, and the envelope is made for an actor of type `A`.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(head) => Ok(Ask::new(head)),
@@ -226,7 +227,7 @@ impl<B: Actor> ActorRef<B> {
         B: Receive<M>,
     {
         let expiring = Expiring { deadline, message };
-        let asking = AskingWith::<_, B::Reply, ByDeadline<B, M, C>>::new(expiring, reply);
+        let asking = AskWithReplyParcel::<_, B::Reply, AskByDeadline<B, M, C>>::new(expiring, reply);
         // SAFETY: `self` is a strong reference, and the envelope is made for an actor of type `B`.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(()) => Ok(()),

@@ -1,8 +1,8 @@
 //! Forwarding: another actor answers a request, and a wait for the answer counts as one for that
 //! actor.
 
-use super::AskingWith;
-use super::slot::Plain;
+use super::AskWithReplyParcel;
+use super::envelope::PlainAsk;
 use crate::actor::carried::{Carried, is_large};
 use crate::actor::context::Context;
 use crate::actor::refs::ActorRef;
@@ -169,7 +169,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        let asking = AskingWith::<_, A::Reply, Plain<A, M, C>>::new(message, reply);
+        let asking = AskWithReplyParcel::<_, A::Reply, PlainAsk<A, M, C>>::new(message, reply);
         // SAFETY: `self` is a strong reference, and the envelope is made for an actor of type `A`.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(()) => Ok(()),

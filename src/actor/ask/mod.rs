@@ -1,14 +1,14 @@
 //! Asking: a message with a way back, and the future of its answer.
 //!
-//! - [`slot`]: an ask for which a thread or a task waits
+//! - [`envelope`]: an ask for which a thread or a task waits
 //! - [`callback`]: an ask with an answer that is a message to an actor
 //! - [`deadline`]: either of them with a deadline
 //! - [`forward`]: another actor answers
 
 pub(crate) mod callback;
 mod deadline;
+pub(crate) mod envelope;
 pub(crate) mod forward;
-pub(crate) mod slot;
 
 use super::carried::{Carried, carried};
 use super::patience;
@@ -24,7 +24,7 @@ use crate::error::{AskError, SendError};
 use crate::mailbox::reply::Slot;
 use crate::time::{self, Duration, Instant};
 use crate::variance::Invariant;
-use slot::{AskedHead, Asking, AskingWith, Plain};
+use envelope::{AskEnvelopeHead, AskParcel, AskWithReplyParcel, PlainAsk};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -69,7 +69,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 #[must_use = "an answer is on its way; use tell where none is wanted"]
 pub struct Ask<R> {
     /// `None` once the answer was taken.
-    head: Option<NonNull<AskedHead<R>>>,
+    head: Option<NonNull<AskEnvelopeHead<R>>>,
     /// The slot is made for an `R`.
     answer: Invariant<R>,
 }
@@ -86,12 +86,12 @@ impl<R> RefUnwindSafe for Ask<R> {}
 
 impl<R> Ask<R> {
     /// Takes over the asker's side of the slot.
-    fn new(head: NonNull<AskedHead<R>>) -> Self {
+    fn new(head: NonNull<AskEnvelopeHead<R>>) -> Self {
         Ask { head: Some(head), answer: PhantomData }
     }
 
     fn slot(&self) -> Option<NonNull<Slot<Result<R, AskError>>>> {
-        self.head.map(AskedHead::slot)
+        self.head.map(AskEnvelopeHead::slot)
     }
 
     /// Returns `true` if the answer is there, or was taken. A wait for an answer that is there
@@ -157,11 +157,11 @@ impl<R> Ask<R> {
                 Ok(Some(answer)) => return answer.map_err(WaitAskError::over),
                 // The ask comes back inside the error, so the caller may wait again.
                 Ok(None) => AskError::TimedOut,
-                Err(wait::Refused::WouldDeadlock(found)) => {
+                Err(wait::WaitRefused::WouldDeadlock(found)) => {
                     cycle = found;
                     AskError::WouldDeadlock
                 }
-                Err(wait::Refused::NoSpare) => AskError::NoSpare,
+                Err(wait::WaitRefused::NoSpare) => AskError::NoSpare,
             };
             return Err(WaitAskError { error, ask: Some(self), cycle });
         }
@@ -341,7 +341,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        let asking = Asking::<_, A::Reply, Plain<A, M, C>>::new(message, self.as_ptr());
+        let asking = AskParcel::<_, A::Reply, PlainAsk<A, M, C>>::new(message, self.as_ptr());
         // SAFETY: `self` is a strong reference, and the envelope is made for an actor of type `A`.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(head) => Ok(Ask::new(head)),

@@ -1,7 +1,7 @@
 //! Intervals: a single box goes from the table of timers into the mailbox and back, again and
 //! again.
 
-use super::{IntervalMode, Target, Tick, Timer, TimerError, not_armed};
+use super::{IntervalMode, Tick, Timer, TimerError, TimerTarget, not_armed};
 use crate::actor::Receive;
 use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
@@ -21,7 +21,7 @@ use std::ptr::NonNull;
 #[repr(C)]
 struct Interval<A, M, F> {
     envelope: Envelope,
-    target: Target<A>,
+    target: TimerTarget<A>,
     key: Key,
     period: Duration,
     mode: IntervalMode,
@@ -38,9 +38,9 @@ struct Interval<A, M, F> {
 // touches the envelope's link, and it moves the envelope as a whole.
 unsafe impl<A, M, F: Send> Send for Interval<A, M, F> {}
 
-struct Table<A, M, F>(PhantomData<(A, M, F)>);
+struct IntervalVtable<A, M, F>(PhantomData<(A, M, F)>);
 
-impl<A, M, F> Table<A, M, F>
+impl<A, M, F> IntervalVtable<A, M, F>
 where
     A: Receive<M>,
     M: Send + 'static,
@@ -55,7 +55,7 @@ where
 }
 
 pub(super) fn arm<A, M, F>(
-    target: Target<A>,
+    target: TimerTarget<A>,
     period: Duration,
     mode: IntervalMode,
     make: F,
@@ -78,7 +78,7 @@ where
     weak.header().cold(); // the ticks will be linked there
     let due = time::after(period);
     let mut interval = Box::new(Interval {
-        envelope: Envelope::new(&Table::<A, M, F>::INTERVAL),
+        envelope: Envelope::new(&IntervalVtable::<A, M, F>::INTERVAL),
         target,
         key: Key::NONE,
         period,

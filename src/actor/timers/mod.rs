@@ -201,32 +201,32 @@ impl fmt::Debug for Timer {
 }
 
 /// The receiver of a timer, and the timer's reference to it.
-enum Target<A> {
+enum TimerTarget<A> {
     /// The actor that armed the timer itself. The timer keeps it alive.
     Own(ActorRef<A>),
     /// Another actor. The timer keeps its memory only.
     Other(WeakRef<A>),
 }
 
-impl<A> Target<A> {
+impl<A> TimerTarget<A> {
     fn as_ptr(&self) -> NonNull<Header> {
         match self {
-            Target::Own(actor) => actor.as_ptr(),
-            Target::Other(actor) => actor.as_ptr(),
+            TimerTarget::Own(actor) => actor.as_ptr(),
+            TimerTarget::Other(actor) => actor.as_ptr(),
         }
     }
 
     fn header(&self) -> &Header {
         match self {
-            Target::Own(actor) => actor.header(),
-            Target::Other(actor) => actor.header(),
+            TimerTarget::Own(actor) => actor.header(),
+            TimerTarget::Other(actor) => actor.header(),
         }
     }
 
     fn weak(&self) -> WeakRef<A> {
         match self {
-            Target::Own(actor) => actor.downgrade(),
-            Target::Other(actor) => actor.clone(),
+            TimerTarget::Own(actor) => actor.downgrade(),
+            TimerTarget::Other(actor) => actor.clone(),
         }
     }
 
@@ -272,7 +272,7 @@ impl<A: Actor> Context<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => once::arm::<A, M, _>(Target::Own(self.me().clone()), time::after(delay), message))
+        carried!(message => once::arm::<A, M, _>(TimerTarget::Own(self.me().clone()), time::after(delay), message))
     }
 
     /// Tells this actor itself `message` at an instant, or as soon as possible if that has passed.
@@ -285,7 +285,7 @@ impl<A: Actor> Context<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => once::arm::<A, M, _>(Target::Own(self.me().clone()), Some(at), message))
+        carried!(message => once::arm::<A, M, _>(TimerTarget::Own(self.me().clone()), Some(at), message))
     }
 
     /// Tells this actor itself a message every `period`, first after one period. `message` makes
@@ -309,7 +309,7 @@ impl<A: Actor> Context<A> {
         M: Send + 'static,
         F: FnMut(Tick) -> M + Send + 'static,
     {
-        interval::arm(Target::Own(self.me().clone()), period, mode, message)
+        interval::arm(TimerTarget::Own(self.me().clone()), period, mode, message)
     }
 }
 
@@ -351,7 +351,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => once::arm::<A, M, _>(Target::Other(self.downgrade()), time::after(delay), message))
+        carried!(message => once::arm::<A, M, _>(TimerTarget::Other(self.downgrade()), time::after(delay), message))
     }
 
     /// Tells the actor `message` at an instant, or as soon as possible if that has passed. See
@@ -363,7 +363,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => once::arm::<A, M, _>(Target::Other(self.downgrade()), Some(at), message))
+        carried!(message => once::arm::<A, M, _>(TimerTarget::Other(self.downgrade()), Some(at), message))
     }
 
     /// Tells the actor a message every `period`, first after one period. `message` makes each
@@ -410,6 +410,6 @@ impl<A: Actor> ActorRef<A> {
         M: Send + 'static,
         F: FnMut(Tick) -> M + Send + 'static,
     {
-        interval::arm(Target::Other(self.downgrade()), period, mode, message)
+        interval::arm(TimerTarget::Other(self.downgrade()), period, mode, message)
     }
 }

@@ -1,6 +1,6 @@
 //! A message that comes once: the same box lies in the table of timers and is then the envelope.
 
-use super::{Target, Timer, not_armed};
+use super::{Timer, TimerTarget, not_armed};
 use crate::actor::Receive;
 use crate::actor::batch;
 use crate::actor::carried::Carried;
@@ -23,7 +23,7 @@ struct Once<A, C, S> {
     envelope: Envelope,
     /// When it is due.
     sent: S,
-    target: Target<A>,
+    target: TimerTarget<A>,
     key: Key,
     /// The message, in a box if it is large.
     message: C,
@@ -33,9 +33,9 @@ struct Once<A, C, S> {
 // moves the envelope as a whole.
 unsafe impl<A, C: Send, S: Dating> Send for Once<A, C, S> {}
 
-struct Table<A, M, C, S>(PhantomData<(A, M, C, S)>);
+struct OnceVtable<A, M, C, S>(PhantomData<(A, M, C, S)>);
 
-impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> Table<A, M, C, S> {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> OnceVtable<A, M, C, S> {
     const ONCE: EnvelopeVtable = EnvelopeVtable {
         handle: handle::<A, M, C, S>,
         discard: discard::<A, C, S>,
@@ -45,7 +45,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> Table<A, M, C, 
 }
 
 pub(super) fn arm<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
-    target: Target<A>,
+    target: TimerTarget<A>,
     at: Option<Instant>,
     message: C,
 ) -> Result<Timer, SendError<C>> {
@@ -59,7 +59,7 @@ pub(super) fn arm<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
 }
 
 fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
-    target: Target<A>,
+    target: TimerTarget<A>,
     at: Option<Instant>,
     sent: S,
     message: C,
@@ -70,7 +70,7 @@ fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     }
     let weak = target.weak();
     weak.header().cold(); // the tick will be linked there
-    let envelope = Envelope::new(&Table::<A, M, C, S>::ONCE);
+    let envelope = Envelope::new(&OnceVtable::<A, M, C, S>::ONCE);
     // In an option, so that the message comes back if the timer is not armed.
     let mut once = Some(Box::new(Once { envelope, sent, target, key: Key::NONE, message }));
     let mut given = Key::NONE;

@@ -1,24 +1,24 @@
 //! Changes of a pool's number of replicas.
 
-use super::{Moving, Shared};
+use super::{KeyMove, PoolInner};
 use crate::actor::Actor;
-use crate::actor::kept::mark;
+use crate::actor::restart::mark;
 use crate::cell::header::Header;
 use crate::pool::error::PoolError;
 use crate::pool::factory::make_states;
-use crate::pool::members::List;
+use crate::pool::roster::Roster;
 use std::sync::Arc;
 
 /// A change of the number of replicas under way, which counts as a cell.
-struct Change<'a, A: Actor>(&'a Shared<A>);
+struct ResizeGuard<'a, A: Actor>(&'a PoolInner<A>);
 
-impl<A: Actor> Drop for Change<'_, A> {
+impl<A: Actor> Drop for ResizeGuard<'_, A> {
     fn drop(&mut self) {
         self.0.one_less(None);
     }
 }
 
-impl<A: Actor + Send> Shared<A> {
+impl<A: Actor + Send> PoolInner<A> {
     /// Changes the number of replicas. See [`Pool::resize`](crate::Pool::resize).
     pub(in crate::pool) fn resize(self: &Arc<Self>, to: usize) -> Result<(), PoolError> {
         if to == 0 {
@@ -40,36 +40,36 @@ impl<A: Actor + Send> Shared<A> {
         _counted = self.count_change()?;
         let new = self.spawn(before, &mut states)?;
         let (mut stay, mut go) = (Vec::new(), Vec::new());
-        self.stripes.change(|list| {
-            let mut next = List::clone(list?);
-            stay.extend_from_slice(&next.members[..before.min(to)]);
-            go.extend(next.members.drain(before.min(to)..));
-            next.members.extend(new);
-            next.moving = (to != before).then(|| Arc::new(Moving::new(before, go.clone())));
+        self.stripes.change(|roster| {
+            let mut next = Roster::clone(roster?);
+            stay.extend_from_slice(&next.replicas[..before.min(to)]);
+            go.extend(next.replicas.drain(before.min(to)..));
+            next.replicas.extend(new);
+            next.key_move = (to != before).then(|| Arc::new(KeyMove::new(before, go.clone())));
             Some(next)
         });
         drop(one);
         if to > before {
             // Keys move away from every old replica; each mark goes behind all earlier messages.
-            for (from, member) in stay.iter().enumerate() {
+            for (from, replica) in stay.iter().enumerate() {
                 let shared = Arc::clone(self);
-                mark(&member.actor, Box::new(move || shared.passed(from)));
+                mark(&replica.actor, Box::new(move || shared.passed(from)));
             }
         }
         // The end of a leaving replica is its mark.
-        go.iter().for_each(|member| Header::close(member.actor.as_ptr(), false));
+        go.iter().for_each(|replica| Header::close(replica.actor.as_ptr(), false));
         Ok(())
     }
 
     /// Counts a change as a cell until the value is dropped. Fails if the pool has ended: a pool's
     /// count never rises from 0 again, so no wait for the end can miss it.
-    fn count_change(&self) -> Result<Change<'_, A>, PoolError> {
+    fn count_change(&self) -> Result<ResizeGuard<'_, A>, PoolError> {
         let mut life = self.life.lock();
         if life.cells == 0 {
             return Err(self.over());
         }
         life.cells += 1;
-        Ok(Change(self))
+        Ok(ResizeGuard(self))
     }
 
     /// Returns why a pool that has ended cannot grow.
@@ -82,11 +82,11 @@ impl<A: Actor + Send> Shared<A> {
         if self.forked() {
             return Err(PoolError::ShuttingDown);
         }
-        let list = self.list();
-        match list {
-            list if list.stopped => Err(PoolError::Stopped),
-            list if list.moving.is_some() => Err(PoolError::Resizing),
-            list => Ok(list.members.len()),
+        let roster = self.roster();
+        match roster {
+            roster if roster.stopped => Err(PoolError::Stopped),
+            roster if roster.key_move.is_some() => Err(PoolError::Resizing),
+            roster => Ok(roster.replicas.len()),
         }
     }
 }

@@ -9,29 +9,30 @@
 //! | it stops at once | all are closed; waiting messages become dead letters | all have ended |
 //!
 //! **How a key's order is kept while the pool changes.** A key moves from one replica to another
-//! because its hash jumps elsewhere. When the list has changed, all earlier messages of the key are
-//! in the old replica's mailbox, or in line for it, as the stripes' locks guarantee. Later messages
-//! go into a *hold* for this pair of replicas, a mailbox that no actor takes from. The first such
-//! message makes the hold ([`moving`](super::moving)). When the old replica has reached the mark
-//! (or its end), all earlier messages are handled. Then, with no sender on its way, the hold is
-//! emptied into the new replica's mailbox, and the key's messages go there directly. So each key
-//! waits for its own old replica only, and nothing else waits. The new mailbox may exceed its
-//! capacity for a moment: messages from holds are not refused by a full mailbox.
+//! because its hash jumps elsewhere. When the roster has changed, all earlier messages of the key
+//! are in the old replica's mailbox, or in line for it, as the stripes' locks guarantee. Later
+//! messages go into a *hold* for this pair of replicas, a mailbox that no actor takes from. The
+//! first such message makes the hold ([`key_move`](super::key_move)). When the old replica has
+//! reached the mark (or its end), all earlier messages are handled. Then, with no sender on its
+//! way, the hold is emptied into the new replica's mailbox, and the key's messages go there
+//! directly. So each key waits for its own old replica only, and nothing else waits. The new
+//! mailbox may exceed its capacity for a moment: messages from holds are not refused by a full
+//! mailbox.
 
 mod change;
 
-use super::builder::Settings;
-use super::counts::Counts;
+use super::builder::PoolSettings;
 use super::error::{PoolError, PoolStopReason};
-use super::factory::{Factory, Make, States};
-use super::losses::Losses;
-use super::members::{List, Member, OUTSIDE, Stripe, Stripes};
-use super::moving::Moving;
+use super::factory::{Factory, StateFactory, States};
+use super::failures::FailureWindow;
+use super::key_move::KeyMove;
+use super::roster::{OUTSIDE, Replica, Roster, Stripe, Stripes};
+use super::stats::ReplicaCounts;
 use super::strategy::{Route, Strategy};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
-use crate::actor::kept::{NoQueue, QueueEnd, Successors, spawn_queue};
 use crate::actor::refs::ActorRef;
+use crate::actor::restart::{QueueEnd, QueueRefused, ReplicaSupervisor, spawn_queue};
 use crate::cell::event::ReplicaFailure;
 use crate::cell::header::Header;
 use crate::cell::restart::Verdict;
@@ -48,24 +49,24 @@ use std::sync::Arc;
 use std::task::Waker;
 
 /// State shared by a pool's handles and its cells.
-pub(super) struct Shared<A: Actor> {
+pub(super) struct PoolInner<A: Actor> {
     pub(super) handle: Handle,
     pub(super) stripes: Stripes<A>,
     pub(super) usual: Box<dyn Strategy + Send + Sync>,
     pub(super) usual_route: Option<Route>,
     factory: Factory<A>,
-    settings: Settings,
+    settings: PoolSettings,
     sharing: Arc<Sharing>,
-    /// Serializes changes of the list.
+    /// Serializes changes of the roster.
     change: Mutex<()>,
-    life: Mutex<Life>,
+    life: Mutex<PoolLife>,
 }
 
 /// No user code runs while a part of this is half changed. The factory and the strategy are the
 /// user's: after a panic the pool calls them again in any case.
-impl<A: Actor> RefUnwindSafe for Shared<A> {}
+impl<A: Actor> RefUnwindSafe for PoolInner<A> {}
 
-struct Life {
+struct PoolLife {
     /// Number of cells that have not ended.
     cells: usize,
     /// Whether the cell that ended last was killed.
@@ -73,47 +74,47 @@ struct Life {
     end: Option<PoolStopReason>,
     queue_ended: bool,
     /// All losses within the window, then those of each replica.
-    losses: Losses,
-    losses_of: Vec<Losses>,
+    losses: FailureWindow,
+    losses_of: Vec<FailureWindow>,
     /// Replicas that wait before a successor is made: index, and the timer's key.
     waiting: Vec<(usize, Key)>,
     wakers: Wakers,
 }
 
 /// Supervisor of one replica.
-struct Replica<A: Actor> {
-    shared: Arc<Shared<A>>,
+struct PoolSupervisor<A: Actor> {
+    shared: Arc<PoolInner<A>>,
     index: usize,
-    counts: Arc<Counts>,
+    counts: Arc<ReplicaCounts>,
 }
 
 /// Reports the end of a mailbox without an actor: the queue, or a hold.
-struct Mailbox<A: Actor> {
-    shared: Arc<Shared<A>>,
+struct PoolQueueEnd<A: Actor> {
+    shared: Arc<PoolInner<A>>,
     queue: bool,
 }
 
-impl<A: Actor + Send> Shared<A> {
+impl<A: Actor + Send> PoolInner<A> {
     /// Starts a pool with these states.
     pub(super) fn start(
         handle: Handle,
-        make: Make<A>,
+        make: StateFactory<A>,
         usual: Box<dyn Strategy + Send + Sync>,
-        settings: Settings,
+        settings: PoolSettings,
         mut states: States<A>,
     ) -> Result<Arc<Self>, PoolError> {
-        let life = Life {
+        let life = PoolLife {
             cells: 0,
             killed: false,
             end: None,
             queue_ended: false,
-            losses: Losses::default(),
+            losses: FailureWindow::default(),
             losses_of: Vec::new(),
             waiting: Vec::new(),
             wakers: Wakers::default(),
         };
         let workers = handle.workers();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PoolInner {
             stripes: Stripes::new(workers + OUTSIDE),
             usual_route: usual.fixed(),
             usual,
@@ -124,19 +125,20 @@ impl<A: Actor + Send> Shared<A> {
             change: Mutex::new(()),
             life: Mutex::new(life),
         });
-        // Held until the first list is published, so that no change meets a pool without a list.
+        // Held until the first roster is published, so that no change meets a pool without a
+        // roster.
         let one = shared.change.lock();
-        let members = shared.spawn(0, &mut states)?;
+        let replicas = shared.spawn(0, &mut states)?;
         let queue = match shared.mailbox(&shared.sharing, true) {
             Ok(queue) => queue,
             Err(error) => {
-                members.iter().for_each(|member| Header::close(member.actor.as_ptr(), true));
+                replicas.iter().for_each(|replica| Header::close(replica.actor.as_ptr(), true));
                 return Err(error);
             }
         };
         // The first turns may have lost too many states already.
         let stopped = shared.life.lock().end.is_some();
-        shared.stripes.change(|_| Some(List { members, queue: Some(queue), moving: None, stopped }));
+        shared.stripes.change(|_| Some(Roster { replicas, queue: Some(queue), key_move: None, stopped }));
         drop(one);
         if stopped {
             shared.close(false);
@@ -146,42 +148,42 @@ impl<A: Actor + Send> Shared<A> {
 
     /// Spawns replicas with these states, from index `from` on: all of them, or none. The caller
     /// drops states that are left, outside all locks.
-    fn spawn(self: &Arc<Self>, from: usize, states: &mut States<A>) -> Result<Vec<Member<A>>, PoolError> {
-        let mut members: Vec<Member<A>> = Vec::with_capacity(states.len());
+    fn spawn(self: &Arc<Self>, from: usize, states: &mut States<A>) -> Result<Vec<Replica<A>>, PoolError> {
+        let mut replicas: Vec<Replica<A>> = Vec::with_capacity(states.len());
         while let Some(state) = states.pop_front() {
-            let index = from + members.len();
-            let counts = Arc::new(Counts::default());
-            let replica = Replica { shared: Arc::clone(self), index, counts: Arc::clone(&counts) };
-            let Settings { capacity, timing, .. } = self.settings;
+            let index = from + replicas.len();
+            let counts = Arc::new(ReplicaCounts::default());
+            let supervisor = PoolSupervisor { shared: Arc::clone(self), index, counts: Arc::clone(&counts) };
+            let PoolSettings { capacity, timing, .. } = self.settings;
             let mut builder = self.handle.build(*state).exact_capacity(capacity).timing(timing);
             if let Some(name) = &self.settings.name {
                 builder = builder.name(format!("{name}-{index}"));
             }
             // Counted before the spawn: the actor may end before `try_spawn` returns.
             self.life.lock().cells += 1;
-            match builder.kept(replica, &self.sharing).try_spawn() {
-                Ok(actor) => members.push(Member { actor, counts }),
+            match builder.kept(supervisor, &self.sharing).try_spawn() {
+                Ok(actor) => replicas.push(Replica { actor, counts }),
                 Err(error) => {
                     // The state goes back to the caller, since its drop is user code and a lock is
                     // held here.
                     states.push_front(Box::new(error.into_actor()));
                     self.life.lock().cells -= 1;
-                    members.iter().for_each(|member| Header::close(member.actor.as_ptr(), true));
+                    replicas.iter().for_each(|replica| Header::close(replica.actor.as_ptr(), true));
                     return Err(PoolError::ShuttingDown);
                 }
             }
         }
-        Ok(members)
+        Ok(replicas)
     }
 }
 
-impl<A: Actor> Shared<A> {
+impl<A: Actor> PoolInner<A> {
     /// Makes a mailbox without an actor: the queue, or a hold.
     fn mailbox(self: &Arc<Self>, sharing: &Arc<Sharing>, queue: bool) -> Result<ActorRef<A>, PoolError> {
         let capacity = if queue { self.settings.queue_capacity } else { self.settings.capacity };
         self.life.lock().cells += 1;
-        let end = Mailbox { shared: Arc::clone(self), queue };
-        spawn_queue(&self.handle, capacity, self.timing(), end, sharing).map_err(|NoQueue| {
+        let end = PoolQueueEnd { shared: Arc::clone(self), queue };
+        spawn_queue(&self.handle, capacity, self.timing(), end, sharing).map_err(|QueueRefused| {
             self.life.lock().cells -= 1;
             PoolError::ShuttingDown
         })
@@ -192,17 +194,17 @@ impl<A: Actor> Shared<A> {
     #[cold]
     pub(super) fn hold(
         self: &Arc<Self>,
-        list: &List<A>,
-        moving: &Moving<A>,
+        roster: &Roster<A>,
+        key_move: &KeyMove<A>,
         from: usize,
         into: usize,
     ) -> Result<ActorRef<A>, Refusal> {
         let make = || {
             let [from, into] =
-                [(moving.member(list, from)), &list.members[into]].map(|member| member.actor.id());
+                [(key_move.replica(roster, from)), &roster.replicas[into]].map(|replica| replica.actor.id());
             self.mailbox(&Arc::new(Sharing::hold(Hold { from, into })), false)
         };
-        moving.hold(from, into, make).map_err(|_shutting_down| Refusal::ShuttingDown)
+        key_move.hold(from, into, make).map_err(|_shutting_down| Refusal::ShuttingDown)
     }
 
     /// Returns `true` in a child made by `fork`, in which locks may be held for ever.
@@ -226,11 +228,11 @@ impl<A: Actor> Shared<A> {
         self.stripes.get(index)
     }
 
-    /// Returns a snapshot of the list. In a forked child, where the lists may be locked for ever, a
-    /// pool is stopped and empty.
-    pub(super) fn list(&self) -> Arc<List<A>> {
+    /// Returns a snapshot of the roster. In a forked child, where the rosters may be locked for
+    /// ever, a pool is stopped and empty.
+    pub(super) fn roster(&self) -> Arc<Roster<A>> {
         if self.forked() {
-            return Arc::new(List { members: Vec::new(), queue: None, moving: None, stopped: true });
+            return Arc::new(Roster { replicas: Vec::new(), queue: None, key_move: None, stopped: true });
         }
         self.stripe().snapshot()
     }
@@ -238,22 +240,22 @@ impl<A: Actor> Shared<A> {
     /// Ends the move of a replica's keys, once the replica has handled all messages from before the
     /// change.
     fn passed(&self, from: usize) {
-        if self.list().moving.is_none() {
+        if self.roster().key_move.is_none() {
             return;
         }
         let mut emptied = None;
         let one = self.change.lock();
-        self.stripes.change(|list| {
-            let list = list?;
+        self.stripes.change(|roster| {
+            let roster = roster?;
             // `None` for a row passed already: a replica reaches its mark, and later its end.
-            let moving = list.moving.as_ref()?;
-            let holds = emptied.insert(moving.pass(from)?);
+            let key_move = roster.key_move.as_ref()?;
+            let holds = emptied.insert(key_move.pass(from)?);
             for (&into, hold) in holds.iter() {
                 if let Some(kept) = hold.header().kept() {
-                    kept.sharing.move_to(list.members[into].actor.strong());
+                    kept.sharing.move_to(roster.replicas[into].actor.strong());
                 }
             }
-            moving.is_over().then(|| List { moving: None, ..List::clone(list) })
+            key_move.is_over().then(|| Roster { key_move: None, ..Roster::clone(roster) })
         });
         drop(one);
         // Outside the locks: the last references to the holds may go here.
@@ -271,7 +273,7 @@ impl<A: Actor> Shared<A> {
         // refusal of a closed mailbox.
         {
             let _one = self.change.lock();
-            self.stripes.change(|list| Some(List { stopped: true, ..List::clone(list?) }));
+            self.stripes.change(|roster| Some(Roster { stopped: true, ..Roster::clone(roster?) }));
         }
         self.close(kill);
     }
@@ -279,18 +281,18 @@ impl<A: Actor> Shared<A> {
     /// Closes the queue, and with `kill` everything else too. Otherwise the rest is closed when the
     /// queue is empty.
     fn close(&self, kill: bool) {
-        let list = self.list();
-        if let Some(queue) = &list.queue {
+        let roster = self.roster();
+        if let Some(queue) = &roster.queue {
             Header::close(queue.as_ptr(), kill);
         }
         if kill {
-            // Replicas that a shrink removed are only in the change's list, until the last of them
-            // has ended.
-            let leaving = list.moving.iter().flat_map(|moving| &moving.leaving);
-            for member in list.members.iter().chain(leaving) {
-                Header::close(member.actor.as_ptr(), true);
+            // Replicas that a shrink removed are only in the change's roster, until the last of
+            // them has ended.
+            let leaving = roster.key_move.iter().flat_map(|key_move| &key_move.leaving);
+            for replica in roster.replicas.iter().chain(leaving) {
+                Header::close(replica.actor.as_ptr(), true);
             }
-            let holds = list.moving.as_ref().map_or_else(Vec::new, |moving| moving.all_holds());
+            let holds = roster.key_move.as_ref().map_or_else(Vec::new, |key_move| key_move.all_holds());
             holds.iter().for_each(|hold| Header::close(hold.as_ptr(), true));
             // A replica that is about to wait for its successor takes the timers' lock. Either it
             // sees the kill there, or its timer is registered by now.
@@ -306,9 +308,9 @@ impl<A: Actor> Shared<A> {
 
     /// Closes the replicas of a stopped pool, once the queue and all holds are empty.
     fn close_if_drained(&self) {
-        let list = self.list();
-        if list.stopped && list.moving.is_none() && self.life.lock().queue_ended {
-            list.members.iter().for_each(|member| Header::close(member.actor.as_ptr(), false));
+        let roster = self.roster();
+        if roster.stopped && roster.key_move.is_none() && self.life.lock().queue_ended {
+            roster.replicas.iter().for_each(|replica| Header::close(replica.actor.as_ptr(), false));
         }
     }
 
@@ -376,7 +378,7 @@ impl<A: Actor> Shared<A> {
 
     /// Records a loss and decides what follows.
     fn verdict(&self, index: usize, loss: &ReplicaFailure) -> Verdict {
-        let Settings { first_backoff, longest_backoff, limit, window, .. } = self.settings;
+        let PoolSettings { first_backoff, longest_backoff, limit, window, .. } = self.settings;
         let now = time::now();
         let (losses, own) = {
             let mut life = self.life.lock();
@@ -384,7 +386,7 @@ impl<A: Actor> Shared<A> {
                 return Verdict::End;
             }
             if life.losses_of.len() <= index {
-                life.losses_of.resize_with(index + 1, Losses::default);
+                life.losses_of.resize_with(index + 1, FailureWindow::default);
             }
             (life.losses.add(now, window), life.losses_of[index].add(now, window))
         };
@@ -403,7 +405,7 @@ impl<A: Actor> Shared<A> {
     }
 }
 
-impl<A: Actor> Successors<A> for Replica<A> {
+impl<A: Actor> ReplicaSupervisor<A> for PoolSupervisor<A> {
     fn lost(&self, loss: &ReplicaFailure) -> Verdict {
         if let ReplicaFailure::Panicked(_) = loss {
             self.counts.failed.fetch_add(1, Relaxed);
@@ -437,7 +439,7 @@ impl<A: Actor> Successors<A> for Replica<A> {
     }
 }
 
-impl<A: Actor> QueueEnd for Mailbox<A> {
+impl<A: Actor> QueueEnd for PoolQueueEnd<A> {
     fn ended(&self, reason: &StopReason) {
         if self.queue {
             self.shared.life.lock().queue_ended = true;

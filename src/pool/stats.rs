@@ -9,13 +9,13 @@ use crate::sync::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Counts of one replica, through all its states. Written in the replica's turns.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct ReplicaCounts {
     pub(super) failed: AtomicU64,
     pub(super) replaced: AtomicU64,
     absent: AtomicBool,
 }
 
-impl Counts {
+impl ReplicaCounts {
     /// Returns `true` if the replica has no state, and will have none for a while.
     #[inline]
     pub(super) fn absent(&self) -> bool {
@@ -104,26 +104,26 @@ impl<A: Actor> Pool<A> {
     /// these are the counts of its last replicas.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        let list = self.list();
-        let replica = |member: &super::members::Member<A>| {
-            let in_work = member.actor.header().kept().is_some_and(|kept| kept.in_turn());
+        let roster = self.roster();
+        let stats_of = |replica: &super::roster::Replica<A>| {
+            let in_work = replica.actor.header().kept().is_some_and(|kept| kept.in_turn());
             ReplicaStats {
-                id: member.actor.id(),
+                id: replica.actor.id(),
                 in_work,
                 // A turn gives places back at its end, so `len` still counts the message in work.
-                waiting: member.actor.len().saturating_sub(usize::from(in_work)),
-                failed: member.counts.failed.load(Relaxed),
-                replaced: member.counts.replaced.load(Relaxed),
-                absent: member.counts.absent(),
-                timing: member.actor.timing(),
-                actor: member.actor.stats(),
+                waiting: replica.actor.len().saturating_sub(usize::from(in_work)),
+                failed: replica.counts.failed.load(Relaxed),
+                replaced: replica.counts.replaced.load(Relaxed),
+                absent: replica.counts.absent(),
+                timing: replica.actor.timing(),
+                actor: replica.actor.stats(),
             }
         };
         // Holds exist only while keys move.
-        let holds = list.moving.as_ref().map_or_else(Vec::new, |moving| moving.all_holds());
+        let holds = roster.key_move.as_ref().map_or_else(Vec::new, |key_move| key_move.all_holds());
         PoolStats {
-            replicas: list.members.iter().map(replica).collect(),
-            queued: list.queue.as_ref().map_or(0, ActorRef::len),
+            replicas: roster.replicas.iter().map(stats_of).collect(),
+            queued: roster.queue.as_ref().map_or(0, ActorRef::len),
             held: holds.iter().map(ActorRef::len).sum(),
         }
     }

@@ -14,13 +14,13 @@ const PARTS: u32 = 64;
 /// Up to [`EXACT`] losses are counted exactly. Beyond that, an entry leaves the window with its
 /// first loss. So a loss counts for the whole window except for one part.
 #[derive(Debug, Default)]
-pub(super) struct Losses {
+pub(super) struct FailureWindow {
     /// For each entry, the instant of its first loss and the number of losses.
     entries: VecDeque<(Instant, u64)>,
     sum: u64,
 }
 
-impl Losses {
+impl FailureWindow {
     /// Adds a loss. Returns the number of losses within the window.
     pub(super) fn add(&mut self, now: Instant, window: Duration) -> u64 {
         while let Some(&(at, count)) = self.entries.front()
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn a_million_losses_take_a_few_entries() {
         for window in [Duration::MAX, Duration::from_secs(1000)] {
-            let (mut losses, start) = (Losses::default(), time::now());
+            let (mut losses, start) = (FailureWindow::default(), time::now());
             for n in 0..1_000_000u64 {
                 // 700 s in all.
                 let now = start + Duration::from_micros(700 * n);
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_loss_leaves_the_window() {
-        let (mut losses, start, window) = (Losses::default(), time::now(), Duration::from_millis(64));
+        let (mut losses, start, window) = (FailureWindow::default(), time::now(), Duration::from_millis(64));
         let at = |ms| start + Duration::from_millis(ms);
         for n in 0..50 {
             assert_eq!(losses.add(at(n), window), n + 1, "one a millisecond");

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 /// The supervisor of an actor of type `A`. Called in the actor's turns, outside all locks but for
 /// `waits`.
-pub(crate) trait Successors<A>: Send + 'static {
+pub(crate) trait ReplicaSupervisor<A>: Send + 'static {
     /// Decides what follows, after a state was lost or could not be made.
     fn lost(&self, loss: &ReplicaFailure) -> Verdict;
 
@@ -38,12 +38,12 @@ pub(crate) trait Successors<A>: Send + 'static {
     fn ended(&self, reason: &StopReason);
 }
 
-struct Typed<A, S> {
+struct TypedSupervisor<A, S> {
     successors: S,
     actor: PhantomData<fn() -> A>,
 }
 
-impl<A: Actor, S: Successors<A>> Keeper for Typed<A, S> {
+impl<A: Actor, S: ReplicaSupervisor<A>> Keeper for TypedSupervisor<A, S> {
     fn lost(&self, loss: &ReplicaFailure) -> Verdict {
         self.successors.lost(loss)
     }
@@ -68,8 +68,8 @@ impl<A: Actor, S: Successors<A>> Keeper for Typed<A, S> {
 impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// Makes the actor supervised by `successors` and a taker from the queue that belongs to
     /// `sharing`.
-    pub(crate) fn kept(self, successors: impl Successors<A>, sharing: &Arc<Sharing>) -> Self {
-        let typed = Typed { successors, actor: PhantomData };
+    pub(crate) fn kept(self, successors: impl ReplicaSupervisor<A>, sharing: &Arc<Sharing>) -> Self {
+        let typed = TypedSupervisor { successors, actor: PhantomData };
         self.keep(Kept::replica(Box::new(typed), Arc::clone(sharing)))
     }
 }
@@ -81,13 +81,13 @@ pub(crate) trait QueueEnd: Send + 'static {
 }
 
 /// The type of a queue's cell, which has no state.
-struct Queue<A>(PhantomData<fn(A)>);
+struct QueueActor<A>(PhantomData<fn(A)>);
 
-impl<A: 'static> Actor for Queue<A> {}
+impl<A: 'static> Actor for QueueActor<A> {}
 
-struct QueueKeeper<E>(E);
+struct QueueSupervisor<E>(E);
 
-impl<E: QueueEnd> Keeper for QueueKeeper<E> {
+impl<E: QueueEnd> Keeper for QueueSupervisor<E> {
     // A queue's turns run no user code and end no state, so only `ended` is ever called.
     fn lost(&self, _: &ReplicaFailure) -> Verdict {
         Verdict::End
@@ -112,28 +112,28 @@ pub(crate) fn spawn_queue<A: Actor>(
     timing: bool,
     end: impl QueueEnd,
     sharing: &Arc<Sharing>,
-) -> Result<ActorRef<A>, NoQueue> {
-    let kept = Kept::queue(Box::new(QueueKeeper(end)), Arc::clone(sharing));
+) -> Result<ActorRef<A>, QueueRefused> {
+    let kept = Kept::queue(Box::new(QueueSupervisor(end)), Arc::clone(sharing));
     let queue =
         // The pool's builder has checked the capacity.
-        handle.build(Queue::<A>(PhantomData)).exact_capacity(capacity).timing(timing).keep(kept).try_spawn();
+        handle.build(QueueActor::<A>(PhantomData)).exact_capacity(capacity).timing(timing).keep(kept).try_spawn();
     // The reference has another type than the cell: members of type `A` handle the messages.
-    queue.map(|queue| ActorRef::from_strong(queue.into_strong())).map_err(NoQueue::from)
+    queue.map(|queue| ActorRef::from_strong(queue.into_strong())).map_err(QueueRefused::from)
 }
 
 /// The queue was refused, since the executor shuts down.
 #[derive(Debug)]
-pub(crate) struct NoQueue;
+pub(crate) struct QueueRefused;
 
-impl<A> From<SpawnError<A>> for NoQueue {
+impl<A> From<SpawnError<A>> for QueueRefused {
     fn from(_: SpawnError<A>) -> Self {
-        NoQueue
+        QueueRefused
     }
 }
 
-impl<A> fmt::Debug for Queue<A> {
+impl<A> fmt::Debug for QueueActor<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Queue")
+        f.write_str("QueueActor")
     }
 }
 
@@ -142,7 +142,7 @@ impl<A> fmt::Debug for Queue<A> {
 /// a message without a sender, exempt from the capacity.
 pub(crate) fn mark<A>(actor: &ActorRef<A>, then: Box<dyn FnOnce() + Send>) {
     // A plain box and not a block of the pool: marks are rare.
-    let mark = Box::new(Mark { envelope: Envelope::new(&MARK), then, sent: Sent::BLANK });
+    let mark = Box::new(MarkEnvelope { envelope: Envelope::new(&MARK_VTABLE), then, sent: Sent::BLANK });
     // SAFETY: the box is given up to the mailbox or the line. There the functions of this type
     // handle or discard the box, once.
     unsafe {
@@ -151,28 +151,28 @@ pub(crate) fn mark<A>(actor: &ActorRef<A>, then: Box<dyn FnOnce() + Send>) {
 }
 
 #[repr(C)]
-struct Mark {
+struct MarkEnvelope {
     envelope: Envelope,
     then: Box<dyn FnOnce() + Send>,
     /// Present in every mark, since the actor may be timed.
     sent: Sent,
 }
 
-const MARK: EnvelopeVtable = EnvelopeVtable {
+const MARK_VTABLE: EnvelopeVtable = EnvelopeVtable {
     handle: handle_mark,
     discard: discard_mark,
-    sent: place_of::<Sent>(offset_of!(Mark, sent)),
+    sent: place_of::<Sent>(offset_of!(MarkEnvelope, sent)),
     batched: None,
 };
 
 unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>, _: Place) {
     // SAFETY: the table belongs to envelopes boxed by `mark`, and no other pointer to the envelope
     // exists.
-    (unsafe { Box::from_raw(this.cast::<Mark>().as_ptr()) }.then)();
+    (unsafe { Box::from_raw(this.cast::<MarkEnvelope>().as_ptr()) }.then)();
 }
 
 unsafe fn discard_mark(this: AnyEnvelope, _: AskError, _: Held<'_>) {
     // SAFETY: the table belongs to envelopes boxed by `mark`, and no other pointer to the envelope
     // exists.
-    (unsafe { Box::from_raw(this.cast::<Mark>().as_ptr()) }.then)();
+    (unsafe { Box::from_raw(this.cast::<MarkEnvelope>().as_ptr()) }.then)();
 }

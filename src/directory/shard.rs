@@ -20,8 +20,8 @@
 //!
 //! No user code runs under the lock. Hashes are computed before, and removed values are dropped
 //! after. Keys are compared without the lock too: a thread takes out the keys with the wanted hash
-//! singly ([`Known`]), compares each, and then finds the entry by the key's address. The entry and
-//! the actor's membership share a copy of the key.
+//! singly ([`KnownKeys`]), compares each, and then finds the entry by the key's address. The entry
+//! and the actor's factory share a copy of the key.
 
 use crate::actor::Actor;
 use crate::actor::refs::{ActorRef, WeakRef};
@@ -33,14 +33,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Ring position of an actor that is not kept.
-const NOT_KEPT: u32 = u32::MAX;
+const NOT_RESIDENT: u32 = u32::MAX;
 /// Tables and rings with a larger capacity shrink again.
 const SMALL: usize = 64;
 
 /// One part of the table. The caller holds its lock.
-pub(super) struct Shelf<K, A> {
-    table: HashTable<Entry<K, A>>,
-    ring: Vec<Kept<A>>,
+pub(super) struct KeyShard<K, A> {
+    table: HashTable<KeyEntry<K, A>>,
+    ring: Vec<Resident<A>>,
     hand: usize,
     /// First turns that wait for the end of another actor, by that actor's id.
     waiting: HashMap<ActorId, Runnable>,
@@ -52,7 +52,7 @@ pub(super) struct Shelf<K, A> {
     pub(super) let_go: u64,
 }
 
-struct Entry<K, A> {
+struct KeyEntry<K, A> {
     key: Arc<K>,
     hash: u64,
     actor: WeakRef<A>,
@@ -60,7 +60,7 @@ struct Entry<K, A> {
     place: u32,
 }
 
-struct Kept<A> {
+struct Resident<A> {
     hash: u64,
     actor: ActorRef<A>,
     /// Messages handled when a sweep last came by: the low half of the count.
@@ -79,14 +79,14 @@ enum Uses {
 }
 
 /// Values taken out of a part, to be dropped without the lock.
-pub(super) struct Rest<K, A> {
+pub(super) struct Garbage<K, A> {
     key: Option<Arc<K>>,
     weak: Option<WeakRef<A>>,
     replaced: Option<ActorRef<A>>,
     pub(super) let_go: Vec<ActorRef<A>>,
 }
 
-impl<K, A> Drop for Rest<K, A> {
+impl<K, A> Drop for Garbage<K, A> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
             drop_key(key);
@@ -102,14 +102,14 @@ pub(super) fn drop_key<K>(key: Arc<K>) {
 
 /// Keys of one hash that were compared with the wanted key. While the keys are held here, their
 /// addresses identify them.
-pub(super) struct Known<K> {
+pub(super) struct KnownKeys<K> {
     same: Option<Arc<K>>,
     others: Vec<Arc<K>>,
 }
 
-impl<K: Eq> Known<K> {
+impl<K: Eq> KnownKeys<K> {
     pub(super) fn none() -> Self {
-        Known { same: None, others: Vec::new() }
+        KnownKeys { same: None, others: Vec::new() }
     }
 
     /// Compares a key that came out of the part. Runs user code. Returns `true` if it is the wanted
@@ -126,7 +126,7 @@ impl<K: Eq> Known<K> {
     }
 }
 
-impl<K> Known<K> {
+impl<K> KnownKeys<K> {
     fn is_same(&self, key: &Arc<K>) -> bool {
         self.same.as_ref().is_some_and(|same| Arc::ptr_eq(same, key))
     }
@@ -136,21 +136,21 @@ impl<K> Known<K> {
     }
 }
 
-impl<K> Drop for Known<K> {
+impl<K> Drop for KnownKeys<K> {
     fn drop(&mut self) {
         self.same.take().into_iter().chain(self.others.drain(..)).for_each(drop_key);
     }
 }
 
-impl<K, A> Default for Rest<K, A> {
+impl<K, A> Default for Garbage<K, A> {
     fn default() -> Self {
-        Rest { key: None, weak: None, replaced: None, let_go: Vec::new() }
+        Garbage { key: None, weak: None, replaced: None, let_go: Vec::new() }
     }
 }
 
-impl<K, A: Actor> Shelf<K, A> {
+impl<K, A: Actor> KeyShard<K, A> {
     pub(super) fn new(most: usize) -> Self {
-        Shelf {
+        KeyShard {
             table: HashTable::new(),
             ring: Vec::new(),
             hand: 0,
@@ -169,7 +169,12 @@ impl<K, A: Actor> Shelf<K, A> {
 
     /// Removes the entry of an actor that has ended, unless the actor was replaced. Then returns
     /// the first turn of the waiting successor.
-    pub(super) fn over(&mut self, hash: u64, actor: ActorId, rest: &mut Rest<K, A>) -> Option<Runnable> {
+    pub(super) fn over(
+        &mut self,
+        hash: u64,
+        actor: ActorId,
+        garbage: &mut Garbage<K, A>,
+    ) -> Option<Runnable> {
         if !self.waiting.is_empty()
             && let Some(begin) = self.waiting.remove(&actor)
         {
@@ -181,11 +186,11 @@ impl<K, A: Actor> Shelf<K, A> {
         }
         let found = self.table.find_entry(hash, |entry| entry.actor.id() == actor);
         let (entry, _) = found.ok().expect("an actor that was not replaced has its entry").remove();
-        if entry.place != NOT_KEPT {
-            rest.replaced = Some(self.take_out(entry.place).actor);
+        if entry.place != NOT_RESIDENT {
+            garbage.replaced = Some(self.take_out(entry.place).actor);
         }
-        rest.key = Some(entry.key);
-        rest.weak = Some(entry.actor);
+        garbage.key = Some(entry.key);
+        garbage.weak = Some(entry.actor);
         if self.table.capacity() > SMALL && self.table.len() < self.table.capacity() / 8 {
             self.table.shrink_to(2 * self.table.len(), |entry| entry.hash);
         }
@@ -193,12 +198,12 @@ impl<K, A: Actor> Shelf<K, A> {
     }
 
     /// Lets go of all kept actors.
-    pub(super) fn clear(&mut self) -> Rest<K, A> {
-        self.table.iter_mut().for_each(|entry| entry.place = NOT_KEPT);
+    pub(super) fn clear(&mut self) -> Garbage<K, A> {
+        self.table.iter_mut().for_each(|entry| entry.place = NOT_RESIDENT);
         let ring = std::mem::take(&mut self.ring);
-        let mut rest = Rest::default();
-        rest.let_go.extend(ring.into_iter().map(|kept| kept.actor));
-        rest
+        let mut garbage = Garbage::default();
+        garbage.let_go.extend(ring.into_iter().map(|kept| kept.actor));
+        garbage
     }
 
     /// Looks at no more than `most` actors, at positions below `below`, and lets go of those that
@@ -206,7 +211,7 @@ impl<K, A: Actor> Shelf<K, A> {
     /// beginning.
     ///
     /// Goes downwards: the last actor moves into a freed position, and has been looked at already.
-    pub(super) fn sweep(&mut self, below: usize, most: usize, rest: &mut Rest<K, A>) -> Option<usize> {
+    pub(super) fn sweep(&mut self, below: usize, most: usize, garbage: &mut Garbage<K, A>) -> Option<usize> {
         let from = below.min(self.ring.len());
         let to = from.saturating_sub(most);
         for place in (to..from).rev() {
@@ -219,7 +224,7 @@ impl<K, A: Actor> Shelf<K, A> {
             let uses = std::mem::replace(&mut kept.uses, Uses::None);
             let handled_some = std::mem::replace(&mut kept.handled, handled) != handled;
             if uses == Uses::None && !handled_some && kept.actor.is_empty() {
-                rest.let_go.push(self.let_go_at(place as u32));
+                garbage.let_go.push(self.let_go_at(place as u32));
             }
         }
         (to > 0).then_some(to)
@@ -239,28 +244,28 @@ impl<K, A: Actor> Shelf<K, A> {
         after: Option<ActorId>,
         actor: &ActorRef<A>,
         begin: Runnable,
-        rest: &mut Rest<K, A>,
+        garbage: &mut Garbage<K, A>,
     ) -> Option<Runnable> {
         self.spawned += 1;
         let Some(after) = after else {
-            let place = self.keep(hash, actor.clone(), rest);
-            let entry = Entry { key, hash, actor: actor.downgrade(), place };
+            let place = self.keep(hash, actor.clone(), garbage);
+            let entry = KeyEntry { key, hash, actor: actor.downgrade(), place };
             // The stored hash is used when the table grows, so the key's own code does not run.
             self.table.insert_unique(hash, entry, |entry| entry.hash);
             return Some(begin);
         };
-        rest.key = Some(key);
+        garbage.key = Some(key);
         // The entry keeps its copy of the key, equal to the new one.
         let entry = Self::entry_of(&mut self.table, hash, after);
-        rest.weak = Some(std::mem::replace(&mut entry.actor, actor.downgrade()));
+        garbage.weak = Some(std::mem::replace(&mut entry.actor, actor.downgrade()));
         match entry.place {
-            NOT_KEPT => {
-                let place = self.keep(hash, actor.clone(), rest);
+            NOT_RESIDENT => {
+                let place = self.keep(hash, actor.clone(), garbage);
                 Self::entry_of(&mut self.table, hash, actor.id()).place = place;
             }
             place => {
-                let kept = Kept { hash, actor: actor.clone(), handled: 0, uses: Uses::First };
-                rest.replaced = Some(std::mem::replace(&mut self.ring[place as usize], kept).actor);
+                let kept = Resident { hash, actor: actor.clone(), handled: 0, uses: Uses::First };
+                garbage.replaced = Some(std::mem::replace(&mut self.ring[place as usize], kept).actor);
             }
         }
         // The predecessor has yet to report its end; then this actor may begin. No other actor
@@ -269,16 +274,16 @@ impl<K, A: Actor> Shelf<K, A> {
     }
 
     /// Returns the entry of an actor that has one.
-    fn entry_of(table: &mut HashTable<Entry<K, A>>, hash: u64, actor: ActorId) -> &mut Entry<K, A> {
+    fn entry_of(table: &mut HashTable<KeyEntry<K, A>>, hash: u64, actor: ActorId) -> &mut KeyEntry<K, A> {
         table.find_mut(hash, |entry| entry.actor.id() == actor).expect("it has an entry until it ends")
     }
 
     /// Puts an actor into the ring and returns its position. If the ring is full, lets go of
     /// another actor and uses its position.
-    fn keep(&mut self, hash: u64, actor: ActorRef<A>, rest: &mut Rest<K, A>) -> u32 {
-        let kept = Kept { hash, handled: actor.stats().handled as u32, actor, uses: Uses::First };
+    fn keep(&mut self, hash: u64, actor: ActorRef<A>, garbage: &mut Garbage<K, A>) -> u32 {
+        let kept = Resident { hash, handled: actor.stats().handled as u32, actor, uses: Uses::First };
         if self.ring.len() < self.most {
-            assert!(self.ring.len() < NOT_KEPT as usize, "too many actors in a directory");
+            assert!(self.ring.len() < NOT_RESIDENT as usize, "too many actors in a directory");
             self.ring.push(kept);
             return (self.ring.len() - 1) as u32;
         }
@@ -292,9 +297,9 @@ impl<K, A: Actor> Shelf<K, A> {
             } else {
                 let before = std::mem::replace(there, kept);
                 let entry = self.table.find_mut(before.hash, |entry| entry.place == place as u32);
-                entry.expect("what is kept has an entry").place = NOT_KEPT;
+                entry.expect("what is kept has an entry").place = NOT_RESIDENT;
                 self.let_go += 1;
-                rest.let_go.push(before.actor);
+                garbage.let_go.push(before.actor);
                 return place as u32;
             }
         }
@@ -303,14 +308,14 @@ impl<K, A: Actor> Shelf<K, A> {
     fn let_go_at(&mut self, place: u32) -> ActorRef<A> {
         let hash = self.ring[place as usize].hash;
         let entry = self.table.find_mut(hash, |entry| entry.place == place);
-        entry.expect("what is kept has an entry").place = NOT_KEPT;
+        entry.expect("what is kept has an entry").place = NOT_RESIDENT;
         self.let_go += 1;
         self.take_out(place).actor
     }
 
     /// Takes an actor out of the ring, after its entry was updated. The last actor moves into its
     /// position.
-    fn take_out(&mut self, place: u32) -> Kept<A> {
+    fn take_out(&mut self, place: u32) -> Resident<A> {
         let kept = self.ring.swap_remove(place as usize);
         if let Some(moved) = self.ring.get(place as usize) {
             // `swap_remove` moved the last actor here; its entry still says the old position.
@@ -325,12 +330,12 @@ impl<K, A: Actor> Shelf<K, A> {
     }
 }
 
-impl<K, A: Actor> Shelf<K, A> {
+impl<K, A: Actor> KeyShard<K, A> {
     /// Returns the first key of this hash, and its actor, if kept and running. The actor then
     /// counts as used. This does little harm if the key is not the wanted one.
     pub(super) fn first(&mut self, hash: u64) -> Option<(Arc<K>, Option<ActorRef<A>>)> {
         let entry = self.table.find(hash, |entry| entry.hash == hash)?;
-        let kept = (entry.place != NOT_KEPT).then(|| &mut self.ring[entry.place as usize]);
+        let kept = (entry.place != NOT_RESIDENT).then(|| &mut self.ring[entry.place as usize]);
         let running = kept.filter(|kept| kept.actor.is_running()).map(|kept| {
             kept.uses = Uses::More;
             kept.actor.clone()
@@ -340,42 +345,42 @@ impl<K, A: Actor> Shelf<K, A> {
 
     /// Returns a key of this hash that was not compared yet, unless the wanted key is known and
     /// here.
-    pub(super) fn unknown(&self, hash: u64, known: &Known<K>) -> Option<Arc<K>> {
+    pub(super) fn unknown(&self, hash: u64, known: &KnownKeys<K>) -> Option<Arc<K>> {
         // The known key may have left the table since it was compared.
         if known.same.is_some() && self.table.find(hash, |entry| known.is_same(&entry.key)).is_some() {
             return None;
         }
-        let unknown = |entry: &Entry<K, A>| entry.hash == hash && !known.has(&entry.key);
+        let unknown = |entry: &KeyEntry<K, A>| entry.hash == hash && !known.has(&entry.key);
         self.table.find(hash, unknown).map(|entry| Arc::clone(&entry.key))
     }
 
     /// Returns the key's actor, if it runs, and keeps it. An actor let go of in exchange goes into
-    /// `rest`. Otherwise returns the id of an actor that has stopped and not ended, if there is
+    /// `garbage`. Otherwise returns the id of an actor that has stopped and not ended, if there is
     /// one. The caller has compared all keys of this hash.
     pub(super) fn look_up(
         &mut self,
         hash: u64,
-        known: &Known<K>,
-        rest: &mut Rest<K, A>,
+        known: &KnownKeys<K>,
+        garbage: &mut Garbage<K, A>,
     ) -> Result<ActorRef<A>, Option<ActorId>> {
         let entry = self.table.find(hash, |entry| known.is_same(&entry.key)).ok_or(None)?;
-        if entry.place != NOT_KEPT {
+        if entry.place != NOT_RESIDENT {
             let kept = &mut self.ring[entry.place as usize];
             kept.uses = Uses::More;
             return if kept.actor.is_running() { Ok(kept.actor.clone()) } else { Err(Some(kept.actor.id())) };
         }
         // An upgrade fails only once the actor is closed, so this one has stopped.
         let Some(actor) = entry.actor.upgrade() else { return Err(Some(entry.actor.id())) };
-        let place = self.keep(hash, actor.clone(), rest);
+        let place = self.keep(hash, actor.clone(), garbage);
         Self::entry_of(&mut self.table, hash, actor.id()).place = place;
         Ok(actor)
     }
 
     /// Lets go of the key's actor, if it is kept. The caller has compared all keys of this hash.
-    pub(super) fn let_go(&mut self, hash: u64, known: &Known<K>) -> Option<ActorRef<A>> {
+    pub(super) fn let_go(&mut self, hash: u64, known: &KnownKeys<K>) -> Option<ActorRef<A>> {
         let entry = self.table.find_mut(hash, |entry| known.is_same(&entry.key))?;
-        let place = std::mem::replace(&mut entry.place, NOT_KEPT);
-        (place != NOT_KEPT).then(|| {
+        let place = std::mem::replace(&mut entry.place, NOT_RESIDENT);
+        (place != NOT_RESIDENT).then(|| {
             self.let_go += 1;
             self.take_out(place).actor
         })

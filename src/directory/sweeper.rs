@@ -9,8 +9,8 @@
 //! A round goes in steps. No part's lock is held for long, and other actors get their turns in
 //! between.
 
-use super::Inner;
-use super::shelf::Rest;
+use super::DirectoryInner;
+use super::shard::Garbage;
 use crate::actor::context::Context;
 use crate::actor::timers::Timer;
 use crate::actor::{Actor, Handler};
@@ -21,10 +21,10 @@ use std::sync::Arc;
 const STEP: usize = 256;
 
 pub(super) struct Sweeper<K: 'static, A: Actor> {
-    directory: Arc<Inner<K, A>>,
+    directory: Arc<DirectoryInner<K, A>>,
     timer: Option<Timer>,
     /// The part for the next step, and the position below which to look.
-    shelf: usize,
+    shard: usize,
     below: usize,
 }
 
@@ -33,39 +33,39 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
 {
-    /// Spawns a sweeper. Called after [`Inner::watch`] returned `true`.
-    pub(super) fn start(directory: &Arc<Inner<K, A>>) {
-        let sweeper = Sweeper { directory: Arc::clone(directory), timer: None, shelf: 0, below: usize::MAX };
+    /// Spawns a sweeper. Called after [`DirectoryInner::watch`] returned `true`.
+    pub(super) fn start(directory: &Arc<DirectoryInner<K, A>>) {
+        let sweeper = Sweeper { directory: Arc::clone(directory), timer: None, shard: 0, below: usize::MAX };
         let sweeper = directory.executor.spawn(sweeper);
-        directory.watch.lock().sweeper = Some(sweeper.downgrade());
+        directory.sweep.lock().sweeper = Some(sweeper.downgrade());
     }
 
     fn wait(&mut self, ctx: &mut Context<Self>) {
         let idle = self.directory.idle.expect("what has no idle time is not swept");
-        (self.shelf, self.below) = (0, usize::MAX);
+        (self.shard, self.below) = (0, usize::MAX);
         // Refused when the executor shuts down, which ends the sweeper too.
         self.timer = ctx.tell_after(idle, Step).ok();
     }
 
     /// Looks at some actors. Returns `false` when the round is over.
     fn step(&mut self) -> bool {
-        let Some(shelf) = self.directory.shelves.get(self.shelf) else { return false };
-        let mut rest = Rest::default();
-        let mut shelf = shelf.0.lock();
-        match shelf.sweep(self.below, STEP, &mut rest) {
+        let Some(shard) = self.directory.shards.get(self.shard) else { return false };
+        let mut garbage = Garbage::default();
+        let mut shard = shard.0.lock();
+        match shard.sweep(self.below, STEP, &mut garbage) {
             Some(below) => self.below = below,
             None => {
                 // `MAX` begins at the end of the next ring, however long it is.
-                (self.shelf, self.below) = (self.shelf + 1, usize::MAX);
+                (self.shard, self.below) = (self.shard + 1, usize::MAX);
                 // Cleared under the part's lock: an actor kept later finds the part unwatched and
-                // calls `watch`.
-                if shelf.watched && !shelf.keeps_any() {
-                    shelf.watched = false;
-                    self.directory.watch.lock().shelves -= 1;
+                // calls `sweep`.
+                if shard.watched && !shard.keeps_any() {
+                    shard.watched = false;
+                    self.directory.sweep.lock().shards -= 1;
                 }
             }
         }
-        drop(shelf);
+        drop(shard);
         true
     }
 }
@@ -94,12 +94,12 @@ where
             let _refused_when_stopped = ctx.tell_self(Step);
             return;
         }
-        let mut watch = self.directory.watch.lock();
-        // Under the lock of `watch`: a part watched from now on either keeps this sweeper or starts
+        let mut sweep = self.directory.sweep.lock();
+        // Under the lock of `sweep`: a part watched from now on either keeps this sweeper or starts
         // another.
-        watch.sweeping = watch.shelves > 0;
-        let goes_on = watch.sweeping;
-        drop(watch);
+        sweep.sweeping = sweep.shards > 0;
+        let goes_on = sweep.sweeping;
+        drop(sweep);
         if goes_on {
             self.wait(ctx);
         } else {

@@ -1,23 +1,23 @@
-//! The replicas of a pool, as senders see them: a list that is replaced as a whole, behind one lock
-//! for each stripe of senders.
+//! The replicas of a pool, as senders see them: a roster that is replaced as a whole, behind one
+//! lock for each stripe of senders.
 //!
-//! **Why stripes of locks.** A sender must read the list, choose, and put its message into a
-//! mailbox. A change of the list must know when all senders that use the old one are through. Only
-//! then are all earlier messages of a moving key in its old replica's mailbox, and only then has a
-//! stopped pool accepted its last message. Every message from every core would write to a single
-//! lock. So each worker has a lock of its own, and threads outside share 16. A sender takes a
-//! nearly uncontended lock for reading, about 10 ns, and a change takes all of them.
+//! **Why stripes of locks.** A sender must read the roster, choose, and put its message into a
+//! mailbox. A change of the roster must know when all senders that use the old one are through.
+//! Only then are all earlier messages of a moving key in its old replica's mailbox, and only then
+//! has a stopped pool accepted its last message. Every message from every core would write to a
+//! single lock. So each worker has a lock of its own, and threads outside share 16. A sender takes
+//! a nearly uncontended lock for reading, about 10 ns, and a change takes all of them.
 //!
 //! Two alternatives were considered and dropped. With a swapped pointer and epochs or hazard
 //! pointers, the sender's fence costs as much as its half of an uncontended lock, and the proof
 //! would be ours. With readers that ignore changes, there is no moment from which no sender uses
-//! the old list.
+//! the old roster.
 //!
 //! No user code runs under these locks. A stripe's other fields, a round-robin count and a seed,
 //! lie on the stripe's cache line, and only its senders write them.
 
-use super::counts::Counts;
-use super::moving::Moving;
+use super::key_move::KeyMove;
+use super::stats::ReplicaCounts;
 use super::strategy::{Route, View, jump};
 use crate::actor::refs::ActorRef;
 use crate::error::Refusal;
@@ -29,18 +29,18 @@ use std::sync::Arc;
 pub(super) const OUTSIDE: usize = 16;
 
 /// One replica.
-pub(super) struct Member<A> {
+pub(super) struct Replica<A> {
     pub(super) actor: ActorRef<A>,
-    pub(super) counts: Arc<Counts>,
+    pub(super) counts: Arc<ReplicaCounts>,
 }
 
-impl<A> Clone for Member<A> {
+impl<A> Clone for Replica<A> {
     fn clone(&self) -> Self {
-        Member { actor: self.actor.clone(), counts: Arc::clone(&self.counts) }
+        Replica { actor: self.actor.clone(), counts: Arc::clone(&self.counts) }
     }
 }
 
-impl<A> Member<A> {
+impl<A> Replica<A> {
     /// Returns the number of messages waiting and in work. A replica without a state has the
     /// largest load.
     #[inline]
@@ -50,37 +50,37 @@ impl<A> Member<A> {
 }
 
 /// The state of the pool that senders see.
-pub(super) struct List<A> {
-    pub(super) members: Vec<Member<A>>,
+pub(super) struct Roster<A> {
+    pub(super) replicas: Vec<Replica<A>>,
     /// `None` while the pool is being built.
     pub(super) queue: Option<ActorRef<A>>,
     /// Present while messages of moving keys may wait at an old replica.
-    pub(super) moving: Option<Arc<Moving<A>>>,
+    pub(super) key_move: Option<Arc<KeyMove<A>>>,
     pub(super) stopped: bool,
 }
 
-impl<A> Clone for List<A> {
+impl<A> Clone for Roster<A> {
     fn clone(&self) -> Self {
-        List {
-            members: self.members.clone(),
+        Roster {
+            replicas: self.replicas.clone(),
             queue: self.queue.clone(),
-            moving: self.moving.clone(),
+            key_move: self.key_move.clone(),
             stopped: self.stopped,
         }
     }
 }
 
 /// Destination of the next message.
-pub(super) enum Picked<'a, A> {
+pub(super) enum Choice<'a, A> {
     /// A replica, or the shared queue.
     Actor(&'a ActorRef<A>),
     /// The hold of a moving key.
-    Hold { moving: &'a Moving<A>, from: usize, into: usize },
+    Hold { key_move: &'a KeyMove<A>, from: usize, into: usize },
 }
 
 /// The part of a pool for one worker, or for some of the threads outside.
 pub(super) struct Stripe<A> {
-    pub(super) list: RwLock<Arc<List<A>>>,
+    pub(super) roster: RwLock<Arc<Roster<A>>>,
     round: AtomicU64,
     seed: AtomicU64,
 }
@@ -89,12 +89,12 @@ pub(super) struct Stripe<A> {
 pub(super) struct Stripes<A>(Box<[Padded<Stripe<A>>]>);
 
 impl<A> Stripes<A> {
-    /// Makes `count` stripes with an empty roster, `stopped` until the first list is published.
+    /// Makes `count` stripes with an empty roster, `stopped` until the first roster is published.
     pub(super) fn new(count: usize) -> Self {
-        let nobody = List { members: Vec::new(), queue: None, moving: None, stopped: true };
+        let nobody = Roster { replicas: Vec::new(), queue: None, key_move: None, stopped: true };
         let nobody = Arc::new(nobody);
         let stripe = |index: usize| Stripe {
-            list: RwLock::new(Arc::clone(&nobody)),
+            roster: RwLock::new(Arc::clone(&nobody)),
             // Different beginnings, so that the senders do not all start at the same replica.
             round: AtomicU64::new(index as u64),
             seed: AtomicU64::new((index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
@@ -107,18 +107,18 @@ impl<A> Stripes<A> {
         &self.0[index].0
     }
 
-    /// Calls `change` while no sender is between its look at the list and the arrival of its
-    /// message in a mailbox. Then publishes the returned list, if there is one. `change` must not
+    /// Calls `change` while no sender is between its look at the roster and the arrival of its
+    /// message in a mailbox. Then publishes the returned roster, if there is one. `change` must not
     /// run user code.
-    pub(super) fn change(&self, change: impl FnOnce(Option<&List<A>>) -> Option<List<A>>) {
+    pub(super) fn change(&self, change: impl FnOnce(Option<&Roster<A>>) -> Option<Roster<A>>) {
         let mut old = Vec::with_capacity(self.0.len());
         {
             // All stripes in the same order, so that two changes cannot deadlock. Holding every
-            // lock means that no sender uses the old list.
-            let mut guards: Vec<_> = self.0.iter().map(|stripe| stripe.0.list.write()).collect();
-            let Some(list) = change(guards.first().map(|guard| &***guard)) else { return };
-            let list = Arc::new(list);
-            old.extend(guards.iter_mut().map(|guard| std::mem::replace(&mut **guard, Arc::clone(&list))));
+            // lock means that no sender uses the old roster.
+            let mut guards: Vec<_> = self.0.iter().map(|stripe| stripe.0.roster.write()).collect();
+            let Some(roster) = change(guards.first().map(|guard| &***guard)) else { return };
+            let roster = Arc::new(roster);
+            old.extend(guards.iter_mut().map(|guard| std::mem::replace(&mut **guard, Arc::clone(&roster))));
         }
         // Outside the locks: the last reference to a replica may go here.
         drop(old);
@@ -126,9 +126,9 @@ impl<A> Stripes<A> {
 }
 
 impl<A> Stripe<A> {
-    /// Returns the current list.
-    pub(super) fn snapshot(&self) -> Arc<List<A>> {
-        Arc::clone(&self.list.read())
+    /// Returns the current roster.
+    pub(super) fn snapshot(&self) -> Arc<Roster<A>> {
+        Arc::clone(&self.roster.read())
     }
 
     /// Returns 0, 1 and so on, modulo `n`.
@@ -153,43 +153,43 @@ impl<A> Stripe<A> {
 
     /// Returns the destination for a route.
     #[inline]
-    pub(super) fn pick<'a>(&self, list: &'a List<A>, route: Route) -> Result<Picked<'a, A>, Refusal> {
-        if list.stopped {
+    pub(super) fn pick<'a>(&self, roster: &'a Roster<A>, route: Route) -> Result<Choice<'a, A>, Refusal> {
+        if roster.stopped {
             return Err(Refusal::PoolStopped);
         }
-        let members = &list.members;
-        let n = members.len();
+        let replicas = &roster.replicas;
+        let n = replicas.len();
         let index = match route {
             Route::RoundRobin => self.next(n),
             Route::Random => self.below(n),
-            Route::Default | Route::TwoChoices => self.two_choices(members),
-            Route::LeastLoaded => self.least_loaded(members),
+            Route::Default | Route::TwoChoices => self.two_choices(replicas),
+            Route::LeastLoaded => self.least_loaded(replicas),
             Route::SharedQueue => {
-                return list.queue.as_ref().map(Picked::Actor).ok_or(Refusal::PoolStopped);
+                return roster.queue.as_ref().map(Choice::Actor).ok_or(Refusal::PoolStopped);
             }
-            Route::Key(hash) => return Ok(list.owner(hash)),
+            Route::Key(hash) => return Ok(roster.owner(hash)),
             Route::Index(index) => index,
             // A missing id becomes an index out of range, which the look-up below refuses.
-            Route::Id(id) => members.iter().position(|member| member.actor.id() == id).unwrap_or(n),
+            Route::Id(id) => replicas.iter().position(|replica| replica.actor.id() == id).unwrap_or(n),
         };
-        members.get(index).map(|member| Picked::Actor(&member.actor)).ok_or(Refusal::NoReplica)
+        replicas.get(index).map(|replica| Choice::Actor(&replica.actor)).ok_or(Refusal::NoReplica)
     }
 
-    fn two_choices(&self, members: &[Member<A>]) -> usize {
-        let n = members.len();
+    fn two_choices(&self, replicas: &[Replica<A>]) -> usize {
+        let n = replicas.len();
         if n == 1 {
             return 0;
         }
         let one = self.below(n);
         // An offset from 1 to `n` - 1, so that the two replicas differ.
         let other = (one + 1 + self.below(n - 1)) % n;
-        if members[other].load() < members[one].load() { other } else { one }
+        if replicas[other].load() < replicas[one].load() { other } else { one }
     }
 
-    fn least_loaded(&self, members: &[Member<A>]) -> usize {
+    fn least_loaded(&self, replicas: &[Replica<A>]) -> usize {
         let (mut best, mut least, mut equal) = (0, usize::MAX, 0);
-        for (index, member) in members.iter().enumerate() {
-            let load = member.load();
+        for (index, replica) in replicas.iter().enumerate() {
+            let load = replica.load();
             if load < least || equal == 0 {
                 (best, least, equal) = (index, load, 1);
             } else if load == least {
@@ -205,29 +205,29 @@ impl<A> Stripe<A> {
     }
 }
 
-impl<A> List<A> {
+impl<A> Roster<A> {
     /// Returns the destination for a key's messages.
     #[inline]
-    fn owner(&self, hash: u64) -> Picked<'_, A> {
-        let into = jump(hash, self.members.len());
-        if let Some(moving) = &self.moving {
-            let from = jump(hash, moving.before);
-            if from != into && moving.holds(from) {
-                return Picked::Hold { moving, from, into };
+    fn owner(&self, hash: u64) -> Choice<'_, A> {
+        let into = jump(hash, self.replicas.len());
+        if let Some(key_move) = &self.key_move {
+            let from = jump(hash, key_move.before);
+            if from != into && key_move.holds(from) {
+                return Choice::Hold { key_move, from, into };
             }
         }
-        Picked::Actor(&self.members[into].actor)
+        Choice::Actor(&self.replicas[into].actor)
     }
 }
 
-impl<A> View for List<A> {
+impl<A> View for Roster<A> {
     fn count(&self) -> usize {
-        self.members.len()
+        self.replicas.len()
     }
     fn id(&self, index: usize) -> Option<ActorId> {
-        self.members.get(index).map(|member| member.actor.id())
+        self.replicas.get(index).map(|replica| replica.actor.id())
     }
     fn load(&self, index: usize) -> Option<usize> {
-        self.members.get(index).map(Member::load)
+        self.replicas.get(index).map(Replica::load)
     }
 }

@@ -1,20 +1,20 @@
-//! Members: actors that belong to an owner (a directory). The first turn makes the state, on the
+//! Managed actors, which belong to an owner (a directory). The first turn makes the state, on the
 //! crew. The last turn tells the owner of the end, after the drop of the state.
 //!
-//! A member is an actor like any other, behind ordinary references. Only the cell is longer by the
-//! membership, and the table differs:
+//! A managed actor is an actor like any other, behind ordinary references. Only the cell is longer
+//! by the owner, and the table differs:
 //!
-//! | the table's | for a plain actor | for a member |
+//! | the table's | for a plain actor | for a managed actor |
 //! |---|---|---|
 //! | `started` | the hook | the state is made, then the hook |
 //! | `drop_state` | the state is dropped | the state is dropped if it was made, then [`over`] |
 //!
-//! Spawning a member does not schedule its first turn. The spawning function gets the [`Runnable`]
-//! and gives it to the scheduler when the member may begin. Until then the member accepts messages,
-//! and senders leave the existing runnable alone. So an actor can follow another one that is still
-//! ending, without a waiting thread.
+//! Spawning a managed actor does not schedule its first turn. The spawning function gets the
+//! [`Runnable`] and gives it to the scheduler when the actor may begin. Until then the actor
+//! accepts messages, and senders leave the existing runnable alone. So an actor can follow another
+//! one that is still ending, without a waiting thread.
 //!
-//! [`over`]: Membership::over
+//! [`over`]: CellOwner::over
 
 use super::Actor;
 use super::cell_of::CellOf;
@@ -32,7 +32,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 /// The owner of an actor, and the source of its state.
-pub(crate) trait Membership<A>: Send + 'static {
+pub(crate) trait CellOwner<A>: Send + 'static {
     /// Makes the state. Called once, in the actor's first turn. A panic here counts as one in
     /// `started`.
     fn make(&mut self) -> A;
@@ -42,16 +42,16 @@ pub(crate) trait Membership<A>: Send + 'static {
     fn over(self, actor: ActorId);
 }
 
-/// A plain actor's cell with the membership behind it.
+/// A plain actor's cell with the owner behind it.
 #[repr(C)]
-struct Member<A, T> {
+struct ManagedCell<A, T> {
     /// The first field, so the state lies at the same offset as in any cell of the actor's type.
     cell: CellOf<A>,
     made: Cell<bool>,
-    membership: UnsafeCell<ManuallyDrop<T>>,
+    owner: UnsafeCell<ManuallyDrop<T>>,
 }
 
-impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
+impl<A: Actor + Send, T: CellOwner<A>> ManagedCell<A, T> {
     const VTABLE: ActorVtable = ActorVtable {
         task: RunnableVtable { run: turn::run, key: CellOf::<A>::key, bound: None },
         type_name: std::any::type_name::<A>,
@@ -63,30 +63,30 @@ impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
     };
 
     unsafe fn started(this: NonNull<Header>) {
-        // SAFETY: this table belongs to cells of type `Member<A, T>`. The cell's first turn runs
-        // here, so the access is exclusive and no state is there yet.
+        // SAFETY: this table belongs to cells of type `ManagedCell<A, T>`. The cell's first turn
+        // runs here, so the access is exclusive and no state is there yet.
         unsafe {
-            let member = this.cast::<Self>().as_ref();
-            let actor = (*member.membership.get()).make();
+            let managed = this.cast::<Self>().as_ref();
+            let actor = (*managed.owner.get()).make();
             CellOf::init(this, actor);
-            member.made.set(true);
+            managed.made.set(true);
             CellOf::<A>::started(this);
         }
     }
 
     unsafe fn drop_state(this: NonNull<Header>) {
-        // SAFETY: this table belongs to cells of type `Member<A, T>`. The cell's last turn runs
-        // here and calls this once, so the access is exclusive and the membership is still there.
+        // SAFETY: this table belongs to cells of type `ManagedCell<A, T>`. The cell's last turn
+        // runs here and calls this once, so the access is exclusive and the owner is still there.
         unsafe {
-            let member = this.cast::<Self>().as_ref();
+            let managed = this.cast::<Self>().as_ref();
             // The owner is told after the drop, since it may let a successor begin. A panic of the
             // drop must not keep the owner from being told.
             let outcome = user::catch(|| {
-                if member.made.get() {
+                if managed.made.get() {
                     CellOf::<A>::drop_state(this);
                 }
             });
-            ManuallyDrop::take(&mut *member.membership.get()).over(this.as_ref().id());
+            ManuallyDrop::take(&mut *managed.owner.get()).over(this.as_ref().id());
             if let Err(payload) = outcome {
                 user::resume(payload); // for the turn to report
             }
@@ -100,40 +100,39 @@ impl<A: Actor + Send, T: Membership<A>> Member<A, T> {
     }
 }
 
-/// Makes a member, and the runnable of its first turn, which must be scheduled in the end. Returns
-/// the membership if the executor shuts down. Runs no user code.
-pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
+/// Makes a managed actor, and the runnable of its first turn, which must be scheduled in the end.
+/// Returns the owner if the executor shuts down. Runs no user code.
+pub(crate) fn spawn<A: Actor + Send, T: CellOwner<A>>(
     core: &Core,
     capacity: u32,
-    membership: T,
-) -> Result<(ActorRef<A>, Runnable), Refused<T>> {
+    owner: T,
+) -> Result<(ActorRef<A>, Runnable), RefusedSpawn<T>> {
     // In a forked child the registry may be locked for ever.
     if core.forked() {
-        return Err(Refused { membership, counted: false });
+        return Err(RefusedSpawn { owner, counted: false });
     }
     Worker::with(&core.scheduler, |local| {
         // While the executor drains its crew may still spawn, and other threads may not.
         if local.is_none() && core.draining() && !core.on_crew() {
-            return Err(Refused { membership, counted: false });
+            return Err(RefusedSpawn { owner, counted: false });
         }
         let shard = core.shard_here(local);
-        // Taken by `make`, which is not called if the shard is closed. So the membership is never
+        // Taken by `make`, which is not called if the shard is closed. So the owner is never
         // lost.
-        let mut membership = Some(membership);
+        let mut owner = Some(owner);
         let mut cold = core.timing.then(Cold::timed);
         // The parts are written in place. The room for the state may be large, and is not touched.
-        let member = core.with_heap(|heap| memory::place::<Member<A, T>>(heap, Kind::Cell));
+        let managed = core.with_heap(|heap| memory::place::<ManagedCell<A, T>>(heap, Kind::Cell));
         let make = |id, place| {
-            let header = Header::new(&Member::<A, T>::VTABLE, shard, id, place, capacity, cold.take());
-            let membership = membership.take().expect("called at most once");
+            let header = Header::new(&ManagedCell::<A, T>::VTABLE, shard, id, place, capacity, cold.take());
+            let owner = owner.take().expect("called at most once");
             // SAFETY: no other thread knows the memory, and the header is its first part.
             unsafe {
-                (&raw mut (*member.as_ptr()).made).write(Cell::new(false));
-                (&raw mut (*member.as_ptr()).membership)
-                    .write(UnsafeCell::new(ManuallyDrop::new(membership)));
-                member.cast::<Header>().write(header);
+                (&raw mut (*managed.as_ptr()).made).write(Cell::new(false));
+                (&raw mut (*managed.as_ptr()).owner).write(UnsafeCell::new(ManuallyDrop::new(owner)));
+                managed.cast::<Header>().write(header);
             }
-            member.cast()
+            managed.cast()
         };
         // Counted before it is enrolled: a thread that closes the shards refuses the cell there, or
         // finds it in the count.
@@ -146,29 +145,29 @@ pub(crate) fn spawn<A: Actor + Send, T: Membership<A>>(
             None => {
                 // SAFETY: the memory came from this core's pool above, and nothing was written into
                 // it.
-                Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, member, core.held()) });
-                let membership = membership.take().expect("no cell was made of it");
-                Err(Refused { membership, counted: true })
+                Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, managed, core.held()) });
+                let owner = owner.take().expect("no cell was made of it");
+                Err(RefusedSpawn { owner, counted: true })
             }
         }
     })
 }
 
-/// A membership that was refused.
+/// A owner that was refused.
 #[must_use = "the executor may have to be told"]
-pub(crate) struct Refused<T> {
-    membership: T,
-    /// Whether the member was counted as spawned.
+pub(crate) struct RefusedSpawn<T> {
+    owner: T,
+    /// Whether the cell was counted as spawned.
     counted: bool,
 }
 
-impl<T> Refused<T> {
-    /// Returns the membership. May run user code: if no actor is left, waiters for the crew's end
+impl<T> RefusedSpawn<T> {
+    /// Returns the owner. May run user code: if no actor is left, waiters for the crew's end
     /// are told.
     pub(crate) fn settle(self, core: &Core) -> T {
         if self.counted {
             core.ended();
         }
-        self.membership
+        self.owner
     }
 }

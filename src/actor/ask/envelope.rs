@@ -24,14 +24,14 @@ type AnswerSlot<R> = Slot<Result<R, AskError>>;
 
 /// The front of an asked message, which asker and replier know whatever the message's type is.
 #[repr(C)]
-pub(crate) struct AskedHead<R> {
+pub(crate) struct AskEnvelopeHead<R> {
     envelope: Envelope,
     /// The asked actor. The count keeps the envelope's memory.
     target: Weak,
     slot: AnswerSlot<R>,
 }
 
-impl<R> AskedHead<R> {
+impl<R> AskEnvelopeHead<R> {
     pub(crate) fn target(&self) -> &Header {
         self.target.header()
     }
@@ -50,8 +50,8 @@ impl<R> AskedHead<R> {
 
 /// A message with an asker.
 #[repr(C)]
-pub(crate) struct Asked<M, R, S> {
-    head: AskedHead<R>,
+pub(crate) struct AskEnvelope<M, R, S> {
+    head: AskEnvelopeHead<R>,
     /// Taken when the message is handled or discarded, through a shared pointer: the asker's side
     /// may read the slot meanwhile. The other fields stay until both sides have released the slot.
     message: UnsafeCell<MaybeUninit<M>>,
@@ -62,36 +62,39 @@ pub(crate) struct Asked<M, R, S> {
 
 /// The functions for an asked message in its actor's turn. Chosen by type, so a parcel carries no
 /// pointer to them.
-pub(super) trait Tables<S: Dating> {
-    /// The table of an envelope that is an `Asked`.
+pub(super) trait AskVtables<S: Dating> {
+    /// The table of an envelope that is an `AskEnvelope`.
     const ASKED: EnvelopeVtable;
-    /// The table of an envelope that is an `AskedWith`.
+    /// The table of an envelope that is an `AskWithReplyEnvelope`.
     const WITH: EnvelopeVtable;
 }
 
 /// The tables of a plain message, which travels as a `C`.
-pub(crate) struct Plain<A, M, C>(PhantomData<fn(A, M, C)>);
+pub(crate) struct PlainAsk<A, M, C>(PhantomData<fn(A, M, C)>);
 
-impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> Tables<S> for Plain<A, M, C> {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> AskVtables<S> for PlainAsk<A, M, C> {
     const ASKED: EnvelopeVtable = EnvelopeVtable {
         // `()` in the place of `S`, so that one copy of the handler's code serves dated envelopes
         // too.
-        handle: Asked::<C, A::Reply, ()>::handle::<A, M>,
-        discard: Asked::<C, A::Reply, ()>::discard,
-        sent: Asked::<C, A::Reply, S>::SENT,
-        batched: batch::batched::<A, M>(Asked::<C, A::Reply, ()>::open_into::<M>, batch::never_expires),
+        handle: AskEnvelope::<C, A::Reply, ()>::handle::<A, M>,
+        discard: AskEnvelope::<C, A::Reply, ()>::discard,
+        sent: AskEnvelope::<C, A::Reply, S>::SENT,
+        batched: batch::batched::<A, M>(AskEnvelope::<C, A::Reply, ()>::open_into::<M>, batch::never_expires),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
-        handle: AskedWith::<C, A::Reply, S>::handle::<A, M>,
-        discard: AskedWith::<C, A::Reply, S>::discard,
-        sent: AskedWith::<C, A::Reply, S>::SENT,
-        batched: batch::batched::<A, M>(AskedWith::<C, A::Reply, S>::open_into::<M>, batch::never_expires),
+        handle: AskWithReplyEnvelope::<C, A::Reply, S>::handle::<A, M>,
+        discard: AskWithReplyEnvelope::<C, A::Reply, S>::discard,
+        sent: AskWithReplyEnvelope::<C, A::Reply, S>::SENT,
+        batched: batch::batched::<A, M>(
+            AskWithReplyEnvelope::<C, A::Reply, S>::open_into::<M>,
+            batch::never_expires,
+        ),
     };
 }
 
-struct SlotTable<R>(PhantomData<R>);
+struct ReplySlotVtable<R>(PhantomData<R>);
 
-impl<R: Send + 'static> SlotTable<R> {
+impl<R: Send + 'static> ReplySlotVtable<R> {
     const REPLY: ReplyVtable<R> = ReplyVtable {
         answer: answer::<R>,
         wanted: wanted::<R>,
@@ -102,8 +105,8 @@ impl<R: Send + 'static> SlotTable<R> {
 }
 
 unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
-    let head: NonNull<AskedHead<R>> = to.cast();
-    let slot = AskedHead::slot(head);
+    let head: NonNull<AskEnvelopeHead<R>> = to.cast();
+    let slot = AskEnvelopeHead::slot(head);
     // SAFETY: the replier's side has not released the slot and answers once.
     match unsafe { Slot::answer(slot, value) } {
         // The asker is not waiting, and finds the answer by itself.
@@ -127,7 +130,7 @@ unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
 /// the forward before.
 unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cycle> {
     // SAFETY: the replier's side has not released the slot, so the block still exists.
-    let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
+    let head = unsafe { to.cast::<AskEnvelopeHead<R>>().as_ref() };
     let asked = head.target.header().core();
     // In a forked child a thread that is not here may hold the table's lock.
     if asked.forked() {
@@ -144,7 +147,7 @@ unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cy
 /// Takes a forward back, after the forwarded message was refused.
 unsafe fn restore<R>(to: NonNull<()>, before: Forwarded) {
     // SAFETY: the replier's side has not released the slot, so the block still exists.
-    let head = unsafe { to.cast::<AskedHead<R>>().as_ref() };
+    let head = unsafe { to.cast::<AskEnvelopeHead<R>>().as_ref() };
     let asked = head.target.header().core();
     if !asked.forked() {
         asked.waits.restore(to.addr().get(), before);
@@ -161,7 +164,7 @@ fn forget_forward(asked: &Header, address: usize) {
 
 unsafe fn wanted<R>(to: NonNull<()>) -> bool {
     // SAFETY: the replier's side has not released the slot, so the block still exists.
-    unsafe { to.cast::<AskedHead<R>>().as_ref() }.slot.wanted()
+    unsafe { to.cast::<AskEnvelopeHead<R>>().as_ref() }.slot.wanted()
 }
 
 unsafe fn cancel<R: 'static>(to: NonNull<()>) {
@@ -170,17 +173,17 @@ unsafe fn cancel<R: 'static>(to: NonNull<()>) {
 }
 
 /// A question on its way into an envelope with the table of `T`.
-pub(crate) struct Asking<M, R, T> {
+pub(crate) struct AskParcel<M, R, T> {
     message: M,
     target: NonNull<Header>,
     answer: PhantomData<fn(T) -> R>,
 }
 
-impl<M, R, T> Asking<M, R, T> {
+impl<M, R, T> AskParcel<M, R, T> {
     /// Makes a question. The caller holds `target` until the question was sent or given up. `T` is
     /// for `M` and `R`.
     pub(super) fn new(message: M, target: NonNull<Header>) -> Self {
-        Asking { message, target, answer: PhantomData }
+        AskParcel { message, target, answer: PhantomData }
     }
 
     pub(super) fn into_message(self) -> M {
@@ -188,26 +191,28 @@ impl<M, R, T> Asking<M, R, T> {
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel for Asking<M, R, T> {
+impl<M: Send + 'static, R: Send + 'static, T: AskVtables<()> + AskVtables<Sent>> Parcel
+    for AskParcel<M, R, T>
+{
     /// The asker's side.
-    type Receipt = NonNull<AskedHead<R>>;
+    type Receipt = NonNull<AskEnvelopeHead<R>>;
 
     #[inline]
-    fn receipt(envelope: AnyEnvelope) -> NonNull<AskedHead<R>> {
+    fn receipt(envelope: AnyEnvelope) -> NonNull<AskEnvelopeHead<R>> {
         // The envelope itself is the receipt: its block holds the slot.
         envelope.cast()
     }
 
     #[inline]
     fn pack(self, heap: &Heap) -> AnyEnvelope {
-        Asked::<M, R, ()>::boxed(heap, &<T as Tables<()>>::ASKED, self.target, self.message)
+        AskEnvelope::<M, R, ()>::boxed(heap, &<T as AskVtables<()>>::ASKED, self.target, self.message)
     }
     fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
-        Asked::<M, R, Sent>::boxed(heap, &<T as Tables<Sent>>::ASKED, self.target, self.message)
+        AskEnvelope::<M, R, Sent>::boxed(heap, &<T as AskVtables<Sent>>::ASKED, self.target, self.message)
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
+impl<M: Send + 'static, R: Send + 'static, S: Dating> AskEnvelope<M, R, S> {
     pub(super) const SENT: usize = place_of::<S>(offset_of!(Self, sent));
 
     #[inline]
@@ -217,22 +222,23 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
         target: NonNull<Header>,
         message: M,
     ) -> AnyEnvelope {
-        // SAFETY: by the contract of `Asking::new` the sender holds the actor until the message was
-        // sent.
+        // SAFETY: by the contract of `AskParcel::new` the sender holds the actor until the message
+        // was sent.
         let target = unsafe { Weak::of(target) };
         let make = || {
-            let head = AskedHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Self::free) };
-            Asked { head, message: UnsafeCell::new(MaybeUninit::new(message)), sent: S::BLANK }
+            let head =
+                AskEnvelopeHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Self::free) };
+            AskEnvelope { head, message: UnsafeCell::new(MaybeUninit::new(message)), sent: S::BLANK }
         };
         memory::boxed(heap, Kind::Message, make).cast()
     }
 
     /// Frees the block, when the slot's last side releases it. Message and answer are gone.
     unsafe fn free(slot: NonNull<AnswerSlot<R>>) {
-        let asked = AskedHead::of_slot(slot).cast::<Self>();
-        // SAFETY: the slot lies in a block that `Asking` packed, and both sides have released the
-        // slot. Message and answer are gone. The count is moved out, and keeps the pool until the
-        // block is freed.
+        let asked = AskEnvelopeHead::of_slot(slot).cast::<Self>();
+        // SAFETY: the slot lies in a block that `AskParcel` packed, and both sides have released
+        // the slot. Message and answer are gone. The count is moved out, and keeps the pool until
+        // the block is freed.
         unsafe {
             let target = (&raw const (*asked.as_ptr()).head.target).read();
             // Only a forwarded ask has a record in the table, so other asks take no lock here.
@@ -246,7 +252,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> Asked<M, R, S> {
 
 /// Methods for dated envelopes too: the message lies at the same place in both. So a handler is
 /// compiled into one place only.
-impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
+impl<M: Send + 'static, R: Send + 'static> AskEnvelope<M, R, ()> {
     /// Returns the message and the replier's side of the slot.
     ///
     /// # Safety
@@ -256,7 +262,7 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
         // whose table is of the same type.
         unsafe {
             let message = (*this.cast::<Self>().as_ref().message.get()).assume_init_read();
-            (message, Reply::new(this.cast(), &SlotTable::<R>::REPLY))
+            (message, Reply::new(this.cast(), &ReplySlotVtable::<R>::REPLY))
         }
     }
 
@@ -310,7 +316,7 @@ impl<M: Send + 'static, R: Send + 'static> Asked<M, R, ()> {
 
 /// A message with any kind of reply.
 #[repr(C)]
-pub(crate) struct AskedWith<M, R: 'static, S> {
+pub(crate) struct AskWithReplyEnvelope<M, R: 'static, S> {
     envelope: Envelope,
     sent: S,
     reply: Reply<R>,
@@ -318,16 +324,16 @@ pub(crate) struct AskedWith<M, R: 'static, S> {
 }
 
 /// A message with a reply on its way into an envelope with the table of `T`.
-pub(crate) struct AskingWith<M, R: 'static, T> {
+pub(crate) struct AskWithReplyParcel<M, R: 'static, T> {
     message: M,
     reply: Reply<R>,
     table: PhantomData<fn(T)>,
 }
 
-impl<M, R, T> AskingWith<M, R, T> {
+impl<M, R, T> AskWithReplyParcel<M, R, T> {
     /// Makes the parcel. `T` is for `M` and `R`.
     pub(super) fn new(message: M, reply: Reply<R>) -> Self {
-        AskingWith { message, reply, table: PhantomData }
+        AskWithReplyParcel { message, reply, table: PhantomData }
     }
 
     pub(super) fn into_parts(self) -> (M, Reply<R>) {
@@ -335,24 +341,32 @@ impl<M, R, T> AskingWith<M, R, T> {
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, T: Tables<()> + Tables<Sent>> Parcel for AskingWith<M, R, T> {
+impl<M: Send + 'static, R: Send + 'static, T: AskVtables<()> + AskVtables<Sent>> Parcel
+    for AskWithReplyParcel<M, R, T>
+{
     type Receipt = ();
 
     fn receipt(_: AnyEnvelope) {}
 
     fn pack(self, heap: &Heap) -> AnyEnvelope {
-        AskedWith::<M, R, ()>::boxed(heap, &<T as Tables<()>>::WITH, self.reply, self.message)
+        AskWithReplyEnvelope::<M, R, ()>::boxed(heap, &<T as AskVtables<()>>::WITH, self.reply, self.message)
     }
     fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
-        AskedWith::<M, R, Sent>::boxed(heap, &<T as Tables<Sent>>::WITH, self.reply, self.message)
+        AskWithReplyEnvelope::<M, R, Sent>::boxed(
+            heap,
+            &<T as AskVtables<Sent>>::WITH,
+            self.reply,
+            self.message,
+        )
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
+impl<M: Send + 'static, R: Send + 'static, S: Dating> AskWithReplyEnvelope<M, R, S> {
     pub(super) const SENT: usize = place_of::<S>(offset_of!(Self, sent));
 
     fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, reply: Reply<R>, message: M) -> AnyEnvelope {
-        let make = || AskedWith { envelope: Envelope::new(vtable), sent: S::BLANK, reply, message };
+        let make =
+            || AskWithReplyEnvelope { envelope: Envelope::new(vtable), sent: S::BLANK, reply, message };
         memory::boxed(heap, Kind::Message, make).cast()
     }
 
@@ -361,8 +375,8 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
     /// # Safety
     /// `this` is the only pointer to an envelope of this type.
     pub(super) unsafe fn message(this: AnyEnvelope) -> NonNull<M> {
-        // SAFETY: the address of a field of the block that `AskingWith` packed, which is never
-        // null.
+        // SAFETY: the address of a field of the block that `AskWithReplyParcel` packed, which is
+        // never null.
         unsafe { NonNull::new_unchecked(&raw mut (*this.cast::<Self>().as_ptr()).message) }
     }
 
@@ -371,8 +385,8 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskedWith<M, R, S> {
     /// # Safety
     /// `this` is the only pointer to an envelope of this type, and `held` is of its pool.
     pub(super) unsafe fn unwrap(this: AnyEnvelope, held: Held<'_>) -> (M, Reply<R>) {
-        // SAFETY: `AskingWith` packed the envelope as this type, no other pointer to it exists, and
-        // `held` is of the right pool.
+        // SAFETY: `AskWithReplyParcel` packed the envelope as this type, no other pointer to it
+        // exists, and `held` is of the right pool.
         let asked = Worker::with_heap(|here| unsafe {
             memory::unboxed(here, Kind::Message, this.cast::<Self>(), held)
         });

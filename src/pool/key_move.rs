@@ -13,50 +13,51 @@
 //! lock. A row is passed under all of these locks. So a hold that is emptied gets no further
 //! message.
 
-use super::members::{List, Member};
+use super::roster::{Replica, Roster};
 use crate::actor::refs::ActorRef;
 use crate::sync::{AtomicUsize, Ordering::Relaxed, RwLock};
 use std::collections::HashMap;
 
 /// A change of the number of replicas. All lists that know of the change share this value.
-pub(super) struct Moving<A> {
+pub(super) struct KeyMove<A> {
     /// Number of replicas before the change.
     pub(super) before: usize,
-    /// Replicas that leave the pool. Not in the list any more; each ends when its messages are
+    /// Replicas that leave the pool. Not in the roster any more; each ends when its messages are
     /// handled.
-    pub(super) leaving: Vec<Member<A>>,
-    rows: Box<[RwLock<Row<A>>]>,
+    pub(super) leaving: Vec<Replica<A>>,
+    rows: Box<[RwLock<MoveRow<A>>]>,
     /// Number of open rows. Changed while no sender is on its way.
     open: AtomicUsize,
 }
 
-enum Row<A> {
+enum MoveRow<A> {
     Open(HashMap<usize, ActorRef<A>>),
     Passed,
 }
 
-impl<A> Moving<A> {
+impl<A> KeyMove<A> {
     /// Begins a change of a pool of `before` replicas, which grows, or loses the last replicas,
     /// `leaving`.
-    pub(super) fn new(before: usize, leaving: Vec<Member<A>>) -> Self {
+    pub(super) fn new(before: usize, leaving: Vec<Replica<A>>) -> Self {
         let stay = before - leaving.len();
         // In a shrinking pool, only the leaving replicas lose keys.
         let opens = |from: usize| leaving.is_empty() || from >= stay;
-        let row = |from| RwLock::new(if opens(from) { Row::Open(HashMap::new()) } else { Row::Passed });
+        let row =
+            |from| RwLock::new(if opens(from) { MoveRow::Open(HashMap::new()) } else { MoveRow::Passed });
         let (rows, open) = ((0..before).map(row).collect(), (0..before).filter(|&from| opens(from)).count());
-        Moving { before, leaving, rows, open: AtomicUsize::new(open) }
+        KeyMove { before, leaving, rows, open: AtomicUsize::new(open) }
     }
 
     /// Returns the replica that had the index `from` before the change.
-    pub(super) fn member<'a>(&'a self, list: &'a List<A>, from: usize) -> &'a Member<A> {
+    pub(super) fn replica<'a>(&'a self, roster: &'a Roster<A>, from: usize) -> &'a Replica<A> {
         let stay = self.before - self.leaving.len();
-        // Replicas that stay keep their index in every list.
-        if from < stay { &list.members[from] } else { &self.leaving[from - stay] }
+        // Replicas that stay keep their index in every roster.
+        if from < stay { &roster.replicas[from] } else { &self.leaving[from - stay] }
     }
 
     /// Returns `true` if messages of keys that move away from this replica are held.
     pub(super) fn holds(&self, from: usize) -> bool {
-        self.rows.get(from).is_some_and(|row| matches!(&*row.read(), Row::Open(_)))
+        self.rows.get(from).is_some_and(|row| matches!(&*row.read(), MoveRow::Open(_)))
     }
 
     /// Returns the hold for a pair of replicas. Makes one with `make` if there is none.
@@ -69,14 +70,14 @@ impl<A> Moving<A> {
         into: usize,
         make: impl FnOnce() -> Result<ActorRef<A>, E>,
     ) -> Result<ActorRef<A>, E> {
-        if let Row::Open(holds) = &*self.rows[from].read()
+        if let MoveRow::Open(holds) = &*self.rows[from].read()
             && let Some(hold) = holds.get(&into)
         {
             return Ok(hold.clone());
         }
         // Looked up again under the write lock: another sender may have made the hold meanwhile.
         match &mut *self.rows[from].write() {
-            Row::Open(holds) => match holds.get(&into) {
+            MoveRow::Open(holds) => match holds.get(&into) {
                 Some(hold) => Ok(hold.clone()),
                 None => {
                     let hold = make()?;
@@ -84,7 +85,7 @@ impl<A> Moving<A> {
                     Ok(hold)
                 }
             },
-            Row::Passed => unreachable!("a row is passed while no sender is on its way"),
+            MoveRow::Passed => unreachable!("a row is passed while no sender is on its way"),
         }
     }
 
@@ -92,13 +93,13 @@ impl<A> Moving<A> {
     /// its holds by new replica, for the caller to empty, or `None` if the row was passed already.
     /// Called while no sender is on its way.
     pub(super) fn pass(&self, from: usize) -> Option<HashMap<usize, ActorRef<A>>> {
-        match std::mem::replace(&mut *self.rows.get(from)?.write(), Row::Passed) {
-            Row::Open(holds) => {
+        match std::mem::replace(&mut *self.rows.get(from)?.write(), MoveRow::Passed) {
+            MoveRow::Open(holds) => {
                 // Relaxed: every reader of the count holds the same locks.
                 self.open.fetch_sub(1, Relaxed);
                 Some(holds)
             }
-            Row::Passed => None,
+            MoveRow::Passed => None,
         }
     }
 
@@ -111,7 +112,7 @@ impl<A> Moving<A> {
     pub(super) fn all_holds(&self) -> Vec<ActorRef<A>> {
         let mut all = Vec::new();
         for row in &self.rows {
-            if let Row::Open(holds) = &*row.read() {
+            if let MoveRow::Open(holds) = &*row.read() {
                 all.extend(holds.values().cloned());
             }
         }
