@@ -98,8 +98,8 @@ try() {
 needed() { try fails "$@"; }
 spare() { try passes "$@"; }
 
-inbox=mailbox/inbox.rs segment=mailbox/segment.rs state=mailbox/state.rs reply=mailbox/reply.rs
-idle=sched/idle.rs roles=sched/idle/roles.rs alarm=sched/alarm.rs gate=sched/gate.rs
+inbox=mailbox/inbox.rs segment=mailbox/segment.rs state=mailbox/state/mod.rs reply=mailbox/reply.rs
+idle=sched/idle/mod.rs roles=sched/idle/roles.rs alarm=sched/alarm.rs gate=sched/gate.rs
 apart=sched/dedicated.rs quiet=sched/quiescence.rs lifo=sched/lifo.rs returns=memory/returns.rs
 vacant=sched/idle/vacant.rs spares=sched/spares.rs errand=sched/errand.rs
 
@@ -431,7 +431,7 @@ needed "lifo: taken in two steps" lifo \
 
 # --- the table of waits
 
-waits=cell/waits.rs stuck=cell/waits/stuck.rs
+waits=cell/waits/mod.rs stuck=cell/waits/stuck.rs
 needed "waits: lines are followed before one's own is written" waits \
     $waits 'match stuck::refused(&me) {' \
     'let line = self.0.lock().lines.remove(&me.id);

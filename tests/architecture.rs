@@ -228,6 +228,19 @@ fn files_say_what_they_are_for_and_stay_short() {
     }
 }
 
+/// One style of modules: a folder has its own `mod.rs`, and no file of the same name stands beside
+/// the folder.
+#[test]
+fn a_folder_has_its_mod_file_inside() {
+    for source in sources() {
+        assert!(
+            !source.path.with_extension("").is_dir(),
+            "{} stands beside its folder",
+            source.path.display()
+        );
+    }
+}
+
 #[test]
 fn every_unsafe_block_gives_its_reason() {
     /// The reason stands above the statement that contains the block, and that statement may begin

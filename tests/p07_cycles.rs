@@ -50,7 +50,7 @@ fn round(mut way: Vec<ActorRef<Puppet>>, back: ActorRef<Puppet>) -> Vec<String> 
 
 /// Returns the outcome of a wait when another wait may close the same cycle at the same moment.
 /// Where a cycle goes through several tables, a forward or a queue, both waits may be refused. See
-/// `cell/waits.rs`.
+/// `cell/waits/mod.rs`.
 fn outcome(result: Result<Vec<String>, WaitAskError<Vec<String>>>) -> Vec<String> {
     result.unwrap_or_else(|error| refused::<Vec<String>>(Err(error)))
 }
