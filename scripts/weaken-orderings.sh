@@ -98,7 +98,7 @@ try() {
 needed() { try fails "$@"; }
 spare() { try passes "$@"; }
 
-inbox=mailbox/inbox.rs segment=mailbox/segment.rs state=mailbox/state/mod.rs reply=mailbox/reply.rs
+inbox=mailbox/inbox.rs segment=mailbox/segment.rs state=mailbox/state/mod.rs reply=mailbox/reply_slot.rs
 idle=sched/idle/mod.rs roles=sched/idle/roles.rs alarm=sched/alarm.rs gate=sched/gate.rs
 apart=sched/dedicated.rs quiet=sched/quiescence.rs lifo=sched/lifo.rs returns=memory/returns.rs
 vacant=sched/idle/vacant.rs spares=sched/spares.rs errand=sched/errand.rs
@@ -126,13 +126,13 @@ if [[ ! $check ]]; then echo "unchanged: $(run "")"; fi
 needed "inbox: push without Release" mailbox \
     $inbox 'compare_exchange_weak(top, link, Release, Relaxed)' 'compare_exchange_weak(top, link, Relaxed, Relaxed)'
 needed "inbox: pop without Acquire" mailbox $inbox 'swap(ptr::null_mut(), Acquire)' 'swap(ptr::null_mut(), Relaxed)'
-needed "inbox: newest first" mailbox $inbox 'rest.set(reverse(' 'rest.set(std::convert::identity('
+needed "inbox: newest first" mailbox $inbox 'rest.set(reverse_stack(' 'rest.set(std::convert::identity('
 
 # --- segments
 needed "segments: push without Release" segments \
     $inbox 'compare_exchange_weak(top, link, Release, Relaxed)' 'compare_exchange_weak(top, link, Relaxed, Relaxed)'
 needed "segments: claim without Acquire" segments \
-    $inbox 'segment::one_more(top), Acquire, Relaxed)' 'segment::one_more(top), Relaxed, Relaxed)'
+    $inbox 'segment::claim_one_more(top), Acquire, Relaxed)' 'segment::claim_one_more(top), Relaxed, Relaxed)'
 needed "segments: fill without Release" segments \
     $segment 'mark.store(FILLED, Release)' 'mark.store(FILLED, Relaxed)'
 needed "segments: give a slot up without Release" segments \
@@ -143,7 +143,7 @@ needed "segments: a slot is marked before it is filled" segments \
     $segment 'if !ptr::eq(its, kind) && its.handled_as != kind.handled_as {' \
     'mark.store(FILLED, Release); if !ptr::eq(its, kind) && its.handled_as != kind.handled_as {'
 needed "segments: freed with a slot that is not passed" segments \
-    $segment 'if slot == claimed(link) {' 'if slot + 1 == claimed(link) && slot > self::SLOTS - FEW {'
+    $segment 'if slot == claimed_slots(link) {' 'if slot + 1 == claimed_slots(link) && slot > self::SLOTS - FEW {'
 needed "segments: left with all its slots passed" segments \
     $segment 'if is_segment(list) && usize::from(' 'if false && usize::from('
 needed "segments: a claim that takes what is full" segments \
@@ -175,37 +175,37 @@ needed "state: a turn that acquires nothing" mailbox \
     $state 'compare_exchange_weak(current, next, AcqRel, Relaxed)' 'compare_exchange_weak(current, next, Release, Relaxed)'
 
 # --- the state word: decisions
-needed "state: the end of a turn does not look again" mailbox $state '} else if !empty || rest.in_line() {' '} else if rest.in_line() {'
+needed "state: the end of a turn does not look again" mailbox $state '} else if !empty || rest.has_waiters() {' '} else if rest.has_waiters() {'
 needed "state: who is wanted goes idle" shared \
-    $state '} else if rest.has(WANTED) && !rest.closed() && (empty || !served) {' '} else if false {'
-needed "state: want does not say who is idle" shared \
-    $state '!Snapshot(self.0.fetch_or(WANTED, AcqRel)).has(SCHEDULED)' \
-    '{ self.0.fetch_or(WANTED, AcqRel); false }'
+    $state '} else if rest.has(CHECK_QUEUE) && !rest.is_closed() && (empty || !served) {' '} else if false {'
+needed "state: request_queue_check does not say who is idle" shared \
+    $state '!Snapshot(self.0.fetch_or(CHECK_QUEUE, AcqRel)).has(SCHEDULED)' \
+    '{ self.0.fetch_or(CHECK_QUEUE, AcqRel); false }'
 needed "state: a place at who is scheduled" shared \
-    $state 'if now.has(SCHEDULED) || now.closed() { Err(false)' 'if now.closed() { Err(false)'
+    $state 'if now.has(SCHEDULED) || now.is_closed() { Err(false)' 'if now.is_closed() { Err(false)'
 needed "state: a reserve schedules what is scheduled" mailbox \
     $state '((now.0 + LEN_ONE) | SCHEDULED | mark, Reserve::Accepted { schedule })' \
     '((now.0 + LEN_ONE) | SCHEDULED | mark, Reserve::Accepted { schedule: true })'
 needed "state: a close schedules what is scheduled" mailbox \
     $state 'Ok((now.0 | flags | SCHEDULED, !now.has(SCHEDULED)))' 'Ok((now.0 | flags | SCHEDULED, true))'
 needed "state: a closed mailbox accepts" mailbox \
-    $state 'pub(crate) fn reserve(&self, capacity: u32, outside: bool) -> Reserve { self.transition(|now| { if now.closed() {' \
-    'pub(crate) fn reserve(&self, capacity: u32, outside: bool) -> Reserve { self.transition(|now| { if now.dead() {'
+    $state 'pub(crate) fn reserve_place(&self, capacity: u32, outside: bool) -> Reserve { self.transition(|now| { if now.is_closed() {' \
+    'pub(crate) fn reserve_place(&self, capacity: u32, outside: bool) -> Reserve { self.transition(|now| { if now.is_dead() {'
 needed "state: the end with messages waiting" mailbox \
-    $state 'rest.killed() || (rest.closed() && empty)' 'rest.killed() || rest.closed()'
+    $state 'rest.is_killed() || (rest.is_closed() && empty)' 'rest.is_killed() || rest.is_closed()'
 needed "state: the last reference schedules what is scheduled" references \
     $state '} else if now.has(SCHEDULED) || now.has(DETACHED) {' '} else if now.has(DETACHED) {'
 needed "state: the last reference schedules nothing" references \
     $state '(rest | SCHEDULED, Release::Schedule)' '(rest, Release::Nothing)'
 needed "state: an upgrade of what is closed" references \
-    $state 'pub(crate) fn upgrade(&self) -> bool { self.transition(|now| { if now.closed() {' \
-    'pub(crate) fn upgrade(&self) -> bool { self.transition(|now| { if now.dead() {'
+    $state 'pub(crate) fn try_upgrade(&self) -> bool { self.transition(|now| { if now.is_closed() {' \
+    'pub(crate) fn try_upgrade(&self) -> bool { self.transition(|now| { if now.is_dead() {'
 needed "state: unreferenced, but not closed" references \
     $state '(rest.0 | CLOSED, EndTurn::Unreferenced)' '(rest.0, EndTurn::Unreferenced)'
 needed "state: a detached actor is collected at a turn's end" references \
-    $state 'rest.strong() == 0 && !rest.has(DETACHED)' 'rest.strong() == 0'
+    $state 'rest.strong_count() == 0 && !rest.has(DETACHED)' 'rest.strong_count() == 0'
 needed "state: collected while referenced" references \
-    $state 'rest.strong() == 0 && !rest.has(DETACHED)' 'rest.strong() <= 1 && !rest.has(DETACHED)'
+    $state 'rest.strong_count() == 0 && !rest.has(DETACHED)' 'rest.strong_count() <= 1 && !rest.has(DETACHED)'
 needed "state: waiters told without a count of one's own" references \
     $state 'if now.has(STOP_WAIT) && !secured {' 'if false {'
 needed "state: waiters not told" references \
@@ -219,24 +219,24 @@ needed "retire: a stop makes no turn" retire \
     $state 'Ok((now.0 | RETIRE | SCHEDULED, Some(!now.has(SCHEDULED))))' 'Ok((now.0 | RETIRE | SCHEDULED, Some(false)))'
 needed "retire: a stop schedules what is scheduled" retire \
     $state 'Ok((now.0 | RETIRE | SCHEDULED, Some(!now.has(SCHEDULED))))' 'Ok((now.0 | RETIRE | SCHEDULED, Some(true)))'
-needed "retire: a stop of what has ended" retire $state 'if now.closed() { Err(None) }' 'if false { Err(None) }'
-weaken_step needed Relaxed retire 'fn retire(&self) -> Option<bool> {' retire
-needed "retire: a kill waits for the next state" retire $state 'if rest.killed() || (rest.closed() && empty)' 'if rest.closed() && empty'
+needed "retire: a stop of what has ended" retire $state 'if now.is_closed() { Err(None) }' 'if false { Err(None) }'
+weaken_step needed Relaxed request_retire 'fn request_retire(&self) -> Option<bool> {' retire
+needed "retire: a kill waits for the next state" retire $state 'if rest.is_killed() || (rest.is_closed() && empty)' 'if rest.is_closed() && empty'
 needed "retire: the hint is cleared after the step" retire models/retire.rs \
     'self.hint.store(false, Relaxed); match self.state.end_turn(total, false) {' \
     'let end = self.state.end_turn(total, false); self.hint.store(false, Relaxed); match end {'
 
 # --- waiting for room
 needed "room: a turn ends without a look at the list" room \
-    $state 'rest.in_line() && !rest.closed() && !served' 'false && !served'
-needed "room: a turn ends idle while notices are to come" room $state '!empty || rest.in_line()' '!empty'
+    $state 'rest.has_waiters() && !rest.is_closed() && !served' 'false && !served'
+needed "room: a turn ends idle while notices are to come" room $state '!empty || rest.has_waiters()' '!empty'
 needed "room: the flags stay" room $state 'self.0.fetch_and(!(ROOM_WAIT | NOTICES), AcqRel);' ''
 needed "room: the flag of notices stays" room \
     $state 'self.0.fetch_and(!(ROOM_WAIT | NOTICES), AcqRel);' 'self.0.fetch_and(!ROOM_WAIT, AcqRel);'
 needed "room: no flag for notices to come" room $state '(now.0 | NOTICES) & !ROOM_WAIT' 'now.0 & !ROOM_WAIT'
-needed "room: plain sends barge" room $state 'now.len() >= capacity || now.room_wait()' 'now.len() >= capacity'
+needed "room: plain sends barge" room $state 'now.len() >= capacity || now.has_room_wait()' 'now.len() >= capacity'
 needed "room: waits in a closed mailbox" room \
-    $state 'if now.closed() { Err(RoomWait::Closed)' 'if now.dead() { Err(RoomWait::Closed)'
+    $state 'if now.is_closed() { Err(RoomWait::Closed)' 'if now.is_dead() { Err(RoomWait::Closed)'
 needed "room: waits without asking for room" room \
     $state 'at_most.is_some_and(|at_most| now.len() <= at_most)' 'at_most.is_some_and(|_| false)'
 
@@ -244,15 +244,15 @@ needed "room: waits without asking for room" room \
 needed "prepaid: places are given back before the count" prepaid \
     models/prepaid.rs 'if prepaid > 0 {
             let _list = self.room.lock();
-            self.prepaid.handled(prepaid);
+            self.prepaid.subtract_handled(prepaid);
         }
-        let _ = self.state.give_back(in_hand.len() as u32);
+        let _ = self.state.give_places_back(in_hand.len() as u32);
         self.messages.lock().unwrap().drain(..in_hand.len());' \
-    'let _ = self.state.give_back(in_hand.len() as u32);
+    'let _ = self.state.give_places_back(in_hand.len() as u32);
         self.messages.lock().unwrap().drain(..in_hand.len());
         if prepaid > 0 {
             let _list = self.room.lock();
-            self.prepaid.handled(prepaid);
+            self.prepaid.subtract_handled(prepaid);
         }'
 needed "prepaid: a sender reads the count without the lock" prepaid \
     models/prepaid.rs 'let _list = self.room.lock(); reserved =' 'reserved ='
@@ -263,7 +263,7 @@ needed "prepaid: a message counts before it has its place" prepaid \
     'self.messages.lock().unwrap().push(Kind::Prepaid);'
 needed "prepaid: the handled still count" prepaid cell/prepaid.rs 'self.0.fetch_sub(messages, Relaxed);' 'let _ = messages;'
 needed "prepaid: a full mailbox looks at no count" prepaid \
-    models/prepaid.rs 'reserved == Reserve::Full && self.prepaid.any()' 'false'
+    models/prepaid.rs 'reserved == Reserve::Full && self.prepaid.has_any()' 'false'
 
 # --- idle
 needed "idle: notify without its fence" idle \
@@ -287,7 +287,11 @@ needed "idle: a woken sentinel is still on watch" idle $idle 'list.sentinel = No
 needed "idle: resigns while somebody is awake" idle \
     $roles 'list.parked.len() as u64 == self.all() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
 needed "idle: appointed after the lock" idle \
-    $roles 'self.park_spots[worker].parker.unpark(Token::Look);' 'drop(list); self.park_spots[worker].parker.unpark(Token::Look);'
+    $roles 'self.park_spots[worker].parker.unpark(Token::Look);' '' \
+    $roles 'self.appoint_one_of(&mut self.list.lock());' \
+    'let appointed = { let mut list = self.list.lock(); let before = list.sentinel; self.appoint_one_of(&mut list);
+        list.sentinel.filter(|_| before.is_none()) };
+     if let Some(worker) = appointed { self.park_spots[worker].parker.unpark(Token::Look); }'
 needed "idle: woken, but still on the list" idle $idle 'list.parked.remove(place); list.see_to(worker); if relieve' 'if relieve'
 needed "parker: the token is not looked at" idle \
     sync/parker.rs 'if let Some(taken) = token.take() { return Some(taken); }' \
@@ -309,14 +313,13 @@ needed "spares: taken back, whoever has it" spares \
 needed "spares: a waking calls nobody" spares \
     $idle 'list.parked.remove(place); list.see_to(worker); if relieve' 'list.parked.remove(place); if relieve'
 needed "spares: no timer waiter is called" spares $roles 'list.see_to(timer_waiter);' ''
-needed "spares: no sentinel is called" spares $roles 'list.see_to(worker);' ''
 needed "spares: no successor is called" spares $roles 'list.see_to(next);' ''
 needed "spares: a call that was heard is recalled" spares $spares 'Assignment::Run(slot), Assignment::Idle)' 'Assignment::Run(slot), Assignment::Idle) || slot < 99'
 needed "spares: a recalled one hears nothing" spares sync/parker.rs '*token = Some(other);' '{ *token = None; drop(other); }'
-needed "spares: a slot that is left appoints nobody" spares::a_slot_that_is_left_gets \
+needed "spares: a slot that is left appoints nobody" spares::duties::a_slot_that_is_left_gets \
     $vacant 'if may_watch && (list.parked.len() as u64) < self.all() {' 'if may_watch && list.parked.is_empty() {'
 needed "spares: turns elsewhere are not looked at" spares $spares 'self.0.load(Acquire) > 0' 'self.0.load(Acquire) > 99'
-needed "spares: the last turn elsewhere tells nobody" spares models/spares.rs 'if self.elsewhere.back() {' 'if self.elsewhere.back() && false {'
+needed "spares: the last turn elsewhere tells nobody" spares models/spares/mod.rs 'if self.elsewhere.back() {' 'if self.elsewhere.back() && false {'
 needed "spares: the end of a turn elsewhere without Release" spares \
     $spares 'self.0.fetch_sub(1, AcqRel) == 1' 'self.0.fetch_sub(1, Acquire) == 1'
 needed "spares: the look at turns elsewhere Relaxed" spares $spares 'self.0.load(Acquire) > 0' 'self.0.load(Relaxed) > 0'
@@ -350,7 +353,7 @@ needed "quiet: the look comes before the tickets' lock" quiet \
 needed "quiet: nobody looks again when somebody was entering" quiet \
     $quiet 'Quiescence::Entering => tell(Vec::new())' 'Quiescence::Entering => return false'
 needed "quiet: who was told looks again" quiet models/mod.rs \
-    'if want && quiet.want(&mut ticket, &waker.waker()) {' 'if want && quiet.want(&mut ticket, &waker.waker()) && false {'
+    'if want && quiet.want(&mut ticket, &waker.to_waker()) {' 'if want && quiet.want(&mut ticket, &waker.waker()) && false {'
 needed "gate: nobody is ever inside" quiet $gate 'stripe.load(Acquire) & INSIDE != 0' 'stripe.load(Acquire) & INSIDE > 99'
 needed "gate: leaves before its last step" quiet \
     $gate 'stripe.fetch_add(1, SeqCst);' 'stripe.fetch_add(0, SeqCst);' \
@@ -433,9 +436,9 @@ needed "lifo: taken in two steps" lifo \
 
 waits=cell/waits/mod.rs stuck=cell/waits/stuck.rs
 needed "waits: lines are followed before one's own is written" waits \
-    $waits 'match stuck::refused(&me) {' \
+    $waits 'match stuck::cycle_of_refused(&me) {' \
     'let line = self.0.lock().lines.remove(&me.id);
-        let found = line.as_ref().and_then(|line| stuck::refused(&line.target.at));
+        let found = line.as_ref().and_then(|line| stuck::cycle_of_refused(&line.target.at));
         self.0.lock().lines.extend(line.map(|line| (me.id, line)));
         match found {'
 needed "waits: another table is taken for one's own" waits $waits '&& Arc::ptr_eq(&at.table, self)' ''
@@ -450,8 +453,8 @@ needed "waits: all lines of a cycle are refused" waits \
 # turn's first load acquires from the last `end_turn` and from each `release_ref`, whatever lies in
 # between. Messages and runnables bring their own synchronization. One ordering for all steps is
 # simple and costs nothing on x86-64.
-weaken_step spare Relaxed reserve 'fn reserve(&self, capacity: u32, outside: bool) -> Reserve {' mailbox
-weaken_step spare Relaxed close 'fn close(&self, kill: bool) -> bool {
+weaken_step spare Relaxed reserve_place 'fn reserve_place(&self, capacity: u32, outside: bool) -> Reserve {' mailbox
+weaken_step spare Relaxed set_closed 'fn set_closed(&self, kill: bool) -> bool {
     let flags = if kill { CLOSED | KILLED } else { CLOSED };' mailbox
 spare "retire: acted on, and not cleared (the turn forgets it once more before it makes a state)" retire \
     $state '(rest.0 & !RETIRE, EndTurn::Retire)' '(rest.0, EndTurn::Retire)'
@@ -461,16 +464,16 @@ spare "state: forget_retire Relaxed (loom's stores have the order in which it ma
 spare "prepaid: add_one Relaxed" prepaid cell/prepaid.rs 'self.0.fetch_add(1, Release);' 'self.0.fetch_add(1, Relaxed);'
 spare "prepaid: read Relaxed" prepaid cell/prepaid.rs 'self.0.load(Acquire)' 'self.0.load(Relaxed)'
 # The queue's lock orders these two steps, and only the meaning of the flags matters.
-spare "state: want Relaxed" shared $state 'fetch_or(WANTED, AcqRel)' 'fetch_or(WANTED, Relaxed)'
-spare "state: unwant Relaxed" shared $state 'fetch_and(!WANTED, AcqRel)' 'fetch_and(!WANTED, Relaxed)'
+spare "state: request_queue_check Relaxed" shared $state 'fetch_or(CHECK_QUEUE, AcqRel)' 'fetch_or(CHECK_QUEUE, Relaxed)'
+spare "state: clear_queue_check Relaxed" shared $state 'fetch_and(!CHECK_QUEUE, AcqRel)' 'fetch_and(!CHECK_QUEUE, Relaxed)'
 spare "state: the last reference to a detached actor makes a turn (which finds the flag)" references \
     $state '} else if now.has(SCHEDULED) || now.has(DETACHED) {' '} else if now.has(SCHEDULED) {'
 spare "state: detach Relaxed" references $state 'fetch_or(DETACHED, AcqRel)' 'fetch_or(DETACHED, Relaxed)'
-weaken_step spare Relaxed upgrade 'fn upgrade(&self) -> bool {' references
+weaken_step spare Relaxed try_upgrade 'fn try_upgrade(&self) -> bool {' references
 weaken_step spare Relaxed wait_for_room 'fn wait_for_room(&self, at_most: Option<u32>) -> RoomWait {' room
 spare "state: clear_room_wait Relaxed" room \
     $state 'fetch_and(!(ROOM_WAIT | NOTICES), AcqRel)' 'fetch_and(!(ROOM_WAIT | NOTICES), Relaxed)'
-weaken_step spare Relaxed notices_to_come 'fn notices_to_come(&self) {' room
+weaken_step spare Relaxed set_notices_to_come 'fn set_notices_to_come(&self) {' room
 spare "state: give_back Relaxed" mailbox $state 'fetch_sub(taken, AcqRel)' 'fetch_sub(taken, Relaxed)'
 spare "state: begin_turn Relaxed (the step that scheduled it acquired)" mailbox \
     $state 'Snapshot(self.0.load(Acquire))' 'Snapshot(self.0.load(Relaxed))'
@@ -522,7 +525,7 @@ spare "spares: handed over without its fence" alarm $roles 'fence(SeqCst); // fo
 # The side that releases the slot needs no Acquire, and the side that only takes needs no Release.
 # A waker stays behind only after a panic in its clone, and no model has such a waker.
 spare "reply: a left-behind waker is kept" reply \
-    $reply '// A poll that went back to `EMPTY` left its waker behind. drops::waker(this.take_waker());' ''
+    $reply '// A poll that went back to `EMPTY` left its waker behind. drops::drop_waker(this.take_waker());' ''
 spare "reply: EMPTY to READY without Acquire" reply \
     $reply 'compare_exchange(EMPTY, READY, AcqRel, Acquire)' 'compare_exchange(EMPTY, READY, Release, Relaxed)'
 spare "reply: WAITING to LOCKED without Release" reply \

@@ -18,17 +18,17 @@ mod system {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub(crate) struct Cores(Box<[Word; MOST / BITS]>);
 
-    fn outcome(result: libc::c_int) -> io::Result<()> {
+    fn io_result(result: libc::c_int) -> io::Result<()> {
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     impl Cores {
-        fn none() -> Self {
+        fn empty_set() -> Self {
             Cores(Box::new([0; MOST / BITS]))
         }
 
-        pub(crate) fn only(core: usize) -> Self {
-            let mut cores = Self::none();
+        pub(crate) fn single_core(core: usize) -> Self {
+            let mut cores = Self::empty_set();
             // A core beyond the set leaves it empty, and binding to an empty set is an error.
             if let Some(word) = cores.0.get_mut(core / BITS) {
                 *word |= 1 << (core % BITS);
@@ -39,11 +39,11 @@ mod system {
         /// Returns the cores that the calling thread may run on. Threads started by it inherit the
         /// set.
         pub(crate) fn of_this_thread() -> io::Result<Self> {
-            let mut cores = Self::none();
+            let mut cores = Self::empty_set();
             let bytes = size_of_val(&*cores.0);
             // SAFETY: the kernel writes at most `bytes` bytes, and the array has as many. 0 is the
             // calling thread.
-            outcome(unsafe { libc::sched_getaffinity(0, bytes, cores.0.as_mut_ptr().cast()) })?;
+            io_result(unsafe { libc::sched_getaffinity(0, bytes, cores.0.as_mut_ptr().cast()) })?;
             Ok(cores)
         }
 
@@ -56,7 +56,7 @@ mod system {
             let bytes = size_of_val(&*self.0);
             // SAFETY: the kernel reads at most `bytes` bytes, and the array has as many. 0 is the
             // calling thread.
-            outcome(unsafe { libc::sched_setaffinity(0, bytes, self.0.as_ptr().cast()) })
+            io_result(unsafe { libc::sched_setaffinity(0, bytes, self.0.as_ptr().cast()) })
         }
     }
 }
@@ -74,7 +74,7 @@ mod system {
             Err(io::Error::new(io::ErrorKind::Unsupported, "threads can be pinned on Linux only"))
         }
 
-        pub(crate) fn only(_: usize) -> Self {
+        pub(crate) fn single_core(_: usize) -> Self {
             // Builders refuse a list of cores where `of_this_thread` fails.
             unreachable!("asked for only where `of_this_thread` gave a set")
         }
@@ -97,7 +97,7 @@ mod tests {
     fn a_thread_is_bound_to_one_core_and_released_again() {
         let all = Cores::of_this_thread().unwrap();
         let core = (0..).find(|&core| all.contains(core)).unwrap();
-        let one = Cores::only(core);
+        let one = Cores::single_core(core);
         assert!(one.contains(core) && !one.contains(core + 1));
         one.bind_this_thread().unwrap();
         assert_eq!(Cores::of_this_thread().unwrap(), one);
@@ -109,6 +109,6 @@ mod tests {
     fn a_core_that_is_not_there_is_in_no_set() {
         let all = Cores::of_this_thread().unwrap();
         assert!(!all.contains(1 << 20));
-        assert!(Cores::only(1 << 20).bind_this_thread().is_err());
+        assert!(Cores::single_core(1 << 20).bind_this_thread().is_err());
     }
 }

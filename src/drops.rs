@@ -2,16 +2,16 @@
 //!
 //! A value that heist drops may hold a reply, an ask or a timer. Its drop makes heist drop another
 //! value, and so on: a hundred thousand actors may wait for each other in a row. Each link of such
-//! a chain passes through [`run`]. Up to [`DEEPEST`] calls are nested. Deeper calls are put on a
-//! list of the thread, and the outermost call runs them before it returns.
+//! a chain passes through [`run_or_put_off`]. Up to [`DEEPEST`] calls are nested. Deeper calls are
+//! put on a list of the thread, and the outermost call runs them before it returns.
 //!
 //! | a panic in | goes |
 //! |---|---|
-//! | a call that ran at once | to its caller, as if `run` were not there |
+//! | a call that ran at once | to its caller, as if `run_or_put_off` were not there |
 //! | a call that was put off | nowhere, since the outermost caller has nothing to do with it |
 //!
-//! The list needs no destructor, since the outermost call leaves it empty. So `run` works in the
-//! destructors of thread-locals too.
+//! The list needs no destructor, since the outermost call leaves it empty. So `run_or_put_off`
+//! works in the destructors of thread-locals too.
 
 use crate::user::{self, Site};
 use std::cell::Cell;
@@ -38,22 +38,22 @@ struct Later {
 /// Runs `f`, which drops a user's value or may lead to such a drop. Runs it now, or, inside too
 /// many other such calls, before the outermost of them returns.
 #[inline]
-pub(crate) fn run(f: impl FnOnce() + 'static) {
+pub(crate) fn run_or_put_off(f: impl FnOnce() + 'static) {
     user::assert_free(Site::Drop);
     if DEPTH.get() >= DEEPEST {
         // Allocates, but only chains longer than `DEEPEST` come here.
         return put_off(Box::new(f));
     }
-    let _level = Level::enter();
+    let _level = Level::go_deeper();
     f();
 }
 
-/// Drops a value like [`run`] does.
+/// Drops a value like [`run_or_put_off`] does.
 ///
 /// # Safety
 /// Everything that the value borrows outlives the outermost call on this thread. In practice values
 /// borrow nothing.
-pub(crate) unsafe fn value<T>(value: T) {
+pub(crate) unsafe fn drop_value<T>(value: T) {
     user::assert_free(Site::Drop);
     if DEPTH.get() >= DEEPEST {
         let call: Box<dyn FnOnce() + '_> = Box::new(move || drop(value));
@@ -61,13 +61,13 @@ pub(crate) unsafe fn value<T>(value: T) {
         // call, which runs everything on the list.
         return put_off(unsafe { std::mem::transmute::<Box<dyn FnOnce() + '_>, Box<dyn FnOnce()>>(call) });
     }
-    let _level = Level::enter();
+    let _level = Level::go_deeper();
     drop(value);
 }
 
 /// Drops a waker, which may own a task that waits for the next one.
 #[inline]
-pub(crate) fn waker(waker: Option<Waker>) {
+pub(crate) fn drop_waker(waker: Option<Waker>) {
     // Most often there is none, which is seen without a call.
     if let Some(waker) = waker {
         run_waker(waker);
@@ -76,7 +76,7 @@ pub(crate) fn waker(waker: Option<Waker>) {
 
 #[inline(never)]
 fn run_waker(waker: Waker) {
-    run(move || user::drop_waker(Some(waker)));
+    run_or_put_off(move || user::drop_waker(Some(waker)));
 }
 
 #[cold]
@@ -111,7 +111,7 @@ struct Level;
 
 impl Level {
     #[inline]
-    fn enter() -> Self {
+    fn go_deeper() -> Self {
         DEPTH.set(DEPTH.get() + 1);
         Level
     }
@@ -131,7 +131,7 @@ impl Drop for Level {
 #[cold]
 fn do_all() {
     while let Some(call) = take_oldest() {
-        user::contain(Site::Drop, call);
+        user::run_contained(Site::Drop, call);
     }
 }
 
@@ -142,14 +142,14 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     use std::rc::Rc;
 
-    /// A list with a drop that recurses through [`run`].
+    /// A list with a drop that recurses through [`run_or_put_off`].
     struct Link(Option<Box<Link>>, Rc<RefCell<Vec<u32>>>, u32);
 
     impl Drop for Link {
         fn drop(&mut self) {
             self.1.borrow_mut().push(self.2);
             if let Some(next) = self.0.take() {
-                run(move || drop(next));
+                run_or_put_off(move || drop(next));
             }
         }
     }
@@ -173,14 +173,14 @@ mod tests {
 
     fn nested(levels: u32, innermost: impl FnOnce() + 'static) {
         let nest: Box<dyn FnOnce()> = Box::new(innermost);
-        (0..levels).fold(nest, |inner, _| Box::new(|| run(inner)))();
+        (0..levels).fold(nest, |inner, _| Box::new(|| run_or_put_off(inner)))();
     }
 
     #[test]
     fn a_panic_of_what_was_put_off_ends_there() {
         let done = Rc::new(Cell::new(0));
         let (one, two) = (Rc::clone(&done), Rc::clone(&done));
-        run(move || {
+        run_or_put_off(move || {
             nested(20, move || {
                 one.set(one.get() + 1);
                 resume_unwind(Box::new("first"));
@@ -198,7 +198,7 @@ mod tests {
         let done = Rc::new(Cell::new(false));
         let here = Rc::clone(&done);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            run(move || {
+            run_or_put_off(move || {
                 nested(20, move || {
                     here.set(true);
                     resume_unwind(Box::new("put off"));

@@ -42,7 +42,7 @@ impl Wiped {
 
     /// Returns the owner's address, or 0 in a forked child.
     #[inline]
-    pub(crate) fn owner(&self) -> usize {
+    pub(crate) fn owner_address(&self) -> usize {
         self.owner.get()
     }
 }
@@ -65,8 +65,8 @@ unsafe impl Sync for Birth {}
 
 impl Birth {
     /// Marks the calling process.
-    pub(crate) fn here() -> Self {
-        let wiped = page::map().unwrap_or_else(|| NonNull::from(Box::leak(Box::new(Wiped::new(ASK)))));
+    pub(crate) fn in_this_process() -> Self {
+        let wiped = page::map_page().unwrap_or_else(|| NonNull::from(Box::leak(Box::new(Wiped::new(ASK)))));
         Birth { wiped, pid: std::process::id() }
     }
 
@@ -75,60 +75,61 @@ impl Birth {
     /// # Safety
     /// No other thread uses the mark yet.
     pub(crate) unsafe fn belongs_to(&self, owner: usize) {
-        self.wiped().owner.set(owner);
+        self.wiped_word().owner.set(owner);
     }
 
     /// Returns what a forked child finds wiped.
     #[inline]
-    pub(crate) fn wiped(&self) -> &Wiped {
+    pub(crate) fn wiped_word(&self) -> &Wiped {
         // SAFETY: the page stays mapped, or the allocation allocated, until `self` is dropped.
         unsafe { self.wiped.as_ref() }
     }
 
     #[inline]
-    fn says(&self) -> u32 {
+    fn read_word(&self) -> u32 {
         // SeqCst for `CLOSED`: see `Core::start_draining`, which is ordered against the gate.
-        self.wiped().word.load(SeqCst)
+        self.wiped_word().word.load(SeqCst)
     }
 
     /// Returns `true` if there is no reason to refuse a sender from outside: neither forked nor
     /// closed.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
-        self.says() == HERE
+        self.read_word() == HERE
     }
 
     /// Closes this to senders from outside, for good.
-    pub(crate) fn close(&self) {
-        self.wiped().word.fetch_or(CLOSED, SeqCst);
+    pub(crate) fn close_to_outside(&self) {
+        self.wiped_word().word.fetch_or(CLOSED, SeqCst);
     }
 
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
-        self.says() & CLOSED != 0
+        self.read_word() & CLOSED != 0
     }
 
     /// Returns `true` in a child that was forked since this was made, and in that child's children.
     #[inline]
-    pub(crate) fn forked(&self) -> bool {
+    pub(crate) fn is_forked(&self) -> bool {
         // `HERE` is the usual answer on Linux, so everything else is out of line.
-        self.says() & HERE == 0 && self.is_another_process()
+        self.read_word() & HERE == 0 && self.is_another_process()
     }
 
     #[cold]
     fn is_another_process(&self) -> bool {
-        self.says() & ASK == 0 || (cfg!(unix) && std::process::id() != self.pid)
+        self.read_word() & ASK == 0 || (cfg!(unix) && std::process::id() != self.pid)
     }
 }
 
 impl Drop for Birth {
     fn drop(&mut self) {
-        if self.says() & ASK != 0 {
-            // SAFETY: `here` allocated the word, and the drop has exclusive access to it.
+        if self.read_word() & ASK != 0 {
+            // SAFETY: `in_this_process` allocated the word, and the drop has exclusive access to
+            // it.
             drop(unsafe { Box::from_raw(self.wiped.as_ptr()) });
         } else {
-            // SAFETY: `here` mapped the page, and the drop has exclusive access to it.
-            unsafe { page::unmap(self.wiped) };
+            // SAFETY: `in_this_process` mapped the page, and the drop has exclusive access to it.
+            unsafe { page::unmap_page(self.wiped) };
         }
     }
 }
@@ -144,7 +145,7 @@ mod page {
 
     /// Maps a page that begins with [`HERE`](crate::fork::HERE), and with 0 in a forked child.
     /// Returns `None` if the kernel has no such pages.
-    pub(super) fn map() -> Option<NonNull<Wiped>> {
+    pub(super) fn map_page() -> Option<NonNull<Wiped>> {
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping at an address of the kernel's choice affects no existing memory.
         let at = unsafe { libc::mmap(ptr::null_mut(), BYTES, access, kind, -1, 0) };
@@ -159,7 +160,7 @@ mod page {
             // not exist.
             let takes_any = libc::madvise(at, BYTES, -1) == 0;
             if takes_any || libc::madvise(at, BYTES, libc::MADV_WIPEONFORK) != 0 {
-                unmap(wiped);
+                unmap_page(wiped);
                 return None;
             }
             // Zeros are valid words before the store.
@@ -171,9 +172,9 @@ mod page {
     /// Unmaps a page.
     ///
     /// # Safety
-    /// The page came from [`map`], is unmapped once, and is not used afterwards.
-    pub(super) unsafe fn unmap(wiped: NonNull<Wiped>) {
-        // SAFETY: `map` mapped the page, and the caller gives it up.
+    /// The page came from [`map_page`], is unmapped once, and is not used afterwards.
+    pub(super) unsafe fn unmap_page(wiped: NonNull<Wiped>) {
+        // SAFETY: `map_page` mapped the page, and the caller gives it up.
         let _ = unsafe { libc::munmap(wiped.as_ptr().cast(), BYTES) };
     }
 }
@@ -183,7 +184,7 @@ mod page {
     use crate::fork::Wiped;
     use std::ptr::NonNull;
 
-    pub(super) fn map() -> Option<NonNull<Wiped>> {
+    pub(super) fn map_page() -> Option<NonNull<Wiped>> {
         None
     }
 
@@ -191,7 +192,7 @@ mod page {
     ///
     /// # Safety
     /// Never called, since nothing is mapped.
-    pub(super) unsafe fn unmap(_: NonNull<Wiped>) {}
+    pub(super) unsafe fn unmap_page(_: NonNull<Wiped>) {}
 }
 
 #[cfg(all(test, target_os = "linux", not(heist_loom)))]
@@ -200,19 +201,19 @@ mod tests {
 
     #[test]
     fn a_child_and_its_child_know_that_they_were_forked() {
-        let birth = Birth::here();
-        assert!(!birth.forked() && birth.is_open());
+        let birth = Birth::in_this_process();
+        assert!(!birth.is_forked() && birth.is_open());
         // SAFETY: the children call only functions that are safe after a fork.
         let status = unsafe {
             let child = libc::fork();
             if child == 0 {
-                let (own, mut status) = (Birth::here(), 0);
+                let (own, mut status) = (Birth::in_this_process(), 0);
                 let grandchild = libc::fork();
                 if grandchild == 0 {
-                    libc::_exit(i32::from(birth.forked()) + 2 * i32::from(own.forked()));
+                    libc::_exit(i32::from(birth.is_forked()) + 2 * i32::from(own.is_forked()));
                 }
                 libc::waitpid(grandchild, &raw mut status, 0);
-                let known = birth.forked() && !own.forked() && libc::WEXITSTATUS(status) == 3;
+                let known = birth.is_forked() && !own.is_forked() && libc::WEXITSTATUS(status) == 3;
                 libc::_exit(if known { 42 } else { 1 });
             }
             let mut status = 0;
@@ -220,7 +221,7 @@ mod tests {
             status
         };
         assert_eq!(libc::WEXITSTATUS(status), 42);
-        birth.close();
-        assert!(!birth.forked() && birth.is_closed() && !birth.is_open());
+        birth.close_to_outside();
+        assert!(!birth.is_forked() && birth.is_closed() && !birth.is_open());
     }
 }

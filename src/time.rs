@@ -23,6 +23,6 @@ pub(crate) fn now() -> Instant {
 }
 
 /// Returns `now + duration`, or `None` if the clock cannot represent it, which is as good as never.
-pub(crate) fn after(duration: Duration) -> Option<Instant> {
+pub(crate) fn instant_after(duration: Duration) -> Option<Instant> {
     now().checked_add(duration)
 }

@@ -7,11 +7,11 @@
 //!
 //! | function | a panic |
 //! |---|---|
-//! | [`guard`] | comes back as its text |
-//! | [`guard_turn`] | comes back as its text; for the outermost scope of a thread |
-//! | [`guard_for`] | comes back as its text; dropped replies are told a cause known before |
-//! | [`contain`], [`wake`], [`drop_waker`] | is swallowed, since no caller has to do with it |
-//! | [`pass`] | propagates to the user's own code, which called this crate |
+//! | [`run_guarded`] | comes back as its text |
+//! | [`run_turn_guarded`] | comes back as its text; for the outermost scope of a thread |
+//! | [`run_guarded_for`] | comes back as its text; dropped replies are told a cause known before |
+//! | [`run_contained`], [`wake_waker`], [`drop_waker`] | is swallowed, since no caller has to do with it |
+//! | [`run_passing`] | propagates to the user's own code, which called this crate |
 //!
 //! # Replies that are dropped unanswered
 //!
@@ -26,7 +26,7 @@
 //! |---|---|
 //! | the scope's end | at once, if the panic was not caught |
 //! | a wait, `blocking` or look at the clock shows that the panic was caught | [`answer_caught`] |
-//! | a timer of the executor | after some time, if any worker can fire it: the [`Watch`] |
+//! | a timer of the executor | after some time, if any worker can fire it: the [`OrphanWatch`] |
 //!
 //! The scopes of one thread are a list through its stack. No thread-local here has a destructor, so
 //! all of this works while a thread ends.
@@ -65,7 +65,7 @@ pub(crate) enum Site {
     /// A strategy.
     Strategy,
     /// Code that waits for a pool's end.
-    Keeper,
+    Supervisor,
 }
 
 thread_local! {
@@ -82,24 +82,24 @@ pub(crate) struct Orphans(Mutex<Vec<Orphan>>);
 
 impl Orphans {
     /// Answers all orphans.
-    pub(crate) fn answer(&self, error: &AskError) {
+    pub(crate) fn answer_all(&self, error: &AskError) {
         // Taken out first: the answers run user code, and no lock may be held.
         let all = std::mem::take(&mut *self.0.lock());
         for orphan in all {
-            contain(Site::Drop, || orphan(error.clone()));
+            run_contained(Site::Drop, || orphan(error.clone()));
         }
     }
 }
 
 /// Begins a watch over the orphans of a scope. The result is dropped when the scope ends.
-pub(crate) type Watch = fn(&Arc<Orphans>) -> Option<Box<dyn Any>>;
+pub(crate) type OrphanWatch = fn(&Arc<Orphans>) -> Option<Box<dyn Any>>;
 
 /// One guarded call of user code, on its caller's stack.
 struct Scope<'a> {
     /// The error for dropped replies, where it is known before.
     cause: Option<&'a AskError>,
     /// One word, since each turn makes a scope and checks this field afterwards.
-    orphans: Cell<Option<Box<Kept>>>,
+    orphans: Cell<Option<Box<HeldOrphans>>>,
 }
 
 impl Scope<'_> {
@@ -117,20 +117,20 @@ impl Scope<'_> {
         if !std::thread::panicking()
             && let Some(kept) = self.orphans.take()
         {
-            leave(*kept, None);
+            answer_held(*kept, None);
         }
     }
 }
 
 /// A scope's orphans, and the watch over them.
 #[derive(Default)]
-struct Kept {
+struct HeldOrphans {
     orphans: Arc<Orphans>,
     watch: Option<Box<dyn Any>>,
 }
 
-impl Kept {
-    fn add(&mut self, orphan: Orphan, watch: Option<Watch>) {
+impl HeldOrphans {
+    fn add_orphan(&mut self, orphan: Orphan, watch: Option<OrphanWatch>) {
         let mut list = self.orphans.0.lock();
         let first = list.is_empty();
         list.push(orphan);
@@ -149,21 +149,21 @@ pub(crate) fn assert_free(site: Site) {
     // While a panic unwinds, guards are released in an order that the panic chose, and a second
     // panic would end the process.
     debug_assert!(
-        sync::held() == 0 || std::thread::panicking(),
+        sync::held_locks() == 0 || std::thread::panicking(),
         "user code ({site:?}) is called under {} locks",
-        sync::held()
+        sync::held_locks()
     );
 }
 
 /// Runs user code in a scope. Returns a panic as its text.
 #[inline]
-fn enter<R>(site: Site, cause: Option<&AskError>, f: impl FnOnce() -> R) -> Result<R, PanicText> {
-    enter_below(TOP.get(), site, cause, f)
+fn run_in_scope<R>(site: Site, cause: Option<&AskError>, f: impl FnOnce() -> R) -> Result<R, PanicText> {
+    run_in_scope_below(TOP.get(), site, cause, f)
 }
 
 /// Runs user code in a scope inside the scope `outer`, which is this thread's innermost.
 #[inline]
-fn enter_below<R>(
+fn run_in_scope_below<R>(
     outer: *const Scope<'static>,
     site: Site,
     cause: Option<&AskError>,
@@ -175,109 +175,109 @@ fn enter_below<R>(
     TOP.set(ptr::from_ref(&scope).cast());
     // Unwind safety is asserted: the caller discards everything that `f` may have left half done
     // (the actor fails).
-    let result = catch_unwind(AssertUnwindSafe(f)).map_err(|payload| digest(&scope, payload));
+    let result = catch_unwind(AssertUnwindSafe(f)).map_err(|payload| digest_panic(&scope, payload));
     TOP.set(outer);
     if let Some(kept) = scope.orphans.into_inner() {
-        leave(*kept, result.as_ref().err());
+        answer_held(*kept, result.as_ref().err());
     }
     result
 }
 
 /// Runs user code. Replies dropped by its panic are told the panic's text.
 #[inline]
-pub(crate) fn guard<R>(site: Site, f: impl FnOnce() -> R) -> Result<R, PanicText> {
-    enter(site, None, f)
+pub(crate) fn run_guarded<R>(site: Site, f: impl FnOnce() -> R) -> Result<R, PanicText> {
+    run_in_scope(site, None, f)
 }
 
-/// Runs the messages of a turn, like [`guard`]. A turn lies in no other scope of its thread
-/// ([`Apart`] sees to it), so no scope has to be kept and restored.
+/// Runs the messages of a turn, like [`run_guarded`]. A turn lies in no other scope of its thread
+/// ([`ScopesAside`] sees to it), so no scope has to be kept and restored.
 #[inline]
-pub(crate) fn guard_turn<R>(f: impl FnOnce() -> R) -> Result<R, PanicText> {
-    enter_below(ptr::null(), Site::Turn, None, f)
+pub(crate) fn run_turn_guarded<R>(f: impl FnOnce() -> R) -> Result<R, PanicText> {
+    run_in_scope_below(ptr::null(), Site::Turn, None, f)
 }
 
 /// While this lives the thread is in no scope: for a thread that joins a crew, perhaps inside user
 /// code of another crew. Dropping it restores the scope that the thread was in.
 #[derive(Debug)]
-pub(crate) struct Apart(*const Scope<'static>);
+pub(crate) struct ScopesAside(*const Scope<'static>);
 
-impl Apart {
+impl ScopesAside {
     /// Leaves the scopes of this thread aside.
-    pub(crate) fn begin() -> Self {
-        Apart(TOP.replace(ptr::null()))
+    pub(crate) fn set_aside() -> Self {
+        ScopesAside(TOP.replace(ptr::null()))
     }
 }
 
-impl Drop for Apart {
+impl Drop for ScopesAside {
     fn drop(&mut self) {
         TOP.set(self.0);
     }
 }
 
 /// Runs user code. Replies that it drops unanswered are told `cause`.
-pub(crate) fn guard_for(site: Site, cause: &AskError, f: impl FnOnce()) -> Result<(), PanicText> {
-    enter(site, Some(cause), f)
+pub(crate) fn run_guarded_for(site: Site, cause: &AskError, f: impl FnOnce()) -> Result<(), PanicText> {
+    run_in_scope(site, Some(cause), f)
 }
 
 /// Runs user code, and swallows its panic.
-pub(crate) fn contain(site: Site, f: impl FnOnce()) {
-    let _ = guard(site, f);
+pub(crate) fn run_contained(site: Site, f: impl FnOnce()) {
+    let _ = run_guarded(site, f);
 }
 
 /// Wakes through a waker.
 #[inline]
-pub(crate) fn wake(waker: Waker) {
-    contain(Site::Waker, || waker.wake());
+pub(crate) fn wake_waker(waker: Waker) {
+    run_contained(Site::Waker, || waker.wake());
 }
 
 /// Wakes the task that is being polled. The waker belongs to the poller, so a panic goes to the
 /// poller.
 pub(crate) fn wake_by_ref(waker: &Waker) {
-    pass(Site::Waker, || waker.wake_by_ref());
+    run_passing(Site::Waker, || waker.wake_by_ref());
 }
 
 /// Drops a waker. Its vtable is user code.
 pub(crate) fn drop_waker(waker: Option<Waker>) {
     if let Some(waker) = waker {
-        contain(Site::Waker, || drop(waker));
+        run_contained(Site::Waker, || drop(waker));
     }
 }
 
 /// Clones a waker. A panic propagates to the caller's own code.
 #[inline]
 pub(crate) fn clone_waker(waker: &Waker) -> Waker {
-    pass(Site::Waker, || waker.clone())
+    run_passing(Site::Waker, || waker.clone())
 }
 
 /// Runs user code. A panic propagates to the caller.
 #[inline]
-pub(crate) fn pass<R>(site: Site, f: impl FnOnce() -> R) -> R {
+pub(crate) fn run_passing<R>(site: Site, f: impl FnOnce() -> R) -> R {
     assert_free(site);
     f()
 }
 
-/// Runs a part of a guarded call. Returns a panic, to be [resumed](resume).
-pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
+/// Runs a part of a guarded call. Returns a panic, to be [resumed](resume_panic).
+pub(crate) fn catch_panic<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(f))
 }
 
 /// Continues a caught panic.
-pub(crate) fn resume(payload: Box<dyn Any + Send>) -> ! {
+pub(crate) fn resume_panic(payload: Box<dyn Any + Send>) -> ! {
     resume_unwind(payload)
 }
 
 /// Calls `f` with the innermost scope of this thread.
 #[inline]
 fn with_top<R>(f: impl FnOnce(Option<&Scope<'_>>) -> R) -> R {
-    // SAFETY: `enter` keeps a scope on this thread's stack while `TOP` points to it, and `f` does
-    // not outlive the call.
+    // SAFETY: `run_in_scope` keeps a scope on this thread's stack while `TOP` points to it, and `f`
+    // does not outlive the call.
     f(unsafe { TOP.get().as_ref() })
 }
 
 /// Returns the error for a reply dropped here and now, or `None` if a scope keeps the reply, to be
 /// answered later. `watch` is given for replies held by user code, which may catch the panic that
 /// drops them.
-pub(crate) fn cause_of_drop(later: impl FnOnce() -> Orphan, watch: Option<Watch>) -> Option<AskError> {
+pub(crate) fn cause_of_drop(later: impl FnOnce() -> Orphan, watch: Option<OrphanWatch>) -> Option<AskError> {
     with_top(|scope| {
         let Some(scope) = scope else { return Some(AskError::NoReply) };
         if let Some(cause) = scope.cause {
@@ -288,7 +288,7 @@ pub(crate) fn cause_of_drop(later: impl FnOnce() -> Orphan, watch: Option<Watch>
             return Some(AskError::NoReply);
         }
         let mut kept = scope.orphans.take().unwrap_or_default();
-        kept.add(later(), watch);
+        kept.add_orphan(later(), watch);
         scope.orphans.set(Some(kept));
         None
     })
@@ -310,15 +310,15 @@ pub(crate) fn answer_caught() {
 /// Answers the orphans of a scope that has ended. Without a `text` the code caught its panic
 /// itself.
 #[cold]
-fn leave(kept: Kept, text: Option<&PanicText>) {
-    kept.orphans.answer(&text.cloned().map_or(AskError::NoReply, AskError::Panicked));
+fn answer_held(kept: HeldOrphans, text: Option<&PanicText>) {
+    kept.orphans.answer_all(&text.cloned().map_or(AskError::NoReply, AskError::Panicked));
     drop(kept.watch);
 }
 
 /// Turns the payload of a scope's panic into its text, tells the text to the scope's orphans, and
 /// drops the payload.
 #[cold]
-fn digest(scope: &Scope<'_>, payload: Box<dyn Any + Send>) -> PanicText {
+fn digest_panic(scope: &Scope<'_>, payload: Box<dyn Any + Send>) -> PanicText {
     let text =
         PanicText::new(match (payload.downcast_ref::<&'static str>(), payload.downcast_ref::<String>()) {
             (Some(text), _) => Arc::from(*text),
@@ -328,12 +328,12 @@ fn digest(scope: &Scope<'_>, payload: Box<dyn Any + Send>) -> PanicText {
     // Before the payload's drop, which is user code: while it waits, the orphans would be told "no
     // reply".
     if let Some(kept) = scope.orphans.take() {
-        leave(*kept, Some(&text));
+        answer_held(*kept, Some(&text));
     }
     // A payload may panic when dropped, and so may the new payload. Two are caught; a third is
     // leaked rather than followed for ever.
-    if let Err(second) = catch(move || drop(payload))
-        && let Err(third) = catch(move || drop(second))
+    if let Err(second) = catch_panic(move || drop(payload))
+        && let Err(third) = catch_panic(move || drop(second))
     {
         std::mem::forget(third);
     }

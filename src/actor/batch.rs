@@ -142,16 +142,16 @@ impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
         loop {
             // SAFETY: the batch cannot leave the handler. The popped envelope has a message of type
             // `M` and belongs to the batch.
-            let Taken { envelope, batched, sent } = unsafe { from.pop(TypeId::of::<M>())? };
+            let Taken { envelope, batched, sent } = unsafe { from.pop_same_type(TypeId::of::<M>())? };
             let popped = PoppedEnvelope { envelope, batched };
             // An expired message counts in the turn but takes no place in the batch.
             if !popped.has_expired() {
-                from.in_hand(sent);
+                from.begin_message(sent);
                 self.from = Some(from);
                 return Some(NextMessage::PoppedEnvelope(popped, from));
             }
             // The turn counts the message as not handled, and the batch goes on.
-            from.passed_over();
+            from.count_expired();
             // SAFETY: popped as an `M` just now, in the actor's turn.
             unsafe { popped.expire::<M, R>(from) };
         }
@@ -171,7 +171,7 @@ impl<M: Send + 'static, R: Send + 'static> Iterator for Batch<'_, M, R> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let first = usize::from(self.first.is_some());
-        let others = self.from.map_or(0, |from| self.left.min(from.left() as usize));
+        let others = self.from.map_or(0, |from| self.left.min(from.messages_left() as usize));
         (first, Some(first + others))
     }
 }
@@ -242,7 +242,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
     let first = Some(NextMessage::PoppedEnvelope(first, from));
     let batch = Batch { first, from: Some(from), left: A::BATCH - 1, types: PhantomData };
     // SAFETY: called through the table, in a turn of an actor of type `A`.
-    let (actor, mut ctx) = unsafe { enter::<A>(from.this()) };
+    let (actor, mut ctx) = unsafe { enter::<A>(from.cell()) };
     actor.receive_batch(batch, &mut ctx);
 }
 

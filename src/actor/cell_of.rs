@@ -27,7 +27,7 @@ impl<A: Actor> CellOf<A> {
     // Three tables instead of flags in the cell: an actor that is not pinned pays only a look at an
     // entry of a table that the worker reads anyway.
     const VTABLE: ActorVtable = ActorVtable {
-        task: RunnableVtable { run: turn::run, key: Self::key, bound: None },
+        task: RunnableVtable { run: turn::run_cell, key: Self::key, bound: None },
         type_name: std::any::type_name::<A>,
         started: Self::started,
         stopped: Self::stopped,
@@ -37,7 +37,7 @@ impl<A: Actor> CellOf<A> {
         free: Self::free,
     };
     const BOUND: ActorVtable = ActorVtable {
-        task: RunnableVtable { run: turn::run, key: Self::key, bound: Some(header::bound) },
+        task: RunnableVtable { run: turn::run_cell, key: Self::key, bound: Some(header::affinity_of) },
         ..Self::VTABLE
     };
     const DEDICATED: ActorVtable = ActorVtable { drop_state: Self::drop_state_if_made, ..Self::BOUND };
@@ -124,7 +124,9 @@ impl<A: Actor> CellOf<A> {
     unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
         // SAFETY: the memory was allocated by `NewCell`. No other thread knows the forgotten cell,
         // and `held` proves that the pool lives.
-        Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<CellOf<A>>(), held) });
+        Worker::with_heap(|here| unsafe {
+            memory::free_without_drop(here, Kind::Cell, this.cast::<CellOf<A>>(), held)
+        });
     }
 }
 
@@ -152,11 +154,11 @@ impl<'a, A> NewCell<'a, A> {
     #[inline]
     pub(crate) fn without_state(core: &'a Core) -> Self {
         // The heaps of the parent may be locked for ever, by threads that the child does not have.
-        let apart = core.forked();
+        let apart = core.is_forked();
         let cell = if apart {
             NonNull::from(Box::leak(Box::<CellOf<A>>::new_uninit())).cast()
         } else {
-            core.with_heap(|heap| memory::place::<CellOf<A>>(heap, Kind::Cell))
+            core.with_heap(|heap| memory::alloc_uninit::<CellOf<A>>(heap, Kind::Cell))
         };
         // Set after the write, so a drop never touches memory without a state.
         NewCell { core, cell, has_state: false, apart }
@@ -222,10 +224,12 @@ impl<A> Drop for NewCell<'_, A> {
                     drop(unsafe { Box::from_raw(cell.cast::<MaybeUninit<CellOf<A>>>().as_ptr()) });
                 // In a forked child the parent's heaps are left alone, so the memory stays
                 // allocated.
-                } else if !core.forked() {
+                } else if !core.is_forked() {
                     // SAFETY: `without_state` allocated it from this core's pool. No other thread
                     // knows it, and the state is gone.
-                    Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, cell, core.held()) });
+                    Worker::with_heap(|here| unsafe {
+                        memory::free_without_drop(here, Kind::Cell, cell, core.pool_held())
+                    });
                 }
             }
         }

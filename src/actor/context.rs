@@ -146,7 +146,7 @@ impl<A> Context<A> {
     /// ```
     #[must_use]
     pub fn message_age(&self) -> Option<Duration> {
-        self.header().stopwatch()?.age()
+        self.header().stopwatch()?.message_age()
     }
 
     /// Ends this actor after what it has accepted so far: the same as
@@ -261,7 +261,9 @@ impl<A> Context<A> {
         room::notify_owner(target.header(), me, told)
             // SAFETY: refused, so the only pointer is this call's again, to an envelope that
             // `notice` made.
-            .map_err(|()| SendError::new(unsafe { tell::unwrap(told, self.header().held()) }, Refusal::Full))
+            .map_err(|()| {
+                SendError::new(unsafe { tell::unwrap(told, self.header().pool_held()) }, Refusal::Full)
+            })
     }
 }
 

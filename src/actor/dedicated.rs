@@ -59,9 +59,9 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
             let make = move || unsafe { CellOf::<A>::init(this, factory()) };
             // SAFETY: `home` belongs to this thread. `actor` keeps the cell, whose runnables are
             // left at `home`.
-            unsafe { dedicated::live(core, &home, this, Box::new(make)) };
+            unsafe { dedicated::run_life(core, &home, this, Box::new(make)) };
         };
-        if let Err(not_started) = dedicated::Dedicated::start(spawner.core, life) {
+        if let Err(not_started) = dedicated::DedicatedThreads::start_thread(spawner.core, life) {
             let problem = match not_started {
                 NotStarted::ShuttingDown => SpawnProblem::ShuttingDown,
                 NotStarted::Thread(error) => SpawnProblem::Thread(error),

@@ -162,7 +162,7 @@ impl Handle {
     #[must_use]
     pub fn last_report(&self) -> Option<ShutdownReport> {
         // In a forked child a thread of the parent may hold the lock for ever.
-        if self.core.forked() { None } else { self.core.report.lock().clone() }
+        if self.core.is_forked() { None } else { self.core.report.lock().clone() }
     }
 
     /// Lists the actors of this executor that block in a handler or a hook until another actor has
@@ -208,7 +208,7 @@ impl Handle {
     #[must_use]
     pub fn waits(&self) -> Vec<Waiting> {
         // In a forked child a thread of the parent may hold the lock for ever.
-        if self.core.forked() { Vec::new() } else { self.core.waits.all() }
+        if self.core.is_forked() { Vec::new() } else { self.core.waits.unfinished_waits() }
     }
 
     /// Blocks until the executor is quiescent: all messages accepted before this call, and all that
@@ -231,12 +231,12 @@ impl Handle {
     /// # Errors
     /// As [`wait_idle`](Self::wait_idle), and [`WaitError::TimedOut`].
     pub fn wait_idle_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
-        self.wait_idle_until(time::after(timeout))
+        self.wait_idle_until(time::instant_after(timeout))
     }
 
     pub(crate) fn wait_idle_until(&self, until: Option<Instant>) -> Result<(), WaitError> {
         // First: in a child that was forked in a turn the thread still counts as one of the crew.
-        if self.core.forked() {
+        if self.core.is_forked() {
             return Err(WaitError::Forked);
         }
         // A turn that waits is itself a reason why the executor is not quiescent.
@@ -276,7 +276,7 @@ impl Future for WaitIdle {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let scheduler = &this.core.scheduler;
-        if scheduler.forked() {
+        if scheduler.is_forked() {
             return Poll::Pending; // for ever
         }
         // The first look is made without a ticket: most waits find the executor quiescent and leave
@@ -311,7 +311,7 @@ impl Future for WaitIdle {
 impl Drop for WaitIdle {
     fn drop(&mut self) {
         // In a forked child a thread of the parent may hold the lock for ever.
-        if self.ticket.is_some() && !self.core.forked() {
+        if self.ticket.is_some() && !self.core.is_forked() {
             self.core.scheduler.quiet.forget(self.ticket.take());
         }
     }

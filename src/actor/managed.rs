@@ -53,7 +53,7 @@ struct ManagedCell<A, T> {
 
 impl<A: Actor + Send, T: CellOwner<A>> ManagedCell<A, T> {
     const VTABLE: ActorVtable = ActorVtable {
-        task: RunnableVtable { run: turn::run, key: CellOf::<A>::key, bound: None },
+        task: RunnableVtable { run: turn::run_cell, key: CellOf::<A>::key, bound: None },
         type_name: std::any::type_name::<A>,
         started: Self::started,
         stopped: CellOf::<A>::stopped,
@@ -81,14 +81,14 @@ impl<A: Actor + Send, T: CellOwner<A>> ManagedCell<A, T> {
             let managed = this.cast::<Self>().as_ref();
             // The owner is told after the drop, since it may let a successor begin. A panic of the
             // drop must not keep the owner from being told.
-            let outcome = user::catch(|| {
+            let outcome = user::catch_panic(|| {
                 if managed.made.get() {
                     CellOf::<A>::drop_state(this);
                 }
             });
             ManuallyDrop::take(&mut *managed.owner.get()).over(this.as_ref().id());
             if let Err(payload) = outcome {
-                user::resume(payload); // for the turn to report
+                user::resume_panic(payload); // for the turn to report
             }
         }
     }
@@ -96,7 +96,9 @@ impl<A: Actor + Send, T: CellOwner<A>> ManagedCell<A, T> {
     unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
         // SAFETY: `spawn` allocated the memory. The cell is forgotten, so no other thread knows it,
         // and `held` proves that its pool lives.
-        Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, this.cast::<Self>(), held) });
+        Worker::with_heap(|here| unsafe {
+            memory::free_without_drop(here, Kind::Cell, this.cast::<Self>(), held)
+        });
     }
 }
 
@@ -108,21 +110,21 @@ pub(crate) fn spawn<A: Actor + Send, T: CellOwner<A>>(
     owner: T,
 ) -> Result<(ActorRef<A>, Runnable), RefusedSpawn<T>> {
     // In a forked child the registry may be locked for ever.
-    if core.forked() {
+    if core.is_forked() {
         return Err(RefusedSpawn { owner, counted: false });
     }
     Worker::with(&core.scheduler, |local| {
         // While the executor drains its crew may still spawn, and other threads may not.
-        if local.is_none() && core.draining() && !core.on_crew() {
+        if local.is_none() && core.is_draining() && !core.on_crew() {
             return Err(RefusedSpawn { owner, counted: false });
         }
         let shard = core.shard_here(local);
         // Taken by `make`, which is not called if the shard is closed. So the owner is never
         // lost.
         let mut owner = Some(owner);
-        let mut cold = core.timing.then(Cold::timed);
+        let mut cold = core.timing.then(Cold::new_timed);
         // The parts are written in place. The room for the state may be large, and is not touched.
-        let managed = core.with_heap(|heap| memory::place::<ManagedCell<A, T>>(heap, Kind::Cell));
+        let managed = core.with_heap(|heap| memory::alloc_uninit::<ManagedCell<A, T>>(heap, Kind::Cell));
         let make = |id, place| {
             let header = Header::new(&ManagedCell::<A, T>::VTABLE, shard, id, place, capacity, cold.take());
             let owner = owner.take().expect("called at most once");
@@ -136,8 +138,8 @@ pub(crate) fn spawn<A: Actor + Send, T: CellOwner<A>>(
         };
         // Counted before it is enrolled: a thread that closes the shards refuses the cell there, or
         // finds it in the count.
-        core.count(local, |tally| &tally.spawned, 1);
-        match shard.enroll(make) {
+        core.count_at(local, |tally| &tally.spawned, 1);
+        match shard.add_cell(make) {
             // SAFETY: a new cell comes with a reference and a runnable, made here once each.
             Some(header) => unsafe {
                 Ok((ActorRef::from_strong(Strong::from_raw(header)), Header::runnable(header)))
@@ -145,7 +147,9 @@ pub(crate) fn spawn<A: Actor + Send, T: CellOwner<A>>(
             None => {
                 // SAFETY: the memory came from this core's pool above, and nothing was written into
                 // it.
-                Worker::with_heap(|here| unsafe { memory::free(here, Kind::Cell, managed, core.held()) });
+                Worker::with_heap(|here| unsafe {
+                    memory::free_without_drop(here, Kind::Cell, managed, core.pool_held())
+                });
                 let owner = owner.take().expect("no cell was made of it");
                 Err(RefusedSpawn { owner, counted: true })
             }
@@ -166,7 +170,7 @@ impl<T> RefusedSpawn<T> {
     /// are told.
     pub(crate) fn settle(self, core: &Core) -> T {
         if self.counted {
-            core.ended();
+            core.count_ended();
         }
         self.owner
     }

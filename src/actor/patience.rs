@@ -12,79 +12,23 @@
 //!
 //! In the last case a yield gives the other process a whole slice.
 //!
-//! A thread cannot tell the cases apart. So each way is judged by past success on the thread. Each
-//! failure halves a way's credit. Without credit the way is tried again once in a while, the more
-//! seldom the more often it failed. With one processor no thread spins.
+//! A thread cannot tell the cases apart. So each way is a [`Habit`] of the thread, taken as long as it
+//! pays. With one processor no thread spins.
 
+use crate::sched::habit::{Habit, LONG_YIELD};
 use crate::sync::spin_hint;
 use crate::time::{self, Duration, Instant};
-use std::cell::Cell;
+use std::thread::LocalKey;
 
 /// Longest time for which a thread spins.
 const SPIN: Duration = Duration::from_micros(20);
 /// Number of yields in a row.
 const YIELDS: u32 = 4;
-/// A yield that took longer has given the processor to a thread that has nothing to do with the
-/// answer.
-const LONG_YIELD: Duration = Duration::from_micros(200);
 
 thread_local! {
-    static SPINNING: Cell<Credit> = const { Cell::new(Credit::new(64)) };
+    static SPINNING: Habit = const { Habit::new(256) };
     // Longer pauses than for spinning: a failed yield may cost a whole slice of another process.
-    static YIELDING: Cell<Credit> = const { Cell::new(Credit::new(8192)) };
-}
-
-/// The recent success of one way to wait.
-#[derive(Clone, Copy, Debug)]
-struct Credit {
-    /// How often the way may fail in a row. Each failure halves it.
-    credit: u32,
-    /// Without credit: the number of waits left until the next try.
-    without: u32,
-    /// The value of `without` after the last failure.
-    last: u32,
-    /// Upper limit of `without`.
-    most: u32,
-}
-
-impl Credit {
-    const MOST_CREDIT: u32 = 16;
-
-    const fn new(most: u32) -> Self {
-        Credit { credit: Self::MOST_CREDIT, without: 0, last: 0, most }
-    }
-
-    /// Returns `true` if this way is tried for the next wait.
-    fn tries(&mut self) -> bool {
-        if self.credit > 0 || self.without == 0 {
-            return true;
-        }
-        self.without -= 1;
-        false
-    }
-
-    fn succeeded(&mut self) {
-        // Slow to trust and quick to doubt: a success adds two, a failure halves.
-        self.credit = (self.credit + 2).min(Self::MOST_CREDIT);
-        self.last = 0;
-    }
-
-    fn failed(&mut self) {
-        self.credit /= 2;
-        if self.credit == 0 {
-            // The pauses between tries double, so a way that never works costs little in the long
-            // run.
-            self.last = (2 * self.last).clamp(16, self.most);
-            self.without = self.last;
-        }
-    }
-
-    /// As [`failed`](Self::failed), for a failure that costs more than many waits.
-    fn failed_badly(&mut self) {
-        self.credit = 0;
-        self.last = (4 * self.last).clamp(256, self.most);
-        self.without = self.last;
-    }
+    static YIELDING: Habit = const { Habit::new(8192) };
 }
 
 /// Waits briefly until `done` or `until`. The caller looks again afterwards, and sleeps if it is
@@ -107,18 +51,14 @@ enum Attempt {
     Unknown,
 }
 
-fn judged(luck: &'static std::thread::LocalKey<Cell<Credit>>, wait: impl FnOnce() -> Attempt) -> bool {
-    // A copy, written back below, so that nothing is borrowed during the wait.
-    let mut now = luck.get();
-    let tried = now.tries();
-    let outcome = if tried { wait() } else { Attempt::Unknown };
-    match outcome {
-        Attempt::Done => now.succeeded(),
-        Attempt::Failed => now.failed(),
-        Attempt::FailedBadly => now.failed_badly(),
+fn judged(habit: &'static LocalKey<Habit>, wait: impl FnOnce() -> Attempt) -> bool {
+    let outcome = if habit.with(Habit::is_due) { wait() } else { Attempt::Unknown };
+    habit.with(|habit| match outcome {
+        Attempt::Done => habit.succeeded(),
+        Attempt::Failed => habit.failed(),
+        Attempt::FailedBadly => habit.failed_badly(),
         Attempt::Unknown => {}
-    }
-    luck.set(now);
+    });
     outcome == Attempt::Done
 }
 
@@ -169,38 +109,7 @@ fn give_way(until: Option<Instant>, done: &impl Fn() -> bool) -> Attempt {
 #[cfg(all(test, not(heist_loom)))]
 mod tests {
     use super::*;
-
-    /// Returns the number of waits that try a way with this constant outcome.
-    fn tried(waits: u32, luck: &mut Credit, outcome: fn(&mut Credit)) -> u32 {
-        (0..waits)
-            .filter(|_| {
-                let tries = luck.tries();
-                if tries {
-                    outcome(luck);
-                }
-                tries
-            })
-            .count() as u32
-    }
-
-    #[test]
-    fn a_way_that_fails_is_taken_seldom_and_one_that_succeeds_always() {
-        let mut luck = Credit::new(64);
-        assert_eq!(tried(1000, &mut luck, Credit::succeeded), 1000);
-        let failing = tried(10_000, &mut luck, Credit::failed);
-        assert!((10_000 / 65..10_000 / 40).contains(&failing), "{failing}");
-        // The conditions are as before: after some tries the way is always taken again.
-        tried(1000, &mut luck, Credit::succeeded);
-        assert_eq!(tried(1000, &mut luck, Credit::succeeded), 1000);
-    }
-
-    #[test]
-    fn a_way_that_costs_much_is_given_up_at_once() {
-        let mut luck = Credit::new(8192);
-        assert_eq!(tried(256, &mut luck, Credit::failed_badly), 1);
-        let failing = tried(1_000_000, &mut luck, Credit::failed_badly);
-        assert!(failing < 140, "{failing}");
-    }
+    use std::cell::Cell;
 
     /// Each look costs the processor on which the answer would be made.
     #[test]

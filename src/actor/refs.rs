@@ -120,7 +120,7 @@ impl<A> ActorRef<A> {
     #[doc(alias("mailbox", "queue length", "message_queue_len"))]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.header().state.peek().len() as usize
+        self.header().state.load_snapshot().len() as usize
     }
 
     /// Returns `true` if no message waits now.
@@ -143,7 +143,7 @@ impl<A> ActorRef<A> {
     pub fn stats(&self) -> ActorStats {
         let header = self.header();
         ActorStats {
-            handled: header.handled(),
+            handled: header.handled_total(),
             waiting: self.len(),
             most_waiting: header.most_waiting.load(Relaxed) as usize,
         }
@@ -158,7 +158,7 @@ impl<A> ActorRef<A> {
     #[must_use]
     pub fn timing(&self) -> Option<Timing> {
         let stopwatch = self.header().stopwatch()?;
-        (!self.header().core().forked()).then(|| stopwatch.read())
+        (!self.header().core().is_forked()).then(|| stopwatch.read_timing())
     }
 
     /// Ends the actor once all accepted messages are handled. Closes the mailbox in one step:
@@ -173,7 +173,7 @@ impl<A> ActorRef<A> {
     /// follows.
     #[doc(alias("stop_gracefully", "terminate", "PoisonPill"))]
     pub fn stop(&self) {
-        Header::stop(self.as_ptr(), false);
+        Header::stop_actor(self.as_ptr(), false);
     }
 
     /// Ends the actor after the message in hand, if any. Waiting messages become dead letters, and
@@ -182,7 +182,7 @@ impl<A> ActorRef<A> {
     /// For a replica of a [`Pool`](crate::Pool) this does the same as [`stop`](Self::stop).
     #[doc(alias("kill", "exit"))]
     pub fn stop_now(&self) {
-        Header::stop(self.as_ptr(), true);
+        Header::stop_actor(self.as_ptr(), true);
     }
 
     /// Returns `true` if the actor still accepts messages: until it is stopped, panics, or is
@@ -191,19 +191,19 @@ impl<A> ActorRef<A> {
     #[doc(alias("is_alive", "is_closed", "connected"))]
     #[must_use]
     pub fn is_running(&self) -> bool {
-        !self.header().state.peek().closed()
+        !self.header().state.load_snapshot().is_closed()
     }
 
     /// Lets the actor live without references until it is stopped, panics, or its executor shuts
     /// down.
     pub fn detach(self) {
-        self.header().state.detach();
+        self.header().state.set_detached();
     }
 
     /// Returns a reference that does not keep the actor alive.
     pub fn downgrade(&self) -> WeakRef<A> {
         // SAFETY: `self` has a count of the cell.
-        WeakRef { weak: unsafe { Weak::of(self.as_ptr()) }, actor: PhantomData }
+        WeakRef { weak: unsafe { Weak::add_to(self.as_ptr()) }, actor: PhantomData }
     }
 
     /// Returns a reference to the same actor that only tells it messages of type `M`.
@@ -242,16 +242,16 @@ impl<A> ActorRef<A> {
     /// # Errors
     /// As [`wait_stopped`](Self::wait_stopped), and [`WaitError::TimedOut`].
     pub fn wait_stopped_timeout(&self, timeout: Duration) -> Result<StopReason, WaitError> {
-        self.wait_stopped_until(time::after(timeout))
+        self.wait_stopped_until(time::instant_after(timeout))
     }
 
     fn wait_stopped_until(&self, until: Option<Instant>) -> Result<StopReason, WaitError> {
         // No thread waits for an actor that has ended, so the call succeeds wherever it is made.
         let mut stopped = self.wait_stopped_async();
-        if !self.header().state.peek().dead() {
+        if !self.header().state.load_snapshot().is_dead() {
             // First: in a child that was forked in a turn the thread still counts as one of the
             // crew.
-            if self.header().core().forked() {
+            if self.header().core().is_forked() {
                 return Err(WaitError::Forked);
             }
             if self.header().core().on_crew() {
@@ -318,13 +318,13 @@ impl<A> Future for Stopped<A> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
         let Stopped { actor, key } = &mut *self;
         let header = actor.header();
-        if header.state.peek().dead() {
+        if header.state.load_snapshot().is_dead() {
             // This step acquires the writes of the last turn, the reason included. The reading
             // above is relaxed.
             let _ = header.state.wait_for_stop();
-            return Poll::Ready(end::reason(header));
+            return Poll::Ready(end::stop_reason_of(header));
         }
-        if header.core().forked() {
+        if header.core().is_forked() {
             // No turn runs in a forked child, so the actor cannot end there.
             return Poll::Pending; // for ever
         }
@@ -335,12 +335,12 @@ impl<A> Future for Stopped<A> {
         // finds this entry.
         if !header.state.wait_for_stop() {
             drop(waiting);
-            drops::waker(Some(waker));
-            return Poll::Ready(end::reason(header));
+            drops::drop_waker(Some(waker));
+            return Poll::Ready(end::stop_reason_of(header));
         }
-        let old = waiting.enter(key, waker);
+        let old = waiting.insert_or_replace(key, waker);
         drop(waiting);
-        drops::waker(old); // not under the lock
+        drops::drop_waker(old); // not under the lock
         Poll::Pending
     }
 }
@@ -355,11 +355,11 @@ impl<A> Awaits for Stopped<A> {
 impl<A> Drop for Stopped<A> {
     fn drop(&mut self) {
         if let Some(key) = self.key
-            && !self.actor.header().core().forked()
+            && !self.actor.header().core().is_forked()
         {
             // The entry has left the list already if the actor has ended.
             let own = self.actor.header().cold().stop.lock().remove(key);
-            drops::waker(own); // not under the lock
+            drops::drop_waker(own); // not under the lock
         }
     }
 }
@@ -406,7 +406,7 @@ impl<A> WeakRef<A> {
         // SAFETY: the transition added the count that the new reference owns.
         self.header()
             .state
-            .upgrade()
+            .try_upgrade()
             .then(|| ActorRef::from_strong(unsafe { Strong::from_raw(self.as_ptr()) }))
     }
 

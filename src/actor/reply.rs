@@ -2,7 +2,7 @@
 
 use crate::cell::core::Core;
 use crate::cell::header::Header;
-use crate::cell::waits::{Cycle, Place};
+use crate::cell::waits::{ActorKey, Cycle};
 use crate::error::AskError;
 use crate::sched::crew_thread;
 use crate::sched::timers::{Key, Timed};
@@ -25,13 +25,13 @@ pub(crate) struct ReplyVtable<R: 'static> {
     pub(crate) cancel: unsafe fn(NonNull<()>),
     /// Records that an actor other than the asked one will answer. Keeps the pointer. Does nothing
     /// if no thread or actor can wait for the answer.
-    pub(crate) forward: unsafe fn(NonNull<()>, Place) -> Result<Forwarded, Cycle>,
+    pub(crate) forward: unsafe fn(NonNull<()>, ActorKey) -> Result<Forwarded, Cycle>,
     /// Takes a forward back, after the other actor has refused. Keeps the pointer.
     pub(crate) restore: unsafe fn(NonNull<()>, Forwarded),
 }
 
 /// The actor to which a request had been forwarded before, if any.
-pub(crate) type Forwarded = Option<Place>;
+pub(crate) type Forwarded = Option<ActorKey>;
 
 /// The right to answer one message, once. See [`Receive`](crate::Receive).
 ///
@@ -111,7 +111,7 @@ impl<R: 'static> Reply<R> {
     ///
     /// # Errors
     /// Fails if that actor waits for the asker.
-    pub(crate) fn forward(&self, to: Place) -> Result<Forwarded, Cycle> {
+    pub(crate) fn forward(&self, to: ActorKey) -> Result<Forwarded, Cycle> {
         match self.to {
             // SAFETY: the reply still exists, so the pointer is unused.
             Some((at, vtable)) => unsafe { (vtable.forward)(at, to) },
@@ -187,7 +187,7 @@ unsafe impl<R: 'static> Send for DroppedReply<R> {}
 
 impl<R: 'static> DroppedReply<R> {
     #[cold]
-    fn tell(self, watch: Option<user::Watch>) {
+    fn tell(self, watch: Option<user::OrphanWatch>) {
         // A panic's text is known only after the panic has left the handler. Until then the scope
         // keeps the orphan to answer it later, and there is no cause here.
         let cause = user::cause_of_drop(
@@ -228,7 +228,7 @@ fn watch(orphans: &Arc<Orphans>) -> Option<Box<dyn Any>> {
         Box::new(LateAnswer(Arc::clone(orphans)))
     };
     // Armed whatever the actor's state is, since the orphans must be answered in any case.
-    let armed = core.scheduler.arm(time::after(PATIENCE), || true, made);
+    let armed = core.scheduler.arm(time::instant_after(PATIENCE), || true, made);
     armed.then(|| Box::new(PanicWatch { core, key }) as Box<dyn Any>)
 }
 
@@ -261,7 +261,7 @@ impl Timed for LateAnswer {
 
 impl Drop for LateAnswer {
     fn drop(&mut self) {
-        self.0.answer(&AskError::NoReply);
+        self.0.answer_all(&AskError::NoReply);
     }
 }
 

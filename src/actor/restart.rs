@@ -7,12 +7,12 @@ use super::context::AnyEnvelope;
 use super::handle::Handle;
 use super::refs::ActorRef;
 use super::spawn::{SpawnBuilder, SpawnError};
-use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Place, Sent, place_of};
+use crate::cell::envelope::{Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset};
 use crate::cell::event::ReplicaFailure;
 use crate::cell::header::Header;
-use crate::cell::restart::{Keeper, Kept, Verdict};
 use crate::cell::room;
 use crate::cell::shared::Sharing;
+use crate::cell::supervisor::{AfterLoss, Supervised, Supervisor};
 use crate::error::{AskError, StopReason};
 use crate::memory::Held;
 use crate::sched::timers::Key;
@@ -23,10 +23,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// The supervisor of an actor of type `A`. Called in the actor's turns, outside all locks but for
-/// `waits`.
+/// `on_successor_delayed`.
 pub(crate) trait ReplicaSupervisor<A>: Send + 'static {
     /// Decides what follows, after a state was lost or could not be made.
-    fn lost(&self, loss: &ReplicaFailure) -> Verdict;
+    fn lost(&self, loss: &ReplicaFailure) -> AfterLoss;
 
     /// Makes a new state.
     fn make(&self) -> Result<A, String>;
@@ -43,12 +43,12 @@ struct TypedSupervisor<A, S> {
     actor: PhantomData<fn() -> A>,
 }
 
-impl<A: Actor, S: ReplicaSupervisor<A>> Keeper for TypedSupervisor<A, S> {
-    fn lost(&self, loss: &ReplicaFailure) -> Verdict {
+impl<A: Actor, S: ReplicaSupervisor<A>> Supervisor for TypedSupervisor<A, S> {
+    fn on_state_lost(&self, loss: &ReplicaFailure) -> AfterLoss {
         self.successors.lost(loss)
     }
 
-    unsafe fn renew(&self, this: NonNull<Header>) -> Result<(), String> {
+    unsafe fn make_state(&self, this: NonNull<Header>) -> Result<(), String> {
         let actor = self.successors.make()?;
         // SAFETY: the supervisor was made for a cell of this type. The cell is vacant, and its turn
         // runs here.
@@ -56,11 +56,11 @@ impl<A: Actor, S: ReplicaSupervisor<A>> Keeper for TypedSupervisor<A, S> {
         Ok(())
     }
 
-    fn waits(&self, key: Key) {
+    fn on_successor_delayed(&self, key: Key) {
         self.successors.waits(key);
     }
 
-    fn ended(&self, reason: &StopReason) {
+    fn on_actor_ended(&self, reason: &StopReason) {
         self.successors.ended(reason);
     }
 }
@@ -70,7 +70,7 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// `sharing`.
     pub(crate) fn kept(self, successors: impl ReplicaSupervisor<A>, sharing: &Arc<Sharing>) -> Self {
         let typed = TypedSupervisor { successors, actor: PhantomData };
-        self.keep(Kept::replica(Box::new(typed), Arc::clone(sharing)))
+        self.keep(Supervised::for_replica(Box::new(typed), Arc::clone(sharing)))
     }
 }
 
@@ -87,19 +87,19 @@ impl<A: 'static> Actor for QueueActor<A> {}
 
 struct QueueSupervisor<E>(E);
 
-impl<E: QueueEnd> Keeper for QueueSupervisor<E> {
-    // A queue's turns run no user code and end no state, so only `ended` is ever called.
-    fn lost(&self, _: &ReplicaFailure) -> Verdict {
-        Verdict::End
+impl<E: QueueEnd> Supervisor for QueueSupervisor<E> {
+    // A queue's turns run no user code and end no state, so only `on_actor_ended` is ever called.
+    fn on_state_lost(&self, _: &ReplicaFailure) -> AfterLoss {
+        AfterLoss::End
     }
 
-    unsafe fn renew(&self, _: NonNull<Header>) -> Result<(), String> {
+    unsafe fn make_state(&self, _: NonNull<Header>) -> Result<(), String> {
         Err("a queue has no state".to_string())
     }
 
-    fn waits(&self, _: Key) {}
+    fn on_successor_delayed(&self, _: Key) {}
 
-    fn ended(&self, reason: &StopReason) {
+    fn on_actor_ended(&self, reason: &StopReason) {
         self.0.ended(reason);
     }
 }
@@ -113,7 +113,7 @@ pub(crate) fn spawn_queue<A: Actor>(
     end: impl QueueEnd,
     sharing: &Arc<Sharing>,
 ) -> Result<ActorRef<A>, QueueRefused> {
-    let kept = Kept::queue(Box::new(QueueSupervisor(end)), Arc::clone(sharing));
+    let kept = Supervised::for_queue(Box::new(QueueSupervisor(end)), Arc::clone(sharing));
     let queue =
         // The pool's builder has checked the capacity.
         handle.build(QueueActor::<A>(PhantomData)).exact_capacity(capacity).timing(timing).keep(kept).try_spawn();
@@ -142,11 +142,15 @@ impl<A> fmt::Debug for QueueActor<A> {
 /// a message without a sender, exempt from the capacity.
 pub(crate) fn mark<A>(actor: &ActorRef<A>, then: Box<dyn FnOnce() + Send>) {
     // A plain box and not a block of the pool: marks are rare.
-    let mark = Box::new(MarkEnvelope { envelope: Envelope::new(&MARK_VTABLE), then, sent: Sent::BLANK });
+    let mark = Box::new(MarkEnvelope { envelope: Envelope::new(&MARK_VTABLE), then, sent: SentAt::BLANK });
     // SAFETY: the box is given up to the mailbox or the line. There the functions of this type
     // handle or discard the box, once.
     unsafe {
-        room::follow(actor.header(), actor.clone().into_strong(), NonNull::from(Box::leak(mark)).cast())
+        room::deliver_behind_line(
+            actor.header(),
+            actor.clone().into_strong(),
+            NonNull::from(Box::leak(mark)).cast(),
+        )
     };
 }
 
@@ -155,17 +159,17 @@ struct MarkEnvelope {
     envelope: Envelope,
     then: Box<dyn FnOnce() + Send>,
     /// Present in every mark, since the actor may be timed.
-    sent: Sent,
+    sent: SentAt,
 }
 
 const MARK_VTABLE: EnvelopeVtable = EnvelopeVtable {
     handle: handle_mark,
     discard: discard_mark,
-    sent: place_of::<Sent>(offset_of!(MarkEnvelope, sent)),
+    sent: timestamp_offset::<SentAt>(offset_of!(MarkEnvelope, sent)),
     batched: None,
 };
 
-unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>, _: Place) {
+unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>, _: Storage) {
     // SAFETY: the table belongs to envelopes boxed by `mark`, and no other pointer to the envelope
     // exists.
     (unsafe { Box::from_raw(this.cast::<MarkEnvelope>().as_ptr()) }.then)();

@@ -53,7 +53,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => self.send_until::<M, _>(message, time::after(timeout)))
+        carried!(message => self.send_until::<M, _>(message, time::instant_after(timeout)))
     }
 
     fn send_until<M: Send + 'static, C: Carried<M>>(
@@ -71,7 +71,7 @@ impl<A: Actor> ActorRef<A> {
             done => return done,
         };
         // In a forked child no turn will ever make room.
-        if self.header().core().forked() {
+        if self.header().core().is_forked() {
             return Err(SendError::new(message, Refusal::Forked));
         }
         let packed =
@@ -131,7 +131,7 @@ unsafe impl<A> Sync for Packed<A> {}
 
 /// Packs a message, in a box if it is large.
 pub(crate) fn pack<A: Receive<M>, M: Send + 'static>(message: M, core: &Core, timed: bool) -> Packed<A> {
-    if core.forked() {
+    if core.is_forked() {
         Packed { form: PackedForm::Plain(Box::new(message)), actor: PhantomData }
     } else if const { is_large::<M>() } {
         Packed::new::<M, Box<M>>(Box::new(message), core, timed)
@@ -160,7 +160,8 @@ impl<A> Packed<A> {
         A: Receive<M>,
     {
         let telling = TellParcel::plain::<A, M>(message);
-        let pack = |heap: &_| if timed { telling.pack_dated(heap) } else { telling.pack(heap) };
+        let pack =
+            |heap: &_| if timed { telling.into_dated_envelope(heap) } else { telling.into_envelope(heap) };
         Packed::again(core.with_heap(pack), core)
     }
 
@@ -204,7 +205,7 @@ impl<A> Packed<A> {
         match self.take() {
             // SAFETY: this is the only pointer to an envelope of a `C`, and the core keeps its
             // memory.
-            PackedForm::Envelope(envelope, core) => unsafe { tell::unwrap(envelope, core.held()) },
+            PackedForm::Envelope(envelope, core) => unsafe { tell::unwrap(envelope, core.pool_held()) },
             PackedForm::Plain(_) | PackedForm::Gone => unreachable!("it is in an envelope"),
         }
     }
@@ -215,11 +216,13 @@ impl<A> Drop for Packed<A> {
         // A message may own a send, an ask or a reply itself, and so on: see `drops`.
         match self.take() {
             PackedForm::Gone => {}
-            PackedForm::Plain(message) => drops::run(move || user::contain(Site::Drop, || drop(message))),
-            PackedForm::Envelope(envelope, core) => drops::run(move || {
+            PackedForm::Plain(message) => {
+                drops::run_or_put_off(move || user::run_contained(Site::Drop, || drop(message)))
+            }
+            PackedForm::Envelope(envelope, core) => drops::run_or_put_off(move || {
                 // SAFETY: this is the only pointer to the envelope, and the core keeps its memory.
-                user::contain(Site::Drop, || unsafe {
-                    Envelope::discard(envelope, AskError::Stopped, core.held());
+                user::run_contained(Site::Drop, || unsafe {
+                    Envelope::discard_message(envelope, AskError::Stopped, core.pool_held());
                 });
             }),
         }
@@ -264,7 +267,7 @@ impl<A> Queued<A> {
     }
 
     fn forked(&self) -> bool {
-        self.core().forked()
+        self.core().is_forked()
     }
 
     fn core(&self) -> &Core {
@@ -287,10 +290,10 @@ impl<A> Queued<A> {
                 Err((back, Refusal::Full)) => envelope = back,
                 Err((back, refusal)) => return Poll::Ready(Err(self.returned(back, refusal))),
             }
-            match room::join(self.actor.header(), ticket) {
+            match room::join_line(self.actor.header(), ticket) {
                 RoomWait::Room => {} // room since the refusal: try again
                 RoomWait::Closed => {
-                    let closing = self.core().closing();
+                    let closing = self.core().is_closing();
                     let refusal = if closing { Refusal::ShuttingDown } else { Refusal::Stopped };
                     return Poll::Ready(Err(self.returned(envelope, refusal)));
                 }
@@ -309,10 +312,10 @@ impl<A> Queued<A> {
             SendState::Fresh(packed) => Some(packed),
             // The line is the parent's, and may be locked for ever.
             SendState::Waiting(_) if self.forked() => None,
-            SendState::Waiting(ticket) => match room::withdraw(self.actor.header(), &ticket) {
+            SendState::Waiting(ticket) => match room::leave_line(self.actor.header(), &ticket) {
                 Some(envelope) => Some(Packed::again(envelope, self.core())),
                 // A ticket not in line is settled, so no waker is left in it.
-                None => match ticket.look(Waker::noop()) {
+                None => match ticket.poll_state(Waker::noop()) {
                     TicketNow::Refused(envelope, _) => Some(Packed::again(envelope, self.core())),
                     TicketNow::Accepted | TicketNow::Waiting => None,
                 },
@@ -352,7 +355,7 @@ impl<A> Future for Queued<A> {
                 self.begin(packed, &ticket)
             }
             SendState::Waiting(ticket) => {
-                let result = match ticket.look(cx.waker()) {
+                let result = match ticket.poll_state(cx.waker()) {
                     TicketNow::Waiting => return Poll::Pending,
                     TicketNow::Accepted => Ok(()),
                     TicketNow::Refused(envelope, refusal) => Err(self.returned(envelope, refusal)),

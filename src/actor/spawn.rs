@@ -5,8 +5,8 @@ use super::cell_of::{CellOf, NewCell};
 use super::refs::ActorRef;
 use crate::cell::core::{Core, Limits};
 use crate::cell::header::{ActorVtable, Cold, Header, Strong};
-use crate::cell::restart::Kept;
 use crate::cell::stopwatch::Stopwatch;
+use crate::cell::supervisor::Supervised;
 use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
 use crate::sched::affinity::Affinity;
@@ -32,7 +32,7 @@ impl<'a> Spawner<'a> {
     pub(crate) fn spawn<A: Actor + Send>(self, actor: A) -> ActorRef<A> {
         // The way of most spawns, without a builder in between.
         let cell = NewCell::new(self.core, actor);
-        let cold = self.core.timing.then(Cold::timed);
+        let cold = self.core.timing.then(Cold::new_timed);
         self.enroll(CellOf::<A>::vtable(), self.core.capacity, cold, cell).unwrap_or_else(dead_on_arrival)
     }
 
@@ -55,7 +55,7 @@ impl<'a> Spawner<'a> {
         let actor = Worker::with(&self.core.scheduler, |local| {
             let shard = self.core.shard_here(local);
             // While the executor drains its crew may still spawn, and other threads may not.
-            if local.is_none() && self.core.draining() && !self.core.on_crew() {
+            if local.is_none() && self.core.is_draining() && !self.core.on_crew() {
                 return Err(());
             }
             let make = |id, place| {
@@ -65,15 +65,15 @@ impl<'a> Spawner<'a> {
             };
             // Counted before it is enrolled: a thread that closes the shards refuses the cell
             // there, or finds it in the count.
-            self.core.count(local, |tally| &tally.spawned, 1);
-            match shard.enroll(make) {
+            self.core.count_at(local, |tally| &tally.spawned, 1);
+            match shard.add_cell(make) {
                 Some(header) => {
                     // SAFETY: a new cell comes with a reference, taken here, and with a first turn,
                     // pushed here or held by a queue.
                     unsafe {
                         let strong = Strong::from_raw(header);
                         // Joins before the first turn, which may be the last.
-                        if header.as_ref().kept().is_none_or(|kept| kept.join(header)) {
+                        if header.as_ref().supervised().is_none_or(|kept| kept.list_at_queue(header)) {
                             Header::schedule(header);
                         }
                         Ok(ActorRef::from_strong(strong))
@@ -87,7 +87,7 @@ impl<'a> Spawner<'a> {
         });
         if refused {
             // Takes the count of the spawn back, outside the closure.
-            self.core.ended(); // may run wakers
+            self.core.count_ended(); // may run wakers
         }
         // The cell was refused, so `make` was not called and `cell` is still whole.
         actor.map_err(|()| ManuallyDrop::into_inner(cell))
@@ -115,7 +115,7 @@ pub struct SpawnBuilder<'a, A> {
     limits: Option<Limits>,
     worker: Option<usize>,
     timing: bool,
-    kept: Option<Box<Kept>>,
+    kept: Option<Box<Supervised>>,
     problem: Option<SpawnProblem>,
 }
 
@@ -211,7 +211,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
     }
 
     /// Makes the actor supervised. See [`restart`](super::restart).
-    pub(super) fn keep(mut self, kept: Box<Kept>) -> Self {
+    pub(super) fn keep(mut self, kept: Box<Supervised>) -> Self {
         self.kept = Some(kept);
         self
     }
@@ -238,7 +238,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
         let cold = (name.is_some() || limits.is_some() || placed || timing || kept.is_some()).then(|| {
             // Made before the first message, so no message of a timed actor is without an instant.
             let stopwatch = timing.then(Stopwatch::new);
-            Box::new(Cold { name, limits, bound, kept, stopwatch, ..Cold::default() })
+            Box::new(Cold { name, limits, affinity: bound, supervised: kept, stopwatch, ..Cold::default() })
         });
         Ok((cold, self.actor))
     }
@@ -352,7 +352,7 @@ fn dead_on_arrival<A: Actor + Send>(cell: NewCell<'_, A>) -> ActorRef<A> {
 pub(crate) fn tombstone<A: Actor + Send>(core: &Core) -> ActorRef<A> {
     // A reference needs a cell. `Never` takes the actor's place in it, since the state was refused.
     let cell = NewCell::new(core, Never(PhantomData::<fn(A)>));
-    let header = core.tombstone(|shard, id, place| {
+    let header = core.new_tombstone(|shard, id, place| {
         cell.complete(Header::new(CellOf::<Never<A>>::vtable(), shard, id, place, 1, None))
     });
     // SAFETY: a new cell comes with a reference, taken here. The reference's type does not matter,

@@ -9,7 +9,8 @@ use super::reply::Reply;
 use super::{Actor, Receive};
 use crate::cell::batch::Batched;
 use crate::cell::envelope::{
-    Dating, Envelope, EnvelopeVtable, Lane, Origin, Parcel, Place, Sent, deliver, place_of, push_alone,
+    Envelope, EnvelopeVtable, Lane, Origin, Parcel, SentAt, Storage, Timestamp, deliver, push_alone,
+    timestamp_offset,
 };
 use crate::cell::header::Header;
 use crate::cell::prepaid;
@@ -38,7 +39,7 @@ pub(crate) struct TellEnvelope<M, S> {
 struct TellVtables {
     undated: EnvelopeVtable,
     dated: EnvelopeVtable,
-    segment: Option<segment::Kind>,
+    segment: Option<segment::SegmentKind>,
 }
 
 /// The tables for messages of type `M` that travel as a `C`.
@@ -54,7 +55,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
             // envelope.
             let behind = offset_of!(TellEnvelope<C, ()>, message) == size_of::<Envelope>();
             match Self::UNDATED.batched {
-                None if behind => segment::Kind::of::<C>(
+                None if behind => segment::SegmentKind::for_message::<C>(
                     TypeId::of::<M>(),
                     table.cast(),
                     unpack::<A, M, C>,
@@ -80,7 +81,8 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
     );
 
     const fn table(handle: HandleFn, handle_dated: HandleFn, open: batch::Open) -> TellVtables {
-        let (discard, sent) = (discard::<C>, place_of::<Sent>(offset_of!(TellEnvelope<C, Sent>, sent)));
+        let (discard, sent) =
+            (discard::<C>, timestamp_offset::<SentAt>(offset_of!(TellEnvelope<C, SentAt>, sent)));
         let (undated, dated) = (batched::<A, M>(open), batched::<A, M>(open));
         TellVtables {
             undated: EnvelopeVtable { handle, discard, sent: 0, batched: undated },
@@ -95,7 +97,7 @@ const fn batched<A: Receive<M>, M: Send + 'static>(open: batch::Open) -> Option<
     batch::batched::<A, M>(open, batch::never_expires)
 }
 
-type HandleFn = unsafe fn(AnyEnvelope, NonNull<Header>, Place);
+type HandleFn = unsafe fn(AnyEnvelope, NonNull<Header>, Storage);
 
 /// A message on its way into an envelope.
 pub(crate) struct TellParcel<M> {
@@ -139,7 +141,8 @@ impl<C: Send + 'static> TellParcel<C> {
     pub(crate) fn pack_for(self, at: &Header) -> AnyEnvelope {
         // Whether an actor is timed never changes, so the choice holds until the delivery.
         let dated = at.stopwatch().is_some();
-        at.core().with_heap(|heap| if dated { self.pack_dated(heap) } else { self.pack(heap) })
+        at.core()
+            .with_heap(|heap| if dated { self.into_dated_envelope(heap) } else { self.into_envelope(heap) })
     }
 }
 
@@ -169,23 +172,25 @@ impl<M: Send + 'static> Parcel for TellParcel<M> {
     type Receipt = ();
 
     #[inline]
-    fn receipt(_: AnyEnvelope) {}
+    fn receipt_for(_: AnyEnvelope) {}
 
     /// Puts the message into a segment where many messages wait, if its type may be in one.
     #[inline]
-    unsafe fn put(self, to: &Header, from: &impl Origin) {
+    unsafe fn put_into_mailbox(self, to: &Header, from: &impl Origin) {
         let TellParcel { mut message, table, made_for } = self;
         // Decided without a look at what lies on top: in a mailbox with a message now and then the
         // processor cannot predict that branch.
         if let Some(kind) = &table.segment {
             // SAFETY: `kind` is the kind of messages that travel as an `M`, by `PLAIN`.
-            message = match unsafe { to.inbox.fill(kind, message) } {
+            message = match unsafe { to.inbox.fill_top_segment(kind, message) } {
                 Filled::Done => return,
-                Filled::NoSegment(message) if to.state.peek().len() >= WORTH_A_SEGMENT && !mixed() => {
+                Filled::NoSegment(message)
+                    if to.state.load_snapshot().len() >= WORTH_A_SEGMENT && !mixed() =>
+                {
                     // SAFETY: `kind` is the kind of `M`. The segment was just begun, so it is on no
                     // queue. A place is reserved for the message.
                     return unsafe {
-                        let segment = from.with_heap(|heap| segment::begin(heap, kind, message));
+                        let segment = from.with_heap(|heap| segment::new_with_first(heap, kind, message));
                         to.inbox.push_segment(segment);
                     };
                 }
@@ -205,19 +210,19 @@ impl<M: Send + 'static> Parcel for TellParcel<M> {
     }
 
     #[inline]
-    fn pack(self, heap: &Heap) -> AnyEnvelope {
+    fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
         TellEnvelope::boxed(heap, &self.table.undated, (), self.message)
     }
-    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
-        TellEnvelope::boxed(heap, &self.table.dated, Sent::BLANK, self.message)
+    fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
+        TellEnvelope::boxed(heap, &self.table.dated, SentAt::BLANK, self.message)
     }
 }
 
-impl<M: Send + 'static, S: Dating> TellEnvelope<M, S> {
+impl<M: Send + 'static, S: Timestamp> TellEnvelope<M, S> {
     #[inline]
     fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, sent: S, message: M) -> AnyEnvelope {
         let make = || TellEnvelope { envelope: Envelope::new(vtable), message, sent };
-        memory::boxed(heap, Kind::Message, make).cast()
+        memory::alloc_with(heap, Kind::Message, make).cast()
     }
 
     /// Takes the message out of an envelope of its own.
@@ -228,7 +233,7 @@ impl<M: Send + 'static, S: Dating> TellEnvelope<M, S> {
     unsafe fn open(this: AnyEnvelope, held: Held<'_>) -> M {
         // SAFETY: no other pointer to the envelope exists, and the envelope of this type lies in a
         // block of its own.
-        unsafe { Self::take(this, Place::Own, held) }
+        unsafe { Self::take(this, Storage::Boxed, held) }
     }
 
     /// Takes the message out of an envelope or a slot.
@@ -237,7 +242,7 @@ impl<M: Send + 'static, S: Dating> TellEnvelope<M, S> {
     /// `this` is the only pointer to an envelope of this type, or to where the envelope of a
     /// message in a slot would be. `held` is of its pool.
     #[inline]
-    unsafe fn take(this: AnyEnvelope, place: Place, held: Held<'_>) -> M {
+    unsafe fn take(this: AnyEnvelope, place: Storage, held: Held<'_>) -> M {
         let this: NonNull<Self> = this.cast();
         // SAFETY: the message is there and is read once. For a message in a slot only the message
         // itself is read: naming its place touches no envelope and needs none to be aligned there.
@@ -245,8 +250,8 @@ impl<M: Send + 'static, S: Dating> TellEnvelope<M, S> {
         unsafe {
             let message = (&raw const (*this.as_ptr()).message).read();
             // A slot is not freed by itself. Its segment goes when all slots are passed.
-            if place == Place::Own {
-                Worker::with_heap(|here| memory::free(here, Kind::Message, this, held));
+            if place == Storage::Boxed {
+                Worker::with_heap(|here| memory::free_without_drop(here, Kind::Message, this, held));
             }
             message
         }
@@ -269,7 +274,9 @@ where
     unsafe {
         let (message, header) = (slot.cast::<C>().read(), whose.cast::<Header>());
         let table = &TellVtablesOf::<A, M, C>::PLAIN.undated;
-        Envelope::node(header.as_ref().core().with_heap(|heap| TellEnvelope::boxed(heap, table, (), message)))
+        Envelope::node_of(
+            header.as_ref().core().with_heap(|heap| TellEnvelope::boxed(heap, table, (), message)),
+        )
     }
 }
 
@@ -281,7 +288,7 @@ unsafe fn free_segment<M>(segment: NonNull<Segment>) {
     // SAFETY: `TellVtablesOf` made the segment, and all its slots are passed. The mailbox's
     // receiver frees it: either a turn, whose thread holds the core until after the turn, or a pool
     // that empties a hold and has a handle. So the memory pool lives.
-    Worker::with_heap(|here| unsafe { segment::free::<M>(here, segment, Held::promised()) });
+    Worker::with_heap(|here| unsafe { segment::free_memory::<M>(here, segment, Held::promised()) });
 }
 
 /// Takes the message out of an envelope, dated or not.
@@ -294,7 +301,7 @@ pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope, held: Held<'_>
     // exists.
     unsafe {
         if Envelope::is_dated(this) {
-            TellEnvelope::<M, Sent>::open(this, held)
+            TellEnvelope::<M, SentAt>::open(this, held)
         } else {
             TellEnvelope::<M, ()>::open(this, held)
         }
@@ -304,14 +311,14 @@ pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope, held: Held<'_>
 unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    place: Place,
+    place: Storage,
 ) {
     // SAFETY: called through the table, in a turn of the addressed actor of type `A`. The message
     // is read once, and comes from the actor's pool.
     unsafe {
         // Taken before the handler runs, so a message sent by the handler may use the freed block
         // again.
-        let message = TellEnvelope::<C, ()>::take(this, place, header.as_ref().held());
+        let message = TellEnvelope::<C, ()>::take(this, place, header.as_ref().pool_held());
         let (actor, mut ctx) = enter::<A>(header);
         actor.receive(message.arrive(), Reply::nobody(), &mut ctx);
     }
@@ -320,7 +327,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
 /// Notes that a turn has come to a prepaid message. With `AGAIN` the actor may then prepay the next
 /// one.
 fn come_to_prepaid<const AGAIN: bool>(header: &Header) {
-    prepaid::in_hand();
+    prepaid::note_in_hand();
     if AGAIN {
         header.again.set(false);
     }
@@ -329,7 +336,7 @@ fn come_to_prepaid<const AGAIN: bool>(header: &Header) {
 unsafe fn handle_prepaid<A: Receive<M>, M: Send + 'static, C: Carried<M>, const AGAIN: bool>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    place: Place,
+    place: Storage,
 ) {
     // SAFETY: called through the table, with the contract of `handle`.
     unsafe {
@@ -343,22 +350,22 @@ unsafe fn handle_prepaid<A: Receive<M>, M: Send + 'static, C: Carried<M>, const 
 unsafe fn handle_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    _: Place,
+    _: Storage,
 ) {
     // SAFETY: called through the table of dated envelopes, in the actor's turn, with the only
     // pointer. The new envelope is an undated one of this type.
     unsafe {
-        let message = TellEnvelope::<C, Sent>::open(this, header.as_ref().held());
+        let message = TellEnvelope::<C, SentAt>::open(this, header.as_ref().pool_held());
         let table = &TellVtablesOf::<A, M, C>::PLAIN.undated;
         let undated = header.as_ref().core().with_heap(|heap| TellEnvelope::boxed(heap, table, (), message));
-        handle::<A, M, C>(undated, header, Place::Own);
+        handle::<A, M, C>(undated, header, Storage::Boxed);
     }
 }
 
 unsafe fn handle_prepaid_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>, const AGAIN: bool>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    place: Place,
+    place: Storage,
 ) {
     // SAFETY: called through the table, with the contract of `handle_dated`.
     unsafe {
@@ -375,7 +382,7 @@ unsafe fn open<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
 ) {
     // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
     // room for message and reply.
-    unsafe { batch::put::<M, R>(into, unwrap::<C>(this, header.held()).arrive(), Reply::nobody()) };
+    unsafe { batch::put::<M, R>(into, unwrap::<C>(this, header.pool_held()).arrive(), Reply::nobody()) };
 }
 
 unsafe fn open_prepaid<M: Send + 'static, C: Carried<M>, R: Send + 'static, const AGAIN: bool>(

@@ -3,7 +3,7 @@
 
 use crate::cell::event::Event;
 use crate::cell::header::Header;
-use crate::cell::waits::{Cycle, Outer, Target, WaitingActor};
+use crate::cell::waits::{Cycle, Outer, WaitTarget, WaitingActor};
 use crate::error::WaitError;
 use crate::sched::blocking::Blocking;
 use crate::sched::crew_thread;
@@ -44,7 +44,7 @@ fn block_on<F: Future + Unpin, G>(
     // ending thread, makes another waker.
     let cached = WAKER.try_with(|cached| cached.take()).ok().flatten();
     let parker = cached.unwrap_or_else(ThreadWaker::new);
-    let waker = parker.waker();
+    let waker = parker.to_waker();
     let mut cx = Context::from_waker(&waker);
     let mut poll = || match Pin::new(&mut *future).poll(&mut cx) {
         Poll::Ready(output) => Some(output),
@@ -56,7 +56,7 @@ fn block_on<F: Future + Unpin, G>(
         }
         let _slot = slot()?;
         loop {
-            let rung = parker.park(until);
+            let rung = parker.park_until(until);
             // Polled also when the time is over, since the answer may have come with the bell.
             if let Some(output) = poll() {
                 return Ok(Some(output));
@@ -117,7 +117,7 @@ pub(crate) fn wait_for<F: Awaits>(
     let me: *const Header = crew_thread::current().cast();
     // SAFETY: the turn that runs here keeps its cell, and without a turn the pointer is null. A
     // child forked inside the turn has no crew, and leaves the crew's locks alone.
-    let Some(header) = (unsafe { me.as_ref() }).filter(|header| !header.core().forked()) else {
+    let Some(header) = (unsafe { me.as_ref() }).filter(|header| !header.core().is_forked()) else {
         return wait_between_turns(future, until);
     };
     let mut blocking = None;
@@ -138,9 +138,9 @@ pub(crate) fn wait_for<F: Awaits>(
             blocking = Some(leave_slot()?);
             future.spin(until);
         }
-        if !bell.park(until) || is_over(until) {
+        if !bell.park_until(until) || is_over(until) {
             // The time is over, so this wait ends whatever the last poll says.
-            bell.silence();
+            bell.mark_rung();
             return Ok(poll_with(future, &bell));
         }
         drop(line);
@@ -163,7 +163,7 @@ fn wait_between_turns<F: Awaits>(
 }
 
 fn poll_with<F: Future + Unpin>(future: &mut F, bell: &Arc<ThreadWaker>) -> Option<F::Output> {
-    match Pin::new(future).poll(&mut Context::from_waker(&bell.waker())) {
+    match Pin::new(future).poll(&mut Context::from_waker(&bell.to_waker())) {
         Poll::Ready(output) => Some(output),
         Poll::Pending => None,
     }
@@ -197,11 +197,11 @@ impl<'a> RecordedWait<'a> {
         ask: usize,
         bell: &Arc<ThreadWaker>,
     ) -> Result<Self, WaitRefused> {
-        let (actor, whom) = (WaitingActor::of(who), WaitingActor::of(target));
-        match who.core().waits.begin(actor, whom, Target::of(target, ask), bell) {
+        let (actor, whom) = (WaitingActor::from_header(who), WaitingActor::from_header(target));
+        match who.core().waits.register_wait(actor, whom, WaitTarget::from_header(target, ask), bell) {
             Ok(outer) => Ok(RecordedWait { who, outer }),
             Err(cycle) => {
-                who.core().emit(|| Event::WaitRefused { cycle: cycle.clone() });
+                who.core().emit_event(|| Event::WaitRefused { cycle: cycle.clone() });
                 Err(WaitRefused::WouldDeadlock(cycle))
             }
         }
@@ -219,7 +219,7 @@ impl From<WaitRefused> for WaitError {
 
 impl Drop for RecordedWait<'_> {
     fn drop(&mut self) {
-        self.who.core().waits.end(self.who.id(), self.outer.take());
+        self.who.core().waits.unregister_wait(self.who.id(), self.outer.take());
     }
 }
 
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_restless_future_has_a_deadline() {
-        assert_eq!(wait(&mut Restless, time::after(Duration::from_millis(1))), Ok(None));
+        assert_eq!(wait(&mut Restless, time::instant_after(Duration::from_millis(1))), Ok(None));
     }
 
     #[test]

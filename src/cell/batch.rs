@@ -26,7 +26,7 @@
 use super::envelope::Envelope;
 use super::event::DeadLetterReason;
 use super::header::{Cold, Header};
-use super::stopwatch::Lap;
+use super::stopwatch::TurnTimer;
 use super::ticks;
 use crate::mailbox::inbox::Node;
 use crate::time::Instant;
@@ -50,7 +50,7 @@ pub(crate) struct Batched {
 }
 
 /// The means by which a timed actor's turn measures.
-pub(super) type Timed<'a> = (&'a Lap<'a>, &'a Cold);
+pub(super) type TimedTurn<'a> = (&'a TurnTimer<'a>, &'a Cold);
 
 /// A batch's view of the turn.
 #[derive(Debug)]
@@ -62,11 +62,11 @@ pub(crate) struct Taking<'a> {
     most: u32,
     /// Messages that were taken off the inbox and not handled yet.
     rest: Cell<*mut Node>,
-    timed: Option<Timed<'a>>,
+    timed: Option<TimedTurn<'a>>,
 }
 
 /// Results of a batch, for the turn.
-pub(super) struct After {
+pub(super) struct BatchResult {
     pub(super) total: u32,
     pub(super) rest: *mut Node,
     pub(super) outcome: Result<(), Box<dyn Any + Send>>,
@@ -79,22 +79,22 @@ pub(super) struct After {
 /// `rest` is the turn's list of taken messages. The part that is left comes back.
 #[cold] // most actors have no batches
 #[inline(never)]
-pub(super) unsafe fn handle(
+pub(super) unsafe fn handle_batch(
     first: NonNull<Envelope>,
     batched: &'static Batched,
     this: NonNull<Header>,
     total: u32,
     most: u32,
     rest: *mut Node,
-    timed: Option<Timed<'_>>,
-) -> After {
+    timed: Option<TimedTurn<'_>>,
+) -> BatchResult {
     // The turn's counts go in and come back by value, so the turn can keep its own copies in
     // registers.
     let taking = Taking { this, total: Cell::new(total), most, rest: Cell::new(rest), timed };
     // SAFETY: `first` was just popped in the actor's turn, and `batched` comes from the table of
     // `first`.
-    let outcome = user::catch(|| unsafe { (batched.handle)(first, batched, &taking) });
-    After { total: taking.total.get(), rest: taking.rest.get(), outcome }
+    let outcome = user::catch_panic(|| unsafe { (batched.handle)(first, batched, &taking) });
+    BatchResult { total: taking.total.get(), rest: taking.rest.get(), outcome }
 }
 
 /// A message that was popped for a batch.
@@ -107,7 +107,7 @@ pub(crate) struct Taken {
 
 impl Taking<'_> {
     /// Returns the actor's cell.
-    pub(crate) fn this(&self) -> NonNull<Header> {
+    pub(crate) fn cell(&self) -> NonNull<Header> {
         self.this
     }
 
@@ -118,7 +118,7 @@ impl Taking<'_> {
     }
 
     /// Returns the number of messages left to the turn.
-    pub(crate) fn left(&self) -> u32 {
+    pub(crate) fn messages_left(&self) -> u32 {
         self.most - self.total.get()
     }
 
@@ -126,11 +126,11 @@ impl Taking<'_> {
     ///
     /// # Safety
     /// Called inside the turn, by a batch's handler. The popped envelope belongs to the caller.
-    pub(crate) unsafe fn pop(&self, message: TypeId) -> Option<Taken> {
+    pub(crate) unsafe fn pop_same_type(&self, message: TypeId) -> Option<Taken> {
         let header = self.header();
         // The hint suffices here. A stop that is not seen yet costs one more message, as in a turn
         // without batches.
-        if self.left() == 0 || header.killed() {
+        if self.messages_left() == 0 || header.stop_is_hinted() {
             return None;
         }
         // SAFETY: the batch runs inside the actor's turn, which owns the receiver's end. All nodes
@@ -138,26 +138,26 @@ impl Taking<'_> {
         unsafe {
             // The message is looked at before it is taken, so one of another type needs no putting
             // back.
-            let envelope = Envelope::from_node(header.inbox.first_of(&self.rest)?);
-            let batched = Envelope::batched(envelope).filter(|batched| batched.message == message)?;
+            let envelope = Envelope::from_node(header.inbox.peek_node(&self.rest)?);
+            let batched = Envelope::batch_table(envelope).filter(|batched| batched.message == message)?;
             let _the_same = header.inbox.pop_from(&self.rest);
             self.total.set(self.total.get() + 1);
-            Some(Taken { envelope, batched, sent: Envelope::sent(envelope) })
+            Some(Taken { envelope, batched, sent: Envelope::sent_at(envelope) })
         }
     }
 
     /// Makes the message sent at `sent` the one in hand, for timing.
-    pub(crate) fn in_hand(&self, sent: Option<Instant>) {
+    pub(crate) fn begin_message(&self, sent: Option<Instant>) {
         if let Some((lap, cold)) = self.timed {
-            lap.stop();
+            lap.end_message();
             // SAFETY: `lap` measures the turn that runs here, and both lists belong to the actor's
             // mailbox.
-            unsafe { lap.start(sent, self.rest.get(), cold.ticks.inbox().begin()) };
+            unsafe { lap.begin_message(sent, self.rest.get(), cold.ticks.inbox().load_taken()) };
         }
     }
 
     /// Counts the message popped last as expired. The message in hand is still the one before.
-    pub(crate) fn passed_over(&self) {
+    pub(crate) fn count_expired(&self) {
         ticks::passed_over(self.header(), DeadLetterReason::Expired);
     }
 }

@@ -1,8 +1,8 @@
 //! The common part of all cells of an executor: scheduler, registry, counts, hook.
 
-use super::dedicated::Dedicated;
+use super::dead_cells::DeadCells;
+use super::dedicated::DedicatedThreads;
 use super::event::{DeadLetterReason, Event, ShutdownReport};
-use super::graves::Graves;
 use super::header::Header;
 use super::hook::{Hook, Hooked};
 use super::registry::Shard;
@@ -33,7 +33,7 @@ pub(crate) struct Limits {
 }
 
 /// The checked settings of an executor.
-pub(crate) struct Settings<'a> {
+pub(crate) struct CoreSettings<'a> {
     pub(crate) workers: usize,
     pub(crate) policy: Policy,
     /// The core that each worker is pinned to. Empty without pinning.
@@ -58,7 +58,7 @@ pub(crate) struct Core {
     pub(crate) timing: bool,
     hook: Hooked,
     pub(crate) threads: Threads,
-    pub(crate) dedicated: Dedicated,
+    pub(crate) dedicated: DedicatedThreads,
     /// Set when no new actors are accepted and the last actor's end ends the crew.
     closing: AtomicBool,
     /// Whether a worker's seat was given up before a thread took it.
@@ -83,7 +83,7 @@ pub(crate) struct Tally {
     /// Indexed by [`DeadLetterReason`].
     pub(crate) dead: [Counter; 7],
     pub(crate) missed_ticks: Counter,
-    pub(crate) graves: Graves,
+    pub(crate) dead_cells: DeadCells,
     /// Times of the turns of timed actors, after the first such turn. Only the writer and readers
     /// take the lock.
     times: Mutex<Option<Box<CrewRecord>>>,
@@ -92,8 +92,9 @@ pub(crate) struct Tally {
 impl Tally {
     /// Returns the tally of a worker of the same executor.
     #[inline]
-    pub(crate) fn of(local: &Worker) -> &Tally {
-        // SAFETY: `Core::work` set the pointer to a tally of the core, which outlives its workers.
+    pub(crate) fn of_worker(local: &Worker) -> &Tally {
+        // SAFETY: `Core::run_thread` set the pointer to a tally of the core, which outlives its
+        // workers.
         unsafe { local.account().cast::<Tally>().as_ref() }
     }
 }
@@ -105,8 +106,8 @@ impl fmt::Debug for Core {
 }
 
 impl Core {
-    pub(crate) fn new(settings: Settings<'_>) -> (Arc<Self>, Vec<WorkerInit>) {
-        let Settings { workers, policy, cores, capacity, limits, spares, timing, hook } = settings;
+    pub(crate) fn new(settings: CoreSettings<'_>) -> (Arc<Self>, Vec<WorkerInit>) {
+        let CoreSettings { workers, policy, cores, capacity, limits, spares, timing, hook } = settings;
         let (scheduler, seats) = Scheduler::new(workers, policy, cores, spares);
         let core = Arc::new(Core {
             scheduler,
@@ -118,7 +119,7 @@ impl Core {
             timing,
             hook: Hooked::new(hook),
             threads: Threads::default(),
-            dedicated: Dedicated::default(),
+            dedicated: DedicatedThreads::default(),
             closing: AtomicBool::new(false),
             seat_lost: AtomicBool::new(false),
             report: Mutex::new(None),
@@ -136,17 +137,17 @@ impl Core {
 
     /// Returns the proof that the memory pool outlives the borrow of the core.
     #[inline]
-    pub(crate) fn held(&self) -> Held<'_> {
-        self.scheduler.memory.held()
+    pub(crate) fn pool_held(&self) -> Held<'_> {
+        self.scheduler.memory.pool_held()
     }
 
     /// Runs the life of a thread of the crew, which holds the core. See [`Scheduler::work`].
-    pub(crate) fn work(&self, arrival: Arrival, recruit: &Recruit<'_>) -> bool {
+    pub(crate) fn run_thread(&self, arrival: Arrival, recruit: &Recruit<'_>) -> bool {
         let account = |worker: usize| WorkerData {
             at: NonNull::from(&self.tallies[worker].0).cast(),
             // SAFETY: called by the slot's holder, so no other thread touches the dead cells. The
             // holder's thread holds the core.
-            settle: |account| unsafe { account.cast::<Tally>().as_ref().graves.empty() },
+            settle: |account| unsafe { account.cast::<Tally>().as_ref().dead_cells.free_all() },
         };
         self.scheduler.work(arrival, account, recruit)
     }
@@ -159,15 +160,15 @@ impl Core {
     pub(crate) fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
         Worker::with(&self.scheduler, |local| match local {
             Some(local) => f(local.heap()),
-            None => self.scheduler.memory.outside(f),
+            None => self.scheduler.memory.with_outside_heap(f),
         })
     }
 
     /// Adds to the worker's own count, or to the shared count without a worker.
     #[inline]
-    pub(crate) fn count(&self, local: Option<&Worker>, which: impl Fn(&Tally) -> &Counter, n: u64) {
+    pub(crate) fn count_at(&self, local: Option<&Worker>, which: impl Fn(&Tally) -> &Counter, n: u64) {
         match local {
-            Some(local) => which(Tally::of(local)).add(n),
+            Some(local) => which(Tally::of_worker(local)).add(n),
             None => which(&self.tallies[self.workers()]).add_shared(n),
         }
     }
@@ -175,14 +176,14 @@ impl Core {
     /// Adds to a count, for a caller that has not looked the worker up.
     #[inline]
     pub(crate) fn count_here(&self, which: impl Fn(&Tally) -> &Counter, n: u64) {
-        Worker::with(&self.scheduler, |local| self.count(local, which, n));
+        Worker::with(&self.scheduler, |local| self.count_at(local, which, n));
     }
 
     /// Adds to a count, inside a turn of this crew. Any worker on this thread belongs to the crew,
     /// which saves a comparison.
     #[inline]
     pub(crate) fn count_in_turn(&self, which: impl Fn(&Tally) -> &Counter, n: u64) {
-        Worker::with_any(|local| self.count(local, which, n));
+        Worker::with_any(|local| self.count_at(local, which, n));
     }
 
     pub(crate) fn count_dead(&self, reason: DeadLetterReason, n: u64) {
@@ -190,7 +191,7 @@ impl Core {
     }
 
     /// Returns the sum of a count over all writers.
-    pub(crate) fn total(&self, which: impl Fn(&Tally) -> &Counter) -> u64 {
+    pub(crate) fn total_of(&self, which: impl Fn(&Tally) -> &Counter) -> u64 {
         self.tallies.iter().map(|tally| which(tally).get()).sum()
     }
 
@@ -202,7 +203,7 @@ impl Core {
     /// Enters the measurements of a turn into the record of the worker, or into the shared one.
     pub(crate) fn record_times(&self, enter: impl FnOnce(&mut CrewRecord)) {
         Worker::with(&self.scheduler, |local| {
-            let tally = local.map_or(&self.tallies[self.workers()].0, Tally::of);
+            let tally = local.map_or(&self.tallies[self.workers()].0, Tally::of_worker);
             enter(tally.times.lock().get_or_insert_default());
         });
     }
@@ -210,26 +211,26 @@ impl Core {
     /// Returns the times of timed actors' turns on one worker, or `None` before the first such
     /// turn.
     pub(crate) fn times_of_worker(&self, worker: usize) -> Option<CrewTiming> {
-        self.tallies[worker].times.lock().as_ref().map(|record| record.read())
+        self.tallies[worker].times.lock().as_ref().map(|record| record.read_timing())
     }
 
     /// Returns the times of timed actors' turns on all threads.
-    pub(crate) fn times(&self) -> Option<CrewTiming> {
+    pub(crate) fn crew_times(&self) -> Option<CrewTiming> {
         let mut all: Option<CrewRecord> = None;
         for tally in &self.tallies {
             if let Some(record) = &*tally.times.lock() {
                 all.get_or_insert_default().add_all(record);
             }
         }
-        all.map(|record| record.read())
+        all.map(|record| record.read_timing())
     }
 
-    pub(crate) fn live(&self) -> u64 {
+    pub(crate) fn live_actors(&self) -> u64 {
         // Ended actors are counted first. Each was counted as spawned before, so no living actor is
         // missed.
-        let ended = self.total(|tally| &tally.ended);
+        let ended = self.total_of(|tally| &tally.ended);
         fence(Acquire);
-        self.total(|tally| &tally.spawned).saturating_sub(ended)
+        self.total_of(|tally| &tally.spawned).saturating_sub(ended)
     }
 
     /// Returns the shard for cells made by this thread.
@@ -239,9 +240,9 @@ impl Core {
 
     /// Tells the event hook. Does nothing in a forked child, where a thread of the parent may hold
     /// the hook's lock for ever.
-    pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
-        if !self.forked() {
-            self.hook.call(event);
+    pub(crate) fn emit_event(&self, event: impl FnOnce() -> Event) {
+        if !self.is_forked() {
+            self.hook.call_hook(event);
         }
     }
 
@@ -254,10 +255,10 @@ impl Core {
         self.hook.let_go();
     }
 
-    /// See [`Scheduler::forked`].
+    /// See [`Scheduler::is_forked`].
     #[inline]
-    pub(crate) fn forked(&self) -> bool {
-        self.scheduler.forked()
+    pub(crate) fn is_forked(&self) -> bool {
+        self.scheduler.is_forked()
     }
 
     /// Returns `true` if the calling thread belongs to the crew.
@@ -272,7 +273,7 @@ impl Core {
         self.on_crew() || self.threads.is_here()
     }
 
-    pub(crate) fn draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         // SeqCst, and made after a sender's step through the gate: see `start_draining`.
         self.scheduler.birth.is_closed()
     }
@@ -281,11 +282,11 @@ impl Core {
     /// before is waited for by the next wait for quiescence. A sender that passes the gate later
     /// sees the flag.
     pub(crate) fn start_draining(&self) {
-        self.scheduler.birth.close();
+        self.scheduler.birth.close_to_outside();
         self.scheduler.close_timers();
     }
 
-    pub(crate) fn closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Relaxed)
     }
 
@@ -297,14 +298,14 @@ impl Core {
     pub(crate) fn close_all(&self, kill: bool, until: Option<Instant>) -> bool {
         // In this order: threads, shards, the flag, the actors. Nothing begins behind the walk's
         // back.
-        self.dedicated.close();
-        self.shards.iter().for_each(Shard::close);
+        self.dedicated.refuse_threads();
+        self.shards.iter().for_each(Shard::refuse_new_cells);
         // After the shards: the crew must not end before the last spawn.
         self.closing.store(true, SeqCst);
         // The shards are closed, so this walk misses no actor. The turns of the closed actors do
         // the rest.
         let in_time = || until.is_none_or(|until| time::now() < until);
-        let close = |header| Header::close(header, kill);
+        let close = |header| Header::close_mailbox(header, kill);
         let all = self.shards.iter().all(|shard| shard.for_each(close, in_time));
         // Pairs with the fence in `ended`: either that actor's worker sees `closing`, or this
         // thread sees the worker's count.
@@ -315,17 +316,17 @@ impl Core {
 
     /// Counts an ended actor, before its memory is released, or an actor counted as spawned and
     /// then refused.
-    pub(crate) fn ended(&self) {
+    pub(crate) fn count_ended(&self) {
         self.count_here(|tally| &tally.ended, 1);
         // Pairs with the fence in `close_all`.
         fence(SeqCst);
-        if self.closing() {
+        if self.is_closing() {
             self.stop_if_empty();
         }
     }
 
     fn stop_if_empty(&self) {
-        if self.live() == 0 {
+        if self.live_actors() == 0 {
             self.scheduler.stop();
         }
     }
@@ -339,13 +340,13 @@ impl Core {
     }
 
     /// Makes a cell that was never alive, for a reference to an actor that could not be spawned.
-    pub(crate) fn tombstone(
+    pub(crate) fn new_tombstone(
         &self,
         make: impl FnOnce(&Shard, ActorId, u32) -> NonNull<Header>,
     ) -> NonNull<Header> {
         // Any shard would do: this cell is made once in a while.
         let shard = self.shard_here(None);
-        if self.forked() {
+        if self.is_forked() {
             // The registry may be locked for ever. So the cell is in no list, keeps the core
             // itself, and is never freed.
             let header = make(shard, ActorId::from_raw(NonZeroU64::MAX), u32::MAX);
@@ -353,24 +354,24 @@ impl Core {
             // SAFETY: the cell was just made, and only this thread knows it.
             let cell = unsafe { header.as_ref() };
             cell.add_weak();
-            cell.bury();
+            cell.turn_into_tombstone();
             return header;
         }
-        let header = shard.enroll_even_closed(|id, place| make(shard, id, place));
+        let header = shard.add_cell_even_closed(|id, place| make(shard, id, place));
         // SAFETY: the cell was just made, and its one reference is not returned yet.
-        unsafe { header.as_ref() }.bury();
+        unsafe { header.as_ref() }.turn_into_tombstone();
         header
     }
 
     /// Calls `f` with the actors that have not ended. If `f` returns `false` the walk ends before
     /// the next part of a shard.
-    pub(crate) fn unfinished(&self, mut f: impl FnMut(&Header) -> bool) {
+    pub(crate) fn visit_unfinished(&self, mut f: impl FnMut(&Header) -> bool) {
         for shard in &self.shards {
             let more = Cell::new(true);
             let look = |header: NonNull<Header>| {
                 // SAFETY: listed cells are not freed while the shard is locked.
                 let header = unsafe { header.as_ref() };
-                if !header.state.peek().dead() {
+                if !header.state.load_snapshot().is_dead() {
                     more.set(f(header));
                 }
             };

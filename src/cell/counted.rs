@@ -48,7 +48,7 @@ impl Drop for Strong {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: `self` owns one count and is not used afterwards.
-        unsafe { Header::release(self.0) };
+        unsafe { Header::release_strong(self.0) };
     }
 }
 
@@ -71,7 +71,7 @@ impl Weak {
     /// # Safety
     /// The caller has a count of the cell, of either kind.
     #[inline]
-    pub(crate) unsafe fn of(header: NonNull<Header>) -> Self {
+    pub(crate) unsafe fn add_to(header: NonNull<Header>) -> Self {
         // SAFETY: the caller's count keeps the cell.
         unsafe { header.as_ref() }.add_weak();
         Weak(header)

@@ -33,16 +33,16 @@ use std::ptr::NonNull;
 
 /// The dedicated threads of one executor.
 #[derive(Debug, Default)]
-pub(crate) struct Dedicated {
-    /// `None` before the crew has begun, and after `close`.
-    settings: Mutex<Option<Settings>>,
+pub(crate) struct DedicatedThreads {
+    /// `None` before the crew has begun, and after `refuse_threads`.
+    settings: Mutex<Option<DedicatedSettings>>,
     started: AtomicUsize,
     ended: AtomicUsize,
 }
 
 /// How dedicated threads are started.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct DedicatedSettings {
     /// Prefix of the threads' names.
     pub(crate) name: String,
     pub(crate) stack_size: usize,
@@ -60,48 +60,52 @@ pub(crate) enum NotStarted {
     Thread(io::Error),
 }
 
-impl Dedicated {
-    pub(crate) fn open(&self, settings: Settings) {
+impl DedicatedThreads {
+    pub(crate) fn accept_threads(&self, settings: DedicatedSettings) {
         *self.settings.lock() = Some(settings);
     }
 
     /// Refuses to start dedicated threads from now on.
-    pub(crate) fn close(&self) {
+    pub(crate) fn refuse_threads(&self) {
         let settings = self.settings.lock().take();
         drop(settings);
     }
 
     /// Returns the number of dedicated threads.
-    pub(crate) fn count(&self) -> usize {
+    pub(crate) fn running_threads(&self) -> usize {
         // The ended threads are counted first: each of them was counted as started before.
         let ended = self.ended.load(Acquire);
         self.started.load(Relaxed) - ended
     }
 
     /// Starts a dedicated thread, which holds the core.
-    pub(crate) fn start(core: &Core, life: impl FnOnce(&Core) + Send + 'static) -> Result<(), NotStarted> {
-        if core.forked() {
+    pub(crate) fn start_thread(
+        core: &Core,
+        life: impl FnOnce(&Core) + Send + 'static,
+    ) -> Result<(), NotStarted> {
+        if core.is_forked() {
             // Asked before the lock, which a thread of the parent process may hold for ever.
             return Err(NotStarted::Thread(io::Error::other(
                 "the executor's threads are in the parent process",
             )));
         }
         let settings = core.dedicated.settings.lock().clone();
-        let Some(Settings { name, stack_size, cores, alive }) = settings else {
+        let Some(DedicatedSettings { name, stack_size, cores, alive }) = settings else {
             return Err(NotStarted::ShuttingDown);
         };
-        // Counted before the start, so `count` never misses a running thread.
+        // Counted before the start, so `running_threads` never misses a running thread.
         let number = core.dedicated.started.fetch_add(1, Relaxed);
         let shared = core.share();
-        let started = core.threads.start(format!("{name}-own-{number}"), stack_size, alive, move || {
-            if let Some(cores) = cores {
-                // Best effort: a thread in the wrong place is slower, not wrong.
-                let _better_there_than_nowhere = cores.bind_this_thread();
-            }
-            life(&shared);
-            shared.threads.leave();
-            shared.dedicated.ended.fetch_add(1, Release);
-        });
+        let started =
+            core.threads.start_thread(format!("{name}-own-{number}"), stack_size, alive, move || {
+                if let Some(cores) = cores {
+                    // Best effort: a thread in the wrong place is slower, not wrong.
+                    let _better_there_than_nowhere = cores.bind_this_thread();
+                }
+                life(&shared);
+                shared.threads.mark_exiting();
+                shared.dedicated.ended.fetch_add(1, Release);
+            });
         // Balances the count above, since no thread will.
         if started.is_err() {
             core.dedicated.ended.fetch_add(1, Release);
@@ -116,7 +120,7 @@ impl Dedicated {
 /// Called on the dedicated thread that `home` belongs to, which holds the core. The caller holds a
 /// weak count of the cell. The cell's runnables are left at `home`, and the first one is or will
 /// be.
-pub(crate) unsafe fn live(
+pub(crate) unsafe fn run_life(
     core: &Core,
     home: &DedicatedParker,
     this: NonNull<Header>,
@@ -130,14 +134,14 @@ pub(crate) unsafe fn live(
         let mut task = scheduler.park_dedicated(home);
         if let Some(make) = make.take() {
             // SAFETY: the weak count keeps the cell, and the thread holds the runnable.
-            be_born(unsafe { this.as_ref() }, make);
+            make_first_state(unsafe { this.as_ref() }, make);
         }
         // No queue in between: no other thread may run this actor, and no other actor waits here.
         while let Some(again) = task.run_dedicated() {
             task = again;
         }
         // SAFETY: the caller's weak count keeps the cell's memory.
-        let ended = unsafe { this.as_ref() }.state.peek().dead();
+        let ended = unsafe { this.as_ref() }.state.load_snapshot().is_dead();
         scheduler.dedicated_turn_over();
         if ended {
             return;
@@ -146,24 +150,24 @@ pub(crate) unsafe fn live(
 }
 
 /// Makes the state. For the holder of the first runnable.
-fn be_born(header: &Header, make: Box<dyn FnOnce()>) {
+fn make_first_state(header: &Header, make: Box<dyn FnOnce()>) {
     let current = Current::of(NonNull::from(header));
     // A kill before the first turn spares the factory. It is dropped instead, which is user code
     // too.
-    let stopped_before = header.state.peek().killed();
+    let stopped_before = header.state.load_snapshot().is_killed();
     let outcome = if stopped_before {
-        user::contain(Site::Drop, || drop(make));
+        user::run_contained(Site::Drop, || drop(make));
         Ok(())
     } else {
-        user::guard(Site::Factory, make)
+        user::run_guarded(Site::Factory, make)
     };
     drop(current);
     let panicked = outcome.is_err();
     if let Err(text) = outcome {
-        turn::fail(header, text);
+        turn::fail_actor(header, text);
     }
     if panicked || stopped_before {
         header.cold().unmade.set(true);
-        end::begin(header);
+        end::begin_ending(header);
     }
 }

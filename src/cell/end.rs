@@ -35,7 +35,7 @@ use std::ptr::NonNull;
 const LETTERS: u32 = 256;
 
 /// Begins the actor's end, after the last of its ordinary turns.
-pub(crate) fn begin(header: &Header) {
+pub(crate) fn begin_ending(header: &Header) {
     header.phase.set(match header.phase.get() {
         Phase::New => Phase::EndingUnstarted,
         Phase::Vacant | Phase::Queue => Phase::EndingVacant,
@@ -44,9 +44,9 @@ pub(crate) fn begin(header: &Header) {
     // A reason that is set already comes from a panic or a lost last reference, and is more
     // precise.
     if header.reason.get() == Reason::None {
-        header.reason.set(if header.core().closing() {
+        header.reason.set(if header.core().is_closing() {
             Reason::Shutdown
-        } else if header.state.peek().killed() {
+        } else if header.state.load_snapshot().is_killed() {
             Reason::Killed
         } else {
             Reason::Stopped
@@ -55,7 +55,7 @@ pub(crate) fn begin(header: &Header) {
 }
 
 /// Returns why the actor ends, with the panic's text.
-pub(crate) fn reason(header: &Header) -> StopReason {
+pub(crate) fn stop_reason_of(header: &Header) -> StopReason {
     match header.reason.get() {
         Reason::None | Reason::Stopped => StopReason::Stopped,
         Reason::Killed => StopReason::Killed,
@@ -71,16 +71,16 @@ pub(crate) fn reason(header: &Header) -> StopReason {
 /// Runs one of the last turns.
 ///
 /// # Safety
-/// The caller holds the runnable, and [`begin`] was called. If the result is `Gone` the caller does
-/// not touch the cell any more.
-pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
+/// The caller holds the runnable, and [`begin_ending`] was called. If the result is `Gone` the
+/// caller does not touch the cell any more.
+pub(crate) unsafe fn run_ending_turn(this: NonNull<Header>) -> After {
     // SAFETY: the runnable keeps the cell alive until `set_dead`.
     let header = unsafe { this.as_ref() };
     // A message that was reserved and not linked yet cannot be discarded. The turn ends at such a
     // gap and comes again, so no step below runs before the mailbox is empty. The mailbox is
     // closed, so its length only falls.
     let taken = discard_leftovers(header);
-    let rest = if taken > 0 { header.state.give_back(taken) } else { header.state.peek() };
+    let rest = if taken > 0 { header.state.give_places_back(taken) } else { header.state.load_snapshot() };
     if rest.len() > 0 {
         return if taken == 0 { After::RequeueGap } else { After::Requeue };
     }
@@ -88,28 +88,30 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
     if !ticks::abandon_timers(header, LETTERS as usize) {
         return After::Requeue;
     }
-    let refusal = if header.core().closing() { Refusal::ShuttingDown } else { Refusal::Stopped };
+    let refusal = if header.core().is_closing() { Refusal::ShuttingDown } else { Refusal::Stopped };
     room::refuse_all(header, refusal);
     if header.phase.get() == Phase::Ending {
-        let reason = reason(header);
+        let reason = stop_reason_of(header);
         // SAFETY: in the actor's turn, and the state is there, since the phase was `Running` before
-        // `begin`.
-        let outcome = user::guard(Site::Stopped, || unsafe { (header.vtable().stopped)(this, &reason) });
-        report(header, outcome, PanicPlace::Stopped);
+        // `begin_ending`.
+        let outcome =
+            user::run_guarded(Site::Stopped, || unsafe { (header.vtable().stopped)(this, &reason) });
+        report_outcome(header, outcome, PanicPlace::Stopped);
     }
     // The phase is `Ended` before the drop runs, so a panic there cannot lead to a second drop.
     if header.phase.replace(Phase::Ended) != Phase::EndingVacant && header.vtable().needs_drop {
         // SAFETY: in the actor's turn, once. Nothing uses the state afterwards.
-        let outcome =
-            user::guard_for(Site::Drop, &cause(header), || unsafe { (header.vtable().drop_state)(this) });
-        report(header, outcome, PanicPlace::StateDrop);
+        let outcome = user::run_guarded_for(Site::Drop, &cause_for_askers(header), || unsafe {
+            (header.vtable().drop_state)(this)
+        });
+        report_outcome(header, outcome, PanicPlace::StateDrop);
     }
-    if let Some(Cold { bound, kept, .. }) = header.cold_if_any() {
+    if let Some(Cold { affinity: bound, supervised, .. }) = header.cold_if_any() {
         if let &Affinity::Worker(home) = bound {
             header.core().scheduler.remove_pinned(home);
         }
-        if let Some(kept) = kept {
-            restart::ended(this, kept);
+        if let Some(supervised) = supervised {
+            restart::tell_queue_and_supervisor(this, supervised);
         }
     }
     // The steps below may free the cell, here or on another thread, and run wakers. That code must
@@ -143,34 +145,35 @@ pub(crate) unsafe fn proceed(this: NonNull<Header>) -> After {
         if secured {
             Header::release_weak(this);
         }
-        core.as_ref().ended();
+        core.as_ref().count_ended();
     }
     After::Gone
 }
 
 /// Returns the error for askers that get no answer.
-fn cause(header: &Header) -> AskError {
-    match reason(header) {
+fn cause_for_askers(header: &Header) -> AskError {
+    match stop_reason_of(header) {
         StopReason::Panicked(text) => AskError::Panicked(text),
         _ => AskError::Stopped,
     }
 }
 
 fn discard_leftovers(header: &Header) -> u32 {
-    if header.state.peek().len() == 0 {
+    if header.state.load_snapshot().len() == 0 {
         return 0; // closed, so nothing comes any more
     }
-    let (cause, reason) = (&cause(header), header.reason.get());
+    let (cause, reason) = (&cause_for_askers(header), header.reason.get());
     let mut taken = 0;
     while taken < LETTERS {
         // SAFETY: this thread holds the runnable and so is the receiver.
-        let Some(node) = (unsafe { ticks::take(header) }) else { break };
+        let Some(node) = (unsafe { ticks::pop_next(header) }) else { break };
         taken += 1;
         // SAFETY: the envelope was popped, so no other pointer exists, and comes from the cell's
         // pool.
-        let drop_it =
-            || unsafe { Envelope::discard(Envelope::from_node(node), cause.clone(), header.held()) };
-        report(header, user::guard_for(Site::Drop, cause, drop_it), PanicPlace::MessageDrop);
+        let drop_it = || unsafe {
+            Envelope::discard_message(Envelope::from_node(node), cause.clone(), header.pool_held())
+        };
+        report_outcome(header, user::run_guarded_for(Site::Drop, cause, drop_it), PanicPlace::MessageDrop);
     }
     if taken > 0 {
         let reason = match reason {
@@ -181,7 +184,7 @@ fn discard_leftovers(header: &Header) -> u32 {
         };
         let core = header.core();
         core.count_dead(reason, u64::from(taken));
-        core.emit(|| Event::DeadLetters {
+        core.emit_event(|| Event::DeadLetters {
             actor: header.id(),
             type_name: header.type_name(),
             reason,
@@ -192,7 +195,7 @@ fn discard_leftovers(header: &Header) -> u32 {
 }
 
 #[inline]
-fn report(header: &Header, outcome: Result<(), PanicText>, place: PanicPlace) {
+fn report_outcome(header: &Header, outcome: Result<(), PanicText>, place: PanicPlace) {
     if let Err(text) = outcome {
         report_panic(header, text, place);
     }
@@ -207,7 +210,12 @@ fn report_panic(header: &Header, text: PanicText, place: PanicPlace) {
             *header.cold().panic.lock() = Some(text.clone());
             header.reason.set(Reason::Panicked);
         }
-        core.emit(|| Event::Panicked { actor: header.id(), type_name: header.type_name(), place, text });
+        core.emit_event(|| Event::Panicked {
+            actor: header.id(),
+            type_name: header.type_name(),
+            place,
+            text,
+        });
     }
 }
 
@@ -215,5 +223,5 @@ fn report_panic(header: &Header, text: PanicText, place: PanicPlace) {
 fn wake_waiters(header: &Header) {
     let Some(cold) = header.cold_if_any() else { return };
     let wakers = cold.stop.lock().take_all();
-    wakers.into_iter().for_each(user::wake);
+    wakers.into_iter().for_each(user::wake_waker);
 }

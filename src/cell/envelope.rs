@@ -26,49 +26,49 @@ pub(crate) struct Envelope {
 
 /// Where the message to handle is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Storage {
     /// In an envelope of its own, which the handler frees.
-    Own,
+    Boxed,
     /// In a slot of a segment, which the handler does not free. There is no envelope in front of
     /// the message, so the memory there must not be read.
-    Slot,
+    SegmentSlot,
 }
 
 /// The functions for an envelope. Either call frees it.
 #[derive(Debug)]
 pub(crate) struct EnvelopeVtable {
     /// Handles the message, inside its actor's turn. May panic.
-    pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>, Place),
+    pub(crate) handle: unsafe fn(NonNull<Envelope>, NonNull<Header>, Storage),
     /// Drops the message unhandled. An asker is told the error. May panic. The proof is of the pool
     /// that the envelope is from.
     pub(crate) discard: unsafe fn(NonNull<Envelope>, AskError, Held<'_>),
-    /// Offset of the [`Sent`] in the envelope, or 0 if it has none. See [`place_of`].
+    /// Offset of the [`SentAt`] in the envelope, or 0 if it has none. See [`timestamp_offset`].
     pub(crate) sent: usize,
     /// How the envelope takes part in a batch. If set, the message is handled only in this way.
     pub(crate) batched: Option<Batched>,
 }
 
-/// The part of an envelope for the instant of sending: nothing, or [`Sent`] if the envelope is made
-/// for a timed actor.
-pub(crate) trait Dating: Copy + Send + 'static {
+/// The part of an envelope for the instant of sending: nothing, or [`SentAt`] if the envelope is
+/// made for a timed actor.
+pub(crate) trait Timestamp: Copy + Send + 'static {
     const BLANK: Self;
 }
 
-impl Dating for () {
+impl Timestamp for () {
     const BLANK: () = ();
 }
 
 /// When a message was accepted, or when a tick was due.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
-pub(crate) struct Sent(pub(crate) Option<Instant>);
+pub(crate) struct SentAt(pub(crate) Option<Instant>);
 
-impl Dating for Sent {
-    const BLANK: Sent = Sent(None);
+impl Timestamp for SentAt {
+    const BLANK: SentAt = SentAt(None);
 }
 
 /// Returns the [`EnvelopeVtable::sent`] of an envelope with an `S` at `offset`.
-pub(crate) const fn place_of<S: Dating>(offset: usize) -> usize {
+pub(crate) const fn timestamp_offset<S: Timestamp>(offset: usize) -> usize {
     if size_of::<S>() == 0 { 0 } else { offset }
 }
 
@@ -79,14 +79,18 @@ impl EnvelopeVtable {
     /// Called in a turn of the actor that the message was addressed to, just after the pop of the
     /// message.
     #[inline]
-    pub(super) unsafe fn handle_in_slot(kind: &segment::Kind, slot: NonNull<()>, header: NonNull<Header>) {
+    pub(super) unsafe fn handle_in_slot(
+        kind: &segment::SegmentKind,
+        slot: NonNull<()>,
+        header: NonNull<Header>,
+    ) {
         // SAFETY: only told messages make segments, and their kinds have an `EnvelopeVtable` as
         // their table. The pointer stays inside the segment: in front of a slot lie the segment's
         // front or other slots, which together have at least the size of an envelope. With
-        // `Place::Slot` the function reads nothing in front of the message.
+        // `Storage::SegmentSlot` the function reads nothing in front of the message.
         unsafe {
             let table: &Self = &*kind.table().cast();
-            (table.handle)(slot.byte_sub(size_of::<Envelope>()).cast(), header, Place::Slot);
+            (table.handle)(slot.byte_sub(size_of::<Envelope>()).cast(), header, Storage::SegmentSlot);
         }
     }
 }
@@ -102,10 +106,10 @@ impl Envelope {
     /// Called in a turn of the actor that the message was addressed to, with the only pointer to
     /// the envelope.
     #[inline]
-    pub(crate) unsafe fn handle(this: NonNull<Envelope>, header: NonNull<Header>) {
+    pub(crate) unsafe fn handle_message(this: NonNull<Envelope>, header: NonNull<Header>) {
         // SAFETY: the envelope is alive, no other pointer exists, and the table was made for its
         // type. A turn of its actor runs.
-        unsafe { (this.as_ref().vtable.handle)(this, header, Place::Own) }
+        unsafe { (this.as_ref().vtable.handle)(this, header, Storage::Boxed) }
     }
 
     /// Drops the message unhandled.
@@ -113,7 +117,7 @@ impl Envelope {
     /// # Safety
     /// `this` is the only pointer to the envelope, and `held` is of the pool that the envelope is
     /// from.
-    pub(crate) unsafe fn discard(this: NonNull<Envelope>, why: AskError, held: Held<'_>) {
+    pub(crate) unsafe fn discard_message(this: NonNull<Envelope>, why: AskError, held: Held<'_>) {
         // SAFETY: the envelope is alive, no other pointer exists, and `held` proves that the pool
         // lives.
         unsafe { (this.as_ref().vtable.discard)(this, why, held) }
@@ -124,7 +128,7 @@ impl Envelope {
     /// # Safety
     /// The envelope belongs to an actor's turn that runs here, so it is alive.
     #[inline]
-    pub(super) unsafe fn batched(this: NonNull<Envelope>) -> Option<&'static Batched> {
+    pub(super) unsafe fn batch_table(this: NonNull<Envelope>) -> Option<&'static Batched> {
         // SAFETY: the turn that runs here owns the envelope.
         unsafe { this.as_ref() }.vtable.batched.as_ref()
     }
@@ -140,7 +144,7 @@ impl Envelope {
 
     /// # Safety
     /// The envelope belongs to the caller, or to an actor whose turn runs here, and is dated.
-    unsafe fn date(this: NonNull<Envelope>) -> NonNull<Sent> {
+    unsafe fn sent_pointer(this: NonNull<Envelope>) -> NonNull<SentAt> {
         // SAFETY: the envelope is alive. Its table gives the offset inside the allocation, and the
         // pointer has the provenance of the whole allocation.
         unsafe { this.byte_add(this.as_ref().vtable.sent).cast() }
@@ -150,10 +154,10 @@ impl Envelope {
     ///
     /// # Safety
     /// The envelope belongs to the caller, or to an actor whose turn runs here.
-    pub(crate) unsafe fn sent(this: NonNull<Envelope>) -> Option<Instant> {
-        // SAFETY: the caller or the turn that runs here owns the envelope. `date` is called only
-        // for a dated one.
-        unsafe { if Self::is_dated(this) { Self::date(this).read().0 } else { None } }
+    pub(crate) unsafe fn sent_at(this: NonNull<Envelope>) -> Option<Instant> {
+        // SAFETY: the caller or the turn that runs here owns the envelope. `sent_pointer` is called
+        // only for a dated one.
+        unsafe { if Self::is_dated(this) { Self::sent_pointer(this).read().0 } else { None } }
     }
 
     /// # Safety
@@ -165,7 +169,7 @@ impl Envelope {
     }
 
     #[inline]
-    pub(crate) fn node(this: NonNull<Envelope>) -> *mut Node {
+    pub(crate) fn node_of(this: NonNull<Envelope>) -> *mut Node {
         this.cast().as_ptr()
     }
 }
@@ -179,7 +183,7 @@ pub(crate) enum Lane {
     /// waited in line for room.
     Exempt,
     /// Prepaid by the receiver, and does not count against other messages. Its handling is
-    /// [noted](prepaid::in_hand).
+    /// [noted](prepaid::note_in_hand).
     Prepaid,
 }
 
@@ -188,9 +192,9 @@ pub(crate) trait Parcel: Sized {
     /// What the sender gets in return.
     type Receipt;
 
-    fn receipt(envelope: NonNull<Envelope>) -> Self::Receipt;
+    fn receipt_for(envelope: NonNull<Envelope>) -> Self::Receipt;
     /// Makes the envelope, in memory of the sending side.
-    fn pack(self, heap: &Heap) -> NonNull<Envelope>;
+    fn into_envelope(self, heap: &Heap) -> NonNull<Envelope>;
     /// Puts the message into an actor's mailbox, behind all others. By default in an envelope of
     /// its own.
     ///
@@ -198,13 +202,13 @@ pub(crate) trait Parcel: Sized {
     /// A place is reserved in the mailbox. The message is made for the actor of `to`, which is not
     /// timed.
     #[inline]
-    unsafe fn put(self, to: &Header, from: &impl Origin) -> Self::Receipt {
+    unsafe fn put_into_mailbox(self, to: &Header, from: &impl Origin) -> Self::Receipt {
         // SAFETY: a place is reserved in the mailbox of `to`, for whose type the parcel is made.
-        Self::receipt(unsafe { push_alone(self, to, from) })
+        Self::receipt_for(unsafe { push_alone(self, to, from) })
     }
 
     /// Makes the envelope with room for the instant of sending, for a timed actor.
-    fn pack_dated(self, heap: &Heap) -> NonNull<Envelope>;
+    fn into_dated_envelope(self, heap: &Heap) -> NonNull<Envelope>;
 }
 
 /// Packs a message and pushes it, in an envelope of its own.
@@ -213,10 +217,10 @@ pub(crate) trait Parcel: Sized {
 /// A place is reserved in the mailbox of `to`, and the parcel is made for the type of that actor.
 #[inline]
 pub(crate) unsafe fn push_alone<P: Parcel>(parcel: P, to: &Header, from: &impl Origin) -> NonNull<Envelope> {
-    let envelope = from.with_heap(|heap| parcel.pack(heap));
+    let envelope = from.with_heap(|heap| parcel.into_envelope(heap));
     // SAFETY: a place is reserved. The envelope was just packed, so it is on no queue and no other
     // thread knows it.
-    unsafe { to.inbox.push(Envelope::node(envelope)) };
+    unsafe { to.inbox.push(Envelope::node_of(envelope)) };
     envelope
 }
 
@@ -225,17 +229,17 @@ pub(crate) unsafe fn push_alone<P: Parcel>(parcel: P, to: &Header, from: &impl O
 impl Parcel for NonNull<Envelope> {
     type Receipt = ();
 
-    fn receipt(_: NonNull<Envelope>) {}
-    fn pack(self, _: &Heap) -> NonNull<Envelope> {
+    fn receipt_for(_: NonNull<Envelope>) {}
+    fn into_envelope(self, _: &Heap) -> NonNull<Envelope> {
         self
     }
-    fn pack_dated(self, _: &Heap) -> NonNull<Envelope> {
+    fn into_dated_envelope(self, _: &Heap) -> NonNull<Envelope> {
         self
     }
 }
 
 fn stopped_or_shutdown(header: &Header) -> Refusal {
-    if header.core().closing() { Refusal::ShuttingDown } else { Refusal::Stopped }
+    if header.core().is_closing() { Refusal::ShuttingDown } else { Refusal::Stopped }
 }
 
 /// Puts a message into a mailbox, and the actor into a queue if it was idle. If refused, the parcel
@@ -256,9 +260,9 @@ pub(crate) unsafe fn deliver<P: Parcel>(
         Some(local) => {
             // SAFETY: the caller keeps the cell alive and gives up the parcel, which is made for
             // it.
-            let done = unsafe { push(header, parcel, lane, local) };
+            let done = unsafe { push_message(header, parcel, lane, local) };
             if done.is_ok() {
-                Tally::of(local).accepted.add(1);
+                Tally::of_worker(local).accepted.add(1);
             }
             done
         }
@@ -289,7 +293,7 @@ unsafe fn deliver_from_outside<P: Parcel>(
         return Err((parcel, refusal));
     }
     // SAFETY: the caller keeps the cell alive and gives up the parcel, which is made for it.
-    let done = unsafe { push(header, parcel, lane, &core.scheduler) };
+    let done = unsafe { push_message(header, parcel, lane, &core.scheduler) };
     if done.is_ok() {
         pass.count();
     }
@@ -300,12 +304,12 @@ unsafe fn deliver_from_outside<P: Parcel>(
 /// plainly open.
 #[cold]
 fn closed_to_outside(core: &Core, lane: Lane) -> Option<Refusal> {
-    if core.forked() {
+    if core.is_forked() {
         Some(Refusal::Forked)
     } else {
         // Exempt messages are accepted, and a thread of the crew may still send: draining goes on
         // until the crew is quiescent.
-        (lane == Lane::Ordinary && core.draining() && !core.on_crew()).then_some(Refusal::ShuttingDown)
+        (lane == Lane::Ordinary && core.is_draining() && !core.on_crew()).then_some(Refusal::ShuttingDown)
     }
 }
 
@@ -335,7 +339,7 @@ impl Origin for Worker {
 impl Origin for Scheduler {
     #[inline(always)]
     fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
-        self.memory.outside(f)
+        self.memory.with_outside_heap(f)
     }
     #[inline(always)]
     fn schedule(&self, task: Runnable) {
@@ -353,7 +357,7 @@ impl Origin for Scheduler {
 /// # Safety
 /// The same as for [`deliver`].
 #[inline]
-unsafe fn push<P: Parcel>(
+unsafe fn push_message<P: Parcel>(
     header: NonNull<Header>,
     parcel: P,
     lane: Lane,
@@ -364,7 +368,7 @@ unsafe fn push<P: Parcel>(
     // The first step writes the word, which another core may have.
     crate::sync::prefetch(&raw const this.state);
     let reserved = match lane {
-        Lane::Ordinary => match this.state.reserve(this.capacity, from.is_outside()) {
+        Lane::Ordinary => match this.state.reserve_place(this.capacity, from.is_outside()) {
             // `LEN` counts prepaid messages too, so the mailbox may have room where `LEN` says
             // full. Only this refusal pays for the look at the count.
             Reserve::Full => prepaid::reserve_beside(this, from.is_outside()),
@@ -391,13 +395,13 @@ unsafe fn push<P: Parcel>(
                 // envelope with an instant. The message that wakes an idle actor skips the stack.
                 // All others go onto it, where told messages may share a segment.
                 let receipt = if this.stopwatch().is_some() {
-                    P::receipt(push_dated(this, parcel, idle))
+                    P::receipt_for(push_dated(this, parcel, idle))
                 } else if idle {
-                    let envelope = from.with_heap(|heap| parcel.pack(heap));
-                    this.inbox.put_first(Envelope::node(envelope));
-                    P::receipt(envelope)
+                    let envelope = from.with_heap(|heap| parcel.into_envelope(heap));
+                    this.inbox.put_first(Envelope::node_of(envelope));
+                    P::receipt_for(envelope)
                 } else {
-                    parcel.put(this, from)
+                    parcel.put_into_mailbox(this, from)
                 };
                 // Only now: as soon as the runnable is pushed another thread may run the turn.
                 if idle {
@@ -419,7 +423,7 @@ unsafe fn push<P: Parcel>(
 #[cold]
 #[inline(never)]
 unsafe fn push_dated<P: Parcel>(this: &Header, parcel: P, idle: bool) -> NonNull<Envelope> {
-    let envelope = this.core().with_heap(|heap| parcel.pack_dated(heap));
+    let envelope = this.core().with_heap(|heap| parcel.into_dated_envelope(heap));
     let stopwatch = this.stopwatch().expect("it is timed");
     // SAFETY: the place is reserved, and the envelope was just packed.
     unsafe { link_dated(this, stopwatch, envelope, idle) };
@@ -438,13 +442,13 @@ unsafe fn link_dated(this: &Header, stopwatch: &Stopwatch, envelope: NonNull<Env
         // A mistake in a table must not write outside the envelope, so release builds check this
         // too.
         if Envelope::is_dated(envelope) {
-            Envelope::date(envelope).write(Sent(Some(now)));
+            Envelope::sent_pointer(envelope).write(SentAt(Some(now)));
         }
         if idle {
-            stopwatch.runnable(now);
+            stopwatch.runnable_since(now);
             stopwatch.put_first(now);
-            this.inbox.put_first(Envelope::node(envelope));
-        } else if this.inbox.push(Envelope::node(envelope)) {
+            this.inbox.put_first(Envelope::node_of(envelope));
+        } else if this.inbox.push(Envelope::node_of(envelope)) {
             stopwatch.pushed_first(now);
         }
     }

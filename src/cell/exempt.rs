@@ -13,8 +13,9 @@ use crate::user::{self, Site};
 use std::ptr::NonNull;
 
 /// Delivers an exempt message, which the actor has prepaid. If the actor has closed meanwhile, or
-/// its mailbox is at the maximum, the message becomes a dead letter and is dropped here. Such a message may be an answer with its
-/// callback, which may own another reply, and so on, so the drop goes through [`drops::run`].
+/// its mailbox is at the maximum, the message becomes a dead letter and is dropped here. Such a
+/// message may be an answer with its callback, which may own another reply, and so on, so the drop
+/// goes through [`drops::run_or_put_off`].
 ///
 /// # Safety
 /// The envelope is made for an actor of the owner's type, and the caller gives up the only pointer
@@ -50,11 +51,11 @@ struct Answer(NonNull<Envelope>);
 impl Parcel for Answer {
     type Receipt = ();
 
-    fn receipt(_: NonNull<Envelope>) {}
-    fn pack(self, _: &Heap) -> NonNull<Envelope> {
+    fn receipt_for(_: NonNull<Envelope>) {}
+    fn into_envelope(self, _: &Heap) -> NonNull<Envelope> {
         self.0
     }
-    fn pack_dated(self, _: &Heap) -> NonNull<Envelope> {
+    fn into_dated_envelope(self, _: &Heap) -> NonNull<Envelope> {
         self.0
     }
 }
@@ -62,14 +63,14 @@ impl Parcel for Answer {
 /// Counts and drops an exempt message after a refusal.
 #[cold]
 fn refused_exempt(owner: Strong, envelope: NonNull<Envelope>) {
-    ticks::undeliverable(owner.header());
+    ticks::count_undeliverable(owner.header());
     // Bounded nesting: the message may own another answer, and so on.
-    drops::run(move || {
-        let held = owner.header().held();
+    drops::run_or_put_off(move || {
+        let held = owner.header().pool_held();
         // SAFETY: the delivery was refused, so again no other pointer exists. The owner's reference
         // keeps the pool.
-        let _ = user::guard_for(Site::Drop, &AskError::Stopped, || unsafe {
-            Envelope::discard(envelope, AskError::Stopped, held);
+        let _ = user::run_guarded_for(Site::Drop, &AskError::Stopped, || unsafe {
+            Envelope::discard_message(envelope, AskError::Stopped, held);
         });
     });
 }

@@ -13,26 +13,23 @@
 //! Loom models: `models::references`, `models::retire`. Needed orderings:
 //! `scripts/weaken-orderings.sh`, groups `state` and `retire`.
 
+pub(crate) use super::cold::{Cold, affinity_of};
 use super::core::{Core, Limits, Tally};
 pub(crate) use super::counted::{Strong, Weak};
-use super::prepaid::Prepaid;
 use super::registry::Shard;
-use super::restart::{self, Kept};
-use super::room::RoomList;
+use super::restart;
 use super::shared;
 use super::stopwatch::Stopwatch;
-use super::ticks::Ticks;
+use super::supervisor::Supervised;
 use crate::error::StopReason;
 use crate::id::ActorId;
 use crate::mailbox::inbox::Inbox;
 use crate::mailbox::state::{Release, State};
 use crate::memory::Held;
-use crate::panics::PanicText;
-use crate::sched::affinity::Affinity;
 use crate::sched::crew_thread;
 use crate::sched::runnable::{Runnable, RunnableHeader, RunnableVtable};
 use crate::sched::worker::Worker;
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Mutex, Ordering::*, Wakers};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Ordering::*};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
@@ -108,8 +105,8 @@ pub(crate) struct Header {
     pub(crate) reason: Cell<Reason>,
     /// Whether the prepaid `tell_self` is under way.
     pub(crate) again: Cell<bool>,
-    /// The hint of a stop. See [`killed`](Self::killed).
-    killed: AtomicBool,
+    /// The hint of a stop. See [`stop_is_hinted`](Self::stop_is_hinted).
+    stop_hint: AtomicBool,
 }
 
 // SAFETY: only the holder of the runnable touches the `Cell`s and the inboxes' receiving ends, here
@@ -118,46 +115,6 @@ pub(crate) struct Header {
 unsafe impl Sync for Header {}
 // SAFETY: nothing in a header belongs to a thread.
 unsafe impl Send for Header {}
-
-/// The part of a header that most actors never need.
-#[derive(Debug, Default)]
-pub(crate) struct Cold {
-    pub(crate) name: Option<Box<str>>,
-    /// Count of handled messages, in units of 2^32.
-    pub(crate) handled_high: AtomicU32,
-    pub(crate) limits: Option<Limits>,
-    pub(crate) panic: Mutex<Option<PanicText>>,
-    pub(crate) room: Mutex<RoomList>,
-    /// Waiters for the actor's end.
-    pub(crate) stop: Mutex<Wakers>,
-    pub(crate) ticks: Ticks,
-    pub(crate) prepaid: Prepaid,
-    /// Present in a timed actor, from the first moment on.
-    pub(crate) stopwatch: Option<Box<Stopwatch>>,
-    /// Where the actor must run. Never changes.
-    pub(crate) bound: Affinity,
-    /// Set if no state was made: see [`dedicated`](super::dedicated). For turns only.
-    pub(crate) unmade: Cell<bool>,
-    /// Set before any other thread knows the cell.
-    pub(crate) kept: Option<Box<Kept>>,
-}
-
-impl Cold {
-    /// Makes the cold part of an actor that is timed and needs nothing else of it.
-    pub(crate) fn timed() -> Box<Self> {
-        Box::new(Cold { stopwatch: Some(Stopwatch::new()), ..Cold::default() })
-    }
-}
-
-/// Returns where a pinned or dedicated actor must run, for the tables of such actors.
-///
-/// # Safety
-/// The runnable belongs to a living cell that was made with such a table and with a cold part.
-pub(crate) unsafe fn bound(task: NonNull<RunnableHeader>) -> NonNull<Affinity> {
-    // SAFETY: the runnable is a living cell's first field. The cold part stays as long as the cell.
-    let cold = unsafe { task.cast::<Header>().as_ref() }.cold_if_any();
-    NonNull::from(&cold.expect("made with one").bound)
-}
 
 impl Header {
     /// Makes the front of a new actor, with one reference. The caller pushes the first turn.
@@ -169,8 +126,12 @@ impl Header {
         capacity: u32,
         cold: Option<Box<Cold>>,
     ) -> Self {
-        let kept = cold.as_ref().and_then(|cold| cold.kept.as_ref());
-        let phase = if kept.is_some_and(|kept| kept.is_queue()) { Phase::Queue } else { Phase::New };
+        let supervised = cold.as_ref().and_then(|cold| cold.supervised.as_ref());
+        let phase = if supervised.is_some_and(|supervised| supervised.is_queue()) {
+            Phase::Queue
+        } else {
+            Phase::New
+        };
         Header {
             task: RunnableHeader { vtable: ptr::from_ref(vtable).cast() },
             state: State::new(),
@@ -186,15 +147,15 @@ impl Header {
             phase: Cell::new(phase),
             reason: Cell::new(Reason::None),
             again: Cell::new(false),
-            killed: AtomicBool::new(false),
+            stop_hint: AtomicBool::new(false),
         }
     }
 
     /// Turns a fresh cell into a tombstone: closed and dead, with no state.
-    pub(crate) fn bury(&self) {
+    pub(crate) fn turn_into_tombstone(&self) {
         self.phase.set(Phase::Ended);
         self.reason.set(Reason::Shutdown);
-        let _first_turn = self.state.close(true);
+        let _first_turn = self.state.set_closed(true);
         let _nobody = self.state.set_dead(true);
     }
 
@@ -221,9 +182,9 @@ impl Header {
 
     /// Returns the proof that the memory pool lives as long as this cell is borrowed.
     #[inline]
-    pub(crate) fn held(&self) -> Held<'_> {
+    pub(crate) fn pool_held(&self) -> Held<'_> {
         if cfg!(debug_assertions) {
-            return self.core().held();
+            return self.core().pool_held();
         }
         // A proof has no size in release builds, where the way to the pool is two atomic loads.
         // SAFETY: the registry keeps the core, and with it the pool, while this cell exists.
@@ -304,37 +265,37 @@ impl Header {
     }
 
     /// Closes the mailbox. With `kill`, waiting messages are not handled.
-    pub(crate) fn close(this: NonNull<Header>, kill: bool) {
+    pub(crate) fn close_mailbox(this: NonNull<Header>, kill: bool) {
         // SAFETY: the caller holds a reference or the registry's lock. The transition says to push.
         unsafe {
-            let schedule = this.as_ref().state.close(kill);
+            let schedule = this.as_ref().state.set_closed(kill);
             if kill {
-                // After the flag, which the step above has set: see `killed`.
+                // After the flag, which the step above has set: see `stop_is_hinted`.
                 this.as_ref().hint_stop();
             }
             if schedule {
                 Header::schedule(this);
-            } else if let Some(kept) = this.as_ref().kept()
-                && !this.as_ref().core().forked()
+            } else if let Some(supervised) = this.as_ref().supervised()
+                && !this.as_ref().core().is_forked()
             {
                 // A held queue has no turn that would see the close.
-                shared::nudge(kept);
+                shared::release_closed(supervised);
             }
         }
     }
 
     /// Stops the actor, or the state of a supervised actor, as a reference's `stop` does.
-    pub(crate) fn stop(this: NonNull<Header>, kill: bool) {
+    pub(crate) fn stop_actor(this: NonNull<Header>, kill: bool) {
         // SAFETY: the caller holds a reference to the cell.
-        match unsafe { this.as_ref() }.kept() {
-            Some(kept) if !kept.is_queue() => restart::retire(this, kill),
-            _ => Header::close(this, kill),
+        match unsafe { this.as_ref() }.supervised() {
+            Some(supervised) if !supervised.is_queue() => restart::retire_state(this, kill),
+            _ => Header::close_mailbox(this, kill),
         }
     }
 
     /// Returns the supervised part of the actor, if there is one.
-    pub(crate) fn kept(&self) -> Option<&Kept> {
-        self.cold_if_any()?.kept.as_deref()
+    pub(crate) fn supervised(&self) -> Option<&Supervised> {
+        self.cold_if_any()?.supervised.as_deref()
     }
 
     /// Counts the messages that a turn has handled.
@@ -350,7 +311,7 @@ impl Header {
     }
 
     /// Returns the number of messages handled so far (once in 2^32 messages, that much too many).
-    pub(crate) fn handled(&self) -> u64 {
+    pub(crate) fn handled_total(&self) -> u64 {
         let high = self.cold_if_any().map_or(0, |cold| cold.handled_high.load(Relaxed));
         u64::from(high) << 32 | u64::from(self.handled.load(Relaxed))
     }
@@ -361,7 +322,7 @@ impl Header {
     /// the cache line where senders write. The word decides, in the last step of the turn:
     ///
     /// - **A hint is never lost.** A stop sets the word's flag, then the hint. A turn clears the
-    ///   hint, then makes a step of the word (`end_turn`, `forget_retire`). Either that step sees
+    ///   hint, then makes a step of the word (`end_turn`, `clear_retire`). Either that step sees
     ///   the flag and the turn acts on it. Or the stop's step comes later and acquires from the
     ///   turn's step, so the hint is set after the clearing.
     /// - **A hint without a flag ends one turn early.** Such a hint is set after a turn has acted
@@ -369,26 +330,26 @@ impl Header {
     ///   begins. `end_idle` leaves it, at no cost: nothing was left to handle. A turn cut short by
     ///   the hint ends by `finish`, finds nothing in the word, and goes on in its next turn.
     #[inline]
-    pub(crate) fn killed(&self) -> bool {
-        self.killed.load(Relaxed)
+    pub(crate) fn stop_is_hinted(&self) -> bool {
+        self.stop_hint.load(Relaxed)
     }
 
     /// Sets the hint, after the word's flag was set: a running turn ends after the message in hand.
     pub(super) fn hint_stop(&self) {
-        // Relaxed: see `killed`.
-        self.killed.store(true, Relaxed);
+        // Relaxed: see `stop_is_hinted`.
+        self.stop_hint.store(true, Relaxed);
     }
 
     /// Clears the hint, in a turn, before a step of the word.
     pub(super) fn clear_stop_hint(&self) {
         // Relaxed: the step releases it.
-        self.killed.store(false, Relaxed);
+        self.stop_hint.store(false, Relaxed);
     }
 
     /// Clears the flag and the hint, in a turn: stops of the state until now are done with.
     pub(super) fn forget_stop(&self) {
         self.clear_stop_hint();
-        if self.state.forget_retire().killed() {
+        if self.state.clear_retire().is_killed() {
             // A kill is not forgotten. Its hint may just have been cleared.
             self.hint_stop();
         }
@@ -399,7 +360,7 @@ impl Header {
     /// # Safety
     /// The caller owned the reference, and does not use `this` afterwards.
     #[inline]
-    pub(crate) unsafe fn release(this: NonNull<Header>) {
+    pub(crate) unsafe fn release_strong(this: NonNull<Header>) {
         // SAFETY: the caller's reference keeps the cell alive until this step.
         match unsafe { this.as_ref() }.state.release_ref() {
             Release::Nothing => {}
@@ -435,7 +396,7 @@ impl Header {
         // SAFETY: the caller's count keeps the memory until this step.
         if unsafe { this.as_ref() }.weak.fetch_sub(1, AcqRel) == 1 {
             // SAFETY: the step above took the last count.
-            unsafe { Header::forget(this) };
+            unsafe { Header::forget_and_free(this) };
         }
     }
 
@@ -444,7 +405,7 @@ impl Header {
     /// # Safety
     /// No count of the cell is left, and the caller took the last one.
     #[inline(never)]
-    unsafe fn forget(this: NonNull<Header>) {
+    unsafe fn forget_and_free(this: NonNull<Header>) {
         debug_assert!(
             !ptr::eq(crew_thread::current(), this.as_ptr().cast()),
             "the memory goes of the actor whose turn runs here"
@@ -455,17 +416,17 @@ impl Header {
             let header = this.as_ref();
             Worker::with(&header.core().scheduler, |local| match local {
                 Some(local) => {
-                    Tally::of(local).graves.add(this);
+                    Tally::of_worker(local).dead_cells.defer_free(this);
                     None
                 }
                 // In a forked child the registry may be locked for ever: the memory stays.
-                None if header.core().forked() => None,
-                None => Some(header.shard().forget(header.place())),
+                None if header.core().is_forked() => None,
+                None => Some(header.shard().forget_cell(header.place())),
             })
         };
         if let Some(core) = forgotten {
             // SAFETY: the cell is forgotten, so no other thread knows it.
-            unsafe { Header::free(this, core.held()) };
+            unsafe { Header::free_memory(this, core.pool_held()) };
         }
     }
 
@@ -473,7 +434,7 @@ impl Header {
     ///
     /// # Safety
     /// The cell is forgotten, and no other thread knows it.
-    pub(super) unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
+    pub(super) unsafe fn free_memory(this: NonNull<Header>, held: Held<'_>) {
         // SAFETY: no other thread knows the cell, and its state was dropped before it was dead.
         unsafe {
             let header = this.as_ref();

@@ -31,20 +31,20 @@ impl Hooked {
         Hooked { any: hook.is_some(), hook: Mutex::new(hook.map(Arc::new)) }
     }
 
-    fn get(&self) -> Option<Arc<Hook>> {
+    fn current_hook(&self) -> Option<Arc<Hook>> {
         if self.any { self.hook.lock().clone() } else { None }
     }
 
     pub(super) fn is_there(&self) -> bool {
-        self.get().is_some()
+        self.current_hook().is_some()
     }
 
     /// Calls the hook, outside the lock. Inside a hook's call on this thread, the event waits until
     /// that call has returned. If the hook is let go of meanwhile, the last of those calls drops
     /// it.
-    pub(super) fn call(&self, event: impl FnOnce() -> Event) {
-        if let Some(hook) = self.get() {
-            told(hook, event());
+    pub(super) fn call_hook(&self, event: impl FnOnce() -> Event) {
+        if let Some(hook) = self.current_hook() {
+            call_in_order(hook, event());
         }
     }
 
@@ -54,21 +54,21 @@ impl Hooked {
             // Dropped after the lock, and with a bound on the nesting: the hook may own an
             // executor.
             let hook = self.hook.lock().take();
-            drops::run(move || user::contain(Site::Drop, || drop(hook)));
+            drops::run_or_put_off(move || user::run_contained(Site::Drop, || drop(hook)));
         }
     }
 }
 
 /// Events that wait for the hook's call on this thread to return, each with its hook.
-type Waiting = RefCell<VecDeque<(Arc<Hook>, Event)>>;
+type WaitingEvents = RefCell<VecDeque<(Arc<Hook>, Event)>>;
 
 thread_local! {
     /// The list of the outermost call, on the call's stack, or null without a call. The pointer
     /// owns nothing, and so works in any destructor.
-    static WAITING: Cell<*const Waiting> = const { Cell::new(ptr::null()) };
+    static WAITING: Cell<*const WaitingEvents> = const { Cell::new(ptr::null()) };
 }
 
-fn told(hook: Arc<Hook>, event: Event) {
+fn call_in_order(hook: Arc<Hook>, event: Event) {
     /// Marks the end of the outermost call.
     struct Outermost;
     impl Drop for Outermost {
@@ -81,7 +81,7 @@ fn told(hook: Arc<Hook>, event: Event) {
         waiting.borrow_mut().push_back((hook, event));
         return;
     }
-    let waiting = Waiting::default();
+    let waiting = WaitingEvents::default();
     waiting.borrow_mut().push_back((hook, event));
     WAITING.set(&raw const waiting);
     let _until_here = Outermost;
@@ -89,7 +89,7 @@ fn told(hook: Arc<Hook>, event: Event) {
         let next = waiting.borrow_mut().pop_front(); // not borrowed during the call
         let Some((hook, event)) = next else { break };
         // The drop is contained too, since this may be the last reference to the hook.
-        user::contain(Site::Hook, move || {
+        user::run_contained(Site::Hook, move || {
             hook(&event);
             drop(hook);
         });

@@ -1,6 +1,7 @@
 //! Floor 2: the cell (an actor's block of memory) and the turn (a run over its mailbox).
 //!
 //! - [`header`]: the untyped front of a cell, reference counts, memory
+//! - [`cold`]: the part of a cell that most actors never need
 //! - [`counted`]: pointers that own a counted reference
 //! - [`envelope`]: the messages of a mailbox, and delivery
 //! - [`exempt`]: delivery of prepaid messages
@@ -8,6 +9,7 @@
 //! - [`end`]: an actor's last turns
 //! - [`batch`]: several messages in a single call
 //! - [`restart`]: a new state in the place of the old one
+//! - [`supervisor`]: the supervisor, and the part of a cell that has one
 //! - [`shared`]: a mailbox from which several actors take
 //! - [`room`]: senders and actors that wait for room in a mailbox, in a [`linked`] list
 //! - [`prepaid`]: messages that do not count against the capacity
@@ -19,18 +21,19 @@
 //! - [`hook`]: the user's event hook
 //! - [`core`]: the common part of all cells of an executor
 //! - [`registry`]: all cells of one executor
-//! - [`graves`]: dead cells that await removal from the registry
+//! - [`dead_cells`]: dead cells that await removal from the registry
 //! - [`waits`]: actors that block until other actors have done something
 
 pub(crate) mod batch;
+pub(crate) mod cold;
 pub(crate) mod core;
 mod counted;
+pub(crate) mod dead_cells;
 pub(crate) mod dedicated;
 pub(crate) mod end;
 pub(crate) mod envelope;
 pub(crate) mod event;
 pub(crate) mod exempt;
-pub(crate) mod graves;
 pub(crate) mod header;
 pub(crate) mod hook;
 mod linked;
@@ -40,6 +43,7 @@ pub(crate) mod restart;
 pub(crate) mod room;
 pub(crate) mod shared;
 pub(crate) mod stopwatch;
+pub(crate) mod supervisor;
 pub(crate) mod threads;
 pub(crate) mod ticks;
 pub(crate) mod times;

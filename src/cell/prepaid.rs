@@ -44,25 +44,25 @@ pub(crate) struct Prepaid(AtomicU32);
 impl Prepaid {
     /// Counts a message with a reserved place that is linked next.
     pub(crate) fn add_one(&self) {
-        // Release: pairs with the Acquire in `read`. A reader of the new count then sees a `LEN`
-        // with the message.
+        // Release: pairs with the Acquire in `read_count`. A reader of the new count then sees a
+        // `LEN` with the message.
         self.0.fetch_add(1, Release);
     }
 
     /// Returns the count. For a caller with the room list's lock, under which the count does not
     /// fall.
-    pub(crate) fn read(&self) -> u32 {
+    pub(crate) fn read_count(&self) -> u32 {
         self.0.load(Acquire)
     }
 
     /// Subtracts handled messages. Called by a turn with the room list's lock, before the turn
     /// gives their places back.
-    pub(crate) fn handled(&self, messages: u32) {
+    pub(crate) fn subtract_handled(&self, messages: u32) {
         // Relaxed: a reader that must not miss this holds the lock.
         self.0.fetch_sub(messages, Relaxed);
     }
 
-    pub(crate) fn any(&self) -> bool {
+    pub(crate) fn has_any(&self) -> bool {
         self.0.load(Relaxed) > 0
     }
 }
@@ -71,12 +71,14 @@ impl Prepaid {
 /// `outside` says that the sender is no worker of the crew.
 #[cold]
 pub(super) fn reserve_beside(header: &Header, outside: bool) -> Reserve {
-    let Some(cold) = header.cold_if_any().filter(|cold| cold.prepaid.any()) else { return Reserve::Full };
+    let Some(cold) = header.cold_if_any().filter(|cold| cold.prepaid.has_any()) else { return Reserve::Full };
     // Under the lock the count cannot fall between its reading and the step of the word, so no more
     // ordinary messages are accepted than the capacity allows. A count that rises meanwhile refuses
     // too much at worst.
     let _list = cold.room.lock();
-    header.state.reserve(header.capacity.saturating_add(cold.prepaid.read()).min(MAX_LEN), outside)
+    header
+        .state
+        .reserve_place(header.capacity.saturating_add(cold.prepaid.read_count()).min(MAX_LEN), outside)
 }
 
 thread_local! {
@@ -89,12 +91,12 @@ thread_local! {
 const PREPAID: u64 = 1 << 32;
 
 /// Notes that a turn has come to a prepaid message.
-pub(crate) fn in_hand() {
+pub(crate) fn note_in_hand() {
     NOTED.set(NOTED.get() + PREPAID);
 }
 
 /// Notes that a turn has come to a message that is not handled.
-pub(super) fn unhandled() {
+pub(super) fn note_unhandled() {
     NOTED.set(NOTED.get() + 1);
 }
 
@@ -102,25 +104,25 @@ pub(super) fn unhandled() {
 /// messages that were not handled.
 #[inline]
 pub(super) fn take_noted(header: &Header) -> u32 {
-    if NOTED.get() == 0 { 0 } else { settle(header, 0) }
+    if NOTED.get() == 0 { 0 } else { take_notes(header, 0) }
 }
 
 /// Settles the prepaid messages in the middle of a turn, before places are given back. The other
 /// half stays until the turn's end.
 pub(super) fn settle_here(header: &Header) {
-    settle(header, u64::from(u32::MAX));
+    take_notes(header, u64::from(u32::MAX));
 }
 
 /// Takes the notes, except for the bits in `keep`.
 #[cold]
-fn settle(header: &Header, keep: u64) -> u32 {
+fn take_notes(header: &Header, keep: u64) -> u32 {
     let noted = NOTED.get();
     NOTED.set(noted & keep);
     let prepaid = (noted / PREPAID) as u32;
     if prepaid > 0 {
         let cold = header.cold();
         let _list = cold.room.lock();
-        cold.prepaid.handled(prepaid);
+        cold.prepaid.subtract_handled(prepaid);
     }
     noted as u32
 }

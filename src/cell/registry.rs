@@ -27,12 +27,12 @@ const NO_PLACE: u32 = u32::MAX >> 1;
 pub(crate) struct Shard {
     core: AtomicPtr<Core>,
     index: u32,
-    inner: Padded<Mutex<Inner>>,
+    inner: Padded<Mutex<ShardCells>>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    places: Vec<Place>,
+struct ShardCells {
+    places: Vec<RegistryEntry>,
     first_free: u32,
     cells: usize,
     sequence: u64,
@@ -41,14 +41,14 @@ struct Inner {
 
 /// A cell's address, or the number of the next free place with the lowest bit set.
 #[derive(Clone, Copy, Debug)]
-struct Place(usize);
+struct RegistryEntry(usize);
 
-impl Place {
-    fn taken(header: NonNull<Header>) -> Self {
-        Place(header.as_ptr() as usize)
+impl RegistryEntry {
+    fn occupied_by(header: NonNull<Header>) -> Self {
+        RegistryEntry(header.as_ptr() as usize)
     }
-    fn free(next: u32) -> Self {
-        Place((next as usize) << 1 | 1)
+    fn free_before(next: u32) -> Self {
+        RegistryEntry((next as usize) << 1 | 1)
     }
     fn header(self) -> Option<NonNull<Header>> {
         if self.0 & 1 == 1 { None } else { NonNull::new(ptr::with_exposed_provenance_mut(self.0)) }
@@ -58,9 +58,9 @@ impl Place {
     }
 }
 
-impl Inner {
-    fn forget(&mut self, place: u32) {
-        self.places[place as usize] = Place::free(self.first_free);
+impl ShardCells {
+    fn free_place(&mut self, place: u32) {
+        self.places[place as usize] = RegistryEntry::free_before(self.first_free);
         self.first_free = place;
         self.cells -= 1;
         // A burst of actors would otherwise keep the memory of its places for ever.
@@ -76,7 +76,7 @@ impl Shard {
         Shard {
             core: AtomicPtr::new(ptr::null_mut()),
             index: index as u32,
-            inner: Padded(Mutex::new(Inner {
+            inner: Padded(Mutex::new(ShardCells {
                 places: Vec::new(),
                 first_free: NO_PLACE,
                 cells: 0,
@@ -111,7 +111,7 @@ impl Shard {
 
     /// Adds a new cell, built by `make` from id and place. Returns `None` if the shard is closed.
     /// Then `make` was not called.
-    pub(crate) fn enroll(
+    pub(crate) fn add_cell(
         &self,
         make: impl FnOnce(ActorId, u32) -> NonNull<Header>,
     ) -> Option<NonNull<Header>> {
@@ -120,25 +120,29 @@ impl Shard {
             drop(inner); // before `make`, which may own user values
             return None;
         }
-        Some(self.add(&mut inner, make))
+        Some(self.add_locked(&mut inner, make))
     }
 
     /// Adds a cell that will never be alive, even if the shard is closed.
-    pub(crate) fn enroll_even_closed(
+    pub(crate) fn add_cell_even_closed(
         &self,
         make: impl FnOnce(ActorId, u32) -> NonNull<Header>,
     ) -> NonNull<Header> {
-        self.add(&mut self.inner.lock(), make)
+        self.add_locked(&mut self.inner.lock(), make)
     }
 
-    fn add(&self, inner: &mut Inner, make: impl FnOnce(ActorId, u32) -> NonNull<Header>) -> NonNull<Header> {
+    fn add_locked(
+        &self,
+        inner: &mut ShardCells,
+        make: impl FnOnce(ActorId, u32) -> NonNull<Header>,
+    ) -> NonNull<Header> {
         let place = match inner.first_free {
             NO_PLACE => {
                 // All places are taken, so the vector grows by one.
                 let place = u32::try_from(inner.places.len()).ok().filter(|&place| place < NO_PLACE);
                 let place = place.expect("fewer than 2^31 actors in a shard");
                 // A free place until the cell is there, so a walk never sees half a cell.
-                inner.places.push(Place::free(NO_PLACE));
+                inner.places.push(RegistryEntry::free_before(NO_PLACE));
                 place
             }
             free => {
@@ -152,7 +156,7 @@ impl Shard {
         let header = make(id, place);
         // The place keeps the address in a word, and `header` gets the pointer back from it.
         header.as_ptr().expose_provenance();
-        inner.places[place as usize] = Place::taken(header);
+        inner.places[place as usize] = RegistryEntry::occupied_by(header);
         inner.cells += 1;
         // The first cell takes the shard's one reference to the core.
         if inner.cells == 1 {
@@ -167,9 +171,9 @@ impl Shard {
     /// it has given the cell's memory back. The cell itself keeps nothing any more, and other
     /// threads may drop the last other reference at any moment.
     #[must_use = "the cell's memory is the core's"]
-    pub(crate) fn forget(&self, place: u32) -> Arc<Core> {
+    pub(crate) fn forget_cell(&self, place: u32) -> Arc<Core> {
         let mut inner = self.inner.lock();
-        inner.forget(place);
+        inner.free_place(place);
         let core = self.core.load(Relaxed);
         // SAFETY: the first cell took a reference for the shard, and under the lock no other thread
         // gives that reference up.
@@ -189,7 +193,7 @@ impl Shard {
     /// dead, and no other thread knows the cells.
     pub(crate) unsafe fn forget_some(&self, places: &[u32]) {
         let mut inner = self.inner.lock();
-        places.iter().for_each(|&place| inner.forget(place));
+        places.iter().for_each(|&place| inner.free_place(place));
         if inner.cells == 0 && !places.is_empty() {
             // SAFETY: the shard's first cell took the reference. The worker's thread holds another,
             // so the count stays above 0.
@@ -198,7 +202,7 @@ impl Shard {
     }
 
     /// Refuses new cells from now on.
-    pub(crate) fn close(&self) {
+    pub(crate) fn refuse_new_cells(&self) {
         self.inner.lock().closed = true;
     }
 
@@ -236,7 +240,7 @@ mod tests {
     #[test]
     fn a_free_place_and_the_end_of_the_free_ones_fit_into_32_bits() {
         for next in [0, 1, NO_PLACE - 1, NO_PLACE] {
-            let place = Place::free(next);
+            let place = RegistryEntry::free_before(next);
             assert!(u32::try_from(place.0).is_ok(), "{place:?}");
             assert_eq!(place.next_free(), next);
             assert!(place.header().is_none());

@@ -3,8 +3,8 @@
 //! A restart moves no message. Mailbox, references, id and runnable stay as they are. So the new
 //! state (the *successor*) handles what waits, in order and once, by construction. The message that
 //! panicked counts as handled, and its asker has the panic's text. The cell's *supervisor*
-//! ([`Keeper`]) decides whether and when there is a successor, and makes it. The supervisor lies in
-//! the cold part, so actors without one pay nothing.
+//! ([`Supervisor`](super::supervisor::Supervisor)) decides whether and when there is a successor,
+//! and makes it. The supervisor lies in the cold part, so actors without one pay nothing.
 //!
 //! | phase | event | phase then | what happens |
 //! |---|---|---|---|
@@ -27,8 +27,8 @@
 //! **A stop** of such an actor is not the end of its mailbox but of its state, after the message in
 //! hand. The state word's `RETIRE` says so. The step that sets the flag makes a turn where there is
 //! none, and the last step of a turn sees it. So no stop is lost, whenever it comes. Turns look at
-//! a hint beside the flag after each message ([`Header::killed`]). A stop that comes while the cell
-//! is vacant was meant for the old state, and is forgotten.
+//! a hint beside the flag after each message ([`Header::stop_is_hinted`]). A stop that comes while
+//! the cell is vacant was meant for the old state, and is forgotten.
 //!
 //! Loom model: `models::retire`. Needed orderings: `scripts/weaken-orderings.sh`, group `retire`.
 
@@ -36,179 +36,26 @@ use super::end;
 use super::event::{Event, PanicPlace, ReplicaFailure};
 use super::header::{Header, Phase, Reason};
 use super::room;
-use super::shared::{self, Sharing};
-use super::turn::{count_panic, fail};
+use super::shared;
+use super::supervisor::{AfterLoss, Supervised};
+use super::turn::{count_panic, fail_actor};
 use crate::error::{AskError, StopReason};
 use crate::panics::PanicText;
 use crate::sched::runnable::After;
-use crate::sched::timers::{Key, Timed};
-use crate::sync::{AtomicBool, AtomicUsize, Ordering::*};
+use crate::sched::timers::Timed;
 use crate::time::{self, Duration};
 use crate::user::{self, Site};
-use std::cell::Cell;
 use std::ptr::NonNull;
-use std::sync::Arc;
-
-/// What follows the end of a state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// A successor, after this time.
-    Replace(Duration),
-    /// The actor's end.
-    End,
-}
-
-/// A cell's supervisor. Called in the actor's turns only, outside all locks but for `waits`.
-pub(crate) trait Keeper: Send {
-    /// Decides what follows, after a state was lost or could not be made.
-    fn lost(&self, loss: &ReplicaFailure) -> Verdict;
-
-    /// Puts a new state into the cell. May run user code, which may panic. Then there is no state.
-    ///
-    /// # Safety
-    /// Called in the turn of the supervisor's own cell, which is vacant.
-    unsafe fn renew(&self, this: NonNull<Header>) -> Result<(), String>;
-
-    /// Called under the timers' lock with the key of the timer for which the successor waits, so
-    /// that a pool that stops at once can cancel the wait.
-    fn waits(&self, key: Key);
-
-    /// Called once, when the actor has ended for good.
-    fn ended(&self, reason: &StopReason);
-}
-
-/// The additional part of a cell with a supervisor.
-pub(crate) struct Kept {
-    /// The supervisor, for the holder of the runnable. `None` after the actor has ended.
-    keeper: Cell<Option<Box<dyn Keeper>>>,
-    /// Whether a turn handles messages. For statistics only.
-    in_turn: AtomicBool,
-    /// Address of the message that this actor has taken from the queue and not handled yet, or 0.
-    taken: AtomicUsize,
-    /// Address of the message in hand, or 0. For the holder of the runnable.
-    in_hand: Cell<usize>,
-    /// The queue from which the actor takes. For a queue, the queue's own part.
-    pub(crate) sharing: Arc<Sharing>,
-    queue: bool,
-}
-
-// SAFETY: only the holder of the runnable touches `keeper` and `in_hand`, and a supervisor is
-// `Send`. The other fields are `Sync`.
-unsafe impl Sync for Kept {}
-
-impl std::fmt::Debug for Kept {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kept").field("queue", &self.queue).finish_non_exhaustive()
-    }
-}
-
-impl Kept {
-    /// Makes the part of an actor that takes from `sharing`.
-    pub(crate) fn replica(keeper: Box<dyn Keeper>, sharing: Arc<Sharing>) -> Box<Self> {
-        Kept::new(keeper, sharing, false)
-    }
-
-    /// Makes the part of the queue itself.
-    pub(crate) fn queue(keeper: Box<dyn Keeper>, sharing: Arc<Sharing>) -> Box<Self> {
-        Kept::new(keeper, sharing, true)
-    }
-
-    fn new(keeper: Box<dyn Keeper>, sharing: Arc<Sharing>, queue: bool) -> Box<Self> {
-        Box::new(Kept {
-            keeper: Cell::new(Some(keeper)),
-            in_turn: AtomicBool::new(false),
-            taken: AtomicUsize::new(0),
-            in_hand: Cell::new(0),
-            sharing,
-            queue,
-        })
-    }
-
-    /// Lists the cell at the queue. Returns `false` if its first turn must not be scheduled.
-    #[must_use]
-    pub(crate) fn join(&self, cell: NonNull<Header>) -> bool {
-        self.sharing.join(cell, self.queue)
-    }
-
-    /// Returns `true` if this cell is a queue, and not an actor.
-    pub(crate) fn is_queue(&self) -> bool {
-        self.queue
-    }
-
-    /// Returns `true` if a turn handles messages. A snapshot.
-    pub(crate) fn in_turn(&self) -> bool {
-        self.in_turn.load(Relaxed)
-    }
-
-    /// Notes, under the queue's lock, that the actor has taken a message.
-    pub(super) fn takes(&self, message: usize) {
-        self.taken.store(message, Relaxed);
-    }
-
-    /// Returns `true` if the actor has taken the message and not handled it yet. Called under the
-    /// queue's lock.
-    pub(super) fn has_taken(&self, message: usize) -> bool {
-        // Relaxed: the caller asks on behalf of an actor that waits. If that actor waits for this
-        // one too, this one is still in the handler before which the address was stored.
-        self.taken.load(Relaxed) == message
-    }
-
-    /// Notes, for the holder of the runnable, that `message` comes next and the last one is
-    /// handled.
-    pub(super) fn next_in_hand(&self, message: usize) {
-        let handled = self.in_hand.replace(message);
-        if handled != 0 && handled == self.taken.load(Relaxed) {
-            // The memory may soon hold another message, not taken by this actor.
-            self.taken.store(0, Relaxed);
-        }
-    }
-
-    /// Begins a turn that handles messages.
-    pub(super) fn enter(&self) -> InTurn<'_> {
-        self.in_turn.store(true, Relaxed);
-        InTurn(self)
-    }
-
-    /// Calls `question` with the supervisor, if there is one. For the holder of the runnable.
-    fn ask<R>(&self, question: impl FnOnce(&dyn Keeper) -> R) -> Option<R> {
-        // Taken out for the call, since the supervisor may run user code that comes back here.
-        let lent = Lent { keeper: Some(self.keeper.take()?), to: &self.keeper };
-        lent.keeper.as_deref().map(question)
-    }
-}
-
-/// A supervisor on loan, put back even if the call panics.
-struct Lent<'a> {
-    keeper: Option<Box<dyn Keeper>>,
-    to: &'a Cell<Option<Box<dyn Keeper>>>,
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        self.to.set(self.keeper.take());
-    }
-}
-
-/// A turn that handles messages.
-pub(super) struct InTurn<'a>(&'a Kept);
-
-impl InTurn<'_> {
-    /// Ends the turn.
-    pub(super) fn leave(self) {
-        self.0.in_turn.store(false, Relaxed);
-        self.0.next_in_hand(0);
-    }
-}
 
 /// Ends the state after the message in hand. The actor goes on if its supervisor has another state.
-pub(super) fn retire(this: NonNull<Header>, kill: bool) {
+pub(super) fn retire_state(this: NonNull<Header>, kill: bool) {
     // SAFETY: the caller holds a reference to the cell.
     let header = unsafe { this.as_ref() };
-    match header.state.retire() {
+    match header.state.request_retire() {
         // The mailbox is closed already, so this is the actor's last state.
-        None => Header::close(this, kill),
+        None => Header::close_mailbox(this, kill),
         Some(schedule) => {
-            // After the flag, which the step above has set: see `Header::killed`.
+            // After the flag, which the step above has set: see `Header::stop_is_hinted`.
             header.hint_stop();
             if schedule {
                 // SAFETY: the caller's reference keeps the cell, and the transition made this
@@ -226,45 +73,51 @@ pub(super) fn retire(this: NonNull<Header>, kill: bool) {
 /// The caller holds the runnable, gives it up with the result, and does not touch the cell
 /// afterwards. `owed` places are not given back yet.
 #[cold]
-pub(super) unsafe fn over(this: NonNull<Header>, panic: Option<PanicText>, owed: &mut u32) -> Option<After> {
+pub(super) unsafe fn on_state_ended(
+    this: NonNull<Header>,
+    panic: Option<PanicText>,
+    owed: &mut u32,
+) -> Option<After> {
     // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     let loss = panic.clone().map_or(ReplicaFailure::Stopped, ReplicaFailure::Panicked);
-    if let Some(kept) = header.kept()
-        && goes_on(header, owed)
+    if let Some(supervised) = header.supervised()
+        && release_owed_and_check(header, owed)
     {
         // Before the supervisor decides. Stops until now were meant for the state that ends here.
         header.forget_stop();
-        if let Some(Verdict::Replace(after)) = kept.ask(|keeper| keeper.lost(&loss)) {
+        if let Some(AfterLoss::Replace(after)) =
+            supervised.with_supervisor(|supervisor| supervisor.on_state_lost(&loss))
+        {
             // The owed places may have made room. The successor may take long, so waiting senders
             // are served now.
-            if header.state.peek().in_line() {
-                room::serve(this);
+            if header.state.load_snapshot().has_waiters() {
+                room::serve_line(this);
             }
-            empty(this, panic);
+            stop_and_drop_state(this, panic);
             // SAFETY: the caller gave up the runnable, and the cell is vacant now.
-            return Some(unsafe { replace(this, kept, after) });
+            return Some(unsafe { replace_state(this, supervised, after) });
         }
         // A panic without a successor is reported by `fail` below.
         if panic.is_none() {
-            give_up(header, &loss);
+            close_for_good(header, &loss);
         }
     }
     if let Some(text) = panic {
-        fail(header, text);
+        fail_actor(header, text);
     }
     None
 }
 
 /// Gives the owed places back, then returns `true` if the actor may still have a successor.
-fn goes_on(header: &Header, owed: &mut u32) -> bool {
-    let now = header.state.give_back(std::mem::take(owed));
-    let over = now.killed() || (now.closed() && now.len() == 0);
+fn release_owed_and_check(header: &Header, owed: &mut u32) -> bool {
+    let now = header.state.give_places_back(std::mem::take(owed));
+    let over = now.is_killed() || (now.is_closed() && now.len() == 0);
     !over
 }
 
 /// Ends the old state: `stopped`, then the drop of the state.
-fn empty(this: NonNull<Header>, panic: Option<PanicText>) {
+fn stop_and_drop_state(this: NonNull<Header>, panic: Option<PanicText>) {
     // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     let (reason, cause) = match panic {
@@ -278,7 +131,8 @@ fn empty(this: NonNull<Header>, panic: Option<PanicText>) {
     };
     if header.phase.get() == Phase::Running {
         // SAFETY: in the actor's turn, on a state whose `started` has returned.
-        if let Err(text) = user::guard(Site::Stopped, || unsafe { (header.vtable().stopped)(this, &reason) })
+        if let Err(text) =
+            user::run_guarded(Site::Stopped, || unsafe { (header.vtable().stopped)(this, &reason) })
         {
             count_panic(header, PanicPlace::Stopped, text);
         }
@@ -286,19 +140,21 @@ fn empty(this: NonNull<Header>, panic: Option<PanicText>) {
     // Vacant before the drop runs, so that a panic there cannot lead to a second drop.
     header.phase.set(Phase::Vacant);
     // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
-    if let Err(text) = user::guard_for(Site::Drop, &cause, || unsafe { (header.vtable().drop_state)(this) }) {
+    if let Err(text) =
+        user::run_guarded_for(Site::Drop, &cause, || unsafe { (header.vtable().drop_state)(this) })
+    {
         count_panic(header, PanicPlace::StateDrop, text);
     }
     let cause = match reason {
         StopReason::Panicked(text) => ReplicaFailure::Panicked(text),
         _ => ReplicaFailure::Stopped,
     };
-    tell_of(header, cause);
+    emit_replaced(header, cause);
 }
 
 /// Tells the event hook that another state is to be made, and why.
-fn tell_of(header: &Header, cause: ReplicaFailure) {
-    header.core().emit(|| Event::Replaced { actor: header.id(), type_name: header.type_name(), cause });
+fn emit_replaced(header: &Header, cause: ReplicaFailure) {
+    header.core().emit_event(|| Event::Replaced { actor: header.id(), type_name: header.type_name(), cause });
 }
 
 /// Runs the turn of a vacant cell: the delay has passed, or the wait was cancelled.
@@ -306,14 +162,16 @@ fn tell_of(header: &Header, cause: ReplicaFailure) {
 /// # Safety
 /// The caller holds the runnable, and does not touch the cell if the result is `Gone`.
 #[cold]
-pub(super) unsafe fn resume(this: NonNull<Header>) -> After {
+pub(super) unsafe fn resume_vacant(this: NonNull<Header>) -> After {
     // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
-    match header.kept() {
+    match header.supervised() {
         // SAFETY: the caller gave up the runnable, and the cell is vacant.
-        Some(kept) if goes_on(header, &mut 0) => unsafe { make(this, kept) },
+        Some(supervised) if release_owed_and_check(header, &mut 0) => unsafe {
+            make_successor(this, supervised)
+        },
         // SAFETY: the caller gave up the runnable, and the cell has no state.
-        _ => unsafe { finish(this) },
+        _ => unsafe { end_without_state(this) },
     }
 }
 
@@ -321,16 +179,17 @@ pub(super) unsafe fn resume(this: NonNull<Header>) -> After {
 ///
 /// # Safety
 /// The caller holds the runnable of a vacant cell and gives it up.
-unsafe fn replace(this: NonNull<Header>, kept: &Kept, after: Duration) -> After {
-    // SAFETY: the caller gave up the runnable. After a `wait` that returns `false` the runnable is
-    // back.
+unsafe fn replace_state(this: NonNull<Header>, supervised: &Supervised, after: Duration) -> After {
+    // SAFETY: the caller gave up the runnable. After a `give_to_timer` that returns `false` the
+    // runnable is back.
     unsafe {
         if after.is_zero() {
-            make(this, kept)
-        } else if wait(this, kept, after) {
+            make_successor(this, supervised)
+        } else if give_to_timer(this, supervised, after) {
             After::Gone
         } else {
-            // No timer can be armed, or the actor was killed. `resume` decides in the next turn.
+            // No timer can be armed, or the actor was killed. `resume_vacant` decides in the next
+            // turn.
             After::Requeue
         }
     }
@@ -340,15 +199,16 @@ unsafe fn replace(this: NonNull<Header>, kept: &Kept, after: Duration) -> After 
 ///
 /// # Safety
 /// The caller holds the runnable of a vacant cell and gives it up.
-unsafe fn make(this: NonNull<Header>, kept: &Kept) -> After {
+unsafe fn make_successor(this: NonNull<Header>, supervised: &Supervised) -> After {
     // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     // A stop in the meantime was meant for the old state.
     header.forget_stop();
     let mut made = Ok(());
-    let panic = user::guard(Site::Factory, || {
+    let panic = user::run_guarded(Site::Factory, || {
         // SAFETY: in the turn of the supervisor's own cell, which is vacant.
-        if let Some(result) = kept.ask(|keeper| unsafe { keeper.renew(this) }) {
+        if let Some(result) = supervised.with_supervisor(|supervisor| unsafe { supervisor.make_state(this) })
+        {
             made = result;
         }
     });
@@ -364,34 +224,34 @@ unsafe fn make(this: NonNull<Header>, kept: &Kept) -> After {
             ReplicaFailure::Factory(text.to_string())
         }
     };
-    match kept.ask(|keeper| keeper.lost(&loss)) {
-        Some(Verdict::Replace(after)) => {
-            tell_of(header, loss);
+    match supervised.with_supervisor(|supervisor| supervisor.on_state_lost(&loss)) {
+        Some(AfterLoss::Replace(after)) => {
+            emit_replaced(header, loss);
             if after.is_zero() {
                 // By way of a queue, so a factory that always fails does not keep the worker.
                 After::Requeue
             } else {
                 // SAFETY: the runnable is still held, and the cell is still vacant.
-                unsafe { replace(this, kept, after) }
+                unsafe { replace_state(this, supervised, after) }
             }
         }
         _ => {
-            give_up(header, &loss);
+            close_for_good(header, &loss);
             // SAFETY: the runnable is still held, and the cell has no state.
-            unsafe { finish(this) }
+            unsafe { end_without_state(this) }
         }
     }
 }
 
 /// Closes the actor for good. Nothing is accepted any more, and waiting messages are not handled.
-fn give_up(header: &Header, loss: &ReplicaFailure) {
+fn close_for_good(header: &Header, loss: &ReplicaFailure) {
     if let ReplicaFailure::Panicked(text) = loss {
         header.reason.set(Reason::Panicked);
         *header.cold().panic.lock() = Some(text.clone());
     } else {
         header.reason.set(Reason::Stopped);
     }
-    let scheduled = header.state.close(true);
+    let scheduled = header.state.set_closed(true);
     debug_assert!(!scheduled, "we hold the runnable");
 }
 
@@ -399,22 +259,23 @@ fn give_up(header: &Header, loss: &ReplicaFailure) {
 ///
 /// # Safety
 /// The caller holds the runnable, and does not touch the cell if the result is `Gone`.
-unsafe fn finish(this: NonNull<Header>) -> After {
-    // SAFETY: the caller gave up the runnable, and `begin` is called before `proceed`.
+unsafe fn end_without_state(this: NonNull<Header>) -> After {
+    // SAFETY: the caller gave up the runnable, and `begin_ending` is called before
+    // `run_ending_turn`.
     unsafe {
-        end::begin(this.as_ref());
-        end::proceed(this)
+        end::begin_ending(this.as_ref());
+        end::run_ending_turn(this)
     }
 }
 
 /// Tells the queue and the supervisor of the actor's end, in the last turn.
-pub(super) fn ended(this: NonNull<Header>, kept: &Kept) {
-    shared::leave(this, kept);
-    if let Some(keeper) = kept.keeper.take() {
+pub(super) fn tell_queue_and_supervisor(this: NonNull<Header>, supervised: &Supervised) {
+    shared::unlist_cell(this, supervised);
+    if let Some(supervisor) = supervised.supervisor.take() {
         // SAFETY: the caller's runnable keeps the cell.
-        let reason = end::reason(unsafe { this.as_ref() });
-        user::contain(Site::Keeper, || keeper.ended(&reason));
-        user::contain(Site::Drop, || drop(keeper));
+        let reason = end::stop_reason_of(unsafe { this.as_ref() });
+        user::run_contained(Site::Supervisor, || supervisor.on_actor_ended(&reason));
+        user::run_contained(Site::Drop, || drop(supervisor));
     }
 }
 
@@ -432,7 +293,7 @@ unsafe impl Send for Delayed {}
 ///
 /// # Safety
 /// The caller holds the runnable, and gives it up if the result is `true`.
-unsafe fn wait(this: NonNull<Header>, kept: &Kept, after: Duration) -> bool {
+unsafe fn give_to_timer(this: NonNull<Header>, supervised: &Supervised, after: Duration) -> bool {
     // SAFETY: the caller's runnable keeps the cell until the timer has it.
     let core = unsafe { this.as_ref() }.core();
     // Counted before the runnable is given away, so that the executor never looks quiescent in
@@ -441,16 +302,16 @@ unsafe fn wait(this: NonNull<Header>, kept: &Kept, after: Duration) -> bool {
     // From the arming on this thread does not touch the cell. So the key is published before that,
     // under the timers' lock.
     let armed = core.scheduler.arm(
-        time::after(after),
+        time::instant_after(after),
         // A pool that stops at once first kills and then looks for timers. So either the pool finds
         // the timer, or this check sees the kill.
         || {
             // SAFETY: the timer is not armed yet, so the caller's runnable still keeps the cell.
             let header = unsafe { this.as_ref() };
-            !header.state.peek().killed()
+            !header.state.load_snapshot().is_killed()
         },
         |key| {
-            kept.ask(|keeper| keeper.waits(key));
+            supervised.with_supervisor(|supervisor| supervisor.on_successor_delayed(key));
             Box::new(Delayed { cell: this })
         },
     );

@@ -59,7 +59,7 @@ pub(crate) struct Ticket(Mutex<TicketState>);
 
 #[derive(Debug)]
 enum TicketState {
-    /// `key` is the entry in the list, set by `join`.
+    /// `key` is the entry in the list, set by `join_line`.
     Waiting {
         envelope: NonNull<Envelope>,
         waker: Waker,
@@ -99,10 +99,10 @@ enum Waiter {
 
 /// The list. Boxed, since most actors that could have one never do.
 #[derive(Debug, Default)]
-pub(crate) struct RoomList(Option<Box<Line>>);
+pub(crate) struct RoomList(Option<Box<RoomQueue>>);
 
 #[derive(Debug, Default)]
-struct Line {
+struct RoomQueue {
     /// Oldest first.
     waiters: Linked<Waiter>,
     /// Number of senders among the waiters.
@@ -121,17 +121,17 @@ impl RoomList {
         self.0.as_ref().is_some_and(|line| line.owners.contains(&address))
     }
 
-    fn line(&mut self) -> &mut Line {
+    fn get_or_make_queue(&mut self) -> &mut RoomQueue {
         self.0.get_or_insert_default()
     }
 }
 
-impl Line {
+impl RoomQueue {
     fn push(&mut self, waiter: Waiter) -> usize {
         match &waiter {
             Waiter::Sender(_) => self.senders += 1,
             Waiter::Notice { owner, .. } => {
-                self.owners.insert(address(owner));
+                self.owners.insert(address_of(owner));
             }
             Waiter::Mark { .. } => {}
         }
@@ -142,7 +142,7 @@ impl Line {
         match waiter {
             Waiter::Sender(_) => self.senders -= 1,
             Waiter::Notice { owner, .. } => {
-                self.owners.remove(&address(owner));
+                self.owners.remove(&address_of(owner));
             }
             Waiter::Mark { .. } => {}
         }
@@ -162,7 +162,7 @@ impl Line {
     }
 }
 
-fn address(owner: &Strong) -> usize {
+fn address_of(owner: &Strong) -> usize {
     owner.as_ptr().addr().get()
 }
 
@@ -179,8 +179,8 @@ impl Ticket {
     ///
     /// A call that returns the envelope neither clones nor drops a waker, since that may panic and
     /// would lose the message.
-    pub(crate) fn look(&self, waker: &Waker) -> TicketNow {
-        if let Some(now) = self.look_known(waker) {
+    pub(crate) fn poll_state(&self, waker: &Waker) -> TicketNow {
+        if let Some(now) = self.poll_known(waker) {
             return now;
         }
         let waker = user::clone_waker(waker); // user code, so not under the lock
@@ -188,24 +188,24 @@ impl Ticket {
         let (now, unused) = match &mut *state {
             // The ticket may have been settled since the first look.
             TicketState::Waiting { waker: old, .. } => (TicketNow::Waiting, std::mem::replace(old, waker)),
-            settled => (Self::settled(settled), waker),
+            settled => (Self::take_settled(settled), waker),
         };
         drop(state);
-        drops::waker(Some(unused)); // user code, so not under the lock, and contained
+        drops::drop_waker(Some(unused)); // user code, so not under the lock, and contained
         now
     }
 
-    /// The part of [`look`](Self::look) that needs no waker. Returns `None` if the ticket waits
-    /// with another waker.
-    fn look_known(&self, waker: &Waker) -> Option<TicketNow> {
+    /// The part of [`poll_state`](Self::poll_state) that needs no waker. Returns `None` if the
+    /// ticket waits with another waker.
+    fn poll_known(&self, waker: &Waker) -> Option<TicketNow> {
         match &mut *self.0.lock() {
             TicketState::Waiting { waker: known, .. } => known.will_wake(waker).then_some(TicketNow::Waiting),
-            settled => Some(Self::settled(settled)),
+            settled => Some(Self::take_settled(settled)),
         }
     }
 
     /// Returns the result in a settled ticket.
-    fn settled(state: &mut TicketState) -> TicketNow {
+    fn take_settled(state: &mut TicketState) -> TicketNow {
         match *state {
             TicketState::Refused { envelope, refusal } => {
                 *state = TicketState::Taken;
@@ -222,20 +222,20 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let state = std::mem::replace(&mut *self.0.lock(), TicketState::Taken);
         if let TicketState::Waiting { waker, .. } = state {
-            drops::waker(Some(waker));
+            drops::drop_waker(Some(waker));
         }
     }
 }
 
 /// Puts a sender in line, unless there is room. Then the caller may deliver at once.
-pub(crate) fn join(header: &Header, ticket: &Arc<Ticket>) -> RoomWait {
+pub(crate) fn join_line(header: &Header, ticket: &Arc<Ticket>) -> RoomWait {
     let mut list = header.cold().room.lock();
     // A sender behind others does not look at the room: the flag is set already, and earlier
     // waiters come first.
     let room = header.capacity - 1;
     let found = header.state.wait_for_room(list.is_empty().then(|| beside_prepaid(header, room)));
     if found == RoomWait::Waiting {
-        let entry = list.line().push(Waiter::Sender(Arc::clone(ticket)));
+        let entry = list.get_or_make_queue().push(Waiter::Sender(Arc::clone(ticket)));
         if let TicketState::Waiting { key, .. } = &mut *ticket.0.lock() {
             *key = Some(entry);
         }
@@ -245,12 +245,12 @@ pub(crate) fn join(header: &Header, ticket: &Arc<Ticket>) -> RoomWait {
 
 /// Takes a waiting sender out of the line, in a time that does not grow with the line. Returns
 /// `None` if it is too late: the ticket is settled.
-pub(crate) fn withdraw(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNull<Envelope>> {
+pub(crate) fn leave_line(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNull<Envelope>> {
     let mut list = header.cold().room.lock();
     let mut state = ticket.0.lock();
     // Under the list's lock a ticket waits if and only if it is listed.
     let TicketState::Waiting { envelope, key: Some(key), .. } = *state else { return None };
-    let listed = list.line().remove(key);
+    let listed = list.get_or_make_queue().remove(key);
     debug_assert!(matches!(&listed, Some(Waiter::Sender(it)) if Arc::ptr_eq(it, ticket)), "another's place");
     if list.is_empty() {
         header.state.clear_room_wait();
@@ -260,7 +260,7 @@ pub(crate) fn withdraw(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNull<
     drop(list);
     drop(listed);
     if let TicketState::Waiting { waker, .. } = waiting {
-        drops::waker(Some(waker)); // user code, so not under a lock
+        drops::drop_waker(Some(waker)); // user code, so not under a lock
     }
     Some(envelope)
 }
@@ -268,13 +268,13 @@ pub(crate) fn withdraw(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNull<
 /// Asks for a notice. Returns `Err` if the owner waits for this mailbox already.
 pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Envelope>) -> Result<(), ()> {
     let mut list = header.cold().room.lock();
-    if list.has_notice_for(address(&owner)) {
+    if list.has_notice_for(address_of(&owner)) {
         drop(list); // before `owner` is dropped
         return Err(());
     }
-    match header.state.wait_for_room(list.is_empty().then(|| beside_prepaid(header, half(header)))) {
+    match header.state.wait_for_room(list.is_empty().then(|| beside_prepaid(header, half_capacity(header)))) {
         RoomWait::Waiting => {
-            list.line().push(Waiter::Notice { owner, envelope });
+            list.get_or_make_queue().push(Waiter::Notice { owner, envelope });
         }
         RoomWait::Room | RoomWait::Closed => {
             drop(list);
@@ -290,12 +290,12 @@ pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Env
 /// # Safety
 /// `owner` is the actor whose cell `header` is. The envelope is made for it, and the caller gives
 /// up the only pointer to it.
-pub(crate) unsafe fn follow(header: &Header, owner: Strong, envelope: NonNull<Envelope>) {
-    if header.state.peek().room_wait() {
+pub(crate) unsafe fn deliver_behind_line(header: &Header, owner: Strong, envelope: NonNull<Envelope>) {
+    if header.state.load_snapshot().has_room_wait() {
         let mut list = header.cold().room.lock();
         // Only senders' messages come into this mailbox, so other waiters need no mark.
-        if list.line().senders > 0 {
-            list.line().push(Waiter::Mark { owner, envelope });
+        if list.get_or_make_queue().senders > 0 {
+            list.get_or_make_queue().push(Waiter::Mark { owner, envelope });
             return;
         }
     }
@@ -306,32 +306,32 @@ pub(crate) unsafe fn follow(header: &Header, owner: Strong, envelope: NonNull<En
 /// One notice comes for each free part of this size.
 const NOTICE_PART: u32 = 4;
 
-fn half(header: &Header) -> u32 {
+fn half_capacity(header: &Header) -> u32 {
     header.capacity / 2
 }
 
 /// Returns the length of the mailbox when it holds so many ordinary messages beside the prepaid
 /// ones. Called with the list's lock.
 fn beside_prepaid(header: &Header, ordinary: u32) -> u32 {
-    ordinary.saturating_add(header.cold().prepaid.read())
+    ordinary.saturating_add(header.cold().prepaid.read_count())
 }
 
 /// Moves messages into the mailbox and gives notices, as far as there is room. Called by the turn
 /// that has given room back, with the runnable.
-pub(crate) fn serve(this: NonNull<Header>) {
+pub(crate) fn serve_line(this: NonNull<Header>) {
     // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     let mut wake = Vec::new();
     let mut notices = Vec::new();
     {
         let mut list = header.cold().room.lock();
-        let line = list.line();
+        let line = list.get_or_make_queue();
         // The count of prepaid messages comes first, which does not fall under the lock, and the
         // length second. In the other order a prepaid message that comes in between would make room
         // for an ordinary one.
         let waiting = || {
-            let prepaid = header.cold().prepaid.read();
-            header.state.peek().len().saturating_sub(prepaid)
+            let prepaid = header.cold().prepaid.read_count();
+            header.state.load_snapshot().len().saturating_sub(prepaid)
         };
         let free = header.capacity.saturating_sub(waiting());
         let mut most = free / (header.capacity / NOTICE_PART).max(1);
@@ -340,12 +340,12 @@ pub(crate) fn serve(this: NonNull<Header>) {
             let waiting = waiting();
             match front {
                 Waiter::Sender(_) if waiting >= header.capacity => break,
-                Waiter::Notice { .. } if waiting > half(header) => break,
+                Waiter::Notice { .. } if waiting > half_capacity(header) => break,
                 // Only so many at a time, and plain sends may use the rest of the room. If a sender
                 // waits behind the notice, plain sends may not use the room anyway, so holding the
                 // notice back would gain nothing.
                 Waiter::Notice { .. } if most == 0 && line.senders == 0 => {
-                    header.state.notices_to_come();
+                    header.state.set_notices_to_come();
                     break;
                 }
                 Waiter::Notice { .. } => most = most.saturating_sub(1),
@@ -374,7 +374,7 @@ pub(crate) fn serve(this: NonNull<Header>) {
             header.state.clear_room_wait();
         }
     }
-    settle(wake, notices);
+    wake_and_notify(wake, notices);
     if let Some(stopwatch) = header.stopwatch() {
         // The next handler begins after this.
         stopwatch.forget_clock();
@@ -387,8 +387,8 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
     let Some(cold) = header.cold_if_any() else { return };
     let mut wake = Vec::new();
     let mut notices = Vec::new();
-    // The list stays locked to the end. `withdraw` takes a ticket that is not listed for a settled
-    // one, and would lose its message.
+    // The list stays locked to the end. `leave_line` takes a ticket that is not listed for a
+    // settled one, and would lose its message.
     let mut list = cold.room.lock();
     let mut line = list.0.take();
     while let Some(waiter) = line.as_mut().and_then(|line| line.waiters.pop()) {
@@ -405,14 +405,14 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
         }
     }
     drop(list);
-    settle(wake, notices);
+    wake_and_notify(wake, notices);
 }
 
 /// Wakes senders (user code) and delivers notices (other actors' mailboxes), outside all locks.
-fn settle(wake: Vec<TicketState>, notices: Vec<(Strong, NonNull<Envelope>, Lane)>) {
+fn wake_and_notify(wake: Vec<TicketState>, notices: Vec<(Strong, NonNull<Envelope>, Lane)>) {
     for waiting in wake {
         if let TicketState::Waiting { waker, .. } = waiting {
-            user::wake(waker);
+            user::wake_waker(waker);
         }
     }
     for (owner, envelope, lane) in notices {

@@ -16,14 +16,14 @@
 //! | the queue's turn | the member | so |
 //! |---|---|---|
 //! | `reserve_idle` | idle | is scheduled with one message: the queue's turn pushes its runnable |
-//! | all are scheduled: `want` sets `WANTED` | scheduled | looks at the queue before it goes idle |
-//! | the same | went idle just before | `want` says so: `reserve_idle` |
+//! | all are scheduled: `CHECK_QUEUE` is set | scheduled | looks at the queue before it goes idle |
+//! | the same | went idle just before | `request_queue_check` says so: `reserve_idle` |
 //! | none was idle: keeps the runnable (*held*) | | a member that looks finds it |
 //!
 //! A member that looks, under the lock, finds the queue held or not held. If it is held the member
 //! takes one message, and the runnable stays held as long as more messages wait. If it is not held,
 //! nothing waits, or the queue's turn is still to come and will see this member idle or want it
-//! again. Then the member clears `WANTED`.
+//! again. Then the member clears `CHECK_QUEUE`.
 //!
 //! **The right to take** is the lock, under which no user code runs. **While the queue is held**
 //! its runnable is in no other queue. Closing the queue, or a member's leaving, pushes the
@@ -35,8 +35,8 @@
 use super::end;
 use super::envelope::Envelope;
 use super::header::{Header, Strong};
-use super::restart::Kept;
 use super::room;
+use super::supervisor::Supervised;
 use crate::id::ActorId;
 use crate::mailbox::inbox::Node;
 use crate::mailbox::state::{EndTurn, Reserve};
@@ -46,10 +46,10 @@ use std::ptr::NonNull;
 
 /// The common part of a queue and its members.
 #[derive(Debug)]
-pub(crate) struct Sharing(Mutex<Inner>);
+pub(crate) struct Sharing(Mutex<SharedQueue>);
 
 #[derive(Debug)]
-struct Inner {
+struct SharedQueue {
     /// The queue's cell, as long as it has not ended.
     queue: Option<NonNull<Header>>,
     /// Whether the queue's runnable is here.
@@ -80,21 +80,21 @@ pub(super) enum Doers {
 
 // SAFETY: headers are `Sync`. Listed cells have not ended, since an ending cell takes itself off
 // the list under the lock.
-unsafe impl Send for Inner {}
+unsafe impl Send for SharedQueue {}
 
 impl Sharing {
     pub(crate) fn new() -> Self {
-        Sharing::with(None)
+        Sharing::with_hold(None)
     }
 
     /// Makes the common part of a hold, a queue that is kept until [`move_to`](Self::move_to).
-    pub(crate) fn hold(hold: Hold) -> Self {
-        Sharing::with(Some(hold))
+    pub(crate) fn new_hold(hold: Hold) -> Self {
+        Sharing::with_hold(Some(hold))
     }
 
     /// Returns the actors that must act before the message in the envelope is handled. With 0:
     /// before there is room.
-    pub(super) fn doers(&self, envelope: usize) -> Doers {
+    pub(super) fn actors_to_act(&self, envelope: usize) -> Doers {
         let inner = self.0.lock();
         match inner.hold {
             Some(Hold { from, into }) if inner.held => Doers::All(vec![from, into]),
@@ -102,7 +102,9 @@ impl Sharing {
             None => {
                 // SAFETY: listed cells have not ended, and none can end while the list is locked.
                 let headers = || inner.members.iter().map(|member| unsafe { member.as_ref() });
-                let took = |header: &&Header| header.kept().is_some_and(|kept| kept.has_taken(envelope));
+                let took = |header: &&Header| {
+                    header.supervised().is_some_and(|supervised| supervised.has_taken(envelope))
+                };
                 match headers().find(took) {
                     Some(header) if envelope != 0 => Doers::One(header.id()),
                     _ => Doers::Any(headers().map(Header::id).collect()),
@@ -111,21 +113,21 @@ impl Sharing {
         }
     }
 
-    fn with(hold: Option<Hold>) -> Self {
-        Sharing(Mutex::new(Inner { queue: None, held: false, members: Vec::new(), from: 0, hold }))
+    fn with_hold(hold: Option<Hold>) -> Self {
+        Sharing(Mutex::new(SharedQueue { queue: None, held: false, members: Vec::new(), from: 0, hold }))
     }
 
     /// Lists a cell before its first turn, as the queue or as a member. Returns `false` if that
     /// turn must not be scheduled, since the runnable is held here.
     #[must_use]
-    pub(super) fn join(&self, cell: NonNull<Header>, queue: bool) -> bool {
+    pub(super) fn list_cell(&self, cell: NonNull<Header>, queue: bool) -> bool {
         let mut inner = self.0.lock();
         if queue {
             inner.queue = Some(cell);
             inner.held = inner.hold.is_some();
         } else {
             inner.members.push(cell);
-            inner.release(); // the queue may have a message for the new member
+            inner.release_runnable(); // the queue may have a message for the new member
         }
         !(queue && inner.hold.is_some())
     }
@@ -152,7 +154,7 @@ impl Sharing {
                     hold.inbox.put_back(node);
                     break;
                 };
-                let sent = Envelope::sent(Envelope::from_node(node));
+                let sent = Envelope::sent_at(Envelope::from_node(node));
                 if target.inbox.push(node)
                     && let (Some(stopwatch), Some(sent)) = (target.stopwatch(), sent)
                 {
@@ -165,8 +167,8 @@ impl Sharing {
                 }
             }
             // With leftovers the hold is killed: they are dead letters.
-            let rest = hold.state.give_back(moved);
-            let scheduled = hold.state.close(rest.len() > 0);
+            let rest = hold.state.give_places_back(moved);
+            let scheduled = hold.state.set_closed(rest.len() > 0);
             debug_assert!(!scheduled, "we hold the runnable");
             Header::schedule(queue);
         }
@@ -175,7 +177,7 @@ impl Sharing {
 
 /// What the queue's turn found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
+enum QueueFinding {
     /// All linked messages have been given away, this many.
     Given(u32),
     /// No member is idle, and the runnable is held.
@@ -184,9 +186,9 @@ enum Found {
     Nobody,
 }
 
-impl Inner {
+impl SharedQueue {
     /// Pushes the queue's runnable, if it is held here.
-    fn release(&mut self) {
+    fn release_runnable(&mut self) {
         if std::mem::take(&mut self.held) {
             let queue = self.queue.expect("a queue that is held has not ended");
             // SAFETY: the runnable is held here and pushed once. A held queue has not ended.
@@ -195,39 +197,43 @@ impl Inner {
     }
 
     /// Gives messages to idle members. For the holder of the queue's runnable.
-    fn give(&mut self, queue: &Header) -> Found {
+    fn give_to_idle(&mut self, queue: &Header) -> QueueFinding {
         if self.members.is_empty() {
-            return if queue.state.peek().len() > 0 { Found::Nobody } else { Found::Given(0) };
+            return if queue.state.load_snapshot().len() > 0 {
+                QueueFinding::Nobody
+            } else {
+                QueueFinding::Given(0)
+            };
         }
         // A message is popped before a member is reserved, since a reserved place needs a message.
         let mut given = 0;
         let found = loop {
             // SAFETY: under the lock and with the runnable, so this thread is the receiver.
             let Some(node) = (unsafe { queue.inbox.pop(NonNull::from(queue).cast()) }) else {
-                break Found::Given(given);
+                break QueueFinding::Given(given);
             };
             match self.idle_member() {
                 // SAFETY: the reserved place keeps the member, and by the transition this thread
                 // pushes the runnable.
                 Some(member) => unsafe {
-                    put(member, node);
+                    put_at_member(member, node);
                     Header::schedule(member);
                     given += 1;
                 },
                 None => {
                     // SAFETY: this thread is still the receiver, and `node` was popped last.
                     unsafe { queue.inbox.put_back(node) };
-                    break Found::AllBusy;
+                    break QueueFinding::AllBusy;
                 }
             }
         };
         // SAFETY: this thread holds the lock and the runnable.
-        unsafe { watch(queue) };
-        if given > 0 && queue.state.give_back(given).in_line() {
+        unsafe { note_first_message(queue) };
+        if given > 0 && queue.state.give_places_back(given).has_waiters() {
             // Senders in line for room come first. The turn ends here and comes again.
-            return Found::Given(given);
+            return QueueFinding::Given(given);
         }
-        self.held = found == Found::AllBusy;
+        self.held = found == QueueFinding::AllBusy;
         found
     }
 
@@ -243,7 +249,7 @@ impl Inner {
         // turn. A member that went idle just before would not look, and is reserved after all.
         let idle = (0..all)
             .find(|&i| state(i).reserve_idle())
-            .or_else(|| (0..all).find(|&i| state(i).want() && state(i).reserve_idle()))?;
+            .or_else(|| (0..all).find(|&i| state(i).request_queue_check() && state(i).reserve_idle()))?;
         let member = self.members[at(idle)];
         // Round robin, so that messages are spread over the members.
         self.from = at(idle + 1);
@@ -251,7 +257,7 @@ impl Inner {
     }
 
     /// Takes a message of the held queue for a member in a turn. Returns `false` if there is none.
-    fn take(&mut self, member: NonNull<Header>) -> bool {
+    fn take_for_member(&mut self, member: NonNull<Header>) -> bool {
         let Some(queue) = self.queue.filter(|_| self.held) else { return false };
         // SAFETY: the member is in its turn, and the queue has not ended, so both live. Under the
         // lock, while the queue is held, this thread is the queue's receiver.
@@ -261,15 +267,15 @@ impl Inner {
             let Some(node) = queue.as_ref().inbox.pop(queue.cast()) else {
                 // A sender has reserved and not linked yet. The queue's own turn waits for that
                 // message.
-                let _still_scheduled = state.give_back(1);
-                self.release();
+                let _still_scheduled = state.give_places_back(1);
+                self.release_runnable();
                 return false;
             };
-            put(member, node);
-            watch(queue.as_ref());
-            let rest = queue.as_ref().state.give_back(1);
-            if rest.len() == 0 || rest.in_line() || rest.killed() {
-                self.release(); // the queue's own turn decides
+            put_at_member(member, node);
+            note_first_message(queue.as_ref());
+            let rest = queue.as_ref().state.give_places_back(1);
+            if rest.len() == 0 || rest.has_waiters() || rest.is_killed() {
+                self.release_runnable(); // the queue's own turn decides
             }
         }
         true
@@ -281,15 +287,15 @@ impl Inner {
 /// # Safety
 /// A place is reserved for the message, and the caller gives up the only pointer to it. Called
 /// under the queue's lock.
-unsafe fn put(member: NonNull<Header>, node: *mut Node) {
+unsafe fn put_at_member(member: NonNull<Header>, node: *mut Node) {
     // SAFETY: the reserved place keeps the member. The node was popped, so it is on no queue.
     unsafe {
         let cold = member.as_ref().cold();
-        if let Some(kept) = &cold.kept {
-            kept.takes(node.addr());
+        if let Some(supervised) = &cold.supervised {
+            supervised.note_taken(node.addr());
         }
         if let Some(stopwatch) = &cold.stopwatch {
-            stopwatch.pushing_tick(cold.ticks.inbox(), Envelope::sent(Envelope::from_node(node)));
+            stopwatch.pushing_tick(cold.ticks.inbox(), Envelope::sent_at(Envelope::from_node(node)));
         }
         cold.ticks.inbox().push(node);
     }
@@ -299,10 +305,10 @@ unsafe fn put(member: NonNull<Header>, node: *mut Node) {
 ///
 /// # Safety
 /// The caller has the right to take.
-unsafe fn watch(queue: &Header) {
+unsafe fn note_first_message(queue: &Header) {
     if let Some(stopwatch) = queue.stopwatch() {
         // SAFETY: with the right to take this thread is the receiver.
-        unsafe { stopwatch.first_is(queue.inbox.begin()) };
+        unsafe { stopwatch.first_is(queue.inbox.load_taken()) };
     }
 }
 
@@ -311,77 +317,77 @@ unsafe fn watch(queue: &Header) {
 /// # Safety
 /// The caller holds the runnable and gives it up. If the result is `Gone` the caller does not touch
 /// the cell any more.
-pub(super) unsafe fn turn(this: NonNull<Header>) -> After {
+pub(super) unsafe fn run_queue_turn(this: NonNull<Header>) -> After {
     // SAFETY: the runnable keeps the cell until it is held, or until a transition gives it up.
     let header = unsafe { this.as_ref() };
-    let sharing = &header.kept().expect("set before its first turn").sharing;
+    let sharing = &header.supervised().expect("set before its first turn").sharing;
     let now = header.state.begin_turn();
     // Waiting senders first, so the queue gives their messages to members in this turn.
-    if now.in_line() && !now.closed() {
-        room::serve(this);
+    if now.has_waiters() && !now.is_closed() {
+        room::serve_line(this);
     }
     let mut given = 0;
-    if !now.killed() {
+    if !now.is_killed() {
         chaos();
         // Bound to a name before the match, whose scrutinee would hold the lock until its end.
-        let found = sharing.0.lock().give(header);
+        let found = sharing.0.lock().give_to_idle(header);
         match found {
             // The runnable is held, and a member may have taken the last message already: the cell
             // must not be touched.
-            Found::AllBusy => return After::Gone,
-            Found::Given(messages) => given = messages,
-            Found::Nobody => {
-                let scheduled = header.state.close(true);
+            QueueFinding::AllBusy => return After::Gone,
+            QueueFinding::Given(messages) => given = messages,
+            QueueFinding::Nobody => {
+                let scheduled = header.state.set_closed(true);
                 debug_assert!(!scheduled, "we hold the runnable");
             }
         }
     }
-    // No places are owed, since `give` has given them back.
+    // No places are owed, since `give_to_idle` has given them back.
     match header.state.end_turn(0, true) {
         EndTurn::Idle => return After::Gone,
         EndTurn::More { .. } if given == 0 => return After::RequeueGap,
         EndTurn::More { from_outside: true } => return After::RequeueOutside,
         EndTurn::More { from_outside: false } | EndTurn::ServeRoom => return After::Requeue,
         EndTurn::Ending | EndTurn::Unreferenced => {}
-        EndTurn::Wanted | EndTurn::Retire => unreachable!("a queue is no member, and has no state"),
+        EndTurn::CheckQueue | EndTurn::Retire => unreachable!("a queue is no member, and has no state"),
     }
-    // SAFETY: these endings leave the runnable with this turn, and `begin` is called before
-    // `proceed`.
+    // SAFETY: these endings leave the runnable with this turn, and `begin_ending` is called before
+    // `run_ending_turn`.
     unsafe {
-        end::begin(header);
-        end::proceed(this)
+        end::begin_ending(header);
+        end::run_ending_turn(this)
     }
 }
 
 /// Looks at the queue at the end of a member's turn. Afterwards the member has one message more, or
-/// `WANTED` is cleared.
-pub(super) fn look(this: NonNull<Header>) {
+/// `CHECK_QUEUE` is cleared.
+pub(super) fn check_queue(this: NonNull<Header>) {
     // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
-    let Some(kept) = header.kept() else { return };
+    let Some(supervised) = header.supervised() else { return };
     chaos();
-    let mut inner = kept.sharing.0.lock();
-    // Cleared under the lock, under which the queue's turn sets it, so a new `want` is never lost.
-    if !inner.take(this) {
-        header.state.unwant();
+    let mut inner = supervised.sharing.0.lock();
+    // Cleared under the lock, under which the queue's turn sets it, so a new request is never lost.
+    if !inner.take_for_member(this) {
+        header.state.clear_queue_check();
     }
 }
 
 /// Pushes the runnable of a closed queue, if it is held.
-pub(super) fn nudge(kept: &Kept) {
-    if kept.is_queue() {
-        kept.sharing.0.lock().release();
+pub(super) fn release_closed(supervised: &Supervised) {
+    if supervised.is_queue() {
+        supervised.sharing.0.lock().release_runnable();
     }
 }
 
 /// Takes a cell that has ended off the list.
-pub(super) fn leave(this: NonNull<Header>, kept: &Kept) {
-    let mut inner = kept.sharing.0.lock();
-    if kept.is_queue() {
+pub(super) fn unlist_cell(this: NonNull<Header>, supervised: &Supervised) {
+    let mut inner = supervised.sharing.0.lock();
+    if supervised.is_queue() {
         inner.queue = None;
         debug_assert!(!inner.held, "it ended in its turn");
     } else {
         inner.members.retain(|&member| member != this);
-        inner.release(); // if no member is left the queue ends
+        inner.release_runnable(); // if no member is left the queue ends
     }
 }

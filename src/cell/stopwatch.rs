@@ -43,7 +43,7 @@ use std::cell::Cell;
 const SAMPLES: usize = 32;
 
 /// An instant as ns after the stopwatch was made, from 1. 0 is none.
-type Mark = u64;
+type StopwatchNs = u64;
 
 /// The stopwatch. See the header of this file.
 #[derive(Debug)]
@@ -56,8 +56,8 @@ pub(crate) struct Stopwatch {
     begun: AtomicU64,
     /// Time in handlers, without the one under way. Written by turns.
     handling_ns: Counter,
-    messages: Line,
-    ticks: Line,
+    messages: OldestSent,
+    ticks: OldestSent,
     record: Mutex<ActorRecord>,
     /// For the turn: when the message in hand was sent.
     sent: Cell<Option<Instant>>,
@@ -69,16 +69,16 @@ pub(crate) struct Stopwatch {
 
 /// Instants of the oldest taken message, and of the oldest message pushed since.
 #[derive(Debug, Default)]
-struct Line {
+struct OldestSent {
     taken: AtomicU64,
     pushed: AtomicU64,
 }
 
-impl Line {
-    fn oldest(&self, inbox: &Inbox) -> Option<Mark> {
+impl OldestSent {
+    fn oldest_mark(&self, inbox: &Inbox) -> Option<StopwatchNs> {
         match self.taken.load(Relaxed) {
             // Taken messages are older than all messages pushed since.
-            0 if inbox.nothing_pushed() => None,
+            0 if inbox.has_nothing_pushed() => None,
             0 => Some(self.pushed.load(Relaxed)),
             taken => Some(taken),
         }
@@ -98,8 +98,8 @@ impl Stopwatch {
             runnable: AtomicU64::new(0),
             begun: AtomicU64::new(0),
             handling_ns: Counter::default(),
-            messages: Line::default(),
-            ticks: Line::default(),
+            messages: OldestSent::default(),
+            ticks: OldestSent::default(),
             record: Mutex::new(ActorRecord { wait: Record::coarse(), handling: Record::coarse() }),
             sent: Cell::new(None),
             clock: Cell::new(None),
@@ -107,33 +107,33 @@ impl Stopwatch {
         })
     }
 
-    fn mark(&self, at: Instant) -> Mark {
-        ns(at.saturating_duration_since(self.made)) + 1
+    fn ns_of(&self, at: Instant) -> StopwatchNs {
+        whole_ns(at.saturating_duration_since(self.made)) + 1
     }
 
     /// Notes that the actor becomes runnable. Called by the thread that is about to push the
     /// runnable.
-    pub(crate) fn runnable(&self, now: Instant) {
+    pub(crate) fn runnable_since(&self, now: Instant) {
         // Relaxed: the runnable's way through the queues orders the store before the turn's load.
-        self.runnable.store(self.mark(now), Relaxed);
+        self.runnable.store(self.ns_of(now), Relaxed);
     }
 
     #[cold]
     pub(crate) fn runnable_now(&self) {
-        self.runnable(time::now());
+        self.runnable_since(time::now());
     }
 
     /// Notes a message sent at `sent` that was put where the turn begins. Called by the sender that
     /// has just scheduled the actor.
     pub(crate) fn put_first(&self, sent: Instant) {
-        self.messages.taken.store(self.mark(sent), Relaxed);
+        self.messages.taken.store(self.ns_of(sent), Relaxed);
     }
 
     /// Notes a message sent at `sent` that was pushed onto an empty stack.
     pub(crate) fn pushed_first(&self, sent: Instant) {
         // The younger instant wins: a late note about an earlier stack must not replace a newer
         // one.
-        self.messages.pushed.fetch_max(self.mark(sent), Relaxed);
+        self.messages.pushed.fetch_max(self.ns_of(sent), Relaxed);
     }
 
     /// Notes the first of the messages that were taken, for a queue whose messages are given to
@@ -143,17 +143,17 @@ impl Stopwatch {
     /// `first` is null, or a node of this mailbox. The caller is the mailbox's receiver.
     pub(super) unsafe fn first_is(&self, first: *mut Node) {
         // SAFETY: a node of this mailbox is an envelope, owned by the receiver until the pop.
-        let sent = (!first.is_null()).then(|| unsafe { Envelope::sent(Envelope::from_node(first)) });
-        self.messages.taken.store(sent.flatten().map_or(0, |sent| self.mark(sent)), Relaxed);
+        let sent = (!first.is_null()).then(|| unsafe { Envelope::sent_at(Envelope::from_node(first)) });
+        self.messages.taken.store(sent.flatten().map_or(0, |sent| self.ns_of(sent)), Relaxed);
     }
 
     /// Notes a tick that is about to be pushed. Timers fire under a lock, so one call runs at a
     /// time.
     pub(crate) fn pushing_tick(&self, ticks: &Inbox, due: Option<Instant>) {
         if let Some(due) = due
-            && ticks.nothing_pushed()
+            && ticks.has_nothing_pushed()
         {
-            self.ticks.pushed.store(self.mark(due), Relaxed);
+            self.ticks.pushed.store(self.ns_of(due), Relaxed);
         }
     }
 
@@ -168,40 +168,40 @@ impl Stopwatch {
     }
 
     /// Returns, in the turn, the time since the message in hand was sent.
-    pub(crate) fn age(&self) -> Option<Duration> {
+    pub(crate) fn message_age(&self) -> Option<Duration> {
         self.sent.get().map(|sent| time::now().saturating_duration_since(sent))
     }
 
-    pub(crate) fn read(&self) -> Timing {
+    pub(crate) fn read_timing(&self) -> Timing {
         let record = self.record.lock();
-        Timing { wait: record.wait.read(), handling: record.handling.read() }
+        Timing { wait: record.wait.read_times(), handling: record.handling.read_times() }
     }
 
     /// Returns the time in handlers up to `now`, including the one under way.
-    pub(crate) fn busy(&self, now: Instant) -> Duration {
+    pub(crate) fn busy_until(&self, now: Instant) -> Duration {
         let under_way = match self.begun.load(Relaxed) {
             0 => 0,
-            begun => self.mark(now).saturating_sub(begun),
+            begun => self.ns_of(now).saturating_sub(begun),
         };
         Duration::from_nanos(self.handling_ns.get() + under_way)
     }
 
     /// Returns the age at `now` of the oldest message or tick that waits, without the one in hand.
-    pub(crate) fn oldest(&self, header: &Header, now: Instant) -> Option<Duration> {
-        let messages = self.messages.oldest(&header.inbox);
-        let ticks = header.cold_if_any().and_then(|cold| self.ticks.oldest(cold.ticks.inbox()));
+    pub(crate) fn oldest_waiting(&self, header: &Header, now: Instant) -> Option<Duration> {
+        let messages = self.messages.oldest_mark(&header.inbox);
+        let ticks = header.cold_if_any().and_then(|cold| self.ticks.oldest_mark(cold.ticks.inbox()));
         let oldest = [messages, ticks].into_iter().flatten().min()?;
-        Some(Duration::from_nanos(self.mark(now).saturating_sub(oldest)))
+        Some(Duration::from_nanos(self.ns_of(now).saturating_sub(oldest)))
     }
 }
 
-fn ns(time: Duration) -> u64 {
+fn whole_ns(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX - 1)
 }
 
 /// The measurements of one turn of a timed actor.
 #[derive(Debug)]
-pub(crate) struct Lap<'a> {
+pub(crate) struct TurnTimer<'a> {
     header: &'a Header,
     watch: &'a Stopwatch,
     queued: Cell<Option<u64>>,
@@ -212,15 +212,15 @@ pub(crate) struct Lap<'a> {
     len: Cell<usize>,
 }
 
-impl<'a> Lap<'a> {
+impl<'a> TurnTimer<'a> {
     /// Begins the measurements of a turn.
-    pub(crate) fn begin(header: &'a Header, watch: &'a Stopwatch) -> Self {
+    pub(crate) fn begin_turn(header: &'a Header, watch: &'a Stopwatch) -> Self {
         let now = time::now();
-        let queued = watch.mark(now).saturating_sub(watch.runnable.load(Relaxed));
+        let queued = watch.ns_of(now).saturating_sub(watch.runnable.load(Relaxed));
         // In a first turn `started` runs before the first message, whose handler begins later.
         watch.clock.set((header.phase.get() != Phase::New).then_some(now));
         let samples = [const { Cell::new((0, 0)) }; SAMPLES];
-        Lap {
+        TurnTimer {
             header,
             watch,
             queued: Cell::new(Some(queued)),
@@ -235,7 +235,7 @@ impl<'a> Lap<'a> {
     ///
     /// # Safety
     /// Each of the two is null or a node of this actor's mailbox. Called in the actor's turn.
-    pub(crate) unsafe fn start(&self, sent: Option<Instant>, messages: *mut Node, ticks: *mut Node) {
+    pub(crate) unsafe fn begin_message(&self, sent: Option<Instant>, messages: *mut Node, ticks: *mut Node) {
         let watch = self.watch;
         // The end of the message before is the beginning of this one, unless something came
         // between.
@@ -245,18 +245,18 @@ impl<'a> Lap<'a> {
                 return 0;
             }
             // SAFETY: a node of this mailbox is an envelope, owned by the turn until the pop.
-            let sent = unsafe { Envelope::sent(Envelope::from_node(node)) };
-            sent.map_or(0, |sent| watch.mark(sent))
+            let sent = unsafe { Envelope::sent_at(Envelope::from_node(node)) };
+            sent.map_or(0, |sent| watch.ns_of(sent))
         };
         watch.messages.taken.store(mark_of(messages), Relaxed);
         watch.ticks.taken.store(mark_of(ticks), Relaxed);
         watch.sent.set(sent);
-        watch.begun.store(watch.mark(now), Relaxed);
+        watch.begun.store(watch.ns_of(now), Relaxed);
         self.begun.set(Some(now));
     }
 
     /// Ends the message in hand, if there is one.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn end_message(&self) {
         let Some(begun) = self.begun.take() else { return };
         let watch = self.watch;
         let now = time::now();
@@ -269,43 +269,43 @@ impl<'a> Lap<'a> {
             return;
         }
         let wait = sent.map_or(Duration::ZERO, |sent| begun.saturating_duration_since(sent));
-        let handling = ns(now - begun);
+        let handling = whole_ns(now - begun);
         watch.handling_ns.add(handling);
-        self.samples[self.len.get()].set((ns(wait), handling));
+        self.samples[self.len.get()].set((whole_ns(wait), handling));
         self.len.set(self.len.get() + 1);
         if self.len.get() == SAMPLES {
-            self.enter();
+            self.flush_samples();
         }
     }
 
     /// Ends the measurements, after the last message or a panic.
-    pub(crate) fn end(self) {
-        self.stop();
-        self.enter();
+    pub(crate) fn end_turn(self) {
+        self.end_message();
+        self.flush_samples();
         // If there is more to do the actor is runnable from now on. Otherwise the next thread that
         // schedules the actor overwrites the instant.
-        self.watch.runnable(self.watch.clock.take().unwrap_or_else(time::now));
+        self.watch.runnable_since(self.watch.clock.take().unwrap_or_else(time::now));
     }
 
     /// Enters the samples into the actor's record and into the worker's.
-    fn enter(&self) {
+    fn flush_samples(&self) {
         let samples = &self.samples[..self.len.replace(0)];
         if !samples.is_empty() {
             let mut record = self.watch.record.lock();
             for (wait, handling) in samples.iter().map(Cell::get) {
-                record.wait.add(wait);
-                record.handling.add(handling);
+                record.wait.add_time(wait);
+                record.handling.add_time(handling);
             }
         }
         let core: &Core = self.header.core();
         // The worker is looked up here: user code may have blocked, and the turn gone on elsewhere.
         core.record_times(|record| {
             if let Some(queued) = self.queued.take() {
-                record.queued.add(queued);
+                record.queued.add_time(queued);
             }
             for (wait, handling) in samples.iter().map(Cell::get) {
-                record.wait.add(wait);
-                record.handling.add(handling);
+                record.wait.add_time(wait);
+                record.handling.add_time(handling);
             }
         });
     }

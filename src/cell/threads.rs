@@ -7,7 +7,7 @@
 //! |---|---|
 //! | makes [`ALIVE`], its first thread-local, with a copy of the crew's sender | |
 //! | runs turns, until it has nothing more to do in the crew | |
-//! | is marked, and lets go of the executor | it is listed as [left](Threads::left) |
+//! | is marked, and lets go of the executor | it is listed as [left](Threads::exiting_names) |
 //! | runs destructors of thread-locals, in reverse order, so `ALIVE` goes last | |
 //! | drops the sender | after the last thread the channel is disconnected |
 //! | exits | it can be joined |
@@ -61,7 +61,7 @@ struct Started {
 impl Threads {
     /// Starts a thread, which holds `alive` until the thread-locals are gone. `run` must let go of
     /// the executor before it returns.
-    pub(crate) fn start(
+    pub(crate) fn start_thread(
         &self,
         name: String,
         stack_size: usize,
@@ -92,7 +92,7 @@ impl Threads {
 
     /// Marks the calling thread: no more actors run there. Joins earlier threads that have exited,
     /// so only a few keep their stacks. Never waits for a thread.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn mark_exiting(&self) {
         let me = thread::current().id();
         let mut list = self.list.lock();
         join_exited(&mut list);
@@ -104,7 +104,7 @@ impl Threads {
     /// Joins all threads, which are about to exit. Returns `false` if one has not exited by
     /// `until`.
     #[must_use]
-    pub(crate) fn join(&self, until: Option<Instant>) -> bool {
+    pub(crate) fn join_all(&self, until: Option<Instant>) -> bool {
         let mut looks = 0;
         loop {
             {
@@ -133,7 +133,7 @@ impl Threads {
 
     /// Returns the names of the threads that run no actors any more and have not exited. Each of
     /// them is in a destructor of a thread-local.
-    pub(crate) fn left(&self) -> Vec<String> {
+    pub(crate) fn exiting_names(&self) -> Vec<String> {
         let mut list = self.list.lock();
         join_exited(&mut list);
         list.iter().filter(|started| started.over).map(|started| started.name.clone()).collect()
@@ -218,15 +218,15 @@ mod tests {
     use crossbeam_channel::{RecvTimeoutError, bounded};
 
     /// A value whose destructor waits until the channel is disconnected.
-    struct Waits(crossbeam_channel::Receiver<Infallible>);
+    struct WaitsForSender(crossbeam_channel::Receiver<Infallible>);
 
-    impl Drop for Waits {
+    impl Drop for WaitsForSender {
         fn drop(&mut self) {
             let _disconnected = self.0.recv();
         }
     }
 
-    thread_local!(static USERS: OnceCell<Waits> = const { OnceCell::new() });
+    thread_local!(static USERS: OnceCell<WaitsForSender> = const { OnceCell::new() });
 
     #[test]
     fn a_thread_is_alive_until_its_thread_locals_are_gone() {
@@ -234,18 +234,18 @@ mod tests {
         let ((alive, gone), (hold, held)) = (bounded(0), bounded(0));
         let (left, has_left) = bounded::<()>(1);
         let run = move || {
-            USERS.with(|place| assert!(place.set(Waits(held)).is_ok()));
+            USERS.with(|place| assert!(place.set(WaitsForSender(held)).is_ok()));
             left.send(()).unwrap();
         };
-        threads.start("test".to_string(), 1 << 20, alive, run).unwrap();
+        threads.start_thread("test".to_string(), 1 << 20, alive, run).unwrap();
         has_left.recv().unwrap();
-        assert!(!threads.join(time::after(Duration::from_millis(5))), "it is in its destructor");
-        assert_eq!(threads.left(), ["test"]);
+        assert!(!threads.join_all(time::instant_after(Duration::from_millis(5))), "it is in its destructor");
+        assert_eq!(threads.exiting_names(), ["test"]);
         let still = gone.recv_timeout(Duration::from_millis(1));
         assert_eq!(still, Err(RecvTimeoutError::Timeout), "the sender goes last");
         drop(hold);
         assert!(gone.recv().is_err());
-        assert!(threads.join(None));
-        assert!(threads.left().is_empty());
+        assert!(threads.join_all(None));
+        assert!(threads.exiting_names().is_empty());
     }
 }

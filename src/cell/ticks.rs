@@ -75,7 +75,7 @@ impl Ticks {
 ///
 /// # Safety
 /// The caller is the receiver: it holds the runnable.
-pub(crate) unsafe fn take(header: &Header) -> Option<*mut Node> {
+pub(crate) unsafe fn pop_next(header: &Header) -> Option<*mut Node> {
     // SAFETY: the caller holds the runnable and so is the receiver.
     let message = || unsafe { header.inbox.pop(NonNull::from(header).cast()) };
     match header.cold_if_any() {
@@ -93,7 +93,7 @@ pub(crate) unsafe fn take(header: &Header) -> Option<*mut Node> {
 /// the cell, which may go with the envelope. It gives up the only pointer to an envelope made for
 /// the cell. The actor has its cold part.
 #[must_use]
-pub(crate) unsafe fn deliver(header: NonNull<Header>, envelope: NonNull<Envelope>) -> bool {
+pub(crate) unsafe fn deliver_tick(header: NonNull<Header>, envelope: NonNull<Envelope>) -> bool {
     // SAFETY: the caller's count keeps the memory. From the reservation on, the reserved place
     // keeps the actor until the envelope is handled. After the push the actor is touched only with
     // the runnable.
@@ -107,9 +107,9 @@ pub(crate) unsafe fn deliver(header: NonNull<Header>, envelope: NonNull<Envelope
         core.count_here(|tally| &tally.accepted, 1);
         // Before the push, since the stopwatch looks whether the stack is empty.
         if let Some(stopwatch) = &cold.stopwatch {
-            stopwatch.pushing_tick(&cold.ticks.inbox, Envelope::sent(envelope));
+            stopwatch.pushing_tick(&cold.ticks.inbox, Envelope::sent_at(envelope));
         }
-        cold.ticks.inbox.push(Envelope::node(envelope));
+        cold.ticks.inbox.push(Envelope::node_of(envelope));
         if schedule {
             Header::schedule(header);
         }
@@ -125,7 +125,7 @@ pub(super) fn abandon_timers(header: &Header, most: usize) -> bool {
     // Outside the timers' lock, since a dropped message is user code.
     let all = timers.len() < most;
     for timed in timers {
-        user::contain(Site::Drop, || if cancelled { drop(timed) } else { timed.undeliverable() });
+        user::run_contained(Site::Drop, || if cancelled { drop(timed) } else { timed.undeliverable() });
     }
     all
 }
@@ -133,11 +133,11 @@ pub(super) fn abandon_timers(header: &Header, most: usize) -> bool {
 /// Accounts for a tick or another exempt message that the mailbox has refused: it counts as
 /// accepted and dead.
 #[cold]
-pub(crate) fn undeliverable(header: &Header) {
+pub(crate) fn count_undeliverable(header: &Header) {
     let core = header.core();
-    let reason = if !header.state.peek().closed() {
+    let reason = if !header.state.load_snapshot().is_closed() {
         DeadLetterReason::Full // the one other reason to refuse what is exempt
-    } else if core.closing() {
+    } else if core.is_closing() {
         DeadLetterReason::Shutdown
     } else {
         DeadLetterReason::Stopped
@@ -159,12 +159,17 @@ pub(crate) fn not_handled(header: &Header, reason: DeadLetterReason) {
 /// the actor's turn.
 #[cold]
 pub(crate) fn passed_over(header: &Header, reason: DeadLetterReason) {
-    prepaid::unhandled();
+    prepaid::note_unhandled();
     dead_letter(header, reason);
 }
 
 fn dead_letter(header: &Header, reason: DeadLetterReason) {
     let core = header.core();
     core.count_dead(reason, 1);
-    core.emit(|| Event::DeadLetters { actor: header.id(), type_name: header.type_name(), reason, count: 1 });
+    core.emit_event(|| Event::DeadLetters {
+        actor: header.id(),
+        type_name: header.type_name(),
+        reason,
+        count: 1,
+    });
 }

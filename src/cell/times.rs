@@ -150,7 +150,7 @@ impl Record {
         Record { digits: 2, ..Record::coarse() }
     }
 
-    fn histogram(&mut self) -> &mut Histogram<u32> {
+    fn histogram_mut(&mut self) -> &mut Histogram<u32> {
         self.histogram.get_or_insert_with(|| {
             // Made for usual times, and grows by itself for longer ones.
             let mut fresh =
@@ -160,11 +160,11 @@ impl Record {
         })
     }
 
-    pub(crate) fn add(&mut self, ns: u64) {
+    pub(crate) fn add_time(&mut self, ns: u64) {
         self.count += 1;
         self.total = self.total.saturating_add(ns);
         self.max = self.max.max(ns);
-        let recorded = self.histogram().record(ns.min(LONGEST));
+        let recorded = self.histogram_mut().record(ns.min(LONGEST));
         debug_assert!(recorded.is_ok(), "it grows as far as this");
     }
 
@@ -174,12 +174,12 @@ impl Record {
         self.total = self.total.saturating_add(other.total);
         self.max = self.max.max(other.max);
         if let Some(others) = &other.histogram {
-            let added = self.histogram().add(others);
+            let added = self.histogram_mut().add(others);
             debug_assert!(added.is_ok(), "it grows as far as the other");
         }
     }
 
-    pub(crate) fn read(&self) -> DurationStats {
+    pub(crate) fn read_times(&self) -> DurationStats {
         let mut quantiles = [0; 4];
         if let Some(histogram) = &self.histogram {
             // The end of a bucket may lie beyond the longest time.
@@ -213,8 +213,12 @@ impl CrewRecord {
         self.handling.add_all(&other.handling);
     }
 
-    pub(crate) fn read(&self) -> CrewTiming {
-        CrewTiming { queued: self.queued.read(), wait: self.wait.read(), handling: self.handling.read() }
+    pub(crate) fn read_timing(&self) -> CrewTiming {
+        CrewTiming {
+            queued: self.queued.read_times(),
+            wait: self.wait.read_times(),
+            handling: self.handling.read_times(),
+        }
     }
 }
 
@@ -228,15 +232,15 @@ mod tests {
 
     #[test]
     fn nothing_is_zero() {
-        assert_eq!(Record::coarse().read(), DurationStats::default());
+        assert_eq!(Record::coarse().read_times(), DurationStats::default());
         assert_eq!(DurationStats::default().mean(), Duration::ZERO);
     }
 
     #[test]
     fn sums_are_exact_and_percentiles_a_little_too_long_at_most() {
         for (mut record, error) in [(Record::coarse(), 0.07), (Record::fine(), 0.01)] {
-            (1..=100_000).for_each(|i| record.add(i * 100));
-            let times = record.read();
+            (1..=100_000).for_each(|i| record.add_time(i * 100));
+            let times = record.read_times();
             assert_eq!((times.count, times.max), (100_000, ns(10_000_000)));
             assert_eq!(times.total, ns(100 * 100_000 * 100_001 / 2));
             assert_eq!(times.mean(), ns(5_000_050));
@@ -252,9 +256,9 @@ mod tests {
     #[test]
     fn what_is_longer_than_all_buckets_counts_in_full() {
         let mut record = Record::coarse();
-        record.add(u64::MAX / 4);
-        record.add(0);
-        let times = record.read();
+        record.add_time(u64::MAX / 4);
+        record.add_time(0);
+        let times = record.read_times();
         assert_eq!((times.count, times.total, times.max), (2, ns(u64::MAX / 4), ns(u64::MAX / 4)));
         assert!(times.p50 < ns(SHORTEST) && times.p999 > Duration::from_secs(3600));
     }
@@ -263,23 +267,23 @@ mod tests {
     fn the_whole_is_the_sum_of_its_parts() {
         let (mut one, mut other, mut all) = (Record::fine(), Record::fine(), Record::fine());
         for i in 1..1000 {
-            one.add(i * i);
-            other.add(i * i * i * i);
-            all.add(i * i);
-            all.add(i * i * i * i);
+            one.add_time(i * i);
+            other.add_time(i * i * i * i);
+            all.add_time(i * i);
+            all.add_time(i * i * i * i);
         }
         let mut sum = Record::fine();
         for part in [&one, &Record::fine(), &other] {
             sum.add_all(part);
         }
-        assert_eq!(sum.read(), all.read());
+        assert_eq!(sum.read_times(), all.read_times());
     }
 
     /// Checks the table above. The vector inside may have twice the room while it grows, no more.
     #[test]
     fn histograms_are_small() {
         let bytes = |mut record: Record, longest: u64| {
-            record.add(longest);
+            record.add_time(longest);
             record.histogram.map_or(0, |histogram| histogram.distinct_values() * size_of::<u32>())
         };
         for (longest, coarse, fine) in [(0, 800, 4_700), (USUAL, 800, 4_700), (u64::MAX, 2_200, 16_000)] {

@@ -15,16 +15,17 @@
 //! Loom models: `models::mailbox` and `models::retire`, which copy this loop's steps. Needed
 //! orderings: `scripts/weaken-orderings.sh`, groups `state` and `retire`.
 
-use super::batch::{self, Timed};
+use super::batch::{self, TimedTurn};
 use super::end;
 use super::envelope::{Envelope, EnvelopeVtable};
 use super::event::{Event, PanicPlace};
 use super::header::{Cold, Header, Phase, Reason};
 use super::prepaid;
-use super::restart::{self, Kept};
+use super::restart;
 use super::room;
 use super::shared;
-use super::stopwatch::{Lap, Stopwatch};
+use super::stopwatch::{Stopwatch, TurnTimer};
+use super::supervisor::Supervised;
 use crate::mailbox::inbox::{Node, Popped};
 use crate::mailbox::state::EndTurn;
 use crate::panics::PanicText;
@@ -52,26 +53,26 @@ const LONG_MESSAGE_NS: u64 = 2_000;
 ///
 /// # Safety
 /// `task` is the header of a cell, and the caller gives up the cell's runnable.
-pub(crate) unsafe fn run(task: NonNull<RunnableHeader>) -> After {
+pub(crate) unsafe fn run_cell(task: NonNull<RunnableHeader>) -> After {
     let this: NonNull<Header> = task.cast();
     let _current = Current::of(this);
     // SAFETY: `task` is the first field of a cell's header, and the runnable was given up to this
     // call.
-    unsafe { turn(this) }
+    unsafe { run_turn(this) }
 }
 
 /// # Safety
 /// The caller gives up the runnable. If the result is `Gone` the caller does not touch the cell any
 /// more.
-unsafe fn turn(this: NonNull<Header>) -> After {
+unsafe fn run_turn(this: NonNull<Header>) -> After {
     // SAFETY: the runnable keeps the cell alive until a transition gives it up.
     let header = unsafe { this.as_ref() };
     // SAFETY: this turn holds the runnable and so is the receiver.
-    unsafe { header.inbox.prefetch() };
+    unsafe { header.inbox.prefetch_taken() };
     let begun = header.state.begin_turn();
     // A stopped or killed actor handles no message. The transition at the end of this turn sees the
     // same flags and leads on to the end.
-    let waiting = if begun.stops() { 0 } else { begun.len() };
+    let waiting = if begun.ends_state() { 0 } else { begun.len() };
     if !matches!(header.phase.get(), Phase::New | Phase::Running) {
         // SAFETY: this turn holds the runnable, and hands it over.
         return unsafe { other_turn(this) };
@@ -82,7 +83,9 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     // Without a cold part there are no ticks, no stopwatch and no limits of the actor's own, so
     // this loop looks at none of them.
     let drained = match header.cold_if_any() {
-        None => drain(this, waiting, header.core().limits.messages, None, |run| run.message(), || ()),
+        None => {
+            drain_mailbox(this, waiting, header.core().limits.messages, None, |run| run.pop_message(), || ())
+        }
         Some(cold) => drain_with_ticks(this, waiting, cold),
     };
     // The notes are settled before places are given back: see the order in `prepaid`.
@@ -90,13 +93,13 @@ unsafe fn turn(this: NonNull<Header>) -> After {
     header.count_handled(handled);
     header.core().count_in_turn(|tally| &tally.handled, u64::from(handled));
     // The usual end of a turn, as a short step that is inlined. Everything else is out of line in
-    // `finish`: one transition for both was too long for the compiler to inline. `end_idle` may
-    // also fail by chance, and then `finish` decides anew.
+    // `finish_turn`: one transition for both was too long for the compiler to inline. `end_idle`
+    // may also fail by chance, and then `finish_turn` decides anew.
     if drained.outcome.is_ok() && header.state.end_idle(drained.total - drained.given) {
         return After::Gone;
     }
     // SAFETY: this turn still holds the runnable, since `end_idle` changed nothing.
-    unsafe { finish(this, waiting, drained) }
+    unsafe { finish_turn(this, waiting, drained) }
 }
 
 /// Runs the turn of a cell that is no running actor. Out of line, or its registers and its stack
@@ -111,9 +114,9 @@ unsafe fn other_turn(this: NonNull<Header>) -> After {
     // SAFETY: the caller holds the runnable, and each function below takes it over.
     unsafe {
         match this.as_ref().phase.get() {
-            Phase::Vacant => restart::resume(this),
-            Phase::Queue => shared::turn(this),
-            _ => end::proceed(this),
+            Phase::Vacant => restart::resume_vacant(this),
+            Phase::Queue => shared::run_queue_turn(this),
+            _ => end::run_ending_turn(this),
         }
     }
 }
@@ -124,20 +127,21 @@ unsafe fn other_turn(this: NonNull<Header>) -> After {
 /// The caller gives up the runnable. If the result is `Gone` the caller does not touch the cell any
 /// more.
 #[inline(never)]
-unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After {
+unsafe fn finish_turn(this: NonNull<Header>, waiting: u32, drained: TurnOutcome) -> After {
     // SAFETY: the runnable keeps the cell alive until a transition gives it up.
     let header = unsafe { this.as_ref() };
-    let Drained { total, given, outcome } = drained;
+    let TurnOutcome { total, given, outcome } = drained;
     let mut owed = total - given;
     if let Err(text) = outcome {
         // SAFETY: this turn gives the runnable up with the result.
-        if let Some(after) = unsafe { restart::over(this, Some(text), &mut owed) } {
+        if let Some(after) = unsafe { restart::on_state_ended(this, Some(text), &mut owed) } {
             return after;
         }
     }
     let mut served = false;
     loop {
-        // Before the step that looks at the flags, so no stop is lost: see `Header::killed`.
+        // Before the step that looks at the flags, so no stop is lost: see
+        // `Header::stop_is_hinted`.
         header.clear_stop_hint();
         match header.state.end_turn(owed, served) {
             EndTurn::Idle => return After::Gone,
@@ -148,16 +152,16 @@ unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After
             EndTurn::More { .. } if total == 0 && waiting > 0 => return After::RequeueGap,
             EndTurn::More { from_outside: true } => return After::RequeueOutside,
             EndTurn::More { from_outside: false } => return After::Requeue,
-            EndTurn::ServeRoom => room::serve(this),
-            EndTurn::Wanted => {
-                shared::look(this);
-                if header.state.peek().in_line() {
-                    room::serve(this);
+            EndTurn::ServeRoom => room::serve_line(this),
+            EndTurn::CheckQueue => {
+                shared::check_queue(this);
+                if header.state.load_snapshot().has_waiters() {
+                    room::serve_line(this);
                 }
             }
             EndTurn::Retire => {
                 // SAFETY: this turn gives the runnable up with the result.
-                if let Some(after) = unsafe { restart::over(this, None, &mut 0) } {
+                if let Some(after) = unsafe { restart::on_state_ended(this, None, &mut 0) } {
                     return after;
                 }
                 // The actor is closed or killed now, or given up by the supervisor. The next step
@@ -173,13 +177,13 @@ unsafe fn finish(this: NonNull<Header>, waiting: u32, drained: Drained) -> After
         owed = 0;
         served = true;
     }
-    end::begin(header);
-    // SAFETY: both endings leave the runnable with this turn, and `begin` was called.
-    unsafe { end::proceed(this) }
+    end::begin_ending(header);
+    // SAFETY: both endings leave the runnable with this turn, and `begin_ending` was called.
+    unsafe { end::run_ending_turn(this) }
 }
 
 /// What a turn did with the messages.
-struct Drained {
+struct TurnOutcome {
     /// Messages that were handled, or found to be too late.
     total: u32,
     /// Of those, the number whose places were given back already.
@@ -187,30 +191,31 @@ struct Drained {
     outcome: Result<(), PanicText>,
 }
 
-/// Drains the mailbox of an actor that has a cold part, and perhaps timers. Apart from `drain`'s
-/// other caller, so that actors without a cold part do not look for ticks before each message.
-/// Ticks that wait were counted when the turn began, so the cold part was there by then.
+/// Drains the mailbox of an actor that has a cold part, and perhaps timers. Apart from
+/// `drain_mailbox`'s other caller, so that actors without a cold part do not look for ticks before
+/// each message. Ticks that wait were counted when the turn began, so the cold part was there by
+/// then.
 #[inline(never)]
-fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> Drained {
+fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> TurnOutcome {
     // SAFETY: this turn holds the runnable and so keeps the cell.
     let limit = unsafe { this.as_ref() }.limits().messages;
-    let turn = cold.kept.as_deref().map(Kept::enter);
+    let turn = cold.supervised.as_deref().map(Supervised::enter_turn);
     let drained = match &cold.stopwatch {
         None => {
             // SAFETY: this turn holds the runnable and so is the receiver of both inboxes.
-            let next = |run: &Run<'_>| unsafe {
-                let popped = cold.ticks.pop_or(this, Popped::Node, || run.message());
-                if let Some(kept) = &cold.kept {
-                    kept.next_in_hand(popped.as_ref().map_or(0, Popped::addr));
+            let next = |run: &TurnProgress<'_>| unsafe {
+                let popped = cold.ticks.pop_or(this, Popped::Node, || run.pop_message());
+                if let Some(supervised) = &cold.supervised {
+                    supervised.next_in_hand(popped.as_ref().map_or(0, Popped::node_addr));
                 }
                 popped
             };
-            drain(this, waiting, limit, None, next, || ())
+            drain_mailbox(this, waiting, limit, None, next, || ())
         }
         Some(stopwatch) => drain_timed(this, waiting, limit, cold, stopwatch),
     };
     if let Some(turn) = turn {
-        turn.leave();
+        turn.leave_turn();
     }
     drained
 }
@@ -223,57 +228,61 @@ fn drain_timed(
     limit: u32,
     cold: &Cold,
     stopwatch: &Stopwatch,
-) -> Drained {
+) -> TurnOutcome {
     // SAFETY: this turn holds the runnable and so keeps the cell.
     let header = unsafe { this.as_ref() };
-    let lap = Lap::begin(header, stopwatch);
+    let lap = TurnTimer::begin_turn(header, stopwatch);
     // SAFETY: this turn holds the runnable and so is the receiver. All nodes are envelopes of this
     // mailbox.
-    let next = |run: &Run<'_>| unsafe {
+    let next = |run: &TurnProgress<'_>| unsafe {
         // Messages in slots were sent before the actor was timed, and have no instant. They are
         // moved into envelopes, so the loop has a single kind.
-        let node = cold.ticks.pop_or(this, Popped::Node, || run.message())?.into_node(this.cast());
-        if let Some(kept) = &cold.kept {
-            kept.next_in_hand(node.addr());
+        let node = cold.ticks.pop_or(this, Popped::Node, || run.pop_message())?.into_node(this.cast());
+        if let Some(supervised) = &cold.supervised {
+            supervised.next_in_hand(node.addr());
         }
-        lap.start(Envelope::sent(Envelope::from_node(node)), run.rest.get(), cold.ticks.inbox().begin());
+        lap.begin_message(
+            Envelope::sent_at(Envelope::from_node(node)),
+            run.rest.get(),
+            cold.ticks.inbox().load_taken(),
+        );
         Some(Popped::Node(node))
     };
-    let drained = drain(this, waiting, limit, Some((&lap, cold)), next, || lap.stop());
-    lap.end();
+    let drained = drain_mailbox(this, waiting, limit, Some((&lap, cold)), next, || lap.end_message());
+    lap.end_turn();
     drained
 }
 
 /// Handles the messages that `next` returns, within the budget. Calls `done` after each message
 /// that did not panic. For the holder of the runnable.
 #[inline(always)]
-fn drain(
+fn drain_mailbox(
     this: NonNull<Header>,
     waiting: u32,
     limit: u32,
-    timed: Option<Timed<'_>>,
-    next: impl Fn(&Run<'_>) -> Option<Popped>,
+    timed: Option<TimedTurn<'_>>,
+    next: impl Fn(&TurnProgress<'_>) -> Option<Popped>,
     done: impl Fn(),
-) -> Drained {
+) -> TurnOutcome {
     // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     // The head of the list of taken messages lies on the turn's stack, so a pop touches no line
     // that senders write.
     // SAFETY: the caller holds the runnable and so is the receiver.
-    let rest = Cell::new(unsafe { header.inbox.begin() });
-    let run = Run { header, total: Cell::new(0), given: Cell::new(0), rest };
-    let outcome = user::guard_turn(|| run.messages(this, waiting, limit, timed, next, done));
-    // SAFETY: the caller is still the receiver, and `rest` is what `begin` returned, less what was
-    // popped.
-    unsafe { header.inbox.end(run.rest.get()) };
-    Drained { total: run.total.get(), given: run.given.get(), outcome }
+    let rest = Cell::new(unsafe { header.inbox.load_taken() });
+    let run = TurnProgress { header, total: Cell::new(0), given: Cell::new(0), rest };
+    let outcome = user::run_turn_guarded(|| run.handle_messages(this, waiting, limit, timed, next, done));
+    // SAFETY: the caller is still the receiver, and `rest` is what `load_taken` returned, less what
+    // was popped.
+    unsafe { header.inbox.store_taken(run.rest.get()) };
+    TurnOutcome { total: run.total.get(), given: run.given.get(), outcome }
 }
 
 /// Fails the actor after a panic: nothing more is accepted or handled.
-pub(super) fn fail(header: &Header, text: PanicText) {
+pub(super) fn fail_actor(header: &Header, text: PanicText) {
     header.reason.set(Reason::Panicked);
     *header.cold().panic.lock() = Some(text.clone());
-    let scheduled = header.state.close(true);
+    let scheduled = header.state.set_closed(true);
     debug_assert!(!scheduled, "we hold the runnable");
     let place = if header.phase.get() == Phase::New { PanicPlace::Started } else { PanicPlace::Handler };
     count_panic(header, place, text);
@@ -283,11 +292,11 @@ pub(super) fn fail(header: &Header, text: PanicText) {
 pub(super) fn count_panic(header: &Header, place: PanicPlace, text: PanicText) {
     let core = header.core();
     core.count_here(|tally| &tally.panicked, 1);
-    core.emit(|| Event::Panicked { actor: header.id(), type_name: header.type_name(), place, text });
+    core.emit_event(|| Event::Panicked { actor: header.id(), type_name: header.type_name(), place, text });
 }
 
 /// One turn's counts. The counts lie outside the guarded call and so survive a panic.
-struct Run<'a> {
+struct TurnProgress<'a> {
     header: &'a Header,
     /// Messages handled in this turn.
     total: Cell<u32>,
@@ -297,38 +306,39 @@ struct Run<'a> {
     rest: Cell<*mut Node>,
 }
 
-impl Run<'_> {
+impl TurnProgress<'_> {
     /// Pops the next message.
     #[inline(always)]
-    fn message(&self) -> Option<Popped> {
-        // SAFETY: only `drain` makes a `Run`, for the holder of the runnable: the receiver.
+    fn pop_message(&self) -> Option<Popped> {
+        // SAFETY: only `drain_mailbox` makes a `TurnProgress`, for the holder of the runnable: the
+        // receiver.
         unsafe { self.header.inbox.pop_from(&self.rest) }
     }
 
     #[inline(always)]
-    fn messages(
+    fn handle_messages(
         &self,
         this: NonNull<Header>,
         waiting: u32,
         limit: u32,
-        timed: Option<Timed<'_>>,
+        timed: Option<TimedTurn<'_>>,
         next: impl Fn(&Self) -> Option<Popped>,
         done: impl Fn(),
     ) {
         let header = self.header;
         // Before the first message and inside the same guarded call, so a message that comes before
         // the first turn shares that turn.
-        if header.phase.get() == Phase::New && !self.start(this) {
+        if header.phase.get() == Phase::New && !self.run_started(this) {
             return;
         }
         let most = waiting.min(limit);
         // A local copy of the count, which stays in a register.
         let mut total = 0;
-        let mut watch = Watch { started: None, step: CLOCK_EVERY };
+        let mut watch = TurnClock { started: None, step: CLOCK_EVERY };
         if Worker::long_messages() {
             // On a worker of long messages the time of the first message counts too. Otherwise the
             // first reading comes after `CLOCK_EVERY` messages, and a short turn reads no clock.
-            watch = Watch { started: Some(time::now()), step: 1 };
+            watch = TurnClock { started: Some(time::now()), step: 1 };
         }
         loop {
             let next_stop = most.min(total + watch.step);
@@ -345,22 +355,23 @@ impl Run<'_> {
                     match popped {
                         Popped::Node(node) => {
                             let envelope = Envelope::from_node(node);
-                            match Envelope::batched(envelope) {
-                                None => Envelope::handle(envelope, this),
+                            match Envelope::batch_table(envelope) {
+                                None => Envelope::handle_message(envelope, this),
                                 Some(batched) => {
                                     // The turn's counts go in and come back by value, panics
                                     // included. A reference to them would keep them out of
                                     // registers in turns without batches too.
                                     let rest = self.rest.get();
-                                    let after =
-                                        batch::handle(envelope, batched, this, total, most, rest, timed);
+                                    let after = batch::handle_batch(
+                                        envelope, batched, this, total, most, rest, timed,
+                                    );
                                     self.rest.set(after.rest);
                                     self.total.set(after.total);
                                     total = after.total;
                                     if let Err(payload) = after.outcome {
                                         // The batch caught the panic to bring the counts back. The
                                         // panic goes on as that of any other message.
-                                        user::resume(payload);
+                                        user::resume_panic(payload);
                                     }
                                 }
                             }
@@ -370,7 +381,7 @@ impl Run<'_> {
                 }
                 done();
                 // The hint, not the word: senders on other cores write the word's cache line.
-                if header.killed() {
+                if header.stop_is_hinted() {
                     return;
                 }
             }
@@ -379,11 +390,11 @@ impl Run<'_> {
                 return;
             }
             if total - self.given.get() >= (header.capacity / GIVE_BACK_PART).max(GIVE_BACK_EVERY) {
-                self.give_back(this);
+                self.give_room_back(this);
             }
             // The clock is read after the last message too: the turn may have been a single long
             // message, or the worker's messages may have become short again.
-            let goes_on = watch.look(self, total);
+            let goes_on = watch.has_time_left(self, total);
             if total == most || !goes_on {
                 return;
             }
@@ -392,44 +403,44 @@ impl Run<'_> {
 
     /// Runs `started`, in the first turn of a state. Returns `false` if no message may be handled.
     #[cold]
-    fn start(&self, this: NonNull<Header>) -> bool {
+    fn run_started(&self, this: NonNull<Header>) -> bool {
         let header = self.header;
         // The word is read instead of the hint, which may be left over from a stop of the last
         // state.
-        if header.state.peek().stops() {
+        if header.state.load_snapshot().ends_state() {
             return false;
         }
         // SAFETY: in the actor's turn, with a new state on which `started` has not run.
         unsafe { (header.vtable().started)(this) };
         header.phase.set(Phase::Running);
         // `started` may have stopped the actor.
-        !header.state.peek().stops()
+        !header.state.load_snapshot().ends_state()
     }
 
     /// Gives room back in the middle of a turn, and serves senders that wait for it.
     #[cold]
-    fn give_back(&self, this: NonNull<Header>) {
+    fn give_room_back(&self, this: NonNull<Header>) {
         let total = self.total.get();
         // Prepaid messages leave the count before they leave `LEN`: see the order in `prepaid`.
         prepaid::settle_here(self.header);
-        let now = self.header.state.give_back(total - self.given.replace(total));
-        if now.room_wait() && !now.closed() {
-            room::serve(this);
+        let now = self.header.state.give_places_back(total - self.given.replace(total));
+        if now.has_room_wait() && !now.is_closed() {
+            room::serve_line(this);
         }
     }
 }
 
 /// A turn's view of the clock.
-struct Watch {
+struct TurnClock {
     started: Option<Instant>,
     /// Number of messages until the next reading.
     step: u32,
 }
 
-impl Watch {
+impl TurnClock {
     /// Reads the clock, and returns `true` if the turn has time left.
     #[cold]
-    fn look(&mut self, run: &Run<'_>, total: u32) -> bool {
+    fn has_time_left(&mut self, run: &TurnProgress<'_>, total: u32) -> bool {
         // A reply that was dropped by a panic, which the handler then caught, is answered here at
         // the latest.
         user::answer_caught();
@@ -438,7 +449,7 @@ impl Watch {
         let Some(started) = self.started else {
             // The measured time begins here: a turn of short messages has not read the clock
             // before.
-            *self = Watch { started: Some(now), step: 1 };
+            *self = TurnClock { started: Some(now), step: 1 };
             return true;
         };
         let passed = now - started;

@@ -401,9 +401,9 @@ impl<K, A: Actor> DirectoryInner<K, A> {
         let mut garbage = Garbage::default();
         let mut shard = self.shard(hash).lock();
         let next = shard.over(hash, actor, &mut garbage);
-        // Under the part's lock, like `succeeds`, so that the table of waits changes in the same
-        // order.
-        next.iter().for_each(|_| self.executor.core().waits.may_begin_after(actor));
+        // Under the part's lock, like `register_succession`, so that the table of waits changes in
+        // the same order.
+        next.iter().for_each(|_| self.executor.core().waits.end_succession(actor));
         drop(shard);
         if let Some(next) = next {
             self.executor.core().scheduler.schedule(next);
@@ -413,7 +413,7 @@ impl<K, A: Actor> DirectoryInner<K, A> {
 
 impl<K: 'static, A: Actor> DirectoryInner<K, A> {
     fn forked(&self) -> bool {
-        self.executor.core().forked()
+        self.executor.core().is_forked()
     }
 
     /// Marks a part as watched if an actor may become idle there. Called under the part's lock.

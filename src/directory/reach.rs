@@ -19,7 +19,7 @@ where
     A: Actor + Send,
 {
     pub(super) fn hash(&self, key: &K) -> u64 {
-        user::pass(Site::Key, || self.hasher.hash_one(key))
+        user::run_passing(Site::Key, || self.hasher.hash_one(key))
     }
 
     /// Returns the key's actor, if it runs. In a forked child the parts may be locked for ever, so
@@ -73,7 +73,7 @@ where
             return None;
         }
         // The clone is user code, so it runs before the lock is taken.
-        let own = Arc::new(user::pass(Site::Key, || key.clone()));
+        let own = Arc::new(user::run_passing(Site::Key, || key.clone()));
         let owner = owner(&own);
         let mut garbage = Garbage::default();
         let (mut shard, known) = self.locked(hash, key, KnownKeys::none());
@@ -82,7 +82,7 @@ where
             Ok(actor) => {
                 self.leave(shard);
                 // A panic in the drop of the user's function must not lose the actor found.
-                user::contain(Site::Drop, || drop(owner));
+                user::run_contained(Site::Drop, || drop(owner));
                 drop_key(own);
                 return Some(Lookup { actor, _begin: None });
             }
@@ -100,9 +100,9 @@ where
         };
         let begin = shard.place((hash, own), after, &actor, begin, &mut garbage);
         if let (None, Some(before)) = (&begin, after) {
-            // Under the part's lock, like `may_begin_after`, so that the two cannot pass each
+            // Under the part's lock, like `end_succession`, so that the two cannot pass each
             // other.
-            self.executor.core().waits.succeeds(actor.id(), before);
+            self.executor.core().waits.register_succession(actor.id(), before);
         }
         self.leave(shard);
         let scheduler = &self.executor.core().scheduler;

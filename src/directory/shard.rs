@@ -97,7 +97,7 @@ impl<K, A> Drop for Garbage<K, A> {
 /// Drops a reference to a key's copy. The last one runs the key's drop, which is user code. Its
 /// panic must not keep an actor from its next steps.
 pub(super) fn drop_key<K>(key: Arc<K>) {
-    user::contain(Site::Key, || drop(key));
+    user::run_contained(Site::Key, || drop(key));
 }
 
 /// Keys of one hash that were compared with the wanted key. While the keys are held here, their
@@ -117,7 +117,7 @@ impl<K: Eq> KnownKeys<K> {
     pub(super) fn learn(&mut self, found: Arc<K>, key: &K) -> bool {
         // In the list first: a panic of the comparison must not meet a panic of the key's drop.
         self.others.push(found);
-        let same = user::pass(Site::Key, || **self.others.last().expect("just pushed") == *key);
+        let same = user::run_passing(Site::Key, || **self.others.last().expect("just pushed") == *key);
         if same {
             let found = self.others.pop();
             self.same.replace(found.expect("just pushed")).into_iter().for_each(drop_key);

@@ -4,7 +4,7 @@ use super::Executor;
 use super::error::BuildError;
 use super::threads::{Recruiter, SpareHandler, WorkerThread};
 use crate::cell::core::{self, Core, Limits};
-use crate::cell::dedicated::Settings;
+use crate::cell::dedicated::DedicatedSettings;
 use crate::cell::event::Event;
 use crate::cell::hook::Hook;
 use crate::cores::Cores;
@@ -395,7 +395,7 @@ impl<'a> ExecutorBuilder<'a> {
         };
         let spares = Spares::new(spares, self.spare_keep_alive);
         let hook = join_hooks(self.hook.take(), self.events.take());
-        let (core, seats) = Core::new(core::Settings {
+        let (core, seats) = Core::new(core::CoreSettings {
             workers,
             policy: self.policy,
             cores: &cores,
@@ -417,7 +417,7 @@ impl<'a> ExecutorBuilder<'a> {
         // Nothing is sent on this channel. The disconnection tells `shutdown` that the last thread
         // is gone, and can be waited for with a deadline.
         let (alive, gone) = crossbeam_channel::bounded(0);
-        core.dedicated.open(Settings {
+        core.dedicated.accept_threads(DedicatedSettings {
             name: self.thread_name.clone(),
             stack_size: self.stack_size,
             cores: pinned.clone(),

@@ -95,7 +95,7 @@ impl Executor {
     /// Ends a crew that was never complete. Its threads have no work, so they end at once.
     pub(super) fn abandon(self, within: Duration) {
         let _nobody_is_there = self.core().close_all(true, None);
-        let _all_have_exited = self.core().threads.join(time::after(within));
+        let _all_have_exited = self.core().threads.join_all(time::instant_after(within));
     }
 }
 
@@ -114,7 +114,7 @@ impl Deref for Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        if self.core().forked() {
+        if self.core().is_forked() {
             // In a forked child the threads do not exist, and their locks may be held for ever.
             return;
         }

@@ -106,7 +106,7 @@ impl Executor {
     }
 
     fn end_unless_frozen(&self, deadline: Duration, now: bool) -> Result<ShutdownReport, WaitError> {
-        if self.core().forked() {
+        if self.core().is_forked() {
             return Err(WaitError::Forked);
         }
         if self.core().ends_after_this_thread() {
@@ -125,7 +125,7 @@ impl Executor {
         blocking: Blocking,
     ) -> Result<ShutdownReport, WaitError> {
         let core = self.core();
-        if core.forked() {
+        if core.is_forked() {
             return Err(WaitError::Forked);
         }
         if core.ends_after_this_thread() {
@@ -150,7 +150,7 @@ impl Executor {
                 let _all_of_them = core.close_all(true, None);
             });
         }
-        let complete = self.gone_by(last) && core.threads.join(last);
+        let complete = self.gone_by(last) && core.threads.join_all(last);
         let report = self.take_stock(complete);
         *core.report.lock() = Some(report.clone());
         self.tell_of_stuck(&report, end);
@@ -170,7 +170,7 @@ impl Executor {
     fn take_stock(&self, complete: bool) -> ShutdownReport {
         let core = self.core();
         let mut report = ShutdownReport {
-            handled: core.total(|tally| &tally.handled),
+            handled: core.total_of(|tally| &tally.handled),
             dead_letters: self.dead_letters(),
             complete,
             ..ShutdownReport::default()
@@ -178,11 +178,11 @@ impl Executor {
         if complete {
             return report;
         }
-        report.unfinished_threads = core.threads.left();
-        let live = core.live();
+        report.unfinished_threads = core.threads.exiting_names();
+        let live = core.live_actors();
         // Stops at the number that is named: a walk over a million actors would take longer than a
         // deadline may.
-        core.unfinished(|header| {
+        core.visit_unfinished(|header| {
             let more = report.unfinished.len() < NAMED;
             if more {
                 report.unfinished.push(UnfinishedActor { id: header.id(), type_name: header.type_name() });
@@ -206,7 +206,7 @@ impl Executor {
         let (core, stuck) = (self.core().share(), report.unfinished.clone());
         run_aside(move || {
             for UnfinishedActor { id: actor, type_name } in stuck {
-                core.emit(|| Event::Stuck { actor, type_name });
+                core.emit_event(|| Event::Stuck { actor, type_name });
             }
             drop(telling);
         });
@@ -253,7 +253,7 @@ struct ShutdownOutcome {
 impl Shutdown {
     fn start(executor: Executor, deadline: Duration, now: bool) -> Self {
         let shared = Arc::new(Mutex::new(ShutdownOutcome::default()));
-        if executor.core().forked() {
+        if executor.core().is_forked() {
             shared.lock().result = Some(Err(WaitError::Forked));
             return Shutdown { shared };
         }
@@ -271,7 +271,7 @@ impl Shutdown {
             let waker = outcome.waker.take();
             drop(outcome);
             if let Some(waker) = waker {
-                user::wake(waker);
+                user::wake_waker(waker);
             }
             // After an incomplete end this drop waits once more.
             drop(executor);
@@ -285,7 +285,7 @@ impl Drop for Shutdown {
     fn drop(&mut self) {
         let own = self.shared.lock().waker.take();
         // Outside the lock, since the drop of a waker is user code.
-        drops::waker(own);
+        drops::drop_waker(own);
     }
 }
 
@@ -302,7 +302,7 @@ impl Future for Shutdown {
         };
         drop(outcome);
         // Outside the lock, since the drop of a waker is user code.
-        drops::waker(unused);
+        drops::drop_waker(unused);
         poll
     }
 }

@@ -144,7 +144,7 @@ impl Handle {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let core = self.core();
-        if core.forked() {
+        if core.is_forked() {
             return Stats::default();
         }
         let workers = core.scheduler.slots.iter().enumerate().map(|(index, slot)| {
@@ -171,20 +171,20 @@ impl Handle {
         Stats {
             workers: workers.collect(),
             spares: self.spare_stats(),
-            live_actors: core.live(),
+            live_actors: core.live_actors(),
             waiting_actors: core.scheduler.waiting() as u64,
-            dedicated_threads: core.dedicated.count() as u64,
+            dedicated_threads: core.dedicated.running_threads() as u64,
             // The crew counts in tallies. Threads outside count on the gate's stripes, which they
             // write anyway.
-            accepted: core.total(|tally| &tally.accepted) + core.scheduler.gate.accepted(),
-            handled: core.total(|tally| &tally.handled),
-            panicked: core.total(|tally| &tally.panicked),
+            accepted: core.total_of(|tally| &tally.accepted) + core.scheduler.gate.accepted(),
+            handled: core.total_of(|tally| &tally.handled),
+            panicked: core.total_of(|tally| &tally.panicked),
             dead_letters: self.dead_letters(),
-            discarded_replies: core.total(|tally| &tally.discarded_replies),
+            discarded_replies: core.total_of(|tally| &tally.discarded_replies),
             armed_timers: core.scheduler.timers.armed() as u64,
-            missed_ticks: core.total(|tally| &tally.missed_ticks),
-            memory: core.scheduler.memory.bytes() as u64,
-            timing: core.times(),
+            missed_ticks: core.total_of(|tally| &tally.missed_ticks),
+            memory: core.scheduler.memory.held_bytes() as u64,
+            timing: core.crew_times(),
         }
     }
 
@@ -202,7 +202,7 @@ impl Handle {
     }
 
     pub(super) fn dead_letters(&self) -> DeadLetterCounts {
-        let by = |reason: DeadLetterReason| self.core().total(|tally| &tally.dead[reason as usize]);
+        let by = |reason: DeadLetterReason| self.core().total_of(|tally| &tally.dead[reason as usize]);
         DeadLetterCounts {
             stopped: by(DeadLetterReason::Stopped),
             killed: by(DeadLetterReason::Killed),

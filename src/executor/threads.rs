@@ -34,11 +34,11 @@ pub(super) struct Recruiter {
 impl Recruiter {
     /// Runs a thread of the crew until it ends.
     pub(super) fn work(self: &Arc<Self>, arrival: Arrival) {
-        if self.core.work(arrival, &|spare| self.recruit(spare)) {
+        if self.core.run_thread(arrival, &|spare| self.recruit(spare)) {
             // The hook may try to wait for the crew's end, which comes after this thread's. While
             // enlisted, the thread counts as the crew's, so the wait is refused.
             let _of_the_crew = self.core.scheduler.enter_dedicated();
-            self.core.emit(|| Event::SpareEnded { spares: self.core.scheduler.spares.alive() });
+            self.core.emit_event(|| Event::SpareEnded { spares: self.core.scheduler.spares.alive() });
         }
     }
 
@@ -47,21 +47,21 @@ impl Recruiter {
         // Numbers are never reused, so two spares of one executor never share a name.
         let number = self.spares.fetch_add(1, Relaxed);
         let thread = WorkerThread::for_spare(number, Arc::clone(&spare), Arc::clone(self));
-        let started = user::guard(Site::Handler, || match &self.handler {
+        let started = user::run_guarded(Site::Handler, || match &self.handler {
             Some(handler) => handler(thread),
             None => thread.spawn(),
         });
         let error = match started {
             // A handler may return `Ok` and drop the thread unrun; then the spare is lost.
             Ok(Ok(())) if !spare.is_lost() => {
-                self.core.emit(|| Event::SpareStarted { spares: self.core.scheduler.spares.alive() });
+                self.core.emit_event(|| Event::SpareStarted { spares: self.core.scheduler.spares.alive() });
                 return true;
             }
             Ok(Ok(())) => "the spare handler gave it up".to_string(),
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic.to_string(),
         };
-        self.core.emit(|| Event::SpareFailed { error });
+        self.core.emit_event(|| Event::SpareFailed { error });
         false
     }
 }
@@ -71,7 +71,7 @@ impl Drop for Recruiter {
     fn drop(&mut self) {
         // A forked child may have the last reference to its copy, and leaves the copy's locks
         // alone.
-        if !self.core.forked() {
+        if !self.core.is_forked() {
             // Here and not in the core's drop, since the hook may hold a reference to the core.
             self.core.let_go_of_hook();
         }
@@ -158,7 +158,7 @@ impl WorkerThread {
     /// handler, a hook or a waker that a worker runs. The worker comes back inside the error, to be
     /// run on another thread.
     pub fn run(mut self) -> Result<(), RunError> {
-        let forked = self.recruiter.core.forked();
+        let forked = self.recruiter.core.is_forked();
         // A thread works for one crew at a time: its thread-locals name a single worker.
         if forked || crew_thread::works_already() {
             return Err(RunError { worker: Box::new(self), forked });
@@ -181,10 +181,10 @@ impl WorkerThread {
         // A copy that outlives `run`: the thread's destructors count as the crew's.
         let alive = self.recruiter.alive.clone();
         let theirs = Arc::clone(&core);
-        core.threads.start(name, stack_size, alive, move || {
+        core.threads.start_thread(name, stack_size, alive, move || {
             let ran = self.run();
             debug_assert!(ran.is_ok(), "a new thread has no other work");
-            theirs.threads.leave();
+            theirs.threads.mark_exiting();
         })
     }
 }

@@ -54,10 +54,10 @@ impl<'a> RankedActor<'a> {
         let stopwatch = header.stopwatch();
         RankedActor {
             header,
-            handled: header.handled(),
-            waiting: header.state.peek().len(),
-            handling: stopwatch.map(|watch| watch.busy(now)),
-            oldest: stopwatch.and_then(|watch| watch.oldest(header, now)),
+            handled: header.handled_total(),
+            waiting: header.state.load_snapshot().len(),
+            handling: stopwatch.map(|watch| watch.busy_until(now)),
+            oldest: stopwatch.and_then(|watch| watch.oldest_waiting(header, now)),
         }
     }
 
@@ -173,13 +173,13 @@ impl Handle {
     /// ```
     #[must_use]
     pub fn top(&self, k: usize) -> Top {
-        if self.core().forked() {
+        if self.core().is_forked() {
             return Top::default();
         }
         let now = time::now();
         let (mut busiest, mut longest_waiting) = (TopK::new(k), TopK::new(k));
         // One reading of the clock for all, so that the ages are comparable.
-        self.core().unfinished(|header| {
+        self.core().visit_unfinished(|header| {
             let seen = RankedActor::new(header, now);
             busiest.offer(seen.busy(), &seen);
             longest_waiting.offer(seen.behind(), &seen);

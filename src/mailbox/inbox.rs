@@ -19,8 +19,8 @@
 //! Loom models: `models::mailbox`, and `models::segments` for segments. Needed orderings:
 //! `scripts/weaken-orderings.sh`, groups `inbox` and `segments`.
 
-use super::segment::{self, Kind, Next, Segment};
-use crate::sync::{AtomicPtr, Ordering::*, chaos, contended, prefetch};
+use super::segment::{self, NextSlot, Segment, SegmentKind};
+use crate::sync::{AtomicPtr, Ordering::*, back_off, chaos, prefetch};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
@@ -64,12 +64,12 @@ pub(crate) enum Popped {
     /// An envelope of its own.
     Node(*mut Node),
     /// A message in its slot, valid until the receiver pops again.
-    Slot(&'static Kind, NonNull<()>),
+    Slot(&'static SegmentKind, NonNull<()>),
 }
 
 impl Popped {
     /// Returns the address of a message in a node of its own, or 0 for a message in a slot.
-    pub(crate) fn addr(&self) -> usize {
+    pub(crate) fn node_addr(&self) -> usize {
         match self {
             Popped::Node(node) => node.addr(),
             Popped::Slot(..) => 0,
@@ -121,7 +121,7 @@ impl Inbox {
     #[inline]
     pub(crate) unsafe fn push_segment(&self, segment: NonNull<Segment>) {
         // SAFETY: the segment is new and given up by the caller, and its first field is a node.
-        unsafe { self.push_link(segment::link(segment)) };
+        unsafe { self.push_link(segment::link_to_new(segment)) };
     }
 
     #[inline]
@@ -132,13 +132,13 @@ impl Inbox {
         loop {
             chaos();
             // SAFETY: the caller alone has the node until the exchange below succeeds.
-            unsafe { (*segment::node(link)).next.set(top) };
+            unsafe { (*segment::node_of(link)).next.set(top) };
             // Release: pairs with the Acquire in `first_link`, so the envelope is complete before
             // it can be taken.
             match self.stack.compare_exchange_weak(top, link, Release, Relaxed) {
                 Ok(_) => return top.is_null(),
                 Err(_) => {
-                    contended();
+                    back_off();
                     top = self.stack.load(Relaxed);
                 }
             }
@@ -151,7 +151,7 @@ impl Inbox {
     /// # Safety
     /// `kind` is the kind of messages of type `M`.
     #[inline]
-    pub(crate) unsafe fn fill<M>(&self, kind: &'static Kind, message: M) -> Filled<M> {
+    pub(crate) unsafe fn fill_top_segment<M>(&self, kind: &'static SegmentKind, message: M) -> Filled<M> {
         // Whether to claim, to begin a segment, or to push is decided by the pointer alone. Reading
         // the segment first would touch its cache line, and nothing keeps it alive before the
         // claim.
@@ -162,13 +162,13 @@ impl Inbox {
         chaos();
         // Acquire: pairs with the Release in `push_link`, since the caller reads the segment next.
         // The slot's mark publishes what the caller writes.
-        if self.stack.compare_exchange(top, segment::one_more(top), Acquire, Relaxed).is_err() {
-            contended();
+        if self.stack.compare_exchange(top, segment::claim_one_more(top), Acquire, Relaxed).is_err() {
+            back_off();
             return Filled::Contended(message);
         }
         // SAFETY: the exchange claimed the slot, which keeps the segment alive, and `kind` is the
         // kind of `M`.
-        match unsafe { segment::next_slot(top).fill(kind, message) } {
+        match unsafe { segment::slot_to_claim(top).fill_slot(kind, message) } {
             Ok(()) => Filled::Done,
             Err(message) => Filled::OtherType(message),
         }
@@ -189,7 +189,7 @@ impl Inbox {
     }
 
     /// Returns `true` if nothing was pushed since the last take. A snapshot, possibly stale.
-    pub(crate) fn nothing_pushed(&self) -> bool {
+    pub(crate) fn has_nothing_pushed(&self) -> bool {
         self.stack.load(Relaxed).is_null()
     }
 
@@ -199,27 +199,27 @@ impl Inbox {
     /// # Safety
     /// The caller is the receiver, and there is one receiver at a time.
     #[inline]
-    pub(crate) unsafe fn begin(&self) -> *mut Node {
+    pub(crate) unsafe fn load_taken(&self) -> *mut Node {
         self.taken.get()
     }
 
-    /// Prefetches the list that [`begin`](Self::begin) returns.
+    /// Prefetches the list that [`load_taken`](Self::load_taken) returns.
     ///
     /// # Safety
     /// The caller is the receiver.
     #[inline]
-    pub(crate) unsafe fn prefetch(&self) {
+    pub(crate) unsafe fn prefetch_taken(&self) {
         prefetch(self.taken.get());
     }
 
-    /// Stores the rest of a list from [`begin`](Self::begin) after [`pop_from`](Self::pop_from). If
-    /// every accepted message has been handled, the rest is empty: a slot given up as void lies
-    /// below the message that found its segment of another kind.
+    /// Stores the rest of a list from [`load_taken`](Self::load_taken) after
+    /// [`pop_from`](Self::pop_from). If every accepted message has been handled, the rest is empty:
+    /// a slot given up as void lies below the message that found its segment of another kind.
     ///
     /// # Safety
     /// The caller is the receiver, and the message popped last has been moved out of its slot.
     #[inline]
-    pub(crate) unsafe fn end(&self, rest: *mut Node) {
+    pub(crate) unsafe fn store_taken(&self, rest: *mut Node) {
         // SAFETY: the caller is the receiver and has taken the list, and no message in a passed
         // slot is in use.
         self.taken.set(unsafe { segment::without_the_passed(rest) });
@@ -244,10 +244,10 @@ impl Inbox {
                 return Some(Popped::Node(first));
             }
             // SAFETY: `first` leads to a segment that the receiver has taken.
-            match unsafe { segment::next(first) } {
-                Next::Slot(kind, at) => return Some(Popped::Slot(kind, at)),
-                Next::Gap => return None,
-                Next::Over(after) => rest.set(after),
+            match unsafe { segment::next_filled(first) } {
+                NextSlot::Slot(kind, at) => return Some(Popped::Slot(kind, at)),
+                NextSlot::Gap => return None,
+                NextSlot::Over(after) => rest.set(after),
             }
         }
     }
@@ -261,7 +261,7 @@ impl Inbox {
             chaos();
             // Acquire: pairs with the Release in `push_link` of every node below the top. Their
             // exchanges form one release sequence.
-            rest.set(reverse(self.stack.swap(ptr::null_mut(), Acquire)));
+            rest.set(reverse_stack(self.stack.swap(ptr::null_mut(), Acquire)));
         }
         rest.get()
     }
@@ -272,7 +272,7 @@ impl Inbox {
     /// # Safety
     /// The caller is the receiver. `rest` is as the last call left it, and the message that the
     /// call returned has been moved out of its slot.
-    pub(crate) unsafe fn first_of(&self, rest: &Cell<*mut Node>) -> Option<*mut Node> {
+    pub(crate) unsafe fn peek_node(&self, rest: &Cell<*mut Node>) -> Option<*mut Node> {
         // SAFETY: the caller is the receiver and has taken the list, and no message in a passed
         // slot is in use.
         rest.set(unsafe { segment::without_the_passed(rest.get()) });
@@ -297,21 +297,21 @@ impl Inbox {
     #[inline]
     pub(crate) unsafe fn pop(&self, whose: NonNull<()>) -> Option<*mut Node> {
         // SAFETY: the caller is the receiver. `taken` is as the last call left it, and `into_node`
-        // moves the message out of its slot before `end`.
+        // moves the message out of its slot before `store_taken`.
         unsafe {
             let node = self.pop_from(&self.taken)?.into_node(whose);
-            self.end(self.taken.get());
+            self.store_taken(self.taken.get());
             Some(node)
         }
     }
 
     /// Reuses the field of a dead cell's inbox as a link to anything, for the list of dead cells.
-    pub(crate) fn set_link(&self, to: *mut ()) {
+    pub(crate) fn set_dead_link(&self, to: *mut ()) {
         self.taken.set(to.cast());
     }
 
-    /// Returns the pointer stored by [`set_link`](Self::set_link).
-    pub(crate) fn link(&self) -> *mut () {
+    /// Returns the pointer stored by [`set_dead_link`](Self::set_dead_link).
+    pub(crate) fn dead_link(&self) -> *mut () {
         self.taken.get().cast()
     }
 }
@@ -321,12 +321,12 @@ impl Inbox {
 /// The walk through the nodes is a chain of cache misses when senders have filled many mailboxes at
 /// once. Memory is handed out in order, so a mailbox's nodes often lie at equal distances. The node
 /// a few steps ahead is therefore prefetched by extrapolation.
-fn reverse(mut node: *mut Node) -> *mut Node {
+fn reverse_stack(mut node: *mut Node) -> *mut Node {
     const AHEAD: isize = 6;
     let mut reversed = ptr::null_mut();
     while !node.is_null() {
         // SAFETY: the receiver alone has all nodes of a taken stack.
-        let next = unsafe { (*segment::node(node)).next.replace(reversed) };
+        let next = unsafe { (*segment::node_of(node)).next.replace(reversed) };
         let step = next.addr().wrapping_sub(node.addr()) as isize;
         // A wrong guess is harmless, since a prefetch does not fault.
         prefetch(next.wrapping_byte_offset(step.wrapping_mul(AHEAD)));
@@ -348,14 +348,14 @@ mod tests {
         // SAFETY: each node is pushed once at a time and outlives the inbox, and one thread does
         // everything.
         unsafe {
-            assert!(inbox.nothing_pushed());
+            assert!(inbox.has_nothing_pushed());
             (0..3).for_each(|i| assert_eq!(inbox.push(at(i)), i == 0));
-            assert!(!inbox.nothing_pushed());
+            assert!(!inbox.has_nothing_pushed());
             assert_eq!(inbox.pop(NonNull::dangling()), Some(at(0)));
-            assert!(inbox.nothing_pushed());
-            let rest = Cell::new(inbox.begin());
-            assert_eq!(inbox.first_of(&rest), Some(at(1)));
-            assert_eq!(inbox.first_of(&rest), Some(at(1)));
+            assert!(inbox.has_nothing_pushed());
+            let rest = Cell::new(inbox.load_taken());
+            assert_eq!(inbox.peek_node(&rest), Some(at(1)));
+            assert_eq!(inbox.peek_node(&rest), Some(at(1)));
             (3..6).for_each(|i| assert_eq!(inbox.push(at(i)), i == 3));
             let rest: Vec<_> = std::iter::from_fn(|| inbox.pop(NonNull::dangling())).collect();
             assert_eq!(rest, (1..6).map(at).collect::<Vec<_>>());

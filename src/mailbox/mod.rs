@@ -4,9 +4,9 @@
 //! - [`state`]: the word in which sending, scheduling, stopping and collecting are decided
 //! - [`inbox`]: the queue of envelopes, with many senders and one receiver
 //! - [`segment`]: several messages in one link of the queue
-//! - [`reply`]: the slot through which one answer travels
+//! - [`reply_slot`]: the slot through which one answer travels
 
 pub(crate) mod inbox;
-pub(crate) mod reply;
+pub(crate) mod reply_slot;
 pub(crate) mod segment;
 pub(crate) mod state;

@@ -62,7 +62,7 @@ const VOID: u8 = 2;
 #[repr(C, align(32))]
 pub(crate) struct Segment {
     pub(super) node: Node,
-    kind: UnsafeCell<&'static Kind>,
+    kind: UnsafeCell<&'static SegmentKind>,
     marks: [AtomicU8; SLOTS],
     /// The slot that the receiver passes next.
     next: Cell<u8>,
@@ -72,10 +72,10 @@ const _: () = assert!(align_of::<Segment>() == ALIGN);
 
 /// Message type of a segment: layout, and the functions that handle, unpack and free.
 #[derive(Debug)]
-pub(crate) struct Kind {
+pub(crate) struct SegmentKind {
     /// The type that the messages are handled as. A mailbox belongs to one actor, so this type
-    /// determines the kind. The address of the `Kind` would not, since the compiler may duplicate
-    /// it. Nor would the type in the slots: a box may stand for its content.
+    /// determines the kind. The address of the `SegmentKind` would not, since the compiler may
+    /// duplicate it. Nor would the type in the slots: a box may stand for its content.
     handled_as: TypeId,
     size: usize,
     /// Number of the first slot.
@@ -85,24 +85,24 @@ pub(crate) struct Kind {
     /// Moves a message from its slot to a node of its own. The second argument names the mailbox,
     /// as the floors above know it.
     unpack: unsafe fn(NonNull<()>, NonNull<()>) -> *mut Node,
-    /// Gives a segment's memory back: see [`free`].
+    /// Gives a segment's memory back: see [`free_memory`].
     free: unsafe fn(NonNull<Segment>),
 }
 
-impl Kind {
+impl SegmentKind {
     /// Returns the kind of messages that lie in slots as an `M` and are handled as `handled_as`,
     /// which determines `M`. Returns `None` if they are too large, or aligned too strictly.
-    pub(crate) const fn of<M: 'static>(
+    pub(crate) const fn for_message<M: 'static>(
         handled_as: TypeId,
         table: *const (),
         unpack: unsafe fn(NonNull<()>, NonNull<()>) -> *mut Node,
         free: unsafe fn(NonNull<Segment>),
     ) -> Option<Self> {
-        let (first, size) = (first::<M>(), size_of::<M>());
+        let (first, size) = (first_slot_for::<M>(), size_of::<M>());
         if first == SLOTS || align_of::<M>() > 2 * size_of::<usize>() {
             return None;
         }
-        Some(Kind { handled_as, size, first, table, unpack, free })
+        Some(SegmentKind { handled_as, size, first, table, unpack, free })
     }
 
     #[inline]
@@ -125,7 +125,7 @@ impl Kind {
     /// # Safety
     /// The segment is of this kind, and has the slot.
     #[inline]
-    unsafe fn slot(&self, segment: NonNull<Segment>, number: usize) -> NonNull<()> {
+    unsafe fn slot_at(&self, segment: NonNull<Segment>, number: usize) -> NonNull<()> {
         // SAFETY: slots follow the segment's front without a gap, starting with number `first`, so
         // the pointer stays inside the segment.
         unsafe { segment.add(1).byte_add((number - self.first) * self.size) }.cast()
@@ -134,7 +134,7 @@ impl Kind {
 
 /// Returns the number of the first slot for messages of type `M`. A segment takes a block of at
 /// most 256 bytes.
-const fn first<M>() -> usize {
+const fn first_slot_for<M>() -> usize {
     match size_of::<M>() {
         0..=8 if !cfg!(heist_loom) => 0,
         0..=32 => SLOTS - FEW,
@@ -154,13 +154,17 @@ struct Slots<M, const N: usize> {
 /// # Safety
 /// `kind` is the kind of messages of type `M`, and the caller holds the heap.
 #[inline]
-pub(crate) unsafe fn begin<M: 'static>(heap: &Heap, kind: &'static Kind, message: M) -> NonNull<Segment> {
+pub(crate) unsafe fn new_with_first<M: 'static>(
+    heap: &Heap,
+    kind: &'static SegmentKind,
+    message: M,
+) -> NonNull<Segment> {
     debug_assert_eq!(kind.size, size_of::<M>());
-    let first = first::<M>();
+    let first = first_slot_for::<M>();
     let segment: NonNull<Segment> = if first == 0 {
-        memory::place::<Slots<M, SLOTS>>(heap, memory::Kind::Message).cast()
+        memory::alloc_uninit::<Slots<M, SLOTS>>(heap, memory::Kind::Message).cast()
     } else {
-        memory::place::<Slots<M, FEW>>(heap, memory::Kind::Message).cast()
+        memory::alloc_uninit::<Slots<M, FEW>>(heap, memory::Kind::Message).cast()
     };
     // Built by a function, since loom's atomics are not constants.
     let marks = std::array::from_fn(|slot| AtomicU8::new(if slot == first { FILLED } else { FREE }));
@@ -169,7 +173,7 @@ pub(crate) unsafe fn begin<M: 'static>(heap: &Heap, kind: &'static Kind, message
     // them. Senders write the other slots when they claim them.
     unsafe {
         segment.write(Segment { node: Node::new(), kind: UnsafeCell::new(kind), marks, next });
-        kind.slot(segment, first).cast::<M>().write(message);
+        kind.slot_at(segment, first).cast::<M>().write(message);
     }
     segment
 }
@@ -177,35 +181,36 @@ pub(crate) unsafe fn begin<M: 'static>(heap: &Heap, kind: &'static Kind, message
 /// Gives a segment's memory back, without dropping any message in it.
 ///
 /// # Safety
-/// [`begin`] made the segment, for messages of type `M`, and all its slots were passed. `here`, if
-/// given, is a heap that the caller holds. `held` is of the pool that the segment came from.
-pub(crate) unsafe fn free<M>(here: Option<&Heap>, segment: NonNull<Segment>, held: Held<'_>) {
-    // SAFETY: `begin` took the memory as this type, and the receiver has passed all slots, so no
-    // thread uses it.
+/// The segment comes from [`new_with_first`], for messages of type `M`, and all its slots were
+/// passed. `here`, if given, is a heap that the caller holds. `held` is of the pool that the
+/// segment came from.
+pub(crate) unsafe fn free_memory<M>(here: Option<&Heap>, segment: NonNull<Segment>, held: Held<'_>) {
+    // SAFETY: `new_with_first` took the memory as this type, and the receiver has passed all slots,
+    // so no thread uses it.
     unsafe {
-        if first::<M>() == 0 {
-            memory::free(here, memory::Kind::Message, segment.cast::<Slots<M, SLOTS>>(), held);
+        if first_slot_for::<M>() == 0 {
+            memory::free_without_drop(here, memory::Kind::Message, segment.cast::<Slots<M, SLOTS>>(), held);
         } else {
-            memory::free(here, memory::Kind::Message, segment.cast::<Slots<M, FEW>>(), held);
+            memory::free_without_drop(here, memory::Kind::Message, segment.cast::<Slots<M, FEW>>(), held);
         }
     }
 }
 
 /// A claimed slot. Its sender must mark it.
 #[must_use = "the receiver waits for it"]
-pub(super) struct Claim {
+pub(super) struct SlotClaim {
     segment: NonNull<Segment>,
     slot: usize,
 }
 
-impl Claim {
+impl SlotClaim {
     /// Puts the message into the slot. If the segment is of another type, the slot becomes void and
     /// the message comes back.
     ///
     /// # Safety
     /// `kind` is the kind of messages of type `M`.
     #[inline]
-    pub(super) unsafe fn fill<M>(self, kind: &'static Kind, message: M) -> Result<(), M> {
+    pub(super) unsafe fn fill_slot<M>(self, kind: &'static SegmentKind, message: M) -> Result<(), M> {
         // SAFETY: the slot is claimed and not marked, so the segment is not freed.
         let segment = unsafe { self.segment.as_ref() };
         let mark = &segment.marks[self.slot];
@@ -220,10 +225,10 @@ impl Claim {
         }
         // SAFETY: the sender alone has the slot until it is marked, and the segment's kind has
         // slots for `M`.
-        unsafe { kind.slot(self.segment, self.slot).cast::<M>().write(message) };
+        unsafe { kind.slot_at(self.segment, self.slot).cast::<M>().write(message) };
         chaos();
-        // Release: pairs with the Acquire in `next`. The message is complete before it is read, and
-        // this sender's accesses come before the segment is freed.
+        // Release: pairs with the Acquire in `next_filled`. The message is complete before it is
+        // read, and this sender's accesses come before the segment is freed.
         mark.store(FILLED, Release);
         Ok(())
     }
@@ -231,7 +236,7 @@ impl Claim {
 
 /// Returns the link to a segment that was just begun.
 #[inline]
-pub(super) fn link(segment: NonNull<Segment>) -> *mut Node {
+pub(super) fn link_to_new(segment: NonNull<Segment>) -> *mut Node {
     // SAFETY: the segment was begun and not pushed, so the caller alone has it.
     let first = unsafe { segment.as_ref().kind.with(|kind| (*kind).first) };
     segment.as_ptr().cast::<Node>().map_addr(|at| at + IS_SEGMENT + CLAIMED * (first + 1))
@@ -250,49 +255,49 @@ pub(super) fn is_open(link: *mut Node) -> bool {
 
 /// Returns the link with one more slot claimed.
 #[inline]
-pub(super) fn one_more(link: *mut Node) -> *mut Node {
+pub(super) fn claim_one_more(link: *mut Node) -> *mut Node {
     link.map_addr(|at| at + CLAIMED)
 }
 
-/// Returns the slot that [`one_more`] claims.
+/// Returns the slot that [`claim_one_more`] claims.
 #[inline]
-pub(super) fn next_slot(link: *mut Node) -> Claim {
-    Claim { segment: of(link), slot: claimed(link) }
+pub(super) fn slot_to_claim(link: *mut Node) -> SlotClaim {
+    SlotClaim { segment: segment_of(link), slot: claimed_slots(link) }
 }
 
 #[inline]
-fn claimed(link: *mut Node) -> usize {
+fn claimed_slots(link: *mut Node) -> usize {
     link.addr() % ALIGN / CLAIMED
 }
 
 /// Returns the segment that a link leads to.
 #[inline]
-fn of(link: *mut Node) -> NonNull<Segment> {
+fn segment_of(link: *mut Node) -> NonNull<Segment> {
     debug_assert!(is_segment(link));
-    // SAFETY: `link` made the link from a pointer that is not null, and clearing the low bits
-    // restores it.
+    // SAFETY: `link_to_new` made the link from a pointer that is not null, and clearing the low
+    // bits restores it.
     unsafe { NonNull::new_unchecked(link.map_addr(|at| at & !(ALIGN - 1)).cast()) }
 }
 
 /// Returns the node that a link leads to. A segment's node is its first field.
 #[inline]
-pub(super) fn node(link: *mut Node) -> *mut Node {
+pub(super) fn node_of(link: *mut Node) -> *mut Node {
     if is_segment(link) {
         // Marks the branch as cold: most links lead to nodes.
-        unlikely();
-        return of(link).as_ptr().cast();
+        cold_path();
+        return segment_of(link).as_ptr().cast();
     }
     link
 }
 
 #[cold]
 #[inline(always)]
-fn unlikely() {}
+fn cold_path() {}
 
 /// What the receiver finds in a segment.
-pub(super) enum Next {
+pub(super) enum NextSlot {
     /// A message, which stays in its slot until the receiver comes again.
-    Slot(&'static Kind, NonNull<()>),
+    Slot(&'static SegmentKind, NonNull<()>),
     /// A slot that its sender has not marked yet.
     Gap,
     /// The end. The segment has been freed, and this is the link that followed.
@@ -304,20 +309,20 @@ pub(super) enum Next {
 /// # Safety
 /// The caller is the receiver, and has taken the link, which leads to a segment.
 #[inline]
-pub(super) unsafe fn next(link: *mut Node) -> Next {
-    let segment = of(link);
+pub(super) unsafe fn next_filled(link: *mut Node) -> NextSlot {
+    let segment = segment_of(link);
     // SAFETY: the receiver has taken the segment, and only the receiver frees it.
     let this = unsafe { segment.as_ref() };
     loop {
         let slot = usize::from(this.next.get());
-        if slot == claimed(link) {
+        if slot == claimed_slots(link) {
             // SAFETY: the receiver has taken the segment, and has passed all claimed slots.
-            return Next::Over(unsafe { end(segment) });
+            return NextSlot::Over(unsafe { free_passed(segment) });
         }
-        // Acquire: pairs with the Release in `fill`.
+        // Acquire: pairs with the Release in `fill_slot`.
         let mark = this.marks[slot].load(Acquire);
         if mark == FREE {
-            return Next::Gap;
+            return NextSlot::Gap;
         }
         this.next.set(slot as u8 + 1);
         if mark == FILLED {
@@ -325,7 +330,7 @@ pub(super) unsafe fn next(link: *mut Node) -> Next {
             // slot, since it was claimed.
             return unsafe {
                 let kind = this.kind.with(|kind| *kind);
-                Next::Slot(kind, kind.slot(segment, slot))
+                NextSlot::Slot(kind, kind.slot_at(segment, slot))
             };
         }
     }
@@ -338,11 +343,11 @@ pub(super) unsafe fn next(link: *mut Node) -> Next {
 /// The caller is the receiver, and has taken the list.
 #[inline]
 pub(super) unsafe fn without_the_passed(list: *mut Node) -> *mut Node {
-    // SAFETY: the receiver has taken the segment, and only the receiver frees it. `end` is called
-    // once all its slots were passed.
+    // SAFETY: the receiver has taken the segment, and only the receiver frees it. `free_passed` is
+    // called once all its slots were passed.
     unsafe {
-        if is_segment(list) && usize::from(of(list).as_ref().next.get()) == claimed(list) {
-            return end(of(list));
+        if is_segment(list) && usize::from(segment_of(list).as_ref().next.get()) == claimed_slots(list) {
+            return free_passed(segment_of(list));
         }
     }
     list
@@ -352,7 +357,7 @@ pub(super) unsafe fn without_the_passed(list: *mut Node) -> *mut Node {
 ///
 /// # Safety
 /// The caller is the receiver, and has passed all slots of the segment.
-unsafe fn end(segment: NonNull<Segment>) -> *mut Node {
+unsafe fn free_passed(segment: NonNull<Segment>) -> *mut Node {
     // SAFETY: all slots were passed, so no sender is in the segment, and the receiver alone has it.
     unsafe {
         let after = segment.as_ref().node.next.get();

@@ -16,10 +16,10 @@ const _: () = assert!(SLABS == ALL.count_ones() as usize);
 
 /// The chunks of a pool.
 #[derive(Debug, Default)]
-pub(super) struct Chunks(Mutex<Inner>);
+pub(super) struct Chunks(Mutex<ChunkList>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct ChunkList {
     /// Chunks by address, with a bit for each slab that is here.
     chunks: BTreeMap<usize, Chunk>,
     /// Number of chunks with all slabs present.
@@ -30,13 +30,13 @@ struct Inner {
 
 #[derive(Debug)]
 struct Chunk {
-    memory: system::Memory,
+    memory: system::ChunkMemory,
     here: u32,
 }
 
 impl Chunks {
     /// Takes a slab and returns a pointer to its header.
-    pub(super) fn take(&self) -> NonNull<Slab> {
+    pub(super) fn take_slab(&self) -> NonNull<Slab> {
         let mut inner = self.0.lock();
         let lowest = inner.lowest;
         // `lowest` saves a walk over chunks without free slabs.
@@ -45,8 +45,8 @@ impl Chunks {
             Some((&address, chunk)) => (address, chunk),
             None => {
                 // Under the lock, so that two threads do not both map a chunk.
-                let memory = system::Memory::new(!inner.chunks.is_empty());
-                let address = memory.start().addr().get();
+                let memory = system::ChunkMemory::new(!inner.chunks.is_empty());
+                let address = memory.base_pointer().addr().get();
                 inner.whole += 1;
                 (address, inner.chunks.entry(address).or_insert(Chunk { memory, here: ALL }))
             }
@@ -54,7 +54,7 @@ impl Chunks {
         let was_whole = chunk.here == ALL;
         let slab = chunk.here.trailing_zeros();
         chunk.here &= !(1 << slab);
-        let taken = Slab::header(chunk.memory.start(), slab as usize);
+        let taken = Slab::header_at(chunk.memory.base_pointer(), slab as usize);
         inner.whole -= usize::from(was_whole);
         inner.lowest = address;
         taken
@@ -63,9 +63,9 @@ impl Chunks {
     /// Takes a slab back.
     ///
     /// # Safety
-    /// The slab came from [`take`](Self::take), and no block of the slab is in use.
-    pub(super) unsafe fn give(&self, slab: NonNull<Slab>) {
-        let (address, index) = Slab::place(slab);
+    /// The slab came from [`take_slab`](Self::take_slab), and no block of the slab is in use.
+    pub(super) unsafe fn give_slab_back(&self, slab: NonNull<Slab>) {
+        let (address, index) = Slab::place_in_chunk(slab);
         poison::unpoison(slab.as_ptr().map_addr(|_| address + index * SLAB).cast(), SLAB);
         let mut inner = self.0.lock();
         inner.lowest = inner.lowest.min(address);
@@ -82,7 +82,7 @@ impl Chunks {
         }
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         self.0.lock().chunks.len() * CHUNK
     }
 }
@@ -95,12 +95,12 @@ mod system {
     /// A chunk's memory. Mapped rather than allocated, since chunks must be aligned and must go
     /// back to the system when dropped.
     #[derive(Debug)]
-    pub(super) struct Memory(NonNull<u8>);
+    pub(super) struct ChunkMemory(NonNull<u8>);
 
     // SAFETY: the memory belongs to no thread.
-    unsafe impl Send for Memory {}
+    unsafe impl Send for ChunkMemory {}
 
-    impl Memory {
+    impl ChunkMemory {
         pub(super) fn new(huge: bool) -> Self {
             let (access, kind) =
                 (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
@@ -121,16 +121,16 @@ mod system {
                 if huge {
                     libc::madvise(start, CHUNK, libc::MADV_HUGEPAGE); // advice; may be refused
                 }
-                Memory(NonNull::new_unchecked(start.cast()))
+                ChunkMemory(NonNull::new_unchecked(start.cast()))
             }
         }
 
-        pub(super) fn start(&self) -> NonNull<u8> {
+        pub(super) fn base_pointer(&self) -> NonNull<u8> {
             self.0
         }
     }
 
-    impl Drop for Memory {
+    impl Drop for ChunkMemory {
         fn drop(&mut self) {
             // SAFETY: `new` mapped the memory, and no slab of a dropped chunk is in use.
             unsafe { libc::munmap(self.0.as_ptr().cast(), CHUNK) };
@@ -146,28 +146,28 @@ mod system {
 
     /// A chunk's memory.
     #[derive(Debug)]
-    pub(super) struct Memory(NonNull<u8>);
+    pub(super) struct ChunkMemory(NonNull<u8>);
 
     // SAFETY: the memory belongs to no thread.
-    unsafe impl Send for Memory {}
+    unsafe impl Send for ChunkMemory {}
 
-    fn layout() -> Layout {
+    fn chunk_layout() -> Layout {
         Layout::from_size_align(CHUNK, CHUNK).expect("a power of two")
     }
 
-    impl Memory {
+    impl ChunkMemory {
         pub(super) fn new(_huge: bool) -> Self {
             // SAFETY: the layout's size is not 0.
             let start = unsafe { alloc(layout()) };
-            Memory(NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout())))
+            ChunkMemory(NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout())))
         }
 
-        pub(super) fn start(&self) -> NonNull<u8> {
+        pub(super) fn base_pointer(&self) -> NonNull<u8> {
             self.0
         }
     }
 
-    impl Drop for Memory {
+    impl Drop for ChunkMemory {
         fn drop(&mut self) {
             // SAFETY: `new` allocated the memory with this layout, and no slab of a dropped chunk
             // is in use.

@@ -7,7 +7,7 @@
 //! ```text
 //!  pool (one for each executor)
 //!   |-- chunks: 2 MiB from the system, cut into slabs of 64 KiB            chunks.rs
-//!   |-- heap of worker 0, 1, ...       each heap owns slabs, a shelf of    heap.rs, trim.rs
+//!   |-- heap of worker 0, 1, ...       each heap owns slabs, a list of     heap.rs, trim.rs
 //!   '-- heap of stripe 0, 1, ...       them for each size                  slab.rs
 //! ```
 //!
@@ -15,7 +15,8 @@
 //! Only the heap's holder takes and gives back blocks, with plain loads and stores. A thread that
 //! frees a block of another heap collects up to 64 blocks of one heap and size in a chain. It
 //! pushes the chain onto the owner's stack of returns with one compare-and-swap. The owner takes
-//! the whole stack at once and keeps each chain for its shelf, or takes it apart into its slabs.
+//! the whole stack at once and keeps each chain for its size class, or takes it apart into its
+//! slabs.
 //!
 //! | a heap's holder | how |
 //! |---|---|
@@ -27,17 +28,17 @@
 //! In the last row, the heap is the last block's, and the part is bounded.
 //!
 //! **What is given back, and when**: an empty slab goes back to the pool at once, except for the
-//! slab that each shelf takes from and a few more. Before a worker parks, those go back too, and
-//! its unfinished chains go home. A chunk with all slabs back goes to the system, except for one.
-//! When the crew is idle a burst's memory has therefore returned to the system. What stays is the
-//! memory in use, at most one partly used slab (64 KiB) for each size and heap, and one chunk.
+//! slab that each size class takes from and a few more. Before a worker parks, those go back too,
+//! and its unfinished chains go home. A chunk with all slabs back goes to the system, except for
+//! one. When the crew is idle a burst's memory has therefore returned to the system. What stays is
+//! the memory in use, at most one partly used slab (64 KiB) for each size and heap, and one chunk.
 //!
 //! **How long it lives**: a pool is part of the executor's shared part, the core, which references,
 //! threads of the crew and handles keep alive. Giving a block back touches the block's slab and its
-//! heap, so the pool must outlive that call. [`Held`] is the proof. [`free`] and [`unboxed`] take
-//! one, and a `Held` borrows from something that keeps the core. Sizes above [`LARGEST`] bytes, and
-//! alignments above [`STRICTEST`], come from the system's allocator. The type decides, so both ends
-//! agree.
+//! heap, so the pool must outlive that call. [`Held`] is the proof. [`free_without_drop`] and
+//! [`take_and_free`] take one, and a `Held` borrows from something that keeps the core. Sizes above
+//! [`LARGEST`] bytes, and alignments above [`STRICTEST`], come from the system's allocator. The
+//! type decides, so both ends agree.
 //!
 //! The scheme is a small version of mimalloc's (Leijen, Zorn, de Moura, 2019): pages that are found
 //! by masking, free lists for each page, and a separate list for blocks that other threads free.
@@ -85,24 +86,24 @@ pub(crate) enum Kind {
 
 /// The memory of one executor.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct MemoryPool {
     workers: Box<[Heap]>,
     /// An array, so that a sender from outside needs no check of its stripe's number.
     stripes: Box<[Heap; STRIPES]>,
     chunks: Arc<Chunks>,
 }
 
-impl Pool {
+impl MemoryPool {
     pub(crate) fn new(workers: usize) -> Self {
         let chunks = Arc::new(Chunks::default());
         let heaps = |count| (0..count).map(|_| Heap::new(&chunks)).collect::<Box<[Heap]>>();
         let stripes = heaps(STRIPES).try_into().expect("as many as the array has");
-        Pool { workers: heaps(workers), stripes, chunks }
+        MemoryPool { workers: heaps(workers), stripes, chunks }
     }
 
     /// Returns the proof that this pool lives as long as the borrow.
     #[inline]
-    pub(crate) fn held(&self) -> Held<'_> {
+    pub(crate) fn pool_held(&self) -> Held<'_> {
         Held {
             #[cfg(debug_assertions)]
             chunks: Arc::as_ptr(&self.chunks),
@@ -117,13 +118,13 @@ impl Pool {
 
     /// Calls `f` with a heap for a thread outside the crew: the heap of the thread's own stripe, or
     /// another free one.
-    pub(crate) fn outside<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
+    pub(crate) fn with_outside_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
         let own = crate::sync::thread_stripe(STRIPES);
         let heap = &self.stripes[own];
         let heap = if heap.try_claim() { heap } else { self.claim_another(own) };
         let result = f(heap);
         // SAFETY: claimed above, and `f` only borrowed it.
-        unsafe { heap.let_go() };
+        unsafe { heap.release_claim() };
         result
     }
 
@@ -134,7 +135,7 @@ impl Pool {
         // stripe is tried before the caller waits for its own.
         let mut others = (own + 1..own + STRIPES).map(|i| &self.stripes[i % STRIPES]);
         others.find(|heap| heap.try_claim()).unwrap_or_else(|| {
-            self.stripes[own].claim();
+            self.stripes[own].claim_or_wait();
             &self.stripes[own]
         })
     }
@@ -144,21 +145,21 @@ impl Pool {
     /// Nothing is left over when the last worker parks. The worker comes here after the release of
     /// its own heap. If another thread holds a heap at that moment, the other thread checks for
     /// returns again after its own release.
-    pub(crate) fn tidy(&self, stop: impl Fn() -> bool) {
+    pub(crate) fn tidy_sleeping_heaps(&self, stop: impl Fn() -> bool) {
         for heap in self.workers.iter().chain(&*self.stripes) {
             // A loop, not an `if`: other threads skip a claimed heap, so a chain pushed meanwhile
             // is this thread's to find after the release.
             while heap.has_returns() && !heap.is_wanted() && !stop() && heap.try_claim() {
-                heap.trim(&stop);
+                heap.trim_unused(&stop);
                 // SAFETY: the loop's condition claimed the heap, and `trim` is done with it.
-                unsafe { heap.let_go() };
+                unsafe { heap.release_claim() };
             }
         }
     }
 
     /// Returns the number of bytes held by the pool.
-    pub(crate) fn bytes(&self) -> usize {
-        self.chunks.bytes()
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.chunks.held_bytes()
     }
 }
 
@@ -172,7 +173,7 @@ pub(crate) struct Held<'a> {
     /// Null if the holder of the proof does not know the pool.
     #[cfg(debug_assertions)]
     chunks: *const Chunks,
-    pool: PhantomData<&'a Pool>,
+    pool: PhantomData<&'a MemoryPool>,
 }
 
 impl Held<'_> {
@@ -202,12 +203,12 @@ impl Held<'_> {
 }
 
 /// Returns `true` if the pool has blocks for `T`.
-const fn pooled<T>() -> bool {
+const fn is_pooled<T>() -> bool {
     size_of::<T>() <= LARGEST && align_of::<T>() <= STRICTEST && !cfg!(heist_plain_memory)
 }
 
-/// Returns the index of the shelf that holds blocks for `T`.
-const fn shelf<T>(kind: Kind) -> usize {
+/// Returns the index of the size class that holds blocks for `T`.
+const fn class_of<T>(kind: Kind) -> usize {
     // Alignment too: the smallest blocks are aligned to words only.
     let small = size_of::<T>() <= SMALLEST && align_of::<T>() <= align_of::<returns::Block>();
     let granules = if size_of::<T>() <= GRANULE { 2 } else { size_of::<T>().div_ceil(GRANULE) };
@@ -215,21 +216,21 @@ const fn shelf<T>(kind: Kind) -> usize {
     of_its_kind + if matches!(kind, Kind::Cell) { SIZES } else { 0 }
 }
 
-/// Returns the size of a shelf's blocks in bytes.
-const fn block_size(shelf: usize) -> usize {
-    match shelf % SIZES {
+/// Returns the size of a size class's blocks in bytes.
+const fn block_size(class: usize) -> usize {
+    match class % SIZES {
         0 => SMALLEST,
         others => (others + 1) * GRANULE,
     }
 }
 
-/// Allocates uninitialized memory for a `T` from `heap`, which the caller holds. [`free`] gives it
-/// back.
+/// Allocates uninitialized memory for a `T` from `heap`, which the caller holds.
+/// [`free_without_drop`] gives it back.
 #[inline]
-pub(crate) fn place<T>(heap: &Heap, kind: Kind) -> NonNull<T> {
-    if pooled::<T>() {
-        let block = heap.take(shelf::<T>(kind));
-        poison::unpoison(block.as_ptr(), block_size(shelf::<T>(kind)));
+pub(crate) fn alloc_uninit<T>(heap: &Heap, kind: Kind) -> NonNull<T> {
+    if is_pooled::<T>() {
+        let block = heap.take_block(class_of::<T>(kind));
+        poison::unpoison(block.as_ptr(), block_size(class_of::<T>(kind)));
         block.cast()
     } else {
         NonNull::from(Box::leak(Box::new(std::mem::MaybeUninit::<T>::uninit()))).cast()
@@ -238,10 +239,10 @@ pub(crate) fn place<T>(heap: &Heap, kind: Kind) -> NonNull<T> {
 
 /// Allocates memory from `heap`, which the caller holds, and moves what `make` returns into it.
 #[inline]
-pub(crate) fn boxed<T>(heap: &Heap, kind: Kind, make: impl FnOnce() -> T) -> NonNull<T> {
-    let at = place::<T>(heap, kind);
-    // SAFETY: `place` returned memory large enough and aligned for a `T`, with no other pointer to
-    // it.
+pub(crate) fn alloc_with<T>(heap: &Heap, kind: Kind, make: impl FnOnce() -> T) -> NonNull<T> {
+    let at = alloc_uninit::<T>(heap, kind);
+    // SAFETY: `alloc_uninit` returned memory large enough and aligned for a `T`, with no other
+    // pointer to it.
     unsafe { at.write(make()) };
     at
 }
@@ -249,15 +250,15 @@ pub(crate) fn boxed<T>(heap: &Heap, kind: Kind, make: impl FnOnce() -> T) -> Non
 /// Moves the value out and gives its memory back.
 ///
 /// # Safety
-/// `at` came from [`boxed`] with the same kind, and is not used afterwards. `here`, if given, is a
-/// heap that the caller holds. `held` is of the pool that `at` came from.
+/// `at` came from [`alloc_with`] with the same kind, and is not used afterwards. `here`, if given,
+/// is a heap that the caller holds. `held` is of the pool that `at` came from.
 #[inline]
-pub(crate) unsafe fn unboxed<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>, held: Held<'_>) -> T {
-    // SAFETY: `at` points to a value that `boxed` wrote, and the caller gives it up. After `read`
-    // the memory is only freed, once, so the value is not dropped twice.
+pub(crate) unsafe fn take_and_free<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>, held: Held<'_>) -> T {
+    // SAFETY: `at` points to a value that `alloc_with` wrote, and the caller gives it up. After
+    // `read` the memory is only freed, once, so the value is not dropped twice.
     unsafe {
         let value = at.read();
-        free(here, kind, at, held);
+        free_without_drop(here, kind, at, held);
         value
     }
 }
@@ -265,16 +266,17 @@ pub(crate) unsafe fn unboxed<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>,
 /// Gives memory back without dropping the value in it.
 ///
 /// # Safety
-/// `at` came from [`place`] or [`boxed`] with the same kind, and is not used afterwards. `here`, if
-/// given, is a heap that the caller holds. `held` is of the pool that `at` came from.
+/// `at` came from [`alloc_uninit`] or [`alloc_with`] with the same kind, and is not used
+/// afterwards. `here`, if given, is a heap that the caller holds. `held` is of the pool that `at`
+/// came from.
 #[inline]
-pub(crate) unsafe fn free<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>, held: Held<'_>) {
-    // SAFETY: `pooled` depends on the type alone, so this memory came from the branch of `place`
-    // that matches. The caller gives it up, so it is freed once.
+pub(crate) unsafe fn free_without_drop<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>, held: Held<'_>) {
+    // SAFETY: `is_pooled` depends on the type alone, so this memory came from the branch of
+    // `alloc_uninit` that matches. The caller gives it up, so it is freed once.
     unsafe {
-        if pooled::<T>() {
-            poison::poison(at.as_ptr().cast(), block_size(shelf::<T>(kind)));
-            Heap::give(here, shelf::<T>(kind), at.cast(), held);
+        if is_pooled::<T>() {
+            poison::poison(at.as_ptr().cast(), block_size(class_of::<T>(kind)));
+            Heap::give_block_back(here, class_of::<T>(kind), at.cast(), held);
         } else {
             drop(Box::from_raw(at.as_ptr().cast::<std::mem::MaybeUninit<T>>()));
         }

@@ -33,14 +33,14 @@ impl Returns {
     ///
     /// # Safety
     /// `first` heads a chain of blocks of this heap, and the caller gives them up.
-    pub(crate) unsafe fn push(&self, first: *mut Block) {
+    pub(crate) unsafe fn push_chain(&self, first: *mut Block) {
         let mut top = self.0.load(Relaxed);
         loop {
             chaos();
             // SAFETY: the caller alone has the chain until the exchange succeeds.
             unsafe { (*first).below = top };
-            // Release: pairs with the Acquire in `take`, so that all use of these blocks happens
-            // before their next use.
+            // Release: pairs with the Acquire in `take_chains`, so that all use of these blocks
+            // happens before their next use.
             match self.0.compare_exchange_weak(top, first, Release, Relaxed) {
                 Ok(_) => return,
                 Err(seen) => top = seen,
@@ -49,12 +49,12 @@ impl Returns {
     }
 
     /// Takes all chains. Returns the first block of the topmost chain, or null.
-    pub(crate) fn take(&self) -> *mut Block {
+    pub(crate) fn take_chains(&self) -> *mut Block {
         // A load first: an exchange would take the cache line from pushing threads.
         if self.is_empty() {
             return ptr::null_mut();
         }
-        // Acquire: pairs with the Release in `push`.
+        // Acquire: pairs with the Release in `push_chain`.
         self.0.swap(ptr::null_mut(), Acquire)
     }
 

@@ -32,15 +32,15 @@ pub(super) struct Slab {
     /// Blocks neither out nor fresh.
     free: Cell<*mut Block>,
     free_count: Cell<u32>,
-    /// Number of blocks out: in use, on a shelf's list, or on their way home.
+    /// Number of blocks out: in use, on a size class's list, or on their way home.
     out: Cell<u32>,
     /// Offset of the first block never handed out. `end` is where the last block ends. Both count
     /// from the chunk's beginning.
     fresh: Cell<u32>,
     end: u32,
     size: u32,
-    pub(super) shelf: u16,
-    /// Whether the slab is on its shelf's list.
+    pub(super) class: u16,
+    /// Whether the slab is on its size class's list.
     pub(super) listed: Cell<bool>,
     pub(super) next: Cell<*const Slab>,
     pub(super) previous: Cell<*const Slab>,
@@ -59,7 +59,12 @@ impl Slab {
     ///
     /// # Safety
     /// `at` is a slab's header, and the caller alone has slab and header.
-    pub(super) unsafe fn begin<'a>(at: NonNull<Slab>, home: &Heap, shelf: usize, size: usize) -> &'a Slab {
+    pub(super) unsafe fn init_header<'a>(
+        at: NonNull<Slab>,
+        home: &Heap,
+        class: usize,
+        size: usize,
+    ) -> &'a Slab {
         let index = (at.addr().get() & (CHUNK - 1)) / HEADER;
         // The chunk's headers take the beginning of its first slab.
         let from = if index == 0 { SLABS * HEADER } else { index * SLAB };
@@ -74,7 +79,7 @@ impl Slab {
             fresh: Cell::new(from as u32),
             end: ((index + 1) * SLAB) as u32,
             size: size as u32,
-            shelf: shelf as u16,
+            class: class as u16,
             listed: Cell::new(false),
             next: Cell::new(ptr::null()),
             previous: Cell::new(ptr::null()),
@@ -88,7 +93,7 @@ impl Slab {
     }
 
     /// Returns a pointer to a chunk's `index`th header.
-    pub(super) fn header(chunk: NonNull<u8>, index: usize) -> NonNull<Slab> {
+    pub(super) fn header_at(chunk: NonNull<u8>, index: usize) -> NonNull<Slab> {
         // SAFETY: `index` is below `SLABS`, so the header lies inside the chunk.
         unsafe { chunk.byte_add(index * HEADER).cast() }
     }
@@ -100,17 +105,17 @@ impl Slab {
     }
 
     /// Returns the address of this header's chunk, and the header's index in it.
-    pub(super) fn place(header: NonNull<Slab>) -> (usize, usize) {
+    pub(super) fn place_in_chunk(header: NonNull<Slab>) -> (usize, usize) {
         let address = header.addr().get();
         (address & !(CHUNK - 1), (address & (CHUNK - 1)) / HEADER)
     }
 
     /// Returns the header of a block's slab.
     #[inline]
-    pub(super) fn of(block: *mut Block) -> *const Slab {
+    pub(super) fn of_block(block: *mut Block) -> *const Slab {
         block
-            // `map_addr` keeps the provenance; `carve` derived the pointer from the whole chunk,
-            // headers included.
+            // `map_addr` keeps the provenance; `carve_chain` derived the pointer from the whole
+            // chunk, headers included.
             .map_addr(|address| (address & !(CHUNK - 1)) + (address & (CHUNK - 1)) / SLAB * HEADER)
             .cast_const()
             .cast()
@@ -122,14 +127,14 @@ impl Slab {
         let chain = match self.free_count.replace(0) {
             // Fresh blocks only when none came back, so that new memory is touched as late as
             // possible.
-            0 => self.carve()?,
+            0 => self.carve_chain()?,
             count => Chain { first: self.free.replace(ptr::null_mut()), count },
         };
         self.out.set(self.out.get() + chain.count);
         Some(chain)
     }
 
-    fn carve(&self) -> Option<Chain> {
+    fn carve_chain(&self) -> Option<Chain> {
         let (size, from) = (self.size as usize, self.fresh.get() as usize);
         let count = ((self.end as usize - from) / size).min(CARVE / size);
         if count == 0 {
@@ -156,7 +161,7 @@ impl Slab {
     /// # Safety
     /// The block belongs to the slab, and the caller gives it up.
     #[inline]
-    pub(super) unsafe fn put(&self, block: *mut Block) -> u32 {
+    pub(super) unsafe fn put_block(&self, block: *mut Block) -> u32 {
         // SAFETY: the caller gave the block up, so the heap's holder alone has it.
         unsafe { (*block).next = self.free.get() };
         self.free.set(block);

@@ -19,7 +19,7 @@ const LOOK_STEPS: u32 = 8;
 impl Heap {
     /// Takes in returned chains, and gives back all unused memory of a heap with more than `FEW`
     /// slabs. Stops between two steps if `stop` returns `true` or the owner waits for the heap.
-    pub(crate) fn trim(&self, stop: impl Fn() -> bool) {
+    pub(crate) fn trim_unused(&self, stop: impl Fn() -> bool) {
         let stop = || self.is_wanted() || stop();
         // Stopping here or below is safe at any step: each step leaves all lists complete, and
         // blocks not reached stay where they were.
@@ -32,15 +32,15 @@ impl Heap {
         if self.slabs.get() <= FEW {
             return;
         }
-        for shelf in &self.shelves {
+        for class in &self.classes {
             let mut blocks = 0;
-            while let Some(chain) = NonNull::new(shelf.chains.get()) {
-                // SAFETY: the heap's holder alone has the chains on a shelf.
+            while let Some(chain) = NonNull::new(class.chains.get()) {
+                // SAFETY: the heap's holder alone has the chains of a size class.
                 unsafe {
-                    shelf.chains.set(chain.as_ref().below);
-                    shelf.chained.set(shelf.chained.get() - 1);
+                    class.chains.set(chain.as_ref().below);
+                    class.chained.set(class.chained.get() - 1);
                     blocks += chain.as_ref().count;
-                    self.dissolve(chain.as_ptr());
+                    self.dissolve_chain(chain.as_ptr());
                 }
                 if blocks >= STEP_BLOCKS {
                     blocks = 0;
@@ -49,17 +49,17 @@ impl Heap {
                     }
                 }
             }
-            // The shelf's list goes last. At most one slab's blocks and `NEAR` more need no further
-            // step.
-            shelf.count.set(0);
-            // SAFETY: the heap's holder alone has the blocks on a shelf's list.
-            unsafe { self.dissolve(shelf.free.replace(ptr::null_mut())) };
+            // The size class's list goes last. At most one slab's blocks and `NEAR` more need no
+            // further step.
+            class.count.set(0);
+            // SAFETY: the heap's holder alone has the blocks on a size class's list.
+            unsafe { self.dissolve_chain(class.free.replace(ptr::null_mut())) };
         }
         while let Some(slab) = NonNull::new(self.empty.get().cast_mut()) {
             // SAFETY: an empty slab on this list belongs to the heap, and no block of it is out.
             unsafe {
                 self.empty.set(slab.as_ref().next.get());
-                self.chunks.give(slab);
+                self.chunks.give_slab_back(slab);
             }
         }
         self.slabs.set(self.slabs.get() - self.empties.replace(0));
@@ -73,12 +73,12 @@ impl Heap {
         // On failure the owner or another thread holds the heap and looks for returns itself.
         if self.try_claim() {
             let steps = Cell::new(0);
-            self.trim(|| {
+            self.trim_unused(|| {
                 steps.set(steps.get() + 1);
                 steps.get() >= LOOK_STEPS
             });
             // SAFETY: `try_claim` succeeded above, and `trim` is done with the heap.
-            unsafe { self.let_go() };
+            unsafe { self.release_claim() };
         }
     }
 }

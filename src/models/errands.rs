@@ -57,15 +57,17 @@ impl Crew {
         *self.queue.lock() += chores - 1;
         self.owed.begin();
         match self.begun.fetch_add(1, AcqRel) {
-            0 => _ = self.second.park(None),
-            _ => self.second.waker().wake(),
+            0 => _ = self.second.park_until(None),
+            _ => self.second.to_waker().wake(),
         }
     }
 
     /// As `Worker::last_task`, again and again.
     fn work(&self) {
         loop {
-            self.fire();
+            if *self.timers.lock() > 0 {
+                self.fire();
+            }
             let errand = std::mem::take(&mut *self.queue.lock());
             if errand > 0 {
                 self.run(errand);

@@ -60,7 +60,7 @@ impl Actor {
     }
 
     fn tell(&self, sender: usize, number: u32) -> bool {
-        match self.state.reserve(self.capacity, true) {
+        match self.state.reserve_place(self.capacity, true) {
             Reserve::Accepted { schedule } => {
                 let message = Message { node: Node::new(), content: UnsafeCell::new((0, 0)) };
                 // Written separately: loom takes an initial value that is made just after the
@@ -87,7 +87,7 @@ impl Actor {
     }
 
     fn stop(&self, kill: bool) {
-        if self.state.close(kill) {
+        if self.state.set_closed(kill) {
             self.turns();
         }
     }
@@ -118,7 +118,7 @@ impl Actor {
                 panic!("a turn after the end");
             }
             let (mut total, mut owed) = (0, 0);
-            while total < most && !self.state.peek().killed() {
+            while total < most && !self.state.load_snapshot().is_killed() {
                 let Some((sender, number)) = self.take() else { break };
                 self.touch(|inner| {
                     inner.handled += 1;
@@ -127,7 +127,7 @@ impl Actor {
                 });
                 (total, owed) = (total + 1, owed + 1);
                 if self.early {
-                    let _ = self.state.give_back(std::mem::take(&mut owed));
+                    let _ = self.state.give_places_back(std::mem::take(&mut owed));
                 }
             }
             // The usual end first, as in a turn. Where places are given back early, the general end
@@ -142,7 +142,7 @@ impl Actor {
                 EndTurn::More { .. } if total == 0 => thread::yield_now(),
                 EndTurn::More { .. } => {}
                 EndTurn::Ending => return self.end(),
-                EndTurn::ServeRoom | EndTurn::Wanted | EndTurn::Retire | EndTurn::Unreferenced => {
+                EndTurn::ServeRoom | EndTurn::CheckQueue | EndTurn::Retire | EndTurn::Unreferenced => {
                     unreachable!("nobody waits, one reference is held")
                 }
             }
@@ -158,7 +158,7 @@ impl Actor {
             self.touch(|inner| inner.dead += taken);
             // The word counts a reserved place before its message is linked, so the end waits for
             // the message.
-            if self.state.give_back(taken).len() == 0 {
+            if self.state.give_places_back(taken).len() == 0 {
                 break;
             }
             // The gap, as above.
@@ -171,13 +171,13 @@ impl Actor {
 
     /// Checks that the counts are right and nothing is left, after all threads have ended.
     fn settle(&self, accepted: u32) -> (u32, u32) {
-        let now = self.state.peek();
+        let now = self.state.load_snapshot();
         assert_eq!(now.len(), 0, "left in the mailbox");
         let (handled, dead, ended) = self.touch(|inner| (inner.handled, inner.dead, inner.ended));
         assert_eq!(handled + dead, accepted);
-        assert_eq!((now.closed(), now.dead()), (ended, ended));
+        assert_eq!((now.is_closed(), now.is_dead()), (ended, ended));
         if !ended {
-            assert!(self.state.close(true), "scheduled, but nobody runs it");
+            assert!(self.state.set_closed(true), "scheduled, but nobody runs it");
         }
         (handled, dead)
     }

@@ -127,14 +127,14 @@ fn wait_idle(quiet: &QuiescenceWaiters, look: impl Fn() -> Quiescence) {
     loop {
         // The look comes again after the registration: quiescence may have come in between, with no
         // announcement left to make.
-        if want && quiet.want(&mut ticket, &waker.waker()) {
+        if want && quiet.want(&mut ticket, &waker.to_waker()) {
             return;
         }
         match look() {
             Quiescence::Quiet => return quiet.forget(ticket),
             Quiescence::Entering => thread::yield_now(),
             Quiescence::Busy if want => {
-                waker.park(None);
+                waker.park_until(None);
             }
             // Registers before it sleeps: the next turn of the loop looks once more.
             Quiescence::Busy => want = true,

@@ -46,12 +46,12 @@ impl Mailbox {
         self.messages.lock().unwrap().iter().filter(|&&one| one == kind).count()
     }
 
-    /// Sends an ordinary message, like `cell::envelope::push`.
+    /// Sends an ordinary message, like `cell::envelope::push_message`.
     fn send(&self) -> bool {
-        let mut reserved = self.state.reserve(CAPACITY, false);
-        if reserved == Reserve::Full && self.prepaid.any() {
+        let mut reserved = self.state.reserve_place(CAPACITY, false);
+        if reserved == Reserve::Full && self.prepaid.has_any() {
             let _list = self.room.lock();
-            reserved = self.state.reserve(CAPACITY + self.prepaid.read(), false);
+            reserved = self.state.reserve_place(CAPACITY + self.prepaid.read_count(), false);
             self.enter(reserved);
         } else {
             self.enter(reserved);
@@ -81,14 +81,14 @@ impl Mailbox {
         let prepaid = in_hand.iter().filter(|&&kind| kind == Kind::Prepaid).count() as u32;
         if prepaid > 0 {
             let _list = self.room.lock();
-            self.prepaid.handled(prepaid);
+            self.prepaid.subtract_handled(prepaid);
         }
-        let _ = self.state.give_back(in_hand.len() as u32);
+        let _ = self.state.give_places_back(in_hand.len() as u32);
         self.messages.lock().unwrap().drain(..in_hand.len());
     }
 
     fn check(&self) {
-        assert_eq!(self.prepaid.read() as usize, self.count(Kind::Prepaid));
+        assert_eq!(self.prepaid.read_count() as usize, self.count(Kind::Prepaid));
         let free = self.count(Kind::Ordinary) < CAPACITY as usize;
         assert_eq!(self.send(), free, "an ordinary message counts ordinary ones only");
     }

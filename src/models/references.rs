@@ -58,7 +58,7 @@ impl Cell {
 
     /// Called by a holder of a strong reference.
     fn tell(&self) {
-        let Reserve::Accepted { schedule } = self.state.reserve(9, false) else {
+        let Reserve::Accepted { schedule } = self.state.reserve_place(9, false) else {
             panic!("collected while referenced")
         };
         if schedule {
@@ -81,7 +81,7 @@ impl Cell {
         if self.weak.fetch_sub(1, AcqRel) == 1 {
             // SAFETY: the weak count was the last, so no thread uses the word any more. The real
             // memory goes with the last `Arc`.
-            unsafe { State::freed(std::ptr::from_ref(&self.state).cast_mut()) };
+            unsafe { State::mark_freed(std::ptr::from_ref(&self.state).cast_mut()) };
             self.memory.with_mut(|_| ());
             self.touch(|inner| assert!(!std::mem::replace(&mut inner.freed, true), "freed twice"));
         }
@@ -104,7 +104,7 @@ impl Cell {
                     self.before.iter().for_each(|before| before.with(|_| ()));
                     return self.end();
                 }
-                EndTurn::ServeRoom | EndTurn::Wanted | EndTurn::Retire => {
+                EndTurn::ServeRoom | EndTurn::CheckQueue | EndTurn::Retire => {
                     unreachable!("nobody waits for room, shares, or has a successor")
                 }
             }
@@ -149,10 +149,10 @@ impl Cell {
             if !self.state.wait_for_stop() {
                 return;
             }
-            waiting.push(waker.waker());
+            waiting.push(waker.to_waker());
             drop(waiting);
-            waker.park(None);
-            if self.state.peek().dead() {
+            waker.park_until(None);
+            if self.state.load_snapshot().is_dead() {
                 // An acquiring step, so that the waiter sees everything before the end.
                 let _ = self.state.wait_for_stop();
                 return;
@@ -172,7 +172,7 @@ fn the_last_reference_against_an_upgrade() {
     explore(3, || {
         let cell = Cell::new(1);
         let upgrader = spawn(&cell, |cell| {
-            let upgraded = cell.state.upgrade();
+            let upgraded = cell.state.try_upgrade();
             if upgraded {
                 cell.tell();
                 cell.release(1);
@@ -196,7 +196,7 @@ fn references_dropped_against_an_upgrade_and_a_send() {
             cell.release(1);
         });
         let upgrader = spawn(&cell, |cell| {
-            if cell.state.upgrade() {
+            if cell.state.try_upgrade() {
                 cell.release(2);
             }
             cell.release_weak();
@@ -214,7 +214,7 @@ fn the_last_reference_against_a_stop() {
         let cell = Cell::new(0);
         cell.state.add_ref();
         let stopper = spawn(&cell, |cell| {
-            if cell.state.close(false) {
+            if cell.state.set_closed(false) {
                 cell.turns();
             }
             cell.release(1);
@@ -230,18 +230,18 @@ fn the_last_reference_against_a_detach() {
     explore(3, || {
         let cell = Cell::new(0);
         cell.state.add_ref();
-        assert_eq!(cell.state.reserve(9, false), Reserve::Accepted { schedule: true });
+        assert_eq!(cell.state.reserve_place(9, false), Reserve::Accepted { schedule: true });
         // A worker runs the turn, without a reference.
         let worker = spawn(&cell, Cell::turns);
         let detacher = spawn(&cell, |cell| {
-            cell.state.detach();
+            cell.state.set_detached();
             cell.release(1);
         });
         cell.release(0);
         worker.join().unwrap();
         detacher.join().unwrap();
         cell.touch(|inner| assert_eq!(inner.ended, 0, "a detached actor needs no reference"));
-        assert!(cell.state.close(false));
+        assert!(cell.state.set_closed(false));
         cell.turns();
         cell.settle(1);
     });
@@ -251,7 +251,7 @@ fn the_last_reference_against_a_detach() {
 fn the_last_reference_against_the_last_turn() {
     explore(3, || {
         let cell = Cell::new(0);
-        assert!(cell.state.close(false));
+        assert!(cell.state.set_closed(false));
         let worker = spawn(&cell, Cell::turns);
         cell.release(0);
         worker.join().unwrap();
@@ -272,7 +272,7 @@ fn waiting_for_the_end() {
             cell.release(1);
         });
         // A worker runs the last turn, without a reference.
-        assert!(cell.state.close(false));
+        assert!(cell.state.set_closed(false));
         let worker = spawn(&cell, Cell::turns);
         cell.release(0);
         waiter.join().unwrap();
@@ -290,12 +290,12 @@ fn giving_up_waiting_for_the_end() {
         let waiter = spawn(&cell, |cell| {
             let mut waiting = cell.stop.lock();
             if cell.state.wait_for_stop() {
-                waiting.push(ThreadWaker::new().waker());
+                waiting.push(ThreadWaker::new().to_waker());
             }
             drop(waiting);
             cell.release(1);
         });
-        assert!(cell.state.close(false));
+        assert!(cell.state.set_closed(false));
         let worker = spawn(&cell, Cell::turns);
         cell.release(0);
         waiter.join().unwrap();

@@ -62,7 +62,7 @@ impl Core {
         }
     }
 
-    /// Like `Shard::forget`: afterwards the caller has a reference to the core.
+    /// Like `Shard::forget_cell`: afterwards the caller has a reference to the core.
     fn forget(&self, cell: usize) {
         self.used();
         let mut shard = self.shard.lock();

@@ -7,7 +7,7 @@
 //! answer), and the owner of the slot's memory.
 
 use super::{explore, spawn};
-use crate::mailbox::reply::{Answered, Slot};
+use crate::mailbox::reply_slot::{Answered, ReplySlot};
 use crate::sync::ThreadWaker;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -20,17 +20,17 @@ type Value = UnsafeCell<u32>;
 
 #[repr(C)]
 struct Question {
-    slot: Slot<Value>,
+    slot: ReplySlot<Value>,
     freed: UnsafeCell<bool>,
 }
 
 /// Marks the question as freed. The real memory goes with the last `Arc`, so that loom can check
 /// every use.
-unsafe fn free(slot: NonNull<Slot<Value>>) {
+unsafe fn free(slot: NonNull<ReplySlot<Value>>) {
     // SAFETY: every slot here is the first field of a `Question`, which the model's `Arc` keeps.
     // loom's cell reports a use after this write.
     unsafe {
-        Slot::freed(slot.as_ptr());
+        ReplySlot::mark_freed(slot.as_ptr());
         let question = slot.cast::<Question>().as_ref();
         question.freed.with_mut(|freed| assert!(!std::mem::replace(&mut *freed, true), "freed twice"));
     }
@@ -38,17 +38,17 @@ unsafe fn free(slot: NonNull<Slot<Value>>) {
 
 impl Question {
     fn new() -> Arc<Self> {
-        Arc::new(Question { slot: Slot::new(free), freed: UnsafeCell::new(false) })
+        Arc::new(Question { slot: ReplySlot::new(free), freed: UnsafeCell::new(false) })
     }
 
-    fn slot(&self) -> NonNull<Slot<Value>> {
+    fn slot(&self) -> NonNull<ReplySlot<Value>> {
         NonNull::from(&self.slot)
     }
 
     /// Answers as the replier. Returns how many values came back.
     fn answer(&self) -> u32 {
         // SAFETY: there is one replier, which answers once.
-        match unsafe { Slot::answer(self.slot(), UnsafeCell::new(42)) } {
+        match unsafe { ReplySlot::store_answer(self.slot(), UnsafeCell::new(42)) } {
             Answered::Delivered => 0,
             Answered::Wake(waker) => {
                 waker.wake();
@@ -59,7 +59,7 @@ impl Question {
                 // violation.
                 assert_eq!(value.with(|value| unsafe { *value }), 42);
                 // SAFETY: the value came back, and this is the only release.
-                unsafe { Slot::release(self.slot()) };
+                unsafe { ReplySlot::free_by_replier(self.slot()) };
                 1
             }
         }
@@ -68,7 +68,7 @@ impl Question {
     /// Polls once. Returns `true` with the answer. There is only one asker.
     fn poll(&self, waker: &std::sync::Arc<ThreadWaker>) -> bool {
         // SAFETY: there is one asker, and it does not poll after the answer.
-        match unsafe { Slot::poll(self.slot(), &mut Context::from_waker(&waker.waker())) } {
+        match unsafe { ReplySlot::poll_answer(self.slot(), &mut Context::from_waker(&waker.to_waker())) } {
             Poll::Ready(value) => {
                 // SAFETY: the answer was delivered, so the value is the asker's; loom's cell
                 // reports an unpublished read.
@@ -82,7 +82,7 @@ impl Question {
     /// Polls until the answer is there, sleeping in between.
     fn wait(&self, waker: &std::sync::Arc<ThreadWaker>) {
         while !self.poll(waker) {
-            waker.park(None);
+            waker.park_until(None);
             // A poll that met the replier half-way woke itself, so the loop must let the replier
             // run.
             thread::yield_now();
@@ -91,7 +91,7 @@ impl Question {
 
     fn abandon(&self) -> u32 {
         // SAFETY: there is one asker, which does not use the slot afterwards.
-        u32::from(unsafe { Slot::abandon(self.slot()) }.is_some())
+        u32::from(unsafe { ReplySlot::abandon_by_asker(self.slot()) }.is_some())
     }
 
     /// Checks that the slot was freed and no waker is kept, after all threads have ended.
@@ -149,7 +149,7 @@ fn an_answer_against_a_poll_and_going_away() {
         let replier = spawn(&question, Question::answer);
         let waker = ThreadWaker::new();
         // Both hints are read at any moment, and must not race.
-        let _hint = question.slot.wanted() && question.slot.ready();
+        let _hint = question.slot.is_wanted() && question.slot.is_ready();
         // An answer that came before the asker went away is delivered by `abandon`.
         let delivered = if question.poll(&waker) { 1 } else { question.abandon() };
         assert_eq!(delivered + replier.join().unwrap(), 1);

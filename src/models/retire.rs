@@ -20,7 +20,7 @@ const BUDGET: u32 = 2;
 
 struct Cell {
     state: State,
-    /// Like `Header::killed`.
+    /// Like `Header::stop_is_hinted`.
     hint: AtomicBool,
     /// Whether a stop of the first state has returned.
     returned: AtomicBool,
@@ -58,7 +58,7 @@ impl Cell {
     }
 
     fn tell(&self) -> u32 {
-        match self.state.reserve(9, false) {
+        match self.state.reserve_place(9, false) {
             Reserve::Accepted { schedule } => {
                 if schedule {
                     self.turns();
@@ -72,13 +72,13 @@ impl Cell {
     /// Reserves `messages` places without running a turn. Returns `true` if the caller must
     /// schedule one.
     fn reserve(&self, messages: u32) -> bool {
-        let schedule = |_| matches!(self.state.reserve(9, false), Reserve::Accepted { schedule: true });
+        let schedule = |_| matches!(self.state.reserve_place(9, false), Reserve::Accepted { schedule: true });
         (0..messages).map(schedule).fold(false, |any, schedule| any | schedule)
     }
 
-    /// Like `restart::retire`, and like `Header::close` if the state is the last.
+    /// Like `restart::retire_state`, and like `Header::close_mailbox` if the state is the last.
     fn stop(&self) {
-        match self.state.retire() {
+        match self.state.request_retire() {
             None => {}
             Some(schedule) => {
                 self.hint.store(true, Relaxed);
@@ -90,7 +90,7 @@ impl Cell {
     }
 
     fn close(&self, kill: bool) {
-        let schedule = self.state.close(kill);
+        let schedule = self.state.set_closed(kill);
         if kill {
             self.hint.store(true, Relaxed);
         }
@@ -103,7 +103,7 @@ impl Cell {
         loop {
             let begun = self.state.begin_turn();
             // A stop that was there before the turn ends the state without a message.
-            let waiting = if begun.stops() { 0 } else { begun.len().min(BUDGET) };
+            let waiting = if begun.ends_state() { 0 } else { begun.len().min(BUDGET) };
             let mut total = 0;
             self.touch(|inner| {
                 assert!(!inner.ended, "a turn after the end");
@@ -135,7 +135,7 @@ impl Cell {
                     });
                 }
                 EndTurn::Ending => {
-                    let _leftovers = self.state.give_back(self.state.peek().len());
+                    let _leftovers = self.state.give_places_back(self.state.load_snapshot().len());
                     self.touch(|inner| inner.ended = true);
                     let dead = self.state.set_dead(false).expect("nobody waits for the end");
                     assert!(!dead.free, "the reference is held");
@@ -150,15 +150,18 @@ impl Cell {
     fn forget_stop(&self) {
         self.hint.store(false, Relaxed);
         // The store above may have erased the hint of a kill, so the hint is set again.
-        if self.state.forget_retire().killed() {
+        if self.state.clear_retire().is_killed() {
             self.hint.store(true, Relaxed);
         }
     }
 
     /// Returns how many states were made and what each handled, after all threads have ended.
     fn settle(&self) -> (usize, Vec<u32>) {
-        assert_eq!(self.state.peek().len(), 0, "left in the mailbox");
-        assert!(self.state.peek().dead() || !self.state.peek().stops(), "a stop that nobody acts on");
+        assert_eq!(self.state.load_snapshot().len(), 0, "left in the mailbox");
+        assert!(
+            self.state.load_snapshot().is_dead() || !self.state.load_snapshot().ends_state(),
+            "a stop that nobody acts on"
+        );
         self.touch(|inner| (inner.made, inner.handled.clone()))
     }
 }
@@ -244,7 +247,7 @@ fn a_close_against_a_stop() {
             cell.close(kill);
             let told = stopper.join().unwrap();
             let (_, handled) = cell.settle();
-            assert!(cell.state.peek().dead(), "it has not ended");
+            assert!(cell.state.load_snapshot().is_dead(), "it has not ended");
             let handled = handled.iter().sum::<u32>();
             assert!(handled <= told && (kill || handled == told), "{handled} of {told} handled");
         });

@@ -31,7 +31,7 @@ impl Piece {
         // SAFETY: the sender alone has the block until the push; loom's cell reports a violation.
         self.uses.with_mut(|uses| unsafe { *uses += 1 });
         // SAFETY: one thread at a time pushes a piece, and gives it up.
-        unsafe { returns.push(self.block.get()) };
+        unsafe { returns.push_chain(self.block.get()) };
     }
 }
 
@@ -47,7 +47,7 @@ unsafe impl Send for Shared {}
 
 /// Takes all chains. Returns how many blocks they have.
 fn take(returns: &Returns) -> usize {
-    let (mut at, mut count) = (returns.take(), 0);
+    let (mut at, mut count) = (returns.take_chains(), 0);
     while !at.is_null() {
         let piece: *const Piece = at.cast_const().cast();
         // SAFETY: the taken chains belong to this thread, and a piece begins with its block; loom's
@@ -97,7 +97,7 @@ impl Heap {
     fn take_in(&self) -> bool {
         let mut chain = self.taken.load(Relaxed);
         if chain.is_null() {
-            chain = self.returns.take();
+            chain = self.returns.take_chains();
         }
         if !chain.is_null() {
             let piece: *const Piece = chain.cast_const().cast();
@@ -113,14 +113,14 @@ impl Heap {
         !chain.is_null()
     }
 
-    /// Like `Pool::tidy`.
+    /// Like `MemoryPool::tidy_sleeping_heaps`.
     fn tidy(&self) {
         // A loop, since a chain may come while the claim is held, and its sender finds the claim
         // taken.
         while self.has_returns() && self.claim.try_take() {
             while self.take_in() {}
             // SAFETY: `try_take` took the claim above.
-            unsafe { self.claim.give() };
+            unsafe { self.claim.give_up() };
         }
     }
 
@@ -129,7 +129,7 @@ impl Heap {
         if self.claim.try_take() {
             self.take_in();
             // SAFETY: `try_take` took the claim above.
-            unsafe { self.claim.give() };
+            unsafe { self.claim.give_up() };
         }
     }
 }

@@ -73,7 +73,7 @@ impl Actor {
     }
 
     fn tell(&self) -> bool {
-        self.push(self.state.reserve(CAPACITY, false))
+        self.push(self.state.reserve_place(CAPACITY, false))
     }
 
     /// Waits for room. Returns `false` if the actor stopped first.
@@ -145,10 +145,10 @@ impl Actor {
         // One notice at a time, the fewest that the real list gives.
         let mut most = 1_usize;
         while let Some(front) = list.front()
-            && self.state.peek().len() < CAPACITY
+            && self.state.load_snapshot().len() < CAPACITY
         {
             if !front.is_sender() && most == 0 && !list.iter().any(Waiter::is_sender) {
-                self.state.notices_to_come();
+                self.state.set_notices_to_come();
                 break;
             }
             let waiter = list.pop_front().expect("there was a front");
@@ -179,9 +179,9 @@ impl Actor {
                 self.handled.with_mut(|handled| unsafe { *handled += 1 });
                 (total, owed) = (total + 1, owed + 1);
                 if self.early {
-                    let now = self.state.give_back(std::mem::take(&mut owed));
+                    let now = self.state.give_places_back(std::mem::take(&mut owed));
                     // A closed mailbox gives no room; its end answers the line.
-                    if now.room_wait() && !now.closed() {
+                    if now.has_room_wait() && !now.is_closed() {
                         self.serve();
                     }
                 }
@@ -205,7 +205,7 @@ impl Actor {
                     let _nobody = self.state.set_dead(false);
                     return;
                 }
-                EndTurn::ServeRoom | EndTurn::Wanted | EndTurn::Retire | EndTurn::Unreferenced => {
+                EndTurn::ServeRoom | EndTurn::CheckQueue | EndTurn::Retire | EndTurn::Unreferenced => {
                     unreachable!("served; nobody shares; one reference is held")
                 }
             }
@@ -213,12 +213,12 @@ impl Actor {
     }
 
     fn settle(&self, accepted: u32) {
-        let now = self.state.peek();
+        let now = self.state.load_snapshot();
         assert_eq!(now.len(), 0, "left in the mailbox");
         assert!(self.room.lock().is_empty(), "left in the line");
         // SAFETY: all threads have ended; loom's cell reports an unordered write.
         assert_eq!(self.handled.with(|handled| unsafe { *handled }), accepted);
-        assert!(now.closed() || !now.in_line(), "a flag stayed");
+        assert!(now.is_closed() || !now.has_waiters(), "a flag stayed");
     }
 }
 
@@ -241,7 +241,7 @@ fn a_stop_sends_home_who_waits() {
     explore(3, || {
         let actor = Actor::new(false);
         let others = [(); 2].map(|()| spawn(&actor, |actor| u32::from(actor.send())));
-        if actor.state.close(false) {
+        if actor.state.set_closed(false) {
             actor.turns();
         }
         let accepted = others.map(|other| other.join().unwrap());

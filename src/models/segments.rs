@@ -10,8 +10,8 @@
 
 use super::{explore, spawn};
 use crate::mailbox::inbox::{Filled, Inbox, Node, Popped};
-use crate::mailbox::segment::{self, Kind, Segment};
-use crate::memory::{Held, Pool};
+use crate::mailbox::segment::{self, Segment, SegmentKind};
+use crate::memory::{Held, MemoryPool};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -35,7 +35,8 @@ struct Single {
 }
 
 trait Fruit: Sized + 'static {
-    const KIND: Option<Kind> = Kind::of::<Self>(TypeId::of::<Self>(), ptr::null(), unpack, free::<Self>);
+    const KIND: Option<SegmentKind> =
+        SegmentKind::for_message::<Self>(TypeId::of::<Self>(), ptr::null(), unpack, free::<Self>);
 
     fn new(content: Box<Content>) -> Self;
     fn into_content(self) -> Box<Content>;
@@ -71,12 +72,12 @@ unsafe fn unpack(slot: NonNull<()>, _: NonNull<()>) -> *mut Node {
 unsafe fn free<M>(segment: NonNull<Segment>) {
     // SAFETY: the receiver has passed the segment, which holds messages of type `M` and came from a
     // pool that the mailbox keeps.
-    unsafe { segment::free::<M>(None, segment, Held::promised()) };
+    unsafe { segment::free_memory::<M>(None, segment, Held::promised()) };
 }
 
 struct Mailbox {
     inbox: Inbox,
-    pool: Pool,
+    pool: MemoryPool,
 }
 
 // SAFETY: inbox and segments are made for several threads. With loom's atomics a segment is larger
@@ -87,7 +88,7 @@ unsafe impl Send for Mailbox {}
 
 impl Mailbox {
     fn new() -> Arc<Self> {
-        Arc::new(Mailbox { inbox: Inbox::new(), pool: Pool::new(1) })
+        Arc::new(Mailbox { inbox: Inbox::new(), pool: MemoryPool::new(1) })
     }
 
     /// Sends like a tell puts a message into a mailbox.
@@ -97,11 +98,11 @@ impl Mailbox {
         let message = M::new(Box::new(UnsafeCell::new((sender, number))));
         // SAFETY: `kind` is that of `M`. Segments and nodes are given up when they are pushed.
         unsafe {
-            match self.inbox.fill(kind, message) {
+            match self.inbox.fill_top_segment(kind, message) {
                 Filled::Done => {}
                 Filled::NoSegment(message) => {
                     // A segment is begun wherever none is open, to have as many as possible.
-                    let segment = segment::begin(self.pool.of_worker(0), kind, message);
+                    let segment = segment::new_with_first(self.pool.of_worker(0), kind, message);
                     self.inbox.push_segment(segment);
                 }
                 Filled::Contended(message) | Filled::OtherType(message) => {
@@ -117,7 +118,7 @@ impl Mailbox {
     fn receive(&self, messages: usize, apart: bool) {
         let mut latest = [0; 2];
         // SAFETY: this thread is the only receiver.
-        let rest = Cell::new(unsafe { self.inbox.begin() });
+        let rest = Cell::new(unsafe { self.inbox.load_taken() });
         let mut got = 0;
         while got < messages {
             // SAFETY: this thread is the only receiver, and every node or slot was filled by
@@ -147,11 +148,11 @@ impl Mailbox {
         // SAFETY: this thread is the only receiver, and `rest` is what it has not received.
         unsafe {
             if !apart {
-                self.inbox.end(rest.get());
+                self.inbox.store_taken(rest.get());
             }
-            assert!(self.inbox.begin().is_null(), "a segment is left");
+            assert!(self.inbox.load_taken().is_null(), "a segment is left");
         }
-        assert!(self.inbox.nothing_pushed());
+        assert!(self.inbox.has_nothing_pushed());
     }
 }
 

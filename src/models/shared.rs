@@ -66,7 +66,7 @@ impl Pool {
     /// Sends, and runs the turns that follow. Returns `false` if the mailbox is closed.
     fn send(&self, to: Turn) -> bool {
         let cell = self.cell(to);
-        let Reserve::Accepted { schedule } = cell.state.reserve(100, false) else { return false };
+        let Reserve::Accepted { schedule } = cell.state.reserve_place(100, false) else { return false };
         // SAFETY: the node is given up here, and a turn frees it once.
         unsafe { cell.inbox.push(Box::into_raw(Box::new(Node::new()))) };
         if schedule {
@@ -108,7 +108,7 @@ impl Pool {
                 given += 1;
             }
             if given > 0 {
-                let _rest = self.queue.state.give_back(given);
+                let _rest = self.queue.state.give_places_back(given);
             }
             // A held queue keeps its runnable, so that members can take from it under the lock. The
             // runnable stays with the queue: the member that takes the last message pushes it.
@@ -140,7 +140,9 @@ impl Pool {
             .find(|&index| state(index).reserve_idle())
             // A member that is wanted must look at the queue before it goes idle, so each is asked
             // first and tried again.
-            .or_else(|| (0..all).find(|&index| state(index).want() && state(index).reserve_idle()))
+            .or_else(|| {
+                (0..all).find(|&index| state(index).request_queue_check() && state(index).reserve_idle())
+            })
     }
 
     fn look(&self, index: usize, worker: &mut TurnQueue) {
@@ -148,7 +150,7 @@ impl Pool {
         let mut held = self.held.lock();
         // Nothing to take: the member may go idle.
         if !*held || !self.take(member, &mut held, worker) {
-            member.state.unwant();
+            member.state.clear_queue_check();
         }
     }
 
@@ -156,14 +158,14 @@ impl Pool {
         let Reserve::Accepted { .. } = member.state.reserve_exempt() else { return false };
         // SAFETY: the caller holds the lock, and the held queue's runnable lies under the lock.
         let Some(node) = (unsafe { self.queue.inbox.pop(NonNull::dangling()) }) else {
-            let _rest = member.state.give_back(1);
+            let _rest = member.state.give_places_back(1);
             *held = false;
             worker.0.push(Turn::Queue);
             return false;
         };
         // SAFETY: `reserve_exempt` reserved a place for the node, which is given up here.
         unsafe { member.inbox.push(node) };
-        if self.queue.state.give_back(1).len() == 0 {
+        if self.queue.state.give_places_back(1).len() == 0 {
             *held = false;
             worker.0.push(Turn::Queue);
         }
@@ -171,7 +173,7 @@ impl Pool {
     }
 
     fn close(&self) {
-        if self.queue.state.close(false) {
+        if self.queue.state.set_closed(false) {
             // Closing an idle queue schedules its last turn.
             return self.work(Turn::Queue);
         }
@@ -206,7 +208,7 @@ impl Pool {
                     }
                     return worker.0.push(Turn::Member(index));
                 }
-                EndTurn::Wanted => self.look(index, worker),
+                EndTurn::CheckQueue => self.look(index, worker),
                 other => unreachable!("{other:?}"),
             }
             (owed, served) = (0, true);
@@ -214,7 +216,7 @@ impl Pool {
     }
 
     fn settle(&self, accepted: u32) {
-        assert_eq!(self.queue.state.peek().len(), 0, "left in the queue");
+        assert_eq!(self.queue.state.load_snapshot().len(), 0, "left in the queue");
         // SAFETY: all threads have ended; loom's cell reports an unordered write.
         let handled = |member: &Cell| member.handled.with(|handled| unsafe { *handled });
         assert_eq!(self.members.iter().map(handled).sum::<u32>(), accepted);
@@ -257,6 +259,6 @@ fn a_queue_that_closes_gives_away_what_it_has_and_ends() {
         let sent = sent.join().unwrap();
         own.join().unwrap();
         pool.settle(1 + sent);
-        assert!(pool.queue.state.peek().dead(), "it has ended");
+        assert!(pool.queue.state.load_snapshot().is_dead(), "it has ended");
     });
 }

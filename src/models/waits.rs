@@ -9,7 +9,7 @@
 //! of their own.
 
 use super::{explore, spawn};
-use crate::cell::waits::{Place, Target, WaitingActor, Waits};
+use crate::cell::waits::{ActorKey, WaitTarget, WaitingActor, Waits};
 use crate::id::ActorId;
 use crate::sync::ThreadWaker;
 use loom::sync::Arc as LoomArc;
@@ -27,8 +27,8 @@ fn id(n: u64) -> ActorId {
     ActorId::from_raw(NonZeroU64::new(n).expect("ids begin at 1"))
 }
 
-fn place(tables: &Tables, table: usize, n: u64) -> Place {
-    Place { table: Arc::clone(&tables[table]), id: id(n) }
+fn place(tables: &Tables, table: usize, n: u64) -> ActorKey {
+    ActorKey { table: Arc::clone(&tables[table]), id: id(n) }
 }
 
 /// Makes an actor begin to wait for another, each given as table and number. Returns `true` if the
@@ -41,8 +41,8 @@ fn refused(
     bell: &Arc<ThreadWaker>,
 ) -> bool {
     let named = |n| WaitingActor { id: id(n), type_name: "", name: None };
-    let target = Target { at: place(tables, other, whom), sharing: None, ask };
-    tables[table].begin(named(who), named(whom), target, bell).is_err()
+    let target = WaitTarget { at: place(tables, other, whom), sharing: None, ask };
+    tables[table].register_wait(named(who), named(whom), target, bell).is_err()
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_cycle_through_a_forward_is_refused() {
         let tables = LoomArc::new(Tables::default());
         // Actor 2 was asked, and forwards to actor 3, which waits for actor 1.
         let other = spawn(&tables, |tables| {
-            tables[0].forward(ASK, place(tables, 1, 3)).is_err()
+            tables[0].register_forward(ASK, place(tables, 1, 3)).is_err()
                 || refused(tables, (1, 3), (0, 1), 0, &ThreadWaker::new())
         });
         let one = refused(&tables, (0, 1), (0, 2), ASK, &ThreadWaker::new());

@@ -149,7 +149,7 @@ impl<R> Broadcast<R> {
     /// replica that has not answered by then has the outcome [`AskError::TimedOut`].
     #[must_use]
     pub fn wait_timeout(self, timeout: Duration) -> Vec<Result<R, NoAnswer>> {
-        self.wait_until(time::after(timeout))
+        self.wait_until(time::instant_after(timeout))
     }
 
     fn wait_until(self, until: Option<Instant>) -> Vec<Result<R, NoAnswer>> {

@@ -68,7 +68,7 @@ impl<A> FactoryGuard<A> {
 impl<A> Drop for FactoryGuard<A> {
     fn drop(&mut self) {
         if let Some(make) = self.0.take().and_then(Arc::into_inner) {
-            drops::run(move || user::contain(Site::Drop, || drop(make)));
+            drops::run_or_put_off(move || user::run_contained(Site::Drop, || drop(make)));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Pools: replicas of an actor behind one handle, and strategies for choosing a replica.
 //!
 //! - this file: the handle; [`send`]: tell, ask, send; [`broadcast`]: all replicas at the same time
-//! - [`strategy`]: the choice of a replica; [`roster`]: the replicas, as senders see them
+//! - [`strategy`]: the choice of a replica; [`replicas`]: the replicas, as senders see them
 //! - [`builder`]: settings; [`life`]: losses, successors, changes of size, the end; [`key_move`]:
 //!   keys that change their replica
 //! - `stats`: statistics
@@ -183,7 +183,7 @@ impl<A: Actor> Pool<A> {
     /// # Errors
     /// As [`wait_stopped`](Self::wait_stopped), and [`WaitError::TimedOut`].
     pub fn wait_stopped_timeout(&self, timeout: Duration) -> Result<PoolStopReason, WaitError> {
-        self.wait_stopped_until(time::after(timeout))
+        self.wait_stopped_until(time::instant_after(timeout))
     }
 
     fn wait_stopped_until(&self, until: Option<Instant>) -> Result<PoolStopReason, WaitError> {

@@ -39,7 +39,7 @@ impl<A: Actor> PoolInner<A> {
         // stripe is right; the own one is only the fastest.
         let stripe = self.stripe();
         // `fixed` hashes a key, which is user code, so it runs before the lock is taken.
-        let route = match user::pass(Site::Strategy, || strategy.fixed()) {
+        let route = match user::run_passing(Site::Strategy, || strategy.fixed()) {
             Some(Route::Default) => match self.usual_route {
                 Some(route) => route,
                 None => return self.ask_and_follow(stripe, &*self.usual, deliver),
@@ -81,7 +81,8 @@ impl<A: Actor> PoolInner<A> {
             if seen.stopped {
                 return deliver(Err(Refusal::PoolStopped));
             }
-            let route = match user::pass(Site::Strategy, || strategy.route(&Replicas { view: &*seen })) {
+            let route = match user::run_passing(Site::Strategy, || strategy.route(&Replicas { view: &*seen }))
+            {
                 // A default strategy that names the default again would loop, so it means two
                 // choices.
                 Route::Default => self.usual_route.unwrap_or(Route::TwoChoices),
@@ -185,7 +186,7 @@ impl<A: Actor> Pool<A> {
     #[must_use]
     pub fn choose(&self, strategy: impl Strategy) -> Option<ActorRef<A>> {
         let picked = self.shared.follow(&strategy, |picked| picked.ok().cloned())?;
-        picked.header().kept().is_some_and(|kept| !kept.is_queue()).then_some(picked)
+        picked.header().supervised().is_some_and(|kept| !kept.is_queue()).then_some(picked)
     }
 
     /// Sends a message to one replica, and blocks until its mailbox (or the shared queue) has room
@@ -218,7 +219,7 @@ impl<A: Actor> Pool<A> {
     where
         A: Receive<M>,
     {
-        self.send_until(strategy, message, time::after(timeout))
+        self.send_until(strategy, message, time::instant_after(timeout))
     }
 
     fn send_until<S: Strategy, M: Send + 'static>(
@@ -235,7 +236,7 @@ impl<A: Actor> Pool<A> {
             Err(error) if error.is_full() => error.into_message(),
             done => return done,
         };
-        if self.shared.handle.core().forked() {
+        if self.shared.handle.core().is_forked() {
             return Err(SendError::new(message, Refusal::Forked));
         }
         // The message joins the line first, so that cycle detection knows the target of the wait.

@@ -106,7 +106,7 @@ impl<A: Actor> Pool<A> {
     pub fn stats(&self) -> PoolStats {
         let roster = self.roster();
         let stats_of = |replica: &super::roster::Replica<A>| {
-            let in_work = replica.actor.header().kept().is_some_and(|kept| kept.in_turn());
+            let in_work = replica.actor.header().supervised().is_some_and(|kept| kept.in_turn());
             ReplicaStats {
                 id: replica.actor.id(),
                 in_work,

@@ -65,7 +65,7 @@ impl CrewThread<'_> {
     #[cold]
     fn step_out(&self, at_any_rate: bool) -> Option<Departure> {
         // In a child forked in this turn there is no crew to go on.
-        if !Worker::holds_slot() || self.scheduler.forked() {
+        if !Worker::holds_slot() || self.scheduler.is_forked() {
             return Some(Departure::None);
         }
         let scheduler = self.scheduler;
@@ -118,7 +118,7 @@ impl CrewThread<'_> {
         let scheduler = self.scheduler;
         // In a child forked while this thread blocked, the locks below may be held for ever. The
         // thread goes on without a slot, so its sends are not the crew's any more.
-        if scheduler.forked() {
+        if scheduler.is_forked() {
             return;
         }
         scheduler.spares.counts.blocked.fetch_sub(1, Relaxed);

@@ -59,7 +59,7 @@ pub(super) struct CrewGuard {
     member: *const CrewThread<'static>,
     local: *const Worker,
     #[expect(dead_code, reason = "dropped with it")]
-    scopes: user::Apart,
+    scopes: user::ScopesAside,
 }
 
 impl Drop for CrewGuard {
@@ -81,7 +81,7 @@ impl<'a> CrewThread<'a> {
     /// The result is dropped before `self`.
     pub(super) unsafe fn enlist(&self) -> CrewGuard {
         let (member, local) = (MEMBER.get(), Worker::seat());
-        let before = CrewGuard { member, local, scopes: user::Apart::begin() };
+        let before = CrewGuard { member, local, scopes: user::ScopesAside::set_aside() };
         MEMBER.set(ptr::from_ref(self).cast());
         Worker::restore_slot(ptr::null());
         before

@@ -83,7 +83,7 @@ pub(super) fn works_already() -> bool {
 #[must_use]
 pub(crate) struct DedicatedGuard(
     *const Scheduler,
-    #[expect(dead_code, reason = "dropped with it")] user::Apart,
+    #[expect(dead_code, reason = "dropped with it")] user::ScopesAside,
 );
 
 impl Drop for DedicatedGuard {
@@ -127,7 +127,7 @@ impl Scheduler {
     /// Makes the calling thread a thread of the crew, without a worker, until the result is
     /// dropped.
     pub(crate) fn enter_dedicated(&self) -> DedicatedGuard {
-        DedicatedGuard(CREW.replace(self), user::Apart::begin())
+        DedicatedGuard(CREW.replace(self), user::ScopesAside::set_aside())
     }
 
     /// Sleeps until there is a runnable for this thread.

@@ -134,7 +134,7 @@ impl Scheduler {
     pub(super) fn push_errand(&self, errand: Runnable) {
         Worker::with(self, |local| match local {
             Some(local) if self.policy == Policy::Stealing => local.push_back(errand),
-            None if self.forked() => {} // the errand is forgotten
+            None if self.is_forked() => {} // the errand is forgotten
             _ => self.inject(errand),
         });
     }
@@ -168,7 +168,7 @@ impl<T: Send + 'static> Errand<T> {
         });
         if let Some(chore) = chore {
             let _current = Current::nobody();
-            user::contain(site, || each(chore));
+            user::run_contained(site, || each(chore));
         }
         After::Errand
     }

@@ -23,6 +23,7 @@ pub(crate) mod crew_thread;
 pub(crate) mod dedicated;
 pub(crate) mod errand;
 pub(crate) mod gate;
+pub(crate) mod habit;
 pub(crate) mod idle;
 pub(crate) mod lifo;
 mod pace;
@@ -37,7 +38,7 @@ mod turn_rates;
 pub(crate) mod worker;
 
 use crate::fork::Birth;
-use crate::memory::Pool;
+use crate::memory::MemoryPool;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering::*, Padded, chaos};
 use crate::time::Duration;
 use crate::user::Site;
@@ -74,7 +75,7 @@ pub(crate) struct Scheduler {
     pub(crate) quiet: QuiescenceWaiters,
     pub(crate) timers: Timers,
     apart: Padded<DedicatedTurns>,
-    pub(crate) memory: Pool,
+    pub(crate) memory: MemoryPool,
     injector: Injector<Runnable>,
     errands: Owed,
     /// Whether workers were asked to look at outside work soon, and none has taken any since. A
@@ -145,7 +146,7 @@ impl Scheduler {
             })
             .collect();
         let scheduler = Scheduler {
-            birth: Birth::here(),
+            birth: Birth::in_this_process(),
             policy,
             one_processor: std::thread::available_parallelism().is_ok_and(|n| n.get() == 1),
             slots: seats
@@ -157,7 +158,7 @@ impl Scheduler {
             quiet: QuiescenceWaiters::new(),
             timers: Timers::new(),
             apart: Padded(DedicatedTurns::new()),
-            memory: Pool::new(workers),
+            memory: MemoryPool::new(workers),
             injector: Injector::new(),
             errands: Owed::new(),
             hurried: AtomicBool::new(false),
@@ -248,7 +249,7 @@ impl Scheduler {
     /// Tells the crew to end once it has no work. Does nothing in a forked child, where there is no
     /// crew, and where a thread of the parent may hold each lock for ever.
     pub(crate) fn stop(&self) {
-        if self.forked() {
+        if self.is_forked() {
             return;
         }
         // First the wakers: a worker that sees the stop also sees their errands in a queue. One
@@ -290,7 +291,7 @@ impl Scheduler {
     pub(crate) fn schedule(&self, task: Runnable) {
         Worker::with(self, |local| match local {
             Some(local) => local.push(task),
-            None if self.forked() => {} // the runnable is forgotten
+            None if self.is_forked() => {} // the runnable is forgotten
             None => self.push_from_outside(task),
         });
     }
@@ -298,8 +299,8 @@ impl Scheduler {
     /// Returns `true` in a forked child, where the crew's threads do not exist, and may hold any
     /// lock for ever. Nothing of the crew may be locked or waited for then. Cheap.
     #[inline]
-    pub(crate) fn forked(&self) -> bool {
-        self.birth.forked()
+    pub(crate) fn is_forked(&self) -> bool {
+        self.birth.is_forked()
     }
 
     /// Like [`schedule`](Self::schedule), for a thread that is known not to be a worker of the

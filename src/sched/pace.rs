@@ -100,7 +100,11 @@ impl Worker {
     pub(super) fn last_task(&self) -> Option<Runnable> {
         let scheduler = self.scheduler();
         loop {
-            scheduler.fire_timers(time::now());
+            // A visit is counted, and keeps the other workers here. So a worker with nothing to
+            // cancel makes none.
+            if scheduler.timers.are_to_be_cancelled() {
+                scheduler.fire_timers(time::now());
+            }
             if let Some(task) = self.look().or_else(|| self.take_from_siblings()) {
                 return Some(task);
             }

@@ -58,7 +58,7 @@ impl Slot {
             counters: Padded::default(),
             core,
             pinned_actors: AtomicUsize::new(0),
-            stuck_at: Counter::with(NOT_STUCK),
+            stuck_at: Counter::starting_at(NOT_STUCK),
         }
     }
 
@@ -101,7 +101,7 @@ impl Slot {
     /// Pins the calling thread to the slot's core, if it has one. Called by a thread that takes the
     /// slot.
     pub(crate) fn pin_here(&self) -> io::Result<()> {
-        self.core.map_or(Ok(()), |core| Cores::only(core).bind_this_thread())
+        self.core.map_or(Ok(()), |core| Cores::single_core(core).bind_this_thread())
     }
 }
 

@@ -77,7 +77,7 @@ impl QuiescenceWaiters {
         };
         self.wanted.store(!waiting.tickets.is_empty(), Relaxed);
         drop(waiting);
-        drops::waker(unused);
+        drops::drop_waker(unused);
         // Pairs with the fence in `announce`: either the announcer sees `wanted`,
         // or the caller sees all at rest.
         fence(SeqCst);
@@ -91,7 +91,7 @@ impl QuiescenceWaiters {
         let waker = waiting.tickets.remove(key);
         self.wanted.store(!waiting.tickets.is_empty(), Relaxed);
         drop(waiting);
-        drops::waker(waker);
+        drops::drop_waker(waker);
     }
 
     /// Announces that a part of the crew came to rest. If `look` says quiet, `tell` gets the

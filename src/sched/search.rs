@@ -5,6 +5,7 @@
 //! destructors are pushed as an [errand](super::errand).
 
 use super::affinity;
+use super::habit::{Habit, LONG_YIELD};
 use super::idle::Woken;
 use super::queue::Policy;
 use super::runnable::Runnable;
@@ -23,6 +24,20 @@ use std::time::Duration;
 const SPIN: Duration = Duration::from_micros(50);
 /// Number of pauses between two looks of a spinning worker.
 const PAUSES: u32 = 3;
+
+/// What a worker has learnt from its last searches.
+pub(super) struct Habits {
+    /// To spin, after a look everywhere found nothing.
+    spins: Habit,
+    /// To pause and look several times between two yields.
+    pauses: Habit,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Habits { spins: Habit::new(16), pauses: Habit::new(64) }
+    }
+}
 
 impl Worker {
     /// Searches for work, then parks. Returns `None` when the crew stops.
@@ -53,7 +68,7 @@ impl Worker {
         counters.parks.add(1);
         let idle = &self.scheduler().idle;
         let woken = if catching { Woken::Caught } else { idle.park_at_slot(self.index, stuck) };
-        self.heap().claim();
+        self.heap().claim_or_wait();
         counters.wakes.add(1);
         counters.parked_ns.add((time::now() - slept).as_nanos() as u64);
         self.until_work(false, Some(woken))
@@ -140,32 +155,47 @@ impl Worker {
         }
         // Spinning pays only where it found work lately. Without credit it is tried once in a
         // while.
-        let credit = self.spin_credit.get();
-        if !patient
-            || self.scheduler().idle.stopping()
-            || (credit == 0 && self.rng.borrow_mut().random_range(0..16) != 0)
-        {
+        let Habits { spins, pauses } = &self.habits;
+        if !patient || self.scheduler().idle.stopping() || !spins.is_due() {
             return None;
         }
-        let until = time::now() + SPIN;
-        while time::now() < until {
+        // With a single processor nothing changes during a pause, so the thread yields after each
+        // look. The same holds where all other processors are taken.
+        let looks = if self.scheduler().one_processor || !pauses.is_due() { 1 } else { 32 };
+        let mut now = time::now();
+        let until = now + SPIN;
+        let mut yielded = false;
+        while now < until {
             // Looks often, since each pause is latency for the next work, and reads the clock
-            // rarely. With a single processor nothing changes during a pause, so the thread yields
-            // after each look.
-            let looks = if self.scheduler().one_processor { 1 } else { 32 };
-            for _ in 0..looks {
+            // rarely.
+            for look in 0..looks {
                 (0..PAUSES).for_each(|_| crate::sync::spin_hint());
                 if self.scheduler().has_work(self.index)
                     && let Some(task) = self.hunt()
                 {
-                    self.spin_credit.set((credit + 2).min(16));
+                    spins.succeeded();
+                    match (yielded, look) {
+                        // The work was there at once, which says nothing about pauses.
+                        (false, 0) => {}
+                        // The yield let the thread run from which the work came.
+                        (true, 0) => pauses.failed_slightly(),
+                        _ => pauses.succeeded(),
+                    }
                     return Some(task);
                 }
             }
             // The awaited work may come from a thread waiting for the processor.
             std::thread::yield_now();
+            yielded = true;
+            let before = std::mem::replace(&mut now, time::now());
+            if now - before > LONG_YIELD {
+                // A busy process had the processor, and would have it again after each search. A
+                // thread that is woken from its sleep comes before that process.
+                spins.failed_badly();
+                return self.hunt();
+            }
         }
-        self.spin_credit.set(credit.saturating_sub(1));
+        spins.failed_slightly();
         None
     }
 
@@ -234,7 +264,7 @@ impl Worker {
             || scheduler.mark_stuck(&mut seen),
             || scheduler.quiet.announce(|| scheduler.quiescence(), |wakers| errand = errand_of(wakers)),
         );
-        self.heap().claim();
+        self.heap().claim_or_wait();
         if let Some(errand) = errand {
             self.queue.push(errand);
         }
@@ -270,11 +300,11 @@ impl Worker {
         let stop = || scheduler.has_work(self.index) || (alarm.is_set() && alarm.due(time::now()));
         (self.account.settle)(self.account.at);
         self.heap().send_all();
-        self.heap().trim(stop);
+        self.heap().trim_unused(stop);
         // SAFETY: the worker claimed the heap when it began or woke, and does not use the heap
         // afterwards.
-        unsafe { self.heap().let_go() };
-        scheduler.memory.tidy(stop);
+        unsafe { self.heap().release_claim() };
+        scheduler.memory.tidy_sleeping_heaps(stop);
     }
 
     /// Releases the heap when the slot is left, and sends all unfinished chains home, which only
@@ -284,6 +314,6 @@ impl Worker {
         self.heap().send_all();
         // SAFETY: the slot's holder claimed the heap when it took the slot or woke, and does not
         // use the heap afterwards.
-        unsafe { self.heap().let_go() };
+        unsafe { self.heap().release_claim() };
     }
 }

@@ -125,7 +125,7 @@ impl Spare {
     /// Returns what the spare has been told and has not heard yet, for a model.
     #[cfg(all(test, heist_loom))]
     pub(crate) fn told(&self) -> Option<Assignment> {
-        self.parker.take()
+        self.parker.take_token()
     }
 
     /// Waits for a call, until an instant. Called on the spare's thread.
@@ -251,7 +251,7 @@ impl Spares {
         }
         let mut pool = self.pool.lock();
         pool.extra -= 1;
-        pool.not_before = time::after(self.stay);
+        pool.not_before = time::instant_after(self.stay);
         None
     }
 

@@ -9,6 +9,7 @@ use super::affinity;
 use super::pace::{CLOCK_EVERY, HURRY};
 use super::queue::{Policy, Slot, retry};
 use super::runnable::{After, Runnable, RunnableHeader};
+use super::search::Habits;
 use super::steal_threshold::Theft;
 use super::{Scheduler, WorkerInit};
 use crate::fork::Wiped;
@@ -44,8 +45,8 @@ pub(crate) struct Worker {
     /// Bound work, invisible to siblings, and whether the last turn was bound: see [`affinity`].
     pub(super) pinned_queue: LocalQueue<Runnable>,
     pub(super) ran_pinned_last: Cell<bool>,
-    /// Whether the pinned queue may have work. Read every turn, where a look at the queue would cost
-    /// more.
+    /// Whether the pinned queue may have work. Read every turn, where a look at the queue would
+    /// cost more.
     pub(super) has_pinned: Cell<bool>,
     /// The worker's heap, claimed while it is awake.
     heap: *const Heap,
@@ -64,8 +65,7 @@ pub(crate) struct Worker {
     pub(super) injector_in: Cell<u32>,
     pub(super) clock: Cell<Instant>,
     pub(super) busy_since: Cell<Instant>,
-    /// Credit for spinning, by how well it paid lately.
-    pub(super) spin_credit: Cell<u32>,
+    pub(super) habits: Habits,
     /// Whether messages were long lately, so that the clock must be read more often.
     pub(super) long_messages: Cell<bool>,
     /// Mean length of a turn in nanoseconds, between the last two readings of the clock.
@@ -109,7 +109,7 @@ impl Worker {
         slot.counters.mean_turn_ns.set(1_000);
         let local = Worker {
             scheduler,
-            wiped: scheduler.birth.wiped(),
+            wiped: scheduler.birth.wiped_word(),
             slot,
             index,
             queue,
@@ -127,7 +127,7 @@ impl Worker {
             injector_in: Cell::new(1),
             clock: Cell::new(start),
             busy_since: Cell::new(start),
-            spin_credit: Cell::new(8),
+            habits: Habits::default(),
             long_messages: Cell::new(true),
             turn_before: Cell::new(1_000),
             theft: Cell::new(None),
@@ -201,7 +201,7 @@ impl Worker {
         // SAFETY: only the slot's holder uses the state there, and the state lives until the crew's
         // end.
         let local = unsafe { &*at };
-        local.heap().claim();
+        local.heap().claim_or_wait();
         // Restart the busy clock and the sample of turn lengths, so that time before this thread
         // took the slot counts as neither.
         let now = time::now();
@@ -267,7 +267,7 @@ impl Worker {
     #[inline]
     fn crew(&self) -> usize {
         // SAFETY: part of the scheduler, which outlives each holder of the slot.
-        unsafe { &*self.wiped }.owner()
+        unsafe { &*self.wiped }.owner_address()
     }
 
     pub(super) fn scheduler(&self) -> &Scheduler {

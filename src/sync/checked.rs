@@ -1,6 +1,6 @@
 //! parking_lot's locks, with a count of the locks held by the calling thread. Debug builds only.
 //!
-//! [`held`] returns the count, and the room for user code asserts that it is 0. In release builds
+//! [`held_locks`] returns the count, and the room for user code asserts that it is 0. In release builds
 //! the names mean parking_lot's own types, so the check costs nothing there.
 
 use std::cell::Cell;
@@ -15,22 +15,22 @@ thread_local! {
 }
 
 /// Returns how many locks of this crate the calling thread holds.
-pub(crate) fn held() -> u32 {
+pub(crate) fn held_locks() -> u32 {
     HELD.get()
 }
 
 /// A lock held by the thread that made the value. Not `Send`, since the count is the thread's own.
 #[derive(Debug)]
-struct Held(PhantomData<*const ()>);
+struct CountedLock(PhantomData<*const ()>);
 
-impl Held {
+impl CountedLock {
     fn new() -> Self {
         HELD.set(HELD.get() + 1);
-        Held(PhantomData)
+        CountedLock(PhantomData)
     }
 }
 
-impl Drop for Held {
+impl Drop for CountedLock {
     fn drop(&mut self) {
         HELD.set(HELD.get() - 1);
     }
@@ -41,12 +41,12 @@ impl Drop for Held {
 #[derive(Debug)]
 pub(crate) struct Guard<G> {
     inner: G,
-    _held: Held,
+    _held: CountedLock,
 }
 
 impl<G> Guard<G> {
     fn new(inner: G) -> Self {
-        Guard { inner, _held: Held::new() }
+        Guard { inner, _held: CountedLock::new() }
     }
 }
 

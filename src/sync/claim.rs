@@ -15,7 +15,7 @@ mod real {
 
         /// Takes the claim, and waits for the current holder.
         #[inline]
-        pub(crate) fn take(&self) {
+        pub(crate) fn take_or_wait(&self) {
             // A raw lock's guard is `()`: nothing releases the lock at the end of a scope.
             let _stateless = self.0.lock();
         }
@@ -31,7 +31,7 @@ mod real {
         /// # Safety
         /// The caller holds the claim.
         #[inline]
-        pub(crate) unsafe fn give(&self) {
+        pub(crate) unsafe fn give_up(&self) {
             // SAFETY: the caller holds the claim, so the lock is locked. `GuardNoSend` carries no
             // state.
             unsafe { self.0.unlock(GuardNoSend::new()) };
@@ -50,7 +50,7 @@ mod real {
         pub(crate) fn new() -> Self {
             Claim(AtomicBool::new(false))
         }
-        pub(crate) fn take(&self) {
+        pub(crate) fn take_or_wait(&self) {
             while !self.try_take() {
                 spin_hint();
             }
@@ -59,7 +59,7 @@ mod real {
         pub(crate) fn try_take(&self) -> bool {
             !self.0.swap(true, Acquire)
         }
-        pub(crate) unsafe fn give(&self) {
+        pub(crate) unsafe fn give_up(&self) {
             // An exchange, not a store: loom would explore a store against other exchanges in
             // impossible orders.
             self.0.swap(false, Release);

@@ -8,7 +8,7 @@ use super::{AtomicU64, Ordering::Relaxed};
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    pub(crate) fn with(n: u64) -> Self {
+    pub(crate) fn starting_at(n: u64) -> Self {
         Counter(AtomicU64::new(n))
     }
 

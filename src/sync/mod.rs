@@ -23,7 +23,7 @@ pub(crate) use wakers::{WakerKey, Wakers};
 #[cfg(not(heist_loom))]
 mod real {
     #[cfg(debug_assertions)]
-    pub(crate) use crate::sync::checked::{Condvar, Mutex, MutexGuard, RwLock, held};
+    pub(crate) use crate::sync::checked::{Condvar, Mutex, MutexGuard, RwLock, held_locks};
     #[cfg(not(debug_assertions))]
     pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
@@ -31,7 +31,7 @@ mod real {
     /// not count.
     #[cfg(not(debug_assertions))]
     #[inline(always)]
-    pub(crate) fn held() -> u32 {
+    pub(crate) fn held_locks() -> u32 {
         0
     }
 
@@ -89,7 +89,7 @@ pub(crate) fn prefetch<T>(at: *const T) {
 /// likely needs it again at once. Leaving the line there for a moment is cheaper for both cores
 /// than moving it for each step.
 #[cold]
-pub(crate) fn contended() {
+pub(crate) fn back_off() {
     if cfg!(not(heist_loom)) {
         // Not in a model: a pause is a yield there, and would only add executions.
         (0..PAUSES).for_each(|_| spin_hint());

@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
 /// Returns 0: models do not count locks.
-pub(crate) fn held() -> u32 {
+pub(crate) fn held_locks() -> u32 {
     0
 }
 

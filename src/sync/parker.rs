@@ -46,7 +46,7 @@ impl<T> Parker<T> {
     }
 
     /// Takes a token if one is there. Does not wait.
-    pub(crate) fn take(&self) -> Option<T> {
+    pub(crate) fn take_token(&self) -> Option<T> {
         self.token.lock().take()
     }
 
@@ -80,16 +80,16 @@ impl ThreadWaker {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(ThreadWaker { parker: Parker::new(), rung: AtomicBool::new(false) })
     }
-    pub(crate) fn waker(self: &Arc<Self>) -> Waker {
+    pub(crate) fn to_waker(self: &Arc<Self>) -> Waker {
         Waker::from(Arc::clone(self))
     }
     /// Parks until the waker is woken. Returns `false` if the instant passes first.
-    pub(crate) fn park(&self, until: Option<Instant>) -> bool {
+    pub(crate) fn park_until(&self, until: Option<Instant>) -> bool {
         self.parker.park(until).is_some()
     }
     /// Marks the waker as rung although nothing woke it, so that cycle detection treats its wait as
     /// finished.
-    pub(crate) fn silence(&self) {
+    pub(crate) fn mark_rung(&self) {
         self.rung.store(true, Relaxed);
     }
     /// Returns `true` if the waker was ever woken or silenced.
@@ -97,7 +97,7 @@ impl ThreadWaker {
         // Relaxed: the caller rang the waker, or is ordered after the thread that did.
         self.rung.load(Relaxed)
     }
-    fn ring(&self) {
+    fn ring_and_unpark(&self) {
         self.rung.store(true, Relaxed);
         self.parker.unpark(());
     }
@@ -105,9 +105,9 @@ impl ThreadWaker {
 
 impl Wake for ThreadWaker {
     fn wake(self: Arc<Self>) {
-        self.ring();
+        self.ring_and_unpark();
     }
     fn wake_by_ref(self: &Arc<Self>) {
-        self.ring();
+        self.ring_and_unpark();
     }
 }

@@ -43,7 +43,7 @@ impl Wakers {
 
     /// Enters a waker for one wait: under its key, or under a new key, which is stored in `key`.
     /// Returns the replaced waker, which the caller drops after it has released the lock.
-    pub(crate) fn enter(&mut self, key: &mut Option<WakerKey>, waker: Waker) -> Option<Waker> {
+    pub(crate) fn insert_or_replace(&mut self, key: &mut Option<WakerKey>, waker: Waker) -> Option<Waker> {
         let waker = match *key {
             None => waker,
             Some(key) => match self.replace(key, waker) {
@@ -92,9 +92,9 @@ mod tests {
         assert_ne!(first, second);
         assert!(wakers.remove(first).is_none(), "its place belongs to another wait");
         let mut key = Some(second);
-        assert!(wakers.enter(&mut key, Waker::noop().clone()).is_some());
+        assert!(wakers.insert_or_replace(&mut key, Waker::noop().clone()).is_some());
         assert_eq!((key, wakers.take_all().len()), (Some(second), 1));
-        assert!(wakers.enter(&mut key, Waker::noop().clone()).is_none(), "its entry was taken");
+        assert!(wakers.insert_or_replace(&mut key, Waker::noop().clone()).is_none(), "its entry was taken");
         assert_ne!(key, Some(second));
         assert_eq!(wakers.take_all().len(), 1);
         assert!(wakers.replace(second, Waker::noop().clone()).is_err());

@@ -180,7 +180,7 @@ fn a_forked_child_tells_the_hook_nothing() {
             let child = libc::fork();
             if child == 0 {
                 libc::alarm(20);
-                core.emit(|| Event::SpareEnded { spares: 0 });
+                core.emit_event(|| Event::SpareEnded { spares: 0 });
                 libc::_exit(i32::from(called.load(Relaxed)));
             }
             assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
@@ -190,7 +190,7 @@ fn a_forked_child_tells_the_hook_nothing() {
     }
     over.store(true, Relaxed);
     looks.join().unwrap();
-    core.emit(|| Event::SpareEnded { spares: 0 });
+    core.emit_event(|| Event::SpareEnded { spares: 0 });
     assert!(called.load(Relaxed), "the parent's hook is called");
 }
 

@@ -66,7 +66,7 @@ fn a_mailbox_that_holds_all_it_can_makes_dead_letters_of_what_is_exempt() {
     owner.tell(HoldTurn(asked)).unwrap();
     is_asked.recv().unwrap();
 
-    let places = owner.header().state.fill();
+    let places = owner.header().state.reserve_all_places();
     assert_eq!(owner.tell(Note).unwrap_err().refusal(), Refusal::Full);
     // A due timer, and an answer.
     let timer = owner.tell_after(Duration::ZERO, Note).unwrap();
@@ -77,7 +77,7 @@ fn a_mailbox_that_holds_all_it_can_makes_dead_letters_of_what_is_exempt() {
     assert_eq!(next(), (DeadLetterReason::Full, 1));
 
     // The actor goes on as if nothing had happened.
-    let _ = owner.header().state.give_back(places);
+    let _ = owner.header().state.give_places_back(places);
     owner.tell(Note).unwrap();
     go_on.send(()).unwrap();
     let limit = time::now() + Duration::from_secs(60);

@@ -5,7 +5,7 @@ use crate::actor::Actor;
 use crate::actor::context::{AnyEnvelope, Context, enter};
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::{Reply, ReplyVtable};
-use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Place, Sent, place_of};
+use crate::cell::envelope::{Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset};
 use crate::cell::exempt::deliver_answer;
 use crate::cell::header::Header;
 use crate::drops;
@@ -34,12 +34,12 @@ where
     A: Actor,
     R: Send + 'static,
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>) + Send + 'static,
-    S: Dating,
+    S: Timestamp,
 {
     const ENVELOPE: EnvelopeVtable = EnvelopeVtable {
         handle: handle::<A, R, F, S>,
         discard: discard::<A, R, F, S>,
-        sent: place_of::<S>(offset_of!(Callback<A, R, F, S>, sent)),
+        sent: timestamp_offset::<S>(offset_of!(Callback<A, R, F, S>, sent)),
         batched: None,
     };
     const REPLY: ReplyVtable<R> = ReplyVtable {
@@ -61,7 +61,7 @@ where
 {
     // Two types, so the callback of an actor that is not timed has no room for an instant.
     if owner.header().stopwatch().is_some() {
-        reply_as::<A, R, F, Sent>(owner, then)
+        reply_as::<A, R, F, SentAt>(owner, then)
     } else {
         reply_as::<A, R, F, ()>(owner, then)
     }
@@ -72,10 +72,10 @@ where
     A: Actor,
     R: Send + 'static,
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>) + Send + 'static,
-    S: Dating,
+    S: Timestamp,
 {
     let envelope = Envelope::new(&CallbackVtables::<A, R, F, S>::ENVELOPE);
-    let pack = |heap: &Heap| memory::place::<Callback<A, R, F, S>>(heap, Kind::Message);
+    let pack = |heap: &Heap| memory::alloc_uninit::<Callback<A, R, F, S>>(heap, Kind::Message);
     let callback = owner.header().core().with_heap(pack);
     // SAFETY: the memory was just allocated for this type, and no other thread knows it.
     unsafe { callback.write(Callback { envelope, sent: S::BLANK, owner: Some(owner), answer: None, then }) };
@@ -83,7 +83,7 @@ where
     unsafe { Reply::new(callback.cast(), &CallbackVtables::<A, R, F, S>::REPLY) }
 }
 
-unsafe fn answer<A: Actor, R, F, S: Dating>(to: NonNull<()>, answer: Result<R, AskError>) {
+unsafe fn answer<A: Actor, R, F, S: Timestamp>(to: NonNull<()>, answer: Result<R, AskError>) {
     // SAFETY: the reply calls this once and gives the callback up. The envelope is made for an
     // actor of the owner's type.
     unsafe {
@@ -96,48 +96,49 @@ unsafe fn answer<A: Actor, R, F, S: Dating>(to: NonNull<()>, answer: Result<R, A
     }
 }
 
-unsafe fn wanted<A: Actor, R, F, S: Dating>(to: NonNull<()>) -> bool {
+unsafe fn wanted<A: Actor, R, F, S: Timestamp>(to: NonNull<()>) -> bool {
     // SAFETY: the reply has not been used yet, so the callback is there.
     let callback = unsafe { to.cast::<Callback<A, R, F, S>>().as_ref() };
-    callback.owner.as_ref().is_some_and(|owner| !owner.header().state.peek().closed())
+    callback.owner.as_ref().is_some_and(|owner| !owner.header().state.load_snapshot().is_closed())
 }
 
-/// Drops the callback unanswered, by `drops::run`: the callback may own another reply, and so on.
-unsafe fn cancel<A: Actor, R: 'static, F: 'static, S: Dating>(to: NonNull<()>) {
+/// Drops the callback unanswered, by `drops::run_or_put_off`: the callback may own another reply,
+/// and so on.
+unsafe fn cancel<A: Actor, R: 'static, F: 'static, S: Timestamp>(to: NonNull<()>) {
     // SAFETY: the reply calls this once and gives the callback up. The owner keeps its pool.
     let cancel = move || unsafe {
         // Taken out first: the owner keeps the pool while the callback is freed.
         let owner = to.cast::<Callback<A, R, F, S>>().as_mut().owner.take().expect("taken only once");
-        drop(unwrap::<A, R, F, S>(to.cast(), owner.header().held()));
+        drop(unwrap::<A, R, F, S>(to.cast(), owner.header().pool_held()));
     };
-    drops::run(cancel);
+    drops::run_or_put_off(cancel);
 }
 
 /// # Safety
 /// `this` is the only pointer to a callback made by `reply`, and `held` is of the callback's pool.
-unsafe fn unwrap<A: Actor, R, F, S: Dating>(this: AnyEnvelope, held: Held<'_>) -> Callback<A, R, F, S> {
+unsafe fn unwrap<A: Actor, R, F, S: Timestamp>(this: AnyEnvelope, held: Held<'_>) -> Callback<A, R, F, S> {
     // SAFETY: `reply` allocated the callback as this type, no other pointer to it exists, and
     // `held` is of the right pool.
-    Worker::with_heap(|here| unsafe { memory::unboxed(here, Kind::Message, this.cast(), held) })
+    Worker::with_heap(|here| unsafe { memory::take_and_free(here, Kind::Message, this.cast(), held) })
 }
 
-unsafe fn handle<A, R, F, S>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
+unsafe fn handle<A, R, F, S>(this: AnyEnvelope, header: NonNull<Header>, _: Storage)
 where
     A: Actor,
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>),
-    S: Dating,
+    S: Timestamp,
 {
     // SAFETY: called through the callback's table with the only pointer to the callback, in a turn
     // of its owner.
     unsafe {
         // Freed before the callback runs, which may ask again and use the block.
-        let callback = unwrap::<A, R, F, S>(this, header.as_ref().held());
+        let callback = unwrap::<A, R, F, S>(this, header.as_ref().pool_held());
         let (actor, mut ctx) = enter::<A>(header);
         (callback.then)(actor, callback.answer.expect("set before it was sent"), &mut ctx);
     }
 }
 
-unsafe fn discard<A: Actor, R, F, S: Dating>(this: AnyEnvelope, _: AskError, held: Held<'_>) {
+unsafe fn discard<A: Actor, R, F, S: Timestamp>(this: AnyEnvelope, _: AskError, held: Held<'_>) {
     // SAFETY: called through the callback's table with the only pointer to the callback, and `held`
     // is of its pool.
     drop(unsafe { unwrap::<A, R, F, S>(this, held) });

@@ -11,7 +11,7 @@ use crate::actor::context::{AnyEnvelope, Context, enter};
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::Reply;
 use crate::actor::{Actor, Receive};
-use crate::cell::envelope::{Dating, EnvelopeVtable, Lane, Place, deliver};
+use crate::cell::envelope::{EnvelopeVtable, Lane, Storage, Timestamp, deliver};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
@@ -27,7 +27,7 @@ struct Expiring<M> {
 
 struct AskByDeadline<A, M, C>(PhantomData<fn(A, M, C)>);
 
-impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> AskVtables<S> for AskByDeadline<A, M, C> {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S> for AskByDeadline<A, M, C> {
     // `()` in the place of `S`: dated or not, the message lies at the same place, and a handler is
     // compiled once.
     const ASKED: EnvelopeVtable = EnvelopeVtable {
@@ -47,7 +47,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> AskVtables<S> f
 unsafe fn handle_asked<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    _: Place,
+    _: Storage,
 ) {
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
@@ -57,16 +57,16 @@ unsafe fn handle_asked<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     }
 }
 
-unsafe fn handle_with<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
+unsafe fn handle_with<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    _: Place,
+    _: Storage,
 ) {
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
     unsafe {
         let (expiring, reply) =
-            AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::unwrap(this, header.as_ref().held());
+            AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::unwrap(this, header.as_ref().pool_held());
         handle::<A, M, C>(expiring, reply, header);
     }
 }
@@ -113,13 +113,13 @@ unsafe fn asked_has_expired<C: Send + 'static, R: Send + 'static>(this: AnyEnvel
     time::now() >= unsafe { AskEnvelope::<Expiring<C>, R, ()>::message(this).as_ref() }.deadline
 }
 
-unsafe fn with_has_expired<C: Send + 'static, R: Send + 'static, S: Dating>(this: AnyEnvelope) -> bool {
+unsafe fn with_has_expired<C: Send + 'static, R: Send + 'static, S: Timestamp>(this: AnyEnvelope) -> bool {
     // SAFETY: called through the envelope's table, with the message still there.
     time::now() >= unsafe { AskWithReplyEnvelope::<Expiring<C>, R, S>::message(this).as_ref() }.deadline
 }
 
 /// Opens an envelope for a batch.
-unsafe fn open_with<M: Send + 'static, C: Carried<M>, R: Send + 'static, S: Dating>(
+unsafe fn open_with<M: Send + 'static, C: Carried<M>, R: Send + 'static, S: Timestamp>(
     this: AnyEnvelope,
     header: &Header,
     into: NonNull<()>,
@@ -127,7 +127,7 @@ unsafe fn open_with<M: Send + 'static, C: Carried<M>, R: Send + 'static, S: Dati
     // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
     // room for message and reply.
     unsafe {
-        let (expiring, reply) = AskWithReplyEnvelope::<Expiring<C>, R, S>::unwrap(this, header.held());
+        let (expiring, reply) = AskWithReplyEnvelope::<Expiring<C>, R, S>::unwrap(this, header.pool_held());
         batch::put::<M, R>(into, expiring.message.arrive(), reply);
     }
 }

@@ -6,12 +6,12 @@ use crate::actor::batch;
 use crate::actor::carried::Carried;
 use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Forwarded, Reply, ReplyVtable};
-use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Parcel, Place, Sent, place_of};
+use crate::cell::envelope::{Envelope, EnvelopeVtable, Parcel, SentAt, Storage, Timestamp, timestamp_offset};
 use crate::cell::header::{Header, Weak};
-use crate::cell::waits::{Cycle, Place as Answerer};
+use crate::cell::waits::{ActorKey as Answerer, Cycle};
 use crate::drops;
 use crate::error::AskError;
-use crate::mailbox::reply::{Answered, Slot};
+use crate::mailbox::reply_slot::{Answered, ReplySlot};
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::worker::Worker;
 use crate::user;
@@ -20,7 +20,7 @@ use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
 use std::ptr::NonNull;
 
-type AnswerSlot<R> = Slot<Result<R, AskError>>;
+type AnswerSlot<R> = ReplySlot<Result<R, AskError>>;
 
 /// The front of an asked message, which asker and replier know whatever the message's type is.
 #[repr(C)]
@@ -62,7 +62,7 @@ pub(crate) struct AskEnvelope<M, R, S> {
 
 /// The functions for an asked message in its actor's turn. Chosen by type, so a parcel carries no
 /// pointer to them.
-pub(super) trait AskVtables<S: Dating> {
+pub(super) trait AskVtables<S: Timestamp> {
     /// The table of an envelope that is an `AskEnvelope`.
     const ASKED: EnvelopeVtable;
     /// The table of an envelope that is an `AskWithReplyEnvelope`.
@@ -72,7 +72,7 @@ pub(super) trait AskVtables<S: Dating> {
 /// The tables of a plain message, which travels as a `C`.
 pub(crate) struct PlainAsk<A, M, C>(PhantomData<fn(A, M, C)>);
 
-impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> AskVtables<S> for PlainAsk<A, M, C> {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S> for PlainAsk<A, M, C> {
     const ASKED: EnvelopeVtable = EnvelopeVtable {
         // `()` in the place of `S`, so that one copy of the handler's code serves dated envelopes
         // too.
@@ -108,20 +108,20 @@ unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
     let head: NonNull<AskEnvelopeHead<R>> = to.cast();
     let slot = AskEnvelopeHead::slot(head);
     // SAFETY: the replier's side has not released the slot and answers once.
-    match unsafe { Slot::answer(slot, value) } {
+    match unsafe { ReplySlot::store_answer(slot, value) } {
         // The asker is not waiting, and finds the answer by itself.
         Answered::Delivered => {}
-        Answered::Wake(waker) => user::wake(waker),
+        Answered::Wake(waker) => user::wake_waker(waker),
         Answered::Discarded(value) => {
             // SAFETY: the asker has released the slot, so the replier alone has it. Its weak count
             // keeps the header until the slot is released.
             unsafe {
                 head.as_ref().target.header().core().count_here(|tally| &tally.discarded_replies, 1);
                 // After the count, which needs the header that the slot's block keeps.
-                Slot::release(slot);
+                ReplySlot::free_by_replier(slot);
             }
             // The value is the user's, and may own another reply, and so on.
-            drops::run(move || drop(value));
+            drops::run_or_put_off(move || drop(value));
         }
     }
 }
@@ -133,14 +133,14 @@ unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cy
     let head = unsafe { to.cast::<AskEnvelopeHead<R>>().as_ref() };
     let asked = head.target.header().core();
     // In a forked child a thread that is not here may hold the table's lock.
-    if asked.forked() {
+    if asked.is_forked() {
         return Ok(None);
     }
     let (waits, address) = (&asked.waits, to.addr().get());
     // Marked before the record exists, so whichever side frees the slot removes the record.
     head.slot.set_forwarded();
-    let before = waits.forwarded(address);
-    waits.forward(address, answers)?;
+    let before = waits.forwarded_to(address);
+    waits.register_forward(address, answers)?;
     Ok(before)
 }
 
@@ -149,22 +149,22 @@ unsafe fn restore<R>(to: NonNull<()>, before: Forwarded) {
     // SAFETY: the replier's side has not released the slot, so the block still exists.
     let head = unsafe { to.cast::<AskEnvelopeHead<R>>().as_ref() };
     let asked = head.target.header().core();
-    if !asked.forked() {
-        asked.waits.restore(to.addr().get(), before);
+    if !asked.is_forked() {
+        asked.waits.restore_forward(to.addr().get(), before);
     }
 }
 
 #[cold]
 fn forget_forward(asked: &Header, address: usize) {
     // In a forked child a thread of the parent may hold the table's lock for ever.
-    if !asked.core().forked() {
-        asked.core().waits.restore(address, None);
+    if !asked.core().is_forked() {
+        asked.core().waits.restore_forward(address, None);
     }
 }
 
 unsafe fn wanted<R>(to: NonNull<()>) -> bool {
     // SAFETY: the replier's side has not released the slot, so the block still exists.
-    unsafe { to.cast::<AskEnvelopeHead<R>>().as_ref() }.slot.wanted()
+    unsafe { to.cast::<AskEnvelopeHead<R>>().as_ref() }.slot.is_wanted()
 }
 
 unsafe fn cancel<R: 'static>(to: NonNull<()>) {
@@ -191,29 +191,29 @@ impl<M, R, T> AskParcel<M, R, T> {
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, T: AskVtables<()> + AskVtables<Sent>> Parcel
+impl<M: Send + 'static, R: Send + 'static, T: AskVtables<()> + AskVtables<SentAt>> Parcel
     for AskParcel<M, R, T>
 {
     /// The asker's side.
     type Receipt = NonNull<AskEnvelopeHead<R>>;
 
     #[inline]
-    fn receipt(envelope: AnyEnvelope) -> NonNull<AskEnvelopeHead<R>> {
+    fn receipt_for(envelope: AnyEnvelope) -> NonNull<AskEnvelopeHead<R>> {
         // The envelope itself is the receipt: its block holds the slot.
         envelope.cast()
     }
 
     #[inline]
-    fn pack(self, heap: &Heap) -> AnyEnvelope {
+    fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
         AskEnvelope::<M, R, ()>::boxed(heap, &<T as AskVtables<()>>::ASKED, self.target, self.message)
     }
-    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
-        AskEnvelope::<M, R, Sent>::boxed(heap, &<T as AskVtables<Sent>>::ASKED, self.target, self.message)
+    fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
+        AskEnvelope::<M, R, SentAt>::boxed(heap, &<T as AskVtables<SentAt>>::ASKED, self.target, self.message)
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, S: Dating> AskEnvelope<M, R, S> {
-    pub(super) const SENT: usize = place_of::<S>(offset_of!(Self, sent));
+impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskEnvelope<M, R, S> {
+    pub(super) const SENT: usize = timestamp_offset::<S>(offset_of!(Self, sent));
 
     #[inline]
     fn boxed(
@@ -224,13 +224,13 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskEnvelope<M, R, S> {
     ) -> AnyEnvelope {
         // SAFETY: by the contract of `AskParcel::new` the sender holds the actor until the message
         // was sent.
-        let target = unsafe { Weak::of(target) };
+        let target = unsafe { Weak::add_to(target) };
         let make = || {
             let head =
-                AskEnvelopeHead { envelope: Envelope::new(vtable), target, slot: Slot::new(Self::free) };
+                AskEnvelopeHead { envelope: Envelope::new(vtable), target, slot: ReplySlot::new(Self::free) };
             AskEnvelope { head, message: UnsafeCell::new(MaybeUninit::new(message)), sent: S::BLANK }
         };
-        memory::boxed(heap, Kind::Message, make).cast()
+        memory::alloc_with(heap, Kind::Message, make).cast()
     }
 
     /// Frees the block, when the slot's last side releases it. Message and answer are gone.
@@ -242,10 +242,12 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskEnvelope<M, R, S> {
         unsafe {
             let target = (&raw const (*asked.as_ptr()).head.target).read();
             // Only a forwarded ask has a record in the table, so other asks take no lock here.
-            if slot.as_ref().forwarded() {
+            if slot.as_ref().was_forwarded() {
                 forget_forward(target.header(), asked.addr().get());
             }
-            Worker::with_heap(|here| memory::free(here, Kind::Message, asked, target.header().held()));
+            Worker::with_heap(|here| {
+                memory::free_without_drop(here, Kind::Message, asked, target.header().pool_held())
+            });
         }
     }
 }
@@ -288,7 +290,7 @@ impl<M: Send + 'static, R: Send + 'static> AskEnvelope<M, R, ()> {
         }
     }
 
-    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
+    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Storage)
     where
         A: Receive<N, Reply = R>,
         N: Send + 'static,
@@ -341,33 +343,33 @@ impl<M, R, T> AskWithReplyParcel<M, R, T> {
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, T: AskVtables<()> + AskVtables<Sent>> Parcel
+impl<M: Send + 'static, R: Send + 'static, T: AskVtables<()> + AskVtables<SentAt>> Parcel
     for AskWithReplyParcel<M, R, T>
 {
     type Receipt = ();
 
-    fn receipt(_: AnyEnvelope) {}
+    fn receipt_for(_: AnyEnvelope) {}
 
-    fn pack(self, heap: &Heap) -> AnyEnvelope {
+    fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
         AskWithReplyEnvelope::<M, R, ()>::boxed(heap, &<T as AskVtables<()>>::WITH, self.reply, self.message)
     }
-    fn pack_dated(self, heap: &Heap) -> AnyEnvelope {
-        AskWithReplyEnvelope::<M, R, Sent>::boxed(
+    fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
+        AskWithReplyEnvelope::<M, R, SentAt>::boxed(
             heap,
-            &<T as AskVtables<Sent>>::WITH,
+            &<T as AskVtables<SentAt>>::WITH,
             self.reply,
             self.message,
         )
     }
 }
 
-impl<M: Send + 'static, R: Send + 'static, S: Dating> AskWithReplyEnvelope<M, R, S> {
-    pub(super) const SENT: usize = place_of::<S>(offset_of!(Self, sent));
+impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskWithReplyEnvelope<M, R, S> {
+    pub(super) const SENT: usize = timestamp_offset::<S>(offset_of!(Self, sent));
 
     fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, reply: Reply<R>, message: M) -> AnyEnvelope {
         let make =
             || AskWithReplyEnvelope { envelope: Envelope::new(vtable), sent: S::BLANK, reply, message };
-        memory::boxed(heap, Kind::Message, make).cast()
+        memory::alloc_with(heap, Kind::Message, make).cast()
     }
 
     /// Returns a pointer to the message.
@@ -388,7 +390,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskWithReplyEnvelope<M, R,
         // SAFETY: `AskWithReplyParcel` packed the envelope as this type, no other pointer to it
         // exists, and `held` is of the right pool.
         let asked = Worker::with_heap(|here| unsafe {
-            memory::unboxed(here, Kind::Message, this.cast::<Self>(), held)
+            memory::take_and_free(here, Kind::Message, this.cast::<Self>(), held)
         });
         (asked.message, asked.reply)
     }
@@ -401,12 +403,12 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskWithReplyEnvelope<M, R,
         // SAFETY: called through the envelope's table with the only pointer to the envelope. `into`
         // has room for message and reply.
         unsafe {
-            let (message, reply) = Self::unwrap(this, header.held());
+            let (message, reply) = Self::unwrap(this, header.pool_held());
             batch::put::<N, R>(into, message.arrive(), reply);
         }
     }
 
-    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
+    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Storage)
     where
         A: Receive<N, Reply = R>,
         N: Send + 'static,
@@ -415,7 +417,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Dating> AskWithReplyEnvelope<M, R,
         // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
         // actor's turn.
         unsafe {
-            let (message, reply) = Self::unwrap(this, header.as_ref().held());
+            let (message, reply) = Self::unwrap(this, header.as_ref().pool_held());
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message.arrive(), reply, &mut ctx);
         }

@@ -10,7 +10,7 @@ use crate::actor::reply::Reply;
 use crate::actor::{Actor, Receive};
 use crate::cell::envelope::{Lane, deliver};
 use crate::cell::event::Event;
-use crate::cell::waits::{Place, WaitingActor};
+use crate::cell::waits::{ActorKey, WaitingActor};
 use crate::error::{Refusal, Sealed};
 use std::error::Error;
 use std::fmt;
@@ -141,10 +141,10 @@ impl<A: Actor> Context<A> {
         };
         // Recorded before the message is sent. Otherwise its handler could wait before the forward
         // is known.
-        let before = match reply.forward(Place::of(target.header())) {
+        let before = match reply.forward(ActorKey::from_header(target.header())) {
             Ok(before) => before,
             Err(cycle) => {
-                self.header().core().emit(|| Event::WaitRefused { cycle: cycle.clone() });
+                self.header().core().emit_event(|| Event::WaitRefused { cycle: cycle.clone() });
                 return refused(message, reply, Refusal::WouldDeadlock, cycle);
             }
         };

@@ -21,7 +21,7 @@ use crate::cell::header::Header;
 use crate::cell::waits::WaitingActor;
 use crate::drops;
 use crate::error::{AskError, SendError};
-use crate::mailbox::reply::Slot;
+use crate::mailbox::reply_slot::ReplySlot;
 use crate::time::{self, Duration, Instant};
 use crate::variance::Invariant;
 use envelope::{AskEnvelopeHead, AskParcel, AskWithReplyParcel, PlainAsk};
@@ -90,7 +90,7 @@ impl<R> Ask<R> {
         Ask { head: Some(head), answer: PhantomData }
     }
 
-    fn slot(&self) -> Option<NonNull<Slot<Result<R, AskError>>>> {
+    fn slot(&self) -> Option<NonNull<ReplySlot<Result<R, AskError>>>> {
         self.head.map(AskEnvelopeHead::slot)
     }
 
@@ -99,7 +99,7 @@ impl<R> Ask<R> {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         // SAFETY: the asker's side has not released the slot, since `head` is still set.
-        self.slot().is_none_or(|slot| unsafe { slot.as_ref() }.ready())
+        self.slot().is_none_or(|slot| unsafe { slot.as_ref() }.is_ready())
     }
 
     /// Blocks until the answer comes.
@@ -140,7 +140,7 @@ impl<R> Ask<R> {
     /// As [`wait`](Self::wait), and [`AskError::TimedOut`]: then the error holds the ask, to wait
     /// for again or to drop.
     pub fn wait_timeout(self, timeout: Duration) -> Result<R, WaitAskError<R>> {
-        self.wait_until(time::after(timeout))
+        self.wait_until(time::instant_after(timeout))
     }
 
     pub(crate) fn wait_until(mut self, until: Option<Instant>) -> Result<R, WaitAskError<R>> {
@@ -149,7 +149,7 @@ impl<R> Ask<R> {
         // refused.
         if !self.is_ready() {
             // In a forked child nothing answers any more.
-            if self.target().core().forked() {
+            if self.target().core().is_forked() {
                 return Err(WaitAskError { error: AskError::Forked, ask: Some(self), cycle: Vec::new() });
             }
             let mut cycle = Vec::new();
@@ -179,7 +179,7 @@ impl<R> Future for Ask<R> {
         let slot = self.slot().expect("an ask was polled after its answer was taken");
         // SAFETY: the asker's side has not released the slot. It does so if the answer is there,
         // and `head` is cleared then.
-        let poll = unsafe { Slot::poll(slot, cx) };
+        let poll = unsafe { ReplySlot::poll_answer(slot, cx) };
         if poll.is_ready() {
             // The poll has released the slot, so neither another poll nor the drop may touch it.
             self.head = None;
@@ -212,9 +212,9 @@ impl<R> Drop for Ask<R> {
             // SAFETY: the asker's side has not released the slot, and does so here. Answers borrow
             // nothing (`Receive::Reply` is `'static`), so a drop that is put off is sound.
             unsafe {
-                if let Some(answer) = Slot::abandon(slot) {
+                if let Some(answer) = ReplySlot::abandon_by_asker(slot) {
                     // The answer came after all, and may own another ask, and so on.
-                    drops::value(answer);
+                    drops::drop_value(answer);
                 }
             }
         }

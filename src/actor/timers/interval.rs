@@ -5,7 +5,7 @@ use super::{IntervalMode, Tick, Timer, TimerError, TimerTarget, not_armed};
 use crate::actor::Receive;
 use crate::actor::batch;
 use crate::actor::context::{AnyEnvelope, enter};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, Place, Sent, place_of};
+use crate::cell::envelope::{Envelope, EnvelopeVtable, SentAt, Storage, timestamp_offset};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::prepaid;
@@ -27,7 +27,7 @@ struct Interval<A, M, F> {
     mode: IntervalMode,
     /// When the tick that is to come, or under way, is due; `None` if never. A timed actor's ticks
     /// wait from this instant.
-    due: Sent,
+    due: SentAt,
     number: u64,
     missed: u64,
     make: F,
@@ -49,7 +49,7 @@ where
     const INTERVAL: EnvelopeVtable = EnvelopeVtable {
         handle: handle::<A, M, F>,
         discard: discard::<A, M, F>,
-        sent: place_of::<Sent>(offset_of!(Interval<A, M, F>, due)),
+        sent: timestamp_offset::<SentAt>(offset_of!(Interval<A, M, F>, due)),
         batched: None, // its ticks come alone
     };
 }
@@ -76,14 +76,14 @@ where
     }
     let weak = target.weak();
     weak.header().cold(); // the ticks will be linked there
-    let due = time::after(period);
+    let due = time::instant_after(period);
     let mut interval = Box::new(Interval {
         envelope: Envelope::new(&IntervalVtable::<A, M, F>::INTERVAL),
         target,
         key: Key::NONE,
         period,
         mode,
-        due: Sent(due),
+        due: SentAt(due),
         number: 0,
         missed: 0,
         make,
@@ -95,7 +95,7 @@ where
     // step.
     let armed = weak.header().core().scheduler.arm(
         due,
-        || !weak.header().state.peek().closed(),
+        || !weak.header().state.load_snapshot().is_closed(),
         |key| {
             given = key;
             interval.key = key;
@@ -122,7 +122,7 @@ where
         // SAFETY: fired on a worker of the crew. The box holds a count of the cell, is an envelope
         // made for it, and is given up unless it comes back.
         unsafe {
-            if ticks::deliver(target, this.cast()) { Ok(()) } else { Err(Box::from_raw(this.as_ptr())) }
+            if ticks::deliver_tick(target, this.cast()) { Ok(()) } else { Err(Box::from_raw(this.as_ptr())) }
         }
     }
 
@@ -133,7 +133,7 @@ where
     fn undeliverable(self: Box<Self>) {
         let header = self.target.header();
         if self.over() {
-            ticks::undeliverable(header);
+            ticks::count_undeliverable(header);
         } // otherwise it was cancelled at the same time
     }
 }
@@ -149,7 +149,7 @@ impl<A, M, F> Interval<A, M, F> {
     fn advance(&mut self, due: Instant) {
         self.number += 1;
         (self.due.0, self.missed) = match self.mode {
-            IntervalMode::FixedDelay => (time::after(self.period), 0),
+            IntervalMode::FixedDelay => (time::instant_after(self.period), 0),
             IntervalMode::FixedRate => next_of_rate(due, self.period, time::now()),
         };
     }
@@ -182,13 +182,13 @@ impl<A, M, F> Drop for Going<A, M, F> {
     }
 }
 
-unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>, _: Place)
+unsafe fn handle<A, M, F>(this: AnyEnvelope, header: NonNull<Header>, _: Storage)
 where
     A: Receive<M>,
     M: Send + 'static,
     F: FnMut(Tick) -> M + Send + 'static,
 {
-    prepaid::in_hand();
+    prepaid::note_in_hand();
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
     // `going` ends the interval on each way out of this function that does not arm the next tick,
@@ -207,7 +207,7 @@ where
         let (actor, mut ctx) = enter::<A>(header);
         batch::receive_alone(actor, message, &mut ctx);
     }
-    if header_ref.state.peek().closed() {
+    if header_ref.state.load_snapshot().is_closed() {
         return; // the interval ends with its actor
     }
     // Counted from the instant when the tick was due, or after its handling: see `IntervalMode`. So

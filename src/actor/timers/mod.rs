@@ -178,7 +178,7 @@ impl Timer {
     #[must_use]
     pub fn is_armed(&self) -> bool {
         let scheduler = &self.target.header().core().scheduler;
-        self.key.is_some_and(|key| !scheduler.forked() && scheduler.timers.is_valid(key))
+        self.key.is_some_and(|key| !scheduler.is_forked() && scheduler.timers.is_valid(key))
     }
 
     fn end(&mut self) -> bool {
@@ -235,9 +235,9 @@ impl<A> TimerTarget<A> {
         let header = self.header();
         header
             .state
-            .peek()
-            .closed()
-            .then(|| if header.core().closing() { Refusal::ShuttingDown } else { Refusal::Stopped })
+            .load_snapshot()
+            .is_closed()
+            .then(|| if header.core().is_closing() { Refusal::ShuttingDown } else { Refusal::Stopped })
     }
 }
 
@@ -245,9 +245,9 @@ impl<A> TimerTarget<A> {
 fn not_armed(header: &Header) -> Refusal {
     let core = header.core();
     // Asked in this order: in a forked child nothing else holds, and a shutdown closes actors too.
-    if core.forked() {
+    if core.is_forked() {
         Refusal::Forked
-    } else if header.state.peek().closed() && !core.closing() {
+    } else if header.state.load_snapshot().is_closed() && !core.is_closing() {
         Refusal::Stopped
     } else {
         Refusal::ShuttingDown
@@ -272,7 +272,7 @@ impl<A: Actor> Context<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => once::arm::<A, M, _>(TimerTarget::Own(self.me().clone()), time::after(delay), message))
+        carried!(message => once::arm::<A, M, _>(TimerTarget::Own(self.me().clone()), time::instant_after(delay), message))
     }
 
     /// Tells this actor itself `message` at an instant, or as soon as possible if that has passed.
@@ -351,7 +351,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => once::arm::<A, M, _>(TimerTarget::Other(self.downgrade()), time::after(delay), message))
+        carried!(message => once::arm::<A, M, _>(TimerTarget::Other(self.downgrade()), time::instant_after(delay), message))
     }
 
     /// Tells the actor `message` at an instant, or as soon as possible if that has passed. See

@@ -5,7 +5,7 @@ use crate::actor::Receive;
 use crate::actor::batch;
 use crate::actor::carried::Carried;
 use crate::actor::context::{AnyEnvelope, enter};
-use crate::cell::envelope::{Dating, Envelope, EnvelopeVtable, Place, Sent, place_of};
+use crate::cell::envelope::{Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::prepaid;
@@ -31,15 +31,15 @@ struct Once<A, C, S> {
 
 // SAFETY: message and references are `Send`. Only the mailbox touches the envelope's link, and it
 // moves the envelope as a whole.
-unsafe impl<A, C: Send, S: Dating> Send for Once<A, C, S> {}
+unsafe impl<A, C: Send, S: Timestamp> Send for Once<A, C, S> {}
 
 struct OnceVtable<A, M, C, S>(PhantomData<(A, M, C, S)>);
 
-impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating> OnceVtable<A, M, C, S> {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> OnceVtable<A, M, C, S> {
     const ONCE: EnvelopeVtable = EnvelopeVtable {
         handle: handle::<A, M, C, S>,
         discard: discard::<A, C, S>,
-        sent: place_of::<S>(offset_of!(Once<A, C, S>, sent)),
+        sent: timestamp_offset::<S>(offset_of!(Once<A, C, S>, sent)),
         batched: None, // it comes alone
     };
 }
@@ -52,13 +52,13 @@ pub(super) fn arm<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     if target.header().stopwatch().is_some() {
         // A timer that is due at once waits from now, not from the instant in the past.
         let due = at.map(|at| at.max(time::now()));
-        arm_as::<A, M, C, _>(target, at, Sent(due), message)
+        arm_as::<A, M, C, _>(target, at, SentAt(due), message)
     } else {
         arm_as::<A, M, C, _>(target, at, (), message)
     }
 }
 
-fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
+fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
     target: TimerTarget<A>,
     at: Option<Instant>,
     sent: S,
@@ -76,7 +76,7 @@ fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     let mut given = Key::NONE;
     let armed = weak.header().core().scheduler.arm(
         at,
-        || !weak.header().state.peek().closed(),
+        || !weak.header().state.load_snapshot().is_closed(),
         |key| {
             given = key;
             let mut once = once.take().expect("made once");
@@ -93,7 +93,7 @@ fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
     }
 }
 
-impl<A: 'static, C: Send + 'static, S: Dating> Timed for Once<A, C, S> {
+impl<A: 'static, C: Send + 'static, S: Timestamp> Timed for Once<A, C, S> {
     fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
         let target = self.target.as_ptr();
         // The box itself becomes the envelope, so delivery allocates nothing.
@@ -101,7 +101,7 @@ impl<A: 'static, C: Send + 'static, S: Dating> Timed for Once<A, C, S> {
         // SAFETY: fired on a worker of the crew. The box holds a count of the cell, is an envelope
         // made for it, and is given up unless it comes back.
         unsafe {
-            if ticks::deliver(target, this.cast()) { Ok(()) } else { Err(Box::from_raw(this.as_ptr())) }
+            if ticks::deliver_tick(target, this.cast()) { Ok(()) } else { Err(Box::from_raw(this.as_ptr())) }
         }
     }
 
@@ -112,7 +112,7 @@ impl<A: 'static, C: Send + 'static, S: Dating> Timed for Once<A, C, S> {
     fn undeliverable(self: Box<Self>) {
         let header = self.target.header();
         if header.core().scheduler.timers.end(self.key) {
-            ticks::undeliverable(header);
+            ticks::count_undeliverable(header);
         } // otherwise it was cancelled at the same time
     }
 }
@@ -122,12 +122,12 @@ unsafe fn unbox<A, C, S>(this: AnyEnvelope) -> Box<Once<A, C, S>> {
     unsafe { Box::from_raw(this.cast::<Once<A, C, S>>().as_ptr()) }
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Dating>(
+unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
     this: AnyEnvelope,
     header: NonNull<Header>,
-    _: Place,
+    _: Storage,
 ) {
-    prepaid::in_hand();
+    prepaid::note_in_hand();
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
     unsafe {

@@ -63,7 +63,7 @@ pub struct WaitingActor {
 }
 
 impl WaitingActor {
-    pub(crate) fn of(header: &Header) -> Self {
+    pub(crate) fn from_header(header: &Header) -> Self {
         let name = header.cold_if_any().and_then(|cold| cold.name.as_deref());
         WaitingActor { id: header.id(), type_name: header.type_name(), name: name.map(str::to_string) }
     }
@@ -100,11 +100,11 @@ impl fmt::Display for Waiting {
 
 /// The table of one executor.
 #[derive(Debug, Default)]
-pub(crate) struct Waits(Mutex<Table>);
+pub(crate) struct Waits(Mutex<WaitTable>);
 
 #[derive(Debug, Default)]
-struct Table {
-    lines: HashMap<ActorId, Line>,
+struct WaitTable {
+    lines: HashMap<ActorId, WaitLine>,
     /// Forwarded requests to actors of this executor, by the address of the ask, until the ask's
     /// memory goes.
     forwards: HashMap<usize, Forward>,
@@ -118,15 +118,15 @@ struct Table {
 
 /// An actor, named by its executor's table and its id there.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct ActorKey {
     pub(crate) table: Arc<Waits>,
     pub(crate) id: ActorId,
 }
 
 /// The target of a wait.
 #[derive(Clone)]
-pub(crate) struct Target {
-    pub(crate) at: Place,
+pub(crate) struct WaitTarget {
+    pub(crate) at: ActorKey,
     /// Set if the target is a pool's queue, or a hold.
     pub(crate) sharing: Option<Arc<Sharing>>,
     /// Address of the awaited ask, or 0.
@@ -134,66 +134,70 @@ pub(crate) struct Target {
 }
 
 /// A wait that is written down.
-struct Line {
+struct WaitLine {
     number: u64,
     who: WaitingActor,
     whom: WaitingActor,
-    target: Target,
+    target: WaitTarget,
     bell: Arc<ThreadWaker>,
     since: Instant,
 }
 
 /// The line of an outer wait of the same actor, kept while an inner wait takes its place.
-pub(crate) struct Outer(Line);
+pub(crate) struct Outer(WaitLine);
 
 #[derive(Debug)]
 struct Forward {
     number: u64,
-    to: Place,
+    to: ActorKey,
 }
 
-impl Place {
-    pub(crate) fn of(header: &Header) -> Self {
-        Place { table: Arc::clone(&header.core().waits), id: header.id() }
+impl ActorKey {
+    pub(crate) fn from_header(header: &Header) -> Self {
+        ActorKey { table: Arc::clone(&header.core().waits), id: header.id() }
     }
 }
 
-impl PartialEq for Place {
+impl PartialEq for ActorKey {
     fn eq(&self, other: &Self) -> bool {
         self.id == other.id && Arc::ptr_eq(&self.table, &other.table)
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for ActorKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Place").field(&self.id).finish()
+        f.debug_tuple("ActorKey").field(&self.id).finish()
     }
 }
 
-impl fmt::Debug for Line {
+impl fmt::Debug for WaitLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line").field("who", &self.who).field("whom", &self.whom).finish_non_exhaustive()
+        f.debug_struct("WaitLine").field("who", &self.who).field("whom", &self.whom).finish_non_exhaustive()
     }
 }
 
-impl Target {
+impl WaitTarget {
     /// Returns the target of a wait for this actor, or for the answer to the ask at this address if
     /// not 0.
-    pub(crate) fn of(header: &Header, ask: usize) -> Self {
-        let queue = header.kept().filter(|kept| kept.is_queue());
-        Target { at: Place::of(header), sharing: queue.map(|kept| Arc::clone(&kept.sharing)), ask }
+    pub(crate) fn from_header(header: &Header, ask: usize) -> Self {
+        let queue = header.supervised().filter(|supervised| supervised.is_queue());
+        WaitTarget {
+            at: ActorKey::from_header(header),
+            sharing: queue.map(|supervised| Arc::clone(&supervised.sharing)),
+            ask,
+        }
     }
 }
 
-impl Table {
+impl WaitTable {
     /// Returns a new number. A walk compares numbers to see that a line is the same one.
-    fn number(&mut self) -> u64 {
+    fn next_number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
     /// Returns `true` if the actor is known to wait for nothing.
-    fn goes_on(&self, id: ActorId) -> bool {
+    fn waits_for_nothing(&self, id: ActorId) -> bool {
         self.lines.get(&id).is_none_or(|line| line.bell.has_rung()) && !self.successions.contains_key(&id)
     }
 }
@@ -202,21 +206,21 @@ impl Table {
 pub(crate) type Cycle = Vec<WaitingActor>;
 
 impl Waits {
-    /// Writes a line: `who` waits until `bell` is rung. The caller [ends](Self::end) the line with
-    /// the returned value: the replaced line of an outer wait, if any.
+    /// Writes a line: `who` waits until `bell` is rung. The caller [ends](Self::unregister_wait)
+    /// the line with the returned value: the replaced line of an outer wait, if any.
     ///
     /// # Errors
     /// Fails if the wait would never end. Then there is no new line.
-    pub(crate) fn begin(
+    pub(crate) fn register_wait(
         self: &Arc<Self>,
         who: WaitingActor,
         whom: WaitingActor,
-        target: Target,
+        target: WaitTarget,
         bell: &Arc<ThreadWaker>,
     ) -> Result<Option<Outer>, Cycle> {
         // The line is written before anything is followed: see the header.
-        let me = Place { table: Arc::clone(self), id: who.id };
-        let Target { at, sharing, ask } = &target;
+        let me = ActorKey { table: Arc::clone(self), id: who.id };
+        let WaitTarget { at, sharing, ask } = &target;
         let outer = {
             let mut table = self.0.lock();
             // Decided under the line's own lock. Most waits are for an actor of the same executor
@@ -224,20 +228,21 @@ impl Waits {
             let goes_on = *at != me
                 && Arc::ptr_eq(&at.table, self)
                 && sharing.is_none()
-                && table.goes_on(at.id)
+                && table.waits_for_nothing(at.id)
                 && !table.forwards.contains_key(ask);
-            let (number, bell, since) = (table.number(), Arc::clone(bell), time::now());
-            let outer = table.lines.insert(me.id, Line { number, who, whom, target, bell, since }).map(Outer);
+            let (number, bell, since) = (table.next_number(), Arc::clone(bell), time::now());
+            let outer =
+                table.lines.insert(me.id, WaitLine { number, who, whom, target, bell, since }).map(Outer);
             if goes_on {
                 return Ok(outer);
             }
             outer
         };
         // The walk takes other tables' locks, so it begins after this table's lock is released.
-        match stuck::refused(&me) {
+        match stuck::cycle_of_refused(&me) {
             None => Ok(outer),
             Some(cycle) => {
-                self.end(me.id, outer);
+                self.unregister_wait(me.id, outer);
                 Err(cycle)
             }
         }
@@ -246,7 +251,7 @@ impl Waits {
     /// Removes an actor's line, and puts the outer one back. The outer wait's bell is rung, so the
     /// outer wait begins anew: other actors may have begun to wait for this actor meanwhile,
     /// without seeing the outer line.
-    pub(crate) fn end(&self, who: ActorId, outer: Option<Outer>) {
+    pub(crate) fn unregister_wait(&self, who: ActorId, outer: Option<Outer>) {
         if let Some(Outer(line)) = &outer {
             // Rung before the line is back, so no walk sees the outer line unrung.
             line.bell.wake_by_ref();
@@ -267,32 +272,32 @@ impl Waits {
     /// # Errors
     /// Fails if the other actor waits for the asker, so no answer would come. Then nothing has
     /// changed.
-    pub(crate) fn forward(&self, ask: usize, to: Place) -> Result<(), Cycle> {
+    pub(crate) fn register_forward(&self, ask: usize, to: ActorKey) -> Result<(), Cycle> {
         // Written before the lines are followed, as a line is.
         let (number, before) = {
             let mut table = self.0.lock();
-            let number = table.number();
+            let number = table.next_number();
             (number, table.forwards.insert(ask, Forward { number, to: to.clone() }))
         };
-        match stuck::closed_by(number, &to) {
+        match stuck::cycle_closed_by(number, &to) {
             None => Ok(()),
             Some(cycle) => {
                 // Nothing is left of the refused forward, and an earlier forward is back.
-                self.restore(ask, before.map(|forward| forward.to));
+                self.restore_forward(ask, before.map(|forward| forward.to));
                 Err(cycle)
             }
         }
     }
 
     /// Returns the actor that answers an ask, if its request was forwarded.
-    pub(crate) fn forwarded(&self, ask: usize) -> Option<Place> {
+    pub(crate) fn forwarded_to(&self, ask: usize) -> Option<ActorKey> {
         self.0.lock().forwards.get(&ask).map(|forward| forward.to.clone())
     }
 
     /// Takes a forward back. `to` is the forward before, if any.
-    pub(crate) fn restore(&self, ask: usize, to: Option<Place>) {
+    pub(crate) fn restore_forward(&self, ask: usize, to: Option<ActorKey>) {
         let mut table = self.0.lock();
-        let number = table.number();
+        let number = table.next_number();
         let old = match to {
             Some(to) => table.forwards.insert(ask, Forward { number, to }),
             None => table.forwards.remove(&ask),
@@ -302,14 +307,14 @@ impl Waits {
     }
 
     /// Records that the first turn of an actor comes after the last turn of another.
-    pub(crate) fn succeeds(&self, successor: ActorId, predecessor: ActorId) {
+    pub(crate) fn register_succession(&self, successor: ActorId, predecessor: ActorId) {
         let mut table = self.0.lock();
         table.successions.insert(successor, predecessor);
         table.successors.insert(predecessor, successor);
     }
 
     /// Records that the predecessor's last turn is over, so the successor may begin.
-    pub(crate) fn may_begin_after(&self, predecessor: ActorId) {
+    pub(crate) fn end_succession(&self, predecessor: ActorId) {
         let mut table = self.0.lock();
         if let Some(successor) = table.successors.remove(&predecessor) {
             table.successions.remove(&successor);
@@ -317,12 +322,12 @@ impl Waits {
     }
 
     /// Returns all waits that have not been rung.
-    pub(crate) fn all(&self) -> Vec<Waiting> {
+    pub(crate) fn unfinished_waits(&self) -> Vec<Waiting> {
         let now = time::now();
         let table = self.0.lock();
         // A wait with a rung bell is about to end.
         let lines = table.lines.values().filter(|line| !line.bell.has_rung());
-        let waiting = |line: &Line| Waiting {
+        let waiting = |line: &WaitLine| Waiting {
             actor: line.who.clone(),
             target: line.whom.clone(),
             waited: now.saturating_duration_since(line.since),
@@ -344,8 +349,8 @@ mod tests {
         WaitingActor { id: id(n), type_name: "test", name: None }
     }
 
-    fn place(table: &Arc<Waits>, n: u64) -> Place {
-        Place { table: Arc::clone(table), id: id(n) }
+    fn place(table: &Arc<Waits>, n: u64) -> ActorKey {
+        ActorKey { table: Arc::clone(table), id: id(n) }
     }
 
     /// Lets `who` of the first table wait for `whom` of the second.
@@ -361,8 +366,8 @@ mod tests {
         ask: usize,
         bell: &Arc<ThreadWaker>,
     ) -> Result<(), Vec<u64>> {
-        let target = Target { at: place(to, whom), sharing: None, ask };
-        let cycle = from.begin(named(who), named(whom), target, bell);
+        let target = WaitTarget { at: place(to, whom), sharing: None, ask };
+        let cycle = from.register_wait(named(who), named(whom), target, bell);
         cycle.map(|_outer| ()).map_err(|cycle| cycle.into_iter().map(|actor| actor.id.get()).collect())
     }
 
@@ -374,7 +379,7 @@ mod tests {
         assert_eq!(wait(&waits, 2, &waits, 3, 0), Ok(()));
         assert_eq!(wait(&waits, 4, &waits, 1, 0), Ok(()), "a tail is no cycle");
         assert_eq!(wait(&waits, 3, &waits, 1, 0), Err(vec![3, 1, 2]));
-        waits.end(id(2), None);
+        waits.unregister_wait(id(2), None);
         assert_eq!(wait(&waits, 3, &waits, 1, 0), Ok(()), "2 waits no more");
         assert_eq!(wait(&waits, 2, &waits, 4, 0), Err(vec![2, 4, 1]));
     }
@@ -401,7 +406,7 @@ mod tests {
         assert_eq!(wait(&a, 1, &b, 1, 0), Ok(()));
         assert_eq!(wait(&b, 2, &a, 1, 0), Ok(()));
         assert_eq!(wait(&b, 1, &b, 2, 0), Err(vec![1, 2, 1]), "ids are of a table");
-        assert_eq!(a.all().len() + b.all().len(), 2);
+        assert_eq!(a.unfinished_waits().len() + b.unfinished_waits().len(), 2);
     }
 
     #[test]
@@ -409,23 +414,26 @@ mod tests {
         let waits = Arc::<Waits>::default();
         assert_eq!(wait(&waits, 1, &waits, 2, 64), Ok(()));
         assert_eq!(wait(&waits, 3, &waits, 1, 0), Ok(()));
-        assert!(waits.forward(64, place(&waits, 3)).is_err(), "3 waits for 1, which waits for the answer");
-        assert_eq!(waits.forwarded(64), None);
-        assert_eq!(waits.forward(64, place(&waits, 4)), Ok(()));
+        assert!(
+            waits.register_forward(64, place(&waits, 3)).is_err(),
+            "3 waits for 1, which waits for the answer"
+        );
+        assert_eq!(waits.forwarded_to(64), None);
+        assert_eq!(waits.register_forward(64, place(&waits, 4)), Ok(()));
         assert_eq!(wait(&waits, 2, &waits, 1, 0), Ok(()), "2 has nothing to do with it any more");
         assert_eq!(wait(&waits, 4, &waits, 1, 0), Err(vec![4, 1]));
-        waits.end(id(2), None);
-        waits.restore(64, None);
+        waits.unregister_wait(id(2), None);
+        waits.restore_forward(64, None);
         assert_eq!(wait(&waits, 2, &waits, 1, 0), Err(vec![2, 1]));
     }
 
     #[test]
     fn a_successor_waits_for_its_predecessor() {
         let waits = Arc::<Waits>::default();
-        waits.succeeds(id(2), id(1));
+        waits.register_succession(id(2), id(1));
         assert_eq!(wait(&waits, 3, &waits, 2, 0), Ok(()));
         assert_eq!(wait(&waits, 1, &waits, 3, 0), Err(vec![1, 3]));
-        waits.may_begin_after(id(1));
+        waits.end_succession(id(1));
         assert_eq!(wait(&waits, 1, &waits, 3, 0), Ok(()));
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Loom model: `models::waits`. Needed orderings: `scripts/weaken-orderings.sh`, group `waits`.
 
-use super::{Cycle, Place, WaitingActor, Waits};
+use super::{ActorKey, Cycle, WaitingActor, Waits};
 use crate::cell::shared::Doers;
 use crate::id::ActorId;
 use crate::sync::chaos;
@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 /// The state of one actor, as found by the walk.
 #[derive(Debug, PartialEq)]
-struct Found {
-    place: Place,
+struct FoundWait {
+    place: ActorKey,
     who: Option<WaitingActor>,
     means: Means,
     /// Number of the actor's line, or 0.
@@ -30,15 +30,15 @@ struct Found {
 enum Means {
     Now,
     /// When this actor goes on.
-    With(Place),
+    With(ActorKey),
     /// When any of these actors goes on.
-    WithAny(Vec<Place>),
+    WithAny(Vec<ActorKey>),
     /// When all of these actors go on.
-    WithAll(Vec<Place>),
+    WithAll(Vec<ActorKey>),
 }
 
 impl Means {
-    fn others(&self) -> &[Place] {
+    fn awaited_actors(&self) -> &[ActorKey] {
         match self {
             Means::Now => &[],
             Means::With(place) => std::slice::from_ref(place),
@@ -48,40 +48,41 @@ impl Means {
 }
 
 /// Returns the cycle for which the wait of `me`, written just before, is refused.
-pub(super) fn refused(me: &Place) -> Option<Cycle> {
-    let stuck = confirmed(me)?;
+pub(super) fn cycle_of_refused(me: &ActorKey) -> Option<Cycle> {
+    let stuck = find_stuck_twice(me)?;
     // No actor waits for `me`, so `me` waits for a cycle without `me`. An actor in that cycle sees
     // it and is refused.
-    if !stuck.iter().any(|found| found.means.others().contains(me)) {
+    if !stuck.iter().any(|found| found.means.awaited_actors().contains(me)) {
         return None;
     }
     // Inside a single table the last line decides, since the last writer sees the cycle too.
-    let plain =
-        |found: &Found| found.line > 0 && found.forward == 0 && Arc::ptr_eq(&found.place.table, &me.table);
-    let single = |found: &Found| matches!(found.means, Means::With(_));
+    let plain = |found: &FoundWait| {
+        found.line > 0 && found.forward == 0 && Arc::ptr_eq(&found.place.table, &me.table)
+    };
+    let single = |found: &FoundWait| matches!(found.means, Means::With(_));
     let one_table = stuck.iter().all(|found| plain(found) && single(found));
     let later = stuck.iter().any(|found| found.line > stuck[0].line);
-    (!one_table || !later).then(|| names(stuck))
+    (!one_table || !later).then(|| actors_of(stuck))
 }
 
 /// Returns the cycle closed by the forward of this number: the stuck actors, beginning with the
 /// target of the forward.
-pub(super) fn closed_by(forward: u64, to: &Place) -> Option<Cycle> {
-    let stuck = confirmed(to)?;
-    stuck.iter().any(|found| found.forward == forward).then(|| names(stuck))
+pub(super) fn cycle_closed_by(forward: u64, to: &ActorKey) -> Option<Cycle> {
+    let stuck = find_stuck_twice(to)?;
+    stuck.iter().any(|found| found.forward == forward).then(|| actors_of(stuck))
 }
 
-fn names(stuck: Vec<Found>) -> Cycle {
+fn actors_of(stuck: Vec<FoundWait>) -> Cycle {
     stuck.into_iter().filter_map(|found| found.who).collect()
 }
 
 /// Returns the stuck actors, `me` included, in the order of the walk from `me` on. All of them were
 /// stuck at the same instant.
-fn confirmed(me: &Place) -> Option<Vec<Found>> {
-    let mut before = stuck(me)?;
+fn find_stuck_twice(me: &ActorKey) -> Option<Vec<FoundWait>> {
+    let mut before = find_stuck(me)?;
     loop {
         chaos();
-        let now = stuck(me)?;
+        let now = find_stuck(me)?;
         // Whatever is found twice was there all the time in between: no number is used again, and a
         // bell rings once.
         if now == before {
@@ -92,13 +93,13 @@ fn confirmed(me: &Place) -> Option<Vec<Found>> {
 }
 
 /// Collects all actors that `me` depends on, and returns the stuck ones, or `None` if `me` goes on.
-fn stuck(me: &Place) -> Option<Vec<Found>> {
-    let mut known = Known::default();
-    known.visit(me);
+fn find_stuck(me: &ActorKey) -> Option<Vec<FoundWait>> {
+    let mut known = FoundWaits::default();
+    known.visit_actor(me);
     let mut at = 0;
     while at < known.found.len() {
-        let others: Vec<Place> = known.found[at].means.others().to_vec();
-        others.iter().for_each(|place| known.visit(place));
+        let others: Vec<ActorKey> = known.found[at].means.awaited_actors().to_vec();
+        others.iter().for_each(|place| known.visit_actor(place));
         at += 1;
     }
     let mut goes_on: Vec<bool> = known.found.iter().map(|found| found.means == Means::Now).collect();
@@ -106,7 +107,7 @@ fn stuck(me: &Place) -> Option<Vec<Found>> {
         let mut more = false;
         // Backwards, so a chain takes a single pass.
         for at in (0..known.found.len()).rev() {
-            let on = |place: &Place| goes_on[known.index_of(place)];
+            let on = |place: &ActorKey| goes_on[known.index_of(place)];
             let now = match &known.found[at].means {
                 Means::Now => true,
                 Means::With(place) => on(place),
@@ -130,33 +131,33 @@ fn stuck(me: &Place) -> Option<Vec<Found>> {
 
 /// The actors found by a walk.
 #[derive(Default)]
-struct Known {
-    found: Vec<Found>,
+struct FoundWaits {
+    found: Vec<FoundWait>,
     indices: HashMap<(*const Waits, ActorId), usize>,
 }
 
-impl Known {
-    fn index_of(&self, place: &Place) -> usize {
+impl FoundWaits {
+    fn index_of(&self, place: &ActorKey) -> usize {
         self.indices[&(Arc::as_ptr(&place.table), place.id)]
     }
 
-    fn visit(&mut self, place: &Place) {
+    fn visit_actor(&mut self, place: &ActorKey) {
         let key = (Arc::as_ptr(&place.table), place.id);
         if !self.indices.contains_key(&key) {
             self.indices.insert(key, self.found.len());
-            self.found.push(look(place));
+            self.found.push(read_wait(place));
         }
     }
 }
 
 /// Looks at one actor. Takes one lock at a time, so walks from several tables cannot lock each
 /// other up.
-fn look(place: &Place) -> Found {
-    let mut found = Found { place: place.clone(), who: None, means: Means::Now, line: 0, forward: 0 };
+fn read_wait(place: &ActorKey) -> FoundWait {
+    let mut found = FoundWait { place: place.clone(), who: None, means: Means::Now, line: 0, forward: 0 };
     let target = {
         let table = place.table.0.lock();
         if let Some(&before) = table.successions.get(&place.id) {
-            found.means = Means::With(Place { table: Arc::clone(&place.table), id: before });
+            found.means = Means::With(ActorKey { table: Arc::clone(&place.table), id: before });
             return found;
         }
         match table.lines.get(&place.id) {
@@ -176,8 +177,8 @@ fn look(place: &Place) -> Found {
         found.means = Means::With(forward.to.clone());
         return found;
     }
-    let beside = |id| Place { table: Arc::clone(&target.at.table), id };
-    found.means = match target.sharing.as_ref().map(|sharing| sharing.doers(target.ask)) {
+    let beside = |id| ActorKey { table: Arc::clone(&target.at.table), id };
+    found.means = match target.sharing.as_ref().map(|sharing| sharing.actors_to_act(target.ask)) {
         None => Means::With(target.at.clone()),
         Some(Doers::One(id)) => Means::With(beside(id)),
         // A queue without members closes in the next turn, which tells the asker.

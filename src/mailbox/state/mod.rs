@@ -24,7 +24,7 @@
 //! | `DETACHED` | `detach` | never | the actor lives without references |
 //! | `RETIRE` | `stop` of a replaceable state | (d) | the state ends; no turn ends idle |
 //! | `OUTSIDE` | (e) | the turn's end | the runnable requeues as outside work |
-//! | `WANTED` | a pool's queue (f) | a replica (f) | no turn ends idle without a look there |
+//! | `CHECK_QUEUE` | a pool's queue (f) | a replica (f) | no turn ends idle without a look there |
 //!
 //! - (a) The thread that finds the flag clear and has a reason for a turn.
 //! - (b) Under the room list's lock.
@@ -44,7 +44,7 @@
 //! | scheduled | turn ends, `LEN` > 0 or a line for room | scheduled, no `OUTSIDE` | requeue |
 //! | scheduled | turn ends, `LEN` = 0, unreferenced | scheduled + closed | the actor's end |
 //! | scheduled | turn ends, closed and `LEN` = 0, or killed | scheduled | the actor's end |
-//! | idle | `retire` | scheduled | that thread pushes the runnable |
+//! | idle | `request_retire` | scheduled | that thread pushes the runnable |
 //! | scheduled | turn ends, `RETIRE` | scheduled, flag cleared | the state's end: `cell::restart` |
 //! | scheduled + closed | the end is reached | dead | freed now or with the last reference |
 //!
@@ -62,7 +62,7 @@
 //! `models::shared`. Needed orderings: `scripts/weaken-orderings.sh state`, and `retire` and `room`
 //! for these flags.
 
-use crate::sync::{AtomicU64, Ordering::*, chaos, contended};
+use crate::sync::{AtomicU64, Ordering::*, back_off, chaos};
 
 const SCHEDULED: u64 = 1;
 const CLOSED: u64 = 1 << 1;
@@ -71,10 +71,9 @@ const DEAD: u64 = 1 << 3;
 const ROOM_WAIT: u64 = 1 << 4;
 const STOP_WAIT: u64 = 1 << 5;
 const DETACHED: u64 = 1 << 6;
-const WANTED: u64 = 1 << 7;
+const CHECK_QUEUE: u64 = 1 << 7;
 const NOTICES: u64 = 1 << 8;
 const RETIRE: u64 = 1 << 9;
-
 const OUTSIDE: u64 = 1 << 10;
 
 const LEN_SHIFT: u32 = 11;
@@ -100,29 +99,29 @@ impl Snapshot {
     pub(crate) fn len(self) -> u32 {
         (self.0 >> LEN_SHIFT) as u32 & MAX_LEN
     }
-    pub(crate) fn closed(self) -> bool {
+    pub(crate) fn is_closed(self) -> bool {
         self.0 & CLOSED != 0
     }
-    pub(crate) fn killed(self) -> bool {
+    pub(crate) fn is_killed(self) -> bool {
         self.0 & KILLED != 0
     }
     /// Returns `true` if the present state gets no further message: the actor was killed, or the
     /// state is to end.
-    pub(crate) fn stops(self) -> bool {
+    pub(crate) fn ends_state(self) -> bool {
         self.0 & (KILLED | RETIRE) != 0
     }
-    pub(crate) fn dead(self) -> bool {
+    pub(crate) fn is_dead(self) -> bool {
         self.0 & DEAD != 0
     }
-    pub(crate) fn room_wait(self) -> bool {
+    pub(crate) fn has_room_wait(self) -> bool {
         self.0 & ROOM_WAIT != 0
     }
     /// Returns `true` if any sender is on the room list, whether or not plain sends must stand
     /// back.
-    pub(crate) fn in_line(self) -> bool {
+    pub(crate) fn has_waiters(self) -> bool {
         self.0 & (ROOM_WAIT | NOTICES) != 0
     }
-    fn strong(self) -> u64 {
+    fn strong_count(self) -> u64 {
         self.0 >> STRONG_SHIFT
     }
     fn has(self, flag: u64) -> bool {
@@ -163,7 +162,7 @@ pub(crate) enum EndTurn {
     /// since the previous turn ended.
     More { from_outside: bool },
     /// Look at the shared queue, which has something, serve waiters for room, then ask again.
-    Wanted,
+    CheckQueue,
     /// Serve waiters for room, since there may be some room, then ask again.
     ServeRoom,
     /// End the state; the actor goes on with another. The flag is cleared, so each request is
@@ -201,7 +200,7 @@ impl State {
     }
 
     /// Reads the word. Relaxed: for readers that only report (`len`, `is_running`).
-    pub(crate) fn peek(&self) -> Snapshot {
+    pub(crate) fn load_snapshot(&self) -> Snapshot {
         Snapshot(self.0.load(Relaxed))
     }
 
@@ -209,7 +208,10 @@ impl State {
     /// the last `end_turn`.
     pub(crate) fn begin_turn(&self) -> Snapshot {
         let snapshot = Snapshot(self.0.load(Acquire));
-        debug_assert!(snapshot.has(SCHEDULED) && !snapshot.dead(), "a turn without its flag: {snapshot:?}");
+        debug_assert!(
+            snapshot.has(SCHEDULED) && !snapshot.is_dead(),
+            "a turn without its flag: {snapshot:?}"
+        );
         snapshot
     }
 
@@ -226,7 +228,7 @@ impl State {
                     Ok(_) => return result,
                     // Read again after the pause: by then the word has usually changed once more.
                     Err(_) => {
-                        contended();
+                        back_off();
                         current = self.0.load(Relaxed);
                     }
                 },
@@ -236,11 +238,11 @@ impl State {
 
     /// Reserves a place for an ordinary message. `outside`: its sender is no worker of the crew.
     #[inline]
-    pub(crate) fn reserve(&self, capacity: u32, outside: bool) -> Reserve {
+    pub(crate) fn reserve_place(&self, capacity: u32, outside: bool) -> Reserve {
         self.transition(|now| {
-            if now.closed() {
+            if now.is_closed() {
                 Err(Reserve::Closed)
-            } else if now.len() >= capacity || now.room_wait() {
+            } else if now.len() >= capacity || now.has_room_wait() {
                 Err(Reserve::Full)
             } else {
                 let schedule = !now.has(SCHEDULED);
@@ -254,7 +256,7 @@ impl State {
     /// Reserves a place that its owner prepaid: exempt from capacity, not from order.
     pub(crate) fn reserve_exempt(&self) -> Reserve {
         self.transition(|now| {
-            if now.closed() {
+            if now.is_closed() {
                 Err(Reserve::Closed)
             } else if now.len() == MAX_LEN {
                 Err(Reserve::Full)
@@ -269,7 +271,7 @@ impl State {
     #[must_use]
     pub(crate) fn reserve_idle(&self) -> bool {
         self.transition(|now| {
-            if now.has(SCHEDULED) || now.closed() {
+            if now.has(SCHEDULED) || now.is_closed() {
                 Err(false)
             } else {
                 Ok(((now.0 + LEN_ONE) | SCHEDULED, true))
@@ -280,13 +282,13 @@ impl State {
     /// Makes the actor's turn look at its shared queue before it ends. Returns `true` if the actor
     /// is idle, and so has no turn that would look.
     #[must_use]
-    pub(crate) fn want(&self) -> bool {
-        !Snapshot(self.0.fetch_or(WANTED, AcqRel)).has(SCHEDULED)
+    pub(crate) fn request_queue_check(&self) -> bool {
+        !Snapshot(self.0.fetch_or(CHECK_QUEUE, AcqRel)).has(SCHEDULED)
     }
 
-    /// Clears `WANTED`: the shared queue has nothing for this actor.
-    pub(crate) fn unwant(&self) {
-        self.0.fetch_and(!WANTED, AcqRel);
+    /// Clears `CHECK_QUEUE`: the shared queue has nothing for this actor.
+    pub(crate) fn clear_queue_check(&self) {
+        self.0.fetch_and(!CHECK_QUEUE, AcqRel);
     }
 
     /// Asks for the end of the present state. Returns `None` if the actor is closed, and so has its
@@ -295,14 +297,18 @@ impl State {
     /// The flag and `SCHEDULED` are set in one step. So a turn either sees the flag in its last
     /// step, or has ended before, and then this step makes another turn.
     #[must_use]
-    pub(crate) fn retire(&self) -> Option<bool> {
+    pub(crate) fn request_retire(&self) -> Option<bool> {
         self.transition(|now| {
-            if now.closed() { Err(None) } else { Ok((now.0 | RETIRE | SCHEDULED, Some(!now.has(SCHEDULED)))) }
+            if now.is_closed() {
+                Err(None)
+            } else {
+                Ok((now.0 | RETIRE | SCHEDULED, Some(!now.has(SCHEDULED))))
+            }
         })
     }
 
     /// Clears `RETIRE`, in a turn: every stop requested until now has found its state.
-    pub(crate) fn forget_retire(&self) -> Snapshot {
+    pub(crate) fn clear_retire(&self) -> Snapshot {
         // AcqRel: everything done by the turn before happens before any later stop; see
         // `Header::forget_stop`.
         Snapshot(self.0.fetch_and(!RETIRE, AcqRel) & !RETIRE)
@@ -310,14 +316,14 @@ impl State {
 
     /// Counts all free places as taken, in a test, so that the mailbox holds as much as it can.
     #[cfg(all(test, not(heist_loom)))]
-    pub(crate) fn fill(&self) -> u32 {
-        let places = MAX_LEN - self.peek().len();
+    pub(crate) fn reserve_all_places(&self) -> u32 {
+        let places = MAX_LEN - self.load_snapshot().len();
         self.0.fetch_add(u64::from(places) << LEN_SHIFT, AcqRel);
         places
     }
 
     /// Gives back `handled` places in the middle of a turn.
-    pub(crate) fn give_back(&self, handled: u32) -> Snapshot {
+    pub(crate) fn give_places_back(&self, handled: u32) -> Snapshot {
         let taken = u64::from(handled) << LEN_SHIFT;
         // Release, as in `end_turn`: a sender that gets the place comes after the turn's reads of
         // it.
@@ -351,17 +357,17 @@ impl State {
             let empty = rest.len() == 0;
             // The order of the tests is the order of precedence: a kill ends even a state that is
             // to retire.
-            Ok(if rest.killed() || (rest.closed() && empty) {
+            Ok(if rest.is_killed() || (rest.is_closed() && empty) {
                 (rest.0, EndTurn::Ending)
             } else if rest.has(RETIRE) {
                 (rest.0 & !RETIRE, EndTurn::Retire)
-            } else if rest.has(WANTED) && !rest.closed() && (empty || !served) {
-                (rest.0, EndTurn::Wanted)
-            } else if rest.in_line() && !rest.closed() && !served {
+            } else if rest.has(CHECK_QUEUE) && !rest.is_closed() && (empty || !served) {
+                (rest.0, EndTurn::CheckQueue)
+            } else if rest.has_waiters() && !rest.is_closed() && !served {
                 (rest.0, EndTurn::ServeRoom)
-            } else if !empty || rest.in_line() {
+            } else if !empty || rest.has_waiters() {
                 (rest.0 & !OUTSIDE, EndTurn::More { from_outside: rest.has(OUTSIDE) })
-            } else if rest.strong() == 0 && !rest.has(DETACHED) {
+            } else if rest.strong_count() == 0 && !rest.has(DETACHED) {
                 (rest.0 | CLOSED, EndTurn::Unreferenced)
             } else {
                 (rest.0 & !(SCHEDULED | OUTSIDE), EndTurn::Idle)
@@ -372,10 +378,10 @@ impl State {
     /// Refuses all further messages. With `kill`, waiting messages are not handled either. Returns
     /// `true` if the caller must push the runnable.
     #[must_use]
-    pub(crate) fn close(&self, kill: bool) -> bool {
+    pub(crate) fn set_closed(&self, kill: bool) -> bool {
         let flags = if kill { CLOSED | KILLED } else { CLOSED };
         self.transition(|now| {
-            if now.dead() || now.0 & flags == flags {
+            if now.is_dead() || now.0 & flags == flags {
                 Err(false)
             } else {
                 Ok((now.0 | flags | SCHEDULED, !now.has(SCHEDULED)))
@@ -389,11 +395,11 @@ impl State {
     /// `secured`.
     pub(crate) fn set_dead(&self, secured: bool) -> Option<Dead> {
         self.transition(|now| {
-            debug_assert!(now.has(SCHEDULED) && now.closed() && now.len() == 0, "not at its end: {now:?}");
+            debug_assert!(now.has(SCHEDULED) && now.is_closed() && now.len() == 0, "not at its end: {now:?}");
             if now.has(STOP_WAIT) && !secured {
                 return Err(None);
             }
-            let dead = Dead { tell_waiters: now.has(STOP_WAIT), free: now.strong() == 0 };
+            let dead = Dead { tell_waiters: now.has(STOP_WAIT), free: now.strong_count() == 0 };
             Ok(((now.0 | DEAD) & !SCHEDULED, Some(dead)))
         })
     }
@@ -404,7 +410,7 @@ impl State {
         // Relaxed: a thread that clones a reference already has everything published by the first
         // holder.
         let old = Snapshot(self.0.fetch_add(STRONG_ONE, Relaxed));
-        if old.strong() >= MAX_STRONG {
+        if old.strong_count() >= MAX_STRONG {
             std::process::abort();
         }
     }
@@ -414,9 +420,9 @@ impl State {
     pub(crate) fn release_ref(&self) -> Release {
         self.transition(|now| {
             let rest = now.0 - STRONG_ONE;
-            Ok(if now.strong() > 1 {
+            Ok(if now.strong_count() > 1 {
                 (rest, Release::Nothing)
-            } else if now.dead() {
+            } else if now.is_dead() {
                 (rest, Release::Free)
             } else if now.has(SCHEDULED) || now.has(DETACHED) {
                 (rest, Release::Nothing)
@@ -428,11 +434,11 @@ impl State {
 
     /// Upgrades a weak reference to a strong one. Returns `false` once the actor is closed.
     #[must_use]
-    pub(crate) fn upgrade(&self) -> bool {
+    pub(crate) fn try_upgrade(&self) -> bool {
         self.transition(|now| {
-            if now.closed() {
+            if now.is_closed() {
                 Err(false)
-            } else if now.strong() >= MAX_STRONG {
+            } else if now.strong_count() >= MAX_STRONG {
                 std::process::abort()
             } else {
                 Ok((now.0 + STRONG_ONE, true))
@@ -441,7 +447,7 @@ impl State {
     }
 
     /// Makes the actor live until it is stopped.
-    pub(crate) fn detach(&self) {
+    pub(crate) fn set_detached(&self) {
         self.0.fetch_or(DETACHED, AcqRel);
     }
 
@@ -450,7 +456,7 @@ impl State {
     /// the flag is set already, and stays.
     pub(crate) fn wait_for_room(&self, at_most: Option<u32>) -> RoomWait {
         self.transition(|now| {
-            if now.closed() {
+            if now.is_closed() {
                 Err(RoomWait::Closed)
             } else if at_most.is_some_and(|at_most| now.len() <= at_most) {
                 Err(RoomWait::Room)
@@ -467,7 +473,7 @@ impl State {
 
     /// Records, in a turn and under the room list's lock, that some senders got their notices and
     /// others are to come. Plain sends may use the room.
-    pub(crate) fn notices_to_come(&self) {
+    pub(crate) fn set_notices_to_come(&self) {
         self.transition(|now| Ok(((now.0 | NOTICES) & !ROOM_WAIT, ())));
     }
 
@@ -475,7 +481,7 @@ impl State {
     /// dead already.
     #[must_use]
     pub(crate) fn wait_for_stop(&self) -> bool {
-        !Snapshot(self.0.fetch_or(STOP_WAIT, AcqRel)).dead()
+        !Snapshot(self.0.fetch_or(STOP_WAIT, AcqRel)).is_dead()
     }
 
     /// Marks the word as freed for a model: an access that must come after every other one.
@@ -483,7 +489,7 @@ impl State {
     /// # Safety
     /// `this` points to a live value.
     #[cfg(all(test, heist_loom))]
-    pub(crate) unsafe fn freed(this: *mut Self) {
+    pub(crate) unsafe fn mark_freed(this: *mut Self) {
         // SAFETY: `this` points to a live value. loom reports any access that is not ordered before
         // this one.
         unsafe { (*this).0.with_mut(|_| ()) }

@@ -57,7 +57,7 @@ impl<A: Actor + Send> PoolInner<A> {
             }
         }
         // The end of a leaving replica is its mark.
-        go.iter().for_each(|replica| Header::close(replica.actor.as_ptr(), false));
+        go.iter().for_each(|replica| Header::close_mailbox(replica.actor.as_ptr(), false));
         Ok(())
     }
 
@@ -74,7 +74,7 @@ impl<A: Actor + Send> PoolInner<A> {
 
     /// Returns why a pool that has ended cannot grow.
     fn over(&self) -> PoolError {
-        if self.handle.core().closing() { PoolError::ShuttingDown } else { PoolError::Stopped }
+        if self.handle.core().is_closing() { PoolError::ShuttingDown } else { PoolError::Stopped }
     }
 
     /// Returns the number of replicas, if it can change now.

@@ -35,8 +35,8 @@ use crate::actor::refs::ActorRef;
 use crate::actor::restart::{QueueEnd, QueueRefused, ReplicaSupervisor, spawn_queue};
 use crate::cell::event::ReplicaFailure;
 use crate::cell::header::Header;
-use crate::cell::restart::Verdict;
 use crate::cell::shared::{Hold, Sharing};
+use crate::cell::supervisor::AfterLoss;
 use crate::drops;
 use crate::error::{Refusal, StopReason};
 use crate::sched::timers::Key;
@@ -132,7 +132,7 @@ impl<A: Actor + Send> PoolInner<A> {
         let queue = match shared.mailbox(&shared.sharing, true) {
             Ok(queue) => queue,
             Err(error) => {
-                replicas.iter().for_each(|replica| Header::close(replica.actor.as_ptr(), true));
+                replicas.iter().for_each(|replica| Header::close_mailbox(replica.actor.as_ptr(), true));
                 return Err(error);
             }
         };
@@ -168,7 +168,7 @@ impl<A: Actor + Send> PoolInner<A> {
                     // held here.
                     states.push_front(Box::new(error.into_actor()));
                     self.life.lock().cells -= 1;
-                    replicas.iter().for_each(|replica| Header::close(replica.actor.as_ptr(), true));
+                    replicas.iter().for_each(|replica| Header::close_mailbox(replica.actor.as_ptr(), true));
                     return Err(PoolError::ShuttingDown);
                 }
             }
@@ -202,14 +202,14 @@ impl<A: Actor> PoolInner<A> {
         let make = || {
             let [from, into] =
                 [(key_move.replica(roster, from)), &roster.replicas[into]].map(|replica| replica.actor.id());
-            self.mailbox(&Arc::new(Sharing::hold(Hold { from, into })), false)
+            self.mailbox(&Arc::new(Sharing::new_hold(Hold { from, into })), false)
         };
         key_move.hold(from, into, make).map_err(|_shutting_down| Refusal::ShuttingDown)
     }
 
     /// Returns `true` in a child made by `fork`, in which locks may be held for ever.
     pub(super) fn forked(&self) -> bool {
-        self.handle.core().forked()
+        self.handle.core().is_forked()
     }
 
     /// Returns `true` if the replicas, the queue and the holds are timed.
@@ -251,7 +251,7 @@ impl<A: Actor> PoolInner<A> {
             let key_move = roster.key_move.as_ref()?;
             let holds = emptied.insert(key_move.pass(from)?);
             for (&into, hold) in holds.iter() {
-                if let Some(kept) = hold.header().kept() {
+                if let Some(kept) = hold.header().supervised() {
                     kept.sharing.move_to(roster.replicas[into].actor.strong());
                 }
             }
@@ -283,17 +283,17 @@ impl<A: Actor> PoolInner<A> {
     fn close(&self, kill: bool) {
         let roster = self.roster();
         if let Some(queue) = &roster.queue {
-            Header::close(queue.as_ptr(), kill);
+            Header::close_mailbox(queue.as_ptr(), kill);
         }
         if kill {
             // Replicas that a shrink removed are only in the change's roster, until the last of
             // them has ended.
             let leaving = roster.key_move.iter().flat_map(|key_move| &key_move.leaving);
             for replica in roster.replicas.iter().chain(leaving) {
-                Header::close(replica.actor.as_ptr(), true);
+                Header::close_mailbox(replica.actor.as_ptr(), true);
             }
             let holds = roster.key_move.as_ref().map_or_else(Vec::new, |key_move| key_move.all_holds());
-            holds.iter().for_each(|hold| Header::close(hold.as_ptr(), true));
+            holds.iter().for_each(|hold| Header::close_mailbox(hold.as_ptr(), true));
             // A replica that is about to wait for its successor takes the timers' lock. Either it
             // sees the kill there, or its timer is registered by now.
             let _ = self.handle.core().scheduler.timers.armed();
@@ -310,7 +310,7 @@ impl<A: Actor> PoolInner<A> {
     fn close_if_drained(&self) {
         let roster = self.roster();
         if roster.stopped && roster.key_move.is_none() && self.life.lock().queue_ended {
-            roster.replicas.iter().for_each(|replica| Header::close(replica.actor.as_ptr(), false));
+            roster.replicas.iter().for_each(|replica| Header::close_mailbox(replica.actor.as_ptr(), false));
         }
     }
 
@@ -333,7 +333,7 @@ impl<A: Actor> PoolInner<A> {
             life.wakers.take_all()
         };
         self.factory.let_go(); // before the end is told
-        wakers.into_iter().for_each(user::wake);
+        wakers.into_iter().for_each(user::wake_waker);
     }
 
     /// Returns the reason of the pool's end, if it has ended.
@@ -356,10 +356,10 @@ impl<A: Actor> PoolInner<A> {
         let mut life = self.life.lock();
         let (end, unused) = match life.cells {
             0 => (life.end.clone(), Some(waker)),
-            _ => (None, life.wakers.enter(key, waker)),
+            _ => (None, life.wakers.insert_or_replace(key, waker)),
         };
         drop(life);
-        drops::waker(unused);
+        drops::drop_waker(unused);
         end
     }
 
@@ -367,7 +367,7 @@ impl<A: Actor> PoolInner<A> {
     pub(super) fn forget_wait(&self, key: WakerKey) {
         if !self.forked() {
             let own = self.life.lock().wakers.remove(key);
-            drops::waker(own);
+            drops::drop_waker(own);
         }
     }
 
@@ -377,13 +377,13 @@ impl<A: Actor> PoolInner<A> {
     }
 
     /// Records a loss and decides what follows.
-    fn verdict(&self, index: usize, loss: &ReplicaFailure) -> Verdict {
+    fn verdict(&self, index: usize, loss: &ReplicaFailure) -> AfterLoss {
         let PoolSettings { first_backoff, longest_backoff, limit, window, .. } = self.settings;
         let now = time::now();
         let (losses, own) = {
             let mut life = self.life.lock();
             if matches!(life.end, Some(PoolStopReason::ReplacedTooOften { .. })) {
-                return Verdict::End;
+                return AfterLoss::End;
             }
             if life.losses_of.len() <= index {
                 life.losses_of.resize_with(index + 1, FailureWindow::default);
@@ -395,23 +395,23 @@ impl<A: Actor> PoolInner<A> {
                 PoolStopReason::ReplacedTooOften { replacements: limit, window, last: loss.clone() },
                 false,
             );
-            return Verdict::End;
+            return AfterLoss::End;
         }
         // The first successor is made at once. From the second loss on, the delay doubles each
         // time.
         let doublings = u32::try_from(own).unwrap_or(u32::MAX).saturating_sub(2);
         let backoff = first_backoff.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX));
-        Verdict::Replace(if own < 2 { Duration::ZERO } else { backoff.min(longest_backoff) })
+        AfterLoss::Replace(if own < 2 { Duration::ZERO } else { backoff.min(longest_backoff) })
     }
 }
 
 impl<A: Actor> ReplicaSupervisor<A> for PoolSupervisor<A> {
-    fn lost(&self, loss: &ReplicaFailure) -> Verdict {
+    fn lost(&self, loss: &ReplicaFailure) -> AfterLoss {
         if let ReplicaFailure::Panicked(_) = loss {
             self.counts.failed.fetch_add(1, Relaxed);
         }
         let verdict = self.shared.verdict(self.index, loss);
-        if verdict != Verdict::End {
+        if verdict != AfterLoss::End {
             self.counts.replaced.fetch_add(1, Relaxed);
             self.counts.set_absent(true);
         }

@@ -305,7 +305,7 @@ impl Idle {
         if (self.stopping() || has_work() || (last && all_parked())) && self.leave(me, true) {
             // An appointment may have come in between. Off the list no thread leaves a token, and
             // this token must not survive until the next park.
-            let _ = self.park_spots[me].parker.take();
+            let _ = self.park_spots[me].parker.take_token();
             return Woken::Searching;
         }
         // There is nothing to do, or another thread was quicker, with a token on its way.
@@ -327,7 +327,7 @@ impl Idle {
             stuck();
         }
         loop {
-            let watch = if watching { time::after(patience) } else { None };
+            let watch = if watching { time::instant_after(patience) } else { None };
             let alarm = if keeping { self.alarm.instant() } else { None };
             let until = [watch, alarm].into_iter().flatten().min();
             chaos();
@@ -466,6 +466,6 @@ mod tests {
         };
         let woken = idle.park(0, false, false, sees_work_after_being_appointed, || false, || false);
         assert_eq!(woken, Woken::Searching);
-        assert!(idle.park_spots[0].parker.take().is_none(), "a token is left");
+        assert!(idle.park_spots[0].parker.take_token().is_none(), "a token is left");
     }
 }

@@ -91,9 +91,10 @@ impl Idle {
     pub(super) fn appoint_one_of(&self, list: &mut List) {
         let (Some(&last), None) = (list.parked.last(), list.sentinel) else { return };
         let Some(best) = list.sleeper() else { return self.watch_at(list, last) };
-        // One worker has both duties, so that it is woken once.
+        // One worker has both duties, so that it is woken once. A timer waiter has a thread: a vacant
+        // slot that becomes it gets its spare under the same lock.
         let worker = *list.timer_waiter.get_or_insert(best);
-        list.see_to(worker);
+        debug_assert!(!list.is_vacant(worker), "a vacant slot waits for the alarm");
         list.sentinel = Some(worker);
         self.word.fetch_add(SENTINEL, SeqCst);
         // Under the lock: a notifier that takes the worker off the list must leave its token later.

@@ -170,7 +170,7 @@ impl Idle {
                 Look::Over => return Watched::Over,
             }
             chaos();
-            match spare.listen(time::after(patience)) {
+            match spare.listen(time::instant_after(patience)) {
                 None | Some(Assignment::Idle | Assignment::Watch) => {}
                 Some(call) => {
                     // Under the lock, so that a thread that appoints a vacant slot knows whether

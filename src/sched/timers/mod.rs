@@ -105,7 +105,7 @@ impl Scheduler {
         open: impl FnOnce() -> bool,
         make: impl FnOnce(Key) -> Box<dyn Timed>,
     ) -> bool {
-        if self.forked() {
+        if self.is_forked() {
             return false;
         }
         let lowered = self.timers.arm(&self.idle.alarm, at, open, make);
@@ -148,7 +148,7 @@ impl Scheduler {
 
     /// Cancels a timer. Returns `false` if it is over already, or in a forked child.
     pub(crate) fn cancel(&self, key: Key) -> bool {
-        !self.forked() && self.timers.cancel(key)
+        !self.is_forked() && self.timers.cancel(key)
     }
 
     /// Cancels all timers, on the crew, and refuses new ones.
@@ -284,7 +284,7 @@ impl Timers {
         table.free(key.slot);
         drop(table);
         // Outside the lock, since the drop of a message is user code.
-        drops::run(move || user::contain(Site::Drop, || drop(timed)));
+        drops::run_or_put_off(move || user::run_contained(Site::Drop, || drop(timed)));
         true
     }
 

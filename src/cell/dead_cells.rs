@@ -19,32 +19,32 @@ const MOST: u32 = 32;
 
 /// One worker's list of dead cells. No other thread touches it.
 #[derive(Debug, Default)]
-pub(crate) struct Graves {
+pub(crate) struct DeadCells {
     first: Cell<Option<NonNull<Header>>>,
     count: Cell<u32>,
 }
 
 // SAFETY: only the thread that holds the worker's slot calls the methods.
-unsafe impl Sync for Graves {}
+unsafe impl Sync for DeadCells {}
 // SAFETY: nothing in the list belongs to a thread, and the next holder of the slot may go on with
 // it.
-unsafe impl Send for Graves {}
+unsafe impl Send for DeadCells {}
 
-impl Graves {
+impl DeadCells {
     /// Adds a cell whose last count is gone.
     ///
     /// # Safety
     /// Called on the worker's thread. Only the registry knows the cell besides the caller.
-    pub(crate) unsafe fn add(&self, cell: NonNull<Header>) {
+    pub(crate) unsafe fn defer_free(&self, cell: NonNull<Header>) {
         // SAFETY: the cell is not freed yet, and only this thread and the registry know it.
         unsafe { cell.as_ref() }
             .inbox
-            .set_link(self.first.get().map_or(ptr::null_mut(), |next| next.as_ptr().cast()));
+            .set_dead_link(self.first.get().map_or(ptr::null_mut(), |next| next.as_ptr().cast()));
         self.first.set(Some(cell));
         self.count.set(self.count.get() + 1);
         if self.count.get() >= MOST {
             // SAFETY: called on the worker's thread, which belongs to the crew and holds the core.
-            unsafe { self.empty() };
+            unsafe { self.free_all() };
         }
     }
 
@@ -52,7 +52,7 @@ impl Graves {
     ///
     /// # Safety
     /// Called on the worker's thread, which holds the core.
-    pub(crate) unsafe fn empty(&self) {
+    pub(crate) unsafe fn free_all(&self) {
         let Some(first) = self.first.take() else { return };
         self.count.set(0);
         // SAFETY: a cell in the list keeps the core until it is forgotten. The thread belongs to
@@ -75,7 +75,7 @@ impl Graves {
                 {
                     places[count] = cell.as_ref().place();
                     count += 1;
-                    at = next(cell);
+                    at = next_dead(cell);
                 }
                 (*shard).forget_some(&places[..count]);
             }
@@ -84,15 +84,15 @@ impl Graves {
         // through the cells.
         let mut at = Some(first);
         while let Some(cell) = at {
-            at = next(cell);
+            at = next_dead(cell);
             // SAFETY: the cell is forgotten, so no other thread knows it.
-            unsafe { Header::free(cell, core.held()) };
+            unsafe { Header::free_memory(cell, core.pool_held()) };
         }
     }
 }
 
 /// Returns the next cell in the list.
-fn next(cell: NonNull<Header>) -> Option<NonNull<Header>> {
+fn next_dead(cell: NonNull<Header>) -> Option<NonNull<Header>> {
     // SAFETY: a cell in the list is not freed before its link was read.
-    NonNull::new(unsafe { cell.as_ref() }.inbox.link().cast())
+    NonNull::new(unsafe { cell.as_ref() }.inbox.dead_link().cast())
 }

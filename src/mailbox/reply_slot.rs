@@ -36,11 +36,11 @@ const READY: u8 = 3;
 const GONE: u8 = 4;
 
 /// The slot. Lies inside an allocation that `free` gives back.
-pub(crate) struct Slot<T> {
+pub(crate) struct ReplySlot<T> {
     state: AtomicU8,
     /// Set by the replier, read by the side that frees the slot. Has no meaning here.
     forwarded: AtomicBool,
-    free: unsafe fn(NonNull<Slot<T>>),
+    free: unsafe fn(NonNull<ReplySlot<T>>),
     waker: UnsafeCell<Option<Waker>>,
     value: UnsafeCell<MaybeUninit<T>>,
 }
@@ -52,15 +52,15 @@ pub(crate) enum Answered<T> {
     Delivered,
     /// Wake the asker, which sleeps.
     Wake(Waker),
-    /// The asker is gone. The value comes back, and the replier must [`release`](Slot::release) the
-    /// slot.
+    /// The asker is gone. The value comes back, and the replier must call
+    /// [`free_by_replier`](ReplySlot::free_by_replier).
     Discarded(T),
 }
 
-impl<T> Slot<T> {
+impl<T> ReplySlot<T> {
     /// Makes a slot. `free` gives the slot's allocation back, after value and waker are gone.
-    pub(crate) fn new(free: unsafe fn(NonNull<Slot<T>>)) -> Self {
-        Slot {
+    pub(crate) fn new(free: unsafe fn(NonNull<ReplySlot<T>>)) -> Self {
+        ReplySlot {
             state: AtomicU8::new(EMPTY),
             forwarded: AtomicBool::new(false),
             free,
@@ -85,7 +85,7 @@ impl<T> Slot<T> {
     /// # Safety
     /// Called once, by the only replier. The replier does not use `slot` afterwards, unless the
     /// value comes back.
-    pub(crate) unsafe fn answer(slot: NonNull<Self>, value: T) -> Answered<T> {
+    pub(crate) unsafe fn store_answer(slot: NonNull<Self>, value: T) -> Answered<T> {
         // SAFETY: the replier has not released the slot yet, so the slot lives.
         let this = unsafe { slot.as_ref() };
         // SAFETY: the replier owns the value until `READY`.
@@ -110,7 +110,7 @@ impl<T> Slot<T> {
                             // The asker went away between the two steps. Its waker is not woken,
                             // only dropped.
                             Err(_) => {
-                                drops::waker(Some(waker));
+                                drops::drop_waker(Some(waker));
                                 discard(this)
                             }
                         };
@@ -131,8 +131,8 @@ impl<T> Slot<T> {
     /// The replier's side, after its value came back: frees the slot.
     ///
     /// # Safety
-    /// Called once, after [`answer`](Self::answer) returned `Discarded`.
-    pub(crate) unsafe fn release(slot: NonNull<Self>) {
+    /// Called once, after [`store_answer`](Self::store_answer) returned `Discarded`.
+    pub(crate) unsafe fn free_by_replier(slot: NonNull<Self>) {
         // SAFETY: the state is `GONE`, so the asker has released the slot. The replier releases it
         // with this call.
         unsafe { (slot.as_ref().free)(slot) };
@@ -140,7 +140,7 @@ impl<T> Slot<T> {
 
     /// The replier's side: returns `false` if the asker has gone. A hint, for work that can be
     /// saved.
-    pub(crate) fn wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         self.state.load(Relaxed) != GONE
     }
 
@@ -149,7 +149,7 @@ impl<T> Slot<T> {
     /// # Safety
     /// `this` points to a live value.
     #[cfg(all(test, heist_loom))]
-    pub(crate) unsafe fn freed(this: *mut Self) {
+    pub(crate) unsafe fn mark_freed(this: *mut Self) {
         // SAFETY: `this` points to a live value. loom reports any access that is not ordered before
         // this one.
         unsafe { (*this).state.with_mut(|_| ()) }
@@ -163,13 +163,13 @@ impl<T> Slot<T> {
     }
 
     /// Returns `true` if the ask was forwarded. For the side that frees the slot.
-    pub(crate) fn forwarded(&self) -> bool {
+    pub(crate) fn was_forwarded(&self) -> bool {
         self.forwarded.load(Relaxed)
     }
 
     /// The asker's side: returns `true` if the answer is there.
-    pub(crate) fn ready(&self) -> bool {
-        // Relaxed: a hint. `poll` acquires before it takes the value.
+    pub(crate) fn is_ready(&self) -> bool {
+        // Relaxed: a hint. `poll_answer` acquires before it takes the value.
         self.state.load(Relaxed) == READY
     }
 
@@ -177,7 +177,7 @@ impl<T> Slot<T> {
     ///
     /// # Safety
     /// Both sides have released the slot; the caller does so with this call.
-    unsafe fn take(slot: NonNull<Self>) -> T {
+    unsafe fn take_and_free(slot: NonNull<Self>) -> T {
         // SAFETY: both sides have released the slot, so the caller alone has it. `free` is called
         // with a pointer and not a reference, since a reference argument would have to stay valid
         // during the call.
@@ -192,8 +192,9 @@ impl<T> Slot<T> {
     /// The asker's side: takes the answer and frees the slot, or leaves the waker.
     ///
     /// # Safety
-    /// Called by the only asker, not after it got `Ready` or called [`abandon`](Self::abandon).
-    pub(crate) unsafe fn poll(slot: NonNull<Self>, cx: &mut Context<'_>) -> Poll<T> {
+    /// Called by the only asker, not after it got `Ready` or called
+    /// [`abandon_by_asker`](Self::abandon_by_asker).
+    pub(crate) unsafe fn poll_answer(slot: NonNull<Self>, cx: &mut Context<'_>) -> Poll<T> {
         // SAFETY: the asker has not released the slot yet, so the slot lives.
         let this = unsafe { slot.as_ref() };
         // From `WAITING` back to `EMPTY` first: only there may the asker replace the waker.
@@ -217,7 +218,7 @@ impl<T> Slot<T> {
                     // SAFETY: the state is `EMPTY`, so only the asker touches the waker. The old
                     // one is dropped after the new one is in its place.
                     let old = this.waker.with_mut(|waker| unsafe { (*waker).replace(new) });
-                    drops::waker(old);
+                    drops::drop_waker(old);
                 }
                 chaos();
                 match this.state.compare_exchange(EMPTY, WAITING, AcqRel, Acquire) {
@@ -226,10 +227,10 @@ impl<T> Slot<T> {
                         // Only the replier could have moved the state, and from `EMPTY` it moves to
                         // `READY`.
                         debug_assert_eq!(seen, READY);
-                        drops::waker(this.take_waker());
+                        drops::drop_waker(this.take_waker());
                         // SAFETY: the state is `READY`, so the replier has released the slot, and
                         // the asker releases it with this call.
-                        Poll::Ready(unsafe { Self::take(slot) })
+                        Poll::Ready(unsafe { Self::take_and_free(slot) })
                     }
                 }
             }
@@ -242,10 +243,10 @@ impl<T> Slot<T> {
             _ => {
                 debug_assert_eq!(state, READY);
                 // A poll that went back to `EMPTY` left its waker behind.
-                drops::waker(this.take_waker());
+                drops::drop_waker(this.take_waker());
                 // SAFETY: the state is `READY`, so the replier has released the slot, and the asker
                 // releases it with this call.
-                Poll::Ready(unsafe { Self::take(slot) })
+                Poll::Ready(unsafe { Self::take_and_free(slot) })
             }
         }
     }
@@ -254,9 +255,9 @@ impl<T> Slot<T> {
     /// already.
     ///
     /// # Safety
-    /// Called by the only asker, not after [`poll`](Self::poll) returned `Ready`. The asker does
-    /// not use `slot` afterwards.
-    pub(crate) unsafe fn abandon(slot: NonNull<Self>) -> Option<T> {
+    /// Called by the only asker, not after [`poll_answer`](Self::poll_answer) returned `Ready`. The
+    /// asker does not use `slot` afterwards.
+    pub(crate) unsafe fn abandon_by_asker(slot: NonNull<Self>) -> Option<T> {
         // SAFETY: the asker has not released the slot yet, so the slot lives.
         let this = unsafe { slot.as_ref() };
         let mut state = this.state.load(Acquire);
@@ -273,7 +274,7 @@ impl<T> Slot<T> {
                     // Taken before the transition: from `GONE` on the replier may free the slot.
                     let waker = this.take_waker();
                     let gone = this.state.compare_exchange(EMPTY, GONE, AcqRel, Acquire);
-                    drops::waker(waker);
+                    drops::drop_waker(waker);
                     match gone {
                         Ok(_) => return None,
                         Err(seen) => state = seen,
@@ -284,18 +285,18 @@ impl<T> Slot<T> {
                     Err(seen) => state = seen,
                 },
                 _ => {
-                    drops::waker(this.take_waker());
+                    drops::drop_waker(this.take_waker());
                     // SAFETY: the state is `READY`, so the replier has released the slot, and the
                     // asker releases it with this call.
-                    return Some(unsafe { Self::take(slot) });
+                    return Some(unsafe { Self::take_and_free(slot) });
                 }
             }
         }
     }
 }
 
-impl<T> std::fmt::Debug for Slot<T> {
+impl<T> std::fmt::Debug for ReplySlot<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slot").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("ReplySlot").field("state", &self.state).finish_non_exhaustive()
     }
 }

@@ -10,6 +10,8 @@
 //! lock. The worker's loop, leaving and coming back are copies of `sched::search` and
 //! `sched::blocking`.
 
+mod duties;
+
 use super::{explore, spawn, wait_idle};
 use crate::sched::Quiescence;
 use crate::sched::idle::{Idle, Watched, Woken};
@@ -76,7 +78,16 @@ impl Crew {
 
     fn arm(&self) {
         self.timers.fetch_add(1, Release);
-        if self.idle.alarm.lower(0) {
+        self.lower_alarm(0);
+    }
+
+    /// Arms a timer that is not due in any model's lifetime.
+    fn arm_for_later(&self) {
+        self.lower_alarm(u64::MAX / 4);
+    }
+
+    fn lower_alarm(&self, to: u64) {
+        if self.idle.alarm.lower(to) {
             self.idle.alarm_lowered();
         }
     }
@@ -307,82 +318,6 @@ fn a_sleeper_and_a_vacant_slot_are_both_woken() {
     });
 }
 
-/// There is no sleeper that could wait for the alarm.
-#[test]
-fn a_timer_against_a_slot_that_is_left() {
-    explore(3, || {
-        let crew = Crew::new(1, 1, false);
-        let spare = spawn(&crew, Crew::spare);
-        let blocks = spawn(&crew, |crew| crew.block_for_good(0));
-        crew.arm();
-        blocks.join().unwrap();
-        spare.join().unwrap();
-        assert_eq!(crew.rest.load(Relaxed), 0);
-    });
-}
-
-/// The other worker sleeps and waits for the alarm, and is woken for an endless turn of bound work.
-/// Only the vacant slot is left.
-#[test]
-fn a_timer_waiter_leaves_only_a_vacant_slot() {
-    explore(2, || {
-        let crew = Crew::new(2, 1, false);
-        let spare = spawn(&crew, Crew::spare);
-        let keeper = spawn(&crew, |crew| {
-            let woken = crew.idle.park(1, false, false, || crew.has_work(), || false, || false);
-            match woken {
-                Woken::Alarm => {
-                    crew.at(1);
-                    assert!(take(&crew.timers));
-                    crew.handled(1);
-                }
-                // The worker is busy for good.
-                Woken::Running => {}
-                // The crew has stopped.
-                Woken::Searching => crew.hunt_ended(),
-                Woken::Caught => unreachable!("nobody watches"),
-            }
-        });
-        crew.block_for_good(0);
-        crew.arm();
-        crew.idle.notify_worker(1);
-        keeper.join().unwrap();
-        spare.join().unwrap();
-        assert_eq!(crew.rest.load(Relaxed), 0);
-    });
-}
-
-/// The other worker fills its LIFO slot in a turn that never ends, so some thread must watch.
-#[test]
-fn a_vacant_slot_gets_a_sentinel() {
-    explore(3, || {
-        let crew = Crew::new(2, 1, true);
-        let spare = spawn(&crew, Crew::spare);
-        crew.block_for_good(0);
-        crew.lifo.fetch_add(1, Release);
-        crew.idle.ensure_watched();
-        spare.join().unwrap();
-        assert_eq!(crew.rest.load(Relaxed), 0);
-    });
-}
-
-/// Work waits behind the other worker's long turn before the slot is left. That worker saw no
-/// sleeper, and appointed none.
-#[test]
-fn a_slot_that_is_left_gets_a_sentinel_for_what_waits_already() {
-    explore(3, || {
-        let crew = Crew::new(2, 1, true);
-        let spare = spawn(&crew, Crew::spare);
-        let blocks = spawn(&crew, |crew| crew.block_for_good(0));
-        // The other worker, this thread, in a turn that never ends.
-        crew.lifo.fetch_add(1, Release);
-        crew.idle.ensure_watched();
-        blocks.join().unwrap();
-        spare.join().unwrap();
-        assert_eq!(crew.rest.load(Relaxed), 0);
-    });
-}
-
 /// A caller told that all is quiet sees the end of the turn without a slot, or with the slot again.
 /// The slot may be lost with `work`, and is not without.
 fn quiet_comes_after_the_turn(work: bool) {
@@ -445,24 +380,6 @@ fn whose_spare_is_reserved_where_two_have_left_the_slot() {
         };
         assert_eq!(hands(&first), 1);
         assert_eq!(hands(&second), usize::from(theirs.is_some()));
-    });
-}
-
-/// The spare is called for a duty between a thread's departure and its look for work. The spare
-/// sleeps, and must be woken.
-#[test]
-fn a_duty_comes_before_the_look_for_work() {
-    explore(3, || {
-        let crew = Crew::new(2, 1, true);
-        let spare = spawn(&crew, Crew::spare);
-        let blocks = spawn(&crew, |crew| crew.block_for_good(0));
-        // The other worker makes work for all while it sees no sleeper, appoints any thread that
-        // sleeps by now, and blocks for good with its slot.
-        crew.push();
-        crew.idle.ensure_watched();
-        blocks.join().unwrap();
-        spare.join().unwrap();
-        assert_eq!(crew.rest.load(Relaxed), 0);
     });
 }
 

@@ -1,0 +1,124 @@
+//! A habit of a thread: one way to wait for work or for an answer, taken as long as it pays.
+//!
+//! A thread cannot tell whether other processors are free, whether the thread that it waits for
+//! shares its processor, or whether a stranger does. So each way to wait is judged by its recent
+//! success. A success adds credit and a failure takes some. Without credit the way is tried once in
+//! a while, the more seldom the more often it failed.
+
+use crate::time::Duration;
+use std::cell::Cell;
+
+/// A yield that took longer has given the processor to a thread that has nothing to do with the
+/// wait.
+pub(crate) const LONG_YIELD: Duration = Duration::from_micros(200);
+
+const MOST_CREDIT: u32 = 16;
+/// Number of skipped waits after the first failure without credit.
+const FIRST_PAUSE: u32 = 16;
+/// Number of skipped waits after the first failure that cost more than many waits.
+const FIRST_LONG_PAUSE: u32 = 256;
+/// Upper limit of the skipped waits after such failures.
+const LONGEST_PAUSE: u32 = 8192;
+
+/// The recent success of one way to wait.
+#[derive(Debug)]
+pub(crate) struct Habit {
+    /// Sum of recent successes and failures. The way is taken while it is above zero.
+    credit: Cell<u32>,
+    /// Without credit: the number of waits left until the next try.
+    skips: Cell<u32>,
+    /// The value of `skips` after the last failure.
+    last_pause: Cell<u32>,
+    /// Upper limit of the skipped waits after usual failures.
+    longest_pause: u32,
+}
+
+impl Habit {
+    pub(crate) const fn new(longest_pause: u32) -> Self {
+        Habit { credit: Cell::new(MOST_CREDIT), skips: Cell::new(0), last_pause: Cell::new(0), longest_pause }
+    }
+
+    /// Returns `true` if the next wait tries this way. Counts a skipped wait otherwise.
+    pub(crate) fn is_due(&self) -> bool {
+        let skips = self.skips.get();
+        if self.credit.get() > 0 || skips == 0 {
+            return true;
+        }
+        self.skips.set(skips - 1);
+        false
+    }
+
+    pub(crate) fn succeeded(&self) {
+        self.credit.set((self.credit.get() + 2).min(MOST_CREDIT));
+        self.last_pause.set(0);
+    }
+
+    /// Halves the credit, for a failure that costs as much as several successes save.
+    pub(crate) fn failed(&self) {
+        self.lose(self.credit.get() / 2);
+    }
+
+    /// Takes one of the credit, for a failure that costs less than a success saves.
+    pub(crate) fn failed_slightly(&self) {
+        self.lose(self.credit.get().saturating_sub(1));
+    }
+
+    fn lose(&self, left: u32) {
+        self.credit.set(left);
+        if left == 0 {
+            // The pauses between tries double, so a way that never works costs little in the long
+            // run.
+            self.pause((2 * self.last_pause.get()).clamp(FIRST_PAUSE, self.longest_pause));
+        }
+    }
+
+    /// Takes all credit at once, for a failure that costs more than many waits.
+    pub(crate) fn failed_badly(&self) {
+        self.credit.set(0);
+        self.pause((4 * self.last_pause.get()).clamp(FIRST_LONG_PAUSE, LONGEST_PAUSE));
+    }
+
+    fn pause(&self, waits: u32) {
+        self.skips.set(waits);
+        self.last_pause.set(waits);
+    }
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+
+    /// Returns the number of waits that try a way with this constant outcome.
+    fn tried(waits: u32, habit: &Habit, outcome: fn(&Habit)) -> u32 {
+        (0..waits)
+            .filter(|_| {
+                let is_due = habit.is_due();
+                if is_due {
+                    outcome(habit);
+                }
+                is_due
+            })
+            .count() as u32
+    }
+
+    #[test]
+    fn a_way_that_fails_is_taken_seldom_and_one_that_succeeds_always() {
+        let habit = Habit::new(64);
+        assert_eq!(tried(1000, &habit, Habit::succeeded), 1000);
+        let failing = tried(10_000, &habit, Habit::failed);
+        assert!((10_000 / 65..10_000 / 40).contains(&failing), "{failing}");
+        // The conditions are as before: after some tries the way is always taken again.
+        tried(1000, &habit, Habit::succeeded);
+        assert_eq!(tried(1000, &habit, Habit::succeeded), 1000);
+        let failing = tried(10_000, &habit, Habit::failed_slightly);
+        assert!((10_000 / 65..10_000 / 40).contains(&failing), "{failing}");
+    }
+
+    #[test]
+    fn a_way_that_costs_much_is_given_up_at_once() {
+        let habit = Habit::new(64);
+        assert_eq!(tried(256, &habit, Habit::failed_badly), 1);
+        let failing = tried(1_000_000, &habit, Habit::failed_badly);
+        assert!(failing < 140, "{failing}");
+    }
+}
