@@ -66,7 +66,7 @@ impl PoppedEnvelope {
     /// # Safety
     /// The message was popped as an `M`, for an actor with answers of type `R`. Called in that
     /// actor's turn.
-    unsafe fn open<M, R: 'static>(self, from: &Taking<'_>) -> (M, Reply<R>) {
+    unsafe fn open_envelope<M, R: 'static>(self, from: &Taking<'_>) -> (M, Reply<R>) {
         // The table's function knows the types, but its pointer cannot name them.
         let mut pair = MaybeUninit::<(M, Reply<R>)>::uninit();
         // SAFETY: the function comes from the envelope's table, is made for `M` and `R`, and writes
@@ -84,11 +84,11 @@ impl PoppedEnvelope {
     /// actor's turn.
     #[cold]
     #[inline(never)]
-    unsafe fn expire<M, R: 'static>(self, from: &Taking<'_>) {
+    unsafe fn expire_message<M, R: 'static>(self, from: &Taking<'_>) {
         // SAFETY: the message was popped as an `M`, in the turn of an actor with answers of type
         // `R`.
-        let (message, reply) = unsafe { self.open::<M, R>(from) };
-        reply.fail(AskError::Expired); // told even if the message's drop panics
+        let (message, reply) = unsafe { self.open_envelope::<M, R>(from) };
+        reply.fail_with(AskError::Expired); // told even if the message's drop panics
         drop(message);
     }
 }
@@ -153,7 +153,7 @@ impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
             // The turn counts the message as not handled, and the batch goes on.
             from.count_expired();
             // SAFETY: popped as an `M` just now, in the actor's turn.
-            unsafe { popped.expire::<M, R>(from) };
+            unsafe { popped.expire_message::<M, R>(from) };
         }
     }
 }
@@ -165,7 +165,7 @@ impl<M: Send + 'static, R: Send + 'static> Iterator for Batch<'_, M, R> {
         Some(match self.next_in_time()? {
             NextMessage::Alone(pair) => *pair,
             // SAFETY: popped as an `M` for this batch, in the handler that the batch is for.
-            NextMessage::PoppedEnvelope(popped, from) => unsafe { popped.open(from) },
+            NextMessage::PoppedEnvelope(popped, from) => unsafe { popped.open_envelope(from) },
         })
     }
 
@@ -183,7 +183,7 @@ impl<M, R: 'static> Drop for Batch<'_, M, R> {
     fn drop(&mut self) {
         if let Some(NextMessage::PoppedEnvelope(popped, from)) = self.first.take() {
             // SAFETY: popped as an `M` for this batch, and the batch cannot leave the handler.
-            drop(unsafe { popped.open::<M, R>(from) });
+            drop(unsafe { popped.open_envelope::<M, R>(from) });
         }
     }
 }
@@ -203,7 +203,7 @@ pub(super) unsafe fn never_expires(_: AnyEnvelope) -> bool {
 }
 
 /// Makes the entry of a table. Returns `None` if messages of type `M` come one by one.
-pub(super) const fn batched<A: Receive<M>, M: Send + 'static>(
+pub(super) const fn batched_vtable<A: Receive<M>, M: Send + 'static>(
     open: Open,
     expired: unsafe fn(AnyEnvelope) -> bool,
 ) -> Option<Batched> {
@@ -220,7 +220,7 @@ pub(super) const fn batched<A: Receive<M>, M: Send + 'static>(
 ///
 /// # Safety
 /// `into` is the pointer that the opening function was given.
-pub(super) unsafe fn put<M, R>(into: NonNull<()>, message: M, reply: Reply<R>) {
+pub(super) unsafe fn put_pair<M, R>(into: NonNull<()>, message: M, reply: Reply<R>) {
     // SAFETY: `into` has room for the pair, and nothing is in there yet.
     unsafe { into.cast().write((message, reply)) };
 }
@@ -237,7 +237,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
         ticks::not_handled(from.header(), DeadLetterReason::Expired);
         // SAFETY: by the table the message is an `M` for an actor of type `A`. The actor's turn
         // runs here.
-        return unsafe { first.expire::<M, A::Reply>(from) };
+        return unsafe { first.expire_message::<M, A::Reply>(from) };
     }
     let first = Some(NextMessage::PoppedEnvelope(first, from));
     let batch = Batch { first, from: Some(from), left: A::BATCH - 1, types: PhantomData };
@@ -254,8 +254,8 @@ pub(super) fn receive_alone<A: Receive<M>, M: Send + 'static>(
     ctx: &mut Context<A>,
 ) {
     if A::BATCH > 1 {
-        actor.receive_batch(Batch::of_one(message, Reply::nobody()), ctx);
+        actor.receive_batch(Batch::of_one(message, Reply::to_nobody()), ctx);
     } else {
-        actor.receive(message, Reply::nobody(), ctx);
+        actor.receive(message, Reply::to_nobody(), ctx);
     }
 }

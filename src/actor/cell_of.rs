@@ -27,22 +27,26 @@ impl<A: Actor> CellOf<A> {
     // Three tables instead of flags in the cell: an actor that is not pinned pays only a look at an
     // entry of a table that the worker reads anyway.
     const VTABLE: ActorVtable = ActorVtable {
-        task: RunnableVtable { run: turn::run_cell, key: Self::key, bound: None },
+        task: RunnableVtable { run: turn::run_cell, key: Self::affinity_key, bound: None },
         type_name: std::any::type_name::<A>,
         started: Self::started,
         stopped: Self::stopped,
         drop_state: Self::drop_state,
         // Without a destructor the end of the actor makes no guarded call.
         needs_drop: std::mem::needs_drop::<A>(),
-        free: Self::free,
+        free: Self::free_cell,
     };
     const BOUND: ActorVtable = ActorVtable {
-        task: RunnableVtable { run: turn::run_cell, key: Self::key, bound: Some(header::affinity_of) },
+        task: RunnableVtable {
+            run: turn::run_cell,
+            key: Self::affinity_key,
+            bound: Some(header::affinity_of),
+        },
         ..Self::VTABLE
     };
     const DEDICATED: ActorVtable = ActorVtable { drop_state: Self::drop_state_if_made, ..Self::BOUND };
 
-    pub(crate) const fn vtable() -> &'static ActorVtable {
+    pub(crate) const fn actor_vtable() -> &'static ActorVtable {
         &Self::VTABLE
     }
 
@@ -61,7 +65,7 @@ impl<A: Actor> CellOf<A> {
     /// # Safety
     /// The caller holds the runnable of an actor of type `A`, before or inside its first turn.
     /// Called once, and only if the cell was made without a state.
-    pub(super) unsafe fn init(this: NonNull<Header>, actor: A) {
+    pub(super) unsafe fn init_state(this: NonNull<Header>, actor: A) {
         // SAFETY: the header is the first field of a `CellOf<A>`. The runnable makes the access
         // exclusive, and there is no state that the write could leak.
         unsafe { (*this.cast::<Self>().as_ref().state.get()).write(actor) };
@@ -73,13 +77,13 @@ impl<A: Actor> CellOf<A> {
     /// Called inside a turn of an actor of type `A` that has a state. No other such reference is
     /// alive.
     #[inline]
-    pub(crate) unsafe fn state<'a>(this: NonNull<Header>) -> &'a mut A {
+    pub(crate) unsafe fn state_mut<'a>(this: NonNull<Header>) -> &'a mut A {
         // SAFETY: the header is the first field of a `CellOf<A>` with a state, and the turn makes
         // the access exclusive.
         unsafe { (*this.cast::<CellOf<A>>().as_ref().state.get()).assume_init_mut() }
     }
 
-    pub(super) unsafe fn key(task: NonNull<RunnableHeader>) -> u64 {
+    pub(super) unsafe fn affinity_key(task: NonNull<RunnableHeader>) -> u64 {
         // SAFETY: the header of this table's runnables is the first field of a cell's header.
         unsafe { task.cast::<Header>().as_ref() }.id().get()
     }
@@ -87,12 +91,12 @@ impl<A: Actor> CellOf<A> {
     pub(super) unsafe fn started(this: NonNull<Header>) {
         let mut ctx = Context::new(this);
         // SAFETY: called through the table, in a turn of an actor of type `A` that has a state.
-        unsafe { Self::state(this) }.started(&mut ctx);
+        unsafe { Self::state_mut(this) }.started(&mut ctx);
     }
 
     pub(super) unsafe fn stopped(this: NonNull<Header>, reason: &StopReason) {
         // SAFETY: called through the table, in a turn of an actor of type `A` that has a state.
-        unsafe { Self::state(this) }.stopped(reason);
+        unsafe { Self::state_mut(this) }.stopped(reason);
     }
 
     pub(super) unsafe fn drop_state(this: NonNull<Header>) {
@@ -115,13 +119,13 @@ impl<A: Actor> CellOf<A> {
     ///
     /// # Safety
     /// Called in a turn of an actor of type `A` that has no state.
-    pub(crate) unsafe fn refill(this: NonNull<Header>, actor: A) {
+    pub(crate) unsafe fn put_state(this: NonNull<Header>, actor: A) {
         // SAFETY: the header is the first field of a `CellOf<A>`, the turn makes the access
         // exclusive, and the old state was dropped.
         unsafe { (*this.cast::<CellOf<A>>().as_ref().state.get()).write(actor) };
     }
 
-    unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
+    unsafe fn free_cell(this: NonNull<Header>, held: Held<'_>) {
         // SAFETY: the memory was allocated by `NewCell`. No other thread knows the forgotten cell,
         // and `held` proves that the pool lives.
         Worker::with_heap(|here| unsafe {
@@ -150,7 +154,7 @@ unsafe impl<A: Send> Send for NewCell<'_, A> {}
 unsafe impl<A: Sync> Sync for NewCell<'_, A> {}
 
 impl<'a, A> NewCell<'a, A> {
-    /// Allocates memory for an actor without a state, which is [made](CellOf::init) later.
+    /// Allocates memory for an actor without a state, which is [made](CellOf::init_state) later.
     #[inline]
     pub(crate) fn without_state(core: &'a Core) -> Self {
         // The heaps of the parent may be locked for ever, by threads that the child does not have.

@@ -206,7 +206,8 @@ impl<A> Context<A> {
             return Err(SendError::new(message, Refusal::Full));
         }
         // SAFETY: the turn keeps the cell alive, and the envelope is made for this actor.
-        match unsafe { deliver(self.me.as_ptr(), TellParcel::again::<A, M>(message), Lane::Prepaid) } {
+        match unsafe { deliver(self.me.as_ptr(), TellParcel::for_tell_self::<A, M>(message), Lane::Prepaid) }
+        {
             Ok(_) => {
                 // Set after the delivery, which may fail. The message cannot be handled before this
                 // turn ends.
@@ -256,13 +257,16 @@ impl<A> Context<A> {
         A: Receive<M>,
     {
         // Packed now: the notice may be delivered at once, or later by a turn of the target.
-        let told = TellParcel::notice::<A, M>(message).pack_for(self.header());
+        let told = TellParcel::for_room_notice::<A, M>(message).pack_for(self.header());
         let me = ActorRef::clone(&self.me).into_strong();
         room::notify_owner(target.header(), me, told)
             // SAFETY: refused, so the only pointer is this call's again, to an envelope that
             // `notice` made.
             .map_err(|()| {
-                SendError::new(unsafe { tell::unwrap(told, self.header().pool_held()) }, Refusal::Full)
+                SendError::new(
+                    unsafe { tell::take_from_envelope(told, self.header().pool_held()) },
+                    Refusal::Full,
+                )
             })
     }
 }
@@ -285,7 +289,7 @@ impl<A: Actor> Context<A> {
     {
         // The callback is both the message's reply and, later, the envelope of the answer. The
         // callback keeps this actor alive until then.
-        let reply = callback::reply(ActorRef::clone(&self.me), then);
+        let reply = callback::reply_by_callback(ActorRef::clone(&self.me), then);
         carried!(message => target.send_with_reply::<M, _>(message, reply))
     }
 }
@@ -304,7 +308,7 @@ impl<A> fmt::Debug for Context<A> {
 pub(crate) unsafe fn enter<'a, A: Actor>(this: NonNull<Header>) -> (&'a mut A, Context<A>) {
     // SAFETY: the caller is in a turn of an actor of type `A`, and no other reference to its state
     // is alive.
-    (unsafe { super::cell_of::CellOf::<A>::state(this) }, Context::new(this))
+    (unsafe { super::cell_of::CellOf::<A>::state_mut(this) }, Context::new(this))
 }
 
 /// An envelope, for code without the message's type.

@@ -40,7 +40,7 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
         // The parker of the thread, known to the actor's cell and to the thread.
         let home = DedicatedParker::new();
         let (spawner, capacity) = (self.spawner, self.capacity);
-        let (cold, factory, problem) = match self.finish(Affinity::Thread(Arc::clone(&home))) {
+        let (cold, factory, problem) = match self.finish_cell(Affinity::Thread(Arc::clone(&home))) {
             Ok((cold, factory)) => (cold, factory, None),
             Err((factory, problem)) => (None, factory, Some(problem)),
         };
@@ -56,7 +56,7 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
             let this = actor.as_ptr();
             // SAFETY: called once, by the holder of the first runnable, on a cell that was made
             // without a state.
-            let make = move || unsafe { CellOf::<A>::init(this, factory()) };
+            let make = move || unsafe { CellOf::<A>::init_state(this, factory()) };
             // SAFETY: `home` belongs to this thread. `actor` keeps the cell, whose runnables are
             // left at `home`.
             unsafe { dedicated::run_life(core, &home, this, Box::new(make)) };
@@ -69,7 +69,7 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
             return Err(SpawnError::new(factory, problem));
         }
         let vtable = CellOf::<A>::vtable_of_dedicated();
-        match spawner.enroll(vtable, capacity, cold, NewCell::without_state(spawner.core)) {
+        match spawner.enroll_cell(vtable, capacity, cold, NewCell::without_state(spawner.core)) {
             Ok(actor) => {
                 // Only now, when nothing can fail any more. Until here the factory could be handed
                 // back.

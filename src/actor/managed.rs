@@ -7,14 +7,14 @@
 //! | the table's | for a plain actor | for a managed actor |
 //! |---|---|---|
 //! | `started` | the hook | the state is made, then the hook |
-//! | `drop_state` | the state is dropped | the state is dropped if it was made, then [`over`] |
+//! | `drop_state` | the state is dropped | the state is dropped if it was made, then [`on_actor_ended`] |
 //!
 //! Spawning a managed actor does not schedule its first turn. The spawning function gets the
 //! [`Runnable`] and gives it to the scheduler when the actor may begin. Until then the actor
 //! accepts messages, and senders leave the existing runnable alone. So an actor can follow another
 //! one that is still ending, without a waiting thread.
 //!
-//! [`over`]: CellOwner::over
+//! [`on_actor_ended`]: CellOwner::on_actor_ended
 
 use super::Actor;
 use super::cell_of::CellOf;
@@ -35,11 +35,11 @@ use std::ptr::NonNull;
 pub(crate) trait CellOwner<A>: Send + 'static {
     /// Makes the state. Called once, in the actor's first turn. A panic here counts as one in
     /// `started`.
-    fn make(&mut self) -> A;
+    fn make_state(&mut self) -> A;
 
     /// Called at the end, in the actor's last turn. The state is dropped by then, or was never
     /// made.
-    fn over(self, actor: ActorId);
+    fn on_actor_ended(self, actor: ActorId);
 }
 
 /// A plain actor's cell with the owner behind it.
@@ -53,13 +53,13 @@ struct ManagedCell<A, T> {
 
 impl<A: Actor + Send, T: CellOwner<A>> ManagedCell<A, T> {
     const VTABLE: ActorVtable = ActorVtable {
-        task: RunnableVtable { run: turn::run_cell, key: CellOf::<A>::key, bound: None },
+        task: RunnableVtable { run: turn::run_cell, key: CellOf::<A>::affinity_key, bound: None },
         type_name: std::any::type_name::<A>,
         started: Self::started,
         stopped: CellOf::<A>::stopped,
         drop_state: Self::drop_state,
         needs_drop: true, // so that the owner is told of the end
-        free: Self::free,
+        free: Self::free_cell,
     };
 
     unsafe fn started(this: NonNull<Header>) {
@@ -67,8 +67,8 @@ impl<A: Actor + Send, T: CellOwner<A>> ManagedCell<A, T> {
         // runs here, so the access is exclusive and no state is there yet.
         unsafe {
             let managed = this.cast::<Self>().as_ref();
-            let actor = (*managed.owner.get()).make();
-            CellOf::init(this, actor);
+            let actor = (*managed.owner.get()).make_state();
+            CellOf::init_state(this, actor);
             managed.made.set(true);
             CellOf::<A>::started(this);
         }
@@ -86,14 +86,14 @@ impl<A: Actor + Send, T: CellOwner<A>> ManagedCell<A, T> {
                     CellOf::<A>::drop_state(this);
                 }
             });
-            ManuallyDrop::take(&mut *managed.owner.get()).over(this.as_ref().id());
+            ManuallyDrop::take(&mut *managed.owner.get()).on_actor_ended(this.as_ref().id());
             if let Err(payload) = outcome {
                 user::resume_panic(payload); // for the turn to report
             }
         }
     }
 
-    unsafe fn free(this: NonNull<Header>, held: Held<'_>) {
+    unsafe fn free_cell(this: NonNull<Header>, held: Held<'_>) {
         // SAFETY: `spawn` allocated the memory. The cell is forgotten, so no other thread knows it,
         // and `held` proves that its pool lives.
         Worker::with_heap(|here| unsafe {
@@ -104,7 +104,7 @@ impl<A: Actor + Send, T: CellOwner<A>> ManagedCell<A, T> {
 
 /// Makes a managed actor, and the runnable of its first turn, which must be scheduled in the end.
 /// Returns the owner if the executor shuts down. Runs no user code.
-pub(crate) fn spawn<A: Actor + Send, T: CellOwner<A>>(
+pub(crate) fn spawn_managed<A: Actor + Send, T: CellOwner<A>>(
     core: &Core,
     capacity: u32,
     owner: T,
@@ -168,7 +168,7 @@ pub(crate) struct RefusedSpawn<T> {
 impl<T> RefusedSpawn<T> {
     /// Returns the owner. May run user code: if no actor is left, waiters for the crew's end
     /// are told.
-    pub(crate) fn settle(self, core: &Core) -> T {
+    pub(crate) fn settle_refusal(self, core: &Core) -> T {
         if self.counted {
             core.count_ended();
         }

@@ -12,8 +12,8 @@
 //!
 //! In the last case a yield gives the other process a whole slice.
 //!
-//! A thread cannot tell the cases apart. So each way is a [`Habit`] of the thread, taken as long as it
-//! pays. With one processor no thread spins.
+//! A thread cannot tell the cases apart. So each way is a [`Habit`] of the thread, taken as long as
+//! it pays. With one processor no thread spins.
 
 use crate::sched::habit::{Habit, LONG_YIELD};
 use crate::sync::spin_hint;

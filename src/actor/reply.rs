@@ -71,7 +71,7 @@ unsafe impl<R: Send + 'static> Sync for Reply<R> {}
 
 impl<R: 'static> Reply<R> {
     /// Makes the reply of a message that was told.
-    pub(crate) fn nobody() -> Self {
+    pub(crate) fn to_nobody() -> Self {
         Reply { to: None, answer: PhantomData }
     }
 
@@ -111,7 +111,7 @@ impl<R: 'static> Reply<R> {
     ///
     /// # Errors
     /// Fails if that actor waits for the asker.
-    pub(crate) fn forward(&self, to: ActorKey) -> Result<Forwarded, Cycle> {
+    pub(crate) fn record_forward(&self, to: ActorKey) -> Result<Forwarded, Cycle> {
         match self.to {
             // SAFETY: the reply still exists, so the pointer is unused.
             Some((at, vtable)) => unsafe { (vtable.forward)(at, to) },
@@ -119,8 +119,8 @@ impl<R: 'static> Reply<R> {
         }
     }
 
-    /// Takes a [`forward`](Self::forward) back.
-    pub(crate) fn restore(&self, before: Forwarded) {
+    /// Takes a [`forward`](Self::record_forward) back.
+    pub(crate) fn restore_forward(&self, before: Forwarded) {
         if let Some((at, vtable)) = self.to {
             // SAFETY: the reply still exists, so the pointer is unused.
             unsafe { (vtable.restore)(at, before) }
@@ -128,7 +128,7 @@ impl<R: 'static> Reply<R> {
     }
 
     /// Gives up the right to answer, since the message was not sent.
-    pub(crate) fn cancel(self) {
+    pub(crate) fn cancel_ask(self) {
         if let Some((to, vtable)) = self.into_target() {
             // SAFETY: `into_target` consumed the reply, so the pointer is used once.
             unsafe { (vtable.cancel)(to) };
@@ -136,7 +136,7 @@ impl<R: 'static> Reply<R> {
     }
 
     /// Answers with an error, since the message was not handled.
-    pub(crate) fn fail(self, error: AskError) {
+    pub(crate) fn fail_with(self, error: AskError) {
         if let Some((to, vtable)) = self.into_target() {
             // SAFETY: `into_target` consumed the reply, so the pointer is used once.
             unsafe { (vtable.answer)(to, Err(error)) };
@@ -148,7 +148,7 @@ impl<R: 'static> Drop for Reply<R> {
     fn drop(&mut self) {
         let Some((to, vtable)) = self.to.take() else { return };
         // A reply may be dropped anywhere, so the scope that would answer late may need a timer.
-        DroppedReply { to, vtable }.tell(Some(watch));
+        DroppedReply { to, vtable }.tell_dropped(Some(watch_for_panic));
     }
 }
 
@@ -171,7 +171,7 @@ impl<R: 'static> Drop for OwedReply<R> {
     #[inline]
     fn drop(&mut self) {
         if let Some((to, vtable)) = self.0.to.take() {
-            DroppedReply { to, vtable }.tell(None);
+            DroppedReply { to, vtable }.tell_dropped(None);
         }
     }
 }
@@ -187,7 +187,7 @@ unsafe impl<R: 'static> Send for DroppedReply<R> {}
 
 impl<R: 'static> DroppedReply<R> {
     #[cold]
-    fn tell(self, watch: Option<user::OrphanWatch>) {
+    fn tell_dropped(self, watch: Option<user::OrphanWatch>) {
         // A panic's text is known only after the panic has left the handler. Until then the scope
         // keeps the orphan to answer it later, and there is no cause here.
         let cause = user::cause_of_drop(
@@ -196,16 +196,16 @@ impl<R: 'static> DroppedReply<R> {
                 // Called at most once, either here or by the scope, so the target is not used
                 // twice.
                 let late = DroppedReply { to, vtable };
-                Box::new(move |error| late.answer(error)) as Orphan
+                Box::new(move |error| late.answer_dropped(error)) as Orphan
             },
             watch,
         );
         if let Some(error) = cause {
-            self.answer(error);
+            self.answer_dropped(error);
         }
     }
 
-    fn answer(&self, error: AskError) {
+    fn answer_dropped(&self, error: AskError) {
         // SAFETY: the target was taken from a reply and is used once, by this call or by the
         // orphan's later call.
         unsafe { (self.vtable.answer)(self.to, Err(error)) };
@@ -217,7 +217,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Arms a timer, on the executor of the turn that runs here, as the last means to answer the
 /// orphans.
-fn watch(orphans: &Arc<Orphans>) -> Option<Box<dyn Any>> {
+fn watch_for_panic(orphans: &Arc<Orphans>) -> Option<Box<dyn Any>> {
     // SAFETY: the turn that runs here keeps its cell, and without a turn the pointer is null.
     let header = unsafe { crew_thread::current().cast::<Header>().as_ref() }?;
     let core = header.core().share();

@@ -52,7 +52,7 @@ impl<A: Actor, S: ReplicaSupervisor<A>> Supervisor for TypedSupervisor<A, S> {
         let actor = self.successors.make()?;
         // SAFETY: the supervisor was made for a cell of this type. The cell is vacant, and its turn
         // runs here.
-        unsafe { CellOf::<A>::refill(this, actor) };
+        unsafe { CellOf::<A>::put_state(this, actor) };
         Ok(())
     }
 
@@ -68,9 +68,9 @@ impl<A: Actor, S: ReplicaSupervisor<A>> Supervisor for TypedSupervisor<A, S> {
 impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// Makes the actor supervised by `successors` and a taker from the queue that belongs to
     /// `sharing`.
-    pub(crate) fn kept(self, successors: impl ReplicaSupervisor<A>, sharing: &Arc<Sharing>) -> Self {
+    pub(crate) fn supervised(self, successors: impl ReplicaSupervisor<A>, sharing: &Arc<Sharing>) -> Self {
         let typed = TypedSupervisor { successors, actor: PhantomData };
-        self.keep(Supervised::for_replica(Box::new(typed), Arc::clone(sharing)))
+        self.supervised_by(Supervised::for_replica(Box::new(typed), Arc::clone(sharing)))
     }
 }
 
@@ -116,7 +116,7 @@ pub(crate) fn spawn_queue<A: Actor>(
     let kept = Supervised::for_queue(Box::new(QueueSupervisor(end)), Arc::clone(sharing));
     let queue =
         // The pool's builder has checked the capacity.
-        handle.build(QueueActor::<A>(PhantomData)).exact_capacity(capacity).timing(timing).keep(kept).try_spawn();
+        handle.build(QueueActor::<A>(PhantomData)).exact_capacity(capacity).timing(timing).supervised_by(kept).try_spawn();
     // The reference has another type than the cell: members of type `A` handle the messages.
     queue.map(|queue| ActorRef::from_strong(queue.into_strong())).map_err(QueueRefused::from)
 }
@@ -140,7 +140,7 @@ impl<A> fmt::Debug for QueueActor<A> {
 /// Calls `then` in a turn of the actor when all messages that are in its mailbox now, or wait in
 /// line for room, have been handled. Calls it earlier if the actor ends before. The mark travels as
 /// a message without a sender, exempt from the capacity.
-pub(crate) fn mark<A>(actor: &ActorRef<A>, then: Box<dyn FnOnce() + Send>) {
+pub(crate) fn send_mark<A>(actor: &ActorRef<A>, then: Box<dyn FnOnce() + Send>) {
     // A plain box and not a block of the pool: marks are rare.
     let mark = Box::new(MarkEnvelope { envelope: Envelope::new(&MARK_VTABLE), then, sent: SentAt::BLANK });
     // SAFETY: the box is given up to the mailbox or the line. There the functions of this type
@@ -170,13 +170,13 @@ const MARK_VTABLE: EnvelopeVtable = EnvelopeVtable {
 };
 
 unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>, _: Storage) {
-    // SAFETY: the table belongs to envelopes boxed by `mark`, and no other pointer to the envelope
-    // exists.
+    // SAFETY: the table belongs to envelopes boxed by `send_mark`, and no other pointer to the
+    // envelope exists.
     (unsafe { Box::from_raw(this.cast::<MarkEnvelope>().as_ptr()) }.then)();
 }
 
 unsafe fn discard_mark(this: AnyEnvelope, _: AskError, _: Held<'_>) {
-    // SAFETY: the table belongs to envelopes boxed by `mark`, and no other pointer to the envelope
-    // exists.
+    // SAFETY: the table belongs to envelopes boxed by `send_mark`, and no other pointer to the
+    // envelope exists.
     (unsafe { Box::from_raw(this.cast::<MarkEnvelope>().as_ptr()) }.then)();
 }

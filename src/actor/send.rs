@@ -85,7 +85,7 @@ impl<A: Actor> ActorRef<A> {
         };
         returned.map_or(Ok(()), |Returned(packed, refusal)| {
             // SAFETY: `packed` was made from a `C` above, and the queue returns that envelope.
-            let message = unsafe { packed.open() };
+            let message = unsafe { packed.open_envelope() };
             Err(SendError::new(message, refusal))
         })
     }
@@ -99,13 +99,13 @@ impl<A: Actor> ActorRef<A> {
         A: Receive<M>,
     {
         let (core, timed) = (self.header().core(), self.header().stopwatch().is_some());
-        Sending::new(Queued::new(self.clone(), pack::<A, M>(message, core, timed)))
+        Sending::new(Queued::new(self.clone(), pack_message::<A, M>(message, core, timed)))
     }
 }
 
-/// A message in an envelope that no other code knows, to be [opened](open) or posted. A drop of
-/// this value drops the message and contains a panic, so the value may be held wherever user code
-/// runs.
+/// A message in an envelope that no other code knows, to be [opened](open_packed) or posted. A drop
+/// of this value drops the message and contains a panic, so the value may be held wherever user
+/// code runs.
 #[must_use]
 pub(crate) struct Packed<A> {
     form: PackedForm,
@@ -130,7 +130,11 @@ unsafe impl<A> Send for Packed<A> {}
 unsafe impl<A> Sync for Packed<A> {}
 
 /// Packs a message, in a box if it is large.
-pub(crate) fn pack<A: Receive<M>, M: Send + 'static>(message: M, core: &Core, timed: bool) -> Packed<A> {
+pub(crate) fn pack_message<A: Receive<M>, M: Send + 'static>(
+    message: M,
+    core: &Core,
+    timed: bool,
+) -> Packed<A> {
     if core.is_forked() {
         Packed { form: PackedForm::Plain(Box::new(message)), actor: PhantomData }
     } else if const { is_large::<M>() } {
@@ -143,14 +147,21 @@ pub(crate) fn pack<A: Receive<M>, M: Send + 'static>(message: M, core: &Core, ti
 /// Returns the message.
 ///
 /// # Safety
-/// [`pack`] was given an `M`.
-pub(crate) unsafe fn open<A, M: Send + 'static>(mut packed: Packed<A>) -> M {
+/// [`pack_message`] was given an `M`.
+pub(crate) unsafe fn open_packed<A, M: Send + 'static>(mut packed: Packed<A>) -> M {
     if let PackedForm::Plain(_) = packed.form {
-        let PackedForm::Plain(message) = packed.take() else { unreachable!("just seen") };
+        let PackedForm::Plain(message) = packed.take_form() else { unreachable!("just seen") };
         return *message.downcast().expect("it is an `M`");
     }
-    // SAFETY: `pack` was given an `M`, and chose between `Box<M>` and `M` by the same condition.
-    unsafe { if const { is_large::<M>() } { *packed.open::<Box<M>>() } else { packed.open::<M>() } }
+    // SAFETY: `pack_message` was given an `M`, and chose between `Box<M>` and `M` by the same
+    // condition.
+    unsafe {
+        if const { is_large::<M>() } {
+            *packed.open_envelope::<Box<M>>()
+        } else {
+            packed.open_envelope::<M>()
+        }
+    }
 }
 
 impl<A> Packed<A> {
@@ -159,24 +170,24 @@ impl<A> Packed<A> {
     where
         A: Receive<M>,
     {
-        let telling = TellParcel::plain::<A, M>(message);
+        let telling = TellParcel::for_tell::<A, M>(message);
         let pack =
             |heap: &_| if timed { telling.into_dated_envelope(heap) } else { telling.into_envelope(heap) };
-        Packed::again(core.with_heap(pack), core)
+        Packed::from_envelope(core.with_heap(pack), core)
     }
 
     /// Takes over an envelope that no other code knows: just packed, or back from the list or a
     /// refusal.
-    fn again(envelope: AnyEnvelope, core: &Core) -> Self {
+    fn from_envelope(envelope: AnyEnvelope, core: &Core) -> Self {
         Packed { form: PackedForm::Envelope(envelope, core.share()), actor: PhantomData }
     }
 
     /// Takes the contents, for a single use.
-    fn take(&mut self) -> PackedForm {
+    fn take_form(&mut self) -> PackedForm {
         std::mem::replace(&mut self.form, PackedForm::Gone)
     }
 
-    fn envelope(&self) -> AnyEnvelope {
+    fn envelope_ptr(&self) -> AnyEnvelope {
         match self.form {
             PackedForm::Envelope(envelope, _) => envelope,
             PackedForm::Plain(_) => unreachable!("refused in a forked child"),
@@ -185,27 +196,29 @@ impl<A> Packed<A> {
     }
 
     /// Gives the envelope up to a mailbox, or to the line before one.
-    fn post(mut self) -> AnyEnvelope {
+    fn into_envelope(mut self) -> AnyEnvelope {
         // What is left behind is `Gone`, so the drop at the end of this function does nothing.
-        let envelope = self.envelope();
-        self.take();
+        let envelope = self.envelope_ptr();
+        self.take_form();
         envelope
     }
 
     /// Makes the place in line. Called outside all locks, since cloning a waker is user code.
-    pub(crate) fn ticket(&self, waker: &Waker) -> Arc<Ticket> {
-        Ticket::new(self.envelope(), user::clone_waker(waker))
+    pub(crate) fn new_ticket(&self, waker: &Waker) -> Arc<Ticket> {
+        Ticket::new(self.envelope_ptr(), user::clone_waker(waker))
     }
 
     /// Returns the message as it travelled.
     ///
     /// # Safety
     /// The message was packed as a `C`.
-    unsafe fn open<C: Send + 'static>(mut self) -> C {
-        match self.take() {
+    unsafe fn open_envelope<C: Send + 'static>(mut self) -> C {
+        match self.take_form() {
             // SAFETY: this is the only pointer to an envelope of a `C`, and the core keeps its
             // memory.
-            PackedForm::Envelope(envelope, core) => unsafe { tell::unwrap(envelope, core.pool_held()) },
+            PackedForm::Envelope(envelope, core) => unsafe {
+                tell::take_from_envelope(envelope, core.pool_held())
+            },
             PackedForm::Plain(_) | PackedForm::Gone => unreachable!("it is in an envelope"),
         }
     }
@@ -214,7 +227,7 @@ impl<A> Packed<A> {
 impl<A> Drop for Packed<A> {
     fn drop(&mut self) {
         // A message may own a send, an ask or a reply itself, and so on: see `drops`.
-        match self.take() {
+        match self.take_form() {
             PackedForm::Gone => {}
             PackedForm::Plain(message) => {
                 drops::run_or_put_off(move || user::run_contained(Site::Drop, || drop(message)))
@@ -244,7 +257,7 @@ pub(crate) struct Queued<A> {
     state: SendState<A>,
 }
 
-/// The result of [`Queued::post`].
+/// The result of [`Queued::post_or_queue`].
 pub(crate) enum Posted<A> {
     Done(Result<(), Returned<A>>),
     Waiting(Queued<A>),
@@ -255,12 +268,12 @@ impl<A> Queued<A> {
         Queued { actor, state: SendState::Fresh(packed) }
     }
 
-    /// Puts a message into the actor's mailbox or, with its [ticket](Packed::ticket), in line for
-    /// it. Runs no user code.
-    pub(crate) fn post(actor: &ActorRef<A>, packed: Packed<A>, ticket: &Arc<Ticket>) -> Posted<A> {
+    /// Puts a message into the actor's mailbox or, with its [ticket](Packed::new_ticket), in line
+    /// for it. Runs no user code.
+    pub(crate) fn post_or_queue(actor: &ActorRef<A>, packed: Packed<A>, ticket: &Arc<Ticket>) -> Posted<A> {
         // `Done` until the message is in line, so a drop has nothing to withdraw.
         let mut queued = Queued { actor: actor.clone(), state: SendState::Done };
-        match queued.begin(packed, ticket) {
+        match queued.send_or_queue(packed, ticket) {
             Poll::Ready(result) => Posted::Done(result),
             Poll::Pending => Posted::Waiting(queued),
         }
@@ -275,27 +288,27 @@ impl<A> Queued<A> {
     }
 
     /// Makes the error for an envelope that came back.
-    fn returned(&self, envelope: AnyEnvelope, refusal: Refusal) -> Returned<A> {
-        Returned(Packed::again(envelope, self.core()), refusal)
+    fn give_back(&self, envelope: AnyEnvelope, refusal: Refusal) -> Returned<A> {
+        Returned(Packed::from_envelope(envelope, self.core()), refusal)
     }
 
     /// Delivers the message or puts it in line, on the first poll. Runs no user code.
-    fn begin(&mut self, packed: Packed<A>, ticket: &Arc<Ticket>) -> Poll<Result<(), Returned<A>>> {
+    fn send_or_queue(&mut self, packed: Packed<A>, ticket: &Arc<Ticket>) -> Poll<Result<(), Returned<A>>> {
         // Usually one round. Between a refusal and the look at the line there may be room again.
-        let mut envelope = packed.post();
+        let mut envelope = packed.into_envelope();
         loop {
             // SAFETY: `actor` is a strong reference, and the envelope was made for its type.
             match unsafe { deliver(self.actor.as_ptr(), envelope, Lane::Ordinary) } {
                 Ok(_) => return Poll::Ready(Ok(())),
                 Err((back, Refusal::Full)) => envelope = back,
-                Err((back, refusal)) => return Poll::Ready(Err(self.returned(back, refusal))),
+                Err((back, refusal)) => return Poll::Ready(Err(self.give_back(back, refusal))),
             }
             match room::join_line(self.actor.header(), ticket) {
                 RoomWait::Room => {} // room since the refusal: try again
                 RoomWait::Closed => {
                     let closing = self.core().is_closing();
                     let refusal = if closing { Refusal::ShuttingDown } else { Refusal::Stopped };
-                    return Poll::Ready(Err(self.returned(envelope, refusal)));
+                    return Poll::Ready(Err(self.give_back(envelope, refusal)));
                 }
                 RoomWait::Waiting => {
                     self.state = SendState::Waiting(Arc::clone(ticket));
@@ -307,16 +320,16 @@ impl<A> Queued<A> {
 
     /// Takes the message out of the line, if it is still there. Returns `None` if it was accepted,
     /// or came back in an error already.
-    fn withdraw(&mut self) -> Option<Packed<A>> {
+    fn withdraw_message(&mut self) -> Option<Packed<A>> {
         match std::mem::replace(&mut self.state, SendState::Done) {
             SendState::Fresh(packed) => Some(packed),
             // The line is the parent's, and may be locked for ever.
             SendState::Waiting(_) if self.forked() => None,
             SendState::Waiting(ticket) => match room::leave_line(self.actor.header(), &ticket) {
-                Some(envelope) => Some(Packed::again(envelope, self.core())),
+                Some(envelope) => Some(Packed::from_envelope(envelope, self.core())),
                 // A ticket not in line is settled, so no waker is left in it.
                 None => match ticket.poll_state(Waker::noop()) {
-                    TicketNow::Refused(envelope, _) => Some(Packed::again(envelope, self.core())),
+                    TicketNow::Refused(envelope, _) => Some(Packed::from_envelope(envelope, self.core())),
                     TicketNow::Accepted | TicketNow::Waiting => None,
                 },
             },
@@ -326,7 +339,7 @@ impl<A> Queued<A> {
 
     /// Gives up the wait. Returns the message, unless it was accepted.
     pub(crate) fn give_up(&mut self, why: Refusal) -> Option<Returned<A>> {
-        self.withdraw().map(|packed| Returned(packed, why))
+        self.withdraw_message().map(|packed| Returned(packed, why))
     }
 }
 
@@ -348,17 +361,17 @@ impl<A> Future for Queued<A> {
         // The message stays in `state` while the waker is cloned, which is user code and may panic.
         match &self.state {
             SendState::Fresh(packed) => {
-                let ticket = packed.ticket(cx.waker());
+                let ticket = packed.new_ticket(cx.waker());
                 let SendState::Fresh(packed) = std::mem::replace(&mut self.state, SendState::Done) else {
                     unreachable!("it was fresh")
                 };
-                self.begin(packed, &ticket)
+                self.send_or_queue(packed, &ticket)
             }
             SendState::Waiting(ticket) => {
                 let result = match ticket.poll_state(cx.waker()) {
                     TicketNow::Waiting => return Poll::Pending,
                     TicketNow::Accepted => Ok(()),
-                    TicketNow::Refused(envelope, refusal) => Err(self.returned(envelope, refusal)),
+                    TicketNow::Refused(envelope, refusal) => Err(self.give_back(envelope, refusal)),
                 };
                 self.state = SendState::Done;
                 Poll::Ready(result)
@@ -377,7 +390,7 @@ impl<A> Awaits for Queued<A> {
 
 impl<A> Drop for Queued<A> {
     fn drop(&mut self) {
-        drop(self.withdraw());
+        drop(self.withdraw_message());
     }
 }
 
@@ -394,7 +407,7 @@ pub struct Sending<A, M> {
 }
 
 impl<A, M: Send + 'static> Sending<A, M> {
-    /// Makes the future of a message that was [packed](pack) as an `M`.
+    /// Makes the future of a message that was [packed](pack_message) as an `M`.
     fn new(queued: Queued<A>) -> Self {
         Sending { queued, message: PhantomData }
     }
@@ -432,9 +445,9 @@ impl<A, M: Send + 'static> Sending<A, M> {
     /// # }).unwrap();
     /// ```
     pub fn cancel(mut self) -> Option<M> {
-        let packed = self.queued.withdraw()?;
+        let packed = self.queued.withdraw_message()?;
         // SAFETY: by the contract of `new` the message was packed as an `M`.
-        Some(unsafe { open(packed) })
+        Some(unsafe { open_packed(packed) })
     }
 }
 
@@ -446,7 +459,7 @@ impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
         result.map_err(|Returned(packed, refusal)| {
             // SAFETY: by the contract of `new` the message was packed as an `M`, and this is its
             // envelope.
-            let message = unsafe { open(packed) };
+            let message = unsafe { open_packed(packed) };
             SendError::new(message, refusal)
         })
     }

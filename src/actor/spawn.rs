@@ -33,12 +33,13 @@ impl<'a> Spawner<'a> {
         // The way of most spawns, without a builder in between.
         let cell = NewCell::new(self.core, actor);
         let cold = self.core.timing.then(Cold::new_timed);
-        self.enroll(CellOf::<A>::vtable(), self.core.capacity, cold, cell).unwrap_or_else(dead_on_arrival)
+        self.enroll_cell(CellOf::<A>::actor_vtable(), self.core.capacity, cold, cell)
+            .unwrap_or_else(dead_on_arrival)
     }
 
     /// Completes a cell and pushes its first turn. If the executor shuts down, the cell comes back
     /// as it was.
-    pub(super) fn enroll<A>(
+    pub(super) fn enroll_cell<A>(
         self,
         vtable: &'static ActorVtable,
         capacity: u32,
@@ -211,7 +212,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
     }
 
     /// Makes the actor supervised. See [`restart`](super::restart).
-    pub(super) fn keep(mut self, kept: Box<Supervised>) -> Self {
+    pub(super) fn supervised_by(mut self, kept: Box<Supervised>) -> Self {
         self.kept = Some(kept);
         self
     }
@@ -228,7 +229,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
 
     /// Returns the actor's cold part, if it needs one, with the cell; or the problem with a
     /// setting.
-    pub(super) fn finish(self, bound: Affinity) -> Result<Finished<'a, A>, NotSpawned<'a, A>> {
+    pub(super) fn finish_cell(self, bound: Affinity) -> Result<Finished<'a, A>, NotSpawned<'a, A>> {
         if let Some(problem) = self.problem {
             return Err((self.actor, problem));
         }
@@ -303,7 +304,7 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
     #[track_caller]
     pub fn spawn(self) -> ActorRef<A> {
-        match self.enroll() {
+        match self.enroll_built() {
             Ok(actor) => actor,
             Err((cell, SpawnProblem::ShuttingDown)) => dead_on_arrival(cell),
             // A wrong setting is a mistake in the program, while a shutdown may come at any time.
@@ -317,14 +318,14 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// The actor comes back inside the error if the executor shuts down, a capacity or a budget is
     /// 0 or too large, or there is no such worker.
     pub fn try_spawn(self) -> Result<ActorRef<A>, SpawnError<A>> {
-        self.enroll().map_err(|(cell, problem)| SpawnError::new(cell.into_state(), problem))
+        self.enroll_built().map_err(|(cell, problem)| SpawnError::new(cell.into_state(), problem))
     }
 
-    fn enroll(self) -> Result<ActorRef<A>, NotSpawned<'a, A>> {
+    fn enroll_built(self) -> Result<ActorRef<A>, NotSpawned<'a, A>> {
         let (spawner, capacity, worker) = (self.spawner, self.capacity, self.worker);
         let bound = worker.map_or(Affinity::Any, Affinity::Worker);
-        let (cold, cell) = self.finish(bound)?;
-        let mut vtable = CellOf::<A>::vtable();
+        let (cold, cell) = self.finish_cell(bound)?;
+        let mut vtable = CellOf::<A>::actor_vtable();
         if let Some(worker) = worker {
             // Only pinned actors have a table that names a place, so others are never asked for
             // one.
@@ -332,7 +333,7 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
             // Counted before the actor is there, so its first turn finds the count.
             spawner.core.scheduler.add_pinned(worker);
         }
-        spawner.enroll(vtable, capacity, cold, cell).map_err(|cell| {
+        spawner.enroll_cell(vtable, capacity, cold, cell).map_err(|cell| {
             if let Some(worker) = worker {
                 spawner.core.scheduler.remove_pinned(worker);
             }
@@ -345,15 +346,15 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
 fn dead_on_arrival<A: Actor + Send>(cell: NewCell<'_, A>) -> ActorRef<A> {
     let core = cell.core();
     drop(cell);
-    tombstone(core)
+    spawn_tombstone(core)
 }
 
 /// Makes a reference to an actor that never was: closed, and ended.
-pub(crate) fn tombstone<A: Actor + Send>(core: &Core) -> ActorRef<A> {
+pub(crate) fn spawn_tombstone<A: Actor + Send>(core: &Core) -> ActorRef<A> {
     // A reference needs a cell. `Never` takes the actor's place in it, since the state was refused.
     let cell = NewCell::new(core, Never(PhantomData::<fn(A)>));
     let header = core.new_tombstone(|shard, id, place| {
-        cell.complete(Header::new(CellOf::<Never<A>>::vtable(), shard, id, place, 1, None))
+        cell.complete(Header::new(CellOf::<Never<A>>::actor_vtable(), shard, id, place, 1, None))
     });
     // SAFETY: a new cell comes with a reference, taken here. The reference's type does not matter,
     // since an ended actor's state is never looked at.

@@ -51,39 +51,39 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
             // `UNDATED` is a constant of its own, since a constant cannot point into itself.
             let table: *const EnvelopeVtable = &Self::UNDATED;
             // Batches take envelopes only, since a batch looks at a message before it takes it. And
-            // `take` must find the message where a slot has it, right behind the place of an
-            // envelope.
+            // `take_message` must find the message where a slot has it, right behind the place of
+            // an envelope.
             let behind = offset_of!(TellEnvelope<C, ()>, message) == size_of::<Envelope>();
             match Self::UNDATED.batched {
                 None if behind => segment::SegmentKind::for_message::<C>(
                     TypeId::of::<M>(),
                     table.cast(),
-                    unpack::<A, M, C>,
+                    move_to_envelope::<A, M, C>,
                     free_segment::<C>,
                 ),
                 _ => None,
             }
         },
-        ..Self::table(handle::<A, M, C>, handle_dated::<A, M, C>, open::<M, C, A::Reply>)
+        ..Self::vtables(handle::<A, M, C>, handle_dated::<A, M, C>, open_for_batch::<M, C, A::Reply>)
     };
     const UNDATED: EnvelopeVtable =
-        Self::table(handle::<A, M, C>, handle_dated::<A, M, C>, open::<M, C, A::Reply>).undated;
+        Self::vtables(handle::<A, M, C>, handle_dated::<A, M, C>, open_for_batch::<M, C, A::Reply>).undated;
     // Prepaid messages lie in envelopes only. Their functions note the handling first.
-    const AGAIN: TellVtables = Self::table(
+    const AGAIN: TellVtables = Self::vtables(
         handle_prepaid::<A, M, C, true>,
         handle_prepaid_dated::<A, M, C, true>,
         open_prepaid::<M, C, A::Reply, true>,
     );
-    const NOTICE: TellVtables = Self::table(
+    const NOTICE: TellVtables = Self::vtables(
         handle_prepaid::<A, M, C, false>,
         handle_prepaid_dated::<A, M, C, false>,
         open_prepaid::<M, C, A::Reply, false>,
     );
 
-    const fn table(handle: HandleFn, handle_dated: HandleFn, open: batch::Open) -> TellVtables {
+    const fn vtables(handle: HandleFn, handle_dated: HandleFn, open: batch::Open) -> TellVtables {
         let (discard, sent) =
-            (discard::<C>, timestamp_offset::<SentAt>(offset_of!(TellEnvelope<C, SentAt>, sent)));
-        let (undated, dated) = (batched::<A, M>(open), batched::<A, M>(open));
+            (discard_told::<C>, timestamp_offset::<SentAt>(offset_of!(TellEnvelope<C, SentAt>, sent)));
+        let (undated, dated) = (batched_vtable::<A, M>(open), batched_vtable::<A, M>(open));
         TellVtables {
             undated: EnvelopeVtable { handle, discard, sent: 0, batched: undated },
             dated: EnvelopeVtable { handle: handle_dated, discard, sent, batched: dated },
@@ -93,8 +93,8 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
 }
 
 /// Told messages have no deadline.
-const fn batched<A: Receive<M>, M: Send + 'static>(open: batch::Open) -> Option<Batched> {
-    batch::batched::<A, M>(open, batch::never_expires)
+const fn batched_vtable<A: Receive<M>, M: Send + 'static>(open: batch::Open) -> Option<Batched> {
+    batch::batched_vtable::<A, M>(open, batch::never_expires)
 }
 
 type HandleFn = unsafe fn(AnyEnvelope, NonNull<Header>, Storage);
@@ -109,7 +109,7 @@ pub(crate) struct TellParcel<M> {
 
 impl<C: Send + 'static> TellParcel<C> {
     #[inline]
-    pub(crate) fn plain<A: Receive<M>, M: Send + 'static>(message: C) -> Self
+    pub(crate) fn for_tell<A: Receive<M>, M: Send + 'static>(message: C) -> Self
     where
         C: Carried<M>,
     {
@@ -117,7 +117,7 @@ impl<C: Send + 'static> TellParcel<C> {
     }
 
     /// Makes the message that [`Context::tell_self`](super::context::Context::tell_self) prepays.
-    pub(crate) fn again<A: Receive<M>, M: Send + 'static>(message: C) -> Self
+    pub(crate) fn for_tell_self<A: Receive<M>, M: Send + 'static>(message: C) -> Self
     where
         C: Carried<M>,
     {
@@ -125,7 +125,7 @@ impl<C: Send + 'static> TellParcel<C> {
     }
 
     /// Makes the message that [`Context::when_room`](super::context::Context::when_room) prepays.
-    pub(crate) fn notice<A: Receive<M>, M: Send + 'static>(message: C) -> Self
+    pub(crate) fn for_room_notice<A: Receive<M>, M: Send + 'static>(message: C) -> Self
     where
         C: Carried<M>,
     {
@@ -160,7 +160,7 @@ thread_local! {
 /// Returns `true` if messages of several types have lately met in mailboxes. Counts the call as one
 /// message.
 #[inline]
-fn mixed() -> bool {
+fn types_are_mixed() -> bool {
     let left = MIXED.get();
     if left > 0 {
         MIXED.set(left - 1);
@@ -185,7 +185,7 @@ impl<M: Send + 'static> Parcel for TellParcel<M> {
             message = match unsafe { to.inbox.fill_top_segment(kind, message) } {
                 Filled::Done => return,
                 Filled::NoSegment(message)
-                    if to.state.load_snapshot().len() >= WORTH_A_SEGMENT && !mixed() =>
+                    if to.state.load_snapshot().len() >= WORTH_A_SEGMENT && !types_are_mixed() =>
                 {
                     // SAFETY: `kind` is the kind of `M`. The segment was just begun, so it is on no
                     // queue. A place is reserved for the message.
@@ -211,16 +211,16 @@ impl<M: Send + 'static> Parcel for TellParcel<M> {
 
     #[inline]
     fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
-        TellEnvelope::boxed(heap, &self.table.undated, (), self.message)
+        TellEnvelope::new_boxed(heap, &self.table.undated, (), self.message)
     }
     fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
-        TellEnvelope::boxed(heap, &self.table.dated, SentAt::BLANK, self.message)
+        TellEnvelope::new_boxed(heap, &self.table.dated, SentAt::BLANK, self.message)
     }
 }
 
 impl<M: Send + 'static, S: Timestamp> TellEnvelope<M, S> {
     #[inline]
-    fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, sent: S, message: M) -> AnyEnvelope {
+    fn new_boxed(heap: &Heap, vtable: &'static EnvelopeVtable, sent: S, message: M) -> AnyEnvelope {
         let make = || TellEnvelope { envelope: Envelope::new(vtable), message, sent };
         memory::alloc_with(heap, Kind::Message, make).cast()
     }
@@ -230,10 +230,10 @@ impl<M: Send + 'static, S: Timestamp> TellEnvelope<M, S> {
     /// # Safety
     /// `this` is the only pointer to an envelope of this type, and `held` is of its pool.
     #[inline]
-    unsafe fn open(this: AnyEnvelope, held: Held<'_>) -> M {
+    unsafe fn take_boxed(this: AnyEnvelope, held: Held<'_>) -> M {
         // SAFETY: no other pointer to the envelope exists, and the envelope of this type lies in a
         // block of its own.
-        unsafe { Self::take(this, Storage::Boxed, held) }
+        unsafe { Self::take_message(this, Storage::Boxed, held) }
     }
 
     /// Takes the message out of an envelope or a slot.
@@ -242,7 +242,7 @@ impl<M: Send + 'static, S: Timestamp> TellEnvelope<M, S> {
     /// `this` is the only pointer to an envelope of this type, or to where the envelope of a
     /// message in a slot would be. `held` is of its pool.
     #[inline]
-    unsafe fn take(this: AnyEnvelope, place: Storage, held: Held<'_>) -> M {
+    unsafe fn take_message(this: AnyEnvelope, place: Storage, held: Held<'_>) -> M {
         let this: NonNull<Self> = this.cast();
         // SAFETY: the message is there and is read once. For a message in a slot only the message
         // itself is read: naming its place touches no envelope and needs none to be aligned there.
@@ -263,7 +263,7 @@ impl<M: Send + 'static, S: Timestamp> TellEnvelope<M, S> {
 /// # Safety
 /// The slot has a message that travels as a `C`, taken out once, in a turn of the actor behind
 /// `whose`.
-unsafe fn unpack<A, M, C>(slot: NonNull<()>, whose: NonNull<()>) -> *mut Node
+unsafe fn move_to_envelope<A, M, C>(slot: NonNull<()>, whose: NonNull<()>) -> *mut Node
 where
     A: Receive<M>,
     M: Send + 'static,
@@ -275,7 +275,7 @@ where
         let (message, header) = (slot.cast::<C>().read(), whose.cast::<Header>());
         let table = &TellVtablesOf::<A, M, C>::PLAIN.undated;
         Envelope::node_of(
-            header.as_ref().core().with_heap(|heap| TellEnvelope::boxed(heap, table, (), message)),
+            header.as_ref().core().with_heap(|heap| TellEnvelope::new_boxed(heap, table, (), message)),
         )
     }
 }
@@ -296,14 +296,14 @@ unsafe fn free_segment<M>(segment: NonNull<Segment>) {
 /// # Safety
 /// `this` is the only pointer to an envelope made by a [`TellParcel`] of this type, and `held` is
 /// of the envelope's pool.
-pub(crate) unsafe fn unwrap<M: Send + 'static>(this: AnyEnvelope, held: Held<'_>) -> M {
+pub(crate) unsafe fn take_from_envelope<M: Send + 'static>(this: AnyEnvelope, held: Held<'_>) -> M {
     // SAFETY: the table says which of the two types the envelope has, and no other pointer to it
     // exists.
     unsafe {
         if Envelope::is_dated(this) {
-            TellEnvelope::<M, SentAt>::open(this, held)
+            TellEnvelope::<M, SentAt>::take_boxed(this, held)
         } else {
-            TellEnvelope::<M, ()>::open(this, held)
+            TellEnvelope::<M, ()>::take_boxed(this, held)
         }
     }
 }
@@ -318,9 +318,9 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     unsafe {
         // Taken before the handler runs, so a message sent by the handler may use the freed block
         // again.
-        let message = TellEnvelope::<C, ()>::take(this, place, header.as_ref().pool_held());
+        let message = TellEnvelope::<C, ()>::take_message(this, place, header.as_ref().pool_held());
         let (actor, mut ctx) = enter::<A>(header);
-        actor.receive(message.arrive(), Reply::nobody(), &mut ctx);
+        actor.receive(message.arrive(), Reply::to_nobody(), &mut ctx);
     }
 }
 
@@ -355,9 +355,10 @@ unsafe fn handle_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     // SAFETY: called through the table of dated envelopes, in the actor's turn, with the only
     // pointer. The new envelope is an undated one of this type.
     unsafe {
-        let message = TellEnvelope::<C, SentAt>::open(this, header.as_ref().pool_held());
+        let message = TellEnvelope::<C, SentAt>::take_boxed(this, header.as_ref().pool_held());
         let table = &TellVtablesOf::<A, M, C>::PLAIN.undated;
-        let undated = header.as_ref().core().with_heap(|heap| TellEnvelope::boxed(heap, table, (), message));
+        let undated =
+            header.as_ref().core().with_heap(|heap| TellEnvelope::new_boxed(heap, table, (), message));
         handle::<A, M, C>(undated, header, Storage::Boxed);
     }
 }
@@ -375,14 +376,20 @@ unsafe fn handle_prepaid_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>, 
 }
 
 /// Opens an envelope for a batch, dated or not.
-unsafe fn open<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
+unsafe fn open_for_batch<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
     this: AnyEnvelope,
     header: &Header,
     into: NonNull<()>,
 ) {
     // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
     // room for message and reply.
-    unsafe { batch::put::<M, R>(into, unwrap::<C>(this, header.pool_held()).arrive(), Reply::nobody()) };
+    unsafe {
+        batch::put_pair::<M, R>(
+            into,
+            take_from_envelope::<C>(this, header.pool_held()).arrive(),
+            Reply::to_nobody(),
+        )
+    };
 }
 
 unsafe fn open_prepaid<M: Send + 'static, C: Carried<M>, R: Send + 'static, const AGAIN: bool>(
@@ -392,13 +399,13 @@ unsafe fn open_prepaid<M: Send + 'static, C: Carried<M>, R: Send + 'static, cons
 ) {
     come_to_prepaid::<AGAIN>(header);
     // SAFETY: called through the table, with the contract of `open`.
-    unsafe { open::<M, C, R>(this, header, into) };
+    unsafe { open_for_batch::<M, C, R>(this, header, into) };
 }
 
-unsafe fn discard<M: Send + 'static>(this: AnyEnvelope, _: AskError, held: Held<'_>) {
+unsafe fn discard_told<M: Send + 'static>(this: AnyEnvelope, _: AskError, held: Held<'_>) {
     // SAFETY: called through the envelope's table with the only pointer to the envelope, and `held`
     // is of its pool.
-    drop(unsafe { unwrap::<M>(this, held) });
+    drop(unsafe { take_from_envelope::<M>(this, held) });
 }
 
 impl<A: Actor> ActorRef<A> {
@@ -449,7 +456,7 @@ impl<A: Actor> ActorRef<A> {
         A: Receive<M>,
     {
         // SAFETY: `self` is a strong reference; the envelope is made for an actor of type `A`.
-        match unsafe { deliver(self.as_ptr(), TellParcel::plain::<A, M>(message), Lane::Ordinary) } {
+        match unsafe { deliver(self.as_ptr(), TellParcel::for_tell::<A, M>(message), Lane::Ordinary) } {
             Ok(_) => Ok(()),
             Err((telling, refusal)) => Err(SendError::new(telling.into_message(), refusal)),
         }

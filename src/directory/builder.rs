@@ -125,12 +125,12 @@ where
             Some(n) if !u32::try_from(n).is_ok_and(|n| (1..MAX_LEN).contains(&n)) => {
                 Err(DirectoryError::Capacity(n))
             }
-            _ => Ok(self.assemble(Box::new(make))),
+            _ => Ok(self.build_checked(Box::new(make))),
         }
     }
 
     /// Makes the directory from validated settings.
-    pub(super) fn assemble(self, make: Box<dyn Fn(&K) -> A + Send + Sync>) -> Directory<K, A> {
+    pub(super) fn build_checked(self, make: Box<dyn Fn(&K) -> A + Send + Sync>) -> Directory<K, A> {
         let capacity = match self.capacity {
             _ if self.unbounded => MAX_LEN,
             Some(capacity) => capacity as u32,

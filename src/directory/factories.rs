@@ -21,12 +21,12 @@ impl<K, A: Actor> DirectoryFactory<K, A> {
 }
 
 impl<K: Send + Sync + 'static, A: Actor + Send> CellOwner<A> for DirectoryFactory<K, A> {
-    fn make(&mut self) -> A {
+    fn make_state(&mut self) -> A {
         (self.directory.make)(&self.key)
     }
 
-    fn over(self, actor: ActorId) {
-        self.directory.over(self.hash, actor);
+    fn on_actor_ended(self, actor: ActorId) {
+        self.directory.on_actor_ended(self.hash, actor);
         drop_key(self.key);
     }
 }
@@ -47,12 +47,12 @@ impl<K, A: Actor, F> OneShotFactory<K, A, F> {
 impl<K: Send + Sync + 'static, A: Actor + Send, F: FnOnce() -> A + Send + 'static> CellOwner<A>
     for OneShotFactory<K, A, F>
 {
-    fn make(&mut self) -> A {
+    fn make_state(&mut self) -> A {
         let make = self.make.take().expect("called once");
         make()
     }
 
-    fn over(self, actor: ActorId) {
-        self.directory.over(self.hash, actor);
+    fn on_actor_ended(self, actor: ActorId) {
+        self.directory.on_actor_ended(self.hash, actor);
     }
 }

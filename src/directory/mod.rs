@@ -208,7 +208,7 @@ where
     /// # }
     /// ```
     pub fn new(executor: &Handle, make: impl Fn(&K) -> A + Send + Sync + 'static) -> Self {
-        Self::builder(executor).assemble(Box::new(make))
+        Self::builder(executor).build_checked(Box::new(make))
     }
 
     /// Begins a directory with settings of its own.
@@ -222,8 +222,8 @@ where
     /// down this may return a reference to an actor that has already ended and never ran.
     #[doc(alias("lookup", "where_is", "activate"))]
     pub fn get(&self, key: &K) -> ActorRef<A> {
-        let reached = self.reach(key).map(|reached| reached.actor);
-        reached.unwrap_or_else(|| spawn::tombstone(self.inner().executor.core()))
+        let reached = self.reach_actor(key).map(|reached| reached.actor);
+        reached.unwrap_or_else(|| spawn::spawn_tombstone(self.inner().executor.core()))
     }
 
     /// Returns the key's actor, or spawns one with this `make`. Never waits.
@@ -254,7 +254,7 @@ where
     pub fn get_or_spawn(&self, key: &K, make: impl FnOnce() -> A + Send + 'static) -> ActorRef<A> {
         let inner = self.inner();
         let hash = inner.hash(key);
-        if let Some(actor) = inner.find(hash, key) {
+        if let Some(actor) = inner.find_running(hash, key) {
             // Dropped while the reference is a local: rustc leaks a value that is being returned
             // when a drop panics (rust#47949).
             drop(make);
@@ -262,8 +262,8 @@ where
         }
         // `make` serves this actor only, so its factory needs no copy of the key.
         let spawned = |_: &Arc<K>| OneShotFactory::new(inner, hash, make);
-        let spawned = inner.spawn(hash, key, spawned).map(|reached| reached.actor);
-        spawned.unwrap_or_else(|| spawn::tombstone(inner.executor.core()))
+        let spawned = inner.spawn_unless_found(hash, key, spawned).map(|reached| reached.actor);
+        spawned.unwrap_or_else(|| spawn::spawn_tombstone(inner.executor.core()))
     }
 
     /// Returns the key's actor if there is one that accepts messages. The actor counts as used.
@@ -271,7 +271,7 @@ where
     #[must_use]
     pub fn find(&self, key: &K) -> Option<ActorRef<A>> {
         let inner = self.inner();
-        inner.find(inner.hash(key), key)
+        inner.find_running(inner.hash(key), key)
     }
 
     /// Tells the key's actor a message, and spawns the actor if there is none. Never waits. If the
@@ -287,7 +287,7 @@ where
     where
         A: Receive<M>,
     {
-        carried!(message => self.deliver(key, message, ActorRef::tell_as::<M, _>))
+        carried!(message => self.deliver_to_key(key, message, ActorRef::tell_as::<M, _>))
     }
 
     /// Asks the key's actor a message, and spawns the actor if there is none. Never waits; the
@@ -301,7 +301,7 @@ where
     where
         A: Receive<M>,
     {
-        carried!(message => self.deliver(key, message, ActorRef::ask_as::<M, _>))
+        carried!(message => self.deliver_to_key(key, message, ActorRef::ask_as::<M, _>))
     }
 
     /// Lets go of the key's actor now, as if idle: the actor ends when its messages are handled and
@@ -310,11 +310,11 @@ where
     #[doc(alias("deactivate", "evict", "remove", "unload"))]
     pub fn passivate(&self, key: &K) -> bool {
         let inner = self.inner();
-        if inner.forked() {
+        if inner.is_forked() {
             return false;
         }
         let hash = inner.hash(key);
-        let (mut shard, known) = inner.locked(hash, key, KnownKeys::none());
+        let (mut shard, known) = inner.lock_compared(hash, key, KnownKeys::nothing_compared());
         let actor = shard.let_go(hash, &known);
         // The lock goes first: the reference taken out may be the actor's last.
         drop(shard);
@@ -338,12 +338,12 @@ where
     #[must_use]
     pub fn stats(&self) -> DirectoryStats {
         let mut stats = DirectoryStats::default();
-        if self.inner().forked() {
+        if self.inner().is_forked() {
             return stats;
         }
         for shard in &self.inner().shards {
             let shard = shard.0.lock();
-            let (live, kept) = shard.counts();
+            let (live, kept) = shard.count_actors();
             stats.live += live;
             stats.kept += kept;
             stats.spawned += shard.spawned;
@@ -357,24 +357,26 @@ where
     }
 
     /// Returns the key's actor, or a new one. Returns `None` once the executor shuts down.
-    fn reach(&self, key: &K) -> Option<Lookup<'_, A>> {
+    fn reach_actor(&self, key: &K) -> Option<Lookup<'_, A>> {
         let inner = self.inner();
         let hash = inner.hash(key);
-        match inner.find(hash, key) {
+        match inner.find_running(hash, key) {
             Some(actor) => Some(Lookup { actor, _begin: None }),
-            None => inner.spawn(hash, key, |own| DirectoryFactory::new(inner, hash, Arc::clone(own))),
+            None => {
+                inner.spawn_unless_found(hash, key, |own| DirectoryFactory::new(inner, hash, Arc::clone(own)))
+            }
         }
     }
 
-    fn deliver<M, R>(
+    fn deliver_to_key<M, R>(
         &self,
         key: &K,
         mut message: M,
         send: impl Fn(&ActorRef<A>, M) -> Result<R, SendError<M>>,
     ) -> Result<R, SendError<M>> {
         loop {
-            let Some(reached) = self.reach(key) else {
-                let forked = self.inner().forked();
+            let Some(reached) = self.reach_actor(key) else {
+                let forked = self.inner().is_forked();
                 let refusal = if forked { Refusal::Forked } else { Refusal::ShuttingDown };
                 return Err(SendError::new(message, refusal));
             };
@@ -390,17 +392,17 @@ where
 }
 
 impl<K, A: Actor> DirectoryInner<K, A> {
-    fn shard(&self, hash: u64) -> &Mutex<KeyShard<K, A>> {
+    fn shard_of(&self, hash: u64) -> &Mutex<KeyShard<K, A>> {
         // The table chooses buckets by the low bits and by the highest seven, so the parts use bits
         // in between.
         &self.shards[(hash >> 32) as usize & (self.shards.len() - 1)].0
     }
 
     /// Removes an ended actor's entry. Schedules the first turn of its successor, if there is one.
-    fn over(&self, hash: u64, actor: ActorId) {
+    fn on_actor_ended(&self, hash: u64, actor: ActorId) {
         let mut garbage = Garbage::default();
-        let mut shard = self.shard(hash).lock();
-        let next = shard.over(hash, actor, &mut garbage);
+        let mut shard = self.shard_of(hash).lock();
+        let next = shard.on_actor_ended(hash, actor, &mut garbage);
         // Under the part's lock, like `register_succession`, so that the table of waits changes in
         // the same order.
         next.iter().for_each(|_| self.executor.core().waits.end_succession(actor));
@@ -412,13 +414,13 @@ impl<K, A: Actor> DirectoryInner<K, A> {
 }
 
 impl<K: 'static, A: Actor> DirectoryInner<K, A> {
-    fn forked(&self) -> bool {
+    fn is_forked(&self) -> bool {
         self.executor.core().is_forked()
     }
 
     /// Marks a part as watched if an actor may become idle there. Called under the part's lock.
     /// Returns `true` if the caller must start a sweeper.
-    fn watch(&self, shard: &mut KeyShard<K, A>) -> bool {
+    fn start_watching(&self, shard: &mut KeyShard<K, A>) -> bool {
         if self.idle.is_none() || !shard.keeps_any() {
             return false;
         }
@@ -432,12 +434,12 @@ impl<K: 'static, A: Actor> DirectoryInner<K, A> {
 
 impl<K: 'static, A: Actor> Drop for DirectoryOwner<K, A> {
     fn drop(&mut self) {
-        if self.0.forked() {
+        if self.0.is_forked() {
             return;
         }
         for shard in &self.0.shards {
             // A statement of its own: the lock is released before the references are dropped.
-            let garbage = shard.0.lock().clear();
+            let garbage = shard.0.lock().take_all();
             drop(garbage);
         }
         let sweeper = self.0.sweep.lock().sweeper.take();

@@ -24,63 +24,63 @@ where
 
     /// Returns the key's actor, if it runs. In a forked child the parts may be locked for ever, so
     /// nothing is found and nothing is spawned there.
-    pub(super) fn find(self: &Arc<Self>, hash: u64, key: &K) -> Option<ActorRef<A>> {
-        if self.forked() {
+    pub(super) fn find_running(self: &Arc<Self>, hash: u64, key: &K) -> Option<ActorRef<A>> {
+        if self.is_forked() {
             return None;
         }
-        let mut known = KnownKeys::none();
-        let first = self.shard(hash).lock().first(hash);
+        let mut known = KnownKeys::nothing_compared();
+        let first = self.shard_of(hash).lock().first_of_hash(hash);
         let (first, running) = first?;
         // Two keys have the same hash only by a very rare chance, or if their type makes it so. So
         // this one comparison nearly always suffices.
-        if known.learn(first, key) && running.is_some() {
+        if known.compare_key(first, key) && running.is_some() {
             return running;
         }
         let mut garbage = Garbage::default();
-        let (mut shard, known) = self.locked(hash, key, known);
+        let (mut shard, known) = self.lock_compared(hash, key, known);
         let found = shard.look_up(hash, &known, &mut garbage);
-        self.leave(shard);
+        self.unlock_and_watch(shard);
         found.ok()
     }
 
     /// Locks the part with all keys of this hash compared, up to the wanted one. Compares them
     /// without the lock.
-    pub(super) fn locked(
+    pub(super) fn lock_compared(
         &self,
         hash: u64,
         key: &K,
         mut known: KnownKeys<K>,
     ) -> (MutexGuard<'_, KeyShard<K, A>>, KnownKeys<K>) {
         loop {
-            let shard = self.shard(hash).lock();
+            let shard = self.shard_of(hash).lock();
             // Another key of this hash may have come while the lock was released, so the look
             // starts again.
-            let Some(unknown) = shard.unknown(hash, &known) else { return (shard, known) };
+            let Some(unknown) = shard.not_compared(hash, &known) else { return (shard, known) };
             drop(shard);
-            known.learn(unknown, key);
+            known.compare_key(unknown, key);
         }
     }
 
     /// Spawns the key's next actor, unless another thread has just done so. Returns `None` once the
     /// executor shuts down.
-    pub(super) fn spawn<T: CellOwner<A>>(
+    pub(super) fn spawn_unless_found<T: CellOwner<A>>(
         self: &Arc<Self>,
         hash: u64,
         key: &K,
         owner: impl FnOnce(&Arc<K>) -> T,
     ) -> Option<Lookup<'_, A>> {
-        if self.forked() {
+        if self.is_forked() {
             return None;
         }
         // The clone is user code, so it runs before the lock is taken.
         let own = Arc::new(user::run_passing(Site::Key, || key.clone()));
         let owner = owner(&own);
         let mut garbage = Garbage::default();
-        let (mut shard, known) = self.locked(hash, key, KnownKeys::none());
-        // Another thread may have spawned the key's actor since `find`.
+        let (mut shard, known) = self.lock_compared(hash, key, KnownKeys::nothing_compared());
+        // Another thread may have spawned the key's actor since `find_running`.
         let after = match shard.look_up(hash, &known, &mut garbage) {
             Ok(actor) => {
-                self.leave(shard);
+                self.unlock_and_watch(shard);
                 // A panic in the drop of the user's function must not lose the actor found.
                 user::run_contained(Site::Drop, || drop(owner));
                 drop_key(own);
@@ -88,33 +88,33 @@ where
             }
             Err(stopped) => stopped,
         };
-        let (actor, begin) = match managed::spawn(self.executor.core(), self.capacity, owner) {
+        let (actor, begin) = match managed::spawn_managed(self.executor.core(), self.capacity, owner) {
             Ok(spawned) => spawned,
             Err(refused) => {
                 // The lock goes first: what was refused may end the crew, and the crew's end may
                 // run wakers.
                 drop(shard);
-                drop(refused.settle(self.executor.core()));
+                drop(refused.settle_refusal(self.executor.core()));
                 return None;
             }
         };
-        let begin = shard.place((hash, own), after, &actor, begin, &mut garbage);
+        let begin = shard.place_actor((hash, own), after, &actor, begin, &mut garbage);
         if let (None, Some(before)) = (&begin, after) {
             // Under the part's lock, like `end_succession`, so that the two cannot pass each
             // other.
             self.executor.core().waits.register_succession(actor.id(), before);
         }
-        self.leave(shard);
+        self.unlock_and_watch(shard);
         let scheduler = &self.executor.core().scheduler;
         Some(Lookup { actor, _begin: begin.map(|task| DeferredStart { scheduler, task: Some(task) }) })
     }
 
     /// Releases a part's lock. Starts the sweeper if an actor may become idle there now.
-    fn leave(self: &Arc<Self>, mut shard: MutexGuard<'_, KeyShard<K, A>>) {
-        let start = !shard.watched && self.watch(&mut shard);
+    fn unlock_and_watch(self: &Arc<Self>, mut shard: MutexGuard<'_, KeyShard<K, A>>) {
+        let start = !shard.watched && self.start_watching(&mut shard);
         drop(shard);
         if start {
-            Sweeper::start(self);
+            Sweeper::start_sweeper(self);
         }
     }
 }

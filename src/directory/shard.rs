@@ -108,13 +108,13 @@ pub(super) struct KnownKeys<K> {
 }
 
 impl<K: Eq> KnownKeys<K> {
-    pub(super) fn none() -> Self {
+    pub(super) fn nothing_compared() -> Self {
         KnownKeys { same: None, others: Vec::new() }
     }
 
     /// Compares a key that came out of the part. Runs user code. Returns `true` if it is the wanted
     /// key.
-    pub(super) fn learn(&mut self, found: Arc<K>, key: &K) -> bool {
+    pub(super) fn compare_key(&mut self, found: Arc<K>, key: &K) -> bool {
         // In the list first: a panic of the comparison must not meet a panic of the key's drop.
         self.others.push(found);
         let same = user::run_passing(Site::Key, || **self.others.last().expect("just pushed") == *key);
@@ -131,7 +131,7 @@ impl<K> KnownKeys<K> {
         self.same.as_ref().is_some_and(|same| Arc::ptr_eq(same, key))
     }
 
-    fn has(&self, key: &Arc<K>) -> bool {
+    fn has_compared(&self, key: &Arc<K>) -> bool {
         self.is_same(key) || self.others.iter().any(|other| Arc::ptr_eq(other, key))
     }
 }
@@ -169,7 +169,7 @@ impl<K, A: Actor> KeyShard<K, A> {
 
     /// Removes the entry of an actor that has ended, unless the actor was replaced. Then returns
     /// the first turn of the waiting successor.
-    pub(super) fn over(
+    pub(super) fn on_actor_ended(
         &mut self,
         hash: u64,
         actor: ActorId,
@@ -198,7 +198,7 @@ impl<K, A: Actor> KeyShard<K, A> {
     }
 
     /// Lets go of all kept actors.
-    pub(super) fn clear(&mut self) -> Garbage<K, A> {
+    pub(super) fn take_all(&mut self) -> Garbage<K, A> {
         self.table.iter_mut().for_each(|entry| entry.place = NOT_RESIDENT);
         let ring = std::mem::take(&mut self.ring);
         let mut garbage = Garbage::default();
@@ -211,7 +211,12 @@ impl<K, A: Actor> KeyShard<K, A> {
     /// beginning.
     ///
     /// Goes downwards: the last actor moves into a freed position, and has been looked at already.
-    pub(super) fn sweep(&mut self, below: usize, most: usize, garbage: &mut Garbage<K, A>) -> Option<usize> {
+    pub(super) fn sweep_ring(
+        &mut self,
+        below: usize,
+        most: usize,
+        garbage: &mut Garbage<K, A>,
+    ) -> Option<usize> {
         let from = below.min(self.ring.len());
         let to = from.saturating_sub(most);
         for place in (to..from).rev() {
@@ -231,14 +236,14 @@ impl<K, A: Actor> KeyShard<K, A> {
     }
 
     /// Returns the number of keys with a live actor, and the number of kept actors.
-    pub(super) fn counts(&self) -> (usize, usize) {
+    pub(super) fn count_actors(&self) -> (usize, usize) {
         (self.table.len(), self.ring.len())
     }
 
     /// Makes a new actor the key's, and keeps it. `after` is the id of the predecessor that
     /// [`look_up`](Self::look_up) found stopped, if any. Returns `begin`, the runnable of the first
     /// turn, to be scheduled, unless the new actor has to wait.
-    pub(super) fn place(
+    pub(super) fn place_actor(
         &mut self,
         (hash, key): (u64, Arc<K>),
         after: Option<ActorId>,
@@ -248,7 +253,7 @@ impl<K, A: Actor> KeyShard<K, A> {
     ) -> Option<Runnable> {
         self.spawned += 1;
         let Some(after) = after else {
-            let place = self.keep(hash, actor.clone(), garbage);
+            let place = self.make_resident(hash, actor.clone(), garbage);
             let entry = KeyEntry { key, hash, actor: actor.downgrade(), place };
             // The stored hash is used when the table grows, so the key's own code does not run.
             self.table.insert_unique(hash, entry, |entry| entry.hash);
@@ -260,7 +265,7 @@ impl<K, A: Actor> KeyShard<K, A> {
         garbage.weak = Some(std::mem::replace(&mut entry.actor, actor.downgrade()));
         match entry.place {
             NOT_RESIDENT => {
-                let place = self.keep(hash, actor.clone(), garbage);
+                let place = self.make_resident(hash, actor.clone(), garbage);
                 Self::entry_of(&mut self.table, hash, actor.id()).place = place;
             }
             place => {
@@ -280,7 +285,7 @@ impl<K, A: Actor> KeyShard<K, A> {
 
     /// Puts an actor into the ring and returns its position. If the ring is full, lets go of
     /// another actor and uses its position.
-    fn keep(&mut self, hash: u64, actor: ActorRef<A>, garbage: &mut Garbage<K, A>) -> u32 {
+    fn make_resident(&mut self, hash: u64, actor: ActorRef<A>, garbage: &mut Garbage<K, A>) -> u32 {
         let kept = Resident { hash, handled: actor.stats().handled as u32, actor, uses: Uses::First };
         if self.ring.len() < self.most {
             assert!(self.ring.len() < NOT_RESIDENT as usize, "too many actors in a directory");
@@ -333,7 +338,7 @@ impl<K, A: Actor> KeyShard<K, A> {
 impl<K, A: Actor> KeyShard<K, A> {
     /// Returns the first key of this hash, and its actor, if kept and running. The actor then
     /// counts as used. This does little harm if the key is not the wanted one.
-    pub(super) fn first(&mut self, hash: u64) -> Option<(Arc<K>, Option<ActorRef<A>>)> {
+    pub(super) fn first_of_hash(&mut self, hash: u64) -> Option<(Arc<K>, Option<ActorRef<A>>)> {
         let entry = self.table.find(hash, |entry| entry.hash == hash)?;
         let kept = (entry.place != NOT_RESIDENT).then(|| &mut self.ring[entry.place as usize]);
         let running = kept.filter(|kept| kept.actor.is_running()).map(|kept| {
@@ -345,12 +350,12 @@ impl<K, A: Actor> KeyShard<K, A> {
 
     /// Returns a key of this hash that was not compared yet, unless the wanted key is known and
     /// here.
-    pub(super) fn unknown(&self, hash: u64, known: &KnownKeys<K>) -> Option<Arc<K>> {
+    pub(super) fn not_compared(&self, hash: u64, known: &KnownKeys<K>) -> Option<Arc<K>> {
         // The known key may have left the table since it was compared.
         if known.same.is_some() && self.table.find(hash, |entry| known.is_same(&entry.key)).is_some() {
             return None;
         }
-        let unknown = |entry: &KeyEntry<K, A>| entry.hash == hash && !known.has(&entry.key);
+        let unknown = |entry: &KeyEntry<K, A>| entry.hash == hash && !known.has_compared(&entry.key);
         self.table.find(hash, unknown).map(|entry| Arc::clone(&entry.key))
     }
 
@@ -371,7 +376,7 @@ impl<K, A: Actor> KeyShard<K, A> {
         }
         // An upgrade fails only once the actor is closed, so this one has stopped.
         let Some(actor) = entry.actor.upgrade() else { return Err(Some(entry.actor.id())) };
-        let place = self.keep(hash, actor.clone(), garbage);
+        let place = self.make_resident(hash, actor.clone(), garbage);
         Self::entry_of(&mut self.table, hash, actor.id()).place = place;
         Ok(actor)
     }

@@ -33,14 +33,14 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
 {
-    /// Spawns a sweeper. Called after [`DirectoryInner::watch`] returned `true`.
-    pub(super) fn start(directory: &Arc<DirectoryInner<K, A>>) {
+    /// Spawns a sweeper. Called after [`DirectoryInner::start_watching`] returned `true`.
+    pub(super) fn start_sweeper(directory: &Arc<DirectoryInner<K, A>>) {
         let sweeper = Sweeper { directory: Arc::clone(directory), timer: None, shard: 0, below: usize::MAX };
         let sweeper = directory.executor.spawn(sweeper);
         directory.sweep.lock().sweeper = Some(sweeper.downgrade());
     }
 
-    fn wait(&mut self, ctx: &mut Context<Self>) {
+    fn wait_for_sweep(&mut self, ctx: &mut Context<Self>) {
         let idle = self.directory.idle.expect("what has no idle time is not swept");
         (self.shard, self.below) = (0, usize::MAX);
         // Refused when the executor shuts down, which ends the sweeper too.
@@ -48,11 +48,11 @@ where
     }
 
     /// Looks at some actors. Returns `false` when the round is over.
-    fn step(&mut self) -> bool {
+    fn sweep_step(&mut self) -> bool {
         let Some(shard) = self.directory.shards.get(self.shard) else { return false };
         let mut garbage = Garbage::default();
         let mut shard = shard.0.lock();
-        match shard.sweep(self.below, STEP, &mut garbage) {
+        match shard.sweep_ring(self.below, STEP, &mut garbage) {
             Some(below) => self.below = below,
             None => {
                 // `MAX` begins at the end of the next ring, however long it is.
@@ -76,7 +76,7 @@ where
     A: Actor + Send,
 {
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.wait(ctx);
+        self.wait_for_sweep(ctx);
     }
 }
 
@@ -90,7 +90,7 @@ where
     type Reply = ();
 
     fn handle(&mut self, _: Step, ctx: &mut Context<Self>) {
-        if self.step() {
+        if self.sweep_step() {
             let _refused_when_stopped = ctx.tell_self(Step);
             return;
         }
@@ -101,7 +101,7 @@ where
         let goes_on = sweep.sweeping;
         drop(sweep);
         if goes_on {
-            self.wait(ctx);
+            self.wait_for_sweep(ctx);
         } else {
             // Without its timer nothing keeps the sweeper alive.
             self.timer = None;

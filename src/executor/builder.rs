@@ -405,10 +405,10 @@ impl<'a> ExecutorBuilder<'a> {
             timing: self.timing,
             hook,
         });
-        self.start(core, seats, allowed)
+        self.start_crew(core, seats, allowed)
     }
 
-    fn start(
+    fn start_crew(
         mut self,
         core: Arc<Core>,
         seats: Vec<WorkerInit>,
@@ -438,7 +438,7 @@ impl<'a> ExecutorBuilder<'a> {
             let worker = WorkerThread::for_worker(seat, begun, Arc::clone(&recruiter));
             outcome = match &mut self.spawn_handler {
                 Some(handler) => handler(worker),
-                None => worker.spawn(),
+                None => worker.spawn_thread(),
             };
             if outcome.is_err() {
                 break;
@@ -446,15 +446,15 @@ impl<'a> ExecutorBuilder<'a> {
         }
         // The threads keep these from now on, so the channels end with the last thread.
         drop((recruiter, begun));
-        let executor = Executor::assemble(core, gone, self.drop_deadline);
+        let executor = Executor::from_core(core, gone, self.drop_deadline);
         match outcome {
             Err(error) => {
-                executor.abandon(BEGIN_DEADLINE);
+                executor.abandon_crew(BEGIN_DEADLINE);
                 Err(BuildError::Thread(error))
             }
             Ok(()) => match not_begun(executor.core(), pinned.is_some(), &begins) {
                 Some(error) => {
-                    executor.abandon(BEGIN_DEADLINE);
+                    executor.abandon_crew(BEGIN_DEADLINE);
                     Err(error)
                 }
                 None => Ok(executor),

@@ -83,7 +83,7 @@ impl Executor {
         ExecutorBuilder::new()
     }
 
-    pub(super) fn assemble(core: Arc<Core>, gone: Receiver<Infallible>, drop_deadline: Duration) -> Self {
+    pub(super) fn from_core(core: Arc<Core>, gone: Receiver<Infallible>, drop_deadline: Duration) -> Self {
         Executor { handle: Handle::new(core), gone: ManuallyDrop::new(gone), drop_deadline }
     }
 
@@ -93,7 +93,7 @@ impl Executor {
     }
 
     /// Ends a crew that was never complete. Its threads have no work, so they end at once.
-    pub(super) fn abandon(self, within: Duration) {
+    pub(super) fn abandon_crew(self, within: Duration) {
         let _nobody_is_there = self.core().close_all(true, None);
         let _all_have_exited = self.core().threads.join_all(time::instant_after(within));
     }
@@ -125,7 +125,7 @@ impl Drop for Executor {
             let _all_of_them = self.core().close_all(true, None);
         } else {
             // A worker of another executor without a spare blocks all the same, until the deadline.
-            let _recorded = self.end(self.drop_deadline, true, Blocking::at_any_rate());
+            let _recorded = self.end_crew(self.drop_deadline, true, Blocking::at_any_rate());
         }
         // SAFETY: this is the drop of `self`, so the field is not used afterwards and is dropped
         // once.

@@ -96,13 +96,13 @@ impl Executor {
     /// # futures::executor::block_on(end(Executor::new())).unwrap();
     /// ```
     pub fn shutdown_async(self, deadline: Duration) -> Shutdown {
-        Shutdown::start(self, deadline, false)
+        Shutdown::start_aside(self, deadline, false)
     }
 
     /// Begins a [`shutdown_now`](Self::shutdown_now) at once, and returns a future of its report.
     /// See [`shutdown_async`](Self::shutdown_async) for all else.
     pub fn shutdown_now_async(self, deadline: Duration) -> Shutdown {
-        Shutdown::start(self, deadline, true)
+        Shutdown::start_aside(self, deadline, true)
     }
 
     fn end_unless_frozen(&self, deadline: Duration, now: bool) -> Result<ShutdownReport, WaitError> {
@@ -113,12 +113,12 @@ impl Executor {
             return Err(WaitError::OnCrew);
         }
         let blocking = Blocking::unless_frozen().ok_or(WaitError::NoSpare)?;
-        self.end(deadline, now, blocking)
+        self.end_crew(deadline, now, blocking)
     }
 
     /// Ends the executor. `blocking` says what became of this thread's slot, if the thread is
     /// another executor's worker.
-    pub(super) fn end(
+    pub(super) fn end_crew(
         &self,
         deadline: Duration,
         now: bool,
@@ -251,7 +251,7 @@ struct ShutdownOutcome {
 }
 
 impl Shutdown {
-    fn start(executor: Executor, deadline: Duration, now: bool) -> Self {
+    fn start_aside(executor: Executor, deadline: Duration, now: bool) -> Self {
         let shared = Arc::new(Mutex::new(ShutdownOutcome::default()));
         if executor.core().is_forked() {
             shared.lock().result = Some(Err(WaitError::Forked));
@@ -265,7 +265,7 @@ impl Shutdown {
         }
         let theirs = Arc::clone(&shared);
         run_aside(move || {
-            let result = executor.end(deadline, now, Blocking::at_any_rate());
+            let result = executor.end_crew(deadline, now, Blocking::at_any_rate());
             let mut outcome = theirs.lock();
             outcome.result = Some(result);
             let waker = outcome.waker.take();

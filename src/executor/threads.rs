@@ -33,8 +33,8 @@ pub(super) struct Recruiter {
 
 impl Recruiter {
     /// Runs a thread of the crew until it ends.
-    pub(super) fn work(self: &Arc<Self>, arrival: Arrival) {
-        if self.core.run_thread(arrival, &|spare| self.recruit(spare)) {
+    pub(super) fn work_until_end(self: &Arc<Self>, arrival: Arrival) {
+        if self.core.run_thread(arrival, &|spare| self.recruit_spare(spare)) {
             // The hook may try to wait for the crew's end, which comes after this thread's. While
             // enlisted, the thread counts as the crew's, so the wait is refused.
             let _of_the_crew = self.core.scheduler.enter_dedicated();
@@ -43,13 +43,13 @@ impl Recruiter {
     }
 
     /// Starts a thread for a spare. Returns `false` if there is no thread.
-    fn recruit(self: &Arc<Self>, spare: Arc<Spare>) -> bool {
+    fn recruit_spare(self: &Arc<Self>, spare: Arc<Spare>) -> bool {
         // Numbers are never reused, so two spares of one executor never share a name.
         let number = self.spares.fetch_add(1, Relaxed);
         let thread = WorkerThread::for_spare(number, Arc::clone(&spare), Arc::clone(self));
         let started = user::run_guarded(Site::Handler, || match &self.handler {
             Some(handler) => handler(thread),
-            None => thread.spawn(),
+            None => thread.spawn_thread(),
         });
         let error = match started {
             // A handler may return `Ok` and drop the thread unrun; then the spare is lost.
@@ -171,11 +171,11 @@ impl WorkerThread {
             return Ok(());
         }
         let arrival = self.arrival.take().expect("taken only here");
-        self.recruiter.work(arrival);
+        self.recruiter.work_until_end(arrival);
         Ok(())
     }
 
-    pub(super) fn spawn(self) -> io::Result<()> {
+    pub(super) fn spawn_thread(self) -> io::Result<()> {
         let core = Arc::clone(&self.recruiter.core);
         let (name, stack_size) = (self.name.clone(), self.stack_size());
         // A copy that outlives `run`: the thread's destructors count as the crew's.

@@ -62,20 +62,20 @@ impl<'a> RankedActor<'a> {
     }
 
     /// Returns the rank by work done, or `None` if the actor has done nothing.
-    fn busy(&self) -> Option<Rank> {
+    fn busy_rank(&self) -> Option<Rank> {
         let done = self.handling.map_or(self.handled > 0, |handling| !handling.is_zero());
         done.then_some((self.handling, self.handled))
     }
 
     /// Returns the rank by waiting work, or `None` if nothing waits. (A timed actor's message that
     /// counts as waiting but has no age is in hand.)
-    fn behind(&self) -> Option<Rank> {
+    fn waiting_rank(&self) -> Option<Rank> {
         let timed = self.handling.is_some();
         let waits = if timed { self.oldest.is_some() } else { self.waiting > 0 };
         waits.then_some((self.oldest, u64::from(self.waiting)))
     }
 
-    fn actor(&self) -> TopActor {
+    fn to_top_actor(&self) -> TopActor {
         let cold = self.header.cold_if_any();
         TopActor {
             id: self.header.id(),
@@ -105,21 +105,21 @@ impl TopK {
         TopK { k, hopeless: None, found: Vec::new() }
     }
 
-    fn offer(&mut self, rank: Option<Rank>, seen: &RankedActor<'_>) {
+    fn offer_candidate(&mut self, rank: Option<Rank>, seen: &RankedActor<'_>) {
         // Names are copied only for candidates: most actors are out by their rank alone.
         let Some(rank) =
             rank.filter(|rank| self.k > 0 && self.hopeless.is_none_or(|hopeless| *rank > hopeless))
         else {
             return;
         };
-        self.found.push((rank, seen.actor()));
+        self.found.push((rank, seen.to_top_actor()));
         // Sorted only when `k` candidates are surplus, so that an offer costs O(log k) on average.
         if self.found.len() >= self.k.saturating_mul(2) {
-            self.choose();
+            self.keep_best();
         }
     }
 
-    fn choose(&mut self) {
+    fn keep_best(&mut self) {
         // `None` sorts below every time, so actors without timing come last.
         self.found.sort_by_key(|(rank, _)| Reverse(*rank));
         if self.found.len() >= self.k {
@@ -129,7 +129,7 @@ impl TopK {
     }
 
     fn into_vec(mut self) -> Vec<TopActor> {
-        self.choose();
+        self.keep_best();
         self.found.into_iter().map(|(_, actor)| actor).collect()
     }
 }
@@ -181,8 +181,8 @@ impl Handle {
         // One reading of the clock for all, so that the ages are comparable.
         self.core().visit_unfinished(|header| {
             let seen = RankedActor::new(header, now);
-            busiest.offer(seen.busy(), &seen);
-            longest_waiting.offer(seen.behind(), &seen);
+            busiest.offer_candidate(seen.busy_rank(), &seen);
+            longest_waiting.offer_candidate(seen.waiting_rank(), &seen);
             true
         });
         Top { busiest: busiest.into_vec(), longest_waiting: longest_waiting.into_vec() }

@@ -61,7 +61,7 @@ impl<A: Actor> Pool<A> {
         loop {
             // The messages are made outside the lock, since `message` is user code. So are surplus
             // messages dropped.
-            let seen = self.roster();
+            let seen = self.current_roster();
             if seen.stopped {
                 let refused = |_| BroadcastState::Over(Err(NoAnswer::Refused(Refusal::PoolStopped)));
                 return Broadcast { states: (0..seen.replicas.len()).map(refused).collect() };

@@ -202,7 +202,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
         // All states are made before the first replica is spawned, so that a failing factory leaves
         // nothing behind.
         let states = make_states(&self.factory, 0..self.replicas)?;
-        PoolInner::start(self.handle, self.factory, self.usual, settings, states).map(Pool::new)
+        PoolInner::start_pool(self.handle, self.factory, self.usual, settings, states).map(Pool::new)
     }
 }
 

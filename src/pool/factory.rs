@@ -43,7 +43,7 @@ impl<A> Factory<A> {
     ///
     /// The caller calls the function itself: a state moved through one more closure overflowed the
     /// stack in debug builds, where states may take 512 KiB.
-    pub(super) fn hold(&self) -> Option<FactoryGuard<A>> {
+    pub(super) fn borrow_factory(&self) -> Option<FactoryGuard<A>> {
         let make = self.0.lock().clone();
         make.map(|make| FactoryGuard(Some(make)))
     }
@@ -60,7 +60,7 @@ impl<A> Factory<A> {
 pub(super) struct FactoryGuard<A: 'static>(Option<Arc<StateFactory<A>>>);
 
 impl<A> FactoryGuard<A> {
-    pub(super) fn make(&self) -> &StateFactory<A> {
+    pub(super) fn state_factory(&self) -> &StateFactory<A> {
         self.0.as_deref().expect("present until the drop")
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct FailureWindow {
 
 impl FailureWindow {
     /// Adds a loss. Returns the number of losses within the window.
-    pub(super) fn add(&mut self, now: Instant, window: Duration) -> u64 {
+    pub(super) fn add_failure(&mut self, now: Instant, window: Duration) -> u64 {
         while let Some(&(at, count)) = self.entries.front()
             && now.saturating_duration_since(at) > window
         {
@@ -53,7 +53,7 @@ mod tests {
             for n in 0..1_000_000u64 {
                 // 700 s in all.
                 let now = start + Duration::from_micros(700 * n);
-                assert_eq!(losses.add(now, window), n + 1);
+                assert_eq!(losses.add_failure(now, window), n + 1);
             }
             assert!(losses.entries.len() <= EXACT + PARTS as usize + 1, "{} entries", losses.entries.len());
         }
@@ -64,16 +64,16 @@ mod tests {
         let (mut losses, start, window) = (FailureWindow::default(), time::now(), Duration::from_millis(64));
         let at = |ms| start + Duration::from_millis(ms);
         for n in 0..50 {
-            assert_eq!(losses.add(at(n), window), n + 1, "one a millisecond");
+            assert_eq!(losses.add_failure(at(n), window), n + 1, "one a millisecond");
         }
-        assert_eq!(losses.add(at(64), window), 51, "the first is as old as the window");
-        assert_eq!(losses.add(at(65), window), 51, "and has left it");
-        assert_eq!(losses.add(at(1000), window), 1);
+        assert_eq!(losses.add_failure(at(64), window), 51, "the first is as old as the window");
+        assert_eq!(losses.add_failure(at(65), window), 51, "and has left it");
+        assert_eq!(losses.add_failure(at(1000), window), 1);
         // 10 in each millisecond, so that entries are shared. The count is right except for one
         // part of the window.
         let mut counted = 0;
         for n in 10_000..20_000u64 {
-            counted = losses.add(start + Duration::from_micros(100 * n), window);
+            counted = losses.add_failure(start + Duration::from_micros(100 * n), window);
             assert!(losses.entries.len() <= EXACT + PARTS as usize + 1);
         }
         assert!((630..=641).contains(&counted), "{counted} of 640 in the window");

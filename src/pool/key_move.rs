@@ -49,22 +49,22 @@ impl<A> KeyMove<A> {
     }
 
     /// Returns the replica that had the index `from` before the change.
-    pub(super) fn replica<'a>(&'a self, roster: &'a Roster<A>, from: usize) -> &'a Replica<A> {
+    pub(super) fn moving_from<'a>(&'a self, roster: &'a Roster<A>, from: usize) -> &'a Replica<A> {
         let stay = self.before - self.leaving.len();
         // Replicas that stay keep their index in every roster.
         if from < stay { &roster.replicas[from] } else { &self.leaving[from - stay] }
     }
 
     /// Returns `true` if messages of keys that move away from this replica are held.
-    pub(super) fn holds(&self, from: usize) -> bool {
+    pub(super) fn has_hold(&self, from: usize) -> bool {
         self.rows.get(from).is_some_and(|row| matches!(&*row.read(), MoveRow::Open(_)))
     }
 
     /// Returns the hold for a pair of replicas. Makes one with `make` if there is none.
     ///
     /// The caller is a sender, under its stripe's lock, and has found the row
-    /// [holding](Self::holds) messages.
-    pub(super) fn hold<E>(
+    /// [holding](Self::has_hold) messages.
+    pub(super) fn hold_or_make<E>(
         &self,
         from: usize,
         into: usize,
@@ -92,7 +92,7 @@ impl<A> KeyMove<A> {
     /// Closes the row of a replica that has handled all messages from before the change. Returns
     /// its holds by new replica, for the caller to empty, or `None` if the row was passed already.
     /// Called while no sender is on its way.
-    pub(super) fn pass(&self, from: usize) -> Option<HashMap<usize, ActorRef<A>>> {
+    pub(super) fn pass_row(&self, from: usize) -> Option<HashMap<usize, ActorRef<A>>> {
         match std::mem::replace(&mut *self.rows.get(from)?.write(), MoveRow::Passed) {
             MoveRow::Open(holds) => {
                 // Relaxed: every reader of the count holds the same locks.
@@ -103,7 +103,8 @@ impl<A> KeyMove<A> {
         }
     }
 
-    /// Returns `true` if all rows were passed. Called under the same locks as [`pass`](Self::pass).
+    /// Returns `true` if all rows were passed. Called under the same locks as
+    /// [`pass_row`](Self::pass_row).
     pub(super) fn is_over(&self) -> bool {
         self.open.load(Relaxed) == 0
     }

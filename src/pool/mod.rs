@@ -1,7 +1,7 @@
 //! Pools: replicas of an actor behind one handle, and strategies for choosing a replica.
 //!
 //! - this file: the handle; [`send`]: tell, ask, send; [`broadcast`]: all replicas at the same time
-//! - [`strategy`]: the choice of a replica; [`replicas`]: the replicas, as senders see them
+//! - [`strategy`]: the choice of a replica; [`roster`]: the replicas, as senders see them
 //! - [`builder`]: settings; [`life`]: losses, successors, changes of size, the end; [`key_move`]:
 //!   keys that change their replica
 //! - `stats`: statistics
@@ -102,7 +102,7 @@ struct PoolHandles<A: Actor>(Arc<PoolInner<A>>);
 impl<A: Actor> Drop for PoolHandles<A> {
     fn drop(&mut self) {
         // If the pool has ended already, its first reason is kept.
-        self.0.end(PoolStopReason::Dropped, false);
+        self.0.end_pool(PoolStopReason::Dropped, false);
     }
 }
 
@@ -119,14 +119,14 @@ impl<A: Actor> Pool<A> {
         Pool { handles: Arc::new(PoolHandles(Arc::clone(&shared))), shared }
     }
 
-    fn roster(&self) -> Arc<Roster<A>> {
-        self.shared.roster()
+    fn current_roster(&self) -> Arc<Roster<A>> {
+        self.shared.current_roster()
     }
 
     /// Returns the number of replicas.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.roster().replicas.len()
+        self.current_roster().replicas.len()
     }
 
     /// Returns `false`: a pool has at least one replica. (In a forked child it has none.)
@@ -138,19 +138,19 @@ impl<A: Actor> Pool<A> {
     /// Returns the replica of an index, if there is one.
     #[must_use]
     pub fn replica(&self, index: usize) -> Option<ActorRef<A>> {
-        self.roster().replicas.get(index).map(|replica| replica.actor.clone())
+        self.current_roster().replicas.get(index).map(|replica| replica.actor.clone())
     }
 
     /// Returns the replicas' ids, in order of their indexes.
     #[must_use]
     pub fn ids(&self) -> Vec<ActorId> {
-        self.roster().replicas.iter().map(|replica| replica.actor.id()).collect()
+        self.current_roster().replicas.iter().map(|replica| replica.actor.id()).collect()
     }
 
     /// Returns `true` if the pool accepts messages: until it stops, or is closed by its executor.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        let roster = self.roster();
+        let roster = self.current_roster();
         !roster.stopped && roster.queue.as_ref().is_some_and(ActorRef::is_running)
     }
 
@@ -158,13 +158,13 @@ impl<A: Actor> Pool<A> {
     /// shared queue. Later messages are refused. Returns at once;
     /// [`wait_stopped`](Self::wait_stopped) waits for the end.
     pub fn stop(&self) {
-        self.shared.end(PoolStopReason::Stopped, false);
+        self.shared.end_pool(PoolStopReason::Stopped, false);
     }
 
     /// Stops the pool after the messages in work. Messages that wait become dead letters, and their
     /// askers are told. Returns at once.
     pub fn stop_now(&self) {
-        self.shared.end(PoolStopReason::Killed, true);
+        self.shared.end_pool(PoolStopReason::Killed, true);
     }
 
     /// Blocks until all replicas have ended. Returns why the pool ended. The call does not stop the
@@ -187,7 +187,7 @@ impl<A: Actor> Pool<A> {
     }
 
     fn wait_stopped_until(&self, until: Option<Instant>) -> Result<PoolStopReason, WaitError> {
-        if self.shared.forked() {
+        if self.shared.is_forked() {
             return Err(WaitError::Forked);
         }
         // Before the look at the calling thread: a pool that has ended needs no wait, so its result
@@ -267,7 +267,7 @@ impl<A: Actor + Send> Pool<A> {
     /// Returns `true` while a change of size is under way.
     #[must_use]
     pub fn is_resizing(&self) -> bool {
-        self.roster().key_move.is_some()
+        self.current_roster().key_move.is_some()
     }
 }
 

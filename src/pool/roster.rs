@@ -18,7 +18,7 @@
 
 use super::key_move::KeyMove;
 use super::stats::ReplicaCounts;
-use super::strategy::{Route, View, jump};
+use super::strategy::{Route, View, jump_hash};
 use crate::actor::refs::ActorRef;
 use crate::error::Refusal;
 use crate::id::ActorId;
@@ -45,7 +45,7 @@ impl<A> Replica<A> {
     /// largest load.
     #[inline]
     pub(super) fn load(&self) -> usize {
-        if self.counts.absent() { usize::MAX } else { self.actor.len() }
+        if self.counts.is_absent() { usize::MAX } else { self.actor.len() }
     }
 }
 
@@ -103,14 +103,14 @@ impl<A> Stripes<A> {
     }
 
     #[inline]
-    pub(super) fn get(&self, index: usize) -> &Stripe<A> {
+    pub(super) fn stripe_at(&self, index: usize) -> &Stripe<A> {
         &self.0[index].0
     }
 
     /// Calls `change` while no sender is between its look at the roster and the arrival of its
     /// message in a mailbox. Then publishes the returned roster, if there is one. `change` must not
     /// run user code.
-    pub(super) fn change(&self, change: impl FnOnce(Option<&Roster<A>>) -> Option<Roster<A>>) {
+    pub(super) fn publish_change(&self, change: impl FnOnce(Option<&Roster<A>>) -> Option<Roster<A>>) {
         let mut old = Vec::with_capacity(self.0.len());
         {
             // All stripes in the same order, so that two changes cannot deadlock. Holding every
@@ -127,7 +127,7 @@ impl<A> Stripes<A> {
 
 impl<A> Stripe<A> {
     /// Returns the current roster.
-    pub(super) fn snapshot(&self) -> Arc<Roster<A>> {
+    pub(super) fn current_roster(&self) -> Arc<Roster<A>> {
         Arc::clone(&self.roster.read())
     }
 
@@ -139,7 +139,7 @@ impl<A> Stripe<A> {
 
     /// Returns a random number below `n` (SplitMix64).
     #[inline]
-    fn below(&self, n: usize) -> usize {
+    fn random_below(&self, n: usize) -> usize {
         // A load and a store, not a read-modify-write: two threads that draw the same number do no
         // harm.
         let state = self.seed.load(Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -153,7 +153,11 @@ impl<A> Stripe<A> {
 
     /// Returns the destination for a route.
     #[inline]
-    pub(super) fn pick<'a>(&self, roster: &'a Roster<A>, route: Route) -> Result<Choice<'a, A>, Refusal> {
+    pub(super) fn pick_replica<'a>(
+        &self,
+        roster: &'a Roster<A>,
+        route: Route,
+    ) -> Result<Choice<'a, A>, Refusal> {
         if roster.stopped {
             return Err(Refusal::PoolStopped);
         }
@@ -161,13 +165,13 @@ impl<A> Stripe<A> {
         let n = replicas.len();
         let index = match route {
             Route::RoundRobin => self.next(n),
-            Route::Random => self.below(n),
+            Route::Random => self.random_below(n),
             Route::Default | Route::TwoChoices => self.two_choices(replicas),
             Route::LeastLoaded => self.least_loaded(replicas),
             Route::SharedQueue => {
                 return roster.queue.as_ref().map(Choice::Actor).ok_or(Refusal::PoolStopped);
             }
-            Route::Key(hash) => return Ok(roster.owner(hash)),
+            Route::Key(hash) => return Ok(roster.owner_of_key(hash)),
             Route::Index(index) => index,
             // A missing id becomes an index out of range, which the look-up below refuses.
             Route::Id(id) => replicas.iter().position(|replica| replica.actor.id() == id).unwrap_or(n),
@@ -180,9 +184,9 @@ impl<A> Stripe<A> {
         if n == 1 {
             return 0;
         }
-        let one = self.below(n);
+        let one = self.random_below(n);
         // An offset from 1 to `n` - 1, so that the two replicas differ.
-        let other = (one + 1 + self.below(n - 1)) % n;
+        let other = (one + 1 + self.random_below(n - 1)) % n;
         if replicas[other].load() < replicas[one].load() { other } else { one }
     }
 
@@ -196,7 +200,7 @@ impl<A> Stripe<A> {
                 // Reservoir sampling: the k-th of equal replicas replaces the earlier choice with
                 // probability 1/k, so each is chosen equally often.
                 equal += 1;
-                if self.below(equal) == 0 {
+                if self.random_below(equal) == 0 {
                     best = index;
                 }
             }
@@ -208,11 +212,11 @@ impl<A> Stripe<A> {
 impl<A> Roster<A> {
     /// Returns the destination for a key's messages.
     #[inline]
-    fn owner(&self, hash: u64) -> Choice<'_, A> {
-        let into = jump(hash, self.replicas.len());
+    fn owner_of_key(&self, hash: u64) -> Choice<'_, A> {
+        let into = jump_hash(hash, self.replicas.len());
         if let Some(key_move) = &self.key_move {
-            let from = jump(hash, key_move.before);
-            if from != into && key_move.holds(from) {
+            let from = jump_hash(hash, key_move.before);
+            if from != into && key_move.has_hold(from) {
                 return Choice::Hold { key_move, from, into };
             }
         }

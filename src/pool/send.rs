@@ -7,7 +7,7 @@ use super::strategy::{Replicas, Route, Strategy};
 use crate::actor::ask::Ask;
 use crate::actor::carried::carried;
 use crate::actor::refs::ActorRef;
-use crate::actor::send::{Packed, Posted, Queued, Returned, open, pack};
+use crate::actor::send::{Packed, Posted, Queued, Returned, open_packed, pack_message};
 use crate::actor::wait::{self, Awaits, WaitRefused};
 use crate::actor::{Actor, Receive};
 use crate::cell::header::Header;
@@ -27,17 +27,17 @@ impl<A: Actor> PoolInner<A> {
     /// none. `deliver` puts a message into the mailbox, under the stripe's lock, and runs no user
     /// code.
     #[inline]
-    fn follow<S: Strategy + ?Sized, R>(
+    fn choose_and_deliver<S: Strategy + ?Sized, R>(
         self: &Arc<Self>,
         strategy: &S,
         deliver: impl FnOnce(Result<&ActorRef<A>, Refusal>) -> R,
     ) -> R {
-        if self.forked() {
+        if self.is_forked() {
             return deliver(Err(Refusal::Forked));
         }
         // Chosen before the user's code runs, which may block and change this thread's slot. Any
         // stripe is right; the own one is only the fastest.
-        let stripe = self.stripe();
+        let stripe = self.own_stripe();
         // `fixed` hashes a key, which is user code, so it runs before the lock is taken.
         let route = match user::run_passing(Site::Strategy, || strategy.fixed()) {
             Some(Route::Default) => match self.usual_route {
@@ -48,7 +48,7 @@ impl<A: Actor> PoolInner<A> {
             None => return self.ask_and_follow(stripe, strategy, deliver),
         };
         let roster = stripe.roster.read();
-        self.deliver_to(&roster, stripe.pick(&roster, route), deliver)
+        self.deliver_to(&roster, stripe.pick_replica(&roster, route), deliver)
     }
 
     /// Calls `deliver` with the picked destination, under the stripe's lock.
@@ -62,14 +62,14 @@ impl<A: Actor> PoolInner<A> {
         match picked {
             Ok(Choice::Actor(actor)) => deliver(Ok(actor)),
             Ok(Choice::Hold { key_move, from, into }) => {
-                let hold = self.hold(roster, key_move, from, into);
+                let hold = self.hold_queue(roster, key_move, from, into);
                 deliver(hold.as_ref().map_err(|refusal| *refusal))
             }
             Err(refusal) => deliver(Err(refusal)),
         }
     }
 
-    /// Like `follow`, for a strategy that looks at the replicas.
+    /// Like `choose_and_deliver`, for a strategy that looks at the replicas.
     fn ask_and_follow<S: Strategy + ?Sized, R>(
         self: &Arc<Self>,
         stripe: &Stripe<A>,
@@ -77,7 +77,7 @@ impl<A: Actor> PoolInner<A> {
         deliver: impl FnOnce(Result<&ActorRef<A>, Refusal>) -> R,
     ) -> R {
         loop {
-            let seen = stripe.snapshot();
+            let seen = stripe.current_roster();
             if seen.stopped {
                 return deliver(Err(Refusal::PoolStopped));
             }
@@ -94,32 +94,32 @@ impl<A: Actor> PoolInner<A> {
                 // The pool has changed meanwhile, so the route may be wrong.
                 continue;
             }
-            return self.deliver_to(&roster, stripe.pick(&roster, route), deliver);
+            return self.deliver_to(&roster, stripe.pick_replica(&roster, route), deliver);
         }
     }
 
     /// Turns the refusal of a closed replica into `PoolStopped` if the pool is stopping.
-    fn explain(&self, refusal: Refusal) -> Refusal {
-        if refusal == Refusal::Stopped && self.stopping() { Refusal::PoolStopped } else { refusal }
+    fn explain_refusal(&self, refusal: Refusal) -> Refusal {
+        if refusal == Refusal::Stopped && self.is_stopping() { Refusal::PoolStopped } else { refusal }
     }
 }
 
 impl<A: Actor> Pool<A> {
     #[inline]
-    fn deliver<S: Strategy, M, R>(
+    fn deliver_chosen<S: Strategy, M, R>(
         &self,
         strategy: &S,
         message: M,
         deliver: impl FnOnce(&ActorRef<A>, M) -> Result<R, SendError<M>>,
     ) -> Result<R, SendError<M>> {
-        let result = self.shared.follow(strategy, |picked| match picked {
+        let result = self.shared.choose_and_deliver(strategy, |picked| match picked {
             Ok(actor) => deliver(actor, message),
             Err(refusal) => Err(SendError::new(message, refusal)),
         });
         match result {
             Ok(done) => Ok(done),
             Err(error) => {
-                let refusal = self.shared.explain(error.refusal());
+                let refusal = self.shared.explain_refusal(error.refusal());
                 Err(SendError::new(error.into_message(), refusal))
             }
         }
@@ -140,7 +140,7 @@ impl<A: Actor> Pool<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => self.deliver(&strategy, message, |actor, message| actor.tell_as::<M, _>(message)))
+        carried!(message => self.deliver_chosen(&strategy, message, |actor, message| actor.tell_as::<M, _>(message)))
     }
 
     /// Sends a message to one replica and returns its pending answer; see [`ActorRef::ask`].
@@ -156,7 +156,7 @@ impl<A: Actor> Pool<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => self.deliver(&strategy, message, |actor, message| actor.ask_as::<M, _>(message)))
+        carried!(message => self.deliver_chosen(&strategy, message, |actor, message| actor.ask_as::<M, _>(message)))
     }
 
     /// Sends a message with a deadline to one replica and returns its answer to come; see
@@ -174,7 +174,7 @@ impl<A: Actor> Pool<A> {
         A: Receive<M>,
     {
         carried!(message => {
-            self.deliver(&strategy, message, |actor, message| actor.ask_deadline_as::<M, _>(deadline, message))
+            self.deliver_chosen(&strategy, message, |actor, message| actor.ask_deadline_as::<M, _>(deadline, message))
         })
     }
 
@@ -185,7 +185,7 @@ impl<A: Actor> Pool<A> {
     /// replica now. A replica that the pool removes meanwhile refuses messages.
     #[must_use]
     pub fn choose(&self, strategy: impl Strategy) -> Option<ActorRef<A>> {
-        let picked = self.shared.follow(&strategy, |picked| picked.ok().cloned())?;
+        let picked = self.shared.choose_and_deliver(&strategy, |picked| picked.ok().cloned())?;
         picked.header().supervised().is_some_and(|kept| !kept.is_queue()).then_some(picked)
     }
 
@@ -241,18 +241,18 @@ impl<A: Actor> Pool<A> {
         }
         // The message joins the line first, so that cycle detection knows the target of the wait.
         let mut sending = self.send_async(strategy, message);
-        if let Poll::Ready(result) = sending.advance(Waker::noop()) {
-            return sending.finish(result);
+        if let Poll::Ready(result) = sending.advance_send(Waker::noop()) {
+            return sending.finish_send(result);
         }
         let result = match wait::wait_for(&mut Advancing(&mut sending), until) {
-            Ok(Some(result)) => return sending.finish(result),
+            Ok(Some(result)) => return sending.finish_send(result),
             // The message may have been accepted at the last moment; then `give_up` finds nothing,
             // and the result is `Ok`.
             Ok(None) => sending.give_up(Refusal::TimedOut),
             Err(WaitRefused::WouldDeadlock(_)) => sending.give_up(Refusal::WouldDeadlock),
             Err(WaitRefused::NoSpare) => sending.give_up(Refusal::NoSpare),
         };
-        sending.finish(result.map_or(Ok(()), Err))
+        sending.finish_send(result.map_or(Ok(()), Err))
     }
 
     /// Returns a future that sends a message and waits for room: the awaited form of
@@ -262,10 +262,10 @@ impl<A: Actor> Pool<A> {
     where
         A: Receive<M>,
     {
-        let (core, timed) = (self.shared.handle.core(), self.shared.timing());
+        let (core, timed) = (self.shared.handle.core(), self.shared.is_timed());
         // Packed once, for whichever replica: all replicas have the same executor and the same
         // timing.
-        let state = PoolSendState::Fresh(pack::<A, M>(message, core, timed));
+        let state = PoolSendState::Fresh(pack_message::<A, M>(message, core, timed));
         PoolSending { pool: self.clone(), strategy, state, message: PhantomData }
     }
 }
@@ -293,11 +293,11 @@ impl<A: Actor, S, M> Unpin for PoolSending<A, S, M> {}
 
 impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
     /// Advances as far as possible without blocking.
-    fn advance(&mut self, waker: &Waker) -> Poll<Result<(), Returned<A>>> {
+    fn advance_send(&mut self, waker: &Waker) -> Poll<Result<(), Returned<A>>> {
         let PoolSending { pool, strategy, state, .. } = self;
         loop {
             match state {
-                PoolSendState::Fresh(_) if pool.shared.forked() => {
+                PoolSendState::Fresh(_) if pool.shared.is_forked() => {
                     match std::mem::replace(state, PoolSendState::Done) {
                         PoolSendState::Fresh(packed) => {
                             return Poll::Ready(Err(Returned(packed, Refusal::Forked)));
@@ -309,14 +309,14 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
                     // The ticket clones the waker, which is user code, so it is made outside the
                     // stripe's lock. The message stays in `state` until it is posted, since a
                     // strategy may panic.
-                    let ticket = packed.ticket(waker);
-                    let posted = pool.shared.follow(&*strategy, |picked| {
+                    let ticket = packed.new_ticket(waker);
+                    let posted = pool.shared.choose_and_deliver(&*strategy, |picked| {
                         let PoolSendState::Fresh(packed) = std::mem::replace(state, PoolSendState::Done)
                         else {
                             unreachable!("it was fresh")
                         };
                         match picked {
-                            Ok(actor) => Queued::post(actor, packed, &ticket),
+                            Ok(actor) => Queued::post_or_queue(actor, packed, &ticket),
                             Err(refusal) => Posted::Done(Err(Returned(packed, refusal))),
                         }
                     });
@@ -334,7 +334,7 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
                     match result {
                         // The replica has left the pool, or the hold was emptied. The strategy
                         // chooses again.
-                        Err(Returned(packed, Refusal::Stopped)) if !pool.shared.stopping() => {
+                        Err(Returned(packed, Refusal::Stopped)) if !pool.shared.is_stopping() => {
                             *state = PoolSendState::Fresh(packed);
                         }
                         result => return Poll::Ready(result),
@@ -346,12 +346,12 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
     }
 
     /// Converts a returned message to the sender's error type.
-    fn finish(&self, result: Result<(), Returned<A>>) -> Result<(), SendError<M>> {
+    fn finish_send(&self, result: Result<(), Returned<A>>) -> Result<(), SendError<M>> {
         result.map_err(|Returned(packed, refusal)| {
             // SAFETY: `Pool::send_async` packed an `M` for this future, and `PoolSending` has the
             // same type parameter.
-            let message = unsafe { open(packed) };
-            SendError::new(message, self.pool.shared.explain(refusal))
+            let message = unsafe { open_packed(packed) };
+            SendError::new(message, self.pool.shared.explain_refusal(refusal))
         })
     }
 
@@ -372,7 +372,7 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> Future for Advancing<'_, A, 
     type Output = Result<(), Returned<A>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.advance(cx.waker())
+        self.0.advance_send(cx.waker())
     }
 }
 
@@ -391,8 +391,8 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> Future for PoolSending<A, S,
     type Output = Result<(), SendError<M>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = self.advance(cx.waker());
-        result.map(|result| self.finish(result))
+        let result = self.advance_send(cx.waker());
+        result.map(|result| self.finish_send(result))
     }
 }
 
@@ -410,10 +410,10 @@ impl<A: Actor> PoolInner<A> {
         seen: &Arc<Roster<A>>,
         deliver: impl FnOnce(&Roster<A>) -> R,
     ) -> Option<R> {
-        if self.forked() {
+        if self.is_forked() {
             return None;
         }
-        let roster = self.stripe().roster.read();
+        let roster = self.own_stripe().roster.read();
         Arc::ptr_eq(&roster, seen).then(|| deliver(&roster))
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct ReplicaCounts {
 impl ReplicaCounts {
     /// Returns `true` if the replica has no state, and will have none for a while.
     #[inline]
-    pub(super) fn absent(&self) -> bool {
+    pub(super) fn is_absent(&self) -> bool {
         self.absent.load(Relaxed)
     }
 
@@ -104,7 +104,7 @@ impl<A: Actor> Pool<A> {
     /// these are the counts of its last replicas.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        let roster = self.roster();
+        let roster = self.current_roster();
         let stats_of = |replica: &super::roster::Replica<A>| {
             let in_work = replica.actor.header().supervised().is_some_and(|kept| kept.in_turn());
             ReplicaStats {
@@ -114,7 +114,7 @@ impl<A: Actor> Pool<A> {
                 waiting: replica.actor.len().saturating_sub(usize::from(in_work)),
                 failed: replica.counts.failed.load(Relaxed),
                 replaced: replica.counts.replaced.load(Relaxed),
-                absent: replica.counts.absent(),
+                absent: replica.counts.is_absent(),
                 timing: replica.actor.timing(),
                 actor: replica.actor.stats(),
             }

@@ -289,7 +289,7 @@ impl<S: Strategy + ?Sized> Strategy for &S {
 /// A key's path is a sequence of jumps from bucket to bucket, drawn from a generator that the key
 /// seeds. The key's bucket is the last one on the path below the number of buckets.
 #[inline]
-pub(super) fn jump(mut key: u64, buckets: usize) -> usize {
+pub(super) fn jump_hash(mut key: u64, buckets: usize) -> usize {
     let (mut bucket, mut next) = (0, 0);
     while next < buckets as u64 {
         bucket = next;
@@ -312,7 +312,7 @@ mod tests {
         for buckets in [1, 2, 7, 16] {
             let mut moved = 0u64;
             for key in 0..keys {
-                let (before, after) = (jump(hash(key), buckets), jump(hash(key), buckets + 1));
+                let (before, after) = (jump_hash(hash(key), buckets), jump_hash(hash(key), buckets + 1));
                 assert!(before < buckets);
                 if before != after {
                     assert_eq!(after, buckets, "keys move to the new one only");

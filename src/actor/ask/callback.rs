@@ -38,14 +38,14 @@ where
 {
     const ENVELOPE: EnvelopeVtable = EnvelopeVtable {
         handle: handle::<A, R, F, S>,
-        discard: discard::<A, R, F, S>,
+        discard: discard_callback::<A, R, F, S>,
         sent: timestamp_offset::<S>(offset_of!(Callback<A, R, F, S>, sent)),
         batched: None,
     };
     const REPLY: ReplyVtable<R> = ReplyVtable {
-        answer: answer::<A, R, F, S>,
-        wanted: wanted::<A, R, F, S>,
-        cancel: cancel::<A, R, F, S>,
+        answer: send_callback::<A, R, F, S>,
+        wanted: is_callback_wanted::<A, R, F, S>,
+        cancel: cancel_callback::<A, R, F, S>,
         // No thread blocks for this answer, so a forward need not be known to the table of waits.
         forward: |_, _| Ok(None),
         restore: |_, _| (),
@@ -53,7 +53,7 @@ where
 }
 
 /// Makes a reply that calls `then` in a turn of `owner`.
-pub(crate) fn reply<A, R, F>(owner: ActorRef<A>, then: F) -> Reply<R>
+pub(crate) fn reply_by_callback<A, R, F>(owner: ActorRef<A>, then: F) -> Reply<R>
 where
     A: Actor,
     R: Send + 'static,
@@ -83,7 +83,7 @@ where
     unsafe { Reply::new(callback.cast(), &CallbackVtables::<A, R, F, S>::REPLY) }
 }
 
-unsafe fn answer<A: Actor, R, F, S: Timestamp>(to: NonNull<()>, answer: Result<R, AskError>) {
+unsafe fn send_callback<A: Actor, R, F, S: Timestamp>(to: NonNull<()>, answer: Result<R, AskError>) {
     // SAFETY: the reply calls this once and gives the callback up. The envelope is made for an
     // actor of the owner's type.
     unsafe {
@@ -96,7 +96,7 @@ unsafe fn answer<A: Actor, R, F, S: Timestamp>(to: NonNull<()>, answer: Result<R
     }
 }
 
-unsafe fn wanted<A: Actor, R, F, S: Timestamp>(to: NonNull<()>) -> bool {
+unsafe fn is_callback_wanted<A: Actor, R, F, S: Timestamp>(to: NonNull<()>) -> bool {
     // SAFETY: the reply has not been used yet, so the callback is there.
     let callback = unsafe { to.cast::<Callback<A, R, F, S>>().as_ref() };
     callback.owner.as_ref().is_some_and(|owner| !owner.header().state.load_snapshot().is_closed())
@@ -104,21 +104,25 @@ unsafe fn wanted<A: Actor, R, F, S: Timestamp>(to: NonNull<()>) -> bool {
 
 /// Drops the callback unanswered, by `drops::run_or_put_off`: the callback may own another reply,
 /// and so on.
-unsafe fn cancel<A: Actor, R: 'static, F: 'static, S: Timestamp>(to: NonNull<()>) {
+unsafe fn cancel_callback<A: Actor, R: 'static, F: 'static, S: Timestamp>(to: NonNull<()>) {
     // SAFETY: the reply calls this once and gives the callback up. The owner keeps its pool.
     let cancel = move || unsafe {
         // Taken out first: the owner keeps the pool while the callback is freed.
         let owner = to.cast::<Callback<A, R, F, S>>().as_mut().owner.take().expect("taken only once");
-        drop(unwrap::<A, R, F, S>(to.cast(), owner.header().pool_held()));
+        drop(take_callback::<A, R, F, S>(to.cast(), owner.header().pool_held()));
     };
     drops::run_or_put_off(cancel);
 }
 
 /// # Safety
-/// `this` is the only pointer to a callback made by `reply`, and `held` is of the callback's pool.
-unsafe fn unwrap<A: Actor, R, F, S: Timestamp>(this: AnyEnvelope, held: Held<'_>) -> Callback<A, R, F, S> {
-    // SAFETY: `reply` allocated the callback as this type, no other pointer to it exists, and
-    // `held` is of the right pool.
+/// `this` is the only pointer to a callback made by `reply_by_callback`, and `held` is of the
+/// callback's pool.
+unsafe fn take_callback<A: Actor, R, F, S: Timestamp>(
+    this: AnyEnvelope,
+    held: Held<'_>,
+) -> Callback<A, R, F, S> {
+    // SAFETY: `reply_by_callback` allocated the callback as this type, no other pointer to it
+    // exists, and `held` is of the right pool.
     Worker::with_heap(|here| unsafe { memory::take_and_free(here, Kind::Message, this.cast(), held) })
 }
 
@@ -132,14 +136,14 @@ where
     // of its owner.
     unsafe {
         // Freed before the callback runs, which may ask again and use the block.
-        let callback = unwrap::<A, R, F, S>(this, header.as_ref().pool_held());
+        let callback = take_callback::<A, R, F, S>(this, header.as_ref().pool_held());
         let (actor, mut ctx) = enter::<A>(header);
         (callback.then)(actor, callback.answer.expect("set before it was sent"), &mut ctx);
     }
 }
 
-unsafe fn discard<A: Actor, R, F, S: Timestamp>(this: AnyEnvelope, _: AskError, held: Held<'_>) {
+unsafe fn discard_callback<A: Actor, R, F, S: Timestamp>(this: AnyEnvelope, _: AskError, held: Held<'_>) {
     // SAFETY: called through the callback's table with the only pointer to the callback, and `held`
     // is of its pool.
-    drop(unsafe { unwrap::<A, R, F, S>(this, held) });
+    drop(unsafe { take_callback::<A, R, F, S>(this, held) });
 }

@@ -32,15 +32,21 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
     // compiled once.
     const ASKED: EnvelopeVtable = EnvelopeVtable {
         handle: handle_asked::<A, M, C>,
-        discard: AskEnvelope::<Expiring<C>, A::Reply, ()>::discard,
+        discard: AskEnvelope::<Expiring<C>, A::Reply, ()>::discard_ask,
         sent: AskEnvelope::<Expiring<C>, A::Reply, S>::SENT,
-        batched: batch::batched::<A, M>(open_asked::<M, C, A::Reply>, asked_has_expired::<C, A::Reply>),
+        batched: batch::batched_vtable::<A, M>(
+            open_asked::<M, C, A::Reply>,
+            asked_has_expired::<C, A::Reply>,
+        ),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
         handle: handle_with::<A, M, C, S>,
-        discard: AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::discard,
+        discard: AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::discard_ask,
         sent: AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::SENT,
-        batched: batch::batched::<A, M>(open_with::<M, C, A::Reply, S>, with_has_expired::<C, A::Reply, S>),
+        batched: batch::batched_vtable::<A, M>(
+            open_with::<M, C, A::Reply, S>,
+            with_has_expired::<C, A::Reply, S>,
+        ),
     };
 }
 
@@ -52,7 +58,7 @@ unsafe fn handle_asked<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
     unsafe {
-        let (expiring, reply) = AskEnvelope::<Expiring<C>, A::Reply, ()>::open(this);
+        let (expiring, reply) = AskEnvelope::<Expiring<C>, A::Reply, ()>::take_parts(this);
         handle::<A, M, C>(expiring, reply, header);
     }
 }
@@ -65,8 +71,10 @@ unsafe fn handle_with<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timest
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
     unsafe {
-        let (expiring, reply) =
-            AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::unwrap(this, header.as_ref().pool_held());
+        let (expiring, reply) = AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::take_and_free(
+            this,
+            header.as_ref().pool_held(),
+        );
         handle::<A, M, C>(expiring, reply, header);
     }
 }
@@ -85,7 +93,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
         // Read here and not by a timer: an expired message costs nothing before its turn comes.
         if time::now() >= deadline {
             ticks::not_handled(header.as_ref(), DeadLetterReason::Expired);
-            reply.fail(AskError::Expired); // told even if the message's drop panics
+            reply.fail_with(AskError::Expired); // told even if the message's drop panics
             drop(message);
         } else {
             let (actor, mut ctx) = enter::<A>(header);
@@ -103,19 +111,19 @@ unsafe fn open_asked<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
     // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
     // room for message and reply.
     unsafe {
-        let (expiring, reply) = AskEnvelope::<Expiring<C>, R, ()>::open(this);
-        batch::put::<M, R>(into, expiring.message.arrive(), reply);
+        let (expiring, reply) = AskEnvelope::<Expiring<C>, R, ()>::take_parts(this);
+        batch::put_pair::<M, R>(into, expiring.message.arrive(), reply);
     }
 }
 
 unsafe fn asked_has_expired<C: Send + 'static, R: Send + 'static>(this: AnyEnvelope) -> bool {
     // SAFETY: called through the envelope's table, with the message still there.
-    time::now() >= unsafe { AskEnvelope::<Expiring<C>, R, ()>::message(this).as_ref() }.deadline
+    time::now() >= unsafe { AskEnvelope::<Expiring<C>, R, ()>::message_ptr(this).as_ref() }.deadline
 }
 
 unsafe fn with_has_expired<C: Send + 'static, R: Send + 'static, S: Timestamp>(this: AnyEnvelope) -> bool {
     // SAFETY: called through the envelope's table, with the message still there.
-    time::now() >= unsafe { AskWithReplyEnvelope::<Expiring<C>, R, S>::message(this).as_ref() }.deadline
+    time::now() >= unsafe { AskWithReplyEnvelope::<Expiring<C>, R, S>::message_ptr(this).as_ref() }.deadline
 }
 
 /// Opens an envelope for a batch.
@@ -127,8 +135,9 @@ unsafe fn open_with<M: Send + 'static, C: Carried<M>, R: Send + 'static, S: Time
     // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
     // room for message and reply.
     unsafe {
-        let (expiring, reply) = AskWithReplyEnvelope::<Expiring<C>, R, S>::unwrap(this, header.pool_held());
-        batch::put::<M, R>(into, expiring.message.arrive(), reply);
+        let (expiring, reply) =
+            AskWithReplyEnvelope::<Expiring<C>, R, S>::take_and_free(this, header.pool_held());
+        batch::put_pair::<M, R>(into, expiring.message.arrive(), reply);
     }
 }
 
@@ -211,7 +220,7 @@ impl<A: Actor> Context<A> {
         M: Send + 'static,
         F: FnOnce(&mut A, Result<B::Reply, AskError>, &mut Context<A>) + Send + 'static,
     {
-        let reply = callback::reply(self.me().clone(), then);
+        let reply = callback::reply_by_callback(self.me().clone(), then);
         carried!(message => target.send_with_reply_by::<M, _>(deadline, message, reply))
     }
 }
@@ -233,7 +242,7 @@ impl<B: Actor> ActorRef<B> {
             Ok(()) => Ok(()),
             Err((asking, refusal)) => {
                 let (expiring, reply) = asking.into_parts();
-                reply.cancel();
+                reply.cancel_ask();
                 Err(SendError::new(expiring.message, refusal))
             }
         }

@@ -37,7 +37,7 @@ impl<R> AskEnvelopeHead<R> {
     }
 
     /// Returns the slot, with the allocation's provenance, so that the slot can free all of it.
-    pub(crate) fn slot(this: NonNull<Self>) -> NonNull<AnswerSlot<R>> {
+    pub(crate) fn slot_ptr(this: NonNull<Self>) -> NonNull<AnswerSlot<R>> {
         // SAFETY: `this` points to the block, so the address of a field is not null.
         unsafe { NonNull::new_unchecked(&raw mut (*this.as_ptr()).slot) }
     }
@@ -77,15 +77,18 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
         // `()` in the place of `S`, so that one copy of the handler's code serves dated envelopes
         // too.
         handle: AskEnvelope::<C, A::Reply, ()>::handle::<A, M>,
-        discard: AskEnvelope::<C, A::Reply, ()>::discard,
+        discard: AskEnvelope::<C, A::Reply, ()>::discard_ask,
         sent: AskEnvelope::<C, A::Reply, S>::SENT,
-        batched: batch::batched::<A, M>(AskEnvelope::<C, A::Reply, ()>::open_into::<M>, batch::never_expires),
+        batched: batch::batched_vtable::<A, M>(
+            AskEnvelope::<C, A::Reply, ()>::open_into::<M>,
+            batch::never_expires,
+        ),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
         handle: AskWithReplyEnvelope::<C, A::Reply, S>::handle::<A, M>,
-        discard: AskWithReplyEnvelope::<C, A::Reply, S>::discard,
+        discard: AskWithReplyEnvelope::<C, A::Reply, S>::discard_ask,
         sent: AskWithReplyEnvelope::<C, A::Reply, S>::SENT,
-        batched: batch::batched::<A, M>(
+        batched: batch::batched_vtable::<A, M>(
             AskWithReplyEnvelope::<C, A::Reply, S>::open_into::<M>,
             batch::never_expires,
         ),
@@ -96,17 +99,17 @@ struct ReplySlotVtable<R>(PhantomData<R>);
 
 impl<R: Send + 'static> ReplySlotVtable<R> {
     const REPLY: ReplyVtable<R> = ReplyVtable {
-        answer: answer::<R>,
-        wanted: wanted::<R>,
-        cancel: cancel::<R>,
-        forward: forward::<R>,
-        restore: restore::<R>,
+        answer: answer_slot::<R>,
+        wanted: is_answer_wanted::<R>,
+        cancel: cancel_ask::<R>,
+        forward: record_forward::<R>,
+        restore: restore_forward::<R>,
     };
 }
 
-unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
+unsafe fn answer_slot<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
     let head: NonNull<AskEnvelopeHead<R>> = to.cast();
-    let slot = AskEnvelopeHead::slot(head);
+    let slot = AskEnvelopeHead::slot_ptr(head);
     // SAFETY: the replier's side has not released the slot and answers once.
     match unsafe { ReplySlot::store_answer(slot, value) } {
         // The asker is not waiting, and finds the answer by itself.
@@ -128,7 +131,7 @@ unsafe fn answer<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
 
 /// Records a forward in the table of the asked actor's executor, until the slot is freed. Returns
 /// the forward before.
-unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cycle> {
+unsafe fn record_forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cycle> {
     // SAFETY: the replier's side has not released the slot, so the block still exists.
     let head = unsafe { to.cast::<AskEnvelopeHead<R>>().as_ref() };
     let asked = head.target.header().core();
@@ -145,7 +148,7 @@ unsafe fn forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cy
 }
 
 /// Takes a forward back, after the forwarded message was refused.
-unsafe fn restore<R>(to: NonNull<()>, before: Forwarded) {
+unsafe fn restore_forward<R>(to: NonNull<()>, before: Forwarded) {
     // SAFETY: the replier's side has not released the slot, so the block still exists.
     let head = unsafe { to.cast::<AskEnvelopeHead<R>>().as_ref() };
     let asked = head.target.header().core();
@@ -162,14 +165,14 @@ fn forget_forward(asked: &Header, address: usize) {
     }
 }
 
-unsafe fn wanted<R>(to: NonNull<()>) -> bool {
+unsafe fn is_answer_wanted<R>(to: NonNull<()>) -> bool {
     // SAFETY: the replier's side has not released the slot, so the block still exists.
     unsafe { to.cast::<AskEnvelopeHead<R>>().as_ref() }.slot.is_wanted()
 }
 
-unsafe fn cancel<R: 'static>(to: NonNull<()>) {
+unsafe fn cancel_ask<R: 'static>(to: NonNull<()>) {
     // SAFETY: the replier's side releases the slot with this answer.
-    unsafe { answer::<R>(to, Err(AskError::NoReply)) };
+    unsafe { answer_slot::<R>(to, Err(AskError::NoReply)) };
 }
 
 /// A question on its way into an envelope with the table of `T`.
@@ -205,10 +208,15 @@ impl<M: Send + 'static, R: Send + 'static, T: AskVtables<()> + AskVtables<SentAt
 
     #[inline]
     fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
-        AskEnvelope::<M, R, ()>::boxed(heap, &<T as AskVtables<()>>::ASKED, self.target, self.message)
+        AskEnvelope::<M, R, ()>::new_boxed(heap, &<T as AskVtables<()>>::ASKED, self.target, self.message)
     }
     fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
-        AskEnvelope::<M, R, SentAt>::boxed(heap, &<T as AskVtables<SentAt>>::ASKED, self.target, self.message)
+        AskEnvelope::<M, R, SentAt>::new_boxed(
+            heap,
+            &<T as AskVtables<SentAt>>::ASKED,
+            self.target,
+            self.message,
+        )
     }
 }
 
@@ -216,7 +224,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskEnvelope<M, R, S> {
     pub(super) const SENT: usize = timestamp_offset::<S>(offset_of!(Self, sent));
 
     #[inline]
-    fn boxed(
+    fn new_boxed(
         heap: &Heap,
         vtable: &'static EnvelopeVtable,
         target: NonNull<Header>,
@@ -226,15 +234,18 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskEnvelope<M, R, S> {
         // was sent.
         let target = unsafe { Weak::add_to(target) };
         let make = || {
-            let head =
-                AskEnvelopeHead { envelope: Envelope::new(vtable), target, slot: ReplySlot::new(Self::free) };
+            let head = AskEnvelopeHead {
+                envelope: Envelope::new(vtable),
+                target,
+                slot: ReplySlot::new(Self::free_block),
+            };
             AskEnvelope { head, message: UnsafeCell::new(MaybeUninit::new(message)), sent: S::BLANK }
         };
         memory::alloc_with(heap, Kind::Message, make).cast()
     }
 
     /// Frees the block, when the slot's last side releases it. Message and answer are gone.
-    unsafe fn free(slot: NonNull<AnswerSlot<R>>) {
+    unsafe fn free_block(slot: NonNull<AnswerSlot<R>>) {
         let asked = AskEnvelopeHead::of_slot(slot).cast::<Self>();
         // SAFETY: the slot lies in a block that `AskParcel` packed, and both sides have released
         // the slot. Message and answer are gone. The count is moved out, and keeps the pool until
@@ -259,7 +270,7 @@ impl<M: Send + 'static, R: Send + 'static> AskEnvelope<M, R, ()> {
     ///
     /// # Safety
     /// `this` is the only pointer to an envelope of this type, and the message is still there.
-    pub(super) unsafe fn open(this: AnyEnvelope) -> (M, Reply<R>) {
+    pub(super) unsafe fn take_parts(this: AnyEnvelope) -> (M, Reply<R>) {
         // SAFETY: the message is there and is taken once. The envelope is given up to the reply,
         // whose table is of the same type.
         unsafe {
@@ -272,7 +283,7 @@ impl<M: Send + 'static, R: Send + 'static> AskEnvelope<M, R, ()> {
     ///
     /// # Safety
     /// `this` is the only pointer to an envelope of this type, and the message is still there.
-    pub(super) unsafe fn message(this: AnyEnvelope) -> NonNull<M> {
+    pub(super) unsafe fn message_ptr(this: AnyEnvelope) -> NonNull<M> {
         // SAFETY: `this` points to the block, so the address of a field is not null.
         unsafe { NonNull::new_unchecked(this.cast::<Self>().as_ref().message.get().cast()) }
     }
@@ -285,8 +296,8 @@ impl<M: Send + 'static, R: Send + 'static> AskEnvelope<M, R, ()> {
         // SAFETY: called through the envelope's table with the only pointer to the envelope. `into`
         // has room for message and reply.
         unsafe {
-            let (message, reply) = Self::open(this);
-            batch::put::<N, R>(into, message.arrive(), reply);
+            let (message, reply) = Self::take_parts(this);
+            batch::put_pair::<N, R>(into, message.arrive(), reply);
         }
     }
 
@@ -299,18 +310,18 @@ impl<M: Send + 'static, R: Send + 'static> AskEnvelope<M, R, ()> {
         // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
         // actor's turn. From here on the reply is the replier's side.
         unsafe {
-            let (message, reply) = Self::open(this);
+            let (message, reply) = Self::take_parts(this);
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message.arrive(), reply, &mut ctx);
         }
     }
 
-    pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError, _: Held<'_>) {
+    pub(super) unsafe fn discard_ask(this: AnyEnvelope, why: AskError, _: Held<'_>) {
         // SAFETY: called through the envelope's table with the only pointer to the envelope. The
         // asker is told first, and so is told even if the drop of the message panics.
         unsafe {
-            let (message, reply) = Self::open(this);
-            reply.fail(why);
+            let (message, reply) = Self::take_parts(this);
+            reply.fail_with(why);
             drop(message);
         }
     }
@@ -351,10 +362,15 @@ impl<M: Send + 'static, R: Send + 'static, T: AskVtables<()> + AskVtables<SentAt
     fn receipt_for(_: AnyEnvelope) {}
 
     fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
-        AskWithReplyEnvelope::<M, R, ()>::boxed(heap, &<T as AskVtables<()>>::WITH, self.reply, self.message)
+        AskWithReplyEnvelope::<M, R, ()>::new_boxed(
+            heap,
+            &<T as AskVtables<()>>::WITH,
+            self.reply,
+            self.message,
+        )
     }
     fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
-        AskWithReplyEnvelope::<M, R, SentAt>::boxed(
+        AskWithReplyEnvelope::<M, R, SentAt>::new_boxed(
             heap,
             &<T as AskVtables<SentAt>>::WITH,
             self.reply,
@@ -366,7 +382,7 @@ impl<M: Send + 'static, R: Send + 'static, T: AskVtables<()> + AskVtables<SentAt
 impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskWithReplyEnvelope<M, R, S> {
     pub(super) const SENT: usize = timestamp_offset::<S>(offset_of!(Self, sent));
 
-    fn boxed(heap: &Heap, vtable: &'static EnvelopeVtable, reply: Reply<R>, message: M) -> AnyEnvelope {
+    fn new_boxed(heap: &Heap, vtable: &'static EnvelopeVtable, reply: Reply<R>, message: M) -> AnyEnvelope {
         let make =
             || AskWithReplyEnvelope { envelope: Envelope::new(vtable), sent: S::BLANK, reply, message };
         memory::alloc_with(heap, Kind::Message, make).cast()
@@ -376,7 +392,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskWithReplyEnvelope<M,
     ///
     /// # Safety
     /// `this` is the only pointer to an envelope of this type.
-    pub(super) unsafe fn message(this: AnyEnvelope) -> NonNull<M> {
+    pub(super) unsafe fn message_ptr(this: AnyEnvelope) -> NonNull<M> {
         // SAFETY: the address of a field of the block that `AskWithReplyParcel` packed, which is
         // never null.
         unsafe { NonNull::new_unchecked(&raw mut (*this.cast::<Self>().as_ptr()).message) }
@@ -386,7 +402,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskWithReplyEnvelope<M,
     ///
     /// # Safety
     /// `this` is the only pointer to an envelope of this type, and `held` is of its pool.
-    pub(super) unsafe fn unwrap(this: AnyEnvelope, held: Held<'_>) -> (M, Reply<R>) {
+    pub(super) unsafe fn take_and_free(this: AnyEnvelope, held: Held<'_>) -> (M, Reply<R>) {
         // SAFETY: `AskWithReplyParcel` packed the envelope as this type, no other pointer to it
         // exists, and `held` is of the right pool.
         let asked = Worker::with_heap(|here| unsafe {
@@ -403,8 +419,8 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskWithReplyEnvelope<M,
         // SAFETY: called through the envelope's table with the only pointer to the envelope. `into`
         // has room for message and reply.
         unsafe {
-            let (message, reply) = Self::unwrap(this, header.pool_held());
-            batch::put::<N, R>(into, message.arrive(), reply);
+            let (message, reply) = Self::take_and_free(this, header.pool_held());
+            batch::put_pair::<N, R>(into, message.arrive(), reply);
         }
     }
 
@@ -417,18 +433,18 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskWithReplyEnvelope<M,
         // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
         // actor's turn.
         unsafe {
-            let (message, reply) = Self::unwrap(this, header.as_ref().pool_held());
+            let (message, reply) = Self::take_and_free(this, header.as_ref().pool_held());
             let (actor, mut ctx) = enter::<A>(header);
             actor.receive(message.arrive(), reply, &mut ctx);
         }
     }
 
-    pub(super) unsafe fn discard(this: AnyEnvelope, why: AskError, held: Held<'_>) {
+    pub(super) unsafe fn discard_ask(this: AnyEnvelope, why: AskError, held: Held<'_>) {
         // SAFETY: called through the envelope's table with the only pointer to the envelope, and
         // `held` is of its pool.
-        let (message, reply) = unsafe { Self::unwrap(this, held) };
+        let (message, reply) = unsafe { Self::take_and_free(this, held) };
         // Told first, so that the asker is told even if the drop of the message panics.
-        reply.fail(why);
+        reply.fail_with(why);
         drop(message);
     }
 }

@@ -141,7 +141,7 @@ impl<A: Actor> Context<A> {
         };
         // Recorded before the message is sent. Otherwise its handler could wait before the forward
         // is known.
-        let before = match reply.forward(ActorKey::from_header(target.header())) {
+        let before = match reply.record_forward(ActorKey::from_header(target.header())) {
             Ok(before) => before,
             Err(cycle) => {
                 self.header().core().emit_event(|| Event::WaitRefused { cycle: cycle.clone() });
@@ -152,7 +152,7 @@ impl<A: Actor> Context<A> {
             Ok(()) => Ok(()),
             Err((message, reply, refusal)) => {
                 // No message is on the way, so waits count for the asked actor again.
-                reply.restore(before);
+                reply.restore_forward(before);
                 refused(message, reply, refusal, Vec::new())
             }
         }

@@ -91,7 +91,7 @@ impl<R> Ask<R> {
     }
 
     fn slot(&self) -> Option<NonNull<ReplySlot<Result<R, AskError>>>> {
-        self.head.map(AskEnvelopeHead::slot)
+        self.head.map(AskEnvelopeHead::slot_ptr)
     }
 
     /// Returns `true` if the answer is there, or was taken. A wait for an answer that is there
@@ -359,7 +359,7 @@ impl<A: Actor> ActorRef<A> {
         A: Receive<M>,
     {
         self.try_send_with_reply::<M, C>(message, reply).map_err(|(message, reply, refusal)| {
-            reply.cancel();
+            reply.cancel_ask();
             SendError::new(message, refusal)
         })
     }

@@ -48,13 +48,13 @@ where
 {
     const INTERVAL: EnvelopeVtable = EnvelopeVtable {
         handle: handle::<A, M, F>,
-        discard: discard::<A, M, F>,
+        discard: discard_tick::<A, M, F>,
         sent: timestamp_offset::<SentAt>(offset_of!(Interval<A, M, F>, due)),
         batched: None, // its ticks come alone
     };
 }
 
-pub(super) fn arm<A, M, F>(
+pub(super) fn arm_interval<A, M, F>(
     target: TimerTarget<A>,
     period: Duration,
     mode: IntervalMode,
@@ -69,12 +69,12 @@ where
         return Err(TimerError::ZeroPeriod);
     }
     // Saves the allocation if the actor has closed. The look under the lock below decides.
-    match target.refusal() {
+    match target.current_refusal() {
         None => {}
         Some(Refusal::ShuttingDown) => return Err(TimerError::ShuttingDown),
         Some(_) => return Err(TimerError::Stopped),
     }
-    let weak = target.weak();
+    let weak = target.to_weak();
     weak.header().cold(); // the ticks will be linked there
     let due = time::instant_after(period);
     let mut interval = Box::new(Interval {
@@ -146,7 +146,7 @@ impl<A, M, F> Interval<A, M, F> {
 
     /// Computes when the next tick is due and how many are missed before it, after a tick was
     /// handled.
-    fn advance(&mut self, due: Instant) {
+    fn advance_tick(&mut self, due: Instant) {
         self.number += 1;
         (self.due.0, self.missed) = match self.mode {
             IntervalMode::FixedDelay => (time::instant_after(self.period), 0),
@@ -166,7 +166,7 @@ fn next_of_rate(due: Instant, period: Duration, now: Instant) -> (Option<Instant
     (now.max(due).checked_add(period - into), missed as u64)
 }
 
-unsafe fn unbox<A, M, F>(this: AnyEnvelope) -> Box<Interval<A, M, F>> {
+unsafe fn unbox_interval<A, M, F>(this: AnyEnvelope) -> Box<Interval<A, M, F>> {
     // SAFETY: called through the table with the only pointer to an envelope that `fire` gave up.
     unsafe { Box::from_raw(this.cast::<Interval<A, M, F>>().as_ptr()) }
 }
@@ -193,7 +193,7 @@ where
     // actor's turn.
     // `going` ends the interval on each way out of this function that does not arm the next tick,
     // panics included.
-    let (mut going, header_ref) = unsafe { (Going(Some(unbox::<A, M, F>(this))), header.as_ref()) };
+    let (mut going, header_ref) = unsafe { (Going(Some(unbox_interval::<A, M, F>(this))), header.as_ref()) };
     let core = header_ref.core();
     let interval = going.0.as_mut().expect("just put there");
     let due = interval.due.0.expect("it was due");
@@ -212,7 +212,7 @@ where
     }
     // Counted from the instant when the tick was due, or after its handling: see `IntervalMode`. So
     // at most one tick is under way.
-    interval.advance(due);
+    interval.advance_tick(due);
     core.count_here(|tally| &tally.missed_ticks, interval.missed);
     let (key, at) = (interval.key, interval.due.0);
     let interval = going.0.take().expect("still there");
@@ -224,9 +224,9 @@ where
     }
 }
 
-unsafe fn discard<A, M, F>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
+unsafe fn discard_tick<A, M, F>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
     // SAFETY: called through the envelope's table with the only pointer to the envelope.
-    drop(Going(Some(unsafe { unbox::<A, M, F>(this) })));
+    drop(Going(Some(unsafe { unbox_interval::<A, M, F>(this) })));
 }
 
 #[cfg(all(test, not(heist_loom)))]

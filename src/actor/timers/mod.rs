@@ -165,7 +165,7 @@ impl Timer {
     /// The message is dropped on this thread, unless the timer was due. Then it becomes a dead
     /// letter ([`Cancelled`](crate::DeadLetterReason::Cancelled)) when its turn comes.
     pub fn cancel(mut self) -> bool {
-        self.end()
+        self.end_timer()
     }
 
     /// Lets the timer go on without this handle. From now on only the end of its actor or of its
@@ -181,7 +181,7 @@ impl Timer {
         self.key.is_some_and(|key| !scheduler.is_forked() && scheduler.timers.is_valid(key))
     }
 
-    fn end(&mut self) -> bool {
+    fn end_timer(&mut self) -> bool {
         let scheduler = &self.target.header().core().scheduler;
         // Taken out, so that the drop after a `cancel` does nothing.
         self.key.take().is_some_and(|key| scheduler.cancel(key))
@@ -190,7 +190,7 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        self.end();
+        self.end_timer();
     }
 }
 
@@ -223,7 +223,7 @@ impl<A> TimerTarget<A> {
         }
     }
 
-    fn weak(&self) -> WeakRef<A> {
+    fn to_weak(&self) -> WeakRef<A> {
         match self {
             TimerTarget::Own(actor) => actor.downgrade(),
             TimerTarget::Other(actor) => actor.clone(),
@@ -231,7 +231,7 @@ impl<A> TimerTarget<A> {
     }
 
     /// Returns why the actor takes no timer now, if so. The answer may be out of date.
-    fn refusal(&self) -> Option<Refusal> {
+    fn current_refusal(&self) -> Option<Refusal> {
         let header = self.header();
         header
             .state
@@ -272,7 +272,7 @@ impl<A: Actor> Context<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => once::arm::<A, M, _>(TimerTarget::Own(self.me().clone()), time::instant_after(delay), message))
+        carried!(message => once::arm_once::<A, M, _>(TimerTarget::Own(self.me().clone()), time::instant_after(delay), message))
     }
 
     /// Tells this actor itself `message` at an instant, or as soon as possible if that has passed.
@@ -285,7 +285,7 @@ impl<A: Actor> Context<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => once::arm::<A, M, _>(TimerTarget::Own(self.me().clone()), Some(at), message))
+        carried!(message => once::arm_once::<A, M, _>(TimerTarget::Own(self.me().clone()), Some(at), message))
     }
 
     /// Tells this actor itself a message every `period`, first after one period. `message` makes
@@ -309,7 +309,7 @@ impl<A: Actor> Context<A> {
         M: Send + 'static,
         F: FnMut(Tick) -> M + Send + 'static,
     {
-        interval::arm(TimerTarget::Own(self.me().clone()), period, mode, message)
+        interval::arm_interval(TimerTarget::Own(self.me().clone()), period, mode, message)
     }
 }
 
@@ -351,7 +351,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => once::arm::<A, M, _>(TimerTarget::Other(self.downgrade()), time::instant_after(delay), message))
+        carried!(message => once::arm_once::<A, M, _>(TimerTarget::Other(self.downgrade()), time::instant_after(delay), message))
     }
 
     /// Tells the actor `message` at an instant, or as soon as possible if that has passed. See
@@ -363,7 +363,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        carried!(message => once::arm::<A, M, _>(TimerTarget::Other(self.downgrade()), Some(at), message))
+        carried!(message => once::arm_once::<A, M, _>(TimerTarget::Other(self.downgrade()), Some(at), message))
     }
 
     /// Tells the actor a message every `period`, first after one period. `message` makes each
@@ -410,6 +410,6 @@ impl<A: Actor> ActorRef<A> {
         M: Send + 'static,
         F: FnMut(Tick) -> M + Send + 'static,
     {
-        interval::arm(TimerTarget::Other(self.downgrade()), period, mode, message)
+        interval::arm_interval(TimerTarget::Other(self.downgrade()), period, mode, message)
     }
 }

@@ -38,13 +38,13 @@ struct OnceVtable<A, M, C, S>(PhantomData<(A, M, C, S)>);
 impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> OnceVtable<A, M, C, S> {
     const ONCE: EnvelopeVtable = EnvelopeVtable {
         handle: handle::<A, M, C, S>,
-        discard: discard::<A, C, S>,
+        discard: discard_once::<A, C, S>,
         sent: timestamp_offset::<S>(offset_of!(Once<A, C, S>, sent)),
         batched: None, // it comes alone
     };
 }
 
-pub(super) fn arm<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
+pub(super) fn arm_once<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     target: TimerTarget<A>,
     at: Option<Instant>,
     message: C,
@@ -65,10 +65,10 @@ fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
     message: C,
 ) -> Result<Timer, SendError<C>> {
     // Saves the allocation if the actor has closed. The look under the lock below decides.
-    if let Some(refusal) = target.refusal() {
+    if let Some(refusal) = target.current_refusal() {
         return Err(SendError::new(message, refusal));
     }
-    let weak = target.weak();
+    let weak = target.to_weak();
     weak.header().cold(); // the tick will be linked there
     let envelope = Envelope::new(&OnceVtable::<A, M, C, S>::ONCE);
     // In an option, so that the message comes back if the timer is not armed.
@@ -117,7 +117,7 @@ impl<A: 'static, C: Send + 'static, S: Timestamp> Timed for Once<A, C, S> {
     }
 }
 
-unsafe fn unbox<A, C, S>(this: AnyEnvelope) -> Box<Once<A, C, S>> {
+unsafe fn unbox_once<A, C, S>(this: AnyEnvelope) -> Box<Once<A, C, S>> {
     // SAFETY: called through the table with the only pointer to an envelope that `fire` gave up.
     unsafe { Box::from_raw(this.cast::<Once<A, C, S>>().as_ptr()) }
 }
@@ -131,7 +131,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
     unsafe {
-        let once = unbox::<A, C, S>(this);
+        let once = unbox_once::<A, C, S>(this);
         let actor = header.as_ref();
         // A single step ends the timer and says whether it was cancelled before. So a `cancel` that
         // returned `true` is never followed by the handler.
@@ -144,8 +144,8 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
     }
 }
 
-unsafe fn discard<A, C, S>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
+unsafe fn discard_once<A, C, S>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
     // SAFETY: called through the envelope's table with the only pointer to the envelope.
-    let once = unsafe { unbox::<A, C, S>(this) };
+    let once = unsafe { unbox_once::<A, C, S>(this) };
     once.target.header().core().scheduler.timers.end(once.key);
 }

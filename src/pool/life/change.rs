@@ -2,7 +2,7 @@
 
 use super::{KeyMove, PoolInner};
 use crate::actor::Actor;
-use crate::actor::restart::mark;
+use crate::actor::restart::send_mark;
 use crate::cell::header::Header;
 use crate::pool::error::PoolError;
 use crate::pool::factory::make_states;
@@ -24,23 +24,23 @@ impl<A: Actor + Send> PoolInner<A> {
         if to == 0 {
             return Err(PoolError::NoReplicas);
         }
-        let before = self.resizable()?;
+        let before = self.check_resizable()?;
         // The factory is user code, so no lock is held.
-        let factory = self.factory.hold().ok_or_else(|| self.over())?;
-        let mut states = make_states(factory.make(), before..to)?;
+        let factory = self.factory.borrow_factory().ok_or_else(|| self.stopped_error())?;
+        let mut states = make_states(factory.state_factory(), before..to)?;
         // Before the locks: the drop may be user code.
         drop(factory);
         // Declared before the lock, so that an end of the pool is told after the lock is released.
         let _counted;
         let one = self.change.lock();
         // Another change may have come first while the factory ran.
-        if self.resizable()? != before {
+        if self.check_resizable()? != before {
             return Err(PoolError::Resizing);
         }
         _counted = self.count_change()?;
-        let new = self.spawn(before, &mut states)?;
+        let new = self.spawn_replicas(before, &mut states)?;
         let (mut stay, mut go) = (Vec::new(), Vec::new());
-        self.stripes.change(|roster| {
+        self.stripes.publish_change(|roster| {
             let mut next = Roster::clone(roster?);
             stay.extend_from_slice(&next.replicas[..before.min(to)]);
             go.extend(next.replicas.drain(before.min(to)..));
@@ -53,7 +53,7 @@ impl<A: Actor + Send> PoolInner<A> {
             // Keys move away from every old replica; each mark goes behind all earlier messages.
             for (from, replica) in stay.iter().enumerate() {
                 let shared = Arc::clone(self);
-                mark(&replica.actor, Box::new(move || shared.passed(from)));
+                send_mark(&replica.actor, Box::new(move || shared.on_row_passed(from)));
             }
         }
         // The end of a leaving replica is its mark.
@@ -66,23 +66,23 @@ impl<A: Actor + Send> PoolInner<A> {
     fn count_change(&self) -> Result<ResizeGuard<'_, A>, PoolError> {
         let mut life = self.life.lock();
         if life.cells == 0 {
-            return Err(self.over());
+            return Err(self.stopped_error());
         }
         life.cells += 1;
         Ok(ResizeGuard(self))
     }
 
     /// Returns why a pool that has ended cannot grow.
-    fn over(&self) -> PoolError {
+    fn stopped_error(&self) -> PoolError {
         if self.handle.core().is_closing() { PoolError::ShuttingDown } else { PoolError::Stopped }
     }
 
     /// Returns the number of replicas, if it can change now.
-    fn resizable(&self) -> Result<usize, PoolError> {
-        if self.forked() {
+    fn check_resizable(&self) -> Result<usize, PoolError> {
+        if self.is_forked() {
             return Err(PoolError::ShuttingDown);
         }
-        let roster = self.roster();
+        let roster = self.current_roster();
         match roster {
             roster if roster.stopped => Err(PoolError::Stopped),
             roster if roster.key_move.is_some() => Err(PoolError::Resizing),

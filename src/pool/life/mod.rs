@@ -96,7 +96,7 @@ struct PoolQueueEnd<A: Actor> {
 
 impl<A: Actor + Send> PoolInner<A> {
     /// Starts a pool with these states.
-    pub(super) fn start(
+    pub(super) fn start_pool(
         handle: Handle,
         make: StateFactory<A>,
         usual: Box<dyn Strategy + Send + Sync>,
@@ -128,8 +128,8 @@ impl<A: Actor + Send> PoolInner<A> {
         // Held until the first roster is published, so that no change meets a pool without a
         // roster.
         let one = shared.change.lock();
-        let replicas = shared.spawn(0, &mut states)?;
-        let queue = match shared.mailbox(&shared.sharing, true) {
+        let replicas = shared.spawn_replicas(0, &mut states)?;
+        let queue = match shared.spawn_mailbox(&shared.sharing, true) {
             Ok(queue) => queue,
             Err(error) => {
                 replicas.iter().for_each(|replica| Header::close_mailbox(replica.actor.as_ptr(), true));
@@ -138,17 +138,23 @@ impl<A: Actor + Send> PoolInner<A> {
         };
         // The first turns may have lost too many states already.
         let stopped = shared.life.lock().end.is_some();
-        shared.stripes.change(|_| Some(Roster { replicas, queue: Some(queue), key_move: None, stopped }));
+        shared
+            .stripes
+            .publish_change(|_| Some(Roster { replicas, queue: Some(queue), key_move: None, stopped }));
         drop(one);
         if stopped {
-            shared.close(false);
+            shared.close_cells(false);
         }
         Ok(shared)
     }
 
     /// Spawns replicas with these states, from index `from` on: all of them, or none. The caller
     /// drops states that are left, outside all locks.
-    fn spawn(self: &Arc<Self>, from: usize, states: &mut States<A>) -> Result<Vec<Replica<A>>, PoolError> {
+    fn spawn_replicas(
+        self: &Arc<Self>,
+        from: usize,
+        states: &mut States<A>,
+    ) -> Result<Vec<Replica<A>>, PoolError> {
         let mut replicas: Vec<Replica<A>> = Vec::with_capacity(states.len());
         while let Some(state) = states.pop_front() {
             let index = from + replicas.len();
@@ -161,7 +167,7 @@ impl<A: Actor + Send> PoolInner<A> {
             }
             // Counted before the spawn: the actor may end before `try_spawn` returns.
             self.life.lock().cells += 1;
-            match builder.kept(supervisor, &self.sharing).try_spawn() {
+            match builder.supervised(supervisor, &self.sharing).try_spawn() {
                 Ok(actor) => replicas.push(Replica { actor, counts }),
                 Err(error) => {
                     // The state goes back to the caller, since its drop is user code and a lock is
@@ -179,11 +185,15 @@ impl<A: Actor + Send> PoolInner<A> {
 
 impl<A: Actor> PoolInner<A> {
     /// Makes a mailbox without an actor: the queue, or a hold.
-    fn mailbox(self: &Arc<Self>, sharing: &Arc<Sharing>, queue: bool) -> Result<ActorRef<A>, PoolError> {
+    fn spawn_mailbox(
+        self: &Arc<Self>,
+        sharing: &Arc<Sharing>,
+        queue: bool,
+    ) -> Result<ActorRef<A>, PoolError> {
         let capacity = if queue { self.settings.queue_capacity } else { self.settings.capacity };
         self.life.lock().cells += 1;
         let end = PoolQueueEnd { shared: Arc::clone(self), queue };
-        spawn_queue(&self.handle, capacity, self.timing(), end, sharing).map_err(|QueueRefused| {
+        spawn_queue(&self.handle, capacity, self.is_timed(), end, sharing).map_err(|QueueRefused| {
             self.life.lock().cells -= 1;
             PoolError::ShuttingDown
         })
@@ -192,7 +202,7 @@ impl<A: Actor> PoolInner<A> {
     /// Returns the hold for a pair of replicas. Called by a sender, under its stripe's lock. Runs
     /// no user code.
     #[cold]
-    pub(super) fn hold(
+    pub(super) fn hold_queue(
         self: &Arc<Self>,
         roster: &Roster<A>,
         key_move: &KeyMove<A>,
@@ -200,56 +210,56 @@ impl<A: Actor> PoolInner<A> {
         into: usize,
     ) -> Result<ActorRef<A>, Refusal> {
         let make = || {
-            let [from, into] =
-                [(key_move.replica(roster, from)), &roster.replicas[into]].map(|replica| replica.actor.id());
-            self.mailbox(&Arc::new(Sharing::new_hold(Hold { from, into })), false)
+            let [from, into] = [(key_move.moving_from(roster, from)), &roster.replicas[into]]
+                .map(|replica| replica.actor.id());
+            self.spawn_mailbox(&Arc::new(Sharing::new_hold(Hold { from, into })), false)
         };
-        key_move.hold(from, into, make).map_err(|_shutting_down| Refusal::ShuttingDown)
+        key_move.hold_or_make(from, into, make).map_err(|_shutting_down| Refusal::ShuttingDown)
     }
 
     /// Returns `true` in a child made by `fork`, in which locks may be held for ever.
-    pub(super) fn forked(&self) -> bool {
+    pub(super) fn is_forked(&self) -> bool {
         self.handle.core().is_forked()
     }
 
     /// Returns `true` if the replicas, the queue and the holds are timed.
-    pub(super) fn timing(&self) -> bool {
+    pub(super) fn is_timed(&self) -> bool {
         self.settings.timing
     }
 
     /// Returns this thread's stripe.
     #[inline]
-    pub(super) fn stripe(&self) -> &Stripe<A> {
+    pub(super) fn own_stripe(&self) -> &Stripe<A> {
         let core = self.handle.core();
         let index = Worker::with(&core.scheduler, |local| match local {
             Some(local) => local.index(),
             None => core.workers() + thread_stripe(OUTSIDE),
         });
-        self.stripes.get(index)
+        self.stripes.stripe_at(index)
     }
 
     /// Returns a snapshot of the roster. In a forked child, where the rosters may be locked for
     /// ever, a pool is stopped and empty.
-    pub(super) fn roster(&self) -> Arc<Roster<A>> {
-        if self.forked() {
+    pub(super) fn current_roster(&self) -> Arc<Roster<A>> {
+        if self.is_forked() {
             return Arc::new(Roster { replicas: Vec::new(), queue: None, key_move: None, stopped: true });
         }
-        self.stripe().snapshot()
+        self.own_stripe().current_roster()
     }
 
     /// Ends the move of a replica's keys, once the replica has handled all messages from before the
     /// change.
-    fn passed(&self, from: usize) {
-        if self.roster().key_move.is_none() {
+    fn on_row_passed(&self, from: usize) {
+        if self.current_roster().key_move.is_none() {
             return;
         }
         let mut emptied = None;
         let one = self.change.lock();
-        self.stripes.change(|roster| {
+        self.stripes.publish_change(|roster| {
             let roster = roster?;
             // `None` for a row passed already: a replica reaches its mark, and later its end.
             let key_move = roster.key_move.as_ref()?;
-            let holds = emptied.insert(key_move.pass(from)?);
+            let holds = emptied.insert(key_move.pass_row(from)?);
             for (&into, hold) in holds.iter() {
                 if let Some(kept) = hold.header().supervised() {
                     kept.sharing.move_to(roster.replicas[into].actor.strong());
@@ -264,8 +274,8 @@ impl<A: Actor> PoolInner<A> {
     }
 
     /// Stops the pool, for the given reason unless there is an earlier one.
-    pub(super) fn end(&self, end: PoolStopReason, kill: bool) {
-        if self.forked() {
+    pub(super) fn end_pool(&self, end: PoolStopReason, kill: bool) {
+        if self.is_forked() {
             return;
         }
         self.life.lock().end.get_or_insert(end);
@@ -273,15 +283,15 @@ impl<A: Actor> PoolInner<A> {
         // refusal of a closed mailbox.
         {
             let _one = self.change.lock();
-            self.stripes.change(|roster| Some(Roster { stopped: true, ..Roster::clone(roster?) }));
+            self.stripes.publish_change(|roster| Some(Roster { stopped: true, ..Roster::clone(roster?) }));
         }
-        self.close(kill);
+        self.close_cells(kill);
     }
 
     /// Closes the queue, and with `kill` everything else too. Otherwise the rest is closed when the
     /// queue is empty.
-    fn close(&self, kill: bool) {
-        let roster = self.roster();
+    fn close_cells(&self, kill: bool) {
+        let roster = self.current_roster();
         if let Some(queue) = &roster.queue {
             Header::close_mailbox(queue.as_ptr(), kill);
         }
@@ -308,7 +318,7 @@ impl<A: Actor> PoolInner<A> {
 
     /// Closes the replicas of a stopped pool, once the queue and all holds are empty.
     fn close_if_drained(&self) {
-        let roster = self.roster();
+        let roster = self.current_roster();
         if roster.stopped && roster.key_move.is_none() && self.life.lock().queue_ended {
             roster.replicas.iter().for_each(|replica| Header::close_mailbox(replica.actor.as_ptr(), false));
         }
@@ -338,7 +348,7 @@ impl<A: Actor> PoolInner<A> {
 
     /// Returns the reason of the pool's end, if it has ended.
     pub(super) fn ended(&self) -> Option<PoolStopReason> {
-        if self.forked() {
+        if self.is_forked() {
             return None;
         }
         let life = self.life.lock();
@@ -348,7 +358,7 @@ impl<A: Actor> PoolInner<A> {
     /// Like [`ended`](Self::ended). If the pool has not ended, its end will wake the waker, unless
     /// the key is [forgotten](Self::forget_wait) before.
     pub(super) fn poll_ended(&self, key: &mut Option<WakerKey>, waker: &Waker) -> Option<PoolStopReason> {
-        if self.forked() {
+        if self.is_forked() {
             return None;
         }
         // Cloning and dropping a waker is user code, so both happen outside the lock.
@@ -365,19 +375,19 @@ impl<A: Actor> PoolInner<A> {
 
     /// Removes a wait for the end that was given up.
     pub(super) fn forget_wait(&self, key: WakerKey) {
-        if !self.forked() {
+        if !self.is_forked() {
             let own = self.life.lock().wakers.remove(key);
             drops::drop_waker(own);
         }
     }
 
     /// Returns `true` if the pool was stopped or has ended.
-    pub(super) fn stopping(&self) -> bool {
-        self.forked() || self.life.lock().end.is_some()
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_forked() || self.life.lock().end.is_some()
     }
 
     /// Records a loss and decides what follows.
-    fn verdict(&self, index: usize, loss: &ReplicaFailure) -> AfterLoss {
+    fn decide_on(&self, index: usize, loss: &ReplicaFailure) -> AfterLoss {
         let PoolSettings { first_backoff, longest_backoff, limit, window, .. } = self.settings;
         let now = time::now();
         let (losses, own) = {
@@ -388,10 +398,10 @@ impl<A: Actor> PoolInner<A> {
             if life.losses_of.len() <= index {
                 life.losses_of.resize_with(index + 1, FailureWindow::default);
             }
-            (life.losses.add(now, window), life.losses_of[index].add(now, window))
+            (life.losses.add_failure(now, window), life.losses_of[index].add_failure(now, window))
         };
         if losses > u64::from(limit) {
-            self.end(
+            self.end_pool(
                 PoolStopReason::ReplacedTooOften { replacements: limit, window, last: loss.clone() },
                 false,
             );
@@ -410,7 +420,7 @@ impl<A: Actor> ReplicaSupervisor<A> for PoolSupervisor<A> {
         if let ReplicaFailure::Panicked(_) = loss {
             self.counts.failed.fetch_add(1, Relaxed);
         }
-        let verdict = self.shared.verdict(self.index, loss);
+        let verdict = self.shared.decide_on(self.index, loss);
         if verdict != AfterLoss::End {
             self.counts.replaced.fetch_add(1, Relaxed);
             self.counts.set_absent(true);
@@ -421,8 +431,8 @@ impl<A: Actor> ReplicaSupervisor<A> for PoolSupervisor<A> {
     fn make(&self) -> Result<A, String> {
         // The wait is over, so a kill need not cancel its timer any more.
         self.shared.life.lock().waiting.retain(|&(index, _)| index != self.index);
-        let factory = self.shared.factory.hold().ok_or("the pool has ended")?;
-        let actor = factory.make()(self.index).map_err(|error| error.to_string())?;
+        let factory = self.shared.factory.borrow_factory().ok_or("the pool has ended")?;
+        let actor = factory.state_factory()(self.index).map_err(|error| error.to_string())?;
         // Before the state is known to anyone, as the drop may be user code.
         drop(factory);
         self.counts.set_absent(false);
@@ -434,7 +444,7 @@ impl<A: Actor> ReplicaSupervisor<A> for PoolSupervisor<A> {
     }
 
     fn ended(&self, reason: &StopReason) {
-        self.shared.passed(self.index);
+        self.shared.on_row_passed(self.index);
         self.shared.one_less(Some(reason));
     }
 }
