@@ -3,8 +3,13 @@
 //! `scripts/breaks`.
 //!
 //! A room is a directory or a file under `src`. A room imports only from rooms on lower floors. The
-//! exceptions are in [`EXCEPTIONS`], and an exception that is no longer needed is an error.
+//! exceptions are in [`EXCEPTIONS`], and an exception that is no longer needed is an error. Files do
+//! not import from each other in a circle either, except for the circles in [`CIRCLES`].
 
+#[path = "architecture/imports.rs"]
+mod imports;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +46,24 @@ const EXCEPTIONS: [(&str, &str, &str); 7] = [
     ("fork", "sync", "the word that a child finds wiped is atomic"),
     ("user", "sync", "it asserts that no lock is held"),
     ("memory", "sync", "its stacks of returned blocks are atomics, and its heaps are claimed"),
+];
+
+/// Allowed circles of imports between files: reason, files below `src`. A circle with other files
+/// than these is an error, and so is an entry that is no circle any more. A room's name allows all
+/// circles in the room.
+const CIRCLES: [(&str, &[&str]); 9] = [
+    ("not taken apart yet", &["actor/"]),
+    ("not taken apart yet", &["cell/"]),
+    ("not taken apart yet", &["directory/"]),
+    ("not taken apart yet", &["executor/"]),
+    ("not taken apart yet", &["pool/"]),
+    ("not taken apart yet", &["sched/"]),
+    ("a segment is a node of an inbox", &["mailbox/inbox.rs", "mailbox/segment.rs"]),
+    (
+        "not taken apart yet",
+        &["memory/chunks.rs", "memory/heap.rs", "memory/mod.rs", "memory/poison.rs", "memory/slab.rs"],
+    ),
+    ("not taken apart yet", &["sync/claim.rs", "sync/counter.rs", "sync/mod.rs", "sync/parker.rs"]),
 ];
 
 /// Unit tests inside the crate that use every floor. The models belong to no floor and follow no
@@ -148,6 +171,33 @@ fn every_room_imports_only_from_floors_below() {
     }
     for (i, exception) in EXCEPTIONS.iter().enumerate() {
         assert!(used.contains(&i), "no longer needed: {exception:?}");
+    }
+}
+
+#[test]
+fn no_circle_of_imports_is_new_or_gone() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+    let is_test = |source: &Source| {
+        source.room.as_deref() == Some("tests") || source.path.file_stem().is_some_and(|name| name == "tests")
+    };
+    let read = |source: Source| {
+        let name = source.path.strip_prefix(root).unwrap().iter().map(|part| part.to_str().unwrap());
+        let code: String = source.code().flat_map(|(_, line)| [line, "\n"]).collect();
+        (name.collect::<Vec<_>>().join("/"), code)
+    };
+    let sources: Vec<_> = building().filter(|source| !is_test(source)).map(read).collect();
+    let imports = imports::imports_of(&sources);
+    let found = imports::circles(&imports);
+    let is_listed = |circle: &BTreeSet<String>, files: &[&str]| match files {
+        [room] => circle.iter().all(|file| file.starts_with(room)),
+        files => circle.iter().eq(files),
+    };
+    let new = found.iter().filter(|circle| !CIRCLES.iter().any(|(_, files)| is_listed(circle, files)));
+    let new: String = new.map(|circle| imports::within(circle, &imports) + "\n").collect();
+    assert!(new.is_empty(), "circles of imports that CIRCLES does not list:{new}");
+    for (reason, files) in CIRCLES {
+        let listed = found.iter().any(|circle| is_listed(circle, files));
+        assert!(listed, "no longer a circle: {reason}: {files:?}");
     }
 }
 
