@@ -267,11 +267,11 @@ needed "prepaid: a full mailbox looks at no count" prepaid \
 
 # --- idle
 needed "idle: notify without its fence" idle \
-    $idle 'fn notify(&self) -> bool { fence(SeqCst);' 'fn notify(&self) -> bool {'
+    $idle 'fn notify_any(&self) -> bool { fence(SeqCst);' 'fn notify_any(&self) -> bool {'
 needed "idle: park without its fence" idle \
-    $idle 'self.enter(me, searching, may_watch); fence(SeqCst);' 'self.enter(me, searching, may_watch);'
-needed "idle: park without its rescan" idle $idle 'if (self.stopping() || has_work() ||' 'if (self.stopping() ||'
-needed "idle: park without a look at the stop" idle $idle 'if (self.stopping() || has_work() ||' 'if (has_work() ||'
+    $idle 'self.add_parked(me, searching, may_watch); fence(SeqCst);' 'self.add_parked(me, searching, may_watch);'
+needed "idle: park without its rescan" idle $idle 'if (self.is_stopping() || has_work() ||' 'if (self.is_stopping() ||'
+needed "idle: park without a look at the stop" idle $idle 'if (self.is_stopping() || has_work() ||' 'if (has_work() ||'
 needed "idle: notify_worker without its fence" idle \
     $idle 'fn notify_worker(&self, worker: usize) { fence(SeqCst);' 'fn notify_worker(&self, worker: usize) {'
 needed "idle: not marked as parked" idle \
@@ -285,7 +285,7 @@ needed "idle: who gets up for work leaves nobody on watch" idle \
     models/idle.rs 'if self.sentinel { self.idle.ensure_watched(); } found' 'found'
 needed "idle: a woken sentinel is still on watch" idle $idle 'list.sentinel = None; step -= SENTINEL;' 'step -= 0;'
 needed "idle: resigns while somebody is awake" idle \
-    $roles 'list.parked.len() as u64 == self.all() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
+    $roles 'list.parked.len() as u64 == self.all_workers() && list.sentinel == Some(me)' 'list.sentinel == Some(me)'
 needed "idle: appointed after the lock" idle \
     $roles 'self.park_spots[worker].parker.unpark(Token::Look);' '' \
     $roles 'self.appoint_one_of(&mut self.list.lock());' \
@@ -301,7 +301,7 @@ needed "parker: an unpark wakes nobody" idle sync/parker.rs 'self.arrived.notify
 # --- vacant slots
 needed "spares: left without its fence" spares \
     $vacant 'drop(list); fence(SeqCst); chaos();' 'drop(list); chaos();'
-needed "spares: left without a rescan" spares $vacant 'if self.stopping() || has_work() {' 'if self.stopping() {'
+needed "spares: left without a rescan" spares $vacant 'if self.is_stopping() || has_work() {' 'if self.is_stopping() {'
 needed "spares: who leaves does not read the alarm" spares $vacant 'self.ensure_timer_waiter(); None' 'None'
 needed "spares: not marked as vacant" spares $vacant 'list.vacant.push((me, spare));' 'drop(spare);'
 needed "spares: the own spare, whichever comes back" spares $vacant \
@@ -309,7 +309,7 @@ needed "spares: the own spare, whichever comes back" spares $vacant \
     $vacant 'if let Some(spare) = self.take_back(me) {' 'if self.take_back(me).is_some() {'
 needed "spares: who finds work and no line wakes nobody" spares $vacant 'self.notify_worker(me);' ''
 needed "spares: taken back, whoever has it" spares \
-    $vacant 'let spare = list.occupy(me)?;' 'let spare = list.occupy(me).unwrap_or_else(Spare::new);'
+    $vacant 'let spare = list.occupy_slot(me)?;' 'let spare = list.occupy_slot(me).unwrap_or_else(Spare::new);'
 needed "spares: a waking calls nobody" spares \
     $idle 'list.parked.remove(place); list.see_to(worker); if relieve' 'list.parked.remove(place); if relieve'
 needed "spares: no timer waiter is called" spares $roles 'list.see_to(timer_waiter);' ''
@@ -317,9 +317,9 @@ needed "spares: no successor is called" spares $roles 'list.see_to(next);' ''
 needed "spares: a call that was heard is recalled" spares $spares 'Assignment::Run(slot), Assignment::Idle)' 'Assignment::Run(slot), Assignment::Idle) || slot < 99'
 needed "spares: a recalled one hears nothing" spares sync/parker.rs '*token = Some(other);' '{ *token = None; drop(other); }'
 needed "spares: a slot that is left appoints nobody" spares::duties::a_slot_that_is_left_gets \
-    $vacant 'if may_watch && (list.parked.len() as u64) < self.all() {' 'if may_watch && list.parked.is_empty() {'
+    $vacant 'if may_watch && (list.parked.len() as u64) < self.all_workers() {' 'if may_watch && list.parked.is_empty() {'
 needed "spares: turns elsewhere are not looked at" spares $spares 'self.0.load(Acquire) > 0' 'self.0.load(Acquire) > 99'
-needed "spares: the last turn elsewhere tells nobody" spares models/spares/mod.rs 'if self.elsewhere.back() {' 'if self.elsewhere.back() && false {'
+needed "spares: the last turn elsewhere tells nobody" spares models/spares/mod.rs 'if self.elsewhere.count_back() {' 'if self.elsewhere.count_back() && false {'
 needed "spares: the end of a turn elsewhere without Release" spares \
     $spares 'self.0.fetch_sub(1, AcqRel) == 1' 'self.0.fetch_sub(1, Acquire) == 1'
 needed "spares: the look at turns elsewhere Relaxed" spares $spares 'self.0.load(Acquire) > 0' 'self.0.load(Relaxed) > 0'
@@ -328,10 +328,10 @@ needed "spares: the look at turns elsewhere Relaxed" spares $spares 'self.0.load
 needed "alarm: lowered without its fence" alarm \
     $roles 'fn alarm_lowered(&self) { fence(SeqCst);' 'fn alarm_lowered(&self) {'
 needed "alarm: park without its fence" alarm \
-    $idle 'self.enter(me, searching, may_watch); fence(SeqCst);' 'self.enter(me, searching, may_watch);'
+    $idle 'self.add_parked(me, searching, may_watch); fence(SeqCst);' 'self.add_parked(me, searching, may_watch);'
 needed "alarm: nobody is told" alarm $roles 'self.park_spots[timer_waiter].parker.unpark(Token::Look);' 'let _ = timer waiter;'
 needed "alarm: a timer waiter that leaves has no successor" alarm \
-    $roles 'list.timer_waiter = list.sleeper().or_else(|| list.parked.last().copied().filter(|_| set));' 'list.timer_waiter = None;'
+    $roles 'list.timer_waiter = list.last_parked().or_else(|| list.parked.last().copied().filter(|_| set));' 'list.timer_waiter = None;'
 needed "alarm: a successor is not told" alarm $roles 'self.park_spots[next].parker.unpark(Token::Look);' 'let _ = next;'
 needed "alarm: a timer waiter that leaves is still the timer waiter" alarm \
     $idle 'self.hand_over(&mut list, worker); drop(list);' 'drop(list);'
@@ -353,7 +353,7 @@ needed "quiet: the look comes before the tickets' lock" quiet \
 needed "quiet: nobody looks again when somebody was entering" quiet \
     $quiet 'Quiescence::Entering => tell(Vec::new())' 'Quiescence::Entering => return false'
 needed "quiet: who was told looks again" quiet models/mod.rs \
-    'if want && quiet.want(&mut ticket, &waker.to_waker()) {' 'if want && quiet.want(&mut ticket, &waker.waker()) && false {'
+    'if want && quiet.register_wait(&mut ticket, &waker.to_waker()) {' 'if want && quiet.register_wait(&mut ticket, &waker.to_waker()) && false {'
 needed "gate: nobody is ever inside" quiet $gate 'stripe.load(Acquire) & INSIDE != 0' 'stripe.load(Acquire) & INSIDE > 99'
 needed "gate: leaves before its last step" quiet \
     $gate 'stripe.fetch_add(1, SeqCst);' 'stripe.fetch_add(0, SeqCst);' \
@@ -361,21 +361,21 @@ needed "gate: leaves before its last step" quiet \
 
 # --- errands at the end of the crew
 needed "errands: a visit to the timers is not counted" errands::a_chore_of_a_timer \
-    $errand 'self.add(1); Visit(self)' 'Visit(self)' $errand 'self.0.begin();' ''
+    $errand 'self.add_chores(1); Visit(self)' 'Visit(self)' $errand 'self.0.begin_chore();' ''
 needed "errands: a chore begins before the rest is back" errands models/errands.rs \
-    '*self.queue.lock() += chores - 1; self.owed.begin();' \
-    '(0..chores).for_each(|_| self.owed.begin()); self.owed.add(chores - 1); *self.queue.lock() += chores - 1;'
+    '*self.queue.lock() += chores - 1; self.owed.begin_chore();' \
+    '(0..chores).for_each(|_| self.owed.begin_chore()); self.owed.add_chores(chores - 1); *self.queue.lock() += chores - 1;'
 needed "errands: a worker ends while chores are owed" errands models/errands.rs \
-    '!to_be_cancelled && !self.owed.any()' '!to_be_cancelled'
+    '!to_be_cancelled && !self.owed.any_left()' '!to_be_cancelled'
 
 # --- dedicated threads
 needed "apart: no epoch" apart::a_sender $apart 'fetch_add(EPOCH_ONE + 1, SeqCst)' 'fetch_add(1, SeqCst)'
-needed "apart: nobody is told" apart models/apart.rs 'if self.apart.end() {' 'if self.apart.end() && false {'
-needed "apart: the token before the count" apart models/apart.rs 'self.apart.begin(); self.home.unpark(());' \
-    'self.home.unpark(()); self.apart.begin();'
+needed "apart: nobody is told" apart models/apart.rs 'if self.apart.count_ended() {' 'if self.apart.count_ended() && false {'
+needed "apart: the token before the count" apart models/apart.rs 'self.apart.count_begun(); self.home.unpark(());' \
+    'self.home.unpark(()); self.apart.count_begun();'
 needed "apart: over before what it pushed" apart::what models/apart.rs \
     'let mut waiting = self.scheduled.load(Acquire);' \
-    'let mut waiting = self.scheduled.load(Acquire); let _ = self.apart.end(); self.apart.begin();'
+    'let mut waiting = self.scheduled.load(Acquire); let _ = self.apart.count_ended(); self.apart.count_begun();'
 
 # --- the reply slot
 needed "reply: EMPTY to READY without Release" reply \
@@ -458,7 +458,7 @@ weaken_step spare Relaxed set_closed 'fn set_closed(&self, kill: bool) -> bool {
     let flags = if kill { CLOSED | KILLED } else { CLOSED };' mailbox
 spare "retire: acted on, and not cleared (the turn forgets it once more before it makes a state)" retire \
     $state '(rest.0 & !RETIRE, EndTurn::Retire)' '(rest.0, EndTurn::Retire)'
-spare "state: forget_retire Relaxed (loom's stores have the order in which it makes them)" retire \
+spare "state: clear_retire Relaxed (loom's stores have the order in which it makes them)" retire \
     $state 'self.0.fetch_and(!RETIRE, AcqRel)' 'self.0.fetch_and(!RETIRE, Relaxed)'
 # loom lets a read-modify-write read the latest value, so a sender always finds the counted message.
 spare "prepaid: add_one Relaxed" prepaid cell/prepaid.rs 'self.0.fetch_add(1, Release);' 'self.0.fetch_add(1, Relaxed);'
@@ -511,7 +511,7 @@ spare "idle: all_parked Relaxed" quiet \
 # Fences of the gate and of the waiters are next to both, and loom's are stronger than promised.
 spare "apart: end without Release" apart $apart 'fetch_sub(1, SeqCst)' 'fetch_sub(1, Acquire)'
 spare "apart: the look without Acquire" apart $apart 'self.0.load(SeqCst)' 'self.0.load(Relaxed)'
-spare "quiet: announce without its fence" quiet $quiet 'tell: impl FnOnce(Vec<Waker>)) -> bool { fence(SeqCst);' 'tell: impl FnOnce(Vec<Waker>)) -> bool {'
+spare "quiet: announce without its fence" quiet $quiet 'tell: impl FnOnce(Vec<Waker>), ) -> bool { fence(SeqCst);' 'tell: impl FnOnce(Vec<Waker>), ) -> bool {'
 spare "gate: enter Relaxed" quiet $gate 'stripe.fetch_add(1, SeqCst)' 'stripe.fetch_add(1, Relaxed)'
 spare "gate: leave Relaxed" quiet $gate '.wrapping_sub(1), SeqCst)' '.wrapping_sub(1), Relaxed)'
 spare "gate: inside without its fence" quiet $gate 'crate::sync::fence(SeqCst);' ''

@@ -105,7 +105,7 @@ impl<A> Context<A> {
     #[must_use]
     pub fn worker(&self) -> Option<usize> {
         // Looked up each time: the thread may have lost its slot while the handler blocked.
-        Worker::with(&self.header().core().scheduler, |local| local.map(Worker::index))
+        Worker::with(&self.header().core().scheduler, |worker| worker.map(Worker::index))
     }
 
     /// Returns a handle of the actor's executor.

@@ -283,13 +283,13 @@ impl Future for WaitIdle {
         // nothing behind.
         let mut want = this.ticket.is_some();
         loop {
-            if want && scheduler.quiet.want(&mut this.ticket, cx.waker()) {
+            if want && scheduler.quiet.register_wait(&mut this.ticket, cx.waker()) {
                 return Poll::Ready(());
             }
-            match scheduler.quiescence() {
+            match scheduler.check_quiescence() {
                 Quiescence::Quiet => {
                     // The ticket would otherwise be woken for nothing.
-                    scheduler.quiet.forget(this.ticket.take());
+                    scheduler.quiet.unregister_wait(this.ticket.take());
                     return Poll::Ready(());
                 }
                 // A thread from outside is between two steps, and no event will tell of the second
@@ -312,7 +312,7 @@ impl Drop for WaitIdle {
     fn drop(&mut self) {
         // In a forked child a thread of the parent may hold the lock for ever.
         if self.ticket.is_some() && !self.core.is_forked() {
-            self.core.scheduler.quiet.forget(self.ticket.take());
+            self.core.scheduler.quiet.unregister_wait(self.ticket.take());
         }
     }
 }

@@ -113,12 +113,12 @@ pub(crate) fn spawn_managed<A: Actor + Send, T: CellOwner<A>>(
     if core.is_forked() {
         return Err(RefusedSpawn { owner, counted: false });
     }
-    Worker::with(&core.scheduler, |local| {
+    Worker::with(&core.scheduler, |worker| {
         // While the executor drains its crew may still spawn, and other threads may not.
-        if local.is_none() && core.is_draining() && !core.on_crew() {
+        if worker.is_none() && core.is_draining() && !core.on_crew() {
             return Err(RefusedSpawn { owner, counted: false });
         }
-        let shard = core.shard_here(local);
+        let shard = core.shard_here(worker);
         // Taken by `make`, which is not called if the shard is closed. So the owner is never
         // lost.
         let mut owner = Some(owner);
@@ -138,7 +138,7 @@ pub(crate) fn spawn_managed<A: Actor + Send, T: CellOwner<A>>(
         };
         // Counted before it is enrolled: a thread that closes the shards refuses the cell there, or
         // finds it in the count.
-        core.count_at(local, |tally| &tally.spawned, 1);
+        core.count_at(worker, |tally| &tally.spawned, 1);
         match shard.add_cell(make) {
             // SAFETY: a new cell comes with a reference and a runnable, made here once each.
             Some(header) => unsafe {

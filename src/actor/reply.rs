@@ -219,7 +219,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// orphans.
 fn watch_for_panic(orphans: &Arc<Orphans>) -> Option<Box<dyn Any>> {
     // SAFETY: the turn that runs here keeps its cell, and without a turn the pointer is null.
-    let header = unsafe { crew_thread::current().cast::<Header>().as_ref() }?;
+    let header = unsafe { crew_thread::current_actor().cast::<Header>().as_ref() }?;
     let core = header.core().share();
     // Known only when the timer is armed, under the timers' lock.
     let mut key = Key::NONE;
@@ -228,7 +228,7 @@ fn watch_for_panic(orphans: &Arc<Orphans>) -> Option<Box<dyn Any>> {
         Box::new(LateAnswer(Arc::clone(orphans)))
     };
     // Armed whatever the actor's state is, since the orphans must be answered in any case.
-    let armed = core.scheduler.arm(time::instant_after(PATIENCE), || true, made);
+    let armed = core.scheduler.arm_timer(time::instant_after(PATIENCE), || true, made);
     armed.then(|| Box::new(PanicWatch { core, key }) as Box<dyn Any>)
 }
 
@@ -241,7 +241,7 @@ struct PanicWatch {
 impl Drop for PanicWatch {
     fn drop(&mut self) {
         // The scope is over and has answered the orphans itself.
-        self.core.scheduler.cancel(self.key);
+        self.core.scheduler.cancel_timer(self.key);
     }
 }
 
@@ -250,13 +250,13 @@ impl Drop for PanicWatch {
 struct LateAnswer(Arc<Orphans>);
 
 impl Timed for LateAnswer {
-    fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
+    fn deliver_due(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
         // Comes back as refused. Answering wakes askers, which is user code and must not run under
         // the timers' lock.
         Err(self)
     }
 
-    fn undeliverable(self: Box<Self>) {}
+    fn report_undeliverable(self: Box<Self>) {}
 }
 
 impl Drop for LateAnswer {

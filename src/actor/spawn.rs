@@ -53,10 +53,10 @@ impl<'a> Spawner<'a> {
         // this way.
         let cell = ManuallyDrop::new(cell);
         let mut refused = false;
-        let actor = Worker::with(&self.core.scheduler, |local| {
-            let shard = self.core.shard_here(local);
+        let actor = Worker::with(&self.core.scheduler, |worker| {
+            let shard = self.core.shard_here(worker);
             // While the executor drains its crew may still spawn, and other threads may not.
-            if local.is_none() && self.core.is_draining() && !self.core.on_crew() {
+            if worker.is_none() && self.core.is_draining() && !self.core.on_crew() {
                 return Err(());
             }
             let make = |id, place| {
@@ -66,7 +66,7 @@ impl<'a> Spawner<'a> {
             };
             // Counted before it is enrolled: a thread that closes the shards refuses the cell
             // there, or finds it in the count.
-            self.core.count_at(local, |tally| &tally.spawned, 1);
+            self.core.count_at(worker, |tally| &tally.spawned, 1);
             match shard.add_cell(make) {
                 Some(header) => {
                     // SAFETY: a new cell comes with a reference, taken here, and with a first turn,

@@ -114,7 +114,7 @@ pub(crate) fn wait_for<F: Awaits>(
     until: Option<Instant>,
 ) -> Result<Option<F::Output>, WaitRefused> {
     user::answer_caught();
-    let me: *const Header = crew_thread::current().cast();
+    let me: *const Header = crew_thread::current_actor().cast();
     // SAFETY: the turn that runs here keeps its cell, and without a turn the pointer is null. A
     // child forked inside the turn has no crew, and leaves the crew's locks alone.
     let Some(header) = (unsafe { me.as_ref() }).filter(|header| !header.core().is_forked()) else {

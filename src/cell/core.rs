@@ -62,7 +62,7 @@ pub(crate) struct Core {
     /// Set when no new actors are accepted and the last actor's end ends the crew.
     closing: AtomicBool,
     /// Whether a worker's seat was given up before a thread took it.
-    seat_lost: AtomicBool,
+    slot_lost: AtomicBool,
     /// The report of the last shutdown.
     pub(crate) report: Mutex<Option<ShutdownReport>>,
 }
@@ -92,10 +92,10 @@ pub(crate) struct Tally {
 impl Tally {
     /// Returns the tally of a worker of the same executor.
     #[inline]
-    pub(crate) fn of_worker(local: &Worker) -> &Tally {
+    pub(crate) fn of_worker(worker: &Worker) -> &Tally {
         // SAFETY: `Core::run_thread` set the pointer to a tally of the core, which outlives its
         // workers.
-        unsafe { local.account().cast::<Tally>().as_ref() }
+        unsafe { worker.worker_data().cast::<Tally>().as_ref() }
     }
 }
 
@@ -108,7 +108,7 @@ impl fmt::Debug for Core {
 impl Core {
     pub(crate) fn new(settings: CoreSettings<'_>) -> (Arc<Self>, Vec<WorkerInit>) {
         let CoreSettings { workers, policy, cores, capacity, limits, spares, timing, hook } = settings;
-        let (scheduler, seats) = Scheduler::new(workers, policy, cores, spares);
+        let (scheduler, inits) = Scheduler::new(workers, policy, cores, spares);
         let core = Arc::new(Core {
             scheduler,
             shards: (0..=workers).map(Shard::new).collect(),
@@ -121,13 +121,13 @@ impl Core {
             threads: Threads::default(),
             dedicated: DedicatedThreads::default(),
             closing: AtomicBool::new(false),
-            seat_lost: AtomicBool::new(false),
+            slot_lost: AtomicBool::new(false),
             report: Mutex::new(None),
         });
         // SAFETY: the core was just made, and no other thread has it.
         unsafe { core.scheduler.is_placed() };
         core.shards.iter().for_each(|shard| shard.belong_to(&core));
-        (core, seats)
+        (core, inits)
     }
 
     /// Returns another counted reference.
@@ -141,15 +141,16 @@ impl Core {
         self.scheduler.memory.pool_held()
     }
 
-    /// Runs the life of a thread of the crew, which holds the core. See [`Scheduler::work`].
+    /// Runs the life of a thread of the crew, which holds the core. See
+    /// [`Scheduler::run_crew_thread`].
     pub(crate) fn run_thread(&self, arrival: Arrival, recruit: &Recruit<'_>) -> bool {
-        let account = |worker: usize| WorkerData {
+        let worker_data = |worker: usize| WorkerData {
             at: NonNull::from(&self.tallies[worker].0).cast(),
             // SAFETY: called by the slot's holder, so no other thread touches the dead cells. The
             // holder's thread holds the core.
-            settle: |account| unsafe { account.cast::<Tally>().as_ref().dead_cells.free_all() },
+            flush: |worker_data| unsafe { worker_data.cast::<Tally>().as_ref().dead_cells.free_all() },
         };
-        self.scheduler.work(arrival, account, recruit)
+        self.scheduler.run_crew_thread(arrival, worker_data, recruit)
     }
 
     pub(crate) fn workers(&self) -> usize {
@@ -158,17 +159,17 @@ impl Core {
 
     /// Calls `f` with a heap of this executor.
     pub(crate) fn with_heap<R>(&self, f: impl FnOnce(&Heap) -> R) -> R {
-        Worker::with(&self.scheduler, |local| match local {
-            Some(local) => f(local.heap()),
+        Worker::with(&self.scheduler, |worker| match worker {
+            Some(worker) => f(worker.heap()),
             None => self.scheduler.memory.with_outside_heap(f),
         })
     }
 
     /// Adds to the worker's own count, or to the shared count without a worker.
     #[inline]
-    pub(crate) fn count_at(&self, local: Option<&Worker>, which: impl Fn(&Tally) -> &Counter, n: u64) {
-        match local {
-            Some(local) => which(Tally::of_worker(local)).add(n),
+    pub(crate) fn count_at(&self, worker: Option<&Worker>, which: impl Fn(&Tally) -> &Counter, n: u64) {
+        match worker {
+            Some(worker) => which(Tally::of_worker(worker)).add(n),
             None => which(&self.tallies[self.workers()]).add_shared(n),
         }
     }
@@ -176,14 +177,14 @@ impl Core {
     /// Adds to a count, for a caller that has not looked the worker up.
     #[inline]
     pub(crate) fn count_here(&self, which: impl Fn(&Tally) -> &Counter, n: u64) {
-        Worker::with(&self.scheduler, |local| self.count_at(local, which, n));
+        Worker::with(&self.scheduler, |worker| self.count_at(worker, which, n));
     }
 
     /// Adds to a count, inside a turn of this crew. Any worker on this thread belongs to the crew,
     /// which saves a comparison.
     #[inline]
     pub(crate) fn count_in_turn(&self, which: impl Fn(&Tally) -> &Counter, n: u64) {
-        Worker::with_any(|local| self.count_at(local, which, n));
+        Worker::with_any(|worker| self.count_at(worker, which, n));
     }
 
     pub(crate) fn count_dead(&self, reason: DeadLetterReason, n: u64) {
@@ -202,8 +203,8 @@ impl Core {
 
     /// Enters the measurements of a turn into the record of the worker, or into the shared one.
     pub(crate) fn record_times(&self, enter: impl FnOnce(&mut CrewRecord)) {
-        Worker::with(&self.scheduler, |local| {
-            let tally = local.map_or(&self.tallies[self.workers()].0, Tally::of_worker);
+        Worker::with(&self.scheduler, |worker| {
+            let tally = worker.map_or(&self.tallies[self.workers()].0, Tally::of_worker);
             enter(tally.times.lock().get_or_insert_default());
         });
     }
@@ -234,8 +235,8 @@ impl Core {
     }
 
     /// Returns the shard for cells made by this thread.
-    pub(crate) fn shard_here(&self, local: Option<&Worker>) -> &Shard {
-        &self.shards[local.map_or(self.workers(), Worker::index)]
+    pub(crate) fn shard_here(&self, worker: Option<&Worker>) -> &Shard {
+        &self.shards[worker.map_or(self.workers(), Worker::index)]
     }
 
     /// Tells the event hook. Does nothing in a forked child, where a thread of the parent may hold
@@ -263,7 +264,7 @@ impl Core {
 
     /// Returns `true` if the calling thread belongs to the crew.
     pub(crate) fn on_crew(&self) -> bool {
-        crew_thread::is_of(&self.scheduler)
+        crew_thread::is_crew_thread(&self.scheduler)
     }
 
     /// Returns `true` if the crew cannot end before the calling thread, which therefore must not
@@ -327,16 +328,16 @@ impl Core {
 
     fn stop_if_empty(&self) {
         if self.live_actors() == 0 {
-            self.scheduler.stop();
+            self.scheduler.stop_crew();
         }
     }
 
     pub(crate) fn lose_seat(&self) {
-        self.seat_lost.store(true, SeqCst);
+        self.slot_lost.store(true, SeqCst);
     }
 
-    pub(crate) fn seat_lost(&self) -> bool {
-        self.seat_lost.load(SeqCst)
+    pub(crate) fn slot_lost(&self) -> bool {
+        self.slot_lost.load(SeqCst)
     }
 
     /// Makes a cell that was never alive, for a reference to an actor that could not be spawned.

@@ -151,7 +151,7 @@ pub(crate) unsafe fn run_life(
 
 /// Makes the state. For the holder of the first runnable.
 fn make_first_state(header: &Header, make: Box<dyn FnOnce()>) {
-    let current = Current::of(NonNull::from(header));
+    let current = Current::of_actor(NonNull::from(header));
     // A kill before the first turn spares the factory. It is dropped instead, which is user code
     // too.
     let stopped_before = header.state.load_snapshot().is_killed();

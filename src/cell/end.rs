@@ -116,7 +116,7 @@ pub(crate) unsafe fn run_ending_turn(this: NonNull<Header>) -> After {
     }
     // The steps below may free the cell, here or on another thread, and run wakers. That code must
     // not find itself in a turn of this actor.
-    crew_thread::Current::forget();
+    crew_thread::Current::forget_actor();
     // The core must outlive the cell's last count, and this thread of the crew keeps the core.
     let core = NonNull::from(header.core());
     // After `set_dead` another thread may free the cell at any moment. If there are waiters to

@@ -256,13 +256,13 @@ pub(crate) unsafe fn deliver<P: Parcel>(
 ) -> Result<P::Receipt, (P, Refusal)> {
     // SAFETY: the caller's reference or runnable keeps the cell alive.
     let core = unsafe { header.as_ref() }.core();
-    Worker::with(&core.scheduler, |local| match local {
-        Some(local) => {
+    Worker::with(&core.scheduler, |worker| match worker {
+        Some(worker) => {
             // SAFETY: the caller keeps the cell alive and gives up the parcel, which is made for
             // it.
-            let done = unsafe { push_message(header, parcel, lane, local) };
+            let done = unsafe { push_message(header, parcel, lane, worker) };
             if done.is_ok() {
-                Tally::of_worker(local).accepted.add(1);
+                Tally::of_worker(worker).accepted.add(1);
             }
             done
         }
@@ -286,7 +286,7 @@ unsafe fn deliver_from_outside<P: Parcel>(
     let core = unsafe { header.as_ref() }.core();
     // The pass comes before the look at the flag. A thread that sets the flag and then waits for
     // quiescence waits for all earlier passes, so every message let in here is waited for.
-    let mut pass = core.scheduler.gate.enter();
+    let mut pass = core.scheduler.gate.enter_gate();
     if !core.scheduler.birth.is_open()
         && let Some(refusal) = closed_to_outside(core, lane)
     {
@@ -295,7 +295,7 @@ unsafe fn deliver_from_outside<P: Parcel>(
     // SAFETY: the caller keeps the cell alive and gives up the parcel, which is made for it.
     let done = unsafe { push_message(header, parcel, lane, &core.scheduler) };
     if done.is_ok() {
-        pass.count();
+        pass.count_accepted();
     }
     done
 }

@@ -407,16 +407,16 @@ impl Header {
     #[inline(never)]
     unsafe fn forget_and_free(this: NonNull<Header>) {
         debug_assert!(
-            !ptr::eq(crew_thread::current(), this.as_ptr().cast()),
+            !ptr::eq(crew_thread::current_actor(), this.as_ptr().cast()),
             "the memory goes of the actor whose turn runs here"
         );
         // SAFETY: no count is left, so only this thread and the registry know the cell. Until the
         // cell is forgotten the registry keeps the core, which a worker also holds itself.
         let forgotten = unsafe {
             let header = this.as_ref();
-            Worker::with(&header.core().scheduler, |local| match local {
-                Some(local) => {
-                    Tally::of_worker(local).dead_cells.defer_free(this);
+            Worker::with(&header.core().scheduler, |worker| match worker {
+                Some(worker) => {
+                    Tally::of_worker(worker).dead_cells.defer_free(this);
                     None
                 }
                 // In a forked child the registry may be locked for ever: the memory stays.

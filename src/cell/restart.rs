@@ -298,10 +298,10 @@ unsafe fn give_to_timer(this: NonNull<Header>, supervised: &Supervised, after: D
     let core = unsafe { this.as_ref() }.core();
     // Counted before the runnable is given away, so that the executor never looks quiescent in
     // between.
-    core.scheduler.delay();
+    core.scheduler.count_delayed();
     // From the arming on this thread does not touch the cell. So the key is published before that,
     // under the timers' lock.
-    let armed = core.scheduler.arm(
+    let armed = core.scheduler.arm_timer(
         time::instant_after(after),
         // A pool that stops at once first kills and then looks for timers. So either the pool finds
         // the timer, or this check sees the kill.
@@ -316,18 +316,18 @@ unsafe fn give_to_timer(this: NonNull<Header>, supervised: &Supervised, after: D
         },
     );
     if !armed {
-        core.scheduler.undelay();
+        core.scheduler.uncount_delayed();
     }
     armed
 }
 
 impl Timed for Delayed {
-    fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
+    fn deliver_due(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
         drop(self);
         Ok(())
     }
 
-    fn undeliverable(self: Box<Self>) {}
+    fn report_undeliverable(self: Box<Self>) {}
 }
 
 impl Drop for Delayed {
@@ -340,8 +340,8 @@ impl Drop for Delayed {
             // A thread outside passes the gate, so the executor does not look quiescent between the
             // count and the push.
             let held = (!core.on_crew()).then(|| core.share());
-            let _pass = held.as_ref().map(|core| core.scheduler.gate.enter());
-            core.scheduler.undelay();
+            let _pass = held.as_ref().map(|core| core.scheduler.gate.enter_gate());
+            core.scheduler.uncount_delayed();
             Header::schedule(self.cell);
         }
     }

@@ -121,11 +121,14 @@ pub(crate) unsafe fn deliver_tick(header: NonNull<Header>, envelope: NonNull<Env
 /// actor. Returns `false` if there may be more.
 pub(super) fn abandon_timers(header: &Header, most: usize) -> bool {
     let Some(cold) = header.cold_if_any() else { return true };
-    let Abandoned { timers, cancelled } = header.core().scheduler.timers.abandon(&cold.ticks.aim, most);
+    let Abandoned { timers, cancelled } = header.core().scheduler.timers.take_out_for(&cold.ticks.aim, most);
     // Outside the timers' lock, since a dropped message is user code.
     let all = timers.len() < most;
     for timed in timers {
-        user::run_contained(Site::Drop, || if cancelled { drop(timed) } else { timed.undeliverable() });
+        user::run_contained(
+            Site::Drop,
+            || if cancelled { drop(timed) } else { timed.report_undeliverable() },
+        );
     }
     all
 }

@@ -55,7 +55,7 @@ const LONG_MESSAGE_NS: u64 = 2_000;
 /// `task` is the header of a cell, and the caller gives up the cell's runnable.
 pub(crate) unsafe fn run_cell(task: NonNull<RunnableHeader>) -> After {
     let this: NonNull<Header> = task.cast();
-    let _current = Current::of(this);
+    let _current = Current::of_actor(this);
     // SAFETY: `task` is the first field of a cell's header, and the runnable was given up to this
     // call.
     unsafe { run_turn(this) }

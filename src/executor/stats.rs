@@ -172,16 +172,16 @@ impl Handle {
             workers: workers.collect(),
             spares: self.spare_stats(),
             live_actors: core.live_actors(),
-            waiting_actors: core.scheduler.waiting() as u64,
+            waiting_actors: core.scheduler.waiting_runnables() as u64,
             dedicated_threads: core.dedicated.running_threads() as u64,
             // The crew counts in tallies. Threads outside count on the gate's stripes, which they
             // write anyway.
-            accepted: core.total_of(|tally| &tally.accepted) + core.scheduler.gate.accepted(),
+            accepted: core.total_of(|tally| &tally.accepted) + core.scheduler.gate.accepted_messages(),
             handled: core.total_of(|tally| &tally.handled),
             panicked: core.total_of(|tally| &tally.panicked),
             dead_letters: self.dead_letters(),
             discarded_replies: core.total_of(|tally| &tally.discarded_replies),
-            armed_timers: core.scheduler.timers.armed() as u64,
+            armed_timers: core.scheduler.timers.armed_timers() as u64,
             missed_ticks: core.total_of(|tally| &tally.missed_ticks),
             memory: core.scheduler.memory.held_bytes() as u64,
             timing: core.crew_times(),
@@ -192,7 +192,7 @@ impl Handle {
         let spares = &self.core().scheduler.spares;
         let counts = &spares.counts;
         SpareStats {
-            alive: spares.alive() as u64,
+            alive: spares.alive_threads() as u64,
             blocked: counts.blocked.load(Relaxed) as u64,
             hand_overs: counts.hand_overs.get(),
             turns: counts.turns.get(),

@@ -38,7 +38,7 @@ impl Recruiter {
             // The hook may try to wait for the crew's end, which comes after this thread's. While
             // enlisted, the thread counts as the crew's, so the wait is refused.
             let _of_the_crew = self.core.scheduler.enter_dedicated();
-            self.core.emit_event(|| Event::SpareEnded { spares: self.core.scheduler.spares.alive() });
+            self.core.emit_event(|| Event::SpareEnded { spares: self.core.scheduler.spares.alive_threads() });
         }
     }
 
@@ -54,7 +54,9 @@ impl Recruiter {
         let error = match started {
             // A handler may return `Ok` and drop the thread unrun; then the spare is lost.
             Ok(Ok(())) if !spare.is_lost() => {
-                self.core.emit_event(|| Event::SpareStarted { spares: self.core.scheduler.spares.alive() });
+                self.core.emit_event(|| Event::SpareStarted {
+                    spares: self.core.scheduler.spares.alive_threads(),
+                });
                 return true;
             }
             Ok(Ok(())) => "the spare handler gave it up".to_string(),
@@ -194,7 +196,7 @@ impl Drop for WorkerThread {
         match &self.arrival {
             // Still here, so `run` was never called, or pinning failed.
             Some(Arrival::Worker(..)) => self.recruiter.core.lose_seat(),
-            Some(Arrival::Spare(spare)) => spare.lose(),
+            Some(Arrival::Spare(spare)) => spare.mark_lost(),
             None => {}
         }
     }

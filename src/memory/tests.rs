@@ -102,10 +102,10 @@ fn what_wants_a_stricter_alignment_gets_it() {
 }
 
 /// A block on its way to another thread.
-struct Carried(NonNull<Marked<4>>);
+struct CarriedAcross(NonNull<Marked<4>>);
 
 // SAFETY: the block's content is `Send`, and the sending thread does not keep the pointer.
-unsafe impl Send for Carried {}
+unsafe impl Send for CarriedAcross {}
 
 #[test]
 fn what_others_free_comes_home() {
@@ -114,14 +114,14 @@ fn what_others_free_comes_home() {
     let mut most = 0;
     for round in 0..rounds {
         let blocks = boxed_many::<4>(heap, round, 2_000);
-        let blocks: Vec<Carried> = blocks.into_iter().map(Carried).collect();
+        let blocks: Vec<CarriedAcross> = blocks.into_iter().map(CarriedAcross).collect();
         thread::scope(|scope| {
             scope.spawn(|| {
                 let there = pool.of_worker(1);
                 there.claim_or_wait();
                 // A worker sends some blocks in chains; a thread without a heap sends the others
                 // one by one.
-                for (i, Carried(at)) in blocks.into_iter().enumerate() {
+                for (i, CarriedAcross(at)) in blocks.into_iter().enumerate() {
                     let here = (i % 3 < 2).then_some(there);
                     // SAFETY: `boxed_many` allocated the block, it is freed once, and the pool
                     // outlives this scope.

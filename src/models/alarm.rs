@@ -37,12 +37,12 @@ impl Crew {
         })
     }
 
-    /// Like `Scheduler::arm`.
+    /// Like `Scheduler::arm_timer`.
     fn arm(&self) {
         let mut armed = self.armed.lock();
         *armed += 1;
         // Under the lock, as in the scheduler, so that `fire` cannot raise the alarm in between.
-        let lowered = self.idle.alarm.lower(0);
+        let lowered = self.idle.alarm.lower_to(0);
         drop(armed);
         if lowered {
             self.idle.alarm_lowered();
@@ -57,7 +57,7 @@ impl Crew {
             self.fired.fetch_add(1, Relaxed);
         }
         // Set under the lock, so that a timer armed now lowers it again afterwards.
-        self.idle.alarm.set((*armed > 0).then_some(0));
+        self.idle.alarm.set_next((*armed > 0).then_some(0));
         drop(armed);
         // The timer waiter is awake now; another sleeper must wait for the rest.
         self.idle.ensure_timer_waiter();
@@ -66,13 +66,13 @@ impl Crew {
     fn stop_after(&self, timers: usize) {
         // Relaxed: a worker that misses the last timer parks, and is woken by the stop.
         if self.fired.load(Relaxed) == timers {
-            self.idle.stop();
+            self.idle.stop_workers();
         }
     }
 
     fn push(&self) {
         self.work.fetch_add(1, Release);
-        self.idle.notify();
+        self.idle.notify_any();
     }
 
     fn has_work(&self) -> bool {
@@ -83,8 +83,8 @@ impl Crew {
         self.has_work() && self.work.fetch_update(Acquire, Relaxed, |n| n.checked_sub(1)).is_ok()
     }
 
-    /// Like `Worker::idle`. Returns when the worker has work, when `timers` timers have been fired,
-    /// or, with `then_busy`, after one alarm.
+    /// Like `Worker::search_or_park`. Returns when the worker has work, when `timers` timers have
+    /// been fired, or, with `then_busy`, after one alarm.
     fn work_until(&self, me: usize, timers: usize, then_busy: bool) {
         let mut searching = false;
         loop {
@@ -92,18 +92,18 @@ impl Crew {
                 // The last searcher looks again, as in `Worker`, for work pushed while it counted
                 // as searching.
                 if self.idle.end_search() && self.has_work() {
-                    self.idle.notify();
+                    self.idle.notify_any();
                 }
                 return; // busy for good
             }
             self.stop_after(timers);
-            if self.idle.stopping() {
+            if self.idle.is_stopping() {
                 return;
             }
             // No work waits behind a turn here, so the sentinel only shares its sleeper with the
             // alarm.
             let stuck = || false;
-            match self.idle.park(me, searching, self.sentinel, || self.has_work(), stuck, || false) {
+            match self.idle.park_worker(me, searching, self.sentinel, || self.has_work(), stuck, || false) {
                 Woken::Caught => unreachable!("nothing is stuck"),
                 Woken::Searching => searching = true,
                 Woken::Running => searching = false,

@@ -6,7 +6,7 @@
 //! lost.
 //!
 //! Does not cover: the queues, as in `idle`; what a runnable is (a token here). `quiescence` is a
-//! copy of `Scheduler::quiescence`, and the thread's loop a copy of `cell::dedicated`'s.
+//! copy of `Scheduler::check_quiescence`, and the thread's loop a copy of `cell::dedicated`'s.
 
 use super::{explore, only_worker, spawn, wait_idle};
 use crate::sched::Quiescence;
@@ -53,7 +53,7 @@ impl Crew {
 
     /// Like `cell::envelope::deliver` from outside, to the actor apart.
     fn tell(&self) {
-        let mut pass = self.gate.enter();
+        let mut pass = self.gate.enter_gate();
         // Like the state word: one step counts the message and says whether a runnable is due.
         let idle = self.scheduled.fetch_add(1, AcqRel) == 0;
         self.accepted.fetch_add(1, Release);
@@ -61,14 +61,14 @@ impl Crew {
             self.leave();
         }
         // Counted as accepted in the step with which the sender leaves the gate.
-        pass.count();
+        pass.count_accepted();
     }
 
     /// Like `Scheduler::push_to_dedicated`.
     fn leave(&self) {
         // Counted before the token is left, so that a look for quiescence never misses a thread
         // about to wake.
-        self.apart.begin();
+        self.apart.count_begun();
         self.home.unpark(());
     }
 
@@ -86,7 +86,7 @@ impl Crew {
                     self.handled.with_mut(|handled| unsafe { *handled += 1 });
                     if causes {
                         self.injector.fetch_add(1, Release);
-                        self.idle.notify();
+                        self.idle.notify_any();
                     }
                 }
                 handled += waiting;
@@ -99,7 +99,7 @@ impl Crew {
                 }
             }
             // Counted as at rest only after everything that the turn did.
-            if self.apart.end() {
+            if self.apart.count_ended() {
                 self.announce();
             }
         }
@@ -108,7 +108,7 @@ impl Crew {
     /// Like `Scheduler::announce_from_elsewhere`. The wakers' errand is a notification of the
     /// worker, or runs here.
     fn announce(&self) {
-        self.quiet.announce(
+        self.quiet.announce_rest(
             || self.quiescence(),
             |wakers| {
                 if wakers.is_empty() {
@@ -137,10 +137,10 @@ impl Crew {
     fn quiescence(&self) -> Quiescence {
         // Both epochs, before and after the look at the queue: equal epochs mean that nothing ran
         // in between.
-        let still = || Some((self.idle.all_parked()?, self.apart.asleep()?));
+        let still = || Some((self.idle.all_parked()?, self.apart.word_if_asleep()?));
         let Some(before) = still() else { return Quiescence::Busy };
         // A sender between two steps may still push.
-        if self.gate.inside() {
+        if self.gate.any_inside() {
             return Quiescence::Entering;
         }
         let empty = self.injector.load(Acquire) == 0;
@@ -176,7 +176,7 @@ fn what_was_told_to_an_actor_apart_and_what_it_caused() {
         let apart = spawn(&crew, |crew| crew.live_apart(1, true));
         crew.tell();
         crew.check(1, 1);
-        crew.idle.stop();
+        crew.idle.stop_workers();
         worker.join().unwrap();
         apart.join().unwrap();
     });
@@ -193,7 +193,7 @@ fn an_actor_apart_is_woken_again() {
         crew.tell();
         crew.tell();
         crew.check(2, 0);
-        crew.idle.stop();
+        crew.idle.stop_workers();
         worker.join().unwrap();
         apart.join().unwrap();
     });
@@ -211,11 +211,11 @@ fn a_sender_to_an_actor_apart_between_its_steps() {
         // Before the message is accepted there is nothing to check, and nothing to wait for.
         if crew.accepted.load(Acquire) == 1 {
             crew.check(1, 1);
-            crew.idle.stop();
+            crew.idle.stop_workers();
             worker.join().unwrap();
         }
         sender.join().unwrap();
         apart.join().unwrap();
-        crew.idle.stop();
+        crew.idle.stop_workers();
     });
 }

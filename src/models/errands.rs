@@ -6,10 +6,10 @@
 //!
 //! Does not cover: the queues, which are one count under a lock here, and the table of timers,
 //! which is another. The worker's loop is a copy of `Worker::last_task`, and its errand of
-//! `Errand::run`.
+//! `Errand::run_next_chore`.
 
 use super::{explore, spawn};
-use crate::sched::errand::Owed;
+use crate::sched::errand::OwedChores;
 use crate::sync::{AtomicUsize, Mutex, Ordering::*, ThreadWaker};
 use loom::sync::Arc;
 use loom::thread;
@@ -18,7 +18,7 @@ use loom::thread;
 const CHORES: usize = 2;
 
 struct Crew {
-    owed: Owed,
+    owed: OwedChores,
     /// What is left of the errand, while it waits.
     queue: Mutex<usize>,
     timers: Mutex<usize>,
@@ -29,7 +29,7 @@ struct Crew {
 impl Crew {
     fn new(timers: usize) -> Arc<Self> {
         Arc::new(Crew {
-            owed: Owed::new(),
+            owed: OwedChores::new(),
             queue: Mutex::new(0),
             timers: Mutex::new(timers),
             begun: AtomicUsize::new(0),
@@ -37,25 +37,25 @@ impl Crew {
         })
     }
 
-    /// As `Scheduler::errand` and `push_errand`.
+    /// As `Scheduler::make_errand` and `push_errand`.
     fn push(&self, chores: usize) {
         if chores > 0 {
-            self.owed.add(chores);
+            self.owed.add_chores(chores);
             *self.queue.lock() += chores;
         }
     }
 
     /// As `Scheduler::fire_timers`.
     fn fire(&self) {
-        let _visit = self.owed.visit();
+        let _visit = self.owed.begin_visit();
         let fired = std::mem::take(&mut *self.timers.lock());
         self.push(fired);
     }
 
-    /// As `Errand::run`.
+    /// As `Errand::run_next_chore`.
     fn run(&self, chores: usize) {
         *self.queue.lock() += chores - 1;
-        self.owed.begin();
+        self.owed.begin_chore();
         match self.begun.fetch_add(1, AcqRel) {
             0 => _ = self.second.park_until(None),
             _ => self.second.to_waker().wake(),
@@ -74,7 +74,7 @@ impl Crew {
                 continue;
             }
             let to_be_cancelled = *self.timers.lock() > 0;
-            if !to_be_cancelled && !self.owed.any() {
+            if !to_be_cancelled && !self.owed.any_left() {
                 return;
             }
             thread::yield_now();

@@ -66,7 +66,7 @@ impl Crew {
 
     fn push(&self) {
         self.shared.push();
-        self.idle.notify();
+        self.idle.notify_any();
     }
 
     fn push_to(&self, worker: usize) {
@@ -91,7 +91,7 @@ impl Crew {
     fn handled(&self) {
         // AcqRel: the worker that stops the crew sees all others' work.
         if self.rest.fetch_sub(1, AcqRel) == 1 {
-            self.idle.stop();
+            self.idle.stop_workers();
         }
     }
 
@@ -102,7 +102,8 @@ impl Crew {
         }
     }
 
-    /// Like `Worker::idle`. Returns `true` with a piece of work, `false` when the crew stops.
+    /// Like `Worker::search_or_park`. Returns `true` with a piece of work, `false` when the crew
+    /// stops.
     fn out_of_work(&self, me: usize) -> bool {
         let found = self.search_and_park(me);
         if self.sentinel {
@@ -121,7 +122,7 @@ impl Crew {
             }
             // Read after the sentinel's timed wait, which ends at any moment here.
             let stuck = || self.lifo.has_work();
-            match self.idle.park(me, searching, self.sentinel, || self.has_work(me), stuck, || false) {
+            match self.idle.park_worker(me, searching, self.sentinel, || self.has_work(me), stuck, || false) {
                 Woken::Caught => {
                     if self.lifo.take() {
                         self.hunt_ended(me);
@@ -139,7 +140,7 @@ impl Crew {
                 }
                 Woken::Alarm => unreachable!("no timers"),
             }
-            if self.idle.stopping() && !self.has_work(me) {
+            if self.idle.is_stopping() && !self.has_work(me) {
                 if searching {
                     // No other worker is woken for the search: the crew stops.
                     let _ = self.idle.end_search();
@@ -162,7 +163,7 @@ impl Crew {
 
     fn hunt_ended(&self, me: usize) {
         if self.idle.end_search() && self.has_work(me) {
-            self.idle.notify();
+            self.idle.notify_any();
         }
     }
 
@@ -250,7 +251,7 @@ fn a_stop_against_parking() {
     explore(3, || {
         let crew = Crew::new(2, 0);
         let workers = [worker(&crew, 0), worker(&crew, 1)];
-        crew.idle.stop();
+        crew.idle.stop_workers();
         crew.finish(workers);
     });
 }

@@ -57,13 +57,13 @@ fn a_theft_from_the_slot() {
     explore(3, || {
         let shared = Arc::new(Shared { lifo: Lifo::new(), runnables: [Probe::new(), Probe::new()] });
         // Two thieves, so that they also meet each other.
-        let thieves = [(); 2].map(|()| spawn(&shared, |shared| run(shared.lifo.take())));
+        let thieves = [(); 2].map(|()| spawn(&shared, |shared| run(shared.lifo.take_next())));
         let mut own = 0;
         for runnable in &shared.runnables {
             // `fill` returns a displaced runnable, which the owner runs too.
-            own += run(shared.lifo.fill(runnable.task()));
+            own += run(shared.lifo.put_next(runnable.task()));
         }
-        own += run(shared.lifo.take());
+        own += run(shared.lifo.take_next());
         let stolen: u32 = thieves.map(|thief| thief.join().unwrap()).iter().sum();
         assert_eq!(own + stolen, 2);
         assert!(shared.lifo.is_empty());

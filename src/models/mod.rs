@@ -96,11 +96,11 @@ fn only_worker(
         work();
         // Wakers are called after `park`, as in the crate: they may be user code.
         let mut wakers = None;
-        let announce = || quiet.announce(&look, |told| wakers = Some(told));
-        match idle.park(0, false, false, &has_work, || false, announce) {
+        let announce = || quiet.announce_rest(&look, |told| wakers = Some(told));
+        match idle.park_worker(0, false, false, &has_work, || false, announce) {
             Woken::Searching => {
                 if idle.end_search() && has_work() {
-                    idle.notify();
+                    idle.notify_any();
                 }
             }
             Woken::Running => {}
@@ -113,7 +113,7 @@ fn only_worker(
             }
             wakers.into_iter().for_each(Waker::wake);
         }
-        if idle.stopping() && !has_work() {
+        if idle.is_stopping() && !has_work() {
             return;
         }
     }
@@ -127,11 +127,11 @@ fn wait_idle(quiet: &QuiescenceWaiters, look: impl Fn() -> Quiescence) {
     loop {
         // The look comes again after the registration: quiescence may have come in between, with no
         // announcement left to make.
-        if want && quiet.want(&mut ticket, &waker.to_waker()) {
+        if want && quiet.register_wait(&mut ticket, &waker.to_waker()) {
             return;
         }
         match look() {
-            Quiescence::Quiet => return quiet.forget(ticket),
+            Quiescence::Quiet => return quiet.unregister_wait(ticket),
             Quiescence::Entering => thread::yield_now(),
             Quiescence::Busy if want => {
                 waker.park_until(None);

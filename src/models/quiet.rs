@@ -6,7 +6,7 @@
 //!
 //! Does not cover: several workers (`sched::idle` has a model of its own); the queues, as in
 //! `idle`; refusal of messages while the executor drains, for which loom's SeqCst is too weak.
-//! `quiescence` is a copy of `Scheduler::quiescence`.
+//! `quiescence` is a copy of `Scheduler::check_quiescence`.
 
 use super::{explore, only_worker, spawn, wait_idle};
 use crate::sched::Quiescence;
@@ -47,8 +47,8 @@ impl Crew {
         self.accepted.fetch_add(1, AcqRel);
         self.injector.fetch_add(1, Release);
         // After the push, and before the sender leaves the gate.
-        self.idle.notify();
-        pass.count();
+        self.idle.notify_any();
+        pass.count_accepted();
     }
 
     fn take(&self) -> bool {
@@ -70,7 +70,7 @@ impl Crew {
         // The epoch of the parked workers, read again below: if it is the same, no worker ran in
         // between.
         let Some(before) = self.idle.all_parked() else { return Quiescence::Busy };
-        if self.gate.inside() {
+        if self.gate.any_inside() {
             return Quiescence::Entering;
         }
         let empty = self.injector.load(Acquire) == 0;
@@ -104,9 +104,9 @@ fn what_was_told_before() {
         let worker = spawn(&crew, Crew::work);
         crew.tell(0);
         crew.check(1);
-        crew.idle.stop();
+        crew.idle.stop_workers();
         worker.join().unwrap();
-        assert_eq!(crew.gate.accepted(), 1);
+        assert_eq!(crew.gate.accepted_messages(), 1);
     });
 }
 
@@ -124,7 +124,7 @@ fn a_sender_between_its_steps() {
         }
         sender.join().unwrap();
         crew.check(1);
-        crew.idle.stop();
+        crew.idle.stop_workers();
         worker.join().unwrap();
     });
 }

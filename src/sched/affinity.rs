@@ -6,10 +6,10 @@
 //! | a thread of its own | that thread's [home](super::dedicated) | that thread only |
 //!
 //! The pinned queue is a local queue that no sibling can see. Worker k empties the inbox into the
-//! pinned queue. While other work waits, the pinned queue has every second turn, so neither starves.
-//! Bound runnables have no LIFO slot, since the sentinel may take from it. No sibling is woken for
-//! them, since none could help. So bound work is P4's exception: it waits for as long as the
-//! worker's turns take.
+//! pinned queue. While other work waits, the pinned queue has every second turn, so neither
+//! starves. Bound runnables have no LIFO slot, since the sentinel may take from it. No sibling is
+//! woken for them, since none could help. So bound work is P4's exception: it waits for as long as
+//! the worker's turns take.
 //!
 //! A blocking worker leaves bound work at the slot: a spare gets the slot with pinned queue and
 //! inbox. Without a spare, a wait inside a handler is refused while any actor is bound to the
@@ -53,7 +53,7 @@ impl Scheduler {
     /// Sends a bound runnable to its place, from any thread.
     #[cold]
     pub(super) fn send_bound(&self, task: Runnable) {
-        match task.bound() {
+        match task.affinity() {
             &Affinity::Worker(home) => self.push_to_worker(home, task),
             Affinity::Thread(home) => self.push_to_dedicated(&Arc::clone(home), task),
             Affinity::Any => unreachable!("it is bound"),
@@ -65,7 +65,7 @@ impl Worker {
     /// Like `send_bound`, on a worker. A worker wakes no thread for its own bound work.
     #[cold]
     pub(super) fn push_bound(&self, task: Runnable) {
-        match task.bound() {
+        match task.affinity() {
             Affinity::Worker(home) if *home == self.index => {
                 self.push_pinned(task);
             }
@@ -102,7 +102,7 @@ impl Worker {
 
     /// Takes from the pinned queue.
     pub(super) fn pop_pinned(&self) -> Option<Runnable> {
-        let task = pop(&self.pinned_queue);
+        let task = pop_cold(&self.pinned_queue);
         self.has_pinned.set(!self.pinned_queue.is_empty());
         task
     }
@@ -110,7 +110,9 @@ impl Worker {
     /// Returns what runs next while bound work waits: bound and other work in turns.
     #[cold]
     pub(super) fn next_alternating(&self) -> Option<Runnable> {
-        let others = || pop(&self.queue).or_else(|| self.slot().lifo.take()).or_else(|| self.take_injected());
+        let others = || {
+            pop_cold(&self.queue).or_else(|| self.slot().lifo.take_next()).or_else(|| self.take_injected())
+        };
         if self.ran_pinned_last.replace(false)
             && let Some(task) = others()
         {
@@ -123,6 +125,6 @@ impl Worker {
 
 /// Out of line, so that the `pop` of every turn, in `next`, is inlined.
 #[inline(never)]
-pub(super) fn pop(queue: &LocalQueue<Runnable>) -> Option<Runnable> {
+pub(super) fn pop_cold(queue: &LocalQueue<Runnable>) -> Option<Runnable> {
     queue.pop()
 }

@@ -71,7 +71,7 @@ impl Alarm {
 
     /// Converts an instant to the alarm's count. `None`, and instants more than 584 years away,
     /// count as the last instant, which is as good as never.
-    pub(crate) fn count(&self, at: Option<Instant>) -> u64 {
+    pub(crate) fn count_of(&self, at: Option<Instant>) -> u64 {
         let Some(at) = at else { return NEVER - 1 };
         let since = at.saturating_duration_since(self.origin);
         u64::try_from(since.as_nanos()).map_or(NEVER - 1, |ns| ns.min(NEVER - 1))
@@ -82,9 +82,9 @@ impl Alarm {
     /// Relaxed: a worker that looks between turns will look again, and a worker about to park has
     /// passed a fence.
     #[inline]
-    pub(crate) fn due(&self, now: Instant) -> bool {
+    pub(crate) fn may_be_due(&self, now: Instant) -> bool {
         let next = self.next.load(Relaxed);
-        next != NEVER && next <= self.count(Some(now))
+        next != NEVER && next <= self.count_of(Some(now))
     }
 
     /// Returns `true` if a timer seems to be armed. A hint.
@@ -93,7 +93,7 @@ impl Alarm {
     }
 
     /// Returns the instant to get up for, if there is one.
-    pub(crate) fn instant(&self) -> Option<Instant> {
+    pub(crate) fn next_instant(&self) -> Option<Instant> {
         match self.next.load(Relaxed) {
             NEVER => None,
             next => self.origin.checked_add(Duration::from_nanos(next)),
@@ -102,7 +102,7 @@ impl Alarm {
 
     /// Lowers the alarm to `next`, if that is earlier. Returns `true` if it is. Called under the
     /// table's lock.
-    pub(crate) fn lower(&self, next: u64) -> bool {
+    pub(crate) fn lower_to(&self, next: u64) -> bool {
         // Relaxed: the lock orders the writers, and the readers have their fences.
         let earlier = next < self.next.load(Relaxed);
         if earlier {
@@ -113,7 +113,7 @@ impl Alarm {
 
     /// Sets the alarm to the next timer, after due timers were taken out. Called under the table's
     /// lock.
-    pub(crate) fn set(&self, next: Option<u64>) {
+    pub(crate) fn set_next(&self, next: Option<u64>) {
         self.next.store(next.unwrap_or(NEVER), Relaxed);
     }
 }

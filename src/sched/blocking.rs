@@ -37,16 +37,18 @@ enum Departure {
 impl Blocking {
     /// Blocks in any case: with the slot if there is no spare.
     pub(crate) fn at_any_rate() -> Self {
-        let slot =
-            CrewThread::with(|member| member.map_or(Some(Departure::None), |member| member.step_out(true)));
+        let slot = CrewThread::with_current(|thread| {
+            thread.map_or(Some(Departure::None), |thread| thread.step_out(true))
+        });
         Blocking { slot: slot.unwrap_or(Departure::None), here: PhantomData }
     }
 
     /// Blocks unless no thread would be left to run the awaited actor. No thread is left if there
     /// is no spare, and if all others block with their slots or may not run the worker's actors.
     pub(crate) fn unless_frozen() -> Option<Self> {
-        let slot =
-            CrewThread::with(|member| member.map_or(Some(Departure::None), |member| member.step_out(false)))?;
+        let slot = CrewThread::with_current(|thread| {
+            thread.map_or(Some(Departure::None), |thread| thread.step_out(false))
+        })?;
         Some(Blocking { slot, here: PhantomData })
     }
 }
@@ -55,7 +57,7 @@ impl Drop for Blocking {
     fn drop(&mut self) {
         let slot = std::mem::replace(&mut self.slot, Departure::None);
         if !matches!(slot, Departure::None) {
-            CrewThread::with(|member| member.expect("it does not leave its thread").step_in(slot));
+            CrewThread::with_current(|thread| thread.expect("it does not leave its thread").step_in(slot));
         }
     }
 }
@@ -107,7 +109,7 @@ impl CrewThread<'_> {
         if !crew_thread::in_runnable() || self.recruiting.replace(true) {
             return None;
         }
-        let spare = self.scheduler.spares.reserve(self.recruit);
+        let spare = self.scheduler.spares.reserve_spare(self.recruit);
         self.recruiting.set(false);
         spare
     }
@@ -130,7 +132,7 @@ impl CrewThread<'_> {
                 return;
             }
             Departure::Vacant(slot) => (slot, scheduler.idle.take_back(slot)),
-            Departure::Called(slot, spare) => (slot, Some(spare).filter(|spare| spare.recall(slot))),
+            Departure::Called(slot, spare) => (slot, Some(spare).filter(|spare| spare.take_call_back(slot))),
         };
         // Without its slot the turn goes on. `turn_over_without_slot` does what follows the turn.
         if let Some(spare) = spare {
@@ -138,7 +140,7 @@ impl CrewThread<'_> {
             // SAFETY: `take_back` or `recall` gave the slot to the calling thread alone.
             let _local = unsafe { Worker::acquire_slot(scheduler, slot) };
             // This worker is awake, so some worker parks later, and announces.
-            let _ = scheduler.elsewhere.back();
+            let _ = scheduler.elsewhere.count_back();
         }
     }
 }
@@ -148,7 +150,7 @@ impl Scheduler {
     fn leave_slot(&self, spare: Arc<Spare>) -> Departure {
         // Counted before the slot can be seen parked: until the turn is over nothing may count as
         // quiet.
-        self.elsewhere.leave();
+        self.elsewhere.count_left();
         let (slot, has_work) = Worker::release_slot();
         chaos();
         // `release_slot` also looks at queues skipped by a rescan, since those of a parking worker
@@ -156,10 +158,10 @@ impl Scheduler {
         let spare = if has_work {
             Some(spare)
         } else {
-            self.idle.vacate(slot, spare, self.watches(), || self.has_work(slot))
+            self.idle.vacate_slot(slot, spare, self.has_sentinel(), || self.has_work(slot))
         };
         let Some(spare) = spare else { return Departure::Vacant(slot) };
-        spare.call(Assignment::Run(slot));
+        spare.call_to(Assignment::Run(slot));
         Departure::Called(slot, spare)
     }
 
@@ -167,7 +169,7 @@ impl Scheduler {
     fn has_work_of_its_own(&self) -> bool {
         // Relaxed: an actor bound to this worker from now on waits for the thread's return anyway.
         let pinned_actors =
-            Worker::with_any(|local| local.map_or(0, |local| local.slot().pinned_actors.load(Relaxed)));
+            Worker::with_any(|worker| worker.map_or(0, |worker| worker.slot().pinned_actors.load(Relaxed)));
         self.policy == Policy::Sharded || pinned_actors > 0
     }
 
@@ -184,7 +186,7 @@ impl Scheduler {
             }
         }
         if self.policy != Policy::Sharded {
-            Worker::with_any(|local| local.expect("looked at before").give_away());
+            Worker::with_any(|worker| worker.expect("looked at before").give_away());
         }
         true
     }
@@ -198,7 +200,7 @@ impl Scheduler {
             self.push_from_outside(unsafe { Runnable::from_raw(header) });
         }
         self.spares.counts.turns.add_shared(1);
-        if self.elsewhere.back() {
+        if self.elsewhere.count_back() {
             self.announce_from_elsewhere();
         }
         if after == After::RequeueGap {

@@ -15,7 +15,7 @@
 //! To other threads a [dedicated thread](super::dedicated) is like a member that never has a slot.
 //!
 //! So only three questions are asked of a thread: its slot ([`Worker::with`]), its crew
-//! ([`is_of`]), and its current turn ([`current`]).
+//! ([`is_crew_thread`]), and its current turn ([`current_actor`]).
 //!
 //! A guard sets each answer and takes it back. [`CrewGuard`] and
 //! [`DedicatedGuard`](super::dedicated::DedicatedGuard) restore the previous state; [`Current`]
@@ -33,7 +33,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 thread_local! {
-    static MEMBER: Cell<*const CrewThread<'static>> = const { Cell::new(ptr::null()) };
+    static CREW_THREAD: Cell<*const CrewThread<'static>> = const { Cell::new(ptr::null()) };
     static CURRENT: Cell<*const ()> = const { Cell::new(ptr::null()) };
 }
 
@@ -56,16 +56,16 @@ pub(crate) struct CrewThread<'a> {
 /// The calling thread is a member while this lives. Dropping it restores the thread's previous
 /// state.
 pub(super) struct CrewGuard {
-    member: *const CrewThread<'static>,
-    local: *const Worker,
+    thread: *const CrewThread<'static>,
+    worker: *const Worker,
     #[expect(dead_code, reason = "dropped with it")]
     scopes: user::ScopesAside,
 }
 
 impl Drop for CrewGuard {
     fn drop(&mut self) {
-        MEMBER.set(self.member);
-        Worker::restore_slot(self.local);
+        CREW_THREAD.set(self.thread);
+        Worker::restore_slot(self.worker);
     }
 }
 
@@ -79,32 +79,32 @@ impl<'a> CrewThread<'a> {
     ///
     /// # Safety
     /// The result is dropped before `self`.
-    pub(super) unsafe fn enlist(&self) -> CrewGuard {
-        let (member, local) = (MEMBER.get(), Worker::seat());
-        let before = CrewGuard { member, local, scopes: user::ScopesAside::set_aside() };
-        MEMBER.set(ptr::from_ref(self).cast());
+    pub(super) unsafe fn enter_crew(&self) -> CrewGuard {
+        let (thread, worker) = (CREW_THREAD.get(), Worker::current_pointer());
+        let before = CrewGuard { thread, worker, scopes: user::ScopesAside::set_aside() };
+        CREW_THREAD.set(ptr::from_ref(self).cast());
         Worker::restore_slot(ptr::null());
         before
     }
 
     /// Calls `f` with the calling thread's member, of any crew.
-    pub(super) fn with<R>(f: impl FnOnce(Option<&CrewThread<'_>>) -> R) -> R {
-        // SAFETY: `MEMBER` is set only while `enlist`'s caller keeps the member on the calling
-        // thread's stack, and the reference does not outlive `f`.
-        f(unsafe { MEMBER.get().as_ref() })
+    pub(super) fn with_current<R>(f: impl FnOnce(Option<&CrewThread<'_>>) -> R) -> R {
+        // SAFETY: `CREW_THREAD` is set only while `enter_crew`'s caller keeps the member on the
+        // calling thread's stack, and the reference does not outlive `f`.
+        f(unsafe { CREW_THREAD.get().as_ref() })
     }
 }
 
 /// Returns `true` if the calling thread belongs to this crew.
-pub(crate) fn is_of(scheduler: &Scheduler) -> bool {
-    CrewThread::with(|member| member.is_some_and(|member| ptr::eq(member.scheduler, scheduler)))
-        || dedicated::is_of(scheduler)
+pub(crate) fn is_crew_thread(scheduler: &Scheduler) -> bool {
+    CrewThread::with_current(|thread| thread.is_some_and(|thread| ptr::eq(thread.scheduler, scheduler)))
+        || dedicated::is_dedicated_thread(scheduler)
 }
 
 /// Returns `true` if the calling thread works for any crew: as a member, or as a dedicated thread.
 /// A second life inside the first one would block the first.
 pub(crate) fn works_already() -> bool {
-    CrewThread::with(|member| member.is_some()) || dedicated::works_already()
+    CrewThread::with_current(|thread| thread.is_some()) || dedicated::works_already()
 }
 
 /// The value of [`CURRENT`] while a runnable runs that is no actor's turn. No actor has this
@@ -122,17 +122,17 @@ impl Current {
     /// Marks the actor of the current turn. The pointer is opaque here, and compared by the floors
     /// above.
     #[inline]
-    pub(crate) fn of<T>(current: NonNull<T>) -> Self {
-        Self::begin(current.as_ptr().cast_const().cast())
+    pub(crate) fn of_actor<T>(current: NonNull<T>) -> Self {
+        Self::set_current(current.as_ptr().cast_const().cast())
     }
 
     /// Marks a runnable that is no actor's turn.
-    pub(super) fn nobody() -> Self {
-        Self::begin(NOBODY)
+    pub(super) fn of_no_actor() -> Self {
+        Self::set_current(NOBODY)
     }
 
     #[inline]
-    fn begin(current: *const ()) -> Self {
+    fn set_current(current: *const ()) -> Self {
         debug_assert!(CURRENT.get().is_null(), "a turn inside another");
         CURRENT.set(current);
         Current(())
@@ -140,7 +140,7 @@ impl Current {
 
     /// Marks the rest of a turn as no actor's. Called before the actor's memory may be freed.
     #[inline]
-    pub(crate) fn forget() {
+    pub(crate) fn forget_actor() {
         CURRENT.set(NOBODY);
     }
 }
@@ -155,7 +155,7 @@ impl Drop for Current {
 /// Returns the actor of the current turn: null between turns, and at the end of a turn once the
 /// actor has ended.
 #[inline]
-pub(crate) fn current() -> *const () {
+pub(crate) fn current_actor() -> *const () {
     Some(CURRENT.get()).filter(|&current| current != NOBODY).unwrap_or(ptr::null())
 }
 
@@ -172,12 +172,12 @@ mod tests {
     #[test]
     fn the_rest_of_a_turn_whose_actor_has_ended_is_nobodys() {
         let actor = 1u64;
-        assert!(current().is_null() && !in_runnable());
-        let turn = Current::of(NonNull::from(&actor));
-        assert_eq!(current(), ptr::from_ref(&actor).cast());
-        Current::forget();
-        assert!(current().is_null() && in_runnable());
+        assert!(current_actor().is_null() && !in_runnable());
+        let turn = Current::of_actor(NonNull::from(&actor));
+        assert_eq!(current_actor(), ptr::from_ref(&actor).cast());
+        Current::forget_actor();
+        assert!(current_actor().is_null() && in_runnable());
         drop(turn);
-        assert!(current().is_null() && !in_runnable());
+        assert!(current_actor().is_null() && !in_runnable());
     }
 }

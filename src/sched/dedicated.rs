@@ -18,8 +18,8 @@
 //! | its last turn is over | -1 | | after all its pushes; then perhaps [announces](super::quiescence) |
 //!
 //! Reading 0 twice with the same epoch therefore proves that no dedicated thread had work in
-//! between, and makes all their pushes visible. [`Scheduler::quiescence`] relies on this, as on the
-//! workers' word.
+//! between, and makes all their pushes visible. [`Scheduler::check_quiescence`] relies on this, as
+//! on the workers' word.
 //!
 //! Loom model: `models::apart`. Needed orderings: `scripts/weaken-orderings.sh apart`.
 
@@ -44,20 +44,20 @@ impl DedicatedTurns {
     }
 
     /// Counts a runnable that is about to be left.
-    pub(crate) fn begin(&self) {
+    pub(crate) fn count_begun(&self) {
         self.0.fetch_add(EPOCH_ONE + 1, SeqCst);
     }
 
     /// Counts a turn that is over. Returns `true` for the last one. SeqCst: the turn's pushes come
     /// before, for a thread that reads 0.
     #[must_use]
-    pub(crate) fn end(&self) -> bool {
+    pub(crate) fn count_ended(&self) -> bool {
         self.0.fetch_sub(1, SeqCst) & AWAKE == 1
     }
 
     /// Returns the word if no dedicated thread has work. Equal readings mean that none had any in
     /// between.
-    pub(crate) fn asleep(&self) -> Option<u64> {
+    pub(crate) fn word_if_asleep(&self) -> Option<u64> {
         let now = self.0.load(SeqCst);
         (now & AWAKE == 0).then_some(now)
     }
@@ -69,7 +69,7 @@ thread_local! {
 }
 
 /// Returns `true` if the calling thread is a dedicated thread of this crew.
-pub(crate) fn is_of(scheduler: &Scheduler) -> bool {
+pub(crate) fn is_dedicated_thread(scheduler: &Scheduler) -> bool {
     ptr::eq(CREW.get(), scheduler)
 }
 
@@ -105,7 +105,7 @@ impl DedicatedParker {
 impl Runnable {
     /// Runs one turn. Returns the runnable if another turn must follow.
     pub(crate) fn run_dedicated(self) -> Option<Runnable> {
-        let (header, after) = self.run();
+        let (header, after) = self.run_turn();
         if after == After::RequeueGap {
             std::thread::yield_now();
         }
@@ -119,7 +119,7 @@ impl Scheduler {
     /// Leaves a runnable for the thread that sleeps at `home`. `home` is the caller's own
     /// reference: actor and thread may end while the call still wakes the thread.
     pub(super) fn push_to_dedicated(&self, home: &Arc<DedicatedParker>, task: Runnable) {
-        self.apart.begin();
+        self.apart.count_begun();
         chaos();
         home.0.unpark(task);
     }
@@ -137,7 +137,7 @@ impl Scheduler {
 
     /// Records that a left runnable has been run, with all consequences.
     pub(crate) fn dedicated_turn_over(&self) {
-        if self.apart.end() {
+        if self.apart.count_ended() {
             self.announce_from_elsewhere();
         }
     }

@@ -28,22 +28,22 @@
 //!
 //! No errand is left behind at the crew's end. A thread that owes errands from elsewhere pushes
 //! them before the crew is told to stop (see
-//! [`QuiescenceWaiters::close`](super::quiescence::QuiescenceWaiters::close)).
+//! [`QuiescenceWaiters::end_all_waits`](super::quiescence::QuiescenceWaiters::end_all_waits)).
 //!
 //! No errand waits behind one that blocks either, as long as any worker is free. A waker may block
 //! until another waker has run. So no worker ends before every chore of the crew has begun
-//! ([`Owed`]): a worker that has nothing to do takes errands from the local queues of its siblings,
-//! under every policy, and looks again while an errand is on its way from one queue to another.
-//! That never takes long, since no user code runs on that way. By then all actors have ended, so
-//! whatever it takes there is an errand.
+//! ([`OwedChores`]): a worker that has nothing to do takes errands from the local queues of its
+//! siblings, under every policy, and looks again while an errand is on its way from one queue to
+//! another. That never takes long, since no user code runs on that way. By then all actors have
+//! ended, so whatever it takes there is an errand.
 //!
 //! Why a worker that reads 0 has missed no chore: each chore is counted before
 //!
 //! - the crew is told to stop, which this worker has acquired
-//!   ([`QuiescenceWaiters::close`](super::quiescence::QuiescenceWaiters::close) takes the tickets'
-//!   lock, under which wakers are counted), or
+//!   ([`QuiescenceWaiters::end_all_waits`](super::quiescence::QuiescenceWaiters::end_all_waits)
+//!   takes the tickets' lock, under which wakers are counted), or
 //! - this worker sees the table of timers empty, under its lock, which [`Scheduler::fire_timers`]
-//!   takes inside a counted [visit](Owed::visit).
+//!   takes inside a counted [visit](OwedChores::begin_visit).
 //!
 //! Loom model: `models::errands`. Needed orderings: `scripts/weaken-orderings.sh errand`, a row for
 //! each count.
@@ -59,46 +59,46 @@ use std::ptr::NonNull;
 
 /// Counts the chores that have not begun, and the visits to the timers, which may leave some.
 #[derive(Debug)]
-pub(crate) struct Owed(AtomicUsize);
+pub(crate) struct OwedChores(AtomicUsize);
 
 /// A visit to the timers that is counted until this is dropped, when all that the visit leaves has
 /// been pushed.
 #[derive(Debug)]
 #[must_use = "it lasts until it is dropped"]
-pub(crate) struct Visit<'a>(&'a Owed);
+pub(crate) struct Visit<'a>(&'a OwedChores);
 
-impl Owed {
+impl OwedChores {
     pub(crate) fn new() -> Self {
-        Owed(AtomicUsize::new(0))
+        OwedChores(AtomicUsize::new(0))
     }
 
     /// Counts chores, before their errand is pushed.
-    pub(crate) fn add(&self, chores: usize) {
+    pub(crate) fn add_chores(&self, chores: usize) {
         // Relaxed here and below: see the page above. Nothing is published by the count, and locks
         // carry it to its reader.
         self.0.fetch_add(chores, Relaxed);
     }
 
     /// Counts a visit to the timers, before it takes any out of their table.
-    pub(crate) fn visit(&self) -> Visit<'_> {
-        self.add(1);
+    pub(crate) fn begin_visit(&self) -> Visit<'_> {
+        self.add_chores(1);
         Visit(self)
     }
 
     /// One chore begins.
-    pub(crate) fn begin(&self) {
+    pub(crate) fn begin_chore(&self) {
         self.0.fetch_sub(1, Relaxed);
     }
 
     /// Returns `true` while any chore has not begun.
-    pub(crate) fn any(&self) -> bool {
+    pub(crate) fn any_left(&self) -> bool {
         self.0.load(Relaxed) > 0
     }
 }
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        self.0.begin();
+        self.0.begin_chore();
     }
 }
 
@@ -115,7 +115,7 @@ struct Errand<T> {
 impl Scheduler {
     /// Makes a runnable that calls `each` for each of the chores, in their order, and counts them
     /// as owed. Returns `None` if there are none. The runnable must be run.
-    pub(super) fn errand<T: Send + 'static>(
+    pub(super) fn make_errand<T: Send + 'static>(
         &self,
         site: Site,
         mut chores: Vec<T>,
@@ -124,7 +124,7 @@ impl Scheduler {
         if chores.is_empty() {
             return None;
         }
-        self.errands.add(chores.len());
+        self.errands.add_chores(chores.len());
         chores.reverse();
         let header = RunnableHeader { vtable: Errand::<T>::VTABLE };
         Some(Errand::into_task(Box::new(Errand { header, chores, each, site })))
@@ -132,8 +132,8 @@ impl Scheduler {
 
     /// Pushes an errand, from whatever thread, behind all that waits there.
     pub(super) fn push_errand(&self, errand: Runnable) {
-        Worker::with(self, |local| match local {
-            Some(local) if self.policy == Policy::Stealing => local.push_back(errand),
+        Worker::with(self, |worker| match worker {
+            Some(worker) if self.policy == Policy::Stealing => worker.push_back(errand),
             None if self.is_forked() => {} // the errand is forgotten
             _ => self.inject(errand),
         });
@@ -141,7 +141,8 @@ impl Scheduler {
 }
 
 impl<T: Send + 'static> Errand<T> {
-    const VTABLE: &'static RunnableVtable = &RunnableVtable { run: Self::run, key: Self::key, bound: None };
+    const VTABLE: &'static RunnableVtable =
+        &RunnableVtable { run: Self::run_next_chore, key: Self::key, bound: None };
 
     fn into_task(self: Box<Self>) -> Runnable {
         // SAFETY: the box is given up to the one task made here, which `run` takes back; chores are
@@ -153,21 +154,21 @@ impl<T: Send + 'static> Errand<T> {
     ///
     /// # Safety
     /// `at` is the header of an errand, and the caller gives up the runnable.
-    unsafe fn run(at: NonNull<RunnableHeader>) -> After {
+    unsafe fn run_next_chore(at: NonNull<RunnableHeader>) -> After {
         // SAFETY: the header is the first field of the errand that `into_task` leaked, and nobody
         // else has its runnable.
         let mut errand = unsafe { Box::from_raw(at.cast::<Self>().as_ptr()) };
         let (each, site) = (errand.each, errand.site);
         let chore = errand.chores.pop();
-        Worker::with_any(|local| {
-            let scheduler = local.expect("only workers run errands").scheduler();
+        Worker::with_any(|worker| {
+            let scheduler = worker.expect("only workers run errands").scheduler();
             if !errand.chores.is_empty() {
                 scheduler.push_errand(errand.into_task());
             }
-            scheduler.errands.begin();
+            scheduler.errands.begin_chore();
         });
         if let Some(chore) = chore {
-            let _current = Current::nobody();
+            let _current = Current::of_no_actor();
             user::run_contained(site, || each(chore));
         }
         After::Errand

@@ -39,22 +39,22 @@ impl Gate {
 
     /// Counts the calling thread in.
     #[inline]
-    pub(crate) fn enter(&self) -> Pass<'_> {
+    pub(crate) fn enter_gate(&self) -> Pass<'_> {
         self.enter_at(thread_stripe(STRIPES))
     }
 
-    /// Like [`enter`](Self::enter), on a given stripe.
+    /// Like [`enter_gate`](Self::enter_gate), on a given stripe.
     #[inline]
     pub(crate) fn enter_at(&self, stripe: usize) -> Pass<'_> {
         let stripe = &self.stripes[stripe].0;
-        // SeqCst, together with the fence in `inside`: a reader that saw no sender inside comes
+        // SeqCst, together with the fence in `any_inside`: a reader that saw no sender inside comes
         // before this step, when the message was not accepted yet.
         stripe.fetch_add(1, SeqCst);
         Pass { stripe, accepted: 0 }
     }
 
     /// Returns `true` if a sender may be inside.
-    pub(crate) fn inside(&self) -> bool {
+    pub(crate) fn any_inside(&self) -> bool {
         crate::sync::fence(SeqCst);
         // Acquire: pairs with the Release in `Pass::drop`, so everything pushed by senders that
         // left is visible.
@@ -62,14 +62,14 @@ impl Gate {
     }
 
     /// Returns the number of messages accepted from outside so far.
-    pub(crate) fn accepted(&self) -> u64 {
+    pub(crate) fn accepted_messages(&self) -> u64 {
         self.stripes.iter().map(|stripe| stripe.load(Relaxed) >> INSIDE_BITS).sum()
     }
 }
 
 impl Pass<'_> {
     /// Counts an accepted message.
-    pub(crate) fn count(&mut self) {
+    pub(crate) fn count_accepted(&mut self) {
         self.accepted += 1;
     }
 }

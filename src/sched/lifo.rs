@@ -24,13 +24,14 @@ impl Lifo {
         // the Acquire half of the taker. So a theft carries the same knowledge as the owner's own
         // turn.
         let old = NonNull::new(self.0.swap(with, AcqRel))?;
-        // SAFETY: `fill` gave the `Runnable` up, and the exchange made the caller its only holder.
+        // SAFETY: `put_next` gave the `Runnable` up, and the exchange made the caller its only
+        // holder.
         Some(unsafe { Runnable::from_raw(old) })
     }
 
     /// Puts a runnable in. Returns the runnable that it displaces.
     #[inline]
-    pub(crate) fn fill(&self, task: Runnable) -> Option<Runnable> {
+    pub(crate) fn put_next(&self, task: Runnable) -> Option<Runnable> {
         let task = task.into_raw().as_ptr();
         if self.is_empty() {
             // Only the owner fills, so the slot is still empty, and no exchange is needed. Release:
@@ -43,7 +44,7 @@ impl Lifo {
 
     /// Takes the runnable, if there is one.
     #[inline]
-    pub(crate) fn take(&self) -> Option<Runnable> {
+    pub(crate) fn take_next(&self) -> Option<Runnable> {
         // A load first: an exchange on an empty slot, which is common, would cost a locked
         // instruction.
         if self.is_empty() {

@@ -45,7 +45,7 @@ use crate::user::Site;
 use crew_thread::{CrewThread, Recruit};
 use crossbeam_deque::{Injector, Worker as LocalQueue};
 use dedicated::DedicatedTurns;
-use errand::Owed;
+use errand::OwedChores;
 use gate::Gate;
 use idle::{Crew, Idle, Watched};
 use queue::{Policy, Slot};
@@ -77,7 +77,7 @@ pub(crate) struct Scheduler {
     apart: Padded<DedicatedTurns>,
     pub(crate) memory: MemoryPool,
     injector: Injector<Runnable>,
-    errands: Owed,
+    errands: OwedChores,
     /// Whether workers were asked to look at outside work soon, and none has taken any since. A
     /// hint: Relaxed.
     hurried: AtomicBool,
@@ -129,7 +129,8 @@ impl WorkerInit {
 
 impl Scheduler {
     /// Makes a crew's shared state, and the seats for its threads. Every seat must be taken by
-    /// [`work`](Self::work). `cores` says where each worker is pinned, or is empty.
+    /// [`run_crew_thread`](Self::run_crew_thread). `cores` says where each worker is pinned, or is
+    /// empty.
     pub(crate) fn new(
         workers: usize,
         policy: Policy,
@@ -138,7 +139,7 @@ impl Scheduler {
     ) -> (Self, Vec<WorkerInit>) {
         // First in, first out: a thief takes the oldest work, and a batch costs one
         // compare-and-swap.
-        let seats: Vec<WorkerInit> = (0..workers)
+        let inits: Vec<WorkerInit> = (0..workers)
             .map(|index| WorkerInit {
                 index,
                 queue: LocalQueue::new_fifo(),
@@ -149,9 +150,9 @@ impl Scheduler {
             birth: Birth::in_this_process(),
             policy,
             one_processor: std::thread::available_parallelism().is_ok_and(|n| n.get() == 1),
-            slots: seats
+            slots: inits
                 .iter()
-                .map(|seat| Slot::new(seat.queue.stealer(), cores.get(seat.index).copied()))
+                .map(|init| Slot::new(init.queue.stealer(), cores.get(init.index).copied()))
                 .collect(),
             idle: Idle::new(workers),
             gate: Gate::new(),
@@ -160,7 +161,7 @@ impl Scheduler {
             apart: Padded(DedicatedTurns::new()),
             memory: MemoryPool::new(workers),
             injector: Injector::new(),
-            errands: Owed::new(),
+            errands: OwedChores::new(),
             hurried: AtomicBool::new(false),
             next_asked: AtomicUsize::new(0),
             steal_threshold: StealThreshold::new(),
@@ -169,7 +170,7 @@ impl Scheduler {
             blocked_slots: AtomicUsize::new(0),
             delayed: AtomicUsize::new(0),
         };
-        (scheduler, seats)
+        (scheduler, inits)
     }
 
     /// Tells the scheduler that it stays at this address. Until then it has no crew.
@@ -182,30 +183,30 @@ impl Scheduler {
     }
 
     /// Runs a thread of the crew. Returns `true` for a spare that was not needed any more, `false`
-    /// if the crew has stopped. `account` returns worker k's data.
-    pub(crate) fn work(
+    /// if the crew has stopped. `worker_data` returns worker k's data.
+    pub(crate) fn run_crew_thread(
         &self,
         arrival: Arrival,
-        account: impl FnOnce(usize) -> WorkerData,
+        worker_data: impl FnOnce(usize) -> WorkerData,
         recruit: &Recruit<'_>,
     ) -> bool {
         let (spare, mut call) = match arrival {
-            Arrival::Worker(seat) => {
-                let slot = seat.index;
-                Worker::install(self, seat, account(slot));
+            Arrival::Worker(init) => {
+                let slot = init.index;
+                Worker::install(self, init, worker_data(slot));
                 (Spare::new(), Some(Assignment::Run(slot)))
             }
             Arrival::Spare(spare) => (spare, None),
         };
-        let member = CrewThread::new(self, spare, recruit);
-        // SAFETY: declared after `member`, so dropped before it.
-        let _enlisted = unsafe { member.enlist() };
+        let crew_thread = CrewThread::new(self, spare, recruit);
+        // SAFETY: declared after `crew_thread`, so dropped before it.
+        let _enlisted = unsafe { crew_thread.enter_crew() };
         let mut free = false;
         loop {
             let call = match call.take() {
                 Some(first) => first,
                 None => {
-                    let Some(call) = self.wait_as_spare(&member.spare, free) else { return true };
+                    let Some(call) = self.wait_as_spare(&crew_thread.spare, free) else { return true };
                     self.spares.counts.hand_overs.add_shared(u64::from(call != Assignment::Exit));
                     call
                 }
@@ -214,13 +215,13 @@ impl Scheduler {
             free = true;
             let stopped = match call {
                 // SAFETY: a thread called to a slot holds the slot.
-                Assignment::Run(slot) => unsafe { Worker::hold(self, slot, Arrives::Awake) },
+                Assignment::Run(slot) => unsafe { Worker::hold_slot(self, slot, Arrives::Awake) },
                 // SAFETY: a thread called to a slot holds the slot.
-                Assignment::Park(slot) => unsafe { Worker::hold(self, slot, Arrives::Lying) },
+                Assignment::Park(slot) => unsafe { Worker::hold_slot(self, slot, Arrives::Lying) },
                 // SAFETY: the thread took the slot itself, in `catch_at`.
-                Assignment::Catch(slot) => unsafe { Worker::hold(self, slot, Arrives::Catching) },
+                Assignment::Catch(slot) => unsafe { Worker::hold_slot(self, slot, Arrives::Catching) },
                 Assignment::Exit => {
-                    self.spares.ended();
+                    self.spares.count_ended();
                     true
                 }
                 Assignment::Idle | Assignment::Watch => true,
@@ -233,14 +234,14 @@ impl Scheduler {
 
     /// Runs a spare until it holds a slot, or ends. Meanwhile it may watch, without a slot.
     fn wait_as_spare(&self, spare: &Arc<Spare>, free: bool) -> Option<Assignment> {
-        let mut call = self.spares.wait(spare, free)?;
+        let mut call = self.spares.wait_for_call(spare, free)?;
         while call == Assignment::Watch {
             self.spares.sleeps_timed(spare);
             let mut seen = TurnRates::default();
-            call = match self.idle.watch(spare, || self.mark_stuck(&mut seen)) {
+            call = match self.idle.watch_as_spare(spare, || self.mark_stuck(&mut seen)) {
                 Watched::Called(call) => call,
                 Watched::Caught(slot) => Assignment::Catch(slot),
-                Watched::Over => self.spares.wait(spare, false)?,
+                Watched::Over => self.spares.wait_for_call(spare, false)?,
             };
         }
         Some(call)
@@ -248,25 +249,26 @@ impl Scheduler {
 
     /// Tells the crew to end once it has no work. Does nothing in a forked child, where there is no
     /// crew, and where a thread of the parent may hold each lock for ever.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn stop_crew(&self) {
         if self.is_forked() {
             return;
         }
         // First the wakers: a worker that sees the stop also sees their errands in a queue. One
         // errand for each waker, where every worker looks: a waker that blocks holds up no other.
-        self.quiet.close(|wakers| {
-            let errands =
-                wakers.into_iter().filter_map(|waker| self.errand(Site::Waker, vec![waker], Waker::wake));
+        self.quiet.end_all_waits(|wakers| {
+            let errands = wakers
+                .into_iter()
+                .filter_map(|waker| self.make_errand(Site::Waker, vec![waker], Waker::wake));
             errands.for_each(|errand| self.inject(errand));
         });
-        self.idle.stop();
-        self.spares.close();
+        self.idle.stop_workers();
+        self.spares.end_free_spares();
     }
 
     /// Tells waiting threads if the crew is quiet now, after a turn on a thread that is no worker.
     fn announce_from_elsewhere(&self) {
-        self.quiet.announce(
-            || self.quiescence(),
+        self.quiet.announce_rest(
+            || self.check_quiescence(),
             |wakers| {
                 if wakers.is_empty() {
                     // A sender is entering. The worker of this errand parks afterwards, and looks
@@ -281,7 +283,7 @@ impl Scheduler {
 
     /// Has wakers run by a worker. Called on any thread.
     fn wake_all(&self, wakers: Vec<Waker>) {
-        if let Some(errand) = self.errand(Site::Waker, wakers, Waker::wake) {
+        if let Some(errand) = self.make_errand(Site::Waker, wakers, Waker::wake) {
             self.push_errand(errand);
         }
     }
@@ -289,8 +291,8 @@ impl Scheduler {
     /// Takes a runnable, from any thread.
     #[inline]
     pub(crate) fn schedule(&self, task: Runnable) {
-        Worker::with(self, |local| match local {
-            Some(local) => local.push(task),
+        Worker::with(self, |worker| match worker {
+            Some(worker) => worker.push(task),
             None if self.is_forked() => {} // the runnable is forgotten
             None => self.push_from_outside(task),
         });
@@ -318,15 +320,15 @@ impl Scheduler {
     fn inject(&self, task: Runnable) {
         self.injector.push(task);
         chaos();
-        if self.idle.notify() && !self.hurried.load(Relaxed) {
-            self.hurry();
+        if self.idle.notify_any() && !self.hurried.load(Relaxed) {
+            self.hurry_workers();
         }
     }
 
     /// Asks two workers to look at the clock soon. Called when outside work came and all workers
     /// are in turns, perhaps in long ones.
     #[cold]
-    fn hurry(&self) {
+    fn hurry_workers(&self) {
         if self.policy != Policy::Stealing {
             return;
         }
@@ -361,12 +363,12 @@ impl Scheduler {
     }
 
     /// Returns `true` if a parked worker can help with work behind a long turn.
-    fn watches(&self) -> bool {
+    fn has_sentinel(&self) -> bool {
         self.policy == Policy::Stealing
     }
 
     /// Returns the number of runnables in all queues. A snapshot, only about right while they move.
-    pub(crate) fn waiting(&self) -> usize {
+    pub(crate) fn waiting_runnables(&self) -> usize {
         let of = |slot: &Slot| slot.inbox.len() + slot.stealer.len() + usize::from(!slot.lifo.is_empty());
         self.injector.len() + self.slots.iter().map(of).sum::<usize>()
     }
@@ -382,7 +384,7 @@ impl Scheduler {
                 slot.mark_stuck(turns);
                 any = true;
             } else if slot.is_marked() {
-                slot.unmark();
+                slot.clear_stuck();
             }
         }
         any
@@ -398,21 +400,21 @@ impl Scheduler {
     /// epoch, so none has been since.
     ///
     /// A crew that has been told to stop has no work left, and parks no more.
-    pub(crate) fn quiescence(&self) -> Quiescence {
-        if self.idle.stopping() {
+    pub(crate) fn check_quiescence(&self) -> Quiescence {
+        if self.idle.is_stopping() {
             return Quiescence::Quiet;
         }
-        let still = || Some((self.idle.all_parked()?, self.apart.asleep()?));
+        let still = || Some((self.idle.all_parked()?, self.apart.word_if_asleep()?));
         let Some(before) = still() else { return Quiescence::Busy };
-        if self.elsewhere.any() {
+        if self.elsewhere.any_elsewhere() {
             return Quiescence::Busy;
         }
         // After turns, which could have given a runnable away, and before senders, which could be
-        // about to push. Acquire: pairs with `undelay`.
+        // about to push. Acquire: pairs with `uncount_delayed`.
         if self.delayed.load(Acquire) > 0 {
             return Quiescence::Busy;
         }
-        if self.gate.inside() {
+        if self.gate.any_inside() {
             return Quiescence::Entering;
         }
         let empty = self.injector.is_empty()
@@ -433,14 +435,14 @@ impl Scheduler {
 
     /// Counts the current turn's runnable, which is about to be given to a timer. Until it comes
     /// back nothing is quiet.
-    pub(crate) fn delay(&self) {
+    pub(crate) fn count_delayed(&self) {
         // Relaxed: seeing the turn over, with the worker parked, includes seeing the count.
         self.delayed.fetch_add(1, Relaxed);
     }
 
     /// Counts out such a runnable, which is about to be pushed: by a worker, or by a thread inside
     /// the gate.
-    pub(crate) fn undelay(&self) {
+    pub(crate) fn uncount_delayed(&self) {
         // Release: where the count misses the runnable, its pusher is awake or inside the gate, or
         // the runnable is in a queue.
         self.delayed.fetch_sub(1, Release);

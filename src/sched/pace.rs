@@ -57,7 +57,7 @@ impl Worker {
             scheduler.hurried.store(false, Relaxed);
         }
         if self.outside_waits.get() {
-            self.hurry(now);
+            self.hasten_outside_share(now);
         }
         if turn > LONG_TURN_NS {
             // Perhaps; the next turn measures it.
@@ -73,7 +73,7 @@ impl Worker {
         let now = time::now();
         if self.slot().counters.clock_due.get() == HURRY {
             self.outside_waits.set(true);
-            self.hurry(now);
+            self.hasten_outside_share(now);
         }
         self.count_busy(now);
         self.tend_timers(now, false);
@@ -82,7 +82,7 @@ impl Worker {
     /// Fires due timers, unless turns still have their share of the time after the last visit and
     /// this worker is not `dry`. Returns `true` if it fired any.
     pub(super) fn tend_timers(&self, now: Instant, dry: bool) -> bool {
-        let due = self.scheduler().idle.alarm.due(now) && (dry || now >= self.timers_again.get());
+        let due = self.scheduler().idle.alarm.may_be_due(now) && (dry || now >= self.timers_again.get());
         if due {
             self.scheduler().fire_timers(now);
             let end = time::now();
@@ -105,12 +105,12 @@ impl Worker {
             if scheduler.timers.are_to_be_cancelled() {
                 scheduler.fire_timers(time::now());
             }
-            if let Some(task) = self.look().or_else(|| self.take_from_siblings()) {
+            if let Some(task) = self.next_cold().or_else(|| self.take_from_siblings()) {
                 return Some(task);
             }
             // The table first: a visit that empties the table stays counted until everything is
             // pushed.
-            if !scheduler.timers.are_to_be_cancelled() && !scheduler.errands.any() {
+            if !scheduler.timers.are_to_be_cancelled() && !scheduler.errands.any_left() {
                 return None;
             }
             // An errand is on its way, or there were more timers than one visit cancels.
@@ -120,15 +120,29 @@ impl Worker {
 
     /// Has due timers fired after this turn. Called by code that reads the clock inside a turn.
     pub(crate) fn saw_clock_here(now: Instant) {
-        Worker::with_any(|local| {
-            if let Some(local) = local {
-                local.saw_clock(now);
+        Worker::with_any(|worker| {
+            if let Some(worker) = worker {
+                worker.saw_clock(now);
+            }
+        });
+    }
+
+    /// Returns `true` if turns here should read the clock at the beginning and after each message.
+    #[inline]
+    pub(crate) fn long_messages() -> bool {
+        Worker::with_any(|worker| worker.is_none_or(|worker| worker.long_messages.get()))
+    }
+
+    pub(crate) fn set_long_messages(long: bool) {
+        Worker::with_any(|worker| {
+            if let Some(worker) = worker {
+                worker.long_messages.set(long);
             }
         });
     }
 
     pub(super) fn saw_clock(&self, now: Instant) {
-        if self.scheduler().idle.alarm.due(now) {
+        if self.scheduler().idle.alarm.may_be_due(now) {
             self.slot().counters.clock_due.set(0);
         }
     }
@@ -141,7 +155,7 @@ impl Worker {
     /// it is time, whatever the number of turns. Otherwise the clock is read again soon, since the
     /// next turns may be long.
     #[cold]
-    fn hurry(&self, now: Instant) {
+    fn hasten_outside_share(&self, now: Instant) {
         if now.saturating_duration_since(self.last_share.get()).as_nanos() as u64 >= INJECTOR_EVERY_NS {
             // At once, unless the last turn was outside work. Then local work has a turn first.
             let twice = self.slot().counters.turns.get() <= self.share_turn.get() + 1;

@@ -34,7 +34,7 @@ pub(crate) struct Slot {
     pub(super) inbox: Injector<Runnable>,
     /// State for the slot's holder only. Set from the first holder's arrival to the end of the
     /// crew.
-    pub(super) local: AtomicPtr<Worker>,
+    pub(super) worker: AtomicPtr<Worker>,
     pub(crate) counters: Padded<Counters>,
     /// Core to which the holder is pinned, if any.
     core: Option<usize>,
@@ -54,7 +54,7 @@ impl Slot {
             lifo: Padded(Lifo::new()),
             stealer,
             inbox: Injector::new(),
-            local: AtomicPtr::new(ptr::null_mut()),
+            worker: AtomicPtr::new(ptr::null_mut()),
             counters: Padded::default(),
             core,
             pinned_actors: AtomicUsize::new(0),
@@ -74,7 +74,7 @@ impl Slot {
             // By a clock that counts its readings no turn is long.
             return !self.stealer.is_empty();
         }
-        self.backlog_ns() > steal_threshold.ns() || (self.is_stuck() && !self.stealer.is_empty())
+        self.backlog_ns() > steal_threshold.as_ns() || (self.is_stuck() && !self.stealer.is_empty())
     }
 
     /// Marks the waiting work as stuck: it must not wait for the end of the current turn, whatever
@@ -84,7 +84,7 @@ impl Slot {
     }
 
     /// Removes the mark. Called by the sentinel.
-    pub(super) fn unmark(&self) {
+    pub(super) fn clear_stuck(&self) {
         self.stuck_at.set(NOT_STUCK);
     }
 
@@ -128,7 +128,7 @@ pub(crate) struct Counters {
 
 /// Steals until the result is certain. `Retry` from an injector means that another thread got
 /// something, so the loop is short.
-pub(super) fn retry(mut steal: impl FnMut() -> Steal<Runnable>) -> Option<Runnable> {
+pub(super) fn steal_until_certain(mut steal: impl FnMut() -> Steal<Runnable>) -> Option<Runnable> {
     loop {
         match steal() {
             Steal::Success(task) => return Some(task),

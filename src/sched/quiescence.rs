@@ -3,14 +3,14 @@
 //! A wait leaves a *ticket*: a waker under a key of its own. The wait removes it when it is given
 //! up. The thread that brings the crew to rest *announces* it: the last worker to park, or the
 //! thread without a slot, or apart, with the last turn elsewhere. The announcer looks at
-//! [`Scheduler::quiescence`] itself while it holds the tickets' lock, so every ticket was left
-//! before the look began. If all is quiet, each ticket is taken: the wait is *done*, even if some
-//! worker is awake again when the future is polled, such as the worker that runs the wakers.
+//! [`Scheduler::check_quiescence`] itself while it holds the tickets' lock, so every ticket was
+//! left before the look began. If all is quiet, each ticket is taken: the wait is *done*, even if
+//! some worker is awake again when the future is polled, such as the worker that runs the wakers.
 //!
 //! No waker runs here. The announcer makes an [errand](super::errand) of them, and only as an awake
 //! worker or by pushing it. A push from elsewhere happens under the tickets' lock, and
-//! [`close`](QuiescenceWaiters::close) takes that lock before the crew is told to stop. So no
-//! errand comes after the last worker has gone.
+//! [`end_all_waits`](QuiescenceWaiters::end_all_waits) takes that lock before the crew is told to
+//! stop. So no errand comes after the last worker has gone.
 //!
 //! | the look says | the last worker to park | a thread without a slot, or apart |
 //! |---|---|---|
@@ -27,7 +27,7 @@
 //! Loom models: `models::quiet`, `models::apart` and `models::spares`. Needed orderings:
 //! `scripts/weaken-orderings.sh quiet`.
 //!
-//! [`Scheduler::quiescence`]: super::Scheduler::quiescence
+//! [`Scheduler::check_quiescence`]: super::Scheduler::check_quiescence
 
 use super::Quiescence;
 use crate::drops;
@@ -40,11 +40,11 @@ use std::task::Waker;
 pub(crate) struct QuiescenceWaiters {
     /// Whether there are any tickets. Written under the lock, read without it.
     wanted: AtomicBool,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Tickets>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Tickets {
     tickets: Wakers,
     /// The crew was told to stop: all waits are done, and later ones too.
     over: bool,
@@ -52,12 +52,12 @@ struct Waiting {
 
 impl QuiescenceWaiters {
     pub(crate) fn new() -> Self {
-        QuiescenceWaiters { wanted: AtomicBool::new(false), waiting: Mutex::new(Waiting::default()) }
+        QuiescenceWaiters { wanted: AtomicBool::new(false), waiting: Mutex::new(Tickets::default()) }
     }
 
     /// Leaves a ticket, or renews the waker of an existing one. Returns `true` if the wait is done.
     /// Otherwise the caller must look for itself once more.
-    pub(crate) fn want(&self, ticket: &mut Option<WakerKey>, waker: &Waker) -> bool {
+    pub(crate) fn register_wait(&self, ticket: &mut Option<WakerKey>, waker: &Waker) -> bool {
         // Cloned before the lock is taken, since a clone runs user code.
         let waker = user::clone_waker(waker);
         let mut waiting = self.waiting.lock();
@@ -78,14 +78,14 @@ impl QuiescenceWaiters {
         self.wanted.store(!waiting.tickets.is_empty(), Relaxed);
         drop(waiting);
         drops::drop_waker(unused);
-        // Pairs with the fence in `announce`: either the announcer sees `wanted`,
+        // Pairs with the fence in `announce_rest`: either the announcer sees `wanted`,
         // or the caller sees all at rest.
         fence(SeqCst);
         done
     }
 
     /// Removes a ticket, after its wait was given up, or has seen for itself that all is quiet.
-    pub(crate) fn forget(&self, ticket: Option<WakerKey>) {
+    pub(crate) fn unregister_wait(&self, ticket: Option<WakerKey>) {
         let Some(key) = ticket else { return };
         let mut waiting = self.waiting.lock();
         let waker = waiting.tickets.remove(key);
@@ -98,7 +98,11 @@ impl QuiescenceWaiters {
     /// tickets' wakers. If a sender is entering, `tell` gets none, and must see to another
     /// announcement. `tell` is called under the lock and runs no user code. Returns `true` if it
     /// was called.
-    pub(crate) fn announce(&self, look: impl FnOnce() -> Quiescence, tell: impl FnOnce(Vec<Waker>)) -> bool {
+    pub(crate) fn announce_rest(
+        &self,
+        look: impl FnOnce() -> Quiescence,
+        tell: impl FnOnce(Vec<Waker>),
+    ) -> bool {
         fence(SeqCst);
         if !self.wanted.load(Relaxed) {
             return false;
@@ -120,8 +124,8 @@ impl QuiescenceWaiters {
     }
 
     /// Declares all waits done, also later ones, before the crew is told to stop. `tell` is as in
-    /// [`announce`](Self::announce).
-    pub(crate) fn close(&self, tell: impl FnOnce(Vec<Waker>)) {
+    /// [`announce_rest`](Self::announce_rest).
+    pub(crate) fn end_all_waits(&self, tell: impl FnOnce(Vec<Waker>)) {
         let mut waiting = self.waiting.lock();
         waiting.over = true;
         self.wanted.store(false, Relaxed);

@@ -79,7 +79,7 @@ impl Runnable {
 
     /// Runs one turn.
     #[inline]
-    pub(crate) fn run(self) -> (NonNull<RunnableHeader>, After) {
+    pub(crate) fn run_turn(self) -> (NonNull<RunnableHeader>, After) {
         // SAFETY: the header and its table are valid until this run, by `from_raw`'s contract.
         let after = unsafe { ((*self.0.as_ref().vtable).run)(self.0) };
         (self.0, after)
@@ -93,7 +93,7 @@ impl Runnable {
     }
 
     /// Returns the place where the runnable must run.
-    pub(crate) fn bound(&self) -> &Affinity {
+    pub(crate) fn affinity(&self) -> &Affinity {
         // SAFETY: the runnable has not been run, so the header and its table are valid. The place
         // lives as long as the runnable, which is borrowed.
         unsafe {

@@ -42,15 +42,15 @@ impl Default for Habits {
 impl Worker {
     /// Searches for work, then parks. Returns `None` when the crew stops.
     #[cold]
-    pub(super) fn idle(&self) -> Option<Runnable> {
+    pub(super) fn search_or_park(&self) -> Option<Runnable> {
         let scheduler = self.scheduler();
         let dry = time::now();
         self.count_busy(dry);
         if let Some(theft) = self.theft.take() {
-            scheduler.steal_threshold.judge(theft, dry, self.slot().counters.turns.get());
+            scheduler.steal_threshold.update_after_theft(theft, dry, self.slot().counters.turns.get());
         }
         if self.tend_timers(dry, true)
-            && let Some(task) = self.look()
+            && let Some(task) = self.next_cold()
         {
             return Some(task);
         }
@@ -78,16 +78,16 @@ impl Worker {
         let scheduler = self.scheduler();
         let mut patient = searching;
         let task = loop {
-            if searching && let Some(task) = self.search(patient) {
+            if searching && let Some(task) = self.search_for_work(patient) {
                 self.hunt_ended();
                 break Some(task);
             }
             // A worker that is not searching takes only bound work, or work found by the rescan in
-            // `park`.
-            let woken = woken.take().unwrap_or_else(|| self.park(searching));
+            // `park_until_woken`.
+            let woken = woken.take().unwrap_or_else(|| self.park_until_woken(searching));
             // The wakers' errand, if this worker was the last to park and all was quiet. A
             // sleeper's queue is empty otherwise.
-            if let Some(errand) = affinity::pop(&self.queue) {
+            if let Some(errand) = affinity::pop_cold(&self.queue) {
                 if matches!(woken, Woken::Searching | Woken::Caught) {
                     self.hunt_ended();
                 }
@@ -96,7 +96,7 @@ impl Worker {
             match woken {
                 Woken::Caught => {
                     self.slot().counters.sentinel_catches.add(1);
-                    let caught = self.rescue();
+                    let caught = self.rescue_stuck();
                     if let Some(task) = caught {
                         self.hunt_ended();
                         break Some(task);
@@ -115,12 +115,12 @@ impl Worker {
                     // Fires even if other workers were quicker: the former timer waiter must see to
                     // a successor.
                     scheduler.fire_timers(time::now());
-                    if let Some(task) = self.look() {
+                    if let Some(task) = self.next_cold() {
                         break Some(task);
                     }
                 }
             }
-            if scheduler.idle.stopping() && !scheduler.has_work(self.index) {
+            if scheduler.idle.is_stopping() && !scheduler.has_work(self.index) {
                 if searching {
                     let _ = scheduler.idle.end_search();
                 }
@@ -129,7 +129,7 @@ impl Worker {
             // From the second round on the worker has just been woken, so more work is likely.
             patient = true;
         };
-        if scheduler.watches() {
+        if scheduler.has_sentinel() {
             // This worker may have been the sentinel, whatever it woke up for. Another one must
             // watch work that is still stuck.
             scheduler.idle.ensure_watched();
@@ -145,18 +145,18 @@ impl Worker {
     fn hunt_ended(&self) {
         let scheduler = self.scheduler();
         if scheduler.idle.end_search() && scheduler.has_work(self.index) {
-            scheduler.idle.notify();
+            scheduler.idle.notify_any();
         }
     }
 
-    fn search(&self, patient: bool) -> Option<Runnable> {
-        if let Some(task) = self.hunt() {
+    fn search_for_work(&self, patient: bool) -> Option<Runnable> {
+        if let Some(task) = self.look_everywhere() {
             return Some(task);
         }
         // Spinning pays only where it found work lately. Without credit it is tried once in a
         // while.
         let Habits { spins, pauses } = &self.habits;
-        if !patient || self.scheduler().idle.stopping() || !spins.is_due() {
+        if !patient || self.scheduler().idle.is_stopping() || !spins.is_due() {
             return None;
         }
         // With a single processor nothing changes during a pause, so the thread yields after each
@@ -171,7 +171,7 @@ impl Worker {
             for look in 0..looks {
                 (0..PAUSES).for_each(|_| crate::sync::spin_hint());
                 if self.scheduler().has_work(self.index)
-                    && let Some(task) = self.hunt()
+                    && let Some(task) = self.look_everywhere()
                 {
                     spins.succeeded();
                     match (yielded, look) {
@@ -192,7 +192,7 @@ impl Worker {
                 // A busy process had the processor, and would have it again after each search. A
                 // thread that is woken from its sleep comes before that process.
                 spins.failed_badly();
-                return self.hunt();
+                return self.look_everywhere();
             }
         }
         spins.failed_slightly();
@@ -200,7 +200,7 @@ impl Worker {
     }
 
     /// Looks everywhere once.
-    fn hunt(&self) -> Option<Runnable> {
+    fn look_everywhere(&self) -> Option<Runnable> {
         if let Some(task) = self.take_outside() {
             return Some(task);
         }
@@ -240,29 +240,33 @@ impl Worker {
     }
 
     /// Parks until there is a reason to wake.
-    fn park(&self, searching: bool) -> Woken {
+    fn park_until_woken(&self, searching: bool) -> Woken {
         let scheduler = self.scheduler();
         let slept = time::now();
         let counters = &self.slot().counters;
         counters.parks.add(1);
-        let watch = scheduler.watches();
+        let watch = scheduler.has_sentinel();
         // Made, and counted as owed, under the tickets' lock, so before the crew can be told to
         // stop.
-        let errand_of = |wakers| scheduler.errand(Site::Waker, wakers, Waker::wake);
+        let errand_of = |wakers| scheduler.make_errand(Site::Waker, wakers, Waker::wake);
         let mut seen = TurnRates::default();
         let mut errand = None;
         if watch {
             // This worker may have been the sentinel before, and tidying memory may take a while.
             scheduler.idle.ensure_watched();
         }
-        self.rest();
-        let woken = scheduler.idle.park(
+        self.release_heap_and_tidy();
+        let woken = scheduler.idle.park_worker(
             self.index,
             searching,
             watch,
             || scheduler.has_work(self.index),
             || scheduler.mark_stuck(&mut seen),
-            || scheduler.quiet.announce(|| scheduler.quiescence(), |wakers| errand = errand_of(wakers)),
+            || {
+                scheduler
+                    .quiet
+                    .announce_rest(|| scheduler.check_quiescence(), |wakers| errand = errand_of(wakers))
+            },
         );
         self.heap().claim_or_wait();
         if let Some(errand) = errand {
@@ -275,14 +279,14 @@ impl Worker {
 
     /// Takes work behind long turns: a batch from one queue, and runnables in LIFO slots, where no
     /// other thread looks. The rest of these queues is for any thief, as long as the turns go on.
-    fn rescue(&self) -> Option<Runnable> {
+    fn rescue_stuck(&self) -> Option<Runnable> {
         let mut found = None;
         for (victim, slot) in self.scheduler().slots.iter().enumerate() {
             if victim == self.index || !slot.is_marked() {
                 continue;
             }
             found = found.or_else(|| self.steal_from(victim));
-            if let Some(task) = slot.lifo.take() {
+            if let Some(task) = slot.lifo.take_next() {
                 self.slot().counters.stolen_items.add(1);
                 match found {
                     None => found = Some(task),
@@ -294,11 +298,11 @@ impl Worker {
     }
 
     /// Releases the heap before the worker parks, and tidies the heaps of sleeping owners.
-    pub(super) fn rest(&self) {
+    pub(super) fn release_heap_and_tidy(&self) {
         let scheduler = self.scheduler();
         let alarm = &scheduler.idle.alarm;
-        let stop = || scheduler.has_work(self.index) || (alarm.is_set() && alarm.due(time::now()));
-        (self.account.settle)(self.account.at);
+        let stop = || scheduler.has_work(self.index) || (alarm.is_set() && alarm.may_be_due(time::now()));
+        (self.data.flush)(self.data.at);
         self.heap().send_all();
         self.heap().trim_unused(stop);
         // SAFETY: the worker claimed the heap when it began or woke, and does not use the heap
@@ -310,7 +314,7 @@ impl Worker {
     /// Releases the heap when the slot is left, and sends all unfinished chains home, which only
     /// the heap's holder can do. Tidies nothing, since the thread is about to block.
     pub(super) fn leave_heap(&self) {
-        (self.account.settle)(self.account.at);
+        (self.data.flush)(self.data.at);
         self.heap().send_all();
         // SAFETY: the slot's holder claimed the heap when it took the slot or woke, and does not
         // use the heap afterwards.

@@ -53,7 +53,7 @@
 //! the count is not 0 no wait is told that all is quiet. A thread without a slot
 //! [announces](super::quiescence) when the count becomes 0. With a slot the worker is awake, and
 //! parks later. A turn begins on an awake slot, so the count cannot rise while all slots are parked
-//! (see [`Scheduler::quiescence`]).
+//! (see [`Scheduler::check_quiescence`]).
 //!
 //! # Bounds
 //!
@@ -62,7 +62,7 @@
 //!
 //! Loom model: `models::spares`. Needed orderings: `scripts/weaken-orderings.sh spares`.
 //!
-//! [`Scheduler::quiescence`]: super::Scheduler::quiescence
+//! [`Scheduler::check_quiescence`]: super::Scheduler::check_quiescence
 
 use super::crew_thread::Recruit;
 use crate::sync::{AtomicBool, AtomicUsize, Counter, Mutex, Ordering::*, Parker, chaos};
@@ -112,24 +112,24 @@ impl Spare {
     }
 
     /// Tells a reserved spare what to do.
-    pub(crate) fn call(&self, call: Assignment) {
+    pub(crate) fn call_to(&self, call: Assignment) {
         self.parker.unpark(call);
     }
 
     /// Waits until a reserved spare is told what to do, for a model.
     #[cfg(all(test, heist_loom))]
-    pub(crate) fn wait(&self) -> Assignment {
+    pub(crate) fn wait_for_call(&self) -> Assignment {
         self.parker.park(None).expect("it is told something")
     }
 
     /// Returns what the spare has been told and has not heard yet, for a model.
     #[cfg(all(test, heist_loom))]
-    pub(crate) fn told(&self) -> Option<Assignment> {
+    pub(crate) fn pending_call(&self) -> Option<Assignment> {
         self.parker.take_token()
     }
 
     /// Waits for a call, until an instant. Called on the spare's thread.
-    pub(super) fn listen(&self, until: Option<Instant>) -> Option<Assignment> {
+    pub(super) fn listen_until(&self, until: Option<Instant>) -> Option<Assignment> {
         self.parker.park(until)
     }
 
@@ -137,17 +137,17 @@ impl Spare {
     /// and the spare is still reserved. The spare hears `Free` instead: the call may have replaced
     /// a token that told it to look.
     #[must_use]
-    pub(crate) fn recall(&self, slot: usize) -> bool {
+    pub(crate) fn take_call_back(&self, slot: usize) -> bool {
         self.parker.replace_if(|call| *call == Assignment::Run(slot), Assignment::Idle)
     }
 
     /// Records that the spare's thread was given up without running.
-    pub(crate) fn lose(&self) {
+    pub(crate) fn mark_lost(&self) {
         self.lost.store(true, Release);
     }
 
     pub(crate) fn is_lost(&self) -> bool {
-        // Acquire: pairs with the store in `lose`.
+        // Acquire: pairs with the store in `mark_lost`.
         self.lost.load(Acquire)
     }
 }
@@ -163,19 +163,19 @@ impl Elsewhere {
 
     /// Counts a turn that is about to leave its slot. Called before the slot can be seen parked;
     /// seeing the slot parked acquires the count.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn count_left(&self) {
         self.0.fetch_add(1, AcqRel);
     }
 
     /// Counts out a turn that is on a slot again, or over. Returns `true` if it was the last one
     /// elsewhere.
-    pub(crate) fn back(&self) -> bool {
-        // Release: pairs with the Acquire in `any`, so a thread that reads 0 sees everything done
-        // by these turns.
+    pub(crate) fn count_back(&self) -> bool {
+        // Release: pairs with the Acquire in `any_elsewhere`, so a thread that reads 0 sees
+        // everything done by these turns.
         self.0.fetch_sub(1, AcqRel) == 1
     }
 
-    pub(crate) fn any(&self) -> bool {
+    pub(crate) fn any_elsewhere(&self) -> bool {
         self.0.load(Acquire) > 0
     }
 }
@@ -186,13 +186,13 @@ pub(crate) struct Spares {
     most: usize,
     stay: Duration,
     pid: u32,
-    pool: Mutex<Pool>,
-    pub(crate) counts: Counts,
+    pool: Mutex<SparePool>,
+    pub(crate) counts: SpareCounts,
 }
 
 /// Counts for reports. Any thread writes them, rarely.
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct SpareCounts {
     /// Slots that spares have taken over.
     pub(crate) hand_overs: Counter,
     /// Turns that were finished without a slot.
@@ -206,7 +206,7 @@ pub(crate) struct Counts {
 }
 
 #[derive(Debug)]
-struct Pool {
+struct SparePool {
     /// Free spares, and since when. The last one is taken first, so that surplus spares are left
     /// alone and end.
     free: Vec<(Arc<Spare>, Instant)>,
@@ -219,18 +219,18 @@ struct Pool {
 
 impl Spares {
     pub(crate) fn new(most: usize, stay: Duration) -> Self {
-        let pool = Pool { free: Vec::new(), extra: 0, not_before: None, closed: false };
-        Spares { most, stay, pid: std::process::id(), pool: Mutex::new(pool), counts: Counts::default() }
+        let pool = SparePool { free: Vec::new(), extra: 0, not_before: None, closed: false };
+        Spares { most, stay, pid: std::process::id(), pool: Mutex::new(pool), counts: SpareCounts::default() }
     }
 
     /// Returns the number of threads beyond the number of workers.
-    pub(crate) fn alive(&self) -> usize {
+    pub(crate) fn alive_threads(&self) -> usize {
         self.pool.lock().extra
     }
 
     /// Reserves a spare, and starts a thread for it if need be. The spare must be
-    /// [called](Spare::call) or [let go](Self::let_go).
-    pub(crate) fn reserve(&self, recruit: &Recruit<'_>) -> Option<Arc<Spare>> {
+    /// [called](Spare::call_to) or [let go](Self::let_go).
+    pub(crate) fn reserve_spare(&self, recruit: &Recruit<'_>) -> Option<Arc<Spare>> {
         if self.most == 0 || std::process::id() != self.pid {
             return None;
         }
@@ -261,11 +261,11 @@ impl Spares {
         let mut pool = self.pool.lock();
         if pool.closed {
             drop(pool);
-            spare.call(Assignment::Exit);
+            spare.call_to(Assignment::Exit);
         } else {
             // A spare with a timeout looks by itself, so only one without is woken.
             if spare.untimed.swap(false, Relaxed) {
-                spare.call(Assignment::Idle);
+                spare.call_to(Assignment::Idle);
             }
             pool.free.push((spare, time::now()));
         }
@@ -273,7 +273,7 @@ impl Spares {
 
     /// Waits, on the spare's thread, until it is called. Returns `None` if the spare ends, since it
     /// was not needed for long. At the crew's end the call is `End`.
-    pub(crate) fn wait(&self, me: &Arc<Spare>, free: bool) -> Option<Assignment> {
+    pub(crate) fn wait_for_call(&self, me: &Arc<Spare>, free: bool) -> Option<Assignment> {
         if free {
             self.let_go(Arc::clone(me));
         }
@@ -312,16 +312,16 @@ impl Spares {
 
     /// Counts out a thread that was told to [end](Assignment::Exit). At the crew's end each slot is
     /// held by one thread, so exactly the threads beyond the number of workers end without a slot.
-    pub(super) fn ended(&self) {
+    pub(super) fn count_ended(&self) {
         self.pool.lock().extra -= 1;
     }
 
     /// Ends all free spares, after the crew has stopped.
-    pub(super) fn close(&self) {
+    pub(super) fn end_free_spares(&self) {
         let mut pool = self.pool.lock();
         pool.closed = true;
         let free = std::mem::take(&mut pool.free);
         drop(pool);
-        free.iter().for_each(|(spare, _)| spare.call(Assignment::Exit));
+        free.iter().for_each(|(spare, _)| spare.call_to(Assignment::Exit));
     }
 }

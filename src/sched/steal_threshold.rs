@@ -43,15 +43,15 @@ impl StealThreshold {
     }
 
     #[inline]
-    pub(super) fn ns(&self) -> u64 {
+    pub(super) fn as_ns(&self) -> u64 {
         self.0.load(Relaxed)
     }
 
     /// Updates the threshold, when a thief has run dry after `turns` turns in all.
-    pub(super) fn judge(&self, theft: Theft, now: Instant, turns: u64) {
+    pub(super) fn update_after_theft(&self, theft: Theft, now: Instant, turns: u64) {
         let took = (now - theft.at).as_nanos() as u64;
         let pace = took / (turns - theft.turns).max(1);
-        let steal_threshold = self.ns();
+        let steal_threshold = self.as_ns();
         let next = if pace < LONG_NS && pace > PAYS_UP_TO * theft.victims_pace_ns {
             (2 * steal_threshold).min(MOST_NS)
         } else {
@@ -75,8 +75,8 @@ mod tests {
         // 100 turns since; the victim took 100 ns for each.
         let theft = Theft { at, turns: 50, victims_pace_ns: 100 };
         let judge = |ns_each: u64| {
-            steal_threshold.judge(theft, at + Duration::from_nanos(100 * ns_each), 150);
-            steal_threshold.ns()
+            steal_threshold.update_after_theft(theft, at + Duration::from_nanos(100 * ns_each), 150);
+            steal_threshold.as_ns()
         };
         assert_eq!(judge(100), LEAST_NS);
         assert_eq!(judge(200), LEAST_NS, "it may be somewhat slower");
@@ -84,11 +84,11 @@ mod tests {
         assert_eq!(judge(999), 4 * LEAST_NS);
         assert_eq!(judge(1000), 2 * LEAST_NS, "long turns");
         (0..9).for_each(|_| _ = judge(500));
-        assert_eq!(steal_threshold.ns(), MOST_NS);
+        assert_eq!(steal_threshold.as_ns(), MOST_NS);
         (0..9).for_each(|_| _ = judge(150));
-        assert_eq!(steal_threshold.ns(), LEAST_NS);
+        assert_eq!(steal_threshold.as_ns(), LEAST_NS);
         // Nothing was left for the thief: no turns, and no division by zero.
-        steal_threshold.judge(Theft { turns: 150, ..theft }, at + Duration::from_nanos(10), 150);
-        assert_eq!(steal_threshold.ns(), LEAST_NS);
+        steal_threshold.update_after_theft(Theft { turns: 150, ..theft }, at + Duration::from_nanos(10), 150);
+        assert_eq!(steal_threshold.as_ns(), LEAST_NS);
     }
 }

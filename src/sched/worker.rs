@@ -7,7 +7,7 @@
 
 use super::affinity;
 use super::pace::{CLOCK_EVERY, HURRY};
-use super::queue::{Policy, Slot, retry};
+use super::queue::{Policy, Slot, steal_until_certain};
 use super::runnable::{After, Runnable, RunnableHeader};
 use super::search::Habits;
 use super::steal_threshold::Theft;
@@ -30,7 +30,7 @@ const LIFO_RUN: u32 = 16;
 const WORTH_A_WAKE_NS: u64 = 30_000;
 
 thread_local! {
-    static LOCAL: Cell<*const Worker> = const { Cell::new(ptr::null()) };
+    static WORKER: Cell<*const Worker> = const { Cell::new(ptr::null()) };
 }
 
 /// State of one worker, for the thread that currently holds the slot. The holder may change in the
@@ -72,7 +72,7 @@ pub(crate) struct Worker {
     pub(super) turn_before: Cell<u64>,
     /// The last theft, until this worker runs dry.
     pub(super) theft: Cell<Option<Theft>>,
-    pub(super) account: WorkerData,
+    pub(super) data: WorkerData,
 }
 
 /// The state of a slot when a thread comes to it.
@@ -91,7 +91,7 @@ pub(super) enum Arrives {
 pub(crate) struct WorkerData {
     pub(crate) at: NonNull<()>,
     /// Called on the worker's thread before it sleeps, and at its end.
-    pub(crate) settle: fn(NonNull<()>),
+    pub(crate) flush: fn(NonNull<()>),
 }
 
 impl std::fmt::Debug for Worker {
@@ -102,12 +102,12 @@ impl std::fmt::Debug for Worker {
 
 impl Worker {
     /// Allocates worker `k`'s state and publishes it in its slot.
-    pub(super) fn install(scheduler: &Scheduler, seat: WorkerInit, account: WorkerData) {
-        let WorkerInit { index, queue, pinned_queue } = seat;
+    pub(super) fn install(scheduler: &Scheduler, init: WorkerInit, data: WorkerData) {
+        let WorkerInit { index, queue, pinned_queue } = init;
         let start = time::now();
         let slot = &scheduler.slots[index];
         slot.counters.mean_turn_ns.set(1_000);
-        let local = Worker {
+        let worker = Worker {
             scheduler,
             wiped: scheduler.birth.wiped_word(),
             slot,
@@ -131,11 +131,11 @@ impl Worker {
             long_messages: Cell::new(true),
             turn_before: Cell::new(1_000),
             theft: Cell::new(None),
-            account,
+            data,
         };
         // Relaxed: whatever makes another thread the slot's holder carries the pointer, as in
         // `acquire_slot`.
-        slot.local.store(Box::into_raw(Box::new(local)), Relaxed);
+        slot.worker.store(Box::into_raw(Box::new(worker)), Relaxed);
     }
 
     /// Holds a slot, perhaps parked at first. Works until the crew stops (`true`), or until the
@@ -143,39 +143,39 @@ impl Worker {
     ///
     /// # Safety
     /// The calling thread holds the slot.
-    pub(super) unsafe fn hold(scheduler: &Scheduler, slot: usize, arrives: Arrives) -> bool {
+    pub(super) unsafe fn hold_slot(scheduler: &Scheduler, slot: usize, arrives: Arrives) -> bool {
         // A spare may still be pinned to the core of the slot it held before. Best effort: an
         // unpinned worker is slower, not wrong.
         let _ = scheduler.slots[slot].pin_here();
         let mut task = if arrives != Arrives::Awake {
-            let at = scheduler.slots[slot].local.load(Relaxed);
-            LOCAL.set(at);
+            let at = scheduler.slots[slot].worker.load(Relaxed);
+            WORKER.set(at);
             // SAFETY: only the slot's holder uses the state there, and the state lives until the
             // crew's end.
             unsafe { &*at }.park_at_slot(arrives == Arrives::Catching)
         } else {
             // SAFETY: the caller holds the slot, which is awake.
-            let local = unsafe { Worker::acquire_slot(scheduler, slot) };
+            let worker = unsafe { Worker::acquire_slot(scheduler, slot) };
             // If every turn cost its thread the slot, no thread would come to the end of a turn
             // here, and timers would never fire.
-            local.tend_timers(local.clock.get(), false);
-            local.look().or_else(|| local.idle())
+            worker.tend_timers(worker.clock.get(), false);
+            worker.next_cold().or_else(|| worker.search_or_park())
         };
         let at = loop {
             while let Some(runnable) = task {
                 runnable.prefetch();
-                let (header, after) = runnable.run();
+                let (header, after) = runnable.run_turn();
                 // A turn may cost the thread its slot, so the worker is looked up again.
-                // SAFETY: `LOCAL` is set only while the calling thread holds that slot.
-                let Some(local) = (unsafe { LOCAL.get().as_ref() }) else {
+                // SAFETY: `WORKER` is set only while the calling thread holds that slot.
+                let Some(worker) = (unsafe { WORKER.get().as_ref() }) else {
                     scheduler.turn_over_without_slot(header, after);
                     return false;
                 };
-                local.turn_over(header, after);
-                task = local.next().or_else(|| local.idle());
+                worker.turn_over(header, after);
+                task = worker.next().or_else(|| worker.search_or_park());
             }
             // A slot is lost only in a turn, so the thread still holds it.
-            let at = LOCAL.get();
+            let at = WORKER.get();
             // SAFETY: this thread holds the slot.
             task = unsafe { &*at }.last_task();
             if task.is_none() {
@@ -183,8 +183,8 @@ impl Worker {
             }
         };
         // SAFETY: this thread holds the slot.
-        unsafe { &*at }.rest();
-        LOCAL.set(ptr::null());
+        unsafe { &*at }.release_heap_and_tidy();
+        WORKER.set(ptr::null());
         // SAFETY: `install` made the state from a box. The crew has stopped, so the last holder
         // drops it once.
         drop(unsafe { Box::from_raw(at.cast_mut()) });
@@ -196,76 +196,81 @@ impl Worker {
     /// # Safety
     /// The calling thread holds the slot, which is awake.
     pub(super) unsafe fn acquire_slot(scheduler: &Scheduler, slot: usize) -> &Worker {
-        let at = scheduler.slots[slot].local.load(Relaxed);
-        LOCAL.set(at);
+        let at = scheduler.slots[slot].worker.load(Relaxed);
+        WORKER.set(at);
         // SAFETY: only the slot's holder uses the state there, and the state lives until the crew's
         // end.
-        let local = unsafe { &*at };
-        local.heap().claim_or_wait();
+        let worker = unsafe { &*at };
+        worker.heap().claim_or_wait();
         // Restart the busy clock and the sample of turn lengths, so that time before this thread
         // took the slot counts as neither.
         let now = time::now();
-        local.clock.set(now);
-        local.busy_since.set(now);
-        let turns = local.slot().counters.turns.get();
-        local.clock_turn.set(turns);
+        worker.clock.set(now);
+        worker.busy_since.set(now);
+        let turns = worker.slot().counters.turns.get();
+        worker.clock_turn.set(turns);
         let due = if scheduler.outside_work_hurries() { HURRY } else { turns + u64::from(CLOCK_EVERY) };
-        local.slot().counters.clock_due.set(due);
-        local
+        worker.slot().counters.clock_due.set(due);
+        worker
     }
 
     /// Gives up the slot in the middle of a turn. Returns the index, and whether anything waits in
     /// the queues.
     pub(super) fn release_slot() -> (usize, bool) {
-        let left = Worker::with_any(|local| {
-            let local = local.expect("only the holder of a slot releases it");
-            local.count_busy(time::now());
-            local.leave_heap();
-            (local.index, !local.slot().lifo.is_empty() || !local.queue.is_empty() || local.has_pinned.get())
+        let left = Worker::with_any(|worker| {
+            let worker = worker.expect("only the holder of a slot releases it");
+            worker.count_busy(time::now());
+            worker.leave_heap();
+            (
+                worker.index,
+                !worker.slot().lifo.is_empty() || !worker.queue.is_empty() || worker.has_pinned.get(),
+            )
         });
-        LOCAL.set(ptr::null());
+        WORKER.set(ptr::null());
         left
     }
 
     pub(super) fn holds_slot() -> bool {
-        !LOCAL.get().is_null()
+        !WORKER.get().is_null()
     }
 
     /// Returns the state held by this thread, for [`restore_slot`](Self::restore_slot).
-    pub(super) fn seat() -> *const Worker {
-        LOCAL.get()
+    pub(super) fn current_pointer() -> *const Worker {
+        WORKER.get()
     }
 
-    /// Restores the result of an earlier `seat`.
+    /// Restores the result of an earlier [`current_pointer`](Self::current_pointer).
     pub(super) fn restore_slot(at: *const Worker) {
-        LOCAL.set(at);
+        WORKER.set(at);
     }
 
     /// Calls `f` with the calling thread's worker, if the worker is of `scheduler`'s crew.
     #[inline]
     pub(crate) fn with<R>(scheduler: &Scheduler, f: impl FnOnce(Option<&Worker>) -> R) -> R {
-        Worker::with_any(|local| f(local.filter(|local| local.crew() == ptr::from_ref(scheduler).addr())))
+        Worker::with_any(|worker| {
+            f(worker.filter(|worker| worker.crew_address() == ptr::from_ref(scheduler).addr()))
+        })
     }
 
     /// Calls `f` with the calling thread's worker, whatever crew it belongs to.
     #[inline]
     pub(crate) fn with_any<R>(f: impl FnOnce(Option<&Worker>) -> R) -> R {
-        let local = LOCAL.with(Cell::get);
-        // SAFETY: `LOCAL` is set only while the calling thread holds that slot. The reference does
+        let worker = WORKER.with(Cell::get);
+        // SAFETY: `WORKER` is set only while the calling thread holds that slot. The reference does
         // not outlive `f`. User code, which may give the slot away, runs in no `f`, only in turns.
-        f(unsafe { local.as_ref() })
+        f(unsafe { worker.as_ref() })
     }
 
     /// Calls `f` with the calling thread's heap, if it is a worker of any crew. For giving memory
     /// back.
     #[inline]
     pub(crate) fn with_heap<R>(f: impl FnOnce(Option<&Heap>) -> R) -> R {
-        Worker::with_any(|local| f(local.filter(|local| local.crew() != 0).map(Worker::heap)))
+        Worker::with_any(|worker| f(worker.filter(|worker| worker.crew_address() != 0).map(Worker::heap)))
     }
 
     /// Returns the address of this worker's crew, or 0 in a forked child.
     #[inline]
-    fn crew(&self) -> usize {
+    fn crew_address(&self) -> usize {
         // SAFETY: part of the scheduler, which outlives each holder of the slot.
         unsafe { &*self.wiped }.owner_address()
     }
@@ -291,23 +296,9 @@ impl Worker {
         self.index
     }
 
-    /// Returns `true` if turns here should read the clock at the beginning and after each message.
     #[inline]
-    pub(crate) fn long_messages() -> bool {
-        Worker::with_any(|local| local.is_none_or(|local| local.long_messages.get()))
-    }
-
-    pub(crate) fn set_long_messages(long: bool) {
-        Worker::with_any(|local| {
-            if let Some(local) = local {
-                local.long_messages.set(long);
-            }
-        });
-    }
-
-    #[inline]
-    pub(crate) fn account(&self) -> NonNull<()> {
-        self.account.at
+    pub(crate) fn worker_data(&self) -> NonNull<()> {
+        self.data.at
     }
 
     /// Ends a turn: requeues the runnable, and reads the clock if it is time.
@@ -346,7 +337,7 @@ impl Worker {
         let scheduler = self.scheduler();
         match scheduler.policy {
             Policy::Stealing => {
-                if let Some(displaced) = self.slot().lifo.fill(task) {
+                if let Some(displaced) = self.slot().lifo.put_next(task) {
                     // The displaced runnable is older, so a sibling may have it; the new runnable's
                     // data is in this cache.
                     self.queue.push(displaced);
@@ -358,7 +349,7 @@ impl Worker {
             }
             Policy::Sharded => match task.shard_of(scheduler.slots.len()) {
                 home if home == self.index => {
-                    if let Some(displaced) = self.slot().lifo.fill(task) {
+                    if let Some(displaced) = self.slot().lifo.put_next(task) {
                         self.queue.push(displaced);
                     }
                 }
@@ -390,15 +381,15 @@ impl Worker {
     fn maybe_notify(&self) {
         let idle = &self.scheduler().idle;
         if idle.somebody_to_wake()
-            && self.slot().backlog_ns() > WORTH_A_WAKE_NS.max(self.scheduler().steal_threshold.ns())
+            && self.slot().backlog_ns() > WORTH_A_WAKE_NS.max(self.scheduler().steal_threshold.as_ns())
         {
-            idle.notify();
+            idle.notify_any();
         }
     }
 
     /// Out-of-line copy of `next`, for cold callers.
     #[inline(never)]
-    pub(super) fn look(&self) -> Option<Runnable> {
+    pub(super) fn next_cold(&self) -> Option<Runnable> {
         self.next()
     }
 
@@ -417,7 +408,7 @@ impl Worker {
         }
         let slot = self.slot();
         if self.lifo_run.get() < LIFO_RUN
-            && let Some(task) = slot.lifo.take()
+            && let Some(task) = slot.lifo.take_next()
         {
             slot.counters.lifo_hits.add(1);
             self.lifo_run.set(self.lifo_run.get() + 1);
@@ -429,7 +420,7 @@ impl Worker {
             return self.next_alternating();
         }
         // The LIFO slot again: its run is over, but nothing else waits.
-        self.queue.pop().or_else(|| slot.lifo.take()).or_else(|| self.take_outside())
+        self.queue.pop().or_else(|| slot.lifo.take_next()).or_else(|| self.take_outside())
     }
 
     /// Gives outside work the next turn, every now and then.
@@ -462,11 +453,11 @@ impl Worker {
         }
         let task = match scheduler.policy {
             // Under `Sharded` these are errands: see [`errand`](super::errand).
-            Policy::SharedQueue | Policy::Sharded => retry(|| scheduler.injector.steal()),
+            Policy::SharedQueue | Policy::Sharded => steal_until_certain(|| scheduler.injector.steal()),
             Policy::Stealing => {
                 // A fair part, so that other workers find work too.
                 let part = (scheduler.injector.len() / scheduler.slots.len() + 1).clamp(1, 32);
-                retry(|| scheduler.injector.steal_batch_with_limit_and_pop(&self.queue, part))
+                steal_until_certain(|| scheduler.injector.steal_batch_with_limit_and_pop(&self.queue, part))
             }
         };
         if task.is_some() {
@@ -484,13 +475,13 @@ impl Worker {
     /// owner would run it. For the crew's end, when only [errands](super::errand) wait.
     pub(super) fn take_from_siblings(&self) -> Option<Runnable> {
         let siblings = self.scheduler().slots.iter().enumerate().filter(|&(slot, _)| slot != self.index);
-        siblings.into_iter().find_map(|(_, slot)| retry(|| slot.stealer.steal()))
+        siblings.into_iter().find_map(|(_, slot)| steal_until_certain(|| slot.stealer.steal()))
     }
 
     /// Gives all local work to the others: this thread is about to block inside a turn.
     pub(crate) fn give_away(&self) {
         let scheduler = self.scheduler();
-        while let Some(task) = self.slot().lifo.take().or_else(|| affinity::pop(&self.queue)) {
+        while let Some(task) = self.slot().lifo.take_next().or_else(|| affinity::pop_cold(&self.queue)) {
             scheduler.push_from_outside(task);
         }
         while let Some(task) = self.pop_pinned() {

@@ -93,7 +93,7 @@ where
     // Whether the actor still accepts messages is checked under the timers' lock. An ending actor
     // takes the same lock after its close, so no timer is armed for an actor that is past that
     // step.
-    let armed = weak.header().core().scheduler.arm(
+    let armed = weak.header().core().scheduler.arm_timer(
         due,
         || !weak.header().state.load_snapshot().is_closed(),
         |key| {
@@ -115,7 +115,7 @@ where
     M: Send + 'static,
     F: FnMut(Tick) -> M + Send + 'static,
 {
-    fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
+    fn deliver_due(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
         let target = self.target.as_ptr();
         // The box itself becomes the envelope, so a tick allocates nothing.
         let this = NonNull::from(Box::leak(self));
@@ -130,7 +130,7 @@ where
         self.target.header().cold_if_any().map(|cold| &cold.ticks.aim)
     }
 
-    fn undeliverable(self: Box<Self>) {
+    fn report_undeliverable(self: Box<Self>) {
         let header = self.target.header();
         if self.over() {
             ticks::count_undeliverable(header);
@@ -141,7 +141,7 @@ where
 impl<A, M, F> Interval<A, M, F> {
     /// Ends the timer. Returns `false` if it was cancelled before.
     fn over(&self) -> bool {
-        self.target.header().core().scheduler.timers.end(self.key)
+        self.target.header().core().scheduler.timers.end_timer(self.key)
     }
 
     /// Computes when the next tick is due and how many are missed before it, after a tick was
@@ -167,7 +167,8 @@ fn next_of_rate(due: Instant, period: Duration, now: Instant) -> (Option<Instant
 }
 
 unsafe fn unbox_interval<A, M, F>(this: AnyEnvelope) -> Box<Interval<A, M, F>> {
-    // SAFETY: called through the table with the only pointer to an envelope that `fire` gave up.
+    // SAFETY: called through the table with the only pointer to an envelope that `deliver_due`
+    // gave up.
     unsafe { Box::from_raw(this.cast::<Interval<A, M, F>>().as_ptr()) }
 }
 
@@ -217,9 +218,9 @@ where
     let (key, at) = (interval.key, interval.due.0);
     let interval = going.0.take().expect("still there");
     // Refused if the actor itself cancelled it, or if the executor shuts down. Then it ends here.
-    if let Err(over) = core.scheduler.rearm(key, at, interval) {
+    if let Err(over) = core.scheduler.rearm_timer(key, at, interval) {
         // The key is valid until here. Ending it makes later cancels return `false`.
-        core.scheduler.timers.end(key);
+        core.scheduler.timers.end_timer(key);
         drop(over);
     }
 }

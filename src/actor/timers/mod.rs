@@ -184,7 +184,7 @@ impl Timer {
     fn end_timer(&mut self) -> bool {
         let scheduler = &self.target.header().core().scheduler;
         // Taken out, so that the drop after a `cancel` does nothing.
-        self.key.take().is_some_and(|key| scheduler.cancel(key))
+        self.key.take().is_some_and(|key| scheduler.cancel_timer(key))
     }
 }
 

@@ -74,7 +74,7 @@ fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
     // In an option, so that the message comes back if the timer is not armed.
     let mut once = Some(Box::new(Once { envelope, sent, target, key: Key::NONE, message }));
     let mut given = Key::NONE;
-    let armed = weak.header().core().scheduler.arm(
+    let armed = weak.header().core().scheduler.arm_timer(
         at,
         || !weak.header().state.load_snapshot().is_closed(),
         |key| {
@@ -94,7 +94,7 @@ fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
 }
 
 impl<A: 'static, C: Send + 'static, S: Timestamp> Timed for Once<A, C, S> {
-    fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
+    fn deliver_due(self: Box<Self>) -> Result<(), Box<dyn Timed>> {
         let target = self.target.as_ptr();
         // The box itself becomes the envelope, so delivery allocates nothing.
         let this = NonNull::from(Box::leak(self));
@@ -109,16 +109,17 @@ impl<A: 'static, C: Send + 'static, S: Timestamp> Timed for Once<A, C, S> {
         self.target.header().cold_if_any().map(|cold| &cold.ticks.aim)
     }
 
-    fn undeliverable(self: Box<Self>) {
+    fn report_undeliverable(self: Box<Self>) {
         let header = self.target.header();
-        if header.core().scheduler.timers.end(self.key) {
+        if header.core().scheduler.timers.end_timer(self.key) {
             ticks::count_undeliverable(header);
         } // otherwise it was cancelled at the same time
     }
 }
 
 unsafe fn unbox_once<A, C, S>(this: AnyEnvelope) -> Box<Once<A, C, S>> {
-    // SAFETY: called through the table with the only pointer to an envelope that `fire` gave up.
+    // SAFETY: called through the table with the only pointer to an envelope that `deliver_due`
+    // gave up.
     unsafe { Box::from_raw(this.cast::<Once<A, C, S>>().as_ptr()) }
 }
 
@@ -135,7 +136,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
         let actor = header.as_ref();
         // A single step ends the timer and says whether it was cancelled before. So a `cancel` that
         // returned `true` is never followed by the handler.
-        if !actor.core().scheduler.timers.end(once.key) {
+        if !actor.core().scheduler.timers.end_timer(once.key) {
             ticks::not_handled(actor, DeadLetterReason::Cancelled);
             return;
         }
@@ -147,5 +148,5 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
 unsafe fn discard_once<A, C, S>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
     // SAFETY: called through the envelope's table with the only pointer to the envelope.
     let once = unsafe { unbox_once::<A, C, S>(this) };
-    once.target.header().core().scheduler.timers.end(once.key);
+    once.target.header().core().scheduler.timers.end_timer(once.key);
 }

@@ -73,7 +73,7 @@ impl Crew {
 
     fn push(&self) {
         self.shared.fetch_add(1, Release);
-        self.idle.notify();
+        self.idle.notify_any();
     }
 
     fn arm(&self) {
@@ -87,7 +87,7 @@ impl Crew {
     }
 
     fn lower_alarm(&self, to: u64) {
-        if self.idle.alarm.lower(to) {
+        if self.idle.alarm.lower_to(to) {
             self.idle.alarm_lowered();
         }
     }
@@ -105,7 +105,7 @@ impl Crew {
     fn handled(&self, slot: usize) {
         self.at(slot);
         if self.rest.fetch_sub(1, AcqRel) == 1 {
-            self.idle.stop();
+            self.idle.stop_workers();
         }
     }
 
@@ -113,7 +113,7 @@ impl Crew {
         self.idle.park_at_slot(slot, || self.lifo.load(Relaxed) > 0)
     }
 
-    /// Like `Worker::hold`, until the crew stops. `woken` is given for a slot that was parked.
+    /// Like `Worker::hold_slot`, until the crew stops. `woken` is given for a slot that was parked.
     fn work(&self, slot: usize, mut woken: Option<Woken>) {
         let mut searching = false;
         loop {
@@ -130,8 +130,8 @@ impl Crew {
             // A slot that was parked on behalf of another thread goes on from its waking.
             let woken = woken.take().unwrap_or_else(|| {
                 let (has_work, stuck) = (|| self.has_work(), || self.lifo.load(Relaxed) > 0);
-                let announce = || self.quiet.announce(|| self.quiescence(), |told| wakers = told);
-                self.idle.park(slot, searching, self.sentinel, has_work, stuck, announce)
+                let announce = || self.quiet.announce_rest(|| self.quiescence(), |told| wakers = told);
+                self.idle.park_worker(slot, searching, self.sentinel, has_work, stuck, announce)
             });
             wakers.into_iter().for_each(Waker::wake);
             searching = false;
@@ -149,14 +149,14 @@ impl Crew {
                 }
                 Woken::Alarm => {
                     let fired = take(&self.timers);
-                    self.idle.alarm.set(None);
+                    self.idle.alarm.set_next(None);
                     self.idle.ensure_timer_waiter();
                     if fired {
                         self.handled(slot);
                     }
                 }
             }
-            if self.idle.stopping() && !self.has_work() {
+            if self.idle.is_stopping() && !self.has_work() {
                 if searching {
                     let _ = self.idle.end_search();
                 }
@@ -167,21 +167,21 @@ impl Crew {
 
     fn hunt_ended(&self) {
         if self.idle.end_search() && self.has_work() {
-            self.idle.notify();
+            self.idle.notify_any();
         }
     }
 
     /// Like `Scheduler::leave_slot`.
     fn leave(&self, slot: usize) -> Left {
         // Counted before the slot is left, so that a look for quiescence cannot miss the turn.
-        self.elsewhere.leave();
+        self.elsewhere.count_left();
         self.at(slot);
         // The crew has a single spare, so it is the one reserved.
         let spare = StdArc::clone(&self.spare);
-        let Some(spare) = self.idle.vacate(slot, spare, self.sentinel, || self.has_work()) else {
+        let Some(spare) = self.idle.vacate_slot(slot, spare, self.sentinel, || self.has_work()) else {
             return Left::Vacant;
         };
-        spare.call(Assignment::Run(slot));
+        spare.call_to(Assignment::Run(slot));
         Left::Called
     }
 
@@ -190,18 +190,18 @@ impl Crew {
     fn come_back(&self, slot: usize, left: Left) {
         let back = match left {
             Left::Vacant => self.idle.take_back(slot).is_some(),
-            Left::Called => self.spare.recall(slot),
+            Left::Called => self.spare.take_call_back(slot),
         };
         if back {
             self.at(slot);
-            let _ = self.elsewhere.back();
+            let _ = self.elsewhere.count_back();
             self.turn_ends();
             // The slot is back, so the reserved spare has no use any more.
-            self.spare.call(Assignment::Exit);
+            self.spare.call_to(Assignment::Exit);
             self.work(slot, None);
         } else {
             self.turn_ends();
-            if self.elsewhere.back() {
+            if self.elsewhere.count_back() {
                 self.announce();
             }
         }
@@ -210,14 +210,15 @@ impl Crew {
     /// Like `Scheduler::announce_from_elsewhere`. The wakers' errand runs here.
     fn announce(&self) {
         let tell = |wakers: Vec<Waker>| wakers.into_iter().for_each(Waker::wake);
-        self.quiet.announce(|| self.quiescence(), tell);
+        self.quiet.announce_rest(|| self.quiescence(), tell);
     }
 
-    /// Like `Scheduler::quiescence`.
+    /// Like `Scheduler::check_quiescence`.
     fn quiescence(&self) -> Quiescence {
         let Some(before) = self.idle.all_parked() else { return Quiescence::Busy };
         // A turn without a slot counts as running, whatever the slots say.
-        let quiet = !self.elsewhere.any() && !self.has_work() && self.idle.all_parked() == Some(before);
+        let quiet =
+            !self.elsewhere.any_elsewhere() && !self.has_work() && self.idle.all_parked() == Some(before);
         if quiet { Quiescence::Quiet } else { Quiescence::Busy }
     }
 
@@ -227,12 +228,12 @@ impl Crew {
         self.after.with_mut(|after| unsafe { *after = true });
     }
 
-    /// Like `Scheduler::work` for a spare.
+    /// Like `Scheduler::run_crew_thread` for a spare.
     fn spare(&self) {
         loop {
-            let mut call = self.spare.wait();
+            let mut call = self.spare.wait_for_call();
             if call == Assignment::Watch {
-                call = match self.idle.watch(&self.spare, || self.lifo.load(Relaxed) > 0) {
+                call = match self.idle.watch_as_spare(&self.spare, || self.lifo.load(Relaxed) > 0) {
                     Watched::Called(call) => call,
                     Watched::Caught(slot) => Assignment::Catch(slot),
                     Watched::Over => continue,
@@ -335,7 +336,7 @@ fn quiet_comes_after_the_turn(work: bool) {
         crew.wait_idle();
         // SAFETY: the turn is over once "quiet" was told; loom's cell reports a violation.
         assert!(crew.after.with(|after| unsafe { *after }), "told too early");
-        crew.idle.stop();
+        crew.idle.stop_workers();
         blocks.join().unwrap();
         spare.join().unwrap();
     });
@@ -364,18 +365,18 @@ fn whose_spare_is_reserved_where_two_have_left_the_slot() {
             thread::spawn(move || {
                 let took = idle.take_back(0);
                 if took.is_some() {
-                    let again = idle.vacate(0, second, false, || false);
+                    let again = idle.vacate_slot(0, second, false, || false);
                     assert!(again.is_none(), "there was nothing to find");
                 }
                 took
             })
         };
-        let mine = idle.vacate(0, StdArc::clone(&first), false, || true);
+        let mine = idle.vacate_slot(0, StdArc::clone(&first), false, || true);
         let theirs = back_and_away.join().unwrap();
         let left = idle.take_back(0);
         let reserved = [&mine, &theirs, &left].map(Option::as_ref);
         let hands = |spare: &StdArc<Spare>| {
-            let called = usize::from(spare.told().is_some());
+            let called = usize::from(spare.pending_call().is_some());
             called + reserved.into_iter().flatten().filter(|has| StdArc::ptr_eq(has, spare)).count()
         };
         assert_eq!(hands(&first), 1);
@@ -389,25 +390,25 @@ fn whose_spare_is_reserved_where_two_have_left_the_slot() {
 fn a_spare_that_is_free_again_ends() {
     explore(3, || {
         let spares = Arc::new(Spares::new(1, Duration::ZERO));
-        let spare = spares.reserve(&|_| true).expect("there may be one");
+        let spare = spares.reserve_spare(&|_| true).expect("there may be one");
         let life = {
             let (spares, me) = (Arc::clone(&spares), StdArc::clone(&spare));
             thread::spawn(move || {
                 let mut free = false;
-                while let Some(call) = spares.wait(&me, free) {
+                while let Some(call) = spares.wait_for_call(&me, free) {
                     assert_eq!(call, Assignment::Run(0));
                     free = true;
                 }
             })
         };
         spares.let_go(spare);
-        if let Some(spare) = spares.reserve(&|_| false) {
-            spare.call(Assignment::Run(0));
-            if spare.recall(0) {
+        if let Some(spare) = spares.reserve_spare(&|_| false) {
+            spare.call_to(Assignment::Run(0));
+            if spare.take_call_back(0) {
                 spares.let_go(spare);
             }
         }
         life.join().unwrap();
-        assert_eq!(spares.alive(), 0);
+        assert_eq!(spares.alive_threads(), 0);
     });
 }

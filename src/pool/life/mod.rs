@@ -231,8 +231,8 @@ impl<A: Actor> PoolInner<A> {
     #[inline]
     pub(super) fn own_stripe(&self) -> &Stripe<A> {
         let core = self.handle.core();
-        let index = Worker::with(&core.scheduler, |local| match local {
-            Some(local) => local.index(),
+        let index = Worker::with(&core.scheduler, |worker| match worker {
+            Some(worker) => worker.index(),
             None => core.workers() + thread_stripe(OUTSIDE),
         });
         self.stripes.stripe_at(index)
@@ -306,11 +306,11 @@ impl<A: Actor> PoolInner<A> {
             holds.iter().for_each(|hold| Header::close_mailbox(hold.as_ptr(), true));
             // A replica that is about to wait for its successor takes the timers' lock. Either it
             // sees the kill there, or its timer is registered by now.
-            let _ = self.handle.core().scheduler.timers.armed();
+            let _ = self.handle.core().scheduler.timers.armed_timers();
             let waiting = std::mem::take(&mut self.life.lock().waiting);
             for (_, key) in waiting {
                 // The timer's runnable goes on, to the replica's end.
-                self.handle.core().scheduler.timers.cancel(key);
+                self.handle.core().scheduler.timers.cancel_timer(key);
             }
         }
         self.close_if_drained();

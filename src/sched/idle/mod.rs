@@ -72,7 +72,7 @@
 //!    parked worker and therefore appointed none.
 //! 2. *The sentinel gets up* (for work, its inbox, the alarm, a catch): it appoints another parked
 //!    worker before it runs anything, and before it tidies memory (`Worker::until_work`,
-//!    `Worker::park`).
+//!    `Worker::park_until_woken`).
 //! 3. *The thread of a vacant sentinel comes back*: it appoints another one under the same lock.
 //! 4. *The sentinel resigns*: only while `S` = all workers, under the lock. Then no queue holds
 //!    anything. A worker that fills its LIFO slot later is awake. The worker's unparking is in the
@@ -151,7 +151,7 @@ enum Token {
 }
 
 #[derive(Debug, Default)]
-struct List {
+struct IdleList {
     parked: Vec<usize>,
     /// Parked slots without a thread, each with the spare reserved for it: see [`vacant`].
     vacant: Vec<(usize, Arc<Spare>)>,
@@ -165,7 +165,7 @@ struct List {
 #[derive(Debug)]
 pub(crate) struct Idle {
     word: Padded<AtomicU64>,
-    list: Padded<Mutex<List>>,
+    list: Padded<Mutex<IdleList>>,
     park_spots: Box<[Padded<ParkSpot>]>,
     stopping: AtomicBool,
     pub(crate) alarm: Padded<Alarm>,
@@ -182,7 +182,7 @@ impl Idle {
     pub(crate) fn new(workers: usize) -> Self {
         Idle {
             word: Padded(AtomicU64::new(0)),
-            list: Padded(Mutex::new(List::default())),
+            list: Padded(Mutex::new(IdleList::default())),
             park_spots: (0..workers)
                 .map(|_| Padded(ParkSpot { parked: AtomicBool::new(false), parker: Parker::new() }))
                 .collect(),
@@ -191,19 +191,19 @@ impl Idle {
         }
     }
 
-    fn all(&self) -> u64 {
+    fn all_workers(&self) -> u64 {
         self.park_spots.len() as u64
     }
 
-    pub(crate) fn stopping(&self) -> bool {
-        // Acquire: pairs with the Release half of the store in `stop`.
+    pub(crate) fn is_stopping(&self) -> bool {
+        // Acquire: pairs with the Release half of the store in `stop_workers`.
         self.stopping.load(Acquire)
     }
 
     /// Wakes a worker after work for any worker was made visible. Returns `true` if no worker is
     /// free for it.
     #[inline]
-    pub(crate) fn notify(&self) -> bool {
+    pub(crate) fn notify_any(&self) -> bool {
         fence(SeqCst);
         let now = Crew(self.word.load(Relaxed));
         if now.searching() == 0 && now.parked() > 0 {
@@ -259,7 +259,7 @@ impl Idle {
     /// Wakes `worker` after work for this worker only was made visible.
     pub(crate) fn notify_worker(&self, worker: usize) {
         fence(SeqCst);
-        if self.park_spots[worker].parked.load(Relaxed) && self.leave(worker, false) {
+        if self.park_spots[worker].parked.load(Relaxed) && self.remove_parked(worker, false) {
             chaos();
             self.park_spots[worker].parker.unpark(Token::Run);
         }
@@ -268,7 +268,7 @@ impl Idle {
     /// Starts to search, unless enough others do. Returns `true` on success.
     #[must_use]
     pub(crate) fn try_search(&self) -> bool {
-        let all = self.all();
+        let all = self.all_workers();
         let step = |word: u64| {
             let now = Crew(word);
             (2 * now.searching() < all - now.parked()).then_some(word + SEARCHING_ONE)
@@ -290,7 +290,7 @@ impl Idle {
     /// `has_work` is the rescan. `stuck` is the sentinel's look at work behind long turns.
     /// `all_parked` is called by the last worker to park, and returns `true` if there is a reason
     /// to get up again. None of them runs user code.
-    pub(crate) fn park(
+    pub(crate) fn park_worker(
         &self,
         me: usize,
         searching: bool,
@@ -299,21 +299,21 @@ impl Idle {
         stuck: impl FnMut() -> bool,
         all_parked: impl FnOnce() -> bool,
     ) -> Woken {
-        let (watching, keeping, last) = self.enter(me, searching, may_watch);
+        let (watching, keeping, last) = self.add_parked(me, searching, may_watch);
         fence(SeqCst);
         chaos();
-        if (self.stopping() || has_work() || (last && all_parked())) && self.leave(me, true) {
+        if (self.is_stopping() || has_work() || (last && all_parked())) && self.remove_parked(me, true) {
             // An appointment may have come in between. Off the list no thread leaves a token, and
             // this token must not survive until the next park.
             let _ = self.park_spots[me].parker.take_token();
             return Woken::Searching;
         }
         // There is nothing to do, or another thread was quicker, with a token on its way.
-        self.sleep(me, watching, keeping, stuck)
+        self.sleep_until_woken(me, watching, keeping, stuck)
     }
 
     /// Sleeps on the list, or with a token on its way.
-    fn sleep(
+    fn sleep_until_woken(
         &self,
         me: usize,
         mut watching: bool,
@@ -328,7 +328,7 @@ impl Idle {
         }
         loop {
             let watch = if watching { time::instant_after(patience) } else { None };
-            let alarm = if keeping { self.alarm.instant() } else { None };
+            let alarm = if keeping { self.alarm.next_instant() } else { None };
             let until = [watch, alarm].into_iter().flatten().min();
             chaos();
             match self.park_spots[me].parker.park(until) {
@@ -336,14 +336,14 @@ impl Idle {
                 Some(Token::Run) => return Woken::Running,
                 Some(Token::Look) => {
                     let watched = watching;
-                    (watching, keeping) = self.duties(me);
+                    (watching, keeping) = self.duties_of(me);
                     if watching && !watched {
                         patience = WATCH_FIRST;
                         quiet_looks = 0;
                         stuck();
                     }
                 }
-                None if keeping && self.alarm.due(time::now()) => {
+                None if keeping && self.alarm.may_be_due(time::now()) => {
                     if self.leave_for_alarm(me) {
                         return Woken::Alarm;
                     }
@@ -352,17 +352,17 @@ impl Idle {
                 }
                 // The wait ended a little early.
                 None if !watching => {}
-                None if Crew(self.word.load(SeqCst)).parked() == self.all() => {
+                None if Crew(self.word.load(SeqCst)).parked() == self.all_workers() => {
                     quiet_looks += 1;
                     patience = (patience * 2).min(WATCH_LONGEST);
-                    if quiet_looks >= LINGER && self.resign(me) {
+                    if quiet_looks >= LINGER && self.resign_sentinel(me) {
                         watching = false;
                     }
                 }
                 None => {
                     quiet_looks = 0;
                     patience = (patience * 2).min(WATCH_LONGEST);
-                    if stuck() && self.leave(me, true) {
+                    if stuck() && self.remove_parked(me, true) {
                         return Woken::Caught;
                     }
                 }
@@ -372,11 +372,11 @@ impl Idle {
 
     /// Puts the worker onto the list. Returns whether the worker is the sentinel now, whether it is
     /// the timer waiter, and whether all are parked.
-    fn enter(&self, me: usize, searching: bool, may_watch: bool) -> (bool, bool, bool) {
+    fn add_parked(&self, me: usize, searching: bool, may_watch: bool) -> (bool, bool, bool) {
         let mut list = self.list.lock();
         list.parked.push(me);
         self.park_spots[me].parked.store(true, Relaxed);
-        let last = list.parked.len() as u64 == self.all();
+        let last = list.parked.len() as u64 == self.all_workers();
         let watching = may_watch && !last && list.sentinel.is_none();
         let mut step = PARKED_ONE;
         if watching {
@@ -393,7 +393,7 @@ impl Idle {
 
     /// Takes `worker` off the list, unless another thread has already.
     #[must_use]
-    fn leave(&self, worker: usize, searching: bool) -> bool {
+    fn remove_parked(&self, worker: usize, searching: bool) -> bool {
         let mut list = self.list.lock();
         let left = self.take_off(&mut list, worker, searching);
         if left {
@@ -413,7 +413,7 @@ impl Idle {
         left
     }
 
-    fn take_off(&self, list: &mut List, worker: usize, searching: bool) -> bool {
+    fn take_off(&self, list: &mut IdleList, worker: usize, searching: bool) -> bool {
         let Some(place) = list.parked.iter().rposition(|&parked| parked == worker) else { return false };
         list.parked.remove(place);
         list.see_to(worker);
@@ -434,17 +434,17 @@ impl Idle {
     /// between.
     pub(crate) fn all_parked(&self) -> Option<Crew> {
         let now = Crew(self.word.load(SeqCst));
-        let parked = now.parked() == self.all() && now.searching() == 0;
+        let parked = now.parked() == self.all_workers() && now.searching() == 0;
         // The sentinel comes and goes without a worker running.
         parked.then_some(Crew(now.0 & !SENTINEL))
     }
 
     /// Tells all workers to end once they have no work, and wakes them.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn stop_workers(&self) {
         self.stopping.store(true, SeqCst);
         fence(SeqCst);
         for (worker, spot) in self.park_spots.iter().enumerate() {
-            if self.leave(worker, false) {
+            if self.remove_parked(worker, false) {
                 spot.parker.unpark(Token::Run);
             }
         }
@@ -464,7 +464,7 @@ mod tests {
             idle.ensure_watched();
             true
         };
-        let woken = idle.park(0, false, false, sees_work_after_being_appointed, || false, || false);
+        let woken = idle.park_worker(0, false, false, sees_work_after_being_appointed, || false, || false);
         assert_eq!(woken, Woken::Searching);
         assert!(idle.park_spots[0].parker.take_token().is_none(), "a token is left");
     }

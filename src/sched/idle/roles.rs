@@ -1,20 +1,20 @@
 //! The duties of parked workers: to watch (the sentinel), and to wait for the alarm (the timer
 //! waiter).
 
-use super::{Crew, Idle, List, SENTINEL, Token};
+use super::{Crew, Idle, IdleList, SENTINEL, Token};
 use crate::sync::{Ordering::*, chaos, fence};
 
 impl Idle {
     /// Makes another sleeper wait for the alarm, if `worker`, which leaves the list, was the
     /// timer waiter.
-    pub(super) fn hand_over(&self, list: &mut List, worker: usize) {
+    pub(super) fn hand_over(&self, list: &mut IdleList, worker: usize) {
         if list.timer_waiter != Some(worker) {
             return;
         }
         fence(SeqCst); // for the look at the alarm: see `vacant`
         let set = self.alarm.is_set();
         // A spare is called to a vacant slot only for an alarm that is set.
-        list.timer_waiter = list.sleeper().or_else(|| list.parked.last().copied().filter(|_| set));
+        list.timer_waiter = list.last_parked().or_else(|| list.parked.last().copied().filter(|_| set));
         if let Some(next) = list.timer_waiter
             && set
         {
@@ -46,7 +46,7 @@ impl Idle {
         let mut list = self.list.lock();
         let Some(&last) = list.parked.last() else { return };
         if also_an_old_one || list.timer_waiter.is_none() {
-            let best = list.sleeper().unwrap_or(last);
+            let best = list.last_parked().unwrap_or(last);
             let timer_waiter = *list.timer_waiter.get_or_insert(best);
             list.see_to(timer_waiter);
             // Under the lock, as in `appoint_one_of`.
@@ -55,15 +55,15 @@ impl Idle {
     }
 
     /// Returns whether this worker is the sentinel, and whether it is the timer waiter.
-    pub(super) fn duties(&self, me: usize) -> (bool, bool) {
+    pub(super) fn duties_of(&self, me: usize) -> (bool, bool) {
         let list = self.list.lock();
         (list.sentinel == Some(me), list.timer_waiter == Some(me))
     }
 
     /// Gives up the sentinel's timeout, if still no worker is awake. Returns `true` if it did.
-    pub(super) fn resign(&self, me: usize) -> bool {
+    pub(super) fn resign_sentinel(&self, me: usize) -> bool {
         let mut list = self.list.lock();
-        let alone = list.parked.len() as u64 == self.all() && list.sentinel == Some(me);
+        let alone = list.parked.len() as u64 == self.all_workers() && list.sentinel == Some(me);
         if alone {
             list.sentinel = None;
             self.word.fetch_sub(SENTINEL, SeqCst);
@@ -77,22 +77,22 @@ impl Idle {
         // Relaxed: see case 4 of the proof on `idle`'s page.
         let now = Crew(self.word.load(Relaxed));
         if now.parked() > 0 && !now.watched() {
-            self.appoint();
+            self.appoint_sentinel();
         }
     }
 
     #[cold]
-    fn appoint(&self) {
+    fn appoint_sentinel(&self) {
         chaos();
         self.appoint_one_of(&mut self.list.lock());
     }
 
     /// Makes a parked worker the sentinel, if there is none.
-    pub(super) fn appoint_one_of(&self, list: &mut List) {
+    pub(super) fn appoint_one_of(&self, list: &mut IdleList) {
         let (Some(&last), None) = (list.parked.last(), list.sentinel) else { return };
-        let Some(best) = list.sleeper() else { return self.watch_at(list, last) };
-        // One worker has both duties, so that it is woken once. A timer waiter has a thread: a vacant
-        // slot that becomes it gets its spare under the same lock.
+        let Some(best) = list.last_parked() else { return self.watch_at(list, last) };
+        // One worker has both duties, so that it is woken once. A timer waiter has a thread: a
+        // vacant slot that becomes it gets its spare under the same lock.
         let worker = *list.timer_waiter.get_or_insert(best);
         debug_assert!(!list.is_vacant(worker), "a vacant slot waits for the alarm");
         list.sentinel = Some(worker);

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | a thread leaves its slot | in | with the parking; **always** rescans and reads the alarm |
 //! | the slot is woken, or waits for the alarm | out | its spare is called |
-//! | the slot is the sentinel | stays | its spare [watches](Idle::watch), told to if need be |
+//! | the slot is the sentinel | stays | its spare [watches](Idle::watch_as_spare), told to if need be |
 //! | its spare sees stuck work | out | with the unparking; the spare holds it |
 //! | a thread comes back, or a rescan finds work | out | with the unparking; it gets the spare |
 //!
@@ -31,7 +31,7 @@
 //!
 //! Loom model: `models::spares`. Needed orderings: `scripts/weaken-orderings.sh spares`.
 
-use super::{Idle, LINGER, List, PARKED_ONE, SENTINEL, WATCH_FIRST, WATCH_LONGEST, Woken};
+use super::{Idle, IdleList, LINGER, PARKED_ONE, SENTINEL, WATCH_FIRST, WATCH_LONGEST, Woken};
 use crate::sched::spares::{Assignment, Spare};
 use crate::sync::{Ordering::*, chaos, fence};
 use crate::time;
@@ -58,12 +58,12 @@ pub(crate) enum Watched {
     Over,
 }
 
-impl List {
+impl IdleList {
     pub(super) fn is_vacant(&self, worker: usize) -> bool {
         self.vacant.iter().any(|&(vacant, _)| vacant == worker)
     }
 
-    fn occupy(&mut self, worker: usize) -> Option<Arc<Spare>> {
+    fn occupy_slot(&mut self, worker: usize) -> Option<Arc<Spare>> {
         let place = self.vacant.iter().position(|&(vacant, _)| vacant == worker)?;
         Some(self.vacant.swap_remove(place).1)
     }
@@ -71,13 +71,13 @@ impl List {
     /// Calls the spare of a vacant slot, which must have a thread from now on. Does nothing for
     /// other slots.
     pub(super) fn see_to(&mut self, worker: usize) {
-        if let Some(spare) = self.occupy(worker) {
-            spare.call(Assignment::Park(worker));
+        if let Some(spare) = self.occupy_slot(worker) {
+            spare.call_to(Assignment::Park(worker));
         }
     }
 
     /// Returns the worker that parked last, vacant slots aside.
-    pub(super) fn sleeper(&self) -> Option<usize> {
+    pub(super) fn last_parked(&self) -> Option<usize> {
         self.parked.iter().rfind(|&&worker| !self.is_vacant(worker)).copied()
     }
 }
@@ -90,7 +90,7 @@ impl Idle {
     /// may differ from the given one: an earlier holder may have taken the slot back and left it
     /// again meanwhile.
     #[must_use]
-    pub(crate) fn vacate(
+    pub(crate) fn vacate_slot(
         &self,
         me: usize,
         spare: Arc<Spare>,
@@ -102,13 +102,13 @@ impl Idle {
         list.vacant.push((me, spare));
         self.park_spots[me].parked.store(true, Relaxed);
         self.word.fetch_add(PARKED_ONE, SeqCst);
-        if may_watch && (list.parked.len() as u64) < self.all() {
+        if may_watch && (list.parked.len() as u64) < self.all_workers() {
             self.appoint_one_of(&mut list);
         }
         drop(list);
         fence(SeqCst);
         chaos();
-        if self.stopping() || has_work() {
+        if self.is_stopping() || has_work() {
             if let Some(spare) = self.take_back(me) {
                 return Some(spare);
             }
@@ -126,7 +126,7 @@ impl Idle {
     #[must_use]
     pub(crate) fn take_back(&self, me: usize) -> Option<Arc<Spare>> {
         let mut list = self.list.lock();
-        let spare = list.occupy(me)?;
+        let spare = list.occupy_slot(me)?;
         let watched = list.sentinel == Some(me);
         let parked = self.take_off(&mut list, me, false);
         debug_assert!(parked, "what is vacant is parked");
@@ -138,19 +138,19 @@ impl Idle {
     }
 
     /// Makes a vacant slot the sentinel: its spare sleeps with a timeout.
-    pub(super) fn watch_at(&self, list: &mut List, worker: usize) {
+    pub(super) fn watch_at(&self, list: &mut IdleList, worker: usize) {
         list.sentinel = Some(worker);
         self.word.fetch_add(SENTINEL, SeqCst);
         if let Some((_, spare)) = list.vacant.iter().find(|&&(vacant, _)| vacant == worker)
             && !spare.watches.load(Relaxed)
         {
-            spare.call(Assignment::Watch);
+            spare.call_to(Assignment::Watch);
         }
     }
 
     /// Watches, on the thread of a spare that was told to. Looks for stuck work as long as a vacant
     /// slot reserved for the spare is the sentinel, and for a few timeouts more.
-    pub(crate) fn watch(&self, spare: &Arc<Spare>, mut stuck: impl FnMut() -> bool) -> Watched {
+    pub(crate) fn watch_as_spare(&self, spare: &Arc<Spare>, mut stuck: impl FnMut() -> bool) -> Watched {
         let mut patience = WATCH_FIRST;
         let (mut idle_looks, mut on) = (0, false);
         spare.watches.store(true, Relaxed);
@@ -170,7 +170,7 @@ impl Idle {
                 Look::Over => return Watched::Over,
             }
             chaos();
-            match spare.listen(time::instant_after(patience)) {
+            match spare.listen_until(time::instant_after(patience)) {
                 None | Some(Assignment::Idle | Assignment::Watch) => {}
                 Some(call) => {
                     // Under the lock, so that a thread that appoints a vacant slot knows whether
@@ -192,7 +192,7 @@ impl Idle {
         let mine = list.vacant.iter().find(mine).map(|&(slot, _)| slot);
         match mine {
             // Another worker is awake.
-            Some(slot) if (list.parked.len() as u64) < self.all() => return Look::On(slot),
+            Some(slot) if (list.parked.len() as u64) < self.all_workers() => return Look::On(slot),
             _ if idle_looks < LINGER => return Look::Off,
             Some(_) => {
                 list.sentinel = None;
@@ -221,7 +221,7 @@ impl Idle {
     /// Sleeps at slot `me`, on the thread of a spare that was called there, until there is a reason
     /// to wake, as in `park`.
     pub(crate) fn park_at_slot(&self, me: usize, stuck: impl FnMut() -> bool) -> Woken {
-        let (watching, keeping) = self.duties(me);
-        self.sleep(me, watching, keeping, stuck)
+        let (watching, keeping) = self.duties_of(me);
+        self.sleep_until_woken(me, watching, keeping, stuck)
     }
 }

@@ -6,7 +6,7 @@
 //! timer is armed for an actor that has taken its timers out. Either the arming comes first, and
 //! the actor finds the timer, or it comes later, and sees that the actor is closed.
 
-use super::{NO_SLOT, Table, Timed, Timers};
+use super::{NO_SLOT, Timed, TimerTable, Timers};
 use crate::sync::{AtomicU32, Ordering::Relaxed};
 
 /// The first of the timers armed for one actor.
@@ -24,14 +24,14 @@ impl Default for Aim {
 pub(crate) struct Abandoned {
     pub(crate) timers: Vec<Box<dyn Timed>>,
     /// Whether the executor shuts down, so that the timers are to be dropped. Otherwise they are
-    /// [undeliverable](Timed::undeliverable).
+    /// [undeliverable](Timed::report_undeliverable).
     pub(crate) cancelled: bool,
 }
 
 impl Timers {
     /// Takes out at most `most` timers armed for `aim`. The actor is closed. If fewer come out,
     /// there are no more, and will be none.
-    pub(crate) fn abandon(&self, aim: &Aim, most: usize) -> Abandoned {
+    pub(crate) fn take_out_for(&self, aim: &Aim, most: usize) -> Abandoned {
         let mut table = self.0.lock();
         let cancelled = table.closed;
         let next = || {
@@ -41,7 +41,7 @@ impl Timers {
             }
             let timed = table.take_out(first);
             if cancelled {
-                table.free(first);
+                table.free_slot(first);
             }
             timed
         };
@@ -50,8 +50,8 @@ impl Timers {
     }
 }
 
-impl Table {
-    pub(super) fn link(&mut self, aim: &Aim, slot: u32) {
+impl TimerTable {
+    pub(super) fn link_to_aim(&mut self, aim: &Aim, slot: u32) {
         let first = aim.0.load(Relaxed);
         (self.slots[slot as usize].before, self.slots[slot as usize].after) = (NO_SLOT, first);
         if first != NO_SLOT {
@@ -60,7 +60,7 @@ impl Table {
         aim.0.store(slot, Relaxed);
     }
 
-    pub(super) fn unlink(&mut self, aim: &Aim, slot: u32) {
+    pub(super) fn unlink_from_aim(&mut self, aim: &Aim, slot: u32) {
         let (before, after) = (self.slots[slot as usize].before, self.slots[slot as usize].after);
         match before {
             NO_SLOT => aim.0.store(after, Relaxed),

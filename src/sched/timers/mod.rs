@@ -10,14 +10,14 @@
 //! | slot | the timer is | leaves it by |
 //! |---|---|---|
 //! | armed | in the table and the heap | fire (out), cancel (free), the crew's end (free) |
-//! | out | in a mailbox, or in work | `end` by its handler (free), `rearm` (armed), cancel (free) |
+//! | out | in a mailbox, or in work | `end_timer` by its handler (free), `rearm_timer` (armed), cancel (free) |
 //! | free | no more: the key is invalid | |
 //!
 //! A timer may *aim* at an actor. The actor has a list of such timers ([`Aim`]), and ends them when
 //! it ends.
 //!
-//! Only intervals use `rearm`. A timer cancelled while it was out finds its key invalid, and is
-//! neither handled nor armed again.
+//! Only intervals use `rearm_timer`. A timer cancelled while it was out finds its key invalid, and
+//! is neither handled nor armed again.
 //!
 //! Timers are fired under the lock. They reach actors in the order of their instants, and of arming
 //! where instants are equal, whichever worker fires. User code never runs under it, nor between the
@@ -43,10 +43,10 @@ use crate::user::{self, Site};
 pub(crate) trait Timed: Send {
     /// Delivers the timer, which is due. Runs no user code. Returns itself if it cannot be
     /// delivered.
-    fn fire(self: Box<Self>) -> Result<(), Box<dyn Timed>>;
+    fn deliver_due(self: Box<Self>) -> Result<(), Box<dyn Timed>>;
 
     /// Reports a due timer that could not be delivered, or an ended aim. May run user code.
-    fn undeliverable(self: Box<Self>);
+    fn report_undeliverable(self: Box<Self>);
 
     /// Returns the aim of the timer, if the aim may end before the timer is due. Then the timer
     /// ends with it. Always the same. Runs no user code.
@@ -99,7 +99,7 @@ impl Scheduler {
     /// Returns `false`, without calling `make`, if the aim is not open or the executor shuts down.
     /// Both are called under the lock.
     #[must_use]
-    pub(crate) fn arm(
+    pub(crate) fn arm_timer(
         &self,
         at: Option<Instant>,
         open: impl FnOnce() -> bool,
@@ -108,7 +108,7 @@ impl Scheduler {
         if self.is_forked() {
             return false;
         }
-        let lowered = self.timers.arm(&self.idle.alarm, at, open, make);
+        let lowered = self.timers.arm_timer(&self.idle.alarm, at, open, make);
         if lowered == Some(true) {
             self.idle.alarm_lowered();
         }
@@ -117,13 +117,13 @@ impl Scheduler {
 
     /// Arms a timer that is out once more. The timer comes back if it was cancelled, or if the
     /// executor shuts down.
-    pub(crate) fn rearm(
+    pub(crate) fn rearm_timer(
         &self,
         key: Key,
         at: Option<Instant>,
         timed: Box<dyn Timed>,
     ) -> Result<(), Box<dyn Timed>> {
-        if self.timers.rearm(&self.idle.alarm, key, at, timed)? {
+        if self.timers.rearm_timer(&self.idle.alarm, key, at, timed)? {
             self.idle.alarm_lowered();
         }
         Ok(())
@@ -137,23 +137,23 @@ impl Scheduler {
             rest -= 1;
             rest > 0 && time::now().saturating_duration_since(now) < VISIT_TIME
         };
-        let _visit = self.errands.visit();
-        let left = self.timers.fire(&self.idle.alarm, now, goes_on);
+        let _visit = self.errands.begin_visit();
+        let left = self.timers.fire_due(&self.idle.alarm, now, goes_on);
         // Before any user code: from here on another worker waits for the next timer.
         self.idle.ensure_timer_waiter();
-        let refused = self.errand(Site::Hook, left.refused, |timed| timed.undeliverable());
-        let cancelled = self.errand(Site::Drop, left.cancelled, drop);
+        let refused = self.make_errand(Site::Hook, left.refused, |timed| timed.report_undeliverable());
+        let cancelled = self.make_errand(Site::Drop, left.cancelled, drop);
         refused.into_iter().chain(cancelled).for_each(|errand| self.push_errand(errand));
     }
 
     /// Cancels a timer. Returns `false` if it is over already, or in a forked child.
-    pub(crate) fn cancel(&self, key: Key) -> bool {
-        !self.is_forked() && self.timers.cancel(key)
+    pub(crate) fn cancel_timer(&self, key: Key) -> bool {
+        !self.is_forked() && self.timers.cancel_timer(key)
     }
 
     /// Cancels all timers, on the crew, and refuses new ones.
     pub(crate) fn close_timers(&self) {
-        if self.timers.close(&self.idle.alarm) {
+        if self.timers.refuse_timers(&self.idle.alarm) {
             self.idle.alarm_lowered();
         }
     }
@@ -161,19 +161,19 @@ impl Scheduler {
 
 /// The table and its lock.
 #[derive(Debug)]
-pub(crate) struct Timers(Mutex<Table>);
+pub(crate) struct Timers(Mutex<TimerTable>);
 
 #[derive(Debug)]
-struct Table {
-    slots: Vec<Slot>,
+struct TimerTable {
+    slots: Vec<TimerSlot>,
     first_free: u32,
-    heap: Vec<Entry>,
+    heap: Vec<HeapEntry>,
     in_use: usize,
     last_id: u64,
     closed: bool,
 }
 
-struct Slot {
+struct TimerSlot {
     id: u64,
     /// Armed: position in the heap. Free: the next free slot.
     place: u32,
@@ -183,15 +183,15 @@ struct Slot {
     after: u32,
 }
 
-impl std::fmt::Debug for Slot {
+impl std::fmt::Debug for TimerSlot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slot").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("TimerSlot").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
 /// Ordered by instant, then by the order of arming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
+struct HeapEntry {
     when: u64,
     id: u64,
     slot: u32,
@@ -199,7 +199,7 @@ struct Entry {
 
 impl Timers {
     pub(super) fn new() -> Self {
-        Timers(Mutex::new(Table {
+        Timers(Mutex::new(TimerTable {
             slots: Vec::new(),
             first_free: NO_SLOT,
             heap: Vec::new(),
@@ -210,53 +210,53 @@ impl Timers {
     }
 
     /// Returns the number of armed timers.
-    pub(crate) fn armed(&self) -> usize {
+    pub(crate) fn armed_timers(&self) -> usize {
         self.0.lock().heap.len()
     }
 
-    /// Returns `true` after [`close`](Self::close) while a timer is left that has not been
-    /// cancelled.
+    /// Returns `true` after [`refuse_timers`](Self::refuse_timers) while a timer is left that has
+    /// not been cancelled.
     pub(super) fn are_to_be_cancelled(&self) -> bool {
         let table = self.0.lock();
         table.closed && !table.heap.is_empty()
     }
 
-    /// See [`Scheduler::arm`]. Returns `None` if the timer was not armed, `Some(true)` if the alarm
-    /// was lowered.
-    pub(super) fn arm(
+    /// See [`Scheduler::arm_timer`]. Returns `None` if the timer was not armed, `Some(true)` if the
+    /// alarm was lowered.
+    pub(super) fn arm_timer(
         &self,
         alarm: &Alarm,
         at: Option<Instant>,
         open: impl FnOnce() -> bool,
         make: impl FnOnce(Key) -> Box<dyn Timed>,
     ) -> Option<bool> {
-        let when = alarm.count(at);
+        let when = alarm.count_of(at);
         let mut table = self.0.lock();
         // Under the lock, as the page of `aim` requires.
         if !open() {
             return None;
         }
-        let key = table.reserve()?;
-        table.put(key, when, make(key));
-        Some(alarm.lower(when))
+        let key = table.reserve_slot()?;
+        table.put_armed(key, when, make(key));
+        Some(alarm.lower_to(when))
     }
 
     /// Arms a timer that is out again, under its own key. The timer comes back if it was cancelled
     /// meanwhile, or if the crew shuts down. Returns `true` if the alarm was lowered.
-    pub(super) fn rearm(
+    pub(super) fn rearm_timer(
         &self,
         alarm: &Alarm,
         key: Key,
         at: Option<Instant>,
         timed: Box<dyn Timed>,
     ) -> Result<bool, Box<dyn Timed>> {
-        let when = alarm.count(at);
+        let when = alarm.count_of(at);
         let mut table = self.0.lock();
         if table.closed || !table.is_valid(key) {
             return Err(timed);
         }
-        table.put(key, when, timed);
-        Ok(alarm.lower(when))
+        table.put_armed(key, when, timed);
+        Ok(alarm.lower_to(when))
     }
 
     /// Returns `true` if the timer was neither cancelled nor ended.
@@ -265,23 +265,23 @@ impl Timers {
     }
 
     /// Ends a timer that is out. Returns `false` if it had been cancelled.
-    pub(crate) fn end(&self, key: Key) -> bool {
+    pub(crate) fn end_timer(&self, key: Key) -> bool {
         let mut table = self.0.lock();
         let valid = table.is_valid(key);
         if valid {
-            table.free(key.slot);
+            table.free_slot(key.slot);
         }
         valid
     }
 
     /// Cancels a timer. Returns `false` if it is over already.
-    pub(crate) fn cancel(&self, key: Key) -> bool {
+    pub(crate) fn cancel_timer(&self, key: Key) -> bool {
         let mut table = self.0.lock();
         if !table.is_valid(key) {
             return false;
         }
         let timed = table.take_out(key.slot);
-        table.free(key.slot);
+        table.free_slot(key.slot);
         drop(table);
         // Outside the lock, since the drop of a message is user code.
         drops::run_or_put_off(move || user::run_contained(Site::Drop, || drop(timed)));
@@ -290,16 +290,21 @@ impl Timers {
 
     /// Refuses new timers, and makes all armed ones due to be cancelled. Returns `true` if the
     /// alarm was lowered for that.
-    pub(super) fn close(&self, alarm: &Alarm) -> bool {
+    pub(super) fn refuse_timers(&self, alarm: &Alarm) -> bool {
         let mut table = self.0.lock();
         table.closed = true;
-        !table.heap.is_empty() && alarm.lower(0)
+        !table.heap.is_empty() && alarm.lower_to(0)
     }
 
     /// Fires due timers, a batch at a time, while the caller `goes_on`. After
-    /// [`close`](Self::close), cancels all timers instead. Runs no user code.
-    pub(super) fn fire(&self, alarm: &Alarm, now: Instant, mut goes_on: impl FnMut() -> bool) -> Leftovers {
-        let now = alarm.count(Some(now));
+    /// [`refuse_timers`](Self::refuse_timers), cancels all timers instead. Runs no user code.
+    pub(super) fn fire_due(
+        &self,
+        alarm: &Alarm,
+        now: Instant,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Leftovers {
+        let now = alarm.count_of(Some(now));
         let mut left = Leftovers::default();
         loop {
             let mut table = self.0.lock();
@@ -311,16 +316,16 @@ impl Timers {
                 let slot = first.slot;
                 let timed = table.take_out(slot).expect("what is in the heap is in the table");
                 if closed {
-                    table.free(slot);
+                    table.free_slot(slot);
                     left.cancelled.push(timed);
-                } else if let Err(back) = timed.fire() {
+                } else if let Err(back) = timed.deliver_due() {
                     left.refused.push(back);
                 }
             }
             // The alarm is set under the table's lock, so that a timer armed afterwards can only
             // lower it.
             let next = table.heap.first().map(|first| first.when);
-            alarm.set(if closed { next.map(|_| 0) } else { next });
+            alarm.set_next(if closed { next.map(|_| 0) } else { next });
             drop(table);
             if next.is_none_or(|next| !closed && next > now) || !goes_on() {
                 return left;
@@ -329,13 +334,13 @@ impl Timers {
     }
 }
 
-impl Table {
+impl TimerTable {
     fn is_valid(&self, key: Key) -> bool {
         self.slots.get(key.slot as usize).is_some_and(|slot| slot.id == key.id)
     }
 
     /// Reserves a slot for a new timer.
-    fn reserve(&mut self) -> Option<Key> {
+    fn reserve_slot(&mut self) -> Option<Key> {
         if self.closed {
             return None;
         }
@@ -343,7 +348,7 @@ impl Table {
             NO_SLOT => {
                 let slot = u32::try_from(self.slots.len()).ok().filter(|&slot| slot != NO_SLOT);
                 let slot = slot.expect("fewer than 2^32 timers");
-                self.slots.push(Slot {
+                self.slots.push(TimerSlot {
                     id: FREE,
                     place: NO_SLOT,
                     timed: None,
@@ -363,13 +368,13 @@ impl Table {
     }
 
     /// Moves a timer from out to armed.
-    fn put(&mut self, key: Key, when: u64, timed: Box<dyn Timed>) {
+    fn put_armed(&mut self, key: Key, when: u64, timed: Box<dyn Timed>) {
         if let Some(aim) = timed.aim() {
-            self.link(aim, key.slot);
+            self.link_to_aim(aim, key.slot);
         }
         self.slots[key.slot as usize].timed = Some(timed);
-        self.heap.push(Entry { when, id: key.id, slot: key.slot });
-        self.rise(self.heap.len() - 1);
+        self.heap.push(HeapEntry { when, id: key.id, slot: key.slot });
+        self.sift_up(self.heap.len() - 1);
     }
 
     /// Moves a timer from armed to out. Returns `None` if it is out already.
@@ -382,17 +387,17 @@ impl Table {
             self.heap[place] = last;
             // The entry moved here may belong above or below, so one of the two calls moves it, or
             // neither.
-            self.rise(place);
-            self.sink(self.slots[last.slot as usize].place as usize);
+            self.sift_up(place);
+            self.sift_down(self.slots[last.slot as usize].place as usize);
         }
         if let Some(aim) = timed.aim() {
-            self.unlink(aim, slot);
+            self.unlink_from_aim(aim, slot);
         }
         Some(timed)
     }
 
     /// Moves a timer from out to free.
-    fn free(&mut self, slot: u32) {
+    fn free_slot(&mut self, slot: u32) {
         let entry = &mut self.slots[slot as usize];
         (entry.id, entry.place) = (FREE, self.first_free);
         self.first_free = slot;
@@ -402,27 +407,27 @@ impl Table {
         }
     }
 
-    fn set(&mut self, place: usize, entry: Entry) {
+    fn set_entry(&mut self, place: usize, entry: HeapEntry) {
         self.heap[place] = entry;
         self.slots[entry.slot as usize].place = place as u32;
     }
 
     /// Moves an entry up to where it is not earlier than its parent.
-    fn rise(&mut self, mut place: usize) {
+    fn sift_up(&mut self, mut place: usize) {
         let entry = self.heap[place];
         while place > 0 {
             let above = (place - 1) / ARITY;
             if self.heap[above] <= entry {
                 break;
             }
-            self.set(place, self.heap[above]);
+            self.set_entry(place, self.heap[above]);
             place = above;
         }
-        self.set(place, entry);
+        self.set_entry(place, entry);
     }
 
     /// Moves an entry down to where no child is earlier.
-    fn sink(&mut self, mut place: usize) {
+    fn sift_down(&mut self, mut place: usize) {
         let entry = self.heap[place];
         loop {
             let below = place * ARITY + 1..self.heap.len().min(place * ARITY + 1 + ARITY);
@@ -430,10 +435,10 @@ impl Table {
             if entry <= self.heap[least] {
                 break;
             }
-            self.set(place, self.heap[least]);
+            self.set_entry(place, self.heap[least]);
             place = least;
         }
-        self.set(place, entry);
+        self.set_entry(place, entry);
     }
 }
 
