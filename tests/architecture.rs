@@ -9,7 +9,7 @@
 #[path = "architecture/imports.rs"]
 mod imports;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -325,4 +325,135 @@ fn every_break_finds_what_it_breaks() {
         looked_at += 1;
     }
     assert!(looked_at > 50, "{looked_at} breaks");
+}
+
+/// Type names that two files of `src` define, each with the reason. Associated types and the models
+/// do not count.
+const SAME_NAME: [(&str, &str); 4] =
+    [("Condvar", TWIN), ("Mutex", TWIN), ("MutexGuard", TWIN), ("RwLock", TWIN)];
+
+const TWIN: &str = "of debug builds, and of loom";
+
+/// One-word names of functions that four or more files of `src` define, each with the reason. Trait
+/// implementations, tests and the models do not count.
+const ONE_WORD: [(&str, &str); 15] = [
+    ("ask", "public: the verb of references, recipients, pools and directories"),
+    ("build", "public: the last call of every builder"),
+    ("capacity", "public: the same setting of every builder, and its reading"),
+    ("core", "field access"),
+    ("handle", "the function of that name in the table of each kind of envelope"),
+    ("header", "field access"),
+    ("id", "field access"),
+    ("len", "word of the field"),
+    ("name", "public: the same setting of every builder, and its reading"),
+    ("new", "word of the field"),
+    ("push", "word of the field"),
+    ("stats", "public: of executors, references, pools and directories"),
+    ("tell", "public: the verb of references, recipients, pools and directories"),
+    ("timing", "public: the same setting of every builder, and its reading"),
+    ("wait", "public: the blocking form of every future; a condition variable's"),
+];
+
+/// Returns the names of the types and of the functions that a file defines. Leaves out associated types and the
+/// functions of trait implementations.
+fn definitions(source: &Source) -> (HashSet<&str>, HashSet<&str>) {
+    const TYPES: [&str; 5] = ["struct ", "enum ", "trait ", "union ", "type "];
+    let name = |rest: &str| rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+    let (mut types, mut functions) = (HashSet::new(), HashSet::new());
+    // The enclosing implementation or trait: how far it is indented, and whether it implements one.
+    let mut inside: Option<(usize, bool)> = None;
+    let mut head: Option<(usize, String)> = None;
+    for (_, line) in source.code() {
+        let text = line.trim_start();
+        let depth = line.len() - text.len();
+        if inside.is_some_and(|(outer, _)| depth == outer && text.starts_with('}')) {
+            inside = None;
+        }
+        let item = without_modifiers(text);
+        if inside.is_none()
+            && head.is_none()
+            && ["impl ", "impl<", "trait "].iter().any(|k| item.starts_with(k))
+        {
+            head = Some((depth, String::new()));
+        }
+        if let Some((depth, mut words)) = head.take() {
+            words.push_str(text);
+            // The head of a long implementation spreads over several lines.
+            match text.trim_end().chars().last() {
+                Some('{') => inside = Some((depth, words.contains(" for "))),
+                Some('}' | ';') => {}
+                _ => head = Some((depth, words)),
+            }
+        }
+        for keyword in TYPES {
+            if let Some(rest) = item.strip_prefix(keyword)
+                && (keyword != "type " || inside.is_none())
+            {
+                types.insert(&rest[..name(rest)]);
+            }
+        }
+        if let Some(rest) = item.strip_prefix("fn ")
+            && !inside.is_some_and(|(_, implements)| implements)
+        {
+            functions.insert(&rest[..name(rest)]);
+        }
+    }
+    (types, functions)
+}
+
+/// Returns an item from its keyword on: without visibility, `const`, `async` and `unsafe`.
+fn without_modifiers(mut text: &str) -> &str {
+    if let Some(rest) = text.strip_prefix("pub(") {
+        text = rest.split_once(')').map_or(text, |(_, rest)| rest.trim_start());
+    }
+    while let Some(rest) =
+        ["pub ", "const ", "async ", "unsafe "].iter().find_map(|word| text.strip_prefix(word))
+    {
+        text = rest;
+    }
+    text
+}
+
+/// Returns the names that more than `most` files define, and where.
+fn shared<'a>(
+    files: impl Iterator<Item = (&'a Source, HashSet<&'a str>)>,
+    most: usize,
+) -> BTreeMap<&'a str, Vec<String>> {
+    let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (source, names) in files {
+        names
+            .into_iter()
+            .for_each(|name| found.entry(name).or_default().push(source.path.display().to_string()));
+    }
+    found.retain(|_, places| places.len() > most);
+    found
+}
+
+/// Compares the names that are shared with a table that gives the reasons.
+fn assert_listed(found: &BTreeMap<&str, Vec<String>>, listed: &[(&str, &str)]) {
+    for (name, places) in found {
+        let known = listed.iter().any(|(known, _)| known == name);
+        assert!(known, "{name} is defined in several files, and in no table of reasons: {places:#?}");
+    }
+    for (name, reason) in listed {
+        assert!(found.contains_key(name), "no longer needed: {name}, {reason}");
+    }
+}
+
+/// A stranger who searches for a type finds one.
+#[test]
+fn no_type_name_is_defined_twice() {
+    let sources: Vec<_> = building().collect();
+    let found = shared(sources.iter().map(|source| (source, definitions(source).0)), 1);
+    assert_listed(&found, &SAME_NAME);
+    assert!(SAME_NAME.len() < 8, "{} names", SAME_NAME.len());
+}
+
+/// A function whose name many files share says what it does to what.
+#[test]
+fn a_one_word_function_stands_in_few_files() {
+    let sources: Vec<_> = building().filter(|source| source.room.as_deref() != Some("tests")).collect();
+    let one_word = |source| definitions(source).1.into_iter().filter(|name| !name.contains('_')).collect();
+    let found = shared(sources.iter().map(|source| (source, one_word(source))), 3);
+    assert_listed(&found, &ONE_WORD);
 }
