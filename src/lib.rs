@@ -216,6 +216,9 @@
 //! #     type Reply = ();
 //! #     fn handle(&mut self, _: String, _: &mut Context<Self>) {}
 //! # }
+//! # #[cfg(not(feature = "timing"))]
+//! # fn main() {}
+//! # #[cfg(feature = "timing")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 //! # let executor = Executor::new();
 //! let parser = executor.build(Parser).name("parser").timing(true).spawn();
@@ -329,6 +332,16 @@
 //!
 //! `docs/rules.md` has the promises in full, `docs/traceability.md` the tests that show them.
 //!
+//! # Features
+//!
+//! All are on by default; `default-features = false` leaves them out.
+//!
+//! | feature | has | without it, one dependency less |
+//! |---|---|---|
+//! | `pool` | [`Pool`], [`Handle::pool`], [`strategy`] | |
+//! | `directory` | [`Directory`] | hashbrown |
+//! | `timing` | [`ExecutorBuilder::timing`] and its like; otherwise times are `None` | hdrhistogram |
+//!
 //! # Limits
 //!
 //! `docs/limits.md` has a table of them, with what happens, the error, and the remedy.
@@ -343,12 +356,22 @@
 //! empty, stops and drops do nothing, and nothing waits for the parent's threads or locks. A child
 //! forked inside a handler should call `exec` or `_exit` and not return.
 
+#![cfg_attr(
+    not(all(feature = "directory", feature = "pool")),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "what only directories and pools use lies in rooms below them"
+    )
+)]
+
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("heist needs 64-bit atomics: an actor's state is one word of 64 bits (see docs/platforms.md)");
 
 mod actor;
 mod cell;
 mod cores;
+#[cfg(feature = "directory")]
 mod directory;
 mod drops;
 mod error;
@@ -360,6 +383,7 @@ mod memory;
 #[cfg(all(test, heist_loom))]
 mod models;
 mod panics;
+#[cfg(feature = "pool")]
 mod pool;
 mod sched;
 mod sync;
@@ -388,7 +412,9 @@ pub use cell::event::{
 };
 pub use cell::times::{CrewTiming, DurationStats, Timing};
 pub use cell::waits::{Waiting, WaitingActor};
+#[cfg(feature = "directory")]
 pub use directory::builder::{DirectoryBuilder, DirectoryError};
+#[cfg(feature = "directory")]
 pub use directory::{Directory, DirectoryStats};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};
 pub use executor::Executor;
@@ -400,11 +426,17 @@ pub use executor::threads::{RunError, WorkerThread};
 pub use executor::top::{Top, TopActor};
 pub use id::ActorId;
 pub use panics::PanicText;
+#[cfg(feature = "pool")]
 pub use pool::broadcast::{Broadcast, NoAnswer};
+#[cfg(feature = "pool")]
 pub use pool::builder::PoolBuilder;
+#[cfg(feature = "pool")]
 pub use pool::error::{PoolError, PoolStopReason};
+#[cfg(feature = "pool")]
 pub use pool::send::PoolSending;
+#[cfg(feature = "pool")]
 pub use pool::stats::{PoolStats, ReplicaStats};
+#[cfg(feature = "pool")]
 pub use pool::{Pool, PoolStopped};
 pub use sched::queue::Policy;
 
@@ -436,6 +468,7 @@ pub use sched::queue::Policy;
 /// # Ok(())
 /// # }
 /// ```
+#[cfg(feature = "pool")]
 pub mod strategy {
     pub use crate::pool::strategy::{
         ByKey, LeastLoaded, PoolDefault, Random, Replicas, RoundRobin, Route, SharedQueue, Strategy, ToId,
@@ -444,11 +477,11 @@ pub mod strategy {
 }
 
 /// Makes README's examples doctests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "directory", feature = "pool", feature = "timing"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
 /// The cookbook's recipes are tests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "directory", feature = "pool", feature = "timing"))]
 #[doc = include_str!("../docs/cookbook.md")]
 struct Cookbook;

@@ -137,6 +137,9 @@ impl<A> Context<A> {
     ///     }
     /// }
     ///
+    /// # #[cfg(not(feature = "timing"))]
+    /// # fn main() {}
+    /// # #[cfg(feature = "timing")]
     /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     /// let executor = Executor::new();
     /// let quotes = executor.build(Quotes { given: 0, too_late: 0 }).timing(true).spawn();

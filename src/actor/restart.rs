@@ -116,7 +116,7 @@ pub(crate) fn spawn_queue<A: Actor>(
     let kept = Supervised::for_queue(Box::new(QueueSupervisor(end)), Arc::clone(sharing));
     let queue =
         // The pool's builder has checked the capacity.
-        handle.build(QueueActor::<A>(PhantomData)).exact_capacity(capacity).timing(timing).supervised_by(kept).try_spawn();
+        handle.build(QueueActor::<A>(PhantomData)).exact_capacity(capacity).timed(timing).supervised_by(kept).try_spawn();
     // The reference has another type than the cell: members of type `A` handle the messages.
     queue.map(|queue| ActorRef::from_strong(queue.into_strong())).map_err(QueueRefused::from)
 }

@@ -185,7 +185,15 @@ impl<'a, A> SpawnBuilder<'a, A> {
     /// uncontended locks. The actor takes 600 bytes more in two allocations, and from its first
     /// message on about 1.6 kB (6.2 kB if times exceed a millisecond). A worker takes 15 kB, at
     /// most 57 kB. `cargo bench --bench messaging tell` compares.
-    pub fn timing(mut self, on: bool) -> Self {
+    ///
+    /// Needs the feature `timing`, which is on by default.
+    #[cfg(feature = "timing")]
+    pub fn timing(self, on: bool) -> Self {
+        self.timed(on)
+    }
+
+    /// [`timing`](Self::timing), also without its feature.
+    pub(crate) fn timed(mut self, on: bool) -> Self {
         self.timing = on;
         self
     }

@@ -25,6 +25,7 @@
 //! - [`waits`]: actors that block until other actors have done something
 
 pub(crate) mod batch;
+mod buckets;
 pub(crate) mod cold;
 pub(crate) mod core;
 mod counted;

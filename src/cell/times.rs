@@ -1,7 +1,7 @@
 //! Durations as they are collected and read: counts, sums and percentiles.
 //!
-//! Counts, sums and maxima are exact. Percentiles come from histograms (of the hdrhistogram crate)
-//! whose buckets grow with the values. An actor has coarse histograms, since there may be many
+//! Counts, sums and maxima are exact. Percentiles come from [buckets](super::buckets)
+//! that grow with the values. An actor has coarse histograms, since there may be many
 //! actors. A worker has finer ones.
 //!
 //! | histogram | values in one bucket differ by | bytes for times up to 1 ms | at the most |
@@ -12,16 +12,8 @@
 //! Beyond a millisecond a histogram grows by half or more at a time, and so allocates three times
 //! in its life.
 
+use super::buckets::Buckets;
 use crate::time::Duration;
-use hdrhistogram::Histogram;
-
-/// The shortest time, in ns, that a histogram distinguishes from zero: about the cost of a reading
-/// of the clock.
-const SHORTEST: u64 = 32;
-/// The greatest value that a new histogram can hold.
-const USUAL: u64 = 1_000_000;
-/// Longer times count in a histogram as this, a bit more than an hour.
-const LONGEST: u64 = (1 << 42) - 1;
 
 /// A count of events, and how long they took.
 ///
@@ -34,6 +26,9 @@ const LONGEST: u64 = (1 << 42) - 1;
 /// #     type Reply = ();
 /// #     fn handle(&mut self, _: Job, _: &mut Context<Self>) {}
 /// # }
+/// # #[cfg(not(feature = "timing"))]
+/// # fn main() {}
+/// # #[cfg(feature = "timing")]
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// let executor = Executor::builder().timing(true).build()?;
 /// let worker = executor.spawn(Worker);
@@ -83,10 +78,15 @@ impl DurationStats {
 /// # use heist::{Actor, Executor};
 /// # struct Idle;
 /// # impl Actor for Idle {}
+/// # #[cfg(not(feature = "timing"))]
+/// # fn main() {}
+/// # #[cfg(feature = "timing")]
+/// # fn main() {
 /// let executor = Executor::new();
 /// let timed = executor.build(Idle).timing(true).spawn();
 /// assert_eq!(timed.timing().map(|timing| timing.wait.count), Some(0));
 /// assert_eq!(executor.spawn(Idle).timing(), None);
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -105,6 +105,9 @@ pub struct Timing {
 /// # use heist::{Actor, Executor};
 /// # struct Idle;
 /// # impl Actor for Idle {}
+/// # #[cfg(not(feature = "timing"))]
+/// # fn main() {}
+/// # #[cfg(feature = "timing")]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let executor = Executor::builder().timing(true).build()?;
 /// let _idle = executor.spawn(Idle);
@@ -136,13 +139,13 @@ pub(crate) struct Record {
     max: u64,
     digits: u8,
     /// Made with the first time.
-    histogram: Option<Histogram<u32>>,
+    buckets: Option<Buckets>,
 }
 
 impl Record {
     /// Makes the record of one of many actors.
     pub(crate) fn coarse() -> Self {
-        Record { count: 0, total: 0, max: 0, digits: 1, histogram: None }
+        Record { count: 0, total: 0, max: 0, digits: 1, buckets: None }
     }
 
     /// Makes the record of a worker.
@@ -150,22 +153,15 @@ impl Record {
         Record { digits: 2, ..Record::coarse() }
     }
 
-    fn histogram_mut(&mut self) -> &mut Histogram<u32> {
-        self.histogram.get_or_insert_with(|| {
-            // Made for usual times, and grows by itself for longer ones.
-            let mut fresh =
-                Histogram::new_with_bounds(SHORTEST, USUAL, self.digits).expect("these bounds are possible");
-            fresh.auto(true);
-            fresh
-        })
+    fn buckets_mut(&mut self) -> &mut Buckets {
+        self.buckets.get_or_insert_with(|| Buckets::new(self.digits))
     }
 
     pub(crate) fn add_time(&mut self, ns: u64) {
         self.count += 1;
         self.total = self.total.saturating_add(ns);
         self.max = self.max.max(ns);
-        let recorded = self.histogram_mut().record(ns.min(LONGEST));
-        debug_assert!(recorded.is_ok(), "it grows as far as this");
+        self.buckets_mut().add_time(ns);
     }
 
     /// Adds all times of another record of the same kind.
@@ -173,20 +169,15 @@ impl Record {
         self.count += other.count;
         self.total = self.total.saturating_add(other.total);
         self.max = self.max.max(other.max);
-        if let Some(others) = &other.histogram {
-            let added = self.histogram_mut().add(others);
-            debug_assert!(added.is_ok(), "it grows as far as the other");
+        if let Some(others) = &other.buckets {
+            self.buckets_mut().add_all(others);
         }
     }
 
     pub(crate) fn read_times(&self) -> DurationStats {
-        let mut quantiles = [0; 4];
-        if let Some(histogram) = &self.histogram {
-            // The end of a bucket may lie beyond the longest time.
-            let values = histogram.value_at_quantiles([0.5, 0.9, 0.99, 0.999]);
-            quantiles.iter_mut().zip(values).for_each(|(at, value)| *at = value.min(self.max));
-        }
-        let [p50, p90, p99, p999] = quantiles.map(Duration::from_nanos);
+        let percentiles = self.buckets.as_ref().map_or([0; 4], Buckets::percentiles);
+        // The end of a bucket may lie beyond the longest time.
+        let [p50, p90, p99, p999] = percentiles.map(|ns| Duration::from_nanos(ns.min(self.max)));
         let (total, max) = (Duration::from_nanos(self.total), Duration::from_nanos(self.max));
         DurationStats { count: self.count, total, max, p50, p90, p99, p999 }
     }
@@ -222,8 +213,9 @@ impl CrewRecord {
     }
 }
 
-#[cfg(all(test, not(heist_loom)))]
+#[cfg(all(test, not(heist_loom), feature = "timing"))]
 mod tests {
+    use super::super::buckets::{SHORTEST, USUAL};
     use super::*;
 
     fn ns(n: u64) -> Duration {
@@ -284,7 +276,7 @@ mod tests {
     fn histograms_are_small() {
         let bytes = |mut record: Record, longest: u64| {
             record.add_time(longest);
-            record.histogram.map_or(0, |histogram| histogram.distinct_values() * size_of::<u32>())
+            record.buckets.map_or(0, |buckets| buckets.bytes())
         };
         for (longest, coarse, fine) in [(0, 800, 4_700), (USUAL, 800, 4_700), (u64::MAX, 2_200, 16_000)] {
             assert!(bytes(Record::coarse(), longest) <= coarse, "{}", bytes(Record::coarse(), longest));

@@ -128,6 +128,8 @@ use sweeper::Sweeper;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Needs the feature `directory`, which is on by default.
 #[doc(alias("registry", "virtual actor", "grain", "entity", "cluster sharding", "lookup"))]
 #[must_use = "dropping the last handle lets go of all actors"]
 pub struct Directory<K: 'static, A: Actor> {

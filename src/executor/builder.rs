@@ -287,6 +287,9 @@ impl<'a> ExecutorBuilder<'a> {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// Needs the feature `timing`, which is on by default.
+    #[cfg(feature = "timing")]
     pub fn timing(mut self, on: bool) -> Self {
         self.timing = on;
         self

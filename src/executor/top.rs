@@ -157,6 +157,9 @@ impl Handle {
     ///     }
     /// }
     ///
+    /// # #[cfg(not(feature = "timing"))]
+    /// # fn main() {}
+    /// # #[cfg(feature = "timing")]
     /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     /// let executor = Executor::builder().timing(true).build()?;
     /// let hard = executor.build(Solver).name("hard").spawn();

@@ -69,6 +69,8 @@ impl Handle {
     ///
     /// A factory may hold the pool itself. The pool then goes on until it is stopped, or its
     /// executor shuts down. At its end, before that is told, the pool drops the factory.
+    ///
+    /// Needs the feature `pool`, which is on by default.
     #[doc(alias("router", "factory"))]
     pub fn pool<A: Actor + Send>(
         &self,
@@ -82,6 +84,8 @@ impl Handle {
     /// is built [`PoolBuilder::build`] returns its error. Later a failure counts as another
     /// [loss](PoolBuilder::failure_limit), is [told](crate::Event::Replaced), and the factory is
     /// called again.
+    ///
+    /// Needs the feature `pool`, which is on by default.
     pub fn try_pool<A: Actor + Send, E: Into<Box<dyn Error + Send + Sync>>>(
         &self,
         replicas: usize,
@@ -142,6 +146,9 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// messages waited, in the shared queue too, and how long they took. See
     /// [`ReplicaStats::timing`](crate::ReplicaStats::timing), and
     /// [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) for the costs.
+    ///
+    /// Needs the feature `timing`, which is on by default.
+    #[cfg(feature = "timing")]
     pub fn timing(mut self, on: bool) -> Self {
         self.timing = on;
         self

@@ -89,6 +89,8 @@ use std::task::{Context, Poll};
 ///
 /// A replica with a handler that waits for an answer of its own pool may wait for itself in the
 /// end. Ask by [`Context::ask_then`](crate::Context::ask_then) there.
+///
+/// Needs the feature `pool`, which is on by default.
 #[doc(alias("Router", "Factory", "worker pool", "ActorPool"))]
 #[must_use = "dropping the last handle stops the pool"]
 pub struct Pool<A: Actor> {

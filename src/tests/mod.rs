@@ -1,4 +1,5 @@
 //! Unit tests of private parts that need the whole executor, with directories and pools.
 
+#[cfg(all(feature = "directory", feature = "pool"))]
 mod ends;
 mod full;

@@ -9,8 +9,10 @@
 pub(crate) mod batches;
 pub(crate) mod diary;
 pub(crate) mod hermits;
+#[cfg(feature = "pool")]
 pub(crate) mod pools;
 pub(crate) mod spares;
+#[cfg(feature = "timing")]
 pub(crate) mod times;
 
 use heist::{Actor, Ask, AskError, Context, Event, Executor, ExecutorBuilder, Handler, Policy, StopReason};

@@ -161,7 +161,7 @@ impl<A: Actor + Send> PoolInner<A> {
             let counts = Arc::new(ReplicaCounts::default());
             let supervisor = PoolSupervisor { shared: Arc::clone(self), index, counts: Arc::clone(&counts) };
             let PoolSettings { capacity, timing, .. } = self.settings;
-            let mut builder = self.handle.build(*state).exact_capacity(capacity).timing(timing);
+            let mut builder = self.handle.build(*state).exact_capacity(capacity).timed(timing);
             if let Some(name) = &self.settings.name {
                 builder = builder.name(format!("{name}-{index}"));
             }
