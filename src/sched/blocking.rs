@@ -137,8 +137,8 @@ impl CrewThread<'_> {
         // Without its slot the turn goes on. `turn_over_without_slot` does what follows the turn.
         if let Some(spare) = spare {
             scheduler.spares.let_go(spare);
-            // SAFETY: `take_back` or `recall` gave the slot to the calling thread alone.
-            let _local = unsafe { Worker::acquire_slot(scheduler, slot) };
+            // SAFETY: `take_back` or `take_call_back` gave the slot to the calling thread alone.
+            let _worker = unsafe { Worker::acquire_slot(scheduler, slot) };
             // This worker is awake, so some worker parks later, and announces.
             let _ = scheduler.elsewhere.count_back();
         }
