@@ -132,7 +132,7 @@ needed "inbox: newest first" mailbox $inbox 'rest.set(reverse_stack(' 'rest.set(
 needed "segments: push without Release" segments \
     $inbox 'compare_exchange_weak(top, link, Release, Relaxed)' 'compare_exchange_weak(top, link, Relaxed, Relaxed)'
 needed "segments: claim without Acquire" segments \
-    $inbox 'segment::claim_one_more(top), Acquire, Relaxed)' 'segment::claim_one_more(top), Relaxed, Relaxed)'
+    $inbox 'claim_one_more(top), Acquire, Relaxed)' 'claim_one_more(top), Relaxed, Relaxed)'
 needed "segments: fill without Release" segments \
     $segment 'mark.store(FILLED, Release)' 'mark.store(FILLED, Relaxed)'
 needed "segments: give a slot up without Release" segments \
@@ -147,7 +147,7 @@ needed "segments: freed with a slot that is not passed" segments \
 needed "segments: left with all its slots passed" segments \
     $segment 'if is_segment(list) && usize::from(' 'if false && usize::from('
 needed "segments: a claim that takes what is full" segments \
-    $segment 'is_segment(link) && link.addr() % ALIGN != ALIGN - 1' 'is_segment(link)'
+    mailbox/link.rs 'is_segment(link) && link.addr() % ALIGN != ALIGN - 1' 'is_segment(link)'
 
 # --- returned blocks
 needed "returns: push without Release" returns \

@@ -15,7 +15,8 @@ use crate::cell::envelope::{
 use crate::cell::header::Header;
 use crate::cell::prepaid;
 use crate::error::{AskError, SendError, TellManyError};
-use crate::mailbox::inbox::{Filled, Node};
+use crate::mailbox::inbox::Filled;
+use crate::mailbox::link::Node;
 use crate::mailbox::segment::{self, Segment};
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::worker::Worker;

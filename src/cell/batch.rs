@@ -28,7 +28,7 @@ use super::event::DeadLetterReason;
 use super::header::{Cold, Header};
 use super::stopwatch::TurnTimer;
 use super::ticks;
-use crate::mailbox::inbox::Node;
+use crate::mailbox::link::Node;
 use crate::time::Instant;
 use crate::user;
 use std::any::{Any, TypeId};

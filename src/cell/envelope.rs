@@ -6,7 +6,7 @@ use super::header::Header;
 use super::prepaid;
 use super::stopwatch::Stopwatch;
 use crate::error::{AskError, Refusal};
-use crate::mailbox::inbox::Node;
+use crate::mailbox::link::Node;
 use crate::mailbox::segment;
 use crate::mailbox::state::Reserve;
 use crate::memory::{Heap, Held};

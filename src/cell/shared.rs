@@ -38,7 +38,7 @@ use super::header::{Header, Strong};
 use super::room;
 use super::supervisor::Supervised;
 use crate::id::ActorId;
-use crate::mailbox::inbox::Node;
+use crate::mailbox::link::Node;
 use crate::mailbox::state::{EndTurn, Reserve};
 use crate::sched::runnable::After;
 use crate::sync::{Mutex, chaos};

@@ -19,22 +19,11 @@
 //! Loom models: `models::mailbox`, and `models::segments` for segments. Needed orderings:
 //! `scripts/weaken-orderings.sh`, groups `inbox` and `segments`.
 
+use super::link::{Node, claim_one_more, is_open, is_segment, node_of};
 use super::segment::{self, NextSlot, Segment, SegmentKind};
 use crate::sync::{AtomicPtr, Ordering::*, back_off, chaos, prefetch};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
-
-/// The link inside each envelope, its first field.
-#[derive(Debug)]
-pub(crate) struct Node {
-    pub(super) next: Cell<*mut Node>,
-}
-
-impl Node {
-    pub(crate) const fn new() -> Self {
-        Node { next: Cell::new(ptr::null_mut()) }
-    }
-}
 
 /// The queue. Must be empty when it is dropped.
 #[derive(Debug)]
@@ -132,7 +121,7 @@ impl Inbox {
         loop {
             chaos();
             // SAFETY: the caller alone has the node until the exchange below succeeds.
-            unsafe { (*segment::node_of(link)).next.set(top) };
+            unsafe { (*node_of(link)).next.set(top) };
             // Release: pairs with the Acquire in `first_link`, so the envelope is complete before
             // it can be taken.
             match self.stack.compare_exchange_weak(top, link, Release, Relaxed) {
@@ -156,13 +145,13 @@ impl Inbox {
         // the segment first would touch its cache line, and nothing keeps it alive before the
         // claim.
         let top = self.stack.load(Relaxed);
-        if !segment::is_open(top) {
+        if !is_open(top) {
             return Filled::NoSegment(message);
         }
         chaos();
         // Acquire: pairs with the Release in `push_link`, since the caller reads the segment next.
         // The slot's mark publishes what the caller writes.
-        if self.stack.compare_exchange(top, segment::claim_one_more(top), Acquire, Relaxed).is_err() {
+        if self.stack.compare_exchange(top, claim_one_more(top), Acquire, Relaxed).is_err() {
             back_off();
             return Filled::Contended(message);
         }
@@ -238,7 +227,7 @@ impl Inbox {
             if first.is_null() {
                 return None;
             }
-            if !segment::is_segment(first) {
+            if !is_segment(first) {
                 // SAFETY: the receiver alone has a taken node.
                 rest.set(unsafe { (*first).next.get() });
                 return Some(Popped::Node(first));
@@ -277,7 +266,7 @@ impl Inbox {
         // slot is in use.
         rest.set(unsafe { segment::without_the_passed(rest.get()) });
         let first = self.first_link(rest);
-        (!first.is_null() && !segment::is_segment(first)).then_some(first)
+        (!first.is_null() && !is_segment(first)).then_some(first)
     }
 
     /// Puts the node that was popped last back to the front.
@@ -326,7 +315,7 @@ fn reverse_stack(mut node: *mut Node) -> *mut Node {
     let mut reversed = ptr::null_mut();
     while !node.is_null() {
         // SAFETY: the receiver alone has all nodes of a taken stack.
-        let next = unsafe { (*segment::node_of(node)).next.replace(reversed) };
+        let next = unsafe { (*node_of(node)).next.replace(reversed) };
         let step = next.addr().wrapping_sub(node.addr()) as isize;
         // A wrong guess is harmless, since a prefetch does not fault.
         prefetch(next.wrapping_byte_offset(step.wrapping_mul(AHEAD)));

@@ -7,9 +7,9 @@
 //! crossbeam's `SegQueue` and tokio's channels have them. Here segments lie on a stack that is
 //! taken whole.)
 //!
-//! A link to a segment says how many slots are claimed, in bits left free by the segment's
-//! alignment. The stack's top is such a link. One compare-and-swap therefore shows both facts: the
-//! segment is still on top, and the slot is the caller's.
+//! A link to a segment says how many slots are claimed (see `link.rs`). The stack's top is such a
+//! link. One compare-and-swap therefore shows both facts: the segment is still on top, and the slot
+//! is the caller's.
 //!
 //! | a slot is | becomes | by |
 //! |---|---|---|
@@ -30,7 +30,7 @@
 //!
 //! Loom model: `models::segments`. Needed orderings: `scripts/weaken-orderings.sh segments`.
 
-use super::inbox::Node;
+use super::link::{self, ALIGN, MOST_CLAIMED, Node, claimed_slots, is_segment};
 use crate::memory::{self, Heap, Held};
 use crate::sync::{AtomicU8, Ordering::*, UnsafeCell, chaos};
 use std::any::TypeId;
@@ -44,14 +44,7 @@ const SLOTS: usize = 15;
 /// Number of slots of a segment of larger messages. These are the last slots, so every segment is
 /// full when [`SLOTS`] are claimed.
 const FEW: usize = if cfg!(heist_loom) { 2 } else { 7 };
-const ALIGN: usize = 32;
-
-/// Bit of a link's address: the link leads to a segment.
-const IS_SEGMENT: usize = 1;
-/// Step of a link's address: one more slot is claimed.
-const CLAIMED: usize = 2;
-
-const _: () = assert!(IS_SEGMENT + CLAIMED * SLOTS == ALIGN - 1);
+const _: () = assert!(SLOTS == MOST_CLAIMED);
 
 const FREE: u8 = 0;
 const FILLED: u8 = 1;
@@ -239,60 +232,22 @@ impl SlotClaim {
 pub(super) fn link_to_new(segment: NonNull<Segment>) -> *mut Node {
     // SAFETY: the segment was begun and not pushed, so the caller alone has it.
     let first = unsafe { segment.as_ref().kind.with(|kind| (*kind).first) };
-    segment.as_ptr().cast::<Node>().map_addr(|at| at + IS_SEGMENT + CLAIMED * (first + 1))
+    link::to_segment(segment.as_ptr().cast(), first + 1)
 }
 
-#[inline]
-pub(super) fn is_segment(link: *mut Node) -> bool {
-    link.addr() & IS_SEGMENT != 0
-}
-
-/// Returns `true` if the link leads to a segment with a free slot.
-#[inline]
-pub(super) fn is_open(link: *mut Node) -> bool {
-    is_segment(link) && link.addr() % ALIGN != ALIGN - 1
-}
-
-/// Returns the link with one more slot claimed.
-#[inline]
-pub(super) fn claim_one_more(link: *mut Node) -> *mut Node {
-    link.map_addr(|at| at + CLAIMED)
-}
-
-/// Returns the slot that [`claim_one_more`] claims.
+/// Returns the slot that [`link::claim_one_more`] claims.
 #[inline]
 pub(super) fn slot_to_claim(link: *mut Node) -> SlotClaim {
     SlotClaim { segment: segment_of(link), slot: claimed_slots(link) }
 }
 
-#[inline]
-fn claimed_slots(link: *mut Node) -> usize {
-    link.addr() % ALIGN / CLAIMED
-}
-
 /// Returns the segment that a link leads to.
 #[inline]
 fn segment_of(link: *mut Node) -> NonNull<Segment> {
-    debug_assert!(is_segment(link));
     // SAFETY: `link_to_new` made the link from a pointer that is not null, and clearing the low
     // bits restores it.
-    unsafe { NonNull::new_unchecked(link.map_addr(|at| at & !(ALIGN - 1)).cast()) }
+    unsafe { NonNull::new_unchecked(link::segment_node(link).cast()) }
 }
-
-/// Returns the node that a link leads to. A segment's node is its first field.
-#[inline]
-pub(super) fn node_of(link: *mut Node) -> *mut Node {
-    if is_segment(link) {
-        // Marks the branch as cold: most links lead to nodes.
-        cold_path();
-        return segment_of(link).as_ptr().cast();
-    }
-    link
-}
-
-#[cold]
-#[inline(always)]
-fn cold_path() {}
 
 /// What the receiver finds in a segment.
 pub(super) enum NextSlot {

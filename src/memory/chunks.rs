@@ -6,10 +6,16 @@
 //! entries of the processor's address cache. A small program stays small.
 
 use super::poison;
-use super::slab::{CHUNK, SLAB, SLABS, Slab};
 use crate::sync::Mutex;
 use std::collections::BTreeMap;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+
+/// Bytes in a slab.
+pub(super) const SLAB: usize = 64 << 10;
+/// Bytes in a chunk, and its alignment.
+pub(super) const CHUNK: usize = 2 << 20;
+/// Slabs in a chunk.
+pub(super) const SLABS: usize = CHUNK / SLAB;
 
 const ALL: u32 = u32::MAX;
 const _: () = assert!(SLABS == ALL.count_ones() as usize);
@@ -35,8 +41,8 @@ struct Chunk {
 }
 
 impl Chunks {
-    /// Takes a slab and returns a pointer to its header.
-    pub(super) fn take_slab(&self) -> NonNull<Slab> {
+    /// Takes a slab. Returns its chunk and its index in the chunk.
+    pub(super) fn take_slab(&self) -> (NonNull<u8>, usize) {
         let mut inner = self.0.lock();
         let lowest = inner.lowest;
         // `lowest` saves a walk over chunks without free slabs.
@@ -54,19 +60,18 @@ impl Chunks {
         let was_whole = chunk.here == ALL;
         let slab = chunk.here.trailing_zeros();
         chunk.here &= !(1 << slab);
-        let taken = Slab::header_at(chunk.memory.base_pointer(), slab as usize);
+        let taken = (chunk.memory.base_pointer(), slab as usize);
         inner.whole -= usize::from(was_whole);
         inner.lowest = address;
         taken
     }
 
-    /// Takes a slab back.
+    /// Takes back a slab, given by its chunk's address and its index in the chunk.
     ///
     /// # Safety
     /// The slab came from [`take_slab`](Self::take_slab), and no block of the slab is in use.
-    pub(super) unsafe fn give_slab_back(&self, slab: NonNull<Slab>) {
-        let (address, index) = Slab::place_in_chunk(slab);
-        poison::unpoison(slab.as_ptr().map_addr(|_| address + index * SLAB).cast(), SLAB);
+    pub(super) unsafe fn give_slab_back(&self, address: usize, index: usize) {
+        poison::unpoison(ptr::without_provenance_mut(address + index * SLAB), SLAB);
         let mut inner = self.0.lock();
         inner.lowest = inner.lowest.min(address);
         let chunk = inner.chunks.get_mut(&address).expect("a slab of ours");

@@ -9,11 +9,12 @@
 //!
 //! So the usual operations, taking and giving a block, do not touch a slab's counts.
 
-use super::chunks::Chunks;
+use super::chunks::{Chunks, SLAB};
+use super::held::Held;
 use super::poison;
 use super::returns::{Block, Returns};
-use super::slab::{Chain, SLAB, Slab};
-use super::{Held, SIZES, block_size};
+use super::sizes::{SIZES, block_size};
+use super::slab::{Chain, Slab};
 use crate::sync::{AtomicBool, AtomicPtr, Claim, Ordering::Relaxed, Padded, prefetch};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -273,7 +274,8 @@ impl Heap {
             }
             None => {
                 self.slabs.set(self.slabs.get() + 1);
-                self.chunks.take_slab()
+                let (chunk, index) = self.chunks.take_slab();
+                Slab::header_at(chunk, index)
             }
         };
         let size = block_size(class);
@@ -406,7 +408,7 @@ impl Heap {
         } else {
             self.slabs.set(self.slabs.get() - 1);
             // SAFETY: no block of the slab is out, and the slab is on no list any more.
-            unsafe { self.chunks.give_slab_back(slab.as_ptr()) };
+            unsafe { self.release_slab(slab.as_ptr()) };
         }
     }
 

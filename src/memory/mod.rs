@@ -37,8 +37,8 @@
 //! threads of the crew and handles keep alive. Giving a block back touches the block's slab and its
 //! heap, so the pool must outlive that call. [`Held`] is the proof. [`free_without_drop`] and
 //! [`take_and_free`] take one, and a `Held` borrows from something that keeps the core. Sizes above
-//! [`LARGEST`] bytes, and alignments above [`STRICTEST`], come from the system's allocator. The
-//! type decides, so both ends agree.
+//! [`LARGEST`](sizes::LARGEST) bytes, and alignments above [`STRICTEST`](sizes::STRICTEST), come
+//! from the system's allocator. The type decides, so both ends agree.
 //!
 //! The scheme is a small version of mimalloc's (Leijen, Zorn, de Moura, 2019): pages that are found
 //! by masking, free lists for each page, and a separate list for blocks that other threads free.
@@ -48,41 +48,24 @@
 
 mod chunks;
 mod heap;
+mod held;
 mod poison;
 pub(crate) mod returns;
+mod sizes;
 mod slab;
 mod trim;
 
 pub(crate) use heap::Heap;
+pub(crate) use held::Held;
+pub(crate) use sizes::Kind;
 
 use chunks::Chunks;
-use std::marker::PhantomData;
+use sizes::{block_size, class_of, is_pooled};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// The largest block in bytes.
-pub(crate) const LARGEST: usize = 256;
-/// Granularity of block sizes and alignments. The smallest block is the exception.
-const GRANULE: usize = 16;
-/// The strictest alignment of a type that has blocks. Rust rounds such a type's size up to a
-/// multiple of its alignment, and a slab's blocks begin at a multiple too.
-const STRICTEST: usize = 2 * GRANULE;
-/// Size of the smallest block: enough for a message of up to a word, and for the links of a free
-/// block. Aligned to words only.
-const SMALLEST: usize = 24;
-/// Number of sizes: 24, 32, 48, 64, ... bytes.
-const SIZES: usize = LARGEST / GRANULE;
-
-const _: () = assert!(size_of::<returns::Block>() <= SMALLEST);
 /// Number of heaps for threads from outside.
 const STRIPES: usize = if cfg!(heist_loom) { 1 } else { 16 };
-
-/// What a block is for. Long-lived cells do not share slabs with messages, which come and go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Message,
-    Cell,
-}
 
 /// The memory of one executor.
 #[derive(Debug)]
@@ -104,11 +87,7 @@ impl MemoryPool {
     /// Returns the proof that this pool lives as long as the borrow.
     #[inline]
     pub(crate) fn pool_held(&self) -> Held<'_> {
-        Held {
-            #[cfg(debug_assertions)]
-            chunks: Arc::as_ptr(&self.chunks),
-            pool: PhantomData,
-        }
+        Held::of(&self.chunks)
     }
 
     /// Returns a worker's heap, for the worker to claim.
@@ -160,67 +139,6 @@ impl MemoryPool {
     /// Returns the number of bytes held by the pool.
     pub(crate) fn held_bytes(&self) -> usize {
         self.chunks.held_bytes()
-    }
-}
-
-/// Proof that a pool lives for `'a`. Giving blocks back requires one.
-///
-/// A `Held` borrows from something that keeps the core: a reference to an actor, a handle, a turn's
-/// cell. A caller that drops its last reference first and gives memory back afterwards does not
-/// compile. Debug builds check that the block belongs to the pool.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Held<'a> {
-    /// Null if the holder of the proof does not know the pool.
-    #[cfg(debug_assertions)]
-    chunks: *const Chunks,
-    pool: PhantomData<&'a MemoryPool>,
-}
-
-impl Held<'_> {
-    /// Returns a proof for code far from any reference.
-    ///
-    /// # Safety
-    /// The pool of every block given back with this proof lives until then. The caller states why.
-    #[inline]
-    pub(crate) unsafe fn promised<'a>() -> Held<'a> {
-        Held {
-            #[cfg(debug_assertions)]
-            chunks: std::ptr::null(),
-            pool: PhantomData,
-        }
-    }
-
-    /// Returns `true` if the proof may be of this pool. Debug assertions use it.
-    fn is_of(self, chunks: &Arc<Chunks>) -> bool {
-        #[cfg(debug_assertions)]
-        return self.chunks.is_null() || std::ptr::eq(self.chunks, Arc::as_ptr(chunks));
-        #[cfg(not(debug_assertions))]
-        {
-            let _ = chunks;
-            true
-        }
-    }
-}
-
-/// Returns `true` if the pool has blocks for `T`.
-const fn is_pooled<T>() -> bool {
-    size_of::<T>() <= LARGEST && align_of::<T>() <= STRICTEST && !cfg!(heist_plain_memory)
-}
-
-/// Returns the index of the size class that holds blocks for `T`.
-const fn class_of<T>(kind: Kind) -> usize {
-    // Alignment too: the smallest blocks are aligned to words only.
-    let small = size_of::<T>() <= SMALLEST && align_of::<T>() <= align_of::<returns::Block>();
-    let granules = if size_of::<T>() <= GRANULE { 2 } else { size_of::<T>().div_ceil(GRANULE) };
-    let of_its_kind = if small { 0 } else { granules - 1 };
-    of_its_kind + if matches!(kind, Kind::Cell) { SIZES } else { 0 }
-}
-
-/// Returns the size of a size class's blocks in bytes.
-const fn block_size(class: usize) -> usize {
-    match class % SIZES {
-        0 => SMALLEST,
-        others => (others + 1) * GRANULE,
     }
 }
 

@@ -4,7 +4,7 @@
 //! A free block's first words are links, so only the memory behind those words is poisoned. A use
 //! after free is then reported at the first access beyond the links, on any thread.
 
-use super::SMALLEST;
+use super::sizes::SMALLEST;
 
 /// Poisons a block given back.
 #[inline(always)]

@@ -4,18 +4,13 @@
 //! Blocks therefore follow each other without gaps. Blocks handed out in order lie in order, and
 //! the processor can predict the next address.
 
+use super::chunks::{CHUNK, SLAB, SLABS};
 use super::heap::Heap;
 use super::returns::Block;
 use std::cell::Cell;
 use std::num::NonZero;
 use std::ptr::{self, NonNull};
 
-/// Bytes in a slab.
-pub(super) const SLAB: usize = 64 << 10;
-/// Bytes in a chunk, and its alignment.
-pub(super) const CHUNK: usize = 2 << 20;
-/// Slabs in a chunk.
-pub(super) const SLABS: usize = CHUNK / SLAB;
 /// Bytes in a header.
 const HEADER: usize = 64;
 /// Bytes of fresh blocks linked at a time. Few, so that memory is not touched long before use.

@@ -7,6 +7,7 @@
 //! Loom model: `models::returns`. Needed orderings: `scripts/weaken-orderings.sh returned`.
 
 use super::heap::{Heap, STEP_BLOCKS};
+use super::slab::Slab;
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
@@ -59,10 +60,20 @@ impl Heap {
             // SAFETY: an empty slab on this list belongs to the heap, and no block of it is out.
             unsafe {
                 self.empty.set(slab.as_ref().next.get());
-                self.chunks.give_slab_back(slab);
+                self.release_slab(slab);
             }
         }
         self.slabs.set(self.slabs.get() - self.empties.replace(0));
+    }
+
+    /// Gives a slab back to the pool.
+    ///
+    /// # Safety
+    /// The slab belongs to the heap and is on no list, and no block of it is out.
+    pub(super) unsafe fn release_slab(&self, slab: NonNull<Slab>) {
+        let (chunk, index) = Slab::place_in_chunk(slab);
+        // SAFETY: the slab came from `take_slab`, and no block of it is in use.
+        unsafe { self.chunks.give_slab_back(chunk, index) };
     }
 
     /// Tidies the heap, on behalf of a thread that has sent many blocks home singly. While the

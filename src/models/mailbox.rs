@@ -10,7 +10,8 @@
 //! synchronization.
 
 use super::{explore, spawn};
-use crate::mailbox::inbox::{Inbox, Node};
+use crate::mailbox::inbox::Inbox;
+use crate::mailbox::link::Node;
 use crate::mailbox::state::{EndTurn, Reserve, State};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;

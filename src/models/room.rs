@@ -8,7 +8,8 @@
 //! scheduled.
 
 use super::{explore, spawn};
-use crate::mailbox::inbox::{Inbox, Node};
+use crate::mailbox::inbox::Inbox;
+use crate::mailbox::link::Node;
 use crate::mailbox::state::{EndTurn, Reserve, RoomWait, State};
 use crate::sync::{Mutex, Parker};
 use loom::cell::UnsafeCell;

@@ -9,7 +9,8 @@
 //! slots here.
 
 use super::{explore, spawn};
-use crate::mailbox::inbox::{Filled, Inbox, Node, Popped};
+use crate::mailbox::inbox::{Filled, Inbox, Popped};
+use crate::mailbox::link::Node;
 use crate::mailbox::segment::{self, Segment, SegmentKind};
 use crate::memory::{Held, MemoryPool};
 use loom::cell::UnsafeCell;

@@ -9,7 +9,8 @@
 //! thread, after its current work.
 
 use super::{explore, spawn};
-use crate::mailbox::inbox::{Inbox, Node};
+use crate::mailbox::inbox::Inbox;
+use crate::mailbox::link::Node;
 use crate::mailbox::state::{EndTurn, Reserve, State};
 use crate::sync::Mutex;
 use loom::cell::UnsafeCell;

@@ -41,7 +41,7 @@ mod real {
 
 #[cfg(heist_loom)]
 mod real {
-    use crate::sync::{AtomicBool, Ordering::*, spin_hint};
+    use crate::sync::primitives::{AtomicBool, Ordering::*, spin_hint};
 
     /// A spin lock for models. No model keeps a claim for long.
     pub(crate) struct Claim(AtomicBool);

@@ -1,6 +1,6 @@
 //! A count with one writer and any number of readers: no read-modify-write, no contention.
 
-use super::{AtomicU64, Ordering::Relaxed};
+use super::primitives::{AtomicU64, Ordering::Relaxed};
 
 /// A count that one thread at a time writes: a worker, or the holder of an actor's runnable.
 /// Readers get a recent value.

@@ -11,63 +11,16 @@ mod claim;
 mod counter;
 mod pad;
 mod parker;
+#[cfg_attr(heist_loom, path = "model.rs")]
+mod primitives;
 mod wakers;
 
 pub(crate) use claim::Claim;
 pub(crate) use counter::Counter;
 pub(crate) use pad::Padded;
 pub(crate) use parker::{Parker, ThreadWaker};
-
+pub(crate) use primitives::*;
 pub(crate) use wakers::{WakerKey, Wakers};
-
-#[cfg(not(heist_loom))]
-mod real {
-    #[cfg(debug_assertions)]
-    pub(crate) use crate::sync::checked::{Condvar, Mutex, MutexGuard, RwLock, held_locks};
-    #[cfg(not(debug_assertions))]
-    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
-
-    /// Returns how many locks of this crate the calling thread holds: 0 in release builds, which do
-    /// not count.
-    #[cfg(not(debug_assertions))]
-    #[inline(always)]
-    pub(crate) fn held_locks() -> u32 {
-        0
-    }
-
-    pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-    };
-
-    /// `std::cell::UnsafeCell` with loom's interface, so that the models see each access.
-    #[derive(Debug)]
-    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
-
-    impl<T> UnsafeCell<T> {
-        pub(crate) const fn new(value: T) -> Self {
-            UnsafeCell(std::cell::UnsafeCell::new(value))
-        }
-        #[inline(always)]
-        pub(crate) fn with<R>(&self, access: impl FnOnce(*const T) -> R) -> R {
-            access(self.0.get())
-        }
-        #[inline(always)]
-        pub(crate) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
-            access(self.0.get())
-        }
-    }
-
-    /// Gives the other hardware thread a moment, in loops that wait for a few nanoseconds.
-    pub(crate) fn spin_hint() {
-        std::hint::spin_loop();
-    }
-}
-
-#[cfg(heist_loom)]
-#[path = "model.rs"]
-mod real;
-
-pub(crate) use real::*;
 
 /// Fetches the cache line at `at` exclusively, since the caller will write to it soon. The address
 /// need not be valid.

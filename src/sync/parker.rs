@@ -6,7 +6,7 @@
 //!
 //! Loom model: `models::idle`. Needed steps: `scripts/weaken-orderings.sh parker`.
 
-use super::{AtomicBool, Condvar, Mutex, Ordering::Relaxed};
+use super::primitives::{AtomicBool, Condvar, Mutex, Ordering::Relaxed};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Instant;
