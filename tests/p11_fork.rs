@@ -146,6 +146,20 @@ impl World {
     }
 }
 
+/// Calls what only a handler can call. Returns 100 and more for the first unexpected result, or 0.
+fn look_through(ctx: &mut heist::Context<Puppet>, other: &ActorRef<Puppet>) -> i32 {
+    let is_forked = |error: Refusal| error == Refusal::Forked;
+    let findings = [
+        ctx.when_room(other, Note(1)).is_err_and(|error| is_forked(error.refusal())),
+        ctx.tell_self(Note(1)).is_err_and(|error| is_forked(error.refusal())),
+        ctx.tell_after(LIMIT, Note(1)).is_err_and(|error| is_forked(error.refusal())),
+        ctx.ask_then(other, Note(1), |_, _, _| {}).is_err_and(|error| is_forked(error.refusal())),
+        !ctx.spawn(Puppet::default()).is_running(),
+        ctx.spawn_dedicated(Puppet::default).is_err(),
+    ];
+    findings.iter().position(|found| !found).map_or(0, |at| at as i32 + 100)
+}
+
 /// A strategy that reads the replicas.
 fn seen_by() -> impl Strategy {
     struct Sees;
@@ -240,6 +254,17 @@ fn p11_a_child_that_is_forked_in_a_turn_gets_errors() {
         let mut world = World::new(workers + 1);
         let puppet = world.handle.spawn(Puppet::default());
         let sends = Arc::new(AtomicBool::new(true));
+        let wants_room = {
+            let (sends, target) = (Arc::clone(&sends), world.puppet.clone());
+            thread::spawn(move || {
+                let refused = Waker::noop();
+                while sends.load(Relaxed) {
+                    // Enters the list of the waiting senders and leaves it again.
+                    let mut sending = target.send_async(Note(1));
+                    let _ = Pin::new(&mut sending).poll(&mut TaskContext::from_waker(refused));
+                }
+            })
+        };
         let outside = {
             let (sends, handle) = (Arc::clone(&sends), world.handle.clone());
             thread::spawn(move || {
@@ -255,8 +280,8 @@ fn p11_a_child_that_is_forked_in_a_turn_gets_errors() {
             })
         };
         for round in 0..100 {
-            let (found, back) = inside(&puppet, move |_, _| match fork() {
-                0 => exit(world.look()),
+            let (found, back) = inside(&puppet, move |_, ctx| match fork() {
+                0 => exit(look_through(ctx, &world.puppet).max(world.look())),
                 child => (result_of(child), world),
             });
             world = back;
@@ -264,6 +289,7 @@ fn p11_a_child_that_is_forked_in_a_turn_gets_errors() {
         }
         sends.store(false, Relaxed);
         outside.join().unwrap();
+        wants_room.join().unwrap();
     }
 }
 

@@ -237,8 +237,8 @@ impl<A> Context<A> {
     /// that buffer, or drop messages.
     ///
     /// # Errors
-    /// [`Refusal::Full`] if this actor waits for the same target already. The message comes back
-    /// inside the error.
+    /// [`Refusal::Full`] if this actor waits for the same target already, and [`Refusal::Forked`] in
+    /// a forked child. The message comes back inside the error.
     #[doc(alias("backpressure", "poll_ready"))]
     pub fn when_room<B, M: Send + 'static>(
         &mut self,
@@ -259,6 +259,10 @@ impl<A> Context<A> {
     where
         A: Receive<M>,
     {
+        // The list's lock may have been held in the parent.
+        if target.header().core().is_forked() {
+            return Err(SendError::new(message, Refusal::Forked));
+        }
         // Packed now: the notice may be delivered at once, or later by a turn of the target.
         let told = TellParcel::for_room_notice::<A, M>(message).pack_for(self.header());
         let me = ActorRef::clone(&self.me).into_strong();
