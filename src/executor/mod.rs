@@ -11,10 +11,8 @@ use crate::actor::handle::Handle;
 use crate::cell::core::Core;
 use crate::sched::blocking::Blocking;
 use crate::time::{self, Duration};
-use builder::ExecutorBuilder;
 use crossbeam_channel::Receiver;
 use std::convert::Infallible;
-use std::error::Error;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -28,8 +26,8 @@ use std::sync::Arc;
 ///
 /// **Dropping it stops now**: messages that wait become dead letters, `stopped` hooks run, states
 /// are dropped, and the threads end. The drop **blocks** until then, for at most
-/// [`ExecutorBuilder::drop_deadline`]. On a thread of its own crew it does not block, and the crew
-/// ends after that thread's turn.
+/// [`ExecutorBuilder::drop_deadline`](crate::ExecutorBuilder::drop_deadline). On a thread of its
+/// own crew it does not block, and the crew ends after that thread's turn.
 ///
 /// To have all messages handled first, call [`shutdown`](Self::shutdown). An async task must not
 /// block: it calls [`shutdown_async`](Self::shutdown_async) or
@@ -60,29 +58,6 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Starts an executor with default settings: a worker for each processor that this process may
-    /// use.
-    ///
-    /// # Panics
-    /// Panics if the threads cannot be started; [`ExecutorBuilder::build`] returns that as an
-    /// error.
-    #[track_caller]
-    pub fn new() -> Self {
-        match Self::builder().build() {
-            Ok(executor) => executor,
-            // A panic shows no sources, so the text has the system's own reason too.
-            Err(error) => match error.source() {
-                Some(source) => panic!("{error}: {source}"),
-                None => panic!("{error}"),
-            },
-        }
-    }
-
-    /// Begins an executor with settings of its own.
-    pub fn builder<'a>() -> ExecutorBuilder<'a> {
-        ExecutorBuilder::new()
-    }
-
     pub(super) fn from_core(core: Arc<Core>, gone: Receiver<Infallible>, drop_deadline: Duration) -> Self {
         Executor { handle: Handle::new(core), gone: ManuallyDrop::new(gone), drop_deadline }
     }
@@ -96,12 +71,6 @@ impl Executor {
     pub(super) fn abandon_crew(self, within: Duration) {
         let _nobody_is_there = self.core().close_all(true, None);
         let _all_have_exited = self.core().threads.join_all(time::instant_after(within));
-    }
-}
-
-impl Default for Executor {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -1,24 +1,16 @@
-//! Builder of an executor: settings, their validation, and the start of the crew.
+//! Builder of an executor: its settings. `start` validates them and starts the crew.
 
-use super::Executor;
-use super::error::BuildError;
-use super::threads::{Recruiter, SpareHandler, WorkerThread};
-use crate::cell::core::{self, Core, Limits};
-use crate::cell::dedicated::DedicatedSettings;
+mod start;
+
+use crate::cell::core::Limits;
 use crate::cell::event::Event;
 use crate::cell::hook::Hook;
-use crate::cores::Cores;
-use crate::mailbox::state::MAX_LEN;
-use crate::sched::WorkerInit;
-use crate::sched::idle::MAX_WORKERS;
+use crate::executor::threads::{SpareHandler, WorkerThread};
 use crate::sched::queue::Policy;
-use crate::sched::spares::{MAX_SPARES, Spares};
-use crate::sync::AtomicUsize;
 use crate::time::Duration;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender};
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 
 /// The default capacity of a mailbox: 1,024 messages.
 ///
@@ -34,17 +26,12 @@ pub const DEFAULT_STACK_SIZE: usize = if size_of::<usize>() < 8 { 2 << 20 } else
 /// Default budget of a turn. In practice the time ends long turns; see
 /// `docs/decisions/03-turns-and-budgets.md`.
 const DEFAULT_LIMITS: Limits = Limits { messages: 4096, time: Duration::from_micros(100) };
-/// See [`ExecutorBuilder::max_spares`].
-const DEFAULT_SPARES: usize = 64;
 const DEFAULT_SPARE_STAY: Duration = Duration::from_secs(5);
 const DEFAULT_DROP_DEADLINE: Duration = Duration::from_secs(5);
-/// Each thread of a pinned crew must begin within this time. Otherwise the spawn handler keeps a
-/// worker for later.
-const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 type SpawnHandler<'a> = Box<dyn FnMut(WorkerThread) -> io::Result<()> + 'a>;
 
-/// Settings for an [`Executor`].
+/// Settings for an [`Executor`](crate::Executor).
 ///
 /// ```
 /// use heist::{Executor, Policy};
@@ -340,153 +327,6 @@ impl<'a> ExecutorBuilder<'a> {
         let (sender, receiver) = crossbeam_channel::bounded(capacity);
         self.events = Some(sender);
         (self, receiver)
-    }
-
-    /// Starts the crew.
-    ///
-    /// # Errors
-    /// Fails if a setting is zero or too large, if two contradict each other, if the calling thread
-    /// may not use a core of the list, or if a thread cannot be started or pinned. Threads that
-    /// heist had started by then have ended, or have not within 10 s.
-    pub fn build(mut self) -> Result<Executor, BuildError> {
-        let pinned = self.cores.as_ref().map(Vec::len);
-        // The list of cores names the crew's size, unless `workers` does too; then both must agree.
-        let workers = self.workers.or(pinned).unwrap_or_else(num_cpus::get);
-        if !(1..=MAX_WORKERS).contains(&workers) {
-            return Err(BuildError::Workers(workers));
-        }
-        let cores = self.cores.take().unwrap_or_default();
-        let mut allowed = None;
-        if let Some(pinned) = pinned {
-            if pinned != workers {
-                return Err(BuildError::CoresAndWorkers { cores: pinned, workers });
-            }
-            let allowed = allowed.insert(Cores::of_this_thread().map_err(BuildError::Pin)?);
-            // Checked here, on the building thread: a core outside the mask would only fail later,
-            // on the worker's own thread.
-            if let Some(&core) = cores.iter().find(|&&core| !allowed.contains(core)) {
-                return Err(BuildError::Core(core));
-            }
-        }
-        let capacity = match (self.capacity, self.unbounded) {
-            (Some(_), true) => return Err(BuildError::BoundedAndUnbounded),
-            (None, true) => MAX_LEN,
-            (capacity, false) => match u32::try_from(capacity.unwrap_or(DEFAULT_CAPACITY)) {
-                // `MAX_LEN` itself means "unbounded", so it is no capacity.
-                Ok(capacity @ 1..MAX_LEN) => capacity,
-                _ => return Err(BuildError::Capacity(capacity.unwrap_or_default())),
-            },
-        };
-        if self.limits.messages == 0 || self.limits.time.is_zero() {
-            return Err(BuildError::Budget);
-        }
-        if self.stack_size == 0 {
-            return Err(BuildError::StackSize);
-        }
-        if self.thread_name.contains('\0') {
-            return Err(BuildError::ThreadName);
-        }
-        // A caller with a way of its own to start threads must not find threads that were started
-        // otherwise.
-        let nobody_starts_them = self.spawn_handler.is_some() && self.spare_handler.is_none();
-        let spares = match self.spares {
-            Some(1..) if nobody_starts_them => return Err(BuildError::SparesWithoutHandler),
-            Some(spares) if spares > MAX_SPARES => return Err(BuildError::Spares(spares)),
-            Some(spares) => spares,
-            None if nobody_starts_them => 0,
-            None => DEFAULT_SPARES,
-        };
-        let spares = Spares::new(spares, self.spare_keep_alive);
-        let hook = join_hooks(self.hook.take(), self.events.take());
-        let (core, seats) = Core::new(core::CoreSettings {
-            workers,
-            policy: self.policy,
-            cores: &cores,
-            capacity,
-            limits: self.limits,
-            spares,
-            timing: self.timing,
-            hook,
-        });
-        self.start_crew(core, seats, allowed)
-    }
-
-    fn start_crew(
-        mut self,
-        core: Arc<Core>,
-        seats: Vec<WorkerInit>,
-        pinned: Option<Cores>,
-    ) -> Result<Executor, BuildError> {
-        // Nothing is sent on this channel. The disconnection tells `shutdown` that the last thread
-        // is gone, and can be waited for with a deadline.
-        let (alive, gone) = crossbeam_channel::bounded(0);
-        core.dedicated.accept_threads(DedicatedSettings {
-            name: self.thread_name.clone(),
-            stack_size: self.stack_size,
-            cores: pinned.clone(),
-            alive: alive.clone(),
-        });
-        let recruiter = Arc::new(Recruiter {
-            core: Arc::clone(&core),
-            name: self.thread_name,
-            stack_size: self.stack_size,
-            handler: self.spare_handler,
-            spares: AtomicUsize::new(0),
-            alive,
-        });
-        let (begun, begins) = crossbeam_channel::unbounded();
-        let mut outcome = Ok(());
-        for seat in seats {
-            let begun = pinned.is_some().then(|| begun.clone());
-            let worker = WorkerThread::for_worker(seat, begun, Arc::clone(&recruiter));
-            outcome = match &mut self.spawn_handler {
-                Some(handler) => handler(worker),
-                None => worker.spawn_thread(),
-            };
-            if outcome.is_err() {
-                break;
-            }
-        }
-        // The threads keep these from now on, so the channels end with the last thread.
-        drop((recruiter, begun));
-        let executor = Executor::from_core(core, gone, self.drop_deadline);
-        match outcome {
-            Err(error) => {
-                executor.abandon_crew(BEGIN_DEADLINE);
-                Err(BuildError::Thread(error))
-            }
-            Ok(()) => match not_begun(executor.core(), pinned.is_some(), &begins) {
-                Some(error) => {
-                    executor.abandon_crew(BEGIN_DEADLINE);
-                    Err(error)
-                }
-                None => Ok(executor),
-            },
-        }
-    }
-}
-
-/// Returns the reason why a crew with all its threads handed out has not begun, if there is one.
-fn not_begun(core: &Core, pinned: bool, begins: &Receiver<io::Error>) -> Option<BuildError> {
-    // Disconnected once each worker has been pinned, or given up.
-    let first =
-        if pinned { begins.recv_timeout(BEGIN_DEADLINE) } else { Err(RecvTimeoutError::Disconnected) };
-    match first {
-        Ok(error) => Some(BuildError::Pin(error)),
-        Err(RecvTimeoutError::Timeout) => Some(BuildError::ThreadLost),
-        Err(RecvTimeoutError::Disconnected) => core.slot_lost().then_some(BuildError::ThreadLost),
-    }
-}
-
-fn join_hooks(hook: Option<Hook>, events: Option<Sender<Event>>) -> Option<Hook> {
-    match (hook, events) {
-        (hook, None) => hook,
-        (hook, Some(events)) => Some(Box::new(move |event| {
-            let _lost_if_full = events.try_send(event.clone());
-            if let Some(hook) = &hook {
-                hook(event);
-            }
-        })),
     }
 }
 
