@@ -3,7 +3,7 @@
 use super::Pool;
 use super::error::PoolError;
 use super::factory::{StateFactory, make_states};
-use super::life::PoolInner;
+use super::life::{PoolInner, PoolSettings};
 use super::strategy::{Strategy, TwoChoices};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
@@ -11,18 +11,6 @@ use crate::mailbox::state::MAX_LEN;
 use crate::time::Duration;
 use std::error::Error;
 use std::fmt;
-
-/// Settings of a pool, after validation.
-pub(super) struct PoolSettings {
-    pub(super) name: Option<String>,
-    pub(super) capacity: u32,
-    pub(super) queue_capacity: u32,
-    pub(super) timing: bool,
-    pub(super) first_backoff: Duration,
-    pub(super) longest_backoff: Duration,
-    pub(super) limit: u32,
-    pub(super) window: Duration,
-}
 
 /// Settings for a [`Pool`] that is about to be made. From [`Handle::pool`] or [`Handle::try_pool`].
 ///

@@ -13,7 +13,7 @@
 //! lock. A row is passed under all of these locks. So a hold that is emptied gets no further
 //! message.
 
-use super::roster::{Replica, Roster};
+use super::replica::Replica;
 use crate::actor::refs::ActorRef;
 use crate::sync::{AtomicUsize, Ordering::Relaxed, RwLock};
 use std::collections::HashMap;
@@ -46,13 +46,6 @@ impl<A> KeyMove<A> {
             |from| RwLock::new(if opens(from) { MoveRow::Open(HashMap::new()) } else { MoveRow::Passed });
         let (rows, open) = ((0..before).map(row).collect(), (0..before).filter(|&from| opens(from)).count());
         KeyMove { before, leaving, rows, open: AtomicUsize::new(open) }
-    }
-
-    /// Returns the replica that had the index `from` before the change.
-    pub(super) fn moving_from<'a>(&'a self, roster: &'a Roster<A>, from: usize) -> &'a Replica<A> {
-        let stay = self.before - self.leaving.len();
-        // Replicas that stay keep their index in every roster.
-        if from < stay { &roster.replicas[from] } else { &self.leaving[from - stay] }
     }
 
     /// Returns `true` if messages of keys that move away from this replica are held.

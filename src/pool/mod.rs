@@ -1,7 +1,8 @@
 //! Pools: replicas of an actor behind one handle, and strategies for choosing a replica.
 //!
 //! - this file: the handle; [`send`]: tell, ask, send; [`broadcast`]: all replicas at the same time
-//! - [`strategy`]: the choice of a replica; [`roster`]: the replicas, as senders see them
+//! - [`strategy`]: the choice of a replica; [`roster`]: the replicas, as senders see them;
+//!   [`replica`]: one of them
 //! - [`builder`]: settings; [`life`]: losses, successors, changes of size, the end; [`key_move`]:
 //!   keys that change their replica
 //! - `stats`: statistics
@@ -16,6 +17,7 @@ mod factory;
 mod failures;
 mod key_move;
 mod life;
+mod replica;
 mod roster;
 pub(crate) mod send;
 pub(crate) mod stats;

@@ -17,7 +17,7 @@
 //! lie on the stripe's cache line, and only its senders write them.
 
 use super::key_move::KeyMove;
-use super::stats::ReplicaCounts;
+use super::replica::Replica;
 use super::strategy::{Route, View, jump_hash};
 use crate::actor::refs::ActorRef;
 use crate::error::Refusal;
@@ -27,27 +27,6 @@ use std::sync::Arc;
 
 /// Number of stripes for threads outside the crew.
 pub(super) const OUTSIDE: usize = 16;
-
-/// One replica.
-pub(super) struct Replica<A> {
-    pub(super) actor: ActorRef<A>,
-    pub(super) counts: Arc<ReplicaCounts>,
-}
-
-impl<A> Clone for Replica<A> {
-    fn clone(&self) -> Self {
-        Replica { actor: self.actor.clone(), counts: Arc::clone(&self.counts) }
-    }
-}
-
-impl<A> Replica<A> {
-    /// Returns the number of messages waiting and in work. A replica without a state has the
-    /// largest load.
-    #[inline]
-    pub(super) fn load(&self) -> usize {
-        if self.counts.is_absent() { usize::MAX } else { self.actor.len() }
-    }
-}
 
 /// The state of the pool that senders see.
 pub(super) struct Roster<A> {
@@ -221,6 +200,15 @@ impl<A> Roster<A> {
             }
         }
         Choice::Actor(&self.replicas[into].actor)
+    }
+}
+
+impl<A> KeyMove<A> {
+    /// Returns the replica that had the index `from` before the change.
+    pub(super) fn moving_from<'a>(&'a self, roster: &'a Roster<A>, from: usize) -> &'a Replica<A> {
+        let stay = self.before - self.leaving.len();
+        // Replicas that stay keep their index in every roster.
+        if from < stay { &roster.replicas[from] } else { &self.leaving[from - stay] }
     }
 }
 

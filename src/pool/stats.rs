@@ -1,31 +1,12 @@
-//! Counts of each replica, and snapshots of them.
+//! Statistics of a pool: snapshots of the counts of its replicas.
 
 use super::Pool;
+use super::replica::Replica;
 use crate::actor::Actor;
 use crate::actor::refs::{ActorRef, ActorStats};
 use crate::cell::times::Timing;
 use crate::id::ActorId;
-use crate::sync::{AtomicBool, AtomicU64, Ordering::Relaxed};
-
-/// Counts of one replica, through all its states. Written in the replica's turns.
-#[derive(Debug, Default)]
-pub(super) struct ReplicaCounts {
-    pub(super) failed: AtomicU64,
-    pub(super) replaced: AtomicU64,
-    absent: AtomicBool,
-}
-
-impl ReplicaCounts {
-    /// Returns `true` if the replica has no state, and will have none for a while.
-    #[inline]
-    pub(super) fn is_absent(&self) -> bool {
-        self.absent.load(Relaxed)
-    }
-
-    pub(super) fn set_absent(&self, absent: bool) {
-        self.absent.store(absent, Relaxed);
-    }
-}
+use crate::sync::Ordering::Relaxed;
 
 /// A snapshot of a pool's counts. Cheap: a few loads for each replica.
 ///
@@ -105,7 +86,7 @@ impl<A: Actor> Pool<A> {
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         let roster = self.current_roster();
-        let stats_of = |replica: &super::roster::Replica<A>| {
+        let stats_of = |replica: &Replica<A>| {
             let in_work = replica.actor.header().supervised().is_some_and(|kept| kept.in_turn());
             ReplicaStats {
                 id: replica.actor.id(),

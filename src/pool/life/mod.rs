@@ -21,13 +21,12 @@
 
 mod change;
 
-use super::builder::PoolSettings;
 use super::error::{PoolError, PoolStopReason};
 use super::factory::{Factory, StateFactory, States};
 use super::failures::FailureWindow;
 use super::key_move::KeyMove;
-use super::roster::{OUTSIDE, Replica, Roster, Stripe, Stripes};
-use super::stats::ReplicaCounts;
+use super::replica::{Replica, ReplicaCounts};
+use super::roster::{OUTSIDE, Roster, Stripe, Stripes};
 use super::strategy::{Route, Strategy};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
@@ -65,6 +64,18 @@ pub(super) struct PoolInner<A: Actor> {
 /// No user code runs while a part of this is half changed. The factory and the strategy are the
 /// user's: after a panic the pool calls them again in any case.
 impl<A: Actor> RefUnwindSafe for PoolInner<A> {}
+
+/// Settings of a pool, after validation.
+pub(super) struct PoolSettings {
+    pub(super) name: Option<String>,
+    pub(super) capacity: u32,
+    pub(super) queue_capacity: u32,
+    pub(super) timing: bool,
+    pub(super) first_backoff: Duration,
+    pub(super) longest_backoff: Duration,
+    pub(super) limit: u32,
+    pub(super) window: Duration,
+}
 
 struct PoolLife {
     /// Number of cells that have not ended.
