@@ -1,7 +1,8 @@
 //! Builder of a directory: settings and their validation.
 
+use super::Directory;
 use super::shard::KeyShard;
-use super::{Directory, DirectoryInner, DirectoryOwner, SweepState};
+use super::table::{DirectoryInner, DirectoryOwner, SweepState};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
 use crate::mailbox::state::MAX_LEN;
@@ -51,12 +52,50 @@ pub struct DirectoryBuilder<K, A> {
     of: Invariant<(K, A)>,
 }
 
+impl<K, A> Directory<K, A>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    A: Actor + Send,
+{
+    /// Makes a directory that keeps actors until they are [passivated](Self::passivate) or stop.
+    /// `make` makes them. `executor` is an [`Executor`](crate::Executor) or a handle of one.
+    ///
+    /// ```
+    /// # use heist::{Actor, Context, Directory, Executor, Handler};
+    /// # struct Counter(u64);
+    /// # impl Actor for Counter {}
+    /// # struct Add(u64);
+    /// # impl Handler<Add> for Counter {
+    /// #     type Reply = u64;
+    /// #     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 {
+    /// #         self.0 += n;
+    /// #         self.0
+    /// #     }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let executor = Executor::new();
+    /// let counters = Directory::new(&executor, |_: &u32| Counter(0));
+    /// assert_eq!(counters.ask(&7, Add(1))?.wait()?, 1);
+    /// assert_eq!(counters.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn new(executor: &Handle, make: impl Fn(&K) -> A + Send + Sync + 'static) -> Self {
+        Self::builder(executor).build_checked(Box::new(make))
+    }
+
+    /// Begins a directory with settings of its own.
+    pub fn builder(executor: &Handle) -> DirectoryBuilder<K, A> {
+        DirectoryBuilder::new(executor)
+    }
+}
+
 impl<K, A> DirectoryBuilder<K, A>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
 {
-    pub(super) fn new(executor: &Handle) -> Self {
+    fn new(executor: &Handle) -> Self {
         DirectoryBuilder {
             executor: executor.clone(),
             idle: None,
@@ -130,7 +169,7 @@ where
     }
 
     /// Makes the directory from validated settings.
-    pub(super) fn build_checked(self, make: Box<dyn Fn(&K) -> A + Send + Sync>) -> Directory<K, A> {
+    fn build_checked(self, make: Box<dyn Fn(&K) -> A + Send + Sync>) -> Directory<K, A> {
         let capacity = match self.capacity {
             _ if self.unbounded => MAX_LEN,
             Some(capacity) => capacity as u32,

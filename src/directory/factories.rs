@@ -1,7 +1,7 @@
 //! Link from an actor to its directory: makes the actor's state, and reports its end.
 
-use super::DirectoryInner;
 use super::shard::drop_key;
+use super::table::DirectoryInner;
 use crate::actor::Actor;
 use crate::actor::managed::CellOwner;
 use crate::id::ActorId;

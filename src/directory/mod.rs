@@ -2,8 +2,8 @@
 //! when idle.
 //!
 //! - this file: the user's handle; [`builder`]: its settings
-//! - [`reach`]: finding or making a key's actor; [`shard`]: the parts of the table, and the
-//!   protocol; [`sweeper`]: finding idle actors
+//! - [`table`]: what handles and actors share; [`shard`]: the parts of the table, and the protocol
+//! - [`reach`]: finding or making a key's actor; [`sweeper`]: finding idle actors
 //! - [`factories`]: an actor's link to its directory
 //!
 //! ```text
@@ -20,25 +20,20 @@ mod factories;
 mod reach;
 mod shard;
 mod sweeper;
+mod table;
 
 use crate::actor::ask::Ask;
 use crate::actor::carried::carried;
-use crate::actor::handle::Handle;
-use crate::actor::refs::{ActorRef, WeakRef};
+use crate::actor::refs::ActorRef;
 use crate::actor::{Actor, Receive, spawn};
 use crate::error::{Refusal, SendError};
-use crate::id::ActorId;
-use crate::sync::{Mutex, Padded};
-use crate::time::Duration;
-use builder::DirectoryBuilder;
 use factories::{DirectoryFactory, OneShotFactory};
 use reach::Lookup;
-use shard::{Garbage, KeyShard, KnownKeys};
+use shard::KnownKeys;
 use std::fmt;
-use std::hash::{Hash, RandomState};
-use std::panic::RefUnwindSafe;
+use std::hash::Hash;
 use std::sync::Arc;
-use sweeper::Sweeper;
+use table::{DirectoryInner, DirectoryOwner};
 
 /// Actors by key, spawned when they are needed and ended when they are idle. Other libraries call
 /// them virtual actors, entities or grains.
@@ -52,10 +47,11 @@ use sweeper::Sweeper;
 /// # Passivation
 ///
 /// A directory keeps a reference to each of its actors. With an [idle
-/// timeout](DirectoryBuilder::idle_timeout) or a [limit](DirectoryBuilder::max_actors) to its
-/// actors it lets go of actors that were not used for a while. An actor that nothing references
-/// then ends ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), so its memory goes
-/// back. **No message is lost by that.** A message that waits, a reference held elsewhere (such as
+/// timeout](crate::DirectoryBuilder::idle_timeout) or a
+/// [limit](crate::DirectoryBuilder::max_actors) to its actors it lets go of actors that were not
+/// used for a while. An actor that nothing references then ends
+/// ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), so its memory goes back. **No
+/// message is lost by that.** A message that waits, a reference held elsewhere (such as
 /// [`get`](Self::get) returns), a timer of its own and an unanswered
 /// [`ask_then`](crate::Context::ask_then) keep an actor alive as always, and a look-up and the end
 /// of an actor are decided on one atomic word. Messages from one sender to one key are handled in
@@ -136,37 +132,6 @@ pub struct Directory<K: 'static, A: Actor> {
     owner: Arc<DirectoryOwner<K, A>>,
 }
 
-/// Lets go of all actors when it is dropped.
-struct DirectoryOwner<K: 'static, A: Actor>(Arc<DirectoryInner<K, A>>);
-
-/// A power of two of parts.
-type KeyShards<K, A> = Box<[Padded<Mutex<KeyShard<K, A>>>]>;
-
-struct DirectoryInner<K: 'static, A: Actor> {
-    executor: Handle,
-    make: Box<dyn Fn(&K) -> A + Send + Sync>,
-    /// Capacity of the actors' mailboxes.
-    capacity: u32,
-    idle: Option<Duration>,
-    hasher: RandomState,
-    shards: KeyShards<K, A>,
-    /// Lock order: taken after a part's lock, never before.
-    sweep: Mutex<SweepState<K, A>>,
-}
-
-/// No user code runs while a part of this is half changed. The function that makes actors is the
-/// user's: after a panic the directory calls it again in any case.
-impl<K: 'static, A: Actor> RefUnwindSafe for DirectoryInner<K, A> {}
-
-/// State of the search for idle actors.
-struct SweepState<K: 'static, A: Actor> {
-    /// Number of parts that are watched.
-    shards: usize,
-    /// Whether a sweeper exists.
-    sweeping: bool,
-    sweeper: Option<WeakRef<Sweeper<K, A>>>,
-}
-
 /// A snapshot of one directory's counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -186,38 +151,6 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
 {
-    /// Makes a directory that keeps actors until they are [passivated](Self::passivate) or stop.
-    /// `make` makes them. `executor` is an [`Executor`](crate::Executor) or a handle of one.
-    ///
-    /// ```
-    /// # use heist::{Actor, Context, Directory, Executor, Handler};
-    /// # struct Counter(u64);
-    /// # impl Actor for Counter {}
-    /// # struct Add(u64);
-    /// # impl Handler<Add> for Counter {
-    /// #     type Reply = u64;
-    /// #     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 {
-    /// #         self.0 += n;
-    /// #         self.0
-    /// #     }
-    /// # }
-    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// let executor = Executor::new();
-    /// let counters = Directory::new(&executor, |_: &u32| Counter(0));
-    /// assert_eq!(counters.ask(&7, Add(1))?.wait()?, 1);
-    /// assert_eq!(counters.len(), 1);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn new(executor: &Handle, make: impl Fn(&K) -> A + Send + Sync + 'static) -> Self {
-        Self::builder(executor).build_checked(Box::new(make))
-    }
-
-    /// Begins a directory with settings of its own.
-    pub fn builder(executor: &Handle) -> DirectoryBuilder<K, A> {
-        DirectoryBuilder::new(executor)
-    }
-
     /// Returns the key's actor, and spawns it if there is none. Never waits.
     ///
     /// The actor does not end by passivation while the reference is held. Once the executor shuts
@@ -389,65 +322,6 @@ where
                 Err(error) if error.refusal() == Refusal::Stopped => message = error.into_message(),
                 done => return done,
             }
-        }
-    }
-}
-
-impl<K, A: Actor> DirectoryInner<K, A> {
-    fn shard_of(&self, hash: u64) -> &Mutex<KeyShard<K, A>> {
-        // The table chooses buckets by the low bits and by the highest seven, so the parts use bits
-        // in between.
-        &self.shards[(hash >> 32) as usize & (self.shards.len() - 1)].0
-    }
-
-    /// Removes an ended actor's entry. Schedules the first turn of its successor, if there is one.
-    fn on_actor_ended(&self, hash: u64, actor: ActorId) {
-        let mut garbage = Garbage::default();
-        let mut shard = self.shard_of(hash).lock();
-        let next = shard.on_actor_ended(hash, actor, &mut garbage);
-        // Under the part's lock, like `register_succession`, so that the table of waits changes in
-        // the same order.
-        next.iter().for_each(|_| self.executor.core().waits.end_succession(actor));
-        drop(shard);
-        if let Some(next) = next {
-            self.executor.core().scheduler.schedule(next);
-        }
-    }
-}
-
-impl<K: 'static, A: Actor> DirectoryInner<K, A> {
-    fn is_forked(&self) -> bool {
-        self.executor.core().is_forked()
-    }
-
-    /// Marks a part as watched if an actor may become idle there. Called under the part's lock.
-    /// Returns `true` if the caller must start a sweeper.
-    fn start_watching(&self, shard: &mut KeyShard<K, A>) -> bool {
-        if self.idle.is_none() || !shard.keeps_any() {
-            return false;
-        }
-        shard.watched = true;
-        let mut sweep = self.sweep.lock();
-        // The lock of `sweep` is taken inside the part's lock, never the other way round.
-        sweep.shards += 1;
-        !std::mem::replace(&mut sweep.sweeping, true)
-    }
-}
-
-impl<K: 'static, A: Actor> Drop for DirectoryOwner<K, A> {
-    fn drop(&mut self) {
-        if self.0.is_forked() {
-            return;
-        }
-        for shard in &self.0.shards {
-            // A statement of its own: the lock is released before the references are dropped.
-            let garbage = shard.0.lock().take_all();
-            drop(garbage);
-        }
-        let sweeper = self.0.sweep.lock().sweeper.take();
-        if let Some(sweeper) = sweeper.and_then(|sweeper| sweeper.upgrade()) {
-            // The timer would keep the sweeper, and so this directory, for another idle time.
-            sweeper.stop();
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Reaching a key's actor: finding it, or spawning the key's next one.
 
-use super::DirectoryInner;
 use super::shard::{Garbage, KeyShard, KnownKeys, drop_key};
 use super::sweeper::Sweeper;
+use super::table::DirectoryInner;
 use crate::actor::Actor;
 use crate::actor::managed::{self, CellOwner};
 use crate::actor::refs::ActorRef;

@@ -9,8 +9,8 @@
 //! A round goes in steps. No part's lock is held for long, and other actors get their turns in
 //! between.
 
-use super::DirectoryInner;
 use super::shard::Garbage;
+use super::table::DirectoryInner;
 use crate::actor::context::Context;
 use crate::actor::timers::Timer;
 use crate::actor::{Actor, Handler};
@@ -37,7 +37,7 @@ where
     pub(super) fn start_sweeper(directory: &Arc<DirectoryInner<K, A>>) {
         let sweeper = Sweeper { directory: Arc::clone(directory), timer: None, shard: 0, below: usize::MAX };
         let sweeper = directory.executor.spawn(sweeper);
-        directory.sweep.lock().sweeper = Some(sweeper.downgrade());
+        directory.sweep.lock().sweeper = Some(sweeper.downgrade().untyped());
     }
 
     fn wait_for_sweep(&mut self, ctx: &mut Context<Self>) {

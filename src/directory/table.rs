@@ -1,0 +1,103 @@
+//! The table of a directory: the state that its handles, its actors and its sweeper share.
+
+use super::shard::{Garbage, KeyShard};
+use crate::actor::Actor;
+use crate::actor::handle::Handle;
+use crate::actor::refs::WeakRef;
+use crate::id::ActorId;
+use crate::sync::{Mutex, Padded};
+use crate::time::Duration;
+use std::hash::RandomState;
+use std::panic::RefUnwindSafe;
+use std::sync::Arc;
+
+/// Lets go of all actors when it is dropped.
+pub(super) struct DirectoryOwner<K: 'static, A: Actor>(pub(super) Arc<DirectoryInner<K, A>>);
+
+/// A power of two of parts.
+pub(super) type KeyShards<K, A> = Box<[Padded<Mutex<KeyShard<K, A>>>]>;
+
+pub(super) struct DirectoryInner<K: 'static, A: Actor> {
+    pub(super) executor: Handle,
+    pub(super) make: Box<dyn Fn(&K) -> A + Send + Sync>,
+    /// Capacity of the actors' mailboxes.
+    pub(super) capacity: u32,
+    pub(super) idle: Option<Duration>,
+    pub(super) hasher: RandomState,
+    pub(super) shards: KeyShards<K, A>,
+    /// Lock order: taken after a part's lock, never before.
+    pub(super) sweep: Mutex<SweepState>,
+}
+
+/// No user code runs while a part of this is half changed. The function that makes actors is the
+/// user's: after a panic the directory calls it again in any case.
+impl<K: 'static, A: Actor> RefUnwindSafe for DirectoryInner<K, A> {}
+
+/// State of the search for idle actors.
+pub(super) struct SweepState {
+    /// Number of parts that are watched.
+    pub(super) shards: usize,
+    /// Whether a sweeper exists.
+    pub(super) sweeping: bool,
+    /// Without its type, since all that is done by it is to stop the sweeper.
+    pub(super) sweeper: Option<WeakRef<()>>,
+}
+
+impl<K, A: Actor> DirectoryInner<K, A> {
+    pub(super) fn shard_of(&self, hash: u64) -> &Mutex<KeyShard<K, A>> {
+        // The table chooses buckets by the low bits and by the highest seven, so the parts use bits
+        // in between.
+        &self.shards[(hash >> 32) as usize & (self.shards.len() - 1)].0
+    }
+
+    /// Removes an ended actor's entry. Schedules the first turn of its successor, if there is one.
+    pub(super) fn on_actor_ended(&self, hash: u64, actor: ActorId) {
+        let mut garbage = Garbage::default();
+        let mut shard = self.shard_of(hash).lock();
+        let next = shard.on_actor_ended(hash, actor, &mut garbage);
+        // Under the part's lock, like `register_succession`, so that the table of waits changes in
+        // the same order.
+        next.iter().for_each(|_| self.executor.core().waits.end_succession(actor));
+        drop(shard);
+        if let Some(next) = next {
+            self.executor.core().scheduler.schedule(next);
+        }
+    }
+}
+
+impl<K: 'static, A: Actor> DirectoryInner<K, A> {
+    pub(super) fn is_forked(&self) -> bool {
+        self.executor.core().is_forked()
+    }
+
+    /// Marks a part as watched if an actor may become idle there. Called under the part's lock.
+    /// Returns `true` if the caller must start a sweeper.
+    pub(super) fn start_watching(&self, shard: &mut KeyShard<K, A>) -> bool {
+        if self.idle.is_none() || !shard.keeps_any() {
+            return false;
+        }
+        shard.watched = true;
+        let mut sweep = self.sweep.lock();
+        // The lock of `sweep` is taken inside the part's lock, never the other way round.
+        sweep.shards += 1;
+        !std::mem::replace(&mut sweep.sweeping, true)
+    }
+}
+
+impl<K: 'static, A: Actor> Drop for DirectoryOwner<K, A> {
+    fn drop(&mut self) {
+        if self.0.is_forked() {
+            return;
+        }
+        for shard in &self.0.shards {
+            // A statement of its own: the lock is released before the references are dropped.
+            let garbage = shard.0.lock().take_all();
+            drop(garbage);
+        }
+        let sweeper = self.0.sweep.lock().sweeper.take();
+        if let Some(sweeper) = sweeper.and_then(|sweeper| sweeper.upgrade()) {
+            // The timer would keep the sweeper, and so this directory, for another idle time.
+            sweeper.stop();
+        }
+    }
+}
