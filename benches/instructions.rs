@@ -181,7 +181,7 @@ fn sinks(executor: &Executor, count: u32) -> Vec<ActorRef<Sink>> {
 
 fn sum_of(sinks: &[ActorRef<Sink>]) -> u64 {
     let asks: Vec<_> = sinks.iter().map(|sink| sink.ask(Sum).expect("running")).collect();
-    asks.into_iter().map(|ask| ask.wait().expect("an answer")).sum()
+    asks.into_iter().map(|mut ask| ask.wait().expect("an answer")).sum()
 }
 
 /// Holds its worker in a turn, and counts the worker's operations between two such turns.
@@ -277,7 +277,7 @@ fn asks(row: &'static str, sent: impl Fn(&mut Ask<u64>), answer: impl Fn(Ask<u64
 }
 
 fn ask_wait() {
-    let answer = |ask: Ask<u64>| {
+    let answer = |mut ask: Ask<u64>| {
         assert!(ask.is_ready(), "it was not answered before the worker was held again");
         ask.wait().expect("an answer")
     };

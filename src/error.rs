@@ -1,5 +1,6 @@
 //! Floor 0: what can go wrong, in words. Each error hands back what it refused.
 
+use crate::id::WaitCycle;
 use crate::panics::PanicText;
 use std::error::Error;
 use std::fmt;
@@ -197,11 +198,44 @@ impl<M, I> fmt::Display for TellManyError<M, I> {
 
 impl<M, I> Error for TellManyError<M, I> {}
 
-/// Why an ask has no answer.
+/// Why an ask has no answer: the error of each step of an ask.
+///
+/// A message that was refused becomes an [`AskError::Refused`] by `?`, so one function may send, wait
+/// and await. That drops the message; the [`SendError`] itself hands it back.
+///
+/// ```
+/// use heist::AskError;
+/// # use heist::{Actor, ActorRef, Context, Executor, Handler, Refusal};
+/// # struct Doubler;
+/// # impl Actor for Doubler {}
+/// # impl Handler<u32> for Doubler {
+/// #     type Reply = u32;
+/// #     fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 { 2 * n }
+/// # }
+///
+/// fn doubled(doubler: &ActorRef<Doubler>, n: u32) -> Result<u32, AskError> {
+///     doubler.ask(n)?.wait()
+/// }
+/// async fn doubled_twice(doubler: &ActorRef<Doubler>, n: u32) -> Result<u32, AskError> {
+///     let once = doubler.ask(n)?.await?;
+///     doubler.ask(once)?.await
+/// }
+/// # fn main() -> Result<(), AskError> {
+/// # let executor = Executor::new();
+/// # let doubler = executor.spawn(Doubler);
+/// assert_eq!(doubled(&doubler, 1)?, 2);
+/// assert_eq!(futures::executor::block_on(doubled_twice(&doubler, 1))?, 4);
+/// doubler.stop();
+/// assert_eq!(doubled(&doubler, 1), Err(AskError::Refused(Refusal::Stopped)));
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias("CallError", "RequestError"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AskError {
+    /// The message was not accepted, so the actor never gets it.
+    Refused(Refusal),
     /// The actor stopped before it handled the message, or while its state still held the
     /// [`Reply`](crate::Reply).
     Stopped,
@@ -218,9 +252,8 @@ pub enum AskError {
     /// No answer came before the timeout passed.
     TimedOut,
     /// The wait could never end: the actor would wait for itself, or for an actor that waits for
-    /// it, directly or through others. [`WaitAskError::cycle`](crate::WaitAskError::cycle) names
-    /// the actors in the cycle.
-    WouldDeadlock,
+    /// it, directly or through others.
+    WouldDeadlock(WaitCycle),
     /// No spare thread is left, and no thread could run the actor that is to answer: all other
     /// workers block, or (under [`Sharded`](crate::Policy::Sharded)) may not run it. More handlers
     /// wait at the same time than
@@ -236,13 +269,15 @@ pub enum AskError {
 impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            AskError::Refused(refusal) => return write!(f, "message not sent: {refusal}"),
             AskError::Stopped => "the actor stopped before it handled the message",
             AskError::Panicked(text) => return write!(f, "the actor panicked: {text}"),
             AskError::NoReply => "the handler gave no reply",
             AskError::Expired => "the deadline passed before the message was handled",
             AskError::TimedOut => "no reply came in time",
-            AskError::WouldDeadlock => {
-                "an actor cannot wait for itself, or for one that waits for it (see Context::ask_then)"
+            AskError::WouldDeadlock(cycle) => {
+                f.write_str("an actor cannot wait for itself, or for one that waits for it")?;
+                return write!(f, " (see Context::ask_then; {cycle})");
             }
             AskError::NoSpare => {
                 "waiting here would block the last unblocked worker, and there is no spare (see ExecutorBuilder::max_spares)"
@@ -256,6 +291,24 @@ impl fmt::Display for AskError {
 
 impl Error for AskError {}
 
+impl AskError {
+    /// Returns, after [`WouldDeadlock`](Self::WouldDeadlock), the actors that would wait for one
+    /// another.
+    #[must_use]
+    pub fn cycle(&self) -> Option<&WaitCycle> {
+        match self {
+            AskError::WouldDeadlock(cycle) => Some(cycle),
+            _ => None,
+        }
+    }
+}
+
+impl<M> From<SendError<M>> for AskError {
+    fn from(error: SendError<M>) -> Self {
+        AskError::Refused(error.refusal)
+    }
+}
+
 /// The two error layers of an ask with a handler that returns a `Result`: the handler's own error,
 /// or no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -264,6 +317,18 @@ pub enum FlatError<E> {
     Handler(E),
     /// There was no answer.
     Ask(AskError),
+}
+
+impl<E> From<AskError> for FlatError<E> {
+    fn from(error: AskError) -> Self {
+        FlatError::Ask(error)
+    }
+}
+
+impl<E, M> From<SendError<M>> for FlatError<E> {
+    fn from(error: SendError<M>) -> Self {
+        FlatError::Ask(error.into())
+    }
 }
 
 impl<E: fmt::Display> fmt::Display for FlatError<E> {
@@ -293,12 +358,12 @@ pub trait Flat<T, E> {
     fn flat(self) -> Result<T, FlatError<E>>;
 }
 
-impl<T, E, W: Into<AskError>> Flat<T, E> for Result<Result<T, E>, W> {
+impl<T, E> Flat<T, E> for Result<Result<T, E>, AskError> {
     fn flat(self) -> Result<T, FlatError<E>> {
         match self {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(FlatError::Handler(error)),
-            Err(error) => Err(FlatError::Ask(error.into())),
+            Err(error) => Err(FlatError::Ask(error)),
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Floor 0: identifiers of actors.
+//! Floor 0: identifiers of actors, and the actors of a cycle of waits.
 
 use std::fmt;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 /// Names an actor, live or ended. An id is unique in its executor and is never reused there.
 ///
@@ -30,5 +31,78 @@ impl fmt::Debug for ActorId {
 impl fmt::Display for ActorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// An actor in a [`Waiting`](crate::Waiting) or in a [`WaitCycle`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct WaitingActor {
+    /// The actor.
+    pub id: ActorId,
+    /// Its Rust type.
+    pub type_name: &'static str,
+    /// The name that it was spawned with, if any.
+    pub name: Option<String>,
+}
+
+impl fmt::Display for WaitingActor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name}"),
+            None => write!(f, "{} {}", self.type_name, self.id.get()),
+        }
+    }
+}
+
+/// The actors of a wait that was refused, since it could never end: the actor that was refused, and
+/// those that wait for it. Each waits for the next one, and the last for the first. (Where any
+/// replica behind a shared queue may answer, an actor waits for several of them.)
+///
+/// ```
+/// # use heist::{Actor, ActorRef, AskError, Context, Executor, Handler};
+/// # struct Node;
+/// # impl Actor for Node {}
+/// struct Visit(ActorRef<Node>);
+/// impl Handler<Visit> for Node {
+///     type Reply = Result<String, AskError>;
+///     fn handle(&mut self, Visit(other): Visit, _: &mut Context<Self>) -> Self::Reply {
+///         other.ask(Visit(other.clone()))?.wait()?
+///     }
+/// }
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let executor = Executor::new();
+/// let node = executor.build(Node).name("node").spawn();
+/// match node.ask(Visit(node.clone()))?.wait()? {
+///     Err(AskError::WouldDeadlock(cycle)) => {
+///         assert_eq!(cycle.to_string(), "node waits for node");
+///         assert_eq!(cycle.actors()[0].id, node.id());
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitCycle(Arc<[WaitingActor]>);
+
+impl WaitCycle {
+    /// Makes the cycle of these actors, of which there is at least one.
+    pub(crate) fn new(actors: impl IntoIterator<Item = WaitingActor>) -> Self {
+        WaitCycle(actors.into_iter().collect())
+    }
+
+    /// Returns the actors, beginning with the one that was refused.
+    #[must_use]
+    pub fn actors(&self) -> &[WaitingActor] {
+        &self.0
+    }
+}
+
+impl fmt::Display for WaitCycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.0.first() else { return Ok(()) };
+        write!(f, "{first}")?;
+        self.0[1..].iter().chain([first]).try_for_each(|actor| write!(f, " waits for {actor}"))
     }
 }

@@ -192,7 +192,7 @@
 //! let journal = executor.spawn(Journal { commits: 0 });
 //! let asks = (0..100).map(|n| journal.ask(Entry(format!("entry {n}"))));
 //! let asks: Vec<_> = asks.collect::<Result<_, _>>()?;
-//! for ask in asks {
+//! for mut ask in asks {
 //!     assert!(ask.wait()? <= 100);
 //! }
 //! # Ok(())
@@ -310,10 +310,10 @@
 //! Meanwhile a spare thread takes over the worker's slot ([`ExecutorBuilder::max_spares`]), so the
 //! crew goes on, and only the actor itself is busy.
 //!
-//! A wait that can never finish is refused, and hands the ask or the message back: a wait for
+//! A wait that can never finish is refused; the ask stays, the message comes back: a wait for
 //! oneself, in a cycle, or on the last thread that could make progress. Cycles are seen through
 //! actors of other executors, [forwarded](Context::forward) requests and pools too. The error
-//! [names](WaitAskError::cycle) the actors in the cycle, and [`Handle::waits`] lists all waits.
+//! [names](AskError::WouldDeadlock) the actors in the cycle, and [`Handle::waits`] lists all waits.
 //!
 //! | | with a spare | without a spare |
 //! |---|---|---|
@@ -393,8 +393,8 @@ mod time;
 mod user;
 mod variance;
 
+pub use actor::ask::Ask;
 pub use actor::ask::forward::ForwardError;
-pub use actor::ask::{Ask, WaitAskError};
 pub use actor::batch::Batch;
 pub use actor::context::Context;
 pub use actor::dedicated::Dedicated;
@@ -411,7 +411,7 @@ pub use cell::event::{
     DeadLetterCounts, DeadLetterReason, Event, PanicPlace, ReplicaFailure, ShutdownReport, UnfinishedActor,
 };
 pub use cell::times::{CrewTiming, DurationStats, Timing};
-pub use cell::waits::{Waiting, WaitingActor};
+pub use cell::waits::Waiting;
 #[cfg(feature = "directory")]
 pub use directory::builder::{DirectoryBuilder, DirectoryError};
 #[cfg(feature = "directory")]
@@ -424,10 +424,10 @@ pub use executor::shutdown::Shutdown;
 pub use executor::stats::{SpareStats, Stats, WorkerStats};
 pub use executor::threads::{RunError, WorkerThread};
 pub use executor::top::{Top, TopActor};
-pub use id::ActorId;
+pub use id::{ActorId, WaitCycle, WaitingActor};
 pub use panics::PanicText;
 #[cfg(feature = "pool")]
-pub use pool::broadcast::{Broadcast, NoAnswer};
+pub use pool::broadcast::Broadcast;
 #[cfg(feature = "pool")]
 pub use pool::builder::PoolBuilder;
 #[cfg(feature = "pool")]

@@ -74,17 +74,17 @@ fn answer_soon(executor: &Executor, desk: &ActorRef<Desk>) {
 fn an_answer_is_waited_for() {
     on_every_crew(|executor| {
         let desk = executor.spawn(Desk::default());
-        let ask = desk.ask(Question(1)).unwrap();
+        let mut ask = desk.ask(Question(1)).unwrap();
         answer_soon(executor, &desk);
         assert_eq!(ask.wait().unwrap(), 10);
 
-        let ask = desk.ask(Question(2)).unwrap();
+        let mut ask = desk.ask(Question(2)).unwrap();
         assert!(!ask.is_ready());
         answer_soon(executor, &desk);
         assert_eq!(ask.wait_timeout(Duration::from_secs(LONG)).unwrap(), 20);
 
         // The answer is ready already, so neither a zero timeout nor the calling thread matters.
-        let ask = desk.ask(Question(3)).unwrap();
+        let mut ask = desk.ask(Question(3)).unwrap();
         answer(desk.ask(AnswerAll).unwrap()).unwrap();
         assert!(ask.is_ready());
         assert_eq!(ask.wait_timeout(Duration::ZERO).unwrap(), 30);
@@ -219,11 +219,11 @@ fn a_second_poll_after_the_answer_panics() {
 fn an_answer_that_nobody_wants_is_discarded_and_counted() {
     on_every_crew(|executor| {
         let desk = executor.spawn(Desk::default());
-        let late = desk.ask(Question(1)).unwrap();
+        let mut late = desk.ask(Question(1)).unwrap();
         let error = late.wait_timeout(Duration::from_millis(1)).unwrap_err();
-        assert_eq!(error.error(), &AskError::TimedOut);
+        assert_eq!(error, AskError::TimedOut);
         assert_eq!(wanted(&desk), 1, "it can still be waited for");
-        drop(error);
+        drop(late);
         drop(desk.ask(Question(2)).unwrap());
         let next = desk.ask(Question(3)).unwrap();
         assert_eq!(wanted(&desk), 1);
@@ -257,7 +257,7 @@ fn concurrent_asks_get_their_own_answers() {
                         let number = |i: usize| asker * 1_000_000 + round * 1_000 + i as u64;
                         let asks: Vec<Ask<u64>> =
                             (0..8).map(|i| puppets[i % 4].ask(Note(number(i))).unwrap()).collect();
-                        for (i, ask) in asks.into_iter().enumerate().rev() {
+                        for (i, mut ask) in asks.into_iter().enumerate().rev() {
                             // Some asks give up at once. Their answers must reach no other ask.
                             if (i as u64 + round).is_multiple_of(3) {
                                 drop(ask.wait_timeout(Duration::ZERO));

@@ -5,9 +5,7 @@ mod common;
 
 use common::hermits::*;
 use common::*;
-use heist::{
-    AskError, Context, Event, Executor, Handler, IntervalMode, PanicPlace, Refusal, StopReason, WaitError,
-};
+use heist::{Context, Event, Executor, Handler, IntervalMode, PanicPlace, Refusal, StopReason, WaitError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -228,8 +226,7 @@ fn p07_what_would_wait_for_itself_is_refused() {
     let me = roomy.clone();
     within_turn(&roomy, move |_, _| {
         let refused = me.ask(Note(1)).unwrap().wait().unwrap_err();
-        assert_eq!(*refused.error(), AskError::WouldDeadlock);
-        drop(refused.into_ask());
+        assert!(refused.cycle().is_some(), "{refused}");
     });
     // A dedicated actor may not end its own crew and wait. Dropping the executor there only
     // signals.

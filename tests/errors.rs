@@ -5,14 +5,16 @@ mod common;
 use common::*;
 use heist::strategy::{Replicas, Route, Strategy, ToIndex};
 use heist::{
-    Actor, ActorRef, Ask, AskError, Asker, Context, Directory, Executor, Handle, Handler, Pool, PoolBuilder,
-    PoolStopped, Recipient, Refusal, Reply, Sending, Stopped, Timer, WaitError, WaitIdle, WeakRef,
+    Actor, ActorRef, Ask, AskError, Asker, Context, Directory, Executor, Flat, FlatError, Handle, Handler,
+    Pool, PoolBuilder, PoolStopped, Recipient, Refusal, Reply, Sending, Stopped, Timer, WaitError, WaitIdle,
+    WeakRef,
 };
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
+use std::time::Duration;
 
 /// Errors work with `?` for any message. This message is neither `Debug` nor `Sync` nor `Clone`.
 #[test]
@@ -58,7 +60,6 @@ fn each_error_names_its_remedy() {
         (Refusal::WouldDeadlock.to_string(), "when_room"),
         (Refusal::NoSpare.to_string(), "Builder::max_spares"),
         (Refusal::Forked.to_string(), "in the child"),
-        (AskError::WouldDeadlock.to_string(), "ask_then"),
         (AskError::NoSpare.to_string(), "Builder::max_spares"),
         (AskError::Forked.to_string(), "in the child"),
         (WaitError::OnCrew.to_string(), "another thread"),
@@ -165,4 +166,46 @@ fn a_panic_names_the_line_of_the_mistake() {
     let routed = panics_in(|| drop(pool.tell(Beyond, Note(1))));
     assert!(routed.ends_with("tests/errors.rs"), "{routed}");
     assert_eq!(answer(pool.ask(ToIndex(1), Note(2)).unwrap()), Ok(2));
+}
+
+/// One function sends, waits and awaits, and has one error.
+#[test]
+fn one_error_serves_every_step_of_an_ask() {
+    fn waits(puppet: &ActorRef<Puppet>) -> Result<u64, AskError> {
+        let twice = puppet.ask(Note(1))?.wait()? + puppet.ask(Note(2))?.wait_timeout(Duration::MAX)?;
+        Ok(twice)
+    }
+    async fn awaits(puppet: &ActorRef<Puppet>) -> Result<u64, AskError> {
+        Ok(puppet.ask(Note(3))?.await?)
+    }
+    let executor = crew(1);
+    let puppet = executor.build(Puppet::default()).capacity(1).spawn();
+    assert_eq!(waits(&puppet), Ok(3));
+    assert_eq!(futures::executor::block_on(awaits(&puppet)), Ok(3));
+    let held = Held::hold(&puppet);
+    let full = AskError::Refused(Refusal::Full);
+    assert_eq!(waits(&puppet), Err(full.clone()));
+    assert!(full.to_string().starts_with("message not sent: the mailbox is full"), "{full}");
+    held.release();
+    puppet.stop();
+    assert_eq!(waits(&puppet), Err(AskError::Refused(Refusal::Stopped)));
+    assert_eq!(futures::executor::block_on(awaits(&puppet)), Err(AskError::Refused(Refusal::Stopped)));
+}
+
+/// The layers of a handler that may fail join in one error too.
+#[test]
+fn the_flat_error_takes_each_step_of_an_ask() {
+    struct Fails;
+    impl Handler<Fails> for Puppet {
+        type Reply = Result<(), u8>;
+        fn handle(&mut self, _: Fails, _: &mut Context<Self>) -> Result<(), u8> {
+            Err(7)
+        }
+    }
+    let ask = |puppet: &ActorRef<Puppet>| -> Result<(), FlatError<u8>> { puppet.ask(Fails)?.wait().flat() };
+    let executor = crew(1);
+    let puppet = executor.spawn(Puppet::default());
+    assert_eq!(ask(&puppet), Err(FlatError::Handler(7)));
+    puppet.stop();
+    assert_eq!(ask(&puppet), Err(FlatError::Ask(AskError::Refused(Refusal::Stopped))));
 }

@@ -59,10 +59,10 @@ fn a_forgotten_ask_is_handled_all_the_same() {
 fn a_forgotten_reply_leaves_its_asker_waiting_and_holds_up_nobody_else() {
     let executor = crew(1);
     let actor = executor.spawn(Forgetful);
-    let ask = actor.ask(Lose).unwrap();
+    let mut ask = actor.ask(Lose).unwrap();
     settle(&executor);
     let error = ask.wait_timeout(Duration::from_millis(1)).unwrap_err();
-    assert_eq!(error.error(), &AskError::TimedOut);
+    assert_eq!(error, AskError::TimedOut);
     // A callback without an answer never runs, and keeps its actor until the actor is stopped.
     let asker = executor.spawn(Puppet::default());
     inside(&asker, move |_, ctx| ctx.ask_then(&actor, Lose, |_, _, _| unreachable!("no answer")).unwrap());
@@ -104,7 +104,7 @@ fn a_forgotten_timer_goes_its_way() {
 fn a_forgotten_batch_leaves_its_first_asker_waiting_and_the_rest_in_the_mailbox() {
     let executor = crew(1);
     let actor = executor.spawn(Forgetful);
-    let ask = actor.ask(Job(1)).unwrap();
+    let mut ask = actor.ask(Job(1)).unwrap();
     settle(&executor);
     assert!(ask.wait_timeout(Duration::from_millis(1)).is_err());
     actor.tell(Job(2)).unwrap();

@@ -206,7 +206,7 @@ fn p04_runnable_work_does_not_wait_behind_a_blocked_worker() {
                 let wait = Run(move |_: Me<'_>, _: Ctx<'_>| {
                     // All friends are runnable in this worker's queues, and none has run.
                     let asks: Vec<_> = friends.iter().map(|friend| friend.ask(Note(1)).unwrap()).collect();
-                    asks.into_iter().map(|ask| ask.wait().unwrap()).sum::<u64>()
+                    asks.into_iter().map(|mut ask| ask.wait().unwrap()).sum::<u64>()
                 });
                 assert_eq!(answer(waiter.ask(wait).unwrap()), Ok(20));
             }
@@ -215,7 +215,7 @@ fn p04_runnable_work_does_not_wait_behind_a_blocked_worker() {
             let slow = executor.spawn(Later::default());
             let (target, ready) = (slow.clone(), asked.clone());
             let blocked = waiter.ask(Run(move |_: Me<'_>, _: Ctx<'_>| {
-                let ask = target.ask(Keep).unwrap();
+                let mut ask = target.ask(Keep).unwrap();
                 ready.open();
                 ask.wait().unwrap()
             }));

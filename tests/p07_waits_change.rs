@@ -7,7 +7,6 @@ use common::*;
 use heist::strategy::{Replicas, Route, SharedQueue, Strategy, ToIndex};
 use heist::{
     Actor, ActorRef, Ask, AskError, Context, Event, Executor, Handler, Pool, Receive, Refusal, Reply,
-    WaitAskError,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,15 +15,15 @@ fn named(executor: &Executor, name: &str) -> ActorRef<Puppet> {
     executor.build(Puppet::default()).name(name).spawn()
 }
 
-fn wait<R>(ask: Ask<R>) -> Result<R, WaitAskError<R>> {
+fn wait<R>(mut ask: Ask<R>) -> Result<R, AskError> {
     ask.wait_timeout(Duration::from_secs(LONG))
 }
 
 /// Returns the sorted names of the cycle for which a wait was refused, or nothing if it succeeded.
-fn cycle<R>(result: Result<R, WaitAskError<R>>) -> Vec<String> {
+fn cycle<R>(result: Result<R, AskError>) -> Vec<String> {
     let Err(error) = result else { return Vec::new() };
-    assert_eq!(error.error(), &AskError::WouldDeadlock, "{error}");
-    let mut names: Vec<_> = error.cycle().iter().map(|actor| actor.name.clone().unwrap()).collect();
+    let Some(cycle) = error.cycle() else { panic!("{error}") };
+    let mut names: Vec<_> = cycle.actors().iter().map(|actor| actor.name.clone().unwrap()).collect();
     names.sort();
     names
 }

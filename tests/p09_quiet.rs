@@ -214,7 +214,7 @@ fn p09_an_executor_sleeps_while_others_wait() {
         let waiting: Vec<_> = misers
             .iter()
             .flat_map(|miser| {
-                let (ask, end) = (miser.ask(Please).unwrap(), miser.clone());
+                let (mut ask, end) = (miser.ask(Please).unwrap(), miser.clone());
                 [thread::spawn(move || drop(ask.wait())), thread::spawn(move || drop(end.wait_stopped()))]
             })
             .collect();

@@ -101,12 +101,13 @@ impl World {
     /// drops everything.
     fn look(self) -> i32 {
         let World { executor, handle, puppet, timer, pool, directory, before, _held } = self;
+        let mut before = before;
         let asked = before.wait_timeout(LIMIT).unwrap_err();
         let told = puppet.tell(Note(2)).unwrap_err();
         let spawned = handle.try_spawn(Puppet::default());
         let stillborn = handle.spawn(Puppet::default());
         let mut findings = vec![
-            asked.error() == &AskError::Forked && asked.into_ask().is_some(),
+            asked == AskError::Forked && !before.is_ready(),
             told.refusal() == Refusal::Forked && told.into_message() == Note(2),
             puppet.ask(Note(3)).is_err_and(|error| error.refusal() == Refusal::Forked),
             puppet.send(Note(3)).is_err_and(|error| error.refusal() == Refusal::Forked),

@@ -396,8 +396,8 @@ fn p07_a_wait_in_front_of_kept_work_is_refused_without_spares() {
     let asked = executor.build(Puppet::default()).on_worker(0).spawn();
     let to = asked.clone();
     let refused = inside(&asker, move |_, _| {
-        let refused = to.ask(Note(1)).unwrap().wait().unwrap_err();
-        (refused.error().clone(), refused.into_ask().unwrap())
+        let mut ask = to.ask(Note(1)).unwrap();
+        (ask.wait().unwrap_err(), ask)
     });
     assert_eq!(refused.0, heist::AskError::NoSpare);
     assert_eq!(answer(refused.1), Ok(1));

@@ -28,9 +28,7 @@ mod common;
 use common::pools::*;
 use common::*;
 use heist::strategy::*;
-use heist::{
-    Actor, AskError, Context, Handler, NoAnswer, Pool, PoolError, PoolStopReason, Refusal, WaitError,
-};
+use heist::{Actor, AskError, Context, Handler, Pool, PoolError, PoolStopReason, Refusal, WaitError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
@@ -65,7 +63,7 @@ fn bad_input_is_a_clear_error_with_the_message_inside() {
         assert_eq!(pool.ask(strategy, Who).unwrap_err().into_message(), Who);
     }
     let outcomes = pool.broadcast(Who).wait();
-    assert_eq!(outcomes, vec![Err(NoAnswer::Refused(Refusal::PoolStopped)); 3]);
+    assert_eq!(outcomes, vec![Err(AskError::Refused(Refusal::PoolStopped)); 3]);
     assert!(matches!(pool.grow(1), Err(PoolError::Stopped)));
 }
 
@@ -133,7 +131,7 @@ fn a_broadcasts_outcomes_are_in_order_under_one_timeout() {
         rested(&pool, &[1]);
         let outcomes = late.wait_timeout(Duration::from_millis(10));
         // Its mailbox has one place, and the message in its handler occupies it.
-        assert_eq!(outcomes, [Ok(7), Err(NoAnswer::Refused(Refusal::Full)), Ok(7)]);
+        assert_eq!(outcomes, [Ok(7), Err(AskError::Refused(Refusal::Full)), Ok(7)]);
         busy.open();
         settle(executor);
         let pool = workers(executor, 3);
@@ -141,7 +139,7 @@ fn a_broadcasts_outcomes_are_in_order_under_one_timeout() {
         let late = pool.broadcast(Echo(8));
         rested(&pool, &[0, 2]);
         let outcomes = late.wait_timeout(Duration::from_millis(10));
-        let timed_out = || Err(NoAnswer::Ask(AskError::TimedOut));
+        let timed_out = || Err(AskError::TimedOut);
         assert_eq!(outcomes, [timed_out(), Ok(8), timed_out()]);
         busy.iter().for_each(Latch::open);
     });
@@ -157,7 +155,7 @@ fn no_ask_gets_anothers_answer() {
             scope.spawn(move || {
                 for n in 0..500 {
                     let asked = sender << 32 | n;
-                    let ask = pool.ask(Random, Echo(asked)).unwrap();
+                    let mut ask = pool.ask(Random, Echo(asked)).unwrap();
                     if n % 10 == 0 {
                         drop(ask.wait_timeout(Duration::ZERO)); // the later answer is discarded
                     } else {

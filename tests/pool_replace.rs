@@ -229,7 +229,7 @@ fn a_lost_state_is_no_timeout() {
     let seen = Seen::default();
     let pool = alone(&executor, &seen);
     let error = pool.ask(ToIndex(0), Do::Panic).unwrap().wait_timeout(Duration::from_secs(LONG)).unwrap_err();
-    assert!(matches!(error.error(), AskError::Panicked(text) if text.as_str() == INTENDED));
+    assert!(matches!(error, AskError::Panicked(text) if text.as_str() == INTENDED));
 }
 
 /// While a successor is awaited, messages are accepted within the capacity, handled later, and no

@@ -86,7 +86,7 @@ fn a_caught_panic_answers_before_its_handler_waits() {
                     1 => heist::blocking(|| waits.wait()),
                     _ => drop(me),
                 };
-                let ask = theirs.ask(Catch(Box::new(then))).unwrap();
+                let mut ask = theirs.ask(Catch(Box::new(then))).unwrap();
                 let answered = ask.wait().map_err(AskError::from);
                 opens.open();
                 answered

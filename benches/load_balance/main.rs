@@ -271,7 +271,7 @@ impl Stage {
     /// Checks that each message was handled once in each run.
     fn check(&self, runs: u64) {
         let asks = self.shops.iter().map(|shop| shop.ask(TakeStock).expect("running"));
-        let served: u64 = asks.map(|ask| ask.wait().expect("an answer")).sum();
+        let served: u64 = asks.map(|mut ask| ask.wait().expect("an answer")).sum();
         let sent = self.plan.as_ref().map_or(0, |plan| plan.messages.len() as u64);
         assert_eq!(served, runs * sent, "messages handled");
     }

@@ -186,7 +186,7 @@ fn messaging(c: &mut Criterion) {
         for (name, counter) in [("tell", &counter), ("tell-timed", &timed)] {
             group.bench_function(id(name), |b| {
                 b.iter(|| {
-                    let sum = counter.ask(SumOf(10_000)).expect("running");
+                    let mut sum = counter.ask(SumOf(10_000)).expect("running");
                     (1..=10_000).for_each(|i| counter.tell(Add(i)).expect("unbounded"));
                     assert_eq!(sum.wait().expect("an answer"), sum_to(10_000));
                 });
@@ -195,7 +195,7 @@ fn messaging(c: &mut Criterion) {
 
         group.bench_function(id("tell-batch"), |b| {
             b.iter(|| {
-                let sum = counter.ask(SumOf(10_000)).expect("running");
+                let mut sum = counter.ask(SumOf(10_000)).expect("running");
                 (1..=10_000).for_each(|i| counter.tell(Together(i)).expect("unbounded"));
                 assert_eq!(sum.wait().expect("an answer"), sum_to(10_000));
             });
@@ -210,7 +210,7 @@ fn messaging(c: &mut Criterion) {
         let pair = ring(&executor, 2, &counter);
         group.bench_function(id("ping-pong"), |b| {
             b.iter(|| {
-                let arrived = counter.ask(SumOf(1)).expect("running");
+                let mut arrived = counter.ask(SumOf(1)).expect("running");
                 pair[0].tell(Pass(10_000)).expect("unbounded");
                 assert_eq!(arrived.wait().expect("an answer"), 1);
             });
@@ -220,7 +220,7 @@ fn messaging(c: &mut Criterion) {
         let hundred = ring(&executor, 100, &counter);
         group.bench_function(id("ring"), |b| {
             b.iter(|| {
-                let arrived = counter.ask(SumOf(4)).expect("running");
+                let mut arrived = counter.ask(SumOf(4)).expect("running");
                 (0..4).for_each(|i| hundred[i * 25].tell(Pass(10_000)).expect("unbounded"));
                 assert_eq!(arrived.wait().expect("an answer"), 4);
             });
@@ -231,7 +231,7 @@ fn messaging(c: &mut Criterion) {
             (0..16).map(|_| executor.spawn(Link { next: None, end: counter.clone() })).collect();
         group.bench_function(id("fan-in"), |b| {
             b.iter(|| {
-                let sum = counter.ask(SumOf(16 * 1_000)).expect("running");
+                let mut sum = counter.ask(SumOf(16 * 1_000)).expect("running");
                 for link in &sixteen {
                     link.tell(Flood(vec![counter.clone()], 1_000)).expect("unbounded");
                 }
@@ -244,7 +244,7 @@ fn messaging(c: &mut Criterion) {
         let root = executor.spawn(FanOut(leaves));
         group.bench_function(id("fan-out"), |b| {
             b.iter(|| {
-                let sum = counter.ask(SumOf(1_000)).expect("running");
+                let mut sum = counter.ask(SumOf(1_000)).expect("running");
                 root.tell(Go).expect("unbounded");
                 assert_eq!(sum.wait().expect("an answer"), sum_to(1_000));
             });
@@ -253,7 +253,7 @@ fn messaging(c: &mut Criterion) {
         group.throughput(Throughput::Elements(1_000));
         group.bench_function(id("spawn-message-stop"), |b| {
             b.iter(|| {
-                let sum = counter.ask(SumOf(1_000)).expect("running");
+                let mut sum = counter.ask(SumOf(1_000)).expect("running");
                 for i in 1..=1_000 {
                     // The message is handled before the actor ends for lack of references.
                     executor.spawn(Echo(counter.clone())).tell(Add(i)).expect("unbounded");

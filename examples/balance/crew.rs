@@ -42,7 +42,7 @@ pub(crate) fn run(
     drop(watch);
 
     let asks = actors.iter().flatten().map(|actor| actor.ask(Report)).collect::<Result<Vec<_>, _>>()?;
-    let logs = asks.into_iter().map(|ask| ask.wait()).collect::<Result<Vec<_>, _>>()?;
+    let logs = asks.into_iter().map(|mut ask| ask.wait()).collect::<Result<Vec<_>, _>>()?;
     drop(actors);
     executor.shutdown(SHUTDOWN)?;
     nothing_lost(&executor.stats())?;

@@ -246,9 +246,9 @@ impl<T: 'static> Pending<T> {
     pub(crate) fn wait(self) -> Result<T, Error> {
         let left = self.until.saturating_duration_since(Instant::now());
         match self.answer {
-            Answer::Read(ask) => ask.wait_timeout(left).unwrap_or_else(|e| Err(Error::Unanswered(e.into()))),
-            Answer::Write(ask) => {
-                ask.wait_timeout(left).unwrap_or_else(|e| Err(Error::Unanswered(e.into()))).map(of_its_type)
+            Answer::Read(mut ask) => ask.wait_timeout(left).unwrap_or_else(|e| Err(Error::Unanswered(e))),
+            Answer::Write(mut ask) => {
+                ask.wait_timeout(left).unwrap_or_else(|e| Err(Error::Unanswered(e))).map(of_its_type)
             }
         }
     }

@@ -109,7 +109,7 @@ where
     R: Send + 'static,
 {
     let asks = actors.iter().map(|actor| actor.ask(Report)).collect::<Result<Vec<_>, _>>()?;
-    asks.into_iter().map(|ask| Ok(ask.wait()?)).collect()
+    asks.into_iter().map(|mut ask| Ok(ask.wait()?)).collect()
 }
 
 /// Checks heist's own counts: every accepted message must have been handled.

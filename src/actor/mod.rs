@@ -167,7 +167,7 @@ pub trait Handler<M: Send + 'static>: Actor {
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// let executor = Executor::new();
 /// let door = executor.spawn(Door::default());
-/// let knock = door.ask(Knock)?;
+/// let mut knock = door.ask(Knock)?;
 /// door.tell(Open)?;
 /// assert_eq!(knock.wait()?, "come in");
 /// # Ok(())
@@ -264,7 +264,7 @@ pub trait Receive<M: Send + 'static>: Actor {
     /// let executor = Executor::new();
     /// let journal = executor.spawn(Journal::default());
     /// let (one, two) = (journal.ask(Append("one"))?, journal.ask(Append("two"))?);
-    /// for ask in [one, two, journal.ask(Append("three"))?] {
+    /// for mut ask in [one, two, journal.ask(Append("three"))?] {
     ///     assert!((1..=3).contains(&ask.wait()?)); // three lines, one sync to three of them
     /// }
     /// # Ok(())

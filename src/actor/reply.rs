@@ -2,8 +2,9 @@
 
 use crate::cell::core::Core;
 use crate::cell::header::Header;
-use crate::cell::waits::{ActorKey, Cycle};
+use crate::cell::waits::ActorKey;
 use crate::error::AskError;
+use crate::id::WaitCycle;
 use crate::sched::crew_thread;
 use crate::sched::timers::{Key, Timed};
 use crate::time::{self, Duration};
@@ -25,7 +26,7 @@ pub(crate) struct ReplyVtable<R: 'static> {
     pub(crate) cancel: unsafe fn(NonNull<()>),
     /// Records that an actor other than the asked one will answer. Keeps the pointer. Does nothing
     /// if no thread or actor can wait for the answer.
-    pub(crate) forward: unsafe fn(NonNull<()>, ActorKey) -> Result<Forwarded, Cycle>,
+    pub(crate) forward: unsafe fn(NonNull<()>, ActorKey) -> Result<Forwarded, WaitCycle>,
     /// Takes a forward back, after the other actor has refused. Keeps the pointer.
     pub(crate) restore: unsafe fn(NonNull<()>, Forwarded),
 }
@@ -111,7 +112,7 @@ impl<R: 'static> Reply<R> {
     ///
     /// # Errors
     /// Fails if that actor waits for the asker.
-    pub(crate) fn record_forward(&self, to: ActorKey) -> Result<Forwarded, Cycle> {
+    pub(crate) fn record_forward(&self, to: ActorKey) -> Result<Forwarded, WaitCycle> {
         match self.to {
             // SAFETY: the reply still exists, so the pointer is unused.
             Some((at, vtable)) => unsafe { (vtable.forward)(at, to) },

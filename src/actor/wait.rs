@@ -3,8 +3,9 @@
 
 use crate::cell::event::Event;
 use crate::cell::header::Header;
-use crate::cell::waits::{Cycle, Outer, WaitTarget, WaitingActor};
+use crate::cell::waits::{Outer, WaitTarget};
 use crate::error::WaitError;
+use crate::id::{WaitCycle, WaitingActor};
 use crate::sched::blocking::Blocking;
 use crate::sched::crew_thread;
 use crate::sync::ThreadWaker;
@@ -81,7 +82,7 @@ fn is_over(until: Option<Instant>) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WaitRefused {
     /// These actors would wait for one another.
-    WouldDeadlock(Cycle),
+    WouldDeadlock(WaitCycle),
     NoSpare,
 }
 

@@ -1,7 +1,6 @@
 //! Events and reports for the embedding program. The crate itself prints nothing.
 
-use super::waits::WaitingActor;
-use crate::id::ActorId;
+use crate::id::{ActorId, WaitCycle};
 use crate::panics::PanicText;
 use std::fmt;
 
@@ -59,9 +58,8 @@ pub enum Event {
     /// of waits.
     #[non_exhaustive]
     WaitRefused {
-        /// The actors in the cycle, beginning with the one that was refused: see
-        /// [`WaitAskError::cycle`](crate::WaitAskError::cycle).
-        cycle: Vec<WaitingActor>,
+        /// The actors in the cycle, beginning with the one that was refused.
+        cycle: WaitCycle,
     },
     /// An actor had not ended at the deadline of its executor's shutdown.
     #[non_exhaustive]

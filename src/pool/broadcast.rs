@@ -5,7 +5,6 @@ use crate::actor::ask::Ask;
 use crate::actor::{Actor, Receive};
 use crate::error::{AskError, Refusal, SendError};
 use crate::time::{self, Duration, Instant};
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -63,7 +62,7 @@ impl<A: Actor> Pool<A> {
             // messages dropped.
             let seen = self.current_roster();
             if seen.stopped {
-                let refused = |_| BroadcastState::Over(Err(NoAnswer::Refused(Refusal::PoolStopped)));
+                let refused = |_| BroadcastState::Over(Err(AskError::Refused(Refusal::PoolStopped)));
                 return Broadcast { states: (0..seen.replicas.len()).map(refused).collect() };
             }
             let mut messages: Vec<Option<M>> = (0..seen.replicas.len()).map(|i| Some(message(i))).collect();
@@ -76,7 +75,7 @@ impl<A: Actor> Pool<A> {
                         Err(error) => {
                             let why = error.refusal();
                             refused.push(error);
-                            BroadcastState::Over(Err(NoAnswer::Refused(why)))
+                            BroadcastState::Over(Err(AskError::Refused(why)))
                         }
                     }
                 };
@@ -106,33 +105,12 @@ pub struct Broadcast<R> {
 
 enum BroadcastState<R> {
     Asked(Ask<R>),
-    Over(Result<R, NoAnswer>),
+    Over(Result<R, AskError>),
     Taken,
 }
 
 // The asks are `Unpin` and polled through `Pin::new`, so no field is structurally pinned.
 impl<R> Unpin for Broadcast<R> {}
-
-/// Why a replica gave no answer to a broadcast.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NoAnswer {
-    /// The replica did not accept the message.
-    Refused(Refusal),
-    /// It accepted the message, and no answer came.
-    Ask(AskError),
-}
-
-impl fmt::Display for NoAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NoAnswer::Refused(refusal) => write!(f, "message not sent: {refusal}"),
-            NoAnswer::Ask(error) => fmt::Display::fmt(error, f),
-        }
-    }
-}
-
-impl Error for NoAnswer {}
 
 impl<R> Broadcast<R> {
     /// Blocks until every replica has answered, or will not answer. Returns the outcomes in the
@@ -141,22 +119,22 @@ impl<R> Broadcast<R> {
     /// Inside a handler each wait may be refused, as in [`Ask::wait`]; then that replica's outcome
     /// is the refusal.
     #[must_use]
-    pub fn wait(self) -> Vec<Result<R, NoAnswer>> {
+    pub fn wait(self) -> Vec<Result<R, AskError>> {
         self.wait_until(None)
     }
 
     /// Blocks as [`wait`](Self::wait) does, for at most `timeout`, counted from this call. A
     /// replica that has not answered by then has the outcome [`AskError::TimedOut`].
     #[must_use]
-    pub fn wait_timeout(self, timeout: Duration) -> Vec<Result<R, NoAnswer>> {
+    pub fn wait_timeout(self, timeout: Duration) -> Vec<Result<R, AskError>> {
         self.wait_until(time::instant_after(timeout))
     }
 
-    fn wait_until(self, until: Option<Instant>) -> Vec<Result<R, NoAnswer>> {
+    fn wait_until(self, until: Option<Instant>) -> Vec<Result<R, AskError>> {
         // All questions are under way, so waiting for one after the other takes as long as the
         // slowest.
         let outcome = |state| match state {
-            BroadcastState::Asked(ask) => ask.wait_until(until).map_err(|error| NoAnswer::Ask(error.into())),
+            BroadcastState::Asked(mut ask) => ask.wait_until(until),
             BroadcastState::Over(outcome) => outcome,
             BroadcastState::Taken => unreachable!("not polled after it was ready"),
         };
@@ -165,7 +143,7 @@ impl<R> Broadcast<R> {
 }
 
 impl<R> Future for Broadcast<R> {
-    type Output = Vec<Result<R, NoAnswer>>;
+    type Output = Vec<Result<R, AskError>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut all = true;
@@ -173,7 +151,7 @@ impl<R> Future for Broadcast<R> {
             if let BroadcastState::Asked(ask) = state {
                 match Pin::new(ask).poll(cx) {
                     // Kept until the last answer is here; a finished ask must not be polled again.
-                    Poll::Ready(answer) => *state = BroadcastState::Over(answer.map_err(NoAnswer::Ask)),
+                    Poll::Ready(answer) => *state = BroadcastState::Over(answer),
                     Poll::Pending => all = false,
                 }
             }

@@ -43,9 +43,6 @@ fn ask_for(it: Asker<(), General>) -> Asker<(), General> {
 fn answer(it: Ask<General>) -> Ask<General> {
     it
 }
-fn no_wait(it: WaitAskError<General>) -> WaitAskError<General> {
-    it
-}
 fn all(it: Broadcast<General>) -> Broadcast<General> {
     it
 }
@@ -134,8 +131,6 @@ fn main() {
     is_sync::<Asker<Local, Local>>();
     is_send::<Ask<Owned>>();
     is_sync::<Ask<Owned>>();
-    is_send::<WaitAskError<Owned>>();
-    is_sync::<WaitAskError<Owned>>();
     is_send::<Reply<Owned>>();
     is_sync::<Reply<Owned>>();
     is_send::<Broadcast<Owned>>();

@@ -43,9 +43,6 @@ fn ask_for(it: Asker<(), Narrow>) -> Asker<(), General> {
 fn answer(it: Ask<Narrow>) -> Ask<General> {
     it //~ E0308
 }
-fn no_wait(it: WaitAskError<Narrow>) -> WaitAskError<General> {
-    it //~ E0308
-}
 fn all(it: Broadcast<Narrow>) -> Broadcast<General> {
     it //~ E0308
 }

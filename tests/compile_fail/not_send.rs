@@ -16,7 +16,6 @@ fn main() {
     is_send::<Batch<'static, (), ()>>(); //~ E0277
     is_send::<Ask<Local>>(); //~ E0277
     is_send::<Reply<Local>>(); //~ E0277
-    is_send::<WaitAskError<Local>>(); //~ E0277
     is_send::<Broadcast<Local>>(); //~ E0277
     is_send::<SendError<Local>>(); //~ E0277
     is_send::<TellManyError<(), Local>>(); //~ E0277

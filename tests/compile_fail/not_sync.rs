@@ -16,7 +16,6 @@ fn main() {
     is_sync::<Batch<'static, (), ()>>(); //~ E0277
     is_sync::<Ask<Local>>(); //~ E0277
     is_sync::<Reply<Local>>(); //~ E0277
-    is_sync::<WaitAskError<Local>>(); //~ E0277
     is_sync::<Broadcast<Local>>(); //~ E0277
     is_sync::<SpawnBuilder<'static, Local>>(); //~ E0277
 }

@@ -43,9 +43,6 @@ fn ask_for(it: Asker<(), General>) -> Asker<(), Narrow> {
 fn answer(it: Ask<General>) -> Ask<Narrow> {
     it //~ E0308
 }
-fn no_wait(it: WaitAskError<General>) -> WaitAskError<Narrow> {
-    it //~ E0308
-}
 fn all(it: Broadcast<General>) -> Broadcast<Narrow> {
     it //~ E0308
 }

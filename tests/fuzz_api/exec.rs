@@ -226,10 +226,9 @@ fn to_actor(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
         }
         Op::AskWait(_, letter) => {
             let prompt = Letter { keep: false, ..letter.clone() };
-            let Some(ask) = back(actor.ask(world.msg(&prompt))) else { return };
+            let Some(mut ask) = back(actor.ask(world.msg(&prompt))) else { return };
             if let Err(error) = ask.wait() {
-                let timed_out = *error.error() == AskError::TimedOut;
-                if timed_out {
+                if error == AskError::TimedOut {
                     fail(world.seed, "a wait without a timeout timed out");
                 }
             }

@@ -6,8 +6,7 @@ use crate::fail;
 use crate::ledger::explode;
 use crate::world::{Answer, Letter, Note, Rng, Sender, Several, Small, World, ended};
 use heist::{
-    Actor, ActorRef, Ask, AskError, Batch, Context, Handler, Receive, Reply, StopReason, Timer, WaitAskError,
-    WaitError,
+    Actor, ActorRef, Ask, AskError, Batch, Context, Handler, Receive, Reply, StopReason, Timer, WaitError,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -185,17 +184,15 @@ pub fn answer_to(world: &Arc<World>, to: u32, rng: &mut Rng) -> Answer {
     Answer { to, token: world.ledger.answer(rng.one_in(200)) }
 }
 
-/// Evaluates the result of a wait. Returns the ask if the wait may continue.
-pub fn conclude(id: u32, result: Result<Answer, WaitAskError<Answer>>) -> Option<Ask<Answer>> {
-    match result {
-        Ok(answer) => ended(id, Ok(answer)),
-        Err(error) => match error.error().clone() {
-            AskError::TimedOut | AskError::NoSpare => match error.into_ask() {
-                Some(ask) => return Some(ask),
-                None => fail("a wait that was given up lost its ask"),
-            },
-            end => ended(id, Err(end)),
-        },
+/// Waits for an ask and evaluates the result. Returns the ask if the wait may continue.
+pub fn conclude(
+    id: u32,
+    mut ask: Ask<Answer>,
+    wait: impl FnOnce(&mut Ask<Answer>) -> Result<Answer, AskError>,
+) -> Option<Ask<Answer>> {
+    match wait(&mut ask) {
+        Err(AskError::TimedOut | AskError::NoSpare) => return Some(ask),
+        end => ended(id, end),
     }
     None
 }

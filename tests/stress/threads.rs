@@ -5,7 +5,7 @@ use crate::ledger::{is_planned, taking_back};
 use crate::node::{answer_to, conclude};
 use crate::world::{Note, Rng, SLOTS, Sender, Small, World, ended};
 use crate::{explode, fail};
-use heist::{ActorRef, SendError};
+use heist::{ActorRef, Ask, SendError};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -71,13 +71,13 @@ impl Driver {
             8..10 => self.sender.tell_many(&to, &mut self.rng, ttl),
             10..12 => {
                 if let Some((id, ask)) = self.sender.ask(&to, &mut self.rng, ttl, true) {
-                    conclude(id, ask.wait());
+                    conclude(id, ask, Ask::wait);
                 }
             }
             12..14 => {
                 let wait = Duration::from_micros(self.rng.below(300));
                 if let Some((id, ask)) = self.sender.ask(&to, &mut self.rng, ttl, false)
-                    && let Some(ask) = conclude(id, ask.wait_timeout(wait))
+                    && let Some(ask) = conclude(id, ask, |ask| ask.wait_timeout(wait))
                     && self.rng.one_in(2)
                 {
                     world.asks.put((id, ask));
@@ -151,7 +151,7 @@ impl Driver {
         let Some((id, mut ask)) = self.sender.ask(to, &mut self.rng, ttl, true) else { return };
         match Pin::new(&mut ask).poll(&mut Context::from_waker(&bad_waker())) {
             Poll::Ready(result) => ended(id, result),
-            Poll::Pending if self.rng.one_in(2) => drop(conclude(id, ask.wait())),
+            Poll::Pending if self.rng.one_in(2) => drop(conclude(id, ask, Ask::wait)),
             Poll::Pending => drop(ask),
         }
     }
@@ -176,7 +176,7 @@ pub fn answer(world: &Arc<World>) {
 
 /// Waits for asks that have left their asker, each to its end.
 pub fn wait(world: &Arc<World>) {
-    while let Some((id, ask)) = world.asks.take() {
+    while let Some((id, mut ask)) = world.asks.take() {
         careful(|| match ask.wait() {
             Ok(answer) => ended(id, Ok(answer)),
             Err(error) => ended(id, Err(error.into())),

@@ -109,8 +109,8 @@ impl Act {
                 let _ = world.friend.tell_after(Duration::from_micros(50), Ping).map(heist::Timer::detach);
                 let _ = world.far.tell(Ping);
             }
-            Act::Ask => drop(world.friend.ask(Ping).map(heist::Ask::wait)),
-            Act::AskFar => drop(world.far.ask(Ping).map(heist::Ask::wait)),
+            Act::Ask => drop(world.friend.ask(Ping).map(|mut ask| ask.wait())),
+            Act::AskFar => drop(world.far.ask(Ping).map(|mut ask| ask.wait())),
             Act::Spawn => {
                 let actor = world.handle.spawn(crate::rig::Puppet::default());
                 let _ = actor.tell(Ping);
@@ -151,7 +151,7 @@ impl Act {
             Act::Nested => {
                 let executor = crew(1);
                 let actor = executor.spawn(crate::rig::Puppet::default());
-                let _ = actor.ask(Ping).map(heist::Ask::wait);
+                let _ = actor.ask(Ping).map(|mut ask| ask.wait());
             }
         }
     }

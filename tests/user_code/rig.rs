@@ -329,14 +329,14 @@ fn probe(world: &World) {
         // Spawns an actor, asks it, and ends it.
         let actor = handle.spawn(Puppet::default());
         match actor.ask(Ping) {
-            Ok(ask) => match ask.wait().map_err(AskError::from) {
+            Ok(mut ask) => match ask.wait().map_err(AskError::from) {
                 // A shutdown at once ends actors that have accepted messages.
                 Err(AskError::Stopped) if closing => {}
                 answer => answer.expect("an answer"),
             },
             Err(error) => assert!(closing, "{error}"),
         }
-        if let Ok(ask) = world.friend.ask(Ping) {
+        if let Ok(mut ask) = world.friend.ask(Ping) {
             drop(ask.wait());
         }
         actor.stop();
@@ -358,7 +358,7 @@ fn probe(world: &World) {
         if let Some(pool) = pool {
             for _ in 0..4 {
                 let _ = pool.tell(strategy::RoundRobin, Ping);
-                let _ = pool.ask(strategy::SharedQueue, Ping).map(heist::Ask::wait);
+                let _ = pool.ask(strategy::SharedQueue, Ping).map(|mut ask| ask.wait());
             }
             let _ = pool.stats();
         }
@@ -366,7 +366,7 @@ fn probe(world: &World) {
         if let Some(directory) = directory {
             for key in 0..2 * KEYS {
                 let _ = directory.find(&key);
-                let _ = directory.ask(&key, Ping).map(heist::Ask::wait);
+                let _ = directory.ask(&key, Ping).map(|mut ask| ask.wait());
             }
             let _ = (directory.stats(), directory.passivate(&1));
         }

@@ -165,10 +165,10 @@ impl<A: Actor> ActorRef<A> {
     /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     /// let executor = Executor::new();
     /// let doubler = executor.spawn(Doubler);
-    /// let in_time = doubler.ask_deadline(Instant::now() + Duration::from_secs(60), 21)?;
+    /// let mut in_time = doubler.ask_deadline(Instant::now() + Duration::from_secs(60), 21)?;
     /// assert_eq!(in_time.wait()?, 42);
-    /// let too_late = doubler.ask_deadline(Instant::now(), 21)?;
-    /// assert_eq!(too_late.wait().unwrap_err().error(), &AskError::Expired);
+    /// let mut too_late = doubler.ask_deadline(Instant::now(), 21)?;
+    /// assert_eq!(too_late.wait(), Err(AskError::Expired));
     /// # Ok(())
     /// # }
     /// ```

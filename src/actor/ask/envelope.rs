@@ -8,9 +8,10 @@ use crate::actor::context::{AnyEnvelope, enter};
 use crate::actor::reply::{Forwarded, Reply, ReplyVtable};
 use crate::cell::envelope::{Envelope, EnvelopeVtable, Parcel, SentAt, Storage, Timestamp, timestamp_offset};
 use crate::cell::header::{Header, Weak};
-use crate::cell::waits::{ActorKey as Answerer, Cycle};
+use crate::cell::waits::ActorKey as Answerer;
 use crate::drops;
 use crate::error::AskError;
+use crate::id::WaitCycle;
 use crate::mailbox::reply_slot::{Answered, ReplySlot};
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::worker::Worker;
@@ -131,7 +132,7 @@ unsafe fn answer_slot<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
 
 /// Records a forward in the table of the asked actor's executor, until the slot is freed. Returns
 /// the forward before.
-unsafe fn record_forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, Cycle> {
+unsafe fn record_forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwarded, WaitCycle> {
     // SAFETY: the replier's side has not released the slot, so the block still exists.
     let head = unsafe { to.cast::<AskEnvelopeHead<R>>().as_ref() };
     let asked = head.target.header().core();

@@ -10,8 +10,9 @@ use crate::actor::reply::Reply;
 use crate::actor::{Actor, Receive};
 use crate::cell::envelope::{Lane, deliver};
 use crate::cell::event::Event;
-use crate::cell::waits::{ActorKey, WaitingActor};
+use crate::cell::waits::ActorKey;
 use crate::error::{Refusal, Sealed};
+use crate::id::WaitCycle;
 use std::error::Error;
 use std::fmt;
 
@@ -19,7 +20,7 @@ use std::fmt;
 pub struct ForwardError<M, R: 'static> {
     request: Sealed<(M, Reply<R>)>,
     refusal: Refusal,
-    cycle: Vec<WaitingActor>,
+    cycle: Option<WaitCycle>,
 }
 
 impl<M, R: 'static> ForwardError<M, R> {
@@ -29,11 +30,10 @@ impl<M, R: 'static> ForwardError<M, R> {
         self.refusal
     }
 
-    /// Returns, after [`Refusal::WouldDeadlock`], the actors that would wait for one another. See
-    /// [`WaitAskError::cycle`](crate::WaitAskError::cycle).
+    /// Returns, after [`Refusal::WouldDeadlock`], the actors that would wait for one another.
     #[must_use]
-    pub fn cycle(&self) -> &[WaitingActor] {
-        &self.cycle
+    pub fn cycle(&self) -> Option<&WaitCycle> {
+        self.cycle.as_ref()
     }
 
     /// Returns the message and the reply, unchanged.
@@ -145,7 +145,7 @@ impl<A: Actor> Context<A> {
             Ok(before) => before,
             Err(cycle) => {
                 self.header().core().emit_event(|| Event::WaitRefused { cycle: cycle.clone() });
-                return refused(message, reply, Refusal::WouldDeadlock, cycle);
+                return refused(message, reply, Refusal::WouldDeadlock, Some(cycle));
             }
         };
         match target.try_send_with_reply::<M, C>(message, reply) {
@@ -153,7 +153,7 @@ impl<A: Actor> Context<A> {
             Err((message, reply, refusal)) => {
                 // No message is on the way, so waits count for the asked actor again.
                 reply.restore_forward(before);
-                refused(message, reply, refusal, Vec::new())
+                refused(message, reply, refusal, None)
             }
         }
     }

@@ -18,14 +18,12 @@ use super::wait::{self, Awaits};
 use super::{Actor, Receive};
 use crate::cell::envelope::{Lane, deliver};
 use crate::cell::header::Header;
-use crate::cell::waits::WaitingActor;
 use crate::drops;
 use crate::error::{AskError, SendError};
 use crate::mailbox::reply_slot::ReplySlot;
 use crate::time::{self, Duration, Instant};
 use crate::variance::Invariant;
 use envelope::{AskEnvelopeHead, AskParcel, AskWithReplyParcel, PlainAsk};
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -56,7 +54,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let executor = Executor::new();
 /// let doubler = executor.spawn(Doubler);
-/// let (one, two) = (doubler.ask(1)?, doubler.ask(2)?);   // both are on their way
+/// let (mut one, mut two) = (doubler.ask(1)?, doubler.ask(2)?);   // both are on their way
 /// assert_eq!(two.wait()?, 4);
 /// assert_eq!(one.wait_timeout(Duration::from_secs(5))?, 2);
 /// let awaited = async {
@@ -112,7 +110,7 @@ impl<R> Ask<R> {
     ///
     /// A cycle of waits is detected through requests that were
     /// [forwarded](crate::Context::forward), through the shared queue of a pool, and through actors
-    /// of other executors. The error [names](WaitAskError::cycle) the actors in it.
+    /// of other executors. The error [names](AskError::WouldDeadlock) the actors in it.
     ///
     /// # Limits
     /// **Not detected** is that a [`Reply`](crate::Reply) was moved in a message or to another
@@ -129,44 +127,39 @@ impl<R> Ask<R> {
     /// state of an actor.
     ///
     /// # Errors
-    /// Returns why no answer came. After a refusal to wait, the error holds the ask.
-    pub fn wait(self) -> Result<R, WaitAskError<R>> {
+    /// Returns why no answer came. After a refusal to wait ([`AskError::WouldDeadlock`],
+    /// [`AskError::NoSpare`], [`AskError::Forked`]) the answer may still come: the ask can be
+    /// waited for again, elsewhere or later, awaited, or dropped.
+    pub fn wait(&mut self) -> Result<R, AskError> {
         self.wait_until(None)
     }
 
     /// Blocks until the answer comes, for at most `timeout`, counted from this call.
     ///
     /// # Errors
-    /// As [`wait`](Self::wait), and [`AskError::TimedOut`]: then the error holds the ask, to wait
-    /// for again or to drop.
-    pub fn wait_timeout(self, timeout: Duration) -> Result<R, WaitAskError<R>> {
+    /// As [`wait`](Self::wait), and [`AskError::TimedOut`]: then the answer may still come.
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<R, AskError> {
         self.wait_until(time::instant_after(timeout))
     }
 
-    pub(crate) fn wait_until(mut self, until: Option<Instant>) -> Result<R, WaitAskError<R>> {
+    pub(crate) fn wait_until(&mut self, until: Option<Instant>) -> Result<R, AskError> {
         assert!(self.head.is_some(), "an ask was used after its answer was taken");
         // An answer that is there needs no wait, so it is returned even where a wait would be
         // refused.
         if !self.is_ready() {
             // In a forked child nothing answers any more.
             if self.target().core().is_forked() {
-                return Err(WaitAskError { error: AskError::Forked, ask: Some(self), cycle: Vec::new() });
+                return Err(AskError::Forked);
             }
-            let mut cycle = Vec::new();
-            let error = match wait::wait_for(&mut self, until) {
-                Ok(Some(answer)) => return answer.map_err(WaitAskError::over),
-                // The ask comes back inside the error, so the caller may wait again.
-                Ok(None) => AskError::TimedOut,
-                Err(wait::WaitRefused::WouldDeadlock(found)) => {
-                    cycle = found;
-                    AskError::WouldDeadlock
-                }
-                Err(wait::WaitRefused::NoSpare) => AskError::NoSpare,
+            return match wait::wait_for(self, until) {
+                Ok(Some(answer)) => answer,
+                Ok(None) => Err(AskError::TimedOut),
+                Err(wait::WaitRefused::WouldDeadlock(cycle)) => Err(AskError::WouldDeadlock(cycle)),
+                Err(wait::WaitRefused::NoSpare) => Err(AskError::NoSpare),
             };
-            return Err(WaitAskError { error, ask: Some(self), cycle });
         }
-        match Pin::new(&mut self).poll(&mut TaskContext::from_waker(Waker::noop())) {
-            Poll::Ready(answer) => answer.map_err(WaitAskError::over),
+        match Pin::new(self).poll(&mut TaskContext::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => answer,
             Poll::Pending => unreachable!("it was ready"),
         }
     }
@@ -226,91 +219,6 @@ impl<R> fmt::Debug for Ask<R> {
         f.debug_struct("Ask").field("ready", &self.is_ready()).finish_non_exhaustive()
     }
 }
-
-/// Why a blocking wait has no answer. If an answer may still come, the error holds the ask.
-pub struct WaitAskError<R> {
-    error: AskError,
-    ask: Option<Ask<R>>,
-    cycle: Vec<WaitingActor>,
-}
-
-impl<R> WaitAskError<R> {
-    /// Makes the error after which no answer will come.
-    fn over(error: AskError) -> Self {
-        WaitAskError { error, ask: None, cycle: Vec::new() }
-    }
-
-    /// Returns, after [`AskError::WouldDeadlock`], the actors that would wait for one another,
-    /// beginning with the one that was refused. Each waits for the next one, and the last for the
-    /// first. (Where any replica behind a shared queue may answer, an actor waits for several of
-    /// them.) Returns an empty slice after other errors.
-    ///
-    /// ```
-    /// # use heist::{Actor, ActorRef, AskError, Context, Executor, Handler};
-    /// # struct Node;
-    /// # impl Actor for Node {}
-    /// struct Visit(ActorRef<Node>);
-    /// impl Handler<Visit> for Node {
-    ///     type Reply = String;
-    ///     fn handle(&mut self, Visit(other): Visit, _: &mut Context<Self>) -> String {
-    ///         let ask = other.ask(Visit(other.clone())).expect("room");
-    ///         match ask.wait() {
-    ///             Ok(further) => further,
-    ///             Err(refused) => refused.to_string(),
-    ///         }
-    ///     }
-    /// }
-    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// # let executor = Executor::new();
-    /// let node = executor.build(Node).name("node").spawn();
-    /// let refused = node.ask(Visit(node.clone()))?.wait()?;
-    /// assert!(refused.ends_with("(node waits for node)"), "{refused}");
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn cycle(&self) -> &[WaitingActor] {
-        &self.cycle
-    }
-
-    /// Returns the reason.
-    #[must_use]
-    pub fn error(&self) -> &AskError {
-        &self.error
-    }
-
-    /// Returns the ask if its answer may still come: after a timeout or a refusal to wait.
-    #[must_use]
-    pub fn into_ask(self) -> Option<Ask<R>> {
-        self.ask
-    }
-}
-
-impl<R> From<WaitAskError<R>> for AskError {
-    fn from(error: WaitAskError<R>) -> Self {
-        error.error
-    }
-}
-
-impl<R> fmt::Debug for WaitAskError<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("WaitAskError").field(&self.error).finish()
-    }
-}
-
-impl<R> fmt::Display for WaitAskError<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.error, f)?;
-        let Some(first) = self.cycle.first() else { return Ok(()) };
-        write!(f, " ({first}")?;
-        for actor in self.cycle[1..].iter().chain([first]) {
-            write!(f, " waits for {actor}")?;
-        }
-        f.write_str(")")
-    }
-}
-
-impl<R> Error for WaitAskError<R> {}
 
 impl<A: Actor> ActorRef<A> {
     /// Sends a message and returns its answer to come. The message is sent at once, so the order of

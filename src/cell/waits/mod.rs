@@ -42,7 +42,7 @@ mod stuck;
 
 use super::header::Header;
 use super::shared::Sharing;
-use crate::id::ActorId;
+use crate::id::{ActorId, WaitCycle, WaitingActor};
 use crate::sync::{Mutex, ThreadWaker};
 use crate::time::{self, Duration, Instant};
 use std::collections::HashMap;
@@ -50,31 +50,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::Wake;
 
-/// An actor in a [`Waiting`] or in a [cycle](crate::WaitAskError::cycle) of them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct WaitingActor {
-    /// The actor.
-    pub id: ActorId,
-    /// Its Rust type.
-    pub type_name: &'static str,
-    /// The name that it was spawned with, if any.
-    pub name: Option<String>,
-}
-
 impl WaitingActor {
     pub(crate) fn from_header(header: &Header) -> Self {
         let name = header.cold_if_any().and_then(|cold| cold.name.as_deref());
         WaitingActor { id: header.id(), type_name: header.type_name(), name: name.map(str::to_string) }
-    }
-}
-
-impl fmt::Display for WaitingActor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.name {
-            Some(name) => write!(f, "{name}"),
-            None => write!(f, "{} {}", self.type_name, self.id.get()),
-        }
     }
 }
 
@@ -202,9 +181,6 @@ impl WaitTable {
     }
 }
 
-/// The actors of a cycle of waits.
-pub(crate) type Cycle = Vec<WaitingActor>;
-
 impl Waits {
     /// Writes a line: `who` waits until `bell` is rung. The caller [ends](Self::unregister_wait)
     /// the line with the returned value: the replaced line of an outer wait, if any.
@@ -217,7 +193,7 @@ impl Waits {
         whom: WaitingActor,
         target: WaitTarget,
         bell: &Arc<ThreadWaker>,
-    ) -> Result<Option<Outer>, Cycle> {
+    ) -> Result<Option<Outer>, WaitCycle> {
         // The line is written before anything is followed: see the header.
         let me = ActorKey { table: Arc::clone(self), id: who.id };
         let WaitTarget { at, sharing, ask } = &target;
@@ -272,7 +248,7 @@ impl Waits {
     /// # Errors
     /// Fails if the other actor waits for the asker, so no answer would come. Then nothing has
     /// changed.
-    pub(crate) fn register_forward(&self, ask: usize, to: ActorKey) -> Result<(), Cycle> {
+    pub(crate) fn register_forward(&self, ask: usize, to: ActorKey) -> Result<(), WaitCycle> {
         // Written before the lines are followed, as a line is.
         let (number, before) = {
             let mut table = self.0.lock();
@@ -368,7 +344,7 @@ mod tests {
     ) -> Result<(), Vec<u64>> {
         let target = WaitTarget { at: place(to, whom), sharing: None, ask };
         let cycle = from.register_wait(named(who), named(whom), target, bell);
-        cycle.map(|_outer| ()).map_err(|cycle| cycle.into_iter().map(|actor| actor.id.get()).collect())
+        cycle.map(|_outer| ()).map_err(|cycle| cycle.actors().iter().map(|actor| actor.id.get()).collect())
     }
 
     #[test]

@@ -6,9 +6,9 @@
 //!
 //! Loom model: `models::waits`. Needed orderings: `scripts/weaken-orderings.sh`, group `waits`.
 
-use super::{ActorKey, Cycle, WaitingActor, Waits};
+use super::{ActorKey, Waits};
 use crate::cell::shared::Doers;
-use crate::id::ActorId;
+use crate::id::{ActorId, WaitCycle, WaitingActor};
 use crate::sync::chaos;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl Means {
 }
 
 /// Returns the cycle for which the wait of `me`, written just before, is refused.
-pub(super) fn cycle_of_refused(me: &ActorKey) -> Option<Cycle> {
+pub(super) fn cycle_of_refused(me: &ActorKey) -> Option<WaitCycle> {
     let stuck = find_stuck_twice(me)?;
     // No actor waits for `me`, so `me` waits for a cycle without `me`. An actor in that cycle sees
     // it and is refused.
@@ -67,13 +67,13 @@ pub(super) fn cycle_of_refused(me: &ActorKey) -> Option<Cycle> {
 
 /// Returns the cycle closed by the forward of this number: the stuck actors, beginning with the
 /// target of the forward.
-pub(super) fn cycle_closed_by(forward: u64, to: &ActorKey) -> Option<Cycle> {
+pub(super) fn cycle_closed_by(forward: u64, to: &ActorKey) -> Option<WaitCycle> {
     let stuck = find_stuck_twice(to)?;
     stuck.iter().any(|found| found.forward == forward).then(|| actors_of(stuck))
 }
 
-fn actors_of(stuck: Vec<FoundWait>) -> Cycle {
-    stuck.into_iter().filter_map(|found| found.who).collect()
+fn actors_of(stuck: Vec<FoundWait>) -> WaitCycle {
+    WaitCycle::new(stuck.into_iter().filter_map(|found| found.who))
 }
 
 /// Returns the stuck actors, `me` included, in the order of the walk from `me` on. All of them were

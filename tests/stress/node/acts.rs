@@ -181,8 +181,10 @@ impl Node {
     fn wait_inside(&mut self, to: &ActorRef<Node>, ttl: u8) {
         let patient = self.rng.one_in(2);
         let Some((id, ask)) = self.sender.ask(to, &mut self.rng, ttl, patient) else { return };
-        let result = if patient { ask.wait() } else { ask.wait_timeout(Duration::from_micros(200)) };
-        if let Some(ask) = conclude(id, result) {
+        let wait = |ask: &mut heist::Ask<_>| {
+            if patient { ask.wait() } else { ask.wait_timeout(Duration::from_micros(200)) }
+        };
+        if let Some(ask) = conclude(id, ask, wait) {
             match self.rng.below(3) {
                 0 => drop(ask),
                 1 => self.world.asks.put((id, ask)),
@@ -192,9 +194,9 @@ impl Node {
     }
 
     fn wait_for_myself(&mut self, ctx: &mut Context<Self>) {
-        let Some((_, ask)) = self.sender.ask(ctx.me(), &mut self.rng, 0, false) else { return };
+        let Some((_, mut ask)) = self.sender.ask(ctx.me(), &mut self.rng, 0, false) else { return };
         match ask.wait() {
-            Err(error) if *error.error() == AskError::WouldDeadlock => {}
+            Err(AskError::WouldDeadlock(_)) => {}
             Err(error) => fail(&format!("an actor waited for itself and got {error:?}")),
             Ok(_) => fail("an actor answered inside its own turn"),
         }

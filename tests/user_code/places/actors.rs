@@ -132,7 +132,7 @@ fn handler(rig: &Rig) -> Outcome {
     let actor = rig.handle().spawn(Subject::new(rig, At::Handler));
     rig.stops(&actor);
     rig.arm();
-    let ask = actor.ask(Ping).expect("room");
+    let mut ask = actor.ask(Ping).expect("room");
     let answer = ask.wait().map_err(AskError::from);
     rig.sprung();
     match answer {
@@ -162,7 +162,7 @@ fn batch(rig: &Rig) -> Outcome {
     rig.stops(&actor);
     rig.arm();
     let asks: Vec<_> = (0..4).filter_map(|_| actor.ask(Item).ok()).collect();
-    for answer in asks.into_iter().map(|ask| ask.wait().map_err(AskError::from)) {
+    for answer in asks.into_iter().map(|mut ask| ask.wait().map_err(AskError::from)) {
         assert!(answer.is_ok() || rig.act().panics() || !rig.alive() || rig.act() == Act::Stop, "{answer:?}");
     }
     rig.sprung();
@@ -223,7 +223,7 @@ fn state_drop_killed(rig: &Rig) -> Outcome {
     drop(actor);
     rig.sprung();
     counts_a_panic(rig);
-    asks.into_iter().for_each(|ask| drop(ask.wait()));
+    asks.into_iter().for_each(|mut ask| drop(ask.wait()));
     Outcome::Done
 }
 
@@ -246,7 +246,7 @@ fn local_drop_unwinding(rig: &Rig) -> Outcome {
         let _local = OnDrop(trap);
         panic!("planned");
     });
-    let ask = actor.ask(run).expect("room");
+    let mut ask = actor.ask(run).expect("room");
     rig.sprung();
     assert!(matches!(ask.wait().map_err(AskError::from), Err(AskError::Panicked(_))));
     Outcome::Done
@@ -261,7 +261,7 @@ fn payload_drop(rig: &Rig) -> Outcome {
         std::panic::set_hook(Box::new(|_| ()));
         panic_any(payload);
     });
-    let ask = actor.ask(run).expect("room");
+    let mut ask = actor.ask(run).expect("room");
     rig.sprung();
     assert!(matches!(ask.wait().map_err(AskError::from), Err(AskError::Panicked(_))));
     Outcome::Done
@@ -386,7 +386,7 @@ fn dedicated_factory(rig: &Rig) -> Outcome {
     let actor = rig.handle().spawn_dedicated(factory).expect("a thread");
     let ask = actor.ask(Ping);
     rig.sprung();
-    let _ = ask.map(heist::Ask::wait);
+    let _ = ask.map(|mut ask| ask.wait());
     if rig.act().panics() {
         assert!(matches!(actor.wait_stopped(), Ok(StopReason::Panicked(_))));
     }

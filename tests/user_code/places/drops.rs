@@ -85,7 +85,7 @@ fn panicked(rig: &Rig) -> Outcome {
     let held = rig.hold(&actor);
     actor.tell(Run(|_: &mut Puppet, _: &mut Context<Puppet>| panic!("planned"))).expect("room");
     actor.tell(Springs::<8>::new(&rig.trap())).expect("room");
-    let ask = actor.ask(Springs::<8>::new(&rig.trap())).expect("room");
+    let mut ask = actor.ask(Springs::<8>::new(&rig.trap())).expect("room");
     rig.arm();
     held.open();
     rig.sprung();
@@ -114,7 +114,7 @@ fn expired(rig: &Rig) -> Outcome {
     let actor = rig.puppet();
     rig.stops(&actor);
     let held = rig.hold(&actor);
-    let ask = actor.ask_deadline(Instant::now(), Springs::<8>::new(&rig.trap())).expect("room");
+    let mut ask = actor.ask_deadline(Instant::now(), Springs::<8>::new(&rig.trap())).expect("room");
     rig.arm();
     held.open();
     rig.sprung();

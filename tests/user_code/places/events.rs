@@ -88,7 +88,7 @@ fn spare_started_alone(rig: &Rig) -> Outcome {
     let hook = move |event: &Event| {
         let actor = theirs.lock().take();
         if let (Event::SpareStarted { .. }, Some(actor)) = (event, actor) {
-            let _ = actor.ask(Ping).map(heist::Ask::wait);
+            let _ = actor.ask(Ping).map(|mut ask| ask.wait());
             trap.spring();
         }
     };

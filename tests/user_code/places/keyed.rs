@@ -143,7 +143,7 @@ fn key_at_the_end(rig: &Rig, at: At) -> Outcome {
     rig.sprung();
     if rig.alive() {
         within("the next actor of the key answers", || {
-            directory.ask(&key, Ping).is_ok_and(|ask| ask.wait().is_ok())
+            directory.ask(&key, Ping).is_ok_and(|mut ask| ask.wait().is_ok())
         });
     }
     drop(std::mem::ManuallyDrop::into_inner(key));
@@ -180,12 +180,12 @@ fn make(rig: &Rig) -> Outcome {
         Puppet::default()
     });
     rig.arm();
-    let ask = directory.ask(&1, Ping).expect("room");
+    let mut ask = directory.ask(&1, Ping).expect("room");
     rig.sprung();
     let answered = ask.wait().is_ok();
     assert!(answered != rig.act().panics() || !rig.alive());
     if rig.alive() {
-        within("the next one is made", || directory.ask(&1, Ping).is_ok_and(|ask| ask.wait().is_ok()));
+        within("the next one is made", || directory.ask(&1, Ping).is_ok_and(|mut ask| ask.wait().is_ok()));
     }
     Outcome::Done
 }
@@ -198,9 +198,9 @@ fn make_given(rig: &Rig) -> Outcome {
         Puppet::default()
     });
     rig.sprung();
-    let _ = actor.ask(Ping).map(heist::Ask::wait);
+    let _ = actor.ask(Ping).map(|mut ask| ask.wait());
     if rig.alive() {
-        within("the next one is made", || directory.ask(&1, Ping).is_ok_and(|ask| ask.wait().is_ok()));
+        within("the next one is made", || directory.ask(&1, Ping).is_ok_and(|mut ask| ask.wait().is_ok()));
     }
     Outcome::Done
 }
@@ -268,7 +268,7 @@ fn answers(rig: &Rig, pool: &Pool<Puppet>) {
         within("each replica answers", || {
             (0..pool.len()).all(|index| {
                 let replica = pool.replica(index).expect("one");
-                replica.ask(Ping).is_ok_and(|ask| ask.wait().is_ok())
+                replica.ask(Ping).is_ok_and(|mut ask| ask.wait().is_ok())
             })
         });
     }

@@ -100,7 +100,7 @@ fn of_spare(rig: &Rig) -> Outcome {
     let handle = executor.handle();
     *rig.world.also.lock() = Some(Box::new(move || {
         let actor = handle.spawn(Puppet::default());
-        let _ = actor.ask(Ping).map(heist::Ask::wait);
+        let _ = actor.ask(Ping).map(|mut ask| ask.wait());
     }));
     rig.arm();
     until.open();
