@@ -16,6 +16,7 @@
 # The script uses the stable compiler's own switches. The standard library is not rebuilt, so the
 # sanitizers do not see inside it. scripts/tsan.supp explains the consequences and holds all
 # suppressions.
+# shellcheck disable=SC2086 # CARGO_FLAGS are several words
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -6,6 +6,7 @@
 #
 # MESSAGES (1000000000) is the number of counted messages, and PROGRAMS (1000000) the number of
 # programs of the fuzzer. SEED goes to all tests. Each test prints the seed of a failure.
+# shellcheck disable=SC2086 # CARGO_FLAGS are several words
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

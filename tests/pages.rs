@@ -148,6 +148,49 @@ fn each_link_of_a_page_leads_somewhere() {
     assert!(looked_up > 50, "the pages have many links: {looked_up}");
 }
 
+/// Returns the words that follow `before` in a text, without the marks around them.
+fn following<'a>(text: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
+    let word = |rest: &'a str| {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').unwrap_or(rest.len());
+        &rest[..end]
+    };
+    // A placeholder such as NAME is no name.
+    let placeholder = |word: &&str| !word.is_empty() && word.chars().any(char::is_lowercase);
+    text.split(before).skip(1).map(word).filter(placeholder)
+}
+
+#[test]
+fn each_command_that_a_page_names_is_there() {
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    let mut manifests = Vec::new();
+    for folder in ["examples", "benches"] {
+        files(&root().join(folder), "toml", &mut manifests);
+    }
+    manifests.retain(|path| !path.starts_with(root().join("benches/peers")));
+    manifests.push(root().join("Cargo.toml"));
+    let manifests: String = manifests.iter().map(|path| read(path)).collect();
+    let commands = read(&root().join("xtask/src/main.rs"));
+    let mut looked_up = 0;
+    for page in pages().iter().filter(|page| !page.path.starts_with("benches")) {
+        let text = read(&root().join(&page.path));
+        let at = page.path.display();
+        for target in following(&text, "--example ").chain(following(&text, "--bench ")) {
+            looked_up += 1;
+            assert!(manifests.contains(&format!("\nname = \"{target}\"\n")), "{at} names {target}");
+        }
+        for test in following(&text, "--test ") {
+            looked_up += 1;
+            let there = [format!("tests/{test}.rs"), format!("tests/{test}/main.rs")];
+            assert!(there.iter().any(|path| root().join(path).exists()), "{at} names the test {test}");
+        }
+        for command in following(&text, "cargo xtask ") {
+            looked_up += 1;
+            assert!(commands.contains(&format!("\"{command}\"")), "{at} names cargo xtask {command}");
+        }
+    }
+    assert!(looked_up > 40, "the pages name many: {looked_up}");
+}
+
 /// Each row of the table "from the origin to heist" has a test or a doctest.
 #[test]
 fn each_part_of_the_origin_has_its_test() {

@@ -2,7 +2,7 @@
 
 #[cfg(not(heist_loom))]
 mod real {
-    use parking_lot::lock_api::{GuardNoSend, RawMutex as _};
+    use parking_lot::lock_api::RawMutex as _;
 
     /// A lock without a guard. A thread that takes the claim sees everything done by the previous
     /// holder.
@@ -16,14 +16,13 @@ mod real {
         /// Takes the claim, and waits for the current holder.
         #[inline]
         pub(crate) fn take_or_wait(&self) {
-            // A raw lock's guard is `()`: nothing releases the lock at the end of a scope.
-            let _stateless = self.0.lock();
+            self.0.lock();
         }
 
         #[must_use]
         /// Takes the claim if it is free. Returns `true` on success.
         pub(crate) fn try_take(&self) -> bool {
-            self.0.try_lock().is_some()
+            self.0.try_lock()
         }
 
         /// Releases the claim.
@@ -32,9 +31,8 @@ mod real {
         /// The caller holds the claim.
         #[inline]
         pub(crate) unsafe fn give_up(&self) {
-            // SAFETY: the caller holds the claim, so the lock is locked. `GuardNoSend` carries no
-            // state.
-            unsafe { self.0.unlock(GuardNoSend::new()) };
+            // SAFETY: the caller holds the claim, so the lock is locked.
+            unsafe { self.0.unlock() };
         }
     }
 }
