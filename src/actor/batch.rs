@@ -1,13 +1,9 @@
 //! Batches as handlers see them: an iterator over several messages. [`crate::cell::batch`] takes
 //! the messages.
 
-use super::Receive;
-use super::context::{AnyEnvelope, Context, enter};
 use super::reply::Reply;
 use crate::cell::batch::{Batched, Taken, Taking};
-use crate::cell::event::DeadLetterReason;
-use crate::cell::header::Header;
-use crate::cell::ticks;
+use crate::cell::envelope::AnyEnvelope;
 use crate::error::AskError;
 use crate::variance::Invariant;
 use std::any::TypeId;
@@ -18,7 +14,7 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 /// Messages of one type from the head of a mailbox, each with a [`Reply`]: an iterator, oldest
-/// first. See [`Receive::receive_batch`].
+/// first. See [`Receive::receive_batch`](crate::Receive::receive_batch).
 ///
 /// A batch has at least one message. The others are taken from the mailbox when
 /// [`next`](Iterator::next) comes to them. A message that is never taken stays in the mailbox and
@@ -50,13 +46,13 @@ enum NextMessage<'a, M, R: 'static> {
 }
 
 /// A popped envelope of a batch, with the batch's table for it.
-struct PoppedEnvelope {
-    envelope: AnyEnvelope,
-    batched: &'static Batched,
+pub(super) struct PoppedEnvelope {
+    pub(super) envelope: AnyEnvelope,
+    pub(super) batched: &'static Batched,
 }
 
 impl PoppedEnvelope {
-    fn has_expired(&self) -> bool {
+    pub(super) fn has_expired(&self) -> bool {
         // SAFETY: the batch owns the envelope, and the function comes from the envelope's table.
         unsafe { (self.batched.expired)(self.envelope) }
     }
@@ -84,7 +80,7 @@ impl PoppedEnvelope {
     /// actor's turn.
     #[cold]
     #[inline(never)]
-    unsafe fn expire_message<M, R: 'static>(self, from: &Taking<'_>) {
+    pub(super) unsafe fn expire_message<M, R: 'static>(self, from: &Taking<'_>) {
         // SAFETY: the message was popped as an `M`, in the turn of an actor with answers of type
         // `R`.
         let (message, reply) = unsafe { self.open_envelope::<M, R>(from) };
@@ -132,6 +128,14 @@ impl<M: Send + 'static, R: Send + 'static> Batch<'_, M, R> {
 }
 
 impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
+    /// Makes a batch of at most `most` messages. `first` was popped as an `M`, for an actor with
+    /// answers of type `R`, and has not expired.
+    #[inline]
+    pub(super) fn from_first(first: PoppedEnvelope, from: &'a Taking<'a>, most: usize) -> Self {
+        let first = Some(NextMessage::PoppedEnvelope(first, from));
+        Batch { first, from: Some(from), left: most - 1, types: PhantomData }
+    }
+
     fn next_in_time(&mut self) -> Option<NextMessage<'a, M, R>> {
         if let Some(first) = self.first.take() {
             return Some(first);
@@ -191,71 +195,5 @@ impl<M, R: 'static> Drop for Batch<'_, M, R> {
 impl<M, R> fmt::Debug for Batch<'_, M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch").field("begun", &self.first.is_none()).finish_non_exhaustive()
-    }
-}
-
-/// Type of [`Batched::open`].
-pub(super) type Open = unsafe fn(AnyEnvelope, &Header, NonNull<()>);
-
-/// A [`Batched::expired`] for messages without a deadline.
-pub(super) unsafe fn never_expires(_: AnyEnvelope) -> bool {
-    false
-}
-
-/// Makes the entry of a table. Returns `None` if messages of type `M` come one by one.
-pub(super) const fn batched_vtable<A: Receive<M>, M: Send + 'static>(
-    open: Open,
-    expired: unsafe fn(AnyEnvelope) -> bool,
-) -> Option<Batched> {
-    // A limit of zero messages does not compile.
-    const { assert!(A::BATCH > 0, "a batch holds at least one message") };
-    if A::BATCH > 1 {
-        Some(Batched { message: TypeId::of::<M>(), open, expired, handle: handle::<A, M> })
-    } else {
-        None
-    }
-}
-
-/// Writes message and reply, as the last step of an [`Open`].
-///
-/// # Safety
-/// `into` is the pointer that the opening function was given.
-pub(super) unsafe fn put_pair<M, R>(into: NonNull<()>, message: M, reply: Reply<R>) {
-    // SAFETY: `into` has room for the pair, and nothing is in there yet.
-    unsafe { into.cast().write((message, reply)) };
-}
-
-unsafe fn handle<A: Receive<M>, M: Send + 'static>(
-    first: AnyEnvelope,
-    batched: &'static Batched,
-    from: &Taking<'_>,
-) {
-    let first = PoppedEnvelope { envelope: first, batched };
-    // The handler is not called for a message that came too late. The next message begins a batch
-    // of its own.
-    if first.has_expired() {
-        ticks::not_handled(from.header(), DeadLetterReason::Expired);
-        // SAFETY: by the table the message is an `M` for an actor of type `A`. The actor's turn
-        // runs here.
-        return unsafe { first.expire_message::<M, A::Reply>(from) };
-    }
-    let first = Some(NextMessage::PoppedEnvelope(first, from));
-    let batch = Batch { first, from: Some(from), left: A::BATCH - 1, types: PhantomData };
-    // SAFETY: called through the table, in a turn of an actor of type `A`.
-    let (actor, mut ctx) = unsafe { enter::<A>(from.cell()) };
-    actor.receive_batch(batch, &mut ctx);
-}
-
-/// Hands over a message that comes alone, as a batch if its type has batches.
-#[inline]
-pub(super) fn receive_alone<A: Receive<M>, M: Send + 'static>(
-    actor: &mut A,
-    message: M,
-    ctx: &mut Context<A>,
-) {
-    if A::BATCH > 1 {
-        actor.receive_batch(Batch::of_one(message, Reply::to_nobody()), ctx);
-    } else {
-        actor.receive(message, Reply::to_nobody(), ctx);
     }
 }

@@ -134,6 +134,17 @@ impl<A: Actor> CellOf<A> {
     }
 }
 
+/// Returns the actor's state and a context, for code that an envelope runs.
+///
+/// # Safety
+/// Called inside a turn of an actor of type `A`. No other reference to its state is alive.
+#[inline]
+pub(crate) unsafe fn enter<'a, A: Actor>(this: NonNull<Header>) -> (&'a mut A, Context<A>) {
+    // SAFETY: the caller is in a turn of an actor of type `A`, and no other reference to its state
+    // is alive.
+    (unsafe { CellOf::<A>::state_mut(this) }, Context::new(this))
+}
+
 /// Memory of a cell that no other thread knows yet, perhaps with the state in it.
 ///
 /// A state moves here before anything else is done with it, and outside all locks. So even a large

@@ -2,6 +2,7 @@
 
 use super::Actor;
 use super::cell_of::{CellOf, NewCell};
+use super::context::Context;
 use super::refs::{ActorRef, WeakRef};
 use super::spawn::{SpawnBuilder, SpawnError, SpawnProblem, Spawner};
 use crate::cell::dedicated::{self, NotStarted};
@@ -80,5 +81,20 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
             // `start` is dropped with this return, so the thread receives nothing and ends.
             Err(_) => Err(SpawnError::new(factory, SpawnProblem::ShuttingDown)),
         }
+    }
+}
+
+impl<A> Context<A> {
+    /// Spawns an actor with a thread of its own; see
+    /// [`Handle::spawn_dedicated`](crate::Handle::spawn_dedicated).
+    ///
+    /// # Errors
+    /// As [`Handle::spawn_dedicated`](crate::Handle::spawn_dedicated).
+    pub fn spawn_dedicated<B, F>(&mut self, factory: F) -> Result<ActorRef<B>, SpawnError<F>>
+    where
+        B: Actor,
+        F: FnOnce() -> B + Send + 'static,
+    {
+        Spawner::new(self.header().core()).dedicated(factory).try_spawn()
     }
 }

@@ -1,6 +1,7 @@
 //! The handle: a way to spawn on an executor, to wait for it and to look at it.
 
 use super::Actor;
+use super::context::Context as ActorContext;
 use super::dedicated::Dedicated;
 use super::refs::ActorRef;
 use super::spawn::{SpawnBuilder, SpawnError, Spawner};
@@ -251,6 +252,13 @@ impl Handle {
     /// its own crew from being quiescent.
     pub fn wait_idle_async(&self) -> WaitIdle {
         WaitIdle { core: Arc::clone(&self.core), ticket: None }
+    }
+}
+
+impl<A> ActorContext<A> {
+    /// Returns a handle of the actor's executor.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.header().core().share())
     }
 }
 

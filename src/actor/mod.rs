@@ -6,9 +6,11 @@
 //! - [`refs`]: `ActorRef` and `WeakRef`
 //! - [`recipient`]: references by message type
 //! - [`tell`], [`ask`], [`send`]: the three ways to send
+//! - [`to_self`]: messages of an actor to itself
 //! - [`carried`]: how large messages travel
 //! - [`reply`]: the way back
 //! - [`batch`]: several messages in one call
+//! - [`receive`]: how a message reaches its actor
 //! - [`timers`]: messages that come later, once or at an interval
 //! - [`handle`], [`spawn`]: the way to an executor, and new actors
 //! - [`dedicated`]: actors with a thread of their own
@@ -27,6 +29,7 @@ pub(crate) mod dedicated;
 pub(crate) mod handle;
 pub(crate) mod managed;
 mod patience;
+mod receive;
 pub(crate) mod recipient;
 pub(crate) mod refs;
 pub(crate) mod reply;
@@ -35,6 +38,7 @@ pub(crate) mod send;
 pub(crate) mod spawn;
 pub(crate) mod tell;
 pub(crate) mod timers;
+mod to_self;
 pub(crate) mod wait;
 
 use crate::error::StopReason;

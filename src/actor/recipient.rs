@@ -22,6 +22,24 @@ fn untyped<A>(actor: ActorRef<A>) -> ActorRef<()> {
     ActorRef::from_strong(actor.into_strong())
 }
 
+impl<A> ActorRef<A> {
+    /// Returns a reference to the same actor that only tells it messages of type `M`.
+    pub fn recipient<M: Send + 'static>(&self) -> Recipient<M>
+    where
+        A: Receive<M>,
+    {
+        Recipient::new(self.clone())
+    }
+
+    /// Returns a reference to the same actor that only asks it messages of type `M`.
+    pub fn asker<M: Send + 'static>(&self) -> Asker<M, A::Reply>
+    where
+        A: Receive<M>,
+    {
+        Asker::new(self.clone())
+    }
+}
+
 /// A reference to an actor, of whatever type, that takes messages of type `M`. It keeps the actor
 /// alive, as an [`ActorRef`] does.
 ///
@@ -58,7 +76,7 @@ pub struct Recipient<M> {
 }
 
 impl<M: Send + 'static> Recipient<M> {
-    pub(crate) fn new<A: Receive<M>>(actor: ActorRef<A>) -> Self {
+    fn new<A: Receive<M>>(actor: ActorRef<A>) -> Self {
         // A function pointer beside the reference, so a recipient costs no allocation.
         Recipient { actor: untyped(actor), tell: |actor, message| typed::<A>(actor).tell(message) }
     }
@@ -126,7 +144,7 @@ pub struct Asker<M, R> {
 }
 
 impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
-    pub(crate) fn new<A: Receive<M, Reply = R>>(actor: ActorRef<A>) -> Self {
+    fn new<A: Receive<M, Reply = R>>(actor: ActorRef<A>) -> Self {
         // A single function pointer serves both ways to ask, so an asker has two words.
         let ask: AskFn<M, R> = |actor, deadline, message| match deadline {
             None => typed::<A>(actor).ask(message),

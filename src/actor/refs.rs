@@ -1,7 +1,5 @@
 //! References to actors, which users hold.
 
-use super::Receive;
-use super::recipient::{Asker, Recipient};
 use super::wait::{self, Awaits};
 use crate::cell::end;
 use crate::cell::header::{Header, Strong, Weak};
@@ -26,11 +24,11 @@ use std::task::{Context, Poll};
 /// A reference to an actor of type `A`. Cheap to clone, to send and to share, whatever `A` is. Two
 /// references are equal when they name the same actor.
 ///
-/// An actor lives while one of these exists: an `ActorRef`, a [`Recipient`] or an [`Asker`] to it;
-/// a message for it; a turn of it; an unanswered [`ask_then`](crate::Context::ask_then) or
-/// [`when_room`](crate::Context::when_room) of its own; a [`Timer`](crate::Timer) that it armed for
-/// itself. When the last one goes, the actor ends. Its code never runs inside the drop of a
-/// reference: a final turn is scheduled instead.
+/// An actor lives while one of these exists: an `ActorRef`, a [`Recipient`](crate::Recipient) or an
+/// [`Asker`](crate::Asker) to it; a message for it; a turn of it; an unanswered
+/// [`ask_then`](crate::Context::ask_then) or [`when_room`](crate::Context::when_room) of its own; a
+/// [`Timer`](crate::Timer) that it armed for itself. When the last one goes, the actor ends. Its
+/// code never runs inside the drop of a reference: a final turn is scheduled instead.
 ///
 /// # Limits
 /// A reference that outlives its executor is safe, and its methods return errors. Until the last
@@ -204,22 +202,6 @@ impl<A> ActorRef<A> {
     pub fn downgrade(&self) -> WeakRef<A> {
         // SAFETY: `self` has a count of the cell.
         WeakRef { weak: unsafe { Weak::add_to(self.as_ptr()) }, actor: PhantomData }
-    }
-
-    /// Returns a reference to the same actor that only tells it messages of type `M`.
-    pub fn recipient<M: Send + 'static>(&self) -> Recipient<M>
-    where
-        A: Receive<M>,
-    {
-        Recipient::new(self.clone())
-    }
-
-    /// Returns a reference to the same actor that only asks it messages of type `M`.
-    pub fn asker<M: Send + 'static>(&self) -> Asker<M, A::Reply>
-    where
-        A: Receive<M>,
-    {
-        Asker::new(self.clone())
     }
 
     /// Blocks until the actor has ended, that is until [`stopped`](crate::Actor::stopped) has run

@@ -3,11 +3,12 @@
 
 use super::Actor;
 use super::cell_of::CellOf;
-use super::context::AnyEnvelope;
 use super::handle::Handle;
 use super::refs::ActorRef;
 use super::spawn::{SpawnBuilder, SpawnError};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset};
+use crate::cell::envelope::{
+    AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset,
+};
 use crate::cell::event::ReplicaFailure;
 use crate::cell::header::Header;
 use crate::cell::room;

@@ -1,13 +1,12 @@
 //! Sending that waits for room, oldest first.
 
 use super::carried::{Carried, carried, is_large};
-use super::context::AnyEnvelope;
 use super::refs::ActorRef;
 use super::tell::{self, TellParcel};
 use super::wait::{self, Awaits, WaitRefused};
 use super::{Actor, Receive};
 use crate::cell::core::Core;
-use crate::cell::envelope::{Envelope, Lane, Parcel, deliver};
+use crate::cell::envelope::{AnyEnvelope, Envelope, Lane, Parcel, deliver};
 use crate::cell::header::Header;
 use crate::cell::room::{self, Ticket, TicketNow};
 use crate::drops;

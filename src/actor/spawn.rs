@@ -2,6 +2,7 @@
 
 use super::Actor;
 use super::cell_of::{CellOf, NewCell};
+use super::context::Context;
 use super::refs::ActorRef;
 use crate::cell::core::{Core, Limits};
 use crate::cell::header::{ActorVtable, Cold, Header, Strong};
@@ -98,6 +99,20 @@ impl<'a> Spawner<'a> {
 /// Settings for an actor that is about to be spawned. From [`Handle::build`](crate::Handle::build)
 /// and [`Handle::build_dedicated`](crate::Handle::build_dedicated).
 ///
+impl<A> Context<A> {
+    /// Spawns an actor on the same executor; see [`Handle::spawn`](crate::Handle::spawn).
+    #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
+    pub fn spawn<B: Actor + Send>(&mut self, actor: B) -> ActorRef<B> {
+        Spawner::new(self.header().core()).spawn(actor)
+    }
+
+    /// Begins an actor with settings of its own, on the same executor; see
+    /// [`Handle::build`](crate::Handle::build).
+    pub fn build<B: Actor + Send>(&mut self, actor: B) -> SpawnBuilder<'_, B> {
+        SpawnBuilder::begin(Spawner::new(self.header().core()), actor)
+    }
+}
+
 /// ```
 /// # use heist::{Actor, Executor};
 /// # struct Cache;

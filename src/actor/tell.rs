@@ -1,16 +1,16 @@
 //! Told messages: an envelope with a message and no way back, in one block; or, where many wait,
 //! the message alone in a [segment]'s slot.
 
-use super::batch;
 use super::carried::{Carried, carried};
-use super::context::{AnyEnvelope, enter};
+use super::cell_of::enter;
+use super::receive;
 use super::refs::ActorRef;
 use super::reply::Reply;
 use super::{Actor, Receive};
 use crate::cell::batch::Batched;
 use crate::cell::envelope::{
-    Envelope, EnvelopeVtable, Lane, Origin, Parcel, SentAt, Storage, Timestamp, deliver, push_alone,
-    timestamp_offset,
+    AnyEnvelope, Envelope, EnvelopeVtable, Lane, Origin, Parcel, SentAt, Storage, Timestamp, deliver,
+    push_alone, timestamp_offset,
 };
 use crate::cell::header::Header;
 use crate::cell::prepaid;
@@ -81,7 +81,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
         open_prepaid::<M, C, A::Reply, false>,
     );
 
-    const fn vtables(handle: HandleFn, handle_dated: HandleFn, open: batch::Open) -> TellVtables {
+    const fn vtables(handle: HandleFn, handle_dated: HandleFn, open: receive::Open) -> TellVtables {
         let (discard, sent) =
             (discard_told::<C>, timestamp_offset::<SentAt>(offset_of!(TellEnvelope<C, SentAt>, sent)));
         let (undated, dated) = (batched_vtable::<A, M>(open), batched_vtable::<A, M>(open));
@@ -94,8 +94,8 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
 }
 
 /// Told messages have no deadline.
-const fn batched_vtable<A: Receive<M>, M: Send + 'static>(open: batch::Open) -> Option<Batched> {
-    batch::batched_vtable::<A, M>(open, batch::never_expires)
+const fn batched_vtable<A: Receive<M>, M: Send + 'static>(open: receive::Open) -> Option<Batched> {
+    receive::batched_vtable::<A, M>(open, receive::never_expires)
 }
 
 type HandleFn = unsafe fn(AnyEnvelope, NonNull<Header>, Storage);
@@ -385,7 +385,7 @@ unsafe fn open_for_batch<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
     // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
     // room for message and reply.
     unsafe {
-        batch::put_pair::<M, R>(
+        receive::put_pair::<M, R>(
             into,
             take_from_envelope::<C>(this, header.pool_held()).arrive(),
             Reply::to_nobody(),

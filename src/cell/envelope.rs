@@ -24,6 +24,9 @@ pub(crate) struct Envelope {
     vtable: &'static EnvelopeVtable,
 }
 
+/// An envelope, for code without the message's type.
+pub(crate) type AnyEnvelope = NonNull<Envelope>;
+
 /// Where the message to handle is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Storage {

@@ -1,20 +1,47 @@
 //! Asks with an answer that comes back as a message. One allocation is first the reply's target and
 //! then the envelope.
 
-use crate::actor::Actor;
-use crate::actor::context::{AnyEnvelope, Context, enter};
+use crate::actor::carried::carried;
+use crate::actor::cell_of::enter;
+use crate::actor::context::Context;
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::{Reply, ReplyVtable};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset};
+use crate::actor::{Actor, Receive};
+use crate::cell::envelope::{
+    AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset,
+};
 use crate::cell::exempt::deliver_answer;
 use crate::cell::header::Header;
 use crate::drops;
-use crate::error::AskError;
+use crate::error::{AskError, SendError};
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::worker::Worker;
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::NonNull;
+
+impl<A: Actor> Context<A> {
+    /// Asks another actor without waiting. `then` runs in a later turn of this actor, with the
+    /// answer or the reason why no answer came. The answer is exempt from this actor's capacity,
+    /// and the ask keeps this actor alive until the answer comes.
+    ///
+    /// If this actor stops first, `then` never runs, and the answer becomes a dead letter.
+    ///
+    /// # Errors
+    /// As [`ActorRef::ask`]; `then` is dropped.
+    #[doc(alias("pipe_to", "pipeToSelf", "into_actor", "call"))]
+    pub fn ask_then<B, M, F>(&mut self, target: &ActorRef<B>, message: M, then: F) -> Result<(), SendError<M>>
+    where
+        B: Receive<M>,
+        M: Send + 'static,
+        F: FnOnce(&mut A, Result<B::Reply, AskError>, &mut Context<A>) + Send + 'static,
+    {
+        // The callback is both the message's reply and, later, the envelope of the answer. The
+        // callback keeps this actor alive until then.
+        let reply = reply_by_callback(ActorRef::clone(self.me()), then);
+        carried!(message => target.send_with_reply::<M, _>(message, reply))
+    }
+}
 
 #[repr(C)]
 struct Callback<A: Actor, R, F, S> {

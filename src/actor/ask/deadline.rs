@@ -5,13 +5,14 @@
 
 use super::envelope::{AskEnvelope, AskParcel, AskVtables, AskWithReplyEnvelope, AskWithReplyParcel};
 use super::{Ask, callback};
-use crate::actor::batch;
 use crate::actor::carried::{Carried, carried};
-use crate::actor::context::{AnyEnvelope, Context, enter};
+use crate::actor::cell_of::enter;
+use crate::actor::context::Context;
+use crate::actor::receive;
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::Reply;
 use crate::actor::{Actor, Receive};
-use crate::cell::envelope::{EnvelopeVtable, Lane, Storage, Timestamp, deliver};
+use crate::cell::envelope::{AnyEnvelope, EnvelopeVtable, Lane, Storage, Timestamp, deliver};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::ticks;
@@ -34,7 +35,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
         handle: handle_asked::<A, M, C>,
         discard: AskEnvelope::<Expiring<C>, A::Reply, ()>::discard_ask,
         sent: AskEnvelope::<Expiring<C>, A::Reply, S>::SENT,
-        batched: batch::batched_vtable::<A, M>(
+        batched: receive::batched_vtable::<A, M>(
             open_asked::<M, C, A::Reply>,
             asked_has_expired::<C, A::Reply>,
         ),
@@ -43,7 +44,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
         handle: handle_with::<A, M, C, S>,
         discard: AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::discard_ask,
         sent: AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::SENT,
-        batched: batch::batched_vtable::<A, M>(
+        batched: receive::batched_vtable::<A, M>(
             open_with::<M, C, A::Reply, S>,
             with_has_expired::<C, A::Reply, S>,
         ),
@@ -112,7 +113,7 @@ unsafe fn open_asked<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
     // room for message and reply.
     unsafe {
         let (expiring, reply) = AskEnvelope::<Expiring<C>, R, ()>::take_parts(this);
-        batch::put_pair::<M, R>(into, expiring.message.arrive(), reply);
+        receive::put_pair::<M, R>(into, expiring.message.arrive(), reply);
     }
 }
 
@@ -137,7 +138,7 @@ unsafe fn open_with<M: Send + 'static, C: Carried<M>, R: Send + 'static, S: Time
     unsafe {
         let (expiring, reply) =
             AskWithReplyEnvelope::<Expiring<C>, R, S>::take_and_free(this, header.pool_held());
-        batch::put_pair::<M, R>(into, expiring.message.arrive(), reply);
+        receive::put_pair::<M, R>(into, expiring.message.arrive(), reply);
     }
 }
 

@@ -2,11 +2,13 @@
 //! allocation.
 
 use crate::actor::Receive;
-use crate::actor::batch;
 use crate::actor::carried::Carried;
-use crate::actor::context::{AnyEnvelope, enter};
+use crate::actor::cell_of::enter;
+use crate::actor::receive;
 use crate::actor::reply::{Forwarded, Reply, ReplyVtable};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, Parcel, SentAt, Storage, Timestamp, timestamp_offset};
+use crate::cell::envelope::{
+    AnyEnvelope, Envelope, EnvelopeVtable, Parcel, SentAt, Storage, Timestamp, timestamp_offset,
+};
 use crate::cell::header::{Header, Weak};
 use crate::cell::waits::ActorKey as Answerer;
 use crate::drops;
@@ -80,18 +82,18 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
         handle: AskEnvelope::<C, A::Reply, ()>::handle::<A, M>,
         discard: AskEnvelope::<C, A::Reply, ()>::discard_ask,
         sent: AskEnvelope::<C, A::Reply, S>::SENT,
-        batched: batch::batched_vtable::<A, M>(
+        batched: receive::batched_vtable::<A, M>(
             AskEnvelope::<C, A::Reply, ()>::open_into::<M>,
-            batch::never_expires,
+            receive::never_expires,
         ),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
         handle: AskWithReplyEnvelope::<C, A::Reply, S>::handle::<A, M>,
         discard: AskWithReplyEnvelope::<C, A::Reply, S>::discard_ask,
         sent: AskWithReplyEnvelope::<C, A::Reply, S>::SENT,
-        batched: batch::batched_vtable::<A, M>(
+        batched: receive::batched_vtable::<A, M>(
             AskWithReplyEnvelope::<C, A::Reply, S>::open_into::<M>,
-            batch::never_expires,
+            receive::never_expires,
         ),
     };
 }
@@ -298,7 +300,7 @@ impl<M: Send + 'static, R: Send + 'static> AskEnvelope<M, R, ()> {
         // has room for message and reply.
         unsafe {
             let (message, reply) = Self::take_parts(this);
-            batch::put_pair::<N, R>(into, message.arrive(), reply);
+            receive::put_pair::<N, R>(into, message.arrive(), reply);
         }
     }
 
@@ -421,7 +423,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskWithReplyEnvelope<M,
         // has room for message and reply.
         unsafe {
             let (message, reply) = Self::take_and_free(this, header.pool_held());
-            batch::put_pair::<N, R>(into, message.arrive(), reply);
+            receive::put_pair::<N, R>(into, message.arrive(), reply);
         }
     }
 

@@ -3,9 +3,9 @@
 
 use super::{IntervalMode, Tick, Timer, TimerError, TimerTarget, not_armed};
 use crate::actor::Receive;
-use crate::actor::batch;
-use crate::actor::context::{AnyEnvelope, enter};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, SentAt, Storage, timestamp_offset};
+use crate::actor::cell_of::enter;
+use crate::actor::receive;
+use crate::cell::envelope::{AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, timestamp_offset};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::prepaid;
@@ -206,7 +206,7 @@ where
     // SAFETY: a turn of this actor of type `A` runs here.
     unsafe {
         let (actor, mut ctx) = enter::<A>(header);
-        batch::receive_alone(actor, message, &mut ctx);
+        receive::receive_alone(actor, message, &mut ctx);
     }
     if header_ref.state.load_snapshot().is_closed() {
         return; // the interval ends with its actor

@@ -2,10 +2,12 @@
 
 use super::{Timer, TimerTarget, not_armed};
 use crate::actor::Receive;
-use crate::actor::batch;
 use crate::actor::carried::Carried;
-use crate::actor::context::{AnyEnvelope, enter};
-use crate::cell::envelope::{Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset};
+use crate::actor::cell_of::enter;
+use crate::actor::receive;
+use crate::cell::envelope::{
+    AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset,
+};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::prepaid;
@@ -141,7 +143,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
             return;
         }
         let (actor, mut ctx) = enter::<A>(header);
-        batch::receive_alone(actor, once.message.arrive(), &mut ctx);
+        receive::receive_alone(actor, once.message.arrive(), &mut ctx);
     }
 }
 
