@@ -2,9 +2,11 @@
 //! again.
 
 use super::{IntervalMode, Tick, Timer, TimerError, TimerTarget, not_armed};
-use crate::actor::Receive;
 use crate::actor::cell_of::enter;
+use crate::actor::context::Context;
 use crate::actor::receive;
+use crate::actor::refs::ActorRef;
+use crate::actor::{Actor, Receive};
 use crate::cell::envelope::{AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, timestamp_offset};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
@@ -17,6 +19,81 @@ use crate::time::{self, Duration, Instant};
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::NonNull;
+
+impl<A: Actor> Context<A> {
+    /// Tells this actor itself a message every `period`, first after one period. `message` makes
+    /// each message, inside the actor's turn. See [`Timer`]. The timer keeps this actor alive until
+    /// it is cancelled.
+    ///
+    /// At most one tick of an interval is under way: the next one is armed when this one has been
+    /// handled. A panic in `message` counts as a panic in a handler of the actor.
+    ///
+    /// # Errors
+    /// Fails if the period is zero, this actor stops, or its executor shuts down.
+    #[doc(alias("interval", "send_interval", "run_interval", "periodic"))]
+    pub fn tell_every<M, F>(
+        &mut self,
+        period: Duration,
+        mode: IntervalMode,
+        message: F,
+    ) -> Result<Timer, TimerError>
+    where
+        A: Receive<M>,
+        M: Send + 'static,
+        F: FnMut(Tick) -> M + Send + 'static,
+    {
+        arm_interval(TimerTarget::Own(self.me().clone()), period, mode, message)
+    }
+}
+
+impl<A: Actor> ActorRef<A> {
+    /// Tells the actor a message every `period`, first after one period. `message` makes each
+    /// message, inside the actor's turn. See [`Timer`]. Unlike [`Context::tell_every`] the timer
+    /// does not keep the actor alive, and ends with it.
+    ///
+    /// At most one tick of an interval is in the mailbox, beside its capacity.
+    ///
+    /// # Errors
+    /// Fails if the period is zero, the actor stops, or its executor shuts down.
+    ///
+    /// ```
+    /// # use heist::{Actor, Context, Executor, IntervalMode, Handler, TimerError};
+    /// # use std::time::Duration;
+    /// # struct Clock(u32);
+    /// # impl Actor for Clock {}
+    /// # #[derive(Clone)]
+    /// # struct Second;
+    /// # impl Handler<Second> for Clock {
+    /// #     type Reply = ();
+    /// #     fn handle(&mut self, _: Second, ctx: &mut Context<Self>) {
+    /// #         self.0 += 1; if self.0 == 3 { ctx.stop() }
+    /// #     }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// # let executor = Executor::new();
+    /// let clock = executor.spawn(Clock(0));
+    /// let period = Duration::from_millis(2);
+    /// let _ticking = clock.tell_every(period, IntervalMode::FixedDelay, |_| Second)?;
+    /// clock.wait_stopped()?;
+    /// let nonsense = clock.tell_every(Duration::ZERO, IntervalMode::FixedRate, |_| Second);
+    /// assert_eq!(nonsense.unwrap_err(), TimerError::ZeroPeriod);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tell_every<M, F>(
+        &self,
+        period: Duration,
+        mode: IntervalMode,
+        message: F,
+    ) -> Result<Timer, TimerError>
+    where
+        A: Receive<M>,
+        M: Send + 'static,
+        F: FnMut(Tick) -> M + Send + 'static,
+    {
+        arm_interval(TimerTarget::Other(self.downgrade()), period, mode, message)
+    }
+}
 
 #[repr(C)]
 struct Interval<A, M, F> {
@@ -54,7 +131,7 @@ where
     };
 }
 
-pub(super) fn arm_interval<A, M, F>(
+fn arm_interval<A, M, F>(
     target: TimerTarget<A>,
     period: Duration,
     mode: IntervalMode,

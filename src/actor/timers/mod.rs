@@ -13,14 +13,11 @@
 mod interval;
 mod once;
 
-use super::carried::carried;
-use super::context::Context;
 use super::refs::{ActorRef, WeakRef};
-use super::{Actor, Receive};
 use crate::cell::header::Header;
-use crate::error::{Refusal, SendError};
+use crate::error::Refusal;
 use crate::sched::timers::Key;
-use crate::time::{self, Duration, Instant};
+use crate::time::Instant;
 use std::error::Error;
 use std::fmt;
 use std::ptr::NonNull;
@@ -40,11 +37,12 @@ use std::ptr::NonNull;
 ///
 /// # Limits
 /// Messages of timers do not count against the mailbox's capacity, no matter which actor or thread
-/// armed them. A [`tell_every`](Context::tell_every) has at most one message in the mailbox at a
-/// time. A [`tell_after`](Context::tell_after) or [`tell_at`](Context::tell_at) has one once it is
-/// due, so their number is bounded only by how many timers the program arms: a program that arms
-/// timers for an actor faster than the actor handles them fills its mailbox beyond the capacity.
-/// Where the number must be bounded use one `tell_every`, or let the actor arm timers for itself.
+/// armed them. A [`tell_every`](crate::Context::tell_every) has at most one message in the mailbox
+/// at a time. A [`tell_after`](crate::Context::tell_after) or [`tell_at`](crate::Context::tell_at)
+/// has one once it is due, so their number is bounded only by how many timers the program arms: a
+/// program that arms timers for an actor faster than the actor handles them fills its mailbox
+/// beyond the capacity. Where the number must be bounded use one `tell_every`, or let the actor arm
+/// timers for itself.
 ///
 /// ```
 /// use heist::{Actor, Context, Executor, IntervalMode, Handler, Tick, Timer};
@@ -251,165 +249,5 @@ fn not_armed(header: &Header) -> Refusal {
         Refusal::Stopped
     } else {
         Refusal::ShuttingDown
-    }
-}
-
-impl<A: Actor> Context<A> {
-    /// Tells this actor itself `message` after `delay`. See [`Timer`]. The timer keeps this actor
-    /// alive until it fires.
-    ///
-    /// The message is exempt from the mailbox's capacity, and overtakes what waits there.
-    ///
-    /// # Errors
-    /// [`Refusal::Stopped`] once this actor stops, [`Refusal::ShuttingDown`] once its executor
-    /// does. The message comes back inside the error.
-    #[doc(alias("send_after", "notify_later", "run_later", "delay", "schedule_once"))]
-    pub fn tell_after<M: Send + 'static>(
-        &mut self,
-        delay: Duration,
-        message: M,
-    ) -> Result<Timer, SendError<M>>
-    where
-        A: Receive<M>,
-    {
-        carried!(message => once::arm_once::<A, M, _>(TimerTarget::Own(self.me().clone()), time::instant_after(delay), message))
-    }
-
-    /// Tells this actor itself `message` at an instant, or as soon as possible if that has passed.
-    /// See [`tell_after`](Self::tell_after) for all else.
-    ///
-    /// # Errors
-    /// As [`tell_after`](Self::tell_after).
-    #[doc(alias("send_at", "schedule"))]
-    pub fn tell_at<M: Send + 'static>(&mut self, at: Instant, message: M) -> Result<Timer, SendError<M>>
-    where
-        A: Receive<M>,
-    {
-        carried!(message => once::arm_once::<A, M, _>(TimerTarget::Own(self.me().clone()), Some(at), message))
-    }
-
-    /// Tells this actor itself a message every `period`, first after one period. `message` makes
-    /// each message, inside the actor's turn. See [`Timer`]. The timer keeps this actor alive until
-    /// it is cancelled.
-    ///
-    /// At most one tick of an interval is under way: the next one is armed when this one has been
-    /// handled. A panic in `message` counts as a panic in a handler of the actor.
-    ///
-    /// # Errors
-    /// Fails if the period is zero, this actor stops, or its executor shuts down.
-    #[doc(alias("interval", "send_interval", "run_interval", "periodic"))]
-    pub fn tell_every<M, F>(
-        &mut self,
-        period: Duration,
-        mode: IntervalMode,
-        message: F,
-    ) -> Result<Timer, TimerError>
-    where
-        A: Receive<M>,
-        M: Send + 'static,
-        F: FnMut(Tick) -> M + Send + 'static,
-    {
-        interval::arm_interval(TimerTarget::Own(self.me().clone()), period, mode, message)
-    }
-}
-
-impl<A: Actor> ActorRef<A> {
-    /// Tells the actor `message` after `delay`. See [`Timer`]. Unlike [`Context::tell_after`] the
-    /// timer does not keep the actor alive: if the actor ends before, the message is a dead letter.
-    ///
-    /// The message is exempt from the capacity of the actor's mailbox: beside its capacity the
-    /// mailbox holds one message for each timer that is due, however many others have armed
-    /// ([limits](Timer#limits)).
-    ///
-    /// # Errors
-    /// [`Refusal::Stopped`] once the actor stops, [`Refusal::ShuttingDown`] once its executor does,
-    /// [`Refusal::Forked`] in a forked child. The message comes back inside the error.
-    ///
-    /// ```
-    /// # use heist::{Actor, Context, Executor, Handler};
-    /// # use std::time::Duration;
-    /// # struct Lamp;
-    /// # impl Actor for Lamp {}
-    /// # struct Off;
-    /// # impl Handler<Off> for Lamp {
-    /// #     type Reply = ();
-    /// #     fn handle(&mut self, _: Off, ctx: &mut Context<Self>) {
-    /// #         ctx.stop()
-    /// #     }
-    /// # }
-    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// # let executor = Executor::new();
-    /// let lamp = executor.spawn(Lamp);
-    /// lamp.tell_after(Duration::from_millis(10), Off)?.detach();
-    /// let other = lamp.tell_after(Duration::from_secs(3600), Off)?;
-    /// assert!(other.cancel());
-    /// lamp.wait_stopped()?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn tell_after<M: Send + 'static>(&self, delay: Duration, message: M) -> Result<Timer, SendError<M>>
-    where
-        A: Receive<M>,
-    {
-        carried!(message => once::arm_once::<A, M, _>(TimerTarget::Other(self.downgrade()), time::instant_after(delay), message))
-    }
-
-    /// Tells the actor `message` at an instant, or as soon as possible if that has passed. See
-    /// [`tell_after`](Self::tell_after) for all else.
-    ///
-    /// # Errors
-    /// As [`tell_after`](Self::tell_after).
-    pub fn tell_at<M: Send + 'static>(&self, at: Instant, message: M) -> Result<Timer, SendError<M>>
-    where
-        A: Receive<M>,
-    {
-        carried!(message => once::arm_once::<A, M, _>(TimerTarget::Other(self.downgrade()), Some(at), message))
-    }
-
-    /// Tells the actor a message every `period`, first after one period. `message` makes each
-    /// message, inside the actor's turn. See [`Timer`]. Unlike [`Context::tell_every`] the timer
-    /// does not keep the actor alive, and ends with it.
-    ///
-    /// At most one tick of an interval is in the mailbox, beside its capacity.
-    ///
-    /// # Errors
-    /// Fails if the period is zero, the actor stops, or its executor shuts down.
-    ///
-    /// ```
-    /// # use heist::{Actor, Context, Executor, IntervalMode, Handler, TimerError};
-    /// # use std::time::Duration;
-    /// # struct Clock(u32);
-    /// # impl Actor for Clock {}
-    /// # #[derive(Clone)]
-    /// # struct Second;
-    /// # impl Handler<Second> for Clock {
-    /// #     type Reply = ();
-    /// #     fn handle(&mut self, _: Second, ctx: &mut Context<Self>) {
-    /// #         self.0 += 1; if self.0 == 3 { ctx.stop() }
-    /// #     }
-    /// # }
-    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// # let executor = Executor::new();
-    /// let clock = executor.spawn(Clock(0));
-    /// let period = Duration::from_millis(2);
-    /// let _ticking = clock.tell_every(period, IntervalMode::FixedDelay, |_| Second)?;
-    /// clock.wait_stopped()?;
-    /// let nonsense = clock.tell_every(Duration::ZERO, IntervalMode::FixedRate, |_| Second);
-    /// assert_eq!(nonsense.unwrap_err(), TimerError::ZeroPeriod);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn tell_every<M, F>(
-        &self,
-        period: Duration,
-        mode: IntervalMode,
-        message: F,
-    ) -> Result<Timer, TimerError>
-    where
-        A: Receive<M>,
-        M: Send + 'static,
-        F: FnMut(Tick) -> M + Send + 'static,
-    {
-        interval::arm_interval(TimerTarget::Other(self.downgrade()), period, mode, message)
     }
 }

@@ -1,10 +1,12 @@
 //! A message that comes once: the same box lies in the table of timers and is then the envelope.
 
 use super::{Timer, TimerTarget, not_armed};
-use crate::actor::Receive;
-use crate::actor::carried::Carried;
+use crate::actor::carried::{Carried, carried};
 use crate::actor::cell_of::enter;
+use crate::actor::context::Context;
 use crate::actor::receive;
+use crate::actor::refs::ActorRef;
+use crate::actor::{Actor, Receive};
 use crate::cell::envelope::{
     AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset,
 };
@@ -15,10 +17,99 @@ use crate::cell::ticks;
 use crate::error::{AskError, SendError};
 use crate::memory::Held;
 use crate::sched::timers::{Aim, Key, Timed};
-use crate::time::{self, Instant};
+use crate::time::{self, Duration, Instant};
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::NonNull;
+
+impl<A: Actor> Context<A> {
+    /// Tells this actor itself `message` after `delay`. See [`Timer`]. The timer keeps this actor
+    /// alive until it fires.
+    ///
+    /// The message is exempt from the mailbox's capacity, and overtakes what waits there.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopped`](crate::Refusal::Stopped) once this actor stops, [`Refusal::ShuttingDown`](crate::Refusal::ShuttingDown) once its executor
+    /// does. The message comes back inside the error.
+    #[doc(alias("send_after", "notify_later", "run_later", "delay", "schedule_once"))]
+    pub fn tell_after<M: Send + 'static>(
+        &mut self,
+        delay: Duration,
+        message: M,
+    ) -> Result<Timer, SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        carried!(message => arm_once::<A, M, _>(TimerTarget::Own(self.me().clone()), time::instant_after(delay), message))
+    }
+
+    /// Tells this actor itself `message` at an instant, or as soon as possible if that has passed.
+    /// See [`tell_after`](Self::tell_after) for all else.
+    ///
+    /// # Errors
+    /// As [`tell_after`](Self::tell_after).
+    #[doc(alias("send_at", "schedule"))]
+    pub fn tell_at<M: Send + 'static>(&mut self, at: Instant, message: M) -> Result<Timer, SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        carried!(message => arm_once::<A, M, _>(TimerTarget::Own(self.me().clone()), Some(at), message))
+    }
+}
+
+impl<A: Actor> ActorRef<A> {
+    /// Tells the actor `message` after `delay`. See [`Timer`]. Unlike [`Context::tell_after`] the
+    /// timer does not keep the actor alive: if the actor ends before, the message is a dead letter.
+    ///
+    /// The message is exempt from the capacity of the actor's mailbox: beside its capacity the
+    /// mailbox holds one message for each timer that is due, however many others have armed
+    /// ([limits](Timer#limits)).
+    ///
+    /// # Errors
+    /// [`Refusal::Stopped`](crate::Refusal::Stopped) once the actor stops, [`Refusal::ShuttingDown`](crate::Refusal::ShuttingDown) once its executor does,
+    /// [`Refusal::Forked`](crate::Refusal::Forked) in a forked child. The message comes back inside the error.
+    ///
+    /// ```
+    /// # use heist::{Actor, Context, Executor, Handler};
+    /// # use std::time::Duration;
+    /// # struct Lamp;
+    /// # impl Actor for Lamp {}
+    /// # struct Off;
+    /// # impl Handler<Off> for Lamp {
+    /// #     type Reply = ();
+    /// #     fn handle(&mut self, _: Off, ctx: &mut Context<Self>) {
+    /// #         ctx.stop()
+    /// #     }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// # let executor = Executor::new();
+    /// let lamp = executor.spawn(Lamp);
+    /// lamp.tell_after(Duration::from_millis(10), Off)?.detach();
+    /// let other = lamp.tell_after(Duration::from_secs(3600), Off)?;
+    /// assert!(other.cancel());
+    /// lamp.wait_stopped()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tell_after<M: Send + 'static>(&self, delay: Duration, message: M) -> Result<Timer, SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        carried!(message => arm_once::<A, M, _>(TimerTarget::Other(self.downgrade()), time::instant_after(delay), message))
+    }
+
+    /// Tells the actor `message` at an instant, or as soon as possible if that has passed. See
+    /// [`tell_after`](Self::tell_after) for all else.
+    ///
+    /// # Errors
+    /// As [`tell_after`](Self::tell_after).
+    pub fn tell_at<M: Send + 'static>(&self, at: Instant, message: M) -> Result<Timer, SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        carried!(message => arm_once::<A, M, _>(TimerTarget::Other(self.downgrade()), Some(at), message))
+    }
+}
 
 #[repr(C)]
 struct Once<A, C, S> {
@@ -46,7 +137,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> OnceVtable<A
     };
 }
 
-pub(super) fn arm_once<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
+fn arm_once<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     target: TimerTarget<A>,
     at: Option<Instant>,
     message: C,
