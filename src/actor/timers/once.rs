@@ -29,8 +29,9 @@ impl<A: Actor> Context<A> {
     /// The message is exempt from the mailbox's capacity, and overtakes what waits there.
     ///
     /// # Errors
-    /// [`Refusal::Stopped`](crate::Refusal::Stopped) once this actor stops, [`Refusal::ShuttingDown`](crate::Refusal::ShuttingDown) once its executor
-    /// does. The message comes back inside the error.
+    /// [`Refusal::Stopped`](crate::Refusal::Stopped) once this actor stops,
+    /// [`Refusal::ShuttingDown`](crate::Refusal::ShuttingDown) once its executor does. The message
+    /// comes back inside the error.
     #[doc(alias("send_after", "notify_later", "run_later", "delay", "schedule_once"))]
     pub fn tell_after<M: Send + 'static>(
         &mut self,
@@ -66,8 +67,10 @@ impl<A: Actor> ActorRef<A> {
     /// ([limits](Timer#limits)).
     ///
     /// # Errors
-    /// [`Refusal::Stopped`](crate::Refusal::Stopped) once the actor stops, [`Refusal::ShuttingDown`](crate::Refusal::ShuttingDown) once its executor does,
-    /// [`Refusal::Forked`](crate::Refusal::Forked) in a forked child. The message comes back inside the error.
+    /// [`Refusal::Stopped`](crate::Refusal::Stopped) once the actor stops,
+    /// [`Refusal::ShuttingDown`](crate::Refusal::ShuttingDown) once its executor does,
+    /// [`Refusal::Forked`](crate::Refusal::Forked) in a forked child. The message comes back inside
+    /// the error.
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};
