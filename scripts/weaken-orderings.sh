@@ -436,12 +436,12 @@ needed "lifo: taken in two steps" lifo \
 
 waits=cell/waits/mod.rs stuck=cell/waits/stuck.rs
 needed "waits: lines are followed before one's own is written" waits \
-    $waits 'match stuck::cycle_of_refused(&me) {' \
+    cell/waits/register.rs 'match stuck::cycle_of_refused(&me) {' \
     'let line = self.0.lock().lines.remove(&me.id);
         let found = line.as_ref().and_then(|line| stuck::cycle_of_refused(&line.target.at));
         self.0.lock().lines.extend(line.map(|line| (me.id, line)));
         match found {'
-needed "waits: another table is taken for one's own" waits $waits '&& Arc::ptr_eq(&at.table, self)' ''
+needed "waits: another table is taken for one's own" waits cell/waits/register.rs '&& Arc::ptr_eq(&at.table, self)' ''
 needed "waits: a forward is not followed" waits $stuck 'if target.ask != 0' 'if target.ask == 1'
 needed "waits: a bell that was rung counts" waits \
     $stuck 'Some(line) if !line.bell.has_rung() =>' 'Some(line) =>'

@@ -2,8 +2,9 @@
 //! the messages.
 
 use super::reply::Reply;
-use crate::cell::batch::{Batched, Taken, Taking};
+use crate::cell::batch::{Taken, Taking};
 use crate::cell::envelope::AnyEnvelope;
+use crate::cell::envelope::Batched;
 use crate::error::AskError;
 use crate::variance::Invariant;
 use std::any::TypeId;

@@ -1,7 +1,8 @@
 //! The context of a handler.
 
 use super::refs::ActorRef;
-use crate::cell::header::{Header, Strong};
+use crate::cell::counted::Strong;
+use crate::cell::header::Header;
 use crate::id::ActorId;
 use crate::sched::worker::Worker;
 use crate::time::Duration;

@@ -6,6 +6,7 @@ use super::context::Context;
 use super::refs::{ActorRef, WeakRef};
 use super::spawn::{SpawnBuilder, SpawnError, SpawnProblem, Spawner};
 use crate::cell::dedicated::{self, NotStarted};
+use crate::cell::threads::DedicatedThreads;
 use crate::sched::affinity::Affinity;
 use crate::sched::dedicated::DedicatedParker;
 use std::sync::Arc;
@@ -62,7 +63,7 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
             // left at `home`.
             unsafe { dedicated::run_life(core, &home, this, Box::new(make)) };
         };
-        if let Err(not_started) = dedicated::DedicatedThreads::start_thread(spawner.core, life) {
+        if let Err(not_started) = DedicatedThreads::start_thread(spawner.core, life) {
             let problem = match not_started {
                 NotStarted::ShuttingDown => SpawnProblem::ShuttingDown,
                 NotStarted::Thread(error) => SpawnProblem::Thread(error),

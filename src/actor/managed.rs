@@ -19,8 +19,10 @@
 use super::Actor;
 use super::cell_of::CellOf;
 use super::refs::ActorRef;
+use crate::cell::cold::Cold;
 use crate::cell::core::Core;
-use crate::cell::header::{ActorVtable, Cold, Header, Strong};
+use crate::cell::counted::Strong;
+use crate::cell::header::{ActorVtable, Header};
 use crate::cell::turn;
 use crate::id::ActorId;
 use crate::memory::{self, Held, Kind};

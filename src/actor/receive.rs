@@ -5,11 +5,12 @@ use super::batch::{Batch, PoppedEnvelope};
 use super::cell_of::enter;
 use super::context::Context;
 use super::reply::Reply;
-use crate::cell::batch::{Batched, Taking};
+use crate::cell::batch::Taking;
+use crate::cell::dead_letters;
 use crate::cell::envelope::AnyEnvelope;
+use crate::cell::envelope::Batched;
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
-use crate::cell::ticks;
 use std::any::TypeId;
 use std::ptr::NonNull;
 
@@ -53,7 +54,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static>(
     // The handler is not called for a message that came too late. The next message begins a batch
     // of its own.
     if first.has_expired() {
-        ticks::not_handled(from.header(), DeadLetterReason::Expired);
+        dead_letters::not_handled(from.header(), DeadLetterReason::Expired);
         // SAFETY: by the table the message is an `M` for an actor of type `A`. The actor's turn
         // runs here.
         return unsafe { first.expire_message::<M, A::Reply>(from) };

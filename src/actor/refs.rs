@@ -1,8 +1,9 @@
 //! References to actors, which users hold.
 
 use super::wait::{self, Awaits};
+use crate::cell::counted::{Strong, Weak};
 use crate::cell::end;
-use crate::cell::header::{Header, Strong, Weak};
+use crate::cell::header::Header;
 use crate::cell::times::Timing;
 use crate::drops;
 use crate::error::{StopReason, WaitError};

@@ -12,7 +12,7 @@ use crate::cell::envelope::{
 use crate::cell::event::ReplicaFailure;
 use crate::cell::header::Header;
 use crate::cell::room;
-use crate::cell::shared::Sharing;
+use crate::cell::sharing::Sharing;
 use crate::cell::supervisor::{AfterLoss, Supervised, Supervisor};
 use crate::error::{AskError, StopReason};
 use crate::memory::Held;

@@ -7,10 +7,10 @@ use super::receive;
 use super::refs::ActorRef;
 use super::reply::Reply;
 use super::{Actor, Receive};
-use crate::cell::batch::Batched;
+use crate::cell::deliver::{Lane, Origin, Parcel, deliver, push_alone};
+use crate::cell::envelope::Batched;
 use crate::cell::envelope::{
-    AnyEnvelope, Envelope, EnvelopeVtable, Lane, Origin, Parcel, SentAt, Storage, Timestamp, deliver,
-    push_alone, timestamp_offset,
+    AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset,
 };
 use crate::cell::header::Header;
 use crate::cell::prepaid;

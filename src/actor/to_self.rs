@@ -5,7 +5,7 @@ use super::carried::{Carried, carried};
 use super::context::Context;
 use super::refs::ActorRef;
 use super::tell::{self, TellParcel};
-use crate::cell::envelope::{Lane, deliver};
+use crate::cell::deliver::{Lane, deliver};
 use crate::cell::room;
 use crate::error::{Refusal, SendError};
 

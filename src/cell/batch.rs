@@ -23,31 +23,18 @@
 //!
 //! Ticks of timers have a queue of their own, so a batch never mixes them with other messages.
 
-use super::envelope::Envelope;
+use super::cold::Cold;
+use super::dead_letters;
+use super::envelope::{Batched, Envelope};
 use super::event::DeadLetterReason;
-use super::header::{Cold, Header};
-use super::stopwatch::TurnTimer;
-use super::ticks;
+use super::header::Header;
+use super::lap::TurnTimer;
 use crate::mailbox::link::Node;
 use crate::time::Instant;
 use crate::user;
 use std::any::{Any, TypeId};
 use std::cell::Cell;
 use std::ptr::NonNull;
-
-/// How an envelope takes part in a batch. Part of the envelope's table.
-#[derive(Debug)]
-pub(crate) struct Batched {
-    /// The message's type.
-    pub(crate) message: TypeId,
-    /// Writes message and reply to the given place, with the layout that the actor's type and the
-    /// message's type determine. Frees the envelope.
-    pub(crate) open: unsafe fn(NonNull<Envelope>, &Header, NonNull<()>),
-    /// Returns `true` if the message's deadline has passed.
-    pub(crate) expired: unsafe fn(NonNull<Envelope>) -> bool,
-    /// Handles a batch that begins with this envelope. May panic.
-    pub(crate) handle: unsafe fn(NonNull<Envelope>, &'static Batched, &Taking<'_>),
-}
 
 /// The means by which a timed actor's turn measures.
 pub(super) type TimedTurn<'a> = (&'a TurnTimer<'a>, &'a Cold);
@@ -158,6 +145,6 @@ impl Taking<'_> {
 
     /// Counts the message popped last as expired. The message in hand is still the one before.
     pub(crate) fn count_expired(&self) {
-        ticks::passed_over(self.header(), DeadLetterReason::Expired);
+        dead_letters::passed_over(self.header(), DeadLetterReason::Expired);
     }
 }

@@ -1,18 +1,15 @@
 //! The cold part of a cell: what most actors never need.
 
 use super::core::Limits;
-use super::header::Header;
 use super::prepaid::Prepaid;
-use super::room::RoomList;
+use super::room_list::RoomList;
 use super::stopwatch::Stopwatch;
 use super::supervisor::Supervised;
 use super::ticks::Ticks;
 use crate::panics::PanicText;
 use crate::sched::affinity::Affinity;
-use crate::sched::runnable::RunnableHeader;
 use crate::sync::{AtomicU32, Mutex, Wakers};
 use std::cell::Cell;
-use std::ptr::NonNull;
 
 /// The part of a header that most actors never need.
 #[derive(Debug, Default)]
@@ -42,14 +39,4 @@ impl Cold {
     pub(crate) fn new_timed() -> Box<Self> {
         Box::new(Cold { stopwatch: Some(Stopwatch::new()), ..Cold::default() })
     }
-}
-
-/// Returns where a pinned or dedicated actor must run, for the tables of such actors.
-///
-/// # Safety
-/// The runnable belongs to a living cell that was made with such a table and with a cold part.
-pub(crate) unsafe fn affinity_of(task: NonNull<RunnableHeader>) -> NonNull<Affinity> {
-    // SAFETY: the runnable is a living cell's first field. The cold part stays as long as the cell.
-    let cold = unsafe { task.cast::<Header>().as_ref() }.cold_if_any();
-    NonNull::from(&cold.expect("made with one").affinity)
 }

@@ -1,11 +1,11 @@
 //! The common part of all cells of an executor: scheduler, registry, counts, hook.
 
 use super::dead_cells::DeadCells;
-use super::dedicated::DedicatedThreads;
 use super::event::{DeadLetterReason, Event, ShutdownReport};
 use super::header::Header;
 use super::hook::{Hook, Hooked};
 use super::registry::Shard;
+use super::threads::DedicatedThreads;
 use super::threads::Threads;
 use super::times::{CrewRecord, CrewTiming};
 use super::waits::Waits;
@@ -17,7 +17,7 @@ use crate::sched::spares::Spares;
 use crate::sched::worker::{Worker, WorkerData};
 use crate::sched::{Arrival, Scheduler, WorkerInit};
 use crate::sync::{AtomicBool, Counter, Mutex, Ordering::*, Padded, fence};
-use crate::time::{self, Duration, Instant};
+use crate::time::Duration;
 use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU64;
@@ -60,7 +60,7 @@ pub(crate) struct Core {
     pub(crate) threads: Threads,
     pub(crate) dedicated: DedicatedThreads,
     /// Set when no new actors are accepted and the last actor's end ends the crew.
-    closing: AtomicBool,
+    pub(super) closing: AtomicBool,
     /// Whether a worker's seat was given up before a thread took it.
     slot_lost: AtomicBool,
     /// The report of the last shutdown.
@@ -291,30 +291,6 @@ impl Core {
         self.closing.load(Relaxed)
     }
 
-    /// Closes all actors and refuses new ones. May be called again, to kill.
-    ///
-    /// Returns `false` if the time was over before each actor was reached. The caller sees to the
-    /// rest.
-    #[must_use]
-    pub(crate) fn close_all(&self, kill: bool, until: Option<Instant>) -> bool {
-        // In this order: threads, shards, the flag, the actors. Nothing begins behind the walk's
-        // back.
-        self.dedicated.refuse_threads();
-        self.shards.iter().for_each(Shard::refuse_new_cells);
-        // After the shards: the crew must not end before the last spawn.
-        self.closing.store(true, SeqCst);
-        // The shards are closed, so this walk misses no actor. The turns of the closed actors do
-        // the rest.
-        let in_time = || until.is_none_or(|until| time::now() < until);
-        let close = |header| Header::close_mailbox(header, kill);
-        let all = self.shards.iter().all(|shard| shard.for_each(close, in_time));
-        // Pairs with the fence in `ended`: either that actor's worker sees `closing`, or this
-        // thread sees the worker's count.
-        fence(SeqCst);
-        self.stop_if_empty();
-        all
-    }
-
     /// Counts an ended actor, before its memory is released, or an actor counted as spawned and
     /// then refused.
     pub(crate) fn count_ended(&self) {
@@ -326,7 +302,7 @@ impl Core {
         }
     }
 
-    fn stop_if_empty(&self) {
+    pub(super) fn stop_if_empty(&self) {
         if self.live_actors() == 0 {
             self.scheduler.stop_crew();
         }

@@ -19,39 +19,15 @@
 
 use super::core::Core;
 use super::end;
+use super::fail;
 use super::header::Header;
-use super::turn;
-use crate::cores::Cores;
+use super::threads::{DedicatedSettings, DedicatedThreads};
 use crate::sched::crew_thread::Current;
 use crate::sched::dedicated::DedicatedParker;
-use crate::sync::{AtomicUsize, Mutex, Ordering::*};
+use crate::sync::Ordering::*;
 use crate::user::{self, Site};
-use crossbeam_channel::Sender;
-use std::convert::Infallible;
 use std::io;
 use std::ptr::NonNull;
-
-/// The dedicated threads of one executor.
-#[derive(Debug, Default)]
-pub(crate) struct DedicatedThreads {
-    /// `None` before the crew has begun, and after `refuse_threads`.
-    settings: Mutex<Option<DedicatedSettings>>,
-    started: AtomicUsize,
-    ended: AtomicUsize,
-}
-
-/// How dedicated threads are started.
-#[derive(Clone, Debug)]
-pub(crate) struct DedicatedSettings {
-    /// Prefix of the threads' names.
-    pub(crate) name: String,
-    pub(crate) stack_size: usize,
-    /// Cores for the threads, if the crew is pinned. A pinned thread would otherwise pass its core
-    /// on to each thread that it starts.
-    pub(crate) cores: Option<Cores>,
-    /// Copied for each thread, which holds the copy until its thread-locals are gone.
-    pub(crate) alive: Sender<Infallible>,
-}
 
 /// Why a dedicated thread was not started.
 #[derive(Debug)]
@@ -61,23 +37,6 @@ pub(crate) enum NotStarted {
 }
 
 impl DedicatedThreads {
-    pub(crate) fn accept_threads(&self, settings: DedicatedSettings) {
-        *self.settings.lock() = Some(settings);
-    }
-
-    /// Refuses to start dedicated threads from now on.
-    pub(crate) fn refuse_threads(&self) {
-        let settings = self.settings.lock().take();
-        drop(settings);
-    }
-
-    /// Returns the number of dedicated threads.
-    pub(crate) fn running_threads(&self) -> usize {
-        // The ended threads are counted first: each of them was counted as started before.
-        let ended = self.ended.load(Acquire);
-        self.started.load(Relaxed) - ended
-    }
-
     /// Starts a dedicated thread, which holds the core.
     pub(crate) fn start_thread(
         core: &Core,
@@ -164,7 +123,7 @@ fn make_first_state(header: &Header, make: Box<dyn FnOnce()>) {
     drop(current);
     let panicked = outcome.is_err();
     if let Err(text) = outcome {
-        turn::fail_actor(header, text);
+        fail::fail_actor(header, text);
     }
     if panicked || stopped_before {
         header.cold().unmade.set(true);

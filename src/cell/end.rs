@@ -17,17 +17,20 @@
 //! Loom model of step 5: `models::references`. Needed orderings: `scripts/weaken-orderings.sh`,
 //! group `state`.
 
+use super::cold::Cold;
 use super::envelope::Envelope;
 use super::event::{DeadLetterReason, Event, PanicPlace};
-use super::header::{Cold, Header, Phase, Reason};
-use super::restart;
+use super::header::{Header, Phase, Reason};
 use super::room;
-use super::ticks;
+use super::sharing;
+use super::supervisor::Supervised;
 use crate::error::{AskError, Refusal, StopReason};
+use crate::mailbox::link::Node;
 use crate::panics::PanicText;
 use crate::sched::affinity::Affinity;
 use crate::sched::crew_thread;
 use crate::sched::runnable::After;
+use crate::sched::timers::Abandoned;
 use crate::user::{self, Site};
 use std::ptr::NonNull;
 
@@ -85,7 +88,7 @@ pub(crate) unsafe fn run_ending_turn(this: NonNull<Header>) -> After {
         return if taken == 0 { After::RequeueGap } else { After::Requeue };
     }
     // No thread waits for room in a closed mailbox, so the list stays empty after this call.
-    if !ticks::abandon_timers(header, LETTERS as usize) {
+    if !abandon_timers(header, LETTERS as usize) {
         return After::Requeue;
     }
     let refusal = if header.core().is_closing() { Refusal::ShuttingDown } else { Refusal::Stopped };
@@ -111,7 +114,7 @@ pub(crate) unsafe fn run_ending_turn(this: NonNull<Header>) -> After {
             header.core().scheduler.remove_pinned(home);
         }
         if let Some(supervised) = supervised {
-            restart::tell_queue_and_supervisor(this, supervised);
+            tell_queue_and_supervisor(this, supervised);
         }
     }
     // The steps below may free the cell, here or on another thread, and run wakers. That code must
@@ -166,7 +169,7 @@ fn discard_leftovers(header: &Header) -> u32 {
     let mut taken = 0;
     while taken < LETTERS {
         // SAFETY: this thread holds the runnable and so is the receiver.
-        let Some(node) = (unsafe { ticks::pop_next(header) }) else { break };
+        let Some(node) = (unsafe { pop_next(header) }) else { break };
         taken += 1;
         // SAFETY: the envelope was popped, so no other pointer exists, and comes from the cell's
         // pool.
@@ -224,4 +227,45 @@ fn wake_waiters(header: &Header) {
     let Some(cold) = header.cold_if_any() else { return };
     let wakers = cold.stop.lock().take_all();
     wakers.into_iter().for_each(user::wake_waker);
+}
+
+/// Tells the queue and the supervisor of the actor's end, in the last turn.
+fn tell_queue_and_supervisor(this: NonNull<Header>, supervised: &Supervised) {
+    sharing::unlist_cell(this, supervised);
+    if let Some(supervisor) = supervised.supervisor.take() {
+        // SAFETY: the caller's runnable keeps the cell.
+        let reason = stop_reason_of(unsafe { this.as_ref() });
+        user::run_contained(Site::Supervisor, || supervisor.on_actor_ended(&reason));
+        user::run_contained(Site::Drop, || drop(supervisor));
+    }
+}
+
+/// Pops a waiting tick or message.
+///
+/// # Safety
+/// The caller is the receiver: it holds the runnable.
+unsafe fn pop_next(header: &Header) -> Option<*mut Node> {
+    // SAFETY: the caller holds the runnable and so is the receiver.
+    let message = || unsafe { header.inbox.pop(NonNull::from(header).cast()) };
+    match header.cold_if_any() {
+        None => message(),
+        // SAFETY: the caller holds the runnable and so is the receiver of the ticks too.
+        Some(cold) => unsafe { cold.ticks.pop_or(NonNull::from(header).cast(), |tick| tick, message) },
+    }
+}
+
+/// Turns timers that are armed for an actor into dead letters, in the last turns of the closed
+/// actor. Returns `false` if there may be more.
+fn abandon_timers(header: &Header, most: usize) -> bool {
+    let Some(cold) = header.cold_if_any() else { return true };
+    let Abandoned { timers, cancelled } = header.core().scheduler.timers.take_out_for(&cold.ticks.aim, most);
+    // Outside the timers' lock, since a dropped message is user code.
+    let all = timers.len() < most;
+    for timed in timers {
+        user::run_contained(
+            Site::Drop,
+            || if cancelled { drop(timed) } else { timed.report_undeliverable() },
+        );
+    }
+    all
 }

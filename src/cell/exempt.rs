@@ -3,9 +3,10 @@
 //! The receiver has paid for such a message, so its mailbox's capacity does not count. The message
 //! becomes a dead letter only if the actor has closed, or at the maximum of any mailbox.
 
-use super::envelope::{Envelope, Lane, Parcel, deliver};
-use super::header::Strong;
-use super::ticks;
+use super::counted::Strong;
+use super::dead_letters;
+use super::deliver::{Lane, Parcel, deliver};
+use super::envelope::Envelope;
 use crate::drops;
 use crate::error::AskError;
 use crate::memory::Heap;
@@ -63,7 +64,7 @@ impl Parcel for Answer {
 /// Counts and drops an exempt message after a refusal.
 #[cold]
 fn refused_exempt(owner: Strong, envelope: NonNull<Envelope>) {
-    ticks::count_undeliverable(owner.header());
+    dead_letters::count_undeliverable(owner.header());
     // Bounded nesting: the message may own another answer, and so on.
     drops::run_or_put_off(move || {
         let held = owner.header().pool_held();

@@ -13,12 +13,9 @@
 //! Loom models: `models::references`, `models::retire`. Needed orderings:
 //! `scripts/weaken-orderings.sh`, groups `state` and `retire`.
 
-pub(crate) use super::cold::{Cold, affinity_of};
+use super::cold::Cold;
 use super::core::{Core, Limits, Tally};
-pub(crate) use super::counted::{Strong, Weak};
 use super::registry::Shard;
-use super::restart;
-use super::shared;
 use super::stopwatch::Stopwatch;
 use super::supervisor::Supervised;
 use crate::error::StopReason;
@@ -26,6 +23,7 @@ use crate::id::ActorId;
 use crate::mailbox::inbox::Inbox;
 use crate::mailbox::state::{Release, State};
 use crate::memory::Held;
+use crate::sched::affinity::Affinity;
 use crate::sched::crew_thread;
 use crate::sched::runnable::{Runnable, RunnableHeader, RunnableVtable};
 use crate::sched::worker::Worker;
@@ -264,35 +262,6 @@ impl Header {
         }
     }
 
-    /// Closes the mailbox. With `kill`, waiting messages are not handled.
-    pub(crate) fn close_mailbox(this: NonNull<Header>, kill: bool) {
-        // SAFETY: the caller holds a reference or the registry's lock. The transition says to push.
-        unsafe {
-            let schedule = this.as_ref().state.set_closed(kill);
-            if kill {
-                // After the flag, which the step above has set: see `stop_is_hinted`.
-                this.as_ref().hint_stop();
-            }
-            if schedule {
-                Header::schedule(this);
-            } else if let Some(supervised) = this.as_ref().supervised()
-                && !this.as_ref().core().is_forked()
-            {
-                // A held queue has no turn that would see the close.
-                shared::release_closed(supervised);
-            }
-        }
-    }
-
-    /// Stops the actor, or the state of a supervised actor, as a reference's `stop` does.
-    pub(crate) fn stop_actor(this: NonNull<Header>, kill: bool) {
-        // SAFETY: the caller holds a reference to the cell.
-        match unsafe { this.as_ref() }.supervised() {
-            Some(supervised) if !supervised.is_queue() => restart::retire_state(this, kill),
-            _ => Header::close_mailbox(this, kill),
-        }
-    }
-
     /// Returns the supervised part of the actor, if there is one.
     pub(crate) fn supervised(&self) -> Option<&Supervised> {
         self.cold_if_any()?.supervised.as_deref()
@@ -445,6 +414,16 @@ impl Header {
             (header.vtable().free)(this, held);
         }
     }
+}
+
+/// Returns where a pinned or dedicated actor must run, for the tables of such actors.
+///
+/// # Safety
+/// The runnable belongs to a living cell that was made with such a table and with a cold part.
+pub(crate) unsafe fn affinity_of(task: NonNull<RunnableHeader>) -> NonNull<Affinity> {
+    // SAFETY: the runnable is a living cell's first field. The cold part stays as long as the cell.
+    let cold = unsafe { task.cast::<Header>().as_ref() }.cold_if_any();
+    NonNull::from(&cold.expect("made with one").affinity)
 }
 
 #[cfg(all(test, not(heist_loom)))]

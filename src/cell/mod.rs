@@ -3,18 +3,23 @@
 //! - [`header`]: the untyped front of a cell, reference counts, memory
 //! - [`cold`]: the part of a cell that most actors never need
 //! - [`counted`]: pointers that own a counted reference
-//! - [`envelope`]: the messages of a mailbox, and delivery
+//! - [`envelope`]: the messages of a mailbox
+//! - [`deliver`]: delivery of messages and ticks
+//! - [`dead_letters`]: messages that are not handled after all
 //! - [`exempt`]: delivery of prepaid messages
 //! - [`turn`]: a turn within its budget
+//! - [`fail`]: what a panic leads to
+//! - [`stop`]: the ways to stop an actor
 //! - [`end`]: an actor's last turns
 //! - [`batch`]: several messages in a single call
 //! - [`restart`]: a new state in the place of the old one
 //! - [`supervisor`]: the supervisor, and the part of a cell that has one
-//! - [`shared`]: a mailbox from which several actors take
-//! - [`room`]: senders and actors that wait for room in a mailbox, in a [`linked`] list
-//! - [`prepaid`]: messages that do not count against the capacity
+//! - [`shared`]: a mailbox from which several actors take, with its common part, [`sharing`]
+//! - [`room`]: senders and actors that wait for room in a mailbox, in a [`room_list`], which is
+//!   [`linked`]
+//! - [`prepaid`]: messages that do not count against the capacity; [`settle`]: the turn's account
 //! - [`ticks`]: messages of timers, which overtake
-//! - [`stopwatch`]: measurements of a timed actor
+//! - [`stopwatch`]: measurements of a timed actor; [`lap`]: those of one turn
 //! - [`times`]: how measurements are kept and read
 //! - [`dedicated`]: actors on dedicated threads
 //! - [`threads`]: the threads of an executor
@@ -28,21 +33,29 @@ pub(crate) mod batch;
 mod buckets;
 pub(crate) mod cold;
 pub(crate) mod core;
-mod counted;
+pub(crate) mod counted;
 pub(crate) mod dead_cells;
+pub(crate) mod dead_letters;
 pub(crate) mod dedicated;
+pub(crate) mod deliver;
 pub(crate) mod end;
 pub(crate) mod envelope;
 pub(crate) mod event;
 pub(crate) mod exempt;
+pub(crate) mod fail;
 pub(crate) mod header;
 pub(crate) mod hook;
+mod lap;
 mod linked;
 pub(crate) mod prepaid;
 pub(crate) mod registry;
 pub(crate) mod restart;
 pub(crate) mod room;
-pub(crate) mod shared;
+pub(crate) mod room_list;
+mod settle;
+mod shared;
+pub(crate) mod sharing;
+mod stop;
 pub(crate) mod stopwatch;
 pub(crate) mod supervisor;
 pub(crate) mod threads;

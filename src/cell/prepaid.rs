@@ -32,8 +32,6 @@
 //!
 //! Loom model: `models::prepaid`. Needed orderings: `scripts/weaken-orderings.sh`, group `prepaid`.
 
-use super::header::Header;
-use crate::mailbox::state::{MAX_LEN, Reserve};
 use crate::sync::{AtomicU32, Ordering::*};
 use std::cell::Cell;
 
@@ -67,20 +65,6 @@ impl Prepaid {
     }
 }
 
-/// Reserves a place for an ordinary message where `LEN` alone says that the mailbox is full.
-/// `outside` says that the sender is no worker of the crew.
-#[cold]
-pub(super) fn reserve_beside(header: &Header, outside: bool) -> Reserve {
-    let Some(cold) = header.cold_if_any().filter(|cold| cold.prepaid.has_any()) else { return Reserve::Full };
-    // Under the lock the count cannot fall between its reading and the step of the word, so no more
-    // ordinary messages are accepted than the capacity allows. A count that rises meanwhile refuses
-    // too much at worst.
-    let _list = cold.room.lock();
-    header
-        .state
-        .reserve_place(header.capacity.saturating_add(cold.prepaid.read_count()).min(MAX_LEN), outside)
-}
-
 thread_local! {
     /// Notes of the turn on this thread for the turn's end. The low half counts messages that
     /// became dead letters instead of being handled, the high half counts prepaid messages. In a
@@ -88,7 +72,7 @@ thread_local! {
     static NOTED: Cell<u64> = const { Cell::new(0) };
 }
 
-const PREPAID: u64 = 1 << 32;
+pub(super) const PREPAID: u64 = 1 << 32;
 
 /// Notes that a turn has come to a prepaid message.
 pub(crate) fn note_in_hand() {
@@ -100,29 +84,11 @@ pub(super) fn note_unhandled() {
     NOTED.set(NOTED.get() + 1);
 }
 
-/// Settles the notes at the end of a turn, before places are given back. Returns the number of
-/// messages that were not handled.
 #[inline]
-pub(super) fn take_noted(header: &Header) -> u32 {
-    if NOTED.get() == 0 { 0 } else { take_notes(header, 0) }
+pub(super) fn noted() -> u64 {
+    NOTED.get()
 }
 
-/// Settles the prepaid messages in the middle of a turn, before places are given back. The other
-/// half stays until the turn's end.
-pub(super) fn settle_here(header: &Header) {
-    take_notes(header, u64::from(u32::MAX));
-}
-
-/// Takes the notes, except for the bits in `keep`.
-#[cold]
-fn take_notes(header: &Header, keep: u64) -> u32 {
-    let noted = NOTED.get();
-    NOTED.set(noted & keep);
-    let prepaid = (noted / PREPAID) as u32;
-    if prepaid > 0 {
-        let cold = header.cold();
-        let _list = cold.room.lock();
-        cold.prepaid.subtract_handled(prepaid);
-    }
-    noted as u32
+pub(super) fn set_noted(notes: u64) {
+    NOTED.set(notes);
 }

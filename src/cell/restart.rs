@@ -34,11 +34,10 @@
 
 use super::end;
 use super::event::{Event, PanicPlace, ReplicaFailure};
+use super::fail::{count_panic, fail_actor};
 use super::header::{Header, Phase, Reason};
 use super::room;
-use super::shared;
 use super::supervisor::{AfterLoss, Supervised};
-use super::turn::{count_panic, fail_actor};
 use crate::error::{AskError, StopReason};
 use crate::panics::PanicText;
 use crate::sched::runnable::After;
@@ -46,25 +45,6 @@ use crate::sched::timers::Timed;
 use crate::time::{self, Duration};
 use crate::user::{self, Site};
 use std::ptr::NonNull;
-
-/// Ends the state after the message in hand. The actor goes on if its supervisor has another state.
-pub(super) fn retire_state(this: NonNull<Header>, kill: bool) {
-    // SAFETY: the caller holds a reference to the cell.
-    let header = unsafe { this.as_ref() };
-    match header.state.request_retire() {
-        // The mailbox is closed already, so this is the actor's last state.
-        None => Header::close_mailbox(this, kill),
-        Some(schedule) => {
-            // After the flag, which the step above has set: see `Header::stop_is_hinted`.
-            header.hint_stop();
-            if schedule {
-                // SAFETY: the caller's reference keeps the cell, and the transition made this
-                // thread the one to push the runnable.
-                unsafe { Header::schedule(this) };
-            }
-        }
-    }
-}
 
 /// Handles the end of a state, after a panic or a stop. Returns what follows the turn, or `None` if
 /// there is no successor. Then the turn goes on to the actor's end, or has nothing to replace.
@@ -265,17 +245,6 @@ unsafe fn end_without_state(this: NonNull<Header>) -> After {
     unsafe {
         end::begin_ending(this.as_ref());
         end::run_ending_turn(this)
-    }
-}
-
-/// Tells the queue and the supervisor of the actor's end, in the last turn.
-pub(super) fn tell_queue_and_supervisor(this: NonNull<Header>, supervised: &Supervised) {
-    shared::unlist_cell(this, supervised);
-    if let Some(supervisor) = supervised.supervisor.take() {
-        // SAFETY: the caller's runnable keeps the cell.
-        let reason = end::stop_reason_of(unsafe { this.as_ref() });
-        user::run_contained(Site::Supervisor, || supervisor.on_actor_ended(&reason));
-        user::run_contained(Site::Drop, || drop(supervisor));
     }
 }
 

@@ -39,44 +39,21 @@
 //!
 //! Loom model: `models::room`. Needed orderings: `scripts/weaken-orderings.sh`, group `room`.
 
-use super::envelope::{Envelope, Lane, deliver};
+use super::counted::Strong;
+use super::deliver::{Lane, deliver};
+use super::envelope::Envelope;
 use super::exempt::deliver_exempt;
-use super::header::{Header, Strong};
-use super::linked::Linked;
+use super::header::Header;
+use super::room_list::{Ticket, TicketState, Waiter, address_of};
 use crate::drops;
 use crate::error::Refusal;
+use crate::mailbox::link::Node;
 use crate::mailbox::state::RoomWait;
 use crate::sync::Mutex;
 use crate::user;
-use std::collections::HashSet;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::Waker;
-
-/// A waiting sender's message and waker, shared between the sender and the list.
-#[derive(Debug)]
-pub(crate) struct Ticket(Mutex<TicketState>);
-
-#[derive(Debug)]
-enum TicketState {
-    /// `key` is the entry in the list, set by `join_line`.
-    Waiting {
-        envelope: NonNull<Envelope>,
-        waker: Waker,
-        key: Option<usize>,
-    },
-    Accepted,
-    Refused {
-        envelope: NonNull<Envelope>,
-        refusal: Refusal,
-    },
-    Taken,
-}
-
-// SAFETY: an envelope's message is `Send`, and the ticket hands the envelope over as a whole.
-unsafe impl Send for Ticket {}
-// SAFETY: the mutex guards all access, and its content may move between threads.
-unsafe impl Sync for Ticket {}
 
 /// The state of a ticket, as the waiting sender finds it.
 #[derive(Debug)]
@@ -86,92 +63,13 @@ pub(crate) enum TicketNow {
     Refused(NonNull<Envelope>, Refusal),
 }
 
-/// An entry of the list.
-#[derive(Debug)]
-enum Waiter {
-    /// Waits for room for one message.
-    Sender(Arc<Ticket>),
-    /// Waits until half of the capacity is free. Then `envelope` goes to `owner`.
-    Notice { owner: Strong, envelope: NonNull<Envelope> },
-    /// Waits for the entries before it only. Then `envelope` goes to `owner`.
-    Mark { owner: Strong, envelope: NonNull<Envelope> },
-}
-
-/// The list. Boxed, since most actors that could have one never do.
-#[derive(Debug, Default)]
-pub(crate) struct RoomList(Option<Box<RoomQueue>>);
-
-#[derive(Debug, Default)]
-struct RoomQueue {
-    /// Oldest first.
-    waiters: Linked<Waiter>,
-    /// Number of senders among the waiters.
-    senders: usize,
-    /// Addresses of the actors with a notice in line, for a search without a walk. An actor lives
-    /// as long as it is listed, so no address is used again.
-    owners: HashSet<usize>,
-}
-
-impl RoomList {
-    fn is_empty(&self) -> bool {
-        self.0.as_ref().is_none_or(|line| line.waiters.is_empty())
-    }
-
-    fn has_notice_for(&self, address: usize) -> bool {
-        self.0.as_ref().is_some_and(|line| line.owners.contains(&address))
-    }
-
-    fn get_or_make_queue(&mut self) -> &mut RoomQueue {
-        self.0.get_or_insert_default()
-    }
-}
-
-impl RoomQueue {
-    fn push(&mut self, waiter: Waiter) -> usize {
-        match &waiter {
-            Waiter::Sender(_) => self.senders += 1,
-            Waiter::Notice { owner, .. } => {
-                self.owners.insert(address_of(owner));
-            }
-            Waiter::Mark { .. } => {}
-        }
-        self.waiters.push(waiter)
-    }
-
-    fn took_off(&mut self, waiter: &Waiter) {
-        match waiter {
-            Waiter::Sender(_) => self.senders -= 1,
-            Waiter::Notice { owner, .. } => {
-                self.owners.remove(&address_of(owner));
-            }
-            Waiter::Mark { .. } => {}
-        }
-    }
-
-    fn pop(&mut self) -> Option<Waiter> {
-        let waiter = self.waiters.pop()?;
-        self.took_off(&waiter);
-        Some(waiter)
-    }
-
-    /// Removes a waiter that gives up.
-    fn remove(&mut self, key: usize) -> Option<Waiter> {
-        let waiter = self.waiters.remove(key)?;
-        self.took_off(&waiter);
-        Some(waiter)
-    }
-}
-
-fn address_of(owner: &Strong) -> usize {
-    owner.as_ptr().addr().get()
-}
-
-// SAFETY: the list owns the envelopes, and messages are `Send`.
-unsafe impl Send for RoomList {}
-
 impl Ticket {
     pub(crate) fn new(envelope: NonNull<Envelope>, waker: Waker) -> Arc<Self> {
-        Arc::new(Ticket(Mutex::new(TicketState::Waiting { envelope, waker, key: None })))
+        Arc::new(Ticket(Mutex::new(TicketState::Waiting {
+            node: Envelope::node_of(envelope),
+            waker,
+            key: None,
+        })))
     }
 
     /// Returns what has become of the message. If the ticket still waits, leaves the waker in it. A
@@ -207,22 +105,12 @@ impl Ticket {
     /// Returns the result in a settled ticket.
     fn take_settled(state: &mut TicketState) -> TicketNow {
         match *state {
-            TicketState::Refused { envelope, refusal } => {
+            TicketState::Refused { node, refusal } => {
                 *state = TicketState::Taken;
-                TicketNow::Refused(envelope, refusal)
+                // SAFETY: `new` made the node from an envelope.
+                TicketNow::Refused(unsafe { Envelope::from_node(node) }, refusal)
             }
             _ => TicketNow::Accepted,
-        }
-    }
-}
-
-/// A ticket that was never listed, or is dropped with its task, still has its waker. Dropping a
-/// waker is user code. Its panic is contained, since the sender may be about to return the message.
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let state = std::mem::replace(&mut *self.0.lock(), TicketState::Taken);
-        if let TicketState::Waiting { waker, .. } = state {
-            drops::drop_waker(Some(waker));
         }
     }
 }
@@ -249,7 +137,7 @@ pub(crate) fn leave_line(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNul
     let mut list = header.cold().room.lock();
     let mut state = ticket.0.lock();
     // Under the list's lock a ticket waits if and only if it is listed.
-    let TicketState::Waiting { envelope, key: Some(key), .. } = *state else { return None };
+    let TicketState::Waiting { node, key: Some(key), .. } = *state else { return None };
     let listed = list.get_or_make_queue().remove(key);
     debug_assert!(matches!(&listed, Some(Waiter::Sender(it)) if Arc::ptr_eq(it, ticket)), "another's place");
     if list.is_empty() {
@@ -262,7 +150,8 @@ pub(crate) fn leave_line(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNul
     if let TicketState::Waiting { waker, .. } = waiting {
         drops::drop_waker(Some(waker)); // user code, so not under a lock
     }
-    Some(envelope)
+    // SAFETY: `Ticket::new` made the node from an envelope.
+    Some(unsafe { Envelope::from_node(node) })
 }
 
 /// Asks for a notice. Returns `Err` if the owner waits for this mailbox already.
@@ -274,7 +163,7 @@ pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Env
     }
     match header.state.wait_for_room(list.is_empty().then(|| beside_prepaid(header, half_capacity(header)))) {
         RoomWait::Waiting => {
-            list.get_or_make_queue().push(Waiter::Notice { owner, envelope });
+            list.get_or_make_queue().push(Waiter::Notice { owner, node: Envelope::node_of(envelope) });
         }
         RoomWait::Room | RoomWait::Closed => {
             drop(list);
@@ -295,7 +184,7 @@ pub(crate) unsafe fn deliver_behind_line(header: &Header, owner: Strong, envelop
         let mut list = header.cold().room.lock();
         // Only senders' messages come into this mailbox, so other waiters need no mark.
         if list.get_or_make_queue().senders > 0 {
-            list.get_or_make_queue().push(Waiter::Mark { owner, envelope });
+            list.get_or_make_queue().push(Waiter::Mark { owner, node: Envelope::node_of(envelope) });
             return;
         }
     }
@@ -354,20 +243,20 @@ pub(crate) fn serve_line(this: NonNull<Header>) {
             match line.pop().expect("there was a front") {
                 Waiter::Sender(ticket) => {
                     let mut state = ticket.0.lock();
-                    let TicketState::Waiting { envelope, .. } = *state else {
+                    let TicketState::Waiting { node, .. } = *state else {
                         unreachable!("listed tickets wait")
                     };
                     // SAFETY: the cell's turn runs here and keeps the cell. The envelope was made
                     // for the cell and leaves the ticket with this call.
-                    let next = match unsafe { deliver(this, envelope, Lane::Exempt) } {
+                    let next = match unsafe { deliver(this, Envelope::from_node(node), Lane::Exempt) } {
                         Ok(_) => TicketState::Accepted,
-                        Err((envelope, refusal)) => TicketState::Refused { envelope, refusal },
+                        Err((_, refusal)) => TicketState::Refused { node, refusal },
                     };
                     wake.push(std::mem::replace(&mut *state, next));
                 }
                 // Only collected here: a refused delivery drops the message, which is user code.
-                Waiter::Notice { owner, envelope } => notices.push((owner, envelope, Lane::Prepaid)),
-                Waiter::Mark { owner, envelope } => notices.push((owner, envelope, Lane::Exempt)),
+                Waiter::Notice { owner, node } => notices.push((owner, node, Lane::Prepaid)),
+                Waiter::Mark { owner, node } => notices.push((owner, node, Lane::Exempt)),
             }
         }
         if line.waiters.is_empty() {
@@ -395,13 +284,11 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
         match waiter {
             Waiter::Sender(ticket) => {
                 let mut state = ticket.0.lock();
-                let TicketState::Waiting { envelope, .. } = *state else {
-                    unreachable!("listed tickets wait")
-                };
-                wake.push(std::mem::replace(&mut *state, TicketState::Refused { envelope, refusal }));
+                let TicketState::Waiting { node, .. } = *state else { unreachable!("listed tickets wait") };
+                wake.push(std::mem::replace(&mut *state, TicketState::Refused { node, refusal }));
             }
-            Waiter::Notice { owner, envelope } => notices.push((owner, envelope, Lane::Prepaid)),
-            Waiter::Mark { owner, envelope } => notices.push((owner, envelope, Lane::Exempt)),
+            Waiter::Notice { owner, node } => notices.push((owner, node, Lane::Prepaid)),
+            Waiter::Mark { owner, node } => notices.push((owner, node, Lane::Exempt)),
         }
     }
     drop(list);
@@ -409,15 +296,15 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
 }
 
 /// Wakes senders (user code) and delivers notices (other actors' mailboxes), outside all locks.
-fn wake_and_notify(wake: Vec<TicketState>, notices: Vec<(Strong, NonNull<Envelope>, Lane)>) {
+fn wake_and_notify(wake: Vec<TicketState>, notices: Vec<(Strong, *mut Node, Lane)>) {
     for waiting in wake {
         if let TicketState::Waiting { waker, .. } = waiting {
             user::wake_waker(waker);
         }
     }
-    for (owner, envelope, lane) in notices {
+    for (owner, node, lane) in notices {
         // SAFETY: `owner` is a strong reference, and the envelope was made for it and left the
         // list.
-        unsafe { deliver_exempt(owner, envelope, lane) };
+        unsafe { deliver_exempt(owner, Envelope::from_node(node), lane) };
     }
 }

@@ -32,106 +32,19 @@
 //! Loom model: `models::shared`. Needed orderings: `scripts/weaken-orderings.sh`, group `state`
 //! (model `shared`).
 
+use super::counted::Strong;
 use super::end;
 use super::envelope::Envelope;
-use super::header::{Header, Strong};
+use super::header::Header;
 use super::room;
-use super::supervisor::Supervised;
-use crate::id::ActorId;
+use super::sharing::{SharedQueue, Sharing};
 use crate::mailbox::link::Node;
 use crate::mailbox::state::{EndTurn, Reserve};
 use crate::sched::runnable::After;
-use crate::sync::{Mutex, chaos};
+use crate::sync::chaos;
 use std::ptr::NonNull;
 
-/// The common part of a queue and its members.
-#[derive(Debug)]
-pub(crate) struct Sharing(Mutex<SharedQueue>);
-
-#[derive(Debug)]
-struct SharedQueue {
-    /// The queue's cell, as long as it has not ended.
-    queue: Option<NonNull<Header>>,
-    /// Whether the queue's runnable is here.
-    held: bool,
-    /// The members' cells, as long as they have not ended.
-    members: Vec<NonNull<Header>>,
-    /// Index of the member that is looked at first.
-    from: usize,
-    /// Set for a queue that gives nothing to members and is emptied into one mailbox at once. See
-    /// [`Sharing::move_to`].
-    hold: Option<Hold>,
-}
-
-/// The actors before and after a hold: it waits for the first and is emptied into the second.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Hold {
-    pub(crate) from: ActorId,
-    pub(crate) into: ActorId,
-}
-
-/// The actors that must do something before a message of a queue is handled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Doers {
-    One(ActorId),
-    Any(Vec<ActorId>),
-    All(Vec<ActorId>),
-}
-
-// SAFETY: headers are `Sync`. Listed cells have not ended, since an ending cell takes itself off
-// the list under the lock.
-unsafe impl Send for SharedQueue {}
-
 impl Sharing {
-    pub(crate) fn new() -> Self {
-        Sharing::with_hold(None)
-    }
-
-    /// Makes the common part of a hold, a queue that is kept until [`move_to`](Self::move_to).
-    pub(crate) fn new_hold(hold: Hold) -> Self {
-        Sharing::with_hold(Some(hold))
-    }
-
-    /// Returns the actors that must act before the message in the envelope is handled. With 0:
-    /// before there is room.
-    pub(super) fn actors_to_act(&self, envelope: usize) -> Doers {
-        let inner = self.0.lock();
-        match inner.hold {
-            Some(Hold { from, into }) if inner.held => Doers::All(vec![from, into]),
-            Some(Hold { into, .. }) => Doers::One(into),
-            None => {
-                // SAFETY: listed cells have not ended, and none can end while the list is locked.
-                let headers = || inner.members.iter().map(|member| unsafe { member.as_ref() });
-                let took = |header: &&Header| {
-                    header.supervised().is_some_and(|supervised| supervised.has_taken(envelope))
-                };
-                match headers().find(took) {
-                    Some(header) if envelope != 0 => Doers::One(header.id()),
-                    _ => Doers::Any(headers().map(Header::id).collect()),
-                }
-            }
-        }
-    }
-
-    fn with_hold(hold: Option<Hold>) -> Self {
-        Sharing(Mutex::new(SharedQueue { queue: None, held: false, members: Vec::new(), from: 0, hold }))
-    }
-
-    /// Lists a cell before its first turn, as the queue or as a member. Returns `false` if that
-    /// turn must not be scheduled, since the runnable is held here.
-    #[must_use]
-    pub(super) fn list_cell(&self, cell: NonNull<Header>, queue: bool) -> bool {
-        let mut inner = self.0.lock();
-        if queue {
-            inner.queue = Some(cell);
-            inner.held = inner.hold.is_some();
-        } else {
-            inner.members.push(cell);
-            inner.release_runnable(); // the queue may have a message for the new member
-        }
-        !(queue && inner.hold.is_some())
-    }
-
     /// Moves all messages of a hold into a mailbox, behind the messages there, and ends the hold.
     /// Senders that wait for room in the hold are refused, and so are later messages. The caller
     /// ensures that no sender is on the way into the hold.
@@ -187,15 +100,6 @@ enum QueueFinding {
 }
 
 impl SharedQueue {
-    /// Pushes the queue's runnable, if it is held here.
-    fn release_runnable(&mut self) {
-        if std::mem::take(&mut self.held) {
-            let queue = self.queue.expect("a queue that is held has not ended");
-            // SAFETY: the runnable is held here and pushed once. A held queue has not ended.
-            unsafe { Header::schedule(queue) };
-        }
-    }
-
     /// Gives messages to idle members. For the holder of the queue's runnable.
     fn give_to_idle(&mut self, queue: &Header) -> QueueFinding {
         if self.members.is_empty() {
@@ -370,24 +274,5 @@ pub(super) fn check_queue(this: NonNull<Header>) {
     // Cleared under the lock, under which the queue's turn sets it, so a new request is never lost.
     if !inner.take_for_member(this) {
         header.state.clear_queue_check();
-    }
-}
-
-/// Pushes the runnable of a closed queue, if it is held.
-pub(super) fn release_closed(supervised: &Supervised) {
-    if supervised.is_queue() {
-        supervised.sharing.0.lock().release_runnable();
-    }
-}
-
-/// Takes a cell that has ended off the list.
-pub(super) fn unlist_cell(this: NonNull<Header>, supervised: &Supervised) {
-    let mut inner = supervised.sharing.0.lock();
-    if supervised.is_queue() {
-        inner.queue = None;
-        debug_assert!(!inner.held, "it ended in its turn");
-    } else {
-        inner.members.retain(|&member| member != this);
-        inner.release_runnable(); // if no member is left the queue ends
     }
 }

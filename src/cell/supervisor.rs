@@ -4,7 +4,7 @@
 
 use super::event::ReplicaFailure;
 use super::header::Header;
-use super::shared::Sharing;
+use super::sharing::Sharing;
 use crate::error::StopReason;
 use crate::sched::timers::Key;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering::*};

@@ -15,7 +15,8 @@
 //! Threads that a user's spawn handler starts are not listed. Each of them holds a sender until its
 //! `run` returns, since the thread may do something else afterwards.
 
-use crate::sync::Mutex;
+use crate::cores::Cores;
+use crate::sync::{AtomicUsize, Mutex, Ordering::*};
 use crate::time::{self, Duration, Instant};
 use crossbeam_channel::Sender;
 use std::cell::OnceCell;
@@ -209,6 +210,47 @@ mod system {
         pub(super) fn try_join(&mut self) -> bool {
             self.0.is_finished()
         }
+    }
+}
+
+/// The dedicated threads of one executor.
+#[derive(Debug, Default)]
+pub(crate) struct DedicatedThreads {
+    /// `None` before the crew has begun, and after `refuse_threads`.
+    pub(super) settings: Mutex<Option<DedicatedSettings>>,
+    pub(super) started: AtomicUsize,
+    pub(super) ended: AtomicUsize,
+}
+
+/// How dedicated threads are started.
+#[derive(Clone, Debug)]
+pub(crate) struct DedicatedSettings {
+    /// Prefix of the threads' names.
+    pub(crate) name: String,
+    pub(crate) stack_size: usize,
+    /// Cores for the threads, if the crew is pinned. A pinned thread would otherwise pass its core
+    /// on to each thread that it starts.
+    pub(crate) cores: Option<Cores>,
+    /// Copied for each thread, which holds the copy until its thread-locals are gone.
+    pub(crate) alive: Sender<Infallible>,
+}
+
+impl DedicatedThreads {
+    pub(crate) fn accept_threads(&self, settings: DedicatedSettings) {
+        *self.settings.lock() = Some(settings);
+    }
+
+    /// Refuses to start dedicated threads from now on.
+    pub(crate) fn refuse_threads(&self) {
+        let settings = self.settings.lock().take();
+        drop(settings);
+    }
+
+    /// Returns the number of dedicated threads.
+    pub(crate) fn running_threads(&self) -> usize {
+        // The ended threads are counted first: each of them was counted as started before.
+        let ended = self.ended.load(Acquire);
+        self.started.load(Relaxed) - ended
     }
 }
 

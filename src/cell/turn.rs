@@ -16,15 +16,16 @@
 //! orderings: `scripts/weaken-orderings.sh`, groups `state` and `retire`.
 
 use super::batch::{self, TimedTurn};
+use super::cold::Cold;
 use super::end;
 use super::envelope::{Envelope, EnvelopeVtable};
-use super::event::{Event, PanicPlace};
-use super::header::{Cold, Header, Phase, Reason};
-use super::prepaid;
+use super::header::{Header, Phase, Reason};
+use super::lap::TurnTimer;
 use super::restart;
 use super::room;
+use super::settle;
 use super::shared;
-use super::stopwatch::{Stopwatch, TurnTimer};
+use super::stopwatch::Stopwatch;
 use super::supervisor::Supervised;
 use crate::mailbox::inbox::Popped;
 use crate::mailbox::link::Node;
@@ -90,7 +91,7 @@ unsafe fn run_turn(this: NonNull<Header>) -> After {
         Some(cold) => drain_with_ticks(this, waiting, cold),
     };
     // The notes are settled before places are given back: see the order in `prepaid`.
-    let handled = drained.total - prepaid::take_noted(header);
+    let handled = drained.total - settle::take_noted(header);
     header.count_handled(handled);
     header.core().count_in_turn(|tally| &tally.handled, u64::from(handled));
     // The usual end of a turn, as a short step that is inlined. Everything else is out of line in
@@ -205,7 +206,7 @@ fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> TurnOut
         None => {
             // SAFETY: this turn holds the runnable and so is the receiver of both inboxes.
             let next = |run: &TurnProgress<'_>| unsafe {
-                let popped = cold.ticks.pop_or(this, Popped::Node, || run.pop_message());
+                let popped = cold.ticks.pop_or(this.cast(), Popped::Node, || run.pop_message());
                 if let Some(supervised) = &cold.supervised {
                     supervised.next_in_hand(popped.as_ref().map_or(0, Popped::node_addr));
                 }
@@ -238,7 +239,7 @@ fn drain_timed(
     let next = |run: &TurnProgress<'_>| unsafe {
         // Messages in slots were sent before the actor was timed, and have no instant. They are
         // moved into envelopes, so the loop has a single kind.
-        let node = cold.ticks.pop_or(this, Popped::Node, || run.pop_message())?.into_node(this.cast());
+        let node = cold.ticks.pop_or(this.cast(), Popped::Node, || run.pop_message())?.into_node(this.cast());
         if let Some(supervised) = &cold.supervised {
             supervised.next_in_hand(node.addr());
         }
@@ -277,23 +278,6 @@ fn drain_mailbox(
     // was popped.
     unsafe { header.inbox.store_taken(run.rest.get()) };
     TurnOutcome { total: run.total.get(), given: run.given.get(), outcome }
-}
-
-/// Fails the actor after a panic: nothing more is accepted or handled.
-pub(super) fn fail_actor(header: &Header, text: PanicText) {
-    header.reason.set(Reason::Panicked);
-    *header.cold().panic.lock() = Some(text.clone());
-    let scheduled = header.state.set_closed(true);
-    debug_assert!(!scheduled, "we hold the runnable");
-    let place = if header.phase.get() == Phase::New { PanicPlace::Started } else { PanicPlace::Handler };
-    count_panic(header, place, text);
-}
-
-/// Counts a panic, and tells the hook.
-pub(super) fn count_panic(header: &Header, place: PanicPlace, text: PanicText) {
-    let core = header.core();
-    core.count_here(|tally| &tally.panicked, 1);
-    core.emit_event(|| Event::Panicked { actor: header.id(), type_name: header.type_name(), place, text });
 }
 
 /// One turn's counts. The counts lie outside the guarded call and so survive a panic.
@@ -423,7 +407,7 @@ impl TurnProgress<'_> {
     fn give_room_back(&self, this: NonNull<Header>) {
         let total = self.total.get();
         // Prepaid messages leave the count before they leave `LEN`: see the order in `prepaid`.
-        prepaid::settle_here(self.header);
+        settle::settle_here(self.header);
         let now = self.header.state.give_places_back(total - self.given.replace(total));
         if now.has_room_wait() && !now.is_closed() {
             room::serve_line(this);

@@ -9,7 +9,8 @@
 //! of their own.
 
 use super::{explore, spawn};
-use crate::cell::waits::{ActorKey, WaitTarget, WaitingActor, Waits};
+use crate::cell::event::WaitingActor;
+use crate::cell::waits::{ActorKey, WaitTarget, Waits};
 use crate::id::ActorId;
 use crate::sync::ThreadWaker;
 use loom::sync::Arc as LoomArc;

@@ -12,10 +12,11 @@ use crate::actor::receive;
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::Reply;
 use crate::actor::{Actor, Receive};
-use crate::cell::envelope::{AnyEnvelope, EnvelopeVtable, Lane, Storage, Timestamp, deliver};
+use crate::cell::dead_letters;
+use crate::cell::deliver::{Lane, deliver};
+use crate::cell::envelope::{AnyEnvelope, EnvelopeVtable, Storage, Timestamp};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
-use crate::cell::ticks;
 use crate::error::{AskError, SendError};
 use crate::time::{self, Instant};
 use std::marker::PhantomData;
@@ -93,7 +94,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     unsafe {
         // Read here and not by a timer: an expired message costs nothing before its turn comes.
         if time::now() >= deadline {
-            ticks::not_handled(header.as_ref(), DeadLetterReason::Expired);
+            dead_letters::not_handled(header.as_ref(), DeadLetterReason::Expired);
             reply.fail_with(AskError::Expired); // told even if the message's drop panics
             drop(message);
         } else {

@@ -6,10 +6,12 @@ use crate::actor::carried::Carried;
 use crate::actor::cell_of::enter;
 use crate::actor::receive;
 use crate::actor::reply::{Forwarded, Reply, ReplyVtable};
+use crate::cell::counted::Weak;
+use crate::cell::deliver::Parcel;
 use crate::cell::envelope::{
-    AnyEnvelope, Envelope, EnvelopeVtable, Parcel, SentAt, Storage, Timestamp, timestamp_offset,
+    AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset,
 };
-use crate::cell::header::{Header, Weak};
+use crate::cell::header::Header;
 use crate::cell::waits::ActorKey as Answerer;
 use crate::drops;
 use crate::error::AskError;

@@ -8,7 +8,7 @@ use crate::actor::context::Context;
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::Reply;
 use crate::actor::{Actor, Receive};
-use crate::cell::envelope::{Lane, deliver};
+use crate::cell::deliver::{Lane, deliver};
 use crate::cell::event::Event;
 use crate::cell::waits::ActorKey;
 use crate::error::{Refusal, Sealed};

@@ -16,7 +16,7 @@ use super::refs::ActorRef;
 use super::reply::Reply;
 use super::wait::{self, Awaits};
 use super::{Actor, Receive};
-use crate::cell::envelope::{Lane, deliver};
+use crate::cell::deliver::{Lane, deliver};
 use crate::cell::header::Header;
 use crate::drops;
 use crate::error::{AskError, SendError};

@@ -7,11 +7,12 @@ use crate::actor::context::Context;
 use crate::actor::receive;
 use crate::actor::refs::ActorRef;
 use crate::actor::{Actor, Receive};
+use crate::cell::dead_letters;
+use crate::cell::deliver;
 use crate::cell::envelope::{AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, timestamp_offset};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::prepaid;
-use crate::cell::ticks;
 use crate::error::{AskError, Refusal};
 use crate::memory::Held;
 use crate::sched::timers::{Aim, Key, Timed};
@@ -199,7 +200,11 @@ where
         // SAFETY: fired on a worker of the crew. The box holds a count of the cell, is an envelope
         // made for it, and is given up unless it comes back.
         unsafe {
-            if ticks::deliver_tick(target, this.cast()) { Ok(()) } else { Err(Box::from_raw(this.as_ptr())) }
+            if deliver::deliver_tick(target, this.cast()) {
+                Ok(())
+            } else {
+                Err(Box::from_raw(this.as_ptr()))
+            }
         }
     }
 
@@ -210,7 +215,7 @@ where
     fn report_undeliverable(self: Box<Self>) {
         let header = self.target.header();
         if self.over() {
-            ticks::count_undeliverable(header);
+            dead_letters::count_undeliverable(header);
         } // otherwise it was cancelled at the same time
     }
 }
@@ -277,7 +282,7 @@ where
     let due = interval.due.0.expect("it was due");
     // Cancelled between the due instant and the turn: accepted, but not handled.
     if !core.scheduler.timers.is_valid(interval.key) {
-        return ticks::not_handled(header_ref, DeadLetterReason::Cancelled);
+        return dead_letters::not_handled(header_ref, DeadLetterReason::Cancelled);
     }
     let message = (interval.make)(Tick { number: interval.number, missed: interval.missed, due });
     // SAFETY: a turn of this actor of type `A` runs here.

@@ -7,13 +7,14 @@ use crate::actor::context::Context;
 use crate::actor::receive;
 use crate::actor::refs::ActorRef;
 use crate::actor::{Actor, Receive};
+use crate::cell::dead_letters;
+use crate::cell::deliver;
 use crate::cell::envelope::{
     AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset,
 };
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::prepaid;
-use crate::cell::ticks;
 use crate::error::{AskError, SendError};
 use crate::memory::Held;
 use crate::sched::timers::{Aim, Key, Timed};
@@ -197,7 +198,11 @@ impl<A: 'static, C: Send + 'static, S: Timestamp> Timed for Once<A, C, S> {
         // SAFETY: fired on a worker of the crew. The box holds a count of the cell, is an envelope
         // made for it, and is given up unless it comes back.
         unsafe {
-            if ticks::deliver_tick(target, this.cast()) { Ok(()) } else { Err(Box::from_raw(this.as_ptr())) }
+            if deliver::deliver_tick(target, this.cast()) {
+                Ok(())
+            } else {
+                Err(Box::from_raw(this.as_ptr()))
+            }
         }
     }
 
@@ -208,7 +213,7 @@ impl<A: 'static, C: Send + 'static, S: Timestamp> Timed for Once<A, C, S> {
     fn report_undeliverable(self: Box<Self>) {
         let header = self.target.header();
         if header.core().scheduler.timers.end_timer(self.key) {
-            ticks::count_undeliverable(header);
+            dead_letters::count_undeliverable(header);
         } // otherwise it was cancelled at the same time
     }
 }
@@ -233,7 +238,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
         // A single step ends the timer and says whether it was cancelled before. So a `cancel` that
         // returned `true` is never followed by the handler.
         if !actor.core().scheduler.timers.end_timer(once.key) {
-            ticks::not_handled(actor, DeadLetterReason::Cancelled);
+            dead_letters::not_handled(actor, DeadLetterReason::Cancelled);
             return;
         }
         let (actor, mut ctx) = enter::<A>(header);

@@ -7,7 +7,7 @@
 //! Loom model: `models::waits`. Needed orderings: `scripts/weaken-orderings.sh`, group `waits`.
 
 use super::{ActorKey, Waits};
-use crate::cell::shared::Doers;
+use crate::cell::sharing::Doers;
 use crate::id::{ActorId, WaitCycle, WaitingActor};
 use crate::sync::chaos;
 use std::collections::HashMap;

@@ -2,9 +2,9 @@
 
 use super::{DEFAULT_CAPACITY, ExecutorBuilder};
 use crate::cell::core::{self, Core};
-use crate::cell::dedicated::DedicatedSettings;
 use crate::cell::event::Event;
 use crate::cell::hook::Hook;
+use crate::cell::threads::DedicatedSettings;
 use crate::cores::Cores;
 use crate::executor::Executor;
 use crate::executor::error::BuildError;

@@ -34,7 +34,7 @@ use crate::actor::refs::ActorRef;
 use crate::actor::restart::{QueueEnd, QueueRefused, ReplicaSupervisor, spawn_queue};
 use crate::cell::event::ReplicaFailure;
 use crate::cell::header::Header;
-use crate::cell::shared::{Hold, Sharing};
+use crate::cell::sharing::{Hold, Sharing};
 use crate::cell::supervisor::AfterLoss;
 use crate::drops;
 use crate::error::{Refusal, StopReason};
