@@ -15,6 +15,8 @@
 
 use crate::user::{self, Site};
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::ptr;
 use std::task::Waker;
 
@@ -63,6 +65,34 @@ pub(crate) unsafe fn drop_value<T>(value: T) {
     }
     let _level = Level::go_deeper();
     drop(value);
+}
+
+/// A user's value in a field of a structure of this crate: a function, a strategy. Its drop goes
+/// through [`run_or_put_off`], so that a chain of such structures, each in the value of the one
+/// before, does not recurse. A panic of the drop ends there.
+pub(crate) struct OwnedField<T: 'static>(ManuallyDrop<T>);
+
+impl<T> OwnedField<T> {
+    pub(crate) fn new(value: T) -> Self {
+        OwnedField(ManuallyDrop::new(value))
+    }
+}
+
+impl<T> Deref for OwnedField<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> Drop for OwnedField<T> {
+    fn drop(&mut self) {
+        // SAFETY: this is the field's drop, after which nothing looks at it again.
+        let value = unsafe { ManuallyDrop::take(&mut self.0) };
+        run_or_put_off(move || user::run_contained(Site::Drop, || drop(value)));
+    }
 }
 
 /// Drops a waker, which may own a task that waits for the next one.

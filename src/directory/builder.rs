@@ -5,6 +5,7 @@ use super::shard::KeyShard;
 use super::table::{DirectoryInner, DirectoryOwner, SweepState};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
+use crate::drops::OwnedField;
 use crate::mailbox::state::MAX_LEN;
 use crate::sync::{Mutex, Padded};
 use crate::time::Duration;
@@ -182,7 +183,7 @@ where
         let most = self.limit.map_or(usize::MAX, |limit| limit / shards);
         let inner = DirectoryInner {
             executor: self.executor,
-            make,
+            make: OwnedField::new(make),
             capacity,
             idle: self.idle,
             hasher: RandomState::new(),

@@ -26,6 +26,7 @@ use crate::actor::ask::Ask;
 use crate::actor::carried::carried;
 use crate::actor::refs::ActorRef;
 use crate::actor::{Actor, Receive, spawn};
+use crate::drops;
 use crate::error::{Refusal, SendError};
 use factories::{DirectoryFactory, OneShotFactory};
 use reach::Lookup;
@@ -192,7 +193,7 @@ where
         if let Some(actor) = inner.find_running(hash, key) {
             // Dropped while the reference is a local: rustc leaks a value that is being returned
             // when a drop panics (rust#47949).
-            drop(make);
+            drops::run_or_put_off(move || drop(make));
             return actor;
         }
         // `make` serves this actor only, so its factory needs no copy of the key.

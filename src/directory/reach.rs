@@ -6,6 +6,7 @@ use super::table::DirectoryInner;
 use crate::actor::Actor;
 use crate::actor::managed::{self, CellOwner};
 use crate::actor::refs::ActorRef;
+use crate::drops;
 use crate::sched::Scheduler;
 use crate::sched::runnable::Runnable;
 use crate::sync::MutexGuard;
@@ -82,7 +83,7 @@ where
             Ok(actor) => {
                 self.unlock_and_watch(shard);
                 // A panic in the drop of the user's function must not lose the actor found.
-                user::run_contained(Site::Drop, || drop(owner));
+                drops::run_or_put_off(move || user::run_contained(Site::Drop, || drop(owner)));
                 drop_key(own);
                 return Some(Lookup { actor, _begin: None });
             }
@@ -94,7 +95,8 @@ where
                 // The lock goes first: what was refused may end the crew, and the crew's end may
                 // run wakers.
                 drop(shard);
-                drop(refused.settle_refusal(self.executor.core()));
+                let owner = refused.settle_refusal(self.executor.core());
+                drops::run_or_put_off(move || drop(owner));
                 return None;
             }
         };

@@ -25,6 +25,7 @@
 
 use crate::actor::Actor;
 use crate::actor::refs::{ActorRef, WeakRef};
+use crate::drops;
 use crate::id::ActorId;
 use crate::sched::runnable::Runnable;
 use crate::user::{self, Site};
@@ -79,7 +80,7 @@ enum Uses {
 }
 
 /// Values taken out of a part, to be dropped without the lock.
-pub(super) struct Garbage<K, A> {
+pub(super) struct Garbage<K: 'static, A> {
     key: Option<Arc<K>>,
     weak: Option<WeakRef<A>>,
     replaced: Option<ActorRef<A>>,
@@ -95,14 +96,16 @@ impl<K, A> Drop for Garbage<K, A> {
 }
 
 /// Drops a reference to a key's copy. The last one runs the key's drop, which is user code. Its
-/// panic must not keep an actor from its next steps.
-pub(super) fn drop_key<K>(key: Arc<K>) {
-    user::run_contained(Site::Key, || drop(key));
+/// panic must not keep an actor from its next steps, and the key may hold another directory.
+pub(super) fn drop_key<K: 'static>(key: Arc<K>) {
+    if let Some(key) = Arc::into_inner(key) {
+        drops::run_or_put_off(move || user::run_contained(Site::Key, || drop(key)));
+    }
 }
 
 /// Keys of one hash that were compared with the wanted key. While the keys are held here, their
 /// addresses identify them.
-pub(super) struct KnownKeys<K> {
+pub(super) struct KnownKeys<K: 'static> {
     same: Option<Arc<K>>,
     others: Vec<Arc<K>>,
 }

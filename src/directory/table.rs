@@ -4,6 +4,7 @@ use super::shard::{Garbage, KeyShard};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
 use crate::actor::refs::WeakRef;
+use crate::drops::OwnedField;
 use crate::id::ActorId;
 use crate::sync::{Mutex, Padded};
 use crate::time::Duration;
@@ -19,7 +20,7 @@ pub(super) type KeyShards<K, A> = Box<[Padded<Mutex<KeyShard<K, A>>>]>;
 
 pub(super) struct DirectoryInner<K: 'static, A: Actor> {
     pub(super) executor: Handle,
-    pub(super) make: Box<dyn Fn(&K) -> A + Send + Sync>,
+    pub(super) make: OwnedField<Box<dyn Fn(&K) -> A + Send + Sync>>,
     /// Capacity of the actors' mailboxes.
     pub(super) capacity: u32,
     pub(super) idle: Option<Duration>,

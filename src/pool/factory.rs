@@ -5,9 +5,8 @@
 //! need another state.
 
 use super::error::PoolError;
-use crate::drops;
+use crate::drops::OwnedField;
 use crate::sync::Mutex;
-use crate::user::{self, Site};
 use std::collections::VecDeque;
 use std::error::Error;
 use std::ops::Range;
@@ -31,44 +30,27 @@ pub(super) fn make_states<A>(make: &StateFactory<A>, indexes: Range<usize>) -> R
     Ok(states)
 }
 
-/// The function of a running pool.
-pub(super) struct Factory<A: 'static>(Mutex<Option<Arc<StateFactory<A>>>>);
+/// The function of a running pool. Its last drop may run anywhere, and its captures are the user's.
+pub(super) struct Factory<A: 'static>(Mutex<Option<SharedFactory<A>>>);
+
+type SharedFactory<A> = Arc<OwnedField<StateFactory<A>>>;
 
 impl<A> Factory<A> {
     pub(super) fn new(make: StateFactory<A>) -> Self {
-        Factory(Mutex::new(Some(Arc::new(make))))
+        Factory(Mutex::new(Some(Arc::new(OwnedField::new(make)))))
     }
 
     /// Returns the function, for calls without a lock. Returns `None` once the pool has ended.
     ///
     /// The caller calls the function itself: a state moved through one more closure overflowed the
     /// stack in debug builds, where states may take 512 KiB.
-    pub(super) fn borrow_factory(&self) -> Option<FactoryGuard<A>> {
-        let make = self.0.lock().clone();
-        make.map(|make| FactoryGuard(Some(make)))
+    pub(super) fn borrow_factory(&self) -> Option<SharedFactory<A>> {
+        self.0.lock().clone()
     }
 
     /// Drops the function, after the calls that are under way.
     pub(super) fn let_go(&self) {
         let make = self.0.lock().take();
-        drop(FactoryGuard(make)); // not under the lock
-    }
-}
-
-/// A function with a contained drop: it may be the last one, and the function's captures are the
-/// user's.
-pub(super) struct FactoryGuard<A: 'static>(Option<Arc<StateFactory<A>>>);
-
-impl<A> FactoryGuard<A> {
-    pub(super) fn state_factory(&self) -> &StateFactory<A> {
-        self.0.as_deref().expect("present until the drop")
-    }
-}
-
-impl<A> Drop for FactoryGuard<A> {
-    fn drop(&mut self) {
-        if let Some(make) = self.0.take().and_then(Arc::into_inner) {
-            drops::run_or_put_off(move || user::run_contained(Site::Drop, || drop(make)));
-        }
+        drop(make); // not under the lock
     }
 }

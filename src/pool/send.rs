@@ -42,7 +42,7 @@ impl<A: Actor> PoolInner<A> {
         let route = match user::run_passing(Site::Strategy, || strategy.fixed()) {
             Some(Route::Default) => match self.usual_route {
                 Some(route) => route,
-                None => return self.ask_and_follow(stripe, &*self.usual, deliver),
+                None => return self.ask_and_follow(stripe, &**self.usual, deliver),
             },
             Some(route) => route,
             None => return self.ask_and_follow(stripe, strategy, deliver),

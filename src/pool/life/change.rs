@@ -27,7 +27,7 @@ impl<A: Actor + Send> PoolInner<A> {
         let before = self.check_resizable()?;
         // The factory is user code, so no lock is held.
         let factory = self.factory.borrow_factory().ok_or_else(|| self.stopped_error())?;
-        let mut states = make_states(factory.state_factory(), before..to)?;
+        let mut states = make_states(&factory, before..to)?;
         // Before the locks: the drop may be user code.
         drop(factory);
         // Declared before the lock, so that an end of the pool is told after the lock is released.

@@ -36,7 +36,7 @@ use crate::cell::event::ReplicaFailure;
 use crate::cell::header::Header;
 use crate::cell::sharing::{Hold, Sharing};
 use crate::cell::supervisor::AfterLoss;
-use crate::drops;
+use crate::drops::{self, OwnedField};
 use crate::error::{Refusal, StopReason};
 use crate::sched::timers::Key;
 use crate::sched::worker::Worker;
@@ -51,7 +51,7 @@ use std::task::Waker;
 pub(super) struct PoolInner<A: Actor> {
     pub(super) handle: Handle,
     pub(super) stripes: Stripes<A>,
-    pub(super) usual: Box<dyn Strategy + Send + Sync>,
+    pub(super) usual: OwnedField<Box<dyn Strategy + Send + Sync>>,
     pub(super) usual_route: Option<Route>,
     factory: Factory<A>,
     settings: PoolSettings,
@@ -128,7 +128,7 @@ impl<A: Actor + Send> PoolInner<A> {
         let shared = Arc::new(PoolInner {
             stripes: Stripes::new(workers + OUTSIDE),
             usual_route: usual.fixed(),
-            usual,
+            usual: OwnedField::new(usual),
             handle,
             factory: Factory::new(make),
             settings,
@@ -443,7 +443,7 @@ impl<A: Actor> ReplicaSupervisor<A> for PoolSupervisor<A> {
         // The wait is over, so a kill need not cancel its timer any more.
         self.shared.life.lock().waiting.retain(|&(index, _)| index != self.index);
         let factory = self.shared.factory.borrow_factory().ok_or("the pool has ended")?;
-        let actor = factory.state_factory()(self.index).map_err(|error| error.to_string())?;
+        let actor = factory(self.index).map_err(|error| error.to_string())?;
         // Before the state is known to anyone, as the drop may be user code.
         drop(factory);
         self.counts.set_absent(false);
