@@ -242,6 +242,83 @@ fn p07_who_has_taken_a_message_from_a_queue_is_waited_for() {
     }
 }
 
+/// A replica may take a second message from the queue before it has handled the first. The first
+/// one must stay noted.
+#[test]
+fn p07_an_ask_taken_before_another_message_is_followed() {
+    // With one message a turn, the replica takes a message at the end of each turn.
+    let executor = Executor::builder().workers(2).budget_messages(1).build().unwrap();
+    let (pool, asker) = (pool(&executor, 2), named(&executor, "asker"));
+    // The other replica is busy, so it takes nothing, and would go on.
+    let untils = [Latch::new(), Latch::new()];
+    let held = [1, 0].map(|index| {
+        let (busy, until) = (Latch::new(), untils[index].clone());
+        let begun = busy.clone();
+        let hold = Do(Box::new(move |_| {
+            busy.open();
+            heist::blocking(|| until.wait());
+            Vec::new()
+        }));
+        let ask = if index == 1 { pool.ask(ToIndex(1), hold) } else { pool.ask(SharedQueue, hold) };
+        begun.wait();
+        ask.unwrap()
+    });
+    let (to, back) = (pool.clone(), asker.clone());
+    let asked = Do(Box::new(move |_| refused(wait(back.ask(Note(1)).unwrap()))));
+    let asks = asker.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        outcome(wait(to.ask(SharedQueue, asked).unwrap()))
+    }));
+    within(LONG, "the asker waits", || executor.waits().len() == 1);
+    // More messages in the queue, and in the replica's own mailbox, which takes turns with it.
+    let nothing = || Do(Box::new(|_| Vec::new()));
+    pool.tell(SharedQueue, nothing()).unwrap();
+    pool.tell(ToIndex(0), nothing()).unwrap();
+    pool.tell(ToIndex(0), nothing()).unwrap();
+    untils[0].open();
+    assert_cycle(answer(asks.unwrap()).unwrap(), &["asker", "replica-0"]);
+    untils[1].open();
+    held.into_iter().for_each(|ask| assert_eq!(answer(ask), Ok(vec![])));
+    shut_down(&executor);
+}
+
+/// A told message, of a size that decides which memory the next ask gets.
+struct Told<const SIZE: usize>(Box<dyn FnOnce() + Send>, [u8; SIZE]);
+impl<const SIZE: usize> Handler<Told<SIZE>> for Replica {
+    type Reply = ();
+    fn handle(&mut self, Told(f, _): Told<SIZE>, _: &mut Context<Self>) {
+        f();
+    }
+}
+
+/// The memory of a told message is free when its handler runs. An ask that gets this memory, and
+/// that an idle replica will answer, must not count as taken by the replica in that handler.
+#[test]
+fn p07_an_ask_in_the_memory_of_a_taken_message_is_not_taken() {
+    fn with_size<const SIZE: usize>() {
+        let executor = crew(1);
+        let (pool, asker) = (pool(&executor, 2), named(&executor, "asker"));
+        let (asks, teller) = (pool.clone(), named(&executor, "teller"));
+        let (answers, answered) = std::sync::mpsc::channel();
+        let told = Box::new(move || {
+            // Large, so that this message does not get the memory itself.
+            let far = [0_u8; 600];
+            let ask = asker.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                let nothing = Do(Box::new(move |_| vec![far.len().to_string()]));
+                outcome(wait(asks.ask(SharedQueue, nothing).unwrap()))
+            }));
+            answers.send(wait(ask.unwrap()).ok()).unwrap();
+        });
+        inside(&teller, move |_, _| pool.tell(SharedQueue, Told::<SIZE>(told, [0; SIZE])).unwrap());
+        let answer = answered.recv_timeout(Duration::from_secs(LONG)).expect("the handler ends");
+        assert_eq!(answer, Some(vec!["600".to_string()]), "a told message with {SIZE} bytes more");
+        shut_down(&executor);
+    }
+    with_size::<56>();
+    with_size::<64>();
+    with_size::<72>();
+    with_size::<80>();
+}
+
 /// Every replica waits for the queue, so no replica is left to take the message.
 #[test]
 fn p07_a_queue_whose_takers_all_wait_for_it_is_not_waited_for() {

@@ -168,6 +168,7 @@ const MARK_VTABLE: EnvelopeVtable = EnvelopeVtable {
     discard: discard_mark,
     sent: timestamp_offset::<SentAt>(offset_of!(MarkEnvelope, sent)),
     batched: None,
+    mark_taken: None,
 };
 
 unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>, _: Storage) {

@@ -86,8 +86,8 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
             (discard_told::<C>, timestamp_offset::<SentAt>(offset_of!(TellEnvelope<C, SentAt>, sent)));
         let (undated, dated) = (batched_vtable::<A, M>(open), batched_vtable::<A, M>(open));
         TellVtables {
-            undated: EnvelopeVtable { handle, discard, sent: 0, batched: undated },
-            dated: EnvelopeVtable { handle: handle_dated, discard, sent, batched: dated },
+            undated: EnvelopeVtable { handle, discard, sent: 0, batched: undated, mark_taken: None },
+            dated: EnvelopeVtable { handle: handle_dated, discard, sent, batched: dated, mark_taken: None },
             segment: None,
         }
     }

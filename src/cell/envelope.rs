@@ -43,6 +43,11 @@ pub(crate) struct EnvelopeVtable {
     pub(crate) sent: usize,
     /// How the envelope takes part in a batch. If set, the message is handled only in this way.
     pub(crate) batched: Option<Batched>,
+    /// Marks an ask's slot, so the side that frees the slot has the note of [`Sharing`] removed.
+    /// Set only if the envelope is the ask that its asker may wait for.
+    ///
+    /// [`Sharing`]: super::shared::Sharing
+    pub(crate) mark_taken: Option<unsafe fn(NonNull<Envelope>)>,
 }
 
 /// The part of an envelope for the instant of sending: nothing, or [`SentAt`] if the envelope is
@@ -132,6 +137,17 @@ impl Envelope {
         // SAFETY: the envelope is alive, no other pointer exists, and `held` proves that the pool
         // lives.
         unsafe { (this.as_ref().vtable.discard)(this, why, held) }
+    }
+
+    /// Marks the message as taken from a shared queue. Returns `true` if it is an ask that an actor
+    /// may wait for.
+    ///
+    /// # Safety
+    /// `this` is the only pointer to the envelope.
+    pub(super) unsafe fn mark_if_ask(this: NonNull<Envelope>) -> bool {
+        // SAFETY: the envelope is alive, no other pointer exists, and the table was made for its
+        // type.
+        unsafe { this.as_ref().vtable.mark_taken.map(|mark| mark(this)) }.is_some()
     }
 
     /// Returns how a batch handles the message, if batches may contain it.

@@ -120,7 +120,7 @@ impl SharedQueue {
                 // SAFETY: the reserved place keeps the member, and by the transition this thread
                 // pushes the runnable.
                 Some(member) => unsafe {
-                    put_at_member(member, node);
+                    self.put_at_member(member, node);
                     Header::schedule(member);
                     given += 1;
                 },
@@ -175,7 +175,7 @@ impl SharedQueue {
                 self.release_runnable();
                 return false;
             };
-            put_at_member(member, node);
+            self.put_at_member(member, node);
             note_first_message(queue.as_ref());
             let rest = queue.as_ref().state.give_places_back(1);
             if rest.len() == 0 || rest.has_waiters() || rest.is_killed() {
@@ -184,24 +184,27 @@ impl SharedQueue {
         }
         true
     }
-}
 
-/// Puts a message where the member finds it before the messages of its own mailbox.
-///
-/// # Safety
-/// A place is reserved for the message, and the caller gives up the only pointer to it. Called
-/// under the queue's lock.
-unsafe fn put_at_member(member: NonNull<Header>, node: *mut Node) {
-    // SAFETY: the reserved place keeps the member. The node was popped, so it is on no queue.
-    unsafe {
-        let cold = member.as_ref().cold();
-        if let Some(supervised) = &cold.supervised {
-            supervised.note_taken(node.addr());
+    /// Puts a message where the member finds it before the messages of its own mailbox.
+    ///
+    /// # Safety
+    /// A place is reserved for the message, and the caller gives up the only pointer to it. The
+    /// message is of this queue.
+    unsafe fn put_at_member(&mut self, member: NonNull<Header>, node: *mut Node) {
+        // SAFETY: the reserved place keeps the member. The node was popped, so it is on no queue
+        // and this is the only pointer to the envelope.
+        unsafe {
+            let (member, envelope) = (member.as_ref(), Envelope::from_node(node));
+            // Marked before the note exists, so the note is removed before the ask's memory goes.
+            if Envelope::mark_if_ask(envelope) {
+                self.taken.insert(node.addr(), member.id());
+            }
+            let cold = member.cold();
+            if let Some(stopwatch) = &cold.stopwatch {
+                stopwatch.pushing_tick(cold.ticks.inbox(), Envelope::sent_at(envelope));
+            }
+            cold.ticks.inbox().push(node);
         }
-        if let Some(stopwatch) = &cold.stopwatch {
-            stopwatch.pushing_tick(cold.ticks.inbox(), Envelope::sent_at(Envelope::from_node(node)));
-        }
-        cold.ticks.inbox().push(node);
     }
 }
 

@@ -5,7 +5,11 @@ use super::header::Header;
 use super::supervisor::Supervised;
 use crate::id::ActorId;
 use crate::sync::Mutex;
+use std::collections::HashMap;
 use std::ptr::NonNull;
+
+/// Capacity up to which an empty map of taken asks keeps its memory.
+const MOST_KEPT: usize = 128;
 
 /// The common part of a queue and its members.
 #[derive(Debug)]
@@ -21,6 +25,9 @@ pub(super) struct SharedQueue {
     pub(super) members: Vec<NonNull<Header>>,
     /// Index of the member that is looked at first.
     pub(super) from: usize,
+    /// The member that has taken each ask, by the address of the ask, until the ask's memory goes.
+    /// Told messages have no entry, since no actor waits for their answer.
+    pub(super) taken: HashMap<usize, ActorId>,
     /// Set for a queue that gives nothing to members and is emptied into one mailbox at once. See
     /// [`Sharing::move_to`].
     pub(super) hold: Option<Hold>,
@@ -55,29 +62,43 @@ impl Sharing {
         Sharing::with_hold(Some(hold))
     }
 
-    /// Returns the actors that must act before the message in the envelope is handled. With 0:
-    /// before there is room.
-    pub(super) fn actors_to_act(&self, envelope: usize) -> Doers {
+    /// Returns the actors that must act before the ask at this address is answered. With 0: before
+    /// there is room.
+    pub(super) fn actors_to_act(&self, ask: usize) -> Doers {
         let inner = self.0.lock();
         match inner.hold {
             Some(Hold { from, into }) if inner.held => Doers::All(vec![from, into]),
             Some(Hold { into, .. }) => Doers::One(into),
             None => {
                 // SAFETY: listed cells have not ended, and none can end while the list is locked.
-                let headers = || inner.members.iter().map(|member| unsafe { member.as_ref() });
-                let took = |header: &&Header| {
-                    header.supervised().is_some_and(|supervised| supervised.has_taken(envelope))
-                };
-                match headers().find(took) {
-                    Some(header) if envelope != 0 => Doers::One(header.id()),
-                    _ => Doers::Any(headers().map(Header::id).collect()),
+                let id = |member: &NonNull<Header>| unsafe { member.as_ref() }.id();
+                match inner.taken.get(&ask) {
+                    Some(&member) => Doers::One(member),
+                    None => Doers::Any(inner.members.iter().map(id).collect()),
                 }
             }
         }
     }
 
     fn with_hold(hold: Option<Hold>) -> Self {
-        Sharing(Mutex::new(SharedQueue { queue: None, held: false, members: Vec::new(), from: 0, hold }))
+        Sharing(Mutex::new(SharedQueue {
+            queue: None,
+            held: false,
+            members: Vec::new(),
+            from: 0,
+            taken: HashMap::new(),
+            hold,
+        }))
+    }
+
+    /// Removes the note about an ask, before its memory goes.
+    pub(crate) fn forget_taken(&self, ask: usize) {
+        let mut inner = self.0.lock();
+        inner.taken.remove(&ask);
+        // A burst of asks must not keep its memory.
+        if inner.taken.is_empty() && inner.taken.capacity() > MOST_KEPT {
+            inner.taken = HashMap::new();
+        }
     }
 
     /// Lists a cell before its first turn, as the queue or as a member. Returns `false` if that

@@ -7,7 +7,7 @@ use super::header::Header;
 use super::sharing::Sharing;
 use crate::error::StopReason;
 use crate::sched::timers::Key;
-use crate::sync::{AtomicBool, AtomicUsize, Ordering::*};
+use crate::sync::{AtomicBool, Ordering::*};
 use crate::time::Duration;
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -48,17 +48,13 @@ pub(crate) struct Supervised {
     pub(super) supervisor: Cell<Option<Box<dyn Supervisor>>>,
     /// Whether a turn handles messages. For statistics only.
     in_turn: AtomicBool,
-    /// Address of the message that this actor has taken from the queue and not handled yet, or 0.
-    taken: AtomicUsize,
-    /// Address of the message in hand, or 0. For the holder of the runnable.
-    in_hand: Cell<usize>,
     /// The queue from which the actor takes. For a queue, the queue's own part.
     pub(crate) sharing: Arc<Sharing>,
     queue: bool,
 }
 
-// SAFETY: only the holder of the runnable touches `supervisor` and `in_hand`, and a supervisor is
-// `Send`. The other fields are `Sync`.
+// SAFETY: only the holder of the runnable touches `supervisor`, and a supervisor is `Send`. The
+// other fields are `Sync`.
 unsafe impl Sync for Supervised {}
 
 impl std::fmt::Debug for Supervised {
@@ -82,8 +78,6 @@ impl Supervised {
         Box::new(Supervised {
             supervisor: Cell::new(Some(supervisor)),
             in_turn: AtomicBool::new(false),
-            taken: AtomicUsize::new(0),
-            in_hand: Cell::new(0),
             sharing,
             queue,
         })
@@ -103,29 +97,6 @@ impl Supervised {
     /// Returns `true` if a turn handles messages. A snapshot.
     pub(crate) fn in_turn(&self) -> bool {
         self.in_turn.load(Relaxed)
-    }
-
-    /// Notes, under the queue's lock, that the actor has taken a message.
-    pub(super) fn note_taken(&self, message: usize) {
-        self.taken.store(message, Relaxed);
-    }
-
-    /// Returns `true` if the actor has taken the message and not handled it yet. Called under the
-    /// queue's lock.
-    pub(super) fn has_taken(&self, message: usize) -> bool {
-        // Relaxed: the caller asks on behalf of an actor that waits. If that actor waits for this
-        // one too, this one is still in the handler before which the address was stored.
-        self.taken.load(Relaxed) == message
-    }
-
-    /// Notes, for the holder of the runnable, that `message` comes next and the last one is
-    /// handled.
-    pub(super) fn next_in_hand(&self, message: usize) {
-        let handled = self.in_hand.replace(message);
-        if handled != 0 && handled == self.taken.load(Relaxed) {
-            // The memory may soon hold another message, not taken by this actor.
-            self.taken.store(0, Relaxed);
-        }
     }
 
     /// Begins a turn that handles messages.
@@ -161,6 +132,5 @@ impl InTurn<'_> {
     /// Ends the turn.
     pub(super) fn leave_turn(self) {
         self.0.in_turn.store(false, Relaxed);
-        self.0.next_in_hand(0);
     }
 }

@@ -206,11 +206,7 @@ fn drain_with_ticks(this: NonNull<Header>, waiting: u32, cold: &Cold) -> TurnOut
         None => {
             // SAFETY: this turn holds the runnable and so is the receiver of both inboxes.
             let next = |run: &TurnProgress<'_>| unsafe {
-                let popped = cold.ticks.pop_or(this.cast(), Popped::Node, || run.pop_message());
-                if let Some(supervised) = &cold.supervised {
-                    supervised.next_in_hand(popped.as_ref().map_or(0, Popped::node_addr));
-                }
-                popped
+                cold.ticks.pop_or(this.cast(), Popped::Node, || run.pop_message())
             };
             drain_mailbox(this, waiting, limit, None, next, || ())
         }
@@ -240,9 +236,6 @@ fn drain_timed(
         // Messages in slots were sent before the actor was timed, and have no instant. They are
         // moved into envelopes, so the loop has a single kind.
         let node = cold.ticks.pop_or(this.cast(), Popped::Node, || run.pop_message())?.into_node(this.cast());
-        if let Some(supervised) = &cold.supervised {
-            supervised.next_in_hand(node.addr());
-        }
         lap.begin_message(
             Envelope::sent_at(Envelope::from_node(node)),
             run.rest.get(),

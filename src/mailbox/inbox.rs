@@ -57,14 +57,6 @@ pub(crate) enum Popped {
 }
 
 impl Popped {
-    /// Returns the address of a message in a node of its own, or 0 for a message in a slot.
-    pub(crate) fn node_addr(&self) -> usize {
-        match self {
-            Popped::Node(node) => node.addr(),
-            Popped::Slot(..) => 0,
-        }
-    }
-
     /// Moves the message into a node of its own, if it is not in one. `whose` names the mailbox, as
     /// the floors above know it.
     ///

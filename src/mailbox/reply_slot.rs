@@ -23,7 +23,7 @@
 //! Loom model: `models::reply`. Needed orderings: `scripts/weaken-orderings.sh reply`.
 
 use crate::drops;
-use crate::sync::{AtomicBool, AtomicU8, Ordering::*, UnsafeCell, chaos};
+use crate::sync::{AtomicU8, Ordering::*, UnsafeCell, chaos};
 use crate::user;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -38,11 +38,35 @@ const GONE: u8 = 4;
 /// The slot. Lies inside an allocation that `free` gives back.
 pub(crate) struct ReplySlot<T> {
     state: AtomicU8,
-    /// Set by the replier, read by the side that frees the slot. Has no meaning here.
-    forwarded: AtomicBool,
+    /// [`Records`] of the ask. Written by the replier, read by the side that frees the slot.
+    records: AtomicU8,
     free: unsafe fn(NonNull<ReplySlot<T>>),
     waker: UnsafeCell<Option<Waker>>,
     value: UnsafeCell<MaybeUninit<T>>,
+}
+
+/// The records under an ask's address which the side that frees the slot removes. They have no
+/// meaning here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Records(u8);
+
+impl Records {
+    /// An actor other than the asked one will answer.
+    pub(crate) const FORWARDED: Records = Records(1);
+    /// A member of the asked queue has taken the ask.
+    pub(crate) const TAKEN: Records = Records(2);
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn forwarded(self) -> bool {
+        self.0 & Self::FORWARDED.0 != 0
+    }
+
+    pub(crate) fn taken(self) -> bool {
+        self.0 & Self::TAKEN.0 != 0
+    }
 }
 
 /// What the replier must do after it has answered.
@@ -62,7 +86,7 @@ impl<T> ReplySlot<T> {
     pub(crate) fn new(free: unsafe fn(NonNull<ReplySlot<T>>)) -> Self {
         ReplySlot {
             state: AtomicU8::new(EMPTY),
-            forwarded: AtomicBool::new(false),
+            records: AtomicU8::new(0),
             free,
             waker: UnsafeCell::new(None),
             value: UnsafeCell::new(MaybeUninit::uninit()),
@@ -155,16 +179,16 @@ impl<T> ReplySlot<T> {
         unsafe { (*this).state.with_mut(|_| ()) }
     }
 
-    /// The replier's side: records that an actor other than the asked one will answer.
-    pub(crate) fn set_forwarded(&self) {
-        // Relaxed: the side that releases last reads it, after the transition with which the
-        // replier released.
-        self.forwarded.store(true, Relaxed);
+    /// The replier's side: notes that a record of the ask exists.
+    pub(crate) fn add_record(&self, record: Records) {
+        // Relaxed: only the replier's side writes it. The side that releases last reads it, after
+        // the transition with which the replier released.
+        self.records.store(self.records.load(Relaxed) | record.0, Relaxed);
     }
 
-    /// Returns `true` if the ask was forwarded. For the side that frees the slot.
-    pub(crate) fn was_forwarded(&self) -> bool {
-        self.forwarded.load(Relaxed)
+    /// Returns which records of the ask exist. For the side that frees the slot.
+    pub(crate) fn records(&self) -> Records {
+        Records(self.records.load(Relaxed))
     }
 
     /// The asker's side: returns `true` if the answer is there.

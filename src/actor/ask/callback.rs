@@ -68,6 +68,7 @@ where
         discard: discard_callback::<A, R, F, S>,
         sent: timestamp_offset::<S>(offset_of!(Callback<A, R, F, S>, sent)),
         batched: None,
+        mark_taken: None,
     };
     const REPLY: ReplyVtable<R> = ReplyVtable {
         answer: send_callback::<A, R, F, S>,

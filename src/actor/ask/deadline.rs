@@ -40,6 +40,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
             open_asked::<M, C, A::Reply>,
             asked_has_expired::<C, A::Reply>,
         ),
+        mark_taken: Some(AskEnvelope::<Expiring<C>, A::Reply, ()>::mark_taken),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
         handle: handle_with::<A, M, C, S>,
@@ -49,6 +50,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
             open_with::<M, C, A::Reply, S>,
             with_has_expired::<C, A::Reply, S>,
         ),
+        mark_taken: None,
     };
 }
 

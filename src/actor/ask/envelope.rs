@@ -16,7 +16,7 @@ use crate::cell::waits::ActorKey as Answerer;
 use crate::drops;
 use crate::error::AskError;
 use crate::id::WaitCycle;
-use crate::mailbox::reply_slot::{Answered, ReplySlot};
+use crate::mailbox::reply_slot::{Answered, Records, ReplySlot};
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::worker::Worker;
 use crate::user;
@@ -88,6 +88,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
             AskEnvelope::<C, A::Reply, ()>::open_into::<M>,
             receive::never_expires,
         ),
+        mark_taken: Some(AskEnvelope::<C, A::Reply, ()>::mark_taken),
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
         handle: AskWithReplyEnvelope::<C, A::Reply, S>::handle::<A, M>,
@@ -97,6 +98,8 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
             AskWithReplyEnvelope::<C, A::Reply, S>::open_into::<M>,
             receive::never_expires,
         ),
+        // Its asker waits for another address.
+        mark_taken: None,
     };
 }
 
@@ -146,7 +149,7 @@ unsafe fn record_forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwar
     }
     let (waits, address) = (&asked.waits, to.addr().get());
     // Marked before the record exists, so whichever side frees the slot removes the record.
-    head.slot.set_forwarded();
+    head.slot.add_record(Records::FORWARDED);
     let before = waits.forwarded_to(address);
     waits.register_forward(address, answers)?;
     Ok(before)
@@ -162,11 +165,20 @@ unsafe fn restore_forward<R>(to: NonNull<()>, before: Forwarded) {
     }
 }
 
+/// Removes the records of an ask before another one may get its memory.
 #[cold]
-fn forget_forward(asked: &Header, address: usize) {
-    // In a forked child a thread of the parent may hold the table's lock for ever.
-    if !asked.core().is_forked() {
+fn remove_records(records: Records, asked: &Header, address: usize) {
+    // In a forked child a thread of the parent may hold the locks for ever.
+    if asked.core().is_forked() {
+        return;
+    }
+    if records.forwarded() {
         asked.core().waits.restore_forward(address, None);
+    }
+    if records.taken()
+        && let Some(supervised) = asked.supervised()
+    {
+        supervised.sharing.forget_taken(address);
     }
 }
 
@@ -257,9 +269,10 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskEnvelope<M, R, S> {
         // the block is freed.
         unsafe {
             let target = (&raw const (*asked.as_ptr()).head.target).read();
-            // Only a forwarded ask has a record in the table, so other asks take no lock here.
-            if slot.as_ref().was_forwarded() {
-                forget_forward(target.header(), asked.addr().get());
+            // Other asks have no record, and take no lock here.
+            let records = slot.as_ref().records();
+            if !records.is_empty() {
+                remove_records(records, target.header(), asked.addr().get());
             }
             Worker::with_heap(|here| {
                 memory::free_without_drop(here, Kind::Message, asked, target.header().pool_held())
@@ -291,6 +304,15 @@ impl<M: Send + 'static, R: Send + 'static> AskEnvelope<M, R, ()> {
     pub(super) unsafe fn message_ptr(this: AnyEnvelope) -> NonNull<M> {
         // SAFETY: `this` points to the block, so the address of a field is not null.
         unsafe { NonNull::new_unchecked(this.cast::<Self>().as_ref().message.get().cast()) }
+    }
+
+    /// Marks the ask as taken from a shared queue.
+    ///
+    /// # Safety
+    /// As for [`take_parts`](Self::take_parts).
+    pub(super) unsafe fn mark_taken(this: AnyEnvelope) {
+        // SAFETY: the replier's side of the slot goes with the envelope, so it is not released.
+        unsafe { this.cast::<AskEnvelopeHead<R>>().as_ref() }.slot.add_record(Records::TAKEN);
     }
 
     /// Opens an envelope for a batch.

@@ -129,6 +129,7 @@ where
         discard: discard_tick::<A, M, F>,
         sent: timestamp_offset::<SentAt>(offset_of!(Interval<A, M, F>, due)),
         batched: None, // its ticks come alone
+        mark_taken: None,
     };
 }
 

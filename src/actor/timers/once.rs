@@ -138,6 +138,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> OnceVtable<A
         discard: discard_once::<A, C, S>,
         sent: timestamp_offset::<S>(offset_of!(Once<A, C, S>, sent)),
         batched: None, // it comes alone
+        mark_taken: None,
     };
 }
 
