@@ -5,9 +5,10 @@
 mod common;
 
 use common::*;
+use heist::strategy::SharedQueue;
 use heist::*;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The most turns that a worker takes between two looks at outside work.
@@ -312,14 +313,11 @@ impl Receive<Question> for Desk {
 /// message still is outside work, and does not wait for a round of the local queue.
 #[test]
 fn p05_an_outside_thread_that_asks_again_at_once_does_not_wait_behind_all_local_work() {
-    const HOTS: u64 = 5000;
     const ASKS: u64 = 20;
     for policy in [Policy::Stealing, Policy::Sharded] {
         let executor = build(Executor::builder().workers(1).policy(policy));
         let (heat, asked) = (Arc::new(Heat::default()), Arc::new(AtomicU64::new(0)));
-        let hots: Vec<_> = (0..HOTS).map(|_| hot(&executor, &heat, true)).collect();
-        hots.iter().for_each(|hot| hot.tell(Go).unwrap());
-        within(LONG, "the hot ones to be hot", || heat.handled.load(Relaxed) > 4 * HOTS);
+        let _hots = many_hot(&executor, &heat);
         let desk = executor.spawn(Desk { heat: Arc::clone(&heat), asked: Arc::clone(&asked), before: 0 });
         let mut waited = Vec::new();
         let mut ask = desk.ask(Question(0)).unwrap();
@@ -336,6 +334,106 @@ fn p05_an_outside_thread_that_asks_again_at_once_does_not_wait_behind_all_local_
         assert!(*most <= 2 * TURNS_TO_OUTSIDE, "{most} hot turns went first under {policy:?}");
         shut_down(&executor);
     }
+}
+
+/// Notes the number of hot messages handled before each message.
+struct Noting {
+    heat: Arc<Heat>,
+    notes: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Actor for Noting {}
+
+impl Handler<Work> for Noting {
+    type Reply = u64;
+    fn handle(&mut self, _: Work, _: &mut Context<Self>) -> u64 {
+        self.notes.lock().unwrap().push(self.heat.handled.load(Relaxed));
+        0
+    }
+}
+
+/// More hot actors than outside work may wait for.
+const HOTS: u64 = 5000;
+
+fn many_hot(executor: &Executor, heat: &Arc<Heat>) -> Vec<ActorRef<Hot>> {
+    let hots: Vec<_> = (0..HOTS).map(|_| hot(executor, heat, true)).collect();
+    hots.iter().for_each(|hot| hot.tell(Go).unwrap());
+    within(LONG, "the hot ones to be hot", || heat.handled.load(Relaxed) > 4 * HOTS);
+    hots
+}
+
+/// Messages from outside for several actors come during one turn. Each has its share of the turns,
+/// and none waits for a round of the local queue.
+#[test]
+fn p05_outside_messages_that_come_together_do_not_wait_behind_all_local_work() {
+    const DESKS: u64 = 8;
+    let executor = crew(1);
+    let (heat, notes) = (Arc::new(Heat::default()), Arc::default());
+    let holder = executor.spawn(Puppet::default());
+    let spawn = |_| executor.spawn(Noting { heat: Arc::clone(&heat), notes: Arc::clone(&notes) });
+    let desks: Vec<_> = (0..DESKS).map(spawn).collect();
+    let hots = many_hot(&executor, &heat);
+    let held = Held::hold(&holder);
+    let before = heat.handled.load(Relaxed);
+    desks.iter().for_each(|desk| desk.tell(Work).unwrap());
+    drop(held);
+    within(LONG, "the messages", || notes.lock().unwrap().len() as u64 == DESKS);
+    heat.over.store(true, Relaxed);
+    let waited: Vec<_> = notes.lock().unwrap().iter().map(|now| now - before).collect();
+    assert!(waited[DESKS as usize - 1] <= (DESKS + 1) * TURNS_TO_OUTSIDE, "hot turns first: {waited:?}");
+    drop(hots);
+    shut_down(&executor);
+}
+
+/// Returns the median number of hot messages between two of the noted messages.
+fn median_between(notes: &Mutex<Vec<u64>>) -> u64 {
+    let notes = notes.lock().unwrap();
+    let mut between: Vec<_> = notes.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    between.sort_unstable();
+    between[between.len() / 2]
+}
+
+/// A thread outside waits for room each time, so its message comes into the mailbox in a turn.
+#[test]
+fn p05_an_outside_thread_that_waits_for_room_does_not_wait_behind_all_local_work() {
+    let executor = crew(1);
+    let (heat, notes) = (Arc::new(Heat::default()), Arc::default());
+    let noting = Noting { heat: Arc::clone(&heat), notes: Arc::clone(&notes) };
+    let desk = executor.build(noting).capacity(1).spawn();
+    let hots = many_hot(&executor, &heat);
+    (0..40).for_each(|_| desk.send(Work).unwrap());
+    heat.over.store(true, Relaxed);
+    let waited = median_between(&notes);
+    assert!(waited <= 2 * TURNS_TO_OUTSIDE, "{waited} hot turns went first");
+    drop(hots);
+    shut_down(&executor);
+}
+
+/// Several threads outside ask the only replica of a pool through its shared queue. It takes the
+/// next message in a turn.
+#[test]
+fn p05_outside_messages_in_a_shared_queue_do_not_wait_behind_all_local_work() {
+    const ASKERS: u64 = 4;
+    let executor = crew(1);
+    let (heat, notes) = (Arc::new(Heat::default()), Arc::<Mutex<Vec<u64>>>::default());
+    let factory = {
+        let (heat, notes) = (Arc::clone(&heat), Arc::clone(&notes));
+        move |_| Noting { heat: Arc::clone(&heat), notes: Arc::clone(&notes) }
+    };
+    let pool = executor.pool(1, factory).build().unwrap();
+    let hots = many_hot(&executor, &heat);
+    std::thread::scope(|scope| {
+        for _ in 0..ASKERS {
+            scope.spawn(|| {
+                (0..20).for_each(|_| _ = answer(pool.ask(SharedQueue, Work).unwrap()).unwrap());
+            });
+        }
+    });
+    heat.over.store(true, Relaxed);
+    let waited = median_between(&notes);
+    assert!(waited <= 2 * TURNS_TO_OUTSIDE, "{waited} hot turns went first");
+    drop(hots);
+    shut_down(&executor);
 }
 
 /// Takes long, and counts how often it was handled without a hot message in between.

@@ -43,7 +43,7 @@ pub(crate) fn look(until: Option<Instant>, one_processor: bool, done: impl Fn() 
 
 /// The outcome of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Attempt {
+enum LookOutcome {
     Done,
     Failed,
     FailedBadly,
@@ -51,59 +51,62 @@ enum Attempt {
     Unknown,
 }
 
-fn judged(habit: &'static LocalKey<Habit>, wait: impl FnOnce() -> Attempt) -> bool {
-    let outcome = if habit.with(Habit::is_due) { wait() } else { Attempt::Unknown };
-    habit.with(|habit| match outcome {
-        Attempt::Done => habit.succeeded(),
-        Attempt::Failed => habit.failed(),
-        Attempt::FailedBadly => habit.failed_badly(),
-        Attempt::Unknown => {}
-    });
-    outcome == Attempt::Done
+fn judged(habit: &'static LocalKey<Habit>, wait: impl FnOnce() -> LookOutcome) -> bool {
+    habit.with(|habit| {
+        let Some(attempt) = habit.attempt() else { return false };
+        let outcome = wait();
+        match outcome {
+            LookOutcome::Done => attempt.succeeded(),
+            LookOutcome::Failed => attempt.failed(),
+            LookOutcome::FailedBadly => attempt.failed_badly(),
+            LookOutcome::Unknown => {}
+        }
+        outcome == LookOutcome::Done
+    })
 }
 
 /// Spins until `done`. Looks often, since each pause is latency, and reads the clock rarely.
-fn spin(until: Option<Instant>, done: &impl Fn() -> bool) -> Attempt {
+fn spin(until: Option<Instant>, done: &impl Fn() -> bool) -> LookOutcome {
     let end = time::now() + SPIN;
     loop {
         // A reading of the clock costs about as much as these looks.
         for _ in 0..16 {
             if done() {
-                return Attempt::Done;
+                return LookOutcome::Done;
             }
             spin_hint();
             spin_hint();
         }
         let now = time::now();
         if now >= end {
-            return Attempt::Failed;
+            return LookOutcome::Failed;
         }
         if until.is_some_and(|until| now >= until) {
-            return Attempt::Unknown;
+            return LookOutcome::Unknown;
         }
     }
 }
 
 /// Yields the processor until `done`, a few times.
-fn give_way(until: Option<Instant>, done: &impl Fn() -> bool) -> Attempt {
+fn give_way(until: Option<Instant>, done: &impl Fn() -> bool) -> LookOutcome {
     let mut before = time::now();
     for _ in 0..YIELDS {
         if until.is_some_and(|until| before >= until) {
-            return Attempt::Unknown;
+            return LookOutcome::Unknown;
         }
         std::thread::yield_now();
         let after = time::now();
         let long = after.saturating_duration_since(before) > LONG_YIELD;
         if long {
             // A failure even if the answer is there, since it may have been there long before.
-            return Attempt::FailedBadly;
+            return LookOutcome::FailedBadly;
         }
         if done() {
-            return Attempt::Done;
+            return LookOutcome::Done;
         }
         before = after;
     }
-    Attempt::Failed
+    LookOutcome::Failed
 }
 
 #[cfg(all(test, not(heist_loom)))]

@@ -49,6 +49,7 @@ use crate::drops;
 use crate::error::Refusal;
 use crate::mailbox::link::Node;
 use crate::mailbox::state::RoomWait;
+use crate::sched::worker::Worker;
 use crate::sync::Mutex;
 use crate::user;
 use std::ptr::NonNull;
@@ -69,6 +70,7 @@ impl Ticket {
             node: Envelope::node_of(envelope),
             waker,
             key: None,
+            outside: false,
         })))
     }
 
@@ -124,8 +126,9 @@ pub(crate) fn join_line(header: &Header, ticket: &Arc<Ticket>) -> RoomWait {
     let found = header.state.wait_for_room(list.is_empty().then(|| beside_prepaid(header, room)));
     if found == RoomWait::Waiting {
         let entry = list.get_or_make_queue().push(Waiter::Sender(Arc::clone(ticket)));
-        if let TicketState::Waiting { key, .. } = &mut *ticket.0.lock() {
+        if let TicketState::Waiting { key, outside, .. } = &mut *ticket.0.lock() {
             *key = Some(entry);
+            *outside = Worker::with(&header.core().scheduler, |worker| worker.is_none());
         }
     }
     found
@@ -243,9 +246,12 @@ pub(crate) fn serve_line(this: NonNull<Header>) {
             match line.pop().expect("there was a front") {
                 Waiter::Sender(ticket) => {
                     let mut state = ticket.0.lock();
-                    let TicketState::Waiting { node, .. } = *state else {
+                    let TicketState::Waiting { node, outside, .. } = *state else {
                         unreachable!("listed tickets wait")
                     };
+                    if outside {
+                        header.state.mark_outside();
+                    }
                     // SAFETY: the cell's turn runs here and keeps the cell. The envelope was made
                     // for the cell and leaves the ticket with this call.
                     let next = match unsafe { deliver(this, Envelope::from_node(node), Lane::Exempt) } {

@@ -19,11 +19,13 @@ pub(crate) struct Ticket(pub(super) Mutex<TicketState>);
 
 #[derive(Debug)]
 pub(super) enum TicketState {
-    /// `key` is the entry in the list, set by `join_line`.
+    /// `key` is the entry in the list, and `outside` tells whether the sender is no worker of the
+    /// crew. Both are set by `join_line`.
     Waiting {
         node: *mut Node,
         waker: Waker,
         key: Option<usize>,
+        outside: bool,
     },
     Accepted,
     Refused {

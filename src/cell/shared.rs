@@ -178,6 +178,9 @@ impl SharedQueue {
             self.put_at_member(member, node);
             note_first_message(queue.as_ref());
             let rest = queue.as_ref().state.give_places_back(1);
+            if rest.is_from_outside() {
+                state.mark_outside();
+            }
             if rest.len() == 0 || rest.has_waiters() || rest.is_killed() {
                 self.release_runnable(); // the queue's own turn decides
             }

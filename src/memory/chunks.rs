@@ -163,8 +163,8 @@ mod system {
     impl ChunkMemory {
         pub(super) fn new(_huge: bool) -> Self {
             // SAFETY: the layout's size is not 0.
-            let start = unsafe { alloc(layout()) };
-            ChunkMemory(NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout())))
+            let start = unsafe { alloc(chunk_layout()) };
+            ChunkMemory(NonNull::new(start).unwrap_or_else(|| handle_alloc_error(chunk_layout())))
         }
 
         pub(super) fn base_pointer(&self) -> NonNull<u8> {
@@ -176,7 +176,7 @@ mod system {
         fn drop(&mut self) {
             // SAFETY: `new` allocated the memory with this layout, and no slab of a dropped chunk
             // is in use.
-            unsafe { dealloc(self.0.as_ptr(), layout()) };
+            unsafe { dealloc(self.0.as_ptr(), chunk_layout()) };
         }
     }
 }

@@ -33,37 +33,27 @@ pub(crate) struct Habit {
     longest_pause: u32,
 }
 
+/// One try of the way, which is judged at most once. Only a try can be judged: a wait that skipped
+/// the way says nothing about it.
+#[must_use]
+pub(crate) struct Attempt<'a>(&'a Habit);
+
 impl Habit {
     pub(crate) const fn new(longest_pause: u32) -> Self {
         Habit { credit: Cell::new(MOST_CREDIT), skips: Cell::new(0), last_pause: Cell::new(0), longest_pause }
     }
 
-    /// Returns `true` if the next wait tries this way. Counts a skipped wait otherwise.
-    pub(crate) fn is_due(&self) -> bool {
+    /// Returns an attempt if the next wait tries this way. Counts a skipped wait otherwise.
+    pub(crate) fn attempt(&self) -> Option<Attempt<'_>> {
         let skips = self.skips.get();
         if self.credit.get() > 0 || skips == 0 {
-            return true;
+            return Some(Attempt(self));
         }
         self.skips.set(skips - 1);
-        false
+        None
     }
 
-    pub(crate) fn succeeded(&self) {
-        self.credit.set((self.credit.get() + 2).min(MOST_CREDIT));
-        self.last_pause.set(0);
-    }
-
-    /// Halves the credit, for a failure that costs as much as several successes save.
-    pub(crate) fn failed(&self) {
-        self.lose(self.credit.get() / 2);
-    }
-
-    /// Takes one of the credit, for a failure that costs less than a success saves.
-    pub(crate) fn failed_slightly(&self) {
-        self.lose(self.credit.get().saturating_sub(1));
-    }
-
-    fn lose(&self, left: u32) {
+    fn reduce_to(&self, left: u32) {
         self.credit.set(left);
         if left == 0 {
             // The pauses between tries double, so a way that never works costs little in the long
@@ -72,15 +62,32 @@ impl Habit {
         }
     }
 
-    /// Takes all credit at once, for a failure that costs more than many waits.
-    pub(crate) fn failed_badly(&self) {
-        self.credit.set(0);
-        self.pause((4 * self.last_pause.get()).clamp(FIRST_LONG_PAUSE, LONGEST_PAUSE));
-    }
-
     fn pause(&self, waits: u32) {
         self.skips.set(waits);
         self.last_pause.set(waits);
+    }
+}
+
+impl Attempt<'_> {
+    pub(crate) fn succeeded(self) {
+        self.0.credit.set((self.0.credit.get() + 2).min(MOST_CREDIT));
+        self.0.last_pause.set(0);
+    }
+
+    /// Halves the credit, for a failure that costs as much as several successes save.
+    pub(crate) fn failed(self) {
+        self.0.reduce_to(self.0.credit.get() / 2);
+    }
+
+    /// Takes one of the credit, for a failure that costs less than a success saves.
+    pub(crate) fn failed_slightly(self) {
+        self.0.reduce_to(self.0.credit.get().saturating_sub(1));
+    }
+
+    /// Takes all credit at once, for a failure that costs more than many waits.
+    pub(crate) fn failed_badly(self) {
+        self.0.credit.set(0);
+        self.0.pause((4 * self.0.last_pause.get()).clamp(FIRST_LONG_PAUSE, LONGEST_PAUSE));
     }
 }
 
@@ -89,36 +96,28 @@ mod tests {
     use super::*;
 
     /// Returns the number of waits that try a way with this constant outcome.
-    fn tried(waits: u32, habit: &Habit, outcome: fn(&Habit)) -> u32 {
-        (0..waits)
-            .filter(|_| {
-                let is_due = habit.is_due();
-                if is_due {
-                    outcome(habit);
-                }
-                is_due
-            })
-            .count() as u32
+    fn tried(waits: u32, habit: &Habit, outcome: impl Fn(Attempt<'_>)) -> u32 {
+        (0..waits).filter(|_| habit.attempt().map(&outcome).is_some()).count() as u32
     }
 
     #[test]
     fn a_way_that_fails_is_taken_seldom_and_one_that_succeeds_always() {
         let habit = Habit::new(64);
-        assert_eq!(tried(1000, &habit, Habit::succeeded), 1000);
-        let failing = tried(10_000, &habit, Habit::failed);
+        assert_eq!(tried(1000, &habit, |attempt| attempt.succeeded()), 1000);
+        let failing = tried(10_000, &habit, |attempt| attempt.failed());
         assert!((10_000 / 65..10_000 / 40).contains(&failing), "{failing}");
         // The conditions are as before: after some tries the way is always taken again.
-        tried(1000, &habit, Habit::succeeded);
-        assert_eq!(tried(1000, &habit, Habit::succeeded), 1000);
-        let failing = tried(10_000, &habit, Habit::failed_slightly);
+        tried(1000, &habit, |attempt| attempt.succeeded());
+        assert_eq!(tried(1000, &habit, |attempt| attempt.succeeded()), 1000);
+        let failing = tried(10_000, &habit, |attempt| attempt.failed_slightly());
         assert!((10_000 / 65..10_000 / 40).contains(&failing), "{failing}");
     }
 
     #[test]
     fn a_way_that_costs_much_is_given_up_at_once() {
         let habit = Habit::new(64);
-        assert_eq!(tried(256, &habit, Habit::failed_badly), 1);
-        let failing = tried(1_000_000, &habit, Habit::failed_badly);
+        assert_eq!(tried(256, &habit, |attempt| attempt.failed_badly()), 1);
+        let failing = tried(1_000_000, &habit, |attempt| attempt.failed_badly());
         assert!(failing < 140, "{failing}");
     }
 }

@@ -45,6 +45,7 @@ impl Worker {
     pub(super) fn search_or_park(&self) -> Option<Runnable> {
         let scheduler = self.scheduler();
         let dry = time::now();
+        let worked = dry.saturating_duration_since(self.clock.get());
         self.count_busy(dry);
         if let Some(theft) = self.theft.take() {
             scheduler.steal_threshold.update_after_theft(theft, dry, self.slot().counters.turns.get());
@@ -55,7 +56,7 @@ impl Worker {
             return Some(task);
         }
         let searching = scheduler.idle.try_search();
-        self.until_work(searching, None)
+        self.until_work(searching, None, worked)
     }
 
     /// Takes over a parked slot, and sleeps there in place of the thread that left. With `catching`
@@ -71,10 +72,17 @@ impl Worker {
         self.heap().claim_or_wait();
         counters.wakes.add(1);
         counters.parked_ns.add((time::now() - slept).as_nanos() as u64);
-        self.until_work(false, Some(woken))
+        self.until_work(false, Some(woken), Duration::ZERO)
     }
 
-    fn until_work(&self, mut searching: bool, mut woken: Option<Woken>) -> Option<Runnable> {
+    /// Searches and parks until there is work. `worked` is the time since the last reading of the
+    /// clock that this worker has spent in turns.
+    fn until_work(
+        &self,
+        mut searching: bool,
+        mut woken: Option<Woken>,
+        worked: Duration,
+    ) -> Option<Runnable> {
         let scheduler = self.scheduler();
         let mut patient = searching;
         let task = loop {
@@ -135,7 +143,8 @@ impl Worker {
             scheduler.idle.ensure_watched();
         }
         let now = time::now();
-        self.clock.set(now);
+        // The time without work is no part of the turns that the next reading counts.
+        self.clock.set(now.checked_sub(worked).unwrap_or(now));
         self.busy_since.set(now);
         task
     }
@@ -156,12 +165,14 @@ impl Worker {
         // Spinning pays only where it found work lately. Without credit it is tried once in a
         // while.
         let Habits { spins, pauses } = &self.habits;
-        if !patient || self.scheduler().idle.is_stopping() || !spins.is_due() {
+        if !patient || self.scheduler().idle.is_stopping() {
             return None;
         }
+        let spin = spins.attempt()?;
         // With a single processor nothing changes during a pause, so the thread yields after each
         // look. The same holds where all other processors are taken.
-        let looks = if self.scheduler().one_processor || !pauses.is_due() { 1 } else { 32 };
+        let pause = if self.scheduler().one_processor { None } else { pauses.attempt() };
+        let looks = if pause.is_some() { 32 } else { 1 };
         let mut now = time::now();
         let until = now + SPIN;
         let mut yielded = false;
@@ -173,13 +184,13 @@ impl Worker {
                 if self.scheduler().has_work(self.index)
                     && let Some(task) = self.look_everywhere()
                 {
-                    spins.succeeded();
-                    match (yielded, look) {
+                    spin.succeeded();
+                    match (pause, yielded, look) {
                         // The work was there at once, which says nothing about pauses.
-                        (false, 0) => {}
+                        (None, ..) | (_, false, 0) => {}
                         // The yield let the thread run from which the work came.
-                        (true, 0) => pauses.failed_slightly(),
-                        _ => pauses.succeeded(),
+                        (Some(pause), true, 0) => pause.failed_slightly(),
+                        (Some(pause), ..) => pause.succeeded(),
                     }
                     return Some(task);
                 }
@@ -191,11 +202,11 @@ impl Worker {
             if now - before > LONG_YIELD {
                 // A busy process had the processor, and would have it again after each search. A
                 // thread that is woken from its sleep comes before that process.
-                spins.failed_badly();
+                spin.failed_badly();
                 return self.look_everywhere();
             }
         }
-        spins.failed_slightly();
+        spin.failed_slightly();
         None
     }
 

@@ -455,8 +455,11 @@ impl Worker {
             // Under `Sharded` these are errands: see [`errand`](super::errand).
             Policy::SharedQueue | Policy::Sharded => steal_until_certain(|| scheduler.injector.steal()),
             Policy::Stealing => {
-                // A fair part, so that other workers find work too.
-                let part = (scheduler.injector.len() / scheduler.slots.len() + 1).clamp(1, 32);
+                // A fair part, so that other workers find work too. Only one where the local queue
+                // is the longer one: the others would wait for a whole round of it.
+                let waiting = scheduler.injector.len();
+                let part = if waiting < self.queue.len() { 1 } else { waiting / scheduler.slots.len() + 1 };
+                let part = part.clamp(1, 32);
                 steal_until_certain(|| scheduler.injector.steal_batch_with_limit_and_pop(&self.queue, part))
             }
         };

@@ -31,8 +31,9 @@
 //! - (c) Where not all waiters get their notice of room at once.
 //! - (d) The turn that ends the state, or makes its successor. The state ends after the message in
 //!   hand.
-//! - (e) A thread outside the crew that reserves a place while a runnable exists. The runnable goes
-//!   where outside work goes, if the local queue is long.
+//! - (e) A thread outside the crew that reserves a place while a runnable exists, or the turn into
+//!   which such a thread's message comes from a list of waiting senders or a pool's queue. The
+//!   runnable goes where outside work goes, if the local queue is long.
 //! - (f) A queue that finds no idle replica sets it. The replica that finds the queue empty clears
 //!   it, under the queue's lock.
 //!
@@ -62,72 +63,16 @@
 //! `models::shared`. Needed orderings: `scripts/weaken-orderings.sh state`, and `retire` and `room`
 //! for these flags.
 
+mod word;
+
+pub(crate) use word::{MAX_LEN, Snapshot};
+
 use crate::sync::{AtomicU64, Ordering::*, back_off, chaos};
-
-const SCHEDULED: u64 = 1;
-const CLOSED: u64 = 1 << 1;
-const KILLED: u64 = 1 << 2;
-const DEAD: u64 = 1 << 3;
-const ROOM_WAIT: u64 = 1 << 4;
-const STOP_WAIT: u64 = 1 << 5;
-const DETACHED: u64 = 1 << 6;
-const CHECK_QUEUE: u64 = 1 << 7;
-const NOTICES: u64 = 1 << 8;
-const RETIRE: u64 = 1 << 9;
-const OUTSIDE: u64 = 1 << 10;
-
-const LEN_SHIFT: u32 = 11;
-const LEN_ONE: u64 = 1 << LEN_SHIFT;
-const STRONG_SHIFT: u32 = 38;
-const STRONG_ONE: u64 = 1 << STRONG_SHIFT;
-
-/// Maximal number of messages in a mailbox, which is also the meaning of "unbounded": 2^27 - 1.
-pub(crate) const MAX_LEN: u32 = (1 << (STRONG_SHIFT - LEN_SHIFT)) - 1;
-/// More references than this, some 67 million, abort the process, as in `Arc`. The rest of the
-/// field is for threads that count at the same time: each adds at most one before it aborts.
-const MAX_STRONG: u64 = (1 << 26) - (1 << 20);
+use word::*;
 
 /// The word: see the page above.
 #[derive(Debug)]
 pub(crate) struct State(AtomicU64);
-
-/// A reading of the word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Snapshot(u64);
-
-impl Snapshot {
-    pub(crate) fn len(self) -> u32 {
-        (self.0 >> LEN_SHIFT) as u32 & MAX_LEN
-    }
-    pub(crate) fn is_closed(self) -> bool {
-        self.0 & CLOSED != 0
-    }
-    pub(crate) fn is_killed(self) -> bool {
-        self.0 & KILLED != 0
-    }
-    /// Returns `true` if the present state gets no further message: the actor was killed, or the
-    /// state is to end.
-    pub(crate) fn ends_state(self) -> bool {
-        self.0 & (KILLED | RETIRE) != 0
-    }
-    pub(crate) fn is_dead(self) -> bool {
-        self.0 & DEAD != 0
-    }
-    pub(crate) fn has_room_wait(self) -> bool {
-        self.0 & ROOM_WAIT != 0
-    }
-    /// Returns `true` if any sender is on the room list, whether or not plain sends must stand
-    /// back.
-    pub(crate) fn has_waiters(self) -> bool {
-        self.0 & (ROOM_WAIT | NOTICES) != 0
-    }
-    fn strong_count(self) -> u64 {
-        self.0 >> STRONG_SHIFT
-    }
-    fn has(self, flag: u64) -> bool {
-        self.0 & flag != 0
-    }
-}
 
 /// Result of a request for a place.
 #[must_use]
@@ -251,6 +196,13 @@ impl State {
                 Ok(((now.0 + LEN_ONE) | SCHEDULED | mark, Reserve::Accepted { schedule }))
             }
         })
+    }
+
+    /// Marks a message from a thread outside that came into the mailbox by way of a list of waiting
+    /// senders or of another queue. Called in a turn of this actor.
+    pub(crate) fn mark_outside(&self) {
+        // Relaxed: only the end of this thread's own turn reads it.
+        self.0.fetch_or(OUTSIDE, Relaxed);
     }
 
     /// Reserves a place that its owner prepaid: exempt from capacity, not from order.
