@@ -17,6 +17,7 @@
 use crate::sync::{AtomicU32, Ordering::SeqCst};
 use std::cell::Cell;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// Value of the word: the kernel will wipe it in a child.
 const HERE: u32 = 1;
@@ -47,14 +48,24 @@ impl Wiped {
     }
 }
 
-/// Marks the process in which something was made.
-#[derive(Debug)]
+/// Marks the process in which something was made. Copies share the mark.
+#[derive(Clone, Debug)]
 pub(crate) struct Birth {
-    /// At the beginning of a page, or in an allocation of its own where such pages are not
-    /// available.
+    /// The same address as in `_place`, so that a check follows one pointer.
     wiped: NonNull<Wiped>,
+    _place: Arc<WipedPlace>,
     pid: u32,
 }
+
+/// Where the wiped words lie: at the beginning of a page, or in an allocation of its own where such
+/// pages are not available.
+#[derive(Debug)]
+struct WipedPlace(NonNull<Wiped>);
+
+// SAFETY: the place belongs to no thread, and only its drop uses it.
+unsafe impl Send for WipedPlace {}
+// SAFETY: a shared place gives no access to the words.
+unsafe impl Sync for WipedPlace {}
 
 // SAFETY: `word` is atomic, and `owner` does not change once other threads use the mark. The kernel
 // wipes both only in a new process, before that process runs.
@@ -67,7 +78,7 @@ impl Birth {
     /// Marks the calling process.
     pub(crate) fn in_this_process() -> Self {
         let wiped = page::map_page().unwrap_or_else(|| NonNull::from(Box::leak(Box::new(Wiped::new(ASK)))));
-        Birth { wiped, pid: std::process::id() }
+        Birth { wiped, _place: Arc::new(WipedPlace(wiped)), pid: std::process::id() }
     }
 
     /// Says at which address the thing lies that was made.
@@ -81,7 +92,7 @@ impl Birth {
     /// Returns what a forked child finds wiped.
     #[inline]
     pub(crate) fn wiped_word(&self) -> &Wiped {
-        // SAFETY: the page stays mapped, or the allocation allocated, until `self` is dropped.
+        // SAFETY: `_place` keeps the page mapped, or the allocation allocated, while `self` lives.
         unsafe { self.wiped.as_ref() }
     }
 
@@ -121,15 +132,15 @@ impl Birth {
     }
 }
 
-impl Drop for Birth {
+impl Drop for WipedPlace {
     fn drop(&mut self) {
-        if self.read_word() & ASK != 0 {
-            // SAFETY: `in_this_process` allocated the word, and the drop has exclusive access to
-            // it.
-            drop(unsafe { Box::from_raw(self.wiped.as_ptr()) });
+        // SAFETY: the words live until the end of this drop.
+        if unsafe { self.0.as_ref() }.word.load(SeqCst) & ASK != 0 {
+            // SAFETY: `in_this_process` allocated the words, and the last mark is gone.
+            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         } else {
-            // SAFETY: `in_this_process` mapped the page, and the drop has exclusive access to it.
-            unsafe { page::unmap_page(self.wiped) };
+            // SAFETY: `in_this_process` mapped the page, and the last mark is gone.
+            unsafe { page::unmap_page(self.0) };
         }
     }
 }

@@ -8,7 +8,8 @@ mod common;
 use common::*;
 use heist::strategy::{PoolDefault, RoundRobin, Strategy};
 use heist::{
-    ActorRef, Ask, AskError, Directory, Executor, Handle, Pool, PoolError, Refusal, Timer, WaitError,
+    Actor, ActorRef, Ask, AskError, Directory, Executor, Handle, Handler, Pool, PoolError, Refusal, Timer,
+    WaitError,
 };
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -223,6 +224,106 @@ fn p11_a_child_of_a_busy_crew_drops_its_copy() {
     let world = Arc::into_inner(world).expect("the threads have ended");
     assert!(world.timer.is_armed(), "the parent has not noticed");
     drop(world);
+}
+
+/// A question with an answer that the test drops in the child. Larger than [`Note`], so that the
+/// memory grows fast.
+struct Query([u64; 8]);
+
+struct Echo;
+
+impl Actor for Echo {}
+
+impl Handler<Query> for Echo {
+    type Reply = u64;
+    fn handle(&mut self, Query(words): Query, _: &mut heist::Context<Self>) -> u64 {
+        words[0]
+    }
+}
+
+/// Asks `echo` from two threads, in bursts, until `over`. The executor's memory grows and shrinks
+/// all the time, so that its locks are often held.
+fn ask_in_bursts(echo: &ActorRef<Echo>, over: &Arc<AtomicBool>) -> Vec<thread::JoinHandle<()>> {
+    let burst = |echo: ActorRef<Echo>, over: Arc<AtomicBool>| {
+        move || {
+            while !over.load(Relaxed) {
+                drop((0..20_000).filter_map(|_| echo.ask(Query([0; 8])).ok()).collect::<Vec<_>>());
+            }
+        }
+    };
+    (0..2).map(|_| thread::spawn(burst(echo.clone(), Arc::clone(over)))).collect()
+}
+
+/// The blocks of the answers go home while other threads of the parent held the memory's lock.
+#[test]
+fn p11_a_child_drops_many_answers_beside_growing_memory() {
+    let executor = build(Executor::builder().workers(1).capacity(1 << 20));
+    let echo = executor.spawn(Echo);
+    let mut asks: Option<Vec<_>> = Some((0..30_000).map(|_| echo.ask(Query([0; 8])).unwrap()).collect());
+    executor.wait_idle().unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let threads = ask_in_bursts(&echo, &over);
+    for _ in 0..40 {
+        match fork() {
+            0 => {
+                drop(asks.take());
+                exit(0);
+            }
+            child => assert_eq!(result_of(child), 0),
+        }
+    }
+    over.store(true, Relaxed);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    shut_down(&executor);
+}
+
+/// The callbacks would need new memory, and are refused before.
+#[test]
+fn p11_a_child_that_is_forked_in_a_turn_asks_beside_growing_memory() {
+    let executor = build(Executor::builder().workers(2).capacity(1 << 20));
+    let echo = executor.spawn(Echo);
+    let over = Arc::new(AtomicBool::new(false));
+    let threads = ask_in_bursts(&echo, &over);
+    let puppet = executor.spawn(Puppet::default());
+    inside(&puppet, move |_, ctx| {
+        for _ in 0..60 {
+            match fork() {
+                0 => {
+                    let refused = (0..1_000).all(|_| {
+                        let wide = [0_u8; 128];
+                        let soon = Instant::now() + LIMIT;
+                        let asked = ctx.ask_then(&echo, Query([0; 8]), move |_, _, _| _ = wide.len());
+                        let dated =
+                            ctx.ask_then_deadline(&echo, soon, Query([0; 8]), move |_, _, _| _ = wide.len());
+                        [asked, dated]
+                            .into_iter()
+                            .all(|outcome| outcome.is_err_and(|error| error.refusal() == Refusal::Forked))
+                    });
+                    exit(i32::from(!refused));
+                }
+                child => assert_eq!(result_of(child), 0),
+            }
+        }
+    });
+    over.store(true, Relaxed);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    shut_down(&executor);
+}
+
+/// A shutdown that was begun before the fork goes on in the parent only.
+#[test]
+fn p11_a_child_is_told_that_a_shutdown_of_before_is_not_its_own() {
+    let executor = crew(1);
+    let puppet = executor.spawn(Puppet::default());
+    let held = Held::hold(&puppet);
+    let mut shutdown = Some(executor.shutdown_async(Duration::from_secs(LONG)));
+    let found = in_a_child(|| {
+        let awaited = poll(pin!(shutdown.take().expect("there is one")));
+        i32::from(awaited != Poll::Ready(Err(WaitError::Forked)))
+    });
+    assert_eq!(found, 0);
+    drop(held);
+    drop(shutdown);
 }
 
 /// A worker's thread in the child has the slot of a crew that does not exist there. No wait may ask

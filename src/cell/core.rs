@@ -165,6 +165,17 @@ impl Core {
         })
     }
 
+    /// Calls `f` with a heap of this executor, except in a forked child. A worker of the crew is
+    /// not in a child, so it needs no check.
+    #[inline]
+    pub(crate) fn with_heap_unless_forked<R>(&self, f: impl FnOnce(&Heap) -> R) -> Option<R> {
+        Worker::with(&self.scheduler, |worker| match worker {
+            Some(worker) => Some(f(worker.heap())),
+            None if self.is_forked() => None,
+            None => Some(self.scheduler.memory.with_outside_heap(f)),
+        })
+    }
+
     /// Adds to the worker's own count, or to the shared count without a worker.
     #[inline]
     pub(crate) fn count_at(&self, worker: Option<&Worker>, which: impl Fn(&Tally) -> &Counter, n: u64) {

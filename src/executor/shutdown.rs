@@ -28,6 +28,7 @@ use super::Executor;
 use crate::cell::event::{Event, ShutdownReport, UnfinishedActor};
 use crate::drops;
 use crate::error::WaitError;
+use crate::fork::Birth;
 use crate::sched::blocking::Blocking;
 use crate::sync::Mutex;
 use crate::time::{self, Duration, Instant};
@@ -242,6 +243,8 @@ fn run_once(f: &Mutex<Option<impl FnOnce()>>) {
 #[must_use = "a future does nothing unless it is awaited; the shutdown goes on without it"]
 pub struct Shutdown {
     shared: Arc<Mutex<ShutdownOutcome>>,
+    /// In a forked child the thread that shuts down is not there, and may hold the lock for ever.
+    birth: Birth,
 }
 
 #[derive(Debug, Default)]
@@ -253,15 +256,15 @@ struct ShutdownOutcome {
 impl Shutdown {
     fn start_aside(executor: Executor, deadline: Duration, now: bool) -> Self {
         let shared = Arc::new(Mutex::new(ShutdownOutcome::default()));
-        if executor.core().is_forked() {
-            shared.lock().result = Some(Err(WaitError::Forked));
-            return Shutdown { shared };
+        let birth = executor.core().scheduler.birth.clone();
+        if birth.is_forked() {
+            return Shutdown { shared, birth };
         }
         if executor.core().ends_after_this_thread() {
             shared.lock().result = Some(Err(WaitError::OnCrew));
             // The drop stops the executor now, without waiting.
             drop(executor);
-            return Shutdown { shared };
+            return Shutdown { shared, birth };
         }
         let theirs = Arc::clone(&shared);
         run_aside(move || {
@@ -276,13 +279,16 @@ impl Shutdown {
             // After an incomplete end this drop waits once more.
             drop(executor);
         });
-        Shutdown { shared }
+        Shutdown { shared, birth }
     }
 }
 
 /// Dropped before it is ready, the future leaves no waker behind.
 impl Drop for Shutdown {
     fn drop(&mut self) {
+        if self.birth.is_forked() {
+            return;
+        }
         let own = self.shared.lock().waker.take();
         // Outside the lock, since the drop of a waker is user code.
         drops::drop_waker(own);
@@ -293,6 +299,9 @@ impl Future for Shutdown {
     type Output = Result<ShutdownReport, WaitError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.birth.is_forked() {
+            return Poll::Ready(Err(WaitError::Forked));
+        }
         // Cloned before the lock is taken, since a clone runs user code.
         let waker = user::clone_waker(cx.waker());
         let mut outcome = self.shared.lock();

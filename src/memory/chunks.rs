@@ -6,8 +6,10 @@
 //! entries of the processor's address cache. A small program stays small.
 
 use super::poison;
+use crate::fork::Birth;
 use crate::sync::Mutex;
 use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
 /// Bytes in a slab.
@@ -21,8 +23,14 @@ const ALL: u32 = u32::MAX;
 const _: () = assert!(SLABS == ALL.count_ones() as usize);
 
 /// The chunks of a pool.
-#[derive(Debug, Default)]
-pub(super) struct Chunks(Mutex<ChunkList>);
+///
+/// In a forked child the list's lock may be locked for ever. So a child takes each slab from a
+/// chunk of its own and gives none back.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    list: Mutex<ChunkList>,
+    birth: Birth,
+}
 
 #[derive(Debug, Default)]
 struct ChunkList {
@@ -41,9 +49,22 @@ struct Chunk {
 }
 
 impl Chunks {
+    pub(super) fn new(birth: Birth) -> Self {
+        Chunks { list: Mutex::default(), birth }
+    }
+
+    /// Returns `true` in a child that was forked since the pool was made.
+    pub(super) fn is_forked(&self) -> bool {
+        self.birth.is_forked()
+    }
+
     /// Takes a slab. Returns its chunk and its index in the chunk.
     pub(super) fn take_slab(&self) -> (NonNull<u8>, usize) {
-        let mut inner = self.0.lock();
+        if self.is_forked() {
+            // Leaked: the list that would keep the chunk is locked, perhaps for ever.
+            return (ManuallyDrop::new(system::ChunkMemory::new(false)).base_pointer(), 0);
+        }
+        let mut inner = self.list.lock();
         let lowest = inner.lowest;
         // `lowest` saves a walk over chunks without free slabs.
         let found = inner.chunks.range_mut(lowest..).find(|(_, chunk)| chunk.here != 0);
@@ -71,8 +92,11 @@ impl Chunks {
     /// # Safety
     /// The slab came from [`take_slab`](Self::take_slab), and no block of the slab is in use.
     pub(super) unsafe fn give_slab_back(&self, address: usize, index: usize) {
+        if self.is_forked() {
+            return; // leaked, as the page says
+        }
         poison::unpoison(ptr::without_provenance_mut(address + index * SLAB), SLAB);
-        let mut inner = self.0.lock();
+        let mut inner = self.list.lock();
         inner.lowest = inner.lowest.min(address);
         let chunk = inner.chunks.get_mut(&address).expect("a slab of ours");
         chunk.here |= 1 << index;
@@ -88,7 +112,7 @@ impl Chunks {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.0.lock().chunks.len() * CHUNK
+        if self.is_forked() { 0 } else { self.list.lock().chunks.len() * CHUNK }
     }
 }
 

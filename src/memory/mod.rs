@@ -40,6 +40,10 @@
 //! [`LARGEST`](sizes::LARGEST) bytes, and alignments above [`STRICTEST`](sizes::STRICTEST), come
 //! from the system's allocator. The type decides, so both ends agree.
 //!
+//! **In a forked child** threads of the parent may hold the chunks' lock and any heap for ever. A
+//! child waits for neither: a freed block is pushed and not taken in, a slab is mapped for the
+//! child alone and never given back. The calls that would need much memory are refused before.
+//!
 //! The scheme is a small version of mimalloc's (Leijen, Zorn, de Moura, 2019): pages that are found
 //! by masking, free lists for each page, and a separate list for blocks that other threads free.
 //!
@@ -59,6 +63,7 @@ pub(crate) use heap::Heap;
 pub(crate) use held::Held;
 pub(crate) use sizes::Kind;
 
+use crate::fork::Birth;
 use chunks::Chunks;
 use sizes::{block_size, class_of, is_pooled};
 use std::ptr::NonNull;
@@ -77,8 +82,9 @@ pub(crate) struct MemoryPool {
 }
 
 impl MemoryPool {
-    pub(crate) fn new(workers: usize) -> Self {
-        let chunks = Arc::new(Chunks::default());
+    /// Makes a pool for a crew of so many workers. `birth` marks the crew's process.
+    pub(crate) fn new(workers: usize, birth: Birth) -> Self {
+        let chunks = Arc::new(Chunks::new(birth));
         let heaps = |count| (0..count).map(|_| Heap::new(&chunks)).collect::<Box<[Heap]>>();
         let stripes = heaps(STRIPES).try_into().expect("as many as the array has");
         MemoryPool { workers: heaps(workers), stripes, chunks }
@@ -110,12 +116,17 @@ impl MemoryPool {
     /// Claims a heap for a thread outside the crew when another thread has claimed its own stripe.
     #[cold]
     fn claim_another(&self, own: usize) -> &Heap {
-        // In a child made by `fork`, a thread of the parent may hold a claim for ever. So every
-        // stripe is tried before the caller waits for its own.
         let mut others = (own + 1..own + STRIPES).map(|i| &self.stripes[i % STRIPES]);
         others.find(|heap| heap.try_claim()).unwrap_or_else(|| {
-            self.stripes[own].claim_or_wait();
-            &self.stripes[own]
+            let heap = if self.chunks.is_forked() {
+                // Threads of the parent hold every stripe, for ever. Leaked, like all memory that a
+                // child takes here.
+                Box::leak(Box::new(Heap::new(&self.chunks)))
+            } else {
+                &self.stripes[own]
+            };
+            heap.claim_or_wait();
+            heap
         })
     }
 

@@ -2,6 +2,7 @@
 //! returns to the system.
 
 use super::*;
+use crate::fork::Birth;
 use crate::sync::{AtomicUsize, Ordering::Relaxed};
 use std::collections::HashSet;
 use std::thread;
@@ -11,7 +12,7 @@ const FEW_CHUNKS: usize = 3 * (2 << 20);
 
 /// Returns a pool for two workers, with worker 0's heap claimed.
 fn pool() -> MemoryPool {
-    let pool = MemoryPool::new(2);
+    let pool = MemoryPool::new(2, Birth::in_this_process());
     pool.of_worker(0).claim_or_wait();
     pool
 }
@@ -221,7 +222,7 @@ fn whoever_tidies_a_sleepers_heap_lets_go_when_the_holder_wants_it() {
 
 #[test]
 fn threads_from_outside_share_stripes() {
-    let pool = MemoryPool::new(1);
+    let pool = MemoryPool::new(1, Birth::in_this_process());
     thread::scope(|scope| {
         for thread in 0..8 {
             let pool = &pool;

@@ -81,6 +81,11 @@ impl Heap {
     /// holder wakes. The work is bounded, and ends early when the holder waits for its heap.
     #[cold]
     pub(super) fn look_after(&self) {
+        // In a forked child the chunks' lock may be locked for ever, and to tidy a copy would only
+        // copy its pages.
+        if self.chunks.is_forked() {
+            return;
+        }
         // On failure the owner or another thread holds the heap and looks for returns itself.
         if self.try_claim() {
             let steps = Cell::new(0);

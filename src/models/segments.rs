@@ -9,6 +9,7 @@
 //! slots here.
 
 use super::{explore, spawn};
+use crate::fork::Birth;
 use crate::mailbox::inbox::{Filled, Inbox, Popped};
 use crate::mailbox::link::Node;
 use crate::mailbox::segment::{self, Segment, SegmentKind};
@@ -89,7 +90,7 @@ unsafe impl Send for Mailbox {}
 
 impl Mailbox {
     fn new() -> Arc<Self> {
-        Arc::new(Mailbox { inbox: Inbox::new(), pool: MemoryPool::new(1) })
+        Arc::new(Mailbox { inbox: Inbox::new(), pool: MemoryPool::new(1, Birth::in_this_process()) })
     }
 
     /// Sends like a tell puts a message into a mailbox.

@@ -146,8 +146,10 @@ impl Scheduler {
                 pinned_queue: LocalQueue::new_fifo(),
             })
             .collect();
+        let birth = Birth::in_this_process();
         let scheduler = Scheduler {
-            birth: Birth::in_this_process(),
+            memory: MemoryPool::new(workers, birth.clone()),
+            birth,
             policy,
             one_processor: std::thread::available_parallelism().is_ok_and(|n| n.get() == 1),
             slots: inits
@@ -159,7 +161,6 @@ impl Scheduler {
             quiet: QuiescenceWaiters::new(),
             timers: Timers::new(),
             apart: Padded(DedicatedTurns::new()),
-            memory: MemoryPool::new(workers),
             injector: Injector::new(),
             errands: OwedChores::new(),
             hurried: AtomicBool::new(false),

@@ -13,7 +13,7 @@ use crate::cell::envelope::{
 use crate::cell::exempt::deliver_answer;
 use crate::cell::header::Header;
 use crate::drops;
-use crate::error::{AskError, SendError};
+use crate::error::{AskError, Refusal, SendError};
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::worker::Worker;
 use std::marker::PhantomData;
@@ -38,7 +38,9 @@ impl<A: Actor> Context<A> {
     {
         // The callback is both the message's reply and, later, the envelope of the answer. The
         // callback keeps this actor alive until then.
-        let reply = reply_by_callback(ActorRef::clone(self.me()), then);
+        let Some(reply) = reply_by_callback(ActorRef::clone(self.me()), then) else {
+            return Err(SendError::new(message, Refusal::Forked));
+        };
         carried!(message => target.send_with_reply::<M, _>(message, reply))
     }
 }
@@ -80,8 +82,8 @@ where
     };
 }
 
-/// Makes a reply that calls `then` in a turn of `owner`.
-pub(crate) fn reply_by_callback<A, R, F>(owner: ActorRef<A>, then: F) -> Reply<R>
+/// Makes a reply that calls `then` in a turn of `owner`. Returns `None` in a forked child.
+pub(crate) fn reply_by_callback<A, R, F>(owner: ActorRef<A>, then: F) -> Option<Reply<R>>
 where
     A: Actor,
     R: Send + 'static,
@@ -95,7 +97,7 @@ where
     }
 }
 
-fn reply_as<A, R, F, S>(owner: ActorRef<A>, then: F) -> Reply<R>
+fn reply_as<A, R, F, S>(owner: ActorRef<A>, then: F) -> Option<Reply<R>>
 where
     A: Actor,
     R: Send + 'static,
@@ -104,11 +106,11 @@ where
 {
     let envelope = Envelope::new(&CallbackVtables::<A, R, F, S>::ENVELOPE);
     let pack = |heap: &Heap| memory::alloc_uninit::<Callback<A, R, F, S>>(heap, Kind::Message);
-    let callback = owner.header().core().with_heap(pack);
+    let callback = owner.header().core().with_heap_unless_forked(pack)?;
     // SAFETY: the memory was just allocated for this type, and no other thread knows it.
     unsafe { callback.write(Callback { envelope, sent: S::BLANK, owner: Some(owner), answer: None, then }) };
     // SAFETY: the callback is given up to the reply, and the table is made for its type.
-    unsafe { Reply::new(callback.cast(), &CallbackVtables::<A, R, F, S>::REPLY) }
+    Some(unsafe { Reply::new(callback.cast(), &CallbackVtables::<A, R, F, S>::REPLY) })
 }
 
 unsafe fn send_callback<A: Actor, R, F, S: Timestamp>(to: NonNull<()>, answer: Result<R, AskError>) {

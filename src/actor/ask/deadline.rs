@@ -17,7 +17,7 @@ use crate::cell::deliver::{Lane, deliver};
 use crate::cell::envelope::{AnyEnvelope, EnvelopeVtable, Storage, Timestamp};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
-use crate::error::{AskError, SendError};
+use crate::error::{AskError, Refusal, SendError};
 use crate::time::{self, Instant};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -224,7 +224,9 @@ impl<A: Actor> Context<A> {
         M: Send + 'static,
         F: FnOnce(&mut A, Result<B::Reply, AskError>, &mut Context<A>) + Send + 'static,
     {
-        let reply = callback::reply_by_callback(self.me().clone(), then);
+        let Some(reply) = callback::reply_by_callback(self.me().clone(), then) else {
+            return Err(SendError::new(message, Refusal::Forked));
+        };
         carried!(message => target.send_with_reply_by::<M, _>(deadline, message, reply))
     }
 }
