@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use heist::{Actor, AskError, Batch, Context, Executor, Receive, Reply};
+use heist::{Actor, ActorRef, AskError, Batch, Context, Executor, Handler, Receive, Reply};
 use std::future::Future;
 use std::mem::forget;
 use std::pin::Pin;
@@ -39,6 +39,22 @@ impl Receive<Lose> for Forgetful {
     type Reply = u64;
     fn receive(&mut self, _: Lose, reply: Reply<u64>, _: &mut Context<Self>) {
         forget(reply);
+    }
+}
+
+/// Makes the actor prepay a job: by `tell_self`, or as the notice of room in another mailbox.
+enum Prepay {
+    Again,
+    Notice(ActorRef<Puppet>),
+}
+
+impl Handler<Prepay> for Forgetful {
+    type Reply = bool;
+    fn handle(&mut self, prepay: Prepay, ctx: &mut Context<Self>) -> bool {
+        match prepay {
+            Prepay::Again => ctx.tell_self(Job(0)).is_ok(),
+            Prepay::Notice(target) => ctx.when_room(&target, Job(0)).is_ok(),
+        }
     }
 }
 
@@ -113,6 +129,32 @@ fn a_forgotten_batch_leaves_its_first_asker_waiting_and_the_rest_in_the_mailbox(
 }
 
 /// The crew and the actor must not wait for a future that is never polled again.
+/// A prepaid message counts as come to when the turn takes it, so a forgotten batch takes nothing
+/// from the mailbox's bound and from the actor's next `tell_self`.
+#[test]
+fn a_forgotten_batch_of_a_prepaid_message_leaves_no_room_behind() {
+    const CAPACITY: usize = 2;
+    for timed in [false, true] {
+        let executor = crew(1);
+        let builder = executor.build(Forgetful).capacity(CAPACITY);
+        #[cfg(feature = "timing")]
+        let builder = builder.timing(timed);
+        let forgetful = builder.spawn();
+        let target = executor.spawn(Puppet::default());
+        for _ in 0..10 {
+            assert!(answer(forgetful.ask(Prepay::Again).unwrap()).unwrap(), "timed: {timed}");
+            settle(&executor);
+            assert!(answer(forgetful.ask(Prepay::Notice(target.clone())).unwrap()).unwrap());
+            settle(&executor);
+        }
+        let held = Held::hold(&target); // occupies the only worker
+        let accepted = (0..50).take_while(|_| forgetful.tell(Job(0)).is_ok()).count();
+        assert_eq!(accepted, CAPACITY, "timed: {timed}");
+        held.release();
+        shut_down(&executor);
+    }
+}
+
 #[test]
 fn forgotten_waits_keep_nobody_waiting() {
     let executor = crew(1);

@@ -39,6 +39,7 @@ pub(crate) mod spawn;
 pub(crate) mod tell;
 pub(crate) mod timers;
 mod to_self;
+mod told;
 pub(crate) mod wait;
 
 use crate::error::StopReason;

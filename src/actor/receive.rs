@@ -17,6 +17,9 @@ use std::ptr::NonNull;
 /// Type of [`Batched::open`].
 pub(super) type Open = unsafe fn(AnyEnvelope, &Header, NonNull<()>);
 
+/// Type of [`Batched::handle`].
+pub(super) type HandleBatch = unsafe fn(AnyEnvelope, &'static Batched, &Taking<'_>);
+
 /// A [`Batched::expired`] for messages without a deadline.
 pub(super) unsafe fn never_expires(_: AnyEnvelope) -> bool {
     false
@@ -30,7 +33,7 @@ pub(super) const fn batched_vtable<A: Receive<M>, M: Send + 'static>(
     // A limit of zero messages does not compile.
     const { assert!(A::BATCH > 0, "a batch holds at least one message") };
     if A::BATCH > 1 {
-        Some(Batched { message: TypeId::of::<M>(), open, expired, handle: handle::<A, M> })
+        Some(Batched { message: TypeId::of::<M>(), open, expired, handle: handle_batch::<A, M> })
     } else {
         None
     }
@@ -45,7 +48,11 @@ pub(super) unsafe fn put_pair<M, R>(into: NonNull<()>, message: M, reply: Reply<
     unsafe { into.cast().write((message, reply)) };
 }
 
-unsafe fn handle<A: Receive<M>, M: Send + 'static>(
+/// The [`Batched::handle`] of all messages but prepaid ones.
+///
+/// # Safety
+/// That of [`Batched::handle`].
+pub(super) unsafe fn handle_batch<A: Receive<M>, M: Send + 'static>(
     first: AnyEnvelope,
     batched: &'static Batched,
     from: &Taking<'_>,

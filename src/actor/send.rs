@@ -2,7 +2,8 @@
 
 use super::carried::{Carried, carried, is_large};
 use super::refs::ActorRef;
-use super::tell::{self, TellParcel};
+use super::tell::TellParcel;
+use super::told;
 use super::wait::{self, Awaits, WaitRefused};
 use super::{Actor, Receive};
 use crate::cell::core::Core;
@@ -218,7 +219,7 @@ impl<A> Packed<A> {
             // SAFETY: this is the only pointer to an envelope of a `C`, and the core keeps its
             // memory.
             PackedForm::Envelope(envelope, core) => unsafe {
-                tell::take_from_envelope(envelope, core.pool_held())
+                told::take_from_envelope(envelope, core.pool_held())
             },
             PackedForm::Plain(_) | PackedForm::Gone => unreachable!("it is in an envelope"),
         }

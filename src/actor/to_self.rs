@@ -4,7 +4,8 @@ use super::Receive;
 use super::carried::{Carried, carried};
 use super::context::Context;
 use super::refs::ActorRef;
-use super::tell::{self, TellParcel};
+use super::tell::TellParcel;
+use super::told;
 use crate::cell::deliver::{Lane, deliver};
 use crate::cell::room;
 use crate::error::{Refusal, SendError};
@@ -99,7 +100,7 @@ impl<A> Context<A> {
             // `notice` made.
             .map_err(|()| {
                 SendError::new(
-                    unsafe { tell::take_from_envelope(told, self.header().pool_held()) },
+                    unsafe { told::take_from_envelope(told, self.header().pool_held()) },
                     Refusal::Full,
                 )
             })
