@@ -399,7 +399,7 @@ pub use actor::batch::Batch;
 pub use actor::context::Context;
 pub use actor::dedicated::Dedicated;
 pub use actor::handle::{Handle, WaitIdle};
-pub use actor::recipient::{Asker, Recipient};
+pub use actor::recipient::{Asker, Recipient, WeakRecipient};
 pub use actor::refs::{ActorRef, ActorStats, Stopped, WeakRef};
 pub use actor::reply::Reply;
 pub use actor::send::Sending;

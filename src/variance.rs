@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `Batch` | invariant | pops envelopes with the `TypeId` of `M`, and reinterprets them |
 //! | `ActorRef`, `WeakRef`, `Stopped`, `Context` | invariant | reinterpret a cell; choose by type |
-//! | `Recipient`, `Asker` | invariant | a typed function beside an untyped reference |
+//! | `Recipient`, `WeakRecipient`, `Asker` | invariant | a typed function beside an untyped reference |
 //! | `Ask`, `Broadcast` | invariant | one side of a slot made by type |
 //! | `Reply` | invariant | the other side |
 //! | `Sending`, `PoolSending` | invariant | own an envelope made by type |

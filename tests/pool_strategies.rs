@@ -238,3 +238,27 @@ fn a_panicking_strategy_drops_the_message() {
     assert_eq!(tokens.made(), 11);
     tokens.assert_each_dropped_once();
 }
+
+/// A strategy that is chosen at run time, or shared, is passed as it is.
+#[test]
+fn a_pointer_to_a_strategy_is_a_strategy() {
+    let executor = crew(1);
+    let pool = executor.pool(3, |_| Puppet::default()).build().unwrap();
+    let boxed: Box<dyn Strategy + Send + Sync> = Box::new(ToIndex(1));
+    let shared: Arc<dyn Strategy + Send + Sync> = Arc::new(ToIndex(2));
+    for _ in 0..2 {
+        pool.tell(&boxed, Note(1)).unwrap();
+        pool.tell(&*shared, Note(2)).unwrap();
+    }
+    pool.tell(boxed, Note(1)).unwrap();
+    pool.tell(Arc::clone(&shared), Note(2)).unwrap();
+    settle(&executor);
+    let handled = |index| pool.replica(index).unwrap().stats().handled;
+    assert_eq!([0, 1, 2].map(handled), [0, 3, 3]);
+    let usual = executor.pool(2, |_| Puppet::default()).strategy(shared).build().unwrap();
+    assert_eq!(
+        usual.tell(heist::strategy::PoolDefault, Note(1)).unwrap_err().refusal(),
+        heist::Refusal::NoReplica
+    );
+    shut_down(&executor);
+}

@@ -181,3 +181,32 @@ fn an_upgrade_races_the_last_reference() {
         assert_eq!(executor.stats().live_actors, 0);
     }
 }
+
+/// References of all kinds are equal and hash alike if they name the same actor.
+#[test]
+fn references_of_one_kind_to_one_actor_are_equal() {
+    use heist::{Asker, Recipient, WeakRef};
+    use std::collections::HashSet;
+
+    let executor = crew(1);
+    let (one, two) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+    let both = [&one, &two, &one];
+    assert_eq!(both.map(WeakRef::from).into_iter().collect::<HashSet<_>>().len(), 2);
+    let recipients: [Recipient<Note>; 3] = both.map(Recipient::from);
+    assert_eq!(recipients.iter().cloned().collect::<HashSet<_>>().len(), 2);
+    assert_eq!(recipients.iter().map(Recipient::downgrade).collect::<HashSet<_>>().len(), 2);
+    let askers: [Asker<Note, u64>; 3] = both.map(Asker::from);
+    assert_eq!(askers.iter().cloned().collect::<HashSet<_>>().len(), 2);
+    assert_ne!(recipients[0], recipients[1]);
+    assert_eq!(WeakRef::from(one.clone()), one.downgrade());
+
+    // A weak recipient keeps nothing, and still names the actor after the end.
+    let weak = recipients[0].downgrade();
+    assert_eq!(weak.upgrade().as_ref(), Some(&recipients[0]));
+    drop((recipients, askers));
+    let gone = one.downgrade();
+    drop(one);
+    within(LONG, "the actor is collected", || weak.upgrade().is_none());
+    assert_eq!((weak.clone(), gone.clone()), (weak, gone));
+    shut_down(&executor);
+}

@@ -2,11 +2,12 @@
 
 use super::Receive;
 use super::ask::Ask;
-use super::refs::ActorRef;
+use super::refs::{ActorRef, WeakRef};
 use crate::error::SendError;
 use crate::id::ActorId;
 use crate::time::Instant;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 type TellFn<M> = fn(&ActorRef<()>, M) -> Result<(), SendError<M>>;
 type AskFn<M, R> = fn(&ActorRef<()>, Option<Instant>, M) -> Result<Ask<R>, SendError<M>>;
@@ -91,6 +92,11 @@ impl<M: Send + 'static> Recipient<M> {
 }
 
 impl<M> Recipient<M> {
+    /// Returns a reference that does not keep the actor alive.
+    pub fn downgrade(&self) -> WeakRecipient<M> {
+        WeakRecipient { actor: self.actor.downgrade(), tell: self.tell }
+    }
+
     /// Returns the actor's id.
     #[must_use]
     pub fn id(&self) -> ActorId {
@@ -107,6 +113,33 @@ impl<M> Recipient<M> {
 impl<M> Clone for Recipient<M> {
     fn clone(&self) -> Self {
         Recipient { actor: self.actor.clone(), tell: self.tell }
+    }
+}
+
+impl<A: Receive<M>, M: Send + 'static> From<ActorRef<A>> for Recipient<M> {
+    fn from(actor: ActorRef<A>) -> Self {
+        Recipient::new(actor)
+    }
+}
+
+impl<A: Receive<M>, M: Send + 'static> From<&ActorRef<A>> for Recipient<M> {
+    fn from(actor: &ActorRef<A>) -> Self {
+        Recipient::new(actor.clone())
+    }
+}
+
+/// Equal if the actor is the same.
+impl<M> PartialEq for Recipient<M> {
+    fn eq(&self, other: &Self) -> bool {
+        self.actor == other.actor
+    }
+}
+
+impl<M> Eq for Recipient<M> {}
+
+impl<M> Hash for Recipient<M> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.actor.hash(state);
     }
 }
 
@@ -191,8 +224,104 @@ impl<M, R> Clone for Asker<M, R> {
     }
 }
 
+impl<A: Receive<M, Reply = R>, M: Send + 'static, R: Send + 'static> From<ActorRef<A>> for Asker<M, R> {
+    fn from(actor: ActorRef<A>) -> Self {
+        Asker::new(actor)
+    }
+}
+
+impl<A: Receive<M, Reply = R>, M: Send + 'static, R: Send + 'static> From<&ActorRef<A>> for Asker<M, R> {
+    fn from(actor: &ActorRef<A>) -> Self {
+        Asker::new(actor.clone())
+    }
+}
+
+/// Equal if the actor is the same.
+impl<M, R> PartialEq for Asker<M, R> {
+    fn eq(&self, other: &Self) -> bool {
+        self.actor == other.actor
+    }
+}
+
+impl<M, R> Eq for Asker<M, R> {}
+
+impl<M, R> Hash for Asker<M, R> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.actor.hash(state);
+    }
+}
+
 impl<M, R> fmt::Debug for Asker<M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Asker").field(&self.actor).finish()
+    }
+}
+
+/// A [`Recipient`] that does not keep the actor alive, as a [`WeakRef`].
+///
+/// ```
+/// # use heist::{Actor, Context, Executor, Handler, Recipient, WeakRecipient};
+/// # struct Screen;
+/// # impl Actor for Screen {}
+/// # impl Handler<String> for Screen {
+/// #     type Reply = ();
+/// #     fn handle(&mut self, _: String, _: &mut Context<Self>) {}
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # let executor = Executor::new();
+/// let screen = executor.spawn(Screen);
+/// let listeners: Vec<WeakRecipient<String>> = vec![Recipient::from(&screen).downgrade()];
+/// for listener in listeners.iter().filter_map(WeakRecipient::upgrade) {
+///     listener.tell("started".to_string())?;
+/// }
+/// screen.stop();
+/// assert!(listeners[0].upgrade().is_none());
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a reference has no effect by itself"]
+pub struct WeakRecipient<M> {
+    actor: WeakRef<()>,
+    tell: TellFn<M>,
+}
+
+impl<M> WeakRecipient<M> {
+    /// Returns a [`Recipient`] if the actor still accepts messages.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Recipient<M>> {
+        Some(Recipient { actor: self.actor.upgrade()?, tell: self.tell })
+    }
+
+    /// Returns the actor's id.
+    #[must_use]
+    pub fn id(&self) -> ActorId {
+        self.actor.id()
+    }
+}
+
+impl<M> Clone for WeakRecipient<M> {
+    fn clone(&self) -> Self {
+        WeakRecipient { actor: self.actor.clone(), tell: self.tell }
+    }
+}
+
+/// Equal if the actor is the same.
+impl<M> PartialEq for WeakRecipient<M> {
+    fn eq(&self, other: &Self) -> bool {
+        self.actor == other.actor
+    }
+}
+
+impl<M> Eq for WeakRecipient<M> {}
+
+impl<M> Hash for WeakRecipient<M> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.actor.hash(state);
+    }
+}
+
+impl<M> fmt::Debug for WeakRecipient<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WeakRecipient").field(&self.actor).finish()
     }
 }

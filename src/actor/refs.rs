@@ -406,6 +406,34 @@ impl<A> Clone for WeakRef<A> {
     }
 }
 
+impl<A> From<&ActorRef<A>> for WeakRef<A> {
+    fn from(actor: &ActorRef<A>) -> Self {
+        actor.downgrade()
+    }
+}
+
+impl<A> From<ActorRef<A>> for WeakRef<A> {
+    fn from(actor: ActorRef<A>) -> Self {
+        actor.downgrade()
+    }
+}
+
+/// Equal if the actor is the same. The cell's memory is kept, so its address names the actor also
+/// after the end.
+impl<A> PartialEq for WeakRef<A> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_ptr() == other.as_ptr()
+    }
+}
+
+impl<A> Eq for WeakRef<A> {}
+
+impl<A> Hash for WeakRef<A> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_ptr().hash(state);
+    }
+}
+
 impl<A> fmt::Debug for WeakRef<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WeakRef").field("id", &self.id().get()).finish_non_exhaustive()

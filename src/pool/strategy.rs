@@ -8,6 +8,7 @@
 use crate::id::ActorId;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 /// The destination of a message. Strategies return it, and it is a strategy itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -273,15 +274,21 @@ given! {
     ToId, this => Route::Id(this.0);
 }
 
-impl<S: Strategy + ?Sized> Strategy for &S {
-    fn route(&self, replicas: &Replicas<'_>) -> Route {
-        (**self).route(replicas)
-    }
-    #[inline]
-    fn fixed(&self) -> Option<Route> {
-        (**self).fixed()
-    }
+macro_rules! pointers {
+    ($($pointer:ty)*) => {$(
+        impl<S: Strategy + ?Sized> Strategy for $pointer {
+            fn route(&self, replicas: &Replicas<'_>) -> Route {
+                (**self).route(replicas)
+            }
+            #[inline]
+            fn fixed(&self) -> Option<Route> {
+                (**self).fixed()
+            }
+        }
+    )*};
 }
+
+pointers! { &S Box<S> Arc<S> }
 
 /// Jump hashing: returns the bucket of a key among `buckets`. With one more bucket, one key in
 /// `buckets + 1` moves, always to the new bucket.

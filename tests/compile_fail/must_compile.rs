@@ -34,6 +34,9 @@ fn ctx(it: Context<W<General>>) -> Context<W<General>> {
 fn to(it: Recipient<General>) -> Recipient<General> {
     it
 }
+fn weak_to(it: WeakRecipient<General>) -> WeakRecipient<General> {
+    it
+}
 fn ask_what(it: Asker<General, ()>) -> Asker<General, ()> {
     it
 }
@@ -127,6 +130,8 @@ fn main() {
     is_sync::<Stopped<W<Local>>>();
     is_send::<Recipient<Local>>();
     is_sync::<Recipient<Local>>();
+    is_send::<WeakRecipient<Local>>();
+    is_sync::<WeakRecipient<Local>>();
     is_send::<Asker<Local, Local>>();
     is_sync::<Asker<Local, Local>>();
     is_send::<Ask<Owned>>();

@@ -34,6 +34,9 @@ fn ctx(it: Context<W<Narrow>>) -> Context<W<General>> {
 fn to(it: Recipient<Narrow>) -> Recipient<General> {
     it //~ E0308
 }
+fn weak_to(it: WeakRecipient<Narrow>) -> WeakRecipient<General> {
+    it //~ E0308
+}
 fn ask_what(it: Asker<Narrow, ()>) -> Asker<General, ()> {
     it //~ E0308
 }

@@ -34,6 +34,9 @@ fn ctx(it: Context<W<General>>) -> Context<W<Narrow>> {
 fn to(it: Recipient<General>) -> Recipient<Narrow> {
     it //~ E0308
 }
+fn weak_to(it: WeakRecipient<General>) -> WeakRecipient<Narrow> {
+    it //~ E0308
+}
 fn ask_what(it: Asker<General, ()>) -> Asker<Narrow, ()> {
     it //~ E0308
 }
