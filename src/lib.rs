@@ -249,6 +249,7 @@
 //! |---|---|
 //! | [`Ask::wait`], with or without timeout | the [`Ask`] itself |
 //! | [`ActorRef::send`], with or without timeout | [`ActorRef::send_async`] |
+//! | [`Directory::send`], with or without timeout | [`Directory::send_async`] |
 //! | [`ActorRef::wait_stopped`], with or without timeout | [`ActorRef::wait_stopped_async`] |
 //! | [`Handle::wait_idle`], with or without timeout | [`Handle::wait_idle_async`] |
 //! | [`Executor::shutdown`] | [`Executor::shutdown_async`] |
@@ -414,6 +415,8 @@ pub use cell::times::{CrewTiming, DurationStats, Timing};
 pub use cell::waits::Waiting;
 #[cfg(feature = "directory")]
 pub use directory::builder::{DirectoryBuilder, DirectoryError};
+#[cfg(feature = "directory")]
+pub use directory::send::DirectorySending;
 #[cfg(feature = "directory")]
 pub use directory::{Directory, DirectoryStats};
 pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};

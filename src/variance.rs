@@ -12,7 +12,7 @@
 //! | `Recipient`, `WeakRecipient`, `Asker` | invariant | a typed function beside an untyped reference |
 //! | `Ask`, `Broadcast` | invariant | one side of a slot made by type |
 //! | `Reply` | invariant | the other side |
-//! | `Sending`, `PoolSending` | invariant | own an envelope made by type |
+//! | `Sending`, `PoolSending`, `DirectorySending` | invariant | own an envelope made by type |
 //! | `Pool`, `PoolStopped`, `Directory` | invariant | hold references; hash by type |
 //! | `SpawnBuilder` | invariant | the state lies in its cell's memory already |
 //! | `PoolBuilder`, `DirectoryBuilder` | invariant | build these |

@@ -351,7 +351,7 @@ const TWIN: &str = "of debug builds, and of loom";
 
 /// One-word names of functions that four or more files of `src` define, each with the reason. Trait
 /// implementations, tests and the models do not count.
-const ONE_WORD: [(&str, &str); 15] = [
+const ONE_WORD: [(&str, &str); 16] = [
     ("ask", "public: the verb of references, recipients, pools and directories"),
     ("build", "public: the last call of every builder"),
     ("capacity", "public: the same setting of every builder, and its reading"),
@@ -363,6 +363,7 @@ const ONE_WORD: [(&str, &str); 15] = [
     ("name", "public: the same setting of every builder, and its reading"),
     ("new", "word of the field"),
     ("push", "word of the field"),
+    ("send", "public: the verb of references, replies, pools and directories"),
     ("stats", "public: of executors, references, pools and directories"),
     ("tell", "public: the verb of references, recipients, pools and directories"),
     ("timing", "public: the same setting of every builder, and its reading"),

@@ -4,11 +4,13 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Context, Directory, Executor, Handler, StopReason};
+use heist::{Actor, ActorRef, AskError, Context, Directory, Executor, Handler, Refusal, StopReason};
+use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// The steps of a key that run user code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,5 +277,145 @@ fn keys_that_collide_race() {
     });
     settle(&executor);
     assert!(directory.len() <= 5);
+    shut_down(&executor);
+}
+
+/// The borrowed form of a key, with the same hash.
+#[derive(PartialEq, Eq)]
+struct Id(u64);
+
+impl Hash for Id {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        0u64.hash(state);
+    }
+}
+
+/// Performs an action once, at the next borrow.
+#[derive(Clone, Default)]
+struct Borrowing(Arc<Mutex<Option<Act>>>);
+
+impl Borrowing {
+    fn next(&self, act: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap() = Some(Box::new(act));
+    }
+}
+
+/// A key that can be looked up by its id.
+#[derive(Clone)]
+struct Named {
+    id: Arc<Id>,
+    script: Borrowing,
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+impl Eq for Named {}
+
+impl Hash for Named {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+impl Borrow<Id> for Named {
+    fn borrow(&self) -> &Id {
+        let act = self.script.0.lock().unwrap().take();
+        act.into_iter().for_each(|act| act());
+        &self.id
+    }
+}
+
+/// A key's `Borrow` may use the directory and panic, as its `Eq` may.
+#[test]
+fn a_borrowed_key_is_user_code_under_no_lock() {
+    quiet_panics();
+    let executor = crew(2);
+    let keys = Directory::new(&executor, |key: &Named| Entry(key.id.0));
+    let script = Borrowing::default();
+    let key = |id| Named { id: Arc::new(Id(id)), script: script.clone() };
+    let held: Vec<_> = (1..4).map(|id| keys.get(&key(id))).collect();
+    assert_eq!(keys.find(&Id(2)).as_ref(), Some(&held[1]));
+    assert!(keys.find(&Id(7)).is_none());
+    let (theirs, other) = (keys.clone(), key(3));
+    script.next(move || assert!(theirs.find(&other).is_some()));
+    assert_eq!(keys.find(&Id(1)).as_ref(), Some(&held[0]));
+    for _ in 0..2 {
+        script.next(|| intended_panic());
+        assert!(catch_unwind(AssertUnwindSafe(|| keys.find(&Id(3)))).is_err());
+        script.next(|| intended_panic());
+        assert!(catch_unwind(AssertUnwindSafe(|| keys.passivate(&Id(3)))).is_err());
+    }
+    assert!(keys.passivate(&Id(3)) && !keys.passivate(&Id(3)));
+    assert_eq!(keys.len(), 3);
+    for (actor, id) in held.iter().zip(1..) {
+        assert_eq!(answer(actor.ask(Which).unwrap()), Ok(id));
+    }
+    shut_down(&executor);
+}
+
+/// Each way to send finds the key's actor by a borrowed key, and makes it if there is none.
+#[test]
+fn each_way_to_send_takes_a_borrowed_key() {
+    let executor = crew(2);
+    let directory = Directory::new(&executor, |_: &String| Puppet::default());
+    directory.tell("tell", Note(1)).unwrap();
+    assert_eq!(answer(directory.ask("ask", Note(2)).unwrap()), Ok(2));
+    let soon = Instant::now() + Duration::from_secs(LONG);
+    assert_eq!(answer(directory.ask_deadline("deadline", soon, Note(3)).unwrap()), Ok(3));
+    let late = directory.ask_deadline("deadline", Instant::now(), Note(3)).unwrap();
+    assert_eq!(answer(late), Err(AskError::Expired));
+    directory.send("send", Note(4)).unwrap();
+    directory.send_timeout("timeout", Note(5), Duration::MAX).unwrap();
+    futures::executor::block_on(directory.send_async("async", Note(6))).unwrap();
+    settle(&executor);
+    let mut all = directory.actors();
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["ask", "async", "deadline", "send", "tell", "timeout"]);
+    assert!(all.iter().all(|(name, actor)| directory.find(name.as_str()).as_ref() == Some(actor)));
+    shut_down(&executor);
+    assert_eq!(directory.send("send", Note(4)).unwrap_err().refusal(), Refusal::ShuttingDown);
+    let sent = futures::executor::block_on(directory.send_async("new", Note(6)));
+    assert_eq!(sent.unwrap_err().into_message(), Note(6));
+}
+
+/// A sender that waits for room in the mailbox of an actor that stops goes on to the next actor.
+#[test]
+fn a_waiting_send_goes_to_the_next_actor_of_the_key() {
+    let executor = crew(2);
+    let directory = Directory::builder(&executor).capacity(1).build(|_: &String| Puppet::default()).unwrap();
+    for awaited in [false, true] {
+        let first = directory.get("key");
+        let held = Held::hold(&first);
+        directory.tell("key", Note(0)).unwrap_or_else(|error| assert!(error.is_full()));
+        let theirs = directory.clone();
+        let sender = thread::spawn(move || {
+            if awaited {
+                futures::executor::block_on(theirs.send_async("key", Note(7)))
+            } else {
+                theirs.send("key", Note(7))
+            }
+        });
+        first.stop();
+        within(LONG, "the message is with the next actor", || {
+            directory.find("key").is_some_and(|next| next != first && next.len() == 1)
+        });
+        sender.join().unwrap().unwrap();
+        held.release();
+        settle(&executor);
+        let next = directory.get("key");
+        assert_eq!(log_of(&next, 1).last(), Some(&7));
+        next.stop();
+        ended(&next);
+    }
+    let full = directory.get("full");
+    let held = Held::hold(&full);
+    let _ = full.tell(Note(1));
+    let late = directory.send_timeout("full", Note(2), Duration::from_millis(1)).unwrap_err();
+    assert_eq!((late.refusal(), late.into_message()), (Refusal::TimedOut, Note(2)));
+    held.release();
     shut_down(&executor);
 }

@@ -256,9 +256,6 @@ fn a_pointer_to_a_strategy_is_a_strategy() {
     let handled = |index| pool.replica(index).unwrap().stats().handled;
     assert_eq!([0, 1, 2].map(handled), [0, 3, 3]);
     let usual = executor.pool(2, |_| Puppet::default()).strategy(shared).build().unwrap();
-    assert_eq!(
-        usual.tell(heist::strategy::PoolDefault, Note(1)).unwrap_err().refusal(),
-        heist::Refusal::NoReplica
-    );
+    assert_eq!(usual.tell(PoolDefault, Note(1)).unwrap_err().refusal(), heist::Refusal::NoReplica);
     shut_down(&executor);
 }

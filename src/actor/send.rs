@@ -58,7 +58,7 @@ impl<A: Actor> ActorRef<A> {
         carried!(message => self.send_until::<M, _>(message, time::instant_after(timeout)))
     }
 
-    fn send_until<M: Send + 'static, C: Carried<M>>(
+    pub(crate) fn send_until<M: Send + 'static, C: Carried<M>>(
         &self,
         message: C,
         until: Option<Instant>,
@@ -266,7 +266,7 @@ pub(crate) enum Posted<A> {
 }
 
 impl<A> Queued<A> {
-    fn new(actor: ActorRef<A>, packed: Packed<A>) -> Self {
+    pub(crate) fn new(actor: ActorRef<A>, packed: Packed<A>) -> Self {
         Queued { actor, state: SendState::Fresh(packed) }
     }
 

@@ -4,6 +4,7 @@
 //! - this file: the user's handle; [`builder`]: its settings
 //! - [`table`]: what handles and actors share; [`shard`]: the parts of the table, and the protocol
 //! - [`reach`]: finding or making a key's actor; [`sweeper`]: finding idle actors
+//! - [`send`]: tell, ask and send by key
 //! - [`factories`]: an actor's link to its directory
 //!
 //! ```text
@@ -18,19 +19,19 @@
 pub(crate) mod builder;
 mod factories;
 mod reach;
+pub(crate) mod send;
 mod shard;
 mod sweeper;
 mod table;
 
-use crate::actor::ask::Ask;
-use crate::actor::carried::carried;
 use crate::actor::refs::ActorRef;
-use crate::actor::{Actor, Receive, spawn};
+use crate::actor::{Actor, spawn};
 use crate::drops;
-use crate::error::{Refusal, SendError};
+use crate::user::{self, Site};
 use factories::{DirectoryFactory, OneShotFactory};
 use reach::Lookup;
-use shard::KnownKeys;
+use shard::{KeyCopies, KnownKeys};
+use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -73,8 +74,8 @@ use table::{DirectoryInner, DirectoryOwner};
 ///
 /// A look-up hashes the key, takes the lock of one of many parts of the table for a moment, and
 /// clones and drops a reference. Keeping the [`ActorRef`] is cheaper, and keeps the actor alive.
-/// [`Hash`], [`Eq`], [`Clone`] and the drop of keys run outside of the locks: they may block, panic
-/// and use the directory. A panic in the first three unwinds to the caller, before anything is
+/// [`Hash`], [`Eq`], [`Borrow`], [`Clone`] and the drop of keys run outside of the locks: they may block, panic
+/// and use the directory. A panic in the first four unwinds to the caller, before anything is
 /// changed. An actor with a key of 8 bytes takes some 115 bytes more than one without.
 ///
 /// A directory is cheap to clone. When the last clone is dropped it lets go of all actors. An actor
@@ -157,7 +158,11 @@ where
     /// The actor does not end by passivation while the reference is held. Once the executor shuts
     /// down this may return a reference to an actor that has already ended and never ran.
     #[doc(alias("lookup", "where_is", "activate"))]
-    pub fn get(&self, key: &K) -> ActorRef<A> {
+    pub fn get<Q>(&self, key: &Q) -> ActorRef<A>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
         let reached = self.reach_actor(key).map(|reached| reached.actor);
         reached.unwrap_or_else(|| spawn::spawn_tombstone(self.inner().executor.core()))
     }
@@ -187,7 +192,11 @@ where
     /// # Ok(())
     /// # }
     /// ```
-    pub fn get_or_spawn(&self, key: &K, make: impl FnOnce() -> A + Send + 'static) -> ActorRef<A> {
+    pub fn get_or_spawn<Q>(&self, key: &Q, make: impl FnOnce() -> A + Send + 'static) -> ActorRef<A>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
         let inner = self.inner();
         let hash = inner.hash(key);
         if let Some(actor) = inner.find_running(hash, key) {
@@ -203,48 +212,28 @@ where
     }
 
     /// Returns the key's actor if there is one that accepts messages. The actor counts as used.
+    ///
+    /// A key may be given in a borrowed form, as to a map: `&str` for [`String`].
     #[doc(alias("lookup", "where_is", "try_get"))]
     #[must_use]
-    pub fn find(&self, key: &K) -> Option<ActorRef<A>> {
+    pub fn find<Q>(&self, key: &Q) -> Option<ActorRef<A>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         let inner = self.inner();
         inner.find_running(inner.hash(key), key)
-    }
-
-    /// Tells the key's actor a message, and spawns the actor if there is none. Never waits. If the
-    /// actor stops at this moment the message goes to the next one.
-    ///
-    /// For the other ways to send, [`get`](Self::get) the actor:
-    /// `directory.get(&key).send_async(message)`.
-    ///
-    /// # Errors
-    /// The message comes back inside the error if the mailbox is full, the executor shuts down, or
-    /// the process was forked.
-    pub fn tell<M: Send + 'static>(&self, key: &K, message: M) -> Result<(), SendError<M>>
-    where
-        A: Receive<M>,
-    {
-        carried!(message => self.deliver_to_key(key, message, ActorRef::tell_as::<M, _>))
-    }
-
-    /// Asks the key's actor a message, and spawns the actor if there is none. Never waits; the
-    /// returned [`Ask`] can be waited for or awaited. If the actor stops at this moment the message
-    /// goes to the next one.
-    ///
-    /// # Errors
-    /// The message comes back inside the error if the mailbox is full, the executor shuts down, or
-    /// the process was forked.
-    pub fn ask<M: Send + 'static>(&self, key: &K, message: M) -> Result<Ask<A::Reply>, SendError<M>>
-    where
-        A: Receive<M>,
-    {
-        carried!(message => self.deliver_to_key(key, message, ActorRef::ask_as::<M, _>))
     }
 
     /// Lets go of the key's actor now, as if idle: the actor ends when its messages are handled and
     /// nothing else references it. Returns `false` if the key has no actor, or it was let go
     /// already.
     #[doc(alias("deactivate", "evict", "remove", "unload"))]
-    pub fn passivate(&self, key: &K) -> bool {
+    pub fn passivate<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         let inner = self.inner();
         if inner.is_forked() {
             return false;
@@ -288,40 +277,45 @@ where
         stats
     }
 
+    /// Returns the keys with an actor that accepts messages, each with that actor, in no order. The
+    /// actors do not count as used. Each is kept alive as long as its reference is held, so a large
+    /// directory is better visited in another way than all at once.
+    ///
+    /// The locks of the directory's parts are taken one after the other, so the result is that of no
+    /// single moment. [`Clone`] of the keys runs outside of them.
+    #[must_use]
+    pub fn actors(&self) -> Vec<(K, ActorRef<A>)> {
+        let inner = self.inner();
+        if inner.is_forked() {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for shard in &inner.shards {
+            let keys = KeyCopies(shard.0.lock().running());
+            let clone = |(key, actor): &(Arc<K>, ActorRef<A>)| {
+                (user::run_passing(Site::Key, || K::clone(key)), actor.clone())
+            };
+            found.extend(keys.0.iter().map(clone));
+        }
+        found
+    }
+
     fn inner(&self) -> &Arc<DirectoryInner<K, A>> {
         &self.owner.0
     }
 
     /// Returns the key's actor, or a new one. Returns `None` once the executor shuts down.
-    fn reach_actor(&self, key: &K) -> Option<Lookup<'_, A>> {
+    fn reach_actor<Q>(&self, key: &Q) -> Option<Lookup<'_, A>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
         let inner = self.inner();
         let hash = inner.hash(key);
         match inner.find_running(hash, key) {
             Some(actor) => Some(Lookup { actor, _begin: None }),
             None => {
                 inner.spawn_unless_found(hash, key, |own| DirectoryFactory::new(inner, hash, Arc::clone(own)))
-            }
-        }
-    }
-
-    fn deliver_to_key<M, R>(
-        &self,
-        key: &K,
-        mut message: M,
-        send: impl Fn(&ActorRef<A>, M) -> Result<R, SendError<M>>,
-    ) -> Result<R, SendError<M>> {
-        loop {
-            let Some(reached) = self.reach_actor(key) else {
-                let forked = self.inner().is_forked();
-                let refusal = if forked { Refusal::Forked } else { Refusal::ShuttingDown };
-                return Err(SendError::new(message, refusal));
-            };
-            match send(&reached.actor, message) {
-                // Stopped since the look-up. The actor is closed now, so the next look finds or
-                // makes another.
-                // Another round is needed only if another actor of the key was stopped meanwhile.
-                Err(error) if error.refusal() == Refusal::Stopped => message = error.into_message(),
-                done => return done,
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::sched::Scheduler;
 use crate::sched::runnable::Runnable;
 use crate::sync::MutexGuard;
 use crate::user::{self, Site};
+use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
@@ -19,13 +20,17 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     A: Actor + Send,
 {
-    pub(super) fn hash(&self, key: &K) -> u64 {
+    pub(super) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
         user::run_passing(Site::Key, || self.hasher.hash_one(key))
     }
 
     /// Returns the key's actor, if it runs. In a forked child the parts may be locked for ever, so
     /// nothing is found and nothing is spawned there.
-    pub(super) fn find_running(self: &Arc<Self>, hash: u64, key: &K) -> Option<ActorRef<A>> {
+    pub(super) fn find_running<Q>(self: &Arc<Self>, hash: u64, key: &Q) -> Option<ActorRef<A>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
         if self.is_forked() {
             return None;
         }
@@ -46,12 +51,16 @@ where
 
     /// Locks the part with all keys of this hash compared, up to the wanted one. Compares them
     /// without the lock.
-    pub(super) fn lock_compared(
+    pub(super) fn lock_compared<Q>(
         &self,
         hash: u64,
-        key: &K,
+        key: &Q,
         mut known: KnownKeys<K>,
-    ) -> (MutexGuard<'_, KeyShard<K, A>>, KnownKeys<K>) {
+    ) -> (MutexGuard<'_, KeyShard<K, A>>, KnownKeys<K>)
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
         loop {
             let shard = self.shard_of(hash).lock();
             // Another key of this hash may have come while the lock was released, so the look
@@ -64,17 +73,21 @@ where
 
     /// Spawns the key's next actor, unless another thread has just done so. Returns `None` once the
     /// executor shuts down.
-    pub(super) fn spawn_unless_found<T: CellOwner<A>>(
+    pub(super) fn spawn_unless_found<Q, T: CellOwner<A>>(
         self: &Arc<Self>,
         hash: u64,
-        key: &K,
+        key: &Q,
         owner: impl FnOnce(&Arc<K>) -> T,
-    ) -> Option<Lookup<'_, A>> {
+    ) -> Option<Lookup<'_, A>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ToOwned<Owned = K> + ?Sized,
+    {
         if self.is_forked() {
             return None;
         }
-        // The clone is user code, so it runs before the lock is taken.
-        let own = Arc::new(user::run_passing(Site::Key, || key.clone()));
+        // The copy is made by user code, so before the lock is taken.
+        let own = Arc::new(user::run_passing(Site::Key, || key.to_owned()));
         let owner = owner(&own);
         let mut garbage = Garbage::default();
         let (mut shard, known) = self.lock_compared(hash, key, KnownKeys::nothing_compared());

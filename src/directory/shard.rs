@@ -30,6 +30,7 @@ use crate::id::ActorId;
 use crate::sched::runnable::Runnable;
 use crate::user::{self, Site};
 use hashbrown::HashTable;
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -110,17 +111,21 @@ pub(super) struct KnownKeys<K: 'static> {
     others: Vec<Arc<K>>,
 }
 
-impl<K: Eq> KnownKeys<K> {
+impl<K> KnownKeys<K> {
     pub(super) fn nothing_compared() -> Self {
         KnownKeys { same: None, others: Vec::new() }
     }
 
     /// Compares a key that came out of the part. Runs user code. Returns `true` if it is the wanted
     /// key.
-    pub(super) fn compare_key(&mut self, found: Arc<K>, key: &K) -> bool {
+    pub(super) fn compare_key<Q: Eq + ?Sized>(&mut self, found: Arc<K>, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
         // In the list first: a panic of the comparison must not meet a panic of the key's drop.
         self.others.push(found);
-        let same = user::run_passing(Site::Key, || **self.others.last().expect("just pushed") == *key);
+        let found = self.others.last().expect("just pushed");
+        let same = user::run_passing(Site::Key, || (**found).borrow() == key);
         if same {
             let found = self.others.pop();
             self.same.replace(found.expect("just pushed")).into_iter().for_each(drop_key);
@@ -142,6 +147,15 @@ impl<K> KnownKeys<K> {
 impl<K> Drop for KnownKeys<K> {
     fn drop(&mut self) {
         self.same.take().into_iter().chain(self.others.drain(..)).for_each(drop_key);
+    }
+}
+
+/// Copies of keys that came out of a part, each with its actor. Dropped without the lock.
+pub(super) struct KeyCopies<K: 'static, A>(pub(super) Vec<(Arc<K>, ActorRef<A>)>);
+
+impl<K: 'static, A> Drop for KeyCopies<K, A> {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|(key, _)| drop_key(key));
     }
 }
 
@@ -236,6 +250,12 @@ impl<K, A: Actor> KeyShard<K, A> {
             }
         }
         (to > 0).then_some(to)
+    }
+
+    /// Returns the keys whose actors accept messages, with these actors.
+    pub(super) fn running(&self) -> Vec<(Arc<K>, ActorRef<A>)> {
+        let running = |entry: &KeyEntry<K, A>| Some((Arc::clone(&entry.key), entry.actor.upgrade()?));
+        self.table.iter().filter_map(running).collect()
     }
 
     /// Returns the number of keys with a live actor, and the number of kept actors.

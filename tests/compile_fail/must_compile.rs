@@ -85,6 +85,9 @@ fn keys_plan(it: DirectoryBuilder<General, W<()>>) -> DirectoryBuilder<General, 
 fn by_keys_plan(it: DirectoryBuilder<(), W<General>>) -> DirectoryBuilder<(), W<General>> {
     it
 }
+fn key_send(it: DirectorySending<u8, W<()>, General>) -> DirectorySending<u8, W<()>, General> {
+    it
+}
 fn build(it: SpawnBuilder<'static, W<General>>) -> SpawnBuilder<'static, W<General>> {
     it
 }

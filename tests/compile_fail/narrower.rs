@@ -85,6 +85,9 @@ fn keys_plan(it: DirectoryBuilder<Narrow, W<()>>) -> DirectoryBuilder<General, W
 fn by_keys_plan(it: DirectoryBuilder<(), W<Narrow>>) -> DirectoryBuilder<(), W<General>> {
     it //~ E0308
 }
+fn key_send(it: DirectorySending<u8, W<()>, Narrow>) -> DirectorySending<u8, W<()>, General> {
+    it //~ E0308
+}
 fn build(it: SpawnBuilder<'static, W<Narrow>>) -> SpawnBuilder<'static, W<General>> {
     it //~ E0308
 }

@@ -85,6 +85,9 @@ fn keys_plan(it: DirectoryBuilder<General, W<()>>) -> DirectoryBuilder<Narrow, W
 fn by_keys_plan(it: DirectoryBuilder<(), W<General>>) -> DirectoryBuilder<(), W<Narrow>> {
     it //~ E0308
 }
+fn key_send(it: DirectorySending<u8, W<()>, General>) -> DirectorySending<u8, W<()>, Narrow> {
+    it //~ E0308
+}
 fn build(it: SpawnBuilder<'static, W<General>>) -> SpawnBuilder<'static, W<Narrow>> {
     it //~ E0308
 }
