@@ -4,8 +4,8 @@
 mod common;
 
 use common::*;
-use heist::strategy::{Replicas, Route, Strategy, ToIndex};
-use heist::{Actor, Context, Directory, Executor, Handler, Pool, PoolError, PoolStopReason};
+use heist::strategy::{Replicas, Route, SharedQueue, Strategy, ToIndex};
+use heist::{Actor, Context, Directory, Executor, Handler, Pool, PoolError, PoolStopReason, Refusal};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -22,6 +22,22 @@ impl Handler<Fail> for Part {
     type Reply = ();
     fn handle(&mut self, _: Fail, _: &mut Context<Self>) {
         intended_panic()
+    }
+}
+
+struct Nothing;
+impl Handler<Nothing> for Part {
+    type Reply = ();
+    fn handle(&mut self, _: Nothing, _: &mut Context<Self>) {}
+}
+
+/// Opens the first latch and waits for the second.
+struct Hold(Latch, Latch);
+impl Handler<Hold> for Part {
+    type Reply = ();
+    fn handle(&mut self, Hold(begun, until): Hold, _: &mut Context<Self>) {
+        begun.open();
+        until.wait();
     }
 }
 
@@ -141,6 +157,77 @@ fn p07_a_pool_that_stops_at_once_ends_at_any_moment_of_a_backoff() {
             assert_eq!(end, Ok(PoolStopReason::Killed));
         }
         assert!(*made.lock().unwrap() <= 6, "a successor an hour early: {made:?} in round {round}");
+    }
+}
+
+/// Makes a pool with one state and no other. Counts the attempts to make one.
+fn without_successor(executor: &Executor, replicas: usize, made: &Arc<AtomicUsize>) -> Pool<Part> {
+    let theirs = Arc::clone(made);
+    let make = move |_| if theirs.fetch_add(1, Relaxed) < replicas { Ok(Part) } else { Err("no state") };
+    let pool = executor.try_pool(replicas, make).backoff(HOUR, HOUR);
+    pool.failure_limit(u32::MAX, Duration::MAX).build().unwrap()
+}
+
+/// No timer is armed in a shutdown, so a delay cannot be kept. It must not become none: the factory
+/// would be called without end.
+#[test]
+fn a_shutdown_ends_a_replica_that_would_have_to_wait_once_more() {
+    quiet_panics();
+    for busy in [false, true] {
+        let (executor, made) = (crew(1), Arc::<AtomicUsize>::default());
+        let pool = without_successor(&executor, 1, &made);
+        if busy {
+            // The losses are in the shutdown.
+            let (begun, held) = (Latch::new(), Latch::new());
+            let part = executor.spawn(Part);
+            part.tell(Hold(begun.clone(), held.clone())).unwrap();
+            begun.wait();
+            pool.tell(ToIndex(0), Fail).unwrap();
+            pool.tell(ToIndex(0), Fail).unwrap();
+            pool.tell(SharedQueue, Fail).unwrap();
+            pool.tell(SharedQueue, Fail).unwrap();
+            thread::scope(|scope| {
+                let shutdown = scope.spawn(|| shut_down(&executor));
+                within(LONG, "the shutdown begins", || {
+                    part.tell(Nothing).is_err_and(|error| error.refusal() == Refusal::ShuttingDown)
+                });
+                held.open();
+                shutdown.join().unwrap();
+            });
+        } else {
+            for _ in 0..3 {
+                pool.tell(ToIndex(0), Fail).unwrap();
+            }
+            pool.tell(SharedQueue, Fail).unwrap();
+            within(LONG, "it waits", || made.load(Relaxed) == 2 && executor.stats().armed_timers == 1);
+            shut_down(&executor);
+        }
+        assert_eq!(made.load(Relaxed), if busy { 2 } else { 3 });
+        let dead = executor.stats().dead_letters;
+        assert_eq!((dead.shutdown, dead.total()), (3, 3));
+        assert_eq!(pool.wait_stopped_timeout(Duration::ZERO), Ok(PoolStopReason::Shutdown));
+    }
+}
+
+/// A replica without a state needs no other one once nothing can come any more.
+#[test]
+fn a_graceful_stop_and_a_shrink_do_not_sit_out_a_backoff_with_nothing_to_handle() {
+    quiet_panics();
+    for shrinks in [false, true] {
+        let (executor, made) = (crew(1), Arc::<AtomicUsize>::default());
+        let pool = without_successor(&executor, 2, &made);
+        pool.tell(ToIndex(1), Fail).unwrap();
+        within(LONG, "it waits", || made.load(Relaxed) == 3 && executor.stats().armed_timers == 1);
+        if shrinks {
+            let leaving = pool.replica(1).unwrap();
+            pool.shrink(1).unwrap();
+            leaving.wait_stopped_timeout(Duration::from_secs(LONG)).expect("it ends");
+            assert!(pool.is_running());
+        }
+        pool.stop();
+        assert_eq!(pool.wait_stopped_timeout(Duration::from_secs(LONG)), Ok(PoolStopReason::Stopped));
+        assert_eq!(made.load(Relaxed), 3, "no other state was made for the end");
+        shut_down(&executor);
     }
 }
 

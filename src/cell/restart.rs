@@ -21,7 +21,9 @@
 //! **While a successor is awaited** the word says `SCHEDULED`. Senders are accepted within the
 //! capacity and push nothing, because the timer holds the one runnable. So the actor has no turn,
 //! and no thread polls. A timer that is cancelled (the pool stops at once, or the executor shuts
-//! down) gives the runnable back too. The scheduler counts such runnables. With such a runnable the
+//! down) gives the runnable back too: the pool's stop ends the actor, and in a shutdown the successor
+//! is made at once. If that one is lost too, its delay cannot be kept, and the actor ends. The
+//! scheduler counts such runnables. With such a runnable the
 //! executor is not quiescent, since messages may wait behind it.
 //!
 //! **A stop** of such an actor is not the end of its mailbox but of its state, after the message in
@@ -168,11 +170,23 @@ unsafe fn replace_state(this: NonNull<Header>, supervised: &Supervised, after: D
         } else if give_to_timer(this, supervised, after) {
             After::Gone
         } else {
-            // No timer can be armed, or the actor was killed. `resume_vacant` decides in the next
-            // turn.
-            After::Requeue
+            // The runnable is still here, and a successor at once would be one without its delay.
+            let header = this.as_ref();
+            if needs_successor(header) {
+                // So the executor shuts down, and arms no timer.
+                header.reason.set(Reason::Shutdown);
+                let scheduled = header.state.set_closed(true);
+                debug_assert!(!scheduled, "we hold the runnable");
+            }
+            end_without_state(this)
         }
     }
+}
+
+/// Returns `true` as long as the actor accepts messages or has some to handle.
+fn needs_successor(header: &Header) -> bool {
+    let now = header.state.load_snapshot();
+    !now.is_killed() && !(now.is_closed() && now.len() == 0)
 }
 
 /// Makes the successor. After a failure the supervisor decides again.
@@ -258,7 +272,7 @@ struct Delayed {
 unsafe impl Send for Delayed {}
 
 /// Gives the runnable to a timer. Returns `false` if no timers are accepted any more, or if the
-/// actor was killed.
+/// actor needs no successor any more.
 ///
 /// # Safety
 /// The caller holds the runnable, and gives it up if the result is `true`.
@@ -272,13 +286,10 @@ unsafe fn give_to_timer(this: NonNull<Header>, supervised: &Supervised, after: D
     // under the timers' lock.
     let armed = core.scheduler.arm_timer(
         time::instant_after(after),
-        // A pool that stops at once first kills and then looks for timers. So either the pool finds
-        // the timer, or this check sees the kill.
-        || {
-            // SAFETY: the timer is not armed yet, so the caller's runnable still keeps the cell.
-            let header = unsafe { this.as_ref() };
-            !header.state.load_snapshot().is_killed()
-        },
+        // A pool that stops first closes or kills, and then looks for timers. So either the pool
+        // finds the timer, or this check sees the close.
+        // SAFETY: the timer is not armed yet, so the caller's runnable still keeps the cell.
+        || needs_successor(unsafe { this.as_ref() }),
         |key| {
             supervised.with_supervisor(|supervisor| supervisor.on_successor_delayed(key));
             Box::new(Delayed { cell: this })

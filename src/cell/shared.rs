@@ -35,7 +35,7 @@
 use super::counted::Strong;
 use super::end;
 use super::envelope::Envelope;
-use super::header::Header;
+use super::header::{Header, Reason};
 use super::room;
 use super::sharing::{SharedQueue, Sharing};
 use crate::mailbox::link::Node;
@@ -247,6 +247,10 @@ pub(super) unsafe fn run_queue_turn(this: NonNull<Header>) -> After {
             QueueFinding::AllBusy => return After::Gone,
             QueueFinding::Given(messages) => given = messages,
             QueueFinding::Nobody => {
+                if header.core().is_draining() {
+                    // The members have ended in the shutdown, before the actors are closed.
+                    header.reason.set(Reason::Shutdown);
+                }
                 let scheduled = header.state.set_closed(true);
                 debug_assert!(!scheduled, "we hold the runnable");
             }

@@ -145,6 +145,11 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// Sets how long a replica stays without a state. After its first loss (in the
     /// [window](Self::failure_limit)) the next state is made at once; after the second, `first`
     /// later; then twice as late each time, at most `longest`. Default: 10 ms and 1 s.
+    ///
+    /// A replica that waits with nothing to handle does not hold up a stop of the pool, or a shrink.
+    /// A shutdown of the executor makes the next state at once. A replica that would have to wait
+    /// once more during the shutdown ends, and its messages become dead letters
+    /// ([`Shutdown`](crate::DeadLetterReason::Shutdown)).
     #[doc(alias("restart", "supervision"))]
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first, longest);

@@ -3,7 +3,6 @@
 use super::{KeyMove, PoolInner};
 use crate::actor::Actor;
 use crate::actor::restart::send_mark;
-use crate::cell::header::Header;
 use crate::pool::error::PoolError;
 use crate::pool::factory::make_states;
 use crate::pool::roster::Roster;
@@ -57,7 +56,7 @@ impl<A: Actor + Send> PoolInner<A> {
             }
         }
         // The end of a leaving replica is its mark.
-        go.iter().for_each(|replica| Header::close_mailbox(replica.actor.as_ptr(), false));
+        self.close_replicas(to, &go);
         Ok(())
     }
 

@@ -40,7 +40,7 @@ use crate::drops::{self, OwnedField};
 use crate::error::{Refusal, StopReason};
 use crate::sched::timers::Key;
 use crate::sched::worker::Worker;
-use crate::sync::{Mutex, Ordering::Relaxed, WakerKey, Wakers, thread_stripe};
+use crate::sync::{Mutex, MutexGuard, Ordering::Relaxed, WakerKey, Wakers, thread_stripe};
 use crate::time::{self, Duration};
 use crate::user;
 use std::panic::RefUnwindSafe;
@@ -315,14 +315,8 @@ impl<A: Actor> PoolInner<A> {
             }
             let holds = roster.key_move.as_ref().map_or_else(Vec::new, |key_move| key_move.all_holds());
             holds.iter().for_each(|hold| Header::close_mailbox(hold.as_ptr(), true));
-            // A replica that is about to wait for its successor takes the timers' lock. Either it
-            // sees the kill there, or its timer is registered by now.
-            let _ = self.handle.core().scheduler.timers.armed_timers();
-            let waiting = std::mem::take(&mut self.life.lock().waiting);
-            for (_, key) in waiting {
-                // The timer's runnable goes on, to the replica's end.
-                self.handle.core().scheduler.timers.cancel_timer(key);
-            }
+            let waiting = std::mem::take(&mut self.lock_waiting().waiting);
+            self.cancel_backoffs(waiting.into_iter().map(|(_, key)| key));
         }
         self.close_if_drained();
     }
@@ -331,8 +325,38 @@ impl<A: Actor> PoolInner<A> {
     fn close_if_drained(&self) {
         let roster = self.current_roster();
         if roster.stopped && roster.key_move.is_none() && self.life.lock().queue_ended {
-            roster.replicas.iter().for_each(|replica| Header::close_mailbox(replica.actor.as_ptr(), false));
+            self.close_replicas(0, &roster.replicas);
         }
+    }
+
+    /// Closes replicas, the first of which has index `from`. A replica that waits for its successor
+    /// with nothing to handle ends now, and not after its backoff.
+    fn close_replicas(&self, from: usize, replicas: &[Replica<A>]) {
+        replicas.iter().for_each(|replica| Header::close_mailbox(replica.actor.as_ptr(), false));
+        let mut over = Vec::new();
+        self.lock_waiting().waiting.retain(|&(index, key)| {
+            let replica = index.checked_sub(from).and_then(|index| replicas.get(index));
+            // A closed mailbox that is empty stays so.
+            let ends = replica.is_some_and(|it| it.actor.header().state.load_snapshot().len() == 0);
+            if ends {
+                over.push(key);
+            }
+            !ends
+        });
+        self.cancel_backoffs(over.into_iter());
+    }
+
+    /// Locks the life after replicas were closed or killed. A replica that is about to wait for its
+    /// successor takes the timers' lock. Either it sees the close there, or its timer is registered
+    /// by now.
+    fn lock_waiting(&self) -> MutexGuard<'_, PoolLife> {
+        let _ = self.handle.core().scheduler.timers.armed_timers();
+        self.life.lock()
+    }
+
+    /// Cancels timers of replicas that wait. Each timer's runnable goes on, to the replica's end.
+    fn cancel_backoffs(&self, keys: impl Iterator<Item = Key>) {
+        keys.for_each(|key| _ = self.handle.core().scheduler.timers.cancel_timer(key));
     }
 
     /// Records that a cell has ended. The last one ends the pool and wakes the callers that wait
