@@ -226,7 +226,7 @@ fn report_panic(header: &Header, text: PanicText, place: PanicPlace) {
 fn wake_waiters(header: &Header) {
     let Some(cold) = header.cold_if_any() else { return };
     let wakers = cold.stop.lock().take_all();
-    wakers.into_iter().for_each(user::wake_waker);
+    header.core().scheduler.wake_with_help(wakers);
 }
 
 /// Tells the queue and the supervisor of the actor's end, in the last turn.

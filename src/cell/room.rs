@@ -1,9 +1,10 @@
 //! The room list: senders and actors that wait for room in a mailbox, oldest first.
 //!
 //! A waiting sender does not sleep until there is room and then try again. Its message is left
-//! here. The turn that gives room back moves the message into the mailbox itself, and then wakes
-//! the sender. So the order of waiting is the order of arrival. No other sender can slip in
-//! between: while a sender is on the list the state word's `ROOM_WAIT` refuses ordinary messages.
+//! here. The turn that gives room back moves the message into the mailbox itself, and then has the
+//! sender woken ([`Scheduler::wake_after_turn`](crate::sched::Scheduler::wake_after_turn)). So the
+//! order of waiting is the order of arrival. No other sender can slip in between: while a sender is
+//! on the list the state word's `ROOM_WAIT` refuses ordinary messages.
 //!
 //! An actor may not wait inside its turn. Instead an actor asks for a notice
 //! (`Context::when_room`): a message to itself, delivered when the mailbox has fallen to half its
@@ -269,7 +270,7 @@ pub(crate) fn serve_line(this: NonNull<Header>) {
             header.state.clear_room_wait();
         }
     }
-    wake_and_notify(wake, notices);
+    notify_and_wake(header, wake, notices);
     if let Some(stopwatch) = header.stopwatch() {
         // The next handler begins after this.
         stopwatch.forget_clock();
@@ -298,19 +299,20 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
         }
     }
     drop(list);
-    wake_and_notify(wake, notices);
+    notify_and_wake(header, wake, notices);
 }
 
-/// Wakes senders (user code) and delivers notices (other actors' mailboxes), outside all locks.
-fn wake_and_notify(wake: Vec<TicketState>, notices: Vec<(Strong, *mut Node, Lane)>) {
-    for waiting in wake {
-        if let TicketState::Waiting { waker, .. } = waiting {
-            user::wake_waker(waker);
-        }
-    }
+/// Delivers notices (other actors' mailboxes) and has senders woken (user code), outside all locks.
+/// The notices come first, since a waker may block.
+fn notify_and_wake(header: &Header, wake: Vec<TicketState>, notices: Vec<(Strong, *mut Node, Lane)>) {
     for (owner, node, lane) in notices {
         // SAFETY: `owner` is a strong reference, and the envelope was made for it and left the
         // list.
         unsafe { deliver_exempt(owner, Envelope::from_node(node), lane) };
     }
+    let wakers = wake.into_iter().filter_map(|state| match state {
+        TicketState::Waiting { waker, .. } => Some(waker),
+        _ => None,
+    });
+    header.core().scheduler.wake_after_turn(wakers.collect());
 }

@@ -11,6 +11,22 @@
 //! chore if more are left: a slow chore holds up neither the actors in the queue nor the other
 //! chores, which a sibling may take.
 //!
+//! # Wakers in a turn
+//!
+//! A turn may have to wake several waiters: senders for whose messages there is room, waiters for
+//! an actor's end. Any of these wakers may block, so none of them may stand in another's way. The
+//! wakers of threads that block in this crate are woken on the spot, since these neither block nor
+//! run user code. For all others:
+//!
+//! | function | who wakes | for |
+//! |---|---|---|
+//! | [`Scheduler::wake_after_turn`] | an errand; on a dedicated thread as below | turns that go on |
+//! | [`Scheduler::wake_with_help`] | the thread itself, and an errand at the same time | ends |
+//!
+//! An errand needs a free worker, and there may be none: all may block until a waiter was told. So
+//! a thread that has nothing else to do wakes its waiters itself. The errand then finds only those
+//! wakers that a blocking one would hold up.
+//!
 //! # Where errands wait
 //!
 //! An errand waits where every worker finds it once the crew stops, so it never waits in a LIFO
@@ -49,13 +65,17 @@
 //! each count.
 
 use super::Scheduler;
-use super::crew_thread::Current;
+use super::crew_thread::{self, Current};
+use super::dedicated;
 use super::queue::Policy;
 use super::runnable::{After, Runnable, RunnableHeader, RunnableVtable};
 use super::worker::Worker;
-use crate::sync::{AtomicUsize, Ordering::*};
+use crate::sync::{AtomicUsize, Mutex, Ordering::*};
 use crate::user::{self, Site};
+use std::collections::VecDeque;
 use std::ptr::NonNull;
+use std::sync::Arc;
+use std::task::Waker;
 
 /// Counts the chores that have not begun, and the visits to the timers, which may leave some.
 #[derive(Debug)]
@@ -130,6 +150,53 @@ impl Scheduler {
         Some(Errand::into_task(Box::new(Errand { header, chores, each, site })))
     }
 
+    /// Has waiters woken without holding up the current turn: by an errand. A dedicated thread wakes
+    /// them itself, [with help](Self::wake_with_help), since its actor's progress must not depend
+    /// on a free worker. Called in a turn of this crew.
+    pub(crate) fn wake_after_turn(&self, wakers: Vec<Waker>) {
+        let wakers = self.wake_blocked_threads(wakers);
+        if dedicated::is_dedicated_thread(self) {
+            self.wake_in_parallel(wakers);
+        } else {
+            self.wake_all(wakers);
+        }
+    }
+
+    /// Wakes waiters here, and lets workers help: a waker that blocks holds up the caller, but no
+    /// other waker as long as a worker is free.
+    pub(crate) fn wake_with_help(&self, wakers: Vec<Waker>) {
+        self.wake_in_parallel(self.wake_blocked_threads(wakers));
+    }
+
+    /// Wakes the threads that block in this crate, and returns all other wakers.
+    fn wake_blocked_threads(&self, wakers: Vec<Waker>) -> Vec<Waker> {
+        let (threads, others): (Vec<_>, _) =
+            wakers.into_iter().partition(|waker| std::ptr::eq(waker.vtable(), self.thread_waker));
+        threads.into_iter().for_each(user::wake_waker);
+        others
+    }
+
+    /// Wakes through wakers here and in an errand, each by the first thread that gets to it.
+    fn wake_in_parallel(&self, wakers: Vec<Waker>) {
+        let helpers = wakers.len().saturating_sub(1);
+        let left = Arc::new(Mutex::new(VecDeque::from(wakers)));
+        // Outside the crew there may be no worker any more, and an errand would be left behind.
+        if helpers > 0 && crew_thread::is_crew_thread(self) {
+            let chores = vec![Arc::clone(&left); helpers];
+            if let Some(errand) = self.make_errand(Site::Waker, chores, |left| _ = wake_next(&left)) {
+                self.push_errand(errand);
+            }
+        }
+        while wake_next(&left) {}
+    }
+
+    /// Has wakers run by a worker. Called on any thread.
+    pub(super) fn wake_all(&self, wakers: Vec<Waker>) {
+        if let Some(errand) = self.make_errand(Site::Waker, wakers, Waker::wake) {
+            self.push_errand(errand);
+        }
+    }
+
     /// Pushes an errand, from whatever thread, behind all that waits there.
     pub(super) fn push_errand(&self, errand: Runnable) {
         Worker::with(self, |worker| match worker {
@@ -138,6 +205,15 @@ impl Scheduler {
             _ => self.inject(errand),
         });
     }
+}
+
+/// Wakes through the next waker. Returns `false` if none was left.
+fn wake_next(left: &Mutex<VecDeque<Waker>>) -> bool {
+    // A statement of its own, so that the lock is released before user code runs.
+    let next = left.lock().pop_front();
+    let any = next.is_some();
+    next.into_iter().for_each(user::wake_waker);
+    any
 }
 
 impl<T: Send + 'static> Errand<T> {

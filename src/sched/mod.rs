@@ -39,7 +39,7 @@ pub(crate) mod worker;
 
 use crate::fork::Birth;
 use crate::memory::MemoryPool;
-use crate::sync::{AtomicBool, AtomicUsize, Ordering::*, Padded, chaos};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering::*, Padded, ThreadWaker, chaos};
 use crate::time::Duration;
 use crate::user::Site;
 use crew_thread::{CrewThread, Recruit};
@@ -53,7 +53,7 @@ use quiescence::QuiescenceWaiters;
 use runnable::Runnable;
 use spares::{Assignment, Elsewhere, Spare, Spares};
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{RawWakerVTable, Waker};
 use steal_threshold::StealThreshold;
 use timers::Timers;
 use turn_rates::TurnRates;
@@ -78,6 +78,8 @@ pub(crate) struct Scheduler {
     pub(crate) memory: MemoryPool,
     injector: Injector<Runnable>,
     errands: OwedChores,
+    /// The table of all wakers that unpark a thread.
+    thread_waker: &'static RawWakerVTable,
     /// Whether workers were asked to look at outside work soon, and none has taken any since. A
     /// hint: Relaxed.
     hurried: AtomicBool,
@@ -163,6 +165,7 @@ impl Scheduler {
             apart: Padded(DedicatedTurns::new()),
             injector: Injector::new(),
             errands: OwedChores::new(),
+            thread_waker: ThreadWaker::new().to_waker().vtable(),
             hurried: AtomicBool::new(false),
             next_asked: AtomicUsize::new(0),
             steal_threshold: StealThreshold::new(),
@@ -280,13 +283,6 @@ impl Scheduler {
                 }
             },
         );
-    }
-
-    /// Has wakers run by a worker. Called on any thread.
-    fn wake_all(&self, wakers: Vec<Waker>) {
-        if let Some(errand) = self.make_errand(Site::Waker, wakers, Waker::wake) {
-            self.push_errand(errand);
-        }
     }
 
     /// Takes a runnable, from any thread.

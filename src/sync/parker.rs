@@ -80,6 +80,9 @@ impl ThreadWaker {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(ThreadWaker { parker: Parker::new(), rung: AtomicBool::new(false) })
     }
+    /// Returns a waker. Never inlined, so that all these wakers share one table, by which the
+    /// scheduler tells them from wakers that run user code.
+    #[inline(never)]
     pub(crate) fn to_waker(self: &Arc<Self>) -> Waker {
         Waker::from(Arc::clone(self))
     }

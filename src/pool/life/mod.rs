@@ -378,7 +378,7 @@ impl<A: Actor> PoolInner<A> {
             life.wakers.take_all()
         };
         self.factory.let_go(); // before the end is told
-        wakers.into_iter().for_each(user::wake_waker);
+        self.handle.core().scheduler.wake_with_help(wakers);
     }
 
     /// Returns the reason of the pool's end, if it has ended.
