@@ -179,12 +179,13 @@ fn one_error_serves_every_step_of_an_ask() {
         Ok(puppet.ask(Note(3))?.await?)
     }
     let executor = crew(1);
-    let puppet = executor.build(Puppet::default()).capacity(1).spawn();
+    let puppet = executor.spawn(Puppet::default());
     assert_eq!(waits(&puppet), Ok(3));
     assert_eq!(futures::executor::block_on(awaits(&puppet)), Ok(3));
-    let held = Held::hold(&puppet);
+    let small = executor.build(Puppet::default()).capacity(1).spawn();
+    let held = Held::hold(&small);
     let full = AskError::Refused(Refusal::Full);
-    assert_eq!(waits(&puppet), Err(full.clone()));
+    assert_eq!(waits(&small), Err(full.clone()));
     assert!(full.to_string().starts_with("message not sent: the mailbox is full"), "{full}");
     held.release();
     puppet.stop();
@@ -208,4 +209,45 @@ fn the_flat_error_takes_each_step_of_an_ask() {
     assert_eq!(ask(&puppet), Err(FlatError::Handler(7)));
     puppet.stop();
     assert_eq!(ask(&puppet), Err(FlatError::Ask(AskError::Refused(Refusal::Stopped))));
+}
+
+/// A setting that is corrected is as good as one that was right at once.
+#[test]
+fn a_wrong_setting_may_be_corrected() {
+    let executor = crew(1);
+    let build = || executor.build(Puppet::default());
+    let wrong = build().capacity(0).on_worker(7).budget_messages(0).budget_time(Duration::ZERO);
+    let right = wrong.capacity(3).on_worker(0).budget_messages(1).budget_time(Duration::from_millis(1));
+    assert_eq!(right.try_spawn().unwrap().capacity(), Some(3));
+    assert!(build().capacity(3).capacity(0).try_spawn().is_err(), "the last one counts");
+}
+
+/// All builders refuse the same contradiction with the same words.
+#[test]
+fn a_contradiction_names_both_settings_and_the_remedy() {
+    let executor = crew(1);
+    let texts = [
+        Executor::builder().capacity(1).unbounded().build().unwrap_err().to_string(),
+        executor.build(Puppet::default()).unbounded().capacity(1).try_spawn().unwrap_err().to_string(),
+        executor
+            .build_dedicated(Puppet::default)
+            .unbounded()
+            .capacity(1)
+            .try_spawn()
+            .unwrap_err()
+            .to_string(),
+        Directory::builder(&executor)
+            .capacity(1)
+            .unbounded()
+            .build(|_: &u8| Puppet::default())
+            .unwrap_err()
+            .to_string(),
+    ];
+    for text in texts {
+        assert!(text.ends_with(": `capacity` contradicts `unbounded` (leave one of them out)"), "{text}");
+    }
+    let spares = Executor::builder().max_spares(1).spawn_handler(|_| Ok(())).build().unwrap_err();
+    for name in ["`max_spares`", "`spawn_handler`", "`spare_handler`"] {
+        assert!(spares.to_string().contains(name), "{spares}");
+    }
 }

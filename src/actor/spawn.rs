@@ -134,7 +134,9 @@ pub struct SpawnBuilder<'a, A> {
     worker: Option<usize>,
     timing: bool,
     kept: Option<Box<Supervised>>,
-    problem: Option<SpawnProblem>,
+    /// What the user gave, checked by the spawn. A wrong value that is corrected is forgotten.
+    asked_capacity: Option<usize>,
+    unbounded: bool,
 }
 
 impl<'a, A> SpawnBuilder<'a, A> {
@@ -151,7 +153,8 @@ impl<'a, A> SpawnBuilder<'a, A> {
             worker: None,
             timing,
             kept: None,
-            problem: None,
+            asked_capacity: None,
+            unbounded: false,
         }
     }
 
@@ -169,16 +172,17 @@ impl<'a, A> SpawnBuilder<'a, A> {
     /// notices of room and answers, and one message for each [timer](crate::Timer) that is due.
     #[doc(alias("mailbox", "bounded", "mailbox_capacity"))]
     pub fn capacity(mut self, messages: usize) -> Self {
-        match u32::try_from(messages) {
-            // `MAX_LEN` itself stands for an unbounded mailbox. A wrong value is reported by the
-            // spawn, so builder calls can be chained.
-            Ok(capacity @ 1..MAX_LEN) => self.capacity = capacity,
-            _ => self.problem = Some(SpawnProblem::Capacity(messages)),
+        self.asked_capacity = Some(messages);
+        // `MAX_LEN` itself stands for an unbounded mailbox. A wrong value is reported by the spawn,
+        // so builder calls can be chained.
+        if let Ok(capacity @ 1..MAX_LEN) = u32::try_from(messages) {
+            self.capacity = capacity;
         }
         self
     }
 
-    /// Makes the mailbox unbounded, but for memory and a limit of 2^27 - 1 messages.
+    /// Makes the mailbox unbounded, but for memory and a limit of 2^27 - 1 messages. Contradicts
+    /// [`capacity`](Self::capacity).
     ///
     /// # Limits
     /// A mailbox at that limit refuses what is exempt from capacities as well. Due timers and
@@ -186,6 +190,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
     /// ([`Full`](crate::DeadLetterReason::Full)). Prefer a [`capacity`](Self::capacity).
     #[doc(alias = "mailbox")]
     pub fn unbounded(mut self) -> Self {
+        self.unbounded = true;
         self.capacity = MAX_LEN;
         self
     }
@@ -220,9 +225,6 @@ impl<'a, A> SpawnBuilder<'a, A> {
     #[doc(alias("throughput", "fairness"))]
     pub fn budget_messages(mut self, messages: u32) -> Self {
         self.limits_mut().messages = messages;
-        if messages == 0 {
-            self.problem = Some(SpawnProblem::Budget);
-        }
         self
     }
 
@@ -230,9 +232,6 @@ impl<'a, A> SpawnBuilder<'a, A> {
     /// [executor's](crate::ExecutorBuilder::budget_time).
     pub fn budget_time(mut self, time: Duration) -> Self {
         self.limits_mut().time = time;
-        if time.is_zero() {
-            self.problem = Some(SpawnProblem::Budget);
-        }
         self
     }
 
@@ -252,10 +251,24 @@ impl<'a, A> SpawnBuilder<'a, A> {
         self.limits.get_or_insert(self.spawner.core.limits)
     }
 
+    /// Returns what is wrong with the settings, if anything.
+    fn problem(&self) -> Option<SpawnProblem> {
+        let workers = self.spawner.core.workers();
+        match (self.asked_capacity, self.worker, &self.limits) {
+            (Some(_), ..) if self.unbounded => Some(SpawnProblem::BoundedAndUnbounded),
+            (Some(messages), ..) if !(1..MAX_LEN as usize).contains(&messages) => {
+                Some(SpawnProblem::Capacity(messages))
+            }
+            (_, Some(k), _) if k >= workers => Some(SpawnProblem::Worker { k, workers }),
+            (.., Some(limits)) if limits.messages == 0 || limits.time.is_zero() => Some(SpawnProblem::Budget),
+            _ => None,
+        }
+    }
+
     /// Returns the actor's cold part, if it needs one, with the cell; or the problem with a
     /// setting.
     pub(super) fn finish_cell(self, bound: Affinity) -> Result<Finished<'a, A>, NotSpawned<'a, A>> {
-        if let Some(problem) = self.problem {
+        if let Some(problem) = self.problem() {
             return Err((self.actor, problem));
         }
         let placed = !matches!(bound, Affinity::Any);
@@ -311,12 +324,7 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// ```
     #[doc(alias("affinity", "pin"))]
     pub fn on_worker(mut self, k: usize) -> Self {
-        let workers = self.spawner.core.workers();
-        if k < workers {
-            self.worker = Some(k);
-        } else {
-            self.problem = Some(SpawnProblem::Worker { k, workers });
-        }
+        self.worker = Some(k);
         self
     }
 
@@ -325,7 +333,8 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// [`try_spawn`](Self::try_spawn) gives the state back instead.
     ///
     /// # Panics
-    /// Panics if a capacity or a budget is 0 or too large, or if there is no such worker.
+    /// Panics if a capacity or a budget is 0 or too large, if two settings contradict each other, or
+    /// if there is no such worker.
     #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
     #[track_caller]
     pub fn spawn(self) -> ActorRef<A> {
@@ -403,6 +412,7 @@ pub(super) enum SpawnProblem {
     ShuttingDown,
     Capacity(usize),
     Budget,
+    BoundedAndUnbounded,
     Worker { k: usize, workers: usize },
     Thread(io::Error),
 }
@@ -462,6 +472,9 @@ impl fmt::Display for SpawnProblem {
             }
             SpawnProblem::Thread(_) => f.write_str("actor not spawned: its thread could not be started"),
             SpawnProblem::Budget => f.write_str("actor not spawned: a turn's budget must not be 0"),
+            SpawnProblem::BoundedAndUnbounded => {
+                f.write_str("actor not spawned: `capacity` contradicts `unbounded` (leave one of them out)")
+            }
         }
     }
 }

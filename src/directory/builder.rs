@@ -227,7 +227,7 @@ impl fmt::Display for DirectoryError {
                 write!(f, "mailboxes hold 1 to {} messages, not {n}", MAX_LEN - 1)
             }
             DirectoryError::BoundedAndUnbounded => {
-                f.write_str("mailboxes cannot be both bounded and unbounded")
+                f.write_str("`capacity` contradicts `unbounded` (leave one of them out)")
             }
         }
     }

@@ -53,16 +53,21 @@ impl fmt::Display for BuildError {
             BuildError::Workers(n) => write!(f, "it needs 1 to {MAX_WORKERS} workers, not {n}"),
             BuildError::Core(core) => write!(f, "core {core} is not one that this thread may use"),
             BuildError::CoresAndWorkers { cores, workers } => {
-                write!(f, "{cores} cores are named for {workers} workers")
+                write!(
+                    f,
+                    "`workers({workers})` contradicts `pin_workers` with {cores} cores (leave `workers` out)"
+                )
             }
             BuildError::Pin(_) => f.write_str("a thread could not be pinned"),
             BuildError::Capacity(n) => write!(f, "mailboxes hold 1 to {} messages, not {n}", MAX_LEN - 1),
-            BuildError::BoundedAndUnbounded => f.write_str("mailboxes cannot be both bounded and unbounded"),
+            BuildError::BoundedAndUnbounded => {
+                f.write_str("`capacity` contradicts `unbounded` (leave one of them out)")
+            }
             BuildError::Budget => f.write_str("a turn's budget must not be 0"),
             BuildError::StackSize => f.write_str("a thread's stack cannot be of 0 bytes"),
             BuildError::Spares(n) => write!(f, "it may have 0 to {MAX_SPARES} spares, not {n}"),
             BuildError::SparesWithoutHandler => {
-                f.write_str("with a spawn handler, spares need a spare handler")
+                f.write_str("`max_spares` with a `spawn_handler` needs a `spare_handler` that starts them")
             }
             BuildError::ThreadName => f.write_str("a thread's name cannot contain a NUL"),
             BuildError::Thread(_) => f.write_str("a thread could not be started"),
