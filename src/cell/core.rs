@@ -259,11 +259,8 @@ impl Core {
     }
 
     /// Drops the hook, after the crew has ended and no more events come. Called by the crew's last
-    /// thread.
+    /// thread, while it counts as the crew's.
     pub(crate) fn let_go_of_hook(&self) {
-        // The hook may own its executor. Dropped as in a turn, that executor does not wait for the
-        // crew, of which this thread is the last.
-        let _of_the_crew = self.scheduler.enter_dedicated();
         self.hook.let_go();
     }
 

@@ -2,6 +2,7 @@
 
 use crate::cell::core::Core;
 use crate::cell::event::Event;
+use crate::drops;
 use crate::sched::crew_thread;
 use crate::sched::spares::Spare;
 use crate::sched::{Arrival, WorkerInit};
@@ -22,7 +23,7 @@ pub(super) struct Recruiter {
     pub(super) core: Arc<Core>,
     pub(super) name: String,
     pub(super) stack_size: usize,
-    pub(super) handler: Option<SpareHandler>,
+    pub(super) spare_handler: Option<SpareHandler>,
     /// Number of spares started so far.
     pub(super) spares: AtomicUsize,
     /// Never sent on. The channel is disconnected when the last thread has ended. A thread started
@@ -47,7 +48,7 @@ impl Recruiter {
         // Numbers are never reused, so two spares of one executor never share a name.
         let number = self.spares.fetch_add(1, Relaxed);
         let thread = WorkerThread::for_spare(number, Arc::clone(&spare), Arc::clone(self));
-        let started = user::run_guarded(Site::Handler, || match &self.handler {
+        let started = user::run_guarded(Site::Handler, || match &self.spare_handler {
             Some(handler) => handler(thread),
             None => thread.spawn_thread(),
         });
@@ -71,12 +72,18 @@ impl Recruiter {
 /// Runs when the crew has ended: no thread is left that could work, or start another one.
 impl Drop for Recruiter {
     fn drop(&mut self) {
+        // Each may own its executor. Dropped as in a turn, that executor does not wait for the
+        // crew, of which this thread is the last.
+        let _of_the_crew = self.core.scheduler.enter_dedicated();
         // A forked child may have the last reference to its copy, and leaves the copy's locks
         // alone.
         if !self.core.is_forked() {
             // Here and not in the core's drop, since the hook may hold a reference to the core.
             self.core.let_go_of_hook();
         }
+        // Taken out, since a panic of a field's drop would leave `run` and its thread.
+        let handler = self.spare_handler.take();
+        drops::run_or_put_off(move || user::run_contained(Site::Drop, || drop(handler)));
     }
 }
 

@@ -136,6 +136,10 @@ impl ExecutorBuilder<'_> {
         // Nothing is sent on this channel. The disconnection tells `shutdown` that the last thread
         // is gone, and can be waited for with a deadline.
         let (alive, gone) = crossbeam_channel::bounded(0);
+        // Assembled before any thread is started, and declared before all that keeps the channel
+        // connected. So a panic of the spawn handler, or of its drop, ends the threads started by
+        // then.
+        let executor = Executor::from_core(Arc::clone(&core), gone, self.drop_deadline);
         core.dedicated.accept_threads(DedicatedSettings {
             name: self.thread_name.clone(),
             stack_size: self.stack_size,
@@ -146,7 +150,7 @@ impl ExecutorBuilder<'_> {
             core: Arc::clone(&core),
             name: self.thread_name,
             stack_size: self.stack_size,
-            handler: self.spare_handler,
+            spare_handler: self.spare_handler.take(),
             spares: AtomicUsize::new(0),
             alive,
         });
@@ -164,8 +168,8 @@ impl ExecutorBuilder<'_> {
             }
         }
         // The threads keep these from now on, so the channels end with the last thread.
-        drop((recruiter, begun));
-        let executor = Executor::from_core(core, gone, self.drop_deadline);
+        drop((recruiter, begun, core));
+        drop(self.spawn_handler.take());
         match outcome {
             Err(error) => {
                 executor.abandon_crew(BEGIN_DEADLINE);
