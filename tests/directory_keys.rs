@@ -125,6 +125,25 @@ fn keys_of_one_hash_are_told_apart() {
 }
 
 /// A step of one key takes long. Other keys of the same shard are looked up meanwhile.
+/// A look-up walks the keys of its hash once. A walk for each key, with a comparison of addresses
+/// for each key that is known, would take minutes.
+#[test]
+fn many_keys_of_one_hash_cost_one_walk_each() {
+    const KEYS: u64 = 1_500;
+    let executor = crew(1);
+    let (directory, key, _) = directory(&executor);
+    let directory = Arc::new(directory);
+    let here = Arc::clone(&directory);
+    let thread = thread::spawn(move || {
+        (0..KEYS).for_each(|id| drop(here.get(&key(id))));
+        (0..KEYS).all(|id| here.find(&key(id)).is_some()) && here.find(&key(KEYS)).is_none()
+    });
+    within(LONG, "all keys are found", || thread.is_finished());
+    assert!(thread.join().unwrap());
+    assert_eq!(directory.len(), KEYS as usize);
+    shut_down(&executor);
+}
+
 #[test]
 fn a_key_that_blocks_keeps_nobody_waiting() {
     for op in OPS {

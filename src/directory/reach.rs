@@ -39,7 +39,7 @@ where
         let (first, running) = first?;
         // Two keys have the same hash only by a very rare chance, or if their type makes it so. So
         // this one comparison nearly always suffices.
-        if known.compare_key(first, key) && running.is_some() {
+        if known.compare_first(first, key) && running.is_some() {
             return running;
         }
         let mut garbage = Garbage::default();
@@ -65,9 +65,11 @@ where
             let shard = self.shard_of(hash).lock();
             // Another key of this hash may have come while the lock was released, so the look
             // starts again.
-            let Some(unknown) = shard.not_compared(hash, &known) else { return (shard, known) };
+            if !shard.copy_unknown(hash, &mut known) {
+                return (shard, known);
+            }
             drop(shard);
-            known.compare_key(unknown, key);
+            known.compare_unknown(key);
         }
     }
 

@@ -19,8 +19,8 @@
 //! before its messages to the second, and the two are never alive at once.
 //!
 //! No user code runs under the lock. Hashes are computed before, and removed values are dropped
-//! after. Keys are compared without the lock too: a thread takes out the keys with the wanted hash
-//! singly ([`KnownKeys`]), compares each, and then finds the entry by the key's address. The entry
+//! after. Keys are compared without the lock too: a thread copies the keys with the wanted hash
+//! ([`KnownKeys`]), compares each, and then finds the entry by the key's address. The entry
 //! and the actor's factory share a copy of the key.
 
 use crate::actor::Actor;
@@ -108,17 +108,43 @@ pub(super) fn drop_key<K: 'static>(key: Arc<K>) {
 /// addresses identify them.
 pub(super) struct KnownKeys<K: 'static> {
     same: Option<Arc<K>>,
+    /// Keys that differ, in the order of their addresses.
     others: Vec<Arc<K>>,
+    /// Keys that came out of the part and were not compared yet.
+    unknown: Vec<Arc<K>>,
 }
 
 impl<K> KnownKeys<K> {
     pub(super) fn nothing_compared() -> Self {
-        KnownKeys { same: None, others: Vec::new() }
+        KnownKeys { same: None, others: Vec::new(), unknown: Vec::new() }
     }
 
-    /// Compares a key that came out of the part. Runs user code. Returns `true` if it is the wanted
-    /// key.
-    pub(super) fn compare_key<Q: Eq + ?Sized>(&mut self, found: Arc<K>, key: &Q) -> bool
+    /// Compares the first key of the hash, before all others. Runs user code. Returns `true` if it
+    /// is the wanted key.
+    pub(super) fn compare_first<Q: Eq + ?Sized>(&mut self, first: Arc<K>, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.compare_key(first, key)
+    }
+
+    /// Compares the keys that came out of the part, up to the wanted one. Runs user code.
+    pub(super) fn compare_unknown<Q: Eq + ?Sized>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        while let Some(found) = self.unknown.pop() {
+            if self.compare_key(found, key) {
+                // A part has each key once, and all of these came out of it at the same time. So
+                // the rest differs.
+                self.others.append(&mut self.unknown);
+            }
+        }
+        // Sorted here, so that the next look under the lock finds an address quickly.
+        self.others.sort_unstable_by_key(Arc::as_ptr);
+    }
+
+    fn compare_key<Q: Eq + ?Sized>(&mut self, found: Arc<K>, key: &Q) -> bool
     where
         K: Borrow<Q>,
     {
@@ -140,13 +166,14 @@ impl<K> KnownKeys<K> {
     }
 
     fn has_compared(&self, key: &Arc<K>) -> bool {
-        self.is_same(key) || self.others.iter().any(|other| Arc::ptr_eq(other, key))
+        self.is_same(key) || self.others.binary_search_by_key(&Arc::as_ptr(key), Arc::as_ptr).is_ok()
     }
 }
 
 impl<K> Drop for KnownKeys<K> {
     fn drop(&mut self) {
-        self.same.take().into_iter().chain(self.others.drain(..)).for_each(drop_key);
+        let others = self.others.drain(..).chain(self.unknown.drain(..));
+        self.same.take().into_iter().chain(others).for_each(drop_key);
     }
 }
 
@@ -371,15 +398,20 @@ impl<K, A: Actor> KeyShard<K, A> {
         Some((Arc::clone(&entry.key), running))
     }
 
-    /// Returns a key of this hash that was not compared yet, unless the wanted key is known and
-    /// here.
-    pub(super) fn not_compared(&self, hash: u64, known: &KnownKeys<K>) -> Option<Arc<K>> {
+    /// Copies the keys of this hash that were not compared yet into `known`, unless the wanted key
+    /// is known and here. Returns `true` if there are any. One walk, however many keys there are.
+    pub(super) fn copy_unknown(&self, hash: u64, known: &mut KnownKeys<K>) -> bool {
         // The known key may have left the table since it was compared.
         if known.same.is_some() && self.table.find(hash, |entry| known.is_same(&entry.key)).is_some() {
-            return None;
+            return false;
         }
-        let unknown = |entry: &KeyEntry<K, A>| entry.hash == hash && !known.has_compared(&entry.key);
-        self.table.find(hash, unknown).map(|entry| Arc::clone(&entry.key))
+        for entry in self.table.iter_hash(hash) {
+            // The walk may come to entries of other hashes.
+            if entry.hash == hash && !known.has_compared(&entry.key) {
+                known.unknown.push(Arc::clone(&entry.key));
+            }
+        }
+        !known.unknown.is_empty()
     }
 
     /// Returns the key's actor, if it runs, and keeps it. An actor let go of in exchange goes into
