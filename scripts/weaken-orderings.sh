@@ -100,8 +100,8 @@ spare() { try passes "$@"; }
 
 inbox=mailbox/inbox.rs segment=mailbox/segment.rs state=mailbox/state/mod.rs reply=mailbox/reply_slot.rs
 idle=sched/idle/mod.rs roles=sched/idle/roles.rs alarm=sched/alarm.rs gate=sched/gate.rs
-apart=sched/dedicated.rs quiet=sched/quiescence.rs lifo=sched/lifo.rs returns=memory/returns.rs
-vacant=sched/idle/vacant.rs spares=sched/spares.rs errand=sched/errand.rs
+apart=sched/dedicated_turns.rs quiet=sched/quiescence.rs lifo=sched/lifo.rs returns=memory/returns.rs
+vacant=sched/idle/vacant.rs spares=sched/spares.rs errand=sched/chores.rs
 
 # weaken_step EXPECTED ORDERING METHOD BEGINNING MODELS: gives one step of the state word ORDERING.
 weaken_step() {

@@ -7,8 +7,8 @@ use super::refs::{ActorRef, WeakRef};
 use super::spawn::{SpawnBuilder, SpawnError, SpawnProblem, Spawner};
 use crate::cell::dedicated::{self, NotStarted};
 use crate::cell::threads::DedicatedThreads;
-use crate::sched::affinity::Affinity;
-use crate::sched::dedicated::DedicatedParker;
+use crate::sched::runnable::Affinity;
+use crate::sched::runnable::DedicatedParker;
 use std::sync::Arc;
 
 /// The factory of an actor with a thread of its own, inside a [`SpawnBuilder`]. From

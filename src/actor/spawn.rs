@@ -12,7 +12,7 @@ use crate::cell::stopwatch::Stopwatch;
 use crate::cell::supervisor::Supervised;
 use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
-use crate::sched::affinity::Affinity;
+use crate::sched::runnable::Affinity;
 use crate::sched::worker::Worker;
 use crate::time::Duration;
 use std::error::Error;

@@ -7,7 +7,7 @@ use super::stopwatch::Stopwatch;
 use super::supervisor::Supervised;
 use super::ticks::Ticks;
 use crate::panics::PanicText;
-use crate::sched::affinity::Affinity;
+use crate::sched::runnable::Affinity;
 use crate::sync::{AtomicU32, Mutex, Wakers};
 use std::cell::Cell;
 

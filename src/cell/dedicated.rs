@@ -23,7 +23,7 @@ use super::fail;
 use super::header::Header;
 use super::threads::{DedicatedSettings, DedicatedThreads};
 use crate::sched::crew_thread::Current;
-use crate::sched::dedicated::DedicatedParker;
+use crate::sched::runnable::DedicatedParker;
 use crate::sync::Ordering::*;
 use crate::user::{self, Site};
 use std::io;

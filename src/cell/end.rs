@@ -27,10 +27,10 @@ use super::supervisor::Supervised;
 use crate::error::{AskError, Refusal, StopReason};
 use crate::mailbox::link::Node;
 use crate::panics::PanicText;
-use crate::sched::affinity::Affinity;
 use crate::sched::crew_thread;
+use crate::sched::runnable::Affinity;
 use crate::sched::runnable::After;
-use crate::sched::timers::Abandoned;
+use crate::sched::timers::aim::Abandoned;
 use crate::user::{self, Site};
 use std::ptr::NonNull;
 

@@ -9,10 +9,10 @@
 //! copy of `Scheduler::check_quiescence`, and the thread's loop a copy of `cell::dedicated`'s.
 
 use super::{explore, only_worker, spawn, wait_idle};
-use crate::sched::Quiescence;
-use crate::sched::dedicated::DedicatedTurns;
+use crate::sched::dedicated_turns::DedicatedTurns;
 use crate::sched::gate::Gate;
 use crate::sched::idle::Idle;
+use crate::sched::quiescence::Quiescence;
 use crate::sched::quiescence::QuiescenceWaiters;
 use crate::sync::{AtomicUsize, Ordering::*, Parker};
 use loom::cell::UnsafeCell;

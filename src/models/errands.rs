@@ -9,7 +9,7 @@
 //! `Errand::run_next_chore`.
 
 use super::{explore, spawn};
-use crate::sched::errand::OwedChores;
+use crate::sched::chores::OwedChores;
 use crate::sync::{AtomicUsize, Mutex, Ordering::*, ThreadWaker};
 use loom::sync::Arc;
 use loom::thread;

@@ -56,8 +56,8 @@ mod shared;
 mod spares;
 mod waits;
 
-use crate::sched::Quiescence;
 use crate::sched::idle::{Idle, Woken};
+use crate::sched::quiescence::Quiescence;
 use crate::sched::quiescence::QuiescenceWaiters;
 use crate::sync::ThreadWaker;
 use loom::sync::Arc;

@@ -9,9 +9,9 @@
 //! `quiescence` is a copy of `Scheduler::check_quiescence`.
 
 use super::{explore, only_worker, spawn, wait_idle};
-use crate::sched::Quiescence;
 use crate::sched::gate::Gate;
 use crate::sched::idle::Idle;
+use crate::sched::quiescence::Quiescence;
 use crate::sched::quiescence::QuiescenceWaiters;
 use crate::sync::{AtomicUsize, Ordering::*};
 use loom::cell::UnsafeCell;

@@ -9,9 +9,9 @@
 //! of their own.
 
 use super::{explore, spawn};
-use crate::cell::event::WaitingActor;
 use crate::cell::waits::{ActorKey, WaitTarget, Waits};
 use crate::id::ActorId;
+use crate::id::WaitingActor;
 use crate::sync::ThreadWaker;
 use loom::sync::Arc as LoomArc;
 use std::num::NonZeroU64;

@@ -19,25 +19,13 @@
 //! Unbound runnables pay with a look at the table when they become ready, and a look at an empty
 //! queue every few turns.
 
-use super::Scheduler;
-use super::dedicated::DedicatedParker;
-use super::runnable::Runnable;
+use super::queue::pop_cold;
+use super::runnable::{Affinity, Runnable};
+use super::scheduler::Scheduler;
 use super::worker::Worker;
 use crate::sync::Ordering::Relaxed;
-use crossbeam_deque::{Steal, Worker as LocalQueue};
+use crossbeam_deque::Steal;
 use std::sync::Arc;
-
-/// The place where a runnable must run.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum Affinity {
-    /// Wherever the policy says.
-    #[default]
-    Any,
-    /// On this worker.
-    Worker(usize),
-    /// On the thread that sleeps at this home.
-    Thread(Arc<DedicatedParker>),
-}
 
 impl Scheduler {
     /// Counts an actor bound to this worker, before it is spawned.
@@ -121,10 +109,4 @@ impl Worker {
         self.ran_pinned_last.set(true);
         self.pop_pinned()
     }
-}
-
-/// Out of line, so that the `pop` of every turn, in `next`, is inlined.
-#[inline(never)]
-pub(super) fn pop_cold(queue: &LocalQueue<Runnable>) -> Option<Runnable> {
-    queue.pop()
 }

@@ -1,10 +1,10 @@
 //! A blocking thread: leaving or keeping the slot, and coming back. [`spares`](super::spares)
 //! describes the protocol.
 
-use super::Scheduler;
 use super::crew_thread::{self, CrewThread};
 use super::queue::Policy;
 use super::runnable::{After, Runnable, RunnableHeader};
+use super::scheduler::Scheduler;
 use super::spares::{Assignment, Spare};
 use super::worker::Worker;
 use crate::sync::{Ordering::*, chaos};

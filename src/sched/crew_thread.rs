@@ -22,10 +22,12 @@
 //! finds none. A thread that [works already](works_already) is refused as a member, since the first
 //! crew would lose it.
 
-use super::Scheduler;
 use super::dedicated;
-use super::spares::Spare;
-use super::worker::Worker;
+use super::idle::vacant::Watched;
+use super::scheduler::{Scheduler, WorkerInit};
+use super::spares::{Assignment, Recruit, Spare};
+use super::turn_rates::TurnRates;
+use super::worker::{Arrives, Worker, WorkerData};
 use crate::user;
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -36,9 +38,6 @@ thread_local! {
     static CREW_THREAD: Cell<*const CrewThread<'static>> = const { Cell::new(ptr::null()) };
     static CURRENT: Cell<*const ()> = const { Cell::new(ptr::null()) };
 }
-
-/// Starts a thread for a spare. Returns `false` if there is none. May run user code.
-pub(crate) type Recruit<'a> = dyn Fn(Arc<Spare>) -> bool + 'a;
 
 /// A member's own state, on its own stack.
 pub(crate) struct CrewThread<'a> {
@@ -92,6 +91,80 @@ impl<'a> CrewThread<'a> {
         // SAFETY: `CREW_THREAD` is set only while `enter_crew`'s caller keeps the member on the
         // calling thread's stack, and the reference does not outlive `f`.
         f(unsafe { CREW_THREAD.get().as_ref() })
+    }
+}
+
+/// How a thread joins the crew: as a worker or as a spare.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    Worker(WorkerInit),
+    Spare(Arc<Spare>),
+}
+
+impl Scheduler {
+    /// Runs a thread of the crew. Returns `true` for a spare that was not needed any more, `false`
+    /// if the crew has stopped. `worker_data` returns worker k's data.
+    pub(crate) fn run_crew_thread(
+        &self,
+        arrival: Arrival,
+        worker_data: impl FnOnce(usize) -> WorkerData,
+        recruit: &Recruit<'_>,
+    ) -> bool {
+        let (spare, mut call) = match arrival {
+            Arrival::Worker(init) => {
+                let slot = init.index;
+                Worker::install(self, init, worker_data(slot));
+                (Spare::new(), Some(Assignment::Run(slot)))
+            }
+            Arrival::Spare(spare) => (spare, None),
+        };
+        let crew_thread = CrewThread::new(self, spare, recruit);
+        // SAFETY: declared after `crew_thread`, so dropped before it.
+        let _enlisted = unsafe { crew_thread.enter_crew() };
+        let mut free = false;
+        loop {
+            let call = match call.take() {
+                Some(first) => first,
+                None => {
+                    let Some(call) = self.wait_as_spare(&crew_thread.spare, free) else { return true };
+                    self.spares.counts.hand_overs.add_shared(u64::from(call != Assignment::Exit));
+                    call
+                }
+            };
+            // From the second call on this thread has come back without a slot.
+            free = true;
+            let stopped = match call {
+                // SAFETY: a thread called to a slot holds the slot.
+                Assignment::Run(slot) => unsafe { Worker::hold_slot(self, slot, Arrives::Awake) },
+                // SAFETY: a thread called to a slot holds the slot.
+                Assignment::Park(slot) => unsafe { Worker::hold_slot(self, slot, Arrives::Lying) },
+                // SAFETY: the thread took the slot itself, in `catch_at`.
+                Assignment::Catch(slot) => unsafe { Worker::hold_slot(self, slot, Arrives::Catching) },
+                Assignment::Exit => {
+                    self.spares.count_ended();
+                    true
+                }
+                Assignment::Idle | Assignment::Watch => true,
+            };
+            if stopped {
+                return false;
+            }
+        }
+    }
+
+    /// Runs a spare until it holds a slot, or ends. Meanwhile it may watch, without a slot.
+    fn wait_as_spare(&self, spare: &Arc<Spare>, free: bool) -> Option<Assignment> {
+        let mut call = self.spares.wait_for_call(spare, free)?;
+        while call == Assignment::Watch {
+            self.spares.sleeps_timed(spare);
+            let mut seen = TurnRates::default();
+            call = match self.idle.watch_as_spare(spare, || self.mark_stuck(&mut seen)) {
+                Watched::Called(call) => call,
+                Watched::Caught(slot) => Assignment::Catch(slot),
+                Watched::Over => self.spares.wait_for_call(spare, false)?,
+            };
+        }
+        Some(call)
     }
 }
 

@@ -91,6 +91,20 @@ impl Attempt<'_> {
     }
 }
 
+/// What a worker has learnt from its last searches.
+pub(super) struct Habits {
+    /// To spin, after a look everywhere found nothing.
+    pub(super) spins: Habit,
+    /// To pause and look several times between two yields.
+    pub(super) pauses: Habit,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Habits { spins: Habit::new(16), pauses: Habit::new(64) }
+    }
+}
+
 #[cfg(all(test, not(heist_loom)))]
 mod tests {
     use super::*;

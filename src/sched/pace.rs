@@ -9,21 +9,17 @@
 //! turns of milliseconds. So a thread that pushes outside work while all workers are in turns
 //! leaves a [note](HURRY) with two workers, to read the clock after their turn.
 
-use super::queue::Policy;
+use super::queue::{CLOCK_EVERY, HURRY, Policy};
 use super::runnable::Runnable;
 use super::worker::Worker;
 use crate::sync::Ordering::Relaxed;
 use crate::time::{self, Instant};
 
-/// Number of turns between two readings of the clock, from which the mean turn is computed.
-pub(super) const CLOCK_EVERY: u32 = 32;
 /// Outside work is looked at about this often, counted in turns by their mean time.
 const INJECTOR_EVERY_NS: u64 = 50_000;
 /// Turns of this mean length may contain long messages.
 const LONG_TURN_NS: u64 = 20_000;
 
-/// Value of `clock_due` that asks for a reading of the clock now, since outside work waits.
-pub(super) const HURRY: u64 = 1;
 /// Number of turns between two readings of the clock while outside work waits for its share.
 const HURRY_EVERY: u64 = 8;
 

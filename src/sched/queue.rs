@@ -6,7 +6,7 @@ use super::steal_threshold::StealThreshold;
 use super::worker::Worker;
 use crate::cores::Cores;
 use crate::sync::{AtomicPtr, AtomicUsize, Counter, Padded};
-use crossbeam_deque::{Injector, Steal, Stealer};
+use crossbeam_deque::{Injector, Steal, Stealer, Worker as LocalQueue};
 use std::io;
 use std::ptr;
 
@@ -126,6 +126,12 @@ pub(crate) struct Counters {
     pub(super) mean_turn_ns: Counter,
 }
 
+/// Number of turns between two readings of the clock, from which the mean turn is computed.
+pub(super) const CLOCK_EVERY: u32 = 32;
+
+/// Value of `clock_due` that asks for a reading of the clock now, since outside work waits.
+pub(super) const HURRY: u64 = 1;
+
 /// Steals until the result is certain. `Retry` from an injector means that another thread got
 /// something, so the loop is short.
 pub(super) fn steal_until_certain(mut steal: impl FnMut() -> Steal<Runnable>) -> Option<Runnable> {
@@ -136,4 +142,10 @@ pub(super) fn steal_until_certain(mut steal: impl FnMut() -> Steal<Runnable>) ->
             Steal::Retry => crate::sync::spin_hint(),
         }
     }
+}
+
+/// Out of line, so that the `pop` of every turn, in `next`, is inlined.
+#[inline(never)]
+pub(super) fn pop_cold(queue: &LocalQueue<Runnable>) -> Option<Runnable> {
+    queue.pop()
 }

@@ -29,11 +29,22 @@
 //!
 //! [`Scheduler::check_quiescence`]: super::Scheduler::check_quiescence
 
-use super::Quiescence;
 use crate::drops;
 use crate::sync::{AtomicBool, Mutex, Ordering::*, WakerKey, Wakers, fence};
 use crate::user;
 use std::task::Waker;
+
+/// Result of a look for quiescence.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quiescence {
+    /// Nothing runs, nothing waits, and no thread is on its way in.
+    Quiet,
+    /// A thread works; the last one to come to rest announces.
+    Busy,
+    /// A thread from outside is between two steps: look again at once.
+    Entering,
+}
 
 /// The tickets of a crew.
 #[derive(Debug)]

@@ -1,7 +1,9 @@
-//! Runnables: pointers to something that can be run, about which the scheduler knows nothing else.
+//! Runnables: pointers to something that can be run, about which the scheduler knows nothing else
+//! but where it must run.
 
-use super::affinity::Affinity;
+use crate::sync::Parker;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// The scheduler's functions for a runnable. The first field of the owner's own table.
 #[derive(Debug)]
@@ -111,5 +113,27 @@ impl Runnable {
         // Fibonacci hashing (Knuth, TAOCP 3, 6.4), then the high bits scaled to the workers.
         let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         ((hash * workers as u64) >> 32) as usize
+    }
+}
+
+/// The place where a runnable must run.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Affinity {
+    /// Wherever the policy says.
+    #[default]
+    Any,
+    /// On this worker.
+    Worker(usize),
+    /// On the thread that sleeps at this home.
+    Thread(Arc<DedicatedParker>),
+}
+
+/// The place where one dedicated thread sleeps.
+#[derive(Debug)]
+pub(crate) struct DedicatedParker(pub(super) Parker<Runnable>);
+
+impl DedicatedParker {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(DedicatedParker(Parker::new()))
     }
 }

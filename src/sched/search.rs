@@ -4,10 +4,9 @@
 //! it wakes and releases it before it parks. No user code runs in these steps. Owed wakers and
 //! destructors are pushed as an [errand](super::errand).
 
-use super::affinity;
-use super::habit::{Habit, LONG_YIELD};
+use super::habit::{Habits, LONG_YIELD};
 use super::idle::Woken;
-use super::queue::Policy;
+use super::queue::{Policy, pop_cold};
 use super::runnable::Runnable;
 use super::steal_threshold::Theft;
 use super::turn_rates::TurnRates;
@@ -24,20 +23,6 @@ use std::time::Duration;
 const SPIN: Duration = Duration::from_micros(50);
 /// Number of pauses between two looks of a spinning worker.
 const PAUSES: u32 = 3;
-
-/// What a worker has learnt from its last searches.
-pub(super) struct Habits {
-    /// To spin, after a look everywhere found nothing.
-    spins: Habit,
-    /// To pause and look several times between two yields.
-    pauses: Habit,
-}
-
-impl Default for Habits {
-    fn default() -> Self {
-        Habits { spins: Habit::new(16), pauses: Habit::new(64) }
-    }
-}
 
 impl Worker {
     /// Searches for work, then parks. Returns `None` when the crew stops.
@@ -95,7 +80,7 @@ impl Worker {
             let woken = woken.take().unwrap_or_else(|| self.park_until_woken(searching));
             // The wakers' errand, if this worker was the last to park and all was quiet. A
             // sleeper's queue is empty otherwise.
-            if let Some(errand) = affinity::pop_cold(&self.queue) {
+            if let Some(errand) = pop_cold(&self.queue) {
                 if matches!(woken, Woken::Searching | Woken::Caught) {
                     self.hunt_ended();
                 }

@@ -64,7 +64,6 @@
 //!
 //! [`Scheduler::check_quiescence`]: super::Scheduler::check_quiescence
 
-use super::crew_thread::Recruit;
 use crate::sync::{AtomicBool, AtomicUsize, Counter, Mutex, Ordering::*, Parker, chaos};
 use crate::time::{self, Duration, Instant};
 use std::sync::Arc;
@@ -179,6 +178,9 @@ impl Elsewhere {
         self.0.load(Acquire) > 0
     }
 }
+
+/// Starts a thread for a spare. Returns `false` if there is none. May run user code.
+pub(crate) type Recruit<'a> = dyn Fn(Arc<Spare>) -> bool + 'a;
 
 /// The spares of one crew.
 #[derive(Debug)]

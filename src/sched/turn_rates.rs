@@ -4,7 +4,11 @@
 //! for each turn from the queue.
 
 use super::queue::Slot;
+use super::scheduler::Scheduler;
 use crate::time::{self, Duration, Instant};
+
+/// The sentinel wakes up for work that would wait longer than this behind a sibling's turn.
+const STUCK: Duration = Duration::from_micros(900);
 
 /// The sentinel's readings at its last look.
 #[derive(Debug, Default)]
@@ -33,6 +37,25 @@ impl TurnRates {
         self.queued = queued;
         self.at = Some(now);
         paces
+    }
+}
+
+impl Scheduler {
+    /// The sentinel's look: marks each slot with work that will have to wait long, at the queue's
+    /// pace since the last look. Returns `true` if there is any.
+    pub(super) fn mark_stuck(&self, seen: &mut TurnRates) -> bool {
+        let Some(paces) = seen.sample(&self.slots) else { return false };
+        let mut any = false;
+        for (slot, (turns, pace)) in self.slots.iter().zip(paces) {
+            let waiting = slot.stealer.len() + usize::from(!slot.lifo.is_empty());
+            if waiting > 0 && pace * u32::try_from(waiting).unwrap_or(u32::MAX) > STUCK {
+                slot.mark_stuck(turns);
+                any = true;
+            } else if slot.is_marked() {
+                slot.clear_stuck();
+            }
+        }
+        any
     }
 }
 

@@ -5,13 +5,11 @@
 //! own inbox, the injector, and a search ([`search`](super::search)). The injector also gets a fair
 //! share of the time while there is local work.
 
-use super::affinity;
-use super::pace::{CLOCK_EVERY, HURRY};
-use super::queue::{Policy, Slot, steal_until_certain};
+use super::habit::Habits;
+use super::queue::{CLOCK_EVERY, HURRY, Policy, Slot, pop_cold, steal_until_certain};
 use super::runnable::{After, Runnable, RunnableHeader};
-use super::search::Habits;
+use super::scheduler::{Scheduler, WorkerInit};
 use super::steal_threshold::Theft;
-use super::{Scheduler, WorkerInit};
 use crate::fork::Wiped;
 use crate::memory::Heap;
 use crate::sync::Ordering::Relaxed;
@@ -484,7 +482,7 @@ impl Worker {
     /// Gives all local work to the others: this thread is about to block inside a turn.
     pub(crate) fn give_away(&self) {
         let scheduler = self.scheduler();
-        while let Some(task) = self.slot().lifo.take_next().or_else(|| affinity::pop_cold(&self.queue)) {
+        while let Some(task) = self.slot().lifo.take_next().or_else(|| pop_cold(&self.queue)) {
             scheduler.push_from_outside(task);
         }
         while let Some(task) = self.pop_pinned() {

@@ -13,8 +13,9 @@
 mod duties;
 
 use super::{explore, spawn, wait_idle};
-use crate::sched::Quiescence;
-use crate::sched::idle::{Idle, Watched, Woken};
+use crate::sched::idle::vacant::Watched;
+use crate::sched::idle::{Idle, Woken};
+use crate::sched::quiescence::Quiescence;
 use crate::sched::quiescence::QuiescenceWaiters;
 use crate::sched::spares::{Assignment, Elsewhere, Spare, Spares};
 use crate::sync::{AtomicUsize, Ordering::*};

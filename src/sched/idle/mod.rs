@@ -85,9 +85,7 @@
 //! `scripts/weaken-orderings.sh idle`, and `parker` for the tokens.
 
 mod roles;
-mod vacant;
-
-pub(crate) use vacant::Watched;
+pub(crate) mod vacant;
 
 use super::alarm::Alarm;
 use super::spares::Spare;

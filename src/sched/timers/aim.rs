@@ -6,19 +6,8 @@
 //! timer is armed for an actor that has taken its timers out. Either the arming comes first, and
 //! the actor finds the timer, or it comes later, and sees that the actor is closed.
 
-use super::{NO_SLOT, Timed, TimerTable, Timers};
-use crate::sync::{AtomicU32, Ordering::Relaxed};
-
-/// The first of the timers armed for one actor.
-// Relaxed throughout: accesses happen under the table's lock.
-#[derive(Debug)]
-pub(crate) struct Aim(AtomicU32);
-
-impl Default for Aim {
-    fn default() -> Self {
-        Aim(AtomicU32::new(NO_SLOT))
-    }
-}
+use super::{Aim, NO_SLOT, Timed, TimerTable, Timers};
+use crate::sync::Ordering::Relaxed;
 
 /// Timers taken out for an ended actor, for a caller that may run user code.
 pub(crate) struct Abandoned {

@@ -1,6 +1,7 @@
 //! The table of timers compared with a sorted map.
 
 use super::*;
+use crate::time::{self, Duration};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;

@@ -1,0 +1,51 @@
+//! The count of chores that have not begun. [`errand`](super::errand) has the protocol.
+//!
+//! Loom model: `models::errands`. Needed orderings: `scripts/weaken-orderings.sh errand`, a row for
+//! each count.
+
+use crate::sync::{AtomicUsize, Ordering::*};
+
+/// Counts the chores that have not begun, and the visits to the timers, which may leave some.
+#[derive(Debug)]
+pub(crate) struct OwedChores(AtomicUsize);
+
+/// A visit to the timers that is counted until this is dropped, when all that the visit leaves has
+/// been pushed.
+#[derive(Debug)]
+#[must_use = "it lasts until it is dropped"]
+pub(crate) struct Visit<'a>(&'a OwedChores);
+
+impl OwedChores {
+    pub(crate) fn new() -> Self {
+        OwedChores(AtomicUsize::new(0))
+    }
+
+    /// Counts chores, before their errand is pushed.
+    pub(crate) fn add_chores(&self, chores: usize) {
+        // Relaxed here and below: see the page of `errand`. Nothing is published by the count, and locks
+        // carry it to its reader.
+        self.0.fetch_add(chores, Relaxed);
+    }
+
+    /// Counts a visit to the timers, before it takes any out of their table.
+    pub(crate) fn begin_visit(&self) -> Visit<'_> {
+        self.add_chores(1);
+        Visit(self)
+    }
+
+    /// One chore begins.
+    pub(crate) fn begin_chore(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+
+    /// Returns `true` while any chore has not begun.
+    pub(crate) fn any_left(&self) -> bool {
+        self.0.load(Relaxed) > 0
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.0.begin_chore();
+    }
+}
