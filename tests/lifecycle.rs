@@ -6,8 +6,11 @@ mod common;
 use common::diary::*;
 use common::*;
 use heist::{Actor, AskError, Context, Refusal, StopReason, WaitError};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::task::{self, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -267,4 +270,31 @@ fn a_shutdown_is_a_reason_of_its_own() {
             assert_eq!(entries.all(), ["started", "stopped: its executor shut down", "dropped"]);
         }
     }
+}
+
+/// A waker of an actor's end finds the actor counted as ended.
+#[test]
+fn an_end_is_counted_before_waiters_are_told() {
+    struct Counts(heist::Handle, AtomicU64);
+    impl Wake for Counts {
+        fn wake(self: Arc<Self>) {
+            self.1.store(1 + self.0.stats().live_actors, Relaxed);
+        }
+    }
+    on_every_crew(|executor| {
+        for dedicated in [false, true] {
+            let actor = match dedicated {
+                true => executor.spawn_dedicated(Puppet::default).unwrap(),
+                false => executor.spawn(Puppet::default()),
+            };
+            let counts = Arc::new(Counts(executor.handle(), AtomicU64::new(0)));
+            let (waker, mut wait) = (Waker::from(Arc::clone(&counts)), actor.wait_stopped_async());
+            assert!(Pin::new(&mut wait).poll(&mut task::Context::from_waker(&waker)).is_pending());
+            actor.stop();
+            ended(&actor);
+            assert_eq!(executor.stats().live_actors, 0);
+            within(LONG, "the waker runs", || counts.1.load(Relaxed) > 0);
+            assert_eq!(counts.1.load(Relaxed), 1);
+        }
+    });
 }

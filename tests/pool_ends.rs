@@ -5,7 +5,9 @@ mod common;
 
 use common::*;
 use heist::strategy::{Replicas, Route, SharedQueue, Strategy, ToIndex};
-use heist::{Actor, Context, Directory, Executor, Handler, Pool, PoolError, PoolStopReason, Refusal};
+use heist::{
+    Actor, ActorRef, Context, Directory, Executor, Handler, Pool, PoolError, PoolStopReason, Refusal,
+};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -291,4 +293,41 @@ fn p07_a_change_that_comes_too_late_leaves_the_pool_ended() {
             waits.join().unwrap();
         });
     }
+}
+
+/// A waker of a pool's end finds each replica ended and counted.
+#[test]
+fn a_pools_end_is_told_after_the_end_of_each_replica() {
+    struct Looks(Mutex<Vec<ActorRef<Part>>>, heist::Handle, AtomicUsize);
+    impl Wake for Looks {
+        fn wake(self: Arc<Self>) {
+            let replicas = self.0.lock().unwrap().split_off(0);
+            let over = |replica: &ActorRef<Part>| {
+                let mut wait = replica.wait_stopped_async();
+                Pin::new(&mut wait).poll(&mut task::Context::from_waker(Waker::noop())).is_ready()
+            };
+            let right = replicas.iter().all(over) && self.1.stats().live_actors == 0;
+            self.2.store(1 + usize::from(right), Relaxed);
+        }
+    }
+    on_every_crew(|executor| {
+        for now in [false, true] {
+            let pool = executor.pool(3, |_| Part).build().unwrap();
+            let replicas: Vec<_> = (0..3).map(|n| pool.replica(n).unwrap()).collect();
+            let looks = Arc::new(Looks(Mutex::new(replicas.clone()), executor.handle(), AtomicUsize::new(0)));
+            let (waker, mut wait) = (Waker::from(Arc::clone(&looks)), pool.wait_stopped_async());
+            assert!(Pin::new(&mut wait).poll(&mut task::Context::from_waker(&waker)).is_pending());
+            if now {
+                pool.stop_now()
+            } else {
+                pool.stop()
+            }
+            pool.wait_stopped().unwrap();
+            for replica in replicas {
+                replica.wait_stopped_timeout(Duration::ZERO).expect("it has ended");
+            }
+            within(LONG, "the waker runs", || looks.2.load(Relaxed) > 0);
+            assert_eq!(looks.2.load(Relaxed), 2);
+        }
+    });
 }

@@ -172,7 +172,7 @@ impl<T> RefusedSpawn<T> {
     /// are told.
     pub(crate) fn settle_refusal(self, core: &Core) -> T {
         if self.counted {
-            core.count_ended();
+            core.count_refused();
         }
         self.owner
     }

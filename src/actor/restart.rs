@@ -22,6 +22,7 @@ use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::task::Waker;
 
 /// The supervisor of an actor of type `A`. Called in the actor's turns, outside all locks but for
 /// `on_successor_delayed`.
@@ -35,8 +36,9 @@ pub(crate) trait ReplicaSupervisor<A>: Send + 'static {
     /// Called under the timers' lock with the key of the timer for which the successor waits.
     fn waits(&self, key: Key);
 
-    /// Called once, when the actor has ended for good.
-    fn ended(&self, reason: &StopReason);
+    /// Called once, when the actor has ended for good. Returns the wakers of waiters that this end
+    /// concerns.
+    fn ended(&self, reason: &StopReason) -> Vec<Waker>;
 }
 
 struct TypedSupervisor<A, S> {
@@ -61,8 +63,8 @@ impl<A: Actor, S: ReplicaSupervisor<A>> Supervisor for TypedSupervisor<A, S> {
         self.successors.waits(key);
     }
 
-    fn on_actor_ended(&self, reason: &StopReason) {
-        self.successors.ended(reason);
+    fn on_actor_ended(&self, reason: &StopReason) -> Vec<Waker> {
+        self.successors.ended(reason)
     }
 }
 
@@ -77,8 +79,9 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
 
 /// What is told of a queue's end.
 pub(crate) trait QueueEnd: Send + 'static {
-    /// Called once, when all messages that the queue had accepted are given away or dead.
-    fn ended(&self, reason: &StopReason);
+    /// Called once, when all messages that the queue had accepted are given away or dead. Returns
+    /// the wakers of waiters that this end concerns.
+    fn ended(&self, reason: &StopReason) -> Vec<Waker>;
 }
 
 /// The type of a queue's cell, which has no state.
@@ -100,8 +103,8 @@ impl<E: QueueEnd> Supervisor for QueueSupervisor<E> {
 
     fn on_successor_delayed(&self, _: Key) {}
 
-    fn on_actor_ended(&self, reason: &StopReason) {
-        self.0.ended(reason);
+    fn on_actor_ended(&self, reason: &StopReason) -> Vec<Waker> {
+        self.0.ended(reason)
     }
 }
 

@@ -91,7 +91,7 @@ impl<'a> Spawner<'a> {
         });
         if refused {
             // Takes the count of the spawn back, outside the closure.
-            self.core.count_ended(); // may run wakers
+            self.core.count_refused(); // may run wakers
         }
         // The cell was refused, so `make` was not called and `cell` is still whole.
         actor.map_err(|()| ManuallyDrop::into_inner(cell))

@@ -78,7 +78,10 @@ impl RefUnwindSafe for Core {}
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) spawned: Counter,
-    pub(crate) ended: Counter,
+    /// Actors that have ended, or were refused. Counted before their waiters are told.
+    ended: Counter,
+    /// The same, counted when nothing is left to do for the actor.
+    gone: Counter,
     pub(crate) accepted: Counter,
     pub(crate) handled: Counter,
     pub(crate) panicked: Counter,
@@ -241,9 +244,14 @@ impl Core {
     }
 
     pub(crate) fn live_actors(&self) -> u64 {
+        self.spawned_without(|tally| &tally.ended)
+    }
+
+    /// Returns the number of spawned actors less those in another count.
+    fn spawned_without(&self, which: impl Fn(&Tally) -> &Counter) -> u64 {
         // Ended actors are counted first. Each was counted as spawned before, so no living actor is
         // missed.
-        let ended = self.total_of(|tally| &tally.ended);
+        let ended = self.total_of(which);
         fence(Acquire);
         self.total_of(|tally| &tally.spawned).saturating_sub(ended)
     }
@@ -302,10 +310,20 @@ impl Core {
         self.closing.load(Relaxed)
     }
 
-    /// Counts an ended actor, before its memory is released, or an actor counted as spawned and
-    /// then refused.
+    /// Counts an ended actor, before any waiter can see the end.
     pub(crate) fn count_ended(&self) {
         self.count_here(|tally| &tally.ended, 1);
+    }
+
+    /// Takes the count of a spawn back. May end the crew.
+    pub(crate) fn count_refused(&self) {
+        self.count_ended();
+        self.count_gone();
+    }
+
+    /// Counts an ended actor after everything that its end brings about. May end the crew.
+    pub(crate) fn count_gone(&self) {
+        self.count_here(|tally| &tally.gone, 1);
         // Pairs with the fence in `close_all`.
         fence(SeqCst);
         if self.is_closing() {
@@ -314,7 +332,7 @@ impl Core {
     }
 
     pub(super) fn stop_if_empty(&self) {
-        if self.live_actors() == 0 {
+        if self.spawned_without(|tally| &tally.gone) == 0 {
             self.scheduler.stop_crew();
         }
     }

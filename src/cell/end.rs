@@ -8,8 +8,9 @@
 //! 2. waiting senders get their messages back;
 //! 3. `stopped` runs, if `started` had returned;
 //! 4. the state is dropped;
-//! 5. the state word says dead, threads and tasks that wait for the end are told, and the memory
-//!    goes with the last reference.
+//! 5. the actor is counted as ended, and the state word says dead;
+//! 6. the supervisor is told, then threads and tasks that wait for the end, and the memory goes with
+//!    the last reference. The crew may end after this step, no earlier.
 //!
 //! A panic in any step is reported, and the other steps happen nevertheless. Unless the actor had
 //! panicked before, the panic becomes the reason of the end for all later steps.
@@ -23,7 +24,6 @@ use super::event::{DeadLetterReason, Event, PanicPlace};
 use super::header::{Header, Phase, Reason};
 use super::room;
 use super::sharing;
-use super::supervisor::Supervised;
 use crate::error::{AskError, Refusal, StopReason};
 use crate::mailbox::link::Node;
 use crate::panics::PanicText;
@@ -33,6 +33,7 @@ use crate::sched::runnable::After;
 use crate::sched::timers::aim::Abandoned;
 use crate::user::{self, Site};
 use std::ptr::NonNull;
+use std::task::Waker;
 
 /// Dead letters made in one turn, so that a long mailbox does not hold up the worker.
 const LETTERS: u32 = 256;
@@ -109,12 +110,14 @@ pub(crate) unsafe fn run_ending_turn(this: NonNull<Header>) -> After {
         });
         report_outcome(header, outcome, PanicPlace::StateDrop);
     }
+    let mut supervisor = None;
     if let Some(Cold { affinity: bound, supervised, .. }) = header.cold_if_any() {
         if let &Affinity::Worker(home) = bound {
             header.core().scheduler.remove_pinned(home);
         }
         if let Some(supervised) = supervised {
-            tell_queue_and_supervisor(this, supervised);
+            sharing::unlist_cell(this, supervised);
+            supervisor = supervised.supervisor.take().map(|supervisor| (supervisor, stop_reason_of(header)));
         }
     }
     // The steps below may free the cell, here or on another thread, and run wakers. That code must
@@ -122,6 +125,8 @@ pub(crate) unsafe fn run_ending_turn(this: NonNull<Header>) -> After {
     crew_thread::Current::forget_actor();
     // The core must outlive the cell's last count, and this thread of the crew keeps the core.
     let core = NonNull::from(header.core());
+    // Before the word says dead: a waiter that sees the end also sees it counted.
+    header.core().count_ended();
     // After `set_dead` another thread may free the cell at any moment. If there are waiters to
     // tell, this thread needs a weak count of its own first. Most actors have no waiters, so the
     // first try goes without.
@@ -135,9 +140,14 @@ pub(crate) unsafe fn run_ending_turn(this: NonNull<Header>) -> After {
             }
         }
     };
-    if dead.tell_waiters {
-        wake_waiters(header);
+    let mut wakers = if dead.tell_waiters { take_waiters(header) } else { Vec::new() };
+    // After the word says dead: a waiter for a pool's end finds each replica ended.
+    if let Some((supervisor, reason)) = supervisor {
+        user::run_contained(Site::Supervisor, || wakers.extend(supervisor.on_actor_ended(&reason)));
+        user::run_contained(Site::Drop, || drop(supervisor));
     }
+    // SAFETY: the thread belongs to the crew and keeps the core for longer than this call.
+    unsafe { core.as_ref() }.scheduler.wake_with_help(wakers);
     // SAFETY: with `free` the strong side's weak count is this thread's to release, with `secured`
     // a second weak count from above. The thread belongs to the crew and keeps the core for longer
     // than this call.
@@ -148,7 +158,7 @@ pub(crate) unsafe fn run_ending_turn(this: NonNull<Header>) -> After {
         if secured {
             Header::release_weak(this);
         }
-        core.as_ref().count_ended();
+        core.as_ref().count_gone();
     }
     After::Gone
 }
@@ -222,22 +232,9 @@ fn report_panic(header: &Header, text: PanicText, place: PanicPlace) {
     }
 }
 
-/// Wakes all waiters for the actor's end.
-fn wake_waiters(header: &Header) {
-    let Some(cold) = header.cold_if_any() else { return };
-    let wakers = cold.stop.lock().take_all();
-    header.core().scheduler.wake_with_help(wakers);
-}
-
-/// Tells the queue and the supervisor of the actor's end, in the last turn.
-fn tell_queue_and_supervisor(this: NonNull<Header>, supervised: &Supervised) {
-    sharing::unlist_cell(this, supervised);
-    if let Some(supervisor) = supervised.supervisor.take() {
-        // SAFETY: the caller's runnable keeps the cell.
-        let reason = stop_reason_of(unsafe { this.as_ref() });
-        user::run_contained(Site::Supervisor, || supervisor.on_actor_ended(&reason));
-        user::run_contained(Site::Drop, || drop(supervisor));
-    }
+/// Takes the wakers of all waiters for the actor's end.
+fn take_waiters(header: &Header) -> Vec<Waker> {
+    header.cold_if_any().map_or_else(Vec::new, |cold| cold.stop.lock().take_all())
 }
 
 /// Pops a waiting tick or message.

@@ -12,6 +12,7 @@ use crate::time::Duration;
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::task::Waker;
 
 /// What follows the end of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +39,9 @@ pub(crate) trait Supervisor: Send {
     /// that a pool that stops at once can cancel the wait.
     fn on_successor_delayed(&self, key: Key);
 
-    /// Called once, when the actor has ended for good.
-    fn on_actor_ended(&self, reason: &StopReason);
+    /// Called once, when the actor has ended for good and its state word says so. Returns the
+    /// wakers of waiters that this end concerns.
+    fn on_actor_ended(&self, reason: &StopReason) -> Vec<Waker>;
 }
 
 /// The additional part of a cell with a supervisor.

@@ -13,7 +13,8 @@ struct ResizeGuard<'a, A: Actor>(&'a PoolInner<A>);
 
 impl<A: Actor> Drop for ResizeGuard<'_, A> {
     fn drop(&mut self) {
-        self.0.one_less(None);
+        let wakers = self.0.one_less(None);
+        self.0.handle.core().scheduler.wake_with_help(wakers);
     }
 }
 

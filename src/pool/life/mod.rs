@@ -359,11 +359,12 @@ impl<A: Actor> PoolInner<A> {
         keys.for_each(|key| _ = self.handle.core().scheduler.timers.cancel_timer(key));
     }
 
-    /// Records that a cell has ended. The last one ends the pool and wakes the callers that wait
-    /// for the end.
+    /// Records that a cell has ended. The last one ends the pool. Returns the wakers of the callers
+    /// that wait for the end.
     ///
     /// `reason` is `None` for a change, which is no cell.
-    fn one_less(&self, reason: Option<&StopReason>) {
+    #[must_use = "the waiters have to be woken"]
+    fn one_less(&self, reason: Option<&StopReason>) -> Vec<Waker> {
         let wakers = {
             let mut life = self.life.lock();
             if let Some(reason) = reason {
@@ -371,14 +372,14 @@ impl<A: Actor> PoolInner<A> {
             }
             life.cells -= 1;
             if life.cells > 0 {
-                return;
+                return Vec::new();
             }
             let end = if life.killed { PoolStopReason::Killed } else { PoolStopReason::Shutdown };
             life.end.get_or_insert(end);
             life.wakers.take_all()
         };
         self.factory.let_go(); // before the end is told
-        self.handle.core().scheduler.wake_with_help(wakers);
+        wakers
     }
 
     /// Returns the reason of the pool's end, if it has ended.
@@ -478,18 +479,18 @@ impl<A: Actor> ReplicaSupervisor<A> for PoolSupervisor<A> {
         self.shared.life.lock().waiting.push((self.index, key));
     }
 
-    fn ended(&self, reason: &StopReason) {
+    fn ended(&self, reason: &StopReason) -> Vec<Waker> {
         self.shared.on_row_passed(self.index);
-        self.shared.one_less(Some(reason));
+        self.shared.one_less(Some(reason))
     }
 }
 
 impl<A: Actor> QueueEnd for PoolQueueEnd<A> {
-    fn ended(&self, reason: &StopReason) {
+    fn ended(&self, reason: &StopReason) -> Vec<Waker> {
         if self.queue {
             self.shared.life.lock().queue_ended = true;
             self.shared.close_if_drained();
         }
-        self.shared.one_less(Some(reason));
+        self.shared.one_less(Some(reason))
     }
 }
