@@ -140,6 +140,27 @@ fn a_shared_queue_hands_out_one_at_a_time() {
     });
 }
 
+/// A message from the queue goes before the messages in the replica's own mailbox, and those are no
+/// part of its batch.
+#[test]
+fn a_message_from_a_shared_queue_comes_alone() {
+    on_every_crew(|executor| {
+        for timed in [false, true] {
+            let calls = Calls::default();
+            let shared = Arc::clone(&calls);
+            let pool = executor.pool(1, move |_| Member::new(&shared)).timing(timed).build().unwrap();
+            let held = pause(&pool.replica(0).unwrap());
+            (0..3).for_each(|n| pool.tell(SharedQueue, item(10 + n)).unwrap());
+            (0..3).for_each(|n| pool.tell(ToIndex(0), item(n)).unwrap());
+            held.release();
+            settle(executor);
+            let calls = calls_of(&calls);
+            assert_eq!(calls.concat().len(), 6);
+            assert!(calls.iter().all(|call| call.len() == 1 || call.iter().all(|&n| n < 10)), "{calls:?}");
+        }
+    });
+}
+
 #[test]
 fn actors_by_key_kept_and_dedicated_ones_have_batches_too() {
     on_every_crew(|executor| {

@@ -129,7 +129,7 @@ fn keys_of_one_hash_are_told_apart() {
 /// for each key that is known, would take minutes.
 #[test]
 fn many_keys_of_one_hash_cost_one_walk_each() {
-    const KEYS: u64 = 1_500;
+    const KEYS: u64 = 800;
     let executor = crew(1);
     let (directory, key, _) = directory(&executor);
     let directory = Arc::new(directory);

@@ -21,7 +21,8 @@
 //! would not do. Tables differ by all of these kinds, and the compiler may duplicate a table or
 //! merge the tables of two types.
 //!
-//! Ticks of timers have a queue of their own, so a batch never mixes them with other messages.
+//! Ticks of timers have a queue of their own, so a batch never mixes them with other messages. A
+//! message from a pool's shared queue goes the same way, and comes as a batch of one.
 
 use super::cold::Cold;
 use super::dead_letters;
@@ -75,6 +76,11 @@ pub(super) unsafe fn handle_batch(
     rest: *mut Node,
     timed: Option<TimedTurn<'_>>,
 ) -> BatchResult {
+    // SAFETY: the turn keeps the cell.
+    let header = unsafe { this.as_ref() };
+    // A message from a shared queue came the way of ticks, ahead of the mailbox. So it comes alone.
+    let alone = header.cold_if_any().is_some_and(|cold| cold.ticks.tick_is_in_hand());
+    let most = if alone { total } else { most };
     // The turn's counts go in and come back by value, so the turn can keep its own copies in
     // registers.
     let taking = Taking { this, total: Cell::new(total), most, rest: Cell::new(rest), timed };

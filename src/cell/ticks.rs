@@ -40,6 +40,11 @@ impl Ticks {
         &self.inbox
     }
 
+    /// Returns `true` if the message in hand is a tick, or came the way of ticks. For a turn.
+    pub(super) fn tick_is_in_hand(&self) -> bool {
+        self.last.get()
+    }
+
     /// Pops the next tick, or else what `message` returns: the next message. After a tick the
     /// message comes first.
     ///
