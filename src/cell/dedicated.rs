@@ -12,7 +12,7 @@
 //! | the memory is given back | the thread that releases the last reference |
 //!
 //! The factory may panic, or is not called because the actor was stopped at once before its first
-//! turn. Then the actor has no state ([`Cold::unmade`](super::header::Cold::unmade)) and ends as if
+//! turn. Then the actor has no state ([`Cold::unmade`](super::cold::Cold::unmade)) and ends as if
 //! never started.
 //!
 //! Loom model: `models::apart`. Needed orderings: `scripts/weaken-orderings.sh`, group `apart`.

@@ -22,7 +22,7 @@ pub(crate) enum Lane {
     /// waited in line for room.
     Exempt,
     /// Prepaid by the receiver, and does not count against other messages. Its handling is
-    /// [noted](prepaid::note_in_hand).
+    /// [noted](super::prepaid::note_in_hand).
     Prepaid,
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct EnvelopeVtable {
     /// Marks an ask's slot, so the side that frees the slot has the note of [`Sharing`] removed.
     /// Set only if the envelope is the ask that its asker may wait for.
     ///
-    /// [`Sharing`]: super::shared::Sharing
+    /// [`Sharing`]: super::sharing::Sharing
     pub(crate) mark_taken: Option<unsafe fn(NonNull<Envelope>)>,
 }
 

@@ -22,8 +22,8 @@ impl OwedChores {
 
     /// Counts chores, before their errand is pushed.
     pub(crate) fn add_chores(&self, chores: usize) {
-        // Relaxed here and below: see the page of `errand`. Nothing is published by the count, and locks
-        // carry it to its reader.
+        // Relaxed here and below: see the page of `errand`. Nothing is published by the count, and
+        // locks carry it to its reader.
         self.0.fetch_add(chores, Relaxed);
     }
 

@@ -9,8 +9,9 @@
 //! | its last turn is over | -1 | | after all its pushes; then perhaps [announces](super::quiescence) |
 //!
 //! Reading 0 twice with the same epoch therefore proves that no dedicated thread had work in
-//! between, and makes all their pushes visible. [`Scheduler::check_quiescence`](super::Scheduler::check_quiescence) relies on this, as
-//! on the workers' word.
+//! between, and makes all their pushes visible.
+//! [`Scheduler::check_quiescence`](super::Scheduler::check_quiescence) relies on this, as on the
+//! workers' word.
 //!
 //! Loom model: `models::apart`. Needed orderings: `scripts/weaken-orderings.sh apart`.
 

@@ -48,10 +48,10 @@
 //!
 //! No errand waits behind one that blocks either, as long as any worker is free. A waker may block
 //! until another waker has run. So no worker ends before every chore of the crew has begun
-//! ([`OwedChores`]): a worker that has nothing to do takes errands from the local queues of its
-//! siblings, under every policy, and looks again while an errand is on its way from one queue to
-//! another. That never takes long, since no user code runs on that way. By then all actors have
-//! ended, so whatever it takes there is an errand.
+//! ([`OwedChores`](super::chores::OwedChores)): a worker that has nothing to do takes errands from
+//! the local queues of its siblings, under every policy, and looks again while an errand is on its
+//! way from one queue to another. That never takes long, since no user code runs on that way. By
+//! then all actors have ended, so whatever it takes there is an errand.
 //!
 //! Why a worker that reads 0 has missed no chore: each chore is counted before
 //!

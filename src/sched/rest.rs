@@ -48,8 +48,8 @@ impl Scheduler {
     /// empty. So none was awake in between, and none left anything behind. The same goes for the
     /// [dedicated threads](super::dedicated). Senders on their way in are seen first (see
     /// [`gate`](super::gate)). After leaving the gate a sender's runnable is in a queue, or has
-    /// woken a worker, which moves the epoch. No turn is elsewhere, after the first reading of the epoch, and none began in this
-    /// epoch, so none has been since.
+    /// woken a worker, which moves the epoch. No turn is elsewhere, after the first reading of the
+    /// epoch, and none began in this epoch, so none has been since.
     ///
     /// A crew that has been told to stop has no work left, and parks no more.
     pub(crate) fn check_quiescence(&self) -> Quiescence {

@@ -55,7 +55,7 @@ pub(crate) struct Scheduler {
 pub(crate) struct WorkerInit {
     pub(super) index: usize,
     pub(super) queue: LocalQueue<Runnable>,
-    /// Queue of actors bound to this worker: see [`affinity`].
+    /// Queue of actors bound to this worker: see [`affinity`](super::affinity).
     pub(super) pinned_queue: LocalQueue<Runnable>,
 }
 

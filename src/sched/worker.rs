@@ -40,7 +40,8 @@ pub(crate) struct Worker {
     slot: *const Slot,
     pub(super) index: usize,
     pub(super) queue: LocalQueue<Runnable>,
-    /// Bound work, invisible to siblings, and whether the last turn was bound: see [`affinity`].
+    /// Bound work, invisible to siblings, and whether the last turn was bound: see
+    /// [`affinity`](super::affinity).
     pub(super) pinned_queue: LocalQueue<Runnable>,
     pub(super) ran_pinned_last: Cell<bool>,
     /// Whether the pinned queue may have work. Read every turn, where a look at the queue would

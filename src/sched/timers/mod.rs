@@ -25,7 +25,7 @@
 //! an [errand](super::errand).
 //!
 //! Firing has a bounded share of a worker's time, however many timers are due. A visit ends after
-//! [`VISIT`] timers or [`VISIT_TIME`], and then turns have at least as long
+//! `VISIT` timers or `VISIT_TIME`, and then turns have at least as long
 //! ([`Worker::tend_timers`](super::worker::Worker::tend_timers)).
 
 pub(crate) mod aim;
@@ -160,8 +160,8 @@ impl Timers {
         table.closed && !table.heap.is_empty()
     }
 
-    /// See [`Scheduler::arm_timer`]. Returns `None` if the timer was not armed, `Some(true)` if the
-    /// alarm was lowered.
+    /// See [`Scheduler::arm_timer`](super::Scheduler::arm_timer). Returns `None` if the timer was
+    /// not armed, `Some(true)` if the alarm was lowered.
     pub(super) fn arm_timer(
         &self,
         alarm: &Alarm,
