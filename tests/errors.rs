@@ -172,7 +172,8 @@ fn a_panic_names_the_line_of_the_mistake() {
 #[test]
 fn one_error_serves_every_step_of_an_ask() {
     fn waits(puppet: &ActorRef<Puppet>) -> Result<u64, AskError> {
-        let twice = puppet.ask(Note(1))?.wait()? + puppet.ask(Note(2))?.wait_timeout(Duration::MAX)?;
+        let twice = puppet.ask(Note(1))?.wait()?
+            + puppet.ask_timeout(Duration::MAX, Note(2))?.wait_timeout(Duration::MAX)?;
         Ok(twice)
     }
     async fn awaits(puppet: &ActorRef<Puppet>) -> Result<u64, AskError> {
@@ -250,4 +251,16 @@ fn a_contradiction_names_both_settings_and_the_remedy() {
     for name in ["`max_spares`", "`spawn_handler`", "`spare_handler`"] {
         assert!(spares.to_string().contains(name), "{spares}");
     }
+}
+
+/// A timeout is a deadline that counts from the call.
+#[test]
+fn an_ask_with_a_timeout_expires() {
+    let executor = crew(1);
+    let puppet = executor.spawn(Puppet::default());
+    assert_eq!(answer(puppet.ask_timeout(Duration::ZERO, Note(1)).unwrap()), Err(AskError::Expired));
+    let asker: Asker<Note, u64> = puppet.asker();
+    assert_eq!(answer(asker.ask_timeout(Duration::ZERO, Note(1)).unwrap()), Err(AskError::Expired));
+    assert_eq!(answer(asker.ask_timeout(Duration::MAX, Note(2)).unwrap()), Ok(2));
+    shut_down(&executor);
 }

@@ -5,7 +5,7 @@ use super::ask::Ask;
 use super::refs::{ActorRef, WeakRef};
 use crate::error::SendError;
 use crate::id::ActorId;
-use crate::time::Instant;
+use crate::time::{self, Duration, Instant};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -201,6 +201,17 @@ impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
     /// As [`ActorRef::ask_deadline`].
     pub fn ask_deadline(&self, deadline: Instant, message: M) -> Result<Ask<R>, SendError<M>> {
         (self.ask)(&self.actor, Some(deadline), message)
+    }
+}
+
+impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
+    /// Sends a message with a deadline that lies `timeout` after this call; see
+    /// [`ActorRef::ask_timeout`].
+    ///
+    /// # Errors
+    /// As [`ActorRef::ask_timeout`].
+    pub fn ask_timeout(&self, timeout: Duration, message: M) -> Result<Ask<R>, SendError<M>> {
+        (self.ask)(&self.actor, time::instant_after(timeout), message)
     }
 }
 

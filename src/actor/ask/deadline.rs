@@ -18,7 +18,7 @@ use crate::cell::envelope::{AnyEnvelope, EnvelopeVtable, Storage, Timestamp};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::error::{AskError, Refusal, SendError};
-use crate::time::{self, Instant};
+use crate::time::{self, Duration, Instant};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
@@ -186,6 +186,26 @@ impl<A: Actor> ActorRef<A> {
         A: Receive<M>,
     {
         carried!(message => self.ask_deadline_as::<M, _>(deadline, message))
+    }
+
+    /// Asks as [`ask_deadline`](Self::ask_deadline) does, with a deadline that lies `timeout` after
+    /// this call. The wait for the answer is not cut short: see [`Ask::wait_timeout`].
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn ask_timeout<M: Send + 'static>(
+        &self,
+        timeout: Duration,
+        message: M,
+    ) -> Result<Ask<A::Reply>, SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        match time::instant_after(timeout) {
+            Some(deadline) => self.ask_deadline(deadline, message),
+            // Later than any instant.
+            None => self.ask(message),
+        }
     }
 
     pub(crate) fn ask_deadline_as<M: Send + 'static, C: Carried<M>>(
