@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use heist::strategy::ToIndex;
 use heist::{Actor, ActorRef, AskError, Batch, Context, Executor, Handler, Receive, Reply};
 use std::future::Future;
 use std::mem::forget;
@@ -103,6 +104,25 @@ fn a_forgotten_sending_stays_in_line() {
     held.release();
     settle(&executor);
     assert_eq!(inside(&puppet, |puppet, _| puppet.log.last().copied()), Some(2));
+    shut_down(&executor);
+}
+
+#[test]
+fn a_forgotten_pool_sending_stays_in_line_and_keeps_its_pool() {
+    let executor = crew(1);
+    let pool = executor.pool(1, |_| Puppet::default()).capacity(1).build().unwrap();
+    let replica = pool.replica(0).unwrap();
+    let held = Held::hold(&replica);
+    while pool.tell(ToIndex(0), Note(1)).is_ok() {}
+    let mut sending = pool.send_async(ToIndex(0), Note(2));
+    assert!(poll(&mut sending).is_pending());
+    forget(sending);
+    held.release();
+    settle(&executor);
+    assert_eq!(inside(&replica, |puppet, _| puppet.log.last().copied()), Some(2));
+    drop(pool);
+    settle(&executor);
+    assert!(replica.is_running(), "the forgotten handle keeps the pool");
     shut_down(&executor);
 }
 

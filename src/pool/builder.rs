@@ -103,6 +103,8 @@ impl<A: Actor + Send> PoolBuilder<A> {
     }
 
     /// Sets what [`PoolDefault`](crate::strategy::PoolDefault) means. Default: [`TwoChoices`].
+    ///
+    /// A strategy that holds the pool itself is a cycle of references that heist never breaks.
     pub fn strategy(mut self, strategy: impl Strategy + Send + Sync + 'static) -> Self {
         self.usual = Box::new(strategy);
         self

@@ -279,6 +279,9 @@ enum PoolSendState<A> {
 /// A message on its way to a pool, to be awaited. From [`Pool::send_async`].
 ///
 /// It resolves to `Ok` once the message is in a mailbox, or to an error with the message inside.
+/// After [`std::mem::forget`] a message that waits stays in line and is sent when that mailbox has
+/// room; if the pool removes the replica before, the message leaks. The strategy leaks too, and so
+/// does a handle of the pool: dropping the other handles does not stop the pool then.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct PoolSending<A: Actor, S, M> {
     pool: Pool<A>,
