@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use heist::Executor;
+use heist::{Event, Executor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -72,4 +72,69 @@ fn p06_a_panic_in_the_drop_of_the_spare_handler_is_contained() {
         .unwrap();
     shut_down(&executor);
     assert!(ended.recv_timeout(Duration::from_secs(LONG)).unwrap(), "`run` returns");
+}
+
+/// A spare that is dropped after its handler has returned: a slot is left to it, or it is free.
+#[test]
+fn p07_a_spare_that_is_dropped_late_is_replaced() {
+    let (events, late) = (Events::new(), Latch::new());
+    let until = late.clone();
+    let executor =
+        build(Executor::builder().workers(1).on_event(events.hook()).spare_handler(move |spare| {
+            let until = until.clone();
+            thread::spawn(move || {
+                until.wait();
+                drop(spare);
+            });
+            Ok(())
+        }));
+    let (asked, asks) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+    let answered = inside(&asks, move |_, _| {
+        let mut ask = asked.ask(Note(3)).unwrap();
+        late.open();
+        ask.wait_timeout(Duration::from_secs(LONG))
+    });
+    assert!(matches!(answered, Ok(3)), "a thread came for the slot");
+    within(LONG, "the loss is told", || {
+        events.all().iter().any(|event| matches!(event, Event::SpareFailed { .. }))
+    });
+    shut_down(&executor);
+}
+
+/// A handler that fails after it has passed the thread on: no slot is left to the thread, which
+/// ends when it comes.
+#[test]
+fn a_spare_that_comes_after_its_handler_failed_ends() {
+    let (sender, spares) = mpsc::channel();
+    let executor = build(Executor::builder().workers(2).spare_handler(move |spare| {
+        sender.send(spare).unwrap();
+        Err(std::io::Error::other("fails all the same"))
+    }));
+    let puppet = executor.spawn(Puppet::default());
+    inside(&puppet, |_, _| heist::blocking(|| ()));
+    let spare = spares.recv_timeout(Duration::from_secs(LONG)).unwrap();
+    let (sender, ended) = mpsc::channel();
+    thread::spawn(move || sender.send(spare.run().is_ok()));
+    assert!(ended.recv_timeout(Duration::from_secs(LONG)).unwrap());
+    shut_down(&executor);
+}
+
+/// A worker that is dropped once `build` has returned.
+#[test]
+fn p07_a_worker_that_is_dropped_late_is_replaced() {
+    let (sender, workers) = mpsc::channel();
+    let executor = build(Executor::builder().workers(2).spawn_handler(move |worker| {
+        if worker.index() == 0 {
+            thread::spawn(|| worker.run());
+        } else {
+            sender.send(worker).unwrap();
+        }
+        Ok(())
+    }));
+    let pinned = executor.build(Puppet::default()).on_worker(1).spawn();
+    let mut ask = pinned.ask(Note(4)).unwrap();
+    drop(workers.recv().unwrap());
+    assert!(matches!(ask.wait_timeout(Duration::from_secs(LONG)), Ok(4)));
+    executor.wait_idle_timeout(Duration::from_secs(LONG)).unwrap();
+    shut_down(&executor);
 }

@@ -64,10 +64,21 @@ pub(crate) struct Core {
     pub(crate) dedicated: DedicatedThreads,
     /// Set when no new actors are accepted and the last actor's end ends the crew.
     pub(super) closing: AtomicBool,
-    /// Whether a worker's seat was given up before a thread took it.
-    slot_lost: AtomicBool,
+    /// Whether the crew is complete, and cannot do without any of its threads.
+    crew_start: Mutex<CrewStart>,
     /// The report of the last shutdown.
     pub(crate) report: Mutex<Option<ShutdownReport>>,
+}
+
+/// How far the start of a crew has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CrewStart {
+    /// Seats are being handed out.
+    Pending,
+    /// Each seat has a thread, or is held by a program that will run it.
+    Complete,
+    /// A seat was given up, so the executor is not built.
+    Failed,
 }
 
 /// No user code runs while a part of this is half changed, so a caught panic of the user's leaves
@@ -127,7 +138,7 @@ impl Core {
             threads: Threads::default(),
             dedicated: DedicatedThreads::default(),
             closing: AtomicBool::new(false),
-            slot_lost: AtomicBool::new(false),
+            crew_start: Mutex::new(CrewStart::Pending),
             report: Mutex::new(None),
         });
         // SAFETY: the core was just made, and no other thread has it.
@@ -337,12 +348,27 @@ impl Core {
         }
     }
 
-    pub(crate) fn lose_seat(&self) {
-        self.slot_lost.store(true, SeqCst);
+    /// Records that a worker's seat was given up before a thread took it. Returns `false` if the
+    /// crew is complete and needs the seat's thread.
+    #[must_use]
+    pub(crate) fn lose_seat(&self) -> bool {
+        self.settle_start(CrewStart::Failed) == CrewStart::Failed
     }
 
-    pub(crate) fn slot_lost(&self) -> bool {
-        self.slot_lost.load(SeqCst)
+    /// Records that each seat was handed out and the crew's start has succeeded. Returns `false` if
+    /// a seat was given up before.
+    #[must_use]
+    pub(crate) fn complete_crew(&self) -> bool {
+        self.settle_start(CrewStart::Complete) == CrewStart::Complete
+    }
+
+    /// The first step decides.
+    fn settle_start(&self, to: CrewStart) -> CrewStart {
+        let mut start = self.crew_start.lock();
+        if *start == CrewStart::Pending {
+            *start = to;
+        }
+        *start
     }
 
     /// Makes a cell that was never alive, for a reference to an actor that could not be spawned.

@@ -54,8 +54,9 @@ impl Recruiter {
             None => thread.spawn_thread(),
         });
         let error = match started {
-            // A handler may return `Ok` and drop the thread unrun; then the spare is lost.
-            Ok(Ok(())) if !spare.is_lost() => {
+            // A handler may return `Ok` and drop the thread unrun; then the spare is lost. A thread
+            // dropped after this step is replaced.
+            Ok(Ok(())) if spare.count_on_thread() => {
                 self.core.emit_event(|| Event::SpareStarted {
                     spares: self.core.scheduler.spares.alive_threads(),
                 });
@@ -65,6 +66,8 @@ impl Recruiter {
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic.to_string(),
         };
+        // The handler may have passed the thread on before it failed.
+        spare.give_up_thread();
         self.core.emit_event(|| Event::SpareFailed { error });
         false
     }
@@ -99,8 +102,10 @@ impl fmt::Debug for Recruiter {
 /// [`ExecutorBuilder::spare_handler`](crate::ExecutorBuilder::spare_handler).
 ///
 /// Dropping a worker without running it makes
-/// [`ExecutorBuilder::build`](crate::ExecutorBuilder::build) fail. A dropped spare counts as a
-/// failed start. After [`std::mem::forget`] the crew lacks the thread without an error: work for
+/// [`ExecutorBuilder::build`](crate::ExecutorBuilder::build) fail, and dropping a spare inside its
+/// handler counts as a failed start. Once the crew counts on the thread, heist starts a thread of
+/// its own in the place of one that is dropped, since work would wait for ever otherwise. After
+/// [`std::mem::forget`] the crew lacks the thread without an error: work for
 /// that worker waits for ever, and a shutdown waits until the deadline.
 #[must_use = "a worker without a thread is missing in its crew"]
 pub struct WorkerThread {
@@ -110,6 +115,8 @@ pub struct WorkerThread {
     begun: Option<Sender<io::Error>>,
     arrival: Option<Arrival>,
     recruiter: Arc<Recruiter>,
+    /// Whether this takes the place of a thread that was dropped.
+    replaces: bool,
 }
 
 impl WorkerThread {
@@ -120,14 +127,15 @@ impl WorkerThread {
     ) -> Self {
         let index = seat.index();
         let arrival = Some(Arrival::Worker(seat));
-        WorkerThread { name: format!("{}-{index}", recruiter.name), index, begun, arrival, recruiter }
+        let name = format!("{}-{index}", recruiter.name);
+        WorkerThread { name, index, begun, arrival, recruiter, replaces: false }
     }
 
     pub(super) fn for_spare(number: usize, spare: Arc<Spare>, recruiter: Arc<Recruiter>) -> Self {
         let index = recruiter.core.workers() + number;
         let arrival = Some(Arrival::Spare(spare));
         let name = format!("{}-spare-{number}", recruiter.name);
-        WorkerThread { name, index, begun: None, arrival, recruiter }
+        WorkerThread { name, index, begun: None, arrival, recruiter, replaces: false }
     }
 
     /// Returns 0, 1 and so on: first the workers, then the spares in the order in which they are
@@ -180,9 +188,25 @@ impl WorkerThread {
             // The slot is lost, and `build` fails.
             return Ok(());
         }
-        let arrival = self.arrival.take().expect("taken only here");
+        let arrival = self.arrival.take().expect("taken only here and in the drop");
+        if matches!(&arrival, Arrival::Spare(spare) if spare.has_failed()) {
+            // The handler failed after it had passed the thread on, so no slot is left to it.
+            return Ok(());
+        }
         self.recruiter.work_until_end(arrival);
         Ok(())
+    }
+
+    /// Returns this thread's work for another thread, with the same name.
+    fn replace_by(&self, arrival: Arrival) -> Self {
+        WorkerThread {
+            name: self.name.clone(),
+            index: self.index,
+            begun: None,
+            arrival: Some(arrival),
+            recruiter: Arc::clone(&self.recruiter),
+            replaces: true,
+        }
     }
 
     pub(super) fn spawn_thread(self) -> io::Result<()> {
@@ -201,11 +225,28 @@ impl WorkerThread {
 
 impl Drop for WorkerThread {
     fn drop(&mut self) {
-        match &self.arrival {
-            // Still here, so `run` was never called, or pinning failed.
-            Some(Arrival::Worker(..)) => self.recruiter.core.lose_seat(),
-            Some(Arrival::Spare(spare)) => spare.mark_lost(),
-            None => {}
+        // Taken by `run`, unless that was never called or pinning failed.
+        let Some(arrival) = self.arrival.take() else { return };
+        let core = &self.recruiter.core;
+        // In a forked child there is no crew that could lack a thread.
+        if core.is_forked() {
+            return;
+        }
+        let is_worker = matches!(arrival, Arrival::Worker(_));
+        let counted_on = match &arrival {
+            Arrival::Worker(_) => !core.lose_seat(),
+            Arrival::Spare(spare) => !spare.give_up_thread(),
+        };
+        // Without a thread the slot's work would wait for ever, and so would a shutdown. A second
+        // failure is the system's, and would only repeat itself.
+        if counted_on && !self.replaces {
+            let error = match self.replace_by(arrival).spawn_thread() {
+                Ok(()) => "a thread was given up, and heist has started another".to_string(),
+                Err(error) => error.to_string(),
+            };
+            if !is_worker {
+                self.recruiter.core.emit_event(|| Event::SpareFailed { error });
+            }
         }
     }
 }
@@ -223,8 +264,7 @@ pub struct RunError {
 }
 
 impl RunError {
-    /// Returns the worker, to be run on another thread. Dropping it leaves the crew without that
-    /// worker.
+    /// Returns the worker, to be run on another thread. See [`WorkerThread`] for what a drop does.
     pub fn into_worker(self) -> WorkerThread {
         *self.worker
     }

@@ -100,14 +100,49 @@ pub(crate) struct Spare {
     /// the lock of the list of parked workers, so that appointing a vacant slot shows whether to
     /// tell the spare.
     pub(super) watches: AtomicBool,
-    /// Whether the spare's thread was given up before it ran.
-    lost: AtomicBool,
+    start: Mutex<SpareStart>,
+}
+
+/// How far the start of a spare's thread has come. The first step decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SpareStart {
+    /// The thread is being started.
+    Pending,
+    /// A slot may be left to the spare, so its thread must come.
+    Counted,
+    /// The start has failed, so no slot is left to the spare.
+    Failed,
 }
 
 impl Spare {
     pub(crate) fn new() -> Arc<Self> {
         let no = || AtomicBool::new(false);
-        Arc::new(Spare { parker: Parker::new(), untimed: no(), watches: no(), lost: no() })
+        let start = Mutex::new(SpareStart::Pending);
+        Arc::new(Spare { parker: Parker::new(), untimed: no(), watches: no(), start })
+    }
+
+    /// Counts on the spare's thread from now on. Returns `false` if the thread was given up before.
+    #[must_use]
+    pub(crate) fn count_on_thread(&self) -> bool {
+        self.settle_start(SpareStart::Counted) == SpareStart::Counted
+    }
+
+    /// Records that the spare's thread does not come. Returns `false` if the crew counts on it.
+    pub(crate) fn give_up_thread(&self) -> bool {
+        self.settle_start(SpareStart::Failed) == SpareStart::Failed
+    }
+
+    /// Returns `true` if the start was given up, so that a thread that comes late is not needed.
+    pub(crate) fn has_failed(&self) -> bool {
+        *self.start.lock() == SpareStart::Failed
+    }
+
+    fn settle_start(&self, to: SpareStart) -> SpareStart {
+        let mut start = self.start.lock();
+        if *start == SpareStart::Pending {
+            *start = to;
+        }
+        *start
     }
 
     /// Tells a reserved spare what to do.
@@ -138,16 +173,6 @@ impl Spare {
     #[must_use]
     pub(crate) fn take_call_back(&self, slot: usize) -> bool {
         self.parker.replace_if(|call| *call == Assignment::Run(slot), Assignment::Idle)
-    }
-
-    /// Records that the spare's thread was given up without running.
-    pub(crate) fn mark_lost(&self) {
-        self.lost.store(true, Release);
-    }
-
-    pub(crate) fn is_lost(&self) -> bool {
-        // Acquire: pairs with the store in `mark_lost`.
-        self.lost.load(Acquire)
     }
 }
 

@@ -194,7 +194,7 @@ fn not_begun(core: &Core, pinned: bool, begins: &Receiver<io::Error>) -> Option<
     match first {
         Ok(error) => Some(BuildError::Pin(error)),
         Err(RecvTimeoutError::Timeout) => Some(BuildError::ThreadLost),
-        Err(RecvTimeoutError::Disconnected) => core.slot_lost().then_some(BuildError::ThreadLost),
+        Err(RecvTimeoutError::Disconnected) => (!core.complete_crew()).then_some(BuildError::ThreadLost),
     }
 }
 
