@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use heist::strategy::{Replicas, Route, SharedQueue, Strategy, ToIndex};
 use heist::{
-    Actor, ActorRef, Context, Directory, Executor, Handler, Pool, PoolError, PoolStopReason, Refusal,
+    Actor, ActorRef, Ask, Context, Directory, Executor, Handler, Pool, PoolError, PoolStopReason, Refusal,
 };
 use std::future::Future;
 use std::pin::Pin;
@@ -229,6 +229,50 @@ fn a_graceful_stop_and_a_shrink_do_not_sit_out_a_backoff_with_nothing_to_handle(
         pool.stop();
         assert_eq!(pool.wait_stopped_timeout(Duration::from_secs(LONG)), Ok(PoolStopReason::Stopped));
         assert_eq!(made.load(Relaxed), 3, "no other state was made for the end");
+        shut_down(&executor);
+    }
+}
+
+/// An answer with an ask of the same kind in it, so that dropping one drops the next. The innermost
+/// one calls the function.
+struct Nested(#[expect(dead_code)] Option<Ask<Nested>>, Option<Box<dyn FnOnce() + Send>>);
+impl Drop for Nested {
+    fn drop(&mut self) {
+        self.1.take().into_iter().for_each(|f| f());
+    }
+}
+
+struct Give(Nested);
+impl Handler<Give> for Part {
+    type Reply = Nested;
+    fn handle(&mut self, Give(nested): Give, _: &mut Context<Self>) -> Nested {
+        nested
+    }
+}
+
+/// A runnable is no user's value. The pool's end must not wait for the user's drop that stopped the
+/// pool, however deeply that drop is nested in others.
+#[test]
+fn p07_a_stop_inside_nested_drops_ends_a_backoff_at_once() {
+    quiet_panics();
+    for depth in 1..7 {
+        let (executor, made) = (crew(1), Arc::<AtomicUsize>::default());
+        let pool = without_successor(&executor, 1, &made);
+        pool.tell(ToIndex(0), Fail).unwrap();
+        within(LONG, "it waits", || made.load(Relaxed) == 2 && executor.stats().armed_timers == 1);
+        let (giver, ends) = (executor.spawn(Part), Arc::<OnceLock<_>>::default());
+        let (to, end) = (pool.clone(), Arc::clone(&ends));
+        let stops = Box::new(move || {
+            to.stop_now();
+            end.set(to.wait_stopped_timeout(Duration::from_secs(LONG))).unwrap();
+        });
+        let mut nested = giver.ask(Give(Nested(None, Some(stops)))).unwrap();
+        for _ in 1..depth {
+            nested = giver.ask(Give(Nested(Some(nested), None))).unwrap();
+        }
+        within(LONG, "the answer is there", || nested.is_ready());
+        drop(nested);
+        assert_eq!(ends.get(), Some(&Ok(PoolStopReason::Killed)), "{depth} drops deep");
         shut_down(&executor);
     }
 }

@@ -13,7 +13,7 @@ use crate::memory::Heap;
 use crate::user::{self, Site};
 use std::ptr::NonNull;
 
-/// Delivers an exempt message, which the actor has prepaid. If the actor has closed meanwhile, or
+/// Delivers a notice, which the actor has prepaid. If the actor has closed meanwhile, or
 /// its mailbox is at the maximum, the message becomes a dead letter and is dropped here. Such a
 /// message may be an answer with its callback, which may own another reply, and so on, so the drop
 /// goes through [`drops::run_or_put_off`].
@@ -22,16 +22,35 @@ use std::ptr::NonNull;
 /// The envelope is made for an actor of the owner's type, and the caller gives up the only pointer
 /// to it.
 #[inline]
-pub(crate) unsafe fn deliver_exempt(owner: Strong, envelope: NonNull<Envelope>, lane: Lane) {
+pub(crate) unsafe fn deliver_notice(owner: Strong, envelope: NonNull<Envelope>) {
     // SAFETY: `owner` is a strong reference. The envelope is made for the actor's type and was
     // given up to this call.
-    match unsafe { deliver(owner.as_ptr(), envelope, lane) } {
+    match unsafe { deliver(owner.as_ptr(), envelope, Lane::Prepaid) } {
         Ok(()) => drop(owner), // the message keeps the actor
         Err((envelope, _)) => refused_exempt(owner, envelope),
     }
 }
 
-/// Delivers an answer, as [`deliver_exempt`] does.
+/// Delivers a mark, which no actor has sent. A refused mark is discarded at once, and is not put off
+/// behind a user's drops: it runs no user code, and a pool waits for it.
+///
+/// # Safety
+/// As for [`deliver_notice`].
+pub(crate) unsafe fn deliver_mark(owner: Strong, envelope: NonNull<Envelope>) {
+    // SAFETY: `owner` is a strong reference. The envelope is made for the actor's type and was
+    // given up to this call.
+    match unsafe { deliver(owner.as_ptr(), envelope, Lane::Exempt) } {
+        Ok(()) => drop(owner), // the message keeps the actor
+        Err((envelope, _)) => {
+            dead_letters::count_undeliverable(owner.header());
+            // SAFETY: the delivery was refused, so again no other pointer exists. The owner's
+            // reference keeps the pool.
+            unsafe { Envelope::discard_message(envelope, AskError::Stopped, owner.header().pool_held()) }
+        }
+    }
+}
+
+/// Delivers an answer, as [`deliver_notice`] does.
 ///
 /// # Safety
 /// The envelope is made for an actor of the owner's type, and the caller gives up the only pointer

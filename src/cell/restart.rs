@@ -308,6 +308,10 @@ impl Timed for Delayed {
     }
 
     fn report_undeliverable(self: Box<Self>) {}
+
+    fn is_runnable(&self) -> bool {
+        true
+    }
 }
 
 impl Drop for Delayed {

@@ -43,7 +43,7 @@
 use super::counted::Strong;
 use super::deliver::{Lane, deliver};
 use super::envelope::Envelope;
-use super::exempt::deliver_exempt;
+use super::exempt::{deliver_mark, deliver_notice};
 use super::header::Header;
 use super::room_list::{Ticket, TicketState, Waiter, address_of};
 use crate::drops;
@@ -172,7 +172,7 @@ pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Env
         RoomWait::Room | RoomWait::Closed => {
             drop(list);
             // SAFETY: `owner` is a strong reference, and the envelope was made for it and given up.
-            unsafe { deliver_exempt(owner, envelope, Lane::Prepaid) };
+            unsafe { deliver_notice(owner, envelope) };
         }
     }
     Ok(())
@@ -193,7 +193,7 @@ pub(crate) unsafe fn deliver_behind_line(header: &Header, owner: Strong, envelop
         }
     }
     // SAFETY: `owner` is a strong reference, and the envelope is made for it and given up.
-    unsafe { deliver_exempt(owner, envelope, Lane::Exempt) };
+    unsafe { deliver_mark(owner, envelope) };
 }
 
 /// One notice comes for each free part of this size.
@@ -262,8 +262,8 @@ pub(crate) fn serve_line(this: NonNull<Header>) {
                     wake.push(std::mem::replace(&mut *state, next));
                 }
                 // Only collected here: a refused delivery drops the message, which is user code.
-                Waiter::Notice { owner, node } => notices.push((owner, node, Lane::Prepaid)),
-                Waiter::Mark { owner, node } => notices.push((owner, node, Lane::Exempt)),
+                Waiter::Notice { owner, node } => notices.push((owner, node, deliver_notice as Deliver)),
+                Waiter::Mark { owner, node } => notices.push((owner, node, deliver_mark as Deliver)),
             }
         }
         if line.waiters.is_empty() {
@@ -294,21 +294,24 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
                 let TicketState::Waiting { node, .. } = *state else { unreachable!("listed tickets wait") };
                 wake.push(std::mem::replace(&mut *state, TicketState::Refused { node, refusal }));
             }
-            Waiter::Notice { owner, node } => notices.push((owner, node, Lane::Prepaid)),
-            Waiter::Mark { owner, node } => notices.push((owner, node, Lane::Exempt)),
+            Waiter::Notice { owner, node } => notices.push((owner, node, deliver_notice as Deliver)),
+            Waiter::Mark { owner, node } => notices.push((owner, node, deliver_mark as Deliver)),
         }
     }
     drop(list);
     notify_and_wake(header, wake, notices);
 }
 
+/// Function that delivers a notice or a mark.
+type Deliver = unsafe fn(Strong, NonNull<Envelope>);
+
 /// Delivers notices (other actors' mailboxes) and has senders woken (user code), outside all locks.
 /// The notices come first, since a waker may block.
-fn notify_and_wake(header: &Header, wake: Vec<TicketState>, notices: Vec<(Strong, *mut Node, Lane)>) {
-    for (owner, node, lane) in notices {
+fn notify_and_wake(header: &Header, wake: Vec<TicketState>, notices: Vec<(Strong, *mut Node, Deliver)>) {
+    for (owner, node, deliver) in notices {
         // SAFETY: `owner` is a strong reference, and the envelope was made for it and left the
         // list.
-        unsafe { deliver_exempt(owner, Envelope::from_node(node), lane) };
+        unsafe { deliver(owner, Envelope::from_node(node)) };
     }
     let wakers = wake.into_iter().filter_map(|state| match state {
         TicketState::Waiting { waker, .. } => Some(waker),

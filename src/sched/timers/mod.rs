@@ -46,6 +46,12 @@ pub(crate) trait Timed: Send {
     /// Reports a due timer that could not be delivered, or an ended aim. May run user code.
     fn report_undeliverable(self: Box<Self>);
 
+    /// Returns `true` if the timer owns a runnable, and no value of a user. Then it is dropped where
+    /// it is cancelled, and not put off behind a user's drops, which may wait for the runnable.
+    fn is_runnable(&self) -> bool {
+        false
+    }
+
     /// Returns the aim of the timer, if the aim may end before the timer is due. Then the timer
     /// ends with it. Always the same. Runs no user code.
     fn aim(&self) -> Option<&Aim> {
@@ -221,6 +227,11 @@ impl Timers {
         }
         let timed = table.take_out(key.slot);
         table.free_slot(key.slot);
+        if timed.as_ref().is_some_and(|timed| timed.is_runnable()) {
+            drop(table);
+            drop(timed);
+            return true;
+        }
         drop(table);
         // Outside the lock, since the drop of a message is user code.
         drops::run_or_put_off(move || user::run_contained(Site::Drop, || drop(timed)));
@@ -256,7 +267,11 @@ impl Timers {
                 let timed = table.take_out(slot).expect("what is in the heap is in the table");
                 if closed {
                     table.free_slot(slot);
-                    left.cancelled.push(timed);
+                    if timed.is_runnable() {
+                        drop(timed);
+                    } else {
+                        left.cancelled.push(timed);
+                    }
                 } else if let Err(back) = timed.deliver_due() {
                     left.refused.push(back);
                 }
