@@ -8,6 +8,7 @@ use heist::strategy::{Replicas, Route, Strategy};
 use heist::{Actor, ActorRef, Ask, AskError, Context, Directory, Executor, Receive, Reply, Timer};
 use std::any::Any;
 use std::future::Future;
+use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
@@ -219,6 +220,35 @@ fn directories_inside_functions(executor: &Executor, counted: &Arc<AtomicUsize>)
     inner
 }
 
+/// A key that holds a value. All of them are equal.
+#[derive(Clone)]
+struct Holding(Arc<Shared>);
+
+impl PartialEq for Holding {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Holding {}
+
+impl Hash for Holding {
+    fn hash<H: Hasher>(&self, _: &mut H) {
+        assert!(!self.0.0.is_poisoned());
+    }
+}
+
+/// Unsent messages to a directory, each of which is held by the key of the next one.
+fn sendings_inside_keys(executor: &Executor, counted: &Arc<AtomicUsize>) -> Thing {
+    let directory = Directory::new(executor, |_: &Holding| Keeper::default());
+    let mut inner: Thing = Box::new(());
+    for _ in 0..LINKS {
+        let key = Holding(Arc::new(Shared::new(inner, counted)));
+        inner = Box::new(directory.send_async(&key, Keep(Box::new(()))));
+    }
+    inner
+}
+
 /// Gives its directory, when it is dropped, a function that holds the next such value.
 struct Offers {
     directory: Directory<u32, Keeper>,
@@ -247,13 +277,14 @@ fn functions_that_are_not_needed(executor: &Executor, counted: &Arc<AtomicUsize>
 
 type Make = fn(&Executor, &Arc<AtomicUsize>) -> Thing;
 
-const CASCADES: [Make; 6] = [
+const CASCADES: [Make; 7] = [
     asks_inside_answers,
     replies_given_while_others_are_dropped,
     sendings_inside_messages,
     timers_inside_messages,
     directories_inside_functions,
     functions_that_are_not_needed,
+    sendings_inside_keys,
 ];
 
 /// A recursive drop would overflow the stack after a few hundred links.

@@ -10,6 +10,7 @@ use crate::actor::carried::carried;
 use crate::actor::refs::ActorRef;
 use crate::actor::send::{Packed, Queued, Returned, open_packed, pack_message};
 use crate::actor::{Actor, Receive};
+use crate::drops::OwnedField;
 use crate::error::{Refusal, SendError};
 use crate::time::{self, Duration, Instant};
 use crate::variance::Invariant;
@@ -164,7 +165,12 @@ where
         let core = self.inner().executor.core();
         // Packed once, for whichever actor of the key: all have the same executor and timing.
         let state = DirectorySendState::Fresh(pack_message::<A, M>(message, core, core.timing));
-        DirectorySending { directory: self.clone(), key: key.to_owned(), state, message: PhantomData }
+        DirectorySending {
+            directory: self.clone(),
+            key: OwnedField::new(key.to_owned()),
+            state,
+            message: PhantomData,
+        }
     }
 
     fn deliver_to_key<Q, M, R>(
@@ -220,10 +226,13 @@ enum DirectorySendState<A> {
 /// A message on its way to a key's actor, to be awaited. From [`Directory::send_async`].
 ///
 /// It resolves to `Ok` once the message is in a mailbox, or to an error with the message inside.
+/// After [`std::mem::forget`] a message that waits stays in line and is sent when that mailbox has
+/// room; if the actor stops before, the message leaks. The key leaks too, and so do a reference to
+/// the actor and a handle of the directory.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct DirectorySending<K: 'static, A: Actor, M> {
     directory: Directory<K, A>,
-    key: K,
+    key: OwnedField<K>,
     state: DirectorySendState<A>,
     /// The envelope holds an `M`.
     message: Invariant<M>,
@@ -242,7 +251,7 @@ where
         loop {
             if let DirectorySendState::Fresh(_) = self.state {
                 // The message stays in `state` meanwhile, since a key's code may panic.
-                let reached = self.directory.reach_actor(&self.key);
+                let reached = self.directory.reach_actor(&*self.key);
                 let DirectorySendState::Fresh(packed) =
                     std::mem::replace(&mut self.state, DirectorySendState::Done)
                 else {

@@ -97,7 +97,7 @@ impl<A: Actor> Pool<A> {
 ///
 /// A `Broadcast` is a future of all outcomes; [`wait`](Self::wait) and
 /// [`wait_timeout`](Self::wait_timeout) block instead. Dropping it withdraws interest in the
-/// answers, never the messages.
+/// answers, never the messages. [`std::mem::forget`] leaks the answers, as it does with an [`Ask`].
 #[must_use = "answers are on their way"]
 pub struct Broadcast<R> {
     states: Vec<BroadcastState<R>>,

@@ -281,7 +281,8 @@ impl<A: Actor> fmt::Debug for Pool<A> {
     }
 }
 
-/// The end of a pool, to be awaited. From [`Pool::wait_stopped_async`]. In a forked child it never
+/// The end of a pool, to be awaited. From [`Pool::wait_stopped_async`]. It keeps no pool from its
+/// end. After [`std::mem::forget`] the memory of the pool leaks. In a forked child it never
 /// resolves.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct PoolStopped<A: Actor> {
