@@ -160,6 +160,22 @@ fn a_waker_of_an_end_may_wait_and_take_the_worker_away() {
     }
 }
 
+/// What is over needs no spare: a waker waits for an actor that has ended.
+#[test]
+fn a_waker_finds_an_ended_actor_without_a_spare() {
+    let executor = build(Executor::builder().workers(1).max_spares(0));
+    let (over, holder) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+    over.stop();
+    ended(&over);
+    let (tell, told) = mpsc::channel();
+    let waker = on_wake(move || tell.send(over.wait_stopped()).unwrap());
+    let mut stopped = pin!(holder.wait_stopped_async());
+    assert!(stopped.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
+    holder.stop();
+    assert_eq!(told.recv_timeout(DEADLINE), Ok(Ok(heist::StopReason::Stopped)));
+    shut_down(&executor);
+}
+
 thread_local!(static LATE: RefCell<Option<Late>> = const { RefCell::new(None) });
 
 /// Runs a function when its thread ends.

@@ -158,7 +158,13 @@ fn wait_between_turns<F: Awaits>(
     future: &mut F,
     until: Option<Instant>,
 ) -> Result<Option<F::Output>, WaitRefused> {
-    let _blocking = leave_slot_between_turns(future.target())?;
+    // Without a spare a wait for another crew keeps the slot, since that crew runs by itself.
+    let on_its_crew = future.target().core().on_crew();
+    // Polled first: what is over needs no slot and no spare.
+    if on_its_crew && let Some(output) = poll_with(future, &ThreadWaker::new()) {
+        return Ok(Some(output));
+    }
+    let _blocking = if on_its_crew { leave_slot()? } else { Blocking::at_any_rate() };
     future.spin(until);
     block_on(future, until, || Ok(()))
 }
@@ -175,12 +181,6 @@ fn poll_with<F: Future + Unpin>(future: &mut F, bell: &Arc<ThreadWaker>) -> Opti
 /// would have a thread left.
 fn leave_slot() -> Result<Blocking, WaitRefused> {
     Blocking::unless_frozen().ok_or(WaitRefused::NoSpare)
-}
-
-/// Leaves this thread's slot between turns, in a waker. If there is no spare thread, a wait for
-/// another crew keeps the slot, since that crew runs by itself.
-fn leave_slot_between_turns(target: &Header) -> Result<Blocking, WaitRefused> {
-    if target.core().on_crew() { leave_slot() } else { Ok(Blocking::at_any_rate()) }
 }
 
 /// A line in the table of waits. It may stand in the place of the line of an outer wait of the same
