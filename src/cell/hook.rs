@@ -36,7 +36,9 @@ impl Hooked {
     }
 
     pub(super) fn is_there(&self) -> bool {
-        self.current_hook().is_some()
+        // Looked at under the lock: a clone could become the last reference, and its drop is user
+        // code.
+        self.any && self.hook.lock().is_some()
     }
 
     /// Calls the hook, outside the lock. Inside a hook's call on this thread, the event waits until
@@ -93,5 +95,44 @@ fn call_in_order(hook: Arc<Hook>, event: Event) {
             hook(&event);
             drop(hook);
         });
+    }
+}
+
+#[cfg(all(test, not(heist_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering::*};
+    use std::thread::{self, ThreadId};
+
+    /// Records that it is dropped on another thread than this one.
+    struct Owned(ThreadId, Arc<AtomicBool>);
+    impl Drop for Owned {
+        fn drop(&mut self) {
+            if thread::current().id() != self.0 {
+                self.1.store(true, Relaxed);
+            }
+        }
+    }
+
+    #[test]
+    fn a_look_at_the_hook_never_drops_it() {
+        let elsewhere = Arc::new(AtomicBool::new(false));
+        for _ in 0..100 {
+            let owned = Owned(thread::current().id(), Arc::clone(&elsewhere));
+            let hooked = Hooked::new(Some(Box::new(move |_| _ = &owned)));
+            let begun = AtomicBool::new(false);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    while hooked.is_there() {
+                        begun.store(true, Relaxed);
+                    }
+                });
+                while !begun.load(Relaxed) {
+                    thread::yield_now();
+                }
+                hooked.let_go();
+            });
+        }
+        assert!(!elsewhere.load(Relaxed), "dropped by a thread that only looks, uncontained");
     }
 }
