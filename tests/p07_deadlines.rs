@@ -7,6 +7,10 @@ mod common;
 use common::*;
 use heist::{Actor, AskError, Context, Event, Executor, WaitError};
 use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -55,6 +59,49 @@ fn p07_a_shutdown_does_not_wait_for_a_thread_locals_destructor() {
         entered.wait();
         let report = executor.shutdown_now(SHORT).unwrap();
         let name = if dedicated { "heist-own-0" } else { "heist-0" };
+        assert_eq!(report.unfinished_threads, [name]);
+        held.release();
+        let report = executor.shutdown_now(Duration::from_secs(LONG)).unwrap();
+        assert!(report.complete && report.unfinished_threads.is_empty(), "{report:?}");
+    }
+}
+
+/// A waker of an actor's end, or of a wait for quiescence, blocks after the last actor has ended.
+#[test]
+fn p07_a_shutdown_names_the_thread_of_a_waker() {
+    struct Blocks(Latch, Latch);
+    impl Wake for Blocks {
+        fn wake(self: Arc<Self>) {
+            self.0.open();
+            self.1.wait();
+        }
+    }
+    for (of_an_end, dedicated) in [(true, false), (true, true), (false, false)] {
+        let executor = crew(1);
+        let (entered, until) = (Latch::new(), Latch::new());
+        let held = Held::until(until.clone());
+        let puppet = if dedicated {
+            executor.spawn_dedicated(Puppet::default).unwrap()
+        } else {
+            executor.spawn(Puppet::default())
+        };
+        let busy = Held::hold(&puppet);
+        let (mut end, mut idle) = (puppet.wait_stopped_async(), executor.wait_idle_async());
+        let waker = Waker::from(Arc::new(Blocks(entered.clone(), until)));
+        let mut cx = task::Context::from_waker(&waker);
+        let poll = match of_an_end {
+            true => Pin::new(&mut end).poll(&mut cx).is_pending(),
+            false => Pin::new(&mut idle).poll(&mut cx).is_pending(),
+        };
+        assert!(poll);
+        if of_an_end {
+            puppet.stop();
+        }
+        busy.release();
+        entered.wait();
+        let report = executor.shutdown(SHORT).unwrap();
+        let name = if dedicated { "heist-own-0" } else { "heist-0" };
+        assert!(!report.complete, "the thread is still there");
         assert_eq!(report.unfinished_threads, [name]);
         held.release();
         let report = executor.shutdown_now(Duration::from_secs(LONG)).unwrap();

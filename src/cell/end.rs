@@ -143,6 +143,9 @@ pub(crate) unsafe fn run_ending_turn(this: NonNull<Header>) -> After {
     let mut wakers = if dead.tell_waiters { take_waiters(header) } else { Vec::new() };
     // After the word says dead: a waiter for a pool's end finds each replica ended.
     if let Some((supervisor, reason)) = supervisor {
+        // The actor is dead, so a shutdown names the thread instead.
+        // SAFETY: the thread belongs to the crew and keeps the core for longer than this call.
+        let _listed = unsafe { core.as_ref() }.scheduler.actorless.list_here();
         user::run_contained(Site::Supervisor, || wakers.extend(supervisor.on_actor_ended(&reason)));
         user::run_contained(Site::Drop, || drop(supervisor));
     }

@@ -212,9 +212,10 @@ pub struct ShutdownReport {
     pub unfinished: Vec<UnfinishedActor>,
     /// How many actors had not ended.
     pub unfinished_count: usize,
-    /// Names of threads that run no actors any more and had not exited at the deadline: each is in
-    /// a destructor of a thread-local. Only threads that heist has started are listed, and not
-    /// those of a [`ExecutorBuilder::spawn_handler`](crate::ExecutorBuilder::spawn_handler).
+    /// Names of threads that had not exited at the deadline, although no actor runs there: each is
+    /// in a waker, in another piece of user code that is no actor's, or in a destructor of a
+    /// thread-local. In a destructor only threads that heist has started are listed, and not those
+    /// of a [`ExecutorBuilder::spawn_handler`](crate::ExecutorBuilder::spawn_handler).
     pub unfinished_threads: Vec<String>,
     /// `true` if all actors have ended and no thread of the crew is left. A thread of a
     /// [`ExecutorBuilder::spawn_handler`](crate::ExecutorBuilder::spawn_handler) is left by then as

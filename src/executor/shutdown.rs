@@ -7,7 +7,7 @@
 //! | accepted messages, and all consequences, are handled | until quiet, or 7/8 of the time | no |
 //! | actors are closed; leftovers become dead letters; `stopped` runs; states go | yes | yes |
 //! | the threads end when the last actor has ended | yes | yes |
-//! | at the deadline: actors that have not ended are named | yes | yes |
+//! | at the deadline: actors that have not ended are named, and threads in other user code | yes | yes |
 //!
 //! All user code runs on the crew, in ordinary turns. Work that is not over at the deadline goes
 //! on, and the caller does not wait for it. A late handler finds its actor killed, and the crew
@@ -180,6 +180,7 @@ impl Executor {
             return report;
         }
         report.unfinished_threads = core.threads.exiting_names();
+        report.unfinished_threads.append(&mut core.scheduler.actorless.thread_names());
         let live = core.live_actors();
         // Stops at the number that is named: a walk over a million actors would take longer than a
         // deadline may.

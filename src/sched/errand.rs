@@ -134,7 +134,11 @@ impl Scheduler {
     /// Wakes through wakers here and in an errand, each by the first thread that gets to it.
     fn wake_in_parallel(&self, wakers: Vec<Waker>) {
         let helpers = wakers.len().saturating_sub(1);
+        if wakers.is_empty() {
+            return;
+        }
         let left = Arc::new(Mutex::new(VecDeque::from(wakers)));
+        let _listed = crew_thread::is_crew_thread(self).then(|| self.actorless.list_here());
         // Outside the crew there may be no worker any more, and an errand would be left behind.
         if helpers > 0 && crew_thread::is_crew_thread(self) {
             let chores = vec![Arc::clone(&left); helpers];
@@ -191,12 +195,13 @@ impl<T: Send + 'static> Errand<T> {
         let mut errand = unsafe { Box::from_raw(at.cast::<Self>().as_ptr()) };
         let (each, site) = (errand.each, errand.site);
         let chore = errand.chores.pop();
-        Worker::with_any(|worker| {
+        let _listed = Worker::with_any(|worker| {
             let scheduler = worker.expect("only workers run errands").scheduler();
             if !errand.chores.is_empty() {
                 scheduler.push_errand(errand.into_task());
             }
             scheduler.errands.begin_chore();
+            scheduler.actorless.list_here()
         });
         if let Some(chore) = chore {
             let _current = Current::of_no_actor();

@@ -1,6 +1,6 @@
 //! The shared state of a crew, and the ways of a runnable into its queues.
 
-use super::chores::OwedChores;
+use super::chores::{ActorlessThreads, OwedChores};
 use super::dedicated_turns::DedicatedTurns;
 use super::gate::Gate;
 use super::idle::Idle;
@@ -33,6 +33,7 @@ pub(crate) struct Scheduler {
     pub(crate) memory: MemoryPool,
     pub(super) injector: Injector<Runnable>,
     pub(super) errands: OwedChores,
+    pub(crate) actorless: ActorlessThreads,
     /// The table of all wakers that unpark a thread.
     pub(super) thread_waker: &'static RawWakerVTable,
     /// Whether workers were asked to look at outside work soon, and none has taken any since. A
@@ -101,6 +102,7 @@ impl Scheduler {
             apart: Padded(DedicatedTurns::new()),
             injector: Injector::new(),
             errands: OwedChores::new(),
+            actorless: ActorlessThreads::default(),
             thread_waker: ThreadWaker::new().to_waker().vtable(),
             hurried: AtomicBool::new(false),
             next_asked: AtomicUsize::new(0),
