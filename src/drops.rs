@@ -135,6 +135,33 @@ fn take_oldest() -> Option<Box<dyn FnOnce()>> {
     Some(call)
 }
 
+/// While this lives the thread is in no drop of this room: for a thread that joins a crew, perhaps
+/// inside a destructor that this room runs. The crew's drops would otherwise be put off until the
+/// thread has left the crew. Dropping it restores what was before.
+#[derive(Debug)]
+pub(crate) struct DropsAside {
+    depth: u32,
+    oldest: *mut Later,
+    newest: *mut Later,
+}
+
+impl DropsAside {
+    /// Leaves the drops of this thread aside.
+    pub(crate) fn set_aside() -> Self {
+        let none = ptr::null_mut();
+        DropsAside { depth: DEPTH.replace(0), oldest: OLDEST.replace(none), newest: NEWEST.replace(none) }
+    }
+}
+
+impl Drop for DropsAside {
+    fn drop(&mut self) {
+        debug_assert!(DEPTH.get() == 0 && OLDEST.get().is_null(), "an outermost call leaves nothing");
+        DEPTH.set(self.depth);
+        OLDEST.set(self.oldest);
+        NEWEST.set(self.newest);
+    }
+}
+
 /// One level of nesting, until the value is dropped. The outermost level runs the calls that were
 /// put off.
 struct Level;

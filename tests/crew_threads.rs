@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use heist::{Event, Executor};
+use heist::{Actor, ActorRef, Ask, Context, Event, Executor, Handler, Receive, Reply, WorkerThread};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -137,4 +137,131 @@ fn p07_a_worker_that_is_dropped_late_is_replaced() {
     assert!(matches!(ask.wait_timeout(Duration::from_secs(LONG)), Ok(4)));
     executor.wait_idle_timeout(Duration::from_secs(LONG)).unwrap();
     shut_down(&executor);
+}
+
+/// An answer that runs a function when it is dropped, or owns the next answer of a chain.
+struct Answer(
+    Option<Box<dyn FnOnce() + Send>>,
+    #[expect(dead_code, reason = "dropped with it")] Option<Chain>,
+);
+
+type Chain = Box<Ask<Answer>>;
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(f) = self.0.take() {
+            f();
+        }
+    }
+}
+
+struct Giver;
+
+impl Actor for Giver {}
+
+impl Handler<Answer> for Giver {
+    type Reply = Answer;
+    fn handle(&mut self, answer: Answer, _: &mut Context<Self>) -> Answer {
+        answer
+    }
+}
+
+/// Returns the outermost ask of a chain of answered asks. The innermost answer's drop runs `f`.
+fn chain_of_answers(
+    giver: &ActorRef<Giver>,
+    length: usize,
+    f: impl FnOnce() + Send + 'static,
+) -> Ask<Answer> {
+    let ready = |answer| {
+        let ask = giver.ask(answer).unwrap();
+        within(LONG, "the answer is there", || ask.is_ready());
+        ask
+    };
+    let innermost = ready(Answer(Some(Box::new(f)), None));
+    (1..length).fold(innermost, |inner, _| ready(Answer(None, Some(Box::new(inner)))))
+}
+
+/// Drops an ask inside a turn.
+struct Drops;
+
+impl Actor for Drops {}
+
+impl Handler<Ask<Answer>> for Drops {
+    type Reply = ();
+    fn handle(&mut self, ask: Ask<Answer>, _: &mut Context<Self>) {
+        drop(ask);
+    }
+}
+
+/// Builds an executor with one worker, which is returned to be run later.
+fn executor_without_thread(builder: heist::ExecutorBuilder<'_>) -> (Executor, WorkerThread) {
+    let (sender, workers) = mpsc::channel();
+    let executor = build(builder.workers(1).spawn_handler(move |worker| {
+        sender.send(worker).unwrap();
+        Ok(())
+    }));
+    (executor, workers.recv().unwrap())
+}
+
+/// The drops of the crew are not put off until the destructor around its worker has returned.
+#[test]
+fn p10_a_worker_that_runs_in_a_destructor_drops_its_own_chains() {
+    let around = crew(1);
+    let (executor, worker) = executor_without_thread(Executor::builder());
+    let run =
+        chain_of_answers(&around.spawn(Giver), 3, || worker.run().expect("the thread has no other work"));
+    let thread = thread::spawn(move || drop(run));
+    for length in 1..8 {
+        let (sender, dropped) = mpsc::channel();
+        let chain = chain_of_answers(&executor.spawn(Giver), length, move || sender.send(()).unwrap());
+        executor.spawn(Drops).tell(chain).unwrap();
+        dropped.recv_timeout(Duration::from_secs(LONG)).expect("the chain is dropped in its turn");
+    }
+    shut_down(&executor);
+    thread.join().unwrap();
+    shut_down(&around);
+}
+
+/// Gives a reply away, for another thread to answer it.
+struct Keeps(mpsc::Sender<Reply<()>>);
+
+impl Actor for Keeps {}
+
+impl Receive<Note> for Keeps {
+    type Reply = ();
+    fn receive(&mut self, _: Note, reply: Reply<()>, _: &mut Context<Self>) {
+        self.0.send(reply).unwrap();
+    }
+}
+
+/// The events of the crew do not wait until the hook around its worker has returned.
+#[test]
+fn p06_a_worker_that_runs_in_a_hook_tells_its_own_events() {
+    quiet_panics();
+    let events = Events::new();
+    let (executor, worker) = executor_without_thread(Executor::builder().on_event(events.hook()));
+    let worker = std::sync::Mutex::new(Some(worker));
+    let around = build(Executor::builder().workers(1).on_event(move |_| {
+        let worker = worker.lock().unwrap().take();
+        if let Some(worker) = worker {
+            worker.run().expect("the thread has no other work");
+        }
+    }));
+    // A late answer for an actor that has ended is a dead letter, told by the thread that answers.
+    let (sender, replies) = mpsc::channel();
+    let (keeps, asks) = (around.spawn(Keeps(sender)), around.spawn(Puppet::default()));
+    inside(&asks, move |_, ctx| {
+        ctx.ask_then(&keeps, Note(1), |_, _, _| ()).unwrap();
+        ctx.stop();
+    });
+    asks.wait_stopped().unwrap();
+    let reply = replies.recv().unwrap();
+    let thread = thread::spawn(move || reply.send(()));
+    let failing = executor.spawn(Puppet::default());
+    let panics = Run(|_: &mut Puppet, _: &mut Context<Puppet>| -> () { panic!("told") });
+    failing.tell(panics).unwrap();
+    within(LONG, "the panic is told", || !events.all().is_empty());
+    shut_down(&executor);
+    thread.join().unwrap();
+    shut_down(&around);
 }

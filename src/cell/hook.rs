@@ -70,6 +70,25 @@ thread_local! {
     static WAITING: Cell<*const WaitingEvents> = const { Cell::new(ptr::null()) };
 }
 
+/// While this lives the thread is in no hook: for a thread that joins a crew, perhaps inside a hook
+/// of another crew. The crew's events would otherwise wait until that hook has returned. Dropping it
+/// restores what was before.
+#[derive(Debug)]
+pub(crate) struct HooksAside(*const WaitingEvents);
+
+impl HooksAside {
+    /// Leaves the hook's call on this thread aside.
+    pub(crate) fn set_aside() -> Self {
+        HooksAside(WAITING.replace(ptr::null()))
+    }
+}
+
+impl Drop for HooksAside {
+    fn drop(&mut self) {
+        WAITING.set(self.0);
+    }
+}
+
 fn call_in_order(hook: Arc<Hook>, event: Event) {
     /// Marks the end of the outermost call.
     struct Outermost;

@@ -2,7 +2,8 @@
 
 use crate::cell::core::Core;
 use crate::cell::event::Event;
-use crate::drops;
+use crate::cell::hook::HooksAside;
+use crate::drops::{self, DropsAside};
 use crate::sched::crew_thread;
 use crate::sched::crew_thread::Arrival;
 use crate::sched::scheduler::WorkerInit;
@@ -175,25 +176,29 @@ impl WorkerThread {
     /// Fails in a forked child, and if the calling thread works for an executor already: inside a
     /// handler, a hook or a waker that a worker runs. The worker comes back inside the error, to be
     /// run on another thread.
-    pub fn run(mut self) -> Result<(), RunError> {
+    pub fn run(self) -> Result<(), RunError> {
         let forked = self.recruiter.core.is_forked();
         // A thread works for one crew at a time: its thread-locals name a single worker.
         if forked || crew_thread::works_already() {
             return Err(RunError { worker: Box::new(self), forked });
         }
-        if let Some(begun) = self.begun.take()
-            && let Err(error) = self.recruiter.core.scheduler.slots[self.index].pin_here()
+        // The caller may be a destructor that heist calls, or a hook. Set aside until the last of
+        // this crew is dropped, which `worker` may hold.
+        let _aside = (DropsAside::set_aside(), HooksAside::set_aside());
+        let mut worker = self;
+        if let Some(begun) = worker.begun.take()
+            && let Err(error) = worker.recruiter.core.scheduler.slots[worker.index].pin_here()
         {
             let _nobody_waits_any_more = begun.send(error);
             // The slot is lost, and `build` fails.
             return Ok(());
         }
-        let arrival = self.arrival.take().expect("taken only here and in the drop");
+        let arrival = worker.arrival.take().expect("taken only here and in the drop");
         if matches!(&arrival, Arrival::Spare(spare) if spare.has_failed()) {
             // The handler failed after it had passed the thread on, so no slot is left to it.
             return Ok(());
         }
-        self.recruiter.work_until_end(arrival);
+        worker.recruiter.work_until_end(arrival);
         Ok(())
     }
 
