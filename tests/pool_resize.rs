@@ -432,3 +432,25 @@ fn no_more_holds_than_keys_on_the_way() {
     within(LONG, "all have ended", || live(&executor) == 0);
     tokens.assert_each_dropped_once();
 }
+
+/// The number may come from a configuration, so memory for the replicas must not be asked for before
+/// their number is checked.
+#[test]
+fn a_pool_of_too_many_replicas_is_an_error() {
+    struct Plain;
+    impl Actor for Plain {}
+    let executor = crew(1);
+    let pool = executor.pool(1, |_| Plain).build().unwrap();
+    for many in [usize::MAX, 1 << 44, (1 << 24) + 1] {
+        let too_many = |refused| matches!(refused, Err(PoolError::TooManyReplicas(n)) if n >= many);
+        assert!(too_many(pool.grow(many)));
+        assert!(too_many(pool.resize(many)));
+        assert!(too_many(executor.pool(many, |_| Plain).build().map(drop)));
+    }
+    assert_eq!(
+        pool.resize(usize::MAX).unwrap_err().to_string(),
+        format!("a pool has at most 2^24 replicas, not {}", usize::MAX)
+    );
+    pool.grow(1).expect("nothing has changed");
+    assert_eq!(pool.len(), 2);
+}

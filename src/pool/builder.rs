@@ -2,7 +2,7 @@
 
 use super::Pool;
 use super::error::PoolError;
-use super::factory::{StateFactory, make_states};
+use super::factory::{StateFactory, check_replicas, make_states};
 use super::life::{PoolInner, PoolSettings};
 use super::strategy::{Strategy, TwoChoices};
 use crate::actor::Actor;
@@ -176,12 +176,10 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// Calls the factory for all replicas, on this thread, then spawns them.
     ///
     /// # Errors
-    /// Fails if the pool would have no replicas, a capacity is 0 or too large, the factory fails
+    /// Fails if the pool would have no replicas or more than 2^24, a capacity is 0 or too large, the factory fails
     /// (the error has the index), or the executor shuts down. No replica goes on then.
     pub fn build(self) -> Result<Pool<A>, PoolError> {
-        if self.replicas == 0 {
-            return Err(PoolError::NoReplicas);
-        }
+        check_replicas(self.replicas)?;
         // The executor's capacity may be "unbounded", which no explicit setting can be.
         let usual_capacity = self.handle.core().capacity;
         let capacity = |asked: Option<usize>| match asked {

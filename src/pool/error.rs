@@ -50,6 +50,8 @@ impl fmt::Display for PoolStopReason {
 pub enum PoolError {
     /// The pool would have no replicas.
     NoReplicas,
+    /// The pool would have more than 2^24 replicas.
+    TooManyReplicas(usize),
     /// A capacity is 0 or too large.
     Capacity(usize),
     /// The factory did not make a replica.
@@ -72,6 +74,7 @@ impl fmt::Display for PoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PoolError::NoReplicas => f.write_str("a pool needs at least one replica"),
+            PoolError::TooManyReplicas(n) => write!(f, "a pool has at most 2^24 replicas, not {n}"),
             PoolError::Capacity(n) => write!(f, "a pool's mailboxes hold 1 to 2^27 - 2 messages, not {n}"),
             PoolError::Factory { index, .. } => write!(f, "replica {index} could not be made"),
             PoolError::Resizing => f.write_str("the pool is changing its size already"),

@@ -18,6 +18,18 @@ pub(super) type StateFactory<A> = Box<dyn Fn(usize) -> Result<A, Box<dyn Error +
 /// States for replicas that are about to be spawned. Each is boxed, since states may be large.
 pub(super) type States<A> = VecDeque<Box<A>>;
 
+/// Most replicas of a pool. A larger number is a mistake, and memory for it may not be there.
+const MOST_REPLICAS: usize = 1 << 24;
+
+/// Checks a pool's number of replicas.
+pub(super) fn check_replicas(replicas: usize) -> Result<(), PoolError> {
+    match replicas {
+        0 => Err(PoolError::NoReplicas),
+        1..=MOST_REPLICAS => Ok(()),
+        _ => Err(PoolError::TooManyReplicas(replicas)),
+    }
+}
+
 /// Calls the function for each index. User code, so the caller holds no lock.
 pub(super) fn make_states<A>(make: &StateFactory<A>, indexes: Range<usize>) -> Result<States<A>, PoolError> {
     let mut states = VecDeque::with_capacity(indexes.len());

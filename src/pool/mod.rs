@@ -229,7 +229,7 @@ impl<A: Actor + Send> Pool<A> {
     /// ([`is_resizing`](Self::is_resizing)).
     ///
     /// # Errors
-    /// Fails, and changes nothing, if the size is 0, the factory fails, a change is under way
+    /// Fails, and changes nothing, if the size is 0 or more than 2^24, the factory fails, a change is under way
     /// ([`PoolError::Resizing`]), the pool has stopped, or the executor shuts down.
     ///
     /// ```

@@ -4,7 +4,7 @@ use super::{KeyMove, PoolInner};
 use crate::actor::Actor;
 use crate::actor::restart::send_mark;
 use crate::pool::error::PoolError;
-use crate::pool::factory::make_states;
+use crate::pool::factory::{check_replicas, make_states};
 use crate::pool::roster::Roster;
 use std::sync::Arc;
 
@@ -21,9 +21,7 @@ impl<A: Actor> Drop for ResizeGuard<'_, A> {
 impl<A: Actor + Send> PoolInner<A> {
     /// Changes the number of replicas. See [`Pool::resize`](crate::Pool::resize).
     pub(in crate::pool) fn resize(self: &Arc<Self>, to: usize) -> Result<(), PoolError> {
-        if to == 0 {
-            return Err(PoolError::NoReplicas);
-        }
+        check_replicas(to)?;
         let before = self.check_resizable()?;
         // The factory is user code, so no lock is held.
         let factory = self.factory.borrow_factory().ok_or_else(|| self.stopped_error())?;
