@@ -4,11 +4,9 @@
 mod common;
 
 use common::*;
-use heist::strategy::{Replicas, Route, Strategy};
-use heist::{Actor, ActorRef, Ask, AskError, Context, Directory, Executor, Receive, Reply, Timer};
+use heist::{Actor, ActorRef, Ask, AskError, Context, Executor, Receive, Reply, Timer};
 use std::any::Any;
 use std::future::Future;
-use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
@@ -19,8 +17,6 @@ use std::time::Duration;
 const CHAIN: usize = if cfg!(heist_chaos) { 5_000 } else { 100_000 }; // more than a stack has room for
 /// The length of other chains: far more than such a stack has room for.
 const LINKS: usize = 10_000;
-/// The length of a chain of pools, each of which is several cells.
-const POOLS: usize = 2_000;
 const SMALL_STACK: usize = 64 * 1024;
 
 fn small_crew(workers: usize) -> Executor {
@@ -197,94 +193,13 @@ fn timers_inside_messages(executor: &Executor, counted: &Arc<AtomicUsize>) -> Th
     inner
 }
 
-/// A value that can be shared, as a directory's function and a pool's strategy must be.
-struct Shared(std::sync::Mutex<Thing>, #[allow(dead_code)] Counted); // dropped without being read
-
-impl Shared {
-    fn new(thing: Thing, counted: &Arc<AtomicUsize>) -> Self {
-        Shared(std::sync::Mutex::new(thing), Counted(Arc::clone(counted)))
-    }
-}
-
-/// Directories, each of which is held by the function of the next one.
-fn directories_inside_functions(executor: &Executor, counted: &Arc<AtomicUsize>) -> Thing {
-    let mut inner: Thing = Box::new(());
-    for _ in 0..LINKS {
-        let held = Shared::new(inner, counted);
-        let make = move |_: &u32| {
-            assert!(!held.0.is_poisoned());
-            Keeper::default()
-        };
-        inner = Box::new(Directory::builder(executor).max_actors(1).build(make).unwrap());
-    }
-    inner
-}
-
-/// A key that holds a value. All of them are equal.
-#[derive(Clone)]
-struct Holding(Arc<Shared>);
-
-impl PartialEq for Holding {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Holding {}
-
-impl Hash for Holding {
-    fn hash<H: Hasher>(&self, _: &mut H) {
-        assert!(!self.0.0.is_poisoned());
-    }
-}
-
-/// Unsent messages to a directory, each of which is held by the key of the next one.
-fn sendings_inside_keys(executor: &Executor, counted: &Arc<AtomicUsize>) -> Thing {
-    let directory = Directory::new(executor, |_: &Holding| Keeper::default());
-    let mut inner: Thing = Box::new(());
-    for _ in 0..LINKS {
-        let key = Holding(Arc::new(Shared::new(inner, counted)));
-        inner = Box::new(directory.send_async(&key, Keep(Box::new(()))));
-    }
-    inner
-}
-
-/// Gives its directory, when it is dropped, a function that holds the next such value.
-struct Offers {
-    directory: Directory<u32, Keeper>,
-    inner: Option<Thing>,
-    _counted: Counted,
-}
-
-impl Drop for Offers {
-    fn drop(&mut self) {
-        let inner = self.inner.take();
-        let _ = self.directory.get_or_spawn(&0, move || Keeper(inner.into_iter().collect()));
-    }
-}
-
-/// Functions that are not called, since the key has its actor or the executor has ended.
-fn functions_that_are_not_needed(executor: &Executor, counted: &Arc<AtomicUsize>) -> Thing {
-    let directory = Directory::new(executor, |_: &u32| Keeper::default());
-    directory.tell(&0, Keep(Box::new(()))).unwrap();
-    let mut inner: Thing = Box::new(());
-    for _ in 0..LINKS {
-        let (directory, counted) = (directory.clone(), Counted(Arc::clone(counted)));
-        inner = Box::new(Offers { directory, inner: Some(inner), _counted: counted });
-    }
-    inner
-}
-
 type Make = fn(&Executor, &Arc<AtomicUsize>) -> Thing;
 
-const CASCADES: [Make; 7] = [
+const CASCADES: [Make; 4] = [
     asks_inside_answers,
     replies_given_while_others_are_dropped,
     sendings_inside_messages,
     timers_inside_messages,
-    directories_inside_functions,
-    functions_that_are_not_needed,
-    sendings_inside_keys,
 ];
 
 /// A recursive drop would overflow the stack after a few hundred links.
@@ -350,29 +265,6 @@ fn p10_chains_are_dropped_after_the_executors_end() {
             assert_eq!(here.load(Relaxed), LINKS);
         });
     }
-}
-
-impl Strategy for Shared {
-    fn route(&self, _: &Replicas<'_>) -> Route {
-        Route::Index(0)
-    }
-}
-
-/// Each pool is held by the strategy of the next one. The pools have ended, so a handle is all that
-/// keeps each of them.
-#[test]
-fn p10_a_chain_of_pools_inside_strategies_is_dropped_on_a_small_stack() {
-    let (executor, counted) = (crew(1), Arc::default());
-    let mut inner: Thing = Box::new(());
-    for _ in 0..POOLS {
-        let held = Shared::new(inner, &counted);
-        inner = Box::new(executor.pool(1, |_| Keeper::default()).strategy(held).build().unwrap());
-    }
-    shut_down(&executor);
-    on_a_small_stack(move || {
-        drop(inner);
-        assert_eq!(counted.load(Relaxed), POOLS);
-    });
 }
 
 /// Dropped after the thread's other thread-locals.

@@ -10,6 +10,7 @@ use crate::cell::counted::Strong;
 use crate::cell::header::{ActorVtable, Header};
 use crate::cell::stopwatch::Stopwatch;
 use crate::cell::supervisor::Supervised;
+use crate::drops;
 use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
 use crate::sched::runnable::Affinity;
@@ -20,6 +21,7 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::sync::Arc;
 
 /// Makes actors on one executor.
 #[derive(Clone, Copy, Debug)]
@@ -378,8 +380,12 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
 
 /// Drops the state on the calling thread, and returns a reference to an actor that never was.
 fn dead_on_arrival<A: Actor + Send>(cell: NewCell<'_, A>) -> ActorRef<A> {
+    /// Drops the cell before what its heap belongs to.
+    struct Refused<'a, A>(#[allow(dead_code)] NewCell<'a, A>, #[allow(dead_code)] Arc<Core>);
+
     let core = cell.core();
-    drop(cell);
+    // SAFETY: the cell borrows the core only, which the value itself keeps until after the cell.
+    unsafe { drops::drop_value(Refused(cell, core.share())) };
     spawn_tombstone(core)
 }
 

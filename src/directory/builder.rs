@@ -2,7 +2,7 @@
 
 use super::Directory;
 use super::shard::KeyShard;
-use super::table::{DirectoryInner, DirectoryOwner, SweepState};
+use super::table::{DirectoryInner, DirectoryOwner, MakeFn, SweepState};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
 use crate::drops::OwnedField;
@@ -82,7 +82,7 @@ where
     /// # }
     /// ```
     pub fn new(executor: &Handle, make: impl Fn(&K) -> A + Send + Sync + 'static) -> Self {
-        Self::builder(executor).build_checked(Box::new(make))
+        Self::builder(executor).build_checked(OwnedField::new(Box::new(make)))
     }
 
     /// Begins a directory with settings of its own.
@@ -154,6 +154,7 @@ where
         self,
         make: impl Fn(&K) -> A + Send + Sync + 'static,
     ) -> Result<Directory<K, A>, DirectoryError> {
+        let make: MakeFn<K, A> = OwnedField::new(Box::new(make));
         if self.idle.is_some_and(|idle| idle.is_zero()) {
             return Err(DirectoryError::IdleTimeout);
         }
@@ -165,12 +166,12 @@ where
             Some(n) if !u32::try_from(n).is_ok_and(|n| (1..MAX_LEN).contains(&n)) => {
                 Err(DirectoryError::Capacity(n))
             }
-            _ => Ok(self.build_checked(Box::new(make))),
+            _ => Ok(self.build_checked(make)),
         }
     }
 
     /// Makes the directory from validated settings.
-    fn build_checked(self, make: Box<dyn Fn(&K) -> A + Send + Sync>) -> Directory<K, A> {
+    fn build_checked(self, make: MakeFn<K, A>) -> Directory<K, A> {
         let capacity = match self.capacity {
             _ if self.unbounded => MAX_LEN,
             Some(capacity) => capacity as u32,
@@ -183,7 +184,7 @@ where
         let most = self.limit.map_or(usize::MAX, |limit| limit / shards);
         let inner = DirectoryInner {
             executor: self.executor,
-            make: OwnedField::new(make),
+            make,
             capacity,
             idle: self.idle,
             hasher: RandomState::new(),

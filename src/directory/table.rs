@@ -15,12 +15,15 @@ use std::sync::Arc;
 /// Lets go of all actors when it is dropped.
 pub(super) struct DirectoryOwner<K: 'static, A: Actor>(pub(super) Arc<DirectoryInner<K, A>>);
 
+/// The function that makes a directory's actors.
+pub(super) type MakeFn<K, A> = OwnedField<Box<dyn Fn(&K) -> A + Send + Sync>>;
+
 /// A power of two of parts.
 pub(super) type KeyShards<K, A> = Box<[Padded<Mutex<KeyShard<K, A>>>]>;
 
 pub(super) struct DirectoryInner<K: 'static, A: Actor> {
     pub(super) executor: Handle,
-    pub(super) make: OwnedField<Box<dyn Fn(&K) -> A + Send + Sync>>,
+    pub(super) make: MakeFn<K, A>,
     /// Capacity of the actors' mailboxes.
     pub(super) capacity: u32,
     pub(super) idle: Option<Duration>,

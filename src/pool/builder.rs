@@ -7,6 +7,7 @@ use super::life::{PoolInner, PoolSettings};
 use super::strategy::{Strategy, TwoChoices};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
+use crate::drops::OwnedField;
 use crate::mailbox::state::MAX_LEN;
 use crate::time::Duration;
 use std::error::Error;
@@ -179,6 +180,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// Fails if the pool would have no replicas or more than 2^24, a capacity is 0 or too large, the factory fails
     /// (the error has the index), or the executor shuts down. No replica goes on then.
     pub fn build(self) -> Result<Pool<A>, PoolError> {
+        let (factory, usual) = (OwnedField::new(self.factory), OwnedField::new(self.usual));
         check_replicas(self.replicas)?;
         // The executor's capacity may be "unbounded", which no explicit setting can be.
         let usual_capacity = self.handle.core().capacity;
@@ -201,8 +203,8 @@ impl<A: Actor + Send> PoolBuilder<A> {
         };
         // All states are made before the first replica is spawned, so that a failing factory leaves
         // nothing behind.
-        let states = make_states(&self.factory, 0..self.replicas)?;
-        PoolInner::start_pool(self.handle, self.factory, self.usual, settings, states).map(Pool::new)
+        let states = make_states(&factory, 0..self.replicas)?;
+        PoolInner::start_pool(self.handle, factory, usual, settings, states).map(Pool::new)
     }
 }
 

@@ -48,8 +48,8 @@ pub(super) struct Factory<A: 'static>(Mutex<Option<SharedFactory<A>>>);
 type SharedFactory<A> = Arc<OwnedField<StateFactory<A>>>;
 
 impl<A> Factory<A> {
-    pub(super) fn new(make: StateFactory<A>) -> Self {
-        Factory(Mutex::new(Some(Arc::new(OwnedField::new(make)))))
+    pub(super) fn new(make: OwnedField<StateFactory<A>>) -> Self {
+        Factory(Mutex::new(Some(Arc::new(make))))
     }
 
     /// Returns the function, for calls without a lock. Returns `None` once the pool has ended.

@@ -109,8 +109,8 @@ impl<A: Actor + Send> PoolInner<A> {
     /// Starts a pool with these states.
     pub(super) fn start_pool(
         handle: Handle,
-        make: StateFactory<A>,
-        usual: Box<dyn Strategy + Send + Sync>,
+        make: OwnedField<StateFactory<A>>,
+        usual: OwnedField<Box<dyn Strategy + Send + Sync>>,
         settings: PoolSettings,
         mut states: States<A>,
     ) -> Result<Arc<Self>, PoolError> {
@@ -128,7 +128,7 @@ impl<A: Actor + Send> PoolInner<A> {
         let shared = Arc::new(PoolInner {
             stripes: Stripes::new(workers + OUTSIDE),
             usual_route: usual.fixed(),
-            usual: OwnedField::new(usual),
+            usual,
             handle,
             factory: Factory::new(make),
             settings,
