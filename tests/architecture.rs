@@ -322,7 +322,7 @@ fn every_unsafe_block_gives_its_reason() {
     }
 }
 
-/// Running `scripts/break-promises.sh` takes long, so each test run checks at least that every
+/// Running `cargo xtask breaks` takes long, so each test run checks at least that every
 /// break still applies.
 #[test]
 fn every_break_finds_what_it_breaks() {

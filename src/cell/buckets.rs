@@ -10,7 +10,7 @@ pub(super) type Percentiles = [u64; 4];
 pub(super) use empty::Buckets;
 #[cfg(feature = "timing")]
 pub(super) use filled::Buckets;
-#[cfg(all(test, feature = "timing"))]
+#[cfg(all(test, not(heist_loom), feature = "timing"))]
 pub(super) use filled::{SHORTEST, USUAL};
 
 #[cfg(feature = "timing")]

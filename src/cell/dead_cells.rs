@@ -6,7 +6,7 @@
 //! which has no other use any more. Freeing a cell runs no user code: the actor's last turn has
 //! dropped the state, the supervisor and the waiters.
 //!
-//! Loom model: `models::registry`. Needed orderings: `scripts/weaken-orderings.sh`, group
+//! Loom model: `models::registry`. Needed orderings: `cargo xtask weaken`, group
 //! `registry`.
 
 use super::core::Core;

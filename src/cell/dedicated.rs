@@ -15,7 +15,7 @@
 //! turn. Then the actor has no state ([`Cold::unmade`](super::cold::Cold::unmade)) and ends as if
 //! never started.
 //!
-//! Loom model: `models::apart`. Needed orderings: `scripts/weaken-orderings.sh`, group `apart`.
+//! Loom model: `models::apart`. Needed orderings: `cargo xtask weaken`, group `apart`.
 
 use super::core::Core;
 use super::end;

@@ -15,7 +15,7 @@
 //! A panic in any step is reported, and the other steps happen nevertheless. Unless the actor had
 //! panicked before, the panic becomes the reason of the end for all later steps.
 //!
-//! Loom model of step 5: `models::references`. Needed orderings: `scripts/weaken-orderings.sh`,
+//! Loom model of step 5: `models::references`. Needed orderings: `cargo xtask weaken`,
 //! group `state`.
 
 use super::cold::Cold;

@@ -11,7 +11,7 @@
 //! or running cell is never dead, so a runnable needs no count of its own.
 //!
 //! Loom models: `models::references`, `models::retire`. Needed orderings:
-//! `scripts/weaken-orderings.sh`, groups `state` and `retire`.
+//! `cargo xtask weaken`, groups `state` and `retire`.
 
 use super::cold::Cold;
 use super::core::{Core, Limits, Tally};

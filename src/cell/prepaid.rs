@@ -30,7 +30,7 @@
 //! Answers to `ask_then` are exempt from the capacity too, but do count in the length. Each answer
 //! was preceded by a message that an actor handled, so answers cannot keep each other going.
 //!
-//! Loom model: `models::prepaid`. Needed orderings: `scripts/weaken-orderings.sh`, group `prepaid`.
+//! Loom model: `models::prepaid`. Needed orderings: `cargo xtask weaken`, group `prepaid`.
 
 use crate::sync::{AtomicU32, Ordering::*};
 use std::cell::Cell;

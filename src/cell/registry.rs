@@ -5,7 +5,7 @@
 //! cell, places are used again). A shard with cells keeps the core alive. One reference counts for
 //! all cells of a shard, so a spawn touches no shared count.
 //!
-//! Loom model: `models::registry`. Needed orderings: `scripts/weaken-orderings.sh`, group
+//! Loom model: `models::registry`. Needed orderings: `cargo xtask weaken`, group
 //! `registry`.
 
 use super::core::Core;

@@ -32,7 +32,7 @@
 //! a hint beside the flag after each message ([`Header::stop_is_hinted`]). A stop that comes while
 //! the cell is vacant was meant for the old state, and is forgotten.
 //!
-//! Loom model: `models::retire`. Needed orderings: `scripts/weaken-orderings.sh`, group `retire`.
+//! Loom model: `models::retire`. Needed orderings: `cargo xtask weaken`, group `retire`.
 
 use super::end;
 use super::event::{Event, PanicPlace, ReplicaFailure};

@@ -38,7 +38,7 @@
 //! set, under the same lock. Each turn ends with a look at the list, and if it finds room at least
 //! one waiter comes off.
 //!
-//! Loom model: `models::room`. Needed orderings: `scripts/weaken-orderings.sh`, group `room`.
+//! Loom model: `models::room`. Needed orderings: `cargo xtask weaken`, group `room`.
 
 use super::counted::Strong;
 use super::deliver::{Lane, deliver};

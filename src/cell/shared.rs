@@ -29,7 +29,7 @@
 //! its runnable is in no other queue. Closing the queue, or a member's leaving, pushes the
 //! runnable. An executor with a held queue is not quiescent, since all members are scheduled.
 //!
-//! Loom model: `models::shared`. Needed orderings: `scripts/weaken-orderings.sh`, group `state`
+//! Loom model: `models::shared`. Needed orderings: `cargo xtask weaken`, group `state`
 //! (model `shared`).
 
 use super::counted::Strong;

@@ -13,7 +13,7 @@
 //! time.
 //!
 //! Loom models: `models::mailbox` and `models::retire`, which copy this loop's steps. Needed
-//! orderings: `scripts/weaken-orderings.sh`, groups `state` and `retire`.
+//! orderings: `cargo xtask weaken`, groups `state` and `retire`.
 
 use super::batch::{self, TimedTurn};
 use super::cold::Cold;

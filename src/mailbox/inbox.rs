@@ -17,7 +17,7 @@
 //! A turn with only this message neither reads nor writes the stack.
 //!
 //! Loom models: `models::mailbox`, and `models::segments` for segments. Needed orderings:
-//! `scripts/weaken-orderings.sh`, groups `inbox` and `segments`.
+//! `cargo xtask weaken`, groups `inbox` and `segments`.
 
 use super::link::{Node, claim_one_more, is_open, is_segment, node_of};
 use super::segment::{self, NextSlot, Segment, SegmentKind};

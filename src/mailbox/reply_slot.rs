@@ -20,7 +20,7 @@
 //! Ordering: every transition that hands over the value or the waker is a Release. The other side's
 //! transition or load is an Acquire that reads from the Release.
 //!
-//! Loom model: `models::reply`. Needed orderings: `scripts/weaken-orderings.sh reply`.
+//! Loom model: `models::reply`. Needed orderings: `cargo xtask weaken reply`.
 
 use crate::drops;
 use crate::sync::{AtomicU8, Ordering::*, UnsafeCell, chaos};

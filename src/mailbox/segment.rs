@@ -28,7 +28,7 @@
 //!   between a sender's look and its step. Then the sender has claimed a slot of the new segment,
 //!   and checks the new segment's type.
 //!
-//! Loom model: `models::segments`. Needed orderings: `scripts/weaken-orderings.sh segments`.
+//! Loom model: `models::segments`. Needed orderings: `cargo xtask weaken segments`.
 
 use super::link::{self, ALIGN, MOST_CLAIMED, Node, claimed_slots, is_segment};
 use crate::memory::{self, Heap, Held};

@@ -48,7 +48,7 @@
 //! by masking, free lists for each page, and a separate list for blocks that other threads free.
 //!
 //! Loom model of the stack of returns: `models::returns`. Needed orderings:
-//! `scripts/weaken-orderings.sh returns`.
+//! `cargo xtask weaken returns`.
 
 mod chunks;
 mod heap;

@@ -4,7 +4,7 @@
 //! Many threads push, and only the heap's holder takes, always the whole stack. This makes a
 //! Treiber stack without the ABA problem, since no thread takes a single element.
 //!
-//! Loom model: `models::returns`. Needed orderings: `scripts/weaken-orderings.sh returns`.
+//! Loom model: `models::returns`. Needed orderings: `cargo xtask weaken returns`.
 
 use crate::sync::{AtomicPtr, Ordering::*, chaos};
 use std::ptr;

@@ -4,7 +4,7 @@
 //! has come, or if the owner waits for the heap. A heap with millions of blocks therefore delays no
 //! thread.
 //!
-//! Loom model: `models::returns`. Needed orderings: `scripts/weaken-orderings.sh returned`.
+//! Loom model: `models::returns`. Needed orderings: `cargo xtask weaken returned`.
 
 use super::heap::{Heap, STEP_BLOCKS};
 use super::slab::Slab;

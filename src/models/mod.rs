@@ -30,7 +30,7 @@
 //!
 //! A model finds: two threads that touch the same thing unsynchronized (the things are loom's
 //! `UnsafeCell`s), a lost wake-up (all threads sleep, and loom reports a deadlock), and violations
-//! of its assertions. `scripts/weaken-orderings.sh` shows for each ordering which model needs it.
+//! of its assertions. `cargo xtask weaken` shows for each ordering which model needs it.
 //!
 //! No model sees: crossbeam's queues; more than a few threads and messages; executions with more
 //! preemptions than the bound; time (a timed wait may end at any moment, and does). loom makes a

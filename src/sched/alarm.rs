@@ -49,7 +49,7 @@
 //! late.
 //!
 //! Loom models: `models::alarm`, and `models::spares` for vacant slots. Needed orderings:
-//! `scripts/weaken-orderings.sh alarm`.
+//! `cargo xtask weaken alarm`.
 
 use crate::sync::{AtomicU64, Ordering::*};
 use crate::time::{self, Duration, Instant};

@@ -1,7 +1,7 @@
 //! The count of chores that have not begun, with the protocol of [`errand`](super::errand), and a
 //! list of the threads that run such code.
 //!
-//! Loom model: `models::errands`. Needed orderings: `scripts/weaken-orderings.sh errand`, a row for
+//! Loom model: `models::errands`. Needed orderings: `cargo xtask weaken errand`, a row for
 //! each count.
 
 use crate::sync::{AtomicUsize, Mutex, Ordering::*};

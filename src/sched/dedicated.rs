@@ -9,7 +9,7 @@
 //! An actor has one runnable at most, so the thread needs no queue either. Making the actor ready
 //! leaves the runnable as the token for which the thread sleeps.
 //!
-//! Loom model: `models::apart`. Needed orderings: `scripts/weaken-orderings.sh apart`.
+//! Loom model: `models::apart`. Needed orderings: `cargo xtask weaken apart`.
 
 use super::runnable::{After, DedicatedParker, Runnable};
 use super::scheduler::Scheduler;

@@ -13,7 +13,7 @@
 //! [`Scheduler::check_quiescence`](super::Scheduler::check_quiescence) relies on this, as on the
 //! workers' word.
 //!
-//! Loom model: `models::apart`. Needed orderings: `scripts/weaken-orderings.sh apart`.
+//! Loom model: `models::apart`. Needed orderings: `cargo xtask weaken apart`.
 
 use crate::sync::{AtomicU64, Ordering::*};
 

@@ -61,7 +61,7 @@
 //! - this worker sees the table of timers empty, under its lock, which [`Scheduler::fire_timers`]
 //!   takes inside a counted [visit](super::chores::OwedChores::begin_visit).
 //!
-//! Loom model: `models::errands`. Needed orderings: `scripts/weaken-orderings.sh errand`, a row for
+//! Loom model: `models::errands`. Needed orderings: `cargo xtask weaken errand`, a row for
 //! each count.
 
 use super::crew_thread::{self, Current};

@@ -10,7 +10,7 @@
 //! is read as a whole, and a sender is counted in and out on one stripe. So a sender that is inside
 //! during a reader's whole pass over the stripes is always seen.
 //!
-//! Loom model: `models::quiet`. Needed orderings: `scripts/weaken-orderings.sh gate`.
+//! Loom model: `models::quiet`. Needed orderings: `cargo xtask weaken gate`.
 
 use crate::sync::{AtomicU64, Ordering::*, Padded, thread_stripe};
 

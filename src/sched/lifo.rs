@@ -4,7 +4,7 @@
 //! been busy with one turn for too long. Taking is an exchange, so a runnable is in exactly one
 //! pair of hands. Only the owner fills.
 //!
-//! Loom model: `models::lifo`. Needed orderings: `scripts/weaken-orderings.sh lifo`.
+//! Loom model: `models::lifo`. Needed orderings: `cargo xtask weaken lifo`.
 
 use super::runnable::{Runnable, RunnableHeader};
 use crate::sync::{AtomicPtr, Ordering::*};

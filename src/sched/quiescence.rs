@@ -25,7 +25,7 @@
 //! the announcer sees the ticket, or the wait sees that part at rest.
 //!
 //! Loom models: `models::quiet`, `models::apart` and `models::spares`. Needed orderings:
-//! `scripts/weaken-orderings.sh quiet`.
+//! `cargo xtask weaken quiet`.
 //!
 //! [`Scheduler::check_quiescence`]: super::Scheduler::check_quiescence
 

@@ -60,7 +60,7 @@
 //! There are never more threads than workers and the maximal number of spares together. A free
 //! spare sleeps with one timeout, and after its end all is silent.
 //!
-//! Loom model: `models::spares`. Needed orderings: `scripts/weaken-orderings.sh spares`.
+//! Loom model: `models::spares`. Needed orderings: `cargo xtask weaken spares`.
 //!
 //! [`Scheduler::check_quiescence`]: super::Scheduler::check_quiescence
 

@@ -4,7 +4,7 @@
 //! `std::thread::park` is not used: user code inside a handler could take its token, as any
 //! executor's `block_on` does.
 //!
-//! Loom model: `models::idle`. Needed steps: `scripts/weaken-orderings.sh parker`.
+//! Loom model: `models::idle`. Needed steps: `cargo xtask weaken parker`.
 
 use super::primitives::{AtomicBool, Condvar, Mutex, Ordering::Relaxed};
 use std::sync::Arc;

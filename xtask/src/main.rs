@@ -3,8 +3,12 @@
 //! Each command runs from the root of the repository, and ends at the first failure with exit code
 //! 1. Exit code 2 means a wrong command line.
 
+mod breaks;
+mod copy;
+mod edit;
 mod package;
 mod run;
+mod weaken;
 
 use run::{Failure, cargo, command, installed, root};
 use std::process::ExitCode;
@@ -18,7 +22,7 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
   test [ARGUMENTS]      the tests: cargo test
   features              each feature alone and none
   loom [MODEL]          the loom models, or those whose path has MODEL
-  breaks [PREFIX]       the tests notice each broken promise
+  breaks [PREFIX]       the tests notice each broken promise; --check: each still applies
   weaken [NAME]         the models notice each weakened ordering; --check: each still applies
   instructions          counts instructions on the hot paths; --renew writes the table
   sanitize [KIND]...    thread, address, poison, leak, memcheck
@@ -38,8 +42,8 @@ fn main() -> ExitCode {
         "test" => cargo("test").args(rest).run(),
         "features" => takes_none(rest).and_then(|()| features()),
         "loom" => loom(rest),
-        "breaks" => script("break-promises.sh", rest),
-        "weaken" => script("weaken-orderings.sh", rest),
+        "breaks" => breaks::run(rest),
+        "weaken" => weaken::run(rest),
         "instructions" => script("instructions.sh", rest),
         "sanitize" => script("sanitize.sh", rest),
         "soak" => script("soak.sh", rest),

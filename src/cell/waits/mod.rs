@@ -37,7 +37,7 @@
 //! answered from there. A wait for such a reply counts as one for the asked actor. Waits of threads
 //! and tasks outside are not seen.
 //!
-//! Loom model: `models::waits`. Needed orderings: `scripts/weaken-orderings.sh`, group `waits`.
+//! Loom model: `models::waits`. Needed orderings: `cargo xtask weaken`, group `waits`.
 
 mod register;
 mod stuck;

@@ -4,7 +4,7 @@
 //! actors (a queue's replicas) needs one that goes on, a wait for all of several needs all. The
 //! walk marks actors as going on until no more can be marked. The others are stuck.
 //!
-//! Loom model: `models::waits`. Needed orderings: `scripts/weaken-orderings.sh`, group `waits`.
+//! Loom model: `models::waits`. Needed orderings: `cargo xtask weaken`, group `waits`.
 
 use super::{ActorKey, Waits};
 use crate::cell::sharing::Doers;

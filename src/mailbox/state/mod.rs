@@ -60,7 +60,7 @@
 //! before the turn. The inbox publishes the messages themselves.
 //!
 //! Loom models: `models::mailbox`, `models::references`, `models::retire`, `models::room` and
-//! `models::shared`. Needed orderings: `scripts/weaken-orderings.sh state`, and `retire` and `room`
+//! `models::shared`. Needed orderings: `cargo xtask weaken state`, and `retire` and `room`
 //! for these flags.
 
 mod word;

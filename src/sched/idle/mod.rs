@@ -82,7 +82,7 @@
 //! A thread that blocks with its slot is not parked, and gives the waiting work to others.
 //!
 //! Loom models: `models::idle`, and `models::spares` for vacant slots. Needed orderings:
-//! `scripts/weaken-orderings.sh idle`, and `parker` for the tokens.
+//! `cargo xtask weaken idle`, and `parker` for the tokens.
 
 mod roles;
 pub(crate) mod vacant;

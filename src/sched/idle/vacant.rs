@@ -29,7 +29,7 @@
 //! on, without the slot. The spare goes on for a few timeouts after the slot was taken back, so
 //! repeated blocking wakes no thread.
 //!
-//! Loom model: `models::spares`. Needed orderings: `scripts/weaken-orderings.sh spares`.
+//! Loom model: `models::spares`. Needed orderings: `cargo xtask weaken spares`.
 
 use super::{Idle, IdleList, LINGER, PARKED_ONE, SENTINEL, WATCH_FIRST, WATCH_LONGEST, Woken};
 use crate::sched::spares::{Assignment, Spare};
