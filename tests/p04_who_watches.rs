@@ -193,24 +193,26 @@ fn p05_outside_work_does_not_wait_behind_turns_that_became_long() {
     shut_down(&executor);
 }
 
-/// The hook for a started spare waits for an answer on the only worker, before the worker's slot is
+/// The handler for a spare waits for an answer on the only worker, before the worker's slot is
 /// vacant.
 #[test]
-fn p07_a_wait_in_the_hook_that_is_told_of_a_spare_is_refused() {
+fn p07_a_wait_in_the_handler_of_a_spare_is_refused() {
     let log: Arc<OnceLock<ActorRef<Puppet>>> = Arc::default();
     let seen: Arc<OnceLock<Result<u64, AskError>>> = Arc::default();
     let (theirs, outcome) = (Arc::clone(&log), Arc::clone(&seen));
-    let hook = move |event: &Event| {
-        if let (Event::SpareStarted { .. }, Some(log)) = (event, theirs.get()) {
+    let handler = move |spare: WorkerThread| {
+        if let Some(log) = theirs.get() {
             let answer = log.ask(Note(7)).unwrap().wait_timeout(Duration::from_secs(LONG));
             let _ = outcome.set(answer.map_err(AskError::from));
         }
+        drop(thread::spawn(|| spare.run()));
+        Ok(())
     };
-    let executor = build(Executor::builder().workers(1).on_event(hook));
+    let executor = build(Executor::builder().workers(1).spare_handler(handler));
     assert!(log.set(executor.spawn(Puppet::default())).is_ok());
     let blocks = executor.spawn(Puppet::default());
     inside(&blocks, |_, _| blocking(|| ()));
     assert_eq!(seen.get(), Some(&Err(AskError::NoSpare)));
-    assert_eq!(executor.stats().spares.alive, 1, "no spare was started for the hook");
+    assert_eq!(executor.stats().spares.alive, 1, "no spare was started for the handler");
     shut_down(&executor);
 }

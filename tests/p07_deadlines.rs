@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{self, Wake, Waker};
 use std::thread;
 use std::time::Duration;
@@ -340,4 +341,62 @@ fn p07_two_executors_that_wait_for_each_other_go_on() {
     }
     shut_down(&one);
     shut_down(&two);
+}
+
+/// Holds up the event of a started spare.
+#[derive(Clone, Default)]
+struct SlowHook {
+    until: Latch,
+    /// Whether the hook has returned, or panicked.
+    over: Arc<AtomicBool>,
+}
+
+impl SlowHook {
+    fn crew(&self) -> Executor {
+        let this = self.clone();
+        let hook = move |event: &Event| {
+            if let Event::SpareStarted { .. } = event {
+                let _over = OnDrop(|| this.over.store(true, SeqCst));
+                this.until.wait();
+            }
+        };
+        build(Executor::builder().workers(2).on_event(hook))
+    }
+}
+
+/// Calls a function when dropped.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// A wait in a handler starts a spare first. The wait does not include the hook.
+#[test]
+fn p07_a_hook_that_is_told_of_a_spare_does_not_hold_up_a_wait() {
+    let slow = SlowHook::default();
+    let executor = slow.crew();
+    let (asks, asked) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+    let held = Held::hold(&asked);
+    let waited =
+        inside(&asks, move |_, _| asked.ask(Note(1)).unwrap().wait_timeout(SHORT).map_err(AskError::from));
+    assert_eq!(waited, Err(AskError::TimedOut));
+    assert!(!slow.over.load(SeqCst), "the wait waited for the hook");
+    slow.until.open();
+    drop(held);
+    shut_down(&executor);
+}
+
+/// The same for the end of another executor.
+#[test]
+fn p07_a_hook_that_is_told_of_a_spare_does_not_hold_up_a_shutdown() {
+    let slow = SlowHook::default();
+    let executor = slow.crew();
+    let ends = executor.spawn(Puppet::default());
+    assert!(inside(&ends, |_, _| crew(1).shutdown_now(SHORT).is_ok()));
+    assert!(!slow.over.load(SeqCst), "the shutdown waited for the hook");
+    slow.until.open();
+    shut_down(&executor);
 }

@@ -6,9 +6,10 @@ mod common;
 use common::*;
 use heist::strategy::{Replicas, Route, SharedQueue, Strategy, ToIndex};
 use heist::{
-    Actor, ActorRef, Ask, AskError, Context, Event, Executor, Handler, Pool, Receive, Refusal, Reply,
+    Actor, ActorRef, Ask, AskError, Context, Executor, Handler, Pool, Receive, Refusal, Reply, WorkerThread,
 };
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 fn named(executor: &Executor, name: &str) -> ActorRef<Puppet> {
@@ -160,21 +161,22 @@ fn p07_a_send_leaves_the_replicas_that_were_stopped_and_freed() {
     shut_down(&executor);
 }
 
-/// The inner wait of the hook must not erase the outer wait, or its cycle would go unnoticed.
+/// The inner wait of the handler must not erase the outer wait, or its cycle would go unnoticed.
 #[test]
-fn p07_a_wait_in_a_spares_hook_leaves_the_wait_for_which_it_was_started() {
+fn p07_a_wait_in_a_spares_handler_leaves_the_wait_for_which_it_was_started() {
     let (other, told) = (Arc::new(Mutex::new(None::<ActorRef<Puppet>>)), Latch::new());
     let (theirs, waited) = (Arc::clone(&other), told.clone());
     // Runs on the thread of the waiting turn, as a part of that turn.
-    let hook = move |event: &Event| {
-        if matches!(event, Event::SpareStarted { .. })
-            && let Some(other) = theirs.lock().unwrap().take()
-        {
+    let handler = move |spare: WorkerThread| {
+        let other = theirs.lock().unwrap().take();
+        if let Some(other) = other {
             assert_eq!(wait(other.ask(Note(7)).unwrap()).unwrap(), 7);
             waited.open();
         }
+        drop(thread::spawn(|| spare.run()));
+        Ok(())
     };
-    let executor = build(Executor::builder().workers(3).on_event(hook));
+    let executor = build(Executor::builder().workers(3).spare_handler(handler));
     let (asker, asked) = (named(&executor, "asker"), named(&executor, "asked"));
     // Waits without starting a spare.
     let (inside, until) = (Latch::new(), Latch::new());
@@ -197,19 +199,20 @@ fn p07_a_wait_in_a_spares_hook_leaves_the_wait_for_which_it_was_started() {
     shut_down(&executor);
 }
 
-/// While only the hook's wait is known, the other actor begins to wait for this one.
+/// While only the handler's wait is known, the other actor begins to wait for this one.
 #[test]
-fn p07_a_cycle_that_begins_during_a_wait_in_a_spares_hook_is_refused() {
+fn p07_a_cycle_that_begins_during_a_wait_in_a_spares_handler_is_refused() {
     let other = Arc::new(Mutex::new(None::<ActorRef<Puppet>>));
     let theirs = Arc::clone(&other);
-    let hook = move |event: &Event| {
-        if matches!(event, Event::SpareStarted { .. })
-            && let Some(other) = theirs.lock().unwrap().take()
-        {
+    let handler = move |spare: WorkerThread| {
+        let other = theirs.lock().unwrap().take();
+        if let Some(other) = other {
             assert_eq!(wait(other.ask(Note(7)).unwrap()).unwrap(), 7);
         }
+        drop(thread::spawn(|| spare.run()));
+        Ok(())
     };
-    let executor = build(Executor::builder().workers(4).on_event(hook));
+    let executor = build(Executor::builder().workers(4).spare_handler(handler));
     let (asker, asked) = (named(&executor, "asker"), named(&executor, "asked"));
     let (inside, until) = (Latch::new(), Latch::new());
     let (entered, opened, back) = (inside.clone(), until.clone(), asker.clone());

@@ -70,7 +70,8 @@ pub enum Event {
         type_name: &'static str,
     },
     /// A spare thread was started: see
-    /// [`ExecutorBuilder::max_spares`](crate::ExecutorBuilder::max_spares).
+    /// [`ExecutorBuilder::max_spares`](crate::ExecutorBuilder::max_spares). Told by a worker, once
+    /// one is free.
     #[non_exhaustive]
     SpareStarted {
         /// How many threads there are now besides one for each worker.

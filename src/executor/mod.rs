@@ -93,8 +93,9 @@ impl Drop for Executor {
             self.core().start_draining();
             let _all_of_them = self.core().close_all(true, None);
         } else {
+            let begun = time::now();
             // A worker of another executor without a spare blocks all the same, until the deadline.
-            let _recorded = self.end_crew(self.drop_deadline, true, Blocking::at_any_rate());
+            let _recorded = self.end_crew(begun, self.drop_deadline, true, Blocking::at_any_rate());
         }
         // SAFETY: this is the drop of `self`, so the field is not used afterwards and is dropped
         // once.

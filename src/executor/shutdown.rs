@@ -113,14 +113,17 @@ impl Executor {
         if self.core().ends_after_this_thread() {
             return Err(WaitError::OnCrew);
         }
+        // Before a spare is started, which may run the user's handler.
+        let begun = time::now();
         let blocking = Blocking::unless_frozen().ok_or(WaitError::NoSpare)?;
-        self.end_crew(deadline, now, blocking)
+        self.end_crew(begun, deadline, now, blocking)
     }
 
-    /// Ends the executor. `blocking` says what became of this thread's slot, if the thread is
+    /// Ends the executor within `deadline` from `begun` on. `blocking` says what became of this thread's slot, if the thread is
     /// another executor's worker.
     pub(super) fn end_crew(
         &self,
+        begun: Instant,
         deadline: Duration,
         now: bool,
         blocking: Blocking,
@@ -132,7 +135,6 @@ impl Executor {
         if core.ends_after_this_thread() {
             return Err(WaitError::OnCrew);
         }
-        let begun = time::now();
         let end = begun.checked_add(deadline);
         // Three instants: messages drain until `soft`, actors and threads may end until `last`, and
         // the hook has the rest until `end`.
@@ -267,9 +269,9 @@ impl Shutdown {
             drop(executor);
             return Shutdown { shared, birth };
         }
-        let theirs = Arc::clone(&shared);
+        let (theirs, begun) = (Arc::clone(&shared), time::now());
         run_aside(move || {
-            let result = executor.end_crew(deadline, now, Blocking::at_any_rate());
+            let result = executor.end_crew(begun, deadline, now, Blocking::at_any_rate());
             let mut outcome = theirs.lock();
             outcome.result = Some(result);
             let waker = outcome.waker.take();

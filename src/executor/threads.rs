@@ -58,9 +58,8 @@ impl Recruiter {
             // A handler may return `Ok` and drop the thread unrun; then the spare is lost. A thread
             // dropped after this step is replaced.
             Ok(Ok(())) if spare.count_on_thread() => {
-                self.core.emit_event(|| Event::SpareStarted {
-                    spares: self.core.scheduler.spares.alive_threads(),
-                });
+                let core = Arc::clone(&self.core);
+                self.tell_soon(move || Event::SpareStarted { spares: core.scheduler.spares.alive_threads() });
                 return true;
             }
             Ok(Ok(())) => "the spare handler gave it up".to_string(),
@@ -69,8 +68,19 @@ impl Recruiter {
         };
         // The handler may have passed the thread on before it failed.
         spare.give_up_thread();
-        self.core.emit_event(|| Event::SpareFailed { error });
+        self.tell_soon(|| Event::SpareFailed { error });
         false
+    }
+}
+
+impl Recruiter {
+    /// Tells the hook by an errand. The calling thread is about to block, perhaps with a deadline,
+    /// and the hook may take its time.
+    fn tell_soon(&self, event: impl FnOnce() -> Event + Send + 'static) {
+        if self.core.has_hook() {
+            let core = Arc::clone(&self.core);
+            self.core.scheduler.run_as_errand(Site::Hook, move || core.emit_event(event));
+        }
     }
 }
 

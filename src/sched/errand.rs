@@ -156,6 +156,15 @@ impl Scheduler {
         }
     }
 
+    /// Has user code run by a worker, in an errand. Called inside a runnable of this crew, so the
+    /// crew does not end before.
+    pub(crate) fn run_as_errand(&self, site: Site, f: impl FnOnce() + Send + 'static) {
+        let chores: Vec<Box<dyn FnOnce() + Send>> = vec![Box::new(f)];
+        if let Some(errand) = self.make_errand(site, chores, |f| f()) {
+            self.push_errand(errand);
+        }
+    }
+
     /// Pushes an errand, from whatever thread, behind all that waits there.
     pub(super) fn push_errand(&self, errand: Runnable) {
         Worker::with(self, |worker| match worker {
