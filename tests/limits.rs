@@ -124,7 +124,7 @@ fn a_mutex_held_across_a_wait_stops_the_crew_until_it_is_unlocked() {
         });
         let mut ask = in_vain(asked.ask(Note(7)).unwrap());
         drop(guard); // the remedy
-        ask.wait().map_err(AskError::from)
+        ask.wait()
     });
     assert_eq!(answered, Ok(7));
     settle(&executor);
@@ -215,7 +215,7 @@ impl Receive<Question> for Moves {
     type Reply = u64;
     fn receive(&mut self, Question(asker): Question, reply: Reply<u64>, _: &mut Context<Self>) {
         let answers = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
-            let further = asker.ask(Note(7)).unwrap().wait().map_err(AskError::from);
+            let further = asker.ask(Note(7)).unwrap().wait();
             reply.send(further.expect("no cycle is seen"));
         });
         self.0.tell(answers).unwrap();

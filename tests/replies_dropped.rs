@@ -87,7 +87,7 @@ fn a_caught_panic_answers_before_its_handler_waits() {
                     _ => drop(me),
                 };
                 let mut ask = theirs.ask(Catch(Box::new(then))).unwrap();
-                let answered = ask.wait().map_err(AskError::from);
+                let answered = ask.wait();
                 opens.open();
                 answered
             });

@@ -285,7 +285,8 @@ fn a_file_that_cannot_be_opened_is_an_error_of_open() {
     let source = std::error::Error::source(&error).expect("the factory's own error");
     assert!(source.to_string().starts_with("unable to open"), "{source}");
     let error = open(folder.path().join("a.db"), "CREATE NONSENSE", Settings::default()).unwrap_err();
-    assert!(error.to_string().contains("syntax error"), "{error}");
+    let source = std::error::Error::source(&error).expect("SQLite's own error");
+    assert!(source.to_string().contains("syntax error"), "{source}");
     let none = Settings { readers: 0, ..Settings::default() };
     let error = open(folder.path().join("a.db"), "", none).unwrap_err();
     assert_eq!(error.to_string(), "a pool needs at least one replica");

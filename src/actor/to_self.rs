@@ -95,14 +95,11 @@ impl<A> Context<A> {
         // Packed now: the notice may be delivered at once, or later by a turn of the target.
         let told = TellParcel::for_room_notice::<A, M>(message).pack_for(self.header());
         let me = ActorRef::clone(self.me()).into_strong();
-        room::notify_owner(target.header(), me, told)
+        room::notify_owner(target.header(), me, told).map_err(|()| {
             // SAFETY: refused, so the only pointer is this call's again, to an envelope that
-            // `notice` made.
-            .map_err(|()| {
-                SendError::new(
-                    unsafe { told::take_from_envelope(told, self.header().pool_held()) },
-                    Refusal::Full,
-                )
-            })
+            // `for_room_notice` made.
+            let message = unsafe { told::take_from_envelope(told, self.header().pool_held()) };
+            SendError::new(message, Refusal::Full)
+        })
     }
 }

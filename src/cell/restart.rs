@@ -113,18 +113,16 @@ fn stop_and_drop_state(this: NonNull<Header>, panic: Option<PanicText>) {
     };
     if header.phase.get() == Phase::Running {
         // SAFETY: in the actor's turn, on a state whose `started` has returned.
-        if let Err(text) =
-            user::run_guarded(Site::Stopped, || unsafe { (header.vtable().stopped)(this, &reason) })
-        {
+        let stopped = || unsafe { (header.vtable().stopped)(this, &reason) };
+        if let Err(text) = user::run_guarded(Site::Stopped, stopped) {
             count_panic(header, PanicPlace::Stopped, text);
         }
     }
     // Vacant before the drop runs, so that a panic there cannot lead to a second drop.
     header.phase.set(Phase::Vacant);
     // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
-    if let Err(text) =
-        user::run_guarded_for(Site::Drop, &cause, || unsafe { (header.vtable().drop_state)(this) })
-    {
+    let drop_state = || unsafe { (header.vtable().drop_state)(this) };
+    if let Err(text) = user::run_guarded_for(Site::Drop, &cause, drop_state) {
         count_panic(header, PanicPlace::StateDrop, text);
     }
     let cause = match reason {
@@ -186,7 +184,8 @@ unsafe fn replace_state(this: NonNull<Header>, supervised: &Supervised, after: D
 /// Returns `true` as long as the actor accepts messages or has some to handle.
 fn needs_successor(header: &Header) -> bool {
     let now = header.state.load_snapshot();
-    !now.is_killed() && !(now.is_closed() && now.len() == 0)
+    let nothing_left = now.is_closed() && now.len() == 0;
+    !(now.is_killed() || nothing_left)
 }
 
 /// Makes the successor. After a failure the supervisor decides again.

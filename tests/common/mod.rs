@@ -76,7 +76,7 @@ pub(crate) fn within(secs: u64, what: &str, mut condition: impl FnMut() -> bool)
 /// Waits for the answer or for the error. Panics if the ask hangs.
 #[track_caller]
 pub(crate) fn answer<R>(mut ask: Ask<R>) -> Result<R, AskError> {
-    let answer = ask.wait_timeout(Duration::from_secs(LONG)).map_err(AskError::from);
+    let answer = ask.wait_timeout(Duration::from_secs(LONG));
     assert!(!matches!(answer, Err(AskError::TimedOut)), "an ask hangs");
     answer
 }

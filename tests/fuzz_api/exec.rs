@@ -227,10 +227,8 @@ fn to_actor(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
         Op::AskWait(_, letter) => {
             let prompt = Letter { keep: false, ..letter.clone() };
             let Some(mut ask) = back(actor.ask(world.msg(&prompt))) else { return };
-            if let Err(error) = ask.wait() {
-                if error == AskError::TimedOut {
-                    fail(world.seed, "a wait without a timeout timed out");
-                }
+            if ask.wait().is_err_and(|error| error == AskError::TimedOut) {
+                fail(world.seed, "a wait without a timeout timed out");
             }
         }
         Op::AskThen(_, letter, script) => {
