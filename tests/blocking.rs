@@ -5,7 +5,7 @@ mod common;
 
 use common::spares::*;
 use common::*;
-use heist::{Actor, AskError, Context, Executor, Handler, Refusal, StopReason, WaitError, blocking};
+use heist::{Actor, Context, Executor, Handler, Refusal, StopReason, WaitError, blocking};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::thread;
@@ -364,13 +364,12 @@ fn an_answer_ends_a_wait_before_the_asker_knows() {
         for _ in 0..50 {
             let (one, two) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
             let (back, there) = (one.clone(), two.clone());
-            let asks_back = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
-                back.ask(Note(2)).unwrap().wait().map_err(AskError::from)
-            });
+            let asks_back =
+                Run(move |_: &mut Puppet, _: &mut Context<Puppet>| back.ask(Note(2)).unwrap().wait());
             let waits = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
                 let mut first = there.ask(Note(1)).unwrap();
                 let second = there.ask(asks_back).unwrap();
-                (first.wait().map_err(AskError::from), second)
+                (first.wait(), second)
             });
             let (first, second) = answer(one.ask(waits).unwrap()).unwrap();
             assert_eq!(first, Ok(1));

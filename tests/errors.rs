@@ -177,7 +177,7 @@ fn one_error_serves_every_step_of_an_ask() {
         Ok(twice)
     }
     async fn awaits(puppet: &ActorRef<Puppet>) -> Result<u64, AskError> {
-        Ok(puppet.ask(Note(3))?.await?)
+        puppet.ask(Note(3))?.await
     }
     let executor = crew(1);
     let puppet = executor.spawn(Puppet::default());

@@ -126,7 +126,7 @@ fn an_actor_stops_itself_and_finishes_its_turn() {
 #[test]
 fn an_end_has_its_order() {
     struct Witness(Entries, &'static str);
-    impl std::task::Wake for Witness {
+    impl Wake for Witness {
         fn wake(self: Arc<Self>) {
             self.0.write(self.1);
         }
@@ -136,13 +136,10 @@ fn an_end_has_its_order() {
         let (diary, until) = paused(executor, &entries);
         let mut asked = diary.ask(Work("never")).unwrap();
         let asker = Arc::new(Witness(entries.clone(), "asker told")).into();
-        assert!(
-            Future::poll(std::pin::Pin::new(&mut asked), &mut std::task::Context::from_waker(&asker))
-                .is_pending()
-        );
+        assert!(Future::poll(Pin::new(&mut asked), &mut task::Context::from_waker(&asker)).is_pending());
         let mut end = Box::pin(diary.wait_stopped_async());
         let waiter = Arc::new(Witness(entries.clone(), "waiter told")).into();
-        assert!(end.as_mut().poll(&mut std::task::Context::from_waker(&waiter)).is_pending());
+        assert!(end.as_mut().poll(&mut task::Context::from_waker(&waiter)).is_pending());
         diary.stop_now();
         until.open();
         settle(executor);

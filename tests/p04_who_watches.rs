@@ -203,7 +203,7 @@ fn p07_a_wait_in_the_handler_of_a_spare_is_refused() {
     let handler = move |spare: WorkerThread| {
         if let Some(log) = theirs.get() {
             let answer = log.ask(Note(7)).unwrap().wait_timeout(Duration::from_secs(LONG));
-            let _ = outcome.set(answer.map_err(AskError::from));
+            let _ = outcome.set(answer);
         }
         drop(thread::spawn(|| spare.run()));
         Ok(())

@@ -221,7 +221,7 @@ impl Handler<Around> for Link {
     type Reply = Result<u64, AskError>;
     fn handle(&mut self, _: Around, _: &mut Context<Self>) -> Result<u64, AskError> {
         let mut ask = self.next.as_ref().unwrap().ask(Direct).expect("there is room");
-        ask.wait().map_err(AskError::from)
+        ask.wait()
     }
 }
 

@@ -407,7 +407,7 @@ fn p07_a_wait_in_front_of_kept_work_is_refused_without_spares() {
     asked.stop();
     assert_eq!((ended(&asker), ended(&asked)), (StopReason::Stopped, StopReason::Stopped));
     let (free, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
-    let waited = inside(&free, move |_, _| other.ask(Note(2)).unwrap().wait().map_err(heist::AskError::from));
+    let waited = inside(&free, move |_, _| other.ask(Note(2)).unwrap().wait());
     assert_eq!(waited, Ok(2));
 }
 

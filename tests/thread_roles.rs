@@ -128,7 +128,7 @@ fn a_waker_after_the_last_actors_end_may_wait() {
     let waker = on_wake(move || {
         // An allocation of the cell's size gets the cell's memory.
         let others: Vec<Vec<u8>> = (0..64).map(|_| vec![0x41; 480]).collect();
-        tell.send(friend.ask(Note(7)).unwrap().wait().map_err(heist::AskError::from)).unwrap();
+        tell.send(friend.ask(Note(7)).unwrap().wait()).unwrap();
         drop(others);
     });
     let mut idle = pin!(executor.wait_idle_async());
@@ -150,7 +150,7 @@ fn a_waker_of_an_end_may_wait_and_take_the_worker_away() {
         let (tell, told) = mpsc::channel();
         let waker = on_wake(move || {
             let asked = friend.ask(Note(7)).unwrap().wait_timeout(DEADLINE);
-            tell.send(asked.map_err(heist::AskError::from)).unwrap();
+            tell.send(asked).unwrap();
         });
         let mut stopped = pin!(holder.wait_stopped_async());
         assert!(stopped.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());

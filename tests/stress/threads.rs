@@ -179,7 +179,7 @@ pub fn wait(world: &Arc<World>) {
     while let Some((id, mut ask)) = world.asks.take() {
         careful(|| match ask.wait() {
             Ok(answer) => ended(id, Ok(answer)),
-            Err(error) => ended(id, Err(error.into())),
+            Err(error) => ended(id, Err(error)),
         });
         world.ledger.progress.fetch_add(1, Relaxed);
         world.asks.open.fetch_sub(1, Relaxed);

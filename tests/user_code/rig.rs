@@ -329,7 +329,7 @@ fn probe(world: &World) {
         // Spawns an actor, asks it, and ends it.
         let actor = handle.spawn(Puppet::default());
         match actor.ask(Ping) {
-            Ok(mut ask) => match ask.wait().map_err(AskError::from) {
+            Ok(mut ask) => match ask.wait() {
                 // A shutdown at once ends actors that have accepted messages.
                 Err(AskError::Stopped) if closing => {}
                 answer => answer.expect("an answer"),

@@ -133,7 +133,7 @@ fn handler(rig: &Rig) -> Outcome {
     rig.stops(&actor);
     rig.arm();
     let mut ask = actor.ask(Ping).expect("room");
-    let answer = ask.wait().map_err(AskError::from);
+    let answer = ask.wait();
     rig.sprung();
     match answer {
         Err(AskError::Panicked(_)) => assert!(rig.act().panics()),
@@ -162,7 +162,7 @@ fn batch(rig: &Rig) -> Outcome {
     rig.stops(&actor);
     rig.arm();
     let asks: Vec<_> = (0..4).filter_map(|_| actor.ask(Item).ok()).collect();
-    for answer in asks.into_iter().map(|mut ask| ask.wait().map_err(AskError::from)) {
+    for answer in asks.into_iter().map(|mut ask| ask.wait()) {
         assert!(answer.is_ok() || rig.act().panics() || !rig.alive() || rig.act() == Act::Stop, "{answer:?}");
     }
     rig.sprung();
@@ -248,7 +248,7 @@ fn local_drop_unwinding(rig: &Rig) -> Outcome {
     });
     let mut ask = actor.ask(run).expect("room");
     rig.sprung();
-    assert!(matches!(ask.wait().map_err(AskError::from), Err(AskError::Panicked(_))));
+    assert!(matches!(ask.wait(), Err(AskError::Panicked(_))));
     Outcome::Done
 }
 
@@ -263,7 +263,7 @@ fn payload_drop(rig: &Rig) -> Outcome {
     });
     let mut ask = actor.ask(run).expect("room");
     rig.sprung();
-    assert!(matches!(ask.wait().map_err(AskError::from), Err(AskError::Panicked(_))));
+    assert!(matches!(ask.wait(), Err(AskError::Panicked(_))));
     Outcome::Done
 }
 

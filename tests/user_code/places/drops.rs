@@ -89,7 +89,7 @@ fn panicked(rig: &Rig) -> Outcome {
     rig.arm();
     held.open();
     rig.sprung();
-    assert!(matches!(ask.wait().map_err(AskError::from), Err(AskError::Panicked(_))));
+    assert!(matches!(ask.wait(), Err(AskError::Panicked(_))));
     Outcome::Done
 }
 
@@ -118,7 +118,7 @@ fn expired(rig: &Rig) -> Outcome {
     rig.arm();
     held.open();
     rig.sprung();
-    assert_eq!(ask.wait().map_err(AskError::from), Err(AskError::Expired));
+    assert_eq!(ask.wait(), Err(AskError::Expired));
     Outcome::Done
 }
 

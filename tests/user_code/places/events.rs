@@ -3,7 +3,7 @@
 use crate::Place;
 use crate::acts::Act;
 use crate::rig::{Latch, Outcome, Ping, Puppet, Rig, Run};
-use heist::{ActorRef, AskError, Context, Event, Executor, StopReason};
+use heist::{ActorRef, Context, Event, Executor, StopReason};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +74,7 @@ fn spare_started(rig: &Rig) -> Outcome {
         .expect("room");
     rig.sprung();
     until.open();
-    assert_eq!(actor.ask(Ping).expect("room").wait().map_err(AskError::from), Ok(()));
+    assert_eq!(actor.ask(Ping).expect("room").wait(), Ok(()));
     Outcome::Done
 }
 
