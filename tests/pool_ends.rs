@@ -250,6 +250,24 @@ impl Handler<Give> for Part {
     }
 }
 
+/// A replica's delays are its own, and not those of a replica that had its index before.
+#[test]
+fn a_replica_added_after_a_shrink_does_not_inherit_losses() {
+    quiet_panics();
+    let executor = crew(1);
+    let pool = executor.pool(2, |_| Part).backoff(HOUR, HOUR).build().unwrap();
+    for _ in 0..3 {
+        // The first loss of each replica has no delay.
+        pool.tell(ToIndex(1), Fail).unwrap();
+        assert_eq!(answer(pool.ask(ToIndex(1), Nothing).unwrap()), Ok(()));
+        pool.shrink(1).unwrap();
+        within(LONG, "the replica has ended", || !pool.is_resizing());
+        pool.grow(1).unwrap();
+        within(LONG, "the pool has grown", || !pool.is_resizing());
+    }
+    shut_down(&executor);
+}
+
 /// A runnable is no user's value. The pool's end must not wait for the user's drop that stopped the
 /// pool, however deeply that drop is nested in others.
 #[test]
