@@ -102,8 +102,10 @@ fn chase(count: u64, bytes: usize) -> f64 {
     // in an order that no prefetcher predicts.
     let mut at = 0_usize;
     for _ in 0..lines {
-        let next =
-            at.wrapping_mul(6_364_136_223_846_793_005_usize).wrapping_add(1_442_695_040_888_963_407) % lines;
+        let next = at
+            .wrapping_mul(6_364_136_223_846_793_005_usize)
+            .wrapping_add(1_442_695_040_888_963_407)
+            % lines;
         memory[at].0.store(next as u64, Relaxed);
         at = next;
     }
@@ -127,7 +129,10 @@ fn main() {
     );
     show("compare-and-swap on a line that stays", own_line(count(20_000_000)));
     show("a line from one core to another and back", there_and_back(count(500_000)));
-    show("a change of a line that another core changes all the time", contended_line(count(20_000_000)));
+    show(
+        "a change of a line that another core changes all the time",
+        contended_line(count(20_000_000)),
+    );
     for (what, kib) in [("256 KiB", 256), ("8 MiB", 8 << 10), ("256 MiB", 256 << 10)] {
         show(
             &format!("a line somewhere in {what}, found through the one before"),

@@ -68,7 +68,8 @@ fn main() {
         ["list"] => WORKLOADS.iter().for_each(|(name, _)| println!("{name}")),
         ["count", wanted] => {
             COUNT_FROM.store(WARM_UP, Relaxed);
-            let (_, run) = WORKLOADS.iter().find(|(name, _)| *name == wanted).expect("one of the list");
+            let (_, run) =
+                WORKLOADS.iter().find(|(name, _)| *name == wanted).expect("one of the list");
             run();
         }
         // With a real clock, the sentinel may take the held victim's work, so that nothing is left.
@@ -124,7 +125,10 @@ impl Bell {
         let rung = self.rung.lock().expect("nobody panics under it");
         let waited = self.changed.wait_timeout_while(rung, WATCHDOG, |rung| !*rung);
         let (mut rung, timeout) = waited.expect("nobody panics under it");
-        assert!(!timeout.timed_out(), "nobody rang: actors were not taken in the order expected here");
+        assert!(
+            !timeout.timed_out(),
+            "nobody rang: actors were not taken in the order expected here"
+        );
         *rung = false;
     }
 }

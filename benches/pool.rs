@@ -135,7 +135,8 @@ fn price(
         });
         best = best.min(sender.ask(round).expect("room").wait().expect("an answer"));
         executor.wait_idle().expect("called from outside");
-        let pooled: u64 = pool.broadcast(Sum).wait().into_iter().map(|sum| sum.expect("an answer")).sum();
+        let pooled: u64 =
+            pool.broadcast(Sum).wait().into_iter().map(|sum| sum.expect("an answer")).sum();
         let sum = pooled + alone.ask(Sum).expect("room").wait().expect("an answer");
         assert_eq!(sum, tells, "each was handled once");
     }
@@ -147,7 +148,12 @@ fn prices(tells: u64) {
     println!("{:<16} {:>9} {:>9}", "", "8", "64 replicas");
     macro_rules! row {
         ($name:literal, $tell:expr) => {
-            println!("{:<16} {:>9.1} {:>9.1}", $name, price(tells, 8, $tell), price(tells, 64, $tell));
+            println!(
+                "{:<16} {:>9.1} {:>9.1}",
+                $name,
+                price(tells, 8, $tell),
+                price(tells, 64, $tell)
+            );
         };
     }
     row!("an actor", |_, actor, n| actor.tell(n).expect("room"));

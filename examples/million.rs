@@ -70,7 +70,8 @@ fn million() -> Result<usize, Box<dyn Error>> {
     show("spawned", rate(n, began.elapsed()));
     let spawned = resident();
     show("resident with all of them", megabytes(spawned));
-    let per_actor = before.zip(spawned).map(|(before, spawned)| spawned.saturating_sub(before) / n as u64);
+    let per_actor =
+        before.zip(spawned).map(|(before, spawned)| spawned.saturating_sub(before) / n as u64);
     // Of these bytes, 8 are the reference in the vector.
     show("bytes per actor", per_actor.map_or("n/a".into(), |bytes| bytes.to_string()));
 

@@ -61,7 +61,9 @@ pub(crate) unsafe fn drop_value<T>(value: T) {
         let call: Box<dyn FnOnce() + '_> = Box::new(move || drop(value));
         // SAFETY: only the lifetime changes. By the contract above, borrows outlive the outermost
         // call, which runs everything on the list.
-        return put_off(unsafe { std::mem::transmute::<Box<dyn FnOnce() + '_>, Box<dyn FnOnce()>>(call) });
+        return put_off(unsafe {
+            std::mem::transmute::<Box<dyn FnOnce() + '_>, Box<dyn FnOnce()>>(call)
+        });
     }
     let _level = Level::go_deeper();
     drop(value);
@@ -149,13 +151,20 @@ impl DropsAside {
     /// Leaves the drops of this thread aside.
     pub(crate) fn set_aside() -> Self {
         let none = ptr::null_mut();
-        DropsAside { depth: DEPTH.replace(0), oldest: OLDEST.replace(none), newest: NEWEST.replace(none) }
+        DropsAside {
+            depth: DEPTH.replace(0),
+            oldest: OLDEST.replace(none),
+            newest: NEWEST.replace(none),
+        }
     }
 }
 
 impl Drop for DropsAside {
     fn drop(&mut self) {
-        debug_assert!(DEPTH.get() == 0 && OLDEST.get().is_null(), "an outermost call leaves nothing");
+        debug_assert!(
+            DEPTH.get() == 0 && OLDEST.get().is_null(),
+            "an outermost call leaves nothing"
+        );
         DEPTH.set(self.depth);
         OLDEST.set(self.oldest);
         NEWEST.set(self.newest);
@@ -217,11 +226,15 @@ mod tests {
             .stack_size(64 << 10)
             .spawn(|| {
                 let dropped = Rc::default();
-                let chain = (0..100_000)
-                    .fold(None, |next, number| Some(Box::new(Link(next, Rc::clone(&dropped), number))));
+                let chain = (0..100_000).fold(None, |next, number| {
+                    Some(Box::new(Link(next, Rc::clone(&dropped), number)))
+                });
                 drop(chain);
                 assert!(dropped.borrow().iter().copied().eq((0..100_000).rev()));
-                assert_eq!((DEPTH.get(), OLDEST.get(), NEWEST.get()), (0, ptr::null_mut(), ptr::null_mut()));
+                assert_eq!(
+                    (DEPTH.get(), OLDEST.get(), NEWEST.get()),
+                    (0, ptr::null_mut(), ptr::null_mut())
+                );
             })
             .unwrap()
             .join()

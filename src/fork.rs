@@ -77,7 +77,8 @@ unsafe impl Sync for Birth {}
 impl Birth {
     /// Marks the calling process.
     pub(crate) fn in_this_process() -> Self {
-        let wiped = page::map_page().unwrap_or_else(|| NonNull::from(Box::leak(Box::new(Wiped::new(ASK)))));
+        let wiped =
+            page::map_page().unwrap_or_else(|| NonNull::from(Box::leak(Box::new(Wiped::new(ASK)))));
         Birth { wiped, _place: Arc::new(WipedPlace(wiped)), pid: std::process::id() }
     }
 
@@ -157,7 +158,8 @@ mod page {
     /// Maps a page that begins with [`HERE`](crate::fork::HERE), and with 0 in a forked child.
     /// Returns `None` if the kernel has no such pages.
     pub(super) fn map_page() -> Option<NonNull<Wiped>> {
-        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let (access, kind) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping at an address of the kernel's choice affects no existing memory.
         let at = unsafe { libc::mmap(ptr::null_mut(), BYTES, access, kind, -1, 0) };
         if at == libc::MAP_FAILED {

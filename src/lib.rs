@@ -367,7 +367,9 @@
 )]
 
 #[cfg(not(target_has_atomic = "64"))]
-compile_error!("heist needs 64-bit atomics: an actor's state is one word of 64 bits (see docs/platforms.md)");
+compile_error!(
+    "heist needs 64-bit atomics: an actor's state is one word of 64 bits (see docs/platforms.md)"
+);
 
 mod actor;
 mod cell;
@@ -409,7 +411,8 @@ pub use actor::timers::{IntervalMode, Tick, Timer, TimerError};
 pub use actor::wait::blocking;
 pub use actor::{Actor, Handler, Receive};
 pub use cell::event::{
-    DeadLetterCounts, DeadLetterReason, Event, PanicPlace, ReplicaFailure, ShutdownReport, UnfinishedActor,
+    DeadLetterCounts, DeadLetterReason, Event, PanicPlace, ReplicaFailure, ShutdownReport,
+    UnfinishedActor,
 };
 pub use cell::times::{CrewTiming, DurationStats, Timing};
 pub use cell::waits::Waiting;
@@ -419,7 +422,9 @@ pub use directory::builder::{DirectoryBuilder, DirectoryError};
 pub use directory::send::DirectorySending;
 #[cfg(feature = "directory")]
 pub use directory::{Directory, DirectoryStats};
-pub use error::{AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError};
+pub use error::{
+    AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError,
+};
 pub use executor::Executor;
 pub use executor::builder::{DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, ExecutorBuilder};
 pub use executor::error::BuildError;
@@ -474,8 +479,8 @@ pub use sched::queue::Policy;
 #[cfg(feature = "pool")]
 pub mod strategy {
     pub use crate::pool::strategy::{
-        ByKey, LeastLoaded, PoolDefault, Random, Replicas, RoundRobin, Route, SharedQueue, Strategy, ToId,
-        ToIndex, TwoChoices,
+        ByKey, LeastLoaded, PoolDefault, Random, Replicas, RoundRobin, Route, SharedQueue,
+        Strategy, ToId, ToIndex, TwoChoices,
     };
 }
 

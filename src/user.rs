@@ -157,7 +157,11 @@ pub(crate) fn assert_free(site: Site) {
 
 /// Runs user code in a scope. Returns a panic as its text.
 #[inline]
-fn run_in_scope<R>(site: Site, cause: Option<&AskError>, f: impl FnOnce() -> R) -> Result<R, PanicText> {
+fn run_in_scope<R>(
+    site: Site,
+    cause: Option<&AskError>,
+    f: impl FnOnce() -> R,
+) -> Result<R, PanicText> {
     run_in_scope_below(TOP.get(), site, cause, f)
 }
 
@@ -215,7 +219,11 @@ impl Drop for ScopesAside {
 }
 
 /// Runs user code. Replies that it drops unanswered are told `cause`.
-pub(crate) fn run_guarded_for(site: Site, cause: &AskError, f: impl FnOnce()) -> Result<(), PanicText> {
+pub(crate) fn run_guarded_for(
+    site: Site,
+    cause: &AskError,
+    f: impl FnOnce(),
+) -> Result<(), PanicText> {
     run_in_scope(site, Some(cause), f)
 }
 
@@ -277,7 +285,10 @@ fn with_top<R>(f: impl FnOnce(Option<&Scope<'_>>) -> R) -> R {
 /// Returns the error for a reply dropped here and now, or `None` if a scope keeps the reply, to be
 /// answered later. `watch` is given for replies held by user code, which may catch the panic that
 /// drops them.
-pub(crate) fn cause_of_drop(later: impl FnOnce() -> Orphan, watch: Option<OrphanWatch>) -> Option<AskError> {
+pub(crate) fn cause_of_drop(
+    later: impl FnOnce() -> Orphan,
+    watch: Option<OrphanWatch>,
+) -> Option<AskError> {
     with_top(|scope| {
         let Some(scope) = scope else { return Some(AskError::NoReply) };
         if let Some(cause) = scope.cause {
@@ -319,12 +330,13 @@ fn answer_held(kept: HeldOrphans, text: Option<&PanicText>) {
 /// drops the payload.
 #[cold]
 fn digest_panic(scope: &Scope<'_>, payload: Box<dyn Any + Send>) -> PanicText {
-    let text =
-        PanicText::new(match (payload.downcast_ref::<&'static str>(), payload.downcast_ref::<String>()) {
+    let text = PanicText::new(
+        match (payload.downcast_ref::<&'static str>(), payload.downcast_ref::<String>()) {
             (Some(text), _) => Arc::from(*text),
             (_, Some(text)) => Arc::from(text.as_str()),
             _ => Arc::from("a panic whose payload is not a string"),
-        });
+        },
+    );
     // Before the payload's drop, which is user code: while it waits, the orphans would be told "no
     // reply".
     if let Some(kept) = scope.orphans.take() {

@@ -156,11 +156,14 @@ fn floor(room: &str) -> Option<u32> {
 /// Returns the first word of each path that begins with `crate::`. For a group in braces, returns
 /// the first word of each member.
 fn imported(line: &str) -> Vec<&str> {
-    let word = |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let word =
+        |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     let from_crate = line.match_indices("crate::").map(|(at, path)| &line[at + path.len()..]);
     from_crate
         .flat_map(|rest| match rest.strip_prefix('{') {
-            Some(group) => group.split(',').map(|member| &member.trim()[..word(member.trim())]).collect(),
+            Some(group) => {
+                group.split(',').map(|member| &member.trim()[..word(member.trim())]).collect()
+            }
             None => vec![&rest[..word(rest)]],
         })
         .collect()
@@ -175,8 +178,10 @@ fn every_room_imports_only_from_floors_below() {
         for (number, line) in source.code() {
             for target in imported(line).into_iter().filter(|target| target != room) {
                 let there = floor(target);
-                let there = there.unwrap_or_else(|| panic!("{}: {target} is no room", source.at(number)));
-                let exception = EXCEPTIONS.iter().position(|&(from, to, _)| (from, to) == (room, target));
+                let there =
+                    there.unwrap_or_else(|| panic!("{}: {target} is no room", source.at(number)));
+                let exception =
+                    EXCEPTIONS.iter().position(|&(from, to, _)| (from, to) == (room, target));
                 used.extend(exception);
                 assert!(
                     there < own || exception.is_some(),
@@ -195,10 +200,12 @@ fn every_room_imports_only_from_floors_below() {
 fn no_circle_of_imports_is_new_or_gone() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
     let is_test = |source: &Source| {
-        source.room.as_deref() == Some("tests") || source.path.file_stem().is_some_and(|name| name == "tests")
+        source.room.as_deref() == Some("tests")
+            || source.path.file_stem().is_some_and(|name| name == "tests")
     };
     let read = |source: Source| {
-        let name = source.path.strip_prefix(root).unwrap().iter().map(|part| part.to_str().unwrap());
+        let name =
+            source.path.strip_prefix(root).unwrap().iter().map(|part| part.to_str().unwrap());
         let code: String = source.code().flat_map(|(_, line)| [line, "\n"]).collect();
         (name.collect::<Vec<_>>().join("/"), code)
     };
@@ -206,7 +213,8 @@ fn no_circle_of_imports_is_new_or_gone() {
     let imports = imports::imports_of(&sources);
     let found = imports::circles(&imports);
     let is_listed = |circle: &BTreeSet<String>, files: &[&str]| circle.iter().eq(files);
-    let new = found.iter().filter(|circle| !CIRCLES.iter().any(|(_, files)| is_listed(circle, files)));
+    let new =
+        found.iter().filter(|circle| !CIRCLES.iter().any(|(_, files)| is_listed(circle, files)));
     let new: String = new.map(|circle| imports::within(circle, &imports) + "\n").collect();
     assert!(new.is_empty(), "circles of imports that CIRCLES does not list:{new}");
     for (reason, files) in CIRCLES {
@@ -279,7 +287,12 @@ fn only_time_reads_a_clock_and_it_is_no_wall_clock() {
         let code: String = source.code().map(|(_, line)| line).collect();
         assert!(!code.contains("SystemTime"), "{} names the wall clock", source.path.display());
         let reads = code.contains("Instant::now") || code.contains(".elapsed()");
-        assert_eq!(reads, source.room.as_deref() == Some("time"), "{} reads a clock", source.path.display());
+        assert_eq!(
+            reads,
+            source.room.as_deref() == Some("time"),
+            "{} reads a clock",
+            source.path.display()
+        );
     }
 }
 
@@ -331,7 +344,8 @@ fn every_break_finds_what_it_breaks() {
     for entry in fs::read_dir(root.join("scripts/breaks")).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
-        let file = text.lines().find_map(|line| line.strip_prefix("file: ")).expect("says which file");
+        let file =
+            text.lines().find_map(|line| line.strip_prefix("file: ")).expect("says which file");
         let (_, change) = text.split_once("--- old\n").expect("says what was there");
         let (old, _) = change.split_once("--- new\n").expect("says what comes there");
         let source = fs::read_to_string(root.join(file)).unwrap();
@@ -373,7 +387,8 @@ const ONE_WORD: [(&str, &str); 16] = [
 /// functions of trait implementations.
 fn definitions(source: &Source) -> (HashSet<&str>, HashSet<&str>) {
     const TYPES: [&str; 5] = ["struct ", "enum ", "trait ", "union ", "type "];
-    let name = |rest: &str| rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+    let name =
+        |rest: &str| rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
     let (mut types, mut functions) = (HashSet::new(), HashSet::new());
     // The enclosing implementation or trait: how far it is indented, and whether it implements one.
     let mut inside: Option<(usize, bool)> = None;
@@ -436,9 +451,9 @@ fn shared<'a>(
 ) -> BTreeMap<&'a str, Vec<String>> {
     let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (source, names) in files {
-        names
-            .into_iter()
-            .for_each(|name| found.entry(name).or_default().push(source.path.display().to_string()));
+        names.into_iter().for_each(|name| {
+            found.entry(name).or_default().push(source.path.display().to_string())
+        });
     }
     found.retain(|_, places| places.len() > most);
     found
@@ -448,7 +463,10 @@ fn shared<'a>(
 fn assert_listed(found: &BTreeMap<&str, Vec<String>>, listed: &[(&str, &str)]) {
     for (name, places) in found {
         let known = listed.iter().any(|(known, _)| known == name);
-        assert!(known, "{name} is defined in several files, and in no table of reasons: {places:#?}");
+        assert!(
+            known,
+            "{name} is defined in several files, and in no table of reasons: {places:#?}"
+        );
     }
     for (name, reason) in listed {
         assert!(found.contains_key(name), "no longer needed: {name}, {reason}");
@@ -467,8 +485,10 @@ fn no_type_name_is_defined_twice() {
 /// A function whose name many files share says what it does to what.
 #[test]
 fn a_one_word_function_stands_in_few_files() {
-    let sources: Vec<_> = building().filter(|source| source.room.as_deref() != Some("tests")).collect();
-    let one_word = |source| definitions(source).1.into_iter().filter(|name| !name.contains('_')).collect();
+    let sources: Vec<_> =
+        building().filter(|source| source.room.as_deref() != Some("tests")).collect();
+    let one_word =
+        |source| definitions(source).1.into_iter().filter(|name| !name.contains('_')).collect();
     let found = shared(sources.iter().map(|source| (source, one_word(source))), 3);
     assert_listed(&found, &ONE_WORD);
 }

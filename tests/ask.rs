@@ -4,7 +4,9 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Ask, AskError, Context, Executor, Flat, FlatError, Handler, Receive, Reply};
+use heist::{
+    Actor, ActorRef, Ask, AskError, Context, Executor, Flat, FlatError, Handler, Receive, Reply,
+};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -107,8 +109,11 @@ fn an_answer_is_awaited_without_a_runtime() {
 
 #[test]
 fn an_answer_is_awaited_under_tokio() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
     on_every_crew(|executor| {
         let desk = executor.spawn(Desk::default());
         runtime.block_on(async {
@@ -193,9 +198,9 @@ fn polls_with_changing_wakers_race_the_answer() {
                     Poll::Ready(answer) => break answer,
                     // Polls a few times more than needed, then only after a wake.
                     Poll::Pending if polls.len() < 4 => {}
-                    Poll::Pending => {
-                        within(LONG, "the last bell is rung", || polls.last().unwrap().0.load(Relaxed) > 0)
-                    }
+                    Poll::Pending => within(LONG, "the last bell is rung", || {
+                        polls.last().unwrap().0.load(Relaxed) > 0
+                    }),
                 }
             };
             assert_eq!(got, Ok(n));
@@ -319,7 +324,8 @@ fn asks_without_waiting_come_back_to_the_actor() {
     impl Handler<AskDesk> for Puppet {
         type Reply = ();
         fn handle(&mut self, AskDesk(desk, n): AskDesk, ctx: &mut Context<Self>) {
-            ctx.ask_then(&desk, Question(n), |me, result, _| me.log.push(result.unwrap_or(0))).unwrap();
+            ctx.ask_then(&desk, Question(n), |me, result, _| me.log.push(result.unwrap_or(0)))
+                .unwrap();
         }
     }
     on_every_crew(|executor| {

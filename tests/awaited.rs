@@ -110,7 +110,8 @@ fn an_executor_is_ended_in_a_task_without_blocking_it() {
 fn dropping_an_executor_in_a_task_blocks_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let executor = build(Executor::builder().workers(1).drop_deadline(Duration::from_millis(20)));
+        let executor =
+            build(Executor::builder().workers(1).drop_deadline(Duration::from_millis(20)));
         let (handle, puppet) = (executor.handle(), executor.spawn(Puppet::default()));
         let held = Held::hold(&puppet);
         let release = tokio::spawn(async move { held.release() });
@@ -154,7 +155,8 @@ fn what_timed_out_can_be_awaited_again_or_taken_back() {
 fn an_answer_asked_for_in_a_handler_is_awaited_elsewhere() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     on_every_crew(|executor| {
-        let (puppet, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let (puppet, other) =
+            (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
         let (tokio, told) = (runtime.handle().clone(), mpsc::channel());
         inside(&puppet, move |_, _: &mut Context<Puppet>| {
             let ask = other.ask(Note(7)).unwrap();
@@ -183,7 +185,8 @@ fn the_guide_names_whatever_blocks() {
             let mut blocks = false;
             for line in text.lines().map(str::trim_start) {
                 if let Some(doc) = line.strip_prefix("///") {
-                    blocks |= [". Blocks ", ", and blocks "].iter().any(|words| doc.contains(words));
+                    blocks |=
+                        [". Blocks ", ", and blocks "].iter().any(|words| doc.contains(words));
                     blocks |= doc.starts_with(" Blocks ");
                 } else if !line.starts_with("#[") {
                     if let Some(name) = line.strip_prefix("pub fn ").filter(|_| blocks) {
@@ -194,7 +197,9 @@ fn the_guide_names_whatever_blocks() {
             }
         }
     }
-    for known in ["wait", "wait_timeout", "send", "send_timeout", "wait_stopped", "wait_idle", "shutdown"] {
+    for known in
+        ["wait", "wait_timeout", "send", "send_timeout", "wait_stopped", "wait_idle", "shutdown"]
+    {
         assert!(
             blocking.iter().any(|name| name == known),
             "{known} does not say that it blocks: {blocking:?}"
@@ -202,9 +207,11 @@ fn the_guide_names_whatever_blocks() {
     }
     for name in blocking {
         // A row says of both forms that they exist.
-        let (base, timed) = name.strip_suffix("_timeout").map_or((&*name, false), |base| (base, true));
+        let (base, timed) =
+            name.strip_suffix("_timeout").map_or((&*name, false), |base| (base, true));
         let named = format!("::{base}`]");
-        let names = |row: &&str| row.contains(&named) && (!timed || row.contains("without timeout"));
+        let names =
+            |row: &&str| row.contains(&named) && (!timed || row.contains("without timeout"));
         assert!(rows.iter().any(names), "{name} is not in the guide's table");
     }
 }
@@ -214,8 +221,10 @@ fn the_guide_names_whatever_blocks() {
 fn telling_and_asking_never_wait() {
     let executor = crew(1);
     let puppet = executor.build(Puppet::default()).capacity(1).spawn();
-    let directory =
-        heist::Directory::builder(&executor).capacity(1).build(|_: &u64| Puppet::default()).unwrap();
+    let directory = heist::Directory::builder(&executor)
+        .capacity(1)
+        .build(|_: &u64| Puppet::default())
+        .unwrap();
     let keyed = directory.get(&1);
     let held = Held::hold(&puppet);
     let (_held_too, _) = Held::queue(&keyed);

@@ -138,8 +138,12 @@ fn p02_a_backlog_of_several_types_comes_in_the_order_sent() {
             };
             let sent = if inside {
                 let puppet = executor.spawn(Puppet::default());
-                answer(puppet.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| flood())).unwrap())
-                    .unwrap()
+                answer(
+                    puppet
+                        .ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| flood()))
+                        .unwrap(),
+                )
+                .unwrap()
             } else {
                 flood()
             };

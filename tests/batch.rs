@@ -71,9 +71,10 @@ fn all_ways_to_send_mix_and_each_asker_gets_its_own_answer() {
             let first = member.ask(item(1)).unwrap();
             let (target, far) = (member.clone(), Instant::now() + Duration::from_secs(LONG));
             inside(&asking, move |_, ctx| {
-                let log = |me: &mut Puppet, answer: Result<u64, AskError>, _: &mut Context<Puppet>| {
-                    me.log.push(answer.expect("it is answered"));
-                };
+                let log =
+                    |me: &mut Puppet, answer: Result<u64, AskError>, _: &mut Context<Puppet>| {
+                        me.log.push(answer.expect("it is answered"));
+                    };
                 ctx.ask_then(&target, item(2), log).unwrap();
                 ctx.ask_then_deadline(&target, far, item(3), log).unwrap();
             });
@@ -132,7 +133,9 @@ fn a_panic_anywhere_answers_all_with_the_cause() {
                         assert_eq!(cause(ask), INTENDED, "{n} of a batch that panics at {at}");
                     }
                 }
-                assert!(matches!(ended(&member), StopReason::Panicked(text) if text.to_string() == INTENDED));
+                assert!(
+                    matches!(ended(&member), StopReason::Panicked(text) if text.to_string() == INTENDED)
+                );
                 settle(executor);
                 tokens.assert_each_dropped_once();
                 let after = executor.stats();
@@ -169,7 +172,8 @@ fn a_batch_that_is_dropped_unread_drops_its_first_message_only() {
         let (calls, tokens) = (Calls::default(), Tokens::new());
         let member = executor.spawn(Member { blind: true, ..Member::new(&calls) });
         let held = pause(&member);
-        let asks: Vec<_> = (0..3).map(|n| member.ask(Item(n, Some(tokens.token()))).unwrap()).collect();
+        let asks: Vec<_> =
+            (0..3).map(|n| member.ask(Item(n, Some(tokens.token()))).unwrap()).collect();
         held.release();
         for ask in asks {
             assert_eq!(answer(ask), Err(AskError::NoReply));
@@ -197,7 +201,9 @@ fn a_batch_ends_with_the_turns_budget() {
 #[test]
 fn a_batch_ends_with_what_waited_when_its_turn_began() {
     on_every_crew(|executor| {
-        let tell = |n| What::Do(Box::new(move |ctx: &mut Context<Member>| ctx.me().tell(item(n)).unwrap()));
+        let tell = |n| {
+            What::Do(Box::new(move |ctx: &mut Context<Member>| ctx.me().tell(item(n)).unwrap()))
+        };
         let (member, calls) = member(executor, [(1, tell(2)), (1, tell(3))]);
         let held = pause(&member);
         (0..2).for_each(|n| member.tell(item(n)).unwrap());

@@ -73,7 +73,10 @@ fn timers_messages_come_alone() {
         held.release();
         within(LONG, "all come", || calls_of(&calls).concat().len() == 5);
         let calls = calls_of(&calls);
-        assert!(calls.iter().all(|call| call.len() == 1 || call.iter().all(|&n| n < 10)), "{calls:?}");
+        assert!(
+            calls.iter().all(|call| call.len() == 1 || call.iter().all(|&n| n < 10)),
+            "{calls:?}"
+        );
         drop(ticks);
         settle(executor);
     });
@@ -98,8 +101,10 @@ fn a_batch_goes_on_when_its_turn_has_lost_its_worker() {
 fn pool_of_one(executor: &Executor, plan: (usize, What)) -> (Pool<Member>, Calls) {
     let (calls, plan) = (Calls::default(), Mutex::new(Some(plan)));
     let shared = Arc::clone(&calls);
-    let make =
-        move |_| Member { plans: plan.lock().unwrap().take().into_iter().collect(), ..Member::new(&shared) };
+    let make = move |_| Member {
+        plans: plan.lock().unwrap().take().into_iter().collect(),
+        ..Member::new(&shared)
+    };
     (executor.pool(1, make).build().unwrap(), calls)
 }
 
@@ -148,7 +153,8 @@ fn a_message_from_a_shared_queue_comes_alone() {
         for timed in [false, true] {
             let calls = Calls::default();
             let shared = Arc::clone(&calls);
-            let pool = executor.pool(1, move |_| Member::new(&shared)).timing(timed).build().unwrap();
+            let pool =
+                executor.pool(1, move |_| Member::new(&shared)).timing(timed).build().unwrap();
             let held = pause(&pool.replica(0).unwrap());
             (0..3).for_each(|n| pool.tell(SharedQueue, item(10 + n)).unwrap());
             (0..3).for_each(|n| pool.tell(ToIndex(0), item(n)).unwrap());
@@ -156,7 +162,10 @@ fn a_message_from_a_shared_queue_comes_alone() {
             settle(executor);
             let calls = calls_of(&calls);
             assert_eq!(calls.concat().len(), 6);
-            assert!(calls.iter().all(|call| call.len() == 1 || call.iter().all(|&n| n < 10)), "{calls:?}");
+            assert!(
+                calls.iter().all(|call| call.len() == 1 || call.iter().all(|&n| n < 10)),
+                "{calls:?}"
+            );
         }
     });
 }
@@ -207,7 +216,8 @@ fn each_senders_messages_come_in_order_and_are_counted() {
         assert!(calls.iter().all(|call| (1..=LIMIT).contains(&call.len())));
         for s in 0..3 {
             let of_one = |n: &u64| n / 1000 == s;
-            let numbers: Vec<u64> = calls.concat().into_iter().filter(of_one).map(|n| n % 1000).collect();
+            let numbers: Vec<u64> =
+                calls.concat().into_iter().filter(of_one).map(|n| n % 1000).collect();
             assert!(numbers.is_sorted(), "{numbers:?}");
             assert_eq!(numbers.len(), 306);
         }

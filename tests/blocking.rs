@@ -61,7 +61,8 @@ impl Handler<Note> for Everywhere {
 fn it_runs_once_on_the_same_thread_wherever_it_is_called() {
     on_every_crew_with_spares(|executor, _| {
         let ran = Arc::new(AtomicUsize::new(0));
-        let actors: Vec<_> = (0..20).map(|_| executor.spawn(Everywhere(Arc::clone(&ran)))).collect();
+        let actors: Vec<_> =
+            (0..20).map(|_| executor.spawn(Everywhere(Arc::clone(&ran)))).collect();
         for actor in &actors {
             actor.tell(Note(1)).unwrap();
             actor.tell(Note(2)).unwrap();
@@ -81,7 +82,8 @@ fn the_crew_goes_on_while_all_its_threads_block() {
     for policy in POLICIES {
         for workers in CREWS {
             let executor = with_spares(workers, policy, 64);
-            let actors: Vec<_> = (0..2 * workers).map(|_| executor.spawn(Puppet::default())).collect();
+            let actors: Vec<_> =
+                (0..2 * workers).map(|_| executor.spawn(Puppet::default())).collect();
             let held: Vec<_> = actors.iter().map(blocked).collect();
             let others: Vec<_> = (0..20).map(|_| executor.spawn(Puppet::default())).collect();
             for (n, other) in (0..).zip(&others) {
@@ -90,7 +92,8 @@ fn the_crew_goes_on_while_all_its_threads_block() {
             // From inside: the messages wait behind the turn, in this worker's own queues.
             let asker = executor.spawn(Puppet::default());
             let sum = inside(&asker, move |_, _| {
-                let asks: Vec<_> = (1..=20).zip(&others).map(|(n, to)| to.ask(Note(n)).unwrap()).collect();
+                let asks: Vec<_> =
+                    (1..=20).zip(&others).map(|(n, to)| to.ask(Note(n)).unwrap()).collect();
                 blocking(|| asks.into_iter().map(|mut ask| ask.wait().unwrap()).sum::<u64>())
             });
             assert_eq!(sum, 210);
@@ -120,7 +123,8 @@ fn a_thousand_cold_actors_go_on_beside_64_blocking_handlers() {
     for policy in POLICIES {
         let executor = with_spares(2, policy, 8);
         let enough = Arc::new(AtomicBool::new(false));
-        let blockers: Vec<_> = (0..64).map(|_| executor.spawn(Blocker(Arc::clone(&enough), 0))).collect();
+        let blockers: Vec<_> =
+            (0..64).map(|_| executor.spawn(Blocker(Arc::clone(&enough), 0))).collect();
         blockers.iter().for_each(|blocker| blocker.tell(Note(0)).unwrap());
         within(LONG, "all spares are busy", || executor.stats().spares.alive == 8);
         let cold: Vec<_> = (0..1000).map(|_| executor.spawn(Puppet::default())).collect();
@@ -163,10 +167,12 @@ fn a_turn_without_its_workers_place_may_do_what_any_may() {
     for policy in POLICIES {
         for workers in CREWS {
             let executor = Arc::new(with_spares(workers, policy, 4));
-            let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+            let (actor, other) =
+                (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
             let (moved, draining) = (Latch::new(), Latch::new());
             let (there, begun) = (moved.clone(), draining.clone());
-            let (full, watcher) = (executor.build(Puppet::default()).capacity(1).spawn(), executor.handle());
+            let (full, watcher) =
+                (executor.build(Puppet::default()).capacity(1).spawn(), executor.handle());
             let target = other.clone();
             let doing = actor.ask(Run(move |me: &mut Puppet, ctx: &mut Context<Puppet>| {
                 let mut ask = target.ask(Note(1)).unwrap(); // queued on this worker, run by another thread
@@ -182,7 +188,8 @@ fn a_turn_without_its_workers_place_may_do_what_any_may() {
                 assert_eq!(child.ask(Note(6)).unwrap().wait().unwrap(), 6);
                 child.stop();
                 ctx.tell_self(Note(7)).unwrap();
-                ctx.ask_then(&target, Note(8), |me: &mut Puppet, n, _| me.log.push(n.unwrap())).unwrap();
+                ctx.ask_then(&target, Note(8), |me: &mut Puppet, n, _| me.log.push(n.unwrap()))
+                    .unwrap();
                 assert_eq!(ctx.me().wait_stopped(), Err(WaitError::OnCrew));
                 assert_eq!(watcher.wait_idle(), Err(WaitError::OnCrew));
                 me.log.push(9);
@@ -237,7 +244,8 @@ fn a_panic_inside_is_the_actors_own() {
     quiet_panics();
     on_every_crew_with_spares(|executor, _| {
         for _ in 0..10 {
-            let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+            let (actor, other) =
+                (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
             let behind = other.clone();
             let panics = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| -> () {
                 behind.tell(Note(1)).unwrap();
@@ -247,8 +255,9 @@ fn a_panic_inside_is_the_actors_own() {
             assert!(matches!(ended(&actor), StopReason::Panicked(_)));
             assert_eq!(log_of(&other, 1), [1]);
             // A panic that the handler itself catches has no effect either.
-            let caught =
-                inside(&other, |_, _| std::panic::catch_unwind(|| blocking(|| intended_panic())).is_err());
+            let caught = inside(&other, |_, _| {
+                std::panic::catch_unwind(|| blocking(|| intended_panic())).is_err()
+            });
             assert!(caught);
         }
         settle(executor);
@@ -264,7 +273,8 @@ fn waiting_for_quiet_waits_for_turns_that_block() {
         for workers in CREWS {
             for busy in [false, true] {
                 let executor = with_spares(workers, policy, 8);
-                let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+                let (actor, other) =
+                    (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
                 settle(&executor);
                 let held = blocked(&actor);
                 if busy {
@@ -277,7 +287,8 @@ fn waiting_for_quiet_waits_for_turns_that_block() {
                     "a turn is still under way"
                 );
                 let after = thread::scope(|scope| {
-                    let waiting = scope.spawn(|| executor.wait_idle_timeout(Duration::from_secs(LONG)));
+                    let waiting =
+                        scope.spawn(|| executor.wait_idle_timeout(Duration::from_secs(LONG)));
                     held.release();
                     waiting.join().unwrap()
                 });
@@ -296,10 +307,12 @@ fn timers_fire_while_everybody_blocks() {
         for workers in [1, 2] {
             for armed_before in [true, false] {
                 let executor = with_spares(workers, policy, 8);
-                let blockers: Vec<_> = (0..workers).map(|_| executor.spawn(Puppet::default())).collect();
+                let blockers: Vec<_> =
+                    (0..workers).map(|_| executor.spawn(Puppet::default())).collect();
                 let target = executor.spawn(Puppet::default());
                 settle(&executor);
-                let arm = || target.tell_after(Duration::from_millis(20), Note(1)).unwrap().detach();
+                let arm =
+                    || target.tell_after(Duration::from_millis(20), Note(1)).unwrap().detach();
                 if armed_before {
                     arm();
                 }
@@ -322,7 +335,8 @@ fn a_circle_of_waits_is_refused_once() {
         for workers in CREWS {
             for round in 2..5 {
                 let executor = with_spares(workers, policy, 64);
-                let actors: Vec<_> = (0..round).map(|_| executor.spawn(Puppet::default())).collect();
+                let actors: Vec<_> =
+                    (0..round).map(|_| executor.spawn(Puppet::default())).collect();
                 let all_here = Arc::new(AtomicUsize::new(0));
                 let asks: Vec<_> = (0..round)
                     .map(|i| {
@@ -331,7 +345,9 @@ fn a_circle_of_waits_is_refused_once() {
                             here.fetch_add(1, Relaxed);
                             // No actor waits before all are in their turns, so that the cycle
                             // certainly arises.
-                            blocking(|| within(LONG, "all are here", || here.load(Relaxed) == round));
+                            blocking(|| {
+                                within(LONG, "all are here", || here.load(Relaxed) == round)
+                            });
                             next.ask(Note(1)).unwrap().wait()
                         });
                         actors[i].ask(wait).unwrap()
@@ -364,8 +380,9 @@ fn an_answer_ends_a_wait_before_the_asker_knows() {
         for _ in 0..50 {
             let (one, two) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
             let (back, there) = (one.clone(), two.clone());
-            let asks_back =
-                Run(move |_: &mut Puppet, _: &mut Context<Puppet>| back.ask(Note(2)).unwrap().wait());
+            let asks_back = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                back.ask(Note(2)).unwrap().wait()
+            });
             let waits = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
                 let mut first = there.ask(Note(1)).unwrap();
                 let second = there.ask(asks_back).unwrap();
@@ -414,11 +431,15 @@ fn shutting_down_waits_for_what_blocks_or_names_it() {
                 let held = blocked(&actor);
                 let end = |deadline| {
                     let deadline = Duration::from_millis(deadline);
-                    if now { executor.shutdown_now(deadline) } else { executor.shutdown(deadline) }.unwrap()
+                    if now { executor.shutdown_now(deadline) } else { executor.shutdown(deadline) }
+                        .unwrap()
                 };
                 let report = end(30);
                 assert!(!report.complete);
-                assert_eq!(report.unfinished.iter().map(|one| one.id).collect::<Vec<_>>(), [actor.id()]);
+                assert_eq!(
+                    report.unfinished.iter().map(|one| one.id).collect::<Vec<_>>(),
+                    [actor.id()]
+                );
                 held.release();
                 ended(&actor);
                 within(LONG, "the crew ends", || end(100).complete);
@@ -433,7 +454,10 @@ fn shutting_down_waits_for_what_blocks_or_names_it() {
 fn an_executor_may_go_before_what_blocks() {
     for workers in CREWS {
         let executor = build(
-            Executor::builder().workers(workers).max_spares(2).drop_deadline(Duration::from_millis(10)),
+            Executor::builder()
+                .workers(workers)
+                .max_spares(2)
+                .drop_deadline(Duration::from_millis(10)),
         );
         let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
         let handle = executor.handle();

@@ -26,7 +26,8 @@ fn heist() -> PathBuf {
         let name = path.file_name().unwrap().to_string_lossy();
         name.starts_with("libheist-") && name.ends_with(".rlib")
     };
-    let built = fs::read_dir(libraries()).unwrap().map(|entry| entry.unwrap().path()).filter(is_ours);
+    let built =
+        fs::read_dir(libraries()).unwrap().map(|entry| entry.unwrap().path()).filter(is_ours);
     let newest = built.max_by_key(|path| fs::metadata(path).unwrap().modified().unwrap());
     newest.expect("the crate was built for this test")
 }
@@ -90,10 +91,14 @@ fn check(name: &str, at_least: usize) {
     let fits = |(line, text): &(usize, String), (at, message): &(usize, String)| {
         line == at && message.starts_with(text.as_str())
     };
-    let missing: Vec<_> = expected.iter().filter(|one| !found.iter().any(|other| fits(one, other))).collect();
+    let missing: Vec<_> =
+        expected.iter().filter(|one| !found.iter().any(|other| fits(one, other))).collect();
     let unexpected: Vec<_> =
         found.iter().filter(|one| !expected.iter().any(|other| fits(other, one))).collect();
-    assert!(missing.is_empty() && unexpected.is_empty(), "{name}: not {missing:?}, but {unexpected:?}");
+    assert!(
+        missing.is_empty() && unexpected.is_empty(),
+        "{name}: not {missing:?}, but {unexpected:?}"
+    );
 }
 
 /// A handle to a value that was made by type must agree on the type exactly. See `src/variance.rs`.

@@ -4,7 +4,9 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Ask, Context, Event, Executor, Handler, Receive, Reply, WorkerThread};
+use heist::{
+    Actor, ActorRef, Ask, Context, Event, Executor, Handler, Receive, Reply, WorkerThread,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -208,12 +210,14 @@ fn executor_without_thread(builder: heist::ExecutorBuilder<'_>) -> (Executor, Wo
 fn p10_a_worker_that_runs_in_a_destructor_drops_its_own_chains() {
     let around = crew(1);
     let (executor, worker) = executor_without_thread(Executor::builder());
-    let run =
-        chain_of_answers(&around.spawn(Giver), 3, || worker.run().expect("the thread has no other work"));
+    let run = chain_of_answers(&around.spawn(Giver), 3, || {
+        worker.run().expect("the thread has no other work")
+    });
     let thread = thread::spawn(move || drop(run));
     for length in 1..8 {
         let (sender, dropped) = mpsc::channel();
-        let chain = chain_of_answers(&executor.spawn(Giver), length, move || sender.send(()).unwrap());
+        let chain =
+            chain_of_answers(&executor.spawn(Giver), length, move || sender.send(()).unwrap());
         executor.spawn(Drops).tell(chain).unwrap();
         dropped.recv_timeout(Duration::from_secs(LONG)).expect("the chain is dropped in its turn");
     }

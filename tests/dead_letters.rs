@@ -4,7 +4,9 @@
 mod common;
 
 use common::*;
-use heist::{Actor, Context, DeadLetterCounts, DeadLetterReason, Event, Executor, Handler, Receive, Reply};
+use heist::{
+    Actor, Context, DeadLetterCounts, DeadLetterReason, Event, Executor, Handler, Receive, Reply,
+};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex};
@@ -143,7 +145,8 @@ fn an_event_that_the_hook_causes_is_told_after_it_returned() {
     let theirs = keeper.clone();
     inside(&asker, move |_, ctx| {
         for _ in 0..ANSWERS {
-            ctx.ask_then(&theirs, Question, |_, _, _| unreachable!("the asker has stopped")).unwrap();
+            ctx.ask_then(&theirs, Question, |_, _, _| unreachable!("the asker has stopped"))
+                .unwrap();
         }
     });
     within(LONG, "all are asked", || replies.lock().unwrap().len() as u64 == ANSWERS);

@@ -29,7 +29,8 @@ fn what_has_expired_before_its_turn_is_not_handled_and_its_asker_is_told() {
     let (actor, tokens) = (executor.spawn(Puppet::default()), Tokens::new());
     let held = Held::hold(&actor);
     let soon = Instant::now() + Duration::from_millis(5);
-    let asks: Vec<_> = (0..10).map(|_| actor.ask_deadline(soon, Load(tokens.token())).unwrap()).collect();
+    let asks: Vec<_> =
+        (0..10).map(|_| actor.ask_deadline(soon, Load(tokens.token())).unwrap()).collect();
     let in_between = actor.ask(Note(5)).unwrap();
     within(LONG, "the deadline passes", || Instant::now() > soon);
     assert!(!asks[0].is_ready(), "told in its turn");
@@ -84,7 +85,10 @@ fn a_deadline_is_kept_by_every_way_to_ask() {
         assert_eq!(answer(actor.ask_deadline(far(), Note(1)).unwrap()), Ok(1));
         let asker: Asker<Note, u64> = actor.asker();
         assert_eq!(answer(asker.ask_deadline(far(), Note(2)).unwrap()), Ok(2));
-        assert_eq!(answer(asker.ask_deadline(Instant::now(), Note(3)).unwrap()), Err(AskError::Expired));
+        assert_eq!(
+            answer(asker.ask_deadline(Instant::now(), Note(3)).unwrap()),
+            Err(AskError::Expired)
+        );
         let heard = Arc::new(Mutex::new(Vec::new()));
         let (theirs, target) = (Arc::clone(&heard), actor.clone());
         let ask = Run(move |_: &mut Puppet, ctx: &mut Context<Puppet>| {
@@ -124,7 +128,8 @@ fn an_actor_that_ends_says_so_to_those_with_a_deadline() {
     let executor = crew(2);
     let (actor, tokens) = (executor.spawn(Puppet::default()), Tokens::new());
     let held = Held::hold(&actor);
-    let asks = [far(), Instant::now()].map(|by| actor.ask_deadline(by, Load(tokens.token())).unwrap());
+    let asks =
+        [far(), Instant::now()].map(|by| actor.ask_deadline(by, Load(tokens.token())).unwrap());
     actor.stop_now();
     drop(held);
     asks.into_iter().for_each(|ask| assert_eq!(answer(ask), Err(AskError::Stopped)));

@@ -5,7 +5,9 @@ mod common;
 
 use common::hermits::*;
 use common::*;
-use heist::{Context, Event, Executor, Handler, IntervalMode, PanicPlace, Refusal, StopReason, WaitError};
+use heist::{
+    Context, Event, Executor, Handler, IntervalMode, PanicPlace, Refusal, StopReason, WaitError,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -15,8 +17,10 @@ use std::time::Duration;
 fn it_is_made_runs_and_is_dropped_on_one_thread_of_its_own() {
     on_every_crew(|executor| {
         let traces: Vec<Traces> = (0..3).map(|_| Traces::default()).collect();
-        let hermits: Vec<_> =
-            traces.iter().map(|traces| executor.spawn_dedicated(traces.factory()).unwrap()).collect();
+        let hermits: Vec<_> = traces
+            .iter()
+            .map(|traces| executor.spawn_dedicated(traces.factory()).unwrap())
+            .collect();
         for n in 0..100 {
             hermits.iter().for_each(|hermit| hermit.tell(Note(n)).unwrap());
         }
@@ -64,7 +68,8 @@ fn messages_come_in_order_from_everywhere_and_are_counted() {
     }
     const EACH: u64 = 2_000;
     under_every_policy(|executor| {
-        let hermit = executor.build_dedicated(Traces::default().factory()).unbounded().try_spawn().unwrap();
+        let hermit =
+            executor.build_dedicated(Traces::default().factory()).unbounded().try_spawn().unwrap();
         let other = executor.spawn_dedicated(Traces::default().factory()).unwrap();
         // From outside, from workers, and from another dedicated thread.
         let inside: Vec<_> = (0..2).map(|_| executor.spawn(Puppet::default())).collect();
@@ -84,8 +89,11 @@ fn messages_come_in_order_from_everywhere_and_are_counted() {
         settle(executor);
         let log = answer(hermit.ask(Log).unwrap()).unwrap();
         for sender in 0..4 {
-            let from: Vec<u64> =
-                log.iter().filter(|&&entry| entry >> 32 == sender).map(|entry| entry & 0xffff_ffff).collect();
+            let from: Vec<u64> = log
+                .iter()
+                .filter(|&&entry| entry >> 32 == sender)
+                .map(|entry| entry & 0xffff_ffff)
+                .collect();
             assert_eq!(from, (0..EACH).collect::<Vec<_>>(), "sender {sender}");
         }
         settle(executor); // includes the question above
@@ -155,7 +163,8 @@ fn wait_idle_covers_it_and_what_it_causes() {
                 let last = Run(move |_: &mut Hermit, _: &mut Context<Hermit>| {
                     count.fetch_add(1, Relaxed);
                 });
-                let middle = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| far.tell(last).unwrap());
+                let middle =
+                    Run(move |_: &mut Puppet, _: &mut Context<Puppet>| far.tell(last).unwrap());
                 puppet.tell(middle).unwrap();
             };
             hermit.tell(Run(chain)).unwrap();
@@ -184,19 +193,23 @@ fn wait_idle_covers_it_and_what_it_causes() {
 fn p07_it_may_wait_inside_its_handlers() {
     under_every_policy(|executor| {
         let answers = executor.spawn(Puppet::default());
-        let hermits: Vec<_> =
-            (0..6).map(|_| executor.spawn_dedicated(Traces::default().factory()).unwrap()).collect();
+        let hermits: Vec<_> = (0..6)
+            .map(|_| executor.spawn_dedicated(Traces::default().factory()).unwrap())
+            .collect();
         let open = Latch::new();
         let all: Vec<_> = hermits
             .iter()
             .enumerate()
             .map(|(n, hermit)| {
-                let (puppet, next, open) = (answers.clone(), hermits.get(n + 1).cloned(), open.clone());
+                let (puppet, next, open) =
+                    (answers.clone(), hermits.get(n + 1).cloned(), open.clone());
                 let waits = Run(move |_: &mut Hermit, _: &mut Context<Hermit>| {
                     open.wait();
                     let mine = puppet.ask(Note(n as u64)).unwrap().wait_timeout(DEADLINE).unwrap();
                     // Hermits wait for one another too, in a chain.
-                    next.map_or(Ok(mine), |next| next.ask(Note(n as u64)).unwrap().wait_timeout(DEADLINE))
+                    next.map_or(Ok(mine), |next| {
+                        next.ask(Note(n as u64)).unwrap().wait_timeout(DEADLINE)
+                    })
                 });
                 hermit.ask(waits).unwrap()
             })
@@ -211,7 +224,8 @@ fn p07_it_may_wait_inside_its_handlers() {
 #[test]
 fn p07_what_would_wait_for_itself_is_refused() {
     let executor = crew(1);
-    let hermit = executor.build_dedicated(Traces::default().factory()).capacity(1).try_spawn().unwrap();
+    let hermit =
+        executor.build_dedicated(Traces::default().factory()).capacity(1).try_spawn().unwrap();
     let me = hermit.clone();
     let handle = executor.handle();
     within_turn(&hermit, move |_, ctx| {
@@ -252,7 +266,8 @@ fn timers_callbacks_and_notices_of_room_come_to_it() {
             ctx.tell_after(Duration::from_millis(2), Note(1)).unwrap().detach();
             let every = Duration::from_millis(1);
             me.timers.push(
-                ctx.tell_every(every, IntervalMode::FixedDelay, |tick| Note(100 + tick.number)).unwrap(),
+                ctx.tell_every(every, IntervalMode::FixedDelay, |tick| Note(100 + tick.number))
+                    .unwrap(),
             );
             ctx.ask_then(&to, Note(2), |me, answer, _| {
                 me.note();
@@ -265,7 +280,8 @@ fn timers_callbacks_and_notices_of_room_come_to_it() {
         hermit.tell_after(Duration::from_millis(1), Note(5)).unwrap().detach();
         within(LONG, "all of it comes", || {
             let log = answer(hermit.ask(Log).unwrap()).unwrap();
-            [1, 2, 3, 4, 5].iter().all(|n| log.contains(n)) && log.iter().filter(|&&n| n > 100).count() >= 3
+            [1, 2, 3, 4, 5].iter().all(|n| log.contains(n))
+                && log.iter().filter(|&&n| n > 100).count() >= 3
         });
         within_turn(&hermit, |me, _| me.timers.clear());
         settle(executor);
@@ -280,13 +296,17 @@ fn what_cannot_be_spawned_hands_the_factory_back() {
     // The handler starts the workers' threads. Dedicated threads are started by heist and cannot
     // have a stack of this size.
     let builder = Executor::builder().workers(1).stack_size(1 << 60);
-    let handler = |worker: heist::WorkerThread| thread::Builder::new().spawn(|| worker.run()).map(drop);
+    let handler =
+        |worker: heist::WorkerThread| thread::Builder::new().spawn(|| worker.run()).map(drop);
     let executor = build(builder.spawn_handler(handler));
     let traces = Traces::default();
     let error = executor.spawn_dedicated(traces.factory()).unwrap_err();
     assert!(!error.is_shutting_down());
     assert!(std::error::Error::source(&error).is_some());
-    assert!(chain(&error).starts_with("actor not spawned: its thread could not be started: "), "{error}");
+    assert!(
+        chain(&error).starts_with("actor not spawned: its thread could not be started: "),
+        "{error}"
+    );
     let hermit = error.into_actor()();
     assert_eq!(traces.tokens.alive(), 1);
     drop(hermit);

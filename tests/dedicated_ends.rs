@@ -42,7 +42,9 @@ fn it_ends_like_every_actor_and_its_thread_with_it() {
             ),
             (
                 |hermit| {
-                    hermit.tell(Run(|_: &mut Hermit, ctx: &mut Context<Hermit>| ctx.stop())).unwrap();
+                    hermit
+                        .tell(Run(|_: &mut Hermit, ctx: &mut Context<Hermit>| ctx.stop()))
+                        .unwrap();
                     hermit
                 },
                 |why| *why == StopReason::Stopped,
@@ -73,7 +75,11 @@ fn the_last_reference_ends_it_on_its_own_thread() {
         drop(hermit);
         threads_gone(executor);
         traces.assert_all_on_one_thread();
-        assert_eq!(traces.seen.lock().unwrap().len(), 5, "made, started, handled, stopped, dropped");
+        assert_eq!(
+            traces.seen.lock().unwrap().len(),
+            5,
+            "made, started, handled, stopped, dropped"
+        );
         // A detached actor lives until the executor ends.
         let traces = Traces::default();
         executor.spawn_dedicated(traces.factory()).unwrap().detach();
@@ -115,14 +121,19 @@ fn p10_one_that_is_killed_before_it_began_leaves_nothing() {
 fn p10_a_shutdown_lets_it_finish_and_takes_its_thread_along() {
     on_every_crew(|executor| {
         let traces: Vec<Traces> = (0..4).map(|_| Traces::default()).collect();
-        let hermits: Vec<_> =
-            traces.iter().map(|traces| executor.spawn_dedicated(traces.factory()).unwrap()).collect();
+        let hermits: Vec<_> = traces
+            .iter()
+            .map(|traces| executor.spawn_dedicated(traces.factory()).unwrap())
+            .collect();
         let puppet = executor.spawn(Puppet::default());
         let until = hold(&hermits[0]);
         let (to, next, spawned) = (puppet.clone(), hermits[1].clone(), Arc::new(AtomicU64::new(0)));
         let (count, handle) = (Arc::clone(&spawned), executor.handle());
         let last = Run(move |_: &mut Hermit, ctx: &mut Context<Hermit>| {
-            assert_eq!(handle.try_spawn(Puppet::default()).map(ActorRef::detach).map_err(drop), Ok(()));
+            assert_eq!(
+                handle.try_spawn(Puppet::default()).map(ActorRef::detach).map_err(drop),
+                Ok(())
+            );
             assert!(ctx.spawn_dedicated(Traces::default().factory()).is_ok());
             to.tell(Note(1)).expect("of the crew");
             next.tell(Note(2)).expect("of the crew");
@@ -133,7 +144,9 @@ fn p10_a_shutdown_lets_it_finish_and_takes_its_thread_along() {
             let shutdown = scope.spawn(|| executor.shutdown(DEADLINE).unwrap());
             // Sends from outside are refused.
             within(LONG, "it drains", || {
-                hermits[2].tell(Note(3)).is_err_and(|error| error.refusal() == Refusal::ShuttingDown)
+                hermits[2]
+                    .tell(Note(3))
+                    .is_err_and(|error| error.refusal() == Refusal::ShuttingDown)
             });
             until.open();
             assert!(shutdown.join().unwrap().complete);
@@ -172,7 +185,9 @@ fn p07_a_shutdown_names_one_that_does_not_end_and_leaves_its_thread() {
 fn p10_ended_threads_are_gone_from_the_process() {
     let alive = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-        let name = |task: std::path::PathBuf| std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+        let name = |task: std::path::PathBuf| {
+            std::fs::read_to_string(task.join("comm")).unwrap_or_default()
+        };
         tasks.filter(|task| name(task.as_ref().unwrap().path()).starts_with("gone-own")).count()
     };
     let executor = build(Executor::builder().workers(2).thread_name("gone"));
@@ -181,7 +196,8 @@ fn p10_ended_threads_are_gone_from_the_process() {
         let traces = Traces::default();
         let hermit = executor.spawn_dedicated(traces.factory()).unwrap();
         let factory = traces.factory();
-        let other = inside(&puppet, move |_, ctx| ctx.spawn_dedicated(factory).map_err(drop).unwrap());
+        let other =
+            inside(&puppet, move |_, ctx| ctx.spawn_dedicated(factory).map_err(drop).unwrap());
         hermit.stop();
         other.stop();
         ended(&hermit);

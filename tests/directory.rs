@@ -6,8 +6,8 @@ mod common;
 use common::diary::*;
 use common::*;
 use heist::{
-    Actor, AskError, Context, Directory, DirectoryError, Executor, Handler, Receive, Refusal, Reply,
-    StopReason,
+    Actor, AskError, Context, Directory, DirectoryError, Executor, Handler, Receive, Refusal,
+    Reply, StopReason,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -290,7 +290,10 @@ fn no_more_than_the_limit_are_kept_and_the_least_used_go_first() {
             settle(executor);
             let stats = directory.stats();
             assert_eq!(stats.live, stats.kept);
-            assert!(limit < 64 && stats.live == limit || stats.live >= limit / 2, "{limit}: {stats:?}");
+            assert!(
+                limit < 64 && stats.live == limit || stats.live >= limit / 2,
+                "{limit}: {stats:?}"
+            );
             assert!(stats.passivated >= 2000 - limit as u64);
         }
     });
@@ -385,7 +388,10 @@ fn after_the_end_a_directory_refuses_with_the_message_inside() {
             let refused = directory.tell(&key, Note(key)).unwrap_err();
             assert_eq!(refused.refusal(), Refusal::ShuttingDown);
             assert_eq!(refused.into_message(), Note(key));
-            assert_eq!(directory.ask(&key, Log).map(drop).unwrap_err().refusal(), Refusal::ShuttingDown);
+            assert_eq!(
+                directory.ask(&key, Log).map(drop).unwrap_err().refusal(),
+                Refusal::ShuttingDown
+            );
             assert!(!directory.get(&key).is_running());
             assert!(!directory.get_or_spawn(&key, || unreachable!("nothing is made")).is_running());
             assert!(directory.find(&key).is_none());

@@ -4,7 +4,9 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, AskError, Context, Directory, Executor, Handler, Refusal, StopReason};
+use heist::{
+    Actor, ActorRef, AskError, Context, Directory, Executor, Handler, Refusal, StopReason,
+};
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -202,7 +204,10 @@ fn a_key_that_panics_leaves_the_table_as_it_was() {
                 }
                 let key = key(used);
                 script.at(op, || intended_panic());
-                assert!(catch_unwind(AssertUnwindSafe(|| call(&key))).is_err(), "{op:?}, way {way}");
+                assert!(
+                    catch_unwind(AssertUnwindSafe(|| call(&key))).is_err(),
+                    "{op:?}, way {way}"
+                );
                 assert!(script.is_done());
             }
         }
@@ -405,7 +410,8 @@ fn each_way_to_send_takes_a_borrowed_key() {
 #[test]
 fn a_waiting_send_goes_to_the_next_actor_of_the_key() {
     let executor = crew(2);
-    let directory = Directory::builder(&executor).capacity(1).build(|_: &String| Puppet::default()).unwrap();
+    let directory =
+        Directory::builder(&executor).capacity(1).build(|_: &String| Puppet::default()).unwrap();
     for awaited in [false, true] {
         let first = directory.get("key");
         let held = Held::hold(&first);

@@ -45,7 +45,8 @@ impl Ledger {
 
 impl Actor for Ledger {
     fn stopped(&mut self, reason: &StopReason) {
-        if !matches!(reason, StopReason::Unreferenced | StopReason::Stopped | StopReason::Shutdown) {
+        if !matches!(reason, StopReason::Unreferenced | StopReason::Stopped | StopReason::Shutdown)
+        {
             self.world.wrong.lock().unwrap().push(format!("{}: {reason}", self.key));
         }
         self.world.store.lock().unwrap().insert(self.key, self.last.clone());
@@ -70,7 +71,8 @@ impl Handler<Number> for Ledger {
     fn handle(&mut self, message: Number, ctx: &mut Context<Self>) {
         let last = &mut self.last[message.sender];
         if message.number != *last + 1 {
-            let wrong = format!("{}: {} after {last} from {}", self.key, message.number, message.sender);
+            let wrong =
+                format!("{}: {} after {last} from {}", self.key, message.number, message.sender);
             self.world.wrong.lock().unwrap().push(wrong);
         }
         *last = message.number;
@@ -146,8 +148,9 @@ fn churn(
     let enough = AtomicBool::new(false);
     let sent: u64 = thread::scope(|scope| {
         let (directory, enough) = (&directory, &enough);
-        let senders: Vec<_> =
-            (0..SENDERS).map(|sender| scope.spawn(move || send(directory, sender, enough))).collect();
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|sender| scope.spawn(move || send(directory, sender, enough)))
+            .collect();
         let dice = Dice::new(99);
         let mut looks = 0;
         within(LONG, "the actors end again and again", || {
@@ -187,7 +190,9 @@ fn nor_with_a_limit_of_a_few() {
 
 #[test]
 fn nor_with_a_short_idle_time() {
-    on_every_crew(|executor| churn(executor, |builder| builder.idle_timeout(Duration::from_micros(300))));
+    on_every_crew(|executor| {
+        churn(executor, |builder| builder.idle_timeout(Duration::from_micros(300)))
+    });
 }
 
 /// Without a single winner, a key would have two actors, and each would get some of the messages.
@@ -195,7 +200,8 @@ fn nor_with_a_short_idle_time() {
 fn of_many_who_ask_for_a_key_one_makes_its_actor() {
     on_every_crew(|executor| {
         let makes = Arc::new(AtomicU64::new(0));
-        let directory = Directory::new(executor, |_: &u64| -> Puppet { unreachable!("each is given one") });
+        let directory =
+            Directory::new(executor, |_: &u64| -> Puppet { unreachable!("each is given one") });
         let together = Barrier::new(8);
         thread::scope(|scope| {
             for _ in 0..8 {
@@ -262,7 +268,8 @@ fn actors_of_a_directory_reach_each_other() {
 #[test]
 fn a_million_keys_pass_through_a_small_table() {
     let executor = crew(2);
-    let build = Directory::builder(&executor).max_actors(1000).idle_timeout(Duration::from_millis(20));
+    let build =
+        Directory::builder(&executor).max_actors(1000).idle_timeout(Duration::from_millis(20));
     let directory = build.build(|_: &u64| Puppet::default()).unwrap();
     let mut most = 0;
     for batch in 0..200 {
@@ -289,7 +296,9 @@ fn a_shutdown_in_the_middle_leaves_nothing() {
             let executor = crew(workers);
             let world = Arc::new(World::default());
             let theirs = Arc::clone(&world);
-            let build = Directory::builder(&executor).max_actors(8).idle_timeout(Duration::from_micros(200));
+            let build = Directory::builder(&executor)
+                .max_actors(8)
+                .idle_timeout(Duration::from_micros(200));
             let directory = build.build(move |&key| Ledger::load(key, SENDERS, &theirs)).unwrap();
             let accepted: u64 = thread::scope(|scope| {
                 let directory = &directory;

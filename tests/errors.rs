@@ -5,9 +5,9 @@ mod common;
 use common::*;
 use heist::strategy::{Replicas, Route, Strategy, ToIndex};
 use heist::{
-    Actor, ActorRef, Ask, AskError, Asker, Context, Directory, Executor, Flat, FlatError, Handle, Handler,
-    Pool, PoolBuilder, PoolStopped, Recipient, Refusal, Reply, Sending, Stopped, Timer, WaitError, WaitIdle,
-    WeakRef,
+    Actor, ActorRef, Ask, AskError, Asker, Context, Directory, Executor, Flat, FlatError, Handle,
+    Handler, Pool, PoolBuilder, PoolStopped, Recipient, Refusal, Reply, Sending, Stopped, Timer,
+    WaitError, WaitIdle, WeakRef,
 };
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -43,7 +43,8 @@ fn errors_work_with_the_question_mark() {
     assert_eq!(all().unwrap_err().to_string(), "message not sent: the actor has stopped");
     let told: Result<(), Boxed> = puppet.tell_many([Note(1)]).map(drop).map_err(Boxed::from);
     assert!(told.unwrap_err().to_string().starts_with("stopped sending after 0 messages"));
-    let built: Result<Executor, Boxed> = Executor::builder().workers(0).build().map_err(Boxed::from);
+    let built: Result<Executor, Boxed> =
+        Executor::builder().workers(0).build().map_err(Boxed::from);
     assert!(built.is_err());
     shut_down(&executor);
     let spawned: Result<_, Boxed> = executor.try_spawn(Puppet::default()).map_err(Boxed::from);
@@ -191,7 +192,10 @@ fn one_error_serves_every_step_of_an_ask() {
     held.release();
     puppet.stop();
     assert_eq!(waits(&puppet), Err(AskError::Refused(Refusal::Stopped)));
-    assert_eq!(futures::executor::block_on(awaits(&puppet)), Err(AskError::Refused(Refusal::Stopped)));
+    assert_eq!(
+        futures::executor::block_on(awaits(&puppet)),
+        Err(AskError::Refused(Refusal::Stopped))
+    );
 }
 
 /// The layers of a handler that may fail join in one error too.
@@ -204,7 +208,9 @@ fn the_flat_error_takes_each_step_of_an_ask() {
             Err(7)
         }
     }
-    let ask = |puppet: &ActorRef<Puppet>| -> Result<(), FlatError<u8>> { puppet.ask(Fails)?.wait().flat() };
+    let ask = |puppet: &ActorRef<Puppet>| -> Result<(), FlatError<u8>> {
+        puppet.ask(Fails)?.wait().flat()
+    };
     let executor = crew(1);
     let puppet = executor.spawn(Puppet::default());
     assert_eq!(ask(&puppet), Err(FlatError::Handler(7)));
@@ -218,7 +224,8 @@ fn a_wrong_setting_may_be_corrected() {
     let executor = crew(1);
     let build = || executor.build(Puppet::default());
     let wrong = build().capacity(0).on_worker(7).budget_messages(0).budget_time(Duration::ZERO);
-    let right = wrong.capacity(3).on_worker(0).budget_messages(1).budget_time(Duration::from_millis(1));
+    let right =
+        wrong.capacity(3).on_worker(0).budget_messages(1).budget_time(Duration::from_millis(1));
     assert_eq!(right.try_spawn().unwrap().capacity(), Some(3));
     assert!(build().capacity(3).capacity(0).try_spawn().is_err(), "the last one counts");
 }
@@ -229,7 +236,13 @@ fn a_contradiction_names_both_settings_and_the_remedy() {
     let executor = crew(1);
     let texts = [
         Executor::builder().capacity(1).unbounded().build().unwrap_err().to_string(),
-        executor.build(Puppet::default()).unbounded().capacity(1).try_spawn().unwrap_err().to_string(),
+        executor
+            .build(Puppet::default())
+            .unbounded()
+            .capacity(1)
+            .try_spawn()
+            .unwrap_err()
+            .to_string(),
         executor
             .build_dedicated(Puppet::default)
             .unbounded()
@@ -245,7 +258,10 @@ fn a_contradiction_names_both_settings_and_the_remedy() {
             .to_string(),
     ];
     for text in texts {
-        assert!(text.ends_with(": `capacity` contradicts `unbounded` (leave one of them out)"), "{text}");
+        assert!(
+            text.ends_with(": `capacity` contradicts `unbounded` (leave one of them out)"),
+            "{text}"
+        );
     }
     let spares = Executor::builder().max_spares(1).spawn_handler(|_| Ok(())).build().unwrap_err();
     for name in ["`max_spares`", "`spawn_handler`", "`spare_handler`"] {
@@ -258,7 +274,10 @@ fn a_contradiction_names_both_settings_and_the_remedy() {
 fn an_ask_with_a_timeout_expires() {
     let executor = crew(1);
     let puppet = executor.spawn(Puppet::default());
-    assert_eq!(answer(puppet.ask_timeout(Duration::ZERO, Note(1)).unwrap()), Err(AskError::Expired));
+    assert_eq!(
+        answer(puppet.ask_timeout(Duration::ZERO, Note(1)).unwrap()),
+        Err(AskError::Expired)
+    );
     let asker: Asker<Note, u64> = puppet.asker();
     assert_eq!(answer(asker.ask_timeout(Duration::ZERO, Note(1)).unwrap()), Err(AskError::Expired));
     assert_eq!(answer(asker.ask_timeout(Duration::MAX, Note(2)).unwrap()), Ok(2));

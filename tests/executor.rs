@@ -4,8 +4,8 @@ mod common;
 
 use common::*;
 use heist::{
-    Actor, ActorRef, BuildError, Context, DeadLetterReason, Event, Executor, Handler, PanicPlace, Refusal,
-    WaitError,
+    Actor, ActorRef, BuildError, Context, DeadLetterReason, Event, Executor, Handler, PanicPlace,
+    Refusal, WaitError,
 };
 use std::error::Error;
 use std::io;
@@ -71,16 +71,22 @@ fn threads_have_their_names_and_stacks() {
 fn a_spawn_handler_starts_the_threads() {
     let indices = Mutex::new(Vec::new());
     let executor = build(
-        Executor::builder().workers(3).thread_name("mine").stack_size(1 << 20).spawn_handler(|worker| {
-            assert_eq!(worker.name(), format!("mine-{}", worker.index()));
-            assert_eq!(worker.stack_size(), 1 << 20);
-            indices.lock().unwrap().push(worker.index());
-            thread::Builder::new().name("by the handler".into()).spawn(|| worker.run()).map(drop)
-        }),
+        Executor::builder().workers(3).thread_name("mine").stack_size(1 << 20).spawn_handler(
+            |worker| {
+                assert_eq!(worker.name(), format!("mine-{}", worker.index()));
+                assert_eq!(worker.stack_size(), 1 << 20);
+                indices.lock().unwrap().push(worker.index());
+                thread::Builder::new()
+                    .name("by the handler".into())
+                    .spawn(|| worker.run())
+                    .map(drop)
+            },
+        ),
     );
     assert_eq!(*indices.lock().unwrap(), [0, 1, 2]);
     let puppet = executor.spawn(Puppet::default());
-    let name = Run(|_: &mut Puppet, _: &mut Context<Puppet>| thread::current().name().map(String::from));
+    let name =
+        Run(|_: &mut Puppet, _: &mut Context<Puppet>| thread::current().name().map(String::from));
     assert_eq!(answer(puppet.ask(name).unwrap()).unwrap().as_deref(), Some("by the handler"));
     shut_down(&executor);
 }
@@ -189,7 +195,11 @@ fn wait_idle_covers_what_a_message_causes() {
                     for round in 1..=200 {
                         ping.tell(Ball(LENGTH)).unwrap();
                         executor.wait_idle_timeout(DEADLINE).unwrap();
-                        assert_eq!(seen.load(Relaxed), round * u64::from(LENGTH + 1), "quiet too early");
+                        assert_eq!(
+                            seen.load(Relaxed),
+                            round * u64::from(LENGTH + 1),
+                            "quiet too early"
+                        );
                     }
                 });
             }
@@ -270,12 +280,15 @@ fn shutdown_drains_and_shutdown_now_does_not() {
             let held = Held::hold(&puppet);
             puppet.tell_many((0..10).map(Note)).unwrap();
             let target = puppet.clone();
-            let start = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| ping.tell(Ball(100)).unwrap());
+            let start =
+                Run(move |_: &mut Puppet, _: &mut Context<Puppet>| ping.tell(Ball(100)).unwrap());
             target.tell(start).unwrap();
             let (executor, ending) = {
                 let executor = Arc::new(executor);
                 let theirs = Arc::clone(&executor);
-                let end = move || if now { theirs.shutdown_now(DEADLINE) } else { theirs.shutdown(DEADLINE) };
+                let end = move || {
+                    if now { theirs.shutdown_now(DEADLINE) } else { theirs.shutdown(DEADLINE) }
+                };
                 (executor, thread::spawn(end))
             };
             // Sends from outside are refused as soon as the shutdown has begun, whether or not it
@@ -298,7 +311,11 @@ fn shutdown_drains_and_shutdown_now_does_not() {
                 assert_eq!(seen.load(Relaxed), 0);
                 assert!(report.dead_letters.shutdown >= 11, "{report:?}");
             } else {
-                assert_eq!(seen.load(Relaxed), 101, "what the drained messages caused is handled too");
+                assert_eq!(
+                    seen.load(Relaxed),
+                    101,
+                    "what the drained messages caused is handled too"
+                );
                 assert_eq!(report.dead_letters.total(), 0);
             }
             // Repeated shutdowns from several threads find the executor ended.
@@ -388,7 +405,8 @@ fn spawn_and_tell_may_race_the_shutdown() {
             let spawned = Mutex::new(Vec::new());
             thread::scope(|scope| {
                 for _ in 0..2 {
-                    let (executor, tokens, accepted, spawned) = (&executor, &tokens, &accepted, &spawned);
+                    let (executor, tokens, accepted, spawned) =
+                        (&executor, &tokens, &accepted, &spawned);
                     scope.spawn(move || {
                         while let Ok(keeper) = executor.try_spawn(Keeper(tokens.token())) {
                             let told = keeper.tell(tokens.token()).is_ok();
@@ -481,7 +499,9 @@ fn statistics_count_what_happened() {
         assert_eq!(sum(|worker| worker.messages), 51);
         assert!(sum(|worker| worker.turns) >= 10);
         assert!(sum(|worker| worker.parks) >= sum(|worker| worker.wakes));
-        assert!(sum(|worker| worker.injector_takes) > 0 || executor.policy() == heist::Policy::Sharded);
+        assert!(
+            sum(|worker| worker.injector_takes) > 0 || executor.policy() == heist::Policy::Sharded
+        );
         assert!(sum(|worker| worker.steals) <= sum(|worker| worker.steals_tried));
         assert!(stats.workers.iter().any(|worker| !worker.busy.is_zero()));
         let one = puppets[1].stats();

@@ -82,7 +82,9 @@ fn a_forgotten_reply_leaves_its_asker_waiting_and_holds_up_nobody_else() {
     assert_eq!(error, AskError::TimedOut);
     // A callback without an answer never runs, and keeps its actor until the actor is stopped.
     let asker = executor.spawn(Puppet::default());
-    inside(&asker, move |_, ctx| ctx.ask_then(&actor, Lose, |_, _, _| unreachable!("no answer")).unwrap());
+    inside(&asker, move |_, ctx| {
+        ctx.ask_then(&actor, Lose, |_, _, _| unreachable!("no answer")).unwrap()
+    });
     settle(&executor);
     let weak = asker.downgrade();
     drop(asker);

@@ -57,8 +57,9 @@ fn a_fixed_rate_does_not_drift_and_never_bursts() {
     on_every_crew(|executor| {
         let (actor, ticks) = (executor.spawn(Puppet::default()), Ticks::default());
         let make = watch(&ticks, ms(3));
-        let timer =
-            inside(&actor, move |_, ctx| ctx.tell_every(ms(2), IntervalMode::FixedRate, make).unwrap());
+        let timer = inside(&actor, move |_, ctx| {
+            ctx.tell_every(ms(2), IntervalMode::FixedRate, make).unwrap()
+        });
         within(LONG, "ten ticks", || ticks.lock().unwrap().len() >= 10);
         assert!(timer.cancel());
         settle(executor);
@@ -74,14 +75,18 @@ fn a_fixed_rate_does_not_drift_and_never_bursts() {
 fn a_fixed_delay_is_counted_from_when_a_tick_was_handled() {
     on_every_crew(|executor| {
         let (actor, ticks) = (executor.spawn(Puppet::default()), Ticks::default());
-        let timer = actor.tell_every(ms(2), IntervalMode::FixedDelay, watch(&ticks, ms(1))).unwrap();
+        let timer =
+            actor.tell_every(ms(2), IntervalMode::FixedDelay, watch(&ticks, ms(1))).unwrap();
         within(LONG, "ten ticks", || ticks.lock().unwrap().len() >= 10);
         drop(timer);
         settle(executor);
         for pair in ticks.lock().unwrap().windows(2) {
             let [(before, handled), (tick, _)] = pair else { unreachable!() };
             assert_eq!((tick.number, tick.missed), (before.number + 1, 0));
-            assert!(tick.due >= *handled + ms(2), "{before:?} handled at {handled:?}, then {tick:?}");
+            assert!(
+                tick.due >= *handled + ms(2),
+                "{before:?} handled at {handled:?}, then {tick:?}"
+            );
         }
     });
 }
@@ -126,8 +131,9 @@ fn p05_ticks_do_not_starve_messages() {
                         while Instant::now() < until {}
                     })
                 };
-                let timer =
-                    ctx.tell_every(Duration::from_micros(100), IntervalMode::FixedRate, slow).unwrap();
+                let timer = ctx
+                    .tell_every(Duration::from_micros(100), IntervalMode::FixedRate, slow)
+                    .unwrap();
                 puppet.kept.push(Box::new(timer));
             }
         });
@@ -150,7 +156,9 @@ fn p06_a_panic_while_a_tick_is_made_fails_its_actor_only() {
             let _kept = &token;
             intended_panic()
         };
-        inside(&actor, move |_, ctx| ctx.tell_every(ms(1), IntervalMode::FixedRate, make).unwrap().detach());
+        inside(&actor, move |_, ctx| {
+            ctx.tell_every(ms(1), IntervalMode::FixedRate, make).unwrap().detach()
+        });
         assert!(matches!(ended(&actor), StopReason::Panicked(_)));
         settle(executor);
         assert_eq!(executor.stats().armed_timers, 0);
@@ -166,7 +174,8 @@ const GAP: Duration = Duration::from_secs(1);
 /// Ticks until the process notices that it was stopped, and for a while after that.
 fn tick_through_a_stop() {
     let executor = crew(2);
-    let (actor, rate, delay) = (executor.spawn(Puppet::default()), Ticks::default(), Ticks::default());
+    let (actor, rate, delay) =
+        (executor.spawn(Puppet::default()), Ticks::default(), Ticks::default());
     let _rate = actor.tell_every(ms(5), IntervalMode::FixedRate, watch(&rate, ms(0))).unwrap();
     let _delay = actor.tell_every(ms(5), IntervalMode::FixedDelay, watch(&delay, ms(0))).unwrap();
     let start = Instant::now();
@@ -181,9 +190,12 @@ fn tick_through_a_stop() {
         };
         actor.tell_at(due, Run(look)).unwrap().detach();
     }
-    within(LONG, "both tick", || [&rate, &delay].iter().all(|ticks| ticks.lock().unwrap().len() > 3));
+    within(LONG, "both tick", || {
+        [&rate, &delay].iter().all(|ticks| ticks.lock().unwrap().len() > 3)
+    });
     println!("\n{READY}");
-    let gap = |ticks: &[(Tick, Instant)]| ticks.windows(2).position(|pair| pair[1].1 - pair[0].1 >= GAP);
+    let gap =
+        |ticks: &[(Tick, Instant)]| ticks.windows(2).position(|pair| pair[1].1 - pair[0].1 >= GAP);
     within(LONG, "it is stopped, and goes on", || {
         let ticks = rate.lock().unwrap();
         gap(&ticks).is_some_and(|at| ticks.len() > at + 20)
@@ -218,8 +230,9 @@ fn a_process_that_was_stopped_is_late_and_nothing_else() {
     child.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, "1");
     let mut child = Ended(child.stdout(Stdio::piped()).spawn().unwrap());
     let pid = child.0.id().to_string();
-    let signal =
-        |name: &str| assert!(Command::new("kill").args([name, pid.as_str()]).status().unwrap().success());
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, pid.as_str()]).status().unwrap().success())
+    };
     let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap() == READY), "the child ended early");
     signal("-STOP");

@@ -144,7 +144,9 @@ fn a_reply_is_given_while_its_asker_lets_go_after_the_executors_end() {
         let (replies, kept) = mpsc::channel();
         let actor = executor.spawn(Sized::<1> { _state: [0], replies });
         let pairs: Vec<_> = (0..4)
-            .map(|_| (actor.ask(Later).unwrap(), kept.recv_timeout(Duration::from_secs(LONG)).unwrap()))
+            .map(|_| {
+                (actor.ask(Later).unwrap(), kept.recv_timeout(Duration::from_secs(LONG)).unwrap())
+            })
             .collect();
         drop((actor, executor));
         let barrier = Arc::new(Barrier::new(2));

@@ -48,7 +48,10 @@ fn stop_now_overtakes_what_waits_and_its_askers_are_told() {
         assert_eq!(answer(one), Err(AskError::Stopped));
         assert_eq!(ended(&diary), StopReason::Killed);
         assert_eq!(entries.all(), ["started", "stopped: stopped at once", "dropped"]);
-        assert_eq!((executor.stats().dead_letters.killed, executor.stats().dead_letters.total()), (2, 2));
+        assert_eq!(
+            (executor.stats().dead_letters.killed, executor.stats().dead_letters.total()),
+            (2, 2)
+        );
     });
 }
 
@@ -59,7 +62,9 @@ fn stop_now_ends_the_turn_after_the_message_in_hand() {
     on_every_crew(|executor| {
         let puppet = executor.spawn(Puppet::default());
         let held = Held::hold(&puppet);
-        let last = puppet.ask(Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| ctx.me().stop_now())).unwrap();
+        let last = puppet
+            .ask(Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| ctx.me().stop_now()))
+            .unwrap();
         let rest: Vec<_> = (0..10).map(|n| puppet.ask(Note(n)).unwrap()).collect();
         held.release();
         assert_eq!(answer(last), Ok(()));
@@ -83,7 +88,11 @@ fn stop_works_on_a_mailbox_that_is_full_all_the_time() {
                     let (puppet, accepted) = (&puppet, &accepted);
                     scope.spawn(move || {
                         loop {
-                            let sent = if sender == 0 { puppet.send(Note(1)) } else { puppet.tell(Note(1)) };
+                            let sent = if sender == 0 {
+                                puppet.send(Note(1))
+                            } else {
+                                puppet.tell(Note(1))
+                            };
                             match sent {
                                 Ok(()) => _ = accepted.fetch_add(1, Relaxed),
                                 Err(error) if error.is_full() => {}
@@ -136,7 +145,9 @@ fn an_end_has_its_order() {
         let (diary, until) = paused(executor, &entries);
         let mut asked = diary.ask(Work("never")).unwrap();
         let asker = Arc::new(Witness(entries.clone(), "asker told")).into();
-        assert!(Future::poll(Pin::new(&mut asked), &mut task::Context::from_waker(&asker)).is_pending());
+        assert!(
+            Future::poll(Pin::new(&mut asked), &mut task::Context::from_waker(&asker)).is_pending()
+        );
         let mut end = Box::pin(diary.wait_stopped_async());
         let waiter = Arc::new(Witness(entries.clone(), "waiter told")).into();
         assert!(end.as_mut().poll(&mut task::Context::from_waker(&waiter)).is_pending());
@@ -261,7 +272,8 @@ fn a_shutdown_is_a_reason_of_its_own() {
             let diary = executor.spawn(Diary::new(&entries));
             settle(&executor);
             let deadline = Duration::from_secs(LONG);
-            let report = if now { executor.shutdown_now(deadline) } else { executor.shutdown(deadline) };
+            let report =
+                if now { executor.shutdown_now(deadline) } else { executor.shutdown(deadline) };
             assert!(report.unwrap().complete);
             assert_eq!(diary.wait_stopped(), Ok(StopReason::Shutdown));
             assert_eq!(entries.all(), ["started", "stopped: its executor shut down", "dropped"]);

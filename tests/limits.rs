@@ -103,7 +103,8 @@ fn a_mutex_held_across_a_wait_stops_the_crew_until_it_is_unlocked() {
     let executor = build(Executor::builder().workers(WORKERS).max_spares(8));
     let answers = executor.spawn(Puppet::default());
     let holder = executor.spawn(Puppet::default());
-    let others: Vec<ActorRef<Puppet>> = (0..WORKERS).map(|_| executor.spawn(Puppet::default())).collect();
+    let others: Vec<ActorRef<Puppet>> =
+        (0..WORKERS).map(|_| executor.spawn(Puppet::default())).collect();
     settle(&executor);
     let mutex = Arc::new(Mutex::new(()));
     let (theirs, asked) = (others.clone(), answers.clone());
@@ -259,7 +260,8 @@ fn beside_a_long_turn_one_parked_worker_looks_now_and_then() {
     let held = Held::hold(&busy);
     let (before, begun) = (sleeps_of_threads("beside-"), Instant::now());
     within(LONG, "the sentinel looks", || sleeps_of_threads("beside-") - before >= LOOKS);
-    let (looks, millis) = (sleeps_of_threads("beside-") - before, begun.elapsed().as_millis() as u64);
+    let (looks, millis) =
+        (sleeps_of_threads("beside-") - before, begun.elapsed().as_millis() as u64);
     // Each worker may be about to sleep when the count begins.
     assert!(looks <= millis + LOOKS / 4, "{looks} looks in {millis} ms");
     held.release();

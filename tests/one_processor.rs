@@ -22,7 +22,8 @@ fn bind_to_one_core() -> Option<usize> {
         return None;
     }
     // SAFETY: the index is below the size of the set.
-    let core = (0..libc::CPU_SETSIZE as usize).find(|&core| unsafe { libc::CPU_ISSET(core, &cores) })?;
+    let core =
+        (0..libc::CPU_SETSIZE as usize).find(|&core| unsafe { libc::CPU_ISSET(core, &cores) })?;
     // SAFETY: all bits zero is a valid, empty set.
     let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: the index is below the size of the set.

@@ -22,7 +22,13 @@ struct Guarded {
 
 impl Guarded {
     fn new(turn: &Arc<InTurn>, total: &Arc<AtomicU64>, peer: Option<ActorRef<Guarded>>) -> Self {
-        Guarded { turn: Arc::clone(turn), total: Arc::clone(total), handled: 0, started: false, peer }
+        Guarded {
+            turn: Arc::clone(turn),
+            total: Arc::clone(total),
+            handled: 0,
+            started: false,
+            peer,
+        }
     }
 }
 

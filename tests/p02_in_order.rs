@@ -75,11 +75,17 @@ fn p02_each_senders_messages_come_in_the_order_sent() {
                             1 => u64::from(recipient.tell(message).is_ok()),
                             2 => u64::from(checker.ask(message).is_ok()),
                             3 => u64::from(checker.send(message).is_ok()),
-                            4 => u64::from(futures::executor::block_on(checker.send_async(message)).is_ok()),
+                            4 => u64::from(
+                                futures::executor::block_on(checker.send_async(message)).is_ok(),
+                            ),
                             _ => {
                                 let upto = (number + 10).min(EACH);
-                                let batch = (number..upto).map(|number| Numbered { sender, number });
-                                checker.tell_many(batch).unwrap_or_else(|refused| refused.accepted()) as u64
+                                let batch =
+                                    (number..upto).map(|number| Numbered { sender, number });
+                                checker
+                                    .tell_many(batch)
+                                    .unwrap_or_else(|refused| refused.accepted())
+                                    as u64
                             }
                         };
                     }
@@ -145,7 +151,8 @@ fn p02_the_triangle() {
                 })
                 .unwrap();
                 let to_c = c.clone();
-                b.tell(Run(move |_: Me<'_>, _: Ctx<'_>| to_c.tell(Note(4 * round + 3)).unwrap())).unwrap();
+                b.tell(Run(move |_: Me<'_>, _: Ctx<'_>| to_c.tell(Note(4 * round + 3)).unwrap()))
+                    .unwrap();
             };
             a.tell(Run(from_a)).unwrap();
         }
@@ -156,7 +163,10 @@ fn p02_the_triangle() {
         seen.iter().enumerate().for_each(|(at, &note)| place[note as usize] = at);
         for round in 0..ROUNDS as usize {
             let [first, by_message, by_reply, last] = [0, 1, 2, 3].map(|i| place[4 * round + i]);
-            assert!(first < by_message && by_message < by_reply && by_message < last, "round {round}");
+            assert!(
+                first < by_message && by_message < by_reply && by_message < last,
+                "round {round}"
+            );
             assert!(round == 0 || place[4 * round - 4] < first, "A's own order, round {round}");
         }
     });
@@ -190,7 +200,8 @@ fn p02_the_triangle_between_threads() {
 #[test]
 fn p02_replies_keep_the_order() {
     on_every_crew(|executor| {
-        let (asker, server) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let (asker, server) =
+            (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
         let go = {
             let server = server.clone();
             move |_: Me<'_>, ctx: Ctx<'_>| {
@@ -200,7 +211,8 @@ fn p02_replies_keep_the_order() {
                         to.tell(Note(2 * i)).unwrap();
                         2 * i + 1
                     };
-                    ctx.ask_then(&server, Run(work), |me, answer, _| me.log.push(answer.unwrap())).unwrap();
+                    ctx.ask_then(&server, Run(work), |me, answer, _| me.log.push(answer.unwrap()))
+                        .unwrap();
                 }
             }
         };

@@ -106,11 +106,18 @@ fn p03_a_full_mailbox_gives_everything_back() {
             let many = me.tell_many((0..9).map(Note)).unwrap_err();
             assert_eq!((many.accepted(), many.refusal()), (2, Refusal::Full));
             let (message, rest) = many.into_parts();
-            assert_eq!((message, rest.map(|Note(n)| n).collect::<Vec<_>>()), (Note(2), (3..9).collect()));
+            assert_eq!(
+                (message, rest.map(|Note(n)| n).collect::<Vec<_>>()),
+                (Note(2), (3..9).collect())
+            );
             refused_inside(ctx, &me, Refusal::Full);
             assert_eq!(back(me.send(Note(5))), Err((Note(5), Refusal::WouldDeadlock)));
             ctx.tell_self(Note(2)).unwrap();
-            assert_eq!(back(ctx.tell_self(Note(6))), Err((Note(6), Refusal::Full)), "one at a time");
+            assert_eq!(
+                back(ctx.tell_self(Note(6))),
+                Err((Note(6), Refusal::Full)),
+                "one at a time"
+            );
             // From outside, while this turn goes on.
             let outside = thread::spawn(move || {
                 refused(&AT_ONCE, &me, Refusal::Full);
@@ -157,7 +164,8 @@ fn p03_a_notice_comes_or_is_a_dead_letter() {
     on_every_crew(|executor| {
         let gone = executor.spawn(Puppet::default());
         gone.stop();
-        let (owner, closed) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let (owner, closed) =
+            (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
         let (target, dead) = (gone.clone(), gone);
         let wait = move |_: Me<'_>, ctx: Ctx<'_>| back(ctx.when_room(&target, Note(1)));
         assert_eq!(answer(owner.ask(Run(wait)).unwrap()), Ok(Ok(())));
@@ -204,7 +212,10 @@ fn p03_waiting_senders_get_their_messages_back() {
                 }
             });
             for (n, send) in (10..).zip(line) {
-                assert_eq!(back(futures::executor::block_on(send)), Err((Note(n), Refusal::Stopped)));
+                assert_eq!(
+                    back(futures::executor::block_on(send)),
+                    Err((Note(n), Refusal::Stopped))
+                );
             }
             ended(&full);
         }
@@ -232,7 +243,8 @@ fn p03_a_shutdown_gives_everything_from_outside_back() {
             };
             within(LONG, "the shutdown to begin", || puppet.tell(Note(9)).is_err());
             refused(&AT_ONCE, &puppet, Refusal::ShuttingDown);
-            let refused_actor = executor.try_spawn(Puppet { log: vec![5], ..Puppet::default() }).unwrap_err();
+            let refused_actor =
+                executor.try_spawn(Puppet { log: vec![5], ..Puppet::default() }).unwrap_err();
             assert!(refused_actor.is_shutting_down());
             assert_eq!(refused_actor.into_actor().log, [5]);
             drop(held);
@@ -252,7 +264,8 @@ fn p03_a_shutdown_gives_everything_from_outside_back() {
 fn p03_shutdown_now_refuses_inside_too_and_counts_what_waited() {
     for workers in CREWS {
         let executor = crew(workers);
-        let (puppet, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let (puppet, other) =
+            (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
         let (entered, go) = (Latch::new(), Latch::new());
         let (inside, until, target) = (entered.clone(), go.clone(), other.clone());
         let last = move |_: Me<'_>, ctx: Ctx<'_>| {
@@ -290,7 +303,8 @@ fn p03_dead_letters_have_a_reason() {
         for workers in CREWS {
             let events = Events::new();
             let hook = events.hook();
-            let executor = build(Executor::builder().workers(workers).policy(policy).on_event(hook));
+            let executor =
+                build(Executor::builder().workers(workers).policy(policy).on_event(hook));
             let tokens = Tokens::new();
             let letters = |to: &ActorRef<Puppet>, count| {
                 for _ in 0..count {
@@ -316,7 +330,8 @@ fn p03_dead_letters_have_a_reason() {
             // An answer that comes too late for its asker, and the executor's sudden end.
             let (asker, slow) = (spawn(), executor.spawn(Slow::default()));
             let ask = slow.clone();
-            let then = |_: Me<'_>, _: Result<(), AskError>, _: Ctx<'_>| unreachable!("it was stopped");
+            let then =
+                |_: Me<'_>, _: Result<(), AskError>, _: Ctx<'_>| unreachable!("it was stopped");
             let ask = Run(move |_: Me<'_>, ctx: Ctx<'_>| ctx.ask_then(&ask, Keep, then).unwrap());
             answer(asker.ask(ask).unwrap()).unwrap();
             settle(&executor);
@@ -342,7 +357,8 @@ fn p03_dead_letters_have_a_reason() {
             let held = Held::hold(&last);
             letters(&last, 3);
             thread::scope(|scope| {
-                let ending = scope.spawn(|| executor.shutdown_now(Duration::from_secs(LONG)).unwrap());
+                let ending =
+                    scope.spawn(|| executor.shutdown_now(Duration::from_secs(LONG)).unwrap());
                 within(LONG, "the end to begin", || !last.is_running());
                 drop(held);
                 assert_eq!(ending.join().unwrap().dead_letters.shutdown, 3);
@@ -445,8 +461,16 @@ fn p03_every_message_has_exactly_one_fate() {
                         match result {
                             Ok(()) => drop(accepted.fetch_add(1, Relaxed)),
                             Err(error) => {
-                                assert_eq!(error.into_message().number, number, "another message came back");
-                                assert_eq!(fates.handled[number].load(Relaxed), 0, "refused and handled");
+                                assert_eq!(
+                                    error.into_message().number,
+                                    number,
+                                    "another message came back"
+                                );
+                                assert_eq!(
+                                    fates.handled[number].load(Relaxed),
+                                    0,
+                                    "refused and handled"
+                                );
                             }
                         }
                     }

@@ -124,7 +124,9 @@ fn p04_a_waker_may_wait_for_an_answer() {
             let answers = [&other, &fresh].map(|actor| actor.ask(Note(7)).unwrap().wait());
             // Under `Sharded`, the asked actor may belong to this very worker, so that the wait may
             // be refused.
-            assert!(answers.iter().all(|answer| answer.is_ok() || handle.policy() == Policy::Sharded));
+            assert!(
+                answers.iter().all(|answer| answer.is_ok() || handle.policy() == Policy::Sharded)
+            );
             ended.open();
         });
         assert!(!is_ready(&mut panics, &Calls::waker(|| intended_panic())));
@@ -319,7 +321,8 @@ fn p05_timers_that_are_due_at_once_hold_up_nobody() {
         target.tell_after(Duration::from_millis(1), Note(n)).unwrap().detach();
     }
     let turns = Arc::new(AtomicU64::new(0));
-    let hot = executor.spawn(Hot { handle: executor.handle(), all: TIMERS, turns: Arc::clone(&turns) });
+    let hot =
+        executor.spawn(Hot { handle: executor.handle(), all: TIMERS, turns: Arc::clone(&turns) });
     let over = Latch::new();
     hot.tell(over.clone()).unwrap();
     held.release();

@@ -124,14 +124,17 @@ fn play(scenario: &Scenario, stuck: Duration) -> (Duration, Duration) {
     let executor = build(builder.unbounded());
     let waits = Arc::new(Waits::default());
     let puppet = || executor.spawn(Puppet::default());
-    let most =
-        scenario.stuck.iter().map(|(jobs, _)| jobs).sum::<usize>() + scenario.outside + scenario.timers;
+    let most = scenario.stuck.iter().map(|(jobs, _)| jobs).sum::<usize>()
+        + scenario.outside
+        + scenario.timers;
     let targets: Vec<_> = (0..most).map(|_| puppet()).collect();
     let mut targets = targets.iter();
     // Lets all workers learn how long turns take.
     for _ in 0..4 * scenario.workers {
         let before = scenario.before;
-        puppet().tell(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| thread::sleep(before))).unwrap();
+        puppet()
+            .tell(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| thread::sleep(before)))
+            .unwrap();
     }
     settle(&executor);
     let lateness = Lateness::begin();

@@ -36,7 +36,8 @@ fn p04_one_message_after_silence() {
                 let executor = crew(workers);
                 let actors: Vec<_> = (0..16).map(|_| executor.spawn(Puppet::default())).collect();
                 settle(&executor);
-                let catches = || executor.stats().workers.iter().map(|w| w.sentinel_catches).sum::<u64>();
+                let catches =
+                    || executor.stats().workers.iter().map(|w| w.sentinel_catches).sum::<u64>();
                 let before = catches(); // sixteen at once may have waited behind one another
                 for round in 0..3500 {
                     thread::sleep(Duration::from_millis(1));
@@ -51,7 +52,8 @@ fn p04_one_message_after_silence() {
             scope.spawn(move || {
                 for workers in CREWS {
                     let executor = build(Executor::builder().workers(workers).policy(policy));
-                    let actors: Vec<_> = (0..16).map(|_| executor.spawn(Puppet::default())).collect();
+                    let actors: Vec<_> =
+                        (0..16).map(|_| executor.spawn(Puppet::default())).collect();
                     for round in 0..500 {
                         thread::sleep(Duration::from_millis(1));
                         assert_eq!(answer(actors[round % 16].ask(Note(1)).unwrap()), Ok(1));
@@ -103,7 +105,8 @@ fn p04_a_message_while_the_crew_goes_to_sleep() {
             for seed in 0..2 {
                 scope.spawn(move || {
                     let dice = Dice::new(seed);
-                    let (near, far) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+                    let (near, far) =
+                        (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
                     for _ in 0..1000 {
                         let far = far.clone();
                         let pass_on = Run(move |_: Me<'_>, _: Ctx<'_>| far.ask(Note(1)).unwrap());
@@ -138,11 +141,19 @@ fn p04_a_heavy_handler_does_not_sit_on_what_it_woke() {
                     let ran = Arc::new(AtomicUsize::new(0));
                     for buddy in &buddies {
                         let ran = Arc::clone(&ran);
-                        buddy.tell(Run(move |_: Me<'_>, _: Ctx<'_>| ran.fetch_add(1, Release))).unwrap();
+                        buddy
+                            .tell(Run(move |_: Me<'_>, _: Ctx<'_>| ran.fetch_add(1, Release)))
+                            .unwrap();
                     }
-                    spin_until("a buddy waits behind its waker", || ran.load(Acquire) == buddies.len());
+                    spin_until("a buddy waits behind its waker", || {
+                        ran.load(Acquire) == buddies.len()
+                    });
                 });
-                assert_eq!(answer(heavy.ask(work).unwrap()), Ok(()), "under {policy:?}, {workers} workers");
+                assert_eq!(
+                    answer(heavy.ask(work).unwrap()),
+                    Ok(()),
+                    "under {policy:?}, {workers} workers"
+                );
             }
             shut_down(&executor);
         }
@@ -164,8 +175,9 @@ fn p04_a_chain_of_heavy_handlers_gets_every_worker() {
     for policy in [Policy::Stealing, Policy::SharedQueue] {
         for workers in CREWS {
             let executor = build(Executor::builder().workers(workers).policy(policy));
-            let chain =
-                Arc::new((0..workers - 1).map(|_| executor.spawn(Puppet::default())).collect::<Vec<_>>());
+            let chain = Arc::new(
+                (0..workers - 1).map(|_| executor.spawn(Puppet::default())).collect::<Vec<_>>(),
+            );
             let root = executor.spawn(Puppet::default());
             for _ in 0..5 {
                 let (chain, done) = (Arc::clone(&chain), Arc::new(AtomicBool::new(false)));
@@ -183,7 +195,8 @@ fn p04_outside_work_does_not_wait_behind_long_turns() {
     for policy in [Policy::Stealing, Policy::SharedQueue] {
         for workers in [2, 8] {
             let executor = build(Executor::builder().workers(workers).policy(policy));
-            let held: Vec<_> = (1..workers).map(|_| Held::hold(&executor.spawn(Puppet::default()))).collect();
+            let held: Vec<_> =
+                (1..workers).map(|_| Held::hold(&executor.spawn(Puppet::default()))).collect();
             let actors: Vec<_> = (0..100).map(|_| executor.spawn(Puppet::default())).collect();
             let asks: Vec<_> = actors.iter().map(|actor| actor.ask(Note(3)).unwrap()).collect();
             asks.into_iter().for_each(|ask| assert_eq!(answer(ask), Ok(3)));
@@ -205,7 +218,8 @@ fn p04_runnable_work_does_not_wait_behind_a_blocked_worker() {
                 let friends = friends.clone();
                 let wait = Run(move |_: Me<'_>, _: Ctx<'_>| {
                     // All friends are runnable in this worker's queues, and none has run.
-                    let asks: Vec<_> = friends.iter().map(|friend| friend.ask(Note(1)).unwrap()).collect();
+                    let asks: Vec<_> =
+                        friends.iter().map(|friend| friend.ask(Note(1)).unwrap()).collect();
                     asks.into_iter().map(|mut ask| ask.wait().unwrap()).sum::<u64>()
                 });
                 assert_eq!(answer(waiter.ask(wait).unwrap()), Ok(20));
@@ -277,7 +291,9 @@ fn p04_ten_thousand_busy_actors_on_two_workers_all_make_progress() {
             })
             .unzip();
         actors.iter().for_each(|actor| actor.tell(Step).unwrap());
-        within(LONG, "each actor's tenth step", || steps.iter().all(|steps| steps.load(Relaxed) >= 10));
+        within(LONG, "each actor's tenth step", || {
+            steps.iter().all(|steps| steps.load(Relaxed) >= 10)
+        });
         over.store(true, Relaxed);
         settle(&executor);
         shut_down(&executor);
@@ -294,8 +310,9 @@ fn p04_a_wave_through_a_sleeping_crew() {
         for round in 1..=20 {
             settle(executor);
             let sleepers = sleepers.clone();
-            let wave =
-                move |_: Me<'_>, _: Ctx<'_>| sleepers.iter().for_each(|to| to.tell(Note(round)).unwrap());
+            let wave = move |_: Me<'_>, _: Ctx<'_>| {
+                sleepers.iter().for_each(|to| to.tell(Note(round)).unwrap())
+            };
             source.tell(Run(wave)).unwrap();
         }
         settle(executor);

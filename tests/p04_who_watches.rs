@@ -48,8 +48,10 @@ fn p04_a_slot_that_is_left_watches() {
             let ask = busy.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
                 let ran = Arc::new(AtomicBool::new(false));
                 let here = Arc::clone(&ran);
-                told.tell(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| here.store(true, Release)))
-                    .unwrap();
+                told.tell(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                    here.store(true, Release)
+                }))
+                .unwrap();
                 sends.store(true, Release);
                 compute_until("it is taken from behind this turn", || ran.load(Acquire));
             }));
@@ -108,14 +110,17 @@ fn p04_a_rescue_empties_its_victim() {
         make_means_small(&executor);
         let told: Vec<_> = (0..TOLD).map(|_| executor.spawn(Puppet::default())).collect();
         settle(&executor);
-        let catches = || executor.stats().workers.iter().map(|worker| worker.sentinel_catches).sum::<u64>();
+        let catches =
+            || executor.stats().workers.iter().map(|worker| worker.sentinel_catches).sum::<u64>();
         let before = catches();
         let heavy = executor.spawn(Puppet::default());
         inside(&heavy, move |_, _| {
             let ran = Arc::new(AtomicUsize::new(0));
             for puppet in &told {
                 let ran = Arc::clone(&ran);
-                let count = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| _ = ran.fetch_add(1, Release));
+                let count = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                    _ = ran.fetch_add(1, Release)
+                });
                 puppet.tell(count).unwrap();
             }
             compute_until("all are taken from behind this turn", || ran.load(Acquire) == TOLD);
@@ -133,11 +138,14 @@ fn p04_what_is_stuck_behind_several_turns_is_taken() {
     for _ in 0..20 {
         let turns: Vec<_> = (0..3)
             .map(|_| {
-                let (busy, told) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+                let (busy, told) =
+                    (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
                 let ask = busy.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
                     let ran = Arc::new(AtomicBool::new(false));
                     let here = Arc::clone(&ran);
-                    let run = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| here.store(true, Release));
+                    let run = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                        here.store(true, Release)
+                    });
                     told.tell(run).unwrap();
                     compute_until("it is taken from behind this turn", || ran.load(Acquire));
                 }));

@@ -79,7 +79,8 @@ fn p05_outside_asks_are_answered_beside_actors_that_never_rest() {
     on_every_crew(|executor| {
         for again in [true, false] {
             let heat = Arc::new(Heat::default());
-            let hots: Vec<_> = (0..executor.workers() + 1).map(|_| hot(executor, &heat, again)).collect();
+            let hots: Vec<_> =
+                (0..executor.workers() + 1).map(|_| hot(executor, &heat, again)).collect();
             hots.iter().for_each(|hot| hot.tell(Go).unwrap());
             let actors: Vec<_> = (0..10).map(|_| executor.spawn(Puppet::default())).collect();
             for n in 0..100 {
@@ -95,7 +96,10 @@ fn p05_outside_asks_are_answered_beside_actors_that_never_rest() {
 
 /// Prepares the actors while the only worker is held. Returns the number of messages handled by hot
 /// actors before the cold one.
-fn before_the_cold_one(executor: &Executor, prepare: impl FnOnce(&Arc<Heat>) -> Vec<ActorRef<Hot>>) -> u64 {
+fn before_the_cold_one(
+    executor: &Executor,
+    prepare: impl FnOnce(&Arc<Heat>) -> Vec<ActorRef<Hot>>,
+) -> u64 {
     assert_eq!(executor.workers(), 1);
     let heat = Arc::new(Heat::default());
     let (holder, cold) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
@@ -139,29 +143,39 @@ fn p05_a_cold_actor_waits_for_a_bounded_number_of_hot_turns() {
 #[test]
 fn p05_a_flooded_actor_does_not_keep_a_cold_one_waiting() {
     for policy in POLICIES {
-        let executor = build(Executor::builder().workers(1).policy(policy).budget_messages(10).unbounded());
+        let executor =
+            build(Executor::builder().workers(1).policy(policy).budget_messages(10).unbounded());
         let holder = executor.spawn(Puppet::default());
-        let (flooded, cold) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let (flooded, cold) =
+            (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
         settle(&executor);
         let held = Held::hold(&holder);
         let handled = Arc::new(AtomicU64::new(0));
         for _ in 0..10_000 {
             let handled = Arc::clone(&handled);
-            let count = move |_: &mut Puppet, _: &mut Context<Puppet>| handled.fetch_add(1, Relaxed);
+            let count =
+                move |_: &mut Puppet, _: &mut Context<Puppet>| handled.fetch_add(1, Relaxed);
             flooded.tell(Run(count)).unwrap();
         }
         let look = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| handled.load(Relaxed));
         let ask = cold.ask(look).unwrap();
         drop(held);
         let first = answer(ask).unwrap();
-        assert!(first <= 10 * (TURNS_TO_OUTSIDE + 2), "{first} messages went first under {policy:?}");
+        assert!(
+            first <= 10 * (TURNS_TO_OUTSIDE + 2),
+            "{first} messages went first under {policy:?}"
+        );
         shut_down(&executor);
     }
 }
 
 /// Returns how many messages of the first actor are handled before the second of two queued actors
 /// gets its turn.
-fn messages_before_the_second(executor: &Executor, first: SpawnBuilder<'_, Puppet>, each: Duration) -> u64 {
+fn messages_before_the_second(
+    executor: &Executor,
+    first: SpawnBuilder<'_, Puppet>,
+    each: Duration,
+) -> u64 {
     let (first, spawn) = (first.spawn(), || executor.spawn(Puppet::default()));
     let (source, second, last) = (spawn(), spawn(), spawn());
     settle(executor);
@@ -215,11 +229,15 @@ fn p05_a_turn_ends_at_its_budget_of_time() {
         assert!(by_crew <= LOOKS, "{by_crew} messages in a turn of one message's time, {policy:?}");
         shut_down(&executor);
 
-        let executor =
-            build(Executor::builder().workers(1).policy(policy).budget_time(Duration::from_secs(LONG)));
+        let executor = build(
+            Executor::builder().workers(1).policy(policy).budget_time(Duration::from_secs(LONG)),
+        );
         let first = executor.build(Puppet::default()).budget_time(message);
         let by_actor = messages_before_the_second(&executor, first, message);
-        assert!(by_actor <= LOOKS, "{by_actor} messages in a turn of one message's time, {policy:?}");
+        assert!(
+            by_actor <= LOOKS,
+            "{by_actor} messages in a turn of one message's time, {policy:?}"
+        );
         shut_down(&executor);
     }
 }
@@ -281,7 +299,10 @@ fn p05_the_lifo_slot_is_left_after_a_bounded_run() {
     for policy in POLICIES {
         let executor = build(Executor::builder().workers(1).policy(policy));
         let waited = before_the_cold_one(&executor, |heat| ping_pong(&executor, heat));
-        assert!(waited <= TURNS_TO_OUTSIDE + 32, "{waited} turns of the pair went first under {policy:?}");
+        assert!(
+            waited <= TURNS_TO_OUTSIDE + 32,
+            "{waited} turns of the pair went first under {policy:?}"
+        );
         shut_down(&executor);
     }
 }
@@ -318,7 +339,8 @@ fn p05_an_outside_thread_that_asks_again_at_once_does_not_wait_behind_all_local_
         let executor = build(Executor::builder().workers(1).policy(policy));
         let (heat, asked) = (Arc::new(Heat::default()), Arc::new(AtomicU64::new(0)));
         let _hots = many_hot(&executor, &heat);
-        let desk = executor.spawn(Desk { heat: Arc::clone(&heat), asked: Arc::clone(&asked), before: 0 });
+        let desk =
+            executor.spawn(Desk { heat: Arc::clone(&heat), asked: Arc::clone(&asked), before: 0 });
         let mut waited = Vec::new();
         let mut ask = desk.ask(Question(0)).unwrap();
         for n in 1..=ASKS {
@@ -380,7 +402,10 @@ fn p05_outside_messages_that_come_together_do_not_wait_behind_all_local_work() {
     within(LONG, "the messages", || notes.lock().unwrap().len() as u64 == DESKS);
     heat.over.store(true, Relaxed);
     let waited: Vec<_> = notes.lock().unwrap().iter().map(|now| now - before).collect();
-    assert!(waited[DESKS as usize - 1] <= (DESKS + 1) * TURNS_TO_OUTSIDE, "hot turns first: {waited:?}");
+    assert!(
+        waited[DESKS as usize - 1] <= (DESKS + 1) * TURNS_TO_OUTSIDE,
+        "hot turns first: {waited:?}"
+    );
     drop(hots);
     shut_down(&executor);
 }

@@ -164,7 +164,9 @@ fn check(place: Place, by: By, workers: usize) {
             By::Ask if place == Place::ReplyDrop => drop(fragile.ask(trigger).unwrap()),
             By::Ask => asked = Some(fragile.ask(trigger).unwrap()),
             By::AskThen => ctx
-                .ask_then(&fragile, trigger, move |_, answer, _| called.send(answer.map(drop)).unwrap())
+                .ask_then(&fragile, trigger, move |_, answer, _| {
+                    called.send(answer.map(drop)).unwrap()
+                })
                 .unwrap(),
         }
         let queued = later.map(|later| fragile.ask(later).unwrap()).into();
@@ -176,7 +178,8 @@ fn check(place: Place, by: By, workers: usize) {
         go.open();
         Asked { fragile, kept, trigger: asked, queued }
     };
-    let Asked { fragile, kept, trigger, queued } = answer(bystander.ask(Run(prepare)).unwrap()).unwrap();
+    let Asked { fragile, kept, trigger, queued } =
+        answer(bystander.ask(Run(prepare)).unwrap()).unwrap();
 
     let text = if matches!(place, Place::Payload(_)) { NO_TEXT } else { INTENDED };
     assert_eq!(panicked(ended(&fragile)).as_deref(), Some(text), "{row}: why it ended");
@@ -356,7 +359,10 @@ fn panicking_waker(wakes: &Arc<AtomicU64>) -> Waker {
 #[test]
 fn p06_a_panicking_waker_harms_nobody() {
     fn leave<F: Future + Unpin>(future: &mut F, waker: &Waker) {
-        assert!(matches!(Pin::new(future).poll(&mut std::task::Context::from_waker(waker)), Poll::Pending));
+        assert!(matches!(
+            Pin::new(future).poll(&mut std::task::Context::from_waker(waker)),
+            Poll::Pending
+        ));
     }
     quiet_panics();
     for workers in [1, 2] {

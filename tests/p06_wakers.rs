@@ -45,7 +45,8 @@ impl Wakers {
     fn poll<F: Future + Unpin>(&self, future: &mut F) -> Poll<F::Output> {
         let data = Arc::into_raw(Arc::clone(&self.0)).cast();
         // SAFETY: the table expects such a pointer, and an atomic may be used from any thread.
-        let waker = ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(data, &Self::TABLE)) });
+        let waker =
+            ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(data, &Self::TABLE)) });
         let poll = Pin::new(future).poll(&mut task::Context::from_waker(&waker));
         ManuallyDrop::into_inner(waker).wake();
         poll
@@ -133,7 +134,10 @@ fn p06_a_wakers_drop_costs_no_message_to_a_pool() {
     let make = move |_| Takes(enters.clone(), opened.clone());
     let pool = executor.pool(1, make).capacity(1).build().unwrap();
 
-    assert!(matches!(wakers.poll(&mut pool.send_async(ToIndex(0), tokens.token())), Poll::Ready(Ok(()))));
+    assert!(matches!(
+        wakers.poll(&mut pool.send_async(ToIndex(0), tokens.token())),
+        Poll::Ready(Ok(()))
+    ));
     inside.wait();
     while pool.tell(ToIndex(0), tokens.token()).is_ok() {}
     let mut sends: Vec<_> = (0..3).map(|_| pool.send_async(ToIndex(0), tokens.token())).collect();
@@ -144,7 +148,10 @@ fn p06_a_wakers_drop_costs_no_message_to_a_pool() {
     assert_eq!((others.left(), wakers.left()), (0, 2), "one for each that waits");
 
     // A missing replica, and a strategy that panics, so that unwinding drops the place in line.
-    assert_eq!(refused(wakers.poll(&mut pool.send_async(ToIndex(7), tokens.token()))), Refusal::NoReplica);
+    assert_eq!(
+        refused(wakers.poll(&mut pool.send_async(ToIndex(7), tokens.token()))),
+        Refusal::NoReplica
+    );
     let panics = || drop(wakers.poll(&mut pool.send_async(Panics, tokens.token())));
     assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
 
@@ -152,7 +159,10 @@ fn p06_a_wakers_drop_costs_no_message_to_a_pool() {
     until.open();
     pool.wait_stopped().unwrap();
     assert_eq!(refused(wakers.poll(&mut sends[0])), Refusal::PoolStopped);
-    assert_eq!(refused(wakers.poll(&mut pool.send_async(ToIndex(0), tokens.token()))), Refusal::PoolStopped);
+    assert_eq!(
+        refused(wakers.poll(&mut pool.send_async(ToIndex(0), tokens.token()))),
+        Refusal::PoolStopped
+    );
     drop(sends);
 
     settle(&executor);

@@ -7,8 +7,8 @@ mod common;
 use common::*;
 use heist::strategy::{ByKey, SharedQueue, ToIndex};
 use heist::{
-    Actor, ActorRef, Ask, AskError, Context, Directory, Event, Executor, Handler, Pool, Receive, Refusal,
-    Reply, WaitCycle, WaitError,
+    Actor, ActorRef, Ask, AskError, Context, Directory, Event, Executor, Handler, Pool, Receive,
+    Refusal, Reply, WaitCycle, WaitError,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -40,7 +40,8 @@ fn round(mut way: Vec<ActorRef<Puppet>>, back: ActorRef<Puppet>) -> Vec<String> 
     let Some(next) = (!way.is_empty()).then(|| way.remove(0)) else {
         return refused(wait(back.ask(Note(1)).unwrap()));
     };
-    let ask = next.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| round(way, back))).unwrap();
+    let ask =
+        next.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| round(way, back))).unwrap();
     outcome(wait(ask))
 }
 
@@ -65,8 +66,11 @@ fn assert_cycle(mut cycle: Vec<String>, expected: &[&str]) {
 fn p07_a_cycle_through_other_executors_is_refused_and_names_its_actors() {
     for executors in 1..=3 {
         let crews: Vec<_> = (0..executors).map(|_| crew(1)).collect();
-        let actors: Vec<_> =
-            ["a", "b", "c"].iter().enumerate().map(|(i, name)| named(&crews[i % executors], name)).collect();
+        let actors: Vec<_> = ["a", "b", "c"]
+            .iter()
+            .enumerate()
+            .map(|(i, name)| named(&crews[i % executors], name))
+            .collect();
         let cycle = round(actors.clone(), actors[0].clone());
         assert_cycle(cycle, &["c", "a", "b"]);
         // No other wait is refused, and all actors go on.
@@ -163,8 +167,9 @@ fn p07_a_request_is_followed_to_whom_it_was_forwarded() {
             Vec::new()
         });
         let to = relay.clone();
-        let asking = asker
-            .ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| wait(to.ask(asked).unwrap()).unwrap()));
+        let asking = asker.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+            wait(to.ask(asked).unwrap()).unwrap()
+        }));
         waits.wait();
         let waiting = relay.ask(asker.clone()).unwrap();
         within(LONG, "the relay waits", || crews[0].waits().len() == 2);
@@ -193,12 +198,14 @@ fn p07_a_forward_that_would_close_a_cycle_is_refused_and_hands_the_request_back(
     let first = relay.ask(obstacle).unwrap();
     waiting(1);
     let asked = work(|| unreachable!("it is not forwarded"));
-    let asking = asker
-        .ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| outcome(wait(relay.ask(asked).unwrap()))));
+    let asking = asker.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        outcome(wait(relay.ask(asked).unwrap()))
+    }));
     waiting(2);
     let back = asker.clone();
-    let waits = answers
-        .ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| refused(wait(back.ask(Note(1)).unwrap()))));
+    let waits = answers.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        refused(wait(back.ask(Note(1)).unwrap()))
+    }));
     waiting(3);
     held.release();
     assert_eq!(answer(first), Ok(true));
@@ -342,7 +349,10 @@ fn p07_a_queue_whose_takers_all_wait_for_it_is_not_waited_for() {
     let cycles: Vec<_> = asks.into_iter().map(|ask| answer(ask).unwrap()).collect();
     let refusals = cycles.iter().filter(|cycle| cycle.len() == 3).count();
     // Refused replicas answer the others, and two of them may see each other.
-    assert!(refusals >= 1 && cycles.iter().all(|cycle| [0, 3].contains(&cycle.len())), "{cycles:?}");
+    assert!(
+        refusals >= 1 && cycles.iter().all(|cycle| [0, 3].contains(&cycle.len())),
+        "{cycles:?}"
+    );
     shut_down(&executor);
 }
 
@@ -485,7 +495,9 @@ fn p07_whoever_asks_whomever_all_ends() {
         let asks: Vec<_> = (0..6)
             .map(|n| {
                 let theirs = Arc::clone(&actors);
-                let run = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| ask(theirs, seed * 6 + n, 4));
+                let run = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                    ask(theirs, seed * 6 + n, 4)
+                });
                 actors[n as usize].ask(run).unwrap()
             })
             .collect();

@@ -131,9 +131,11 @@ fn p07_dropping_an_executor_does_not_wait_for_a_thread_locals_destructor() {
 #[test]
 fn p07_a_spare_that_ends_waits_for_no_other() {
     let events = Events::new();
-    let builder = Executor::builder().workers(1).max_spares(2).spare_keep_alive(Duration::from_millis(1));
+    let builder =
+        Executor::builder().workers(1).max_spares(2).spare_keep_alive(Duration::from_millis(1));
     let executor = build(builder.on_event(events.hook()));
-    let ended = || events.all().iter().filter(|event| matches!(event, Event::SpareEnded { .. })).count();
+    let ended =
+        || events.all().iter().filter(|event| matches!(event, Event::SpareEnded { .. })).count();
     let (entered, until) = (Latch::new(), Latch::new());
     let held = Held::until(until.clone());
     // Each thread that runs the actor lingers at its end. While there are two threads, one of them
@@ -214,7 +216,11 @@ fn p07_more_actors_than_can_be_closed_in_time_are_closed_later() {
     let held = Held::hold(&actors[0]);
     let report = executor.shutdown_now(Duration::ZERO).unwrap();
     assert!(!report.complete);
-    assert!(report.unfinished.len() <= 1000 && report.unfinished_count > 1000, "{}", report.unfinished_count);
+    assert!(
+        report.unfinished.len() <= 1000 && report.unfinished_count > 1000,
+        "{}",
+        report.unfinished_count
+    );
     within(LONG, "all are closed", || !actors.last().unwrap().is_running());
     held.release();
     shut_down(&executor);
@@ -278,7 +284,8 @@ fn p07_dropping_another_executor_takes_a_spare() {
     let other = build(Executor::builder().workers(1).drop_deadline(Duration::from_secs(LONG)));
     let held = Held::hold(&other.spawn(Puppet::default()));
     let (drops, goes_on) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
-    let dropping = drops.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| drop(other))).unwrap();
+    let dropping =
+        drops.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| drop(other))).unwrap();
     assert_eq!(answer(goes_on.ask(Note(1)).unwrap()), Ok(1));
     assert!(!dropping.is_ready());
     held.release();
@@ -380,8 +387,9 @@ fn p07_a_hook_that_is_told_of_a_spare_does_not_hold_up_a_wait() {
     let executor = slow.crew();
     let (asks, asked) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
     let held = Held::hold(&asked);
-    let waited =
-        inside(&asks, move |_, _| asked.ask(Note(1)).unwrap().wait_timeout(SHORT).map_err(AskError::from));
+    let waited = inside(&asks, move |_, _| {
+        asked.ask(Note(1)).unwrap().wait_timeout(SHORT).map_err(AskError::from)
+    });
     assert_eq!(waited, Err(AskError::TimedOut));
     assert!(!slow.over.load(SeqCst), "the wait waited for the hook");
     slow.until.open();

@@ -64,8 +64,9 @@ fn p07_every_way_an_ask_ends() {
         // Messages behind the panic are answered with the reason why they are not handled.
         let doomed = executor.spawn(Puppet::default());
         let held = Held::hold(&doomed);
-        let fatal =
-            doomed.ask(Run(|_: &mut Puppet, _: &mut Context<Puppet>| -> () { intended_panic() })).unwrap();
+        let fatal = doomed
+            .ask(Run(|_: &mut Puppet, _: &mut Context<Puppet>| -> () { intended_panic() }))
+            .unwrap();
         let behind = doomed.ask(Note(1)).unwrap();
         held.release();
         assert_eq!(cause(fatal), INTENDED);
@@ -182,16 +183,21 @@ fn ask_along(chain: &[ActorRef<Puppet>]) -> heist::Ask<u64> {
 /// Work that a waiting worker had queued runs on its siblings meanwhile.
 #[test]
 fn p07_what_is_queued_behind_a_waiting_handler_goes_on() {
-    for (policy, spares) in
-        [(Policy::Stealing, 0), (Policy::SharedQueue, 0), (Policy::Sharded, 1), (Policy::Stealing, 1)]
-    {
-        let executor = build(heist::Executor::builder().workers(2).policy(policy).max_spares(spares));
+    for (policy, spares) in [
+        (Policy::Stealing, 0),
+        (Policy::SharedQueue, 0),
+        (Policy::Sharded, 1),
+        (Policy::Stealing, 1),
+    ] {
+        let executor =
+            build(heist::Executor::builder().workers(2).policy(policy).max_spares(spares));
         let chain: Vec<_> = (0..5).map(|_| executor.spawn(Puppet::default())).collect();
         let asker = executor.spawn(Puppet::default());
         let targets = chain.clone();
         let sum = asker.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
             // All targets are runnable in this worker's LIFO slot and local queue.
-            let asks: Vec<_> = (1..).zip(&targets).map(|(n, to)| to.ask(Note(n)).unwrap()).collect();
+            let asks: Vec<_> =
+                (1..).zip(&targets).map(|(n, to)| to.ask(Note(n)).unwrap()).collect();
             asks.into_iter().map(|mut ask| ask.wait().unwrap()).sum::<u64>()
         }));
         assert_eq!(answer(sum.unwrap()), Ok(15));
@@ -238,7 +244,8 @@ impl Handler<Direct> for Link {
 fn p07_everybody_asks_everybody_in_a_ring_and_nobody_hangs() {
     on_every_crew(|executor| {
         for _ in 0..50 {
-            let ring: Vec<_> = (0..executor.workers()).map(|_| executor.spawn(Link { next: None })).collect();
+            let ring: Vec<_> =
+                (0..executor.workers()).map(|_| executor.spawn(Link { next: None })).collect();
             for (i, link) in ring.iter().enumerate() {
                 link.tell(SetNext(ring[(i + 1) % ring.len()].clone())).unwrap();
             }
@@ -257,16 +264,19 @@ fn p07_everybody_asks_everybody_in_a_ring_and_nobody_hangs() {
 #[test]
 fn p07_sending_inside_a_handler_waits_or_hands_the_message_back() {
     for policy in POLICIES {
-        for (workers, spares) in CREWS.into_iter().flat_map(|workers| [(workers, 0), (workers, 4)]) {
-            let executor =
-                build(heist::Executor::builder().workers(workers).policy(policy).max_spares(spares));
+        for (workers, spares) in CREWS.into_iter().flat_map(|workers| [(workers, 0), (workers, 4)])
+        {
+            let executor = build(
+                heist::Executor::builder().workers(workers).policy(policy).max_spares(spares),
+            );
             let sender = executor.spawn(Puppet::default());
             // Under `Sharded`, picks a target on the same worker. Otherwise the target could have
             // room again too early.
             let worker = |actor: &ActorRef<Puppet>| inside(actor, |_, ctx| ctx.worker());
-            let full = std::iter::repeat_with(|| executor.build(Puppet::default()).capacity(1).spawn())
-                .find(|full| policy != Policy::Sharded || worker(full) == worker(&sender))
-                .expect("some hash to the same");
+            let full =
+                std::iter::repeat_with(|| executor.build(Puppet::default()).capacity(1).spawn())
+                    .find(|full| policy != Policy::Sharded || worker(full) == worker(&sender))
+                    .expect("some hash to the same");
             let refused = |target: &ActorRef<Puppet>| {
                 let target = target.clone();
                 let send = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
@@ -321,7 +331,8 @@ fn p07_shutdown_ends_although_an_actor_does_not() {
             let held = Held::hold(&stuck);
             let waiting = stuck.ask(Note(1)).unwrap();
             let deadline = Duration::from_millis(100);
-            let report = if now { executor.shutdown_now(deadline) } else { executor.shutdown(deadline) };
+            let report =
+                if now { executor.shutdown_now(deadline) } else { executor.shutdown(deadline) };
             let report = report.unwrap();
             assert!(!report.complete);
             let named: Vec<_> = report.unfinished.iter().map(|unfinished| unfinished.id).collect();
@@ -335,7 +346,9 @@ fn p07_shutdown_ends_although_an_actor_does_not() {
             held.release();
             assert_eq!(answer(waiting), Err(AskError::Stopped));
             ended(&stuck);
-            within(LONG, "the crew ends", || executor.shutdown(Duration::from_millis(100)).unwrap().complete);
+            within(LONG, "the crew ends", || {
+                executor.shutdown(Duration::from_millis(100)).unwrap().complete
+            });
         }
     }
 }

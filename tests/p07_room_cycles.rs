@@ -40,7 +40,8 @@ impl Node {
             if let Err(refused) = self.peers[to].tell(token) {
                 assert_eq!(refused.refusal(), Refusal::Full);
                 self.held[to].push_front(refused.into_message());
-                ctx.when_room(&self.peers[to], Room(to)).unwrap_or_else(|_| panic!("one notice at a time"));
+                ctx.when_room(&self.peers[to], Room(to))
+                    .unwrap_or_else(|_| panic!("one notice at a time"));
                 return;
             }
         }
@@ -111,16 +112,24 @@ fn go_round(executor: &Executor, actors: usize, most: usize, seed: u64) {
     let all = u64::from(first * (steps + 1)) * actors as u64;
     if executor.wait_idle_timeout(Duration::from_secs(60)).is_err() {
         let (arrived, notices) = (counts.arrived.load(Relaxed), counts.notices.load(Relaxed));
-        panic!("seed {seed}, {actors} actors, up to {most}: {arrived} of {all} arrived, {notices} notices");
+        panic!(
+            "seed {seed}, {actors} actors, up to {most}: {arrived} of {all} arrived, {notices} notices"
+        );
     }
     assert_eq!(counts.arrived.load(Relaxed), all, "seed {seed}");
     for node in &nodes {
         let most = node.capacity().unwrap();
-        assert!(node.is_empty() && node.stats().most_waiting <= most + actors, "more than it has prepaid");
+        assert!(
+            node.is_empty() && node.stats().most_waiting <= most + actors,
+            "more than it has prepaid"
+        );
     }
     // Each notice follows a message that came in between, or is the first of its wait.
     let notices = counts.notices.load(Relaxed);
-    assert!(notices <= 20 * all, "seed {seed}, {actors} actors, up to {most}: {notices} notices for {all}");
+    assert!(
+        notices <= 20 * all,
+        "seed {seed}, {actors} actors, up to {most}: {notices} notices for {all}"
+    );
 }
 
 #[test]

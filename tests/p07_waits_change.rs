@@ -6,7 +6,8 @@ mod common;
 use common::*;
 use heist::strategy::{Replicas, Route, SharedQueue, Strategy, ToIndex};
 use heist::{
-    Actor, ActorRef, Ask, AskError, Context, Executor, Handler, Pool, Receive, Refusal, Reply, WorkerThread,
+    Actor, ActorRef, Ask, AskError, Context, Executor, Handler, Pool, Receive, Refusal, Reply,
+    WorkerThread,
 };
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -24,7 +25,8 @@ fn wait<R>(mut ask: Ask<R>) -> Result<R, AskError> {
 fn cycle<R>(result: Result<R, AskError>) -> Vec<String> {
     let Err(error) = result else { return Vec::new() };
     let Some(cycle) = error.cycle() else { panic!("{error}") };
-    let mut names: Vec<_> = cycle.actors().iter().map(|actor| actor.name.clone().unwrap()).collect();
+    let mut names: Vec<_> =
+        cycle.actors().iter().map(|actor| actor.name.clone().unwrap()).collect();
     names.sort();
     names
 }
@@ -35,9 +37,12 @@ fn until_waits(executor: &Executor, waits: &[(&str, &str)]) {
     let name = |name: &Option<String>| name.clone().unwrap_or_default();
     within(LONG, &format!("the waits are {waits:?}"), || {
         let all = executor.waits();
-        let all: Vec<_> = all.iter().map(|wait| (name(&wait.actor.name), name(&wait.target.name))).collect();
+        let all: Vec<_> =
+            all.iter().map(|wait| (name(&wait.actor.name), name(&wait.target.name))).collect();
         all.len() == waits.len()
-            && waits.iter().all(|(who, whom)| all.iter().any(|(a, b)| (&**a, &**b) == (*who, *whom)))
+            && waits
+                .iter()
+                .all(|(who, whom)| all.iter().any(|(a, b)| (&**a, &**b) == (*who, *whom)))
     });
 }
 
@@ -125,7 +130,8 @@ fn p07_a_send_leaves_the_replicas_that_were_stopped_and_freed() {
             heist::blocking(|| until.wait());
         }
     }
-    let (executor, tokens) = (build(Executor::builder().workers(2).max_spares(2 * REPLICAS)), Tokens::new());
+    let (executor, tokens) =
+        (build(Executor::builder().workers(2).max_spares(2 * REPLICAS)), Tokens::new());
     let states = tokens.clone();
     let pool = executor
         .pool(REPLICAS, move |_| Counted { _token: states.token() })
@@ -189,8 +195,9 @@ fn p07_a_wait_in_a_spares_handler_leaves_the_wait_for_which_it_was_started() {
     inside.wait();
     *other.lock().unwrap() = Some(named(&executor, "other"));
     let to = asked.clone();
-    let asks =
-        asker.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| cycle(wait(to.ask(Note(2)).unwrap()))));
+    let asks = asker.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        cycle(wait(to.ask(Note(2)).unwrap()))
+    }));
     told.wait();
     until_waits(&executor, &[("asker", "asked")]);
     until.open();
@@ -226,8 +233,9 @@ fn p07_a_cycle_that_begins_during_a_wait_in_a_spares_handler_is_refused() {
     let held = Held::hold(&busy);
     *other.lock().unwrap() = Some(busy);
     let to = asked.clone();
-    let asks =
-        asker.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| cycle(wait(to.ask(Note(2)).unwrap()))));
+    let asks = asker.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        cycle(wait(to.ask(Note(2)).unwrap()))
+    }));
     until_waits(&executor, &[("asker", "other")]);
     until.open();
     until_waits(&executor, &[("asker", "other"), ("asked", "asker")]);

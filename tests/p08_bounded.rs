@@ -5,7 +5,9 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Context, DEFAULT_CAPACITY, Executor, Handler, Receive, Refusal, Reply};
+use heist::{
+    Actor, ActorRef, Context, DEFAULT_CAPACITY, Executor, Handler, Receive, Refusal, Reply,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread;
@@ -111,7 +113,8 @@ fn p08_racing_senders_never_exceed_the_capacity() {
     for workers in CREWS {
         let executor = crew(workers);
         let inside = Arc::new(AtomicUsize::new(0));
-        let actor = executor.build(Counted { inside: Arc::clone(&inside) }).capacity(CAPACITY).spawn();
+        let actor =
+            executor.build(Counted { inside: Arc::clone(&inside) }).capacity(CAPACITY).spawn();
         let refused = AtomicU64::new(0);
         thread::scope(|scope| {
             for sender in 0..SENDERS {
@@ -174,7 +177,8 @@ fn p08_prepaid_messages_come_on_top_and_in_order() {
         let later = executor.spawn(Later::default());
         let theirs = later.clone();
         run(&puppet, move |_, ctx| {
-            let log = |me: &mut Puppet, n: Result<u64, _>, _: &mut Context<_>| me.log.push(n.unwrap());
+            let log =
+                |me: &mut Puppet, n: Result<u64, _>, _: &mut Context<_>| me.log.push(n.unwrap());
             (0..3).for_each(|_| ctx.ask_then(&theirs, AnswerMe, log).unwrap());
         });
         settle(executor);
@@ -338,7 +342,11 @@ fn p08_waiting_senders_get_their_messages_back_when_the_actor_ends() {
 }
 
 /// Makes the puppet ask for the notice `note` when `target` has room.
-fn when_room(puppet: &ActorRef<Puppet>, target: &ActorRef<Gated>, note: u64) -> Result<(), Refusal> {
+fn when_room(
+    puppet: &ActorRef<Puppet>,
+    target: &ActorRef<Gated>,
+    note: u64,
+) -> Result<(), Refusal> {
     let target = target.clone();
     run(puppet, move |_, ctx| ctx.when_room(&target, Note(note)).map_err(|error| error.refusal()))
 }
@@ -386,7 +394,9 @@ fn p08_a_notice_of_room_comes_at_half_the_capacity() {
         assert_eq!(when_room(&puppet, &target, 5), Ok(()));
         target.stop_now();
         permits.send(()).unwrap();
-        within(LONG, "the notice of an end", || answer(puppet.ask(Log).unwrap()).unwrap() == [1, 2, 5]);
+        within(LONG, "the notice of an end", || {
+            answer(puppet.ask(Log).unwrap()).unwrap() == [1, 2, 5]
+        });
         shut_down(&executor);
     }
 }
@@ -401,8 +411,9 @@ fn p08_notices_of_room_come_a_few_at_a_time_and_all_come() {
         let (permits, gate) = crossbeam_channel::unbounded();
         let target = executor.build(Gated(gate)).capacity(CAPACITY).budget_messages(1).spawn();
         let owners: Vec<_> = (0..OWNERS).map(|_| executor.spawn(Puppet::default())).collect();
-        let noticed =
-            || owners.iter().filter(|owner| answer(owner.ask(Log).unwrap()).unwrap() == [1]).count();
+        let noticed = || {
+            owners.iter().filter(|owner| answer(owner.ask(Log).unwrap()).unwrap() == [1]).count()
+        };
         target.tell_many((0..CAPACITY).map(|_| Item)).unwrap();
         owners.iter().for_each(|owner| assert_eq!(when_room(owner, &target, 1), Ok(())));
         assert_eq!(target.tell(Item).unwrap_err().refusal(), Refusal::Full);

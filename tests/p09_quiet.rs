@@ -42,7 +42,8 @@ impl Activity {
             // A thread on its way out may be gone by now, and the next look does not count it.
             let files = ["schedstat", "status"].map(|name| fs::read_to_string(task.join(name)));
             let [Ok(schedstat), Ok(status)] = files else { continue };
-            let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            let switches =
+                status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
             sum.threads += 1;
             sum.cpu_ns += schedstat.split(' ').next().unwrap().parse::<u64>().unwrap();
             sum.voluntary_switches += switches.unwrap().trim().parse::<u64>().unwrap();
@@ -88,7 +89,10 @@ fn assert_quiet(test: &str, prepare: impl FnOnce() -> Box<dyn Any>) {
     thread::sleep(WINDOW);
     let after = Activity::of(pid);
     assert!(before.threads > CREWS.iter().sum(), "not all threads were seen: {before:?}");
-    assert_eq!(after.voluntary_switches, before.voluntary_switches, "a thread woke up: {before:?} {after:?}");
+    assert_eq!(
+        after.voluntary_switches, before.voluntary_switches,
+        "a thread woke up: {before:?} {after:?}"
+    );
     assert!(after.cpu_ns - before.cpu_ns <= MOST_CPU_NS, "a thread was busy: {before:?} {after:?}");
 }
 
@@ -107,7 +111,8 @@ fn burst(executor: &Executor) -> Vec<ActorRef<Puppet>> {
     for round in 0..10 {
         for (i, actor) in actors.iter().enumerate() {
             let next = actors[(i + 1) % actors.len()].clone();
-            let pass_on = move |_: &mut Puppet, _: &mut Context<Puppet>| drop(next.tell(Note(round)));
+            let pass_on =
+                move |_: &mut Puppet, _: &mut Context<Puppet>| drop(next.tell(Note(round)));
             actor.tell(Run(pass_on)).unwrap();
         }
     }
@@ -131,7 +136,9 @@ fn p09_an_executor_sleeps_after_a_panic() {
         let crews = crews();
         for executor in &crews {
             for actor in burst(executor) {
-                actor.tell(Run(|_: &mut Puppet, _: &mut Context<Puppet>| intended_panic())).unwrap();
+                actor
+                    .tell(Run(|_: &mut Puppet, _: &mut Context<Puppet>| intended_panic()))
+                    .unwrap();
             }
             settle(executor);
             assert_eq!(executor.stats().panicked, 1000);
@@ -142,9 +149,11 @@ fn p09_an_executor_sleeps_after_a_panic() {
 
 /// Starts handlers that block until the gate is free, on more threads than there are workers.
 fn block(executor: &Executor, gate: &'static Mutex<()>) -> Vec<ActorRef<Puppet>> {
-    let actors: Vec<_> = (0..2 * executor.workers()).map(|_| executor.spawn(Puppet::default())).collect();
+    let actors: Vec<_> =
+        (0..2 * executor.workers()).map(|_| executor.spawn(Puppet::default())).collect();
     for actor in &actors {
-        let wait = move |_: &mut Puppet, _: &mut Context<Puppet>| heist::blocking(|| drop(gate.lock()));
+        let wait =
+            move |_: &mut Puppet, _: &mut Context<Puppet>| heist::blocking(|| drop(gate.lock()));
         actor.tell(Run(wait)).unwrap();
     }
     let blocked = || executor.stats().spares.blocked == actors.len() as u64;
@@ -157,7 +166,8 @@ fn blocked_crews() -> (MutexGuard<'static, ()>, Vec<Vec<ActorRef<Puppet>>>, Vec<
     let gate: &'static Mutex<()> = Box::leak(Box::default());
     let shut = gate.lock().unwrap();
     let stay = Duration::from_millis(20);
-    let crews = CREWS.map(|workers| build(Executor::builder().workers(workers).spare_keep_alive(stay)));
+    let crews =
+        CREWS.map(|workers| build(Executor::builder().workers(workers).spare_keep_alive(stay)));
     let actors = crews.iter().map(|executor| block(executor, gate)).collect();
     (shut, actors, crews.into())
 }
@@ -186,7 +196,9 @@ fn p09_an_executor_sleeps_while_its_handlers_block() {
             let spares = executor.stats().spares;
             spares.alive - spares.blocked
         };
-        within(LONG, "the spares that are free end", || crews.iter().all(|executor| free(executor) == 0));
+        within(LONG, "the spares that are free end", || {
+            crews.iter().all(|executor| free(executor) == 0)
+        });
         Box::new((shut, actors, crews))
     });
 }
@@ -210,12 +222,16 @@ impl Receive<Please> for Miser {
 fn p09_an_executor_sleeps_while_others_wait() {
     assert_quiet("p09_an_executor_sleeps_while_others_wait", || {
         let crews = crews();
-        let misers: Vec<_> = crews.iter().map(|executor| executor.spawn(Miser::default())).collect();
+        let misers: Vec<_> =
+            crews.iter().map(|executor| executor.spawn(Miser::default())).collect();
         let waiting: Vec<_> = misers
             .iter()
             .flat_map(|miser| {
                 let (mut ask, end) = (miser.ask(Please).unwrap(), miser.clone());
-                [thread::spawn(move || drop(ask.wait())), thread::spawn(move || drop(end.wait_stopped()))]
+                [
+                    thread::spawn(move || drop(ask.wait())),
+                    thread::spawn(move || drop(end.wait_stopped())),
+                ]
             })
             .collect();
         crews.iter().for_each(settle);
@@ -296,14 +312,15 @@ fn p09_an_executor_sleeps_with_kept_and_dedicated_actors() {
         let crews = crews();
         let mut actors = Vec::new();
         for executor in &crews {
-            let kept =
-                (0..executor.workers()).map(|k| executor.build(Puppet::default()).on_worker(k).spawn());
+            let kept = (0..executor.workers())
+                .map(|k| executor.build(Puppet::default()).on_worker(k).spawn());
             let own = (0..3).map(|_| executor.spawn_dedicated(Puppet::default).unwrap());
             let these: Vec<_> = kept.chain(own).collect();
             for round in 0..100 {
                 for (i, actor) in these.iter().enumerate() {
                     let next = these[(i + 1) % these.len()].clone();
-                    let pass_on = move |_: &mut Puppet, _: &mut Context<Puppet>| drop(next.tell(Note(round)));
+                    let pass_on =
+                        move |_: &mut Puppet, _: &mut Context<Puppet>| drop(next.tell(Note(round)));
                     actor.tell(Run(pass_on)).unwrap();
                 }
             }

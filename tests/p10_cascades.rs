@@ -156,7 +156,10 @@ impl Drop for Passed {
     }
 }
 
-fn replies_given_while_others_are_dropped(executor: &Executor, counted: &Arc<AtomicUsize>) -> Thing {
+fn replies_given_while_others_are_dropped(
+    executor: &Executor,
+    counted: &Arc<AtomicUsize>,
+) -> Thing {
     let keeper = executor.build(Keeper::default()).unbounded().spawn();
     let (sender, replies) = mpsc::channel();
     let mut inner: Thing = Box::new(());

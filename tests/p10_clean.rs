@@ -4,7 +4,9 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Ask, Context, Executor, Handle, Handler, Receive, Reply, StopReason, WeakRef};
+use heist::{
+    Actor, ActorRef, Ask, Context, Executor, Handle, Handler, Receive, Reply, StopReason, WeakRef,
+};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -78,8 +80,15 @@ enum End {
     Drop,
 }
 
-const ENDS: [End; 7] =
-    [End::Stop, End::StopNow, End::Unreferenced, End::Panic, End::Shutdown, End::ShutdownNow, End::Drop];
+const ENDS: [End; 7] = [
+    End::Stop,
+    End::StopNow,
+    End::Unreferenced,
+    End::Panic,
+    End::Shutdown,
+    End::ShutdownNow,
+    End::Drop,
+];
 
 /// Makes an actor in the middle of a turn, with kept replies, told and asked messages, and senders
 /// that wait for room, all with tokens. Then ends the actor.
@@ -99,13 +108,15 @@ fn crowd(executor: &Executor, tokens: &Tokens, end: End) {
     drop(actor.ask(Swap(tokens.token())).unwrap());
     while actor.tell(Take(tokens.token())).is_ok() {}
     let mut cx = TaskContext::from_waker(Waker::noop());
-    let mut sends: Vec<_> = (0..3).map(|_| Box::pin(actor.send_async(Take(tokens.token())))).collect();
+    let mut sends: Vec<_> =
+        (0..3).map(|_| Box::pin(actor.send_async(Take(tokens.token())))).collect();
     for send in &mut sends {
         assert!(send.as_mut().poll(&mut cx).is_pending());
     }
     sends.pop(); // one sender leaves while it waits
     let (clone, waiter) = (actor.clone(), tokens.token());
-    let waiter = (end != End::Unreferenced).then(|| thread::spawn(move || drop(clone.send(Take(waiter)))));
+    let waiter =
+        (end != End::Unreferenced).then(|| thread::spawn(move || drop(clone.send(Take(waiter)))));
     match end {
         End::Stop => actor.stop(),
         End::StopNow => actor.stop_now(),
@@ -169,7 +180,8 @@ fn p10_everything_is_dropped_exactly_once_whatever_the_end() {
 fn threads_named(prefix: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     // A thread may end between the two steps.
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
     names.filter(|name| name.starts_with(prefix)).count()
 }
 
@@ -221,12 +233,15 @@ fn p10_no_spare_is_left() {
         // An hour: no watchdog waits for a spare that ends by itself.
         for (ending, stay) in [(0, 3_600_000), (1, 3_600_000), (2, 3_600_000), (0, 0), (1, 1)] {
             let builder = Executor::builder().workers(workers).thread_name(NAME);
-            let executor = build(builder.max_spares(4).spare_keep_alive(Duration::from_millis(stay)));
-            let puppets: Vec<_> = (0..workers + 6).map(|_| executor.spawn(Puppet::default())).collect();
+            let executor =
+                build(builder.max_spares(4).spare_keep_alive(Duration::from_millis(stay)));
+            let puppets: Vec<_> =
+                (0..workers + 6).map(|_| executor.spawn(Puppet::default())).collect();
             let latch = Latch::new();
             for puppet in &puppets {
                 let until = latch.clone();
-                let wait = move |_: &mut Puppet, _: &mut Context<Puppet>| heist::blocking(|| until.wait());
+                let wait =
+                    move |_: &mut Puppet, _: &mut Context<Puppet>| heist::blocking(|| until.wait());
                 puppet.tell(Run(wait)).unwrap();
             }
             within(LONG, "some block", || executor.stats().spares.blocked >= 4);
@@ -381,7 +396,10 @@ struct MeddlingWaker {
 }
 
 fn meddling_waker(meddler: Meddler, actor: &ActorRef<Puppet>) -> Waker {
-    Waker::from(Arc::new(MeddlingWaker { meddler: Mutex::new(Some(meddler)), actor: actor.downgrade() }))
+    Waker::from(Arc::new(MeddlingWaker {
+        meddler: Mutex::new(Some(meddler)),
+        actor: actor.downgrade(),
+    }))
 }
 
 impl Wake for MeddlingWaker {
@@ -414,7 +432,8 @@ fn p10_no_waker_runs_under_a_lock() {
         while puppet.tell(Note(0)).is_ok() {}
         let wakers = [waker(), waker(), waker(), waker(), waker()];
         let [one, two, gives_up, idle, end] = &wakers;
-        let mut sends = [puppet.send_async(Note(1)), puppet.send_async(Note(2)), puppet.send_async(Note(3))];
+        let mut sends =
+            [puppet.send_async(Note(1)), puppet.send_async(Note(2)), puppet.send_async(Note(3))];
         for (send, waker) in sends.iter_mut().zip([one, two, gives_up]) {
             assert!(Pin::new(send).poll(&mut TaskContext::from_waker(waker)).is_pending());
         }
@@ -457,7 +476,9 @@ fn p10_no_user_code_runs_under_a_lock() {
             let held = Held::hold(&puppet);
             let kept = meddler();
             puppet
-                .tell(Run(move |puppet: &mut Puppet, _: &mut Context<_>| puppet.kept.push(Box::new(kept))))
+                .tell(Run(move |puppet: &mut Puppet, _: &mut Context<_>| {
+                    puppet.kept.push(Box::new(kept))
+                }))
                 .unwrap();
             let unsent = meddler();
             let waits = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| drop(unsent));

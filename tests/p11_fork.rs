@@ -8,8 +8,8 @@ mod common;
 use common::*;
 use heist::strategy::{PoolDefault, RoundRobin, Strategy};
 use heist::{
-    Actor, ActorRef, Ask, AskError, Directory, Executor, Handle, Handler, Pool, PoolError, Refusal, Timer,
-    WaitError,
+    Actor, ActorRef, Ask, AskError, Directory, Executor, Handle, Handler, Pool, PoolError, Refusal,
+    Timer, WaitError,
 };
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -95,7 +95,16 @@ impl World {
         let pool = executor.pool(2, |_| Puppet::default()).build().unwrap();
         let directory = Directory::new(&executor, |_: &u64| Puppet::default());
         directory.tell(&1, Note(1)).unwrap();
-        World { handle: executor.handle(), executor, puppet, timer, pool, directory, before, _held: held }
+        World {
+            handle: executor.handle(),
+            executor,
+            puppet,
+            timer,
+            pool,
+            directory,
+            before,
+            _held: held,
+        }
     }
 
     /// Checks everything in the child. Returns the number of the first unexpected result, or 0, and
@@ -112,9 +121,13 @@ impl World {
             told.refusal() == Refusal::Forked && told.into_message() == Note(2),
             puppet.ask(Note(3)).is_err_and(|error| error.refusal() == Refusal::Forked),
             puppet.send(Note(3)).is_err_and(|error| error.refusal() == Refusal::Forked),
-            puppet.send_timeout(Note(3), LIMIT).is_err_and(|error| error.refusal() == Refusal::Forked),
+            puppet
+                .send_timeout(Note(3), LIMIT)
+                .is_err_and(|error| error.refusal() == Refusal::Forked),
             matches!(poll(pin!(puppet.send_async(Note(3)))), Poll::Ready(Err(_))),
-            puppet.tell_after(LIMIT, Note(3)).is_err_and(|error| error.refusal() == Refusal::Forked),
+            puppet
+                .tell_after(LIMIT, Note(3))
+                .is_err_and(|error| error.refusal() == Refusal::Forked),
             handle.wait_idle_timeout(LIMIT) == Err(WaitError::Forked),
             poll(pin!(handle.wait_idle_async())).is_pending(),
             puppet.wait_stopped_timeout(LIMIT) == Err(WaitError::Forked),
@@ -259,7 +272,8 @@ fn ask_in_bursts(echo: &ActorRef<Echo>, over: &Arc<AtomicBool>) -> Vec<thread::J
 fn p11_a_child_drops_many_answers_beside_growing_memory() {
     let executor = build(Executor::builder().workers(1).capacity(1 << 20));
     let echo = executor.spawn(Echo);
-    let mut asks: Option<Vec<_>> = Some((0..30_000).map(|_| echo.ask(Query([0; 8])).unwrap()).collect());
+    let mut asks: Option<Vec<_>> =
+        Some((0..30_000).map(|_| echo.ask(Query([0; 8])).unwrap()).collect());
     executor.wait_idle().unwrap();
     let over = Arc::new(AtomicBool::new(false));
     let threads = ask_in_bursts(&echo, &over);
@@ -292,12 +306,15 @@ fn p11_a_child_that_is_forked_in_a_turn_asks_beside_growing_memory() {
                     let refused = (0..1_000).all(|_| {
                         let wide = [0_u8; 128];
                         let soon = Instant::now() + LIMIT;
-                        let asked = ctx.ask_then(&echo, Query([0; 8]), move |_, _, _| _ = wide.len());
+                        let asked =
+                            ctx.ask_then(&echo, Query([0; 8]), move |_, _, _| _ = wide.len());
                         let dated =
-                            ctx.ask_then_deadline(&echo, soon, Query([0; 8]), move |_, _, _| _ = wide.len());
-                        [asked, dated]
-                            .into_iter()
-                            .all(|outcome| outcome.is_err_and(|error| error.refusal() == Refusal::Forked))
+                            ctx.ask_then_deadline(&echo, soon, Query([0; 8]), move |_, _, _| {
+                                _ = wide.len()
+                            });
+                        [asked, dated].into_iter().all(|outcome| {
+                            outcome.is_err_and(|error| error.refusal() == Refusal::Forked)
+                        })
                     });
                     exit(i32::from(!refused));
                 }
@@ -336,7 +353,8 @@ fn p11_a_child_that_is_forked_in_a_turn_may_wait_for_an_executor_of_its_own() {
         in_a_child(|| {
             let own = crew(1);
             let theirs = own.spawn(Puppet::default());
-            let asked = heist::blocking(|| theirs.ask(Note(3)).unwrap().wait_timeout(LIMIT).unwrap());
+            let asked =
+                heist::blocking(|| theirs.ask(Note(3)).unwrap().wait_timeout(LIMIT).unwrap());
             let waited = theirs.ask(Note(4)).unwrap().wait_timeout(LIMIT);
             let sound = asked == 3 && matches!(waited, Ok(4)) && own.waits().is_empty();
             std::mem::forget(own);
@@ -419,7 +437,8 @@ fn p11_a_child_forked_while_its_handler_blocks_goes_on() {
         let other = others[0].clone();
         let found = inside(&puppet, move |_, _| match heist::blocking(fork) {
             0 => {
-                let told = other.tell(Note(1)).is_err_and(|error| error.refusal() == Refusal::Forked);
+                let told =
+                    other.tell(Note(1)).is_err_and(|error| error.refusal() == Refusal::Forked);
                 exit(i32::from(!told || heist::blocking(|| 7) != 7))
             }
             child => result_of(child),

@@ -75,7 +75,10 @@ fn p11_references_outlive_the_executor() {
             puppet.stop_now();
             puppet.clone().detach();
             assert_eq!(puppet.wait_stopped(), Ok(StopReason::Shutdown));
-            assert_eq!(futures::executor::block_on(puppet.wait_stopped_async()), StopReason::Shutdown);
+            assert_eq!(
+                futures::executor::block_on(puppet.wait_stopped_async()),
+                StopReason::Shutdown
+            );
             let weak = puppet.downgrade();
             assert!(weak.upgrade().is_none());
             assert_eq!((weak.id(), puppet.len(), puppet.name()), (puppet.id(), 0, None));

@@ -26,7 +26,8 @@ fn goes_back(executor: &Executor, high: u64, what: &str) {
 fn p12_memory_goes_back_when_a_thread_outside_drops_the_last_references() {
     for workers in [1, 2] {
         let executor = crew(workers);
-        let actors: Vec<ActorRef<Two>> = (0..BURST as u64).map(|n| executor.spawn(Two([n; 2]))).collect();
+        let actors: Vec<ActorRef<Two>> =
+            (0..BURST as u64).map(|n| executor.spawn(Two([n; 2]))).collect();
         actors.iter().for_each(|actor| actor.stop());
         settle(&executor);
         assert_eq!(executor.stats().live_actors, 0);

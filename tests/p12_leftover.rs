@@ -48,7 +48,8 @@ fn p12_a_reference_that_outlives_its_executor_keeps_little() {
     for workers in CREWS {
         let before = live_bytes();
         let executor = crew(workers);
-        let actors: Vec<ActorRef<Puppet>> = (0..1000).map(|_| executor.spawn(Puppet::default())).collect();
+        let actors: Vec<ActorRef<Puppet>> =
+            (0..1000).map(|_| executor.spawn(Puppet::default())).collect();
         actors.iter().for_each(|actor| assert_eq!(answer(actor.ask(Note(1)).unwrap()), Ok(1)));
         let leftover = actors[500].clone();
         drop(actors);

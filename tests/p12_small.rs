@@ -205,7 +205,8 @@ fn p12_a_tell_allocates_nothing() {
             let (entered, until) = (Latch::new(), Latch::new());
             sink.tell(Pause(entered.clone(), until.clone())).unwrap();
             entered.wait();
-            let outside = allocated_by(|| (0..MESSAGES).for_each(|_| sink.tell(Large([2; 64])).unwrap()));
+            let outside =
+                allocated_by(|| (0..MESSAGES).for_each(|_| sink.tell(Large([2; 64])).unwrap()));
             until.open();
             settle(&executor);
             // The sink stays in its turn, so nothing is queued. The pool may note a chunk.
@@ -214,7 +215,10 @@ fn p12_a_tell_allocates_nothing() {
                 before = executor.stats().memory;
             }
         }
-        assert!(executor.stats().memory <= before.max(4 * CHUNK), "and the executor's memory does not grow");
+        assert!(
+            executor.stats().memory <= before.max(4 * CHUNK),
+            "and the executor's memory does not grow"
+        );
         assert!(tell_from_inside(&teller, &sink, || Huge([3; 1024])) <= MESSAGES);
     }
 }
@@ -238,7 +242,10 @@ fn p12_a_timed_tell_allocates_nothing() {
         }
     }
     assert_eq!(told, 0, "the sender's side");
-    assert!(executor.stats().memory <= before.max(4 * CHUNK), "and the executor's memory does not grow");
+    assert!(
+        executor.stats().memory <= before.max(4 * CHUNK),
+        "and the executor's memory does not grow"
+    );
     // On the worker's side too, which is the same thread. The teller's turns and their asks
     // allocate little.
     let handled = answer(sink.ask(Ping).unwrap()).unwrap() - first;
@@ -262,7 +269,9 @@ fn p12_a_timed_actor_takes_what_its_documentation_says() {
     settle(&executor);
     let idle = (live_bytes() - before) / ACTORS - PLACE;
     let targets = actors.clone();
-    inside(&teller, move |_, _| targets.iter().for_each(|actor| actor.tell(Large([1; 64])).unwrap()));
+    inside(&teller, move |_, _| {
+        targets.iter().for_each(|actor| actor.tell(Large([1; 64])).unwrap())
+    });
     settle(&executor);
     let used = (live_bytes() - before) / ACTORS - PLACE - idle;
     println!("{idle} bytes for a timed actor, and {used} from its first message on");
@@ -308,7 +317,8 @@ fn p12_a_spawn_allocates_nothing_but_what_grows() {
     let _alone = alone();
     let executor = crew(1);
     let mut actors = Vec::with_capacity(ACTORS as usize);
-    let outside = allocated_by(|| actors.extend((0..ACTORS).map(|_| executor.spawn(Small::default()))));
+    let outside =
+        allocated_by(|| actors.extend((0..ACTORS).map(|_| executor.spawn(Small::default()))));
     assert!(outside <= ACTORS / BLOCK + DOUBLINGS, "{outside} allocations");
 
     let spawner = executor.spawn(Puppet::default());
@@ -460,7 +470,8 @@ fn p12_a_tick_allocates_nothing() {
     let _alone = alone();
     let executor = crew(1);
     let actor = executor.spawn(Puppet::default());
-    let count = |_| Run(|puppet: &mut Puppet, _: &mut Context<Puppet>| puppet.log.push(allocations()));
+    let count =
+        |_| Run(|puppet: &mut Puppet, _: &mut Context<Puppet>| puppet.log.push(allocations()));
     inside(&actor, move |puppet, ctx| {
         puppet.log.reserve(10_000);
         ctx.tell_every(Duration::from_millis(1), IntervalMode::FixedRate, count).unwrap().detach();

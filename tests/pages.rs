@@ -33,7 +33,8 @@ fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
 
 /// Returns all pages: those at the root, under `docs`, and beside the comparison.
 fn pages() -> Vec<Page> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     files(&root().join("docs"), "md", &mut paths);
     paths.push(root().join("benches/peers/README.md"));
@@ -54,7 +55,8 @@ fn functions() -> HashSet<String> {
     let mut found = HashSet::new();
     for path in paths {
         let text = fs::read_to_string(path).unwrap();
-        let names = text.split("fn ").skip(1).map(|rest| rest.split(['(', '<']).next().unwrap_or_default());
+        let names =
+            text.split("fn ").skip(1).map(|rest| rest.split(['(', '<']).next().unwrap_or_default());
         found.extend(names.map(str::to_owned));
     }
     found
@@ -67,7 +69,8 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 
 /// Returns the texts between backticks that look like a test's name: four words and more.
 fn named(text: &str) -> impl Iterator<Item = &str> {
-    let known = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
+    let known =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
     quoted(text).filter(move |word| word.chars().all(known) && word.matches('_').count() >= 3)
 }
 
@@ -82,7 +85,9 @@ fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {
         match part {
-            Component::ParentDir => assert!(normal.pop(), "{} leads out of the crate", path.display()),
+            Component::ParentDir => {
+                assert!(normal.pop(), "{} leads out of the crate", path.display())
+            }
             part => normal.push(part),
         }
     }
@@ -94,8 +99,10 @@ fn each_test_that_a_page_names_is_there() {
     let functions = functions();
     let mut looked_up = 0;
     for page in pages() {
-        let missing: Vec<_> =
-            named(&page.text).inspect(|_| looked_up += 1).filter(|name| !functions.contains(*name)).collect();
+        let missing: Vec<_> = named(&page.text)
+            .inspect(|_| looked_up += 1)
+            .filter(|name| !functions.contains(*name))
+            .collect();
         assert_eq!(missing, [""; 0], "{} names tests that do not exist", page.path.display());
     }
     assert!(looked_up > 200, "the pages name many: {looked_up}");
@@ -107,7 +114,8 @@ fn each_file_that_a_page_names_is_there() {
     for page in pages().iter().filter(|page| !page.path.starts_with("benches")) {
         let folders = ["src/", "tests/", "benches/", "examples/", "scripts/", "docs/", ".ci/"];
         let plain = |name: &&str| !name.contains(['*', ' ', '…', '{']);
-        for name in quoted(&page.text).filter(|name| folders.iter().any(|at| name.starts_with(at))) {
+        for name in quoted(&page.text).filter(|name| folders.iter().any(|at| name.starts_with(at)))
+        {
             if plain(&name) {
                 looked_up += 1;
                 assert!(root().join(name).exists(), "{} names {name}", page.path.display());
@@ -128,7 +136,9 @@ fn each_link_of_a_page_leads_somewhere() {
     let mut looked_up = 0;
     for page in &pages {
         let at = page.path.display();
-        for link in page.text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default()) {
+        for link in
+            page.text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default())
+        {
             if link.contains("://") {
                 continue;
             }
@@ -151,7 +161,8 @@ fn each_link_of_a_page_leads_somewhere() {
 /// Returns the words that follow `before` in a text, without the marks around them.
 fn following<'a>(text: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
     let word = |rest: &'a str| {
-        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').unwrap_or(rest.len());
+        let end =
+            rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').unwrap_or(rest.len());
         &rest[..end]
     };
     // A placeholder such as NAME is no name.
@@ -181,11 +192,17 @@ fn each_command_that_a_page_names_is_there() {
         for test in following(&text, "--test ") {
             looked_up += 1;
             let there = [format!("tests/{test}.rs"), format!("tests/{test}/main.rs")];
-            assert!(there.iter().any(|path| root().join(path).exists()), "{at} names the test {test}");
+            assert!(
+                there.iter().any(|path| root().join(path).exists()),
+                "{at} names the test {test}"
+            );
         }
         for command in following(&text, "cargo xtask ") {
             looked_up += 1;
-            assert!(commands.contains(&format!("\"{command}\"")), "{at} names cargo xtask {command}");
+            assert!(
+                commands.contains(&format!("\"{command}\"")),
+                "{at} names cargo xtask {command}"
+            );
         }
     }
     assert!(looked_up > 40, "the pages name many: {looked_up}");
@@ -247,12 +264,16 @@ fn the_protocols_have_their_headers_models_and_weakened_orderings() {
             assert!(root().join("src").join(header).exists(), "no such header: {header}");
         }
         for model in quoted(cells[2]) {
-            let file = ["{}.rs", "{}/mod.rs"].map(|name| format!("src/models/{}", name.replace("{}", model)));
+            let file = ["{}.rs", "{}/mod.rs"]
+                .map(|name| format!("src/models/{}", name.replace("{}", model)));
             assert!(file.iter().any(|file| root().join(file).exists()), "no such model: {model}");
             models.insert(model.to_owned());
         }
         for group in quoted(cells[3]) {
-            assert!(root().join("scripts/orderings").join(group).exists(), "no such group: {group}");
+            assert!(
+                root().join("scripts/orderings").join(group).exists(),
+                "no such group: {group}"
+            );
         }
     }
     let there = read("src/models/mod.rs");

@@ -70,8 +70,10 @@ mod pinned {
     #[test]
     fn workers_are_pinned_on_threads_of_a_spawn_handler_too() {
         let core = *allowed().last().unwrap();
-        let handler = |worker: heist::WorkerThread| thread::Builder::new().spawn(|| worker.run()).map(drop);
-        let executor = build(Executor::builder().workers(2).pin_workers([core; 2]).spawn_handler(handler));
+        let handler =
+            |worker: heist::WorkerThread| thread::Builder::new().spawn(|| worker.run()).map(drop);
+        let executor =
+            build(Executor::builder().workers(2).pin_workers([core; 2]).spawn_handler(handler));
         assert_eq!(cores_of_workers(&executor), [[core]; 2]);
         shut_down(&executor);
     }
@@ -92,7 +94,10 @@ mod pinned {
         let contradiction = error(builder().workers(2).pin_workers([here]));
         assert!(matches!(contradiction, BuildError::CoresAndWorkers { cores: 1, workers: 2, .. }));
         let text = contradiction.to_string();
-        assert!(text.contains("`workers(2)`") && text.contains("`pin_workers` with 1 cores"), "{text}");
+        assert!(
+            text.contains("`workers(2)`") && text.contains("`pin_workers` with 1 cores"),
+            "{text}"
+        );
         let given_up = error(builder().pin_workers([here; 2]).spawn_handler(|_| Ok(())));
         assert!(matches!(given_up, BuildError::ThreadLost));
     }
@@ -108,7 +113,8 @@ mod pinned {
         // A thread of a pinned crew may use one core only.
         let pinned = build(Executor::builder().pin_workers([first]));
         let puppet = pinned.spawn(Puppet::default());
-        let outcome = inside(&puppet, move |_, _| Executor::builder().pin_workers([last]).build().map(drop));
+        let outcome =
+            inside(&puppet, move |_, _| Executor::builder().pin_workers([last]).build().map(drop));
         assert!(matches!(outcome, Err(BuildError::Core(core)) if core == last));
     }
 
@@ -172,7 +178,8 @@ mod pinned {
         // SAFETY: the filter outlives the call and applies to the calling thread only.
         let done = unsafe {
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+                    == 0
         };
         assert!(done, "{}", std::io::Error::last_os_error());
     }
@@ -181,7 +188,8 @@ mod pinned {
 #[test]
 fn a_worker_that_is_not_there_is_an_error_with_the_actor_inside() {
     let executor = crew(2);
-    let error = executor.build(Puppet { log: vec![7], ..Puppet::default() }).on_worker(2).try_spawn();
+    let error =
+        executor.build(Puppet { log: vec![7], ..Puppet::default() }).on_worker(2).try_spawn();
     let error = error.expect_err("there is no worker 2");
     assert!(!error.is_shutting_down());
     assert_eq!(error.to_string(), "actor not spawned: there is no worker 2 (there are 0 to 1)");
@@ -252,8 +260,11 @@ fn a_kept_actor_never_changes_its_worker() {
         let relays: Vec<_> = (0..32)
             .map(|i| {
                 let seen = Arc::new(Seen::default());
-                let relay =
-                    Relay { seen: Arc::clone(&seen), others: Vec::new(), handled: Arc::clone(&handled) };
+                let relay = Relay {
+                    seen: Arc::clone(&seen),
+                    others: Vec::new(),
+                    handled: Arc::clone(&handled),
+                };
                 let kept = (i % 2 == 0).then_some(i / 4);
                 let builder = executor.build(relay).unbounded();
                 let builder = if let Some(k) = kept { builder.on_worker(k) } else { builder };
@@ -283,9 +294,13 @@ fn a_kept_actor_never_changes_its_worker() {
                 assert!(seen.iter().all(|name| *name == home), "kept on {k}, seen elsewhere");
             }
         }
-        let elsewhere = |seen: &Arc<Seen>| seen.0.lock().unwrap().windows(2).any(|pair| pair[0] != pair[1]);
+        let elsewhere =
+            |seen: &Arc<Seen>| seen.0.lock().unwrap().windows(2).any(|pair| pair[0] != pair[1]);
         if executor.policy() != Policy::Sharded {
-            assert!(relays.iter().any(|(_, seen, _)| elsewhere(seen)), "nobody moved, so nothing was tried");
+            assert!(
+                relays.iter().any(|(_, seen, _)| elsewhere(seen)),
+                "nobody moved, so nothing was tried"
+            );
         }
     });
 }
@@ -416,7 +431,8 @@ fn p07_a_wait_in_front_of_kept_work_is_refused_without_spares() {
 fn kept_actors_of_one_worker_wake_nobody() {
     let executor = crew(2);
     let handled = Arc::new(AtomicU64::new(0));
-    let relay = || Relay { seen: Arc::default(), others: Vec::new(), handled: Arc::clone(&handled) };
+    let relay =
+        || Relay { seen: Arc::default(), others: Vec::new(), handled: Arc::clone(&handled) };
     let pair = [0, 1].map(|_| executor.build(relay()).on_worker(0).spawn());
     for (i, relay) in pair.iter().enumerate() {
         relay.tell(Meet(vec![pair[1 - i].clone()])).unwrap();
@@ -456,7 +472,8 @@ fn p05_kept_and_other_actors_of_one_worker_share_it() {
     for policy in POLICIES {
         for kept_are_many in [true, false] {
             let executor = build(Executor::builder().workers(1).policy(policy));
-            let counters = |n: usize| (0..n).map(|_| Arc::new(AtomicU64::new(0))).collect::<Vec<_>>();
+            let counters =
+                |n: usize| (0..n).map(|_| Arc::new(AtomicU64::new(0))).collect::<Vec<_>>();
             let (many, one) = (counters(50), counters(1));
             let mut actors = Vec::new();
             for (group, kept) in [(&many, kept_are_many), (&one, !kept_are_many)] {
@@ -468,8 +485,9 @@ fn p05_kept_and_other_actors_of_one_worker_share_it() {
                 }
             }
             // Counted in turns instead of time: each actor of either group gets 100 turns.
-            let least =
-                |group: &[Arc<AtomicU64>]| group.iter().map(|turns| turns.load(Relaxed)).min().unwrap();
+            let least = |group: &[Arc<AtomicU64>]| {
+                group.iter().map(|turns| turns.load(Relaxed)).min().unwrap()
+            };
             within(LONG, "the one gets on", || least(&one) >= 100);
             within(LONG, "each of the many gets on", || least(&many) >= 100);
             // One more actor of either kind, told from outside.
@@ -489,7 +507,8 @@ fn p05_kept_and_other_actors_of_one_worker_share_it() {
 #[test]
 fn p04_a_kept_actor_is_woken_wherever_it_sleeps() {
     under_each_policy(|executor| {
-        let kept: Vec<_> = (0..8).map(|k| executor.build(Puppet::default()).on_worker(k).spawn()).collect();
+        let kept: Vec<_> =
+            (0..8).map(|k| executor.build(Puppet::default()).on_worker(k).spawn()).collect();
         for round in 0..300 {
             let (near, far) = (&kept[round % 8], kept[(round * 3 + 1) % 8].clone());
             let passed_on = inside(near, move |_, _| far.ask(Note(round as u64)).unwrap());

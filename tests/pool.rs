@@ -28,7 +28,9 @@ mod common;
 use common::pools::*;
 use common::*;
 use heist::strategy::*;
-use heist::{Actor, AskError, Context, Handler, Pool, PoolError, PoolStopReason, Refusal, WaitError};
+use heist::{
+    Actor, AskError, Context, Handler, Pool, PoolError, PoolStopReason, Refusal, WaitError,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
@@ -55,7 +57,9 @@ fn bad_input_is_a_clear_error_with_the_message_inside() {
     let stranger = executor.spawn(Puppet::default()).id();
     assert_eq!(pool.ask(ToId(stranger), Who).unwrap_err().refusal(), Refusal::NoReplica);
     pool.stop();
-    for strategy in [Route::RoundRobin, Route::Key(1), Route::SharedQueue, Route::Index(0), Route::Default] {
+    for strategy in
+        [Route::RoundRobin, Route::Key(1), Route::SharedQueue, Route::Index(0), Route::Default]
+    {
         let refused = pool.tell(strategy, Who).unwrap_err();
         assert_eq!(refused.to_string(), "message not sent: the pool has stopped");
         assert_eq!((refused.refusal(), refused.into_message()), (Refusal::PoolStopped, Who));
@@ -74,7 +78,9 @@ fn a_factorys_error_comes_out_of_build_and_names_the_index() {
     let made = tokens.clone();
     struct Connection(#[allow(dead_code)] Token);
     impl Actor for Connection {}
-    let open = move |index| if index == 2 { Err("no such database") } else { Ok(Connection(made.token())) };
+    let open = move |index| {
+        if index == 2 { Err("no such database") } else { Ok(Connection(made.token())) }
+    };
     let error = executor.try_pool(4, open).build().unwrap_err();
     assert_eq!(chain(&error), "replica 2 could not be made: no such database");
     assert!(matches!(error, PoolError::Factory { index: 2, .. }));
@@ -120,7 +126,8 @@ fn a_broadcasts_outcomes_are_in_order_under_one_timeout() {
         let pool = executor.pool(3, Worker::new).capacity(1).build().unwrap();
         assert_eq!(pool.broadcast(Who).wait(), [Ok(0), Ok(1), Ok(2)]);
         settle(executor); // their mailboxes are empty again
-        let awaited = futures::executor::block_on(pool.broadcast_with(|index| Echo(index as u64 * 10)));
+        let awaited =
+            futures::executor::block_on(pool.broadcast_with(|index| Echo(index as u64 * 10)));
         assert_eq!(awaited, [Ok(0), Ok(10), Ok(20)]);
         settle(executor);
         if executor.workers() < 4 || executor.policy() != heist::Policy::Stealing {
@@ -193,7 +200,9 @@ fn a_timeout_counts_the_wait_for_room() {
     assert_eq!((refused.refusal(), refused.into_message()), (Refusal::TimedOut, Who));
     thread::scope(|scope| {
         let sending = scope.spawn(|| pool.send(ToIndex(0), Who));
-        within(LONG, "it is in line", || pool.tell(ToIndex(0), Who).is_err() && !sending.is_finished());
+        within(LONG, "it is in line", || {
+            pool.tell(ToIndex(0), Who).is_err() && !sending.is_finished()
+        });
         busy.open();
         sending.join().unwrap().unwrap();
     });
@@ -248,7 +257,10 @@ fn a_stop_answers_what_was_asked() {
         for (n, ask) in asks.into_iter().enumerate() {
             assert_eq!(answer(ask), Ok(n as u64));
         }
-        assert_eq!(pool.wait_stopped_timeout(Duration::from_secs(LONG)), Ok(PoolStopReason::Stopped));
+        assert_eq!(
+            pool.wait_stopped_timeout(Duration::from_secs(LONG)),
+            Ok(PoolStopReason::Stopped)
+        );
         settle(executor);
         assert_eq!(executor.stats().dead_letters.total(), 0);
         assert_eq!(executor.stats().live_actors, 0);
@@ -260,7 +272,8 @@ fn stop_now_tells_the_askers() {
     on_every_crew(|executor| {
         let pool = workers(executor, 1);
         let busy = occupy(&pool, 0);
-        let asks: Vec<_> = [Route::Index(0), Route::SharedQueue].map(|r| pool.ask(r, Who).unwrap()).into();
+        let asks: Vec<_> =
+            [Route::Index(0), Route::SharedQueue].map(|r| pool.ask(r, Who).unwrap()).into();
         pool.stop_now();
         busy.open();
         for ask in asks {
@@ -298,7 +311,9 @@ fn a_shutdown_ends_a_pool() {
             pool.tell(SharedQueue, Echo(n)).unwrap();
         }
         let deadline = Duration::from_secs(LONG);
-        let report = if now { executor.shutdown_now(deadline) } else { executor.shutdown(deadline) }.unwrap();
+        let report =
+            if now { executor.shutdown_now(deadline) } else { executor.shutdown(deadline) }
+                .unwrap();
         assert!(report.complete, "{report:?}");
         assert_eq!(report.handled + report.dead_letters.total(), 200);
         assert!(now || report.handled == 200);
@@ -326,8 +341,11 @@ fn a_pool_can_be_used_and_built_inside_handlers() {
         let pool = inside(&puppet, |_, ctx| {
             let pool = ctx.handle().pool(3, Worker::new).build().unwrap();
             for n in 0..30 {
-                pool.tell([Route::RoundRobin, Route::SharedQueue, Route::Key(n)][n as usize % 3], Who)
-                    .unwrap();
+                pool.tell(
+                    [Route::RoundRobin, Route::SharedQueue, Route::Key(n)][n as usize % 3],
+                    Who,
+                )
+                .unwrap();
             }
             pool
         });
@@ -387,10 +405,16 @@ fn handling_and_wait_times_can_be_read() {
     }
     quiet_panics();
     on_every_crew(|executor| {
-        let pool = executor.pool(2, Worker::new).timing(true).capacity(4).queue_capacity(4).build().unwrap();
+        let pool = executor
+            .pool(2, Worker::new)
+            .timing(true)
+            .capacity(4)
+            .queue_capacity(4)
+            .build()
+            .unwrap();
         for n in 0..400u64 {
-            let route =
-                [Route::RoundRobin, Route::SharedQueue, Route::Key(n), Route::LeastLoaded][n as usize % 4];
+            let route = [Route::RoundRobin, Route::SharedQueue, Route::Key(n), Route::LeastLoaded]
+                [n as usize % 4];
             pool.send(route, Echo(n)).unwrap();
             if n == 100 || n == 200 {
                 pool.send(Route::Random, Fail).unwrap();
@@ -400,7 +424,8 @@ fn handling_and_wait_times_can_be_read() {
             }
         }
         settle(executor);
-        let timed = pool.stats().replicas.into_iter().map(|replica| replica.timing.expect("it is timed"));
+        let timed =
+            pool.stats().replicas.into_iter().map(|replica| replica.timing.expect("it is timed"));
         let (mut waits, mut handled) = (0, 0);
         for timing in timed {
             waits += timing.wait.count;
@@ -408,7 +433,10 @@ fn handling_and_wait_times_can_be_read() {
             assert!(timing.wait.max < Duration::from_secs(LONG), "nonsense: {timing:?}");
         }
         assert_eq!(waits, handled);
-        assert!((400..450).contains(&handled), "{handled}: all messages, those that failed, and marks");
+        assert!(
+            (400..450).contains(&handled),
+            "{handled}: all messages, those that failed, and marks"
+        );
         assert!(workers(executor, 1).stats().replicas[0].timing.is_none());
     });
 }

@@ -6,7 +6,8 @@ mod common;
 use common::*;
 use heist::strategy::{Replicas, Route, SharedQueue, Strategy, ToIndex};
 use heist::{
-    Actor, ActorRef, Ask, Context, Directory, Executor, Handler, Pool, PoolError, PoolStopReason, Refusal,
+    Actor, ActorRef, Ask, Context, Directory, Executor, Handler, Pool, PoolError, PoolStopReason,
+    Refusal,
 };
 use std::future::Future;
 use std::pin::Pin;
@@ -80,7 +81,8 @@ fn cyclic(executor: &Executor, factory: &Tokens, all: &Tokens) -> Pool<Part> {
         let _holds = &theirs;
         Part
     };
-    let pool = executor.pool(2, make).strategy(Usual { _token: all.token() }).failure_limit(3, HOUR);
+    let pool =
+        executor.pool(2, make).strategy(Usual { _token: all.token() }).failure_limit(3, HOUR);
     let pool = pool.backoff(Duration::ZERO, Duration::ZERO).build().unwrap();
     own.set(pool.clone()).unwrap();
     pool
@@ -139,13 +141,16 @@ fn p07_a_pool_that_stops_at_once_ends_at_any_moment_of_a_backoff() {
             *theirs.lock().unwrap() += 1;
             Part
         };
-        let pool = executor.pool(2, make).backoff(HOUR, HOUR).failure_limit(1_000, HOUR).build().unwrap();
+        let pool =
+            executor.pool(2, make).backoff(HOUR, HOUR).failure_limit(1_000, HOUR).build().unwrap();
         for _ in 0..2 {
             pool.tell(ToIndex(0), Fail).unwrap();
         }
         pool.tell(ToIndex(1), Fail).unwrap();
         if round % 3 == 0 {
-            within(LONG, "it waits", || pool.stats().replicas[0].absent && *made.lock().unwrap() == 4);
+            within(LONG, "it waits", || {
+                pool.stats().replicas[0].absent && *made.lock().unwrap() == 4
+            });
         }
         (0..dice.below(30)).for_each(|_| thread::yield_now());
         if round % 5 == 0 {
@@ -165,7 +170,8 @@ fn p07_a_pool_that_stops_at_once_ends_at_any_moment_of_a_backoff() {
 /// Makes a pool with one state and no other. Counts the attempts to make one.
 fn without_successor(executor: &Executor, replicas: usize, made: &Arc<AtomicUsize>) -> Pool<Part> {
     let theirs = Arc::clone(made);
-    let make = move |_| if theirs.fetch_add(1, Relaxed) < replicas { Ok(Part) } else { Err("no state") };
+    let make =
+        move |_| if theirs.fetch_add(1, Relaxed) < replicas { Ok(Part) } else { Err("no state") };
     let pool = executor.try_pool(replicas, make).backoff(HOUR, HOUR);
     pool.failure_limit(u32::MAX, Duration::MAX).build().unwrap()
 }
@@ -201,7 +207,9 @@ fn a_shutdown_ends_a_replica_that_would_have_to_wait_once_more() {
                 pool.tell(ToIndex(0), Fail).unwrap();
             }
             pool.tell(SharedQueue, Fail).unwrap();
-            within(LONG, "it waits", || made.load(Relaxed) == 2 && executor.stats().armed_timers == 1);
+            within(LONG, "it waits", || {
+                made.load(Relaxed) == 2 && executor.stats().armed_timers == 1
+            });
             shut_down(&executor);
         }
         assert_eq!(made.load(Relaxed), if busy { 2 } else { 3 });
@@ -227,7 +235,10 @@ fn a_graceful_stop_and_a_shrink_do_not_sit_out_a_backoff_with_nothing_to_handle(
             assert!(pool.is_running());
         }
         pool.stop();
-        assert_eq!(pool.wait_stopped_timeout(Duration::from_secs(LONG)), Ok(PoolStopReason::Stopped));
+        assert_eq!(
+            pool.wait_stopped_timeout(Duration::from_secs(LONG)),
+            Ok(PoolStopReason::Stopped)
+        );
         assert_eq!(made.load(Relaxed), 3, "no other state was made for the end");
         shut_down(&executor);
     }
@@ -376,7 +387,11 @@ fn a_pools_end_is_told_after_the_end_of_each_replica() {
         for now in [false, true] {
             let pool = executor.pool(3, |_| Part).build().unwrap();
             let replicas: Vec<_> = (0..3).map(|n| pool.replica(n).unwrap()).collect();
-            let looks = Arc::new(Looks(Mutex::new(replicas.clone()), executor.handle(), AtomicUsize::new(0)));
+            let looks = Arc::new(Looks(
+                Mutex::new(replicas.clone()),
+                executor.handle(),
+                AtomicUsize::new(0),
+            ));
             let (waker, mut wait) = (Waker::from(Arc::clone(&looks)), pool.wait_stopped_async());
             assert!(Pin::new(&mut wait).poll(&mut task::Context::from_waker(&waker)).is_pending());
             if now {

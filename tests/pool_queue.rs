@@ -130,7 +130,11 @@ fn the_queues_capacity_counts() {
     let until = occupy(&pool, Route::SharedQueue);
     let mut asks: Vec<_> = (0..3).map(|n| pool.ask(SharedQueue, n).unwrap()).collect();
     let refused = pool.ask(SharedQueue, 3).unwrap_err();
-    assert_eq!((refused.refusal(), refused.into_message()), (Refusal::Full, 3), "an ask is refused at once");
+    assert_eq!(
+        (refused.refusal(), refused.into_message()),
+        (Refusal::Full, 3),
+        "an ask is refused at once"
+    );
     assert!(pool.tell(SharedQueue, 3).unwrap_err().is_full());
     let refused = pool.send_timeout(SharedQueue, 3, Duration::from_millis(1)).unwrap_err();
     assert_eq!((refused.refusal(), refused.into_message()), (Refusal::TimedOut, 3));
@@ -273,8 +277,11 @@ fn losses_lose_nothing_of_the_queue() {
                     for n in 0..2_000 {
                         pool.send(SharedQueue, sender << 32 | n).unwrap();
                         if n % 50 == 0 {
-                            pool.send([Route::SharedQueue, Route::Random][n as usize / 50 % 2], Panic)
-                                .unwrap();
+                            pool.send(
+                                [Route::SharedQueue, Route::Random][n as usize / 50 % 2],
+                                Panic,
+                            )
+                            .unwrap();
                         }
                     }
                 });
@@ -283,7 +290,8 @@ fn losses_lose_nothing_of_the_queue() {
         settle(&executor);
         let mut log = log.lock().unwrap().clone();
         log.sort_unstable();
-        let all: Vec<u64> = (0..3u64).flat_map(|sender| (0..2_000).map(move |n| sender << 32 | n)).collect();
+        let all: Vec<u64> =
+            (0..3u64).flat_map(|sender| (0..2_000).map(move |n| sender << 32 | n)).collect();
         assert!(log == all, "{} handled of {}", log.len(), all.len());
         pool.stop();
         pool.wait_stopped().unwrap();
@@ -323,9 +331,13 @@ fn everything_that_is_sent_through_a_narrow_queue_is_handled_once() {
             }
         });
         settle(&executor);
-        let mut log: Vec<_> = log.lock().unwrap().iter().copied().filter(|&n| n != u64::MAX).collect();
+        let mut log: Vec<_> =
+            log.lock().unwrap().iter().copied().filter(|&n| n != u64::MAX).collect();
         log.sort_unstable();
-        assert!(log.into_iter().eq((0..4u64).flat_map(|sender| (0..3_000).map(move |n| sender << 32 | n))));
+        assert!(
+            log.into_iter()
+                .eq((0..4u64).flat_map(|sender| (0..3_000).map(move |n| sender << 32 | n)))
+        );
     }
 }
 

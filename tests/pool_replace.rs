@@ -122,7 +122,11 @@ fn what_waits_is_handled_by_the_successor_in_order() {
         let last = pool.ask(ToIndex(0), 51u64).unwrap();
         until.open();
         assert_eq!(answer(before), Ok(0));
-        assert_eq!(cause(panics), INTENDED, "the asker of the message that panicked gets the cause");
+        assert_eq!(
+            cause(panics),
+            INTENDED,
+            "the asker of the message that panicked gets the cause"
+        );
         for ask in after {
             assert_eq!(answer(ask), Ok(1));
         }
@@ -188,7 +192,10 @@ fn a_replica_that_stops_is_replaced_and_loses_nothing() {
             pool.replica(0).unwrap().stop_now();
             settle(executor);
             assert_eq!(answer(pool.ask(ToIndex(0), 3u64).unwrap()), Ok(3));
-            assert_eq!((pool.stats().replicas[0].failed, pool.stats().replicas[0].replaced), (0, 3));
+            assert_eq!(
+                (pool.stats().replicas[0].failed, pool.stats().replicas[0].replaced),
+                (0, 3)
+            );
             assert!(pool.replica(0).unwrap().is_running());
             assert_eq!(executor.stats().dead_letters.total(), 0);
         }
@@ -207,7 +214,9 @@ fn a_stop_at_the_end_of_a_turn_is_not_lost() {
     for round in 0..1000u64 {
         let made = seen.made.load(Relaxed);
         pool.tell(ToIndex(0), round).unwrap();
-        within(10, "the message to be handled", || seen.log.lock().unwrap().len() as u64 > 2 * round);
+        within(10, "the message to be handled", || {
+            seen.log.lock().unwrap().len() as u64 > 2 * round
+        });
         for _ in 0..round * 7 % 97 {
             std::hint::spin_loop();
         }
@@ -228,7 +237,11 @@ fn a_lost_state_is_no_timeout() {
     let executor = crew(2);
     let seen = Seen::default();
     let pool = alone(&executor, &seen);
-    let error = pool.ask(ToIndex(0), Do::Panic).unwrap().wait_timeout(Duration::from_secs(LONG)).unwrap_err();
+    let error = pool
+        .ask(ToIndex(0), Do::Panic)
+        .unwrap()
+        .wait_timeout(Duration::from_secs(LONG))
+        .unwrap_err();
     assert!(matches!(error, AskError::Panicked(text) if text.as_str() == INTENDED));
 }
 
@@ -243,7 +256,8 @@ fn messages_wait_for_the_successor_within_the_capacity() {
     let works = Arc::new(AtomicBool::new(true));
     let may = Arc::clone(&works);
     let open = move |index| if may.load(Relaxed) { Ok(factory(index)) } else { Err("no database") };
-    let pool = executor.try_pool(1, open).capacity(4).failure_limit(u32::MAX, Duration::from_secs(3600));
+    let pool =
+        executor.try_pool(1, open).capacity(4).failure_limit(u32::MAX, Duration::from_secs(3600));
     let pool = pool.backoff(Duration::from_millis(1), Duration::from_millis(2)).build().unwrap();
     works.store(false, Relaxed);
     pool.tell(ToIndex(0), Do::Panic).unwrap();
@@ -267,12 +281,18 @@ fn messages_wait_for_the_successor_within_the_capacity() {
 /// Makes a pool and puts its next successor an hour away.
 fn far_successor(executor: &Executor, seen: &Seen) -> Pool<Noting> {
     let hour = Duration::from_secs(3600);
-    let pool =
-        executor.pool(2, seen.factory()).backoff(hour, hour).failure_limit(1000, hour).build().unwrap();
+    let pool = executor
+        .pool(2, seen.factory())
+        .backoff(hour, hour)
+        .failure_limit(1000, hour)
+        .build()
+        .unwrap();
     for _ in 0..2 {
         let _ = answer(pool.ask(ToIndex(0), Do::Panic).unwrap());
     }
-    within(LONG, "it waits", || pool.stats().replicas[0].absent && pool.stats().replicas[0].replaced == 2);
+    within(LONG, "it waits", || {
+        pool.stats().replicas[0].absent && pool.stats().replicas[0].replaced == 2
+    });
     pool
 }
 
@@ -286,7 +306,11 @@ fn backoff_is_after_the_second_loss_and_keeps_nobody_awake() {
     let waiting = pool.ask(ToIndex(0), 1u64).unwrap();
     assert_eq!(answer(pool.ask(ToIndex(1), 2u64).unwrap()), Ok(1), "the others go on");
     for _ in 0..100 {
-        assert_eq!(answer(pool.ask(LeastLoaded, 3u64).unwrap()), Ok(1), "who has no state is not chosen");
+        assert_eq!(
+            answer(pool.ask(LeastLoaded, 3u64).unwrap()),
+            Ok(1),
+            "who has no state is not chosen"
+        );
     }
     assert_eq!(answer(pool.ask(SharedQueue, 3u64).unwrap()), Ok(1), "nor does it take");
     within(LONG, "all sleep", || {
@@ -321,8 +345,10 @@ fn a_pool_that_lost_too_many_is_not_running() {
     on_every_crew(|executor| {
         let seen = Seen::default();
         let window = Duration::from_secs(3600);
-        let pool =
-            executor.pool(2, seen.factory()).backoff(Duration::ZERO, Duration::ZERO).failure_limit(3, window);
+        let pool = executor
+            .pool(2, seen.factory())
+            .backoff(Duration::ZERO, Duration::ZERO)
+            .failure_limit(3, window);
         let pool = pool.build().unwrap();
         for _ in 0..3 {
             assert_eq!(cause(pool.ask(ToIndex(0), Do::Panic).unwrap()), INTENDED);
@@ -371,7 +397,8 @@ fn a_factory_that_fails_or_panics_is_tried_again_up_to_the_limit() {
             false if panics => intended_panic(),
             false => Err("intended: no database"),
         };
-        let pool = executor.try_pool(1, open).backoff(Duration::from_micros(1), Duration::from_millis(1));
+        let pool =
+            executor.try_pool(1, open).backoff(Duration::from_micros(1), Duration::from_millis(1));
         let pool = pool.failure_limit(5, Duration::from_secs(3600)).build().unwrap();
         let waiting = {
             let until = hold(&pool);
@@ -392,12 +419,15 @@ fn a_factory_that_fails_or_panics_is_tried_again_up_to_the_limit() {
         assert_eq!(executor.stats().dead_letters.total(), 1);
         // Each try except the last, which has no successor.
         let told = |cause: fn(&ReplicaFailure) -> bool| {
-            let replaced = |event: &Event| matches!(event, Event::Replaced { cause: it, .. } if cause(it));
+            let replaced =
+                |event: &Event| matches!(event, Event::Replaced { cause: it, .. } if cause(it));
             events.all().iter().filter(|event| replaced(event)).count()
         };
         assert_eq!(told(|cause| *cause == ReplicaFailure::Stopped), 1);
         assert_eq!(
-            told(|cause| matches!(cause, ReplicaFailure::Factory(text) if text.starts_with(INTENDED))),
+            told(
+                |cause| matches!(cause, ReplicaFailure::Factory(text) if text.starts_with(INTENDED))
+            ),
             4
         );
         assert_eq!(pool.stats().replicas[0].replaced, 5);
@@ -417,7 +447,9 @@ fn the_hook_is_told_of_losses() {
     settle(&executor);
     let id = pool.ids()[0];
     let all = events.all();
-    assert!(matches!(&all[0], Event::Panicked { actor, place: PanicPlace::Handler, .. } if *actor == id));
+    assert!(
+        matches!(&all[0], Event::Panicked { actor, place: PanicPlace::Handler, .. } if *actor == id)
+    );
     assert!(
         matches!(&all[1], Event::Replaced { actor, cause: ReplicaFailure::Panicked(_), .. } if *actor == id)
     );
@@ -481,7 +513,8 @@ fn nothing_is_lost_or_overtaken_while_replicas_are_lost() {
         let executor = crew(workers);
         let seen = Seen::default();
         let pool = executor.pool(3, seen.factory()).failure_limit(u32::MAX, Duration::from_secs(1));
-        let pool = pool.backoff(Duration::from_micros(10), Duration::from_micros(200)).build().unwrap();
+        let pool =
+            pool.backoff(Duration::from_micros(10), Duration::from_micros(200)).build().unwrap();
         thread::scope(|scope| {
             for sender in 0..SENDERS {
                 let pool = &pool;
@@ -501,7 +534,8 @@ fn nothing_is_lost_or_overtaken_while_replicas_are_lost() {
         let log = seen.log();
         assert_eq!(log.len() as u64, SENDERS * EACH);
         for sender in 0..SENDERS {
-            let own = log.iter().map(|(_, n)| n).filter(|n| *n >> 32 == sender).map(|n| n & 0xffff_ffff);
+            let own =
+                log.iter().map(|(_, n)| n).filter(|n| *n >> 32 == sender).map(|n| n & 0xffff_ffff);
             assert!(own.eq(0..EACH), "sender {sender}'s messages are out of order");
         }
         pool.stop();

@@ -6,7 +6,8 @@ mod common;
 use common::*;
 use heist::strategy::*;
 use heist::{
-    Actor, AskError, Context, Executor, Handler, Pool, PoolError, PoolStopReason, Refusal, StopReason,
+    Actor, AskError, Context, Executor, Handler, Pool, PoolError, PoolStopReason, Refusal,
+    StopReason,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -72,7 +73,9 @@ fn shards(executor: &Executor, replicas: usize, capacity: usize) -> Fixture {
     let (theirs, made) = (Arc::clone(&log), tokens.clone());
     let factory = move |index| Shard { index, log: Arc::clone(&theirs), _token: made.token() };
     let pool = executor.pool(replicas, factory).capacity(capacity).queue_capacity(capacity);
-    let pool = pool.failure_limit(u32::MAX, Duration::from_secs(1)).backoff(Duration::ZERO, Duration::ZERO);
+    let pool = pool
+        .failure_limit(u32::MAX, Duration::from_secs(1))
+        .backoff(Duration::ZERO, Duration::ZERO);
     Fixture { pool: pool.build().unwrap(), log, tokens }
 }
 
@@ -85,7 +88,9 @@ fn occupy(pool: &Pool<Shard>, index: usize) -> Latch {
 
 /// Returns the replica that each key is routed to now.
 fn homes(pool: &Pool<Shard>, keys: u64) -> Vec<usize> {
-    (0..keys).map(|key| answer(pool.ask(ByKey(key), Item { key, n: u64::MAX }).unwrap()).unwrap()).collect()
+    (0..keys)
+        .map(|key| answer(pool.ask(ByKey(key), Item { key, n: u64::MAX }).unwrap()).unwrap())
+        .collect()
 }
 
 /// Moving other keys too would break their order and their caches for nothing.
@@ -114,8 +119,9 @@ fn new_replicas_take_part_in_everything() {
         pool.resize(3).unwrap();
         assert_eq!((pool.len(), pool.ids().len()), (3, 3));
         settle(executor);
-        let round: BTreeSet<_> =
-            (0..3).map(|n| answer(pool.ask(RoundRobin, Item { key: 0, n }).unwrap()).unwrap()).collect();
+        let round: BTreeSet<_> = (0..3)
+            .map(|n| answer(pool.ask(RoundRobin, Item { key: 0, n }).unwrap()).unwrap())
+            .collect();
         assert_eq!(round.len(), 3);
         assert_eq!(answer(pool.ask(ToIndex(2), Item { key: 0, n: 0 }).unwrap()), Ok(2));
         if executor.workers() > 2 && executor.policy() != heist::Policy::Sharded {
@@ -133,10 +139,14 @@ fn who_is_let_go_of_handles_what_it_has() {
         let Fixture { pool, log, tokens } = shards(executor, 3, 100);
         let last = pool.replica(2).unwrap();
         let until = occupy(&pool, 2);
-        let asks: Vec<_> = (0..50).map(|n| pool.ask(ToIndex(2), Item { key: 0, n }).unwrap()).collect();
+        let asks: Vec<_> =
+            (0..50).map(|n| pool.ask(ToIndex(2), Item { key: 0, n }).unwrap()).collect();
         pool.shrink(2).unwrap();
         assert_eq!(pool.len(), 1);
-        assert_eq!(pool.tell(ToIndex(2), Item { key: 0, n: 0 }).unwrap_err().refusal(), Refusal::NoReplica);
+        assert_eq!(
+            pool.tell(ToIndex(2), Item { key: 0, n: 0 }).unwrap_err().refusal(),
+            Refusal::NoReplica
+        );
         assert!(pool.is_resizing());
         assert!(matches!(pool.grow(1), Err(PoolError::Resizing)), "one change at a time");
         until.open();
@@ -168,7 +178,9 @@ fn who_waits_for_room_at_a_replica_that_goes_is_sent_on() {
     let item = Item { key: 0, n: 7 };
     thread::scope(|scope| {
         let waits = scope.spawn(|| pool.send(LastOfTwo, item));
-        within(LONG, "it is in line", || !waits.is_finished() && pool.replica(1).unwrap().len() == 1);
+        within(LONG, "it is in line", || {
+            !waits.is_finished() && pool.replica(1).unwrap().len() == 1
+        });
         thread::park_timeout(Duration::from_millis(20));
         pool.shrink(1).unwrap();
         until.open();
@@ -191,7 +203,9 @@ fn a_moved_key_waits_for_its_old_replica_only() {
         pool.tell(ByKey(key), Item { key, n: 0 }).unwrap();
     }
     pool.grow(1).unwrap();
-    within(LONG, "the other old replica has passed its mark", || pool.replica(1).unwrap().is_empty());
+    within(LONG, "the other old replica has passed its mark", || {
+        pool.replica(1).unwrap().is_empty()
+    });
     let mut held = Vec::new();
     let mut free = 0;
     for key in 0..300 {
@@ -206,7 +220,11 @@ fn a_moved_key_waits_for_its_old_replica_only() {
     assert!(free > 50 && held.len() > 50);
     assert!(pool.stats().held > 10, "{:?}", pool.stats());
     assert!(held.iter().all(|ask| !ask.is_ready()));
-    assert_eq!(answer(pool.ask(ToIndex(2), Item { key: 999, n: 0 }).unwrap()), Ok(2), "the new one works");
+    assert_eq!(
+        answer(pool.ask(ToIndex(2), Item { key: 999, n: 0 }).unwrap()),
+        Ok(2),
+        "the new one works"
+    );
     until.open();
     for ask in held {
         answer(ask).unwrap();
@@ -386,11 +404,15 @@ fn a_stop_at_once_reaches_those_that_are_let_go_of() {
     let executor = crew(2);
     let Fixture { pool, log, tokens } = shards(&executor, 2, 1000);
     let until = occupy(&pool, 1);
-    let asks: Vec<_> = (0..100).map(|n| pool.ask(ToIndex(1), Item { key: 0, n }).unwrap()).collect();
+    let asks: Vec<_> =
+        (0..100).map(|n| pool.ask(ToIndex(1), Item { key: 0, n }).unwrap()).collect();
     pool.shrink(1).unwrap();
     pool.stop_now();
     until.open();
-    assert_eq!(pool.wait_stopped_timeout(Duration::from_secs(LONG)).unwrap(), PoolStopReason::Killed);
+    assert_eq!(
+        pool.wait_stopped_timeout(Duration::from_secs(LONG)).unwrap(),
+        PoolStopReason::Killed
+    );
     for ask in asks {
         assert_eq!(answer(ask), Err(AskError::Stopped));
     }
@@ -412,8 +434,9 @@ fn no_more_holds_than_keys_on_the_way() {
     pool.resize(after).unwrap();
     assert!(pool.is_resizing());
     assert_eq!(live(&executor), after + 1, "nothing was sent");
-    let asks: Vec<_> =
-        (0..2 * keys).map(|n| pool.ask(ByKey(n % keys), Item { key: n % keys, n }).unwrap()).collect();
+    let asks: Vec<_> = (0..2 * keys)
+        .map(|n| pool.ask(ByKey(n % keys), Item { key: n % keys, n }).unwrap())
+        .collect();
     assert!(live(&executor) <= after + 1 + keys as usize);
     until.open();
     for ask in asks {

@@ -32,7 +32,8 @@ fn round_robin_goes_round() {
 fn random_reaches_all_and_not_in_turn() {
     let executor = crew(2);
     let pool = workers(&executor, 4);
-    let who: Vec<usize> = (0..2000).map(|_| answer(pool.ask(Random, Who).unwrap()).unwrap()).collect();
+    let who: Vec<usize> =
+        (0..2000).map(|_| answer(pool.ask(Random, Who).unwrap()).unwrap()).collect();
     for index in 0..4 {
         let got = who.iter().filter(|&&i| i == index).count();
         assert!((350..650).contains(&got), "replica {index} got {got} of 2000");

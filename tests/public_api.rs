@@ -72,8 +72,9 @@ fn collect(text: &str, items: &mut BTreeSet<String>) {
         let item = line.trim_start();
         let depth = line.len() - item.len();
         if depth == 0 {
-            let is_open =
-                |head: &str| ["pub struct", "pub enum", "pub trait"].iter().any(|k| head.starts_with(k));
+            let is_open = |head: &str| {
+                ["pub struct", "pub enum", "pub trait"].iter().any(|k| head.starts_with(k))
+            };
             if item.starts_with('}') {
                 inside = None;
             } else if item.starts_with("impl") {
@@ -89,8 +90,10 @@ fn collect(text: &str, items: &mut BTreeSet<String>) {
                     && ["fn ", "type ", "const "].iter().any(|k| item.starts_with(k)))
         });
         if item.starts_with("pub ") || (depth == 4 && of_a_public_type) {
-            let name =
-                inside.as_deref().filter(|_| depth > 0).map_or(String::new(), |name| format!("{name}: "));
+            let name = inside
+                .as_deref()
+                .filter(|_| depth > 0)
+                .map_or(String::new(), |name| format!("{name}: "));
             items.insert(format!("{name}{}", head(&lines[at..])));
         }
     }
@@ -127,7 +130,9 @@ fn the_words_of_other_libraries_are_aliases() {
     let all: String = files.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     let aliases: Vec<&str> =
         all.lines().filter(|line| line.trim_start().starts_with("#[doc(alias")).collect();
-    for word in ["cast", "call", "restart", "watch", "registry", "interval", "mailbox", "kill", "router"] {
+    for word in
+        ["cast", "call", "restart", "watch", "registry", "interval", "mailbox", "kill", "router"]
+    {
         let quoted = format!("\"{word}\"");
         assert!(aliases.iter().any(|line| line.contains(&quoted)), "{word} leads nowhere");
     }

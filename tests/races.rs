@@ -50,15 +50,20 @@ fn p03_a_send_given_up_while_its_actor_ends_is_not_lost() {
     const SENDERS: usize = 2_000;
     let executor = crew(1);
     for _ in 0..20 {
-        let (entered, let_go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (entered, let_go) =
+            (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let busy = executor.build(Busy).capacity(1).spawn();
         busy.tell(Hold { entered: Arc::clone(&entered), let_go: Arc::clone(&let_go) }).unwrap();
         within(LONG, "the actor is in its turn", || entered.load(Acquire));
         let dropped = Arc::new(AtomicUsize::new(0));
-        let mut line: Vec<_> = (0..SENDERS).map(|_| busy.send_async(Counted(Arc::clone(&dropped)))).collect();
+        let mut line: Vec<_> =
+            (0..SENDERS).map(|_| busy.send_async(Counted(Arc::clone(&dropped)))).collect();
         for sending in &mut line {
             let mut cx = TaskContext::from_waker(Waker::noop());
-            assert!(matches!(Pin::new(sending).poll(&mut cx), Poll::Pending), "the mailbox is full");
+            assert!(
+                matches!(Pin::new(sending).poll(&mut cx), Poll::Pending),
+                "the mailbox is full"
+            );
         }
         busy.stop_now();
         let_go.store(true, Release);

@@ -32,7 +32,10 @@ fn references_recipients_and_askers_keep_an_actor() {
         assert!(!is_gone(executor, &entries));
         drop(last);
         assert!(is_gone(executor, &entries));
-        assert_eq!(entries.all(), ["started", "reached", "stopped: no longer referenced", "dropped"]);
+        assert_eq!(
+            entries.all(),
+            ["started", "reached", "stopped: no longer referenced", "dropped"]
+        );
     });
 }
 
@@ -62,8 +65,9 @@ fn a_reference_made_inside_the_turn_keeps_an_actor() {
     on_every_crew(|executor| {
         let puppet = executor.spawn(Puppet::default());
         let (give, given) = crossbeam_channel::bounded(1);
-        let reborn =
-            Run(move |_: &mut Puppet, ctx: &mut Context<Puppet>| give.send(ctx.me().clone()).unwrap());
+        let reborn = Run(move |_: &mut Puppet, ctx: &mut Context<Puppet>| {
+            give.send(ctx.me().clone()).unwrap()
+        });
         puppet.tell(reborn).unwrap();
         drop(puppet);
         let puppet = given.recv_timeout(Duration::from_secs(LONG)).unwrap();
@@ -77,9 +81,10 @@ struct AskAndGo(ActorRef<Diary>, Entries);
 impl Handler<AskAndGo> for Puppet {
     type Reply = ();
     fn handle(&mut self, AskAndGo(diary, entries): AskAndGo, ctx: &mut Context<Self>) {
-        let answered = move |_: &mut Puppet, result: Result<(), AskError>, _: &mut Context<Puppet>| {
-            entries.write(format!("callback: {result:?}"));
-        };
+        let answered =
+            move |_: &mut Puppet, result: Result<(), AskError>, _: &mut Context<Puppet>| {
+                entries.write(format!("callback: {result:?}"));
+            };
         ctx.ask_then(&diary, Keep, answered).unwrap();
     }
 }

@@ -92,7 +92,11 @@ fn a_caught_panic_answers_before_its_handler_waits() {
                 answered
             });
             let ask = asker.ask(asks).unwrap();
-            assert_eq!(answer(ask).unwrap(), Err(AskError::NoReply), "{workers} workers, way {way}");
+            assert_eq!(
+                answer(ask).unwrap(),
+                Err(AskError::NoReply),
+                "{workers} workers, way {way}"
+            );
             heard.open();
             settle(&executor);
             shut_down(&executor);

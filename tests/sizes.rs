@@ -9,7 +9,8 @@ mod common;
 use common::*;
 use heist::strategy::{RoundRobin, SharedQueue};
 use heist::{
-    Actor, ActorRef, Batch, Context, Directory, Executor, Handler, IntervalMode, Receive, Refusal, Reply,
+    Actor, ActorRef, Batch, Context, Directory, Executor, Handler, IntervalMode, Receive, Refusal,
+    Reply,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::*};
@@ -186,7 +187,8 @@ fn large_messages_come_by_a_context() {
     let target = sink.clone();
     notice.tell(Run(Box::new(move |ctx| ctx.when_room(&target, Large::of(1)).unwrap()))).unwrap();
     let tick = executor.spawn(Inside);
-    let arm = |ctx: &mut Context<Inside>| ctx.tell_after(Duration::ZERO, Large::of(1)).unwrap().detach();
+    let arm =
+        |ctx: &mut Context<Inside>| ctx.tell_after(Duration::ZERO, Large::of(1)).unwrap().detach();
     tick.tell(Run(Box::new(arm))).unwrap();
     let every = executor.spawn(Inside);
     let arm = |ctx: &mut Context<Inside>| {
@@ -237,7 +239,8 @@ fn large_messages_wait_come_together_and_come_back() {
             assert_eq!((full.refusal(), full.into_message().0.byte()), (Refusal::Full, 2));
         });
         step(|| {
-            let late = theirs.send_timeout(Row(Large::of(3)), Duration::from_millis(1)).unwrap_err();
+            let late =
+                theirs.send_timeout(Row(Large::of(3)), Duration::from_millis(1)).unwrap_err();
             assert_eq!((late.refusal(), late.into_message().0.byte()), (Refusal::TimedOut, 3));
         });
         let waiting = thread::Builder::new().stack_size(8 << 20).spawn({
@@ -296,7 +299,8 @@ fn look(actor: &ActorRef<State>) -> u8 {
 fn spawn_in_each_way(handle: &heist::Handle, dropped: &Arc<AtomicUsize>) {
     step(|| assert_eq!(look(&handle.spawn(State::new(dropped))), 9));
     step(|| assert_eq!(look(&handle.try_spawn(State::new(dropped)).unwrap()), 9));
-    let built = step(|| handle.build(State::new(dropped)).name("large").capacity(4).on_worker(0).spawn());
+    let built =
+        step(|| handle.build(State::new(dropped)).name("large").capacity(4).on_worker(0).spawn());
     assert_eq!(look(&built), 9);
     let theirs = Arc::clone(dropped);
     assert_eq!(look(&handle.spawn_dedicated(move || State::new(&theirs)).unwrap()), 9);
@@ -383,7 +387,12 @@ fn large_messages_go_through_pools_and_directories() {
             made += 1;
             Large::of(1)
         });
-        assert!(answers.wait_timeout(Duration::from_secs(LONG)).into_iter().all(|answer| answer.is_ok()));
+        assert!(
+            answers
+                .wait_timeout(Duration::from_secs(LONG))
+                .into_iter()
+                .all(|answer| answer.is_ok())
+        );
         step(|| directory.tell(&1, Large::of(1)).unwrap());
         step(|| assert_eq!(answer(directory.ask(&1, Large::of(1)).unwrap()).unwrap(), 2));
     };

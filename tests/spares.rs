@@ -28,7 +28,9 @@ fn spares_are_bounded_and_end_when_nobody_needs_them() {
             let held: Vec<_> = actors.iter().map(blocking_soon).collect();
             // Under `Sharded`, a spare may be reserved for a slot that gets no work.
             let most = if policy == Policy::Sharded { 4 } else { 5 };
-            within(LONG, "as many block as there are threads", || executor.stats().spares.blocked >= most);
+            within(LONG, "as many block as there are threads", || {
+                executor.stats().spares.blocked >= most
+            });
             assert_eq!(executor.stats().spares.alive, 3);
             drop(held);
             settle(&executor);
@@ -84,7 +86,10 @@ fn a_spare_that_cannot_be_started_is_told() {
         assert_eq!((stats.alive, stats.kept, stats.refused), (0, 2, 1));
         let why = ["no more threads", INTENDED, "the spare handler gave it up"][way];
         let events = events.all();
-        assert!(matches!(&*events, [Event::SpareFailed { error, .. }] if error == why), "{events:?}");
+        assert!(
+            matches!(&*events, [Event::SpareFailed { error, .. }] if error == why),
+            "{events:?}"
+        );
         shut_down(&executor);
     }
 }
@@ -191,7 +196,9 @@ fn places_are_left_and_taken_back_by_several_threads() {
             }
         };
         let askers: Vec<_> = (0..64).map(|n| thread::spawn(asker(n))).collect();
-        within(LONG, "everybody is answered", || askers.iter().all(thread::JoinHandle::is_finished));
+        within(LONG, "everybody is answered", || {
+            askers.iter().all(thread::JoinHandle::is_finished)
+        });
         askers.into_iter().for_each(|asker| asker.join().unwrap());
         shut_down(&executor);
     }
@@ -214,7 +221,10 @@ fn as_many_handlers_wait_at_once_as_there_are_spares() {
                         Ok(_) => true,
                         Err(error) => {
                             assert_eq!(error, AskError::NoSpare);
-                            assert!(error.to_string().contains("Builder::max_spares"), "the remedy: {error}");
+                            assert!(
+                                error.to_string().contains("Builder::max_spares"),
+                                "the remedy: {error}"
+                            );
                             false
                         }
                     }
@@ -228,8 +238,12 @@ fn as_many_handlers_wait_at_once_as_there_are_spares() {
             executor.waits().len() + refused == handlers
         });
         held.release();
-        let waited = asks.into_iter().map(|ask| answer(ask).unwrap()).filter(|&waited| waited).count();
-        assert!((spares - 1..=most).contains(&waited), "{waited} of {handlers} with {spares} spares");
+        let waited =
+            asks.into_iter().map(|ask| answer(ask).unwrap()).filter(|&waited| waited).count();
+        assert!(
+            (spares - 1..=most).contains(&waited),
+            "{waited} of {handlers} with {spares} spares"
+        );
         shut_down(&executor);
     }
 }
@@ -242,15 +256,21 @@ fn the_end_of_each_spare_is_told_once_and_last() {
         for stay in [Duration::from_millis(1), Duration::from_secs(3_600)] {
             let told = Arc::new(std::sync::Mutex::new(Vec::new()));
             let theirs = Arc::clone(&told);
-            let hook =
-                move |event: &Event| theirs.lock().unwrap().push((thread::current().id(), event.clone()));
-            let builder =
-                Executor::builder().workers(2).policy(policy).max_spares(SPARES).spare_keep_alive(stay);
+            let hook = move |event: &Event| {
+                theirs.lock().unwrap().push((thread::current().id(), event.clone()))
+            };
+            let builder = Executor::builder()
+                .workers(2)
+                .policy(policy)
+                .max_spares(SPARES)
+                .spare_keep_alive(stay);
             let executor = build(builder.on_event(hook));
             for _ in 0..3 {
                 let actors: Vec<_> = (0..10).map(|_| executor.spawn(Puppet::default())).collect();
                 let held: Vec<_> = actors.iter().map(blocking_soon).collect();
-                within(LONG, "all spares are in use", || executor.stats().spares.alive == SPARES as u64);
+                within(LONG, "all spares are in use", || {
+                    executor.stats().spares.alive == SPARES as u64
+                });
                 drop(held);
                 settle(&executor);
                 if stay < Duration::from_secs(1) {
@@ -259,7 +279,8 @@ fn the_end_of_each_spare_is_told_once_and_last() {
             }
             shut_down(&executor);
             let told = std::mem::take(&mut *told.lock().unwrap());
-            let count = |wanted: fn(&Event) -> bool| told.iter().filter(|(_, event)| wanted(event)).count();
+            let count =
+                |wanted: fn(&Event) -> bool| told.iter().filter(|(_, event)| wanted(event)).count();
             let started = count(|event| matches!(event, Event::SpareStarted { .. }));
             let ended = count(|event| matches!(event, Event::SpareEnded { .. }));
             // Those that are left at the crew's end are not told.

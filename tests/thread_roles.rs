@@ -61,7 +61,11 @@ fn a_worker_inside_a_handler_is_refused_and_comes_back() {
         let host = outer.spawn(Puppet::default());
         let refused = inside(&host, |_, _| worker.run()).expect_err("the thread works already");
         works_elsewhere(&inner, refused);
-        assert_eq!(answer(host.ask(Note(2)).unwrap()), Ok(2), "the outer crew has its worker still");
+        assert_eq!(
+            answer(host.ask(Note(2)).unwrap()),
+            Ok(2),
+            "the outer crew has its worker still"
+        );
     });
 }
 
@@ -84,7 +88,9 @@ fn a_worker_inside_a_waker_of_the_last_parker_is_refused() {
         let host = outer.spawn(Puppet::default());
         let held = Held::hold(&host);
         let (tell, told) = mpsc::channel();
-        let waker = on_wake(move || tell.send(worker.run().expect_err("the thread works already")).unwrap());
+        let waker = on_wake(move || {
+            tell.send(worker.run().expect_err("the thread works already")).unwrap()
+        });
         let mut idle = pin!(outer.wait_idle_async());
         assert!(idle.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
         held.release();
@@ -146,7 +152,8 @@ fn a_waker_after_the_last_actors_end_may_wait() {
 fn a_waker_of_an_end_may_wait_and_take_the_worker_away() {
     for workers in CREWS {
         let executor = crew(workers);
-        let (holder, friend) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
+        let (holder, friend) =
+            (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
         let (tell, told) = mpsc::channel();
         let waker = on_wake(move || {
             let asked = friend.ask(Note(7)).unwrap().wait_timeout(DEADLINE);

@@ -60,7 +60,8 @@ fn timers_come_in_the_order_of_their_instants() {
         let mut cancelled = Vec::new();
         for n in 0..2000 {
             let step = dice.below(100);
-            let timer = actor.tell_at(start + ms(200) + Duration::from_micros(step * 10), Note(n)).unwrap();
+            let timer =
+                actor.tell_at(start + ms(200) + Duration::from_micros(step * 10), Note(n)).unwrap();
             if dice.below(3) == 0 {
                 cancelled.push(timer);
             } else {
@@ -164,7 +165,8 @@ fn p05_timers_fire_while_no_mailbox_ever_empties() {
     on_every_crew(|executor| {
         let (over, fired) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let restless = || Restless { over: Arc::clone(&over), fired: Arc::clone(&fired) };
-        let actors: Vec<_> = (0..2 * executor.workers()).map(|_| executor.spawn(restless())).collect();
+        let actors: Vec<_> =
+            (0..2 * executor.workers()).map(|_| executor.spawn(restless())).collect();
         actors.iter().for_each(|actor| (0..10).for_each(|_| actor.tell(Go).unwrap()));
         for round in 1..=5 {
             actors.iter().for_each(|actor| actor.tell_after(ms(1), Fired).unwrap().detach());
@@ -273,11 +275,13 @@ fn p03_what_is_cancelled_after_it_was_due_is_a_dead_letter() {
 #[test]
 fn a_cancelled_timer_is_not_handled_whoever_was_quicker() {
     on_every_crew(|executor| {
-        let (actor, tokens) = (executor.build(Puppet::default()).unbounded().spawn(), Tokens::new());
+        let (actor, tokens) =
+            (executor.build(Puppet::default()).unbounded().spawn(), Tokens::new());
         let mut handled = 0;
         for round in 0..20 {
             let due = Instant::now() + Duration::from_micros(round * 20);
-            let timers: Vec<_> = (0..50).map(|_| actor.tell_at(due, Load(tokens.token())).unwrap()).collect();
+            let timers: Vec<_> =
+                (0..50).map(|_| actor.tell_at(due, Load(tokens.token())).unwrap()).collect();
             while Instant::now() < due {}
             handled += timers.into_iter().map(Timer::cancel).filter(|&yes| !yes).count();
         }

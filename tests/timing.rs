@@ -33,7 +33,8 @@ fn every_handled_message_is_counted_once_for_its_actor_and_its_worker() {
         assert_eq!((all.wait.total, all.handling.total), (wait, handling), "the same samples");
         assert_eq!(all.queued.count, stats.workers.iter().map(|worker| worker.turns).sum::<u64>());
         [all.queued, all.wait, all.handling].iter().for_each(assert_sound);
-        let workers: Vec<CrewTiming> = stats.workers.iter().filter_map(|worker| worker.timing).collect();
+        let workers: Vec<CrewTiming> =
+            stats.workers.iter().filter_map(|worker| worker.timing).collect();
         assert_eq!(workers.iter().map(|timing| timing.handling.count).sum::<u64>(), 1000);
         assert_eq!(workers.iter().map(|timing| timing.queued.count).sum::<u64>(), all.queued.count);
         assert_eq!(workers.iter().map(|timing| timing.wait.total).sum::<Duration>(), wait);
@@ -78,8 +79,12 @@ fn a_message_behind_a_long_handler_has_waited_so_long() {
 fn long_turns_and_short_ones_are_counted_alike() {
     for budget in [1, 31, 32, 33, 4096] {
         let executor = crew(1);
-        let actor =
-            executor.build(Puppet::default()).unbounded().budget_messages(budget).timing(true).spawn();
+        let actor = executor
+            .build(Puppet::default())
+            .unbounded()
+            .budget_messages(budget)
+            .timing(true)
+            .spawn();
         let held = Held::hold(&actor);
         (0..500).for_each(|n| actor.tell(Note(n)).unwrap());
         drop(held);
@@ -105,8 +110,10 @@ fn nothing_is_measured_where_it_is_off() {
 #[test]
 fn all_actors_of_an_executor_are_timed_or_single_ones() {
     let executor = build(Executor::builder().workers(2).timing(true));
-    let (all, but_one) =
-        (executor.spawn(Puppet::default()), executor.build(Puppet::default()).timing(false).spawn());
+    let (all, but_one) = (
+        executor.spawn(Puppet::default()),
+        executor.build(Puppet::default()).timing(false).spawn(),
+    );
     let child = inside(&all, |_, ctx| ctx.spawn(Puppet::default()));
     for actor in [&all, &but_one, &child] {
         actor.tell(Note(1)).unwrap();
@@ -123,7 +130,8 @@ fn all_actors_of_an_executor_are_timed_or_single_ones() {
 #[test]
 fn timed_and_untimed_actors_mix() {
     on_every_crew(|executor| {
-        let (timed, plain) = (timed(executor), executor.build(Puppet::default()).unbounded().spawn());
+        let (timed, plain) =
+            (timed(executor), executor.build(Puppet::default()).unbounded().spawn());
         for (from, to) in [(&timed, &plain), (&plain, &timed)] {
             let to = to.clone();
             let asked = inside(from, move |_, ctx| {
@@ -305,8 +313,9 @@ fn timing_can_be_read_at_any_time() {
     settle(&executor);
     reading.join().unwrap();
     // Readable inside the actor's own handler too, which holds no lock.
-    let inside =
-        inside(&actor, |_, ctx| (ctx.me().timing(), ctx.handle().top(1), ctx.handle().stats().handled));
+    let inside = inside(&actor, |_, ctx| {
+        (ctx.me().timing(), ctx.handle().top(1), ctx.handle().stats().handled)
+    });
     assert!(inside.0.unwrap().handling.count > 10_000);
     assert_eq!(inside.1.busiest.len(), 1);
 }

@@ -21,7 +21,8 @@ fn waiting_for_room_does_not_count_as_waiting_in_the_mailbox() {
     let held = Held::hold(&actor); // one message in hand, so the mailbox is full
     let first_waited = began.elapsed();
     let mut sending = actor.send_async(Age);
-    let poll = std::pin::Pin::new(&mut sending).poll(&mut std::task::Context::from_waker(Waker::noop()));
+    let poll =
+        std::pin::Pin::new(&mut sending).poll(&mut std::task::Context::from_waker(Waker::noop()));
     assert!(poll.is_pending(), "it waits in line");
     spin(10 * D);
     let released = Instant::now();
@@ -38,8 +39,9 @@ fn a_tick_waits_from_when_it_was_due() {
     let actor = timed(&executor);
     let held = Held::hold(&actor);
     let due = Instant::now() + D;
-    let once =
-        actor.tell_at(due, Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| ctx.message_age())).unwrap();
+    let once = actor
+        .tell_at(due, Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| ctx.message_age()))
+        .unwrap();
     let (sender, ages) = std::sync::mpsc::channel();
     let every = actor
         .tell_every(D, IntervalMode::FixedRate, move |tick| {

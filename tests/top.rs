@@ -84,7 +84,11 @@ fn a_handler_under_way_counts_as_busy() {
         names(&top.busiest) == ["stuck", "done"] && top.busiest[0].handling > Some(2 * D)
     });
     let stuck = &executor.top(1).busiest[0];
-    assert_eq!((stuck.handled, stuck.waiting, stuck.oldest), (0, 1, None), "nothing waits behind it");
+    assert_eq!(
+        (stuck.handled, stuck.waiting, stuck.oldest),
+        (0, 1, None),
+        "nothing waits behind it"
+    );
     drop(held);
     settle(&executor);
 }

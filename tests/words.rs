@@ -6,8 +6,8 @@ mod common;
 use common::*;
 use heist::strategy::ToIndex;
 use heist::{
-    Actor, AskError, Context, Directory, Event, Executor, Handler, IntervalMode, PanicPlace, Receive, Reply,
-    StopReason, WaitError,
+    Actor, AskError, Context, Directory, Event, Executor, Handler, IntervalMode, PanicPlace,
+    Receive, Reply, StopReason, WaitError,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -208,7 +208,9 @@ fn a_function_that_makes_a_state_panics_in_the_first_turn() {
     let places: Vec<PanicPlace> = events
         .all()
         .iter()
-        .filter_map(|event| if let Event::Panicked { place, .. } = event { Some(*place) } else { None })
+        .filter_map(
+            |event| if let Event::Panicked { place, .. } = event { Some(*place) } else { None },
+        )
         .collect();
     assert_eq!(places, [PanicPlace::Started; 2]);
     shut_down(&executor);

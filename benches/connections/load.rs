@@ -131,8 +131,8 @@ async fn client<W: Way, P: Future<Output = ()> + Send>(
     let mut random = SmallRng::seed_from_u64(number as u64);
     let mut seen = Seen { reads: empty(), writes: empty(), acknowledged: vec![0] };
     let interval = load.pace.map(|pace| CLIENTS as f64 / pace);
-    let mut due =
-        times.begin + Duration::from_secs_f64(interval.unwrap_or(0.0) * number as f64 / CLIENTS as f64);
+    let mut due = times.begin
+        + Duration::from_secs_f64(interval.unwrap_or(0.0) * number as f64 / CLIENTS as f64);
     pause(due).await;
     let mut began = Instant::now();
     loop {
@@ -169,7 +169,10 @@ async fn client<W: Way, P: Future<Output = ()> + Send>(
 
 /// Waits for all clients, and reads the CPU time while they run. The CPU time would lack threads
 /// that ended before.
-fn measure(times: Times, wait_for_all: impl FnOnce() -> Result<Vec<Seen>, Failure>) -> Result<Run, Failure> {
+fn measure(
+    times: Times,
+    wait_for_all: impl FnOnce() -> Result<Vec<Seen>, Failure>,
+) -> Result<Run, Failure> {
     let sleep_until = |at: Instant| thread::sleep(at.saturating_duration_since(Instant::now()));
     sleep_until(times.from);
     let before = machine::cpu_time().unwrap_or_default();
@@ -200,10 +203,14 @@ pub(crate) fn on_threads<W: Way>(
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
             let (way, items) = (Arc::clone(&way), Arc::clone(items));
-            thread::spawn(move || futures::executor::block_on(client(way, load, number, items, times, pause)))
+            thread::spawn(move || {
+                futures::executor::block_on(client(way, load, number, items, times, pause))
+            })
         })
         .collect();
-    measure(times, || clients.into_iter().map(|client| client.join().expect("it does not panic")).collect())
+    measure(times, || {
+        clients.into_iter().map(|client| client.join().expect("it does not panic")).collect()
+    })
 }
 
 /// Runs the clients as tasks.
@@ -213,8 +220,10 @@ pub(crate) fn on_tokio<W: Way>(
     time: Duration,
     items: &Arc<Popularity>,
 ) -> Result<Run, Failure> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(machine::cores()).enable_time().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(machine::cores())
+        .enable_time()
+        .build()?;
     let _inside = runtime.enter();
     let (way, times) = (Arc::new(open()?), Times::of(time));
     let clients: Vec<_> = (0..CLIENTS)
@@ -225,7 +234,10 @@ pub(crate) fn on_tokio<W: Way>(
         })
         .collect();
     measure(times, || {
-        clients.into_iter().map(|client| runtime.block_on(client).expect("it does not panic")).collect()
+        clients
+            .into_iter()
+            .map(|client| runtime.block_on(client).expect("it does not panic"))
+            .collect()
     })
 }
 
@@ -235,9 +247,15 @@ pub(crate) fn check(path: &Path, run: &Run) -> Result<(), Failure> {
     let mut select = connection.prepare(
         "SELECT id >> 32, count(*), count(DISTINCT id), max(id & 4294967295) FROM orders GROUP BY 1 ORDER BY 1",
     )?;
-    let found: Result<Vec<(i64, i64, i64, i64)>, _> =
-        select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?.collect();
+    let found: Result<Vec<(i64, i64, i64, i64)>, _> = select
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+        .collect();
     let wrote = run.seen.acknowledged.iter().enumerate().filter(|(_, rows)| **rows > 0);
-    let expected: Vec<_> = wrote.map(|(client, rows)| (client as i64, *rows, *rows, rows - 1)).collect();
-    if found? == expected { Ok(()) } else { Err("the file does not hold what was acknowledged".into()) }
+    let expected: Vec<_> =
+        wrote.map(|(client, rows)| (client as i64, *rows, *rows, rows - 1)).collect();
+    if found? == expected {
+        Ok(())
+    } else {
+        Err("the file does not hold what was acknowledged".into())
+    }
 }

@@ -57,10 +57,22 @@ use std::sync::Arc;
 use std::time::Duration;
 use ways::{Deadpool, Failure, Heist, Mutexed, R2d2, Threads};
 
-const WAYS: [&str; 6] =
-    ["heist", "Mutex<Connection>", "r2d2", "deadpool, tokio", "a thread each", "the same, batching"];
+const WAYS: [&str; 6] = [
+    "heist",
+    "Mutex<Connection>",
+    "r2d2",
+    "deadpool, tokio",
+    "a thread each",
+    "the same, batching",
+];
 
-fn run(way: usize, path: &Path, load: Load, time: Duration, items: &Arc<Popularity>) -> Result<Run, Failure> {
+fn run(
+    way: usize,
+    path: &Path,
+    load: Load,
+    time: Duration,
+    items: &Arc<Popularity>,
+) -> Result<Run, Failure> {
     match way {
         0 => on_threads(Heist::open(path)?, load, time, items),
         1 => on_threads(Mutexed::open(path)?, load, time, items),
@@ -88,14 +100,17 @@ impl Row {
     /// Returns the median of a percentile in nanoseconds, or `None` if a run has no such operation.
     fn percentile(&self, of: impl Fn(&Run) -> &Delay, part: f64) -> Option<f64> {
         let any = self.runs.iter().all(|run| !of(run).is_empty());
-        any.then(|| self.median(|run| quantile(of(run), part).map_or(0.0, |time| time.as_nanos() as f64)))
+        any.then(|| {
+            self.median(|run| quantile(of(run), part).map_or(0.0, |time| time.as_nanos() as f64))
+        })
     }
 }
 
 const PERCENTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
 fn tell(load: &str, rows: &[Row]) -> String {
-    let mut header = vec![load.to_owned(), "a second".into(), "x mutex".into(), "CPU us each".into()];
+    let mut header =
+        vec![load.to_owned(), "a second".into(), "x mutex".into(), "CPU us each".into()];
     for what in ["read", "write"] {
         header.extend(PERCENTILES.map(|(name, _)| format!("{what} {name}")));
     }
@@ -108,8 +123,11 @@ fn tell(load: &str, rows: &[Row]) -> String {
             mutex.map_or("-".into(), |mutex| format!("{:.1}", a_second / mutex)),
             format!("{:.1}", row.median(Run::cpu_us)),
         ];
-        cells.extend(PERCENTILES.map(|(_, part)| cell(row.percentile(|run| &run.seen.reads, part))));
-        cells.extend(PERCENTILES.map(|(_, part)| cell(row.percentile(|run| &run.seen.writes, part))));
+        cells
+            .extend(PERCENTILES.map(|(_, part)| cell(row.percentile(|run| &run.seen.reads, part))));
+        cells.extend(
+            PERCENTILES.map(|(_, part)| cell(row.percentile(|run| &run.seen.writes, part))),
+        );
         cells
     };
     table(header, rows.iter().map(line).collect())
@@ -134,7 +152,10 @@ fn tell_paced(title: &str, ways: &[usize], paced: &[Paced], of: impl Fn(&Run) ->
         let cells = paced.iter().map(|paced| cell(paced).unwrap_or_else(|| "too fast".into()));
         std::iter::once(WAYS[way].to_owned()).chain(cells).collect()
     };
-    table(std::iter::once(title.to_owned()).chain(header).collect(), ways.iter().map(line).collect())
+    table(
+        std::iter::once(title.to_owned()).chain(header).collect(),
+        ways.iter().map(line).collect(),
+    )
 }
 
 fn cell(nanoseconds: Option<f64>) -> String {
@@ -149,7 +170,8 @@ fn main() -> Result<(), Failure> {
         _ => (Duration::from_secs(1), 3, &[1e3, 2e3, 4e3, 8e3, 16e3, 32e3]),
     };
     let named = |way: &usize| {
-        let mut names = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).peekable();
+        let mut names =
+            std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).peekable();
         names.peek().is_none() || names.any(|name| WAYS[*way].contains(&name))
     };
     let chosen: Vec<usize> = (0..WAYS.len()).filter(named).collect();
@@ -161,8 +183,9 @@ fn main() -> Result<(), Failure> {
         let mut rows: Vec<Row> = ways.iter().map(|&way| Row { way, runs: Vec::new() }).collect();
         for round in 0..rounds {
             for row in &mut rows {
-                progress
-                    .show(|| format!("{}, round {} of {rounds}, {}", load.name, round + 1, WAYS[row.way]));
+                progress.show(|| {
+                    format!("{}, round {} of {rounds}, {}", load.name, round + 1, WAYS[row.way])
+                });
                 let fresh = tempfile::tempdir_in(folder.path())?;
                 let path = fresh.path().join("shop.db");
                 std::fs::copy(&template, &path)?;
@@ -184,8 +207,11 @@ fn main() -> Result<(), Failure> {
     let (mut keep, mut paced) = (chosen.clone(), Vec::new());
     for pace in paces {
         let rows = all(Load { name: "paced", writes: 10, pace: Some(*pace) }, &keep)?;
-        keep =
-            rows.iter().filter(|row| row.median(Run::a_second) >= KEPT * pace).map(|row| row.way).collect();
+        keep = rows
+            .iter()
+            .filter(|row| row.median(Run::a_second) >= KEPT * pace)
+            .map(|row| row.way)
+            .collect();
         paced.push(Paced {
             pace: *pace,
             rows: rows.into_iter().filter(|row| keep.contains(&row.way)).collect(),
@@ -195,7 +221,8 @@ fn main() -> Result<(), Failure> {
     println!("{}", tell_paced("write p99 at a pace of", &chosen, &paced, |run| &run.seen.writes));
     drop(progress);
 
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is inside the target directory");
+    let target =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is inside the target directory");
     let file = target.join("connections.svg");
     std::fs::write(&file, picture::draw(&mixed, &writes, &paced)?)?;
     println!("{}", file.display());

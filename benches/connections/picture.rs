@@ -59,11 +59,18 @@ pub(crate) fn draw(
         points(&panel(0, 1), "Single-row writes, as fast as they are answered", writes, |run| {
             &run.seen.writes
         })?;
-        points(&panel(1, 1), "Reads beside 10 % writes, as fast as they are answered", mixed, |run| {
+        points(
+            &panel(1, 1),
+            "Reads beside 10 % writes, as fast as they are answered",
+            mixed,
+            |run| &run.seen.reads,
+        )?;
+        curves(&panel(0, 2), "Writes' p99, beside 90 % reads, over the pace", paced, |run| {
+            &run.seen.writes
+        })?;
+        curves(&panel(1, 2), "Reads' p99, beside 10 % writes, over the pace", paced, |run| {
             &run.seen.reads
         })?;
-        curves(&panel(0, 2), "Writes' p99, beside 90 % reads, over the pace", paced, |run| &run.seen.writes)?;
-        curves(&panel(1, 2), "Reads' p99, beside 10 % writes, over the pace", paced, |run| &run.seen.reads)?;
         area.present()?;
     }
     Ok(svg)
@@ -92,7 +99,9 @@ fn curves(area: &Area<'_>, title: &str, paced: &[Paced], of: impl Fn(&Run) -> &D
     let (first, last) = (paces().fold(f64::MAX, f64::min), paces().fold(1.0, f64::max));
     let across = (last / first).log10().max(0.1);
     let x = |pace: f64| left + (f64::from(right - left) * (pace / first).log10() / across) as i32;
-    let y = |ns: f64| bottom - (f64::from(bottom - top) * (ns.max(1.0).log10() - low) / (high - low)) as i32;
+    let y = |ns: f64| {
+        bottom - (f64::from(bottom - top) * (ns.max(1.0).log10() - low) / (high - low)) as i32
+    };
     for decade in low as i32..=high as i32 {
         let ns = 10_f64.powi(decade);
         area.draw(&PathElement::new([(left, y(ns)), (right, y(ns))], GRID.stroke_width(1)))?;
@@ -172,22 +181,37 @@ fn points(area: &Area<'_>, title: &str, rows: &[Row], of: impl Fn(&Run) -> &Dela
     let (left, right) = (NAMES + 10, area.dim_in_pixel().0 as i32 - 24);
     let values: Vec<(usize, Vec<f64>)> = rows
         .iter()
-        .map(|row| (row.way, PERCENTILES.iter().filter_map(|(_, part)| row.percentile(&of, *part)).collect()))
+        .map(|row| {
+            (
+                row.way,
+                PERCENTILES.iter().filter_map(|(_, part)| row.percentile(&of, *part)).collect(),
+            )
+        })
         .collect();
-    let every = || values.iter().flat_map(|(_, values)| values.iter().copied()).filter(|value| *value > 0.0);
+    let every = || {
+        values.iter().flat_map(|(_, values)| values.iter().copied()).filter(|value| *value > 0.0)
+    };
     let low = every().fold(f64::MAX, f64::min).clamp(1.0, 1e12).log10().floor();
     let high = every().fold(1.0, f64::max).log10().ceil().max(low + 1.0);
-    let x = |ns: f64| left + (f64::from(right - left) * (ns.max(1.0).log10() - low) / (high - low)) as i32;
+    let x = |ns: f64| {
+        left + (f64::from(right - left) * (ns.max(1.0).log10() - low) / (high - low)) as i32
+    };
     let bottom = HEAD + LINE * WAYS.len() as i32;
     for decade in low as i32..=high as i32 {
         let ns = 10_f64.powi(decade);
-        area.draw(&PathElement::new([(x(ns), HEAD - 4), (x(ns), bottom + 4)], GRID.stroke_width(1)))?;
+        area.draw(&PathElement::new(
+            [(x(ns), HEAD - 4), (x(ns), bottom + 4)],
+            GRID.stroke_width(1),
+        ))?;
         write(area, &label(ns), (x(ns), bottom + 16), 12, HPos::Center)?;
     }
     for (way, values) in &values {
         let (y, filled) = (middle(*way), colour(*way).filled());
         if let (Some(first), Some(last)) = (values.first(), values.last()) {
-            area.draw(&PathElement::new([(x(*first), y), (x(*last), y)], colour(*way).stroke_width(2)))?;
+            area.draw(&PathElement::new(
+                [(x(*first), y), (x(*last), y)],
+                colour(*way).stroke_width(2),
+            ))?;
         }
         for (index, value) in values.iter().enumerate() {
             mark(area, index, (x(*value), y), filled)?;

@@ -110,7 +110,8 @@ pub(crate) struct R2d2(r2d2::Pool<SqliteConnectionManager>);
 
 impl R2d2 {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let manager = SqliteConnectionManager::file(path).with_init(|connection| configure(connection));
+        let manager =
+            SqliteConnectionManager::file(path).with_init(|connection| configure(connection));
         Ok(R2d2(r2d2::Pool::builder().max_size(ALIKE).build(manager)?))
     }
 }
@@ -135,7 +136,9 @@ impl Deadpool {
         let set_up = Hook::async_fn(|connection, _| {
             Box::pin(async move {
                 let configured = connection.interact(|connection| configure(connection)).await;
-                configured.map_err(|error| HookError::message(error.to_string()))?.map_err(HookError::Backend)
+                configured
+                    .map_err(|error| HookError::message(error.to_string()))?
+                    .map_err(HookError::Backend)
             })
         });
         let builder = Config::new(path).builder(Runtime::Tokio1)?;
@@ -210,7 +213,8 @@ fn write_all(connection: &Connection, orders: &Receiver<Order>, batch: usize) {
             let _gone = first.reply.send(insert(connection, first.id, first.item));
             continue;
         }
-        let orders: Vec<Order> = std::iter::once(first).chain(orders.try_iter().take(batch - 1)).collect();
+        let orders: Vec<Order> =
+            std::iter::once(first).chain(orders.try_iter().take(batch - 1)).collect();
         let together = || -> rusqlite::Result<()> {
             connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             orders.iter().try_for_each(|order| insert(connection, order.id, order.item))?;

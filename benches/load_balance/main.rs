@@ -142,8 +142,9 @@ impl Receive<Grow> for Fork {
         (self.missing, self.reply) = (2, Some(reply));
         for _ in 0..2 {
             let child = ctx.spawn(Fork::new(self.delays));
-            let joined =
-                |me: &mut Fork, sum: Result<u64, heist::AskError>, _: &mut Context<Fork>| me.join(sum);
+            let joined = |me: &mut Fork,
+                          sum: Result<u64, heist::AskError>,
+                          _: &mut Context<Fork>| me.join(sum);
             ctx.ask_then(&child, Grow(left - 1, self.delays.stamp()), joined)
                 .expect("a fresh actor has room");
         }
@@ -176,7 +177,9 @@ const TREE_DEPTH: u32 = 8;
 fn plan(load: &str) -> Option<Plan> {
     let mut rng = SmallRng::seed_from_u64(2013);
     let short = Duration::from_micros(2);
-    let even = |rng: &mut SmallRng, n: usize| (0..n).map(|_| (rng.random_range(0..1_000), short)).collect();
+    let even = |rng: &mut SmallRng, n: usize| {
+        (0..n).map(|_| (rng.random_range(0..1_000), short)).collect()
+    };
     let (actors, messages, burst): (usize, Vec<_>, usize) = match load {
         "uniform" => (1_000, even(&mut rng, 4_000), usize::MAX),
         "zipf" => {
@@ -204,7 +207,8 @@ fn plan(load: &str) -> Option<Plan> {
         }
         "bimodal" => {
             let cost = |at: usize| if at.is_multiple_of(200) { 500_000 } else { 500 };
-            let costs = (0..4_000).map(|at| (rng.random_range(0..1_000), Duration::from_nanos(cost(at))));
+            let costs =
+                (0..4_000).map(|at| (rng.random_range(0..1_000), Duration::from_nanos(cost(at))));
             (1_000, costs.collect(), usize::MAX)
         }
         _ => return None,
@@ -257,7 +261,9 @@ impl Stage {
     fn once(&self) {
         match &self.plan {
             Some(plan) => {
-                plan.each(self.delays, |actor, serve| self.shops[actor].tell(serve).expect("unbounded"));
+                plan.each(self.delays, |actor, serve| {
+                    self.shops[actor].tell(serve).expect("unbounded")
+                });
                 self.executor.wait_idle().expect("outside the crew");
             }
             None => {
@@ -318,7 +324,9 @@ fn on_threads(load: &str) -> Option<Run> {
         (0..plan.actors).map(start).collect::<Option<Vec<_>>>()?.into_iter().unzip();
     let once = || {
         left.store(plan.messages.len() as u64, Ordering::Release);
-        plan.each(Measured(Some(delays)), |actor, serve| senders[actor].send(serve).expect("it runs"));
+        plan.each(Measured(Some(delays)), |actor, serve| {
+            senders[actor].send(serve).expect("it runs")
+        });
         while left.load(Ordering::Acquire) > 0 {
             thread::park();
         }
@@ -352,8 +360,9 @@ fn tables(loads: &[&str], crews: &[usize], rounds: usize) {
     let cores = machine::cores();
     let shown = crews.iter().copied().filter(|crew| *crew <= cores).max().unwrap_or(crews[0]);
     let sizes = || crews.iter().flat_map(|crew| POLICIES.map(|policy| (policy, *crew)));
-    let burst =
-        |(policy, crew)| (Way::Crew(policy), crew, burst::of_a_crew(policy, crew).expect("a valid crew"));
+    let burst = |(policy, crew)| {
+        (Way::Crew(policy), crew, burst::of_a_crew(policy, crew).expect("a valid crew"))
+    };
     let mut bursts: AllBursts = sizes().map(burst).collect();
     bursts.extend(burst::of_threads().map(|burst| (Way::Threads, cores, burst)));
     let mut sections = Vec::new();
@@ -367,7 +376,10 @@ fn tables(loads: &[&str], crews: &[usize], rounds: usize) {
             None => "A thread for each actor is left out: the actors come and go.".into(),
             Some(plan) if plan.actors > MOST_THREADS => {
                 let actors = count(plan.actors, "actor");
-                format!("A thread for each of {actors} is left out: more than {}.", grouped(MOST_THREADS))
+                format!(
+                    "A thread for each of {actors} is left out: more than {}.",
+                    grouped(MOST_THREADS)
+                )
             }
             Some(_) => String::new(),
         };
@@ -381,9 +393,11 @@ fn tables(loads: &[&str], crews: &[usize], rounds: usize) {
         let section = Section::new(load, &about, &rows, shown, most_parallel);
         sections.push(section.expect("a picture in memory"));
     }
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is inside the target directory");
+    let target =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is inside the target directory");
     let page = target.join("load_balance.html");
-    let introduction = format!("benches/load_balance describes the loads. {}.", count(cores, "processor"));
+    let introduction =
+        format!("benches/load_balance describes the loads. {}.", count(cores, "processor"));
     report::write(&page, "heist: load balance", &introduction, &sections)
         .expect("the target directory is there");
     println!("The pictures are in {}.", page.display());

@@ -47,7 +47,9 @@ impl Handler<Way> for Blocker {
                 self.0.tell(Add(0)).expect("unbounded");
                 blocking(|| n)
             }
-            Way::Wait => n + self.0.ask(Add(0)).expect("unbounded").wait().expect("there is a spare"),
+            Way::Wait => {
+                n + self.0.ask(Add(0)).expect("unbounded").wait().expect("there is a spare")
+            }
         };
         (0..CALLS).map(|_| call(1)).sum()
     }
@@ -55,13 +57,16 @@ impl Handler<Way> for Blocker {
 
 fn blocks(c: &mut Criterion) {
     for workers in [1, 2] {
-        let executor = Executor::builder().workers(workers).unbounded().build().expect("a valid crew");
+        let executor =
+            Executor::builder().workers(workers).unbounded().build().expect("a valid crew");
         let blocker = executor.spawn(Blocker(executor.spawn(Adder::default())));
         let mut group = c.benchmark_group("blocking");
         group.throughput(Throughput::Elements(CALLS));
-        for (name, way) in
-            [("nothing waits", Way::Nothing), ("work waits", Way::Work), ("ask and wait", Way::Wait)]
-        {
+        for (name, way) in [
+            ("nothing waits", Way::Nothing),
+            ("work waits", Way::Work),
+            ("ask and wait", Way::Wait),
+        ] {
             group.bench_function(BenchmarkId::new(name, format!("{workers} workers")), |b| {
                 b.iter(|| {
                     let calls = blocker.ask(way).expect("unbounded").wait();

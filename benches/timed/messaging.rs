@@ -16,7 +16,9 @@
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::print_stdout, reason = "the wakes")]
 
-use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use criterion::{
+    BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+};
 use heist::{Actor, ActorRef, Batch, Context, Executor, Handler, Receive, Reply};
 use std::time::Duration;
 
@@ -160,7 +162,8 @@ impl Handler<Go> for FanOut {
 }
 
 fn ring(executor: &Executor, length: usize, end: &ActorRef<Counter>) -> Vec<ActorRef<Link>> {
-    let links: Vec<_> = (0..length).map(|_| executor.spawn(Link { next: None, end: end.clone() })).collect();
+    let links: Vec<_> =
+        (0..length).map(|_| executor.spawn(Link { next: None, end: end.clone() })).collect();
     for (at, link) in links.iter().enumerate() {
         link.tell(Join(links[(at + 1) % length].clone())).expect("unbounded");
     }
@@ -203,7 +206,9 @@ fn messaging(c: &mut Criterion) {
 
         group.throughput(Throughput::Elements(1));
         group.bench_function(id("ask"), |b| {
-            b.iter(|| assert_eq!(counter.ask(Double(21)).expect("running").wait().expect("an answer"), 42));
+            b.iter(|| {
+                assert_eq!(counter.ask(Double(21)).expect("running").wait().expect("an answer"), 42)
+            });
         });
 
         group.throughput(Throughput::Elements(10_000));

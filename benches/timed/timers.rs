@@ -138,17 +138,26 @@ fn lateness(c: &mut Criterion) {
 
 fn costs(c: &mut Criterion) {
     let mut group = c.benchmark_group("timers");
-    group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2));
+    group
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(2));
     let far = Duration::from_secs(3600);
     let executor = crew(1);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let target = executor.spawn(Target(Arc::clone(&seen)));
     for others in [0, 100_000] {
         let armed: Vec<_> = (0..others)
-            .map(|n| target.tell_after(far + Duration::from_micros(n), Due(Instant::now())).expect("running"))
+            .map(|n| {
+                target
+                    .tell_after(far + Duration::from_micros(n), Due(Instant::now()))
+                    .expect("running")
+            })
             .collect();
         group.bench_function(BenchmarkId::new("arm-cancel", others), |b| {
-            b.iter(|| assert!(target.tell_after(far, Due(Instant::now())).expect("running").cancel()));
+            b.iter(|| {
+                assert!(target.tell_after(far, Due(Instant::now())).expect("running").cancel())
+            });
         });
         drop(armed);
     }

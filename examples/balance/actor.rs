@@ -89,12 +89,14 @@ pub(crate) fn sequential(events: &Events) -> Vec<Log> {
 /// Describes the differences from the sequential pass, or returns `None` if there are none.
 pub(crate) fn differences(keys: &Keys, expected: &[Log], found: &[Log]) -> Option<String> {
     const SHOWN: usize = 5;
-    let pairs = (0..expected.len().max(found.len())).map(|key| (key, expected.get(key), found.get(key)));
+    let pairs =
+        (0..expected.len().max(found.len())).map(|key| (key, expected.get(key), found.get(key)));
     let different: Vec<_> = pairs.filter(|(_, expected, found)| expected != found).collect();
     if different.is_empty() {
         return None;
     }
-    let mut text = format!("{} keys differ from the sequential pass, among them\n", different.len());
+    let mut text =
+        format!("{} keys differ from the sequential pass, among them\n", different.len());
     for (key, expected, found) in different.into_iter().take(SHOWN) {
         text += &format!("  {:?}: sequential {expected:?}, here {found:?}\n", keys.name(key));
     }

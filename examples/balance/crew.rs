@@ -24,7 +24,8 @@ pub(crate) fn run(
     capacity: usize,
     label: &str,
 ) -> Result<(Run, Vec<Log>), Box<dyn Error>> {
-    let executor = Executor::builder().policy(policy).workers(workers).capacity(capacity).build()?;
+    let executor =
+        Executor::builder().policy(policy).workers(workers).capacity(capacity).build()?;
     executor.wait_idle()?;
     let delays = Delays::leaked();
     let mut actors: Vec<Option<ActorRef<Key>>> = vec![None; keys];
@@ -41,7 +42,8 @@ pub(crate) fn run(
     let run = meter.stop(delays.take());
     drop(watch);
 
-    let asks = actors.iter().flatten().map(|actor| actor.ask(Report)).collect::<Result<Vec<_>, _>>()?;
+    let asks =
+        actors.iter().flatten().map(|actor| actor.ask(Report)).collect::<Result<Vec<_>, _>>()?;
     let logs = asks.into_iter().map(|mut ask| ask.wait()).collect::<Result<Vec<_>, _>>()?;
     drop(actors);
     executor.shutdown(SHUTDOWN)?;

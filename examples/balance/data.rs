@@ -36,7 +36,8 @@ impl Keys {
         if let Some(&number) = self.numbers.get(name) {
             return number;
         }
-        let number = u32::try_from(self.names.len()).expect("a u32 numbers all events, so also their keys");
+        let number =
+            u32::try_from(self.names.len()).expect("a u32 numbers all events, so also their keys");
         self.names.push(name.to_owned());
         self.numbers.insert(name.to_owned(), number);
         number
@@ -61,7 +62,8 @@ impl Events {
     ) -> Result<Self, Box<dyn Error>> {
         let in_file = |error: &dyn Display| format!("{}: {error}", options.keys.display());
         let mut file = BufReader::new(File::open(&options.keys).map_err(|error| in_file(&error))?);
-        let compressed = file.fill_buf().map_err(|error| in_file(&error))?.starts_with(&[0x1f, 0x8b]);
+        let compressed =
+            file.fill_buf().map_err(|error| in_file(&error))?.starts_with(&[0x1f, 0x8b]);
         let content: Box<dyn Read> =
             if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
         Ok(Self::parse(content, options, pace, progress).map_err(|error| in_file(&error))?)
@@ -76,7 +78,10 @@ impl Events {
         let mut reader = csv::Reader::from_reader(content);
         let header = reader.headers()?;
         let key = column(header, &options.column)?;
-        let cost = options.cost_column.as_deref().map(|name| Ok::<_, String>((name, column(header, name)?)));
+        let cost = options
+            .cost_column
+            .as_deref()
+            .map(|name| Ok::<_, String>((name, column(header, name)?)));
         let cost = cost.transpose()?;
         let mut events = Self { list: Vec::new(), keys: Keys::default(), work: Vec::new() };
         let mut record = StringRecord::new();
@@ -84,10 +89,11 @@ impl Events {
             let us = match cost {
                 None => options.cost_us,
                 Some((name, column)) => {
-                    let factor = amount(name, record.get(column).unwrap_or_default()).map_err(|error| {
-                        let line = record.position().map_or(0, csv::Position::line);
-                        format!("line {line}: {error}")
-                    })?;
+                    let factor =
+                        amount(name, record.get(column).unwrap_or_default()).map_err(|error| {
+                            let line = record.position().map_or(0, csv::Position::line);
+                            format!("line {line}: {error}")
+                        })?;
                     factor * options.cost_us
                 }
             };

@@ -57,9 +57,11 @@ fn main() -> ExitCode {
         written.map_err(|error| format!("could not print the results: {error}").into())
     };
     let outcome =
-        options::parse(std::env::args_os().skip(1)).map_err(Into::into).and_then(|request| match request {
-            Request::Run(options) => balance(&options, say),
-            Request::Help => say(options::HELP).map(|()| true),
+        options::parse(std::env::args_os().skip(1)).map_err(Into::into).and_then(|request| {
+            match request {
+                Request::Run(options) => balance(&options, say),
+                Request::Help => say(options::HELP).map(|()| true),
+            }
         });
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -120,8 +122,10 @@ fn balance(options: &Options, say: impl Fn(&str) -> Outcome<()>) -> Outcome<bool
     let bursts = bursts(&ways)?;
     let mut sections = Vec::new();
     let rows = table::rows(&flooded, &bursts);
-    let text =
-        format!("All events at once, or as fast as mailboxes of {} accept them.", grouped(options.capacity));
+    let text = format!(
+        "All events at once, or as fast as mailboxes of {} accept them.",
+        grouped(options.capacity)
+    );
     say(&format!("\n{text}\n\n{}", table::text(&rows)))?;
     let text = format!("{text} {}", left_out.join(" "));
     sections.push(Section::new("At full speed", &text, &rows, shown, events.most_parallel())?);
@@ -164,8 +168,10 @@ fn about(events: &Events, column: &str) -> String {
 /// Returns the ways to run the stream with their numbers of workers, and the ways that are left out
 /// with the reasons.
 fn ways(options: &Options, events: &Events) -> (Vec<(Way, usize)>, Vec<String>) {
-    let crews =
-        options.workers.iter().flat_map(|workers| POLICIES.map(|policy| (Way::Crew(policy), *workers)));
+    let crews = options
+        .workers
+        .iter()
+        .flat_map(|workers| POLICIES.map(|policy| (Way::Crew(policy), *workers)));
     let mut ways: Vec<_> = crews.collect();
     let (keys, most) = (events.keys.len(), options.threads_up_to);
     let reason = if keys > most {
@@ -219,7 +225,9 @@ impl Bench<'_> {
         );
         let keys = self.events.keys.len();
         let (run, logs) = match way {
-            Way::Crew(policy) => crew::run(stream, keys, policy, workers, self.options.capacity, &label),
+            Way::Crew(policy) => {
+                crew::run(stream, keys, policy, workers, self.options.capacity, &label)
+            }
             Way::Threads => threads::run(stream, keys, self.options.capacity, &label),
         }
         .map_err(|error| format!("{label}: {error}"))?;

@@ -55,7 +55,8 @@ impl Options {
     /// Returns the size of the crew in the pictures: the number of processors, or the next smaller
     /// size, or the smallest.
     pub(crate) fn shown(&self) -> usize {
-        let fits = self.workers.iter().copied().filter(|workers| *workers <= machine::cores()).max();
+        let fits =
+            self.workers.iter().copied().filter(|workers| *workers <= machine::cores()).max();
         fits.unwrap_or(self.workers[0])
     }
 }
@@ -80,16 +81,22 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Req
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         let text = argument.to_string_lossy();
-        let (name, inline) = text.split_once('=').map_or((&*text, None), |(name, value)| (name, Some(value)));
-        let mut value =
-            || inline.map(OsString::from).or_else(|| arguments.next()).ok_or(format!("{name} needs a value"));
+        let (name, inline) =
+            text.split_once('=').map_or((&*text, None), |(name, value)| (name, Some(value)));
+        let mut value = || {
+            inline
+                .map(OsString::from)
+                .or_else(|| arguments.next())
+                .ok_or(format!("{name} needs a value"))
+        };
         match name {
             "--keys" => keys = Some(PathBuf::from(value()?)),
             "--column" => column = Some(utf8(name, value()?)?),
             "--cost-column" => options.cost_column = Some(utf8(name, value()?)?),
             "--cost-us" => {
                 let wanted = "a number of microseconds from 0 to 1000000";
-                cost_us = Some(number(name, &value()?, wanted, |us: &f64| (0.0..=1e6).contains(us))?);
+                cost_us =
+                    Some(number(name, &value()?, wanted, |us: &f64| (0.0..=1e6).contains(us))?);
             }
             "--workers" => {
                 let sizes = utf8(name, value()?)?;
@@ -106,14 +113,22 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Req
                 options.workers.sort_unstable();
                 options.workers.dedup();
             }
-            "--repeat" => options.repeat = number(name, &value()?, "a whole number from 1", |n| *n > 0)?,
+            "--repeat" => {
+                options.repeat = number(name, &value()?, "a whole number from 1", |n| *n > 0)?
+            }
             "--load" => {
                 let fits = |load: &f64| (0.0..=1_000.0).contains(load);
                 options.load = number(name, &value()?, "per cent from 0 to 1000", fits)?;
             }
-            "--capacity" => options.capacity = number(name, &value()?, "a whole number from 1", |n| *n > 0)?,
-            "--threads-up-to" => options.threads_up_to = number(name, &value()?, "a whole number", |_| true)?,
-            "--rows" => options.rows = number(name, &value()?, "a whole number from 1", |n| *n > 0)?,
+            "--capacity" => {
+                options.capacity = number(name, &value()?, "a whole number from 1", |n| *n > 0)?
+            }
+            "--threads-up-to" => {
+                options.threads_up_to = number(name, &value()?, "a whole number", |_| true)?
+            }
+            "--rows" => {
+                options.rows = number(name, &value()?, "a whole number from 1", |n| *n > 0)?
+            }
             "--out" => options.out = value()?.into(),
             "--help" | "-h" => return Ok(Request::Help),
             _ => return Err(format!("{name} is not an option; --help lists them")),
@@ -126,7 +141,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Req
 }
 
 fn utf8(name: &str, value: OsString) -> Result<String, String> {
-    value.into_string().map_err(|value| format!("{name} needs UTF-8, not {:?}", value.to_string_lossy()))
+    value
+        .into_string()
+        .map_err(|value| format!("{name} needs UTF-8, not {:?}", value.to_string_lossy()))
 }
 
 fn number<T: FromStr + Display>(

@@ -26,7 +26,10 @@ impl<'a> Stream<'a> {
         let mean_us = events.total_us() / events.list.len() as f64;
         let interval_us = mean_us / processors as f64 / (load / 100.0);
         let paced = load > 0.0 && mean_us > 0.0;
-        paced.then(|| Self { interval: Duration::from_secs_f64(interval_us / 1e6), ..Self::flood(events) })
+        paced.then(|| Self {
+            interval: Duration::from_secs_f64(interval_us / 1e6),
+            ..Self::flood(events)
+        })
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -45,7 +48,10 @@ impl<'a> Stream<'a> {
     /// events at once. Reasons to be late are a long sleep, a full mailbox, or threads that leave
     /// no processor. Delays count from an event's due time, because a late sender would otherwise
     /// make them shorter.
-    pub(crate) fn each<E>(&self, mut send: impl FnMut(usize, Event) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn each<E>(
+        &self,
+        mut send: impl FnMut(usize, Event) -> Result<(), E>,
+    ) -> Result<(), E> {
         let began = Instant::now();
         let mut due = Duration::ZERO;
         for (&(key, cost), row) in self.events.list.iter().zip(0_u32..) {

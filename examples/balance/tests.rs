@@ -34,8 +34,10 @@ fn parsed(arguments: &[&str]) -> Result<Options, String> {
 }
 
 fn options(more: &[&str]) -> Options {
-    let arguments: Vec<_> =
-        ["--keys", "none.csv", "--column", "account"].into_iter().chain(more.iter().copied()).collect();
+    let arguments: Vec<_> = ["--keys", "none.csv", "--column", "account"]
+        .into_iter()
+        .chain(more.iter().copied())
+        .collect();
     parsed(&arguments).unwrap()
 }
 
@@ -66,7 +68,11 @@ fn what_is_wrong_with_a_file_is_said() {
         ("", &[][..], "the file is empty"),
         ("at,account\n", &[], "no events in it"),
         ("at,user\n1,ann\n", &[], "names no column \"account\"; it names at, user"),
-        (SOME, &["--cost-column", "cost"], "names no column \"cost\"; it names at, account, weight"),
+        (
+            SOME,
+            &["--cost-column", "cost"],
+            "names no column \"cost\"; it names at, account, weight",
+        ),
         (
             &SOME.replace("0.5", "much"),
             &["--cost-column", "weight"],
@@ -86,7 +92,8 @@ fn what_is_wrong_with_a_file_is_said() {
 #[test]
 fn what_is_wrong_with_the_options_is_said() {
     let needed = ["--keys", "a.csv", "--column=key"];
-    let with = |more: &[&str]| parsed(&needed.into_iter().chain(more.iter().copied()).collect::<Vec<_>>());
+    let with =
+        |more: &[&str]| parsed(&needed.into_iter().chain(more.iter().copied()).collect::<Vec<_>>());
     let all = with(&["--workers", "8,1,2,8", "--repeat=5", "--load", "0", "--out=x.html"]).unwrap();
     assert_eq!((all.workers, all.repeat, all.load, all.cost_us), (vec![1, 2, 8], 5, 0.0, 5.0));
     assert_eq!(with(&["--cost-column", "c"]).unwrap().cost_us, 1.0);
@@ -96,7 +103,10 @@ fn what_is_wrong_with_the_options_is_said() {
             "--workers needs whole numbers from 1 to 4096, with commas between them, not \"none\"",
         ),
         (&["--workers="], "not \"\""),
-        (&["--cost-us", "x"], "--cost-us needs a number of microseconds from 0 to 1000000, not \"x\""),
+        (
+            &["--cost-us", "x"],
+            "--cost-us needs a number of microseconds from 0 to 1000000, not \"x\"",
+        ),
         (&["--load", "-1"], "--load needs per cent"),
         (&["--rows", "0"], "--rows needs a whole number from 1"),
         (&["--out"], "--out needs a value"),
@@ -185,7 +195,9 @@ fn compressed(path: &Path, text: &str) {
 
 /// Makes fifty keys, of which the first has every second event.
 fn skewed(events: usize) -> String {
-    let row = |at: usize| format!("{at},{}\n", if at.is_multiple_of(2) { 0 } else { 1 + at / 2 * 30 % 49 });
+    let row = |at: usize| {
+        format!("{at},{}\n", if at.is_multiple_of(2) { 0 } else { 1 + at / 2 * 30 % 49 })
+    };
     std::iter::once("at,account\n".to_owned()).chain((0..events).map(row)).collect()
 }
 

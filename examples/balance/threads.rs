@@ -31,8 +31,9 @@ struct KeyThread {
 impl KeyThread {
     fn start(delays: &'static Delays, capacity: usize) -> io::Result<Self> {
         let (sender, messages) = bounded(capacity);
-        let thread =
-            thread::Builder::new().stack_size(STACK).spawn(move || work(Key::new(delays), &messages))?;
+        let thread = thread::Builder::new()
+            .stack_size(STACK)
+            .spawn(move || work(Key::new(delays), &messages))?;
         Ok(Self { sender, thread })
     }
 }
@@ -87,13 +88,18 @@ pub(crate) fn run(
     })?;
     let ask = |thread: &KeyThread| {
         let (reply, answer) = bounded(1);
-        thread.sender.send(Message::Report(reply)).map(|()| answer).map_err(|_| "a key's thread has ended")
+        thread
+            .sender
+            .send(Message::Report(reply))
+            .map(|()| answer)
+            .map_err(|_| "a key's thread has ended")
     };
     let answers = threads.iter().flatten().map(ask).collect::<Result<Vec<_>, _>>()?;
     let logs = answers.iter().map(Receiver::recv).collect::<Result<Vec<_>, _>>()?;
     let makespan = began.elapsed();
     // Read while the threads live.
-    let cpu = machine::cpu_time().zip(cpu_before).and_then(|(after, before)| after.checked_sub(before));
+    let cpu =
+        machine::cpu_time().zip(cpu_before).and_then(|(after, before)| after.checked_sub(before));
 
     for KeyThread { sender, thread } in threads.into_iter().flatten() {
         drop(sender);

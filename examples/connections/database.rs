@@ -114,7 +114,11 @@ impl Database {
     ///
     /// Equal keys go to the same reader, with warm statements and pages, as long as that reader is
     /// idle. No query waits behind a slow query of another key while a reader is idle.
-    pub(crate) fn read<F, T>(&self, key: impl Hash, query: F) -> Result<Pending<T>, SendError<Query<F>>>
+    pub(crate) fn read<F, T>(
+        &self,
+        key: impl Hash,
+        query: F,
+    ) -> Result<Pending<T>, SendError<Query<F>>>
     where
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
         T: Send + 'static,
@@ -246,10 +250,13 @@ impl<T: 'static> Pending<T> {
     pub(crate) fn wait(self) -> Result<T, Error> {
         let left = self.until.saturating_duration_since(Instant::now());
         match self.answer {
-            Answer::Read(mut ask) => ask.wait_timeout(left).unwrap_or_else(|e| Err(Error::Unanswered(e))),
-            Answer::Write(mut ask) => {
-                ask.wait_timeout(left).unwrap_or_else(|e| Err(Error::Unanswered(e))).map(of_its_type)
+            Answer::Read(mut ask) => {
+                ask.wait_timeout(left).unwrap_or_else(|e| Err(Error::Unanswered(e)))
             }
+            Answer::Write(mut ask) => ask
+                .wait_timeout(left)
+                .unwrap_or_else(|e| Err(Error::Unanswered(e)))
+                .map(of_its_type),
         }
     }
 
@@ -269,7 +276,9 @@ impl<T: Send + 'static> Future for Pending<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let unanswered = |error| Err(Error::Unanswered(error));
         match &mut self.answer {
-            Answer::Read(ask) => Pin::new(ask).poll(cx).map(|answer| answer.unwrap_or_else(unanswered)),
+            Answer::Read(ask) => {
+                Pin::new(ask).poll(cx).map(|answer| answer.unwrap_or_else(unanswered))
+            }
             Answer::Write(ask) => Pin::new(ask)
                 .poll(cx)
                 .map(|done| done.unwrap_or_else(|e| Err(Error::Unanswered(e))).map(of_its_type)),
@@ -298,7 +307,9 @@ pub(crate) enum Error {
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::OperationInterrupted) => Error::Unanswered(AskError::TimedOut),
+            Some(rusqlite::ErrorCode::OperationInterrupted) => {
+                Error::Unanswered(AskError::TimedOut)
+            }
             _ => Error::Sqlite(Arc::new(error)),
         }
     }

@@ -39,7 +39,8 @@ pub(crate) fn panics(id: u64) -> bool {
 /// Inserts one row. Answered after the commit.
 pub(crate) fn insert(database: &Database, id: u64) -> Result<(), Error> {
     let write = database.write(move |connection| {
-        let mut insert = connection.prepare_cached("INSERT INTO entries (id, body) VALUES (?1, ?2)")?;
+        let mut insert =
+            connection.prepare_cached("INSERT INTO entries (id, body) VALUES (?1, ?2)")?;
         insert.execute((id as i64, body(id)))?;
         assert!(!panics(id), "intended, in the middle of a batch");
         Ok(())
@@ -55,8 +56,8 @@ fn body(id: u64) -> String {
 /// ones.
 pub(crate) fn write_until_killed(path: &Path, round: u64) -> ! {
     let executor = Executor::builder().workers(2).build().expect("a valid crew");
-    let database =
-        Database::open(&executor, path, SCHEMA, Settings::default()).expect("the file can be opened");
+    let database = Database::open(&executor, path, SCHEMA, Settings::default())
+        .expect("the file can be opened");
     std::thread::scope(|scope| {
         for client in 0..CLIENTS {
             let database = &database;
@@ -105,7 +106,12 @@ impl Books {
     }
 
     /// Starts a child, kills it after `acks` acknowledged writes, and checks the file.
-    pub(crate) fn round(&mut self, child: &mut Command, path: &Path, acks: usize) -> Result<(), String> {
+    pub(crate) fn round(
+        &mut self,
+        child: &mut Command,
+        path: &Path,
+        acks: usize,
+    ) -> Result<(), String> {
         let said = |error: io::Error| format!("the child: {error}");
         let child = child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = Killed(child.spawn().map_err(said)?);

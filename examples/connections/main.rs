@@ -56,7 +56,8 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS accounts (
 )";
 const ACCOUNTS: u64 = 1000;
 /// A sum that runs until interrupted.
-const ENDLESS: &str = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT sum(x) FROM n";
+const ENDLESS: &str =
+    "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT sum(x) FROM n";
 
 fn demonstrate() -> Result<(), Failure> {
     say_nothing_of_what_is_intended();
@@ -80,7 +81,8 @@ fn demonstrate() -> Result<(), Failure> {
             let (database, deposits) = (&database, &deposits);
             scope.spawn(move || {
                 for n in 0..50 {
-                    deposit(database, (client * 31 + n * 7) % ACCOUNTS, 1).expect("room, and a commit");
+                    deposit(database, (client * 31 + n * 7) % ACCOUNTS, 1)
+                        .expect("room, and a commit");
                     deposits.fetch_add(1, Relaxed);
                 }
             });
@@ -88,7 +90,8 @@ fn demonstrate() -> Result<(), Failure> {
     });
     let took = began.elapsed().as_secs_f64();
     let (after, deposits) = (database.stats(), deposits.into_inner());
-    let (writes, transactions) = (after.writes - before.writes, after.transactions - before.transactions);
+    let (writes, transactions) =
+        (after.writes - before.writes, after.transactions - before.transactions);
     println!(
         "{writes} writes of 64 clients in {transactions} transactions, {:.0} a second",
         writes as f64 / took
@@ -146,7 +149,8 @@ fn demonstrate() -> Result<(), Failure> {
     };
     println!("{} writes accepted, the next one: {refusal}", accepted.len());
     drop(release);
-    let all = accepted.into_iter().map(database::Pending::wait).collect::<Result<Vec<bool>, Error>>()?;
+    let all =
+        accepted.into_iter().map(database::Pending::wait).collect::<Result<Vec<bool>, Error>>()?;
     checks.push((
         "a full mailbox refused writes, and accepted writes were done",
         refusal == Refusal::Full && all.len() >= 4,
@@ -178,7 +182,10 @@ fn demonstrate() -> Result<(), Failure> {
     again.close(Duration::from_secs(10))?;
 
     let report = executor.shutdown(Duration::from_secs(10))?;
-    checks.push(("every accepted message was handled", report.complete && report.dead_letters.total() == 0));
+    checks.push((
+        "every accepted message was handled",
+        report.complete && report.dead_letters.total() == 0,
+    ));
     for (what, holds) in &checks {
         println!("{} {what}", if *holds { "yes:" } else { "NO: " });
     }
@@ -197,20 +204,25 @@ fn say_nothing_of_what_is_intended() {
 
 fn deposit(database: &Database, id: u64, amount: i64) -> Result<i64, Error> {
     let update = "UPDATE accounts SET balance = balance + ?2 WHERE id = ?1 RETURNING balance";
-    let write =
-        database.write(move |to| to.prepare_cached(update)?.query_row((id as i64, amount), |row| row.get(0)));
+    let write = database.write(move |to| {
+        to.prepare_cached(update)?.query_row((id as i64, amount), |row| row.get(0))
+    });
     write?.wait()
 }
 
 fn balance(database: &Database, id: u64) -> Result<i64, Error> {
     let select = "SELECT balance FROM accounts WHERE id = ?1";
     database
-        .read(id, move |from| from.prepare_cached(select)?.query_row([id as i64], |row| row.get(0)))?
+        .read(id, move |from| {
+            from.prepare_cached(select)?.query_row([id as i64], |row| row.get(0))
+        })?
         .wait()
 }
 
 fn sum(database: &Database) -> Result<i64, Error> {
-    database.scan(|from| from.query_row("SELECT sum(balance) FROM accounts", [], |row| row.get(0)))?.wait()
+    database
+        .scan(|from| from.query_row("SELECT sum(balance) FROM accounts", [], |row| row.get(0)))?
+        .wait()
 }
 
 /// Kills a child in the middle of its commits, `kills` times.

@@ -48,7 +48,8 @@ fn count(from: &Connection) -> rusqlite::Result<i64> {
 
 /// Returns a query that holds a connection, with a receiver that reports its start and a sender
 /// that ends it.
-fn hold() -> (Sender<()>, Receiver<()>, impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static) {
+fn hold()
+-> (Sender<()>, Receiver<()>, impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static) {
     let ((release, held), (begin, begun)) = (channel::<()>(), channel());
     let query = move |_: &Connection| {
         begin.send(()).unwrap();
@@ -69,7 +70,8 @@ fn what_was_acknowledged_is_seen_by_every_reader_and_scanner() {
         assert_eq!(it.database.scan(count).unwrap().wait().unwrap(), id as i64 + 1);
     }
     assert!(it.file().with_extension("db-wal").exists(), "it is in WAL mode");
-    let refused = it.database.read(1, |from| from.execute("DELETE FROM entries", [])).unwrap().wait();
+    let refused =
+        it.database.read(1, |from| from.execute("DELETE FROM entries", [])).unwrap().wait();
     let Err(Error::Sqlite(error)) = refused else { panic!("a reader wrote: {refused:?}") };
     assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::ReadOnly));
 }
@@ -78,7 +80,9 @@ fn what_was_acknowledged_is_seen_by_every_reader_and_scanner() {
 fn answers_can_be_awaited() {
     let it = open(Settings::default());
     let answer: Result<i64, Error> = futures::executor::block_on(async {
-        it.database.write(|to| to.execute("INSERT INTO entries (id, body) VALUES (7, 'seven')", []))?.await?;
+        it.database
+            .write(|to| to.execute("INSERT INTO entries (id, body) VALUES (7, 'seven')", []))?
+            .await?;
         it.database.read(7, count)?.await
     });
     assert_eq!(answer.unwrap(), 1);
@@ -108,13 +112,17 @@ fn a_write_that_fails_is_undone_and_the_others_of_its_transaction_are_not() {
     let (release, begun, query) = hold();
     let held = it.database.write(query).unwrap();
     begun.recv_timeout(LONG).unwrap();
-    let good = |to: &Connection| to.execute("INSERT INTO entries (id, body) VALUES (1, 'good')", []);
+    let good =
+        |to: &Connection| to.execute("INSERT INTO entries (id, body) VALUES (1, 'good')", []);
     let bad = |to: &Connection| {
         to.execute("INSERT INTO entries (id, body) VALUES (2, 'half of it')", [])?;
         to.execute("INSERT INTO entries (id, body) VALUES (2, NULL)", [])
     };
-    let (first, failing, last) =
-        (it.database.write(good).unwrap(), it.database.write(bad).unwrap(), it.database.write(good).unwrap());
+    let (first, failing, last) = (
+        it.database.write(good).unwrap(),
+        it.database.write(bad).unwrap(),
+        it.database.write(good).unwrap(),
+    );
     drop(release);
     held.wait().unwrap();
     assert_eq!((first.wait().unwrap(), last.wait().unwrap()), (1, 1));
@@ -131,8 +139,9 @@ fn what_undoes_the_transaction_is_everybodys_error() {
     let held = it.database.write(query).unwrap();
     begun.recv_timeout(LONG).unwrap();
     let row = |to: &Connection| to.execute("INSERT INTO entries (id, body) VALUES (1, 'one')", []);
-    let undoes =
-        |to: &Connection| to.execute("INSERT OR ROLLBACK INTO entries (id, body) VALUES (2, NULL)", []);
+    let undoes = |to: &Connection| {
+        to.execute("INSERT OR ROLLBACK INTO entries (id, body) VALUES (2, NULL)", [])
+    };
     let before = it.database.write(row).unwrap();
     let (undoing, after) = (it.database.write(undoes).unwrap(), it.database.write(row).unwrap());
     drop(release);
@@ -161,7 +170,11 @@ fn a_key_comes_back_to_its_reader_while_that_is_idle() {
     for _ in 0..3 {
         assert_eq!((0..12).map(which).collect::<Vec<_>>(), homes);
     }
-    assert_eq!(homes.into_iter().collect::<HashSet<_>>().len(), 3, "and keys are spread over all of them");
+    assert_eq!(
+        homes.into_iter().collect::<HashSet<_>>().len(),
+        3,
+        "and keys are spread over all of them"
+    );
 }
 
 #[test]
@@ -202,7 +215,8 @@ fn a_query_ends_at_its_timeout_and_its_connection_goes_on() {
 #[test]
 fn a_database_has_a_time_for_whoever_says_none() {
     assert_eq!(Settings::default().timeout, Duration::from_secs(30));
-    let it = open(Settings { readers: 1, timeout: Duration::from_millis(20), ..Settings::default() });
+    let it =
+        open(Settings { readers: 1, timeout: Duration::from_millis(20), ..Settings::default() });
     let endless = |from: &Connection| from.query_row(ENDLESS, [], |row| row.get::<_, i64>(0));
     let answer = it.database.read(1, endless).unwrap().wait();
     assert!(matches!(answer, Err(Error::Unanswered(AskError::TimedOut))), "{answer:?}");
@@ -217,8 +231,10 @@ fn what_has_waited_too_long_is_not_begun() {
     read.1.recv_timeout(LONG).unwrap();
     write.1.recv_timeout(LONG).unwrap();
     let (begun, also) = (begin.0.clone(), begin.0);
-    let late = short.read(1, move |_| begun.send(()).map_err(|_| rusqlite::Error::InvalidQuery)).unwrap();
-    let late_write = short.write(move |_| also.send(()).map_err(|_| rusqlite::Error::InvalidQuery)).unwrap();
+    let late =
+        short.read(1, move |_| begun.send(()).map_err(|_| rusqlite::Error::InvalidQuery)).unwrap();
+    let late_write =
+        short.write(move |_| also.send(()).map_err(|_| rusqlite::Error::InvalidQuery)).unwrap();
     let answers = [late.wait(), late_write.wait()];
     for answer in answers {
         assert!(
@@ -284,7 +300,8 @@ fn a_file_that_cannot_be_opened_is_an_error_of_open() {
     assert_eq!(error.to_string(), "replica 0 could not be made");
     let source = std::error::Error::source(&error).expect("the factory's own error");
     assert!(source.to_string().starts_with("unable to open"), "{source}");
-    let error = open(folder.path().join("a.db"), "CREATE NONSENSE", Settings::default()).unwrap_err();
+    let error =
+        open(folder.path().join("a.db"), "CREATE NONSENSE", Settings::default()).unwrap_err();
     let source = std::error::Error::source(&error).expect("SQLite's own error");
     assert!(source.to_string().contains("syntax error"), "{source}");
     let none = Settings { readers: 0, ..Settings::default() };
@@ -332,14 +349,19 @@ fn a_close_does_what_waits_and_refuses_the_rest() {
     thread::scope(|scope| {
         let closed = scope.spawn(|| it.database.clone().close(LONG));
         until("it is closed", || {
-            it.database.write(|_| Ok(())).is_err_and(|error| error.refusal() == Refusal::PoolStopped)
+            it.database
+                .write(|_| Ok(()))
+                .is_err_and(|error| error.refusal() == Refusal::PoolStopped)
         });
         drop(release);
         closed.join().unwrap().unwrap();
     });
     held.wait().unwrap();
     waiting.into_iter().for_each(|write| assert_eq!(write.wait().unwrap(), 1));
-    assert_eq!(it.database.read(1, count).err().map(|error| error.refusal()), Some(Refusal::PoolStopped));
+    assert_eq!(
+        it.database.read(1, count).err().map(|error| error.refusal()),
+        Some(Refusal::PoolStopped)
+    );
 }
 
 #[test]
@@ -422,7 +444,8 @@ fn readers_are_lost_a_hundred_times_under_load_and_all_others_are_answered() {
     });
     assert!(answered >= 8);
     // The asker may know of the last loss before it is counted.
-    let failed = || it.database.stats().readers.replicas.iter().map(|replica| replica.failed).sum::<u64>();
+    let failed =
+        || it.database.stats().readers.replicas.iter().map(|replica| replica.failed).sum::<u64>();
     until("each loss is counted", || failed() == LOSSES);
     assert_eq!(it.executor.shutdown(LONG).unwrap().dead_letters.total(), 0);
 }
@@ -461,10 +484,13 @@ fn a_lost_row_a_row_twice_and_half_a_batch_are_noticed() {
     let acknowledged: HashSet<u64> = (0..3).collect();
     let compare = || durability::compare(&durability::rows(&it.file()).unwrap(), &acknowledged);
     compare().unwrap();
-    let write = |sql: &'static str| it.database.write(|to| to.execute(sql, [])).unwrap().wait().unwrap();
+    let write =
+        |sql: &'static str| it.database.write(|to| to.execute(sql, [])).unwrap().wait().unwrap();
     write("DELETE FROM entries WHERE id = 1");
     assert!(compare().unwrap_err().starts_with("acknowledged and lost: [1]"));
-    write("INSERT INTO entries (id, body) SELECT 1, replace(body, '0', '1') FROM entries WHERE id = 0");
+    write(
+        "INSERT INTO entries (id, body) SELECT 1, replace(body, '0', '1') FROM entries WHERE id = 0",
+    );
     compare().unwrap();
     write("INSERT INTO entries (id, body) SELECT id, body FROM entries WHERE id = 2");
     assert!(compare().unwrap_err().contains("there twice: [(2, 2)]"));

@@ -44,7 +44,8 @@ pub(crate) struct Write(pub(crate) Job);
 
 impl Writer {
     pub(crate) fn open(path: &Path, schema: &str, counts: Arc<Counts>) -> rusqlite::Result<Self> {
-        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        let connection =
+            connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         // A commit is on disk when it returns.
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -70,7 +71,8 @@ impl Receive<Write> for Writer {
 
 /// Runs all writes in one transaction, then answers each.
 fn commit_together(connection: &Connection, jobs: Vec<(Job, Reply<Outcome>)>, counts: &Counts) {
-    let begun = connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
+    let begun =
+        connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
     if let Err(error) = begun {
         let replies = jobs.into_iter().map(|(_, reply)| reply);
         return fail(replies, error);

@@ -78,7 +78,9 @@ pub(crate) enum Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refused::Insufficient { balance } => write!(f, "there are only {balance} in the account"),
+            Refused::Insufficient { balance } => {
+                write!(f, "there are only {balance} in the account")
+            }
             Refused::TooMuch => f.write_str("an account cannot hold that much"),
         }
     }
@@ -131,14 +133,15 @@ impl Receive<Transfer> for Account {
             return reply.send(Ok(self.balance));
         }
         self.balance -= amount;
-        let then = move |me: &mut Self, answer: Result<Answer, AskError>, _: &mut Context<Self>| match answer
-        {
-            Ok(Ok(_)) => reply.send(Ok(me.balance)),
-            Ok(Err(refused)) => {
-                me.balance += amount;
-                reply.send(Err(refused));
+        let then = move |me: &mut Self, answer: Result<Answer, AskError>, _: &mut Context<Self>| {
+            match answer {
+                Ok(Ok(_)) => reply.send(Ok(me.balance)),
+                Ok(Err(refused)) => {
+                    me.balance += amount;
+                    reply.send(Err(refused));
+                }
+                Err(_) => me.balance += amount,
             }
-            Err(_) => me.balance += amount,
         };
         if ctx.ask_then(&accounts.get(&to), Deposit(amount), then).is_err() {
             self.balance += amount;

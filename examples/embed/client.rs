@@ -32,7 +32,12 @@ impl Http {
 
     /// Sends a request. An error means that there was no answer because the service could not be
     /// reached any more.
-    pub(crate) async fn request(&self, method: &str, path: &str, body: String) -> Result<Answered, Error> {
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: String,
+    ) -> Result<Answered, Error> {
         let uri = format!("http://{}{path}", self.to);
         let request = Request::builder().method(method).uri(uri).body(Body::from(body));
         let response = self.client.request(request.expect("a valid request")).await?;
@@ -120,7 +125,10 @@ async fn one(
         let (account, other, amount) = (draw(accounts), draw(accounts), 1 + draw(100));
         let kind = draw(10);
         let answered = match kind {
-            0..6 => http.request("POST", &format!("/accounts/{account}/deposit"), amount.to_string()).await,
+            0..6 => {
+                http.request("POST", &format!("/accounts/{account}/deposit"), amount.to_string())
+                    .await
+            }
             6..8 => {
                 let path = format!("/accounts/{account}/transfer/{other}");
                 http.request("POST", &path, amount.to_string()).await
@@ -132,7 +140,9 @@ async fn one(
                 books.unreached += 1;
                 return books;
             }
-            Ok(answered) if answered.status == StatusCode::OK && answered.text.parse::<u64>().is_ok() => {
+            Ok(answered)
+                if answered.status == StatusCode::OK && answered.text.parse::<u64>().is_ok() =>
+            {
                 books.acknowledged += 1;
                 match kind {
                     0..6 => books.add(account, amount),
@@ -145,8 +155,11 @@ async fn one(
             }
             Ok(answered) if answered.status == StatusCode::CONFLICT => books.refused += 1,
             Ok(answered) if answered.status == StatusCode::SERVICE_UNAVAILABLE => {
-                let counted =
-                    if answered.retry_after.is_some() { &mut books.full } else { &mut books.ending };
+                let counted = if answered.retry_after.is_some() {
+                    &mut books.full
+                } else {
+                    &mut books.ending
+                };
                 *counted += 1;
             }
             Ok(answered) => books.unexpected.push(format!("{answered:?}")),

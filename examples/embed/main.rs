@@ -83,7 +83,8 @@ async fn demonstrate() -> Result<(), Box<dyn Error>> {
     let clients = {
         let answers = Arc::clone(&answers);
         tokio::spawn(async move {
-            client::drive(&http, CLIENTS, ACCOUNTS, &answers, &Arc::new(AtomicBool::new(false))).await
+            client::drive(&http, CLIENTS, ACCOUNTS, &answers, &Arc::new(AtomicBool::new(false)))
+                .await
         })
     };
     tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -102,7 +103,10 @@ async fn demonstrate() -> Result<(), Box<dyn Error>> {
         "{acknowledged} requests acknowledged, {refused} refused for lack of money, {full} by a full mailbox"
     );
     println!("{ending} requests came during the shutdown, {unreached} after it");
-    println!("{} accounts opened {} times, {} passivated", ACCOUNTS, directory.spawned, directory.passivated);
+    println!(
+        "{} accounts opened {} times, {} passivated",
+        ACCOUNTS, directory.spawned, directory.passivated
+    );
     println!("shut down in the middle: {:?}", outcome.report);
 
     let stats = handle.stats();
@@ -123,6 +127,7 @@ async fn demonstrate() -> Result<(), Box<dyn Error>> {
 /// Returns `true` if each account holds exactly what was acknowledged.
 fn agree(books: &Books, store: &Store) -> bool {
     let stored = store.balances();
-    let of = |accounts: &std::collections::HashMap<u64, u64>, id| accounts.get(id).copied().unwrap_or(0);
+    let of =
+        |accounts: &std::collections::HashMap<u64, u64>, id| accounts.get(id).copied().unwrap_or(0);
     stored.keys().chain(books.balances.keys()).all(|id| of(&stored, id) == of(&books.balances, id))
 }

@@ -100,7 +100,11 @@ async fn deposit(State(shared): State<Shared>, Path(id): Path<u64>, body: String
     }
 }
 
-async fn transfer(State(shared): State<Shared>, Path((id, to)): Path<(u64, u64)>, body: String) -> Response {
+async fn transfer(
+    State(shared): State<Shared>,
+    Path((id, to)): Path<(u64, u64)>,
+    body: String,
+) -> Response {
     match body.trim().parse() {
         Ok(amount) => {
             let accounts = shared.accounts.clone();
@@ -120,7 +124,9 @@ impl Shared {
         self.seen.fetch_add(1, Relaxed);
         let asked = match self.accounts.ask(&id, message) {
             Ok(asked) => asked,
-            Err(error) => return unavailable(error.refusal() == Refusal::Full, error.refusal().to_string()),
+            Err(error) => {
+                return unavailable(error.refusal() == Refusal::Full, error.refusal().to_string());
+            }
         };
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(Ok(balance))) => balance.to_string().into_response(),

@@ -48,7 +48,8 @@ impl Service {
 
 /// Runs a test on two threads that must never be blocked.
 fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(LONG, test).await.expect("a hang") });
 }
 
@@ -70,8 +71,11 @@ fn what_is_acknowledged_is_stored_though_it_ends_in_the_middle() {
         let service = start(FEW).await;
         let (answers, enough) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let clients = {
-            let (http, answers, enough) = (service.http.clone(), Arc::clone(&answers), Arc::clone(&enough));
-            tokio::spawn(async move { client::drive(&http, CLIENTS, ACCOUNTS, &answers, &enough).await })
+            let (http, answers, enough) =
+                (service.http.clone(), Arc::clone(&answers), Arc::clone(&enough));
+            tokio::spawn(
+                async move { client::drive(&http, CLIENTS, ACCOUNTS, &answers, &enough).await },
+            )
         };
         until("hundreds of answers, and passivations among them", || {
             answers.load(Relaxed) > 2000 && service.accounts.stats().passivated > 500
@@ -82,7 +86,10 @@ fn what_is_acknowledged_is_stored_though_it_ends_in_the_middle() {
         let books = clients.await.unwrap();
 
         assert_eq!(books.unexpected, [""; 0]);
-        assert!(books.unreached > 0 && books.acknowledged > 1000, "it ended in the middle: {books:?}");
+        assert!(
+            books.unreached > 0 && books.acknowledged > 1000,
+            "it ended in the middle: {books:?}"
+        );
         assert_eq!(outcome.seen, books.answers(), "each request that reached it was answered");
         assert!(agree(&books, &service.store), "{books:?} {:?}", service.store);
         assert!(outcome.report.complete && outcome.report.dead_letters.total() == 0, "{outcome:?}");
@@ -98,21 +105,37 @@ fn every_outcome_has_its_response() {
         let service = start(FEW).await;
         assert_eq!(service.get("/accounts/7").await, (StatusCode::OK, "0".into()));
         assert_eq!(service.post("/accounts/7/deposit", "20").await, (StatusCode::OK, "20".into()));
-        assert_eq!(service.post("/accounts/7/transfer/8", "5").await, (StatusCode::OK, "15".into()));
-        assert_eq!(service.post("/accounts/7/transfer/7", "5").await, (StatusCode::OK, "15".into()));
+        assert_eq!(
+            service.post("/accounts/7/transfer/8", "5").await,
+            (StatusCode::OK, "15".into())
+        );
+        assert_eq!(
+            service.post("/accounts/7/transfer/7", "5").await,
+            (StatusCode::OK, "15".into())
+        );
         until("they are passivated", || service.accounts.is_empty()).await;
         assert_eq!(service.get("/accounts/8").await, (StatusCode::OK, "5".into()));
         assert_eq!(service.get("/accounts/7").await, (StatusCode::OK, "15".into()));
         let (status, why) = service.post("/accounts/7/transfer/8", "16").await;
-        assert_eq!((status, why.as_str()), (StatusCode::CONFLICT, "there are only 15 in the account"));
+        assert_eq!(
+            (status, why.as_str()),
+            (StatusCode::CONFLICT, "there are only 15 in the account")
+        );
         assert_eq!(service.post("/accounts/7/deposit", "-1").await.0, StatusCode::BAD_REQUEST);
         assert_eq!(service.get("/accounts/seven").await.0, StatusCode::BAD_REQUEST);
         let most = u64::MAX.to_string();
         assert_eq!(service.post("/accounts/7/deposit", &most).await.0, StatusCode::CONFLICT);
         assert_eq!(service.post("/accounts/9/deposit", &most).await.0, StatusCode::OK);
         let (status, why) = service.post("/accounts/7/transfer/9", "1").await;
-        assert_eq!((status, why.as_str()), (StatusCode::CONFLICT, "an account cannot hold that much"));
-        assert_eq!(service.get("/accounts/7").await, (StatusCode::OK, "15".into()), "it was given back");
+        assert_eq!(
+            (status, why.as_str()),
+            (StatusCode::CONFLICT, "an account cannot hold that much")
+        );
+        assert_eq!(
+            service.get("/accounts/7").await,
+            (StatusCode::OK, "15".into()),
+            "it was given back"
+        );
         drop(service.stop);
         assert!(service.server.await.unwrap().unwrap().report.complete);
     });
@@ -145,14 +168,23 @@ fn a_full_mailbox_is_503_and_retry_after() {
         let account = service.accounts.get(&1);
         account.tell(HoldUp(held)).unwrap();
         let waiting = account.ask(Balance).unwrap();
-        let refused = service.http.request("POST", "/accounts/1/deposit", "1".into()).await.unwrap();
+        let refused =
+            service.http.request("POST", "/accounts/1/deposit", "1".into()).await.unwrap();
         assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(refused.retry_after.as_deref(), Some("1"));
         assert!(refused.text.starts_with("the mailbox is full"));
-        assert_eq!(service.post("/accounts/2/deposit", "1").await.0, StatusCode::OK, "others go on");
+        assert_eq!(
+            service.post("/accounts/2/deposit", "1").await.0,
+            StatusCode::OK,
+            "others go on"
+        );
         // A transfer to the account fails too, and the withdrawn amount is returned.
-        let refused = service.http.request("POST", "/accounts/2/transfer/1", "1".into()).await.unwrap();
-        assert_eq!((refused.status, refused.retry_after.is_some()), (StatusCode::SERVICE_UNAVAILABLE, true));
+        let refused =
+            service.http.request("POST", "/accounts/2/transfer/1", "1".into()).await.unwrap();
+        assert_eq!(
+            (refused.status, refused.retry_after.is_some()),
+            (StatusCode::SERVICE_UNAVAILABLE, true)
+        );
         assert_eq!(service.get("/accounts/2").await, (StatusCode::OK, "1".into()));
         drop(release);
         waiting.await.unwrap().unwrap();
@@ -178,7 +210,8 @@ fn a_panic_is_500_and_the_next_request_is_served() {
         account.tell(HoldUp(held)).unwrap();
         account.tell(Panic).unwrap();
         let http = service.http.clone();
-        let asked = tokio::spawn(async move { http.request("GET", "/accounts/1", String::new()).await });
+        let asked =
+            tokio::spawn(async move { http.request("GET", "/accounts/1", String::new()).await });
         until("the request waits behind the panic", || account.len() == 3).await;
         drop(release);
         let answered = asked.await.unwrap().unwrap();
@@ -202,7 +235,9 @@ fn requests_in_flight_are_answered_at_the_end() {
         let asked: Vec<_> = (0..20)
             .map(|_| {
                 let http = service.http.clone();
-                tokio::spawn(async move { http.request("POST", "/accounts/1/deposit", "3".into()).await })
+                tokio::spawn(async move {
+                    http.request("POST", "/accounts/1/deposit", "3".into()).await
+                })
             })
             .collect();
         until("all of them wait", || account.len() == 21).await;
@@ -233,12 +268,16 @@ fn a_dead_executor_is_503() {
         let http = Http::new(listener.local_addr().unwrap());
         assert!(elsewhere.shutdown_async(LONG).await.unwrap().complete);
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(service::serve(listener, Executor::new(), accounts, async move {
-            let _dropped = stopped.await;
-        }));
+        let served =
+            tokio::spawn(service::serve(listener, Executor::new(), accounts, async move {
+                let _dropped = stopped.await;
+            }));
         for (method, path) in [("GET", "/accounts/1"), ("POST", "/accounts/1/deposit")] {
             let refused = http.request(method, path, "1".into()).await.unwrap();
-            assert_eq!((refused.status, refused.retry_after), (StatusCode::SERVICE_UNAVAILABLE, None));
+            assert_eq!(
+                (refused.status, refused.retry_after),
+                (StatusCode::SERVICE_UNAVAILABLE, None)
+            );
             assert_eq!(refused.text, "the executor is shutting down");
         }
         drop((stop, here.stop));

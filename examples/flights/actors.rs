@@ -137,7 +137,11 @@ impl Handler<Movement> for Airport {
             Movement::Leaving(told) => {
                 let flight = self.work.begin(told);
                 self.traffic.leaving.add(&flight);
-                self.to_carriers.send(&self.carriers[flight.carrier as usize], self.work.tell(flight), ctx);
+                self.to_carriers.send(
+                    &self.carriers[flight.carrier as usize],
+                    self.work.tell(flight),
+                    ctx,
+                );
             }
             Movement::Coming(told) => self.traffic.coming.add(&self.work.begin(told)),
         }
@@ -208,8 +212,16 @@ impl Handler<Told> for Aircraft {
 
         let Ground { routes, airports } = &*self.ground;
         self.flights.send(&routes[flight.route as usize], work.tell(flight), ctx);
-        self.movements.send(&airports[flight.origin as usize], Movement::Leaving(work.tell(flight)), ctx);
-        self.movements.send(&airports[flight.dest as usize], Movement::Coming(work.tell(flight)), ctx);
+        self.movements.send(
+            &airports[flight.origin as usize],
+            Movement::Leaving(work.tell(flight)),
+            ctx,
+        );
+        self.movements.send(
+            &airports[flight.dest as usize],
+            Movement::Coming(work.tell(flight)),
+            ctx,
+        );
     }
 }
 

@@ -20,7 +20,11 @@ const BAR: f64 = 60.0;
 
 /// Compares the policies by the figures of their median runs. Writes the report that the options
 /// ask for.
-pub(crate) fn compare(runs: &[Run], actors: usize, options: &Options) -> Result<String, Box<dyn Error>> {
+pub(crate) fn compare(
+    runs: &[Run],
+    actors: usize,
+    options: &Options,
+) -> Result<String, Box<dyn Error>> {
     let workers = runs.iter().map(|run| run.workers).max().unwrap_or(1);
     let mut title = format!("Load balance on {}", count(workers, "worker"));
     if options.cost_us > 0.0 {
@@ -28,17 +32,20 @@ pub(crate) fn compare(runs: &[Run], actors: usize, options: &Options) -> Result<
     }
     let mut about = "Every actor of every run agrees with the sequential pass.".to_owned();
     if options.repeat > 1 {
-        about += &format!(" All figures come from the median of {} runs, by makespan.", options.repeat);
+        about +=
+            &format!(" All figures come from the median of {} runs, by makespan.", options.repeat);
     }
-    let threads =
-        format!("A thread for each of the {} actors is left out: too many to start.", grouped(actors));
+    let threads = format!(
+        "A thread for each of the {} actors is left out: too many to start.",
+        grouped(actors)
+    );
 
-    let bursts = POLICIES.map(|policy| Ok((Way::Crew(policy), workers, burst::of_a_crew(policy, workers)?)));
+    let bursts =
+        POLICIES.map(|policy| Ok((Way::Crew(policy), workers, burst::of_a_crew(policy, workers)?)));
     let bursts = bursts.into_iter().collect::<Result<AllBursts, heist::BuildError>>()?;
     let rows = table::rows(runs, &bursts);
     let mut text = format!("\n{title}.\n{about}\n{threads}\n\n{}", table::text(&rows));
-    text +=
-        "\nBusy time per worker, by the clock (including time for which the system preempted a worker)\n\n";
+    text += "\nBusy time per worker, by the clock (including time for which the system preempted a worker)\n\n";
     let medians = || rows.iter().map(Row::median);
     let busiest = medians().flat_map(busy).max().copied().unwrap_or_default();
     medians().for_each(|run| text += &bars(run, busiest));

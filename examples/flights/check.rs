@@ -23,9 +23,16 @@ pub(crate) fn compare(flights: &Flights, expected: &Results, found: &Results) ->
     differences.named("route", &flights.routes, &expected.routes, &found.routes);
     differences.named("airport", &flights.airports, &expected.airports, &found.airports);
     differences.named("carrier", &flights.carriers, &expected.carriers, &found.carriers);
-    for key @ (aircraft, day) in expected.days.keys().chain(found.days.keys()).collect::<BTreeSet<_>>() {
+    for key @ (aircraft, day) in
+        expected.days.keys().chain(found.days.keys()).collect::<BTreeSet<_>>()
+    {
         differences.note(expected.days.get(key), found.days.get(key), || {
-            format!("aircraft {} on {}/{}", flights.aircraft.name(*aircraft as usize), day.month, day.day)
+            format!(
+                "aircraft {} on {}/{}",
+                flights.aircraft.name(*aircraft as usize),
+                day.month,
+                day.day
+            )
         });
     }
     differences
@@ -36,7 +43,13 @@ impl Differences {
         self.count == 0
     }
 
-    fn named<T: PartialEq + Debug>(&mut self, what: &str, names: &Names, expected: &[T], found: &[T]) {
+    fn named<T: PartialEq + Debug>(
+        &mut self,
+        what: &str,
+        names: &Names,
+        expected: &[T],
+        found: &[T],
+    ) {
         for key in 0..expected.len().max(found.len()) {
             self.note(expected.get(key), found.get(key), || format!("{what} {}", names.name(key)));
         }

@@ -67,7 +67,8 @@ impl Names {
         if let Some(&key) = self.keys.get(name) {
             return key;
         }
-        let key = u32::try_from(self.names.len()).expect("a u32 numbers all flights, so also all their keys");
+        let key = u32::try_from(self.names.len())
+            .expect("a u32 numbers all flights, so also all their keys");
         self.names.push(name.to_owned());
         self.keys.insert(name.to_owned(), key);
         key
@@ -87,7 +88,8 @@ impl Flights {
     pub(crate) fn read(path: &Path, progress: &mut Progress) -> Result<Self, Box<dyn Error>> {
         let in_file = |error: &dyn Display| format!("{}: {error}", path.display());
         let mut file = BufReader::new(File::open(path).map_err(|error| in_file(&error))?);
-        let compressed = file.fill_buf().map_err(|error| in_file(&error))?.starts_with(&[0x1f, 0x8b]);
+        let compressed =
+            file.fill_buf().map_err(|error| in_file(&error))?.starts_with(&[0x1f, 0x8b]);
         let content: Box<dyn Read> =
             if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
         Ok(Self::parse(content, progress).map_err(|error| in_file(&error))?)
@@ -192,7 +194,8 @@ fn known<T: FromStr>(column: Column, text: &str) -> Result<Option<T>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let unfit = |_| format!("{} is {text:?}, not a whole number of minutes", NAMES[column as usize]);
+    let unfit =
+        |_| format!("{} is {text:?}, not a whole number of minutes", NAMES[column as usize]);
     text.parse().map(Some).map_err(unfit)
 }
 
@@ -204,7 +207,10 @@ fn within<T: FromStr + PartialOrd + Display>(
 ) -> Result<T, String> {
     match text.parse() {
         Ok(number) if least <= number && number <= most => Ok(number),
-        _ => Err(format!("{} is {text:?}, not a number from {least} to {most}", NAMES[column as usize])),
+        _ => Err(format!(
+            "{} is {text:?}, not a number from {least} to {most}",
+            NAMES[column as usize]
+        )),
     }
 }
 
@@ -228,14 +234,23 @@ month,day,sched_dep_time,carrier,tailnum,origin,dest,dep_delay,arr_delay,air_tim
     fn numbers_the_keys() {
         let flights = parsed(SOME).unwrap();
         let [a, _, none, b] = flights.list[..] else { panic!("not 4 flights") };
-        assert_eq!((a.aircraft, a.route, a.origin, a.dest), (b.aircraft, b.route, b.origin, b.dest));
-        assert_eq!((a.departure_delay, b.arrival_delay, b.air_minutes), (Some(2), Some(-18), Some(183)));
+        assert_eq!(
+            (a.aircraft, a.route, a.origin, a.dest),
+            (b.aircraft, b.route, b.origin, b.dest)
+        );
+        assert_eq!(
+            (a.departure_delay, b.arrival_delay, b.air_minutes),
+            (Some(2), Some(-18), Some(183))
+        );
         assert_eq!(
             (none.departure_delay, flights.aircraft.name(none.aircraft as usize)),
             (None, NO_AIRCRAFT)
         );
         assert_eq!(flights.routes.name(none.route as usize), "JFK-MIA");
-        assert_eq!([flights.aircraft.len(), flights.airports.len(), flights.carriers.len()], [3, 5, 2]);
+        assert_eq!(
+            [flights.aircraft.len(), flights.airports.len(), flights.carriers.len()],
+            [3, 5, 2]
+        );
     }
 
     #[test]

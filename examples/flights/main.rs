@@ -131,7 +131,10 @@ fn agreement(run: &Run, actors: usize, options: &Options) -> String {
         grouped(actors),
     );
     if options.cost_us > 0.0 {
-        text += &format!("Each flight cost each of its actors {} us of extra CPU time.\n", options.cost_us);
+        text += &format!(
+            "Each flight cost each of its actors {} us of extra CPU time.\n",
+            options.cost_us
+        );
     }
     text
 }

@@ -40,7 +40,9 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("data").join("flights-2013.csv.gz");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .with_file_name("data")
+            .join("flights-2013.csv.gz");
         Self { file, workers: None, cost_us: 0.0, repeat: 1, report: None }
     }
 }
@@ -59,15 +61,21 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Req
             continue;
         }
         let text = argument.to_string_lossy();
-        let (name, inline) = text.split_once('=').map_or((&*text, None), |(name, value)| (name, Some(value)));
-        let mut value =
-            || inline.map(OsString::from).or_else(|| arguments.next()).ok_or(format!("{name} needs a value"));
+        let (name, inline) =
+            text.split_once('=').map_or((&*text, None), |(name, value)| (name, Some(value)));
+        let mut value = || {
+            inline
+                .map(OsString::from)
+                .or_else(|| arguments.next())
+                .ok_or(format!("{name} needs a value"))
+        };
         match name {
             "--workers" => options.workers = Some(positive(name, &value()?)?),
             "--repeat" => options.repeat = positive(name, &value()?)?,
             "--cost-us" => {
                 let wanted = "a number of microseconds from 0 to 1000000";
-                options.cost_us = number(name, &value()?, wanted, |us: &f64| (0.0..=1e6).contains(us))?;
+                options.cost_us =
+                    number(name, &value()?, wanted, |us: &f64| (0.0..=1e6).contains(us))?;
             }
             "--report" => options.report = Some(value()?.into()),
             "--help" | "-h" => return Ok(Request::Help),
@@ -107,7 +115,8 @@ mod tests {
     fn reads_both_forms() {
         let all = ["--workers", "8", "--cost-us=1.5", "a.csv", "--repeat=3", "--report", "a.html"];
         let report = Some("a.html".into());
-        let expected = Options { file: "a.csv".into(), workers: Some(8), cost_us: 1.5, repeat: 3, report };
+        let expected =
+            Options { file: "a.csv".into(), workers: Some(8), cost_us: 1.5, repeat: 3, report };
         assert_eq!(parsed(&all).unwrap(), expected);
         assert_eq!(parsed(&[]).unwrap(), Options::default());
     }

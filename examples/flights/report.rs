@@ -18,18 +18,24 @@ pub(crate) fn overview(flights: &Flights, results: &Results) -> String {
     ];
     let kinds = kinds.map(|(count, what)| format!("{} {what}", grouped(count))).join(", ");
     let mut text = format!("{} actors: {kinds}.\n", grouped(results.len()));
-    let none =
-        results.aircraft.iter().enumerate().find(|(key, _)| flights.aircraft.name(*key) == NO_AIRCRAFT);
+    let none = results
+        .aircraft
+        .iter()
+        .enumerate()
+        .find(|(key, _)| flights.aircraft.name(*key) == NO_AIRCRAFT);
     if let Some((_, log)) = none {
         let without = count(log.tally.flights as usize, "flight");
-        text += &format!("{without} without a tail number belong to one aircraft named {NO_AIRCRAFT}.\n");
+        text += &format!(
+            "{without} without a tail number belong to one aircraft named {NO_AIRCRAFT}.\n"
+        );
     }
     text
 }
 
 /// Formats the tables of carriers, worst routes and busiest aircraft.
 pub(crate) fn tables(flights: &Flights, results: &Results) -> String {
-    let carriers = by(results.carriers.iter().copied().enumerate(), |tally| f64::from(tally.flights));
+    let carriers =
+        by(results.carriers.iter().copied().enumerate(), |tally| f64::from(tally.flights));
     let mut text = format!(
         "\nCarriers, by flights. Delays at departure and arrival in minutes; late is more than {LATE}.\n\n"
     );
@@ -39,14 +45,16 @@ pub(crate) fn tables(flights: &Flights, results: &Results) -> String {
     // A route with a handful of flights would be best or worst by chance. Listed routes have at
     // least one flight in a thousand.
     let least = u32::try_from(flights.list.len().div_ceil(1000)).unwrap_or(u32::MAX);
-    let often = results.routes.iter().copied().enumerate().filter(|(_, tally)| tally.flights >= least);
+    let often =
+        results.routes.iter().copied().enumerate().filter(|(_, tally)| tally.flights >= least);
     let routes = by(often, |tally| tally.arrivals.mean().unwrap_or(f64::MIN));
     text += &format!(
         "\nThe worst routes, by mean delay at arrival, of the {} with at least {}.\n\n",
         routes.len(),
         count(least as usize, "flight"),
     );
-    let routes = routes.iter().take(LISTED).map(|(key, tally)| row(flights.routes.name(*key), tally, &[]));
+    let routes =
+        routes.iter().take(LISTED).map(|(key, tally)| row(flights.routes.name(*key), tally, &[]));
     text += &delays("route", &[], routes.collect());
 
     let mut days = vec![(0_u32, 0); flights.aircraft.len()];
@@ -69,7 +77,10 @@ pub(crate) fn tables(flights: &Flights, results: &Results) -> String {
 
 /// Sorts by rank, greatest first. The sort is stable, so that equal entries stay in the order of
 /// the file.
-fn by(tallies: impl Iterator<Item = (usize, Tally)>, rank: impl Fn(&Tally) -> f64) -> Vec<(usize, Tally)> {
+fn by(
+    tallies: impl Iterator<Item = (usize, Tally)>,
+    rank: impl Fn(&Tally) -> f64,
+) -> Vec<(usize, Tally)> {
     let mut tallies: Vec<_> = tallies.collect();
     tallies.sort_by(|(_, a), (_, b)| rank(b).total_cmp(&rank(a)));
     tallies
@@ -77,7 +88,8 @@ fn by(tallies: impl Iterator<Item = (usize, Tally)>, rank: impl Fn(&Tally) -> f6
 
 /// Formats a table of [`row`]s.
 fn delays(what: &str, more: &[&str], rows: Vec<Vec<String>>) -> String {
-    let columns = ["flights", "cancelled", "diverted", "dep mean", "max", "late", "arr mean", "max", "late"];
+    let columns =
+        ["flights", "cancelled", "diverted", "dep mean", "max", "late", "arr mean", "max", "late"];
     let header = [what].into_iter().chain(columns).chain(more.iter().copied());
     table(header.map(str::to_owned).collect(), rows)
 }
@@ -96,5 +108,9 @@ fn row(name: &str, tally: &Tally, more: &[String]) -> Vec<String> {
 }
 
 fn share(part: u32, whole: u32) -> String {
-    if whole == 0 { "-".into() } else { format!("{:.1} %", 100.0 * f64::from(part) / f64::from(whole)) }
+    if whole == 0 {
+        "-".into()
+    } else {
+        format!("{:.1} %", 100.0 * f64::from(part) / f64::from(whole))
+    }
 }

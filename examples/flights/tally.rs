@@ -118,7 +118,8 @@ impl Results {
 
     /// Returns the number of actors, one for each entry.
     pub(crate) fn len(&self) -> usize {
-        let named = self.aircraft.len() + self.routes.len() + self.airports.len() + self.carriers.len();
+        let named =
+            self.aircraft.len() + self.routes.len() + self.airports.len() + self.carriers.len();
         named + self.days.len()
     }
 }
@@ -133,7 +134,10 @@ mod tests {
         let flights = parsed(&SOME.replace(",2,11,227", ",40,,")).unwrap();
         let results = Results::sequential(&flights);
         let united = results.carriers[0];
-        assert_eq!((united.flights, united.cancelled, united.diverted, united.air_minutes), (3, 0, 1, 410));
+        assert_eq!(
+            (united.flights, united.cancelled, united.diverted, united.air_minutes),
+            (3, 0, 1, 410)
+        );
         assert_eq!(united.departures, Delays { known: 3, late: 1, total: 43, most: Some(40) });
         assert_eq!(united.arrivals, Delays { known: 2, late: 1, total: 2, most: Some(20) });
         assert_eq!(results.carriers[1].cancelled, 1);

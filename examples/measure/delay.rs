@@ -148,7 +148,9 @@ mod tests {
 
     #[test]
     fn a_stamp_is_taken_of_a_part() {
-        for (messages, every) in [(0, 1), (1, 1), (100_000, 1), (100_001, 3), (336_776, 5), (2_000_000, 21)] {
+        for (messages, every) in
+            [(0, 1), (1, 1), (100_000, 1), (100_001, 3), (336_776, 5), (2_000_000, 21)]
+        {
             let sample = Sample::of(messages);
             assert_eq!(sample.every(), every);
             let stamped = (0..1_000).filter(|&at| sample.stamp(at) != Stamp::NONE).count();

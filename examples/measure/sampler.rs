@@ -132,7 +132,11 @@ mod tests {
     fn stats(asleep: &[bool], waiting: u64) -> Stats {
         let mut stats = Stats::default();
         stats.workers = vec![WorkerStats::default(); asleep.len()];
-        stats.workers.iter_mut().zip(asleep).for_each(|(worker, asleep)| worker.parks = u64::from(*asleep));
+        stats
+            .workers
+            .iter_mut()
+            .zip(asleep)
+            .for_each(|(worker, asleep)| worker.parks = u64::from(*asleep));
         stats.waiting_actors = waiting;
         stats
     }

@@ -53,7 +53,10 @@ mod tests {
     fn an_even_load_and_one_worker_for_all_are_the_bounds() {
         for n in 1..10_usize {
             let even = spread(&vec![7; n]);
-            assert!(close(even.most, 1.0) && close(even.variation, 0.0) && close(even.jain, 1.0), "{even:?}");
+            assert!(
+                close(even.most, 1.0) && close(even.variation, 0.0) && close(even.jain, 1.0),
+                "{even:?}"
+            );
             let mut one = vec![0; n];
             one[n / 2] = 5;
             let one = spread(&one);

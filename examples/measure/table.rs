@@ -22,7 +22,10 @@ pub(crate) const COLUMNS: [(&str, &str); 16] = [
         "Time from the first message sent to the last one handled. All figures come from the run with the median makespan.",
     ),
     ("least..most", "Least and greatest makespan of all runs, in seconds."),
-    ("CPU time", "CPU time of the whole process in that time, including the sender and the measurement."),
+    (
+        "CPU time",
+        "CPU time of the whole process in that time, including the sender and the measurement.",
+    ),
     (
         "delay p50",
         "Queue delay: time from sending a message (including the wait for room), or at a steady pace from its due \
@@ -78,8 +81,9 @@ pub(crate) fn rows<'a>(runs: &'a [Run], bursts: &'a AllBursts) -> Vec<Row<'a>> {
         match rows.iter_mut().find(|row| (row.way, row.workers) == (run.way, run.workers)) {
             Some(row) => row.runs.push(run),
             None => {
-                let burst =
-                    bursts.iter().find(|(way, workers, _)| (*way, *workers) == (run.way, run.workers));
+                let burst = bursts
+                    .iter()
+                    .find(|(way, workers, _)| (*way, *workers) == (run.way, run.workers));
                 let burst = burst.map(|(_, _, burst)| burst);
                 rows.push(Row { way: run.way, workers: run.workers, runs: vec![run], burst });
             }
@@ -101,9 +105,11 @@ impl<'a> Row<'a> {
         let delay = |part| quantile(&run.delays, part).map_or("-".into(), time);
         let crew = run.crew.as_ref();
         let spread = crew.and_then(|crew| Spread::of(&crew.busy));
-        let of_spread =
-            |of: fn(&Spread) -> f64| spread.as_ref().map_or("-".into(), |s| format!("{:.3}", of(s)));
-        let a_thousand = |count: u64| format!("{:.2}", 1_000.0 * count as f64 / run.messages.max(1) as f64);
+        let of_spread = |of: fn(&Spread) -> f64| {
+            spread.as_ref().map_or("-".into(), |s| format!("{:.3}", of(s)))
+        };
+        let a_thousand =
+            |count: u64| format!("{:.2}", 1_000.0 * count as f64 / run.messages.max(1) as f64);
         let idle = crew.zip(run.idle_part()).map_or("-".into(), |(crew, part)| {
             format!("{} ({:.1} %)", time(crew.seen.idle_hands), 100.0 * part)
         });
@@ -122,8 +128,9 @@ impl<'a> Row<'a> {
             idle,
             crew.map_or("-".into(), |crew| a_thousand(crew.steals)),
             crew.map_or("-".into(), |crew| a_thousand(crew.wakes)),
-            self.burst
-                .map_or("-".into(), |burst| format!("{}, {}", time(burst.median()), time(burst.most()))),
+            self.burst.map_or("-".into(), |burst| {
+                format!("{}, {}", time(burst.median()), time(burst.most()))
+            }),
             run.kept.map_or("-".into(), text::grouped),
         ]
     }
@@ -211,7 +218,11 @@ mod tests {
         assert_eq!(rows[1].median().makespan, Duration::from_millis(20));
         assert_eq!(rows[1].range(), "0.010..0.030");
         let table = cells(&rows);
-        assert_eq!(table[0], ["", "workers", "makespan", "least..most", "CPU time"], "the others are empty");
+        assert_eq!(
+            table[0],
+            ["", "workers", "makespan", "least..most", "CPU time"],
+            "the others are empty"
+        );
         assert_eq!(table[2], ["Stealing", "2", "0.020 s", "0.010..0.030", "n/a"]);
     }
 
@@ -219,6 +230,9 @@ mod tests {
     fn times_have_three_digits_and_a_unit() {
         let texts = [0, 999, 1_000, 99_940, 999_499, 12_345_678, 1_500_000_000, 75_000_000_000];
         let texts = texts.map(|ns| time(Duration::from_nanos(ns)));
-        assert_eq!(texts, ["0 ns", "999 ns", "1.00 us", "99.9 us", "999 us", "12.3 ms", "1.50 s", "75.0 s"]);
+        assert_eq!(
+            texts,
+            ["0 ns", "999 ns", "1.00 us", "99.9 us", "999 us", "12.3 ms", "1.50 s", "75.0 s"]
+        );
     }
 }

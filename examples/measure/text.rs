@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Aligns columns: the first to the left, all others to the right.
 pub(crate) fn table(header: Vec<String>, rows: Vec<Vec<String>>) -> String {
     let lines: Vec<_> = std::iter::once(header).chain(rows).collect();
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..lines[0].len()).map(width).collect();
     let mut text = String::new();
     for line in &lines {

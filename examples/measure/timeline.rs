@@ -49,7 +49,8 @@ impl Timeline {
         self.offered += 1;
         if self.readings.len() > MOST {
             let mut place = 0..;
-            self.readings.retain(|_| place.next().is_some_and(|place: usize| place.is_multiple_of(2)));
+            self.readings
+                .retain(|_| place.next().is_some_and(|place: usize| place.is_multiple_of(2)));
             self.step *= 2;
         }
     }
@@ -151,7 +152,8 @@ mod tests {
     #[test]
     fn a_long_run_is_thinned_out_and_keeps_its_total() {
         let mut long = Timeline::new();
-        let reading = |at: u64| [Reading { busy: at / 2 * MS, idle: 0, parked: at.is_multiple_of(2) }];
+        let reading =
+            |at: u64| [Reading { busy: at / 2 * MS, idle: 0, parked: at.is_multiple_of(2) }];
         (0..50_000).for_each(|at| long.offer(Duration::from_millis(at), &reading(at)));
         long.keep(Duration::from_millis(50_000), &reading(50_000));
         assert!(long.readings.len() <= MOST + 1, "{}", long.readings.len());

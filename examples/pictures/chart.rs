@@ -11,8 +11,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::look::{
-    self, Drawn, FONT, GREY, GRID, HEAD, IDEAL, LABEL, SKY, VERMILLION, legend, legend_of_lines, line,
-    look_of, mark, svg, title, write,
+    self, Drawn, FONT, GREY, GRID, HEAD, IDEAL, LABEL, SKY, VERMILLION, legend, legend_of_lines,
+    line, look_of, mark, svg, title, write,
 };
 use crate::measure::delay::{Delay, quantile};
 use crate::measure::meter::{Run, Way};
@@ -37,7 +37,8 @@ const MOST_LANES: usize = 32;
 
 /// Draws a panel for each run, with a lane for each worker and a common time axis.
 pub(crate) fn busy(title_text: &str, runs: &[&Run]) -> Svg {
-    let panels: Vec<_> = runs.iter().filter_map(|run| run.crew.as_ref().map(|crew| (*run, crew))).collect();
+    let panels: Vec<_> =
+        runs.iter().filter_map(|run| run.crew.as_ref().map(|crew| (*run, crew))).collect();
     let lanes = panels.iter().map(|(run, _)| run.workers.min(MOST_LANES)).max().unwrap_or(1) as i32;
     let lane_height = (240 / lanes).clamp(14, 46);
     let (head, panel) = (30, lanes * lane_height);
@@ -49,8 +50,10 @@ pub(crate) fn busy(title_text: &str, runs: &[&Run]) -> Svg {
 
     svg((WIDTH, height), |area| {
         title(area, title_text)?;
-        let entries =
-            [("busy".to_owned(), SKY), ("parked while runnable work waited".to_owned(), VERMILLION)];
+        let entries = [
+            ("busy".to_owned(), SKY),
+            ("parked while runnable work waited".to_owned(), VERMILLION),
+        ];
         legend(area, &entries, |area, colour, (x, y), width| {
             area.draw(&Rectangle::new([(x, y - 7), (x + width, y + 7)], colour.filled()))?;
             Ok(())
@@ -63,7 +66,13 @@ pub(crate) fn busy(title_text: &str, runs: &[&Run]) -> Svg {
             let last = place + 1 == panels.len();
             let all = crew.seen.timeline.lanes(PARTS);
             let shown = &all[..all.len().min(MOST_LANES)];
-            write(area, &headline(run, crew.busy.as_slice()), (LEFT, top + 14), LABEL + 1, left_middle())?;
+            write(
+                area,
+                &headline(run, crew.busy.as_slice()),
+                (LEFT, top + 14),
+                LABEL + 1,
+                left_middle(),
+            )?;
 
             let below = if last { BELOW } else { 8 };
             let (_, rest) = area.split_vertically(top + head);
@@ -88,7 +97,11 @@ pub(crate) fn busy(title_text: &str, runs: &[&Run]) -> Svg {
                 .y_label_formatter(&name)
                 .x_labels(10)
                 .x_label_formatter(&number)
-                .x_desc(if last { format!("time since the first message, {unit}") } else { String::new() })
+                .x_desc(if last {
+                    format!("time since the first message, {unit}")
+                } else {
+                    String::new()
+                })
                 .draw()?;
             let width = run.makespan.as_secs_f64() * scale;
             for (worker, lane) in shown.iter().enumerate() {
@@ -118,7 +131,9 @@ fn draw_lane(chart: &mut LaneChart<'_, '_>, lane: &Lane, floor: f64, width: f64)
         shares.iter().enumerate().flat_map(step).collect()
     };
     let busy = steps(&lane.busy, &|share| floor + HEIGHT * share);
-    chart.draw_series(AreaSeries::new(busy, floor, SKY.filled()).border_style(look::BLUE.stroke_width(1)))?;
+    chart.draw_series(
+        AreaSeries::new(busy, floor, SKY.filled()).border_style(look::BLUE.stroke_width(1)),
+    )?;
     if lane.idle.iter().any(|share| *share > 0.0) {
         let idle = steps(&lane.idle, &|share| floor + HEIGHT * (1.0 - share));
         chart.draw_series(AreaSeries::new(idle, floor + HEIGHT, VERMILLION.filled()))?;
@@ -150,13 +165,15 @@ pub(crate) fn delays(title_text: &str, runs: &[&Run]) -> Svg {
     let values = || curves.iter().flat_map(|(_, curve)| curve.iter().map(|(_, us)| *us));
     let low = values().fold(f64::MAX, f64::min).clamp(1e-3, 1e9).log10().floor();
     let high = values().fold(0.0, f64::max).max(10_f64.powf(low + 0.1)).log10().ceil();
-    let most = curves.iter().flat_map(|(_, curve)| curve.last()).map(|(x, _)| *x).fold(10.0, f64::max);
+    let most =
+        curves.iter().flat_map(|(_, curve)| curve.last()).map(|(x, _)| *x).fold(10.0, f64::max);
     let decades = (low as i32..=high as i32).map(|decade| 10_f64.powi(decade)).collect();
     let percents: Vec<f64> = PERCENTS.iter().map(|(x, _)| *x).filter(|x| *x <= most).collect();
 
     svg((WIDTH, 420), |area| {
         title(area, title_text)?;
-        let entries: Vec<_> = curves.iter().map(|(way, _)| (way.to_string(), look_of(*way))).collect();
+        let entries: Vec<_> =
+            curves.iter().map(|(way, _)| (way.to_string(), look_of(*way))).collect();
         legend_of_lines(area, &entries)?;
         let (_, below) = area.split_vertically(HEAD);
         let mut chart = ChartBuilder::on(&below)
@@ -173,7 +190,8 @@ pub(crate) fn delays(title_text: &str, runs: &[&Run]) -> Svg {
             let known = PERCENTS.iter().find(|(at, _)| at == x);
             known.map_or(String::new(), |(_, text)| (*text).to_owned())
         };
-        let delay = |us: &f64| time(Duration::from_nanos((us * 1e3).round() as u64)).replace(".00", "");
+        let delay =
+            |us: &f64| time(Duration::from_nanos((us * 1e3).round() as u64)).replace(".00", "");
         let delay = |us: &f64| delay(us).replace(".0 ", " ").replace("us", "\u{b5}s");
         chart
             .configure_mesh()
@@ -220,7 +238,8 @@ fn curve(delays: &Delay) -> Vec<(f64, f64)> {
     let mut places: Vec<f64> = steps.take_while(|x| *x <= most).chain(marks).collect();
     places.sort_by(f64::total_cmp);
     places.dedup();
-    let us = |x: f64| quantile(delays, 1.0 - 1.0 / x).map_or(0.0, |delay| delay.as_secs_f64() * 1e6);
+    let us =
+        |x: f64| quantile(delays, 1.0 - 1.0 / x).map_or(0.0, |delay| delay.as_secs_f64() * 1e6);
     places.into_iter().map(|x| (x, us(x).max(1e-3))).collect()
 }
 
@@ -233,10 +252,12 @@ pub(crate) fn scaling(title_text: &str, rows: &[Row<'_>], most_parallel: f64, co
     let mut sizes: Vec<usize> = rows.iter().filter(crews).map(|row| row.workers).collect();
     sizes.dedup();
     let place = |workers: usize| sizes.iter().position(|size| *size == workers).unwrap_or(0) as f64;
-    let one = rows.iter().find(|row| row.workers == sizes[0]).map_or(0.0, |row| row.median().a_second());
+    let one =
+        rows.iter().find(|row| row.workers == sizes[0]).map_or(0.0, |row| row.median().a_second());
     let one = one / sizes[0].min(cores) as f64;
     let ideal = |workers: usize| one * (workers.min(cores) as f64).min(most_parallel.max(1.0));
-    let best = rows.iter().flat_map(|row| row.runs.iter().map(|run| run.a_second())).fold(0.0, f64::max);
+    let best =
+        rows.iter().flat_map(|row| row.runs.iter().map(|run| run.a_second())).fold(0.0, f64::max);
     let high = sizes.iter().map(|size| ideal(*size)).fold(best, f64::max) * 1.06;
     let (scale, unit) = match high {
         ..1e5 => (1.0, ""),
@@ -257,7 +278,10 @@ pub(crate) fn scaling(title_text: &str, rows: &[Row<'_>], most_parallel: f64, co
         let mut entries: Vec<_> = ways.iter().map(|way| (way.to_string(), look_of(*way))).collect();
         let bound = if most_parallel < cores as f64 { "the busiest key" } else { "the processors" };
         entries.push((
-            format!("ideal, up to what {bound} allow{}", if bound == "the busiest key" { "s" } else { "" }),
+            format!(
+                "ideal, up to what {bound} allow{}",
+                if bound == "the busiest key" { "s" } else { "" }
+            ),
             IDEAL,
         ));
         legend_of_lines(area, &entries)?;
@@ -285,22 +309,30 @@ pub(crate) fn scaling(title_text: &str, rows: &[Row<'_>], most_parallel: f64, co
             .x_desc(format!("workers ({cores} processors)"))
             .y_desc(format!("{unit}messages handled a second"))
             .draw()?;
-        let at = |x: f64, a_second: f64| chart.plotting_area().map_coordinate(&(x, a_second / scale));
+        let at =
+            |x: f64, a_second: f64| chart.plotting_area().map_coordinate(&(x, a_second / scale));
         line(area, sizes.iter().map(|size| at(place(*size), ideal(*size))).collect(), IDEAL)?;
         for (index, way) in ways.into_iter().enumerate() {
             let own: Vec<_> = rows.iter().filter(|row| row.way == way).collect();
             // Offset from each other, so that the ranges of different ways stay visible.
-            let aside = |x: f64| if way == Way::Threads { x } else { x + 0.03 * (index as f64 - 1.0) };
-            let mut places: Vec<_> =
-                own.iter().map(|row| at(aside(place(row.workers)), row.median().a_second())).collect();
+            let aside =
+                |x: f64| if way == Way::Threads { x } else { x + 0.03 * (index as f64 - 1.0) };
+            let mut places: Vec<_> = own
+                .iter()
+                .map(|row| at(aside(place(row.workers)), row.median().a_second()))
+                .collect();
             if way == Way::Threads {
                 let y = places[0].1;
                 places = vec![(at(ends.start, 0.0).0, y), (at(ends.end, 0.0).0, y)];
             } else {
                 for row in &own {
-                    let [worst, best] = [row.runs.last(), row.runs.first()]
-                        .map(|run| at(aside(place(row.workers)), run.map_or(0.0, |run| run.a_second())));
-                    area.draw(&PathElement::new(vec![worst, best], look_of(way).colour.stroke_width(1)))?;
+                    let [worst, best] = [row.runs.last(), row.runs.first()].map(|run| {
+                        at(aside(place(row.workers)), run.map_or(0.0, |run| run.a_second()))
+                    });
+                    area.draw(&PathElement::new(
+                        vec![worst, best],
+                        look_of(way).colour.stroke_width(1),
+                    ))?;
                 }
                 for place in &places {
                     mark(area, *place, look_of(way))?;

@@ -52,8 +52,12 @@ pub(super) const IDEAL: Look = Look { colour: GREY, dash: Some((2, 5)), marker: 
 pub(super) fn look_of(way: Way) -> Look {
     use heist::Policy::{Sharded, SharedQueue};
     match way {
-        Way::Crew(Sharded) => Look { colour: VERMILLION, dash: Some((10, 5)), marker: Marker::Triangle },
-        Way::Crew(SharedQueue) => Look { colour: GREEN, dash: Some((4, 4)), marker: Marker::Square },
+        Way::Crew(Sharded) => {
+            Look { colour: VERMILLION, dash: Some((10, 5)), marker: Marker::Triangle }
+        }
+        Way::Crew(SharedQueue) => {
+            Look { colour: GREEN, dash: Some((4, 4)), marker: Marker::Square }
+        }
         Way::Crew(_) => Look { colour: BLUE, dash: None, marker: Marker::Circle },
         Way::Threads => Look { colour: PURPLE, dash: Some((14, 4)), marker: Marker::Cross },
     }

@@ -45,7 +45,8 @@ impl Section {
         }
         if rows.iter().any(|row| row.way != Way::Threads && row.workers != rows[0].workers) {
             let title = format!("{heading}: throughput over workers");
-            pictures.push((chart::scaling(&title, rows, most_parallel, machine::cores())?, SCALING));
+            pictures
+                .push((chart::scaling(&title, rows, most_parallel, machine::cores())?, SCALING));
         }
         Ok(Self { heading: heading.into(), text: text.into(), table: table::cells(rows), pictures })
     }
@@ -81,10 +82,14 @@ pub(crate) fn write(
 fn page(title: &str, introduction: &str, sections: &[Section]) -> String {
     let mut body = format!("<h1>{}</h1>\n<p>{}</p>\n", escaped(title), escaped(introduction));
     for section in sections {
-        body += &format!("<h2>{}</h2>\n<p>{}</p>\n", escaped(&section.heading), escaped(&section.text));
+        body +=
+            &format!("<h2>{}</h2>\n<p>{}</p>\n", escaped(&section.heading), escaped(&section.text));
         body += &html_table(&section.table);
         for (svg, caption) in &section.pictures {
-            body += &format!("<figure>\n{svg}<figcaption>{}</figcaption>\n</figure>\n", escaped(caption));
+            body += &format!(
+                "<figure>\n{svg}<figcaption>{}</figcaption>\n</figure>\n",
+                escaped(caption)
+            );
         }
     }
     body += "<h2>Meaning of the columns</h2>\n<dl>\n";

@@ -147,7 +147,8 @@ impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
         loop {
             // SAFETY: the batch cannot leave the handler. The popped envelope has a message of type
             // `M` and belongs to the batch.
-            let Taken { envelope, batched, sent } = unsafe { from.pop_same_type(TypeId::of::<M>())? };
+            let Taken { envelope, batched, sent } =
+                unsafe { from.pop_same_type(TypeId::of::<M>())? };
             let popped = PoppedEnvelope { envelope, batched };
             // An expired message counts in the turn but takes no place in the batch.
             if !popped.has_expired() {

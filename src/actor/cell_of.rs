@@ -44,7 +44,8 @@ impl<A: Actor> CellOf<A> {
         },
         ..Self::VTABLE
     };
-    const DEDICATED: ActorVtable = ActorVtable { drop_state: Self::drop_state_if_made, ..Self::BOUND };
+    const DEDICATED: ActorVtable =
+        ActorVtable { drop_state: Self::drop_state_if_made, ..Self::BOUND };
 
     pub(crate) const fn actor_vtable() -> &'static ActorVtable {
         &Self::VTABLE

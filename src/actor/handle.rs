@@ -264,7 +264,10 @@ impl<A> ActorContext<A> {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("workers", &self.workers()).field("policy", &self.policy()).finish()
+        f.debug_struct("Handle")
+            .field("workers", &self.workers())
+            .field("policy", &self.policy())
+            .finish()
     }
 }
 

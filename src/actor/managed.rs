@@ -126,14 +126,17 @@ pub(crate) fn spawn_managed<A: Actor + Send, T: CellOwner<A>>(
         let mut owner = Some(owner);
         let mut cold = core.timing.then(Cold::new_timed);
         // The parts are written in place. The room for the state may be large, and is not touched.
-        let managed = core.with_heap(|heap| memory::alloc_uninit::<ManagedCell<A, T>>(heap, Kind::Cell));
+        let managed =
+            core.with_heap(|heap| memory::alloc_uninit::<ManagedCell<A, T>>(heap, Kind::Cell));
         let make = |id, place| {
-            let header = Header::new(&ManagedCell::<A, T>::VTABLE, shard, id, place, capacity, cold.take());
+            let header =
+                Header::new(&ManagedCell::<A, T>::VTABLE, shard, id, place, capacity, cold.take());
             let owner = owner.take().expect("called at most once");
             // SAFETY: no other thread knows the memory, and the header is its first part.
             unsafe {
                 (&raw mut (*managed.as_ptr()).made).write(Cell::new(false));
-                (&raw mut (*managed.as_ptr()).owner).write(UnsafeCell::new(ManuallyDrop::new(owner)));
+                (&raw mut (*managed.as_ptr()).owner)
+                    .write(UnsafeCell::new(ManuallyDrop::new(owner)));
                 managed.cast::<Header>().write(header);
             }
             managed.cast()

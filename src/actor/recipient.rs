@@ -235,13 +235,17 @@ impl<M, R> Clone for Asker<M, R> {
     }
 }
 
-impl<A: Receive<M, Reply = R>, M: Send + 'static, R: Send + 'static> From<ActorRef<A>> for Asker<M, R> {
+impl<A: Receive<M, Reply = R>, M: Send + 'static, R: Send + 'static> From<ActorRef<A>>
+    for Asker<M, R>
+{
     fn from(actor: ActorRef<A>) -> Self {
         Asker::new(actor)
     }
 }
 
-impl<A: Receive<M, Reply = R>, M: Send + 'static, R: Send + 'static> From<&ActorRef<A>> for Asker<M, R> {
+impl<A: Receive<M, Reply = R>, M: Send + 'static, R: Send + 'static> From<&ActorRef<A>>
+    for Asker<M, R>
+{
     fn from(actor: &ActorRef<A>) -> Self {
         Asker::new(actor.clone())
     }

@@ -71,7 +71,11 @@ impl<A: Actor, S: ReplicaSupervisor<A>> Supervisor for TypedSupervisor<A, S> {
 impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// Makes the actor supervised by `successors` and a taker from the queue that belongs to
     /// `sharing`.
-    pub(crate) fn supervised(self, successors: impl ReplicaSupervisor<A>, sharing: &Arc<Sharing>) -> Self {
+    pub(crate) fn supervised(
+        self,
+        successors: impl ReplicaSupervisor<A>,
+        sharing: &Arc<Sharing>,
+    ) -> Self {
         let typed = TypedSupervisor { successors, actor: PhantomData };
         self.supervised_by(Supervised::for_replica(Box::new(typed), Arc::clone(sharing)))
     }
@@ -146,7 +150,8 @@ impl<A> fmt::Debug for QueueActor<A> {
 /// a message without a sender, exempt from the capacity.
 pub(crate) fn send_mark<A>(actor: &ActorRef<A>, then: Box<dyn FnOnce() + Send>) {
     // A plain box and not a block of the pool: marks are rare.
-    let mark = Box::new(MarkEnvelope { envelope: Envelope::new(&MARK_VTABLE), then, sent: SentAt::BLANK });
+    let mark =
+        Box::new(MarkEnvelope { envelope: Envelope::new(&MARK_VTABLE), then, sent: SentAt::BLANK });
     // SAFETY: the box is given up to the mailbox or the line. There the functions of this type
     // handle or discard the box, once.
     unsafe {

@@ -51,7 +51,11 @@ impl<A: Actor> ActorRef<A> {
     ///
     /// # Errors
     /// As [`send`](Self::send), and [`Refusal::TimedOut`].
-    pub fn send_timeout<M: Send + 'static>(&self, message: M, timeout: Duration) -> Result<(), SendError<M>>
+    pub fn send_timeout<M: Send + 'static>(
+        &self,
+        message: M,
+        timeout: Duration,
+    ) -> Result<(), SendError<M>>
     where
         A: Receive<M>,
     {
@@ -76,8 +80,11 @@ impl<A: Actor> ActorRef<A> {
         if self.header().core().is_forked() {
             return Err(SendError::new(message, Refusal::Forked));
         }
-        let packed =
-            Packed::<A>::new::<M, C>(message, self.header().core(), self.header().stopwatch().is_some());
+        let packed = Packed::<A>::new::<M, C>(
+            message,
+            self.header().core(),
+            self.header().stopwatch().is_some(),
+        );
         let mut queued = Queued::new(self.clone(), packed);
         let returned = match wait::wait_for(&mut queued, until) {
             Ok(Some(done)) => done.err(),
@@ -173,8 +180,9 @@ impl<A> Packed<A> {
         A: Receive<M>,
     {
         let telling = TellParcel::for_tell::<A, M>(message);
-        let pack =
-            |heap: &_| if timed { telling.into_dated_envelope(heap) } else { telling.into_envelope(heap) };
+        let pack = |heap: &_| {
+            if timed { telling.into_dated_envelope(heap) } else { telling.into_envelope(heap) }
+        };
         Packed::from_envelope(core.with_heap(pack), core)
     }
 
@@ -272,7 +280,11 @@ impl<A> Queued<A> {
 
     /// Puts a message into the actor's mailbox or, with its [ticket](Packed::new_ticket), in line
     /// for it. Runs no user code.
-    pub(crate) fn post_or_queue(actor: &ActorRef<A>, packed: Packed<A>, ticket: &Arc<Ticket>) -> Posted<A> {
+    pub(crate) fn post_or_queue(
+        actor: &ActorRef<A>,
+        packed: Packed<A>,
+        ticket: &Arc<Ticket>,
+    ) -> Posted<A> {
         // `Done` until the message is in line, so a drop has nothing to withdraw.
         let mut queued = Queued { actor: actor.clone(), state: SendState::Done };
         match queued.send_or_queue(packed, ticket) {
@@ -295,7 +307,11 @@ impl<A> Queued<A> {
     }
 
     /// Delivers the message or puts it in line, on the first poll. Runs no user code.
-    fn send_or_queue(&mut self, packed: Packed<A>, ticket: &Arc<Ticket>) -> Poll<Result<(), Returned<A>>> {
+    fn send_or_queue(
+        &mut self,
+        packed: Packed<A>,
+        ticket: &Arc<Ticket>,
+    ) -> Poll<Result<(), Returned<A>>> {
         // Usually one round. Between a refusal and the look at the line there may be room again.
         let mut envelope = packed.into_envelope();
         loop {
@@ -331,7 +347,9 @@ impl<A> Queued<A> {
                 Some(envelope) => Some(Packed::from_envelope(envelope, self.core())),
                 // A ticket not in line is settled, so no waker is left in it.
                 None => match ticket.poll_state(Waker::noop()) {
-                    TicketNow::Refused(envelope, _) => Some(Packed::from_envelope(envelope, self.core())),
+                    TicketNow::Refused(envelope, _) => {
+                        Some(Packed::from_envelope(envelope, self.core()))
+                    }
                     TicketNow::Accepted | TicketNow::Waiting => None,
                 },
             },
@@ -364,7 +382,8 @@ impl<A> Future for Queued<A> {
         match &self.state {
             SendState::Fresh(packed) => {
                 let ticket = packed.new_ticket(cx.waker());
-                let SendState::Fresh(packed) = std::mem::replace(&mut self.state, SendState::Done) else {
+                let SendState::Fresh(packed) = std::mem::replace(&mut self.state, SendState::Done)
+                else {
                     unreachable!("it was fresh")
                 };
                 self.send_or_queue(packed, &ticket)

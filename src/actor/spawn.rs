@@ -79,7 +79,11 @@ impl<'a> Spawner<'a> {
                     unsafe {
                         let strong = Strong::from_raw(header);
                         // Joins before the first turn, which may be the last.
-                        if header.as_ref().supervised().is_none_or(|kept| kept.list_at_queue(header)) {
+                        if header
+                            .as_ref()
+                            .supervised()
+                            .is_none_or(|kept| kept.list_at_queue(header))
+                        {
                             Header::schedule(header);
                         }
                         Ok(ActorRef::from_strong(strong))
@@ -262,7 +266,9 @@ impl<'a, A> SpawnBuilder<'a, A> {
                 Some(SpawnProblem::Capacity(messages))
             }
             (_, Some(k), _) if k >= workers => Some(SpawnProblem::Worker { k, workers }),
-            (.., Some(limits)) if limits.messages == 0 || limits.time.is_zero() => Some(SpawnProblem::Budget),
+            (.., Some(limits)) if limits.messages == 0 || limits.time.is_zero() => {
+                Some(SpawnProblem::Budget)
+            }
             _ => None,
         }
     }
@@ -276,11 +282,19 @@ impl<'a, A> SpawnBuilder<'a, A> {
         let placed = !matches!(bound, Affinity::Any);
         let Self { name, limits, timing, kept, .. } = self;
         // Most actors need none of this, and get no cold part.
-        let cold = (name.is_some() || limits.is_some() || placed || timing || kept.is_some()).then(|| {
-            // Made before the first message, so no message of a timed actor is without an instant.
-            let stopwatch = timing.then(Stopwatch::new);
-            Box::new(Cold { name, limits, affinity: bound, supervised: kept, stopwatch, ..Cold::default() })
-        });
+        let cold =
+            (name.is_some() || limits.is_some() || placed || timing || kept.is_some()).then(|| {
+                // Made before the first message, so no message of a timed actor is without an instant.
+                let stopwatch = timing.then(Stopwatch::new);
+                Box::new(Cold {
+                    name,
+                    limits,
+                    affinity: bound,
+                    supervised: kept,
+                    stopwatch,
+                    ..Cold::default()
+                })
+            });
         Ok((cold, self.actor))
     }
 }
@@ -469,18 +483,30 @@ impl<A> fmt::Display for SpawnError<A> {
 impl fmt::Display for SpawnProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SpawnProblem::ShuttingDown => f.write_str("actor not spawned: the executor is shutting down"),
+            SpawnProblem::ShuttingDown => {
+                f.write_str("actor not spawned: the executor is shutting down")
+            }
             SpawnProblem::Capacity(n) => {
-                write!(f, "actor not spawned: a mailbox for {n} messages (1 to {} are possible)", MAX_LEN - 1)
+                write!(
+                    f,
+                    "actor not spawned: a mailbox for {n} messages (1 to {} are possible)",
+                    MAX_LEN - 1
+                )
             }
             SpawnProblem::Worker { k, workers } => {
-                write!(f, "actor not spawned: there is no worker {k} (there are 0 to {})", workers - 1)
+                write!(
+                    f,
+                    "actor not spawned: there is no worker {k} (there are 0 to {})",
+                    workers - 1
+                )
             }
-            SpawnProblem::Thread(_) => f.write_str("actor not spawned: its thread could not be started"),
+            SpawnProblem::Thread(_) => {
+                f.write_str("actor not spawned: its thread could not be started")
+            }
             SpawnProblem::Budget => f.write_str("actor not spawned: a turn's budget must not be 0"),
-            SpawnProblem::BoundedAndUnbounded => {
-                f.write_str("actor not spawned: `capacity` contradicts `unbounded` (leave one of them out)")
-            }
+            SpawnProblem::BoundedAndUnbounded => f.write_str(
+                "actor not spawned: `capacity` contradicts `unbounded` (leave one of them out)",
+            ),
         }
     }
 }

@@ -58,8 +58,9 @@ impl<C: Send + 'static> TellParcel<C> {
     pub(crate) fn pack_for(self, at: &Header) -> AnyEnvelope {
         // Whether an actor is timed never changes, so the choice holds until the delivery.
         let dated = at.stopwatch().is_some();
-        at.core()
-            .with_heap(|heap| if dated { self.into_dated_envelope(heap) } else { self.into_envelope(heap) })
+        at.core().with_heap(|heap| {
+            if dated { self.into_dated_envelope(heap) } else { self.into_envelope(heap) }
+        })
     }
 }
 
@@ -107,7 +108,8 @@ impl<M: Send + 'static> Parcel for TellParcel<M> {
                     // SAFETY: `kind` is the kind of `M`. The segment was just begun, so it is on no
                     // queue. A place is reserved for the message.
                     return unsafe {
-                        let segment = from.with_heap(|heap| segment::new_with_first(heap, kind, message));
+                        let segment =
+                            from.with_heap(|heap| segment::new_with_first(heap, kind, message));
                         to.inbox.push_segment(segment);
                     };
                 }
@@ -178,12 +180,17 @@ impl<A: Actor> ActorRef<A> {
     }
 
     #[inline]
-    pub(crate) fn tell_as<M: Send + 'static, C: Carried<M>>(&self, message: C) -> Result<(), SendError<C>>
+    pub(crate) fn tell_as<M: Send + 'static, C: Carried<M>>(
+        &self,
+        message: C,
+    ) -> Result<(), SendError<C>>
     where
         A: Receive<M>,
     {
         // SAFETY: `self` is a strong reference; the envelope is made for an actor of type `A`.
-        match unsafe { deliver(self.as_ptr(), TellParcel::for_tell::<A, M>(message), Lane::Ordinary) } {
+        match unsafe {
+            deliver(self.as_ptr(), TellParcel::for_tell::<A, M>(message), Lane::Ordinary)
+        } {
             Ok(_) => Ok(()),
             Err((telling, refusal)) => Err(SendError::new(telling.into_message(), refusal)),
         }

@@ -26,7 +26,10 @@ impl<A> Context<A> {
         carried!(message => self.tell_self_as::<M, _>(message))
     }
 
-    fn tell_self_as<M: Send + 'static, C: Carried<M>>(&mut self, message: C) -> Result<(), SendError<C>>
+    fn tell_self_as<M: Send + 'static, C: Carried<M>>(
+        &mut self,
+        message: C,
+    ) -> Result<(), SendError<C>>
     where
         A: Receive<M>,
     {

@@ -89,13 +89,27 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
         open: receive::Open,
         handle_batch: receive::HandleBatch,
     ) -> TellVtables {
-        let (discard, sent) =
-            (discard_told::<C>, timestamp_offset::<SentAt>(offset_of!(TellEnvelope<C, SentAt>, sent)));
+        let (discard, sent) = (
+            discard_told::<C>,
+            timestamp_offset::<SentAt>(offset_of!(TellEnvelope<C, SentAt>, sent)),
+        );
         let undated = batched_vtable::<A, M>(open, handle_batch);
         let dated = batched_vtable::<A, M>(open, handle_batch);
         TellVtables {
-            undated: EnvelopeVtable { handle, discard, sent: 0, batched: undated, mark_taken: None },
-            dated: EnvelopeVtable { handle: handle_dated, discard, sent, batched: dated, mark_taken: None },
+            undated: EnvelopeVtable {
+                handle,
+                discard,
+                sent: 0,
+                batched: undated,
+                mark_taken: None,
+            },
+            dated: EnvelopeVtable {
+                handle: handle_dated,
+                discard,
+                sent,
+                batched: dated,
+                mark_taken: None,
+            },
             segment: None,
         }
     }
@@ -152,7 +166,9 @@ impl<M: Send + 'static, S: Timestamp> TellEnvelope<M, S> {
             let message = (&raw const (*this.as_ptr()).message).read();
             // A slot is not freed by itself. Its segment goes when all slots are passed.
             if place == Storage::Boxed {
-                Worker::with_heap(|here| memory::free_without_drop(here, Kind::Message, this, held));
+                Worker::with_heap(|here| {
+                    memory::free_without_drop(here, Kind::Message, this, held)
+                });
             }
             message
         }
@@ -176,7 +192,10 @@ where
         let (message, header) = (slot.cast::<C>().read(), whose.cast::<Header>());
         let table = &TellVtablesOf::<A, M, C>::PLAIN.undated;
         Envelope::node_of(
-            header.as_ref().core().with_heap(|heap| TellEnvelope::new_boxed(heap, table, (), message)),
+            header
+                .as_ref()
+                .core()
+                .with_heap(|heap| TellEnvelope::new_boxed(heap, table, (), message)),
         )
     }
 }
@@ -258,13 +277,20 @@ unsafe fn handle_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     unsafe {
         let message = TellEnvelope::<C, SentAt>::take_boxed(this, header.as_ref().pool_held());
         let table = &TellVtablesOf::<A, M, C>::PLAIN.undated;
-        let undated =
-            header.as_ref().core().with_heap(|heap| TellEnvelope::new_boxed(heap, table, (), message));
+        let undated = header
+            .as_ref()
+            .core()
+            .with_heap(|heap| TellEnvelope::new_boxed(heap, table, (), message));
         handle::<A, M, C>(undated, header, Storage::Boxed);
     }
 }
 
-unsafe fn handle_prepaid_dated<A: Receive<M>, M: Send + 'static, C: Carried<M>, const AGAIN: bool>(
+unsafe fn handle_prepaid_dated<
+    A: Receive<M>,
+    M: Send + 'static,
+    C: Carried<M>,
+    const AGAIN: bool,
+>(
     this: AnyEnvelope,
     header: NonNull<Header>,
     place: Storage,

@@ -199,7 +199,12 @@ impl<'a> RecordedWait<'a> {
         bell: &Arc<ThreadWaker>,
     ) -> Result<Self, WaitRefused> {
         let (actor, whom) = (WaitingActor::from_header(who), WaitingActor::from_header(target));
-        match who.core().waits.register_wait(actor, whom, WaitTarget::from_header(target, ask), bell) {
+        match who.core().waits.register_wait(
+            actor,
+            whom,
+            WaitTarget::from_header(target, ask),
+            bell,
+        ) {
             Ok(outer) => Ok(RecordedWait { who, outer }),
             Err(cycle) => {
                 who.core().emit_event(|| Event::WaitRefused { cycle: cycle.clone() });

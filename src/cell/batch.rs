@@ -132,7 +132,8 @@ impl Taking<'_> {
             // The message is looked at before it is taken, so one of another type needs no putting
             // back.
             let envelope = Envelope::from_node(header.inbox.peek_node(&self.rest)?);
-            let batched = Envelope::batch_table(envelope).filter(|batched| batched.message == message)?;
+            let batched =
+                Envelope::batch_table(envelope).filter(|batched| batched.message == message)?;
             let _the_same = header.inbox.pop_from(&self.rest);
             self.total.set(self.total.get() + 1);
             Some(Taken { envelope, batched, sent: Envelope::sent_at(envelope) })

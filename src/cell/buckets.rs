@@ -33,8 +33,8 @@ mod filled {
         /// Makes buckets whose values agree in so many decimal digits.
         pub(in crate::cell) fn new(digits: u8) -> Self {
             // Made for usual times, and grows by itself for longer ones.
-            let mut fresh =
-                Histogram::new_with_bounds(SHORTEST, USUAL, digits).expect("these bounds are possible");
+            let mut fresh = Histogram::new_with_bounds(SHORTEST, USUAL, digits)
+                .expect("these bounds are possible");
             fresh.auto(true);
             Buckets(fresh)
         }

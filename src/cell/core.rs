@@ -124,7 +124,8 @@ impl fmt::Debug for Core {
 
 impl Core {
     pub(crate) fn new(settings: CoreSettings<'_>) -> (Arc<Self>, Vec<WorkerInit>) {
-        let CoreSettings { workers, policy, cores, capacity, limits, spares, timing, hook } = settings;
+        let CoreSettings { workers, policy, cores, capacity, limits, spares, timing, hook } =
+            settings;
         let (scheduler, inits) = Scheduler::new(workers, policy, cores, spares);
         let core = Arc::new(Core {
             scheduler,
@@ -165,7 +166,9 @@ impl Core {
             at: NonNull::from(&self.tallies[worker].0).cast(),
             // SAFETY: called by the slot's holder, so no other thread touches the dead cells. The
             // holder's thread holds the core.
-            flush: |worker_data| unsafe { worker_data.cast::<Tally>().as_ref().dead_cells.free_all() },
+            flush: |worker_data| unsafe {
+                worker_data.cast::<Tally>().as_ref().dead_cells.free_all()
+            },
         };
         self.scheduler.run_crew_thread(arrival, worker_data, recruit)
     }
@@ -195,7 +198,12 @@ impl Core {
 
     /// Adds to the worker's own count, or to the shared count without a worker.
     #[inline]
-    pub(crate) fn count_at(&self, worker: Option<&Worker>, which: impl Fn(&Tally) -> &Counter, n: u64) {
+    pub(crate) fn count_at(
+        &self,
+        worker: Option<&Worker>,
+        which: impl Fn(&Tally) -> &Counter,
+        n: u64,
+    ) {
         match worker {
             Some(worker) => which(Tally::of_worker(worker)).add(n),
             None => which(&self.tallies[self.workers()]).add_shared(n),

@@ -55,8 +55,11 @@ impl DedicatedThreads {
         // Counted before the start, so `running_threads` never misses a running thread.
         let number = core.dedicated.started.fetch_add(1, Relaxed);
         let shared = core.share();
-        let started =
-            core.threads.start_thread(format!("{name}-own-{number}"), stack_size, alive, move || {
+        let started = core.threads.start_thread(
+            format!("{name}-own-{number}"),
+            stack_size,
+            alive,
+            move || {
                 if let Some(cores) = cores {
                     // Best effort: a thread in the wrong place is slower, not wrong.
                     let _better_there_than_nowhere = cores.bind_this_thread();
@@ -64,7 +67,8 @@ impl DedicatedThreads {
                 life(&shared);
                 shared.threads.mark_exiting();
                 shared.dedicated.ended.fetch_add(1, Release);
-            });
+            },
+        );
         // Balances the count above, since no thread will.
         if started.is_err() {
             core.dedicated.ended.fetch_add(1, Release);

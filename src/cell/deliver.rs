@@ -55,7 +55,11 @@ pub(crate) trait Parcel: Sized {
 /// # Safety
 /// A place is reserved in the mailbox of `to`, and the parcel is made for the type of that actor.
 #[inline]
-pub(crate) unsafe fn push_alone<P: Parcel>(parcel: P, to: &Header, from: &impl Origin) -> NonNull<Envelope> {
+pub(crate) unsafe fn push_alone<P: Parcel>(
+    parcel: P,
+    to: &Header,
+    from: &impl Origin,
+) -> NonNull<Envelope> {
     let envelope = from.with_heap(|heap| parcel.into_envelope(heap));
     // SAFETY: a place is reserved. The envelope was just packed, so it is on no queue and no other
     // thread knows it.
@@ -148,7 +152,8 @@ fn closed_to_outside(core: &Core, lane: Lane) -> Option<Refusal> {
     } else {
         // Exempt messages are accepted, and a thread of the crew may still send: draining goes on
         // until the crew is quiescent.
-        (lane == Lane::Ordinary && core.is_draining() && !core.on_crew()).then_some(Refusal::ShuttingDown)
+        (lane == Lane::Ordinary && core.is_draining() && !core.on_crew())
+            .then_some(Refusal::ShuttingDown)
     }
 }
 
@@ -272,7 +277,12 @@ unsafe fn push_dated<P: Parcel>(this: &Header, parcel: P, idle: bool) -> NonNull
 /// # Safety
 /// A place is reserved, the caller keeps the cell alive, and no other thread knows the envelope. If
 /// `idle`, the caller has just scheduled the actor and has not pushed its runnable.
-unsafe fn link_dated(this: &Header, stopwatch: &Stopwatch, envelope: NonNull<Envelope>, idle: bool) {
+unsafe fn link_dated(
+    this: &Header,
+    stopwatch: &Stopwatch,
+    envelope: NonNull<Envelope>,
+    idle: bool,
+) {
     let now = time::now();
     // SAFETY: no other thread knows the envelope until it is pushed. The caller keeps the cell
     // alive after that.
@@ -297,14 +307,17 @@ unsafe fn link_dated(this: &Header, stopwatch: &Stopwatch, envelope: NonNull<Env
 /// `outside` says that the sender is no worker of the crew.
 #[cold]
 fn reserve_beside(header: &Header, outside: bool) -> Reserve {
-    let Some(cold) = header.cold_if_any().filter(|cold| cold.prepaid.has_any()) else { return Reserve::Full };
+    let Some(cold) = header.cold_if_any().filter(|cold| cold.prepaid.has_any()) else {
+        return Reserve::Full;
+    };
     // Under the lock the count cannot fall between its reading and the step of the word, so no more
     // ordinary messages are accepted than the capacity allows. A count that rises meanwhile refuses
     // too much at worst.
     let _list = cold.room.lock();
-    header
-        .state
-        .reserve_place(header.capacity.saturating_add(cold.prepaid.read_count()).min(MAX_LEN), outside)
+    header.state.reserve_place(
+        header.capacity.saturating_add(cold.prepaid.read_count()).min(MAX_LEN),
+        outside,
+    )
 }
 
 /// Puts a tick into a mailbox, and the actor into a queue if it was idle. Returns `false` if the

@@ -84,7 +84,8 @@ pub(crate) unsafe fn run_ending_turn(this: NonNull<Header>) -> After {
     // gap and comes again, so no step below runs before the mailbox is empty. The mailbox is
     // closed, so its length only falls.
     let taken = discard_leftovers(header);
-    let rest = if taken > 0 { header.state.give_places_back(taken) } else { header.state.load_snapshot() };
+    let rest =
+        if taken > 0 { header.state.give_places_back(taken) } else { header.state.load_snapshot() };
     if rest.len() > 0 {
         return if taken == 0 { After::RequeueGap } else { After::Requeue };
     }
@@ -98,8 +99,9 @@ pub(crate) unsafe fn run_ending_turn(this: NonNull<Header>) -> After {
         let reason = stop_reason_of(header);
         // SAFETY: in the actor's turn, and the state is there, since the phase was `Running` before
         // `begin_ending`.
-        let outcome =
-            user::run_guarded(Site::Stopped, || unsafe { (header.vtable().stopped)(this, &reason) });
+        let outcome = user::run_guarded(Site::Stopped, || unsafe {
+            (header.vtable().stopped)(this, &reason)
+        });
         report_outcome(header, outcome, PanicPlace::Stopped);
     }
     // The phase is `Ended` before the drop runs, so a panic there cannot lead to a second drop.
@@ -117,7 +119,8 @@ pub(crate) unsafe fn run_ending_turn(this: NonNull<Header>) -> After {
         }
         if let Some(supervised) = supervised {
             sharing::unlist_cell(this, supervised);
-            supervisor = supervised.supervisor.take().map(|supervisor| (supervisor, stop_reason_of(header)));
+            supervisor =
+                supervised.supervisor.take().map(|supervisor| (supervisor, stop_reason_of(header)));
         }
     }
     // The steps below may free the cell, here or on another thread, and run wakers. That code must
@@ -189,7 +192,11 @@ fn discard_leftovers(header: &Header) -> u32 {
         let drop_it = || unsafe {
             Envelope::discard_message(Envelope::from_node(node), cause.clone(), header.pool_held())
         };
-        report_outcome(header, user::run_guarded_for(Site::Drop, cause, drop_it), PanicPlace::MessageDrop);
+        report_outcome(
+            header,
+            user::run_guarded_for(Site::Drop, cause, drop_it),
+            PanicPlace::MessageDrop,
+        );
     }
     if taken > 0 {
         let reason = match reason {
@@ -250,7 +257,9 @@ unsafe fn pop_next(header: &Header) -> Option<*mut Node> {
     match header.cold_if_any() {
         None => message(),
         // SAFETY: the caller holds the runnable and so is the receiver of the ticks too.
-        Some(cold) => unsafe { cold.ticks.pop_or(NonNull::from(header).cast(), |tick| tick, message) },
+        Some(cold) => unsafe {
+            cold.ticks.pop_or(NonNull::from(header).cast(), |tick| tick, message)
+        },
     }
 }
 
@@ -258,14 +267,14 @@ unsafe fn pop_next(header: &Header) -> Option<*mut Node> {
 /// actor. Returns `false` if there may be more.
 fn abandon_timers(header: &Header, most: usize) -> bool {
     let Some(cold) = header.cold_if_any() else { return true };
-    let Abandoned { timers, cancelled } = header.core().scheduler.timers.take_out_for(&cold.ticks.aim, most);
+    let Abandoned { timers, cancelled } =
+        header.core().scheduler.timers.take_out_for(&cold.ticks.aim, most);
     // Outside the timers' lock, since a dropped message is user code.
     let all = timers.len() < most;
     for timed in timers {
-        user::run_contained(
-            Site::Drop,
-            || if cancelled { drop(timed) } else { timed.report_undeliverable() },
-        );
+        user::run_contained(Site::Drop, || {
+            if cancelled { drop(timed) } else { timed.report_undeliverable() }
+        });
     }
     all
 }

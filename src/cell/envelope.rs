@@ -106,7 +106,11 @@ impl EnvelopeVtable {
         // `Storage::SegmentSlot` the function reads nothing in front of the message.
         unsafe {
             let table: &Self = &*kind.table().cast();
-            (table.handle)(slot.byte_sub(size_of::<Envelope>()).cast(), header, Storage::SegmentSlot);
+            (table.handle)(
+                slot.byte_sub(size_of::<Envelope>()).cast(),
+                header,
+                Storage::SegmentSlot,
+            );
         }
     }
 }

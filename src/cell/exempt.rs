@@ -45,7 +45,9 @@ pub(crate) unsafe fn deliver_mark(owner: Strong, envelope: NonNull<Envelope>) {
             dead_letters::count_undeliverable(owner.header());
             // SAFETY: the delivery was refused, so again no other pointer exists. The owner's
             // reference keeps the pool.
-            unsafe { Envelope::discard_message(envelope, AskError::Stopped, owner.header().pool_held()) }
+            unsafe {
+                Envelope::discard_message(envelope, AskError::Stopped, owner.header().pool_held())
+            }
         }
     }
 }

@@ -10,7 +10,8 @@ pub(super) fn fail_actor(header: &Header, text: PanicText) {
     *header.cold().panic.lock() = Some(text.clone());
     let scheduled = header.state.set_closed(true);
     debug_assert!(!scheduled, "we hold the runnable");
-    let place = if header.phase.get() == Phase::New { PanicPlace::Started } else { PanicPlace::Handler };
+    let place =
+        if header.phase.get() == Phase::New { PanicPlace::Started } else { PanicPlace::Handler };
     count_panic(header, place, text);
 }
 
@@ -18,5 +19,10 @@ pub(super) fn fail_actor(header: &Header, text: PanicText) {
 pub(super) fn count_panic(header: &Header, place: PanicPlace, text: PanicText) {
     let core = header.core();
     core.count_here(|tally| &tally.panicked, 1);
-    core.emit_event(|| Event::Panicked { actor: header.id(), type_name: header.type_name(), place, text });
+    core.emit_event(|| Event::Panicked {
+        actor: header.id(),
+        type_name: header.type_name(),
+        place,
+        text,
+    });
 }

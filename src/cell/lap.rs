@@ -20,14 +20,16 @@ impl Stopwatch {
     /// `first` is null, or a node of this mailbox. The caller is the mailbox's receiver.
     pub(super) unsafe fn first_is(&self, first: *mut Node) {
         // SAFETY: a node of this mailbox is an envelope, owned by the receiver until the pop.
-        let sent = (!first.is_null()).then(|| unsafe { Envelope::sent_at(Envelope::from_node(first)) });
+        let sent =
+            (!first.is_null()).then(|| unsafe { Envelope::sent_at(Envelope::from_node(first)) });
         self.messages.taken.store(sent.flatten().map_or(0, |sent| self.ns_of(sent)), Relaxed);
     }
 
     /// Returns the age at `now` of the oldest message or tick that waits, without the one in hand.
     pub(crate) fn oldest_waiting(&self, header: &Header, now: Instant) -> Option<Duration> {
         let messages = self.messages.oldest_mark(&header.inbox);
-        let ticks = header.cold_if_any().and_then(|cold| self.ticks.oldest_mark(cold.ticks.inbox()));
+        let ticks =
+            header.cold_if_any().and_then(|cold| self.ticks.oldest_mark(cold.ticks.inbox()));
         let oldest = [messages, ticks].into_iter().flatten().min()?;
         Some(Duration::from_nanos(self.ns_of(now).saturating_sub(oldest)))
     }
@@ -69,7 +71,12 @@ impl<'a> TurnTimer<'a> {
     ///
     /// # Safety
     /// Each of the two is null or a node of this actor's mailbox. Called in the actor's turn.
-    pub(crate) unsafe fn begin_message(&self, sent: Option<Instant>, messages: *mut Node, ticks: *mut Node) {
+    pub(crate) unsafe fn begin_message(
+        &self,
+        sent: Option<Instant>,
+        messages: *mut Node,
+        ticks: *mut Node,
+    ) {
         let watch = self.watch;
         // The end of the message before is the beginning of this one, unless something came
         // between.

@@ -102,7 +102,10 @@ mod tests {
                 _ => {
                     let at = rng.random_range(0..queue.len());
                     let (key, number) = queue.remove(at).unwrap();
-                    assert_eq!((list.remove(key), list.is_empty()), (Some(number), queue.is_empty()));
+                    assert_eq!(
+                        (list.remove(key), list.is_empty()),
+                        (Some(number), queue.is_empty())
+                    );
                 }
             }
             assert_eq!(list.front(), queue.front().map(|(_, number)| number));

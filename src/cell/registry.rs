@@ -139,7 +139,8 @@ impl Shard {
         let place = match inner.first_free {
             NO_PLACE => {
                 // All places are taken, so the vector grows by one.
-                let place = u32::try_from(inner.places.len()).ok().filter(|&place| place < NO_PLACE);
+                let place =
+                    u32::try_from(inner.places.len()).ok().filter(|&place| place < NO_PLACE);
                 let place = place.expect("fewer than 2^31 actors in a shard");
                 // A free place until the cell is there, so a walk never sees half a cell.
                 inner.places.push(RegistryEntry::free_before(NO_PLACE));
@@ -224,7 +225,9 @@ impl Shard {
                 return false;
             }
             let inner = self.inner.lock();
-            let Some(rest) = inner.places.get(from..).filter(|rest| !rest.is_empty()) else { return true };
+            let Some(rest) = inner.places.get(from..).filter(|rest| !rest.is_empty()) else {
+                return true;
+            };
             rest.iter().take(PART).filter_map(|place| place.header()).for_each(&mut f);
             // A cell never changes its place, so a cell that exists throughout is met exactly once.
             from += PART;

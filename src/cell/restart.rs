@@ -105,8 +105,11 @@ fn stop_and_drop_state(this: NonNull<Header>, panic: Option<PanicText>) {
     let (reason, cause) = match panic {
         None => (StopReason::Stopped, AskError::Stopped),
         Some(text) => {
-            let place =
-                if header.phase.get() == Phase::New { PanicPlace::Started } else { PanicPlace::Handler };
+            let place = if header.phase.get() == Phase::New {
+                PanicPlace::Started
+            } else {
+                PanicPlace::Handler
+            };
             count_panic(header, place, text.clone());
             (StopReason::Panicked(text.clone()), AskError::Panicked(text))
         }
@@ -134,7 +137,11 @@ fn stop_and_drop_state(this: NonNull<Header>, panic: Option<PanicText>) {
 
 /// Tells the event hook that another state is to be made, and why.
 fn emit_replaced(header: &Header, cause: ReplicaFailure) {
-    header.core().emit_event(|| Event::Replaced { actor: header.id(), type_name: header.type_name(), cause });
+    header.core().emit_event(|| Event::Replaced {
+        actor: header.id(),
+        type_name: header.type_name(),
+        cause,
+    });
 }
 
 /// Runs the turn of a vacant cell: the delay has passed, or the wait was cancelled.
@@ -200,7 +207,8 @@ unsafe fn make_successor(this: NonNull<Header>, supervised: &Supervised) -> Afte
     let mut made = Ok(());
     let panic = user::run_guarded(Site::Factory, || {
         // SAFETY: in the turn of the supervisor's own cell, which is vacant.
-        if let Some(result) = supervised.with_supervisor(|supervisor| unsafe { supervisor.make_state(this) })
+        if let Some(result) =
+            supervised.with_supervisor(|supervisor| unsafe { supervisor.make_state(this) })
         {
             made = result;
         }

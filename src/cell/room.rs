@@ -88,7 +88,9 @@ impl Ticket {
         let mut state = self.0.lock();
         let (now, unused) = match &mut *state {
             // The ticket may have been settled since the first look.
-            TicketState::Waiting { waker: old, .. } => (TicketNow::Waiting, std::mem::replace(old, waker)),
+            TicketState::Waiting { waker: old, .. } => {
+                (TicketNow::Waiting, std::mem::replace(old, waker))
+            }
             settled => (Self::take_settled(settled), waker),
         };
         drop(state);
@@ -100,7 +102,9 @@ impl Ticket {
     /// ticket waits with another waker.
     fn poll_known(&self, waker: &Waker) -> Option<TicketNow> {
         match &mut *self.0.lock() {
-            TicketState::Waiting { waker: known, .. } => known.will_wake(waker).then_some(TicketNow::Waiting),
+            TicketState::Waiting { waker: known, .. } => {
+                known.will_wake(waker).then_some(TicketNow::Waiting)
+            }
             settled => Some(Self::take_settled(settled)),
         }
     }
@@ -143,7 +147,10 @@ pub(crate) fn leave_line(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNul
     // Under the list's lock a ticket waits if and only if it is listed.
     let TicketState::Waiting { node, key: Some(key), .. } = *state else { return None };
     let listed = list.get_or_make_queue().remove(key);
-    debug_assert!(matches!(&listed, Some(Waiter::Sender(it)) if Arc::ptr_eq(it, ticket)), "another's place");
+    debug_assert!(
+        matches!(&listed, Some(Waiter::Sender(it)) if Arc::ptr_eq(it, ticket)),
+        "another's place"
+    );
     if list.is_empty() {
         header.state.clear_room_wait();
     }
@@ -159,15 +166,23 @@ pub(crate) fn leave_line(header: &Header, ticket: &Arc<Ticket>) -> Option<NonNul
 }
 
 /// Asks for a notice. Returns `Err` if the owner waits for this mailbox already.
-pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Envelope>) -> Result<(), ()> {
+pub(crate) fn notify_owner(
+    header: &Header,
+    owner: Strong,
+    envelope: NonNull<Envelope>,
+) -> Result<(), ()> {
     let mut list = header.cold().room.lock();
     if list.has_notice_for(address_of(&owner)) {
         drop(list); // before `owner` is dropped
         return Err(());
     }
-    match header.state.wait_for_room(list.is_empty().then(|| beside_prepaid(header, half_capacity(header)))) {
+    match header
+        .state
+        .wait_for_room(list.is_empty().then(|| beside_prepaid(header, half_capacity(header))))
+    {
         RoomWait::Waiting => {
-            list.get_or_make_queue().push(Waiter::Notice { owner, node: Envelope::node_of(envelope) });
+            list.get_or_make_queue()
+                .push(Waiter::Notice { owner, node: Envelope::node_of(envelope) });
         }
         RoomWait::Room | RoomWait::Closed => {
             drop(list);
@@ -183,12 +198,17 @@ pub(crate) fn notify_owner(header: &Header, owner: Strong, envelope: NonNull<Env
 /// # Safety
 /// `owner` is the actor whose cell `header` is. The envelope is made for it, and the caller gives
 /// up the only pointer to it.
-pub(crate) unsafe fn deliver_behind_line(header: &Header, owner: Strong, envelope: NonNull<Envelope>) {
+pub(crate) unsafe fn deliver_behind_line(
+    header: &Header,
+    owner: Strong,
+    envelope: NonNull<Envelope>,
+) {
     if header.state.load_snapshot().has_room_wait() {
         let mut list = header.cold().room.lock();
         // Only senders' messages come into this mailbox, so other waiters need no mark.
         if list.get_or_make_queue().senders > 0 {
-            list.get_or_make_queue().push(Waiter::Mark { owner, node: Envelope::node_of(envelope) });
+            list.get_or_make_queue()
+                .push(Waiter::Mark { owner, node: Envelope::node_of(envelope) });
             return;
         }
     }
@@ -255,15 +275,20 @@ pub(crate) fn serve_line(this: NonNull<Header>) {
                     }
                     // SAFETY: the cell's turn runs here and keeps the cell. The envelope was made
                     // for the cell and leaves the ticket with this call.
-                    let next = match unsafe { deliver(this, Envelope::from_node(node), Lane::Exempt) } {
-                        Ok(_) => TicketState::Accepted,
-                        Err((_, refusal)) => TicketState::Refused { node, refusal },
-                    };
+                    let next =
+                        match unsafe { deliver(this, Envelope::from_node(node), Lane::Exempt) } {
+                            Ok(_) => TicketState::Accepted,
+                            Err((_, refusal)) => TicketState::Refused { node, refusal },
+                        };
                     wake.push(std::mem::replace(&mut *state, next));
                 }
                 // Only collected here: a refused delivery drops the message, which is user code.
-                Waiter::Notice { owner, node } => notices.push((owner, node, deliver_notice as Deliver)),
-                Waiter::Mark { owner, node } => notices.push((owner, node, deliver_mark as Deliver)),
+                Waiter::Notice { owner, node } => {
+                    notices.push((owner, node, deliver_notice as Deliver))
+                }
+                Waiter::Mark { owner, node } => {
+                    notices.push((owner, node, deliver_mark as Deliver))
+                }
             }
         }
         if line.waiters.is_empty() {
@@ -291,10 +316,14 @@ pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
         match waiter {
             Waiter::Sender(ticket) => {
                 let mut state = ticket.0.lock();
-                let TicketState::Waiting { node, .. } = *state else { unreachable!("listed tickets wait") };
+                let TicketState::Waiting { node, .. } = *state else {
+                    unreachable!("listed tickets wait")
+                };
                 wake.push(std::mem::replace(&mut *state, TicketState::Refused { node, refusal }));
             }
-            Waiter::Notice { owner, node } => notices.push((owner, node, deliver_notice as Deliver)),
+            Waiter::Notice { owner, node } => {
+                notices.push((owner, node, deliver_notice as Deliver))
+            }
             Waiter::Mark { owner, node } => notices.push((owner, node, deliver_mark as Deliver)),
         }
     }
@@ -307,7 +336,11 @@ type Deliver = unsafe fn(Strong, NonNull<Envelope>);
 
 /// Delivers notices (other actors' mailboxes) and has senders woken (user code), outside all locks.
 /// The notices come first, since a waker may block.
-fn notify_and_wake(header: &Header, wake: Vec<TicketState>, notices: Vec<(Strong, *mut Node, Deliver)>) {
+fn notify_and_wake(
+    header: &Header,
+    wake: Vec<TicketState>,
+    notices: Vec<(Strong, *mut Node, Deliver)>,
+) {
     for (owner, node, deliver) in notices {
         // SAFETY: `owner` is a strong reference, and the envelope was made for it and left the
         // list.

@@ -151,9 +151,9 @@ impl SharedQueue {
         let state = |i: usize| unsafe { &self.members[at(i)].as_ref().state };
         // First the members that are idle now. Then each member is told to look at the end of its
         // turn. A member that went idle just before would not look, and is reserved after all.
-        let idle = (0..all)
-            .find(|&i| state(i).reserve_idle())
-            .or_else(|| (0..all).find(|&i| state(i).request_queue_check() && state(i).reserve_idle()))?;
+        let idle = (0..all).find(|&i| state(i).reserve_idle()).or_else(|| {
+            (0..all).find(|&i| state(i).request_queue_check() && state(i).reserve_idle())
+        })?;
         let member = self.members[at(idle)];
         // Round robin, so that messages are spread over the members.
         self.from = at(idle + 1);
@@ -263,7 +263,9 @@ pub(super) unsafe fn run_queue_turn(this: NonNull<Header>) -> After {
         EndTurn::More { from_outside: true } => return After::RequeueOutside,
         EndTurn::More { from_outside: false } | EndTurn::ServeRoom => return After::Requeue,
         EndTurn::Ending | EndTurn::Unreferenced => {}
-        EndTurn::CheckQueue | EndTurn::Retire => unreachable!("a queue is no member, and has no state"),
+        EndTurn::CheckQueue | EndTurn::Retire => {
+            unreachable!("a queue is no member, and has no state")
+        }
     }
     // SAFETY: these endings leave the runnable with this turn, and `begin_ending` is called before
     // `run_ending_turn`.

@@ -108,7 +108,10 @@ impl Supervised {
     }
 
     /// Calls `question` with the supervisor, if there is one. For the holder of the runnable.
-    pub(super) fn with_supervisor<R>(&self, question: impl FnOnce(&dyn Supervisor) -> R) -> Option<R> {
+    pub(super) fn with_supervisor<R>(
+        &self,
+        question: impl FnOnce(&dyn Supervisor) -> R,
+    ) -> Option<R> {
         // Taken out for the call, since the supervisor may run user code that comes back here.
         let lent = Lent { supervisor: Some(self.supervisor.take()?), to: &self.supervisor };
         lent.supervisor.as_deref().map(question)

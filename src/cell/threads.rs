@@ -281,7 +281,10 @@ mod tests {
         };
         threads.start_thread("test".to_string(), 1 << 20, alive, run).unwrap();
         has_left.recv().unwrap();
-        assert!(!threads.join_all(time::instant_after(Duration::from_millis(5))), "it is in its destructor");
+        assert!(
+            !threads.join_all(time::instant_after(Duration::from_millis(5))),
+            "it is in its destructor"
+        );
         assert_eq!(threads.exiting_names(), ["test"]);
         let still = gone.recv_timeout(Duration::from_millis(1));
         assert_eq!(still, Err(RecvTimeoutError::Timeout), "the sender goes last");

@@ -278,8 +278,14 @@ mod tests {
             record.add_time(longest);
             record.buckets.map_or(0, |buckets| buckets.bytes())
         };
-        for (longest, coarse, fine) in [(0, 800, 4_700), (USUAL, 800, 4_700), (u64::MAX, 2_200, 16_000)] {
-            assert!(bytes(Record::coarse(), longest) <= coarse, "{}", bytes(Record::coarse(), longest));
+        for (longest, coarse, fine) in
+            [(0, 800, 4_700), (USUAL, 800, 4_700), (u64::MAX, 2_200, 16_000)]
+        {
+            assert!(
+                bytes(Record::coarse(), longest) <= coarse,
+                "{}",
+                bytes(Record::coarse(), longest)
+            );
             assert!(bytes(Record::fine(), longest) <= fine, "{}", bytes(Record::fine(), longest));
         }
     }

@@ -85,9 +85,14 @@ unsafe fn run_turn(this: NonNull<Header>) -> After {
     // Without a cold part there are no ticks, no stopwatch and no limits of the actor's own, so
     // this loop looks at none of them.
     let drained = match header.cold_if_any() {
-        None => {
-            drain_mailbox(this, waiting, header.core().limits.messages, None, |run| run.pop_message(), || ())
-        }
+        None => drain_mailbox(
+            this,
+            waiting,
+            header.core().limits.messages,
+            None,
+            |run| run.pop_message(),
+            || (),
+        ),
         Some(cold) => drain_with_ticks(this, waiting, cold),
     };
     // The notes are settled before places are given back: see the order in `prepaid`.
@@ -235,7 +240,10 @@ fn drain_timed(
     let next = |run: &TurnProgress<'_>| unsafe {
         // Messages in slots were sent before the actor was timed, and have no instant. They are
         // moved into envelopes, so the loop has a single kind.
-        let node = cold.ticks.pop_or(this.cast(), Popped::Node, || run.pop_message())?.into_node(this.cast());
+        let node = cold
+            .ticks
+            .pop_or(this.cast(), Popped::Node, || run.pop_message())?
+            .into_node(this.cast());
         lap.begin_message(
             Envelope::sent_at(Envelope::from_node(node)),
             run.rest.get(),
@@ -243,7 +251,8 @@ fn drain_timed(
         );
         Some(Popped::Node(node))
     };
-    let drained = drain_mailbox(this, waiting, limit, Some((&lap, cold)), next, || lap.end_message());
+    let drained =
+        drain_mailbox(this, waiting, limit, Some((&lap, cold)), next, || lap.end_message());
     lap.end_turn();
     drained
 }
@@ -266,7 +275,8 @@ fn drain_mailbox(
     // SAFETY: the caller holds the runnable and so is the receiver.
     let rest = Cell::new(unsafe { header.inbox.load_taken() });
     let run = TurnProgress { header, total: Cell::new(0), given: Cell::new(0), rest };
-    let outcome = user::run_turn_guarded(|| run.handle_messages(this, waiting, limit, timed, next, done));
+    let outcome =
+        user::run_turn_guarded(|| run.handle_messages(this, waiting, limit, timed, next, done));
     // SAFETY: the caller is still the receiver, and `rest` is what `load_taken` returned, less what
     // was popped.
     unsafe { header.inbox.store_taken(run.rest.get()) };
@@ -434,7 +444,11 @@ impl TurnClock {
         let each = passed.as_nanos() as u64 / u64::from(total.max(1));
         // The threshold for going back is half of the threshold for going on, so a worker near it
         // does not change its mode with each turn.
-        let long = if Worker::long_messages() { each > LONG_MESSAGE_NS / 2 } else { each > LONG_MESSAGE_NS };
+        let long = if Worker::long_messages() {
+            each > LONG_MESSAGE_NS / 2
+        } else {
+            each > LONG_MESSAGE_NS
+        };
         Worker::set_long_messages(long);
         self.step = if long { 1 } else { CLOCK_EVERY };
         passed < run.header.limits().time

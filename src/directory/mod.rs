@@ -314,9 +314,9 @@ where
         let hash = inner.hash(key);
         match inner.find_running(hash, key) {
             Some(actor) => Some(Lookup { actor, _begin: None }),
-            None => {
-                inner.spawn_unless_found(hash, key, |own| DirectoryFactory::new(inner, hash, Arc::clone(own)))
-            }
+            None => inner.spawn_unless_found(hash, key, |own| {
+                DirectoryFactory::new(inner, hash, Arc::clone(own))
+            }),
         }
     }
 }
@@ -329,6 +329,8 @@ impl<K, A: Actor> Clone for Directory<K, A> {
 
 impl<K, A: Actor> fmt::Debug for Directory<K, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Directory").field("actors", &std::any::type_name::<A>()).finish_non_exhaustive()
+        f.debug_struct("Directory")
+            .field("actors", &std::any::type_name::<A>())
+            .finish_non_exhaustive()
     }
 }

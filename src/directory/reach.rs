@@ -104,17 +104,18 @@ where
             }
             Err(stopped) => stopped,
         };
-        let (actor, begin) = match managed::spawn_managed(self.executor.core(), self.capacity, owner) {
-            Ok(spawned) => spawned,
-            Err(refused) => {
-                // The lock goes first: what was refused may end the crew, and the crew's end may
-                // run wakers.
-                drop(shard);
-                let owner = refused.settle_refusal(self.executor.core());
-                drops::run_or_put_off(move || drop(owner));
-                return None;
-            }
-        };
+        let (actor, begin) =
+            match managed::spawn_managed(self.executor.core(), self.capacity, owner) {
+                Ok(spawned) => spawned,
+                Err(refused) => {
+                    // The lock goes first: what was refused may end the crew, and the crew's end may
+                    // run wakers.
+                    drop(shard);
+                    let owner = refused.settle_refusal(self.executor.core());
+                    drops::run_or_put_off(move || drop(owner));
+                    return None;
+                }
+            };
         let begin = shard.place_actor((hash, own), after, &actor, begin, &mut garbage);
         if let (None, Some(before)) = (&begin, after) {
             // Under the part's lock, like `end_succession`, so that the two cannot pass each
@@ -123,7 +124,10 @@ where
         }
         self.unlock_and_watch(shard);
         let scheduler = &self.executor.core().scheduler;
-        Some(Lookup { actor, _begin: begin.map(|task| DeferredStart { scheduler, task: Some(task) }) })
+        Some(Lookup {
+            actor,
+            _begin: begin.map(|task| DeferredStart { scheduler, task: Some(task) }),
+        })
     }
 
     /// Releases a part's lock. Starts the sweeper if an actor may become idle there now.

@@ -48,7 +48,11 @@ where
     ///
     /// # Errors
     /// As for [`tell`](Self::tell).
-    pub fn ask<Q, M: Send + 'static>(&self, key: &Q, message: M) -> Result<Ask<A::Reply>, SendError<M>>
+    pub fn ask<Q, M: Send + 'static>(
+        &self,
+        key: &Q,
+        message: M,
+    ) -> Result<Ask<A::Reply>, SendError<M>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
@@ -298,6 +302,8 @@ where
 
 impl<K: 'static, A: Actor, M> fmt::Debug for DirectorySending<K, A, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DirectorySending").field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("DirectorySending")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
     }
 }

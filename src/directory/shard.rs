@@ -166,7 +166,8 @@ impl<K> KnownKeys<K> {
     }
 
     fn has_compared(&self, key: &Arc<K>) -> bool {
-        self.is_same(key) || self.others.binary_search_by_key(&Arc::as_ptr(key), Arc::as_ptr).is_ok()
+        self.is_same(key)
+            || self.others.binary_search_by_key(&Arc::as_ptr(key), Arc::as_ptr).is_ok()
     }
 }
 
@@ -281,7 +282,8 @@ impl<K, A: Actor> KeyShard<K, A> {
 
     /// Returns the keys whose actors accept messages, with these actors.
     pub(super) fn running(&self) -> Vec<(Arc<K>, ActorRef<A>)> {
-        let running = |entry: &KeyEntry<K, A>| Some((Arc::clone(&entry.key), entry.actor.upgrade()?));
+        let running =
+            |entry: &KeyEntry<K, A>| Some((Arc::clone(&entry.key), entry.actor.upgrade()?));
         self.table.iter().filter_map(running).collect()
     }
 
@@ -320,7 +322,8 @@ impl<K, A: Actor> KeyShard<K, A> {
             }
             place => {
                 let kept = Resident { hash, actor: actor.clone(), handled: 0, uses: Uses::First };
-                garbage.replaced = Some(std::mem::replace(&mut self.ring[place as usize], kept).actor);
+                garbage.replaced =
+                    Some(std::mem::replace(&mut self.ring[place as usize], kept).actor);
             }
         }
         // The predecessor has yet to report its end; then this actor may begin. No other actor
@@ -329,14 +332,21 @@ impl<K, A: Actor> KeyShard<K, A> {
     }
 
     /// Returns the entry of an actor that has one.
-    fn entry_of(table: &mut HashTable<KeyEntry<K, A>>, hash: u64, actor: ActorId) -> &mut KeyEntry<K, A> {
-        table.find_mut(hash, |entry| entry.actor.id() == actor).expect("it has an entry until it ends")
+    fn entry_of(
+        table: &mut HashTable<KeyEntry<K, A>>,
+        hash: u64,
+        actor: ActorId,
+    ) -> &mut KeyEntry<K, A> {
+        table
+            .find_mut(hash, |entry| entry.actor.id() == actor)
+            .expect("it has an entry until it ends")
     }
 
     /// Puts an actor into the ring and returns its position. If the ring is full, lets go of
     /// another actor and uses its position.
     fn make_resident(&mut self, hash: u64, actor: ActorRef<A>, garbage: &mut Garbage<K, A>) -> u32 {
-        let kept = Resident { hash, handled: actor.stats().handled as u32, actor, uses: Uses::First };
+        let kept =
+            Resident { hash, handled: actor.stats().handled as u32, actor, uses: Uses::First };
         if self.ring.len() < self.most {
             assert!(self.ring.len() < NOT_RESIDENT as usize, "too many actors in a directory");
             self.ring.push(kept);
@@ -402,7 +412,9 @@ impl<K, A: Actor> KeyShard<K, A> {
     /// is known and here. Returns `true` if there are any. One walk, however many keys there are.
     pub(super) fn copy_unknown(&self, hash: u64, known: &mut KnownKeys<K>) -> bool {
         // The known key may have left the table since it was compared.
-        if known.same.is_some() && self.table.find(hash, |entry| known.is_same(&entry.key)).is_some() {
+        if known.same.is_some()
+            && self.table.find(hash, |entry| known.is_same(&entry.key)).is_some()
+        {
             return false;
         }
         for entry in self.table.iter_hash(hash) {
@@ -427,7 +439,11 @@ impl<K, A: Actor> KeyShard<K, A> {
         if entry.place != NOT_RESIDENT {
             let kept = &mut self.ring[entry.place as usize];
             kept.uses = Uses::More;
-            return if kept.actor.is_running() { Ok(kept.actor.clone()) } else { Err(Some(kept.actor.id())) };
+            return if kept.actor.is_running() {
+                Ok(kept.actor.clone())
+            } else {
+                Err(Some(kept.actor.id()))
+            };
         }
         // An upgrade fails only once the actor is closed, so this one has stopped.
         let Some(actor) = entry.actor.upgrade() else { return Err(Some(entry.actor.id())) };

@@ -35,7 +35,8 @@ where
 {
     /// Spawns a sweeper. Called after [`DirectoryInner::start_watching`] returned `true`.
     pub(super) fn start_sweeper(directory: &Arc<DirectoryInner<K, A>>) {
-        let sweeper = Sweeper { directory: Arc::clone(directory), timer: None, shard: 0, below: usize::MAX };
+        let sweeper =
+            Sweeper { directory: Arc::clone(directory), timer: None, shard: 0, below: usize::MAX };
         let sweeper = directory.executor.spawn(sweeper);
         directory.sweep.lock().sweeper = Some(sweeper.downgrade().untyped());
     }

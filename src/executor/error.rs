@@ -59,16 +59,18 @@ impl fmt::Display for BuildError {
                 )
             }
             BuildError::Pin(_) => f.write_str("a thread could not be pinned"),
-            BuildError::Capacity(n) => write!(f, "mailboxes hold 1 to {} messages, not {n}", MAX_LEN - 1),
+            BuildError::Capacity(n) => {
+                write!(f, "mailboxes hold 1 to {} messages, not {n}", MAX_LEN - 1)
+            }
             BuildError::BoundedAndUnbounded => {
                 f.write_str("`capacity` contradicts `unbounded` (leave one of them out)")
             }
             BuildError::Budget => f.write_str("a turn's budget must not be 0"),
             BuildError::StackSize => f.write_str("a thread's stack cannot be of 0 bytes"),
             BuildError::Spares(n) => write!(f, "it may have 0 to {MAX_SPARES} spares, not {n}"),
-            BuildError::SparesWithoutHandler => {
-                f.write_str("`max_spares` with a `spawn_handler` needs a `spare_handler` that starts them")
-            }
+            BuildError::SparesWithoutHandler => f.write_str(
+                "`max_spares` with a `spawn_handler` needs a `spare_handler` that starts them",
+            ),
             BuildError::ThreadName => f.write_str("a thread's name cannot contain a NUL"),
             BuildError::Thread(_) => f.write_str("a thread could not be started"),
             BuildError::ThreadLost => f.write_str("the spawn handler gave up a worker"),

@@ -58,7 +58,11 @@ pub struct Executor {
 }
 
 impl Executor {
-    pub(super) fn from_core(core: Arc<Core>, gone: Receiver<Infallible>, drop_deadline: Duration) -> Self {
+    pub(super) fn from_core(
+        core: Arc<Core>,
+        gone: Receiver<Infallible>,
+        drop_deadline: Duration,
+    ) -> Self {
         Executor { handle: Handle::new(core), gone: ManuallyDrop::new(gone), drop_deadline }
     }
 

@@ -106,7 +106,11 @@ impl Executor {
         Shutdown::start_aside(self, deadline, true)
     }
 
-    fn end_unless_frozen(&self, deadline: Duration, now: bool) -> Result<ShutdownReport, WaitError> {
+    fn end_unless_frozen(
+        &self,
+        deadline: Duration,
+        now: bool,
+    ) -> Result<ShutdownReport, WaitError> {
         if self.core().is_forked() {
             return Err(WaitError::Forked);
         }
@@ -139,7 +143,8 @@ impl Executor {
         // Three instants: messages drain until `soft`, actors and threads may end until `last`, and
         // the hook has the rest until `end`.
         let soft = begun.checked_add(deadline - deadline / 8);
-        let for_hook = if core.has_hook() { (deadline / 64).min(MOST_FOR_HOOK) } else { Duration::ZERO };
+        let for_hook =
+            if core.has_hook() { (deadline / 64).min(MOST_FOR_HOOK) } else { Duration::ZERO };
         let last = begun.checked_add(deadline - for_hook);
         core.start_draining();
         let drained = !now && self.wait_idle_until(soft).is_ok();
@@ -164,7 +169,9 @@ impl Executor {
     /// Waits until all threads of the crew have ended. Returns `false` if the time is over first.
     fn gone_by(&self, until: Option<Instant>) -> bool {
         match until {
-            Some(until) => matches!(self.gone.recv_deadline(until), Err(RecvTimeoutError::Disconnected)),
+            Some(until) => {
+                matches!(self.gone.recv_deadline(until), Err(RecvTimeoutError::Disconnected))
+            }
             None => self.gone.recv().is_err(),
         }
     }
@@ -189,7 +196,9 @@ impl Executor {
         core.visit_unfinished(|header| {
             let more = report.unfinished.len() < NAMED;
             if more {
-                report.unfinished.push(UnfinishedActor { id: header.id(), type_name: header.type_name() });
+                report
+                    .unfinished
+                    .push(UnfinishedActor { id: header.id(), type_name: header.type_name() });
             }
             more
         });

@@ -176,7 +176,8 @@ impl Handle {
             dedicated_threads: core.dedicated.running_threads() as u64,
             // The crew counts in tallies. Threads outside count on the gate's stripes, which they
             // write anyway.
-            accepted: core.total_of(|tally| &tally.accepted) + core.scheduler.gate.accepted_messages(),
+            accepted: core.total_of(|tally| &tally.accepted)
+                + core.scheduler.gate.accepted_messages(),
             handled: core.total_of(|tally| &tally.handled),
             panicked: core.total_of(|tally| &tally.panicked),
             dead_letters: self.dead_letters(),
@@ -202,7 +203,8 @@ impl Handle {
     }
 
     pub(super) fn dead_letters(&self) -> DeadLetterCounts {
-        let by = |reason: DeadLetterReason| self.core().total_of(|tally| &tally.dead[reason as usize]);
+        let by =
+            |reason: DeadLetterReason| self.core().total_of(|tally| &tally.dead[reason as usize]);
         DeadLetterCounts {
             stopped: by(DeadLetterReason::Stopped),
             killed: by(DeadLetterReason::Killed),

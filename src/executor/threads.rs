@@ -41,7 +41,9 @@ impl Recruiter {
             // The hook may try to wait for the crew's end, which comes after this thread's. While
             // enlisted, the thread counts as the crew's, so the wait is refused.
             let _of_the_crew = self.core.scheduler.enter_dedicated();
-            self.core.emit_event(|| Event::SpareEnded { spares: self.core.scheduler.spares.alive_threads() });
+            self.core.emit_event(|| Event::SpareEnded {
+                spares: self.core.scheduler.spares.alive_threads(),
+            });
         }
     }
 
@@ -59,7 +61,9 @@ impl Recruiter {
             // dropped after this step is replaced.
             Ok(Ok(())) if spare.count_on_thread() => {
                 let core = Arc::clone(&self.core);
-                self.tell_soon(move || Event::SpareStarted { spares: core.scheduler.spares.alive_threads() });
+                self.tell_soon(move || Event::SpareStarted {
+                    spares: core.scheduler.spares.alive_threads(),
+                });
                 return true;
             }
             Ok(Ok(())) => "the spare handler gave it up".to_string(),

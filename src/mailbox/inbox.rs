@@ -132,7 +132,11 @@ impl Inbox {
     /// # Safety
     /// `kind` is the kind of messages of type `M`.
     #[inline]
-    pub(crate) unsafe fn fill_top_segment<M>(&self, kind: &'static SegmentKind, message: M) -> Filled<M> {
+    pub(crate) unsafe fn fill_top_segment<M>(
+        &self,
+        kind: &'static SegmentKind,
+        message: M,
+    ) -> Filled<M> {
         // Whether to claim, to begin a segment, or to push is decided by the pointer alone. Reading
         // the segment first would touch its cache line, and nothing keeps it alive before the
         // claim.

@@ -232,9 +232,9 @@ impl<T> ReplySlot<T> {
         match state {
             EMPTY => {
                 // SAFETY: the state is `EMPTY`, so only the asker touches the waker.
-                let known = this
-                    .waker
-                    .with(|old| unsafe { &*old }.as_ref().is_some_and(|old| old.will_wake(cx.waker())));
+                let known = this.waker.with(|old| {
+                    unsafe { &*old }.as_ref().is_some_and(|old| old.will_wake(cx.waker()))
+                });
                 if !known {
                     // The new waker is cloned before anything changes, since a clone runs user code
                     // and may panic.

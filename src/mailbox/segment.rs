@@ -160,7 +160,8 @@ pub(crate) unsafe fn new_with_first<M: 'static>(
         memory::alloc_uninit::<Slots<M, FEW>>(heap, memory::Kind::Message).cast()
     };
     // Built by a function, since loom's atomics are not constants.
-    let marks = std::array::from_fn(|slot| AtomicU8::new(if slot == first { FILLED } else { FREE }));
+    let marks =
+        std::array::from_fn(|slot| AtomicU8::new(if slot == first { FILLED } else { FREE }));
     let next = Cell::new(first as u8);
     // SAFETY: the memory is new and large enough for the front and the slots, and `first` is one of
     // them. Senders write the other slots when they claim them.
@@ -177,14 +178,28 @@ pub(crate) unsafe fn new_with_first<M: 'static>(
 /// The segment comes from [`new_with_first`], for messages of type `M`, and all its slots were
 /// passed. `here`, if given, is a heap that the caller holds. `held` is of the pool that the
 /// segment came from.
-pub(crate) unsafe fn free_memory<M>(here: Option<&Heap>, segment: NonNull<Segment>, held: Held<'_>) {
+pub(crate) unsafe fn free_memory<M>(
+    here: Option<&Heap>,
+    segment: NonNull<Segment>,
+    held: Held<'_>,
+) {
     // SAFETY: `new_with_first` took the memory as this type, and the receiver has passed all slots,
     // so no thread uses it.
     unsafe {
         if first_slot_for::<M>() == 0 {
-            memory::free_without_drop(here, memory::Kind::Message, segment.cast::<Slots<M, SLOTS>>(), held);
+            memory::free_without_drop(
+                here,
+                memory::Kind::Message,
+                segment.cast::<Slots<M, SLOTS>>(),
+                held,
+            );
         } else {
-            memory::free_without_drop(here, memory::Kind::Message, segment.cast::<Slots<M, FEW>>(), held);
+            memory::free_without_drop(
+                here,
+                memory::Kind::Message,
+                segment.cast::<Slots<M, FEW>>(),
+                held,
+            );
         }
     }
 }
@@ -203,7 +218,11 @@ impl SlotClaim {
     /// # Safety
     /// `kind` is the kind of messages of type `M`.
     #[inline]
-    pub(super) unsafe fn fill_slot<M>(self, kind: &'static SegmentKind, message: M) -> Result<(), M> {
+    pub(super) unsafe fn fill_slot<M>(
+        self,
+        kind: &'static SegmentKind,
+        message: M,
+    ) -> Result<(), M> {
         // SAFETY: the slot is claimed and not marked, so the segment is not freed.
         let segment = unsafe { self.segment.as_ref() };
         let mark = &segment.marks[self.slot];
@@ -301,7 +320,9 @@ pub(super) unsafe fn without_the_passed(list: *mut Node) -> *mut Node {
     // SAFETY: the receiver has taken the segment, and only the receiver frees it. `free_passed` is
     // called once all its slots were passed.
     unsafe {
-        if is_segment(list) && usize::from(segment_of(list).as_ref().next.get()) == claimed_slots(list) {
+        if is_segment(list)
+            && usize::from(segment_of(list).as_ref().next.get()) == claimed_slots(list)
+        {
             return free_passed(segment_of(list));
         }
     }

@@ -302,7 +302,10 @@ impl Heap {
         // does not change in that time, so the plain read does not race.
         let home = unsafe { (*Slab::of_block(block)).home };
         // SAFETY: the pool is held, and its heaps are part of it.
-        debug_assert!(held.is_of(unsafe { &(*home).chunks }), "held is another pool than the block's");
+        debug_assert!(
+            held.is_of(unsafe { &(*home).chunks }),
+            "held is another pool than the block's"
+        );
         let _ = held;
         match here {
             Some(here) if ptr::eq(here, home) => {
@@ -335,7 +338,9 @@ impl Heap {
         match here {
             // SAFETY: heaps live as long as their pool, and this heap's pool lives because one of
             // its blocks is out.
-            Some(here) if ptr::eq(Arc::as_ptr(&here.chunks), Arc::as_ptr(unsafe { &(*home).chunks })) => {
+            Some(here)
+                if ptr::eq(Arc::as_ptr(&here.chunks), Arc::as_ptr(unsafe { &(*home).chunks })) =>
+            {
                 // Direct-mapped: two pairs of heap and size that meet in one entry send each
                 // other's chains early, which costs time but nothing else.
                 let spread = home.addr() / size_of::<Heap>() * 5 + class;

@@ -182,7 +182,12 @@ pub(crate) fn alloc_with<T>(heap: &Heap, kind: Kind, make: impl FnOnce() -> T) -
 /// `at` came from [`alloc_with`] with the same kind, and is not used afterwards. `here`, if given,
 /// is a heap that the caller holds. `held` is of the pool that `at` came from.
 #[inline]
-pub(crate) unsafe fn take_and_free<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>, held: Held<'_>) -> T {
+pub(crate) unsafe fn take_and_free<T>(
+    here: Option<&Heap>,
+    kind: Kind,
+    at: NonNull<T>,
+    held: Held<'_>,
+) -> T {
     // SAFETY: `at` points to a value that `alloc_with` wrote, and the caller gives it up. After
     // `read` the memory is only freed, once, so the value is not dropped twice.
     unsafe {
@@ -199,7 +204,12 @@ pub(crate) unsafe fn take_and_free<T>(here: Option<&Heap>, kind: Kind, at: NonNu
 /// afterwards. `here`, if given, is a heap that the caller holds. `held` is of the pool that `at`
 /// came from.
 #[inline]
-pub(crate) unsafe fn free_without_drop<T>(here: Option<&Heap>, kind: Kind, at: NonNull<T>, held: Held<'_>) {
+pub(crate) unsafe fn free_without_drop<T>(
+    here: Option<&Heap>,
+    kind: Kind,
+    at: NonNull<T>,
+    held: Held<'_>,
+) {
     // SAFETY: `is_pooled` depends on the type alone, so this memory came from the branch of
     // `alloc_uninit` that matches. The caller gives it up, so it is freed once.
     unsafe {

@@ -66,7 +66,9 @@ impl Slab {
         let slab = Slab {
             home,
             chunk: at
-                .map_addr(|address| NonZero::new(address.get() & !(CHUNK - 1)).expect("no null pointer"))
+                .map_addr(|address| {
+                    NonZero::new(address.get() & !(CHUNK - 1)).expect("no null pointer")
+                })
                 .cast(),
             free: Cell::new(ptr::null_mut()),
             free_count: Cell::new(0),

@@ -20,12 +20,20 @@ fn pool() -> MemoryPool {
 /// A message of `WORDS` words, all set to the message's number.
 struct Marked<const WORDS: usize>([u64; WORDS]);
 
-fn boxed_many<const WORDS: usize>(heap: &Heap, from: u64, count: u64) -> Vec<NonNull<Marked<WORDS>>> {
+fn boxed_many<const WORDS: usize>(
+    heap: &Heap,
+    from: u64,
+    count: u64,
+) -> Vec<NonNull<Marked<WORDS>>> {
     (from..from + count).map(|i| alloc_with(heap, Kind::Message, || Marked([i; WORDS]))).collect()
 }
 
 /// Checks that each block is unchanged, and frees the blocks.
-fn give_back<const WORDS: usize>(here: Option<&Heap>, blocks: Vec<NonNull<Marked<WORDS>>>, from: u64) {
+fn give_back<const WORDS: usize>(
+    here: Option<&Heap>,
+    blocks: Vec<NonNull<Marked<WORDS>>>,
+    from: u64,
+) {
     for (i, at) in (from..).zip(blocks) {
         // SAFETY: `boxed_many` allocated the block, it is freed once, and `pool` outlives this
         // call.
@@ -73,9 +81,9 @@ fn blocks_are_aligned_as_strictly_as_their_types() {
         assert!(blocks.iter().all(|at| at.addr().get() % 32 == 0));
         // SAFETY: each block was allocated above and is freed once, and the pool outlives this
         // call.
-        blocks
-            .into_iter()
-            .for_each(|at| unsafe { free_without_drop(Some(heap), Kind::Message, at, Held::promised()) });
+        blocks.into_iter().for_each(|at| unsafe {
+            free_without_drop(Some(heap), Kind::Message, at, Held::promised())
+        });
     }
     let pool = pool();
     let heap = pool.of_worker(0);
@@ -91,13 +99,17 @@ fn blocks_are_aligned_as_strictly_as_their_types() {
 fn what_wants_a_stricter_alignment_gets_it() {
     let pool = pool();
     let heap = pool.of_worker(0);
-    let wide: Vec<_> = (0..1_000).map(|i| alloc_with(heap, Kind::Message, || u128::from(i as u64))).collect();
+    let wide: Vec<_> =
+        (0..1_000).map(|i| alloc_with(heap, Kind::Message, || u128::from(i as u64))).collect();
     let words = boxed_many::<2>(heap, 0, 1_000);
     for (i, at) in wide.into_iter().enumerate() {
         assert_eq!(at.addr().get() % align_of::<u128>(), 0);
         // SAFETY: each block was allocated above and is freed once, and the pool outlives this
         // call.
-        assert_eq!(unsafe { take_and_free(Some(heap), Kind::Message, at, Held::promised()) }, i as u128);
+        assert_eq!(
+            unsafe { take_and_free(Some(heap), Kind::Message, at, Held::promised()) },
+            i as u128
+        );
     }
     give_back(Some(heap), words, 0);
 }
@@ -126,7 +138,8 @@ fn what_others_free_comes_home() {
                     let here = (i % 3 < 2).then_some(there);
                     // SAFETY: `boxed_many` allocated the block, it is freed once, and the pool
                     // outlives this scope.
-                    let marked = unsafe { take_and_free(here, Kind::Message, at, Held::promised()) };
+                    let marked =
+                        unsafe { take_and_free(here, Kind::Message, at, Held::promised()) };
                     assert_eq!(marked.0, [round + i as u64; 4]);
                 }
                 there.send_all();
@@ -231,7 +244,9 @@ fn threads_from_outside_share_stripes() {
                     let from = thread * 1_000_000 + round * 100;
                     let blocks: Vec<_> = (from..from + 100)
                         .map(|i| {
-                            pool.with_outside_heap(|heap| alloc_with(heap, Kind::Message, || Marked([i; 5])))
+                            pool.with_outside_heap(|heap| {
+                                alloc_with(heap, Kind::Message, || Marked([i; 5]))
+                            })
                         })
                         .collect();
                     give_back(None, blocks, from);

@@ -103,7 +103,14 @@ impl Crew {
             // No work waits behind a turn here, so the sentinel only shares its sleeper with the
             // alarm.
             let stuck = || false;
-            match self.idle.park_worker(me, searching, self.sentinel, || self.has_work(), stuck, || false) {
+            match self.idle.park_worker(
+                me,
+                searching,
+                self.sentinel,
+                || self.has_work(),
+                stuck,
+                || false,
+            ) {
                 Woken::Caught => unreachable!("nothing is stuck"),
                 Woken::Searching => searching = true,
                 Woken::Running => searching = false,

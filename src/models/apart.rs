@@ -131,7 +131,13 @@ impl Crew {
                 self.caused.with_mut(|caused| unsafe { *caused += 1 });
             }
         };
-        only_worker(&self.idle, &self.quiet, || self.quiescence(), || self.injector.load(Acquire) > 0, work);
+        only_worker(
+            &self.idle,
+            &self.quiet,
+            || self.quiescence(),
+            || self.injector.load(Acquire) > 0,
+            work,
+        );
     }
 
     fn quiescence(&self) -> Quiescence {

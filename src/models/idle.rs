@@ -122,7 +122,14 @@ impl Crew {
             }
             // Read after the sentinel's timed wait, which ends at any moment here.
             let stuck = || self.lifo.has_work();
-            match self.idle.park_worker(me, searching, self.sentinel, || self.has_work(me), stuck, || false) {
+            match self.idle.park_worker(
+                me,
+                searching,
+                self.sentinel,
+                || self.has_work(me),
+                stuck,
+                || false,
+            ) {
                 Woken::Caught => {
                     if self.lifo.take() {
                         self.hunt_ended(me);

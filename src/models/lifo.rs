@@ -55,7 +55,8 @@ fn run(task: Option<Runnable>) -> u32 {
 #[test]
 fn a_theft_from_the_slot() {
     explore(3, || {
-        let shared = Arc::new(Shared { lifo: Lifo::new(), runnables: [Probe::new(), Probe::new()] });
+        let shared =
+            Arc::new(Shared { lifo: Lifo::new(), runnables: [Probe::new(), Probe::new()] });
         // Two thieves, so that they also meet each other.
         let thieves = [(); 2].map(|()| spawn(&shared, |shared| run(shared.lifo.take_next())));
         let mut own = 0;

@@ -143,7 +143,10 @@ impl Actor {
                 EndTurn::More { .. } if total == 0 => thread::yield_now(),
                 EndTurn::More { .. } => {}
                 EndTurn::Ending => return self.end(),
-                EndTurn::ServeRoom | EndTurn::CheckQueue | EndTurn::Retire | EndTurn::Unreferenced => {
+                EndTurn::ServeRoom
+                | EndTurn::CheckQueue
+                | EndTurn::Retire
+                | EndTurn::Unreferenced => {
                     unreachable!("nobody waits, one reference is held")
                 }
             }
@@ -186,7 +189,9 @@ impl Actor {
 
 /// Sends messages with numbers from 1. Returns how many were accepted.
 fn sender(actor: &Arc<Actor>, sender: usize, messages: u32) -> thread::JoinHandle<u32> {
-    spawn(actor, move |actor| (1..=messages).filter(|&number| actor.tell(sender, number)).count() as u32)
+    spawn(actor, move |actor| {
+        (1..=messages).filter(|&number| actor.tell(sender, number)).count() as u32
+    })
 }
 
 #[test]

@@ -79,7 +79,10 @@ fn explore(most: usize, model: impl Fn() + Send + Sync + 'static) {
 }
 
 /// Spawns a thread with a reference to the model's state.
-fn spawn<T: 'static, R: 'static>(shared: &Arc<T>, f: impl FnOnce(&T) -> R + 'static) -> JoinHandle<R> {
+fn spawn<T: 'static, R: 'static>(
+    shared: &Arc<T>,
+    f: impl FnOnce(&T) -> R + 'static,
+) -> JoinHandle<R> {
     let shared = Arc::clone(shared);
     thread::spawn(move || f(&shared))
 }

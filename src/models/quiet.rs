@@ -63,7 +63,13 @@ impl Crew {
                 self.handled.with_mut(|handled| unsafe { *handled += 1 });
             }
         };
-        only_worker(&self.idle, &self.quiet, || self.quiescence(), || self.injector.load(Acquire) > 0, work);
+        only_worker(
+            &self.idle,
+            &self.quiet,
+            || self.quiescence(),
+            || self.injector.load(Acquire) > 0,
+            work,
+        );
     }
 
     fn quiescence(&self) -> Quiescence {

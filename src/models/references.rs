@@ -163,7 +163,9 @@ impl Cell {
     /// Checks that the actor ended once and its memory was freed once, after all threads have
     /// ended.
     fn settle(&self, handled: u32) {
-        self.touch(|inner| assert_eq!((inner.handled, inner.ended, inner.freed), (handled, 1, true)));
+        self.touch(|inner| {
+            assert_eq!((inner.handled, inner.ended, inner.freed), (handled, 1, true))
+        });
     }
 }
 

@@ -32,7 +32,9 @@ unsafe fn free(slot: NonNull<ReplySlot<Value>>) {
     unsafe {
         ReplySlot::mark_freed(slot.as_ptr());
         let question = slot.cast::<Question>().as_ref();
-        question.freed.with_mut(|freed| assert!(!std::mem::replace(&mut *freed, true), "freed twice"));
+        question
+            .freed
+            .with_mut(|freed| assert!(!std::mem::replace(&mut *freed, true), "freed twice"));
     }
 }
 
@@ -68,7 +70,9 @@ impl Question {
     /// Polls once. Returns `true` with the answer. There is only one asker.
     fn poll(&self, waker: &std::sync::Arc<ThreadWaker>) -> bool {
         // SAFETY: there is one asker, and it does not poll after the answer.
-        match unsafe { ReplySlot::poll_answer(self.slot(), &mut Context::from_waker(&waker.to_waker())) } {
+        match unsafe {
+            ReplySlot::poll_answer(self.slot(), &mut Context::from_waker(&waker.to_waker()))
+        } {
             Poll::Ready(value) => {
                 // SAFETY: the answer was delivered, so the value is the asker's; loom's cell
                 // reports an unpublished read.
@@ -98,9 +102,9 @@ impl Question {
     fn settle(&self, wakers: &[&std::sync::Arc<ThreadWaker>]) {
         // SAFETY: all threads have ended; loom's cell reports an unordered write.
         assert!(self.freed.with(|freed| unsafe { *freed }), "never freed");
-        wakers
-            .iter()
-            .for_each(|waker| assert_eq!(std::sync::Arc::strong_count(waker), 1, "a waker was kept"));
+        wakers.iter().for_each(|waker| {
+            assert_eq!(std::sync::Arc::strong_count(waker), 1, "a waker was kept")
+        });
     }
 }
 

@@ -72,7 +72,8 @@ impl Cell {
     /// Reserves `messages` places without running a turn. Returns `true` if the caller must
     /// schedule one.
     fn reserve(&self, messages: u32) -> bool {
-        let schedule = |_| matches!(self.state.reserve_place(9, false), Reserve::Accepted { schedule: true });
+        let schedule =
+            |_| matches!(self.state.reserve_place(9, false), Reserve::Accepted { schedule: true });
         (0..messages).map(schedule).fold(false, |any, schedule| any | schedule)
     }
 

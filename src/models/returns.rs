@@ -64,7 +64,8 @@ fn take(returns: &Returns) -> usize {
 #[test]
 fn chains_come_home_once() {
     explore(3, || {
-        let shared = Arc::new(Shared { returns: Returns::new(), pieces: [Piece::new(1), Piece::new(10)] });
+        let shared =
+            Arc::new(Shared { returns: Returns::new(), pieces: [Piece::new(1), Piece::new(10)] });
         let taker = spawn(&shared, |shared| take(&shared.returns));
         let sender = spawn(&shared, |shared| shared.pieces[0].give(&shared.returns));
         shared.pieces[1].give(&shared.returns);

@@ -166,7 +166,8 @@ impl Actor {
 
     fn take(&self) -> bool {
         // SAFETY: the caller holds the runnable, and `push` made the node from a box.
-        let taken = unsafe { self.inbox.pop(NonNull::dangling()).map(|node| drop(Box::from_raw(node))) };
+        let taken =
+            unsafe { self.inbox.pop(NonNull::dangling()).map(|node| drop(Box::from_raw(node))) };
         taken.is_some()
     }
 
@@ -206,7 +207,10 @@ impl Actor {
                     let _nobody = self.state.set_dead(false);
                     return;
                 }
-                EndTurn::ServeRoom | EndTurn::CheckQueue | EndTurn::Retire | EndTurn::Unreferenced => {
+                EndTurn::ServeRoom
+                | EndTurn::CheckQueue
+                | EndTurn::Retire
+                | EndTurn::Unreferenced => {
                     unreachable!("served; nobody shares; one reference is held")
                 }
             }
@@ -258,7 +262,9 @@ fn a_sender_that_withdraws_leaves_no_flag() {
         let ticket: Ticket = Arc::new(Parker::new());
         let sent = actor.tell()
             || match actor.join(&ticket) {
-                RoomWait::Waiting => !actor.withdraw(&ticket) && ticket.park(None).expect("untimed"),
+                RoomWait::Waiting => {
+                    !actor.withdraw(&ticket) && ticket.park(None).expect("untimed")
+                }
                 RoomWait::Room => actor.tell(),
                 RoomWait::Closed => unreachable!("nobody stops it"),
             };

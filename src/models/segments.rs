@@ -90,7 +90,10 @@ unsafe impl Send for Mailbox {}
 
 impl Mailbox {
     fn new() -> Arc<Self> {
-        Arc::new(Mailbox { inbox: Inbox::new(), pool: MemoryPool::new(1, Birth::in_this_process()) })
+        Arc::new(Mailbox {
+            inbox: Inbox::new(),
+            pool: MemoryPool::new(1, Birth::in_this_process()),
+        })
     }
 
     /// Sends like a tell puts a message into a mailbox.
@@ -175,7 +178,8 @@ fn senders_of_one_type_fill_segments() {
 fn a_full_segment_is_followed_by_the_next() {
     explore(3, || {
         let mailbox = Mailbox::new();
-        let sender = spawn(&mailbox, |mailbox| (1..=4).for_each(|number| mailbox.send::<Apple>(0, number)));
+        let sender =
+            spawn(&mailbox, |mailbox| (1..=4).for_each(|number| mailbox.send::<Apple>(0, number)));
         mailbox.receive(4, true);
         sender.join().unwrap();
     });

@@ -67,7 +67,9 @@ impl Pool {
     /// Sends, and runs the turns that follow. Returns `false` if the mailbox is closed.
     fn send(&self, to: Turn) -> bool {
         let cell = self.cell(to);
-        let Reserve::Accepted { schedule } = cell.state.reserve_place(100, false) else { return false };
+        let Reserve::Accepted { schedule } = cell.state.reserve_place(100, false) else {
+            return false;
+        };
         // SAFETY: the node is given up here, and a turn frees it once.
         unsafe { cell.inbox.push(Box::into_raw(Box::new(Node::new()))) };
         if schedule {
@@ -95,7 +97,9 @@ impl Pool {
             loop {
                 // SAFETY: the caller holds the lock and the queue's runnable, so it is the only
                 // receiver.
-                let Some(node) = (unsafe { self.queue.inbox.pop(NonNull::dangling()) }) else { break };
+                let Some(node) = (unsafe { self.queue.inbox.pop(NonNull::dangling()) }) else {
+                    break;
+                };
                 let Some(member) = self.idle_member() else {
                     // SAFETY: the caller holds the lock and the queue's runnable, and the node has
                     // just been popped.
@@ -142,7 +146,9 @@ impl Pool {
             // A member that is wanted must look at the queue before it goes idle, so each is asked
             // first and tried again.
             .or_else(|| {
-                (0..all).find(|&index| state(index).request_queue_check() && state(index).reserve_idle())
+                (0..all).find(|&index| {
+                    state(index).request_queue_check() && state(index).reserve_idle()
+                })
             })
     }
 

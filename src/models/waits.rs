@@ -50,7 +50,8 @@ fn refused(
 fn a_cycle_through_two_tables_is_refused() {
     explore(3, || {
         let tables = LoomArc::new(Tables::default());
-        let other = spawn(&tables, |tables| refused(tables, (1, 2), (0, 1), 0, &ThreadWaker::new()));
+        let other =
+            spawn(&tables, |tables| refused(tables, (1, 2), (0, 1), 0, &ThreadWaker::new()));
         let one = refused(&tables, (0, 1), (1, 2), 0, &ThreadWaker::new());
         assert!(other.join().unwrap() || one, "both wait");
     });
@@ -60,7 +61,8 @@ fn a_cycle_through_two_tables_is_refused() {
 fn of_a_cycle_in_one_table_one_line_is_refused() {
     explore(3, || {
         let tables = LoomArc::new(Tables::default());
-        let other = spawn(&tables, |tables| refused(tables, (0, 2), (0, 1), 0, &ThreadWaker::new()));
+        let other =
+            spawn(&tables, |tables| refused(tables, (0, 2), (0, 1), 0, &ThreadWaker::new()));
         let one = refused(&tables, (0, 1), (0, 2), 0, &ThreadWaker::new());
         // One lock orders the two, so exactly the second is refused.
         assert!(other.join().unwrap() != one, "the first one waits, and the other one is refused");

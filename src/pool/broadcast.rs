@@ -62,10 +62,12 @@ impl<A: Actor> Pool<A> {
             // messages dropped.
             let seen = self.current_roster();
             if seen.stopped {
-                let refused = |_| BroadcastState::Over(Err(AskError::Refused(Refusal::PoolStopped)));
+                let refused =
+                    |_| BroadcastState::Over(Err(AskError::Refused(Refusal::PoolStopped)));
                 return Broadcast { states: (0..seen.replicas.len()).map(refused).collect() };
             }
-            let mut messages: Vec<Option<M>> = (0..seen.replicas.len()).map(|i| Some(message(i))).collect();
+            let mut messages: Vec<Option<M>> =
+                (0..seen.replicas.len()).map(|i| Some(message(i))).collect();
             let mut refused = Vec::new();
             let states = self.shared.with_same(&seen, |roster| {
                 let ask = |(index, message): (usize, &mut Option<M>)| {
@@ -159,10 +161,11 @@ impl<R> Future for Broadcast<R> {
         if !all {
             return Poll::Pending;
         }
-        let take = |state: &mut BroadcastState<R>| match std::mem::replace(state, BroadcastState::Taken) {
-            BroadcastState::Over(outcome) => outcome,
-            _ => panic!("a broadcast was polled after it was ready"),
-        };
+        let take =
+            |state: &mut BroadcastState<R>| match std::mem::replace(state, BroadcastState::Taken) {
+                BroadcastState::Over(outcome) => outcome,
+                _ => panic!("a broadcast was polled after it was ready"),
+            };
         Poll::Ready(self.states.iter_mut().map(take).collect())
     }
 }

@@ -80,7 +80,11 @@ impl Handle {
         replicas: usize,
         factory: impl Fn(usize) -> Result<A, E> + Send + Sync + 'static,
     ) -> PoolBuilder<A> {
-        PoolBuilder::new(self.clone(), replicas, Box::new(move |index| factory(index).map_err(E::into)))
+        PoolBuilder::new(
+            self.clone(),
+            replicas,
+            Box::new(move |index| factory(index).map_err(E::into)),
+        )
     }
 }
 

@@ -38,7 +38,10 @@ impl fmt::Display for PoolStopReason {
             PoolStopReason::Dropped => f.write_str("no longer referenced"),
             PoolStopReason::Shutdown => f.write_str("its executor shut down"),
             PoolStopReason::ReplacedTooOften { replacements, window, last } => {
-                write!(f, "more than {replacements} replicas lost in {window:?}, the last because {last}")
+                write!(
+                    f,
+                    "more than {replacements} replicas lost in {window:?}, the last because {last}"
+                )
             }
         }
     }
@@ -75,7 +78,9 @@ impl fmt::Display for PoolError {
         match self {
             PoolError::NoReplicas => f.write_str("a pool needs at least one replica"),
             PoolError::TooManyReplicas(n) => write!(f, "a pool has at most 2^24 replicas, not {n}"),
-            PoolError::Capacity(n) => write!(f, "a pool's mailboxes hold 1 to 2^27 - 2 messages, not {n}"),
+            PoolError::Capacity(n) => {
+                write!(f, "a pool's mailboxes hold 1 to 2^27 - 2 messages, not {n}")
+            }
             PoolError::Factory { index, .. } => write!(f, "replica {index} could not be made"),
             PoolError::Resizing => f.write_str("the pool is changing its size already"),
             PoolError::Stopped => f.write_str("the pool has stopped"),

@@ -13,7 +13,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// The function, as a builder has it.
-pub(super) type StateFactory<A> = Box<dyn Fn(usize) -> Result<A, Box<dyn Error + Send + Sync>> + Send + Sync>;
+pub(super) type StateFactory<A> =
+    Box<dyn Fn(usize) -> Result<A, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 /// States for replicas that are about to be spawned. Each is boxed, since states may be large.
 pub(super) type States<A> = VecDeque<Box<A>>;
@@ -31,7 +32,10 @@ pub(super) fn check_replicas(replicas: usize) -> Result<(), PoolError> {
 }
 
 /// Calls the function for each index. User code, so the caller holds no lock.
-pub(super) fn make_states<A>(make: &StateFactory<A>, indexes: Range<usize>) -> Result<States<A>, PoolError> {
+pub(super) fn make_states<A>(
+    make: &StateFactory<A>,
+    indexes: Range<usize>,
+) -> Result<States<A>, PoolError> {
     let mut states = VecDeque::with_capacity(indexes.len());
     for index in indexes {
         match make(index) {

@@ -32,7 +32,9 @@ impl FailureWindow {
         }
         let full = self.entries.len() >= EXACT;
         match self.entries.back_mut() {
-            Some((at, count)) if full && now.saturating_duration_since(*at) < window / PARTS => *count += 1,
+            Some((at, count)) if full && now.saturating_duration_since(*at) < window / PARTS => {
+                *count += 1
+            }
             // Up to `EXACT` entries, each loss has its own.
             _ => self.entries.push_back((now, 1)),
         }
@@ -55,13 +57,18 @@ mod tests {
                 let now = start + Duration::from_micros(700 * n);
                 assert_eq!(losses.add_failure(now, window), n + 1);
             }
-            assert!(losses.entries.len() <= EXACT + PARTS as usize + 1, "{} entries", losses.entries.len());
+            assert!(
+                losses.entries.len() <= EXACT + PARTS as usize + 1,
+                "{} entries",
+                losses.entries.len()
+            );
         }
     }
 
     #[test]
     fn a_loss_leaves_the_window() {
-        let (mut losses, start, window) = (FailureWindow::default(), time::now(), Duration::from_millis(64));
+        let (mut losses, start, window) =
+            (FailureWindow::default(), time::now(), Duration::from_millis(64));
         let at = |ms| start + Duration::from_millis(ms);
         for n in 0..50 {
             assert_eq!(losses.add_failure(at(n), window), n + 1, "one a millisecond");

@@ -42,9 +42,11 @@ impl<A> KeyMove<A> {
         let stay = before - leaving.len();
         // In a shrinking pool, only the leaving replicas lose keys.
         let opens = |from: usize| leaving.is_empty() || from >= stay;
-        let row =
-            |from| RwLock::new(if opens(from) { MoveRow::Open(HashMap::new()) } else { MoveRow::Passed });
-        let (rows, open) = ((0..before).map(row).collect(), (0..before).filter(|&from| opens(from)).count());
+        let row = |from| {
+            RwLock::new(if opens(from) { MoveRow::Open(HashMap::new()) } else { MoveRow::Passed })
+        };
+        let (rows, open) =
+            ((0..before).map(row).collect(), (0..before).filter(|&from| opens(from)).count());
         KeyMove { before, leaving, rows, open: AtomicUsize::new(open) }
     }
 

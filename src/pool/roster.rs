@@ -89,7 +89,10 @@ impl<A> Stripes<A> {
     /// Calls `change` while no sender is between its look at the roster and the arrival of its
     /// message in a mailbox. Then publishes the returned roster, if there is one. `change` must not
     /// run user code.
-    pub(super) fn publish_change(&self, change: impl FnOnce(Option<&Roster<A>>) -> Option<Roster<A>>) {
+    pub(super) fn publish_change(
+        &self,
+        change: impl FnOnce(Option<&Roster<A>>) -> Option<Roster<A>>,
+    ) {
         let mut old = Vec::with_capacity(self.0.len());
         {
             // All stripes in the same order, so that two changes cannot deadlock. Holding every
@@ -97,7 +100,9 @@ impl<A> Stripes<A> {
             let mut guards: Vec<_> = self.0.iter().map(|stripe| stripe.0.roster.write()).collect();
             let Some(roster) = change(guards.first().map(|guard| &***guard)) else { return };
             let roster = Arc::new(roster);
-            old.extend(guards.iter_mut().map(|guard| std::mem::replace(&mut **guard, Arc::clone(&roster))));
+            old.extend(
+                guards.iter_mut().map(|guard| std::mem::replace(&mut **guard, Arc::clone(&roster))),
+            );
         }
         // Outside the locks: the last reference to a replica may go here.
         drop(old);
@@ -153,7 +158,9 @@ impl<A> Stripe<A> {
             Route::Key(hash) => return Ok(roster.owner_of_key(hash)),
             Route::Index(index) => index,
             // A missing id becomes an index out of range, which the look-up below refuses.
-            Route::Id(id) => replicas.iter().position(|replica| replica.actor.id() == id).unwrap_or(n),
+            Route::Id(id) => {
+                replicas.iter().position(|replica| replica.actor.id() == id).unwrap_or(n)
+            }
         };
         replicas.get(index).map(|replica| Choice::Actor(&replica.actor)).ok_or(Refusal::NoReplica)
     }

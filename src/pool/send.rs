@@ -81,8 +81,9 @@ impl<A: Actor> PoolInner<A> {
             if seen.stopped {
                 return deliver(Err(Refusal::PoolStopped));
             }
-            let route = match user::run_passing(Site::Strategy, || strategy.route(&Replicas { view: &*seen }))
-            {
+            let route = match user::run_passing(Site::Strategy, || {
+                strategy.route(&Replicas { view: &*seen })
+            }) {
                 // A default strategy that names the default again would loop, so it means two
                 // choices.
                 Route::Default => self.usual_route.unwrap_or(Route::TwoChoices),
@@ -100,7 +101,11 @@ impl<A: Actor> PoolInner<A> {
 
     /// Turns the refusal of a closed replica into `PoolStopped` if the pool is stopping.
     fn explain_refusal(&self, refusal: Refusal) -> Refusal {
-        if refusal == Refusal::Stopped && self.is_stopping() { Refusal::PoolStopped } else { refusal }
+        if refusal == Refusal::Stopped && self.is_stopping() {
+            Refusal::PoolStopped
+        } else {
+            refusal
+        }
     }
 }
 
@@ -136,7 +141,11 @@ impl<A: Actor> Pool<A> {
     /// full, if there is no such replica, the pool has stopped, the executor shuts down, or the
     /// process was forked.
     #[inline]
-    pub fn tell<M: Send + 'static>(&self, strategy: impl Strategy, message: M) -> Result<(), SendError<M>>
+    pub fn tell<M: Send + 'static>(
+        &self,
+        strategy: impl Strategy,
+        message: M,
+    ) -> Result<(), SendError<M>>
     where
         A: Receive<M>,
     {
@@ -198,7 +207,11 @@ impl<A: Actor> Pool<A> {
     /// The message comes back inside the error if there is no such replica; if the pool or its
     /// executor stops before or during the wait; and, in a handler, if the wait would be for the
     /// actor itself, would close a cycle of waits, or would leave no thread to run the target.
-    pub fn send<M: Send + 'static>(&self, strategy: impl Strategy, message: M) -> Result<(), SendError<M>>
+    pub fn send<M: Send + 'static>(
+        &self,
+        strategy: impl Strategy,
+        message: M,
+    ) -> Result<(), SendError<M>>
     where
         A: Receive<M>,
     {
@@ -258,7 +271,11 @@ impl<A: Actor> Pool<A> {
     /// Returns a future that sends a message and waits for room: the awaited form of
     /// [`send`](Self::send). The message joins the line at the first poll. Dropping it drops the
     /// message, unless that was accepted already.
-    pub fn send_async<S: Strategy, M: Send + 'static>(&self, strategy: S, message: M) -> PoolSending<A, S, M>
+    pub fn send_async<S: Strategy, M: Send + 'static>(
+        &self,
+        strategy: S,
+        message: M,
+    ) -> PoolSending<A, S, M>
     where
         A: Receive<M>,
     {
@@ -314,7 +331,8 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
                     // strategy may panic.
                     let ticket = packed.new_ticket(waker);
                     let posted = pool.shared.choose_and_deliver(&*strategy, |picked| {
-                        let PoolSendState::Fresh(packed) = std::mem::replace(state, PoolSendState::Done)
+                        let PoolSendState::Fresh(packed) =
+                            std::mem::replace(state, PoolSendState::Done)
                         else {
                             unreachable!("it was fresh")
                         };

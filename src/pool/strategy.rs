@@ -319,7 +319,8 @@ mod tests {
         for buckets in [1, 2, 7, 16] {
             let mut moved = 0u64;
             for key in 0..keys {
-                let (before, after) = (jump_hash(hash(key), buckets), jump_hash(hash(key), buckets + 1));
+                let (before, after) =
+                    (jump_hash(hash(key), buckets), jump_hash(hash(key), buckets + 1));
                 assert!(before < buckets);
                 if before != after {
                     assert_eq!(after, buckets, "keys move to the new one only");
@@ -327,7 +328,10 @@ mod tests {
                 }
             }
             let share = keys / (buckets as u64 + 1);
-            assert!(moved.abs_diff(share) < share / 10, "{moved} of {keys} moved to the {buckets}th");
+            assert!(
+                moved.abs_diff(share) < share / 10,
+                "{moved} of {keys} moved to the {buckets}th"
+            );
         }
     }
 }

@@ -99,7 +99,9 @@ impl Worker {
     #[cold]
     pub(super) fn next_alternating(&self) -> Option<Runnable> {
         let others = || {
-            pop_cold(&self.queue).or_else(|| self.slot().lifo.take_next()).or_else(|| self.take_injected())
+            pop_cold(&self.queue)
+                .or_else(|| self.slot().lifo.take_next())
+                .or_else(|| self.take_injected())
         };
         if self.ran_pinned_last.replace(false)
             && let Some(task) = others()

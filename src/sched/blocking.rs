@@ -57,7 +57,9 @@ impl Drop for Blocking {
     fn drop(&mut self) {
         let slot = std::mem::replace(&mut self.slot, Departure::None);
         if !matches!(slot, Departure::None) {
-            CrewThread::with_current(|thread| thread.expect("it does not leave its thread").step_in(slot));
+            CrewThread::with_current(|thread| {
+                thread.expect("it does not leave its thread").step_in(slot)
+            });
         }
     }
 }
@@ -132,7 +134,9 @@ impl CrewThread<'_> {
                 return;
             }
             Departure::Vacant(slot) => (slot, scheduler.idle.take_back(slot)),
-            Departure::Called(slot, spare) => (slot, Some(spare).filter(|spare| spare.take_call_back(slot))),
+            Departure::Called(slot, spare) => {
+                (slot, Some(spare).filter(|spare| spare.take_call_back(slot)))
+            }
         };
         // Without its slot the turn goes on. `turn_over_without_slot` does what follows the turn.
         if let Some(spare) = spare {
@@ -168,8 +172,9 @@ impl Scheduler {
     /// Returns `true` if the calling thread's slot may have work for no other thread.
     fn has_work_of_its_own(&self) -> bool {
         // Relaxed: an actor bound to this worker from now on waits for the thread's return anyway.
-        let pinned_actors =
-            Worker::with_any(|worker| worker.map_or(0, |worker| worker.slot().pinned_actors.load(Relaxed)));
+        let pinned_actors = Worker::with_any(|worker| {
+            worker.map_or(0, |worker| worker.slot().pinned_actors.load(Relaxed))
+        });
         self.policy == Policy::Sharded || pinned_actors > 0
     }
 
@@ -181,7 +186,9 @@ impl Scheduler {
         } else {
             let all = self.slots.len();
             let step = |kept: usize| (kept + 1 < all).then_some(kept + 1);
-            if self.has_work_of_its_own() || self.blocked_slots.fetch_update(AcqRel, Relaxed, step).is_err() {
+            if self.has_work_of_its_own()
+                || self.blocked_slots.fetch_update(AcqRel, Relaxed, step).is_err()
+            {
                 return false;
             }
         }

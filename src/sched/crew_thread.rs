@@ -69,7 +69,11 @@ impl Drop for CrewGuard {
 }
 
 impl<'a> CrewThread<'a> {
-    pub(super) fn new(scheduler: &'a Scheduler, spare: Arc<Spare>, recruit: &'a Recruit<'a>) -> Self {
+    pub(super) fn new(
+        scheduler: &'a Scheduler,
+        spare: Arc<Spare>,
+        recruit: &'a Recruit<'a>,
+    ) -> Self {
         let (blocking, recruiting) = (Cell::new(false), Cell::new(false));
         CrewThread { scheduler, recruit, spare, blocking, recruiting, here: PhantomData }
     }
@@ -126,7 +130,9 @@ impl Scheduler {
             let call = match call.take() {
                 Some(first) => first,
                 None => {
-                    let Some(call) = self.wait_as_spare(&crew_thread.spare, free) else { return true };
+                    let Some(call) = self.wait_as_spare(&crew_thread.spare, free) else {
+                        return true;
+                    };
                     self.spares.counts.hand_overs.add_shared(u64::from(call != Assignment::Exit));
                     call
                 }
@@ -139,7 +145,9 @@ impl Scheduler {
                 // SAFETY: a thread called to a slot holds the slot.
                 Assignment::Park(slot) => unsafe { Worker::hold_slot(self, slot, Arrives::Lying) },
                 // SAFETY: the thread took the slot itself, in `catch_at`.
-                Assignment::Catch(slot) => unsafe { Worker::hold_slot(self, slot, Arrives::Catching) },
+                Assignment::Catch(slot) => unsafe {
+                    Worker::hold_slot(self, slot, Arrives::Catching)
+                },
                 Assignment::Exit => {
                     self.spares.count_ended();
                     true
@@ -170,8 +178,9 @@ impl Scheduler {
 
 /// Returns `true` if the calling thread belongs to this crew.
 pub(crate) fn is_crew_thread(scheduler: &Scheduler) -> bool {
-    CrewThread::with_current(|thread| thread.is_some_and(|thread| ptr::eq(thread.scheduler, scheduler)))
-        || dedicated::is_dedicated_thread(scheduler)
+    CrewThread::with_current(|thread| {
+        thread.is_some_and(|thread| ptr::eq(thread.scheduler, scheduler))
+    }) || dedicated::is_dedicated_thread(scheduler)
 }
 
 /// Returns `true` if the calling thread works for any crew: as a member, or as a dedicated thread.

@@ -142,7 +142,8 @@ impl Scheduler {
         // Outside the crew there may be no worker any more, and an errand would be left behind.
         if helpers > 0 && crew_thread::is_crew_thread(self) {
             let chores = vec![Arc::clone(&left); helpers];
-            if let Some(errand) = self.make_errand(Site::Waker, chores, |left| _ = wake_next(&left)) {
+            if let Some(errand) = self.make_errand(Site::Waker, chores, |left| _ = wake_next(&left))
+            {
                 self.push_errand(errand);
             }
         }

@@ -40,7 +40,12 @@ pub(crate) struct Attempt<'a>(&'a Habit);
 
 impl Habit {
     pub(crate) const fn new(longest_pause: u32) -> Self {
-        Habit { credit: Cell::new(MOST_CREDIT), skips: Cell::new(0), last_pause: Cell::new(0), longest_pause }
+        Habit {
+            credit: Cell::new(MOST_CREDIT),
+            skips: Cell::new(0),
+            last_pause: Cell::new(0),
+            longest_pause,
+        }
     }
 
     /// Returns an attempt if the next wait tries this way. Counts a skipped wait otherwise.

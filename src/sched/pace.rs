@@ -78,7 +78,8 @@ impl Worker {
     /// Fires due timers, unless turns still have their share of the time after the last visit and
     /// this worker is not `dry`. Returns `true` if it fired any.
     pub(super) fn tend_timers(&self, now: Instant, dry: bool) -> bool {
-        let due = self.scheduler().idle.alarm.may_be_due(now) && (dry || now >= self.timers_again.get());
+        let due =
+            self.scheduler().idle.alarm.may_be_due(now) && (dry || now >= self.timers_again.get());
         if due {
             self.scheduler().fire_timers(now);
             let end = time::now();
@@ -152,7 +153,9 @@ impl Worker {
     /// next turns may be long.
     #[cold]
     fn hasten_outside_share(&self, now: Instant) {
-        if now.saturating_duration_since(self.last_share.get()).as_nanos() as u64 >= INJECTOR_EVERY_NS {
+        if now.saturating_duration_since(self.last_share.get()).as_nanos() as u64
+            >= INJECTOR_EVERY_NS
+        {
             // At once, unless the last turn was outside work. Then local work has a turn first.
             let twice = self.slot().counters.turns.get() <= self.share_turn.get() + 1;
             self.injector_in.set(if twice { 2 } else { 1 });

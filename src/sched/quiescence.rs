@@ -63,7 +63,10 @@ struct Tickets {
 
 impl QuiescenceWaiters {
     pub(crate) fn new() -> Self {
-        QuiescenceWaiters { wanted: AtomicBool::new(false), waiting: Mutex::new(Tickets::default()) }
+        QuiescenceWaiters {
+            wanted: AtomicBool::new(false),
+            waiting: Mutex::new(Tickets::default()),
+        }
     }
 
     /// Leaves a ticket, or renews the waker of an existing one. Returns `true` if the wait is done.

@@ -70,10 +70,9 @@ impl Scheduler {
             return Quiescence::Entering;
         }
         let empty = self.injector.is_empty()
-            && self
-                .slots
-                .iter()
-                .all(|slot| slot.inbox.is_empty() && slot.stealer.is_empty() && slot.lifo.is_empty());
+            && self.slots.iter().all(|slot| {
+                slot.inbox.is_empty() && slot.stealer.is_empty() && slot.lifo.is_empty()
+            });
         let after: Option<(Crew, u64)> = still();
         if !empty {
             // Pushed, and the pusher is about to notify.

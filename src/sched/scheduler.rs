@@ -205,7 +205,9 @@ impl Scheduler {
 
     /// Returns the number of runnables in all queues. A snapshot, only about right while they move.
     pub(crate) fn waiting_runnables(&self) -> usize {
-        let of = |slot: &Slot| slot.inbox.len() + slot.stealer.len() + usize::from(!slot.lifo.is_empty());
+        let of = |slot: &Slot| {
+            slot.inbox.len() + slot.stealer.len() + usize::from(!slot.lifo.is_empty())
+        };
         self.injector.len() + self.slots.iter().map(of).sum::<usize>()
     }
 }

@@ -33,7 +33,11 @@ impl Worker {
         let worked = dry.saturating_duration_since(self.clock.get());
         self.count_busy(dry);
         if let Some(theft) = self.theft.take() {
-            scheduler.steal_threshold.update_after_theft(theft, dry, self.slot().counters.turns.get());
+            scheduler.steal_threshold.update_after_theft(
+                theft,
+                dry,
+                self.slot().counters.turns.get(),
+            );
         }
         if self.tend_timers(dry, true)
             && let Some(task) = self.next_cold()
@@ -207,12 +211,14 @@ impl Worker {
         // A random first victim, so that thieves spread over the crew.
         let crew = scheduler.slots.len();
         let start = self.rng.borrow_mut().random_range(0..crew);
-        (0..crew).map(|i| (start + i) % crew).filter(|&victim| victim != self.index).find_map(|victim| {
-            scheduler.slots[victim]
-                .wants_thieves(&scheduler.steal_threshold)
-                .then(|| self.steal_from(victim))
-                .flatten()
-        })
+        (0..crew).map(|i| (start + i) % crew).filter(|&victim| victim != self.index).find_map(
+            |victim| {
+                scheduler.slots[victim]
+                    .wants_thieves(&scheduler.steal_threshold)
+                    .then(|| self.steal_from(victim))
+                    .flatten()
+            },
+        )
     }
 
     fn steal_from(&self, victim: usize) -> Option<Runnable> {
@@ -259,9 +265,10 @@ impl Worker {
             || scheduler.has_work(self.index),
             || scheduler.mark_stuck(&mut seen),
             || {
-                scheduler
-                    .quiet
-                    .announce_rest(|| scheduler.check_quiescence(), |wakers| errand = errand_of(wakers))
+                scheduler.quiet.announce_rest(
+                    || scheduler.check_quiescence(),
+                    |wakers| errand = errand_of(wakers),
+                )
             },
         );
         self.heap().claim_or_wait();
@@ -297,7 +304,8 @@ impl Worker {
     pub(super) fn release_heap_and_tidy(&self) {
         let scheduler = self.scheduler();
         let alarm = &scheduler.idle.alarm;
-        let stop = || scheduler.has_work(self.index) || (alarm.is_set() && alarm.may_be_due(time::now()));
+        let stop =
+            || scheduler.has_work(self.index) || (alarm.is_set() && alarm.may_be_due(time::now()));
         (self.data.flush)(self.data.at);
         self.heap().send_all();
         self.heap().trim_unused(stop);

@@ -247,7 +247,13 @@ struct SparePool {
 impl Spares {
     pub(crate) fn new(most: usize, stay: Duration) -> Self {
         let pool = SparePool { free: Vec::new(), extra: 0, not_before: None, closed: false };
-        Spares { most, stay, pid: std::process::id(), pool: Mutex::new(pool), counts: SpareCounts::default() }
+        Spares {
+            most,
+            stay,
+            pid: std::process::id(),
+            pool: Mutex::new(pool),
+            counts: SpareCounts::default(),
+        }
     }
 
     /// Returns the number of threads beyond the number of workers.

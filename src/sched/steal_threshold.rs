@@ -75,7 +75,11 @@ mod tests {
         // 100 turns since; the victim took 100 ns for each.
         let theft = Theft { at, turns: 50, victims_pace_ns: 100 };
         let judge = |ns_each: u64| {
-            steal_threshold.update_after_theft(theft, at + Duration::from_nanos(100 * ns_each), 150);
+            steal_threshold.update_after_theft(
+                theft,
+                at + Duration::from_nanos(100 * ns_each),
+                150,
+            );
             steal_threshold.as_ns()
         };
         assert_eq!(judge(100), LEAST_NS);
@@ -88,7 +92,11 @@ mod tests {
         (0..9).for_each(|_| _ = judge(150));
         assert_eq!(steal_threshold.as_ns(), LEAST_NS);
         // Nothing was left for the thief: no turns, and no division by zero.
-        steal_threshold.update_after_theft(Theft { turns: 150, ..theft }, at + Duration::from_nanos(10), 150);
+        steal_threshold.update_after_theft(
+            Theft { turns: 150, ..theft },
+            at + Duration::from_nanos(10),
+            150,
+        );
         assert_eq!(steal_threshold.as_ns(), LEAST_NS);
     }
 }

@@ -27,10 +27,12 @@ impl TurnRates {
         // A hit is counted when its turn begins, and the turn when it ends, so the difference may
         // seem negative.
         let hits = slots.iter().map(|slot| slot.counters.lifo_hits.get());
-        let queued: Vec<u64> = turns.iter().zip(hits).map(|(all, hits)| all.saturating_sub(hits)).collect();
+        let queued: Vec<u64> =
+            turns.iter().zip(hits).map(|(all, hits)| all.saturating_sub(hits)).collect();
         let paces = self.at.map(|at| {
             let passed = now - at;
-            let moved = queued.iter().zip(&self.queued).map(|(now, then)| now.saturating_sub(*then));
+            let moved =
+                queued.iter().zip(&self.queued).map(|(now, then)| now.saturating_sub(*then));
             let paces = moved.map(|moved| passed / u32::try_from(moved).unwrap_or(u32::MAX).max(1));
             turns.into_iter().zip(paces).collect()
         });

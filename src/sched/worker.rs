@@ -208,7 +208,8 @@ impl Worker {
         worker.busy_since.set(now);
         let turns = worker.slot().counters.turns.get();
         worker.clock_turn.set(turns);
-        let due = if scheduler.outside_work_hurries() { HURRY } else { turns + u64::from(CLOCK_EVERY) };
+        let due =
+            if scheduler.outside_work_hurries() { HURRY } else { turns + u64::from(CLOCK_EVERY) };
         worker.slot().counters.clock_due.set(due);
         worker
     }
@@ -222,7 +223,9 @@ impl Worker {
             worker.leave_heap();
             (
                 worker.index,
-                !worker.slot().lifo.is_empty() || !worker.queue.is_empty() || worker.has_pinned.get(),
+                !worker.slot().lifo.is_empty()
+                    || !worker.queue.is_empty()
+                    || worker.has_pinned.get(),
             )
         });
         WORKER.set(ptr::null());
@@ -264,7 +267,9 @@ impl Worker {
     /// back.
     #[inline]
     pub(crate) fn with_heap<R>(f: impl FnOnce(Option<&Heap>) -> R) -> R {
-        Worker::with_any(|worker| f(worker.filter(|worker| worker.crew_address() != 0).map(Worker::heap)))
+        Worker::with_any(|worker| {
+            f(worker.filter(|worker| worker.crew_address() != 0).map(Worker::heap))
+        })
     }
 
     /// Returns the address of this worker's crew, or 0 in a forked child.
@@ -380,7 +385,8 @@ impl Worker {
     fn maybe_notify(&self) {
         let idle = &self.scheduler().idle;
         if idle.somebody_to_wake()
-            && self.slot().backlog_ns() > WORTH_A_WAKE_NS.max(self.scheduler().steal_threshold.as_ns())
+            && self.slot().backlog_ns()
+                > WORTH_A_WAKE_NS.max(self.scheduler().steal_threshold.as_ns())
         {
             idle.notify_any();
         }
@@ -452,14 +458,22 @@ impl Worker {
         }
         let task = match scheduler.policy {
             // Under `Sharded` these are errands: see [`errand`](super::errand).
-            Policy::SharedQueue | Policy::Sharded => steal_until_certain(|| scheduler.injector.steal()),
+            Policy::SharedQueue | Policy::Sharded => {
+                steal_until_certain(|| scheduler.injector.steal())
+            }
             Policy::Stealing => {
                 // A fair part, so that other workers find work too. Only one where the local queue
                 // is the longer one: the others would wait for a whole round of it.
                 let waiting = scheduler.injector.len();
-                let part = if waiting < self.queue.len() { 1 } else { waiting / scheduler.slots.len() + 1 };
+                let part = if waiting < self.queue.len() {
+                    1
+                } else {
+                    waiting / scheduler.slots.len() + 1
+                };
                 let part = part.clamp(1, 32);
-                steal_until_certain(|| scheduler.injector.steal_batch_with_limit_and_pop(&self.queue, part))
+                steal_until_certain(|| {
+                    scheduler.injector.steal_batch_with_limit_and_pop(&self.queue, part)
+                })
             }
         };
         if task.is_some() {
@@ -476,7 +490,8 @@ impl Worker {
     /// Takes a runnable from a sibling's local queue, under every policy, and however soon the
     /// owner would run it. For the crew's end, when only [errands](super::errand) wait.
     pub(super) fn take_from_siblings(&self) -> Option<Runnable> {
-        let siblings = self.scheduler().slots.iter().enumerate().filter(|&(slot, _)| slot != self.index);
+        let siblings =
+            self.scheduler().slots.iter().enumerate().filter(|&(slot, _)| slot != self.index);
         siblings.into_iter().find_map(|(_, slot)| steal_until_certain(|| slot.stealer.steal()))
     }
 

@@ -94,7 +94,11 @@ impl Condvar {
         let inner = guard.inner.take().expect("only empty inside a wait");
         guard.inner = Some(self.0.wait(inner).expect("no model panics while it holds a lock"));
     }
-    pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _until: Instant) -> WaitTimeoutResult {
+    pub(crate) fn wait_until<T>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        _until: Instant,
+    ) -> WaitTimeoutResult {
         // The mutex must be free while the others run: a waker takes it before it notifies.
         drop(guard.inner.take());
         loom::thread::yield_now();

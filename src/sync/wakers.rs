@@ -43,7 +43,11 @@ impl Wakers {
 
     /// Enters a waker for one wait: under its key, or under a new key, which is stored in `key`.
     /// Returns the replaced waker, which the caller drops after it has released the lock.
-    pub(crate) fn insert_or_replace(&mut self, key: &mut Option<WakerKey>, waker: Waker) -> Option<Waker> {
+    pub(crate) fn insert_or_replace(
+        &mut self,
+        key: &mut Option<WakerKey>,
+        waker: Waker,
+    ) -> Option<Waker> {
         let waker = match *key {
             None => waker,
             Some(key) => match self.replace(key, waker) {
@@ -94,7 +98,10 @@ mod tests {
         let mut key = Some(second);
         assert!(wakers.insert_or_replace(&mut key, Waker::noop().clone()).is_some());
         assert_eq!((key, wakers.take_all().len()), (Some(second), 1));
-        assert!(wakers.insert_or_replace(&mut key, Waker::noop().clone()).is_none(), "its entry was taken");
+        assert!(
+            wakers.insert_or_replace(&mut key, Waker::noop().clone()).is_none(),
+            "its entry was taken"
+        );
         assert_ne!(key, Some(second));
         assert_eq!(wakers.take_all().len(), 1);
         assert!(wakers.replace(second, Waker::noop().clone()).is_err());

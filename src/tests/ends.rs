@@ -101,7 +101,9 @@ fn a_hook_goes_also_with_threads_that_nobody_joins() {
     let executor = Executor::builder()
         .workers(2)
         .on_event(move |_| drop(hook.lock().clone()))
-        .spawn_handler(|worker| started.send(thread::spawn(|| worker.run())).map_err(std::io::Error::other))
+        .spawn_handler(|worker| {
+            started.send(thread::spawn(|| worker.run())).map_err(std::io::Error::other)
+        })
         .build()
         .unwrap();
     drop(threads);
@@ -163,8 +165,11 @@ fn a_forked_child_tells_the_hook_nothing() {
 
     let called = Arc::new(AtomicBool::new(false));
     let hook = Arc::clone(&called);
-    let executor =
-        Executor::builder().workers(1).on_event(move |_| hook.store(true, Relaxed)).build().unwrap();
+    let executor = Executor::builder()
+        .workers(1)
+        .on_event(move |_| hook.store(true, Relaxed))
+        .build()
+        .unwrap();
     let (core, over) = (executor.core().share(), Arc::new(AtomicBool::new(false)));
     let (looked_at, until) = (Arc::clone(&core), Arc::clone(&over));
     let looks = thread::spawn(move || {
@@ -222,8 +227,9 @@ fn factories_strategies_directories_handlers_states_messages_and_timers_may_hold
     let pool = executor.pool(3, factory).strategy(Own(Arc::clone(&held))).build().unwrap();
     pool.tell(Own(Arc::clone(&held)), Hello(thing())).unwrap();
     let in_directory = Arc::clone(&held);
-    let directory =
-        Directory::new(&executor, move |_: &u32| IdleActor(Some(Box::new(Arc::clone(&in_directory)))));
+    let directory = Directory::new(&executor, move |_: &u32| {
+        IdleActor(Some(Box::new(Arc::clone(&in_directory))))
+    });
     directory.tell(&1, Hello(thing())).unwrap();
     let actor = executor.spawn(IdleActor(thing()));
     let blocks = Call(Box::new(|| blocking(thread::yield_now)));

@@ -60,7 +60,8 @@ fn a_mailbox_that_holds_all_it_can_makes_dead_letters_of_what_is_exempt() {
         }
     };
     let executor = Executor::builder().workers(3).on_event(hook).build().unwrap();
-    let ((answer, answers), (go_on, goes_on), (asked, is_asked)) = (bounded(1), bounded(1), bounded(1));
+    let ((answer, answers), (go_on, goes_on), (asked, is_asked)) =
+        (bounded(1), bounded(1), bounded(1));
     let other = executor.spawn(Other(answers));
     let owner = executor.build(Asking { other, goes_on }).unbounded().spawn();
     owner.tell(HoldTurn(asked)).unwrap();

@@ -262,7 +262,8 @@ fn imports_are_read_from_every_kind_of_path() {
     sources.push(("room/here.rs".into(), code.into()));
     let imports = imports_of(&sources);
     let all = files.map(|file| format!("{file}.rs"));
-    let expected = all.into_iter().filter(|file| !file.contains("not") && !file.contains("stranger"));
+    let expected =
+        all.into_iter().filter(|file| !file.contains("not") && !file.contains("stranger"));
     assert_eq!(imports["room/here.rs"], expected.collect());
 }
 

@@ -15,7 +15,9 @@ pub(crate) mod spares;
 #[cfg(feature = "timing")]
 pub(crate) mod times;
 
-use heist::{Actor, Ask, AskError, Context, Event, Executor, ExecutorBuilder, Handler, Policy, StopReason};
+use heist::{
+    Actor, Ask, AskError, Context, Event, Executor, ExecutorBuilder, Handler, Policy, StopReason,
+};
 use std::cell::Cell;
 use std::panic::{panic_any, set_hook, take_hook};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
@@ -107,7 +109,11 @@ pub(crate) fn ended<A>(actor: &heist::ActorRef<A>) -> StopReason {
 pub(crate) fn settle(executor: &Executor) {
     executor.wait_idle_timeout(Duration::from_secs(LONG)).expect("the crew becomes idle");
     let stats = executor.stats();
-    assert_eq!(stats.accepted, stats.handled + stats.dead_letters.total(), "accounts differ: {stats:?}");
+    assert_eq!(
+        stats.accepted,
+        stats.handled + stats.dead_letters.total(),
+        "accounts differ: {stats:?}"
+    );
 }
 
 /// Drains and ends the crew, then checks that nothing is left.
@@ -117,7 +123,11 @@ pub(crate) fn shut_down(executor: &Executor) {
     assert!(report.complete, "something is left: {report:?}");
     let stats = executor.stats();
     assert_eq!((stats.live_actors, stats.spares.alive), (0, 0));
-    assert_eq!(stats.accepted, stats.handled + stats.dead_letters.total(), "accounts differ: {stats:?}");
+    assert_eq!(
+        stats.accepted,
+        stats.handled + stats.dead_letters.total(),
+        "accounts differ: {stats:?}"
+    );
 }
 
 /// A gate that any thread opens once and any number of threads wait for.
@@ -202,7 +212,8 @@ impl Tokens {
     #[track_caller]
     pub(crate) fn assert_each_dropped_once(&self) {
         let drops = self.0.lock().unwrap();
-        let wrong: Vec<_> = drops.iter().enumerate().filter(|&(_, &drops)| drops != 1).take(10).collect();
+        let wrong: Vec<_> =
+            drops.iter().enumerate().filter(|&(_, &drops)| drops != 1).take(10).collect();
         assert!(wrong.is_empty(), "(token, drops) of {}: {wrong:?}", drops.len());
     }
 }
@@ -393,7 +404,10 @@ impl Drop for Held {
 /// Spawns a puppet that runs while `other` is held in a turn. Under `Sharded`, the puppet belongs
 /// to another worker than `other`.
 #[track_caller]
-pub(crate) fn apart_from(executor: &Executor, other: &heist::ActorRef<Puppet>) -> heist::ActorRef<Puppet> {
+pub(crate) fn apart_from(
+    executor: &Executor,
+    other: &heist::ActorRef<Puppet>,
+) -> heist::ActorRef<Puppet> {
     assert!(executor.workers() > 1, "there is but one worker");
     let home = |puppet: &heist::ActorRef<Puppet>| {
         let here = Run(|_: &mut Puppet, _: &mut Context<Puppet>| thread::current().id());

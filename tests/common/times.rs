@@ -45,9 +45,16 @@ pub(crate) fn timing(actor: &ActorRef<Puppet>) -> Timing {
 /// Checks that percentiles, maximum, total and count are consistent with each other.
 #[track_caller]
 pub(crate) fn assert_sound(times: &DurationStats) {
-    assert!(times.p50 <= times.p90 && times.p90 <= times.p99 && times.p99 <= times.p999, "{times:?}");
-    assert!(times.p999 <= times.max && times.max <= times.total && times.mean() <= times.max, "{times:?}");
-    let least = times.max + times.p50 * u32::try_from(times.count.saturating_sub(1) / 2).unwrap() / 2;
+    assert!(
+        times.p50 <= times.p90 && times.p90 <= times.p99 && times.p99 <= times.p999,
+        "{times:?}"
+    );
+    assert!(
+        times.p999 <= times.max && times.max <= times.total && times.mean() <= times.max,
+        "{times:?}"
+    );
+    let least =
+        times.max + times.p50 * u32::try_from(times.count.saturating_sub(1) / 2).unwrap() / 2;
     assert!(times.total >= least, "half of them took half of that at least: {times:?}");
 }
 

@@ -89,7 +89,12 @@ fn step(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
                     let _other = build.try_spawn().ok(); // dropped at once, without a reference kept
                     let (theirs, life) = (Arc::clone(world), life.clone());
                     let factory = move || theirs.node(&life);
-                    world.handle.build_dedicated(factory).capacity(*capacity as usize).try_spawn().ok()
+                    world
+                        .handle
+                        .build_dedicated(factory)
+                        .capacity(*capacity as usize)
+                        .try_spawn()
+                        .ok()
                 }
             };
             if let Some(actor) = spawned {
@@ -116,10 +121,16 @@ fn step(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
         }
         Op::Look => {
             let _ = (world.handle.stats(), world.handle.top(3));
-            let actors: Vec<_> = (0..crate::program::SLOTS as u8).filter_map(|slot| world.at(slot)).collect();
+            let actors: Vec<_> =
+                (0..crate::program::SLOTS as u8).filter_map(|slot| world.at(slot)).collect();
             for actor in &actors {
-                let _ =
-                    (actor.stats(), actor.len(), actor.is_running(), actor.timing(), format!("{actor:?}"));
+                let _ = (
+                    actor.stats(),
+                    actor.len(),
+                    actor.is_running(),
+                    actor.timing(),
+                    format!("{actor:?}"),
+                );
             }
         }
         Op::Panic(kind) => explode(*kind),
@@ -152,7 +163,8 @@ fn step(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
         }
         Op::OwnAfter { micros, letter } => {
             if let Some(ctx) = ctx {
-                let armed = ctx.tell_after(Duration::from_micros(u64::from(*micros)), world.msg(letter));
+                let armed =
+                    ctx.tell_after(Duration::from_micros(u64::from(*micros)), world.msg(letter));
                 back(armed).into_iter().for_each(|timer| world.timers.put(timer));
             }
         }
@@ -221,7 +233,8 @@ fn to_actor(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
             back(actor.ask(world.msg(letter))).into_iter().for_each(|ask| world.asks.put(ask))
         }
         Op::AskBy(_, letter) => {
-            let asked = actor.ask_deadline(Instant::now() + Duration::from_micros(200), world.msg(letter));
+            let asked =
+                actor.ask_deadline(Instant::now() + Duration::from_micros(200), world.msg(letter));
             back(asked).into_iter().for_each(|ask| world.asks.put(ask));
         }
         Op::AskWait(_, letter) => {
@@ -234,10 +247,11 @@ fn to_actor(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
         Op::AskThen(_, letter, script) => {
             let Some(ctx) = ctx else { return };
             let (token, script) = (world.token(Vec::new()), script.clone());
-            let then = move |node: &mut Node, answer: Result<Token, AskError>, ctx: &mut Context<Node>| {
-                drop(answer);
-                node.called_back(&token, &script, ctx);
-            };
+            let then =
+                move |node: &mut Node, answer: Result<Token, AskError>, ctx: &mut Context<Node>| {
+                    drop(answer);
+                    node.called_back(&token, &script, ctx);
+                };
             back(ctx.ask_then(&actor, world.msg(letter), then));
         }
         Op::WhenRoom(_, letter) => {
@@ -268,7 +282,8 @@ fn to_actor(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
         }
         Op::AwaitStopped(_) => world.stopped.put(actor.wait_stopped_async()),
         Op::After { micros, letter, .. } => {
-            let armed = actor.tell_after(Duration::from_micros(u64::from(*micros)), world.msg(letter));
+            let armed =
+                actor.tell_after(Duration::from_micros(u64::from(*micros)), world.msg(letter));
             back(armed).into_iter().for_each(|timer| world.timers.put(timer));
         }
         Op::Every { micros, rate, letter, .. } => {
@@ -343,7 +358,8 @@ fn pool(world: &Arc<World>, op: &Op) {
         let (weak, life) = (Arc::downgrade(world), life.clone());
         let factory = move |_| weak.upgrade().expect("a program outlives its pools").node(&life);
         let builder = world.handle.pool(*replicas as usize, factory).capacity(*capacity as usize);
-        let builder = builder.queue_capacity(*capacity as usize).backoff(Duration::from_micros(50), SHORT);
+        let builder =
+            builder.queue_capacity(*capacity as usize).backoff(Duration::from_micros(50), SHORT);
         if let Ok(pool) = builder.failure_limit(3, Duration::from_secs(1)).build() {
             let old = world.pool.lock().replace(pool);
             drop(old);
@@ -393,7 +409,8 @@ fn directory(world: &Arc<World>, op: &Op) {
         if *limit > 0 {
             builder = builder.max_actors(*limit as usize);
         }
-        let made = builder.build(move |_: &u8| weak.upgrade().expect("a program outlives it").node(&life));
+        let made =
+            builder.build(move |_: &u8| weak.upgrade().expect("a program outlives it").node(&life));
         let old = world.directory.lock().replace(made.expect("a valid directory"));
         return drop(old);
     }
@@ -405,13 +422,17 @@ fn directory(world: &Arc<World>, op: &Op) {
     match op {
         Op::KeyTell(key, letter) => drop(back(directory.tell(key, world.msg(letter)))),
         Op::KeyAsk(key, letter) => {
-            back(directory.ask(key, world.msg(letter))).into_iter().for_each(|ask| world.asks.put(ask));
+            back(directory.ask(key, world.msg(letter)))
+                .into_iter()
+                .for_each(|ask| world.asks.put(ask));
         }
         Op::KeySpawn(key, life) => {
             let (theirs, life) = (Arc::clone(world), life.clone());
             drop(directory.get_or_spawn(key, move || theirs.node(&life)));
         }
-        Op::Passivate(key) => drop((directory.passivate(key), directory.find(key), directory.stats())),
+        Op::Passivate(key) => {
+            drop((directory.passivate(key), directory.find(key), directory.stats()))
+        }
         _ => {}
     }
 }

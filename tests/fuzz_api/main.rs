@@ -49,7 +49,9 @@ pub fn fail(seed: u64, what: &str) -> ! {
     eprintln!("fuzz: FAILED, seed {seed}: {what}");
     if std::env::var_os("HEIST_FUZZ_CHILD").is_none() {
         eprintln!("{:#?}", program_of(seed));
-        eprintln!("fuzz: again: HEIST_FUZZ_SEED={seed} HEIST_FUZZ_PROGRAMS=1 HEIST_FUZZ_REPEAT=1000");
+        eprintln!(
+            "fuzz: again: HEIST_FUZZ_SEED={seed} HEIST_FUZZ_PROGRAMS=1 HEIST_FUZZ_REPEAT=1000"
+        );
         eprintln!("fuzz: smaller: HEIST_FUZZ_SHRINK={seed}");
     }
     std::process::abort();
@@ -83,10 +85,15 @@ fn main() {
     }
     *WITHOUT.lock() = shrink::from_environment();
     let clock =
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis()
+            as u64;
     let first = number("HEIST_FUZZ_SEED").unwrap_or(clock << 24);
     if let Some(messages) = number("HEIST_SOAK_MESSAGES") {
-        return soak::soak(messages, first, Duration::from_secs(number("HEIST_FUZZ_PATIENCE").unwrap_or(60)));
+        return soak::soak(
+            messages,
+            first,
+            Duration::from_secs(number("HEIST_FUZZ_PATIENCE").unwrap_or(60)),
+        );
     }
     let programs = number("HEIST_FUZZ_PROGRAMS").unwrap_or(1000);
     let repeat = number("HEIST_FUZZ_REPEAT").unwrap_or(1);
@@ -140,11 +147,16 @@ fn watch(running: &[Running], over: &AtomicBool) {
         std::thread::park_timeout(Duration::from_millis(500));
         for slot in running {
             let subject = slot.lock().clone();
-            let Some((seed, _, handle, world)) = subject.filter(|(_, began, ..)| began.elapsed() > patience)
+            let Some((seed, _, handle, world)) =
+                subject.filter(|(_, began, ..)| began.elapsed() > patience)
             else {
                 continue;
             };
-            eprintln!("fuzz: hangs: seed {seed}: {:?}, {} payloads alive", handle.stats(), world.alive());
+            eprintln!(
+                "fuzz: hangs: seed {seed}: {:?}, {} payloads alive",
+                handle.stats(),
+                world.alive()
+            );
             stacks();
             fail(seed, &format!("it was not over after {patience:?}"));
         }
@@ -162,8 +174,10 @@ fn stacks() {
 
 fn build(program: &Program, hook: impl Fn() + Send + Sync + 'static) -> Executor {
     let policy = [Policy::Stealing, Policy::Sharded, Policy::SharedQueue][program.policy as usize];
-    let builder = Executor::builder().workers(program.workers).policy(policy).max_spares(program.spares);
-    let builder = builder.budget_messages(program.budget).spare_keep_alive(Duration::from_micros(500));
+    let builder =
+        Executor::builder().workers(program.workers).policy(policy).max_spares(program.spares);
+    let builder =
+        builder.budget_messages(program.budget).spare_keep_alive(Duration::from_micros(500));
     builder.drop_deadline(DEADLINE).on_event(move |_| hook()).build().expect("an executor")
 }
 
@@ -189,7 +203,9 @@ fn run(seed: u64, running: &Running) -> [u64; 3] {
                 script.iter().for_each(|op| careful(|| exec::run(&world, &vec![op.clone()], None)))
             });
         }
-        program.threads[0].iter().for_each(|op| careful(|| exec::run(&world, &vec![op.clone()], None)));
+        program.threads[0]
+            .iter()
+            .for_each(|op| careful(|| exec::run(&world, &vec![op.clone()], None)));
     });
     let clear = || (0..14).for_each(|_| careful(|| world.clear(seed)));
     if program.clear_first {
@@ -229,14 +245,19 @@ fn run(seed: u64, running: &Running) -> [u64; 3] {
 }
 
 fn wait(seed: u64, what: &str, condition: impl Fn() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(number("HEIST_FUZZ_PATIENCE").unwrap_or(60)) / 2;
+    let limit =
+        Instant::now() + Duration::from_secs(number("HEIST_FUZZ_PATIENCE").unwrap_or(60)) / 2;
     let mut looks = 0;
     while !condition() {
         if Instant::now() > limit {
             fail(seed, &format!("in vain: {what}"));
         }
         looks += 1;
-        if looks < 50 { std::thread::yield_now() } else { std::thread::sleep(Duration::from_micros(100)) }
+        if looks < 50 {
+            std::thread::yield_now()
+        } else {
+            std::thread::sleep(Duration::from_micros(100))
+        }
     }
 }
 
@@ -254,7 +275,8 @@ fn finish(seed: u64, end: End, executor: Executor) {
             let handle = executor.handle();
             let mut ending = executor.shutdown_now_async(DEADLINE);
             let waker = std::task::Waker::noop();
-            let _ = std::pin::Pin::new(&mut ending).poll(&mut std::task::Context::from_waker(waker));
+            let _ =
+                std::pin::Pin::new(&mut ending).poll(&mut std::task::Context::from_waker(waker));
             drop(ending);
             wait(seed, "a dropped shutdown goes on", || {
                 handle.last_report().is_some_and(|report| report.complete)

@@ -198,7 +198,8 @@ pub fn generate(seed: u64) -> Program {
     if maker.rng.one_in(4) {
         first.push(maker.directory());
     }
-    let mut scripts: Vec<Script> = (0..threads).map(|_| maker.script(2, 6 + 24 / threads as u64)).collect();
+    let mut scripts: Vec<Script> =
+        (0..threads).map(|_| maker.script(2, 6 + 24 / threads as u64)).collect();
     scripts[0].splice(0..0, first);
     Program {
         workers: maker.rng.of(&[1, 1, 1, 2, 2, 2, 3, 4]),
@@ -244,7 +245,8 @@ impl Maker<'_> {
     }
 
     fn life(&mut self, depth: u8) -> Life {
-        let rarely = |maker: &mut Self| if maker.rng.one_in(5) { maker.inner(depth) } else { Vec::new() };
+        let rarely =
+            |maker: &mut Self| if maker.rng.one_in(5) { maker.inner(depth) } else { Vec::new() };
         Life { started: rarely(self), stopped: rarely(self), on_drop: rarely(self) }
     }
 
@@ -253,17 +255,39 @@ impl Maker<'_> {
     }
 
     fn spawn(&mut self, depth: u8) -> Op {
-        let way =
-            self.rng.of(&[Way::Plain, Way::Plain, Way::Plain, Way::OnWorker, Way::Timed, Way::Dedicated]);
-        Op::Spawn { slot: self.slot(), way, capacity: 1 + self.rng.below(4) as u8, life: self.life(depth) }
+        let way = self.rng.of(&[
+            Way::Plain,
+            Way::Plain,
+            Way::Plain,
+            Way::OnWorker,
+            Way::Timed,
+            Way::Dedicated,
+        ]);
+        Op::Spawn {
+            slot: self.slot(),
+            way,
+            capacity: 1 + self.rng.below(4) as u8,
+            life: self.life(depth),
+        }
     }
 
     fn directory(&mut self) -> Op {
-        Op::Directory { idle: self.rng.one_in(2), limit: self.rng.of(&[0, 1, 2]), life: self.life(1) }
+        Op::Directory {
+            idle: self.rng.one_in(2),
+            limit: self.rng.of(&[0, 1, 2]),
+            life: self.life(1),
+        }
     }
 
     fn route(&mut self) -> Route {
-        self.rng.of(&[Route::RoundRobin, Route::Queue, Route::Key, Route::Loaded, Route::Index, Route::Own])
+        self.rng.of(&[
+            Route::RoundRobin,
+            Route::Queue,
+            Route::Key,
+            Route::Loaded,
+            Route::Index,
+            Route::Own,
+        ])
     }
 
     fn micros(&mut self) -> u16 {
@@ -278,9 +302,11 @@ impl Maker<'_> {
             8..11 => Op::Clear(slot),
             11 => Op::Weaken(slot),
             12 => Op::Upgrade(slot),
-            13..25 => {
-                Op::Tell(slot, self.rng.of(&[Form::Plain, Form::Boxed, Form::Batched]), self.letter(depth))
-            }
+            13..25 => Op::Tell(
+                slot,
+                self.rng.of(&[Form::Plain, Form::Boxed, Form::Batched]),
+                self.letter(depth),
+            ),
             25..27 => Op::TellMany(slot, 1 + self.rng.below(20) as u8, self.letter(depth.min(1))),
             27..31 => Op::Ask(slot, self.letter(depth)),
             31 => Op::AskBy(slot, self.letter(depth)),
@@ -313,7 +339,11 @@ impl Maker<'_> {
             72 => Op::DetachTimer,
             73..76 => Op::Blocking(self.inner(depth)),
             76 => Op::Spin(number),
-            77 => Op::Pool { replicas: 1 + number, capacity: 1 + number, life: self.life(depth.min(1)) },
+            77 => Op::Pool {
+                replicas: 1 + number,
+                capacity: 1 + number,
+                life: self.life(depth.min(1)),
+            },
             78..81 => Op::PoolTell(self.route(), self.letter(depth)),
             81 => Op::PoolAsk(self.route(), self.letter(depth)),
             82 => Op::PoolSend(self.route(), self.letter(depth)),

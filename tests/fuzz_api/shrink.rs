@@ -99,5 +99,8 @@ pub fn shrink(seed: u64) {
     leave_out(&mut program, &without);
     let list: Vec<String> = without.iter().map(ToString::to_string).collect();
     println!("{program:#?}");
-    println!("fuzz: HEIST_FUZZ_SEED={seed} HEIST_FUZZ_PROGRAMS=1 HEIST_FUZZ_WITHOUT={}", list.join(","));
+    println!(
+        "fuzz: HEIST_FUZZ_SEED={seed} HEIST_FUZZ_PROGRAMS=1 HEIST_FUZZ_WITHOUT={}",
+        list.join(",")
+    );
 }

@@ -122,11 +122,14 @@ impl Handler<Go> for Counter {
         }
         let number = self.sent[0];
         let peer = self.peers[number as usize % COUNTERS].clone();
-        let asked = ctx.ask_then(&peer, Echo(number), move |me: &mut Self, answer, _| match answer {
-            Ok(echo) if echo == number => drop(me.flood.answers.fetch_add(1, Relaxed) as u32),
-            Ok(_) | Err(AskError::NoReply | AskError::TimedOut) => fail(me.flood.seed, "a wrong answer"),
-            Err(_) => {}
-        });
+        let asked =
+            ctx.ask_then(&peer, Echo(number), move |me: &mut Self, answer, _| match answer {
+                Ok(echo) if echo == number => drop(me.flood.answers.fetch_add(1, Relaxed) as u32),
+                Ok(_) | Err(AskError::NoReply | AskError::TimedOut) => {
+                    fail(me.flood.seed, "a wrong answer")
+                }
+                Err(_) => {}
+            });
         drop(asked);
         let _ = ctx.tell_self(Go);
     }
@@ -168,9 +171,11 @@ pub fn soak(messages: u64, first: u64, patience: Duration) {
 fn epoch(seed: u64, patience: Duration) -> (u64, u64) {
     let mut rng = Rng::new(seed);
     let policy = [Policy::Stealing, Policy::Sharded, Policy::SharedQueue][rng.below(3) as usize];
-    let builder = Executor::builder().workers(1 + rng.below(4) as usize).policy(policy).timing(rng.one_in(4));
     let builder =
-        builder.max_spares(rng.below(9) as usize).spare_keep_alive(Duration::from_millis(rng.below(3)));
+        Executor::builder().workers(1 + rng.below(4) as usize).policy(policy).timing(rng.one_in(4));
+    let builder = builder
+        .max_spares(rng.below(9) as usize)
+        .spare_keep_alive(Duration::from_millis(rng.below(3)));
     let executor = builder.build().expect("an executor");
     let flood = Arc::new(Flood {
         seed,
@@ -182,7 +187,9 @@ fn epoch(seed: u64, patience: Duration) -> (u64, u64) {
     });
     let capacity = [300, 1000, 8000][rng.below(3) as usize];
     let counters: Vec<_> = (0..COUNTERS)
-        .map(|me| executor.build(Counter::new(me, &flood)).capacity(capacity).timing(me == 0).spawn())
+        .map(|me| {
+            executor.build(Counter::new(me, &flood)).capacity(capacity).timing(me == 0).spawn()
+        })
         .collect();
     counters.iter().for_each(|counter| counter.tell(Peers(counters.clone())).expect("room"));
     let (mut ran, mut open) = (0, Vec::new());
@@ -211,7 +218,10 @@ fn epoch(seed: u64, patience: Duration) -> (u64, u64) {
                 (last, since) = (now, Instant::now());
             } else if since.elapsed() > patience {
                 crate::stacks();
-                fail(seed, &format!("nothing was counted for {patience:?}: {:?}", executor.stats()));
+                fail(
+                    seed,
+                    &format!("nothing was counted for {patience:?}: {:?}", executor.stats()),
+                );
             }
         }
         flood.over.store(true, Relaxed);

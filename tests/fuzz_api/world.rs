@@ -3,8 +3,8 @@
 use crate::fail;
 use crate::program::{Letter, Life, Script};
 use heist::{
-    Actor, ActorRef, Ask, Batch, Context, Directory, Handle, Handler, Pool, PoolSending, Receive, Reply,
-    Sending, StopReason, Stopped, Timer, WaitIdle, WeakRef,
+    Actor, ActorRef, Ask, Batch, Context, Directory, Handle, Handler, Pool, PoolSending, Receive,
+    Reply, Sending, StopReason, Stopped, Timer, WaitIdle, WeakRef,
 };
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -113,7 +113,11 @@ impl World {
     }
 
     pub fn msg(self: &Arc<Self>, letter: &Letter) -> Msg {
-        Msg { token: self.token(letter.on_drop.clone()), handle: letter.handle.clone(), keep: letter.keep }
+        Msg {
+            token: self.token(letter.on_drop.clone()),
+            handle: letter.handle.clone(),
+            keep: letter.keep,
+        }
     }
 
     pub fn node(self: &Arc<Self>, life: &Life) -> Node {
@@ -184,7 +188,10 @@ impl Token {
     fn mark(&self, bit: u8) {
         let old = self.world.rows[self.id as usize].fetch_or(bit, Relaxed);
         if old & bit != 0 {
-            fail(self.world.seed, &format!("payload {}: bit {bit:#b} once more, it was {old:#b}", self.id));
+            fail(
+                self.world.seed,
+                &format!("payload {}: bit {bit:#b} once more, it was {old:#b}", self.id),
+            );
         }
     }
     pub fn refused(&self) {
@@ -252,7 +259,10 @@ impl Node {
         msg.token.mark(HANDLED);
         self.world().handled.fetch_add(1, Relaxed);
         if self.stage != Stage::Started {
-            fail(self.world().seed, &format!("a message is handled when the actor is {:?}", self.stage));
+            fail(
+                self.world().seed,
+                &format!("a message is handled when the actor is {:?}", self.stage),
+            );
         }
         let script = std::mem::take(&mut msg.handle);
         crate::exec::run(self.world(), &script, Some(ctx));
@@ -291,7 +301,10 @@ impl Actor for Node {
     fn stopped(&mut self, reason: &StopReason) {
         let _turn = self.enter("stopped");
         if self.stage != Stage::Started {
-            fail(self.world().seed, &format!("stopped ({reason}) runs when the actor is {:?}", self.stage));
+            fail(
+                self.world().seed,
+                &format!("stopped ({reason}) runs when the actor is {:?}", self.stage),
+            );
         }
         self.stage = Stage::Stopped;
         let script = std::mem::take(&mut self.life.stopped);

@@ -136,7 +136,9 @@ impl Ledger {
                 (ANSWER, f) if quiet && f & DROPPED == 0 => fates.answers += 1, // ready inside an ask, not yet taken
                 (CALLBACK, ACCEPTED) if quiet => fates.pending += 1,
                 (TIMER, DROPPED) => fates.thrown_away += 1,
-                (0 | CALLBACK | TIMER, f) if f == ACCEPTED | HANDLED | DROPPED => fates.handled += 1,
+                (0 | CALLBACK | TIMER, f) if f == ACCEPTED | HANDLED | DROPPED => {
+                    fates.handled += 1
+                }
                 (0 | CALLBACK, f) if f == ACCEPTED | DROPPED => fates.dead += 1,
                 (0 | CALLBACK | TIMER, f) if f == REFUSED | DROPPED => fates.refused += 1,
                 _ => fail(&format!("message {id} ended as: {}", words(row))),
@@ -164,7 +166,12 @@ fn words(row: u8) -> String {
         (ANSWER, "answer"),
         (TIMER, "timer"),
     ];
-    NAMES.iter().filter(|(bit, _)| row & bit != 0).map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
+    NAMES
+        .iter()
+        .filter(|(bit, _)| row & bit != 0)
+        .map(|(_, name)| *name)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// A payload that records its own drop in the ledger and may panic in the drop.
@@ -245,8 +252,10 @@ impl<const N: u8> Drop for Grenade<N> {
 
 /// Returns `true` if the payload belongs to a panic of the test itself.
 pub fn is_planned(payload: &(dyn std::any::Any + Send)) -> bool {
-    let text =
-        payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or(payload.downcast_ref::<String>().map(String::as_str));
     text.is_some_and(|text| text.starts_with("planned"))
         || payload.is::<Grenade<0>>()
         || payload.is::<Grenade<1>>()

@@ -75,10 +75,12 @@ fn main() {
         }
     }));
     let clock =
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis()
+            as u64;
     let first = number("HEIST_STRESS_SEED").unwrap_or(clock);
     let rounds = number("HEIST_STRESS_ROUNDS").unwrap_or(300);
-    let end = number("HEIST_STRESS_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let end =
+        number("HEIST_STRESS_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let watch = watch::start(Duration::from_secs(number("HEIST_STRESS_PATIENCE").unwrap_or(60)));
     println!("stress: seeds from {first}, chaos {}", if cfg!(heist_chaos) { "on" } else { "off" });
     let mut sum = Sum::default();
@@ -113,12 +115,17 @@ struct Sum {
 
 impl std::fmt::Display for Sum {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Sum { rounds, handled, dead, refused, answers, actors, panics, steals, catches, .. } = self;
+        let Sum {
+            rounds, handled, dead, refused, answers, actors, panics, steals, catches, ..
+        } = self;
         write!(
             f,
             "{rounds} rounds: {actors} actors, {handled} messages handled, {dead} dead, {refused} refused, "
         )?;
-        write!(f, "{answers} answers, {panics} panics, {steals} steals, {catches} sentinel catches, ")?;
+        write!(
+            f,
+            "{answers} answers, {panics} panics, {steals} steals, {catches} sentinel catches, "
+        )?;
         let Sum { hand_overs, kept, may_not_wait, .. } = self;
         write!(f, "{hand_overs} hand-overs, {kept} blocked without, {may_not_wait} waits refused")
     }
@@ -171,7 +178,9 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
     let world = World::new(seed, executor.handle(), DRIVERS, timing);
     watch.look_at(Some((
         Arc::clone(&world),
-        format!("{policy:?}, {workers} workers, pinned: {pinned}, {end:?}, middle: {in_the_middle}"),
+        format!(
+            "{policy:?}, {workers} workers, pinned: {pinned}, {end:?}, middle: {in_the_middle}"
+        ),
     )));
 
     let mut fates = Fates::default();
@@ -194,7 +203,8 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
         };
         if in_the_middle {
             let share = rng.below(4000) as u32;
-            while world.ledger.used() < share && !drivers.iter().all(|driver| driver.is_finished()) {
+            while world.ledger.used() < share && !drivers.iter().all(|driver| driver.is_finished())
+            {
                 std::thread::yield_now();
             }
             finish(executor, end);
@@ -212,7 +222,9 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
             threads::careful(|| reply.send(answer_to(&world, id, &mut rng)));
         }
         world.asks.close();
-        waiters.into_iter().for_each(|waiter| waiter.join().unwrap_or_else(|_| fail("a waiter panicked")));
+        waiters
+            .into_iter()
+            .for_each(|waiter| waiter.join().unwrap_or_else(|_| fail("a waiter panicked")));
         fates = world.ledger.close(false);
     });
     watch.look_at(None);
@@ -251,7 +263,8 @@ fn round(seed: u64, watch: &watch::Watch, sum: &mut Sum) {
 
 /// Checks the books while no outside thread sends and before anything is torn down.
 fn balance_at_quiet(world: &Arc<World>) {
-    let quiet = || world.handle.wait_idle().unwrap_or_else(|error| fail(&format!("wait_idle: {error}")));
+    let quiet =
+        || world.handle.wait_idle().unwrap_or_else(|error| fail(&format!("wait_idle: {error}")));
     // Reads the armed timers first, because one atomic step accepts a tick and removes its timer.
     let owed = || (world.handle.stats().armed_timers, world.replies.open.load(Relaxed));
     let accepted = || world.handle.stats().accepted;
@@ -278,7 +291,9 @@ fn balance_at_quiet(world: &Arc<World>) {
     check_times(world, fates.handled);
     for actor in world.slots.iter().filter_map(|slot| slot.lock().clone()) {
         let (timing, handled) = (actor.timing(), actor.stats().handled);
-        if timing.is_some_and(|timing| (timing.wait.count, timing.handling.count) != (handled, handled)) {
+        if timing
+            .is_some_and(|timing| (timing.wait.count, timing.handling.count) != (handled, handled))
+        {
             fail(&format!("{actor:?} handled {handled} messages, and has {timing:?}"));
         }
     }

@@ -6,7 +6,8 @@ use crate::fail;
 use crate::ledger::explode;
 use crate::world::{Answer, Letter, Note, Rng, Sender, Several, Small, World, ended};
 use heist::{
-    Actor, ActorRef, Ask, AskError, Batch, Context, Handler, Receive, Reply, StopReason, Timer, WaitError,
+    Actor, ActorRef, Ask, AskError, Batch, Context, Handler, Receive, Reply, StopReason, Timer,
+    WaitError,
 };
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -108,9 +108,13 @@ impl Driver {
                 }
             }
             28 => drop(world.handle.wait_idle_timeout(Duration::from_micros(100))),
-            29 => {
-                drop((world.handle.stats(), world.handle.top(3), to.stats(), to.timing(), format!("{to:?}")))
-            }
+            29 => drop((
+                world.handle.stats(),
+                world.handle.top(3),
+                to.stats(),
+                to.timing(),
+                format!("{to:?}"),
+            )),
             30 => std::thread::sleep(Duration::from_micros(self.rng.below(200))), // lets workers park
             _ => drop(world.weak.lock().pop()),
         }

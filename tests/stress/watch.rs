@@ -49,7 +49,11 @@ fn dump(world: &World, round: &str) {
     eprintln!("  {:?}", world.handle.stats());
     for (slot, actor) in world.slots.iter().enumerate() {
         if let Some(actor) = actor.try_lock().and_then(|actor| actor.clone()) {
-            eprintln!("  slot {slot}: {actor:?} running {} {:?}", actor.is_running(), actor.stats());
+            eprintln!(
+                "  slot {slot}: {actor:?} running {} {:?}",
+                actor.is_running(),
+                actor.stats()
+            );
         }
     }
     let doing: Vec<u8> = world.doing.iter().map(|doing| doing.load(Relaxed)).collect();
@@ -60,12 +64,17 @@ fn dump(world: &World, round: &str) {
         world.asks.open.load(Relaxed)
     );
     let open = world.ledger.open();
-    eprintln!("  {} messages not at their end, the first: {:?}", open.len(), &open[..open.len().min(40)]);
+    eprintln!(
+        "  {} messages not at their end, the first: {:?}",
+        open.len(),
+        &open[..open.len().min(40)]
+    );
     let process = std::process::id().to_string();
     // gdb inherits the standard output, because gdb stops this process and a stopped process could
     // not empty a pipe.
-    let stacks =
-        Command::new("gdb").args(["-p", &process, "-batch", "-ex", "thread apply all bt 16"]).status();
+    let stacks = Command::new("gdb")
+        .args(["-p", &process, "-batch", "-ex", "thread apply all bt 16"])
+        .status();
     if stacks.is_err() {
         eprintln!("  (install gdb for the threads' stacks)");
     }

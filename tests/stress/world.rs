@@ -188,7 +188,11 @@ impl World {
         }
         let fresh = match rng.below(4) {
             0 => builder.capacity(1 + rng.below(3) as usize).try_spawn(),
-            1 => builder.capacity(16).name("sixteen").budget_messages(1 + rng.below(4) as u32).try_spawn(),
+            1 => builder
+                .capacity(16)
+                .name("sixteen")
+                .budget_messages(1 + rng.below(4) as u32)
+                .try_spawn(),
             2 if self.timing == Timing::Some => builder.timing(true).try_spawn(),
             _ => builder.try_spawn(),
         };
@@ -214,7 +218,11 @@ impl World {
     }
 
     /// Like `replace`, with a dedicated actor. Its factory may panic.
-    fn replace_by_dedicated(self: &Arc<Self>, slot: usize, rng: &mut Rng) -> Option<ActorRef<Node>> {
+    fn replace_by_dedicated(
+        self: &Arc<Self>,
+        slot: usize,
+        rng: &mut Rng,
+    ) -> Option<ActorRef<Node>> {
         let (world, panics) = (Arc::clone(self), rng.one_in(20));
         let builder = self.handle.build_dedicated(move || {
             if panics {

@@ -106,7 +106,10 @@ impl Act {
                 let _ = world.friend.tell_many([Ping, Ping]);
                 let _ = world.friend.ask(Ping).map(drop);
                 let _ = world.friend.send_timeout(Ping, Duration::from_millis(5));
-                let _ = world.friend.tell_after(Duration::from_micros(50), Ping).map(heist::Timer::detach);
+                let _ = world
+                    .friend
+                    .tell_after(Duration::from_micros(50), Ping)
+                    .map(heist::Timer::detach);
                 let _ = world.far.tell(Ping);
             }
             Act::Ask => drop(world.friend.ask(Ping).map(|mut ask| ask.wait())),

@@ -65,9 +65,11 @@ fn main() {
     {
         return child(place, acts);
     }
-    let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-    let wanted =
-        |case: &str| filters.is_empty() || filters.iter().any(|filter| case.contains(filter.as_str()));
+    let filters: Vec<&String> =
+        arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |case: &str| {
+        filters.is_empty() || filters.iter().any(|filter| case.contains(filter.as_str()))
+    };
     let mut work: Vec<(&'static str, Vec<&'static str>)> = Vec::new();
     for (place, _) in places::all() {
         let of_place = Act::ALL.iter().map(|act| act.name());
@@ -89,7 +91,10 @@ fn main() {
                     let results = parent(place, &acts);
                     for (case, result) in &results {
                         if let Err(why) = result {
-                            println!("user_code: {case}: {why}{}", if known(case) { " (known)" } else { "" });
+                            println!(
+                                "user_code: {case}: {why}{}",
+                                if known(case) { " (known)" } else { "" }
+                            );
                         }
                     }
                     reports.lock().extend(results);
@@ -118,13 +123,19 @@ fn conclude(reports: &[(String, Result<bool, String>)], complete: bool) {
         }
     }
     if complete {
-        for case in KNOWN.iter().filter(|case| !reports.iter().any(|(name, _)| covers(case, name))) {
+        for case in KNOWN.iter().filter(|case| !reports.iter().any(|(name, _)| covers(case, name)))
+        {
             wrong += 1;
             println!("user_code: {case} in KNOWN is no case");
         }
     }
-    println!("user_code: {skipped} cases do not exist at their place, {known_ones} are known to fail");
-    println!("test result: {}. {passed} passed; {wrong} failed", if wrong == 0 { "ok" } else { "FAILED" });
+    println!(
+        "user_code: {skipped} cases do not exist at their place, {known_ones} are known to fail"
+    );
+    println!(
+        "test result: {}. {passed} passed; {wrong} failed",
+        if wrong == 0 { "ok" } else { "FAILED" }
+    );
     exit(i32::from(wrong > 0));
 }
 
@@ -165,7 +176,8 @@ fn parent(place: &'static str, acts: &[&'static str]) -> Vec<(String, Result<boo
             results.push((case, Err(format!("the process died: {status}"))));
         } else if !status.success() && results.last().is_none_or(|(_, result)| result.is_ok()) {
             // A sanitizer reports leaks when the process ends.
-            results.push((format!("{place}/at the end"), Err(format!("the process died: {status}"))));
+            results
+                .push((format!("{place}/at the end"), Err(format!("the process died: {status}"))));
         }
         rest = &acts[results.len().min(acts.len())..];
     }

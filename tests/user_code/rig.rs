@@ -2,7 +2,9 @@
 //! final checks.
 
 use crate::acts::{Act, Balance, Token};
-use heist::{Actor, ActorRef, AskError, Context, Directory, Executor, Handle, Handler, Pool, strategy};
+use heist::{
+    Actor, ActorRef, AskError, Context, Directory, Executor, Handle, Handler, Pool, strategy,
+};
 use parking_lot::{Condvar, Mutex};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -304,7 +306,11 @@ impl Rig {
         drop(far);
         within("all actors end", || world.handle.stats().live_actors == 0);
         let stats = world.handle.stats();
-        assert_eq!(stats.accepted, stats.handled + stats.dead_letters.total(), "accounts differ: {stats:?}");
+        assert_eq!(
+            stats.accepted,
+            stats.handled + stats.dead_letters.total(),
+            "accounts differ: {stats:?}"
+        );
         assert_eq!(stats.armed_timers, 0, "timers are left");
         drop((world.pool.lock().take(), world.directory.lock().take(), world.last.lock().take()));
         drop((world.stop.lock().take(), world.inline.lock().take(), world.also.lock().take()));
@@ -316,9 +322,14 @@ impl Rig {
 /// Counts the threads of all executors in this process.
 fn threads() -> usize {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0 };
-    let name =
-        |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-    tasks.flatten().map(name).filter(|name| name.starts_with(THREADS) || name.starts_with("heist")).count()
+    let name = |task: std::fs::DirEntry| {
+        std::fs::read_to_string(task.path().join("comm")).unwrap_or_default()
+    };
+    tasks
+        .flatten()
+        .map(name)
+        .filter(|name| name.starts_with(THREADS) || name.starts_with("heist"))
+        .count()
 }
 
 /// Does what an outside thread may do while user code blocks somewhere. All of it must succeed.

@@ -27,9 +27,12 @@ impl Break {
     fn parse(text: &str) -> Result<Self, String> {
         let (head, change) = text.split_once("--- old\n").ok_or("has no line `--- old`")?;
         let (old, new) = change.split_once("--- new\n").ok_or("has no line `--- new`")?;
-        let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
-        let (test, file) = (field("test: ").ok_or("names no test")?, field("file: ").ok_or("names no file")?);
-        let times = field("times: ").map_or(Ok(1), |times| times.parse()).map_err(|_| "times: a number")?;
+        let field =
+            |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+        let (test, file) =
+            (field("test: ").ok_or("names no test")?, field("file: ").ok_or("names no file")?);
+        let times =
+            field("times: ").map_or(Ok(1), |times| times.parse()).map_err(|_| "times: a number")?;
         let whole = read(&file).map_err(|_| format!("there is no {file}"))?;
         if !whole.contains(old) {
             return Err(format!("no longer applies to {file}"));
@@ -109,8 +112,8 @@ enum Outcome {
 
 fn outcome(copy: &Copy, this: &Break) -> Result<Outcome, Failure> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target/breaks"), Into::into);
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target/breaks"), Into::into);
     let seconds = std::env::var("HEIST_WATCHDOG_SECS").unwrap_or_else(|_| "20".into());
     let passes = |limit: &str, first: &[&str]| {
         let mut command = Command::new("timeout");
@@ -120,9 +123,13 @@ fn outcome(copy: &Copy, this: &Break) -> Result<Outcome, Failure> {
             .args(["test", "--quiet"])
             .args(first)
             .args(this.test.split_whitespace());
-        command.current_dir(copy.path()).env("CARGO_TARGET_DIR", &target).env("CARGO_TERM_COLOR", "never");
+        command
+            .current_dir(copy.path())
+            .env("CARGO_TARGET_DIR", &target)
+            .env("CARGO_TERM_COLOR", "never");
         command.env("HEIST_WATCHDOG_SECS", &seconds);
-        let output = command.output().map_err(|error| Failure::Check(format!("{command:?}: {error}")))?;
+        let output =
+            command.output().map_err(|error| Failure::Check(format!("{command:?}: {error}")))?;
         Ok::<bool, Failure>(output.status.success())
     };
     if !passes("3600", &["--no-run"])? {

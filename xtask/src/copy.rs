@@ -40,7 +40,10 @@ impl Copy {
     pub(crate) fn copy(&self, path: &str) -> Result<(), Failure> {
         let (from, to) = (root().join(path), self.0.join(path));
         let folder = to.parent().expect("it is in a folder");
-        fs::create_dir_all(folder).and_then(|()| fs::copy(&from, &to)).map(drop).map_err(failed(&from))
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::copy(&from, &to))
+            .map(drop)
+            .map_err(failed(&from))
     }
 
     /// Writes the texts of `new` that differ from those of `old`.

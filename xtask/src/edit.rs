@@ -128,20 +128,26 @@ mod tests {
         let edits = parse("group", TEXT).unwrap();
         assert_eq!(edits.len(), 2);
         assert_eq!((&*edits[0].name, &*edits[0].models), ("group: one", "idle"));
-        assert_eq!((&*edits[0].changes[0].old, &*edits[0].changes[0].new), ("fence( SeqCst );", ""));
+        assert_eq!(
+            (&*edits[0].changes[0].old, &*edits[0].changes[0].new),
+            ("fence( SeqCst );", "")
+        );
         assert_eq!((&*edits[1].changes[0].new, edits[1].changes.len()), ("d\n  e", 2));
     }
 
     #[test]
     fn what_is_no_edit_is_refused() {
-        for text in ["models: idle\n", "=== one\nmodel: idle\n", "=== one\nmodels: idle\nexpected: fails\n"] {
+        for text in
+            ["models: idle\n", "=== one\nmodel: idle\n", "=== one\nmodels: idle\nexpected: fails\n"]
+        {
             assert!(parse("group", text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn white_space_matches_any_and_one_place_is_needed() {
-        let mut sources = BTreeMap::from([("a".into(), "b\n   c b".into()), ("b".into(), "x x".into())]);
+        let mut sources =
+            BTreeMap::from([("a".into(), "b\n   c b".into()), ("b".into(), "x x".into())]);
         let edits = parse("group", TEXT).unwrap();
         assert!(apply(&edits[1], &mut sources).unwrap_err().contains("2 places"));
         assert_eq!(sources["a"], "d\n  e b");

@@ -22,7 +22,8 @@ const NEEDED: [&str; 7] = [
 const ALLOWED: [&str; 4] = ["src/", "docs/", "examples/", "Cargo."];
 
 pub(crate) fn check() -> Result<(), Failure> {
-    let package = || cargo("package").args(["--package", "heist", "--offline", "--allow-dirty", "--quiet"]);
+    let package =
+        || cargo("package").args(["--package", "heist", "--offline", "--allow-dirty", "--quiet"]);
     let list = package().arg("--list").output()?;
     let files: Vec<&str> = list.lines().collect();
     let missing: Vec<_> = NEEDED.iter().filter(|needed| !files.contains(needed)).collect();
@@ -39,14 +40,18 @@ pub(crate) fn check() -> Result<(), Failure> {
         return Err(Failure::Check(format!("these do not belong into the package: {foreign:?}")));
     }
     package().run()?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
-    let newest = target.join(format!("package/heist-{}.crate", version(&root().join("Cargo.toml"))?));
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
+    let newest =
+        target.join(format!("package/heist-{}.crate", version(&root().join("Cargo.toml"))?));
     let bytes = fs::metadata(&newest)
         .map_err(|error| Failure::Check(format!("{}: {error}", newest.display())))?
         .len();
     say(&format!("package: {} files, {} kB\n", files.len(), bytes / 1000));
     if bytes > MOST_BYTES {
-        return Err(Failure::Check(format!("the package has {bytes} bytes, more than {MOST_BYTES}")));
+        return Err(Failure::Check(format!(
+            "the package has {bytes} bytes, more than {MOST_BYTES}"
+        )));
     }
     Ok(())
 }
@@ -54,6 +59,7 @@ pub(crate) fn check() -> Result<(), Failure> {
 /// Returns the version that a manifest gives first, which is the package's.
 fn version(manifest: &std::path::Path) -> Result<String, Failure> {
     let text = fs::read_to_string(manifest).map_err(|error| Failure::Check(error.to_string()))?;
-    let version = text.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
+    let version =
+        text.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
     version.map(str::to_owned).ok_or_else(|| Failure::Check("the manifest has no version".into()))
 }

@@ -52,8 +52,13 @@ impl Program {
 
     /// Runs the program with this program's input and output.
     pub(crate) fn run(mut self) -> Result<(), Failure> {
-        let status = self.0.status().map_err(|error| Failure::Check(format!("{:?}: {error}", self.0)))?;
-        if status.success() { Ok(()) } else { Err(Failure::Check(format!("{:?}: {status}", self.0))) }
+        let status =
+            self.0.status().map_err(|error| Failure::Check(format!("{:?}: {error}", self.0)))?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Failure::Check(format!("{:?}: {status}", self.0)))
+        }
     }
 
     /// Runs the program and returns what it prints.
@@ -63,7 +68,8 @@ impl Program {
         if !output.status.success() {
             return Err(Failure::Check(format!("{:?}: {}", self.0, output.status)));
         }
-        String::from_utf8(output.stdout).map_err(|error| Failure::Check(format!("{:?}: {error}", self.0)))
+        String::from_utf8(output.stdout)
+            .map_err(|error| Failure::Check(format!("{:?}: {error}", self.0)))
     }
 }
 
@@ -81,7 +87,8 @@ pub(crate) fn installed(name: &str) -> bool {
 pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let failed = |error: io::Error| Failure::Check(format!("{}: {error}", folder.display()));
     let entries = fs::read_dir(folder).map_err(failed)?;
-    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    let mut files =
+        entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(failed)?;
     files.sort();
     Ok(files)
 }

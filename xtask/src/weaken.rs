@@ -19,7 +19,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let only = match &arguments[usize::from(check)..] {
         [] => "",
         [name] => name,
-        [_, second, ..] => return Err(Failure::Usage(format!("one name at a time; the second is {second}"))),
+        [_, second, ..] => {
+            return Err(Failure::Usage(format!("one name at a time; the second is {second}")));
+        }
     };
     let began = Instant::now();
     let mut edits = Vec::new();
@@ -59,7 +61,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     }
     let seconds = began.elapsed().as_secs();
     say(&format!("{} tried, {bad} not as listed, {seconds} s\n", edits.len()));
-    if bad == 0 && !edits.is_empty() { Ok(()) } else { Err(Failure::Check("weaken: see above".into())) }
+    if bad == 0 && !edits.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Check("weaken: see above".into()))
+    }
 }
 
 /// Returns the texts of the crate, by their paths from the root: sources, and pages that they
@@ -72,8 +78,11 @@ fn sources() -> Result<Texts, Failure> {
             if path.is_dir() {
                 folders.push(path);
             } else {
-                let name =
-                    path.strip_prefix(root()).expect("it is below the root").to_string_lossy().into_owned();
+                let name = path
+                    .strip_prefix(root())
+                    .expect("it is below the root")
+                    .to_string_lossy()
+                    .into_owned();
                 found.insert(name, read(&path)?);
             }
         }
@@ -94,13 +103,17 @@ fn copy_of(sources: &Texts) -> Result<Copy, Failure> {
 /// Returns what the models do: "fails", "passes", "hangs", "names no model" or "does not compile".
 fn outcome_of(copy: &Copy, models: &str) -> Result<&'static str, Failure> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let target = std::env::var_os("WEAKEN_TARGET_DIR").map_or_else(|| copy.path().join("target"), Into::into);
+    let target = std::env::var_os("WEAKEN_TARGET_DIR")
+        .map_or_else(|| copy.path().join("target"), Into::into);
     let test = |last: &str| {
         let mut command = Command::new("timeout");
         command.arg(if last == "--no-run" { "3600" } else { LONGEST }).arg(&cargo);
         command.args(["test", "--release", "--lib", "--quiet", last]).current_dir(copy.path());
         command.env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", "--cfg heist_loom");
-        command.env("CARGO_TERM_COLOR", "never").env("LOOM_MAX_PREEMPTIONS", "3").env("RUST_BACKTRACE", "0");
+        command
+            .env("CARGO_TERM_COLOR", "never")
+            .env("LOOM_MAX_PREEMPTIONS", "3")
+            .env("RUST_BACKTRACE", "0");
         command.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_RELEASE_DEBUG", "0");
         command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2");
         command.output().map_err(|error| Failure::Check(format!("{command:?}: {error}")))
@@ -112,7 +125,9 @@ fn outcome_of(copy: &Copy, models: &str) -> Result<&'static str, Failure> {
     }
     let output = test(&format!("models::{models}"))?;
     Ok(match output.status.code() {
-        Some(0) if String::from_utf8_lossy(&output.stdout).contains(" 0 passed") => "names no model",
+        Some(0) if String::from_utf8_lossy(&output.stdout).contains(" 0 passed") => {
+            "names no model"
+        }
         Some(0) => "passes",
         Some(124) => "hangs",
         _ => "fails",
@@ -126,7 +141,8 @@ fn alone(manifest: &str) -> String {
     for line in manifest.lines() {
         if line.starts_with('[') {
             let header = line.split('#').next().unwrap_or_default().trim_end();
-            kept = !(header.starts_with("[[") || ["[dev-dependencies]", "[workspace]"].contains(&header));
+            kept = !(header.starts_with("[[")
+                || ["[dev-dependencies]", "[workspace]"].contains(&header));
         }
         if kept {
             text.push_str(line);

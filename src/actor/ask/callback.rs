@@ -30,7 +30,12 @@ impl<A: Actor> Context<A> {
     /// # Errors
     /// As [`ActorRef::ask`]; `then` is dropped.
     #[doc(alias("pipe_to", "pipeToSelf", "into_actor", "call"))]
-    pub fn ask_then<B, M, F>(&mut self, target: &ActorRef<B>, message: M, then: F) -> Result<(), SendError<M>>
+    pub fn ask_then<B, M, F>(
+        &mut self,
+        target: &ActorRef<B>,
+        message: M,
+        then: F,
+    ) -> Result<(), SendError<M>>
     where
         B: Receive<M>,
         M: Send + 'static,
@@ -108,12 +113,23 @@ where
     let pack = |heap: &Heap| memory::alloc_uninit::<Callback<A, R, F, S>>(heap, Kind::Message);
     let callback = owner.header().core().with_heap_unless_forked(pack)?;
     // SAFETY: the memory was just allocated for this type, and no other thread knows it.
-    unsafe { callback.write(Callback { envelope, sent: S::BLANK, owner: Some(owner), answer: None, then }) };
+    unsafe {
+        callback.write(Callback {
+            envelope,
+            sent: S::BLANK,
+            owner: Some(owner),
+            answer: None,
+            then,
+        })
+    };
     // SAFETY: the callback is given up to the reply, and the table is made for its type.
     Some(unsafe { Reply::new(callback.cast(), &CallbackVtables::<A, R, F, S>::REPLY) })
 }
 
-unsafe fn send_callback<A: Actor, R, F, S: Timestamp>(to: NonNull<()>, answer: Result<R, AskError>) {
+unsafe fn send_callback<A: Actor, R, F, S: Timestamp>(
+    to: NonNull<()>,
+    answer: Result<R, AskError>,
+) {
     // SAFETY: the reply calls this once and gives the callback up. The envelope is made for an
     // actor of the owner's type.
     unsafe {
@@ -138,7 +154,8 @@ unsafe fn cancel_callback<A: Actor, R: 'static, F: 'static, S: Timestamp>(to: No
     // SAFETY: the reply calls this once and gives the callback up. The owner keeps its pool.
     let cancel = move || unsafe {
         // Taken out first: the owner keeps the pool while the callback is freed.
-        let owner = to.cast::<Callback<A, R, F, S>>().as_mut().owner.take().expect("taken only once");
+        let owner =
+            to.cast::<Callback<A, R, F, S>>().as_mut().owner.take().expect("taken only once");
         drop(take_callback::<A, R, F, S>(to.cast(), owner.header().pool_held()));
     };
     drops::run_or_put_off(cancel);
@@ -153,7 +170,9 @@ unsafe fn take_callback<A: Actor, R, F, S: Timestamp>(
 ) -> Callback<A, R, F, S> {
     // SAFETY: `reply_by_callback` allocated the callback as this type, no other pointer to it
     // exists, and `held` is of the right pool.
-    Worker::with_heap(|here| unsafe { memory::take_and_free(here, Kind::Message, this.cast(), held) })
+    Worker::with_heap(|here| unsafe {
+        memory::take_and_free(here, Kind::Message, this.cast(), held)
+    })
 }
 
 unsafe fn handle<A, R, F, S>(this: AnyEnvelope, header: NonNull<Header>, _: Storage)
@@ -172,7 +191,11 @@ where
     }
 }
 
-unsafe fn discard_callback<A: Actor, R, F, S: Timestamp>(this: AnyEnvelope, _: AskError, held: Held<'_>) {
+unsafe fn discard_callback<A: Actor, R, F, S: Timestamp>(
+    this: AnyEnvelope,
+    _: AskError,
+    held: Held<'_>,
+) {
     // SAFETY: called through the callback's table with the only pointer to the callback, and `held`
     // is of its pool.
     drop(unsafe { take_callback::<A, R, F, S>(this, held) });

@@ -3,7 +3,9 @@
 //!
 //! Such a message has a table of its own, so asks without a deadline pay nothing.
 
-use super::envelope::{AskEnvelope, AskParcel, AskVtables, AskWithReplyEnvelope, AskWithReplyParcel};
+use super::envelope::{
+    AskEnvelope, AskParcel, AskVtables, AskWithReplyEnvelope, AskWithReplyParcel,
+};
 use super::{Ask, callback};
 use crate::actor::carried::{Carried, carried};
 use crate::actor::cell_of::enter;
@@ -29,7 +31,9 @@ struct Expiring<M> {
 
 struct AskByDeadline<A, M, C>(PhantomData<fn(A, M, C)>);
 
-impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S> for AskByDeadline<A, M, C> {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S>
+    for AskByDeadline<A, M, C>
+{
     // `()` in the place of `S`: dated or not, the message lies at the same place, and a handler is
     // compiled once.
     const ASKED: EnvelopeVtable = EnvelopeVtable {
@@ -125,9 +129,12 @@ unsafe fn asked_has_expired<C: Send + 'static, R: Send + 'static>(this: AnyEnvel
     time::now() >= unsafe { AskEnvelope::<Expiring<C>, R, ()>::message_ptr(this).as_ref() }.deadline
 }
 
-unsafe fn with_has_expired<C: Send + 'static, R: Send + 'static, S: Timestamp>(this: AnyEnvelope) -> bool {
+unsafe fn with_has_expired<C: Send + 'static, R: Send + 'static, S: Timestamp>(
+    this: AnyEnvelope,
+) -> bool {
     // SAFETY: called through the envelope's table, with the message still there.
-    time::now() >= unsafe { AskWithReplyEnvelope::<Expiring<C>, R, S>::message_ptr(this).as_ref() }.deadline
+    time::now()
+        >= unsafe { AskWithReplyEnvelope::<Expiring<C>, R, S>::message_ptr(this).as_ref() }.deadline
 }
 
 /// Opens an envelope for a batch.
@@ -262,7 +269,8 @@ impl<B: Actor> ActorRef<B> {
         B: Receive<M>,
     {
         let expiring = Expiring { deadline, message };
-        let asking = AskWithReplyParcel::<_, B::Reply, AskByDeadline<B, M, C>>::new(expiring, reply);
+        let asking =
+            AskWithReplyParcel::<_, B::Reply, AskByDeadline<B, M, C>>::new(expiring, reply);
         // SAFETY: `self` is a strong reference, and the envelope is made for an actor of type `B`.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(()) => Ok(()),

@@ -77,7 +77,9 @@ pub(super) trait AskVtables<S: Timestamp> {
 /// The tables of a plain message, which travels as a `C`.
 pub(crate) struct PlainAsk<A, M, C>(PhantomData<fn(A, M, C)>);
 
-impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S> for PlainAsk<A, M, C> {
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S>
+    for PlainAsk<A, M, C>
+{
     const ASKED: EnvelopeVtable = EnvelopeVtable {
         // `()` in the place of `S`, so that one copy of the handler's code serves dated envelopes
         // too.
@@ -127,7 +129,11 @@ unsafe fn answer_slot<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
             // SAFETY: the asker has released the slot, so the replier alone has it. Its weak count
             // keeps the header until the slot is released.
             unsafe {
-                head.as_ref().target.header().core().count_here(|tally| &tally.discarded_replies, 1);
+                head.as_ref()
+                    .target
+                    .header()
+                    .core()
+                    .count_here(|tally| &tally.discarded_replies, 1);
                 // After the count, which needs the header that the slot's block keeps.
                 ReplySlot::free_by_replier(slot);
             }
@@ -225,7 +231,12 @@ impl<M: Send + 'static, R: Send + 'static, T: AskVtables<()> + AskVtables<SentAt
 
     #[inline]
     fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
-        AskEnvelope::<M, R, ()>::new_boxed(heap, &<T as AskVtables<()>>::ASKED, self.target, self.message)
+        AskEnvelope::<M, R, ()>::new_boxed(
+            heap,
+            &<T as AskVtables<()>>::ASKED,
+            self.target,
+            self.message,
+        )
     }
     fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
         AskEnvelope::<M, R, SentAt>::new_boxed(
@@ -256,7 +267,11 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskEnvelope<M, R, S> {
                 target,
                 slot: ReplySlot::new(Self::free_block),
             };
-            AskEnvelope { head, message: UnsafeCell::new(MaybeUninit::new(message)), sent: S::BLANK }
+            AskEnvelope {
+                head,
+                message: UnsafeCell::new(MaybeUninit::new(message)),
+                sent: S::BLANK,
+            }
         };
         memory::alloc_with(heap, Kind::Message, make).cast()
     }
@@ -409,9 +424,18 @@ impl<M: Send + 'static, R: Send + 'static, T: AskVtables<()> + AskVtables<SentAt
 impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskWithReplyEnvelope<M, R, S> {
     pub(super) const SENT: usize = timestamp_offset::<S>(offset_of!(Self, sent));
 
-    fn new_boxed(heap: &Heap, vtable: &'static EnvelopeVtable, reply: Reply<R>, message: M) -> AnyEnvelope {
-        let make =
-            || AskWithReplyEnvelope { envelope: Envelope::new(vtable), sent: S::BLANK, reply, message };
+    fn new_boxed(
+        heap: &Heap,
+        vtable: &'static EnvelopeVtable,
+        reply: Reply<R>,
+        message: M,
+    ) -> AnyEnvelope {
+        let make = || AskWithReplyEnvelope {
+            envelope: Envelope::new(vtable),
+            sent: S::BLANK,
+            reply,
+            message,
+        };
         memory::alloc_with(heap, Kind::Message, make).cast()
     }
 

@@ -46,7 +46,11 @@ impl<M, R: 'static> ForwardError<Box<M>, R> {
     #[cold]
     fn unboxed(self) -> ForwardError<M, R> {
         let (message, reply) = self.request.0;
-        ForwardError { request: Sealed((*message, reply)), refusal: self.refusal, cycle: self.cycle }
+        ForwardError {
+            request: Sealed((*message, reply)),
+            refusal: self.refusal,
+            cycle: self.cycle,
+        }
     }
 }
 
@@ -119,7 +123,8 @@ impl<A: Actor> Context<A> {
         // The same choice as for other sends. The error holds two values, so the usual macro does
         // not fit.
         if const { is_large::<M>() } {
-            self.forward_as::<B, M, _>(target, Box::new(message), reply).map_err(ForwardError::unboxed)
+            self.forward_as::<B, M, _>(target, Box::new(message), reply)
+                .map_err(ForwardError::unboxed)
         } else {
             self.forward_as::<B, M, M>(target, message, reply)
         }

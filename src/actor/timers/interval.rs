@@ -9,7 +9,9 @@ use crate::actor::refs::ActorRef;
 use crate::actor::{Actor, Receive};
 use crate::cell::dead_letters;
 use crate::cell::deliver;
-use crate::cell::envelope::{AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, timestamp_offset};
+use crate::cell::envelope::{
+    AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, timestamp_offset,
+};
 use crate::cell::event::DeadLetterReason;
 use crate::cell::header::Header;
 use crate::cell::prepaid;
@@ -277,7 +279,8 @@ where
     // actor's turn.
     // `going` ends the interval on each way out of this function that does not arm the next tick,
     // panics included.
-    let (mut going, header_ref) = unsafe { (Going(Some(unbox_interval::<A, M, F>(this))), header.as_ref()) };
+    let (mut going, header_ref) =
+        unsafe { (Going(Some(unbox_interval::<A, M, F>(this))), header.as_ref()) };
     let core = header_ref.core();
     let interval = going.0.as_mut().expect("just put there");
     let due = interval.due.0.expect("it was due");

@@ -231,11 +231,9 @@ impl<A> TimerTarget<A> {
     /// Returns why the actor takes no timer now, if so. The answer may be out of date.
     fn current_refusal(&self) -> Option<Refusal> {
         let header = self.header();
-        header
-            .state
-            .load_snapshot()
-            .is_closed()
-            .then(|| if header.core().is_closing() { Refusal::ShuttingDown } else { Refusal::Stopped })
+        header.state.load_snapshot().is_closed().then(|| {
+            if header.core().is_closing() { Refusal::ShuttingDown } else { Refusal::Stopped }
+        })
     }
 }
 

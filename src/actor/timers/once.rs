@@ -51,7 +51,11 @@ impl<A: Actor> Context<A> {
     /// # Errors
     /// As [`tell_after`](Self::tell_after).
     #[doc(alias("send_at", "schedule"))]
-    pub fn tell_at<M: Send + 'static>(&mut self, at: Instant, message: M) -> Result<Timer, SendError<M>>
+    pub fn tell_at<M: Send + 'static>(
+        &mut self,
+        at: Instant,
+        message: M,
+    ) -> Result<Timer, SendError<M>>
     where
         A: Receive<M>,
     {
@@ -95,7 +99,11 @@ impl<A: Actor> ActorRef<A> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn tell_after<M: Send + 'static>(&self, delay: Duration, message: M) -> Result<Timer, SendError<M>>
+    pub fn tell_after<M: Send + 'static>(
+        &self,
+        delay: Duration,
+        message: M,
+    ) -> Result<Timer, SendError<M>>
     where
         A: Receive<M>,
     {

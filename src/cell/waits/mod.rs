@@ -55,7 +55,11 @@ use std::task::Wake;
 impl WaitingActor {
     pub(crate) fn from_header(header: &Header) -> Self {
         let name = header.cold_if_any().and_then(|cold| cold.name.as_deref());
-        WaitingActor { id: header.id(), type_name: header.type_name(), name: name.map(str::to_string) }
+        WaitingActor {
+            id: header.id(),
+            type_name: header.type_name(),
+            name: name.map(str::to_string),
+        }
     }
 }
 
@@ -153,7 +157,10 @@ impl fmt::Debug for ActorKey {
 
 impl fmt::Debug for WaitLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WaitLine").field("who", &self.who).field("whom", &self.whom).finish_non_exhaustive()
+        f.debug_struct("WaitLine")
+            .field("who", &self.who)
+            .field("whom", &self.whom)
+            .finish_non_exhaustive()
     }
 }
 
@@ -179,7 +186,8 @@ impl WaitTable {
 
     /// Returns `true` if the actor is known to wait for nothing.
     fn waits_for_nothing(&self, id: ActorId) -> bool {
-        self.lines.get(&id).is_none_or(|line| line.bell.has_rung()) && !self.successions.contains_key(&id)
+        self.lines.get(&id).is_none_or(|line| line.bell.has_rung())
+            && !self.successions.contains_key(&id)
     }
 }
 
@@ -267,7 +275,13 @@ mod tests {
     }
 
     /// Lets `who` of the first table wait for `whom` of the second.
-    fn wait(from: &Arc<Waits>, who: u64, to: &Arc<Waits>, whom: u64, ask: usize) -> Result<(), Vec<u64>> {
+    fn wait(
+        from: &Arc<Waits>,
+        who: u64,
+        to: &Arc<Waits>,
+        whom: u64,
+        ask: usize,
+    ) -> Result<(), Vec<u64>> {
         rings(from, who, to, whom, ask, &ThreadWaker::new())
     }
 
@@ -281,7 +295,9 @@ mod tests {
     ) -> Result<(), Vec<u64>> {
         let target = WaitTarget { at: place(to, whom), sharing: None, ask };
         let cycle = from.register_wait(named(who), named(whom), target, bell);
-        cycle.map(|_outer| ()).map_err(|cycle| cycle.actors().iter().map(|actor| actor.id.get()).collect())
+        cycle
+            .map(|_outer| ())
+            .map_err(|cycle| cycle.actors().iter().map(|actor| actor.id.get()).collect())
     }
 
     #[test]

@@ -32,8 +32,10 @@ impl Waits {
                 && table.waits_for_nothing(at.id)
                 && !table.forwards.contains_key(ask);
             let (number, bell, since) = (table.next_number(), Arc::clone(bell), time::now());
-            let outer =
-                table.lines.insert(me.id, WaitLine { number, who, whom, target, bell, since }).map(Outer);
+            let outer = table
+                .lines
+                .insert(me.id, WaitLine { number, who, whom, target, bell, since })
+                .map(Outer);
             if goes_on {
                 return Ok(outer);
             }

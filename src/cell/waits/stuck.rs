@@ -102,7 +102,8 @@ fn find_stuck(me: &ActorKey) -> Option<Vec<FoundWait>> {
         others.iter().for_each(|place| known.visit_actor(place));
         at += 1;
     }
-    let mut goes_on: Vec<bool> = known.found.iter().map(|found| found.means == Means::Now).collect();
+    let mut goes_on: Vec<bool> =
+        known.found.iter().map(|found| found.means == Means::Now).collect();
     loop {
         let mut more = false;
         // Backwards, so a chain takes a single pass.
@@ -153,7 +154,8 @@ impl FoundWaits {
 /// Looks at one actor. Takes one lock at a time, so walks from several tables cannot lock each
 /// other up.
 fn read_wait(place: &ActorKey) -> FoundWait {
-    let mut found = FoundWait { place: place.clone(), who: None, means: Means::Now, line: 0, forward: 0 };
+    let mut found =
+        FoundWait { place: place.clone(), who: None, means: Means::Now, line: 0, forward: 0 };
     let target = {
         let table = place.table.0.lock();
         if let Some(&before) = table.successions.get(&place.id) {

@@ -167,7 +167,10 @@ impl<'a> ExecutorBuilder<'a> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn spawn_handler(mut self, handler: impl FnMut(WorkerThread) -> io::Result<()> + 'a) -> Self {
+    pub fn spawn_handler(
+        mut self,
+        handler: impl FnMut(WorkerThread) -> io::Result<()> + 'a,
+    ) -> Self {
         self.spawn_handler = Some(Box::new(handler));
         self
     }

@@ -189,12 +189,17 @@ impl ExecutorBuilder<'_> {
 /// Returns the reason why a crew with all its threads handed out has not begun, if there is one.
 fn not_begun(core: &Core, pinned: bool, begins: &Receiver<io::Error>) -> Option<BuildError> {
     // Disconnected once each worker has been pinned, or given up.
-    let first =
-        if pinned { begins.recv_timeout(BEGIN_DEADLINE) } else { Err(RecvTimeoutError::Disconnected) };
+    let first = if pinned {
+        begins.recv_timeout(BEGIN_DEADLINE)
+    } else {
+        Err(RecvTimeoutError::Disconnected)
+    };
     match first {
         Ok(error) => Some(BuildError::Pin(error)),
         Err(RecvTimeoutError::Timeout) => Some(BuildError::ThreadLost),
-        Err(RecvTimeoutError::Disconnected) => (!core.complete_crew()).then_some(BuildError::ThreadLost),
+        Err(RecvTimeoutError::Disconnected) => {
+            (!core.complete_crew()).then_some(BuildError::ThreadLost)
+        }
     }
 }
 

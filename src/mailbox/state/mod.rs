@@ -169,14 +169,16 @@ impl State {
             chaos();
             match step(Snapshot(current)) {
                 Err(unchanged) => return unchanged,
-                Ok((next, result)) => match self.0.compare_exchange_weak(current, next, AcqRel, Relaxed) {
-                    Ok(_) => return result,
-                    // Read again after the pause: by then the word has usually changed once more.
-                    Err(_) => {
-                        back_off();
-                        current = self.0.load(Relaxed);
+                Ok((next, result)) => {
+                    match self.0.compare_exchange_weak(current, next, AcqRel, Relaxed) {
+                        Ok(_) => return result,
+                        // Read again after the pause: by then the word has usually changed once more.
+                        Err(_) => {
+                            back_off();
+                            current = self.0.load(Relaxed);
+                        }
                     }
-                },
+                }
             }
         }
     }
@@ -213,7 +215,10 @@ impl State {
             } else if now.len() == MAX_LEN {
                 Err(Reserve::Full)
             } else {
-                Ok(((now.0 + LEN_ONE) | SCHEDULED, Reserve::Accepted { schedule: !now.has(SCHEDULED) }))
+                Ok((
+                    (now.0 + LEN_ONE) | SCHEDULED,
+                    Reserve::Accepted { schedule: !now.has(SCHEDULED) },
+                ))
             }
         })
     }
@@ -347,7 +352,10 @@ impl State {
     /// `secured`.
     pub(crate) fn set_dead(&self, secured: bool) -> Option<Dead> {
         self.transition(|now| {
-            debug_assert!(now.has(SCHEDULED) && now.is_closed() && now.len() == 0, "not at its end: {now:?}");
+            debug_assert!(
+                now.has(SCHEDULED) && now.is_closed() && now.len() == 0,
+                "not at its end: {now:?}"
+            );
             if now.has(STOP_WAIT) && !secured {
                 return Err(None);
             }

@@ -24,7 +24,11 @@ fn who_is_wanted_looks_before_it_is_idle() {
     assert!(!state.request_queue_check(), "it has a turn");
     assert_eq!(state.end_turn(0, false), EndTurn::CheckQueue);
     assert_eq!(state.reserve_exempt(), Reserve::Accepted { schedule: false });
-    assert_eq!(state.end_turn(0, true), EndTurn::More { from_outside: false }, "it found something");
+    assert_eq!(
+        state.end_turn(0, true),
+        EndTurn::More { from_outside: false },
+        "it found something"
+    );
     assert_eq!(state.end_turn(1, true), EndTurn::CheckQueue, "and may find more");
     state.clear_queue_check();
     assert_eq!(state.end_turn(0, true), EndTurn::Idle);
@@ -86,7 +90,11 @@ fn nobody_barges_past_those_who_wait_for_room() {
     assert!(!state.end_idle(0));
     assert_eq!(state.end_turn(0, true), EndTurn::More { from_outside: false });
     assert_eq!(state.end_turn(0, false), EndTurn::ServeRoom, "once more in each turn");
-    assert_eq!(state.reserve_place(1, false), Reserve::Accepted { schedule: false }, "the room may be used");
+    assert_eq!(
+        state.reserve_place(1, false),
+        Reserve::Accepted { schedule: false },
+        "the room may be used"
+    );
     state.clear_room_wait();
     assert_eq!(state.end_turn(1, false), EndTurn::Idle);
 }

@@ -42,7 +42,8 @@ fn a_timer_waiter_leaves_only_a_vacant_slot() {
         let crew = Crew::new(2, 1, false);
         let spare = spawn(&crew, Crew::spare);
         let keeper = spawn(&crew, |crew| {
-            let woken = crew.idle.park_worker(1, false, false, || crew.has_work(), || false, || false);
+            let woken =
+                crew.idle.park_worker(1, false, false, || crew.has_work(), || false, || false);
             match woken {
                 Woken::Alarm => {
                     crew.at(1);

@@ -131,7 +131,8 @@ impl Crew {
             // A slot that was parked on behalf of another thread goes on from its waking.
             let woken = woken.take().unwrap_or_else(|| {
                 let (has_work, stuck) = (|| self.has_work(), || self.lifo.load(Relaxed) > 0);
-                let announce = || self.quiet.announce_rest(|| self.quiescence(), |told| wakers = told);
+                let announce =
+                    || self.quiet.announce_rest(|| self.quiescence(), |told| wakers = told);
                 self.idle.park_worker(slot, searching, self.sentinel, has_work, stuck, announce)
             });
             wakers.into_iter().for_each(Waker::wake);
@@ -179,7 +180,8 @@ impl Crew {
         self.at(slot);
         // The crew has a single spare, so it is the one reserved.
         let spare = StdArc::clone(&self.spare);
-        let Some(spare) = self.idle.vacate_slot(slot, spare, self.sentinel, || self.has_work()) else {
+        let Some(spare) = self.idle.vacate_slot(slot, spare, self.sentinel, || self.has_work())
+        else {
             return Left::Vacant;
         };
         spare.call_to(Assignment::Run(slot));
@@ -218,8 +220,9 @@ impl Crew {
     fn quiescence(&self) -> Quiescence {
         let Some(before) = self.idle.all_parked() else { return Quiescence::Busy };
         // A turn without a slot counts as running, whatever the slots say.
-        let quiet =
-            !self.elsewhere.any_elsewhere() && !self.has_work() && self.idle.all_parked() == Some(before);
+        let quiet = !self.elsewhere.any_elsewhere()
+            && !self.has_work()
+            && self.idle.all_parked() == Some(before);
         if quiet { Quiescence::Quiet } else { Quiescence::Busy }
     }
 

@@ -143,15 +143,17 @@ impl<A: Actor + Send> PoolInner<A> {
         let queue = match shared.spawn_mailbox(&shared.sharing, true) {
             Ok(queue) => queue,
             Err(error) => {
-                replicas.iter().for_each(|replica| Header::close_mailbox(replica.actor.as_ptr(), true));
+                replicas
+                    .iter()
+                    .for_each(|replica| Header::close_mailbox(replica.actor.as_ptr(), true));
                 return Err(error);
             }
         };
         // The first turns may have lost too many states already.
         let stopped = shared.life.lock().end.is_some();
-        shared
-            .stripes
-            .publish_change(|_| Some(Roster { replicas, queue: Some(queue), key_move: None, stopped }));
+        shared.stripes.publish_change(|_| {
+            Some(Roster { replicas, queue: Some(queue), key_move: None, stopped })
+        });
         drop(one);
         if stopped {
             shared.close_cells(false);
@@ -170,7 +172,8 @@ impl<A: Actor + Send> PoolInner<A> {
         while let Some(state) = states.pop_front() {
             let index = from + replicas.len();
             let counts = Arc::new(ReplicaCounts::default());
-            let supervisor = PoolSupervisor { shared: Arc::clone(self), index, counts: Arc::clone(&counts) };
+            let supervisor =
+                PoolSupervisor { shared: Arc::clone(self), index, counts: Arc::clone(&counts) };
             let PoolSettings { capacity, timing, .. } = self.settings;
             let mut builder = self.handle.build(*state).exact_capacity(capacity).timed(timing);
             if let Some(name) = &self.settings.name {
@@ -185,7 +188,9 @@ impl<A: Actor + Send> PoolInner<A> {
                     // held here.
                     states.push_front(Box::new(error.into_actor()));
                     self.life.lock().cells -= 1;
-                    replicas.iter().for_each(|replica| Header::close_mailbox(replica.actor.as_ptr(), true));
+                    replicas
+                        .iter()
+                        .for_each(|replica| Header::close_mailbox(replica.actor.as_ptr(), true));
                     return Err(PoolError::ShuttingDown);
                 }
             }
@@ -253,7 +258,12 @@ impl<A: Actor> PoolInner<A> {
     /// ever, a pool is stopped and empty.
     pub(super) fn current_roster(&self) -> Arc<Roster<A>> {
         if self.is_forked() {
-            return Arc::new(Roster { replicas: Vec::new(), queue: None, key_move: None, stopped: true });
+            return Arc::new(Roster {
+                replicas: Vec::new(),
+                queue: None,
+                key_move: None,
+                stopped: true,
+            });
         }
         self.own_stripe().current_roster()
     }
@@ -294,7 +304,8 @@ impl<A: Actor> PoolInner<A> {
         // refusal of a closed mailbox.
         {
             let _one = self.change.lock();
-            self.stripes.publish_change(|roster| Some(Roster { stopped: true, ..Roster::clone(roster?) }));
+            self.stripes
+                .publish_change(|roster| Some(Roster { stopped: true, ..Roster::clone(roster?) }));
         }
         self.close_cells(kill);
     }
@@ -313,7 +324,8 @@ impl<A: Actor> PoolInner<A> {
             for replica in roster.replicas.iter().chain(leaving) {
                 Header::close_mailbox(replica.actor.as_ptr(), true);
             }
-            let holds = roster.key_move.as_ref().map_or_else(Vec::new, |key_move| key_move.all_holds());
+            let holds =
+                roster.key_move.as_ref().map_or_else(Vec::new, |key_move| key_move.all_holds());
             holds.iter().for_each(|hold| Header::close_mailbox(hold.as_ptr(), true));
             let waiting = std::mem::take(&mut self.lock_waiting().waiting);
             self.cancel_backoffs(waiting.into_iter().map(|(_, key)| key));
@@ -393,7 +405,11 @@ impl<A: Actor> PoolInner<A> {
 
     /// Like [`ended`](Self::ended). If the pool has not ended, its end will wake the waker, unless
     /// the key is [forgotten](Self::forget_wait) before.
-    pub(super) fn poll_ended(&self, key: &mut Option<WakerKey>, waker: &Waker) -> Option<PoolStopReason> {
+    pub(super) fn poll_ended(
+        &self,
+        key: &mut Option<WakerKey>,
+        waker: &Waker,
+    ) -> Option<PoolStopReason> {
         if self.is_forked() {
             return None;
         }
@@ -438,7 +454,11 @@ impl<A: Actor> PoolInner<A> {
         };
         if losses > u64::from(limit) {
             self.end_pool(
-                PoolStopReason::ReplacedTooOften { replacements: limit, window, last: loss.clone() },
+                PoolStopReason::ReplacedTooOften {
+                    replacements: limit,
+                    window,
+                    last: loss.clone(),
+                },
                 false,
             );
             return AfterLoss::End;

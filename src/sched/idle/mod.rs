@@ -226,11 +226,13 @@ impl Idle {
         // The sentinel only if no other worker is parked, preferably not the timer waiter, and
         // preferably a sleeper rather than a vacant slot.
         let is = |duty: Option<usize>, worker: usize| duty == Some(worker);
-        let without_duty = |&worker: &usize| !is(list.sentinel, worker) && !is(list.timer_waiter, worker);
+        let without_duty =
+            |&worker: &usize| !is(list.sentinel, worker) && !is(list.timer_waiter, worker);
         let asleep = |worker: &usize| without_duty(worker) && !list.is_vacant(*worker);
         let place = list.parked.iter().rposition(asleep);
         let place = place.or_else(|| list.parked.iter().rposition(without_duty));
-        let place = place.or_else(|| list.parked.iter().rposition(|&worker| !is(list.sentinel, worker)));
+        let place =
+            place.or_else(|| list.parked.iter().rposition(|&worker| !is(list.sentinel, worker)));
         let Some(place) = place.or(list.parked.len().checked_sub(1)) else { return };
         let worker = list.parked[place];
         let relieve = if list.sentinel == Some(worker) { SENTINEL } else { 0 };
@@ -300,7 +302,9 @@ impl Idle {
         let (watching, keeping, last) = self.add_parked(me, searching, may_watch);
         fence(SeqCst);
         chaos();
-        if (self.is_stopping() || has_work() || (last && all_parked())) && self.remove_parked(me, true) {
+        if (self.is_stopping() || has_work() || (last && all_parked()))
+            && self.remove_parked(me, true)
+        {
             // An appointment may have come in between. Off the list no thread leaves a token, and
             // this token must not survive until the next park.
             let _ = self.park_spots[me].parker.take_token();
@@ -412,7 +416,9 @@ impl Idle {
     }
 
     fn take_off(&self, list: &mut IdleList, worker: usize, searching: bool) -> bool {
-        let Some(place) = list.parked.iter().rposition(|&parked| parked == worker) else { return false };
+        let Some(place) = list.parked.iter().rposition(|&parked| parked == worker) else {
+            return false;
+        };
         list.parked.remove(place);
         list.see_to(worker);
         self.park_spots[worker].parked.store(false, Relaxed);
@@ -462,7 +468,8 @@ mod tests {
             idle.ensure_watched();
             true
         };
-        let woken = idle.park_worker(0, false, false, sees_work_after_being_appointed, || false, || false);
+        let woken =
+            idle.park_worker(0, false, false, sees_work_after_being_appointed, || false, || false);
         assert_eq!(woken, Woken::Searching);
         assert!(idle.park_spots[0].parker.take_token().is_none(), "a token is left");
     }

@@ -14,7 +14,8 @@ impl Idle {
         fence(SeqCst); // for the look at the alarm: see `vacant`
         let set = self.alarm.is_set();
         // A spare is called to a vacant slot only for an alarm that is set.
-        list.timer_waiter = list.last_parked().or_else(|| list.parked.last().copied().filter(|_| set));
+        list.timer_waiter =
+            list.last_parked().or_else(|| list.parked.last().copied().filter(|_| set));
         if let Some(next) = list.timer_waiter
             && set
         {

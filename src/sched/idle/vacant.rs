@@ -150,7 +150,11 @@ impl Idle {
 
     /// Watches, on the thread of a spare that was told to. Looks for stuck work as long as a vacant
     /// slot reserved for the spare is the sentinel, and for a few timeouts more.
-    pub(crate) fn watch_as_spare(&self, spare: &Arc<Spare>, mut stuck: impl FnMut() -> bool) -> Watched {
+    pub(crate) fn watch_as_spare(
+        &self,
+        spare: &Arc<Spare>,
+        mut stuck: impl FnMut() -> bool,
+    ) -> Watched {
         let mut patience = WATCH_FIRST;
         let (mut idle_looks, mut on) = (0, false);
         spare.watches.store(true, Relaxed);
@@ -161,7 +165,9 @@ impl Idle {
                     stuck();
                     (idle_looks, on, patience) = (0, true, WATCH_FIRST);
                 }
-                Look::On(slot) if stuck() && self.catch_at(slot, spare) => return Watched::Caught(slot),
+                Look::On(slot) if stuck() && self.catch_at(slot, spare) => {
+                    return Watched::Caught(slot);
+                }
                 Look::On(_) => {}
                 Look::Off => {
                     idle_looks += 1;
@@ -207,7 +213,9 @@ impl Idle {
     /// Takes the spare's slot for the watching spare, unless another thread has the slot by now.
     fn catch_at(&self, slot: usize, spare: &Arc<Spare>) -> bool {
         let mut list = self.list.lock();
-        let line = |(vacant, reserved): &(usize, Arc<Spare>)| *vacant == slot && Arc::ptr_eq(reserved, spare);
+        let line = |(vacant, reserved): &(usize, Arc<Spare>)| {
+            *vacant == slot && Arc::ptr_eq(reserved, spare)
+        };
         let Some(place) = list.vacant.iter().position(line) else { return false };
         // Taken out directly, so that no spare is called.
         list.vacant.swap_remove(place);

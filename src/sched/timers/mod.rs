@@ -260,7 +260,8 @@ impl Timers {
             let mut table = self.0.lock();
             let closed = table.closed;
             for _ in 0..BATCH {
-                let Some(first) = table.heap.first().filter(|first| closed || first.when <= now) else {
+                let Some(first) = table.heap.first().filter(|first| closed || first.when <= now)
+                else {
                     break;
                 };
                 let slot = first.slot;

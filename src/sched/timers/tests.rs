@@ -54,18 +54,26 @@ fn the_heap_does_what_a_sorted_map_does() {
                 let Some((&at, &key)) = armed.iter().nth(place) else { continue };
                 armed.remove(&at);
                 assert!(timers.cancel_timer(key));
-                assert!(!timers.is_valid(key) && !timers.cancel_timer(key) && !timers.end_timer(key));
+                assert!(
+                    !timers.is_valid(key) && !timers.cancel_timer(key) && !timers.end_timer(key)
+                );
             }
             _ => {
                 let now = start + Duration::from_nanos(round * 10);
                 drop(timers.fire_due(&alarm, now, || true));
                 let later = armed.split_off(&(alarm.count_of(Some(now)) + 1, 0));
                 let due = std::mem::replace(&mut armed, later);
-                assert_eq!(std::mem::take(&mut *fired.lock()), due.keys().copied().collect::<Vec<_>>());
+                assert_eq!(
+                    std::mem::take(&mut *fired.lock()),
+                    due.keys().copied().collect::<Vec<_>>()
+                );
                 out.extend(due.into_values());
                 assert_eq!(alarm.is_set(), !armed.is_empty());
                 let first = armed.keys().next().map(|first| first.0);
-                assert!(first.is_none_or(|first| !alarm.lower_to(first)), "the alarm is later than a timer");
+                assert!(
+                    first.is_none_or(|first| !alarm.lower_to(first)),
+                    "the alarm is later than a timer"
+                );
             }
         }
         assert_eq!(timers.armed_timers(), armed.len());
@@ -76,5 +84,9 @@ fn the_heap_does_what_a_sorted_map_does() {
     assert_eq!((timers.armed_timers(), alarm.is_set()), (0, false));
     assert!(timers.arm_timer(&alarm, Some(start), || true, |_| unreachable!("closed")).is_none());
     let table = timers.0.lock();
-    assert_eq!((table.in_use, table.slots.capacity()), (0, 0), "an empty table gives its memory back");
+    assert_eq!(
+        (table.in_use, table.slots.capacity()),
+        (0, 0),
+        "an empty table gives its memory back"
+    );
 }

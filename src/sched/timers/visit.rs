@@ -58,7 +58,8 @@ impl Scheduler {
         let left = self.timers.fire_due(&self.idle.alarm, now, goes_on);
         // Before any user code: from here on another worker waits for the next timer.
         self.idle.ensure_timer_waiter();
-        let refused = self.make_errand(Site::Hook, left.refused, |timed| timed.report_undeliverable());
+        let refused =
+            self.make_errand(Site::Hook, left.refused, |timed| timed.report_undeliverable());
         let cancelled = self.make_errand(Site::Drop, left.cancelled, drop);
         refused.into_iter().chain(cancelled).for_each(|errand| self.push_errand(errand));
     }

@@ -110,7 +110,13 @@ impl Node {
                 self.sender.said(id, to.send(Note(letter)));
             }
             57 if self.rng.one_in(4) => heist::blocking(|| explode(self.slot as u32)),
-            _ => drop((to.len(), to.stats(), to.timing(), ctx.message_age(), self.world.handle.stats())),
+            _ => drop((
+                to.len(),
+                to.stats(),
+                to.timing(),
+                ctx.message_age(),
+                self.world.handle.stats(),
+            )),
         }
     }
 

@@ -3,7 +3,9 @@
 use crate::Place;
 use crate::acts::{Act, Token};
 use crate::rig::{Latch, Outcome, Ping, Puppet, Rig, Run, Trap, within};
-use heist::{Actor, ActorRef, AskError, Batch, Context, Executor, Handler, Receive, Reply, StopReason};
+use heist::{
+    Actor, ActorRef, AskError, Batch, Context, Executor, Handler, Receive, Reply, StopReason,
+};
 use std::panic::panic_any;
 use std::time::Duration;
 
@@ -163,7 +165,10 @@ fn batch(rig: &Rig) -> Outcome {
     rig.arm();
     let asks: Vec<_> = (0..4).filter_map(|_| actor.ask(Item).ok()).collect();
     for answer in asks.into_iter().map(|mut ask| ask.wait()) {
-        assert!(answer.is_ok() || rig.act().panics() || !rig.alive() || rig.act() == Act::Stop, "{answer:?}");
+        assert!(
+            answer.is_ok() || rig.act().panics() || !rig.alive() || rig.act() == Act::Stop,
+            "{answer:?}"
+        );
     }
     rig.sprung();
     ends_by_panic(rig, &actor);

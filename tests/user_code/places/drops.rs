@@ -146,7 +146,8 @@ fn timer_dropped(rig: &Rig) -> Outcome {
 
 fn timer_to_the_dead(rig: &Rig) -> Outcome {
     let actor = rig.puppet();
-    let timer = actor.tell_after(Duration::from_millis(20), Springs::<8>::new(&rig.trap())).expect("armed");
+    let timer =
+        actor.tell_after(Duration::from_millis(20), Springs::<8>::new(&rig.trap())).expect("armed");
     timer.detach();
     rig.arm();
     actor.stop();

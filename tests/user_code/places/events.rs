@@ -70,7 +70,9 @@ fn spare_started(rig: &Rig) -> Outcome {
     let until = Latch::default();
     let release = until.clone();
     actor
-        .tell(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| heist::blocking(|| release.wait())))
+        .tell(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+            heist::blocking(|| release.wait())
+        }))
         .expect("room");
     rig.sprung();
     until.open();
@@ -92,12 +94,18 @@ fn spare_started_alone(rig: &Rig) -> Outcome {
             trap.spring();
         }
     };
-    let executor =
-        Executor::builder().workers(1).thread_name("mx").on_event(hook).build().expect("an executor");
+    let executor = Executor::builder()
+        .workers(1)
+        .thread_name("mx")
+        .on_event(hook)
+        .build()
+        .expect("an executor");
     *asked.lock() = Some(executor.spawn(Puppet::default()));
     let actor = executor.spawn(Puppet::default());
     rig.arm();
-    actor.tell(Run(|_: &mut Puppet, _: &mut Context<Puppet>| heist::blocking(|| ()))).expect("room");
+    actor
+        .tell(Run(|_: &mut Puppet, _: &mut Context<Puppet>| heist::blocking(|| ())))
+        .expect("room");
     rig.sprung();
     Outcome::Done
 }

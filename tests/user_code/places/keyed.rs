@@ -185,7 +185,9 @@ fn make(rig: &Rig) -> Outcome {
     let answered = ask.wait().is_ok();
     assert!(answered != rig.act().panics() || !rig.alive());
     if rig.alive() {
-        within("the next one is made", || directory.ask(&1, Ping).is_ok_and(|mut ask| ask.wait().is_ok()));
+        within("the next one is made", || {
+            directory.ask(&1, Ping).is_ok_and(|mut ask| ask.wait().is_ok())
+        });
     }
     Outcome::Done
 }
@@ -200,7 +202,9 @@ fn make_given(rig: &Rig) -> Outcome {
     rig.sprung();
     let _ = actor.ask(Ping).map(|mut ask| ask.wait());
     if rig.alive() {
-        within("the next one is made", || directory.ask(&1, Ping).is_ok_and(|mut ask| ask.wait().is_ok()));
+        within("the next one is made", || {
+            directory.ask(&1, Ping).is_ok_and(|mut ask| ask.wait().is_ok())
+        });
     }
     Outcome::Done
 }
@@ -277,7 +281,8 @@ fn answers(rig: &Rig, pool: &Pool<Puppet>) {
 fn factory_successor(rig: &Rig) -> Outcome {
     let pool = pool_of(rig, 2).expect("a pool");
     rig.arm();
-    pool.tell(RoundRobin, Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| ctx.stop())).expect("room");
+    pool.tell(RoundRobin, Run(|_: &mut Puppet, ctx: &mut Context<Puppet>| ctx.stop()))
+        .expect("room");
     rig.sprung();
     answers(rig, &pool);
     Outcome::Done

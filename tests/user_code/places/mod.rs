@@ -10,5 +10,6 @@ mod wakers;
 use crate::Place;
 
 pub fn all() -> Vec<Place> {
-    [actors::PLACES, drops::PLACES, events::PLACES, keyed::PLACES, threads::PLACES, wakers::PLACES].concat()
+    [actors::PLACES, drops::PLACES, events::PLACES, keyed::PLACES, threads::PLACES, wakers::PLACES]
+        .concat()
 }

@@ -82,7 +82,8 @@ fn of_spare(rig: &Rig) -> Outcome {
     if rig.act().panics() {
         return ABORTS;
     }
-    let builder = Executor::builder().workers(1).thread_name("mx").spare_keep_alive(Duration::from_millis(1));
+    let builder =
+        Executor::builder().workers(1).thread_name("mx").spare_keep_alive(Duration::from_millis(1));
     let executor = builder.build().expect("an executor");
     let (blocked, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
     let (inside, until) = (Latch::default(), Latch::default());
@@ -134,11 +135,12 @@ fn spawn_handler(rig: &Rig) -> Outcome {
     let trap = rig.trap();
     rig.arm();
     let build = || {
-        let builder = Executor::builder().workers(2).thread_name("mx").spawn_handler(move |worker| {
-            trap.spring();
-            let named = std::thread::Builder::new().name(worker.name().to_string());
-            named.spawn(move || worker.run()).map(drop)
-        });
+        let builder =
+            Executor::builder().workers(2).thread_name("mx").spawn_handler(move |worker| {
+                trap.spring();
+                let named = std::thread::Builder::new().name(worker.name().to_string());
+                named.spawn(move || worker.run()).map(drop)
+            });
         builder.build().map(drop).map_err(drop)
     };
     let built = rig.caught(build);
@@ -159,7 +161,8 @@ fn spare_handler(rig: &Rig) -> Outcome {
     let until = Latch::default();
     let release = until.clone();
     rig.arm();
-    let run = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| heist::blocking(|| release.wait()));
+    let run =
+        Run(move |_: &mut Puppet, _: &mut Context<Puppet>| heist::blocking(|| release.wait()));
     actor.tell(run).expect("room");
     rig.sprung();
     until.open();

@@ -242,7 +242,10 @@ fn sending(rig: &Rig) -> Option<Waiting> {
         held.open();
         drop(actor);
     };
-    Some(Waiting { future: Box::pin(async move { drop(sending.await) }), complete: Box::new(complete) })
+    Some(Waiting {
+        future: Box::pin(async move { drop(sending.await) }),
+        complete: Box::new(complete),
+    })
 }
 
 fn pool_sending(rig: &Rig) -> Option<Waiting> {
@@ -256,7 +259,10 @@ fn pool_sending(rig: &Rig) -> Option<Waiting> {
         held.open();
         drop((pool, replica));
     };
-    Some(Waiting { future: Box::pin(async move { drop(sending.await) }), complete: Box::new(complete) })
+    Some(Waiting {
+        future: Box::pin(async move { drop(sending.await) }),
+        complete: Box::new(complete),
+    })
 }
 
 fn pool_stopped(rig: &Rig) -> Option<Waiting> {
@@ -275,7 +281,10 @@ fn broadcast(rig: &Rig) -> Option<Waiting> {
         held.open();
         drop((pool, replica));
     };
-    Some(Waiting { future: Box::pin(async move { drop(answers.await) }), complete: Box::new(complete) })
+    Some(Waiting {
+        future: Box::pin(async move { drop(answers.await) }),
+        complete: Box::new(complete),
+    })
 }
 
 /// Awaits the executor's end while a turn delays the shutdown.
