@@ -387,9 +387,7 @@ fn p07_a_hook_that_is_told_of_a_spare_does_not_hold_up_a_wait() {
     let executor = slow.crew();
     let (asks, asked) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
     let held = Held::hold(&asked);
-    let waited = inside(&asks, move |_, _| {
-        asked.ask(Note(1)).unwrap().wait_timeout(SHORT).map_err(AskError::from)
-    });
+    let waited = inside(&asks, move |_, _| asked.ask(Note(1)).unwrap().wait_timeout(SHORT));
     assert_eq!(waited, Err(AskError::TimedOut));
     assert!(!slow.over.load(SeqCst), "the wait waited for the hook");
     slow.until.open();

@@ -5,7 +5,8 @@ use super::Actor;
 use super::cell_of::CellOf;
 use super::handle::Handle;
 use super::refs::ActorRef;
-use super::spawn::{SpawnBuilder, SpawnError};
+use super::spawn::SpawnBuilder;
+use super::spawn_error::SpawnError;
 use crate::cell::envelope::{
     AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset,
 };

@@ -4,6 +4,7 @@ use super::Actor;
 use super::cell_of::{CellOf, NewCell};
 use super::context::Context;
 use super::refs::ActorRef;
+use super::spawn_error::{SpawnError, SpawnProblem};
 use crate::cell::cold::Cold;
 use crate::cell::core::{Core, Limits};
 use crate::cell::counted::Strong;
@@ -11,14 +12,11 @@ use crate::cell::header::{ActorVtable, Header};
 use crate::cell::stopwatch::Stopwatch;
 use crate::cell::supervisor::Supervised;
 use crate::drops;
-use crate::error::Sealed;
 use crate::mailbox::state::MAX_LEN;
 use crate::sched::runnable::Affinity;
 use crate::sched::worker::Worker;
 use crate::time::Duration;
-use std::error::Error;
 use std::fmt;
-use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -426,96 +424,8 @@ impl<A> fmt::Debug for SpawnBuilder<'_, A> {
     }
 }
 
-/// Why an actor was not spawned.
-#[derive(Debug)]
-pub(super) enum SpawnProblem {
-    ShuttingDown,
-    Capacity(usize),
-    Budget,
-    BoundedAndUnbounded,
-    Worker { k: usize, workers: usize },
-    Thread(io::Error),
-}
-
 /// A cold part, if the cell needs one, and the cell to complete.
 pub(super) type Finished<'a, A> = (Option<Box<Cold>>, NewCell<'a, A>);
 
 /// A cell that was not completed, and the reason.
 pub(super) type NotSpawned<'a, A> = (NewCell<'a, A>, SpawnProblem);
-
-/// An actor that was not spawned (or the factory of a dedicated one), and the reason.
-pub struct SpawnError<A> {
-    actor: Sealed<A>,
-    problem: SpawnProblem,
-}
-
-impl<A> SpawnError<A> {
-    pub(super) fn new(actor: A, problem: SpawnProblem) -> Self {
-        SpawnError { actor: Sealed(actor), problem }
-    }
-
-    /// Returns the actor, or the factory of a dedicated one, unchanged.
-    #[must_use]
-    pub fn into_actor(self) -> A {
-        self.actor.0
-    }
-
-    /// Returns `true` if the executor shuts down, or belongs to the parent of this forked process.
-    /// Returns `false` if a setting is wrong, or a thread could not be started.
-    #[must_use]
-    pub fn is_shutting_down(&self) -> bool {
-        matches!(self.problem, SpawnProblem::ShuttingDown)
-    }
-}
-
-impl<A> fmt::Debug for SpawnError<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SpawnError").field(&self.problem).finish()
-    }
-}
-
-impl<A> fmt::Display for SpawnError<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.problem, f)
-    }
-}
-
-impl fmt::Display for SpawnProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SpawnProblem::ShuttingDown => {
-                f.write_str("actor not spawned: the executor is shutting down")
-            }
-            SpawnProblem::Capacity(n) => {
-                write!(
-                    f,
-                    "actor not spawned: a mailbox for {n} messages (1 to {} are possible)",
-                    MAX_LEN - 1
-                )
-            }
-            SpawnProblem::Worker { k, workers } => {
-                write!(
-                    f,
-                    "actor not spawned: there is no worker {k} (there are 0 to {})",
-                    workers - 1
-                )
-            }
-            SpawnProblem::Thread(_) => {
-                f.write_str("actor not spawned: its thread could not be started")
-            }
-            SpawnProblem::Budget => f.write_str("actor not spawned: a turn's budget must not be 0"),
-            SpawnProblem::BoundedAndUnbounded => f.write_str(
-                "actor not spawned: `capacity` contradicts `unbounded` (leave one of them out)",
-            ),
-        }
-    }
-}
-
-impl<A> Error for SpawnError<A> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.problem {
-            SpawnProblem::Thread(error) => Some(error),
-            _ => None,
-        }
-    }
-}

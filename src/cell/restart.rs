@@ -39,7 +39,7 @@ use super::event::{Event, PanicPlace, ReplicaFailure};
 use super::fail::{count_panic, fail_actor};
 use super::header::{Header, Phase, Reason};
 use super::room;
-use super::supervisor::{AfterLoss, Supervised};
+use super::supervisor::{AfterLoss, Supervised, Supervisor};
 use crate::error::{AskError, StopReason};
 use crate::panics::PanicText;
 use crate::sched::runnable::After;
@@ -207,9 +207,8 @@ unsafe fn make_successor(this: NonNull<Header>, supervised: &Supervised) -> Afte
     let mut made = Ok(());
     let panic = user::run_guarded(Site::Factory, || {
         // SAFETY: in the turn of the supervisor's own cell, which is vacant.
-        if let Some(result) =
-            supervised.with_supervisor(|supervisor| unsafe { supervisor.make_state(this) })
-        {
+        let make = |supervisor: &dyn Supervisor| unsafe { supervisor.make_state(this) };
+        if let Some(result) = supervised.with_supervisor(make) {
             made = result;
         }
     });

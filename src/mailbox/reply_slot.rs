@@ -231,8 +231,8 @@ impl<T> ReplySlot<T> {
         }
         match state {
             EMPTY => {
-                // SAFETY: the state is `EMPTY`, so only the asker touches the waker.
                 let known = this.waker.with(|old| {
+                    // SAFETY: the state is `EMPTY`, so only the asker touches the waker.
                     unsafe { &*old }.as_ref().is_some_and(|old| old.will_wake(cx.waker()))
                 });
                 if !known {

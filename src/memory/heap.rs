@@ -302,10 +302,7 @@ impl Heap {
         // does not change in that time, so the plain read does not race.
         let home = unsafe { (*Slab::of_block(block)).home };
         // SAFETY: the pool is held, and its heaps are part of it.
-        debug_assert!(
-            held.is_of(unsafe { &(*home).chunks }),
-            "held is another pool than the block's"
-        );
+        debug_assert!(held.is_of(unsafe { &(*home).chunks }), "another pool than the block's");
         let _ = held;
         match here {
             Some(here) if ptr::eq(here, home) => {
@@ -335,12 +332,11 @@ impl Heap {
     /// `home` is not `here`. The caller alone has the block and holds `here`, if given.
     #[inline(never)]
     unsafe fn send_home(here: Option<&Heap>, home: *const Heap, class: usize, block: *mut Block) {
+        // SAFETY: heaps live as long as their pool, and this heap's pool lives because one of its
+        // blocks is out.
+        let chunks = unsafe { Arc::as_ptr(&(*home).chunks) };
         match here {
-            // SAFETY: heaps live as long as their pool, and this heap's pool lives because one of
-            // its blocks is out.
-            Some(here)
-                if ptr::eq(Arc::as_ptr(&here.chunks), Arc::as_ptr(unsafe { &(*home).chunks })) =>
-            {
+            Some(here) if ptr::eq(Arc::as_ptr(&here.chunks), chunks) => {
                 // Direct-mapped: two pairs of heap and size that meet in one entry send each
                 // other's chains early, which costs time but nothing else.
                 let spread = home.addr() / size_of::<Heap>() * 5 + class;

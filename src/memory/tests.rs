@@ -106,10 +106,8 @@ fn what_wants_a_stricter_alignment_gets_it() {
         assert_eq!(at.addr().get() % align_of::<u128>(), 0);
         // SAFETY: each block was allocated above and is freed once, and the pool outlives this
         // call.
-        assert_eq!(
-            unsafe { take_and_free(Some(heap), Kind::Message, at, Held::promised()) },
-            i as u128
-        );
+        let word = unsafe { take_and_free(Some(heap), Kind::Message, at, Held::promised()) };
+        assert_eq!(word, i as u128);
     }
     give_back(Some(heap), words, 0);
 }

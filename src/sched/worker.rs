@@ -428,24 +428,6 @@ impl Worker {
         self.queue.pop().or_else(|| slot.lifo.take_next()).or_else(|| self.take_outside())
     }
 
-    /// Gives outside work the next turn, every now and then.
-    #[cold]
-    fn fair_share(&self) -> Option<Runnable> {
-        // Work from the inbox counts as bound work from now on. It goes first only if the injector
-        // has nothing.
-        let kept = self.empty_inbox();
-        let found = self.take_injected().or_else(|| kept.then(|| self.pop_pinned()).flatten());
-        self.last_share.set(self.clock.get());
-        self.outside_waits.set(false);
-        // Never twice in a row, or local work would starve. `hasten_outside_share` and `read_clock` keep to this.
-        if found.is_some() {
-            self.share_turn.set(self.slot().counters.turns.get());
-        }
-        let least = if found.is_some() { 2 } else { 1 };
-        self.injector_in.set(self.injector_interval().max(least));
-        found
-    }
-
     pub(super) fn take_outside(&self) -> Option<Runnable> {
         self.take_inbox().or_else(|| self.take_injected())
     }

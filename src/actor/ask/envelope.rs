@@ -1,5 +1,4 @@
-//! Envelopes with a way back. The usual envelope holds message and reply slot in a single
-//! allocation.
+//! Envelopes with a way back, usually with message and reply slot in a single allocation.
 
 use crate::actor::Receive;
 use crate::actor::carried::Carried;
