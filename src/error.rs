@@ -200,8 +200,8 @@ impl<M, I> Error for TellManyError<M, I> {}
 
 /// Why an ask has no answer: the error of each step of an ask.
 ///
-/// A message that was refused becomes an [`AskError::Refused`] by `?`, so one function may send, wait
-/// and await. That drops the message; the [`SendError`] itself hands it back.
+/// A message that was refused becomes an [`AskError::Refused`] by `?`, so one function may send,
+/// wait and await. That drops the message; the [`SendError`] itself hands it back.
 ///
 /// ```
 /// use heist::AskError;

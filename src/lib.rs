@@ -302,8 +302,8 @@
 //! | [`on_worker(k)`](SpawnBuilder::on_worker) | on worker `k` | actors tied to a core or worker |
 //! | [`spawn_dedicated`](Handle::spawn_dedicated) | its own thread | not `Send`, or blocking |
 //!
-//! [`ExecutorBuilder::pin_workers`] pins the workers themselves to cores. The promises hold wherever
-//! an actor runs.
+//! [`ExecutorBuilder::pin_workers`] pins the workers themselves to cores. The promises hold
+//! wherever an actor runs.
 //!
 //! # Blocking
 //!

@@ -60,7 +60,7 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
             // SAFETY: called once, by the holder of the first runnable, on a cell that was made
             // without a state.
             let make = move || unsafe { CellOf::<A>::init_state(this, factory()) };
-            // SAFETY: `home` belongs to this thread. `actor` keeps the cell, whose runnables are
+            // SAFETY: `home` belongs to this thread. `actor` keeps the cell, and its runnables are
             // left at `home`.
             unsafe { dedicated::run_life(core, &home, this, Box::new(make)) };
         };

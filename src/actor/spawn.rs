@@ -282,7 +282,8 @@ impl<'a, A> SpawnBuilder<'a, A> {
         // Most actors need none of this, and get no cold part.
         let cold =
             (name.is_some() || limits.is_some() || placed || timing || kept.is_some()).then(|| {
-                // Made before the first message, so no message of a timed actor is without an instant.
+                // Made before the first message, so no message of a timed actor is without an
+                // instant.
                 let stopwatch = timing.then(Stopwatch::new);
                 Box::new(Cold {
                     name,
@@ -347,8 +348,8 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     /// [`try_spawn`](Self::try_spawn) gives the state back instead.
     ///
     /// # Panics
-    /// Panics if a capacity or a budget is 0 or too large, if two settings contradict each other, or
-    /// if there is no such worker.
+    /// Panics if a capacity or a budget is 0 or too large, if two settings contradict each other,
+    /// or if there is no such worker.
     #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
     #[track_caller]
     pub fn spawn(self) -> ActorRef<A> {

@@ -69,8 +69,8 @@ impl<A> Context<A> {
     /// that buffer, or drop messages.
     ///
     /// # Errors
-    /// [`Refusal::Full`] if this actor waits for the same target already, and [`Refusal::Forked`] in
-    /// a forked child. The message comes back inside the error.
+    /// [`Refusal::Full`] if this actor waits for the same target already, and [`Refusal::Forked`]
+    /// in a forked child. The message comes back inside the error.
     #[doc(alias("backpressure", "poll_ready"))]
     pub fn when_room<B, M: Send + 'static>(
         &mut self,

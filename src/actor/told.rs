@@ -244,8 +244,8 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     }
 }
 
-/// Notes that a turn has come to a prepaid message, before any user code. With `AGAIN` the actor may then prepay the next
-/// one.
+/// Notes that a turn has come to a prepaid message, before any user code. With `AGAIN` the actor
+/// may then prepay the next one.
 fn come_to_prepaid<const AGAIN: bool>(header: &Header) {
     prepaid::note_in_hand();
     if AGAIN {

@@ -30,7 +30,7 @@ mod filled {
     pub(in crate::cell) struct Buckets(Histogram<u32>);
 
     impl Buckets {
-        /// Makes buckets whose values agree in so many decimal digits.
+        /// Makes buckets of values that agree in so many decimal digits.
         pub(in crate::cell) fn new(digits: u8) -> Self {
             // Made for usual times, and grows by itself for longer ones.
             let mut fresh = Histogram::new_with_bounds(SHORTEST, USUAL, digits)

@@ -31,7 +31,7 @@ unsafe impl Sync for DeadCells {}
 unsafe impl Send for DeadCells {}
 
 impl DeadCells {
-    /// Adds a cell whose last count is gone.
+    /// Adds a cell without any count left.
     ///
     /// # Safety
     /// Called on the worker's thread. Only the registry knows the cell besides the caller.

@@ -9,8 +9,8 @@
 //! 3. `stopped` runs, if `started` had returned;
 //! 4. the state is dropped;
 //! 5. the actor is counted as ended, and the state word says dead;
-//! 6. the supervisor is told, then threads and tasks that wait for the end, and the memory goes with
-//!    the last reference. The crew may end after this step, no earlier.
+//! 6. the supervisor is told, then threads and tasks that wait for the end, and the memory goes
+//!    with the last reference. The crew may end after this step, no earlier.
 //!
 //! A panic in any step is reported, and the other steps happen nevertheless. Unless the actor had
 //! panicked before, the panic becomes the reason of the end for all later steps.

@@ -31,8 +31,8 @@ pub(crate) unsafe fn deliver_notice(owner: Strong, envelope: NonNull<Envelope>) 
     }
 }
 
-/// Delivers a mark, which no actor has sent. A refused mark is discarded at once, and is not put off
-/// behind a user's drops: it runs no user code, and a pool waits for it.
+/// Delivers a mark, which no actor has sent. A refused mark is discarded at once, and is not put
+/// off behind a user's drops: it runs no user code, and a pool waits for it.
 ///
 /// # Safety
 /// As for [`deliver_notice`].

@@ -71,8 +71,8 @@ thread_local! {
 }
 
 /// While this lives the thread is in no hook: for a thread that joins a crew, perhaps inside a hook
-/// of another crew. The crew's events would otherwise wait until that hook has returned. Dropping it
-/// restores what was before.
+/// of another crew. The crew's events would otherwise wait until that hook has returned. Dropping
+/// it restores what was before.
 #[derive(Debug)]
 pub(crate) struct HooksAside(*const WaitingEvents);
 

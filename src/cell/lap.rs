@@ -53,7 +53,7 @@ impl<'a> TurnTimer<'a> {
     pub(crate) fn begin_turn(header: &'a Header, watch: &'a Stopwatch) -> Self {
         let now = time::now();
         let queued = watch.ns_of(now).saturating_sub(watch.runnable.load(Relaxed));
-        // In a first turn `started` runs before the first message, whose handler begins later.
+        // In a first turn `started` runs before the first message's handler begins.
         watch.clock.set((header.phase.get() != Phase::New).then_some(now));
         let samples = [const { Cell::new((0, 0)) }; SAMPLES];
         TurnTimer {

@@ -21,10 +21,10 @@
 //! **While a successor is awaited** the word says `SCHEDULED`. Senders are accepted within the
 //! capacity and push nothing, because the timer holds the one runnable. So the actor has no turn,
 //! and no thread polls. A timer that is cancelled (the pool stops at once, or the executor shuts
-//! down) gives the runnable back too: the pool's stop ends the actor, and in a shutdown the successor
-//! is made at once. If that one is lost too, its delay cannot be kept, and the actor ends. The
-//! scheduler counts such runnables. With such a runnable the
-//! executor is not quiescent, since messages may wait behind it.
+//! down) gives the runnable back too: the pool's stop ends the actor, and in a shutdown the
+//! successor is made at once. If that one is lost too, its delay cannot be kept, and the actor
+//! ends. The scheduler counts such runnables. With such a runnable the executor is not quiescent,
+//! since messages may wait behind it.
 //!
 //! **A stop** of such an actor is not the end of its mailbox but of its state, after the message in
 //! hand. The state word's `RETIRE` says so. The step that sets the flag makes a turn where there is

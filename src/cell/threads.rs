@@ -259,7 +259,7 @@ mod tests {
     use super::*;
     use crossbeam_channel::{RecvTimeoutError, bounded};
 
-    /// A value whose destructor waits until the channel is disconnected.
+    /// A value with a destructor that waits until the channel is disconnected.
     struct WaitsForSender(crossbeam_channel::Receiver<Infallible>);
 
     impl Drop for WaitsForSender {

@@ -74,9 +74,9 @@ use table::{DirectoryInner, DirectoryOwner};
 ///
 /// A look-up hashes the key, takes the lock of one of many parts of the table for a moment, and
 /// clones and drops a reference. Keeping the [`ActorRef`] is cheaper, and keeps the actor alive.
-/// [`Hash`], [`Eq`], [`Borrow`], [`Clone`] and the drop of keys run outside of the locks: they may block, panic
-/// and use the directory. A panic in the first four unwinds to the caller, before anything is
-/// changed. An actor with a key of 8 bytes takes some 115 bytes more than one without.
+/// [`Hash`], [`Eq`], [`Borrow`], [`Clone`] and the drop of keys run outside of the locks: they may
+/// block, panic and use the directory. A panic in the first four unwinds to the caller, before
+/// anything is changed. An actor with a key of 8 bytes takes some 115 bytes more than one without.
 ///
 /// A directory is cheap to clone. When the last clone is dropped it lets go of all actors. An actor
 /// that holds its own directory keeps the directory alive for as long as the directory keeps the
@@ -281,8 +281,8 @@ where
     /// actors do not count as used. Each is kept alive as long as its reference is held, so a large
     /// directory is better visited in another way than all at once.
     ///
-    /// The locks of the directory's parts are taken one after the other, so the result is that of no
-    /// single moment. [`Clone`] of the keys runs outside of them.
+    /// The locks of the directory's parts are taken one after the other, so the result is that of
+    /// no single moment. [`Clone`] of the keys runs outside of them.
     #[must_use]
     pub fn actors(&self) -> Vec<(K, ActorRef<A>)> {
         let inner = self.inner();

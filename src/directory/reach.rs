@@ -108,8 +108,8 @@ where
             match managed::spawn_managed(self.executor.core(), self.capacity, owner) {
                 Ok(spawned) => spawned,
                 Err(refused) => {
-                    // The lock goes first: what was refused may end the crew, and the crew's end may
-                    // run wakers.
+                    // The lock goes first: what was refused may end the crew, and the crew's end
+                    // may run wakers.
                     drop(shard);
                     let owner = refused.settle_refusal(self.executor.core());
                     drops::run_or_put_off(move || drop(owner));

@@ -135,8 +135,8 @@ where
         }))
     }
 
-    /// Returns a future that sends the key's actor a message and waits for room: the awaited form of
-    /// [`send`](Self::send). The message joins the line at the first poll. Dropping it drops the
+    /// Returns a future that sends the key's actor a message and waits for room: the awaited form
+    /// of [`send`](Self::send). The message joins the line at the first poll. Dropping it drops the
     /// message, unless that was accepted already.
     ///
     /// ```
@@ -293,7 +293,8 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.advance(cx).map_err(|Returned(packed, refusal)| {
-            // SAFETY: `send_async` packed an `M` for this future, which has the same type parameter.
+            // SAFETY: `send_async` packed an `M` for this future, which has the same type
+            // parameter.
             let message = unsafe { open_packed(packed) };
             SendError::new(message, refusal)
         })

@@ -123,8 +123,8 @@ impl Executor {
         self.end_crew(begun, deadline, now, blocking)
     }
 
-    /// Ends the executor within `deadline` from `begun` on. `blocking` says what became of this thread's slot, if the thread is
-    /// another executor's worker.
+    /// Ends the executor within `deadline` from `begun` on. `blocking` says what became of this
+    /// thread's slot, if the thread is another executor's worker.
     pub(super) fn end_crew(
         &self,
         begun: Instant,

@@ -1,4 +1,5 @@
-//! The links of an inbox's lists: a link leads to a node, or to a segment, which begins with a node.
+//! The links of an inbox's lists: a link leads to a node, or to a segment, which begins with a
+//! node.
 //!
 //! A link to a segment says how many slots of the segment are claimed, in bits of the address left
 //! free by the segment's alignment. The stack's top is a link too, so one compare-and-swap of the

@@ -153,9 +153,9 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// [window](Self::failure_limit)) the next state is made at once; after the second, `first`
     /// later; then twice as late each time, at most `longest`. Default: 10 ms and 1 s.
     ///
-    /// A replica that waits with nothing to handle does not hold up a stop of the pool, or a shrink.
-    /// A shutdown of the executor makes the next state at once. A replica that would have to wait
-    /// once more during the shutdown ends, and its messages become dead letters
+    /// A replica that waits with nothing to handle does not hold up a stop of the pool, or a
+    /// shrink. A shutdown of the executor makes the next state at once. A replica that would have
+    /// to wait once more during the shutdown ends, and its messages become dead letters
     /// ([`Shutdown`](crate::DeadLetterReason::Shutdown)).
     #[doc(alias("restart", "supervision"))]
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
@@ -181,8 +181,9 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// Calls the factory for all replicas, on this thread, then spawns them.
     ///
     /// # Errors
-    /// Fails if the pool would have no replicas or more than 2^24, a capacity is 0 or too large, the factory fails
-    /// (the error has the index), or the executor shuts down. No replica goes on then.
+    /// Fails if the pool would have no replicas or more than 2^24, a capacity is 0 or too large,
+    /// the factory fails (the error has the index), or the executor shuts down. No replica goes on
+    /// then.
     pub fn build(self) -> Result<Pool<A>, PoolError> {
         let (factory, usual) = (OwnedField::new(self.factory), OwnedField::new(self.usual));
         check_replicas(self.replicas)?;

@@ -229,8 +229,8 @@ impl<A: Actor + Send> Pool<A> {
     /// ([`is_resizing`](Self::is_resizing)).
     ///
     /// # Errors
-    /// Fails, and changes nothing, if the size is 0 or more than 2^24, the factory fails, a change is under way
-    /// ([`PoolError::Resizing`]), the pool has stopped, or the executor shuts down.
+    /// Fails, and changes nothing, if the size is 0 or more than 2^24, the factory fails, a change
+    /// is under way ([`PoolError::Resizing`]), the pool has stopped, or the executor shuts down.
     ///
     /// ```
     /// # use heist::{Actor, Executor};

@@ -18,7 +18,7 @@
 //! wakers of threads that block in this crate are woken on the spot, since these neither block nor
 //! run user code. For all others:
 //!
-//! | function | who wakes | for |
+//! | function | the waking thread | for |
 //! |---|---|---|
 //! | [`Scheduler::wake_after_turn`] | an errand; on a dedicated thread as below | turns that go on |
 //! | [`Scheduler::wake_with_help`] | the thread itself, and an errand at the same time | ends |
@@ -105,9 +105,9 @@ impl Scheduler {
         Some(Errand::into_task(Box::new(Errand { header, chores, each, site })))
     }
 
-    /// Has waiters woken without holding up the current turn: by an errand. A dedicated thread wakes
-    /// them itself, [with help](Self::wake_with_help), since its actor's progress must not depend
-    /// on a free worker. Called in a turn of this crew.
+    /// Has waiters woken without holding up the current turn: by an errand. A dedicated thread
+    /// wakes them itself, [with help](Self::wake_with_help), since its actor's progress must not
+    /// depend on a free worker. Called in a turn of this crew.
     pub(crate) fn wake_after_turn(&self, wakers: Vec<Waker>) {
         let wakers = self.wake_blocked_threads(wakers);
         if dedicated::is_dedicated_thread(self) {

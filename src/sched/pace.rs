@@ -191,7 +191,8 @@ impl Worker {
         let found = self.take_injected().or_else(|| kept.then(|| self.pop_pinned()).flatten());
         self.last_share.set(self.clock.get());
         self.outside_waits.set(false);
-        // Never twice in a row, or local work would starve. `hasten_outside_share` and `read_clock` keep to this.
+        // Never twice in a row, or local work would starve. `hasten_outside_share` and `read_clock`
+        // keep to this.
         if found.is_some() {
             self.share_turn.set(self.slot().counters.turns.get());
         }

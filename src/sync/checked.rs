@@ -1,7 +1,7 @@
 //! parking_lot's locks, with a count of the locks held by the calling thread. Debug builds only.
 //!
-//! [`held_locks`] returns the count, and the room for user code asserts that it is 0. In release builds
-//! the names mean parking_lot's own types, so the check costs nothing there.
+//! [`held_locks`] returns the count, and the room for user code asserts that it is 0. In release
+//! builds the names mean parking_lot's own types, so the check costs nothing there.
 
 use std::cell::Cell;
 use std::marker::PhantomData;

@@ -117,8 +117,9 @@ impl<R> Ask<R> {
     /// thread. A wait for it counts as a wait for the actor that was asked, or for the replica that
     /// took the message from a pool's shared queue. So a cycle may be reported where there is none,
     /// and a cycle through the holder of the reply is not detected. Waits of threads outside, of
-    /// tasks, and for a mutex are not detected either. Use [`wait_timeout`](Self::wait_timeout) where such a cycle is possible;
-    /// [`Handle::waits`](crate::Handle::waits) lists which actor waits for which.
+    /// tasks, and for a mutex are not detected either. Use [`wait_timeout`](Self::wait_timeout)
+    /// where such a cycle is possible; [`Handle::waits`](crate::Handle::waits) lists which actor
+    /// waits for which.
     ///
     /// **Hold no mutex across a wait** that handlers of other actors lock in the ordinary way. Each
     /// of them blocks its worker, and no spare takes over. Once all workers block, no thread is

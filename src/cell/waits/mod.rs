@@ -17,8 +17,8 @@
 //! | room, an end | that actor | the line |
 //!
 //! (1) In the asked actor's table, under the address of the ask. (2) Under the address of the ask,
-//! until the ask's memory goes. Before the message is taken, any replica. (3) In the table, until the
-//! new actor's first turn.
+//! until the ask's memory goes. Before the message is taken, any replica. (3) In the table, until
+//! the new actor's first turn.
 //!
 //! **Why each cycle is seen.** Each table has a lock, and no thread holds two such locks. An actor
 //! writes a line before it follows others, so the writer of a cycle's last line finds all the

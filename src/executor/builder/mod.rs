@@ -211,7 +211,8 @@ impl<'a> ExecutorBuilder<'a> {
     /// Sets a function that starts spare threads, as [`spawn_handler`](Self::spawn_handler) starts
     /// the workers'. Called on a thread of the crew before that thread blocks, so the handler
     /// should not wait for anything: a timeout of that thread does not count the handler's time. If
-    /// the handler fails or panics the event hook is [told](Event::SpareFailed), and no spare comes.
+    /// the handler fails or panics the event hook is [told](Event::SpareFailed), and no spare
+    /// comes.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

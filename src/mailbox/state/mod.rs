@@ -172,7 +172,8 @@ impl State {
                 Ok((next, result)) => {
                     match self.0.compare_exchange_weak(current, next, AcqRel, Relaxed) {
                         Ok(_) => return result,
-                        // Read again after the pause: by then the word has usually changed once more.
+                        // Read again after the pause: by then the word has usually changed once
+                        // more.
                         Err(_) => {
                             back_off();
                             current = self.0.load(Relaxed);

@@ -36,7 +36,8 @@ impl<A: Actor + Send> PoolInner<A> {
             return Err(PoolError::Resizing);
         }
         _counted = self.count_change()?;
-        // Replicas that had these indexes before have ended, and new ones do not inherit their losses.
+        // Replicas that had these indexes before have ended, and new ones do not inherit their
+        // losses.
         self.life.lock().losses_of.truncate(before);
         let new = self.spawn_replicas(before, &mut states)?;
         let (mut stay, mut go) = (Vec::new(), Vec::new());

@@ -46,8 +46,9 @@ pub(crate) trait Timed: Send {
     /// Reports a due timer that could not be delivered, or an ended aim. May run user code.
     fn report_undeliverable(self: Box<Self>);
 
-    /// Returns `true` if the timer owns a runnable, and no value of a user. Then it is dropped where
-    /// it is cancelled, and not put off behind a user's drops, which may wait for the runnable.
+    /// Returns `true` if the timer owns a runnable, and no value of a user. Then it is dropped
+    /// where it is cancelled, and not put off behind a user's drops, which may wait for the
+    /// runnable.
     fn is_runnable(&self) -> bool {
         false
     }
