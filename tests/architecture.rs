@@ -296,6 +296,39 @@ fn only_time_reads_a_clock_and_it_is_no_wall_clock() {
     }
 }
 
+/// rustfmt wraps code, and nothing wraps comments. Rows of tables and addresses cannot be wrapped.
+#[test]
+fn comments_are_at_most_100_columns_wide() {
+    let mut wide = Vec::new();
+    for source in sources() {
+        for (i, line) in source.text.lines().enumerate() {
+            let comment = line
+                .trim_start()
+                .strip_prefix("//")
+                .map(|rest| rest.trim_start_matches(['/', '!', ' ']));
+            let wraps = comment.is_some_and(|text| !text.starts_with('|') && text.contains(' '));
+            if wraps && line.chars().count() > 100 {
+                wide.push(source.at(i + 1));
+            }
+        }
+    }
+    assert!(wide.is_empty(), "wider than 100 columns: {wide:#?}");
+}
+
+/// Documentation states; it does not ask. Threads, actors and callers have names.
+#[test]
+fn documentation_asks_no_questions() {
+    for source in sources() {
+        for (i, line) in source.text.lines().enumerate() {
+            let doc = line.trim_start();
+            let is_doc = doc.starts_with("///") || doc.starts_with("//!");
+            // A question mark after a bracket is Rust's operator, in an example.
+            let asks = doc.ends_with('?') && !doc.ends_with(")?");
+            assert!(!(is_doc && asks), "{}: {doc}", source.at(i + 1));
+        }
+    }
+}
+
 #[test]
 fn files_say_what_they_are_for_and_stay_short() {
     for source in sources() {
