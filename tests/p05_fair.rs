@@ -5,6 +5,7 @@
 mod common;
 
 use common::*;
+#[cfg(feature = "pool")]
 use heist::strategy::SharedQueue;
 use heist::*;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
@@ -436,6 +437,7 @@ fn p05_an_outside_thread_that_waits_for_room_does_not_wait_behind_all_local_work
 
 /// Several threads outside ask the only replica of a pool through its shared queue. It takes the
 /// next message in a turn.
+#[cfg(feature = "pool")]
 #[test]
 fn p05_outside_messages_in_a_shared_queue_do_not_wait_behind_all_local_work() {
     const ASKERS: u64 = 4;
