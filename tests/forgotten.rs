@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+#[cfg(feature = "pool")]
 use heist::strategy::ToIndex;
 use heist::{Actor, ActorRef, AskError, Batch, Context, Executor, Handler, Receive, Reply};
 use std::future::Future;
@@ -109,6 +110,7 @@ fn a_forgotten_sending_stays_in_line() {
     shut_down(&executor);
 }
 
+#[cfg(feature = "pool")]
 #[test]
 fn a_forgotten_pool_sending_stays_in_line_and_keeps_its_pool() {
     let executor = crew(1);
