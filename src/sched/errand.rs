@@ -119,7 +119,16 @@ impl Scheduler {
 
     /// Wakes waiters here, and lets workers help: a waker that blocks holds up the caller, but no
     /// other waker as long as a worker is free.
+    #[inline]
     pub(crate) fn wake_with_help(&self, wakers: Vec<Waker>) {
+        // Most actors end without a waiter.
+        if !wakers.is_empty() {
+            self.wake_some_with_help(wakers);
+        }
+    }
+
+    #[cold]
+    fn wake_some_with_help(&self, wakers: Vec<Waker>) {
         self.wake_in_parallel(self.wake_blocked_threads(wakers));
     }
 
