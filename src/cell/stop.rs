@@ -76,8 +76,8 @@ impl Core {
         let in_time = || until.is_none_or(|until| time::now() < until);
         let close = |header| Header::close_mailbox(header, kill);
         let all = self.shards.iter().all(|shard| shard.for_each(close, in_time));
-        // Pairs with the fence in `ended`: either that actor's worker sees `closing`, or this
-        // thread sees the worker's count.
+        // Pairs with the fence in `count_gone`: either the last actor's worker sees `closing`, or
+        // this thread sees that worker's count.
         fence(SeqCst);
         self.stop_if_empty();
         all

@@ -17,7 +17,7 @@ fn actor() -> ActorRef<A> {
     executor().spawn(A)
 }
 fn pool() -> Pool<A> {
-    unimplemented!()
+    executor().pool(1, |_| A).build().unwrap()
 }
 fn directory() -> Directory<u32, A> {
     Directory::new(&executor(), |_| A)

@@ -188,8 +188,8 @@ impl Crew {
         Left::Called
     }
 
-    /// Like `Member::step_in`, and what follows when the slot is gone. The turn writes `after` at
-    /// its end.
+    /// Like `CrewThread::step_in`, and what follows when the slot is gone. The turn writes
+    /// `after` at its end.
     fn come_back(&self, slot: usize, left: Left) {
         let back = match left {
             Left::Vacant => self.idle.take_back(slot).is_some(),
