@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::chains::*;
 use common::*;
 use heist::{Actor, ActorRef, Ask, AskError, Context, Executor, Receive, Reply, Timer};
 use std::any::Any;
@@ -11,29 +12,14 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::task::{Context as TaskContext, Wake, Waker};
-use std::thread;
 use std::time::Duration;
 
 const CHAIN: usize = if cfg!(heist_chaos) { 5_000 } else { 100_000 }; // more than a stack has room for
 /// The length of other chains: far more than such a stack has room for.
 const LINKS: usize = 10_000;
-const SMALL_STACK: usize = 64 * 1024;
 
 fn small_crew(workers: usize) -> Executor {
     build(Executor::builder().workers(workers).stack_size(SMALL_STACK))
-}
-
-fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
-    thread::Builder::new().stack_size(SMALL_STACK).spawn(f).unwrap().join().unwrap();
-}
-
-/// Counts the drop of the value that contains it.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Relaxed);
-    }
 }
 
 /// Waits by `ask_then` for the next stage, with the previous stage's reply in the callback.

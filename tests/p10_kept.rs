@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::chains::*;
 use common::*;
 use heist::strategy::{Replicas, Route, Strategy};
 use heist::{Actor, Context, Directory, Executor, Handle, Handler};
@@ -10,26 +11,11 @@ use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread;
 
 /// The length of a chain: far more than such a stack has room for.
 const LINKS: usize = 10_000;
 /// The length of a chain of pools, each of which is several cells.
 const POOLS: usize = 2_000;
-const SMALL_STACK: usize = 64 * 1024;
-
-fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
-    thread::Builder::new().stack_size(SMALL_STACK).spawn(f).unwrap().join().unwrap();
-}
-
-/// Counts the drop of the value that contains it.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Relaxed);
-    }
-}
 
 type Thing = Box<dyn Any + Send>;
 

@@ -7,6 +7,7 @@
 #![allow(dead_code)] // each test uses only a part of the helpers
 
 pub(crate) mod batches;
+pub(crate) mod chains;
 pub(crate) mod diary;
 pub(crate) mod hermits;
 #[cfg(feature = "pool")]
