@@ -7,6 +7,7 @@ use heist::{Actor, ActorRef, Context, Executor, ExecutorBuilder, Handler, Policy
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// Runs `test` under each policy, with eight workers.
 fn under_each_policy(test: impl Fn(&Executor)) {
@@ -124,7 +125,9 @@ mod pinned {
     fn spares_are_pinned_and_dedicated_actors_are_not() {
         let here = allowed();
         let (first, last) = (here[0], here[here.len() - 1]);
-        let executor = build(Executor::builder().pin_workers([first, last]).max_spares(2));
+        // A spare that ended early would be followed by another thread.
+        let builder = Executor::builder().pin_workers([first, last]).max_spares(1);
+        let executor = build(builder.spare_keep_alive(Duration::MAX));
         let blocker = executor.build(Puppet::default()).on_worker(1).spawn();
         let other = executor.build(Puppet::default()).on_worker(1).spawn();
         let until = block(&blocker);
@@ -136,10 +139,22 @@ mod pinned {
         until.open();
         settle(&executor);
         assert_eq!(cores_of_workers(&executor), [[first], [last]]);
-        // The thread that lost its slot is a spare now, and pinned to the core of its next slot.
+        // The thread that lost its slot becomes the only spare, some time after its turn. It is
+        // pinned to the core of its next slot.
         let blocker = executor.build(Puppet::default()).on_worker(0).spawn();
         let other = executor.build(Puppet::default()).on_worker(0).spawn();
-        let until = block(&blocker);
+        let mut until = None;
+        within(60, "a thread leaves its slot to the spare", || {
+            let kept = executor.stats().spares.kept;
+            let release = block(&blocker);
+            let has_left = executor.stats().spares.kept == kept;
+            if !has_left {
+                release.open();
+            }
+            until = has_left.then_some(release);
+            has_left
+        });
+        let until = until.expect("the wait is over");
         let seen = inside(&other, |_, ctx| (ctx.worker(), thread_name(), allowed()));
         assert_eq!(seen, (Some(0), "heist-1".to_string(), vec![first]));
         until.open();
