@@ -162,7 +162,7 @@ pub(crate) fn spawn_managed<A: Actor + Send, T: CellOwner<A>>(
     })
 }
 
-/// A owner that was refused.
+/// An owner that was refused.
 #[must_use = "the executor may have to be told"]
 pub(crate) struct RefusedSpawn<T> {
     owner: T,

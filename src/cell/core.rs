@@ -1,5 +1,6 @@
 //! The common part of all cells of an executor: scheduler, registry, counts, hook.
 
+use super::closing::{self, Closing};
 use super::dead_cells::DeadCells;
 use super::event::{DeadLetterReason, Event, ShutdownReport};
 use super::header::Header;
@@ -19,7 +20,7 @@ use crate::sched::scheduler::WorkerInit;
 use crate::sched::spares::Recruit;
 use crate::sched::spares::Spares;
 use crate::sched::worker::{Worker, WorkerData};
-use crate::sync::{AtomicBool, Counter, Mutex, Ordering::*, Padded, fence};
+use crate::sync::{Counter, Mutex, Padded};
 use crate::time::Duration;
 use std::cell::Cell;
 use std::fmt;
@@ -62,8 +63,8 @@ pub(crate) struct Core {
     hook: Hooked,
     pub(crate) threads: Threads,
     pub(crate) dedicated: DedicatedThreads,
-    /// Set when no new actors are accepted and the last actor's end ends the crew.
-    pub(super) closing: AtomicBool,
+    /// Begun when no new actors are accepted and the last actor's end ends the crew.
+    pub(super) closing: Closing,
     /// Whether the crew is complete, and cannot do without any of its threads.
     crew_start: Mutex<CrewStart>,
     /// The report of the last shutdown.
@@ -138,7 +139,7 @@ impl Core {
             hook: Hooked::new(hook),
             threads: Threads::default(),
             dedicated: DedicatedThreads::default(),
-            closing: AtomicBool::new(false),
+            closing: Closing::new(),
             crew_start: Mutex::new(CrewStart::Pending),
             report: Mutex::new(None),
         });
@@ -268,11 +269,7 @@ impl Core {
 
     /// Returns the number of spawned actors less those in another count.
     fn spawned_without(&self, which: impl Fn(&Tally) -> &Counter) -> u64 {
-        // Ended actors are counted first. Each was counted as spawned before, so no living actor is
-        // missed.
-        let ended = self.total_of(which);
-        fence(Acquire);
-        self.total_of(|tally| &tally.spawned).saturating_sub(ended)
+        closing::count_living(|| self.total_of(which), || self.total_of(|tally| &tally.spawned))
     }
 
     /// Returns the shard for cells made by this thread.
@@ -326,12 +323,12 @@ impl Core {
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        self.closing.load(Relaxed)
+        self.closing.is_begun()
     }
 
     /// Counts an ended actor, before any waiter can see the end.
     pub(crate) fn count_ended(&self) {
-        self.count_here(|tally| &tally.ended, 1);
+        closing::count_after_spawn(|| self.count_here(|tally| &tally.ended, 1));
     }
 
     /// Takes the count of a spawn back. May end the crew.
@@ -342,18 +339,15 @@ impl Core {
 
     /// Counts an ended actor after everything that its end brings about. May end the crew.
     pub(crate) fn count_gone(&self) {
-        self.count_here(|tally| &tally.gone, 1);
-        // Pairs with the fence in `close_all`.
-        fence(SeqCst);
-        if self.is_closing() {
-            self.stop_if_empty();
+        let count = || self.count_here(|tally| &tally.gone, 1);
+        if self.closing.count_gone(count, || self.count_not_gone()) {
+            self.scheduler.stop_crew();
         }
     }
 
-    pub(super) fn stop_if_empty(&self) {
-        if self.spawned_without(|tally| &tally.gone) == 0 {
-            self.scheduler.stop_crew();
-        }
+    /// Returns the number of spawned actors that something is left to do for.
+    pub(super) fn count_not_gone(&self) -> u64 {
+        self.spawned_without(|tally| &tally.gone)
     }
 
     /// Records that a worker's seat was given up before a thread took it. Returns `false` if the

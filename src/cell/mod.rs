@@ -26,11 +26,13 @@
 //! - [`hook`]: the user's event hook
 //! - [`core`]: the common part of all cells of an executor
 //! - [`registry`]: all cells of one executor
+//! - [`closing`]: the crew's end after the last actor's
 //! - [`dead_cells`]: dead cells that await removal from the registry
 //! - [`waits`]: actors that block until other actors have done something
 
 pub(crate) mod batch;
 mod buckets;
+pub(crate) mod closing;
 pub(crate) mod cold;
 pub(crate) mod core;
 pub(crate) mod counted;

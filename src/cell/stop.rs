@@ -4,7 +4,6 @@ use super::core::Core;
 use super::header::Header;
 use super::registry::Shard;
 use super::sharing;
-use crate::sync::{Ordering::*, fence};
 use crate::time::{self, Instant};
 use std::ptr::NonNull;
 
@@ -69,17 +68,15 @@ impl Core {
         // back.
         self.dedicated.refuse_threads();
         self.shards.iter().for_each(Shard::refuse_new_cells);
-        // After the shards: the crew must not end before the last spawn.
-        self.closing.store(true, SeqCst);
-        // The shards are closed, so this walk misses no actor. The turns of the closed actors do
-        // the rest.
+        // The shards are closed, so the walk misses no actor, and the crew does not end before the
+        // last spawn. The turns of the closed actors do the rest.
         let in_time = || until.is_none_or(|until| time::now() < until);
         let close = |header| Header::close_mailbox(header, kill);
-        let all = self.shards.iter().all(|shard| shard.for_each(close, in_time));
-        // Pairs with the fence in `count_gone`: either the last actor's worker sees `closing`, or
-        // this thread sees that worker's count.
-        fence(SeqCst);
-        self.stop_if_empty();
+        let mut all = false;
+        let walk = || all = self.shards.iter().all(|shard| shard.for_each(close, in_time));
+        if self.closing.close(walk, || self.count_not_gone()) {
+            self.scheduler.stop_crew();
+        }
         all
     }
 }

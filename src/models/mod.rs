@@ -22,6 +22,7 @@
 //! | [`reply`] | reply slot | what is around it |
 //! | [`lifo`] | LIFO slot | what is around it |
 //! | [`spares`] | vacant slots, spares, idle, alarm, turns elsewhere | queues, timers, loop |
+//! | [`closing`] | closing | shards, by a flag under a lock; the actors, by their counts |
 //! | [`registry`] | nothing | shard, graves, the core's count: copies |
 //! | [`returns`] | stack of returned blocks | the heap, by a counter; its claim |
 //! | [`waits`] | tables of waits | the actors |
@@ -39,6 +40,7 @@
 
 mod alarm;
 mod apart;
+mod closing;
 mod errands;
 mod idle;
 mod lifo;
