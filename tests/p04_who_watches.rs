@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use heist::*;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -97,38 +97,6 @@ fn make_means_small(executor: &Executor) {
     }
     one.stop();
     two.stop();
-}
-
-/// Two thousand actors wait behind a long turn, at a pace that makes stealing seem worthless. One
-/// rescue must take all of them. With one batch for each look of the sentinel, there would be 63
-/// looks.
-#[test]
-fn p04_a_rescue_empties_its_victim() {
-    const TOLD: usize = 2000;
-    for workers in [2, 4] {
-        let executor = crew(workers);
-        make_means_small(&executor);
-        let told: Vec<_> = (0..TOLD).map(|_| executor.spawn(Puppet::default())).collect();
-        settle(&executor);
-        let catches =
-            || executor.stats().workers.iter().map(|worker| worker.sentinel_catches).sum::<u64>();
-        let before = catches();
-        let heavy = executor.spawn(Puppet::default());
-        inside(&heavy, move |_, _| {
-            let ran = Arc::new(AtomicUsize::new(0));
-            for puppet in &told {
-                let ran = Arc::clone(&ran);
-                let count = Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
-                    _ = ran.fetch_add(1, Release)
-                });
-                puppet.tell(count).unwrap();
-            }
-            compute_until("all are taken from behind this turn", || ran.load(Acquire) == TOLD);
-        });
-        let catches = catches() - before;
-        assert!(catches <= 16, "{catches} looks of the sentinel's for {TOLD} turns");
-        shut_down(&executor);
-    }
 }
 
 /// Several long turns, each with one runnable in the LIFO slot behind it, and one free worker.

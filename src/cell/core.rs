@@ -19,6 +19,7 @@ use crate::sched::queue::Policy;
 use crate::sched::scheduler::WorkerInit;
 use crate::sched::spares::Recruit;
 use crate::sched::spares::Spares;
+use crate::sched::start::ThreadStart;
 use crate::sched::worker::{Worker, WorkerData};
 use crate::sync::{Counter, Mutex, Padded};
 use crate::time::Duration;
@@ -65,21 +66,11 @@ pub(crate) struct Core {
     pub(crate) dedicated: DedicatedThreads,
     /// Begun when no new actors are accepted and the last actor's end ends the crew.
     pub(super) closing: Closing,
-    /// Whether the crew is complete, and cannot do without any of its threads.
-    crew_start: Mutex<CrewStart>,
+    /// The start of the crew. It is counted on when each seat has a thread, or is held by a program
+    /// that will run it, and given up with any seat.
+    pub(crate) start: ThreadStart,
     /// The report of the last shutdown.
     pub(crate) report: Mutex<Option<ShutdownReport>>,
-}
-
-/// How far the start of a crew has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CrewStart {
-    /// Seats are being handed out.
-    Pending,
-    /// Each seat has a thread, or is held by a program that will run it.
-    Complete,
-    /// A seat was given up, so the executor is not built.
-    Failed,
 }
 
 /// No user code runs while a part of this is half changed, so a caught panic of the user's leaves
@@ -140,7 +131,7 @@ impl Core {
             threads: Threads::default(),
             dedicated: DedicatedThreads::default(),
             closing: Closing::new(),
-            crew_start: Mutex::new(CrewStart::Pending),
+            start: ThreadStart::new(),
             report: Mutex::new(None),
         });
         // SAFETY: the core was just made, and no other thread has it.
@@ -348,29 +339,6 @@ impl Core {
     /// Returns the number of spawned actors that something is left to do for.
     pub(super) fn count_not_gone(&self) -> u64 {
         self.spawned_without(|tally| &tally.gone)
-    }
-
-    /// Records that a worker's seat was given up before a thread took it. Returns `false` if the
-    /// crew is complete and needs the seat's thread.
-    #[must_use]
-    pub(crate) fn lose_seat(&self) -> bool {
-        self.settle_start(CrewStart::Failed) == CrewStart::Failed
-    }
-
-    /// Records that each seat was handed out and the crew's start has succeeded. Returns `false` if
-    /// a seat was given up before.
-    #[must_use]
-    pub(crate) fn complete_crew(&self) -> bool {
-        self.settle_start(CrewStart::Complete) == CrewStart::Complete
-    }
-
-    /// The first step decides.
-    fn settle_start(&self, to: CrewStart) -> CrewStart {
-        let mut start = self.crew_start.lock();
-        if *start == CrewStart::Pending {
-            *start = to;
-        }
-        *start
     }
 
     /// Makes a cell that was never alive, for a reference to an actor that could not be spawned.

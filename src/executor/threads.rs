@@ -59,7 +59,7 @@ impl Recruiter {
         let error = match started {
             // A handler may return `Ok` and drop the thread unrun; then the spare is lost. A thread
             // dropped after this step is replaced.
-            Ok(Ok(())) if spare.count_on_thread() => {
+            Ok(Ok(())) if spare.start.count_on() => {
                 let core = Arc::clone(&self.core);
                 self.tell_soon(move || Event::SpareStarted {
                     spares: core.scheduler.spares.alive_threads(),
@@ -71,7 +71,8 @@ impl Recruiter {
             Err(panic) => panic.to_string(),
         };
         // The handler may have passed the thread on before it failed.
-        spare.give_up_thread();
+        let given_up = spare.start.give_up();
+        debug_assert!(given_up, "only this thread counts on it");
         self.tell_soon(|| Event::SpareFailed { error });
         false
     }
@@ -208,7 +209,7 @@ impl WorkerThread {
             return Ok(());
         }
         let arrival = worker.arrival.take().expect("taken only here and in the drop");
-        if matches!(&arrival, Arrival::Spare(spare) if spare.has_failed()) {
+        if matches!(&arrival, Arrival::Spare(spare) if spare.start.is_given_up()) {
             // The handler failed after it had passed the thread on, so no slot is left to it.
             return Ok(());
         }
@@ -252,10 +253,11 @@ impl Drop for WorkerThread {
             return;
         }
         let is_worker = matches!(arrival, Arrival::Worker(_));
-        let counted_on = match &arrival {
-            Arrival::Worker(_) => !core.lose_seat(),
-            Arrival::Spare(spare) => !spare.give_up_thread(),
+        let start = match &arrival {
+            Arrival::Worker(_) => &core.start,
+            Arrival::Spare(spare) => &spare.start,
         };
+        let counted_on = !start.give_up();
         // Without a thread the slot's work would wait for ever, and so would a shutdown. A second
         // failure is the system's, and would only repeat itself.
         if counted_on && !self.replaces {

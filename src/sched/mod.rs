@@ -38,6 +38,7 @@ pub(crate) mod runnable;
 pub(crate) mod scheduler;
 mod search;
 pub(crate) mod spares;
+pub(crate) mod start;
 mod steal_threshold;
 pub(crate) mod timers;
 mod turn_rates;

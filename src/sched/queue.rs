@@ -68,6 +68,12 @@ impl Slot {
         self.stealer.len() as u64 * self.counters.mean_turn_ns.get()
     }
 
+    /// Sets the mean turn, for a test.
+    #[cfg(all(test, not(heist_loom)))]
+    pub(crate) fn pretend_mean_turn(&self, ns: u64) {
+        self.counters.mean_turn_ns.set(ns);
+    }
+
     /// Returns `true` if the backlog is so long that siblings should take some of it.
     pub(super) fn wants_thieves(&self, steal_threshold: &StealThreshold) -> bool {
         if cfg!(heist_steps) {

@@ -64,6 +64,7 @@
 //!
 //! [`Scheduler::check_quiescence`]: super::Scheduler::check_quiescence
 
+use super::start::ThreadStart;
 use crate::sync::{AtomicBool, AtomicUsize, Counter, Mutex, Ordering::*, Parker, chaos};
 use crate::time::{self, Duration, Instant};
 use std::sync::Arc;
@@ -100,49 +101,19 @@ pub(crate) struct Spare {
     /// the lock of the list of parked workers, so that appointing a vacant slot shows whether to
     /// tell the spare.
     pub(super) watches: AtomicBool,
-    start: Mutex<SpareStart>,
-}
-
-/// How far the start of a spare's thread has come. The first step decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SpareStart {
-    /// The thread is being started.
-    Pending,
-    /// A slot may be left to the spare, so its thread must come.
-    Counted,
-    /// The start has failed, so no slot is left to the spare.
-    Failed,
+    /// The start of the spare's thread. Once it is counted on, a slot may be left to the spare.
+    pub(crate) start: ThreadStart,
 }
 
 impl Spare {
     pub(crate) fn new() -> Arc<Self> {
         let no = || AtomicBool::new(false);
-        let start = Mutex::new(SpareStart::Pending);
-        Arc::new(Spare { parker: Parker::new(), untimed: no(), watches: no(), start })
-    }
-
-    /// Counts on the spare's thread from now on. Returns `false` if the thread was given up before.
-    #[must_use]
-    pub(crate) fn count_on_thread(&self) -> bool {
-        self.settle_start(SpareStart::Counted) == SpareStart::Counted
-    }
-
-    /// Records that the spare's thread does not come. Returns `false` if the crew counts on it.
-    pub(crate) fn give_up_thread(&self) -> bool {
-        self.settle_start(SpareStart::Failed) == SpareStart::Failed
-    }
-
-    /// Returns `true` if the start was given up, so that a thread that comes late is not needed.
-    pub(crate) fn has_failed(&self) -> bool {
-        *self.start.lock() == SpareStart::Failed
-    }
-
-    fn settle_start(&self, to: SpareStart) -> SpareStart {
-        let mut start = self.start.lock();
-        if *start == SpareStart::Pending {
-            *start = to;
-        }
-        *start
+        Arc::new(Spare {
+            parker: Parker::new(),
+            untimed: no(),
+            watches: no(),
+            start: ThreadStart::new(),
+        })
     }
 
     /// Tells a reserved spare what to do.

@@ -3,3 +3,4 @@
 #[cfg(all(feature = "directory", feature = "pool"))]
 mod ends;
 mod full;
+mod rescue;

@@ -198,7 +198,7 @@ fn not_begun(core: &Core, pinned: bool, begins: &Receiver<io::Error>) -> Option<
         Ok(error) => Some(BuildError::Pin(error)),
         Err(RecvTimeoutError::Timeout) => Some(BuildError::ThreadLost),
         Err(RecvTimeoutError::Disconnected) => {
-            (!core.complete_crew()).then_some(BuildError::ThreadLost)
+            (!core.start.count_on()).then_some(BuildError::ThreadLost)
         }
     }
 }
