@@ -43,6 +43,7 @@ impl Crew {
         *armed += 1;
         // Under the lock, as in the scheduler, so that `fire` cannot raise the alarm in between.
         let lowered = self.idle.alarm.lower_to(0);
+        // Released first, as in the scheduler. By the next step the timer may be fired already.
         drop(armed);
         if lowered {
             self.idle.alarm_lowered();
@@ -52,6 +53,7 @@ impl Crew {
     /// Like `Scheduler::fire_timers`, but fires at most one timer.
     fn fire(&self) {
         let mut armed = self.armed.lock();
+        // One timer, so that a second one is left for the other worker.
         if *armed > 0 {
             *armed -= 1;
             self.fired.fetch_add(1, Relaxed);
@@ -71,6 +73,8 @@ impl Crew {
     }
 
     fn push(&self) {
+        // Pairs with the Acquire in `take`. The look in `has_work` gets no more than a relaxed load
+        // gives.
         self.work.fetch_add(1, Release);
         self.idle.notify_any();
     }
@@ -127,11 +131,14 @@ impl Crew {
                 }
             }
         }
+        // A worker that is busy for good may have fired the last timer, and the other worker would
+        // sleep for ever.
         self.stop_after(timers);
     }
 }
 
 fn fires_all(crew: &Crew, timers: usize) {
+    // Relaxed: all workers have been joined.
     assert_eq!(crew.fired.load(Relaxed), timers);
 }
 

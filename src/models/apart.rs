@@ -56,6 +56,8 @@ impl Crew {
         let mut pass = self.gate.enter_gate();
         // Like the state word: one step counts the message and says whether a runnable is due.
         let idle = self.scheduled.fetch_add(1, AcqRel) == 0;
+        // Pairs with the Acquire load of a checker, which asks only about a message accepted
+        // before.
         self.accepted.fetch_add(1, Release);
         if idle {
             self.leave();
@@ -77,6 +79,7 @@ impl Crew {
     fn live_apart(&self, messages: usize, causes: bool) {
         let mut handled = 0;
         while handled < messages {
+            // Untimed: a token that is never left shows as a deadlock.
             assert!(self.home.park(None).is_some());
             let mut waiting = self.scheduled.load(Acquire);
             loop {
@@ -111,6 +114,7 @@ impl Crew {
         self.quiet.announce_rest(
             || self.quiescence(),
             |wakers| {
+                // No wakers: a sender is entering, so the worker must look again after the sender.
                 if wakers.is_empty() {
                     self.idle.notify_worker(0);
                 }
@@ -222,6 +226,7 @@ fn a_sender_to_an_actor_apart_between_its_steps() {
         }
         sender.join().unwrap();
         apart.join().unwrap();
+        // Here the worker may still run, unjoined, where there was nothing to check.
         crew.idle.stop_workers();
     });
 }

@@ -10,6 +10,7 @@ use super::{explore, spawn};
 use crate::cell::closing::{Closing, count_living};
 use crate::sync::{Counter, Mutex};
 use loom::sync::Arc;
+// Not loom's: the checks must not order what the protocol leaves unordered.
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 /// The threads that count. Each is the only writer of its counts.
@@ -55,20 +56,24 @@ impl Crew {
 
     /// As `Core::count_gone`.
     fn count_gone(&self, thread: usize) {
+        // The stop may come twice, from two threads that both see no actor left.
         if self.closing.count_gone(|| self.gone[thread].add(1), || self.count_not_gone()) {
             self.stop();
         }
     }
 
     fn end_actor(&self, thread: usize) {
+        // Before the count: `stop` asserts that no actor lives.
         self.living.fetch_sub(1, SeqCst);
         self.count_gone(thread);
     }
 
     /// As `Spawner::enroll_cell`. Returns `true` if an actor was spawned.
     fn spawn_actor(&self, thread: usize) -> bool {
+        // Before the shard is asked, so a close finds the cell refused or counted.
         self.spawned[thread].add(1);
         let closed = self.shard_closed.lock();
+        // Under the shard's lock, so a close that comes later sees the actor alive.
         if !*closed {
             self.living.fetch_add(1, SeqCst);
             return true;
@@ -111,6 +116,7 @@ fn a_spawn_before_the_close_is_waited_for() {
     explore(3, || {
         let crew = Crew::new(1);
         let other = spawn(&crew, |crew| crew.end_actor(1));
+        // Two actors from here on, and one lives until the end: a stop before is too early.
         assert!(crew.spawn_actor(0), "the shard is open");
         crew.close_all();
         other.join().unwrap();
@@ -124,6 +130,7 @@ fn a_spawn_before_the_close_is_waited_for() {
 #[test]
 fn a_refused_spawn_does_not_stand_for_an_actor_that_lives() {
     explore(3, || {
+        // The second actor ends last of all, so a stop before is too early.
         let crew = Crew::new(2);
         let spawner = spawn(&crew, |crew| {
             if crew.spawn_actor(1) {

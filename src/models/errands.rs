@@ -23,6 +23,7 @@ struct Crew {
     queue: Mutex<usize>,
     timers: Mutex<usize>,
     begun: AtomicUsize,
+    // The standard library's, from which a `Waker` is made.
     second: std::sync::Arc<ThreadWaker>,
 }
 
@@ -47,6 +48,7 @@ impl Crew {
 
     /// As `Scheduler::fire_timers`.
     fn fire(&self) {
+        // Counted until the chores are pushed: in between they are in neither place.
         let _visit = self.owed.begin_visit();
         let fired = std::mem::take(&mut *self.timers.lock());
         self.push(fired);
@@ -54,6 +56,7 @@ impl Crew {
 
     /// As `Errand::run_next_chore`.
     fn run(&self, chores: usize) {
+        // The rest goes back first, since this chore may block until another one has begun.
         *self.queue.lock() += chores - 1;
         self.owed.begin_chore();
         match self.begun.fetch_add(1, AcqRel) {
@@ -73,6 +76,8 @@ impl Crew {
                 self.run(errand);
                 continue;
             }
+            // The timers first: a visit that empties their table stays counted until its chores are
+            // pushed.
             let to_be_cancelled = *self.timers.lock() > 0;
             if !to_be_cancelled && !self.owed.any_left() {
                 return;

@@ -30,6 +30,8 @@ impl Queue {
         self.0.load(Relaxed) > 0
     }
     fn take(&self) -> bool {
+        // A read-modify-write alone reads the latest value, and would find work that no fence has
+        // made visible.
         self.has_work() && self.0.fetch_update(Acquire, Relaxed, |n| n.checked_sub(1)).is_ok()
     }
 }
@@ -106,6 +108,7 @@ impl Crew {
     /// stops.
     fn out_of_work(&self, me: usize) -> bool {
         let found = self.search_and_park(me);
+        // As in `Worker::until_work`: the sentinel may be the one that got up.
         if self.sentinel {
             self.idle.ensure_watched();
         }
@@ -222,6 +225,7 @@ fn two_pushers_against_one_worker() {
 fn two_searchers() {
     // Bounded lower: at 3 preemptions the search takes a minute or more.
     explore(2, || {
+        // Four workers, two of them busy throughout: both others may search at the same time.
         let crew = Crew::new(4, 2);
         let workers = [worker(&crew, 0), worker(&crew, 1)];
         crew.push();
@@ -349,6 +353,7 @@ fn the_last_searcher_wakes_the_next() {
         let workers = [0, 1].map(|me| {
             spawn(&crew, move |crew| {
                 assert!(crew.take(me) || crew.out_of_work(me));
+                // Not by `handled`, which stops the crew, and so would wake a forgotten worker.
                 crew.rest.fetch_sub(1, AcqRel);
             })
         });

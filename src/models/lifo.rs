@@ -61,13 +61,14 @@ fn a_theft_from_the_slot() {
         let thieves = [(); 2].map(|()| spawn(&shared, |shared| run(shared.lifo.take_next())));
         let mut own = 0;
         for runnable in &shared.runnables {
-            // `fill` returns a displaced runnable, which the owner runs too.
+            // `put_next` returns a displaced runnable, which the owner runs too.
             own += run(shared.lifo.put_next(runnable.task()));
         }
         own += run(shared.lifo.take_next());
         let stolen: u32 = thieves.map(|thief| thief.join().unwrap()).iter().sum();
         assert_eq!(own + stolen, 2);
         assert!(shared.lifo.is_empty());
+        // Touched twice: by the maker, and by the only taker.
         shared.runnables.iter().for_each(|runnable| assert_eq!(runnable.touch(|runs| *runs), 2));
     });
 }

@@ -56,11 +56,13 @@ impl Actor {
             early,
             inner: UnsafeCell::new(Inner::default()),
         };
+        // A new word is scheduled, as its creator pushes the first turn.
         actor.turns();
         Arc::new(actor)
     }
 
     fn tell(&self, sender: usize, number: u32) -> bool {
+        // From outside, so that turns also meet the mark of outside senders.
         match self.state.reserve_place(self.capacity, true) {
             Reserve::Accepted { schedule } => {
                 let message = Message { node: Node::new(), content: UnsafeCell::new((0, 0)) };
@@ -141,6 +143,7 @@ impl Actor {
                 // A gap: a message has a place, but is not linked yet. The turn ends instead of
                 // waiting for the sender.
                 EndTurn::More { .. } if total == 0 => thread::yield_now(),
+                // The loop stands for the queue, through which the runnable would come again.
                 EndTurn::More { .. } => {}
                 EndTurn::Ending => return self.end(),
                 EndTurn::ServeRoom
@@ -181,6 +184,7 @@ impl Actor {
         assert_eq!(handled + dead, accepted);
         assert_eq!((now.is_closed(), now.is_dead()), (ended, ended));
         if !ended {
+            // A close schedules an idle actor. With a lost runnable the flag would still be set.
             assert!(self.state.set_closed(true), "scheduled, but nobody runs it");
         }
         (handled, dead)
@@ -197,6 +201,7 @@ fn sender(actor: &Arc<Actor>, sender: usize, messages: u32) -> thread::JoinHandl
 #[test]
 fn senders_and_turns() {
     explore(3, || {
+        // Room for all, and a budget of one: each turn's end may meet a send.
         let actor = Actor::new(3, 1, false);
         let (first, second) = (sender(&actor, 0, 2), sender(&actor, 1, 1));
         let accepted = first.join().unwrap() + second.join().unwrap();
@@ -208,6 +213,8 @@ fn senders_and_turns() {
 #[test]
 fn a_full_mailbox_and_places_given_back_within_the_turn() {
     explore(3, || {
+        // Room for one: a second message needs the place of the first, inside the same turn or
+        // later.
         let actor = Actor::new(1, 2, true);
         let (first, second) = (sender(&actor, 0, 2), sender(&actor, 1, 1));
         let accepted = first.join().unwrap() + second.join().unwrap();

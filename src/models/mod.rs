@@ -76,6 +76,7 @@ fn explore(most: usize, model: impl Fn() + Send + Sync + 'static) {
     );
     // Each model has an affordable bound; the environment may only lower it.
     builder.preemption_bound = Some(builder.preemption_bound.map_or(most, |asked| asked.min(most)));
+    // loom panics in a longer run. Its default is 1,000.
     builder.max_branches = 20_000;
     builder.check(model);
 }
@@ -103,6 +104,7 @@ fn only_worker(
         let mut wakers = None;
         let announce = || quiet.announce_rest(&look, |told| wakers = Some(told));
         match idle.park_worker(0, false, false, &has_work, || false, announce) {
+            // The only worker ends its search like one of many, or no thread would notify any more.
             Woken::Searching => {
                 if idle.end_search() && has_work() {
                     idle.notify_any();
@@ -137,6 +139,7 @@ fn wait_idle(quiet: &QuiescenceWaiters, look: impl Fn() -> Quiescence) {
         }
         match look() {
             Quiescence::Quiet => return quiet.unregister_wait(ticket),
+            // Neither quiet nor busy for long: a sender is between two steps.
             Quiescence::Entering => thread::yield_now(),
             Quiescence::Busy if want => {
                 waker.park_until(None);

@@ -48,6 +48,7 @@ impl Mailbox {
 
     /// Sends an ordinary message, like `cell::envelope::push_message`.
     fn send(&self) -> bool {
+        // Without the lock first, like a sender that finds room by the length alone.
         let mut reserved = self.state.reserve_place(CAPACITY, false);
         if reserved == Reserve::Full && self.prepaid.has_any() {
             let _list = self.room.lock();
@@ -69,6 +70,7 @@ impl Mailbox {
 
     /// Sends a prepaid message.
     fn send_prepaid(&self) {
+        // First the place, then the count, which must never be ahead of the length.
         assert!(matches!(self.state.reserve_exempt(), Reserve::Accepted { .. }));
         self.messages.lock().unwrap().push(Kind::Prepaid);
         self.prepaid.add_one();
@@ -77,6 +79,8 @@ impl Mailbox {
     /// Handles what waits, and gives the places back in the middle of the turn.
     fn handle(&self) {
         let _ = self.state.begin_turn();
+        // loom switches threads only at steps that it sees, so the list changes together with the
+        // step that gives the places back.
         let in_hand = self.messages.lock().unwrap().clone();
         let prepaid = in_hand.iter().filter(|&&kind| kind == Kind::Prepaid).count() as u32;
         if prepaid > 0 {
@@ -98,6 +102,7 @@ impl Mailbox {
 fn ordinary_messages_keep_their_bound_while_a_turn_gives_places_back() {
     explore(3, || {
         let mailbox = Mailbox::new();
+        // The sender's first attempt may then find a full mailbox without an ordinary message.
         mailbox.send_prepaid();
         let sender = spawn(&mailbox, |mailbox| {
             mailbox.send();

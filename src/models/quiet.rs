@@ -126,6 +126,7 @@ fn a_sender_between_its_steps() {
             // The sender may not have pushed yet.
             crew.check(1);
         } else {
+            // Accepted after the question, if at all, so any answer is true; the wait must end.
             crew.wait_idle();
         }
         sender.join().unwrap();

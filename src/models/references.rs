@@ -40,6 +40,7 @@ impl Cell {
     fn new(weak: u32) -> Arc<Self> {
         let cell = Cell {
             state: State::new(),
+            // One for the actor itself, given up with its last strong reference or its end.
             weak: AtomicU32::new(1 + weak),
             inner: UnsafeCell::new(Inner::default()),
             memory: UnsafeCell::new(()),
@@ -128,6 +129,7 @@ impl Cell {
         // After the word: a waiter that comes from here on sees "dead" and does not wait.
         if dead.tell_waiters {
             let wakers = std::mem::take(&mut *self.stop.lock());
+            // A use of the cell after its death: only the extra weak count keeps the memory.
             self.memory.with(|_| ());
             wakers.into_iter().for_each(Waker::wake);
         }
@@ -232,6 +234,7 @@ fn the_last_reference_against_a_detach() {
     explore(3, || {
         let cell = Cell::new(0);
         cell.state.add_ref();
+        // A reserved place makes a turn due, which meets the detach and the last release.
         assert_eq!(cell.state.reserve_place(9, false), Reserve::Accepted { schedule: true });
         // A worker runs the turn, without a reference.
         let worker = spawn(&cell, Cell::turns);
@@ -294,6 +297,7 @@ fn giving_up_waiting_for_the_end() {
             if cell.state.wait_for_stop() {
                 waiting.push(ThreadWaker::new().to_waker());
             }
+            // The waker stays in the list, so the end has a waiter to tell that is gone.
             drop(waiting);
             cell.release(1);
         });

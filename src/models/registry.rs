@@ -67,7 +67,8 @@ impl Core {
         self.used();
         let mut shard = self.shard.lock();
         shard.retain(|&known| known != cell);
-        // The last cell hands the shard's reference over instead of a new one.
+        // The last cell hands the shard's reference over instead of a new one. Relaxed, as in
+        // `Arc::clone`: the shard's reference keeps the core meanwhile.
         if !shard.is_empty() {
             self.references.fetch_add(1, Relaxed);
         }
@@ -81,6 +82,7 @@ impl Core {
     /// Called by a thread outside with the cell's last count.
     fn last_count_outside(&self, cell: usize) {
         self.cells[cell].memory.with(|_| ());
+        // No walk may find the cell when it is freed, and the reference from here keeps the core.
         self.forget(cell);
         self.free(cell);
         self.let_go();
@@ -101,6 +103,7 @@ impl Core {
         // them.
         drop(shard);
         if last {
+            // The worker's own reference keeps the core for the cells freed below.
             self.let_go();
         }
         while let Some(cell) = first {
@@ -114,6 +117,7 @@ impl Core {
     fn for_each(&self) {
         self.used();
         let shard = self.shard.lock();
+        // Under the lock, which a thread takes to forget a cell before it frees the cell.
         for &cell in &*shard {
             self.cells[cell].memory.with(|_| ());
         }

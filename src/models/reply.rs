@@ -113,6 +113,7 @@ fn an_answer_against_polls() {
     explore(3, || {
         let question = Question::new();
         let replier = spawn(&question, Question::answer);
+        // One waker for all polls, so a later poll finds its own waker known.
         let waker = ThreadWaker::new();
         question.wait(&waker);
         assert_eq!(replier.join().unwrap(), 0);

@@ -47,6 +47,7 @@ impl Cell {
             returned: AtomicBool::new(false),
             inner: UnsafeCell::new(inner),
         };
+        // A new word is scheduled; the creator's turn ends here.
         assert!(cell.state.end_idle(0));
         Arc::new(cell)
     }
@@ -81,6 +82,7 @@ impl Cell {
     fn stop(&self) {
         match self.state.request_retire() {
             None => {}
+            // The hint comes after the word, so a turn that reads the hint and ends finds the stop.
             Some(schedule) => {
                 self.hint.store(true, Relaxed);
                 if schedule {
@@ -124,6 +126,7 @@ impl Cell {
             if self.state.end_idle(total) {
                 return;
             }
+            // Before the step that looks at the word, so the hint of a later stop survives.
             self.hint.store(false, Relaxed);
             match self.state.end_turn(total, false) {
                 EndTurn::Idle => return,
@@ -207,6 +210,7 @@ fn two_stops_and_a_message_after_each() {
 fn a_stop_ends_the_turn_that_runs() {
     explore(3, || {
         let cell = Cell::new();
+        // Five messages are three turns (two, two and one), so the stop may meet the end of one.
         assert!(cell.reserve(5));
         let worker = spawn(&cell, Cell::turns);
         cell.stop();
@@ -229,6 +233,7 @@ fn a_hint_that_is_left_over_ends_one_turn() {
         assert!(cell.reserve(5));
         cell.turns();
         let turns = cell.touch(|inner| inner.turns) - before;
+        // Three with a leftover hint too: one, two and two messages.
         assert!(turns <= 3, "{turns} turns for five messages");
         assert_eq!(cell.settle().1.iter().sum::<u32>(), told + 5);
     });

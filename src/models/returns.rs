@@ -65,6 +65,7 @@ fn take(returns: &Returns) -> usize {
 fn chains_come_home_once() {
     explore(3, || {
         let shared =
+            // Counts whose sum says which chains came home.
             Arc::new(Shared { returns: Returns::new(), pieces: [Piece::new(1), Piece::new(10)] });
         let taker = spawn(&shared, |shared| take(&shared.returns));
         let sender = spawn(&shared, |shared| shared.pieces[0].give(&shared.returns));
@@ -91,11 +92,13 @@ unsafe impl Send for Heap {}
 
 impl Heap {
     fn has_returns(&self) -> bool {
+        // Read without the claim, and so a hint.
         !self.returns.is_empty() || !self.taken.load(Relaxed).is_null()
     }
 
     /// Takes in one chain, which is a step here. Returns `true` if more are left.
     fn take_in(&self) -> bool {
+        // Relaxed: the claim orders its holders.
         let mut chain = self.taken.load(Relaxed);
         if chain.is_null() {
             chain = self.returns.take_chains();

@@ -153,6 +153,7 @@ impl Actor {
                 break;
             }
             let waiter = list.pop_front().expect("there was a front");
+            // Schedules nothing under the lock: the caller holds the runnable.
             let accepted = !waiter.is_sender() || self.push(self.state.reserve_exempt());
             most = most.saturating_sub(usize::from(!waiter.is_sender()));
             wake.push((waiter, accepted));
@@ -193,6 +194,7 @@ impl Actor {
                     EndTurn::ServeRoom => self.serve(),
                     after => break after,
                 }
+                // The places are given back once, and the line is served once a turn.
                 (owed, served) = (0, true);
             };
             match after {

@@ -179,6 +179,7 @@ fn a_full_segment_is_followed_by_the_next() {
     explore(3, || {
         let mailbox = Mailbox::new();
         let sender =
+            // Two slots a segment: one fills up, and another follows.
             spawn(&mailbox, |mailbox| (1..=4).for_each(|number| mailbox.send::<Apple>(0, number)));
         mailbox.receive(4, true);
         sender.join().unwrap();
@@ -192,6 +193,7 @@ fn a_slot_of_the_wrong_type_is_passed_over() {
         mailbox.send::<Apple>(0, 1);
         let other = spawn(&mailbox, |mailbox| {
             mailbox.send::<Pear>(1, 1);
+            // Behind the first pear, wherever that one lies.
             mailbox.send::<Pear>(1, 2);
         });
         let first = spawn(&mailbox, |mailbox| mailbox.send::<Apple>(0, 2));

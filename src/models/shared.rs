@@ -67,6 +67,7 @@ impl Pool {
     /// Sends, and runs the turns that follow. Returns `false` if the mailbox is closed.
     fn send(&self, to: Turn) -> bool {
         let cell = self.cell(to);
+        // Never full: waiting for room is not part of the model.
         let Reserve::Accepted { schedule } = cell.state.reserve_place(100, false) else {
             return false;
         };
@@ -122,6 +123,7 @@ impl Pool {
             }
             given
         };
+        // Nothing is owed: the places were given back above. No sender waits in line here.
         match self.queue.state.end_turn(0, true) {
             EndTurn::Idle => {}
             EndTurn::More { .. } => {
@@ -162,6 +164,7 @@ impl Pool {
     }
 
     fn take(&self, member: &Cell, held: &mut bool, worker: &mut TurnQueue) -> bool {
+        // First a place at the member, which may be closed. Then no message has been popped.
         let Reserve::Accepted { .. } = member.state.reserve_exempt() else { return false };
         // SAFETY: the caller holds the lock, and the held queue's runnable lies under the lock.
         let Some(node) = (unsafe { self.queue.inbox.pop(NonNull::dangling()) }) else {
@@ -185,6 +188,7 @@ impl Pool {
             return self.work(Turn::Queue);
         }
         let mut held = self.held.lock();
+        // A held queue has no turn that would see the close, so its runnable is pushed.
         if std::mem::take(&mut *held) {
             drop(held);
             self.work(Turn::Queue);

@@ -90,6 +90,7 @@ fn who_has_been_answered_is_not_refused() {
         let bell = ThreadWaker::new();
         let rung = Arc::clone(&bell);
         let other = spawn(&tables, move |tables| {
+            // The answer comes first: actor 1 counts as answered, and its line no longer as a wait.
             rung.wake_by_ref();
             refused(tables, (1, 2), (0, 1), 0, &ThreadWaker::new())
         });

@@ -127,6 +127,7 @@ impl Crew {
                     self.handled(slot);
                 }
             }
+            // Woken after the park, as in the crate, where they may be user code.
             let mut wakers = Vec::new();
             // A slot that was parked on behalf of another thread goes on from its waking.
             let woken = woken.take().unwrap_or_else(|| {
@@ -151,6 +152,7 @@ impl Crew {
                 }
                 Woken::Alarm => {
                     let fired = take(&self.timers);
+                    // No model arms two timers, so none is left to wait for.
                     self.idle.alarm.set_next(None);
                     self.idle.ensure_timer_waiter();
                     if fired {
@@ -204,6 +206,7 @@ impl Crew {
             self.work(slot, None);
         } else {
             self.turn_ends();
+            // After the turn's last effect, which a caller that is told "quiet" must see.
             if self.elsewhere.count_back() {
                 self.announce();
             }
@@ -247,6 +250,7 @@ impl Crew {
                 Assignment::Run(slot) => self.work(slot, None),
                 Assignment::Park(slot) => self.work(slot, Some(self.park_at_slot(slot))),
                 Assignment::Catch(slot) => self.work(slot, Some(Woken::Caught)),
+                // Not needed, so the thread ends, as a spare without a use does.
                 Assignment::Idle | Assignment::Exit | Assignment::Watch => {}
             };
         }
@@ -393,6 +397,7 @@ fn whose_spare_is_reserved_where_two_have_left_the_slot() {
 #[test]
 fn a_spare_that_is_free_again_ends() {
     explore(3, || {
+        // No time to stay: a spare that looks while it is free ends.
         let spares = Arc::new(Spares::new(1, Duration::ZERO));
         let spare = spares.reserve_spare(&|_| true).expect("there may be one");
         let life = {
