@@ -187,6 +187,7 @@ impl Drop for Level {
     #[inline]
     fn drop(&mut self) {
         // Still counted as one level: what these calls put off goes onto the list being emptied.
+        // Also while a panic unwinds, since `do_all` lets no second one out.
         if DEPTH.get() == 1 && !OLDEST.get().is_null() {
             do_all();
         }

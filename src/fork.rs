@@ -77,6 +77,7 @@ unsafe impl Sync for Birth {}
 impl Birth {
     /// Marks the calling process.
     pub(crate) fn in_this_process() -> Self {
+        // The leaked box is freed by the drop of `WipedPlace`.
         let wiped =
             page::map_page().unwrap_or_else(|| NonNull::from(Box::leak(Box::new(Wiped::new(ASK)))));
         Birth { wiped, _place: Arc::new(WipedPlace(wiped)), pid: std::process::id() }
@@ -112,6 +113,7 @@ impl Birth {
 
     /// Closes this to senders from outside, for good.
     pub(crate) fn close_to_outside(&self) {
+        // SeqCst: see `read_word`.
         self.wiped_word().word.fetch_or(CLOSED, SeqCst);
     }
 
@@ -129,6 +131,7 @@ impl Birth {
 
     #[cold]
     fn is_another_process(&self) -> bool {
+        // Neither `HERE` nor `ASK`: the kernel has wiped the page. Only Unix has a `fork`.
         self.read_word() & ASK == 0 || (cfg!(unix) && std::process::id() != self.pid)
     }
 }
@@ -158,6 +161,7 @@ mod page {
     /// Maps a page that begins with [`HERE`](crate::fork::HERE), and with 0 in a forked child.
     /// Returns `None` if the kernel has no such pages.
     pub(super) fn map_page() -> Option<NonNull<Wiped>> {
+        // The kernel wipes private anonymous pages only.
         let (access, kind) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping at an address of the kernel's choice affects no existing memory.

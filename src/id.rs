@@ -101,6 +101,7 @@ impl WaitCycle {
 
 impl fmt::Display for WaitCycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A cycle has an actor, but a formatter should not panic.
         let Some(first) = self.0.first() else { return Ok(()) };
         write!(f, "{first}")?;
         self.0[1..].iter().chain([first]).try_for_each(|actor| write!(f, " waits for {actor}"))

@@ -383,6 +383,7 @@ mod fork;
 mod id;
 mod mailbox;
 mod memory;
+// A build has either: loom's types work only inside its models, and models only with them.
 #[cfg(all(test, heist_loom))]
 mod models;
 mod panics;

@@ -134,10 +134,13 @@ impl HeldOrphans {
         let mut list = self.orphans.0.lock();
         let first = list.is_empty();
         list.push(orphan);
+        // Released first: beginning a watch takes the lock of the timers.
         drop(list);
         if let Some(watch) = watch
             && (first || self.watch.is_none())
         {
+            // A watch that has fired has left the list empty, so the first orphan after it needs
+            // another.
             self.watch = watch(&self.orphans);
         }
     }
@@ -180,7 +183,10 @@ fn run_in_scope_below<R>(
     // Unwind safety is asserted: the caller discards everything that `f` may have left half done
     // (the actor fails).
     let result = catch_unwind(AssertUnwindSafe(f)).map_err(|payload| digest_panic(&scope, payload));
+    // Before orphans are answered, which runs user code in scopes of its own.
     TOP.set(outer);
+    // After a panic these are replies that its payload's drop has dropped: `digest_panic` has
+    // answered all others.
     if let Some(kept) = scope.orphans.into_inner() {
         answer_held(*kept, result.as_ref().err());
     }
@@ -266,6 +272,7 @@ pub(crate) fn run_passing<R>(site: Site, f: impl FnOnce() -> R) -> R {
 
 /// Runs a part of a guarded call. Returns a panic, to be [resumed](resume_panic).
 pub(crate) fn catch_panic<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
+    // No assertion of free locks: the guarded call around has made it.
     catch_unwind(AssertUnwindSafe(f))
 }
 

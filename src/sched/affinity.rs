@@ -30,6 +30,7 @@ use std::sync::Arc;
 impl Scheduler {
     /// Counts an actor bound to this worker, before it is spawned.
     pub(crate) fn add_pinned(&self, home: usize) {
+        // Relaxed: `has_work_of_its_own` need not see an actor that is bound while it looks.
         self.slots[home].pinned_actors.fetch_add(1, Relaxed);
     }
 
@@ -43,6 +44,7 @@ impl Scheduler {
     pub(super) fn send_bound(&self, task: Runnable) {
         match task.affinity() {
             &Affinity::Worker(home) => self.push_to_worker(home, task),
+            // Cloned, since the borrowed home goes with the runnable.
             Affinity::Thread(home) => self.push_to_dedicated(&Arc::clone(home), task),
             Affinity::Any => unreachable!("it is bound"),
         }

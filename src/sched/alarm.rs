@@ -96,6 +96,7 @@ impl Alarm {
     pub(crate) fn next_instant(&self) -> Option<Instant> {
         match self.next.load(Relaxed) {
             NEVER => None,
+            // `None` beyond what the clock can represent, which is as good as never.
             next => self.origin.checked_add(Duration::from_nanos(next)),
         }
     }
@@ -114,6 +115,7 @@ impl Alarm {
     /// Sets the alarm to the next timer, after due timers were taken out. Called under the table's
     /// lock.
     pub(crate) fn set_next(&self, next: Option<u64>) {
+        // Relaxed, as in `lower_to`.
         self.next.store(next.unwrap_or(NEVER), Relaxed);
     }
 }

@@ -128,6 +128,7 @@ impl CrewThread<'_> {
         scheduler.spares.counts.blocked.fetch_sub(1, Relaxed);
         self.blocking.set(false);
         let (slot, spare) = match slot {
+            // Not passed by `Blocking::drop`, the only caller.
             Departure::None => return,
             Departure::Kept => {
                 scheduler.blocked_slots.fetch_sub(1, AcqRel);
@@ -192,6 +193,7 @@ impl Scheduler {
                 return false;
             }
         }
+        // Under `Sharded` no sibling may run the work.
         if self.policy != Policy::Sharded {
             Worker::with_any(|worker| worker.expect("looked at before").give_away());
         }
@@ -207,6 +209,7 @@ impl Scheduler {
             self.push_from_outside(unsafe { Runnable::from_raw(header) });
         }
         self.spares.counts.turns.add_shared(1);
+        // After the push, so that quiescence is not announced while no queue holds the runnable.
         if self.elsewhere.count_back() {
             self.announce_from_elsewhere();
         }

@@ -118,6 +118,7 @@ impl Scheduler {
             Arrival::Worker(init) => {
                 let slot = init.index;
                 Worker::install(self, init, worker_data(slot));
+                // A worker's thread waits there as a spare once a turn has cost it the slot.
                 (Spare::new(), Some(Assignment::Run(slot)))
             }
             Arrival::Spare(spare) => (spare, None),
@@ -152,6 +153,7 @@ impl Scheduler {
                     self.spares.count_ended();
                     true
                 }
+                // Neither comes this far: `wait_as_spare` deals with both.
                 Assignment::Idle | Assignment::Watch => true,
             };
             if stopped {
@@ -169,6 +171,8 @@ impl Scheduler {
             call = match self.idle.watch_as_spare(spare, || self.mark_stuck(&mut seen)) {
                 Watched::Called(call) => call,
                 Watched::Caught(slot) => Assignment::Catch(slot),
+                // Not `free`: while the spare watched it was reserved, or another thread has let it
+                // go.
                 Watched::Over => self.spares.wait_for_call(spare, false)?,
             };
         }

@@ -65,6 +65,7 @@ impl Scheduler {
     /// Leaves a runnable for the thread that sleeps at `home`. `home` is the caller's own
     /// reference: actor and thread may end while the call still wakes the thread.
     pub(super) fn push_to_dedicated(&self, home: &Arc<DedicatedParker>, task: Runnable) {
+        // First the count: with the token first, the turn could end before it is counted.
         self.apart.count_begun();
         chaos();
         home.0.unpark(task);

@@ -150,6 +150,7 @@ impl Scheduler {
         let _listed = crew_thread::is_crew_thread(self).then(|| self.actorless.list_here());
         // Outside the crew there may be no worker any more, and an errand would be left behind.
         if helpers > 0 && crew_thread::is_crew_thread(self) {
+            // One chore fewer than wakers, since this thread takes at least one.
             let chores = vec![Arc::clone(&left); helpers];
             if let Some(errand) = self.make_errand(Site::Waker, chores, |left| _ = wake_next(&left))
             {
@@ -222,6 +223,7 @@ impl<T: Send + 'static> Errand<T> {
             scheduler.errands.begin_chore();
             scheduler.actorless.list_here()
         });
+        // Always: no errand is made, or pushed back, without a chore.
         if let Some(chore) = chore {
             let _current = Current::of_no_actor();
             user::run_contained(site, || each(chore));

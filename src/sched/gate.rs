@@ -14,6 +14,7 @@
 
 use crate::sync::{AtomicU64, Ordering::*, Padded, thread_stripe};
 
+// Two in a model: senders on one stripe and on two is all that differs.
 const STRIPES: usize = if cfg!(heist_loom) { 2 } else { 16 };
 const INSIDE_BITS: u32 = 16;
 const INSIDE: u64 = (1 << INSIDE_BITS) - 1;

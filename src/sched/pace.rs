@@ -37,6 +37,7 @@ impl Worker {
             self.outside_waits.set(true);
         }
         let turns = turns - self.clock_turn.replace(turns);
+        // Not divided by 0: the caller has counted a turn since the last reading.
         let turn = (now - self.clock.replace(now)).as_nanos() as u64 / turns;
         // For thefts the shorter of two readings counts. Otherwise one long turn, such as a
         // spawner's, would make all waiting work look long just when most waits. Outside work's
@@ -127,6 +128,7 @@ impl Worker {
     /// Returns `true` if turns here should read the clock at the beginning and after each message.
     #[inline]
     pub(crate) fn long_messages() -> bool {
+        // A thread without a slot has no record of its messages, and reads the clock.
         Worker::with_any(|worker| worker.is_none_or(|worker| worker.long_messages.get()))
     }
 
@@ -140,6 +142,7 @@ impl Worker {
 
     pub(super) fn saw_clock(&self, now: Instant) {
         if self.scheduler().idle.alarm.may_be_due(now) {
+            // Every number of turns is past 0, so the clock is read after the current turn.
             self.slot().counters.clock_due.set(0);
         }
     }

@@ -103,6 +103,7 @@ impl Scheduler {
             injector: Injector::new(),
             errands: OwedChores::new(),
             actorless: ActorlessThreads::default(),
+            // Made for the address of its table, by which `wake_blocked_threads` knows such wakers.
             thread_waker: ThreadWaker::new().to_waker().vtable(),
             hurried: AtomicBool::new(false),
             next_asked: AtomicUsize::new(0),

@@ -58,6 +58,7 @@ impl Worker {
         counters.parks.add(1);
         let idle = &self.scheduler().idle;
         let woken = if catching { Woken::Caught } else { idle.park_at_slot(self.index, stuck) };
+        // Another thread may be tidying the heap of a sleeper.
         self.heap().claim_or_wait();
         counters.wakes.add(1);
         counters.parked_ns.add((time::now() - slept).as_nanos() as u64);
@@ -234,6 +235,7 @@ impl Worker {
                 // A rescue is worth any cost, and its pace says nothing about other thefts.
                 self.theft.set((!victim.is_stuck()).then_some(theft));
                 counters.steals.add(1);
+                // A thief's queue was empty, so its length is what the batch brought.
                 counters.stolen_items.add(1 + self.queue.len() as u64);
                 Some(task)
             }
@@ -271,6 +273,7 @@ impl Worker {
                 )
             },
         );
+        // As in `park_at_slot`; the heap is needed before any runnable is run.
         self.heap().claim_or_wait();
         if let Some(errand) = errand {
             self.queue.push(errand);

@@ -139,7 +139,7 @@ impl Spare {
     }
 
     /// Takes back a call to work, if the spare has not heard it yet. Then the slot is the caller's,
-    /// and the spare is still reserved. The spare hears `Free` instead: the call may have replaced
+    /// and the spare is still reserved. The spare hears `Idle` instead: the call may have replaced
     /// a token that told it to look.
     #[must_use]
     pub(crate) fn take_call_back(&self, slot: usize) -> bool {
@@ -235,6 +235,7 @@ impl Spares {
     /// Reserves a spare, and starts a thread for it if need be. The spare must be
     /// [called](Spare::call_to) or [let go](Self::let_go).
     pub(crate) fn reserve_spare(&self, recruit: &Recruit<'_>) -> Option<Arc<Spare>> {
+        // A forked child has no threads to start from, and the lock may be held there for ever.
         if self.most == 0 || std::process::id() != self.pid {
             return None;
         }
@@ -276,7 +277,7 @@ impl Spares {
     }
 
     /// Waits, on the spare's thread, until it is called. Returns `None` if the spare ends, since it
-    /// was not needed for long. At the crew's end the call is `End`.
+    /// was not needed for long. At the crew's end the call is `Exit`.
     pub(crate) fn wait_for_call(&self, me: &Arc<Spare>, free: bool) -> Option<Assignment> {
         if free {
             self.let_go(Arc::clone(me));

@@ -2,8 +2,8 @@
 
 use crate::sync::Mutex;
 
-/// The outcome of a start: counted on by those who need it, or given up by those who fail. The
-/// first step decides.
+/// The outcome of a start: a thread that needs it counts on it, or a thread that fails gives it up.
+/// The first step decides.
 #[derive(Debug)]
 pub(crate) struct ThreadStart(Mutex<Outcome>);
 

@@ -105,6 +105,7 @@ impl Worker {
         let WorkerInit { index, queue, pinned_queue } = init;
         let start = time::now();
         let slot = &scheduler.slots[index];
+        // A guess until the first reading: a turn takes a microsecond.
         slot.counters.mean_turn_ns.set(1_000);
         let worker = Worker {
             scheduler,
@@ -123,6 +124,7 @@ impl Worker {
             last_share: Cell::new(start),
             share_turn: Cell::new(0),
             timers_again: Cell::new(start),
+            // Never 0, since `next` counts down before it looks.
             injector_in: Cell::new(1),
             clock: Cell::new(start),
             busy_since: Cell::new(start),

@@ -202,6 +202,8 @@ impl Idle {
     /// free for it.
     #[inline]
     pub(crate) fn notify_any(&self) -> bool {
+        // Pairs with the fences in `park_worker` and `end_search`: the rescan there sees the work,
+        // or the word is read as changed.
         fence(SeqCst);
         let now = Crew(self.word.load(Relaxed));
         if now.searching() == 0 && now.parked() > 0 {
@@ -237,6 +239,7 @@ impl Idle {
         let worker = list.parked[place];
         let relieve = if list.sentinel == Some(worker) { SENTINEL } else { 0 };
         let step = |word: u64| {
+            // The epoch is the topmost field, so it may wrap around.
             (Crew(word).searching() == 0)
                 .then(|| (word - PARKED_ONE + SEARCHING_ONE - relieve).wrapping_add(EPOCH_ONE))
         };
@@ -253,11 +256,13 @@ impl Idle {
         self.hand_over(&mut list, worker);
         drop(list);
         chaos();
+        // After the lock: off the list, the worker gets no other token.
         self.park_spots[worker].parker.unpark(Token::Search);
     }
 
     /// Wakes `worker` after work for this worker only was made visible.
     pub(crate) fn notify_worker(&self, worker: usize) {
+        // Pairs with the fence in `park_worker`, for the flag of one worker instead of the word.
         fence(SeqCst);
         if self.park_spots[worker].parked.load(Relaxed) && self.remove_parked(worker, false) {
             chaos();
@@ -281,6 +286,8 @@ impl Idle {
     #[must_use]
     pub(crate) fn end_search(&self) -> bool {
         let before = Crew(self.word.fetch_sub(SEARCHING_ONE, SeqCst));
+        // Pairs with the fence in `notify_any`: the caller's rescan sees what a notifier left to
+        // this search.
         fence(SeqCst);
         before.searching() == 1
     }
@@ -377,6 +384,7 @@ impl Idle {
     fn add_parked(&self, me: usize, searching: bool, may_watch: bool) -> (bool, bool, bool) {
         let mut list = self.list.lock();
         list.parked.push(me);
+        // Before the fence in `park_worker`: see `notify_worker`.
         self.park_spots[me].parked.store(true, Relaxed);
         let last = list.parked.len() as u64 == self.all_workers();
         let watching = may_watch && !last && list.sentinel.is_none();
@@ -446,6 +454,8 @@ impl Idle {
     /// Tells all workers to end once they have no work, and wakes them.
     pub(crate) fn stop_workers(&self) {
         self.stopping.store(true, SeqCst);
+        // As after any work, although the lock would do: a worker that is not on the list yet
+        // enters the list later, and reads the flag.
         fence(SeqCst);
         for (worker, spot) in self.park_spots.iter().enumerate() {
             if self.remove_parked(worker, false) {

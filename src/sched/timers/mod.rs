@@ -359,6 +359,7 @@ impl TimerTable {
         self.first_free = slot;
         self.in_use -= 1;
         if self.in_use == 0 && self.slots.capacity() > KEPT {
+            // Old keys stay invalid without their slots, as ids are never used again.
             (self.slots, self.heap, self.first_free) = (Vec::new(), Vec::new(), NO_SLOT);
         }
     }
