@@ -76,9 +76,9 @@ fn all_ways_to_send_mix_and_each_asker_gets_its_own_answer() {
                         me.log.push(answer.expect("it is answered"));
                     };
                 ctx.ask_then(&target, item(2), log).unwrap();
-                ctx.ask_then_deadline(&target, far, item(3), log).unwrap();
+                ctx.ask_then_deadline(&target, item(3), far, log).unwrap();
             });
-            let second = member.ask_deadline(far, item(4)).unwrap();
+            let second = member.ask_deadline(item(4), far).unwrap();
             member.send(item(5)).unwrap();
             let third = member.ask(item(6)).unwrap();
             held.release();
@@ -252,7 +252,7 @@ fn what_has_expired_is_left_out_and_does_not_count() {
             let member = executor.build(Member::new(&calls)).timing(timed).spawn();
             let held = pause(&member);
             let past = Instant::now();
-            let late = |n| member.ask_deadline(past, item(n)).unwrap();
+            let late = |n| member.ask_deadline(item(n), past).unwrap();
             let mut expired = vec![late(0)];
             member.tell(item(1)).unwrap();
             expired.extend([late(2), late(3)]);

@@ -51,7 +51,7 @@ fn what_a_batch_does_at_its_end_is_handling_time_of_its_last_message() {
         member.tell(item(0)).unwrap();
         member.tell(item(1)).unwrap();
         // Expires before its turn and takes none of the measured time.
-        let late = member.ask_deadline(Instant::now(), item(2)).unwrap();
+        let late = member.ask_deadline(item(2), Instant::now()).unwrap();
         held.release();
         assert_eq!(answer(late), Err(AskError::Expired));
         settle(executor);

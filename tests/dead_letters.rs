@@ -72,8 +72,8 @@ fn each_dead_letter_is_counted_once_and_told_once() {
     let slow = executor.spawn(Puppet::default());
     let held = Held::hold(&slow);
     let late = [
-        slow.ask_deadline(Instant::now(), Note(0)).unwrap(),
-        slow.ask_deadline(Instant::now(), Note(1)).unwrap(),
+        slow.ask_deadline(Note(0), Instant::now()).unwrap(),
+        slow.ask_deadline(Note(1), Instant::now()).unwrap(),
     ];
     held.release();
     late.into_iter().for_each(|ask| assert!(answer(ask).is_err()));

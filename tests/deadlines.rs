@@ -30,7 +30,7 @@ fn what_has_expired_before_its_turn_is_not_handled_and_its_asker_is_told() {
     let held = Held::hold(&actor);
     let soon = Instant::now() + Duration::from_millis(5);
     let asks: Vec<_> =
-        (0..10).map(|_| actor.ask_deadline(soon, Load(tokens.token())).unwrap()).collect();
+        (0..10).map(|_| actor.ask_deadline(Load(tokens.token()), soon).unwrap()).collect();
     let in_between = actor.ask(Note(5)).unwrap();
     within(LONG, "the deadline passes", || Instant::now() > soon);
     assert!(!asks[0].is_ready(), "told in its turn");
@@ -56,7 +56,7 @@ fn p03_every_ask_with_a_deadline_is_answered_or_expired() {
         let actor = executor.build(Puppet::default()).unbounded().spawn();
         let now = Instant::now();
         let asks: Vec<_> = (0..500)
-            .map(|n| (n, actor.ask_deadline(now + Duration::from_micros(n * 4), Note(n)).unwrap()))
+            .map(|n| (n, actor.ask_deadline(Note(n), now + Duration::from_micros(n * 4)).unwrap()))
             .collect();
         let (mut answered, mut expired) = (Vec::new(), 0);
         for (n, ask) in asks {
@@ -82,11 +82,11 @@ fn p03_every_ask_with_a_deadline_is_answered_or_expired() {
 fn a_deadline_is_kept_by_every_way_to_ask() {
     on_every_crew(|executor| {
         let (actor, other) = (executor.spawn(Puppet::default()), executor.spawn(Puppet::default()));
-        assert_eq!(answer(actor.ask_deadline(far(), Note(1)).unwrap()), Ok(1));
+        assert_eq!(answer(actor.ask_deadline(Note(1), far()).unwrap()), Ok(1));
         let asker: Asker<Note, u64> = actor.asker();
-        assert_eq!(answer(asker.ask_deadline(far(), Note(2)).unwrap()), Ok(2));
+        assert_eq!(answer(asker.ask_deadline(Note(2), far()).unwrap()), Ok(2));
         assert_eq!(
-            answer(asker.ask_deadline(Instant::now(), Note(3)).unwrap()),
+            answer(asker.ask_deadline(Note(3), Instant::now()).unwrap()),
             Err(AskError::Expired)
         );
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -94,7 +94,7 @@ fn a_deadline_is_kept_by_every_way_to_ask() {
         let ask = Run(move |_: &mut Puppet, ctx: &mut Context<Puppet>| {
             for (deadline, n) in [(far(), 4), (Instant::now(), 5)] {
                 let heard = Arc::clone(&theirs);
-                ctx.ask_then_deadline(&target, deadline, Note(n), move |_, result, _| {
+                ctx.ask_then_deadline(&target, Note(n), deadline, move |_, result, _| {
                     heard.lock().unwrap().push(result)
                 })
                 .unwrap();
@@ -113,12 +113,12 @@ fn a_refused_ask_hands_the_message_back() {
     let actor = executor.build(Puppet::default()).capacity(1).spawn();
     settle(&executor);
     let held = Held::hold(&actor);
-    let full = actor.ask_deadline(far(), Note(1)).unwrap_err();
+    let full = actor.ask_deadline(Note(1), far()).unwrap_err();
     assert_eq!((full.refusal(), full.into_message()), (Refusal::Full, Note(1)));
     drop(held);
     actor.stop();
     ended(&actor);
-    let stopped = actor.ask_deadline(Instant::now(), Note(2)).unwrap_err();
+    let stopped = actor.ask_deadline(Note(2), Instant::now()).unwrap_err();
     assert_eq!((stopped.refusal(), stopped.into_message()), (Refusal::Stopped, Note(2)));
 }
 
@@ -129,7 +129,7 @@ fn an_actor_that_ends_says_so_to_those_with_a_deadline() {
     let (actor, tokens) = (executor.spawn(Puppet::default()), Tokens::new());
     let held = Held::hold(&actor);
     let asks =
-        [far(), Instant::now()].map(|by| actor.ask_deadline(by, Load(tokens.token())).unwrap());
+        [far(), Instant::now()].map(|by| actor.ask_deadline(Load(tokens.token()), by).unwrap());
     actor.stop_now();
     drop(held);
     asks.into_iter().for_each(|ask| assert_eq!(answer(ask), Err(AskError::Stopped)));
@@ -156,7 +156,7 @@ fn p06_a_panic_in_the_drop_of_what_expired_fails_its_actor_only() {
     quiet_panics();
     on_every_crew(|executor| {
         let actor = executor.spawn(Puppet::default());
-        let ask = actor.ask_deadline(Instant::now(), Loud).unwrap();
+        let ask = actor.ask_deadline(Loud, Instant::now()).unwrap();
         assert_eq!(answer(ask), Err(AskError::Expired));
         assert!(matches!(ended(&actor), StopReason::Panicked(_)));
         settle(executor);

@@ -388,8 +388,8 @@ fn each_way_to_send_takes_a_borrowed_key() {
     directory.tell("tell", Note(1)).unwrap();
     assert_eq!(answer(directory.ask("ask", Note(2)).unwrap()), Ok(2));
     let soon = Instant::now() + Duration::from_secs(LONG);
-    assert_eq!(answer(directory.ask_deadline("deadline", soon, Note(3)).unwrap()), Ok(3));
-    let late = directory.ask_deadline("deadline", Instant::now(), Note(3)).unwrap();
+    assert_eq!(answer(directory.ask_deadline("deadline", Note(3), soon).unwrap()), Ok(3));
+    let late = directory.ask_deadline("deadline", Note(3), Instant::now()).unwrap();
     assert_eq!(answer(late), Err(AskError::Expired));
     directory.send("send", Note(4)).unwrap();
     directory.send_timeout("timeout", Note(5), Duration::MAX).unwrap();

@@ -174,7 +174,7 @@ fn a_panic_names_the_line_of_the_mistake() {
 fn one_error_serves_every_step_of_an_ask() {
     fn waits(puppet: &ActorRef<Puppet>) -> Result<u64, AskError> {
         let twice = puppet.ask(Note(1))?.wait()?
-            + puppet.ask_timeout(Duration::MAX, Note(2))?.wait_timeout(Duration::MAX)?;
+            + puppet.ask_timeout(Note(2), Duration::MAX)?.wait_timeout(Duration::MAX)?;
         Ok(twice)
     }
     async fn awaits(puppet: &ActorRef<Puppet>) -> Result<u64, AskError> {
@@ -275,11 +275,11 @@ fn an_ask_with_a_timeout_expires() {
     let executor = crew(1);
     let puppet = executor.spawn(Puppet::default());
     assert_eq!(
-        answer(puppet.ask_timeout(Duration::ZERO, Note(1)).unwrap()),
+        answer(puppet.ask_timeout(Note(1), Duration::ZERO).unwrap()),
         Err(AskError::Expired)
     );
     let asker: Asker<Note, u64> = puppet.asker();
-    assert_eq!(answer(asker.ask_timeout(Duration::ZERO, Note(1)).unwrap()), Err(AskError::Expired));
-    assert_eq!(answer(asker.ask_timeout(Duration::MAX, Note(2)).unwrap()), Ok(2));
+    assert_eq!(answer(asker.ask_timeout(Note(1), Duration::ZERO).unwrap()), Err(AskError::Expired));
+    assert_eq!(answer(asker.ask_timeout(Note(2), Duration::MAX).unwrap()), Ok(2));
     shut_down(&executor);
 }

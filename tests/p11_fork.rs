@@ -309,7 +309,7 @@ fn p11_a_child_that_is_forked_in_a_turn_asks_beside_growing_memory() {
                         let asked =
                             ctx.ask_then(&echo, Query([0; 8]), move |_, _, _| _ = wide.len());
                         let dated =
-                            ctx.ask_then_deadline(&echo, soon, Query([0; 8]), move |_, _, _| {
+                            ctx.ask_then_deadline(&echo, Query([0; 8]), soon, move |_, _, _| {
                                 _ = wide.len()
                             });
                         [asked, dated].into_iter().all(|outcome| {

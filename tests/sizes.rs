@@ -133,7 +133,7 @@ fn send_in_each_way(sink: &ActorRef<Sink>) {
     let soon = Instant::now() + Duration::from_secs(LONG);
     step(|| sink.tell(Large::of(1)).unwrap());
     step(|| assert_eq!(answer(sink.ask(Large::of(1)).unwrap()).unwrap(), 2));
-    step(|| assert_eq!(answer(sink.ask_deadline(soon, Large::of(1)).unwrap()).unwrap(), 3));
+    step(|| assert_eq!(answer(sink.ask_deadline(Large::of(1), soon).unwrap()).unwrap(), 3));
     step(|| sink.send(Large::of(1)).unwrap());
     step(|| sink.send_timeout(Large::of(1), Duration::from_secs(LONG)).unwrap());
     step(|| futures::executor::block_on(sink.send_async(Large::of(1))).unwrap());
@@ -207,7 +207,7 @@ fn large_messages_come_by_a_context() {
         });
         let soon = Instant::now() + Duration::from_secs(LONG);
         step(|| {
-            ctx.ask_then_deadline(&other, soon, Large::of(1), move |_, answer, _| {
+            ctx.ask_then_deadline(&other, Large::of(1), soon, move |_, answer, _| {
                 told.fetch_add(answer.unwrap() as usize, Relaxed);
             })
             .unwrap();
@@ -376,7 +376,7 @@ fn large_messages_go_through_pools_and_directories() {
         step(|| pool.tell(SharedQueue, Large::of(1)).unwrap());
         step(|| answer(pool.ask(RoundRobin, Large::of(1)).unwrap()).unwrap());
         step(|| answer(pool.ask(SharedQueue, Large::of(1)).unwrap()).unwrap());
-        step(|| answer(pool.ask_deadline(RoundRobin, soon, Large::of(1)).unwrap()).unwrap());
+        step(|| answer(pool.ask_deadline(RoundRobin, Large::of(1), soon).unwrap()).unwrap());
         step(|| pool.send(RoundRobin, Large::of(1)).unwrap());
         step(|| futures::executor::block_on(pool.send_async(RoundRobin, Large::of(1))).unwrap());
         step(|| drop(pool.send_async(RoundRobin, Large::of(1))));

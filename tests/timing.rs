@@ -163,8 +163,8 @@ fn every_kind_of_message_waits_and_is_handled() {
         .unwrap();
         ctx.ask_then_deadline(
             &target,
-            Instant::now() + Duration::from_secs(LONG),
             Note(0),
+            Instant::now() + Duration::from_secs(LONG),
             |me, answer, ctx| {
                 me.kept.push(Box::new((answer, ctx.message_age()))); // 3
             },
@@ -184,7 +184,7 @@ fn every_kind_of_message_waits_and_is_handled() {
     actor.send(Note(0)).unwrap(); // 9
     let asks = [
         actor.ask(Age).unwrap(),                // 10
-        actor.ask_deadline(far, Age).unwrap(),  // 11
+        actor.ask_deadline(Age, far).unwrap(),  // 11
         actor.asker::<Age>().ask(Age).unwrap(), // 12
     ];
     spin(D);
@@ -214,7 +214,7 @@ fn what_expired_or_was_cancelled_is_not_counted() {
     let executor = crew(2);
     let actor = timed(&executor);
     let held = Held::hold(&actor);
-    let expired = actor.ask_deadline(Instant::now(), Note(1)).unwrap();
+    let expired = actor.ask_deadline(Note(1), Instant::now()).unwrap();
     let timer = actor.tell_after(Duration::ZERO, Note(2)).unwrap();
     within(LONG, "the tick is due", || actor.len() == 3);
     assert!(timer.cancel());

@@ -148,7 +148,7 @@ impl Database {
         let until = Instant::now() + self.timeout;
         // A query that has waited too long is not begun, and a query that runs too long is
         // interrupted.
-        let ask = pool.ask_deadline(strategy, until, Query { query, until })?;
+        let ask = pool.ask_deadline(strategy, Query { query, until }, until)?;
         Ok(Pending { answer: Answer::Read(ask), until })
     }
 
@@ -165,7 +165,7 @@ impl Database {
     {
         let until = Instant::now() + self.timeout;
         let job: Job = Box::new(|connection| Ok(Box::new(statements(connection)?)));
-        let ask = self.writer.ask_deadline(ToIndex(0), until, Write(job))?;
+        let ask = self.writer.ask_deadline(ToIndex(0), Write(job), until)?;
         Ok(Pending { answer: Answer::Write(ask), until })
     }
 

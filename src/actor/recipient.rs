@@ -10,7 +10,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 type TellFn<M> = fn(&ActorRef<()>, M) -> Result<(), SendError<M>>;
-type AskFn<M, R> = fn(&ActorRef<()>, Option<Instant>, M) -> Result<Ask<R>, SendError<M>>;
+type AskFn<M, R> = fn(&ActorRef<()>, M, Option<Instant>) -> Result<Ask<R>, SendError<M>>;
 
 /// Restores the actor's own type, which the function pointer beside the reference remembers.
 fn typed<A>(untyped: &ActorRef<()>) -> &ActorRef<A> {
@@ -179,9 +179,9 @@ pub struct Asker<M, R> {
 impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
     fn new<A: Receive<M, Reply = R>>(actor: ActorRef<A>) -> Self {
         // A single function pointer serves both ways to ask, so an asker has two words.
-        let ask: AskFn<M, R> = |actor, deadline, message| match deadline {
+        let ask: AskFn<M, R> = |actor, message, deadline| match deadline {
             None => typed::<A>(actor).ask(message),
-            Some(deadline) => typed::<A>(actor).ask_deadline(deadline, message),
+            Some(deadline) => typed::<A>(actor).ask_deadline(message, deadline),
         };
         Asker { actor: untyped(actor), ask }
     }
@@ -191,7 +191,7 @@ impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
     /// # Errors
     /// As [`ActorRef::ask`].
     pub fn ask(&self, message: M) -> Result<Ask<R>, SendError<M>> {
-        (self.ask)(&self.actor, None, message)
+        (self.ask)(&self.actor, message, None)
     }
 
     /// Sends a message with a deadline and returns its answer to come; see
@@ -199,8 +199,8 @@ impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
     ///
     /// # Errors
     /// As [`ActorRef::ask_deadline`].
-    pub fn ask_deadline(&self, deadline: Instant, message: M) -> Result<Ask<R>, SendError<M>> {
-        (self.ask)(&self.actor, Some(deadline), message)
+    pub fn ask_deadline(&self, message: M, deadline: Instant) -> Result<Ask<R>, SendError<M>> {
+        (self.ask)(&self.actor, message, Some(deadline))
     }
 }
 
@@ -210,8 +210,8 @@ impl<M: Send + 'static, R: Send + 'static> Asker<M, R> {
     ///
     /// # Errors
     /// As [`ActorRef::ask_timeout`].
-    pub fn ask_timeout(&self, timeout: Duration, message: M) -> Result<Ask<R>, SendError<M>> {
-        (self.ask)(&self.actor, time::instant_after(timeout), message)
+    pub fn ask_timeout(&self, message: M, timeout: Duration) -> Result<Ask<R>, SendError<M>> {
+        (self.ask)(&self.actor, message, time::instant_after(timeout))
     }
 }
 

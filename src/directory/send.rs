@@ -68,8 +68,8 @@ where
     pub fn ask_deadline<Q, M: Send + 'static>(
         &self,
         key: &Q,
-        deadline: Instant,
         message: M,
+        deadline: Instant,
     ) -> Result<Ask<A::Reply>, SendError<M>>
     where
         K: Borrow<Q>,
@@ -77,7 +77,7 @@ where
         A: Receive<M>,
     {
         carried!(message => self.deliver_to_key(key, message, |actor, message| {
-            actor.ask_deadline_as::<M, _>(deadline, message)
+            actor.ask_deadline_as::<M, _>(message, deadline)
         }))
     }
 

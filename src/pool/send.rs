@@ -176,14 +176,14 @@ impl<A: Actor> Pool<A> {
     pub fn ask_deadline<M: Send + 'static>(
         &self,
         strategy: impl Strategy,
-        deadline: Instant,
         message: M,
+        deadline: Instant,
     ) -> Result<Ask<A::Reply>, SendError<M>>
     where
         A: Receive<M>,
     {
         carried!(message => {
-            self.deliver_chosen(&strategy, message, |actor, message| actor.ask_deadline_as::<M, _>(deadline, message))
+            self.deliver_chosen(&strategy, message, |actor, message| actor.ask_deadline_as::<M, _>(message, deadline))
         })
     }
 

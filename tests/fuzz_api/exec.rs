@@ -234,7 +234,7 @@ fn to_actor(world: &Arc<World>, op: &Op, ctx: Option<&mut Context<Node>>) {
         }
         Op::AskBy(_, letter) => {
             let asked =
-                actor.ask_deadline(Instant::now() + Duration::from_micros(200), world.msg(letter));
+                actor.ask_deadline(world.msg(letter), Instant::now() + Duration::from_micros(200));
             back(asked).into_iter().for_each(|ask| world.asks.put(ask));
         }
         Op::AskWait(_, letter) => {

@@ -176,9 +176,9 @@ impl<A: Actor> ActorRef<A> {
     /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     /// let executor = Executor::new();
     /// let doubler = executor.spawn(Doubler);
-    /// let mut in_time = doubler.ask_deadline(Instant::now() + Duration::from_secs(60), 21)?;
+    /// let mut in_time = doubler.ask_deadline(21, Instant::now() + Duration::from_secs(60))?;
     /// assert_eq!(in_time.wait()?, 42);
-    /// let mut too_late = doubler.ask_deadline(Instant::now(), 21)?;
+    /// let mut too_late = doubler.ask_deadline(21, Instant::now())?;
     /// assert_eq!(too_late.wait(), Err(AskError::Expired));
     /// # Ok(())
     /// # }
@@ -186,13 +186,13 @@ impl<A: Actor> ActorRef<A> {
     #[doc(alias("call_timeout", "expires", "ttl"))]
     pub fn ask_deadline<M: Send + 'static>(
         &self,
-        deadline: Instant,
         message: M,
+        deadline: Instant,
     ) -> Result<Ask<A::Reply>, SendError<M>>
     where
         A: Receive<M>,
     {
-        carried!(message => self.ask_deadline_as::<M, _>(deadline, message))
+        carried!(message => self.ask_deadline_as::<M, _>(message, deadline))
     }
 
     /// Asks as [`ask_deadline`](Self::ask_deadline) does, with a deadline that lies `timeout` after
@@ -202,14 +202,14 @@ impl<A: Actor> ActorRef<A> {
     /// As [`ask`](Self::ask).
     pub fn ask_timeout<M: Send + 'static>(
         &self,
-        timeout: Duration,
         message: M,
+        timeout: Duration,
     ) -> Result<Ask<A::Reply>, SendError<M>>
     where
         A: Receive<M>,
     {
         match time::instant_after(timeout) {
-            Some(deadline) => self.ask_deadline(deadline, message),
+            Some(deadline) => self.ask_deadline(message, deadline),
             // Later than any instant.
             None => self.ask(message),
         }
@@ -217,8 +217,8 @@ impl<A: Actor> ActorRef<A> {
 
     pub(crate) fn ask_deadline_as<M: Send + 'static, C: Carried<M>>(
         &self,
-        deadline: Instant,
         message: C,
+        deadline: Instant,
     ) -> Result<Ask<A::Reply>, SendError<C>>
     where
         A: Receive<M>,
@@ -242,8 +242,8 @@ impl<A: Actor> Context<A> {
     pub fn ask_then_deadline<B, M, F>(
         &mut self,
         target: &ActorRef<B>,
-        deadline: Instant,
         message: M,
+        deadline: Instant,
         then: F,
     ) -> Result<(), SendError<M>>
     where
@@ -254,15 +254,15 @@ impl<A: Actor> Context<A> {
         let Some(reply) = callback::reply_by_callback(self.me().clone(), then) else {
             return Err(SendError::new(message, Refusal::Forked));
         };
-        carried!(message => target.send_with_reply_by::<M, _>(deadline, message, reply))
+        carried!(message => target.send_with_reply_by::<M, _>(message, deadline, reply))
     }
 }
 
 impl<B: Actor> ActorRef<B> {
     fn send_with_reply_by<M: Send + 'static, C: Carried<M>>(
         &self,
-        deadline: Instant,
         message: C,
+        deadline: Instant,
         reply: Reply<B::Reply>,
     ) -> Result<(), SendError<C>>
     where

@@ -114,7 +114,7 @@ fn expired(rig: &Rig) -> Outcome {
     let actor = rig.puppet();
     rig.stops(&actor);
     let held = rig.hold(&actor);
-    let mut ask = actor.ask_deadline(Instant::now(), Springs::<8>::new(&rig.trap())).expect("room");
+    let mut ask = actor.ask_deadline(Springs::<8>::new(&rig.trap()), Instant::now()).expect("room");
     rig.arm();
     held.open();
     rig.sprung();
