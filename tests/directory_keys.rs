@@ -391,6 +391,10 @@ fn each_way_to_send_takes_a_borrowed_key() {
     assert_eq!(answer(directory.ask_deadline("deadline", Note(3), soon).unwrap()), Ok(3));
     let late = directory.ask_deadline("deadline", Note(3), Instant::now()).unwrap();
     assert_eq!(answer(late), Err(AskError::Expired));
+    for (limit, expected) in [(Duration::MAX, Ok(3)), (Duration::ZERO, Err(AskError::Expired))] {
+        let asked = directory.ask_timeout("limit", Note(3), limit).unwrap();
+        assert_eq!(answer(asked), expected);
+    }
     directory.send("send", Note(4)).unwrap();
     directory.send_timeout("timeout", Note(5), Duration::MAX).unwrap();
     futures::executor::block_on(directory.send_async("async", Note(6))).unwrap();
@@ -398,12 +402,16 @@ fn each_way_to_send_takes_a_borrowed_key() {
     let mut all = directory.actors();
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
     let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["ask", "async", "deadline", "send", "tell", "timeout"]);
+    assert_eq!(names, ["ask", "async", "deadline", "limit", "send", "tell", "timeout"]);
     assert!(all.iter().all(|(name, actor)| directory.find(name.as_str()).as_ref() == Some(actor)));
     shut_down(&executor);
     assert_eq!(directory.send("send", Note(4)).unwrap_err().refusal(), Refusal::ShuttingDown);
     let sent = futures::executor::block_on(directory.send_async("new", Note(6)));
     assert_eq!(sent.unwrap_err().into_message(), Note(6));
+    for limit in [Duration::MAX, Duration::ZERO] {
+        let refused = directory.ask_timeout("limit", Note(7), limit).unwrap_err();
+        assert_eq!((refused.refusal(), refused.into_message()), (Refusal::ShuttingDown, Note(7)));
+    }
 }
 
 /// A sender that waits for room in the mailbox of an actor that stops goes on to the next actor.

@@ -143,10 +143,15 @@ impl World {
             pool.tell(RoundRobin, Note(4)).is_err_and(|error| error.refusal() == Refusal::Forked),
             pool.send(PoolDefault, Note(4)).is_err_and(|error| error.refusal() == Refusal::Forked),
             matches!(poll(pin!(pool.send_async(seen_by(), Note(4)))), Poll::Ready(Err(_))),
+            pool.ask_timeout(RoundRobin, Note(4), LIMIT)
+                .is_err_and(|error| error.refusal() == Refusal::Forked),
             pool.resize(5).is_err() && pool.is_empty() && !pool.is_running(),
             pool.wait_stopped_timeout(LIMIT) == Err(WaitError::Forked),
             poll(pin!(pool.wait_stopped_async())).is_pending(),
             directory.tell(&1, Note(5)).is_err_and(|error| error.refusal() == Refusal::Forked),
+            directory
+                .ask_timeout(&1, Note(5), LIMIT)
+                .is_err_and(|error| error.refusal() == Refusal::Forked),
             directory.find(&1).is_none() && !directory.get(&2).is_running(),
             !directory.get_or_spawn(&3, Puppet::default).is_running(),
             !directory.passivate(&1) && directory.is_empty(),

@@ -6,7 +6,7 @@ mod common;
 use common::pools::*;
 use common::*;
 use heist::strategy::*;
-use heist::{Actor, Context, Handler, Pool};
+use heist::{Actor, AskError, Context, Handler, Pool, Refusal};
 use std::collections::HashMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context as TaskContext, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn round_robin_goes_round() {
@@ -257,6 +257,26 @@ fn a_pointer_to_a_strategy_is_a_strategy() {
     let handled = |index| pool.replica(index).unwrap().stats().handled;
     assert_eq!([0, 1, 2].map(handled), [0, 3, 3]);
     let usual = executor.pool(2, |_| Puppet::default()).strategy(shared).build().unwrap();
-    assert_eq!(usual.tell(PoolDefault, Note(1)).unwrap_err().refusal(), heist::Refusal::NoReplica);
+    assert_eq!(usual.tell(PoolDefault, Note(1)).unwrap_err().refusal(), Refusal::NoReplica);
     shut_down(&executor);
+}
+
+/// In a mailbox and in the shared queue.
+#[test]
+fn an_ask_of_a_pool_expires_by_its_timeout_or_deadline() {
+    on_every_crew(|executor| {
+        let pool = workers(executor, 2);
+        for route in [Route::RoundRobin, Route::SharedQueue, Route::Key(7)] {
+            let answers = [Duration::MAX, Duration::from_secs(LONG), Duration::ZERO]
+                .map(|limit| answer(pool.ask_timeout(route, Echo(1), limit).unwrap()));
+            assert_eq!(answers, [Ok(1), Ok(1), Err(AskError::Expired)], "{route:?}");
+            let late = pool.ask_deadline(route, Echo(2), Instant::now()).unwrap();
+            assert_eq!(answer(late), Err(AskError::Expired), "{route:?}");
+        }
+        pool.stop();
+        for limit in [Duration::MAX, Duration::ZERO] {
+            let refused = pool.ask_timeout(RoundRobin, Who, limit).unwrap_err();
+            assert_eq!((refused.refusal(), refused.into_message()), (Refusal::PoolStopped, Who));
+        }
+    });
 }

@@ -81,6 +81,29 @@ where
         }))
     }
 
+    /// Asks as [`ask_deadline`](Self::ask_deadline) does, with a deadline that lies `timeout` after
+    /// this call. The wait for the answer is not cut short: see [`Ask::wait_timeout`].
+    ///
+    /// # Errors
+    /// As for [`tell`](Self::tell).
+    pub fn ask_timeout<Q, M: Send + 'static>(
+        &self,
+        key: &Q,
+        message: M,
+        timeout: Duration,
+    ) -> Result<Ask<A::Reply>, SendError<M>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+        A: Receive<M>,
+    {
+        match time::instant_after(timeout) {
+            Some(deadline) => self.ask_deadline(key, message, deadline),
+            // Later than any instant.
+            None => self.ask(key, message),
+        }
+    }
+
     /// Sends the key's actor a message, and blocks until its mailbox has room; see
     /// [`ActorRef::send`]. Spawns the actor if there is none. If the actor stops, also during the
     /// wait, the message goes to the next one.

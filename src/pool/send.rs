@@ -187,6 +187,27 @@ impl<A: Actor> Pool<A> {
         })
     }
 
+    /// Asks as [`ask_deadline`](Self::ask_deadline) does, with a deadline that lies `timeout` after
+    /// this call. The wait for the answer is not cut short: see [`Ask::wait_timeout`].
+    ///
+    /// # Errors
+    /// As for [`tell`](Self::tell).
+    pub fn ask_timeout<M: Send + 'static>(
+        &self,
+        strategy: impl Strategy,
+        message: M,
+        timeout: Duration,
+    ) -> Result<Ask<A::Reply>, SendError<M>>
+    where
+        A: Receive<M>,
+    {
+        match time::instant_after(timeout) {
+            Some(deadline) => self.ask_deadline(strategy, message, deadline),
+            // Later than any instant.
+            None => self.ask(strategy, message),
+        }
+    }
+
     /// Returns the replica for the next message by this strategy, for methods that a pool lacks,
     /// such as [`Context::ask_then`](crate::Context::ask_then) or
     /// [`Context::when_room`](crate::Context::when_room). Returns `None` if the strategy names no
