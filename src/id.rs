@@ -43,7 +43,7 @@ pub struct WaitingActor {
     /// Its Rust type.
     pub type_name: &'static str,
     /// The name that it was spawned with, if any.
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
 }
 
 impl fmt::Display for WaitingActor {

@@ -18,7 +18,11 @@ fn named(executor: &Executor, name: &str) -> ActorRef<Puppet> {
 }
 
 fn names(cycle: &WaitCycle) -> Vec<String> {
-    cycle.actors().iter().map(|actor| actor.name.clone().unwrap_or_default()).collect()
+    cycle
+        .actors()
+        .iter()
+        .map(|actor| actor.name.as_deref().unwrap_or_default().to_string())
+        .collect()
 }
 
 /// Returns the names of the cycle for which a wait in a handler was refused, or nothing if it

@@ -26,7 +26,7 @@ fn cycle<R>(result: Result<R, AskError>) -> Vec<String> {
     let Err(error) = result else { return Vec::new() };
     let Some(cycle) = error.cycle() else { panic!("{error}") };
     let mut names: Vec<_> =
-        cycle.actors().iter().map(|actor| actor.name.clone().unwrap()).collect();
+        cycle.actors().iter().map(|actor| actor.name.as_deref().unwrap().to_string()).collect();
     names.sort();
     names
 }
@@ -34,7 +34,7 @@ fn cycle<R>(result: Result<R, AskError>) -> Vec<String> {
 /// Polls until the table holds exactly `waits`.
 #[track_caller]
 fn until_waits(executor: &Executor, waits: &[(&str, &str)]) {
-    let name = |name: &Option<String>| name.clone().unwrap_or_default();
+    let name = |name: &Option<Arc<str>>| name.clone().unwrap_or_default();
     within(LONG, &format!("the waits are {waits:?}"), || {
         let all = executor.waits();
         let all: Vec<_> =

@@ -7,7 +7,7 @@ use crate::cell::envelope::AnyEnvelope;
 use crate::cell::envelope::Batched;
 use crate::error::AskError;
 use crate::variance::Invariant;
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
 use std::fmt;
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
@@ -157,7 +157,7 @@ impl<'a, M: Send + 'static, R: Send + 'static> Batch<'a, M, R> {
                 return Some(NextMessage::PoppedEnvelope(popped, from));
             }
             // The turn counts the message as not handled, and the batch goes on.
-            from.count_expired();
+            from.count_expired(type_name::<M>());
             // SAFETY: popped as an `M` just now, in the actor's turn.
             unsafe { popped.expire_message::<M, R>(from) };
         }

@@ -10,8 +10,9 @@ use crate::cell::dead_letters;
 use crate::cell::envelope::AnyEnvelope;
 use crate::cell::envelope::Batched;
 use crate::cell::event::DeadLetterReason;
+use crate::cell::fail::InHand;
 use crate::cell::header::Header;
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
 use std::ptr::NonNull;
 
 /// Type of [`Batched::open`].
@@ -57,19 +58,39 @@ pub(super) unsafe fn handle_batch<A: Receive<M>, M: Send + 'static>(
     batched: &'static Batched,
     from: &Taking<'_>,
 ) {
+    let in_hand = InHand::<M>::begin();
     let first = PoppedEnvelope { envelope: first, batched };
     // The handler is not called for a message that came too late. The next message begins a batch
     // of its own.
     if first.has_expired() {
-        dead_letters::not_handled(from.header(), DeadLetterReason::Expired);
+        dead_letters::not_handled(from.header(), DeadLetterReason::Expired, type_name::<M>());
         // SAFETY: by the table the message is an `M` for an actor of type `A`. The actor's turn
         // runs here.
-        return unsafe { first.expire_message::<M, A::Reply>(from) };
+        unsafe { first.expire_message::<M, A::Reply>(from) };
+        return in_hand.end();
     }
     let batch = Batch::from_first(first, from, A::BATCH);
     // SAFETY: called through the table, in a turn of an actor of type `A`.
     let (actor, mut ctx) = unsafe { enter::<A>(from.cell()) };
     actor.receive_batch(batch, &mut ctx);
+    in_hand.end();
+}
+
+/// Calls the handler with a message. A panic names the message's type.
+///
+/// # Safety
+/// Called in a turn of the actor behind `header`, which is of type `A`.
+#[inline(always)]
+pub(super) unsafe fn call_handler<A: Receive<M>, M: Send + 'static>(
+    header: NonNull<Header>,
+    message: M,
+    reply: Reply<A::Reply>,
+) {
+    let in_hand = InHand::<M>::begin();
+    // SAFETY: a turn of this actor of type `A` runs here.
+    let (actor, mut ctx) = unsafe { enter::<A>(header) };
+    actor.receive(message, reply, &mut ctx);
+    in_hand.end();
 }
 
 /// Hands over a message that comes alone, as a batch if its type has batches.

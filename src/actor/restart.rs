@@ -18,6 +18,7 @@ use crate::cell::supervisor::{AfterLoss, Supervised, Supervisor};
 use crate::error::{AskError, StopReason};
 use crate::memory::Held;
 use crate::sched::timers::Key;
+use std::any::type_name;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::offset_of;
@@ -178,6 +179,7 @@ const MARK_VTABLE: EnvelopeVtable = EnvelopeVtable {
     sent: timestamp_offset::<SentAt>(offset_of!(MarkEnvelope, sent)),
     batched: None,
     mark_taken: None,
+    message_type: type_name::<MarkEnvelope>,
 };
 
 unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>, _: Storage) {

@@ -133,7 +133,7 @@ pub struct SpawnBuilder<'a, A> {
     pub(super) spawner: Spawner<'a>,
     actor: NewCell<'a, A>,
     pub(super) capacity: u32,
-    name: Option<Box<str>>,
+    name: Option<Arc<str>>,
     limits: Option<Limits>,
     worker: Option<usize>,
     timing: bool,
@@ -165,7 +165,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
     /// Sets a name, for [`ActorRef::name`], `Debug` and lists of actors. It need not be unique, and
     /// costs an allocation. Default: none.
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into().into_boxed_str());
+        self.name = Some(name.into().into());
         self
     }
 

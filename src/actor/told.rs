@@ -3,7 +3,6 @@
 
 use super::Receive;
 use super::carried::Carried;
-use super::cell_of::enter;
 use super::receive;
 use super::reply::Reply;
 use crate::cell::batch::Taking;
@@ -17,7 +16,7 @@ use crate::mailbox::link::Node;
 use crate::mailbox::segment::{self, Segment};
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::worker::Worker;
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::NonNull;
@@ -102,6 +101,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
                 sent: 0,
                 batched: undated,
                 mark_taken: None,
+                message_type: type_name::<M>,
             },
             dated: EnvelopeVtable {
                 handle: handle_dated,
@@ -109,6 +109,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
                 sent,
                 batched: dated,
                 mark_taken: None,
+                message_type: type_name::<M>,
             },
             segment: None,
         }
@@ -239,8 +240,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
         // Taken before the handler runs, so a message sent by the handler may use the freed block
         // again.
         let message = TellEnvelope::<C, ()>::take_message(this, place, header.as_ref().pool_held());
-        let (actor, mut ctx) = enter::<A>(header);
-        actor.receive(message.arrive(), Reply::to_nobody(), &mut ctx);
+        receive::call_handler::<A, M>(header, message.arrive(), Reply::to_nobody());
     }
 }
 

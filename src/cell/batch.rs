@@ -151,7 +151,7 @@ impl Taking<'_> {
     }
 
     /// Counts the message popped last as expired. The message in hand is still the one before.
-    pub(crate) fn count_expired(&self) {
-        dead_letters::passed_over(self.header(), DeadLetterReason::Expired);
+    pub(crate) fn count_expired(&self, message_type: &'static str) {
+        dead_letters::passed_over(self.header(), DeadLetterReason::Expired, message_type);
     }
 }

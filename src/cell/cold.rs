@@ -10,11 +10,12 @@ use crate::panics::PanicText;
 use crate::sched::runnable::Affinity;
 use crate::sync::{AtomicU32, Mutex, Wakers};
 use std::cell::Cell;
+use std::sync::Arc;
 
 /// The part of a header that most actors never need.
 #[derive(Debug, Default)]
 pub(crate) struct Cold {
-    pub(crate) name: Option<Box<str>>,
+    pub(crate) name: Option<Arc<str>>,
     /// Count of handled messages, in units of 2^32.
     pub(crate) handled_high: AtomicU32,
     pub(crate) limits: Option<Limits>,

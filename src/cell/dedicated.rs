@@ -19,7 +19,7 @@
 
 use super::core::Core;
 use super::end;
-use super::fail;
+use super::fail::{self, CaughtPanic};
 use super::header::Header;
 use super::threads::{DedicatedSettings, DedicatedThreads};
 use crate::sched::crew_thread::Current;
@@ -127,7 +127,7 @@ fn make_first_state(header: &Header, make: Box<dyn FnOnce()>) {
     drop(current);
     let panicked = outcome.is_err();
     if let Err(text) = outcome {
-        fail::fail_actor(header, text);
+        fail::fail_actor(header, CaughtPanic::of_no_message(text));
     }
     if panicked || stopped_before {
         header.cold().unmade.set(true);

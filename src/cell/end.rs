@@ -19,8 +19,10 @@
 //! group `state`.
 
 use super::cold::Cold;
+use super::dead_letters::LeftByType;
 use super::envelope::Envelope;
-use super::event::{DeadLetterReason, Event, PanicPlace};
+use super::event::{DeadLetterReason, PanicPlace};
+use super::fail;
 use super::header::{Header, Phase, Reason};
 use super::room;
 use super::sharing;
@@ -181,65 +183,56 @@ fn discard_leftovers(header: &Header) -> u32 {
     if header.state.load_snapshot().len() == 0 {
         return 0; // closed, so nothing comes any more
     }
-    let (cause, reason) = (&cause_for_askers(header), header.reason.get());
+    let cause = &cause_for_askers(header);
+    let reason = match header.reason.get() {
+        Reason::Panicked => DeadLetterReason::Panicked,
+        Reason::Shutdown => DeadLetterReason::Shutdown,
+        Reason::Killed => DeadLetterReason::Killed,
+        _ => DeadLetterReason::Stopped,
+    };
+    let mut leftovers = LeftByType::new(header, reason);
     let mut taken = 0;
     while taken < LETTERS {
         // SAFETY: this thread holds the runnable and so is the receiver.
         let Some(node) = (unsafe { pop_next(header) }) else { break };
         taken += 1;
+        // SAFETY: all nodes are envelopes of this mailbox, and this one was just popped.
+        let (envelope, message_type) = unsafe {
+            let envelope = Envelope::from_node(node);
+            (envelope, Envelope::message_type(envelope))
+        };
+        leftovers.add(message_type);
         // SAFETY: the envelope was popped, so no other pointer exists, and comes from the cell's
         // pool.
-        let drop_it = || unsafe {
-            Envelope::discard_message(Envelope::from_node(node), cause.clone(), header.pool_held())
-        };
-        report_outcome(
-            header,
-            user::run_guarded_for(Site::Drop, cause, drop_it),
-            PanicPlace::MessageDrop,
-        );
+        let drop_it =
+            || unsafe { Envelope::discard_message(envelope, cause.clone(), header.pool_held()) };
+        if let Err(text) = user::run_guarded_for(Site::Drop, cause, drop_it) {
+            report_panic(header, text, PanicPlace::MessageDrop, Some(message_type));
+        }
     }
-    if taken > 0 {
-        let reason = match reason {
-            Reason::Panicked => DeadLetterReason::Panicked,
-            Reason::Shutdown => DeadLetterReason::Shutdown,
-            Reason::Killed => DeadLetterReason::Killed,
-            _ => DeadLetterReason::Stopped,
-        };
-        let core = header.core();
-        core.count_dead(reason, u64::from(taken));
-        core.emit_event(|| Event::DeadLetters {
-            actor: header.id(),
-            type_name: header.type_name(),
-            reason,
-            count: u64::from(taken),
-        });
-    }
+    leftovers.tell();
     taken
 }
 
 #[inline]
 fn report_outcome(header: &Header, outcome: Result<(), PanicText>, place: PanicPlace) {
     if let Err(text) = outcome {
-        report_panic(header, text, place);
+        report_panic(header, text, place, None);
     }
 }
 
 #[cold]
-fn report_panic(header: &Header, text: PanicText, place: PanicPlace) {
-    {
-        let core = header.core();
-        core.count_here(|tally| &tally.panicked, 1);
-        if header.reason.get() != Reason::Panicked {
-            *header.cold().panic.lock() = Some(text.clone());
-            header.reason.set(Reason::Panicked);
-        }
-        core.emit_event(|| Event::Panicked {
-            actor: header.id(),
-            type_name: header.type_name(),
-            place,
-            text,
-        });
+fn report_panic(
+    header: &Header,
+    text: PanicText,
+    place: PanicPlace,
+    message_type: Option<&'static str>,
+) {
+    if header.reason.get() != Reason::Panicked {
+        *header.cold().panic.lock() = Some(text.clone());
+        header.reason.set(Reason::Panicked);
     }
+    fail::tell_panic(header, place, message_type, text);
 }
 
 /// Takes the wakers of all waiters for the actor's end.

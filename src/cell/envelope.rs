@@ -48,6 +48,8 @@ pub(crate) struct EnvelopeVtable {
     ///
     /// [`Sharing`]: super::sharing::Sharing
     pub(crate) mark_taken: Option<unsafe fn(NonNull<Envelope>)>,
+    /// Returns the name of the message's type, for events. For an answer, the name of its type.
+    pub(crate) message_type: fn() -> &'static str,
 }
 
 /// The part of an envelope for the instant of sending: nothing, or [`SentAt`] if the envelope is
@@ -152,6 +154,15 @@ impl Envelope {
         // SAFETY: the envelope is alive, no other pointer exists, and the table was made for its
         // type.
         unsafe { this.as_ref().vtable.mark_taken.map(|mark| mark(this)) }.is_some()
+    }
+
+    /// Returns the name of the message's type.
+    ///
+    /// # Safety
+    /// The envelope belongs to the caller.
+    pub(crate) unsafe fn message_type(this: NonNull<Envelope>) -> &'static str {
+        // SAFETY: the caller owns the envelope, so it is alive.
+        (unsafe { this.as_ref() }.vtable.message_type)()
     }
 
     /// Returns how a batch handles the message, if batches may contain it.

@@ -2,7 +2,7 @@
 
 use crate::id::{ActorId, WaitCycle};
 use crate::panics::PanicText;
-use std::fmt;
+use std::sync::Arc;
 
 /// Something that an embedding program may want to log. See
 /// [`ExecutorBuilder::on_event`](crate::ExecutorBuilder::on_event).
@@ -10,6 +10,35 @@ use std::fmt;
 /// The hook runs on the thread that saw the event, outside all locks. A panic in it is swallowed.
 /// Calls on one thread never nest: an event that the hook causes on its own thread is told after
 /// the hook has returned.
+///
+/// Each event about an actor has the actor's id, its name if it has one, and the Rust type of its
+/// state. Events about messages have the messages' Rust type. The text
+/// ([`Display`](std::fmt::Display)) says all of it, for a log.
+///
+/// ```
+/// # use heist::{Actor, Context, Event, Executor, Handler};
+/// # struct Parser;
+/// # impl Actor for Parser {}
+/// struct Line(&'static str);
+/// impl Handler<Line> for Parser {
+///     type Reply = i64;
+///     fn handle(&mut self, Line(line): Line, _: &mut Context<Self>) -> i64 {
+///         line.parse().expect("a number")
+///     }
+/// }
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let (builder, events) = Executor::builder().event_channel(100);
+/// let executor = builder.build()?;
+/// let parser = executor.build(Parser).name("parser").spawn();
+/// assert!(parser.ask(Line("x"))?.wait().is_err());
+/// let event = events.recv()?;
+/// println!("{event}"); // actor parser (Parser 1) panicked in its handler of Line: a number: …
+/// let Event::Panicked { name, message_type, .. } = event else { panic!("{event}") };
+/// assert_eq!(name.as_deref(), Some("parser"));
+/// assert!(message_type.is_some_and(|message| message.ends_with("Line")));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Limits
 /// A hook that causes an event on its own thread each time it is called keeps that thread for ever.
@@ -23,21 +52,32 @@ pub enum Event {
     Panicked {
         /// The actor.
         actor: ActorId,
+        /// The name that it was spawned with, if any.
+        name: Option<Arc<str>>,
         /// Its Rust type.
         type_name: &'static str,
+        /// The Rust type of the message that the code handled or dropped. `None` in a hook, in the
+        /// drop of a state and in a factory. In a callback of
+        /// [`ask_then`](crate::Context::ask_then), the type of the answer.
+        message_type: Option<&'static str>,
         /// The code that panicked.
         place: PanicPlace,
         /// The text of the panic.
         text: PanicText,
     },
     /// Accepted messages were not handled: their actor ended first, or they came too late. Each
-    /// dead letter is told once.
+    /// dead letter is told once. Messages of different types are told apart.
     #[non_exhaustive]
     DeadLetters {
         /// The actor that the messages were for.
         actor: ActorId,
+        /// The name that it was spawned with, if any.
+        name: Option<Arc<str>>,
         /// Its Rust type.
         type_name: &'static str,
+        /// The Rust type of the messages. For an answer to [`ask_then`](crate::Context::ask_then),
+        /// the type of the answer.
+        message_type: &'static str,
         /// Why they were not handled.
         reason: DeadLetterReason,
         /// How many messages this event tells of.
@@ -49,6 +89,8 @@ pub enum Event {
     Replaced {
         /// The replica. It keeps its id.
         actor: ActorId,
+        /// The name that it was spawned with, if any.
+        name: Option<Arc<str>>,
         /// Its Rust type.
         type_name: &'static str,
         /// How the state was lost, or why it could not be made.
@@ -66,6 +108,8 @@ pub enum Event {
     Stuck {
         /// The actor.
         actor: ActorId,
+        /// The name that it was spawned with, if any.
+        name: Option<Arc<str>>,
         /// Its Rust type.
         type_name: &'static str,
     },
@@ -126,16 +170,6 @@ pub enum ReplicaFailure {
     Factory(String),
 }
 
-impl fmt::Display for ReplicaFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReplicaFailure::Stopped => f.write_str("it stopped"),
-            ReplicaFailure::Panicked(text) => write!(f, "it panicked: {text}"),
-            ReplicaFailure::Factory(text) => write!(f, "no successor could be made: {text}"),
-        }
-    }
-}
-
 /// Why an accepted message was not handled.
 #[doc(alias = "undelivered")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -192,11 +226,13 @@ impl DeadLetterCounts {
 
 /// An actor that had not ended at the deadline of its executor's shutdown: it was in a turn that
 /// did not return in time, or waited behind such a turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct UnfinishedActor {
     /// The actor.
     pub id: ActorId,
+    /// The name that it was spawned with, if any.
+    pub name: Option<Arc<str>>,
     /// Its Rust type.
     pub type_name: &'static str,
 }

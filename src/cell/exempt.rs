@@ -42,10 +42,11 @@ pub(crate) unsafe fn deliver_mark(owner: Strong, envelope: NonNull<Envelope>) {
     match unsafe { deliver(owner.as_ptr(), envelope, Lane::Exempt) } {
         Ok(()) => drop(owner), // the message keeps the actor
         Err((envelope, _)) => {
-            dead_letters::count_undeliverable(owner.header());
             // SAFETY: the delivery was refused, so again no other pointer exists. The owner's
             // reference keeps the pool.
             unsafe {
+                let message_type = Envelope::message_type(envelope);
+                dead_letters::count_undeliverable(owner.header(), message_type);
                 Envelope::discard_message(envelope, AskError::Stopped, owner.header().pool_held())
             }
         }
@@ -85,7 +86,9 @@ impl Parcel for Answer {
 /// Counts and drops an exempt message after a refusal.
 #[cold]
 fn refused_exempt(owner: Strong, envelope: NonNull<Envelope>) {
-    dead_letters::count_undeliverable(owner.header());
+    // SAFETY: the delivery was refused, so again no other pointer exists.
+    let message_type = unsafe { Envelope::message_type(envelope) };
+    dead_letters::count_undeliverable(owner.header(), message_type);
     // Bounded nesting: the message may own another answer, and so on.
     drops::run_or_put_off(move || {
         let held = owner.header().pool_held();

@@ -30,6 +30,7 @@ use crate::sched::worker::Worker;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Ordering::*};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 /// The functions of an actor's type for the lower floors.
 #[derive(Debug)]
@@ -165,6 +166,11 @@ impl Header {
 
     pub(crate) fn type_name(&self) -> &'static str {
         (self.vtable().type_name)()
+    }
+
+    /// Returns the name that the actor was spawned with, if any.
+    pub(crate) fn name(&self) -> Option<Arc<str>> {
+        self.cold_if_any()?.name.clone()
     }
 
     #[inline]

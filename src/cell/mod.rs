@@ -43,6 +43,7 @@ pub(crate) mod deliver;
 pub(crate) mod end;
 pub(crate) mod envelope;
 pub(crate) mod event;
+mod event_text;
 pub(crate) mod exempt;
 pub(crate) mod fail;
 pub(crate) mod header;

@@ -36,12 +36,11 @@
 
 use super::end;
 use super::event::{Event, PanicPlace, ReplicaFailure};
-use super::fail::{count_panic, fail_actor};
+use super::fail::{CaughtPanic, count_panic, fail_actor};
 use super::header::{Header, Phase, Reason};
 use super::room;
 use super::supervisor::{AfterLoss, Supervised, Supervisor};
 use crate::error::{AskError, StopReason};
-use crate::panics::PanicText;
 use crate::sched::runnable::After;
 use crate::sched::timers::Timed;
 use crate::time::{self, Duration};
@@ -57,12 +56,14 @@ use std::ptr::NonNull;
 #[cold]
 pub(super) unsafe fn on_state_ended(
     this: NonNull<Header>,
-    panic: Option<PanicText>,
+    panic: Option<CaughtPanic>,
     owed: &mut u32,
 ) -> Option<After> {
     // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
-    let loss = panic.clone().map_or(ReplicaFailure::Stopped, ReplicaFailure::Panicked);
+    let loss = panic
+        .as_ref()
+        .map_or(ReplicaFailure::Stopped, |panic| ReplicaFailure::Panicked(panic.text.clone()));
     if let Some(supervised) = header.supervised()
         && release_owed_and_check(header, owed)
     {
@@ -85,8 +86,8 @@ pub(super) unsafe fn on_state_ended(
             close_for_good(header, &loss);
         }
     }
-    if let Some(text) = panic {
-        fail_actor(header, text);
+    if let Some(panic) = panic {
+        fail_actor(header, panic);
     }
     None
 }
@@ -99,18 +100,19 @@ fn release_owed_and_check(header: &Header, owed: &mut u32) -> bool {
 }
 
 /// Ends the old state: `stopped`, then the drop of the state.
-fn stop_and_drop_state(this: NonNull<Header>, panic: Option<PanicText>) {
+fn stop_and_drop_state(this: NonNull<Header>, panic: Option<CaughtPanic>) {
     // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     let (reason, cause) = match panic {
         None => (StopReason::Stopped, AskError::Stopped),
-        Some(text) => {
+        Some(panic) => {
             let place = if header.phase.get() == Phase::New {
                 PanicPlace::Started
             } else {
                 PanicPlace::Handler
             };
-            count_panic(header, place, text.clone());
+            let text = panic.text.clone();
+            count_panic(header, place, panic);
             (StopReason::Panicked(text.clone()), AskError::Panicked(text))
         }
     };
@@ -118,7 +120,7 @@ fn stop_and_drop_state(this: NonNull<Header>, panic: Option<PanicText>) {
         // SAFETY: in the actor's turn, on a state whose `started` has returned.
         let stopped = || unsafe { (header.vtable().stopped)(this, &reason) };
         if let Err(text) = user::run_guarded(Site::Stopped, stopped) {
-            count_panic(header, PanicPlace::Stopped, text);
+            count_panic(header, PanicPlace::Stopped, CaughtPanic::of_no_message(text));
         }
     }
     // Vacant before the drop runs, so that a panic there cannot lead to a second drop.
@@ -126,7 +128,7 @@ fn stop_and_drop_state(this: NonNull<Header>, panic: Option<PanicText>) {
     // SAFETY: in the actor's turn, once, and nothing uses the state afterwards.
     let drop_state = || unsafe { (header.vtable().drop_state)(this) };
     if let Err(text) = user::run_guarded_for(Site::Drop, &cause, drop_state) {
-        count_panic(header, PanicPlace::StateDrop, text);
+        count_panic(header, PanicPlace::StateDrop, CaughtPanic::of_no_message(text));
     }
     let cause = match reason {
         StopReason::Panicked(text) => ReplicaFailure::Panicked(text),
@@ -139,6 +141,7 @@ fn stop_and_drop_state(this: NonNull<Header>, panic: Option<PanicText>) {
 fn emit_replaced(header: &Header, cause: ReplicaFailure) {
     header.core().emit_event(|| Event::Replaced {
         actor: header.id(),
+        name: header.name(),
         type_name: header.type_name(),
         cause,
     });
@@ -220,7 +223,8 @@ unsafe fn make_successor(this: NonNull<Header>, supervised: &Supervised) -> Afte
         }
         (Ok(()), Err(text)) => ReplicaFailure::Factory(text),
         (Err(text), _) => {
-            count_panic(header, PanicPlace::Factory, text.clone());
+            let panic = CaughtPanic::of_no_message(text.clone());
+            count_panic(header, PanicPlace::Factory, panic);
             ReplicaFailure::Factory(text.to_string())
         }
     };

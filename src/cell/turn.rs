@@ -19,6 +19,7 @@ use super::batch::{self, TimedTurn};
 use super::cold::Cold;
 use super::end;
 use super::envelope::{Envelope, EnvelopeVtable};
+use super::fail::CaughtPanic;
 use super::header::{Header, Phase, Reason};
 use super::lap::TurnTimer;
 use super::restart;
@@ -140,8 +141,9 @@ unsafe fn finish_turn(this: NonNull<Header>, waiting: u32, drained: TurnOutcome)
     let TurnOutcome { total, given, outcome } = drained;
     let mut owed = total - given;
     if let Err(text) = outcome {
+        let panic = CaughtPanic::of_turn(text);
         // SAFETY: this turn gives the runnable up with the result.
-        if let Some(after) = unsafe { restart::on_state_ended(this, Some(text), &mut owed) } {
+        if let Some(after) = unsafe { restart::on_state_ended(this, Some(panic), &mut owed) } {
             return after;
         }
     }

@@ -196,9 +196,11 @@ impl Executor {
         core.visit_unfinished(|header| {
             let more = report.unfinished.len() < NAMED;
             if more {
-                report
-                    .unfinished
-                    .push(UnfinishedActor { id: header.id(), type_name: header.type_name() });
+                report.unfinished.push(UnfinishedActor {
+                    id: header.id(),
+                    name: header.name(),
+                    type_name: header.type_name(),
+                });
             }
             more
         });
@@ -218,8 +220,8 @@ impl Executor {
         let (telling, told) = crossbeam_channel::bounded::<Infallible>(0);
         let (core, stuck) = (self.core().share(), report.unfinished.clone());
         run_aside(move || {
-            for UnfinishedActor { id: actor, type_name } in stuck {
-                core.emit_event(|| Event::Stuck { actor, type_name });
+            for UnfinishedActor { id: actor, name, type_name } in stuck {
+                core.emit_event(|| Event::Stuck { actor, name, type_name });
             }
             drop(telling);
         });

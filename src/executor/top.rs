@@ -5,6 +5,7 @@ use crate::cell::header::Header;
 use crate::id::ActorId;
 use crate::time::{self, Duration, Instant};
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 /// The busiest actors of an executor, and those with the oldest messages. From [`Handle::top`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub struct TopActor {
     /// The actor's id.
     pub id: ActorId,
     /// The name that it was spawned with, if any.
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
     /// The type of the actor's state.
     pub type_name: &'static str,
     /// Messages handled, without those of the running turn.
@@ -76,10 +77,9 @@ impl<'a> RankedActor<'a> {
     }
 
     fn to_top_actor(&self) -> TopActor {
-        let cold = self.header.cold_if_any();
         TopActor {
             id: self.header.id(),
-            name: cold.and_then(|cold| cold.name.as_deref()).map(str::to_owned),
+            name: self.header.name(),
             type_name: self.header.type_name(),
             handled: self.handled,
             waiting: self.waiting as usize,

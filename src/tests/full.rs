@@ -9,6 +9,7 @@ use crate::error::Refusal;
 use crate::executor::Executor;
 use crate::time::{self, Duration};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use std::any::type_name;
 use std::thread;
 
 struct Asking {
@@ -55,8 +56,8 @@ impl Handler<Question> for Other {
 fn a_mailbox_that_holds_all_it_can_makes_dead_letters_of_what_is_exempt() {
     let (telling, told) = crossbeam_channel::unbounded();
     let hook = move |event: &Event| {
-        if let Event::DeadLetters { reason, count, .. } = event {
-            telling.send((*reason, *count)).unwrap();
+        if let Event::DeadLetters { reason, count, message_type, .. } = event {
+            telling.send((*reason, *count, *message_type)).unwrap();
         }
     };
     let executor = Executor::builder().workers(3).on_event(hook).build().unwrap();
@@ -72,10 +73,10 @@ fn a_mailbox_that_holds_all_it_can_makes_dead_letters_of_what_is_exempt() {
     // A due timer, and an answer.
     let timer = owner.tell_after(Duration::ZERO, Note).unwrap();
     let next = || told.recv_timeout(Duration::from_secs(60)).expect("a dead letter is told");
-    assert_eq!(next(), (DeadLetterReason::Full, 1));
+    assert_eq!(next(), (DeadLetterReason::Full, 1, type_name::<Note>()));
     assert!(!timer.is_armed() && !timer.cancel());
     answer.send(()).unwrap();
-    assert_eq!(next(), (DeadLetterReason::Full, 1));
+    assert_eq!(next(), (DeadLetterReason::Full, 1, "()"));
 
     // The actor goes on as if nothing had happened.
     let _ = owner.header().state.give_places_back(places);

@@ -11,11 +11,13 @@ use crate::cell::envelope::{
     AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset,
 };
 use crate::cell::exempt::deliver_answer;
+use crate::cell::fail::InHand;
 use crate::cell::header::Header;
 use crate::drops;
 use crate::error::{AskError, Refusal, SendError};
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::worker::Worker;
+use std::any::type_name;
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::NonNull;
@@ -76,6 +78,7 @@ where
         sent: timestamp_offset::<S>(offset_of!(Callback<A, R, F, S>, sent)),
         batched: None,
         mark_taken: None,
+        message_type: type_name::<R>,
     };
     const REPLY: ReplyVtable<R> = ReplyVtable {
         answer: send_callback::<A, R, F, S>,
@@ -186,8 +189,10 @@ where
     unsafe {
         // Freed before the callback runs, which may ask again and use the block.
         let callback = take_callback::<A, R, F, S>(this, header.as_ref().pool_held());
+        let in_hand = InHand::<R>::begin();
         let (actor, mut ctx) = enter::<A>(header);
         (callback.then)(actor, callback.answer.expect("set before it was sent"), &mut ctx);
+        in_hand.end();
     }
 }
 

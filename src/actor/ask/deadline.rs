@@ -8,7 +8,6 @@ use super::envelope::{
 };
 use super::{Ask, callback};
 use crate::actor::carried::{Carried, carried};
-use crate::actor::cell_of::enter;
 use crate::actor::context::Context;
 use crate::actor::receive;
 use crate::actor::refs::ActorRef;
@@ -18,9 +17,11 @@ use crate::cell::dead_letters;
 use crate::cell::deliver::{Lane, deliver};
 use crate::cell::envelope::{AnyEnvelope, EnvelopeVtable, Storage, Timestamp};
 use crate::cell::event::DeadLetterReason;
+use crate::cell::fail::InHand;
 use crate::cell::header::Header;
 use crate::error::{AskError, Refusal, SendError};
 use crate::time::{self, Duration, Instant};
+use std::any::type_name;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
@@ -45,6 +46,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
             asked_has_expired::<C, A::Reply>,
         ),
         mark_taken: Some(AskEnvelope::<Expiring<C>, A::Reply, ()>::mark_taken),
+        message_type: type_name::<M>,
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
         handle: handle_with::<A, M, C, S>,
@@ -55,6 +57,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
             with_has_expired::<C, A::Reply, S>,
         ),
         mark_taken: None,
+        message_type: type_name::<M>,
     };
 }
 
@@ -100,12 +103,13 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     unsafe {
         // Read here and not by a timer: an expired message costs nothing before its turn comes.
         if time::now() >= deadline {
-            dead_letters::not_handled(header.as_ref(), DeadLetterReason::Expired);
+            let in_hand = InHand::<M>::begin();
+            dead_letters::not_handled(header.as_ref(), DeadLetterReason::Expired, type_name::<M>());
             reply.fail_with(AskError::Expired); // told even if the message's drop panics
             drop(message);
+            in_hand.end();
         } else {
-            let (actor, mut ctx) = enter::<A>(header);
-            actor.receive(message.arrive(), reply, &mut ctx);
+            receive::call_handler::<A, M>(header, message.arrive(), reply);
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::actor::Receive;
 use crate::actor::carried::Carried;
-use crate::actor::cell_of::enter;
 use crate::actor::receive;
 use crate::actor::reply::{Forwarded, Reply, ReplyVtable};
 use crate::cell::counted::Weak;
@@ -19,6 +18,7 @@ use crate::mailbox::reply_slot::{Answered, Records, ReplySlot};
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::worker::Worker;
 use crate::user;
+use std::any::type_name;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
@@ -90,6 +90,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
             receive::never_expires,
         ),
         mark_taken: Some(AskEnvelope::<C, A::Reply, ()>::mark_taken),
+        message_type: type_name::<M>,
     };
     const WITH: EnvelopeVtable = EnvelopeVtable {
         handle: AskWithReplyEnvelope::<C, A::Reply, S>::handle::<A, M>,
@@ -101,6 +102,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
         ),
         // Its asker waits for another address.
         mark_taken: None,
+        message_type: type_name::<M>,
     };
 }
 
@@ -352,8 +354,7 @@ impl<M: Send + 'static, R: Send + 'static> AskEnvelope<M, R, ()> {
         // actor's turn. From here on the reply is the replier's side.
         unsafe {
             let (message, reply) = Self::take_parts(this);
-            let (actor, mut ctx) = enter::<A>(header);
-            actor.receive(message.arrive(), reply, &mut ctx);
+            receive::call_handler::<A, N>(header, message.arrive(), reply);
         }
     }
 
@@ -484,8 +485,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskWithReplyEnvelope<M,
         // actor's turn.
         unsafe {
             let (message, reply) = Self::take_and_free(this, header.as_ref().pool_held());
-            let (actor, mut ctx) = enter::<A>(header);
-            actor.receive(message.arrive(), reply, &mut ctx);
+            receive::call_handler::<A, N>(header, message.arrive(), reply);
         }
     }
 

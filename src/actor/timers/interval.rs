@@ -13,12 +13,14 @@ use crate::cell::envelope::{
     AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, timestamp_offset,
 };
 use crate::cell::event::DeadLetterReason;
+use crate::cell::fail::InHand;
 use crate::cell::header::Header;
 use crate::cell::prepaid;
 use crate::error::{AskError, Refusal};
 use crate::memory::Held;
 use crate::sched::timers::{Aim, Key, Timed};
 use crate::time::{self, Duration, Instant};
+use std::any::type_name;
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::NonNull;
@@ -132,6 +134,7 @@ where
         sent: timestamp_offset::<SentAt>(offset_of!(Interval<A, M, F>, due)),
         batched: None, // its ticks come alone
         mark_taken: None,
+        message_type: type_name::<M>,
     };
 }
 
@@ -218,7 +221,7 @@ where
     fn report_undeliverable(self: Box<Self>) {
         let header = self.target.header();
         if self.over() {
-            dead_letters::count_undeliverable(header);
+            dead_letters::count_undeliverable(header, type_name::<M>());
         } // otherwise it was cancelled at the same time
     }
 }
@@ -275,6 +278,7 @@ where
     F: FnMut(Tick) -> M + Send + 'static,
 {
     prepaid::note_in_hand();
+    let in_hand = InHand::<M>::begin();
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
     // `going` ends the interval on each way out of this function that does not arm the next tick,
@@ -286,7 +290,9 @@ where
     let due = interval.due.0.expect("it was due");
     // Cancelled between the due instant and the turn: accepted, but not handled.
     if !core.scheduler.timers.is_valid(interval.key) {
-        return dead_letters::not_handled(header_ref, DeadLetterReason::Cancelled);
+        dead_letters::not_handled(header_ref, DeadLetterReason::Cancelled, type_name::<M>());
+        drop(going);
+        return in_hand.end();
     }
     let message = (interval.make)(Tick { number: interval.number, missed: interval.missed, due });
     // SAFETY: a turn of this actor of type `A` runs here.
@@ -295,7 +301,8 @@ where
         receive::receive_alone(actor, message, &mut ctx);
     }
     if header_ref.state.load_snapshot().is_closed() {
-        return; // the interval ends with its actor
+        drop(going); // the interval ends with its actor
+        return in_hand.end();
     }
     // Counted from the instant when the tick was due, or after its handling: see `IntervalMode`. So
     // at most one tick is under way.
@@ -309,6 +316,7 @@ where
         core.scheduler.timers.end_timer(key);
         drop(over);
     }
+    in_hand.end();
 }
 
 unsafe fn discard_tick<A, M, F>(this: AnyEnvelope, _: AskError, _: Held<'_>) {

@@ -13,12 +13,14 @@ use crate::cell::envelope::{
     AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset,
 };
 use crate::cell::event::DeadLetterReason;
+use crate::cell::fail::InHand;
 use crate::cell::header::Header;
 use crate::cell::prepaid;
 use crate::error::{AskError, SendError};
 use crate::memory::Held;
 use crate::sched::timers::{Aim, Key, Timed};
 use crate::time::{self, Duration, Instant};
+use std::any::type_name;
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::NonNull;
@@ -147,6 +149,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> OnceVtable<A
         sent: timestamp_offset::<S>(offset_of!(Once<A, C, S>, sent)),
         batched: None, // it comes alone
         mark_taken: None,
+        message_type: type_name::<M>,
     };
 }
 
@@ -222,7 +225,9 @@ impl<A: 'static, C: Send + 'static, S: Timestamp> Timed for Once<A, C, S> {
     fn report_undeliverable(self: Box<Self>) {
         let header = self.target.header();
         if header.core().scheduler.timers.end_timer(self.key) {
-            dead_letters::count_undeliverable(header);
+            // SAFETY: the envelope is this box's own.
+            let message_type = unsafe { Envelope::message_type(NonNull::from(&self.envelope)) };
+            dead_letters::count_undeliverable(header, message_type);
         } // otherwise it was cancelled at the same time
     }
 }
@@ -239,6 +244,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
     _: Storage,
 ) {
     prepaid::note_in_hand();
+    let in_hand = InHand::<M>::begin();
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
     // actor's turn.
     unsafe {
@@ -247,12 +253,14 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
         // A single step ends the timer and says whether it was cancelled before. So a `cancel` that
         // returned `true` is never followed by the handler.
         if !actor.core().scheduler.timers.end_timer(once.key) {
-            dead_letters::not_handled(actor, DeadLetterReason::Cancelled);
-            return;
+            dead_letters::not_handled(actor, DeadLetterReason::Cancelled, type_name::<M>());
+            drop(once);
+            return in_hand.end();
         }
         let (actor, mut ctx) = enter::<A>(header);
         receive::receive_alone(actor, once.message.arrive(), &mut ctx);
     }
+    in_hand.end();
 }
 
 unsafe fn discard_once<A, C, S>(this: AnyEnvelope, _: AskError, _: Held<'_>) {

@@ -54,12 +54,7 @@ use std::task::Wake;
 
 impl WaitingActor {
     pub(crate) fn from_header(header: &Header) -> Self {
-        let name = header.cold_if_any().and_then(|cold| cold.name.as_deref());
-        WaitingActor {
-            id: header.id(),
-            type_name: header.type_name(),
-            name: name.map(str::to_string),
-        }
+        WaitingActor { id: header.id(), type_name: header.type_name(), name: header.name() }
     }
 }
 
