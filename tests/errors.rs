@@ -7,7 +7,7 @@ use heist::strategy::{Replicas, Route, Strategy, ToIndex};
 use heist::{
     Actor, ActorRef, Ask, AskError, Asker, Context, Directory, Executor, Flat, FlatError, Handle,
     Handler, Pool, PoolBuilder, PoolStopped, Recipient, Refusal, Reply, Sending, Stopped, Timer,
-    WaitError, WaitIdle, WeakRef,
+    WaitError, WaitIdle, WeakRef, WeakStopped,
 };
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -107,6 +107,7 @@ fn handles_may_cross_a_caught_panic() {
     crosses::<Pool<Odd>>();
     crosses::<Directory<u32, Odd>>();
     crosses::<Stopped<Odd>>();
+    crosses::<WeakStopped>();
     crosses::<PoolStopped<Odd>>();
     crosses::<WaitIdle>();
 

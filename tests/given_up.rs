@@ -86,6 +86,29 @@ fn waits_for_an_actors_end() {
     assert_eq!(Arc::strong_count(&task), 1);
 }
 
+/// The same by weak references. None of the waits keeps the actor.
+#[test]
+fn weak_waits_for_an_actors_end() {
+    let executor = crew(1);
+    let target = executor.spawn(Target);
+    let (weak, recipient) = (target.downgrade(), target.recipient::<Token>().downgrade());
+    give_up(|| weak.wait_stopped_async());
+    assert!(target.is_running());
+    let (tasks, mut waits) = (
+        [Arc::default(), Arc::default()],
+        [weak.wait_stopped_async(), recipient.wait_stopped_async()],
+    );
+    waits.iter_mut().zip(&tasks).for_each(|(wait, task)| assert!(!poll(wait, task)));
+    drop((weak, recipient));
+    drop(target);
+    for (mut wait, task) in waits.into_iter().zip(&tasks) {
+        within(10, "the waker that is left", || task.0.load(Relaxed) == 1);
+        assert!(poll(&mut wait, task));
+        drop(wait);
+        assert_eq!(Arc::strong_count(task), 1);
+    }
+}
+
 #[test]
 fn waits_for_a_pools_end() {
     let executor = crew(1);

@@ -71,6 +71,7 @@ fn things<const BYTES: usize>(executor: &Executor) -> Vec<Thing> {
     things.push(Box::new(actor.tell_after(Duration::from_secs(3600), Words([1; 3])).unwrap()));
     things.push(Box::new(executor.handle()));
     things.push(Box::new(actor.wait_stopped_async()));
+    things.push(Box::new(actor.downgrade().wait_stopped_async()));
     things.push(Box::new(actor.send_async(Words([1; 4]))));
     // A sender waits in line when the actor ends, and its message is refused.
     let blocked = executor.spawn(Puppet::default());

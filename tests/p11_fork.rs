@@ -132,6 +132,8 @@ impl World {
             poll(pin!(handle.wait_idle_async())).is_pending(),
             puppet.wait_stopped_timeout(LIMIT) == Err(WaitError::Forked),
             poll(pin!(puppet.wait_stopped_async())).is_pending(),
+            puppet.downgrade().wait_stopped_timeout(LIMIT) == Err(WaitError::Forked),
+            poll(pin!(puppet.downgrade().wait_stopped_async())).is_pending(),
             executor.shutdown(LIMIT) == Err(WaitError::Forked),
             executor.shutdown_now(LIMIT) == Err(WaitError::Forked),
             spawned.is_err_and(|error| error.into_actor().log.is_empty()),

@@ -4,7 +4,10 @@ mod common;
 
 use common::diary::*;
 use common::*;
-use heist::{Actor, ActorRef, AskError, Context, Executor, Handler, Receive, Reply, WeakRef};
+use heist::{
+    Actor, ActorRef, AskError, Context, Executor, Handler, Receive, Reply, StopReason, WaitError,
+    WeakRef,
+};
 use std::thread;
 use std::time::Duration;
 
@@ -159,6 +162,75 @@ fn a_detached_actor_stays_until_it_is_stopped() {
         assert!(is_gone(executor, &entries));
         assert_eq!(entries.all(), ["started", "reached", "stopped: stopped", "dropped"]);
     });
+}
+
+/// By a thread, by a task, and by a recipient.
+#[test]
+fn a_wait_by_a_weak_reference_does_not_keep_an_actor() {
+    on_every_crew(|executor| {
+        let entries = Entries::default();
+        let diary = executor.spawn(Diary::new(&entries));
+        let (weak, recipient) = (diary.downgrade(), diary.recipient::<Work>().downgrade());
+        let short = Duration::from_millis(1);
+        assert_eq!(weak.wait_stopped_timeout(short), Err(WaitError::TimedOut));
+        assert_eq!(recipient.wait_stopped_timeout(short), Err(WaitError::TimedOut));
+        let (task, other_task) = (weak.wait_stopped_async(), recipient.wait_stopped_async());
+        let threads = [
+            thread::spawn(move || weak.wait_stopped()),
+            thread::spawn(move || recipient.wait_stopped()),
+        ];
+        assert!(!is_gone(executor, &entries));
+        drop(diary);
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), Ok(StopReason::Unreferenced));
+        }
+        for task in [task, other_task] {
+            assert_eq!(futures::executor::block_on(task), StopReason::Unreferenced);
+        }
+        assert_eq!(
+            entries.all(),
+            ["started", "stopped: no longer referenced", "dropped"],
+            "the end was complete before the waits"
+        );
+    });
+}
+
+/// On the crew, on a worker of another crew, while the executor drains, and after its end.
+#[test]
+fn a_wait_by_a_weak_reference_knows_where_it_stands() {
+    let (executor, other) = (crew(2), crew(1));
+    let (puppet, elsewhere) = (executor.spawn(Puppet::default()), other.spawn(Puppet::default()));
+    let weak = puppet.downgrade();
+    let on_crew = weak.clone();
+    let waited = inside(&puppet, move |_, _| on_crew.wait_stopped());
+    assert_eq!(waited, Err(WaitError::OnCrew));
+    let last = executor.spawn(Puppet::default());
+    let waited = inside(&elsewhere, move |_, _| {
+        let weak = last.downgrade();
+        drop(last);
+        weak.wait_stopped()
+    });
+    assert_eq!(waited, Ok(StopReason::Unreferenced));
+
+    let held = Held::hold(&puppet);
+    let handle = executor.handle();
+    let shutdown = executor.shutdown_async(Duration::from_secs(LONG));
+    let mut recipient = puppet.recipient::<Note>().downgrade();
+    let short = Duration::from_millis(1);
+    assert_eq!(recipient.wait_stopped_timeout(short), Err(WaitError::TimedOut));
+    let draining = weak.clone();
+    let waiter = thread::spawn(move || draining.wait_stopped());
+    drop(held);
+    assert_eq!(waiter.join().unwrap(), Ok(StopReason::Shutdown));
+    drop((puppet, futures::executor::block_on(shutdown).unwrap()));
+    assert_eq!(handle.stats().live_actors, 0);
+    for _ in 0..2 {
+        assert_eq!(weak.wait_stopped(), Ok(StopReason::Shutdown), "after the end, and again");
+        assert_eq!(recipient.wait_stopped(), Ok(StopReason::Shutdown));
+        recipient = recipient.clone();
+    }
+    let waited = inside(&elsewhere, move |_, _| weak.wait_stopped());
+    assert_eq!(waited, Ok(StopReason::Shutdown));
 }
 
 /// An upgrade in time returns an actor that lives, and an upgrade that is too late returns `None`.

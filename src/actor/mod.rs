@@ -37,6 +37,7 @@ pub(crate) mod restart;
 pub(crate) mod send;
 pub(crate) mod spawn;
 pub(crate) mod spawn_error;
+pub(crate) mod stopped;
 pub(crate) mod tell;
 pub(crate) mod timers;
 mod to_self;

@@ -3,7 +3,8 @@
 use super::Receive;
 use super::ask::Ask;
 use super::refs::{ActorRef, WeakRef};
-use crate::error::SendError;
+use super::stopped::WeakStopped;
+use crate::error::{SendError, StopReason, WaitError};
 use crate::id::ActorId;
 use crate::time::{self, Duration, Instant};
 use std::fmt;
@@ -311,6 +312,29 @@ impl<M> WeakRecipient<M> {
     #[must_use]
     pub fn id(&self) -> ActorId {
         self.actor.id()
+    }
+
+    /// Blocks until the actor has ended, without keeping it alive, and returns the reason; see
+    /// [`WeakRef::wait_stopped`].
+    ///
+    /// # Errors
+    /// As [`ActorRef::wait_stopped`].
+    pub fn wait_stopped(&self) -> Result<StopReason, WaitError> {
+        self.actor.wait_stopped()
+    }
+
+    /// Blocks as [`wait_stopped`](Self::wait_stopped) does, for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`ActorRef::wait_stopped_timeout`].
+    pub fn wait_stopped_timeout(&self, timeout: Duration) -> Result<StopReason, WaitError> {
+        self.actor.wait_stopped_timeout(timeout)
+    }
+
+    /// Returns a future that resolves to the reason when the actor has ended, and does not keep the
+    /// actor alive.
+    pub fn wait_stopped_async(&self) -> WeakStopped {
+        self.actor.wait_stopped_async()
     }
 }
 

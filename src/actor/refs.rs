@@ -1,26 +1,19 @@
 //! References to actors, which users hold.
 
-use super::wait::{self, Awaits};
+use super::stopped::{self, Stopped, WeakStopped};
 use crate::cell::counted::{Strong, Weak};
-use crate::cell::end;
 use crate::cell::header::Header;
 use crate::cell::times::Timing;
-use crate::drops;
 use crate::error::{StopReason, WaitError};
 use crate::id::ActorId;
 use crate::mailbox::state::MAX_LEN;
 use crate::sync::Ordering::Relaxed;
-use crate::sync::WakerKey;
 use crate::time::{self, Duration, Instant};
-use crate::user;
 use crate::variance::Invariant;
 use std::fmt;
-use std::future::Future;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::ptr::NonNull;
-use std::task::{Context, Poll};
 
 /// A reference to an actor of type `A`. Cheap to clone, to send and to share, whatever `A` is. Two
 /// references are equal when they name the same actor.
@@ -229,25 +222,13 @@ impl<A> ActorRef<A> {
     }
 
     fn wait_stopped_until(&self, until: Option<Instant>) -> Result<StopReason, WaitError> {
-        // No thread waits for an actor that has ended, so the call succeeds wherever it is made.
-        let mut stopped = self.wait_stopped_async();
-        if !self.header().state.load_snapshot().is_dead() {
-            // First: in a child that was forked in a turn the thread still counts as one of the
-            // crew.
-            if self.header().core().is_forked() {
-                return Err(WaitError::Forked);
-            }
-            if self.header().core().on_crew() {
-                return Err(WaitError::OnCrew);
-            }
-        }
-        wait::wait_for(&mut stopped, until)?.ok_or(WaitError::TimedOut)
+        stopped::wait_stopped_until(self.header(), &mut self.wait_stopped_async(), until)
     }
 
     /// Returns a future that resolves to the reason when the actor has ended.
     #[doc(alias("join", "watch", "monitor", "death watch", "closed"))]
     pub fn wait_stopped_async(&self) -> Stopped<A> {
-        Stopped { actor: self.clone(), key: None }
+        Stopped::new(self.strong.clone())
     }
 }
 
@@ -280,70 +261,6 @@ impl<A> fmt::Debug for ActorRef<A> {
             out.field("name", &name);
         }
         out.finish()
-    }
-}
-
-/// The end of an actor, to be awaited. From [`ActorRef::wait_stopped_async`].
-///
-/// It holds a reference, as an `ActorRef` does. [`std::mem::forget`] leaks that reference. In a
-/// forked child it never resolves unless the actor had ended before the fork.
-#[derive(Debug)]
-#[must_use = "a future does nothing unless it is awaited"]
-pub struct Stopped<A> {
-    actor: ActorRef<A>,
-    /// The future's entry in the list of waiters, after the first poll.
-    key: Option<WakerKey>,
-}
-
-impl<A> Future for Stopped<A> {
-    type Output = StopReason;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
-        let Stopped { actor, key } = &mut *self;
-        let header = actor.header();
-        if header.state.load_snapshot().is_dead() {
-            // This step acquires the writes of the last turn, the reason included. The reading
-            // above is relaxed.
-            let _ = header.state.wait_for_stop();
-            return Poll::Ready(end::stop_reason_of(header));
-        }
-        if header.core().is_forked() {
-            // No turn runs in a forked child, so the actor cannot end there.
-            return Poll::Pending; // for ever
-        }
-        // Cloned before the lock is taken, since that is user code.
-        let waker = user::clone_waker(cx.waker());
-        let mut waiting = header.cold().stop.lock();
-        // The flag is set under the lock. The last turn sees the flag, then takes the lock, and so
-        // finds this entry.
-        if !header.state.wait_for_stop() {
-            drop(waiting);
-            drops::drop_waker(Some(waker));
-            return Poll::Ready(end::stop_reason_of(header));
-        }
-        let old = waiting.insert_or_replace(key, waker);
-        drop(waiting);
-        drops::drop_waker(old); // not under the lock
-        Poll::Pending
-    }
-}
-
-impl<A> Awaits for Stopped<A> {
-    fn target(&self) -> &Header {
-        self.actor.header()
-    }
-}
-
-/// Removes the entry of a future that is dropped unfinished.
-impl<A> Drop for Stopped<A> {
-    fn drop(&mut self) {
-        if let Some(key) = self.key
-            && !self.actor.header().core().is_forked()
-        {
-            // The entry has left the list already if the actor has ended.
-            let own = self.actor.header().cold().stop.lock().remove(key);
-            drops::drop_waker(own); // not under the lock
-        }
     }
 }
 
@@ -397,6 +314,51 @@ impl<A> WeakRef<A> {
     #[must_use]
     pub fn id(&self) -> ActorId {
         self.header().id()
+    }
+
+    /// Blocks until the actor has ended, as [`ActorRef::wait_stopped`] does, without keeping the
+    /// actor alive. Returns the reason. If nothing else keeps the actor, the wait ends with
+    /// [`StopReason::Unreferenced`].
+    ///
+    /// # Errors
+    /// As [`ActorRef::wait_stopped`].
+    ///
+    /// ```
+    /// # use heist::{Actor, Executor, StopReason};
+    /// # struct Idle;
+    /// # impl Actor for Idle {}
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let executor = Executor::new();
+    /// let actor = executor.spawn(Idle);
+    /// let watcher = actor.downgrade();
+    /// let watch = std::thread::spawn(move || watcher.wait_stopped());
+    /// drop(actor);   // the last reference
+    /// assert_eq!(watch.join().unwrap()?, StopReason::Unreferenced);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("join", "watch", "monitor", "death watch"))]
+    pub fn wait_stopped(&self) -> Result<StopReason, WaitError> {
+        self.wait_stopped_until(None)
+    }
+
+    /// Blocks as [`wait_stopped`](Self::wait_stopped) does, for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`ActorRef::wait_stopped_timeout`].
+    pub fn wait_stopped_timeout(&self, timeout: Duration) -> Result<StopReason, WaitError> {
+        self.wait_stopped_until(time::instant_after(timeout))
+    }
+
+    fn wait_stopped_until(&self, until: Option<Instant>) -> Result<StopReason, WaitError> {
+        stopped::wait_stopped_until(self.header(), &mut self.wait_stopped_async(), until)
+    }
+
+    /// Returns a future that resolves to the reason when the actor has ended, and does not keep the
+    /// actor alive.
+    #[doc(alias("join", "watch", "monitor", "death watch", "closed"))]
+    pub fn wait_stopped_async(&self) -> WeakStopped {
+        WeakStopped::new(self.weak.clone())
     }
 }
 

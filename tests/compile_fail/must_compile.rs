@@ -131,6 +131,8 @@ fn main() {
     is_sync::<WeakRef<W<Local>>>();
     is_send::<Stopped<W<Local>>>();
     is_sync::<Stopped<W<Local>>>();
+    is_send::<WeakStopped>();
+    is_sync::<WeakStopped>();
     is_send::<Recipient<Local>>();
     is_sync::<Recipient<Local>>();
     is_send::<WeakRecipient<Local>>();

@@ -38,6 +38,7 @@ fn main() {
     actor().ask(()).unwrap(); //~ unused
     actor().send_async(()); //~ unused
     actor().wait_stopped_async(); //~ unused
+    actor().downgrade().wait_stopped_async(); //~ unused
     executor().wait_idle_async(); //~ unused
     executor().shutdown_async(std::time::Duration::ZERO); //~ unused
 }
