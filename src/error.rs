@@ -15,8 +15,8 @@ pub enum Refusal {
     Full,
     /// The actor stops or has stopped.
     Stopped,
-    /// The executor shuts down. It accepts nothing more from outside, and nothing at all once it
-    /// has closed the actor.
+    /// The executor shuts down. Nothing more is accepted from outside, and nothing at all once the
+    /// actor is closed.
     ShuttingDown,
     /// No room came before the timeout passed.
     TimedOut,
@@ -61,8 +61,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// A value that can only be moved or borrowed mutably. It may therefore be shared between threads:
-/// no thread can look at it.
+/// A value that can only be moved or borrowed mutably. Threads may therefore share such a value: no
+/// thread can look inside.
 pub(crate) struct Sealed<T>(pub(crate) T);
 
 // SAFETY: no method gives access to the value through a shared reference.
@@ -70,7 +70,7 @@ unsafe impl<T> Sync for Sealed<T> {}
 
 /// A message that was not accepted, and the reason.
 ///
-/// It implements [`Error`] for every message type, so `?` converts it into
+/// Implements [`Error`] for every message type, so `?` converts it into
 /// `Box<dyn Error + Send + Sync>` and similar types.
 ///
 /// ```
@@ -201,7 +201,8 @@ impl<M, I> Error for TellManyError<M, I> {}
 /// Why an ask has no answer: the error of each step of an ask.
 ///
 /// A message that was refused becomes an [`AskError::Refused`] by `?`, so one function may send,
-/// wait and await. That drops the message; the [`SendError`] itself hands it back.
+/// wait and await. The conversion drops the message; the [`SendError`] itself hands the message
+/// back.
 ///
 /// ```
 /// use heist::AskError;

@@ -2,8 +2,7 @@
 //! each handling one message at a time, balanced by stealing.
 //!
 //! heist suits programs with far more actors than threads: one for each account, connection,
-//! aircraft or key. It keeps every core busy, and needs neither locks in user code nor an async
-//! runtime.
+//! aircraft or key. Every core is kept busy, with neither locks in user code nor an async runtime.
 //!
 //! ```
 //! use heist::{Actor, Context, Executor, Handler};
@@ -157,11 +156,11 @@
 //! # Many messages, one commit
 //!
 //! Some work costs as much for many messages as for one: a commit, a write to disk, a look at the
-//! clock. It can be done once for all waiting messages. An actor that implements [`Receive`] itself
-//! declares how many messages of a type may come at once ([`Receive::BATCH`]). It gets them in
-//! [`receive_batch`](Receive::receive_batch): consecutive messages at the head of its mailbox, in
-//! order, each with its own [`Reply`]. Nothing waits for a batch to fill, so a [`Batch`] has one
-//! message under little load and many under much load.
+//! clock. Such work can be done once for all waiting messages. An actor that implements [`Receive`]
+//! itself declares how many messages of a type may come at once ([`Receive::BATCH`]). The messages
+//! come in [`receive_batch`](Receive::receive_batch): consecutive messages at the head of its
+//! mailbox, in order, each with its own [`Reply`]. Nothing waits for a batch to fill, so a
+//! [`Batch`] has one message under little load and many under much load.
 //!
 //! ```
 //! use heist::{Actor, Batch, Context, Executor, Receive, Reply};

@@ -204,7 +204,7 @@ impl<'a, A> NewCell<'a, A> {
     pub(crate) fn into_state(mut self) -> A {
         assert!(self.has_state, "this cell has no state yet");
         self.has_state = false; // so that the drop frees only the memory
-        // SAFETY: the flag said that the state is there. It is read once, since the flag is
+        // SAFETY: the flag said that the state is there. The state is read once, since the flag is
         // cleared.
         unsafe { (&raw const (*self.cell.as_ptr()).state).cast::<A>().read() }
     }
@@ -251,7 +251,7 @@ impl<A> Drop for NewCell<'_, A> {
         }
         let memory = CellMemory(self.cell, self.core, self.apart);
         if self.has_state {
-            // SAFETY: the flag says that the state is there. It is dropped in place, once.
+            // SAFETY: the flag says that the state is there. The state is dropped in place, once.
             unsafe { (&raw mut (*memory.0.as_ptr()).state).cast::<A>().drop_in_place() };
         }
     }

@@ -53,6 +53,7 @@ impl<F> SpawnBuilder<'_, Dedicated<F>> {
         }
         // The thread is started first. Without a thread there is nothing to undo, and with it only
         // a shutdown can still refuse the actor.
+        // Room for the one value ever sent, so the send below does not wait for the thread.
         let (start, starts) = crossbeam_channel::bounded::<Start<A, F>>(1);
         let life = move |core: &_| {
             let Ok(Start { factory, actor }) = starts.recv() else { return };

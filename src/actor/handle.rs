@@ -22,8 +22,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// A way to reach an executor from anywhere, handlers included. Cheap to clone. It does not keep
-/// the executor running; until it is dropped it keeps what is left of an executor that has ended.
+/// A way to reach an executor from anywhere, handlers included. Cheap to clone. A handle does not
+/// keep the executor running. Until the last handle is dropped, what is left of an ended executor
+/// stays.
 ///
 /// [`Executor`](crate::Executor) dereferences to it.
 ///
@@ -89,9 +90,9 @@ impl Handle {
     /// factory; messages wait in the mailbox meanwhile. The thread runs the turns of this actor and
     /// nothing else, sleeps between them, and ends with the actor. All promises hold for the actor,
     /// under every [`Policy`]. Its handlers may block and wait for answers, since no other actor
-    /// waits behind them. It sends as any thread outside the crew does: that costs some tens of
-    /// nanoseconds more, and the actors that it makes runnable go through the injector. If the
-    /// factory panics, the actor has [panicked](crate::StopReason::Panicked).
+    /// waits behind them. The actor sends as any thread outside the crew does: at some tens of
+    /// nanoseconds more, and actors made runnable by it go through the injector. If the factory
+    /// panics, the actor has [panicked](crate::StopReason::Panicked).
     ///
     /// # Errors
     /// The factory comes back inside the error if the thread cannot be started, or the executor
@@ -168,9 +169,9 @@ impl Handle {
     }
 
     /// Lists the actors of this executor that block in a handler or a hook until another actor has
-    /// done something: which actor each waits for, and for how long. This explains a stall, since a
-    /// wait that closes a cycle was refused unless the cycle [cannot be seen](crate::Ask::wait). An
-    /// actor that is waited for may belong to another executor.
+    /// done something: which actor each waits for, and for how long. The list explains a stall,
+    /// since a wait that closes a cycle was refused unless the cycle [cannot be
+    /// seen](crate::Ask::wait). An actor that is waited for may belong to another executor.
     ///
     /// ```
     /// # use heist::{Actor, ActorRef, Context, Executor, Handler};
@@ -218,7 +219,7 @@ impl Handle {
     /// wait.
     ///
     /// The call does not wait for an answer that a thread outside the crew owes, nor for a timer
-    /// that is not due. It does wait for a pool's replica whose next state is to be made later.
+    /// that is not due. A pool's replica with a next state to be made later does hold up the call.
     ///
     /// # Errors
     /// [`WaitError::OnCrew`] on a thread of this executor's crew; [`WaitError::NoSpare`] in a

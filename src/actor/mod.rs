@@ -218,17 +218,17 @@ pub trait Receive<M: Send + 'static>: Actor {
     /// `receive` for each message.
     ///
     /// - **Contents**: the messages that have arrived, up to `BATCH`, in order; a batch never waits
-    ///   for more. It ends before a message of another type, and with the turn's budget. Told and
-    ///   asked messages mix. Asks whose [deadline](crate::ActorRef::ask_deadline) has passed are
-    ///   left out, as dead letters. A timer's message comes as a batch of one, and so does a
-    ///   message from a pool's shared queue.
+    ///   for more, and ends before a message of another type, and with the turn's budget. Told and
+    ///   asked messages mix. Asks after their [deadline](crate::ActorRef::ask_deadline) are left
+    ///   out, as dead letters. A timer's message comes as a batch of one, and so does a message
+    ///   from a pool's shared queue.
     /// - **Partial use**: messages that are not taken from the iterator stay at the head of the
     ///   mailbox, in order. After [`stop_now`](crate::ActorRef::stop_now) the iterator ends.
     /// - **Panics** are handled as in any handler. Messages that were taken count as handled.
     ///   Replies that were sent are sent; the other askers get
     ///   [`AskError::Panicked`](crate::AskError::Panicked) when the panic (or the end of the state)
-    ///   drops their replies. Messages that were not taken become dead letters, whose askers get
-    ///   the same cause; in a pool the replica's next state handles them.
+    ///   drops their replies. Messages left in the mailbox become dead letters, and their askers
+    ///   get the same cause; in a pool the replica's next state handles these messages.
     /// - **Counts**: each message counts by itself, and keeps its place in the mailbox until the
     ///   call returns. Where times are measured, a message is in work from when it is taken until
     ///   the next one is taken; the last one, until the call returns.

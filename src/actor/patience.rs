@@ -59,6 +59,7 @@ fn judged(habit: &'static LocalKey<Habit>, wait: impl FnOnce() -> LookOutcome) -
             LookOutcome::Done => attempt.succeeded(),
             LookOutcome::Failed => attempt.failed(),
             LookOutcome::FailedBadly => attempt.failed_badly(),
+            // No verdict, as the look was cut short by the caller's own deadline.
             LookOutcome::Unknown => {}
         }
         outcome == LookOutcome::Done

@@ -42,7 +42,7 @@ impl<A> ActorRef<A> {
     }
 }
 
-/// A reference to an actor, of whatever type, that takes messages of type `M`. It keeps the actor
+/// A reference to an actor, of whatever type, that takes messages of type `M`. Keeps the actor
 /// alive, as an [`ActorRef`] does.
 ///
 /// ```
@@ -150,8 +150,8 @@ impl<M> fmt::Debug for Recipient<M> {
     }
 }
 
-/// A reference to an actor, of whatever type, that answers messages of type `M` with an `R`. It
-/// keeps the actor alive, as an [`ActorRef`] does.
+/// A reference to an actor, of whatever type, that answers messages of type `M` with an `R`. Keeps
+/// the actor alive, as an [`ActorRef`] does.
 ///
 /// ```
 /// # use heist::{Actor, Asker, Context, Executor, Handler};

@@ -189,6 +189,7 @@ impl<A> ActorRef<A> {
     /// Lets the actor live without references until it is stopped, panics, or its executor shuts
     /// down.
     pub fn detach(self) {
+        // Before this reference goes, which may be the last one.
         self.header().state.set_detached();
     }
 
@@ -264,8 +265,8 @@ impl<A> fmt::Debug for ActorRef<A> {
     }
 }
 
-/// A reference that does not keep its actor alive. It keeps the memory of the actor's cell, and
-/// what is left of the executor after its end, as an [`ActorRef`] does.
+/// A reference that does not keep its actor alive. The memory of the actor's cell stays, and what
+/// is left of the executor after its end, as with an [`ActorRef`].
 ///
 /// ```
 /// # use heist::{Actor, Executor};

@@ -161,6 +161,7 @@ pub(super) struct OwedReply<R: 'static>(pub(super) Reply<R>);
 impl<R: 'static> OwedReply<R> {
     #[inline]
     pub(super) fn send(self, answer: R) {
+        // Neither this value nor the reply inside is dropped, since the target is used up here.
         if let Some((to, vtable)) = ManuallyDrop::new(self).0.to {
             // SAFETY: the reply is consumed, so the pointer is used once.
             unsafe { (vtable.answer)(to, Ok(answer)) };
@@ -171,6 +172,7 @@ impl<R: 'static> OwedReply<R> {
 impl<R: 'static> Drop for OwedReply<R> {
     #[inline]
     fn drop(&mut self) {
+        // Taken out, so the drop of the reply inside has nothing to answer.
         if let Some((to, vtable)) = self.0.to.take() {
             DroppedReply { to, vtable }.tell_dropped(None);
         }
@@ -257,6 +259,7 @@ impl Timed for LateAnswer {
         Err(self)
     }
 
+    // The drop that follows answers.
     fn report_undeliverable(self: Box<Self>) {}
 }
 

@@ -83,7 +83,7 @@ impl<'a, A: Actor + Send> SpawnBuilder<'a, A> {
     }
 }
 
-/// What is told of a queue's end.
+/// The receiver of the news of a queue's end.
 pub(crate) trait QueueEnd: Send + 'static {
     /// Called once, when all messages that the queue had accepted are given away or dead. Returns
     /// the wakers of waiters that this end concerns.

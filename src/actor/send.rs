@@ -100,8 +100,9 @@ impl<A: Actor> ActorRef<A> {
     }
 
     /// Returns a future that sends a message and waits for room: the awaited form of
-    /// [`send`](Self::send). It takes its place in line when it is first polled. Dropping it drops
-    /// the message, unless that was accepted already; [`cancel`](Sending::cancel) gives it back.
+    /// [`send`](Self::send). The message takes its place in line at the first poll. Dropping the
+    /// future drops a message that was not accepted yet; [`cancel`](Sending::cancel) gives the
+    /// message back.
     #[doc(alias("backpressure", "reserve"))]
     pub fn send_async<M: Send + 'static>(&self, message: M) -> Sending<A, M>
     where
@@ -158,6 +159,7 @@ pub(crate) fn pack_message<A: Receive<M>, M: Send + 'static>(
 /// # Safety
 /// [`pack_message`] was given an `M`.
 pub(crate) unsafe fn open_packed<A, M: Send + 'static>(mut packed: Packed<A>) -> M {
+    // Only looked at: the other form is taken out by `open_envelope`, from the whole value.
     if let PackedForm::Plain(_) = packed.form {
         let PackedForm::Plain(message) = packed.take_form() else { unreachable!("just seen") };
         return *message.downcast().expect("it is an `M`");
@@ -417,7 +419,7 @@ impl<A> Drop for Queued<A> {
 
 /// A message on its way into a mailbox, to be awaited. From [`ActorRef::send_async`].
 ///
-/// It resolves to `Ok` once the message is in the mailbox, or to an error with the message inside.
+/// Resolves to `Ok` once the message is in the mailbox, or to an error with the message inside.
 /// After [`std::mem::forget`] a message that waits stays in line and is sent when the mailbox has
 /// room; the reference to the actor leaks. In a forked child one that waited never resolves.
 #[must_use = "a future does nothing unless it is awaited"]

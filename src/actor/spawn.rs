@@ -52,7 +52,7 @@ impl<'a> Spawner<'a> {
         if cell.is_apart() {
             return Err(cell);
         }
-        // The cell is given back, or completed in place. It is never moved, since every spawn goes
+        // The cell is given back, or completed in place, and never moved, since every spawn goes
         // this way.
         let cell = ManuallyDrop::new(cell);
         let mut refused = false;
@@ -102,9 +102,6 @@ impl<'a> Spawner<'a> {
     }
 }
 
-/// Settings for an actor that is about to be spawned. From [`Handle::build`](crate::Handle::build)
-/// and [`Handle::build_dedicated`](crate::Handle::build_dedicated).
-///
 impl<A> Context<A> {
     /// Spawns an actor on the same executor; see [`Handle::spawn`](crate::Handle::spawn).
     #[must_use = "dropping the last reference ends the actor; see ActorRef::detach"]
@@ -119,6 +116,9 @@ impl<A> Context<A> {
     }
 }
 
+/// Settings for an actor that is about to be spawned. From [`Handle::build`](crate::Handle::build)
+/// and [`Handle::build_dedicated`](crate::Handle::build_dedicated).
+///
 /// ```
 /// # use heist::{Actor, Executor};
 /// # struct Cache;
@@ -138,7 +138,8 @@ pub struct SpawnBuilder<'a, A> {
     worker: Option<usize>,
     timing: bool,
     kept: Option<Box<Supervised>>,
-    /// What the user gave, checked by the spawn. A wrong value that is corrected is forgotten.
+    /// The values that the user gave, checked by the spawn. A wrong value that is corrected is
+    /// forgotten.
     asked_capacity: Option<usize>,
     unbounded: bool,
 }
@@ -162,8 +163,8 @@ impl<'a, A> SpawnBuilder<'a, A> {
         }
     }
 
-    /// Sets a name, for [`ActorRef::name`], `Debug` and lists of actors. It need not be unique, and
-    /// costs an allocation. Default: none.
+    /// Sets a name, for [`ActorRef::name`], `Debug` and lists of actors. The name need not be
+    /// unique, and costs an allocation. Default: none.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into().into());
         self
@@ -172,7 +173,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
     /// Sets how many messages may wait in the mailbox: 1 to 2^27 - 2. Default: the
     /// [executor's](crate::ExecutorBuilder::capacity).
     ///
-    /// What is prepaid comes on top: the actor's own [`tell_self`](crate::Context::tell_self),
+    /// Prepaid messages come on top: the actor's own [`tell_self`](crate::Context::tell_self),
     /// notices of room and answers, and one message for each [timer](crate::Timer) that is due.
     #[doc(alias("mailbox", "bounded", "mailbox_capacity"))]
     pub fn capacity(mut self, messages: usize) -> Self {

@@ -23,9 +23,9 @@ use std::task::{Context, Poll};
 /// The end of an actor, to be awaited. From
 /// [`ActorRef::wait_stopped_async`](crate::ActorRef::wait_stopped_async).
 ///
-/// It holds a reference, as an [`ActorRef`](crate::ActorRef) does; [`WeakStopped`] does not keep
-/// the actor alive. [`std::mem::forget`] leaks that reference. In a forked child it never resolves
-/// unless the actor had ended before the fork.
+/// The future holds a reference, as an [`ActorRef`](crate::ActorRef) does; [`WeakStopped`] does not
+/// keep the actor alive. [`std::mem::forget`] leaks the reference. In a forked child the future
+/// never resolves unless the actor had ended before the fork.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Stopped<A> {
     actor: Strong,

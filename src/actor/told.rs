@@ -98,6 +98,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
             undated: EnvelopeVtable {
                 handle,
                 discard,
+                // No instant: the front of an envelope lies at offset 0, never an instant.
                 sent: 0,
                 batched: undated,
                 mark_taken: None,
@@ -188,7 +189,7 @@ where
     C: Carried<M>,
 {
     // SAFETY: the caller owns the message in the slot and does not read it again. `whose` is the
-    // header of the actor whose turn runs here.
+    // header of the actor in its turn here.
     unsafe {
         let (message, header) = (slot.cast::<C>().read(), whose.cast::<Header>());
         let table = &TellVtablesOf::<A, M, C>::PLAIN.undated;
@@ -207,8 +208,8 @@ where
 /// All messages of the segment are gone, and this is the only pointer to it.
 unsafe fn free_segment<M>(segment: NonNull<Segment>) {
     // SAFETY: `TellVtablesOf` made the segment, and all its slots are passed. The mailbox's
-    // receiver frees it: either a turn, whose thread holds the core until after the turn, or a pool
-    // that empties a hold and has a handle. So the memory pool lives.
+    // receiver frees the segment: a turn, on a thread that holds the core until after the turn, or
+    // a pool that empties a hold and has a handle. So the memory pool lives.
     Worker::with_heap(|here| unsafe { segment::free_memory::<M>(here, segment, Held::promised()) });
 }
 
@@ -258,7 +259,8 @@ unsafe fn handle_prepaid<A: Receive<M>, M: Send + 'static, C: Carried<M>, const 
     header: NonNull<Header>,
     place: Storage,
 ) {
-    // SAFETY: called through the table, with the contract of `handle`.
+    // SAFETY: called through the table, in a turn of the addressed actor of type `A`. The message
+    // is read once, and comes from the actor's pool.
     unsafe {
         come_to_prepaid::<AGAIN>(header.as_ref());
         handle::<A, M, C>(this, header, place);
@@ -295,7 +297,8 @@ unsafe fn handle_prepaid_dated<
     header: NonNull<Header>,
     place: Storage,
 ) {
-    // SAFETY: called through the table, with the contract of `handle_dated`.
+    // SAFETY: called through the table of dated envelopes, in a turn of the addressed actor of type
+    // `A`, with the only pointer to the envelope.
     unsafe {
         come_to_prepaid::<AGAIN>(header.as_ref());
         handle_dated::<A, M, C>(this, header, place);
@@ -325,7 +328,8 @@ unsafe fn open_prepaid<M: Send + 'static, C: Carried<M>, R: Send + 'static, cons
     into: NonNull<()>,
 ) {
     come_to_prepaid::<AGAIN>(header);
-    // SAFETY: called through the table, with the contract of `open`.
+    // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
+    // room for message and reply.
     unsafe { open_for_batch::<M, C, R>(this, header, into) };
 }
 
@@ -345,7 +349,8 @@ unsafe fn handle_prepaid_batch<A, M, C, const AGAIN: bool>(
     // An ordinary message's table opens the same envelope, without a second note.
     let ordinary = &TellVtablesOf::<A, M, C>::PLAIN.undated.batched;
     let ordinary = ordinary.as_ref().expect("messages of this type come in batches");
-    // SAFETY: called through the table of a message of type `M`, with the contract of `handle`.
+    // SAFETY: called through the table of a message of type `M`, in a turn of the actor of type
+    // `A`. `first` is the only pointer to the envelope.
     unsafe { (ordinary.handle)(first, ordinary, from) };
 }
 

@@ -69,6 +69,7 @@ fn block_on<F: Future + Unpin, G>(
         }
     };
     let result = wait();
+    // Fails where the thread is ending, and then the waker is simply dropped.
     let _ = WAKER.try_with(|cached| cached.replace(Some(parker)));
     result
 }
@@ -183,7 +184,7 @@ fn leave_slot() -> Result<Blocking, WaitRefused> {
     Blocking::unless_frozen().ok_or(WaitRefused::NoSpare)
 }
 
-/// A line in the table of waits. It may stand in the place of the line of an outer wait of the same
+/// A line in the table of waits, perhaps in the place of the line of an outer wait of the same
 /// actor: the user code that starts a spare thread for that wait may wait itself.
 struct RecordedWait<'a> {
     who: &'a Header,
@@ -250,8 +251,8 @@ impl Drop for RecordedWait<'_> {
 ///
 /// # Limits
 /// A cycle of waits through `f` is not detected. In particular, do not wait here for a job of a
-/// thread pool whose jobs ask actors that use the same pool: once all of its threads wait for
-/// actors, no thread is left to run the job. Use another pool, or a wait with a timeout.
+/// thread pool if the jobs of that pool ask actors that use the same pool: once all of its threads
+/// wait for actors, no thread is left to run the job. Use another pool, or a wait with a timeout.
 ///
 /// # Costs
 /// If nothing waits for this worker, the call costs some hundred nanoseconds to a few microseconds,

@@ -42,8 +42,8 @@ impl Closing {
         self.0.load(Relaxed)
     }
 
-    /// Closes the executor, whose shards refuse new cells already. Returns `true` if no actor was
-    /// left after `close_actors`, so that the caller stops the crew.
+    /// Closes the executor, after its shards have begun to refuse new cells. Returns `true` if no
+    /// actor was left after `close_actors`, so that the caller stops the crew.
     #[must_use]
     pub(crate) fn close(
         &self,
@@ -84,8 +84,8 @@ pub(crate) fn count_after_spawn(count: impl FnOnce()) {
     count();
 }
 
-/// Returns the number of spawned actors less those that are counted by `ended`. No living actor
-/// whose spawn the caller sees is missed.
+/// Returns the number of spawned actors less those that are counted by `ended`. A living actor is
+/// not missed if the caller sees its spawn.
 pub(crate) fn count_living(ended: impl FnOnce() -> u64, spawned: impl FnOnce() -> u64) -> u64 {
     let ended = ended();
     // Pairs with the fence in `count_after_spawn`: each of the ended is among the spawned. Pairs

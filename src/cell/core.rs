@@ -66,8 +66,8 @@ pub(crate) struct Core {
     pub(crate) dedicated: DedicatedThreads,
     /// Begun when no new actors are accepted and the last actor's end ends the crew.
     pub(super) closing: Closing,
-    /// The start of the crew. It is counted on when each seat has a thread, or is held by a program
-    /// that will run it, and given up with any seat.
+    /// The start of the crew: counted on when each seat has a thread, or is held by a program that
+    /// will run the seat, and given up with any seat.
     pub(crate) start: ThreadStart,
     /// The report of the last shutdown.
     pub(crate) report: Mutex<Option<ShutdownReport>>,

@@ -115,8 +115,8 @@ pub(crate) unsafe fn run_life(
 /// Makes the state. For the holder of the first runnable.
 fn make_first_state(header: &Header, make: Box<dyn FnOnce()>) {
     let current = Current::of_actor(NonNull::from(header));
-    // A kill before the first turn spares the factory. It is dropped instead, which is user code
-    // too.
+    // A kill before the first turn spares the factory. The factory is dropped instead, and a drop
+    // is user code too.
     let stopped_before = header.state.load_snapshot().is_killed();
     let outcome = if stopped_before {
         user::run_contained(Site::Drop, || drop(make));

@@ -28,7 +28,7 @@ pub(crate) enum Lane {
 
 /// A message before its envelope exists. The place is reserved first, so a refusal costs no memory.
 pub(crate) trait Parcel: Sized {
-    /// What the sender gets in return.
+    /// The sender's return value.
     type Receipt;
 
     fn receipt_for(envelope: NonNull<Envelope>) -> Self::Receipt;
@@ -42,7 +42,7 @@ pub(crate) trait Parcel: Sized {
     /// timed.
     #[inline]
     unsafe fn put_into_mailbox(self, to: &Header, from: &impl Origin) -> Self::Receipt {
-        // SAFETY: a place is reserved in the mailbox of `to`, for whose type the parcel is made.
+        // SAFETY: a place is reserved in the mailbox of `to`, and the parcel is made for its type.
         Self::receipt_for(unsafe { push_alone(self, to, from) })
     }
 
@@ -325,8 +325,8 @@ fn reserve_beside(header: &Header, outside: bool) -> Reserve {
 ///
 /// # Safety
 /// Called on a worker of the crew, which keeps the core. The caller holds a strong or weak count of
-/// the cell, which may go with the envelope. It gives up the only pointer to an envelope made for
-/// the cell. The actor has its cold part.
+/// the cell, which may go with the envelope. The caller gives up the only pointer to an envelope
+/// made for the cell. The actor has its cold part.
 #[must_use]
 pub(crate) unsafe fn deliver_tick(header: NonNull<Header>, envelope: NonNull<Envelope>) -> bool {
     // SAFETY: the caller's count keeps the memory. From the reservation on, the reserved place

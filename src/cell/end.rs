@@ -125,7 +125,7 @@ pub(crate) unsafe fn run_ending_turn(this: NonNull<Header>) -> After {
                 supervised.supervisor.take().map(|supervisor| (supervisor, stop_reason_of(header)));
         }
     }
-    // The steps below may free the cell, here or on another thread, and run wakers. That code must
+    // The steps below may free the cell, here or on another thread, and run wakers. A waker must
     // not find itself in a turn of this actor.
     crew_thread::Current::forget_actor();
     // The core must outlive the cell's last count, and this thread of the crew keeps the core.

@@ -178,14 +178,14 @@ impl Envelope {
     /// Returns `true` if the envelope has room for the instant of sending.
     ///
     /// # Safety
-    /// The envelope belongs to the caller, or to an actor whose turn runs here.
+    /// The envelope belongs to the caller, or to an actor in its turn here.
     pub(crate) unsafe fn is_dated(this: NonNull<Envelope>) -> bool {
         // SAFETY: the caller or the turn that runs here owns the envelope, so it is alive.
         unsafe { this.as_ref() }.vtable.sent != 0
     }
 
     /// # Safety
-    /// The envelope belongs to the caller, or to an actor whose turn runs here, and is dated.
+    /// The envelope belongs to the caller, or to an actor in its turn here, and is dated.
     pub(super) unsafe fn sent_pointer(this: NonNull<Envelope>) -> NonNull<SentAt> {
         // SAFETY: the envelope is alive. Its table gives the offset inside the allocation, and the
         // pointer has the provenance of the whole allocation.
@@ -195,7 +195,7 @@ impl Envelope {
     /// Returns when the message was sent, if the envelope says so.
     ///
     /// # Safety
-    /// The envelope belongs to the caller, or to an actor whose turn runs here.
+    /// The envelope belongs to the caller, or to an actor in its turn here.
     pub(crate) unsafe fn sent_at(this: NonNull<Envelope>) -> Option<Instant> {
         // SAFETY: the caller or the turn that runs here owns the envelope. `sent_pointer` is called
         // only for a dated one.

@@ -87,7 +87,7 @@ pub enum Event {
     /// now, or after a [backoff](crate::PoolBuilder::backoff).
     #[non_exhaustive]
     Replaced {
-        /// The replica. It keeps its id.
+        /// The replica. The id stays the same.
         actor: ActorId,
         /// The name that it was spawned with, if any.
         name: Option<Arc<str>>,

@@ -1,4 +1,4 @@
-//! What a panic in an actor's code leads to: the actor fails, and the event hook is told.
+//! The consequences of a panic in an actor's code: the actor fails, and the event hook is told.
 
 use super::event::{Event, PanicPlace};
 use super::header::{Header, Phase, Reason};
@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 
 thread_local! {
-    /// Type of the message whose handling a panic has left, until the turn catches that panic.
+    /// Type of the message left by a panic in its handling, until the turn catches the panic.
     static LEFT: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 

@@ -293,17 +293,17 @@ impl Header {
 
     /// Returns `true` if the running turn should end after the message in hand.
     ///
-    /// This is a hint for turns, which would otherwise read the state word after each message, on
-    /// the cache line where senders write. The word decides, in the last step of the turn:
+    /// A hint for turns, which would otherwise read the state word after each message, on the cache
+    /// line where senders write. The word decides, in the last step of the turn:
     ///
     /// - **A hint is never lost.** A stop sets the word's flag, then the hint. A turn clears the
     ///   hint, then makes a step of the word (`end_turn`, `clear_retire`). Either that step sees
     ///   the flag and the turn acts on it. Or the stop's step comes later and acquires from the
     ///   turn's step, so the hint is set after the clearing.
     /// - **A hint without a flag ends one turn early.** Such a hint is set after a turn has acted
-    ///   on the flag. It stays until a turn ends by `finish`, which clears it, or the next state
-    ///   begins. `end_idle` leaves it, at no cost: nothing was left to handle. A turn cut short by
-    ///   the hint ends by `finish`, finds nothing in the word, and goes on in its next turn.
+    ///   on the flag. The hint stays until a turn ends by `finish`, or the next state begins.
+    ///   `end_idle` leaves it, at no cost: nothing was left to handle. A turn cut short by the hint
+    ///   ends by `finish`, finds nothing in the word, and goes on in its next turn.
     #[inline]
     pub(crate) fn stop_is_hinted(&self) -> bool {
         self.stop_hint.load(Relaxed)

@@ -13,8 +13,8 @@ use std::cell::Cell;
 const SAMPLES: usize = 32;
 
 impl Stopwatch {
-    /// Notes the first of the messages that were taken, for a queue whose messages are given to
-    /// other actors.
+    /// Notes the first of the messages that were taken, for a queue, from which other actors get
+    /// the messages.
     ///
     /// # Safety
     /// `first` is null, or a node of this mailbox. The caller is the mailbox's receiver.

@@ -211,7 +211,7 @@ impl Shard {
     /// no thread waits long for the lock. Before each further part `go_on` is asked. Returns
     /// `false` if it ended the walk.
     ///
-    /// `f` runs under the lock. It must not run user code or release a reference to a cell.
+    /// `f` runs under the lock, and must not run user code or release a reference to a cell.
     pub(crate) fn for_each(
         &self,
         mut f: impl FnMut(NonNull<Header>),

@@ -117,7 +117,7 @@ fn stop_and_drop_state(this: NonNull<Header>, panic: Option<CaughtPanic>) {
         }
     };
     if header.phase.get() == Phase::Running {
-        // SAFETY: in the actor's turn, on a state whose `started` has returned.
+        // SAFETY: in the actor's turn. By the phase there is a state, and `started` has returned.
         let stopped = || unsafe { (header.vtable().stopped)(this, &reason) };
         if let Err(text) = user::run_guarded(Site::Stopped, stopped) {
             count_panic(header, PanicPlace::Stopped, CaughtPanic::of_no_message(text));

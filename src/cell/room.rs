@@ -18,8 +18,8 @@
 //!
 //! **Why actors that wait for each other's room go on.** A notice for O about T comes when the
 //! ordinary messages in T are at most half the capacity. O's `tell` is refused then only if T has
-//! got ordinary messages meanwhile, or if senders are in line, of whose messages each turn of T
-//! with room takes one in. So each notice that O handles in vain comes after a message that T
+//! got ordinary messages meanwhile, or if senders are in line. Then each turn of T with room takes
+//! one of their messages in. So each notice that O handles in vain comes after a message that T
 //! accepted after the notice before. Suppose that there were notices for ever and a finite number
 //! of messages. Then from some moment on all messages would be handled, since each actor with a
 //! message has a turn. No mailbox would hold an ordinary message, and the next `tell` would be
@@ -196,7 +196,7 @@ pub(crate) fn notify_owner(
 /// Delivers an exempt message to the mailbox's owner, behind all that wait for room now.
 ///
 /// # Safety
-/// `owner` is the actor whose cell `header` is. The envelope is made for it, and the caller gives
+/// `owner` is the actor with the cell `header`. The envelope is made for it, and the caller gives
 /// up the only pointer to it.
 pub(crate) unsafe fn deliver_behind_line(
     header: &Header,

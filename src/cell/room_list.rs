@@ -1,5 +1,5 @@
-//! The list of those that wait for room in a mailbox, and the ticket of a sender in it. What is
-//! done with both is in [`room`](super::room).
+//! The list of waiters for room in a mailbox, and the ticket of a sender in the list. The steps are
+//! in [`room`](super::room).
 //!
 //! Messages are here as nodes: an envelope's table names the cell, and the cell has this list.
 

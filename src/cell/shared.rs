@@ -8,7 +8,7 @@
 //! A message is never put behind another message of a member. An idle member is given the message,
 //! or a member takes it at the end of a turn. In both cases the message goes where ticks go, before
 //! the messages in the member's own mailbox. So a message waits in the queue as long as all members
-//! are busy, and for nothing but a worker from then on. A member whose own mailbox is never empty
+//! are busy, and for nothing but a worker from then on. A member with a mailbox that is never empty
 //! takes one message at each turn's end, so neither mailbox starves.
 //!
 //! Both ends decide by one word, the member's own:
@@ -88,7 +88,7 @@ impl Sharing {
     }
 }
 
-/// What the queue's turn found.
+/// The finding of a queue's turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QueueFinding {
     /// All linked messages have been given away, this many.
@@ -141,8 +141,8 @@ impl SharedQueue {
         found
     }
 
-    /// Returns an idle member with a place reserved. Returns `None` if each member has a turn, at
-    /// whose end it will look at the queue.
+    /// Returns an idle member with a place reserved. Returns `None` if each member has a turn, and
+    /// will look at the queue at its end.
     fn idle_member(&mut self) -> Option<NonNull<Header>> {
         let all = self.members.len();
         debug_assert!(all > 0, "asked for before");
@@ -239,7 +239,8 @@ pub(super) unsafe fn run_queue_turn(this: NonNull<Header>) -> After {
     let mut given = 0;
     if !now.is_killed() {
         chaos();
-        // Bound to a name before the match, whose scrutinee would hold the lock until its end.
+        // Bound to a name first: as the scrutinee of the match the lock would be held until its
+        // end.
         let found = sharing.0.lock().give_to_idle(header);
         match found {
             // The runnable is held, and a member may have taken the last message already: the cell

@@ -1,5 +1,5 @@
 //! The common part of a shared queue and its members: which cells they are, and whether the queue's
-//! runnable is held. What is done with it is in [`shared`](super::shared).
+//! runnable is held. The steps are in [`shared`](super::shared).
 
 use super::header::Header;
 use super::supervisor::Supervised;

@@ -1,6 +1,6 @@
 //! The supervisor of a cell, which decides on successors, and the part of a cell that has one.
 //!
-//! What happens when a state is lost is in [`restart`](super::restart).
+//! The steps after the loss of a state are in [`restart`](super::restart).
 
 use super::event::ReplicaFailure;
 use super::header::Header;
@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::Waker;
 
-/// What follows the end of a state.
+/// The step after the end of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AfterLoss {
     /// A successor, after this time.

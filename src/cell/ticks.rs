@@ -11,7 +11,7 @@
 //! pay nothing.
 //!
 //! A tick may be due and then not be wanted any more: its timer was cancelled, or its deadline has
-//! passed. Such a tick was accepted but is not handled. It becomes a dead letter in its turn.
+//! passed. Such a tick was accepted but is not handled. The tick becomes a dead letter in its turn.
 
 use crate::mailbox::inbox::Inbox;
 use crate::mailbox::link::Node;

@@ -3,8 +3,8 @@
 //! A turn takes no more messages than waited when it began. So an actor that tells itself something
 //! cannot keep its worker, and the messages of a flood are handled while they are still in the
 //! cache. Within that bound a turn ends at its budget of messages or of time. The clock is read
-//! rarely as long as messages are short, and after every message on a worker whose messages have
-//! lately been long.
+//! rarely as long as messages are short, and after every message on a worker with long messages
+//! lately.
 //!
 //! A panic in a message fails the actor: the turn goes on to the actor's end.
 //!
@@ -191,11 +191,11 @@ unsafe fn finish_turn(this: NonNull<Header>, waiting: u32, drained: TurnOutcome)
     unsafe { end::run_ending_turn(this) }
 }
 
-/// What a turn did with the messages.
+/// A turn's work on the messages.
 struct TurnOutcome {
     /// Messages that were handled, or found to be too late.
     total: u32,
-    /// Of those, the number whose places were given back already.
+    /// Of those, the number with places given back already.
     given: u32,
     outcome: Result<(), PanicText>,
 }
@@ -240,8 +240,8 @@ fn drain_timed(
     // SAFETY: this turn holds the runnable and so is the receiver. All nodes are envelopes of this
     // mailbox.
     let next = |run: &TurnProgress<'_>| unsafe {
-        // Messages in slots were sent before the actor was timed, and have no instant. They are
-        // moved into envelopes, so the loop has a single kind.
+        // Messages in slots were sent before the actor was timed, and have no instant. Such
+        // messages are moved into envelopes, so the loop has a single kind.
         let node = cold
             .ticks
             .pop_or(this.cast(), Popped::Node, || run.pop_message())?
@@ -290,7 +290,7 @@ struct TurnProgress<'a> {
     header: &'a Header,
     /// Messages handled in this turn.
     total: Cell<u32>,
-    /// Of those, the number whose places were given back already.
+    /// Of those, the number with places given back already.
     given: Cell<u32>,
     /// Messages that were taken off the inbox and not handled yet.
     rest: Cell<*mut Node>,

@@ -108,8 +108,8 @@ where
     }
 
     /// Sets after which time the directory lets go of an actor that was neither looked up nor
-    /// handled a message; more than zero. It happens after one to two times this time. Default:
-    /// never.
+    /// handled a message; more than zero. The directory lets go after one to two times this time.
+    /// Default: never.
     ///
     /// # Costs
     /// In each such time all actors that the directory keeps are looked at once, in steps of 256,

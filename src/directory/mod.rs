@@ -59,16 +59,16 @@ use table::{DirectoryInner, DirectoryOwner};
 /// of an actor are decided on one atomic word. Messages from one sender to one key are handled in
 /// the order sent, also from one actor of the key to the next.
 ///
-/// [`Context::stop`](crate::Context::stop) and [`ActorRef::stop`] end an actor too. It handles its
-/// accepted messages, and later messages by the directory go to the next actor.
+/// [`Context::stop`](crate::Context::stop) and [`ActorRef::stop`] end an actor too. The actor
+/// handles its accepted messages, and later messages by the directory go to the next actor.
 /// [`ActorRef::stop_now`] and panics make dead letters, as always.
 ///
 /// # The function that makes actors
 ///
 /// The function runs on the crew, in the new actor's first turn, when the key's actor before has
-/// ended. It may load something, and need not be quick. It runs under no lock and may use the
-/// directory. A panic counts as a panic in [`started`](Actor::started): the actor ends, its askers
-/// get the text, nothing is left in the table, and the next message tries again.
+/// ended. The function may load something, and need not be quick. No lock is held, so the function
+/// may use the directory. A panic counts as a panic in [`started`](Actor::started): the actor ends,
+/// its askers get the text, nothing is left in the table, and the next message tries again.
 ///
 /// # Costs
 ///
@@ -170,7 +170,7 @@ where
     /// Returns the key's actor, or spawns one with this `make`. Never waits.
     ///
     /// `make` runs at most once, in the new actor's first turn, under [the
-    /// conditions](Self#the-function-that-makes-actors) of the directory's own function. It is
+    /// conditions](Self#the-function-that-makes-actors) of the directory's own function. `make` is
     /// dropped if there is an actor already, or the executor shuts down. See [`get`](Self::get) for
     /// all else.
     ///

@@ -252,10 +252,10 @@ enum DirectorySendState<A> {
 
 /// A message on its way to a key's actor, to be awaited. From [`Directory::send_async`].
 ///
-/// It resolves to `Ok` once the message is in a mailbox, or to an error with the message inside.
-/// After [`std::mem::forget`] a message that waits stays in line and is sent when that mailbox has
-/// room; if the actor stops before, the message leaks. The key leaks too, and so do a reference to
-/// the actor and a handle of the directory.
+/// Resolves to `Ok` once the message is in a mailbox, or to an error with the message inside. After
+/// [`std::mem::forget`] a message that waits stays in line and is sent when that mailbox has room;
+/// if the actor stops before, the message leaks. The key leaks too, and so do a reference to the
+/// actor and a handle of the directory.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct DirectorySending<K: 'static, A: Actor, M> {
     directory: Directory<K, A>,

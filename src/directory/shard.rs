@@ -280,7 +280,7 @@ impl<K, A: Actor> KeyShard<K, A> {
         (to > 0).then_some(to)
     }
 
-    /// Returns the keys whose actors accept messages, with these actors.
+    /// Returns each key with an actor that accepts messages, and the actor.
     pub(super) fn running(&self) -> Vec<(Arc<K>, ActorRef<A>)> {
         let running =
             |entry: &KeyEntry<K, A>| Some((Arc::clone(&entry.key), entry.actor.upgrade()?));
@@ -397,7 +397,7 @@ impl<K, A: Actor> KeyShard<K, A> {
 
 impl<K, A: Actor> KeyShard<K, A> {
     /// Returns the first key of this hash, and its actor, if kept and running. The actor then
-    /// counts as used. This does little harm if the key is not the wanted one.
+    /// counts as used. The mistake does little harm if the key is not the wanted one.
     pub(super) fn first_of_hash(&mut self, hash: u64) -> Option<(Arc<K>, Option<ActorRef<A>>)> {
         let entry = self.table.find(hash, |entry| entry.hash == hash)?;
         let kept = (entry.place != NOT_RESIDENT).then(|| &mut self.ring[entry.place as usize]);

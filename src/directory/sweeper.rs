@@ -1,10 +1,10 @@
 //! The sweeper, which finds idle actors: an actor that goes round the parts of a directory with an
 //! idle time, once in each such time.
 //!
-//! The sweeper exists only while an actor may become idle. It is spawned when an unwatched part
-//! keeps an actor, and ends when a round finds no kept actor anywhere. Unused actors are let go of
-//! in the second round at the latest, so an unused directory has neither a timer nor a sweeper. The
-//! sweeper's own timer keeps it alive.
+//! The sweeper exists only while an actor may become idle. The sweeper is spawned when an unwatched
+//! part keeps an actor, and ends when a round finds no kept actor anywhere. Unused actors are let
+//! go of in the second round at the latest, so an unused directory has neither a timer nor a
+//! sweeper. The sweeper's own timer keeps it alive.
 //!
 //! A round goes in steps. No part's lock is held for long, and other actors get their turns in
 //! between.

@@ -102,8 +102,8 @@ pub struct SpareStats {
     pub blocked: u64,
     /// How often a spare took over a worker's slot.
     pub hand_overs: u64,
-    /// Turns that ended on a thread without the worker's slot. They count in no worker's `turns`,
-    /// and their messages in no worker's `messages`.
+    /// Turns that ended on a thread without the worker's slot. Such turns count in no worker's
+    /// `turns`, and their messages in no worker's `messages`.
     pub turns: u64,
     /// How often a thread blocked and kept its worker's slot, since no spare was left.
     pub kept: u64,
@@ -112,8 +112,8 @@ pub struct SpareStats {
 }
 
 impl WorkerStats {
-    /// Returns `true` if the worker is asleep. It counts as asleep from shortly before it parks
-    /// until it runs again, which may be a while after it was unparked.
+    /// Returns `true` if the worker is asleep. A worker counts as asleep from shortly before it
+    /// parks until it runs again, which may be a while after it was unparked.
     ///
     /// Looked at regularly together with [`Stats::waiting_actors`], this tells how long workers
     /// sleep while there is something to do.

@@ -140,9 +140,9 @@ impl Handle {
     /// the others follow, ranked by counts. Each actor is seen at its own moment.
     ///
     /// # Costs
-    /// The call looks at every actor of the executor, with a few loads for each. It takes 256 at a
-    /// time under the lock of one part of the registry, which a worker needs to spawn and to forget
-    /// actors. So it is for people and monitors that look now and then, not for handlers.
+    /// The call looks at every actor of the executor, with a few loads for each: 256 actors at a
+    /// time, under the lock of one part of the registry, which a worker needs to spawn and to
+    /// forget actors. So it is for people and monitors that look now and then, not for handlers.
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};

@@ -3,10 +3,10 @@
 //! Senders push onto a stack with one compare-and-swap. The receiver takes the whole stack and
 //! reverses it. (The inbox of CAF's actors works the same way; the stack is Treiber's, 1986.)
 //! Compared with an exchange-based queue (Vyukov, MCS), the stack has no link that is claimed but
-//! not made, although a segment's slot may be claimed and not filled. It needs no dummy node, and a
-//! reader on another core takes a whole batch with one cache-line transfer. There is no ABA
-//! problem, because no thread takes a single node off the stack. Several messages may lie behind
-//! one link, in a [segment]. Adding a message to a segment is a step on the stack, too.
+//! not made, although a segment's slot may be claimed and not filled. The stack needs no dummy
+//! node, and a reader on another core takes a whole batch with one cache-line transfer. There is no
+//! ABA problem, because no thread takes a single node off the stack. Several messages may lie
+//! behind one link, in a [segment]. Adding a message to a segment is a step on the stack, too.
 //!
 //! Order: the compare-and-swaps order the pushes. A push that happens before another one lies below
 //! it and comes out first. Nodes taken earlier come before all nodes on the stack.
@@ -34,7 +34,7 @@ pub(crate) struct Inbox {
     taken: Cell<*mut Node>,
 }
 
-/// What became of a message meant for the segment on top.
+/// The outcome of an attempt to fill the segment on top.
 #[must_use]
 pub(crate) enum Filled<M> {
     /// The message is in a slot.
@@ -119,6 +119,7 @@ impl Inbox {
             match self.stack.compare_exchange_weak(top, link, Release, Relaxed) {
                 Ok(_) => return top.is_null(),
                 Err(_) => {
+                    // Read again after the pause: by then the top has usually changed once more.
                     back_off();
                     top = self.stack.load(Relaxed);
                 }

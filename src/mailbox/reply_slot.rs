@@ -45,8 +45,8 @@ pub(crate) struct ReplySlot<T> {
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
-/// The records under an ask's address which the side that frees the slot removes. They have no
-/// meaning here.
+/// The records under an ask's address which the side that frees the slot removes. Their meaning
+/// belongs to the floors above.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Records(u8);
 
@@ -69,7 +69,7 @@ impl Records {
     }
 }
 
-/// What the replier must do after it has answered.
+/// The replier's duty after its answer.
 #[must_use]
 pub(crate) enum Answered<T> {
     /// Nothing: the asker will find the answer.

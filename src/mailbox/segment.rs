@@ -41,8 +41,8 @@ use std::ptr::{self, NonNull};
 /// Maximal number of messages in a segment. The number fits into the free bits of a link, and the
 /// marks, with the receiver's position, fit into two words.
 const SLOTS: usize = 15;
-/// Number of slots of a segment of larger messages. These are the last slots, so every segment is
-/// full when [`SLOTS`] are claimed.
+/// Number of slots of a segment of larger messages. Such a segment has the last slots, so every
+/// segment is full when [`SLOTS`] are claimed.
 const FEW: usize = if cfg!(heist_loom) { 2 } else { 7 };
 const _: () = assert!(SLOTS == MOST_CLAIMED);
 
@@ -268,7 +268,7 @@ fn segment_of(link: *mut Node) -> NonNull<Segment> {
     unsafe { NonNull::new_unchecked(link::segment_node(link).cast()) }
 }
 
-/// What the receiver finds in a segment.
+/// The outcome of a look at a segment's next slot.
 pub(super) enum NextSlot {
     /// A message, which stays in its slot until the receiver comes again.
     Slot(&'static SegmentKind, NonNull<()>),
@@ -337,6 +337,7 @@ unsafe fn free_passed(segment: NonNull<Segment>) -> *mut Node {
     // SAFETY: all slots were passed, so no sender is in the segment, and the receiver alone has it.
     unsafe {
         let after = segment.as_ref().node.next.get();
+        // `with_mut`, so that loom reports a sender that still reads the kind.
         let kind = segment.as_ref().kind.with_mut(|kind| *kind);
         (kind.free)(segment);
         after

@@ -97,6 +97,7 @@ impl Chunks {
         }
         poison::unpoison(ptr::without_provenance_mut(address + index * SLAB), SLAB);
         let mut inner = self.list.lock();
+        // The chunk has a slab again, so the search must not begin above the chunk.
         inner.lowest = inner.lowest.min(address);
         let chunk = inner.chunks.get_mut(&address).expect("a slab of ours");
         chunk.here |= 1 << index;

@@ -338,7 +338,8 @@ impl Heap {
         match here {
             Some(here) if ptr::eq(Arc::as_ptr(&here.chunks), chunks) => {
                 // Direct-mapped: two pairs of heap and size that meet in one entry send each
-                // other's chains early, which costs time but nothing else.
+                // other's chains early, which costs time but nothing else. Neighbouring heaps lie
+                // five entries apart, so their first few classes do not meet.
                 let spread = home.addr() / size_of::<Heap>() * 5 + class;
                 here.open[spread % OPEN].add_block(home, class, block);
             }

@@ -30,8 +30,8 @@
 //! **What is given back, and when**: an empty slab goes back to the pool at once, except for the
 //! slab that each size class takes from and a few more. Before a worker parks, those go back too,
 //! and its unfinished chains go home. A chunk with all slabs back goes to the system, except for
-//! one. When the crew is idle a burst's memory has therefore returned to the system. What stays is
-//! the memory in use, at most one partly used slab (64 KiB) for each size and heap, and one chunk.
+//! one. When the crew is idle a burst's memory has therefore returned to the system. The memory in
+//! use stays, with at most one partly used slab (64 KiB) for each size and heap, and one chunk.
 //!
 //! **How long it lives**: a pool is part of the executor's shared part, the core, which references,
 //! threads of the crew and handles keep alive. Giving a block back touches the block's slab and its
@@ -107,6 +107,7 @@ impl MemoryPool {
         let own = crate::sync::thread_stripe(STRIPES);
         let heap = &self.stripes[own];
         let heap = if heap.try_claim() { heap } else { self.claim_another(own) };
+        // Without a guard for the claim: `f` moves a value into a block, and runs no user code.
         let result = f(heap);
         // SAFETY: claimed above, and `f` only borrowed it.
         unsafe { heap.release_claim() };

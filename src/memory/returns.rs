@@ -1,7 +1,7 @@
 //! Blocks on their way home: chains of blocks, and the stack on which other threads leave chains
 //! for a heap.
 //!
-//! Many threads push, and only the heap's holder takes, always the whole stack. This makes a
+//! Many threads push, and only the heap's holder takes, always the whole stack. The result is a
 //! Treiber stack without the ABA problem, since no thread takes a single element.
 //!
 //! Loom model: `models::returns`. Needed orderings: `cargo xtask weaken returns`.

@@ -17,7 +17,7 @@ pub(super) const SIZES: usize = LARGEST / GRANULE;
 
 const _: () = assert!(size_of::<Block>() <= SMALLEST);
 
-/// What a block is for. Long-lived cells do not share slabs with messages, which come and go.
+/// The purpose of a block. Long-lived cells do not share slabs with messages, which come and go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Message,
@@ -33,6 +33,7 @@ pub(super) const fn is_pooled<T>() -> bool {
 pub(super) const fn class_of<T>(kind: Kind) -> usize {
     // Alignment too: the smallest blocks are aligned to words only.
     let small = size_of::<T>() <= SMALLEST && align_of::<T>() <= align_of::<Block>();
+    // A value of one granule that needs a stricter alignment gets the next size, of two.
     let granules = if size_of::<T>() <= GRANULE { 2 } else { size_of::<T>().div_ceil(GRANULE) };
     let of_its_kind = if small { 0 } else { granules - 1 };
     of_its_kind + if matches!(kind, Kind::Cell) { SIZES } else { 0 }

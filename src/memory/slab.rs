@@ -133,6 +133,7 @@ impl Slab {
 
     fn carve_chain(&self) -> Option<Chain> {
         let (size, from) = (self.size as usize, self.fresh.get() as usize);
+        // The rest of a slab that is too short for another block stays unused.
         let count = ((self.end as usize - from) / size).min(CARVE / size);
         if count == 0 {
             return None;

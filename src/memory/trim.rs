@@ -63,6 +63,7 @@ impl Heap {
                 self.release_slab(slab);
             }
         }
+        // Once for all of them: nothing above stops this last loop half-way.
         self.slabs.set(self.slabs.get() - self.empties.replace(0));
     }
 

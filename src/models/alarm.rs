@@ -122,7 +122,8 @@ impl Crew {
                     searching = false;
                     self.fire();
                     if self.sentinel {
-                        // It may have been the sentinel that got up, so another is appointed.
+                        // The worker that got up may have been the sentinel, so another is
+                        // appointed.
                         self.idle.ensure_watched();
                     }
                     if then_busy {

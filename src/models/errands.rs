@@ -19,7 +19,7 @@ const CHORES: usize = 2;
 
 struct Crew {
     owed: OwedChores,
-    /// What is left of the errand, while it waits.
+    /// The chores left of the errand, while it waits.
     queue: Mutex<usize>,
     timers: Mutex<usize>,
     begun: AtomicUsize,

@@ -65,7 +65,7 @@ fn take(returns: &Returns) -> usize {
 fn chains_come_home_once() {
     explore(3, || {
         let shared =
-            // Counts whose sum says which chains came home.
+            // The sum of these counts says which chains came home.
             Arc::new(Shared { returns: Returns::new(), pieces: [Piece::new(1), Piece::new(10)] });
         let taker = spawn(&shared, |shared| take(&shared.returns));
         let sender = spawn(&shared, |shared| shared.pieces[0].give(&shared.returns));

@@ -209,7 +209,7 @@ impl<A: Actor> Pool<A> {
     }
 
     /// Returns a future that resolves when all replicas have ended: the awaited form of
-    /// [`wait_stopped`](Self::wait_stopped). It does not keep the pool running.
+    /// [`wait_stopped`](Self::wait_stopped). The future does not keep the pool running.
     pub fn wait_stopped_async(&self) -> PoolStopped<A> {
         PoolStopped { shared: Arc::clone(&self.shared), key: None }
     }
@@ -281,9 +281,9 @@ impl<A: Actor> fmt::Debug for Pool<A> {
     }
 }
 
-/// The end of a pool, to be awaited. From [`Pool::wait_stopped_async`]. It keeps no pool from its
-/// end. After [`std::mem::forget`] the memory of the pool leaks. In a forked child it never
-/// resolves.
+/// The end of a pool, to be awaited. From [`Pool::wait_stopped_async`]. The future keeps no pool
+/// from its end, and never resolves in a forked child. After [`std::mem::forget`] the memory of the
+/// pool leaks.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct PoolStopped<A: Actor> {
     shared: Arc<PoolInner<A>>,

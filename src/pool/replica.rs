@@ -37,6 +37,7 @@ impl ReplicaCounts {
     /// Returns `true` if the replica has no state, and will have none for a while.
     #[inline]
     pub(super) fn is_absent(&self) -> bool {
+        // Relaxed: a hint for strategies, which choose by counts that may be out of date anyway.
         self.absent.load(Relaxed)
     }
 

@@ -118,6 +118,7 @@ impl<A> Stripe<A> {
     /// Returns 0, 1 and so on, modulo `n`.
     #[inline]
     fn next(&self, n: usize) -> usize {
+        // A read-modify-write, unlike the seed: `RoundRobin` spreads a worker's messages exactly.
         (self.round.fetch_add(1, Relaxed) % n as u64) as usize
     }
 
@@ -180,6 +181,7 @@ impl<A> Stripe<A> {
         let (mut best, mut least, mut equal) = (0, usize::MAX, 0);
         for (index, replica) in replicas.iter().enumerate() {
             let load = replica.load();
+            // `equal` is 0 before the first replica only, and its load may be the greatest number.
             if load < least || equal == 0 {
                 (best, least, equal) = (index, load, 1);
             } else if load == least {

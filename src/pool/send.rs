@@ -216,6 +216,7 @@ impl<A: Actor> Pool<A> {
     #[must_use]
     pub fn choose(&self, strategy: impl Strategy) -> Option<ActorRef<A>> {
         let picked = self.shared.choose_and_deliver(&strategy, |picked| picked.ok().cloned())?;
+        // The queue and the holds have cells without an actor, to which no user gets a reference.
         picked.header().supervised().is_some_and(|kept| !kept.is_queue()).then_some(picked)
     }
 
@@ -316,10 +317,10 @@ enum PoolSendState<A> {
 
 /// A message on its way to a pool, to be awaited. From [`Pool::send_async`].
 ///
-/// It resolves to `Ok` once the message is in a mailbox, or to an error with the message inside.
-/// After [`std::mem::forget`] a message that waits stays in line and is sent when that mailbox has
-/// room; if the pool removes the replica before, the message leaks. The strategy leaks too, and so
-/// does a handle of the pool: dropping the other handles does not stop the pool then.
+/// Resolves to `Ok` once the message is in a mailbox, or to an error with the message inside. After
+/// [`std::mem::forget`] a message that waits stays in line and is sent when that mailbox has room;
+/// if the pool removes the replica before, the message leaks. The strategy leaks too, and so does a
+/// handle of the pool: dropping the other handles does not stop the pool then.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct PoolSending<A: Actor, S, M> {
     pool: Pool<A>,
@@ -455,6 +456,7 @@ impl<A: Actor> PoolInner<A> {
         if self.is_forked() {
             return None;
         }
+        // The own stripe is only the fastest: each stripe holds up a change of the roster.
         let roster = self.own_stripe().roster.read();
         Arc::ptr_eq(&roster, seen).then(|| deliver(&roster))
     }

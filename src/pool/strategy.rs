@@ -170,12 +170,12 @@ fixed! {
     /// default.
     PoolDefault => Route::Default;
     /// One replica after the other. Each worker has a count of its own, and threads outside share a
-    /// few, so that senders do not contend. What one worker sends is spread exactly.
+    /// few, so that senders do not contend. One worker's messages are spread exactly.
     RoundRobin => Route::RoundRobin;
     /// A random replica.
     Random => Route::Random;
-    /// The replica with the fewest messages, waiting and in work; of equal ones, any. It looks at
-    /// all replicas: for few replicas, or long messages.
+    /// The replica with the fewest messages, waiting and in work; of equal ones, any. Looks at all
+    /// replicas: for few replicas, or long messages.
     LeastLoaded => Route::LeastLoaded;
     /// The less loaded of two random replicas: nearly as even as [`LeastLoaded`], at the cost of a
     /// look at two.
@@ -301,8 +301,8 @@ pub(super) fn jump_hash(mut key: u64, buckets: usize) -> usize {
     while next < buckets as u64 {
         bucket = next;
         key = key.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(1);
-        // The published formula: the next jump's target, from 31 random bits. It grows, so the loop
-        // ends after about ln(buckets) jumps.
+        // The published formula: the next jump's target, from 31 random bits. The target grows, so
+        // the loop ends after about ln(buckets) jumps.
         next = ((bucket + 1) as f64 * (2_147_483_648.0 / ((key >> 33) + 1) as f64)) as u64;
     }
     bucket as usize

@@ -7,10 +7,10 @@
 //!
 //! # In prose
 //!
-//! The alarm is an atomic: the instant before which no timer is due. It is written under the
-//! table's lock ([`timers`](super::timers)) only: lowered when an earlier timer is armed, raised
-//! after due timers have been taken out. Cancelling leaves the alarm unchanged, so it may go off
-//! once for nothing.
+//! The alarm is an atomic: the instant before which no timer is due. Writes happen only under the
+//! table's lock ([`timers`](super::timers)): the alarm is lowered when an earlier timer is armed,
+//! raised after due timers have been taken out. Cancelling leaves the alarm unchanged, so it may go
+//! off once for nothing.
 //!
 //! | event | the alarm | the timer waiter (under the lock of the list of sleepers) |
 //! |---|---|---|
@@ -38,7 +38,7 @@
 //!    at that time.
 //!
 //! Raising the alarm needs no message to a timer waiter, which gets up for the earlier instant and
-//! looks. But a timer waiter that got up leaves no watch behind. It therefore always appoints a
+//! looks. But a timer waiter that got up leaves no watch behind, and therefore always appoints a
 //! successor itself, even if other workers were quicker to fire.
 //!
 //! A late request to look (the receiver has left the list meanwhile) does no harm, since it only

@@ -1,7 +1,7 @@
 //! Members: threads of the crew, with or without a worker.
 //!
 //! A *member* is a thread of one crew that runs turns. Most of the time it holds a worker's slot
-//! (the state there is [`Worker`]). It may have given up the slot in the middle of a turn
+//! (the state there is [`Worker`]). A member may have given up the slot in the middle of a turn
 //! ([`spares`](super::spares)). The differences:
 //!
 //! | | a member with a slot | a member without | any other thread |

@@ -3,8 +3,8 @@
 //!
 //! A dedicated thread belongs to the crew: its actor's messages count as the crew's own, and the
 //! thread may not wait for the crew. But it is no worker. The thread has no queue, and runnables
-//! made ready by its actor take the way from outside. It may block freely, since no work waits
-//! behind its turns.
+//! made ready by its actor take the way from outside. A dedicated thread may block freely, since no
+//! work waits behind its turns.
 //!
 //! An actor has one runnable at most, so the thread needs no queue either. Making the actor ready
 //! leaves the runnable as the token for which the thread sleeps.

@@ -1,22 +1,22 @@
 //! Errands: user code that the scheduler itself has to call, as a runnable of its own.
 //!
 //! Wakers of finished waits, and destructors of timers that were cancelled or could not be
-//! delivered, belong to no actor's turn. They may still block, panic or send. So a worker never
+//! delivered, belong to no actor's turn. Both may still block, panic or send. So a worker never
 //! calls them between two turns, where it holds duties for others (the alarm, the list of
 //! sleepers): it makes an errand of them and pushes that like any runnable. An errand therefore
 //! runs in the main loop: its worker counts as awake, siblings may steal it, and its thread may
 //! leave its slot while it blocks.
 //!
-//! An errand holds any number of chores. It runs one of them, and pushes itself back *before* that
-//! chore if more are left: a slow chore holds up neither the actors in the queue nor the other
-//! chores, which a sibling may take.
+//! An errand holds any number of chores. Each run takes one chore, and pushes the errand back
+//! *before* that chore if more are left: a slow chore holds up neither the actors in the queue nor
+//! the other chores, which a sibling may take.
 //!
 //! # Wakers in a turn
 //!
-//! A turn may have to wake several waiters: senders for whose messages there is room, waiters for
-//! an actor's end. Any of these wakers may block, so none of them may stand in another's way. The
-//! wakers of threads that block in this crate are woken on the spot, since these neither block nor
-//! run user code. For all others:
+//! A turn may have to wake several waiters: senders that have room for their messages now, waiters
+//! for an actor's end. Any of these wakers may block, so none of them may stand in another's way.
+//! The wakers of threads that block in this crate are woken on the spot, since these neither block
+//! nor run user code. For all others:
 //!
 //! | function | the waking thread | for |
 //! |---|---|---|
@@ -50,8 +50,8 @@
 //! until another waker has run. So no worker ends before every chore of the crew has begun
 //! ([`OwedChores`](super::chores::OwedChores)): a worker that has nothing to do takes errands from
 //! the local queues of its siblings, under every policy, and looks again while an errand is on its
-//! way from one queue to another. That never takes long, since no user code runs on that way. By
-//! then all actors have ended, so whatever it takes there is an errand.
+//! way from one queue to another. Such a move never takes long, since it runs no user code. By then
+//! all actors have ended, so all that waits there are errands.
 //!
 //! Why a worker that reads 0 has missed no chore: each chore is counted before
 //!
@@ -81,7 +81,7 @@ use std::task::Waker;
 #[repr(C)]
 struct Errand<T> {
     header: RunnableHeader,
-    /// What is left to do, the next one last.
+    /// The chores left to do, the next one last.
     chores: Vec<T>,
     each: fn(T),
     site: Site,

@@ -96,7 +96,7 @@ impl Attempt<'_> {
     }
 }
 
-/// What a worker has learnt from its last searches.
+/// A worker's record of its last searches.
 pub(super) struct Habits {
     /// To spin, after a look everywhere found nothing.
     pub(super) spins: Habit,

@@ -1,4 +1,4 @@
-//! Floor 1: the scheduler. It moves runnables between workers and never names an actor or a
+//! Floor 1: the scheduler. The room moves runnables between workers and never names an actor or a
 //! message.
 //!
 //! - [`runnable`]: the runnables

@@ -1,13 +1,13 @@
 //! The pace of a worker: readings of the clock for turns, due timers, and the share of outside
 //! work.
 //!
-//! A worker reads the clock between turns, every [`CLOCK_EVERY`] of them. It reads the clock at
-//! once where another thread sees a due timer, or pushes outside work while no worker is free.
+//! A worker reads the clock between turns, every [`CLOCK_EVERY`] of them. The clock is read at once
+//! where another thread sees a due timer, or pushes outside work while no worker is free.
 //!
 //! The pace says how many turns there are between two looks at outside work
-//! ([`INJECTOR_EVERY_NS`]). It is an estimate, and wrong when turns of nanoseconds are followed by
-//! turns of milliseconds. So a thread that pushes outside work while all workers are in turns
-//! leaves a [note](HURRY) with two workers, to read the clock after their turn.
+//! ([`INJECTOR_EVERY_NS`]). The pace is an estimate, and wrong when turns of nanoseconds are
+//! followed by turns of milliseconds. So a thread that pushes outside work while all workers are in
+//! turns leaves a [note](HURRY) with two workers, to read the clock after their turn.
 
 use super::queue::{CLOCK_EVERY, HURRY, Policy};
 use super::runnable::Runnable;
@@ -188,8 +188,8 @@ impl Worker {
     /// Gives outside work the next turn, every now and then.
     #[cold]
     pub(super) fn fair_share(&self) -> Option<Runnable> {
-        // Work from the inbox counts as bound work from now on. It goes first only if the injector
-        // has nothing.
+        // Work from the inbox counts as bound work from now on. Such work goes first only if the
+        // injector has nothing.
         let kept = self.empty_inbox();
         let found = self.take_injected().or_else(|| kept.then(|| self.pop_pinned()).flatten());
         self.last_share.set(self.clock.get());

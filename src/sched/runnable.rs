@@ -25,7 +25,7 @@ pub(crate) struct RunnableHeader {
     pub(crate) vtable: *const RunnableVtable,
 }
 
-/// What becomes of the runnable after its turn.
+/// Where a runnable goes after its turn.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
@@ -49,7 +49,7 @@ impl After {
     }
 }
 
-/// A runnable. Each schedulable object has at most one. It can only be moved.
+/// A runnable, of which each schedulable object has at most one. Runnables can only be moved.
 #[derive(Debug)]
 #[repr(transparent)]
 pub(crate) struct Runnable(NonNull<RunnableHeader>);
@@ -62,8 +62,8 @@ impl Runnable {
     /// Makes a runnable.
     ///
     /// # Safety
-    /// The header stays valid until the task has been run. It may be run on any thread. No other
-    /// `Runnable` for it exists.
+    /// The header stays valid until the task has been run. The task may be run on any thread. No
+    /// other `Runnable` for it exists.
     pub(crate) unsafe fn from_raw(header: NonNull<RunnableHeader>) -> Self {
         Runnable(header)
     }

@@ -72,7 +72,7 @@ use std::sync::Arc;
 /// The most spare threads of one executor.
 pub(crate) const MAX_SPARES: usize = 1 << 12;
 
-/// What a spare is told.
+/// A call to a spare thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Assignment {
     /// Hold this slot, and go on with its work.

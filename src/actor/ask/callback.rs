@@ -148,6 +148,7 @@ unsafe fn send_callback<A: Actor, R, F, S: Timestamp>(
 unsafe fn is_callback_wanted<A: Actor, R, F, S: Timestamp>(to: NonNull<()>) -> bool {
     // SAFETY: the reply has not been used yet, so the callback is there.
     let callback = unsafe { to.cast::<Callback<A, R, F, S>>().as_ref() };
+    // Closed and not dead: an actor that is about to end handles no answer that comes later.
     callback.owner.as_ref().is_some_and(|owner| !owner.header().state.load_snapshot().is_closed())
 }
 

@@ -80,8 +80,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
     for PlainAsk<A, M, C>
 {
     const ASKED: EnvelopeVtable = EnvelopeVtable {
-        // `()` in the place of `S`, so that one copy of the handler's code serves dated envelopes
-        // too.
+        // `()` for `S`: one copy of the handler's code serves dated envelopes too.
         handle: AskEnvelope::<C, A::Reply, ()>::handle::<A, M>,
         discard: AskEnvelope::<C, A::Reply, ()>::discard_ask,
         sent: AskEnvelope::<C, A::Reply, S>::SENT,
@@ -100,7 +99,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S
             AskWithReplyEnvelope::<C, A::Reply, S>::open_into::<M>,
             receive::never_expires,
         ),
-        // Its asker waits for another address.
+        // The asker of such an envelope waits for another address.
         mark_taken: None,
         message_type: type_name::<M>,
     };
@@ -125,6 +124,7 @@ unsafe fn answer_slot<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
     match unsafe { ReplySlot::store_answer(slot, value) } {
         // The asker is not waiting, and finds the answer by itself.
         Answered::Delivered => {}
+        // A panic of the asker's waker stays in there, and does not reach the replier.
         Answered::Wake(waker) => user::wake_waker(waker),
         Answered::Discarded(value) => {
             // SAFETY: the asker has released the slot, so the replier alone has it. Its weak count
@@ -158,6 +158,7 @@ unsafe fn record_forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwar
     // Marked before the record exists, so whichever side frees the slot removes the record.
     head.slot.add_record(Records::FORWARDED);
     let before = waits.forwarded_to(address);
+    // After an error the mark has no record, which costs the side that frees the slot one look.
     waits.register_forward(address, answers)?;
     Ok(before)
 }
@@ -281,8 +282,7 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskEnvelope<M, R, S> {
     unsafe fn free_block(slot: NonNull<AnswerSlot<R>>) {
         let asked = AskEnvelopeHead::of_slot(slot).cast::<Self>();
         // SAFETY: the slot lies in a block that `AskParcel` packed, and both sides have released
-        // the slot. Message and answer are gone. The count is moved out, and keeps the pool until
-        // the block is freed.
+        // the slot. The count is moved out, and keeps the pool until the block is freed.
         unsafe {
             let target = (&raw const (*asked.as_ptr()).head.target).read();
             // Other asks have no record, and take no lock here.
@@ -306,7 +306,7 @@ impl<M: Send + 'static, R: Send + 'static> AskEnvelope<M, R, ()> {
     /// `this` is the only pointer to an envelope of this type, and the message is still there.
     pub(super) unsafe fn take_parts(this: AnyEnvelope) -> (M, Reply<R>) {
         // SAFETY: the message is there and is taken once. The envelope is given up to the reply,
-        // whose table is of the same type.
+        // and the reply's table is of the same type.
         unsafe {
             let message = (*this.cast::<Self>().as_ref().message.get()).assume_init_read();
             (message, Reply::new(this.cast(), &ReplySlotVtable::<R>::REPLY))

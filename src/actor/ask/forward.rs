@@ -16,7 +16,7 @@ use crate::id::WaitCycle;
 use std::error::Error;
 use std::fmt;
 
-/// A request that was not forwarded, and the reason. It holds the message and the reply.
+/// A request that was not forwarded, and the reason. Holds the message and the reply.
 pub struct ForwardError<M, R: 'static> {
     request: Sealed<(M, Reply<R>)>,
     refusal: Refusal,

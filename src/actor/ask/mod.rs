@@ -170,8 +170,8 @@ impl<R> Future for Ask<R> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let slot = self.slot().expect("an ask was polled after its answer was taken");
-        // SAFETY: the asker's side has not released the slot. It does so if the answer is there,
-        // and `head` is cleared then.
+        // SAFETY: the asker's side has not released the slot. The poll does so if the answer is
+        // there, and `head` is cleared then.
         let poll = unsafe { ReplySlot::poll_answer(slot, cx) };
         if poll.is_ready() {
             // The poll has released the slot, so neither another poll nor the drop may touch it.

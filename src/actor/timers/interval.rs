@@ -187,6 +187,7 @@ where
         },
     );
     match not_armed(weak.header()) {
+        // First, since the reason means nothing for a timer that is armed.
         _ if armed => Ok(Timer::new(weak, given)),
         Refusal::Stopped => Err(TimerError::Stopped),
         _ => Err(TimerError::ShuttingDown),
@@ -251,6 +252,7 @@ fn next_of_rate(due: Instant, period: Duration, now: Instant) -> (Option<Instant
     // `into` is less than a period, which is a `Duration`, so both parts fit.
     let into = late % period.as_nanos();
     let into = Duration::new((into / 1_000_000_000) as u64, (into % 1_000_000_000) as u32);
+    // No tick is late by 2^64 ns, which are 584 years, so the number is not cut.
     (now.max(due).checked_add(period - into), missed as u64)
 }
 

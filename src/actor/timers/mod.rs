@@ -29,7 +29,7 @@ use std::ptr::NonNull;
 /// its message becomes a dead letter. A shutdown of the executor cancels all timers first, and
 /// drops their messages.
 ///
-/// A timer never fires early. It fires late if the process was stopped, if all workers are in long
+/// A timer never fires early, and fires late if the process was stopped, if all workers are in long
 /// turns, or if very many timers are due at once; otherwise a worker wakes up for it. Its message
 /// overtakes the messages that wait in the mailbox; where several timers are due, their messages
 /// and the ordinary ones alternate. Until its message is handled, a timer that is due can still be
@@ -169,6 +169,7 @@ impl Timer {
     /// Lets the timer go on without this handle. From now on only the end of its actor or of its
     /// executor cancels it.
     pub fn detach(mut self) {
+        // The drop at the end of this call finds no key, and cancels nothing.
         self.key = None;
     }
 

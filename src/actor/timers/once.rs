@@ -266,5 +266,6 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
 unsafe fn discard_once<A, C, S>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
     // SAFETY: called through the envelope's table with the only pointer to the envelope.
     let once = unsafe { unbox_once::<A, C, S>(this) };
+    // A dead letter is over: from here on a `cancel` returns `false`.
     once.target.header().core().scheduler.timers.end_timer(once.key);
 }

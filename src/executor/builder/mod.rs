@@ -136,9 +136,9 @@ impl<'a> ExecutorBuilder<'a> {
     /// Sets the stack size of workers, spares and [dedicated](crate::Handle::spawn_dedicated)
     /// threads in bytes. Default: [`DEFAULT_STACK_SIZE`], 8 MiB (on 32-bit targets 2 MiB).
     ///
-    /// A stack takes address space. It takes memory only as far down as a handler has ever used it.
-    /// So the default is what systems give the main thread of a program, and not the 2 MiB of the
-    /// standard library.
+    /// A stack takes address space, and memory only as far down as a handler has ever come. So the
+    /// default is what systems give the main thread of a program, and not the 2 MiB of the standard
+    /// library.
     ///
     /// # Limits
     /// A handler, message or state that needs more stack than there is ends the process, as

@@ -78,7 +78,7 @@ pub(crate) struct State(AtomicU64);
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reserve {
-    /// The caller has the place. It links its envelope, then pushes the runnable if `schedule`.
+    /// The caller has the place, links its envelope, then pushes the runnable if `schedule`.
     Accepted {
         schedule: bool,
     },
@@ -86,7 +86,7 @@ pub(crate) enum Reserve {
     Closed,
 }
 
-/// What the caller of `release_ref` must do.
+/// The duty of the caller of `release_ref`.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Release {
@@ -97,7 +97,7 @@ pub(crate) enum Release {
     Free,
 }
 
-/// What follows a turn.
+/// The step after a turn.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EndTurn {
@@ -130,7 +130,7 @@ pub(crate) enum RoomWait {
     Closed,
 }
 
-/// What the last turn must do.
+/// The duties of the last turn.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dead {
@@ -386,6 +386,8 @@ impl State {
             } else if now.is_dead() {
                 (rest, Release::Free)
             } else if now.has(SCHEDULED) || now.has(DETACHED) {
+                // The turn under way sees at its end that no reference is left; a detached actor
+                // needs none.
                 (rest, Release::Nothing)
             } else {
                 (rest | SCHEDULED, Release::Schedule)

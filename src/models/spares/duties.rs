@@ -80,7 +80,7 @@ fn a_vacant_slot_gets_a_sentinel() {
     });
 }
 
-/// Work waits behind the other worker's long turn before the slot is left. That worker saw no
+/// Work waits behind the other worker's long turn before the slot is left. The worker saw no
 /// sleeper, and appointed none.
 #[test]
 fn a_slot_that_is_left_gets_a_sentinel_for_what_waits_already() {

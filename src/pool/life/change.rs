@@ -25,6 +25,7 @@ impl<A: Actor + Send> PoolInner<A> {
         let before = self.check_resizable()?;
         // The factory is user code, so no lock is held.
         let factory = self.factory.borrow_factory().ok_or_else(|| self.stopped_error())?;
+        // Declared before the lock, so states left after an error are dropped outside.
         let mut states = make_states(&factory, before..to)?;
         // Before the locks: the drop may be user code.
         drop(factory);

@@ -208,6 +208,7 @@ impl<A: Actor> PoolInner<A> {
         queue: bool,
     ) -> Result<ActorRef<A>, PoolError> {
         let capacity = if queue { self.settings.queue_capacity } else { self.settings.capacity };
+        // Counted before the spawn, as in `spawn_replicas`.
         self.life.lock().cells += 1;
         let end = PoolQueueEnd { shared: Arc::clone(self), queue };
         spawn_queue(&self.handle, capacity, self.is_timed(), end, sharing).map_err(|QueueRefused| {
@@ -292,6 +293,7 @@ impl<A: Actor> PoolInner<A> {
         drop(one);
         // Outside the locks: the last references to the holds may go here.
         drop(emptied);
+        // A stop waits for the end of a change, which may have come just now.
         self.close_if_drained();
     }
 
@@ -382,6 +384,8 @@ impl<A: Actor> PoolInner<A> {
         let (losses, own) = {
             let mut life = self.life.lock();
             if matches!(life.end, Some(PoolStopReason::ReplacedTooOften { .. })) {
+                // The limit was passed before: every further loss ends its replica, and none is
+                // counted.
                 return AfterLoss::End;
             }
             if life.losses_of.len() <= index {

@@ -65,11 +65,11 @@
 //! # Why the sentinel is there when it is needed
 //!
 //! While one worker is parked and another is awake, `T` = 1, or an awake thread that runs no user
-//! code is about to appoint a sentinel. This holds after each step:
+//! code is about to appoint a sentinel. The claim holds after each step:
 //!
 //! 1. *A worker parks, or leaves its slot*: it appoints a sentinel under the same lock, if others
-//!    are awake and none watches. This covers earlier work behind a turn of a worker that saw no
-//!    parked worker and therefore appointed none.
+//!    are awake and none watches. The appointment covers earlier work behind a turn of a worker
+//!    that saw no parked worker and therefore appointed none.
 //! 2. *The sentinel gets up* (for work, its inbox, the alarm, a catch): it appoints another parked
 //!    worker before it runs anything, and before it tidies memory (`Worker::until_work`,
 //!    `Worker::park_until_woken`).

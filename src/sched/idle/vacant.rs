@@ -2,8 +2,8 @@
 //!
 //! To other threads a vacant slot is parked: it counts as such, and is woken when there is work.
 //! There are two differences. Waking it calls the spare reserved for it
-//! ([`spares`](super::super::spares)). It does not wait for the alarm: where no worker sleeps,
-//! making the slot the timer waiter calls the spare.
+//! ([`spares`](super::super::spares)). A vacant slot does not wait for the alarm: where no worker
+//! sleeps, making the slot the timer waiter calls the spare.
 //!
 //! | event | the line in `vacant` | |
 //! |---|---|---|
@@ -24,10 +24,10 @@
 //! is none.
 //!
 //! Leaving appoints a sentinel while another worker is awake, as parking does. A worker in a long
-//! turn may have filled its LIFO slot while none was parked. It appointed none then, and does not
-//! look again. If no worker sleeps, the reserved spare sleeps with the sentinel's timeout from then
-//! on, without the slot. The spare goes on for a few timeouts after the slot was taken back, so
-//! repeated blocking wakes no thread.
+//! turn may have filled its LIFO slot while none was parked. The worker appointed none then, and
+//! does not look again. If no worker sleeps, the reserved spare sleeps with the sentinel's timeout
+//! from then on, without the slot. The spare goes on for a few timeouts after the slot was taken
+//! back, so repeated blocking wakes no thread.
 //!
 //! Loom model: `models::spares`. Needed orderings: `cargo xtask weaken spares`.
 
@@ -37,7 +37,7 @@ use crate::sync::{Ordering::*, chaos, fence};
 use crate::time;
 use std::sync::Arc;
 
-/// What a watching spare does next.
+/// The next step of a watching spare.
 enum Look {
     /// Watches on: the slot reserved for it is the sentinel.
     On(usize),

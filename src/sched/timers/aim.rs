@@ -29,6 +29,7 @@ impl Timers {
                 return None;
             }
             let timed = table.take_out(first);
+            // Otherwise the caller reports the timer, and frees the slot with `end_timer`.
             if cancelled {
                 table.free_slot(first);
             }

@@ -1,4 +1,4 @@
-//! What a crew does with its timers: arming, cancelling, and visits that fire those that are due.
+//! A crew and its timers: arming, cancelling, and visits that fire due timers.
 
 use super::{BATCH, Key, Timed};
 use crate::sched::scheduler::Scheduler;
