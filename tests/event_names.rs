@@ -157,7 +157,7 @@ fn a_panic_in_a_handler_names_the_message() {
         (|to| to.tell(Small).unwrap(), "Small"),
         (|to| to.tell(Large([0; 1000])).unwrap(), "Large"),
         (|to| drop(to.ask(Small).unwrap()), "Small"),
-        (|to| drop(to.ask_deadline(far(), Small).unwrap()), "Small"),
+        (|to| drop(to.ask_deadline(Small, far()).unwrap()), "Small"),
         (|to| to.tell(Many).unwrap(), "Many"),
         (|to| drop(to.ask(Many).unwrap()), "Many"),
         (|to| to.tell_after(Duration::ZERO, Small).unwrap().detach(), "Small"),
@@ -285,7 +285,7 @@ fn a_panic_in_the_drop_of_a_message_names_it() {
         .unwrap();
     };
     check(false, "", left, PanicPlace::MessageDrop, Some("Explosive"));
-    let late = |to: &ActorRef<Fragile>| drop(to.ask_deadline(Instant::now(), Explosive).unwrap());
+    let late = |to: &ActorRef<Fragile>| drop(to.ask_deadline(Explosive, Instant::now()).unwrap());
     check(false, "", late, PanicPlace::Handler, Some("Explosive"));
 }
 
@@ -415,7 +415,7 @@ fn a_single_dead_letter_names_its_message() {
         assert_eq!(letters(&events), expected);
     };
 
-    drop(actor.ask_deadline(Instant::now(), Quiet).unwrap());
+    drop(actor.ask_deadline(Quiet, Instant::now()).unwrap());
     expect(DeadLetterReason::Expired, "Quiet");
     drop(actor.ask_deadline(Instant::now(), Many).unwrap());
     expect(DeadLetterReason::Expired, "Many");
