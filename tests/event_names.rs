@@ -417,7 +417,7 @@ fn a_single_dead_letter_names_its_message() {
 
     drop(actor.ask_deadline(Quiet, Instant::now()).unwrap());
     expect(DeadLetterReason::Expired, "Quiet");
-    drop(actor.ask_deadline(Instant::now(), Many).unwrap());
+    drop(actor.ask_deadline(Many, Instant::now()).unwrap());
     expect(DeadLetterReason::Expired, "Many");
 
     // Due, and cancelled before the turn comes to it.
