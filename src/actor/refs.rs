@@ -150,6 +150,7 @@ impl<A> ActorRef<A> {
     #[must_use]
     pub fn timing(&self) -> Option<Timing> {
         let stopwatch = self.header().stopwatch()?;
+        // In a forked child a thread of the parent may hold the stopwatch's lock for ever.
         (!self.header().core().is_forked()).then(|| stopwatch.read_timing())
     }
 

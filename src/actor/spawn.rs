@@ -49,6 +49,7 @@ impl<'a> Spawner<'a> {
         cold: Option<Box<Cold>>,
         cell: NewCell<'a, A>,
     ) -> Result<ActorRef<A>, NewCell<'a, A>> {
+        // A forked child has no crew, and the parent's registry may be locked for ever.
         if cell.is_apart() {
             return Err(cell);
         }
@@ -88,6 +89,7 @@ impl<'a> Spawner<'a> {
                     }
                 }
                 None => {
+                    // Counted as spawned above, unlike a spawn that is refused before.
                     refused = true;
                     Err(())
                 }

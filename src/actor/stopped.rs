@@ -39,9 +39,9 @@ pub struct Stopped<A> {
 /// [`WeakRef::wait_stopped_async`](crate::WeakRef::wait_stopped_async) and
 /// [`WeakRecipient::wait_stopped_async`](crate::WeakRecipient::wait_stopped_async).
 ///
-/// It keeps what a [`WeakRef`](crate::WeakRef) keeps, until it is dropped.
-/// [`std::mem::forget`] leaks that. In a forked child it never resolves unless the actor had ended
-/// before the fork.
+/// Until the future is dropped it keeps what a [`WeakRef`](crate::WeakRef) keeps, and
+/// [`std::mem::forget`] leaks the same. In a forked child the future never resolves unless the
+/// actor had ended before the fork.
 ///
 /// ```
 /// # use heist::{Actor, Executor, StopReason};

@@ -92,6 +92,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
             discard_told::<C>,
             timestamp_offset::<SentAt>(offset_of!(TellEnvelope<C, SentAt>, sent)),
         );
+        // Made twice: each table owns its entry, which is not `Copy`.
         let undated = batched_vtable::<A, M>(open, handle_batch);
         let dated = batched_vtable::<A, M>(open, handle_batch);
         TellVtables {

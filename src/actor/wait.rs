@@ -140,8 +140,11 @@ pub(crate) fn wait_for<F: Awaits>(
             blocking = Some(leave_slot()?);
             future.spin(until);
         }
+        // The clock counts even if the bell rang: one that rings at once, for ever, has a deadline
+        // too.
         if !bell.park_until(until) || is_over(until) {
-            // The time is over, so this wait ends whatever the last poll says.
+            // The time is over, so this wait ends whatever the last poll says. Marked before the
+            // poll, as the line stands until the return, and must not close a cycle any more.
             bell.mark_rung();
             return Ok(poll_with(future, &bell));
         }

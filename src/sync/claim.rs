@@ -55,6 +55,7 @@ mod real {
         }
         #[must_use]
         pub(crate) fn try_take(&self) -> bool {
+            // Acquire: pairs with the Release of the exchange in `give_up`.
             !self.0.swap(true, Acquire)
         }
         pub(crate) unsafe fn give_up(&self) {

@@ -101,6 +101,7 @@ impl ThreadWaker {
         self.rung.load(Relaxed)
     }
     fn ring_and_unpark(&self) {
+        // Before the token, so that all that the woken thread causes comes after the mark.
         self.rung.store(true, Relaxed);
         self.parker.unpark(());
     }

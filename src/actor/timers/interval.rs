@@ -293,6 +293,7 @@ where
     // Cancelled between the due instant and the turn: accepted, but not handled.
     if !core.scheduler.timers.is_valid(interval.key) {
         dead_letters::not_handled(header_ref, DeadLetterReason::Cancelled, type_name::<M>());
+        // Dropped before the handling ends, so that a panic of the drop names the message.
         drop(going);
         return in_hand.end();
     }

@@ -177,6 +177,7 @@ impl Timer {
     #[must_use]
     pub fn is_armed(&self) -> bool {
         let scheduler = &self.target.header().core().scheduler;
+        // In a forked child the table may be locked for ever, and no timer fires.
         self.key.is_some_and(|key| !scheduler.is_forked() && scheduler.timers.is_valid(key))
     }
 
