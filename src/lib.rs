@@ -430,6 +430,7 @@ pub use error::{
 pub use executor::Executor;
 pub use executor::builder::{DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, ExecutorBuilder};
 pub use executor::error::BuildError;
+pub use executor::events::Events;
 pub use executor::shutdown::Shutdown;
 pub use executor::stats::{SpareStats, Stats, WorkerStats};
 pub use executor::threads::{RunError, WorkerThread};

@@ -79,7 +79,7 @@ fn p06_a_panic_in_the_drop_of_the_spare_handler_is_contained() {
 /// A spare that is dropped after its handler has returned: a slot is left to it, or it is free.
 #[test]
 fn p07_a_spare_that_is_dropped_late_is_replaced() {
-    let (events, late) = (Events::new(), Latch::new());
+    let (events, late) = (EventLog::new(), Latch::new());
     let until = late.clone();
     let executor =
         build(Executor::builder().workers(1).on_event(events.hook()).spare_handler(move |spare| {
@@ -242,7 +242,7 @@ impl Receive<Note> for Keeps {
 #[test]
 fn p06_a_worker_that_runs_in_a_hook_tells_its_own_events() {
     quiet_panics();
-    let events = Events::new();
+    let events = EventLog::new();
     let (executor, worker) = executor_without_thread(Executor::builder().on_event(events.hook()));
     let worker = std::sync::Mutex::new(Some(worker));
     let around = build(Executor::builder().workers(1).on_event(move |_| {

@@ -1,5 +1,5 @@
 //! Tests that every accepted message that is not handled is counted once and reported once, on
-//! every path. Events come one after another, even events that a hook causes itself.
+//! every path. EventLog come one after another, even events that a hook causes itself.
 
 mod common;
 
@@ -47,7 +47,7 @@ impl Receive<Question> for Keeper {
 #[test]
 fn each_dead_letter_is_counted_once_and_told_once() {
     quiet_panics();
-    let events = Events::new();
+    let events = EventLog::new();
     let executor = build(Executor::builder().workers(2).on_event(events.hook()));
 
     // Behind `stop_now`: 3 told and 1 asked.

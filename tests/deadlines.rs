@@ -24,7 +24,7 @@ impl Handler<Load> for Puppet {
 /// The deadline passes while the messages wait.
 #[test]
 fn what_has_expired_before_its_turn_is_not_handled_and_its_asker_is_told() {
-    let events = Events::new();
+    let events = EventLog::new();
     let executor = build(Executor::builder().workers(2).on_event(events.hook()));
     let (actor, tokens) = (executor.spawn(Puppet::default()), Tokens::new());
     let held = Held::hold(&actor);

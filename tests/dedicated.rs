@@ -120,7 +120,7 @@ fn p04_it_is_woken_whenever_there_is_something() {
 #[test]
 fn p06_a_factory_that_panics_fails_its_actor_with_the_cause() {
     quiet_panics();
-    let events = Events::new();
+    let events = EventLog::new();
     let executor = build(Executor::builder().workers(1).on_event(events.hook()));
     let until = Latch::new();
     let release = until.clone();

@@ -109,7 +109,7 @@ fn short(type_name: &str) -> &str {
 }
 
 /// The one panic that the hook was told of: place and message, after a check of the rest.
-fn panic_told(events: &Events, actor: heist::ActorId) -> (PanicPlace, Option<String>) {
+fn panic_told(events: &EventLog, actor: heist::ActorId) -> (PanicPlace, Option<String>) {
     let all = events.all();
     let mut panics = all.iter().filter_map(|event| match event {
         Event::Panicked { actor: who, name, type_name, message_type, place, text, .. }
@@ -135,7 +135,7 @@ fn check(
     place: PanicPlace,
     message: Option<&str>,
 ) {
-    let events = Events::new();
+    let events = EventLog::new();
     let builder = Executor::builder().workers(2).on_event(events.hook());
     #[cfg(feature = "timing")]
     let builder = builder.timing(timing);
@@ -250,7 +250,7 @@ fn a_panic_in_a_hook_names_the_actor() {
     check(false, "stopped", stop, PanicPlace::Stopped, None);
     check(false, "drop", stop, PanicPlace::StateDrop, None);
 
-    let events = Events::new();
+    let events = EventLog::new();
     let executor = build(Executor::builder().workers(1).on_event(events.hook()));
     let actor = begin(&executor, "drop");
     actor.tell(Small).unwrap();
@@ -292,7 +292,7 @@ fn a_panic_in_the_drop_of_a_message_names_it() {
 type Letters = Vec<(DeadLetterReason, String, u64)>;
 
 /// The dead letters told, in order.
-fn letters(events: &Events) -> Letters {
+fn letters(events: &EventLog) -> Letters {
     let letter = |event| match event {
         Event::DeadLetters { name, type_name, message_type, reason, count, .. } => {
             assert_eq!((name.as_deref(), short(type_name)), (Some("glass"), "Fragile"));
@@ -310,7 +310,7 @@ fn leftovers_are_told_by_type() {
     let reasons =
         [DeadLetterReason::Killed, DeadLetterReason::Panicked, DeadLetterReason::Shutdown];
     for reason in reasons {
-        let events = Events::new();
+        let events = EventLog::new();
         let executor = build(Executor::builder().workers(2).on_event(events.hook()));
         let actor = begin(&executor, "");
         let (entered, until) = (Latch::new(), Latch::new());
@@ -367,7 +367,7 @@ impl<const N: usize> Handler<Kind<N>> for Fragile {
 /// More types than are counted at the same time: each message is told once all the same.
 #[test]
 fn leftovers_of_many_types_are_each_told() {
-    let events = Events::new();
+    let events = EventLog::new();
     let executor = build(Executor::builder().workers(1).on_event(events.hook()));
     let actor = begin(&executor, "");
     let me = actor.clone();
@@ -405,7 +405,7 @@ fn leftovers_of_many_types_are_each_told() {
 /// Dead letters one by one: expired, cancelled, and sent to a stopped actor.
 #[test]
 fn a_single_dead_letter_names_its_message() {
-    let events = Events::new();
+    let events = EventLog::new();
     let executor = build(Executor::builder().workers(2).on_event(events.hook()));
     let actor = begin(&executor, "");
     let mut expected = Letters::new();
@@ -466,7 +466,7 @@ fn a_single_dead_letter_names_its_message() {
 /// A stuck actor, in the event and in the report.
 #[test]
 fn a_stuck_actor_is_named() {
-    let events = Events::new();
+    let events = EventLog::new();
     let executor = build(Executor::builder().workers(1).on_event(events.hook()));
     let (actor, entered, until) = (begin(&executor, ""), Latch::new(), Latch::new());
     let (inside, waits) = (entered.clone(), until.clone());
@@ -494,7 +494,7 @@ fn a_stuck_actor_is_named() {
 #[test]
 fn a_replaced_replica_is_named() {
     quiet_panics();
-    let events = Events::new();
+    let events = EventLog::new();
     let executor = build(Executor::builder().workers(1).on_event(events.hook()));
     let pool = executor.pool(1, |_| Fragile("")).name("glass").build().unwrap();
     pool.tell(heist::strategy::ToIndex(0), Small).unwrap();
@@ -515,7 +515,7 @@ fn a_replaced_replica_is_named() {
 #[test]
 fn the_text_of_an_event_names_actor_and_message() {
     quiet_panics();
-    let events = Events::new();
+    let events = EventLog::new();
     let executor = build(Executor::builder().workers(1).on_event(events.hook()));
     let actor = begin(&executor, "");
     let me = actor.clone();

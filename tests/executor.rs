@@ -433,7 +433,7 @@ fn spawn_and_tell_may_race_the_shutdown() {
 #[test]
 fn the_hook_is_told_of_panics_and_dead_letters() {
     quiet_panics();
-    let told = Events::new();
+    let told = EventLog::new();
     let (builder, channel) = Executor::builder().workers(2).on_event(told.hook()).event_channel(2);
     let executor = build(builder);
     let puppet = executor.spawn(Puppet::default());

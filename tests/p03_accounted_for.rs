@@ -301,7 +301,7 @@ fn p03_dead_letters_have_a_reason() {
     quiet_panics();
     for policy in POLICIES {
         for workers in CREWS {
-            let events = Events::new();
+            let events = EventLog::new();
             let hook = events.hook();
             let executor =
                 build(Executor::builder().workers(workers).policy(policy).on_event(hook));

@@ -138,7 +138,7 @@ struct Asked {
 /// Checks one row of the matrix.
 fn check(place: Place, by: By, workers: usize) {
     let row = format!("{place:?} by {by:?} on {workers}");
-    let (events, tokens) = (Events::new(), Tokens::new());
+    let (events, tokens) = (EventLog::new(), Tokens::new());
     let executor = build(Executor::builder().workers(workers).on_event(events.hook()));
     let bystander = executor.spawn(Puppet::default());
     let (called, callback) = mpsc::channel();

@@ -85,7 +85,7 @@ fn p07_a_cycle_through_other_executors_is_refused_and_names_its_actors() {
 
 #[test]
 fn p07_the_refusal_reads_well_and_is_an_event() {
-    let events = Events::new();
+    let events = EventLog::new();
     let executor = build(Executor::builder().workers(1).on_event(events.hook()));
     let (a, b) = (named(&executor, "a"), named(&executor, "b"));
     let first = a.clone();

@@ -130,7 +130,7 @@ fn p07_dropping_an_executor_does_not_wait_for_a_thread_locals_destructor() {
 /// A spare that joined another spare before ending would add up the delays of their destructors.
 #[test]
 fn p07_a_spare_that_ends_waits_for_no_other() {
-    let events = Events::new();
+    let events = EventLog::new();
     let builder =
         Executor::builder().workers(1).max_spares(2).spare_keep_alive(Duration::from_millis(1));
     let executor = build(builder.on_event(events.hook()));

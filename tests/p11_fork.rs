@@ -15,6 +15,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -331,6 +332,32 @@ fn p11_a_child_that_is_forked_in_a_turn_asks_beside_growing_memory() {
     });
     over.store(true, Relaxed);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
+    shut_down(&executor);
+}
+
+/// EventLog of the parent's crew come to the parent only, and a child does not wait for them.
+#[test]
+fn p11_a_child_finds_the_channel_of_events_disconnected() {
+    let (builder, events) = Executor::builder().workers(1).event_channel(10);
+    let executor = build(builder);
+    let late = executor.spawn(Puppet::default());
+    drop(late.ask_deadline(Note(1), Instant::now()).unwrap());
+    within(LONG, "an event comes", || !events.is_empty());
+    let mut events = Some(events);
+    let found = in_a_child(|| {
+        let mut events = events.take().unwrap();
+        let seen = [
+            events.is_empty(),
+            events.recv().is_err(),
+            events.recv_timeout(LIMIT) == Err(RecvTimeoutError::Disconnected),
+            events.try_recv() == Err(TryRecvError::Disconnected),
+            events.next().is_none(),
+        ];
+        drop(events);
+        i32::from(seen != [true; 5])
+    });
+    assert_eq!(found, 0);
+    assert!(events.unwrap().recv().is_ok());
     shut_down(&executor);
 }
 

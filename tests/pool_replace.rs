@@ -387,7 +387,7 @@ fn a_pool_that_lost_too_many_is_not_running() {
 fn a_factory_that_fails_or_panics_is_tried_again_up_to_the_limit() {
     quiet_panics();
     for panics in [false, true] {
-        let events = Events::new();
+        let events = EventLog::new();
         let executor = build(Executor::builder().workers(2).on_event(events.hook()));
         let seen = Seen::default();
         let factory = seen.factory();
@@ -438,7 +438,7 @@ fn a_factory_that_fails_or_panics_is_tried_again_up_to_the_limit() {
 #[test]
 fn the_hook_is_told_of_losses() {
     quiet_panics();
-    let events = Events::new();
+    let events = EventLog::new();
     let executor = build(Executor::builder().workers(2).on_event(events.hook()));
     let seen = Seen::default();
     let pool = alone(&executor, &seen);

@@ -122,6 +122,59 @@ fn the_public_items_are_those_of_the_list() {
     );
 }
 
+/// Returns the crates that heist depends on, as code names them.
+fn dependencies() -> Vec<String> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let mut section = "";
+    let mut crates = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if section.ends_with("dependencies]")
+            && !section.contains("dev-")
+            && let Some((name, _)) = line.split_once(['=', '.'])
+        {
+            crates.push(name.trim().replace('-', "_"));
+        }
+    }
+    crates
+}
+
+/// Returns the words of a text.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_')
+}
+
+/// The rule of `docs/decisions/18-public-api.md`.
+#[test]
+fn no_public_item_names_a_type_of_another_crate() {
+    let crates = dependencies();
+    assert!(crates.iter().any(|name| name == "crossbeam_channel"), "{crates:?}");
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    let mut foreign = Vec::new();
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        // The crates themselves, and what the file imports from them.
+        let imports = text
+            .split("\nuse ")
+            .skip(1)
+            .filter_map(|import| import.split_once(';').map(|(import, _)| import))
+            .filter(|import| crates.iter().any(|name| import.starts_with(&format!("{name}::"))));
+        let imported: BTreeSet<&str> = imports
+            .flat_map(words)
+            .chain(crates.iter().map(String::as_str))
+            .filter(|word| !["", "as", "self"].contains(word))
+            .collect();
+        let mut items = BTreeSet::new();
+        collect(&text, &mut items);
+        foreign.extend(
+            items.into_iter().filter(|item| words(item).any(|word| imported.contains(word))),
+        );
+    }
+    assert_eq!(foreign, [""; 0], "a type of another crate is part of heist's interface");
+}
+
 /// A search of the documentation for the words of other libraries leads to what does the same here.
 #[test]
 fn the_words_of_other_libraries_are_aliases() {

@@ -14,7 +14,7 @@ use std::time::Duration;
 #[test]
 fn spares_are_bounded_and_end_when_nobody_needs_them() {
     for policy in POLICIES {
-        let events = Events::new();
+        let events = EventLog::new();
         let executor = build(
             Executor::builder()
                 .workers(2)
@@ -59,7 +59,7 @@ fn spares_are_bounded_and_end_when_nobody_needs_them() {
 fn a_spare_that_cannot_be_started_is_told() {
     quiet_panics();
     for way in 0..3 {
-        let events = Events::new();
+        let events = EventLog::new();
         let builder = Executor::builder().workers(1).max_spares(2).on_event(events.hook());
         let executor = build(builder.spare_handler(move |spare| {
             assert!(spare.is_spare() && spare.index() == 1 && spare.name() == "heist-spare-0");

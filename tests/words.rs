@@ -198,7 +198,7 @@ fn a_pools_queue_is_a_live_actor_and_its_backoff_a_timer_that_is_waited_for() {
 #[test]
 fn a_function_that_makes_a_state_panics_in_the_first_turn() {
     quiet_panics();
-    let events = Events::new();
+    let events = EventLog::new();
     let executor = build(Executor::builder().workers(1).on_event(events.hook()));
     let directory = Directory::new(&executor, |_: &u32| -> Puppet { intended_panic() });
     assert_eq!(cause(directory.ask(&1, Note(1)).unwrap()), INTENDED);

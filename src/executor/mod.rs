@@ -2,6 +2,7 @@
 
 pub(crate) mod builder;
 pub(crate) mod error;
+pub(crate) mod events;
 pub(crate) mod shutdown;
 pub(crate) mod stats;
 pub(crate) mod threads;

@@ -20,6 +20,8 @@ pub(crate) use counter::Counter;
 pub(crate) use pad::Padded;
 pub(crate) use parker::{Parker, ThreadWaker};
 pub(crate) use primitives::*;
+// Errors only: a channel's calls return them to users.
+pub(crate) use std::sync::mpsc::{RecvError, RecvTimeoutError, TryRecvError};
 pub(crate) use wakers::{WakerKey, Wakers};
 
 /// Fetches the cache line at `at` exclusively, since the caller will write to it soon. The address

@@ -271,9 +271,9 @@ impl Drop for Bomb {
 
 /// Collects the events of an executor's event hook.
 #[derive(Clone, Default)]
-pub(crate) struct Events(Arc<Mutex<Vec<Event>>>);
+pub(crate) struct EventLog(Arc<Mutex<Vec<Event>>>);
 
-impl Events {
+impl EventLog {
     pub(crate) fn new() -> Self {
         Self::default()
     }

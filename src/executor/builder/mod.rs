@@ -5,10 +5,11 @@ mod start;
 use crate::cell::core::Limits;
 use crate::cell::event::Event;
 use crate::cell::hook::Hook;
+use crate::executor::events::Events;
 use crate::executor::threads::{SpareHandler, WorkerThread};
 use crate::sched::queue::Policy;
 use crate::time::Duration;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use std::fmt;
 use std::io;
 
@@ -42,7 +43,7 @@ type SpawnHandler<'a> = Box<dyn FnMut(WorkerThread) -> io::Result<()> + 'a>;
 ///     .workers(2)
 ///     .thread_name("simulation")
 ///     .capacity(100)
-///     .on_event(|event| eprintln!("{event:?}"))
+///     .on_event(|event| eprintln!("{event}"))
 ///     .build()?;
 /// assert_eq!(executor.workers(), 2);
 ///
@@ -317,7 +318,8 @@ impl<'a> ExecutorBuilder<'a> {
 
     /// Puts the events into a channel of the given capacity, besides calling the hook, if any. An
     /// event that finds the channel full is lost. The channel is disconnected when the last thread
-    /// of the crew has ended.
+    /// of the crew has ended. See [`Events`]. Without capacity, an event is lost unless a thread
+    /// waits for it at that moment.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -327,10 +329,10 @@ impl<'a> ExecutorBuilder<'a> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn event_channel(mut self, capacity: usize) -> (Self, Receiver<Event>) {
-        let (sender, receiver) = crossbeam_channel::bounded(capacity);
+    pub fn event_channel(mut self, capacity: usize) -> (Self, Events) {
+        let (sender, events) = Events::new_channel(capacity);
         self.events = Some(sender);
-        (self, receiver)
+        (self, events)
     }
 }
 
