@@ -173,14 +173,12 @@ struct MarkEnvelope {
     sent: SentAt,
 }
 
-const MARK_VTABLE: EnvelopeVtable = EnvelopeVtable {
-    handle: handle_mark,
-    discard: discard_mark,
-    sent: timestamp_offset::<SentAt>(offset_of!(MarkEnvelope, sent)),
-    batched: None,
-    mark_taken: None,
-    message_type: type_name::<MarkEnvelope>,
-};
+const MARK_VTABLE: EnvelopeVtable = EnvelopeVtable::of_single(
+    handle_mark,
+    discard_mark,
+    timestamp_offset::<SentAt>(offset_of!(MarkEnvelope, sent)),
+    type_name::<MarkEnvelope>,
+);
 
 unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>, _: Storage) {
     // SAFETY: the table belongs to envelopes boxed by `send_mark`, and no other pointer to the

@@ -91,6 +91,16 @@ pub(crate) struct Batched {
 }
 
 impl EnvelopeVtable {
+    /// Makes the table of a message that comes in no batch and has no asker that waits for it.
+    pub(crate) const fn of_single(
+        handle: unsafe fn(NonNull<Envelope>, NonNull<Header>, Storage),
+        discard: unsafe fn(NonNull<Envelope>, AskError, Held<'_>),
+        sent: usize,
+        message_type: fn() -> &'static str,
+    ) -> Self {
+        EnvelopeVtable { handle, discard, sent, batched: None, mark_taken: None, message_type }
+    }
+
     /// Handles a message in a slot.
     ///
     /// # Safety

@@ -72,14 +72,12 @@ where
     F: FnOnce(&mut A, Result<R, AskError>, &mut Context<A>) + Send + 'static,
     S: Timestamp,
 {
-    const ENVELOPE: EnvelopeVtable = EnvelopeVtable {
-        handle: handle::<A, R, F, S>,
-        discard: discard_callback::<A, R, F, S>,
-        sent: timestamp_offset::<S>(offset_of!(Callback<A, R, F, S>, sent)),
-        batched: None,
-        mark_taken: None,
-        message_type: type_name::<R>,
-    };
+    const ENVELOPE: EnvelopeVtable = EnvelopeVtable::of_single(
+        handle::<A, R, F, S>,
+        discard_callback::<A, R, F, S>,
+        timestamp_offset::<S>(offset_of!(Callback<A, R, F, S>, sent)),
+        type_name::<R>,
+    );
     const REPLY: ReplyVtable<R> = ReplyVtable {
         answer: send_callback::<A, R, F, S>,
         wanted: is_callback_wanted::<A, R, F, S>,

@@ -3,27 +3,18 @@
 //!
 //! Such a message has a table of its own, so asks without a deadline pay nothing.
 
-use super::envelope::{
-    AskEnvelope, AskParcel, AskVtables, AskWithReplyEnvelope, AskWithReplyParcel,
-};
+use super::kind::AskKind;
+use super::parcel::{AskParcel, AskWithReplyParcel};
 use super::{Ask, callback};
 use crate::actor::carried::{Carried, carried};
 use crate::actor::context::Context;
-use crate::actor::receive;
 use crate::actor::refs::ActorRef;
 use crate::actor::reply::Reply;
 use crate::actor::{Actor, Receive};
-use crate::cell::dead_letters;
 use crate::cell::deliver::{Lane, deliver};
-use crate::cell::envelope::{AnyEnvelope, EnvelopeVtable, Storage, Timestamp};
-use crate::cell::event::DeadLetterReason;
-use crate::cell::fail::InHand;
-use crate::cell::header::Header;
 use crate::error::{AskError, Refusal, SendError};
 use crate::time::{self, Duration, Instant};
-use std::any::type_name;
 use std::marker::PhantomData;
-use std::ptr::NonNull;
 
 struct Expiring<M> {
     deadline: Instant,
@@ -32,127 +23,17 @@ struct Expiring<M> {
 
 struct AskByDeadline<A, M, C>(PhantomData<fn(A, M, C)>);
 
-impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S>
-    for AskByDeadline<A, M, C>
-{
-    // `()` in the place of `S`: dated or not, the message lies at the same place, and a handler is
-    // compiled once.
-    const ASKED: EnvelopeVtable = EnvelopeVtable {
-        handle: handle_asked::<A, M, C>,
-        discard: AskEnvelope::<Expiring<C>, A::Reply, ()>::discard_ask,
-        sent: AskEnvelope::<Expiring<C>, A::Reply, S>::SENT,
-        batched: receive::batched_vtable::<A, M>(
-            open_asked::<M, C, A::Reply>,
-            asked_has_expired::<C, A::Reply>,
-        ),
-        mark_taken: Some(AskEnvelope::<Expiring<C>, A::Reply, ()>::mark_taken),
-        message_type: type_name::<M>,
-    };
-    const WITH: EnvelopeVtable = EnvelopeVtable {
-        handle: handle_with::<A, M, C, S>,
-        discard: AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::discard_ask,
-        sent: AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::SENT,
-        batched: receive::batched_vtable::<A, M>(
-            open_with::<M, C, A::Reply, S>,
-            with_has_expired::<C, A::Reply, S>,
-        ),
-        mark_taken: None,
-        message_type: type_name::<M>,
-    };
-}
+impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> AskKind for AskByDeadline<A, M, C> {
+    type Actor = A;
+    type Message = M;
+    type Carrier = Expiring<C>;
 
-unsafe fn handle_asked<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
-    this: AnyEnvelope,
-    header: NonNull<Header>,
-    _: Storage,
-) {
-    // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
-    // actor's turn.
-    unsafe {
-        let (expiring, reply) = AskEnvelope::<Expiring<C>, A::Reply, ()>::take_parts(this);
-        handle::<A, M, C>(expiring, reply, header);
+    fn arrive(carrier: Expiring<C>) -> M {
+        carrier.message.arrive()
     }
-}
 
-unsafe fn handle_with<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
-    this: AnyEnvelope,
-    header: NonNull<Header>,
-    _: Storage,
-) {
-    // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
-    // actor's turn.
-    unsafe {
-        let (expiring, reply) = AskWithReplyEnvelope::<Expiring<C>, A::Reply, S>::take_and_free(
-            this,
-            header.as_ref().pool_held(),
-        );
-        handle::<A, M, C>(expiring, reply, header);
-    }
-}
-
-/// Handles the message, or tells the asker that the deadline has passed.
-///
-/// # Safety
-/// Called in a turn of the actor behind `header`, which is of type `A`.
-unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
-    Expiring { deadline, message }: Expiring<C>,
-    reply: Reply<A::Reply>,
-    header: NonNull<Header>,
-) {
-    // SAFETY: a turn of this actor of type `A` runs here.
-    unsafe {
-        // Read here and not by a timer: an expired message costs nothing before its turn comes.
-        if time::now() >= deadline {
-            let in_hand = InHand::<M>::begin();
-            dead_letters::not_handled(header.as_ref(), DeadLetterReason::Expired, type_name::<M>());
-            reply.fail_with(AskError::Expired); // told even if the message's drop panics
-            drop(message);
-            in_hand.end();
-        } else {
-            receive::call_handler::<A, M>(header, message.arrive(), reply);
-        }
-    }
-}
-
-/// Opens an envelope for a batch.
-unsafe fn open_asked<M: Send + 'static, C: Carried<M>, R: Send + 'static>(
-    this: AnyEnvelope,
-    _: &Header,
-    into: NonNull<()>,
-) {
-    // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
-    // room for message and reply.
-    unsafe {
-        let (expiring, reply) = AskEnvelope::<Expiring<C>, R, ()>::take_parts(this);
-        receive::put_pair::<M, R>(into, expiring.message.arrive(), reply);
-    }
-}
-
-unsafe fn asked_has_expired<C: Send + 'static, R: Send + 'static>(this: AnyEnvelope) -> bool {
-    // SAFETY: called through the envelope's table, with the message still there.
-    time::now() >= unsafe { AskEnvelope::<Expiring<C>, R, ()>::message_ptr(this).as_ref() }.deadline
-}
-
-unsafe fn with_has_expired<C: Send + 'static, R: Send + 'static, S: Timestamp>(
-    this: AnyEnvelope,
-) -> bool {
-    // SAFETY: called through the envelope's table, with the message still there.
-    time::now()
-        >= unsafe { AskWithReplyEnvelope::<Expiring<C>, R, S>::message_ptr(this).as_ref() }.deadline
-}
-
-/// Opens an envelope for a batch.
-unsafe fn open_with<M: Send + 'static, C: Carried<M>, R: Send + 'static, S: Timestamp>(
-    this: AnyEnvelope,
-    header: &Header,
-    into: NonNull<()>,
-) {
-    // SAFETY: called through the envelope's table with the only pointer to the envelope. `into` has
-    // room for message and reply.
-    unsafe {
-        let (expiring, reply) =
-            AskWithReplyEnvelope::<Expiring<C>, R, S>::take_and_free(this, header.pool_held());
-        receive::put_pair::<M, R>(into, expiring.message.arrive(), reply);
+    fn has_expired(carrier: &Expiring<C>) -> bool {
+        time::now() >= carrier.deadline
     }
 }
 
@@ -228,11 +109,11 @@ impl<A: Actor> ActorRef<A> {
         A: Receive<M>,
     {
         let expiring = Expiring { deadline, message };
-        let asking = AskParcel::<_, A::Reply, AskByDeadline<A, M, C>>::new(expiring, self.as_ptr());
+        let asking = AskParcel::<AskByDeadline<A, M, C>>::new(expiring, self.as_ptr());
         // SAFETY: `self` is a strong reference, and the envelope is made for an actor of type `A`.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(head) => Ok(Ask::new(head)),
-            Err((asking, refusal)) => Err(SendError::new(asking.into_message().message, refusal)),
+            Err((asking, refusal)) => Err(SendError::new(asking.into_carrier().message, refusal)),
         }
     }
 }
@@ -273,8 +154,7 @@ impl<B: Actor> ActorRef<B> {
         B: Receive<M>,
     {
         let expiring = Expiring { deadline, message };
-        let asking =
-            AskWithReplyParcel::<_, B::Reply, AskByDeadline<B, M, C>>::new(expiring, reply);
+        let asking = AskWithReplyParcel::<AskByDeadline<B, M, C>>::new(expiring, reply);
         // SAFETY: `self` is a strong reference, and the envelope is made for an actor of type `B`.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(()) => Ok(()),

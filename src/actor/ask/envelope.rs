@@ -1,14 +1,8 @@
 //! Envelopes with a way back, usually with message and reply slot in a single allocation.
 
-use crate::actor::Receive;
-use crate::actor::carried::Carried;
-use crate::actor::receive;
 use crate::actor::reply::{Forwarded, Reply, ReplyVtable};
 use crate::cell::counted::Weak;
-use crate::cell::deliver::Parcel;
-use crate::cell::envelope::{
-    AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset,
-};
+use crate::cell::envelope::{AnyEnvelope, Envelope, EnvelopeVtable, Timestamp, timestamp_offset};
 use crate::cell::header::Header;
 use crate::cell::waits::ActorKey as Answerer;
 use crate::drops;
@@ -18,7 +12,6 @@ use crate::mailbox::reply_slot::{Answered, Records, ReplySlot};
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::worker::Worker;
 use crate::user;
-use std::any::type_name;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
@@ -64,47 +57,6 @@ pub(crate) struct AskEnvelope<M, R, S> {
     sent: S,
 }
 
-/// The functions for an asked message in its actor's turn. Chosen by type, so a parcel carries no
-/// pointer to them.
-pub(super) trait AskVtables<S: Timestamp> {
-    /// The table of an envelope that is an `AskEnvelope`.
-    const ASKED: EnvelopeVtable;
-    /// The table of an envelope that is an `AskWithReplyEnvelope`.
-    const WITH: EnvelopeVtable;
-}
-
-/// The tables of a plain message, which travels as a `C`.
-pub(crate) struct PlainAsk<A, M, C>(PhantomData<fn(A, M, C)>);
-
-impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> AskVtables<S>
-    for PlainAsk<A, M, C>
-{
-    const ASKED: EnvelopeVtable = EnvelopeVtable {
-        // `()` for `S`: one copy of the handler's code serves dated envelopes too.
-        handle: AskEnvelope::<C, A::Reply, ()>::handle::<A, M>,
-        discard: AskEnvelope::<C, A::Reply, ()>::discard_ask,
-        sent: AskEnvelope::<C, A::Reply, S>::SENT,
-        batched: receive::batched_vtable::<A, M>(
-            AskEnvelope::<C, A::Reply, ()>::open_into::<M>,
-            receive::never_expires,
-        ),
-        mark_taken: Some(AskEnvelope::<C, A::Reply, ()>::mark_taken),
-        message_type: type_name::<M>,
-    };
-    const WITH: EnvelopeVtable = EnvelopeVtable {
-        handle: AskWithReplyEnvelope::<C, A::Reply, S>::handle::<A, M>,
-        discard: AskWithReplyEnvelope::<C, A::Reply, S>::discard_ask,
-        sent: AskWithReplyEnvelope::<C, A::Reply, S>::SENT,
-        batched: receive::batched_vtable::<A, M>(
-            AskWithReplyEnvelope::<C, A::Reply, S>::open_into::<M>,
-            receive::never_expires,
-        ),
-        // The asker of such an envelope waits for another address.
-        mark_taken: None,
-        message_type: type_name::<M>,
-    };
-}
-
 struct ReplySlotVtable<R>(PhantomData<R>);
 
 impl<R: Send + 'static> ReplySlotVtable<R> {
@@ -124,7 +76,6 @@ unsafe fn answer_slot<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
     match unsafe { ReplySlot::store_answer(slot, value) } {
         // The asker is not waiting, and finds the answer by itself.
         Answered::Delivered => {}
-        // A panic of the asker's waker stays in there, and does not reach the replier.
         Answered::Wake(waker) => user::wake_waker(waker),
         Answered::Discarded(value) => {
             // SAFETY: the asker has released the slot, so the replier alone has it. Its weak count
@@ -158,7 +109,6 @@ unsafe fn record_forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwar
     // Marked before the record exists, so whichever side frees the slot removes the record.
     head.slot.add_record(Records::FORWARDED);
     let before = waits.forwarded_to(address);
-    // After an error the mark has no record, which costs the side that frees the slot one look.
     waits.register_forward(address, answers)?;
     Ok(before)
 }
@@ -166,6 +116,7 @@ unsafe fn record_forward<R>(to: NonNull<()>, answers: Answerer) -> Result<Forwar
 /// Takes a forward back, after the forwarded message was refused.
 unsafe fn restore_forward<R>(to: NonNull<()>, before: Forwarded) {
     // SAFETY: the replier's side has not released the slot, so the block still exists.
+    // A panic of the asker's waker stays in there, and does not reach the replier.
     let head = unsafe { to.cast::<AskEnvelopeHead<R>>().as_ref() };
     let asked = head.target.header().core();
     if !asked.is_forked() {
@@ -199,62 +150,13 @@ unsafe fn cancel_ask<R: 'static>(to: NonNull<()>) {
     // SAFETY: the replier's side releases the slot with this answer.
     unsafe { answer_slot::<R>(to, Err(AskError::NoReply)) };
 }
-
-/// A question on its way into an envelope with the table of `T`.
-pub(crate) struct AskParcel<M, R, T> {
-    message: M,
-    target: NonNull<Header>,
-    answer: PhantomData<fn(T) -> R>,
-}
-
-impl<M, R, T> AskParcel<M, R, T> {
-    /// Makes a question. The caller holds `target` until the question was sent or given up. `T` is
-    /// for `M` and `R`.
-    pub(super) fn new(message: M, target: NonNull<Header>) -> Self {
-        AskParcel { message, target, answer: PhantomData }
-    }
-
-    pub(super) fn into_message(self) -> M {
-        self.message
-    }
-}
-
-impl<M: Send + 'static, R: Send + 'static, T: AskVtables<()> + AskVtables<SentAt>> Parcel
-    for AskParcel<M, R, T>
-{
-    /// The asker's side.
-    type Receipt = NonNull<AskEnvelopeHead<R>>;
-
-    #[inline]
-    fn receipt_for(envelope: AnyEnvelope) -> NonNull<AskEnvelopeHead<R>> {
-        // The envelope itself is the receipt: its block holds the slot.
-        envelope.cast()
-    }
-
-    #[inline]
-    fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
-        AskEnvelope::<M, R, ()>::new_boxed(
-            heap,
-            &<T as AskVtables<()>>::ASKED,
-            self.target,
-            self.message,
-        )
-    }
-    fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
-        AskEnvelope::<M, R, SentAt>::new_boxed(
-            heap,
-            &<T as AskVtables<SentAt>>::ASKED,
-            self.target,
-            self.message,
-        )
-    }
-}
+// After an error the mark has no record, which costs the side that frees the slot one look.
 
 impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskEnvelope<M, R, S> {
     pub(super) const SENT: usize = timestamp_offset::<S>(offset_of!(Self, sent));
 
     #[inline]
-    fn new_boxed(
+    pub(super) fn new_boxed(
         heap: &Heap,
         vtable: &'static EnvelopeVtable,
         target: NonNull<Header>,
@@ -331,33 +233,6 @@ impl<M: Send + 'static, R: Send + 'static> AskEnvelope<M, R, ()> {
         unsafe { this.cast::<AskEnvelopeHead<R>>().as_ref() }.slot.add_record(Records::TAKEN);
     }
 
-    /// Opens an envelope for a batch.
-    unsafe fn open_into<N>(this: AnyEnvelope, _: &Header, into: NonNull<()>)
-    where
-        M: Carried<N>,
-    {
-        // SAFETY: called through the envelope's table with the only pointer to the envelope. `into`
-        // has room for message and reply.
-        unsafe {
-            let (message, reply) = Self::take_parts(this);
-            receive::put_pair::<N, R>(into, message.arrive(), reply);
-        }
-    }
-
-    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Storage)
-    where
-        A: Receive<N, Reply = R>,
-        N: Send + 'static,
-        M: Carried<N>,
-    {
-        // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
-        // actor's turn. From here on the reply is the replier's side.
-        unsafe {
-            let (message, reply) = Self::take_parts(this);
-            receive::call_handler::<A, N>(header, message.arrive(), reply);
-        }
-    }
-
     pub(super) unsafe fn discard_ask(this: AnyEnvelope, why: AskError, _: Held<'_>) {
         // SAFETY: called through the envelope's table with the only pointer to the envelope. The
         // asker is told first, and so is told even if the drop of the message panics.
@@ -378,53 +253,10 @@ pub(crate) struct AskWithReplyEnvelope<M, R: 'static, S> {
     message: M,
 }
 
-/// A message with a reply on its way into an envelope with the table of `T`.
-pub(crate) struct AskWithReplyParcel<M, R: 'static, T> {
-    message: M,
-    reply: Reply<R>,
-    table: PhantomData<fn(T)>,
-}
-
-impl<M, R, T> AskWithReplyParcel<M, R, T> {
-    /// Makes the parcel. `T` is for `M` and `R`.
-    pub(super) fn new(message: M, reply: Reply<R>) -> Self {
-        AskWithReplyParcel { message, reply, table: PhantomData }
-    }
-
-    pub(super) fn into_parts(self) -> (M, Reply<R>) {
-        (self.message, self.reply)
-    }
-}
-
-impl<M: Send + 'static, R: Send + 'static, T: AskVtables<()> + AskVtables<SentAt>> Parcel
-    for AskWithReplyParcel<M, R, T>
-{
-    type Receipt = ();
-
-    fn receipt_for(_: AnyEnvelope) {}
-
-    fn into_envelope(self, heap: &Heap) -> AnyEnvelope {
-        AskWithReplyEnvelope::<M, R, ()>::new_boxed(
-            heap,
-            &<T as AskVtables<()>>::WITH,
-            self.reply,
-            self.message,
-        )
-    }
-    fn into_dated_envelope(self, heap: &Heap) -> AnyEnvelope {
-        AskWithReplyEnvelope::<M, R, SentAt>::new_boxed(
-            heap,
-            &<T as AskVtables<SentAt>>::WITH,
-            self.reply,
-            self.message,
-        )
-    }
-}
-
 impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskWithReplyEnvelope<M, R, S> {
     pub(super) const SENT: usize = timestamp_offset::<S>(offset_of!(Self, sent));
 
-    fn new_boxed(
+    pub(super) fn new_boxed(
         heap: &Heap,
         vtable: &'static EnvelopeVtable,
         reply: Reply<R>,
@@ -460,33 +292,6 @@ impl<M: Send + 'static, R: Send + 'static, S: Timestamp> AskWithReplyEnvelope<M,
             memory::take_and_free(here, Kind::Message, this.cast::<Self>(), held)
         });
         (asked.message, asked.reply)
-    }
-
-    /// Opens an envelope for a batch.
-    unsafe fn open_into<N>(this: AnyEnvelope, header: &Header, into: NonNull<()>)
-    where
-        M: Carried<N>,
-    {
-        // SAFETY: called through the envelope's table with the only pointer to the envelope. `into`
-        // has room for message and reply.
-        unsafe {
-            let (message, reply) = Self::take_and_free(this, header.pool_held());
-            receive::put_pair::<N, R>(into, message.arrive(), reply);
-        }
-    }
-
-    unsafe fn handle<A, N>(this: AnyEnvelope, header: NonNull<Header>, _: Storage)
-    where
-        A: Receive<N, Reply = R>,
-        N: Send + 'static,
-        M: Carried<N>,
-    {
-        // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
-        // actor's turn.
-        unsafe {
-            let (message, reply) = Self::take_and_free(this, header.as_ref().pool_held());
-            receive::call_handler::<A, N>(header, message.arrive(), reply);
-        }
     }
 
     pub(super) unsafe fn discard_ask(this: AnyEnvelope, why: AskError, held: Held<'_>) {

@@ -2,7 +2,7 @@
 //! actor.
 
 use super::AskWithReplyParcel;
-use super::envelope::PlainAsk;
+use super::kind::PlainAsk;
 use crate::actor::carried::{Carried, is_large};
 use crate::actor::context::Context;
 use crate::actor::refs::ActorRef;
@@ -174,7 +174,7 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        let asking = AskWithReplyParcel::<_, A::Reply, PlainAsk<A, M, C>>::new(message, reply);
+        let asking = AskWithReplyParcel::<PlainAsk<A, M, C>>::new(message, reply);
         // SAFETY: `self` is a strong reference, and the envelope is made for an actor of type `A`.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(()) => Ok(()),

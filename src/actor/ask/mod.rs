@@ -1,6 +1,7 @@
 //! Asking: a message with a way back, and the future of its answer.
 //!
-//! - [`envelope`]: an ask for which a thread or a task waits
+//! - [`envelope`]: an ask for which a thread or a task waits; [`kind`]: the tables of all asks;
+//!   [`parcel`]: the way into an envelope
 //! - [`callback`]: an ask with an answer that is a message to an actor
 //! - [`deadline`]: either of them with a deadline
 //! - [`forward`]: another actor answers
@@ -9,6 +10,8 @@ pub(crate) mod callback;
 mod deadline;
 pub(crate) mod envelope;
 pub(crate) mod forward;
+mod kind;
+mod parcel;
 
 use super::carried::{Carried, carried};
 use super::patience;
@@ -23,7 +26,9 @@ use crate::error::{AskError, SendError};
 use crate::mailbox::reply_slot::ReplySlot;
 use crate::time::{self, Duration, Instant};
 use crate::variance::Invariant;
-use envelope::{AskEnvelopeHead, AskParcel, AskWithReplyParcel, PlainAsk};
+use envelope::AskEnvelopeHead;
+use kind::PlainAsk;
+use parcel::{AskParcel, AskWithReplyParcel};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -249,11 +254,11 @@ impl<A: Actor> ActorRef<A> {
     where
         A: Receive<M>,
     {
-        let asking = AskParcel::<_, A::Reply, PlainAsk<A, M, C>>::new(message, self.as_ptr());
+        let asking = AskParcel::<PlainAsk<A, M, C>>::new(message, self.as_ptr());
         // SAFETY: `self` is a strong reference, and the envelope is made for an actor of type `A`.
         match unsafe { deliver(self.as_ptr(), asking, Lane::Ordinary) } {
             Ok(head) => Ok(Ask::new(head)),
-            Err((asking, refusal)) => Err(SendError::new(asking.into_message(), refusal)),
+            Err((asking, refusal)) => Err(SendError::new(asking.into_carrier(), refusal)),
         }
     }
 

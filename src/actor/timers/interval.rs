@@ -128,14 +128,12 @@ where
     M: Send + 'static,
     F: FnMut(Tick) -> M + Send + 'static,
 {
-    const INTERVAL: EnvelopeVtable = EnvelopeVtable {
-        handle: handle::<A, M, F>,
-        discard: discard_tick::<A, M, F>,
-        sent: timestamp_offset::<SentAt>(offset_of!(Interval<A, M, F>, due)),
-        batched: None, // its ticks come alone
-        mark_taken: None,
-        message_type: type_name::<M>,
-    };
+    const INTERVAL: EnvelopeVtable = EnvelopeVtable::of_single(
+        handle::<A, M, F>,
+        discard_tick::<A, M, F>,
+        timestamp_offset::<SentAt>(offset_of!(Interval<A, M, F>, due)),
+        type_name::<M>,
+    );
 }
 
 fn arm_interval<A, M, F>(

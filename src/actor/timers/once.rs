@@ -143,14 +143,12 @@ unsafe impl<A, C: Send, S: Timestamp> Send for Once<A, C, S> {}
 struct OnceVtable<A, M, C, S>(PhantomData<(A, M, C, S)>);
 
 impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> OnceVtable<A, M, C, S> {
-    const ONCE: EnvelopeVtable = EnvelopeVtable {
-        handle: handle::<A, M, C, S>,
-        discard: discard_once::<A, C, S>,
-        sent: timestamp_offset::<S>(offset_of!(Once<A, C, S>, sent)),
-        batched: None, // it comes alone
-        mark_taken: None,
-        message_type: type_name::<M>,
-    };
+    const ONCE: EnvelopeVtable = EnvelopeVtable::of_single(
+        handle::<A, M, C, S>,
+        discard_once::<A, C, S>,
+        timestamp_offset::<S>(offset_of!(Once<A, C, S>, sent)),
+        type_name::<M>,
+    );
 }
 
 fn arm_once<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
