@@ -41,7 +41,7 @@ for workload in $("$program" list); do
     # The program names each interval at its end. Callgrind writes one `totals:` for each interval
     # and one more at the exit. Without fair scheduling, a thread that spins uncounted would keep
     # the others waiting for long.
-    if ! timeout 120 valgrind --quiet --fair-sched=try \
+    if ! timeout 600 valgrind --quiet --fair-sched=try \
         --tool=callgrind --callgrind-out-file="$here.callgrind" --combine-dumps=yes \
         --zero-before=instructions::counts_begin --dump-before=instructions::counts_end \
         "$program" count "$workload" >"$here.intervals" 2>"$here.errors"; then
