@@ -124,7 +124,7 @@ fn what_owns_values_varies_and_handles_are_send_and_sync() {
 /// The errors of bad input name the remedy.
 #[test]
 fn what_is_no_handler_gets_a_remedy() {
-    check("no_handler.rs", 6);
+    check("no_handler.rs", 10);
     let (_, text) = compile(&path("no_handler.rs"), "human");
     for remedy in [
         "`Account` has no handler for `Withdraw`",

@@ -183,9 +183,24 @@ fn the_words_of_other_libraries_are_aliases() {
     let all: String = files.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     let aliases: Vec<&str> =
         all.lines().filter(|line| line.trim_start().starts_with("#[doc(alias")).collect();
-    for word in
-        ["cast", "call", "restart", "watch", "registry", "interval", "mailbox", "kill", "router"]
-    {
+    // actix, kameo, ractor, tokio, Akka and Orleans, OTP.
+    let words = [
+        ["start", "create", "actor_of", "Props"].as_slice(),
+        &["cast", "do_send", "try_send", "notify", "fire and forget"],
+        &["call", "request", "query", "block_on"],
+        &["Addr", "Pid", "address", "WeakAddr", "WeakActorRef"],
+        &["ActorContext", "Ctx", "myself"],
+        &["GenServer", "gen_server", "handle_call", "handle_cast", "on_start", "on_stop"],
+        &["supervisor", "supervision", "restart", "max_restarts", "intensity"],
+        &["router", "Router", "worker pool", "registry", "whereis", "virtual actor", "grain"],
+        &["PoisonPill", "poison pill", "kill", "terminate", "watch", "monitor", "death watch"],
+        &["mailbox", "mailbox_capacity", "bounded", "backpressure"],
+        &["throughput", "budget", "reductions", "fairness"],
+        &["interval", "send_after", "run_later", "run_interval"],
+        &["block_in_place", "spawn_blocking", "worker_threads", "max_blocking_threads"],
+        &["dead letter", "EventStream", "ActorSystem", "Runtime", "scheduler"],
+    ];
+    for word in words.into_iter().flatten() {
         let quoted = format!("\"{word}\"");
         assert!(aliases.iter().any(|line| line.contains(&quoted)), "{word} leads nowhere");
     }

@@ -91,6 +91,7 @@ use reply::{OwedReply, Reply};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("GenServer", "gen_server", "AbstractBehavior", "process"))]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an actor",
     note = "write `impl Actor for {Self} {{}}`; both hooks have default implementations"
@@ -134,7 +135,7 @@ pub trait Handler<M: Send + 'static>: Actor {
     ///
     /// A handler that is written as `async fn` does not compile. `docs/cookbook.md` has the ways to
     /// await in a handler.
-    #[doc(alias = "handle_message")]
+    #[doc(alias("handle_message", "handle_call", "handle_cast", "on_message"))]
     fn handle(&mut self, message: M, ctx: &mut Context<Self>) -> Self::Reply;
 }
 

@@ -164,7 +164,7 @@ impl<A> ActorRef<A> {
     ///
     /// For a replica of a [`Pool`](crate::Pool) this ends the present state only, and a new state
     /// follows.
-    #[doc(alias("stop_gracefully", "terminate", "PoisonPill"))]
+    #[doc(alias("stop_gracefully", "terminate", "PoisonPill", "poison pill"))]
     pub fn stop(&self) {
         Header::stop_actor(self.as_ptr(), false);
     }

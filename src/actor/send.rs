@@ -368,6 +368,7 @@ impl<A> Queued<A> {
 impl<A> Future for Queued<A> {
     type Output = Result<(), Returned<A>>;
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.forked() {
             // In a forked child no turn takes a message. One that was not sent comes back, and one
@@ -399,7 +400,6 @@ impl<A> Future for Queued<A> {
                 self.state = SendState::Done;
                 Poll::Ready(result)
             }
-            // Futures may panic when they are polled after they were ready.
             SendState::Done => panic!("a send was polled after it was done"),
         }
     }
@@ -422,6 +422,7 @@ impl<A> Drop for Queued<A> {
 /// Resolves to `Ok` once the message is in the mailbox, or to an error with the message inside.
 /// After [`std::mem::forget`] a message that waits stays in line and is sent when the mailbox has
 /// room; the reference to the actor leaks. In a forked child one that waited never resolves.
+/// Polling it panics after it was ready.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Sending<A, M> {
     queued: Queued<A>,
@@ -477,13 +478,12 @@ impl<A, M: Send + 'static> Sending<A, M> {
 impl<A: Receive<M>, M: Send + 'static> Future for Sending<A, M> {
     type Output = Result<(), SendError<M>>;
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = Pin::new(&mut self.queued).poll(cx);
         result.map_err(|Returned(packed, refusal)| {
-            // SAFETY: by the contract of `new` the message was packed as an `M`, and this is its
-            // envelope.
-            let message = unsafe { open_packed(packed) };
-            SendError::new(message, refusal)
+            // SAFETY: by the contract of `new` the message was packed as an `M`.
+            SendError::new(unsafe { open_packed(packed) }, refusal)
         })
     }
 }

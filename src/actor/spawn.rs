@@ -130,6 +130,7 @@ impl<A> Context<A> {
 /// assert_eq!(cache.name(), Some("cache"));
 /// assert_eq!(cache.capacity(), Some(64));
 /// ```
+#[doc(alias("Props", "PreparedActor", "options"))]
 #[must_use = "an actor exists once `spawn` was called"]
 pub struct SpawnBuilder<'a, A> {
     pub(super) spawner: Spawner<'a>,
@@ -229,7 +230,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
 
     /// Sets the most messages in one turn; at least 1. Default: the
     /// [executor's](crate::ExecutorBuilder::budget_messages).
-    #[doc(alias("throughput", "fairness"))]
+    #[doc(alias("throughput", "fairness", "budget", "reductions"))]
     pub fn budget_messages(mut self, messages: u32) -> Self {
         self.limits_mut().messages = messages;
         self

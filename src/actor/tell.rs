@@ -170,7 +170,7 @@ impl<A: Actor> ActorRef<A> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("cast", "notify", "do_send", "try_send", "post"))]
+    #[doc(alias("cast", "notify", "do_send", "try_send", "post", "fire and forget"))]
     #[inline]
     pub fn tell<M: Send + 'static>(&self, message: M) -> Result<(), SendError<M>>
     where

@@ -171,7 +171,7 @@ pub enum ReplicaFailure {
 }
 
 /// Why an accepted message was not handled.
-#[doc(alias = "undelivered")]
+#[doc(alias("undelivered", "dead letter"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeadLetterReason {

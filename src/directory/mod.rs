@@ -214,7 +214,7 @@ where
     /// Returns the key's actor if there is one that accepts messages. The actor counts as used.
     ///
     /// A key may be given in a borrowed form, as to a map: `&str` for [`String`].
-    #[doc(alias("lookup", "where_is", "try_get"))]
+    #[doc(alias("lookup", "where_is", "whereis", "try_get"))]
     #[must_use]
     pub fn find<Q>(&self, key: &Q) -> Option<ActorRef<A>>
     where

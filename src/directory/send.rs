@@ -256,6 +256,9 @@ enum DirectorySendState<A> {
 /// [`std::mem::forget`] a message that waits stays in line and is sent when that mailbox has room;
 /// if the actor stops before, the message leaks. The key leaks too, and so do a reference to the
 /// actor and a handle of the directory.
+///
+/// # Panics
+/// Polling it panics after it was ready.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct DirectorySending<K: 'static, A: Actor, M> {
     directory: Directory<K, A>,
@@ -274,6 +277,7 @@ where
     A: Receive<M> + Send,
     M: Send + 'static,
 {
+    #[track_caller]
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Returned<A>>> {
         loop {
             if let DirectorySendState::Fresh(_) = self.state {
@@ -314,6 +318,7 @@ where
 {
     type Output = Result<(), SendError<M>>;
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.advance(cx).map_err(|Returned(packed, refusal)| {
             // SAFETY: `send_async` packed an `M` for this future, which has the same type

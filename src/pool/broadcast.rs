@@ -147,6 +147,7 @@ impl<R> Broadcast<R> {
 impl<R> Future for Broadcast<R> {
     type Output = Vec<Result<R, AskError>>;
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut all = true;
         for state in &mut self.states {
@@ -161,12 +162,15 @@ impl<R> Future for Broadcast<R> {
         if !all {
             return Poll::Pending;
         }
-        let take =
-            |state: &mut BroadcastState<R>| match std::mem::replace(state, BroadcastState::Taken) {
-                BroadcastState::Over(outcome) => outcome,
+        let mut outcomes = Vec::with_capacity(self.states.len());
+        // A loop and no closure, so that a panic names the caller's line.
+        for state in &mut self.states {
+            match std::mem::replace(state, BroadcastState::Taken) {
+                BroadcastState::Over(outcome) => outcomes.push(outcome),
                 _ => panic!("a broadcast was polled after it was ready"),
-            };
-        Poll::Ready(self.states.iter_mut().map(take).collect())
+            }
+        }
+        Poll::Ready(outcomes)
     }
 }
 

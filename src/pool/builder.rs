@@ -157,7 +157,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// shrink. A shutdown of the executor makes the next state at once. A replica that would have
     /// to wait once more during the shutdown ends, and its messages become dead letters
     /// ([`Shutdown`](crate::DeadLetterReason::Shutdown)).
-    #[doc(alias("restart", "supervision"))]
+    #[doc(alias("restart", "supervision", "supervisor"))]
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first, longest);
         self
@@ -172,7 +172,8 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// The pool keeps counts and not each failure, so the time may be as long as [`Duration::MAX`].
     /// Up to 64 failures are counted exactly; beyond, each counts for at least 63 of 64 parts of
     /// the time.
-    #[doc(alias("restart", "max_restarts", "restart_limit", "intensity", "supervision"))]
+    #[doc(alias("restart", "max_restarts", "restart_limit", "intensity"))]
+    #[doc(alias("supervision", "supervisor"))]
     pub fn failure_limit(mut self, failures: u32, within: Duration) -> Self {
         (self.limit, self.window) = (failures, within);
         self

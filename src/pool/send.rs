@@ -321,6 +321,9 @@ enum PoolSendState<A> {
 /// [`std::mem::forget`] a message that waits stays in line and is sent when that mailbox has room;
 /// if the pool removes the replica before, the message leaks. The strategy leaks too, and so does a
 /// handle of the pool: dropping the other handles does not stop the pool then.
+///
+/// # Panics
+/// Polling it panics after it was ready.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct PoolSending<A: Actor, S, M> {
     pool: Pool<A>,
@@ -335,6 +338,7 @@ impl<A: Actor, S, M> Unpin for PoolSending<A, S, M> {}
 
 impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
     /// Advances as far as possible without blocking.
+    #[track_caller]
     fn advance_send(&mut self, waker: &Waker) -> Poll<Result<(), Returned<A>>> {
         let PoolSending { pool, strategy, state, .. } = self;
         loop {
@@ -414,6 +418,7 @@ struct Advancing<'a, A: Actor, S, M>(&'a mut PoolSending<A, S, M>);
 impl<A: Receive<M>, S: Strategy, M: Send + 'static> Future for Advancing<'_, A, S, M> {
     type Output = Result<(), Returned<A>>;
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.advance_send(cx.waker())
     }
@@ -433,6 +438,7 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> Awaits for Advancing<'_, A, 
 impl<A: Receive<M>, S: Strategy, M: Send + 'static> Future for PoolSending<A, S, M> {
     type Output = Result<(), SendError<M>>;
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = self.advance_send(cx.waker());
         result.map(|result| self.finish_send(result))

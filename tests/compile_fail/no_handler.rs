@@ -1,6 +1,7 @@
 //! Must not compile: messages without a handler, and handlers that are not handlers.
 
 use heist::*;
+use std::time::Duration;
 
 struct Account;
 impl Actor for Account {}
@@ -23,6 +24,14 @@ impl Handler<Audit> for Account {
     }
 }
 
+struct Report;
+impl Receive<Report> for Account {
+    type Reply = u64;
+    async fn receive(&mut self, _: Report, reply: Reply<u64>, _: &mut Context<Self>) { //~ E0053
+        reply.send(1);
+    }
+}
+
 struct Plain;
 
 fn main() {
@@ -32,7 +41,10 @@ fn main() {
     let _ = account.tell(Withdraw); //~ E0277 the actor `Account` does not handle messages of type `Withdraw`
     let _ = account.ask(Withdraw); //~ E0277 the actor `Account` does not handle messages of type `Withdraw`
     let _: Recipient<Withdraw> = account.recipient(); //~ E0277 the actor `Account` does not handle messages of type `Withdraw`
+    let _ = account.send(Withdraw); //~ E0277 the actor `Account` does not handle messages of type `Withdraw`
+    let _ = account.tell_after(Duration::ZERO, Withdraw); //~ E0277 the actor `Account` does not handle messages of type `Withdraw`
     let _ = executor.spawn(Plain); //~ E0277 `Plain` is not an actor
     let pool = executor.pool(2, |_| Account).build().unwrap();
+    let _ = pool.tell(strategy::RoundRobin, Withdraw); //~ E0277 the actor `Account` does not handle messages of type `Withdraw`
     let _ = pool.tell("key", Deposit); //~ E0277 `str` is not a strategy
 }

@@ -135,6 +135,11 @@ impl<R> Ask<R> {
     /// Returns why no answer came. After a refusal to wait ([`AskError::WouldDeadlock`],
     /// [`AskError::NoSpare`], [`AskError::Forked`]) the answer may still come: the ask can be
     /// waited for again, elsewhere or later, awaited, or dropped.
+    ///
+    /// # Panics
+    /// Panics if the answer was taken before.
+    #[doc(alias("block_on", "recv", "get"))]
+    #[track_caller]
     pub fn wait(&mut self) -> Result<R, AskError> {
         self.wait_until(None)
     }
@@ -143,10 +148,15 @@ impl<R> Ask<R> {
     ///
     /// # Errors
     /// As [`wait`](Self::wait), and [`AskError::TimedOut`]: then the answer may still come.
+    ///
+    /// # Panics
+    /// Panics if the answer was taken before.
+    #[track_caller]
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<R, AskError> {
         self.wait_until(time::instant_after(timeout))
     }
 
+    #[track_caller]
     pub(crate) fn wait_until(&mut self, until: Option<Instant>) -> Result<R, AskError> {
         assert!(self.head.is_some(), "an ask was used after its answer was taken");
         // An answer that is there needs no wait, so it is returned even where a wait would be
@@ -173,6 +183,7 @@ impl<R> Ask<R> {
 impl<R> Future for Ask<R> {
     type Output = Result<R, AskError>;
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let slot = self.slot().expect("an ask was polled after its answer was taken");
         // SAFETY: the asker's side has not released the slot. The poll does so if the answer is

@@ -253,6 +253,7 @@ impl<'a> ExecutorBuilder<'a> {
 
     /// Sets the most messages in one turn, at least 1. Default: 4,096. (A turn never takes more
     /// messages than waited when it began.)
+    #[doc(alias("throughput", "fairness", "budget", "reductions"))]
     pub fn budget_messages(mut self, messages: u32) -> Self {
         self.limits.messages = messages;
         self

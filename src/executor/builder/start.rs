@@ -52,6 +52,7 @@ impl Executor {
 }
 
 impl Default for Executor {
+    #[track_caller]
     fn default() -> Self {
         Self::new()
     }
