@@ -155,6 +155,9 @@ impl World {
             directory
                 .ask_timeout(&1, Note(5), LIMIT)
                 .is_err_and(|error| error.refusal() == Refusal::Forked),
+            directory
+                .tell_after(&1, LIMIT, Note(5))
+                .is_err_and(|error| error.refusal() == Refusal::Forked),
             directory.find(&1).is_none() && !directory.get(&2).is_running(),
             !directory.get_or_spawn(&3, Puppet::default).is_running(),
             !directory.passivate(&1) && directory.is_empty(),

@@ -190,6 +190,7 @@ where
             hasher: RandomState::new(),
             shards: (0..shards).map(|_| Padded(Mutex::new(KeyShard::new(most)))).collect(),
             sweep: Mutex::new(SweepState { shards: 0, sweeping: false, sweeper: None }),
+            postman: Mutex::new(None),
         };
         Directory { owner: Arc::new(DirectoryOwner(Arc::new(inner))) }
     }

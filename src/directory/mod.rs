@@ -4,7 +4,7 @@
 //! - this file: the user's handle; [`builder`]: its settings
 //! - [`table`]: what handles and actors share; [`shard`]: the parts of the table, and the protocol
 //! - [`reach`]: finding or making a key's actor; [`sweeper`]: finding idle actors
-//! - [`send`]: tell, ask and send by key
+//! - [`send`]: tell, ask and send by key; [`later`]: tell by key, by a timer
 //! - [`factories`]: an actor's link to its directory
 //!
 //! ```text
@@ -18,6 +18,7 @@
 
 pub(crate) mod builder;
 mod factories;
+mod later;
 mod reach;
 pub(crate) mod send;
 mod shard;

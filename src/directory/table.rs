@@ -3,14 +3,14 @@
 use super::shard::{Garbage, KeyShard};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
-use crate::actor::refs::WeakRef;
+use crate::actor::refs::{ActorRef, WeakRef};
 use crate::drops::OwnedField;
 use crate::id::ActorId;
 use crate::sync::{Mutex, Padded};
 use crate::time::Duration;
 use std::hash::RandomState;
 use std::panic::RefUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Lets go of all actors when it is dropped.
 pub(super) struct DirectoryOwner<K: 'static, A: Actor>(pub(super) Arc<DirectoryInner<K, A>>);
@@ -31,11 +31,16 @@ pub(super) struct DirectoryInner<K: 'static, A: Actor> {
     pub(super) shards: KeyShards<K, A>,
     /// Lock order: taken after a part's lock, never before.
     pub(super) sweep: Mutex<SweepState>,
+    /// The last postman.
+    pub(super) postman: Mutex<Option<WeakRef<Postman<K, A>>>>,
 }
 
 /// No user code runs while a part of this is half changed. The function that makes actors is the
 /// user's: after a panic the directory calls it again in any case.
 impl<K: 'static, A: Actor> RefUnwindSafe for DirectoryInner<K, A> {}
+
+/// The actor to which a directory's timers belong. It does not keep its directory.
+pub(super) struct Postman<K: 'static, A: Actor>(pub(super) Weak<DirectoryOwner<K, A>>);
 
 /// State of the search for idle actors.
 pub(super) struct SweepState {
@@ -70,6 +75,28 @@ impl<K, A: Actor> DirectoryInner<K, A> {
 }
 
 impl<K: 'static, A: Actor> DirectoryInner<K, A> {
+    /// Returns the postman, if it lives. It lives while the caller has the reference.
+    pub(super) fn find_postman(&self) -> Option<ActorRef<Postman<K, A>>> {
+        self.postman.lock().as_ref().and_then(WeakRef::upgrade)
+    }
+
+    /// Makes `fresh` the postman, unless another thread was quicker. Returns the postman.
+    pub(super) fn publish_postman(
+        &self,
+        fresh: ActorRef<Postman<K, A>>,
+    ) -> ActorRef<Postman<K, A>> {
+        let mut known = self.postman.lock();
+        if let Some(postman) = known.as_ref().and_then(WeakRef::upgrade) {
+            // The lock goes first: `fresh` is that actor's last reference.
+            drop(known);
+            return postman;
+        }
+        let gone = known.replace(fresh.downgrade());
+        drop(known);
+        drop(gone); // not under the lock, since it may free a cell
+        fresh
+    }
+
     pub(super) fn is_forked(&self) -> bool {
         self.executor.core().is_forked()
     }
@@ -102,6 +129,10 @@ impl<K: 'static, A: Actor> Drop for DirectoryOwner<K, A> {
         if let Some(sweeper) = sweeper.and_then(|sweeper| sweeper.upgrade()) {
             // The timer would keep the sweeper, and so this directory, for another idle time.
             sweeper.stop();
+        }
+        if let Some(postman) = self.0.find_postman() {
+            // Its armed timers become dead letters.
+            postman.stop();
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Timers: a message that comes later, once ([`once`]) or at an interval ([`interval`]).
+//! Timers: a message that comes later, once ([`once`]) or at an interval ([`interval`]), also to an
+//! actor that is looked up when the timer is due (`relay`).
 //!
 //! A timer is one allocation, made when it is armed: first it lies in the scheduler's table, then,
 //! due, it is itself the envelope in its actor's mailbox, and an interval's goes back into the
@@ -12,6 +13,8 @@
 
 mod interval;
 mod once;
+#[cfg(feature = "directory")]
+pub(crate) mod relay;
 
 use super::refs::{ActorRef, WeakRef};
 use crate::cell::header::Header;
@@ -27,7 +30,7 @@ use std::ptr::NonNull;
 ///
 /// A timer ends with the actor that it is for, detached or not: if it is armed when the actor ends,
 /// its message becomes a dead letter. A shutdown of the executor cancels all timers first, and
-/// drops their messages.
+/// drops their messages. A timer of a `Directory` ends with the directory, and not with an actor.
 ///
 /// A timer never fires early, and fires late if the process was stopped, if all workers are in long
 /// turns, or if very many timers are due at once; otherwise a worker wakes up for it. Its message

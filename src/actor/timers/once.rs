@@ -126,24 +126,24 @@ impl<A: Actor> ActorRef<A> {
 }
 
 #[repr(C)]
-struct Once<A, C, S> {
-    envelope: Envelope,
+pub(super) struct Once<A, C, S> {
+    pub(super) envelope: Envelope,
     /// When it is due.
-    sent: S,
-    target: TimerTarget<A>,
-    key: Key,
+    pub(super) sent: S,
+    pub(super) target: TimerTarget<A>,
+    pub(super) key: Key,
     /// The message, in a box if it is large.
-    message: C,
+    pub(super) message: C,
 }
 
 // SAFETY: message and references are `Send`. Only the mailbox touches the envelope's link, and it
 // moves the envelope as a whole.
 unsafe impl<A, C: Send, S: Timestamp> Send for Once<A, C, S> {}
 
-struct OnceVtable<A, M, C, S>(PhantomData<(A, M, C, S)>);
+pub(super) struct OnceVtable<A, M, C, S>(PhantomData<(A, M, C, S)>);
 
 impl<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp> OnceVtable<A, M, C, S> {
-    const ONCE: EnvelopeVtable = EnvelopeVtable::of_single(
+    pub(super) const ONCE: EnvelopeVtable = EnvelopeVtable::of_single(
         handle::<A, M, C, S>,
         discard_once::<A, C, S>,
         timestamp_offset::<S>(offset_of!(Once<A, C, S>, sent)),
@@ -159,16 +159,18 @@ fn arm_once<A: Receive<M>, M: Send + 'static, C: Carried<M>>(
     if target.header().stopwatch().is_some() {
         // A timer that is due at once waits from now, not from the instant in the past.
         let due = at.map(|at| at.max(time::now()));
-        arm_as::<A, M, C, _>(target, at, SentAt(due), message)
+        arm_as(target, at, SentAt(due), &OnceVtable::<A, M, C, SentAt>::ONCE, message)
     } else {
-        arm_as::<A, M, C, _>(target, at, (), message)
+        arm_as(target, at, (), &OnceVtable::<A, M, C, ()>::ONCE, message)
     }
 }
 
-fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
+/// Arms a timer with an envelope of this table, which is made for a `Once<A, C, S>`.
+pub(super) fn arm_as<A: 'static, C: Send + 'static, S: Timestamp>(
     target: TimerTarget<A>,
     at: Option<Instant>,
     sent: S,
+    vtable: &'static EnvelopeVtable,
     message: C,
 ) -> Result<Timer, SendError<C>> {
     // Saves the allocation if the actor has closed. The look under the lock below decides.
@@ -177,7 +179,7 @@ fn arm_as<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
     }
     let weak = target.to_weak();
     weak.header().cold(); // the tick will be linked there
-    let envelope = Envelope::new(&OnceVtable::<A, M, C, S>::ONCE);
+    let envelope = Envelope::new(vtable);
     // In an option, so that the message comes back if the timer is not armed.
     let mut once = Some(Box::new(Once { envelope, sent, target, key: Key::NONE, message }));
     let mut given = Key::NONE;
@@ -230,7 +232,7 @@ impl<A: 'static, C: Send + 'static, S: Timestamp> Timed for Once<A, C, S> {
     }
 }
 
-unsafe fn unbox_once<A, C, S>(this: AnyEnvelope) -> Box<Once<A, C, S>> {
+pub(super) unsafe fn unbox_once<A, C, S>(this: AnyEnvelope) -> Box<Once<A, C, S>> {
     // SAFETY: called through the table with the only pointer to an envelope that `deliver_due`
     // gave up.
     unsafe { Box::from_raw(this.cast::<Once<A, C, S>>().as_ptr()) }
@@ -261,7 +263,7 @@ unsafe fn handle<A: Receive<M>, M: Send + 'static, C: Carried<M>, S: Timestamp>(
     in_hand.end();
 }
 
-unsafe fn discard_once<A, C, S>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
+pub(super) unsafe fn discard_once<A, C, S>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
     // SAFETY: called through the envelope's table with the only pointer to the envelope.
     let once = unsafe { unbox_once::<A, C, S>(this) };
     // A dead letter is over: from here on a `cancel` returns `false`.
