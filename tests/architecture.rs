@@ -397,7 +397,7 @@ const TWIN: &str = "of debug builds, and of loom";
 
 /// One-word names of functions that four or more files of `src` define, each with the reason. Trait
 /// implementations, tests and the models do not count.
-const ONE_WORD: [(&str, &str); 16] = [
+const ONE_WORD: [(&str, &str); 17] = [
     ("ask", "public: the verb of references, recipients, pools and directories"),
     ("build", "public: the last call of every builder"),
     ("capacity", "public: the same setting of every builder, and its reading"),
@@ -413,6 +413,7 @@ const ONE_WORD: [(&str, &str); 16] = [
     ("stats", "public: of executors, references, pools and directories"),
     ("tell", "public: the verb of references, recipients, pools and directories"),
     ("timing", "public: the same setting of every builder, and its reading"),
+    ("unbounded", "public: the same setting of every builder"),
     ("wait", "public: the blocking form of every future; a condition variable's"),
 ];
 

@@ -440,6 +440,11 @@ fn every_bad_setting_has_its_error() {
     assert_eq!(error(build().capacity(0)), DirectoryError::Capacity(0));
     assert_eq!(error(build().capacity(usize::MAX)), DirectoryError::Capacity(usize::MAX));
     assert_eq!(error(build().capacity(1).unbounded()), DirectoryError::BoundedAndUnbounded);
+    assert_eq!(error(build().budget_messages(0)), DirectoryError::Budget);
+    assert_eq!(error(build().budget_time(Duration::ZERO)), DirectoryError::Budget);
+    let corrected = build().capacity(0).capacity(3).budget_messages(0).budget_messages(1);
+    let corrected = corrected.build(|_| Puppet::default()).unwrap();
+    assert_eq!(corrected.get(&1).capacity(), Some(3));
     let unbounded = build().unbounded().build(|_| Puppet::default()).unwrap();
     assert_eq!(unbounded.get(&1).capacity(), None);
 }

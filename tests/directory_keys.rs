@@ -452,3 +452,31 @@ fn a_waiting_send_goes_to_the_next_actor_of_the_key() {
     held.release();
     shut_down(&executor);
 }
+
+/// Settings of a directory's actors, seen from inside their turns.
+#[test]
+fn a_directorys_actors_have_its_budget_and_its_timing() {
+    let executor = crew(1);
+    let directory = Directory::<u64, Puppet>::builder(&executor).budget_messages(1);
+    #[cfg(feature = "timing")]
+    let directory = directory.timing(true);
+    let directory = directory.build(|_| Puppet::default()).unwrap();
+    let actor = directory.get(&1);
+    settle(&executor);
+    let held = Held::hold(&actor);
+    let turns = executor.stats().workers[0].turns;
+    (0..10).for_each(|n| directory.tell(&1, Note(n)).unwrap());
+    drop(held);
+    settle(&executor);
+    let turns = executor.stats().workers[0].turns - turns;
+    assert!(turns >= 10, "{turns} turns for 10 messages");
+    #[cfg(feature = "timing")]
+    {
+        assert_eq!(actor.timing().unwrap().handling.count, 11);
+        futures::executor::block_on(directory.send_async(&1, Note(10))).unwrap();
+        settle(&executor);
+        assert_eq!(actor.timing().unwrap().wait.count, 12);
+        let untimed = Directory::new(&executor, |_: &u64| Puppet::default());
+        assert!(untimed.get(&1).timing().is_none());
+    }
+}

@@ -257,6 +257,13 @@ fn a_contradiction_names_both_settings_and_the_remedy() {
             .build(|_: &u8| Puppet::default())
             .unwrap_err()
             .to_string(),
+        executor
+            .pool(1, |_| Puppet::default())
+            .capacity(1)
+            .unbounded()
+            .build()
+            .unwrap_err()
+            .to_string(),
     ];
     for text in texts {
         assert!(

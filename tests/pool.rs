@@ -29,7 +29,8 @@ use common::pools::*;
 use common::*;
 use heist::strategy::*;
 use heist::{
-    Actor, AskError, Context, Handler, Pool, PoolError, PoolStopReason, Refusal, WaitError,
+    Actor, AskError, Context, Executor, Handler, Pool, PoolError, PoolStopReason, Refusal,
+    WaitError,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -49,6 +50,17 @@ fn bad_input_is_a_clear_error_with_the_message_inside() {
         let queue = executor.pool(1, Worker::new).queue_capacity(bad).build();
         assert!(matches!(queue, Err(PoolError::Capacity(n)) if n == bad));
     }
+    let one = || executor.pool(1, Worker::new);
+    let twice = one().queue_unbounded().queue_capacity(1).build().unwrap_err();
+    assert_eq!(
+        twice.to_string(),
+        "pool not built: `queue_capacity` contradicts `queue_unbounded` (leave one of them out)"
+    );
+    for none in [one().budget_messages(0), one().budget_time(Duration::ZERO)] {
+        assert!(matches!(none.build(), Err(PoolError::Budget)));
+    }
+    let corrected = one().capacity(0).capacity(3).budget_messages(0).budget_messages(1);
+    assert_eq!(corrected.build().unwrap().replica(0).unwrap().capacity(), Some(3));
     let pool = workers(&executor, 3);
     let refused = pool.tell(ToIndex(3), Who).unwrap_err();
     assert_eq!((refused.refusal(), refused.into_message()), (Refusal::NoReplica, Who));
@@ -390,6 +402,28 @@ fn statistics_can_be_read() {
     pool.stop();
     pool.wait_stopped().unwrap();
     assert_eq!(pool.stats().replicas.len(), 3, "and afterwards");
+}
+
+/// More messages than the executor's capacity, in the mailbox and in the queue; one for each turn.
+#[test]
+fn a_pools_replicas_have_its_capacity_and_its_budget() {
+    let executor = build(Executor::builder().workers(2).capacity(2));
+    let pool = executor.pool(1, Worker::new).unbounded().queue_unbounded().budget_messages(1);
+    let pool = pool.build().unwrap();
+    assert_eq!(pool.replica(0).unwrap().capacity(), None);
+    let busy = occupy(&pool, 0);
+    for _ in 0..50 {
+        pool.tell(ToIndex(0), Who).unwrap();
+        pool.tell(SharedQueue, Who).unwrap();
+    }
+    let turns = || executor.stats().workers.iter().map(|worker| worker.turns).sum::<u64>();
+    let before = turns();
+    busy.open();
+    settle(&executor);
+    assert_eq!(pool.stats().replicas[0].actor.handled, 101);
+    assert!(turns() - before >= 100, "{} turns", turns() - before);
+    let bounded = workers(&executor, 1);
+    assert_eq!(bounded.replica(0).unwrap().capacity(), Some(2));
 }
 
 /// All ways into a replica: its mailbox, the line for room, the shared queue, holds and marks

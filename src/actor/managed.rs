@@ -20,9 +20,10 @@ use super::Actor;
 use super::cell_of::CellOf;
 use super::refs::ActorRef;
 use crate::cell::cold::Cold;
-use crate::cell::core::Core;
+use crate::cell::core::{Core, Limits};
 use crate::cell::counted::Strong;
 use crate::cell::header::{ActorVtable, Header};
+use crate::cell::stopwatch::Stopwatch;
 use crate::cell::turn;
 use crate::id::ActorId;
 use crate::memory::{self, Held, Kind};
@@ -104,11 +105,20 @@ impl<A: Actor + Send, T: CellOwner<A>> ManagedCell<A, T> {
     }
 }
 
+/// Settings of managed actors, after validation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ManagedSettings {
+    pub(crate) capacity: u32,
+    /// The budget of a turn, if it is not the executor's.
+    pub(crate) limits: Option<Limits>,
+    pub(crate) timing: bool,
+}
+
 /// Makes a managed actor, and the runnable of its first turn, which must be scheduled in the end.
 /// Returns the owner if the executor shuts down. Runs no user code.
 pub(crate) fn spawn_managed<A: Actor + Send, T: CellOwner<A>>(
     core: &Core,
-    capacity: u32,
+    settings: ManagedSettings,
     owner: T,
 ) -> Result<(ActorRef<A>, Runnable), RefusedSpawn<T>> {
     // In a forked child the registry may be locked for ever.
@@ -124,7 +134,15 @@ pub(crate) fn spawn_managed<A: Actor + Send, T: CellOwner<A>>(
         // Taken by `make`, which is not called if the shard is closed. So the owner is never
         // lost.
         let mut owner = Some(owner);
-        let mut cold = core.timing.then(Cold::new_timed);
+        let ManagedSettings { capacity, limits, timing } = settings;
+        let mut cold = match limits {
+            None => timing.then(Cold::new_timed),
+            limits => Some(Box::new(Cold {
+                limits,
+                stopwatch: timing.then(Stopwatch::new),
+                ..Cold::default()
+            })),
+        };
         // The parts are written in place. The room for the state may be large, and is not touched.
         let managed =
             core.with_heap(|heap| memory::alloc_uninit::<ManagedCell<A, T>>(heap, Kind::Cell));

@@ -255,6 +255,13 @@ impl<'a, A> SpawnBuilder<'a, A> {
         self
     }
 
+    /// Sets a budget that was checked before; `None` for the executor's.
+    #[cfg(feature = "pool")]
+    pub(crate) fn exact_limits(mut self, limits: Option<Limits>) -> Self {
+        self.limits = limits;
+        self
+    }
+
     pub(super) fn limits_mut(&mut self) -> &mut Limits {
         self.limits.get_or_insert(self.spawner.core.limits)
     }
@@ -268,9 +275,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
                 Some(SpawnProblem::Capacity(messages))
             }
             (_, Some(k), _) if k >= workers => Some(SpawnProblem::Worker { k, workers }),
-            (.., Some(limits)) if limits.messages == 0 || limits.time.is_zero() => {
-                Some(SpawnProblem::Budget)
-            }
+            (.., Some(limits)) if !limits.are_positive() => Some(SpawnProblem::Budget),
             _ => None,
         }
     }

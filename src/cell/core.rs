@@ -37,6 +37,13 @@ pub(crate) struct Limits {
     pub(crate) time: Duration,
 }
 
+impl Limits {
+    /// Returns `true` if a turn within these limits can handle a message.
+    pub(crate) fn are_positive(&self) -> bool {
+        self.messages > 0 && !self.time.is_zero()
+    }
+}
+
 /// The checked settings of an executor.
 pub(crate) struct CoreSettings<'a> {
     pub(crate) workers: usize,

@@ -5,6 +5,8 @@ use super::shard::KeyShard;
 use super::table::{DirectoryInner, DirectoryOwner, MakeFn, SweepState};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
+use crate::actor::managed::ManagedSettings;
+use crate::cell::core::Limits;
 use crate::drops::OwnedField;
 use crate::mailbox::state::MAX_LEN;
 use crate::sync::{Mutex, Padded};
@@ -50,6 +52,8 @@ pub struct DirectoryBuilder<K, A> {
     limit: Option<usize>,
     capacity: Option<usize>,
     unbounded: bool,
+    limits: Option<Limits>,
+    timing: bool,
     of: Invariant<(K, A)>,
 }
 
@@ -98,11 +102,13 @@ where
 {
     fn new(executor: &Handle) -> Self {
         DirectoryBuilder {
+            timing: executor.core().timing,
             executor: executor.clone(),
             idle: None,
             limit: None,
             capacity: None,
             unbounded: false,
+            limits: None,
             of: PhantomData,
         }
     }
@@ -145,6 +151,36 @@ where
         self
     }
 
+    /// Sets the most messages in one turn of an actor; at least 1. Default: the
+    /// [executor's](crate::ExecutorBuilder::budget_messages).
+    #[doc(alias("throughput", "fairness"))]
+    pub fn budget_messages(mut self, messages: u32) -> Self {
+        self.limits_mut().messages = messages;
+        self
+    }
+
+    /// Sets the time after which a turn of an actor ends, between two messages; more than zero.
+    /// Default: the [executor's](crate::ExecutorBuilder::budget_time).
+    pub fn budget_time(mut self, time: Duration) -> Self {
+        self.limits_mut().time = time;
+        self
+    }
+
+    fn limits_mut(&mut self) -> &mut Limits {
+        self.limits.get_or_insert(self.executor.core().limits)
+    }
+
+    /// Sets whether the actors are timed, whatever
+    /// [`ExecutorBuilder::timing`](crate::ExecutorBuilder::timing) says about all actors. See
+    /// [`SpawnBuilder::timing`](crate::SpawnBuilder::timing), also for the costs.
+    ///
+    /// Needs the feature `timing`, which is on by default.
+    #[cfg(feature = "timing")]
+    pub fn timing(mut self, on: bool) -> Self {
+        self.timing = on;
+        self
+    }
+
     /// Makes the directory. `make` makes its actors: see
     /// [when and where](Directory#the-function-that-makes-actors).
     ///
@@ -160,6 +196,9 @@ where
         }
         if self.limit == Some(0) {
             return Err(DirectoryError::MaxActors);
+        }
+        if self.limits.is_some_and(|limits| !limits.are_positive()) {
+            return Err(DirectoryError::Budget);
         }
         match self.capacity {
             Some(_) if self.unbounded => Err(DirectoryError::BoundedAndUnbounded),
@@ -185,7 +224,7 @@ where
         let inner = DirectoryInner {
             executor: self.executor,
             make,
-            capacity,
+            settings: ManagedSettings { capacity, limits: self.limits, timing: self.timing },
             idle: self.idle,
             hasher: RandomState::new(),
             shards: (0..shards).map(|_| Padded(Mutex::new(KeyShard::new(most)))).collect(),
@@ -217,6 +256,8 @@ pub enum DirectoryError {
     Capacity(usize),
     /// Mailboxes were given a capacity and made unbounded as well.
     BoundedAndUnbounded,
+    /// A turn's budget is 0.
+    Budget,
 }
 
 impl fmt::Display for DirectoryError {
@@ -231,6 +272,7 @@ impl fmt::Display for DirectoryError {
             DirectoryError::BoundedAndUnbounded => {
                 f.write_str("`capacity` contradicts `unbounded` (leave one of them out)")
             }
+            DirectoryError::Budget => f.write_str("a turn's budget must not be 0"),
         }
     }
 }

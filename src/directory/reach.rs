@@ -105,7 +105,7 @@ where
             Err(stopped) => stopped,
         };
         let (actor, begin) =
-            match managed::spawn_managed(self.executor.core(), self.capacity, owner) {
+            match managed::spawn_managed(self.executor.core(), self.settings, owner) {
                 Ok(spawned) => spawned,
                 Err(refused) => {
                     // The lock goes first: what was refused may end the crew, and the crew's end

@@ -189,9 +189,10 @@ where
         Q: ToOwned<Owned = K> + ?Sized,
         A: Receive<M>,
     {
-        let core = self.inner().executor.core();
+        let inner = self.inner();
+        let (core, timing) = (inner.executor.core(), inner.settings.timing);
         // Packed once, for whichever actor of the key: all have the same executor and timing.
-        let state = DirectorySendState::Fresh(pack_message::<A, M>(message, core, core.timing));
+        let state = DirectorySendState::Fresh(pack_message::<A, M>(message, core, timing));
         DirectorySending {
             directory: self.clone(),
             key: OwnedField::new(key.to_owned()),

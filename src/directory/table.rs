@@ -3,6 +3,7 @@
 use super::shard::{Garbage, KeyShard};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
+use crate::actor::managed::ManagedSettings;
 use crate::actor::refs::{ActorRef, WeakRef};
 use crate::drops::OwnedField;
 use crate::id::ActorId;
@@ -24,8 +25,8 @@ pub(super) type KeyShards<K, A> = Box<[Padded<Mutex<KeyShard<K, A>>>]>;
 pub(super) struct DirectoryInner<K: 'static, A: Actor> {
     pub(super) executor: Handle,
     pub(super) make: MakeFn<K, A>,
-    /// Capacity of the actors' mailboxes.
-    pub(super) capacity: u32,
+    /// What each of the actors is spawned with.
+    pub(super) settings: ManagedSettings,
     pub(super) idle: Option<Duration>,
     pub(super) hasher: RandomState,
     pub(super) shards: KeyShards<K, A>,

@@ -7,6 +7,7 @@ use super::life::{PoolInner, PoolSettings};
 use super::strategy::{Strategy, TwoChoices};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
+use crate::cell::core::Limits;
 use crate::drops::OwnedField;
 use crate::mailbox::state::MAX_LEN;
 use crate::time::Duration;
@@ -45,7 +46,10 @@ pub struct PoolBuilder<A> {
     usual: Box<dyn Strategy + Send + Sync>,
     name: Option<String>,
     capacity: Option<usize>,
+    unbounded: bool,
     queue_capacity: Option<usize>,
+    queue_unbounded: bool,
+    limits: Option<Limits>,
     timing: bool,
     backoff: (Duration, Duration),
     limit: u32,
@@ -100,7 +104,10 @@ impl<A: Actor + Send> PoolBuilder<A> {
             usual: Box::new(TwoChoices),
             name: None,
             capacity: None,
+            unbounded: false,
             queue_capacity: None,
+            queue_unbounded: false,
+            limits: None,
             backoff: (Duration::from_millis(10), Duration::from_secs(1)),
             limit: 100,
             window: Duration::from_secs(60),
@@ -128,12 +135,46 @@ impl<A: Actor + Send> PoolBuilder<A> {
         self
     }
 
+    /// Makes the replicas' own mailboxes [unbounded](crate::SpawnBuilder::unbounded). Contradicts
+    /// [`capacity`](Self::capacity).
+    pub fn unbounded(mut self) -> Self {
+        self.unbounded = true;
+        self
+    }
+
     /// Sets how many messages may wait in the [shared queue](crate::strategy::SharedQueue): 1 to
     /// 2^27 - 2. Messages in work are not counted. Default: the executor's
     /// [capacity](crate::ExecutorBuilder::capacity).
     pub fn queue_capacity(mut self, messages: usize) -> Self {
         self.queue_capacity = Some(messages);
         self
+    }
+
+    /// Makes the [shared queue](crate::strategy::SharedQueue)
+    /// [unbounded](crate::SpawnBuilder::unbounded). Contradicts
+    /// [`queue_capacity`](Self::queue_capacity).
+    pub fn queue_unbounded(mut self) -> Self {
+        self.queue_unbounded = true;
+        self
+    }
+
+    /// Sets the most messages in one turn of a replica; at least 1. Default: the
+    /// [executor's](crate::ExecutorBuilder::budget_messages).
+    #[doc(alias("throughput", "fairness"))]
+    pub fn budget_messages(mut self, messages: u32) -> Self {
+        self.limits_mut().messages = messages;
+        self
+    }
+
+    /// Sets the time after which a turn of a replica ends, between two messages; more than zero.
+    /// Default: the [executor's](crate::ExecutorBuilder::budget_time).
+    pub fn budget_time(mut self, time: Duration) -> Self {
+        self.limits_mut().time = time;
+        self
+    }
+
+    fn limits_mut(&mut self) -> &mut Limits {
+        self.limits.get_or_insert(self.handle.core().limits)
     }
 
     /// Sets whether the replicas are timed, whatever
@@ -182,24 +223,35 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// Calls the factory for all replicas, on this thread, then spawns them.
     ///
     /// # Errors
-    /// Fails if the pool would have no replicas or more than 2^24, a capacity is 0 or too large,
-    /// the factory fails (the error has the index), or the executor shuts down. No replica goes on
-    /// then.
+    /// Fails if the pool would have no replicas or more than 2^24, a capacity or a budget is 0 or
+    /// too large, two settings contradict each other, the factory fails (the error has the index),
+    /// or the executor shuts down. No replica goes on then.
     pub fn build(self) -> Result<Pool<A>, PoolError> {
         let (factory, usual) = (OwnedField::new(self.factory), OwnedField::new(self.usual));
         check_replicas(self.replicas)?;
         // The executor's capacity may be "unbounded", which no explicit setting can be.
         let usual_capacity = self.handle.core().capacity;
-        let capacity = |asked: Option<usize>| match asked {
+        let capacity = |asked: Option<usize>, unbounded: bool| match asked {
+            None if unbounded => Ok(MAX_LEN),
             None => Ok(usual_capacity),
             Some(messages) => match u32::try_from(messages) {
                 Ok(capacity @ 1..MAX_LEN) => Ok(capacity),
                 _ => Err(PoolError::Capacity(messages)),
             },
         };
+        if self.capacity.is_some() && self.unbounded {
+            return Err(PoolError::BoundedAndUnbounded);
+        }
+        if self.queue_capacity.is_some() && self.queue_unbounded {
+            return Err(PoolError::QueueBoundedAndUnbounded);
+        }
+        if self.limits.is_some_and(|limits| !limits.are_positive()) {
+            return Err(PoolError::Budget);
+        }
         let settings = PoolSettings {
-            capacity: capacity(self.capacity)?,
-            queue_capacity: capacity(self.queue_capacity)?,
+            capacity: capacity(self.capacity, self.unbounded)?,
+            queue_capacity: capacity(self.queue_capacity, self.queue_unbounded)?,
+            limits: self.limits,
             name: self.name,
             timing: self.timing,
             first_backoff: self.backoff.0,

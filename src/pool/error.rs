@@ -57,6 +57,12 @@ pub enum PoolError {
     TooManyReplicas(usize),
     /// A capacity is 0 or too large.
     Capacity(usize),
+    /// The replicas' mailboxes were given a capacity and made unbounded as well.
+    BoundedAndUnbounded,
+    /// The shared queue was given a capacity and made unbounded as well.
+    QueueBoundedAndUnbounded,
+    /// The budget of a turn is 0.
+    Budget,
     /// The factory did not make a replica.
     #[non_exhaustive]
     Factory {
@@ -81,6 +87,14 @@ impl fmt::Display for PoolError {
             PoolError::Capacity(n) => {
                 write!(f, "a pool's mailboxes hold 1 to 2^27 - 2 messages, not {n}")
             }
+            PoolError::BoundedAndUnbounded => f.write_str(
+                "pool not built: `capacity` contradicts `unbounded` (leave one of them out)",
+            ),
+            PoolError::QueueBoundedAndUnbounded => f.write_str(
+                "pool not built: `queue_capacity` contradicts `queue_unbounded` (leave one of them \
+                 out)",
+            ),
+            PoolError::Budget => f.write_str("pool not built: a turn's budget must not be 0"),
             PoolError::Factory { index, .. } => write!(f, "replica {index} could not be made"),
             PoolError::Resizing => f.write_str("the pool is changing its size already"),
             PoolError::Stopped => f.write_str("the pool has stopped"),

@@ -33,6 +33,7 @@ use crate::actor::Actor;
 use crate::actor::handle::Handle;
 use crate::actor::refs::ActorRef;
 use crate::actor::restart::{QueueEnd, QueueRefused, ReplicaSupervisor, spawn_queue};
+use crate::cell::core::Limits;
 use crate::cell::event::ReplicaFailure;
 use crate::cell::header::Header;
 use crate::cell::sharing::{Hold, Sharing};
@@ -71,6 +72,8 @@ pub(super) struct PoolSettings {
     pub(super) name: Option<String>,
     pub(super) capacity: u32,
     pub(super) queue_capacity: u32,
+    /// The budget of a replica's turn, if it is not the executor's.
+    pub(super) limits: Option<Limits>,
     pub(super) timing: bool,
     pub(super) first_backoff: Duration,
     pub(super) longest_backoff: Duration,
@@ -175,8 +178,9 @@ impl<A: Actor + Send> PoolInner<A> {
             let counts = Arc::new(ReplicaCounts::default());
             let supervisor =
                 PoolSupervisor { shared: Arc::clone(self), index, counts: Arc::clone(&counts) };
-            let PoolSettings { capacity, timing, .. } = self.settings;
-            let mut builder = self.handle.build(*state).exact_capacity(capacity).timed(timing);
+            let PoolSettings { capacity, timing, limits, .. } = self.settings;
+            let builder = self.handle.build(*state).exact_capacity(capacity);
+            let mut builder = builder.timed(timing).exact_limits(limits);
             if let Some(name) = &self.settings.name {
                 builder = builder.name(format!("{name}-{index}"));
             }
