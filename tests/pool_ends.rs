@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use heist::strategy::{Replicas, Route, SharedQueue, Strategy, ToIndex};
+use heist::strategy::{ByKey, Replicas, Route, SharedQueue, Strategy, ToIndex};
 use heist::{
     Actor, ActorRef, Ask, Context, Directory, Executor, Handler, Pool, PoolError, PoolStopReason,
     Refusal,
@@ -216,6 +216,46 @@ fn a_shutdown_ends_a_replica_that_would_have_to_wait_once_more() {
         let dead = executor.stats().dead_letters;
         assert_eq!((dead.shutdown, dead.total()), (3, 3));
         assert_eq!(pool.wait_stopped_timeout(Duration::ZERO), Ok(PoolStopReason::Shutdown));
+    }
+}
+
+/// The end of a leaving replica is what a shrink waits for. A replica that has ended before tells
+/// no end any more.
+#[test]
+fn p07_a_shrink_is_over_although_its_replica_has_ended_before() {
+    quiet_panics();
+    const KEYS: u64 = 64;
+    for _ in 0..5 {
+        let executor = crew(2);
+        let pool = executor.pool(3, |_| Part).backoff(HOUR, HOUR).build().unwrap();
+        let (puppet, go) = (executor.spawn(Puppet::default()), Latch::new());
+        let (theirs, until) = (pool.clone(), go.clone());
+        let told = puppet.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+            until.wait();
+            let leaving = theirs.replica(2).unwrap();
+            theirs.tell(ToIndex(2), Fail).unwrap();
+            theirs.tell(ToIndex(2), Fail).unwrap();
+            let mut ended = leaving.wait_stopped_async();
+            within(LONG, "no timer for the successor in a shutdown", || {
+                let waker = &mut task::Context::from_waker(Waker::noop());
+                Pin::new(&mut ended).poll(waker).is_ready()
+            });
+            theirs.resize(2).unwrap();
+            let resized = !theirs.is_resizing();
+            (0..KEYS).for_each(|key| theirs.tell(ByKey(key), Nothing).unwrap());
+            resized
+        }));
+        thread::scope(|scope| {
+            let shutdown = scope.spawn(|| shut_down(&executor));
+            within(LONG, "the shutdown begins", || {
+                puppet.tell(Run(|_: &mut Puppet, _: &mut Context<Puppet>| ())).is_err()
+            });
+            go.open();
+            shutdown.join().unwrap();
+        });
+        let resized = told.unwrap().wait().unwrap();
+        assert_eq!(executor.stats().dead_letters.total(), 0, "messages were held for ever");
+        assert!(resized, "nobody is waited for");
     }
 }
 

@@ -5,6 +5,7 @@ use crate::actor::Actor;
 use crate::actor::restart::send_mark;
 use crate::pool::error::PoolError;
 use crate::pool::factory::{check_replicas, make_states};
+use crate::pool::replica::Replica;
 use crate::pool::roster::Roster;
 use std::sync::Arc;
 
@@ -60,7 +61,23 @@ impl<A: Actor + Send> PoolInner<A> {
         }
         // The end of a leaving replica is its mark.
         self.close_replicas(to, &go);
+        self.pass_rows_of_ended(to, &go);
         Ok(())
+    }
+
+    /// Passes the rows of leaving replicas, the first of which has index `from`, that have ended.
+    ///
+    /// A replica may end at any time in an executor that drains, or in a pool that exceeds its
+    /// limit of losses. Its end is told once, maybe before the change was published, when there was
+    /// no row to pass. A replica says that it is dead before its supervisor looks at the roster,
+    /// and this look comes after the change was published under the locks of all rosters. So one of
+    /// the two sees the other.
+    fn pass_rows_of_ended(&self, from: usize, leaving: &[Replica<A>]) {
+        for (index, replica) in (from..).zip(leaving) {
+            if replica.actor.header().state.load_snapshot().is_dead() {
+                self.on_row_passed(index);
+            }
+        }
     }
 
     /// Counts a change as a cell until the value is dropped. Fails if the pool has ended: a pool's
