@@ -6,8 +6,8 @@ use common::diary::Entries;
 use common::*;
 use heist::strategy::*;
 use heist::{
-    Actor, AskError, Context, Event, Executor, Handler, PanicPlace, Pool, PoolStopReason, Refusal,
-    ReplicaFailure, StopReason,
+    Actor, AskError, Context, Event, Executor, Handler, IntervalMode, PanicPlace, Pool,
+    PoolStopReason, Refusal, ReplicaFailure, StopReason, Tick,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -543,4 +543,62 @@ fn nothing_is_lost_or_overtaken_while_replicas_are_lost() {
         shut_down(&executor);
         seen.tokens.assert_each_dropped_once();
     }
+}
+
+/// A replica goes on after a panic, and so does an interval of which a tick has panicked, in its
+/// handler or while its message was made. Each tick is handled once.
+#[test]
+fn p03_an_interval_goes_on_after_a_panic_over_its_tick() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const PANICS: [u64; 2] = [2, 5];
+    quiet_panics();
+    on_every_crew(|executor| {
+        for mode in [IntervalMode::FixedRate, IntervalMode::FixedDelay] {
+            let pool = executor.pool(1, |_| Puppet::default());
+            let pool = pool.failure_limit(u32::MAX, HOUR).backoff(Duration::ZERO, Duration::ZERO);
+            let pool = pool.build().unwrap();
+            let seen = Arc::<Mutex<Vec<u64>>>::default();
+            let theirs = Arc::clone(&seen);
+            let make = move |tick: Tick| {
+                theirs.lock().unwrap().push(tick.number);
+                if tick.number == PANICS[0] {
+                    intended_panic()
+                }
+                Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+                    if tick.number == PANICS[1] {
+                        intended_panic()
+                    }
+                })
+            };
+            let replica = pool.replica(0).unwrap();
+            let ticking = replica.tell_every(Duration::from_millis(1), mode, make).unwrap();
+            within(LONG, "it goes on", || seen.lock().unwrap().len() > 10);
+            assert!(ticking.is_armed());
+            assert!(ticking.cancel(), "it could be cancelled");
+            settle(executor);
+            let seen = seen.lock().unwrap();
+            assert!(seen.iter().copied().eq(0..seen.len() as u64), "{seen:?}");
+            let stats = pool.stats();
+            assert_eq!((stats.replicas[0].failed, stats.replicas[0].replaced), (2, 2));
+            assert_eq!(executor.stats().armed_timers, 0);
+        }
+    });
+}
+
+/// No state comes after the limit, so the interval ends with the replica.
+#[test]
+fn an_interval_ends_with_a_replica_that_lost_too_many() {
+    quiet_panics();
+    on_every_crew(|executor| {
+        let pool = executor.pool(1, |_| Puppet::default());
+        let pool = pool.failure_limit(0, Duration::from_secs(3_600)).build().unwrap();
+        let make = |_: Tick| -> Note { intended_panic() };
+        let replica = pool.replica(0).unwrap();
+        let every = Duration::from_millis(1);
+        let ticking = replica.tell_every(every, IntervalMode::FixedRate, make).unwrap();
+        pool.wait_stopped_timeout(Duration::from_secs(LONG)).unwrap();
+        assert!(!ticking.is_armed());
+        settle(executor);
+        assert_eq!(executor.stats().armed_timers, 0);
+    });
 }

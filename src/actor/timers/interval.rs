@@ -31,7 +31,9 @@ impl<A: Actor> Context<A> {
     /// it is cancelled.
     ///
     /// At most one tick of an interval is under way: the next one is armed when this one has been
-    /// handled. A panic in `message` counts as a panic in a handler of the actor.
+    /// handled. A panic in `message` counts as a panic in a handler of the actor. A panic in either
+    /// ends the interval together with the actor; a pool's replica goes on, and so does the
+    /// interval.
     ///
     /// # Errors
     /// Fails if the period is zero, this actor stops, or its executor shuts down.
@@ -54,7 +56,8 @@ impl<A: Actor> Context<A> {
 impl<A: Actor> ActorRef<A> {
     /// Tells the actor a message every `period`, first after one period. `message` makes each
     /// message, inside the actor's turn. See [`Timer`]. Unlike [`Context::tell_every`] the timer
-    /// does not keep the actor alive, and ends with it.
+    /// does not keep the actor alive, and ends with it. A [`Pool`](crate::Pool)'s replica does not
+    /// end with its state, so the interval goes on, also after a panic over one of its ticks.
     ///
     /// At most one tick of an interval is in the mailbox, beside its capacity.
     ///
@@ -260,14 +263,60 @@ unsafe fn unbox_interval<A, M, F>(this: AnyEnvelope) -> Box<Interval<A, M, F>> {
     unsafe { Box::from_raw(this.cast::<Interval<A, M, F>>().as_ptr()) }
 }
 
-/// Ends the interval if the turn does not get to the next tick.
-struct Going<A, M, F>(Option<Box<Interval<A, M, F>>>);
+/// An interval with a tick in hand. Each way out of the turn decides what becomes of it, panics
+/// included.
+struct TickInHand<'a, A, M, F>
+where
+    A: Receive<M>,
+    M: Send + 'static,
+    F: FnMut(Tick) -> M + Send + 'static,
+{
+    header: &'a Header,
+    interval: Option<Box<Interval<A, M, F>>>,
+    /// When the tick was due, once its message is being made or handled.
+    begun: Option<Instant>,
+}
 
-impl<A, M, F> Drop for Going<A, M, F> {
+impl<A, M, F> Drop for TickInHand<'_, A, M, F>
+where
+    A: Receive<M>,
+    M: Send + 'static,
+    F: FnMut(Tick) -> M + Send + 'static,
+{
     fn drop(&mut self) {
-        if let Some(interval) = &self.0 {
-            interval.over();
+        let Some(interval) = self.interval.take() else { return };
+        match self.begun {
+            // A panic. The supervisor decides later whether there is another state. If not, the
+            // interval is armed when the actor ends, and becomes a dead letter like any timer.
+            Some(due) if self.header.supervised().is_some() && !is_closed(self.header) => {
+                arm_next(self.header, interval, due);
+            }
+            _ => _ = interval.over(),
         }
+    }
+}
+
+fn is_closed(header: &Header) -> bool {
+    header.state.load_snapshot().is_closed()
+}
+
+/// Arms the next tick, after the tick that was due at `due`. At most one tick is under way.
+fn arm_next<A, M, F>(header: &Header, mut interval: Box<Interval<A, M, F>>, due: Instant)
+where
+    A: Receive<M>,
+    M: Send + 'static,
+    F: FnMut(Tick) -> M + Send + 'static,
+{
+    let core = header.core();
+    // Counted from the instant when the tick was due, or after its handling: see `IntervalMode`.
+    interval.advance_tick(due);
+    core.count_here(|tally| &tally.missed_ticks, interval.missed);
+    let (key, at) = (interval.key, interval.due.0);
+    // Refused if the actor itself cancelled it, or if the executor shuts down. Then it ends here.
+    if let Err(over) = core.scheduler.rearm_timer(key, at, interval) {
+        // The key is valid until here. Ending it makes later cancels return `false`.
+        core.scheduler.timers.end_timer(key);
+        drop(over);
     }
 }
 
@@ -280,49 +329,37 @@ where
     prepaid::note_in_hand();
     let in_hand = InHand::<M>::begin();
     // SAFETY: called through the envelope's table with the only pointer to the envelope, in the
-    // actor's turn.
-    // `going` ends the interval on each way out of this function that does not arm the next tick,
-    // panics included.
-    let (mut going, header_ref) =
-        unsafe { (Going(Some(unbox_interval::<A, M, F>(this))), header.as_ref()) };
-    let core = header_ref.core();
-    let interval = going.0.as_mut().expect("just put there");
+    // actor's turn, which keeps the cell.
+    let (interval, header_ref) = unsafe { (unbox_interval::<A, M, F>(this), header.as_ref()) };
     let due = interval.due.0.expect("it was due");
+    let mut going = TickInHand { header: header_ref, interval: Some(interval), begun: None };
+    let interval = going.interval.as_mut().expect("just put there");
     // Cancelled between the due instant and the turn: accepted, but not handled.
-    if !core.scheduler.timers.is_valid(interval.key) {
+    if !header_ref.core().scheduler.timers.is_valid(interval.key) {
         dead_letters::not_handled(header_ref, DeadLetterReason::Cancelled, type_name::<M>());
         // Dropped before the handling ends, so that a panic of the drop names the message.
         drop(going);
         return in_hand.end();
     }
+    going.begun = Some(due);
     let message = (interval.make)(Tick { number: interval.number, missed: interval.missed, due });
     // SAFETY: a turn of this actor of type `A` runs here.
     unsafe {
         let (actor, mut ctx) = enter::<A>(header);
         receive::receive_alone(actor, message, &mut ctx);
     }
-    if header_ref.state.load_snapshot().is_closed() {
+    if is_closed(header_ref) {
         drop(going); // the interval ends with its actor
         return in_hand.end();
     }
-    // Counted from the instant when the tick was due, or after its handling: see `IntervalMode`. So
-    // at most one tick is under way.
-    interval.advance_tick(due);
-    core.count_here(|tally| &tally.missed_ticks, interval.missed);
-    let (key, at) = (interval.key, interval.due.0);
-    let interval = going.0.take().expect("still there");
-    // Refused if the actor itself cancelled it, or if the executor shuts down. Then it ends here.
-    if let Err(over) = core.scheduler.rearm_timer(key, at, interval) {
-        // The key is valid until here. Ending it makes later cancels return `false`.
-        core.scheduler.timers.end_timer(key);
-        drop(over);
-    }
+    arm_next(header_ref, going.interval.take().expect("still there"), due);
     in_hand.end();
 }
 
 unsafe fn discard_tick<A, M, F>(this: AnyEnvelope, _: AskError, _: Held<'_>) {
     // SAFETY: called through the envelope's table with the only pointer to the envelope.
-    drop(Going(Some(unsafe { unbox_interval::<A, M, F>(this) })));
+    let interval = unsafe { unbox_interval::<A, M, F>(this) };
+    interval.over();
 }
 
 #[cfg(all(test, not(heist_loom)))]
