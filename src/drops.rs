@@ -3,7 +3,9 @@
 //! A value that heist drops may hold a reply, an ask or a timer. Its drop makes heist drop another
 //! value, and so on: a hundred thousand actors may wait for each other in a row. Each link of such
 //! a chain passes through [`run_or_put_off`]. Up to [`DEEPEST`] calls are nested. Deeper calls are
-//! put on a list of the thread, and the outermost call runs them before it returns.
+//! put on a list of the thread, and the outermost call runs them before it returns. A wait of the
+//! thread runs them earlier, since user code inside a drop may wait for their effects.
+//! The wake of an asker is such a call too: it may drop the asker's task, with another reply.
 //!
 //! | a panic in | goes |
 //! |---|---|
@@ -95,6 +97,21 @@ impl<T> Drop for OwnedField<T> {
         let value = unsafe { ManuallyDrop::take(&mut self.0) };
         run_or_put_off(move || user::run_contained(Site::Drop, || drop(value)));
     }
+}
+
+/// Runs the calls that this thread has put off. Called before the thread waits: user code inside a
+/// drop may wait for what one of these calls brings about.
+#[inline]
+pub(crate) fn run_before_wait() {
+    if !OLDEST.get().is_null() {
+        do_all();
+    }
+}
+
+/// Wakes through a waker, which may own a task with a reply, whose drop wakes the next one.
+#[inline(never)]
+pub(crate) fn wake_waker(waker: Waker) {
+    run_or_put_off(move || user::wake_waker(waker));
 }
 
 /// Drops a waker, which may own a task that waits for the next one.

@@ -346,3 +346,67 @@ fn p10_chains_of_tasks_that_wait_are_dropped_on_a_small_stack() {
         shut_down(&executor);
     }
 }
+
+/// A wake may drop the task that it wakes, and with the task the reply that wakes the next one.
+#[test]
+fn p10_a_chain_of_tasks_that_are_woken_is_dropped_on_a_small_stack() {
+    let executor = small_crew(1);
+    let keeper = executor.build(Keeper::default()).unbounded().spawn();
+    let (sender, replies) = mpsc::channel();
+    let counted: Arc<AtomicUsize> = Arc::default();
+    let mut inner: Thing = Box::new(());
+    let mut asks = Vec::new();
+    for _ in 0..LINKS {
+        let ask = keeper.ask(Lend(sender.clone())).unwrap();
+        asks.push(waits(ask, inner, &counted));
+        inner = Box::new(replies.recv_timeout(Duration::from_secs(LONG)).unwrap());
+    }
+    on_a_small_stack(move || drop(inner));
+    assert_eq!(counted.load(Relaxed), LINKS);
+    drop(asks);
+    shut_down(&executor);
+}
+
+/// A destructor that drops the next link, and the first of which then waits.
+struct Waiting {
+    next: Option<Thing>,
+    wait: Option<Ask<Thing>>,
+    said: mpsc::Sender<Result<(), AskError>>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        drop(self.next.take());
+        if let Some(mut wait) = self.wait.take() {
+            let _ = self.said.send(wait.wait().map(drop));
+        }
+    }
+}
+
+/// The last link holds the reply that the first link waits for. Its drop is put off, since the
+/// chain is long, and comes before the wait.
+#[test]
+fn p07_a_wait_in_a_destructor_comes_after_the_drops_that_were_put_off() {
+    let executor = crew(2);
+    let keeper = executor.build(Keeper::default()).unbounded().spawn();
+    let (sender, replies) = mpsc::channel();
+    let (said, heard) = mpsc::channel();
+    let borrow = || {
+        let ask = keeper.ask(Lend(sender.clone())).unwrap();
+        (ask, replies.recv_timeout(Duration::from_secs(LONG)).unwrap())
+    };
+    let (awaited, reply) = borrow();
+    let mut awaited = Some(awaited);
+    let mut inner: Thing = Box::new(reply);
+    for link in (0..64).rev() {
+        let wait = if link == 0 { awaited.take() } else { None };
+        let waiting = Waiting { next: Some(inner), wait, said: said.clone() };
+        let (ask, reply) = borrow();
+        reply.send(Box::new(waiting));
+        inner = Box::new(ask);
+    }
+    let dropping = std::thread::spawn(move || drop(inner));
+    assert_eq!(heard.recv_timeout(Duration::from_secs(LONG)), Ok(Err(AskError::NoReply)));
+    dropping.join().unwrap();
+    shut_down(&executor);
+}

@@ -4,6 +4,7 @@
 use crate::cell::event::Event;
 use crate::cell::header::Header;
 use crate::cell::waits::{Outer, WaitTarget};
+use crate::drops;
 use crate::error::WaitError;
 use crate::id::{WaitCycle, WaitingActor};
 use crate::sched::blocking::Blocking;
@@ -38,8 +39,7 @@ fn block_on<F: Future + Unpin, G>(
     until: Option<Instant>,
     slot: impl FnOnce() -> Result<G, WaitRefused>,
 ) -> Result<Option<F::Output>, WaitRefused> {
-    // The awaited answer may come from the asker of a reply that this handler has dropped.
-    user::answer_caught();
+    let_go_before_wait();
     thread_local!(static WAKER: RefCell<Option<Arc<ThreadWaker>>> = const { RefCell::new(None) });
     // The waker is taken out while it is in use. A nested wait, or a wait in a destructor of an
     // ending thread, makes another waker.
@@ -72,6 +72,14 @@ fn block_on<F: Future + Unpin, G>(
     // Fails where the thread is ending, and then the waker is simply dropped.
     let _ = WAKER.try_with(|cached| cached.replace(Some(parker)));
     result
+}
+
+/// Completes what this thread owes to others. The awaited answer may come from the asker of a reply
+/// that this handler has dropped.
+#[inline]
+fn let_go_before_wait() {
+    user::answer_caught();
+    drops::run_before_wait();
 }
 
 /// Returns `true` if the instant has passed.
@@ -115,7 +123,7 @@ pub(crate) fn wait_for<F: Awaits>(
     future: &mut F,
     until: Option<Instant>,
 ) -> Result<Option<F::Output>, WaitRefused> {
-    user::answer_caught();
+    let_go_before_wait();
     let me: *const Header = crew_thread::current_actor().cast();
     // SAFETY: the turn that runs here keeps its cell, and without a turn the pointer is null. A
     // child forked inside the turn has no crew, and leaves the crew's locks alone.
@@ -285,7 +293,7 @@ impl Drop for RecordedWait<'_> {
 /// ```
 #[doc(alias("block_in_place", "spawn_blocking", "unblock"))]
 pub fn blocking<R>(f: impl FnOnce() -> R) -> R {
-    user::answer_caught();
+    let_go_before_wait();
     let _blocking = Blocking::at_any_rate();
     f()
 }

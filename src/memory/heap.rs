@@ -213,7 +213,8 @@ impl Heap {
                 // the next block predicts where the eighth block from here lies, and its line is
                 // fetched now.
                 let step = next.addr().wrapping_sub(block.addr().get()) as isize;
-                prefetch(next.wrapping_byte_offset(step * 8));
+                // Wrapping: at the list's end `next` is null, and the distance is a whole address.
+                prefetch(next.wrapping_byte_offset(step.wrapping_mul(8)));
                 // `count` is kept so that `give_block_back` can bound the list without walking it.
                 size_class.free.set(next);
                 size_class.count.set(size_class.count.get() - 1);

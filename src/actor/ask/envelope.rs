@@ -11,7 +11,6 @@ use crate::id::WaitCycle;
 use crate::mailbox::reply_slot::{Answered, Records, ReplySlot};
 use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::worker::Worker;
-use crate::user;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, offset_of};
@@ -76,7 +75,7 @@ unsafe fn answer_slot<R: 'static>(to: NonNull<()>, value: Result<R, AskError>) {
     match unsafe { ReplySlot::store_answer(slot, value) } {
         // The asker is not waiting, and finds the answer by itself.
         Answered::Delivered => {}
-        Answered::Wake(waker) => user::wake_waker(waker),
+        Answered::Wake(waker) => drops::wake_waker(waker),
         Answered::Discarded(value) => {
             // SAFETY: the asker has released the slot, so the replier alone has it. Its weak count
             // keeps the header until the slot is released.
