@@ -249,7 +249,10 @@
 //! | [`Ask::wait`], with or without timeout | the [`Ask`] itself |
 //! | [`ActorRef::send`], with or without timeout | [`ActorRef::send_async`] |
 //! | [`Directory::send`], with or without timeout | [`Directory::send_async`] |
+//! | [`Pool::send`], with or without timeout | [`Pool::send_async`] |
+//! | [`Broadcast::wait`], with or without timeout | the [`Broadcast`] itself |
 //! | [`ActorRef::wait_stopped`], with or without timeout | [`ActorRef::wait_stopped_async`] |
+//! | [`Pool::wait_stopped`], with or without timeout | [`Pool::wait_stopped_async`] |
 //! | [`Handle::wait_idle`], with or without timeout | [`Handle::wait_idle_async`] |
 //! | [`Executor::shutdown`] | [`Executor::shutdown_async`] |
 //! | [`Executor::shutdown_now`], dropping an [`Executor`] | [`Executor::shutdown_now_async`] |

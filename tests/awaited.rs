@@ -7,7 +7,8 @@
 mod common;
 
 use common::*;
-use heist::{Context, Executor, Refusal, StopReason};
+use heist::strategy::RoundRobin;
+use heist::{Context, Directory, Executor, Refusal, StopReason};
 use std::fs;
 use std::future::Future;
 use std::path::Path;
@@ -150,6 +151,43 @@ fn what_timed_out_can_be_awaited_again_or_taken_back() {
     }
 }
 
+#[test]
+fn a_message_to_a_pool_or_a_directory_is_taken_back() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let short = Duration::from_millis(1);
+    let executor = crew(2);
+    let pool = executor.pool(1, |_| Puppet::default()).capacity(2).build().unwrap();
+    let directory = Directory::builder(&executor).capacity(2);
+    let directory = directory.build(|_: &u32| Puppet::default()).unwrap();
+    runtime.block_on(async {
+        let replica = pool.choose(RoundRobin).unwrap();
+        let reached = directory.get(&7);
+        let held = [Held::hold(&replica), Held::hold(&reached)];
+        pool.tell(RoundRobin, Note(1)).unwrap();
+        directory.tell(&7, Note(1)).unwrap();
+        let mut sends =
+            [pool.send_async(RoundRobin, Note(2)), pool.send_async(RoundRobin, Note(3))];
+        let mut others = [directory.send_async(&7, Note(2)), directory.send_async(&7, Note(3))];
+        for send in &mut sends {
+            assert!(tokio::time::timeout(short, send).await.is_err());
+        }
+        for send in &mut others {
+            assert!(tokio::time::timeout(short, send).await.is_err());
+        }
+        let ([first, second], [third, fourth]) = (sends, others);
+        assert_eq!((first.cancel(), third.cancel()), (Some(Note(2)), Some(Note(2))));
+        assert_eq!(pool.send_async(RoundRobin, Note(4)).cancel(), Some(Note(4)), "never polled");
+        assert_eq!(directory.send_async(&7, Note(4)).cancel(), Some(Note(4)), "never polled");
+        held.into_iter().for_each(Held::release);
+        within(LONG, "they are accepted without being polled", || {
+            replica.stats().handled == 3 && reached.stats().handled == 3
+        });
+        assert_eq!((second.cancel(), fourth.cancel()), (None, None));
+        assert_eq!((log_of(&replica, 2), log_of(&reached, 2)), (vec![1, 3], vec![1, 3]));
+    });
+    shut_down(&executor);
+}
+
 /// Hooks and handlers may create a future and hand it to a runtime, as tasks do.
 #[test]
 fn an_answer_asked_for_in_a_handler_is_awaited_elsewhere() {
@@ -221,10 +259,8 @@ fn the_guide_names_whatever_blocks() {
 fn telling_and_asking_never_wait() {
     let executor = crew(1);
     let puppet = executor.build(Puppet::default()).capacity(1).spawn();
-    let directory = heist::Directory::builder(&executor)
-        .capacity(1)
-        .build(|_: &u64| Puppet::default())
-        .unwrap();
+    let directory =
+        Directory::builder(&executor).capacity(1).build(|_: &u64| Puppet::default()).unwrap();
     let keyed = directory.get(&1);
     let held = Held::hold(&puppet);
     let (_held_too, _) = Held::queue(&keyed);

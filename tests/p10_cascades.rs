@@ -410,3 +410,37 @@ fn p07_a_wait_in_a_destructor_comes_after_the_drops_that_were_put_off() {
     dropping.join().unwrap();
     shut_down(&executor);
 }
+
+/// A task that answers the next one as soon as it is woken.
+struct PassesOn(std::sync::Mutex<Option<Reply<Thing>>>, Arc<AtomicUsize>);
+
+impl Wake for PassesOn {
+    fn wake(self: Arc<Self>) {
+        self.1.fetch_add(1, Relaxed);
+        if let Some(reply) = self.0.lock().unwrap().take() {
+            reply.send(Box::new(()));
+        }
+    }
+}
+
+#[test]
+fn p10_a_chain_of_wakers_that_answer_inline_does_not_recurse() {
+    let executor = small_crew(1);
+    let keeper = executor.build(Keeper::default()).unbounded().spawn();
+    let (sender, replies) = mpsc::channel();
+    let woken: Arc<AtomicUsize> = Arc::default();
+    let mut before = None;
+    let mut asks = Vec::new();
+    for _ in 0..LINKS {
+        let mut ask = keeper.ask(Lend(sender.clone())).unwrap();
+        let task = PassesOn(std::sync::Mutex::new(before.take()), Arc::clone(&woken));
+        let waker = Waker::from(Arc::new(task));
+        assert!(Pin::new(&mut ask).poll(&mut TaskContext::from_waker(&waker)).is_pending());
+        asks.push(ask);
+        before = Some(replies.recv_timeout(Duration::from_secs(LONG)).unwrap());
+    }
+    on_a_small_stack(move || before.unwrap().send(Box::new(())));
+    assert_eq!(woken.load(Relaxed), LINKS);
+    drop(asks);
+    shut_down(&executor);
+}

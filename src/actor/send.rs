@@ -340,7 +340,7 @@ impl<A> Queued<A> {
 
     /// Takes the message out of the line, if it is still there. Returns `None` if it was accepted,
     /// or came back in an error already.
-    fn withdraw_message(&mut self) -> Option<Packed<A>> {
+    pub(crate) fn withdraw_message(&mut self) -> Option<Packed<A>> {
         match std::mem::replace(&mut self.state, SendState::Done) {
             SendState::Fresh(packed) => Some(packed),
             // The line is the parent's, and may be locked for ever.

@@ -311,6 +311,22 @@ where
     }
 }
 
+impl<K, A: Receive<M>, M: Send + 'static> DirectorySending<K, A, M> {
+    /// Gives up, and returns the message unless it was accepted. Returns `None` if it was, or if
+    /// the message came back in an error already. In a forked child a message that waits is not
+    /// returned. An actor that was made for the message stays.
+    #[must_use = "the message is lost unless it is used"]
+    pub fn cancel(mut self) -> Option<M> {
+        let packed = match std::mem::replace(&mut self.state, DirectorySendState::Done) {
+            DirectorySendState::Fresh(packed) => packed,
+            DirectorySendState::Waiting(mut queued) => queued.withdraw_message()?,
+            DirectorySendState::Done => return None,
+        };
+        // SAFETY: `send_async` packed an `M` for this future, which has the same type parameter.
+        Some(unsafe { open_packed(packed) })
+    }
+}
+
 impl<K, A, M> Future for DirectorySending<K, A, M>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,

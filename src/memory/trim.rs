@@ -55,6 +55,10 @@ impl Heap {
             class.count.set(0);
             // SAFETY: the heap's holder alone has the blocks on a size class's list.
             unsafe { self.dissolve_chain(class.free.replace(ptr::null_mut())) };
+            // All classes together could have tens of thousands of blocks on their lists.
+            if stop() {
+                return;
+            }
         }
         while let Some(slab) = NonNull::new(self.empty.get().cast_mut()) {
             // SAFETY: an empty slab on this list belongs to the heap, and no block of it is out.

@@ -291,8 +291,8 @@ impl<A: Actor> Pool<A> {
     }
 
     /// Returns a future that sends a message and waits for room: the awaited form of
-    /// [`send`](Self::send). The message joins the line at the first poll. Dropping it drops the
-    /// message, unless that was accepted already.
+    /// [`send`](Self::send). The message joins the line at the first poll. Dropping the future
+    /// drops the message, unless that was accepted already; [`PoolSending::cancel`] returns it.
     pub fn send_async<S: Strategy, M: Send + 'static>(
         &self,
         strategy: S,
@@ -400,6 +400,21 @@ impl<A: Receive<M>, S: Strategy, M: Send + 'static> PoolSending<A, S, M> {
             let message = unsafe { open_packed(packed) };
             SendError::new(message, self.pool.shared.explain_refusal(refusal))
         })
+    }
+
+    /// Gives up, and returns the message unless it was accepted. Returns `None` if it was, or if
+    /// the message came back in an error already. In a forked child a message that waits is not
+    /// returned.
+    #[must_use = "the message is lost unless it is used"]
+    pub fn cancel(mut self) -> Option<M> {
+        let packed = match std::mem::replace(&mut self.state, PoolSendState::Done) {
+            PoolSendState::Fresh(packed) => packed,
+            PoolSendState::Waiting(mut queued) => queued.withdraw_message()?,
+            PoolSendState::Done => return None,
+        };
+        // SAFETY: `Pool::send_async` packed an `M` for this future, and `PoolSending` has the same
+        // type parameter.
+        Some(unsafe { open_packed(packed) })
     }
 
     /// Takes the message back, unless it was accepted.

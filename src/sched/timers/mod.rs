@@ -19,8 +19,9 @@
 //! Only intervals use `rearm_timer`. A timer cancelled while it was out finds its key invalid, and
 //! is neither handled nor armed again.
 //!
-//! Timers are fired under the lock, and reach actors in the order of their instants, and of arming
-//! where instants are equal, whichever worker fires. User code never runs under it, nor between the
+//! Timers are fired under the lock, and reach actors in the order of their instants, whichever
+//! worker fires. Where instants are equal, the order is that of arming; an interval keeps the place
+//! of its first arming. User code never runs under it, nor between the
 //! firing and the next timer waiter's appointment. Timers refused or cancelled then are handed to
 //! an [errand](super::errand).
 //!
