@@ -256,9 +256,7 @@
 //! | [`Handle::wait_idle`], with or without timeout | [`Handle::wait_idle_async`] |
 //! | [`Executor::shutdown`] | [`Executor::shutdown_async`] |
 //! | [`Executor::shutdown_now`], dropping an [`Executor`] | [`Executor::shutdown_now_async`] |
-//! | [`event_channel`](ExecutorBuilder::event_channel) | your runtime's channel, filled by [`on_event`] |
-//!
-//! [`on_event`]: ExecutorBuilder::on_event
+//! | [`event_channel`](ExecutorBuilder::event_channel) | your runtime's channel, filled by [`on_event`](ExecutorBuilder::on_event) |
 //!
 //! Timeouts are the runtime's own. After a timeout nothing is lost: an [`Ask`] can be awaited
 //! again, and a send [gives its message back](Sending::cancel). Where the blocking form would be

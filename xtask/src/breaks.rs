@@ -34,8 +34,10 @@ impl Break {
         let times =
             field("times: ").map_or(Ok(1), |times| times.parse()).map_err(|_| "times: a number")?;
         let whole = read(&file).map_err(|_| format!("there is no {file}"))?;
-        if !whole.contains(old) {
-            return Err(format!("no longer applies to {file}"));
+        match whole.matches(old).count() {
+            0 => return Err(format!("no longer applies to {file}")),
+            1 => {}
+            more => return Err(format!("the old text stands {more} times in {file}")),
         }
         let broken = whole.replacen(old, new, 1);
         Ok(Break { test, file, times, whole, broken })
