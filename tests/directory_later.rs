@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use heist::{Actor, Context, Directory, Executor, Handler, Refusal};
+use heist::{Context, Directory, Executor, Handler, Refusal};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -262,7 +262,7 @@ fn a_large_message_may_be_delayed() {
 #[cfg(feature = "timing")]
 fn a_delayed_message_has_an_age() {
     struct Timed(Vec<Option<Duration>>);
-    impl Actor for Timed {}
+    impl heist::Actor for Timed {}
     impl Handler<Note> for Timed {
         type Reply = usize;
         fn handle(&mut self, _: Note, ctx: &mut Context<Self>) -> usize {
