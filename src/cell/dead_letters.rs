@@ -37,7 +37,7 @@ pub(crate) fn passed_over(header: &Header, reason: DeadLetterReason, message_typ
     dead_letters(header, reason, message_type, 1);
 }
 
-/// LeftByType of one turn, counted by type for the event hook.
+/// Messages that one turn leaves unhandled, counted by type for the event hook.
 ///
 /// The list has room for a few types, since it lies on the turn's stack. It is told when it has no
 /// room for another type, and at the end.
