@@ -27,7 +27,7 @@
 //!
 //! **The right to take** is the lock, under which no user code runs. **While the queue is held**
 //! its runnable is in no other queue. Closing the queue, or a member's leaving, pushes the
-//! runnable. An executor with a held queue is not quiescent, since all members are scheduled.
+//! runnable. A killed queue is not held: the turn looks under the lock. An executor with a held queue is not quiescent, since all members are scheduled.
 //!
 //! Loom model: `models::shared`. Needed orderings: `cargo xtask weaken`, group `state`
 //! (model `shared`).
@@ -137,6 +137,11 @@ impl SharedQueue {
             // Senders in line for room come first. The turn ends here and comes again.
             return QueueFinding::Given(given);
         }
+        if found == QueueFinding::AllBusy && queue.state.load_snapshot().is_killed() {
+            // The thread that kills the queue sets the flag and then takes this lock to push a held
+            // runnable. A kill before this look is seen here, and a later kill finds the runnable.
+            return QueueFinding::Given(given);
+        }
         self.held = found == QueueFinding::AllBusy;
         found
     }
@@ -167,6 +172,11 @@ impl SharedQueue {
         // lock, while the queue is held, this thread is the queue's receiver.
         unsafe {
             let state = &member.as_ref().state;
+            if queue.as_ref().state.load_snapshot().is_killed() {
+                // All messages are dead letters, and the thread that kills comes to this lock yet.
+                self.release_runnable();
+                return false;
+            }
             let Reserve::Accepted { .. } = state.reserve_exempt() else { return false };
             let Some(node) = queue.as_ref().inbox.pop(queue.cast()) else {
                 // A sender has reserved and not linked yet. The queue's own turn waits for that
@@ -289,3 +299,6 @@ pub(super) fn check_queue(this: NonNull<Header>) {
         header.state.clear_queue_check();
     }
 }
+
+#[cfg(all(test, not(heist_loom), feature = "pool"))]
+mod tests;

@@ -2,7 +2,8 @@
 //!
 //! Covers: no message stays in the queue while a member is idle, whether senders, the queue's turn,
 //! members that look, and messages to a member's own mailbox meet. Each message is handled once. A
-//! queue that closes while it is held goes on to its end.
+//! queue that closes while it is held goes on to its end. A queue that is killed at any moment of
+//! its turn ends while its members are busy.
 //!
 //! Does not cover: waiting for room in the queue (see `room`), members that end. The queue's turn,
 //! `look` and the state under the lock are copies of `cell::shared`'s. Turns run on the scheduling
@@ -45,6 +46,8 @@ struct Pool {
     queue: Cell,
     members: Vec<Cell>,
     held: Mutex<bool>,
+    /// Messages of the queue that its end has discarded.
+    discarded: UnsafeCell<u32>,
 }
 
 /// Runnables scheduled by one thread.
@@ -54,7 +57,12 @@ struct TurnQueue(Vec<Turn>);
 impl Pool {
     fn new(members: usize) -> Arc<Self> {
         let members = (0..members).map(|_| Cell::new()).collect();
-        Arc::new(Pool { queue: Cell::new(), members, held: Mutex::new(false) })
+        Arc::new(Pool {
+            queue: Cell::new(),
+            members,
+            held: Mutex::new(false),
+            discarded: UnsafeCell::new(0),
+        })
     }
 
     fn cell(&self, turn: Turn) -> &Cell {
@@ -90,9 +98,10 @@ impl Pool {
     }
 
     fn queue_turn(&self, worker: &mut TurnQueue) {
-        // For its Acquire only: the turn gives away as much as there are idle members.
-        let _begun = self.queue.state.begin_turn();
-        let given = {
+        let killed = self.queue.state.begin_turn().is_killed();
+        let given = if killed {
+            0
+        } else {
             let mut held = self.held.lock();
             let mut given = 0;
             loop {
@@ -105,7 +114,9 @@ impl Pool {
                     // SAFETY: the caller holds the lock and the queue's runnable, and the node has
                     // just been popped.
                     unsafe { self.queue.inbox.put_back(node) };
-                    *held = true;
+                    // A killed queue goes on to its end. The look is under the lock that `close`
+                    // takes after the flag.
+                    *held = !self.queue.state.load_snapshot().is_killed();
                     break;
                 };
                 // SAFETY: `idle_member` reserved a place for the node, which is given up here.
@@ -132,12 +143,27 @@ impl Pool {
                 }
                 worker.0.push(Turn::Queue);
             }
-            EndTurn::Ending => {
-                let dead = self.queue.state.set_dead(true);
-                assert!(dead.is_some());
-            }
+            EndTurn::Ending => self.end_queue(worker),
             other => unreachable!("{other:?}"),
         }
+    }
+
+    fn end_queue(&self, worker: &mut TurnQueue) {
+        let mut discarded = 0;
+        // SAFETY: the caller holds the queue's runnable, which no member has any more.
+        while let Some(node) = unsafe { self.queue.inbox.pop(NonNull::dangling()) } {
+            // SAFETY: `send` made the node from a box, and it was popped once.
+            drop(unsafe { Box::from_raw(node) });
+            discarded += 1;
+        }
+        // SAFETY: only the runnable's holder counts; loom's cell reports a second one.
+        self.discarded.with_mut(|all| unsafe { *all += discarded });
+        if self.queue.state.give_places_back(discarded).len() > 0 {
+            thread::yield_now(); // the gap
+            return worker.0.push(Turn::Queue);
+        }
+        let dead = self.queue.state.set_dead(true);
+        assert!(dead.is_some());
     }
 
     fn idle_member(&self) -> Option<usize> {
@@ -164,6 +190,12 @@ impl Pool {
     }
 
     fn take(&self, member: &Cell, held: &mut bool, worker: &mut TurnQueue) -> bool {
+        // The messages of a killed queue are its end's.
+        if self.queue.state.load_snapshot().is_killed() {
+            *held = false;
+            worker.0.push(Turn::Queue);
+            return false;
+        }
         // First a place at the member, which may be closed. Then no message has been popped.
         let Reserve::Accepted { .. } = member.state.reserve_exempt() else { return false };
         // SAFETY: the caller holds the lock, and the held queue's runnable lies under the lock.
@@ -175,15 +207,16 @@ impl Pool {
         };
         // SAFETY: `reserve_exempt` reserved a place for the node, which is given up here.
         unsafe { member.inbox.push(node) };
-        if self.queue.state.give_places_back(1).len() == 0 {
+        let rest = self.queue.state.give_places_back(1);
+        if rest.len() == 0 || rest.is_killed() {
             *held = false;
             worker.0.push(Turn::Queue);
         }
         true
     }
 
-    fn close(&self) {
-        if self.queue.state.set_closed(false) {
+    fn close(&self, kill: bool) {
+        if self.queue.state.set_closed(kill) {
             // Closing an idle queue schedules its last turn.
             return self.work(Turn::Queue);
         }
@@ -230,7 +263,9 @@ impl Pool {
         assert_eq!(self.queue.state.load_snapshot().len(), 0, "left in the queue");
         // SAFETY: all threads have ended; loom's cell reports an unordered write.
         let handled = |member: &Cell| member.handled.with(|handled| unsafe { *handled });
-        assert_eq!(self.members.iter().map(handled).sum::<u32>(), accepted);
+        // SAFETY: the same.
+        let discarded = self.discarded.with(|discarded| unsafe { *discarded });
+        assert_eq!(self.members.iter().map(handled).sum::<u32>() + discarded, accepted);
     }
 }
 
@@ -266,10 +301,43 @@ fn a_queue_that_closes_gives_away_what_it_has_and_ends() {
         let pool = Pool::new(1);
         let sent = spawn(&pool, |pool| u32::from(pool.send(Turn::Queue)));
         let own = spawn(&pool, |pool| assert!(pool.send(Turn::Member(0))));
-        pool.close();
+        pool.close(false);
         let sent = sent.join().unwrap();
         own.join().unwrap();
         pool.settle(1 + sent);
+        assert!(pool.queue.state.load_snapshot().is_dead(), "it has ended");
+    });
+}
+
+#[test]
+fn a_queue_that_is_killed_ends_while_its_member_is_busy() {
+    explore(3, || {
+        let pool = Pool::new(1);
+        // The member's runnable exists, and its turn comes after everything else.
+        assert!(pool.members[0].state.reserve_idle());
+        // SAFETY: the place was reserved for the node, and a turn frees it once.
+        unsafe { pool.members[0].inbox.push(Box::into_raw(Box::new(Node::new()))) };
+        let sent = spawn(&pool, |pool| u32::from(pool.send(Turn::Queue)));
+        pool.close(true);
+        let sent = sent.join().unwrap();
+        assert!(pool.queue.state.load_snapshot().is_dead(), "it has ended beside the busy member");
+        pool.work(Turn::Member(0));
+        pool.settle(1 + sent);
+    });
+}
+
+#[test]
+fn a_member_and_the_kill_of_a_held_queue() {
+    explore(3, || {
+        let pool = Pool::new(1);
+        assert!(pool.members[0].state.reserve_idle());
+        // SAFETY: the place was reserved for the node, and a turn frees it once.
+        unsafe { pool.members[0].inbox.push(Box::into_raw(Box::new(Node::new()))) };
+        assert!(pool.send(Turn::Queue), "all are busy, so the queue is held");
+        let member = spawn(&pool, |pool| pool.work(Turn::Member(0)));
+        pool.close(true);
+        member.join().unwrap();
+        pool.settle(2);
         assert!(pool.queue.state.load_snapshot().is_dead(), "it has ended");
     });
 }
