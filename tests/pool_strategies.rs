@@ -196,6 +196,48 @@ fn a_strategy_of_ones_own_decides() {
     assert_eq!(answer(pool.ask(Route::Index(2), Who).unwrap()), Ok(2));
 }
 
+/// A strategy of the user's is asked for each message, as the pool's default too, and whether or
+/// not it looks at the replicas.
+#[test]
+fn a_strategy_of_ones_own_is_asked_for_each_message() {
+    struct Next(AtomicUsize, bool);
+    impl Next {
+        fn next(&self) -> Route {
+            Route::Index(self.0.fetch_add(1, Relaxed) % 3)
+        }
+    }
+    impl Strategy for Next {
+        fn route(&self, _: &Replicas<'_>) -> Route {
+            self.next()
+        }
+        fn fixed(&self) -> Option<Route> {
+            self.1.then(|| self.next())
+        }
+    }
+    struct ByDefault;
+    impl Strategy for ByDefault {
+        fn route(&self, _: &Replicas<'_>) -> Route {
+            Route::Default
+        }
+    }
+    fn goes_round(pool: &Pool<Worker>, strategy: impl Strategy) {
+        let got: Vec<_> =
+            (0..6).map(|_| answer(pool.ask(&strategy, Who).unwrap()).unwrap()).collect();
+        assert_eq!(got, [0, 1, 2, 0, 1, 2]);
+    }
+    let executor = crew(2);
+    for fixed in [true, false] {
+        let next = || Next(AtomicUsize::new(0), fixed);
+        let pool = || executor.pool(3, Worker::new).strategy(next()).build().unwrap();
+        goes_round(&pool(), next());
+        goes_round(&pool(), PoolDefault);
+        goes_round(&pool(), Route::Default);
+        goes_round(&pool(), ByDefault);
+    }
+    let pool = executor.pool(3, Worker::new).strategy(ByDefault).build().unwrap();
+    assert_eq!(spread(&pool, PoolDefault, 30).iter().sum::<usize>(), 30);
+}
+
 /// A message in transit is dropped when the strategy panics.
 #[test]
 fn a_panicking_strategy_drops_the_message() {

@@ -4,7 +4,7 @@ use super::Pool;
 use super::error::PoolError;
 use super::factory::{StateFactory, check_replicas, make_states};
 use super::life::{PoolInner, PoolSettings};
-use super::strategy::{Strategy, TwoChoices};
+use super::strategy::{Route, Strategy, TwoChoices, constant_route};
 use crate::actor::Actor;
 use crate::actor::handle::Handle;
 use crate::cell::core::Limits;
@@ -44,6 +44,7 @@ pub struct PoolBuilder<A> {
     replicas: usize,
     factory: StateFactory<A>,
     usual: Box<dyn Strategy + Send + Sync>,
+    usual_route: Option<Route>,
     name: Option<String>,
     capacity: Option<usize>,
     unbounded: bool,
@@ -102,6 +103,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
             // Nearly as even as the least loaded replica, at a cost that does not grow with the
             // pool.
             usual: Box::new(TwoChoices),
+            usual_route: Some(Route::TwoChoices),
             name: None,
             capacity: None,
             unbounded: false,
@@ -118,6 +120,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
     ///
     /// A strategy that holds the pool itself is a cycle of references that heist never breaks.
     pub fn strategy(mut self, strategy: impl Strategy + Send + Sync + 'static) -> Self {
+        self.usual_route = constant_route(&strategy);
         self.usual = Box::new(strategy);
         self
     }
@@ -262,7 +265,8 @@ impl<A: Actor + Send> PoolBuilder<A> {
         // All states are made before the first replica is spawned, so that a failing factory leaves
         // nothing behind.
         let states = make_states(&factory, 0..self.replicas)?;
-        PoolInner::start_pool(self.handle, factory, usual, settings, states).map(Pool::new)
+        PoolInner::start_pool(self.handle, factory, (usual, self.usual_route), settings, states)
+            .map(Pool::new)
     }
 }
 

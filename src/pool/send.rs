@@ -42,10 +42,16 @@ impl<A: Actor> PoolInner<A> {
         let route = match user::run_passing(Site::Strategy, || strategy.fixed()) {
             Some(Route::Default) => match self.usual_route {
                 Some(route) => route,
-                None => return self.ask_and_follow(stripe, &**self.usual, deliver),
+                None => return self.follow_usual(stripe, deliver),
             },
             Some(route) => route,
-            None => return self.ask_and_follow(stripe, strategy, deliver),
+            None => {
+                let ask = |replicas: &Replicas<'_>| match strategy.route(replicas) {
+                    Route::Default => self.ask_usual(replicas),
+                    route => route,
+                };
+                return self.ask_and_follow(stripe, ask, deliver);
+            }
         };
         let roster = stripe.roster.read();
         self.deliver_to(&roster, stripe.pick_replica(&roster, route), deliver)
@@ -69,11 +75,34 @@ impl<A: Actor> PoolInner<A> {
         }
     }
 
-    /// Like `choose_and_deliver`, for a strategy that looks at the replicas.
-    fn ask_and_follow<S: Strategy + ?Sized, R>(
+    /// Like `choose_and_deliver`, for the pool's usual strategy if that is the user's.
+    fn follow_usual<R>(
         self: &Arc<Self>,
         stripe: &Stripe<A>,
-        strategy: &S,
+        deliver: impl FnOnce(Result<&ActorRef<A>, Refusal>) -> R,
+    ) -> R {
+        match user::run_passing(Site::Strategy, || self.usual.fixed()) {
+            Some(route) => {
+                let roster = stripe.roster.read();
+                self.deliver_to(&roster, stripe.pick_replica(&roster, route), deliver)
+            }
+            None => self.ask_and_follow(stripe, |replicas| self.usual.route(replicas), deliver),
+        }
+    }
+
+    /// Asks the pool's usual strategy. One that names the default again would loop, so its answer
+    /// means two choices, as everywhere.
+    fn ask_usual(&self, replicas: &Replicas<'_>) -> Route {
+        let usual = &**self.usual;
+        self.usual_route.or_else(|| usual.fixed()).unwrap_or_else(|| usual.route(replicas))
+    }
+
+    /// Like `choose_and_deliver`, for a strategy that looks at the replicas. `ask` asks it, and is
+    /// user code.
+    fn ask_and_follow<R>(
+        self: &Arc<Self>,
+        stripe: &Stripe<A>,
+        ask: impl Fn(&Replicas<'_>) -> Route,
         deliver: impl FnOnce(Result<&ActorRef<A>, Refusal>) -> R,
     ) -> R {
         loop {
@@ -81,14 +110,7 @@ impl<A: Actor> PoolInner<A> {
             if seen.stopped {
                 return deliver(Err(Refusal::PoolStopped));
             }
-            let route = match user::run_passing(Site::Strategy, || {
-                strategy.route(&Replicas { view: &*seen })
-            }) {
-                // A default strategy that names the default again would loop, so it means two
-                // choices.
-                Route::Default => self.usual_route.unwrap_or(Route::TwoChoices),
-                route => route,
-            };
+            let route = user::run_passing(Site::Strategy, || ask(&Replicas { view: &*seen }));
             let roster = stripe.roster.read();
             if !Arc::ptr_eq(&roster, &seen) {
                 drop(roster);

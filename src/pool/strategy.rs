@@ -6,6 +6,7 @@
 //! at a snapshot, outside all locks, and is asked again if the pool changed meanwhile.
 
 use crate::id::ActorId;
+use std::any::TypeId;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -74,8 +75,9 @@ pub trait Strategy {
     /// locks, and again if the pool has changed meanwhile. A panic unwinds to the sender.
     fn route(&self, replicas: &Replicas<'_>) -> Route;
 
-    /// Returns the route if it does not depend on the replicas, which is quicker. The default
-    /// implementation returns `None`.
+    /// Returns the route if it does not depend on the replicas, which is quicker. The pool calls
+    /// this for each message, where it would call [`route`](Self::route), so the next message may
+    /// have another route. The default implementation returns `None`.
     fn fixed(&self) -> Option<Route> {
         None
     }
@@ -272,6 +274,23 @@ given! {
     Route, this => *this;
     ToIndex, this => Route::Index(this.0);
     ToId, this => Route::Id(this.0);
+}
+
+/// Returns the route of one of the crate's own strategies whose route never changes. A pool need not
+/// ask such a strategy for each message.
+pub(super) fn constant_route<S: Strategy + 'static>(strategy: &S) -> Option<Route> {
+    let constant = [
+        TypeId::of::<PoolDefault>(),
+        TypeId::of::<RoundRobin>(),
+        TypeId::of::<Random>(),
+        TypeId::of::<LeastLoaded>(),
+        TypeId::of::<TwoChoices>(),
+        TypeId::of::<SharedQueue>(),
+        TypeId::of::<Route>(),
+        TypeId::of::<ToIndex>(),
+        TypeId::of::<ToId>(),
+    ];
+    if constant.contains(&TypeId::of::<S>()) { strategy.fixed() } else { None }
 }
 
 macro_rules! pointers {

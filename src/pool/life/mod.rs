@@ -54,6 +54,8 @@ pub(super) struct PoolInner<A: Actor> {
     pub(super) handle: Handle,
     pub(super) stripes: Stripes<A>,
     pub(super) usual: OwnedField<Box<dyn Strategy + Send + Sync>>,
+    /// The route of the usual strategy, if the strategy is one of the crate's own and always has
+    /// this route.
     pub(super) usual_route: Option<Route>,
     factory: Factory<A>,
     settings: PoolSettings,
@@ -114,7 +116,7 @@ impl<A: Actor + Send> PoolInner<A> {
     pub(super) fn start_pool(
         handle: Handle,
         make: OwnedField<StateFactory<A>>,
-        usual: OwnedField<Box<dyn Strategy + Send + Sync>>,
+        (usual, usual_route): (OwnedField<Box<dyn Strategy + Send + Sync>>, Option<Route>),
         settings: PoolSettings,
         mut states: States<A>,
     ) -> Result<Arc<Self>, PoolError> {
@@ -131,7 +133,7 @@ impl<A: Actor + Send> PoolInner<A> {
         let workers = handle.workers();
         let shared = Arc::new(PoolInner {
             stripes: Stripes::new(workers + OUTSIDE),
-            usual_route: usual.fixed(),
+            usual_route,
             usual,
             handle,
             factory: Factory::new(make),
