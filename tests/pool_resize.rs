@@ -133,6 +133,36 @@ fn new_replicas_take_part_in_everything() {
 }
 
 /// A removed replica keeps its accepted messages, and a second change waits for its end.
+/// The marks of a change are no messages: neither handled nor, in a replica that ends before its
+/// mark, dead.
+#[test]
+fn a_change_counts_no_messages() {
+    on_every_crew(|executor| {
+        let fixture = shards(executor, 2, 100);
+        let pool = &fixture.pool;
+        settle(executor);
+        let none = executor.stats();
+        for replicas in [3, 5, 1, 4] {
+            pool.resize(replicas).unwrap();
+            settle(executor);
+        }
+        let stats = executor.stats();
+        assert_eq!((stats.accepted, stats.handled), (none.accepted, none.handled));
+        assert!(pool.stats().replicas.iter().all(|replica| replica.actor.handled == 0));
+        // One handled message, and one that is dead; the mark behind them is neither.
+        let until = occupy(pool, 0);
+        pool.tell(ToIndex(0), Item { key: 0, n: 0 }).unwrap();
+        pool.resize(5).unwrap();
+        pool.stop_now();
+        until.open();
+        pool.wait_stopped_timeout(Duration::from_secs(LONG)).unwrap();
+        settle(executor);
+        let stats = executor.stats();
+        assert_eq!(stats.accepted - none.accepted, 2);
+        assert_eq!((stats.handled - none.handled, stats.dead_letters.total()), (1, 1));
+    });
+}
+
 #[test]
 fn who_is_let_go_of_handles_what_it_has() {
     on_every_crew(|executor| {

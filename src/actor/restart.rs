@@ -7,6 +7,7 @@ use super::handle::Handle;
 use super::refs::ActorRef;
 use super::spawn::SpawnBuilder;
 use super::spawn_error::SpawnError;
+use crate::cell::dead_letters;
 use crate::cell::envelope::{
     AnyEnvelope, Envelope, EnvelopeVtable, SentAt, Storage, Timestamp, timestamp_offset,
 };
@@ -149,7 +150,7 @@ impl<A> fmt::Debug for QueueActor<A> {
 
 /// Calls `then` in a turn of the actor when all messages that are in its mailbox now, or wait in
 /// line for room, have been handled. Calls it earlier if the actor ends before. The mark travels as
-/// a message without a sender, exempt from the capacity.
+/// a message without a sender, exempt from the capacity, and is not counted.
 pub(crate) fn send_mark<A>(actor: &ActorRef<A>, then: Box<dyn FnOnce() + Send>) {
     // A plain box and not a block of the pool: marks are rare.
     let mark =
@@ -178,9 +179,12 @@ const MARK_VTABLE: EnvelopeVtable = EnvelopeVtable::of_single(
     discard_mark,
     timestamp_offset::<SentAt>(offset_of!(MarkEnvelope, sent)),
     type_name::<MarkEnvelope>,
-);
+)
+.uncounted();
 
-unsafe fn handle_mark(this: AnyEnvelope, _: NonNull<Header>, _: Storage) {
+unsafe fn handle_mark(this: AnyEnvelope, header: NonNull<Header>, _: Storage) {
+    // SAFETY: the actor's turn, which runs here, keeps the cell.
+    dead_letters::not_a_message(unsafe { header.as_ref() });
     // SAFETY: the table belongs to envelopes boxed by `send_mark`, and no other pointer to the
     // envelope exists.
     (unsafe { Box::from_raw(this.cast::<MarkEnvelope>().as_ptr()) }.then)();

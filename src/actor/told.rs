@@ -104,6 +104,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
                 batched: undated,
                 mark_taken: None,
                 message_type: type_name::<M>,
+                counted: true,
             },
             dated: EnvelopeVtable {
                 handle: handle_dated,
@@ -112,6 +113,7 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> TellVtablesOf<A, M, C> {
                 batched: dated,
                 mark_taken: None,
                 message_type: type_name::<M>,
+                counted: true,
             },
             segment: None,
         }

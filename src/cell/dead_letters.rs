@@ -29,6 +29,15 @@ pub(crate) fn not_handled(header: &Header, reason: DeadLetterReason, message_typ
     passed_over(header, reason, message_type);
 }
 
+/// Accounts for a mark in hand, which counts as no message. Called inside the actor's turn.
+#[cold]
+pub(crate) fn not_a_message(header: &Header) {
+    if let Some(stopwatch) = header.stopwatch() {
+        stopwatch.not_handled();
+    }
+    prepaid::note_unhandled();
+}
+
 /// Accounts for a message passed over by a batch, while another message is in hand. Called inside
 /// the actor's turn.
 #[cold]

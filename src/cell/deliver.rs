@@ -143,6 +143,30 @@ unsafe fn deliver_from_outside<P: Parcel>(
     done
 }
 
+/// Puts a mark into a mailbox, as [`deliver`] puts an exempt message. A mark is not counted as
+/// accepted.
+///
+/// # Safety
+/// The same as for [`deliver`].
+#[cold]
+pub(super) unsafe fn deliver_uncounted(
+    header: NonNull<Header>,
+    mark: NonNull<Envelope>,
+) -> Result<(), NonNull<Envelope>> {
+    // SAFETY: the caller's reference or runnable keeps the cell alive.
+    let core = unsafe { header.as_ref() }.core();
+    let done = Worker::with(&core.scheduler, |worker| match worker {
+        // SAFETY: the caller keeps the cell alive and gives up the mark, which is made for it.
+        Some(worker) => unsafe { push_message(header, mark, Lane::Exempt, worker) },
+        None => {
+            let _pass = core.scheduler.gate.enter_gate();
+            // SAFETY: the caller keeps the cell alive and gives up the mark, which is made for it.
+            unsafe { push_message(header, mark, Lane::Exempt, &core.scheduler) }
+        }
+    });
+    done.map_err(|(mark, _)| mark)
+}
+
 /// Returns why a message from outside is refused, if it is. Called only while the crew is not
 /// plainly open.
 #[cold]

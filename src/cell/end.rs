@@ -197,11 +197,13 @@ fn discard_leftovers(header: &Header) -> u32 {
         let Some(node) = (unsafe { pop_next(header) }) else { break };
         taken += 1;
         // SAFETY: all nodes are envelopes of this mailbox, and this one was just popped.
-        let (envelope, message_type) = unsafe {
+        let (envelope, message_type, counted) = unsafe {
             let envelope = Envelope::from_node(node);
-            (envelope, Envelope::message_type(envelope))
+            (envelope, Envelope::message_type(envelope), Envelope::is_counted(envelope))
         };
-        leftovers.add(message_type);
+        if counted {
+            leftovers.add(message_type);
+        }
         // SAFETY: the envelope was popped, so no other pointer exists, and comes from the cell's
         // pool.
         let drop_it =

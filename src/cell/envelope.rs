@@ -50,6 +50,9 @@ pub(crate) struct EnvelopeVtable {
     pub(crate) mark_taken: Option<unsafe fn(NonNull<Envelope>)>,
     /// Returns the name of the message's type, for events. For an answer, the name of its type.
     pub(crate) message_type: fn() -> &'static str,
+    /// Whether the envelope counts as a message: accepted, and then handled or dead. A mark does
+    /// not.
+    pub(crate) counted: bool,
 }
 
 /// The part of an envelope for the instant of sending: nothing, or [`SentAt`] if the envelope is
@@ -98,7 +101,20 @@ impl EnvelopeVtable {
         sent: usize,
         message_type: fn() -> &'static str,
     ) -> Self {
-        EnvelopeVtable { handle, discard, sent, batched: None, mark_taken: None, message_type }
+        EnvelopeVtable {
+            handle,
+            discard,
+            sent,
+            batched: None,
+            mark_taken: None,
+            message_type,
+            counted: true,
+        }
+    }
+
+    /// Makes the table one of an envelope that does not count as a message.
+    pub(crate) const fn uncounted(self) -> Self {
+        EnvelopeVtable { counted: false, ..self }
     }
 
     /// Handles a message in a slot.
@@ -173,6 +189,15 @@ impl Envelope {
     pub(crate) unsafe fn message_type(this: NonNull<Envelope>) -> &'static str {
         // SAFETY: the caller owns the envelope, so it is alive.
         (unsafe { this.as_ref() }.vtable.message_type)()
+    }
+
+    /// Returns `true` if the envelope counts as a message.
+    ///
+    /// # Safety
+    /// The envelope belongs to the caller.
+    pub(super) unsafe fn is_counted(this: NonNull<Envelope>) -> bool {
+        // SAFETY: the caller owns the envelope, so it is alive.
+        unsafe { this.as_ref() }.vtable.counted
     }
 
     /// Returns how a batch handles the message, if batches may contain it.

@@ -5,7 +5,7 @@
 
 use super::counted::Strong;
 use super::dead_letters;
-use super::deliver::{Lane, Parcel, deliver};
+use super::deliver::{Lane, Parcel, deliver, deliver_uncounted};
 use super::envelope::Envelope;
 use crate::drops;
 use crate::error::AskError;
@@ -32,24 +32,21 @@ pub(crate) unsafe fn deliver_notice(owner: Strong, envelope: NonNull<Envelope>) 
 }
 
 /// Delivers a mark, which no actor has sent. A refused mark is discarded at once, and is not put
-/// off behind a user's drops: it runs no user code, and a pool waits for it.
+/// off behind a user's drops: it runs no user code, and a pool waits for it. A mark is no message,
+/// so it is counted neither as accepted nor as a dead letter.
 ///
 /// # Safety
 /// As for [`deliver_notice`].
 pub(crate) unsafe fn deliver_mark(owner: Strong, envelope: NonNull<Envelope>) {
     // SAFETY: `owner` is a strong reference. The envelope is made for the actor's type and was
     // given up to this call.
-    match unsafe { deliver(owner.as_ptr(), envelope, Lane::Exempt) } {
-        Ok(()) => drop(owner), // the message keeps the actor
-        Err((envelope, _)) => {
-            // SAFETY: the delivery was refused, so again no other pointer exists. The owner's
-            // reference keeps the pool.
-            unsafe {
-                let message_type = Envelope::message_type(envelope);
-                dead_letters::count_undeliverable(owner.header(), message_type);
-                Envelope::discard_message(envelope, AskError::Stopped, owner.header().pool_held())
-            }
-        }
+    match unsafe { deliver_uncounted(owner.as_ptr(), envelope) } {
+        Ok(()) => drop(owner), // the mark keeps the actor
+        // SAFETY: the delivery was refused, so again no other pointer exists. The owner's reference
+        // keeps the pool.
+        Err(mark) => unsafe {
+            Envelope::discard_message(mark, AskError::Stopped, owner.header().pool_held());
+        },
     }
 }
 

@@ -68,6 +68,7 @@ impl<T: AskKind, S: Timestamp> AskVtables<T, S> {
         ),
         mark_taken: Some(AskEnvelope::<T::Carrier, ReplyOf<T>, ()>::mark_taken),
         message_type: type_name::<T::Message>,
+        counted: true,
     };
     /// The table of an [`AskWithReplyEnvelope`].
     pub(super) const WITH_REPLY: EnvelopeVtable = EnvelopeVtable {
@@ -81,6 +82,7 @@ impl<T: AskKind, S: Timestamp> AskVtables<T, S> {
         // The asker of such an envelope waits for another address.
         mark_taken: None,
         message_type: type_name::<T::Message>,
+        counted: true,
     };
 }
 
