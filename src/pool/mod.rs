@@ -1,8 +1,8 @@
 //! Pools: replicas of an actor behind one handle, and strategies for choosing a replica.
 //!
 //! - this file: the handle; [`send`]: tell, ask, send; [`broadcast`]: all replicas at the same time
-//! - [`strategy`]: the choice of a replica; [`roster`]: the replicas, as senders see them;
-//!   [`replica`]: one of them
+//! - [`strategy`]: the strategies; [`choose`]: the choice of a replica by one of them
+//! - [`roster`]: the replicas, as senders see them; [`replica`]: one of them
 //! - [`builder`]: settings; [`life`]: losses, successors, changes of size, the end; [`key_move`]:
 //!   keys that change their replica
 //! - `stats`: statistics
@@ -12,6 +12,7 @@
 
 pub(crate) mod broadcast;
 pub(crate) mod builder;
+mod choose;
 pub(crate) mod error;
 mod factory;
 mod failures;

@@ -276,8 +276,8 @@ given! {
     ToId, this => Route::Id(this.0);
 }
 
-/// Returns the route of one of the crate's own strategies whose route never changes. A pool need not
-/// ask such a strategy for each message.
+/// Returns the route of one of the crate's own strategies, if it never changes. A pool need not ask
+/// such a strategy for each message.
 pub(super) fn constant_route<S: Strategy + 'static>(strategy: &S) -> Option<Route> {
     let constant = [
         TypeId::of::<PoolDefault>(),
