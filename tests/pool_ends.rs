@@ -6,8 +6,8 @@ mod common;
 use common::*;
 use heist::strategy::{ByKey, Replicas, Route, SharedQueue, Strategy, ToIndex};
 use heist::{
-    Actor, ActorRef, Ask, Context, Directory, Executor, Handler, Pool, PoolError, PoolStopReason,
-    Refusal,
+    Actor, ActorRef, Ask, Context, Directory, Event, Executor, Handler, Pool, PoolError,
+    PoolStopReason, Refusal,
 };
 use std::future::Future;
 use std::pin::Pin;
@@ -167,6 +167,16 @@ fn p07_a_pool_that_stops_at_once_ends_at_any_moment_of_a_backoff() {
     }
 }
 
+/// Counts the successors that the event hook is told of.
+fn count_replaced(told: &Arc<AtomicUsize>) -> impl Fn(&Event) + Send + Sync + use<> {
+    let told = Arc::clone(told);
+    move |event| {
+        if matches!(event, Event::Replaced { .. }) {
+            told.fetch_add(1, Relaxed);
+        }
+    }
+}
+
 /// Makes a pool with one state and no other. Counts the attempts to make one.
 fn without_successor(executor: &Executor, replicas: usize, made: &Arc<AtomicUsize>) -> Pool<Part> {
     let theirs = Arc::clone(made);
@@ -182,7 +192,8 @@ fn without_successor(executor: &Executor, replicas: usize, made: &Arc<AtomicUsiz
 fn a_shutdown_ends_a_replica_that_would_have_to_wait_once_more() {
     quiet_panics();
     for busy in [false, true] {
-        let (executor, made) = (crew(1), Arc::<AtomicUsize>::default());
+        let (told, made) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let executor = build(Executor::builder().workers(1).on_event(count_replaced(&told)));
         let pool = without_successor(&executor, 1, &made);
         if busy {
             // The losses are in the shutdown.
@@ -215,6 +226,10 @@ fn a_shutdown_ends_a_replica_that_would_have_to_wait_once_more() {
         assert_eq!(made.load(Relaxed), if busy { 2 } else { 3 });
         let dead = executor.stats().dead_letters;
         assert_eq!((dead.shutdown, dead.total()), (3, 3));
+        // One successor for each attempt that came, and none for the one that could not wait.
+        let replaced = pool.stats().replicas[0].replaced;
+        let attempts = made.load(Relaxed) - 1;
+        assert_eq!((told.load(Relaxed), replaced), (attempts, attempts as u64));
         assert_eq!(pool.wait_stopped_timeout(Duration::ZERO), Ok(PoolStopReason::Shutdown));
     }
 }
@@ -226,11 +241,12 @@ fn p07_a_shrink_is_over_although_its_replica_has_ended_before() {
     quiet_panics();
     const KEYS: u64 = 64;
     for _ in 0..5 {
-        let executor = crew(2);
+        let told = Arc::<AtomicUsize>::default();
+        let executor = build(Executor::builder().workers(2).on_event(count_replaced(&told)));
         let pool = executor.pool(3, |_| Part).backoff(HOUR, HOUR).build().unwrap();
         let (puppet, go) = (executor.spawn(Puppet::default()), Latch::new());
         let (theirs, until) = (pool.clone(), go.clone());
-        let told = puppet.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
+        let asked = puppet.ask(Run(move |_: &mut Puppet, _: &mut Context<Puppet>| {
             until.wait();
             let leaving = theirs.replica(2).unwrap();
             theirs.tell(ToIndex(2), Fail).unwrap();
@@ -240,6 +256,7 @@ fn p07_a_shrink_is_over_although_its_replica_has_ended_before() {
                 let waker = &mut task::Context::from_waker(Waker::noop());
                 Pin::new(&mut ended).poll(waker).is_ready()
             });
+            assert_eq!(theirs.stats().replicas[2].replaced, 1);
             theirs.resize(2).unwrap();
             let resized = !theirs.is_resizing();
             (0..KEYS).for_each(|key| theirs.tell(ByKey(key), Nothing).unwrap());
@@ -253,7 +270,8 @@ fn p07_a_shrink_is_over_although_its_replica_has_ended_before() {
             go.open();
             shutdown.join().unwrap();
         });
-        let resized = told.unwrap().wait().unwrap();
+        let resized = asked.unwrap().wait().unwrap();
+        assert_eq!(told.load(Relaxed), 1, "the second loss has no successor");
         assert_eq!(executor.stats().dead_letters.total(), 0, "messages were held for ever");
         assert!(resized, "nobody is waited for");
     }

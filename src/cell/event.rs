@@ -85,6 +85,9 @@ pub enum Event {
     },
     /// A replica of a pool lost its state, or its next state could not be made. A state is made
     /// now, or after a [backoff](crate::PoolBuilder::backoff).
+    ///
+    /// Not told if no other state comes: if the pool ends, or a shutdown of the executor allows no
+    /// backoff. A shutdown or a stop that begins just after this event may still end the replica.
     #[non_exhaustive]
     Replaced {
         /// The replica. The id stays the same.

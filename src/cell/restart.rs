@@ -77,7 +77,8 @@ pub(super) unsafe fn on_state_ended(
             if header.state.load_snapshot().has_waiters() {
                 room::serve_line(this);
             }
-            stop_and_drop_state(this, panic);
+            let cause = stop_and_drop_state(this, panic);
+            emit_replaced(header, cause, after);
             // SAFETY: the caller gave up the runnable, and the cell is vacant now.
             return Some(unsafe { replace_state(this, supervised, after) });
         }
@@ -99,8 +100,8 @@ fn release_owed_and_check(header: &Header, owed: &mut u32) -> bool {
     !over
 }
 
-/// Ends the old state: `stopped`, then the drop of the state.
-fn stop_and_drop_state(this: NonNull<Header>, panic: Option<CaughtPanic>) {
+/// Ends the old state: `stopped`, then the drop of the state. Returns how the state was lost.
+fn stop_and_drop_state(this: NonNull<Header>, panic: Option<CaughtPanic>) -> ReplicaFailure {
     // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
     let (reason, cause) = match panic {
@@ -130,15 +131,21 @@ fn stop_and_drop_state(this: NonNull<Header>, panic: Option<CaughtPanic>) {
     if let Err(text) = user::run_guarded_for(Site::Drop, &cause, drop_state) {
         count_panic(header, PanicPlace::StateDrop, CaughtPanic::of_no_message(text));
     }
-    let cause = match reason {
+    match reason {
         StopReason::Panicked(text) => ReplicaFailure::Panicked(text),
         _ => ReplicaFailure::Stopped,
-    };
-    emit_replaced(header, cause);
+    }
 }
 
-/// Tells the event hook that another state is to be made, and why.
-fn emit_replaced(header: &Header, cause: ReplicaFailure) {
+/// Tells the event hook that another state is to be made after this time, and why. Where the time
+/// cannot be kept no other state is made, and nothing is told.
+fn emit_replaced(header: &Header, cause: ReplicaFailure, after: Duration) {
+    // Before the timer is armed, since the cell may go with its runnable. A shutdown that begins
+    // between this look and the arming ends a replica of which a successor was told.
+    let waits = || needs_successor(header) && !header.core().scheduler.timers.are_refused();
+    if !(after.is_zero() || waits()) {
+        return;
+    }
     header.core().emit_event(|| Event::Replaced {
         actor: header.id(),
         name: header.name(),
@@ -230,7 +237,7 @@ unsafe fn make_successor(this: NonNull<Header>, supervised: &Supervised) -> Afte
     };
     match supervised.with_supervisor(|supervisor| supervisor.on_state_lost(&loss)) {
         Some(AfterLoss::Replace(after)) => {
-            emit_replaced(header, loss);
+            emit_replaced(header, loss, after);
             if after.is_zero() {
                 // By way of a queue, so a factory that always fails does not keep the worker.
                 After::Requeue

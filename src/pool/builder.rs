@@ -62,7 +62,9 @@ impl Handle {
     /// when the pool is built, and again when a replica has lost its state.
     ///
     /// A factory may hold the pool itself. The pool then goes on until it is stopped, or its
-    /// executor shuts down. At its end, before that is told, the pool drops the factory.
+    /// executor shuts down. At its end, before that is told, the pool drops the factory. Exception:
+    /// a [`resize`](Pool::resize) that runs the factory at that moment keeps it until that call has
+    /// failed.
     ///
     /// Needs the feature `pool`, which is on by default.
     #[doc(alias("router", "factory"))]

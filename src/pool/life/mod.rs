@@ -424,8 +424,11 @@ impl<A: Actor> ReplicaSupervisor<A> for PoolSupervisor<A> {
             self.counts.failed.fetch_add(1, Relaxed);
         }
         let verdict = self.shared.decide_on(self.index, loss);
-        if verdict != AfterLoss::End {
-            self.counts.replaced.fetch_add(1, Relaxed);
+        if let AfterLoss::Replace(after) = verdict {
+            // A delayed successor is counted once its timer is armed: see `waits`.
+            if after.is_zero() {
+                self.counts.replaced.fetch_add(1, Relaxed);
+            }
             self.counts.set_absent(true);
         }
         verdict
@@ -443,6 +446,7 @@ impl<A: Actor> ReplicaSupervisor<A> for PoolSupervisor<A> {
     }
 
     fn waits(&self, key: Key) {
+        self.counts.replaced.fetch_add(1, Relaxed);
         self.shared.life.lock().waiting.push((self.index, key));
     }
 

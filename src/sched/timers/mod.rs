@@ -161,6 +161,11 @@ impl Timers {
         self.0.lock().heap.len()
     }
 
+    /// Returns `true` after [`refuse_timers`](Self::refuse_timers).
+    pub(crate) fn are_refused(&self) -> bool {
+        self.0.lock().closed
+    }
+
     /// Returns `true` after [`refuse_timers`](Self::refuse_timers) while a timer is left that has
     /// not been cancelled.
     pub(super) fn are_to_be_cancelled(&self) -> bool {
