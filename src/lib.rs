@@ -315,6 +315,7 @@
 //! oneself, in a cycle, or on the last thread that could make progress. Cycles are seen through
 //! actors of other executors, [forwarded](Context::forward) requests and pools too. The error
 //! [names](AskError::WouldDeadlock) the actors in the cycle, and [`Handle::waits`] lists all waits.
+//! Cycles through another executor's `wait_idle`, `shutdown` or `Pool::wait_stopped` are not seen.
 //!
 //! | | with a spare | without a spare |
 //! |---|---|---|

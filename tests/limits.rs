@@ -236,6 +236,39 @@ fn a_cycle_through_a_reply_that_was_moved_is_not_seen_and_ends_by_a_timeout() {
     shut_down(&executor);
 }
 
+/// A replica that, at its end, asks an actor that waits for the end of the replica's pool.
+#[cfg(feature = "pool")]
+#[test]
+fn a_cycle_through_a_pools_end_is_not_seen_and_ends_by_a_timeout() {
+    struct Asks(ActorRef<Puppet>, Latch);
+    impl Actor for Asks {
+        fn stopped(&mut self, _: &heist::StopReason) {
+            let ask = self.0.ask(Run(|_: &mut Puppet, _: &mut Context<Puppet>| 7)).unwrap();
+            self.1.open();
+            assert_eq!(answer(ask), Ok(7), "the one that waited has time for the question now");
+        }
+    }
+    let (waits, ends) = (crew(2), crew(2));
+    let (waiter, asked) = (waits.spawn(Puppet::default()), Latch::new());
+    let (its, told) = (waiter.clone(), asked.clone());
+    let pool = ends.pool(1, move |_| Asks(its.clone(), told.clone())).build().unwrap();
+    settle(&ends);
+    let theirs = pool.clone();
+    let wait = inside(&waiter, move |_, _| {
+        theirs.stop();
+        asked.wait();
+        theirs.wait_stopped_timeout(IN_VAIN)
+    });
+    assert_eq!(wait, Err(heist::WaitError::TimedOut));
+    assert_eq!(
+        pool.wait_stopped_timeout(Duration::from_secs(LONG)),
+        Ok(heist::PoolStopReason::Stopped)
+    );
+    assert_eq!(ends.stats().panicked, 0);
+    shut_down(&ends);
+    shut_down(&waits);
+}
+
 /// Returns how often threads with this name prefix have gone to sleep, by the kernel's count.
 #[cfg(target_os = "linux")]
 fn sleeps_of_threads(prefix: &str) -> u64 {

@@ -271,6 +271,25 @@ fn a_moved_key_waits_for_its_old_replica_only() {
 /// The size changes all the time under load, replicas panic, mailboxes are small. Each key's
 /// numbers must arrive in order, all of them, once. Order means the order of handling over all
 /// replicas.
+/// A limit: what is held back is in no mailbox yet, so other routes to the same replica come first.
+#[test]
+fn beside_a_change_other_routes_overtake_a_key() {
+    let executor = crew(2);
+    let Fixture { pool, log, .. } = shards(&executor, 1, 100);
+    let until = occupy(&pool, 0);
+    pool.resize(2).unwrap();
+    const KEYS: u64 = 64;
+    (0..KEYS).for_each(|key| pool.tell(ByKey(key), Item { key, n: 0 }).unwrap());
+    assert!(pool.stats().held > 0, "some keys move");
+    let other = pool.ask(ToIndex(1), Item { key: KEYS, n: 1 }).unwrap();
+    assert_eq!(answer(other), Ok(1));
+    assert_eq!(*log.lock().unwrap(), [(1, KEYS, 1)], "it waits for no key");
+    until.open();
+    within(LONG, "the change is over", || !pool.is_resizing());
+    settle(&executor);
+    assert_eq!(log.lock().unwrap().len() as u64, KEYS + 1);
+}
+
 fn keys_keep_their_order(executor: &Executor, panics: bool, capacity: usize) {
     const SENDERS: u64 = 3;
     const KEYS: u64 = 20;

@@ -221,6 +221,9 @@ impl Handle {
     /// The call does not wait for an answer that a thread outside the crew owes, nor for a timer
     /// that is not due. A pool's replica with a next state to be made later does hold up the call.
     ///
+    /// In a handler of another executor a cycle through this wait is not seen: if an actor of this
+    /// executor waits for that handler's actor, both wait until a timeout.
+    ///
     /// # Errors
     /// [`WaitError::OnCrew`] on a thread of this executor's crew; [`WaitError::NoSpare`] in a
     /// handler of another executor that has no spare left; [`WaitError::Forked`] in a forked child.

@@ -15,8 +15,10 @@ impl<A: Actor> Pool<A> {
     /// awaited under one timeout, and takes as long as the slowest replica. Dropping the result
     /// makes the broadcast a plain tell.
     ///
-    /// A broadcast reaches all replicas of one moment, also while the pool is resized. A replica
-    /// with a full mailbox refuses its message, and the others get theirs.
+    /// A broadcast reaches all replicas of one moment, also while the pool is resized. But it may
+    /// then overtake messages by key that this sender has sent before and that are held back: see
+    /// [`resize`](Self::resize). A replica with a full mailbox refuses its message, and the others
+    /// get theirs.
     ///
     /// ```
     /// # use heist::{Actor, Context, Executor, Handler};

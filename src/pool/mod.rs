@@ -83,7 +83,9 @@ use std::task::{Context, Poll};
 /// [limit](crate::PoolBuilder::failure_limit) of losses). A stop handles what was accepted.
 ///
 /// **Order** is that of one replica's mailbox. Messages of one sender that go to different
-/// replicas, or through the shared queue, may overtake each other.
+/// replicas, or through the shared queue, may overtake each other. While the pool is
+/// [resized](Self::resize), messages by other routes may overtake a key's messages that are held
+/// back for the same replica.
 ///
 /// **References to a replica** ([`replica`](Self::replica), [`Context::me`](crate::Context::me))
 /// stay valid through all its states. [`ActorRef::stop`], [`stop_now`](ActorRef::stop_now) and
@@ -175,6 +177,10 @@ impl<A: Actor> Pool<A> {
     /// Blocks until all replicas have ended. Returns why the pool ended. The call does not stop the
     /// pool.
     ///
+    /// In a handler of another executor a cycle through this wait is not seen: if a replica waits
+    /// for that handler's actor, both wait until a timeout. See
+    /// [`wait_stopped_timeout`](Self::wait_stopped_timeout).
+    ///
     /// # Errors
     /// If the pool has not ended: [`WaitError::OnCrew`] on a thread of its executor's crew, and
     /// [`WaitError::NoSpare`] in a handler of another executor that has no spare left.
@@ -228,6 +234,10 @@ impl<A: Actor + Send> Pool<A> {
     /// that were accepted earlier, while later ones are held back. Each pair of replicas does so by
     /// itself, and the next change can begin when all pairs are done
     /// ([`is_resizing`](Self::is_resizing)).
+    ///
+    /// A message that is held back is in no mailbox yet. A message that its sender sends to the
+    /// same replica later, by another route (an index, an id, by load, a broadcast), may overtake
+    /// it. Where that order matters, send by key, or wait until the change is over.
     ///
     /// # Errors
     /// Fails, and changes nothing, if the size is 0 or more than 2^24, the factory fails, a change

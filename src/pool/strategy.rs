@@ -195,7 +195,9 @@ fixed! {
 ///
 /// Keys are spread by jump hashing (Lamping and Veach, 2014) of the key's hash: nothing grows with
 /// the keys, and when a pool of n grows by one, about one key in n + 1 moves.
-/// [`Pool::resize`](crate::Pool::resize) says how a key's order is kept.
+/// [`Pool::resize`](crate::Pool::resize) says how a key's order is kept. Only messages by key take
+/// part in that: during a change of size, a message by another route to the same replica may
+/// overtake a key's messages that are held back.
 ///
 /// ```
 /// # use heist::{Actor, Context, Executor, Handler};
