@@ -185,6 +185,7 @@ fn p07_a_slow_event_hook_does_not_hold_up_a_shutdown() {
     let report = executor.shutdown(SHORT).unwrap();
     assert!(!over.is_open(), "the shutdown has waited for the hook");
     assert_eq!(report.unfinished[0].id, stuck.id());
+    assert_eq!(report.unfinished_threads, ["heist-shutdown"], "the hook runs there");
     told.wait();
     assert_eq!(executor.last_report(), Some(report));
     drop((held, hold_hook));

@@ -254,7 +254,8 @@ pub struct ShutdownReport {
     pub unfinished_count: usize,
     /// Names of threads that had not exited at the deadline, although no actor runs there: each is
     /// in a waker, in another piece of user code that is no actor's, or in a destructor of a
-    /// thread-local. In a destructor only threads that heist has started are listed, and not those
+    /// thread-local. A thread `heist-shutdown` closes the last of very many actors, or is in the
+    /// event hook. In a destructor only threads that heist has started are listed, and not those
     /// of a [`ExecutorBuilder::spawn_handler`](crate::ExecutorBuilder::spawn_handler).
     pub unfinished_threads: Vec<String>,
     /// `true` if all actors have ended and no thread of the crew is left. A thread of a

@@ -33,7 +33,7 @@ use crate::sched::blocking::Blocking;
 use crate::sync::Mutex;
 use crate::time::{self, Duration, Instant};
 use crate::user;
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -55,6 +55,9 @@ impl Executor {
     /// At the deadline the report names what is left ([`ShutdownReport::unfinished`],
     /// [`ShutdownReport::unfinished_threads`]); that ends later, by itself. Several calls, also at
     /// the same time, are fine.
+    ///
+    /// What may take longer than the caller waits is done by threads `heist-shutdown`: closing very
+    /// many actors, and telling the event hook of stuck actors. The report names them too.
     ///
     /// # Errors
     /// [`WaitError::OnCrew`] on a thread of this executor's crew; [`WaitError::NoSpare`] in a
@@ -149,31 +152,31 @@ impl Executor {
         core.start_draining();
         let drained = !now && self.wait_idle_until(soft).is_ok();
         let closed = drained && core.close_all(false, soft);
+        let mut closing = None;
         // Work that did not drain by the soft deadline is killed in the rest of the time.
-        if (!closed || !self.gone_by(soft)) && !core.close_all(true, last) {
+        if (!closed || !is_over_by(&self.gone, soft)) && !core.close_all(true, last) {
             // There are more actors than the time allows to close. The caller's deadline passes,
             // and a thread closes the rest.
             let core = core.share();
-            run_aside(move || {
+            closing = Some(run_aside(move || {
                 let _all_of_them = core.close_all(true, None);
-            });
+            }));
         }
-        let complete = self.gone_by(last) && core.threads.join_all(last);
-        let report = self.take_stock(complete);
+        let complete = is_over_by(&self.gone, last)
+            && core.threads.join_all(last)
+            && closing.as_ref().is_none_or(|closing| is_over_by(closing, last));
+        let mut report = self.take_stock(complete);
+        // Before the hook is told, which may look at the report.
         *core.report.lock() = Some(report.clone());
-        self.tell_of_stuck(&report, end);
+        let telling = self.tell_of_stuck(&report, end);
+        for aside in [closing, telling].into_iter().flatten() {
+            if !is_over_by(&aside, Some(begun)) {
+                report.unfinished_threads.push(ASIDE.to_string());
+            }
+        }
+        *core.report.lock() = Some(report.clone());
         drop(blocking);
         Ok(report)
-    }
-
-    /// Waits until all threads of the crew have ended. Returns `false` if the time is over first.
-    fn gone_by(&self, until: Option<Instant>) -> bool {
-        match until {
-            Some(until) => {
-                matches!(self.gone.recv_deadline(until), Err(RecvTimeoutError::Disconnected))
-            }
-            None => self.gone.recv().is_err(),
-        }
     }
 
     /// Counts what was handled, and names what is left if the end is not `complete`.
@@ -212,35 +215,55 @@ impl Executor {
     }
 
     /// Tells the event hook of stuck actors, on a thread of its own, since a hook may take its
-    /// time.
-    fn tell_of_stuck(&self, report: &ShutdownReport, until: Option<Instant>) {
+    /// time. Waits for the hook until then, and returns the channel of that thread.
+    fn tell_of_stuck(
+        &self,
+        report: &ShutdownReport,
+        until: Option<Instant>,
+    ) -> Option<Receiver<Infallible>> {
         if report.unfinished.is_empty() || !self.core().has_hook() {
-            return;
+            return None;
         }
-        let (telling, told) = crossbeam_channel::bounded::<Infallible>(0);
         let (core, stuck) = (self.core().share(), report.unfinished.clone());
-        run_aside(move || {
+        let telling = run_aside(move || {
             for UnfinishedActor { id: actor, name, type_name } in stuck {
                 core.emit_event(|| Event::Stuck { actor, name, type_name });
             }
-            drop(telling);
         });
-        let _told_by_then = match until {
-            Some(until) => told.recv_deadline(until).is_err(),
-            None => told.recv().is_err(),
-        };
+        let _told_by_then = is_over_by(&telling, until);
+        Some(telling)
     }
 }
 
-/// Runs `f` on a new thread, or here if the system cannot start one.
-fn run_aside(f: impl FnOnce() + Send + 'static) {
+/// Name of the threads on which a shutdown does what may take longer than its caller waits.
+const ASIDE: &str = "heist-shutdown";
+
+/// Waits until the other side of the channel is gone. Returns `false` if the time is over first.
+fn is_over_by(running: &Receiver<Infallible>, until: Option<Instant>) -> bool {
+    match until {
+        Some(until) => {
+            matches!(running.recv_deadline(until), Err(RecvTimeoutError::Disconnected))
+        }
+        None => running.recv().is_err(),
+    }
+}
+
+/// Runs `f` on a new thread, or here if the system cannot start one. The channel's other side is
+/// gone when `f` has returned.
+fn run_aside(f: impl FnOnce() + Send + 'static) -> Receiver<Infallible> {
+    let (running, over) = crossbeam_channel::bounded::<Infallible>(0);
+    let f = move || {
+        f();
+        drop(running);
+    };
     // Shared, since `spawn` drops its closure on failure: whichever side gets here takes `f`.
     let ours = Arc::new(Mutex::new(Some(f)));
     let theirs = Arc::clone(&ours);
-    let thread = std::thread::Builder::new().name("heist-shutdown".to_string());
+    let thread = std::thread::Builder::new().name(ASIDE.to_string());
     if thread.spawn(move || run_once(&theirs)).is_err() {
         run_once(&ours);
     }
+    over
 }
 
 fn run_once(f: &Mutex<Option<impl FnOnce()>>) {
