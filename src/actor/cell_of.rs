@@ -6,7 +6,7 @@ use crate::cell::core::Core;
 use crate::cell::header::{self, ActorVtable, Header};
 use crate::cell::turn;
 use crate::error::StopReason;
-use crate::memory::{self, Held, Kind};
+use crate::memory::{self, Heap, Held, Kind};
 use crate::sched::runnable::{RunnableHeader, RunnableVtable};
 use crate::sched::worker::Worker;
 use std::cell::UnsafeCell;
@@ -169,12 +169,17 @@ impl<'a, A> NewCell<'a, A> {
     /// Allocates memory for an actor without a state, which is [made](CellOf::init_state) later.
     #[inline]
     pub(crate) fn without_state(core: &'a Core) -> Self {
+        Worker::with(&core.scheduler, |worker| Self::without_state_at(core, worker))
+    }
+
+    /// Like [`without_state`](Self::without_state), for a caller that has looked up its worker.
+    #[inline]
+    fn without_state_at(core: &'a Core, worker: Option<&Worker>) -> Self {
+        let allocate = |heap: &Heap| memory::alloc_uninit::<CellOf<A>>(heap, Kind::Cell);
         // The heaps of the parent may be locked for ever, by threads that the child does not have.
-        let apart = core.is_forked();
-        let cell = if apart {
-            NonNull::from(Box::leak(Box::<CellOf<A>>::new_uninit())).cast()
-        } else {
-            core.with_heap(|heap| memory::alloc_uninit::<CellOf<A>>(heap, Kind::Cell))
+        let (cell, apart) = match core.with_heap_at(worker, allocate) {
+            Some(cell) => (cell, false),
+            None => (NonNull::from(Box::leak(Box::<CellOf<A>>::new_uninit())).cast(), true),
         };
         // Set after the write, so a drop never touches memory without a state.
         NewCell { core, cell, has_state: false, apart }
@@ -182,7 +187,13 @@ impl<'a, A> NewCell<'a, A> {
 
     #[inline]
     pub(crate) fn new(core: &'a Core, actor: A) -> Self {
-        let mut this = Self::without_state(core);
+        Worker::with(&core.scheduler, |worker| Self::new_at(core, worker, actor))
+    }
+
+    /// Like [`new`](Self::new), for a caller that has looked up its worker.
+    #[inline]
+    pub(crate) fn new_at(core: &'a Core, worker: Option<&Worker>, actor: A) -> Self {
+        let mut this = Self::without_state_at(core, worker);
         // SAFETY: no other thread knows the memory. The write goes through a raw pointer, since a
         // reference to the cell would cover the header, which is not written yet.
         unsafe { (&raw mut (*this.cell.as_ptr()).state).cast::<A>().write(actor) };

@@ -33,11 +33,14 @@ impl<'a> Spawner<'a> {
     }
 
     pub(crate) fn spawn<A: Actor + Send>(self, actor: A) -> ActorRef<A> {
-        // The way of most spawns, without a builder in between.
-        let cell = NewCell::new(self.core, actor);
+        // The way of most spawns, without a builder in between. The worker is looked up once, for
+        // the memory, the shard, the count and the queue.
         let cold = self.core.timing.then(Cold::new_timed);
-        self.enroll_cell(CellOf::<A>::actor_vtable(), self.core.capacity, cold, cell)
-            .unwrap_or_else(dead_on_arrival)
+        let spawned = Worker::with(&self.core.scheduler, |worker| {
+            let cell = NewCell::new_at(self.core, worker, actor);
+            self.enroll_at(worker, CellOf::<A>::actor_vtable(), self.core.capacity, cold, cell)
+        });
+        self.settle_count(spawned).unwrap_or_else(dead_on_arrival)
     }
 
     /// Completes a cell and pushes its first turn. If the executor shuts down, the cell comes back
@@ -49,58 +52,66 @@ impl<'a> Spawner<'a> {
         cold: Option<Box<Cold>>,
         cell: NewCell<'a, A>,
     ) -> Result<ActorRef<A>, NewCell<'a, A>> {
-        // A forked child has no crew, and the parent's registry may be locked for ever.
-        if cell.is_apart() {
-            return Err(cell);
-        }
-        // The cell is given back, or completed in place, and never moved, since every spawn goes
-        // this way.
-        let cell = ManuallyDrop::new(cell);
-        let mut refused = false;
-        let actor = Worker::with(&self.core.scheduler, |worker| {
-            let shard = self.core.shard_here(worker);
-            // While the executor drains its crew may still spawn, and other threads may not.
-            if worker.is_none() && self.core.is_draining() && !self.core.on_crew() {
-                return Err(());
-            }
-            let make = |id, place| {
-                let header = Header::new(vtable, shard, id, place, capacity, cold);
-                // SAFETY: called at most once, and `cell` is not used after that.
-                unsafe { cell.complete_in_place(header) }
-            };
-            // Counted before it is enrolled: a thread that closes the shards refuses the cell
-            // there, or finds it in the count.
-            self.core.count_at(worker, |tally| &tally.spawned, 1);
-            match shard.add_cell(make) {
-                Some(header) => {
-                    // SAFETY: a new cell comes with a reference, taken here, and with a first turn,
-                    // pushed here or held by a queue.
-                    unsafe {
-                        let strong = Strong::from_raw(header);
-                        // Joins before the first turn, which may be the last.
-                        if header
-                            .as_ref()
-                            .supervised()
-                            .is_none_or(|kept| kept.list_at_queue(header))
-                        {
-                            Header::schedule(header);
-                        }
-                        Ok(ActorRef::from_strong(strong))
-                    }
-                }
-                None => {
-                    // Counted as spawned above, unlike a spawn that is refused before.
-                    refused = true;
-                    Err(())
-                }
-            }
+        let spawned = Worker::with(&self.core.scheduler, |worker| {
+            self.enroll_at(worker, vtable, capacity, cold, cell)
         });
-        if refused {
-            // Takes the count of the spawn back, outside the closure.
-            self.core.count_refused(); // may run wakers
+        self.settle_count(spawned)
+    }
+
+    /// Takes the count of a refused spawn back. Outside the look-up of the worker, since this may
+    /// end the crew and run wakers.
+    fn settle_count<A>(
+        self,
+        spawned: Result<ActorRef<A>, RefusedCell<'a, A>>,
+    ) -> Result<ActorRef<A>, NewCell<'a, A>> {
+        spawned.map_err(|RefusedCell { cell, counted }| {
+            if counted {
+                self.core.count_refused();
+            }
+            cell
+        })
+    }
+
+    /// Enrolls a cell for a caller that has looked up its worker.
+    #[inline]
+    fn enroll_at<A>(
+        self,
+        worker: Option<&Worker>,
+        vtable: &'static ActorVtable,
+        capacity: u32,
+        cold: Option<Box<Cold>>,
+        cell: NewCell<'a, A>,
+    ) -> Result<ActorRef<A>, RefusedCell<'a, A>> {
+        // While the executor drains its crew may still spawn, and other threads may not.
+        let draining = worker.is_none() && self.core.is_draining() && !self.core.on_crew();
+        if cell.is_apart() || draining {
+            return Err(RefusedCell { cell, counted: false });
         }
-        // The cell was refused, so `make` was not called and `cell` is still whole.
-        actor.map_err(|()| ManuallyDrop::into_inner(cell))
+        // The cell is given back, or completed in place.
+        let cell = ManuallyDrop::new(cell);
+        let shard = self.core.shard_here(worker);
+        let make = |id, place| {
+            let header = Header::new(vtable, shard, id, place, capacity, cold);
+            // SAFETY: called at most once, and `cell` is not used after that.
+            unsafe { cell.complete_in_place(header) }
+        };
+        // Counted before it is enrolled: a thread that closes the shards refuses the cell there, or
+        // finds it in the count.
+        self.core.count_at(worker, |tally| &tally.spawned, 1);
+        let Some(header) = shard.add_cell(make) else {
+            // `make` was not called, so the cell is whole.
+            return Err(RefusedCell { cell: ManuallyDrop::into_inner(cell), counted: true });
+        };
+        // SAFETY: a new cell comes with a reference, taken here, and with a first turn, pushed here
+        // or held by a queue.
+        unsafe {
+            let strong = Strong::from_raw(header);
+            // Joins before the first turn, which may be the last.
+            if header.as_ref().supervised().is_none_or(|kept| kept.list_at_queue(header)) {
+                Header::schedule_at(header, worker);
+            }
+            Ok(ActorRef::from_strong(strong))
+        }
     }
 }
 
@@ -116,6 +127,13 @@ impl<A> Context<A> {
     pub fn build<B: Actor + Send>(&mut self, actor: B) -> SpawnBuilder<'_, B> {
         SpawnBuilder::begin(Spawner::new(self.header().core()), actor)
     }
+}
+
+/// A cell that the executor does not accept.
+struct RefusedCell<'a, A> {
+    cell: NewCell<'a, A>,
+    /// Whether the cell was counted as spawned.
+    counted: bool,
 }
 
 /// Settings for an actor that is about to be spawned. From [`Handle::build`](crate::Handle::build)

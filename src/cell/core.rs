@@ -188,11 +188,22 @@ impl Core {
     /// not in a child, so it needs no check.
     #[inline]
     pub(crate) fn with_heap_unless_forked<R>(&self, f: impl FnOnce(&Heap) -> R) -> Option<R> {
-        Worker::with(&self.scheduler, |worker| match worker {
+        Worker::with(&self.scheduler, |worker| self.with_heap_at(worker, f))
+    }
+
+    /// Like [`with_heap_unless_forked`](Self::with_heap_unless_forked), for a caller that has
+    /// looked up its worker.
+    #[inline]
+    pub(crate) fn with_heap_at<R>(
+        &self,
+        worker: Option<&Worker>,
+        f: impl FnOnce(&Heap) -> R,
+    ) -> Option<R> {
+        match worker {
             Some(worker) => Some(f(worker.heap())),
             None if self.is_forked() => None,
             None => Some(self.scheduler.memory.with_outside_heap(f)),
-        })
+        }
     }
 
     /// Adds to the worker's own count, or to the shared count without a worker.

@@ -260,11 +260,23 @@ impl Header {
     #[inline]
     pub(crate) unsafe fn schedule(this: NonNull<Header>) {
         // SAFETY: a scheduled cell lives until its turn, and the core as long.
+        let scheduler = unsafe { &this.as_ref().core().scheduler };
+        // SAFETY: by this function's contract.
+        Worker::with(scheduler, |worker| unsafe { Header::schedule_at(this, worker) });
+    }
+
+    /// Like [`schedule`](Self::schedule), for a caller that has looked up its worker.
+    ///
+    /// # Safety
+    /// That of [`schedule`](Self::schedule). `worker` is the calling thread's, of this crew.
+    #[inline]
+    pub(crate) unsafe fn schedule_at(this: NonNull<Header>, worker: Option<&Worker>) {
+        // SAFETY: a scheduled cell lives until its turn, and the core as long.
         unsafe {
             if let Some(stopwatch) = this.as_ref().stopwatch() {
                 stopwatch.runnable_now();
             }
-            this.as_ref().core().scheduler.schedule(Header::runnable(this));
+            this.as_ref().core().scheduler.schedule_at(worker, Header::runnable(this));
         }
     }
 

@@ -128,11 +128,17 @@ impl Scheduler {
     /// Takes a runnable, from any thread.
     #[inline]
     pub(crate) fn schedule(&self, task: Runnable) {
-        Worker::with(self, |worker| match worker {
+        Worker::with(self, |worker| self.schedule_at(worker, task));
+    }
+
+    /// Like [`schedule`](Self::schedule), for a caller that has looked up its worker.
+    #[inline]
+    pub(crate) fn schedule_at(&self, worker: Option<&Worker>, task: Runnable) {
+        match worker {
             Some(worker) => worker.push(task),
             None if self.is_forked() => {} // the runnable is forgotten
             None => self.push_from_outside(task),
-        });
+        }
     }
 
     /// Returns `true` in a forked child, where the crew's threads do not exist, and may hold any
