@@ -109,9 +109,27 @@ pub(crate) fn run_before_wait() {
 }
 
 /// Wakes through a waker, which may own a task with a reply, whose drop wakes the next one.
-#[inline(never)]
+///
+/// Does what [`run_or_put_off`] does, in half the instructions: no panic comes out of the
+/// wake, so no guard is needed.
+#[inline]
 pub(crate) fn wake_waker(waker: Waker) {
-    run_or_put_off(move || user::wake_waker(waker));
+    let depth = DEPTH.get();
+    if depth >= DEEPEST {
+        return put_off_wake(waker);
+    }
+    DEPTH.set(depth + 1);
+    user::wake_waker(waker);
+    if depth == 0 && !OLDEST.get().is_null() {
+        do_all();
+    }
+    DEPTH.set(depth);
+}
+
+#[cold]
+#[inline(never)]
+fn put_off_wake(waker: Waker) {
+    put_off(Box::new(move || user::wake_waker(waker)));
 }
 
 /// Drops a waker, which may own a task that waits for the next one.
