@@ -466,3 +466,15 @@ fn a_pools_end_is_told_after_the_end_of_each_replica() {
         }
     });
 }
+
+/// With a walk over all replicas for each end, this takes minutes.
+#[test]
+fn the_end_of_a_replica_costs_the_same_in_a_large_pool() {
+    const ALL: usize = 200_000;
+    let executor = crew(2);
+    let pool = executor.pool(ALL, |_| Part).build().unwrap();
+    pool.resize(ALL / 2).unwrap();
+    within(LONG, "half of them have left", || !pool.is_resizing());
+    pool.stop();
+    pool.wait_stopped_timeout(Duration::from_secs(LONG)).unwrap();
+}

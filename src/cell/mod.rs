@@ -14,7 +14,8 @@
 //! - [`batch`]: several messages in a single call
 //! - [`restart`]: a new state in the place of the old one
 //! - [`supervisor`]: the supervisor, and the part of a cell that has one
-//! - [`shared`]: a mailbox from which several actors take, with its common part, [`sharing`]
+//! - [`shared`]: a mailbox from which several actors take, with its common part, [`sharing`], and
+//!   the list of its [`members`]
 //! - [`room`]: senders and actors that wait for room in a mailbox, in a [`room_list`], which is
 //!   [`linked`]
 //! - [`prepaid`]: messages that do not count against the capacity; [`settle`]: the turn's account
@@ -50,6 +51,7 @@ pub(crate) mod header;
 pub(crate) mod hook;
 mod lap;
 mod linked;
+mod members;
 pub(crate) mod prepaid;
 pub(crate) mod registry;
 pub(crate) mod restart;

@@ -23,7 +23,8 @@
 //! A member that looks, under the lock, finds the queue held or not held. If it is held the member
 //! takes one message, and the runnable stays held as long as more messages wait. If it is not held,
 //! nothing waits, or the queue's turn is still to come and will see this member idle or want it
-//! again. Then the member clears `CHECK_QUEUE`.
+//! again. Then the member clears `CHECK_QUEUE`. A member that was asked is not asked again before
+//! it has looked ([`members`](super::members)).
 //!
 //! **The right to take** is the lock, under which no user code runs. **While the queue is held**
 //! its runnable is in no other queue. Closing the queue, or a member's leaving, pushes the
@@ -103,7 +104,7 @@ enum QueueFinding {
 impl SharedQueue {
     /// Gives messages to idle members. For the holder of the queue's runnable.
     fn give_to_idle(&mut self, queue: &Header) -> QueueFinding {
-        if self.members.is_empty() {
+        if self.members.len() == 0 {
             return if queue.state.load_snapshot().len() > 0 {
                 QueueFinding::Nobody
             } else {
@@ -117,7 +118,7 @@ impl SharedQueue {
             let Some(node) = (unsafe { queue.inbox.pop(NonNull::from(queue).cast()) }) else {
                 break QueueFinding::Given(given);
             };
-            match self.idle_member() {
+            match self.members.reserve_idle() {
                 // SAFETY: the reserved place keeps the member, and by the transition this thread
                 // pushes the runnable.
                 Some(member) => unsafe {
@@ -145,25 +146,6 @@ impl SharedQueue {
         }
         self.held = found == QueueFinding::AllBusy;
         found
-    }
-
-    /// Returns an idle member with a place reserved. Returns `None` if each member has a turn, and
-    /// will look at the queue at its end.
-    fn idle_member(&mut self) -> Option<NonNull<Header>> {
-        let all = self.members.len();
-        debug_assert!(all > 0, "asked for before");
-        let at = |i: usize| (self.from + i) % all;
-        // SAFETY: listed cells have not ended, and none can end while the list is locked.
-        let state = |i: usize| unsafe { &self.members[at(i)].as_ref().state };
-        // First the members that are idle now. Then each member is told to look at the end of its
-        // turn. A member that went idle just before would not look, and is reserved after all.
-        let idle = (0..all).find(|&i| state(i).reserve_idle()).or_else(|| {
-            (0..all).find(|&i| state(i).request_queue_check() && state(i).reserve_idle())
-        })?;
-        let member = self.members[at(idle)];
-        // Round robin, so that messages are spread over the members.
-        self.from = at(idle + 1);
-        Some(member)
     }
 
     /// Takes a message of the held queue for a member in a turn. Returns `false` if there is none.
@@ -297,6 +279,7 @@ pub(super) fn check_queue(this: NonNull<Header>) {
     let mut inner = supervised.sharing.0.lock();
     // Cleared under the lock, under which the queue's turn sets it, so a new request is never lost.
     if !inner.take_for_member(this) {
+        inner.members.note_looked(this);
         header.state.clear_queue_check();
     }
 }
@@ -311,7 +294,7 @@ mod tests {
     use crate::error::AskError;
     use crate::executor::Executor;
     use crate::pool::Pool;
-    use crate::pool::strategy::SharedQueue;
+    use crate::pool::strategy::{SharedQueue, ToIndex};
     use crate::time::Duration;
     use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -397,5 +380,43 @@ mod tests {
             // The replica's look pushes the runnable.
             assert_eq!(ask.wait_timeout(Duration::from_secs(60)), Err(AskError::Stopped));
         });
+    }
+
+    #[test]
+    fn a_replica_that_was_asked_to_look_is_not_asked_again_before_it_has_looked() {
+        const ALL: usize = 1000;
+        let executor = Executor::builder().workers(1).build().unwrap();
+        let pool = executor.pool(ALL, |_| Replica).build().unwrap();
+        let unasked = |pool: &Pool<Replica>| {
+            let replica = pool.replica(0).unwrap();
+            let sharing = &replica.header().supervised().unwrap().sharing;
+            let inner = sharing.0.lock();
+            (inner.members.len(), inner.members.check_places())
+        };
+        executor.wait_idle().unwrap();
+        assert_eq!(unasked(&pool), (ALL, ALL));
+        let ((inside, is_inside), (until, leaves)) = (bounded(1), bounded(ALL));
+        pool.tell(ToIndex(0), Stay(inside, leaves.clone())).unwrap();
+        is_inside.recv().unwrap();
+        // The only worker is in a turn, so all others have a turn to come.
+        let (inside, _are_inside) = bounded(ALL);
+        for index in 1..ALL {
+            pool.tell(ToIndex(index), Stay(inside.clone(), leaves.clone())).unwrap();
+        }
+        {
+            let replica = pool.replica(0).unwrap();
+            let mut inner = replica.header().supervised().unwrap().sharing.0.lock();
+            assert_eq!(inner.members.reserve_idle(), None);
+            assert_eq!(inner.members.check_places(), 0, "all are asked");
+        }
+        (0..ALL).for_each(|_| until.send(()).unwrap());
+        executor.wait_idle().unwrap();
+        assert_eq!(unasked(&pool), (ALL, ALL), "all have looked");
+        // Members leave from the middle of the list.
+        for left in [700, 650, 30] {
+            pool.resize(left).unwrap();
+            executor.wait_idle().unwrap();
+            assert_eq!(unasked(&pool), (left, left));
+        }
     }
 }

@@ -2,10 +2,12 @@
 //! runnable is held. The steps are in [`shared`](super::shared).
 
 use super::header::Header;
+use super::members::Members;
 use super::supervisor::Supervised;
 use crate::id::ActorId;
 use crate::sync::Mutex;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 /// Capacity up to which an empty map of taken asks keeps its memory.
@@ -21,10 +23,7 @@ pub(super) struct SharedQueue {
     pub(super) queue: Option<NonNull<Header>>,
     /// Whether the queue's runnable is here.
     pub(super) held: bool,
-    /// The members' cells, as long as they have not ended.
-    pub(super) members: Vec<NonNull<Header>>,
-    /// Index of the member that is looked at first.
-    pub(super) from: usize,
+    pub(super) members: Members,
     /// The member that has taken each ask, by the address of the ask, until the ask's memory goes.
     /// Told messages have no entry, since no actor waits for their answer.
     pub(super) taken: HashMap<usize, ActorId>,
@@ -69,23 +68,28 @@ impl Sharing {
         match inner.hold {
             Some(Hold { from, into }) if inner.held => Doers::All(vec![from, into]),
             Some(Hold { into, .. }) => Doers::One(into),
-            None => {
-                // SAFETY: listed cells have not ended, and none can end while the list is locked.
-                let id = |member: &NonNull<Header>| unsafe { member.as_ref() }.id();
-                match inner.taken.get(&ask) {
-                    Some(&member) => Doers::One(member),
-                    None => Doers::Any(inner.members.iter().map(id).collect()),
-                }
-            }
+            None => match inner.taken.get(&ask) {
+                Some(&member) => Doers::One(member),
+                None => Doers::Any(inner.members.ids(0..inner.members.len())),
+            },
         }
+    }
+
+    /// Returns the actors of which any may answer the ask at this address, with these places in the
+    /// list. Returns none if particular actors must act, or if the list ends before.
+    pub(super) fn some_takers(&self, ask: usize, places: Range<usize>) -> Vec<ActorId> {
+        let inner = self.0.lock();
+        if inner.hold.is_some() || inner.taken.contains_key(&ask) {
+            return Vec::new();
+        }
+        inner.members.ids(places)
     }
 
     fn with_hold(hold: Option<Hold>) -> Self {
         Sharing(Mutex::new(SharedQueue {
             queue: None,
             held: false,
-            members: Vec::new(),
-            from: 0,
+            members: Members::default(),
             taken: HashMap::new(),
             hold,
         }))
@@ -110,7 +114,7 @@ impl Sharing {
             inner.queue = Some(cell);
             inner.held = inner.hold.is_some();
         } else {
-            inner.members.push(cell);
+            inner.members.add(cell);
             inner.release_runnable(); // the queue may have a message for the new member
         }
         !(queue && inner.hold.is_some())
@@ -142,7 +146,7 @@ pub(super) fn unlist_cell(this: NonNull<Header>, supervised: &Supervised) {
         inner.queue = None;
         debug_assert!(!inner.held, "it ended in its turn");
     } else {
-        inner.members.retain(|&member| member != this);
+        inner.members.remove(this);
         inner.release_runnable(); // if no member is left the queue ends
     }
 }

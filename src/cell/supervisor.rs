@@ -7,7 +7,7 @@ use super::header::Header;
 use super::sharing::Sharing;
 use crate::error::StopReason;
 use crate::sched::timers::Key;
-use crate::sync::{AtomicBool, Ordering::*};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering::*};
 use crate::time::Duration;
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -53,6 +53,8 @@ pub(crate) struct Supervised {
     /// The queue from which the actor takes. For a queue, the queue's own part.
     pub(crate) sharing: Arc<Sharing>,
     queue: bool,
+    /// The member's place in the list, under the lock of `sharing`.
+    pub(super) place: AtomicUsize,
 }
 
 // SAFETY: only the holder of the runnable touches `supervisor`, and a supervisor is `Send`. The
@@ -82,6 +84,7 @@ impl Supervised {
             in_turn: AtomicBool::new(false),
             sharing,
             queue,
+            place: AtomicUsize::new(0),
         })
     }
 

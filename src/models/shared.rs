@@ -46,6 +46,8 @@ struct Pool {
     queue: Cell,
     members: Vec<Cell>,
     held: Mutex<bool>,
+    /// The members that were asked to look, and have not looked. Touched under the lock of `held`.
+    asked: UnsafeCell<Vec<bool>>,
     /// Messages of the queue that its end has discarded.
     discarded: UnsafeCell<u32>,
 }
@@ -56,11 +58,13 @@ struct TurnQueue(Vec<Turn>);
 
 impl Pool {
     fn new(members: usize) -> Arc<Self> {
+        let asked = UnsafeCell::new(vec![false; members]);
         let members = (0..members).map(|_| Cell::new()).collect();
         Arc::new(Pool {
             queue: Cell::new(),
             members,
             held: Mutex::new(false),
+            asked,
             discarded: UnsafeCell::new(0),
         })
     }
@@ -168,16 +172,19 @@ impl Pool {
 
     fn idle_member(&self) -> Option<usize> {
         let state = |index: usize| &self.members[index].state;
-        let all = self.members.len();
-        (0..all)
-            .find(|&index| state(index).reserve_idle())
-            // A member that is wanted must look at the queue before it goes idle, so each is asked
-            // first and tried again.
-            .or_else(|| {
-                (0..all).find(|&index| {
+        self.asked.with_mut(|asked| {
+            // SAFETY: the caller holds the lock; loom's cell reports an unordered access.
+            let asked = unsafe { &mut *asked };
+            let unasked: Vec<_> = (0..asked.len()).filter(|&index| !asked[index]).collect();
+            // A member that is asked must look at the queue before it goes idle. So each is asked
+            // once, and tried again.
+            unasked.iter().copied().find(|&index| state(index).reserve_idle()).or_else(|| {
+                unasked.into_iter().find(|&index| {
+                    asked[index] = true;
                     state(index).request_queue_check() && state(index).reserve_idle()
                 })
             })
+        })
     }
 
     fn look(&self, index: usize, worker: &mut TurnQueue) {
@@ -185,6 +192,8 @@ impl Pool {
         let mut held = self.held.lock();
         // Nothing to take: the member may go idle.
         if !*held || !self.take(member, &mut held, worker) {
+            // SAFETY: under the lock; loom's cell reports an unordered access.
+            self.asked.with_mut(|asked| unsafe { (&mut *asked)[index] = false });
             member.state.clear_queue_check();
         }
     }

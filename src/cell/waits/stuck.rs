@@ -6,8 +6,8 @@
 //!
 //! Loom model: `models::waits`. Needed orderings: `cargo xtask weaken`, group `waits`.
 
-use super::{ActorKey, Waits};
-use crate::cell::sharing::Doers;
+use super::{ActorKey, WaitTarget, Waits};
+use crate::cell::sharing::{Doers, Sharing};
 use crate::id::{ActorId, WaitCycle, WaitingActor};
 use crate::sync::chaos;
 use std::collections::HashMap;
@@ -179,6 +179,11 @@ fn read_wait(place: &ActorKey) -> FoundWait {
         found.means = Means::With(forward.to.clone());
         return found;
     }
+    if let Some(sharing) = &target.sharing
+        && a_taker_goes_on(sharing, &target)
+    {
+        return found;
+    }
     let beside = |id| ActorKey { table: Arc::clone(&target.at.table), id };
     found.means = match target.sharing.as_ref().map(|sharing| sharing.actors_to_act(target.ask)) {
         None => Means::With(target.at.clone()),
@@ -189,4 +194,25 @@ fn read_wait(place: &ActorKey) -> FoundWait {
         Some(Doers::All(ids)) => Means::WithAll(ids.into_iter().map(beside).collect()),
     };
     found
+}
+
+/// Members of a queue that are looked at under one lock.
+const LOOKED_AT: usize = 16;
+
+/// Returns `true` if some member of a queue waits for nothing, and so may answer. Looks at a few
+/// members at a time, since a pool may have many and few of them wait. Other members may be
+/// missing: the caller then asks for all at once.
+fn a_taker_goes_on(sharing: &Sharing, target: &WaitTarget) -> bool {
+    for from in (0..).step_by(LOOKED_AT) {
+        let takers = sharing.some_takers(target.ask, from..from + LOOKED_AT);
+        if takers.is_empty() {
+            break;
+        }
+        let table = target.at.table.0.lock();
+        // An actor that begins to wait afterwards walks itself, and finds the line that led here.
+        if takers.iter().any(|&id| table.waits_for_nothing(id)) {
+            return true;
+        }
+    }
+    false
 }

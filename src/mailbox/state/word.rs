@@ -48,6 +48,11 @@ impl Snapshot {
     pub(crate) fn has_room_wait(self) -> bool {
         self.0 & ROOM_WAIT != 0
     }
+    /// Returns `true` if the actor's turn is to look at its shared queue.
+    #[cfg(all(test, not(heist_loom), feature = "pool"))]
+    pub(crate) fn has_queue_check(self) -> bool {
+        self.0 & CHECK_QUEUE != 0
+    }
     /// Returns `true` if any sender is on the room list, whether or not plain sends must stand
     /// back.
     pub(crate) fn has_waiters(self) -> bool {
