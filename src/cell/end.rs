@@ -91,12 +91,14 @@ pub(crate) unsafe fn run_ending_turn(this: NonNull<Header>) -> After {
     if rest.len() > 0 {
         return if taken == 0 { After::RequeueGap } else { After::Requeue };
     }
-    // No thread waits for room in a closed mailbox, so the list stays empty after this call.
     if !abandon_timers(header, LETTERS as usize) {
         return After::Requeue;
     }
     let refusal = if header.core().is_closing() { Refusal::ShuttingDown } else { Refusal::Stopped };
-    room::refuse_all(header, refusal);
+    // A closed mailbox gets no waiters, so the line only falls and stays empty.
+    if !room::refuse_some(header, refusal) {
+        return After::Requeue;
+    }
     if header.phase.get() == Phase::Ending {
         let reason = stop_reason_of(header);
         // SAFETY: in the actor's turn, and the state is there, since the phase was `Running` before

@@ -216,6 +216,9 @@ pub(crate) unsafe fn deliver_behind_line(
     unsafe { deliver_mark(owner, envelope) };
 }
 
+/// Waiters that are served or refused in one go, so that a long line does not hold up the worker.
+const AT_ONCE: usize = 256;
+
 /// One notice comes for each free part of this size.
 const NOTICE_PART: u32 = 4;
 
@@ -229,8 +232,9 @@ fn beside_prepaid(header: &Header, ordinary: u32) -> u32 {
     ordinary.saturating_add(header.cold().prepaid.read_count())
 }
 
-/// Moves messages into the mailbox and gives notices, as far as there is room. Called by the turn
-/// that has given room back, with the runnable.
+/// Moves messages into the mailbox and gives notices, as far as there is room, to some waiters. For
+/// the others the flag stays set, so the turn comes again. Called by the turn that has given room
+/// back, with the runnable.
 pub(crate) fn serve_line(this: NonNull<Header>) {
     // SAFETY: the caller's runnable keeps the cell.
     let header = unsafe { this.as_ref() };
@@ -248,7 +252,8 @@ pub(crate) fn serve_line(this: NonNull<Header>) {
         };
         let free = header.capacity.saturating_sub(waiting());
         let mut most = free / (header.capacity / NOTICE_PART).max(1);
-        while let Some(front) = line.waiters.front() {
+        for _ in 0..AT_ONCE {
+            let Some(front) = line.waiters.front() else { break };
             // Looked up for each waiter, since each message that is moved in takes room.
             let waiting = waiting();
             match front {
@@ -302,33 +307,40 @@ pub(crate) fn serve_line(this: NonNull<Header>) {
     }
 }
 
-/// Refuses all waiters of a closed mailbox: each sender gets its message back, each owner its
-/// notice.
-pub(crate) fn refuse_all(header: &Header, refusal: Refusal) {
-    let Some(cold) = header.cold_if_any() else { return };
+/// Refuses waiters of a closed mailbox: each sender gets its message back, each owner its notice.
+/// Returns `false` if there are more: a long line must not hold up the worker.
+pub(crate) fn refuse_some(header: &Header, refusal: Refusal) -> bool {
+    let Some(cold) = header.cold_if_any() else { return true };
     let mut wake = Vec::new();
     let mut notices = Vec::new();
-    // The list stays locked to the end. `leave_line` takes a ticket that is not listed for a
-    // settled one, and would lose its message.
+    // A ticket is settled under the list's lock. `leave_line` takes a ticket that is not listed for
+    // a settled one, and would lose its message.
     let mut list = cold.room.lock();
-    let mut line = list.0.take();
-    while let Some(waiter) = line.as_mut().and_then(|line| line.waiters.pop()) {
-        match waiter {
-            Waiter::Sender(ticket) => {
+    for _ in 0..AT_ONCE {
+        match list.0.as_mut().and_then(|line| line.pop()) {
+            Some(Waiter::Sender(ticket)) => {
                 let mut state = ticket.0.lock();
                 let TicketState::Waiting { node, .. } = *state else {
                     unreachable!("listed tickets wait")
                 };
                 wake.push(std::mem::replace(&mut *state, TicketState::Refused { node, refusal }));
             }
-            Waiter::Notice { owner, node } => {
+            Some(Waiter::Notice { owner, node }) => {
                 notices.push((owner, node, deliver_notice as Deliver))
             }
-            Waiter::Mark { owner, node } => notices.push((owner, node, deliver_mark as Deliver)),
+            Some(Waiter::Mark { owner, node }) => {
+                notices.push((owner, node, deliver_mark as Deliver))
+            }
+            None => break,
         }
+    }
+    let all = list.is_empty();
+    if all {
+        list.0 = None;
     }
     drop(list);
     notify_and_wake(header, wake, notices);
+    all
 }
 
 /// Function that delivers a notice or a mark.

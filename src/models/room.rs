@@ -152,6 +152,10 @@ impl Actor {
                 self.state.set_notices_to_come();
                 break;
             }
+            // One sender at a time, too. The flag stays, and the turn comes again.
+            if front.is_sender() && !wake.is_empty() {
+                break;
+            }
             let waiter = list.pop_front().expect("there was a front");
             // Schedules nothing under the lock: the caller holds the runnable.
             let accepted = !waiter.is_sender() || self.push(self.state.reserve_exempt());
