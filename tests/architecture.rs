@@ -62,6 +62,7 @@ const CIRCLES: [(&str, &[&str]); 4] = [
             "cell/counted.rs",
             "cell/dead_cells.rs",
             "cell/header.rs",
+            "cell/members.rs",
             "cell/registry.rs",
             "cell/room_list.rs",
             "cell/sharing.rs",

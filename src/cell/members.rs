@@ -39,7 +39,7 @@ impl Members {
     }
 
     /// Removes a member that ends, in a time that does not grow with the list.
-    pub(super) fn remove(&mut self, cell: NonNull<Header>) {
+    pub(super) fn remove_member(&mut self, cell: NonNull<Header>) {
         let mut at = self.place_of(cell);
         if at < self.unasked {
             at = self.note_asked(at);

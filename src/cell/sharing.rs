@@ -146,7 +146,7 @@ pub(super) fn unlist_cell(this: NonNull<Header>, supervised: &Supervised) {
         inner.queue = None;
         debug_assert!(!inner.held, "it ended in its turn");
     } else {
-        inner.members.remove(this);
+        inner.members.remove_member(this);
         inner.release_runnable(); // if no member is left the queue ends
     }
 }
