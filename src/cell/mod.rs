@@ -29,6 +29,7 @@
 //! - [`registry`]: all cells of one executor
 //! - [`closing`]: the crew's end after the last actor's
 //! - [`dead_cells`]: dead cells that await removal from the registry
+//! - [`shrinking_map`]: a table that gives its memory back
 //! - [`waits`]: actors that block until other actors have done something
 
 pub(crate) mod batch;
@@ -60,6 +61,7 @@ pub(crate) mod room_list;
 mod settle;
 mod shared;
 pub(crate) mod sharing;
+pub(crate) mod shrinking_map;
 mod stop;
 pub(crate) mod stopwatch;
 pub(crate) mod supervisor;

@@ -5,11 +5,11 @@
 
 use super::counted::Strong;
 use super::linked::Linked;
+use super::shrinking_map::ShrinkingMap;
 use crate::drops;
 use crate::error::Refusal;
 use crate::mailbox::link::Node;
 use crate::sync::Mutex;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -64,7 +64,7 @@ pub(super) struct RoomQueue {
     pub(super) senders: usize,
     /// Addresses of the actors with a notice in line, for a search without a walk. An actor lives
     /// as long as it is listed, so no address is used again.
-    owners: HashSet<usize>,
+    owners: ShrinkingMap<usize, ()>,
 }
 
 impl RoomList {
@@ -73,7 +73,7 @@ impl RoomList {
     }
 
     pub(super) fn has_notice_for(&self, address: usize) -> bool {
-        self.0.as_ref().is_some_and(|line| line.owners.contains(&address))
+        self.0.as_ref().is_some_and(|line| line.owners.contains_key(&address))
     }
 
     pub(super) fn get_or_make_queue(&mut self) -> &mut RoomQueue {
@@ -86,7 +86,7 @@ impl RoomQueue {
         match &waiter {
             Waiter::Sender(_) => self.senders += 1,
             Waiter::Notice { owner, .. } => {
-                self.owners.insert(address_of(owner));
+                self.owners.insert(address_of(owner), ());
             }
             Waiter::Mark { .. } => {}
         }

@@ -3,15 +3,12 @@
 
 use super::header::Header;
 use super::members::Members;
+use super::shrinking_map::ShrinkingMap;
 use super::supervisor::Supervised;
 use crate::id::ActorId;
 use crate::sync::Mutex;
-use std::collections::HashMap;
 use std::ops::Range;
 use std::ptr::NonNull;
-
-/// Capacity up to which an empty map of taken asks keeps its memory.
-const MOST_KEPT: usize = 128;
 
 /// The common part of a queue and its members.
 #[derive(Debug)]
@@ -26,7 +23,7 @@ pub(super) struct SharedQueue {
     pub(super) members: Members,
     /// The member that has taken each ask, by the address of the ask, until the ask's memory goes.
     /// Told messages have no entry, since no actor waits for their answer.
-    pub(super) taken: HashMap<usize, ActorId>,
+    pub(super) taken: ShrinkingMap<usize, ActorId>,
     /// Set for a queue that gives nothing to members and is emptied into one mailbox at once. See
     /// [`Sharing::move_to`].
     pub(super) hold: Option<Hold>,
@@ -90,19 +87,14 @@ impl Sharing {
             queue: None,
             held: false,
             members: Members::default(),
-            taken: HashMap::new(),
+            taken: ShrinkingMap::default(),
             hold,
         }))
     }
 
     /// Removes the note about an ask, before its memory goes.
     pub(crate) fn forget_taken(&self, ask: usize) {
-        let mut inner = self.0.lock();
-        inner.taken.remove(&ask);
-        // A burst of asks must not keep its memory.
-        if inner.taken.is_empty() && inner.taken.capacity() > MOST_KEPT {
-            inner.taken = HashMap::new();
-        }
+        self.0.lock().taken.remove(&ask);
     }
 
     /// Lists a cell before its first turn, as the queue or as a member. Returns `false` if that

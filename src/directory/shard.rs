@@ -25,13 +25,13 @@
 
 use crate::actor::Actor;
 use crate::actor::refs::{ActorRef, WeakRef};
+use crate::cell::shrinking_map::ShrinkingMap;
 use crate::drops;
 use crate::id::ActorId;
 use crate::sched::runnable::Runnable;
 use crate::user::{self, Site};
 use hashbrown::HashTable;
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Ring position of an actor that is not kept.
@@ -45,7 +45,7 @@ pub(super) struct KeyShard<K, A> {
     ring: Vec<Resident<A>>,
     hand: usize,
     /// First turns that wait for the end of another actor, by that actor's id.
-    waiting: HashMap<ActorId, Runnable>,
+    waiting: ShrinkingMap<ActorId, Runnable>,
     /// Maximal number of kept actors.
     pub(super) most: usize,
     /// Whether a sweep will come by.
@@ -199,7 +199,7 @@ impl<K, A: Actor> KeyShard<K, A> {
             table: HashTable::new(),
             ring: Vec::new(),
             hand: 0,
-            waiting: HashMap::new(),
+            waiting: ShrinkingMap::default(),
             most,
             watched: false,
             spawned: 0,
@@ -223,10 +223,6 @@ impl<K, A: Actor> KeyShard<K, A> {
         if !self.waiting.is_empty()
             && let Some(begin) = self.waiting.remove(&actor)
         {
-            // A burst of replacements gives its memory back.
-            if self.waiting.is_empty() {
-                self.waiting = HashMap::new();
-            }
             return Some(begin);
         }
         let found = self.table.find_entry(hash, |entry| entry.actor.id() == actor);

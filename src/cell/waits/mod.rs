@@ -44,10 +44,10 @@ mod stuck;
 
 use super::header::Header;
 use super::sharing::Sharing;
+use super::shrinking_map::ShrinkingMap;
 use crate::id::{ActorId, WaitingActor};
 use crate::sync::{Mutex, ThreadWaker};
 use crate::time::{self, Duration, Instant};
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::task::Wake;
@@ -84,14 +84,14 @@ pub(crate) struct Waits(Mutex<WaitTable>);
 
 #[derive(Debug, Default)]
 struct WaitTable {
-    lines: HashMap<ActorId, WaitLine>,
+    lines: ShrinkingMap<ActorId, WaitLine>,
     /// Forwarded requests to actors of this executor, by the address of the ask, until the ask's
     /// memory goes.
-    forwards: HashMap<usize, Forward>,
+    forwards: ShrinkingMap<usize, Forward>,
     /// Predecessor of each actor with a first turn that must follow the predecessor's last turn.
-    successions: HashMap<ActorId, ActorId>,
+    successions: ShrinkingMap<ActorId, ActorId>,
     /// The same pairs in the other direction.
-    successors: HashMap<ActorId, ActorId>,
+    successors: ShrinkingMap<ActorId, ActorId>,
     /// The last number that a line or a forward got.
     last: u64,
 }
