@@ -65,7 +65,7 @@ impl Sharing {
         match inner.hold {
             Some(Hold { from, into }) if inner.held => Doers::All(vec![from, into]),
             Some(Hold { into, .. }) => Doers::One(into),
-            None => match inner.taken.get(&ask) {
+            None => match inner.taken.value_of(&ask) {
                 Some(&member) => Doers::One(member),
                 None => Doers::Any(inner.members.ids(0..inner.members.len())),
             },

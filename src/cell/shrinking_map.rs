@@ -25,7 +25,7 @@ impl<K: Eq + Hash, V> ShrinkingMap<K, V> {
         self.0.is_empty()
     }
 
-    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+    pub(crate) fn value_of(&self, key: &K) -> Option<&V> {
         self.0.get(key)
     }
 

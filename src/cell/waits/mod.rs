@@ -181,7 +181,7 @@ impl WaitTable {
 
     /// Returns `true` if the actor is known to wait for nothing.
     fn waits_for_nothing(&self, id: ActorId) -> bool {
-        self.lines.get(&id).is_none_or(|line| line.bell.has_rung())
+        self.lines.value_of(&id).is_none_or(|line| line.bell.has_rung())
             && !self.successions.contains_key(&id)
     }
 }
@@ -207,7 +207,7 @@ impl Waits {
 
     /// Returns the actor that answers an ask, if its request was forwarded.
     pub(crate) fn forwarded_to(&self, ask: usize) -> Option<ActorKey> {
-        self.0.lock().forwards.get(&ask).map(|forward| forward.to.clone())
+        self.0.lock().forwards.value_of(&ask).map(|forward| forward.to.clone())
     }
 
     /// Takes a forward back. `to` is the forward before, if any.

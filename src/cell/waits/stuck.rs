@@ -158,11 +158,11 @@ fn read_wait(place: &ActorKey) -> FoundWait {
         FoundWait { place: place.clone(), who: None, means: Means::Now, line: 0, forward: 0 };
     let target = {
         let table = place.table.0.lock();
-        if let Some(&before) = table.successions.get(&place.id) {
+        if let Some(&before) = table.successions.value_of(&place.id) {
             found.means = Means::With(ActorKey { table: Arc::clone(&place.table), id: before });
             return found;
         }
-        match table.lines.get(&place.id) {
+        match table.lines.value_of(&place.id) {
             Some(line) if !line.bell.has_rung() => {
                 found.line = line.number;
                 found.who = Some(line.who.clone());
@@ -173,7 +173,7 @@ fn read_wait(place: &ActorKey) -> FoundWait {
     };
     chaos();
     if target.ask != 0
-        && let Some(forward) = target.at.table.0.lock().forwards.get(&target.ask)
+        && let Some(forward) = target.at.table.0.lock().forwards.value_of(&target.ask)
     {
         found.forward = forward.number;
         found.means = Means::With(forward.to.clone());
