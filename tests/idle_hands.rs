@@ -72,3 +72,22 @@ fn statistics_show_idle_hands_where_nobody_steals() {
     drop((puppets, elsewhere));
     shut_down(&executor);
 }
+
+/// Bound actors that the worker itself makes ready wait in a queue of their own.
+#[test]
+fn bound_actors_behind_a_long_turn_wait() {
+    const BOUND: usize = 100;
+    let executor = crew(1);
+    let bound: Vec<_> =
+        (0..BOUND).map(|_| executor.build(Puppet::default()).on_worker(0).spawn()).collect();
+    settle(&executor);
+    let teller = executor.spawn(Puppet::default());
+    let handle = executor.handle();
+    let waiting = inside(&teller, move |_, _| {
+        bound.iter().for_each(|actor| actor.tell(Note(1)).unwrap());
+        (handle.stats().waiting_actors, bound)
+    });
+    assert_eq!(waiting.0, BOUND as u64);
+    settle(&executor);
+    assert_eq!(executor.stats().waiting_actors, 0);
+}

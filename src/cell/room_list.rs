@@ -97,7 +97,7 @@ impl RoomQueue {
         match waiter {
             Waiter::Sender(_) => self.senders -= 1,
             Waiter::Notice { owner, .. } => {
-                self.owners.remove(&address_of(owner));
+                self.owners.remove_key(&address_of(owner));
             }
             Waiter::Mark { .. } => {}
         }

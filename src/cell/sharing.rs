@@ -94,7 +94,7 @@ impl Sharing {
 
     /// Removes the note about an ask, before its memory goes.
     pub(crate) fn forget_taken(&self, ask: usize) {
-        self.0.lock().taken.remove(&ask);
+        self.0.lock().taken.remove_key(&ask);
     }
 
     /// Lists a cell before its first turn, as the queue or as a member. Returns `false` if that

@@ -43,7 +43,7 @@ impl<K: Eq + Hash, V> ShrinkingMap<K, V> {
     }
 
     /// Removes a key. Returns its value.
-    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+    pub(crate) fn remove_key(&mut self, key: &K) -> Option<V> {
         let value = self.0.remove(key);
         if self.0.is_empty() && self.0.capacity() > KEPT {
             self.0 = HashMap::new();
@@ -62,12 +62,12 @@ mod tests {
         for round in 0..2 {
             (0..100_000).for_each(|n| assert_eq!(map.insert(n, round), None));
             assert!(map.0.capacity() >= 100_000);
-            (0..100_000).for_each(|n| assert_eq!(map.remove(&n), Some(round)));
+            (0..100_000).for_each(|n| assert_eq!(map.remove_key(&n), Some(round)));
             assert!(map.is_empty() && map.0.capacity() <= KEPT);
         }
         map.insert(1, 1);
         let before = map.0.capacity();
-        map.remove(&1);
+        map.remove_key(&1);
         assert_eq!(map.0.capacity(), before, "a small table stays");
     }
 }

@@ -221,7 +221,7 @@ impl<K, A: Actor> KeyShard<K, A> {
         garbage: &mut Garbage<K, A>,
     ) -> Option<Runnable> {
         if !self.waiting.is_empty()
-            && let Some(begin) = self.waiting.remove(&actor)
+            && let Some(begin) = self.waiting.remove_key(&actor)
         {
             return Some(begin);
         }

@@ -20,7 +20,9 @@ pub struct Stats {
     /// Actors that have been spawned and have not ended. A pool's queue and a directory's watch for
     /// idle actors count as one each.
     pub live_actors: u64,
-    /// Runnable actors that wait for a worker now: in LIFO slots, local queues or the injector.
+    /// Runnable actors that wait for a worker now: in LIFO slots, local queues, queues
+    /// of actors bound to a worker, or the injector. Wakers and drops that the crew runs for
+    /// others wait there too, and count.
     /// Actors with a running turn are not among them. The queues are read one after the other, so
     /// an actor that moves between two queues may be missing or counted twice.
     pub waiting_actors: u64,

@@ -30,6 +30,8 @@ pub enum Policy {
 pub(crate) struct Slot {
     pub(super) lifo: Padded<Lifo>,
     pub(super) stealer: Stealer<Runnable>,
+    /// The pinned queue, for its length only.
+    pinned: Stealer<Runnable>,
     /// Runnables that only this worker may run.
     pub(super) inbox: Injector<Runnable>,
     /// State for the slot's holder only. Set from the first holder's arrival to the end of the
@@ -49,10 +51,15 @@ pub(crate) struct Slot {
 const NOT_STUCK: u64 = u64::MAX;
 
 impl Slot {
-    pub(super) fn new(stealer: Stealer<Runnable>, core: Option<usize>) -> Self {
+    pub(super) fn new(
+        stealer: Stealer<Runnable>,
+        pinned: Stealer<Runnable>,
+        core: Option<usize>,
+    ) -> Self {
         Slot {
             lifo: Padded(Lifo::new()),
             stealer,
+            pinned,
             inbox: Injector::new(),
             worker: AtomicPtr::new(ptr::null_mut()),
             counters: Padded::default(),
@@ -60,6 +67,12 @@ impl Slot {
             pinned_actors: AtomicUsize::new(0),
             stuck_at: Counter::starting_at(NOT_STUCK),
         }
+    }
+
+    /// Returns the number of runnables that wait here. A snapshot.
+    pub(super) fn waiting_runnables(&self) -> usize {
+        let bound = self.inbox.len() + self.pinned.len();
+        bound + self.stealer.len() + usize::from(!self.lifo.is_empty())
     }
 
     /// Returns how long the holder will take to get to all work in its queue, in nanoseconds: a

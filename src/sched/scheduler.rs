@@ -93,7 +93,10 @@ impl Scheduler {
             one_processor: std::thread::available_parallelism().is_ok_and(|n| n.get() == 1),
             slots: inits
                 .iter()
-                .map(|init| Slot::new(init.queue.stealer(), cores.get(init.index).copied()))
+                .map(|init| {
+                    let core = cores.get(init.index).copied();
+                    Slot::new(init.queue.stealer(), init.pinned_queue.stealer(), core)
+                })
                 .collect(),
             idle: Idle::new(workers),
             gate: Gate::new(),
@@ -212,9 +215,6 @@ impl Scheduler {
 
     /// Returns the number of runnables in all queues. A snapshot, only about right while they move.
     pub(crate) fn waiting_runnables(&self) -> usize {
-        let of = |slot: &Slot| {
-            slot.inbox.len() + slot.stealer.len() + usize::from(!slot.lifo.is_empty())
-        };
-        self.injector.len() + self.slots.iter().map(of).sum::<usize>()
+        self.injector.len() + self.slots.iter().map(Slot::waiting_runnables).sum::<usize>()
     }
 }

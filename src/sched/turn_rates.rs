@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn turns_of_the_lifo_slot_are_not_the_queues() {
-        let slots = [Slot::new(LocalQueue::new_fifo().stealer(), None)];
+        let slots =
+            [Slot::new(LocalQueue::new_fifo().stealer(), LocalQueue::new_fifo().stealer(), None)];
         let mut seen = TurnRates::default();
         assert!(seen.sample(&slots).is_none());
         std::thread::sleep(Duration::from_millis(1));

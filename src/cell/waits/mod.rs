@@ -197,7 +197,7 @@ impl Waits {
         }
         let mut table = self.0.lock();
         let line = match outer {
-            None => table.lines.remove(&who),
+            None => table.lines.remove_key(&who),
             Some(Outer(line)) => table.lines.insert(who, line),
         };
         drop(table);
@@ -216,7 +216,7 @@ impl Waits {
         let number = table.next_number();
         let old = match to {
             Some(to) => table.forwards.insert(ask, Forward { number, to }),
-            None => table.forwards.remove(&ask),
+            None => table.forwards.remove_key(&ask),
         };
         drop(table);
         drop(old);
@@ -232,8 +232,8 @@ impl Waits {
     /// Records that the predecessor's last turn is over, so the successor may begin.
     pub(crate) fn end_succession(&self, predecessor: ActorId) {
         let mut table = self.0.lock();
-        if let Some(successor) = table.successors.remove(&predecessor) {
-            table.successions.remove(&successor);
+        if let Some(successor) = table.successors.remove_key(&predecessor) {
+            table.successions.remove_key(&successor);
         }
     }
 
