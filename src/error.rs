@@ -1,6 +1,7 @@
-//! Floor 0: what can go wrong, in words. Each error hands back what it refused.
+//! Errors, each of which names the remedy and hands back what was refused.
 
-use crate::id::WaitCycle;
+pub use crate::id::{WaitCycle, WaitingActor};
+
 use crate::panics::PanicText;
 use std::error::Error;
 use std::fmt;

@@ -34,7 +34,7 @@ impl fmt::Display for ActorId {
     }
 }
 
-/// An actor in a [`Waiting`](crate::Waiting) or in a [`WaitCycle`].
+/// An actor in a [`Waiting`](crate::stats::Waiting) or in a [`WaitCycle`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct WaitingActor {

@@ -207,6 +207,8 @@
 //! queued on each worker ([`Stats`]), and which actors are the busiest or have the oldest messages
 //! ([`Handle::top`]). A handler may ask for the age of its message ([`Context::message_age`]).
 //!
+//! [`Stats`]: stats::Stats
+//!
 //! ```
 //! # use heist::{Actor, Context, Executor, Handler};
 //! # struct Parser;
@@ -258,8 +260,12 @@
 //! | [`Executor::shutdown_now`], dropping an [`Executor`] | [`Executor::shutdown_now_async`] |
 //! | [`event_channel`](ExecutorBuilder::event_channel) | your runtime's channel, filled by [`on_event`](ExecutorBuilder::on_event) |
 //!
+//! [`Broadcast`]: pool::Broadcast
+//! [`Broadcast::wait`]: pool::Broadcast::wait
+//! [cancel]: future::Sending::cancel
+//!
 //! Timeouts are the runtime's own. After a timeout nothing is lost: an [`Ask`] can be awaited
-//! again, and a send [gives its message back](Sending::cancel). Where the blocking form would be
+//! again, and a send [gives its message back][cancel]. Where the blocking form would be
 //! refused (on a worker, in a forked child), the awaited form is not, since awaiting blocks no
 //! thread. Only a shutdown is refused: on a thread of its own crew it resolves to
 //! [`WaitError::OnCrew`]. In a [forked child](#limits) a shutdown, and a send that begins there,
@@ -376,9 +382,9 @@ mod actor;
 mod cell;
 mod cores;
 #[cfg(feature = "directory")]
-mod directory;
+pub mod directory;
 mod drops;
-mod error;
+pub mod error;
 mod executor;
 mod fork;
 mod id;
@@ -389,7 +395,7 @@ mod memory;
 mod models;
 mod panics;
 #[cfg(feature = "pool")]
-mod pool;
+pub mod pool;
 mod sched;
 mod sync;
 #[cfg(all(test, not(heist_loom)))]
@@ -402,91 +408,68 @@ pub use actor::ask::Ask;
 pub use actor::ask::forward::ForwardError;
 pub use actor::batch::Batch;
 pub use actor::context::Context;
-pub use actor::dedicated::Dedicated;
-pub use actor::handle::{Handle, WaitIdle};
+pub use actor::handle::Handle;
 pub use actor::recipient::{Asker, Recipient, WeakRecipient};
-pub use actor::refs::{ActorRef, ActorStats, WeakRef};
+pub use actor::refs::{ActorRef, WeakRef};
 pub use actor::reply::Reply;
-pub use actor::send::Sending;
 pub use actor::spawn::SpawnBuilder;
 pub use actor::spawn_error::SpawnError;
-pub use actor::stopped::{Stopped, WeakStopped};
-pub use actor::timers::{IntervalMode, Tick, Timer, TimerError};
+pub use actor::timers::Timer;
 pub use actor::wait::blocking;
 pub use actor::{Actor, Handler, Receive};
-pub use cell::event::{
-    DeadLetterCounts, DeadLetterReason, Event, PanicPlace, ReplicaFailure, ShutdownReport,
-    UnfinishedActor,
-};
-pub use cell::times::{CrewTiming, DurationStats, Timing};
-pub use cell::waits::Waiting;
+pub use cell::event::Event;
 #[cfg(feature = "directory")]
-pub use directory::builder::{DirectoryBuilder, DirectoryError};
-#[cfg(feature = "directory")]
-pub use directory::send::DirectorySending;
-#[cfg(feature = "directory")]
-pub use directory::{Directory, DirectoryStats};
-pub use error::{
-    AskError, Flat, FlatError, Refusal, SendError, StopReason, TellManyError, WaitError,
-};
+pub use directory::Directory;
+pub use error::{AskError, Refusal, SendError, StopReason, WaitError};
 pub use executor::Executor;
-pub use executor::builder::{DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, ExecutorBuilder};
+pub use executor::builder::{DEFAULT_CAPACITY, ExecutorBuilder};
 pub use executor::error::BuildError;
-pub use executor::events::Events;
-pub use executor::shutdown::Shutdown;
-pub use executor::stats::{SpareStats, Stats, WorkerStats};
-pub use executor::threads::{RunError, WorkerThread};
-pub use executor::top::{Top, TopActor};
-pub use id::{ActorId, WaitCycle, WaitingActor};
-pub use panics::PanicText;
+pub use id::ActorId;
 #[cfg(feature = "pool")]
-pub use pool::broadcast::Broadcast;
+pub use pool::Pool;
 #[cfg(feature = "pool")]
-pub use pool::builder::PoolBuilder;
-#[cfg(feature = "pool")]
-pub use pool::error::{PoolError, PoolStopReason};
-#[cfg(feature = "pool")]
-pub use pool::send::PoolSending;
-#[cfg(feature = "pool")]
-pub use pool::stats::{PoolStats, ReplicaStats};
-#[cfg(feature = "pool")]
-pub use pool::{Pool, PoolStopped};
+pub use pool::strategy;
 pub use sched::queue::Policy;
 
-/// Strategies, which choose the replica for a message to a [`Pool`].
-///
-/// ```
-/// # use heist::{Actor, Context, Executor, Handler};
-/// # struct Worker;
-/// # impl Actor for Worker {}
-/// # impl Handler<u32> for Worker {
-/// #     type Reply = u32;
-/// #     fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 { n }
-/// # }
-/// use heist::strategy::{ByKey, LeastLoaded, PoolDefault, Random};
-/// use heist::strategy::{RoundRobin, SharedQueue, ToIndex, TwoChoices};
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-/// # let executor = Executor::new();
-/// let pool = executor.pool(3, |_| Worker).build()?;
-/// pool.tell(RoundRobin, 1)?;
-/// pool.tell(Random, 2)?;
-/// pool.tell(LeastLoaded, 3)?;
-/// pool.tell(TwoChoices, 4)?;
-/// pool.tell(PoolDefault, 5)?;
-/// pool.tell(ByKey("a key"), 6)?;
-/// pool.tell(ToIndex(2), 7)?;
-/// pool.tell(SharedQueue, 8)?;
-/// assert!(pool.tell(ToIndex(3), 9).is_err());
-/// # Ok(())
-/// # }
-/// ```
-#[cfg(feature = "pool")]
-pub mod strategy {
-    pub use crate::pool::strategy::{
-        ByKey, LeastLoaded, PoolDefault, Random, Replicas, RoundRobin, Route, SharedQueue,
-        Strategy, ToId, ToIndex, TwoChoices,
+/// Events, and the reports that they carry.
+pub mod event {
+    pub use crate::cell::event::{
+        DeadLetterReason, PanicPlace, ReplicaFailure, ShutdownReport, UnfinishedActor,
     };
+    pub use crate::executor::events::Events;
+    pub use crate::panics::PanicText;
+}
+
+/// Futures that the awaited forms of calls return.
+pub mod future {
+    pub use crate::actor::handle::WaitIdle;
+    pub use crate::actor::send::Sending;
+    pub use crate::actor::stopped::{Stopped, WeakStopped};
+    pub use crate::executor::shutdown::Shutdown;
+}
+
+/// Statistics of executors and actors, and of the waits between actors.
+pub mod stats {
+    pub use crate::actor::refs::ActorStats;
+    pub use crate::cell::event::DeadLetterCounts;
+    pub use crate::cell::times::{CrewTiming, DurationStats, Timing};
+    pub use crate::cell::waits::Waiting;
+    pub use crate::executor::stats::{SpareStats, Stats, WorkerStats};
+    pub use crate::executor::top::{Top, TopActor};
+}
+
+/// Threads of a crew, started by the program itself or for one actor.
+pub mod thread {
+    pub use crate::actor::dedicated::Dedicated;
+    pub use crate::executor::builder::DEFAULT_STACK_SIZE;
+    pub use crate::executor::threads::{RunError, WorkerThread};
+}
+
+/// What timers take and return, besides [`Timer`].
+pub mod timer {
+    #[doc(no_inline)]
+    pub use crate::Timer;
+    pub use crate::actor::timers::{IntervalMode, Tick, TimerError};
 }
 
 /// Makes README's examples doctests.

@@ -4,9 +4,8 @@
 mod common;
 
 use common::*;
-use heist::{
-    Actor, ActorRef, Ask, AskError, Context, Executor, Flat, FlatError, Handler, Receive, Reply,
-};
+use heist::error::{Flat, FlatError};
+use heist::{Actor, ActorRef, Ask, AskError, Context, Executor, Handler, Receive, Reply};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

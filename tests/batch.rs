@@ -8,6 +8,7 @@ mod common;
 
 use common::batches::*;
 use common::*;
+use heist::stats::Stats;
 use heist::*;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -4,9 +4,8 @@
 mod common;
 
 use common::*;
-use heist::{
-    Actor, ActorRef, Ask, Context, Event, Executor, Handler, Receive, Reply, WorkerThread,
-};
+use heist::thread::WorkerThread;
+use heist::{Actor, ActorRef, Ask, Context, Event, Executor, Handler, Receive, Reply};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -4,9 +4,9 @@
 mod common;
 
 use common::*;
-use heist::{
-    Actor, Context, DeadLetterCounts, DeadLetterReason, Event, Executor, Handler, Receive, Reply,
-};
+use heist::event::DeadLetterReason;
+use heist::stats::DeadLetterCounts;
+use heist::{Actor, Context, Event, Executor, Handler, Receive, Reply};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex};

@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use heist::event::DeadLetterReason;
 use heist::*;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -5,9 +5,9 @@ mod common;
 
 use common::hermits::*;
 use common::*;
-use heist::{
-    Context, Event, Executor, Handler, IntervalMode, PanicPlace, Refusal, StopReason, WaitError,
-};
+use heist::event::PanicPlace;
+use heist::timer::IntervalMode;
+use heist::{Context, Event, Executor, Handler, Refusal, StopReason, WaitError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -296,8 +296,9 @@ fn what_cannot_be_spawned_hands_the_factory_back() {
     // The handler starts the workers' threads. Dedicated threads are started by heist and cannot
     // have a stack of this size.
     let builder = Executor::builder().workers(1).stack_size(1 << 60);
-    let handler =
-        |worker: heist::WorkerThread| thread::Builder::new().spawn(|| worker.run()).map(drop);
+    let handler = |worker: heist::thread::WorkerThread| {
+        thread::Builder::new().spawn(|| worker.run()).map(drop)
+    };
     let executor = build(builder.spawn_handler(handler));
     let traces = Traces::default();
     let error = executor.spawn_dedicated(traces.factory()).unwrap_err();

@@ -5,9 +5,9 @@ mod common;
 
 use common::diary::*;
 use common::*;
+use heist::directory::DirectoryError;
 use heist::{
-    Actor, AskError, Context, Directory, DirectoryError, Executor, Handler, Receive, Refusal,
-    Reply, StopReason,
+    Actor, AskError, Context, Directory, Executor, Handler, Receive, Refusal, Reply, StopReason,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -432,7 +432,7 @@ fn with_the_last_directory_its_actors_go() {
 fn every_bad_setting_has_its_error() {
     let executor = crew(1);
     let build = || Directory::<u64, Puppet>::builder(&executor);
-    let error = |builder: heist::DirectoryBuilder<u64, Puppet>| {
+    let error = |builder: heist::directory::DirectoryBuilder<u64, Puppet>| {
         builder.build(|_| Puppet::default()).map(drop).expect_err("a bad setting")
     };
     assert_eq!(error(build().idle_timeout(Duration::ZERO)), DirectoryError::IdleTimeout);

@@ -138,7 +138,9 @@ fn come_to_rest(executor: &Executor) {
 /// Ends actors in the way that `build` sets, among many senders. Actors end hundreds of times.
 fn churn(
     executor: &Executor,
-    build: impl FnOnce(heist::DirectoryBuilder<u64, Ledger>) -> heist::DirectoryBuilder<u64, Ledger>,
+    build: impl FnOnce(
+        heist::directory::DirectoryBuilder<u64, Ledger>,
+    ) -> heist::directory::DirectoryBuilder<u64, Ledger>,
 ) {
     let world = Arc::new(World::default());
     let theirs = Arc::clone(&world);

@@ -3,11 +3,13 @@
 mod common;
 
 use common::*;
+use heist::error::{Flat, FlatError};
+use heist::future::{Sending, Stopped, WaitIdle, WeakStopped};
+use heist::pool::{PoolBuilder, PoolStopped};
 use heist::strategy::{Replicas, Route, Strategy, ToIndex};
 use heist::{
-    Actor, ActorRef, Ask, AskError, Asker, Context, Directory, Executor, Flat, FlatError, Handle,
-    Handler, Pool, PoolBuilder, PoolStopped, Recipient, Refusal, Reply, Sending, Stopped, Timer,
-    WaitError, WaitIdle, WeakRef, WeakStopped,
+    Actor, ActorRef, Ask, AskError, Asker, Context, Directory, Executor, Handle, Handler, Pool,
+    Recipient, Refusal, Reply, Timer, WaitError, WeakRef,
 };
 use std::cell::{Cell, RefCell};
 use std::error::Error;

@@ -3,7 +3,8 @@
 mod common;
 
 use common::{LONG, Puppet, build, ended, intended_panic, quiet_panics, shut_down};
-use heist::{Context, Event, Events, Executor};
+use heist::event::Events;
+use heist::{Context, Event, Executor};
 use std::sync::mpsc::{RecvError, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 

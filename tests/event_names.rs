@@ -3,9 +3,10 @@
 mod common;
 
 use common::*;
+use heist::event::{DeadLetterReason, PanicPlace};
+use heist::timer::IntervalMode;
 use heist::{
-    Actor, ActorRef, Batch, Context, DeadLetterReason, Event, Executor, Handler, IntervalMode,
-    PanicPlace, Receive, Reply, StopReason,
+    Actor, ActorRef, Batch, Context, Event, Executor, Handler, Receive, Reply, StopReason,
 };
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -425,7 +426,7 @@ fn a_single_dead_letter_names_its_message() {
         let me = actor.clone();
         let cancels = Do(move |_: &mut Context<Fragile>| {
             let timer = if every {
-                let made = |_: heist::Tick| Quiet;
+                let made = |_: heist::timer::Tick| Quiet;
                 me.tell_every(Duration::from_millis(1), IntervalMode::FixedRate, made).unwrap()
             } else {
                 me.tell_after(Duration::ZERO, Large([0; 1000])).unwrap()

@@ -3,10 +3,8 @@
 mod common;
 
 use common::*;
-use heist::{
-    Actor, ActorRef, BuildError, Context, DeadLetterReason, Event, Executor, Handler, PanicPlace,
-    Refusal, WaitError,
-};
+use heist::event::{DeadLetterReason, PanicPlace};
+use heist::{Actor, ActorRef, BuildError, Context, Event, Executor, Handler, Refusal, WaitError};
 use std::error::Error;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -495,7 +493,8 @@ fn statistics_count_what_happened() {
         assert_eq!((stats.accepted, stats.handled, stats.panicked), (51, 51, 1));
         assert_eq!((stats.live_actors, stats.dead_letters.total()), (9, 0));
         assert_eq!(stats.workers.len(), executor.workers());
-        let sum = |of: fn(&heist::WorkerStats) -> u64| stats.workers.iter().map(of).sum::<u64>();
+        let sum =
+            |of: fn(&heist::stats::WorkerStats) -> u64| stats.workers.iter().map(of).sum::<u64>();
         assert_eq!(sum(|worker| worker.messages), 51);
         assert!(sum(|worker| worker.turns) >= 10);
         assert!(sum(|worker| worker.parks) >= sum(|worker| worker.wakes));

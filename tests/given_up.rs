@@ -7,7 +7,8 @@
 mod common;
 
 use common::*;
-use heist::{Actor, Context, Handler, IntervalMode, Pool, Timer};
+use heist::timer::IntervalMode;
+use heist::{Actor, Context, Handler, Pool, Timer};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -7,6 +7,7 @@
 mod common;
 
 use common::*;
+use heist::timer::{IntervalMode, Tick};
 use heist::*;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

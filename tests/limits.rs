@@ -262,7 +262,7 @@ fn a_cycle_through_a_pools_end_is_not_seen_and_ends_by_a_timeout() {
     assert_eq!(wait, Err(heist::WaitError::TimedOut));
     assert_eq!(
         pool.wait_stopped_timeout(Duration::from_secs(LONG)),
-        Ok(heist::PoolStopReason::Stopped)
+        Ok(heist::pool::PoolStopReason::Stopped)
     );
     assert_eq!(ends.stats().panicked, 0);
     shut_down(&ends);

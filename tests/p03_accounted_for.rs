@@ -7,6 +7,7 @@
 mod common;
 
 use common::*;
+use heist::event::DeadLetterReason;
 use heist::*;
 use std::future::Future;
 use std::pin::Pin;

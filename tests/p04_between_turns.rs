@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use heist::future::WaitIdle;
 use heist::*;
 use std::future::Future;
 use std::pin::Pin;

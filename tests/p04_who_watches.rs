@@ -5,6 +5,7 @@
 mod common;
 
 use common::*;
+use heist::thread::WorkerThread;
 use heist::*;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, OnceLock};

@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use heist::future::Sending;
 use heist::*;
 use std::pin::Pin;
 use std::sync::Arc;

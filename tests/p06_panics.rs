@@ -7,6 +7,7 @@
 mod common;
 
 use common::*;
+use heist::event::PanicPlace;
 use heist::*;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};

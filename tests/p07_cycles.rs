@@ -5,10 +5,11 @@
 mod common;
 
 use common::*;
+use heist::error::WaitCycle;
 use heist::strategy::{ByKey, SharedQueue, ToIndex};
 use heist::{
     Actor, ActorRef, Ask, AskError, Context, Directory, Event, Executor, Handler, Pool, Receive,
-    Refusal, Reply, WaitCycle, WaitError,
+    Refusal, Reply, WaitError,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

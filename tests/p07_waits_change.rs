@@ -5,9 +5,9 @@ mod common;
 
 use common::*;
 use heist::strategy::{Replicas, Route, SharedQueue, Strategy, ToIndex};
+use heist::thread::WorkerThread;
 use heist::{
     Actor, ActorRef, Ask, AskError, Context, Executor, Handler, Pool, Receive, Refusal, Reply,
-    WorkerThread,
 };
 use std::sync::{Arc, Mutex};
 use std::thread;

@@ -11,7 +11,8 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Context, Directory, Executor, IntervalMode, Receive, Reply};
+use heist::timer::IntervalMode;
+use heist::{Actor, ActorRef, Context, Directory, Executor, Receive, Reply};
 use std::any::Any;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, stdin};

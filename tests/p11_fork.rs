@@ -6,10 +6,11 @@
 mod common;
 
 use common::*;
+use heist::pool::PoolError;
 use heist::strategy::{PoolDefault, RoundRobin, Strategy};
 use heist::{
-    Actor, ActorRef, Ask, AskError, Directory, Executor, Handle, Handler, Pool, PoolError, Refusal,
-    Timer, WaitError,
+    Actor, ActorRef, Ask, AskError, Directory, Executor, Handle, Handler, Pool, Refusal, Timer,
+    WaitError,
 };
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -141,7 +142,8 @@ impl World {
             !stillborn.is_running() && stillborn.clone() == stillborn,
             handle.spawn_dedicated(Puppet::default).is_err(),
             matches!(handle.pool(2, |_| Puppet::default()).build(), Err(PoolError::ShuttingDown)),
-            handle.stats() == heist::Stats::default() && handle.top(3) == heist::Top::default(),
+            handle.stats() == heist::stats::Stats::default()
+                && handle.top(3) == heist::stats::Top::default(),
             handle.last_report().is_none() && puppet.timing().is_none(),
             pool.tell(RoundRobin, Note(4)).is_err_and(|error| error.refusal() == Refusal::Forked),
             pool.send(PoolDefault, Note(4)).is_err_and(|error| error.refusal() == Refusal::Forked),

@@ -9,7 +9,8 @@
 mod common;
 
 use common::*;
-use heist::{Actor, ActorRef, Context, Executor, Handler, IntervalMode};
+use heist::timer::IntervalMode;
+use heist::{Actor, ActorRef, Context, Executor, Handler};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};

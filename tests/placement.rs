@@ -71,8 +71,9 @@ mod pinned {
     #[test]
     fn workers_are_pinned_on_threads_of_a_spawn_handler_too() {
         let core = *allowed().last().unwrap();
-        let handler =
-            |worker: heist::WorkerThread| thread::Builder::new().spawn(|| worker.run()).map(drop);
+        let handler = |worker: heist::thread::WorkerThread| {
+            thread::Builder::new().spawn(|| worker.run()).map(drop)
+        };
         let executor =
             build(Executor::builder().workers(2).pin_workers([core; 2]).spawn_handler(handler));
         assert_eq!(cores_of_workers(&executor), [[core]; 2]);
@@ -165,7 +166,7 @@ mod pinned {
     #[test]
     fn a_thread_that_cannot_be_pinned_is_an_error_of_build() {
         // Without privileges, only a filter on the worker's thread makes the call fail.
-        let refuse = |worker: heist::WorkerThread| {
+        let refuse = |worker: heist::thread::WorkerThread| {
             thread::Builder::new()
                 .spawn(|| {
                     refuse_pinning_on_this_thread();
@@ -459,7 +460,8 @@ fn kept_actors_of_one_worker_wake_nobody() {
     settle(&executor);
     let after = executor.stats();
     assert_eq!(handled.load(Relaxed), HOPS + 1);
-    let wakes = |stats: &heist::Stats| stats.workers.iter().map(|worker| worker.wakes).sum::<u64>();
+    let wakes =
+        |stats: &heist::stats::Stats| stats.workers.iter().map(|worker| worker.wakes).sum::<u64>();
     assert!(wakes(&after) - wakes(&before) < HOPS / 100, "{before:?} {after:?}");
     assert_eq!(after.workers[1].turns, before.workers[1].turns);
 }

@@ -27,11 +27,9 @@ mod common;
 
 use common::pools::*;
 use common::*;
+use heist::pool::{PoolError, PoolStopReason};
 use heist::strategy::*;
-use heist::{
-    Actor, AskError, Context, Executor, Handler, Pool, PoolError, PoolStopReason, Refusal,
-    WaitError,
-};
+use heist::{Actor, AskError, Context, Executor, Handler, Pool, Refusal, WaitError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;

@@ -4,11 +4,9 @@
 mod common;
 
 use common::*;
+use heist::pool::{PoolError, PoolStopReason};
 use heist::strategy::{ByKey, Replicas, Route, SharedQueue, Strategy, ToIndex};
-use heist::{
-    Actor, ActorRef, Ask, Context, Directory, Event, Executor, Handler, Pool, PoolError,
-    PoolStopReason, Refusal,
-};
+use heist::{Actor, ActorRef, Ask, Context, Directory, Event, Executor, Handler, Pool, Refusal};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};

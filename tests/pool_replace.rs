@@ -4,11 +4,11 @@ mod common;
 
 use common::diary::Entries;
 use common::*;
+use heist::event::{PanicPlace, ReplicaFailure};
+use heist::pool::PoolStopReason;
 use heist::strategy::*;
-use heist::{
-    Actor, AskError, Context, Event, Executor, Handler, IntervalMode, PanicPlace, Pool,
-    PoolStopReason, Refusal, ReplicaFailure, StopReason, Tick,
-};
+use heist::timer::{IntervalMode, Tick};
+use heist::{Actor, AskError, Context, Event, Executor, Handler, Pool, Refusal, StopReason};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;

@@ -4,11 +4,9 @@
 mod common;
 
 use common::*;
+use heist::pool::{PoolError, PoolStopReason};
 use heist::strategy::*;
-use heist::{
-    Actor, AskError, Context, Executor, Handler, Pool, PoolError, PoolStopReason, Refusal,
-    StopReason,
-};
+use heist::{Actor, AskError, Context, Executor, Handler, Pool, Refusal, StopReason};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};

@@ -8,9 +8,9 @@ mod common;
 
 use common::*;
 use heist::strategy::{RoundRobin, SharedQueue};
+use heist::timer::IntervalMode;
 use heist::{
-    Actor, ActorRef, Batch, Context, Directory, Executor, Handler, IntervalMode, Receive, Refusal,
-    Reply,
+    Actor, ActorRef, Batch, Context, Directory, Executor, Handler, Receive, Refusal, Reply,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::*};

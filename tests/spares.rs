@@ -316,9 +316,13 @@ fn timers_fire_while_every_handler_gives_its_slot_away() {
     struct Tick;
     impl heist::Actor for Clock {
         fn started(&mut self, ctx: &mut Context<Self>) {
-            ctx.tell_every(Duration::from_millis(1), heist::IntervalMode::FixedDelay, |_| Tick)
-                .unwrap()
-                .detach();
+            ctx.tell_every(
+                Duration::from_millis(1),
+                heist::timer::IntervalMode::FixedDelay,
+                |_| Tick,
+            )
+            .unwrap()
+            .detach();
         }
     }
     impl heist::Handler<Tick> for Clock {

@@ -5,7 +5,8 @@
 mod common;
 
 use common::*;
-use heist::{ActorRef, Context, Executor, RunError, WaitError, WorkerThread};
+use heist::thread::{RunError, WorkerThread};
+use heist::{ActorRef, Context, Executor, WaitError};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;

@@ -5,6 +5,7 @@
 mod common;
 
 use common::*;
+use heist::timer::{IntervalMode, TimerError};
 use heist::*;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex};

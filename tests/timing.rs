@@ -9,6 +9,7 @@ mod common;
 
 use common::times::*;
 use common::*;
+use heist::stats::{CrewTiming, DurationStats};
 use heist::*;
 use std::time::{Duration, Instant};
 

@@ -6,6 +6,7 @@ mod common;
 
 use common::times::*;
 use common::*;
+use heist::timer::IntervalMode;
 use heist::*;
 use std::future::Future;
 use std::task::Waker;

@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use heist::stats::{Top, TopActor};
 use heist::*;
 use std::time::{Duration, Instant};
 

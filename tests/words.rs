@@ -4,10 +4,12 @@
 mod common;
 
 use common::*;
+use heist::event::PanicPlace;
 use heist::strategy::ToIndex;
+use heist::timer::IntervalMode;
 use heist::{
-    Actor, AskError, Context, Directory, Event, Executor, Handler, IntervalMode, PanicPlace,
-    Receive, Reply, StopReason, WaitError,
+    Actor, AskError, Context, Directory, Event, Executor, Handler, Receive, Reply, StopReason,
+    WaitError,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};

@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use heist::{ActorRef, Executor, Policy, Stats};
+use heist::stats::Stats;
+use heist::{ActorRef, Executor, Policy};
 
 use crate::actor::{Key, Log, Report};
 use crate::measure::delay::Delays;

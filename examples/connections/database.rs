@@ -16,8 +16,9 @@
 
 use crate::reader::{Query, Reader};
 use crate::writer::{Counts, Job, Write, Writer};
+use heist::pool::{PoolError, PoolStats};
 use heist::strategy::{Replicas, Route, SharedQueue, Strategy, ToIndex};
-use heist::{Ask, AskError, Handle, Pool, PoolError, PoolStats, Refusal, SendError, WaitError};
+use heist::{Ask, AskError, Handle, Pool, Refusal, SendError, WaitError};
 use rusqlite::{Connection, OpenFlags};
 use std::any::Any;
 use std::fmt;

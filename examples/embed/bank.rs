@@ -43,7 +43,7 @@ pub(crate) fn open(
     executor: &Handle,
     store: &Store,
     sizes: Sizes,
-) -> Result<Accounts, heist::DirectoryError> {
+) -> Result<Accounts, heist::directory::DirectoryError> {
     let store = store.clone();
     Directory::builder(executor)
         .max_actors(sizes.limit)

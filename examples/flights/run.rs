@@ -6,7 +6,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heist::{ActorRef, Executor, Policy, Receive, Stats};
+use heist::stats::Stats;
+use heist::{ActorRef, Executor, Policy, Receive};
 
 use crate::actors::{Aircraft, Airport, Counter, Ground, Report, Work};
 use crate::data::Flights;

@@ -3,7 +3,8 @@
 use std::fmt::{self, Display};
 use std::time::{Duration, Instant};
 
-use heist::{Executor, Handle, Policy, Stats, WorkerStats};
+use heist::stats::{Stats, WorkerStats};
+use heist::{Executor, Handle, Policy};
 
 use super::delay::Delay;
 use super::machine;

@@ -22,7 +22,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use heist::{Handle, Stats};
+use heist::Handle;
+use heist::stats::Stats;
 
 use super::timeline::{Reading, Timeline};
 
@@ -126,7 +127,7 @@ impl Eye {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use heist::WorkerStats;
+    use heist::stats::WorkerStats;
 
     /// Makes statistics with the given sleepers and number of waiting actors.
     fn stats(asleep: &[bool], waiting: u64) -> Stats {

@@ -213,7 +213,7 @@ impl<'a, A> SpawnBuilder<'a, A> {
     /// # Limits
     /// A mailbox at that limit refuses what is exempt from capacities as well. Due timers and
     /// answers to [`ask_then`](crate::Context::ask_then) become dead letters
-    /// ([`Full`](crate::DeadLetterReason::Full)). Prefer a [`capacity`](Self::capacity).
+    /// ([`Full`](crate::event::DeadLetterReason::Full)). Prefer a [`capacity`](Self::capacity).
     #[doc(alias = "mailbox")]
     pub fn unbounded(mut self) -> Self {
         self.unbounded = true;

@@ -84,7 +84,7 @@ pub enum Event {
         count: u64,
     },
     /// A replica of a pool lost its state, or its next state could not be made. A state is made
-    /// now, or after a [backoff](crate::PoolBuilder::backoff).
+    /// now, or after a [backoff](crate::pool::PoolBuilder::backoff).
     ///
     /// Not told if no other state comes: if the pool ends, or a shutdown of the executor allows no
     /// backoff. A shutdown or a stop that begins just after this event may still end the replica.
@@ -260,6 +260,6 @@ pub struct ShutdownReport {
     pub unfinished_threads: Vec<String>,
     /// `true` if all actors have ended and no thread of the crew is left. A thread of a
     /// [`ExecutorBuilder::spawn_handler`](crate::ExecutorBuilder::spawn_handler) is left by then as
-    /// soon as its [`WorkerThread::run`](crate::WorkerThread::run) has returned.
+    /// soon as its [`WorkerThread::run`](crate::thread::WorkerThread::run) has returned.
     pub complete: bool,
 }

@@ -98,8 +98,8 @@ pub struct Timing {
     pub handling: DurationStats,
 }
 
-/// Times of the turns of timed actors on one worker, or on all. In [`Stats`](crate::Stats) and
-/// [`WorkerStats`](crate::WorkerStats).
+/// Times of the turns of timed actors on one worker, or on all. In [`Stats`](crate::stats::Stats)
+/// and [`WorkerStats`](crate::stats::WorkerStats).
 ///
 /// ```
 /// # use heist::{Actor, Executor};

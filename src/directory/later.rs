@@ -45,8 +45,8 @@ where
     /// # Costs
     /// While timers are armed the directory has an actor of its own for them, which counts in the
     /// executor's statistics. The look-ups of one directory's timers run one after the other. A key
-    /// with a [`Hash`] or [`Eq`] that blocks holds up those behind it, and if one of these
-    /// panics the message is a dead letter ([`Panicked`](crate::DeadLetterReason::Panicked)).
+    /// with a [`Hash`] or [`Eq`] that blocks holds up those behind it, and if one of these panics
+    /// the message is a dead letter ([`Panicked`](crate::event::DeadLetterReason::Panicked)).
     ///
     /// # Errors
     /// [`Refusal::ShuttingDown`] once the executor shuts down, [`Refusal::Forked`] in a forked

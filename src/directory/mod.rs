@@ -1,20 +1,20 @@
 //! A directory of actors by key: one actor for each key in use, spawned when first needed, ended
 //! when idle.
-//!
-//! - this file: the user's handle; [`builder`]: its settings
-//! - [`table`]: what handles and actors share; [`shard`]: the parts of the table, and the protocol
-//! - [`reach`]: finding or making a key's actor; [`sweeper`]: finding idle actors
-//! - [`send`]: tell, ask and send by key; [`later`]: tell by key, by a timer
-//! - [`factories`]: an actor's link to its directory
-//!
-//! ```text
-//! Directory --> DirectoryOwner --> DirectoryInner <-- each actor's factory, the sweeper
-//!                                        |
-//!                 shards: key -> actor; a strong reference to those that are kept
-//! ```
-//!
-//! The actors keep `DirectoryInner` until their end. `DirectoryInner` keeps the actors as long as
-//! there is an `DirectoryOwner`. With the last `Directory` all of them are let go.
+
+// - this file: the user's handle; [`builder`]: its settings
+// - [`table`]: what handles and actors share; [`shard`]: the parts of the table, and the protocol
+// - [`reach`]: finding or making a key's actor; [`sweeper`]: finding idle actors
+// - [`send`]: tell, ask and send by key; [`later`]: tell by key, by a timer
+// - [`factories`]: an actor's link to its directory
+//
+// ```text
+// Directory --> DirectoryOwner --> DirectoryInner <-- each actor's factory, the sweeper
+//                                        |
+//                 shards: key -> actor; a strong reference to those that are kept
+// ```
+//
+// The actors keep `DirectoryInner` until their end. `DirectoryInner` keeps the actors as long as
+// there is an `DirectoryOwner`. With the last `Directory` all of them are let go.
 
 pub(crate) mod builder;
 mod factories;
@@ -24,6 +24,9 @@ pub(crate) mod send;
 mod shard;
 mod sweeper;
 mod table;
+
+pub use builder::{DirectoryBuilder, DirectoryError};
+pub use send::DirectorySending;
 
 use crate::actor::refs::ActorRef;
 use crate::actor::{Actor, spawn};
@@ -50,9 +53,9 @@ use table::{DirectoryInner, DirectoryOwner};
 /// # Passivation
 ///
 /// A directory keeps a reference to each of its actors. With an [idle
-/// timeout](crate::DirectoryBuilder::idle_timeout) or a
-/// [limit](crate::DirectoryBuilder::max_actors) to its actors it lets go of actors that were not
-/// used for a while. An actor that nothing references then ends
+/// timeout](crate::directory::DirectoryBuilder::idle_timeout) or a
+/// [limit](crate::directory::DirectoryBuilder::max_actors) to its actors it lets go of actors that
+/// were not used for a while. An actor that nothing references then ends
 /// ([`StopReason::Unreferenced`](crate::StopReason::Unreferenced)), so its memory goes back. **No
 /// message is lost by that.** A message that waits, a reference held elsewhere (such as
 /// [`get`](Self::get) returns), a timer of its own and an unanswered

@@ -17,7 +17,8 @@ use std::fmt;
 /// Settings for a [`Pool`] that is about to be made. From [`Handle::pool`] or [`Handle::try_pool`].
 ///
 /// ```
-/// # use heist::{Actor, Executor, PoolError};
+/// # use heist::pool::PoolError;
+/// # use heist::{Actor, Executor};
 /// # use heist::strategy::SharedQueue;
 /// # use std::time::Duration;
 /// # struct Connection;
@@ -185,7 +186,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// Sets whether the replicas are timed, whatever
     /// [`ExecutorBuilder::timing`](crate::ExecutorBuilder::timing) says about all actors: how long
     /// messages waited, in the shared queue too, and how long they took. See
-    /// [`ReplicaStats::timing`](crate::ReplicaStats::timing), and
+    /// [`ReplicaStats::timing`](crate::pool::ReplicaStats::timing), and
     /// [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) for the costs.
     ///
     /// Needs the feature `timing`, which is on by default.
@@ -202,7 +203,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
     /// A replica that waits with nothing to handle does not hold up a stop of the pool, or a
     /// shrink. A shutdown of the executor makes the next state at once. A replica that would have
     /// to wait once more during the shutdown ends, and its messages become dead letters
-    /// ([`Shutdown`](crate::DeadLetterReason::Shutdown)).
+    /// ([`Shutdown`](crate::event::DeadLetterReason::Shutdown)).
     #[doc(alias("restart", "supervision", "supervisor"))]
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = (first, longest);
@@ -211,7 +212,7 @@ impl<A: Actor + Send> PoolBuilder<A> {
 
     /// Sets a limit of failures, of all replicas together. After more than `failures` of them
     /// within the time `within` the pool stops:
-    /// [`PoolStopReason::ReplacedTooOften`](crate::PoolStopReason::ReplacedTooOften). A panic
+    /// [`PoolStopReason::ReplacedTooOften`](crate::pool::PoolStopReason::ReplacedTooOften). A panic
     /// counts as a failure, and so do a stop of a replica and an error of the factory. Default: 100
     /// in 60 s.
     ///

@@ -18,7 +18,7 @@ pub enum PoolStopReason {
     /// The executor shut down.
     Shutdown,
     /// More states were lost in a time than
-    /// [`PoolBuilder::failure_limit`](crate::PoolBuilder::failure_limit) allows.
+    /// [`PoolBuilder::failure_limit`](crate::pool::PoolBuilder::failure_limit) allows.
     #[non_exhaustive]
     ReplacedTooOften {
         /// The limit.

@@ -1,14 +1,14 @@
 //! Pools: replicas of an actor behind one handle, and strategies for choosing a replica.
-//!
-//! - this file: the handle; [`send`]: tell, ask, send; [`broadcast`]: all replicas at the same time
-//! - [`strategy`]: the strategies; [`choose`]: the choice of a replica by one of them
-//! - [`roster`]: the replicas, as senders see them; [`replica`]: one of them
-//! - [`builder`]: settings; [`life`]: losses, successors, changes of size, the end; [`key_move`]:
-//!   keys that change their replica
-//! - `stats`: statistics
-//!
-//! A replica is an actor like any other, on the executor's crew. `cell::restart` replaces its state
-//! without moving a message, and `cell::shared` is the queue that all replicas take from.
+
+// - this file: the handle; [`send`]: tell, ask, send; [`broadcast`]: all replicas at the same time
+// - [`strategy`]: the strategies; [`choose`]: the choice of a replica by one of them
+// - [`roster`]: the replicas, as senders see them; [`replica`]: one of them
+// - [`builder`]: settings; [`life`]: losses, successors, changes of size, the end; [`key_move`]:
+//   keys that change their replica
+// - `stats`: statistics
+//
+// A replica is an actor like any other, on the executor's crew. `cell::restart` replaces its state
+// without moving a message, and `cell::shared` is the queue that all replicas take from.
 
 pub(crate) mod broadcast;
 pub(crate) mod builder;
@@ -22,7 +22,13 @@ mod replica;
 mod roster;
 pub(crate) mod send;
 pub(crate) mod stats;
-pub(crate) mod strategy;
+pub mod strategy;
+
+pub use broadcast::Broadcast;
+pub use builder::PoolBuilder;
+pub use error::{PoolError, PoolStopReason};
+pub use send::PoolSending;
+pub use stats::{PoolStats, ReplicaStats};
 
 use crate::actor::Actor;
 use crate::actor::refs::ActorRef;
@@ -31,7 +37,6 @@ use crate::error::WaitError;
 use crate::id::ActorId;
 use crate::sync::WakerKey;
 use crate::time::{self, Duration, Instant};
-use error::{PoolError, PoolStopReason};
 use life::PoolInner;
 use roster::Roster;
 use std::fmt;
@@ -43,7 +48,7 @@ use std::task::{Context, Poll};
 /// Replicas of one actor behind one handle, each with a state made by a factory. Cheap to clone, to
 /// send and to share.
 ///
-/// Each message goes to one replica, chosen by a [strategy](crate::strategy): round-robin, random,
+/// Each message goes to one replica, chosen by a [strategy]: round-robin, random,
 /// by load, by key, to a given one, through one queue for all, or by a strategy of your own. A
 /// replica that panics or stops gets a new state, which goes on with the waiting messages, in
 /// order. When the last handle is dropped the pool [stops](Self::stop).
@@ -80,7 +85,7 @@ use std::task::{Context, Poll};
 /// All promises for actors hold, and three more. Messages of one key are handled in order, also
 /// while the pool is resized. An accepted message is handled once even if its replica loses its
 /// state before (unless the pool stops at once, or reaches its
-/// [limit](crate::PoolBuilder::failure_limit) of losses). A stop handles what was accepted.
+/// [limit](crate::pool::PoolBuilder::failure_limit) of losses). A stop handles what was accepted.
 ///
 /// **Order** is that of one replica's mailbox. Messages of one sender that go to different
 /// replicas, or through the shared queue, may overtake each other. While the pool is

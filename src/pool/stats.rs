@@ -61,7 +61,7 @@ pub struct ReplicaStats {
     /// `true` if the replica has no state now, since the next one is to be made.
     pub absent: bool,
     /// How long messages waited since they were accepted, and how long they took; `None` unless the
-    /// pool is [timed](crate::PoolBuilder::timing).
+    /// pool is [timed](crate::pool::PoolBuilder::timing).
     pub timing: Option<Timing>,
     /// The counts of every actor: messages handled, and so on.
     pub actor: ActorStats,

@@ -4,6 +4,33 @@
 //! lock, where no user code runs. The routes of the crate's own strategies are known without a look
 //! at the replicas, so that they cost no more than the route itself. A user's strategy first looks
 //! at a snapshot, outside all locks, and is asked again if the pool changed meanwhile.
+//!
+//! ```
+//! # use heist::{Actor, Context, Executor, Handler};
+//! # struct Worker;
+//! # impl Actor for Worker {}
+//! # impl Handler<u32> for Worker {
+//! #     type Reply = u32;
+//! #     fn handle(&mut self, n: u32, _: &mut Context<Self>) -> u32 { n }
+//! # }
+//! use heist::strategy::{ByKey, LeastLoaded, PoolDefault, Random};
+//! use heist::strategy::{RoundRobin, SharedQueue, ToIndex, TwoChoices};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let executor = Executor::new();
+//! let pool = executor.pool(3, |_| Worker).build()?;
+//! pool.tell(RoundRobin, 1)?;
+//! pool.tell(Random, 2)?;
+//! pool.tell(LeastLoaded, 3)?;
+//! pool.tell(TwoChoices, 4)?;
+//! pool.tell(PoolDefault, 5)?;
+//! pool.tell(ByKey("a key"), 6)?;
+//! pool.tell(ToIndex(2), 7)?;
+//! pool.tell(SharedQueue, 8)?;
+//! assert!(pool.tell(ToIndex(3), 9).is_err());
+//! # Ok(())
+//! # }
+//! ```
 
 use crate::id::ActorId;
 use std::any::TypeId;
@@ -168,8 +195,8 @@ macro_rules! fixed {
 }
 
 fixed! {
-    /// The strategy that the pool was [built](crate::PoolBuilder::strategy) with; [`TwoChoices`] by
-    /// default.
+    /// The strategy that the pool was [built](crate::pool::PoolBuilder::strategy) with;
+    /// [`TwoChoices`] by default.
     PoolDefault => Route::Default;
     /// One replica after the other. Each worker has a count of its own, and threads outside share a
     /// few, so that senders do not contend. One worker's messages are spread exactly.
@@ -184,7 +211,7 @@ fixed! {
     TwoChoices => Route::TwoChoices;
     /// The pool's shared queue, first in, first out, from which idle replicas take. No message
     /// waits behind a slow one while any replica is idle. The queue has a [capacity of its
-    /// own](crate::PoolBuilder::queue_capacity).
+    /// own](crate::pool::PoolBuilder::queue_capacity).
     ///
     /// A replica takes from the queue before its own mailbox, one message in a turn. So neither
     /// keeps the other waiting.

@@ -1,7 +1,7 @@
 //! Finds out which file under `src` imports from which, and the circles of such imports.
 //!
-//! An import is a path in a `use` declaration, re-exports included, or a path in the code, such as
-//! `crate::time::now`. It leads to the deepest file that the path names: `super::idle::Idle` to
+//! An import is a path in a `use` declaration, or a path in the code, such as `crate::time::now`.
+//! Re-exports count too, except those of a public module, which show users what its files define. It leads to the deepest file that the path names: `super::idle::Idle` to
 //! `idle.rs`, and a name that `mod.rs` re-exports to `mod.rs`. The declaration `mod idle;` is no
 //! import. A method's call is none either, whichever file has the `impl` block.
 
@@ -17,7 +17,7 @@ pub(crate) fn imports_of(sources: &[(String, String)]) -> Imports {
     let imports_of_file = |name: &str, code: &str| {
         let own = module_of(name);
         let mut found = BTreeSet::new();
-        for path in Paths::of(code) {
+        for path in Paths::of(&without_shown(name, code)) {
             let Some(mut target) = absolute(&path, &own, &files) else { continue };
             while !files.contains_key(&target) {
                 target.pop();
@@ -28,6 +28,14 @@ pub(crate) fn imports_of(sources: &[(String, String)]) -> Imports {
         found
     };
     sources.iter().map(|(name, code)| (name.clone(), imports_of_file(name, code))).collect()
+}
+
+/// Returns the code without the re-exports of a `mod.rs` for users.
+fn without_shown(name: &str, code: &str) -> String {
+    let shows = |statement: &&str| {
+        name.ends_with("mod.rs") && statement.trim_start().starts_with("pub use ")
+    };
+    code.split_inclusive(';').filter(|statement| !shows(statement)).collect()
 }
 
 /// Returns the sets of files that import from each other, directly or through other files of the

@@ -2,6 +2,7 @@
 //! plan.
 
 use super::*;
+use heist::stats::DeadLetterCounts;
 use heist::*;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

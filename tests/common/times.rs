@@ -2,6 +2,7 @@
 //! measured times.
 
 use super::*;
+use heist::stats::{DurationStats, Timing};
 use heist::*;
 use std::time::{Duration, Instant};
 

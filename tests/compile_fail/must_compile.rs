@@ -3,6 +3,11 @@
 
 use heist::strategy::{ByKey, RoundRobin};
 use heist::*;
+use heist::directory::{DirectoryBuilder, DirectorySending};
+use heist::error::{FlatError, TellManyError};
+use heist::future::{Sending, Shutdown, Stopped, WaitIdle, WeakStopped};
+use heist::pool::{Broadcast, PoolBuilder, PoolSending, PoolStopped};
+use heist::thread::{Dedicated, WorkerThread};
 use std::marker::PhantomData;
 
 /// Accepts any string: a subtype of `Narrow`, with a `TypeId` of its own.

@@ -2,6 +2,8 @@
 //! cannot be sent.
 
 use heist::*;
+use heist::error::TellManyError;
+use heist::pool::Broadcast;
 
 struct A;
 impl Actor for A {}

@@ -2,6 +2,7 @@
 //! a value that is not `Send`.
 
 use heist::*;
+use heist::pool::Broadcast;
 
 struct A;
 impl Actor for A {}

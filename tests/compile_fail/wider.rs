@@ -3,6 +3,9 @@
 
 use heist::strategy::RoundRobin;
 use heist::*;
+use heist::directory::{DirectoryBuilder, DirectorySending};
+use heist::future::{Sending, Stopped};
+use heist::pool::{Broadcast, PoolBuilder, PoolSending, PoolStopped};
 use std::marker::PhantomData;
 
 /// Of any string: a subtype of `Narrow`, with a `TypeId` of its own.

@@ -262,7 +262,7 @@ fn wait(seed: u64, what: &str, condition: impl Fn() -> bool) {
 }
 
 fn finish(seed: u64, end: End, executor: Executor) {
-    let complete = |report: Result<heist::ShutdownReport, heist::WaitError>| match report {
+    let complete = |report: Result<heist::event::ShutdownReport, heist::WaitError>| match report {
         Ok(report) if report.complete => {}
         other => fail(seed, &format!("the shutdown was not complete: {other:?}")),
     };

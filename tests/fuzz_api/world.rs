@@ -2,9 +2,11 @@
 
 use crate::fail;
 use crate::program::{Letter, Life, Script};
+use heist::future::{Sending, Stopped, WaitIdle};
+use heist::pool::PoolSending;
 use heist::{
-    Actor, ActorRef, Ask, Batch, Context, Directory, Handle, Handler, Pool, PoolSending, Receive,
-    Reply, Sending, StopReason, Stopped, Timer, WaitIdle, WeakRef,
+    Actor, ActorRef, Ask, Batch, Context, Directory, Handle, Handler, Pool, Receive, Reply,
+    StopReason, Timer, WeakRef,
 };
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -63,7 +65,7 @@ pub struct World {
     pub pool_sendings: Kept<PoolSending<Node, heist::strategy::Route, Msg>>,
     pub stopped: Kept<Stopped<Node>>,
     pub idle: Kept<WaitIdle>,
-    pub broadcasts: Kept<heist::Broadcast<Token>>,
+    pub broadcasts: Kept<heist::pool::Broadcast<Token>>,
     pub pool: Mutex<Option<Pool<Node>>>,
     pub directory: Mutex<Option<Directory<u8, Node>>>,
 }

@@ -6,7 +6,7 @@
 //! ordered.
 
 use crate::fail;
-use heist::Stats;
+use heist::stats::Stats;
 use std::cell::Cell;
 use std::panic::panic_any;
 use std::sync::Arc;

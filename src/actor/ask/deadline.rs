@@ -40,8 +40,8 @@ impl<A: Receive<M>, M: Send + 'static, C: Carried<M>> AskKind for AskByDeadline<
 impl<A: Actor> ActorRef<A> {
     /// Asks as [`ask`](Self::ask) does, with a deadline. If the actor comes to the message only
     /// after the deadline, the message is not handled: it becomes a dead letter
-    /// ([`Expired`](crate::DeadLetterReason::Expired)), and the asker gets [`AskError::Expired`]. A
-    /// handler that has begun in time is not interrupted.
+    /// ([`Expired`](crate::event::DeadLetterReason::Expired)), and the asker gets
+    /// [`AskError::Expired`]. A handler that has begun in time is not interrupted.
     ///
     /// The asker is told when the message's turn comes. To stop waiting at the deadline itself,
     /// wait with a [timeout](Ask::wait_timeout).

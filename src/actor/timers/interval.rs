@@ -65,7 +65,8 @@ impl<A: Actor> ActorRef<A> {
     /// Fails if the period is zero, the actor stops, or its executor shuts down.
     ///
     /// ```
-    /// # use heist::{Actor, Context, Executor, IntervalMode, Handler, TimerError};
+    /// # use heist::timer::{IntervalMode, TimerError};
+    /// # use heist::{Actor, Context, Executor, Handler};
     /// # use std::time::Duration;
     /// # struct Clock(u32);
     /// # impl Actor for Clock {}

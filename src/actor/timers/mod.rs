@@ -48,7 +48,8 @@ use std::ptr::NonNull;
 /// timers for itself.
 ///
 /// ```
-/// use heist::{Actor, Context, Executor, IntervalMode, Handler, Tick, Timer};
+/// use heist::timer::{IntervalMode, Tick};
+/// use heist::{Actor, Context, Executor, Handler, Timer};
 /// use std::time::Duration;
 ///
 /// /// Ends after a while without a word, and looks at its watch meanwhile.
@@ -164,7 +165,7 @@ impl Timer {
     /// became a dead letter.
     ///
     /// The message is dropped on this thread, unless the timer was due. Then it becomes a dead
-    /// letter ([`Cancelled`](crate::DeadLetterReason::Cancelled)) when its turn comes.
+    /// letter ([`Cancelled`](crate::event::DeadLetterReason::Cancelled)) when its turn comes.
     pub fn cancel(mut self) -> bool {
         self.end_timer()
     }

@@ -269,7 +269,7 @@ impl<'a> ExecutorBuilder<'a> {
     /// Sets whether actors are timed, unless an actor sets its own
     /// [timing](crate::SpawnBuilder::timing). Times say how long messages wait and handlers take,
     /// for each actor ([`ActorRef::timing`](crate::ActorRef::timing)) and each worker
-    /// ([`Stats`](crate::Stats)), and which actors are the busiest
+    /// ([`Stats`](crate::stats::Stats)), and which actors are the busiest
     /// ([`Handle::top`](crate::Handle::top)). Default: `false`, since timing reads the clock for
     /// each message; [`SpawnBuilder::timing`](crate::SpawnBuilder::timing) has the costs.
     ///

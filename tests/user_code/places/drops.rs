@@ -2,7 +2,8 @@
 
 use crate::Place;
 use crate::rig::{Latch, Outcome, Ping, Puppet, Rig, Run, Springs, poll_once, within};
-use heist::{AskError, Context, Handler, IntervalMode};
+use heist::timer::IntervalMode;
+use heist::{AskError, Context, Handler};
 use std::sync::atomic::Ordering::Release;
 use std::task::Waker;
 use std::time::{Duration, Instant};

@@ -248,7 +248,7 @@ fn make_drop(rig: &Rig) -> Outcome {
 }
 
 /// Makes a pool that springs the trap in the factory call with the given number.
-fn pool_of(rig: &Rig, call: u32) -> Result<Pool<Puppet>, heist::PoolError> {
+fn pool_of(rig: &Rig, call: u32) -> Result<Pool<Puppet>, heist::pool::PoolError> {
     let (trap, calls) = (rig.trap(), AtomicU32::new(0));
     let factory = move |_| {
         if calls.fetch_add(1, Relaxed) == call {
