@@ -40,6 +40,7 @@
 //!
 //! Loom model: `models::room`. Needed orderings: `cargo xtask weaken`, group `room`.
 
+use super::cold::Cold;
 use super::counted::Strong;
 use super::deliver::{Lane, deliver};
 use super::envelope::Envelope;
@@ -309,8 +310,14 @@ pub(crate) fn serve_line(this: NonNull<Header>) {
 
 /// Refuses waiters of a closed mailbox: each sender gets its message back, each owner its notice.
 /// Returns `false` if there are more: a long line must not hold up the worker.
+#[inline]
 pub(crate) fn refuse_some(header: &Header, refusal: Refusal) -> bool {
-    let Some(cold) = header.cold_if_any() else { return true };
+    // Most actors end without ever having had a waiter, and pay no call for it.
+    header.cold_if_any().is_none_or(|cold| refuse_waiters(header, cold, refusal))
+}
+
+#[inline(never)]
+fn refuse_waiters(header: &Header, cold: &Cold, refusal: Refusal) -> bool {
     let mut wake = Vec::new();
     let mut notices = Vec::new();
     // A ticket is settled under the list's lock. `leave_line` takes a ticket that is not listed for
