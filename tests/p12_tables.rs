@@ -4,37 +4,12 @@
 
 mod common;
 
+use common::live_bytes::*;
 use common::*;
 use heist::{Actor, ActorRef, Context, Handler, Receive, Reply};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-
-struct Counting;
-
-static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
-
-// SAFETY: every call is forwarded to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(layout.size() as i64, Relaxed);
-        // SAFETY: `GlobalAlloc` requires a layout of non-zero size, and `System` requires nothing
-        // else.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size() as i64, Relaxed);
-        // SAFETY: `at` was allocated by `System` with this layout, because every allocation is
-        // forwarded to `System`.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-fn live_bytes() -> i64 {
-    LIVE_BYTES.load(Relaxed)
-}
 
 /// Entries of a table at the same time.
 const BURST: usize = 100_000;

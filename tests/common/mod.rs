@@ -10,6 +10,7 @@ pub(crate) mod batches;
 pub(crate) mod chains;
 pub(crate) mod diary;
 pub(crate) mod hermits;
+pub(crate) mod live_bytes;
 #[cfg(feature = "pool")]
 pub(crate) mod pools;
 pub(crate) mod spares;
