@@ -465,7 +465,7 @@ pub mod thread {
     pub use crate::executor::threads::{RunError, WorkerThread};
 }
 
-/// What timers take and return, besides [`Timer`].
+/// Types that timers take and return.
 pub mod timer {
     #[doc(no_inline)]
     pub use crate::Timer;

@@ -7,7 +7,7 @@ use crate::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use std::fmt;
 use std::iter::{self, FusedIterator};
-use std::mem::ManuallyDrop;
+use std::mem;
 
 /// The events of an executor, in a channel. From
 /// [`ExecutorBuilder::event_channel`](crate::ExecutorBuilder::event_channel).
@@ -56,7 +56,7 @@ use std::mem::ManuallyDrop;
 #[doc(alias("Receiver", "EventStream", "subscribe"))]
 pub struct Events {
     /// Leaked in a forked child, where a thread of the parent may hold the channel's lock.
-    receiver: ManuallyDrop<Receiver<Event>>,
+    receiver: Receiver<Event>,
     birth: Birth,
 }
 
@@ -64,7 +64,6 @@ impl Events {
     /// Makes a channel for at most `capacity` events.
     pub(super) fn new_channel(capacity: usize) -> (Sender<Event>, Self) {
         let (sender, receiver) = crossbeam_channel::bounded(capacity);
-        let receiver = ManuallyDrop::new(receiver);
         (sender, Events { receiver, birth: Birth::in_this_process() })
     }
 
@@ -146,9 +145,9 @@ impl FusedIterator for Events {}
 
 impl Drop for Events {
     fn drop(&mut self) {
-        if !self.birth.is_forked() {
-            // SAFETY: dropped once, here, and not used afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.receiver) };
+        if self.birth.is_forked() {
+            // `never` has no channel, so its drop takes no lock.
+            mem::forget(mem::replace(&mut self.receiver, crossbeam_channel::never()));
         }
     }
 }
